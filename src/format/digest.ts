@@ -1,0 +1,52 @@
+import { PullError } from './error.js';
+
+declare const brand: unique symbol;
+
+/** `sha256:` and 64 lower-case hex digits, checked. Only a checked digest becomes a path, a key or a URL. */
+export type Digest = string & { readonly [brand]: 'Digest' };
+
+/** Bytes of one sha256. */
+export const DIGEST_BYTES = 32;
+
+const SHA256 = /^sha256:[0-9a-f]{64}$/;
+
+/** Whether `text` is a digest this program can use (OCI image-spec, descriptor.md "Digests"; sha256 only). */
+export function isDigest(text: unknown): text is Digest {
+  return typeof text === 'string' && SHA256.test(text);
+}
+
+/**
+ * `text` as a digest.
+ * @throws PullError `unsupported` for another registered algorithm, `metadata-malformed` for anything else
+ */
+export function parseDigest(text: unknown, what: string): Digest {
+  if (isDigest(text)) return text;
+  if (typeof text === 'string' && /^(sha512:[0-9a-f]{128}|blake3:[0-9a-f]{64})$/.test(text)) {
+    throw new PullError(
+      'unsupported',
+      `${what} is a ${text.slice(0, text.indexOf(':'))} digest; only sha256 is supported`,
+    );
+  }
+  throw new PullError('metadata-malformed', `${what} is not a sha256 digest`);
+}
+
+/** The 64 hex digits of a digest: its name in a store or layout. */
+export function digestHex(digest: Digest): string {
+  return digest.slice('sha256:'.length);
+}
+
+/** The digest whose 32 bytes stand at `row` of a table of digests. */
+export function digestAt(rows: Uint8Array, row: number): Digest {
+  const start = row * DIGEST_BYTES;
+  return digestOfBytes(rows.subarray(start, start + DIGEST_BYTES));
+}
+
+/** The digest that these 32 bytes are. */
+export function digestOfBytes(bytes: Uint8Array): Digest {
+  return `sha256:${Buffer.from(bytes.buffer, bytes.byteOffset, DIGEST_BYTES).toString('hex')}` as Digest;
+}
+
+/** The 32 bytes of a digest. */
+export function digestBytes(digest: Digest): Buffer {
+  return Buffer.from(digestHex(digest), 'hex');
+}

@@ -1,0 +1,62 @@
+import { DIGEST_BYTES } from './digest.js';
+
+/**
+ * The contents of one chunked layer as flat rows, in tar order, which is blob order too. Every array is a view on
+ * a SharedArrayBuffer: planning, fetching and verifying threads read the same memory and a message carries handles,
+ * not rows (about 64 bytes a content). Nothing writes to it once it is built.
+ *
+ * Invariants (checked by the builder, relied on by everybody else), for content i of `count`:
+ * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd
+ * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <= tarBytes
+ * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true
+ * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none.
+ *   The first chunk starts where its content starts; each ends where the next starts, the last where its content ends.
+ */
+export interface LayerTable {
+  readonly count: number;
+  /** DIGEST_BYTES bytes a content. */
+  readonly digests: Uint8Array;
+  readonly blobStart: Float64Array;
+  readonly blobEnd: Float64Array;
+  readonly tarStart: Float64Array;
+  readonly sizeBytes: Float64Array;
+  readonly chunkFirst: Uint32Array;
+  readonly chunkBlobStart: Float64Array;
+  readonly chunkTarStart: Float64Array;
+  /** DIGEST_BYTES bytes a chunk. */
+  readonly chunkDigests: Uint8Array;
+  /** Where the data frames end in the blob: the TOC's skippable frame begins here. */
+  readonly dataEnd: number;
+  /** Length of the whole tar. */
+  readonly tarBytes: number;
+}
+
+/** A content above either limit is cut at its chunks into several spans. */
+export const SPAN_BLOB_BYTES = 8 * 2 ** 20;
+export const SPAN_TAR_BYTES = 32 * 2 ** 20;
+
+/** An empty table of the given capacity on shared memory; the builder fills the arrays before anybody else sees it. */
+export function allocateTable(size: {
+  count: number;
+  chunks: number;
+  dataEnd: number;
+  tarBytes: number;
+}): LayerTable {
+  const { count, chunks, dataEnd, tarBytes } = size;
+  const floats = (n: number) => new Float64Array(new SharedArrayBuffer(n * 8));
+  const bytes = (n: number) => new Uint8Array(new SharedArrayBuffer(n));
+  return {
+    count,
+    digests: bytes(count * DIGEST_BYTES),
+    blobStart: floats(count),
+    blobEnd: floats(count),
+    tarStart: floats(count),
+    sizeBytes: floats(count),
+    chunkFirst: new Uint32Array(new SharedArrayBuffer((count + 1) * 4)),
+    chunkBlobStart: floats(chunks),
+    chunkTarStart: floats(chunks),
+    chunkDigests: bytes(chunks * DIGEST_BYTES),
+    dataEnd,
+    tarBytes,
+  };
+}
