@@ -36,4 +36,4 @@ events.on('end', () => {
   }
   process.exitCode = failed ? 1 : 0;
 });
-events.compose(spec).pipe(process.stdout);
+events.compose(new spec()).pipe(process.stdout);
