@@ -1,0 +1,52 @@
+/**
+ * Counters that workers add to and the main thread reads, in shared memory. Each is a Uint32 that wraps at 4 GiB:
+ * the reader takes differences modulo 2^32, which is exact as long as it looks more often than 4 GiB arrive.
+ */
+export const COUNTER = {
+  /** Body bytes of 2xx answers, as karma and the progress display count them. */
+  received: 0,
+  /** Tar bytes written to packs. */
+  written: 1,
+  /** Tar bytes hashed by the verifier. */
+  verified: 2,
+} as const;
+
+export type CounterName = keyof typeof COUNTER;
+
+/** Fresh counters, all zero. */
+export function createCounters(): Uint32Array<SharedArrayBuffer> {
+  return new Uint32Array(new SharedArrayBuffer(Object.keys(COUNTER).length * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/** Adds `amount` (below 4 GiB) to a counter; any thread. */
+export function count(counters: Uint32Array, name: CounterName, amount: number): void {
+  Atomics.add(counters, COUNTER[name], amount);
+}
+
+/** Reads a counter's growth. One reader per counter and purpose; each keeps its own last value. */
+export class CounterReader {
+  readonly #counters: Uint32Array;
+  readonly #index: number;
+  #last = 0;
+  #total = 0;
+
+  constructor(counters: Uint32Array, name: CounterName) {
+    this.#counters = counters;
+    this.#index = COUNTER[name];
+  }
+
+  /** What was added since the last call. */
+  drain(): number {
+    const now = Atomics.load(this.#counters, this.#index);
+    const grown = (now - this.#last) >>> 0;
+    this.#last = now;
+    this.#total += grown;
+    return grown;
+  }
+
+  /** All that was ever added, up to now. */
+  total(): number {
+    this.drain();
+    return this.#total;
+  }
+}

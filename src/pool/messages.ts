@@ -1,0 +1,226 @@
+import type { Digest } from '../format/digest.js';
+import type { Failure } from '../format/error.js';
+import type { LayerTable } from '../format/layer-table.js';
+
+/**
+ * Every message between threads. Tasks go to a pool and come back as an `Outcome`; events come from a running
+ * task at any time, even after its outcome: they are advice, totals come from results. An Error loses its class
+ * and code on the way, so failures are data.
+ */
+
+/** What a worker needs to know once: handed over as the pool's workerData. */
+export interface WorkerSetup {
+  readonly storeRoot: string;
+  readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** Name of the BroadcastChannel on which the main thread answers. */
+  readonly channel: string;
+  /** Range requests in flight in one worker: the limit of its HTTP agent too. */
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly tlsVerify: boolean;
+  /** Value of the Authorization header, when the registry asked for one. */
+  readonly authorization?: string;
+}
+
+/** Where a blob is to be had. */
+export interface BlobSource {
+  readonly url: string;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** A position range in a blob and the digest its bytes must have. */
+export interface MetadataPart {
+  readonly start: number;
+  readonly end: number;
+  readonly rawBytes: number;
+  readonly digest?: Digest;
+}
+
+/** Fetches TOC and tar-split (or finds them kept), checks them, keeps them, returns the layer as flat rows. */
+export interface ReadMetadataTask {
+  readonly task: 'read-metadata';
+  readonly blob: BlobSource;
+  readonly toc: MetadataPart & { readonly digest: Digest };
+  readonly tarSplit: MetadataPart;
+}
+
+export interface ReadMetadataResult {
+  readonly table: LayerTable;
+  readonly tarSplitDigest: Digest;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+/** Finds which of these contents and which pieces of these blobs the packs hold. */
+export interface LookUpTask {
+  readonly task: 'look-up';
+  readonly tables: readonly LayerTable[];
+  readonly blobs: readonly Digest[];
+}
+
+export interface LookUpResult {
+  readonly packs: readonly string[];
+  readonly layers: readonly LayerHoldings[];
+}
+
+/** What the store has of one layer, row by row; -1 where it has nothing. Pack numbers index `packs`. */
+export interface LayerHoldings {
+  readonly heldPack: Int32Array;
+  readonly heldOffset: Float64Array;
+  readonly chunkHeldPack: Int32Array;
+  readonly chunkHeldOffset: Float64Array;
+  readonly resumed: readonly ResumedRow[];
+}
+
+export interface ResumedRow {
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  readonly tarStart: number;
+  readonly lengthBytes: number;
+  readonly pack: number;
+  readonly packOffset: number;
+}
+
+/** Fetches one span, decodes it piece by piece, checks every content and appends it to the worker's pack. */
+export interface FetchSpanTask {
+  readonly task: 'fetch-span';
+  /** Position in the pull's order: the earlier span is decoded first. */
+  readonly sequence: number;
+  readonly blob: BlobSource;
+  readonly table: LayerTable;
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  readonly tarStart: number;
+  readonly tarEnd: number;
+  /** Compressed bytes a piece should have before it is decoded. */
+  readonly pieceBytes: number;
+}
+
+export interface FetchSpanResult {
+  /** Where the part of the span that proved right lies: all of it, unless `wrong` says otherwise. */
+  readonly pack: string;
+  readonly packOffset: number;
+  readonly goodTarBytes: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+  /** The first thing that did not prove right; everything before it stands. */
+  readonly wrong?: WrongBytes;
+}
+
+/** Bytes that arrived whole and are not what the metadata promises. */
+export interface WrongBytes {
+  /** Fetch again from here; a frame begins here. */
+  readonly blobStart: number;
+  readonly tarStart: number;
+  /** Row of the content concerned, or -1: then `problem` says all there is to say. */
+  readonly content: number;
+  readonly expected?: Digest;
+  readonly actual?: Digest;
+  readonly problem: string;
+}
+
+/** Appends tar-split bytes, in order and without a break, to the worker's pack. */
+export interface WriteInlineTask {
+  readonly task: 'write-inline';
+  readonly tarSplitDigest: Digest;
+  readonly tarSplitRawBytes: number;
+  /** Pairs [start, end) of tar positions, ascending. */
+  readonly ranges: Float64Array;
+}
+
+export interface WriteInlineResult {
+  readonly pack: string;
+  readonly packOffset: number;
+}
+
+/** Rows of extents with their pack names once: how extents travel. */
+export interface ExtentRows {
+  readonly packs: readonly string[];
+  /** Triples: index into packs, offset, length. */
+  readonly rows: Float64Array;
+}
+
+/** Hashes a layer's extents, which come through `port` in tar order until `null`. */
+export interface VerifyLayerTask {
+  readonly task: 'verify-layer';
+  readonly port: MessagePort;
+}
+
+export interface VerifyLayerResult {
+  readonly digest: Digest;
+}
+
+/** Compares the extents of a whole layer with its metadata: which contents and which tar-split ranges are false. */
+export interface FindDamageTask {
+  readonly task: 'find-damage';
+  readonly table: LayerTable;
+  readonly tarSplitDigest: Digest;
+  readonly tarSplitRawBytes: number;
+  readonly extents: ExtentRows;
+}
+
+export interface FindDamageResult {
+  /** Rows of contents whose bytes do not have their digest. */
+  readonly contents: readonly number[];
+  /** Pairs [start, end) of tar positions that differ from tar-split. */
+  readonly raw: Float64Array;
+}
+
+/** Appends to ID.bad what proved false, so that no later look-up finds it. */
+/** Writes a layer's tar to a file and hashes it on the way. */
+export interface ExportLayerTask {
+  readonly task: 'export-layer';
+  readonly extents: ExtentRows;
+  readonly path: string;
+}
+
+export interface ExportLayerResult {
+  readonly digest: Digest;
+}
+
+/** The path of a content, for an error message. */
+export interface NameContentTask {
+  readonly task: 'name-content';
+  readonly toc: Digest;
+  readonly tocRawBytes: number;
+  readonly content: number;
+}
+
+/** The answer to each task. */
+export interface Results {
+  'read-metadata': ReadMetadataResult;
+  'look-up': LookUpResult;
+  'fetch-span': FetchSpanResult;
+  'write-inline': WriteInlineResult;
+  'verify-layer': VerifyLayerResult;
+  'find-damage': FindDamageResult;
+  'export-layer': ExportLayerResult;
+  'name-content': string;
+}
+
+export type Task =
+  | ReadMetadataTask
+  | LookUpTask
+  | FetchSpanTask
+  | WriteInlineTask
+  | VerifyLayerTask
+  | FindDamageTask
+  | ExportLayerTask
+  | NameContentTask;
+
+export type Outcome<Result> = { readonly ok: true; readonly value: Result } | { readonly ok: false; readonly failure: Failure };
+
+/** From a worker while a task runs. */
+export type WorkerEvent =
+  | { readonly event: 'miss'; readonly message: string }
+  | { readonly event: 'paused' }
+  | { readonly event: 'resumed' }
+  | { readonly event: 'authorization'; readonly stale: string | undefined }
+  | { readonly event: 'request'; readonly line: string };
+
+/** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
+export type MainMessage =
+  | { readonly message: 'authorization'; readonly stale: string | undefined; readonly value: string | undefined }
+  | { readonly message: 'authorization-failed'; readonly stale: string | undefined; readonly failure: Failure };

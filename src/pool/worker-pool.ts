@@ -1,0 +1,54 @@
+import type { Piscina } from 'piscina';
+import { fromFailure } from '../format/error.js';
+import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
+
+const ENTRY = new URL('../../workers/main.js', import.meta.url);
+
+/**
+ * A Piscina pool that speaks our messages. Threads live as long as the pool: an idle thread that ended would take
+ * its keep-alive sockets along. `atomics: disabled`, because the synchronous wait between tasks freezes them.
+ * No task gets a signal, since that would serialise its worker: to abort is to destroy the pool.
+ */
+export class WorkerPool {
+  readonly #piscina: Piscina;
+
+  private constructor(piscina: Piscina) {
+    this.#piscina = piscina;
+  }
+
+  /** Starts `threads` threads that run up to `tasksPerThread` tasks each. */
+  static async start(options: {
+    threads: number;
+    tasksPerThread: number;
+    setup: WorkerSetup;
+    onEvent: (event: WorkerEvent) => void;
+  }): Promise<WorkerPool> {
+    const { Piscina } = await import('piscina');
+    const piscina = new Piscina({
+      filename: ENTRY.href,
+      minThreads: options.threads,
+      maxThreads: options.threads,
+      concurrentTasksPerWorker: options.tasksPerThread,
+      atomics: 'disabled',
+      stricterFIFO: true,
+      workerData: options.setup,
+    });
+    piscina.on('message', options.onEvent);
+    return new WorkerPool(piscina);
+  }
+
+  /**
+   * The result of a task.
+   * @throws PullError as the task failed; a plain Error when its thread died
+   */
+  async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
+    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<Results[T['task']]>;
+    if (!outcome.ok) throw fromFailure(outcome.failure);
+    return outcome.value;
+  }
+
+  /** Ends the threads at once, whatever they do. */
+  async destroy(): Promise<void> {
+    await this.#piscina.destroy();
+  }
+}

@@ -1,0 +1,68 @@
+import type { PullEvent } from './events.js';
+
+/** Whether the registry is asked: always, only when the image is not in the store, or never. */
+export type Policy = 'always' | 'missing' | 'never';
+
+export interface PullOptions {
+  /** Root directory of the store. */
+  readonly store: string;
+  /** `os/arch[/variant]`; default linux and this machine's architecture. */
+  readonly platform?: string;
+  readonly policy?: Policy;
+  /** Fetching and decoding threads; default the cores this process may use, at most 16. */
+  readonly workers?: number;
+  /** Range requests in flight, all layers and workers together; default 16. */
+  readonly connections?: number;
+  /** Karma's time constant τ; default 1000. */
+  readonly patienceMs?: number;
+  /** One miss each when exceeded; default 5000 and 10000. */
+  readonly connectTimeoutMs?: number;
+  readonly idleTimeoutMs?: number;
+  readonly plainHttp?: boolean;
+  readonly tlsVerify?: boolean;
+  /** Aborting ends the pull at once and leaves a store from which the next one goes on; the reason is thrown. */
+  readonly signal?: AbortSignal;
+  readonly onEvent?: (event: PullEvent) => void;
+}
+
+export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
+
+export interface LayerResult {
+  readonly digest: string;
+  readonly diffId: string;
+  readonly mediaType: string;
+  readonly format: LayerFormat;
+  readonly sizeBytes: number;
+  readonly tarBytes: number;
+  readonly metadataBytes: number;
+  /** Body bytes of this blob received in this run, metadata, gaps and what was received twice included. */
+  readonly fetchedBytes: number;
+  /** Tar bytes found in the store by digest, or the whole tar of a layer that was there. */
+  readonly reusedBytes: number;
+  /** Tar bytes found true from a pull that was broken off. */
+  readonly resumedBytes: number;
+  /** GETs of this blob, retries included. */
+  readonly requests: number;
+}
+
+export interface PullResult {
+  readonly image: string;
+  readonly digest: string;
+  readonly platform: string;
+  readonly store: string;
+  readonly layers: readonly LayerResult[];
+  readonly fetchedBytes: number;
+  readonly reusedBytes: number;
+  readonly resumedBytes: number;
+  readonly requests: number;
+  readonly misses: number;
+  readonly durationMs: number;
+  readonly verified: true;
+  /** Figures for benchmarks. */
+  readonly measured: {
+    /** From the last content byte received until every DiffID was proven. */
+    readonly provenAfterMs: number;
+    /** Share of the time the main thread's event loop was busy, 0 to 1. */
+    readonly mainThreadBusy: number;
+  };
+}

@@ -1,0 +1,68 @@
+import { PullError } from '../format/error.js';
+import { CounterReader } from '../pool/counters.js';
+import { Karma } from './karma.js';
+import type { Stop } from './stop.js';
+
+/** How long a stream waits after a miss before it asks again, in milliseconds. */
+const RETRY_WAIT_MS = 1000;
+
+/**
+ * Karma with its surroundings: one for a whole pull, on the main thread. Bytes come from the shared counters of the
+ * workers and from the main thread's own requests; misses from both; the first miss that is one too many stops
+ * the pull.
+ */
+export class Patience {
+  readonly #karma: Karma;
+  readonly #received: CounterReader;
+  readonly #stop: Stop;
+  readonly #now: () => number;
+  #misses = 0;
+
+  constructor(options: { tauMs: number; counters: Uint32Array; stop: Stop; now: () => number }) {
+    this.#now = options.now;
+    this.#karma = new Karma(options.tauMs, this.#now());
+    this.#received = new CounterReader(options.counters, 'received');
+    this.#stop = options.stop;
+  }
+
+  get misses(): number {
+    return this.#misses;
+  }
+
+  /** Body bytes that the main thread itself received. */
+  received(bytes: number): void {
+    this.#karma.received(bytes, this.#now());
+  }
+
+  /** Feeds karma with what workers have received since the last call. */
+  drain(): void {
+    const bytes = this.#received.drain();
+    if (bytes > 0) this.#karma.received(bytes, this.#now());
+  }
+
+  /** One network failure of a worker, which waits by itself. Stops the pull when karma is used up. */
+  missed(message: string): void {
+    this.drain();
+    this.#misses += 1;
+    if (this.#karma.miss(this.#now())) {
+      this.#stop.now(
+        new PullError('network-hopeless', message, {
+          hint: 'check the name, the network and the registry, then run the same command again: it goes on where this one ended',
+        }),
+      );
+    }
+  }
+
+  /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
+  async miss(reason: { message: string }): Promise<void> {
+    this.missed(reason.message);
+    await this.#stop.guard(new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS)));
+  }
+
+  /** Karma's clock stands still until the returned function is called. */
+  pause(): () => void {
+    this.drain();
+    this.#karma.pause(this.#now());
+    return () => this.#karma.resume(this.#now());
+  }
+}
