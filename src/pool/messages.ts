@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';

@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
 import { fromFailure } from '../format/error.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
