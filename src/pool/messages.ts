@@ -134,13 +134,18 @@ export interface WriteInlineTask {
 export interface WriteInlineResult {
   readonly pack: string;
   readonly packOffset: number;
+  readonly lengthBytes: number;
 }
 
-/** Rows of extents with their pack names once: how extents travel. */
+/** Extents in tar order with their pack names once: how extents travel. */
 export interface ExtentRows {
   readonly packs: readonly string[];
-  /** Triples: index into packs, offset, length. */
-  readonly rows: Float64Array;
+  readonly count: number;
+  /** Row of `packs`. */
+  readonly pack: Uint32Array;
+  readonly offset: Float64Array;
+  /** Where the extent begins; one more than `count`: the last is the length of all. */
+  readonly start: Float64Array;
 }
 
 /** Hashes a layer's extents, which come through `port` in tar order until `null`. */
@@ -169,7 +174,6 @@ export interface FindDamageResult {
   readonly raw: Float64Array;
 }
 
-/** Appends to ID.bad what proved false, so that no later look-up finds it. */
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
@@ -216,8 +220,8 @@ export type Outcome<Result> = { readonly ok: true; readonly value: Result } | { 
 /** From a worker while a task runs. */
 export type WorkerEvent =
   | { readonly event: 'miss'; readonly message: string }
-  | { readonly event: 'paused' }
-  | { readonly event: 'resumed' }
+  /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
+  | { readonly event: 'asking'; readonly change: 1 | -1 }
   | { readonly event: 'authorization'; readonly stale: string | undefined }
   | { readonly event: 'request'; readonly line: string };
 

@@ -1,0 +1,1 @@
+import type { LookUpResult, LookUpTask } from '../src/pool/messages.js';
