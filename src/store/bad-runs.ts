@@ -1,9 +1,12 @@
-import { closeSync, fsyncSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** A run that proved false: u64 offset, u64 length, little-endian. */
 const RUN_BYTES = 16;
+
+/** 65,536 runs: a pack with more false places than that is not worth asking. */
+const MAX_LIST_BYTES = 2 ** 20;
 
 /** The runs of one pack that proved false, merged, in order. Half-open: run i is [start[i], end[i]). */
 export interface BadRuns {
@@ -36,14 +39,16 @@ export function markBad(paths: StorePaths, id: PackId, offset: number, lengthByt
 }
 
 /**
- * The bad runs of a pack. A list that cannot be understood (cut, or with impossible numbers) makes all of its pack
+ * The bad runs of a pack. A list that cannot be understood (cut, too long, or with impossible numbers) makes all of its pack
  * bad: that costs a download, the other way round a wrong byte.
  * @throws PullError as `storageError`
  */
 export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
   const path = badRunsPath(paths, id);
-  const bytes = unlessAbsent(`read ${path}`, () => readFileSync(path));
-  if (bytes === undefined) return NONE;
+  const sizeBytes = unlessAbsent(`look at ${path}`, () => statSync(path))?.size;
+  if (sizeBytes === undefined) return NONE;
+  if (sizeBytes > MAX_LIST_BYTES) return ALL;
+  const bytes = onDisk(`read ${path}`, () => readFileSync(path));
   if (bytes.length % RUN_BYTES !== 0) return ALL;
   const runs: { start: number; end: number }[] = [];
   for (let at = 0; at < bytes.length; at += RUN_BYTES) {
