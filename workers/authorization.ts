@@ -3,20 +3,22 @@ import { fromFailure } from '../src/format/error.js';
 import type { MainMessage } from '../src/pool/messages.js';
 import { setup, tell } from './context.js';
 
-type Waiter = { resolve: (value: string | undefined) => void; reject: (error: Error) => void };
+interface Waiter {
+  readonly resolve: (value: string | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
 
 let current: string | undefined = setup.authorization;
-let channel: BroadcastChannel | undefined;
+let listening = false;
 const waiters: Waiter[] = [];
 
 /**
- * The Authorization header value to use. When `stale` is the current value, the main thread is asked for a new one;
- * it refreshes once for all workers and answers on the channel.
+ * The value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none). Unless
+ * a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
+ * channel.
  */
 export function authorization(stale?: string): Promise<string | undefined> {
-  if (stale === undefined ? current !== undefined || setup.authorization === undefined : stale !== current) {
-    return Promise.resolve(current);
-  }
+  if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
   return new Promise((resolve, reject) => {
     waiters.push({ resolve, reject });
     if (waiters.length > 1) return;
@@ -26,10 +28,10 @@ export function authorization(stale?: string): Promise<string | undefined> {
 }
 
 function listen(): void {
-  if (channel !== undefined) return;
-  channel = new BroadcastChannel(setup.channel);
-  channel.onmessage = (event) => answer((event as { data: MainMessage }).data);
-  (channel as unknown as { unref(): void }).unref();
+  if (listening) return;
+  listening = true;
+  const channel = new BroadcastChannel(setup.channel);
+  channel.onmessage = (event) => answer((event as MessageEvent<MainMessage>).data);
 }
 
 function answer(message: MainMessage): void {

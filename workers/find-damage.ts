@@ -14,7 +14,8 @@ import { decodeMetadata } from './metadata-blob.js';
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
   const frames = getBlob(paths, task.tarSplitDigest);
-  if (frames === undefined) throw new PullError('store-broken', 'the kept tar-split of the layer is gone from the store');
+  if (frames === undefined)
+    throw new PullError('store-broken', 'the kept tar-split of the layer is gone from the store');
   const tarSplit = await decodeMetadata(frames, task.tarSplitRawBytes, 'tar-split');
   const extents = extentsOf(task.extents);
   const reader = new PackReader(paths);
@@ -63,7 +64,12 @@ function gapsOf(table: LayerTable): Float64Array {
 }
 
 /** Which of the gaps do not have tar-split's bytes; one pass over tar-split. */
-function falseGaps(reader: PackReader, extents: ExtentList, tarSplit: Buffer, gaps: Float64Array): Float64Array {
+function falseGaps(
+  reader: PackReader,
+  extents: ExtentList,
+  tarSplit: Buffer,
+  gaps: Float64Array,
+): Float64Array {
   const wrong: number[] = [];
   let gap = 0;
   let at = gaps[0] ?? 0;

@@ -18,7 +18,10 @@ export async function decodeMetadata(frames: Buffer, rawBytes: number, what: str
     throw new PullError('metadata-malformed', `the ${what} does not end where a zstd frame ends`);
   }
   if (walker.completeBound > rawBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
-    throw new PullError('metadata-malformed', `the ${what} could decode to far more than the ${rawBytes} bytes it states`);
+    throw new PullError(
+      'metadata-malformed',
+      `the ${what} could decode to far more than the ${rawBytes} bytes it states`,
+    );
   }
   let decoded: Buffer;
   try {
@@ -28,7 +31,10 @@ export async function decodeMetadata(frames: Buffer, rawBytes: number, what: str
     throw new PullError('metadata-malformed', `the ${what} cannot be decoded (${reason})`);
   }
   if (decoded.length !== rawBytes) {
-    throw new PullError('metadata-malformed', `the ${what} has ${decoded.length} bytes, ${rawBytes} are stated`);
+    throw new PullError(
+      'metadata-malformed',
+      `the ${what} has ${decoded.length} bytes, ${rawBytes} are stated`,
+    );
   }
   return decoded;
 }

@@ -16,6 +16,7 @@ export function rangeClient(): Promise<{ fetchRange: Registry['fetchRange']; cli
       connectTimeoutMs: setup.connectTimeoutMs,
       idleTimeoutMs: setup.idleTimeoutMs,
       tlsVerify: setup.tlsVerify,
+      userAgent: setup.userAgent,
     }),
   }));
   return loaded;

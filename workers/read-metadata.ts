@@ -41,11 +41,17 @@ const SKIPPABLE_HEADER_BYTES = 8;
 function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {
   const stated = tocTarSplitDigest(toc);
   if (stated !== undefined && annotated !== undefined && stated !== annotated) {
-    throw new PullError('metadata-malformed', 'the TOC and the annotation tarsplit-checksum state different digests');
+    throw new PullError(
+      'metadata-malformed',
+      'the TOC and the annotation tarsplit-checksum state different digests',
+    );
   }
   const digest = stated ?? annotated;
   if (digest === undefined) {
-    throw new PullError('metadata-malformed', 'neither the TOC (tarSplitDigest) nor an annotation states the digest of tar-split');
+    throw new PullError(
+      'metadata-malformed',
+      'neither the TOC (tarSplitDigest) nor an annotation states the digest of tar-split',
+    );
   }
   return parseDigest(digest, 'tarSplitDigest');
 }
@@ -53,7 +59,10 @@ function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {
 async function keep(bytes: Buffer, expected: Digest, what: string, field: string): Promise<void> {
   const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
   if (actual !== expected) {
-    throw new PullError('digest-mismatch', `the ${what} does not match ${field}: expected ${expected}, got ${actual}`);
+    throw new PullError(
+      'digest-mismatch',
+      `the ${what} does not match ${field}: expected ${expected}, got ${actual}`,
+    );
   }
   await putBlob(paths, expected, bytes);
 }

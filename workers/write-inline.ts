@@ -1,5 +1,5 @@
-import { copyTarBytes } from '../src/format/tar-split.js';
 import { PullError } from '../src/format/error.js';
+import { copyTarBytes } from '../src/format/tar-split.js';
 import type { WriteInlineResult, WriteInlineTask } from '../src/pool/messages.js';
 import { getBlob } from '../src/store/blob-cache.js';
 import { packWriter, paths } from './context.js';

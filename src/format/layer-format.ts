@@ -38,7 +38,10 @@ export function layerKind(layer: Descriptor): LayerKind {
   try {
     const positions = parseChunkedAnnotations(layer.annotations, layer.sizeBytes);
     if (positions !== undefined) {
-      return { format: positions.tarSplit === undefined ? 'zstd:chunked-no-tarsplit' : 'zstd:chunked', positions };
+      return {
+        format: positions.tarSplit === undefined ? 'zstd:chunked-no-tarsplit' : 'zstd:chunked',
+        positions,
+      };
     }
   } catch (error) {
     throw inLayer(error, layer.digest);

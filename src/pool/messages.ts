@@ -15,11 +15,12 @@ export interface WorkerSetup {
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** Name of the BroadcastChannel on which the main thread answers. */
   readonly channel: string;
-  /** Range requests in flight in one worker: the limit of its HTTP agent too. */
+  /** Range requests in flight in one thread, which its HTTP connections are too. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly tlsVerify: boolean;
+  readonly userAgent: string;
   /** Value of the Authorization header, when the registry asked for one. */
   readonly authorization?: string;
 }
@@ -215,7 +216,9 @@ export type Task =
   | ExportLayerTask
   | NameContentTask;
 
-export type Outcome<Result> = { readonly ok: true; readonly value: Result } | { readonly ok: false; readonly failure: Failure };
+export type Outcome<Result> =
+  | { readonly ok: true; readonly value: Result }
+  | { readonly ok: false; readonly failure: Failure };
 
 /** From a worker while a task runs. */
 export type WorkerEvent =
@@ -227,5 +230,13 @@ export type WorkerEvent =
 
 /** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
 export type MainMessage =
-  | { readonly message: 'authorization'; readonly stale: string | undefined; readonly value: string | undefined }
-  | { readonly message: 'authorization-failed'; readonly stale: string | undefined; readonly failure: Failure };
+  | {
+      readonly message: 'authorization';
+      readonly stale: string | undefined;
+      readonly value: string | undefined;
+    }
+  | {
+      readonly message: 'authorization-failed';
+      readonly stale: string | undefined;
+      readonly failure: Failure;
+    };

@@ -43,7 +43,9 @@ export class WorkerPool {
    * @throws PullError as the task failed; a plain Error when its thread died
    */
   async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
-    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<Results[T['task']]>;
+    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<
+      Results[T['task']]
+    >;
     if (!outcome.ok) throw fromFailure(outcome.failure);
     return outcome.value;
   }

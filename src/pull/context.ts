@@ -1,6 +1,5 @@
-import type { WorkerSetup } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import type { StorePaths } from '../store/paths.js';
+import type { PackId, StorePaths } from '../store/paths.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
 import type { Settings } from './settings.js';
@@ -17,5 +16,6 @@ export interface PullContext {
   readonly support: WorkerPool;
   /** Starts the threads that fetch spans. */
   readonly startFetchers: (threads: number) => Promise<WorkerPool>;
-  readonly setup: WorkerSetup;
+  /** Packs that the threads of this pull write; sealed when it is done. */
+  readonly packs: Set<PackId>;
 }

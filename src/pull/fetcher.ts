@@ -109,13 +109,10 @@ export class Fetcher {
     figures.requests += result.requests;
     this.#lastByteMs = performance.now();
     if (result.wrong !== undefined) await this.#fetchAgain(job, result.wrong);
-    if (result.goodTarBytes > 0) {
-      job.onPart({
-        pack: result.pack as PackId,
-        offset: result.packOffset,
-        lengthBytes: result.goodTarBytes,
-      });
-    }
+    const pack = result.pack as PackId;
+    this.#context.packs.add(pack);
+    if (result.goodTarBytes > 0)
+      job.onPart({ pack, offset: result.packOffset, lengthBytes: result.goodTarBytes });
   }
 
   /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
@@ -129,11 +126,20 @@ export class Fetcher {
 
   async #describe(job: SpanJob, wrong: WrongBytes): Promise<PullError> {
     const layer = this.#layers[job.layer]!;
-    const hint = 'the registry or something on the way changes bytes: ask whoever runs it, or pull from another one';
+    const hint =
+      'the registry or something on the way changes bytes: ask whoever runs it, or pull from another one';
     if (wrong.content < 0) return new PullError('digest-mismatch', `${wrong.problem}, twice`, { hint });
     const path = await this.#context.support
-      .run({ task: 'name-content', toc: layer.positions.toc.digest, tocRawBytes: layer.positions.toc.rawBytes, content: wrong.content })
-      .catch((error: unknown) => `content ${wrong.content} (${error instanceof Error ? error.message : String(error)})`);
+      .run({
+        task: 'name-content',
+        toc: layer.positions.toc.digest,
+        tocRawBytes: layer.positions.toc.rawBytes,
+        content: wrong.content,
+      })
+      .catch(
+        (error: unknown) =>
+          `content ${wrong.content} (${error instanceof Error ? error.message : String(error)})`,
+      );
     return fromFailure({
       code: 'digest-mismatch',
       message: `${path} does not match its digest: expected ${wrong.expected}, got ${wrong.actual}, twice`,

@@ -32,7 +32,9 @@ export class LayerProver {
     if (this.#port === undefined) {
       const { port1, port2 } = new MessageChannel();
       this.#port = port1;
-      this.#digest = this.#pool.run({ task: 'verify-layer', port: port2 }, [port2]).then((result) => result.digest);
+      this.#digest = this.#pool
+        .run({ task: 'verify-layer', port: port2 }, [port2])
+        .then((result) => result.digest);
       this.#digest.catch(() => {}); // whoever calls end() hears of it
     }
     return this.#port;

@@ -6,7 +6,11 @@ import type { PullContext } from './context.js';
 import type { ChunkedLayer } from './layer.js';
 
 /** Publishes a proven layer and drops its metadata, which only an unproven one needs. */
-export async function publishLayer(context: PullContext, layer: ChunkedLayer, extents: ExtentList): Promise<void> {
+export async function publishLayer(
+  context: PullContext,
+  layer: ChunkedLayer,
+  extents: ExtentList,
+): Promise<void> {
   await writeLayerRecord(context.paths, { diffId: layer.diffId, extents });
   await dropMetadata(context, layer.positions.toc.digest, layer.tarSplitDigest);
 }

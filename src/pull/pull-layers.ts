@@ -4,8 +4,8 @@ import { requireSpace } from '../store/disk-space.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { ChunkedLayer, LayerFigures, WantedLayer } from './layer.js';
-import { type RunFigures, runPlan } from './run-plan.js';
 import { readLayers } from './read-layers.js';
+import { type RunFigures, runPlan } from './run-plan.js';
 
 /** What pulling the missing layers gave, layer by layer. */
 export interface PulledLayers {
@@ -15,7 +15,10 @@ export interface PulledLayers {
 }
 
 /** Pulls the layers that the store does not have: metadata, plan, spans, proof, records. */
-export async function pullLayers(context: PullContext, wanted: readonly WantedLayer[]): Promise<PulledLayers> {
+export async function pullLayers(
+  context: PullContext,
+  wanted: readonly WantedLayer[],
+): Promise<PulledLayers> {
   const layers = await readLayers(context, wanted);
   const held = await context.stop.guard(
     context.support.run({
@@ -27,9 +30,12 @@ export async function pullLayers(context: PullContext, wanted: readonly WantedLa
   const wants = layers.map((layer, i) => ({ table: layer.table, ...held.layers[i]! }));
   const plan = planPull(wants, planLimits(context.settings.connections));
   announce(context, layers, plan);
-  requireSpace(context.paths, plan.totals.decodedBytes + plan.totals.inlineBytes);
+  await requireSpace(context.paths, plan.totals.decodedBytes + plan.totals.inlineBytes);
   const run = await runPlan(context, layers, plan, held.packs as readonly PackId[]);
-  return { figures: layers.map((layer, i) => figuresOf(layer, plan, run, i)), provenAfterMs: run.provenAfterMs };
+  return {
+    figures: layers.map((layer, i) => figuresOf(layer, plan, run, i)),
+    provenAfterMs: run.provenAfterMs,
+  };
 }
 
 /** Exact totals, before the first content byte. */

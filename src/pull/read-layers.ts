@@ -6,14 +6,18 @@ import type { ChunkedLayer, WantedLayer } from './layer.js';
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
 /** Reads the metadata of all layers, in order, as many at a time as the budget allows. */
-export async function readLayers(context: PullContext, wanted: readonly WantedLayer[]): Promise<ChunkedLayer[]> {
+export async function readLayers(
+  context: PullContext,
+  wanted: readonly WantedLayer[],
+): Promise<ChunkedLayer[]> {
   const running = new Set<Promise<unknown>>();
   const read: Array<Promise<ChunkedLayer>> = [];
   let inUse = 0;
   for (const layer of wanted) {
     const { toc, tarSplit } = layer.positions;
     const bytes = toc.rawBytes + tarSplit.rawBytes;
-    while (running.size > 0 && inUse + bytes > METADATA_BUDGET_BYTES) await context.stop.guard(Promise.race(running));
+    while (running.size > 0 && inUse + bytes > METADATA_BUDGET_BYTES)
+      await context.stop.guard(Promise.race(running));
     inUse += bytes;
     const one = readLayer(context, layer);
     const done = one.finally(() => {

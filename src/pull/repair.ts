@@ -2,9 +2,9 @@ import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { markBad } from '../store/bad-runs.js';
 import { ExtentList } from '../store/extents.js';
-import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { Fetcher } from './fetcher.js';
+import { writeInline } from './inline.js';
 import type { ChunkedLayer } from './layer.js';
 import { LayerProver } from './prover.js';
 
@@ -81,20 +81,15 @@ function refetch({ context, layer, index, extents, fetcher }: Repair, row: numbe
 
 async function rewriteInline({ context, layer, extents }: Repair, ranges: Float64Array): Promise<Patch[]> {
   if (ranges.length === 0) return [];
-  const run = await context.support.run({
-    task: 'write-inline',
-    tarSplitDigest: layer.tarSplitDigest,
-    tarSplitRawBytes: layer.positions.tarSplit.rawBytes,
-    ranges,
-  });
+  const run = await writeInline(context, layer, ranges);
   const patches: Patch[] = [];
-  let offset = run.packOffset;
+  let { offset } = run;
   for (let i = 0; i < ranges.length; i += 2) {
     const tarStart = ranges[i]!;
     const tarEnd = ranges[i + 1]!;
     condemn(context, extents.slice(tarStart, tarEnd));
     const fresh = new ExtentList();
-    fresh.push(run.pack as PackId, offset, tarEnd - tarStart);
+    fresh.push(run.pack, offset, tarEnd - tarStart);
     offset += tarEnd - tarStart;
     patches.push({ tarStart, tarEnd, extents: fresh });
   }
@@ -124,6 +119,9 @@ function mismatch(layer: ChunkedLayer, actual: Digest): PullError {
   return new PullError(
     'digest-mismatch',
     `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual}`,
-    { layer: layer.blob.digest, hint: 'the image was built or pushed wrongly: rebuild it, or pull another version' },
+    {
+      layer: layer.blob.digest,
+      hint: 'the image was built or pushed wrongly: rebuild it, or pull another version',
+    },
   );
 }

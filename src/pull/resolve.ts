@@ -57,14 +57,22 @@ export async function resolveImage(
   throw new PullError('unsupported', `the image index is nested deeper than ${MOST_INDEX_LEVELS} levels`);
 }
 
-async function readManifest(session: RegistrySession, name: string, paths: StorePaths): Promise<{ bytes: Buffer; manifest: Manifest }> {
+async function readManifest(
+  session: RegistrySession,
+  name: string,
+  paths: StorePaths,
+): Promise<{ bytes: Buffer; manifest: Manifest }> {
   const kept = name.startsWith('sha256:') ? getBlob(paths, name as Digest) : undefined;
   if (kept !== undefined) return { bytes: kept, manifest: parseManifest(kept) };
   const { bytes, mediaType } = await session.getManifest(name);
   return { bytes, manifest: parseManifest(bytes, mediaType) };
 }
 
-async function readConfig(session: RegistrySession, manifest: ImageManifest, paths: StorePaths): Promise<ImageConfig> {
+async function readConfig(
+  session: RegistrySession,
+  manifest: ImageManifest,
+  paths: StorePaths,
+): Promise<ImageConfig> {
   const { digest, sizeBytes } = manifest.config;
   let bytes = getBlob(paths, digest);
   if (bytes === undefined) {

@@ -3,7 +3,8 @@ import type { PullPlan, Span } from '../plan/plan.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly } from './assembly.js';
 import type { PullContext } from './context.js';
-import { type FetchFigures, Fetcher, type SpanJob } from './fetcher.js';
+import { Fetcher, type FetchFigures, type SpanJob } from './fetcher.js';
+import { writeInline } from './inline.js';
 import type { ChunkedLayer } from './layer.js';
 import { LayerProver } from './prover.js';
 import { publishLayer } from './publish.js';
@@ -107,18 +108,11 @@ class Run {
     const assembly = this.#assemblies[layer]!;
     const ranges = assembly.inlineRanges();
     if (ranges.length === 0) return;
-    const { tarSplitDigest, positions, blob } = this.#layers[layer]!;
     try {
-      const { pack, packOffset, lengthBytes } = await this.#context.support.run({
-        task: 'write-inline',
-        tarSplitDigest,
-        tarSplitRawBytes: positions.tarSplit.rawBytes,
-        ranges,
-      });
-      assembly.placeInline({ pack: pack as PackId, offset: packOffset, lengthBytes });
+      assembly.placeInline(await writeInline(this.#context, this.#layers[layer]!, ranges));
       this.#advance();
     } catch (error) {
-      this.#context.stop.now(inLayer(error, blob.digest));
+      this.#context.stop.now(inLayer(error, this.#layers[layer]!.blob.digest));
     }
   }
 
@@ -129,7 +123,6 @@ class Run {
       this.#provers[layer]!.feed(assembly.advance(this.#assemblies));
       if (assembly.complete) this.#finished[layer] = this.#finish(layer);
     }
-    if (this.#layers.length === 0) this.#resolve();
   }
 
   async #finish(index: number): Promise<void> {
@@ -138,7 +131,14 @@ class Run {
       let { extents } = this.#assemblies[index]!;
       const actual = await this.#provers[index]!.end();
       if (actual !== layer.diffId) {
-        extents = await repairLayer({ context: this.#context, layer, index, extents, actual, fetcher: this.#fetcher });
+        extents = await repairLayer({
+          context: this.#context,
+          layer,
+          index,
+          extents,
+          actual,
+          fetcher: this.#fetcher,
+        });
       }
       this.provenMs = Math.max(this.provenMs, performance.now());
       await publishLayer(this.#context, layer, extents);

@@ -28,7 +28,8 @@ export interface Settings {
  * @throws PullError `option-malformed` naming the option that is out of bounds
  */
 export function settle(options: PullOptions): Settings {
-  const platform = options.platform === undefined ? hostPlatform(process.arch) : parsePlatform(options.platform);
+  const platform =
+    options.platform === undefined ? hostPlatform(process.arch) : parsePlatform(options.platform);
   return {
     store: options.store,
     platform,

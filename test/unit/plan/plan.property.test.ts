@@ -70,7 +70,10 @@ test('what is fetched is what a slow model of the gap rule fetches, each byte on
         const empty = frame.tarStart === frame.tarEnd;
         for (let at = frame.blobStart; at < frame.blobEnd; at++) {
           const [is, should] = [actual[number]![at]!, expected[number]![at]!];
-          assert.ok(is === should || (empty && is < should), `layer ${number} byte ${at}: ${is}, not ${should}`);
+          assert.ok(
+            is === should || (empty && is < should),
+            `layer ${number} byte ${at}: ${is}, not ${should}`,
+          );
         }
       }
     }
