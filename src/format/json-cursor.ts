@@ -196,7 +196,7 @@ export class JsonCursor {
 
   /** The place in `set` of the string read last, -1 if it is none of them. */
   match(set: WordSet): number {
-    if (this.escaped) return set.words.indexOf(this.text(this.stringStart, this.stringEnd, true));
+    if (this.escaped) return set.words.indexOf(this.text());
     const { bytes, stringStart } = this;
     const candidates = set.byLength[this.stringEnd - stringStart];
     if (candidates === undefined) return -1;
@@ -210,10 +210,9 @@ export class JsonCursor {
     return -1;
   }
 
-  /** The text of a string that `readString` has read. Bytes that are not UTF-8 become U+FFFD. */
-  text(start: number, end: number, escaped: boolean): string {
-    const text = this.bytes.toString('utf8', start, end);
-    return escaped ? String(JSON.parse(`"${text}"`)) : text;
+  /** The text of the string that `readString` read last. */
+  text(): string {
+    return jsonText(this.bytes, this.stringStart, this.stringEnd, this.escaped);
   }
 
   /** Reads a number that must be an integer JavaScript holds exactly; a fraction or exponent is an error. */
@@ -300,4 +299,10 @@ export class JsonCursor {
   end(): void {
     if (this.peek() !== -1) throw this.malformed('the end of the document');
   }
+}
+
+/** The text of a string that `readString` has checked. Bytes that are not UTF-8 become U+FFFD. */
+export function jsonText(bytes: Buffer, start: number, end: number, escaped: boolean): string {
+  const text = bytes.toString('utf8', start, end);
+  return escaped ? String(JSON.parse(`"${text}"`)) : text;
 }
