@@ -192,17 +192,32 @@ function decode(
   out: Buffer,
   at: number,
 ): void {
-  const { payloadStart, lengthBytes } = line;
+  let position = start;
   let to = at;
-  for (let group = Math.floor(start / 3); group * 3 < end; group++) {
-    const from = payloadStart + group * 4;
-    const valid = Math.min(3, lengthBytes - group * 3);
-    const third = valid > 1 ? BASE64[bytes[from + 2]!]! : 0;
-    const fourth = valid > 2 ? BASE64[bytes[from + 3]!]! : 0;
-    const value = (BASE64[bytes[from]!]! << 18) | (BASE64[bytes[from + 1]!]! << 12) | (third << 6) | fourth;
+  const wholeEnd = end - (end % 3);
+  while (position < end && position % 3 !== 0) out[to++] = decodeByte(bytes, line, position++);
+  let from = line.payloadStart + Math.ceil(position / 3) * 4;
+  for (; position < wholeEnd; position += 3) {
+    const value =
+      (BASE64[bytes[from]!]! << 18) |
+      (BASE64[bytes[from + 1]!]! << 12) |
+      (BASE64[bytes[from + 2]!]! << 6) |
+      BASE64[bytes[from + 3]!]!;
     if (value < 0) throw lineError(line.number, 'payload is not base64');
-    const first = Math.max(start - group * 3, 0);
-    const last = Math.min(end - group * 3, 3);
-    for (let i = first; i < last; i++) out[to++] = value >> (16 - 8 * i);
+    out[to] = value >> 16;
+    out[to + 1] = value >> 8;
+    out[to + 2] = value;
+    to += 3;
+    from += 4;
   }
+  while (position < end) out[to++] = decodeByte(bytes, line, position++);
+}
+
+/** Byte `position` of a raw line, alone: it lies in two neighbouring characters of its group of four. */
+function decodeByte(bytes: Buffer, line: TarSplitLine, position: number): number {
+  const place = position % 3;
+  const from = line.payloadStart + ((position - place) / 3) * 4 + place;
+  const value = (BASE64[bytes[from]!]! << 6) | BASE64[bytes[from + 1]!]!;
+  if (value < 0) throw lineError(line.number, 'payload is not base64');
+  return (value >> (4 - 2 * place)) & 0xff;
 }
