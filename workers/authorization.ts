@@ -31,7 +31,7 @@ function listen(): void {
   if (listening) return;
   listening = true;
   const channel = new BroadcastChannel(setup.channel);
-  channel.onmessage = (event) => answer((event as MessageEvent<MainMessage>).data);
+  channel.onmessage = (event) => answer((event as { data: MainMessage }).data);
 }
 
 function answer(message: MainMessage): void {

@@ -14,10 +14,10 @@ const BOUND_SLACK_BYTES = 4 * 2 ** 20;
 export async function decodeMetadata(frames: Buffer, rawBytes: number, what: string): Promise<Buffer> {
   const walker = new FrameWalker();
   walker.advance(frames, frames.length);
-  if (walker.completeEnd !== frames.length) {
+  if (frames.length === 0 || walker.completeBytes !== frames.length) {
     throw new PullError('metadata-malformed', `the ${what} does not end where a zstd frame ends`);
   }
-  if (walker.completeBound > rawBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
+  if (walker.boundUpTo(walker.frameCount - 1) > rawBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
     throw new PullError(
       'metadata-malformed',
       `the ${what} could decode to far more than the ${rawBytes} bytes it states`,

@@ -1,25 +1,29 @@
 import { count } from '../src/pool/counters.js';
-import type { RangeClient, RangeEvents } from '../src/registry/range.js';
+import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization } from './authorization.js';
 import { setup, tell } from './context.js';
 
-type Registry = typeof import('../src/registry/range.js');
+interface Loaded {
+  readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
+  readonly client: RangeClient;
+}
 
-let loaded: Promise<{ fetchRange: Registry['fetchRange']; client: RangeClient }> | undefined;
+let loaded: Promise<Loaded> | undefined;
 
 /** This thread's HTTP client, loaded at its first use: undici takes about 100 ms of a thread that may never need it. */
-export function rangeClient(): Promise<{ fetchRange: Registry['fetchRange']; client: RangeClient }> {
-  loaded ??= import('../src/registry/range.js').then(({ fetchRange, createRangeClient }) => ({
-    fetchRange,
-    client: createRangeClient({
-      connections: setup.connections,
-      connectTimeoutMs: setup.connectTimeoutMs,
-      idleTimeoutMs: setup.idleTimeoutMs,
-      tlsVerify: setup.tlsVerify,
-      userAgent: setup.userAgent,
-    }),
-  }));
+export function rangeClient(): Promise<Loaded> {
+  loaded ??= load();
   return loaded;
+}
+
+async function load(): Promise<Loaded> {
+  const [{ fetchRange }, { createRangeClient }] = await Promise.all([
+    import('../src/registry/range.js'),
+    import('../src/registry/range-client.js'),
+  ]);
+  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = setup;
+  const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
+  return { fetchRange, client };
 }
 
 /** How long a stream waits after a miss before it asks again, in milliseconds. The main thread may end it sooner. */

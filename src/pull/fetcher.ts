@@ -15,6 +15,8 @@ export interface SpanJob {
   readonly tarEnd: number;
   /** The next part, in tar order, is on disk and proven as far as it can be. */
   readonly onPart: (part: Extent) => void;
+  /** Set on what is fetched for the second time. */
+  readonly again?: boolean;
 }
 
 /** What fetching one layer's spans cost so far. */
@@ -117,11 +119,12 @@ export class Fetcher {
 
   /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
   async #fetchAgain(job: SpanJob, wrong: WrongBytes): Promise<void> {
-    const key = `${job.layer}:${wrong.tarStart}`;
-    if (this.#retried.has(key)) throw await this.#describe(job, wrong);
+    const key = `${job.layer}:${wrong.content}`;
+    const known = wrong.content < 0 ? job.again === true : this.#retried.has(key);
+    if (known) throw await this.#describe(job, wrong);
     this.#retried.add(key);
     this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it once more` });
-    this.#waiting.unshift({ ...job, blobStart: wrong.blobStart, tarStart: wrong.tarStart });
+    this.#waiting.unshift({ ...job, blobStart: wrong.blobStart, tarStart: wrong.tarStart, again: true });
   }
 
   async #describe(job: SpanJob, wrong: WrongBytes): Promise<PullError> {

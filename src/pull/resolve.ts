@@ -4,8 +4,8 @@ import { PullError } from '../format/error.js';
 import {
   checkLayerCount,
   type ImageConfig,
+  type ImageIndex,
   type ImageManifest,
-  type Manifest,
   parseConfig,
   parseManifest,
   requireImage,
@@ -61,7 +61,7 @@ async function readManifest(
   session: RegistrySession,
   name: string,
   paths: StorePaths,
-): Promise<{ bytes: Buffer; manifest: Manifest }> {
+): Promise<{ bytes: Buffer; manifest: ImageIndex | ImageManifest }> {
   const kept = name.startsWith('sha256:') ? getBlob(paths, name as Digest) : undefined;
   if (kept !== undefined) return { bytes: kept, manifest: parseManifest(kept) };
   const { bytes, mediaType } = await session.getManifest(name);
@@ -88,7 +88,7 @@ function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
-function noSuchPlatform(settings: Settings, index: Extract<Manifest, { kind: 'index' }>): PullError {
+function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
   const offered = index.manifests
     .map((entry) => (entry.platform === undefined ? undefined : formatPlatform(entry.platform)))
     .filter((name) => name !== undefined && name !== 'unknown/unknown');
