@@ -103,6 +103,7 @@ class Search {
     let row = -1;
     const wants = (type: number, at: number): boolean => {
       if (type === RECORD_TYPES.content) {
+        if (!this.#wanted.mayHave(block, digestStart(at))) return false;
         row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
         return row >= 0 && this.#pack[row] === -1;
       }
