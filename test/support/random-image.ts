@@ -111,7 +111,8 @@ function addContent(draft: Draft, random: Random, name: number): void {
   let done = 0;
   while (done < sizeBytes) {
     const bytes = Math.min(sizeBytes - done, random.int(1, sizeBytes));
-    if (done > 0 && random.chance(0.7)) chunks.push({ blobStart: draft.blobBytes, tarStart: tarStart + done });
+    if (done > 0 && random.chance(0.7))
+      chunks.push({ blobStart: draft.blobBytes, tarStart: tarStart + done });
     const tar = Array.from({ length: bytes }, (_, i) => (name * 101 + (done + i) * 7) & 255);
     addFrame(draft, random.int(1, bytes + 3), tar);
     if (random.chance(0.1)) addFrame(draft, random.int(1, 5), []);
