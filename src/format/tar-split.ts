@@ -140,7 +140,7 @@ export function forEachSegment(tarSplit: Buffer, visit: VisitSegment): void {
 /**
  * Decodes the tar bytes in `ranges` and writes them one after the other, about 1 MiB a call. The buffer given to
  * `write` is used again after it returns.
- * @param ranges ascending, disjoint [start, end) pairs of tar bytes, all of them raw
+ * @param ranges ascending, disjoint [start, end) pairs of tar bytes, all of them raw and none empty
  * @throws PullError `metadata-malformed` for characters that are not base64, `internal` for a range that is not raw
  */
 export function copyTarBytes(tarSplit: Buffer, ranges: Float64Array, write: (bytes: Buffer) => void): void {

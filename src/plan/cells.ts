@@ -51,8 +51,8 @@ export function pushCell(
   blobEnd: number,
   tarEnd: number,
   state: number,
-  source = -1,
-  sourceOffset = 0,
+  source: number,
+  sourceOffset: number,
 ): void {
   const row = cells.count;
   if (blobEnd === cells.blobStart[row] && tarEnd === cells.tarStart[row]) return;
@@ -89,7 +89,7 @@ export function buildCells(layers: readonly LayerWant[], layer: number, firsts: 
 }
 
 function pushGap(cells: Cells, blobEnd: number, tarEnd: number): void {
-  pushCell(cells, blobEnd, tarEnd, blobEnd === cells.blobStart[cells.count] ? CELL.hole : CELL.gap);
+  pushCell(cells, blobEnd, tarEnd, blobEnd === cells.blobStart[cells.count] ? CELL.hole : CELL.gap, -1, 0);
 }
 
 /** A content that lies whole at one place, cut at its chunks all the same: a span may run over it. */
@@ -102,39 +102,39 @@ function pushContent(
   offset: number,
 ): void {
   const tarStart = table.tarStart[row]!;
-  eachPart(table, row, (_chunk, blobEnd, tarEnd) => {
+  const end = chunksEnd(table, row);
+  for (let chunk = table.chunkFirst[row]! + 1; chunk < end; chunk++) {
     const done = cells.tarStart[cells.count]! - tarStart;
-    pushCell(cells, blobEnd, tarEnd, state, source, offset + done);
-  });
+    const [blobAt, tarAt] = [table.chunkBlobStart[chunk]!, table.chunkTarStart[chunk]!];
+    pushCell(cells, blobAt, tarAt, state, source, offset + done);
+  }
+  const done = cells.tarStart[cells.count]! - tarStart;
+  pushCell(cells, table.blobEnd[row]!, tarStart + table.sizeBytes[row]!, state, source, offset + done);
 }
 
 /** A content that is held nowhere as a whole: fetched, but for the chunks that a pack holds. */
 function pushWanted(cells: Cells, want: LayerWant, row: number): void {
-  eachPart(want.table, row, (chunk, blobEnd, tarEnd) => {
-    const pack = chunk < 0 ? -1 : want.chunkHeldPack[chunk]!;
-    if (pack < 0) pushCell(cells, blobEnd, tarEnd, CELL.wanted);
-    else pushCell(cells, blobEnd, tarEnd, CELL.held, pack, want.chunkHeldOffset[chunk]!);
-  });
-}
-
-/** Visits the chunks of a content with their ends, or the content as one part with chunk -1. */
-function eachPart(
-  table: LayerTable,
-  row: number,
-  visit: (chunk: number, blobEnd: number, tarEnd: number) => void,
-): void {
+  const { table } = want;
   const blobEnd = table.blobEnd[row]!;
   const tarEnd = table.tarStart[row]! + table.sizeBytes[row]!;
-  const end = table.chunkFirst[row + 1]!;
+  const end = chunksEnd(table, row);
+  let chunk = table.chunkFirst[row]!;
+  if (chunk === end) pushCell(cells, blobEnd, tarEnd, CELL.wanted, -1, 0);
+  for (; chunk < end; chunk++) {
+    const last = chunk + 1 === end;
+    const blobAt = last ? blobEnd : table.chunkBlobStart[chunk + 1]!;
+    const tarAt = last ? tarEnd : table.chunkTarStart[chunk + 1]!;
+    const pack = want.chunkHeldPack[chunk]!;
+    if (pack < 0) pushCell(cells, blobAt, tarAt, CELL.wanted, -1, 0);
+    else pushCell(cells, blobAt, tarAt, CELL.held, pack, want.chunkHeldOffset[chunk]!);
+  }
+}
+
+/** Where a content's chunk rows end; where they begin, when their boundaries are no places to cut. */
+function chunksEnd(table: LayerTable, row: number): number {
   const first = table.chunkFirst[row]!;
-  if (first === end || !chunksAscend(table, row)) {
-    visit(-1, blobEnd, tarEnd);
-    return;
-  }
-  for (let chunk = first; chunk < end - 1; chunk++) {
-    visit(chunk, table.chunkBlobStart[chunk + 1]!, table.chunkTarStart[chunk + 1]!);
-  }
-  visit(end - 1, blobEnd, tarEnd);
+  const end = table.chunkFirst[row + 1]!;
+  return first < end && chunksAscend(table, row) ? end : first;
 }
 
 /** Whether every chunk has blob and tar bytes. Otherwise its ends are no places to cut, and the content stays whole. */

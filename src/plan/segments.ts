@@ -58,8 +58,8 @@ export function buildSegments(cells: Cells, spans: readonly CellRange[], firstSp
   };
   let span = 0;
   for (let cell = 0; cell < cells.count; ) {
-    const range = spans[span];
-    if (range !== undefined && range.first === cell) {
+    if (span < spans.length && spans[span]!.first === cell) {
+      const range = spans[span]!;
       push(rows, SEGMENT.span, firstSpan + span, 0, cells.tarStart[range.end]!);
       span++;
       cell = range.end;

@@ -55,7 +55,7 @@ export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
     const start = Number(bytes.readBigUInt64LE(at));
     const end = start + Number(bytes.readBigUInt64LE(at + 8));
     if (!Number.isSafeInteger(end)) return ALL;
-    runs.push({ start, end });
+    if (end > start) runs.push({ start, end });
   }
   return merge(runs);
 }

@@ -15,7 +15,7 @@ export class DigestTable {
   readonly firstRow: Int32Array;
   readonly #digests: Uint8Array;
   readonly #numbers: Float64Array;
-  /** Row + 1; 0 is an empty slot. */
+  /** Two numbers a slot, side by side for the processor's cache: first four bytes of the digest, row + 1 (0: empty). */
   readonly #slots: Int32Array;
   readonly #mask: number;
 
@@ -25,35 +25,53 @@ export class DigestTable {
     this.#numbers = numbers;
     const slots = 2 ** Math.ceil(Math.log2(Math.max(2, numbers.length * 2)));
     this.#mask = slots - 1;
-    this.#slots = new Int32Array(slots);
+    this.#slots = new Int32Array(slots * 2);
     this.firstRow = new Int32Array(numbers.length);
     for (let row = 0; row < numbers.length; row++) this.firstRow[row] = this.#insert(row);
   }
 
-  get isEmpty(): boolean {
-    return this.firstRow.length === 0;
+  /**
+   * Whether a digest with the first four bytes of the one at `at` is in the table: false for nearly all that are not, at
+   * a third of the price of `find`.
+   */
+  mayHave(bytes: Uint8Array, at: number): boolean {
+    const slots = this.#slots;
+    const mask = this.#mask;
+    const word = firstWord(bytes, at);
+    for (let probe = 0; probe < MAX_PROBES; probe++) {
+      const slot = ((word + probe) & mask) * 2;
+      if (slots[slot + 1] === 0) return false;
+      if (slots[slot] === word) return true;
+    }
+    return false;
   }
 
   /** The first row with the digest that stands in `bytes` at `at` and with this number, or -1. */
   find(bytes: Uint8Array, at: number, number: number): number {
     const slot = this.#probe(bytes, at, number);
-    return slot < 0 ? -1 : this.#slots[slot]! - 1;
+    return slot < 0 ? -1 : this.#slots[slot + 1]! - 1;
   }
 
   #insert(row: number): number {
-    const slot = this.#probe(this.#digests, row * DIGEST_BYTES, this.#numbers[row]!);
+    const at = row * DIGEST_BYTES;
+    const slot = this.#probe(this.#digests, at, this.#numbers[row]!);
     if (slot < 0) return -1;
-    if (this.#slots[slot] === 0) this.#slots[slot] = row + 1;
-    return this.#slots[slot]! - 1;
+    if (this.#slots[slot + 1] === 0) {
+      this.#slots[slot] = firstWord(this.#digests, at);
+      this.#slots[slot + 1] = row + 1;
+    }
+    return this.#slots[slot + 1]! - 1;
   }
 
-  /** The slot of a key, or the empty slot where it would be; -1 if it is too far from its place. */
+  /** Where the slot of a key stands, or the empty slot where it would be; -1 if it is too far from its place. */
   #probe(bytes: Uint8Array, at: number, number: number): number {
-    const word = bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
+    const word = firstWord(bytes, at);
     for (let probe = 0; probe < MAX_PROBES; probe++) {
-      const slot = (word + probe) & this.#mask;
-      const row = this.#slots[slot]! - 1;
-      if (row < 0 || (this.#numbers[row] === number && this.#isDigest(row, bytes, at))) return slot;
+      const slot = ((word + probe) & this.#mask) * 2;
+      const row = this.#slots[slot + 1]! - 1;
+      if (row < 0) return slot;
+      if (this.#slots[slot] !== word || this.#numbers[row] !== number) continue;
+      if (this.#isDigest(row, bytes, at)) return slot;
     }
     return -1;
   }
@@ -63,4 +81,8 @@ export class DigestTable {
     for (let i = 0; i < DIGEST_BYTES; i++) if (this.#digests[start + i] !== bytes[at + i]) return false;
     return true;
   }
+}
+
+function firstWord(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24);
 }

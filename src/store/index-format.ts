@@ -109,7 +109,7 @@ export function lengthOf(bytes: Buffer, at: number): number {
 export function pieceOf(bytes: Buffer, at: number): PieceFields {
   return {
     raw: bytes[at + TYPE_AT] === RECORD_TYPES.raw,
-    blobDigest: Uint8Array.prototype.slice.call(bytes, at + DIGEST_AT, at + DIGEST_AT + DIGEST_BYTES),
+    blobDigest: Buffer.from(bytes.subarray(at + DIGEST_AT, at + DIGEST_AT + DIGEST_BYTES)),
     packOffset: packOffsetOf(bytes, at),
     lengthBytes: lengthOf(bytes, at),
     blobStart: u64(bytes, at + BLOB_START_AT),

@@ -103,6 +103,7 @@ class Search {
     let row = -1;
     const wants = (type: number, at: number): boolean => {
       if (type === RECORD_TYPES.content) {
+        if (!this.#wanted.mayHave(block, digestStart(at))) return false;
         row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
         return row >= 0 && this.#pack[row] === -1;
       }
@@ -112,15 +113,16 @@ class Search {
     scanIndexFile(this.#paths, pack, block, wants, (type, at) => {
       const offset = packOffsetOf(block, at);
       const lengthBytes = lengthOf(block, at);
-      if (!hasRun(pack, offset, lengthBytes)) return;
+      const exists = hasRun(pack, offset, lengthBytes);
       if (type === RECORD_TYPES.content) {
-        if (proof === undefined) this.#answer(row, packRow(), offset);
-        else unproven.push({ row, offset, lengthBytes });
+        if (exists && proof === undefined) this.#answer(row, packRow(), offset);
+        else if (exists) unproven.push({ row, offset, lengthBytes });
         return;
       }
       const piece = pieceOf(block, at);
+      // A piece with a bad run in it still tells whether the other runs are as they were written.
       proof?.add(offset, lengthBytes, piece.crc32);
-      if (row < 0) return;
+      if (row < 0 || !exists) return;
       const isTrue = () => proof === undefined || proof.covers(offset, lengthBytes);
       this.candidates.push({ blob: row, sealed: pack.sealed, piece, pack: packRow, isTrue });
     });

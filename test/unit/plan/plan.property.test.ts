@@ -136,6 +136,28 @@ test('totals are what a recount of the bytes gives', () => {
   });
 });
 
+test('the random images have all of what the other tests are about', () => {
+  const seen = new Map<string, number>();
+  const see = (what: string, is: boolean) => seen.set(what, (seen.get(what) ?? 0) + (is ? 1 : 0));
+  eachPlan((image, plan, limits) => {
+    for (const [name, bytes] of Object.entries(plan.totals)) see(name, bytes > 0);
+    for (const [number, layer] of image.layers.entries()) {
+      see('empty layer', layer.contents.length === 0);
+      see('chunks', layer.want.table.chunkBlobStart.length > 0);
+      see('false piece', layer.want.resumed.length > layer.trueResumed.length);
+      see('layer of several spans', plan.layers[number]!.totals.requests > 2);
+    }
+    for (const span of plan.spans) {
+      const contents = image.layers[span.layer]!.contents;
+      const first = contents[span.firstContent];
+      see('span within a content', first !== undefined && first.blob[0] < span.blobStart);
+      see('span of many contents', span.endContent - span.firstContent > 3);
+      see('span above the limits', span.blobEnd - span.blobStart > limits.spanBlobBytes);
+    }
+  });
+  for (const [what, times] of seen) assert.ok(times >= 100, `${what}: ${times}`);
+});
+
 /** Plans many random images with random small limits; a failure names its seed. */
 function eachPlan(check: (image: RandomImage, plan: PullPlan, limits: PlanLimits) => void): void {
   for (let seed = 1; seed <= SEEDS; seed++) {
