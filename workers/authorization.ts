@@ -1,14 +1,14 @@
 import { BroadcastChannel } from 'node:worker_threads';
 import { fromFailure } from '../src/format/error.js';
 import type { MainMessage } from '../src/pool/messages.js';
-import { setup, tell } from './context.js';
+import { network, tell } from './context.js';
 
 interface Waiter {
   readonly resolve: (value: string | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
-let current: string | undefined = setup.authorization;
+let current: string | undefined = network().authorization;
 let listening = false;
 const waiters: Waiter[] = [];
 
@@ -30,7 +30,7 @@ export function authorization(stale?: string): Promise<string | undefined> {
 function listen(): void {
   if (listening) return;
   listening = true;
-  const channel = new BroadcastChannel(setup.channel);
+  const channel = new BroadcastChannel(network().channel);
   channel.onmessage = (event) => answer((event as { data: MainMessage }).data);
 }
 

@@ -1,10 +1,16 @@
 import { parentPort, workerData } from 'node:worker_threads';
-import type { WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
+import type { NetworkSetup, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';
 
 /** What every task of this thread shares: the set-up it was started with, the store, and this thread's own pack. */
 export const setup = workerData as WorkerSetup;
+
+/** How to ask a registry; only pools that fetch have it. */
+export function network(): NetworkSetup {
+  if (setup.network === undefined) throw new Error('this pool was started without a network');
+  return setup.network;
+}
 
 export const paths: StorePaths = storePaths(setup.storeRoot);
 

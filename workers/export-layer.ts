@@ -12,7 +12,7 @@ import { extentsOf } from './extents.js';
 export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerResult> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
-  const fd = onDisk(`create ${task.path}`, () => openSync(task.path, 'wx'));
+  const fd = onDisk(`create ${task.path}`, () => openSync(task.path, 'w'));
   try {
     let at = 0;
     for (const block of reader.blocks(extentsOf(task.extents))) {

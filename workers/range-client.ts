@@ -1,7 +1,7 @@
 import { count } from '../src/pool/counters.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization } from './authorization.js';
-import { setup, tell } from './context.js';
+import { network, setup, tell } from './context.js';
 
 interface Loaded {
   readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
@@ -21,7 +21,7 @@ async function load(): Promise<Loaded> {
     import('../src/registry/range.js'),
     import('../src/registry/range-client.js'),
   ]);
-  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = setup;
+  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = network();
   const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
   return { fetchRange, client };
 }

@@ -13,6 +13,11 @@ import type { LayerTable } from '../format/layer-table.js';
 export interface WorkerSetup {
   readonly storeRoot: string;
   readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** For pools whose tasks ask a registry. */
+  readonly network?: NetworkSetup;
+}
+
+export interface NetworkSetup {
   /** Name of the BroadcastChannel on which the main thread answers. */
   readonly channel: string;
   /** Range requests in flight in one thread, which its HTTP connections are too. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { PullError } from '../format/error.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import type { WorkerSetup } from '../pool/messages.js';
+import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
@@ -90,7 +90,8 @@ class Pull {
     const session = this.#openSession();
     const workers = await Workers.start({
       settings: this.#settings,
-      setup: this.#workerSetup(await session.authorization()),
+      setup: { storeRoot: this.#paths.root, counters: this.#counters },
+      network: await this.#network(session),
       layers: wanted.length,
       session,
       patience: this.#patience,
@@ -156,13 +157,12 @@ class Pull {
     return this.#session;
   }
 
-  #workerSetup(authorization: string | undefined): WorkerSetup {
-    const { workers, connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
+  async #network(session: RegistrySession): Promise<NetworkSetup> {
+    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
+    const authorization = await session.authorization();
     return {
-      storeRoot: this.#paths.root,
-      counters: this.#counters,
       channel: `zpull-${randomUUID()}`,
-      connections: Math.ceil(connections / workers),
+      connections,
       connectTimeoutMs,
       idleTimeoutMs,
       tlsVerify,

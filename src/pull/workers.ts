@@ -1,4 +1,4 @@
-import type { WorkerSetup } from '../pool/messages.js';
+import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import type { RegistrySession } from '../registry/session.js';
 import { sealPack } from '../store/pack-sync.js';
@@ -18,7 +18,8 @@ const OTHER_SUPPORT_TASKS = 4;
 
 interface Options {
   readonly settings: Settings;
-  readonly setup: WorkerSetup;
+  readonly setup: Omit<WorkerSetup, 'network'>;
+  readonly network: NetworkSetup;
   readonly layers: number;
   readonly session: RegistrySession;
   readonly patience: Patience;
@@ -34,27 +35,27 @@ export class Workers {
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
   static async start(options: Options & { paths: StorePaths }): Promise<Workers> {
-    const { settings, setup, layers, session, patience, emit } = options;
-    const events = new WorkerEvents({ channel: setup.channel, session, patience, emit });
+    const { settings, setup, network, layers, session, patience, emit } = options;
+    const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
     const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(settings.workers / 2), layers));
     const support = await WorkerPool.start({
       threads,
       tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
-      setup,
+      setup: { ...setup, network },
       onEvent: events.handle,
     });
     return new Workers(options, events, support);
   }
 
   private constructor(options: Options & { paths: StorePaths }, events: WorkerEvents, support: WorkerPool) {
-    const { settings, setup, paths, stop, patience, emit } = options;
+    const { settings, setup, network, paths, stop, patience, emit } = options;
     this.#events = events;
     this.#pools.push(support);
     const startFetchers = async (threads: number): Promise<WorkerPool> => {
       const pool = await WorkerPool.start({
         threads,
         tasksPerThread: Math.ceil(settings.connections / threads),
-        setup: { ...setup, connections: Math.ceil(settings.connections / threads) },
+        setup: { ...setup, network: { ...network, connections: Math.ceil(settings.connections / threads) } },
         onEvent: events.handle,
       });
       this.#pools.push(pool);
