@@ -33,6 +33,7 @@ export class WorkerPool {
       atomics: 'disabled',
       stricterFIFO: true,
       workerData: options.setup,
+      ...(process.env['YG'] ? {resourceLimits: { maxYoungGenerationSizeMb: Number(process.env['YG']) }}:{}),
     });
     piscina.on('message', options.onEvent);
     return new WorkerPool(piscina);
