@@ -512,6 +512,46 @@ test('a slow body is no silence', async (t) => {
   assert.deepEqual(events.misses, []);
 });
 
+test('after closing, ranges under way and waiting ones fail', async (t) => {
+  const server = await serverFor(t, () => {
+    void client.close();
+  });
+  const client = clientFor(t, { connections: 1 });
+  const both = await Promise.allSettled([0, 10].map((at) => fetch(client, server.origin, [at, at + 10])));
+  for (const result of both) {
+    assert.ok(result.status === 'rejected');
+    assert.match(String(result.reason), /client is closed/);
+  }
+});
+
+test('more storage origins than are kept connected serve their ranges', async (t) => {
+  const storages = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      serverFor(t, (request, response) => answerRange(request, response, BLOB)),
+    ),
+  );
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: storages[nth - 1]!.origin }).end();
+  });
+  const client = clientFor(t);
+  for (const at of storages.keys()) {
+    const { bytes } = await fetch(client, registry.origin, [at, at + 9], { path: `/v2/a/blobs/${at}` });
+    assert.ok(bytes.equals(BLOB.subarray(at, at + 9)));
+  }
+  assert.equal(storages.filter(({ asked }) => asked.length === 1).length, 20);
+});
+
+test('a refusal counts even when its body breaks off', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(404, { 'content-length': 100 });
+    breakAfter(response, Buffer.from('half'));
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('blob-not-found', /has no blob/),
+  );
+});
+
 test('connections are kept and there are no more of them than allowed', async (t) => {
   let open = 0;
   let most = 0;
