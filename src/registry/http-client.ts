@@ -153,10 +153,10 @@ function collect(response: IncomingMessage, get: Get, timer: Watch): Promise<Ans
       }
     });
     response.on('end', () => finish(false));
-    // Node says "aborted" whether the peer broke off or the timer destroyed the request.
+    // A timeout has reached the request's own listener before this.
     response.on('error', (error) => {
       timer.stop();
-      reject(timer.expired() ? timeoutError('idle') : error);
+      reject(error);
     });
   });
 }

@@ -397,6 +397,49 @@ test('a request that dies on a reused connection is repeated without a miss', as
   assert.equal(server.asked.length, 3);
 });
 
+test('the repetition does not try another old connection', async (t) => {
+  const used = new WeakSet<object>();
+  const server = await serverFor(t, (request, response) => {
+    if (used.has(request.socket)) {
+      request.socket.destroy();
+      return;
+    }
+    used.add(request.socket);
+    // Long enough that the two first questions need two connections.
+    setTimeout(() => giveManifest(request, response), 20);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await Promise.all([session.getManifest('v1'), session.getManifest('v1')]);
+  assert.equal(server.connections(), 2);
+  await session.getManifest('v1');
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a slow body is no silence', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    let sent = 0;
+    const timer = setInterval(() => {
+      response.write('.');
+      if (++sent < 10) return;
+      clearInterval(timer);
+      response.end();
+    }, 50);
+  });
+  const { session } = sessionFor(t, server.host, 0, { idleTimeoutMs: 300 });
+  assert.equal((await session.getManifest('v1')).bytes.length, 10);
+});
+
+test('a host that has answered in http is not tried in https afterwards', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) giveManifest(request, response);
+    else response.writeHead(400).end();
+  });
+  const { session } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /answered 400/));
+  assert.equal(server.connections(), 1);
+});
+
 test('a host that refuses the connection is named', async (t) => {
   const { session } = sessionFor(t, '127.0.0.1:1');
   await assert.rejects(session.getManifest('v1'), failsWith('network-hopeless', /127\.0\.0\.1:1 refuses/));
