@@ -94,9 +94,9 @@ export class FrameQueue {
       count += 1;
       const start = this.offsetBytes;
       this.offsetBytes += item.frame.length;
-      this.#waitingBytes -= item.rawBytes;
       if (item.frame.length > 0) this.#write(item.frame);
       item.done(start, this.offsetBytes);
+      this.#waitingBytes -= item.rawBytes;
     }
     if (count > 0) this.#items.splice(0, count);
   }
