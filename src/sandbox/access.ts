@@ -1,0 +1,64 @@
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto';
+import type { Digest } from '../format/digest.js';
+
+/** Signs what this server hands out and knows it again: bearer tokens and URLs of the second origin. */
+export interface Gatekeeper {
+  /** A token for these scopes that is good until `expiresMs`. */
+  issueToken(scopes: readonly string[], expiresMs: number): string;
+  /** Whether this Authorization header carries a token that is good at `nowMs` and covers `scope`. */
+  admits(authorization: string | undefined, scope: string | undefined, nowMs: number): boolean;
+  /** The path and query under which the second origin hands out a blob until `expiresMs`. */
+  signBlob(digest: Digest, expiresMs: number): string;
+  /** Whether a path and its query are a signed URL of this server, still good at `nowMs`. */
+  acceptsSigned(path: string, query: URLSearchParams, nowMs: number): boolean;
+}
+
+/** Where signed URLs live on the second origin. */
+export const SIGNED_PREFIX = '/signed/';
+
+/** A gatekeeper with a key of its own: nothing outlives the server. */
+export function createGatekeeper(): Gatekeeper {
+  const key = randomBytes(32);
+  const sign = (text: string): string => createHmac('sha256', key).update(text).digest('hex');
+  const isSigned = (text: string, signature: string): boolean => {
+    const expected = Buffer.from(sign(text));
+    const given = Buffer.from(signature);
+    return given.length === expected.length && timingSafeEqual(given, expected);
+  };
+  return {
+    issueToken: (scopes, expiresMs) => {
+      const claim = Buffer.from(JSON.stringify({ scopes, expiresMs })).toString('base64url');
+      return `${claim}.${sign(`token ${claim}`)}`;
+    },
+    admits: (authorization, scope, nowMs) => {
+      const [, claim = '', signature = ''] =
+        /^bearer ([\w-]+)\.([0-9a-f]+)$/i.exec(authorization ?? '') ?? [];
+      if (!isSigned(`token ${claim}`, signature)) return false;
+      const { scopes, expiresMs } = JSON.parse(Buffer.from(claim, 'base64url').toString()) as {
+        scopes: string[];
+        expiresMs: number;
+      };
+      return nowMs < expiresMs && (scope === undefined || scopes.some((given) => covers(given, scope)));
+    },
+    signBlob: (digest, expiresMs) => {
+      const path = `${SIGNED_PREFIX}${digest}`;
+      return `${path}?expires=${expiresMs}&signature=${sign(`url ${path} ${expiresMs}`)}`;
+    },
+    acceptsSigned: (path, query, nowMs) => {
+      const expires = query.get('expires') ?? '';
+      return isSigned(`url ${path} ${expires}`, query.get('signature') ?? '') && nowMs < Number(expires);
+    },
+  };
+}
+
+/** Whether a scope such as `repository:a/b:pull,push` covers `repository:a/b:pull`. */
+function covers(given: string, wanted: string): boolean {
+  const cut = wanted.lastIndexOf(':');
+  return (
+    given.startsWith(wanted.slice(0, cut + 1)) &&
+    given
+      .slice(cut + 1)
+      .split(',')
+      .includes(wanted.slice(cut + 1))
+  );
+}

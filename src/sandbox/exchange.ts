@@ -1,0 +1,192 @@
+import { isDigest } from '../format/digest.js';
+import { type Gatekeeper, SIGNED_PREFIX } from './access.js';
+import {
+  type Answer,
+  answerTarget,
+  blobAnswer,
+  errorAnswer,
+  jsonAnswer,
+  parseTarget,
+  type Target,
+} from './answers.js';
+import type { createFaults, FaultAction, FaultRequest } from './faults.js';
+import type { LayoutReader } from './layout-reader.js';
+
+/** What a request must bring to be let in. */
+export interface TokenRule {
+  /** How long a token is good after it was handed out. */
+  readonly expiresAfterMs?: number;
+  /** `USER:PASSWORD` that the token endpoint wants as Basic credentials; without it, anybody gets a token. */
+  readonly credentials?: string;
+}
+
+/** What the server knows; only the fault counters behind `nextFault` change. */
+export interface Registry {
+  readonly layout: LayoutReader;
+  readonly gatekeeper: Gatekeeper;
+  readonly nextFault: ReturnType<typeof createFaults>;
+  readonly requireToken: TokenRule | undefined;
+  readonly tokenLifeMs: number;
+  /** Where the second origin listens, once something redirects there. */
+  readonly signedPort: number | undefined;
+}
+
+/** The part of an HTTP request that decides its answer. */
+export interface RegistryRequest extends FaultRequest {
+  readonly query: URLSearchParams;
+  readonly authorization: string | undefined;
+  /** Host name and port by which the client reached this server; URLs handed out name the same host. */
+  readonly hostname: string;
+  readonly port: number;
+  /** Whether it came in on the second origin. */
+  readonly signedOrigin: boolean;
+}
+
+/** Tokens live five minutes unless told otherwise, as those of Docker Hub do. */
+export const TOKEN_LIFE_MS = 300_000;
+/** Signed URLs live 20 minutes unless told otherwise, as those of Docker's registry do on S3. */
+const SIGNED_LIFE_MS = 20 * 60_000;
+const TOKEN_PATH = '/token';
+const SERVICE = 'zpull-sandbox';
+
+/** The answer to `request`, whole, and the fault to put it through. */
+export function chooseAnswer(
+  registry: Registry,
+  request: RegistryRequest,
+  nowMs: number,
+): { answer: Answer; action: FaultAction | undefined } {
+  const target = request.signedOrigin ? undefined : parseTarget(request.path);
+  const action = registry.nextFault(request, (candidate) =>
+    applies(candidate, registry, request, target, nowMs),
+  );
+  const answer =
+    (action === undefined ? undefined : scriptedAnswer(action, registry, request, target, nowMs)) ??
+    (request.signedOrigin
+      ? signedAnswer(registry, request, nowMs)
+      : registryAnswer(registry, request, target, nowMs));
+  return { answer, action };
+}
+
+/** Redirects are for blobs and challenges for the registry: on the second origin both would never end. */
+function applies(
+  action: FaultAction,
+  registry: Registry,
+  request: RegistryRequest,
+  target: Target | undefined,
+  nowMs: number,
+): boolean {
+  if ('redirect' in action) return target?.kind === 'blob' && isDigest(target.digest);
+  if (!('challenge' in action)) return true;
+  if (target === undefined) return false;
+  return (
+    action.challenge.always === true ||
+    !registry.gatekeeper.admits(request.authorization, scopeOf(target), nowMs)
+  );
+}
+
+function scriptedAnswer(
+  action: FaultAction,
+  registry: Registry,
+  request: RegistryRequest,
+  target: Target | undefined,
+  nowMs: number,
+): Answer | undefined {
+  if ('status' in action) {
+    const { status, headers = {}, body = '' } = action;
+    return { status, headers, body: Buffer.from(body), ranges: false };
+  }
+  if ('retryAfter' in action) {
+    const { status, seconds } = action.retryAfter;
+    const code = status === 429 ? 'TOOMANYREQUESTS' : 'UNAVAILABLE';
+    return errorAnswer(status, code, 'try again later', { 'Retry-After': String(seconds) });
+  }
+  if ('challenge' in action) return challengeAnswer(request, target);
+  if ('redirect' in action && target?.kind === 'blob' && isDigest(target.digest)) {
+    const expiresMs = nowMs + (action.redirect.expiresAfterMs ?? SIGNED_LIFE_MS);
+    const signed = registry.gatekeeper.signBlob(target.digest, expiresMs);
+    const location = `http://${request.hostname}:${registry.signedPort}${signed}`;
+    return { status: 307, headers: { Location: location }, body: Buffer.alloc(0), ranges: false };
+  }
+  return undefined;
+}
+
+function registryAnswer(
+  registry: Registry,
+  request: RegistryRequest,
+  target: Target | undefined,
+  nowMs: number,
+): Answer {
+  if (request.method !== 'GET' && request.method !== 'HEAD') {
+    return errorAnswer(405, 'UNSUPPORTED', 'this registry is read-only', { Allow: 'GET, HEAD' });
+  }
+  if (request.path === TOKEN_PATH) return tokenAnswer(registry, request, nowMs);
+  if (target === undefined) return errorAnswer(404, 'NAME_UNKNOWN', 'no such path');
+  if (
+    registry.requireToken !== undefined &&
+    !registry.gatekeeper.admits(request.authorization, scopeOf(target), nowMs)
+  ) {
+    return challengeAnswer(request, target);
+  }
+  return answerTarget(target, request.query, registry.layout);
+}
+
+/** The scope that a pull of this target needs (Docker's registry, "Token Scope Documentation"). */
+function scopeOf(target: Target | undefined): string | undefined {
+  return target === undefined || target.kind === 'base' ? undefined : `repository:${target.name}:pull`;
+}
+
+function challengeAnswer(request: RegistryRequest, target: Target | undefined): Answer {
+  const scope = scopeOf(target);
+  const challenge = [
+    `Bearer realm="http://${request.hostname}:${request.port}${TOKEN_PATH}"`,
+    `service="${SERVICE}"`,
+    ...(scope === undefined ? [] : [`scope="${scope}"`]),
+    ...(request.authorization === undefined ? [] : ['error="invalid_token"']),
+  ];
+  return errorAnswer(401, 'UNAUTHORIZED', 'authentication required', {
+    'WWW-Authenticate': challenge.join(','),
+  });
+}
+
+/** A token for whatever scopes are asked (Docker's registry, "Token Authentication Specification"). */
+function tokenAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
+  const wanted = registry.requireToken?.credentials;
+  if (wanted !== undefined && !isBasic(request.authorization, wanted)) {
+    return errorAnswer(401, 'UNAUTHORIZED', 'wrong user name or password', {
+      'WWW-Authenticate': `Basic realm="${SERVICE}"`,
+    });
+  }
+  const scopes = request.query.getAll('scope').flatMap((scope) => scope.split(' '));
+  const token = registry.gatekeeper.issueToken(scopes, nowMs + registry.tokenLifeMs);
+  return jsonAnswer(200, {
+    token,
+    access_token: token,
+    expires_in: Math.max(1, Math.ceil(registry.tokenLifeMs / 1000)),
+    issued_at: new Date(nowMs).toISOString(),
+  });
+}
+
+function isBasic(authorization: string | undefined, credentials: string): boolean {
+  const [, given = ''] = /^basic ([\w+/=-]+)$/i.exec(authorization ?? '') ?? [];
+  return Buffer.from(given, 'base64').toString() === credentials;
+}
+
+/** An object store: the signature is all it looks at, and like S3 it refuses a second kind of authorization. */
+function signedAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
+  if (request.authorization !== undefined) return storeError(400, 'InvalidArgument');
+  if (request.method !== 'GET' && request.method !== 'HEAD') return storeError(405, 'MethodNotAllowed');
+  if (!registry.gatekeeper.acceptsSigned(request.path, request.query, nowMs)) {
+    return storeError(403, 'AccessDenied');
+  }
+  const digest = request.path.slice(SIGNED_PREFIX.length);
+  return isDigest(digest) ? blobAnswer(digest, registry.layout) : storeError(404, 'NoSuchKey');
+}
+
+function storeError(status: number, code: string): Answer {
+  return {
+    status,
+    headers: { 'Content-Type': 'application/xml' },
+    body: Buffer.from(`<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code></Error>`),
+    ranges: false,
+  };
+}

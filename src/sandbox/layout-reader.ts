@@ -1,0 +1,142 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex, isDigest } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+
+/** A manifest as a registry answers with it. */
+export interface StoredManifest {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+/** A blob of the layout: where it lies and how long it is. */
+export interface BlobFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+}
+
+/** An OCI image layout, read as it is at each call. */
+export interface LayoutReader {
+  /** Every tag, sorted. */
+  tags(): string[];
+  /** The manifest that a tag or a digest names, or undefined. */
+  manifest(reference: string): StoredManifest | undefined;
+  /** The blob of this digest, or undefined. */
+  blob(digest: Digest): BlobFile | undefined;
+}
+
+/** Registries refuse manifests above 4 MiB (distribution-spec, "Pushing Manifests"); index.json is held to the same. */
+const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
+const MEDIA_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,150}$/;
+const REF_NAME = 'org.opencontainers.image.ref.name';
+
+type Json = Record<string, unknown>;
+
+/**
+ * Opens the OCI image layout in `directory` (image-spec, image-layout.md). index.json is read again when it changes;
+ * while it is half-written, the last good one serves.
+ * @throws PullError `option-malformed` when there is no index.json, `metadata-malformed` when it is no image index
+ */
+export function openLayout(directory: string): LayoutReader {
+  const path = join(directory, 'index.json');
+  let seen = versionOf(path);
+  if (seen === undefined) {
+    throw new PullError('option-malformed', `${directory} is not an OCI image layout: it has no index.json`, {
+      hint: `\`skopeo copy docker://IMAGE oci:${directory}:TAG\` makes one`,
+    });
+  }
+  let tags = readTags(path);
+
+  const current = (): Map<string, Digest> => {
+    const version = versionOf(path);
+    if (version === undefined || version === seen) return tags;
+    try {
+      tags = readTags(path);
+      seen = version;
+    } catch (error) {
+      if (!(error instanceof PullError)) throw error;
+    }
+    return tags;
+  };
+  const blob = (digest: Digest): BlobFile | undefined => findBlob(directory, digest);
+  return {
+    tags: () => [...current().keys()].sort(),
+    manifest: (reference) => {
+      const digest = isDigest(reference) ? reference : current().get(reference);
+      return digest === undefined ? undefined : readManifest(digest, blob(digest));
+    },
+    blob,
+  };
+}
+
+/** Something that differs after a rewrite, or undefined without a file. */
+function versionOf(path: string): string | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
+  return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
+}
+
+function findBlob(directory: string, digest: Digest): BlobFile | undefined {
+  const path = join(directory, 'blobs', 'sha256', digestHex(digest));
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat?.isFile() === true ? { path, sizeBytes: stat.size } : undefined;
+}
+
+/** Tag to digest. A lone manifest without a name, as `skopeo copy … oci:DIR` leaves it, is `latest`. */
+function readTags(path: string): Map<string, Digest> {
+  const manifests = parseObject(readSmall(path))?.['manifests'];
+  if (!Array.isArray(manifests)) {
+    throw new PullError('metadata-malformed', `${path} is not an OCI image index`);
+  }
+  const tags = new Map<string, Digest>();
+  for (const entry of manifests as unknown[]) {
+    const descriptor = asObject(entry);
+    const digest = descriptor?.['digest'];
+    if (!isDigest(digest)) continue;
+    const name = asObject(descriptor?.['annotations'])?.[REF_NAME];
+    if (typeof name === 'string') tags.set(name, digest);
+    else if (manifests.length === 1) tags.set('latest', digest);
+  }
+  return tags;
+}
+
+function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifest | undefined {
+  if (blob === undefined || blob.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
+  const bytes = readFileSync(blob.path);
+  const mediaType = manifestType(bytes);
+  return mediaType === undefined ? undefined : { digest, mediaType, bytes };
+}
+
+/** The media type of a manifest by what it says, else by what it holds; undefined for a blob that is none. */
+function manifestType(bytes: Buffer): string | undefined {
+  const manifest = parseObject(bytes);
+  if (manifest === undefined) return undefined;
+  if (manifest['schemaVersion'] === 1) return 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+  if (manifest['schemaVersion'] !== 2) return undefined;
+  const stated = manifest['mediaType'];
+  if (typeof stated === 'string' && MEDIA_TYPE.test(stated)) return stated;
+  return Array.isArray(manifest['manifests'])
+    ? 'application/vnd.oci.image.index.v1+json'
+    : 'application/vnd.oci.image.manifest.v1+json';
+}
+
+function readSmall(path: string): Buffer {
+  const { size } = statSync(path);
+  if (size > MAX_MANIFEST_BYTES) {
+    throw new PullError('metadata-malformed', `${path} is ${size} bytes long; ${MAX_MANIFEST_BYTES} at most`);
+  }
+  return readFileSync(path);
+}
+
+function parseObject(bytes: Buffer): Json | undefined {
+  try {
+    return asObject(JSON.parse(bytes.toString('utf8')));
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
+
+function asObject(value: unknown): Json | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+}

@@ -1,0 +1,79 @@
+import { type Answer, errorAnswer } from './answers.js';
+import { bodySizeBytes } from './body.js';
+import { type ByteRange, contentRange, parseRange } from './byte-range.js';
+import type { FaultAction } from './faults.js';
+
+/** What goes over the wire for one request. */
+export interface Transmission {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Answer['body'];
+  /** Bytes [start, end) of the body are sent. */
+  readonly start: number;
+  readonly end: number;
+  readonly flipByteAt: number | undefined;
+  /** What happens at `end` instead of a proper end; `silent`: without even the headers. */
+  readonly cut: { readonly how: 'close' | 'stall'; readonly silent: boolean } | undefined;
+  /** The range that was asked for and is in reach, whatever was done to the answer. */
+  readonly asked: ByteRange | undefined;
+}
+
+/** `answer` narrowed to the range that a request asks for, then put through a fault. */
+export function shapeAnswer(
+  answer: Answer,
+  request: {
+    readonly method: string;
+    readonly range: string | undefined;
+    readonly ifRange: string | undefined;
+  },
+  action: FaultAction | undefined,
+): Transmission {
+  const sizeBytes = bodySizeBytes(answer.body);
+  const counts =
+    answer.ranges &&
+    request.method === 'GET' &&
+    (request.ifRange === undefined || request.ifRange === answer.headers['ETag']);
+  const asked = counts ? parseRange(request.range, sizeBytes) : undefined;
+  if (asked === 'unsatisfiable') {
+    const headers = { 'Content-Range': `bytes */${sizeBytes}` };
+    return shapeAnswer(errorAnswer(416, 'RANGE_INVALID', 'no such bytes', headers), request, action);
+  }
+  const ranged = action !== undefined && 'ignoreRange' in action ? undefined : asked;
+  const { start, end } = ranged ?? { start: 0, end: sizeBytes };
+  return {
+    status: ranged === undefined ? answer.status : 206,
+    headers: {
+      'Content-Length': String(end - start),
+      ...answer.headers,
+      ...(ranged === undefined ? {} : { 'Content-Range': statedRange(action, ranged, sizeBytes) }),
+    },
+    body: answer.body,
+    ...cutBody(action, start, request.method === 'HEAD' ? start : end),
+    flipByteAt: action !== undefined && 'flipByteAt' in action ? action.flipByteAt : undefined,
+    asked,
+  };
+}
+
+function statedRange(action: FaultAction | undefined, range: ByteRange, sizeBytes: number): string {
+  return action !== undefined && 'wrongContentRange' in action
+    ? action.wrongContentRange
+    : contentRange(range, sizeBytes);
+}
+
+function cutBody(
+  action: FaultAction | undefined,
+  start: number,
+  end: number,
+): Pick<Transmission, 'start' | 'end' | 'cut'> {
+  const cut = cutOf(action);
+  // A body that ends before the cut ends as it should.
+  if (cut === undefined || (cut.bytes > 0 && start + cut.bytes >= end)) return { start, end, cut: undefined };
+  return { start, end: start + cut.bytes, cut: { how: cut.how, silent: cut.bytes === 0 } };
+}
+
+function cutOf(action: FaultAction | undefined): { how: 'close' | 'stall'; bytes: number } | undefined {
+  if (action === undefined) return undefined;
+  if ('closeAfterBytes' in action) return { how: 'close', bytes: action.closeAfterBytes };
+  if ('stallAfterBytes' in action) return { how: 'stall', bytes: action.stallAfterBytes };
+  return undefined;
+}
