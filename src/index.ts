@@ -1,4 +1,5 @@
 /** zpull's public API. */
+export { exportLayers } from './export/export-layers.js';
 export { ERROR_CODES, type ErrorCode, type Failure, PullError } from './format/error.js';
 export type { PullEvent } from './pull/events.js';
 export type { LayerFormat, LayerResult, Policy, PullOptions, PullResult } from './pull/options.js';

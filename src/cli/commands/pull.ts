@@ -1,0 +1,53 @@
+import { type PullResult, pullImage } from '../../index.js';
+import type { OptionValues } from '../options.js';
+import { jsonLine } from '../printable.js';
+import { createRenderer } from '../progress/renderer.js';
+import { pullOptionsOf } from '../pull-options.js';
+import { failureOf, reportFailure } from '../report-failure.js';
+import { untilSignal } from '../signals.js';
+
+/** `zpull pull IMAGE…`: each image is pulled, whatever becomes of the others; the exit code of the first that failed. */
+export async function runPull(images: readonly string[], options: OptionValues): Promise<number> {
+  let exitCode = 0;
+  await untilSignal(async (signal) => {
+    for (const image of images) {
+      try {
+        const result = await pullWithProgress(image, options, signal);
+        process.stdout.write(options.json === true ? jsonLine(publicResult(result)) : `${result.digest}\n`);
+      } catch (error) {
+        // Told once, by main.
+        if (signal.aborted || images.length === 1) throw error;
+        const failure = await failureOf(error);
+        reportFailure(failure, { json: options.json === true, debug: options.debug === true });
+        exitCode ||= failure.exitCode;
+      }
+    }
+  });
+  return exitCode;
+}
+
+/** Pulls an image and shows how it goes on stderr. */
+async function pullWithProgress(
+  image: string,
+  options: OptionValues,
+  signal: AbortSignal,
+): Promise<PullResult> {
+  const renderer = await createRenderer(options);
+  try {
+    const result = await pullImage(image, {
+      ...pullOptionsOf(options, process.env),
+      signal,
+      onEvent: renderer.onEvent,
+    });
+    renderer.end(result);
+    return result;
+  } catch (error) {
+    renderer.end();
+    throw error;
+  }
+}
+
+/** The documented part of a result: figures for benchmarks stay inside. */
+function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
+  return result;
+}
