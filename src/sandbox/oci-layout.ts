@@ -1,0 +1,129 @@
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex, digestOfBytes } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+
+/** A descriptor (OCI image-spec, descriptor.md). */
+export interface Descriptor {
+  readonly mediaType: string;
+  readonly digest: Digest;
+  readonly size: number;
+  readonly annotations?: Readonly<Record<string, string>>;
+}
+
+/** A blob on its way into a layout. */
+export interface BlobWriter {
+  write(bytes: Buffer): void;
+  /** Gives the blob its name. */
+  finish(): { digest: Digest; sizeBytes: number };
+  /** Removes what has been written. */
+  discard(): void;
+}
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+
+/** Frames are small: they are written this many bytes at a time. */
+const WRITE_BYTES = 2 ** 20;
+
+/** Makes a directory an OCI image layout (OCI image-spec, image-layout.md) unless it is one. */
+export function createLayout(layoutDir: string): void {
+  mkdirSync(join(layoutDir, 'blobs', 'sha256'), { recursive: true });
+  writeFileSync(join(layoutDir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
+}
+
+/** Opens a new blob of a layout. */
+export function openBlob(layoutDir: string): BlobWriter {
+  const blobs = join(layoutDir, 'blobs', 'sha256');
+  const path = join(blobs, `.${randomUUID()}.tmp`);
+  const file = openSync(path, 'wx');
+  const hash = createHash('sha256');
+  let waiting: Buffer[] = [];
+  let waitingBytes = 0;
+  let sizeBytes = 0;
+  const flush = () => {
+    const bytes = Buffer.concat(waiting, waitingBytes);
+    waiting = [];
+    waitingBytes = 0;
+    hash.update(bytes);
+    for (let at = 0; at < bytes.length; ) at += writeSync(file, bytes, at);
+  };
+  return {
+    write(bytes) {
+      waiting.push(bytes);
+      waitingBytes += bytes.length;
+      sizeBytes += bytes.length;
+      if (waitingBytes >= WRITE_BYTES) flush();
+    },
+    finish() {
+      flush();
+      closeSync(file);
+      const digest = digestOfBytes(hash.digest());
+      renameSync(path, join(blobs, digestHex(digest)));
+      return { digest, sizeBytes };
+    },
+    discard() {
+      closeSync(file);
+      rmSync(path, { force: true });
+    },
+  };
+}
+
+/** Writes a JSON document as a blob. */
+export function putJson(layoutDir: string, mediaType: string, value: object): Descriptor {
+  const blob = openBlob(layoutDir);
+  blob.write(Buffer.from(JSON.stringify(value)));
+  const { digest, sizeBytes } = blob.finish();
+  return { mediaType, digest, size: sizeBytes };
+}
+
+/**
+ * Names a manifest in index.json; other names stay, the same name is replaced.
+ * @throws PullError `metadata-malformed` when there is an index.json that is none
+ */
+export function nameManifest(layoutDir: string, ref: string, manifest: Descriptor): void {
+  const path = join(layoutDir, 'index.json');
+  const others = readIndex(path).filter((entry) => refOf(entry) !== ref);
+  const manifests = [...others, { ...manifest, annotations: { [REF_NAME]: ref } }];
+  const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
+  writeFileSync(`${path}.tmp`, JSON.stringify(index));
+  renameSync(`${path}.tmp`, path);
+}
+
+function readIndex(path: string): object[] {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return [];
+    throw error;
+  }
+  try {
+    const index: unknown = JSON.parse(text);
+    if (typeof index === 'object' && index !== null && 'manifests' in index) {
+      const { manifests } = index;
+      if (Array.isArray(manifests) && manifests.every((item) => typeof item === 'object' && item !== null)) {
+        return manifests;
+      }
+    }
+  } catch (cause) {
+    throw new PullError('metadata-malformed', `${path} is not JSON`, { cause });
+  }
+  throw new PullError('metadata-malformed', `${path} is no OCI image index`);
+}
+
+function refOf(entry: object): unknown {
+  const annotations: unknown = 'annotations' in entry ? entry.annotations : undefined;
+  return typeof annotations === 'object' && annotations !== null
+    ? (annotations as Record<string, unknown>)[REF_NAME]
+    : undefined;
+}

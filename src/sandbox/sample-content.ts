@@ -1,0 +1,87 @@
+import { createPrng, type Prng, randomWord } from './prng.js';
+
+/** What a generated file holds; equal values give equal bytes. */
+export interface SampleContent {
+  readonly kind: 'text' | 'noise';
+  readonly seed: number;
+  readonly sizeBytes: number;
+}
+
+/** Content is made and handed on in pieces of this size, so that a large file costs no more memory than a small one. */
+const PIECE_BYTES = 2 ** 20;
+
+/** Words of the text: enough that a file compresses to about a third and not to nothing. */
+const WORDS = 3000;
+
+/** Text is put together from runs of lines of one pool: 200 bytes a copy instead of a word at a time. */
+const POOL_BYTES = 2 ** 20;
+const RUN_LINES = 3;
+
+/** Every 4 KiB of noise begin with as many bytes of text: object files and archives shrink a little, too. */
+const NOISE_BLOCK_BYTES = 4096;
+const NOISE_TEXT_BYTES = 256;
+
+interface TextPool {
+  readonly bytes: Buffer;
+  /** Where each line starts; the last item is the end of the last line. */
+  readonly lines: Uint32Array;
+}
+
+let pool: TextPool | undefined;
+
+/** The bytes of a generated file, piece by piece; each piece is a buffer of its own. */
+export function* contentPieces(content: SampleContent): Generator<Buffer> {
+  pool ??= createPool();
+  const prng = createPrng(content.seed, content.kind === 'text' ? 1 : 2);
+  for (let left = content.sizeBytes; left > 0; ) {
+    const piece = Buffer.allocUnsafe(Math.min(left, PIECE_BYTES));
+    if (content.kind === 'text') fillText(piece, prng, pool);
+    else fillNoise(piece, prng, pool);
+    left -= piece.length;
+    yield piece;
+  }
+}
+
+function fillText(piece: Buffer, prng: Prng, { bytes, lines }: TextPool): void {
+  const runs = lines.length - 1 - RUN_LINES;
+  for (let at = 0; at < piece.length; ) {
+    const line = prng.below(runs);
+    at += bytes.copy(piece, at, lines[line]!, lines[line + RUN_LINES]!);
+  }
+}
+
+function fillNoise(piece: Buffer, prng: Prng, { bytes }: TextPool): void {
+  const words = new Uint32Array(Math.ceil(piece.length / 4));
+  // xorshift32 (Marsaglia 2003): one word in a nanosecond, and zstd finds nothing in it.
+  let state = prng.next() | 1;
+  for (let at = 0; at < words.length; at += 1) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    words[at] = state;
+  }
+  Buffer.from(words.buffer).copy(piece);
+  for (let at = 0; at < piece.length; at += NOISE_BLOCK_BYTES) {
+    const start = prng.below(bytes.length - NOISE_TEXT_BYTES);
+    bytes.copy(piece, at, start, start + NOISE_TEXT_BYTES);
+  }
+}
+
+function createPool(): TextPool {
+  const prng = createPrng(0, 0);
+  const words = Array.from({ length: WORDS }, () => randomWord(prng));
+  const lines = [0];
+  let text = '';
+  while (text.length < POOL_BYTES) {
+    // Few words are frequent and many are rare, as in every language. No Math.pow: its last digit is not the
+    // same in every Node, and one other byte is another digest.
+    const count = 6 + prng.below(10);
+    const line = Array.from(
+      { length: count },
+      () => words[Math.floor(prng.unit() * prng.unit() * prng.unit() * WORDS)],
+    );
+    text += `${line.join(' ')}\n`;
+    lines.push(text.length);
+  }
+  return { bytes: Buffer.from(text, 'latin1'), lines: Uint32Array.from(lines) };
+}

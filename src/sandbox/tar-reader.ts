@@ -1,0 +1,170 @@
+import { PullError } from '../format/error.js';
+import { applyPax, isZeroBlock, parseHeader, parsePax, type TarEntry, textOf } from './tar-header.js';
+
+const BLOCK = 512;
+
+/** The largest extended header or long name; the reference reader stops there too. */
+const MAX_META_BYTES = 2 ** 20;
+
+/** What follows the end of an archive is handed on in pieces of at most this size, as tar-split has it. */
+const TRAILER_BYTES = 2 ** 20;
+
+/** Types that have no content, whatever their size field says. */
+const HEADER_ONLY = '123456';
+
+export interface TarHandler {
+  /** A new entry; `raw` is every byte since the last content byte: padding, extended headers, the header. */
+  entry(entry: TarEntry, contentBytes: number, raw: Buffer): void;
+  /** The next bytes of the content of the last entry. */
+  content(bytes: Buffer): void;
+  /** Bytes that belong to no entry any more: the last padding with the end blocks, then what follows them. */
+  trailer(raw: Buffer): void;
+}
+
+/**
+ * Takes a tar apart as it comes, in pieces of any size (POSIX pax and ustar, GNU and V7 headers).
+ * push and end throw PullError `metadata-malformed` for what is no tar and `unsupported` for sparse formats.
+ */
+export class TarReader {
+  readonly #handler: TarHandler;
+  #state: 'header' | 'meta' | 'content' | 'padding' | 'second-end' | 'trailer' = 'header';
+  /** Bytes of this state still to come. */
+  #left = BLOCK;
+  /** Pieces of this state, when it must be whole. */
+  #gathered: Buffer[] = [];
+  #raw: Buffer[] = [];
+  #rawBytes = 0;
+  #metaType = '';
+  #metaBytes = 0;
+  #paddingBytes = 0;
+  #pax: Map<string, string> | undefined;
+  #longName: Buffer | undefined;
+  #longLink: Buffer | undefined;
+
+  constructor(handler: TarHandler) {
+    this.#handler = handler;
+  }
+
+  push(bytes: Buffer): void {
+    let at = 0;
+    while (at < bytes.length) {
+      if (this.#state === 'trailer') {
+        this.#trailer(bytes.subarray(at));
+        return;
+      }
+      const part = bytes.subarray(at, at + this.#left);
+      at += part.length;
+      this.#left -= part.length;
+      if (this.#state === 'content') {
+        this.#handler.content(part);
+      } else {
+        this.#keepRaw(part);
+        if (this.#state !== 'padding') this.#gathered.push(part);
+      }
+      if (this.#left === 0) this.#next();
+    }
+  }
+
+  end(): void {
+    const partial = this.#gathered.length > 0 || this.#state === 'content' || this.#state === 'meta';
+    if (partial) throw malformed('it ends inside an entry');
+    if (this.#rawBytes > 0) this.#handler.trailer(this.#takeRaw());
+  }
+
+  #next(): void {
+    if (this.#state === 'content') {
+      this.#await('padding', this.#paddingBytes);
+    } else if (this.#state === 'padding') {
+      this.#await('header', BLOCK);
+    } else {
+      const gathered = this.#gathered.length === 1 ? this.#gathered[0]! : Buffer.concat(this.#gathered);
+      this.#gathered = [];
+      if (this.#state === 'meta') this.#meta(gathered);
+      else this.#header(gathered);
+    }
+  }
+
+  #await(state: 'header' | 'meta' | 'content' | 'padding' | 'second-end', bytes: number): void {
+    this.#state = state;
+    this.#left = bytes;
+    if (bytes === 0) this.#next();
+  }
+
+  #header(block: Buffer): void {
+    if (isZeroBlock(block)) {
+      this.#zeroBlock();
+      return;
+    }
+    if (this.#state === 'second-end') throw malformed('a block of zeros stands between its entries');
+    const entry = parseHeader(block);
+    if (entry.type === 'x' || entry.type === 'L' || entry.type === 'K') {
+      if (entry.sizeBytes > MAX_META_BYTES) throw malformed('an extended header is larger than 1 MiB');
+      this.#metaType = entry.type;
+      this.#metaBytes = entry.sizeBytes;
+      this.#await('meta', entry.sizeBytes + paddingOf(entry.sizeBytes));
+      return;
+    }
+    this.#entry(entry);
+  }
+
+  #zeroBlock(): void {
+    if (this.#state === 'header') {
+      this.#await('second-end', BLOCK);
+      return;
+    }
+    this.#handler.trailer(this.#takeRaw());
+    this.#state = 'trailer';
+  }
+
+  #meta(body: Buffer): void {
+    const content = body.subarray(0, this.#metaBytes);
+    if (this.#metaType === 'x') this.#pax = parsePax(content);
+    else if (this.#metaType === 'L') this.#longName = textOf(content);
+    else this.#longLink = textOf(content);
+    this.#await('header', BLOCK);
+  }
+
+  #entry(entry: TarEntry): void {
+    if (this.#pax !== undefined) applyPax(entry, this.#pax);
+    if (this.#longName !== undefined) entry.name = this.#longName;
+    if (this.#longLink !== undefined) entry.linkName = this.#longLink;
+    this.#pax = undefined;
+    this.#longName = undefined;
+    this.#longLink = undefined;
+    // Archives from before POSIX have no type for files, and mark directories by a slash.
+    if (entry.type === '\0') entry.type = entry.name.at(-1) === 0x2f ? '5' : '0';
+    const contentBytes = HEADER_ONLY.includes(entry.type) ? 0 : entry.sizeBytes;
+    this.#paddingBytes = paddingOf(contentBytes);
+    this.#handler.entry(entry, contentBytes, this.#takeRaw());
+    this.#await('content', contentBytes);
+  }
+
+  #trailer(bytes: Buffer): void {
+    for (let at = 0; at < bytes.length; ) {
+      const part = bytes.subarray(at, at + TRAILER_BYTES - this.#rawBytes);
+      at += part.length;
+      this.#keepRaw(part);
+      if (this.#rawBytes === TRAILER_BYTES) this.#handler.trailer(this.#takeRaw());
+    }
+  }
+
+  #keepRaw(part: Buffer): void {
+    this.#raw.push(part);
+    this.#rawBytes += part.length;
+  }
+
+  #takeRaw(): Buffer {
+    const raw = Buffer.concat(this.#raw, this.#rawBytes);
+    this.#raw = [];
+    this.#rawBytes = 0;
+    return raw;
+  }
+}
+
+function paddingOf(sizeBytes: number): number {
+  return (BLOCK - (sizeBytes % BLOCK)) % BLOCK;
+}
+
+function malformed(why: string): PullError {
+  return new PullError('metadata-malformed', `the tar cannot be read: ${why}`);
+}

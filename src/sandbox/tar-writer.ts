@@ -1,0 +1,110 @@
+/** One entry to write. A name that needs it gets a pax header; names are bytes or text. */
+export interface TarItem {
+  /** Type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  readonly type: '0' | '1' | '2' | '3' | '4' | '5' | '6';
+  readonly name: string | Buffer;
+  readonly linkName?: string | Buffer;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly sizeBytes: number;
+  readonly mtimeSeconds: number;
+  readonly mtimeNanos: number;
+  readonly devMajor?: number;
+  readonly devMinor?: number;
+}
+
+const BLOCK = 512;
+const MAX_ID = 0o7777777;
+const MAX_SIZE = 0o77777777777;
+
+/** The two blocks that end an archive. */
+export const TAR_END = Buffer.alloc(2 * BLOCK);
+
+/** The bytes between a content of this size and the next header. */
+export function tarPadding(sizeBytes: number): Buffer {
+  return TAR_END.subarray(0, (BLOCK - (sizeBytes % BLOCK)) % BLOCK);
+}
+
+/** The header of an entry: one ustar block, with a pax header before it where ustar has no room (POSIX pax). */
+export function tarHeader(item: TarItem): Buffer {
+  const name = toBytes(item.name);
+  const linkName = toBytes(item.linkName ?? '');
+  const split = splitName(name);
+  const records: Buffer[] = [];
+  if (split === undefined) records.push(paxRecord('path', name));
+  if (linkName.length > 100) records.push(paxRecord('linkpath', linkName));
+  if (item.uid > MAX_ID) records.push(paxRecord('uid', String(item.uid)));
+  if (item.gid > MAX_ID) records.push(paxRecord('gid', String(item.gid)));
+  if (item.sizeBytes > MAX_SIZE) records.push(paxRecord('size', String(item.sizeBytes)));
+  if (item.mtimeNanos !== 0 || item.mtimeSeconds < 0) records.push(paxRecord('mtime', timeOf(item)));
+  const [prefix, base] = split ?? [TAR_END.subarray(0, 0), name.subarray(0, 100)];
+  const block = ustarBlock(item, prefix, base, linkName.subarray(0, 100));
+  if (records.length === 0) return block;
+  const body = Buffer.concat(records);
+  const meta = { ...item, type: 'x' as const, sizeBytes: body.length, mode: 0o644 };
+  const metaName = Buffer.from('PaxHeaders/entry');
+  const none = TAR_END.subarray(0, 0);
+  return Buffer.concat([ustarBlock(meta, none, metaName, none), body, tarPadding(body.length), block]);
+}
+
+function ustarBlock(
+  item: Omit<TarItem, 'type'> & { type: string },
+  prefix: Buffer,
+  base: Buffer,
+  linkName: Buffer,
+): Buffer {
+  const block = Buffer.alloc(BLOCK);
+  base.copy(block, 0);
+  octal(block, 100, 8, item.mode);
+  octal(block, 108, 8, item.uid > MAX_ID ? 0 : item.uid);
+  octal(block, 116, 8, item.gid > MAX_ID ? 0 : item.gid);
+  octal(block, 124, 12, item.sizeBytes > MAX_SIZE ? 0 : item.sizeBytes);
+  octal(block, 136, 12, Math.max(0, item.mtimeSeconds));
+  block.fill(' ', 148, 156);
+  block.write(item.type, 156, 'latin1');
+  linkName.copy(block, 157);
+  block.write('ustar\x0000', 257, 'latin1');
+  octal(block, 329, 8, item.devMajor ?? 0);
+  octal(block, 337, 8, item.devMinor ?? 0);
+  prefix.copy(block, 345);
+  let sum = 0;
+  for (let at = 0; at < BLOCK; at += 1) sum += block[at]!;
+  octal(block, 148, 7, sum);
+  return block;
+}
+
+/** ustar's two fields for a name: up to 155 bytes, a slash that is not written, up to 100 bytes. */
+function splitName(name: Buffer): [prefix: Buffer, base: Buffer] | undefined {
+  if (name.length <= 100) return [TAR_END.subarray(0, 0), name];
+  // A name that ends in a slash must keep something before it.
+  const slash = name.indexOf(0x2f, name.length - 101);
+  if (slash <= 0 || slash > 155 || slash === name.length - 1) return undefined;
+  return [name.subarray(0, slash), name.subarray(slash + 1)];
+}
+
+/** `length key=value\n`, where the length counts its own digits. */
+function paxRecord(key: string, value: string | Buffer): Buffer {
+  const body = Buffer.concat([Buffer.from(` ${key}=`), toBytes(value), Buffer.from('\n')]);
+  let digits = String(body.length).length;
+  if (String(body.length + digits).length > digits) digits += 1;
+  return Buffer.concat([Buffer.from(String(body.length + digits)), body]);
+}
+
+function timeOf({ mtimeSeconds, mtimeNanos }: TarItem): string {
+  if (mtimeNanos === 0) return String(mtimeSeconds);
+  // Before 1970 the fraction counts away from zero, as the sign does.
+  const isNegative = mtimeSeconds < 0;
+  const seconds = isNegative ? -(mtimeSeconds + 1) : mtimeSeconds;
+  const nanos = isNegative ? 1e9 - mtimeNanos : mtimeNanos;
+  return `${isNegative ? '-' : ''}${seconds}.${String(nanos).padStart(9, '0').replace(/0+$/, '')}`;
+}
+
+/** Octal digits and a NUL. */
+function octal(block: Buffer, offset: number, length: number, value: number): void {
+  block.write(value.toString(8).padStart(length - 1, '0'), offset, length - 1, 'latin1');
+}
+
+function toBytes(text: string | Buffer): Buffer {
+  return typeof text === 'string' ? Buffer.from(text) : text;
+}
