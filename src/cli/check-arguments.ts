@@ -42,7 +42,7 @@ export function checkArguments(argv: readonly string[]): CheckedArguments {
 }
 
 /** @throws UsageError when `word` is nearly a command: it must not be pulled as an image */
-export function refuseNearCommand(word: string | undefined): void {
+function refuseNearCommand(word: string | undefined): void {
   // A reference that says more than a short name is meant as one.
   if (word === undefined || /[/:@.]/.test(word)) return;
   const command = nearest(word.toLowerCase(), COMMAND_WORDS, COMMAND_EDITS);

@@ -1,4 +1,4 @@
-import yargs, { type Argv, type Options } from 'yargs';
+import yargs, { type Argv, type CompletionCallback, type Options } from 'yargs';
 import type { CheckedArguments } from './check-arguments.js';
 import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand } from './commands.js';
 import { readNumber } from './numbers.js';
@@ -6,7 +6,9 @@ import type { OptionSpec, OptionValues } from './options.js';
 import { UsageError } from './usage-error.js';
 
 /** A command at work: its exit code. */
-export type RunCommand = (words: readonly string[], options: OptionValues) => Promise<number>;
+type RunCommand = (words: readonly string[], options: OptionValues) => Promise<number>;
+
+type Purpose = 'run' | 'help' | 'completion';
 
 /** Wide enough for an option and its sentence; help in a pipe has no terminal to ask. */
 const HELP_COLUMNS = 100;
@@ -35,24 +37,25 @@ export async function complete(argv: readonly string[]): Promise<number> {
 }
 
 /** yargs takes the words `help` and `completion` for itself wherever they stand: only where they are asked for. */
-async function parse(argv: readonly string[], purpose: 'run' | 'help' | 'completion'): Promise<number> {
+async function parse(argv: readonly string[], purpose: Purpose): Promise<number> {
   let exitCode = 0;
   const tree = createTree(argv);
   for (const spec of COMMANDS) {
     if (spec.name === 'completion') continue;
     const load = RUN[spec.name];
     tree.command({
-      command: commandLine(spec),
+      // The words of a checked line come after `--`, where yargs leaves them as they are.
+      command: purpose === 'run' ? spec.name : commandLine(spec),
       describe: spec.help,
-      builder: (command) => describe(command, spec),
+      builder: (command) => describe(command, spec, purpose),
       handler: async (parsed) => {
         const run = await load();
-        exitCode = await run(wordsOf(parsed, spec), parsed as OptionValues);
+        exitCode = await run((parsed['--'] ?? []) as string[], parsed as OptionValues);
       },
     });
   }
-  if (purpose !== 'run') tree.completion('completion', findCommand('completion')!.help);
-  if (purpose === 'help') tree.help('help', 'show this help').alias('help', 'h');
+  if (purpose !== 'run') tree.completion('completion', findCommand('completion')!.help, completeLongNames);
+  if (purpose === 'help') tree.help('help');
   await tree.parseAsync();
   return exitCode;
 }
@@ -68,6 +71,7 @@ function createTree(argv: readonly string[]): Argv {
       'dot-notation': false,
       'parse-numbers': false,
       'parse-positional-numbers': false,
+      'populate--': true,
     })
     .help(false)
     .version(false)
@@ -86,8 +90,8 @@ function commandLine({ name, words }: CommandSpec): string[] {
   return name === DEFAULT_COMMAND ? [line, '$0'] : [line];
 }
 
-function describe(command: Argv, spec: CommandSpec): Argv {
-  for (const { name, help, choices } of spec.words) {
+function describe(command: Argv, spec: CommandSpec, purpose: Purpose): Argv {
+  for (const { name, help, choices } of purpose === 'run' ? [] : spec.words) {
     command.positional(name, { type: 'string', describe: help, ...(choices && { choices }) });
   }
   for (const [line, meaning] of spec.examples) command.example(line, meaning);
@@ -107,6 +111,14 @@ function yargsOption({ alias, placeholder, help, preset, choices, number }: Opti
   };
 }
 
-function wordsOf(parsed: Readonly<Record<string, unknown>>, { words }: CommandSpec): string[] {
-  return words.flatMap(({ name }) => parsed[name] as string | string[]);
+/** What yargs would offer, but for its `--q`: a name of one letter has one dash. */
+function completeLongNames(
+  _word: string,
+  _parsed: unknown,
+  offer: (onOffer: CompletionCallback) => unknown,
+  done: (names: string[]) => unknown,
+): void {
+  offer((_error, names) => {
+    done((names ?? []).filter((name) => !/^--.$/.test(name)));
+  });
 }

@@ -10,7 +10,7 @@ export interface CommandSpec {
   readonly examples: readonly (readonly [command: string, meaning: string])[];
 }
 
-export interface WordSpec {
+interface WordSpec {
   readonly name: string;
   readonly help: string;
   readonly repeats?: true;

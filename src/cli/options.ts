@@ -48,8 +48,8 @@ const MAX_CONNECTIONS = 1000;
 const SECONDS: NumberRule = { kind: 'decimal', min: 0.001, max: DAY_SECONDS, unit: 'seconds' };
 const RATE: NumberRule = { kind: 'bytes', min: 1, max: Number.MAX_SAFE_INTEGER };
 
-export const POLICIES = ['always', 'missing', 'never'] as const;
-export const PROGRESS_KINDS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
+const POLICIES = ['always', 'missing', 'never'] as const;
+const PROGRESS_KINDS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
 
 /** Options that every command takes. */
 export const COMMON_OPTIONS: readonly OptionSpec[] = [
@@ -153,7 +153,7 @@ export const DEMO_OPTIONS: readonly OptionSpec[] = [
     name: 'files',
     placeholder: 'N',
     help: 'files in the sample image',
-    preset: '1500',
+    preset: '1050',
     number: { kind: 'whole', min: 1, max: 100_000 },
   },
 ];

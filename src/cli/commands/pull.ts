@@ -2,6 +2,7 @@ import { type PullResult, pullImage } from '../../index.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { createRenderer } from '../progress/renderer.js';
+import { publicResult } from '../public-result.js';
 import { pullOptionsOf } from '../pull-options.js';
 import { failureOf, reportFailure } from '../report-failure.js';
 import { untilSignal } from '../signals.js';
@@ -45,9 +46,4 @@ async function pullWithProgress(
     renderer.end();
     throw error;
   }
-}
-
-/** The documented part of a result: figures for benchmarks stay inside. */
-function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
-  return result;
 }

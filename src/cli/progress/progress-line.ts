@@ -7,7 +7,7 @@ const FULL_COLUMNS = 100;
 /** A shorter bar says nothing. */
 const MIN_BAR_CELLS = 8;
 /** A shorter rest of a message says nothing. */
-const MIN_MESSAGE_CELLS = 8;
+const MIN_MESSAGE_CELLS = 12;
 /** Smallest columns a terminal is believed to have; a pseudo-terminal may say 0. */
 const MIN_COLUMNS = 20;
 /** The spinner with its blank, and the last column: some terminals wrap as soon as it is written. */
@@ -15,7 +15,8 @@ const TAKEN_COLUMNS = 3;
 
 /**
  * One line of progress that fits a terminal of so many columns beside a spinner:
- * `[eta 12s] ████░░  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. What is least needed goes first: message, bar's length, rate, bar.
+ * `[eta 12s] ████░░  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. What is least needed goes first:
+ * the bar's length, the message, the rate, the bar.
  */
 export function progressLine(state: ProgressState, bytesPerSecond: number, columns: number): string {
   const room = Math.max(MIN_COLUMNS, columns) - TAKEN_COLUMNS;

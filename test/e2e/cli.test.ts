@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, openSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../../../', import.meta.url));
+const BIN = join(ROOT, 'bin', 'zpull.cjs');
+const LAYOUT = join(ROOT, 'test', 'fixtures', 'layout');
+const directory = mkdtempSync(join(tmpdir(), 'zpull-cli-'));
+const store = join(directory, 'store');
+
+after(() => rmSync(directory, { recursive: true, force: true }));
+
+interface Ending {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function start(
+  args: readonly string[],
+  more: { env?: NodeJS.ProcessEnv; stdout?: number; bin?: string } = {},
+): ChildProcess {
+  return spawn(process.execPath, [more.bin ?? BIN, ...args], {
+    env: { ...process.env, ZPULL_STORE: store, ...more.env },
+    stdio: ['ignore', more.stdout ?? 'pipe', 'pipe'],
+  });
+}
+
+async function ending(child: ChildProcess): Promise<Ending> {
+  const closed = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([child.stdout ? text(child.stdout) : '', text(child.stderr!)]);
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, stdout, stderr };
+}
+
+async function zpull(...args: string[]): Promise<Ending> {
+  return ending(start(args));
+}
+
+/** A `zpull serve` that listens, and its address. */
+async function serve(...more: string[]): Promise<{ child: ChildProcess; address: string }> {
+  const child = start(['serve', `oci:${LAYOUT}`, ...more]);
+  const [chunk] = (await once(child.stdout!, 'data')) as [Buffer];
+  return { child, address: chunk.toString().trim() };
+}
+
+test('the version is that of the package', async () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  assert.deepEqual(await zpull('--version'), { exitCode: 0, stdout: `zpull ${version}\n`, stderr: '' });
+});
+
+test('the command runs through a symbolic link, as a global installation makes one', async () => {
+  const bin = join(directory, 'zpull');
+  symlinkSync(BIN, bin);
+  const { exitCode, stdout } = await ending(start(['--version'], { bin }));
+  assert.deepEqual([exitCode, stdout.startsWith('zpull ')], [0, true]);
+});
+
+test('help lists the commands, in English whatever LANG says', async () => {
+  const { exitCode, stdout, stderr } = await ending(
+    start(['--help'], { env: { LANG: 'de_DE.UTF-8', LC_ALL: 'de_DE.UTF-8' } }),
+  );
+  assert.deepEqual([exitCode, stderr], [0, '']);
+  assert.match(stdout, /^Commands:$/m);
+  for (const name of ['pull', 'export', 'store', 'serve', 'demo', 'completion']) {
+    assert.match(stdout, new RegExp(`^ {2}zpull ${name}\\b`, 'm'));
+  }
+});
+
+for (const name of ['pull', 'export', 'store', 'serve', 'demo']) {
+  test(`zpull ${name} --help has an example`, async () => {
+    const { exitCode, stdout } = await zpull(name, '--help');
+    assert.equal(exitCode, 0);
+    assert.match(stdout, new RegExp(`^Examples:\\n.*${name === 'pull' ? 'zpull ' : `zpull ${name}`}`, 'm'));
+  });
+}
+
+test('completion prints a script that asks zpull what may come next', async () => {
+  const script = await zpull('completion');
+  assert.equal(script.exitCode, 0);
+  assert.match(script.stdout, /--get-yargs-completions/);
+  const offer = await zpull('--get-yargs-completions', 'zpull', 'export', '--');
+  assert.match(offer.stdout, /^--platform$/m);
+  assert.doesNotMatch(offer.stdout, /^--.$/m);
+});
+
+test('wrong usage is a sentence and a hint on stderr, exit code 2, and nothing is done', async () => {
+  for (const args of [
+    [],
+    ['expotr', 'alpine', 'tar:x'],
+    ['plan', 'alpine'],
+    ['--paltform', 'linux/amd64', 'alpine'],
+    ['--workers', 'many', 'alpine'],
+    ['--store', store, '--store', store, 'alpine'],
+    ['export', 'alpine', 'zip:x'],
+    ['serve', LAYOUT],
+    ['serve', `oci:${directory}`],
+    ['serve', `oci:${LAYOUT}`, '--faults', join(directory, 'none.json')],
+  ]) {
+    const { exitCode, stdout, stderr } = await zpull(...args);
+    assert.deepEqual([exitCode, stdout], [2, ''], args.join(' '));
+    assert.match(stderr, /^zpull: .+\nhint: .+\n$/, args.join(' '));
+  }
+  assert.equal(existsSync(store), false);
+});
+
+test('with --json an error is an object on stdout, and stderr stays empty', async () => {
+  const { exitCode, stdout, stderr } = await zpull('--json', '--paltform', 'x', 'alpine');
+  assert.deepEqual([exitCode, stderr], [2, '']);
+  assert.deepEqual(JSON.parse(stdout), {
+    error: {
+      code: 'option-malformed',
+      message: 'zpull pull has no option --paltform',
+      hint: 'did you mean --platform? zpull pull --help lists them',
+    },
+  });
+});
+
+test('a destination that exists in other versions is not supported, exit code 8', async () => {
+  const { exitCode, stderr } = await zpull('export', 'alpine', 'docker-archive:x');
+  assert.equal(exitCode, 8);
+  assert.match(stderr, /docker-archive:\nhint: .*layers:DIR/);
+});
+
+test('a stack is shown with --debug only', async () => {
+  const quiet = await zpull('--workers', '0', 'alpine');
+  const loud = await zpull('--workers', '0', 'alpine', '--debug');
+  assert.doesNotMatch(quiet.stderr, /^ {4}at /m);
+  assert.match(loud.stderr, /^ {4}at /m);
+});
+
+test('store path is told without a store, with --json as an object', async () => {
+  assert.equal((await zpull('store', 'path')).stdout, `${store}\n`);
+  const { stdout } = await zpull('store', 'path', '--store', '/elsewhere', '--json');
+  assert.deepEqual(JSON.parse(stdout), { store: '/elsewhere' });
+});
+
+test('a closed pipe ends a command quietly', async () => {
+  const child = start(['--help']);
+  child.stdout!.destroy();
+  const closed = once(child, 'close');
+  const stderr = await text(child.stderr!);
+  const [exitCode] = (await closed) as [number | null];
+  assert.deepEqual([exitCode, stderr], [0, '']);
+});
+
+test('a result that cannot be written is an error', {
+  skip: !existsSync('/dev/full') && 'no /dev/full here',
+}, async () => {
+  const { exitCode, stderr } = await ending(start(['store', 'path'], { stdout: openSync('/dev/full', 'w') }));
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /^zpull: cannot write to standard output/);
+});
+
+for (const [signal, exitCode] of [
+  ['SIGINT', 130],
+  ['SIGTERM', 143],
+] as const) {
+  test(`serve prints its address, answers, and ends on ${signal} with exit code ${exitCode}`, async () => {
+    const { child, address } = await serve();
+    const { status } = await fetch(`http://${address}/v2/`);
+    assert.equal(status, 200);
+    child.kill(signal);
+    const [code] = (await once(child, 'close')) as [number | null];
+    assert.equal(code, exitCode);
+  });
+}
+
+test('serve breaks its answers as a file of rules says', async () => {
+  const faults = join(directory, 'faults.json');
+  writeFileSync(faults, '[{"match": {"nth": 1}, "then": {"status": 503}}]');
+  const { child, address } = await serve('--faults', faults);
+  const first = await fetch(`http://${address}/v2/`);
+  const second = await fetch(`http://${address}/v2/`);
+  child.kill();
+  assert.deepEqual([first.status, second.status], [503, 200]);
+  await once(child, 'close');
+});
