@@ -1,4 +1,11 @@
-import { COMMAND_WORDS, COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand } from './commands.js';
+import {
+  COMMAND_WORDS,
+  COMMANDS,
+  type CommandSpec,
+  DEFAULT_COMMAND,
+  findCommand,
+  usageOf,
+} from './commands.js';
 import { nearest } from './edit-distance.js';
 import { describeNumber, readNumber } from './numbers.js';
 import type { OptionSpec } from './options.js';
@@ -113,11 +120,9 @@ function checkValue({ typed, value }: GivenOption, spec: OptionSpec): string {
   return value;
 }
 
-function checkWords({ name, words: specs }: CommandSpec, words: readonly string[], named: boolean): void {
-  const usage = ['zpull', name, ...specs.map((spec) => (spec.repeats ? `${spec.name}…` : spec.name))].join(
-    ' ',
-  );
-  const hint = `usage: ${usage}; zpull ${name} --help shows more`;
+function checkWords(command: CommandSpec, words: readonly string[], named: boolean): void {
+  const { name, words: specs } = command;
+  const hint = `usage: ${usageOf(command)}; zpull ${name} --help shows more`;
   const missing = specs[words.length];
   if (missing !== undefined) {
     if (!named && words.length === 0) {

@@ -78,6 +78,11 @@ const RESERVED = ['plan', 'inspect', 'copy', 'bench', 'help', 'version'] as cons
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
 
+/** `zpull export IMAGE DEST`. */
+export function usageOf({ name, words }: CommandSpec): string {
+  return ['zpull', name, ...words.map((word) => (word.repeats ? `${word.name}…` : word.name))].join(' ');
+}
+
 export function findCommand(name: string | undefined): CommandSpec | undefined {
   return COMMANDS.find((command) => command.name === name);
 }

@@ -1,7 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { checkArguments } from './check-arguments.js';
+import { helpText } from './help.js';
 import { failureOf, reportFailure } from './report-failure.js';
 import { guardStreams } from './streams.js';
+
+/** The width of help where there is no terminal. */
+const HELP_COLUMNS = 100;
 
 /** Runs one command line (without node and script) and sets the process's exit code. Loads what it needs, no more. */
 export async function main(argv: readonly string[]): Promise<void> {
@@ -21,7 +25,12 @@ async function run(argv: readonly string[]): Promise<number> {
     return complete(argv);
   }
   const checked = checkArguments(argv);
-  if (checked.options.has('version') && !checked.options.has('help')) {
+  const { command, named, options } = checked;
+  if (options.has('help')) {
+    process.stdout.write(helpText(named ? command : undefined, process.stdout.columns || HELP_COLUMNS));
+    return 0;
+  }
+  if (options.has('version')) {
     process.stdout.write(`zpull ${packageVersion()}\n`);
     return 0;
   }

@@ -108,7 +108,13 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     preset: '10',
     number: SECONDS,
   },
-  { name: 'policy', placeholder: 'WHEN', help: 'when the registry is asked', choices: POLICIES },
+  {
+    name: 'policy',
+    placeholder: 'WHEN',
+    help: 'when the registry is asked',
+    preset: 'always, for an export missing',
+    choices: POLICIES,
+  },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
   {

@@ -85,7 +85,7 @@ async function writeVersions({ layoutDir, options, signal, say }: Stage): Promis
 
 async function pullVersion(stage: Stage, image: string, name: string): Promise<PullResult> {
   const { store, options, signal, say } = stage;
-  const renderer = await createRenderer({ progress: 'auto', ...options });
+  const renderer = await createRenderer(options);
   try {
     const result = await pullImage(image, {
       store,
