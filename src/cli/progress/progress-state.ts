@@ -10,7 +10,6 @@ export interface ProgressState {
   readonly exact: boolean;
   readonly layersDone: number;
   readonly layers: number;
-  readonly retrying: boolean;
   /** What is being done, in a few words. */
   readonly message: string;
 }
@@ -22,7 +21,6 @@ export const INITIAL_STATE: ProgressState = {
   exact: false,
   layersDone: 0,
   layers: 0,
-  retrying: false,
   message: 'starting',
 };
 
@@ -41,12 +39,12 @@ export function advance(state: ProgressState, event: PullEvent): ProgressState {
       const { receivedBytes, totalBytes } = event;
       const next = { ...state, receivedBytes, totalBytes };
       // A retry is told of until bytes come again.
-      return state.retrying && receivedBytes === state.receivedBytes ? next : withMessage(next);
+      return receivedBytes === state.receivedBytes ? next : withMessage(next);
     }
     case 'layer':
       return withMessage({ ...state, layersDone: event.done, layers: event.of });
     case 'miss':
-      return { ...state, retrying: true, message: `retrying: ${event.message}` };
+      return { ...state, message: `retrying: ${event.message}` };
     case 'warning':
     case 'debug':
       return state;
@@ -55,8 +53,8 @@ export function advance(state: ProgressState, event: PullEvent): ProgressState {
 
 /** Layers done, and verifying once every byte is there. */
 function withMessage(state: ProgressState): ProgressState {
-  if (!state.exact) return { ...state, retrying: false };
+  if (!state.exact) return state;
   const verifying = state.receivedBytes >= state.totalBytes;
   const layers = `${state.layersDone}/${formatCount(state.layers, 'layer')}`;
-  return { ...state, retrying: false, message: verifying ? `verifying ${layers}` : layers };
+  return { ...state, message: verifying ? `verifying ${layers}` : layers };
 }
