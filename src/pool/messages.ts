@@ -13,13 +13,19 @@ import type { LayerTable } from '../format/layer-table.js';
 export interface WorkerSetup {
   readonly storeRoot: string;
   readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** For pools whose tasks ask a registry. */
+  readonly network?: NetworkSetup;
+}
+
+export interface NetworkSetup {
   /** Name of the BroadcastChannel on which the main thread answers. */
   readonly channel: string;
-  /** Range requests in flight in one worker: the limit of its HTTP agent too. */
+  /** Range requests in flight in one thread, which its HTTP connections are too. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly tlsVerify: boolean;
+  readonly userAgent: string;
   /** Value of the Authorization header, when the registry asked for one. */
   readonly authorization?: string;
 }
@@ -134,13 +140,18 @@ export interface WriteInlineTask {
 export interface WriteInlineResult {
   readonly pack: string;
   readonly packOffset: number;
+  readonly lengthBytes: number;
 }
 
-/** Rows of extents with their pack names once: how extents travel. */
+/** Extents in tar order with their pack names once: how extents travel. */
 export interface ExtentRows {
   readonly packs: readonly string[];
-  /** Triples: index into packs, offset, length. */
-  readonly rows: Float64Array;
+  readonly count: number;
+  /** Row of `packs`. */
+  readonly pack: Uint32Array;
+  readonly offset: Float64Array;
+  /** Where the extent begins; one more than `count`: the last is the length of all. */
+  readonly start: Float64Array;
 }
 
 /** Hashes a layer's extents, which come through `port` in tar order until `null`. */
@@ -169,7 +180,6 @@ export interface FindDamageResult {
   readonly raw: Float64Array;
 }
 
-/** Appends to ID.bad what proved false, so that no later look-up finds it. */
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
@@ -211,17 +221,27 @@ export type Task =
   | ExportLayerTask
   | NameContentTask;
 
-export type Outcome<Result> = { readonly ok: true; readonly value: Result } | { readonly ok: false; readonly failure: Failure };
+export type Outcome<Result> =
+  | { readonly ok: true; readonly value: Result }
+  | { readonly ok: false; readonly failure: Failure };
 
 /** From a worker while a task runs. */
 export type WorkerEvent =
   | { readonly event: 'miss'; readonly message: string }
-  | { readonly event: 'paused' }
-  | { readonly event: 'resumed' }
+  /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
+  | { readonly event: 'asking'; readonly change: 1 | -1 }
   | { readonly event: 'authorization'; readonly stale: string | undefined }
   | { readonly event: 'request'; readonly line: string };
 
 /** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
 export type MainMessage =
-  | { readonly message: 'authorization'; readonly stale: string | undefined; readonly value: string | undefined }
-  | { readonly message: 'authorization-failed'; readonly stale: string | undefined; readonly failure: Failure };
+  | {
+      readonly message: 'authorization';
+      readonly stale: string | undefined;
+      readonly value: string | undefined;
+    }
+  | {
+      readonly message: 'authorization-failed';
+      readonly stale: string | undefined;
+      readonly failure: Failure;
+    };

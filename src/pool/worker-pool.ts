@@ -33,6 +33,7 @@ export class WorkerPool {
       atomics: 'disabled',
       stricterFIFO: true,
       workerData: options.setup,
+      ...(process.env['YG'] ? {resourceLimits: { maxYoungGenerationSizeMb: Number(process.env['YG']) }}:{}),
     });
     piscina.on('message', options.onEvent);
     return new WorkerPool(piscina);
@@ -43,7 +44,9 @@ export class WorkerPool {
    * @throws PullError as the task failed; a plain Error when its thread died
    */
   async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
-    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<Results[T['task']]>;
+    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<
+      Results[T['task']]
+    >;
     if (!outcome.ok) throw fromFailure(outcome.failure);
     return outcome.value;
   }

@@ -10,7 +10,7 @@ export class Karma {
   readonly #tauMs: number;
   #karma = 0;
   #updated: number;
-  #stopped = 0;
+  #running = true;
 
   constructor(tauMs: number, now: number) {
     this.#tauMs = tauMs;
@@ -29,19 +29,19 @@ export class Karma {
     return this.#karma < 0;
   }
 
-  /** The clock stands still until as many `resume` calls have come. */
+  /** The clock stands still until `resume`. */
   pause(now: number): void {
     this.#fade(now);
-    this.#stopped += 1;
+    this.#running = false;
   }
 
   resume(now: number): void {
     this.#fade(now);
-    this.#stopped -= 1;
+    this.#running = true;
   }
 
   #fade(now: number): void {
-    if (this.#stopped === 0) this.#karma *= Math.exp(-(now - this.#updated) / this.#tauMs);
+    if (this.#running) this.#karma *= Math.exp(-(now - this.#updated) / this.#tauMs);
     this.#updated = now;
   }
 }

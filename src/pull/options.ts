@@ -1,3 +1,4 @@
+import type { LayerFormat } from '../format/layer-format.js';
 import type { PullEvent } from './events.js';
 
 /** Whether the registry is asked: always, only when the image is not in the store, or never. */
@@ -24,8 +25,6 @@ export interface PullOptions {
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: PullEvent) => void;
 }
-
-export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
 export interface LayerResult {
   readonly digest: string;

@@ -17,10 +17,12 @@ export class Patience {
   readonly #stop: Stop;
   readonly #now: () => number;
   #misses = 0;
+  #asking = 0;
 
   constructor(options: { tauMs: number; counters: Uint32Array; stop: Stop; now: () => number }) {
     this.#now = options.now;
     this.#karma = new Karma(options.tauMs, this.#now());
+    this.#karma.pause(this.#now());
     this.#received = new CounterReader(options.counters, 'received');
     this.#stop = options.stop;
   }
@@ -59,10 +61,18 @@ export class Patience {
     await this.#stop.guard(new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS)));
   }
 
-  /** Karma's clock stands still until the returned function is called. */
-  pause(): () => void {
+  /** One more, or one less, is asking a server for something: while nobody is, karma's clock stands still. */
+  asking(change: 1 | -1): void {
     this.drain();
-    this.#karma.pause(this.#now());
-    return () => this.#karma.resume(this.#now());
+    const before = this.#asking;
+    this.#asking += change;
+    if (before === 0) this.#karma.resume(this.#now());
+    else if (this.#asking === 0) this.#karma.pause(this.#now());
+  }
+
+  /** One that asks was told to wait: it does not ask until the returned function is called. */
+  pause(): () => void {
+    this.asking(-1);
+    return () => this.asking(1);
   }
 }

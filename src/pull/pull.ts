@@ -1,7 +1,216 @@
+import { randomUUID } from 'node:crypto';
 import { PullError } from '../format/error.js';
-import type { PullOptions, PullResult } from './options.js';
+import { formatReference, parseReference, type Reference } from '../format/reference.js';
+import { createCounters } from '../pool/counters.js';
+import type { NetworkSetup } from '../pool/messages.js';
+import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { openStore, type StorePaths } from '../store/paths.js';
+import { recordedImage, writeRecord } from './image.js';
+import type { LayerFigures, WantedLayer } from './layer.js';
+import type { LayerResult, PullOptions, PullResult } from './options.js';
+import { Patience } from './patience.js';
+import { Progress } from './progress.js';
+import type { PulledLayers } from './pull-layers.js';
+import { type ResolvedImage, resolveImage } from './resolve.js';
+import { type Settings, settle } from './settings.js';
+import { Stop } from './stop.js';
+import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
 
-/** Pulls an image into the store. */
+const USER_AGENT = 'zpull';
+
+/**
+ * Pulls an image into the store, verified to its DiffIDs.
+ * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
+ */
 export async function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  throw new PullError('unsupported', `cannot pull ${reference} into ${options.store} yet`);
+  const pull = new Pull(reference, options);
+  try {
+    return await pull.stop.guard(pull.run());
+  } finally {
+    await pull.close();
+  }
+}
+
+/** One pull from the reference to the image record. */
+class Pull {
+  readonly stop = new Stop();
+  readonly #reference: Reference;
+  readonly #image: string;
+  readonly #settings: Settings;
+  readonly #paths: StorePaths;
+  readonly #counters = createCounters();
+  readonly #patience: Patience;
+  readonly #progress: Progress;
+  readonly #startedMs = performance.now();
+  readonly #startedBusy = performance.eventLoopUtilization();
+  readonly #signal: AbortSignal | undefined;
+  #session: RegistrySession | undefined;
+  #closeWorkers: (() => Promise<void>) | undefined;
+
+  constructor(reference: string, options: PullOptions) {
+    this.#settings = settle(options);
+    this.#reference = parseReference(reference);
+    this.#image = formatReference(this.#reference);
+    this.#paths = openStore(this.#settings.store);
+    this.#progress = new Progress(this.#counters, options.onEvent);
+    this.#patience = new Patience({
+      tauMs: this.#settings.patienceMs,
+      counters: this.#counters,
+      stop: this.stop,
+      now: () => performance.now(),
+    });
+    this.#signal = options.signal;
+    if (this.#signal?.aborted) this.#aborted();
+    else this.#signal?.addEventListener('abort', this.#aborted);
+  }
+
+  async run(): Promise<PullResult> {
+    const recorded = recordedImage(this.#paths, this.#image, this.#settings);
+    if (recorded !== undefined) return this.#result(recorded.image, recorded.layers, new Map(), 0);
+    const image = await this.#resolve();
+    const layers = imageLayers(image, this.#paths);
+    const wanted = wantedLayers(layers, this.#openSession());
+    const figures = new Map<string, LayerFigures>();
+    let provenAfterMs = 0;
+    if (wanted.length > 0) {
+      const pulled = await this.#pullLayers(wanted);
+      for (const [i, layer] of wanted.entries()) figures.set(layer.diffId, pulled.figures[i]!);
+      provenAfterMs = pulled.provenAfterMs;
+    }
+    await writeRecord(this.#paths, this.#image, this.#settings, image);
+    return this.#result(image, layers, figures, provenAfterMs);
+  }
+
+  /** Piscina and what runs on it are loaded only when there is a layer to pull. */
+  async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
+    const [{ Workers }, { pullLayers }] = await Promise.all([
+      import('./workers.js'),
+      import('./pull-layers.js'),
+    ]);
+    const session = this.#openSession();
+    const workers = await Workers.start({
+      settings: this.#settings,
+      setup: { storeRoot: this.#paths.root, counters: this.#counters },
+      network: await this.#network(session),
+      layers: wanted.length,
+      session,
+      patience: this.#patience,
+      paths: this.#paths,
+      stop: this.stop,
+      emit: this.#progress.emit,
+    });
+    this.#closeWorkers = () => workers.close();
+    const pulled = await pullLayers(workers.context, wanted);
+    await workers.seal();
+    return pulled;
+  }
+
+  /** Ends whatever is still running. */
+  async close(): Promise<void> {
+    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#progress.close();
+    this.#session?.close();
+    await this.#closeWorkers?.();
+  }
+
+  readonly #aborted = (): void => {
+    const reason: unknown = this.#signal?.reason;
+    this.stop.now(
+      reason instanceof PullError ? reason : new PullError('interrupted', 'the pull was interrupted'),
+    );
+  };
+
+  async #resolve(): Promise<ResolvedImage> {
+    this.#progress.emit({ event: 'resolving', image: this.#image });
+    this.#patience.asking(1);
+    try {
+      const session = this.#openSession();
+      const image = await this.stop.guard(
+        resolveImage(session, this.#reference, this.#paths, this.#settings),
+      );
+      this.#progress.emit({
+        event: 'resolved',
+        image: this.#image,
+        digest: image.manifestDigest,
+        platform: image.platform,
+        layers: image.manifest.layers.length,
+        totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+      });
+      return image;
+    } finally {
+      this.#patience.asking(-1);
+    }
+  }
+
+  #openSession(): RegistrySession {
+    const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
+    this.#session ??= createRegistrySession({
+      host: this.#reference.host,
+      repository: this.#reference.repository,
+      plainHttp,
+      tlsVerify,
+      connectTimeoutMs,
+      idleTimeoutMs,
+      patience: this.#patience,
+      userAgent: USER_AGENT,
+    });
+    return this.#session;
+  }
+
+  async #network(session: RegistrySession): Promise<NetworkSetup> {
+    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
+    const authorization = await session.authorization();
+    return {
+      channel: `zpull-${randomUUID()}`,
+      connections,
+      connectTimeoutMs,
+      idleTimeoutMs,
+      tlsVerify,
+      userAgent: USER_AGENT,
+      ...(authorization === undefined ? {} : { authorization }),
+    };
+  }
+
+  #result(
+    image: Pick<ResolvedImage, 'manifestDigest' | 'platform'>,
+    layers: readonly ImageLayer[],
+    figures: ReadonlyMap<string, LayerFigures>,
+    provenAfterMs: number,
+  ): PullResult {
+    const results = layers.map((layer) => layerResult(layer, figures.get(layer.diffId)));
+    const sum = (field: 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests') =>
+      results.reduce((total, layer) => total + layer[field], 0);
+    return {
+      image: this.#image,
+      digest: image.manifestDigest,
+      platform: image.platform,
+      store: this.#paths.root,
+      layers: results,
+      fetchedBytes: sum('fetchedBytes'),
+      reusedBytes: sum('reusedBytes'),
+      resumedBytes: sum('resumedBytes'),
+      requests: sum('requests'),
+      misses: this.#patience.misses,
+      durationMs: Math.round(performance.now() - this.#startedMs),
+      verified: true,
+      measured: {
+        provenAfterMs,
+        mainThreadBusy: performance.eventLoopUtilization(this.#startedBusy).utilization,
+      },
+    };
+  }
+}
+
+function layerResult(layer: ImageLayer, figures: LayerFigures | undefined): LayerResult {
+  const { digest, mediaType, sizeBytes } = layer.descriptor;
+  const { diffId, format, heldTarBytes = 0 } = layer;
+  const held = {
+    tarBytes: heldTarBytes,
+    metadataBytes: 0,
+    fetchedBytes: 0,
+    reusedBytes: heldTarBytes,
+    resumedBytes: 0,
+    requests: 0,
+  };
+  return { digest, diffId, mediaType, format, sizeBytes, ...(figures ?? held) };
 }

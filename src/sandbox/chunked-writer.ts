@@ -26,7 +26,6 @@ const SKIPPABLE_MAGIC = 0x184d2a50;
 const FOOTER_MAGIC = 'GNUlInUx';
 const MANIFEST_TYPE = 1;
 const PREFIX = 'io.github.containers.zstd-chunked.';
-const LEVEL = 3;
 
 /**
  * Writes a tar as zstd:chunked, in the form of containers/storage 1.54 and later: a frame for the headers between
@@ -36,7 +35,7 @@ const LEVEL = 3;
  * @throws PullError `metadata-malformed` or `unsupported` for a tar the reference writer would refuse too
  */
 export async function writeChunkedLayer(
-  tar: AsyncIterable<Buffer> | Iterable<Buffer>,
+  tar: Iterable<Buffer>,
   write: (bytes: Buffer) => void,
   onProgress: (doneBytes: number) => void,
 ): Promise<ChunkedLayer> {
@@ -45,7 +44,7 @@ export async function writeChunkedLayer(
   const reader = new TarReader(state);
   const tarHash = createHash('sha256');
   let tarBytes = 0;
-  for await (const piece of tar) {
+  for (const piece of tar) {
     tarHash.update(piece);
     reader.push(piece);
     tarBytes += piece.length;
@@ -167,7 +166,7 @@ async function writeTables(
 }
 
 async function squeeze(raw: Buffer): Promise<{ bytes: Buffer; rawBytes: number; digest: Digest }> {
-  const bytes = await compress(raw, LEVEL);
+  const bytes = await compress(raw);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
   return { bytes, rawBytes: raw.length, digest };
 }

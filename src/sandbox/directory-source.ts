@@ -1,5 +1,12 @@
-import type { BigIntStats } from 'node:fs';
-import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import {
+  type BigIntStats,
+  closeSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+} from 'node:fs';
 import { PullError } from '../format/error.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from './tar-writer.js';
 
@@ -9,27 +16,28 @@ const SLASH = Buffer.from('/');
 /**
  * A directory tree as a tar, piece by piece, in the order of the names' bytes. Files with several names become one
  * file and hard links; modes, owners and times are kept; what has no place in an image (sockets) is left out.
+ * Reads synchronously: an asynchronous read would queue behind dozens of compressions on libuv's pool.
  * @throws PullError `metadata-malformed` when a file changes its size while it is read; errors of the file system
  */
-export async function* directoryTar(root: string): AsyncGenerator<Buffer> {
+export function* directoryTar(root: string): Generator<Buffer> {
   const firstNames = new Map<string, Buffer>();
   yield* walk(Buffer.from(root), Buffer.alloc(0), firstNames);
   yield TAR_END;
 }
 
-async function* walk(dir: Buffer, prefix: Buffer, firstNames: Map<string, Buffer>): AsyncGenerator<Buffer> {
-  const names = await readdir(dir, { encoding: 'buffer' });
+function* walk(dir: Buffer, prefix: Buffer, firstNames: Map<string, Buffer>): Generator<Buffer> {
+  const names = readdirSync(dir, { encoding: 'buffer' });
   names.sort(Buffer.compare);
   for (const base of names) {
     const path = Buffer.concat([dir, SLASH, base]);
     const name = Buffer.concat([prefix, base]);
-    const stats = await lstat(path, { bigint: true });
+    const stats = lstatSync(path, { bigint: true });
     if (stats.isDirectory()) {
       const inside = Buffer.concat([name, SLASH]);
       yield tarHeader(itemOf(stats, '5', inside));
       yield* walk(path, inside, firstNames);
     } else if (stats.isSymbolicLink()) {
-      const linkName = await readlink(path, { encoding: 'buffer' });
+      const linkName = readlinkSync(path, { encoding: 'buffer' });
       yield tarHeader({ ...itemOf(stats, '2', name), linkName });
     } else if (stats.isFile()) {
       yield* fileOrLink(path, name, stats, firstNames);
@@ -39,12 +47,12 @@ async function* walk(dir: Buffer, prefix: Buffer, firstNames: Map<string, Buffer
   }
 }
 
-async function* fileOrLink(
+function* fileOrLink(
   path: Buffer,
   name: Buffer,
   stats: BigIntStats,
   firstNames: Map<string, Buffer>,
-): AsyncGenerator<Buffer> {
+): Generator<Buffer> {
   if (stats.nlink > 1n) {
     const inode = `${stats.dev}:${stats.ino}`;
     const linkName = firstNames.get(inode);
@@ -60,20 +68,21 @@ async function* fileOrLink(
   if (sizeBytes % 512 !== 0) yield tarPadding(sizeBytes);
 }
 
-async function* contentOf(path: Buffer, sizeBytes: number): AsyncGenerator<Buffer> {
+function* contentOf(path: Buffer, sizeBytes: number): Generator<Buffer> {
   if (sizeBytes === 0) return;
-  const file = await open(path);
+  const file = openSync(path, 'r');
   try {
     for (let left = sizeBytes; left > 0; ) {
-      const wanted = Math.min(left, READ_BYTES);
-      const { buffer, bytesRead } = await file.read(Buffer.allocUnsafe(wanted), 0, wanted);
-      if (bytesRead === 0)
+      const piece = Buffer.allocUnsafe(Math.min(left, READ_BYTES));
+      const readBytes = readSync(file, piece);
+      if (readBytes === 0) {
         throw new PullError('metadata-malformed', `${path} became shorter while it was read`);
-      left -= bytesRead;
-      yield buffer.subarray(0, bytesRead);
+      }
+      left -= readBytes;
+      yield piece.subarray(0, readBytes);
     }
   } finally {
-    await file.close();
+    closeSync(file);
   }
 }
 

@@ -1,8 +1,5 @@
 import { compress } from '@mongodb-js/zstd';
 
-/** zstd's own default: about 300 MB/s a core, and nobody pulls a sample for its size. */
-const LEVEL = 3;
-
 /** Calls on libuv's pool at a time: enough to keep it busy over small frames. */
 const MAX_CALLS = 64;
 
@@ -15,7 +12,10 @@ interface Item {
   frame: Buffer | undefined;
 }
 
-/** Compresses many pieces at a time and writes the frames in the order in which the pieces came. */
+/**
+ * Compresses many pieces at a time and writes the frames in the order in which the pieces came.
+ * The level is zstd's default, 3: the library's wrapper hands no other one on.
+ */
 export class FrameQueue {
   readonly #write: (frame: Buffer) => void;
   readonly #items: Item[] = [];
@@ -36,7 +36,7 @@ export class FrameQueue {
     this.#items.push(item);
     this.#calls += 1;
     this.#waitingBytes += raw.length;
-    compress(raw, LEVEL).then(
+    compress(raw).then(
       (frame) => {
         item.frame = frame;
         this.#finished();

@@ -26,7 +26,7 @@ export interface LayoutReader {
   blob(digest: Digest): BlobFile | undefined;
 }
 
-/** Registries refuse manifests above 4 MiB (distribution-spec, "Pushing Manifests"); index.json is held to the same. */
+/** What every registry is expected to take (distribution-spec, "Pushing Manifests"); index.json is held to the same. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 const MEDIA_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,150}$/;
 const REF_NAME = 'org.opencontainers.image.ref.name';

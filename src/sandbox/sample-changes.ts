@@ -44,10 +44,10 @@ function pickChanged(contents: readonly SampleContent[], order: readonly number[
   const picked = new Set(candidates.slice(0, half));
   let bytesLeft = CHANGED_BYTES_SHARE * contents.reduce((sum, content) => sum + content.sizeBytes, 0);
   for (const index of picked) bytesLeft -= sizeOf(index);
-  const wanted = bytesLeft / Math.max(1, quota - half);
   for (const index of candidates.slice(half)) {
-    if (picked.size >= quota || bytesLeft <= 0) break;
-    if (sizeOf(index) < wanted / 2 || sizeOf(index) > wanted * 4) continue;
+    if (picked.size >= quota) break;
+    const wanted = bytesLeft / (quota - picked.size);
+    if (sizeOf(index) < wanted / 2 || sizeOf(index) > wanted * 2) continue;
     picked.add(index);
     bytesLeft -= sizeOf(index);
   }

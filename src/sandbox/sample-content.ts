@@ -11,15 +11,15 @@ export interface SampleContent {
 const PIECE_BYTES = 2 ** 20;
 
 /** Words of the text: enough that a file compresses to about a third and not to nothing. */
-const WORDS = 3000;
+const WORDS = 1500;
 
 /** Text is put together from runs of lines of one pool: 200 bytes a copy instead of a word at a time. */
 const POOL_BYTES = 2 ** 20;
 const RUN_LINES = 3;
 
-/** Every 4 KiB of noise begin with as many bytes of text: object files and archives shrink a little, too. */
+/** Every 4 KiB of noise begin with the same 256 bytes: object files and archives shrink a little, too. */
 const NOISE_BLOCK_BYTES = 4096;
-const NOISE_TEXT_BYTES = 256;
+const NOISE_HEAD_BYTES = 256;
 
 interface TextPool {
   readonly bytes: Buffer;
@@ -61,9 +61,9 @@ function fillNoise(piece: Buffer, prng: Prng, { bytes }: TextPool): void {
     words[at] = state;
   }
   Buffer.from(words.buffer).copy(piece);
+  const start = prng.below(bytes.length - NOISE_HEAD_BYTES);
   for (let at = 0; at < piece.length; at += NOISE_BLOCK_BYTES) {
-    const start = prng.below(bytes.length - NOISE_TEXT_BYTES);
-    bytes.copy(piece, at, start, start + NOISE_TEXT_BYTES);
+    bytes.copy(piece, at, start, start + NOISE_HEAD_BYTES);
   }
 }
 

@@ -69,7 +69,7 @@ export async function writeSampleImage(options: SampleOptions): Promise<SampleRe
   };
 }
 
-function* tarsOf(source: SampleSource): Generator<AsyncIterable<Buffer> | Iterable<Buffer>> {
+function* tarsOf(source: SampleSource): Generator<Iterable<Buffer>> {
   if (source.kind === 'tar') {
     yield fileTar(source.path);
   } else if (source.kind === 'directory') {
@@ -82,7 +82,7 @@ function* tarsOf(source: SampleSource): Generator<AsyncIterable<Buffer> | Iterab
 
 async function writeLayer(
   layoutDir: string,
-  tar: AsyncIterable<Buffer> | Iterable<Buffer>,
+  tar: Iterable<Buffer>,
   onBytes: (bytes: number) => void,
 ): Promise<SampleLayer> {
   const blob = openBlob(layoutDir);

@@ -21,7 +21,7 @@ export function directoryNames(layer: number, fileCount: number, prng: Prng): st
   const open = [root];
   for (let left = Math.floor(fileCount / FILES_PER_DIRECTORY); left > 0; left -= 1) {
     const parent = open[prng.below(open.length)]!;
-    const plain = `${parent}${randomWord(prng)}/`;
+    const plain = `${parent}${randomWord(prng)}-${randomWord(prng)}/`;
     const name = names.has(plain) ? `${parent}${left.toString(36)}/` : plain;
     names.add(name);
     if (name.split('/').length <= MAX_DEPTH) open.push(name);

@@ -15,19 +15,30 @@ const TURN_MS = 10;
 /** Timers fire late by a millisecond or two; a link that fell behind by up to this much catches up, no burst beyond. */
 const CATCH_UP_MS = 20;
 
-/** A link of `rateBytes` per second. `now` is a clock in milliseconds. */
-export function createLink(rateBytes: number, now: () => number = () => performance.now()): Link {
-  let freeAtMs = now();
+/** What a link needs of time, in milliseconds. */
+export interface Clock {
+  now(): number;
+  sleep(ms: number): Promise<void>;
+}
+
+const CLOCK: Clock = {
+  now: () => performance.now(),
+  // Unreferenced: a listening server keeps the process alive, a closed one must not wait for its bodies.
+  sleep: (ms) => sleep(ms, undefined, { ref: false }),
+};
+
+/** A link of `rateBytes` per second. */
+export function createLink(rateBytes: number, clock: Clock = CLOCK): Link {
+  let freeAtMs = clock.now();
   let waiting = 0;
   return {
     sliceBytes: () => Math.max(1, Math.floor((rateBytes * TURN_MS) / 1000 / Math.max(1, waiting))),
     pass: async (bytes) => {
-      freeAtMs = Math.max(freeAtMs, now() - CATCH_UP_MS) + (bytes * 1000) / rateBytes;
-      const delayMs = freeAtMs - now();
+      freeAtMs = Math.max(freeAtMs, clock.now() - CATCH_UP_MS) + (bytes * 1000) / rateBytes;
+      const delayMs = freeAtMs - clock.now();
       if (delayMs <= 0) return;
       waiting++;
-      // Unreferenced: a listening server keeps the process alive, a closed one must not wait for its bodies.
-      await sleep(delayMs, undefined, { ref: false });
+      await clock.sleep(delayMs);
       waiting--;
     },
   };

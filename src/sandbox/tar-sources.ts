@@ -1,4 +1,4 @@
-import { createReadStream } from 'node:fs';
+import { closeSync, openSync, readSync } from 'node:fs';
 import { contentPieces } from './sample-content.js';
 import type { TreeItem } from './sample-tree.js';
 import { TAR_END, tarHeader, tarPadding } from './tar-writer.js';
@@ -20,7 +20,17 @@ export function* treeTar(items: readonly TreeItem[], mtimeSeconds: number): Gene
   yield TAR_END;
 }
 
-/** A tar file as it is. */
-export function fileTar(path: string): AsyncIterable<Buffer> {
-  return createReadStream(path, { highWaterMark: READ_BYTES });
+/** A tar file as it is, piece by piece; read synchronously, as directoryTar is. */
+export function* fileTar(path: string): Generator<Buffer> {
+  const file = openSync(path, 'r');
+  try {
+    for (;;) {
+      const piece = Buffer.allocUnsafe(READ_BYTES);
+      const readBytes = readSync(file, piece);
+      if (readBytes === 0) return;
+      yield piece.subarray(0, readBytes);
+    }
+  } finally {
+    closeSync(file);
+  }
 }

@@ -1,0 +1,208 @@
+import { DIGEST_BYTES, type Digest } from './digest.js';
+import { PullError } from './error.js';
+import { allocateTable, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from './layer-table.js';
+import { Column, collectContents, sameName, type TarContents } from './tar-contents.js';
+import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
+
+/** What a layer table is made from. */
+export interface LayerMetadata {
+  /** Decoded. */
+  readonly toc: Buffer;
+  /** Decoded. */
+  readonly tarSplit: Buffer;
+  /** Blob offset where the TOC's skippable frame begins: the data frames end there. */
+  readonly tocStart: number;
+  /** Digest of the tar-split as fetched, to be compared with the one the TOC states, if it does. */
+  readonly expectTarSplitDigest?: Digest;
+}
+
+/** The rows so far, and the content whose chunks are being read. */
+interface Rows {
+  readonly metadata: LayerMetadata;
+  readonly tar: TarContents;
+  count: number;
+  readonly digests: Buffer;
+  readonly blobStart: Float64Array;
+  readonly blobEnd: Float64Array;
+  readonly chunkFirst: Uint32Array;
+  readonly chunkBlobStart: Column;
+  readonly chunkTarStart: Column;
+  /** Where the text of a chunk's digest begins in the TOC. */
+  readonly chunkDigestStart: Column;
+  readonly open: OpenContent;
+}
+
+/** The content that `chunk` entries may still belong to. */
+interface OpenContent {
+  /** Row of the content, -1 after an entry that has none. */
+  row: number;
+  /** Whether its chunks become rows. */
+  large: boolean;
+  /** How much of it the chunks so far cover. */
+  coveredBytes: number;
+  /** Blob offset of the last chunk. */
+  chunkStart: number;
+  /** Digest text of chunk 0, which the `reg` entry describes. */
+  firstDigestStart: number;
+  firstDigestEnd: number;
+}
+
+/**
+ * The layer table that a TOC and a tar-split make together, on shared memory, with the invariants of `LayerTable`
+ * checked. The n-th `reg` entry that is not empty is the n-th file of the tar-split that is not empty: both are in
+ * tar order, and sizes and names must agree.
+ * @throws PullError `metadata-malformed` naming the entry and field, `digest-mismatch` if the TOC states another
+ * digest for the tar-split
+ */
+export function buildLayerTable(metadata: LayerMetadata): LayerTable {
+  const tar = collectContents(metadata.tarSplit);
+  const rows: Rows = {
+    metadata,
+    tar,
+    count: 0,
+    digests: Buffer.alloc(tar.count * DIGEST_BYTES),
+    blobStart: new Float64Array(tar.count),
+    blobEnd: new Float64Array(tar.count),
+    chunkFirst: new Uint32Array(tar.count + 1),
+    chunkBlobStart: new Column(),
+    chunkTarStart: new Column(),
+    chunkDigestStart: new Column(),
+    open: { row: -1, large: false, coveredBytes: 0, chunkStart: 0, firstDigestStart: -1, firstDigestEnd: -1 },
+  };
+  let last = 0;
+  const stated = scanToc(metadata.toc, (entry) => {
+    last = entry.number;
+    if (entry.type === 'chunk') {
+      addChunk(rows, entry);
+      return true;
+    }
+    closeContent(rows, entry.number);
+    if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
+    return true;
+  });
+  closeContent(rows, last + 1);
+  if (rows.count !== tar.count) {
+    throw new PullError(
+      'metadata-malformed',
+      `The TOC has ${rows.count} files with content, the tar-split ${tar.count}`,
+    );
+  }
+  const expected = metadata.expectTarSplitDigest;
+  if (stated !== undefined && expected !== undefined && stated !== expected) {
+    throw new PullError('digest-mismatch', 'The tar-split does not match the digest that the TOC states');
+  }
+  return fillTable(rows);
+}
+
+function addContent(rows: Rows, entry: TocEntry): void {
+  const { tar, open, metadata } = rows;
+  const row = rows.count;
+  const { number, sizeBytes, offset, endOffset } = entry;
+  if (row >= tar.count) throw tocError(number, `the tar-split has only ${tar.count} files with content`);
+  if (sizeBytes !== tar.sizeBytes[row]) {
+    throw tocError(number, `size is ${sizeBytes}, but ${tar.sizeBytes[row]} in the tar-split`);
+  }
+  if (!sameName(tar, row, metadata.toc, entry))
+    throw tocError(number, 'name differs from the one in the tar-split');
+  if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
+  if (!copyDigest(metadata.toc, entry.digestStart, entry.digestEnd, rows.digests, row * DIGEST_BYTES)) {
+    throw tocError(number, 'digest is not a sha256 digest');
+  }
+  const before = row === 0 ? 0 : rows.blobEnd[row - 1]!;
+  if (offset < before)
+    throw tocError(number, `offset ${offset} lies before ${before}, the end of the last file`);
+  if (endOffset <= offset) throw tocError(number, `endOffset ${endOffset} is not beyond offset ${offset}`);
+  if (endOffset > metadata.tocStart) {
+    throw tocError(number, `endOffset ${endOffset} lies beyond ${metadata.tocStart}, the end of the data`);
+  }
+  if (entry.chunkOffset !== 0) throw tocError(number, `chunkOffset is ${entry.chunkOffset} in a reg entry`);
+  rows.blobStart[row] = offset;
+  rows.blobEnd[row] = endOffset;
+  rows.chunkFirst[row] = rows.chunkBlobStart.length;
+  rows.count = row + 1;
+  open.row = row;
+  open.large = endOffset - offset > SPAN_BLOB_BYTES || sizeBytes > SPAN_TAR_BYTES;
+  open.coveredBytes = entry.chunkSize === 0 ? sizeBytes : entry.chunkSize;
+  open.chunkStart = offset;
+  open.firstDigestStart = entry.chunkDigestStart;
+  open.firstDigestEnd = entry.chunkDigestEnd;
+}
+
+function addChunk(rows: Rows, entry: TocEntry): void {
+  const { open, tar } = rows;
+  const { number, offset, chunkOffset, chunkSize } = entry;
+  const { row } = open;
+  if (row < 0) throw tocError(number, 'a chunk that follows no file with content');
+  const sizeBytes = tar.sizeBytes[row]!;
+  if (chunkOffset !== open.coveredBytes) {
+    throw tocError(
+      number,
+      `chunkOffset is ${chunkOffset}, but the chunks before end at ${open.coveredBytes}`,
+    );
+  }
+  if (chunkSize === 0) throw tocError(number, 'chunkSize is missing');
+  if (chunkSize > sizeBytes - chunkOffset) {
+    throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
+  }
+  if (offset <= open.chunkStart || offset >= rows.blobEnd[row]!) {
+    throw tocError(number, `offset ${offset} lies outside (${open.chunkStart}, ${rows.blobEnd[row]})`);
+  }
+  open.coveredBytes = chunkOffset + chunkSize;
+  open.chunkStart = offset;
+  if (!open.large) return;
+  if (rows.chunkBlobStart.length === rows.chunkFirst[row]) {
+    pushChunk(rows, number, open.firstDigestStart, open.firstDigestEnd, rows.blobStart[row]!, 0);
+  }
+  pushChunk(rows, number, entry.chunkDigestStart, entry.chunkDigestEnd, offset, chunkOffset);
+}
+
+const scratchDigest = Buffer.alloc(DIGEST_BYTES);
+
+function pushChunk(
+  rows: Rows,
+  number: number,
+  digestStart: number,
+  digestEnd: number,
+  blobStart: number,
+  chunkOffset: number,
+): void {
+  if (digestStart < 0 || !copyDigest(rows.metadata.toc, digestStart, digestEnd, scratchDigest, 0)) {
+    const which = chunkOffset === 0 ? 'chunkDigest of its first chunk' : 'chunkDigest';
+    throw tocError(number, `${which} is ${digestStart < 0 ? 'missing' : 'not a sha256 digest'}`);
+  }
+  rows.chunkBlobStart.push(blobStart);
+  rows.chunkTarStart.push(rows.tar.tarStart[rows.open.row]! + chunkOffset);
+  rows.chunkDigestStart.push(digestStart);
+}
+
+/** Ends the content whose chunks were being read; `next` is the number of the entry after them. */
+function closeContent(rows: Rows, next: number): void {
+  const { row, coveredBytes } = rows.open;
+  if (row < 0) return;
+  const sizeBytes = rows.tar.sizeBytes[row]!;
+  if (coveredBytes !== sizeBytes) {
+    throw tocError(next - 1, `the file has ${sizeBytes} bytes, but its chunks end at ${coveredBytes}`);
+  }
+  rows.open.row = -1;
+}
+
+function fillTable(rows: Rows): LayerTable {
+  const { tar, metadata, count } = rows;
+  const chunks = rows.chunkBlobStart.length;
+  rows.chunkFirst[count] = chunks;
+  const table = allocateTable({ count, chunks, dataEnd: metadata.tocStart, tarBytes: tar.tarBytes });
+  table.digests.set(rows.digests);
+  table.blobStart.set(rows.blobStart);
+  table.blobEnd.set(rows.blobEnd);
+  table.tarStart.set(tar.tarStart);
+  table.sizeBytes.set(tar.sizeBytes);
+  table.chunkFirst.set(rows.chunkFirst);
+  table.chunkBlobStart.set(rows.chunkBlobStart.filled());
+  table.chunkTarStart.set(rows.chunkTarStart.filled());
+  const textBytes = 'sha256:'.length + 2 * DIGEST_BYTES;
+  for (let chunk = 0; chunk < chunks; chunk++) {
+    const start = rows.chunkDigestStart.values[chunk]!;
+    copyDigest(metadata.toc, start, start + textBytes, table.chunkDigests, chunk * DIGEST_BYTES);
+  }
+  return table;
+}

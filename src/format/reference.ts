@@ -1,0 +1,144 @@
+import { type Digest, parseDigest } from './digest.js';
+import { PullError } from './error.js';
+
+/** An image's name, expanded. Without tag and digest there is none: a tag stands in (`latest`). */
+export interface Reference {
+  /** Host name or address, with the port if there is one; `docker.io` for Docker Hub. */
+  readonly host: string;
+  readonly repository: string;
+  readonly tag?: string;
+  /** Goes before the tag. */
+  readonly digest?: Digest;
+}
+
+/** Docker Hub, which short names mean, and the name it once had. */
+const DEFAULT_HOST = 'docker.io';
+const LEGACY_HOST = 'index.docker.io';
+/** Namespace of a Docker Hub repository that is written without one. */
+const OFFICIAL = 'library/';
+const DEFAULT_TAG = 'latest';
+/** Limits of distribution/reference: a repository's path, and a host name by RFC 1035 with its port. */
+const MAX_REPOSITORY = 255;
+const MAX_HOST = 255 + ':65535'.length;
+/** Name, tag and digest together cannot be longer; nothing above is worth looking at. */
+const MAX_REFERENCE = 1024;
+
+const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?';
+const HOST = new RegExp(`^(?:${LABEL}(?:\\.${LABEL})*|\\[[0-9A-Fa-f:]+\\])(?::(\\d{1,5}))?$`);
+const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
+const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
+const DIGEST = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
+
+/**
+ * The reference that a user's `text` names, expanded as Docker does (the grammar of distribution/reference): `alpine`
+ * is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
+ * letter, or is `localhost`.
+ * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest that is no sha256
+ */
+export function parseReference(text: string): Reference {
+  refuseOtherForms(text);
+  const at = text.indexOf('@');
+  const name = at < 0 ? text : text.slice(0, at);
+  const digest = at < 0 ? undefined : referenceDigest(text, text.slice(at + 1));
+  // A colon after the last slash starts the tag; before it, a port.
+  const colon = name.indexOf(':', name.lastIndexOf('/') + 1);
+  const path = colon < 0 ? name : name.slice(0, colon);
+  const tag = colon < 0 ? undefined : name.slice(colon + 1);
+  if (tag !== undefined && !TAG.test(tag)) {
+    throw malformed(text, `${JSON.stringify(tag)} is not a tag`, TAG_HINT);
+  }
+  const { host, repository } = splitHost(path);
+  checkHost(text, host);
+  checkRepository(text, repository);
+  if (digest !== undefined) return { host, repository, ...(tag === undefined ? {} : { tag }), digest };
+  return { host, repository, tag: tag ?? DEFAULT_TAG };
+}
+
+const TAG_HINT = 'A tag has up to 128 letters, digits, dots, dashes and underscores, no dot or dash first.';
+
+/** `host/repository[:tag][@digest]`, which `parseReference` understands. */
+export function formatReference({ host, repository, tag, digest }: Reference): string {
+  return `${host}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
+}
+
+/** What looks like a reference to other programs, or like nothing at all. */
+function refuseOtherForms(text: string): void {
+  if (text === '')
+    throw malformed(text, 'it is empty', 'Name an image, like alpine or ghcr.io/owner/name:tag.');
+  if (text.length > MAX_REFERENCE) {
+    const shown = `${text.slice(0, 64)}…`;
+    throw malformed(shown, `it is ${text.length} characters long; at most ${MAX_REFERENCE} are allowed`);
+  }
+  const scheme = /^[A-Za-z][A-Za-z0-9+-]*:\/\//.exec(text)?.[0];
+  if (scheme !== undefined) {
+    throw malformed(`${scheme}…`, `it starts with ${scheme}`, `Leave out ${scheme} and try again.`);
+  }
+  if (/^[0-9a-f]{64}$/.test(text)) {
+    throw malformed(text, '64 hex digits could be an image ID', 'Write NAME@sha256:HEX for a digest.');
+  }
+}
+
+function referenceDigest(text: string, digest: string): Digest {
+  if (!DIGEST.test(digest)) {
+    // What stands before the @ may be a user's name and password, as in a URL.
+    const shown = text.slice(text.lastIndexOf('@') + 1);
+    const hint = 'After an @ comes sha256: and 64 hex digits; credentials are given apart.';
+    throw malformed(`…@${shown}`, `${JSON.stringify(shown)} is not a digest`, hint);
+  }
+  if (digest.startsWith('sha256:')) {
+    if (digest.length !== 'sha256:'.length + 64) {
+      const digits = digest.length - 'sha256:'.length;
+      throw malformed(text, `its digest has ${digits} hex digits instead of 64`);
+    }
+    if (/[A-F]/.test(digest)) throw malformed(text, 'its digest has upper-case hex digits');
+  } else if (!/^(sha512:[0-9a-f]{128}|blake3:[0-9a-f]{64})$/.test(digest)) {
+    throw malformed(text, `its digest is no sha256`);
+  }
+  return parseDigest(digest, 'The digest of the reference');
+}
+
+/** Splits a name without tag and digest as Docker does, and expands short ones. */
+function splitHost(path: string): { host: string; repository: string } {
+  const slash = path.indexOf('/');
+  const first = path.slice(0, Math.max(slash, 0));
+  const isHost = /[.:A-Z]/.test(first) || first === 'localhost';
+  const host = !isHost || first === LEGACY_HOST ? DEFAULT_HOST : first;
+  const repository = isHost ? path.slice(slash + 1) : path;
+  const official = host === DEFAULT_HOST && !repository.includes('/');
+  return { host, repository: official ? OFFICIAL + repository : repository };
+}
+
+function checkHost(text: string, host: string): void {
+  const match = host.length > MAX_HOST ? null : HOST.exec(host);
+  if (match === null) throw malformed(text, `${JSON.stringify(host)} is not a host`);
+  const port = match[1];
+  if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
+    throw malformed(text, `${port} is not a port`);
+  }
+}
+
+function checkRepository(text: string, repository: string): void {
+  if (repository.length > MAX_REPOSITORY) {
+    const problem = `its repository is ${repository.length} characters long; at most ${MAX_REPOSITORY} are allowed`;
+    throw malformed(text, problem);
+  }
+  for (const component of repository.split('/')) {
+    if (COMPONENT.test(component)) continue;
+    if (component === '') throw malformed(text, 'a part of its repository is empty');
+    if (COMPONENT.test(component.toLowerCase())) {
+      const hint = `Repositories are lower-case: try ${repository.toLowerCase()}.`;
+      throw malformed(text, `its repository has upper-case letters`, hint);
+    }
+    throw malformed(
+      text,
+      `${JSON.stringify(component)} cannot be part of a repository`,
+      'Its parts are lower-case letters and digits with single dots, one or two underscores, or dashes between.',
+    );
+  }
+}
+
+function malformed(text: string, problem: string, hint?: string): PullError {
+  return new PullError('reference-malformed', `${JSON.stringify(text)} is no image reference: ${problem}`, {
+    ...(hint === undefined ? {} : { hint }),
+  });
+}

@@ -1,0 +1,223 @@
+import { PullError } from './error.js';
+import { JsonCursor, wordSet } from './json-cursor.js';
+
+/** A layer tar larger than this is refused: 16 TiB, which keeps every sum of sizes an exact integer. */
+export const MAX_TAR_BYTES = 2 ** 44;
+/** Lines of one tar-split, two or more a tar entry: a million files have some 2.1 million. */
+export const MAX_TAR_SPLIT_LINES = 8 * 2 ** 20;
+/** Decoded bytes handed on at a time: large enough that a write costs more than its call. */
+const WRITE_BYTES = 2 ** 20;
+
+const KEYS = wordSet(['type', 'name', 'name_raw', 'size', 'payload']);
+/** Types of a line (tar-split, tar/storage/entry.go): a tar entry, raw bytes. */
+const TYPE_FILE = 1;
+const TYPE_RAW = 2;
+
+/** One line as numbers. The same object is given to every visit: what is needed later must be copied. */
+export interface TarSplitLine {
+  /** From 0. */
+  number: number;
+  kind: 'raw' | 'file';
+  /** Where its bytes start in the tar. */
+  tarStart: number;
+  /** Raw bytes, or file content (0 for what has none). */
+  lengthBytes: number;
+  /** The text of the name as it stands in the tar-split; `nameRaw` tells that it is base64. */
+  nameStart: number;
+  nameEnd: number;
+  nameEscaped: boolean;
+  nameRaw: boolean;
+  /** The base64 text of raw bytes. */
+  payloadStart: number;
+  payloadEnd: number;
+}
+
+/**
+ * Calls `visit` for each line of a decoded tar-split in order and returns the length of the tar in bytes.
+ * Payloads are measured, not decoded: their characters are checked when they are used.
+ * @throws PullError `metadata-malformed` with the byte offset or the line's number; what `visit` throws
+ */
+export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => void): number {
+  const cursor = new JsonCursor(tarSplit, 'The tar-split');
+  const line: TarSplitLine = {
+    number: 0,
+    kind: 'raw',
+    tarStart: 0,
+    lengthBytes: 0,
+    nameStart: 0,
+    nameEnd: 0,
+    nameEscaped: false,
+    nameRaw: false,
+    payloadStart: 0,
+    payloadEnd: 0,
+  };
+  let tarBytes = 0;
+  for (let number = 0; cursor.peek() !== -1; number++) {
+    if (number >= MAX_TAR_SPLIT_LINES) throw lineError(number, `more than ${MAX_TAR_SPLIT_LINES} lines`);
+    line.number = number;
+    line.tarStart = tarBytes;
+    readLine(cursor, line);
+    tarBytes += line.lengthBytes;
+    if (tarBytes > MAX_TAR_BYTES) {
+      throw lineError(number, `the tar would be longer than ${MAX_TAR_BYTES} bytes`);
+    }
+    visit(line);
+  }
+  return tarBytes;
+}
+
+function readLine(cursor: JsonCursor, line: TarSplitLine): void {
+  line.nameStart = line.nameEnd = line.payloadStart = line.payloadEnd = 0;
+  line.nameEscaped = line.nameRaw = false;
+  let type = 0;
+  let size = 0;
+  for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
+    const key = cursor.match(KEYS);
+    if (key < 0) cursor.skipValue();
+    else if (cursor.skipNull()) continue;
+    else if (key === 0) type = cursor.readInteger();
+    else if (key === 3) size = cursor.readInteger();
+    else if (key === 4) {
+      cursor.readPlainString();
+      line.payloadStart = cursor.stringStart;
+      line.payloadEnd = cursor.stringEnd;
+    } else {
+      cursor.readString();
+      line.nameRaw = key === 2;
+      line.nameStart = cursor.stringStart;
+      line.nameEnd = cursor.stringEnd;
+      line.nameEscaped = cursor.escaped;
+    }
+  }
+  if (type === TYPE_RAW) {
+    line.kind = 'raw';
+    line.lengthBytes = decodedLength(cursor.bytes, line);
+  } else if (type === TYPE_FILE) {
+    if (size < 0) throw lineError(line.number, 'size is negative');
+    line.kind = 'file';
+    line.lengthBytes = size;
+  } else {
+    throw lineError(line.number, `type ${type} is unknown`);
+  }
+}
+
+/** Bytes that padded base64 (RFC 4648, section 4) of this length stands for. */
+function decodedLength(bytes: Buffer, line: TarSplitLine): number {
+  const { payloadStart, payloadEnd } = line;
+  const length = payloadEnd - payloadStart;
+  if (length === 0) return 0;
+  if (length % 4 !== 0) throw lineError(line.number, 'payload is not padded base64');
+  const padding = bytes[payloadEnd - 1] !== PADDING ? 0 : bytes[payloadEnd - 2] !== PADDING ? 1 : 2;
+  return (length / 4) * 3 - padding;
+}
+
+/** An error of code `metadata-malformed` about line `number`. */
+export function lineError(number: number, problem: string): PullError {
+  return new PullError('metadata-malformed', `tar-split line ${number}: ${problem}`);
+}
+
+/** Receives a part of the tar; the last two say where in the tar-split the base64 text of raw bytes lies. */
+export type VisitSegment = (
+  kind: 'raw' | 'content',
+  tarStart: number,
+  lengthBytes: number,
+  payloadStart: number,
+  payloadEnd: number,
+) => void;
+
+/**
+ * Calls `visit` for each part of the tar that is not empty, in order: they tile it.
+ * @throws PullError `metadata-malformed`
+ */
+export function forEachSegment(tarSplit: Buffer, visit: VisitSegment): void {
+  scanTarSplit(tarSplit, (line) => {
+    if (line.lengthBytes === 0) return;
+    const kind = line.kind === 'raw' ? 'raw' : 'content';
+    visit(kind, line.tarStart, line.lengthBytes, line.payloadStart, line.payloadEnd);
+  });
+}
+
+/**
+ * Decodes the tar bytes in `ranges` and writes them one after the other, about 1 MiB a call. The buffer given to
+ * `write` is used again after it returns.
+ * @param ranges ascending, disjoint [start, end) pairs of tar bytes, all of them raw and none empty
+ * @throws PullError `metadata-malformed` for characters that are not base64, `internal` for a range that is not raw
+ */
+export function copyTarBytes(tarSplit: Buffer, ranges: Float64Array, write: (bytes: Buffer) => void): void {
+  const out = Buffer.allocUnsafe(WRITE_BYTES);
+  let used = 0;
+  let range = 0;
+  let position = ranges[0] ?? 0;
+  scanTarSplit(tarSplit, (line) => {
+    const lineEnd = line.tarStart + line.lengthBytes;
+    while (range < ranges.length && position < lineEnd) {
+      if (line.kind !== 'raw' || position < line.tarStart) {
+        throw new PullError('internal', `Tar byte ${position} is not the next inline byte`);
+      }
+      const end = Math.min(ranges[range + 1]!, lineEnd, position + WRITE_BYTES - used);
+      decode(tarSplit, line, position - line.tarStart, end - line.tarStart, out, used);
+      used += end - position;
+      position = end;
+      if (used === WRITE_BYTES) {
+        write(out);
+        used = 0;
+      }
+      if (position >= ranges[range + 1]!) {
+        range += 2;
+        position = ranges[range] ?? 0;
+      }
+    }
+  });
+  if (range < ranges.length) throw new PullError('internal', `Tar byte ${position} is beyond the tar's end`);
+  if (used > 0) write(out.subarray(0, used));
+}
+
+const PADDING = 0x3d;
+const BASE64 = new Int8Array(256).fill(-1);
+for (const [value, char] of [
+  ...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/',
+].entries()) {
+  BASE64[char.charCodeAt(0)] = value;
+}
+
+/**
+ * Decodes bytes [start, end) of a raw line to `out` at `at`. Written out because Buffer's own decoder skips what is
+ * not base64 without an error.
+ */
+function decode(
+  bytes: Buffer,
+  line: TarSplitLine,
+  start: number,
+  end: number,
+  out: Buffer,
+  at: number,
+): void {
+  let position = start;
+  let to = at;
+  const wholeEnd = end - (end % 3);
+  while (position < end && position % 3 !== 0) out[to++] = decodeByte(bytes, line, position++);
+  let from = line.payloadStart + Math.ceil(position / 3) * 4;
+  for (; position < wholeEnd; position += 3) {
+    const value =
+      (BASE64[bytes[from]!]! << 18) |
+      (BASE64[bytes[from + 1]!]! << 12) |
+      (BASE64[bytes[from + 2]!]! << 6) |
+      BASE64[bytes[from + 3]!]!;
+    if (value < 0) throw lineError(line.number, 'payload is not base64');
+    out[to] = value >> 16;
+    out[to + 1] = value >> 8;
+    out[to + 2] = value;
+    to += 3;
+    from += 4;
+  }
+  while (position < end) out[to++] = decodeByte(bytes, line, position++);
+}
+
+/** Byte `position` of a raw line, alone: it lies in two neighbouring characters of its group of four. */
+function decodeByte(bytes: Buffer, line: TarSplitLine, position: number): number {
+  const place = position % 3;
+  const from = line.payloadStart + ((position - place) / 3) * 4 + place;
+  const value = (BASE64[bytes[from]!]! << 6) | BASE64[bytes[from + 1]!]!;
+  if (value < 0) throw lineError(line.number, 'payload is not base64');
+  return (value >> (4 - 2 * place)) & 0xff;
+}

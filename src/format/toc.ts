@@ -1,0 +1,227 @@
+import { DIGEST_BYTES, type Digest, parseDigest } from './digest.js';
+import { PullError } from './error.js';
+import { JsonCursor, jsonText, wordSet } from './json-cursor.js';
+
+/** Entries of one TOC, chunks included. A layer of a million files is rare; the rows of four million are 256 MB. */
+export const MAX_TOC_ENTRIES = 4 * 2 ** 20;
+/** No error message needs more of a path. */
+const MAX_SHOWN_PATH = 200;
+
+const TOP_KEYS = wordSet(['version', 'entries', 'tarSplitDigest']);
+const ENTRY_KEYS = wordSet([
+  'type',
+  'name',
+  'size',
+  'digest',
+  'offset',
+  'endOffset',
+  'chunkSize',
+  'chunkOffset',
+  'chunkDigest',
+]);
+const TYPES = wordSet(['reg', 'chunk']);
+
+/** One entry as numbers. The same object is given to every visit: what is needed later must be copied. */
+export interface TocEntry {
+  /** Place in `entries`, from 0. */
+  number: number;
+  type: 'reg' | 'chunk' | 'other';
+  /** The name as it stands in the TOC's bytes. */
+  nameStart: number;
+  nameEnd: number;
+  nameEscaped: boolean;
+  /** Zero where the TOC leaves a number out, as it does with zeros. */
+  sizeBytes: number;
+  offset: number;
+  endOffset: number;
+  chunkSize: number;
+  chunkOffset: number;
+  /** Where the text of a digest lies, -1 if there is none. */
+  digestStart: number;
+  digestEnd: number;
+  chunkDigestStart: number;
+  chunkDigestEnd: number;
+}
+
+/**
+ * Calls `visit` for each entry of a TOC in order and returns the digest of the compressed tar-split, if the TOC names it.
+ * @param visit returns false to be called no more; the rest is still checked
+ * @throws PullError `metadata-malformed` with the byte offset or the entry's number; what `visit` throws
+ */
+export function scanToc(toc: Buffer, visit: (entry: TocEntry) => boolean): Digest | undefined {
+  const cursor = new JsonCursor(toc, 'The TOC');
+  let tarSplitDigest: Digest | undefined;
+  let hasEntries = false;
+  for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
+    switch (cursor.match(TOP_KEYS)) {
+      case 0: {
+        const version = cursor.readInteger();
+        if (version !== 1) {
+          throw new PullError('metadata-malformed', `The TOC has version ${version}; only 1 is known`);
+        }
+        break;
+      }
+      case 1:
+        if (hasEntries) throw new PullError('metadata-malformed', 'The TOC has two lists of entries');
+        hasEntries = true;
+        if (!cursor.skipNull()) scanEntries(cursor, visit);
+        break;
+      case 2:
+        if (!cursor.skipNull()) {
+          cursor.readString();
+          tarSplitDigest = parseDigest(cursor.text(), "The TOC's tarSplitDigest");
+        }
+        break;
+      default:
+        cursor.skipValue();
+    }
+  }
+  cursor.end();
+  if (!hasEntries) throw new PullError('metadata-malformed', 'The TOC has no entries');
+  return tarSplitDigest;
+}
+
+function scanEntries(cursor: JsonCursor, visit: (entry: TocEntry) => boolean): void {
+  const entry = emptyEntry();
+  let visiting = true;
+  for (let more = cursor.firstElement(); more; more = cursor.nextElement()) {
+    if (entry.number + 1 >= MAX_TOC_ENTRIES) {
+      throw new PullError('metadata-malformed', `The TOC has more than ${MAX_TOC_ENTRIES} entries`);
+    }
+    readEntry(cursor, entry);
+    if (visiting) visiting = visit(entry);
+  }
+}
+
+function emptyEntry(): TocEntry {
+  return {
+    number: -1,
+    type: 'other',
+    nameStart: 0,
+    nameEnd: 0,
+    nameEscaped: false,
+    sizeBytes: 0,
+    offset: 0,
+    endOffset: 0,
+    chunkSize: 0,
+    chunkOffset: 0,
+    digestStart: -1,
+    digestEnd: -1,
+    chunkDigestStart: -1,
+    chunkDigestEnd: -1,
+  };
+}
+
+function readEntry(cursor: JsonCursor, entry: TocEntry): void {
+  entry.number++;
+  entry.type = 'other';
+  entry.nameStart = entry.nameEnd = 0;
+  entry.nameEscaped = false;
+  entry.sizeBytes = entry.offset = entry.endOffset = entry.chunkSize = entry.chunkOffset = 0;
+  entry.digestStart = entry.digestEnd = entry.chunkDigestStart = entry.chunkDigestEnd = -1;
+  for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
+    const key = cursor.match(ENTRY_KEYS);
+    if (key < 0) cursor.skipValue();
+    else if (!cursor.skipNull()) readField(cursor, key, entry);
+  }
+}
+
+/** Reads the value of `ENTRY_KEYS.words[key]`. */
+function readField(cursor: JsonCursor, key: number, entry: TocEntry): void {
+  switch (key) {
+    case 0:
+      cursor.readString();
+      entry.type = (['reg', 'chunk'] as const)[cursor.match(TYPES)] ?? 'other';
+      return;
+    case 1:
+      cursor.readString();
+      entry.nameStart = cursor.stringStart;
+      entry.nameEnd = cursor.stringEnd;
+      entry.nameEscaped = cursor.escaped;
+      return;
+    case 3:
+      cursor.readString();
+      entry.digestStart = cursor.stringStart;
+      entry.digestEnd = cursor.stringEnd;
+      return;
+    case 8:
+      cursor.readString();
+      entry.chunkDigestStart = cursor.stringStart;
+      entry.chunkDigestEnd = cursor.stringEnd;
+      return;
+    default:
+      readNumber(cursor, key, entry);
+  }
+}
+
+function readNumber(cursor: JsonCursor, key: number, entry: TocEntry): void {
+  const value = cursor.readInteger();
+  if (value < 0) throw tocError(entry.number, `${ENTRY_KEYS.words[key]} is negative`);
+  if (key === 2) entry.sizeBytes = value;
+  else if (key === 4) entry.offset = value;
+  else if (key === 5) entry.endOffset = value;
+  else if (key === 6) entry.chunkSize = value;
+  else entry.chunkOffset = value;
+}
+
+/** An error of code `metadata-malformed` about entry `number`. */
+export function tocError(number: number, problem: string): PullError {
+  return new PullError('metadata-malformed', `TOC entry ${number}: ${problem}`);
+}
+
+const HEX = new Int8Array(256).fill(-1);
+for (let digit = 0; digit < 16; digit++) HEX[digit.toString(16).charCodeAt(0)] = digit;
+const SHA256_PREFIX = Buffer.from('sha256:', 'latin1');
+
+/**
+ * Writes the 32 bytes of the digest whose text is `bytes[start, end)` to `out` at `at`.
+ * @returns whether the text is a sha256 digest
+ */
+export function copyDigest(bytes: Buffer, start: number, end: number, out: Uint8Array, at: number): boolean {
+  const prefix = SHA256_PREFIX.length;
+  if (end - start !== prefix + 2 * DIGEST_BYTES) return false;
+  for (let i = 0; i < prefix; i++) if (bytes[start + i] !== SHA256_PREFIX[i]) return false;
+  let from = start + prefix;
+  for (let i = 0; i < DIGEST_BYTES; i++) {
+    const value = (HEX[bytes[from]!]! << 4) | HEX[bytes[from + 1]!]!;
+    if (value < 0) return false;
+    out[at + i] = value;
+    from += 2;
+  }
+  return true;
+}
+
+/**
+ * The digest of the compressed tar-split that a decoded TOC states, undefined if it states none (writers before 1.54).
+ * @throws PullError `metadata-malformed` if the TOC is
+ */
+export function tocTarSplitDigest(toc: Buffer): Digest | undefined {
+  return scanToc(toc, () => false);
+}
+
+/**
+ * The name of content `contentIndex` (the n-th `reg` entry that is not empty) for an error message: control characters
+ * are escaped, a long one is cut.
+ * @throws PullError `metadata-malformed` if the TOC is, `internal` if it has no such content
+ */
+export function contentPath(toc: Buffer, contentIndex: number): string {
+  let path: string | undefined;
+  let index = 0;
+  scanToc(toc, (entry) => {
+    if (entry.type !== 'reg' || entry.sizeBytes === 0) return true;
+    if (index++ < contentIndex) return true;
+    path = jsonText(toc, entry.nameStart, entry.nameEnd, entry.nameEscaped);
+    return false;
+  });
+  if (path === undefined) throw new PullError('internal', `The TOC has no content ${contentIndex}`);
+  return printable(path);
+}
+
+/** `text` without anything that could steer a terminal, and no longer than a line or two. */
+export function printable(text: string): string {
+  const cut = text.length > MAX_SHOWN_PATH ? `${text.slice(0, MAX_SHOWN_PATH)}…` : text;
+  return cut.replace(
+    /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu,
+    (char) => `\\u${(char.codePointAt(0) ?? 0).toString(16).padStart(4, '0')}`,
+  );
+}

@@ -1,0 +1,150 @@
+import type { LayerTable } from '../format/layer-table.js';
+import type { FirstOccurrences } from './duplicates.js';
+import type { LayerWant } from './want.js';
+
+/** What the plan may do with a cell. */
+export const CELL = {
+  /** Tar headers and padding: in a span or inline. */
+  gap: 0,
+  /** Part of a content that has to be fetched. */
+  wanted: 1,
+  /** Part of a content that a pack holds. */
+  held: 2,
+  /** Part of a content that occurs earlier in this pull. */
+  copy: 3,
+  /** A piece of a broken-off pull: no span runs over it. */
+  resumed: 4,
+  /** Tar bytes for which the table shows no blob bytes: inline, and no span runs over it, for it would decode to less. */
+  hole: 5,
+} as const;
+
+/**
+ * One layer cut at every place where a range may begin or end. Cells tile blob and tar, in order: cell i is
+ * [blobStart[i], blobStart[i + 1]) of the blob and [tarStart[i], tarStart[i + 1]) of the tar.
+ */
+export interface Cells {
+  count: number;
+  readonly blobStart: Float64Array;
+  readonly tarStart: Float64Array;
+  readonly state: Uint8Array;
+  /** Pack of a held or resumed cell, layer of a copy, else -1. */
+  readonly source: Int32Array;
+  /** Where the cell's bytes begin in that pack, or in that layer's tar. */
+  readonly sourceOffset: Float64Array;
+}
+
+/** No cells yet, with room for `capacity`. */
+export function allocateCells(capacity: number): Cells {
+  return {
+    count: 0,
+    blobStart: new Float64Array(capacity + 1),
+    tarStart: new Float64Array(capacity + 1),
+    state: new Uint8Array(capacity),
+    source: new Int32Array(capacity),
+    sourceOffset: new Float64Array(capacity),
+  };
+}
+
+/** Appends the cell from the end of the last one to these ends; one of no bytes at all is left out. */
+export function pushCell(
+  cells: Cells,
+  blobEnd: number,
+  tarEnd: number,
+  state: number,
+  source: number,
+  sourceOffset: number,
+): void {
+  const row = cells.count;
+  if (blobEnd === cells.blobStart[row] && tarEnd === cells.tarStart[row]) return;
+  cells.state[row] = state;
+  cells.source[row] = source;
+  cells.sourceOffset[row] = sourceOffset;
+  cells.blobStart[row + 1] = blobEnd;
+  cells.tarStart[row + 1] = tarEnd;
+  cells.count = row + 1;
+}
+
+/** The cells of one layer without its resumed pieces: gaps, contents, and the chunks of those that have chunk rows. */
+export function buildCells(layers: readonly LayerWant[], layer: number, firsts: FirstOccurrences): Cells {
+  const want = layers[layer]!;
+  const { table } = want;
+  const cells = allocateCells(table.count * 2 + 1 + table.chunkBlobStart.length);
+  for (let row = 0; row < table.count; row++) {
+    pushGap(cells, table.blobStart[row]!, table.tarStart[row]!);
+    const firstLayer = firsts.layer[row]!;
+    const first = firstLayer < 0 ? undefined : layers[firstLayer]!;
+    const firstRow = firsts.row[row]!;
+    if (want.heldPack[row]! >= 0) {
+      pushContent(cells, table, row, CELL.held, want.heldPack[row]!, want.heldOffset[row]!);
+    } else if (first === undefined) {
+      pushWanted(cells, want, row);
+    } else if (first.heldPack[firstRow]! >= 0) {
+      pushContent(cells, table, row, CELL.held, first.heldPack[firstRow]!, first.heldOffset[firstRow]!);
+    } else {
+      pushContent(cells, table, row, CELL.copy, firstLayer, first.table.tarStart[firstRow]!);
+    }
+  }
+  pushGap(cells, table.dataEnd, table.tarBytes);
+  return cells;
+}
+
+function pushGap(cells: Cells, blobEnd: number, tarEnd: number): void {
+  pushCell(cells, blobEnd, tarEnd, blobEnd === cells.blobStart[cells.count] ? CELL.hole : CELL.gap, -1, 0);
+}
+
+/** A content that lies whole at one place, cut at its chunks all the same: a span may run over it. */
+function pushContent(
+  cells: Cells,
+  table: LayerTable,
+  row: number,
+  state: number,
+  source: number,
+  offset: number,
+): void {
+  const tarStart = table.tarStart[row]!;
+  const end = chunksEnd(table, row);
+  for (let chunk = table.chunkFirst[row]! + 1; chunk < end; chunk++) {
+    const done = cells.tarStart[cells.count]! - tarStart;
+    const [blobAt, tarAt] = [table.chunkBlobStart[chunk]!, table.chunkTarStart[chunk]!];
+    pushCell(cells, blobAt, tarAt, state, source, offset + done);
+  }
+  const done = cells.tarStart[cells.count]! - tarStart;
+  pushCell(cells, table.blobEnd[row]!, tarStart + table.sizeBytes[row]!, state, source, offset + done);
+}
+
+/** A content that is held nowhere as a whole: fetched, but for the chunks that a pack holds. */
+function pushWanted(cells: Cells, want: LayerWant, row: number): void {
+  const { table } = want;
+  const blobEnd = table.blobEnd[row]!;
+  const tarEnd = table.tarStart[row]! + table.sizeBytes[row]!;
+  const end = chunksEnd(table, row);
+  let chunk = table.chunkFirst[row]!;
+  if (chunk === end) pushCell(cells, blobEnd, tarEnd, CELL.wanted, -1, 0);
+  for (; chunk < end; chunk++) {
+    const last = chunk + 1 === end;
+    const blobAt = last ? blobEnd : table.chunkBlobStart[chunk + 1]!;
+    const tarAt = last ? tarEnd : table.chunkTarStart[chunk + 1]!;
+    const pack = want.chunkHeldPack[chunk]!;
+    if (pack < 0) pushCell(cells, blobAt, tarAt, CELL.wanted, -1, 0);
+    else pushCell(cells, blobAt, tarAt, CELL.held, pack, want.chunkHeldOffset[chunk]!);
+  }
+}
+
+/** Where a content's chunk rows end; where they begin, when their boundaries are no places to cut. */
+function chunksEnd(table: LayerTable, row: number): number {
+  const first = table.chunkFirst[row]!;
+  const end = table.chunkFirst[row + 1]!;
+  return first < end && chunksAscend(table, row) ? end : first;
+}
+
+/** Whether every chunk has blob and tar bytes. Otherwise its ends are no places to cut, and the content stays whole. */
+function chunksAscend(table: LayerTable, row: number): boolean {
+  let blobAt = table.blobEnd[row]!;
+  let tarAt = table.tarStart[row]! + table.sizeBytes[row]!;
+  for (let chunk = table.chunkFirst[row + 1]! - 1; chunk >= table.chunkFirst[row]!; chunk--) {
+    if (!(table.chunkBlobStart[chunk]! < blobAt && table.chunkTarStart[chunk]! < tarAt)) return false;
+    blobAt = table.chunkBlobStart[chunk]!;
+    tarAt = table.chunkTarStart[chunk]!;
+  }
+  return blobAt === table.blobStart[row] && tarAt === table.tarStart[row];
+}

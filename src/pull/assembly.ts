@@ -1,0 +1,104 @@
+import { SEGMENT, type Segments } from '../plan/segments.js';
+import { ExtentList } from '../store/extents.js';
+import type { PackId } from '../store/paths.js';
+
+/** A run of bytes in a pack. */
+export interface Extent {
+  readonly pack: PackId;
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/**
+ * How one layer's list of extents grows: its segments in tar order, each known when its bytes are on disk. The front
+ * is the tar offset before which everything is known; what lies before it is in `extents`, in order, and never
+ * changes. A copy waits for the front of the layer it copies, which is always an earlier place of the pull.
+ */
+export class LayerAssembly {
+  readonly extents = new ExtentList();
+  readonly #segments: Segments;
+  readonly #packs: readonly PackId[];
+  /** What is known of the spans not yet before the front, by row of the plan's spans. */
+  readonly #spans = new Map<number, { parts: Extent[]; lengthBytes: number }>();
+  #inline: Extent | undefined;
+  #inlineUsed = 0;
+  #next = 0;
+
+  /** `packs`: the table that held segments point into. */
+  constructor(segments: Segments, packs: readonly PackId[]) {
+    this.#segments = segments;
+    this.#packs = packs;
+  }
+
+  get front(): number {
+    return this.extents.lengthBytes;
+  }
+
+  get complete(): boolean {
+    return this.#next === this.#segments.count;
+  }
+
+  /** Tar ranges that must come from tar-split, as pairs [start, end), ascending. */
+  inlineRanges(): Float64Array {
+    const { kind, tarStart, count } = this.#segments;
+    const pairs: number[] = [];
+    for (let i = 0; i < count; i++) {
+      if (kind[i] === SEGMENT.inline) pairs.push(tarStart[i]!, tarStart[i + 1]!);
+    }
+    return Float64Array.from(pairs);
+  }
+
+  /** The next part of a span, in tar order, is on disk. */
+  placeSpanPart(span: number, part: Extent): void {
+    const known = this.#spans.get(span) ?? { parts: [], lengthBytes: 0 };
+    known.parts.push(part);
+    known.lengthBytes += part.lengthBytes;
+    this.#spans.set(span, known);
+  }
+
+  /** All inline ranges are on disk, one after the other. */
+  placeInline(run: Extent): void {
+    this.#inline = run;
+  }
+
+  /** Moves the front as far as it goes and returns the extents that came before it; `layers`: all of the pull. */
+  advance(layers: readonly LayerAssembly[]): ExtentList {
+    const grown = new ExtentList();
+    while (this.#next < this.#segments.count && this.#take(this.#next, layers, grown)) this.#next += 1;
+    return grown;
+  }
+
+  #take(row: number, layers: readonly LayerAssembly[], grown: ExtentList): boolean {
+    const push = (pack: PackId, offset: number, lengthBytes: number): void => {
+      grown.push(pack, offset, lengthBytes);
+      this.extents.push(pack, offset, lengthBytes);
+    };
+    const lengthBytes = this.#segments.tarStart[row + 1]! - this.#segments.tarStart[row]!;
+    const source = this.#segments.source[row]!;
+    const sourceOffset = this.#segments.sourceOffset[row]!;
+    switch (this.#segments.kind[row]) {
+      case SEGMENT.held:
+        push(this.#packs[source]!, sourceOffset, lengthBytes);
+        return true;
+      case SEGMENT.span: {
+        const known = this.#spans.get(source);
+        if (known === undefined || known.lengthBytes < lengthBytes) return false;
+        for (const part of known.parts) push(part.pack, part.offset, part.lengthBytes);
+        this.#spans.delete(source);
+        return true;
+      }
+      case SEGMENT.inline:
+        if (this.#inline === undefined) return false;
+        push(this.#inline.pack, this.#inline.offset + this.#inlineUsed, lengthBytes);
+        this.#inlineUsed += lengthBytes;
+        return true;
+      default: {
+        const origin = layers[source]!;
+        if (origin.front < sourceOffset + lengthBytes) return false;
+        const copy = origin.extents.slice(sourceOffset, sourceOffset + lengthBytes);
+        for (let i = 0; i < copy.count; i++) push(copy.packAt(i), copy.offsetAt(i), copy.lengthAt(i));
+        return true;
+      }
+    }
+  }
+}

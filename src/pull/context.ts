@@ -1,0 +1,21 @@
+import type { WorkerPool } from '../pool/worker-pool.js';
+import type { PackId, StorePaths } from '../store/paths.js';
+import type { PullEvent } from './events.js';
+import type { Patience } from './patience.js';
+import type { Settings } from './settings.js';
+import type { Stop } from './stop.js';
+
+/** What the steps of one pull share. */
+export interface PullContext {
+  readonly settings: Settings;
+  readonly paths: StorePaths;
+  readonly stop: Stop;
+  readonly patience: Patience;
+  readonly emit: (event: PullEvent) => void;
+  /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
+  readonly support: WorkerPool;
+  /** Starts the threads that fetch spans. */
+  readonly startFetchers: (threads: number) => Promise<WorkerPool>;
+  /** Packs that the threads of this pull write; sealed when it is done. */
+  readonly packs: Set<PackId>;
+}

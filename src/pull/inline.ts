@@ -1,0 +1,20 @@
+import type { PackId } from '../store/paths.js';
+import type { Extent } from './assembly.js';
+import type { PullContext } from './context.js';
+import type { ChunkedLayer } from './layer.js';
+
+/** Has these ranges of the tar (pairs [start, end), all tar-split's) written to a pack, one after the other. */
+export async function writeInline(
+  context: PullContext,
+  layer: ChunkedLayer,
+  ranges: Float64Array,
+): Promise<Extent> {
+  const { pack, packOffset, lengthBytes } = await context.support.run({
+    task: 'write-inline',
+    tarSplitDigest: layer.tarSplitDigest,
+    tarSplitRawBytes: layer.positions.tarSplit.rawBytes,
+    ranges,
+  });
+  context.packs.add(pack as PackId);
+  return { pack: pack as PackId, offset: packOffset, lengthBytes };
+}

@@ -1,0 +1,57 @@
+import { BroadcastChannel } from 'node:worker_threads';
+import { toFailure } from '../format/error.js';
+import type { MainMessage, WorkerEvent } from '../pool/messages.js';
+import type { RegistrySession } from '../registry/session.js';
+import type { PullEvent } from './events.js';
+import type { Patience } from './patience.js';
+
+/** Answers what running tasks say: misses go to karma, a stale token is refreshed once for all workers. */
+export class WorkerEvents {
+  readonly #channel: BroadcastChannel;
+  readonly #session: RegistrySession;
+  readonly #patience: Patience;
+  readonly #emit: (event: PullEvent) => void;
+
+  constructor(options: {
+    channel: string;
+    session: RegistrySession;
+    patience: Patience;
+    emit: (event: PullEvent) => void;
+  }) {
+    this.#channel = new BroadcastChannel(options.channel);
+    this.#session = options.session;
+    this.#patience = options.patience;
+    this.#emit = options.emit;
+  }
+
+  readonly handle = (event: WorkerEvent): void => {
+    switch (event.event) {
+      case 'miss':
+        this.#emit({ event: 'miss', message: event.message });
+        this.#patience.missed(event.message);
+        break;
+      case 'asking':
+        this.#patience.asking(event.change);
+        break;
+      case 'authorization':
+        void this.#refresh(event.stale);
+        break;
+      case 'request':
+        this.#emit({ event: 'debug', line: event.line });
+        break;
+    }
+  };
+
+  close(): void {
+    this.#channel.close();
+  }
+
+  async #refresh(stale: string | undefined): Promise<void> {
+    const post = (message: MainMessage) => this.#channel.postMessage(message);
+    try {
+      post({ message: 'authorization', stale, value: await this.#session.authorization(stale) });
+    } catch (error) {
+      post({ message: 'authorization-failed', stale, failure: toFailure(error) });
+    }
+  }
+}

@@ -1,0 +1,80 @@
+import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
+import { WorkerPool } from '../pool/worker-pool.js';
+import type { RegistrySession } from '../registry/session.js';
+import { sealPack } from '../store/pack-sync.js';
+import type { StorePaths } from '../store/paths.js';
+import type { PullContext } from './context.js';
+import type { PullEvent } from './events.js';
+import type { Patience } from './patience.js';
+import type { Settings } from './settings.js';
+import type { Stop } from './stop.js';
+import { WorkerEvents } from './worker-events.js';
+
+/** Threads for metadata, look-up and hashing: one hashes 1.7 GB/s, more than most networks bring. */
+const MOST_SUPPORT_THREADS = 4;
+
+/** Tasks that one support thread interleaves besides the layers being hashed: metadata, inline bytes, repairs. */
+const OTHER_SUPPORT_TASKS = 4;
+
+interface Options {
+  readonly settings: Settings;
+  readonly setup: Omit<WorkerSetup, 'network'>;
+  readonly network: NetworkSetup;
+  readonly layers: number;
+  readonly session: RegistrySession;
+  readonly patience: Patience;
+  readonly stop: Stop;
+  readonly emit: (event: PullEvent) => void;
+}
+
+/** The threads of one pull. */
+export class Workers {
+  readonly context: PullContext;
+  readonly #events: WorkerEvents;
+  readonly #pools: WorkerPool[] = [];
+
+  /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
+  static async start(options: Options & { paths: StorePaths }): Promise<Workers> {
+    const { settings, setup, network, layers, session, patience, emit } = options;
+    const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
+    const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(settings.workers / 2), layers));
+    const support = await WorkerPool.start({
+      threads,
+      tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
+      setup: { ...setup, network },
+      onEvent: events.handle,
+    });
+    return new Workers(options, events, support);
+  }
+
+  private constructor(options: Options & { paths: StorePaths }, events: WorkerEvents, support: WorkerPool) {
+    const { settings, setup, network, paths, stop, patience, emit } = options;
+    this.#events = events;
+    this.#pools.push(support);
+    const startFetchers = async (threads: number): Promise<WorkerPool> => {
+      const pool = await WorkerPool.start({
+        threads,
+        tasksPerThread: Math.ceil(settings.connections / threads),
+        setup: { ...setup, network: { ...network, connections: Math.ceil(settings.connections / threads) } },
+        onEvent: events.handle,
+      });
+      this.#pools.push(pool);
+      return pool;
+    };
+    this.context = { settings, paths, stop, patience, emit, support, startFetchers, packs: new Set() };
+    stop.onStop(() => void this.close());
+  }
+
+  /** Ends the threads and seals what they wrote: nobody writes to those packs any more, all of it is on disk. */
+  async seal(): Promise<void> {
+    await this.close();
+    const { paths, packs } = this.context;
+    for (const pack of packs) await sealPack(paths, pack);
+  }
+
+  /** Ends the threads at once, whatever they do. */
+  async close(): Promise<void> {
+    this.#events.close();
+    await Promise.all(this.#pools.splice(0).map((pool) => pool.destroy()));
+  }
+}

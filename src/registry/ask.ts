@@ -1,0 +1,180 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type Failure, PullError } from '../format/error.js';
+import { apiHost, isLoopback, originOf } from './hosts.js';
+import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
+import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
+import type { Patience } from './patience.js';
+import { isRedirect, nextHop } from './redirect.js';
+import { firstErrorMessage } from './refusal.js';
+import { createWaitBudget, parseRetryAfter, type WaitBudget } from './retry-after.js';
+
+export interface SessionOptions {
+  /** `host[:port]` as references have it; `docker.io` is asked at its API host. */
+  readonly host: string;
+  readonly repository: string;
+  readonly plainHttp?: boolean;
+  readonly tlsVerify?: boolean;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly patience: Patience;
+  readonly userAgent: string;
+}
+
+/** What one session's questions share. */
+export interface Context {
+  readonly options: SessionOptions;
+  readonly client: HttpClient;
+  /** The origins left to try (two only before a loopback host has answered), the present one first. */
+  readonly origins: URL[];
+  readonly waits: WaitBudget;
+}
+
+/** The state of a session that has asked nothing yet. */
+export function createContext(options: SessionOptions): Context {
+  return {
+    options,
+    client: createHttpClient({ ...options, tlsVerify: options.tlsVerify ?? true }),
+    origins: originsToTry(options),
+    waits: createWaitBudget(),
+  };
+}
+
+/** Loopback hosts are asked in http first; no other host is ever asked in http unless the user allowed it. */
+function originsToTry({ host, plainHttp }: SessionOptions): URL[] {
+  const api = apiHost(host);
+  const http = originOf('http', api);
+  if (plainHttp === true) return [http];
+  const https = originOf('https', api);
+  return isLoopback(http.hostname) ? [http, https] : [https];
+}
+
+/** The origin that answers, or is asked next. */
+export function currentOrigin(context: Context): URL {
+  return context.origins[0]!;
+}
+
+/** The registry's answer that is none of: redirect, network failure, "wait", server error. */
+export async function askPatiently(
+  context: Context,
+  path: string,
+  headers: Record<string, string>,
+  maxBytes: number,
+): Promise<Answer> {
+  for (;;) {
+    const origin = currentOrigin(context);
+    let result = await exchange(context, new URL(path, origin), headers, maxBytes);
+    if (origin !== currentOrigin(context)) continue;
+    if (context.origins.length > 1 && looksLikeTls(result)) {
+      result = (await tryNextOrigin(context, path, headers, maxBytes)) ?? result;
+    }
+    if ('answer' in result) {
+      context.origins.length = 1;
+      return result.answer;
+    }
+    await context.options.patience.miss(networkMiss(result.again, result.hint));
+  }
+}
+
+/**
+ * The answer of the next scheme, which is the session's from then on; undefined when that is no better: the first
+ * failure is the one to report then.
+ */
+async function tryNextOrigin(
+  context: Context,
+  path: string,
+  headers: Record<string, string>,
+  maxBytes: number,
+): Promise<Exchange | undefined> {
+  const next = context.origins[1]!;
+  try {
+    const result = await exchange(context, new URL(path, next), headers, maxBytes);
+    if (!('answer' in result)) return undefined;
+    context.origins.splice(0, context.origins.length, next);
+    return result;
+  } catch (error) {
+    if (error instanceof PullError && isNotTls(error.cause)) return undefined;
+    throw error;
+  }
+}
+
+/** A network failure as patience takes it. */
+export function networkMiss(message: string, hint?: string): Failure {
+  return { code: 'network-hopeless', message, ...(hint === undefined ? {} : { hint }) };
+}
+
+/** What one question came to: an answer on purpose, or a failure worth asking again. */
+type Exchange =
+  | { readonly answer: Answer }
+  | { readonly again: string; readonly hint?: string; readonly error?: unknown };
+
+/** Whether this is how a TLS server takes plain HTTP: 400 from Go and nginx, no HTTP or the end from others. */
+function looksLikeTls(result: Exchange): boolean {
+  return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
+}
+
+/** Follows redirects, waits where told to. Authorization goes to the first origin only. */
+export async function exchange(
+  context: Context,
+  start: URL,
+  headers: Record<string, string>,
+  maxBytes: number,
+): Promise<Exchange> {
+  const { client, options, waits } = context;
+  let url = start;
+  let sent = headers;
+  for (let hop = 0; ; ) {
+    let answer: Answer;
+    try {
+      const received = (bytes: number) => options.patience.received(bytes);
+      answer = await client.get({ url, headers: sent, maxBytes, received });
+    } catch (error) {
+      const { message, hint, final } = describeNetworkError(error, url.host);
+      const more = hint === undefined ? {} : { hint };
+      if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });
+      return { again: message, ...more, error };
+    }
+    if (isRedirect(answer.status)) {
+      hop++;
+      const to = nextHop(url, answer.headers.location, hop);
+      if (to.origin !== start.origin) sent = withoutAuthorization(sent);
+      url = to;
+      continue;
+    }
+    const waitMs = toldToWait(answer);
+    if (waitMs !== undefined) {
+      waits.book(waitMs, Date.now(), url.host);
+      await pausedSleep(options.patience, waitMs);
+      continue;
+    }
+    if (answer.status >= 500 || answer.status === 429) {
+      const words = firstErrorMessage(answer.body);
+      return { again: `${url.host} answers ${answer.status}${words === undefined ? '' : `: ${words}`}` };
+    }
+    checkEncoding(answer, url);
+    return { answer };
+  }
+}
+
+function withoutAuthorization(headers: Record<string, string>): Record<string, string> {
+  const { authorization: _dropped, ...others } = headers;
+  return others;
+}
+
+function toldToWait({ status, headers }: Answer): number | undefined {
+  return status === 429 || status === 503 ? parseRetryAfter(headers['retry-after'], Date.now()) : undefined;
+}
+
+async function pausedSleep(patience: Patience, waitMs: number): Promise<void> {
+  const goOn = patience.pause();
+  try {
+    await sleep(waitMs);
+  } finally {
+    goOn();
+  }
+}
+
+function checkEncoding({ status, headers }: Answer, url: URL): void {
+  const encoding = headers['content-encoding'];
+  if (status >= 300 || encoding === undefined || encoding === 'identity') return;
+  throw new PullError('answer-unexpected', `${url.host} encodes its answer, which nobody asked for`);
+}

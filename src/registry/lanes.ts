@@ -1,0 +1,147 @@
+import type { Socket } from 'node:net';
+import { buildConnector, Client } from 'undici';
+import { PullError } from '../format/error.js';
+
+/** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
+const MAX_ORIGINS = 16;
+
+export interface LanesOptions {
+  /** Connections to one origin at a time. */
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly tlsVerify: boolean;
+}
+
+/** One connection at a time to one origin, used by one request at a time, kept alive in between. */
+export interface Lane {
+  readonly origin: string;
+  readonly client: Client;
+  /** Answers that began on the present connection; above 0 it is a reused one. */
+  answers: number;
+  /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
+  hold(): void;
+  release(): void;
+}
+
+/** The connections of one worker. */
+export interface Lanes {
+  /** A lane to `origin`, at once or when one is given back. Rejects (`internal`) once the lanes are closed. */
+  take(origin: string): Promise<Lane>;
+  give(lane: Lane): void;
+  /** Closes every connection; requests under way fail. */
+  close(): Promise<void>;
+}
+
+interface OriginLanes {
+  readonly all: Lane[];
+  readonly free: Lane[];
+  readonly waiting: { resolve(lane: Lane): void; reject(error: PullError): void }[];
+}
+
+/**
+ * One undici Client a connection, not an Agent: only so is it known which request runs on a reused connection, and
+ * only so can a connection be held without `controller.pause()`, after which undici 7 throws an AssertionError that
+ * nobody can catch when a server that said `Connection: close` closes (nodejs/undici#5360, mended in 8).
+ */
+export function createLanes(options: LanesOptions): Lanes {
+  const origins = new Map<string, OriginLanes>();
+  let closed = false;
+  const connect = buildConnector({
+    timeout: options.connectTimeoutMs,
+    rejectUnauthorized: options.tlsVerify,
+  });
+
+  return {
+    take(origin) {
+      if (closed) return Promise.reject(closedError());
+      let lanes = origins.get(origin);
+      if (lanes === undefined) {
+        closeIdleOrigins(origins);
+        lanes = { all: [], free: [], waiting: [] };
+        origins.set(origin, lanes);
+      }
+      // The lane given back last has the warmest connection.
+      const free = lanes.free.pop();
+      if (free !== undefined) return Promise.resolve(free);
+      if (lanes.all.length < options.connections) {
+        const lane = createLane(origin, connect);
+        lanes.all.push(lane);
+        return Promise.resolve(lane);
+      }
+      const { waiting } = lanes;
+      return new Promise((resolve, reject) => {
+        waiting.push({ resolve, reject });
+      });
+    },
+    give(lane) {
+      const lanes = origins.get(lane.origin);
+      const next = lanes?.waiting.shift();
+      if (next === undefined) lanes?.free.push(lane);
+      else next.resolve(lane);
+    },
+    async close() {
+      closed = true;
+      const lanes = [...origins.values()];
+      origins.clear();
+      for (const { reject } of lanes.flatMap(({ waiting }) => waiting)) reject(closedError());
+      await Promise.all(lanes.flatMap(({ all }) => all.map(({ client }) => client.destroy())));
+    },
+  };
+}
+
+function closedError(): PullError {
+  return new PullError('internal', 'the range client is closed');
+}
+
+function closeIdleOrigins(origins: Map<string, OriginLanes>): void {
+  for (const [origin, lanes] of origins) {
+    if (origins.size < MAX_ORIGINS) return;
+    if (lanes.free.length < lanes.all.length) continue;
+    origins.delete(origin);
+    for (const { client } of lanes.all) void client.destroy();
+  }
+}
+
+function createLane(origin: string, connect: buildConnector.connector): Lane {
+  let held = false;
+  let socket: Socket | undefined;
+  const client = new Client(origin, {
+    // Both are watched in transfer.ts, where time spent holding does not count.
+    headersTimeout: 0,
+    bodyTimeout: 0,
+    connect: (target, callback) => {
+      connect(target, (...[error, connected]) => {
+        if (error !== null) {
+          callback(error, null);
+          return;
+        }
+        socket = connected;
+        lane.answers = 0;
+        gate(connected, () => held);
+        callback(null, connected);
+      });
+    },
+  });
+  const lane: Lane = {
+    origin,
+    client,
+    answers: 0,
+    hold() {
+      held = true;
+    },
+    release() {
+      if (!held) return;
+      held = false;
+      // Wakes undici's reader: the event that announced the waiting bytes has gone by.
+      if (socket?.destroyed === false) socket.emit('readable');
+    },
+  };
+  return lane;
+}
+
+/** Makes `read()` find nothing while `isHeld`; `read(0)`, with which streams move their own machinery, goes through. */
+function gate(socket: Socket, isHeld: () => boolean): void {
+  const read = socket.read;
+  socket.read = (sizeBytes?: number): unknown =>
+    sizeBytes !== 0 && isHeld() ? null : read.call(socket, sizeBytes);
+}

@@ -1,0 +1,98 @@
+/** What went wrong on the network, for a user, and whether asking again can help. */
+export interface NetworkFault {
+  readonly message: string;
+  readonly hint?: string;
+  /** True: the same would happen again; it is reported at once and is no miss. */
+  readonly final: boolean;
+}
+
+const CODE_CONNECT_TIMEOUT = 'ZPULL_CONNECT_TIMEOUT';
+const CODE_IDLE_TIMEOUT = 'ZPULL_IDLE_TIMEOUT';
+
+/** OpenSSL's verification errors as Node names them, and Node's own for a wrong host name. */
+const CERTIFICATE =
+  /^(CERT_|CRL_|DEPTH_ZERO_SELF_SIGNED_CERT$|SELF_SIGNED_CERT_IN_CHAIN$|UNABLE_TO_|ERR_TLS_CERT_ALTNAME_INVALID$|HOSTNAME_MISMATCH$|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$)/;
+
+const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
+  ENOTFOUND: (host) => ({
+    message: `cannot find host ${host}`,
+    hint: 'check the name for typing errors',
+    final: false,
+  }),
+  EAI_AGAIN: (host) => ({
+    message: `cannot look up host ${host}: the name server does not answer`,
+    hint: 'check this machine’s network connection',
+    final: false,
+  }),
+  ECONNREFUSED: (host) => ({
+    message: `${host} refuses the connection`,
+    hint: 'check that a registry runs there and that the port is right',
+    final: false,
+  }),
+  EHOSTUNREACH: (host) => ({ message: `there is no way to host ${host}`, final: false }),
+  ENETUNREACH: (host) => ({ message: `there is no network that leads to ${host}`, final: false }),
+  ETIMEDOUT: (host) => ({ message: `${host} did not answer in time`, final: false }),
+  UND_ERR_CONNECT_TIMEOUT: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
+  [CODE_CONNECT_TIMEOUT]: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
+  [CODE_IDLE_TIMEOUT]: (host) => ({ message: `${host} sent nothing for too long`, final: false }),
+  ECONNRESET: brokeOff,
+  EPIPE: brokeOff,
+  UND_ERR_SOCKET: brokeOff,
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: brokeOff,
+  EPROTO: (host) => ({
+    message: `${host} does not speak TLS`,
+    hint: 'if this registry has no TLS, allow it with --plain-http',
+    final: true,
+  }),
+};
+
+function brokeOff(host: string): NetworkFault {
+  return { message: `${host} broke off the connection`, final: false };
+}
+
+/** The error of a connection that was not made, or an answer that did not go on, within its time. */
+export function timeoutError(phase: 'connect' | 'idle'): Error {
+  const code = phase === 'connect' ? CODE_CONNECT_TIMEOUT : CODE_IDLE_TIMEOUT;
+  return Object.assign(new Error(`${phase} timeout`), { code });
+}
+
+/** The code of a system, TLS, HTTP parser or undici error, that of its first part when several addresses were tried. */
+function codeOf(error: unknown): string {
+  if (typeof error !== 'object' || error === null) return '';
+  if ('code' in error && typeof error.code === 'string') return error.code;
+  return error instanceof AggregateError ? codeOf(error.errors[0]) : '';
+}
+
+/** Whether the peer answered, but not in HTTP. */
+function isNotHttp(code: string): boolean {
+  return code.startsWith('HPE_');
+}
+
+/** Whether a peer asked in plain HTTP failed in a way in which a TLS server fails: no HTTP, or the end. */
+export function mayBeTls(error: unknown): boolean {
+  const code = codeOf(error);
+  return isNotHttp(code) || code === 'ECONNRESET' || code === 'EPIPE';
+}
+
+/** Whether the peer answered a TLS greeting with something else. */
+export function isNotTls(error: unknown): boolean {
+  return codeOf(error) === 'EPROTO';
+}
+
+/**
+ * The sentence for a network error of `host`. Nothing of the error's own text is passed on: it may hold a URL.
+ */
+export function describeNetworkError(error: unknown, host: string): NetworkFault {
+  const code = codeOf(error);
+  if (CERTIFICATE.test(code)) {
+    return {
+      message: `the TLS certificate of ${host} is not trusted (${code})`,
+      hint: 'name the authority that signed it with NODE_EXTRA_CA_CERTS, or use --tls-verify=false if you accept the risk',
+      final: true,
+    };
+  }
+  const sentence = Object.hasOwn(SENTENCES, code) ? SENTENCES[code] : undefined;
+  if (sentence !== undefined) return sentence(host);
+  if (isNotHttp(code)) return { message: `${host} does not answer in HTTP (${code})`, final: false };
+  return { message: `the connection to ${host} failed${code === '' ? '' : ` (${code})`}`, final: false };
+}

@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PullError } from '../format/error.js';
+import type { BodyPlan } from './body.js';
+import { parseContentLength, parseContentRange } from './content-range.js';
+import { describeNetworkError } from './network-error.js';
+import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
+import { firstErrorMessage, refusal } from './refusal.js';
+import { parseRetryAfter } from './retry-after.js';
+import type { Headers, Outcome } from './transfer.js';
+
+/**
+ * Answers in a row that brought bytes but none that was new: a server that ignores ranges and always breaks off
+ * before the wanted part feeds karma for ever.
+ */
+const MAX_FRUITLESS = 5;
+
+/** Compares a 200 or 206 with what was asked for (RFC 9110, 15.3.7). */
+export function planBody(job: RangeJob, next: number, url: URL, status: number, headers: Headers): BodyPlan {
+  const { blob, end } = job;
+  const unexpected = (what: string) =>
+    new PullError(
+      'answer-unexpected',
+      `${url.host} answers for bytes ${next} to ${end} of ${blob.digest} with ${what}`,
+    );
+  const encoding = single(headers['content-encoding']);
+  if (encoding !== undefined && encoding !== 'identity') throw unexpected('encoded content');
+  const lengthBytes = parseContentLength(single(headers['content-length']));
+  if (status === 200) {
+    if (lengthBytes !== undefined && lengthBytes !== blob.sizeBytes) throw wrongSize(blob, url, lengthBytes);
+    return { skipBytes: next, takeBytes: end - next, exact: end === blob.sizeBytes };
+  }
+  const answered = parseContentRange(single(headers['content-range']));
+  if (answered?.range === undefined) throw unexpected('a part it does not name');
+  const { range, sizeBytes } = answered;
+  if (sizeBytes !== undefined && sizeBytes !== blob.sizeBytes) throw wrongSize(blob, url, sizeBytes);
+  if (range.start !== next || range.end !== end) throw unexpected(`bytes ${range.start} to ${range.end}`);
+  if (lengthBytes !== undefined && lengthBytes !== end - next) throw unexpected(`${lengthBytes} bytes`);
+  return { skipBytes: 0, takeBytes: end - next, exact: true };
+}
+
+function wrongSize(blob: BlobSource, url: URL, sizeBytes: number): PullError {
+  const what = Number.isNaN(sizeBytes) ? 'no valid length' : `${sizeBytes} bytes`;
+  return new PullError(
+    'metadata-malformed',
+    `blob ${blob.digest} has ${what} at ${url.host} where its manifest says ${blob.sizeBytes}`,
+  );
+}
+
+/** Counts an attempt that broke off.
+ * @throws PullError `network-hopeless` when several in a row brought bytes but none that was new
+ */
+export function countFruitless(progress: Progress, next: number, receivedBytes: number, url: URL): void {
+  if (progress.next > next) progress.fruitless = 0;
+  else if (progress.receivedBytes > receivedBytes) progress.fruitless++;
+  if (progress.fruitless < MAX_FRUITLESS) return;
+  throw new PullError(
+    'network-hopeless',
+    `${url.host} ignores ranges and broke off ${MAX_FRUITLESS} times before the part that is missing`,
+  );
+}
+
+/** A failure of the network: repeated at once if only an old connection died, else a miss. */
+export async function afterFailure(
+  client: RangeClient,
+  { blob, events }: RangeJob,
+  progress: Progress,
+  outcome: Outcome & { kind: 'broken' },
+  url: URL,
+): Promise<void> {
+  if (outcome.unanswered && !progress.repeated) {
+    progress.repeated = true;
+    return;
+  }
+  progress.repeated = false;
+  // The storage node behind the target may be gone for good; the registry knows a living one.
+  client.targets.delete(blob.url);
+  const { message, hint, final } = describeNetworkError(outcome.error, url.host);
+  if (!final) return events.miss(message);
+  throw new PullError('network-hopeless', message, {
+    ...(hint === undefined ? {} : { hint }),
+    cause: outcome.error,
+  });
+}
+
+/** An answer that is no body: wait, renew, ask the registry for a new target, count a miss, or give up. */
+export async function afterAnswer(
+  client: RangeClient,
+  { blob, events }: RangeJob,
+  progress: Progress,
+  { status, headers, body }: Outcome & { kind: 'answer' },
+  url: URL,
+  wasRemembered: boolean,
+): Promise<void> {
+  const registry = new URL(blob.url);
+  const waitMs =
+    status === 429 || status === 503
+      ? parseRetryAfter(single(headers['retry-after']), Date.now())
+      : undefined;
+  if (waitMs !== undefined) {
+    client.waits.book(waitMs, Date.now(), url.host);
+    const goOn = events.pause();
+    await sleep(waitMs).finally(goOn);
+    return;
+  }
+  if (wasRemembered && (status === 401 || status === 403 || status === 410)) {
+    client.targets.delete(blob.url);
+    return;
+  }
+  if (status >= 500 || status === 429) {
+    client.targets.delete(blob.url);
+    const words = firstErrorMessage(body);
+    return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
+  }
+  if (status === 401 && url.origin === registry.origin && !progress.renewed) {
+    progress.renewed = true;
+    progress.authorization = await events.authorization(progress.authorization ?? '');
+    if (progress.authorization !== undefined) return;
+  }
+  const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
+  if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)
+    throw wrongSize(blob, url, sizeBytes);
+  const repository = registry.pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
+  throw refusal(status, { host: url.host, repository, name: blob.digest, kind: 'blob' }, body);
+}
+
+/** The header's value; its first, if the server sent several. */
+export function single(header: string | string[] | undefined): string | undefined {
+  return typeof header === 'string' ? header : header?.[0];
+}

@@ -1,0 +1,84 @@
+import { createLanes, type Lanes } from './lanes.js';
+import { createWaitBudget, type WaitBudget } from './retry-after.js';
+
+export interface RangeClientOptions {
+  /** Connections to one origin at a time. */
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly tlsVerify?: boolean;
+  readonly userAgent?: string;
+}
+
+/** What a worker keeps between ranges: connections, known redirect targets, time spent waiting. */
+export interface RangeClient {
+  readonly options: RangeClientOptions;
+  readonly lanes: Lanes;
+  readonly targets: Map<string, URL>;
+  readonly waits: WaitBudget;
+  close(): Promise<void>;
+}
+
+/** A blob of a registry and what its manifest says of it. */
+export interface BlobSource {
+  /** `ORIGIN/v2/REPOSITORY/blobs/DIGEST`. */
+  readonly url: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+}
+
+/** How a range talks to the main thread. */
+export interface RangeEvents {
+  /** Body bytes of a 200 or 206 answer; called once a chunk. */
+  received(bytes: number): void;
+  /** A GET of the blob is about to be sent; redirect hops are not told. */
+  requested(): void;
+  /** A network failure. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
+  miss(message: string): Promise<void>;
+  /** The Authorization value; with `stale` ('' for none), the value that was refused. */
+  authorization(stale?: string): Promise<string | undefined>;
+  /** Waiting as the server told us to, until the returned function is called. */
+  pause(): () => void;
+}
+
+export interface RangeJob {
+  readonly blob: BlobSource;
+  /** Half-open, inside the blob. */
+  readonly start: number;
+  readonly end: number;
+  /**
+   * Takes the bytes in order, each once. While a promise is open nothing more is read from the network; what it
+   * throws or rejects with ends the range and is thrown on.
+   */
+  onBytes(chunk: Buffer): void | Promise<void>;
+  readonly events: RangeEvents;
+}
+
+export interface RangeTotals {
+  /** GETs sent, retries included, redirect hops not. */
+  readonly requests: number;
+  /** Body bytes of 200 and 206 answers, skipped ones included. */
+  readonly receivedBytes: number;
+}
+
+/** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
+export function createRangeClient(options: RangeClientOptions): RangeClient {
+  const { connections, connectTimeoutMs, tlsVerify = true } = options;
+  const lanes = createLanes({ connections, connectTimeoutMs, tlsVerify });
+  return { options, lanes, targets: new Map(), waits: createWaitBudget(), close: () => lanes.close() };
+}
+
+/** A range under way. */
+export interface Progress {
+  /** First byte not yet received. */
+  next: number;
+  requests: number;
+  receivedBytes: number;
+  fruitless: number;
+  /** A value of the Authorization header, as the registry last got it. */
+  authorization: string | undefined;
+  /** The registry refused a value and has not answered the new one yet. */
+  renewed: boolean;
+  /** The request under way already repeats one that died on a reused connection. */
+  repeated: boolean;
+}

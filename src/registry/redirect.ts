@@ -1,0 +1,42 @@
+import { PullError } from '../format/error.js';
+
+/** Registries redirect a blob once, to its storage; some storages once more. */
+const MAX_HOPS = 5;
+
+/** Signed URLs are 1 to 2 KiB; servers themselves refuse lines above 8 or 16 KiB. */
+const MAX_LOCATION_LENGTH = 8192;
+
+/** Whether this status sends a GET elsewhere (RFC 9110, 15.4); 300 and 304 do not. */
+export function isRedirect(status: number): boolean {
+  return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
+}
+
+/**
+ * Where the `hop`th redirect (counted from 1) leads.
+ * @throws PullError `redirect-refused` for a sixth hop, from https to http, or to what is neither;
+ *   `answer-unexpected` without a usable Location
+ */
+export function nextHop(from: URL, location: string | undefined, hop: number): URL {
+  if (location === undefined || location.length > MAX_LOCATION_LENGTH || !URL.canParse(location, from.href)) {
+    throw new PullError(
+      'answer-unexpected',
+      `${from.host} redirects to nowhere: its answer has no usable Location`,
+    );
+  }
+  const to = new URL(location, from);
+  if (to.protocol !== 'https:' && to.protocol !== 'http:') {
+    throw new PullError('redirect-refused', `${from.host} redirects to something that is not HTTP`);
+  }
+  if (from.protocol === 'https:' && to.protocol === 'http:') {
+    throw new PullError('redirect-refused', `${from.host} redirects from https to plain http at ${to.host}`, {
+      hint: 'nothing was sent there; the registry or its storage is set up wrongly',
+    });
+  }
+  if (hop > MAX_HOPS) {
+    throw new PullError('redirect-refused', `${from.host} redirects more than ${MAX_HOPS} times`);
+  }
+  to.username = '';
+  to.password = '';
+  to.hash = '';
+  return to;
+}

@@ -1,0 +1,55 @@
+import { PullError } from '../format/error.js';
+
+/** The longest single wait that is obeyed: above it a user is better served by an answer. */
+const MAX_WAIT_MS = 120_000;
+
+/** All waits of a pull together. */
+const MAX_TOTAL_WAIT_MS = 600_000;
+
+/** `Retry-After: 0` must not make a busy loop; one second is also what a miss waits. */
+const MIN_WAIT_MS = 1_000;
+
+const SECONDS = /^\d{1,10}$/;
+const IMF_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
+
+/**
+ * How many milliseconds a `Retry-After` header asks to wait from `nowMs` (Unix time), at least one second; undefined
+ * when there is no header or it is neither seconds nor an IMF-fixdate (RFC 9110, 10.2.3).
+ */
+export function parseRetryAfter(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined;
+  if (SECONDS.test(header)) return Math.max(MIN_WAIT_MS, Number(header) * 1000);
+  if (!IMF_DATE.test(header)) return undefined;
+  const dateMs = Date.parse(header);
+  return Number.isNaN(dateMs) ? undefined : Math.max(MIN_WAIT_MS, dateMs - nowMs);
+}
+
+/** Adds up the waits servers asked for; waits at the same time count once. */
+export interface WaitBudget {
+  /**
+   * Books a wait of `waitMs` from `nowMs` on.
+   * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
+   */
+  book(waitMs: number, nowMs: number, host: string): void;
+}
+
+export function createWaitBudget(): WaitBudget {
+  let totalMs = 0;
+  let untilMs = 0;
+  return {
+    book(waitMs, nowMs, host) {
+      const addedMs = Math.max(0, nowMs + waitMs - Math.max(nowMs, untilMs));
+      if (waitMs > MAX_WAIT_MS || totalMs + addedMs > MAX_TOTAL_WAIT_MS) {
+        throw new PullError(
+          'network-hopeless',
+          `${host} tells us to wait too long: ${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`,
+          {
+            hint: 'the registry limits how often it may be asked: try again later, or log in if that raises the limit',
+          },
+        );
+      }
+      totalMs += addedMs;
+      untilMs = Math.max(untilMs, nowMs + waitMs);
+    },
+  };
+}

@@ -1,0 +1,133 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PullError } from '../format/error.js';
+import type { Challenge } from './challenge.js';
+import { isLoopback } from './hosts.js';
+
+/** Docker's token specification: a token without `expires_in` lives 60 s, and none less. */
+const MIN_LIFE_S = 60;
+const MAX_LIFE_S = 24 * 3600;
+
+/** A token is renewed this long before it dies, so that it does not die under way. */
+const MARGIN_MS = 10_000;
+
+/** Docker Hub's tokens have 2 to 5 KiB; above 16 KiB no server takes the header. */
+const MAX_TOKEN_LENGTH = 16 * 1024;
+
+/** A token server is asked up to three times before its silence counts as a miss. */
+const TRIES = 3;
+
+/** Between two tries: long enough for a restarted backend, too short for a user to notice. */
+const TRY_AGAIN_MS = 300;
+
+export interface Token {
+  /** The whole value of the Authorization header. */
+  readonly value: string;
+  readonly expiresAtMs: number;
+}
+
+/** What one request to a token server came to: its JSON, or why it is worth asking again. */
+export type TokenAnswer = { readonly body: Buffer } | { readonly again: string };
+
+/**
+ * Where to ask for an anonymous pull token, after the registry's challenges.
+ * @returns undefined when no challenge can be met without credentials
+ * @throws PullError `answer-unexpected` for a realm that is no URL, `redirect-refused` for a plain http realm of a
+ *   registry that itself has https
+ */
+export function tokenUrl(
+  challenges: readonly Challenge[],
+  registry: URL,
+  repository: string,
+): URL | undefined {
+  const bearer = challenges.find(({ scheme }) => scheme === 'bearer');
+  const realm = bearer?.parameters.get('realm');
+  if (bearer === undefined || realm === undefined) return undefined;
+  const url = URL.canParse(realm) ? new URL(realm) : undefined;
+  if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
+    throw new PullError(
+      'answer-unexpected',
+      `${registry.host} names a token server that is not an http(s) URL`,
+    );
+  }
+  if (url.protocol === 'http:' && registry.protocol === 'https:' && !isLoopback(registry.hostname)) {
+    throw new PullError(
+      'redirect-refused',
+      `${registry.host} sends token requests over plain http to ${url.host}`,
+      {
+        hint: 'the registry is set up wrongly: its token server needs https',
+      },
+    );
+  }
+  url.username = '';
+  url.password = '';
+  url.hash = '';
+  const service = bearer.parameters.get('service');
+  if (service !== undefined) url.searchParams.set('service', service);
+  // Never the scope of the challenge: reading this repository is all that is needed.
+  url.searchParams.set('scope', `repository:${repository}:pull`);
+  return url;
+}
+
+/**
+ * A token server's answer as a token (Docker's "Token Authentication Specification").
+ * @throws PullError `answer-unexpected` without a token that can stand in a header
+ */
+export function parseToken(body: Buffer, host: string, nowMs: number): Token {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(body.toString('utf8'));
+  } catch {
+    answer = undefined;
+  }
+  const fields: Readonly<Record<string, unknown>> =
+    typeof answer === 'object' && answer !== null ? { ...answer } : {};
+  const token = fields['token'] ?? fields['access_token'];
+  if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH || !/^[\x21-\x7e]+$/.test(token)) {
+    throw new PullError('answer-unexpected', `the token server ${host} answered without a usable token`);
+  }
+  const life = fields['expires_in'];
+  const lifeS = typeof life === 'number' ? Math.min(MAX_LIFE_S, Math.max(MIN_LIFE_S, life)) : MIN_LIFE_S;
+  return { value: `Bearer ${token}`, expiresAtMs: nowMs + lifeS * 1000 - MARGIN_MS };
+}
+
+/**
+ * Asks up to three times; `miss` is called with the last reason when all three failed, and then it begins again.
+ */
+export async function askThreeTimes(
+  ask: () => Promise<TokenAnswer>,
+  miss: (message: string) => Promise<void>,
+): Promise<Buffer> {
+  for (let tries = 1; ; tries++) {
+    const answer = await ask();
+    if ('body' in answer) return answer.body;
+    if (tries % TRIES === 0) await miss(answer.again);
+    else await sleep(TRY_AGAIN_MS);
+  }
+}
+
+/** The registry's token, kept and renewed for all who share a session. */
+export interface TokenKeeper {
+  /**
+   * The value of the Authorization header, renewed when it is about to expire. `stale` is a value the registry has
+   * refused ('' for a request that had none): it is replaced, once for all who report it.
+   * @returns undefined when there is none to be had without credentials
+   */
+  authorization(stale?: string): Promise<string | undefined>;
+}
+
+/** `renew` fetches a new token; `nowMs` is the clock. Calls at the same time share one renewal. */
+export function createTokenKeeper(renew: () => Promise<Token | undefined>, nowMs: () => number): TokenKeeper {
+  let token: Token | undefined;
+  let renewing: Promise<Token | undefined> | undefined;
+  return {
+    async authorization(stale) {
+      const good = token !== undefined && token.value !== stale && token.expiresAtMs > nowMs();
+      if (good || (token === undefined && stale === undefined)) return token?.value;
+      renewing ??= renew().finally(() => {
+        renewing = undefined;
+      });
+      token = await renewing;
+      return token?.value;
+    },
+  };
+}

@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import { open, rename, unlink } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { onDiskAsync, systemCode } from './storage-error.js';
+
+/** On Windows a virus scanner or indexer holds new files for moments: rename and unlink are tried for this long. */
+const PATIENCE_MS = 2000;
+const PAUSE_MS = 50;
+
+/** What `action` resolves to; on Windows it is tried again for 2 s while another program holds the file. */
+async function patiently<T>(action: () => Promise<T>): Promise<T> {
+  for (let waitedMs = 0; ; waitedMs += PAUSE_MS) {
+    try {
+      return await action();
+    } catch (error) {
+      const held =
+        process.platform === 'win32' && ['EPERM', 'EBUSY', 'EACCES'].includes(systemCode(error) ?? '');
+      if (!held || waitedMs >= PATIENCE_MS) throw error;
+      await sleep(PAUSE_MS);
+    }
+  }
+}
+
+/** Renames a file over whatever is there. @throws PullError as `storageError` */
+export async function moveFile(from: string, to: string): Promise<void> {
+  await onDiskAsync(`rename ${from}`, () => patiently(() => rename(from, to)));
+}
+
+/** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */
+export async function removeFile(path: string): Promise<void> {
+  await onDiskAsync(`delete ${path}`, async () => {
+    try {
+      await patiently(() => unlink(path));
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error;
+    }
+  });
+}
+
+/** Makes a directory's entries survive a power cut. Windows has no such call. @throws PullError as `storageError` */
+export async function syncDirectory(path: string): Promise<void> {
+  if (process.platform === 'win32') return;
+  await syncFile(path, 'r');
+}
+
+/** Makes a file's bytes survive a power cut. @throws PullError as `storageError` */
+export async function syncFile(path: string, flags: 'r' | 'r+' = 'r+'): Promise<void> {
+  await onDiskAsync(`sync ${path} to the disk`, async () => {
+    const file = await open(path, flags);
+    try {
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+  });
+}
+
+/**
+ * Puts `bytes` at `path` all at once: whoever looks there finds the whole file, what was there before, or nothing.
+ * `durable`: they have survived a power cut when the promise resolves, and the name never stands for less.
+ * @throws PullError as `storageError`; nothing is left behind then
+ */
+export async function writeAtomically(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
+  const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
+  try {
+    await onDiskAsync(`write ${bytes.length} bytes to ${path}`, async () => {
+      const file = await open(temporary, 'wx');
+      try {
+        await file.writeFile(bytes);
+        if (durable) await file.sync();
+      } finally {
+        await file.close();
+      }
+    });
+    await moveFile(temporary, path);
+  } catch (error) {
+    await removeFile(temporary).catch(() => undefined);
+    throw error;
+  }
+  if (durable) await syncDirectory(dirname(path));
+}

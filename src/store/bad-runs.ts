@@ -1,0 +1,86 @@
+import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { badRunsPath, type PackId, type StorePaths } from './paths.js';
+import { onDisk, unlessAbsent } from './storage-error.js';
+
+/** A run that proved false: u64 offset, u64 length, little-endian. */
+const RUN_BYTES = 16;
+
+/** 65,536 runs: a pack with more false places than that is not worth asking. */
+const MAX_LIST_BYTES = 2 ** 20;
+
+/** The runs of one pack that proved false, merged, in order. Half-open: run i is [start[i], end[i]). */
+export interface BadRuns {
+  readonly start: Float64Array;
+  readonly end: Float64Array;
+}
+
+const NONE: BadRuns = { start: new Float64Array(0), end: new Float64Array(0) };
+const ALL: BadRuns = { start: Float64Array.of(0), end: Float64Array.of(Number.POSITIVE_INFINITY) };
+
+/**
+ * Notes that `lengthBytes` bytes of a pack at `offset` are not what its index or a layer record says. Any process may
+ * do so: the note is one append of 16 bytes, and on disk when this returns.
+ * @throws PullError as `storageError`
+ */
+export function markBad(paths: StorePaths, id: PackId, offset: number, lengthBytes: number): void {
+  const run = Buffer.alloc(RUN_BYTES);
+  run.writeBigUInt64LE(BigInt(offset), 0);
+  run.writeBigUInt64LE(BigInt(lengthBytes), 8);
+  const path = badRunsPath(paths, id);
+  onDisk(`write ${RUN_BYTES} bytes to ${path}`, () => {
+    const fd = openSync(path, 'a');
+    try {
+      writeSync(fd, run);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+/**
+ * The bad runs of a pack. A list that cannot be understood (cut, too long, or with impossible numbers) makes all of its pack
+ * bad: that costs a download, the other way round a wrong byte.
+ * @throws PullError as `storageError`
+ */
+export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
+  const path = badRunsPath(paths, id);
+  const sizeBytes = unlessAbsent(`look at ${path}`, () => statSync(path))?.size;
+  if (sizeBytes === undefined) return NONE;
+  if (sizeBytes > MAX_LIST_BYTES) return ALL;
+  const bytes = onDisk(`read ${path}`, () => readFileSync(path));
+  if (bytes.length % RUN_BYTES !== 0) return ALL;
+  const runs: { start: number; end: number }[] = [];
+  for (let at = 0; at < bytes.length; at += RUN_BYTES) {
+    const start = Number(bytes.readBigUInt64LE(at));
+    const end = start + Number(bytes.readBigUInt64LE(at + 8));
+    if (!Number.isSafeInteger(end)) return ALL;
+    if (end > start) runs.push({ start, end });
+  }
+  return merge(runs);
+}
+
+function merge(runs: { start: number; end: number }[]): BadRuns {
+  const merged: { start: number; end: number }[] = [];
+  for (const run of runs.sort((a, b) => a.start - b.start)) {
+    const last = merged.at(-1);
+    if (last !== undefined && run.start <= last.end) last.end = Math.max(last.end, run.end);
+    else merged.push(run);
+  }
+  return {
+    start: Float64Array.from(merged, (run) => run.start),
+    end: Float64Array.from(merged, (run) => run.end),
+  };
+}
+
+/** Whether a byte of [offset, offset + lengthBytes) is in a bad run. */
+export function overlapsBad(bad: BadRuns, offset: number, lengthBytes: number): boolean {
+  let low = 0;
+  let high = bad.start.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (bad.end[middle]! > offset) high = middle;
+    else low = middle + 1;
+  }
+  return low < bad.start.length && bad.start[low]! < offset + lengthBytes;
+}

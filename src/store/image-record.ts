@@ -1,0 +1,142 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { type Digest, isDigest } from '../format/digest.js';
+import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
+import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
+import { onDisk, unlessAbsent } from './storage-error.js';
+
+/** A layer as the manifest names it. */
+export interface ImageLayer {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly sizeBytes: number;
+}
+
+/** An image that is complete and verified. Manifest and config are kept as blobs, the layers under their DiffIDs. */
+export interface ImageRecord {
+  readonly reference: string;
+  readonly platform: string;
+  readonly manifestDigest: Digest;
+  readonly manifestMediaType: string;
+  readonly configDigest: Digest;
+  readonly diffIds: readonly Digest[];
+  /** In the order of `diffIds`, one for each. */
+  readonly layers: readonly ImageLayer[];
+  /** Milliseconds since 1970. */
+  readonly createdMs: number;
+  readonly lastUsedMs: number;
+}
+
+/** The version of the record, its first field. */
+const VERSION = 1;
+
+/** A record of 1,000 layers has about 300 KB; image builders stop at 127. */
+const MAX_RECORD_BYTES = 2 ** 20;
+const MAX_LAYERS = 1000;
+/** References and media types are far below (a reference of the distribution spec has at most 255 + 128 + 71). */
+const MAX_TEXT = 4096;
+
+/**
+ * Publishes an image, or notes its last use. The blobs of manifest and config are synced first: the record's presence
+ * says that they are there.
+ * @throws PullError `store-full`, `store-denied` or `store-broken`
+ */
+export async function writeImageRecord(paths: StorePaths, record: ImageRecord): Promise<void> {
+  await Promise.all(
+    [record.manifestDigest, record.configDigest].map((digest) => syncFile(blobPath(paths, digest))),
+  );
+  await syncDirectory(paths.blobs);
+  const text = `${JSON.stringify({ version: VERSION, ...record }, undefined, 2)}\n`;
+  await writeAtomically(imageRecordPath(paths, record.reference, record.platform), Buffer.from(text), true);
+}
+
+/**
+ * The record of an image, or undefined if there is none that can be believed.
+ * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ */
+export function readImageRecord(
+  paths: StorePaths,
+  reference: string,
+  platform: string,
+): ImageRecord | undefined {
+  return readRecordFile(paths, imageRecordPath(paths, reference, platform));
+}
+
+/** All image records that can be believed, in the order of reference and platform. @throws PullError as `readImageRecord` */
+export function listImageRecords(paths: StorePaths): ImageRecord[] {
+  return onDisk(`read ${paths.images}`, () => readdirSync(paths.images))
+    .filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
+    .map((name) => readRecordFile(paths, join(paths.images, name)))
+    .filter((record) => record !== undefined)
+    .sort((a, b) => compare(a.reference, b.reference) || compare(a.platform, b.platform));
+}
+
+function readRecordFile(paths: StorePaths, path: string): ImageRecord | undefined {
+  const text = unlessAbsent(`read ${path}`, () =>
+    statSync(path).size <= MAX_RECORD_BYTES ? readFileSync(path, 'utf8') : '',
+  );
+  const record = text === undefined ? undefined : parseRecord(text);
+  if (record === undefined) return undefined;
+  const name = basename(imageRecordPath(paths, record.reference, record.platform));
+  return name === basename(path) ? record : undefined;
+}
+
+function parseRecord(text: string): ImageRecord | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(value) || value['version'] !== VERSION) return undefined;
+  const { reference, platform, manifestDigest, manifestMediaType, configDigest, createdMs, lastUsedMs } =
+    value;
+  const diffIds = listOf(value['diffIds'], (item) => (isDigest(item) ? item : undefined));
+  const layers = listOf(value['layers'], parseLayer);
+  if (!isText(reference) || !isText(platform) || !isText(manifestMediaType)) return undefined;
+  if (!isDigest(manifestDigest) || !isDigest(configDigest)) return undefined;
+  if (!isCount(createdMs) || !isCount(lastUsedMs)) return undefined;
+  if (diffIds === undefined || layers === undefined || diffIds.length !== layers.length) return undefined;
+  return {
+    reference,
+    platform,
+    manifestDigest,
+    manifestMediaType,
+    configDigest,
+    diffIds,
+    layers,
+    createdMs,
+    lastUsedMs,
+  };
+}
+
+function parseLayer(value: unknown): ImageLayer | undefined {
+  if (!isObject(value)) return undefined;
+  const { digest, mediaType, sizeBytes } = value;
+  return isDigest(digest) && isText(mediaType) && isCount(sizeBytes)
+    ? { digest, mediaType, sizeBytes }
+    : undefined;
+}
+
+/** All items as `parse` makes them, or undefined if one of them is nothing that it knows. */
+function listOf<T>(value: unknown, parse: (item: unknown) => T | undefined): T[] | undefined {
+  if (!Array.isArray(value) || value.length > MAX_LAYERS) return undefined;
+  const items = value.map(parse).filter((item) => item !== undefined);
+  return items.length === value.length ? items : undefined;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null;
+}
+
+function isText(value: unknown): value is string {
+  return typeof value === 'string' && value.length > 0 && value.length <= MAX_TEXT;
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function compare(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

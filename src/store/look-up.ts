@@ -1,0 +1,176 @@
+import { DIGEST_BYTES, type Digest, digestBytes } from '../format/digest.js';
+import { DigestTable } from './digest-table.js';
+import {
+  allocateIndexBlock,
+  hasRun,
+  type IndexedPack,
+  listIndexedPacks,
+  scanIndexFile,
+} from './index-files.js';
+import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
+import { PackReader } from './pack-reader.js';
+import type { PackId, StorePaths } from './paths.js';
+import { PieceProof } from './piece-proof.js';
+import { type Candidate, choosePieces, type ResumedPieces } from './resumed.js';
+
+/** Digests that are wanted: the contents of a layer, say, or its chunks. One row each. */
+export interface WantedDigests {
+  /** DIGEST_BYTES bytes a row. */
+  readonly digests: Uint8Array;
+  /** Only a run of this length will do. */
+  readonly sizeBytes: Float64Array;
+}
+
+/** A blob that may have been fetched in part; each (digest, raw) at most once. */
+export interface WantedBlob {
+  readonly digest: Digest;
+  /** Whether pieces of its own bytes are wanted, or pieces of the tar that it holds. */
+  readonly raw: boolean;
+}
+
+export interface LookUpRequest {
+  readonly digests: readonly WantedDigests[];
+  readonly blobs: readonly WantedBlob[];
+}
+
+/** Where wanted digests lie, row by row. */
+export interface FoundRuns {
+  /** Row of the answer's packs, or -1: no pack holds it. */
+  readonly pack: Int32Array;
+  /** Offset in the pack. */
+  readonly offset: Float64Array;
+}
+
+export interface LookUpAnswer {
+  readonly packs: readonly PackId[];
+  /** One for each of the request's `digests`. */
+  readonly found: readonly FoundRuns[];
+  readonly resumed: ResumedPieces;
+}
+
+/**
+ * Which wanted digests and which pieces of wanted blobs the store's packs hold: a join of all index files against a table
+ * of what is wanted, as the store is larger than an image and is asked once a pull. Runs in sealed packs are believed
+ * and come first; of unsealed packs the bytes are read and their crc32 compared. Synchronous, for a worker thread.
+ * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ */
+export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer {
+  const reader = new PackReader(paths);
+  try {
+    const search = new Search(paths, reader, request);
+    for (const pack of listIndexedPacks(paths)) search.scan(pack);
+    return {
+      packs: search.packs,
+      found: search.split(request.digests),
+      resumed: choosePieces(search.candidates),
+    };
+  } finally {
+    reader.close();
+  }
+}
+
+/** The state of one look-up. Invariant: a row that has an answer keeps it. */
+class Search {
+  readonly packs: PackId[] = [];
+  readonly candidates: Candidate[] = [];
+  readonly #paths: StorePaths;
+  readonly #reader: PackReader;
+  readonly #block = allocateIndexBlock();
+  readonly #wanted: DigestTable;
+  readonly #blobs: DigestTable;
+  readonly #pack: Int32Array;
+  readonly #offset: Float64Array;
+
+  constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
+    this.#paths = paths;
+    this.#reader = reader;
+    this.#wanted = tableOf(request.digests);
+    this.#blobs = new DigestTable(
+      Buffer.concat(request.blobs.map(({ digest }) => digestBytes(digest))),
+      Float64Array.from(request.blobs, ({ raw }) => Number(raw)),
+    );
+    const rows = this.#wanted.firstRow.length;
+    this.#pack = new Int32Array(rows).fill(-1);
+    this.#offset = new Float64Array(rows);
+  }
+
+  /** Takes from one pack what no pack before it had. */
+  scan(pack: IndexedPack): void {
+    const block = this.#block;
+    const proof = pack.sealed ? undefined : new PieceProof(this.#reader, pack.id);
+    const packRow = lazily(() => this.packs.push(pack.id) - 1);
+    const unproven: { row: number; offset: number; lengthBytes: number }[] = [];
+    let row = -1;
+    const wants = (type: number, at: number): boolean => {
+      if (type === RECORD_TYPES.content) {
+        if (!this.#wanted.mayHave(block, digestStart(at))) return false;
+        row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
+        return row >= 0 && this.#pack[row] === -1;
+      }
+      row = this.#blobs.find(block, digestStart(at), Number(type === RECORD_TYPES.raw));
+      return row >= 0 || proof !== undefined;
+    };
+    scanIndexFile(this.#paths, pack, block, wants, (type, at) => {
+      const offset = packOffsetOf(block, at);
+      const lengthBytes = lengthOf(block, at);
+      const exists = hasRun(pack, offset, lengthBytes);
+      if (type === RECORD_TYPES.content) {
+        if (exists && proof === undefined) this.#answer(row, packRow(), offset);
+        else if (exists) unproven.push({ row, offset, lengthBytes });
+        return;
+      }
+      const piece = pieceOf(block, at);
+      // A piece with a bad run in it still tells whether the other runs are as they were written.
+      proof?.add(offset, lengthBytes, piece.crc32);
+      if (row < 0 || !exists) return;
+      const isTrue = () => proof === undefined || proof.covers(offset, lengthBytes);
+      this.candidates.push({ blob: row, sealed: pack.sealed, piece, pack: packRow, isTrue });
+    });
+    for (const { row, offset, lengthBytes } of unproven) {
+      if (this.#pack[row] === -1 && proof?.covers(offset, lengthBytes)) this.#answer(row, packRow(), offset);
+    }
+  }
+
+  /** The answers, each row with that of the first row that wants the same. */
+  split(groups: readonly WantedDigests[]): FoundRuns[] {
+    let row = 0;
+    return groups.map(({ sizeBytes }) => {
+      const pack = new Int32Array(sizeBytes.length).fill(-1);
+      const offset = new Float64Array(sizeBytes.length);
+      for (let i = 0; i < sizeBytes.length; i++, row++) {
+        const first = this.#wanted.firstRow[row]!;
+        if (first < 0) continue;
+        pack[i] = this.#pack[first]!;
+        offset[i] = this.#offset[first]!;
+      }
+      return { pack, offset };
+    });
+  }
+
+  #answer(row: number, pack: number, offset: number): void {
+    this.#pack[row] = pack;
+    this.#offset[row] = offset;
+  }
+}
+
+/** One table over all groups, row after row. */
+function tableOf(groups: readonly WantedDigests[]): DigestTable {
+  const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
+  const digests = new Uint8Array(rows * DIGEST_BYTES);
+  const sizeBytes = new Float64Array(rows);
+  let row = 0;
+  for (const group of groups) {
+    digests.set(group.digests.subarray(0, group.sizeBytes.length * DIGEST_BYTES), row * DIGEST_BYTES);
+    sizeBytes.set(group.sizeBytes, row);
+    row += group.sizeBytes.length;
+  }
+  return new DigestTable(digests, sizeBytes);
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}

@@ -1,0 +1,173 @@
+import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { crc32 } from 'node:zlib';
+import { PullError } from '../format/error.js';
+import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
+import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
+import { CALL_BYTES, onDisk, writeFully } from './storage-error.js';
+
+/** A part of a pack that one span has for itself: whatever else is written, its bytes lie in one run. */
+export interface Region {
+  readonly pack: PackId;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Runs that are known by digest; each lies within one region and ends in the piece it is written with. */
+export interface ContentRows {
+  readonly count: number;
+  /** DIGEST_BYTES bytes a row; only digests that this program computed. */
+  readonly digests: Uint8Array;
+  readonly packOffset: Float64Array;
+  readonly lengthBytes: Float64Array;
+}
+
+/** A piece and what is known about it. */
+export interface PieceToWrite extends Omit<PieceFields, 'crc32' | 'lengthBytes'> {
+  readonly bytes: Uint8Array;
+  readonly contents: ContentRows;
+}
+
+interface OpenPack {
+  readonly id: PackId;
+  readonly pack: { readonly fd: number; readonly path: string };
+  readonly index: { readonly fd: number; readonly path: string };
+  /** Ends of what is reserved in the pack and written to the index; the files' own sizes are never asked. */
+  packEnd: number;
+  indexEnd: number;
+}
+
+/**
+ * The writing end of a pack, one a worker. Invariants: no file is opened that was there before; no byte is written
+ * twice; a record follows the bytes it states; after a failed write the pack gets no further byte, and the next
+ * reservation opens a new one.
+ */
+export class PackWriter {
+  readonly #paths: StorePaths;
+  #open: OpenPack | undefined;
+  /** Records of one piece; grows to the largest piece's, about 160 KB for 1 MiB of one-byte files. */
+  #records = Buffer.allocUnsafeSlow(64 * RECORD_BYTES);
+
+  constructor(paths: StorePaths) {
+    this.#paths = paths;
+  }
+
+  /** The pack that is written now, or undefined before the first reservation and after a failure or `close`. */
+  get id(): PackId | undefined {
+    return this.#open?.id;
+  }
+
+  /**
+   * `lengthBytes` bytes of the pack, for the caller alone. Costs no disk space until they are written: a span that
+   * is broken off leaves a hole.
+   * @throws PullError as `storageError`, when a new pack cannot be made
+   */
+  reserve(lengthBytes: number): Region {
+    if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0)
+      throw new RangeError(`cannot reserve ${lengthBytes} bytes`);
+    this.#open ??= createPack(this.#paths);
+    const start = this.#open.packEnd;
+    this.#open.packEnd += lengthBytes;
+    return { pack: this.#open.id, start, end: start + lengthBytes };
+  }
+
+  /**
+   * Writes a piece, then its record and those of its contents with one write.
+   * @throws PullError `store-full`, `store-denied` or `store-broken`
+   */
+  writePiece(region: Region, piece: PieceToWrite): void {
+    const { bytes, contents } = piece;
+    const length = (contents.count + 1) * RECORD_BYTES;
+    if (this.#records.length < length) this.#records = Buffer.allocUnsafeSlow(length);
+    encodePiece(this.#records, 0, { ...piece, lengthBytes: bytes.length, crc32: crcOf(bytes) });
+    const pieceEnd = piece.packOffset + bytes.length;
+    for (let i = 0; i < contents.count; i++) {
+      const start = contents.packOffset[i]!;
+      const lengthBytes = contents.lengthBytes[i]!;
+      if (start < region.start || start + lengthBytes > pieceEnd)
+        throw new RangeError('a content lies outside its region');
+      encodeContent(this.#records, (i + 1) * RECORD_BYTES, contents.digests, i, start, lengthBytes);
+    }
+    this.#write(region, bytes, piece.packOffset);
+    this.#attempt((open) => {
+      writeFully(open.index.fd, open.index.path, this.#records.subarray(0, length), open.indexEnd);
+      open.indexEnd += length;
+    });
+  }
+
+  /** Writes bytes that no index names: the inline bytes of a layer. @throws PullError as `writePiece` */
+  writePlain(region: Region, bytes: Uint8Array, packOffset: number): void {
+    this.#write(region, bytes, packOffset);
+  }
+
+  /** Makes what is written survive a power cut. A sync that failed is not tried again. @throws PullError as `storageError` */
+  sync(): void {
+    if (this.#open === undefined) return;
+    this.#attempt((open) => {
+      for (const { fd, path } of [open.pack, open.index])
+        onDisk(`sync ${path} to the disk`, () => fsyncSync(fd));
+    });
+  }
+
+  /** Ends the pack. It is sealed by who publishes its layers; a later reservation opens a new one. */
+  close(): void {
+    const open = this.#open;
+    this.#open = undefined;
+    if (open !== undefined) closePack(open);
+  }
+
+  #write(region: Region, bytes: Uint8Array, packOffset: number): void {
+    if (packOffset < region.start || packOffset + bytes.length > region.end) {
+      throw new RangeError('a piece lies outside its region');
+    }
+    if (this.#open?.id !== region.pack) {
+      throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes after an error`, {
+        hint: 'Pull again: what was fetched so far is kept.',
+      });
+    }
+    this.#attempt((open) => writeFully(open.pack.fd, open.pack.path, bytes, packOffset));
+  }
+
+  /** After an error nobody knows what the file holds: the pack is given up. */
+  #attempt(action: (open: OpenPack) => void): void {
+    const open = this.#open!;
+    try {
+      action(open);
+    } catch (error) {
+      this.#open = undefined;
+      try {
+        closePack(open);
+      } catch {
+        // The first error is the one to report.
+      }
+      throw error;
+    }
+  }
+}
+
+function createPack(paths: StorePaths): OpenPack {
+  const id = newPackId();
+  const create = (path: string) => ({ path, fd: onDisk(`create ${path}`, () => openSync(path, 'wx')) });
+  const pack = create(packPath(paths, id));
+  try {
+    return { id, pack, index: create(indexPath(paths, id, false)), packEnd: 0, indexEnd: 0 };
+  } catch (error) {
+    closeSync(pack.fd);
+    throw error;
+  }
+}
+
+function closePack(open: OpenPack): void {
+  try {
+    onDisk(`close ${open.pack.path}`, () => closeSync(open.pack.fd));
+  } finally {
+    onDisk(`close ${open.index.path}`, () => closeSync(open.index.fd));
+  }
+}
+
+/** crc32 of `bytes`, a bounded part a call. */
+function crcOf(bytes: Uint8Array): number {
+  let value = 0;
+  for (let at = 0; at < bytes.length; at += CALL_BYTES)
+    value = crc32(bytes.subarray(at, at + CALL_BYTES), value);
+  return value;
+}

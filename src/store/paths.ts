@@ -1,0 +1,106 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Digest, digestHex } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { onDisk, unlessAbsent } from './storage-error.js';
+
+declare const brand: unique symbol;
+
+/** 32 lower-case hex digits: the name of a pack, drawn at random and never used again. */
+export type PackId = string & { readonly [brand]: 'PackId' };
+
+/** Bytes of a pack's name: two of 2^64 packs would be needed to meet by chance. */
+export const PACK_ID_BYTES = 16;
+
+/** The directories of a store. Plain strings, so that it travels between threads. */
+export interface StorePaths {
+  readonly root: string;
+  readonly packs: string;
+  readonly layers: string;
+  readonly images: string;
+  readonly blobs: string;
+}
+
+/** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
+const VERSION = 'v1';
+
+/** Where things are in the store under `root`. Touches no disk. */
+export function storePaths(root: string): StorePaths {
+  const version = join(root, VERSION);
+  return {
+    root,
+    packs: join(version, 'packs'),
+    layers: join(version, 'layers'),
+    images: join(version, 'images'),
+    blobs: join(version, 'blobs', 'sha256'),
+  };
+}
+
+/**
+ * The store under `root`, its directories made if they are not there. The root is for its user alone (0700, as the
+ * XDG base directory specification asks). Directories of other versions beside ours are left alone.
+ * @throws PullError `store-broken` if the store has only versions that this program does not know,
+ *   else as `storageError`
+ */
+export function openStore(root: string): StorePaths {
+  const names = unlessAbsent(`read the store ${root}`, () => readdirSync(root)) ?? [];
+  const versions = names.filter((name) => /^v[0-9]+$/.test(name));
+  if (versions.length > 0 && !versions.includes(VERSION)) {
+    throw new PullError(
+      'store-broken',
+      `the store ${root} has the format ${versions.join(', ')}, not ${VERSION}`,
+      {
+        hint: 'Use the version of zpull that wrote it, or choose another place with --store.',
+      },
+    );
+  }
+  const paths = storePaths(root);
+  onDisk(`make the store ${root}`, () => {
+    mkdirSync(root, { recursive: true, mode: 0o700 });
+    for (const path of [paths.packs, paths.layers, paths.images, paths.blobs])
+      mkdirSync(path, { recursive: true });
+  });
+  return paths;
+}
+
+/** A name for a new pack. */
+export function newPackId(): PackId {
+  return randomBytes(PACK_ID_BYTES).toString('hex') as PackId;
+}
+
+/** Whether `text` is the name of a pack. Only a checked name becomes part of a path. */
+export function isPackId(text: unknown): text is PackId {
+  return typeof text === 'string' && /^[0-9a-f]{32}$/.test(text);
+}
+
+/** The pieces of a pack. */
+export function packPath(paths: StorePaths, id: PackId): string {
+  return join(paths.packs, `${id}.pack`);
+}
+
+/** The index of a pack: sealed, or open while the pack may grow. */
+export function indexPath(paths: StorePaths, id: PackId, sealed: boolean): string {
+  return join(paths.packs, sealed ? `${id}.idx` : `${id}.idx.open`);
+}
+
+/** The runs of a pack that proved false. */
+export function badRunsPath(paths: StorePaths, id: PackId): string {
+  return join(paths.packs, `${id}.bad`);
+}
+
+/** The layer record of a DiffID. */
+export function layerRecordPath(paths: StorePaths, diffId: Digest): string {
+  return join(paths.layers, digestHex(diffId));
+}
+
+/** The image record of a reference and a platform: their hash is a name that every file system takes. */
+export function imageRecordPath(paths: StorePaths, reference: string, platform: string): string {
+  const name = createHash('sha256').update(`${reference}\n${platform}`).digest('hex');
+  return join(paths.images, `${name}.json`);
+}
+
+/** A kept blob. */
+export function blobPath(paths: StorePaths, digest: Digest): string {
+  return join(paths.blobs, digestHex(digest));
+}

@@ -1,0 +1,115 @@
+import { writeSync } from 'node:fs';
+import { type ErrorCode, PullError } from '../format/error.js';
+
+interface Meaning {
+  readonly code: ErrorCode;
+  readonly says: string;
+  readonly hint: string;
+}
+
+const FULL = 'Free some space there, or choose another place with --store; what was fetched so far is kept.';
+const DENIED = 'Make the store writable for this user, or choose another place with --store.';
+const BROKEN = 'Check that the store is on a working disk and that nothing else changes its files.';
+
+/** What the system's error names mean for a user (POSIX.1-2017, errno.h). All others are `store-broken`. */
+const MEANINGS: Readonly<Record<string, Meaning>> = {
+  ENOSPC: { code: 'store-full', says: 'no space is left on the device', hint: FULL },
+  EDQUOT: { code: 'store-full', says: 'the disk quota is used up', hint: FULL },
+  EACCES: { code: 'store-denied', says: 'permission denied', hint: DENIED },
+  EPERM: { code: 'store-denied', says: 'the operation is not permitted', hint: DENIED },
+  EROFS: { code: 'store-denied', says: 'the file system is read-only', hint: DENIED },
+  EMFILE: {
+    code: 'store-broken',
+    says: 'this process has too many open files',
+    hint: 'Raise the limit of open files (ulimit -n).',
+  },
+  ENFILE: {
+    code: 'store-broken',
+    says: 'the system has too many open files',
+    hint: 'Close other programs, or raise the system limit of open files.',
+  },
+  EIO: {
+    code: 'store-broken',
+    says: 'the disk reports an error',
+    hint: 'Check the disk before you pull again.',
+  },
+  EFBIG: {
+    code: 'store-broken',
+    says: 'the file would be too large',
+    hint: 'Raise the file size limit (ulimit -f), or choose another file system with --store.',
+  },
+  ENOENT: { code: 'store-broken', says: 'the file is not there', hint: BROKEN },
+  ENOTDIR: { code: 'store-broken', says: 'a part of the path is not a directory', hint: BROKEN },
+  EISDIR: { code: 'store-broken', says: 'a directory stands where a file should', hint: BROKEN },
+  ELOOP: { code: 'store-broken', says: 'the path has too many symbolic links', hint: BROKEN },
+};
+
+/** The system's name of an error (`ENOSPC`), or undefined for what did not come from a system call. */
+export function systemCode(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error instanceof PullError) return undefined;
+  const code = (error as NodeJS.ErrnoException).code;
+  return typeof code === 'string' && /^E[A-Z0-9]+$/.test(code) ? code : undefined;
+}
+
+/**
+ * An error of a system call as the PullError a user meets: `could not DOING: why`.
+ * @returns `store-full`, `store-denied` or `store-broken`; what is no system error comes back as it is
+ */
+export function storageError(error: unknown, doing: string): unknown {
+  const code = systemCode(error);
+  if (code === undefined) return error;
+  const meaning = MEANINGS[code] ?? { code: 'store-broken', says: 'the system refuses it', hint: BROKEN };
+  return new PullError(meaning.code, `could not ${doing}: ${meaning.says} (${code})`, {
+    hint: meaning.hint,
+    cause: error,
+  });
+}
+
+/** What `action` returns. @throws PullError as `storageError` makes it */
+export function onDisk<T>(doing: string, action: () => T): T {
+  try {
+    return action();
+  } catch (error) {
+    throw storageError(error, doing);
+  }
+}
+
+/** What `action` resolves to. @throws PullError as `storageError` makes it */
+export async function onDiskAsync<T>(doing: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw storageError(error, doing);
+  }
+}
+
+/** What `action` returns, or undefined when the file it needs is not there. @throws PullError as `onDisk` */
+export function unlessAbsent<T>(doing: string, action: () => T): T | undefined {
+  try {
+    return action();
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return undefined;
+    throw storageError(error, doing);
+  }
+}
+
+/** A worker thread cannot be stopped inside one system call: no call moves more than this. */
+export const CALL_BYTES = 4 * 2 ** 20;
+
+/**
+ * Writes all of `bytes` at `position`, continuing after short writes.
+ * @throws PullError `store-full`, `store-denied` or `store-broken`, naming how much went where
+ */
+export function writeFully(fd: number, path: string, bytes: Uint8Array, position: number): void {
+  let done = 0;
+  try {
+    while (done < bytes.length) {
+      const length = Math.min(CALL_BYTES, bytes.length - done);
+      const written = writeSync(fd, bytes, done, length, position + done);
+      if (written === 0) throw Object.assign(new Error('nothing was written'), { code: 'ENOSPC' });
+      done += written;
+    }
+  } catch (error) {
+    throw storageError(error, `write ${bytes.length - done} bytes to ${path}`);
+  }
+}

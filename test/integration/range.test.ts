@@ -1,0 +1,694 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PullError } from '../../src/format/error.js';
+import { fetchRange } from '../../src/registry/range.js';
+import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
+import { SELF_SIGNED } from '../support/certificate.js';
+import {
+  type Answering,
+  answerRange,
+  askedRange,
+  beginRange,
+  breakAfter,
+  listen,
+  patternBytes,
+  type RecordedEvents,
+  recordEvents,
+  type ScriptedServer,
+  startServer,
+} from '../support/scripted-server.js';
+
+const BLOB = patternBytes(300_000);
+const DIGEST = `sha256:${'ab'.repeat(32)}`;
+const PATH = `/v2/team/app/blobs/${DIGEST}`;
+
+type Take = (chunk: Buffer) => void | Promise<void>;
+
+async function serverFor(
+  t: TestContext,
+  answer: Answering,
+  tls?: typeof SELF_SIGNED,
+): Promise<ScriptedServer> {
+  const server = await startServer(answer, tls);
+  t.after(() => server.close());
+  return server;
+}
+
+function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
+  const client = createRangeClient({
+    connections: 4,
+    connectTimeoutMs: 2000,
+    idleTimeoutMs: 2000,
+    userAgent: 'zpull-test',
+    ...options,
+  });
+  t.after(() => client.close());
+  return client;
+}
+
+/** Fetches `[start, end)` of BLOB and returns the bytes, the totals and what was reported. */
+async function fetch(
+  client: ReturnType<typeof createRangeClient>,
+  origin: string,
+  [start, end]: readonly [number, number],
+  more: { events?: RecordedEvents; take?: Take; path?: string; sizeBytes?: number } = {},
+) {
+  const chunks: Buffer[] = [];
+  const events = more.events ?? recordEvents();
+  const totals = await fetchRange(client, {
+    blob: { url: `${origin}${more.path ?? PATH}`, digest: DIGEST, sizeBytes: more.sizeBytes ?? BLOB.length },
+    start,
+    end,
+    onBytes: (chunk) => {
+      chunks.push(chunk);
+      return more.take?.(chunk);
+    },
+    events,
+  });
+  return { bytes: Buffer.concat(chunks), totals, events };
+}
+
+function failsWith(code: string, words: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof PullError, String(error));
+    assert.equal(error.code, code);
+    assert.match(error.message, words);
+    assert.doesNotMatch(`${error.message} ${error.hint ?? ''}`, /secret/);
+    return true;
+  };
+}
+
+test('a range is asked for once and arrives whole', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const { bytes, totals, events } = await fetch(clientFor(t), server.origin, [1000, 250_000]);
+  assert.ok(bytes.equals(BLOB.subarray(1000, 250_000)));
+  assert.deepEqual(totals, { requests: 1, receivedBytes: 249_000 });
+  assert.equal(events.receivedBytes, 249_000);
+  assert.equal(events.requests, 1);
+  assert.deepEqual(
+    server.asked.map(({ range }) => range),
+    ['bytes=1000-249999'],
+  );
+});
+
+test('an empty range asks for nothing', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const { totals } = await fetch(clientFor(t), server.origin, [5, 5]);
+  assert.deepEqual(totals, { requests: 0, receivedBytes: 0 });
+  assert.equal(server.asked.length, 0);
+});
+
+test('a range outside the blob is refused before anything is sent', async (t) => {
+  await assert.rejects(
+    fetch(clientFor(t), 'http://127.0.0.1:1', [0, BLOB.length + 1]),
+    failsWith('internal', /inside/),
+  );
+});
+
+test('a body that breaks off goes on from the first byte not received', async (t) => {
+  const cuts = [70_000, 1, 100_000];
+  const server = await serverFor(t, (request, response, nth) => {
+    const body = beginRange(request, response, BLOB);
+    const cut = cuts[nth - 1];
+    if (cut === undefined) response.end(body);
+    else breakAfter(response, body.subarray(0, cut));
+  });
+  const { bytes, totals, events } = await fetch(clientFor(t), server.origin, [10, 290_010]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 290_010)));
+  assert.deepEqual(
+    server.asked.map(({ range }) => range),
+    ['bytes=10-290009', 'bytes=70010-290009', 'bytes=70011-290009', 'bytes=170011-290009'],
+  );
+  assert.equal(totals.receivedBytes, 290_000);
+  assert.equal(events.misses.length, 3);
+  assert.match(events.misses[0]!, /broke off/);
+});
+
+test('a body that stalls is one miss and goes on where it stalled', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    const body = beginRange(request, response, BLOB);
+    if (nth > 1) response.end(body);
+    else response.write(body.subarray(0, 50_000));
+  });
+  const { bytes, events } = await fetch(clientFor(t, { idleTimeoutMs: 150 }), server.origin, [0, 100_000]);
+  assert.ok(bytes.equals(BLOB.subarray(0, 100_000)));
+  assert.deepEqual(
+    server.asked.map(({ range }) => range),
+    ['bytes=0-99999', 'bytes=50000-99999'],
+  );
+  assert.equal(events.misses.length, 1);
+  assert.match(events.misses[0]!, /sent nothing for too long/);
+});
+
+test('an answer that does not begin is one miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth > 1) answerRange(request, response, BLOB);
+  });
+  const { bytes, events } = await fetch(clientFor(t, { idleTimeoutMs: 150 }), server.origin, [0, 9]);
+  assert.ok(bytes.equals(BLOB.subarray(0, 9)));
+  assert.equal(events.misses.length, 1);
+});
+
+test('a connection that is not made is a miss, and what miss rejects with ends the range', async (t) => {
+  const end = new PullError('network-hopeless', 'karma ran out');
+  const events = recordEvents({
+    miss: () => {
+      throw end;
+    },
+  });
+  await assert.rejects(fetch(clientFor(t), 'http://127.0.0.1:1', [0, 9], { events }), end);
+  assert.match(events.misses[0]!, /127\.0\.0\.1:1 refuses the connection/);
+});
+
+test('a peer that accepts and does not speak TLS in time is a connect timeout', async (t) => {
+  const silent = createServer(() => {});
+  const host = await listen(silent);
+  t.after(() => silent.close());
+  const events = recordEvents({
+    miss: () => {
+      throw new PullError('network-hopeless', 'enough');
+    },
+  });
+  const client = clientFor(t, { connectTimeoutMs: 200 });
+  await assert.rejects(
+    fetch(client, `https://${host}`, [0, 9], { events }),
+    failsWith('network-hopeless', /enough/),
+  );
+  assert.match(events.misses[0]!, /cannot connect to .* in time/);
+});
+
+test('a 200 to a range is used: skipped to the start and stopped at the end', {
+  timeout: 20_000,
+}, async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': BLOB.length });
+    response.write(BLOB.subarray(0, 200_000));
+  });
+  // The answer never ends: only stopping it does.
+  const client = clientFor(t, { idleTimeoutMs: 3_600_000 });
+  const { bytes, totals, events } = await fetch(client, server.origin, [80_000, 120_000]);
+  assert.ok(bytes.equals(BLOB.subarray(80_000, 120_000)));
+  assert.ok(totals.receivedBytes >= 120_000 && totals.receivedBytes <= 200_000);
+  assert.equal(events.receivedBytes, totals.receivedBytes);
+  assert.deepEqual(events.misses, []);
+});
+
+test('a 200 of another length than the manifest says is refused', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.end(BLOB.subarray(1)));
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 100]),
+    failsWith('metadata-malformed', /has 299999 bytes .* says 300000/),
+  );
+});
+
+test('a server that ignores ranges and never reaches the wanted part is given up', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(200, { 'content-length': BLOB.length });
+    breakAfter(response, BLOB.subarray(0, 1000));
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [5000, 6000]),
+    failsWith('network-hopeless', /ignores ranges/),
+  );
+  assert.equal(server.asked.length, 5);
+});
+
+for (const [what, contentRange, lengthBytes, code] of [
+  ['of another start', 'bytes 1-99/300000', undefined, 'answer-unexpected'],
+  ['of another end', 'bytes 0-98/300000', undefined, 'answer-unexpected'],
+  ['of another blob size', 'bytes 0-99/300001', 100, 'metadata-malformed'],
+  ['with nonsense for a range', 'bytes zero', 100, 'answer-unexpected'],
+  ['without a range', undefined, 100, 'answer-unexpected'],
+  ['of another length', 'bytes 0-99/300000', 120, 'answer-unexpected'],
+] as const) {
+  test(`a 206 ${what} is refused`, async (t) => {
+    const server = await serverFor(t, (_request, response) => {
+      const headers = contentRange === undefined ? {} : { 'content-range': contentRange };
+      const length = lengthBytes === undefined ? {} : { 'content-length': lengthBytes };
+      response.writeHead(206, { ...headers, ...length });
+      response.write('x');
+    });
+    await assert.rejects(fetch(clientFor(t), server.origin, [0, 100]), (error) => {
+      assert.ok(error instanceof PullError);
+      assert.equal(error.code, code);
+      return true;
+    });
+  });
+}
+
+test('a chunked 206 that is longer than asked is refused, and one of the right length taken', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    const { start, end } = askedRange(request);
+    response.writeHead(206, { 'content-range': `bytes ${start}-${end - 1}/*` });
+    response.write(BLOB.subarray(start, start + 30));
+    response.end(BLOB.subarray(start + 30, nth === 1 ? end : end + 1));
+  });
+  const client = clientFor(t);
+  const { bytes } = await fetch(client, server.origin, [0, 100]);
+  assert.ok(bytes.equals(BLOB.subarray(0, 100)));
+  await assert.rejects(
+    fetch(client, server.origin, [0, 100]),
+    failsWith('answer-unexpected', /longer than the range/),
+  );
+});
+
+test('encoded content is refused', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(206, { 'content-range': 'bytes 0-9/300000', 'content-encoding': 'gzip' });
+    response.end();
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('answer-unexpected', /encoded/),
+  );
+});
+
+test('a redirect keeps the range, drops Authorization and is remembered', async (t) => {
+  const storage = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const registry = await serverFor(t, (_request, response) => {
+    response.writeHead(307, { location: `${storage.origin}/data?sig=secret` }).end('moved');
+  });
+  const client = clientFor(t);
+  const events = recordEvents({ authorize: () => 'Bearer one' });
+  const { totals } = await fetch(client, registry.origin, [0, 10], { events });
+  const { bytes } = await fetch(client, registry.origin, [10, 30], { events });
+  assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+  assert.equal(totals.requests, 1);
+  assert.equal(events.requests, 2);
+  assert.deepEqual(
+    registry.asked.map(({ range, authorization }) => [range, authorization]),
+    [['bytes=0-9', 'Bearer one']],
+  );
+  assert.deepEqual(
+    storage.asked.map(({ url, range, authorization }) => [url, range, authorization]),
+    [
+      ['/data?sig=secret', 'bytes=0-9', undefined],
+      ['/data?sig=secret', 'bytes=10-29', undefined],
+    ],
+  );
+});
+
+test('a redirect back to the registry does not bring Authorization back', async (t) => {
+  const storage = await serverFor(t, (_request, response) => {
+    response.writeHead(302, { location: `${registry.origin}/elsewhere` }).end();
+  });
+  const registry: ScriptedServer = await serverFor(t, (request, response) => {
+    if (request.url === '/elsewhere') answerRange(request, response, BLOB);
+    else response.writeHead(302, { location: storage.origin }).end();
+  });
+  const events = recordEvents({ authorize: () => 'Bearer one' });
+  await fetch(clientFor(t), registry.origin, [0, 10], { events });
+  assert.deepEqual(
+    registry.asked.map(({ authorization }) => authorization),
+    ['Bearer one', undefined],
+  );
+});
+
+test('a remembered target that has expired is asked for again at the registry', async (t) => {
+  const storage = await serverFor(t, (request, response) => {
+    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(403).end('expired');
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const client = clientFor(t);
+  await fetch(client, registry.origin, [0, 10]);
+  const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+  assert.deepEqual(events.misses, []);
+  assert.deepEqual(
+    storage.asked.map(({ url }) => url),
+    ['/1', '/1', '/2'],
+  );
+});
+
+test('a fresh target that refuses is final, and its signature is not told', async (t) => {
+  const storage = await serverFor(t, (_request, response) => response.writeHead(403).end());
+  const registry = await serverFor(t, (_request, response) => {
+    response.writeHead(307, { location: `${storage.origin}/x?sig=secret` }).end();
+  });
+  await assert.rejects(
+    fetch(clientFor(t), registry.origin, [0, 10]),
+    failsWith('unauthorized', /denies access/),
+  );
+});
+
+test('a sixth redirect is refused', async (t) => {
+  const server = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(302, { location: `/${nth}?sig=secret` }).end();
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('redirect-refused', /more than 5 times/),
+  );
+  assert.equal(server.asked.length, 6);
+});
+
+test('a redirect from https to http is refused', async (t) => {
+  const location = 'http://127.0.0.1:1/?sig=secret';
+  const server = await serverFor(
+    t,
+    (_request, response) => response.writeHead(307, { location }).end(),
+    SELF_SIGNED,
+  );
+  const client = clientFor(t, { tlsVerify: false });
+  await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('redirect-refused', /to plain http/));
+});
+
+test('a range comes over TLS, and not with a certificate that is not trusted', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB), SELF_SIGNED);
+  const { bytes } = await fetch(clientFor(t, { tlsVerify: false }), server.origin, [7, 299_000], {
+    take: (chunk) => (chunk.length % 2 === 0 ? Promise.resolve() : undefined),
+  });
+  assert.ok(bytes.equals(BLOB.subarray(7, 299_000)));
+  const events = recordEvents();
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10], { events }),
+    failsWith('network-hopeless', /certificate of .* is not trusted/),
+  );
+  assert.deepEqual(events.misses, []);
+});
+
+test('a 401 renews the token once, with the value that was refused', async (t) => {
+  const server = await serverFor(t, (request, response) => {
+    if (request.headers.authorization === 'Bearer new') answerRange(request, response, BLOB);
+    else response.writeHead(401).end();
+  });
+  const events = recordEvents({ authorize: (stale) => (stale === undefined ? 'Bearer old' : 'Bearer new') });
+  const { bytes, totals } = await fetch(clientFor(t), server.origin, [0, 10], { events });
+  assert.ok(bytes.equals(BLOB.subarray(0, 10)));
+  assert.deepEqual(events.authorizations, [undefined, 'Bearer old']);
+  assert.equal(totals.requests, 2);
+  assert.deepEqual(events.misses, []);
+});
+
+test('a token that is refused as soon as it is new ends the range', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.writeHead(401).end());
+  const events = recordEvents({ authorize: () => 'Bearer x' });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10], { events }),
+    failsWith('unauthorized', /read team\/app without logging in/),
+  );
+  assert.deepEqual(events.authorizations, [undefined, 'Bearer x']);
+});
+
+test('a token may expire more than once in a range', async (t) => {
+  let serial = 0;
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth % 2 === 1) response.writeHead(401).end();
+    else breakAfter(response, beginRange(request, response, BLOB).subarray(0, 100));
+  });
+  const events = recordEvents({ authorize: () => `Bearer ${serial++}` });
+  const { bytes } = await fetch(clientFor(t), server.origin, [0, 300], { events });
+  assert.ok(bytes.equals(BLOB.subarray(0, 300)));
+});
+
+test('a blob that is not there is not found, with the words of the registry', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(404).end('{"errors":[{"code":"BLOB_UNKNOWN","message":"gone\\u001b[31m"}]}');
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('blob-not-found', /has no blob sha256:abab.* in team\/app; it says "gone\\u001b\[31m"$/),
+  );
+});
+
+test('a 416 that tells another size is a wrong manifest, another 416 an unexpected answer', async (t) => {
+  const server = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(416, { 'content-range': nth === 1 ? 'bytes */77' : `bytes */${BLOB.length}` }).end();
+  });
+  const client = clientFor(t);
+  await assert.rejects(
+    fetch(client, server.origin, [0, 10]),
+    failsWith('metadata-malformed', /has 77 bytes/),
+  );
+  await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('answer-unexpected', /answered 416/));
+});
+
+test('a server error is a miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth > 2) answerRange(request, response, BLOB);
+    else response.writeHead(nth === 1 ? 500 : 503).end('oops');
+  });
+  const { events, totals } = await fetch(clientFor(t), server.origin, [0, 10]);
+  assert.equal(events.misses.length, 2);
+  assert.match(events.misses[0]!, /answers 500/);
+  assert.equal(totals.receivedBytes, 10);
+});
+
+test('Retry-After is obeyed with the clock of karma stopped, and is no miss', async (t) => {
+  const events = recordEvents();
+  let pausesSeen: readonly number[] = [];
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(429, { 'retry-after': '1' }).end();
+    else answerRange(request, response, BLOB);
+    pausesSeen = [events.pauses, events.pausesOpen];
+  });
+  await fetch(clientFor(t), server.origin, [0, 10], { events });
+  assert.deepEqual(pausesSeen, [1, 0]);
+  assert.deepEqual(events.misses, []);
+});
+
+test('a Retry-After above two minutes ends the range', async (t) => {
+  const server = await serverFor(t, (_request, response) =>
+    response.writeHead(503, { 'retry-after': '121' }).end(),
+  );
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('network-hopeless', /wait too long/),
+  );
+});
+
+test('a request that dies on a reused connection is repeated without a miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 2) request.socket.destroy();
+    else answerRange(request, response, BLOB);
+  });
+  const client = clientFor(t, { connections: 1 });
+  await fetch(client, server.origin, [0, 10]);
+  const { bytes, events, totals } = await fetch(client, server.origin, [10, 20]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 20)));
+  assert.deepEqual(events.misses, []);
+  assert.equal(totals.requests, 2);
+  assert.equal(server.connections(), 2);
+});
+
+test('a request that dies on a new connection is a miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth <= 2) request.socket.destroy();
+    else answerRange(request, response, BLOB);
+  });
+  const { events } = await fetch(clientFor(t, { connections: 1 }), server.origin, [0, 10]);
+  assert.equal(events.misses.length, 2);
+});
+
+test('only the first connection that dies is forgiven', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth >= 2 && nth <= 4) request.socket.destroy();
+    else answerRange(request, response, BLOB);
+  });
+  const client = clientFor(t, { connections: 1 });
+  await fetch(client, server.origin, [0, 10]);
+  const { events } = await fetch(client, server.origin, [10, 20]);
+  assert.equal(events.misses.length, 2);
+  assert.equal(server.asked.length, 5);
+});
+
+test('a slow body is no silence', async (t) => {
+  const server = await serverFor(t, (request, response) => {
+    const body = beginRange(request, response, BLOB);
+    let at = 0;
+    const timer = setInterval(() => {
+      response.write(body.subarray(at, ++at));
+      if (at < body.length) return;
+      clearInterval(timer);
+      response.end();
+    }, 50);
+  });
+  const { events } = await fetch(clientFor(t, { idleTimeoutMs: 300 }), server.origin, [0, 10]);
+  assert.deepEqual(events.misses, []);
+});
+
+test('after closing, ranges under way and waiting ones fail', async (t) => {
+  const server = await serverFor(t, () => {
+    void client.close();
+  });
+  const client = clientFor(t, { connections: 1 });
+  const both = await Promise.allSettled([0, 10].map((at) => fetch(client, server.origin, [at, at + 10])));
+  for (const result of both) {
+    assert.ok(result.status === 'rejected');
+    assert.match(String(result.reason), /client is closed/);
+  }
+});
+
+test('more storage origins than are kept connected serve their ranges', async (t) => {
+  const storages = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      serverFor(t, (request, response) => answerRange(request, response, BLOB)),
+    ),
+  );
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: storages[nth - 1]!.origin }).end();
+  });
+  const client = clientFor(t);
+  for (const at of storages.keys()) {
+    const { bytes } = await fetch(client, registry.origin, [at, at + 9], { path: `/v2/a/blobs/${at}` });
+    assert.ok(bytes.equals(BLOB.subarray(at, at + 9)));
+  }
+  assert.equal(storages.filter(({ asked }) => asked.length === 1).length, 20);
+});
+
+test('a refusal counts even when its body breaks off', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(404, { 'content-length': 100 });
+    breakAfter(response, Buffer.from('half'));
+  });
+  await assert.rejects(
+    fetch(clientFor(t), server.origin, [0, 10]),
+    failsWith('blob-not-found', /has no blob/),
+  );
+});
+
+test('connections are kept and there are no more of them than allowed', async (t) => {
+  let open = 0;
+  let most = 0;
+  const server = await serverFor(t, (request, response) => {
+    most = Math.max(most, ++open);
+    setTimeout(() => {
+      open--;
+      answerRange(request, response, BLOB);
+    }, 5);
+  });
+  const client = clientFor(t, { connections: 3 });
+  const fetches = Array.from({ length: 20 }, (_, at) =>
+    fetch(client, server.origin, [at * 1000, at * 1000 + 1000]),
+  );
+  for (const [at, { bytes }] of (await Promise.all(fetches)).entries()) {
+    assert.ok(bytes.equals(BLOB.subarray(at * 1000, at * 1000 + 1000)));
+  }
+  assert.equal(most, 3);
+  assert.equal(server.connections(), 3);
+});
+
+test('while a taker is busy nothing more is taken and what the peer can send is bounded', async (t) => {
+  const large = patternBytes(32 * 1024 * 1024);
+  let sentBytes = 0;
+  const server = await serverFor(t, (request, response) => {
+    const body = beginRange(request, response, large);
+    let at = 0;
+    const push = (): void => {
+      while (at < body.length) {
+        const chunk = body.subarray(at, at + 65536);
+        at += chunk.length;
+        sentBytes = at;
+        if (!response.write(chunk)) {
+          response.once('drain', push);
+          return;
+        }
+      }
+      response.end();
+    };
+    push();
+  });
+  let busy = false;
+  let overlaps = 0;
+  let first = true;
+  let sentWhileHeld = 0;
+  let takenBytes = 0;
+  // The idle timeout is shorter than the hold: holding does not count as silence.
+  const { events } = await fetch(clientFor(t, { idleTimeoutMs: 200 }), server.origin, [0, large.length], {
+    sizeBytes: large.length,
+    take: (chunk) => {
+      if (busy) overlaps++;
+      assert.ok(chunk.equals(large.subarray(takenBytes, takenBytes + chunk.length)));
+      takenBytes += chunk.length;
+      if (!first) return undefined;
+      first = false;
+      busy = true;
+      return sleep(700).then(() => {
+        sentWhileHeld = sentBytes;
+        busy = false;
+      });
+    },
+  });
+  assert.equal(takenBytes, large.length);
+  assert.equal(overlaps, 0);
+  // Kernel buffers of both sides of a loopback connection hold some MiB.
+  assert.ok(sentWhileHeld < 16 * 1024 * 1024, `${sentWhileHeld} bytes sent`);
+  assert.deepEqual(events.misses, []);
+});
+
+test('a promise for every chunk brings every byte in order', async (t) => {
+  const server = await serverFor(t, (request, response) => {
+    const { start, end } = askedRange(request);
+    response.writeHead(206, { 'content-range': `bytes ${start}-${end - 1}/${BLOB.length}` });
+    for (let at = start; at < end; at += 700) response.write(BLOB.subarray(at, Math.min(end, at + 700)));
+    response.end();
+  });
+  let busy = false;
+  const { bytes } = await fetch(clientFor(t), server.origin, [0, BLOB.length], {
+    take: async () => {
+      assert.equal(busy, false);
+      busy = true;
+      await null;
+      busy = false;
+    },
+  });
+  assert.ok(bytes.equals(BLOB));
+});
+
+for (const how of ['end', 'reset'] as const) {
+  test(`a connection that is announced to close and breaks (${how}) while the taker is busy is a miss`, async (t) => {
+    const server = await serverFor(t, (request, response, nth) => {
+      if (nth > 1) {
+        answerRange(request, response, BLOB);
+        return;
+      }
+      response.setHeader('connection', 'close');
+      const body = beginRange(request, response, BLOB);
+      response.write(body.subarray(0, 5000), () => {
+        setTimeout(
+          () => (how === 'end' ? request.socket.destroySoon() : request.socket.resetAndDestroy()),
+          50,
+        );
+      });
+    });
+    const { bytes, events } = await fetch(clientFor(t), server.origin, [0, 20_000], {
+      take: () => sleep(150),
+    });
+    assert.ok(bytes.equals(BLOB.subarray(0, 20_000)));
+    assert.equal(events.misses.length, 1);
+    assert.deepEqual(
+      server.asked.map(({ range }) => range),
+      ['bytes=0-19999', 'bytes=5000-19999'],
+    );
+  });
+}
+
+for (const [how, take] of [
+  [
+    'throws',
+    () => {
+      throw new TypeError('bad frame');
+    },
+  ],
+  ['rejects', () => Promise.reject(new TypeError('bad frame'))],
+] as const satisfies readonly (readonly [string, Take])[]) {
+  test(`what a taker ${how} with ends the range and closes the connection`, async (t) => {
+    let closed = false;
+    const server = await serverFor(t, (request, response) => {
+      request.socket.on('close', () => {
+        closed = true;
+      });
+      response.write(beginRange(request, response, BLOB).subarray(0, 100));
+    });
+    const events = recordEvents();
+    await assert.rejects(fetch(clientFor(t), server.origin, [0, 1000], { take, events }), /bad frame/);
+    while (!closed) await sleep(5);
+    assert.deepEqual(events.misses, []);
+    assert.equal(server.asked.length, 1);
+  });
+}

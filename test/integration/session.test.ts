@@ -1,0 +1,462 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import type { Digest } from '../../src/format/digest.js';
+import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
+import type { SessionOptions } from '../../src/registry/ask.js';
+import { createRegistrySession } from '../../src/registry/session.js';
+import { SELF_SIGNED } from '../support/certificate.js';
+import {
+  type Answering,
+  breakAfter,
+  listen,
+  type ScriptedServer,
+  startServer,
+} from '../support/scripted-server.js';
+
+const TYPE = 'application/vnd.oci.image.manifest.v1+json';
+const MANIFEST = Buffer.from('{"schemaVersion":2}');
+
+function digestOf(bytes: Buffer): Digest {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
+}
+
+function giveManifest(_request: IncomingMessage, response: ServerResponse): void {
+  response.writeHead(200, { 'content-type': `${TYPE}; charset=utf-8` }).end(MANIFEST);
+}
+
+async function serverFor(
+  t: TestContext,
+  answer: Answering,
+  tls?: typeof SELF_SIGNED,
+): Promise<ScriptedServer> {
+  const server = await startServer(answer, tls);
+  t.after(() => server.close());
+  return server;
+}
+
+/** A session with patience for `misses` misses, and what it was told. */
+function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<SessionOptions> = {}) {
+  const heard = { received: 0, misses: [] as Failure[], pauses: 0 };
+  const session = createRegistrySession({
+    host,
+    repository: 'team/app',
+    connectTimeoutMs: 2000,
+    idleTimeoutMs: 2000,
+    userAgent: 'zpull-test',
+    patience: {
+      received: (bytes) => {
+        heard.received += bytes;
+      },
+      miss: async (reason) => {
+        heard.misses.push(reason);
+        if (heard.misses.length > misses) throw fromFailure(reason);
+      },
+      pause: () => {
+        heard.pauses++;
+        return () => {};
+      },
+    },
+    ...more,
+  });
+  t.after(() => session.close());
+  return { session, heard };
+}
+
+function failsWith(code: string, words: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof PullError, String(error));
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, words);
+    assert.doesNotMatch(`${error.message} ${error.hint ?? ''}`, /secret/);
+    return true;
+  };
+}
+
+/** A registry that wants a token, and its token server. */
+async function registryWithTokens(t: TestContext, answer: Answering, life: object = {}) {
+  let serial = 0;
+  const valid = new Set<string>();
+  const tokens = await serverFor(t, (_request, response) => {
+    const token = `token-${++serial}`;
+    valid.add(`Bearer ${token}`);
+    response.end(JSON.stringify({ token, ...life }));
+  });
+  const challenge = `Basic realm="other", Bearer realm="${tokens.origin}/token?x=1",service="reg, \\"the\\" one",scope="repository:team/app:push"`;
+  const registry = await serverFor(t, (request, response, nth) => {
+    if (valid.has(request.headers.authorization ?? '')) answer(request, response, nth);
+    else response.writeHead(401, { 'www-authenticate': challenge }).end();
+  });
+  return { registry, tokens, valid };
+}
+
+test('a manifest comes with its bytes, its type and its bytes counted', async (t) => {
+  const server = await serverFor(t, giveManifest);
+  const { session, heard } = sessionFor(t, server.host);
+  assert.deepEqual(await session.getManifest('v1'), { bytes: MANIFEST, mediaType: TYPE });
+  assert.equal(server.asked[0]?.url, '/v2/team/app/manifests/v1');
+  for (const type of [
+    'oci.image.index.v1',
+    'manifest.list.v2',
+    'oci.image.manifest.v1',
+    'manifest.v2',
+    'manifest.v1',
+  ]) {
+    assert.ok(server.asked[0]?.accept?.includes(`${type}+json`), type);
+  }
+  assert.equal(heard.received, MANIFEST.length);
+  assert.equal(session.origin, server.origin);
+  assert.equal(
+    session.blobUrl(digestOf(MANIFEST)),
+    `${server.origin}/v2/team/app/blobs/${digestOf(MANIFEST)}`,
+  );
+});
+
+test('a manifest by digest is verified, and asked for once more when it is wrong', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.end('something else');
+    else giveManifest(request, response);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  assert.deepEqual((await session.getManifest(digestOf(MANIFEST))).bytes, MANIFEST);
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a manifest whose digest stays wrong is a digest mismatch', async (t) => {
+  const server = await serverFor(t, giveManifest);
+  const { session } = sessionFor(t, server.host);
+  const digest = digestOf(Buffer.from('wanted'));
+  await assert.rejects(
+    session.getManifest(digest),
+    failsWith('digest-mismatch', new RegExp(`manifest ${digest}`)),
+  );
+  assert.equal(server.asked.length, 2);
+});
+
+test('a manifest above 4 MiB is not read to its end', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.end(Buffer.alloc(4 * 1024 * 1024 + 1)));
+  const { session } = sessionFor(t, server.host);
+  await assert.rejects(session.getManifest('v1'), failsWith('metadata-malformed', /larger than 4 MiB/));
+});
+
+test('a config is verified by digest and length', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.end(MANIFEST));
+  const { session } = sessionFor(t, server.host);
+  const digest = digestOf(MANIFEST);
+  assert.deepEqual(await session.getBlob(digest, MANIFEST.length), MANIFEST);
+  assert.equal(server.asked[0]?.url, `/v2/team/app/blobs/${digest}`);
+  await assert.rejects(
+    session.getBlob(digest, MANIFEST.length - 1),
+    failsWith('digest-mismatch', /more bytes/),
+  );
+  await assert.rejects(
+    session.getBlob(digest, MANIFEST.length + 1),
+    failsWith('metadata-malformed', /has 19 bytes/),
+  );
+  await assert.rejects(session.getBlob(digest, 9 * 1024 * 1024), failsWith('metadata-malformed', /8 MiB/));
+});
+
+test('what is not there is not found, with the words of the registry', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(404).end('{"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such tag"}]}');
+  });
+  const { session } = sessionFor(t, server.host);
+  await assert.rejects(
+    session.getManifest('v9'),
+    failsWith('image-not-found', /has no image team\/app:v9; it says "no such tag"$/),
+  );
+  await assert.rejects(
+    session.getBlob(digestOf(MANIFEST), 5),
+    failsWith('blob-not-found', /has no blob sha256/),
+  );
+});
+
+test('other refusals are told apart', async (t) => {
+  let status = 403;
+  const server = await serverFor(t, (_request, response) => response.writeHead(status).end());
+  const { session } = sessionFor(t, server.host);
+  await assert.rejects(session.getManifest('v1'), failsWith('unauthorized', /denies access to team\/app/));
+  status = 418;
+  await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /answered 418/));
+  status = 401;
+  await assert.rejects(session.getManifest('v1'), failsWith('unauthorized', /without logging in/));
+});
+
+test('a token is fetched for reading this repository and then kept', async (t) => {
+  const { registry, tokens } = await registryWithTokens(t, giveManifest);
+  const { session } = sessionFor(t, registry.host);
+  await session.getManifest('v1');
+  await session.getManifest('v2');
+  assert.equal(tokens.asked.length, 1);
+  const asked = new URL(tokens.asked[0]!.url, tokens.origin).searchParams;
+  assert.deepEqual(Object.fromEntries(asked), {
+    x: '1',
+    service: 'reg, "the" one',
+    scope: 'repository:team/app:pull',
+  });
+  assert.deepEqual(
+    registry.asked.map(({ authorization }) => authorization),
+    [undefined, 'Bearer token-1', 'Bearer token-1'],
+  );
+});
+
+test('callers with the same stale token share one renewal', async (t) => {
+  const { registry, tokens } = await registryWithTokens(t, giveManifest);
+  const { session } = sessionFor(t, registry.host);
+  await session.getManifest('v1');
+  const stale = await session.authorization();
+  assert.equal(stale, 'Bearer token-1');
+  const renewed = await Promise.all([1, 2, 3].map(() => session.authorization(stale)));
+  assert.deepEqual(renewed, ['Bearer token-2', 'Bearer token-2', 'Bearer token-2']);
+  assert.equal(await session.authorization(stale), 'Bearer token-2');
+  assert.equal(tokens.asked.length, 2);
+});
+
+test('a token that expired is renewed once, a token refused when new ends the question', async (t) => {
+  const { registry, tokens, valid } = await registryWithTokens(t, giveManifest);
+  const { session } = sessionFor(t, registry.host);
+  await session.getManifest('v1');
+  valid.clear();
+  await session.getManifest('v1');
+  assert.equal(tokens.asked.length, 2);
+  valid.clear();
+  valid.add = () => valid;
+  await assert.rejects(session.getManifest('v1'), failsWith('unauthorized', /without logging in/));
+  assert.equal(tokens.asked.length, 3);
+});
+
+test('a worker that is asked for a token first learns where from the registry', async (t) => {
+  const { registry } = await registryWithTokens(t, giveManifest);
+  const { session } = sessionFor(t, registry.host);
+  assert.equal(await session.authorization(), undefined);
+  assert.equal(await session.authorization(''), 'Bearer token-1');
+  assert.deepEqual(
+    registry.asked.map(({ url }) => url),
+    ['/v2/'],
+  );
+});
+
+test('a token server in trouble is asked three times before it is a miss', async (t) => {
+  const tokens = await serverFor(t, (_request, response, nth) => {
+    if (nth < 5) response.writeHead(500).end();
+    else response.end('{"access_token":"good"}');
+  });
+  const registry = await serverFor(t, (request, response) => {
+    if (request.headers.authorization === 'Bearer good') giveManifest(request, response);
+    else response.writeHead(401, { 'www-authenticate': `bearer realm="${tokens.origin}"` }).end();
+  });
+  const { session, heard } = sessionFor(t, registry.host, 1);
+  await session.getManifest('v1');
+  assert.equal(tokens.asked.length, 5);
+  assert.equal(heard.misses.length, 1);
+  assert.match(heard.misses[0]!.message, /no token from .* answers 500/);
+});
+
+test('a token server that refuses, and one without a usable token, end the question', async (t) => {
+  let status = 403;
+  const tokens = await serverFor(t, (_request, response) => {
+    response.writeHead(status).end('{"token":"two\\r\\nlines"}');
+  });
+  const registry = await serverFor(t, (_request, response) => {
+    response.writeHead(401, { 'www-authenticate': `Bearer realm="${tokens.origin}/?key=secret"` }).end();
+  });
+  const { session } = sessionFor(t, registry.host);
+  await assert.rejects(session.getManifest('v1'), failsWith('unauthorized', /token server .* answered 403/));
+  status = 200;
+  await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /without a usable token/));
+});
+
+test('redirects are followed without Authorization on another origin, five times', async (t) => {
+  const storage = await serverFor(t, (_request, response) => response.end(MANIFEST));
+  const { registry } = await registryWithTokens(t, (_request, response) => {
+    response.writeHead(307, { location: `${storage.origin}/b?sig=secret` }).end();
+  });
+  const { session } = sessionFor(t, registry.host);
+  await session.getBlob(digestOf(MANIFEST), MANIFEST.length);
+  assert.deepEqual(
+    storage.asked.map(({ url, authorization }) => [url, authorization]),
+    [['/b?sig=secret', undefined]],
+  );
+  const loop = await serverFor(t, (_request, response) =>
+    response.writeHead(302, { location: '/again' }).end(),
+  );
+  const { session: looping } = sessionFor(t, loop.host);
+  await assert.rejects(looping.getManifest('v1'), failsWith('redirect-refused', /more than 5 times/));
+});
+
+test('a redirect from https to http is refused', async (t) => {
+  const server = await serverFor(
+    t,
+    (_request, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/?sig=secret' }).end(),
+    SELF_SIGNED,
+  );
+  const { session } = sessionFor(t, server.host, 0, { tlsVerify: false });
+  await assert.rejects(session.getManifest('v1'), failsWith('redirect-refused', /from https to plain http/));
+});
+
+test('a loopback registry with TLS is found after http was tried', async (t) => {
+  const server = await serverFor(t, giveManifest, SELF_SIGNED);
+  const { session, heard } = sessionFor(t, server.host, 0, { tlsVerify: false });
+  await session.getManifest('v1');
+  assert.equal(session.origin, server.origin);
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a certificate that is not trusted ends the question at once', async (t) => {
+  const server = await serverFor(t, giveManifest, SELF_SIGNED);
+  const { session, heard } = sessionFor(t, server.host, 5);
+  await assert.rejects(
+    session.getManifest('v1'),
+    failsWith('network-hopeless', /certificate of .* is not trusted/),
+  );
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a loopback registry that breaks off its first answer is asked again in http', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) request.socket.destroy();
+    else giveManifest(request, response);
+  });
+  const { session, heard } = sessionFor(t, server.host, 1);
+  await session.getManifest('v1');
+  assert.equal(heard.misses.length, 1);
+  assert.match(heard.misses[0]!.message, /broke off/);
+  assert.equal(session.origin, server.origin);
+});
+
+test('a peer that does not speak HTTP is told so', async (t) => {
+  const peer = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.end('SSH-2.0-OpenSSH_9.6\r\n');
+  });
+  const host = await listen(peer);
+  t.after(() => peer.close());
+  const { session } = sessionFor(t, host);
+  await assert.rejects(session.getManifest('v1'), failsWith('network-hopeless', /does not answer in HTTP/));
+});
+
+test('Retry-After is obeyed with the clock of karma stopped, up to two minutes', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(503, { 'retry-after': '0' }).end();
+    else if (nth === 2) giveManifest(request, response);
+    else response.writeHead(429, { 'retry-after': '600' }).end();
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  assert.equal(heard.pauses, 1);
+  await assert.rejects(session.getManifest('v1'), failsWith('network-hopeless', /wait too long: 600 s/));
+  assert.deepEqual(heard.misses, []);
+});
+
+test('server errors and bodies that break off are misses', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(502).end();
+    else if (nth === 2) {
+      response.writeHead(200, { 'content-length': 100 });
+      breakAfter(response, Buffer.from('half'));
+    } else giveManifest(request, response);
+  });
+  const { session, heard } = sessionFor(t, server.host, 2);
+  await session.getManifest('v1');
+  assert.deepEqual(
+    heard.misses.map(({ message }) => message),
+    [`${server.host} answers 502`, `${server.host} broke off the connection`],
+  );
+  assert.equal(heard.received, 4 + MANIFEST.length);
+});
+
+test('silence before the first answer falls under the connect timeout, later silence under the other', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 2) giveManifest(request, response);
+    else if (nth === 4) response.write('begun');
+  });
+  const first = sessionFor(t, server.host, 1, { connectTimeoutMs: 150, idleTimeoutMs: 60_000 });
+  await first.session.getManifest('v1');
+  assert.match(first.heard.misses[0]!.message, /cannot connect to .* in time/);
+  const later = sessionFor(t, server.host, 1, { connectTimeoutMs: 60_000, idleTimeoutMs: 150 });
+  server.asked.length = 1;
+  await later.session.getManifest('v1');
+  await assert.rejects(
+    later.session.getManifest('v1'),
+    failsWith('network-hopeless', /sent nothing for too long/),
+  );
+  assert.equal(later.heard.misses.length, 2);
+});
+
+test('a request that dies on a reused connection is repeated without a miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 2) request.socket.destroy();
+    else giveManifest(request, response);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  await session.getManifest('v1');
+  assert.deepEqual(heard.misses, []);
+  assert.equal(server.asked.length, 3);
+});
+
+test('the repetition does not try another old connection', async (t) => {
+  const used = new WeakSet<object>();
+  const server = await serverFor(t, (request, response) => {
+    if (used.has(request.socket)) {
+      request.socket.destroy();
+      return;
+    }
+    used.add(request.socket);
+    // Long enough that the two first questions need two connections.
+    setTimeout(() => giveManifest(request, response), 20);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await Promise.all([session.getManifest('v1'), session.getManifest('v1')]);
+  assert.equal(server.connections(), 2);
+  await session.getManifest('v1');
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a slow body is no silence', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    let sent = 0;
+    const timer = setInterval(() => {
+      response.write('.');
+      if (++sent < 10) return;
+      clearInterval(timer);
+      response.end();
+    }, 50);
+  });
+  const { session } = sessionFor(t, server.host, 0, { idleTimeoutMs: 300 });
+  assert.equal((await session.getManifest('v1')).bytes.length, 10);
+});
+
+test('a host that has answered in http is not tried in https afterwards', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) giveManifest(request, response);
+    else response.writeHead(400).end();
+  });
+  const { session } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /answered 400/));
+  assert.equal(server.connections(), 1);
+});
+
+test('a host that refuses the connection is named', async (t) => {
+  const { session } = sessionFor(t, '127.0.0.1:1');
+  await assert.rejects(session.getManifest('v1'), failsWith('network-hopeless', /127\.0\.0\.1:1 refuses/));
+});
+
+test('only loopback hosts and allowed ones are asked in http', (t) => {
+  assert.equal(sessionFor(t, 'example.com').session.origin, 'https://example.com');
+  assert.equal(sessionFor(t, 'localhost.example.com').session.origin, 'https://localhost.example.com');
+  assert.equal(sessionFor(t, 'localhost:5000').session.origin, 'http://localhost:5000');
+  assert.equal(sessionFor(t, '[::1]:5000').session.origin, 'http://[::1]:5000');
+  assert.equal(sessionFor(t, 'example.com', 0, { plainHttp: true }).session.origin, 'http://example.com');
+  assert.equal(sessionFor(t, 'docker.io').session.origin, 'https://registry-1.docker.io');
+  for (const host of ['a/b', 'user@example.com', '', 'a b', 'a?b', 'a#b']) {
+    assert.throws(
+      () => sessionFor(t, host),
+      failsWith('reference-malformed', /is not a registry host/),
+      host,
+    );
+  }
+});

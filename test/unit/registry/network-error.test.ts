@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  describeNetworkError,
+  isNotTls,
+  mayBeTls,
+  timeoutError,
+} from '../../../src/registry/network-error.js';
+
+function coded(code: string): Error {
+  return Object.assign(new Error('GET /blob?sig=secret failed'), { code });
+}
+
+test('a sentence names the host and never repeats the text of the error', () => {
+  for (const [code, words] of [
+    ['ENOTFOUND', 'cannot find host h:1'],
+    ['EAI_AGAIN', 'cannot look up host h:1: the name server does not answer'],
+    ['ECONNREFUSED', 'h:1 refuses the connection'],
+    ['ECONNRESET', 'h:1 broke off the connection'],
+    ['UND_ERR_SOCKET', 'h:1 broke off the connection'],
+    ['UND_ERR_CONNECT_TIMEOUT', 'cannot connect to h:1 in time'],
+    ['HPE_INVALID_CONSTANT', 'h:1 does not answer in HTTP (HPE_INVALID_CONSTANT)'],
+    ['EWHATEVER', 'the connection to h:1 failed (EWHATEVER)'],
+    ['constructor', 'the connection to h:1 failed (constructor)'],
+  ] as const) {
+    assert.deepEqual([describeNetworkError(coded(code), 'h:1').message, code], [words, code]);
+    assert.equal(describeNetworkError(coded(code), 'h:1').final, false);
+  }
+  assert.equal(describeNetworkError('odd', 'h:1').message, 'the connection to h:1 failed');
+});
+
+test('our own timeouts are told apart', () => {
+  assert.equal(describeNetworkError(timeoutError('connect'), 'h').message, 'cannot connect to h in time');
+  assert.equal(describeNetworkError(timeoutError('idle'), 'h').message, 'h sent nothing for too long');
+});
+
+test('what asking again cannot change is final', () => {
+  for (const code of [
+    'DEPTH_ZERO_SELF_SIGNED_CERT',
+    'SELF_SIGNED_CERT_IN_CHAIN',
+    'CERT_HAS_EXPIRED',
+    'ERR_TLS_CERT_ALTNAME_INVALID',
+    'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+    'EPROTO',
+  ]) {
+    assert.equal(describeNetworkError(coded(code), 'h').final, true, code);
+  }
+});
+
+test('of several addresses the first failure is told', () => {
+  const error = new AggregateError([coded('ECONNREFUSED'), coded('ENETUNREACH')]);
+  assert.equal(describeNetworkError(error, 'h').message, 'h refuses the connection');
+});
+
+test('a TLS peer and one without TLS are recognised', () => {
+  assert.deepEqual(['HPE_X', 'ECONNRESET', 'ECONNREFUSED'].map(coded).map(mayBeTls), [true, true, false]);
+  assert.deepEqual(['EPROTO', 'ECONNRESET'].map(coded).map(isNotTls), [true, false]);
+});

@@ -1,0 +1,46 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { isRedirect, nextHop } from '../../../src/registry/redirect.js';
+
+const FROM = new URL('https://example.com/v2/a/blobs/b');
+
+function codeOf(from: URL, location: string | undefined, hop = 1): string {
+  try {
+    return nextHop(from, location, hop).href;
+  } catch (error) {
+    assert.ok(error instanceof PullError);
+    assert.doesNotMatch(error.message, /secret/);
+    return error.code;
+  }
+}
+
+test('only statuses that send a GET elsewhere are redirects', () => {
+  assert.deepEqual(
+    [200, 206, 300, 301, 302, 303, 304, 305, 307, 308, 401].filter(isRedirect),
+    [301, 302, 303, 307, 308],
+  );
+});
+
+test('a location is taken relative to where it came from, without user and fragment', () => {
+  assert.equal(codeOf(FROM, '/x?y=1'), 'https://example.com/x?y=1');
+  assert.equal(codeOf(FROM, 'https://user:secret@cdn.example/x#y'), 'https://cdn.example/x');
+});
+
+test('http may lead to http and https, https only to https', () => {
+  assert.equal(codeOf(new URL('http://a/'), 'http://b/'), 'http://b/');
+  assert.equal(codeOf(new URL('http://a/'), 'https://b/'), 'https://b/');
+  assert.equal(codeOf(FROM, 'http://example.com/?secret'), 'redirect-refused');
+  assert.equal(codeOf(FROM, 'file:///etc/secret'), 'redirect-refused');
+});
+
+test('five hops are followed and no sixth', () => {
+  assert.equal(codeOf(FROM, '/x', 5), 'https://example.com/x');
+  assert.equal(codeOf(FROM, '/x', 6), 'redirect-refused');
+});
+
+test('without a usable location there is nowhere to go', () => {
+  for (const location of [undefined, 'https://', `/${'x'.repeat(9000)}`]) {
+    assert.equal(codeOf(FROM, location), 'answer-unexpected');
+  }
+});

@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { firstErrorMessage, refusal } from '../../../src/registry/refusal.js';
+
+function messageOf(answer: unknown): string | undefined {
+  return firstErrorMessage(Buffer.from(JSON.stringify(answer)));
+}
+
+test('the first error speaks, by its message or else its code', () => {
+  assert.equal(messageOf({ errors: [{ code: 'A', message: 'one' }, { message: 'two' }] }), '"one"');
+  assert.equal(messageOf({ errors: [{ code: 'DENIED', message: '' }] }), '"DENIED"');
+});
+
+test('what is no error body says nothing', () => {
+  for (const answer of [
+    null,
+    1,
+    [],
+    {},
+    { errors: {} },
+    { errors: [] },
+    { errors: ['x'] },
+    { errors: [{ message: 1 }] },
+  ]) {
+    assert.equal(messageOf(answer), undefined);
+  }
+  assert.equal(firstErrorMessage(Buffer.from('<html>')), undefined);
+});
+
+test('foreign text is cut and cannot move a cursor or turn the line around', () => {
+  assert.equal(
+    messageOf({ errors: [{ message: 'a\u001b[2J\n\u009b\u202eb\u2028"' }] }),
+    '"a\\u001b[2J\\n\\u009b\\u202eb\\u2028\\""',
+  );
+  assert.equal(messageOf({ errors: [{ message: 'x'.repeat(5000) }] })?.length, 203);
+});
+
+test('each status has its code', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  const codeFor = (status: number, kind: 'manifest' | 'blob') =>
+    refusal(status, { ...wanted, kind }, Buffer.alloc(0)).code;
+  assert.deepEqual(
+    [401, 403, 404, 400].map((status) => codeFor(status, 'manifest')),
+    ['unauthorized', 'unauthorized', 'image-not-found', 'answer-unexpected'],
+  );
+  assert.equal(codeFor(404, 'blob'), 'blob-not-found');
+});
+
+test('an image is named as its user named it', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  assert.equal(refusal(404, wanted, Buffer.alloc(0)).message, 'h has no image r:v1');
+  assert.equal(
+    refusal(404, { ...wanted, name: 'sha256:ab' }, Buffer.alloc(0)).message,
+    'h has no image r@sha256:ab',
+  );
+});

@@ -1,0 +1,99 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { parseChallenges } from '../../../src/registry/challenge.js';
+import { createTokenKeeper, parseToken, tokenUrl } from '../../../src/registry/token.js';
+
+const REGISTRY = new URL('https://example.com');
+
+function urlFor(header: string, registry = REGISTRY): string | undefined {
+  try {
+    return tokenUrl(parseChallenges(header), registry, 'team/app')?.href;
+  } catch (error) {
+    assert.ok(error instanceof PullError);
+    return error.code;
+  }
+}
+
+test('the token server is asked for reading this repository, whatever scope the registry names', () => {
+  assert.equal(
+    urlFor('Bearer realm="https://auth.example/t?a=b#c",service="s t",scope="repository:other:push"'),
+    'https://auth.example/t?a=b&service=s+t&scope=repository%3Ateam%2Fapp%3Apull',
+  );
+});
+
+test('without a bearer challenge there is no token server', () => {
+  assert.equal(urlFor('Basic realm="x"'), undefined);
+  assert.equal(urlFor('Bearer service="x"'), undefined);
+  assert.equal(urlFor(''), undefined);
+});
+
+test('a realm has to be http or https, and not http when the registry has https', () => {
+  assert.equal(urlFor('Bearer realm="ftp://x/"'), 'answer-unexpected');
+  assert.equal(urlFor('Bearer realm="x"'), 'answer-unexpected');
+  assert.equal(urlFor('Bearer realm="http://auth.example/"'), 'redirect-refused');
+  for (const registry of ['http://example.com', 'https://localhost:5000', 'https://127.0.0.1:5000']) {
+    assert.match(
+      urlFor('Bearer realm="http://auth.example/"', new URL(registry)) ?? '',
+      /^http:\/\/auth\.example/,
+    );
+  }
+});
+
+function tokenOf(answer: unknown) {
+  return parseToken(Buffer.from(JSON.stringify(answer)), 'auth.example', 1_000_000);
+}
+
+test('a token lives as long as it says, 60 seconds at least and a day at most, less a margin', () => {
+  assert.deepEqual(tokenOf({ token: 'x', expires_in: 300 }), { value: 'Bearer x', expiresAtMs: 1_290_000 });
+  assert.equal(tokenOf({ access_token: 'x' }).expiresAtMs, 1_050_000);
+  assert.equal(tokenOf({ token: 'x', expires_in: 1 }).expiresAtMs, 1_050_000);
+  assert.equal(tokenOf({ token: 'x', expires_in: 1e12 }).expiresAtMs, 1_000_000 + 86_390_000);
+  assert.equal(tokenOf({ token: 'x', expires_in: 'long' }).expiresAtMs, 1_050_000);
+});
+
+test('a token that cannot stand in a header is refused', () => {
+  for (const answer of [
+    {},
+    { token: '' },
+    { token: 1 },
+    { token: 'a\r\nb' },
+    { token: 'ä' },
+    { token: 'x'.repeat(20_000) },
+    null,
+  ]) {
+    assert.throws(() => tokenOf(answer), { code: 'answer-unexpected' });
+  }
+});
+
+test('a token is renewed when it expires', async () => {
+  let nowMs = 0;
+  let serial = 0;
+  const keeper = createTokenKeeper(
+    async () => ({ value: `t${++serial}`, expiresAtMs: nowMs + 100 }),
+    () => nowMs,
+  );
+  assert.equal(await keeper.authorization(), undefined);
+  assert.equal(await keeper.authorization(''), 't1');
+  assert.equal(await keeper.authorization(), 't1');
+  nowMs = 100;
+  assert.deepEqual(await Promise.all([keeper.authorization(), keeper.authorization()]), ['t2', 't2']);
+});
+
+test('a renewal that fails fails for all who wait, and is tried again by the next', async () => {
+  let fails = true;
+  const keeper = createTokenKeeper(
+    async () => {
+      if (fails) throw new Error('down');
+      return { value: 't', expiresAtMs: 100 };
+    },
+    () => 0,
+  );
+  const both = await Promise.allSettled([keeper.authorization(''), keeper.authorization('')]);
+  assert.deepEqual(
+    both.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+  fails = false;
+  assert.equal(await keeper.authorization(''), 't');
+});

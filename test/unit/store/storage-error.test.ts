@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import fs, { closeSync, openSync, readFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import {
+  onDisk,
+  onDiskAsync,
+  storageError,
+  unlessAbsent,
+  writeFully,
+} from '../../../src/store/storage-error.js';
+import { freshStore } from './support.js';
+
+function systemError(code: string): Error {
+  return Object.assign(new Error(`${code}: from the system`), { code });
+}
+
+test('errors of the system get the code that says what to do about them', () => {
+  const codes = {
+    'store-full': ['ENOSPC', 'EDQUOT'],
+    'store-denied': ['EACCES', 'EPERM', 'EROFS'],
+    'store-broken': ['EMFILE', 'ENFILE', 'EIO', 'ENOTDIR', 'ENOENT', 'EFBIG', 'EISDIR', 'ELOOP', 'EBADMSG'],
+  };
+  for (const [code, names] of Object.entries(codes)) {
+    for (const name of names) {
+      const error = storageError(systemError(name), 'write 5 bytes to /store/file');
+      assert.ok(error instanceof PullError);
+      assert.equal(error.code, code, name);
+      assert.match(error.message, new RegExp(`^could not write 5 bytes to /store/file: .+ \\(${name}\\)$`));
+      assert.ok(error.hint);
+    }
+  }
+});
+
+test('what is no system error passes unchanged', async () => {
+  const mistake = new TypeError('a mistake');
+  const known = new PullError('internal', 'known');
+  assert.equal(storageError(mistake, 'x'), mistake);
+  assert.equal(storageError(known, 'x'), known);
+  assert.equal(
+    storageError(Object.assign(new Error(), { code: 'ERR_INVALID_ARG_TYPE' }), 'x') instanceof PullError,
+    false,
+  );
+  assert.throws(() => onDisk('x', () => assert.fail(mistake)), mistake);
+  await assert.rejects(
+    onDiskAsync('x', () => Promise.reject(systemError('EIO'))),
+    { code: 'store-broken' },
+  );
+});
+
+test('only an absent file is no error', () => {
+  const fail = (code: string) => () => {
+    throw systemError(code);
+  };
+  assert.equal(unlessAbsent('x', fail('ENOENT')), undefined);
+  assert.throws(() => unlessAbsent('x', fail('EACCES')), { code: 'store-denied' });
+});
+
+test('a short write is continued where it stopped', (t) => {
+  const path = join(freshStore(t).root, 'file');
+  const real = fs.writeSync as (
+    fd: number,
+    bytes: Uint8Array,
+    start: number,
+    length: number,
+    position: number,
+  ) => number;
+  const mock = t.mock.method(
+    fs,
+    'writeSync',
+    (fd: number, bytes: Uint8Array, start: number, length: number, position: number) =>
+      real(fd, bytes, start, Math.min(length, 3), position),
+  );
+  syncBuiltinESMExports();
+  t.after(() => {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const fd = openSync(path, 'wx');
+  writeFully(fd, path, Buffer.from('0123456789'), 2);
+  closeSync(fd);
+  assert.equal(mock.mock.callCount(), 4);
+  assert.equal(readFileSync(path, 'latin1'), '\0\x000123456789');
+});
+
+test('a full disk is named with how much went where', {
+  skip: process.platform !== 'linux' && 'needs /dev/full',
+}, () => {
+  const fd = openSync('/dev/full', 'w');
+  try {
+    assert.throws(() => writeFully(fd, '/dev/full', Buffer.alloc(10), 0), {
+      code: 'store-full',
+      message: 'could not write 10 bytes to /dev/full: no space is left on the device (ENOSPC)',
+    });
+  } finally {
+    closeSync(fd);
+  }
+});

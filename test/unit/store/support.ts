@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { type Digest, digestOfBytes } from '../../../src/format/digest.js';
+import { PackWriter, type PieceToWrite } from '../../../src/store/pack-writer.js';
+import { openStore, type PackId, type StorePaths } from '../../../src/store/paths.js';
+
+/** A fresh store, gone after the test. */
+export function freshStore(t: TestContext): StorePaths {
+  const root = mkdtempSync(join(tmpdir(), 'zpull-store-'));
+  t.after(() => rmSync(root, { recursive: true, force: true }));
+  return openStore(root);
+}
+
+export function sha256(bytes: Uint8Array | string): Buffer {
+  return createHash('sha256').update(bytes).digest();
+}
+
+export function digestOf(bytes: Uint8Array | string): Digest {
+  return digestOfBytes(sha256(bytes));
+}
+
+/** Numbers in [0, 1) that are the same in every run (mulberry32). */
+export function seededRandom(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+export function randomBytes(random: () => number, length: number): Buffer {
+  return Buffer.from(Uint8Array.from({ length }, () => random() * 256));
+}
+
+export interface Run {
+  readonly digest: Uint8Array;
+  readonly packOffset: number;
+  readonly lengthBytes: number;
+}
+
+/** A piece of the blob named `blob` with the given runs as its contents. */
+export function pieceOf(
+  bytes: Uint8Array,
+  packOffset: number,
+  runs: Run[] = [],
+  more: Partial<PieceToWrite> = {},
+): PieceToWrite {
+  return {
+    bytes,
+    packOffset,
+    raw: false,
+    blobDigest: sha256('blob'),
+    blobStart: 0,
+    blobLength: 100,
+    tarStart: 0,
+    contents: {
+      count: runs.length,
+      digests: Buffer.concat(runs.map(({ digest }) => digest)),
+      packOffset: Float64Array.from(runs, ({ packOffset }) => packOffset),
+      lengthBytes: Float64Array.from(runs, ({ lengthBytes }) => lengthBytes),
+    },
+    ...more,
+  };
+}
+
+/** A pack of one piece that holds each of `contents`, indexed by digest. Returns its name and their offsets. */
+export function writePack(
+  paths: StorePaths,
+  contents: Uint8Array[],
+  more: Partial<PieceToWrite> = {},
+): { id: PackId; offsets: number[] } {
+  const writer = new PackWriter(paths);
+  const bytes = Buffer.concat(contents);
+  const region = writer.reserve(bytes.length);
+  let end = region.start;
+  const runs = contents.map((content) => {
+    end += content.length;
+    return { digest: sha256(content), packOffset: end - content.length, lengthBytes: content.length };
+  });
+  writer.writePiece(region, pieceOf(bytes, region.start, runs, more));
+  writer.close();
+  return { id: region.pack, offsets: runs.map(({ packOffset }) => packOffset) };
+}

@@ -1,0 +1,45 @@
+import { BroadcastChannel } from 'node:worker_threads';
+import { fromFailure } from '../src/format/error.js';
+import type { MainMessage } from '../src/pool/messages.js';
+import { network, tell } from './context.js';
+
+interface Waiter {
+  readonly resolve: (value: string | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
+let current: string | undefined = network().authorization;
+let listening = false;
+const waiters: Waiter[] = [];
+
+/**
+ * The value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none). Unless
+ * a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
+ * channel.
+ */
+export function authorization(stale?: string): Promise<string | undefined> {
+  if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
+  return new Promise((resolve, reject) => {
+    waiters.push({ resolve, reject });
+    if (waiters.length > 1) return;
+    listen();
+    tell({ event: 'authorization', stale });
+  });
+}
+
+function listen(): void {
+  if (listening) return;
+  listening = true;
+  const channel = new BroadcastChannel(network().channel);
+  channel.onmessage = (event) => answer((event as { data: MainMessage }).data);
+}
+
+function answer(message: MainMessage): void {
+  const waiting = waiters.splice(0);
+  if (message.message === 'authorization-failed') {
+    for (const { reject } of waiting) reject(fromFailure(message.failure));
+    return;
+  }
+  current = message.value;
+  for (const { resolve } of waiting) resolve(message.value);
+}

@@ -1,0 +1,106 @@
+import { createHash } from 'node:crypto';
+import { DIGEST_BYTES } from '../src/format/digest.js';
+import { PullError } from '../src/format/error.js';
+import type { LayerTable } from '../src/format/layer-table.js';
+import { copyTarBytes } from '../src/format/tar-split.js';
+import type { FindDamageResult, FindDamageTask } from '../src/pool/messages.js';
+import { getBlob } from '../src/store/blob-cache.js';
+import type { ExtentList } from '../src/store/extents.js';
+import { NotInPack, PackReader } from '../src/store/pack-reader.js';
+import { paths } from './context.js';
+import { extentsOf } from './extents.js';
+import { decodeMetadata } from './metadata-blob.js';
+
+/** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
+export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
+  const frames = getBlob(paths, task.tarSplitDigest);
+  if (frames === undefined)
+    throw new PullError('store-broken', 'the kept tar-split of the layer is gone from the store');
+  const tarSplit = await decodeMetadata(frames, task.tarSplitRawBytes, 'tar-split');
+  const extents = extentsOf(task.extents);
+  const reader = new PackReader(paths);
+  try {
+    return {
+      contents: falseContents(reader, extents, task.table),
+      raw: falseGaps(reader, extents, tarSplit, gapsOf(task.table)),
+    };
+  } finally {
+    reader.close();
+  }
+}
+
+function falseContents(reader: PackReader, extents: ExtentList, table: LayerTable): number[] {
+  const wrong: number[] = [];
+  for (let row = 0; row < table.count; row++) {
+    const start = table.tarStart[row]!;
+    const part = extents.slice(start, start + table.sizeBytes[row]!);
+    const expected = table.digests.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES);
+    if (!hasDigest(reader, part, expected)) wrong.push(row);
+  }
+  return wrong;
+}
+
+function hasDigest(reader: PackReader, part: ExtentList, expected: Uint8Array): boolean {
+  const hash = createHash('sha256');
+  try {
+    for (const block of reader.blocks(part)) hash.update(block);
+  } catch (error) {
+    if (error instanceof NotInPack) return false;
+    throw error;
+  }
+  return hash.digest().equals(expected);
+}
+
+/** The tar ranges that are no content, as pairs [start, end), none empty. */
+function gapsOf(table: LayerTable): Float64Array {
+  const pairs: number[] = [];
+  let at = 0;
+  for (let row = 0; row < table.count; row++) {
+    if (table.tarStart[row]! > at) pairs.push(at, table.tarStart[row]!);
+    at = table.tarStart[row]! + table.sizeBytes[row]!;
+  }
+  if (table.tarBytes > at) pairs.push(at, table.tarBytes);
+  return Float64Array.from(pairs);
+}
+
+/** Which of the gaps do not have tar-split's bytes; one pass over tar-split. */
+function falseGaps(
+  reader: PackReader,
+  extents: ExtentList,
+  tarSplit: Buffer,
+  gaps: Float64Array,
+): Float64Array {
+  const wrong: number[] = [];
+  let gap = 0;
+  let at = gaps[0] ?? 0;
+  copyTarBytes(tarSplit, gaps, (bytes) => {
+    for (let done = 0; done < bytes.length; ) {
+      const end = gaps[gap + 1]!;
+      const length = Math.min(end - at, bytes.length - done);
+      const expected = bytes.subarray(done, done + length);
+      const known = wrong.at(-2) === gaps[gap];
+      if (!known && !hasBytes(reader, extents.slice(at, at + length), expected)) wrong.push(gaps[gap]!, end);
+      done += length;
+      at += length;
+      if (at === end) {
+        gap += 2;
+        at = gaps[gap] ?? 0;
+      }
+    }
+  });
+  return Float64Array.from(wrong);
+}
+
+function hasBytes(reader: PackReader, part: ExtentList, expected: Buffer): boolean {
+  let at = 0;
+  try {
+    for (const block of reader.blocks(part)) {
+      if (!block.equals(expected.subarray(at, at + block.length))) return false;
+      at += block.length;
+    }
+  } catch (error) {
+    if (error instanceof NotInPack) return false;
+    throw error;
+  }
+  return true;
+}

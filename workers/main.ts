@@ -1,0 +1,24 @@
+import { toFailure } from '../src/format/error.js';
+import type { Outcome, Results, Task } from '../src/pool/messages.js';
+
+/** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */
+const handlers = {
+  'read-metadata': async () => (await import('./read-metadata.js')).readMetadata,
+  'look-up': async () => (await import('./look-up.js')).lookUp,
+  'fetch-span': async () => (await import('./fetch-span.js')).fetchSpan,
+  'write-inline': async () => (await import('./write-inline.js')).writeInline,
+  'verify-layer': async () => (await import('./verify-layer.js')).verifyLayer,
+  'find-damage': async () => (await import('./find-damage.js')).findDamage,
+  'export-layer': async () => (await import('./export-layer.js')).exportLayer,
+  'name-content': async () => (await import('./name-content.js')).nameContent,
+} as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
+
+/** The Piscina entry: runs one task; what it throws becomes data. */
+export default async function runTask(task: Task): Promise<Outcome<Results[Task['task']]>> {
+  try {
+    const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;
+    return { ok: true, value: await handler(task) };
+  } catch (error) {
+    return { ok: false, failure: toFailure(error) };
+  }
+}

@@ -1,0 +1,12 @@
+import { contentPath } from '../src/format/toc.js';
+import type { NameContentTask } from '../src/pool/messages.js';
+import { getBlob } from '../src/store/blob-cache.js';
+import { paths } from './context.js';
+import { decodeMetadata } from './metadata-blob.js';
+
+/** The path of a content, which no table keeps: read from the kept TOC when an error has to name it. */
+export async function nameContent(task: NameContentTask): Promise<string> {
+  const frames = getBlob(paths, task.toc);
+  if (frames === undefined) return `content ${task.content}`;
+  return contentPath(await decodeMetadata(frames, task.tocRawBytes, 'TOC'), task.content);
+}

@@ -1,0 +1,44 @@
+import { count } from '../src/pool/counters.js';
+import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
+import { authorization } from './authorization.js';
+import { network, setup, tell } from './context.js';
+
+interface Loaded {
+  readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
+  readonly client: RangeClient;
+}
+
+let loaded: Promise<Loaded> | undefined;
+
+/** This thread's HTTP client, loaded at its first use: undici takes about 100 ms of a thread that may never need it. */
+export function rangeClient(): Promise<Loaded> {
+  loaded ??= load();
+  return loaded;
+}
+
+async function load(): Promise<Loaded> {
+  const [{ fetchRange }, { createRangeClient }] = await Promise.all([
+    import('../src/registry/range.js'),
+    import('../src/registry/range-client.js'),
+  ]);
+  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = network();
+  const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
+  return { fetchRange, client };
+}
+
+/** How long a stream waits after a miss before it asks again, in milliseconds. The main thread may end it sooner. */
+const RETRY_WAIT_MS = 1000;
+
+export const rangeEvents: RangeEvents = {
+  received: (bytes) => count(setup.counters, 'received', bytes),
+  requested: () => {},
+  miss: (message) => {
+    tell({ event: 'miss', message });
+    return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
+  },
+  authorization,
+  pause: () => {
+    tell({ event: 'asking', change: -1 });
+    return () => tell({ event: 'asking', change: 1 });
+  },
+};

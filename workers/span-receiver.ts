@@ -1,0 +1,209 @@
+import { digestBytes } from '../src/format/digest.js';
+import { PullError } from '../src/format/error.js';
+import { FrameWalker } from '../src/format/zstd-frame.js';
+import { count } from '../src/pool/counters.js';
+import type { FetchSpanTask, WrongBytes } from '../src/pool/messages.js';
+import { markBad } from '../src/store/bad-runs.js';
+import type { ContentRows, Region } from '../src/store/pack-writer.js';
+import { giveBuffer, takeBuffer } from './buffers.js';
+import { ContentChecker } from './content-checker.js';
+import { packWriter, paths, setup } from './context.js';
+import { decodeFrames } from './decode.js';
+import { PieceCutter, statedTarAt } from './piece-cutter.js';
+
+/** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
+const WAIT_MS = 500;
+
+/** Room beside a piece's bytes for the chunk that completes it (a socket read is 64 KiB). */
+const CHUNK_ROOM_BYTES = 128 * 1024;
+
+/** Thrown to end a stream whose bytes are wrong; `SpanReceiver.wrong` says what is. */
+export class WrongStream extends Error {}
+
+/**
+ * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames, and has each decoded,
+ * checked and written. One piece is decoded while the next is received; when that is full too, the socket waits.
+ */
+export class SpanReceiver {
+  wrong: WrongBytes | undefined;
+  readonly #task: FetchSpanTask;
+  readonly #region: Region;
+  readonly #walker: FrameWalker;
+  readonly #cutter: PieceCutter;
+  readonly #checker: ContentChecker;
+  readonly #blobDigest: Buffer;
+  /** Received and not yet cut off: `#buffer[0, #filled)`, which begins at `#blobAt` of the blob. */
+  #buffer: Buffer;
+  #filled = 0;
+  #blobAt: number;
+  /** Where the tar is at after all pieces written; the piece being decoded begins here. */
+  #tarAt: number;
+  #cutMs = performance.now();
+  #decoding: Promise<void> | undefined;
+
+  constructor(task: FetchSpanTask, region: Region) {
+    this.#task = task;
+    this.#region = region;
+    this.#walker = new FrameWalker(task.blobStart);
+    this.#cutter = new PieceCutter(task.table, task.blobStart, task.pieceBytes);
+    this.#checker = new ContentChecker(task);
+    this.#blobDigest = digestBytes(task.blob.digest);
+    this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
+    this.#blobAt = task.blobStart;
+    this.#tarAt = task.tarStart;
+  }
+
+  /** Tar bytes of the span that are written and checked. */
+  get goodTarBytes(): number {
+    return Math.min(this.#tarAt, this.wrong?.tarStart ?? this.#tarAt) - this.#task.tarStart;
+  }
+
+  /** The next bytes; a returned promise asks to wait. Throws when the stream is of no further use. */
+  readonly take = (chunk: Buffer): void | Promise<void> => {
+    this.#append(chunk);
+    this.#walk();
+    const piece = this.#nextPiece(false);
+    if (piece === 0) return undefined;
+    if (this.#decoding === undefined) return this.#start(piece);
+    return this.#decoding.then(() => this.#start(piece));
+  };
+
+  /** Everything has come: decodes the rest. */
+  async finish(): Promise<void> {
+    await this.#decoding;
+    for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
+      this.#start(piece);
+      await this.#decoding;
+    }
+    if (this.#filled > 0) throw this.#wrongHere('do not end where a zstd frame ends');
+    if (this.#tarAt !== this.#task.tarEnd) throw this.#wrongHere('decode to too little');
+  }
+
+  /** Decodes frames that have waited too long. Called from time to time. */
+  tick(nowMs: number): void {
+    if (this.#decoding !== undefined || nowMs - this.#cutMs < WAIT_MS || this.wrong !== undefined) return;
+    const piece = this.#nextPiece(true);
+    if (piece > 0) this.#start(piece);
+  }
+
+  /** Ends the use of buffers; waits for the decoder, which reads one of them. */
+  async close(): Promise<void> {
+    await this.#decoding?.catch(() => {});
+    giveBuffer(this.#buffer);
+  }
+
+  #append(chunk: Buffer): void {
+    const needed = this.#filled + chunk.length;
+    if (needed > this.#buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
+      this.#buffer.copy(larger, 0, 0, this.#filled);
+      giveBuffer(this.#buffer);
+      this.#buffer = larger;
+    }
+    chunk.copy(this.#buffer, this.#filled);
+    this.#filled = needed;
+  }
+
+  #walk(): void {
+    try {
+      this.#walker.advance(this.#buffer, this.#filled);
+    } catch (error) {
+      throw this.#asWrong(error);
+    }
+  }
+
+  #nextPiece(all: boolean): number {
+    return this.#cutter.next(this.#walker, this.#blobAt, all);
+  }
+
+  /** Cuts off the first `bytes` bytes and starts to decode them; what follows moves to a buffer of its own. */
+  #start(bytes: number): void {
+    const buffer = this.#buffer;
+    const piece = buffer.subarray(0, bytes);
+    this.#buffer = takeBuffer(Math.max(this.#task.pieceBytes + CHUNK_ROOM_BYTES, this.#filled - bytes));
+    buffer.copy(this.#buffer, 0, bytes, this.#filled);
+    this.#filled -= bytes;
+    this.#walker.cut(bytes);
+    this.#cutMs = performance.now();
+    const blobStart = this.#blobAt;
+    this.#blobAt += bytes;
+    const decoding = this.#process(piece, blobStart).finally(() => {
+      giveBuffer(buffer);
+      if (this.#decoding === decoding) this.#decoding = undefined;
+    });
+    decoding.catch(() => {}); // heard of at the next bytes, or at the end
+    this.#decoding = decoding;
+  }
+
+  async #process(piece: Buffer, blobStart: number): Promise<void> {
+    let bytes: Buffer;
+    try {
+      bytes = await decodeFrames(piece, this.#task.sequence);
+    } catch (error) {
+      throw this.#asWrong(error, blobStart);
+    }
+    this.#checkLength(bytes.length, blobStart, blobStart + piece.length);
+    const { proven, wrong } = this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
+    if (wrong === undefined) this.#write(bytes, blobStart, piece.length, proven);
+    else this.#keepGoodPart(bytes, blobStart, proven, wrong);
+  }
+
+  #write(bytes: Buffer, blobStart: number, blobLength: number, contents: ContentRows): void {
+    packWriter().writePiece(this.#region, {
+      raw: false,
+      bytes,
+      packOffset: this.#packAt(this.#tarAt),
+      blobDigest: this.#blobDigest,
+      blobStart,
+      blobLength,
+      tarStart: this.#tarAt,
+      contents,
+    });
+    count(setup.counters, 'written', bytes.length);
+    this.#tarAt += bytes.length;
+  }
+
+  /** What stands before the wrong content is kept; what was written of that content itself is marked. */
+  #keepGoodPart(bytes: Buffer, blobStart: number, proven: ContentRows, wrong: WrongBytes): never {
+    const goodBytes = wrong.tarStart - this.#tarAt;
+    if (goodBytes > 0) {
+      this.#write(bytes.subarray(0, goodBytes), blobStart, wrong.blobStart - blobStart, proven);
+    } else if (goodBytes < 0) {
+      markBad(paths, this.#region.pack, this.#packAt(wrong.tarStart), -goodBytes);
+    }
+    this.wrong = wrong;
+    throw new WrongStream();
+  }
+
+  /** Where bytes of the tar lie in the pack: the span has a region of its own, in order. */
+  #packAt(tarAt: number): number {
+    return this.#region.start + (tarAt - this.#task.tarStart);
+  }
+
+  #checkLength(length: number, blobStart: number, blobEnd: number): void {
+    const { table, tarEnd } = this.#task;
+    const stated = blobEnd === this.#task.blobEnd ? tarEnd : statedTarAt(table, blobEnd);
+    const got = this.#tarAt + length;
+    if (got === stated || (stated === undefined && got <= tarEnd)) return;
+    const expected = (stated ?? tarEnd) - this.#tarAt;
+    throw this.#wrongHere(`decode to ${length} bytes, the metadata says ${expected}`, blobStart);
+  }
+
+  /** Bytes that cannot be decoded count as wrong ones: they are fetched once more. */
+  #asWrong(error: unknown, blobStart = this.#blobAt): unknown {
+    if (!(error instanceof PullError) || error.code !== 'metadata-malformed') return error;
+    return this.#wrongHere(`are no whole zstd frames (${error.message})`, blobStart);
+  }
+
+  /** Everything from `blobStart` on is wrong, where the tar is at what is written. */
+  #wrongHere(problem: string, blobStart = this.#blobAt): WrongStream {
+    const { blobEnd } = this.#task;
+    this.wrong = {
+      blobStart,
+      tarStart: this.#tarAt,
+      content: -1,
+      problem: `bytes ${blobStart} to ${blobEnd} of the blob ${problem}`,
+    };
+    return new WrongStream();
+  }
+}

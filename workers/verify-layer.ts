@@ -1,0 +1,52 @@
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { digestOfBytes } from '../src/format/digest.js';
+import { count } from '../src/pool/counters.js';
+import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
+import { PackReader } from '../src/store/pack-reader.js';
+import { paths, setup } from './context.js';
+import { extentsOf } from './extents.js';
+
+/** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
+const BLOCKS_A_TURN = 8;
+
+/** Hashes the extents that come through the port, in order, until there are no more. */
+export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerResult> {
+  const hash = createHash('sha256');
+  const reader = new PackReader(paths);
+  try {
+    for await (const rows of messages(task.port)) {
+      let blocks = 0;
+      for (const block of reader.blocks(extentsOf(rows))) {
+        hash.update(block);
+        count(setup.counters, 'verified', block.length);
+        blocks += 1;
+        if (blocks % BLOCKS_A_TURN === 0) await nextTurn();
+      }
+    }
+  } finally {
+    reader.close();
+    task.port.close();
+  }
+  return { digest: digestOfBytes(hash.digest()) };
+}
+
+/** What comes through a port, in order, until `null`. */
+async function* messages(port: VerifyLayerTask['port']): AsyncGenerator<ExtentRows> {
+  const waiting: Array<ExtentRows | null> = [];
+  let wake = () => {};
+  port.on('message', (rows: ExtentRows | null) => {
+    waiting.push(rows);
+    wake();
+  });
+  for (;;) {
+    const rows = waiting.shift();
+    if (rows === null) return;
+    if (rows !== undefined) yield rows;
+    else {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  }
+}
