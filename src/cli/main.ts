@@ -21,7 +21,7 @@ export async function main(argv: readonly string[]): Promise<void> {
 
 async function run(argv: readonly string[]): Promise<number> {
   if (argv[0] === '--get-yargs-completions') {
-    const { complete } = await import('./command-tree.js');
+    const { complete } = await import('./completion.js');
     return complete(argv);
   }
   const checked = checkArguments(argv);
@@ -34,7 +34,7 @@ async function run(argv: readonly string[]): Promise<number> {
     process.stdout.write(`zpull ${packageVersion()}\n`);
     return 0;
   }
-  const { runCommand } = await import('./command-tree.js');
+  const { runCommand } = await import('./run-command.js');
   return runCommand(checked);
 }
 
