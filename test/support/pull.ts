@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { createReadStream, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
+import { parseDigest } from '../../src/format/digest.js';
 import {
   exportLayers,
   PullError,
@@ -14,6 +15,7 @@ import {
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { listImageRecords } from '../../src/store/image-record.js';
+import { readLayerRecord } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
 
 /** A pull that succeeded, and all it told on the way. */
@@ -91,4 +93,9 @@ export function warnings(events: readonly PullEvent[]): string[] {
 /** References of the images that a store lists as complete. */
 export function listedImages(store: string): string[] {
   return listImageRecords(storePaths(store)).map(({ reference }) => reference);
+}
+
+/** Whether a store has a layer, proven. */
+export function holdsLayer(store: string, diffId: string): boolean {
+  return readLayerRecord(storePaths(store), parseDigest(diffId, 'DiffID')) !== undefined;
 }
