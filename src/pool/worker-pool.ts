@@ -53,6 +53,8 @@ export class WorkerPool {
    * @throws PullError as the task failed; a plain Error when its thread died
    */
   async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
+    // Piscina would start a new thread for it, and nobody would end that one.
+    if (this.#destroyed) throw new Error('the worker threads have been ended');
     const running = this.#piscina.run(task, { transferList: [...transfer] });
     const outcome = (await Promise.race([running, this.#broken])) as Outcome<Results[T['task']]>;
     if (!outcome.ok) throw fromFailure(outcome.failure);

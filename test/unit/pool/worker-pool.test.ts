@@ -46,3 +46,9 @@ test('answers that arrive while the pool is being destroyed fail their tasks and
     if (outcome.status === 'rejected') assert.match(String(outcome.reason), /terminat/i);
   }
 });
+
+test('a destroyed pool starts nothing', async (t) => {
+  const pool = await startPool(temporaryDirectory(t));
+  await pool.destroy();
+  await assert.rejects(pool.run(QUICK), /ended/);
+});
