@@ -94,7 +94,7 @@ function toSpan(want: LayerWant, cells: Cells, range: CellRange): Span {
     tarStart,
     tarEnd,
     firstContent,
-    endContent: Math.max(firstContent, lastAtMost(contentStart, count, tarEnd - 1) + 1),
+    endContent: lastAtMost(contentStart, count, tarEnd - 1) + 1,
   };
 }
 

@@ -485,6 +485,41 @@ test('a request that dies on a new connection is a miss', async (t) => {
   assert.equal(events.misses.length, 2);
 });
 
+for (const [what, spoil] of [
+  [
+    'whose body breaks off',
+    (request, response) => breakAfter(response, beginRange(request, response, BLOB).subarray(0, 5)),
+  ],
+  ['that brings no answer in time', () => {}],
+] as const satisfies readonly (readonly [string, Answering])[]) {
+  test(`a request on a reused connection ${what} is a miss`, async (t) => {
+    const server = await serverFor(t, (request, response, nth) => {
+      if (nth === 2) spoil(request, response);
+      else answerRange(request, response, BLOB);
+    });
+    const client = clientFor(t, { connections: 1, idleTimeoutMs: 300 });
+    await fetch(client, server.origin, [0, 10]);
+    const { bytes, events } = await fetch(client, server.origin, [10, 30]);
+    assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+    assert.equal(events.misses.length, 1);
+  });
+}
+
+test('a storage that is gone is a miss, and the registry names another', async (t) => {
+  const storages = await Promise.all(
+    [1, 2].map(() => serverFor(t, (request, response) => answerRange(request, response, BLOB))),
+  );
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: storages[nth - 1]!.origin }).end();
+  });
+  const client = clientFor(t);
+  await fetch(client, registry.origin, [0, 10]);
+  await storages[0]!.close();
+  const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+  assert.equal(events.misses.length, 1);
+});
+
 test('only the first connection that dies is forgiven', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth >= 2 && nth <= 4) request.socket.destroy();

@@ -46,10 +46,12 @@ test('bytes that waited while the loop was busy count before the silence does', 
   timer.start();
   await new Promise<void>((resolve) => {
     setTimeout(() => {
-      // The timer fires in this same turn, then what has arrived is read.
+      // The timer fires in the next turn, then what has arrived is read.
       setImmediate(() => {
-        timer.progress();
-        setImmediate(resolve);
+        setImmediate(() => {
+          timer.progress();
+          setImmediate(resolve);
+        });
       });
       const busyUntilMs = performance.now() + 40;
       while (performance.now() < busyUntilMs);

@@ -67,7 +67,8 @@ test('there are empty files, copies, symlinks and hard links, a few in a hundred
 
 test('every path occurs once, after its directory, and a hard link after its file', () => {
   for (const version of [1, 2] as const) {
-    for (const layer of planTree({ ...OPTIONS, fileCount: 3000, version })) {
+    // With this seed version 2 drops two files that have hard links.
+    for (const layer of planTree({ ...OPTIONS, seed: 6, version })) {
       const seen = new Set<string>(['']);
       for (const { type, path, target } of layer) {
         const name = type === 'directory' ? path.slice(0, -1) : path;
