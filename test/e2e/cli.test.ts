@@ -14,6 +14,16 @@ const LAYOUT = join(ROOT, 'test', 'fixtures', 'layout');
 const directory = mkdtempSync(join(tmpdir(), 'zpull-cli-'));
 const store = join(directory, 'store');
 
+/** The images of the layout, named by digest in its index.json. */
+const V1 = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
+const V2 = 'sha256:3e4bbbeae6986e3a701e5f8457b7dc2e3b6f3b1d4bcc230af3fa5cad6e38110f';
+
+/** The fields that a result and each of its layers have, in order of the alphabet. */
+const RESULT_KEYS =
+  'digest durationMs fetchedBytes image misses platform requests resumedBytes reusedBytes store verified';
+const LAYER_KEYS =
+  'diffId digest fetchedBytes format mediaType metadataBytes requests resumedBytes reusedBytes sizeBytes tarBytes';
+
 after(() => rmSync(directory, { recursive: true, force: true }));
 
 interface Ending {
@@ -183,3 +193,70 @@ test('serve breaks its answers as a file of rules says', async () => {
   assert.deepEqual([first.status, second.status], [503, 200]);
   await once(child, 'close');
 });
+
+test('a pull prints the digest of each image, and ends as the first that failed', async () => {
+  const { child, address } = await serve();
+  const images = ['chunked-v1', 'none', 'chunked-v2'].map((tag) => `${address}/a/b:${tag}`);
+  const { exitCode, stdout, stderr } = await zpull('-q', ...images, '127.0.0.1:1/a');
+  child.kill();
+  assert.equal(exitCode, 3);
+  assert.equal(stdout, `${V1}\n${V2}\n`);
+  assert.match(stderr, /^zpull: .*none.*\nhint: .+\nzpull: .*127\.0\.0\.1:1.*\nhint: .+\n$/);
+  await once(child, 'close');
+});
+
+test('with --json a pull is the documented object on stdout, and its events may be JSON on stderr', async () => {
+  const { child, address } = await serve();
+  const own = ['--store', join(directory, 'json'), '--json', '--progress', 'json'];
+  const { exitCode, stdout, stderr } = await zpull(...own, `${address}/a/b:chunked-v1`);
+  child.kill();
+  assert.equal(exitCode, 0, stderr);
+  const { layers, ...result } = JSON.parse(stdout) as Record<string, unknown> & { layers: object[] };
+  assert.deepEqual(Object.keys(result).toSorted().join(' '), RESULT_KEYS);
+  for (const layer of layers) assert.deepEqual(Object.keys(layer).toSorted().join(' '), LAYER_KEYS);
+  const lines = stderr.trimEnd().split('\n');
+  const events = lines.map((line) => (JSON.parse(line) as { event: string }).event);
+  assert.equal(events[0], 'resolving');
+  assert.ok(events.includes('planned') && !events.includes('debug'));
+  await once(child, 'close');
+});
+
+test('an export takes what the store has, without the registry', async () => {
+  const { child, address } = await serve();
+  const image = `${address}/c/d:chunked-v1`;
+  assert.equal((await zpull('-q', image)).exitCode, 0);
+  child.kill();
+  await once(child, 'close');
+  const destination = `layers:${join(directory, 'layers')}`;
+  const { exitCode, stdout, stderr } = await zpull('export', image, destination, '--json', '-q');
+  assert.equal(exitCode, 0, stderr);
+  const result = JSON.parse(stdout) as { destination: string; digest: string; files: string[] };
+  assert.deepEqual([result.destination, result.digest, result.files.length], [destination, V1, 3]);
+  assert.ok(result.files.every((path) => existsSync(path)));
+});
+
+for (const [signal, exitCode, code] of [
+  ['SIGINT', 130, 'interrupted'],
+  ['SIGTERM', 143, 'terminated'],
+] as const) {
+  test(`${signal} ends a pull that hangs with exit code ${exitCode}`, async () => {
+    const faults = join(directory, `${signal}.json`);
+    writeFileSync(
+      faults,
+      '[{"match": {"path": "/blobs/", "range": "any"}, "then": {"stallAfterBytes": 100}}]',
+    );
+    const { child: server, address } = await serve('--faults', faults);
+    const own = ['--store', join(directory, signal), '--json', '--progress', 'json'];
+    const pull = start([...own, `${address}/a/b:chunked-v1`]);
+    // Now it asks for layers, none of which will come.
+    for await (const chunk of pull.stderr!) if (String(chunk).includes('"resolved"')) break;
+    pull.kill(signal);
+    const closed = once(pull, 'close');
+    const { error } = JSON.parse(await text(pull.stdout!)) as { error: { code: string; hint: string } };
+    const [ended] = (await closed) as [number | null];
+    server.kill();
+    assert.deepEqual([ended, error.code], [exitCode, code]);
+    assert.match(error.hint, /run the same command again/);
+    await once(server, 'close');
+  });
+}

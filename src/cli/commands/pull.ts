@@ -1,9 +1,7 @@
-import { type PullResult, pullImage } from '../../index.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
-import { createRenderer } from '../progress/renderer.js';
 import { publicResult } from '../public-result.js';
-import { pullOptionsOf } from '../pull-options.js';
+import { pullWithProgress } from '../pull-with-progress.js';
 import { failureOf, reportFailure } from '../report-failure.js';
 import { untilSignal } from '../signals.js';
 
@@ -25,25 +23,4 @@ export async function runPull(images: readonly string[], options: OptionValues):
     }
   });
   return exitCode;
-}
-
-/** Pulls an image and shows how it goes on stderr. */
-async function pullWithProgress(
-  image: string,
-  options: OptionValues,
-  signal: AbortSignal,
-): Promise<PullResult> {
-  const renderer = await createRenderer(options);
-  try {
-    const result = await pullImage(image, {
-      ...pullOptionsOf(options, process.env),
-      signal,
-      onEvent: renderer.onEvent,
-    });
-    renderer.end(result);
-    return result;
-  } catch (error) {
-    renderer.end();
-    throw error;
-  }
 }

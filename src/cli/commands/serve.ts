@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { PullError } from '../../index.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';
-import { type RequestRecord, type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
+import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine, printable } from '../printable.js';
 import { UsageError } from '../usage-error.js';
@@ -59,7 +59,8 @@ function readFaults(path: string): FaultRule[] {
   return parseFaults(json);
 }
 
-function sayRequest({ method, path, start, end, status, sentBytes, connection }: RequestRecord): void {
+function sayRequest(request: SandboxRegistry['requests'][number]): void {
+  const { method, path, start, end, status, sentBytes, connection } = request;
   const range = start === null ? '' : ` [${start}, ${end})`;
   const line = `${method} ${path}${range}: ${status}, ${sentBytes} bytes, connection ${connection}`;
   process.stderr.write(`${printable(line)}\n`);
