@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type Digest, parseDigest } from '../src/format/digest.js';
+import { type Digest, digestOfBytes, parseDigest } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import { buildLayerTable } from '../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../src/format/toc.js';
@@ -17,14 +17,12 @@ export async function readMetadata(task: ReadMetadataTask): Promise<ReadMetadata
   const { blob, toc, tarSplit } = task;
   const source = new PartSource(blob);
   const kept = getBlob(paths, toc.digest);
-  const tocFrame = kept ?? (await source.part(toc, tarSplit));
-  if (kept === undefined) await keep(tocFrame, toc.digest, 'TOC', 'manifest-checksum');
+  const tocFrame = kept ?? (await fetchPart(source, toc, tarSplit, { digest: toc.digest, ...TOC }));
 
   const tocJson = await decodeMetadata(tocFrame, toc.rawBytes, 'TOC');
   const digest = tarSplitDigest(tocJson, tarSplit.digest);
   const keptSplit = getBlob(paths, digest);
-  const splitFrame = keptSplit ?? (await source.part(tarSplit, tarSplit));
-  if (keptSplit === undefined) await keep(splitFrame, digest, 'tar-split', 'tarSplitDigest');
+  const splitFrame = keptSplit ?? (await fetchPart(source, tarSplit, tarSplit, { digest, ...TAR_SPLIT }));
 
   const table = buildLayerTable({
     toc: tocJson,
@@ -56,15 +54,36 @@ function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {
   return parseDigest(digest, 'tarSplitDigest');
 }
 
-async function keep(bytes: Buffer, expected: Digest, what: string, field: string): Promise<void> {
-  const actual = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
-  if (actual !== expected) {
-    throw new PullError(
-      'digest-mismatch',
-      `the ${what} does not match ${field}: expected ${expected}, got ${actual}`,
-    );
+/** How messages name the two parts, and what states their digests. */
+const TOC = { what: 'TOC', field: 'manifest-checksum' };
+const TAR_SPLIT = { what: 'tar-split', field: 'tarSplitDigest' };
+
+/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+const TRIES_FOR_DIGEST = 2;
+
+/** The bytes of `part`, checked and kept; `next` as in `PartSource.part`. */
+async function fetchPart(
+  source: PartSource,
+  part: MetadataPart,
+  next: MetadataPart,
+  expected: { digest: Digest; what: string; field: string },
+): Promise<Buffer> {
+  const { digest, what, field } = expected;
+  for (let tries = 1; ; tries++) {
+    const bytes = await source.part(part, next);
+    const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
+    if (actual === digest) {
+      await putBlob(paths, digest, bytes);
+      return bytes;
+    }
+    if (tries === TRIES_FOR_DIGEST) {
+      throw new PullError(
+        'digest-mismatch',
+        `the ${what} does not match ${field}: expected ${digest}, got ${actual}, twice`,
+      );
+    }
+    source.forget();
   }
-  await putBlob(paths, expected, bytes);
 }
 
 /** Fetches parts of one blob; what one request brought along for a later part is remembered. */
@@ -86,6 +105,11 @@ class PartSource {
       await this.#fetch(part.start, near ? next.end : part.end);
     }
     return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
+  }
+
+  /** What is asked for next is fetched, whatever is at hand. */
+  forget(): void {
+    this.#bytes = Buffer.alloc(0);
   }
 
   #has(part: MetadataPart): boolean {

@@ -3,7 +3,7 @@ import { PullError } from './error.js';
 import { SKIPPABLE_HEADER_BYTES } from './zstd-frame.js';
 
 /** Where one piece of chunked metadata lies in its blob, and what it decodes to. */
-export interface MetadataPosition {
+interface MetadataPosition {
   /** Blob range [start, end) of the zstd frame: the skippable frame's header lies 8 bytes before. */
   readonly start: number;
   readonly end: number;

@@ -3,7 +3,7 @@ import { PullError } from './error.js';
 /** Block_Maximum_Size (RFC 8878, section 3.1.1.2.4): no block is longer, compressed or not. */
 export const MAX_BLOCK_BYTES = 128 * 2 ** 10;
 /** What `zstd -d` accepts without --long, and the memory that one streaming decoder may take. */
-export const MAX_WINDOW_BYTES = 128 * 2 ** 20;
+const MAX_WINDOW_BYTES = 128 * 2 ** 20;
 
 /** Length of a skippable frame's header (RFC 8878, section 3.1.2): TOC and tar-split lie behind one each. */
 export const SKIPPABLE_HEADER_BYTES = 8;

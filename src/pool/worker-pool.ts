@@ -18,9 +18,19 @@ const YOUNG_GENERATION_MB = 4;
  */
 export class WorkerPool {
   readonly #piscina: Piscina;
+  readonly #broken: Promise<never>;
+  #destroyed = false;
 
   private constructor(piscina: Piscina) {
     this.#piscina = piscina;
+    // Piscina tells of a thread that fails without a task by an event, which ends the process when nobody listens.
+    // While it is being destroyed, answers that were on their way become such events, too.
+    this.#broken = new Promise((_, reject) => {
+      piscina.on('error', (error) => {
+        if (!this.#destroyed) reject(error);
+      });
+    });
+    this.#broken.catch(() => {}); // whoever runs a task hears of it
   }
 
   /** Starts `threads` threads that run up to `tasksPerThread` tasks each. */
@@ -50,15 +60,17 @@ export class WorkerPool {
    * @throws PullError as the task failed; a plain Error when its thread died
    */
   async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
-    const outcome = (await this.#piscina.run(task, { transferList: [...transfer] })) as Outcome<
-      Results[T['task']]
-    >;
+    // Piscina would start a new thread for it, and nobody would end that one.
+    if (this.#destroyed) throw new Error('the worker threads have been ended');
+    const running = this.#piscina.run(task, { transferList: [...transfer] });
+    const outcome = (await Promise.race([running, this.#broken])) as Outcome<Results[T['task']]>;
     if (!outcome.ok) throw fromFailure(outcome.failure);
     return outcome.value;
   }
 
   /** Ends the threads at once, whatever they do. */
   async destroy(): Promise<void> {
+    this.#destroyed = true;
     await this.#piscina.destroy();
   }
 }

@@ -177,7 +177,13 @@ class Pull {
     figures: ReadonlyMap<string, LayerFigures>,
     provenAfterMs: number,
   ): PullResult {
-    const results = layers.map((layer) => layerResult(layer, figures.get(layer.diffId)));
+    const seen = new Set<string>();
+    const results = layers.map((layer) => {
+      const fetched = figures.get(layer.diffId);
+      const again = seen.has(layer.diffId);
+      seen.add(layer.diffId);
+      return layerResult(layer, again && fetched !== undefined ? heldFigures(fetched.tarBytes) : fetched);
+    });
     const sum = (field: 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests') =>
       results.reduce((total, layer) => total + layer[field], 0);
     return {
@@ -204,13 +210,10 @@ class Pull {
 function layerResult(layer: ImageLayer, figures: LayerFigures | undefined): LayerResult {
   const { digest, mediaType, sizeBytes } = layer.descriptor;
   const { diffId, format, heldTarBytes = 0 } = layer;
-  const held = {
-    tarBytes: heldTarBytes,
-    metadataBytes: 0,
-    fetchedBytes: 0,
-    reusedBytes: heldTarBytes,
-    resumedBytes: 0,
-    requests: 0,
-  };
-  return { digest, diffId, mediaType, format, sizeBytes, ...(figures ?? held) };
+  return { digest, diffId, mediaType, format, sizeBytes, ...(figures ?? heldFigures(heldTarBytes)) };
+}
+
+/** Of a layer that was there, or that came with an equal one below it. */
+function heldFigures(tarBytes: number): LayerFigures {
+  return { tarBytes, metadataBytes: 0, fetchedBytes: 0, reusedBytes: tarBytes, resumedBytes: 0, requests: 0 };
 }

@@ -11,6 +11,7 @@ export class WorkerEvents {
   readonly #session: RegistrySession;
   readonly #patience: Patience;
   readonly #emit: (event: PullEvent) => void;
+  #closed = false;
 
   constructor(options: {
     channel: string;
@@ -25,6 +26,7 @@ export class WorkerEvents {
   }
 
   readonly handle = (event: WorkerEvent): void => {
+    if (this.#closed) return;
     switch (event.event) {
       case 'miss':
         this.#emit({ event: 'miss', message: event.message });
@@ -42,12 +44,16 @@ export class WorkerEvents {
     }
   };
 
+  /** What was on its way is not heard any more. */
   close(): void {
+    this.#closed = true;
     this.#channel.close();
   }
 
   async #refresh(stale: string | undefined): Promise<void> {
-    const post = (message: MainMessage) => this.#channel.postMessage(message);
+    const post = (message: MainMessage) => {
+      if (!this.#closed) this.#channel.postMessage(message);
+    };
     try {
       post({ message: 'authorization', stale, value: await this.#session.authorization(stale) });
     } catch (error) {

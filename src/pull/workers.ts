@@ -32,6 +32,7 @@ export class Workers {
   readonly context: PullContext;
   readonly #events: WorkerEvents;
   readonly #pools: WorkerPool[] = [];
+  #closing: Promise<void> | undefined;
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
   static async start(options: Options & { paths: StorePaths }): Promise<Workers> {
@@ -59,6 +60,7 @@ export class Workers {
         onEvent: events.handle,
       });
       this.#pools.push(pool);
+      if (this.#closing !== undefined) await pool.destroy();
       return pool;
     };
     this.context = { settings, paths, stop, patience, emit, support, startFetchers, packs: new Set() };
@@ -72,9 +74,10 @@ export class Workers {
     for (const pack of packs) await sealPack(paths, pack);
   }
 
-  /** Ends the threads at once, whatever they do. */
-  async close(): Promise<void> {
+  /** Ends the threads at once, whatever they do; resolves when none lives, whoever called it first. */
+  close(): Promise<void> {
     this.#events.close();
-    await Promise.all(this.#pools.splice(0).map((pool) => pool.destroy()));
+    this.#closing ??= Promise.all(this.#pools.map((pool) => pool.destroy())).then(() => {});
+    return this.#closing;
   }
 }

@@ -10,7 +10,7 @@ export interface HttpClientOptions {
 }
 
 /** One GET, whose body is wanted whole. */
-export interface Get {
+interface Get {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   /** Where a 2xx body is cut off; `Answer.tooLong` tells. */

@@ -43,7 +43,7 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+json',
 ].join(', ');
 
-export interface Manifest {
+interface Manifest {
   readonly bytes: Buffer;
   /** The Content-Type without parameters, in lower case. */
   readonly mediaType: string | undefined;

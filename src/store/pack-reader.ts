@@ -8,7 +8,7 @@ import { CALL_BYTES, storageError, systemCode } from './storage-error.js';
 export const OPEN_PACKS = 64;
 
 /** Bytes handed on at a time: large enough that hashing and writing dominate, small enough for a worker's cache. */
-export const BLOCK_BYTES = 2 ** 20;
+const BLOCK_BYTES = 2 ** 20;
 
 /** Bytes that a record or an index promises and no pack has: the pack is gone or too short. Names the run. */
 export class NotInPack extends PullError {

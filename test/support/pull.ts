@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { createReadStream, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { parseDigest } from '../../src/format/digest.js';
+import {
+  exportLayers,
+  PullError,
+  type PullEvent,
+  type PullOptions,
+  type PullResult,
+  pullImage,
+} from '../../src/index.js';
+import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
+import type { RequestRecord } from '../../src/sandbox/serve-request.js';
+import { listImageRecords } from '../../src/store/image-record.js';
+import { readLayerRecord } from '../../src/store/layer-record.js';
+import { storePaths } from '../../src/store/paths.js';
+
+/** A pull that succeeded, and all it told on the way. */
+export interface Pulled {
+  readonly result: PullResult;
+  readonly events: readonly PullEvent[];
+}
+
+/** Pulls and takes down the events. */
+export async function pull(image: string, options: PullOptions): Promise<Pulled> {
+  const events: PullEvent[] = [];
+  const onEvent = (event: PullEvent) => {
+    events.push(event);
+    options.onEvent?.(event);
+  };
+  return { result: await pullImage(image, { ...options, onEvent }), events };
+}
+
+/** The error a pull ends with; fails when it succeeds or ends with anything that is no PullError. */
+export async function failureOf(pulling: Promise<unknown>): Promise<PullError> {
+  const outcome = await pulling.then(
+    () => 'it succeeded',
+    (error: unknown) => error,
+  );
+  if (outcome instanceof PullError) return outcome;
+  throw new Error('the pull should have failed with a PullError', { cause: outcome });
+}
+
+/** Exports every layer of a pull and compares the hash of each file, read back from the disk, with its DiffID. */
+export async function assertProven(result: PullResult): Promise<void> {
+  const directory = join(result.store, 'exported-by-the-test');
+  const diffIds = result.layers.map(({ diffId }) => diffId);
+  const files = await exportLayers({ store: result.store, diffIds, directory });
+  assert.equal(files.length, diffIds.length);
+  for (const [i, file] of files.entries()) {
+    const hash = createHash('sha256');
+    await pipeline(createReadStream(file), hash);
+    assert.equal(`sha256:${hash.digest('hex')}`, diffIds[i]);
+  }
+  rmSync(directory, { recursive: true });
+}
+
+/** GETs of layer blobs, in the order of their arrival; configs are asked for without a range. */
+export function layerAsks(registry: SandboxRegistry): readonly RequestRecord[] {
+  return registry.requests.filter(
+    ({ method, path, start, end }) =>
+      method === 'GET' &&
+      /^\/(v2|signed)\//.test(path) &&
+      path.includes('sha256:') &&
+      start !== null &&
+      end !== null,
+  );
+}
+
+/** Bytes that these requests asked for. */
+export function askedBytes(asks: readonly RequestRecord[]): number {
+  return asks.reduce((sum, { start, end }) => sum + (end ?? 0) - (start ?? 0), 0);
+}
+
+/** The one event of this kind. */
+export function onlyEvent<Name extends PullEvent['event']>(
+  { events }: Pick<Pulled, 'events'>,
+  name: Name,
+): Extract<PullEvent, { event: Name }> {
+  const found = events.filter((event): event is Extract<PullEvent, { event: Name }> => event.event === name);
+  assert.equal(found.length, 1, `events ${name}`);
+  return found[0]!;
+}
+
+/** The warnings of a pull. */
+export function warnings(events: readonly PullEvent[]): string[] {
+  return events.flatMap((event) => (event.event === 'warning' ? [event.message] : []));
+}
+
+/** References of the images that a store lists as complete. */
+export function listedImages(store: string): string[] {
+  return listImageRecords(storePaths(store)).map(({ reference }) => reference);
+}
+
+/** Whether a store has a layer, proven. */
+export function holdsLayer(store: string, diffId: string): boolean {
+  return readLayerRecord(storePaths(store), parseDigest(diffId, 'DiffID')) !== undefined;
+}

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Digest, parseDigest } from '../../../src/format/digest.js';
+import { PullError } from '../../../src/format/error.js';
+import { createCounters } from '../../../src/pool/counters.js';
+import { WorkerPool } from '../../../src/pool/worker-pool.js';
+import { openStore } from '../../../src/store/paths.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+const NOWHERE: Digest = parseDigest(`sha256:${'0'.repeat(64)}`, 'digest');
+/** A task that only looks into the store, where nothing is. */
+const QUICK = { task: 'name-content', toc: NOWHERE, tocRawBytes: 1, content: 3 } as const;
+
+function startPool(root: string): Promise<WorkerPool> {
+  openStore(root);
+  const setup = { storeRoot: root, counters: createCounters() };
+  return WorkerPool.start({ threads: 1, tasksPerThread: 50, setup, onEvent: () => {} });
+}
+
+test('a task answers with its result, or fails with the code it failed with', async (t) => {
+  const pool = await startPool(temporaryDirectory(t));
+  t.after(() => pool.destroy());
+  assert.equal(await pool.run(QUICK), 'content 3');
+  const failing = pool.run({
+    task: 'write-inline',
+    tarSplitDigest: NOWHERE,
+    tarSplitRawBytes: 1,
+    ranges: new Float64Array(),
+  });
+  await assert.rejects(failing, (error) => error instanceof PullError && error.code === 'store-broken');
+});
+
+test('answers that arrive while the pool is being destroyed fail their tasks and nothing else', async (t) => {
+  const pool = await startPool(temporaryDirectory(t));
+  await pool.run(QUICK);
+  const runs = Array.from({ length: 40 }, () => pool.run(QUICK));
+  const destroyed = runs[0]!.then(() => pool.destroy());
+  // While this thread is busy all answers arrive: they wait in the port that is closed next.
+  const until = performance.now() + 200;
+  while (performance.now() < until);
+  const outcomes = await Promise.allSettled(runs);
+  await destroyed;
+  await new Promise(setImmediate);
+  assert.equal(outcomes[0]!.status, 'fulfilled');
+  for (const outcome of outcomes) {
+    if (outcome.status === 'rejected') assert.match(String(outcome.reason), /terminat/i);
+  }
+});
+
+test('a destroyed pool starts nothing', async (t) => {
+  const pool = await startPool(temporaryDirectory(t));
+  await pool.destroy();
+  await assert.rejects(pool.run(QUICK), /ended/);
+});
