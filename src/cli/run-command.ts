@@ -21,12 +21,12 @@ export async function runCommand({ command, options, words }: CheckedArguments):
   const run = await RUN[command.name]();
   const values = command.options
     .filter(({ name }) => options.has(name))
-    .map((spec) => [spec.name, valueOf(spec, options.get(spec.name)!)]);
+    .map((spec) => [spec.name, optionValue(spec, options.get(spec.name)!)]);
   return run(words, Object.fromEntries(values) as OptionValues);
 }
 
 /** The value of an option that was checked already. */
-function valueOf({ placeholder, number }: OptionSpec, text: string): string | number | boolean | undefined {
+function optionValue({ placeholder, number }: OptionSpec, text: string): string | number | boolean | undefined {
   if (placeholder === undefined) return text === 'true';
   return number === undefined ? text : readNumber(text, number);
 }
