@@ -26,7 +26,10 @@ export async function runCommand({ command, options, words }: CheckedArguments):
 }
 
 /** The value of an option that was checked already. */
-function optionValue({ placeholder, number }: OptionSpec, text: string): string | number | boolean | undefined {
+function optionValue(
+  { placeholder, number }: OptionSpec,
+  text: string,
+): string | number | boolean | undefined {
   if (placeholder === undefined) return text === 'true';
   return number === undefined ? text : readNumber(text, number);
 }
