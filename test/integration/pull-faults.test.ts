@@ -1,0 +1,314 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { RegistryOptions } from '../../src/sandbox/registry-server.js';
+import type { RequestRecord } from '../../src/sandbox/serve-request.js';
+import { outcomesOf, startPullingChild } from '../support/child.js';
+import { LAYER_DIGEST } from '../support/fixture-layout.js';
+import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { assertProven, failureOf, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { listen } from '../support/scripted-server.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+/** The content of the largest layer of chunked-v1, which one span covers. */
+const CONTENT_END = 363_014;
+
+/** Ranges that were asked for of the content of that layer. */
+function contentRanges(asks: readonly RequestRecord[]): Array<[number, number]> {
+  return asks
+    .filter(({ path, end }) => path.endsWith(LAYER_DIGEST) && end! <= CONTENT_END)
+    .map(({ start, end }) => [start!, end!]);
+}
+
+/** An image of one layer with `count` files of 512 KiB that zstd cannot make smaller. */
+async function largerImage(t: TestContext, count: number): Promise<{ layout: string; digest: string }> {
+  const layout = emptyLayout(t);
+  const files = Array.from({ length: count }, (_, i) => [`file${i}`, noise(i + 1, 512 * 1024)] as const);
+  await writeTars(t, layout, 'larger', [tarOf(Object.fromEntries(files))]);
+  return { layout, digest: readManifest(layout, 'larger').layers[0]!.digest };
+}
+
+test('connections that break are continued from the first byte not received', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { closeAfterBytes: 150_000 } }],
+  });
+  const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(pulled.result);
+  const ranges = contentRanges(layerAsks(registry));
+  assert.ok(ranges.length >= 3, `${ranges.length} requests`);
+  for (const [i, [start, end]] of ranges.entries()) {
+    assert.equal(end, CONTENT_END);
+    assert.ok(i === 0 ? start === 0 : start > ranges[i - 1]![0] && start <= ranges[i - 1]![0] + 150_000);
+  }
+  assert.equal(pulled.result.misses, ranges.length - 1);
+  // Exactly the bytes that were planned: none was received twice.
+  const planned = onlyEvent(pulled, 'planned');
+  assert.equal(pulled.result.fetchedBytes, planned.totalBytes);
+  assert.equal(pulled.result.requests, planned.requests + ranges.length - 1);
+  assert.equal(pulled.events.filter(({ event }) => event === 'miss').length, ranges.length - 1);
+});
+
+test('a connection that falls silent is a miss and is continued from the byte it fell silent at', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [
+      { match: { path: LAYER_DIGEST, range: `0-${CONTENT_END - 1}` }, action: { stallAfterBytes: 100_000 } },
+    ],
+  });
+  const pulled = await pull(`${registry.host}/x:chunked-v1`, {
+    store: temporaryDirectory(t),
+    idleTimeoutMs: 1000,
+  });
+  await assertProven(pulled.result);
+  assert.deepEqual(contentRanges(layerAsks(registry)), [
+    [0, CONTENT_END],
+    [100_000, CONTENT_END],
+  ]);
+  assert.equal(pulled.result.misses, 1);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+});
+
+test('metadata whose connection breaks is continued too', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 5000 } }],
+  });
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.misses, 1);
+});
+
+test('an answer under a wrong Content-Range is not taken for the bytes asked for', async (t) => {
+  for (const [wrongContentRange, code, exitCode] of [
+    ['bytes 1-363014/378391', 'answer-unexpected', 5],
+    ['bytes 0-363013/400000', 'metadata-malformed', 6],
+  ] as const) {
+    const registry = await startSandbox(t, {
+      faults: [
+        { match: { path: LAYER_DIGEST, range: `0-${CONTENT_END - 1}` }, action: { wrongContentRange } },
+      ],
+    });
+    const store = temporaryDirectory(t);
+    const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, { store }));
+    assert.deepEqual([error.code, error.exitCode, error.layer], [code, exitCode, LAYER_DIGEST]);
+    assert.deepEqual(listedImages(store), []);
+  }
+});
+
+test('a server that answers every range with the whole blob is good enough', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { range: 'any' }, action: { ignoreRange: true } }],
+  });
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  assert.ok(layerAsks(registry).every(({ status }) => status === 200));
+});
+
+test('tokens that expire during the pull are renewed once for all workers', async (t) => {
+  const { layout } = await largerImage(t, 24);
+  const tokenLifeMs = 1000;
+  const registry = await startSandbox(t, {
+    layout,
+    requireToken: { expiresAfterMs: tokenLifeMs },
+    rateBytes: 4e6,
+  });
+  const started = performance.now();
+  const options = { store: temporaryDirectory(t), workers: 4, connections: 8 };
+  const { result } = await pull(`${registry.host}/x:larger`, options);
+  const lives = Math.ceil((performance.now() - started) / tokenLifeMs);
+  await assertProven(result);
+  const tokens = registry.requests.filter(({ path }) => path === '/token').length;
+  const refused = registry.requests.filter(({ status }) => status === 401).length;
+  assert.ok(refused >= 2, `${refused} refusals`);
+  // A token is asked for when one was refused, and then no other is good: at most one each life.
+  assert.ok(tokens >= 2 && tokens <= lives + 1, `${tokens} tokens in ${lives} lives, ${refused} refusals`);
+  assert.equal(result.misses, 0);
+});
+
+test('a registry that never takes its own tokens is not asked for ever', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: LAYER_DIGEST }, action: { challenge: { always: true } } }],
+  });
+  const store = temporaryDirectory(t);
+  const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, { store }));
+  assert.deepEqual([error.code, error.exitCode, error.layer], ['unauthorized', 4, LAYER_DIGEST]);
+  assert.ok(registry.requests.length < 20);
+});
+
+test('being told to wait is no miss, whoever is told', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [
+      { match: { path: '/manifests/', nth: 1 }, action: { retryAfter: { status: 429, seconds: 1 } } },
+      { match: { path: LAYER_DIGEST, nth: [2, 3] }, action: { retryAfter: { status: 503, seconds: 1 } } },
+    ],
+  });
+  const options = { store: temporaryDirectory(t), patienceMs: 10 };
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  assert.deepEqual(
+    registry.requests.map(({ status }) => status).filter((status) => status >= 400),
+    [429, 503, 503],
+  );
+});
+
+test('signed URLs that expire during the pull are asked for again at the registry', async (t) => {
+  const { layout, digest } = await largerImage(t, 12);
+  const registry = await startSandbox(t, {
+    layout,
+    requireToken: {},
+    rateBytes: 3e6,
+    faults: [{ match: { path: '/blobs/' }, action: { redirect: { expiresAfterMs: 500 } } }],
+  });
+  const { result } = await pull(`${registry.host}/x:larger`, {
+    store: temporaryDirectory(t),
+    connections: 2,
+  });
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  const signed = registry.requests.filter(({ path }) => path.startsWith('/signed/') && path.endsWith(digest));
+  assert.ok(signed.some(({ status }) => status === 403));
+  assert.ok(signed.every(({ status }) => status !== 400));
+});
+
+test('a port where nobody listens is hopeless at once, after one miss', async (t) => {
+  const server = createServer();
+  const host = await listen(server);
+  await new Promise((resolve) => server.close(resolve));
+  const store = temporaryDirectory(t);
+  const events: string[] = [];
+  const started = performance.now();
+  const error = await failureOf(pull(`${host}/x:y`, { store, onEvent: ({ event }) => events.push(event) }));
+  // No wait of a second before or after the one miss; the rest is room for a busy machine.
+  assert.ok(performance.now() - started < 900, `${performance.now() - started} ms`);
+  assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
+  assert.ok(error.message.includes(host), error.message);
+  assert.ok(error.hint !== undefined);
+  assert.deepEqual(listedImages(store), []);
+});
+
+/** A registry over a slow link that is gone once some content has been received. */
+async function vanishing(t: TestContext, options: Partial<RegistryOptions>) {
+  const { layout } = await largerImage(t, 12);
+  const registry = await startSandbox(t, { layout, rateBytes: 2e6, ...options });
+  return {
+    registry,
+    vanish: (receivedBytes: number) => {
+      if (receivedBytes > 300_000) void registry.close();
+    },
+  };
+}
+
+test('a server that vanishes during the pull is given up when patience is used up, and the process ends', async (t) => {
+  const { registry, vanish } = await vanishing(t, {});
+  const store = temporaryDirectory(t);
+  const options = { store, workers: 2, patienceMs: 100 };
+  const child = startPullingChild(t, { image: `${registry.host}/x:larger`, options }, (line) => {
+    if (line.event === 'progress') vanish(line.receivedBytes);
+  });
+  assert.equal(await child.gone, 0);
+  const [outcome] = outcomesOf(child.lines);
+  assert.ok(outcome !== undefined && 'code' in outcome && outcome.code === 'network-hopeless');
+  // The reason is the miss that was one too many, in its own words.
+  const misses = child.lines.flatMap((line) => (line.event === 'miss' ? [line.message] : []));
+  assert.ok(misses.includes(outcome.message), outcome.message);
+  assert.deepEqual(listedImages(store), []);
+});
+
+test('what was received before a server vanished is not fetched again', async (t) => {
+  const { registry, vanish } = await vanishing(t, {});
+  const { layout, digest } = await largerImage(t, 12);
+  const store = temporaryDirectory(t);
+  const options = { store, workers: 2, connections: 4, patienceMs: 100 };
+  const error = await failureOf(
+    pull(`${registry.host}/x:larger`, {
+      ...options,
+      onEvent: (event) => {
+        if (event.event === 'progress') vanish(event.receivedBytes);
+      },
+    }),
+  );
+  assert.equal(error.code, 'network-hopeless');
+  const second = await startSandbox(t, { layout });
+  const pulled = await pull(`${second.host}/x:larger`, options);
+  await assertProven(pulled.result);
+  assert.ok(pulled.result.resumedBytes > 0);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+  assert.ok(layerAsks(second).every(({ path }) => path.endsWith(digest)));
+});
+
+test('an abort during the pull ends it at once with the reason given, and the next pull goes on', async (t) => {
+  const { layout } = await largerImage(t, 12);
+  const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
+  const store = temporaryDirectory(t);
+  const controller = new AbortController();
+  let abortedMs = 0;
+  const error = await failureOf(
+    pull(`${registry.host}/x:larger`, {
+      store,
+      signal: controller.signal,
+      onEvent: (event) => {
+        if (event.event !== 'progress' || event.writtenBytes < 500_000 || abortedMs > 0) return;
+        abortedMs = performance.now();
+        controller.abort();
+      },
+    }),
+  );
+  // The rest of the image would take three seconds more.
+  assert.ok(performance.now() - abortedMs < 2000, `${performance.now() - abortedMs} ms`);
+  assert.deepEqual([error.code, error.exitCode], ['interrupted', 130]);
+  assert.deepEqual(listedImages(store), []);
+  const { result } = await pull(`${registry.host}/x:larger`, { store });
+  await assertProven(result);
+  assert.ok(result.resumedBytes >= 500_000, `${result.resumedBytes}`);
+});
+
+test('a pull whose signal was aborted before asks nobody', async (t) => {
+  const registry = await startSandbox(t);
+  const signal = AbortSignal.abort();
+  const error = await failureOf(
+    pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t), signal }),
+  );
+  assert.equal(error.code, 'interrupted');
+  assert.equal(registry.requests.length, 0);
+});
+
+test('an abort while a token is being renewed leaves nothing that fails later', async (t) => {
+  const { layout } = await largerImage(t, 12);
+  const registry = await startSandbox(t, {
+    layout,
+    rateBytes: 1e6,
+    latencyMs: 200,
+    requireToken: { expiresAfterMs: 1500 },
+  });
+  const controller = new AbortController();
+  // The second token is asked for by the workers: manifest and config are there long before the first one dies.
+  const watch = setInterval(() => {
+    if (registry.requests.filter(({ path }) => path === '/token').length > 1) controller.abort();
+  }, 10);
+  t.after(() => clearInterval(watch));
+  const options = { store: temporaryDirectory(t), signal: controller.signal, connections: 2 };
+  assert.equal((await failureOf(pull(`${registry.host}/x:larger`, options))).code, 'interrupted');
+  // An unhandled rejection by then would fail this test.
+  await sleep(500);
+});
+
+test('tar bytes are verified while spans are still to be asked for', async (t) => {
+  const { layout } = await largerImage(t, 14);
+  const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
+  const seen: Array<{ verifiedBytes: number; asks: number }> = [];
+  const { result } = await pull(`${registry.host}/x:larger`, {
+    store: temporaryDirectory(t),
+    connections: 2,
+    onEvent: (event) => {
+      if (event.event === 'progress') {
+        seen.push({ verifiedBytes: event.verifiedBytes, asks: layerAsks(registry).length });
+      }
+    },
+  });
+  await assertProven(result);
+  const all = layerAsks(registry).length;
+  assert.ok(seen.some(({ verifiedBytes, asks }) => verifiedBytes > 0 && asks < all));
+  assert.equal(seen.at(-1)!.verifiedBytes, result.layers[0]!.tarBytes);
+});

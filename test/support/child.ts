@@ -1,0 +1,55 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { TestContext } from 'node:test';
+import type { PullEvent, PullResult } from '../../src/index.js';
+import type { ChildJob } from './pull-child.js';
+
+/** What a pulling child says, a line at a time. */
+export type ChildLine =
+  | PullEvent
+  | { readonly event?: undefined; readonly result: PullResult }
+  | { readonly event?: undefined; readonly error: { readonly code: string; readonly message: string } };
+
+export interface PullingChild {
+  readonly process: ChildProcess;
+  /** All lines so far. */
+  readonly lines: readonly ChildLine[];
+  /** Resolves when the process is gone, with its exit code, or the signal that ended it. */
+  readonly gone: Promise<number | string>;
+}
+
+/** Starts a process that pulls; it is killed when the test ends. `onLine` hears of each line as it comes. */
+export function startPullingChild(
+  t: TestContext,
+  job: ChildJob,
+  onLine: (line: ChildLine, child: ChildProcess) => void = () => {},
+): PullingChild {
+  const child = spawn(process.execPath, [join(import.meta.dirname, 'pull-child.js'), JSON.stringify(job)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.after(() => child.kill('SIGKILL'));
+  const lines: ChildLine[] = [];
+  const reader = createInterface({ input: child.stdout });
+  reader.on('line', (text) => {
+    const line = JSON.parse(text) as ChildLine;
+    lines.push(line);
+    onLine(line, child);
+  });
+  const read = once(reader, 'close');
+  const gone = once(child, 'exit').then(async ([code, signal]: (number | string | null)[]) => {
+    await read;
+    return code ?? signal ?? 'nothing';
+  });
+  return { process: child, lines, gone };
+}
+
+/** Results and errors, without the events. */
+export function outcomesOf(
+  lines: readonly ChildLine[],
+): Array<PullResult | { code: string; message: string }> {
+  return lines
+    .filter((line) => line.event === undefined)
+    .map((line) => ('result' in line ? line.result : line.error));
+}

@@ -1,0 +1,29 @@
+/**
+ * A process that pulls one image, for tests that kill it or wait until it ends by itself. argv: a JSON object with
+ * `image`, `options` and `times`. Writes one JSON object a line: events as they come, then a result or an error.
+ * It does not call process.exit: whatever the pull leaves behind keeps it alive.
+ */
+import { writeSync } from 'node:fs';
+import { PullError, type PullOptions, pullImage } from '../../src/index.js';
+
+export interface ChildJob {
+  readonly image: string;
+  readonly options: PullOptions;
+  /** How often; default once. With more than once, `{i}` in the store's path is the number of the pull. */
+  readonly times?: number;
+}
+
+const { image, options, times = 1 } = JSON.parse(process.argv[2] ?? '') as ChildJob;
+
+function say(line: object): void {
+  writeSync(1, `${JSON.stringify(line)}\n`);
+}
+
+for (let i = 0; i < times; i++) {
+  try {
+    const store = options.store.replace('{i}', String(i));
+    say({ result: await pullImage(image, { ...options, store, onEvent: say }) });
+  } catch (error) {
+    say({ error: error instanceof PullError ? { code: error.code, message: error.message } : String(error) });
+  }
+}
