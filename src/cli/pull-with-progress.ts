@@ -1,6 +1,6 @@
 import { type PullResult, pullImage } from '../index.js';
 import type { OptionValues } from './options.js';
-import { createRenderer } from './progress/renderer.js';
+import { createRenderer } from './progress/create-renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
 /**

@@ -7,7 +7,7 @@ import { DEFAULT_LAYER_SHARES } from '../../sandbox/sample-tree.js';
 import { formatBytes, formatCount, formatDuration, formatShare } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
-import { createRenderer } from '../progress/renderer.js';
+import { createRenderer } from '../progress/create-renderer.js';
 import { publicResult } from '../public-result.js';
 import { startServeChild } from '../serve-child.js';
 import { untilSignal } from '../signals.js';
