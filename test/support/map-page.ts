@@ -19,5 +19,7 @@ export function filesInTables(page: string): string[] {
 
 /** Paths with a folder that stand anywhere in a page between backquotes: `src/pull/pull.ts`, `docs/errors.md`, `test/e2e/`. */
 export function pathsIn(page: string): string[] {
-  return [...page.matchAll(/`((?:src|workers|bench|test|docs|bin|\.ci)\/[\w./-]*)`/g)].map(([, path]) => path!);
+  return [...page.matchAll(/`((?:src|workers|bench|test|docs|bin|\.ci)\/[\w./-]*)`/g)].map(
+    ([, path]) => path!,
+  );
 }
