@@ -23,3 +23,8 @@ export function sourceFiles(): string[] {
 export function readSource(path: string): string {
   return readFileSync(join(ROOT, path), 'utf8');
 }
+
+/** Whether the repository has this file or folder. */
+export function exists(path: string): boolean {
+  return existsSync(join(ROOT, path));
+}
