@@ -9,6 +9,7 @@ import { giveBuffer, takeBuffer } from './buffers.js';
 import { ContentChecker } from './content-checker.js';
 import { packWriter, paths, setup } from './context.js';
 import { decodeFrames } from './decode.js';
+import { noteGarbage } from './garbage.js';
 import { PieceCutter, statedTarAt } from './piece-cutter.js';
 
 /** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
@@ -146,6 +147,7 @@ export class SpanReceiver {
     const { proven, wrong } = this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
     if (wrong === undefined) this.#write(bytes, blobStart, piece.length, proven);
     else this.#keepGoodPart(bytes, blobStart, proven, wrong);
+    noteGarbage(bytes.length + piece.length);
   }
 
   #write(bytes: Buffer, blobStart: number, blobLength: number, contents: ContentRows): void {

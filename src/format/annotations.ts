@@ -1,8 +1,9 @@
 import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
+import { SKIPPABLE_HEADER_BYTES } from './zstd-frame.js';
 
 /** Where one piece of chunked metadata lies in its blob, and what it decodes to. */
-export interface MetadataPosition {
+interface MetadataPosition {
   /** Blob range [start, end) of the zstd frame: the skippable frame's header lies 8 bytes before. */
   readonly start: number;
   readonly end: number;
@@ -33,8 +34,6 @@ export const MAX_TOC_BYTES = 128 * 2 ** 20;
 export const MAX_TAR_SPLIT_BYTES = 96 * 2 ** 20;
 
 const NUMBERS = /^\d{1,16}(:\d{1,16})+$/;
-/** Length of a skippable frame's header (RFC 8878, section 3.1.2), which stands before either piece. */
-export const SKIPPABLE_HEADER_BYTES = 8;
 /** The only type of TOC there is. */
 const TOC_TYPE = 1;
 

@@ -1,9 +1,8 @@
 import { DIGEST_BYTES, type Digest } from './digest.js';
 import { PullError } from './error.js';
-import { jsonText } from './json-cursor.js';
 import { allocateTable, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from './layer-table.js';
-import { lineError, scanTarSplit } from './tar-split.js';
-import { copyDigest, MAX_TOC_ENTRIES, scanToc, type TocEntry, tocError } from './toc.js';
+import { Column, collectContents, sameName, type TarContents } from './tar-contents.js';
+import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
 /** What a layer table is made from. */
 export interface LayerMetadata {
@@ -16,40 +15,6 @@ export interface LayerMetadata {
   /** Digest of the tar-split as fetched, to be compared with the one the TOC states, if it does. */
   readonly expectTarSplitDigest?: Digest;
 }
-
-/** A list of numbers that grows without making objects of them. */
-class Column {
-  values = new Float64Array(1024);
-  length = 0;
-
-  push(value: number): void {
-    if (this.length === this.values.length) {
-      const grown = new Float64Array(this.length * 2);
-      grown.set(this.values);
-      this.values = grown;
-    }
-    this.values[this.length++] = value;
-  }
-
-  filled(): Float64Array {
-    return this.values.subarray(0, this.length);
-  }
-}
-
-/** The contents as the tar-split has them. */
-interface TarContents {
-  readonly tarBytes: number;
-  readonly count: number;
-  readonly tarStart: Float64Array;
-  readonly sizeBytes: Float64Array;
-  readonly nameStart: Float64Array;
-  readonly nameEnd: Float64Array;
-  readonly nameForm: Float64Array;
-}
-
-/** Bits of `nameForm`. */
-const NAME_ESCAPED = 1;
-const NAME_BASE64 = 2;
 
 /** The rows so far, and the content whose chunks are being read. */
 interface Rows {
@@ -129,32 +94,6 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
   return fillTable(rows);
 }
 
-function collectContents(tarSplit: Buffer): TarContents {
-  const tarStart = new Column();
-  const sizeBytes = new Column();
-  const nameStart = new Column();
-  const nameEnd = new Column();
-  const nameForm = new Column();
-  const tarBytes = scanTarSplit(tarSplit, (line) => {
-    if (line.kind !== 'file' || line.lengthBytes === 0) return;
-    if (tarStart.length >= MAX_TOC_ENTRIES) throw lineError(line.number, `over ${MAX_TOC_ENTRIES} files`);
-    tarStart.push(line.tarStart);
-    sizeBytes.push(line.lengthBytes);
-    nameStart.push(line.nameStart);
-    nameEnd.push(line.nameEnd);
-    nameForm.push((line.nameEscaped ? NAME_ESCAPED : 0) | (line.nameRaw ? NAME_BASE64 : 0));
-  });
-  return {
-    tarBytes,
-    count: tarStart.length,
-    tarStart: tarStart.filled(),
-    sizeBytes: sizeBytes.filled(),
-    nameStart: nameStart.filled(),
-    nameEnd: nameEnd.filled(),
-    nameForm: nameForm.filled(),
-  };
-}
-
 function addContent(rows: Rows, entry: TocEntry): void {
   const { tar, open, metadata } = rows;
   const row = rows.count;
@@ -163,7 +102,8 @@ function addContent(rows: Rows, entry: TocEntry): void {
   if (sizeBytes !== tar.sizeBytes[row]) {
     throw tocError(number, `size is ${sizeBytes}, but ${tar.sizeBytes[row]} in the tar-split`);
   }
-  if (!sameName(rows, row, entry)) throw tocError(number, 'name differs from the one in the tar-split');
+  if (!sameName(tar, row, metadata.toc, entry))
+    throw tocError(number, 'name differs from the one in the tar-split');
   if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
   if (!copyDigest(metadata.toc, entry.digestStart, entry.digestEnd, rows.digests, row * DIGEST_BYTES)) {
     throw tocError(number, 'digest is not a sha256 digest');
@@ -186,23 +126,6 @@ function addContent(rows: Rows, entry: TocEntry): void {
   open.chunkStart = offset;
   open.firstDigestStart = entry.chunkDigestStart;
   open.firstDigestEnd = entry.chunkDigestEnd;
-}
-
-/**
- * Whether the content's name in the tar-split is the entry's. Where a name is not UTF-8 the tar-split has its bytes and
- * the TOC has U+FFFD for them, one a byte as Go decodes and one a sequence as we do: a run of them counts as one.
- */
-function sameName({ metadata, tar }: Rows, row: number, entry: TocEntry): boolean {
-  const { toc, tarSplit } = metadata;
-  const start = tar.nameStart[row]!;
-  const end = tar.nameEnd[row]!;
-  const form = tar.nameForm[row]!;
-  const base64 = (form & NAME_BASE64) !== 0;
-  if (!base64 && tarSplit.compare(toc, entry.nameStart, entry.nameEnd, start, end) === 0) return true;
-  const text = jsonText(tarSplit, start, end, (form & NAME_ESCAPED) !== 0);
-  const name = base64 ? Buffer.from(text, 'base64').toString('utf8') : text;
-  const single = (lossy: string) => lossy.replace(/\ufffd+/g, '\ufffd');
-  return single(name) === single(jsonText(toc, entry.nameStart, entry.nameEnd, entry.nameEscaped));
 }
 
 function addChunk(rows: Rows, entry: TocEntry): void {

@@ -19,7 +19,7 @@ const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 const DOCKER_CONFIG = 'application/vnd.docker.container.image.v1+json';
 
 /** What a registry is asked for, and all that `parseManifest` understands. */
-export const MANIFEST_TYPES: readonly string[] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+const MANIFEST_TYPES: readonly string[] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
 const INDEX_TYPES: readonly string[] = [OCI_INDEX, DOCKER_LIST];
 const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+/;
 const SCHEMA_1_TYPE = 'application/vnd.docker.distribution.manifest.v1+json';
@@ -35,7 +35,7 @@ export interface Descriptor {
 }
 
 /** A manifest that an index names, with the platform it is for as the index writes it. */
-export interface IndexEntry extends Descriptor {
+interface IndexEntry extends Descriptor {
   readonly platform?: Platform;
 }
 

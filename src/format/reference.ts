@@ -71,7 +71,7 @@ function refuseOtherForms(text: string): void {
   }
   const scheme = /^[A-Za-z][A-Za-z0-9+-]*:\/\//.exec(text)?.[0];
   if (scheme !== undefined) {
-    throw malformed(text, `it starts with ${scheme}`, `Leave out ${scheme} and try again.`);
+    throw malformed(`${scheme}…`, `it starts with ${scheme}`, `Leave out ${scheme} and try again.`);
   }
   if (/^[0-9a-f]{64}$/.test(text)) {
     throw malformed(text, '64 hex digits could be an image ID', 'Write NAME@sha256:HEX for a digest.');
@@ -80,8 +80,10 @@ function refuseOtherForms(text: string): void {
 
 function referenceDigest(text: string, digest: string): Digest {
   if (!DIGEST.test(digest)) {
-    const hint = 'A digest is sha256: and 64 hex digits.';
-    throw malformed(text, `${JSON.stringify(digest)} is not a digest`, hint);
+    // What stands before the @ may be a user's name and password, as in a URL.
+    const shown = text.slice(text.lastIndexOf('@') + 1);
+    const hint = 'After an @ comes sha256: and 64 hex digits; credentials are given apart.';
+    throw malformed(`…@${shown}`, `${JSON.stringify(shown)} is not a digest`, hint);
   }
   if (digest.startsWith('sha256:')) {
     if (digest.length !== 'sha256:'.length + 64) {

@@ -4,7 +4,7 @@ import { JsonCursor, wordSet } from './json-cursor.js';
 /** A layer tar larger than this is refused: 16 TiB, which keeps every sum of sizes an exact integer. */
 export const MAX_TAR_BYTES = 2 ** 44;
 /** Lines of one tar-split, two or more a tar entry: a million files have some 2.1 million. */
-export const MAX_TAR_SPLIT_LINES = 8 * 2 ** 20;
+const MAX_TAR_SPLIT_LINES = 8 * 2 ** 20;
 /** Decoded bytes handed on at a time: large enough that a write costs more than its call. */
 const WRITE_BYTES = 2 ** 20;
 

@@ -3,13 +3,15 @@ import { PullError } from './error.js';
 /** Block_Maximum_Size (RFC 8878, section 3.1.1.2.4): no block is longer, compressed or not. */
 export const MAX_BLOCK_BYTES = 128 * 2 ** 10;
 /** What `zstd -d` accepts without --long, and the memory that one streaming decoder may take. */
-export const MAX_WINDOW_BYTES = 128 * 2 ** 20;
+const MAX_WINDOW_BYTES = 128 * 2 ** 20;
+
+/** Length of a skippable frame's header (RFC 8878, section 3.1.2): TOC and tar-split lie behind one each. */
+export const SKIPPABLE_HEADER_BYTES = 8;
 
 const FRAME_MAGIC = 0xfd2fb528;
 /** Skippable frames have sixteen magic numbers, which differ in the last four bits. */
 const SKIPPABLE_MAGIC = 0x184d2a50;
 const MAGIC_BYTES = 4;
-const SKIPPABLE_HEADER_BYTES = 8;
 const BLOCK_HEADER_BYTES = 3;
 const CHECKSUM_BYTES = 4;
 /** Bytes of the fields whose lengths the frame header descriptor gives by two bits each. */

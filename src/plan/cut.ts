@@ -49,10 +49,10 @@ function runsOf(cells: Cells, taken: Uint8Array, layer: number): CellRange[] {
 
 /** Blob bytes of the next span: the guided share, evened out over the run so that no crumb is left at its end. */
 function targetBytes(remaining: number, runBytes: number, limits: PlanLimits): number {
-  const min = Math.min(limits.minSpanBytes, limits.spanBlobBytes);
-  const share = Math.min(limits.spanBlobBytes, Math.max(min, remaining / (2 * limits.connections)));
-  const parts = Math.max(1, Math.min(Math.ceil(runBytes / share), Math.floor(runBytes / min)));
-  return Math.min(limits.spanBlobBytes, runBytes / parts);
+  const { minSpanBytes, spanBlobBytes } = limits;
+  const share = Math.min(spanBlobBytes, Math.max(minSpanBytes, remaining / (2 * limits.connections)));
+  const parts = Math.max(1, Math.min(Math.ceil(runBytes / share), Math.floor(runBytes / minSpanBytes)));
+  return runBytes / parts;
 }
 
 function spanEnd(cells: Cells, first: number, runEnd: number, target: number, limits: PlanLimits): number {
@@ -63,7 +63,7 @@ function spanEnd(cells: Cells, first: number, runEnd: number, target: number, li
       const onlyGaps = cells.state[next - 1] === CELL.gap;
       if (!fits(cells, first, next, limits)) {
         // A content above the limits is streamed: a gap behind it comes along instead of as a request.
-        if (onlyGaps && !fits(cells, first, end, limits) && fits(cells, end, next, limits)) end = next;
+        if (onlyGaps && !fits(cells, first, end, limits)) end = next;
         break;
       }
       const bytes = blobBytes(cells, first, end);

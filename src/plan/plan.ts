@@ -21,7 +21,7 @@ export interface Span {
 }
 
 /** All in bytes but `requests`. fetchBytes are of the blob; the others are of the tar and add up to its length. */
-export interface PlanTotals {
+interface PlanTotals {
   readonly fetchBytes: number;
   /** What the fetched bytes decode to. */
   readonly decodedBytes: number;
@@ -37,7 +37,7 @@ export interface PlanTotals {
   readonly requests: number;
 }
 
-export interface LayerPlan {
+interface LayerPlan {
   readonly segments: Segments;
   /** Spans [firstSpan, endSpan) of the plan are this layer's. */
   readonly firstSpan: number;
@@ -94,7 +94,7 @@ function toSpan(want: LayerWant, cells: Cells, range: CellRange): Span {
     tarStart,
     tarEnd,
     firstContent,
-    endContent: Math.max(firstContent, lastAtMost(contentStart, count, tarEnd - 1) + 1),
+    endContent: lastAtMost(contentStart, count, tarEnd - 1) + 1,
   };
 }
 

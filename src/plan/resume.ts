@@ -51,7 +51,7 @@ function usablePieces(base: Cells, resumed: readonly ResumedPiece[]): ResumedPie
     const inside = startAgrees(base, blobStart, tarStart);
     if (inside === undefined || !endAgrees(base, blobEnd, tarEnd)) continue;
     // Inside a cell the table cannot tell the tar position, but two pieces that touch can.
-    if (inside && usable.length > 0 && blobStart === blobAt && tarStart !== tarAt) continue;
+    if (inside && blobStart === blobAt && tarStart !== tarAt) continue;
     usable.push(piece);
     blobAt = blobEnd;
     tarAt = tarEnd;

@@ -40,7 +40,7 @@ export function eachSegmentIn(
   tarEnd: number,
   visit: (row: number, partStart: number, partEnd: number) => void,
 ): void {
-  let row = tarStart < tarEnd ? segmentAt(segments, Math.max(0, tarStart)) : -1;
+  let row = tarStart < tarEnd ? segmentAt(segments, tarStart) : -1;
   for (; row >= 0 && row < segments.count && segments.tarStart[row]! < tarEnd; row++) {
     const partStart = Math.max(tarStart, segments.tarStart[row]!);
     visit(row, partStart, Math.min(tarEnd, segments.tarStart[row + 1]!));

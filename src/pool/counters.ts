@@ -2,7 +2,7 @@
  * Counters that workers add to and the main thread reads, in shared memory. Each is a Uint32 that wraps at 4 GiB:
  * the reader takes differences modulo 2^32, which is exact as long as it looks more often than 4 GiB arrive.
  */
-export const COUNTER = {
+const COUNTER = {
   /** Body bytes of 2xx answers, as karma and the progress display count them. */
   received: 0,
   /** Tar bytes written to packs. */

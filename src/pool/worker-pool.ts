@@ -6,6 +6,12 @@ import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './message
 const ENTRY = new URL('../../workers/main.js', import.meta.url);
 
 /**
+ * A worker's short-lived objects are few. V8's default of up to 48 MB a thread only delays their collection: 2 MB
+ * lowers the peak of a pull by 20 MB at no cost in CPU time.
+ */
+const YOUNG_GENERATION_MB = 2;
+
+/**
  * A Piscina pool that speaks our messages. Threads live as long as the pool: an idle thread that ended would take
  * its keep-alive sockets along. `atomics: disabled`, because the synchronous wait between tasks freezes them.
  * No task gets a signal, since that would serialise its worker: to abort is to destroy the pool.
@@ -43,6 +49,7 @@ export class WorkerPool {
       atomics: 'disabled',
       stricterFIFO: true,
       workerData: options.setup,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     piscina.on('message', options.onEvent);
     return new WorkerPool(piscina);

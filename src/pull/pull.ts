@@ -7,11 +7,12 @@ import { createRegistrySession, type RegistrySession } from '../registry/session
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
-import type { LayerResult, PullOptions, PullResult } from './options.js';
+import type { PullOptions, PullResult } from './options.js';
 import { Patience } from './patience.js';
 import { Progress } from './progress.js';
 import type { PulledLayers } from './pull-layers.js';
 import { type ResolvedImage, resolveImage } from './resolve.js';
+import { layerResults, sumOf } from './result.js';
 import { type Settings, settle } from './settings.js';
 import { Stop } from './stop.js';
 import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
@@ -177,25 +178,14 @@ class Pull {
     figures: ReadonlyMap<string, LayerFigures>,
     provenAfterMs: number,
   ): PullResult {
-    const seen = new Set<string>();
-    const results = layers.map((layer) => {
-      const fetched = figures.get(layer.diffId);
-      const again = seen.has(layer.diffId);
-      seen.add(layer.diffId);
-      return layerResult(layer, again && fetched !== undefined ? heldFigures(fetched.tarBytes) : fetched);
-    });
-    const sum = (field: 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests') =>
-      results.reduce((total, layer) => total + layer[field], 0);
+    const results = layerResults(layers, figures);
     return {
       image: this.#image,
       digest: image.manifestDigest,
       platform: image.platform,
       store: this.#paths.root,
       layers: results,
-      fetchedBytes: sum('fetchedBytes'),
-      reusedBytes: sum('reusedBytes'),
-      resumedBytes: sum('resumedBytes'),
-      requests: sum('requests'),
+      ...sumOf(results),
       misses: this.#patience.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
       verified: true,
@@ -205,15 +195,4 @@ class Pull {
       },
     };
   }
-}
-
-function layerResult(layer: ImageLayer, figures: LayerFigures | undefined): LayerResult {
-  const { digest, mediaType, sizeBytes } = layer.descriptor;
-  const { diffId, format, heldTarBytes = 0 } = layer;
-  return { digest, diffId, mediaType, format, sizeBytes, ...(figures ?? heldFigures(heldTarBytes)) };
-}
-
-/** Of a layer that was there, or that came with an equal one below it. */
-function heldFigures(tarBytes: number): LayerFigures {
-  return { tarBytes, metadataBytes: 0, fetchedBytes: 0, reusedBytes: tarBytes, resumedBytes: 0, requests: 0 };
 }

@@ -29,12 +29,37 @@ export interface Body {
   settled(callback: (failure: unknown) => void): void;
 }
 
+/** The wanted part of a body: cuts it out of the chunks as they come. */
+interface Window {
+  /** What of the next chunk is wanted. Throws `answer-unexpected` when an exact body goes on behind its end. */
+  cut(chunk: Buffer): Buffer | undefined;
+  isWhole(): boolean;
+}
+
+function createWindow({ skipBytes, takeBytes, exact }: BodyPlan): Window {
+  let toSkip = skipBytes;
+  let left = takeBytes;
+  return {
+    cut(chunk) {
+      const start = Math.min(toSkip, chunk.length);
+      toSkip -= start;
+      const end = Math.min(chunk.length, start + left);
+      if (exact && end < chunk.length) {
+        throw new PullError('answer-unexpected', 'the answer to a range is longer than the range');
+      }
+      left -= end - start;
+      // Nearly every chunk is wanted whole: no new Buffer for those.
+      if (end - start === chunk.length) return chunk;
+      return start === end ? undefined : chunk.subarray(start, end);
+    },
+    isWhole: () => left === 0,
+  };
+}
+
 /** Hands wanted bytes to `take`; holds the lane while that is busy. `abort` ends the request when it rejects. */
 export function createBody(lane: Lane, take: TakeBytes, abort: (error: unknown) => void): Body {
-  let begun = false;
+  let window: Window | undefined;
   let exact = true;
-  let skipBytes = 0;
-  let leftBytes = 0;
   let holding = false;
   let failure: unknown;
   let whenSettled: ((failure: unknown) => void) | undefined;
@@ -78,27 +103,17 @@ export function createBody(lane: Lane, take: TakeBytes, abort: (error: unknown) 
 
   return {
     begin(plan) {
-      begun = true;
-      ({ exact, skipBytes, takeBytes: leftBytes } = plan);
+      exact = plan.exact;
+      window = createWindow(plan);
     },
     add(chunk) {
-      let wanted = chunk;
-      if (skipBytes > 0) {
-        const skipped = Math.min(skipBytes, chunk.length);
-        skipBytes -= skipped;
-        if (skipped === chunk.length) return;
-        wanted = chunk.subarray(skipped);
-      }
-      if (wanted.length > leftBytes) {
-        if (exact) throw new PullError('answer-unexpected', 'the answer to a range is longer than the range');
-        wanted = wanted.subarray(0, leftBytes);
-      }
-      leftBytes -= wanted.length;
+      const wanted = window?.cut(chunk);
+      if (wanted === undefined) return;
       if (holding) waiting.push(wanted);
       else hand(wanted);
     },
-    isWhole: () => begun && leftBytes === 0,
-    isEnough: () => !exact && leftBytes === 0,
+    isWhole: () => window?.isWhole() === true,
+    isEnough: () => !exact && window?.isWhole() === true,
     isHolding: () => holding,
     settled(callback) {
       if (holding) whenSettled = callback;

@@ -10,7 +10,7 @@ export interface HttpClientOptions {
 }
 
 /** One GET, whose body is wanted whole. */
-export interface Get {
+interface Get {
   readonly url: URL;
   readonly headers: Readonly<Record<string, string>>;
   /** Where a 2xx body is cut off; `Answer.tooLong` tells. */
@@ -153,10 +153,10 @@ function collect(response: IncomingMessage, get: Get, timer: Watch): Promise<Ans
       }
     });
     response.on('end', () => finish(false));
-    // Node says "aborted" whether the peer broke off or the timer destroyed the request.
+    // A timeout has reached the request's own listener before this.
     response.on('error', (error) => {
       timer.stop();
-      reject(timer.expired() ? timeoutError('idle') : error);
+      reject(error);
     });
   });
 }

@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import { buildConnector, Client } from 'undici';
+import { PullError } from '../format/error.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
 const MAX_ORIGINS = 16;
@@ -24,7 +25,7 @@ export interface Lane {
 
 /** The connections of one worker. */
 export interface Lanes {
-  /** A lane to `origin`, at once or when one is given back. */
+  /** A lane to `origin`, at once or when one is given back. Rejects (`internal`) once the lanes are closed. */
   take(origin: string): Promise<Lane>;
   give(lane: Lane): void;
   /** Closes every connection; requests under way fail. */
@@ -34,7 +35,7 @@ export interface Lanes {
 interface OriginLanes {
   readonly all: Lane[];
   readonly free: Lane[];
-  readonly waiting: ((lane: Lane) => void)[];
+  readonly waiting: { resolve(lane: Lane): void; reject(error: PullError): void }[];
 }
 
 /**
@@ -44,6 +45,7 @@ interface OriginLanes {
  */
 export function createLanes(options: LanesOptions): Lanes {
   const origins = new Map<string, OriginLanes>();
+  let closed = false;
   const connect = buildConnector({
     timeout: options.connectTimeoutMs,
     rejectUnauthorized: options.tlsVerify,
@@ -51,6 +53,7 @@ export function createLanes(options: LanesOptions): Lanes {
 
   return {
     take(origin) {
+      if (closed) return Promise.reject(closedError());
       let lanes = origins.get(origin);
       if (lanes === undefined) {
         closeIdleOrigins(origins);
@@ -66,22 +69,28 @@ export function createLanes(options: LanesOptions): Lanes {
         return Promise.resolve(lane);
       }
       const { waiting } = lanes;
-      return new Promise((resolve) => {
-        waiting.push(resolve);
+      return new Promise((resolve, reject) => {
+        waiting.push({ resolve, reject });
       });
     },
     give(lane) {
       const lanes = origins.get(lane.origin);
       const next = lanes?.waiting.shift();
       if (next === undefined) lanes?.free.push(lane);
-      else next(lane);
+      else next.resolve(lane);
     },
     async close() {
-      const clients = [...origins.values()].flatMap(({ all }) => all.map(({ client }) => client));
+      closed = true;
+      const lanes = [...origins.values()];
       origins.clear();
-      await Promise.all(clients.map((client) => client.destroy()));
+      for (const { reject } of lanes.flatMap(({ waiting }) => waiting)) reject(closedError());
+      await Promise.all(lanes.flatMap(({ all }) => all.map(({ client }) => client.destroy())));
     },
   };
+}
+
+function closedError(): PullError {
+  return new PullError('internal', 'the range client is closed');
 }
 
 function closeIdleOrigins(origins: Map<string, OriginLanes>): void {

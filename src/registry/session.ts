@@ -13,7 +13,14 @@ import {
 import { parseChallenges } from './challenge.js';
 import type { Answer } from './http-client.js';
 import { firstErrorMessage, refusal, type Wanted } from './refusal.js';
-import { askThreeTimes, createTokenKeeper, parseToken, type Token, tokenUrl } from './token.js';
+import {
+  askThreeTimes,
+  createTokenKeeper,
+  parseToken,
+  type Token,
+  type TokenKeeper,
+  tokenUrl,
+} from './token.js';
 
 /** The distribution-spec asks registries to take manifests of 4 MiB; larger ones are refused by most. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
@@ -36,7 +43,7 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+json',
 ].join(', ');
 
-export interface Manifest {
+interface Manifest {
   readonly bytes: Buffer;
   /** The Content-Type without parameters, in lower case. */
   readonly mediaType: string | undefined;
@@ -68,34 +75,7 @@ export interface RegistrySession {
 /** A session; nothing is sent before the first question. */
 export function createRegistrySession(options: SessionOptions): RegistrySession {
   const context = createContext(options);
-  let tokenSource: URL | undefined;
-
-  async function renewToken(): Promise<Token | undefined> {
-    tokenSource ??= await probeTokenSource(context);
-    return tokenSource === undefined ? undefined : await fetchToken(context, tokenSource);
-  }
-  const tokens = createTokenKeeper(renewToken, Date.now);
-
-  /** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
-  async function ask(path: string, wanted: Wanted, accept: string, maxBytes: number): Promise<Answer> {
-    let authorization = await tokens.authorization();
-    let renewed = false;
-    for (;;) {
-      const answer = await askPatiently(
-        context,
-        path,
-        { accept, ...authorizationHeader(authorization) },
-        maxBytes,
-      );
-      if (answer.status >= 200 && answer.status < 300) return answer;
-      if (answer.status !== 401 || renewed) throw refusal(answer.status, wanted, answer.body);
-      tokenSource = tokenUrl(challengesOf(answer), currentOrigin(context), options.repository);
-      authorization = await tokens.authorization(authorization ?? '');
-      if (authorization === undefined) throw refusal(401, wanted, answer.body);
-      renewed = true;
-    }
-  }
-
+  const { ask, tokens } = createQuestions(context);
   const base = `/v2/${options.repository}`;
   const describe = (kind: Wanted['kind'], name: string): Wanted => ({
     host: options.host,
@@ -125,24 +105,51 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
     },
 
     async getBlob(digest, sizeBytes) {
+      const malformed = (what: string) => new PullError('metadata-malformed', `blob ${digest} ${what}`);
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
-        throw new PullError(
-          'metadata-malformed',
-          `blob ${digest} is said to have ${sizeBytes} bytes, more than 8 MiB`,
-        );
+        throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and 8 MiB`);
       }
       const wanted = describe('blob', digest);
-      const answer = await askVerified(digest, wanted, () =>
-        ask(`${base}/blobs/${digest}`, wanted, '*/*', sizeBytes),
-      );
+      const path = `${base}/blobs/${digest}`;
+      const { body } = await askVerified(digest, wanted, () => ask(path, wanted, '*/*', sizeBytes));
       // Bytes with the right digest and another length: then the manifest lies about the size.
-      if (answer.body.length === sizeBytes) return answer.body;
-      throw new PullError(
-        'metadata-malformed',
-        `blob ${digest} has ${answer.body.length} bytes, not ${sizeBytes}`,
-      );
+      if (body.length !== sizeBytes) throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
+      return body;
     },
   };
+}
+
+interface Questions {
+  /** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
+  ask(path: string, wanted: Wanted, accept: string, maxBytes: number): Promise<Answer>;
+  readonly tokens: TokenKeeper;
+}
+
+/** Questions with a token where the registry wants one; which token server that is, its challenge says. */
+function createQuestions(context: Context): Questions {
+  const { repository } = context.options;
+  let tokenSource: URL | undefined;
+
+  const tokens = createTokenKeeper(async () => {
+    tokenSource ??= await probeTokenSource(context);
+    return tokenSource === undefined ? undefined : await fetchToken(context, tokenSource);
+  }, Date.now);
+
+  async function ask(path: string, wanted: Wanted, accept: string, maxBytes: number): Promise<Answer> {
+    let authorization = await tokens.authorization();
+    let renewed = false;
+    for (;;) {
+      const headers = { accept, ...authorizationHeader(authorization) };
+      const answer = await askPatiently(context, path, headers, maxBytes);
+      if (answer.status >= 200 && answer.status < 300) return answer;
+      if (answer.status !== 401 || renewed) throw refusal(answer.status, wanted, answer.body);
+      tokenSource = tokenUrl(challengesOf(answer), currentOrigin(context), repository);
+      if (tokenSource === undefined) throw refusal(401, wanted, answer.body);
+      authorization = await tokens.authorization(authorization ?? '');
+      renewed = true;
+    }
+  }
+  return { ask, tokens };
 }
 
 function authorizationHeader(value: string | undefined): Record<string, string> {

@@ -48,8 +48,7 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
     let status = 0;
     let headers: Headers = {};
     let reused = false;
-    let errorBody: Buffer[] | undefined;
-    let errorBodyBytes = 0;
+    let words: Words | undefined;
 
     const timer = createIdleTimer(request.idleTimeoutMs, body.isHolding, () => {
       controller?.abort(timeoutError('idle'));
@@ -61,9 +60,9 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
         lane.release();
         if (failure !== undefined) reject(failure);
         else if (error instanceof PullError) reject(error);
-        else if (errorBody !== undefined && (error === undefined || error === ENOUGH)) {
-          resolve({ kind: 'answer', status, headers, body: Buffer.concat(errorBody) });
-        } else if (body.isWhole()) resolve({ kind: 'whole' });
+        // The status counts even if the body behind it broke off.
+        else if (words !== undefined) resolve({ kind: 'answer', status, headers, body: words.bytes() });
+        else if (body.isWhole()) resolve({ kind: 'whole' });
         else resolve({ kind: 'broken', error, unanswered: reused && status === 0 && !timer.expired() });
       });
     }
@@ -83,19 +82,17 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
           status = statusCode;
           headers = answerHeaders;
           if (status === 200 || status === 206) body.begin(sink.plan(status, headers));
-          else errorBody = [];
+          else words = createWords();
         },
         onResponseData(data, chunk) {
           timer.progress();
-          if (errorBody === undefined) {
-            sink.received(chunk.length);
-            body.add(chunk);
-            if (body.isEnough()) data.abort(ENOUGH);
+          if (words !== undefined) {
+            if (words.add(chunk)) data.abort(ENOUGH);
             return;
           }
-          errorBodyBytes += chunk.length;
-          if (errorBodyBytes <= MAX_ERROR_BODY_BYTES) errorBody.push(chunk);
-          else data.abort(ENOUGH);
+          sink.received(chunk.length);
+          body.add(chunk);
+          if (body.isEnough()) data.abort(ENOUGH);
         },
         onResponseEnd: () => end(undefined),
         onResponseError: (_controller, error) => end(error),
@@ -106,4 +103,24 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
 
 function toError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
+}
+
+/** The body of a refusal, as far as it is read. */
+interface Words {
+  /** Whether it is long enough. */
+  add(chunk: Buffer): boolean;
+  bytes(): Buffer;
+}
+
+function createWords(): Words {
+  const chunks: Buffer[] = [];
+  let sizeBytes = 0;
+  return {
+    add(chunk) {
+      chunks.push(chunk);
+      sizeBytes += chunk.length;
+      return sizeBytes > MAX_ERROR_BODY_BYTES;
+    },
+    bytes: () => Buffer.concat(chunks),
+  };
 }

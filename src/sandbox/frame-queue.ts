@@ -87,15 +87,16 @@ export class FrameQueue {
   }
 
   #drain(): void {
+    if (this.#error !== undefined) return;
     let count = 0;
     for (const item of this.#items) {
       if (item.frame === undefined) break;
       count += 1;
       const start = this.offsetBytes;
       this.offsetBytes += item.frame.length;
-      this.#waitingBytes -= item.rawBytes;
-      if (item.frame.length > 0 && this.#error === undefined) this.#write(item.frame);
+      if (item.frame.length > 0) this.#write(item.frame);
       item.done(start, this.offsetBytes);
+      this.#waitingBytes -= item.rawBytes;
     }
     if (count > 0) this.#items.splice(0, count);
   }

@@ -4,7 +4,7 @@ import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 
 /** A manifest as a registry answers with it. */
-export interface StoredManifest {
+interface StoredManifest {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly bytes: Buffer;

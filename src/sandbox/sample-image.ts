@@ -22,7 +22,7 @@ export interface SampleOptions {
   readonly onProgress?: (doneBytes: number) => void;
 }
 
-export interface SampleLayer extends ChunkedLayer {
+interface SampleLayer extends ChunkedLayer {
   readonly digest: Digest;
   readonly blobBytes: number;
 }

@@ -6,7 +6,7 @@ import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
 import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** A layer as the manifest names it. */
-export interface ImageLayer {
+interface ImageLayer {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly sizeBytes: number;

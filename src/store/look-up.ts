@@ -22,7 +22,7 @@ export interface WantedDigests {
 }
 
 /** A blob that may have been fetched in part; each (digest, raw) at most once. */
-export interface WantedBlob {
+interface WantedBlob {
   readonly digest: Digest;
   /** Whether pieces of its own bytes are wanted, or pieces of the tar that it holds. */
   readonly raw: boolean;
@@ -34,7 +34,7 @@ export interface LookUpRequest {
 }
 
 /** Where wanted digests lie, row by row. */
-export interface FoundRuns {
+interface FoundRuns {
   /** Row of the answer's packs, or -1: no pack holds it. */
   readonly pack: Int32Array;
   /** Offset in the pack. */

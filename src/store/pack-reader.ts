@@ -8,7 +8,7 @@ import { CALL_BYTES, storageError, systemCode } from './storage-error.js';
 export const OPEN_PACKS = 64;
 
 /** Bytes handed on at a time: large enough that hashing and writing dominate, small enough for a worker's cache. */
-export const BLOCK_BYTES = 2 ** 20;
+const BLOCK_BYTES = 2 ** 20;
 
 /** Bytes that a record or an index promises and no pack has: the pack is gone or too short. Names the run. */
 export class NotInPack extends PullError {
@@ -33,6 +33,7 @@ export class PackReader {
   readonly #open = new Map<PackId, number>();
   #lastPack: PackId | undefined;
   #lastFd = -1;
+  #block = Buffer.alloc(0);
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
@@ -63,12 +64,12 @@ export class PackReader {
   }
 
   /**
-   * The bytes of all extents, one after the other, in blocks of `blockBytes` (the last one is shorter). All blocks
-   * are the same memory: one is good until the next is asked for.
+   * The bytes of all extents, one after the other, in blocks of `blockBytes` (the last one is shorter). All blocks of
+   * a reader are the same memory: one is good until the next is asked for, and one list is read at a time.
    * @throws NotInPack or PullError as `readInto`
    */
   *blocks(extents: ExtentList, blockBytes = BLOCK_BYTES): Generator<Buffer, void, undefined> {
-    const block = Buffer.allocUnsafeSlow(Math.min(blockBytes, Math.max(1, extents.lengthBytes)));
+    const block = this.#blockOf(Math.min(blockBytes, Math.max(1, extents.lengthBytes)));
     let filled = 0;
     for (let row = 0; row < extents.count; row++) {
       const pack = extents.packAt(row);
@@ -87,6 +88,12 @@ export class PackReader {
       }
     }
     if (filled > 0) yield block.subarray(0, filled);
+  }
+
+  /** The reader's own memory, as large as the largest block asked for: a new MiB for every list kept 30 of them alive. */
+  #blockOf(bytes: number): Buffer {
+    if (this.#block.length < bytes) this.#block = Buffer.allocUnsafeSlow(bytes);
+    return this.#block.subarray(0, bytes);
   }
 
   /** Closes all packs. */

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
@@ -182,6 +182,7 @@ test('other refusals are told apart', async (t) => {
   await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /answered 418/));
   status = 401;
   await assert.rejects(session.getManifest('v1'), failsWith('unauthorized', /without logging in/));
+  assert.equal(server.asked.length, 3);
 });
 
 test('a token is fetched for reading this repository and then kept', async (t) => {
@@ -304,6 +305,34 @@ test('a loopback registry with TLS is found after http was tried', async (t) => 
   assert.deepEqual(heard.misses, []);
 });
 
+test('a TLS server that answers plain HTTP with 400 is found, by questions asked at once too', async (t) => {
+  const server = await serverFor(t, giveManifest, SELF_SIGNED);
+  let plainAsked = 0;
+  const front = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', (first) => {
+      // The first byte of a TLS greeting.
+      if (first[0] === 0x16) {
+        const behind = connect({ host: '127.0.0.1', port: Number(server.host.split(':')[1]) });
+        behind.on('error', () => {});
+        behind.write(first);
+        socket.pipe(behind).pipe(socket);
+        return;
+      }
+      // The second question hears of it only when the first has long found the scheme.
+      const answer = 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
+      setTimeout(() => socket.end(answer), plainAsked++ === 0 ? 0 : 200);
+    });
+  });
+  const host = await listen(front);
+  t.after(() => front.close());
+  const { session, heard } = sessionFor(t, host, 0, { tlsVerify: false });
+  await Promise.all(['v1', 'v2'].map((tag) => session.getManifest(tag)));
+  assert.equal(plainAsked, 2);
+  assert.equal(session.origin, `https://${host}`);
+  assert.deepEqual(heard.misses, []);
+});
+
 test('a certificate that is not trusted ends the question at once', async (t) => {
   const server = await serverFor(t, giveManifest, SELF_SIGNED);
   const { session, heard } = sessionFor(t, server.host, 5);
@@ -395,6 +424,49 @@ test('a request that dies on a reused connection is repeated without a miss', as
   await session.getManifest('v1');
   assert.deepEqual(heard.misses, []);
   assert.equal(server.asked.length, 3);
+});
+
+test('the repetition does not try another old connection', async (t) => {
+  const used = new WeakSet<object>();
+  const server = await serverFor(t, (request, response) => {
+    if (used.has(request.socket)) {
+      request.socket.destroy();
+      return;
+    }
+    used.add(request.socket);
+    // Long enough that the two first questions need two connections.
+    setTimeout(() => giveManifest(request, response), 20);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await Promise.all([session.getManifest('v1'), session.getManifest('v1')]);
+  assert.equal(server.connections(), 2);
+  await session.getManifest('v1');
+  assert.deepEqual(heard.misses, []);
+});
+
+test('a slow body is no silence', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    let sent = 0;
+    const timer = setInterval(() => {
+      response.write('.');
+      if (++sent < 10) return;
+      clearInterval(timer);
+      response.end();
+    }, 50);
+  });
+  const { session } = sessionFor(t, server.host, 0, { idleTimeoutMs: 300 });
+  assert.equal((await session.getManifest('v1')).bytes.length, 10);
+});
+
+test('a host that has answered in http is not tried in https afterwards', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) giveManifest(request, response);
+    else response.writeHead(400).end();
+  });
+  const { session } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  await assert.rejects(session.getManifest('v1'), failsWith('answer-unexpected', /answered 400/));
+  assert.equal(server.connections(), 1);
 });
 
 test('a host that refuses the connection is named', async (t) => {

@@ -35,7 +35,7 @@ export function tableOf(contents: readonly ContentRow[], dataEnd: number, tarByt
 }
 
 /** 32 bytes that only this name has; the first four are shared by many names, so that look-ups have to compare. */
-export function fakeDigest(name: string | number): Uint8Array {
+function fakeDigest(name: string | number): Uint8Array {
   const bytes = new Uint8Array(DIGEST_BYTES);
   Buffer.from(String(name).padStart(28, '.')).copy(bytes, 4);
   bytes[0] = bytes[31]! & 3;

@@ -30,7 +30,7 @@ export interface ConfigJson {
 }
 
 /** The parts of a TOC that tests change. */
-export interface TocJson {
+interface TocJson {
   entries: Array<{
     type: string;
     name: string;
@@ -66,7 +66,7 @@ export function readBlob(layout: string, digest: string): Buffer {
 }
 
 /** Adds a blob and returns its digest. */
-export function addBlob(layout: string, bytes: Buffer): `sha256:${string}` {
+function addBlob(layout: string, bytes: Buffer): `sha256:${string}` {
   const blob = openBlob(layout);
   blob.write(bytes);
   return blob.finish().digest as `sha256:${string}`;

@@ -3,7 +3,7 @@ import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
 
 /** One frame of a blob and the tar bytes it decodes to. */
-export interface Frame {
+interface Frame {
   readonly blobStart: number;
   readonly blobEnd: number;
   readonly tarStart: number;

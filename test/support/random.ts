@@ -1,4 +1,4 @@
-/** A seeded source of numbers (mulberry32, Tommy Ettinger, public domain): the same seed, the same test. */
+/** A seeded source of numbers (xorshift, Marsaglia 2003): the same seed, the same test. */
 export interface Random {
   /** An integer in [low, high]. */
   int(low: number, high: number): number;
@@ -6,12 +6,13 @@ export interface Random {
 }
 
 export function seededRandom(seed: number): Random {
-  let state = seed >>> 0;
+  // Small seeds would begin with small numbers; zero would stay zero.
+  let state = Math.imul(seed, 0x9e3779b1) | 1;
   const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
   };
   return {
     int: (low, high) => low + Math.floor(next() * (high - low + 1)),

@@ -4,7 +4,7 @@ import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import type { RangeEvents } from '../../src/registry/range-client.js';
 
-export interface Asked {
+interface Asked {
   readonly url: string;
   readonly range: string | undefined;
   readonly authorization: string | undefined;

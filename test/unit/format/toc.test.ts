@@ -85,6 +85,21 @@ for (const [what, text, message] of malformed) {
   });
 }
 
+test('nothing of an entry is left when the next one is read', () => {
+  const first = { type: 'reg', name: '\n', size: 1, offset: 2, endOffset: 3, chunkSize: 4, chunkOffset: 5 };
+  const toc = Buffer.from(JSON.stringify({ entries: [{ ...first, digest: 'a', chunkDigest: 'b' }, {}] }));
+  scanToc(toc, (entry) => {
+    if (entry.number === 1) {
+      const { number, type, nameEscaped, digestStart, digestEnd, chunkDigestStart, chunkDigestEnd, ...rest } =
+        entry;
+      assert.deepEqual([type, nameEscaped], ['other', false]);
+      assert.deepEqual([digestStart, digestEnd, chunkDigestStart, chunkDigestEnd], [-1, -1, -1, -1]);
+      assert.ok(Object.values(rest).every((value) => value === 0));
+    }
+    return true;
+  });
+});
+
 test('a digest is copied as bytes, and only if it is one', () => {
   const out = Buffer.alloc(40);
   assert.ok(copyDigest(Buffer.from(`"${DIGEST}"`), 1, 1 + DIGEST.length, out, 4));

@@ -184,6 +184,14 @@ for (const [what, bytes, message] of bad) {
   });
 }
 
+test('errors name the byte of the blob after the owner has cut frames away', () => {
+  const frame = [...MAGIC, 0x20, 4, ...raw(4)];
+  const walker = walk(frame, 1000);
+  walker.cut(frame.length);
+  const message = /At byte 1013 of the blob no zstd frame begins/;
+  throwsError(() => walker.advance(Uint8Array.of(1, 2, 3, 4), 4), 'metadata-malformed', message);
+});
+
 test('windows up to 128 MiB are supported and no larger ones', () => {
   const windowLog27 = 17 << 3;
   assert.equal(walk([...MAGIC, 0, windowLog27, ...raw(1)]).frameCount, 1);

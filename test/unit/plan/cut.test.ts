@@ -119,6 +119,36 @@ test('a content of exactly the limit leaves its gap to the span before it', () =
   );
 });
 
+test('no crumb is a request of its own: neither a small content nor the last gap', () => {
+  assert.equal(spansOf([tableOfBlobs([2.5 * MIB], 300)], 8).length, 1);
+  assert.equal(spansOf([tableOfBlobs([0.3 * MIB, 2.2 * MIB], 0)], 8).length, 1);
+});
+
+test('a content joins a span when that brings it nearer to its target', () => {
+  const size = 1.25 * MIB;
+  assert.equal(spansOf([tableOfBlobs([size, size, size, size], 0)], 8).length, 4);
+  const half = size / 2;
+  assert.equal(spansOf([tableOfBlobs([half, half, half, half, half, half, half, half], 0)], 8).length, 4);
+});
+
+test('a run a little above the limit becomes two halves, not a large span and a crumb', () => {
+  const even = { count: 9000, blobBytes: 1000, sizeBytes: 1000, gapBlobBytes: 0, gapTarBytes: 0 };
+  const rest = { ...even, count: 90_000, firstName: 9000 };
+  const [first, second, third] = spansOf([evenTable(even), evenTable(rest)], 2);
+  assert.deepEqual([blobBytes(first!), blobBytes(second!), third!.layer], [4_500_000, 4_500_000, 1]);
+});
+
+/** Contents of these blob bytes one behind the other, then a gap. */
+function tableOfBlobs(sizes: readonly number[], lastGapBytes: number): LayerTable {
+  let blob = 0;
+  const rows = sizes.map((bytes, name) => {
+    blob = Math.floor(blob + bytes);
+    const blobStart = blob - Math.floor(bytes);
+    return { name, blob: [blobStart, blob] as const, tarStart: blobStart, sizeBytes: blob - blobStart };
+  });
+  return tableOf(rows, blob + lastGapBytes, blob + lastGapBytes * 2);
+}
+
 function spansOf(tables: readonly LayerTable[], connections: number): readonly Span[] {
   const wants = tables.map((table) => wantOf(table));
   return planPull(wants, planLimits(connections)).spans;

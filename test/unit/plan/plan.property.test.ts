@@ -5,11 +5,9 @@ import { type PullPlan, planPull, type Span } from '../../../src/plan/plan.js';
 import { eachSegmentIn, SEGMENT, segmentAt } from '../../../src/plan/segments.js';
 import { type Random, seededRandom } from '../../support/random.js';
 import { type RandomImage, type RandomLayer, randomImage } from '../../support/random-image.js';
+import { knownBoundaries, range, recount, slowFetched } from '../../support/slow-plan.js';
 
 const SEEDS = 2000;
-
-/** What a byte of a blob is to the slow model of the gap rule. */
-type Mark = 'wanted' | 'other' | 'barrier';
 
 test('every byte of every tar comes from its plan', () => {
   eachPlan((image, plan) => {
@@ -182,13 +180,9 @@ function randomLimits(random: Random): PlanLimits {
     gapBytes: random.int(0, 40),
     extraShare: random.int(0, 60) / 100,
     minSpanBytes: random.int(1, 200),
-    spanBlobBytes: random.int(20, 2000),
+    spanBlobBytes: random.int(20, random.chance(0.3) ? 200 : 2000),
     spanTarBytes: random.int(20, 3000),
   };
-}
-
-function range(start: number, end: number): number[] {
-  return Array.from({ length: end - start }, (_, i) => start + i);
 }
 
 /** The bytes of a part of a segment, had everything been done as planned. */
@@ -229,137 +223,4 @@ function decode(layer: RandomLayer, span: Span): number[] {
   assert.equal(frames[0]!.blobStart, span.blobStart);
   assert.equal(frames.at(-1)!.blobEnd, span.blobEnd);
   return frames.flatMap((frame) => layer.tar.slice(frame.tarStart, frame.tarEnd));
-}
-
-function knownBoundaries(layer: RandomLayer): Set<number> {
-  return new Set([
-    0,
-    layer.want.table.dataEnd,
-    ...layer.contents.flatMap(({ blob, chunks }) => [...blob, ...(chunks ?? []).map((c) => c.blobStart)]),
-    ...layer.trueResumed.flatMap((piece) => [piece.blobStart, piece.blobEnd]),
-  ]);
-}
-
-/** How each content comes: from a pack, from an earlier place, or not at all (then its chunks are looked at). */
-function contentStates(image: RandomImage): ('held' | 'copy' | 'wanted')[][] {
-  const firsts = new Map<string | number, boolean>();
-  return image.layers.map(({ contents, want }) =>
-    contents.map(({ name }, row) => {
-      const held = want.heldPack[row]! >= 0;
-      const first = firsts.get(name);
-      if (first === undefined) firsts.set(name, held);
-      if (held || first === true) return 'held';
-      return first === undefined ? 'wanted' : 'copy';
-    }),
-  );
-}
-
-/** The parts of a content that are fetched or held as a whole: its chunks, else itself. */
-function partsOf(layer: RandomLayer, row: number) {
-  const content = layer.contents[row]!;
-  const { want } = layer;
-  const chunk = want.table.chunkFirst[row]!;
-  const starts = content.chunks ?? [{ blobStart: content.blob[0], tarStart: content.tarStart }];
-  return starts.map((start, i) => ({
-    ...start,
-    blobEnd: starts[i + 1]?.blobStart ?? content.blob[1],
-    tarEnd: starts[i + 1]?.tarStart ?? content.tarStart + content.sizeBytes,
-    held: content.chunks !== undefined && want.chunkHeldPack[chunk + i]! >= 0,
-  }));
-}
-
-function marksOf(layer: RandomLayer, states: readonly string[]): Mark[] {
-  const marks: Mark[] = new Array(layer.want.table.dataEnd).fill('other');
-  for (const piece of layer.trueResumed) marks.fill('barrier', piece.blobStart, piece.blobEnd);
-  for (const [row, state] of states.entries()) {
-    for (const part of partsOf(layer, row)) {
-      if (state !== 'wanted' || part.held) continue;
-      const frames = layer.frames.filter(
-        ({ blobStart }) => blobStart >= part.blobStart && blobStart < part.blobEnd,
-      );
-      // What resumed pieces leave of the part: wanted unless it decodes to nothing.
-      for (let i = 0; i < frames.length; ) {
-        let end = i;
-        while (end < frames.length && marks[frames[end]!.blobStart] !== 'barrier') end++;
-        const rest = frames.slice(i, end);
-        if (rest.some((frame) => frame.tarEnd > frame.tarStart)) {
-          marks.fill('wanted', rest[0]!.blobStart, rest.at(-1)!.blobEnd);
-        }
-        i = end + 1;
-      }
-    }
-  }
-  return marks;
-}
-
-/** Rule by rule and byte by byte: 1 for each fetched byte of each layer. */
-function slowFetched(image: RandomImage, limits: PlanLimits): number[][] {
-  const states = contentStates(image);
-  const marks = image.layers.map((layer, number) => marksOf(layer, states[number]!));
-  const distances = image.layers.flatMap((layer, number) =>
-    sectionsOf(layer, marks[number]!).flatMap(([start, end]) => {
-      const wanted = range(start, end).filter((at) => marks[number]![at] === 'wanted');
-      if (wanted.length === 0) return [];
-      return [start - 1, ...wanted].flatMap((at, i) => {
-        const next = wanted[i] ?? end;
-        return next - at > 1 ? [{ number, start: at + 1, end: next, bytes: next - at - 1 }] : [];
-      });
-    }),
-  );
-  const wantedBytes = marks.flat().filter((mark) => mark === 'wanted').length;
-  const fetched = marks.map((layer) => layer.map((mark) => (mark === 'wanted' ? 1 : 0)));
-  let extraBytes = 0;
-  // sort() keeps the order of equal ones.
-  for (const { number, start, end, bytes } of distances.sort((a, b) => a.bytes - b.bytes)) {
-    if (bytes > limits.gapBytes) extraBytes += bytes;
-    if (extraBytes > wantedBytes * limits.extraShare) break;
-    fetched[number]!.fill(1, start, end);
-  }
-  return fetched;
-}
-
-/** The stretches of a blob that a span may run over without meeting a resumed piece or a hole. */
-function sectionsOf(layer: RandomLayer, marks: readonly Mark[]): [number, number][] {
-  const holes = new Set(
-    layer.frames
-      .slice(1)
-      .filter((frame, i) => frame.tarStart > layer.frames[i]!.tarEnd)
-      .map((f) => f.blobStart),
-  );
-  const sections: [number, number][] = [];
-  let start = 0;
-  for (let at = 0; at <= marks.length; at++) {
-    if (at < marks.length && marks[at] !== 'barrier' && !holes.has(at)) continue;
-    if (at > start) sections.push([start, at]);
-    start = marks[at] === 'barrier' ? at + 1 : at;
-  }
-  return sections;
-}
-
-function recount(image: RandomImage, plan: PullPlan, number: number) {
-  const layer = image.layers[number]!;
-  const kinds: string[] = new Array(layer.tar.length).fill('inlineBytes');
-  for (const [row, state] of contentStates(image)[number]!.entries()) {
-    for (const part of partsOf(layer, row)) {
-      const kind = state === 'copy' ? 'copiedBytes' : 'reusedBytes';
-      kinds.fill(kind, part.tarStart, part.tarEnd);
-    }
-  }
-  for (const { tarStart, lengthBytes } of layer.trueResumed) {
-    kinds.fill('resumedBytes', tarStart, tarStart + lengthBytes);
-  }
-  let fetchBytes = 0;
-  for (const span of plan.spans.filter((one) => one.layer === number)) {
-    kinds.fill('decodedBytes', span.tarStart, span.tarEnd);
-    fetchBytes += span.blobEnd - span.blobStart;
-  }
-  const count = (kind: string) => kinds.filter((one) => one === kind).length;
-  return {
-    fetchBytes,
-    decodedBytes: count('decodedBytes'),
-    reusedBytes: count('reusedBytes'),
-    copiedBytes: count('copiedBytes'),
-    resumedBytes: count('resumedBytes'),
-    inlineBytes: count('inlineBytes'),
-  };
 }

@@ -141,6 +141,7 @@ test('runs beyond the end of a pack, in bad runs or in a pack that is gone do no
   assert.deepEqual(find(paths, A), [undefined]);
   const whole = writePack(paths, [A]);
   assert.deepEqual(find(paths, A), [`${whole.id}:0`]);
+  await sealPack(paths, whole.id);
   unlinkSync(packPath(paths, whole.id));
   assert.deepEqual(find(paths, A), [undefined]);
 });
@@ -232,6 +233,23 @@ function resume(paths: StorePaths, ...blobs: [string, boolean][]) {
     at: `${packs[resumed.pack[i]!]!}:${resumed.packOffset[i]!}`,
   }));
 }
+
+test('pieces of several blobs are chosen apart from each other', (t) => {
+  const paths = freshStore(t);
+  const one = writeBroken(paths, 'x', [{ start: 50, length: 50 }]);
+  const two = writeBroken(paths, 'y', [
+    { start: 0, length: 10 },
+    { start: 60, length: 10 },
+  ]);
+  assert.deepEqual(
+    resume(paths, ['x', false], ['y', false]).map(({ blob, range, at }) => [blob, ...range, at]),
+    [
+      [0, 50, 50, `${one}:0`],
+      [1, 0, 10, `${two}:0`],
+      [1, 60, 10, `${two}:20`],
+    ],
+  );
+});
 
 test('pieces of a blob that was broken off come back in order, from all packs', async (t) => {
   const paths = freshStore(t);

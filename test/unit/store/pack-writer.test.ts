@@ -98,6 +98,25 @@ test('a piece with more contents than the first buffer has room for is indexed w
   assert.equal(records, 1001);
 });
 
+test('the records of one piece follow those of the one before', (t) => {
+  const paths = freshStore(t);
+  const writer = new PackWriter(paths);
+  const region = writer.reserve(20);
+  for (const start of [0, 10]) {
+    const run = { digest: sha256(String(start)), packOffset: start, lengthBytes: 10 };
+    writer.writePiece(region, pieceOf(Buffer.alloc(10), start, [run]));
+  }
+  writer.close();
+  const offsets: number[] = [];
+  const index = readFileSync(indexPath(paths, region.pack, false));
+  scanIndex(
+    index,
+    () => true,
+    (_, at) => offsets.push(packOffsetOf(index, at)),
+  );
+  assert.deepEqual(offsets, [0, 0, 10, 10]);
+});
+
 test('nothing is written outside a region', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);

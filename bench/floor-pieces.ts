@@ -1,0 +1,40 @@
+import type { LayerToc } from './layer-toc.js';
+
+/** A part of a content that a piece holds. */
+export interface Part {
+  readonly sizeBytes: number;
+  readonly endsContent: boolean;
+}
+
+/** Whole frames that are decoded by one call. */
+export interface Piece {
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  readonly parts: readonly Part[];
+}
+
+/** At 1 MiB decoded a decode call costs little beside the decoding. */
+const PIECE_TAR_BYTES = 2 ** 20;
+/** About what a header and its padding decode to: the TOC does not say. */
+const GAP_TAR_BYTES = 768;
+
+/** Cuts a layer's blob at ends of chunks into pieces of about 1 MiB decoded; together they are the whole tar. */
+export function floorPieces({ chunks, dataEnd }: LayerToc): Piece[] {
+  const pieces: Piece[] = [];
+  let blobStart = 0;
+  let parts: Part[] = [];
+  let tarBytes = 0;
+  const cut = (blobEnd: number) => {
+    if (blobEnd > blobStart) pieces.push({ blobStart, blobEnd, parts });
+    blobStart = blobEnd;
+    parts = [];
+    tarBytes = 0;
+  };
+  for (const { sizeBytes, blobEnd, endsContent } of chunks) {
+    parts.push({ sizeBytes, endsContent });
+    tarBytes += sizeBytes + GAP_TAR_BYTES;
+    if (tarBytes >= PIECE_TAR_BYTES) cut(blobEnd);
+  }
+  cut(dataEnd);
+  return pieces;
+}

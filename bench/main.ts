@@ -1,0 +1,64 @@
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { availableParallelism, cpus, loadavg } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Bench } from './context.js';
+import { type BenchOptions, parseOptions, USAGE } from './options.js';
+import { createReport } from './report.js';
+import { again } from './scenarios/again.js';
+import { cold } from './scenarios/cold.js';
+import { distant } from './scenarios/distant.js';
+import { kill } from './scenarios/kill.js';
+import { memory } from './scenarios/memory.js';
+import { pinned } from './scenarios/pinned.js';
+import { startUp } from './scenarios/start-up.js';
+import { update } from './scenarios/update.js';
+
+const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant];
+const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
+
+await main();
+
+async function main(): Promise<void> {
+  let options: BenchOptions;
+  try {
+    options = parseOptions(process.argv.slice(2));
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const startedAt = new Date().toISOString();
+  const path = join(RESULTS, `${startedAt.replaceAll(':', '-')}.json`);
+  const about = { startedAt, node: process.version, cores: availableParallelism(), cpu: cpus()[0]?.model };
+  const report = createReport(path, { ...about, options: { ...options, only: [...(options.only ?? [])] } });
+  const [busy = 0] = loadavg();
+  if (busy > availableParallelism() / 2) {
+    report.warn(`the machine was busy at the start: load ${busy.toFixed(1)} on ${about.cores} cores`);
+  }
+  const scratch = makeScratch(options.workDir);
+  process.stderr.write(`seed ${options.seed}; results go to ${path}\n`);
+  await runAll({ options, report, scratch });
+  process.stdout.write(`${report.text()}\n`);
+}
+
+/** A scenario that fails is reported, and the others still run. */
+async function runAll(bench: Bench): Promise<void> {
+  for (const scenario of SCENARIOS) {
+    try {
+      await scenario(bench);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      bench.report.warn(`${scenario.name} failed: ${reason}`);
+    }
+  }
+}
+
+/** Stores lie on the samples' disk, and are gone however the bench ends. */
+function makeScratch(workDir: string): string {
+  mkdirSync(workDir, { recursive: true });
+  const scratch = mkdtempSync(join(workDir, 'stores-'));
+  process.on('exit', () => rmSync(scratch, { recursive: true, force: true }));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+  return scratch;
+}

@@ -1,0 +1,112 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { formatFigure, ROWS, type RowDefinition, rowNumber } from './rows.js';
+import { median, spread } from './statistics.js';
+
+/** A wider spread than this of repeated runs makes their median doubtful. */
+const DOUBTFUL_SPREAD = 0.2;
+
+export type Verdict = 'ok' | 'NOT MET' | 'info' | 'not measured';
+
+export interface Measurement {
+  /** One figure a run. */
+  readonly runs: readonly number[];
+  /** Which of the runs counts. */
+  readonly by?: 'median' | 'worst';
+  readonly note?: string;
+}
+
+export interface Row extends RowDefinition {
+  readonly figure: number | null;
+  readonly verdict: Verdict;
+  readonly runs: readonly number[];
+  readonly note: string;
+}
+
+/** What has been measured so far, on the screen and in a file. */
+export interface Report {
+  record(id: string, measurement: Measurement): void;
+  /** Says why a row has no figure. */
+  skip(id: string, reason: string): void;
+  warn(message: string): void;
+  /** The table and the warnings as text. */
+  text(): string;
+}
+
+/** A report that writes itself to `path` after every measurement; `about` says on what machine and with what options. */
+export function createReport(path: string, about: Readonly<Record<string, unknown>>): Report {
+  const rows = new Map(ROWS.map((row) => [row.id, unmeasured(row, '')]));
+  const warnings: string[] = [];
+  const save = () => {
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, `${JSON.stringify({ ...about, rows: [...rows.values()], warnings }, null, 2)}\n`);
+  };
+  const warn = (message: string) => {
+    warnings.push(message);
+    save();
+  };
+  return {
+    record(id, measurement) {
+      const row = measured(rows.get(id)!, measurement);
+      rows.set(id, row);
+      const { by = 'median', runs } = measurement;
+      if (by === 'median' && row.verdict !== 'info' && spread(runs) > DOUBTFUL_SPREAD) {
+        warn(`row ${id} is doubtful: ${runs.length} runs lie ${(spread(runs) * 100).toFixed(0)} % apart`);
+      }
+      save();
+    },
+    skip(id, reason) {
+      rows.set(id, unmeasured(rows.get(id)!, reason));
+      save();
+    },
+    warn,
+    text: () => [table([...rows.values()]), ...warnings.map((warning) => `warning: ${warning}`)].join('\n'),
+  };
+}
+
+function unmeasured(row: RowDefinition, note: string): Row {
+  return { ...row, figure: null, verdict: 'not measured', runs: [], note };
+}
+
+function measured(row: RowDefinition, { runs, by = 'median', note = '' }: Measurement): Row {
+  const figure = by === 'median' ? median(runs) : worst(row, runs);
+  return { ...row, figure, verdict: verdict(row, figure), runs, note };
+}
+
+function worst({ atLeast }: RowDefinition, runs: readonly number[]): number {
+  return atLeast === undefined ? Math.max(...runs) : Math.min(...runs);
+}
+
+function verdict({ atMost, atLeast }: RowDefinition, figure: number): Verdict {
+  if (atMost === undefined && atLeast === undefined) return 'info';
+  const met =
+    figure <= (atMost ?? Number.POSITIVE_INFINITY) && figure >= (atLeast ?? Number.NEGATIVE_INFINITY);
+  return met ? 'ok' : 'NOT MET';
+}
+
+function table(rows: readonly Row[]): string {
+  const lines = [['row', 'what', 'figure', 'limit', '', 'runs', 'note'], ...rows.map(cells)];
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  return lines
+    .map((line) =>
+      line
+        .map((cell, i) => cell.padEnd(widths[i]!))
+        .join('  ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
+
+function cells(row: Row): string[] {
+  const { id, name, unit, atMost, atLeast, figure, runs, note } = row;
+  const limit = atMost ?? atLeast;
+  return [
+    String(rowNumber(id)) === id ? id : ` ${id}`,
+    name,
+    figure === null ? '-' : formatFigure(figure, unit),
+    limit === undefined ? '' : `${atMost === undefined ? '>=' : '<='} ${formatFigure(limit, unit)}`,
+    row.verdict,
+    runs.length > 1 ? runs.map((run) => formatFigure(run, unit)).join(', ') : '',
+    note,
+  ];
+}

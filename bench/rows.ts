@@ -1,0 +1,67 @@
+/** How a figure is printed. */
+export type Unit = 'ratio' | 'share' | 'seconds' | 'bytes' | 'count';
+
+/** One line of the table: what is measured, and what it should be at least or at most. */
+export interface RowDefinition {
+  /** The row's number, with a letter where a row has several figures. */
+  readonly id: string;
+  readonly name: string;
+  readonly unit: Unit;
+  /** A row without either is for information. */
+  readonly atMost?: number;
+  readonly atLeast?: number;
+}
+
+const MB = 1e6;
+
+export const ROWS: readonly RowDefinition[] = [
+  { id: '1', name: 'cold pull: CPU / floor', unit: 'ratio', atMost: 1.35 },
+  { id: '1a', name: '  floor: decode', unit: 'seconds' },
+  { id: '1b', name: '  floor: hash layers', unit: 'seconds' },
+  { id: '1c', name: '  floor: hash contents', unit: 'seconds' },
+  { id: '1d', name: '  floor: write and sync', unit: 'seconds' },
+  { id: '1e', name: '  floor: receive', unit: 'seconds' },
+  { id: '1f', name: '  floor: all of it', unit: 'seconds' },
+  { id: '1g', name: '  CPU of the pull', unit: 'seconds' },
+  { id: '1h', name: '  CPU of the server meanwhile', unit: 'seconds' },
+  { id: '2', name: 'cold pull: wall / ideal wall', unit: 'ratio', atMost: 1.5 },
+  { id: '2a', name: '  wall of the pull', unit: 'seconds' },
+  { id: '3', name: 'wall on one core / on two', unit: 'ratio', atLeast: 1.5 },
+  { id: '4', name: 'last byte until proven / pull', unit: 'share', atMost: 0.05 },
+  { id: '5', name: 'main thread busy, cold pull', unit: 'share', atMost: 0.15 },
+  { id: '6', name: 'update: bytes / least bytes', unit: 'ratio', atMost: 1.1 },
+  { id: '7', name: 'cold pull: bytes / blob size', unit: 'ratio', atMost: 1.02 },
+  { id: '8a', name: 'again, nothing new: blob bytes', unit: 'bytes', atMost: 0 },
+  { id: '8b', name: 'again: wall / node -e 0', unit: 'ratio', atMost: 4 },
+  { id: '9a', name: 'peak RSS, 2 workers, 16 connections', unit: 'bytes', atMost: 300 * MB },
+  { id: '9b', name: '  80,000 files, 4 GiB: RSS / 9a', unit: 'ratio', atMost: 1.2 },
+  { id: '9c', name: '  120,000 small files: RSS / 9a', unit: 'ratio', atMost: 1.2 },
+  { id: '10a', name: 'zpull --version / node -e 0', unit: 'ratio', atMost: 2.5 },
+  { id: '10b', name: 'zpull --help / node -e 0', unit: 'ratio', atMost: 2.5 },
+  { id: '10c', name: 'a usage error / node -e 0', unit: 'ratio', atMost: 2.5 },
+  { id: '11a', name: 'killed pulls that did not end verified', unit: 'count', atMost: 0 },
+  { id: '11b', name: '  asked for again, worst / blob', unit: 'share', atMost: 0.06 },
+  { id: '11c', name: '  the same at 2 MB/s, worst', unit: 'bytes', atMost: 4 * MB },
+  { id: '12', name: 'wall at 50 ms, 20 MB/s a connection', unit: 'seconds' },
+];
+
+/** The number that `--only` means: 11 for `11b`. */
+export function rowNumber(id: string): number {
+  return Number.parseInt(id, 10);
+}
+
+/** A figure as the table shows it; bytes in decimal units. */
+export function formatFigure(value: number, unit: Unit): string {
+  switch (unit) {
+    case 'ratio':
+      return value.toFixed(2);
+    case 'share':
+      return `${(value * 100).toFixed(1)} %`;
+    case 'seconds':
+      return `${value.toFixed(2)} s`;
+    case 'bytes':
+      return Math.abs(value) < 10_000 ? `${value} B` : `${(value / MB).toFixed(1)} MB`;
+    default:
+      return String(value);
+  }
+}

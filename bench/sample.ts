@@ -1,0 +1,47 @@
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { writeSampleImage } from '../src/sandbox/sample-image.js';
+import { writeSmallFilesTar } from './small-files-tar.js';
+
+/** An image in a layout on disk. */
+export interface Sample {
+  readonly layoutDir: string;
+  readonly ref: string;
+}
+
+/** Four layers, ever smaller, as images have them. */
+const LAYER_SHARES = [0.5, 0.3, 0.15, 0.05];
+
+/** The generated tree of seed 1, written once and then kept in `workDir`. */
+export function treeSample(workDir: string, files: number, version: 1 | 2): Promise<Sample> {
+  const source = { kind: 'tree', seed: 1, fileCount: files, layerShares: LAYER_SHARES, version } as const;
+  return keptSample(join(workDir, `tree-${files}`), `v${version}`, (sample) =>
+    writeSampleImage({ ...sample, sources: [source] }),
+  );
+}
+
+/** One layer of `files` files of 1 to 8 KB, which a tree has no option for. */
+export function smallFilesSample(workDir: string, files: number): Promise<Sample> {
+  return keptSample(join(workDir, `small-${files}`), 'v1', async (sample) => {
+    const path = join(sample.layoutDir, 'layer.tar');
+    writeSmallFilesTar(path, files);
+    await writeSampleImage({ ...sample, sources: [{ kind: 'tar', path }] });
+    rmSync(path);
+  });
+}
+
+/** Writes a sample unless it is there; its mark is set last. */
+async function keptSample(
+  layoutDir: string,
+  ref: string,
+  write: (sample: Sample) => Promise<unknown>,
+): Promise<Sample> {
+  const sample = { layoutDir, ref };
+  const mark = join(layoutDir, `${ref}.whole`);
+  if (existsSync(mark)) return sample;
+  process.stderr.write(`writing sample ${ref} into ${layoutDir}\n`);
+  mkdirSync(layoutDir, { recursive: true });
+  await write(sample);
+  writeFileSync(mark, '');
+  return sample;
+}

@@ -1,0 +1,28 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { createPrng } from '../src/sandbox/prng.js';
+import { contentPieces } from '../src/sandbox/sample-content.js';
+import { TAR_END, tarHeader, tarPadding } from '../src/sandbox/tar-writer.js';
+
+const FILES_A_DIRECTORY = 200;
+const LEAST_BYTES = 1024;
+const MOST_BYTES = 8192;
+/** Of no date: the same number of files gives the same bytes. */
+const MTIME = { mtimeSeconds: 1_700_000_000, mtimeNanos: 0 };
+
+/** Writes a tar of `files` text files of 1 to 8 KB. */
+export function writeSmallFilesTar(path: string, files: number): void {
+  const prng = createPrng(1, 0);
+  const file = openSync(path, 'w');
+  try {
+    for (let index = 0; index < files; index += 1) {
+      const sizeBytes = LEAST_BYTES + prng.below(MOST_BYTES - LEAST_BYTES);
+      const name = `srv/${Math.floor(index / FILES_A_DIRECTORY)}/${index}.txt`;
+      const header = tarHeader({ type: '0', name, mode: 0o644, uid: 0, gid: 0, sizeBytes, ...MTIME });
+      const content = contentPieces({ kind: 'text', seed: prng.next(), sizeBytes });
+      writeSync(file, Buffer.concat([header, ...content, tarPadding(sizeBytes)]));
+    }
+    writeSync(file, TAR_END);
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,88 @@
+import { COMMON_OPTIONS, DEMO_OPTIONS, type OptionSpec, PULL_OPTIONS, SERVE_OPTIONS } from './options.js';
+
+/** A command as it is checked and described. */
+export interface CommandSpec {
+  readonly name: 'pull' | 'export' | 'serve' | 'demo' | 'store' | 'completion';
+  readonly help: string;
+  /** What stands after the name, each with its description; the last may repeat. */
+  readonly words: readonly WordSpec[];
+  readonly options: readonly OptionSpec[];
+  readonly examples: readonly (readonly [command: string, meaning: string])[];
+}
+
+interface WordSpec {
+  readonly name: string;
+  readonly help: string;
+  readonly repeats?: true;
+  readonly choices?: readonly string[];
+}
+
+const IMAGE: WordSpec = { name: 'IMAGE', help: 'like alpine, ghcr.io/owner/name:tag or host/name@sha256:…' };
+
+export const COMMANDS: readonly CommandSpec[] = [
+  {
+    name: 'pull',
+    help: 'pull images into the store, verified; the default command',
+    words: [{ ...IMAGE, repeats: true }],
+    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    examples: [
+      ['zpull alpine', 'pull docker.io/library/alpine:latest'],
+      ['zpull --platform linux/arm64 --json quay.io/fedora/fedora:42', 'for another machine, result as JSON'],
+    ],
+  },
+  {
+    name: 'export',
+    help: 'write an image from the store, pulled first if absent',
+    words: [IMAGE, { name: 'DEST', help: "layers:DIR, each layer's tar named by its DiffID" }],
+    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    examples: [['zpull export alpine layers:./layers', "the layers' tars into ./layers"]],
+  },
+  {
+    name: 'store',
+    help: 'look after the store',
+    words: [{ name: 'ACTION', help: 'path: print where the store is', choices: ['path'] }],
+    options: COMMON_OPTIONS,
+    examples: [['du -sh "$(zpull store path)"', 'how much room the store takes']],
+  },
+  {
+    name: 'serve',
+    help: 'a read-only registry over an OCI layout; ends on Ctrl-C',
+    words: [{ name: 'LAYOUT', help: 'oci:DIR' }],
+    options: [...SERVE_OPTIONS, ...COMMON_OPTIONS],
+    examples: [
+      ['zpull serve oci:./layout --port 5000', 'then: zpull 127.0.0.1:5000/any/name:TAG'],
+      ['zpull serve oci:./layout --latency 50 --rate-per-connection 20M', 'as from far away'],
+    ],
+  },
+  {
+    name: 'demo',
+    help: 'pull and update a sample image of its own, no network needed',
+    words: [],
+    options: [...DEMO_OPTIONS, ...COMMON_OPTIONS],
+    examples: [['zpull demo', 'in about 20 seconds']],
+  },
+  {
+    name: 'completion',
+    help: 'print a completion script for the shell in $SHELL',
+    words: [],
+    options: COMMON_OPTIONS,
+    examples: [['zpull completion >> ~/.bashrc', 'complete in bash from the next shell on']],
+  },
+];
+
+/** What a line without a command means. */
+export const DEFAULT_COMMAND = 'pull';
+
+/** Words that stand for something else than an image, whether this version has the command or not. */
+const RESERVED = ['plan', 'inspect', 'copy', 'bench', 'help', 'version'] as const;
+
+export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
+
+/** `zpull export IMAGE DEST`. */
+export function usageOf({ name, words }: CommandSpec): string {
+  return ['zpull', name, ...words.map((word) => (word.repeats ? `${word.name}…` : word.name))].join(' ');
+}
+
+export function findCommand(name: string | undefined): CommandSpec | undefined {
+  return COMMANDS.find((command) => command.name === name);
+}

@@ -1,0 +1,113 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type PullResult, pullImage } from '../../index.js';
+import { writeSampleImage } from '../../sandbox/sample-image.js';
+import { DEFAULT_LAYER_SHARES } from '../../sandbox/sample-tree.js';
+import { formatBytes, formatCount, formatDuration, formatShare } from '../format-text.js';
+import type { OptionValues } from '../options.js';
+import { jsonLine } from '../printable.js';
+import { createRenderer } from '../progress/create-renderer.js';
+import { publicResult } from '../public-result.js';
+import { startServeChild } from '../serve-child.js';
+import { untilSignal } from '../signals.js';
+
+/** About 64 MiB at a mean of 50 KiB a file: large enough for several requests, small enough for any machine. */
+const FILES = 1050;
+const SEED = 1;
+
+/** What the demo works with. */
+interface Stage {
+  readonly layoutDir: string;
+  readonly store: string;
+  readonly options: OptionValues;
+  readonly signal: AbortSignal;
+  readonly say: (line: string) => void;
+}
+
+/**
+ * `zpull demo`: writes a sample image and its next version, serves them, pulls the one and then the other, and tells
+ * what the second pull found in the store. Everything lies in a temporary directory, which goes away at the end.
+ */
+export async function runDemo(_words: readonly string[], options: OptionValues): Promise<number> {
+  const directory = mkdtempSync(join(tmpdir(), 'zpull-demo-'));
+  const say = (line: string): void => {
+    if (options.json !== true) process.stdout.write(`${line}\n`);
+  };
+  try {
+    const pulls = await untilSignal((signal) =>
+      play({
+        layoutDir: join(directory, 'layout'),
+        store: options.store ?? join(directory, 'store'),
+        options,
+        signal,
+        say,
+      }),
+    );
+    if (options.json === true) process.stdout.write(jsonLine({ pulls: pulls.map(publicResult) }));
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+  say(`cleaned   ${directory} is gone`);
+  return 0;
+}
+
+async function play(stage: Stage): Promise<PullResult[]> {
+  await writeVersions(stage);
+  const registry = await startServeChild(stage.layoutDir);
+  try {
+    stage.say(`serving   both on ${registry.address}`);
+    const image = `${registry.address}/demo/sample`;
+    return [
+      await pullVersion(stage, `${image}:v1`, 'v1'),
+      await pullVersion(stage, `${image}:v2`, 'v2'),
+      await pullVersion(stage, `${image}:v2`, 'v2 once more'),
+    ];
+  } finally {
+    await registry.stop();
+  }
+}
+
+async function writeVersions({ layoutDir, options, signal, say }: Stage): Promise<void> {
+  const fileCount = options.files ?? FILES;
+  for (const version of [1, 2] as const) {
+    const { tarBytes, blobBytes } = await writeSampleImage({
+      layoutDir,
+      ref: `v${version}`,
+      sources: [{ kind: 'tree', seed: SEED, fileCount, layerShares: DEFAULT_LAYER_SHARES, version }],
+      onProgress: () => signal.throwIfAborted(),
+    });
+    const sizes = `${formatBytes(tarBytes)}, ${formatBytes(blobBytes)} compressed`;
+    const what = version === 1 ? `a sample image of ${formatCount(fileCount, 'file')}` : 'its next version';
+    say(`wrote     v${version}, ${what}: ${sizes}`);
+  }
+}
+
+async function pullVersion(stage: Stage, image: string, name: string): Promise<PullResult> {
+  const { store, options, signal, say } = stage;
+  const renderer = await createRenderer(options);
+  try {
+    const result = await pullImage(image, {
+      store,
+      // The sample says amd64, whatever machine this is.
+      platform: 'linux/amd64',
+      plainHttp: true,
+      signal,
+      onEvent: renderer.onEvent,
+    });
+    renderer.end();
+    say(`pulled    ${name}: ${outcome(result)}`);
+    return result;
+  } catch (error) {
+    renderer.end();
+    throw error;
+  }
+}
+
+function outcome({ layers, fetchedBytes, reusedBytes, requests, durationMs }: PullResult): string {
+  const blobBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+  const tarBytes = layers.reduce((sum, layer) => sum + layer.tarBytes, 0);
+  const fetched = `fetched ${formatBytes(fetchedBytes)} (${formatShare(fetchedBytes, blobBytes)} of its blobs) in ${formatCount(requests, 'request')}`;
+  const reused = `reused ${formatBytes(reusedBytes)} (${formatShare(reusedBytes, tarBytes)} of its files)`;
+  return `${fetched}, ${reused}; verified in ${formatDuration(durationMs)}`;
+}

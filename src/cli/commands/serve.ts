@@ -1,0 +1,67 @@
+import { readFileSync } from 'node:fs';
+import { PullError } from '../../index.js';
+import { parseFaults } from '../../sandbox/fault-file.js';
+import type { FaultRule } from '../../sandbox/faults.js';
+import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
+import type { OptionValues } from '../options.js';
+import { jsonLine, printable } from '../printable.js';
+import { UsageError } from '../usage-error.js';
+
+/** `zpull serve oci:DIR`: prints its address once it listens; ends with SIGINT or SIGTERM, under their exit codes. */
+export async function runServe(words: readonly string[], options: OptionValues): Promise<number> {
+  const layout = layoutPath(words[0] ?? '');
+  const { port, host, latency, rate, 'rate-per-connection': ratePerConnection, faults } = options;
+  const registry = await startRegistry({
+    layout,
+    ...(port !== undefined && { port }),
+    ...(host !== undefined && { host }),
+    ...(latency !== undefined && { latencyMs: latency }),
+    ...(rate !== undefined && { rateBytes: rate }),
+    ...(ratePerConnection !== undefined && { ratePerConnectionBytes: ratePerConnection }),
+    ...(faults !== undefined && { faults: readFaults(faults) }),
+    ...(options.debug === true && { onRequest: sayRequest }),
+  });
+  const { host: address, origin } = registry;
+  process.stdout.write(options.json === true ? jsonLine({ address, origin }) : `${address}\n`);
+  return untilStopped(registry);
+}
+
+/** The exit code of the signal that ended it. */
+async function untilStopped(registry: SandboxRegistry): Promise<number> {
+  const exitCode = await new Promise<number>((resolve) => {
+    process.once('SIGINT', () => resolve(130));
+    process.once('SIGTERM', () => resolve(143));
+  });
+  await registry.close();
+  return exitCode;
+}
+
+/** The directory of `oci:DIR`. */
+function layoutPath(text: string): string {
+  const [, path] = /^oci:(.+)$/s.exec(text) ?? [];
+  if (path === undefined) {
+    throw new UsageError(`"${text}" is no OCI layout`, 'write oci:DIR, where DIR/index.json is');
+  }
+  return path;
+}
+
+function readFaults(path: string): FaultRule[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new PullError('option-malformed', `cannot read the fault rules of ${path}: ${reason}`, {
+      hint: 'write a JSON list like [{"match": {"nth": 3}, "then": {"status": 503}}]',
+      cause,
+    });
+  }
+  return parseFaults(json);
+}
+
+function sayRequest(request: SandboxRegistry['requests'][number]): void {
+  const { method, path, start, end, status, sentBytes, connection } = request;
+  const range = start === null ? '' : ` [${start}, ${end})`;
+  const line = `${method} ${path}${range}: ${status}, ${sentBytes} bytes, connection ${connection}`;
+  process.stderr.write(`${printable(line)}\n`);
+}

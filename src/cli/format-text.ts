@@ -1,0 +1,51 @@
+const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB'] as const;
+
+/** A size as people read it, decimal: `999 B`, `412.3 MB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1000) return `${Math.round(bytes)} B`;
+  let value = bytes;
+  let text = '';
+  for (const unit of UNITS) {
+    value /= 1000;
+    text = `${value.toFixed(1)} ${unit}`;
+    // Not `value`: 999,950 bytes are 1.0 MB, never 1000.0 kB.
+    if (Number(value.toFixed(1)) < 1000) break;
+  }
+  return text;
+}
+
+/** Bytes a second as people read them: `98.1 MB/s`. */
+export function formatRate(bytesPerSecond: number): string {
+  return `${formatBytes(bytesPerSecond)}/s`;
+}
+
+/** A time that passed, in milliseconds: `0.8 s`, `12 s`, `3m04s`. */
+export function formatDuration(durationMs: number): string {
+  const seconds = durationMs / 1000;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  return seconds < 59.5 ? `${Math.round(seconds)} s` : formatSeconds(seconds);
+}
+
+/** A time to come, in as few letters as may be: `12s`, `3m04s`, `1h02m`, `--` when unknown or beyond four days. */
+export function formatSeconds(seconds: number | undefined): string {
+  const whole = Math.round(seconds ?? Number.POSITIVE_INFINITY);
+  if (whole < 60) return `${whole}s`;
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes}m${two(whole % 60)}s`;
+  const hours = Math.floor(minutes / 60);
+  return hours < 100 ? `${hours}h${two(minutes % 60)}m` : '--';
+}
+
+/** A share in whole percents; only what is complete is `100 %`. */
+export function formatShare(part: number, whole: number): string {
+  return `${whole <= 0 ? 100 : Math.min(100, Math.floor((part / whole) * 100))} %`;
+}
+
+/** A count with its noun: `1 layer`, `3 layers`. */
+export function formatCount(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}
+
+function two(value: number): string {
+  return String(value).padStart(2, '0');
+}

@@ -1,0 +1,39 @@
+/** How an option's text is read as a number, and which numbers it may be. */
+export interface NumberRule {
+  readonly kind: 'whole' | 'decimal' | 'bytes';
+  readonly min: number;
+  readonly max: number;
+  /** What is counted, in words: `seconds`. */
+  readonly unit?: string;
+}
+
+const POWERS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+/**
+ * The number that `text` states, or undefined when it states none that the rule allows. Only plain decimal digits
+ * count: no sign, no exponent, no hexadecimal. Bytes may end in K, M or G, powers of 1024, and are rounded to a whole.
+ */
+export function readNumber(text: string, rule: NumberRule): number | undefined {
+  const value = rule.kind === 'bytes' ? readBytes(text) : readPlain(text, rule.kind);
+  return value !== undefined && value >= rule.min && value <= rule.max ? value : undefined;
+}
+
+/** What the rule asks for, to follow "must be". */
+export function describeNumber(rule: NumberRule): string {
+  if (rule.kind === 'bytes')
+    return 'a number of bytes, which may end in K, M or G (powers of 1024), like 20M';
+  const kind = rule.kind === 'whole' ? 'a whole number' : 'a number';
+  const unit = rule.unit === undefined ? '' : ` of ${rule.unit}`;
+  return `${kind}${unit} from ${rule.min} to ${rule.max}`;
+}
+
+function readPlain(text: string, kind: 'whole' | 'decimal'): number | undefined {
+  const form = kind === 'whole' ? /^\d{1,15}$/ : /^(\d{1,15}(\.\d{0,9})?|\.\d{1,9})$/;
+  return form.test(text) ? Number(text) : undefined;
+}
+
+function readBytes(text: string): number | undefined {
+  const [, digits, letter = ''] = /^(\d{1,15}(?:\.\d{1,9})?)([KMGkmg]?)$/.exec(text) ?? [];
+  if (digits === undefined) return undefined;
+  return Math.round(Number(digits) * POWERS[letter.toUpperCase()]!);
+}

@@ -1,0 +1,165 @@
+import type { NumberRule } from './numbers.js';
+
+/** An option as it is checked, read and described; without `placeholder` it is a flag. */
+export interface OptionSpec {
+  readonly name: string;
+  readonly alias?: string;
+  readonly placeholder?: string;
+  readonly help: string;
+  /** The default, in words. */
+  readonly preset?: string;
+  readonly choices?: readonly string[];
+  readonly number?: NumberRule;
+}
+
+/** The values of a command line's options, by name, as far as they were given. */
+export interface OptionValues {
+  readonly store?: string;
+  readonly json?: boolean;
+  readonly debug?: boolean;
+  readonly platform?: string;
+  readonly workers?: number;
+  readonly connections?: number;
+  readonly patience?: number;
+  readonly 'connect-timeout'?: number;
+  readonly 'idle-timeout'?: number;
+  readonly policy?: (typeof POLICIES)[number];
+  readonly 'plain-http'?: boolean;
+  readonly 'tls-verify'?: boolean;
+  readonly progress?: (typeof PROGRESS_KINDS)[number];
+  readonly quiet?: boolean;
+  readonly verbose?: boolean;
+  readonly port?: number;
+  readonly host?: string;
+  readonly latency?: number;
+  readonly 'rate-per-connection'?: number;
+  readonly rate?: number;
+  readonly faults?: string;
+  readonly files?: number;
+}
+
+/** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
+const DAY_SECONDS = 86_400;
+/** As many threads as the largest machines have cores; each costs 20 to 35 MB before it does anything. */
+const MAX_WORKERS = 512;
+/** Beyond this a registry sees an attack, and the usual limit of 1024 open files is near. */
+const MAX_CONNECTIONS = 1000;
+
+const SECONDS: NumberRule = { kind: 'decimal', min: 0.001, max: DAY_SECONDS, unit: 'seconds' };
+const RATE: NumberRule = { kind: 'bytes', min: 1, max: Number.MAX_SAFE_INTEGER };
+
+const POLICIES = ['always', 'missing', 'never'] as const;
+const PROGRESS_KINDS = ['auto', 'tty', 'plain', 'json', 'none'] as const;
+
+/** Options that every command takes. */
+export const COMMON_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'store',
+    placeholder: 'DIR',
+    help: 'the store',
+    preset: '$ZPULL_STORE, else $XDG_DATA_HOME/zpull, else ~/.local/share/zpull',
+  },
+  { name: 'json', help: 'the result, or the error, as one JSON object a line on stdout' },
+  { name: 'debug', help: 'a line a request, and the stack of an error' },
+  { name: 'help', alias: 'h', help: 'show this help' },
+  { name: 'version', help: 'show the version' },
+];
+
+/** Options of the commands that pull. */
+export const PULL_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'platform',
+    placeholder: 'OS/ARCH[/VARIANT]',
+    help: 'which image of a multi-platform one',
+    preset: '$DOCKER_DEFAULT_PLATFORM, else linux and this architecture',
+  },
+  {
+    name: 'workers',
+    placeholder: 'N',
+    help: 'worker threads',
+    preset: 'the cores this process may use, at most 16',
+    number: { kind: 'whole', min: 1, max: MAX_WORKERS },
+  },
+  {
+    name: 'connections',
+    placeholder: 'N',
+    help: 'range requests in flight, all layers together',
+    preset: '16',
+    number: { kind: 'whole', min: 1, max: MAX_CONNECTIONS },
+  },
+  {
+    name: 'patience',
+    placeholder: 'SECONDS',
+    help: 'how long received bytes count against failures',
+    preset: '1',
+    number: SECONDS,
+  },
+  {
+    name: 'connect-timeout',
+    placeholder: 'SECONDS',
+    help: 'one failure when a connection takes longer',
+    preset: '5',
+    number: SECONDS,
+  },
+  {
+    name: 'idle-timeout',
+    placeholder: 'SECONDS',
+    help: 'one failure when no byte comes for longer',
+    preset: '10',
+    number: SECONDS,
+  },
+  {
+    name: 'policy',
+    placeholder: 'WHEN',
+    help: 'when the registry is asked',
+    preset: 'always, for an export missing',
+    choices: POLICIES,
+  },
+  { name: 'plain-http', help: 'speak http, not https' },
+  { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
+  {
+    name: 'progress',
+    placeholder: 'KIND',
+    help: 'how progress is shown on stderr',
+    preset: 'auto',
+    choices: PROGRESS_KINDS,
+  },
+  { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' },
+  { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
+];
+
+export const SERVE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'port',
+    placeholder: 'N',
+    help: 'port to listen on, 0 for a free one',
+    preset: '0',
+    number: { kind: 'whole', min: 0, max: 65_535 },
+  },
+  { name: 'host', placeholder: 'ADDRESS', help: 'address to listen on', preset: '127.0.0.1' },
+  {
+    name: 'latency',
+    placeholder: 'MS',
+    help: 'wait before each answer',
+    preset: '0',
+    number: { kind: 'decimal', min: 0, max: 600_000, unit: 'milliseconds' },
+  },
+  {
+    name: 'rate-per-connection',
+    placeholder: 'RATE',
+    help: 'bytes a second on each connection, like 20M',
+    number: RATE,
+  },
+  { name: 'rate', placeholder: 'RATE', help: 'bytes a second over all connections', number: RATE },
+  { name: 'faults', placeholder: 'FILE', help: 'JSON list of rules that break answers' },
+];
+
+export const DEMO_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'files',
+    placeholder: 'N',
+    help: 'files in the sample image',
+    preset: '1050',
+    number: { kind: 'whole', min: 1, max: 100_000 },
+  },
+];

@@ -1,0 +1,32 @@
+import type { PullEvent } from '../../index.js';
+import { printable } from '../printable.js';
+import { foundLine } from './summary.js';
+
+/** How much is told besides progress itself. */
+export interface Talk {
+  readonly verbose: boolean;
+  readonly debug: boolean;
+}
+
+/** The line that an event deserves on a display of its own kind, or undefined for none. */
+export function eventLine(event: PullEvent, { verbose, debug }: Talk): string | undefined {
+  const line = rawLine(event, verbose || debug, debug);
+  return line === undefined ? undefined : printable(line);
+}
+
+function rawLine(event: PullEvent, verbose: boolean, debug: boolean): string | undefined {
+  switch (event.event) {
+    case 'warning':
+      return `warning: ${event.message}`;
+    case 'planned':
+      return foundLine(event);
+    case 'layer':
+      return verbose ? `layer ${event.done} of ${event.of}: ${event.diffId}` : undefined;
+    case 'miss':
+      return verbose ? `network failure: ${event.message}` : undefined;
+    case 'debug':
+      return debug ? event.line : undefined;
+    default:
+      return undefined;
+  }
+}

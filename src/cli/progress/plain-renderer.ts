@@ -1,0 +1,72 @@
+import type { PullEvent } from '../../index.js';
+import { formatBytes, formatCount, formatRate, formatSeconds, formatShare } from '../format-text.js';
+import { printable } from '../printable.js';
+import { eventLine, type Talk } from './event-line.js';
+import { advance, INITIAL_STATE, type ProgressState } from './progress-state.js';
+import { RateMeter } from './rate-meter.js';
+import type { Renderer } from './renderer.js';
+import { summaryLine } from './summary.js';
+
+/** A log that says nothing for longer looks like a hang. */
+const LINE_EVERY_MS = 5000;
+
+/** A line at every step, and one every five seconds in between, whatever the network does. */
+export function createPlainRenderer(
+  stream: NodeJS.WritableStream,
+  talk: Talk,
+  now: () => number = () => performance.now(),
+): Renderer {
+  let state = INITIAL_STATE;
+  let meter = new RateMeter(0, now());
+  const say = (line: string): void => {
+    stream.write(`${line}\n`);
+  };
+  const timer = setInterval(() => say(printable(stateLine(state, meter.bytesPerSecond))), LINE_EVERY_MS);
+  timer.unref();
+  return {
+    onEvent: (event) => {
+      state = advance(state, event);
+      if (event.event === 'resolving') meter = new RateMeter(0, now());
+      if (event.event === 'progress') meter.update(event.receivedBytes, now());
+      const step = stepLine(state.image, event);
+      if (step !== undefined) {
+        say(printable(step));
+        timer.refresh();
+      }
+      const line = eventLine(event, talk);
+      if (line !== undefined) say(line);
+    },
+    end: (result) => {
+      clearInterval(timer);
+      if (result !== undefined) say(printable(summaryLine(result)));
+    },
+  };
+}
+
+function stepLine(image: string, event: PullEvent): string | undefined {
+  switch (event.event) {
+    case 'resolving':
+      return `${image}: resolving`;
+    case 'resolved': {
+      const { digest, platform, layers, totalBytes } = event;
+      return `${image}: ${digest} ${platform}, ${formatCount(layers, 'layer')}, ${formatBytes(totalBytes)}`;
+    }
+    case 'planned': {
+      const { totalBytes, reuseBytes, requests } = event;
+      const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are in the store` : '';
+      return `${image}: fetching ${formatBytes(totalBytes)} in ${formatCount(requests, 'request')}${reuse}`;
+    }
+    default:
+      return undefined;
+  }
+}
+
+function stateLine(state: ProgressState, bytesPerSecond: number): string {
+  const { image, message, receivedBytes, totalBytes } = state;
+  if (totalBytes === 0) return `${image}: ${message}`;
+  const left = totalBytes - receivedBytes;
+  const eta = formatSeconds(bytesPerSecond > 0 ? left / bytesPerSecond : undefined);
+  const size = `${formatBytes(receivedBytes)}/${formatBytes(totalBytes)}`;
+  const share = formatShare(receivedBytes, totalBytes);
+  return `${image}: ${size} ${share}, ${formatRate(bytesPerSecond)}, eta ${eta}, ${message}`;
+}

@@ -1,0 +1,60 @@
+import type { PullEvent } from '../../index.js';
+import { formatCount } from '../format-text.js';
+
+/** What a display knows of a pull. Sizes in bytes. */
+export interface ProgressState {
+  readonly image: string;
+  readonly receivedBytes: number;
+  readonly totalBytes: number;
+  /** Before the plan is made the total is an upper bound. */
+  readonly exact: boolean;
+  readonly layersDone: number;
+  readonly layers: number;
+  /** What is being done, in a few words. */
+  readonly message: string;
+}
+
+export const INITIAL_STATE: ProgressState = {
+  image: '',
+  receivedBytes: 0,
+  totalBytes: 0,
+  exact: false,
+  layersDone: 0,
+  layers: 0,
+  message: 'starting',
+};
+
+/** The state after an event. Pure. */
+export function advance(state: ProgressState, event: PullEvent): ProgressState {
+  switch (event.event) {
+    case 'resolving':
+      return { ...INITIAL_STATE, image: event.image, message: 'resolving' };
+    case 'resolved': {
+      const { layers, totalBytes } = event;
+      return { ...state, layers, totalBytes, message: 'reading metadata' };
+    }
+    case 'planned':
+      return withMessage({ ...state, totalBytes: event.totalBytes, exact: true });
+    case 'progress': {
+      const { receivedBytes, totalBytes } = event;
+      const next = { ...state, receivedBytes, totalBytes };
+      // A retry is told of until bytes come again.
+      return receivedBytes === state.receivedBytes ? next : withMessage(next);
+    }
+    case 'layer':
+      return withMessage({ ...state, layersDone: event.done, layers: event.of });
+    case 'miss':
+      return { ...state, message: `retrying: ${event.message}` };
+    case 'warning':
+    case 'debug':
+      return state;
+  }
+}
+
+/** Layers done, and verifying once every byte is there. */
+function withMessage(state: ProgressState): ProgressState {
+  if (!state.exact) return state;
+  const verifying = state.receivedBytes >= state.totalBytes;
+  const layers = `${state.layersDone}/${formatCount(state.layers, 'layer')}`;
+  return { ...state, message: verifying ? `verifying ${layers}` : layers };
+}

@@ -1,0 +1,46 @@
+import type { Failure } from '../index.js';
+import { jsonLine, printable } from './printable.js';
+import { UsageError } from './usage-error.js';
+
+/** A failure and the exit code that belongs to it. */
+export interface CommandFailure extends Failure {
+  readonly exitCode: number;
+}
+
+/** What a thrown value means to the user. Loads the engine's error class, unless the command line was at fault. */
+export async function failureOf(error: unknown): Promise<CommandFailure> {
+  const stack = error instanceof Error ? error.stack : undefined;
+  if (error instanceof UsageError) {
+    const { code, message, hint, exitCode } = error;
+    return { code, message, hint, exitCode, ...(stack && { stack }) };
+  }
+  const { PullError } = await import('../index.js');
+  if (error instanceof PullError) {
+    const { code, message, hint, layer, exitCode } = error;
+    return {
+      code,
+      message,
+      exitCode,
+      ...(hint && { hint }),
+      ...(layer && { layer }),
+      ...(stack && { stack }),
+    };
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = 'this is a mistake in zpull; --debug shows where, please report it';
+  return { code: 'internal', message, hint, exitCode: 1, ...(stack && { stack }) };
+}
+
+/** Tells of a failure: with `json` as an object on stdout, else a sentence and its hint on stderr. */
+export function reportFailure(failure: CommandFailure, how: { json: boolean; debug: boolean }): void {
+  const { code, message, hint, layer, stack } = failure;
+  if (how.json) {
+    process.stdout.write(jsonLine({ error: { code, message, hint, ...(layer && { layer }) } }));
+  } else {
+    process.stderr.write(`zpull: ${printable(message)}\n`);
+    if (hint !== undefined) process.stderr.write(`hint: ${printable(hint)}\n`);
+  }
+  if (how.debug && stack !== undefined) {
+    process.stderr.write(`${stack.split('\n').map(printable).join('\n')}\n`);
+  }
+}

@@ -1,0 +1,102 @@
+import { posix } from 'node:path';
+
+/**
+ * The import rule of ARCHITECTURE.md: which room may import which, and which room owns which dependency.
+ * A room is a folder of src, `index` (src/index.ts), workers, bench or test.
+ */
+const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  cli: ['index', 'sandbox', 'measure'],
+  measure: ['index'],
+  index: ['pull', 'export', 'store', 'plan', 'format'],
+  pull: ['pool', 'plan', 'registry', 'store', 'format'],
+  export: ['pool', 'store', 'format'],
+  workers: ['pool', 'registry', 'store', 'export', 'format'],
+  pool: ['format'],
+  registry: ['format'],
+  store: ['pool', 'format'],
+  plan: ['format'],
+  sandbox: ['format'],
+  format: [],
+  bench: ['index', 'sandbox'],
+};
+
+/** A worker speaks with the pool in messages and counters; the pool itself is the main thread's. */
+const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts'];
+
+const MAY_USE: Readonly<Record<string, readonly string[]>> = {
+  piscina: ['pool'],
+  undici: ['registry'],
+  yargs: ['cli'],
+  ora: ['cli'],
+  '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
+};
+
+/** Rooms without I/O, clock or threads: no builtin but node:buffer. */
+const PURE = ['format', 'plan'];
+
+/** What stands for the argument of an `import()` that is no plain string: no rule could be checked against it. */
+const COMPUTED = '(computed)';
+
+/**
+ * The specifiers a source imports or re-exports from, statically, as types or with `import()`. Static ones are looked
+ * for at the beginning of a line, where the language and the formatter put them.
+ */
+export function importsOf(text: string): string[] {
+  const code = withoutComments(text);
+  const fixed = code.matchAll(/^(?:import|export)\b(?:[^'"`;]*?\bfrom)?\s*['"]([^'"\n]+)['"]/gm);
+  const dynamic = code.matchAll(/\bimport\s*\(\s*(?:['"`]([^'"`$\n]+)['"`]\s*\))?/g);
+  return [...fixed, ...dynamic].map(([, specifier]) => specifier ?? COMPUTED);
+}
+
+/** What breaks the rule in the source `path`, a sentence each. */
+export function violationsOf(path: string, text: string): string[] {
+  const room = roomOf(path);
+  if (room === undefined) return [`${path} lies in no room`];
+  return importsOf(text).flatMap((specifier) => {
+    const problem = problemOf(room, path, specifier);
+    return problem === undefined ? [] : [`${path} imports ${specifier}: ${problem}`];
+  });
+}
+
+function problemOf(room: string, path: string, specifier: string): string | undefined {
+  if (specifier === COMPUTED) return room === 'test' ? undefined : 'only a plain string can be checked';
+  if (specifier.startsWith('node:')) {
+    if (!PURE.includes(room) || specifier === 'node:buffer') return undefined;
+    return `${room} is pure, it may use no builtin but node:buffer`;
+  }
+  if (specifier.startsWith('.')) return localProblem(room, path, specifier);
+  const rooms = MAY_USE[packageOf(specifier)];
+  if (rooms === undefined) return 'it belongs to no room';
+  return rooms.includes(room) ? undefined : `only ${rooms.join(', ')} may`;
+}
+
+function localProblem(room: string, path: string, specifier: string): string | undefined {
+  const target = posix.join(posix.dirname(path), specifier).replace(/\.js$/, '.ts');
+  const other = roomOf(target);
+  if (other === undefined) return 'it lies in no room';
+  if (other === room || room === 'test') return undefined;
+  const allowed = MAY_IMPORT[room]!;
+  if (!allowed.includes(other)) return `${room} may import ${allowed.join(', ') || 'no other room'} only`;
+  if (room !== 'workers' || other !== 'pool' || POOL_FILES_OF_WORKERS.includes(target)) return undefined;
+  return `of the pool, workers may import ${POOL_FILES_OF_WORKERS.join(' and ')} only`;
+}
+
+function roomOf(path: string): string | undefined {
+  if (path === 'src/index.ts') return 'index';
+  const [folder, inner, ...rest] = path.split('/');
+  const room = folder === 'src' && rest.length > 0 ? inner : folder === 'src' ? undefined : folder;
+  return room === 'test' || (room !== undefined && Object.hasOwn(MAY_IMPORT, room)) ? room : undefined;
+}
+
+/** `@scope/name/path` → `@scope/name`. */
+function packageOf(specifier: string): string {
+  return specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+}
+
+/** The text with comments blanked; strings are stepped over, since they may hold what looks like a comment. */
+function withoutComments(text: string): string {
+  return text.replace(
+    /('(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"|`(?:\\.|[^`\\])*`)|\/\*[\s\S]*?\*\/|\/\/[^\n]*/g,
+    (_, literal: string | undefined) => literal ?? ' ',
+  );
+}

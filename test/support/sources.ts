@@ -1,0 +1,30 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+
+/** The repository's root: compiled tests run from dist/test/…. */
+const ROOT = join(import.meta.dirname, '../../..');
+
+/** Folders that hold TypeScript, as tsconfig.json includes them. */
+const FOLDERS = ['src', 'workers', 'bench', 'test'];
+
+/** Every TypeScript source as `folder/…/name.ts`, sorted. */
+export function sourceFiles(): string[] {
+  return FOLDERS.filter((folder) => existsSync(join(ROOT, folder)))
+    .flatMap((folder) =>
+      readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' }).map(
+        (name) => `${folder}/${name.replaceAll('\\', '/')}`,
+      ),
+    )
+    .filter((path) => path.endsWith('.ts'))
+    .sort();
+}
+
+/** The text of a file of the repository. */
+export function readSource(path: string): string {
+  return readFileSync(join(ROOT, path), 'utf8');
+}
+
+/** Whether the repository has this file or folder. */
+export function exists(path: string): boolean {
+  return existsSync(join(ROOT, path));
+}

@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkArguments } from '../../../src/cli/check-arguments.js';
+import { UsageError } from '../../../src/cli/usage-error.js';
+
+/** The message and hint with which a command line is refused. */
+function refusal(line: string): string {
+  try {
+    checkArguments(line === '' ? [] : line.split(' '));
+  } catch (error) {
+    assert.ok(error instanceof UsageError);
+    return `${error.message} | ${error.hint}`;
+  }
+  return 'accepted';
+}
+
+function accepted(...argv: string[]): {
+  command: string;
+  options: Record<string, string>;
+  words: readonly string[];
+} {
+  const { command, options, words } = checkArguments(argv);
+  return { command: command.name, options: Object.fromEntries(options), words };
+}
+
+test('a line without a command pulls, and all words stay as they were typed', () => {
+  assert.deepEqual(accepted('1.10', '--workers', '2', '007', '--store=a=b'), {
+    command: 'pull',
+    options: { workers: '2', store: 'a=b' },
+    words: ['1.10', '007'],
+  });
+});
+
+test('options stand before, between and after words; short flags stand together; words follow a double dash', () => {
+  assert.deepEqual(accepted('-qv', 'export', '--json', 'alpine', '--', 'layers:x'), {
+    command: 'export',
+    options: { quiet: 'true', verbose: 'true', json: 'true' },
+    words: ['alpine', 'layers:x'],
+  });
+  assert.deepEqual(accepted('pull', '--', '--strange').words, ['--strange']);
+});
+
+test('a flag takes a value after an equals sign only', () => {
+  assert.equal(accepted('--tls-verify=false', 'alpine').options['tls-verify'], 'false');
+  assert.match(refusal('--tls-verify false alpine'), /--tls-verify=false/);
+  assert.match(refusal('--tls-verify=no alpine'), /must be true or false, not "no"/);
+});
+
+test('a first word that is nearly a command is refused, and the hint says how to insist', () => {
+  for (const [word, command] of [
+    ['expotr', 'export'],
+    ['pul', 'pull'],
+    ['PULL', 'pull'],
+    ['sotre', 'store'],
+    ['inspetc', 'inspect'],
+    ['cp', 'copy'],
+  ]) {
+    assert.match(
+      refusal(`${word} alpine tar:x`),
+      new RegExp(`^"${word}" is no command; did you mean "${command}"\\?.*zpull pull ${word}$`),
+    );
+  }
+});
+
+test('a command that this version lacks is refused and not pulled', () => {
+  assert.match(refusal('plan alpine'), /^this version has no command "plan" .*zpull pull plan$/);
+});
+
+test('names that are no typing errors, say more than a name, or follow the word pull are images', () => {
+  for (const line of [
+    'alpine',
+    'debian',
+    'docker.io/library/pull',
+    'pull:1',
+    'pull@x',
+    'pull expotr',
+    'pull pull',
+  ]) {
+    assert.equal(refusal(line), 'accepted', line);
+  }
+});
+
+test('an unknown option is refused with the nearest one, or with the command it belongs to', () => {
+  assert.match(refusal('--paltform x alpine'), /zpull pull has no option --paltform .* --platform\?/);
+  assert.match(refusal('--conn 3 alpine'), /did you mean --connections\?/);
+  assert.match(refusal('--port 1 alpine'), /has no option --port .*zpull serve/);
+  assert.match(
+    refusal('serve oci:x --platform y'),
+    /zpull serve has no option --platform .*zpull pull and zpull export/,
+  );
+  assert.match(refusal('-x alpine'), /zpull pull has no option -x \| zpull pull --help lists them$/);
+  assert.match(refusal('--__proto__=1 alpine'), /has no option --__proto__/);
+});
+
+test('an option given twice is refused, by whichever of its names', () => {
+  assert.match(refusal('--store a --store b alpine'), /--store is given twice/);
+  assert.match(refusal('-q --quiet alpine'), /--quiet is given twice/);
+});
+
+test('an option without its value is refused, whatever follows', () => {
+  for (const line of ['alpine --store', '--store --json alpine', '--store= alpine']) {
+    assert.match(refusal(line), /--store needs a value \| write --store DIR/, line);
+  }
+});
+
+test('a number out of range or of another form is refused, and the message names option and range', () => {
+  for (const value of ['abc', '0', '-1', '1.5', '513', '0x2', '1e1']) {
+    assert.match(
+      refusal(`--workers ${value} alpine`),
+      new RegExp(`^--workers must be a whole number from 1 to 512, not "${value}"`),
+    );
+  }
+  assert.match(refusal('--patience 0 alpine'), /--patience must be a number of seconds from 0.001 to 86400/);
+  assert.match(refusal('serve oci:x --rate fast'), /--rate must be a number of bytes.*like 20M/);
+  assert.match(
+    refusal('--policy soon alpine'),
+    /--policy cannot be "soon" \| it is one of always, missing, never/,
+  );
+});
+
+test('a command gets as many words as it takes', () => {
+  assert.match(refusal(''), /^no image is named/);
+  assert.match(refusal('pull'), /^zpull pull needs IMAGE \| usage: zpull pull IMAGE…/);
+  assert.match(refusal('export alpine'), /^zpull export needs DEST \| usage: zpull export IMAGE DEST/);
+  assert.match(refusal('export alpine layers:x more'), /^zpull export does not take "more"/);
+  assert.match(refusal('store clean'), /^zpull store has no action "clean" \| there is: path$/);
+});
+
+test('help and version need no words, and the word help stands for the option', () => {
+  assert.equal(accepted('export', '--help').options['help'], 'true');
+  assert.equal(accepted('--version').options['version'], 'true');
+  assert.deepEqual(accepted('help', 'export'), { command: 'export', options: { help: 'true' }, words: [] });
+});

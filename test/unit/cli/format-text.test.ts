@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatSeconds,
+  formatShare,
+} from '../../../src/cli/format-text.js';
+
+test('sizes are decimal and never show a thousand of a unit', () => {
+  const shown = [0, 999, 1000, 999_949, 999_950, 412_300_000, 1_200_000_000, 5e15].map(formatBytes);
+  assert.deepEqual(shown, ['0 B', '999 B', '1.0 kB', '999.9 kB', '1.0 MB', '412.3 MB', '1.2 GB', '5.0 PB']);
+});
+
+test('times to come are short, and unknown when nobody can tell', () => {
+  const shown = [0, 12.4, 59.4, 59.6, 184, 3599.7, 3720, undefined, Number.POSITIVE_INFINITY, 1e9].map(
+    formatSeconds,
+  );
+  assert.deepEqual(shown, ['0s', '12s', '59s', '1m00s', '3m04s', '1h00m', '1h02m', '--', '--', '--']);
+});
+
+test('times that passed read as a sentence wants them', () => {
+  const shown = [0, 840, 9949, 9950, 59_499, 59_500, 184_000].map(formatDuration);
+  assert.deepEqual(shown, ['0.0 s', '0.8 s', '9.9 s', '10 s', '59 s', '1m00s', '3m04s']);
+});
+
+test('a share is a hundred percent only when nothing is missing', () => {
+  assert.deepEqual(
+    [formatShare(0, 7), formatShare(999, 1000), formatShare(5, 5), formatShare(0, 0)],
+    ['0 %', '99 %', '100 %', '100 %'],
+  );
+});
+
+test('a count agrees with its noun', () => {
+  assert.deepEqual(
+    [formatCount(0, 'layer'), formatCount(1, 'layer'), formatCount(3, 'layer')],
+    ['0 layers', '1 layer', '3 layers'],
+  );
+});

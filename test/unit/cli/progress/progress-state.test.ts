@@ -1,0 +1,51 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { advance, INITIAL_STATE } from '../../../../src/cli/progress/progress-state.js';
+import type { PullEvent } from '../../../../src/index.js';
+
+const PLAN = { fetchBytes: 0, reuseBytes: 0, resumeBytes: 0, requests: 0 };
+const WRITTEN = { writtenBytes: 0, verifiedBytes: 0 };
+
+function messages(events: readonly PullEvent[]): string[] {
+  let state = INITIAL_STATE;
+  return events.map((event) => {
+    state = advance(state, event);
+    return state.message;
+  });
+}
+
+test('the message follows the steps of a pull', () => {
+  const steps = messages([
+    { event: 'resolving', image: 'alpine' },
+    { event: 'resolved', image: 'alpine', digest: 'd', platform: 'p', layers: 2, totalBytes: 100 },
+    { event: 'progress', receivedBytes: 5, totalBytes: 100, ...WRITTEN },
+    { event: 'planned', totalBytes: 60, ...PLAN },
+    { event: 'layer', diffId: 'd', done: 1, of: 2 },
+    { event: 'progress', receivedBytes: 60, totalBytes: 60, ...WRITTEN },
+  ]);
+  assert.deepEqual(steps, [
+    'resolving',
+    'reading metadata',
+    'reading metadata',
+    '0/2 layers',
+    '1/2 layers',
+    'verifying 1/2 layers',
+  ]);
+});
+
+test('a retry is told of until bytes come again', () => {
+  const told = messages([
+    { event: 'planned', totalBytes: 60, ...PLAN },
+    { event: 'progress', receivedBytes: 7, totalBytes: 60, ...WRITTEN },
+    { event: 'miss', message: 'connection reset' },
+    { event: 'progress', receivedBytes: 7, totalBytes: 60, ...WRITTEN },
+    { event: 'progress', receivedBytes: 8, totalBytes: 60, ...WRITTEN },
+  ]);
+  assert.deepEqual(told.slice(2), ['retrying: connection reset', 'retrying: connection reset', '0/0 layers']);
+});
+
+test('the total is exact from the plan on, and the next image begins anew', () => {
+  const planned = advance(INITIAL_STATE, { event: 'planned', totalBytes: 60, ...PLAN });
+  assert.deepEqual([planned.exact, planned.totalBytes], [true, 60]);
+  assert.equal(advance(planned, { event: 'resolving', image: 'b' }).exact, false);
+});

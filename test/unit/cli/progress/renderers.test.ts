@@ -1,0 +1,133 @@
+import assert from 'node:assert/strict';
+import { PassThrough } from 'node:stream';
+import { test } from 'node:test';
+import { progressKind } from '../../../../src/cli/progress/create-renderer.js';
+import { createJsonRenderer } from '../../../../src/cli/progress/json-renderer.js';
+import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
+import { summaryLine } from '../../../../src/cli/progress/summary.js';
+import type { PullEvent, PullResult } from '../../../../src/index.js';
+
+const QUIET = { verbose: false, debug: false };
+
+const EVENTS: readonly PullEvent[] = [
+  { event: 'resolving', image: 'alpine' },
+  {
+    event: 'resolved',
+    image: 'alpine',
+    digest: 'sha256:d',
+    platform: 'linux/amd64',
+    layers: 2,
+    totalBytes: 3e6,
+  },
+  { event: 'planned', totalBytes: 2e6, fetchBytes: 2e6, reuseBytes: 1e6, resumeBytes: 5e5, requests: 3 },
+  { event: 'progress', receivedBytes: 5e5, totalBytes: 2e6, writtenBytes: 0, verifiedBytes: 0 },
+  { event: 'layer', diffId: 'sha256:e', done: 1, of: 2 },
+  { event: 'miss', message: 'reset by \u001b[31mpeer' },
+  { event: 'debug', line: 'GET /v2/' },
+];
+
+const RESULT: PullResult = {
+  image: 'alpine',
+  digest: 'sha256:d',
+  platform: 'linux/amd64',
+  store: '/s',
+  layers: [
+    {
+      digest: 'sha256:b',
+      diffId: 'sha256:e',
+      mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+      format: 'zstd:chunked',
+      sizeBytes: 3e6,
+      tarBytes: 5e6,
+      metadataBytes: 1000,
+      fetchedBytes: 2e6,
+      reusedBytes: 1e6,
+      resumedBytes: 5e5,
+      requests: 3,
+    },
+  ],
+  fetchedBytes: 2e6,
+  reusedBytes: 1e6,
+  resumedBytes: 5e5,
+  requests: 3,
+  misses: 1,
+  durationMs: 2000,
+  verified: true,
+  measured: { provenAfterMs: 0, mainThreadBusy: 0 },
+};
+
+function linesOf(stream: PassThrough): string[] {
+  return String(stream.read() ?? '')
+    .split('\n')
+    .slice(0, -1);
+}
+
+test('plain progress has a line a step, what was found of an earlier pull, and a summary', () => {
+  const stream = new PassThrough();
+  const renderer = createPlainRenderer(stream, QUIET);
+  for (const event of EVENTS) renderer.onEvent(event);
+  renderer.end(RESULT);
+  assert.deepEqual(linesOf(stream), [
+    'alpine: resolving',
+    'alpine: sha256:d linux/amd64, 2 layers, 3.0 MB',
+    'alpine: fetching 2.0 MB in 3 requests, 1.0 MB are in the store',
+    'found 500.0 kB of a pull that was broken off',
+    'alpine: fetched 2.0 MB in 3 requests, reused 1.0 MB of 5.0 MB, resumed 500.0 kB, 1 network failure; verified in 2.0 s, 1.0 MB/s',
+  ]);
+});
+
+test('verbose adds layers and failures, debug the requests, and nothing a terminal might obey', () => {
+  const stream = new PassThrough();
+  const renderer = createPlainRenderer(stream, { verbose: true, debug: true });
+  for (const event of EVENTS.slice(4)) renderer.onEvent(event);
+  renderer.end();
+  assert.deepEqual(linesOf(stream), [
+    'layer 1 of 2: sha256:e',
+    'network failure: reset by \\u{1b}[31mpeer',
+    'GET /v2/',
+  ]);
+});
+
+test('plain progress says where it is every five seconds, even when no event comes', (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] });
+  const stream = new PassThrough();
+  let now = 0;
+  const renderer = createPlainRenderer(stream, QUIET, () => now);
+  renderer.onEvent(EVENTS[0]!);
+  now = 1000;
+  renderer.onEvent(EVENTS[3]!);
+  stream.read();
+  context.mock.timers.tick(10_000);
+  renderer.end();
+  context.mock.timers.tick(10_000);
+  const line = 'alpine: 500.0 kB/2.0 MB 25 %, 500.0 kB/s, eta 3s, resolving';
+  assert.deepEqual(linesOf(stream), [line, line]);
+});
+
+test('JSON progress is every event on a line of its own, debug lines only when asked for', () => {
+  for (const debug of [false, true]) {
+    const stream = new PassThrough();
+    const renderer = createJsonRenderer(stream, { verbose: false, debug });
+    for (const event of EVENTS) renderer.onEvent(event);
+    renderer.end(RESULT);
+    const expected = debug ? EVENTS : EVENTS.slice(0, -1);
+    assert.deepEqual(
+      linesOf(stream).map((line) => JSON.parse(line)),
+      expected,
+    );
+  }
+});
+
+test('the summary of an image that was there says that nothing had to be fetched', () => {
+  const there = { ...RESULT, fetchedBytes: 0, reusedBytes: 0, resumedBytes: 0, misses: 0 };
+  assert.equal(summaryLine(there), 'alpine: nothing to fetch; verified in 2.0 s');
+});
+
+test('a bar needs a terminal that moves its cursor; what was asked for otherwise is given', () => {
+  assert.equal(progressKind({}, true, 'xterm'), 'tty');
+  assert.equal(progressKind({}, false, 'xterm'), 'plain');
+  assert.equal(progressKind({}, true, 'dumb'), 'plain');
+  assert.equal(progressKind({ progress: 'tty' }, false, 'xterm'), 'plain');
+  assert.equal(progressKind({ progress: 'json' }, true, 'xterm'), 'json');
+  assert.equal(progressKind({ progress: 'tty', quiet: true }, true, 'xterm'), 'none');
+});

@@ -1,0 +1,22 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { pullOptionsOf } from '../../../src/cli/pull-options.js';
+
+test('seconds become milliseconds, and what was not given is left to the pull', () => {
+  assert.deepEqual(
+    pullOptionsOf({ store: '/s', patience: 0.5, 'connect-timeout': 2, 'tls-verify': false }, {}),
+    {
+      store: '/s',
+      patienceMs: 500,
+      connectTimeoutMs: 2000,
+      tlsVerify: false,
+    },
+  );
+});
+
+test('the platform comes from the option, else from DOCKER_DEFAULT_PLATFORM unless that is empty', () => {
+  const env = { DOCKER_DEFAULT_PLATFORM: 'linux/arm64' };
+  assert.equal(pullOptionsOf({ platform: 'linux/s390x' }, env).platform, 'linux/s390x');
+  assert.equal(pullOptionsOf({}, env).platform, 'linux/arm64');
+  assert.equal('platform' in pullOptionsOf({}, { DOCKER_DEFAULT_PLATFORM: '' }), false);
+});

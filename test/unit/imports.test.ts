@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { importsOf, violationsOf } from '../support/import-rule.js';
+import { readSource, sourceFiles } from '../support/sources.js';
+
+test('every source imports only what its room may', () => {
+  const files = sourceFiles();
+  assert.ok(files.includes('src/index.ts') && files.includes('workers/main.ts'));
+  assert.deepEqual(
+    files.flatMap((path) => violationsOf(path, readSource(path))),
+    [],
+  );
+});
+
+test('all forms of import are seen, comments are not', () => {
+  const source = [
+    "import './a.js';",
+    "import b from './b.js';",
+    "import type { C } from './c.js';",
+    'import {',
+    '  // it\'s a "long" list',
+    '  type D,',
+    "} from './d.js';",
+    "export { e } from './e.js';",
+    "export * from './f.js';",
+    "export type { G } from './g.js';",
+    "const glob = 'src/**/*.ts';",
+    "const h = await import('./h.js');",
+    'type I = typeof import("./i.js");',
+    'const j = await import(glob);',
+    "// import k from './k.js';",
+    "/** See `import('./l.js')`. */",
+    "export const from = './m.js';",
+    "export const n = 'n';",
+  ].join('\n');
+  assert.deepEqual(importsOf(source), [
+    './a.js',
+    './b.js',
+    './c.js',
+    './d.js',
+    './e.js',
+    './f.js',
+    './g.js',
+    './h.js',
+    './i.js',
+    '(computed)',
+  ]);
+});
+
+/** Put together, lest this file itself seems to import it. */
+function dynamic(specifier: string): string {
+  return `const { x } = await import('${specifier}');`;
+}
+
+/** A line of a made-up source, and whether it may stand in that file. */
+const CASES: readonly (readonly [path: string, line: string, allowed: boolean])[] = [
+  ['src/cli/main.ts', "import { pullImage } from '../index.js';", true],
+  ['src/cli/commands/pull.ts', "import type { Plan } from '../../plan/plan.js';", false],
+  ['src/cli/main.ts', "import { PullError } from '../format/error.js';", false],
+  ['src/measure/grid.ts', "import { pullImage } from '../index.js';", true],
+  ['src/measure/grid.ts', "import { x } from '../pull/pull.js';", false],
+  ['src/index.ts', "export { pullImage } from './pull/pull.js';", true],
+  ['src/index.ts', "export { x } from './registry/session.js';", false],
+  ['src/pull/pull.ts', "import { x } from '../sandbox/prng.js';", false],
+  ['src/export/tar.ts', "import { x } from '../pull/pull.js';", false],
+  ['src/store/verify.ts', "import { x } from '../pool/worker-pool.js';", true],
+  ['src/store/verify.ts', "import { x } from '../plan/plan.js';", false],
+  ['src/registry/ask.ts', "import { x } from '../pool/messages.js';", false],
+  ['src/format/toc.ts', "import type { x } from '../plan/plan.js';", false],
+  ['src/format/toc.ts', "import { x } from '../../workers/decode.js';", false],
+  ['src/format/toc.ts', "import { Buffer } from 'node:buffer';", true],
+  ['src/format/toc.ts', "import { createHash } from 'node:crypto';", false],
+  ['src/plan/plan.ts', "import { performance } from 'node:perf_hooks';", false],
+  ['src/pull/pull.ts', "const { x } = await import('../cli/main.js');", false],
+  ['src/pull/pull.ts', 'await import(name);', false],
+  ['workers/fetch-span.ts', "import type { Task } from '../src/pool/messages.js';", true],
+  ['workers/fetch-span.ts', "import { WorkerPool } from '../src/pool/worker-pool.js';", false],
+  ['workers/fetch-span.ts', "import { x } from '../src/pull/karma.js';", false],
+  ['workers/decode.ts', "import { decompress } from '@mongodb-js/zstd';", true],
+  ['src/registry/ask.ts', "import { decompress } from '@mongodb-js/zstd';", false],
+  ['src/pool/worker-pool.ts', dynamic('piscina'), true],
+  ['src/pull/workers.ts', dynamic('piscina'), false],
+  ['src/export/tar.ts', "import type { Piscina } from 'piscina';", false],
+  ['workers/range-client.ts', "import { Agent } from 'undici';", false],
+  ['src/registry/ask.ts', "import { Agent } from 'undici';", true],
+  ['src/measure/table.ts', "import ora from 'ora';", false],
+  ['src/cli/main.ts', "import yargs from 'yargs';", true],
+  ['src/cli/main.ts', "import yargs from 'yargs/helpers';", true],
+  ['src/cli/main.ts', "import chalk from 'chalk';", false],
+  ['bench/main.ts', "import { pullImage } from '../src/index.js';", true],
+  ['bench/main.ts', "import { x } from '../src/store/paths.js';", false],
+  ['test/unit/x.test.ts', "import { x } from '../../src/store/paths.js';", true],
+  ['test/unit/x.test.ts', "import { Agent } from 'undici';", false],
+  ['src/helpers.ts', "import 'node:fs';", false],
+  ['src/format/toc.ts', "import '../helpers.js';", false],
+  ['src/attic/x.ts', '', false],
+];
+
+test('made-up sources that break the rule are found, and no others', () => {
+  for (const [path, line, allowed] of CASES) {
+    const violations = violationsOf(path, line);
+    assert.equal(violations.length === 0, allowed, `${path}: ${line} ${violations.join()}`);
+  }
+});

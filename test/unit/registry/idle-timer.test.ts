@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { createIdleTimer } from '../../../src/registry/idle-timer.js';
+
+test('silence is told once', async () => {
+  let told = 0;
+  const timer = createIdleTimer(
+    10,
+    () => false,
+    () => told++,
+  );
+  timer.start();
+  while (told === 0) await sleep(5);
+  assert.equal(timer.expired(), true);
+  timer.stop();
+});
+
+test('time spent holding is no silence, what follows is', async () => {
+  let holding = true;
+  let told = false;
+  const timer = createIdleTimer(
+    5,
+    () => holding,
+    () => {
+      assert.equal(holding, false);
+      told = true;
+    },
+  );
+  timer.start();
+  await sleep(40);
+  assert.equal(timer.expired(), false);
+  holding = false;
+  while (!told) await sleep(5);
+});
+
+test('bytes that waited while the loop was busy count before the silence does', async () => {
+  let told = false;
+  const timer = createIdleTimer(
+    20,
+    () => false,
+    () => {
+      told = true;
+    },
+  );
+  timer.start();
+  await new Promise<void>((resolve) => {
+    setTimeout(() => {
+      // The timer fires in the next turn, then what has arrived is read.
+      setImmediate(() => {
+        setImmediate(() => {
+          timer.progress();
+          setImmediate(resolve);
+        });
+      });
+      const busyUntilMs = performance.now() + 40;
+      while (performance.now() < busyUntilMs);
+    }, 1);
+  });
+  assert.equal(told, false);
+  timer.stop();
+});

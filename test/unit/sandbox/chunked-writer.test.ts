@@ -1,0 +1,152 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { test } from 'node:test';
+import { decompress } from '@mongodb-js/zstd';
+import { type ChunkedLayer, writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
+import { TAR_END, type TarItem, tarHeader } from '../../../src/sandbox/tar-writer.js';
+import { cutUp, decodeLayer, fixtureLayers } from '../../support/chunked-layers.js';
+
+const FILE: TarItem = {
+  type: '0',
+  name: 'f',
+  mode: 0o644,
+  uid: 0,
+  gid: 0,
+  sizeBytes: 0,
+  mtimeSeconds: 1,
+  mtimeNanos: 0,
+};
+
+async function write(pieces: readonly Buffer[]): Promise<{ layer: ChunkedLayer; blob: Buffer }> {
+  const written: Buffer[] = [];
+  const layer = await writeChunkedLayer(
+    pieces,
+    (bytes) => written.push(bytes),
+    () => {},
+  );
+  return { layer, blob: Buffer.concat(written) };
+}
+
+function sha256(bytes: Buffer): string {
+  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+}
+
+/** A TOC without what depends on how well the writer compresses. */
+function withoutOffsets(toc: string): string {
+  return toc.replace(/"(?:offset|endOffset|tarSplitDigest)":(?:\d+|"[^"]*"),?/g, '');
+}
+
+test('a layer of the reference writer gives its tar-split to the byte, and its TOC but for the offsets', async () => {
+  for (const fixture of await fixtureLayers()) {
+    for (const pieceBytes of [fixture.tar.length, 1000]) {
+      const { layer, blob } = await write(cutUp(fixture.tar, pieceBytes));
+      const mine = await decodeLayer(blob, layer.annotations);
+      assert.ok(mine.tar.equals(fixture.tar), `${fixture.name}: tar`);
+      assert.equal(mine.tarSplit, fixture.tarSplit, `${fixture.name}: tar-split`);
+      assert.equal(withoutOffsets(mine.toc), withoutOffsets(fixture.toc), `${fixture.name}: TOC`);
+      assert.equal(layer.diffId, sha256(fixture.tar));
+      assert.equal(layer.tarBytes, fixture.tar.length);
+    }
+  }
+});
+
+test('every content and every chunk lies where the TOC says', async () => {
+  for (const fixture of await fixtureLayers()) {
+    const { layer, blob } = await write([fixture.tar]);
+    const entries = JSON.parse((await decodeLayer(blob, layer.annotations)).toc).entries;
+    let last = { endOffset: 0 };
+    let contents = 0;
+    for (const [row, entry] of entries.entries()) {
+      if (entry.digest !== undefined) {
+        const content = await decompress(blob.subarray(entry.offset, entry.endOffset));
+        assert.equal(content.length, entry.size);
+        assert.equal(sha256(content), entry.digest);
+        assert.ok(entry.offset > last.endOffset, 'headers lie between contents');
+        last = entry;
+        contents += 1;
+      }
+      if (entry.chunkDigest !== undefined) {
+        const next = entries[row + 1];
+        const end = next?.type === 'chunk' ? next.offset : last.endOffset;
+        const chunk = await decompress(blob.subarray(entry.offset, end));
+        assert.equal(chunk.length, entry.chunkSize);
+        assert.equal(sha256(chunk), entry.chunkDigest);
+      }
+    }
+    assert.equal(
+      layer.entryCount,
+      entries.filter((entry: { type: string }) => entry.type !== 'chunk').length,
+    );
+    assert.equal(layer.chunkCount, entries.length - layer.entryCount);
+    assert.equal(layer.contentCount, contents);
+  }
+});
+
+test('annotations, footer and skippable frames agree', async () => {
+  const { layer, blob } = await write([
+    tarHeader({ ...FILE, sizeBytes: 512 }),
+    Buffer.alloc(512, 1),
+    TAR_END,
+  ]);
+  const value = (key: string) => layer.annotations[`io.github.containers.zstd-chunked.${key}`]!;
+  const toc = value('manifest-position').split(':').map(Number);
+  const tarSplit = value('tarsplit-position').split(':').map(Number);
+  const footer = blob.subarray(-64);
+  const numbers = Array.from({ length: 7 }, (_, row) => Number(footer.readBigUInt64LE(row * 8)));
+  assert.deepEqual(numbers, [...toc, ...tarSplit]);
+  assert.equal(footer.toString('latin1', 56), 'GNUlInUx');
+  for (const [start, length] of [toc, tarSplit, [blob.length - 64, 64]]) {
+    assert.equal(blob.toString('hex', start! - 8, start! - 4), '502a4d18');
+    assert.equal(blob.readUInt32LE(start! - 4), length);
+  }
+  const content = ([start, length]: number[]) => blob.subarray(start!, start! + length!);
+  assert.equal(value('manifest-checksum'), sha256(content(toc)));
+  const decoded = await decodeLayer(blob, layer.annotations);
+  assert.equal(JSON.parse(decoded.toc).tarSplitDigest, sha256(content(tarSplit)));
+  assert.deepEqual([toc[2], toc[3], tarSplit[2]], [decoded.toc.length, 1, decoded.tarSplit.length]);
+});
+
+test('a chunk beyond 4 MiB becomes several frames and stays one chunk', async () => {
+  const hole = Buffer.alloc(9 * 2 ** 20);
+  const content = Buffer.concat([Buffer.from('head'), hole, Buffer.from('tail')]);
+  const padding = Buffer.alloc(512 - (content.length % 512));
+  const tar = Buffer.concat([tarHeader({ ...FILE, sizeBytes: content.length }), content, padding, TAR_END]);
+  const { layer, blob } = await write(cutUp(tar, 300_000));
+  const decoded = await decodeLayer(blob, layer.annotations);
+  assert.ok(decoded.tar.equals(tar));
+  const { entries } = JSON.parse(decoded.toc);
+  assert.deepEqual(
+    entries.map((entry: Record<string, unknown>) => [entry['chunkSize'], entry['chunkType']]),
+    [
+      [4, undefined],
+      [hole.length, 'zeros'],
+      [4, undefined],
+    ],
+  );
+  assert.equal(entries[1].chunkDigest, sha256(hole));
+  assert.equal(entries[0].digest, sha256(content));
+  const frames = blob.subarray(entries[1].offset, entries[2].offset);
+  let magics = 0;
+  for (
+    let at = frames.indexOf('28b52ffd', 0, 'hex');
+    at >= 0;
+    at = frames.indexOf('28b52ffd', at + 4, 'hex')
+  ) {
+    magics += 1;
+  }
+  assert.equal(magics, 3);
+});
+
+test('a tar without entries is a layer without entries', async () => {
+  const { layer, blob } = await write([TAR_END]);
+  const decoded = await decodeLayer(blob, layer.annotations);
+  assert.deepEqual(decoded.tar, TAR_END);
+  assert.equal(JSON.parse(decoded.toc).entries, null);
+});
+
+test('an entry that a TOC has no word for is refused', async () => {
+  const global = tarHeader({ ...FILE, type: '6' });
+  global[156] = 0x37;
+  global[153] = global[153]! + 1;
+  await assert.rejects(write([global, TAR_END]), { code: 'unsupported' });
+});
