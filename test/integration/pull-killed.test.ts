@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import type { PullEvent } from '../../src/index.js';
+import { startPullingChild } from '../support/child.js';
+import { seeded } from '../support/prng.js';
+import { assertProven, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
+import { keptSample } from '../support/sample.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+/** 75 MB of tar in four layers. */
+const TREE = { seed: 20, fileCount: 1250, layerShares: [50, 30, 15, 5], version: 1 } as const;
+
+/** What a killed process may lose of an image: what its connections had received and not yet decoded. */
+const LOST_SHARE = 0.06;
+
+/** On a slow link no more than two seconds of it. */
+const LOST_SECONDS = 2;
+
+/** What one process came to before it was killed. */
+interface Killed {
+  /** Bytes it had planned to receive. */
+  readonly plannedBytes: number;
+  /** Bytes it is known to have received. */
+  readonly receivedBytes: number;
+}
+
+/** Pulls in a process that is killed once it says that it received so many bytes. */
+async function pullAndKill(t: TestContext, image: string, store: string, atBytes: number): Promise<Killed> {
+  const child = startPullingChild(t, { image, options: { store } }, (line, process) => {
+    if (line.event === 'progress' && line.receivedBytes >= atBytes) process.kill('SIGKILL');
+  });
+  assert.equal(await child.gone, 'SIGKILL', 'it ended before it was killed');
+  const events = child.lines.filter((line): line is PullEvent => line.event !== undefined);
+  const progress = events.flatMap((event) => (event.event === 'progress' ? [event.receivedBytes] : []));
+  return {
+    plannedBytes: onlyEvent({ events }, 'planned').totalBytes,
+    receivedBytes: Math.max(...progress),
+  };
+}
+
+for (const chain of [1, 2]) {
+  test(`five kills in a row in one store (${chain} of 2) cost little, and what is there in the end is right`, async (t) => {
+    const seed = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e6));
+    t.diagnostic(`SEED=${seed}`);
+    const random = seeded(seed + chain);
+    const { layout, sample } = await keptSample(TREE);
+    const slow = await startSandbox(t, { layout, rateBytes: 10e6 });
+    const store = temporaryDirectory(t);
+    const kills: Killed[] = [];
+    for (let kill = 0; kill < 5; kill++) {
+      const atBytes = Math.floor(sample.blobBytes * (0.03 + 0.1 * random()));
+      kills.push(await pullAndKill(t, `${slow.host}/x:sample`, store, atBytes));
+      assert.deepEqual(listedImages(store), []);
+    }
+    const fast = await startSandbox(t, { layout });
+    const last = await pull(`${fast.host}/x:sample`, { store });
+    await assertProven(last.result);
+    const planned = [...kills.map(({ plannedBytes }) => plannedBytes), onlyEvent(last, 'planned').totalBytes];
+    for (const [i, { receivedBytes }] of kills.entries()) {
+      const lost = receivedBytes + planned[i + 1]! - planned[i]!;
+      const share = lost / sample.blobBytes;
+      t.diagnostic(`kill ${i + 1}: ${receivedBytes} received, ${(share * 100).toFixed(2)} % lost`);
+      assert.ok(share <= LOST_SHARE, `seed ${seed}, kill ${i + 1}: ${lost} bytes lost`);
+    }
+    assert.equal(last.result.fetchedBytes, planned.at(-1));
+    assert.ok(last.result.resumedBytes > 0);
+    assert.ok(layerAsks(fast).length > 0);
+  });
+}
+
+test('a kill on a slow link costs at most two seconds of it', async (t) => {
+  const rateBytes = 2e6;
+  const { layout } = await keptSample(TREE);
+  const slow = await startSandbox(t, { layout, rateBytes });
+  const store = temporaryDirectory(t);
+  const killed = await pullAndKill(t, `${slow.host}/x:sample`, store, 2.5 * LOST_SECONDS * rateBytes);
+  const fast = await startSandbox(t, { layout });
+  const last = await pull(`${fast.host}/x:sample`, { store });
+  await assertProven(last.result);
+  const lost = killed.receivedBytes + onlyEvent(last, 'planned').totalBytes - killed.plannedBytes;
+  t.diagnostic(`${killed.receivedBytes} received, ${lost} lost`);
+  assert.ok(lost <= LOST_SECONDS * rateBytes, `${lost} bytes`);
+});
