@@ -40,6 +40,7 @@ export class SpanReceiver {
   /** Where the tar is at after all pieces written; the piece being decoded begins here. */
   #tarAt: number;
   #cutMs = performance.now();
+  /** The piece being decoded; stays when that failed. */
   #decoding: Promise<void> | undefined;
 
   constructor(task: FetchSpanTask, region: Region) {
@@ -63,11 +64,19 @@ export class SpanReceiver {
   readonly take = (chunk: Buffer): void | Promise<void> => {
     this.#append(chunk);
     this.#walk();
+    return this.#startNext();
+  };
+
+  /** One chunk can complete several pieces: none of them waits for the next chunk. */
+  #startNext(): void | Promise<void> {
     const piece = this.#nextPiece(false);
     if (piece === 0) return undefined;
-    if (this.#decoding === undefined) return this.#start(piece);
-    return this.#decoding.then(() => this.#start(piece));
-  };
+    const start = () => {
+      this.#start(piece);
+      return this.#startNext();
+    };
+    return this.#decoding === undefined ? start() : this.#decoding.then(start);
+  }
 
   /** Everything has come: decodes the rest. */
   async finish(): Promise<void> {
@@ -128,10 +137,11 @@ export class SpanReceiver {
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    const decoding = this.#process(piece, blobStart).finally(() => {
-      giveBuffer(buffer);
-      if (this.#decoding === decoding) this.#decoding = undefined;
-    });
+    const decoding = this.#process(piece, blobStart)
+      .then(() => {
+        if (this.#decoding === decoding) this.#decoding = undefined;
+      })
+      .finally(() => giveBuffer(buffer));
     decoding.catch(() => {}); // heard of at the next bytes, or at the end
     this.#decoding = decoding;
   }

@@ -70,26 +70,33 @@ async function assertFails(
   return { store, message: error.message };
 }
 
-test('a content that comes wrong once is fetched once more, with a warning', async (t) => {
-  const { layout, layer } = await sample(t);
-  const { at } = await placeInPath(layout, layer);
-  const range = `0-${metadataRanges(layer).toc[0] - 9}`;
-  const registry = await startSandbox(t, {
-    layout,
-    faults: [{ match: { path: layer.digest, range, nth: 1 }, action: { flipByteAt: at } }],
+for (const [link, rateBytes] of [
+  ['fast', 1e9],
+  // The wrong piece is decoded before more bytes come.
+  ['slow', 500e3],
+] as const) {
+  test(`a content that comes wrong once is fetched once more, with a warning, on a ${link} link`, async (t) => {
+    const { layout, layer } = await sample(t);
+    const { at } = await placeInPath(layout, layer);
+    const range = `0-${metadataRanges(layer).toc[0] - 9}`;
+    const registry = await startSandbox(t, {
+      layout,
+      rateBytes,
+      faults: [{ match: { path: layer.digest, range, nth: 1 }, action: { flipByteAt: at } }],
+    });
+    const { result, events } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    assert.equal(warnings(events).length, 1);
+    assert.match(warnings(events)[0]!, /once more/);
+    // What stood before the wrong content was right and is not asked for again.
+    const { toc } = await readLayerMetadata(layout, layer);
+    const wrongFrom = toc.entries.find(({ name }) => name === PATH)!.offset!;
+    const again = layerAsks(registry).filter(({ path, start }) => path.endsWith(layer.digest) && start !== 0);
+    assert.ok(again.some(({ start }) => start === wrongFrom));
+    assert.equal(result.misses, 0);
+    assert.ok(result.fetchedBytes <= askedBytes(layerAsks(registry)));
   });
-  const { result, events } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
-  await assertProven(result);
-  assert.equal(warnings(events).length, 1);
-  assert.match(warnings(events)[0]!, /once more/);
-  // What stood before the wrong content was right and is not asked for again.
-  const { toc } = await readLayerMetadata(layout, layer);
-  const wrongFrom = toc.entries.find(({ name }) => name === PATH)!.offset!;
-  const again = layerAsks(registry).filter(({ path, start }) => path.endsWith(layer.digest) && start !== 0);
-  assert.ok(again.some(({ start }) => start === wrongFrom));
-  assert.equal(result.misses, 0);
-  assert.ok(result.fetchedBytes <= askedBytes(layerAsks(registry)));
-});
+}
 
 test('a content that comes wrong again ends the pull, naming layer, path and both digests', async (t) => {
   const { layout, layer, small, diffIds } = await sample(t);
