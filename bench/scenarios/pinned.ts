@@ -1,7 +1,7 @@
-import { spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { type Bench, eachRun, recordWanted, wants, withStore } from '../context.js';
 import { MachineLoad } from '../machine-load.js';
+import { canPin } from '../process.js';
 import { type PullRun, runPull } from '../pull-process.js';
 import { type Sample, treeSample } from '../sample.js';
 import { type Server, withServer } from '../server.js';
@@ -11,9 +11,7 @@ import { median } from '../statistics.js';
 export async function pinned(bench: Bench): Promise<void> {
   if (!wants(bench, 3)) return;
   if (availableParallelism() < 2) return bench.report.skip('3', 'needs a second core');
-  if (spawnSync('taskset', ['-c', '0,1', process.execPath, '--version']).status !== 0) {
-    return bench.report.skip('3', 'needs taskset and cores 0 and 1');
-  }
+  if (!canPin('0,1')) return bench.report.skip('3', 'needs taskset and cores 0 and 1');
   const { layoutDir, ref } = await treeSample(bench.options.workDir, bench.options.files, 1);
   const runs: Readonly<Record<string, PullRun[]>> = { '0': [], '0,1': [] };
   const load = new MachineLoad();
