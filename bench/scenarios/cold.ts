@@ -17,9 +17,6 @@ interface Turn {
   readonly serverSeconds: number;
 }
 
-/** Others using more than this share of what the processor did make a measurement doubtful. */
-const DOUBTFUL_FOREIGN_SHARE = 0.1;
-
 /** Rows 1, 2, 4, 5 and 7: cold pulls and the floor, in turns. */
 export async function cold(bench: Bench): Promise<void> {
   if (!wants(bench, 1, 2, 4, 5, 7)) return;
@@ -86,7 +83,7 @@ function recordPull(bench: Bench, turns: readonly Turn[]): void {
   record(
     '2',
     (turn) => turn.pull.wallSeconds / idealSeconds(turn),
-    `ideal ${median(ideal).toFixed(2)} s, server's CPU in it`,
+    `ideal ${median(ideal).toFixed(2)} s with the server's CPU`,
   );
   record('2a', (turn) => turn.pull.wallSeconds);
   record('4', ({ pull: { result } }) => result.measured.provenAfterMs / result.durationMs);
@@ -108,11 +105,5 @@ function doubt({ report }: Bench, turns: readonly Turn[], load: MachineLoad): vo
   if (turns.some(({ floor, pull }) => floorSeconds(floor) > pull.cpuSeconds)) {
     report.warn('the floor took more CPU than a pull: the machine was disturbed');
   }
-  const foreign = load.foreignShare();
-  if (foreign > DOUBTFUL_FOREIGN_SHARE) {
-    const share = (foreign * 100).toFixed(0);
-    report.warn(
-      `${share} % of the processor's work during the cold pulls was somebody else's: wall times are doubtful`,
-    );
-  }
+  load.warn(report, 'during the cold pulls');
 }
