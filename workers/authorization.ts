@@ -4,13 +4,15 @@ import type { MainMessage } from '../src/pool/messages.js';
 import { network, tell } from './context.js';
 
 interface Waiter {
+  /** The value that was refused. */
+  readonly stale: string;
   readonly resolve: (value: string | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
 let current: string | undefined = network().authorization;
 let listening = false;
-const waiters: Waiter[] = [];
+let waiters: Waiter[] = [];
 
 /**
  * The value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none). Unless
@@ -20,8 +22,9 @@ const waiters: Waiter[] = [];
 export function authorization(stale?: string): Promise<string | undefined> {
   if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
   return new Promise((resolve, reject) => {
-    waiters.push({ resolve, reject });
-    if (waiters.length > 1) return;
+    const asked = waiters.some((waiter) => waiter.stale === stale);
+    waiters.push({ stale, resolve, reject });
+    if (asked) return;
     listen();
     tell({ event: 'authorization', stale });
   });
@@ -35,7 +38,8 @@ function listen(): void {
 }
 
 function answer(message: MainMessage): void {
-  const waiting = waiters.splice(0);
+  const waiting = waiters.filter(({ stale }) => stale === message.stale);
+  waiters = waiters.filter(({ stale }) => stale !== message.stale);
   if (message.message === 'authorization-failed') {
     for (const { reject } of waiting) reject(fromFailure(message.failure));
     return;

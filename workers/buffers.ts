@@ -1,4 +1,7 @@
-/** Free buffers of this thread, all of `size` bytes: receiving reuses them, as 64 KiB a chunk would keep the GC busy. */
+/**
+ * Free buffers of this thread, all of `size` bytes, the size of the first one taken: spans of one pull ask for the same.
+ * Receiving reuses them, as making new ones would keep the GC busy.
+ */
 const free: Buffer[] = [];
 let size = 0;
 
@@ -7,10 +10,8 @@ const MOST_FREE = 32;
 
 /** A buffer of at least `bytes` bytes. */
 export function takeBuffer(bytes: number): Buffer {
-  if (bytes > size) {
-    free.length = 0;
-    size = bytes;
-  }
+  if (size === 0) size = bytes;
+  if (bytes > size) return Buffer.allocUnsafeSlow(bytes);
   return free.pop() ?? Buffer.allocUnsafeSlow(size);
 }
 

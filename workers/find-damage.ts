@@ -1,32 +1,44 @@
 import { createHash } from 'node:crypto';
 import { DIGEST_BYTES } from '../src/format/digest.js';
-import { PullError } from '../src/format/error.js';
 import type { LayerTable } from '../src/format/layer-table.js';
 import { copyTarBytes } from '../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../src/pool/messages.js';
-import { getBlob } from '../src/store/blob-cache.js';
-import type { ExtentList } from '../src/store/extents.js';
+import { ExtentList } from '../src/store/extents.js';
+import { markRotten } from '../src/store/mark-rotten.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
 import { extentsOf } from './extents.js';
-import { decodeMetadata } from './metadata-blob.js';
+import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
-  const frames = getBlob(paths, task.tarSplitDigest);
-  if (frames === undefined)
-    throw new PullError('store-broken', 'the kept tar-split of the layer is gone from the store');
-  const tarSplit = await decodeMetadata(frames, task.tarSplitRawBytes, 'tar-split');
+  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit, task.tarSplitDigest);
   const extents = extentsOf(task.extents);
   const reader = new PackReader(paths);
   try {
-    return {
-      contents: falseContents(reader, extents, task.table),
-      raw: falseGaps(reader, extents, tarSplit, gapsOf(task.table)),
-    };
+    const contents = falseContents(reader, extents, task.table);
+    const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
+    markRotten(paths, reader, suspects(extents, task.table, contents, raw));
+    return { contents, raw };
   } finally {
     reader.close();
   }
+}
+
+/** The extents of everything that is false. */
+function suspects(
+  extents: ExtentList,
+  table: LayerTable,
+  contents: readonly number[],
+  raw: Float64Array,
+): ExtentList {
+  const parts = new ExtentList();
+  for (const row of contents) {
+    const start = table.tarStart[row]!;
+    parts.append(extents.slice(start, start + table.sizeBytes[row]!));
+  }
+  for (let i = 0; i < raw.length; i += 2) parts.append(extents.slice(raw[i]!, raw[i + 1]!));
+  return parts;
 }
 
 function falseContents(reader: PackReader, extents: ExtentList, table: LayerTable): number[] {

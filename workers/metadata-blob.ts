@@ -3,8 +3,8 @@ import { PullError } from '../src/format/error.js';
 import { FrameWalker } from '../src/format/zstd-frame.js';
 
 /** Block bounds may exceed the stated size by this factor (blocks cut short by flushes) before we refuse to decode. */
-const BOUND_FACTOR = 8;
-const BOUND_SLACK_BYTES = 4 * 2 ** 20;
+const BOUND_FACTOR = 2;
+const BOUND_SLACK_BYTES = 2 ** 20;
 
 /**
  * Decodes a TOC or a tar-split whose decoded size is stated by the annotations.

@@ -6,6 +6,9 @@ import { DECODE_CALL_BYTES } from './decode.js';
 /** Tar bytes of a piece: at 1 MiB a decode call costs little beside the decoding (5 times faster than frame by frame). */
 const PIECE_TAR_BYTES = 2 ** 20;
 
+/** What must be buffered of one frame at the most: noise is a little longer compressed than decoded. */
+const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
+
 /**
  * Says where to cut the received frames into pieces. A piece ends at a frame's end, is worth a decode call, and
  * never could decode to more than one call may yield.
@@ -32,11 +35,11 @@ export class PieceCutter {
   }
 
   /**
-   * How many of the bytes received (whole frames, from `blobStart` on) make the next piece; 0: wait for more, unless
-   * `all` says that there is nothing to wait for. What is not 0 must be cut off then.
-   * @throws PullError `unsupported` for a single frame above the limit of a decode call
+   * How many of the `filled` bytes received (from `blobStart` on) make the next piece, which is whole frames; 0: wait
+   * for more, unless `all` says that there is nothing to wait for. What is not 0 must be cut off then.
+   * @throws PullError `unsupported` for a single frame above the limit of a decode call, decoded or as it is
    */
-  next(walker: FrameWalker, blobStart: number, all: boolean): number {
+  next(walker: FrameWalker, blobStart: number, filled: number, all: boolean): number {
     let row = this.#row;
     for (let frame = 0; frame < walker.frameCount; frame++) {
       const end = walker.frameEnd(frame);
@@ -49,7 +52,8 @@ export class PieceCutter {
         return this.#cut(row, blobStart, end);
       }
     }
-    if (walker.openFrameBound > DECODE_CALL_BYTES) throw frameTooLarge();
+    const openBytes = filled + walker.needBytes - walker.completeBytes;
+    if (walker.openFrameBound > DECODE_CALL_BYTES || openBytes > OPEN_FRAME_BYTES) throw frameTooLarge();
     return all && walker.frameCount > 0 ? this.#cut(row, blobStart, walker.completeBytes) : 0;
   }
 

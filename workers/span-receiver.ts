@@ -63,7 +63,13 @@ export class SpanReceiver {
   /** The next bytes; a returned promise asks to wait. Throws when the stream is of no further use. */
   readonly take = (chunk: Buffer): void | Promise<void> => {
     this.#append(chunk);
-    this.#walk();
+    try {
+      this.#walker.advance(this.#buffer, this.#filled);
+    } catch (error) {
+      return this.#afterDecoding(() => {
+        throw this.#asWrong(error);
+      });
+    }
     return this.#startNext();
   };
 
@@ -71,11 +77,15 @@ export class SpanReceiver {
   #startNext(): void | Promise<void> {
     const piece = this.#nextPiece(false);
     if (piece === 0) return undefined;
-    const start = () => {
+    return this.#afterDecoding(() => {
       this.#start(piece);
       return this.#startNext();
-    };
-    return this.#decoding === undefined ? start() : this.#decoding.then(start);
+    });
+  }
+
+  /** Only then is it known where the tar is at; a piece that failed is heard of first. */
+  #afterDecoding(next: () => void | Promise<void>): void | Promise<void> {
+    return this.#decoding === undefined ? next() : this.#decoding.then(next);
   }
 
   /** Everything has come: decodes the rest. */
@@ -92,8 +102,12 @@ export class SpanReceiver {
   /** Decodes frames that have waited too long. Called from time to time. */
   tick(nowMs: number): void {
     if (this.#decoding !== undefined || nowMs - this.#cutMs < WAIT_MS || this.wrong !== undefined) return;
-    const piece = this.#nextPiece(true);
-    if (piece > 0) this.#start(piece);
+    try {
+      const piece = this.#nextPiece(true);
+      if (piece > 0) this.#start(piece);
+    } catch {
+      // The cutter says the same again at the next bytes or at the end, where somebody listens.
+    }
   }
 
   /** Ends the use of buffers; waits for the decoder, which reads one of them. */
@@ -114,16 +128,8 @@ export class SpanReceiver {
     this.#filled = needed;
   }
 
-  #walk(): void {
-    try {
-      this.#walker.advance(this.#buffer, this.#filled);
-    } catch (error) {
-      throw this.#asWrong(error);
-    }
-  }
-
   #nextPiece(all: boolean): number {
-    return this.#cutter.next(this.#walker, this.#blobAt, all);
+    return this.#cutter.next(this.#walker, this.#blobAt, this.#filled, all);
   }
 
   /** Cuts off the first `bytes` bytes and starts to decode them; what follows moves to a buffer of its own. */
@@ -178,10 +184,16 @@ export class SpanReceiver {
   /** What stands before the wrong content is kept; what was written of that content itself is marked. */
   #keepGoodPart(bytes: Buffer, blobStart: number, proven: ContentRows, wrong: WrongBytes): never {
     const goodBytes = wrong.tarStart - this.#tarAt;
+    const goodBlobBytes = wrong.blobStart - blobStart;
+    if (goodBytes > 0 && goodBlobBytes <= 0) {
+      // The metadata has it at a place of the blob that other bytes came from: nothing of the piece can be trusted.
+      this.wrong = { ...wrong, blobStart, tarStart: this.#tarAt };
+      throw new WrongStream();
+    }
     if (goodBytes > 0) {
-      this.#write(bytes.subarray(0, goodBytes), blobStart, wrong.blobStart - blobStart, proven);
+      this.#write(bytes.subarray(0, goodBytes), blobStart, goodBlobBytes, proven);
     } else if (goodBytes < 0) {
-      markBad(paths, this.#region.pack, this.#packAt(wrong.tarStart), -goodBytes);
+      markBad(paths, this.#region.pack, [{ offset: this.#packAt(wrong.tarStart), lengthBytes: -goodBytes }]);
     }
     this.wrong = wrong;
     throw new WrongStream();

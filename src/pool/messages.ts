@@ -133,8 +133,9 @@ export interface WrongBytes {
 /** Appends tar-split bytes, in order and without a break, to the worker's pack. */
 export interface WriteInlineTask {
   readonly task: 'write-inline';
+  readonly blob: BlobSource;
+  readonly tarSplit: MetadataPart;
   readonly tarSplitDigest: Digest;
-  readonly tarSplitRawBytes: number;
   /** Pairs [start, end) of tar positions, ascending. */
   readonly ranges: Float64Array;
 }
@@ -163,15 +164,20 @@ export interface VerifyLayerTask {
 }
 
 export interface VerifyLayerResult {
-  readonly digest: Digest;
+  /** Null when a pack does not have all bytes any more. */
+  readonly digest: Digest | null;
 }
 
-/** Compares the extents of a whole layer with its metadata: which contents and which tar-split ranges are false. */
+/**
+ * Compares the extents of a whole layer with its metadata: which contents and which tar-split ranges are false. Of what
+ * is false, pieces that fail their own record are marked as bad in their packs.
+ */
 export interface FindDamageTask {
   readonly task: 'find-damage';
   readonly table: LayerTable;
+  readonly blob: BlobSource;
+  readonly tarSplit: MetadataPart;
   readonly tarSplitDigest: Digest;
-  readonly tarSplitRawBytes: number;
   readonly extents: ExtentRows;
 }
 

@@ -15,9 +15,12 @@ export interface SpanJob {
   readonly tarEnd: number;
   /** The next part, in tar order, is on disk and proven as far as it can be. */
   readonly onPart: (part: Extent) => void;
-  /** Set on what is fetched for the second time. */
-  readonly again?: boolean;
+  /** How often bytes of this span have come wrong before. */
+  readonly retries?: number;
 }
+
+/** Places of one span that may come wrong once each; beyond that something on the way is broken for good. */
+const MOST_RETRIES = 8;
 
 /** What fetching one layer's spans cost so far. */
 export interface FetchFigures {
@@ -37,10 +40,14 @@ export class Fetcher {
   readonly #layers: readonly ChunkedLayer[];
   readonly #pieceBytes: number;
   readonly #waiting: SpanJob[] = [];
+  /** The first of `#waiting` that still waits. */
+  #next = 0;
+  /** Goes before all that waits. */
+  readonly #again: SpanJob[] = [];
   readonly #retried = new Set<string>();
   #running = 0;
   #sequence = 0;
-  #lastByteMs = 0;
+  #lastByteMs = performance.now();
 
   constructor(options: {
     context: PullContext;
@@ -63,14 +70,18 @@ export class Fetcher {
 
   /** Adds jobs behind those that wait. */
   add(jobs: Iterable<SpanJob>): void {
-    this.#waiting.push(...jobs);
+    for (const job of jobs) this.#waiting.push(job);
     this.#fill();
   }
 
   #fill(): void {
     while (this.#running < this.#context.settings.connections && this.#context.stop.reason === undefined) {
-      const job = this.#waiting.shift();
-      if (job === undefined) return;
+      const job = this.#again.shift() ?? this.#waiting[this.#next++];
+      if (job === undefined) {
+        this.#waiting.length = 0;
+        this.#next = 0;
+        return;
+      }
       this.#running += 1;
       void this.#run(job);
     }
@@ -119,12 +130,12 @@ export class Fetcher {
 
   /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
   async #fetchAgain(job: SpanJob, wrong: WrongBytes): Promise<void> {
-    const key = `${job.layer}:${wrong.content}`;
-    const known = wrong.content < 0 ? job.again === true : this.#retried.has(key);
-    if (known) throw await this.#describe(job, wrong);
+    const key = `${job.layer}:${wrong.blobStart}`;
+    const retries = (job.retries ?? 0) + 1;
+    if (this.#retried.has(key) || retries > MOST_RETRIES) throw await this.#describe(job, wrong);
     this.#retried.add(key);
     this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it once more` });
-    this.#waiting.unshift({ ...job, blobStart: wrong.blobStart, tarStart: wrong.tarStart, again: true });
+    this.#again.push({ ...job, blobStart: wrong.blobStart, tarStart: wrong.tarStart, retries });
   }
 
   async #describe(job: SpanJob, wrong: WrongBytes): Promise<PullError> {

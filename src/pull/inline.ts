@@ -11,8 +11,9 @@ export async function writeInline(
 ): Promise<Extent> {
   const { pack, packOffset, lengthBytes } = await context.support.run({
     task: 'write-inline',
+    blob: layer.blob,
+    tarSplit: layer.positions.tarSplit,
     tarSplitDigest: layer.tarSplitDigest,
-    tarSplitRawBytes: layer.positions.tarSplit.rawBytes,
     ranges,
   });
   context.packs.add(pack as PackId);

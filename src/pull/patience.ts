@@ -36,7 +36,7 @@ export class Patience {
     this.#karma.received(bytes, this.#now());
   }
 
-  /** Feeds karma with what workers have received since the last call. */
+  /** Feeds karma with what workers have received since the last call: often, as bytes count from when they are drained. */
   drain(): void {
     const bytes = this.#received.drain();
     if (bytes > 0) this.#karma.received(bytes, this.#now());
@@ -58,7 +58,12 @@ export class Patience {
   /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
   async miss(reason: { message: string }): Promise<void> {
     this.missed(reason.message);
-    await this.#stop.guard(new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS)));
+    await this.#stop.guard(
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, RETRY_WAIT_MS);
+        this.#stop.onStop(() => clearTimeout(timer));
+      }),
+    );
   }
 
   /** One more, or one less, is asking a server for something: while nobody is, karma's clock stands still. */

@@ -10,7 +10,7 @@ import type { ExtentList } from '../store/extents.js';
 export class LayerProver {
   readonly #pool: WorkerPool;
   #port: MessagePort | undefined;
-  #digest: Promise<Digest> | undefined;
+  #digest: Promise<Digest | null> | undefined;
 
   constructor(pool: WorkerPool) {
     this.#pool = pool;
@@ -21,8 +21,8 @@ export class LayerProver {
     if (extents.count > 0) this.#open().postMessage(extents.toRows());
   }
 
-  /** No more to come: the digest of everything fed. */
-  end(): Promise<Digest> {
+  /** No more to come: the digest of everything fed, or null when a pack does not have all of it any more. */
+  end(): Promise<Digest | null> {
     const port = this.#open();
     port.postMessage(null);
     return this.#digest!.finally(() => port.close());

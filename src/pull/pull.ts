@@ -16,8 +16,12 @@ import { layerResults, sumOf } from './result.js';
 import { type Settings, settle } from './settings.js';
 import { Stop } from './stop.js';
 import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
+import type { Workers } from './workers.js';
 
 const USER_AGENT = 'zpull';
+
+/** How often karma hears of bytes, which fade from then on: a twentieth of the default time constant. */
+const DRAIN_MS = 50;
 
 /**
  * Pulls an image into the store, verified to its DiffIDs.
@@ -45,8 +49,9 @@ class Pull {
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
   readonly #signal: AbortSignal | undefined;
+  readonly #draining: NodeJS.Timeout;
   #session: RegistrySession | undefined;
-  #closeWorkers: (() => Promise<void>) | undefined;
+  #workers: Promise<Workers> | undefined;
 
   constructor(reference: string, options: PullOptions) {
     this.#settings = settle(options);
@@ -60,6 +65,7 @@ class Pull {
       stop: this.stop,
       now: () => performance.now(),
     });
+    this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
     this.#signal = options.signal;
     if (this.#signal?.aborted) this.#aborted();
     else this.#signal?.addEventListener('abort', this.#aborted);
@@ -84,12 +90,12 @@ class Pull {
 
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
-    const [{ Workers }, { pullLayers }] = await Promise.all([
+    const [{ Workers: Threads }, { pullLayers }] = await Promise.all([
       import('./workers.js'),
       import('./pull-layers.js'),
     ]);
     const session = this.#openSession();
-    const workers = await Workers.start({
+    this.#workers = Threads.start({
       settings: this.#settings,
       setup: { storeRoot: this.#paths.root, counters: this.#counters },
       network: await this.#network(session),
@@ -100,7 +106,7 @@ class Pull {
       stop: this.stop,
       emit: this.#progress.emit,
     });
-    this.#closeWorkers = () => workers.close();
+    const workers = await this.#workers;
     const pulled = await pullLayers(workers.context, wanted);
     await workers.seal();
     return pulled;
@@ -111,7 +117,9 @@ class Pull {
     this.#signal?.removeEventListener('abort', this.#aborted);
     this.#progress.close();
     this.#session?.close();
-    await this.#closeWorkers?.();
+    clearInterval(this.#draining);
+    const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
+    await workers?.close();
   }
 
   readonly #aborted = (): void => {
@@ -123,21 +131,26 @@ class Pull {
 
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
+    const session = this.#openSession();
+    const image = await this.#asking(() =>
+      resolveImage(session, this.#reference, this.#paths, this.#settings),
+    );
+    this.#progress.emit({
+      event: 'resolved',
+      image: this.#image,
+      digest: image.manifestDigest,
+      platform: image.platform,
+      layers: image.manifest.layers.length,
+      totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+    });
+    return image;
+  }
+
+  /** Karma's clock runs while the main thread itself asks. */
+  async #asking<T>(ask: () => Promise<T>): Promise<T> {
     this.#patience.asking(1);
     try {
-      const session = this.#openSession();
-      const image = await this.stop.guard(
-        resolveImage(session, this.#reference, this.#paths, this.#settings),
-      );
-      this.#progress.emit({
-        event: 'resolved',
-        image: this.#image,
-        digest: image.manifestDigest,
-        platform: image.platform,
-        layers: image.manifest.layers.length,
-        totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
-      });
-      return image;
+      return await this.stop.guard(ask());
     } finally {
       this.#patience.asking(-1);
     }
@@ -160,7 +173,7 @@ class Pull {
 
   async #network(session: RegistrySession): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const authorization = await session.authorization();
+    const authorization = await this.#asking(() => session.authorization());
     return {
       channel: `zpull-${randomUUID()}`,
       connections,

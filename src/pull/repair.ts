@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { markBad } from '../store/bad-runs.js';
+import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { ExtentList } from '../store/extents.js';
 import type { PullContext } from './context.js';
 import type { Fetcher } from './fetcher.js';
@@ -13,8 +13,8 @@ interface Repair {
   readonly layer: ChunkedLayer;
   readonly index: number;
   readonly extents: ExtentList;
-  /** What the extents hash to instead of the DiffID. */
-  readonly actual: Digest;
+  /** What the extents hash to instead of the DiffID; null when some are gone. */
+  readonly actual: Digest | null;
   readonly fetcher: Fetcher;
 }
 
@@ -27,7 +27,8 @@ interface Patch {
 
 /**
  * A layer whose DiffID failed: what was reused or resumed may be false. Contents are checked by digest and the rest
- * against tar-split; what is false is marked in its pack, fetched or written anew, and the whole is proven again.
+ * against tar-split; what is false is fetched or written anew, and the whole is proven again. A pack is marked only where
+ * its bytes fail their own record: metadata that lies must not condemn what other layers are made of.
  * @returns the extents that prove true
  * @throws PullError `digest-mismatch` when nothing false is found or the second proof fails
  */
@@ -36,8 +37,9 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const damage = await context.support.run({
     task: 'find-damage',
     table: layer.table,
+    blob: layer.blob,
+    tarSplit: layer.positions.tarSplit,
     tarSplitDigest: layer.tarSplitDigest,
-    tarSplitRawBytes: layer.positions.tarSplit.rawBytes,
     extents: extents.toRows(),
   });
   if (damage.contents.length === 0 && damage.raw.length === 0) throw mismatch(layer, repair.actual);
@@ -45,8 +47,9 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
     event: 'warning',
     message: `${damage.contents.length + damage.raw.length / 2} parts in the store are damaged and are replaced`,
   });
+  const runs = runsOf(damage.contents, layer.table);
   const patches = await context.stop.guard(
-    Promise.all([...damage.contents.map((row) => refetch(repair, row)), rewriteInline(repair, damage.raw)]),
+    Promise.all([...runs.map((run) => refetch(repair, run)), rewriteInline(repair, damage.raw)]),
   );
   const mended = splice(extents, patches.flat());
   const prover = new LayerProver(context.support);
@@ -56,18 +59,18 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   return mended;
 }
 
-function refetch({ context, layer, index, extents, fetcher }: Repair, row: number): Promise<Patch[]> {
+/** Fetches a run of contents anew. */
+function refetch({ layer, index, fetcher }: Repair, run: Run): Promise<Patch[]> {
   const { blobStart, blobEnd, tarStart, sizeBytes } = layer.table;
-  const start = tarStart[row]!;
-  const end = start + sizeBytes[row]!;
-  condemn(context, extents.slice(start, end));
+  const start = tarStart[run.first]!;
+  const end = tarStart[run.last]! + sizeBytes[run.last]!;
   const fresh = new ExtentList();
   return new Promise((resolve) => {
     fetcher.add([
       {
         layer: index,
-        blobStart: blobStart[row]!,
-        blobEnd: blobEnd[row]!,
+        blobStart: blobStart[run.first]!,
+        blobEnd: blobEnd[run.last]!,
         tarStart: start,
         tarEnd: end,
         onPart: (part) => {
@@ -79,7 +82,29 @@ function refetch({ context, layer, index, extents, fetcher }: Repair, row: numbe
   });
 }
 
-async function rewriteInline({ context, layer, extents }: Repair, ranges: Float64Array): Promise<Patch[]> {
+/** Contents `first` to `last`, fetched by one request. */
+interface Run {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** Neighbouring rows joined as far as a span goes. */
+function runsOf(rows: readonly number[], { blobStart, blobEnd, tarStart, sizeBytes }: LayerTable): Run[] {
+  const runs: Run[] = [];
+  for (const row of rows) {
+    const run = runs.at(-1);
+    const fits =
+      run !== undefined &&
+      run.last === row - 1 &&
+      blobEnd[row]! - blobStart[run.first]! <= SPAN_BLOB_BYTES &&
+      tarStart[row]! + sizeBytes[row]! - tarStart[run.first]! <= SPAN_TAR_BYTES;
+    if (fits) runs[runs.length - 1] = { first: run.first, last: row };
+    else runs.push({ first: row, last: row });
+  }
+  return runs;
+}
+
+async function rewriteInline({ context, layer }: Repair, ranges: Float64Array): Promise<Patch[]> {
   if (ranges.length === 0) return [];
   const run = await writeInline(context, layer, ranges);
   const patches: Patch[] = [];
@@ -87,7 +112,6 @@ async function rewriteInline({ context, layer, extents }: Repair, ranges: Float6
   for (let i = 0; i < ranges.length; i += 2) {
     const tarStart = ranges[i]!;
     const tarEnd = ranges[i + 1]!;
-    condemn(context, extents.slice(tarStart, tarEnd));
     const fresh = new ExtentList();
     fresh.push(run.pack, offset, tarEnd - tarStart);
     offset += tarEnd - tarStart;
@@ -96,17 +120,11 @@ async function rewriteInline({ context, layer, extents }: Repair, ranges: Float6
   return patches;
 }
 
-/** No later look-up finds these bytes. */
-function condemn(context: PullContext, extents: ExtentList): void {
-  for (let i = 0; i < extents.count; i++) {
-    markBad(context.paths, extents.packAt(i), extents.offsetAt(i), extents.lengthAt(i));
-  }
-}
-
 function splice(extents: ExtentList, patches: readonly Patch[]): ExtentList {
   const mended = new ExtentList();
   let at = 0;
   for (const patch of patches.toSorted((a, b) => a.tarStart - b.tarStart)) {
+    if (patch.tarStart < at) continue; // a gap that came with the contents around it
     mended.append(extents.slice(at, patch.tarStart));
     mended.append(patch.extents);
     at = patch.tarEnd;
@@ -115,10 +133,10 @@ function splice(extents: ExtentList, patches: readonly Patch[]): ExtentList {
   return mended;
 }
 
-function mismatch(layer: ChunkedLayer, actual: Digest): PullError {
+function mismatch(layer: ChunkedLayer, actual: Digest | null): PullError {
   return new PullError(
     'digest-mismatch',
-    `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual}`,
+    `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual ?? 'bytes that are gone'}`,
     {
       layer: layer.blob.digest,
       hint: 'the image was built or pushed wrongly: rebuild it, or pull another version',

@@ -38,11 +38,12 @@ export class Workers {
   static async start(options: Options & { paths: StorePaths }): Promise<Workers> {
     const { settings, setup, network, layers, session, patience, emit } = options;
     const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
-    const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(settings.workers / 2), layers));
+    const { workers, connections } = settings;
+    const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(workers / 2), layers, connections));
     const support = await WorkerPool.start({
       threads,
       tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
-      setup: { ...setup, network },
+      setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
       onEvent: events.handle,
     });
     return new Workers(options, events, support);

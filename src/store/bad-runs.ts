@@ -17,20 +17,28 @@ export interface BadRuns {
 const NONE: BadRuns = { start: new Float64Array(0), end: new Float64Array(0) };
 const ALL: BadRuns = { start: Float64Array.of(0), end: Float64Array.of(Number.POSITIVE_INFINITY) };
 
+/** A part of one pack. */
+export interface PackRun {
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
 /**
- * Notes that `lengthBytes` bytes of a pack at `offset` are not what its index or a layer record says. Any process may
- * do so: the note is one append of 16 bytes, and on disk when this returns.
+ * Notes that these runs of a pack are not what its index or a layer record says. Any process may do so: the note is
+ * one append of 16 bytes a run, and on disk when this returns.
  * @throws PullError as `storageError`
  */
-export function markBad(paths: StorePaths, id: PackId, offset: number, lengthBytes: number): void {
-  const run = Buffer.alloc(RUN_BYTES);
-  run.writeBigUInt64LE(BigInt(offset), 0);
-  run.writeBigUInt64LE(BigInt(lengthBytes), 8);
+export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
+  const list = Buffer.alloc(RUN_BYTES * runs.length);
+  for (const [i, { offset, lengthBytes }] of runs.entries()) {
+    list.writeBigUInt64LE(BigInt(offset), i * RUN_BYTES);
+    list.writeBigUInt64LE(BigInt(lengthBytes), i * RUN_BYTES + 8);
+  }
   const path = badRunsPath(paths, id);
-  onDisk(`write ${RUN_BYTES} bytes to ${path}`, () => {
+  onDisk(`write ${list.length} bytes to ${path}`, () => {
     const fd = openSync(path, 'a');
     try {
-      writeSync(fd, run);
+      writeSync(fd, list);
       fsyncSync(fd);
     } finally {
       closeSync(fd);

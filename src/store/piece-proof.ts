@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import type { PackRun } from './bad-runs.js';
 import { NotInPack, type PackReader } from './pack-reader.js';
 import type { PackId } from './paths.js';
 
@@ -49,6 +50,15 @@ export class PieceProof {
       if (covered >= offset + lengthBytes) return true;
     }
     return false;
+  }
+
+  /** The parts of [offset, offset + lengthBytes) that lie in pieces whose crc32 is wrong. @throws PullError as `readInto` */
+  falseParts(offset: number, lengthBytes: number): PackRun[] {
+    return this.#pieces.flatMap((piece) => {
+      const start = Math.max(offset, piece.offset);
+      const end = Math.min(offset + lengthBytes, piece.offset + piece.lengthBytes);
+      return start < end && !this.#isTrue(piece) ? [{ offset: start, lengthBytes: end - start }] : [];
+    });
   }
 
   #lastAtOrBefore(offset: number): number {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
@@ -18,15 +19,13 @@ function startPool(root: string): Promise<WorkerPool> {
 }
 
 test('a task answers with its result, or fails with the code it failed with', async (t) => {
-  const pool = await startPool(temporaryDirectory(t));
+  const root = temporaryDirectory(t);
+  const pool = await startPool(root);
   t.after(() => pool.destroy());
   assert.equal(await pool.run(QUICK), 'content 3');
-  const failing = pool.run({
-    task: 'write-inline',
-    tarSplitDigest: NOWHERE,
-    tarSplitRawBytes: 1,
-    ranges: new Float64Array(),
-  });
+  const gone = { packs: ['0'.repeat(32)], count: 1, pack: Uint32Array.of(0) };
+  const extents = { ...gone, offset: Float64Array.of(0), start: Float64Array.of(0, 1) };
+  const failing = pool.run({ task: 'export-layer', extents, path: join(root, 'layer.tar') });
   await assert.rejects(failing, (error) => error instanceof PullError && error.code === 'store-broken');
 });
 

@@ -13,7 +13,7 @@ test('a pack without a list has no bad run', (t) => {
 test('a run is bad if one of its bytes was marked', (t) => {
   const paths = freshStore(t);
   const id = newPackId();
-  markBad(paths, id, 100, 10);
+  markBad(paths, id, [{ offset: 100, lengthBytes: 10 }]);
   const bad = readBadRuns(paths, id);
   const cases: [number, number, boolean][] = [
     [90, 10, false],
@@ -56,7 +56,7 @@ test('many runs, in any order and overlapping, are judged like a list of bytes',
 test('a list that cannot be understood makes the whole pack bad', (t) => {
   const paths = freshStore(t);
   const cut = newPackId();
-  markBad(paths, cut, 5, 5);
+  markBad(paths, cut, [{ offset: 5, lengthBytes: 5 }]);
   appendFileSync(badRunsPath(paths, cut), 'x');
   const impossible = newPackId();
   writeFileSync(badRunsPath(paths, impossible), Buffer.alloc(16, 0xff));

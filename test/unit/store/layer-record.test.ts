@@ -92,7 +92,7 @@ test('a published layer is held, until something it needs is not', async (t) => 
   assert.deepEqual(listed(readLayerRecord(paths, DIFF_ID)!.extents), listed(extents));
   assert.deepEqual(readdirSync(paths.layers).length, 1);
 
-  markBad(paths, one, 50, 50);
+  markBad(paths, one, [{ offset: 50, lengthBytes: 50 }]);
   assert.ok(isHeld(), 'bytes that it does not need may be bad');
   renameSync(packPath(paths, one), `${packPath(paths, one)}.away`);
   assert.equal(isHeld(), false, 'a pack is gone');
@@ -102,7 +102,7 @@ test('a published layer is held, until something it needs is not', async (t) => 
   assert.equal(isHeld(), false, 'a pack is too short');
   truncateSync(packPath(paths, two), 100);
   assert.ok(isHeld());
-  markBad(paths, two, 99, 1);
+  markBad(paths, two, [{ offset: 99, lengthBytes: 1 }]);
   assert.equal(isHeld(), false, 'a byte of it proved false');
 });
 

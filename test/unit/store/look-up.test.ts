@@ -137,7 +137,7 @@ test('runs beyond the end of a pack, in bad runs or in a pack that is gone do no
     truncateSync(packPath(paths, id), A.length + B.length - 1);
   }
   assert.deepEqual(find(paths, A, B), [`${packs[0]!.id}:0`, undefined]);
-  markBad(paths, packs[0]!.id, A.length - 1, 1);
+  markBad(paths, packs[0]!.id, [{ offset: A.length - 1, lengthBytes: 1 }]);
   assert.deepEqual(find(paths, A), [undefined]);
   const whole = writePack(paths, [A]);
   assert.deepEqual(find(paths, A), [`${whole.id}:0`]);
@@ -179,7 +179,7 @@ test('random stores are answered like a Map would', async (t) => {
     const spoiled = !existsSync(indexPath(paths, id, true)) && random() < 0.4;
     if (spoiled) changeByte(packPath(paths, id), 3);
     const badAt = random() < 0.5 ? offsets[20]! : -1;
-    if (badAt >= 0) markBad(paths, id, badAt, 1);
+    if (badAt >= 0) markBad(paths, id, [{ offset: badAt, lengthBytes: 1 }]);
     contents.forEach((content, i) => {
       if (spoiled || (offsets[i]! <= badAt && badAt < offsets[i]! + content.length)) return;
       const key = content.toString('hex');
@@ -309,7 +309,7 @@ test('a resumed piece that is false gives way to a true one', (t) => {
   const bad = writeBroken(paths, 'x', [{ start: 80, length: 30 }]);
   changeByte(packPath(paths, spoiled), 7);
   truncateSync(packPath(paths, cut), 59);
-  markBad(paths, bad, 3, 1);
+  markBad(paths, bad, [{ offset: 3, lengthBytes: 1 }]);
   assert.deepEqual(
     resume(paths, ['x', false]).map(({ range, at }) => [...range, at]),
     [[0, 10, `${good}:0`]],

@@ -53,7 +53,7 @@ test('a sync that failed is not repeated: the pack is lost', async (t) => {
 test('a removed pack leaves nothing behind, and may be removed again', async (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('x')]);
-  markBad(paths, id, 0, 1);
+  markBad(paths, id, [{ offset: 0, lengthBytes: 1 }]);
   await removePack(paths, id);
   await removePack(paths, id);
   assert.deepEqual(readdirSync(paths.packs), []);

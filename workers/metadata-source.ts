@@ -1,0 +1,117 @@
+import { createHash } from 'node:crypto';
+import { type Digest, digestOfBytes } from '../src/format/digest.js';
+import { PullError } from '../src/format/error.js';
+import type { BlobSource, MetadataPart } from '../src/pool/messages.js';
+import { getBlob, putBlob } from '../src/store/blob-cache.js';
+import { paths } from './context.js';
+import { decodeMetadata } from './metadata-blob.js';
+import { rangeClient, rangeEvents } from './range-client.js';
+
+/** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
+const ONE_REQUEST_GAP_BYTES = 64 * 1024;
+
+/** The TOC, decoded; `tarSplit`, when it follows closely, comes in the same request. */
+export async function readToc(
+  source: MetadataSource,
+  toc: MetadataPart & { readonly digest: Digest },
+  tarSplit: MetadataPart,
+): Promise<Buffer> {
+  const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
+  return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.rawBytes, 'TOC');
+}
+
+/** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
+export async function readTarSplit(
+  source: MetadataSource,
+  tarSplit: MetadataPart,
+  digest: Digest,
+): Promise<Buffer> {
+  const expected = { digest, what: 'tar-split', field: 'tarSplitDigest' };
+  return decodeMetadata(await readPart(source, tarSplit, tarSplit, expected), tarSplit.rawBytes, 'tar-split');
+}
+
+/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+const TRIES_FOR_DIGEST = 2;
+
+interface Expected {
+  readonly digest: Digest;
+  /** How messages name the part, and what states its digest. */
+  readonly what: string;
+  readonly field: string;
+}
+
+/** The bytes of `part`, kept or fetched, with the right digest; `next` as in `MetadataSource.part`. */
+async function readPart(
+  source: MetadataSource,
+  part: MetadataPart,
+  next: MetadataPart,
+  { digest, what, field }: Expected,
+): Promise<Buffer> {
+  const kept = getBlob(paths, digest);
+  if (kept !== undefined) return kept;
+  for (let tries = 1; ; tries++) {
+    const bytes = await source.part(part, next);
+    const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
+    if (actual === digest) {
+      await putBlob(paths, digest, bytes);
+      return bytes;
+    }
+    if (tries === TRIES_FOR_DIGEST) {
+      throw new PullError(
+        'digest-mismatch',
+        `the ${what} does not match ${field}: expected ${digest}, got ${actual}, twice`,
+      );
+    }
+    source.forget();
+  }
+}
+
+/** Fetches parts of one blob; what one request brought along for a later part is remembered. */
+export class MetadataSource {
+  fetchedBytes = 0;
+  requests = 0;
+  readonly #blob: BlobSource;
+  #bytes = Buffer.alloc(0);
+  #start = 0;
+
+  constructor(blob: BlobSource) {
+    this.#blob = blob;
+  }
+
+  /** The bytes of `part`; `next`, when it follows closely, comes in the same request. */
+  async part(part: MetadataPart, next: MetadataPart): Promise<Buffer> {
+    if (!this.#has(part)) {
+      const near = next.start >= part.end && next.start - part.end <= ONE_REQUEST_GAP_BYTES;
+      await this.#fetch(part.start, near ? next.end : part.end);
+    }
+    return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
+  }
+
+  /** What is asked for next is fetched, whatever is at hand. */
+  forget(): void {
+    this.#bytes = Buffer.alloc(0);
+  }
+
+  #has(part: MetadataPart): boolean {
+    return part.start >= this.#start && part.end <= this.#start + this.#bytes.length;
+  }
+
+  async #fetch(start: number, end: number): Promise<void> {
+    const { fetchRange, client } = await rangeClient();
+    const bytes = Buffer.allocUnsafeSlow(end - start);
+    let filled = 0;
+    const outcome = await fetchRange(client, {
+      blob: this.#blob,
+      start,
+      end,
+      onBytes: (chunk) => {
+        filled += chunk.copy(bytes, filled);
+      },
+      events: rangeEvents,
+    });
+    this.fetchedBytes += outcome.receivedBytes;
+    this.requests += outcome.requests;
+    this.#bytes = bytes;
+    this.#start = start;
+  }
+}
