@@ -1,4 +1,4 @@
-import { closeSync, openSync, readdirSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type StorePaths, storePaths } from '../../src/store/paths.js';
 
@@ -31,9 +31,4 @@ export function findInPacks(store: string, bytes: Buffer): { path: string; at: n
     if (at >= 0) return { path, at };
   }
   throw new Error('no pack has these bytes');
-}
-
-/** Bytes of all packs together. */
-export function packBytes(store: string): number {
-  return packFiles(store, '.pack').reduce((sum, path) => sum + statSync(path).size, 0);
 }
