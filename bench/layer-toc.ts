@@ -4,7 +4,7 @@ import { decompress } from '@mongodb-js/zstd';
 import type { Sample } from './sample.js';
 
 /** A chunk of a content as its TOC states it; most contents are one. */
-export interface Chunk {
+interface Chunk {
   /** Digest of the whole content. */
   readonly digest: string;
   readonly sizeBytes: number;

@@ -6,9 +6,9 @@ import { median, spread } from './statistics.js';
 /** A wider spread than this of repeated runs makes their median doubtful. */
 const DOUBTFUL_SPREAD = 0.2;
 
-export type Verdict = 'ok' | 'NOT MET' | 'info' | 'not measured';
+type Verdict = 'ok' | 'NOT MET' | 'info' | 'not measured';
 
-export interface Measurement {
+interface Measurement {
   /** One figure a run. */
   readonly runs: readonly number[];
   /** Which of the runs counts. */

@@ -11,7 +11,7 @@ export interface Server {
 }
 
 /** Starts the sandbox registry in a process of its own, pinned to `cores` when given. */
-export async function startServer(options: RegistryOptions, cores?: string): Promise<Server> {
+async function startServer(options: RegistryOptions, cores?: string): Promise<Server> {
   const child = startNode([benchFile('server-child.js'), JSON.stringify(options)], cores);
   const { stdin, stdout } = child;
   if (stdin === null || stdout === null) throw new Error('the server has no pipes');

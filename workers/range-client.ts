@@ -32,6 +32,7 @@ const RETRY_WAIT_MS = 1000;
 export const rangeEvents: RangeEvents = {
   received: (bytes) => count(setup.counters, 'received', bytes),
   requested: () => {},
+  ...(setup.network?.debug === true && { answered: (line: string) => tell({ event: 'request', line }) }),
   miss: (message) => {
     tell({ event: 'miss', message });
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));

@@ -26,6 +26,8 @@ export interface NetworkSetup {
   readonly idleTimeoutMs: number;
   readonly tlsVerify: boolean;
   readonly userAgent: string;
+  /** Whether each request is to be told of. */
+  readonly debug: boolean;
   /** Value of the Authorization header, when the registry asked for one. */
   readonly authorization?: string;
 }

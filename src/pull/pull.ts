@@ -168,6 +168,7 @@ class Pull {
       idleTimeoutMs,
       tlsVerify,
       userAgent: USER_AGENT,
+      debug: this.#settings.debug,
       ...(authorization === undefined ? {} : { authorization }),
     };
   }

@@ -21,6 +21,7 @@ export interface Settings {
   readonly idleTimeoutMs: number;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
+  readonly debug: boolean;
 }
 
 /**
@@ -42,6 +43,7 @@ export function settle(options: PullOptions): Settings {
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, 1, 3_600_000),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
+    debug: options.debug ?? false,
   };
 }
 

@@ -33,6 +33,8 @@ export interface RangeEvents {
   received(bytes: number): void;
   /** A GET of the blob is about to be sent; redirect hops are not told. */
   requested(): void;
+  /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
+  answered?(line: string): void;
   /** A network failure. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
   miss(message: string): Promise<void>;
   /** The Authorization value; with `stale` ('' for none), the value that was refused. */

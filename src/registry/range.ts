@@ -37,9 +37,12 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   const { blob, events } = job;
   const remembered = client.targets.get(blob.url);
   const { next, receivedBytes } = progress;
+  const startedMs = performance.now();
   progress.requests++;
   events.requested();
   const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(blob.url));
+  const bytes = progress.receivedBytes - receivedBytes;
+  if (events.answered !== undefined) events.answered(describe(job, outcome, { url, next, startedMs, bytes }));
   if (outcome.kind === 'broken') {
     countFruitless(progress, next, receivedBytes, url);
     await afterFailure(client, job, progress, outcome, url);
@@ -49,6 +52,19 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   if (outcome.kind === 'answer') {
     await afterAnswer(client, job, progress, outcome, url, remembered !== undefined);
   }
+}
+
+/** One line for who watches: what was asked, what came, how long it took. Queries can be secrets and stay out. */
+function describe(
+  job: RangeJob,
+  outcome: Outcome,
+  asked: { url: URL; next: number; startedMs: number; bytes: number },
+): string {
+  const ms = Math.round(performance.now() - asked.startedMs);
+  const what = `GET ${asked.url.host}${asked.url.pathname} ${rangeHeader(asked.next, job.end)}`;
+  const ended =
+    outcome.kind === 'answer' ? outcome.status : { whole: 'ok', broken: 'broken off' }[outcome.kind];
+  return `${what}: ${ended}, ${asked.bytes} bytes, ${ms} ms`;
 }
 
 /** Sends the request and follows redirects; Authorization goes to the registry only, and not after leaving it. */
