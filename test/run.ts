@@ -22,7 +22,10 @@ if (files.length === 0) {
 
 const skipped: string[] = [];
 let failed = false;
-const events = run({ files, concurrency: 2 });
+/** The longest file takes 40 s on two cores: what has not ended after this hangs. */
+const FILE_TIMEOUT_MS = 240_000;
+
+const events = run({ files, concurrency: 2, timeout: FILE_TIMEOUT_MS });
 events.on('test:fail', () => {
   failed = true;
 });

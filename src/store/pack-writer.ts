@@ -44,6 +44,8 @@ interface OpenPack {
 export class PackWriter {
   readonly #paths: StorePaths;
   #open: OpenPack | undefined;
+  /** What packs were given up for: other regions of theirs are still being filled, and fail for the same reason. */
+  readonly #failures = new Map<PackId, unknown>();
   /** Records of one piece; grows to the largest piece's, about 160 KB for 1 MiB of one-byte files. */
   #records = Buffer.allocUnsafeSlow(64 * RECORD_BYTES);
 
@@ -120,7 +122,8 @@ export class PackWriter {
       throw new RangeError('a piece lies outside its region');
     }
     if (this.#open?.id !== region.pack) {
-      throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes after an error`, {
+      if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
+      throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
         hint: 'Pull again: what was fetched so far is kept.',
       });
     }
@@ -134,6 +137,7 @@ export class PackWriter {
       action(open);
     } catch (error) {
       this.#open = undefined;
+      this.#failures.set(open.id, error);
       try {
         closePack(open);
       } catch {

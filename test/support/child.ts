@@ -9,8 +9,15 @@ import type { ChildJob } from './pull-child.js';
 /** What a pulling child says, a line at a time. */
 export type ChildLine =
   | PullEvent
+  | { readonly event?: undefined; readonly open: Open }
   | { readonly event?: undefined; readonly result: PullResult }
   | { readonly event?: undefined; readonly error: { readonly code: string; readonly message: string } };
+
+/** What a process has open after a pull. */
+export interface Open {
+  readonly threads: number;
+  readonly files: number;
+}
 
 export interface PullingChild {
   readonly process: ChildProcess;
@@ -19,6 +26,9 @@ export interface PullingChild {
   /** Resolves when the process is gone, with its exit code, or the signal that ended it. */
   readonly gone: Promise<number | string>;
 }
+
+/** A process that has not ended by then never will: it gets a SIGTERM, which no test expects. */
+const LIMIT_MS = 90_000;
 
 /** Starts a process that pulls; it is killed when the test ends. `onLine` hears of each line as it comes. */
 export function startPullingChild(
@@ -29,7 +39,11 @@ export function startPullingChild(
   const child = spawn(process.execPath, [join(import.meta.dirname, 'pull-child.js'), JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  t.after(() => child.kill('SIGKILL'));
+  const limit = setTimeout(() => child.kill('SIGTERM'), LIMIT_MS);
+  t.after(() => {
+    clearTimeout(limit);
+    child.kill('SIGKILL');
+  });
   const lines: ChildLine[] = [];
   const reader = createInterface({ input: child.stdout });
   reader.on('line', (text) => {
@@ -49,7 +63,13 @@ export function startPullingChild(
 export function outcomesOf(
   lines: readonly ChildLine[],
 ): Array<PullResult | { code: string; message: string }> {
-  return lines
-    .filter((line) => line.event === undefined)
-    .map((line) => ('result' in line ? line.result : line.error));
+  return lines.flatMap((line): Array<PullResult | { code: string; message: string }> => {
+    if (line.event !== undefined || 'open' in line) return [];
+    return ['result' in line ? line.result : line.error];
+  });
+}
+
+/** What was open after each pull. */
+export function openAfter(lines: readonly ChildLine[]): Open[] {
+  return lines.flatMap((line) => (line.event === undefined && 'open' in line ? [line.open] : []));
 }

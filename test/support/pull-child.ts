@@ -1,9 +1,10 @@
 /**
  * A process that pulls one image, for tests that kill it or wait until it ends by itself. argv: a JSON object with
- * `image`, `options` and `times`. Writes one JSON object a line: events as they come, then a result or an error.
+ * `image`, `options` and `times`. Writes one JSON object a line: events as they come, then a result or an error, then
+ * what is still open.
  * It does not call process.exit: whatever the pull leaves behind keeps it alive.
  */
-import { writeSync } from 'node:fs';
+import { readdirSync, writeSync } from 'node:fs';
 import { PullError, type PullOptions, pullImage } from '../../src/index.js';
 
 export interface ChildJob {
@@ -19,6 +20,18 @@ function say(line: object): void {
   writeSync(1, `${JSON.stringify(line)}\n`);
 }
 
+/** Threads and file descriptors of this process; none where there is no /proc. */
+function stillOpen(): { threads: number; files: number } {
+  const count = (path: string): number => {
+    try {
+      return readdirSync(path).length;
+    } catch {
+      return 0;
+    }
+  };
+  return { threads: count('/proc/self/task'), files: count('/proc/self/fd') };
+}
+
 for (let i = 0; i < times; i++) {
   try {
     const store = options.store.replace('{i}', String(i));
@@ -26,4 +39,5 @@ for (let i = 0; i < times; i++) {
   } catch (error) {
     say({ error: error instanceof PullError ? { code: error.code, message: error.message } : String(error) });
   }
+  say({ open: stillOpen() });
 }

@@ -1,0 +1,104 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { count, createCounters } from '../../../src/pool/counters.js';
+import { Patience } from '../../../src/pull/patience.js';
+import { Stop } from '../../../src/pull/stop.js';
+
+const TAU_MS = 1000;
+
+function create() {
+  const clock = { now: 0 };
+  const counters = createCounters();
+  const stop = new Stop();
+  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now });
+  return { clock, counters, stop, patience };
+}
+
+/** Why the pull was stopped, if it was. */
+function messageOf({ reason }: Stop): string | undefined {
+  return reason?.message;
+}
+
+test('a miss before the first byte stops the pull with that miss as the reason', () => {
+  const { patience, stop } = create();
+  patience.asking(1);
+  patience.missed('connection refused by example.com');
+  assert.equal(stop.reason?.code, 'network-hopeless');
+  assert.equal(messageOf(stop), 'connection refused by example.com');
+  assert.ok(stop.reason?.hint !== undefined);
+  assert.equal(patience.misses, 1);
+});
+
+test('bytes that workers counted are known before a miss is judged', () => {
+  const { patience, counters, stop } = create();
+  patience.asking(1);
+  count(counters, 'received', 1);
+  patience.missed('one');
+  assert.equal(messageOf(stop), undefined);
+  patience.missed('two');
+  assert.equal(messageOf(stop), 'two');
+  assert.equal(patience.misses, 2);
+});
+
+test('bytes that the main thread received count like those of workers', () => {
+  const { patience, stop } = create();
+  patience.asking(1);
+  patience.received(2);
+  patience.missed('one');
+  patience.missed('two');
+  assert.equal(messageOf(stop), undefined);
+});
+
+test('patience fades while somebody asks, and stands still while nobody does', () => {
+  const { patience, clock, stop } = create();
+  patience.asking(1);
+  patience.received(10);
+  patience.asking(-1);
+  clock.now += 100 * TAU_MS;
+  patience.asking(1);
+  patience.missed('after a long rest');
+  assert.equal(messageOf(stop), undefined);
+  clock.now += 100 * TAU_MS;
+  patience.missed('after a long silence');
+  assert.equal(messageOf(stop), 'after a long silence');
+});
+
+test('one of two that is told to wait does not stop the clock, both do', () => {
+  const { patience, clock, stop } = create();
+  patience.asking(1);
+  patience.asking(1);
+  patience.received(10);
+  const goOn = patience.pause();
+  const goOnToo = patience.pause();
+  clock.now += 100 * TAU_MS;
+  goOn();
+  patience.missed('both had been told to wait');
+  assert.equal(messageOf(stop), undefined);
+  clock.now += 100 * TAU_MS;
+  patience.missed('one was asking all the time');
+  assert.equal(messageOf(stop), 'one was asking all the time');
+  goOnToo();
+});
+
+test('a miss of the main thread that is not fatal waits before it asks again', async () => {
+  const { patience } = create();
+  patience.asking(1);
+  patience.received(100);
+  let over = false;
+  const waiting = patience.miss({ message: 'reset' }).then(() => {
+    over = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  assert.equal(over, false);
+  await waiting;
+});
+
+test('a miss of the main thread that is fatal rejects at once with the reason', async () => {
+  const { patience, stop } = create();
+  patience.asking(1);
+  await assert.rejects(patience.miss({ message: 'refused' }), {
+    code: 'network-hopeless',
+    message: 'refused',
+  });
+  assert.equal(messageOf(stop), 'refused');
+});

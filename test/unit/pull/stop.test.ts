@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { Stop } from '../../../src/pull/stop.js';
+
+const FIRST = new PullError('network-hopeless', 'the first reason');
+const SECOND = new PullError('internal', 'what followed from it');
+
+test('the first reason counts, whatever fails afterwards', async () => {
+  const stop = new Stop();
+  assert.equal(stop.reason, undefined);
+  stop.now(FIRST);
+  stop.now(SECOND);
+  assert.equal(stop.reason, FIRST);
+  await assert.rejects(stop.guard(Promise.reject(SECOND)), FIRST);
+});
+
+test('a guarded promise that never settles ends with the reason', async () => {
+  const stop = new Stop();
+  const guarded = stop.guard(new Promise(() => {}));
+  stop.now(FIRST);
+  await assert.rejects(guarded, FIRST);
+});
+
+test('a guarded promise that fails because of the stop fails with the reason of the stop', async () => {
+  const stop = new Stop();
+  let fail: (error: Error) => void = () => {};
+  const killed = new Promise<never>((_, reject) => {
+    fail = reject;
+  });
+  stop.onStop(() => fail(new Error('Terminating worker thread')));
+  const guarded = stop.guard(killed);
+  stop.now(FIRST);
+  await assert.rejects(guarded, FIRST);
+});
+
+test('without a stop a guarded promise is itself', async () => {
+  const stop = new Stop();
+  assert.equal(await stop.guard(Promise.resolve(7)), 7);
+  await assert.rejects(stop.guard(Promise.reject(SECOND)), SECOND);
+});
+
+test('what is to be done at the stop is done once, or at once when it is late', () => {
+  const stop = new Stop();
+  const done: string[] = [];
+  stop.onStop(() => done.push('before'));
+  stop.now(FIRST);
+  stop.now(SECOND);
+  stop.onStop(() => done.push('after'));
+  assert.deepEqual(done, ['before', 'after']);
+});
+
+test('a stop that nobody guards against is no unhandled rejection', async () => {
+  new Stop().now(FIRST);
+  await new Promise(setImmediate);
+});
