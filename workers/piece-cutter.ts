@@ -35,11 +35,11 @@ export class PieceCutter {
   }
 
   /**
-   * How many of the `filled` bytes received (from `blobStart` on) make the next piece, which is whole frames; 0: wait
-   * for more, unless `all` says that there is nothing to wait for. What is not 0 must be cut off then.
+   * How many of the bytes received (from `blobStart` on) make the next piece, which is whole frames; 0: wait for
+   * more, unless `all` says that there is nothing to wait for. What is not 0 must be cut off then.
    * @throws PullError `unsupported` for a single frame above the limit of a decode call, decoded or as it is
    */
-  next(walker: FrameWalker, blobStart: number, filled: number, all: boolean): number {
+  next(walker: FrameWalker, blobStart: number, all: boolean): number {
     let row = this.#row;
     for (let frame = 0; frame < walker.frameCount; frame++) {
       const end = walker.frameEnd(frame);
@@ -52,8 +52,8 @@ export class PieceCutter {
         return this.#cut(row, blobStart, end);
       }
     }
-    const openBytes = filled + walker.needBytes - walker.completeBytes;
-    if (walker.openFrameBound > DECODE_CALL_BYTES || openBytes > OPEN_FRAME_BYTES) throw frameTooLarge();
+    if (walker.openFrameBound > DECODE_CALL_BYTES || walker.openFrameBytes > OPEN_FRAME_BYTES)
+      throw frameTooLarge();
     return all && walker.frameCount > 0 ? this.#cut(row, blobStart, walker.completeBytes) : 0;
   }
 

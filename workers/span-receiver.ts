@@ -129,7 +129,7 @@ export class SpanReceiver {
   }
 
   #nextPiece(all: boolean): number {
-    return this.#cutter.next(this.#walker, this.#blobAt, this.#filled, all);
+    return this.#cutter.next(this.#walker, this.#blobAt, all);
   }
 
   /** Cuts off the first `bytes` bytes and starts to decode them; what follows moves to a buffer of its own. */

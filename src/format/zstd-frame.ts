@@ -42,6 +42,7 @@ export class FrameWalker {
   #base: number;
   #stage: Stage = 'frame';
   #offset = 0;
+  #length = 0;
   #hasChecksum = false;
   #maxBlockBytes = 0;
 
@@ -53,6 +54,11 @@ export class FrameWalker {
   /** Where the last whole frame ends, 0 if there is none. */
   get completeBytes(): number {
     return this.frameCount === 0 ? 0 : this.#ends[this.frameCount - 1]!;
+  }
+
+  /** The incomplete frame is at least so many bytes long, what is still needed included; 0 if there is none. */
+  get openFrameBytes(): number {
+    return this.#length - this.completeBytes + this.needBytes;
   }
 
   /** Where frame `index` of the buffer ends. */
@@ -71,6 +77,7 @@ export class FrameWalker {
    * above MAX_WINDOW_BYTES
    */
   advance(buffer: Uint8Array, lengthBytes: number): void {
+    this.#length = lengthBytes;
     for (;;) {
       const missing = this.#step(buffer, lengthBytes);
       if (missing === 0) continue;
@@ -100,6 +107,7 @@ export class FrameWalker {
     }
     this.frameCount = left;
     this.#offset -= offset;
+    this.#length -= offset;
     this.#base += offset;
   }
 
