@@ -20,13 +20,16 @@ export function treeSample(workDir: string, files: number, version: 1 | 2): Prom
   );
 }
 
-/** One layer of `files` files of 1 to 8 KB, which a tree has no option for. */
+/** Layers of `files` files of 1 to 8 KB in all, which a tree has no option for. */
 export function smallFilesSample(workDir: string, files: number): Promise<Sample> {
   return keptSample(join(workDir, `small-${files}`), 'v1', async (sample) => {
-    const path = join(sample.layoutDir, 'layer.tar');
-    writeSmallFilesTar(path, files);
-    await writeSampleImage({ ...sample, sources: [{ kind: 'tar', path }] });
-    rmSync(path);
+    const tars = LAYER_SHARES.map((share, layer) => {
+      const path = join(sample.layoutDir, `layer-${layer}.tar`);
+      writeSmallFilesTar(path, Math.round(files * share), layer);
+      return path;
+    });
+    await writeSampleImage({ ...sample, sources: tars.map((path) => ({ kind: 'tar', path })) });
+    for (const path of tars) rmSync(path);
   });
 }
 

@@ -9,14 +9,14 @@ const MOST_BYTES = 8192;
 /** Of no date: the same number of files gives the same bytes. */
 const MTIME = { mtimeSeconds: 1_700_000_000, mtimeNanos: 0 };
 
-/** Writes a tar of `files` text files of 1 to 8 KB. */
-export function writeSmallFilesTar(path: string, files: number): void {
-  const prng = createPrng(1, 0);
+/** Writes a tar of `files` text files of 1 to 8 KB; another `seed` gives other files. */
+export function writeSmallFilesTar(path: string, files: number, seed: number): void {
+  const prng = createPrng(1, seed);
   const file = openSync(path, 'w');
   try {
     for (let index = 0; index < files; index += 1) {
       const sizeBytes = LEAST_BYTES + prng.below(MOST_BYTES - LEAST_BYTES);
-      const name = `srv/${Math.floor(index / FILES_A_DIRECTORY)}/${index}.txt`;
+      const name = `srv${seed}/${Math.floor(index / FILES_A_DIRECTORY)}/${index}.txt`;
       const header = tarHeader({ type: '0', name, mode: 0o644, uid: 0, gid: 0, sizeBytes, ...MTIME });
       const content = contentPieces({ kind: 'text', seed: prng.next(), sizeBytes });
       writeSync(file, Buffer.concat([header, ...content, tarPadding(sizeBytes)]));

@@ -3,12 +3,17 @@ import { PullError } from '../src/format/error.js';
 import { buildLayerTable } from '../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../src/format/toc.js';
 import type { ReadMetadataResult, ReadMetadataTask } from '../src/pool/messages.js';
-import { noteGarbage } from './garbage.js';
+import { releaseLargeGarbage } from './garbage.js';
 import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
 
 /** Fetches what is not kept of TOC and tar-split, checks both digests, keeps both, and builds the layer's table. */
 export async function readMetadata(task: ReadMetadataTask): Promise<ReadMetadataResult> {
-  const { blob, toc, tarSplit } = task;
+  const result = await buildTable(task);
+  await releaseLargeGarbage(task.toc.rawBytes + task.tarSplit.rawBytes);
+  return result;
+}
+
+async function buildTable({ blob, toc, tarSplit }: ReadMetadataTask): Promise<ReadMetadataResult> {
   const source = new MetadataSource(blob);
   const tocJson = await readToc(source, toc, tarSplit);
   const digest = tarSplitDigest(tocJson, tarSplit.digest);
@@ -17,7 +22,6 @@ export async function readMetadata(task: ReadMetadataTask): Promise<ReadMetadata
     tarSplit: await readTarSplit(source, tarSplit, digest),
     tocStart: toc.start - SKIPPABLE_HEADER_BYTES,
   });
-  noteGarbage(toc.rawBytes + tarSplit.rawBytes);
   return { table, tarSplitDigest: digest, fetchedBytes: source.fetchedBytes, requests: source.requests };
 }
 

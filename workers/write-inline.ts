@@ -1,10 +1,17 @@
 import { copyTarBytes } from '../src/format/tar-split.js';
 import type { WriteInlineResult, WriteInlineTask } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
+import { releaseLargeGarbage } from './garbage.js';
 import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
 export async function writeInline(task: WriteInlineTask): Promise<WriteInlineResult> {
+  const result = await writeRanges(task);
+  await releaseLargeGarbage(task.tarSplit.rawBytes);
+  return result;
+}
+
+async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {
   const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit, task.tarSplitDigest);
   let lengthBytes = 0;
   for (let i = 0; i < task.ranges.length; i += 2) lengthBytes += task.ranges[i + 1]! - task.ranges[i]!;
