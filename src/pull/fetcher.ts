@@ -89,15 +89,15 @@ export class Fetcher {
 
   async #run(job: SpanJob): Promise<void> {
     const layer = this.#layers[job.layer]!;
+    const sequence = ++this.#sequence;
     this.#context.patience.asking(1);
     try {
       const { blob, table } = layer;
       const { blobStart, blobEnd, tarStart, tarEnd } = job;
-      this.#sequence += 1;
       this.#pool ??= this.#startPool();
       const result = await (await this.#pool).run({
         task: 'fetch-span',
-        sequence: this.#sequence,
+        sequence,
         blob,
         table,
         blobStart,

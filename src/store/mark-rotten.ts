@@ -13,10 +13,10 @@ import { PieceProof } from './piece-proof.js';
  * @throws PullError as `storageError`
  */
 export function markRotten(paths: StorePaths, reader: PackReader, suspects: ExtentList): void {
-  const byPack = new Map<PackId, PackRun[]>();
+  const byPack = new Map(suspects.packs.map((id): [PackId, PackRun[]] => [id, []]));
   for (let row = 0; row < suspects.count; row++) {
     const run = { offset: suspects.offsetAt(row), lengthBytes: suspects.lengthAt(row) };
-    byPack.set(suspects.packAt(row), [...(byPack.get(suspects.packAt(row)) ?? []), run]);
+    byPack.get(suspects.packAt(row))!.push(run);
   }
   const block = allocateIndexBlock();
   for (const pack of listIndexedPacks(paths)) {

@@ -39,8 +39,7 @@ export class PieceProof {
 
   /** Whether the bytes [offset, offset + lengthBytes) of the pack are what was written. @throws PullError as `readInto` */
   covers(offset: number, lengthBytes: number): boolean {
-    if (!this.#sorted) this.#pieces.sort((a, b) => a.offset - b.offset);
-    this.#sorted = true;
+    this.#sort();
     let covered = offset;
     for (let row = this.#lastAtOrBefore(offset); row >= 0 && row < this.#pieces.length; row++) {
       const piece = this.#pieces[row]!;
@@ -54,11 +53,21 @@ export class PieceProof {
 
   /** The parts of [offset, offset + lengthBytes) that lie in pieces whose crc32 is wrong. @throws PullError as `readInto` */
   falseParts(offset: number, lengthBytes: number): PackRun[] {
-    return this.#pieces.flatMap((piece) => {
+    this.#sort();
+    const parts: PackRun[] = [];
+    for (let row = Math.max(this.#lastAtOrBefore(offset), 0); row < this.#pieces.length; row++) {
+      const piece = this.#pieces[row]!;
+      if (piece.offset >= offset + lengthBytes) break;
       const start = Math.max(offset, piece.offset);
       const end = Math.min(offset + lengthBytes, piece.offset + piece.lengthBytes);
-      return start < end && !this.#isTrue(piece) ? [{ offset: start, lengthBytes: end - start }] : [];
-    });
+      if (start < end && !this.#isTrue(piece)) parts.push({ offset: start, lengthBytes: end - start });
+    }
+    return parts;
+  }
+
+  #sort(): void {
+    if (!this.#sorted) this.#pieces.sort((a, b) => a.offset - b.offset);
+    this.#sorted = true;
   }
 
   #lastAtOrBefore(offset: number): number {

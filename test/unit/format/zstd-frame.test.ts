@@ -217,3 +217,18 @@ test('an empty frame, which writers leave between chunks, has bound 0', () => {
   const walker = walk([...MAGIC, 0x04, 0x00, 1, 0, 0, 0x99, 0xe9, 0xd8, 0x51]);
   assert.deepEqual(frames(walker), [[13, 0]]);
 });
+
+test('the length of the open frame is known as far as it is stated, whatever was cut off before it', () => {
+  const frame = [...MAGIC, 0x20, 5, ...raw(5)];
+  const open = [...MAGIC, 0x20, 50, ...block(true, 0, 50), 1, 2];
+  const buffer = Uint8Array.from([...frame, ...open]);
+  const walker = new FrameWalker();
+  walker.advance(buffer, frame.length);
+  assert.equal(walker.openFrameBytes, 0);
+  walker.advance(buffer, frame.length + 1);
+  assert.equal(walker.openFrameBytes, 4);
+  walker.advance(buffer, buffer.length);
+  assert.equal(walker.openFrameBytes, 6 + 3 + 50);
+  walker.cut(frame.length);
+  assert.equal(walker.openFrameBytes, 6 + 3 + 50);
+});

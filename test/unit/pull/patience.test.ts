@@ -49,6 +49,19 @@ test('bytes that the main thread received count like those of workers', () => {
   assert.equal(messageOf(stop), undefined);
 });
 
+test('bytes fade from when they are drained, not from when a miss is judged', () => {
+  const { patience, counters, clock, stop } = create();
+  patience.asking(1);
+  count(counters, 'received', 20_000);
+  patience.drain();
+  clock.now += 5 * TAU_MS;
+  patience.missed('134 of them are left');
+  assert.equal(messageOf(stop), undefined);
+  clock.now += 5 * TAU_MS;
+  patience.missed('none of them is left');
+  assert.equal(messageOf(stop), 'none of them is left');
+});
+
 test('patience fades while somebody asks, and stands still while nobody does', () => {
   const { patience, clock, stop } = create();
   patience.asking(1);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { DIGEST_BYTES, digestOfBytes, parseDigest } from '../../../src/format/digest.js';
-import type { LayerTable } from '../../../src/format/layer-table.js';
+import { allocateTable, type LayerTable } from '../../../src/format/layer-table.js';
 import { ContentChecker } from '../../../workers/content-checker.js';
 import { tableOf } from '../../support/layer-tables.js';
 import { noise } from '../../support/layout.js';
@@ -141,4 +141,45 @@ test('of a content of which the span has only a part nothing is claimed', () => 
   assert.equal(wrong, undefined);
   assert.equal(proven.count, 1);
   assert.deepEqual([...proven.packOffset], [20]);
+});
+
+test('of a content in chunks the span proves those that it has whole', () => {
+  const { proven } = checkerOf(65, 90).check(TAR.subarray(65, 90), 65, 0);
+  assert.deepEqual([...proven.packOffset], [5]);
+  assert.deepEqual([...proven.lengthBytes], [15]);
+  assert.deepEqual(Buffer.from(proven.digests), sha256(TAR.subarray(70, 85)));
+});
+
+/** A table whose contents are one byte of TAR each, one after the other. */
+function oneByteContents(count: number): LayerTable {
+  const table = allocateTable({ count, chunks: 0, dataEnd: count, tarBytes: count });
+  const digests = [...TAR].map((byte) => sha256(Uint8Array.of(byte)));
+  for (let row = 0; row < count; row++) {
+    table.blobStart[row] = row;
+    table.blobEnd[row] = row + 1;
+    table.tarStart[row] = row;
+    table.sizeBytes[row] = 1;
+    table.digests.set(digests[row % TAR.length]!, row * DIGEST_BYTES);
+  }
+  return table;
+}
+
+test('one piece can prove any number of contents', () => {
+  const tar = Buffer.concat([TAR, TAR, TAR]);
+  const { proven } = checkerOf(0, 300, oneByteContents(300)).check(tar, 0, 50);
+  assert.equal(proven.count, 300);
+  assert.deepEqual(
+    [...proven.packOffset],
+    Array.from(tar, (_, at) => at + 50),
+  );
+  assert.deepEqual(proven.digests, oneByteContents(300).digests.slice());
+});
+
+test('a span of many contents takes no memory for those whose bytes have not come', () => {
+  const table = oneByteContents(200_000);
+  const before = process.memoryUsage().heapUsed;
+  const checker = checkerOf(0, 200_000, table);
+  // An object for each would be 16 MB and more.
+  assert.ok(process.memoryUsage().heapUsed - before < 4e6);
+  assert.equal(checker.check(TAR, 0, 0).proven.count, 100);
 });

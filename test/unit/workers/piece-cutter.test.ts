@@ -98,3 +98,68 @@ test('the metadata states where the tar is at the ends and starts of contents, a
   const stated = [99, 100, 101, 300, 305, 310, 350, 351].map((at) => statedTarAt(table, at));
   assert.deepEqual(stated, [undefined, 512, undefined, 532, undefined, 1536, 1541, undefined]);
 });
+
+/** Bytes of one frame, as many as asked for, without its end. */
+type OpenFrame = (lengthBytes: number) => Buffer;
+
+const skippable: OpenFrame = (lengthBytes) => {
+  const frame = Buffer.alloc(lengthBytes);
+  frame.writeUInt32LE(0x184d2a50, 0);
+  frame.writeUInt32LE(150 * MIB, 4);
+  return frame;
+};
+
+/** A frame header (no size, window 128 KiB), then raw blocks of no byte: three zeros each. */
+const emptyBlocks: OpenFrame = (lengthBytes) => {
+  const frame = Buffer.alloc(lengthBytes);
+  Buffer.from('28b52ffd0038', 'hex').copy(frame);
+  return frame;
+};
+
+/** How much of a frame can be received, in steps, before the cutter refuses it. */
+function receivedWhenRefused(frame: Buffer, stepBytes: number): number {
+  const walker = new FrameWalker();
+  const cutter = new PieceCutter(NOTHING, 0, MIB);
+  for (let received = stepBytes; received <= frame.length; received += stepBytes) {
+    walker.advance(frame, received);
+    try {
+      assert.equal(cutter.next(walker, 0, false), 0);
+    } catch (error) {
+      assert.equal((error as { code?: string }).code, 'unsupported');
+      return received;
+    }
+  }
+  throw new Error('it was not refused');
+}
+
+test('a frame that says it is too long is unsupported as soon as it says so', () => {
+  assert.equal(receivedWhenRefused(skippable(100), 8), 8);
+});
+
+test('a frame that goes on and on is unsupported before more is received than one call may yield', () => {
+  const received = receivedWhenRefused(emptyBlocks(DECODE_CALL_BYTES + 4 * MIB), MIB / 2);
+  assert.ok(received > DECODE_CALL_BYTES && received <= DECODE_CALL_BYTES + 2 * MIB, `${received}`);
+});
+
+test('a frame that is too long is unsupported behind frames that are not, when these are cut off', async () => {
+  const { bytes, ends } = await framesOf(noise(1, 400));
+  const walker = new FrameWalker();
+  const buffer = Buffer.concat([bytes, skippable(50)]);
+  walker.advance(buffer, buffer.length);
+  assert.throws(() => new PieceCutter(NOTHING, 0, MIB).next(walker, 0, false), { code: 'unsupported' });
+  const cutter = new PieceCutter(NOTHING, 0, 100);
+  assert.equal(cutter.next(walker, 0, false), ends[0]);
+  walker.cut(ends[0]!);
+  assert.throws(() => cutter.next(walker, ends[0]!, false), { code: 'unsupported' });
+});
+
+test('skippable frames within the limit are part of pieces like others', async () => {
+  const { bytes } = await framesOf(noise(1, 400));
+  const skipped = Buffer.alloc(20);
+  skipped.writeUInt32LE(0x184d2a5f, 0);
+  skipped.writeUInt32LE(12, 4);
+  const buffer = Buffer.concat([skipped, bytes]);
+  const walker = new FrameWalker();
+  walker.advance(buffer, buffer.length);
+  assert.equal(new PieceCutter(NOTHING, 0, MIB).next(walker, 0, true), buffer.length);
+});

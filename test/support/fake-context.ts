@@ -1,0 +1,60 @@
+import { type Digest, parseDigest } from '../../src/format/digest.js';
+import { createCounters } from '../../src/pool/counters.js';
+import type { Results, Task } from '../../src/pool/messages.js';
+import type { WorkerPool } from '../../src/pool/worker-pool.js';
+import type { PullContext } from '../../src/pull/context.js';
+import type { PullEvent } from '../../src/pull/events.js';
+import type { ChunkedLayer } from '../../src/pull/layer.js';
+import { Patience } from '../../src/pull/patience.js';
+import { settle } from '../../src/pull/settings.js';
+import { Stop } from '../../src/pull/stop.js';
+import { storePaths } from '../../src/store/paths.js';
+import { tableOf } from './layer-tables.js';
+
+const NOTHING: Digest = parseDigest(`sha256:${'0'.repeat(64)}`, 'digest');
+
+/** A pool without threads: `answer` is what a task comes back with. */
+export function fakePool(answer: (task: Task) => Promise<Results[keyof Results]>): WorkerPool {
+  return { run: answer } as unknown as WorkerPool;
+}
+
+/** What the steps of a pull share, with nothing behind it but this pool. */
+export function fakeContext(options: { connections?: number; support: WorkerPool }): {
+  context: PullContext;
+  events: PullEvent[];
+} {
+  const { connections = 4, support } = options;
+  const events: PullEvent[] = [];
+  const stop = new Stop();
+  const counters = createCounters();
+  const store = '/nowhere';
+  const context: PullContext = {
+    settings: settle({ store, connections }),
+    paths: storePaths(store),
+    stop,
+    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0 }),
+    emit: (event) => events.push(event),
+    support,
+    startFetchers: () => Promise.reject(new Error('nothing to fetch')),
+    packs: new Set(),
+  };
+  return { context, events };
+}
+
+/** A layer with no content whose TOC and tar-split decode to so many bytes together. */
+export function fakeLayer(metadataRawBytes = 200): ChunkedLayer {
+  const rawBytes = metadataRawBytes / 2;
+  return {
+    blob: { url: 'http://127.0.0.1/', digest: NOTHING, sizeBytes: 1000 },
+    diffId: NOTHING,
+    positions: {
+      dialect: '',
+      toc: { start: 800, end: 850, rawBytes, digest: NOTHING },
+      tarSplit: { start: 858, end: 900, rawBytes },
+    },
+    table: tableOf([], 800, 1024),
+    tarSplitDigest: NOTHING,
+    metadataFetchedBytes: 0,
+    metadataRequests: 0,
+  };
+}

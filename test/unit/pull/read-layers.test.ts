@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { LayerTable } from '../../../src/format/layer-table.js';
+import type { ReadMetadataResult } from '../../../src/pool/messages.js';
+import { readLayers } from '../../../src/pull/read-layers.js';
+import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
+
+const MIB = 2 ** 20;
+
+/** What reading a layer of so many contents and chunks gives; the rows themselves are not looked at. */
+function metadataOf(contents: number, chunks = 0): ReadMetadataResult {
+  const { table, tarSplitDigest } = fakeLayer();
+  const chunkTarStart = { length: chunks } as Float64Array;
+  const counted: LayerTable = { ...table, count: contents, chunkTarStart };
+  return { table: counted, tarSplitDigest, fetchedBytes: 10, requests: 1 };
+}
+
+/** Reads one layer for each of these answers. */
+function read(answers: readonly ReadMetadataResult[]) {
+  const left = [...answers];
+  const { context } = fakeContext({ support: fakePool(async () => left.shift()!) });
+  return readLayers(
+    context,
+    answers.map(() => fakeLayer()),
+  );
+}
+
+test('the layers come in order, with what their metadata cost', async () => {
+  const layers = await read([metadataOf(3), metadataOf(1), metadataOf(2)]);
+  assert.deepEqual(
+    layers.map(({ table, metadataFetchedBytes }) => [table.count, metadataFetchedBytes]),
+    [
+      [3, 10],
+      [1, 10],
+      [2, 10],
+    ],
+  );
+});
+
+test('contents and chunks of all layers together are limited', async () => {
+  await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(2, 3)]);
+  await assert.rejects(read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(3, 3)]), {
+    code: 'unsupported',
+    message: /2097152 files/,
+  });
+});
+
+/** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */
+async function mostAtATime(rawBytes: readonly number[]): Promise<{ most: number; read: number }> {
+  let running = 0;
+  let most = 0;
+  const support = fakePool(async () => {
+    running += 1;
+    most = Math.max(most, running);
+    await new Promise(setImmediate);
+    running -= 1;
+    return metadataOf(1);
+  });
+  const { context } = fakeContext({ support });
+  const layers = await readLayers(
+    context,
+    rawBytes.map((bytes) => fakeLayer(bytes)),
+  );
+  return { most, read: layers.length };
+}
+
+test('as many layers are read at a time as their decoded metadata may take, one in any case', async () => {
+  assert.deepEqual(await mostAtATime(new Array(10).fill(MIB)), { most: 10, read: 10 });
+  assert.deepEqual(await mostAtATime(new Array(10).fill(12 * MIB)), { most: 4, read: 10 });
+  assert.deepEqual(await mostAtATime(new Array(3).fill(500 * MIB)), { most: 1, read: 3 });
+});
