@@ -66,12 +66,16 @@ export class SpanReceiver {
     try {
       this.#walker.advance(this.#buffer, this.#filled);
     } catch (error) {
-      return this.#afterDecoding(() => {
-        throw this.#asWrong(error);
-      });
+      return this.#endBefore(error);
     }
     return this.#startNext();
   };
+
+  /** Frames that are whole before bytes that are none count: what is wrong is then known to the frame. */
+  async #endBefore(error: unknown): Promise<never> {
+    await this.#decodeWhole();
+    throw this.#asWrong(error);
+  }
 
   /** One chunk can complete several pieces: none of them waits for the next chunk. */
   #startNext(): void | Promise<void> {
@@ -90,13 +94,18 @@ export class SpanReceiver {
 
   /** Everything has come: decodes the rest. */
   async finish(): Promise<void> {
+    await this.#decodeWhole();
+    if (this.#filled > 0) throw this.#wrongHere('do not end where a zstd frame ends');
+    if (this.#tarAt !== this.#task.tarEnd) throw this.#wrongHere('decode to too little');
+  }
+
+  /** Decodes all frames that are whole. */
+  async #decodeWhole(): Promise<void> {
     await this.#decoding;
     for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
       this.#start(piece);
       await this.#decoding;
     }
-    if (this.#filled > 0) throw this.#wrongHere('do not end where a zstd frame ends');
-    if (this.#tarAt !== this.#task.tarEnd) throw this.#wrongHere('decode to too little');
   }
 
   /** Decodes frames that have waited too long. Called from time to time. */

@@ -130,7 +130,8 @@ export class Fetcher {
 
   /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
   async #fetchAgain(job: SpanJob, wrong: WrongBytes): Promise<void> {
-    const key = `${job.layer}:${wrong.blobStart}`;
+    // What cannot be decoded and a content with another digest can begin at one place and be two faults.
+    const key = `${job.layer}:${wrong.blobStart}:${wrong.content}`;
     const retries = (job.retries ?? 0) + 1;
     if (this.#retried.has(key) || retries > MOST_RETRIES) throw await this.#describe(job, wrong);
     this.#retried.add(key);

@@ -13,9 +13,18 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { exportLayers, type PullResult } from '../../src/index.js';
+import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { encodeContent, RECORD_BYTES } from '../../src/store/index-format.js';
 import { layerRecordPath, storePaths } from '../../src/store/paths.js';
-import { emptyLayout, noise, readConfig, readManifest, tarOf, writeTars } from '../support/layout.js';
+import {
+  emptyLayout,
+  metadataRanges,
+  noise,
+  readConfig,
+  readManifest,
+  tarOf,
+  writeTars,
+} from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { assertProven, failureOf, layerAsks, listedImages, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -208,6 +217,59 @@ test('an image record that was changed does not count', async (t) => {
   assert.equal(result.fetchedBytes, 0);
   assert.deepEqual(listedImages(store), [`${host}/x:old`]);
 });
+
+/** Removes the kept TOCs and tar-splits, as other pulls of the same layers do when they are done. */
+function dropMetadata(store: string): void {
+  const { blobs } = storePaths(store);
+  for (const name of readdirSync(blobs)) {
+    const path = join(blobs, name);
+    if (readFileSync(path).readUInt32LE(0) === 0xfd2fb528) rmSync(path); // zstd; what stays is JSON
+  }
+}
+
+/** Asks for TOC and tar-split together, and for tar-split alone. */
+function metadataAsks(layout: string, ref: string, asks: readonly RequestRecord[]) {
+  const layer = readManifest(layout, ref).layers[0]!;
+  const { toc, tarSplit } = metadataRanges(layer);
+  const own = asks.filter(({ path, end }) => path.endsWith(layer.digest) && end === tarSplit[1]);
+  const from = (start: number) => own.filter((ask) => ask.start === start).length;
+  return { both: from(toc[0]), tarSplit: from(tarSplit[0]) };
+}
+
+test('a tar-split that another pull drops before its bytes are written is fetched again', async (t) => {
+  const { layout, host, store, registry } = await oldAndNew(t);
+  const { result } = await pull(`${host}/x:new`, {
+    store,
+    onEvent: ({ event }) => {
+      if (event === 'planned') dropMetadata(store);
+    },
+  });
+  await assertProven(result);
+  assert.deepEqual(metadataAsks(layout, 'new', layerAsks(registry)), { both: 1, tarSplit: 1 });
+});
+
+for (const [how, lose] of [
+  ['vanishes', rmSync],
+  ['loses its end', (path: string) => truncateSync(path, 5000)],
+] as const) {
+  test(`a pack that ${how} after it was looked at is fetched again`, async (t) => {
+    const { host, store } = await oldAndNew(t);
+    const { result, events } = await pull(`${host}/x:new`, {
+      store,
+      onEvent: ({ event }) => {
+        if (event !== 'planned') return;
+        for (const path of packFiles(store, '.pack')) lose(path);
+      },
+    });
+    assertFetched(result, OWN.length + ONE.length + TWO.length + THREE.length);
+    assert.equal(warnings(events).length, 1);
+    await assertProven(result);
+    // The other layer is not taken for one that is there, and is mended by what is there now.
+    const again = await pull(`${host}/x:old`, { store });
+    assertFetched(again.result, 0);
+    await assertProven(again.result);
+  });
+}
 
 /** The beginning of the first content of the layer below, received and written before anything else. */
 const FIRST_BYTES = noise(1, 300_000).subarray(0, 1000);

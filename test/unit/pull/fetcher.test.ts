@@ -13,13 +13,18 @@ const JOB_BYTES = 100;
  * counted from 0, if anything is.
  */
 function create(
-  options: { connections?: number; wrongOf?: (task: FetchSpanTask, n: number) => number | undefined } = {},
+  options: {
+    connections?: number;
+    wrongOf?: (task: FetchSpanTask, n: number) => number | undefined;
+    contentOf?: (n: number) => number;
+  } = {},
 ) {
-  const { connections = 4, wrongOf = () => undefined } = options;
+  const { connections = 4, wrongOf = () => undefined, contentOf = () => 7 } = options;
   const asked: FetchSpanTask[] = [];
   const running = { now: 0, most: 0 };
   const fetchSpan = async (task: FetchSpanTask): Promise<FetchSpanResult> => {
     const at = wrongOf(task, asked.length);
+    const content = contentOf(asked.length);
     asked.push(task);
     running.now += 1;
     running.most = Math.max(running.most, running.now);
@@ -27,7 +32,8 @@ function create(
     running.now -= 1;
     const result = { pack: PACK, packOffset: task.tarStart, fetchedBytes: JOB_BYTES, requests: 1 };
     const goodTarBytes = (at ?? task.tarEnd) - task.tarStart;
-    return at === undefined ? { ...result, goodTarBytes } : { ...result, goodTarBytes, wrong: wrongAt(at) };
+    const whole = { ...result, goodTarBytes };
+    return at === undefined ? whole : { ...whole, wrong: wrongAt(at, content) };
   };
   const support = fakePool(async (task: Task) => (task.task === 'name-content' ? 'a/path' : assert.fail()));
   const { context, events } = fakeContext({ connections, support });
@@ -40,8 +46,8 @@ function create(
   return { fetcher, context, events, asked, running };
 }
 
-function wrongAt(at: number): WrongBytes {
-  return { blobStart: at, tarStart: at, content: 7, problem: `content 7 is wrong at ${at}` };
+function wrongAt(at: number, content: number): WrongBytes {
+  return { blobStart: at, tarStart: at, content, problem: `content ${content} is wrong at ${at}` };
 }
 
 /** `count` jobs, and a promise that resolves when the last byte of all is there. */
@@ -142,6 +148,18 @@ test('the places of one span do not count for another', async () => {
   await done;
   assert.equal(asked.length, 40);
   assert.equal(context.stop.reason, undefined);
+});
+
+test('bytes that cannot be decoded and a wrong content behind them are two places', async () => {
+  const faults = [-1, 7, -1];
+  const { fetcher, context, asked } = create({
+    wrongOf: (_, n) => (n < faults.length ? 40 : undefined),
+    contentOf: (n) => faults[n]!,
+  });
+  fetcher.add(jobsOf(1).jobs);
+  await new Promise(setImmediate);
+  assert.equal(asked.length, 3);
+  assert.equal(context.stop.reason?.code, 'digest-mismatch');
 });
 
 test('nothing is asked for when the pull has stopped', async () => {
