@@ -86,7 +86,7 @@ function unknownOption({ spec, typed }: GivenOption, command: CommandSpec): Usag
   const word = typed.replace(/^-+/, '');
   const guess =
     (word.length > 1 ? names.find((name) => name.startsWith(word)) : undefined) ??
-    nearest(word, names, Math.min(OPTION_EDITS, word.length - 1));
+    nearest(word, names, Math.min(OPTION_EDITS, Math.floor(word.length / 2)));
   const ask = `zpull ${command.name} --help lists them`;
   return new UsageError(message, guess === undefined ? ask : `did you mean --${guess}? ${ask}`);
 }

@@ -59,7 +59,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     help: 'pull and update a sample image of its own, no network needed',
     words: [],
     options: [...DEMO_OPTIONS, ...COMMON_OPTIONS],
-    examples: [['zpull demo', 'in about 20 seconds']],
+    examples: [['zpull demo', 'in some seconds']],
   },
   {
     name: 'completion',

@@ -24,20 +24,29 @@ export async function exportLayers(options: {
   readonly store: string;
   readonly diffIds: readonly string[];
   readonly directory: string;
+  /** Aborting ends the export at once; its reason is thrown, and no unfinished file stays. */
+  readonly signal?: AbortSignal;
 }): Promise<string[]> {
   const paths = openStore(options.store);
   const diffIds = options.diffIds.map((diffId) => parseDigest(diffId, 'DiffID'));
   const directory = resolve(options.directory);
   await onDiskAsync(`make the directory ${directory}`, () => mkdir(directory, { recursive: true }));
   const layers = [...new Set(diffIds)];
+  options.signal?.throwIfAborted();
   const pool = await startPool(paths, layers.length);
+  const abort = () => void pool.destroy();
+  options.signal?.addEventListener('abort', abort);
   try {
     for (const result of await Promise.allSettled(
       layers.map((layer) => exportLayer(pool, paths, layer, directory)),
     )) {
       if (result.status === 'rejected') throw result.reason;
     }
+  } catch (error) {
+    options.signal?.throwIfAborted();
+    throw error;
   } finally {
+    options.signal?.removeEventListener('abort', abort);
     await pool.destroy();
   }
   return diffIds.map((diffId) => tarPath(directory, diffId));

@@ -1,4 +1,4 @@
-import { fromFailure, inLayer, PullError } from '../format/error.js';
+import { inLayer, PullError } from '../format/error.js';
 import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
@@ -155,10 +155,7 @@ export class Fetcher {
         (error: unknown) =>
           `content ${wrong.content} (${error instanceof Error ? error.message : String(error)})`,
       );
-    return fromFailure({
-      code: 'digest-mismatch',
-      message: `${path} does not match its digest: expected ${wrong.expected}, got ${wrong.actual}, twice`,
-      hint,
-    });
+    const message = `${path} does not match its digest: expected ${wrong.expected}, got ${wrong.actual}, twice`;
+    return new PullError('digest-mismatch', message, { hint });
   }
 }

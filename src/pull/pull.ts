@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { PullError } from '../format/error.js';
+import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
@@ -135,6 +136,7 @@ class Pull {
     const image = await this.#asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),
     );
+    this.#warnOfPlatform(image);
     this.#progress.emit({
       event: 'resolved',
       image: this.#image,
@@ -144,6 +146,15 @@ class Pull {
       totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
     });
     return image;
+  }
+
+  /** A manifest without an index is taken whatever it is for, as other tools do; but not silently. */
+  #warnOfPlatform({ config, platform }: ResolvedImage): void {
+    const wanted = normalisePlatform(this.#settings.platform);
+    const actual = normalisePlatform(config);
+    if (actual.os === wanted.os && actual.architecture === wanted.architecture) return;
+    const message = `the image is for ${platform}, not for ${this.#settings.platformName}`;
+    this.#progress.emit({ event: 'warning', message });
   }
 
   /** Karma's clock runs while the main thread itself asks. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type Digest, digestOfBytes } from '../format/digest.js';
+import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import {
   checkLayerCount,
@@ -62,7 +62,7 @@ async function readManifest(
   name: string,
   paths: StorePaths,
 ): Promise<{ bytes: Buffer; manifest: ImageIndex | ImageManifest }> {
-  const kept = name.startsWith('sha256:') ? getBlob(paths, name as Digest) : undefined;
+  const kept = isDigest(name) ? getBlob(paths, name) : undefined;
   if (kept !== undefined) return { bytes: kept, manifest: parseManifest(kept) };
   const { bytes, mediaType } = await session.getManifest(name);
   return { bytes, manifest: parseManifest(bytes, mediaType) };

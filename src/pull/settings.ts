@@ -8,6 +8,13 @@ const MOST_DEFAULT_WORKERS = 16;
 /** 16 requests fill a link of 50 ms and 20 MB/s a connection up to 2.5 Gbit/s. */
 const DEFAULT_CONNECTIONS = 16;
 
+/** The largest machines have about as many cores; each thread costs 20 to 35 MB before it does anything. */
+export const MOST_WORKERS = 512;
+/** Beyond this a registry sees an attack, and the usual limit of 1024 open files is near. */
+export const MOST_CONNECTIONS = 1000;
+/** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
+export const MOST_MS = 86_400_000;
+
 /** The options of a pull, every default filled in. */
 export interface Settings {
   readonly store: string;
@@ -36,18 +43,23 @@ export function settle(options: PullOptions): Settings {
     platform,
     platformName: formatPlatform(platform),
     policy: options.policy ?? 'always',
-    workers: within('workers', options.workers ?? Math.min(usableCores(), MOST_DEFAULT_WORKERS), 1, 256),
-    connections: within('connections', options.connections ?? DEFAULT_CONNECTIONS, 1, 1024),
-    patienceMs: within('patienceMs', options.patienceMs ?? 1000, 1, 3_600_000),
-    connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, 1, 3_600_000),
-    idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, 1, 3_600_000),
+    workers: whole('workers', options.workers ?? Math.min(usableCores(), MOST_DEFAULT_WORKERS), MOST_WORKERS),
+    connections: whole('connections', options.connections ?? DEFAULT_CONNECTIONS, MOST_CONNECTIONS),
+    patienceMs: within('patienceMs', options.patienceMs ?? 1000, MOST_MS),
+    connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
+    idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
     debug: options.debug ?? false,
   };
 }
 
-function within(name: string, value: number, least: number, most: number): number {
-  if (Number.isFinite(value) && value >= least && value <= most) return value;
-  throw new PullError('option-malformed', `${name} must be a number from ${least} to ${most}, not ${value}`);
+function whole(name: string, value: number, most: number): number {
+  if (Number.isInteger(value)) return within(name, value, most);
+  throw new PullError('option-malformed', `${name} must be a whole number, not ${value}`);
+}
+
+function within(name: string, value: number, most: number): number {
+  if (Number.isFinite(value) && value >= 1 && value <= most) return value;
+  throw new PullError('option-malformed', `${name} must be a number from 1 to ${most}, not ${value}`);
 }

@@ -14,6 +14,12 @@ import type { Headers, Outcome } from './transfer.js';
  */
 const MAX_FRUITLESS = 5;
 
+/**
+ * Values of the Authorization header tried in a row. What other ranges were given meanwhile is tried before a new
+ * one is asked for, and it can have expired as well; so can a new one on a slow link.
+ */
+const MOST_RENEWALS = 3;
+
 /** Compares a 200 or 206 with what was asked for (RFC 9110, 15.3.7). */
 export function planBody(job: RangeJob, next: number, url: URL, status: number, headers: Headers): BodyPlan {
   const { blob, end } = job;
@@ -111,10 +117,11 @@ export async function afterAnswer(
     const words = firstErrorMessage(body);
     return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
   }
-  if (status === 401 && url.origin === registry.origin && !progress.renewed) {
-    progress.renewed = true;
-    progress.authorization = await events.authorization(progress.authorization ?? '');
-    if (progress.authorization !== undefined) return;
+  if (status === 401 && url.origin === registry.origin && progress.renewals < MOST_RENEWALS) {
+    progress.renewals += 1;
+    const refused = progress.authorization;
+    progress.authorization = await events.authorization(refused ?? '');
+    if (progress.authorization !== undefined && progress.authorization !== refused) return;
   }
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)

@@ -79,8 +79,8 @@ export interface Progress {
   fruitless: number;
   /** A value of the Authorization header, as the registry last got it. */
   authorization: string | undefined;
-  /** The registry refused a value and has not answered the new one yet. */
-  renewed: boolean;
+  /** New values of the header since the registry last accepted one. */
+  renewals: number;
   /** The request under way already repeats one that died on a reused connection. */
   repeated: boolean;
 }

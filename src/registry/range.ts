@@ -25,7 +25,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     receivedBytes: 0,
     fruitless: 0,
     authorization: start < end ? await events.authorization() : undefined,
-    renewed: false,
+    renewals: 0,
     repeated: false,
   };
   while (progress.next < end) await askOnce(client, job, progress);
@@ -114,7 +114,7 @@ async function send(
       { path: url.pathname + url.search, headers, idleTimeoutMs },
       {
         plan: (status, answerHeaders) => {
-          progress.renewed = false;
+          progress.renewals = 0;
           return planBody(job, progress.next, url, status, answerHeaders);
         },
         received: (bytes) => {

@@ -181,7 +181,7 @@ function integerOf({ name, value }: Field, min: number, max: number = Number.MAX
 
 function malformed(name: string, problem: string, cause?: unknown): PullError {
   return new PullError('option-malformed', `${name} ${problem}`, {
-    hint: 'a rule is { "match": { "path", "method", "range", "nth" }, "then": { … } }; the documentation of serve lists every field',
+    hint: 'a rule is { "match": { "path", "method", "range", "nth" }, "then": { … } }; docs/faults.md lists every field',
     cause,
   });
 }

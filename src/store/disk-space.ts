@@ -18,6 +18,6 @@ export async function requireSpace(paths: StorePaths, neededBytes: number): Prom
   throw new PullError(
     'store-full',
     `the store ${paths.root} needs ${neededBytes} bytes and has ${freeBytes} free: ${missing} bytes are missing`,
-    { hint: 'Free some space there (zpull store prune may help), or choose another place with --store.' },
+    { hint: 'Free some space there, or choose another place with --store.' },
   );
 }

@@ -88,6 +88,21 @@ test('an index in an index is followed once, not for ever', async (t) => {
   assert.deepEqual([error.code, error.exitCode], ['unsupported', 8]);
 });
 
+test('a manifest without an index is taken whatever it is for, with a warning when it is for another platform', async (t) => {
+  const registry = await startSandbox(t);
+  for (const [platform, count] of [
+    ['linux/amd64', 0],
+    ['linux/arm64', 1],
+  ] as const) {
+    const { events } = await pull(`${registry.host}/x:chunked-v1`, {
+      store: temporaryDirectory(t),
+      platform,
+    });
+    const told = events.filter((event) => event.event === 'warning');
+    assert.equal(told.length, count, JSON.stringify(told));
+  }
+});
+
 test('a platform that an index does not have is not found, and those it has are named', async (t) => {
   const { layout } = await severalPlatforms(t);
   const registry = await startSandbox(t, { layout });

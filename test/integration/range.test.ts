@@ -395,6 +395,18 @@ test('a token that is refused as soon as it is new ends the range', async (t) =>
   assert.deepEqual(events.authorizations, [undefined, 'Bearer x']);
 });
 
+test('two tokens that others were given and that have expired too do not end the range', async (t) => {
+  let serial = 0;
+  const server = await serverFor(t, (request, response) => {
+    if (request.headers.authorization !== 'Bearer 3') response.writeHead(401).end();
+    else answerRange(request, response, BLOB);
+  });
+  const events = recordEvents({ authorize: () => `Bearer ${serial++}` });
+  const { bytes } = await fetch(clientFor(t), server.origin, [0, 300], { events });
+  assert.ok(bytes.equals(BLOB.subarray(0, 300)));
+  assert.deepEqual(events.authorizations, [undefined, 'Bearer 0', 'Bearer 1', 'Bearer 2']);
+});
+
 test('a token may expire more than once in a range', async (t) => {
   let serial = 0;
   const server = await serverFor(t, (request, response, nth) => {

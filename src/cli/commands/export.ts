@@ -34,7 +34,6 @@ async function exportPulled(
 ): Promise<ExportResult> {
   const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
   const { store, digest, layers } = pulled;
-  const files = await exportLayers({ store, directory, diffIds: layers.map(({ diffId }) => diffId) });
-  signal.throwIfAborted();
+  const files = await exportLayers({ store, directory, diffIds: layers.map(({ diffId }) => diffId), signal });
   return { image, digest, destination: `layers:${directory}`, files };
 }

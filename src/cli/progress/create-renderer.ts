@@ -5,9 +5,12 @@ import type { Renderer } from './renderer.js';
 const SILENT: Renderer = { onEvent: () => {}, end: () => {} };
 
 /** The renderer that the options and the terminal ask for, each loaded when it is the one. */
-export async function createRenderer(options: OptionValues, stream = process.stderr): Promise<Renderer> {
+export async function createRenderer(
+  options: OptionValues,
+  stream: NodeJS.WriteStream = process.stderr,
+): Promise<Renderer> {
   const talk: Talk = { verbose: options.verbose === true, debug: options.debug === true };
-  switch (progressKind(options, stream.isTTY === true, process.env['TERM'])) {
+  switch (progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM'])) {
     case 'none':
       return SILENT;
     case 'json':
@@ -19,7 +22,10 @@ export async function createRenderer(options: OptionValues, stream = process.std
   }
 }
 
-/** Which kind of progress to show. A bar needs a terminal that moves its cursor: elsewhere plain lines stand in. */
+/**
+ * Which kind of progress to show. A bar needs a terminal that has columns (ora never ends without) and moves its
+ * cursor: elsewhere plain lines stand in.
+ */
 export function progressKind(
   { progress = 'auto', quiet = false }: OptionValues,
   isTerminal: boolean,

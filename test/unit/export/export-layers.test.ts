@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { exportLayers } from '../../../src/export/export-layers.js';
@@ -80,4 +80,19 @@ test('a destination that is no directory is the reason given', async (t) => {
   await assert.rejects(exportLayers({ store: paths.root, diffIds: [diffId], directory: file }), {
     message: new RegExp(file),
   });
+});
+
+test('an export that is aborted ends with the reason and leaves no unfinished file', async (t) => {
+  const { paths, directory, diffId } = await prepare(t);
+  const reason = new Error('enough');
+  const controller = new AbortController();
+  const exporting = exportLayers({
+    store: paths.root,
+    diffIds: [diffId],
+    directory,
+    signal: controller.signal,
+  });
+  controller.abort(reason);
+  await assert.rejects(exporting, reason);
+  assert.deepEqual(existsSync(directory) ? readdirSync(directory) : [], []);
 });

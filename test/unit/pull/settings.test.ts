@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PULL_OPTIONS } from '../../../src/cli/options.js';
 import { PullError } from '../../../src/format/error.js';
 import type { PullOptions } from '../../../src/pull/options.js';
-import { settle } from '../../../src/pull/settings.js';
+import { MOST_CONNECTIONS, MOST_MS, MOST_WORKERS, settle } from '../../../src/pull/settings.js';
 
 test('without options a pull has the defaults that the documentation names', () => {
   const settings = settle({ store: '/somewhere' });
@@ -26,10 +27,12 @@ test('a platform is taken in its one spelling', () => {
 test('an option out of bounds is refused by its name', () => {
   const wrong: ReadonlyArray<Partial<PullOptions>> = [
     { workers: 0 },
-    { workers: 257 },
+    { workers: MOST_WORKERS + 1 },
+    { workers: 1.5 },
     { workers: Number.NaN },
     { connections: 0 },
-    { connections: 1025 },
+    { connections: MOST_CONNECTIONS + 1 },
+    { patienceMs: MOST_MS + 1 },
     { patienceMs: 0 },
     { patienceMs: Number.POSITIVE_INFINITY },
     { connectTimeoutMs: -1 },
@@ -45,4 +48,12 @@ test('an option out of bounds is refused by its name', () => {
     );
   }
   assert.throws(() => settle({ store: '/s', platform: 'linux' }), { code: 'option-malformed' });
+});
+
+test('the command line, which loads nothing of the engine to say so, has the same limits', () => {
+  const most = (name: string) => PULL_OPTIONS.find((option) => option.name === name)?.number?.max;
+  assert.equal(most('workers'), MOST_WORKERS);
+  assert.equal(most('connections'), MOST_CONNECTIONS);
+  for (const name of ['patience', 'connect-timeout', 'idle-timeout'])
+    assert.equal(most(name), MOST_MS / 1000, name);
 });

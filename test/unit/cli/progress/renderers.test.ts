@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { progressKind } from '../../../../src/cli/progress/create-renderer.js';
+import { createRenderer, progressKind } from '../../../../src/cli/progress/create-renderer.js';
 import { createJsonRenderer } from '../../../../src/cli/progress/json-renderer.js';
 import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
 import { summaryLine } from '../../../../src/cli/progress/summary.js';
@@ -130,4 +130,12 @@ test('a bar needs a terminal that moves its cursor; what was asked for otherwise
   assert.equal(progressKind({ progress: 'tty' }, false, 'xterm'), 'plain');
   assert.equal(progressKind({ progress: 'json' }, true, 'xterm'), 'json');
   assert.equal(progressKind({ progress: 'tty', quiet: true }, true, 'xterm'), 'none');
+});
+
+test('a terminal that says it has no columns gets plain lines: ora would never end', async () => {
+  const stream = Object.assign(new PassThrough(), { isTTY: true, columns: 0 });
+  const renderer = await createRenderer({ progress: 'tty' }, stream as unknown as NodeJS.WriteStream);
+  for (const event of EVENTS) renderer.onEvent(event);
+  renderer.end(RESULT);
+  assert.ok(linesOf(stream).every((line) => !line.includes('\u001b')));
 });
