@@ -188,6 +188,34 @@ test('a port where nobody listens is hopeless at once, after one miss', async (t
   assert.deepEqual(listedImages(store), []);
 });
 
+test('bytes that came long before a stall buy no patience: twenty time constants of silence are hopeless', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [
+      { match: { path: LAYER_DIGEST, range: `0-${CONTENT_END - 1}` }, action: { stallAfterBytes: 20_000 } },
+    ],
+  });
+  const options = { store: temporaryDirectory(t), patienceMs: 50, idleTimeoutMs: 1000 };
+  const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, options));
+  assert.equal(error.code, 'network-hopeless');
+  // Had the 20,000 bytes counted in full when the miss came, the rest would have been asked for.
+  assert.deepEqual(contentRanges(layerAsks(registry)), [[0, CONTENT_END]]);
+});
+
+test('metadata is read over no more connections than the pull may use', async (t) => {
+  const layout = emptyLayout(t);
+  const tars = Array.from({ length: 12 }, (_, i) => tarOf({ [`file${i}`]: noise(i + 1, 3000) }));
+  await writeTars(t, layout, 'layers', tars);
+  for (const connections of [1, 3]) {
+    const registry = await startSandbox(t, { layout, latencyMs: 20 });
+    const options = { store: temporaryDirectory(t), workers: 8, connections };
+    await assertProven((await pull(`${registry.host}/x:layers`, options)).result);
+    const metadata = layerAsks(registry).filter(({ start }) => start !== 0);
+    assert.equal(metadata.length, 12);
+    const used = new Set(metadata.map(({ connection }) => connection));
+    assert.ok(used.size <= connections, `${used.size} connections`);
+  }
+});
+
 /** A registry over a slow link that is gone once some content has been received. */
 async function vanishing(t: TestContext, options: Partial<RegistryOptions>) {
   const { layout } = await largerImage(t, 12);
