@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { RegistryOptions } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
-import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { emptyLayout, metadataRanges, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import { assertProven, failureOf, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
@@ -186,6 +187,39 @@ test('a port where nobody listens is hopeless at once, after one miss', async (t
   assert.ok(error.message.includes(host), error.message);
   assert.ok(error.hint !== undefined);
   assert.deepEqual(listedImages(store), []);
+});
+
+test('bytes that came long before a stall buy no patience: twenty time constants of silence are hopeless', async (t) => {
+  const layout = emptyLayout(t);
+  // One layer: nothing else begins or ends meanwhile.
+  await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 100_000) })]);
+  const layer = readManifest(layout, 'it').layers[0]!;
+  const end = metadataRanges(layer).toc[0] - 8;
+  const stall: FaultRule = {
+    match: { path: layer.digest, range: `0-${end - 1}` },
+    action: { stallAfterBytes: 20_000 },
+  };
+  const registry = await startSandbox(t, { layout, faults: [stall] });
+  const options = { store: temporaryDirectory(t), patienceMs: 50, idleTimeoutMs: 1000 };
+  const error = await failureOf(pull(`${registry.host}/x:it`, options));
+  assert.equal(error.code, 'network-hopeless');
+  // Had the 20,000 bytes counted in full when the miss came, the rest would have been asked for.
+  assert.equal(layerAsks(registry).filter((ask) => ask.end === end).length, 1);
+});
+
+test('metadata is read over no more connections than the pull may use', async (t) => {
+  const layout = emptyLayout(t);
+  const tars = Array.from({ length: 12 }, (_, i) => tarOf({ [`file${i}`]: noise(i + 1, 3000) }));
+  await writeTars(t, layout, 'layers', tars);
+  for (const connections of [1, 3]) {
+    const registry = await startSandbox(t, { layout, latencyMs: 20 });
+    const options = { store: temporaryDirectory(t), workers: 8, connections };
+    await assertProven((await pull(`${registry.host}/x:layers`, options)).result);
+    const metadata = layerAsks(registry).filter(({ start }) => start !== 0);
+    assert.equal(metadata.length, 12);
+    const used = new Set(metadata.map(({ connection }) => connection));
+    assert.ok(used.size <= connections, `${used.size} connections`);
+  }
 });
 
 /** A registry over a slow link that is gone once some content has been received. */

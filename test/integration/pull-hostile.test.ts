@@ -16,7 +16,7 @@ import {
   writeTars,
 } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
-import { assertProven, failureOf, holdsLayer, listedImages, pull } from '../support/pull.js';
+import { assertProven, failureOf, holdsLayer, layerAsks, listedImages, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
@@ -89,3 +89,18 @@ for (const [what, lie] of LIES) {
     assert.equal(again.result.fetchedBytes, 0);
   });
 }
+
+test('a frame that says it is 150 MiB long ends the pull at once, with nothing fetched again', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ a: A, b: B })]);
+  const { digest } = readManifest(layout, 'it').layers[0]!;
+  const blob = readBlob(layout, digest);
+  blob.writeUInt32LE(0x184d2a50, 0);
+  blob.writeUInt32LE(150 * 2 ** 20, 4);
+  writeFileSync(join(layout, 'blobs', digest.replace(':', '/')), blob);
+  const registry = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  const error = await failureOf(pull(`${registry.host}/x:it`, { store }));
+  assert.deepEqual([error.code, error.exitCode, error.layer], ['unsupported', 8, digest], error.message);
+  assert.equal(layerAsks(registry).filter(({ start }) => start === 0).length, 1);
+});
