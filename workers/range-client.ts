@@ -1,4 +1,5 @@
 import { count } from '../src/pool/counters.js';
+import { RETRY_WAIT_MS } from '../src/pool/messages.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization } from './authorization.js';
 import { network, setup, tell } from './context.js';
@@ -25,9 +26,6 @@ async function load(): Promise<Loaded> {
   const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
   return { fetchRange, client };
 }
-
-/** How long a stream waits after a miss before it asks again, in milliseconds. The main thread may end it sooner. */
-const RETRY_WAIT_MS = 1000;
 
 export const rangeEvents: RangeEvents = {
   received: (bytes) => count(setup.counters, 'received', bytes),

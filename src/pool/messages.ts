@@ -9,6 +9,9 @@ import type { LayerTable } from '../format/layer-table.js';
  * and code on the way, so failures are data.
  */
 
+/** How long whoever had a miss waits before it asks again, in milliseconds; the main thread may end it sooner. */
+export const RETRY_WAIT_MS = 1000;
+
 /** What a worker needs to know once: handed over as the pool's workerData. */
 export interface WorkerSetup {
   readonly storeRoot: string;

@@ -121,9 +121,9 @@ export class Fetcher {
     figures.fetchedBytes += result.fetchedBytes;
     figures.requests += result.requests;
     this.#lastByteMs = performance.now();
-    if (result.wrong !== undefined) await this.#fetchAgain(job, result.wrong);
     const pack = result.pack as PackId;
     this.#context.packs.add(pack);
+    if (result.wrong !== undefined) await this.#fetchAgain(job, result.wrong);
     if (result.goodTarBytes > 0)
       job.onPart({ pack, offset: result.packOffset, lengthBytes: result.goodTarBytes });
   }

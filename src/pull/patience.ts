@@ -1,10 +1,8 @@
 import { PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
+import { RETRY_WAIT_MS } from '../pool/messages.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
-
-/** How long a stream waits after a miss before it asks again, in milliseconds. */
-const RETRY_WAIT_MS = 1000;
 
 /**
  * Karma with its surroundings: one for a whole pull, on the main thread. Bytes come from the shared counters of the
