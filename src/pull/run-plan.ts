@@ -89,7 +89,7 @@ class Run {
     const published = new Promise<void>((resolve) => {
       this.#resolve = resolve;
     });
-    for (const layer of this.#layers.keys()) void this.#writeInline(layer);
+    void this.#writeInlines();
     this.#fetcher.add(this.#plan.spans.map((span, row) => this.#job(span, row)));
     this.#advance();
     await published;
@@ -103,6 +103,11 @@ class Run {
         this.#advance();
       },
     };
+  }
+
+  /** One layer after the other: each has its whole tar-split in memory meanwhile, 48 MB for 40,000 files. */
+  async #writeInlines(): Promise<void> {
+    for (const layer of this.#layers.keys()) await this.#writeInline(layer);
   }
 
   async #writeInline(layer: number): Promise<void> {
