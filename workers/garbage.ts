@@ -11,6 +11,7 @@ const COLLECT_EVERY_BYTES = 8 * 2 ** 20;
 
 /** Dead buffers of a layer's metadata below this stay until V8 collects by itself. */
 const COLLECT_ALL_BYTES = 4 * 2 ** 20;
+const COLLECT_ROUNDS = 3;
 
 let collect: ((options?: { type: 'minor' }) => void) | undefined;
 let dropped = 0;
@@ -26,15 +27,16 @@ export function noteGarbage(bytes: number): void {
 
 /**
  * Gives back `bytes` bytes of large dead buffers: decoded metadata, 60 MB for a layer of 40,000 files, which without this
- * are still there when the contents come. Twice, as the decoder's buffers are only freed by the collection after the
- * one that finds them dead; a full one of this thread's 10 MB heap takes about 5 ms.
+ * are still there when the contents come. In rounds, as the decoder's buffers are only freed by a collection after the
+ * one that finds them dead, and that one may come too early; a full one of this thread's 10 MB heap takes about 5 ms.
  */
 export async function releaseLargeGarbage(bytes: number): Promise<void> {
   if (bytes < COLLECT_ALL_BYTES) return;
   collect ??= exposeCollector();
-  collect();
-  await nextTurn();
-  collect();
+  for (let round = 0; round < COLLECT_ROUNDS; round++) {
+    await nextTurn();
+    collect();
+  }
 }
 
 function exposeCollector(): NonNullable<typeof collect> {
