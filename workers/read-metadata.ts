@@ -9,7 +9,7 @@ import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
 /** Fetches what is not kept of TOC and tar-split, checks both digests, keeps both, and builds the layer's table. */
 export async function readMetadata(task: ReadMetadataTask): Promise<ReadMetadataResult> {
   const result = await buildTable(task);
-  await releaseLargeGarbage(task.toc.rawBytes + task.tarSplit.rawBytes);
+  void releaseLargeGarbage(task.toc.rawBytes + task.tarSplit.rawBytes);
   return result;
 }
 

@@ -7,7 +7,7 @@ import { MetadataSource, readTarSplit } from './metadata-source.js';
 /** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
 export async function writeInline(task: WriteInlineTask): Promise<WriteInlineResult> {
   const result = await writeRanges(task);
-  await releaseLargeGarbage(task.tarSplit.rawBytes);
+  void releaseLargeGarbage(task.tarSplit.rawBytes);
   return result;
 }
 
