@@ -1,5 +1,6 @@
 import { PullError } from '../src/format/error.js';
 import type { LayerTable } from '../src/format/layer-table.js';
+import { lastAtMost } from '../src/format/search.js';
 import type { FrameWalker } from '../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
@@ -24,13 +25,7 @@ export class PieceCutter {
   constructor(table: LayerTable, blobStart: number, pieceBytes: number) {
     this.#table = table;
     this.#pieceBytes = pieceBytes;
-    this.#row = 0;
-    let high = table.count;
-    while (this.#row < high) {
-      const middle = (this.#row + high) >>> 1;
-      if (table.blobEnd[middle]! > blobStart) high = middle;
-      else this.#row = middle + 1;
-    }
+    this.#row = lastAtMost(table.blobEnd, table.count, blobStart) + 1;
     this.#tarFrom = this.#tarAt(this.#row, blobStart);
   }
 
@@ -92,15 +87,9 @@ function frameTooLarge(): PullError {
 
 /** The tar offset that the metadata states for a place of the blob, if it is the start or the end of a content. */
 export function statedTarAt(table: LayerTable, blobAt: number): number | undefined {
-  let low = 0;
-  let high = table.count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (table.blobEnd[middle]! >= blobAt) high = middle;
-    else low = middle + 1;
-  }
+  const row = lastAtMost(table.blobEnd, table.count, blobAt);
   // A content that ends here and one that starts here agree only where no gap lies between them.
-  if (low < table.count && table.blobEnd[low] === blobAt) return table.tarStart[low]! + table.sizeBytes[low]!;
-  if (low < table.count && table.blobStart[low] === blobAt) return table.tarStart[low]!;
-  return undefined;
+  if (row >= 0 && table.blobEnd[row] === blobAt) return table.tarStart[row]! + table.sizeBytes[row]!;
+  const next = row + 1;
+  return next < table.count && table.blobStart[next] === blobAt ? table.tarStart[next]! : undefined;
 }

@@ -2,6 +2,7 @@ import { type Digest, parseDigest } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import { buildLayerTable } from '../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../src/format/toc.js';
+import { SKIPPABLE_HEADER_BYTES } from '../src/format/zstd-frame.js';
 import type { ReadMetadataResult, ReadMetadataTask } from '../src/pool/messages.js';
 import { releaseLargeGarbage } from './garbage.js';
 import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
@@ -24,9 +25,6 @@ async function buildTable({ blob, toc, tarSplit }: ReadMetadataTask): Promise<Re
   });
   return { table, tarSplitDigest: digest, fetchedBytes: source.fetchedBytes, requests: source.requests };
 }
-
-/** A skippable frame's magic and length stand before the content that the annotations point at (RFC 8878, 3.1.2). */
-const SKIPPABLE_HEADER_BYTES = 8;
 
 /** The digest that the TOC or the annotation states; when both do, they must agree. */
 function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {

@@ -1,4 +1,5 @@
 import type { LayerTable } from '../src/format/layer-table.js';
+import { lastAtMost } from '../src/format/search.js';
 
 /**
  * Goes over the units that lie wholly in [spanStart, spanEnd) of the tar, in order. A unit is a run whose digest the
@@ -74,12 +75,6 @@ export class UnitCursor {
 
 /** The first content that ends after `tarStart`. */
 function firstRow(table: LayerTable, tarStart: number): number {
-  let low = 0;
-  let high = table.count;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (table.tarStart[middle]! + table.sizeBytes[middle]! > tarStart) high = middle;
-    else low = middle + 1;
-  }
-  return low;
+  const row = lastAtMost(table.tarStart, table.count, tarStart);
+  return row >= 0 && table.tarStart[row]! + table.sizeBytes[row]! > tarStart ? row : row + 1;
 }

@@ -1,10 +1,10 @@
+import { lastAtMost } from '../format/search.js';
 import { buildCells, CELL, type Cells } from './cells.js';
 import { type CellRange, cutRuns } from './cut.js';
 import { findFirstOccurrences } from './duplicates.js';
 import type { PlanLimits } from './limits.js';
 import { layResumed } from './resume.js';
 import { chooseRuns } from './runs.js';
-import { lastAtMost } from './search.js';
 import { buildSegments, type Segments } from './segments.js';
 import type { LayerWant } from './want.js';
 

@@ -1,5 +1,5 @@
+import { lastAtMost } from '../format/search.js';
 import { allocateCells, CELL, type Cells, pushCell } from './cells.js';
-import { lastAtMost } from './search.js';
 import type { ResumedPiece } from './want.js';
 
 /** The cells with the usable resumed pieces laid over them; cells that a piece cuts keep what is left of them. */

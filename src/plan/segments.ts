@@ -1,6 +1,6 @@
+import { lastAtMost } from '../format/search.js';
 import { CELL, type Cells } from './cells.js';
 import type { CellRange } from './cut.js';
-import { lastAtMost } from './search.js';
 
 /** Where the bytes of a segment come from. */
 export const SEGMENT = {
