@@ -4,22 +4,20 @@ import { type Digest, digestOfBytes } from '../format/digest.js';
 import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
 import { Crc64 } from './crc64.js';
 import { FrameQueue } from './frame-queue.js';
+import { TarMeter, type WrittenLayer } from './layer-writer.js';
 import type { TarEntry } from './tar-header.js';
 import { TarReader } from './tar-reader.js';
 import { TarSplitText } from './tar-split-text.js';
 import { TextSpool } from './text-spool.js';
 import { tocText, tocType } from './toc-text.js';
 
-/** What has been written, and what the layer's descriptor must say about it. */
-export interface ChunkedLayer {
-  readonly diffId: Digest;
-  readonly tarBytes: number;
+/** A layer with what its TOC lists. */
+export interface ChunkedLayer extends WrittenLayer {
   readonly entryCount: number;
   /** Files with content. */
   readonly contentCount: number;
   /** TOC entries of type `chunk`. */
   readonly chunkCount: number;
-  readonly annotations: Readonly<Record<string, string>>;
 }
 
 const SKIPPABLE_MAGIC = 0x184d2a50;
@@ -42,12 +40,10 @@ export async function writeChunkedLayer(
   const queue = new FrameQueue(write);
   const state = new LayerState(queue);
   const reader = new TarReader(state);
-  const tarHash = createHash('sha256');
-  let tarBytes = 0;
+  const meter = new TarMeter();
   for (const piece of tar) {
-    tarHash.update(piece);
+    meter.add(piece);
     reader.push(piece);
-    tarBytes += piece.length;
     onProgress(piece.length);
     await queue.room();
   }
@@ -56,8 +52,14 @@ export async function writeChunkedLayer(
   await queue.drained();
   const annotations = await writeTables(state, queue.offsetBytes, write);
   const { entryCount, contentCount, chunkCount } = state;
-  const diffId = digestOfBytes(tarHash.digest());
-  return { diffId, tarBytes, entryCount, contentCount, chunkCount, annotations };
+  return {
+    diffId: meter.diffId(),
+    tarBytes: meter.tarBytes,
+    entryCount,
+    contentCount,
+    chunkCount,
+    annotations,
+  };
 }
 
 /** Turns the events of the tar reader into frames and lines. */
