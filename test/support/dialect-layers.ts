@@ -216,7 +216,8 @@ export async function readOldLayer(layer: StoredLayer): Promise<ReadLayer> {
   const { toc } = await oldToc(layer);
   const { tarSplitDigest, entries } = JSON.parse(toc.toString());
   assert.equal(tarSplitDigest, undefined);
-  const result = { tar, members, toc: toc.toString(), entries };
+  // Go writes null for a list without entries.
+  const result = { tar, members, toc: toc.toString(), entries: entries ?? [] };
   assertOldContents(result);
   return result;
 }
