@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { SampleFormat } from '../src/sandbox/sample-format.js';
 import { writeSampleImage } from '../src/sandbox/sample-image.js';
 import { writeSmallFilesTar } from './small-files-tar.js';
 
@@ -12,11 +13,18 @@ export interface Sample {
 /** Four layers, ever smaller, as images have them. */
 const LAYER_SHARES = [0.5, 0.3, 0.15, 0.05];
 
-/** The generated tree of seed 1, written once and then kept in `workDir`. */
-export function treeSample(workDir: string, files: number, version: 1 | 2): Promise<Sample> {
+/** The generated tree of seed 1 in one format, written once and then kept in `workDir`. */
+export function treeSample(
+  workDir: string,
+  files: number,
+  version: 1 | 2,
+  format: SampleFormat = 'zstd:chunked',
+): Promise<Sample> {
   const source = { kind: 'tree', seed: 1, fileCount: files, layerShares: LAYER_SHARES, version } as const;
-  return keptSample(join(workDir, `tree-${files}`), `v${version}`, (sample) =>
-    writeSampleImage({ ...sample, sources: [source] }),
+  // The colon of a format would end the path in a name like oci:PATH:REF.
+  const kind = format === 'zstd:chunked' ? '' : `-${format.replace(':', '-')}`;
+  return keptSample(join(workDir, `tree-${files}${kind}`), `v${version}`, (sample) =>
+    writeSampleImage({ ...sample, format, sources: [source] }),
   );
 }
 

@@ -12,12 +12,16 @@ interface Item {
   frame: Buffer | undefined;
 }
 
+/** The level is zstd's default, 3: the library's wrapper hands no other one on. */
+const zstdFrame = (raw: Buffer): Promise<Buffer> => compress(raw);
+
 /**
- * Compresses many pieces at a time and writes the frames in the order in which the pieces came.
- * The level is zstd's default, 3: the library's wrapper hands no other one on.
+ * Compresses many pieces at a time and writes the frames in the order in which the pieces came: zstd frames unless
+ * another way to compress is given.
  */
 export class FrameQueue {
   readonly #write: (frame: Buffer) => void;
+  readonly #compress: (raw: Buffer) => Promise<Buffer>;
   readonly #items: Item[] = [];
   readonly #idle: (() => void)[] = [];
   #calls = 0;
@@ -26,8 +30,9 @@ export class FrameQueue {
   /** Bytes written so far. */
   offsetBytes = 0;
 
-  constructor(write: (frame: Buffer) => void) {
+  constructor(write: (frame: Buffer) => void, compressFrame: (raw: Buffer) => Promise<Buffer> = zstdFrame) {
     this.#write = write;
+    this.#compress = compressFrame;
   }
 
   /** One frame of these bytes, which must stay as they are; `done` learns where it lies once it is written. */
@@ -36,7 +41,7 @@ export class FrameQueue {
     this.#items.push(item);
     this.#calls += 1;
     this.#waitingBytes += raw.length;
-    compress(raw).then(
+    this.#compress(raw).then(
       (frame) => {
         item.frame = frame;
         this.#finished();

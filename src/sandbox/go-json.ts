@@ -7,8 +7,8 @@ const INVALID = '\udc80';
 const ESCAPED = /\\(?:u[0-9a-f]{4}|.)|[<>&\u2028\u2029]/g;
 
 /** JSON as Go's encoder writes it: `<`, `>`, `&`, line separators and what was not UTF-8 as `\uXXXX`. */
-export function goJson(value: unknown): string {
-  return JSON.stringify(value).replace(ESCAPED, (found) => {
+export function goJson(value: unknown, indent = ''): string {
+  return JSON.stringify(value, undefined, indent).replace(ESCAPED, (found) => {
     if (found.length === 1) return `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`;
     return found === '\\udc80' ? '\\ufffd' : found;
   });

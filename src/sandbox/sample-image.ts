@@ -1,7 +1,8 @@
 import type { Digest } from '../format/digest.js';
-import { type ChunkedLayer, writeChunkedLayer } from './chunked-writer.js';
 import { directoryTar } from './directory-source.js';
+import type { WrittenLayer } from './layer-writer.js';
 import { createLayout, type Descriptor, nameManifest, openBlob, putJson } from './oci-layout.js';
+import { type FormatOptions, formatWriter, type SampleFormat } from './sample-format.js';
 import { planTree, type TreeOptions } from './sample-tree.js';
 import { fileTar, treeTar } from './tar-sources.js';
 
@@ -11,18 +12,21 @@ export type SampleSource =
   | { readonly kind: 'directory'; readonly path: string }
   | { readonly kind: 'tar'; readonly path: string };
 
-export interface SampleOptions {
+export interface SampleOptions extends FormatOptions {
   /** The OCI image layout to create or to add to. */
   readonly layoutDir: string;
   /** The image's name in the layout; an image of this name is replaced. */
   readonly ref: string;
   /** Lowest layer first. */
   readonly sources: readonly SampleSource[];
+  /** What the layers are written as; zstd:chunked by default. */
+  readonly format?: SampleFormat;
   /** Told the tar bytes done so far, all layers together. */
   readonly onProgress?: (doneBytes: number) => void;
 }
 
-interface SampleLayer extends ChunkedLayer {
+interface SampleLayer extends WrittenLayer {
+  readonly mediaType: string;
   readonly digest: Digest;
   readonly blobBytes: number;
 }
@@ -34,7 +38,6 @@ export interface SampleResult {
   readonly blobBytes: number;
 }
 
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar+zstd';
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
@@ -43,7 +46,7 @@ const MTIME_SECONDS = 1_700_000_000;
 const DAY_SECONDS = 86_400;
 
 /**
- * Writes an image with zstd:chunked layers into an OCI image layout, next to the images that are there; equal layers
+ * Writes an image into an OCI image layout, next to the images that are there; equal layers
  * are stored once. The same options give the same digests.
  * @throws PullError `metadata-malformed` or `unsupported` for a tar that cannot be a layer; errors of the file system
  */
@@ -56,7 +59,7 @@ export async function writeSampleImage(options: SampleOptions): Promise<SampleRe
   };
   const layers: SampleLayer[] = [];
   for (const source of options.sources) {
-    for (const tar of tarsOf(source)) layers.push(await writeLayer(options.layoutDir, tar, onBytes));
+    for (const tar of tarsOf(source)) layers.push(await writeLayer(options, tar, onBytes));
   }
   const manifest = writeManifest(options.layoutDir, layers);
   nameManifest(options.layoutDir, options.ref, manifest);
@@ -81,15 +84,17 @@ function* tarsOf(source: SampleSource): Generator<Iterable<Buffer>> {
 }
 
 async function writeLayer(
-  layoutDir: string,
+  options: SampleOptions,
   tar: Iterable<Buffer>,
   onBytes: (bytes: number) => void,
 ): Promise<SampleLayer> {
+  const { layoutDir, format = 'zstd:chunked' } = options;
+  const { mediaType, write } = formatWriter(format, options);
   const blob = openBlob(layoutDir);
   try {
-    const layer = await writeChunkedLayer(tar, blob.write, onBytes);
+    const layer = await write(tar, blob.write, onBytes);
     const { digest, sizeBytes } = blob.finish();
-    return { ...layer, digest, blobBytes: sizeBytes };
+    return { ...layer, mediaType, digest, blobBytes: sizeBytes };
   } catch (error) {
     blob.discard();
     throw error;
@@ -107,11 +112,11 @@ function writeManifest(layoutDir: string, layers: readonly SampleLayer[]): Descr
     schemaVersion: 2,
     mediaType: MANIFEST_TYPE,
     config,
-    layers: layers.map(({ digest, blobBytes, annotations }) => ({
-      mediaType: LAYER_TYPE,
+    layers: layers.map(({ mediaType, digest, blobBytes, annotations }) => ({
+      mediaType,
       digest,
       size: blobBytes,
-      annotations,
+      ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
     })),
   });
 }

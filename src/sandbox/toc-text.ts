@@ -44,8 +44,12 @@ export function tocType(entry: TarEntry): string {
   );
 }
 
+/** Go's zero time, which writers before 1.44 stated where the tar has none. */
+const ZERO_TIME = '0001-01-01T00:00:00Z';
+
 /** The JSON text of one tar entry: its own record and one for each further chunk, between commas. */
-export function tocText(entry: TarEntry, content: TocContent | undefined): string {
+export function tocText(entry: TarEntry, content: TocContent | undefined, zeroTimes: boolean): string {
+  const noTime = zeroTimes ? ZERO_TIME : undefined;
   const [first, ...rest] = content?.chunks ?? [];
   const isSplit = rest.length > 0;
   const name = goText(entry.name);
@@ -58,8 +62,8 @@ export function tocText(entry: TarEntry, content: TocContent | undefined): strin
     uid: entry.uid || undefined,
     gid: entry.gid || undefined,
     modtime: timeText(entry.mtime),
-    accesstime: entry.atime && timeText(entry.atime),
-    changetime: entry.ctime && timeText(entry.ctime),
+    accesstime: entry.atime ? timeText(entry.atime) : noTime,
+    changetime: entry.ctime ? timeText(entry.ctime) : noTime,
     devMajor: entry.devMajor || undefined,
     devMinor: entry.devMinor || undefined,
     xattrs: xattrsOf(entry),
@@ -84,16 +88,19 @@ function chunkFields(chunk: TocChunk): object {
   };
 }
 
-/** Go sorts the keys of a map by their bytes. */
-function xattrsOf(entry: TarEntry): object | undefined {
+/** Extended attributes in base64: Go sorts the keys of a map by their bytes. */
+export function xattrsOf(entry: TarEntry): object | undefined {
   if (entry.xattrs.size === 0) return undefined;
   const pairs = [...entry.xattrs].map(([key, value]) => [goText(Buffer.from(key, 'latin1')), value] as const);
   pairs.sort(([left], [right]) => Buffer.compare(Buffer.from(left), Buffer.from(right)));
   return Object.fromEntries(pairs.map(([key, value]) => [key, value.toString('base64')]));
 }
 
-/** RFC 3339 in UTC, with as many digits of the second as it takes. */
-function timeText(time: TarTime): string {
+/**
+ * RFC 3339 in UTC, with as many digits of the second as it takes.
+ * @throws PullError `unsupported` for a year that it cannot state
+ */
+export function timeText(time: TarTime): string {
   const date = new Date(time.seconds * 1000);
   if (Number.isNaN(date.getTime()) || date.getUTCFullYear() < 0 || date.getUTCFullYear() > 9999) {
     throw new PullError('unsupported', 'the tar holds a time outside the years 0 to 9999');

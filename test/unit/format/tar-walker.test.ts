@@ -9,7 +9,7 @@ import { cutUp } from '../../support/chunked-layers.js';
 import { noise } from '../../support/layout.js';
 import { skipUnless } from '../../support/programs.js';
 import { type Random, seededRandom } from '../../support/random.js';
-import { editedHeader } from '../../support/tar-headers.js';
+import { editedHeader } from '../../support/edited-header.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 const FILE: TarItem = {

@@ -4,7 +4,7 @@ import type { TarEntry } from '../../../src/sandbox/tar-header.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/sandbox/tar-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
-import { editedHeader } from '../../support/tar-headers.js';
+import { editedHeader } from '../../support/edited-header.js';
 
 const FILE: TarItem = {
   type: '0',

@@ -1,4 +1,4 @@
-/** A tar header with bytes replaced, by offset, and its checksum set right again. */
+/** A tar header with bytes replaced and its checksum set right again. */
 export function editedHeader(block: Buffer, edits: Readonly<Record<number, Buffer | string>>): Buffer {
   const copy = Buffer.from(block);
   for (const [offset, bytes] of Object.entries(edits)) Buffer.from(bytes).copy(copy, Number(offset));

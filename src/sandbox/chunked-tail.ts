@@ -1,0 +1,60 @@
+import { createHash } from 'node:crypto';
+import { compress } from '@mongodb-js/zstd';
+import { type Digest, digestOfBytes } from '../format/digest.js';
+
+/** A text of the metadata, compressed. */
+interface Squeezed {
+  readonly bytes: Buffer;
+  readonly rawBytes: number;
+  /** Of the compressed bytes. */
+  readonly digest: Digest;
+}
+
+const SKIPPABLE_MAGIC = 0x184d2a50;
+const SKIPPABLE_HEADER_BYTES = 8;
+/** The only type of TOC there is. */
+const TOC_TYPE = 1;
+
+/** One zstd frame of a text. */
+export async function squeeze(raw: Buffer): Promise<Squeezed> {
+  const bytes = await compress(raw);
+  const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
+  return { bytes, rawBytes: raw.length, digest };
+}
+
+/**
+ * Writes TOC, tar-split if there is one, and the footer behind the data frames, each in a skippable frame.
+ * @param magic what ends the footer
+ * @returns the positions of TOC and tar-split as the annotations state them
+ */
+export function writeTail(
+  write: (bytes: Buffer) => void,
+  dataEnd: number,
+  magic: string,
+  toc: Squeezed,
+  tarSplit?: Squeezed,
+): [toc: string, tarSplit: string] {
+  const tocOffset = dataEnd + SKIPPABLE_HEADER_BYTES;
+  const tocNumbers = [tocOffset, toc.bytes.length, toc.rawBytes, TOC_TYPE];
+  write(skippable(toc.bytes));
+  let splitNumbers: number[] = [];
+  if (tarSplit !== undefined) {
+    const splitOffset = tocOffset + toc.bytes.length + SKIPPABLE_HEADER_BYTES;
+    splitNumbers = [splitOffset, tarSplit.bytes.length, tarSplit.rawBytes];
+    write(skippable(tarSplit.bytes));
+  }
+  const numbers = [...tocNumbers, ...splitNumbers];
+  const footer = Buffer.alloc(numbers.length * 8 + magic.length);
+  for (const [row, value] of numbers.entries()) footer.writeBigUInt64LE(BigInt(value), row * 8);
+  footer.write(magic, numbers.length * 8, 'latin1');
+  write(skippable(footer));
+  return [tocNumbers.join(':'), splitNumbers.join(':')];
+}
+
+/** A frame that every zstd decoder passes over (RFC 8878, section 3.1.2). */
+function skippable(content: Buffer): Buffer {
+  const head = Buffer.alloc(SKIPPABLE_HEADER_BYTES);
+  head.writeUInt32LE(SKIPPABLE_MAGIC, 0);
+  head.writeUInt32LE(content.length, 4);
+  return Buffer.concat([head, content]);
+}
