@@ -20,6 +20,7 @@ export interface LayerMetadata {
 interface Rows {
   readonly metadata: LayerMetadata;
   readonly tar: TarContents;
+  entries: number;
   count: number;
   readonly digests: Buffer;
   readonly blobStart: Float64Array;
@@ -59,6 +60,7 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
   const rows: Rows = {
     metadata,
     tar,
+    entries: 0,
     count: 0,
     digests: Buffer.alloc(tar.count * DIGEST_BYTES),
     blobStart: new Float64Array(tar.count),
@@ -77,6 +79,7 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
       return true;
     }
     closeContent(rows, entry.number);
+    rows.entries += 1;
     if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
     return true;
   });
@@ -187,10 +190,10 @@ function closeContent(rows: Rows, next: number): void {
 }
 
 function fillTable(rows: Rows): LayerTable {
-  const { tar, metadata, count } = rows;
+  const { tar, metadata, count, entries } = rows;
   const chunks = rows.chunkBlobStart.length;
   rows.chunkFirst[count] = chunks;
-  const table = allocateTable({ count, chunks, dataEnd: metadata.tocStart, tarBytes: tar.tarBytes });
+  const table = allocateTable({ count, chunks, dataEnd: metadata.tocStart, tarBytes: tar.tarBytes, entries });
   table.digests.set(rows.digests);
   table.blobStart.set(rows.blobStart);
   table.blobEnd.set(rows.blobEnd);

@@ -1,18 +1,35 @@
 import { DIGEST_BYTES } from './digest.js';
 
 /**
+ * How a layer's padding and headers, the gaps between its contents, are known:
+ * - `split`: tar-split has them; every tar offset of the table is true.
+ * - `apart`: they are frames of their own, known when they are decoded (zstd:chunked without tar-split).
+ * - `within`: a content's last frame goes on with the gap behind it (stargz writers), so a gap costs its content.
+ *
+ * Without tar-split, tar offsets are allotments: sizes of contents are true, gaps get more room than they need, and what
+ * is decoded is never longer than what is allotted to its part of the blob.
+ */
+export type GapLayout = 'split' | 'apart' | 'within';
+
+/**
  * The contents of one chunked layer as flat rows, in tar order, which is blob order too. Every array is a view on
  * a SharedArrayBuffer: planning, fetching and verifying threads read the same memory and a message carries handles,
  * not rows (about 64 bytes a content). Nothing writes to it once it is built.
  *
- * Invariants (checked by the builder, relied on by everybody else), for content i of `count`:
- * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd
+ * Invariants (checked by the builders, relied on by everybody else), for content i of `count`:
+ * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd. Layout `within`:
+ *   contents that share a frame have the same blobStart and blobEnd, and blobEnd[i] is where the next frame begins
  * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <= tarBytes
  * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true
  * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none.
  *   The first chunk starts where its content starts; each ends where the next starts, the last where its content ends.
  */
 export interface LayerTable {
+  readonly layout: GapLayout;
+  /** What the frames are: zstd frames or gzip members. */
+  readonly compression: 'zstd' | 'gzip';
+  /** Entries of the TOC, without or with content; chunks do not count. */
+  readonly entries: number;
   readonly count: number;
   /** DIGEST_BYTES bytes a content. */
   readonly digests: Uint8Array;
@@ -41,11 +58,17 @@ export function allocateTable(size: {
   chunks: number;
   dataEnd: number;
   tarBytes: number;
+  layout?: GapLayout;
+  compression?: LayerTable['compression'];
+  entries?: number;
 }): LayerTable {
-  const { count, chunks, dataEnd, tarBytes } = size;
+  const { count, chunks, dataEnd, tarBytes, layout = 'split', compression = 'zstd', entries = count } = size;
   const floats = (n: number) => new Float64Array(new SharedArrayBuffer(n * 8));
   const bytes = (n: number) => new Uint8Array(new SharedArrayBuffer(n));
   return {
+    layout,
+    compression,
+    entries,
     count,
     digests: bytes(count * DIGEST_BYTES),
     blobStart: floats(count),

@@ -18,6 +18,7 @@ const ENTRY_KEYS = wordSet([
   'chunkSize',
   'chunkOffset',
   'chunkDigest',
+  'innerOffset',
 ]);
 const TYPES = wordSet(['reg', 'chunk']);
 
@@ -36,6 +37,10 @@ export interface TocEntry {
   endOffset: number;
   chunkSize: number;
   chunkOffset: number;
+  /** Where the bytes begin in the frame at `offset`, when several files share it (stargz writers). */
+  innerOffset: number;
+  /** How long the entry's text is: nothing in the tar's headers is longer but by a constant. */
+  textBytes: number;
   /** Where the text of a digest lies, -1 if there is none. */
   digestStart: number;
   digestEnd: number;
@@ -105,6 +110,8 @@ function emptyEntry(): TocEntry {
     endOffset: 0,
     chunkSize: 0,
     chunkOffset: 0,
+    innerOffset: 0,
+    textBytes: 0,
     digestStart: -1,
     digestEnd: -1,
     chunkDigestStart: -1,
@@ -117,13 +124,16 @@ function readEntry(cursor: JsonCursor, entry: TocEntry): void {
   entry.type = 'other';
   entry.nameStart = entry.nameEnd = 0;
   entry.nameEscaped = false;
-  entry.sizeBytes = entry.offset = entry.endOffset = entry.chunkSize = entry.chunkOffset = 0;
+  entry.sizeBytes = entry.offset = entry.endOffset = 0;
+  entry.chunkSize = entry.chunkOffset = entry.innerOffset = 0;
   entry.digestStart = entry.digestEnd = entry.chunkDigestStart = entry.chunkDigestEnd = -1;
+  const textStart = cursor.offset;
   for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
     const key = cursor.match(ENTRY_KEYS);
     if (key < 0) cursor.skipValue();
     else if (!cursor.skipNull()) readField(cursor, key, entry);
   }
+  entry.textBytes = cursor.offset - textStart;
 }
 
 /** Reads the value of `ENTRY_KEYS.words[key]`. */
@@ -161,7 +171,8 @@ function readNumber(cursor: JsonCursor, key: number, entry: TocEntry): void {
   else if (key === 4) entry.offset = value;
   else if (key === 5) entry.endOffset = value;
   else if (key === 6) entry.chunkSize = value;
-  else entry.chunkOffset = value;
+  else if (key === 7) entry.chunkOffset = value;
+  else entry.innerOffset = value;
 }
 
 /** An error of code `metadata-malformed` about entry `number`. */

@@ -32,17 +32,49 @@ test('the media type says how a layer is compressed, in OCI as in Docker', () =>
     [`${DOCKER}.gzip`, 'gzip'],
     [`${DOCKER}.zstd`, 'zstd'],
   ] as const;
-  for (const [mediaType, format] of cases) assert.deepEqual(kindOf(mediaType), { format }, mediaType);
+  for (const [mediaType, format] of cases) {
+    const kind = { format, compression: format, reason: `media type ${mediaType}`, foreign: false };
+    assert.deepEqual(kindOf(mediaType), kind);
+  }
+});
+
+test('foreign and non-distributable layers are known as such', () => {
+  const cases = [
+    ['application/vnd.docker.image.rootfs.foreign.diff.tar.gzip', 'gzip'],
+    ['application/vnd.oci.image.layer.nondistributable.v1.tar', 'tar'],
+    ['application/vnd.oci.image.layer.nondistributable.v1.tar+gzip', 'gzip'],
+    ['application/vnd.oci.image.layer.nondistributable.v1.tar+zstd', 'zstd'],
+  ] as const;
+  for (const [mediaType, compression] of cases) {
+    const kind = kindOf(mediaType);
+    assert.deepEqual([kind.compression, kind.foreign], [compression, true], mediaType);
+  }
 });
 
 test('annotations make a layer chunked, whatever else they say', () => {
-  const full = kindOf(`${TAR}+zstd`, { ...POSITIONS, ...TAR_SPLIT, other: 'x' });
-  assert.equal(full.format, 'zstd:chunked');
-  assert.deepEqual([full.positions?.toc.start, full.positions?.toc.end], [100, 150]);
-  assert.deepEqual([full.positions?.tarSplit?.start, full.positions?.tarSplit?.end], [158, 178]);
+  const { format, place, reason } = kindOf(`${TAR}+zstd`, { ...POSITIONS, ...TAR_SPLIT, other: 'x' });
+  assert.equal(format, 'zstd:chunked');
+  assert.match(reason, /annotations io\.github\.containers\.zstd-chunked\.\* with tar-split/);
+  assert.ok(place?.by === 'annotations');
+  assert.deepEqual([place.toc.start, place.toc.end], [100, 150]);
+  assert.deepEqual([place.tarSplit?.start, place.tarSplit?.end], [158, 178]);
   assert.equal(kindOf(`${TAR}+zstd`, POSITIONS).format, 'zstd:chunked-no-tarsplit');
-  assert.equal(kindOf(`${TAR}+gzip`, ESTARGZ).format, 'estargz');
   assert.equal(kindOf(`${TAR}+zstd`, ESTARGZ).format, 'zstd');
+});
+
+test('an eStargz layer has its table of contents where its footer says, with the digest of the annotation', () => {
+  const { format, place } = kindOf(`${TAR}+gzip`, ESTARGZ);
+  assert.equal(format, 'estargz');
+  assert.deepEqual(place, { by: 'footer', compression: 'gzip', tocDigest: DIGEST });
+  const { problem, ...bad } = kindOf(`${TAR}+gzip`, { 'containerd.io/snapshot/stargz/toc.digest': 'md5:1' });
+  assert.match(problem ?? '', /is no digest/);
+  assert.deepEqual([bad.format, bad.place], ['gzip', undefined]);
+});
+
+test('a large zstd layer without annotations may have a footer, a small one is not asked', () => {
+  const kind = (sizeBytes: number) => layerKind({ mediaType: `${TAR}+zstd`, digest: DIGEST, sizeBytes });
+  assert.deepEqual(kind(2 ** 22).place, { by: 'footer', compression: 'zstd' });
+  assert.equal(kind(2 ** 22 - 1).place, undefined);
 });
 
 test('a media type that is no layer is unsupported, naming the layer', () => {
@@ -52,14 +84,14 @@ test('a media type that is no layer is unsupported, naming the layer', () => {
       error instanceof PullError &&
       error.code === 'unsupported' &&
       error.layer === DIGEST &&
-      error.message.includes('encrypted'),
+      error.message.includes('encrypted') &&
+      error.hint?.includes('keys') === true,
   );
 });
 
-test('positions outside the blob are malformed, naming the layer', () => {
+test('positions outside the blob do not count, and it is said why', () => {
   const annotations = { ...POSITIONS, 'io.github.containers.zstd-chunked.manifest-position': '960:50:500:1' };
-  assert.throws(
-    () => kindOf(`${TAR}+zstd`, annotations),
-    (error) => error instanceof PullError && error.code === 'metadata-malformed' && error.layer === DIGEST,
-  );
+  const { format, place, problem } = kindOf(`${TAR}+zstd`, annotations);
+  assert.deepEqual([format, place], ['zstd', undefined]);
+  assert.match(problem ?? '', /manifest-position ends at 1010, beyond the blob's 1000 bytes/);
 });

@@ -1,0 +1,81 @@
+import type { LayerTable } from './layer-table.js';
+import { Column } from './tar-contents.js';
+
+/**
+ * The places of a layer without tar-split where a range may begin or end, in order, and no two at one blob offset: where
+ * a content or a gap begins, where a frame begins that several contents share, where a chunk of a content with chunk rows
+ * begins, and the end. Between two edges lies a gap, a content or chunk, or (layout `within`) one of them with its gap.
+ */
+export interface LayerEdges {
+  /** The last edge is the end, and begins nothing. */
+  readonly count: number;
+  readonly blobAt: Float64Array;
+  /** As allotted. */
+  readonly tarAt: Float64Array;
+  /** The content that begins here, or whose chunk does; -1 where a gap does, or nothing. */
+  readonly row: Float64Array;
+  /** The chunk that begins here and is not its content's first; -1 otherwise. */
+  readonly chunk: Float64Array;
+}
+
+type Columns = { readonly [name in 'blobAt' | 'tarAt' | 'row' | 'chunk']: Column };
+
+/** The edges of the blob range [blobStart, blobEnd] of a layer; both should be edges themselves. */
+export function layerEdges(table: LayerTable, blobStart = 0, blobEnd = table.dataEnd): LayerEdges {
+  const columns = { blobAt: new Column(), tarAt: new Column(), row: new Column(), chunk: new Column() };
+  if (blobStart === 0) push(columns, 0, 0, -1, -1);
+  for (let row = firstRowBehind(table, blobStart); row < table.count; row++) {
+    if (table.blobStart[row]! > blobEnd) break;
+    pushContent(columns, table, row);
+  }
+  if (blobEnd === table.dataEnd) push(columns, blobEnd, table.tarBytes, -1, -1);
+  return within(columns, blobStart, blobEnd);
+}
+
+function pushContent(columns: Columns, table: LayerTable, row: number): void {
+  const { blobStart, blobEnd, tarStart, sizeBytes, chunkFirst, chunkBlobStart, chunkTarStart } = table;
+  // Contents of one frame: only the first begins at an edge.
+  if (row === 0 || blobStart[row]! > blobStart[row - 1]!)
+    push(columns, blobStart[row]!, tarStart[row]!, row, -1);
+  const end = chunkFirst[row + 1]!;
+  for (let chunk = chunkFirst[row]! + 1; chunk < end; chunk++) {
+    const at = chunkBlobStart[chunk]!;
+    if (at > chunkBlobStart[chunk - 1]! && at < blobEnd[row]!)
+      push(columns, at, chunkTarStart[chunk]!, row, chunk);
+  }
+  if (table.layout === 'apart') push(columns, blobEnd[row]!, tarStart[row]! + sizeBytes[row]!, -1, -1);
+}
+
+/** Appends an edge; one at the same blob offset as the last takes its place: there was nothing between them. */
+function push(columns: Columns, blobAt: number, tarAt: number, row: number, chunk: number): void {
+  const { length, values } = columns.blobAt;
+  if (length > 0 && values[length - 1] === blobAt)
+    for (const column of Object.values(columns)) column.length--;
+  columns.blobAt.push(blobAt);
+  columns.tarAt.push(tarAt);
+  columns.row.push(row);
+  columns.chunk.push(chunk);
+}
+
+/** The first content with bytes behind `blobStart`, or that ends there: the gap behind it begins there. */
+function firstRowBehind({ blobEnd, count }: LayerTable, blobStart: number): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (blobEnd[middle]! < blobStart) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function within(columns: Columns, blobStart: number, blobEnd: number): LayerEdges {
+  const { values, length } = columns.blobAt;
+  let first = 0;
+  while (first < length && values[first]! < blobStart) first++;
+  let end = length;
+  while (end > first && values[end - 1]! > blobEnd) end--;
+  const part = ({ values }: Column) => values.slice(first, end);
+  const { blobAt, tarAt, row, chunk } = columns;
+  return { count: end - first, blobAt: part(blobAt), tarAt: part(tarAt), row: part(row), chunk: part(chunk) };
+}

@@ -1,0 +1,248 @@
+import { DIGEST_BYTES } from './digest.js';
+import { PullError } from './error.js';
+import {
+  allocateTable,
+  type GapLayout,
+  type LayerTable,
+  SPAN_BLOB_BYTES,
+  SPAN_TAR_BYTES,
+} from './layer-table.js';
+import { Column } from './tar-contents.js';
+import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
+
+/** What the table of a layer without tar-split is made from. */
+export interface UnsplitMetadata {
+  /** Decoded. */
+  readonly toc: Buffer;
+  /** Blob offset at which the data frames end. */
+  readonly dataEnd: number;
+  readonly compression: LayerTable['compression'];
+}
+
+/**
+ * Tar bytes allotted to the headers of an entry beside its text: its own block, blocks for long names or pax records and
+ * their headers, 511 bytes of padding before it. What the records say (names, xattrs, times) is in the TOC's text, in
+ * base64 or escaped at least as long. Allotments that are not used cost nothing: a pack can have holes.
+ */
+const HEADER_BYTES = 4096;
+
+/** Allotted behind the last entry: two blocks of zeros, and what writers fill their last record with. */
+const END_BYTES = 2 ** 20;
+
+/** The rows so far, and the content whose chunks are being read. */
+interface Rows {
+  readonly metadata: UnsplitMetadata;
+  readonly digests: Column;
+  readonly blobStart: Column;
+  readonly blobEnd: Column;
+  readonly tarStart: Column;
+  readonly sizeBytes: Column;
+  readonly chunkFirst: Column;
+  readonly chunkBlobStart: Column;
+  readonly chunkTarStart: Column;
+  readonly chunkDigests: Column;
+  entries: number;
+  layout: GapLayout | undefined;
+  /** Where the tar is at, as allotted. */
+  tarAt: number;
+  /** First row whose blobEnd is not known yet: its frame ends where the next one begins. */
+  openRow: number;
+  /** Blob offset of the frame that was begun last. */
+  frameStart: number;
+  /** How much of the last content its chunks cover; -1 while no chunk may follow. */
+  coveredBytes: number;
+  firstDigestStart: number;
+}
+
+/**
+ * The layer table of a TOC alone, on shared memory: for zstd:chunked without tar-split (containers/storage before 1.47),
+ * and what stargz writers make (nerdctl's zstd:chunked, eStargz). See `GapLayout` for what its tar offsets mean.
+ * @throws PullError `metadata-malformed` naming the entry and field
+ */
+export function buildUnsplitTable(metadata: UnsplitMetadata): LayerTable {
+  const rows = emptyRows(metadata);
+  let last = 0;
+  scanToc(metadata.toc, (entry) => {
+    last = entry.number;
+    if (entry.type === 'chunk') {
+      addChunk(rows, entry);
+      return true;
+    }
+    closeContent(rows, entry.number);
+    rows.entries += 1;
+    rows.tarAt += HEADER_BYTES + entry.textBytes;
+    if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
+    return true;
+  });
+  closeContent(rows, last + 1);
+  endFrames(rows, metadata.dataEnd);
+  rows.tarAt += END_BYTES;
+  if (!Number.isSafeInteger(rows.tarAt)) {
+    throw new PullError('metadata-malformed', 'The TOC has files of impossible sizes');
+  }
+  return fillTable(rows);
+}
+
+function emptyRows(metadata: UnsplitMetadata): Rows {
+  return {
+    metadata,
+    digests: new Column(),
+    blobStart: new Column(),
+    blobEnd: new Column(),
+    tarStart: new Column(),
+    sizeBytes: new Column(),
+    chunkFirst: new Column(),
+    chunkBlobStart: new Column(),
+    chunkTarStart: new Column(),
+    chunkDigests: new Column(),
+    entries: 0,
+    layout: undefined,
+    tarAt: 0,
+    openRow: 0,
+    frameStart: 0,
+    coveredBytes: -1,
+    firstDigestStart: -1,
+  };
+}
+
+function addContent(rows: Rows, entry: TocEntry): void {
+  const { number, sizeBytes, offset, endOffset, chunkSize } = entry;
+  const { dataEnd } = rows.metadata;
+  const layout = endOffset > 0 ? 'apart' : 'within';
+  rows.layout ??= layout;
+  if (rows.layout !== layout) throw tocError(number, 'endOffset is given for some files and not for others');
+  if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
+  if (entry.chunkOffset !== 0) throw tocError(number, `chunkOffset is ${entry.chunkOffset} in a reg entry`);
+  if (chunkSize > sizeBytes) throw tocError(number, `chunkSize ${chunkSize} is above the size, ${sizeBytes}`);
+  if (layout === 'apart') {
+    if (endOffset <= offset) throw tocError(number, `endOffset ${endOffset} is not beyond offset ${offset}`);
+    if (endOffset > dataEnd)
+      throw tocError(number, `endOffset ${endOffset} lies beyond the data, ${dataEnd}`);
+    beginFrame(rows, entry);
+    rows.blobEnd.push(endOffset);
+    rows.openRow = rows.blobEnd.length;
+    rows.frameStart = endOffset;
+  } else if (entry.innerOffset === 0) {
+    endFrames(rows, offset);
+    beginFrame(rows, entry);
+  } else if (rows.blobStart.length === 0 || offset !== rows.frameStart) {
+    throw tocError(number, `innerOffset is given, but no file before it is at offset ${offset}`);
+  }
+  rows.digests.push(entry.digestStart);
+  rows.blobStart.push(offset);
+  rows.tarStart.push(rows.tarAt);
+  rows.sizeBytes.push(sizeBytes);
+  rows.chunkFirst.push(rows.chunkBlobStart.length);
+  rows.tarAt += sizeBytes;
+  rows.coveredBytes = chunkSize === 0 ? sizeBytes : chunkSize;
+  rows.firstDigestStart = entry.chunkDigestStart;
+}
+
+/** A frame begins where an entry says; the data before it belongs to earlier frames. */
+function beginFrame(rows: Rows, { number, offset }: TocEntry): void {
+  if (offset < rows.frameStart || (offset === rows.frameStart && rows.layout === 'within' && offset > 0)) {
+    throw tocError(number, `offset ${offset} lies before ${rows.frameStart}, where other data is`);
+  }
+  if (offset >= rows.metadata.dataEnd) throw tocError(number, `offset ${offset} lies beyond the data`);
+  rows.frameStart = offset;
+}
+
+/** Contents whose frame was open end where the next frame begins. */
+function endFrames(rows: Rows, blobEnd: number): void {
+  for (; rows.openRow < rows.blobStart.length; rows.openRow++) rows.blobEnd.push(blobEnd);
+}
+
+function addChunk(rows: Rows, entry: TocEntry): void {
+  const { number, offset, chunkOffset } = entry;
+  const row = rows.blobStart.length - 1;
+  if (row < 0 || rows.coveredBytes < 0) throw tocError(number, 'a chunk that follows no file with content');
+  const sizeBytes = rows.sizeBytes.values[row]!;
+  if (chunkOffset !== rows.coveredBytes) {
+    throw tocError(
+      number,
+      `chunkOffset is ${chunkOffset}, but the chunks before end at ${rows.coveredBytes}`,
+    );
+  }
+  // Stargz writers leave out the size of a last chunk that is shorter than the others.
+  const chunkSize = entry.chunkSize === 0 ? sizeBytes - chunkOffset : entry.chunkSize;
+  if (chunkSize <= 0 || chunkSize > sizeBytes - chunkOffset) {
+    throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
+  }
+  if (rows.layout === 'within') {
+    if (entry.innerOffset === 0) beginFrame(rows, entry);
+    else if (offset !== rows.frameStart) throw tocError(number, `no file before it is at offset ${offset}`);
+  } else if (offset <= lastChunkStart(rows, row) || offset >= rows.blobEnd.values[row]!) {
+    throw tocError(number, `offset ${offset} lies outside its file's frames`);
+  }
+  if (rows.chunkFirst.values[row] === rows.chunkBlobStart.length) {
+    pushChunk(rows, rows.firstDigestStart, rows.blobStart.values[row]!, rows.tarStart.values[row]!);
+  }
+  pushChunk(rows, entry.chunkDigestStart, offset, rows.tarStart.values[row]! + chunkOffset);
+  rows.coveredBytes = chunkOffset + chunkSize;
+}
+
+function lastChunkStart(rows: Rows, row: number): number {
+  const { chunkBlobStart, chunkFirst, blobStart } = rows;
+  const chunks = chunkBlobStart.length;
+  return chunks > chunkFirst.values[row]! ? chunkBlobStart.values[chunks - 1]! : blobStart.values[row]!;
+}
+
+function pushChunk(rows: Rows, digestStart: number, blobStart: number, tarStart: number): void {
+  rows.chunkDigests.push(digestStart);
+  rows.chunkBlobStart.push(blobStart);
+  rows.chunkTarStart.push(tarStart);
+}
+
+/** Ends the content whose chunks were being read; `next` is the number of the entry after them. */
+function closeContent(rows: Rows, next: number): void {
+  const row = rows.blobStart.length - 1;
+  if (row < 0 || rows.coveredBytes < 0) return;
+  const sizeBytes = rows.sizeBytes.values[row]!;
+  if (rows.coveredBytes !== sizeBytes) {
+    throw tocError(next - 1, `the file has ${sizeBytes} bytes, but its chunks end at ${rows.coveredBytes}`);
+  }
+  rows.coveredBytes = -1;
+  if (!keepsChunks(rows, row)) {
+    const first = rows.chunkFirst.values[row]!;
+    for (const column of [rows.chunkDigests, rows.chunkBlobStart, rows.chunkTarStart]) column.length = first;
+  }
+}
+
+/** Chunks of a content within a span's limits are not needed, and the digest of the whole is worth more. */
+function keepsChunks({ blobStart, blobEnd, sizeBytes, frameStart, layout }: Rows, row: number): boolean {
+  const end = layout === 'apart' ? blobEnd.values[row]! : frameStart;
+  return end - blobStart.values[row]! > SPAN_BLOB_BYTES || sizeBytes.values[row]! > SPAN_TAR_BYTES;
+}
+
+function fillTable(rows: Rows): LayerTable {
+  const { metadata, layout = 'apart', tarAt: tarBytes, entries } = rows;
+  const count = rows.blobStart.length;
+  const chunks = rows.chunkBlobStart.length;
+  const { dataEnd, compression } = metadata;
+  const table = allocateTable({ count, chunks, dataEnd, tarBytes, layout, compression, entries });
+  table.blobStart.set(rows.blobStart.filled());
+  table.blobEnd.set(rows.blobEnd.filled());
+  table.tarStart.set(rows.tarStart.filled());
+  table.sizeBytes.set(rows.sizeBytes.filled());
+  table.chunkFirst.set(rows.chunkFirst.filled());
+  table.chunkFirst[count] = chunks;
+  table.chunkBlobStart.set(rows.chunkBlobStart.filled());
+  table.chunkTarStart.set(rows.chunkTarStart.filled());
+  copyDigests(metadata.toc, rows.digests, table.digests, 'digest');
+  copyDigests(metadata.toc, rows.chunkDigests, table.chunkDigests, 'chunkDigest');
+  return table;
+}
+
+const DIGEST_TEXT_BYTES = 'sha256:'.length + 2 * DIGEST_BYTES;
+
+function copyDigests(toc: Buffer, starts: Column, out: Uint8Array, field: string): void {
+  for (let row = 0; row < starts.length; row++) {
+    const start = starts.values[row]!;
+    // A longer text would go on where its quote should be.
+    const whole = start >= 0 && toc[start + DIGEST_TEXT_BYTES] === QUOTE;
+    if (whole && copyDigest(toc, start, start + DIGEST_TEXT_BYTES, out, row * DIGEST_BYTES)) continue;
+    throw new PullError('metadata-malformed', `The TOC has a ${field} that is no sha256 digest`);
+  }
+}
+
+const QUOTE = 0x22;
