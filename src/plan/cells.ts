@@ -31,6 +31,8 @@ export interface Cells {
   readonly source: Int32Array;
   /** Where the cell's bytes begin in that pack, or in that layer's tar. */
   readonly sourceOffset: Float64Array;
+  /** What the cell decodes to: as long as its part of the tar, or less where that is an allotment; an estimate for gaps. */
+  readonly lengthBytes: Float64Array;
 }
 
 /** No cells yet, with room for `capacity`. */
@@ -42,6 +44,7 @@ export function allocateCells(capacity: number): Cells {
     state: new Uint8Array(capacity),
     source: new Int32Array(capacity),
     sourceOffset: new Float64Array(capacity),
+    lengthBytes: new Float64Array(capacity),
   };
 }
 
@@ -53,9 +56,11 @@ export function pushCell(
   state: number,
   source: number,
   sourceOffset: number,
+  lengthBytes = tarEnd - cells.tarStart[cells.count]!,
 ): void {
   const row = cells.count;
   if (blobEnd === cells.blobStart[row] && tarEnd === cells.tarStart[row]) return;
+  cells.lengthBytes[row] = lengthBytes;
   cells.state[row] = state;
   cells.source[row] = source;
   cells.sourceOffset[row] = sourceOffset;
@@ -64,7 +69,10 @@ export function pushCell(
   cells.count = row + 1;
 }
 
-/** The cells of one layer without its resumed pieces: gaps, contents, and the chunks of those that have chunk rows. */
+/**
+ * The cells of one layer with tar-split, without its resumed pieces: gaps, contents, and the chunks of those that have
+ * chunk rows. Nothing is copied from a layer without tar-split: where its contents lie is known too late.
+ */
 export function buildCells(layers: readonly LayerWant[], layer: number, firsts: FirstOccurrences): Cells {
   const want = layers[layer]!;
   const { table } = want;
@@ -76,7 +84,7 @@ export function buildCells(layers: readonly LayerWant[], layer: number, firsts: 
     const firstRow = firsts.row[row]!;
     if (want.heldPack[row]! >= 0) {
       pushContent(cells, table, row, CELL.held, want.heldPack[row]!, want.heldOffset[row]!);
-    } else if (first === undefined) {
+    } else if (first === undefined || first.table.layout !== 'split') {
       pushWanted(cells, want, row);
     } else if (first.heldPack[firstRow]! >= 0) {
       pushContent(cells, table, row, CELL.held, first.heldPack[firstRow]!, first.heldOffset[firstRow]!);

@@ -6,9 +6,13 @@ import type { PlanLimits } from './limits.js';
 import { layResumed } from './resume.js';
 import { chooseRuns } from './runs.js';
 import { buildSegments, type Segments } from './segments.js';
+import { buildUnsplitCells } from './unsplit-cells.js';
 import type { LayerWant } from './want.js';
 
-/** One range request: blob [blobStart, blobEnd) decodes to exactly tar [tarStart, tarEnd). */
+/**
+ * One range request: blob [blobStart, blobEnd) decodes to exactly tar [tarStart, tarEnd), or to at most so much where the
+ * table's tar offsets are allotments.
+ */
 export interface Span {
   readonly layer: number;
   readonly blobStart: number;
@@ -20,7 +24,10 @@ export interface Span {
   readonly endContent: number;
 }
 
-/** All in bytes but `requests`. fetchBytes are of the blob; the others are of the tar and add up to its length. */
+/**
+ * All in bytes but `requests`. fetchBytes are of the blob; the others are of the tar and add up to its length; decodedBytes
+ * of a layer without tar-split is an estimate.
+ */
 interface PlanTotals {
   readonly fetchBytes: number;
   /** What the fetched bytes decode to. */
@@ -58,9 +65,11 @@ export interface PullPlan {
  */
 export function planPull(layers: readonly LayerWant[], limits: PlanLimits): PullPlan {
   const firsts = findFirstOccurrences(layers.map((want) => want.table));
-  const cells = layers.map((want, layer) => {
-    return layResumed(buildCells(layers, layer, firsts[layer]!), want.resumed);
-  });
+  const cells = layers.map((want, layer) =>
+    want.table.layout === 'split'
+      ? layResumed(buildCells(layers, layer, firsts[layer]!), want.resumed)
+      : buildUnsplitCells(layers, layer, firsts[layer]!),
+  );
   const ranges = cutRuns(cells, chooseRuns(cells, limits), limits);
   const plans: LayerPlan[] = [];
   let firstSpan = 0;
@@ -116,14 +125,13 @@ function countTotals(cells: Cells, spans: readonly CellRange[]): PlanTotals {
   let cell = 0;
   const countUpTo = (end: number) => {
     for (; cell < end; cell++) {
-      tarBytes[cells.state[cell]!]! += cells.tarStart[cell + 1]! - cells.tarStart[cell]!;
+      tarBytes[cells.state[cell]!]! += cells.lengthBytes[cell]!;
     }
   };
   for (const { first, end } of spans) {
     countUpTo(first);
     fetchBytes += cells.blobStart[end]! - cells.blobStart[first]!;
-    decodedBytes += cells.tarStart[end]! - cells.tarStart[first]!;
-    cell = end;
+    for (; cell < end; cell++) decodedBytes += cells.lengthBytes[cell]!;
   }
   countUpTo(cells.count);
   return {

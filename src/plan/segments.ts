@@ -14,7 +14,7 @@ export const SEGMENT = {
   inline: 3,
 } as const;
 
-/** The segments that tile one layer's tar, in order (21 bytes each). Segment i is [tarStart[i], tarStart[i + 1]). */
+/** The segments that tile one layer's tar, in order (29 bytes each). Segment i is [tarStart[i], tarStart[i + 1]). */
 export interface Segments {
   readonly count: number;
   readonly kind: Uint8Array;
@@ -22,6 +22,8 @@ export interface Segments {
   readonly tarStart: Float64Array;
   readonly source: Int32Array;
   readonly sourceOffset: Float64Array;
+  /** Bytes of the tar it has: as many as its range says, or fewer where tar offsets are allotments; of a span, not known before. */
+  readonly lengthBytes: Float64Array;
 }
 
 /** The row of the segment that has this tar offset, or -1 when none has. */
@@ -55,12 +57,14 @@ export function buildSegments(cells: Cells, spans: readonly CellRange[], firstSp
     tarStart: new Float64Array(cells.count + 1),
     source: new Int32Array(cells.count),
     sourceOffset: new Float64Array(cells.count),
+    lengthBytes: new Float64Array(cells.count),
   };
   let span = 0;
   for (let cell = 0; cell < cells.count; ) {
     if (span < spans.length && spans[span]!.first === cell) {
       const range = spans[span]!;
-      push(rows, SEGMENT.span, firstSpan + span, 0, cells.tarStart[range.end]!);
+      const tarEnd = cells.tarStart[range.end]!;
+      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - cells.tarStart[cell]!);
       span++;
       cell = range.end;
       continue;
@@ -78,28 +82,44 @@ function pushCellSegment(rows: Rows, cells: Cells, cell: number, tarEnd: number)
   const state = cells.state[cell]!;
   const source = cells.source[cell]!;
   const offset = cells.sourceOffset[cell]!;
-  if (state === CELL.gap || state === CELL.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd);
-  else pushJoined(rows, state === CELL.copy ? SEGMENT.copy : SEGMENT.held, source, offset, tarEnd);
+  const length = cells.lengthBytes[cell]!;
+  if (state === CELL.gap || state === CELL.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
+  else pushJoined(rows, state === CELL.copy ? SEGMENT.copy : SEGMENT.held, source, offset, tarEnd, length);
 }
 
 /** Lengthens the last segment when this one goes on where it ends: chunks of one content, pieces of one pack. */
-function pushJoined(rows: Rows, kind: number, source: number, offset: number, tarEnd: number): void {
+function pushJoined(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
   const last = rows.count - 1;
   if (last >= 0 && rows.kind[last] === kind && rows.source[last] === source) {
-    const lastBytes = rows.tarStart[last + 1]! - rows.tarStart[last]!;
-    if (kind === SEGMENT.inline || rows.sourceOffset[last]! + lastBytes === offset) {
+    if (kind === SEGMENT.inline || rows.sourceOffset[last]! + rows.lengthBytes[last]! === offset) {
       rows.tarStart[last + 1] = tarEnd;
+      rows.lengthBytes[last]! += lengthBytes;
       return;
     }
   }
-  push(rows, kind, source, offset, tarEnd);
+  push(rows, kind, source, offset, tarEnd, lengthBytes);
 }
 
-function push(rows: Rows, kind: number, source: number, offset: number, tarEnd: number): void {
+function push(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
   const row = rows.count;
   rows.kind[row] = kind;
   rows.source[row] = source;
   rows.sourceOffset[row] = offset;
+  rows.lengthBytes[row] = lengthBytes;
   rows.tarStart[row + 1] = tarEnd;
   rows.count = row + 1;
 }
@@ -113,5 +133,6 @@ function trimmed(rows: Rows): Segments {
     tarStart: rows.tarStart.slice(0, count + 1),
     source: rows.source.slice(0, count),
     sourceOffset: rows.sourceOffset.slice(0, count),
+    lengthBytes: rows.lengthBytes.slice(0, count),
   };
 }

@@ -8,6 +8,7 @@ const SEGMENTS: Segments = {
   tarStart: Float64Array.of(0, 10, 11, 30),
   source: new Int32Array(3),
   sourceOffset: new Float64Array(3),
+  lengthBytes: Float64Array.of(10, 1, 19),
 };
 
 function partsOf(start: number, end: number): number[][] {

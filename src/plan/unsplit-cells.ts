@@ -1,0 +1,158 @@
+import { type LayerEdges, layerEdges } from '../format/layer-edges.js';
+import type { LayerTable } from '../format/layer-table.js';
+import { lastAtMost } from '../format/search.js';
+import { allocateCells, CELL, type Cells, pushCell } from './cells.js';
+import type { FirstOccurrences } from './duplicates.js';
+import type { LayerWant, ResumedPiece } from './want.js';
+
+/** Headers decode to about eight times their compressed length, and to at least a block; only space is asked by it. */
+const GAP_RATIO = 8;
+const GAP_LEAST_BYTES = 512;
+
+/** Where a cell's bytes are on disk. */
+interface Place {
+  readonly state: number;
+  readonly source: number;
+  readonly offset: number;
+}
+
+const WANTED: Place = { state: CELL.wanted, source: -1, offset: 0 };
+
+/**
+ * The cells of one layer without tar-split, its resumed pieces included. Gaps are the headers, so they are wanted like
+ * contents; a content or chunk that the store holds is not, unless its frame goes on with a gap (layout `within`).
+ */
+export function buildUnsplitCells(
+  layers: readonly LayerWant[],
+  layer: number,
+  firsts: FirstOccurrences,
+): Cells {
+  const want = layers[layer]!;
+  const edges = layerEdges(want.table);
+  const pieces = usablePieces(edges, want.resumed);
+  const cells = allocateCells(edges.count + pieces.length * 2);
+  let next = 0;
+  for (let edge = 0; edge + 1 < edges.count; ) {
+    const piece = pieces[next];
+    if (piece !== undefined && piece.blobStart === edges.blobAt[edge]) {
+      // Up to the edge at which a piece ends again: in between, pieces follow each other without a hole.
+      for (;;) {
+        const { blobEnd, pack, packOffset, lengthBytes } = pieces[next++]!;
+        pushCell(cells, blobEnd, tarAtOf(edges, blobEnd), CELL.resumed, pack, packOffset, lengthBytes);
+        if (isEdge(edges, blobEnd)) break;
+      }
+      edge = edgeAt(edges, cells.blobStart[cells.count]!);
+      continue;
+    }
+    const { state, source, offset } = placeOf(layers, want, firsts, edges, edge);
+    const length = state === CELL.wanted ? estimate(want.table, edges, edge) : undefined;
+    pushCell(cells, edges.blobAt[edge + 1]!, edges.tarAt[edge + 1]!, state, source, offset, length);
+    edge++;
+  }
+  return cells;
+}
+
+/** Where the bytes between an edge and the next are on disk, if they are, and are nothing but content. */
+function placeOf(
+  layers: readonly LayerWant[],
+  want: LayerWant,
+  firsts: FirstOccurrences,
+  edges: LayerEdges,
+  edge: number,
+): Place {
+  const row = edges.row[edge]!;
+  if (row < 0) return WANTED;
+  const { table } = want;
+  const isLast = edges.row[edge + 1] !== row;
+  if (table.layout === 'within' && isLast) return WANTED;
+  const inContent = edges.tarAt[edge]! - table.tarStart[row]!;
+  if (want.heldPack[row]! >= 0) {
+    return { state: CELL.held, source: want.heldPack[row]!, offset: want.heldOffset[row]! + inContent };
+  }
+  const chunk = edges.chunk[edge]! < 0 ? table.chunkFirst[row]! : edges.chunk[edge]!;
+  const hasChunks = chunk < table.chunkFirst[row + 1]!;
+  if (hasChunks && isOneChunk(table, edges, edge, chunk) && want.chunkHeldPack[chunk]! >= 0) {
+    return { state: CELL.held, source: want.chunkHeldPack[chunk]!, offset: want.chunkHeldOffset[chunk]! };
+  }
+  const first = layers[firsts.layer[row]!];
+  if (first === undefined || first.table.layout !== 'split') return WANTED;
+  const firstRow = firsts.row[row]!;
+  if (first.heldPack[firstRow]! >= 0) {
+    return {
+      state: CELL.held,
+      source: first.heldPack[firstRow]!,
+      offset: first.heldOffset[firstRow]! + inContent,
+    };
+  }
+  return {
+    state: CELL.copy,
+    source: firsts.layer[row]!,
+    offset: first.table.tarStart[firstRow]! + inContent,
+  };
+}
+
+/** Whether the next edge is where this chunk ends: chunks whose frames do not ascend have no edges of their own. */
+function isOneChunk(
+  { chunkFirst, chunkTarStart }: LayerTable,
+  edges: LayerEdges,
+  edge: number,
+  chunk: number,
+): boolean {
+  const last = chunkFirst[edges.row[edge]! + 1]! - 1;
+  return edges.row[edge + 1] === edges.row[edge]
+    ? chunk < last && chunkTarStart[chunk + 1] === edges.tarAt[edge + 1]
+    : chunk === last;
+}
+
+/** About what a cell that has to be fetched decodes to. */
+function estimate({ layout, tarStart, sizeBytes }: LayerTable, edges: LayerEdges, edge: number): number {
+  const blobBytes = edges.blobAt[edge + 1]! - edges.blobAt[edge]!;
+  const tarBytes = edges.tarAt[edge + 1]! - edges.tarAt[edge]!;
+  const row = edges.row[edge]!;
+  const gapBytes = Math.min(tarBytes, Math.max(GAP_LEAST_BYTES, blobBytes * GAP_RATIO));
+  if (row < 0) return gapBytes;
+  const contentBytes = tarStart[row]! + sizeBytes[row]! - edges.tarAt[edge]!;
+  return layout === 'apart' || contentBytes >= tarBytes
+    ? tarBytes
+    : Math.min(tarBytes, contentBytes + GAP_LEAST_BYTES);
+}
+
+/**
+ * The resumed pieces that begin and end at edges, alone or as neighbours that follow each other without a hole. Where a
+ * piece begins within a content nobody could tell how much of it is still to come.
+ */
+function usablePieces(edges: LayerEdges, resumed: readonly ResumedPiece[]): ResumedPiece[] {
+  const usable: ResumedPiece[] = [];
+  let chain: ResumedPiece[] = [];
+  for (const piece of resumed) {
+    const { blobStart, blobEnd, lengthBytes } = piece;
+    const sane = blobStart < blobEnd && [blobStart, blobEnd, lengthBytes].every(Number.isSafeInteger);
+    const last = chain.at(-1) ?? usable.at(-1);
+    if (!sane || blobStart < (last?.blobEnd ?? 0)) continue;
+    if (chain.at(-1)?.blobEnd !== blobStart) chain = [];
+    if (chain.length === 0 && !isEdge(edges, blobStart)) continue;
+    chain.push(piece);
+    if (!isEdge(edges, blobEnd)) continue;
+    usable.push(...chain);
+    chain = [];
+  }
+  return usable;
+}
+
+function edgeAt({ blobAt, count }: LayerEdges, blobOffset: number): number {
+  return lastAtMost(blobAt, count, blobOffset);
+}
+
+function isEdge(edges: LayerEdges, blobOffset: number): boolean {
+  return edges.blobAt[edgeAt(edges, blobOffset)] === blobOffset;
+}
+
+/** The tar offset allotted to a place of the blob; within a cell by proportion, so that offsets ascend with it. */
+function tarAtOf(edges: LayerEdges, blobOffset: number): number {
+  const edge = edgeAt(edges, blobOffset);
+  const blobAt = edges.blobAt[edge]!;
+  const tarAt = edges.tarAt[edge]!;
+  if (blobAt === blobOffset) return tarAt;
+  const share = (blobOffset - blobAt) / (edges.blobAt[edge + 1]! - blobAt);
+  return tarAt + Math.floor(share * (edges.tarAt[edge + 1]! - tarAt));
+}
