@@ -5,11 +5,28 @@ import type { ContentRows } from '../src/store/pack-writer.js';
 import { ProvenRows } from './proven-rows.js';
 import { UnitCursor } from './unit-cursor.js';
 
+/** What a piece proves, up to the first thing in it that is wrong. */
+export interface CheckedPiece {
+  readonly proven: ContentRows;
+  readonly wrong?: WrongBytes;
+}
+
+/** Checks the decoded pieces of one span, one after the other. */
+export interface SpanChecker {
+  /**
+   * Takes the decoded bytes of the tar from `tarStart` on, which go to `packOffset` in the pack.
+   * @throws PullError `metadata-malformed` for bytes that are no tar
+   */
+  check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece;
+  /** What is wrong with the span as a whole, after its last piece. */
+  finish(): CheckedPiece['wrong'];
+}
+
 /**
  * Checks the contents of one span while its decoded bytes come by, piece after piece. Contents of which the span has
  * only a part (the rest was resumed) are proven by the DiffID alone.
  */
-export class ContentChecker {
+export class ContentChecker implements SpanChecker {
   /** At the first unit that is not proven yet. */
   readonly #unit: UnitCursor;
   /** The hash of a unit that began in an earlier piece. */
@@ -19,11 +36,7 @@ export class ContentChecker {
     this.#unit = new UnitCursor(task.table, task.tarStart, task.tarEnd);
   }
 
-  /**
-   * Takes the decoded bytes of the tar from `tarStart` on, which go to `packOffset` in the pack.
-   * @returns the units they complete, up to the first one that is wrong
-   */
-  check(bytes: Buffer, tarStart: number, packOffset: number): { proven: ContentRows; wrong?: WrongBytes } {
+  check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece {
     const tarEnd = tarStart + bytes.length;
     const shift = packOffset - tarStart;
     const unit = this.#unit;
@@ -38,6 +51,11 @@ export class ContentChecker {
       unit.advance();
     }
     return { proven: proven.rows() };
+  }
+
+  /** The length of the tar was compared with the table's piece by piece. */
+  finish(): undefined {
+    return undefined;
   }
 
   /** The digest of the unit if it ends in this piece, else undefined. */

@@ -1,3 +1,5 @@
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { PullError } from '../src/format/error.js';
 
@@ -6,6 +8,9 @@ export const DECODE_CALL_BYTES = 32 * 2 ** 20;
 
 /** Decode calls at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
 const CALLS_AT_A_TIME = 2;
+
+/** The least that node:zlib takes. */
+const LEAST_CHUNK_BYTES = 64;
 
 interface Waiting {
   readonly priority: number;
@@ -21,10 +26,26 @@ const waiting: Waiting[] = [];
  * The caller has bounded the decoded size by walking the frames (the library has no limit of its own).
  * @throws PullError `metadata-malformed` when the bytes are no valid frames
  */
-export async function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {
+export function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {
+  return decode(() => decompress(frames), priority);
+}
+
+const gunzipAll = promisify(gunzip);
+
+/**
+ * The same for whole gzip members that decode to at most `mostBytes`.
+ * @throws PullError `metadata-malformed` when the bytes are no valid members or decode to more
+ */
+export function decodeMembers(members: Buffer, mostBytes: number, priority: number): Promise<Buffer> {
+  // One block of output where zlib would make many and join them.
+  const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(LEAST_CHUNK_BYTES, mostBytes));
+  return decode(() => gunzipAll(members, { maxOutputLength: Math.max(1, mostBytes), chunkSize }), priority);
+}
+
+async function decode(call: () => Promise<Buffer>, priority: number): Promise<Buffer> {
   await takeTurn(priority);
   try {
-    return await decompress(frames);
+    return await call();
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the compressed data cannot be decoded (${reason})`);

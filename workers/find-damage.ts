@@ -12,7 +12,7 @@ import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
-  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit, task.tarSplitDigest);
+  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
   const extents = extentsOf(task.extents);
   const reader = new PackReader(paths);
   try {

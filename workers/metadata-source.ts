@@ -14,7 +14,7 @@ const ONE_REQUEST_GAP_BYTES = 64 * 1024;
 export async function readToc(
   source: MetadataSource,
   toc: MetadataPart & { readonly digest: Digest },
-  tarSplit: MetadataPart,
+  tarSplit: MetadataPart = toc,
 ): Promise<Buffer> {
   const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
   return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.rawBytes, 'TOC');
@@ -23,10 +23,9 @@ export async function readToc(
 /** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
 export async function readTarSplit(
   source: MetadataSource,
-  tarSplit: MetadataPart,
-  digest: Digest,
+  tarSplit: MetadataPart & { readonly digest: Digest },
 ): Promise<Buffer> {
-  const expected = { digest, what: 'tar-split', field: 'tarSplitDigest' };
+  const expected = { digest: tarSplit.digest, what: 'tar-split', field: 'tarSplitDigest' };
   return decodeMetadata(await readPart(source, tarSplit, tarSplit, expected), tarSplit.rawBytes, 'tar-split');
 }
 
@@ -66,6 +65,8 @@ async function readPart(
   }
 }
 
+type Range = Pick<MetadataPart, 'start' | 'end'>;
+
 /** Fetches parts of one blob; what one request brought along for a later part is remembered. */
 export class MetadataSource {
   fetchedBytes = 0;
@@ -79,7 +80,7 @@ export class MetadataSource {
   }
 
   /** The bytes of `part`; `next`, when it follows closely, comes in the same request. */
-  async part(part: MetadataPart, next: MetadataPart): Promise<Buffer> {
+  async part(part: Range, next: Range): Promise<Buffer> {
     if (!this.#has(part)) {
       const near = next.start >= part.end && next.start - part.end <= ONE_REQUEST_GAP_BYTES;
       await this.#fetch(part.start, near ? next.end : part.end);
@@ -87,23 +88,34 @@ export class MetadataSource {
     return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
   }
 
+  /** The last bytes of the blob, at most `most` of them. */
+  async tail(most: number): Promise<Buffer> {
+    const { sizeBytes } = this.#blob;
+    const start = Math.max(0, sizeBytes - most);
+    return this.part({ start, end: sizeBytes }, { start, end: sizeBytes });
+  }
+
   /** What is asked for next is fetched, whatever is at hand. */
   forget(): void {
     this.#bytes = Buffer.alloc(0);
   }
 
-  #has(part: MetadataPart): boolean {
+  #has(part: Range): boolean {
     return part.start >= this.#start && part.end <= this.#start + this.#bytes.length;
   }
 
+  /** What is at hand of the range's end is not fetched again: a guess can have brought the end of a long TOC. */
   async #fetch(start: number, end: number): Promise<void> {
     const { fetchRange, client } = await rangeClient();
     const bytes = Buffer.allocUnsafeSlow(end - start);
+    const known = this.#start > start && this.#start < end && this.#start + this.#bytes.length >= end;
+    const fetchEnd = known ? this.#start : end;
+    if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
     const outcome = await fetchRange(client, {
       blob: this.#blob,
       start,
-      end,
+      end: fetchEnd,
       onBytes: (chunk) => {
         filled += chunk.copy(bytes, filled);
       },

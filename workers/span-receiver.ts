@@ -6,11 +6,13 @@ import type { FetchSpanTask, WrongBytes } from '../src/pool/messages.js';
 import { markBad } from '../src/store/bad-runs.js';
 import type { ContentRows, Region } from '../src/store/pack-writer.js';
 import { giveBuffer, takeBuffer } from './buffers.js';
-import { ContentChecker } from './content-checker.js';
+import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-checker.js';
 import { packWriter, paths, setup } from './context.js';
-import { decodeFrames } from './decode.js';
+import { decodeFrames, decodeMembers } from './decode.js';
 import { noteGarbage } from './garbage.js';
-import { PieceCutter, statedTarAt } from './piece-cutter.js';
+import { MemberWalker } from './member-walker.js';
+import { PieceCutter, statedTarAt, type Walker } from './piece-cutter.js';
+import { UnsplitChecker } from './unsplit-checker.js';
 
 /** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
 const WAIT_MS = 500;
@@ -29,15 +31,18 @@ export class SpanReceiver {
   wrong: WrongBytes | undefined;
   readonly #task: FetchSpanTask;
   readonly #region: Region;
-  readonly #walker: FrameWalker;
+  readonly #walker: Walker;
   readonly #cutter: PieceCutter;
-  readonly #checker: ContentChecker;
+  readonly #checker: SpanChecker;
   readonly #blobDigest: Buffer;
   /** Received and not yet cut off: `#buffer[0, #filled)`, which begins at `#blobAt` of the blob. */
   #buffer: Buffer;
   #filled = 0;
   #blobAt: number;
-  /** Where the tar is at after all pieces written; the piece being decoded begins here. */
+  /**
+   * Where the tar is at after all pieces written; the piece being decoded begins here. Without tar-split it counts from
+   * what is allotted to the span's start.
+   */
   #tarAt: number;
   #cutMs = performance.now();
   /** The piece being decoded; stays when that failed. */
@@ -46,9 +51,11 @@ export class SpanReceiver {
   constructor(task: FetchSpanTask, region: Region) {
     this.#task = task;
     this.#region = region;
-    this.#walker = new FrameWalker(task.blobStart);
-    this.#cutter = new PieceCutter(task.table, task.blobStart, task.pieceBytes);
-    this.#checker = new ContentChecker(task);
+    const { table, blobStart, blobEnd, pieceBytes } = task;
+    this.#walker =
+      table.compression === 'zstd' ? new FrameWalker(blobStart) : new MemberWalker(table, blobStart, blobEnd);
+    this.#cutter = new PieceCutter(table, blobStart, pieceBytes, blobEnd);
+    this.#checker = table.layout === 'split' ? new ContentChecker(task) : new UnsplitChecker(task);
     this.#blobDigest = digestBytes(task.blob.digest);
     this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
     this.#blobAt = task.blobStart;
@@ -95,8 +102,11 @@ export class SpanReceiver {
   /** Everything has come: decodes the rest. */
   async finish(): Promise<void> {
     await this.#decodeWhole();
-    if (this.#filled > 0) throw this.#wrongHere('do not end where a zstd frame ends');
-    if (this.#tarAt !== this.#task.tarEnd) throw this.#wrongHere('decode to too little');
+    if (this.#filled > 0) throw this.#wrongHere('do not end where a frame ends');
+    const { table, tarEnd } = this.#task;
+    if (table.layout === 'split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
+    const wrong = this.#checker.finish();
+    if (wrong !== undefined) this.#dropAll(wrong);
   }
 
   /** Decodes all frames that are whole. */
@@ -148,11 +158,12 @@ export class SpanReceiver {
     this.#buffer = takeBuffer(Math.max(this.#task.pieceBytes + CHUNK_ROOM_BYTES, this.#filled - bytes));
     buffer.copy(this.#buffer, 0, bytes, this.#filled);
     this.#filled -= bytes;
+    const mostBytes = this.#mostBytes(bytes);
     this.#walker.cut(bytes);
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    const decoding = this.#process(piece, blobStart)
+    const decoding = this.#process(piece, blobStart, mostBytes)
       .then(() => {
         if (this.#decoding === decoding) this.#decoding = undefined;
       })
@@ -161,18 +172,40 @@ export class SpanReceiver {
     this.#decoding = decoding;
   }
 
-  async #process(piece: Buffer, blobStart: number): Promise<void> {
+  /** What the first `bytes` bytes of the buffer, whole frames, decode to at most. */
+  #mostBytes(bytes: number): number {
+    let frame = 0;
+    while (this.#walker.frameEnd(frame) < bytes) frame += 1;
+    return this.#walker.boundUpTo(frame);
+  }
+
+  async #process(piece: Buffer, blobStart: number, mostBytes: number): Promise<void> {
+    const { table, sequence, tarEnd } = this.#task;
+    const split = table.layout === 'split';
     let bytes: Buffer;
     try {
-      bytes = await decodeFrames(piece, this.#task.sequence);
+      bytes =
+        table.compression === 'zstd'
+          ? await decodeFrames(piece, sequence)
+          : await decodeMembers(piece, mostBytes, sequence);
     } catch (error) {
       throw this.#asWrong(error, blobStart);
     }
-    this.#checkLength(bytes.length, blobStart, blobStart + piece.length);
-    const { proven, wrong } = this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
+    if (split) this.#checkLength(bytes.length, blobStart, blobStart + piece.length);
+    else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
+    const { proven, wrong } = this.#check(bytes, blobStart);
     if (wrong === undefined) this.#write(bytes, blobStart, piece.length, proven);
-    else this.#keepGoodPart(bytes, blobStart, proven, wrong);
+    else if (split) this.#keepGoodPart(bytes, blobStart, proven, wrong);
+    else this.#dropAll(wrong);
     noteGarbage(bytes.length + piece.length);
+  }
+
+  #check(bytes: Buffer, blobStart: number): CheckedPiece {
+    try {
+      return this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
+    } catch (error) {
+      throw this.#asWrong(error, blobStart);
+    }
   }
 
   #write(bytes: Buffer, blobStart: number, blobLength: number, contents: ContentRows): void {
@@ -208,6 +241,16 @@ export class SpanReceiver {
     throw new WrongStream();
   }
 
+  /** Without tar-split a wrong content has no place in the blob that is known: the span is fetched again as a whole. */
+  #dropAll(wrong: WrongBytes): never {
+    const writtenBytes = this.#tarAt - this.#task.tarStart;
+    if (writtenBytes > 0) {
+      markBad(paths, this.#region.pack, [{ offset: this.#region.start, lengthBytes: writtenBytes }]);
+    }
+    this.wrong = wrong;
+    throw new WrongStream();
+  }
+
   /** Where bytes of the tar lie in the pack: the span has a region of its own, in order. */
   #packAt(tarAt: number): number {
     return this.#region.start + (tarAt - this.#task.tarStart);
@@ -225,18 +268,16 @@ export class SpanReceiver {
   /** Bytes that cannot be decoded count as wrong ones: they are fetched once more. */
   #asWrong(error: unknown, blobStart = this.#blobAt): unknown {
     if (!(error instanceof PullError) || error.code !== 'metadata-malformed') return error;
-    return this.#wrongHere(`are no whole zstd frames (${error.message})`, blobStart);
+    const what = this.#task.table.compression === 'zstd' ? 'zstd frames' : 'gzip members';
+    return this.#wrongHere(`are no whole ${what} (${error.message})`, blobStart);
   }
 
-  /** Everything from `blobStart` on is wrong, where the tar is at what is written. */
+  /** Everything from `blobStart` on is wrong, where the tar is at what is written; without tar-split, all of the span. */
   #wrongHere(problem: string, blobStart = this.#blobAt): WrongStream {
-    const { blobEnd } = this.#task;
-    this.wrong = {
-      blobStart,
-      tarStart: this.#tarAt,
-      content: -1,
-      problem: `bytes ${blobStart} to ${blobEnd} of the blob ${problem}`,
-    };
+    const { blobEnd, table, blobStart: spanStart, tarStart } = this.#task;
+    const wrong = { content: -1, problem: `bytes ${blobStart} to ${blobEnd} of the blob ${problem}` };
+    if (table.layout !== 'split') this.#dropAll({ ...wrong, blobStart: spanStart, tarStart });
+    this.wrong = { ...wrong, blobStart, tarStart: this.#tarAt };
     return new WrongStream();
   }
 }

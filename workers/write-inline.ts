@@ -12,7 +12,7 @@ export async function writeInline(task: WriteInlineTask): Promise<WriteInlineRes
 }
 
 async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {
-  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit, task.tarSplitDigest);
+  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
   let lengthBytes = 0;
   for (let i = 0; i < task.ranges.length; i += 2) lengthBytes += task.ranges[i + 1]! - task.ranges[i]!;
   const writer = packWriter();

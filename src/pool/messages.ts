@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
+import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 
 /**
@@ -38,6 +39,8 @@ export interface NetworkSetup {
 /** Where a blob is to be had. */
 export interface BlobSource {
   readonly url: string;
+  /** Asked for without credentials: it is not the registry that has it. */
+  readonly anonymous?: true;
   readonly digest: Digest;
   readonly sizeBytes: number;
 }
@@ -54,15 +57,27 @@ export interface MetadataPart {
 export interface ReadMetadataTask {
   readonly task: 'read-metadata';
   readonly blob: BlobSource;
-  readonly toc: MetadataPart & { readonly digest: Digest };
-  readonly tarSplit: MetadataPart;
+  readonly place: MetadataPlace;
 }
 
 export interface ReadMetadataResult {
-  readonly table: LayerTable;
-  readonly tarSplitDigest: Digest;
+  /** Absent when the blob has no footer: it is no chunked layer. */
+  readonly metadata?: LayerMetadata;
   readonly fetchedBytes: number;
   readonly requests: number;
+}
+
+/** What is known of a chunked layer once its metadata is read. */
+export interface LayerMetadata {
+  readonly format: LayerFormat;
+  readonly table: LayerTable;
+  /** Of TOC and tar-split in the blob. */
+  readonly metadataBytes: number;
+  /** As kept, for as long as the layer is not proven; eStargz keeps none. */
+  readonly toc?: { readonly digest: Digest; readonly rawBytes: number };
+  readonly tarSplit?: MetadataPart & { readonly digest: Digest };
+  /** Where the last bytes of the tar were written, which came with the metadata: eStargz has its TOC in the tar. */
+  readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
 }
 
 /** Finds which of these contents and which pieces of these blobs the packs hold. */
@@ -137,8 +152,7 @@ export interface WrongBytes {
 export interface WriteInlineTask {
   readonly task: 'write-inline';
   readonly blob: BlobSource;
-  readonly tarSplit: MetadataPart;
-  readonly tarSplitDigest: Digest;
+  readonly tarSplit: MetadataPart & { readonly digest: Digest };
   /** Pairs [start, end) of tar positions, ascending. */
   readonly ranges: Float64Array;
 }
@@ -179,8 +193,7 @@ export interface FindDamageTask {
   readonly task: 'find-damage';
   readonly table: LayerTable;
   readonly blob: BlobSource;
-  readonly tarSplit: MetadataPart;
-  readonly tarSplitDigest: Digest;
+  readonly tarSplit: MetadataPart & { readonly digest: Digest };
   readonly extents: ExtentRows;
 }
 

@@ -39,18 +39,20 @@ async function pulled(t: TestContext) {
   const pool = await WorkerPool.start({ threads: 1, tasksPerThread: 1, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
   const { digest, size, annotations } = manifest.layers[0]!;
-  const { toc, tarSplit } = parseChunkedAnnotations(annotations, size)!;
+  const positions = parseChunkedAnnotations(annotations, size)!;
   const blob = {
     url: `http://${host}/v2/x/blobs/${digest}`,
     digest: parseDigest(digest, 'blob'),
     sizeBytes: size,
   };
-  const read = await pool.run({ task: 'read-metadata', blob, toc, tarSplit: tarSplit! });
-  const { table, tarSplitDigest } = read;
+  const place = { by: 'annotations', ...positions } as const;
+  const { metadata } = await pool.run({ task: 'read-metadata', blob, place });
+  const { table, tarSplit } = metadata!;
   const diffId = parseDigest(readConfig(layout, manifest).rootfs.diff_ids[0]!, 'DiffID');
   const extents = readLayerRecord(storePaths(store), diffId)!.extents.toRows();
-  const layer = { table, blob, tarSplit: tarSplit!, tarSplitDigest };
-  return { store, find: () => pool.run({ task: 'find-damage', ...layer, extents }), tarSplitDigest };
+  const layer = { table, blob, tarSplit: tarSplit! };
+  const find = () => pool.run({ task: 'find-damage', ...layer, extents });
+  return { store, find, tarSplitDigest: tarSplit!.digest };
 }
 
 test('a layer in good order has no damage', async (t) => {
