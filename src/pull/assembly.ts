@@ -1,3 +1,4 @@
+import { PullError } from '../format/error.js';
 import { SEGMENT, type Segments } from '../plan/segments.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
@@ -15,19 +16,22 @@ export interface Extent {
  * changes. A copy waits for the front of the layer it copies, which is always an earlier place of the pull.
  */
 export class LayerAssembly {
-  readonly extents = new ExtentList();
+  extents = new ExtentList();
   readonly #segments: Segments;
   readonly #packs: readonly PackId[];
   /** What is known of the spans not yet before the front, by row of the plan's spans. */
-  readonly #spans = new Map<number, { parts: Extent[]; lengthBytes: number }>();
+  readonly #spans = new Map<number, { parts: Extent[]; whole: boolean }>();
   #inline: Extent | undefined;
   #inlineUsed = 0;
   #next = 0;
+  /** What stands behind the last segment and is on disk already. */
+  #tail: Extent | undefined;
 
   /** `packs`: the table that held segments point into. */
-  constructor(segments: Segments, packs: readonly PackId[]) {
+  constructor(segments: Segments, packs: readonly PackId[], tail?: Extent) {
     this.#segments = segments;
     this.#packs = packs;
+    this.#tail = tail;
   }
 
   get front(): number {
@@ -35,7 +39,14 @@ export class LayerAssembly {
   }
 
   get complete(): boolean {
-    return this.#next === this.#segments.count;
+    return this.#next === this.#segments.count && this.#tail === undefined;
+  }
+
+  /** The layer came another way, and these are its extents: all that was known does not count any more. */
+  settle(extents: ExtentList): void {
+    this.extents = extents;
+    this.#next = this.#segments.count;
+    this.#tail = undefined;
   }
 
   /** Tar ranges that must come from tar-split, as pairs [start, end), ascending. */
@@ -48,11 +59,11 @@ export class LayerAssembly {
     return Float64Array.from(pairs);
   }
 
-  /** The next part of a span, in tar order, is on disk. */
-  placeSpanPart(span: number, part: Extent): void {
-    const known = this.#spans.get(span) ?? { parts: [], lengthBytes: 0 };
+  /** The next part of a span, in tar order, is on disk; `last`: the span has no more. */
+  placeSpanPart(span: number, part: Extent, last: boolean): void {
+    const known = this.#spans.get(span) ?? { parts: [], whole: false };
     known.parts.push(part);
-    known.lengthBytes += part.lengthBytes;
+    known.whole = last;
     this.#spans.set(span, known);
   }
 
@@ -61,10 +72,19 @@ export class LayerAssembly {
     this.#inline = run;
   }
 
-  /** Moves the front as far as it goes and returns the extents that came before it; `layers`: all of the pull. */
+  /**
+   * Moves the front as far as it goes and returns the extents that came before it; `layers`: all of the pull.
+   * @throws PullError `digest-mismatch` when a layer that should have the same content turned out to be another
+   */
   advance(layers: readonly LayerAssembly[]): ExtentList {
     const grown = new ExtentList();
     while (this.#next < this.#segments.count && this.#take(this.#next, layers, grown)) this.#next += 1;
+    if (this.#next === this.#segments.count && this.#tail !== undefined) {
+      const { pack, offset, lengthBytes } = this.#tail;
+      this.extents.push(pack, offset, lengthBytes);
+      grown.push(pack, offset, lengthBytes);
+      this.#tail = undefined;
+    }
     return grown;
   }
 
@@ -73,7 +93,7 @@ export class LayerAssembly {
       grown.push(pack, offset, lengthBytes);
       this.extents.push(pack, offset, lengthBytes);
     };
-    const lengthBytes = this.#segments.tarStart[row + 1]! - this.#segments.tarStart[row]!;
+    const lengthBytes = this.#segments.lengthBytes[row]!;
     const source = this.#segments.source[row]!;
     const sourceOffset = this.#segments.sourceOffset[row]!;
     switch (this.#segments.kind[row]) {
@@ -82,7 +102,7 @@ export class LayerAssembly {
         return true;
       case SEGMENT.span: {
         const known = this.#spans.get(source);
-        if (known === undefined || known.lengthBytes < lengthBytes) return false;
+        if (known === undefined || !known.whole) return false;
         for (const part of known.parts) push(part.pack, part.offset, part.lengthBytes);
         this.#spans.delete(source);
         return true;
@@ -94,11 +114,18 @@ export class LayerAssembly {
         return true;
       default: {
         const origin = layers[source]!;
-        if (origin.front < sourceOffset + lengthBytes) return false;
+        if (origin.front < sourceOffset + lengthBytes) {
+          if (origin.complete) throw missingOrigin();
+          return false;
+        }
         const copy = origin.extents.slice(sourceOffset, sourceOffset + lengthBytes);
         for (let i = 0; i < copy.count; i++) push(copy.packAt(i), copy.offsetAt(i), copy.lengthAt(i));
         return true;
       }
     }
   }
+}
+
+function missingOrigin(): PullError {
+  return new PullError('digest-mismatch', 'a content it shares with a layer below is not in that layer');
 }

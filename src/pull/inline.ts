@@ -1,19 +1,24 @@
+import type { Digest } from '../format/digest.js';
+import type { MetadataPart } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
 import type { Extent } from './assembly.js';
 import type { PullContext } from './context.js';
 import type { ChunkedLayer } from './layer.js';
 
+/** A tar-split whose digest is known. */
+export type TarSplitPart = MetadataPart & { readonly digest: Digest };
+
 /** Has these ranges of the tar (pairs [start, end), all tar-split's) written to a pack, one after the other. */
 export async function writeInline(
   context: PullContext,
   layer: ChunkedLayer,
+  tarSplit: TarSplitPart,
   ranges: Float64Array,
 ): Promise<Extent> {
   const { pack, packOffset, lengthBytes } = await context.support.run({
     task: 'write-inline',
     blob: layer.blob,
-    tarSplit: layer.positions.tarSplit,
-    tarSplitDigest: layer.tarSplitDigest,
+    tarSplit,
     ranges,
   });
   context.packs.add(pack as PackId);

@@ -1,26 +1,42 @@
-import type { ChunkedPositions } from '../format/annotations.js';
 import type { Digest } from '../format/digest.js';
-import type { LayerTable } from '../format/layer-table.js';
-import type { BlobSource } from '../pool/messages.js';
+import type { Compression, LayerFormat, MetadataPlace } from '../format/layer-format.js';
+import type { BlobSource, LayerMetadata } from '../pool/messages.js';
 
-/** A layer that the store does not have, as the manifest and its annotations describe it. */
+/** A layer that the store does not have, as its descriptor describes it. */
 export interface WantedLayer {
   readonly blob: BlobSource;
   readonly diffId: Digest;
-  readonly positions: ChunkedPositions & Required<Pick<ChunkedPositions, 'tarSplit'>>;
+  readonly format: LayerFormat;
+  readonly compression: Compression;
+  /** Where its metadata is, for what may be chunked. */
+  readonly place?: MetadataPlace;
+  /** Where else a foreign layer is to be had, in the manifest's order. */
+  readonly otherUrls: readonly string[];
 }
 
-/** The same with its metadata read. */
-export interface ChunkedLayer extends WantedLayer {
-  readonly table: LayerTable;
-  readonly tarSplitDigest: Digest;
-  /** What reading the metadata cost. */
-  readonly metadataFetchedBytes: number;
-  readonly metadataRequests: number;
+/** The same once its metadata was looked for: without any, it is one stream. */
+export interface KnownLayer extends WantedLayer {
+  readonly metadata?: LayerMetadata;
+  /** What looking cost. */
+  readonly cost: FetchFigures;
+}
+
+export type ChunkedLayer = KnownLayer & Required<Pick<KnownLayer, 'metadata'>>;
+
+/** Whether a layer is pulled by its table of contents. */
+export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
+  return layer.metadata !== undefined;
+}
+
+/** Body bytes of one blob that were received, and GETs of it. */
+export interface FetchFigures {
+  fetchedBytes: number;
+  requests: number;
 }
 
 /** Figures of one layer's fetch, as the result reports them. */
 export interface LayerFigures {
+  readonly format: LayerFormat;
   readonly tarBytes: number;
   readonly metadataBytes: number;
   readonly fetchedBytes: number;

@@ -19,6 +19,8 @@ export interface PullOptions {
   /** One miss each when exceeded; default 5000 and 10000. */
   readonly connectTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
+  /** Fetches foreign layers from where their descriptors say, without credentials; default false. */
+  readonly allowForeign?: boolean;
   readonly plainHttp?: boolean;
   readonly tlsVerify?: boolean;
   /** Emits a `debug` event for each request. */

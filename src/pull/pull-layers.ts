@@ -1,11 +1,10 @@
-import { planLimits } from '../plan/limits.js';
-import { type PullPlan, planPull } from '../plan/plan.js';
+import { totalsOf } from '../plan/whole.js';
 import { requireSpace } from '../store/disk-space.js';
-import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
-import type { ChunkedLayer, LayerFigures, WantedLayer } from './layer.js';
+import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
+import { type LayersPlan, planLayers } from './plan-layers.js';
 import { readLayers } from './read-layers.js';
-import { type RunFigures, runPlan } from './run-plan.js';
+import { runPlan } from './run-plan.js';
 
 /** What pulling the missing layers gave, layer by layer. */
 export interface PulledLayers {
@@ -19,49 +18,94 @@ export async function pullLayers(
   context: PullContext,
   wanted: readonly WantedLayer[],
 ): Promise<PulledLayers> {
-  const layers = await readLayers(context, wanted);
-  const held = await context.stop.guard(
-    context.support.run({
-      task: 'look-up',
-      tables: layers.map((layer) => layer.table),
-      blobs: layers.map((layer) => layer.blob.digest),
-    }),
+  const { layers, plan, figures } = await prepareLayers(context, wanted);
+  const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
+  announce(context, layers, figures);
+  await requireSpace(
+    context.paths,
+    sum(figures, ({ diskBytes }) => diskBytes),
   );
-  const wants = layers.map((layer, i) => ({ table: layer.table, ...held.layers[i]! }));
-  const plan = planPull(wants, planLimits(context.settings.connections));
-  announce(context, layers, plan);
-  await requireSpace(context.paths, plan.totals.decodedBytes + plan.totals.inlineBytes);
-  const run = await runPlan(context, layers, plan, held.packs as readonly PackId[]);
+  const run = await runPlan(context, layers, plan, fetchBytes);
   return {
-    figures: layers.map((layer, i) => figuresOf(layer, plan, run, i)),
+    figures: layers.map((layer, i) => {
+      const { tarBytes, whole, fetchedBytes, requests } = run.layers[i]!;
+      const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
+      return {
+        format: whole ? layer.compression : layer.format,
+        tarBytes,
+        metadataBytes,
+        fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
+        // A layer that had to be pulled as a whole after all made no use of what had been found.
+        reusedBytes: whole ? 0 : reuseBytes,
+        resumedBytes: whole === (layer.metadata === undefined) ? resumedBytes : 0,
+        requests: layer.cost.requests + requests,
+      };
+    }),
     provenAfterMs: run.provenAfterMs,
   };
 }
 
+/** What the plan says of one layer; bytes that will be fetched and requests do not have those for metadata. */
+export interface PlannedFigures {
+  /** Null where nobody can know before it is decoded. */
+  readonly tarBytes: number | null;
+  readonly metadataBytes: number;
+  readonly fetchBytes: number;
+  readonly reuseBytes: number;
+  readonly resumedBytes: number;
+  readonly requests: number;
+  /** What has to be written for it, about. */
+  readonly diskBytes: number;
+}
+
+/** Everything up to the first content byte. */
+export async function prepareLayers(
+  context: PullContext,
+  wanted: readonly WantedLayer[],
+): Promise<{ layers: readonly KnownLayer[]; plan: LayersPlan; figures: readonly PlannedFigures[] }> {
+  const layers = await readLayers(context, wanted);
+  const plan = await planLayers(context, layers);
+  return { layers, plan, figures: layers.map((layer, i) => figuresOf(layer, plan, i)) };
+}
+
+function figuresOf({ metadata, blob }: KnownLayer, plan: LayersPlan, i: number): PlannedFigures {
+  const parts = plan.whole[i];
+  if (parts !== undefined) {
+    const totals = totalsOf(parts);
+    // Its bytes as they are, and a tar that is hardly ever shorter.
+    const diskBytes = totals.fetchBytes + blob.sizeBytes;
+    return { ...totals, tarBytes: null, metadataBytes: 0, reuseBytes: 0, diskBytes };
+  }
+  const { totals } = plan.chunked.layers[i]!;
+  const { table, metadataBytes } = metadata!;
+  return {
+    tarBytes: table.layout === 'split' ? table.tarBytes : null,
+    metadataBytes,
+    fetchBytes: totals.fetchBytes,
+    reuseBytes: totals.reusedBytes,
+    resumedBytes: totals.resumedBytes,
+    requests: totals.requests,
+    diskBytes: totals.decodedBytes + totals.inlineBytes,
+  };
+}
+
 /** Exact totals, before the first content byte. */
-function announce(context: PullContext, layers: readonly ChunkedLayer[], plan: PullPlan): void {
-  const metadataBytes = layers.reduce((sum, layer) => sum + layer.metadataFetchedBytes, 0);
-  const metadataRequests = layers.reduce((sum, layer) => sum + layer.metadataRequests, 0);
+function announce(
+  context: PullContext,
+  layers: readonly KnownLayer[],
+  figures: readonly PlannedFigures[],
+): void {
+  const fetchBytes = sum(figures, (figure) => figure.fetchBytes);
   context.emit({
     event: 'planned',
-    totalBytes: plan.totals.fetchBytes + metadataBytes,
-    fetchBytes: plan.totals.fetchBytes,
-    reuseBytes: plan.totals.reusedBytes,
-    resumeBytes: plan.totals.resumedBytes,
-    requests: plan.totals.requests + metadataRequests,
+    totalBytes: fetchBytes + sum(layers, ({ cost }) => cost.fetchedBytes),
+    fetchBytes,
+    reuseBytes: sum(figures, ({ reuseBytes }) => reuseBytes),
+    resumeBytes: sum(figures, ({ resumedBytes }) => resumedBytes),
+    requests: sum(figures, ({ requests }) => requests) + sum(layers, ({ cost }) => cost.requests),
   });
 }
 
-function figuresOf(layer: ChunkedLayer, plan: PullPlan, run: RunFigures, i: number): LayerFigures {
-  const { totals } = plan.layers[i]!;
-  const fetched = run.layers[i]!;
-  const { toc, tarSplit } = layer.positions;
-  return {
-    tarBytes: layer.table.tarBytes,
-    metadataBytes: toc.end - toc.start + (tarSplit.end - tarSplit.start),
-    fetchedBytes: layer.metadataFetchedBytes + fetched.fetchedBytes,
-    reusedBytes: totals.reusedBytes,
-    resumedBytes: totals.resumedBytes,
-    requests: layer.metadataRequests + fetched.requests,
-  };
+function sum<T>(items: readonly T[], figure: (item: T) => number): number {
+  return items.reduce((total, item) => total + figure(item), 0);
 }

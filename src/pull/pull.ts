@@ -7,6 +7,7 @@ import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
+import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import type { PullOptions, PullResult } from './options.js';
 import { Patience } from './patience.js';
@@ -32,6 +33,19 @@ export async function pullImage(reference: string, options: PullOptions): Promis
   const pull = new Pull(reference, options);
   try {
     return await pull.stop.guard(pull.run());
+  } finally {
+    await pull.close();
+  }
+}
+
+/**
+ * What a reference names and what pulling it would fetch and reuse; fetches manifests, config and tables of contents, and no
+ * content. @throws PullError as `pullImage`
+ */
+export async function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
+  const pull = new Pull(reference, options);
+  try {
+    return await pull.stop.guard(pull.inspect());
   } finally {
     await pull.close();
   }
@@ -77,7 +91,7 @@ class Pull {
     if (recorded !== undefined) return this.#result(recorded.image, recorded.layers, new Map(), 0);
     const image = await this.#resolve();
     const layers = imageLayers(image, this.#paths);
-    const wanted = wantedLayers(layers, this.#openSession());
+    const wanted = this.#wanted(layers);
     const figures = new Map<string, LayerFigures>();
     let provenAfterMs = 0;
     if (wanted.length > 0) {
@@ -89,28 +103,58 @@ class Pull {
     return this.#result(image, layers, figures, provenAfterMs);
   }
 
-  /** Piscina and what runs on it are loaded only when there is a layer to pull. */
-  async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
-    const [{ Workers: Threads }, { pullLayers }] = await Promise.all([
-      import('./workers.js'),
+  /** The same up to the first content byte. */
+  async inspect(): Promise<ImageInspection> {
+    const recorded = recordedImage(this.#paths, this.#image, this.#settings);
+    const image = recorded?.image ?? (await this.#resolve());
+    const layers = recorded?.layers ?? imageLayers(image, this.#paths);
+    const wanted = this.#wanted(layers);
+    const prepared = wanted.length === 0 ? { layers: [], figures: [] } : await this.#prepare(wanted);
+    return inspectionOf(this.#image, this.#paths, image, layers, prepared);
+  }
+
+  #wanted(layers: readonly ImageLayer[]): WantedLayer[] {
+    return wantedLayers(layers, {
+      session: this.#openSession(),
+      allowForeign: this.#settings.allowForeign,
+      warn: (message) => this.#progress.emit({ event: 'warning', message }),
+    });
+  }
+
+  async #prepare(wanted: readonly WantedLayer[]): Promise<PreparedLayers> {
+    const [workers, { prepareLayers }] = await Promise.all([
+      this.#startWorkers(wanted.length),
       import('./pull-layers.js'),
     ]);
+    return prepareLayers(workers.context, wanted);
+  }
+
+  async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
+    const [workers, { pullLayers }] = await Promise.all([
+      this.#startWorkers(wanted.length),
+      import('./pull-layers.js'),
+    ]);
+    const pulled = await pullLayers(workers.context, wanted);
+    await workers.seal();
+    return pulled;
+  }
+
+  /** Piscina and what runs on it are loaded only when there is a layer to pull. */
+  async #startWorkers(layers: number): Promise<Workers> {
+    const { Workers: Threads } = await import('./workers.js');
     const session = this.#openSession();
     this.#workers = Threads.start({
       settings: this.#settings,
       setup: { storeRoot: this.#paths.root, counters: this.#counters },
       network: await this.#network(session),
-      layers: wanted.length,
+      layers,
       session,
       patience: this.#patience,
       paths: this.#paths,
       stop: this.stop,
       emit: this.#progress.emit,
     });
-    const workers = await this.#workers;
-    const pulled = await pullLayers(workers.context, wanted);
-    await workers.seal();
-    return pulled;
+    return this.#workers;
   }
 
   /** Ends whatever is still running. */

@@ -1,30 +1,43 @@
 import { inLayer, PullError } from '../format/error.js';
+import type { MetadataPlace } from '../format/layer-format.js';
+import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
-import type { ChunkedLayer, WantedLayer } from './layer.js';
+import { warnOfFallback } from './fall-back.js';
+import type { KnownLayer, WantedLayer } from './layer.js';
 
 /** Decoded metadata in memory at a time; a layer above it is read alone. 20,000 files have about 30 MB. */
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
+/** Decoded metadata of a layer whose annotations do not state its length. */
+const UNKNOWN_METADATA_BYTES = 16 * 2 ** 20;
+
 /** Contents (and chunks of large ones) of one image: two million files take about 200 MB of rows, and images have a tenth of that. */
 const MOST_CONTENTS = 2 * 2 ** 20;
 
-/** Reads the metadata of all layers, in order, as many at a time as the budget allows. */
+/**
+ * Reads the metadata of all layers that have any, in order, as many at a time as the budget allows. Metadata that is
+ * malformed or lies about its digest costs a warning, and the layer is pulled as one stream.
+ */
 export async function readLayers(
   context: PullContext,
   wanted: readonly WantedLayer[],
-): Promise<ChunkedLayer[]> {
+): Promise<KnownLayer[]> {
   const running = new Set<Promise<unknown>>();
-  const read: Array<Promise<ChunkedLayer>> = [];
+  const read: Array<Promise<KnownLayer>> = [];
   let inUse = 0;
   let contents = 0;
   for (const layer of wanted) {
-    const { toc, tarSplit } = layer.positions;
-    const bytes = Math.max(toc.rawBytes + tarSplit.rawBytes, tarSplit.end - toc.start);
+    if (layer.place === undefined) {
+      read.push(Promise.resolve({ ...layer, cost: { fetchedBytes: 0, requests: 0 } }));
+      continue;
+    }
+    const bytes = budgetOf(layer.place);
     while (running.size > 0 && inUse + bytes > METADATA_BUDGET_BYTES)
       await context.stop.guard(Promise.race(running));
     inUse += bytes;
-    const one = readLayer(context, layer).then((read) => {
-      contents += read.table.count + read.table.chunkTarStart.length;
+    const one = readLayer(context, layer, layer.place).then((read) => {
+      const table = read.metadata?.table;
+      if (table !== undefined) contents += table.count + table.chunkTarStart.length;
       if (contents > MOST_CONTENTS) throw tooManyContents();
       return read;
     });
@@ -39,28 +52,32 @@ export async function readLayers(
   return context.stop.guard(Promise.all(read));
 }
 
+function budgetOf(place: MetadataPlace): number {
+  if (place.by === 'footer') return UNKNOWN_METADATA_BYTES;
+  const { toc, tarSplit = toc } = place;
+  return Math.max(toc.rawBytes + tarSplit.rawBytes, tarSplit.end - toc.start);
+}
+
 function tooManyContents(): PullError {
   return new PullError('unsupported', `the layers to pull have more than ${MOST_CONTENTS} files`);
 }
 
-async function readLayer(context: PullContext, layer: WantedLayer): Promise<ChunkedLayer> {
+async function readLayer(
+  context: PullContext,
+  layer: WantedLayer,
+  place: MetadataPlace,
+): Promise<KnownLayer> {
   context.patience.asking(1);
   try {
-    const result = await context.support.run({
-      task: 'read-metadata',
-      blob: layer.blob,
-      toc: layer.positions.toc,
-      tarSplit: layer.positions.tarSplit,
-    });
-    return {
-      ...layer,
-      table: result.table,
-      tarSplitDigest: result.tarSplitDigest,
-      metadataFetchedBytes: result.fetchedBytes,
-      metadataRequests: result.requests,
-    };
+    const result = await context.support.run({ task: 'read-metadata', blob: layer.blob, place });
+    const { metadata, fetchedBytes, requests } = result;
+    const cost = { fetchedBytes, requests };
+    if (metadata === undefined) return { ...layer, cost, format: layer.compression };
+    if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
+    return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {
-    throw inLayer(error, layer.blob.digest);
+    if (!warnOfFallback(context, layer, error)) throw inLayer(error, layer.blob.digest);
+    return { ...layer, cost: { fetchedBytes: 0, requests: 0 }, format: layer.compression };
   } finally {
     context.patience.asking(-1);
   }

@@ -4,17 +4,18 @@ import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/laye
 import { ExtentList } from '../store/extents.js';
 import type { PullContext } from './context.js';
 import type { Fetcher } from './fetcher.js';
-import { writeInline } from './inline.js';
-import type { ChunkedLayer } from './layer.js';
+import { type TarSplitPart, writeInline } from './inline.js';
+import type { ChunkedLayer, KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
+import type { SpanFetch } from './span-fetch.js';
 
 interface Repair {
   readonly context: PullContext;
   readonly layer: ChunkedLayer;
-  readonly index: number;
   readonly extents: ExtentList;
   /** What the extents hash to instead of the DiffID; null when some are gone. */
   readonly actual: Digest | null;
+  readonly spans: SpanFetch;
   readonly fetcher: Fetcher;
 }
 
@@ -34,12 +35,13 @@ interface Patch {
  */
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents } = repair;
+  const { table, tarSplit } = layer.metadata;
+  if (tarSplit === undefined) throw mismatch(layer, repair.actual);
   const damage = await context.support.run({
     task: 'find-damage',
-    table: layer.table,
+    table,
     blob: layer.blob,
-    tarSplit: layer.positions.tarSplit,
-    tarSplitDigest: layer.tarSplitDigest,
+    tarSplit,
     extents: extents.toRows(),
   });
   if (damage.contents.length === 0 && damage.raw.length === 0) throw mismatch(layer, repair.actual);
@@ -47,38 +49,36 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
     event: 'warning',
     message: `${damage.contents.length + damage.raw.length / 2} parts in the store are damaged and are replaced`,
   });
-  const runs = runsOf(damage.contents, layer.table);
+  const runs = runsOf(damage.contents, table);
   const patches = await context.stop.guard(
-    Promise.all([...runs.map((run) => refetch(repair, run)), rewriteInline(repair, damage.raw)]),
+    Promise.all([...runs.map((run) => refetch(repair, run)), rewriteInline(repair, tarSplit, damage.raw)]),
   );
   const mended = splice(extents, patches.flat());
-  const prover = new LayerProver(context.support);
+  const prover = new LayerProver(context, layer.diffId);
   prover.feed(mended);
-  const actual = await prover.end();
+  const actual = await prover.end(mended);
   if (actual !== layer.diffId) throw mismatch(layer, actual);
   return mended;
 }
 
 /** Fetches a run of contents anew. */
-function refetch({ layer, index, fetcher }: Repair, run: Run): Promise<Patch[]> {
-  const { blobStart, blobEnd, tarStart, sizeBytes } = layer.table;
+function refetch({ layer, spans, fetcher }: Repair, run: Run): Promise<Patch[]> {
+  const { blobStart, blobEnd, tarStart, sizeBytes } = layer.metadata.table;
   const start = tarStart[run.first]!;
   const end = tarStart[run.last]! + sizeBytes[run.last]!;
   const fresh = new ExtentList();
   return new Promise((resolve) => {
-    fetcher.add([
-      {
-        layer: index,
-        blobStart: blobStart[run.first]!,
-        blobEnd: blobEnd[run.last]!,
-        tarStart: start,
-        tarEnd: end,
-        onPart: (part) => {
-          fresh.push(part.pack, part.offset, part.lengthBytes);
-          if (fresh.lengthBytes === end - start) resolve([{ tarStart: start, tarEnd: end, extents: fresh }]);
-        },
+    const job = spans.job({
+      blobStart: blobStart[run.first]!,
+      blobEnd: blobEnd[run.last]!,
+      tarStart: start,
+      tarEnd: end,
+      onPart: (part, last) => {
+        fresh.push(part.pack, part.offset, part.lengthBytes);
+        if (last) resolve([{ tarStart: start, tarEnd: end, extents: fresh }]);
       },
-    ]);
+    });
+    fetcher.add([job]);
   });
 }
 
@@ -104,9 +104,13 @@ function runsOf(rows: readonly number[], { blobStart, blobEnd, tarStart, sizeByt
   return runs;
 }
 
-async function rewriteInline({ context, layer }: Repair, ranges: Float64Array): Promise<Patch[]> {
+async function rewriteInline(
+  { context, layer }: Repair,
+  tarSplit: TarSplitPart,
+  ranges: Float64Array,
+): Promise<Patch[]> {
   if (ranges.length === 0) return [];
-  const run = await writeInline(context, layer, ranges);
+  const run = await writeInline(context, layer, tarSplit, ranges);
   const patches: Patch[] = [];
   let { offset } = run;
   for (let i = 0; i < ranges.length; i += 2) {
@@ -133,7 +137,8 @@ function splice(extents: ExtentList, patches: readonly Patch[]): ExtentList {
   return mended;
 }
 
-function mismatch(layer: ChunkedLayer, actual: Digest | null): PullError {
+/** What a layer fails with whose bytes are all there and make another tar than the config states. */
+export function mismatch(layer: KnownLayer, actual: Digest | null): PullError {
   return new PullError(
     'digest-mismatch',
     `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual ?? 'bytes that are gone'}`,

@@ -26,6 +26,8 @@ export interface ResolvedImage {
   readonly manifest: ImageManifest;
   readonly config: ImageConfig;
   readonly platform: string;
+  /** What the index has, when there was one; attestations are not counted. */
+  readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: Digest }>;
 }
 
 /**
@@ -40,6 +42,7 @@ export async function resolveImage(
   settings: Settings,
 ): Promise<ResolvedImage> {
   let name: string = reference.digest ?? reference.tag ?? 'latest';
+  let platforms: ResolvedImage['platforms'];
   for (let level = 0; level <= MOST_INDEX_LEVELS; level++) {
     const { bytes, manifest } = await readManifest(session, name, paths);
     if (manifest.kind === 'manifest') {
@@ -47,8 +50,10 @@ export async function resolveImage(
       const config = await readConfig(session, manifest, paths);
       const manifestDigest = digestOf(bytes);
       await putBlob(paths, manifestDigest, bytes);
-      return { manifestDigest, manifest, config, platform: formatPlatform(config) };
+      const resolved = { manifestDigest, manifest, config, platform: formatPlatform(config) };
+      return platforms === undefined ? resolved : { ...resolved, platforms };
     }
+    platforms ??= platformsOf(manifest);
     const chosen = choosePlatform(settings.platform, manifest.manifests);
     if (chosen === undefined) throw noSuchPlatform(settings, manifest);
     await putBlob(paths, digestOf(bytes), bytes);
@@ -89,11 +94,15 @@ function digestOf(bytes: Buffer): Digest {
 }
 
 function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
-  const offered = index.manifests
-    .map((entry) => (entry.platform === undefined ? undefined : formatPlatform(entry.platform)))
-    .filter((name) => name !== undefined && name !== 'unknown/unknown');
-  const list = [...new Set(offered)].join(', ');
+  const list = [...new Set(platformsOf(index).map(({ platform }) => platform))].join(', ');
   return new PullError('platform-not-found', `the image has no manifest for ${settings.platformName}`, {
     hint: list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`,
+  });
+}
+
+function platformsOf(index: ImageIndex): { platform: string; digest: Digest }[] {
+  return index.manifests.flatMap(({ platform, digest }) => {
+    const name = platform === undefined ? 'unknown/unknown' : formatPlatform(platform);
+    return name === 'unknown/unknown' ? [] : [{ platform: name, digest }];
   });
 }

@@ -1,14 +1,21 @@
-import { inLayer, type PullError } from '../format/error.js';
-import type { PullPlan, Span } from '../plan/plan.js';
+import { inLayer } from '../format/error.js';
+import type { Span } from '../plan/plan.js';
+import { planWhole, type RawPart } from '../plan/whole.js';
+import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly } from './assembly.js';
 import type { PullContext } from './context.js';
-import { Fetcher, type FetchFigures, type SpanJob } from './fetcher.js';
+import { warnOfFallback } from './fall-back.js';
+import { Fetcher, type Work } from './fetcher.js';
 import { writeInline } from './inline.js';
-import type { ChunkedLayer } from './layer.js';
+import { type ChunkedLayer, type FetchFigures, isChunked, type KnownLayer } from './layer.js';
+import { type LayersPlan, lookUpRaw } from './plan-layers.js';
 import { LayerProver } from './prover.js';
 import { publishLayer } from './publish.js';
 import { repairLayer } from './repair.js';
+import { SpanFetch } from './span-fetch.js';
+import { Turns } from './turns.js';
+import { WholeLayer } from './whole-layer.js';
 
 /** A pull that fetches less than this uses one worker: one small pack instead of several tiny ones. */
 const ONE_WORKER_BYTES = 8 * 2 ** 20;
@@ -23,29 +30,31 @@ const LOST_PIECES = 1.5;
 const LEAST_PIECE_BYTES = 32 * 1024;
 const MOST_PIECE_BYTES = 256 * 1024;
 
+/** Blobs that are decoded as one stream at a time: each keeps about a core and a half busy, and 20 MB. */
+const STREAMS_AT_A_TIME = 2;
+
 export interface RunFigures {
-  readonly layers: readonly FetchFigures[];
+  readonly layers: ReadonlyArray<FetchFigures & { readonly tarBytes: number; readonly whole: boolean }>;
   /** From the last content byte until every DiffID was proven, in milliseconds. */
   readonly provenAfterMs: number;
 }
 
-/** Carries a plan out: spans, inline bytes, proof and publication, all layers together. */
+/** Carries a plan out: spans, inline bytes, whole blobs, proof and publication, all layers together. */
 export async function runPlan(
   context: PullContext,
-  layers: readonly ChunkedLayer[],
-  plan: PullPlan,
-  packs: readonly PackId[],
+  layers: readonly KnownLayer[],
+  plan: LayersPlan,
+  fetchBytes: number,
 ): Promise<RunFigures> {
-  const fetcher = new Fetcher({
-    context,
-    layers,
-    pieceBytes: pieceBytes(plan.totals.fetchBytes, context.settings.connections),
-    startPool: () =>
-      context.startFetchers(plan.totals.fetchBytes < ONE_WORKER_BYTES ? 1 : context.settings.workers),
-  });
-  const run = new Run(context, layers, plan, packs, fetcher);
+  const threads = fetchBytes < ONE_WORKER_BYTES ? 1 : context.settings.workers;
+  const startPool = () => context.startFetchers(threads);
+  const fetcher = new Fetcher({ context, startPool, layers: layers.length });
+  const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
   await context.stop.guard(run.start());
-  return { layers: fetcher.figures, provenAfterMs: Math.max(0, run.provenMs - fetcher.lastByteMs) };
+  return {
+    layers: layers.map((_, i) => ({ ...fetcher.figures[i]!, ...run.outcome(i) })),
+    provenAfterMs: Math.max(0, run.provenMs - fetcher.lastByteMs),
+  };
 }
 
 function pieceBytes(fetchBytes: number, connections: number): number {
@@ -53,35 +62,59 @@ function pieceBytes(fetchBytes: number, connections: number): number {
   return Math.round(Math.min(MOST_PIECE_BYTES, Math.max(LEAST_PIECE_BYTES, share)));
 }
 
-/** The layers of one pull while they fill up. */
+/** One chunked layer while it fills up. */
+interface Filling {
+  readonly layer: ChunkedLayer;
+  readonly work: Work;
+  readonly spans: SpanFetch;
+  readonly prover: LayerProver;
+}
+
+/** The layers of one pull on their way. */
 class Run {
   /** When the last DiffID was proven, by `performance.now()`. */
   provenMs = performance.now();
   readonly #context: PullContext;
-  readonly #layers: readonly ChunkedLayer[];
+  readonly #layers: readonly KnownLayer[];
   readonly #fetcher: Fetcher;
-  readonly #plan: PullPlan;
+  readonly #plan: LayersPlan;
   readonly #assemblies: readonly LayerAssembly[];
-  readonly #provers: readonly LayerProver[];
-  /** Of each layer whose bytes are all on disk. */
+  /** Of each layer that is pulled by its table of contents, and not given up as such. */
+  readonly #fillings: Array<Filling | undefined>;
+  /** Of each layer whose bytes are all on disk, or that is one stream. */
   readonly #proofs: Array<Promise<void> | undefined>;
+  readonly #turns = new Turns(STREAMS_AT_A_TIME);
   #published = 0;
   #resolve: () => void = () => {};
 
   constructor(
     context: PullContext,
-    layers: readonly ChunkedLayer[],
-    plan: PullPlan,
-    packs: readonly PackId[],
+    layers: readonly KnownLayer[],
+    plan: LayersPlan,
     fetcher: Fetcher,
+    pieceBytes: number,
   ) {
     this.#context = context;
     this.#layers = layers;
     this.#plan = plan;
     this.#fetcher = fetcher;
-    this.#assemblies = plan.layers.map(({ segments }) => new LayerAssembly(segments, packs));
-    this.#provers = layers.map(() => new LayerProver(context.support));
+    this.#assemblies = layers.map((layer, i) => {
+      const tail = layer.metadata?.tail;
+      const extent = tail && {
+        pack: tail.pack as PackId,
+        offset: tail.packOffset,
+        lengthBytes: tail.lengthBytes,
+      };
+      return new LayerAssembly(plan.chunked.layers[i]!.segments, plan.packs, extent);
+    });
     this.#proofs = layers.map(() => undefined);
+    this.#fillings = layers.map((layer, i) => {
+      if (!isChunked(layer)) return undefined;
+      const work = { layer: i, dropped: false };
+      const failed = (error: unknown) => this.#failed(i, error);
+      const spans = new SpanFetch({ context, fetcher, layer, work, pieceBytes, failed });
+      return { layer, work, spans, prover: new LayerProver(context, layer.diffId) };
+    });
   }
 
   /** Resolves when every layer is published. */
@@ -90,19 +123,33 @@ class Run {
       this.#resolve = resolve;
     });
     void this.#writeInlines();
-    this.#fetcher.add(this.#plan.spans.map((span, row) => this.#job(span, row)));
+    for (const [i, filling] of this.#fillings.entries()) {
+      if (filling === undefined) this.#pullWhole(i, this.#plan.whole[i]!);
+      else this.#fetcher.add(this.#spansOf(i).map(({ span, row }) => this.#job(filling, span, row)));
+    }
     this.#advance();
     await published;
   }
 
-  #job(span: Span, row: number): SpanJob {
-    return {
+  /** What became of a layer. */
+  outcome(i: number): { tarBytes: number; whole: boolean } {
+    return { tarBytes: this.#assemblies[i]!.extents.lengthBytes, whole: this.#fillings[i] === undefined };
+  }
+
+  #spansOf(layer: number): { span: Span; row: number }[] {
+    const { spans, layers } = this.#plan.chunked;
+    const { firstSpan, endSpan } = layers[layer]!;
+    return spans.slice(firstSpan, endSpan).map((span, i) => ({ span, row: firstSpan + i }));
+  }
+
+  #job(filling: Filling, span: Span, row: number) {
+    return filling.spans.job({
       ...span,
-      onPart: (part) => {
-        this.#assemblies[span.layer]!.placeSpanPart(row, part);
+      onPart: (part, last) => {
+        this.#assemblies[span.layer]!.placeSpanPart(row, part, last);
         this.#advance();
       },
-    };
+    });
   }
 
   /** One layer after the other: each has its whole tar-split in memory meanwhile, 48 MB for 40,000 files. */
@@ -110,39 +157,77 @@ class Run {
     for (const layer of this.#layers.keys()) await this.#writeInline(layer);
   }
 
-  async #writeInline(layer: number): Promise<void> {
-    const assembly = this.#assemblies[layer]!;
-    const ranges = assembly.inlineRanges();
-    if (ranges.length === 0) return;
+  async #writeInline(i: number): Promise<void> {
+    const filling = this.#fillings[i];
+    const tarSplit = filling?.layer.metadata.tarSplit;
+    const ranges = this.#assemblies[i]!.inlineRanges();
+    if (filling === undefined || tarSplit === undefined || ranges.length === 0) return;
     try {
-      assembly.placeInline(await writeInline(this.#context, this.#layers[layer]!, ranges));
+      const run = await writeInline(this.#context, filling.layer, tarSplit, ranges);
+      if (filling.work.dropped) return;
+      this.#assemblies[i]!.placeInline(run);
       this.#advance();
     } catch (error) {
-      this.#context.stop.now(inLayer(error, this.#layers[layer]!.blob.digest));
+      this.#failed(i, error);
     }
   }
 
   /** Moves every front as far as it goes, in order: a layer copies from earlier places only. */
   #advance(): void {
-    for (const [layer, assembly] of this.#assemblies.entries()) {
-      if (this.#proofs[layer] !== undefined) continue;
-      this.#provers[layer]!.feed(assembly.advance(this.#assemblies));
-      if (!assembly.complete) continue;
-      const proof = this.#prove(layer);
-      this.#proofs[layer] = proof;
-      proof.catch((error: unknown) => this.#fail(inLayer(error, this.#layers[layer]!.blob.digest)));
+    for (const [i, filling] of this.#fillings.entries()) {
+      if (filling === undefined || this.#proofs[i] !== undefined) continue;
+      const assembly = this.#assemblies[i]!;
+      try {
+        filling.prover.feed(assembly.advance(this.#assemblies));
+      } catch (error) {
+        this.#failed(i, error);
+        continue;
+      }
+      if (assembly.complete) this.#proving(i, this.#prove(filling, assembly));
     }
   }
 
-  /** Proves a layer whose bytes are all on disk, and publishes it. */
-  async #prove(index: number): Promise<void> {
-    const layer = this.#layers[index]!;
-    const actual = await this.#provers[index]!.end();
-    let { extents } = this.#assemblies[index]!;
+  /** A layer is being proven and published; the pull ends when that fails. */
+  #proving(i: number, proof: Promise<void>): void {
+    this.#proofs[i] = proof;
+    proof.catch((error: unknown) => {
+      if (this.#proofs[i] === proof) this.#failed(i, error);
+    });
+  }
+
+  /** Proves a chunked layer whose bytes are all on disk, and publishes it. */
+  async #prove({ layer, spans, prover, work }: Filling, assembly: LayerAssembly): Promise<void> {
+    let { extents } = assembly;
+    const actual = await prover.end(extents);
     if (actual !== layer.diffId) {
-      const repair = { context: this.#context, layer, index, extents, actual, fetcher: this.#fetcher };
-      extents = await repairLayer(repair);
+      extents = await repairLayer({
+        context: this.#context,
+        fetcher: this.#fetcher,
+        layer,
+        extents,
+        actual,
+        spans,
+      });
     }
+    if (!work.dropped) await this.#publish(layer, extents);
+  }
+
+  /** Pulls a layer as one stream, and publishes it. */
+  #pullWhole(i: number, parts: readonly RawPart[]): void {
+    const { limits } = this.#plan;
+    const layer = this.#layers[i]!;
+    const options = { context: this.#context, fetcher: this.#fetcher, layer, index: i, turns: this.#turns };
+    const whole = new WholeLayer(options, limits, parts);
+    const pull = async () => {
+      const extents = await whole.pull();
+      this.#assemblies[i]!.settle(extents);
+      await this.#publish(layer, extents);
+      this.#advance();
+    };
+    this.#proving(i, pull());
+  }
+
+  async #publish(layer: KnownLayer, extents: ExtentList): Promise<void> {
     this.provenMs = Math.max(this.provenMs, performance.now());
     await publishLayer(this.#context, layer, extents);
     this.#published += 1;
@@ -151,9 +236,37 @@ class Run {
     if (this.#published === of) this.#resolve();
   }
 
-  /** One layer is wrong: the pull ends, but not before others that are on disk had the time to be proven. */
-  async #fail(error: PullError): Promise<void> {
-    await Promise.allSettled(this.#proofs);
-    this.#context.stop.now(error);
+  /** A chunked layer that failed by its metadata is pulled as one stream, once; everything else ends the pull. */
+  #failed(i: number, error: unknown): void {
+    const filling = this.#fillings[i];
+    const layer = this.#layers[i]!;
+    if (filling !== undefined && warnOfFallback(this.#context, layer, error)) {
+      filling.work.dropped = true;
+      this.#fillings[i] = undefined;
+      filling.prover.abandon();
+      this.#proofs[i] = undefined;
+      void this.#startAgain(i, layer);
+      return;
+    }
+    void this.#end(i, error);
+  }
+
+  async #startAgain(i: number, layer: KnownLayer): Promise<void> {
+    try {
+      const held = await lookUpRaw(this.#context, layer.blob.digest);
+      this.#pullWhole(i, planWhole(layer.blob.sizeBytes, held, this.#plan.limits));
+    } catch (error) {
+      void this.#end(i, error);
+    }
+  }
+
+  /** One layer failed: the pull ends, but not before others that are on disk had the time to be proven. */
+  async #end(i: number, error: unknown): Promise<void> {
+    const { digest } = this.#layers[i]!.blob;
+    const failure = inLayer(error, digest);
+    if (failure.code === 'digest-mismatch' || failure.code === 'metadata-malformed') {
+      await Promise.allSettled(this.#proofs.filter((_, other) => this.#fillings[other] !== undefined));
+    }
+    this.#context.stop.now(failure);
   }
 }

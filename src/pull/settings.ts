@@ -26,6 +26,7 @@ export interface Settings {
   readonly patienceMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly allowForeign: boolean;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
   readonly debug: boolean;
@@ -48,6 +49,7 @@ export function settle(options: PullOptions): Settings {
     patienceMs: within('patienceMs', options.patienceMs ?? 1000, MOST_MS),
     connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
+    allowForeign: options.allowForeign ?? false,
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
     debug: options.debug ?? false,

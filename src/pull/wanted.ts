@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type LayerFormat, layerKind } from '../format/layer-format.js';
+import { type LayerKind, layerKind } from '../format/layer-format.js';
 import type { Descriptor } from '../format/manifest.js';
 import type { RegistrySession } from '../registry/session.js';
 import { readLayerRecord } from '../store/layer-record.js';
@@ -12,46 +12,72 @@ import type { ResolvedImage } from './resolve.js';
 export interface ImageLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
-  readonly format: LayerFormat;
+  readonly kind: LayerKind;
   /** Length of its tar, when the store has it. */
   readonly heldTarBytes: number | undefined;
 }
 
-/** The layers of an image, and which of them the store has. */
+/** The layers of an image, and which of them the store has. @throws PullError `unsupported` for what is no layer */
 export function imageLayers(image: ResolvedImage, paths: StorePaths): ImageLayer[] {
   return image.manifest.layers.map((descriptor, i) => {
     const diffId = image.config.diffIds[i]!;
-    const { format } = layerKind(descriptor);
-    return { descriptor, diffId, format, heldTarBytes: readLayerRecord(paths, diffId)?.extents.lengthBytes };
+    const heldTarBytes = readLayerRecord(paths, diffId)?.extents.lengthBytes;
+    return { descriptor, diffId, kind: layerKind(descriptor), heldTarBytes };
   });
+}
+
+/** What decides how a wanted layer is asked for. */
+interface WantOptions {
+  readonly session: Pick<RegistrySession, 'blobUrl'>;
+  readonly allowForeign: boolean;
+  /** Told of annotations that do not count. */
+  readonly warn: (message: string) => void;
 }
 
 /**
  * What is to be pulled: each DiffID once, however often the image has it.
- * @throws PullError `unsupported` for a layer that is not zstd:chunked with tar-split
+ * @throws PullError `unsupported` for a foreign layer that is not to be fetched from where it lies
  */
-export function wantedLayers(layers: readonly ImageLayer[], session: RegistrySession): WantedLayer[] {
+export function wantedLayers(layers: readonly ImageLayer[], options: WantOptions): WantedLayer[] {
   const wanted = new Map<Digest, WantedLayer>();
-  for (const { descriptor, diffId, heldTarBytes } of layers) {
-    if (heldTarBytes !== undefined || wanted.has(diffId)) continue;
-    wanted.set(diffId, wantedLayer(descriptor, diffId, session));
+  for (const layer of layers) {
+    if (layer.heldTarBytes !== undefined || wanted.has(layer.diffId)) continue;
+    wanted.set(layer.diffId, wantedLayer(layer, options));
   }
   return [...wanted.values()];
 }
 
-function wantedLayer(descriptor: Descriptor, diffId: Digest, session: RegistrySession): WantedLayer {
-  const { format, positions } = layerKind(descriptor);
+function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOptions): WantedLayer {
   const { digest, sizeBytes } = descriptor;
-  const tarSplit = positions?.tarSplit;
-  if (positions === undefined || tarSplit === undefined) {
-    throw new PullError('unsupported', `layer ${digest} is ${format}, not zstd:chunked with tar-split`, {
+  const { format, compression, place, problem } = kind;
+  if (problem !== undefined) {
+    options.warn(`layer ${digest}: ${problem}; it is pulled as a whole`);
+  }
+  const [foreignUrl, ...otherUrls] = kind.foreign ? foreignUrls(descriptor, options) : [];
+  const blob =
+    foreignUrl === undefined
+      ? { url: options.session.blobUrl(digest), digest, sizeBytes }
+      : { url: foreignUrl, digest, sizeBytes, anonymous: true as const };
+  return { blob, diffId, format, compression, otherUrls, ...(place === undefined ? {} : { place }) };
+}
+
+/** Where a foreign layer lies; nowhere but in the registry when its descriptor says nothing. */
+function foreignUrls({ digest, urls = [] }: Descriptor, { allowForeign }: WantOptions): string[] {
+  if (urls.length === 0) return [];
+  if (!allowForeign) {
+    throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(urls)}`, {
       layer: digest,
-      hint: 'push it with "skopeo copy --dest-compress-format zstd:chunked" (or "podman push --compression-format zstd:chunked")',
+      hint: 'if you trust that place, pull with --allow-foreign: no credentials are sent there, and the digest is checked',
     });
   }
-  return {
-    blob: { url: session.blobUrl(digest), digest, sizeBytes },
-    diffId,
-    positions: { ...positions, tarSplit },
-  };
+  const usable = urls.filter((url) => /^https?:\/\//i.test(url) && URL.canParse(url));
+  if (usable.length > 0) return usable;
+  throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
+}
+
+/** Addresses without paths and queries, which can be secrets. */
+function hostsOf(urls: readonly string[]): string {
+  return [...new Set(urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address')))].join(
+    ', ',
+  );
 }

@@ -44,17 +44,16 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
 /** A layer with no content whose TOC and tar-split decode to so many bytes together. */
 export function fakeLayer(metadataRawBytes = 200): ChunkedLayer {
   const rawBytes = metadataRawBytes / 2;
+  const toc = { start: 800, end: 850, rawBytes, digest: NOTHING };
+  const tarSplit = { start: 858, end: 900, rawBytes, digest: NOTHING };
   return {
     blob: { url: 'http://127.0.0.1/', digest: NOTHING, sizeBytes: 1000 },
     diffId: NOTHING,
-    positions: {
-      dialect: '',
-      toc: { start: 800, end: 850, rawBytes, digest: NOTHING },
-      tarSplit: { start: 858, end: 900, rawBytes },
-    },
-    table: tableOf([], 800, 1024),
-    tarSplitDigest: NOTHING,
-    metadataFetchedBytes: 0,
-    metadataRequests: 0,
+    format: 'zstd:chunked',
+    compression: 'zstd',
+    place: { by: 'annotations', dialect: '', toc, tarSplit },
+    otherUrls: [],
+    metadata: { format: 'zstd:chunked', table: tableOf([], 800, 1024), metadataBytes: 92, toc, tarSplit },
+    cost: { fetchedBytes: 0, requests: 0 },
   };
 }

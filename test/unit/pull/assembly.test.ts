@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SEGMENT, type Segments } from '../../../src/plan/segments.js';
 import { LayerAssembly } from '../../../src/pull/assembly.js';
-import type { ExtentList } from '../../../src/store/extents.js';
+import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';
 
 const PACKS = ['a', 'b'].map((letter) => letter.repeat(32) as PackId);
@@ -19,6 +19,7 @@ function segmentsOf(rows: readonly Row[]): Segments {
     tarStart,
     source: Int32Array.from(rows, ([, , source = -1]) => source),
     sourceOffset: Float64Array.from(rows, ([, , , offset = 0]) => offset),
+    lengthBytes: Float64Array.from(rows, ([, lengthBytes]) => lengthBytes),
   };
 }
 
@@ -57,11 +58,11 @@ test('a span is before the front when all of it is on disk, and later spans wait
     ]),
     PACKS,
   );
-  layer.placeSpanPart(5, { pack: B, offset: 0, lengthBytes: 20 });
+  layer.placeSpanPart(5, { pack: B, offset: 0, lengthBytes: 20 }, true);
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeSpanPart(4, { pack: A, offset: 0, lengthBytes: 6 });
+  layer.placeSpanPart(4, { pack: A, offset: 0, lengthBytes: 6 }, false);
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeSpanPart(4, { pack: A, offset: 50, lengthBytes: 4 });
+  layer.placeSpanPart(4, { pack: A, offset: 50, lengthBytes: 4 }, true);
   assert.deepEqual(rowsOf(layer.advance([layer])), [
     [A, 0, 6],
     [A, 50, 4],
@@ -99,10 +100,10 @@ test('a copy waits until the front of the layer it copies has passed it', () => 
   );
   const second = new LayerAssembly(segmentsOf([['copy', 8, 0, 6]]), PACKS);
   const layers = [first, second];
-  first.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 10 });
+  first.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 10 }, true);
   first.advance(layers);
   assert.equal(second.advance(layers).count, 0);
-  first.placeSpanPart(1, { pack: B, offset: 70, lengthBytes: 10 });
+  first.placeSpanPart(1, { pack: B, offset: 70, lengthBytes: 10 }, true);
   first.advance(layers);
   assert.deepEqual(rowsOf(second.advance(layers)), [
     [A, 6, 4],
@@ -132,4 +133,48 @@ test('a layer without segments is complete from the start', () => {
   assert.ok(layer.complete);
   assert.equal(layer.front, 0);
   assert.equal(layer.inlineRanges().length, 0);
+});
+
+test('a span without tar-split can be shorter than what is allotted to it', () => {
+  const layer = new LayerAssembly(
+    segmentsOf([
+      ['span', 4096, 0],
+      ['held', 10, 1, 5],
+    ]),
+    PACKS,
+  );
+  layer.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 512 }, true);
+  assert.deepEqual(rowsOf(layer.advance([layer])), [
+    [A, 0, 512],
+    [B, 5, 10],
+  ]);
+  assert.equal(layer.front, 522);
+});
+
+test('what came with the metadata stands behind the last segment', () => {
+  const layer = new LayerAssembly(segmentsOf([['span', 10, 0]]), PACKS, {
+    pack: B,
+    offset: 7,
+    lengthBytes: 3,
+  });
+  assert.equal(layer.advance([layer]).count, 0);
+  layer.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 10 }, true);
+  assert.ok(!layer.complete);
+  assert.deepEqual(rowsOf(layer.advance([layer])), [
+    [A, 0, 10],
+    [B, 7, 3],
+  ]);
+  assert.ok(layer.complete);
+});
+
+test('a layer that came another way is complete, and others copy from what it came to', () => {
+  const first = new LayerAssembly(segmentsOf([['span', 10, 0]]), PACKS);
+  const second = new LayerAssembly(segmentsOf([['copy', 4, 0, 3]]), PACKS);
+  const third = new LayerAssembly(segmentsOf([['copy', 4, 0, 9]]), PACKS);
+  const extents = new ExtentList();
+  extents.push(B, 100, 10);
+  first.settle(extents);
+  assert.ok(first.complete);
+  assert.deepEqual(rowsOf(second.advance([first, second, third])), [[B, 103, 4]]);
+  assert.throws(() => third.advance([first, second, third]), { code: 'digest-mismatch' });
 });

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { type ErrorCode, PullError } from '../../../src/format/error.js';
 import type { LayerTable } from '../../../src/format/layer-table.js';
 import type { ReadMetadataResult } from '../../../src/pool/messages.js';
 import { readLayers } from '../../../src/pull/read-layers.js';
@@ -9,10 +10,10 @@ const MIB = 2 ** 20;
 
 /** What reading a layer of so many contents and chunks gives; the rows themselves are not looked at. */
 function metadataOf(contents: number, chunks = 0): ReadMetadataResult {
-  const { table, tarSplitDigest } = fakeLayer();
+  const { metadata } = fakeLayer();
   const chunkTarStart = { length: chunks } as Float64Array;
-  const counted: LayerTable = { ...table, count: contents, chunkTarStart };
-  return { table: counted, tarSplitDigest, fetchedBytes: 10, requests: 1 };
+  const table: LayerTable = { ...metadata.table, count: contents, chunkTarStart };
+  return { metadata: { ...metadata, table }, fetchedBytes: 10, requests: 1 };
 }
 
 /** Reads one layer for each of these answers. */
@@ -28,7 +29,7 @@ function read(answers: readonly ReadMetadataResult[]) {
 test('the layers come in order, with what their metadata cost', async () => {
   const layers = await read([metadataOf(3), metadataOf(1), metadataOf(2)]);
   assert.deepEqual(
-    layers.map(({ table, metadataFetchedBytes }) => [table.count, metadataFetchedBytes]),
+    layers.map(({ metadata, cost }) => [metadata?.table.count, cost.fetchedBytes]),
     [
       [3, 10],
       [1, 10],
@@ -68,4 +69,19 @@ test('as many layers are read at a time as their decoded metadata may take, one 
   assert.deepEqual(await mostAtATime(new Array(10).fill(MIB)), { most: 10, read: 10 });
   assert.deepEqual(await mostAtATime(new Array(10).fill(12 * MIB)), { most: 4, read: 10 });
   assert.deepEqual(await mostAtATime(new Array(3).fill(500 * MIB)), { most: 1, read: 3 });
+});
+
+test('metadata that is malformed costs a warning, and the layer is one stream; a lost network ends the pull', async () => {
+  const answer = (code: ErrorCode) =>
+    fakeContext({ support: fakePool(() => Promise.reject(new PullError(code, 'no good'))) });
+  const { context, events } = answer('metadata-malformed');
+  const [layer] = await readLayers(context, [fakeLayer()]);
+  assert.equal(layer?.metadata, undefined);
+  assert.deepEqual(
+    events.map(({ event }) => event),
+    ['warning'],
+  );
+  await assert.rejects(readLayers(answer('network-hopeless').context, [fakeLayer()]), {
+    code: 'network-hopeless',
+  });
 });

@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Digest } from '../../../src/format/digest.js';
+import type { PullError } from '../../../src/format/error.js';
 import type { FetchSpanResult, FetchSpanTask, Task, WrongBytes } from '../../../src/pool/messages.js';
-import { Fetcher, type SpanJob } from '../../../src/pull/fetcher.js';
+import { Fetcher, type FetchJob, type Work } from '../../../src/pull/fetcher.js';
+import { SpanFetch, type SpanRange } from '../../../src/pull/span-fetch.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 
 const PACK = 'a'.repeat(32);
@@ -40,41 +43,52 @@ function create(
   const fetcher = new Fetcher({
     context,
     startPool: async () => fakePool((task) => fetchSpan(task as FetchSpanTask)),
-    layers: [fakeLayer()],
-    pieceBytes: 1000,
+    layers: 1,
   });
-  return { fetcher, context, events, asked, running };
+  const work: Work = { layer: 0, dropped: false };
+  const failures: unknown[] = [];
+  const failed = (error: unknown) => {
+    failures.push(error);
+    context.stop.now(error as PullError);
+  };
+  const spans = new SpanFetch({ context, fetcher, layer: fakeLayer(), work, pieceBytes: 1000, failed });
+  const add = (ranges: readonly SpanRange[]) =>
+    fetcher.add(ranges.map((range): FetchJob => spans.job(range)));
+  return { fetcher, add, work, failures, context, events, asked, running };
 }
 
+const DIGEST = `sha256:${'0'.repeat(64)}` as Digest;
+
 function wrongAt(at: number, content: number): WrongBytes {
-  return { blobStart: at, tarStart: at, content, problem: `content ${content} is wrong at ${at}` };
+  const wrong = { blobStart: at, tarStart: at, content, problem: `content ${content} is wrong at ${at}` };
+  return content < 0 ? wrong : { ...wrong, expected: DIGEST, actual: DIGEST };
 }
 
 /** `count` jobs, and a promise that resolves when the last byte of all is there. */
-function jobsOf(count: number): { jobs: SpanJob[]; done: Promise<void>; parts: number[] } {
+function jobsOf(count: number): { jobs: SpanRange[]; done: Promise<void>; parts: number[] } {
   const parts: number[] = [];
   let left = count * JOB_BYTES;
   let resolve = (): void => {};
   const done = new Promise<void>((all) => {
     resolve = all;
   });
-  const onPart: SpanJob['onPart'] = ({ offset, lengthBytes }) => {
+  const onPart: SpanRange['onPart'] = ({ offset, lengthBytes }) => {
     parts.push(offset);
     left -= lengthBytes;
     if (left === 0) resolve();
   };
   const jobs = Array.from({ length: count }, (_, i) => {
     const [start, end] = [i * JOB_BYTES, (i + 1) * JOB_BYTES];
-    return { layer: 0, blobStart: start, blobEnd: end, tarStart: start, tarEnd: end, onPart };
+    return { blobStart: start, blobEnd: end, tarStart: start, tarEnd: end, onPart };
   });
   return { jobs, done, parts };
 }
 
 test('any number of spans is fetched in order, never more at a time than there are connections', async () => {
   const count = 200_000;
-  const { fetcher, asked, running } = create({ connections: 5 });
+  const { fetcher, add, asked, running } = create({ connections: 5 });
   const { jobs, done } = jobsOf(count);
-  fetcher.add(jobs);
+  add(jobs);
   await done;
   assert.equal(running.most, 5);
   assert.equal(asked.length, count);
@@ -83,13 +97,13 @@ test('any number of spans is fetched in order, never more at a time than there a
 });
 
 test('what is added later goes behind what waits, and also when nothing waits', async () => {
-  const { fetcher, asked } = create({ connections: 1 });
+  const { add, asked } = create({ connections: 1 });
   const { jobs, done } = jobsOf(6);
-  fetcher.add(jobs.slice(0, 3));
-  fetcher.add(jobs.slice(3, 5));
+  add(jobs.slice(0, 3));
+  add(jobs.slice(3, 5));
   await new Promise(setImmediate);
   assert.equal(asked.length, 5);
-  fetcher.add(jobs.slice(5));
+  add(jobs.slice(5));
   await done;
   assert.deepEqual(
     asked.map(({ blobStart }) => blobStart),
@@ -98,12 +112,12 @@ test('what is added later goes behind what waits, and also when nothing waits', 
 });
 
 test('what came wrong is fetched again from there, before all that waits', async () => {
-  const { fetcher, asked, events } = create({
+  const { add, asked, events } = create({
     connections: 2,
     wrongOf: ({ blobStart }, n) => (n < 2 ? blobStart + 40 : undefined),
   });
   const { jobs, done, parts } = jobsOf(4);
-  fetcher.add(jobs);
+  add(jobs);
   await done;
   assert.deepEqual(
     asked.map(({ blobStart }) => blobStart),
@@ -115,8 +129,8 @@ test('what came wrong is fetched again from there, before all that waits', async
 });
 
 test('the same place wrong twice ends the pull after one more request, naming the content', async () => {
-  const { fetcher, context, asked } = create({ wrongOf: () => 40 });
-  fetcher.add(jobsOf(1).jobs);
+  const { add, context, asked } = create({ wrongOf: () => 40 });
+  add(jobsOf(1).jobs);
   await new Promise(setImmediate);
   assert.equal(asked.length, 2);
   assert.equal(context.stop.reason?.code, 'digest-mismatch');
@@ -125,11 +139,11 @@ test('the same place wrong twice ends the pull after one more request, naming th
 
 test('eight places of one span may come wrong once each, nine may not', async () => {
   for (const places of [8, 9]) {
-    const { fetcher, context, asked, events } = create({
+    const { add, context, asked, events } = create({
       wrongOf: (_, n) => (n < places ? (n + 1) * 10 : undefined),
     });
     const { jobs, done } = jobsOf(1);
-    fetcher.add(jobs);
+    add(jobs);
     if (places === 8) await done;
     else await new Promise(setImmediate);
     assert.equal(asked.length, 9);
@@ -139,12 +153,12 @@ test('eight places of one span may come wrong once each, nine may not', async ()
 });
 
 test('the places of one span do not count for another', async () => {
-  const { fetcher, context, asked } = create({
+  const { add, context, asked } = create({
     connections: 1,
     wrongOf: (_, n) => (n % 2 === 0 ? n * 50 + 40 : undefined),
   });
   const { jobs, done } = jobsOf(20);
-  fetcher.add(jobs);
+  add(jobs);
   await done;
   assert.equal(asked.length, 40);
   assert.equal(context.stop.reason, undefined);
@@ -152,23 +166,33 @@ test('the places of one span do not count for another', async () => {
 
 test('bytes that cannot be decoded and a wrong content behind them are two places', async () => {
   const faults = [-1, 7, -1];
-  const { fetcher, context, asked } = create({
+  const { add, context, asked } = create({
     wrongOf: (_, n) => (n < faults.length ? 40 : undefined),
     contentOf: (n) => faults[n]!,
   });
-  fetcher.add(jobsOf(1).jobs);
+  add(jobsOf(1).jobs);
   await new Promise(setImmediate);
   assert.equal(asked.length, 3);
   assert.equal(context.stop.reason?.code, 'digest-mismatch');
 });
 
 test('nothing is asked for when the pull has stopped', async () => {
-  const { fetcher, context, asked } = create({ connections: 1, wrongOf: () => 40 });
-  fetcher.add(jobsOf(3).jobs);
+  const { add, context, asked } = create({ connections: 1, wrongOf: () => 40 });
+  add(jobsOf(3).jobs);
   await new Promise(setImmediate);
   assert.equal(asked.length, 2);
-  fetcher.add(jobsOf(3).jobs);
+  add(jobsOf(3).jobs);
   await new Promise(setImmediate);
   assert.equal(asked.length, 2);
   assert.ok(context.stop.reason !== undefined);
+});
+
+test('what belongs to work that was given up is neither asked for nor heard of', async () => {
+  const { add, work, failures, asked } = create({ connections: 1, wrongOf: () => 40 });
+  const { jobs, parts } = jobsOf(3);
+  add(jobs);
+  work.dropped = true;
+  await new Promise(setImmediate);
+  assert.equal(asked.length, 1);
+  assert.deepEqual([parts, failures], [[], []]);
 });

@@ -1,0 +1,150 @@
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import type { Digest } from '../format/digest.js';
+import type { RawPart } from '../plan/whole.js';
+import type { DecodeBlobResult } from '../pool/messages.js';
+import { ExtentList, type ExtentRows } from '../store/extents.js';
+import type { PackId } from '../store/paths.js';
+import type { PullContext } from './context.js';
+import type { Fetcher, FetchJob, Work } from './fetcher.js';
+import type { KnownLayer } from './layer.js';
+import { LayerProver } from './prover.js';
+import type { Turns } from './turns.js';
+
+export interface StreamOptions {
+  readonly context: PullContext;
+  readonly fetcher: Fetcher;
+  readonly layer: KnownLayer;
+  /** Row of the layer among those of the pull. */
+  readonly index: number;
+  /** Decoders at a time: each has some tens of MB in hand, and more than threads would only share them. */
+  readonly turns: Turns;
+}
+
+/** What became of a blob that was there as a whole. */
+interface Outcome {
+  /** Of the tar, as far as it could be decoded. */
+  readonly extents: ExtentList;
+  readonly decoded: DecodeBlobResult;
+  /** What the extents hash to; null when a pack does not have all of them any more. */
+  readonly actual: Digest | null;
+}
+
+/** One blob fetched, hashed and decoded from beginning to end. */
+export class BlobStream {
+  /** Where its own bytes lie. */
+  readonly rawPacks = new Set<PackId>();
+  readonly #options: StreamOptions;
+  readonly #url: string;
+  readonly #parts: readonly RawPart[];
+  readonly #work: Work;
+  /** The pack offset of each part that is on disk, with its pack. */
+  readonly #places: Array<{ pack: PackId; offset: number } | undefined>;
+  /** The first part that is not before the front. */
+  #next = 0;
+  /** What lies before the front and was not handed to the decoder yet. */
+  #front = new ExtentList();
+  #decoder: MessagePort | undefined;
+
+  constructor(options: StreamOptions, url: string, parts: readonly RawPart[]) {
+    this.#options = options;
+    this.#url = url;
+    this.#parts = parts;
+    this.#work = { layer: options.index, dropped: false };
+    this.#places = parts.map(({ held }) => {
+      if (held === undefined) return undefined;
+      this.rawPacks.add(held.pack as PackId);
+      return { pack: held.pack as PackId, offset: held.packOffset };
+    });
+  }
+
+  /** @throws PullError as fetching does */
+  async run(): Promise<Outcome> {
+    const { context, fetcher, turns } = this.#options;
+    try {
+      return await new Promise((resolve, reject) => {
+        const missing = this.#parts.flatMap((part, i) => (part.held === undefined ? [{ part, i }] : []));
+        this.#advance();
+        fetcher.add(missing.map(({ part, i }) => this.#job(part, i, reject)));
+        context.stop.guard(turns.take(() => this.#decode())).then(resolve, reject);
+      });
+    } catch (error) {
+      this.#work.dropped = true;
+      this.#decoder?.postMessage(null);
+      throw error;
+    }
+  }
+
+  #job({ blobStart, blobEnd }: RawPart, i: number, failed: (error: unknown) => void): FetchJob {
+    const blob = { ...this.#options.layer.blob, url: this.#url };
+    return {
+      work: this.#work,
+      failed,
+      run: async (pool, sequence) => {
+        const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+        const pack = result.pack as PackId;
+        this.rawPacks.add(pack);
+        this.#places[i] = { pack, offset: result.packOffset };
+        this.#advance();
+        return result;
+      },
+    };
+  }
+
+  /** Moves the front over all parts that are on disk, and hands them to the decoder if it is there. */
+  #advance(): void {
+    for (; this.#next < this.#parts.length; this.#next++) {
+      const place = this.#places[this.#next];
+      if (place === undefined) break;
+      const { blobStart, blobEnd } = this.#parts[this.#next]!;
+      this.#front.push(place.pack, place.offset, blobEnd - blobStart);
+    }
+    if (this.#decoder === undefined) return;
+    if (this.#front.count > 0) this.#decoder.postMessage(this.#front.toRows());
+    this.#front = new ExtentList();
+    if (this.#next === this.#parts.length) this.#decoder.postMessage(null);
+  }
+
+  async #decode(): Promise<Outcome> {
+    const { context, layer } = this.#options;
+    const { blob, compression, diffId } = layer;
+    const prover = new LayerProver(context, diffId);
+    const extents = new ExtentList();
+    const { port1, port2 } = new MessageChannel();
+    const arriving = arrivals(port1, (part) => {
+      extents.append(part);
+      prover.feed(part);
+    });
+    this.#decoder = port1;
+    this.#advance();
+    if (this.#work.dropped) port1.postMessage(null);
+    const task = { task: 'decode-blob', blob, compression, port: port2 } as const;
+    try {
+      const decoded = await context.support.run(task, [port2]);
+      if (decoded.pack !== null) context.packs.add(decoded.pack as PackId);
+      // What was posted before a result can arrive after it.
+      await arriving(decoded.tarBytes);
+      return { extents, decoded, actual: await prover.end(extents) };
+    } finally {
+      port1.close();
+    }
+  }
+}
+
+/** Takes extents as they come through a port; the function returned waits until they are `bytes` bytes in all. */
+function arrivals(port: MessagePort, take: (part: ExtentList) => void): (bytes: number) => Promise<void> {
+  let arrivedBytes = 0;
+  let wake = () => {};
+  port.on('message', (rows: ExtentRows) => {
+    const part = ExtentList.fromRows(rows);
+    arrivedBytes += part.lengthBytes;
+    take(part);
+    wake();
+  });
+  return async (bytes) => {
+    while (arrivedBytes < bytes) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+  };
+}

@@ -1,0 +1,131 @@
+import type { LayerFormat } from '../format/layer-format.js';
+import { getBlob } from '../store/blob-cache.js';
+import type { StorePaths } from '../store/paths.js';
+import type { KnownLayer } from './layer.js';
+import type { PlannedFigures } from './pull-layers.js';
+import type { ResolvedImage } from './resolve.js';
+import type { ImageLayer } from './wanted.js';
+
+/** One layer as it is, and what pulling it would do; bytes of the blob for what is fetched, of the tar for the rest. */
+export interface LayerInspection {
+  readonly digest: string;
+  readonly diffId: string;
+  readonly mediaType: string;
+  readonly format: LayerFormat;
+  /** What says so: annotations, a footer, the media type. */
+  readonly reason: string;
+  readonly sizeBytes: number;
+  /** Null where nobody can know before the layer is decoded. */
+  readonly tarBytes: number | null;
+  /** Entries of the table of contents, where it has one and that was read. */
+  readonly entries?: number;
+  /** Whether the store has all of it, proven. */
+  readonly held: boolean;
+  readonly metadataBytes: number;
+  readonly fetchBytes: number;
+  readonly reuseBytes: number;
+  readonly resumedBytes: number;
+  /** GETs for `fetchBytes`. */
+  readonly requests: number;
+}
+
+/** What a reference names, and what pulling it would do. */
+export interface ImageInspection {
+  readonly image: string;
+  readonly digest: string;
+  readonly mediaType: string;
+  readonly platform: string;
+  /** What else the index has, if there is one. */
+  readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: string }>;
+  readonly store: string;
+  /** The image config as it stands in the registry. */
+  readonly config: unknown;
+  readonly layers: readonly LayerInspection[];
+  readonly fetchBytes: number;
+  readonly reuseBytes: number;
+  readonly resumedBytes: number;
+  readonly requests: number;
+}
+
+/** What is known of the layers that the store does not have. */
+export interface PreparedLayers {
+  readonly layers: readonly KnownLayer[];
+  readonly figures: readonly PlannedFigures[];
+}
+
+/** Puts together what resolving and planning told. */
+export function inspectionOf(
+  image: string,
+  paths: StorePaths,
+  resolved: ResolvedImage,
+  layers: readonly ImageLayer[],
+  prepared: PreparedLayers,
+): ImageInspection {
+  const { manifest, manifestDigest, platform, platforms } = resolved;
+  const planned = new Map(
+    prepared.layers.map((layer, i) => [layer.diffId, { layer, figures: prepared.figures[i]! }]),
+  );
+  const seen = new Set<string>();
+  const inspected = layers.map((layer) => {
+    const first = !seen.has(layer.diffId);
+    seen.add(layer.diffId);
+    return inspectLayer(layer, first ? planned.get(layer.diffId) : undefined);
+  });
+  const sum = (field: 'fetchBytes' | 'reuseBytes' | 'resumedBytes' | 'requests') =>
+    inspected.reduce((total, layer) => total + layer[field], 0);
+  const config = getBlob(paths, manifest.config.digest);
+  return {
+    image,
+    digest: manifestDigest,
+    mediaType: manifest.mediaType,
+    platform,
+    ...(platforms === undefined ? {} : { platforms }),
+    store: paths.root,
+    config: config === undefined ? null : (JSON.parse(config.toString()) as unknown),
+    layers: inspected,
+    fetchBytes: sum('fetchBytes'),
+    reuseBytes: sum('reuseBytes'),
+    resumedBytes: sum('resumedBytes'),
+    requests: sum('requests'),
+  };
+}
+
+function inspectLayer(
+  { descriptor, diffId, kind, heldTarBytes }: ImageLayer,
+  planned: { layer: KnownLayer; figures: PlannedFigures } | undefined,
+): LayerInspection {
+  const { digest, mediaType, sizeBytes } = descriptor;
+  const { format, reason } = kind;
+  const names = { digest, diffId, mediaType, sizeBytes };
+  if (planned === undefined) {
+    const tarBytes = heldTarBytes ?? null;
+    const nothing = { metadataBytes: 0, fetchBytes: 0, resumedBytes: 0, requests: 0 };
+    return {
+      ...names,
+      format,
+      reason,
+      tarBytes,
+      held: heldTarBytes !== undefined,
+      ...nothing,
+      reuseBytes: tarBytes ?? 0,
+    };
+  }
+  const { layer, figures } = planned;
+  const { diskBytes: _, ...own } = figures;
+  const entries = layer.metadata?.table.entries;
+  return {
+    ...names,
+    format: layer.format,
+    reason: reasonOf(kind, layer),
+    held: false,
+    ...own,
+    ...(entries === undefined ? {} : { entries }),
+  };
+}
+
+/** What the blob itself said goes with what its descriptor said. */
+function reasonOf({ reason, place, problem }: ImageLayer['kind'], { metadata }: KnownLayer): string {
+  if (problem !== undefined) return `${reason}; ${problem}`;
+  if (place?.by !== 'footer') return reason;
+  return metadata === undefined ? `${reason}, no footer` : `${reason}, footer`;
+}

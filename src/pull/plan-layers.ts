@@ -1,0 +1,59 @@
+import type { Digest } from '../format/digest.js';
+import { allocateTable, type LayerTable } from '../format/layer-table.js';
+import { type PlanLimits, planLimits } from '../plan/limits.js';
+import { type PullPlan, planPull } from '../plan/plan.js';
+import { planWhole, type RawPart, type RawRun } from '../plan/whole.js';
+import type { PackId } from '../store/paths.js';
+import type { PullContext } from './context.js';
+import type { KnownLayer } from './layer.js';
+
+/** Where every byte of the wanted layers will come from. */
+export interface LayersPlan {
+  readonly limits: PlanLimits;
+  /** Of the chunked layers; a layer that is one stream has nothing in it. */
+  readonly chunked: PullPlan;
+  /** The table that held segments of `chunked` point into. */
+  readonly packs: readonly PackId[];
+  /** The parts of each layer that is one stream. */
+  readonly whole: ReadonlyArray<readonly RawPart[] | undefined>;
+}
+
+/** Stands for the table of a layer that has none. */
+const NO_CONTENTS: LayerTable = allocateTable({ count: 0, chunks: 0, dataEnd: 0, tarBytes: 0 });
+
+/** Asks the store what it has of these layers, and plans what is left to be fetched. */
+export async function planLayers(context: PullContext, layers: readonly KnownLayer[]): Promise<LayersPlan> {
+  const streams = layers.filter((layer) => layer.metadata === undefined).map(({ blob }) => blob.digest);
+  const tables = layers.map((layer) => layer.metadata?.table ?? NO_CONTENTS);
+  const held = await context.stop.guard(
+    context.support.run({
+      task: 'look-up',
+      tables,
+      blobs: layers.map((layer) => layer.blob.digest),
+      rawBlobs: streams,
+    }),
+  );
+  const limits = planLimits(context.settings.connections);
+  const wants = tables.map((table, i) => ({ table, ...held.layers[i]! }));
+  const whole = layers.map((layer) => {
+    if (layer.metadata !== undefined) return undefined;
+    const runs = rawRuns(held.packs, held.raw[streams.indexOf(layer.blob.digest)]!);
+    return planWhole(layer.blob.sizeBytes, runs, limits);
+  });
+  return { limits, chunked: planPull(wants, limits), packs: held.packs as readonly PackId[], whole };
+}
+
+/** What an earlier pull left of one blob as it is. */
+export async function lookUpRaw(context: PullContext, blob: Digest): Promise<RawRun[]> {
+  const answer = await context.stop.guard(
+    context.support.run({ task: 'look-up', tables: [], blobs: [], rawBlobs: [blob] }),
+  );
+  return rawRuns(answer.packs, answer.raw[0]!);
+}
+
+function rawRuns(
+  packs: readonly string[],
+  rows: ReadonlyArray<Omit<RawRun, 'pack'> & { readonly pack: number }>,
+): RawRun[] {
+  return rows.map((row) => ({ ...row, pack: packs[row.pack]! }));
+}

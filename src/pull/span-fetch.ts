@@ -1,0 +1,124 @@
+import { PullError } from '../format/error.js';
+import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
+import type { WorkerPool } from '../pool/worker-pool.js';
+import type { PackId } from '../store/paths.js';
+import type { Extent } from './assembly.js';
+import type { PullContext } from './context.js';
+import type { Fetcher, FetchJob, Work } from './fetcher.js';
+import type { ChunkedLayer, FetchFigures } from './layer.js';
+
+/** A range to fetch for a span of the plan: all of it, or what is left after bytes that proved wrong. */
+export interface SpanRange {
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  readonly tarStart: number;
+  readonly tarEnd: number;
+  /** The next part, in tar order, is on disk and proven as far as it can be; `last`: it is the end of the range. */
+  readonly onPart: (part: Extent, last: boolean) => void;
+}
+
+/** Places of one span that may come wrong once each; beyond that something on the way is broken for good. */
+const MOST_RETRIES = 8;
+
+/** Fetches spans of one chunked layer. Wrong bytes are fetched once more, then the layer has failed. */
+export class SpanFetch {
+  readonly #context: PullContext;
+  readonly #fetcher: Fetcher;
+  readonly #layer: ChunkedLayer;
+  readonly #work: Work;
+  readonly #pieceBytes: number;
+  readonly #failed: (error: unknown) => void;
+  readonly #retried = new Set<string>();
+
+  constructor(options: {
+    context: PullContext;
+    fetcher: Fetcher;
+    layer: ChunkedLayer;
+    work: Work;
+    pieceBytes: number;
+    failed: (error: unknown) => void;
+  }) {
+    this.#context = options.context;
+    this.#fetcher = options.fetcher;
+    this.#layer = options.layer;
+    this.#work = options.work;
+    this.#pieceBytes = options.pieceBytes;
+    this.#failed = options.failed;
+  }
+
+  /** The job that fetches a range; `retries`: how often bytes of its span have come wrong before. */
+  job(range: SpanRange, retries = 0): FetchJob {
+    return {
+      work: this.#work,
+      run: (pool, sequence) => this.#run(range, retries, pool, sequence),
+      failed: this.#failed,
+    };
+  }
+
+  async #run(range: SpanRange, retries: number, pool: WorkerPool, sequence: number): Promise<FetchFigures> {
+    const { blobStart, blobEnd, tarStart, tarEnd } = range;
+    const { blob, metadata } = this.#layer;
+    const result = await pool.run({
+      task: 'fetch-span',
+      sequence,
+      blob,
+      table: metadata.table,
+      blobStart,
+      blobEnd,
+      tarStart,
+      tarEnd,
+      pieceBytes: this.#pieceBytes,
+    });
+    if (!this.#work.dropped) await this.#accept(range, retries, result);
+    return result;
+  }
+
+  async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {
+    const { wrong, goodTarBytes, packOffset } = result;
+    const pack = result.pack as PackId;
+    this.#context.packs.add(pack);
+    if (wrong !== undefined) await this.#fetchAgain(range, retries + 1, wrong);
+    const part = { pack, offset: packOffset, lengthBytes: goodTarBytes };
+    if (goodTarBytes > 0 || wrong === undefined) range.onPart(part, wrong === undefined);
+  }
+
+  /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
+  async #fetchAgain(range: SpanRange, retries: number, wrong: WrongBytes): Promise<void> {
+    // What cannot be decoded and a content with another digest can begin at one place and be two faults.
+    const key = `${wrong.blobStart}:${wrong.content}`;
+    if (this.#retried.has(key) || retries > MOST_RETRIES) throw await this.#describe(wrong);
+    this.#retried.add(key);
+    this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it once more` });
+    const { blobStart, tarStart } = wrong;
+    this.#fetcher.addFirst(this.job({ ...range, blobStart, tarStart }, retries));
+  }
+
+  async #describe(wrong: WrongBytes): Promise<PullError> {
+    const hint =
+      'the registry or something on the way changes bytes: ask whoever runs it, or pull from another one';
+    const { expected, actual, problem } = wrong;
+    if (expected === undefined || actual === undefined) {
+      return new PullError('digest-mismatch', `${problem}, twice`, { hint });
+    }
+    const name = await this.#nameOf(wrong.content);
+    const message = `${name} does not match its digest: expected ${expected}, got ${actual}, twice`;
+    return new PullError('digest-mismatch', message, { hint });
+  }
+
+  /** The path of a content, which only its TOC has. */
+  async #nameOf(content: number): Promise<string> {
+    const { toc } = this.#layer.metadata;
+    if (toc === undefined) return `content ${content}`;
+    const { digest, rawBytes } = toc;
+    try {
+      return await this.#context.support.run({
+        task: 'name-content',
+        toc: digest,
+        tocRawBytes: rawBytes,
+        content,
+      });
+    } catch (error) {
+      return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
+    }
+  }
+}
