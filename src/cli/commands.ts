@@ -2,7 +2,7 @@ import { COMMON_OPTIONS, DEMO_OPTIONS, type OptionSpec, PULL_OPTIONS, SERVE_OPTI
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
-  readonly name: 'pull' | 'export' | 'serve' | 'demo' | 'store' | 'completion';
+  readonly name: 'pull' | 'plan' | 'inspect' | 'export' | 'serve' | 'demo' | 'store' | 'completion';
   readonly help: string;
   /** What stands after the name, each with its description; the last may repeat. */
   readonly words: readonly WordSpec[];
@@ -29,6 +29,20 @@ export const COMMANDS: readonly CommandSpec[] = [
       ['zpull alpine', 'pull docker.io/library/alpine:latest'],
       ['zpull --platform linux/arm64 --json quay.io/fedora/fedora:42', 'for another machine, result as JSON'],
     ],
+  },
+  {
+    name: 'plan',
+    help: 'tell what a pull would fetch and reuse, without fetching content',
+    words: [IMAGE],
+    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    examples: [['zpull plan alpine', 'bytes and requests, layer by layer']],
+  },
+  {
+    name: 'inspect',
+    help: 'tell what an image is made of, and in which formats',
+    words: [IMAGE],
+    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    examples: [['zpull inspect --json alpine', 'manifest, config, platforms and layers as JSON']],
   },
   {
     name: 'export',
@@ -74,7 +88,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const DEFAULT_COMMAND = 'pull';
 
 /** Words that stand for something else than an image, whether this version has the command or not. */
-const RESERVED = ['plan', 'inspect', 'copy', 'bench', 'help', 'version'] as const;
+const RESERVED = ['copy', 'bench', 'help', 'version'] as const;
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
 

@@ -24,6 +24,7 @@ export interface OptionValues {
   readonly 'connect-timeout'?: number;
   readonly 'idle-timeout'?: number;
   readonly policy?: (typeof POLICIES)[number];
+  readonly 'allow-foreign'?: boolean;
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
   readonly progress?: (typeof PROGRESS_KINDS)[number];
@@ -115,6 +116,7 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     preset: 'always, for an export missing',
     choices: POLICIES,
   },
+  { name: 'allow-foreign', help: 'fetch foreign layers from where the manifest says, without credentials' },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
   {

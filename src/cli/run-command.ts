@@ -9,6 +9,8 @@ type RunCommand = (words: readonly string[], options: OptionValues) => Promise<n
 /** Each command's code, loaded when it runs. */
 const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
   pull: async () => (await import('./commands/pull.js')).runPull,
+  plan: async () => (await import('./commands/inspect.js')).runPlan,
+  inspect: async () => (await import('./commands/inspect.js')).runInspect,
   export: async () => (await import('./commands/export.js')).runExport,
   store: async () => (await import('./commands/store.js')).runStore,
   serve: async () => (await import('./commands/serve.js')).runServe,
