@@ -1,4 +1,13 @@
 import { PullError } from '../format/error.js';
+import {
+  integerOf,
+  malformedTar,
+  numberAt,
+  sizeFieldOf,
+  sizeOf,
+  textOf,
+  verifyHeader,
+} from '../format/tar-fields.js';
 
 /** A time as tar can state it: whole seconds since 1970 and 0 to 999,999,999 nanoseconds on top. */
 export interface TarTime {
@@ -24,25 +33,12 @@ export interface TarEntry {
   xattrs: Map<string, Buffer>;
 }
 
-const ZERO_BLOCK = Buffer.alloc(512);
-
-/** Whether the block is one of the two that end an archive. */
-export function isZeroBlock(block: Buffer): boolean {
-  return block.equals(ZERO_BLOCK);
-}
-
-/** The bytes before the first NUL. */
-export function textOf(field: Buffer): Buffer {
-  const end = field.indexOf(0);
-  return end < 0 ? field : field.subarray(0, end);
-}
-
 /**
  * The entry that one 512-byte header states.
  * @throws PullError `metadata-malformed` when the checksum or a number is wrong
  */
 export function parseHeader(block: Buffer): TarEntry {
-  checkSum(block);
+  verifyHeader(block);
   const magic = block.toString('latin1', 257, 265);
   const entry: TarEntry = {
     type: String.fromCharCode(block[156]!),
@@ -51,7 +47,7 @@ export function parseHeader(block: Buffer): TarEntry {
     mode: numberAt(block, 100, 8),
     uid: numberAt(block, 108, 8),
     gid: numberAt(block, 116, 8),
-    sizeBytes: sizeOf(numberAt(block, 124, 12)),
+    sizeBytes: sizeFieldOf(block),
     mtime: { seconds: numberAt(block, 136, 12), nanos: 0 },
     atime: undefined,
     ctime: undefined,
@@ -73,28 +69,6 @@ export function parseHeader(block: Buffer): TarEntry {
     if (prefix.length > 0) entry.name = Buffer.concat([prefix, Buffer.from('/'), entry.name]);
   }
   return entry;
-}
-
-/**
- * The records of a pax extended header (POSIX pax, "pax Extended Header"); bytes as latin1, so that nothing is lost.
- * @throws PullError `metadata-malformed` when a record is
- */
-export function parsePax(body: Buffer): Map<string, string> {
-  const text = body.toString('latin1');
-  const records = new Map<string, string>();
-  for (let at = 0; at < text.length; ) {
-    const space = text.indexOf(' ', at);
-    const digits = text.slice(at, space);
-    const end = at + Number(digits);
-    if (space < 0 || !/^\d{1,7}$/.test(digits) || end > text.length || text[end - 1] !== '\n') {
-      throw malformed('a pax record');
-    }
-    const equals = text.indexOf('=', space);
-    if (equals <= space + 1 || equals >= end) throw malformed('a pax record');
-    records.set(text.slice(space + 1, equals), text.slice(equals + 1, end - 1));
-    at = end;
-  }
-  return records;
 }
 
 /**
@@ -137,7 +111,7 @@ function applyRecord(entry: TarEntry, key: string, value: string): void {
 
 function paxTime(value: string): TarTime {
   const match = /^(-?\d{1,12})(?:\.(\d*))?$/.exec(value);
-  if (match === null) throw malformed('a time');
+  if (match === null) throw malformedTar('a time');
   const seconds = Number(match[1]);
   const nanos = Number((match[2] ?? '').slice(0, 9).padEnd(9, '0'));
   if (!value.startsWith('-') || nanos === 0) return { seconds, nanos };
@@ -146,52 +120,4 @@ function paxTime(value: string): TarTime {
 
 function timeAt(block: Buffer, offset: number): TarTime | undefined {
   return block[offset] === 0 ? undefined : { seconds: numberAt(block, offset, 12), nanos: 0 };
-}
-
-/** Octal digits between blanks and NULs, or base-256 when the first bit is set (GNU). */
-function numberAt(block: Buffer, offset: number, length: number): number {
-  const field = block.subarray(offset, offset + length);
-  if ((field[0]! & 0x80) !== 0) return base256(field);
-  const digits = field.toString('latin1').replace(/^[ \0]+|[ \0]+$/g, '');
-  const text = digits.split('\0', 1)[0]!;
-  if (text === '') return 0;
-  if (!/^[0-7]+$/.test(text)) throw malformed('a number');
-  return Number.parseInt(text, 8);
-}
-
-function base256(field: Buffer): number {
-  const value = BigInt.asIntN(field.length * 8 - 1, BigInt(`0x${field.toString('hex')}`));
-  return safe(Number(value));
-}
-
-function integerOf(value: string): number {
-  if (!/^-?\d{1,16}$/.test(value)) throw malformed('a number');
-  return safe(Number(value));
-}
-
-function safe(value: number): number {
-  if (!Number.isSafeInteger(value)) throw malformed('a number');
-  return value;
-}
-
-function sizeOf(value: number): number {
-  if (value < 0) throw malformed('a size');
-  return value;
-}
-
-function checkSum(block: Buffer): void {
-  let unsigned = 8 * 0x20;
-  let signed = unsigned;
-  for (let at = 0; at < 512; at += 1) {
-    if (at === 148) at = 156;
-    const byte = block[at]!;
-    unsigned += byte;
-    signed += (byte << 24) >> 24;
-  }
-  const stated = numberAt(block, 148, 8);
-  if (stated !== unsigned && stated !== signed) throw malformed('a header');
-}
-
-function malformed(what: string): PullError {
-  return new PullError('metadata-malformed', `the tar cannot be read: ${what} in it is malformed`);
 }

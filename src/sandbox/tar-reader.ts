@@ -1,16 +1,17 @@
 import { PullError } from '../format/error.js';
-import { applyPax, isZeroBlock, parseHeader, parsePax, type TarEntry, textOf } from './tar-header.js';
-
-const BLOCK = 512;
-
-/** The largest extended header or long name; the reference reader stops there too. */
-const MAX_META_BYTES = 2 ** 20;
+import {
+  isHeaderOnly,
+  isZeroBlock,
+  MAX_TAR_META_BYTES,
+  paddingOf,
+  parsePax,
+  TAR_BLOCK_BYTES,
+  textOf,
+} from '../format/tar-fields.js';
+import { applyPax, parseHeader, type TarEntry } from './tar-header.js';
 
 /** What follows the end of an archive is handed on in pieces of at most this size, as tar-split has it. */
 const TRAILER_BYTES = 2 ** 20;
-
-/** Types that have no content, whatever their size field says. */
-const HEADER_ONLY = '123456';
 
 export interface TarHandler {
   /** A new entry; `raw` is every byte since the last content byte: padding, extended headers, the header. */
@@ -29,7 +30,7 @@ export class TarReader {
   readonly #handler: TarHandler;
   #state: 'header' | 'meta' | 'content' | 'padding' | 'second-end' | 'trailer' = 'header';
   /** Bytes of this state still to come. */
-  #left = BLOCK;
+  #left = TAR_BLOCK_BYTES;
   /** Pieces of this state, when it must be whole. */
   #gathered: Buffer[] = [];
   #raw: Buffer[] = [];
@@ -75,7 +76,7 @@ export class TarReader {
     if (this.#state === 'content') {
       this.#await('padding', this.#paddingBytes);
     } else if (this.#state === 'padding') {
-      this.#await('header', BLOCK);
+      this.#await('header', TAR_BLOCK_BYTES);
     } else {
       const gathered = this.#gathered.length === 1 ? this.#gathered[0]! : Buffer.concat(this.#gathered);
       this.#gathered = [];
@@ -98,7 +99,7 @@ export class TarReader {
     if (this.#state === 'second-end') throw malformed('a block of zeros stands between its entries');
     const entry = parseHeader(block);
     if (entry.type === 'x' || entry.type === 'L' || entry.type === 'K') {
-      if (entry.sizeBytes > MAX_META_BYTES) throw malformed('an extended header is larger than 1 MiB');
+      if (entry.sizeBytes > MAX_TAR_META_BYTES) throw malformed('an extended header is larger than 1 MiB');
       this.#metaType = entry.type;
       this.#metaBytes = entry.sizeBytes;
       this.#await('meta', entry.sizeBytes + paddingOf(entry.sizeBytes));
@@ -109,7 +110,7 @@ export class TarReader {
 
   #zeroBlock(): void {
     if (this.#state === 'header') {
-      this.#await('second-end', BLOCK);
+      this.#await('second-end', TAR_BLOCK_BYTES);
       return;
     }
     this.#handler.trailer(this.#takeRaw());
@@ -121,7 +122,7 @@ export class TarReader {
     if (this.#metaType === 'x') this.#pax = parsePax(content);
     else if (this.#metaType === 'L') this.#longName = textOf(content);
     else this.#longLink = textOf(content);
-    this.#await('header', BLOCK);
+    this.#await('header', TAR_BLOCK_BYTES);
   }
 
   #entry(entry: TarEntry): void {
@@ -133,7 +134,7 @@ export class TarReader {
     this.#longLink = undefined;
     // Archives from before POSIX have no type for files, and mark directories by a slash.
     if (entry.type === '\0') entry.type = entry.name.at(-1) === 0x2f ? '5' : '0';
-    const contentBytes = HEADER_ONLY.includes(entry.type) ? 0 : entry.sizeBytes;
+    const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
     this.#paddingBytes = paddingOf(contentBytes);
     this.#handler.entry(entry, contentBytes, this.#takeRaw());
     this.#await('content', contentBytes);
@@ -159,10 +160,6 @@ export class TarReader {
     this.#rawBytes = 0;
     return raw;
   }
-}
-
-function paddingOf(sizeBytes: number): number {
-  return (BLOCK - (sizeBytes % BLOCK)) % BLOCK;
 }
 
 function malformed(why: string): PullError {

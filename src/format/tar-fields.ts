@@ -1,0 +1,112 @@
+import { PullError } from './error.js';
+
+/** A tar is a row of blocks of this size. */
+export const TAR_BLOCK_BYTES = 512;
+
+/** The largest extended header or long name; Go's reader, which other clients use, stops there too. */
+export const MAX_TAR_META_BYTES = 2 ** 20;
+
+const ZERO_BLOCK = Buffer.alloc(TAR_BLOCK_BYTES);
+
+/** Whether the block is one of the two that end an archive. */
+export function isZeroBlock(block: Buffer): boolean {
+  return block[0] === 0 && block.equals(ZERO_BLOCK);
+}
+
+/** Bytes between a content of this size and the next header. */
+export function paddingOf(sizeBytes: number): number {
+  return (TAR_BLOCK_BYTES - (sizeBytes % TAR_BLOCK_BYTES)) % TAR_BLOCK_BYTES;
+}
+
+/** Whether entries of this type have no content, whatever their size field says (as Go's archive/tar reads them). */
+export function isHeaderOnly(type: string): boolean {
+  return type >= '1' && type <= '6';
+}
+
+/** The bytes before the first NUL. */
+export function textOf(field: Buffer): Buffer {
+  const end = field.indexOf(0);
+  return end < 0 ? field : field.subarray(0, end);
+}
+
+/** Checks that the block is a header. @throws PullError `metadata-malformed` when its checksum is wrong */
+export function verifyHeader(block: Buffer): void {
+  let unsigned = 8 * 0x20;
+  let signed = unsigned;
+  for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) {
+    if (at === 148) at = 156;
+    const byte = block[at]!;
+    unsigned += byte;
+    signed += (byte << 24) >> 24;
+  }
+  const stated = numberAt(block, 148, 8);
+  if (stated !== unsigned && stated !== signed) throw malformedTar('a header');
+}
+
+/** The size field of a header in bytes. @throws PullError `metadata-malformed` when it is no size */
+export function sizeFieldOf(block: Buffer): number {
+  return sizeOf(numberAt(block, 124, 12));
+}
+
+/**
+ * A number of a header: octal digits between blanks and NULs, or base-256 when the first bit is set (GNU).
+ * @throws PullError `metadata-malformed` when it is none
+ */
+export function numberAt(block: Buffer, offset: number, length: number): number {
+  const field = block.subarray(offset, offset + length);
+  if ((field[0]! & 0x80) !== 0) return base256(field);
+  const digits = field.toString('latin1').replace(/^[ \0]+|[ \0]+$/g, '');
+  const text = digits.split('\0', 1)[0]!;
+  if (text === '') return 0;
+  if (!/^[0-7]+$/.test(text)) throw malformedTar('a number');
+  return Number.parseInt(text, 8);
+}
+
+function base256(field: Buffer): number {
+  const value = BigInt.asIntN(field.length * 8 - 1, BigInt(`0x${field.toString('hex')}`));
+  return safe(Number(value));
+}
+
+/**
+ * The records of a pax extended header (POSIX pax, "pax Extended Header"); bytes as latin1, so that nothing is lost.
+ * @throws PullError `metadata-malformed` when a record is
+ */
+export function parsePax(body: Buffer): Map<string, string> {
+  const text = body.toString('latin1');
+  const records = new Map<string, string>();
+  for (let at = 0; at < text.length; ) {
+    const space = text.indexOf(' ', at);
+    const digits = text.slice(at, space);
+    const end = at + Number(digits);
+    if (space < 0 || !/^\d{1,7}$/.test(digits) || end > text.length || text[end - 1] !== '\n') {
+      throw malformedTar('a pax record');
+    }
+    const equals = text.indexOf('=', space);
+    if (equals <= space + 1 || equals >= end) throw malformedTar('a pax record');
+    records.set(text.slice(space + 1, equals), text.slice(equals + 1, end - 1));
+    at = end;
+  }
+  return records;
+}
+
+/** A decimal number of a pax record. @throws PullError `metadata-malformed` when it is none */
+export function integerOf(value: string): number {
+  if (!/^-?\d{1,16}$/.test(value)) throw malformedTar('a number');
+  return safe(Number(value));
+}
+
+/** A size in bytes. @throws PullError `metadata-malformed` when it is negative */
+export function sizeOf(value: number): number {
+  if (value < 0) throw malformedTar('a size');
+  return value;
+}
+
+function safe(value: number): number {
+  if (!Number.isSafeInteger(value)) throw malformedTar('a number');
+  return value;
+}
+
+/** What is wrong with a tar, as an error. */
+export function malformedTar(what: string): PullError {
+  return new PullError('metadata-malformed', `the tar cannot be read: ${what} in it is malformed`);
+}
