@@ -25,6 +25,7 @@ export async function pullLayers(
       task: 'look-up',
       tables: layers.map((layer) => layer.table),
       blobs: layers.map((layer) => layer.blob.digest),
+      rawBlobs: [],
     }),
   );
   const wants = layers.map((layer, i) => ({ table: layer.table, ...held.layers[i]! }));

@@ -52,9 +52,9 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
     Promise.all([...runs.map((run) => refetch(repair, run)), rewriteInline(repair, damage.raw)]),
   );
   const mended = splice(extents, patches.flat());
-  const prover = new LayerProver(context.support);
+  const prover = new LayerProver(context, layer.diffId);
   prover.feed(mended);
-  const actual = await prover.end();
+  const actual = await prover.end(mended);
   if (actual !== layer.diffId) throw mismatch(layer, actual);
   return mended;
 }

@@ -80,7 +80,7 @@ class Run {
     this.#plan = plan;
     this.#fetcher = fetcher;
     this.#assemblies = plan.layers.map(({ segments }) => new LayerAssembly(segments, packs));
-    this.#provers = layers.map(() => new LayerProver(context.support));
+    this.#provers = layers.map(({ diffId }) => new LayerProver(context, diffId));
     this.#proofs = layers.map(() => undefined);
   }
 
@@ -137,8 +137,8 @@ class Run {
   /** Proves a layer whose bytes are all on disk, and publishes it. */
   async #prove(index: number): Promise<void> {
     const layer = this.#layers[index]!;
-    const actual = await this.#provers[index]!.end();
     let { extents } = this.#assemblies[index]!;
+    const actual = await this.#provers[index]!.end(extents);
     if (actual !== layer.diffId) {
       const repair = { context: this.#context, layer, index, extents, actual, fetcher: this.#fetcher };
       extents = await repairLayer(repair);
