@@ -1,13 +1,8 @@
 import type { FetchSpanResult, FetchSpanTask } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
-import { rangeClient, rangeEvents } from './range-client.js';
+import { countingEvents, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
-
-/** How often waiting frames are looked at, in milliseconds. */
-const TICK_MS = 100;
-
-const receivers = new Set<SpanReceiver>();
-let ticking: NodeJS.Timeout | undefined;
+import { unwatch, watch } from './ticker.js';
 
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
@@ -15,18 +10,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
-  let fetchedBytes = 0;
-  let requests = 0;
-  const events = {
-    ...rangeEvents,
-    received(bytes: number): void {
-      fetchedBytes += bytes;
-      rangeEvents.received(bytes);
-    },
-    requested(): void {
-      requests += 1;
-    },
-  };
+  const { events, totals } = countingEvents();
   try {
     await fetchRange(client, {
       blob: task.blob,
@@ -43,21 +27,6 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     await receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;
-  const result = { pack: region.pack, packOffset: region.start, goodTarBytes, fetchedBytes, requests };
+  const result = { pack: region.pack, packOffset: region.start, goodTarBytes, ...totals };
   return wrong === undefined ? result : { ...result, wrong };
-}
-
-function watch(receiver: SpanReceiver): void {
-  receivers.add(receiver);
-  ticking ??= setInterval(() => {
-    const now = performance.now();
-    for (const each of receivers) each.tick(now);
-  }, TICK_MS);
-}
-
-function unwatch(receiver: SpanReceiver): void {
-  receivers.delete(receiver);
-  if (receivers.size > 0) return;
-  clearInterval(ticking);
-  ticking = undefined;
 }

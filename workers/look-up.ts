@@ -1,17 +1,21 @@
 import type { LayerTable } from '../src/format/layer-table.js';
-import type { LayerHoldings, LookUpResult, LookUpTask, ResumedRow } from '../src/pool/messages.js';
+import type { LayerHoldings, LookUpResult, LookUpTask, RawRow, ResumedRow } from '../src/pool/messages.js';
 import { lookUp as lookUpInStore, type WantedDigests } from '../src/store/look-up.js';
 import { paths } from './context.js';
 
 /** Asks all packs at once for the contents, chunks and blobs of the layers. */
 export function lookUp(task: LookUpTask): LookUpResult {
   const unique = [...new Set(task.blobs)];
+  const rawUnique = [...new Set(task.rawBlobs)];
   const answer = lookUpInStore(paths, {
     digests: task.tables.flatMap((table) => [contents(table), chunks(table)]),
-    blobs: unique.map((digest) => ({ digest, raw: false })),
+    blobs: [
+      ...unique.map((digest) => ({ digest, raw: false })),
+      ...rawUnique.map((digest) => ({ digest, raw: true })),
+    ],
   });
   const { resumed } = answer;
-  const rows = unique.map((): ResumedRow[] => []);
+  const rows = [...unique, ...rawUnique].map((): ResumedRow[] => []);
   for (let i = 0; i < resumed.count; i++) {
     const blobStart = resumed.blobStart[i]!;
     rows[resumed.blob[i]!]!.push({
@@ -34,7 +38,8 @@ export function lookUp(task: LookUpTask): LookUpResult {
       resumed: rows[unique.indexOf(blob)]!,
     };
   });
-  return { packs: answer.packs, layers };
+  const raw = task.rawBlobs.map((blob): readonly RawRow[] => rows[unique.length + rawUnique.indexOf(blob)]!);
+  return { packs: answer.packs, layers, raw };
 }
 
 function contents(table: LayerTable): WantedDigests {

@@ -41,3 +41,22 @@ export const rangeEvents: RangeEvents = {
     return () => tell({ event: 'asking', change: 1 });
   },
 };
+
+/** Events of one range that also add up what it cost; `totals` grows. */
+export function countingEvents(): {
+  readonly events: RangeEvents;
+  readonly totals: { fetchedBytes: number; requests: number };
+} {
+  const totals = { fetchedBytes: 0, requests: 0 };
+  const events = {
+    ...rangeEvents,
+    received(bytes: number): void {
+      totals.fetchedBytes += bytes;
+      rangeEvents.received(bytes);
+    },
+    requested(): void {
+      totals.requests += 1;
+    },
+  };
+  return { events, totals };
+}

@@ -1,24 +1,29 @@
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestOfBytes } from '../src/format/digest.js';
 import { count } from '../src/pool/counters.js';
-import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
+import type { VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
-import { paths, setup } from './context.js';
-import { extentsOf } from './extents.js';
+import { packWriter, paths, setup } from './context.js';
+import { extentMessages, extentsOf } from './extents.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
 const BLOCKS_A_TURN = 8;
+
+/** Tar programs write records of 20 blocks, the last one filled up with zeros (POSIX pax, "-b"). */
+const RECORD_BYTES = 10_240;
 
 /** Hashes the extents that come through the port, in order, until there are no more. */
 export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerResult> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
+  let lengthBytes = 0;
   try {
-    for await (const rows of messages(task.port)) {
+    for await (const rows of extentMessages(task.port)) {
       let blocks = 0;
       for (const block of reader.blocks(extentsOf(rows))) {
         hash.update(block);
+        lengthBytes += block.length;
         count(setup.counters, 'verified', block.length);
         blocks += 1;
         if (blocks % BLOCKS_A_TURN === 0) await nextTurn();
@@ -31,25 +36,21 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
     reader.close();
     task.port.close();
   }
-  return { digest: digestOfBytes(hash.digest()) };
+  return proof(task, hash, lengthBytes);
 }
 
-/** What comes through a port, in order, until `null`. */
-async function* messages(port: VerifyLayerTask['port']): AsyncGenerator<ExtentRows> {
-  const waiting: Array<ExtentRows | null> = [];
-  let wake = () => {};
-  port.on('message', (rows: ExtentRows | null) => {
-    waiting.push(rows);
-    wake();
-  });
-  for (;;) {
-    const rows = waiting.shift();
-    if (rows === null) return;
-    if (rows !== undefined) yield rows;
-    else {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-  }
+/** Where the digest is not the DiffID, it is tried with the zeros that would complete the last record. */
+function proof({ diffId }: VerifyLayerTask, hash: Hash, lengthBytes: number): VerifyLayerResult {
+  const digest = digestOfBytes(hash.copy().digest());
+  const missingBytes = (RECORD_BYTES - (lengthBytes % RECORD_BYTES)) % RECORD_BYTES;
+  if (digest === diffId || missingBytes === 0) return { digest };
+  const zeros = Buffer.alloc(missingBytes);
+  if (digestOfBytes(hash.update(zeros).digest()) !== diffId) return { digest };
+  const writer = packWriter();
+  const region = writer.reserve(missingBytes);
+  writer.writePlain(region, zeros, region.start);
+  return {
+    digest: diffId,
+    padding: { pack: region.pack, packOffset: region.start, lengthBytes: missingBytes },
+  };
 }

@@ -44,6 +44,7 @@ export class FrameWalker {
   #offset = 0;
   #length = 0;
   #hasChecksum = false;
+  #windowBytes = 0;
   #maxBlockBytes = 0;
 
   /** `baseOffset` is the blob offset of the buffer's first byte; only error messages use it. */
@@ -111,6 +112,32 @@ export class FrameWalker {
     this.#base += offset;
   }
 
+  /** The window that the frame begun last needs, in bytes; 0 for a skippable one, which decodes to nothing. */
+  get windowBytes(): number {
+    return this.#windowBytes;
+  }
+
+  /** Where in the blob the next header is looked for: what an error is about. */
+  get blobAt(): number {
+    return this.#base + this.#offset;
+  }
+
+  /**
+   * Bytes of the buffer that nothing more will be read of while no frame in it is whole: a frame too long to be
+   * gathered is handed on as far as this, and dropped with `pass`.
+   */
+  get passableBytes(): number {
+    return this.frameCount > 0 || this.#stage === 'frame' ? 0 : Math.min(this.#offset, this.#length);
+  }
+
+  /** Takes note that the owner has dropped the first `bytes` bytes, which are `passableBytes` at the most. */
+  pass(bytes: number): void {
+    if (bytes > this.passableBytes) throw new PullError('internal', 'bytes of a zstd frame are still needed');
+    this.#offset -= bytes;
+    this.#length -= bytes;
+    this.#base += bytes;
+  }
+
   /** Passes one header. The number of bytes missing to do so, 0 if it is done. */
   #step(buffer: Uint8Array, lengthBytes: number): number {
     const available = lengthBytes - this.#offset;
@@ -135,6 +162,7 @@ export class FrameWalker {
     const magic = readUint32(buffer, this.#offset);
     if ((magic & ~0xf) >>> 0 === SKIPPABLE_MAGIC) {
       if (available < SKIPPABLE_HEADER_BYTES) return SKIPPABLE_HEADER_BYTES - available;
+      this.#windowBytes = 0;
       this.#offset += SKIPPABLE_HEADER_BYTES + readUint32(buffer, this.#offset + MAGIC_BYTES);
       this.#stage = 'frame-end';
       return 0;
@@ -174,6 +202,7 @@ export class FrameWalker {
         `The zstd frame at byte ${this.#base + this.#offset} needs a window of ${windowBytes} bytes; at most ${MAX_WINDOW_BYTES} are supported`,
       );
     }
+    this.#windowBytes = windowBytes;
     this.#maxBlockBytes = Math.min(windowBytes, MAX_BLOCK_BYTES);
     this.#hasChecksum = (descriptor & 0x04) !== 0;
     this.#offset += headerBytes;

@@ -85,11 +85,15 @@ export interface LookUpTask {
   readonly task: 'look-up';
   readonly tables: readonly LayerTable[];
   readonly blobs: readonly Digest[];
+  /** Blobs of which the bytes as they are would be of use. */
+  readonly rawBlobs: readonly Digest[];
 }
 
 export interface LookUpResult {
   readonly packs: readonly string[];
   readonly layers: readonly LayerHoldings[];
+  /** One list for each of the task's `rawBlobs`, in the order of `blobStart`; none overlaps another. */
+  readonly raw: ReadonlyArray<readonly RawRow[]>;
 }
 
 /** What the store has of one layer, row by row; -1 where it has nothing. Pack numbers index `packs`. */
@@ -106,6 +110,15 @@ export interface ResumedRow {
   readonly blobEnd: number;
   readonly tarStart: number;
   readonly lengthBytes: number;
+  readonly pack: number;
+  readonly packOffset: number;
+}
+
+/** A part of a blob that a pack has as it is. */
+export interface RawRow {
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  /** Row of `packs`. */
   readonly pack: number;
   readonly packOffset: number;
 }
@@ -148,6 +161,53 @@ export interface WrongBytes {
   readonly problem: string;
 }
 
+/** Fetches a range of a blob and writes it, as it is, to the pack that this thread has for raw pieces of the blob. */
+export interface FetchRawTask {
+  readonly task: 'fetch-raw';
+  /** Position in the pull's order. */
+  readonly sequence: number;
+  readonly blob: BlobSource;
+  readonly blobStart: number;
+  readonly blobEnd: number;
+}
+
+export interface FetchRawResult {
+  readonly pack: string;
+  readonly packOffset: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+/** How the tar in a layer that is one stream is compressed. */
+export type StreamCompression = 'gzip' | 'zstd' | 'tar';
+
+/**
+ * Decodes a blob that is one stream into a pack of its own. Through `port` come its raw bytes as `ExtentRows` in the order
+ * of the blob, then `null`; back go the decoded bytes as `ExtentRows` in the order of the tar, then `null`.
+ */
+export interface DecodeBlobTask {
+  readonly task: 'decode-blob';
+  readonly blob: BlobSource;
+  readonly compression: StreamCompression;
+  readonly port: MessagePort;
+}
+
+export interface DecodeBlobResult {
+  /** Of all raw bytes; null when a pack does not have them any more. */
+  readonly blobDigest: Digest | null;
+  /** What was decoded and written, up to the problem if there is one. */
+  readonly tarBytes: number;
+  /** Null when nothing was decoded. Nobody writes to it any more. */
+  readonly pack: string | null;
+  readonly problem?: StreamFault;
+}
+
+/** Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob it was noticed. */
+export interface StreamFault {
+  readonly message: string;
+  readonly blobAt: number;
+}
+
 /** Appends tar-split bytes, in order and without a break, to the worker's pack. */
 export interface WriteInlineTask {
   readonly task: 'write-inline';
@@ -174,15 +234,21 @@ export interface ExtentRows {
   readonly start: Float64Array;
 }
 
-/** Hashes a layer's extents, which come through `port` in tar order until `null`. */
+/**
+ * Hashes a layer's extents, which come through `port` in tar order until `null`. Some writers drop the zeros behind the
+ * end of an archive: when `diffId` is the digest of the extents with them, they are written to the worker's pack.
+ */
 export interface VerifyLayerTask {
   readonly task: 'verify-layer';
+  readonly diffId: Digest;
   readonly port: MessagePort;
 }
 
 export interface VerifyLayerResult {
-  /** Null when a pack does not have all bytes any more. */
+  /** With the padding, if there is any. Null when a pack does not have all bytes any more. */
   readonly digest: Digest | null;
+  /** What must follow the extents for the digest to be true. */
+  readonly padding?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
 }
 
 /**
@@ -228,6 +294,8 @@ export interface Results {
   'read-metadata': ReadMetadataResult;
   'look-up': LookUpResult;
   'fetch-span': FetchSpanResult;
+  'fetch-raw': FetchRawResult;
+  'decode-blob': DecodeBlobResult;
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
@@ -239,6 +307,8 @@ export type Task =
   | ReadMetadataTask
   | LookUpTask
   | FetchSpanTask
+  | FetchRawTask
+  | DecodeBlobTask
   | WriteInlineTask
   | VerifyLayerTask
   | FindDamageTask

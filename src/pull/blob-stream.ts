@@ -122,7 +122,7 @@ export class BlobStream {
       const decoded = await context.support.run(task, [port2]);
       if (decoded.pack !== null) context.packs.add(decoded.pack as PackId);
       // What was posted before a result can arrive after it.
-      await arriving(decoded.tarBytes);
+      await arriving;
       return { extents, decoded, actual: await prover.end(extents) };
     } finally {
       port1.close();
@@ -130,21 +130,12 @@ export class BlobStream {
   }
 }
 
-/** Takes extents as they come through a port; the function returned waits until they are `bytes` bytes in all. */
-function arrivals(port: MessagePort, take: (part: ExtentList) => void): (bytes: number) => Promise<void> {
-  let arrivedBytes = 0;
-  let wake = () => {};
-  port.on('message', (rows: ExtentRows) => {
-    const part = ExtentList.fromRows(rows);
-    arrivedBytes += part.lengthBytes;
-    take(part);
-    wake();
+/** Takes extents as they come through a port; resolves at the `null` behind the last of them. */
+function arrivals(port: MessagePort, take: (part: ExtentList) => void): Promise<void> {
+  return new Promise((resolve) => {
+    port.on('message', (rows: ExtentRows | null) => {
+      if (rows === null) resolve();
+      else take(ExtentList.fromRows(rows));
+    });
   });
-  return async (bytes) => {
-    while (arrivedBytes < bytes) {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-  };
 }

@@ -2,7 +2,8 @@ import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planWhole, type RawPart } from '../plan/whole.js';
 import type { ExtentList } from '../store/extents.js';
-import { removeRawPacks } from '../store/raw-packs.js';
+import { removePack } from '../store/pack-sync.js';
+import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
 import type { KnownLayer } from './layer.js';
 import { mismatch } from './repair.js';
@@ -53,6 +54,11 @@ export class WholeLayer {
     throw new Error('a layer without a place');
   }
 
+  /** Raw packs have nothing but this blob's bytes. */
+  async #remove(packs: Iterable<PackId>): Promise<void> {
+    for (const pack of packs) await removePack(this.#options.context.paths, pack);
+  }
+
   #planAnew(): RawPart[] {
     return planWhole(this.#options.layer.blob.sizeBytes, [], this.#limits);
   }
@@ -65,7 +71,7 @@ export class WholeLayer {
       const stream = new BlobStream(this.#options, url, this.#parts);
       const { extents, decoded, actual } = await stream.run();
       if (decoded.blobDigest !== digest) {
-        removeRawPacks(context.paths, stream.rawPacks);
+        await this.#remove(stream.rawPacks);
         const got = decoded.blobDigest ?? 'bytes that are gone';
         const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
         if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
@@ -75,7 +81,7 @@ export class WholeLayer {
       }
       if (decoded.problem !== undefined) throw notDecodable(layer, decoded.problem);
       if (actual !== layer.diffId) throw mismatch(layer, actual);
-      removeRawPacks(context.paths, stream.rawPacks);
+      await this.#remove(stream.rawPacks);
       return extents;
     }
   }

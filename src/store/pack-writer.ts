@@ -12,7 +12,7 @@ export interface Region {
   readonly end: number;
 }
 
-/** Runs that are known by digest; each lies within one region and ends in the piece it is written with. */
+/** Runs that are known by digest; each lies within one region, and ends in the piece it is written with if there is one. */
 export interface ContentRows {
   readonly count: number;
   /** DIGEST_BYTES bytes a row; only digests that this program computed. */
@@ -20,6 +20,9 @@ export interface ContentRows {
   readonly packOffset: Float64Array;
   readonly lengthBytes: Float64Array;
 }
+
+/** Bytes of a blob as they are, which the pack has already. */
+export type RawPiece = Pick<PieceFields, 'blobDigest' | 'packOffset' | 'lengthBytes' | 'blobStart' | 'crc32'>;
 
 /** A piece and what is known about it. */
 export interface PieceToWrite extends Omit<PieceFields, 'crc32' | 'lengthBytes'> {
@@ -78,27 +81,39 @@ export class PackWriter {
    */
   writePiece(region: Region, piece: PieceToWrite): void {
     const { bytes, contents } = piece;
-    const length = (contents.count + 1) * RECORD_BYTES;
-    if (this.#records.length < length) this.#records = Buffer.allocUnsafeSlow(length);
-    encodePiece(this.#records, 0, { ...piece, lengthBytes: bytes.length, crc32: crcOf(bytes) });
-    const pieceEnd = piece.packOffset + bytes.length;
-    for (let i = 0; i < contents.count; i++) {
-      const start = contents.packOffset[i]!;
-      const lengthBytes = contents.lengthBytes[i]!;
-      if (start < region.start || start + lengthBytes > pieceEnd)
-        throw new RangeError('a content lies outside its region');
-      encodeContent(this.#records, (i + 1) * RECORD_BYTES, contents.digests, i, start, lengthBytes);
-    }
+    const records = this.#recordsOf(contents.count + 1);
+    encodePiece(records, 0, { ...piece, lengthBytes: bytes.length, crc32: crcOf(bytes) });
+    encodeContents(records, 1, contents, { start: region.start, end: piece.packOffset + bytes.length });
     this.#write(region, bytes, piece.packOffset);
-    this.#attempt((open) => {
-      writeFully(open.index.fd, open.index.path, this.#records.subarray(0, length), open.indexEnd);
-      open.indexEnd += length;
-    });
+    this.#note(records);
   }
 
-  /** Writes bytes that no index names: the inline bytes of a layer. @throws PullError as `writePiece` */
+  /**
+   * Writes bytes that no index names: the inline bytes of a layer, or what `noteRaw` and `noteContents` name later.
+   * @throws PullError as `writePiece`
+   */
   writePlain(region: Region, bytes: Uint8Array, packOffset: number): void {
     this.#write(region, bytes, packOffset);
+  }
+
+  /** Notes bytes of a blob that `writePlain` wrote to this region. @throws PullError as `writePiece` */
+  noteRaw(region: Region, piece: RawPiece): void {
+    const { packOffset, lengthBytes } = piece;
+    if (packOffset < region.start || packOffset + lengthBytes > region.end)
+      throw new RangeError('a piece lies outside its region');
+    this.#checkOpen(region);
+    const records = this.#recordsOf(1);
+    encodePiece(records, 0, { ...piece, raw: true, blobLength: lengthBytes, tarStart: 0 });
+    this.#note(records);
+  }
+
+  /** Notes contents that `writePlain` wrote to this region. @throws PullError as `writePiece` */
+  noteContents(region: Region, contents: ContentRows): void {
+    if (contents.count === 0) return;
+    this.#checkOpen(region);
+    const records = this.#recordsOf(contents.count);
+    encodeContents(records, 0, contents, region);
+    this.#note(records);
   }
 
   /** Makes what is written survive a power cut. A sync that failed is not tried again. @throws PullError as `storageError` */
@@ -121,13 +136,31 @@ export class PackWriter {
     if (packOffset < region.start || packOffset + bytes.length > region.end) {
       throw new RangeError('a piece lies outside its region');
     }
-    if (this.#open?.id !== region.pack) {
-      if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
-      throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
-        hint: 'Pull again: what was fetched so far is kept.',
-      });
-    }
+    this.#checkOpen(region);
     this.#attempt((open) => writeFully(open.pack.fd, open.pack.path, bytes, packOffset));
+  }
+
+  #checkOpen(region: Region): void {
+    if (this.#open?.id === region.pack) return;
+    if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
+    throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
+      hint: 'Pull again: what was fetched so far is kept.',
+    });
+  }
+
+  /** Room for so many records, good until the next call. */
+  #recordsOf(count: number): Buffer {
+    const length = count * RECORD_BYTES;
+    if (this.#records.length < length) this.#records = Buffer.allocUnsafeSlow(length);
+    return this.#records.subarray(0, length);
+  }
+
+  /** Appends records to the index with one write. */
+  #note(records: Buffer): void {
+    this.#attempt((open) => {
+      writeFully(open.index.fd, open.index.path, records, open.indexEnd);
+      open.indexEnd += records.length;
+    });
   }
 
   /** After an error nobody knows what the file holds: the pack is given up. */
@@ -145,6 +178,22 @@ export class PackWriter {
       }
       throw error;
     }
+  }
+}
+
+/** Encodes contents as the records from row `first` on. Each must lie within `bounds`. */
+function encodeContents(
+  records: Buffer,
+  first: number,
+  contents: ContentRows,
+  bounds: { readonly start: number; readonly end: number },
+): void {
+  for (let i = 0; i < contents.count; i++) {
+    const start = contents.packOffset[i]!;
+    const lengthBytes = contents.lengthBytes[i]!;
+    if (start < bounds.start || start + lengthBytes > bounds.end)
+      throw new RangeError('a content lies outside its region');
+    encodeContent(records, (first + i) * RECORD_BYTES, contents.digests, i, start, lengthBytes);
   }
 }
 

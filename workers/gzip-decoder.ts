@@ -1,0 +1,108 @@
+import { createGunzip } from 'node:zlib';
+import type { Outflow } from './outflow.js';
+import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
+
+/** A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the first. */
+const MAGIC = [0x1f, 0x8b] as const;
+
+/**
+ * Decodes gzip of one or many members. Zeros behind a member are padding, as GNU gzip has it; other bytes that are no
+ * member are a problem. One block is decoded while the next is taken.
+ */
+export class GzipDecoder implements StreamDecoder {
+  readonly #out: Outflow;
+  /** Decodes members that follow each other directly; none before the first one and within padding. */
+  #members: ZlibStream | undefined;
+  /** Where in the blob `#members` began, or the padding is at. */
+  #blobAt = 0;
+  /** A member has begun: what zlib finds no header in comes after one. */
+  #isGzip = false;
+  #decoding: Promise<void> = Promise.resolve();
+  /** The block that is decoded, and the one that waits. */
+  readonly #blocks = [Buffer.alloc(0), Buffer.alloc(0)];
+  #nextBlock = 0;
+
+  constructor(out: Outflow) {
+    this.#out = out;
+  }
+
+  write(bytes: Buffer): Promise<void> {
+    const block = this.#copy(bytes);
+    const previous = this.#decoding;
+    this.#decoding = previous.then(() => this.#decode(block));
+    this.#decoding.catch(() => {}); // heard of at the next bytes, or at the end
+    return previous;
+  }
+
+  async end(): Promise<void> {
+    await this.#decoding;
+    if (this.#blobAt === 0 && this.#members === undefined) throw new StreamProblem('is empty', 0);
+    if (this.#members !== undefined) await this.#attempt(this.#members.finish());
+    await this.#out.drained();
+  }
+
+  async close(): Promise<void> {
+    this.#members?.close();
+  }
+
+  #copy(bytes: Buffer): Buffer {
+    const row = this.#nextBlock;
+    this.#nextBlock = 1 - row;
+    if (this.#blocks[row]!.length < bytes.length) this.#blocks[row] = Buffer.allocUnsafeSlow(bytes.length);
+    bytes.copy(this.#blocks[row]!);
+    return this.#blocks[row]!.subarray(0, bytes.length);
+  }
+
+  async #decode(block: Buffer): Promise<void> {
+    for (let rest = block; rest.length > 0; ) {
+      if (this.#members === undefined) rest = this.#begin(rest);
+      if (this.#members === undefined) return;
+      rest = rest.subarray(await this.#attempt(this.#members.feed(rest)));
+      await this.#out.room();
+      if (rest.length > 0) this.#endMembers();
+    }
+  }
+
+  /** Passes padding; a member begins with what is returned. */
+  #begin(bytes: Buffer): Buffer {
+    let at = 0;
+    if (this.#isGzip) while (at < bytes.length && bytes[at] === 0) at++;
+    this.#blobAt += at;
+    if (at === bytes.length) return bytes.subarray(at);
+    if (bytes[at] !== MAGIC[0]) throw this.#noMember();
+    this.#isGzip ||= bytes[at + 1] === MAGIC[1];
+    this.#members = new ZlibStream(createGunzip({ chunkSize: ZLIB_CHUNK_BYTES }), this.#out);
+    return bytes.subarray(at);
+  }
+
+  /** Zlib has come to zeros behind a member. */
+  #endMembers(): void {
+    this.#blobAt += this.#members!.consumedBytes;
+    this.#members!.close();
+    this.#members = undefined;
+  }
+
+  async #attempt<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      throw this.#problem(error as NodeJS.ErrnoException);
+    }
+  }
+
+  /** What zlib says (its messages are those of inflate.c) as what is wrong with the blob. */
+  #problem(error: NodeJS.ErrnoException): StreamProblem {
+    const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
+    if (error.code === 'Z_BUF_ERROR')
+      return new StreamProblem('is cut off: its gzip data have no end', blobAt);
+    if (error.message === 'incorrect header check') return this.#noMember();
+    return new StreamProblem(`has gzip data that cannot be decoded (${error.message})`, blobAt);
+  }
+
+  #noMember(): StreamProblem {
+    if (!this.#isGzip) return new StreamProblem('is no gzip data', 0);
+    const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
+    return new StreamProblem('has bytes behind its gzip data that are no padding', blobAt);
+  }
+}

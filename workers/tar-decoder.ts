@@ -1,0 +1,22 @@
+import type { Outflow } from './outflow.js';
+import type { StreamDecoder } from './stream-decoder.js';
+
+/** "Decodes" a blob that is a tar as it is. */
+export class TarDecoder implements StreamDecoder {
+  readonly #out: Outflow;
+
+  constructor(out: Outflow) {
+    this.#out = out;
+  }
+
+  write(bytes: Buffer): Promise<void> {
+    this.#out.push(Buffer.from(bytes));
+    return this.#out.room();
+  }
+
+  end(): Promise<void> {
+    return this.#out.drained();
+  }
+
+  async close(): Promise<void> {}
+}

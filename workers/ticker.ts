@@ -1,0 +1,26 @@
+/** How often waiting bytes are looked at, in milliseconds. */
+const TICK_MS = 100;
+
+/** What receives bytes and must do something with them after a while even if no more come. */
+interface Receiver {
+  tick(now: number): void;
+}
+
+const receivers = new Set<Receiver>();
+let ticking: NodeJS.Timeout | undefined;
+
+/** Calls `tick` of the receiver with `performance.now()` every now and then until it is unwatched. */
+export function watch(receiver: Receiver): void {
+  receivers.add(receiver);
+  ticking ??= setInterval(() => {
+    const now = performance.now();
+    for (const each of receivers) each.tick(now);
+  }, TICK_MS);
+}
+
+export function unwatch(receiver: Receiver): void {
+  receivers.delete(receiver);
+  if (receivers.size > 0) return;
+  clearInterval(ticking);
+  ticking = undefined;
+}

@@ -1,0 +1,177 @@
+import { PullError } from '../src/format/error.js';
+import { FrameWalker } from '../src/format/zstd-frame.js';
+import { DECODE_CALL_BYTES, decodeFrames } from './decode.js';
+import { noteGarbage } from './garbage.js';
+import type { Outflow } from './outflow.js';
+import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
+
+/** Frames are decoded together up to so many compressed bytes: decoding a MiB at once is five times as fast as one by one. */
+const PIECE_BYTES = 2 ** 20;
+
+/** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
+const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
+
+/**
+ * Decodes zstd of one or many frames, skippable ones included (RFC 8878, section 3.1). Frames that cannot decode to more
+ * than 32 MiB are decoded several in one call; a larger one, and a skippable one above that, goes through as it comes.
+ */
+export class ZstdDecoder implements StreamDecoder {
+  readonly #engine: ZstdEngine;
+  readonly #out: Outflow;
+  readonly #walker = new FrameWalker();
+  /** Bytes of the blob from `#blobAt` on that are not decoded yet: `#buffer[0, #filled)`. */
+  #buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+  #filled = 0;
+  #blobAt = 0;
+  /** The frame at the beginning of the buffer goes through as it comes; null: a skippable one, which goes nowhere. */
+  #large: FrameDecoder | null | undefined;
+  /** The piece that is decoded while the next is gathered. */
+  #decoding: Promise<void> = Promise.resolve();
+
+  constructor(engine: ZstdEngine, out: Outflow) {
+    this.#engine = engine;
+    this.#out = out;
+  }
+
+  async write(bytes: Buffer): Promise<void> {
+    this.#append(bytes);
+    this.#walk();
+    await this.#work(false);
+  }
+
+  async end(): Promise<void> {
+    await this.#work(true);
+    await this.#decoding;
+    const length = this.#blobAt + this.#filled;
+    if (length === 0) throw new StreamProblem('is empty', 0);
+    if (this.#filled > 0 || this.#large !== undefined)
+      throw new StreamProblem('is cut off inside a zstd frame', length);
+    await this.#out.drained();
+  }
+
+  async close(): Promise<void> {
+    await this.#large?.close();
+  }
+
+  /** A copy: the caller's bytes are his again. */
+  #append(bytes: Buffer): void {
+    const needed = this.#filled + bytes.length;
+    if (needed > this.#buffer.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
+      this.#buffer.copy(larger, 0, 0, this.#filled);
+      this.#buffer = larger;
+    }
+    bytes.copy(this.#buffer, this.#filled);
+    this.#filled = needed;
+  }
+
+  #walk(): void {
+    try {
+      this.#walker.advance(this.#buffer, this.#filled);
+    } catch (error) {
+      if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
+      const { blobAt } = this.#walker;
+      throw new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
+    }
+  }
+
+  async #work(all: boolean): Promise<void> {
+    for (;;) {
+      if (this.#large !== undefined) {
+        if (!(await this.#passLarge(this.#large))) return;
+        continue;
+      }
+      const piece = this.#nextPiece(all);
+      if (piece > 0) await this.#decode(piece);
+      else if (this.#firstIsLarge()) await this.#beginLarge();
+      else return;
+    }
+  }
+
+  /** How many bytes of whole frames are decoded next; 0: none, or more should come first. */
+  #nextPiece(all: boolean): number {
+    const walker = this.#walker;
+    let end = 0;
+    for (let frame = 0; frame < walker.frameCount; frame++) {
+      const full = end >= PIECE_BYTES || walker.boundUpTo(frame) > DECODE_CALL_BYTES;
+      if (full) return end;
+      end = walker.frameEnd(frame);
+    }
+    return all || end >= PIECE_BYTES || this.#openIsLarge() ? end : 0;
+  }
+
+  #firstIsLarge(): boolean {
+    return this.#walker.frameCount > 0 ? this.#walker.boundUpTo(0) > DECODE_CALL_BYTES : this.#openIsLarge();
+  }
+
+  #openIsLarge(): boolean {
+    const { openFrameBound, openFrameBytes } = this.#walker;
+    return openFrameBound > DECODE_CALL_BYTES || openFrameBytes > OPEN_FRAME_BYTES;
+  }
+
+  /** At most one piece is decoded while the next is gathered. */
+  async #decode(length: number): Promise<void> {
+    const piece = Buffer.from(this.#buffer.subarray(0, length));
+    const blobAt = this.#blobAt;
+    this.#walker.cut(length);
+    this.#drop(length);
+    const previous = this.#decoding;
+    const decoded = decodeFrames(piece, 0);
+    decoded.catch(() => {}); // heard of below, after the piece before it
+    this.#decoding = previous.then(() => this.#handOn(decoded, blobAt));
+    this.#decoding.catch(() => {}); // heard of at the next piece, or at the end
+    noteGarbage(length);
+    await previous;
+    await this.#out.room();
+  }
+
+  async #handOn(decoded: Promise<Buffer>, blobAt: number): Promise<void> {
+    try {
+      this.#out.push(await decoded);
+    } catch (error) {
+      throw damaged(error, blobAt);
+    }
+  }
+
+  async #beginLarge(): Promise<void> {
+    await this.#decoding;
+    const { windowBytes } = this.#walker;
+    this.#large = windowBytes === 0 ? null : startFrame(this.#engine, windowBytes, this.#out);
+  }
+
+  /** Hands on what is there of a large frame; returns whether that was all of it. */
+  async #passLarge(large: FrameDecoder | null): Promise<boolean> {
+    const walker = this.#walker;
+    const isWhole = walker.frameCount > 0;
+    const length = isWhole ? walker.frameEnd(0) : walker.passableBytes;
+    try {
+      if (length > 0) await large?.feed(this.#buffer.subarray(0, length));
+      if (isWhole) await large?.finish();
+    } catch (error) {
+      throw damaged(error, this.#blobAt);
+    }
+    if (isWhole) {
+      walker.cut(length);
+      await large?.close();
+      this.#large = undefined;
+    } else {
+      walker.pass(length);
+    }
+    this.#drop(length);
+    await this.#out.room();
+    return isWhole;
+  }
+
+  #drop(length: number): void {
+    this.#buffer.copyWithin(0, length, this.#filled);
+    this.#filled -= length;
+    this.#blobAt += length;
+  }
+}
+
+function damaged(error: unknown, blobAt: number): unknown {
+  if (error instanceof PullError && error.code !== 'metadata-malformed') return error;
+  const reason = error instanceof Error ? error.message : String(error);
+  return new StreamProblem(`has zstd data that cannot be decoded (${reason})`, blobAt);
+}

@@ -1,0 +1,58 @@
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
+import type { Transform } from 'node:stream';
+import * as zlib from 'node:zlib';
+import type { Outflow } from './outflow.js';
+import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
+import { ProgramFrame } from './zstd-program.js';
+import { ScriptFrame } from './zstd-script.js';
+
+/** Decodes one zstd frame as it comes; what it decodes goes to an Outflow. */
+export interface FrameDecoder {
+  /** Takes the next bytes of the frame, which must stay as they are until this resolves. Rejects when they are damaged. */
+  feed(bytes: Buffer): Promise<unknown>;
+  /** The frame is whole: resolves when all of it is decoded. Rejects when it is damaged. */
+  finish(): Promise<void>;
+  close(): void | Promise<void>;
+}
+
+/**
+ * What can decode a frame as a stream, the best first: node:zlib since Node 22.15, the program zstd (for 1 GiB of tar it costs
+ * about as much again for the way through two pipes), fzstd, which is JavaScript (77 MB/s).
+ */
+export type ZstdEngine = 'node' | 'program' | 'script';
+
+/** As much of node:zlib as the types of Node 20 do not know yet. */
+type NewerZlib = Partial<{
+  createZstdDecompress(options: { chunkSize: number }): Transform & { readonly bytesWritten: number };
+}>;
+
+const { createZstdDecompress } = zlib as NewerZlib;
+
+/** The best engine here; looked for anew at each call, which is one a layer at the most. */
+export function bestZstdEngine(): ZstdEngine {
+  if (createZstdDecompress !== undefined) return 'node';
+  return isOnPath('zstd') ? 'program' : 'script';
+}
+
+/**
+ * A decoder for one frame that needs a window of so many bytes. By default all take windows up to 128 MiB.
+ * @throws PullError `unsupported` for a window that the engine cannot have
+ */
+export function startFrame(engine: ZstdEngine, windowBytes: number, out: Outflow): FrameDecoder {
+  if (engine === 'program') return new ProgramFrame(out);
+  if (engine === 'script') return new ScriptFrame(windowBytes, out);
+  if (createZstdDecompress === undefined) throw new Error('this Node has no zstd');
+  return new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES }), out);
+}
+
+function isOnPath(program: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
+}

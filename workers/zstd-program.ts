@@ -1,0 +1,76 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import type { Outflow } from './outflow.js';
+import type { FrameDecoder } from './zstd-engine.js';
+
+/** What comes out of the pipe, 64 KiB at a time, is gathered to blocks of this size. */
+const BLOCK_BYTES = 512 * 1024;
+
+/** Of what the program says when it fails: one sentence. */
+const MAX_COMPLAINT_LETTERS = 500;
+
+/** Decodes a frame by the program zstd. When this thread is ended, its pipe breaks, and the program ends, too. */
+export class ProgramFrame implements FrameDecoder {
+  readonly #out: Outflow;
+  readonly #child: ChildProcessWithoutNullStreams;
+  readonly #closed: Promise<void>;
+  #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #filled = 0;
+  #complaint = '';
+  #failure: Error | undefined;
+
+  constructor(out: Outflow) {
+    this.#out = out;
+    // 2^27 bytes is the largest window that a layer may ask for.
+    this.#child = spawn('zstd', ['-dcq', '--long=27'], { stdio: 'pipe' });
+    const { stdin, stdout, stderr } = this.#child;
+    stdin.on('error', () => {}); // a broken pipe: how the program ended says why
+    stdout.on('data', (chunk: Buffer) => this.#gather(chunk));
+    stderr.on('data', (text: Buffer) => {
+      this.#complaint = (this.#complaint + text).slice(0, MAX_COMPLAINT_LETTERS);
+    });
+    this.#child.on('error', (error) => {
+      this.#failure = error;
+    });
+    this.#closed = new Promise((resolve) => this.#child.on('close', () => resolve()));
+  }
+
+  async feed(bytes: Buffer): Promise<void> {
+    const written = new Promise<boolean>((resolve) =>
+      this.#child.stdin.write(bytes, (error) => resolve(error == null)),
+    );
+    if (!(await written)) await this.#ended();
+  }
+
+  async finish(): Promise<void> {
+    this.#child.stdin.end();
+    await this.#ended();
+    this.#handOn();
+  }
+
+  async close(): Promise<void> {
+    this.#child.kill('SIGKILL');
+    await this.#closed;
+  }
+
+  /** Waits for the end of the program. Rejects when it was no good one. */
+  async #ended(): Promise<void> {
+    await this.#closed;
+    if (this.#failure !== undefined) throw this.#failure;
+    const { exitCode, signalCode } = this.#child;
+    if (exitCode !== 0)
+      throw new Error(this.#complaint.trim() || `zstd ended with ${exitCode ?? signalCode}`);
+  }
+
+  #gather(chunk: Buffer): void {
+    if (this.#filled + chunk.length > BLOCK_BYTES) this.#handOn();
+    chunk.copy(this.#block, this.#filled);
+    this.#filled += chunk.length;
+  }
+
+  #handOn(): void {
+    if (this.#filled === 0) return;
+    this.#out.push(this.#block.subarray(0, this.#filled));
+    this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+    this.#filled = 0;
+  }
+}

@@ -1,0 +1,45 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Decompress } from 'fzstd';
+import { PullError } from '../src/format/error.js';
+import type { Outflow } from './outflow.js';
+import type { FrameDecoder } from './zstd-engine.js';
+
+/** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */
+const MAX_WINDOW_BYTES = 2 ** 26 - 1;
+
+/** Compressed bytes that are decoded before other tasks of this thread have their turn: some milliseconds. */
+const BYTES_A_TURN = 128 * 1024;
+
+/** Decodes a frame by fzstd. It checks no checksum: that of the layer tells. */
+export class ScriptFrame implements FrameDecoder {
+  readonly #out: Outflow;
+  readonly #decompress: Decompress;
+
+  constructor(windowBytes: number, out: Outflow) {
+    if (windowBytes > MAX_WINDOW_BYTES) {
+      throw new PullError(
+        'unsupported',
+        `a zstd frame needs a window of ${windowBytes / 2 ** 20} MiB, which takes a newer Node or the program zstd`,
+        { hint: 'install zstd, or Node 22.15 or later' },
+      );
+    }
+    this.#out = out;
+    this.#decompress = new Decompress((bytes) => {
+      if (bytes.length > 0) out.push(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+    });
+  }
+
+  async feed(bytes: Buffer): Promise<void> {
+    for (let at = 0; at < bytes.length; at += BYTES_A_TURN) {
+      // It keeps what it cannot decode yet.
+      this.#decompress.push(Uint8Array.from(bytes.subarray(at, at + BYTES_A_TURN)));
+      await nextTurn();
+      await this.#out.room();
+    }
+  }
+
+  /** The frame's blocks are whole, so that nothing is left to decode. */
+  async finish(): Promise<void> {}
+
+  close(): void {}
+}
