@@ -1,5 +1,6 @@
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
+import { gunzipSync } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import type { Sample } from './sample.js';
 
@@ -19,10 +20,12 @@ export interface LayerToc {
   readonly diffId: string;
   readonly blobPath: string;
   readonly blobBytes: number;
-  /** TOC and tar-split, compressed. */
+  /** TOC and, if there is one, tar-split, compressed. */
   readonly metadataBytes: number;
-  /** Where the frames of the tar end. */
+  /** Where the frames of the tar end, or the TOC's own begin. */
   readonly dataEnd: number;
+  /** Whether a content's last frame goes on with the tar's headers behind it. */
+  readonly gapsWithin: boolean;
   /** In blob order. */
   readonly chunks: readonly Chunk[];
 }
@@ -30,7 +33,7 @@ export interface LayerToc {
 interface Descriptor {
   readonly digest: string;
   readonly size: number;
-  readonly annotations: Readonly<Record<string, string>>;
+  readonly annotations?: Readonly<Record<string, string>>;
 }
 
 interface TocEntry {
@@ -42,56 +45,98 @@ interface TocEntry {
   readonly chunkSize?: number;
 }
 
-const PREFIX = 'io.github.containers.zstd-chunked.';
+const PREFIXES = ['io.github.containers.zstd-chunked.', 'io.containers.zstd-chunked.'] as const;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 /** A skippable frame's header stands before the TOC (RFC 8878, section 3.1.2). */
 const SKIPPABLE_HEADER_BYTES = 8;
+const STARGZ_FOOTER_BYTES = 51;
+
+/** A layer's descriptor, its DiffID, and where its blob lies. */
+interface LayerFile {
+  readonly descriptor: Descriptor;
+  readonly diffId: string;
+  readonly blobPath: string;
+}
 
 /** The layers of a sample, lowest first. @throws Error when the layout has no such image */
-export async function readLayerTocs({ layoutDir, ref }: Sample): Promise<LayerToc[]> {
+export function readLayers({ layoutDir, ref }: Sample): LayerFile[] {
   const pathOf = (digest: string) => join(layoutDir, 'blobs', ...digest.split(':'));
   const readJson = (path: string): unknown => JSON.parse(readFileSync(path, 'utf8'));
   const index = readJson(join(layoutDir, 'index.json')) as { manifests: Descriptor[] };
-  const named = index.manifests.find(({ annotations }) => annotations[REF_NAME] === ref);
+  const named = index.manifests.find(({ annotations }) => annotations?.[REF_NAME] === ref);
   if (named === undefined) throw new Error(`${layoutDir} has no image ${ref}`);
   const manifest = readJson(pathOf(named.digest)) as { config: Descriptor; layers: Descriptor[] };
   const config = readJson(pathOf(manifest.config.digest)) as { rootfs: { diff_ids: string[] } };
-  return Promise.all(
-    manifest.layers.map((layer, i) => readLayer(layer, config.rootfs.diff_ids[i]!, pathOf(layer.digest))),
-  );
+  return manifest.layers.map((descriptor, i) => {
+    return { descriptor, diffId: config.rootfs.diff_ids[i]!, blobPath: pathOf(descriptor.digest) };
+  });
 }
 
-async function readLayer(layer: Descriptor, diffId: string, blobPath: string): Promise<LayerToc> {
-  const positions = (name: string) => (layer.annotations[PREFIX + name] ?? '').split(':').map(Number);
+/** The same with their tables of contents. */
+export function readLayerTocs(sample: Sample): Promise<LayerToc[]> {
+  return Promise.all(readLayers(sample).map(readLayer));
+}
+
+async function readLayer({ descriptor, diffId, blobPath }: LayerFile): Promise<LayerToc> {
+  const { dataEnd, metadataBytes, toc } = await readToc(descriptor, blobPath);
+  const { entries } = JSON.parse(toc) as { entries: TocEntry[] };
+  const chunks = [...chunksOf(entries, dataEnd)];
+  const gapsWithin = entries.some(({ offset, endOffset }) => offset !== undefined && endOffset === undefined);
+  const { digest, size: blobBytes } = descriptor;
+  return { digest, diffId, blobPath, blobBytes, metadataBytes, dataEnd, gapsWithin, chunks };
+}
+
+async function readToc(
+  { size, annotations = {} }: Descriptor,
+  blobPath: string,
+): Promise<Pick<LayerToc, 'dataEnd' | 'metadataBytes'> & { toc: string }> {
+  const prefix = PREFIXES.find((name) => `${name}manifest-position` in annotations);
+  if (prefix === undefined) return readStargzToc(size, blobPath);
+  const positions = (name: string) => (annotations[prefix + name] ?? '').split(':').map(Number);
   const [tocStart = 0, tocBytes = 0] = positions('manifest-position');
   const [, tarSplitBytes = 0] = positions('tarsplit-position');
   const toc = await decompress(readRange(blobPath, tocStart, tocStart + tocBytes));
-  const { entries } = JSON.parse(toc.toString()) as { entries: TocEntry[] };
-  return {
-    digest: layer.digest,
-    diffId,
-    blobPath,
-    blobBytes: layer.size,
-    metadataBytes: tocBytes + tarSplitBytes,
-    dataEnd: tocStart - SKIPPABLE_HEADER_BYTES,
-    chunks: [...chunksOf(entries)],
-  };
+  const metadataBytes = tocBytes + tarSplitBytes;
+  return { dataEnd: tocStart - SKIPPABLE_HEADER_BYTES, metadataBytes, toc: toc.toString() };
+}
+
+/** The TOC of an eStargz blob: a tar entry in a gzip member, to which the last 51 bytes lead. */
+function readStargzToc(size: number, blobPath: string): Awaited<ReturnType<typeof readToc>> {
+  const footer = readRange(blobPath, size - STARGZ_FOOTER_BYTES, size).toString('latin1');
+  const dataEnd = Number.parseInt(/([0-9a-f]{16})STARGZ/.exec(footer)?.[1] ?? '', 16);
+  const tar = gunzipSync(readRange(blobPath, dataEnd, size));
+  const tocBytes = Number.parseInt(tar.toString('latin1', 124, 135), 8);
+  return { dataEnd, metadataBytes: size - dataEnd, toc: tar.toString('utf8', 512, 512 + tocBytes) };
 }
 
 /** The chunks in the order of the entries, which is that of the blob. */
-function* chunksOf(entries: readonly TocEntry[]): Generator<Chunk> {
-  for (let row = 0; row < entries.length; row += 1) {
-    const { type, digest = '', size = 0, endOffset = 0 } = entries[row]!;
-    if (type !== 'reg' || size === 0) continue;
-    let more = true;
-    for (let part = row; more; part += 1) {
-      const { offset: blobStart = 0, chunkSize = size } = entries[part]!;
-      const next = entries[part + 1];
-      more = next?.type === 'chunk';
-      const blobEnd = more ? (next?.offset ?? 0) : endOffset;
-      yield { digest, sizeBytes: chunkSize, blobStart, blobEnd, endsContent: !more };
+function* chunksOf(entries: readonly TocEntry[], dataEnd: number): Generator<Chunk> {
+  const parts = entries.filter(({ type, size = 0 }) => type === 'chunk' || (type === 'reg' && size > 0));
+  let digest = '';
+  let left = 0;
+  for (const [
+    row,
+    { type, size = 0, offset: blobStart = 0, endOffset, chunkSize, ...part },
+  ] of parts.entries()) {
+    if (type === 'reg') {
+      digest = part.digest ?? '';
+      left = size;
     }
+    const next = parts[row + 1];
+    const endsContent = next?.type !== 'chunk';
+    const sizeBytes = chunkSize ?? left;
+    left -= sizeBytes;
+    // Without an end of its own a frame ends where the next one begins.
+    const blobEnd = (endsContent ? lastEnd(parts, row) : undefined) ?? next?.offset ?? dataEnd;
+    yield { digest, sizeBytes, blobStart, blobEnd, endsContent };
   }
+}
+
+/** Where the content ends whose last chunk this is, if its first says so. */
+function lastEnd(parts: readonly TocEntry[], row: number): number | undefined {
+  let first = row;
+  while (parts[first]?.type === 'chunk') first -= 1;
+  return parts[first]?.endOffset;
 }
 
 /** Bytes [start, end) of a file. */

@@ -8,13 +8,14 @@ import { createReport } from './report.js';
 import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
 import { distant } from './scenarios/distant.js';
+import { formats } from './scenarios/formats.js';
 import { kill } from './scenarios/kill.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { startUp } from './scenarios/start-up.js';
 import { update } from './scenarios/update.js';
 
-const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant];
+const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, formats];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 await main();

@@ -43,6 +43,18 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '11b', name: '  asked for again, worst / blob', unit: 'share', atMost: 0.06 },
   { id: '11c', name: '  the same at 2 MB/s, worst', unit: 'bytes', atMost: 4 * MB },
   { id: '12', name: 'wall at 50 ms, 20 MB/s a connection', unit: 'seconds' },
+  { id: '13', name: 'one gzip layer: wall / zcat | sha256', unit: 'ratio', atMost: 1.15 },
+  { id: '13a', name: '  CPU of the pull', unit: 'seconds' },
+  { id: '14', name: 'one zstd layer: wall / zstd -dc | sha256', unit: 'ratio', atMost: 1.15 },
+  { id: '14a', name: '  CPU of the pull', unit: 'seconds' },
+  { id: '15', name: 'without tar-split: wall / with', unit: 'ratio', atMost: 1.15 },
+  { id: '15a', name: '  eStargz: wall / zstd:chunked', unit: 'ratio' },
+  { id: '16a', name: 'update without tar-split: bytes / least', unit: 'ratio', atMost: 1.15 },
+  { id: '16b', name: 'update of eStargz: bytes / least', unit: 'ratio', atMost: 1.15 },
+  { id: '17a', name: 'peak RSS: one gzip layer', unit: 'bytes', atMost: 300 * MB },
+  { id: '17b', name: '  one zstd layer', unit: 'bytes', atMost: 300 * MB },
+  { id: '17c', name: '  without tar-split', unit: 'bytes', atMost: 300 * MB },
+  { id: '17d', name: '  eStargz', unit: 'bytes', atMost: 300 * MB },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

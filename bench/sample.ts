@@ -4,6 +4,8 @@ import type { SampleFormat } from '../src/sandbox/sample-format.js';
 import { writeSampleImage } from '../src/sandbox/sample-image.js';
 import { writeSmallFilesTar } from './small-files-tar.js';
 
+export type { SampleFormat };
+
 /** An image in a layout on disk. */
 export interface Sample {
   readonly layoutDir: string;
@@ -24,6 +26,14 @@ export function treeSample(
   // The colon of a format would end the path in a name like oci:PATH:REF.
   const kind = format === 'zstd:chunked' ? '' : `-${format.replace(':', '-')}`;
   return keptSample(join(workDir, `tree-${files}${kind}`), `v${version}`, (sample) =>
+    writeSampleImage({ ...sample, format, sources: [source] }),
+  );
+}
+
+/** The same tree as one layer. */
+export function oneLayerSample(workDir: string, files: number, format: SampleFormat): Promise<Sample> {
+  const source = { kind: 'tree', seed: 1, fileCount: files, layerShares: [1], version: 1 } as const;
+  return keptSample(join(workDir, `layer-${files}-${format.replace(':', '-')}`), 'v1', (sample) =>
     writeSampleImage({ ...sample, format, sources: [source] }),
   );
 }

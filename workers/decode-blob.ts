@@ -73,13 +73,11 @@ function decoderOf(compression: StreamCompression, out: Outflow): StreamDecoder 
 /** A blob on its way to a tar, until the first problem: what comes after that is not decoded any more. */
 class Stream {
   fault: StreamFault | undefined;
-  readonly #writer: StreamWriter;
   readonly #out: Outflow;
   readonly #decoder: StreamDecoder;
   #blobBytes = 0;
 
   constructor(compression: StreamCompression, writer: StreamWriter) {
-    this.#writer = writer;
     this.#out = new Outflow(writer.take);
     this.#decoder = decoderOf(compression, this.#out);
   }
@@ -90,17 +88,12 @@ class Stream {
   }
 
   async end(): Promise<void> {
-    if (this.fault === undefined) await this.#attempt(this.#end());
+    if (this.fault === undefined) await this.#attempt(this.#decoder.end());
   }
 
   close(): Promise<void> {
     this.#out.close();
     return this.#decoder.close();
-  }
-
-  async #end(): Promise<void> {
-    await this.#decoder.end();
-    this.#writer.end();
   }
 
   async #attempt(work: Promise<void>): Promise<void> {

@@ -1,3 +1,5 @@
+import type { Readable } from 'node:stream';
+
 /** Bytes handed on at a time: small enough for the cache, and a task of this thread waits no longer than this takes. */
 const PART_BYTES = 2 ** 20;
 const PARTS_A_TURN = 4;
@@ -15,7 +17,8 @@ export class Outflow {
   #waitingBytes = 0;
   #turn: NodeJS.Immediate | undefined;
   #failure: { readonly error: unknown } | undefined;
-  #wake: (() => void) | undefined;
+  /** Who waits for room, or for the end. */
+  #wakes: Array<() => void> = [];
 
   constructor(take: (bytes: Buffer) => void) {
     this.#take = take;
@@ -29,9 +32,25 @@ export class Outflow {
     this.#turn ??= setImmediate(this.#run);
   }
 
+  /** Whether whoever decodes more should wait for room first. */
+  get full(): boolean {
+    return this.#waitingBytes >= FULL_BYTES;
+  }
+
+  /** Takes what comes out of a stream, which pauses while there is no room: a MiB of compressed zeros can be a GiB. */
+  pour(stream: Readable, gather: (chunk: Buffer) => void = (chunk) => this.push(chunk)): void {
+    stream.on('data', (chunk: Buffer) => {
+      gather(chunk);
+      if (!this.full || stream.isPaused()) return;
+      stream.pause();
+      const goOn = () => stream.resume();
+      this.room().then(goOn, goOn);
+    });
+  }
+
   /** Resolves when there is room for more. Rejects with what the taker threw. */
   async room(): Promise<void> {
-    while (this.#waitingBytes >= FULL_BYTES) await this.#next();
+    while (this.full) await this.#next();
     this.#check();
   }
 
@@ -46,6 +65,7 @@ export class Outflow {
     clearImmediate(this.#turn);
     this.#waiting.length = 0;
     this.#waitingBytes = 0;
+    this.#wakeAll();
   }
 
   readonly #run = (): void => {
@@ -57,8 +77,14 @@ export class Outflow {
       this.close();
     }
     if (this.#waiting.length > 0) this.#turn = setImmediate(this.#run);
-    this.#wake?.();
+    this.#wakeAll();
   };
+
+  #wakeAll(): void {
+    const wakes = this.#wakes;
+    this.#wakes = [];
+    for (const wake of wakes) wake();
+  }
 
   #handOn(): void {
     const [first] = this.#waiting as [Buffer];
@@ -71,7 +97,7 @@ export class Outflow {
 
   #next(): Promise<void> {
     return new Promise((resolve) => {
-      this.#wake = resolve;
+      this.#wakes.push(resolve);
     });
   }
 

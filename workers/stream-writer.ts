@@ -9,7 +9,6 @@ import type { PackId } from '../src/store/paths.js';
 import { paths, setup } from './context.js';
 import { noteGarbage } from './garbage.js';
 import { ProvenRows } from './proven-rows.js';
-import { StreamProblem } from './stream-decoder.js';
 
 /** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
 const TOLD_BYTES = 4 * 2 ** 20;
@@ -23,7 +22,8 @@ const ZEROS = Buffer.alloc(2 ** 20);
 export class StreamWriter {
   readonly #tell: (rows: ExtentRows) => void;
   readonly #writer = new PackWriter(paths);
-  readonly #walker = new TarWalker();
+  /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
+  #walker: TarWalker | undefined = new TarWalker();
   readonly #contents = new ContentHasher();
   #region: Region | undefined;
   #tarBytes = 0;
@@ -41,7 +41,7 @@ export class StreamWriter {
     return this.#tarBytes;
   }
 
-  /** The next bytes, at most 1 MiB. @throws StreamProblem if they are no tar; PullError as PackWriter */
+  /** The next bytes, at most 1 MiB. @throws PullError as PackWriter */
   readonly take = (bytes: Buffer): void => {
     // Nobody else writes to this pack: the region is all of it.
     this.#region ??= this.#writer.reserve(Number.MAX_SAFE_INTEGER);
@@ -66,12 +66,6 @@ export class StreamWriter {
     this.#toldBytes = this.#tarBytes;
   }
 
-  /** Everything was taken. @throws StreamProblem if the tar is cut off */
-  end(): void {
-    if (this.#walker.atRest) return;
-    throw new StreamProblem(`has a tar that is cut off inside an entry, after ${this.#tarBytes} bytes`);
-  }
-
   /** Ends the pack. @throws PullError as PackWriter */
   close(): void {
     this.#writer.close();
@@ -87,10 +81,10 @@ export class StreamWriter {
 
   #walk(bytes: Buffer): void {
     try {
-      this.#walker.walk(bytes, this.#contents);
+      this.#walker?.walk(bytes, this.#contents);
     } catch (error) {
       if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
-      throw new StreamProblem(`holds something else than a tar (${error.message})`);
+      this.#walker = undefined;
     }
   }
 }

@@ -12,7 +12,7 @@ export class ZlibStream {
 
   constructor(stream: Transform & { readonly bytesWritten: number }, out: Outflow) {
     this.#stream = stream;
-    stream.on('data', (chunk: Buffer) => out.push(chunk));
+    out.pour(stream);
     stream.on('error', (error) => {
       this.#failure = error;
       this.#reject?.(error);

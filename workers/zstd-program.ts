@@ -24,7 +24,7 @@ export class ProgramFrame implements FrameDecoder {
     this.#child = spawn('zstd', ['-dcq', '--long=27'], { stdio: 'pipe' });
     const { stdin, stdout, stderr } = this.#child;
     stdin.on('error', () => {}); // a broken pipe: how the program ended says why
-    stdout.on('data', (chunk: Buffer) => this.#gather(chunk));
+    out.pour(stdout, (chunk) => this.#gather(chunk));
     stderr.on('data', (text: Buffer) => {
       this.#complaint = (this.#complaint + text).slice(0, MAX_COMPLAINT_LETTERS);
     });

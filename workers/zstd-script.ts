@@ -7,8 +7,11 @@ import type { FrameDecoder } from './zstd-engine.js';
 /** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */
 const MAX_WINDOW_BYTES = 2 ** 26 - 1;
 
-/** Compressed bytes that are decoded before other tasks of this thread have their turn: some milliseconds. */
-const BYTES_A_TURN = 128 * 1024;
+/**
+ * Compressed bytes that are decoded before other tasks of this thread, and who takes what was decoded, have their turn. A block
+ * of zeros is 4 bytes and decodes to 128 KiB: so many bytes are 128 MiB at the worst.
+ */
+const BYTES_A_TURN = 4 * 1024;
 
 /** Decodes a frame by fzstd. It checks no checksum: that of the layer tells. */
 export class ScriptFrame implements FrameDecoder {

@@ -7,6 +7,7 @@ import {
   usageOf,
 } from './commands.js';
 import { nearest } from './edit-distance.js';
+import { formatList } from './format-text.js';
 import { describeNumber, readNumber } from './numbers.js';
 import type { OptionSpec } from './options.js';
 import { type GivenOption, scanArguments } from './scan-arguments.js';
@@ -80,7 +81,7 @@ function unknownOption({ spec, typed }: GivenOption, command: CommandSpec): Usag
     const owners = COMMANDS.filter(({ options }) => options.includes(spec)).map(
       ({ name }) => `zpull ${name}`,
     );
-    return new UsageError(message, `it is an option of ${owners.join(' and ')}`);
+    return new UsageError(message, `it is an option of ${formatList(owners)}`);
   }
   const names = command.options.map(({ name }) => name);
   const word = typed.replace(/^-+/, '');

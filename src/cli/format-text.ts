@@ -46,6 +46,12 @@ export function formatCount(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** Names as a sentence has them: `a`, `a and b`, `a, b and c`. */
+export function formatList(names: readonly string[]): string {
+  const last = names.at(-1) ?? '';
+  return names.length < 2 ? last : `${names.slice(0, -1).join(', ')} and ${last}`;
+}
+
 function two(value: number): string {
   return String(value).padStart(2, '0');
 }

@@ -79,13 +79,13 @@ export class BlobStream {
     return {
       work: this.#work,
       failed,
-      run: async (pool, sequence) => {
+      run: async (pool, sequence, cost) => {
         const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+        cost(result);
         const pack = result.pack as PackId;
         this.rawPacks.add(pack);
         this.#places[i] = { pack, offset: result.packOffset };
         this.#advance();
-        return result;
       },
     };
   }

@@ -12,8 +12,11 @@ export interface Work {
 /** One range of a blob to be fetched by a worker. */
 export interface FetchJob {
   readonly work: Work;
-  /** `sequence`: its place in the pull's order; the earlier is decoded first. Resolves to what it cost. */
-  run(pool: WorkerPool, sequence: number): Promise<FetchFigures>;
+  /**
+   * `sequence`: its place in the pull's order; the earlier is decoded first. `cost` is told what it cost before anybody
+   * hears of what it brought, as that can be the pull's last byte.
+   */
+  run(pool: WorkerPool, sequence: number, cost: (figures: FetchFigures) => void): Promise<void>;
   /** It could not be done. */
   failed(error: unknown): void;
 }
@@ -84,11 +87,7 @@ export class Fetcher {
     this.#context.patience.asking(1);
     try {
       this.#pool ??= this.#startPool();
-      const { fetchedBytes, requests } = await job.run(await this.#pool, sequence);
-      const figures = this.figures[job.work.layer]!;
-      figures.fetchedBytes += fetchedBytes;
-      figures.requests += requests;
-      this.#lastByteMs = performance.now();
+      await job.run(await this.#pool, sequence, (cost) => this.#note(job.work.layer, cost));
     } catch (error) {
       if (!job.work.dropped) job.failed(error);
     } finally {
@@ -96,5 +95,12 @@ export class Fetcher {
       this.#context.patience.asking(-1);
     }
     this.#fill();
+  }
+
+  #note(layer: number, { fetchedBytes, requests }: FetchFigures): void {
+    const figures = this.figures[layer]!;
+    figures.fetchedBytes += fetchedBytes;
+    figures.requests += requests;
+    this.#lastByteMs = performance.now();
   }
 }

@@ -1,4 +1,4 @@
-import { inLayer } from '../format/error.js';
+import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
 import { planWhole, type RawPart } from '../plan/whole.js';
 import type { ExtentList } from '../store/extents.js';
@@ -213,11 +213,11 @@ class Run {
   }
 
   /** Pulls a layer as one stream, and publishes it. */
-  #pullWhole(i: number, parts: readonly RawPart[]): void {
+  #pullWhole(i: number, parts: readonly RawPart[], failedBefore?: PullError): void {
     const { limits } = this.#plan;
     const layer = this.#layers[i]!;
     const options = { context: this.#context, fetcher: this.#fetcher, layer, index: i, turns: this.#turns };
-    const whole = new WholeLayer(options, limits, parts);
+    const whole = new WholeLayer(options, limits, parts, failedBefore);
     const pull = async () => {
       const extents = await whole.pull();
       this.#assemblies[i]!.settle(extents);
@@ -245,16 +245,16 @@ class Run {
       this.#fillings[i] = undefined;
       filling.prover.abandon();
       this.#proofs[i] = undefined;
-      void this.#startAgain(i, layer);
+      void this.#startAgain(i, layer, inLayer(error, layer.blob.digest));
       return;
     }
     void this.#end(i, error);
   }
 
-  async #startAgain(i: number, layer: KnownLayer): Promise<void> {
+  async #startAgain(i: number, layer: KnownLayer, failedBefore: PullError): Promise<void> {
     try {
       const held = await lookUpRaw(this.#context, layer.blob.digest);
-      this.#pullWhole(i, planWhole(layer.blob.sizeBytes, held, this.#plan.limits));
+      this.#pullWhole(i, planWhole(layer.blob.sizeBytes, held, this.#plan.limits), failedBefore);
     } catch (error) {
       void this.#end(i, error);
     }

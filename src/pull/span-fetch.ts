@@ -50,12 +50,18 @@ export class SpanFetch {
   job(range: SpanRange, retries = 0): FetchJob {
     return {
       work: this.#work,
-      run: (pool, sequence) => this.#run(range, retries, pool, sequence),
+      run: (pool, sequence, cost) => this.#run(range, retries, pool, sequence, cost),
       failed: this.#failed,
     };
   }
 
-  async #run(range: SpanRange, retries: number, pool: WorkerPool, sequence: number): Promise<FetchFigures> {
+  async #run(
+    range: SpanRange,
+    retries: number,
+    pool: WorkerPool,
+    sequence: number,
+    cost: (figures: FetchFigures) => void,
+  ): Promise<void> {
     const { blobStart, blobEnd, tarStart, tarEnd } = range;
     const { blob, metadata } = this.#layer;
     const result = await pool.run({
@@ -69,8 +75,8 @@ export class SpanFetch {
       tarEnd,
       pieceBytes: this.#pieceBytes,
     });
+    cost(result);
     if (!this.#work.dropped) await this.#accept(range, retries, result);
-    return result;
   }
 
   async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {

@@ -24,13 +24,23 @@ const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
 export class WholeLayer {
   readonly #options: StreamOptions;
   readonly #limits: PlanLimits;
+  readonly #failedBefore: PullError | undefined;
   #parts: readonly RawPart[];
 
-  /** `parts`: the plan for the first run through the blob, with what an earlier pull left of it. */
-  constructor(options: StreamOptions, limits: PlanLimits, parts: readonly RawPart[]) {
+  /**
+   * `parts`: the plan for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
+   * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong.
+   */
+  constructor(
+    options: StreamOptions,
+    limits: PlanLimits,
+    parts: readonly RawPart[],
+    failedBefore?: PullError,
+  ) {
     this.#options = options;
     this.#limits = limits;
     this.#parts = parts;
+    this.#failedBefore = failedBefore;
   }
 
   /**
@@ -74,6 +84,7 @@ export class WholeLayer {
         await this.#remove(stream.rawPacks);
         const got = decoded.blobDigest ?? 'bytes that are gone';
         const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
+        if (this.#failedBefore !== undefined) throw this.#failedBefore;
         if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
         context.emit({ event: 'warning', message: `${message}; fetching it once more` });
         this.#parts = this.#planAnew();

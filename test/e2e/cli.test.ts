@@ -105,7 +105,8 @@ test('wrong usage is a sentence and a hint on stderr, exit code 2, and nothing i
   for (const args of [
     [],
     ['expotr', 'alpine', 'tar:x'],
-    ['plan', 'alpine'],
+    ['bench', 'alpine'],
+    ['plan', 'alpine', 'debian'],
     ['--paltform', 'linux/amd64', 'alpine'],
     ['--workers', 'many', 'alpine'],
     ['--store', store, '--store', store, 'alpine'],

@@ -85,9 +85,7 @@ test('an answer under a wrong Content-Range is not taken for the bytes asked for
     ['bytes 0-363013/400000', 'metadata-malformed', 6],
   ] as const) {
     const registry = await startSandbox(t, {
-      faults: [
-        { match: { path: LAYER_DIGEST, range: `0-${CONTENT_END - 1}` }, action: { wrongContentRange } },
-      ],
+      faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { wrongContentRange } }],
     });
     const store = temporaryDirectory(t);
     const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, { store }));

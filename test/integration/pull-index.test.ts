@@ -160,36 +160,17 @@ test('a manifest asked for by digest that came wrong once is asked for again', a
   assert.equal(result.digest, amd64.digest);
 });
 
-test('layers of other formats are refused, naming layer and format', async (t) => {
+test('a layer whose media type is no layer is refused, naming both', async (t) => {
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'good', [tarOf({ a: noise(1, 3000) })]);
-  const { layers } = readManifest(layout, 'good');
-  const good = layers[0]!;
-  const diffId = `sha256:${'a'.repeat(64)}`;
-  const { annotations = {}, ...bare } = good;
-  const noTarSplit = Object.fromEntries(
-    Object.entries(annotations).filter(([name]) => !name.includes('tarsplit')),
-  );
-  const tar = 'application/vnd.oci.image.layer.v1.tar';
-  const cases: ReadonlyArray<readonly [DescriptorJson, RegExp]> = [
-    [{ ...bare, mediaType: `${tar}+gzip` }, /is gzip/],
-    [{ ...bare, mediaType: `${tar}+zstd` }, /is zstd/],
-    [{ ...bare, mediaType: tar }, /is tar/],
-    [{ ...good, annotations: noTarSplit }, /is zstd:chunked-no-tarsplit/],
-    [{ ...bare, mediaType: 'application/x-something' }, /application\/x-something/],
-  ];
+  const manifest = readManifest(layout, 'good');
+  const good = manifest.layers[0]!;
+  const layer: DescriptorJson = { ...good, mediaType: 'application/x-something' };
+  nameImage(layout, 'it', [good, layer], [`sha256:${'a'.repeat(64)}`, `sha256:${'b'.repeat(64)}`]);
   const registry = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
-  for (const [i, [layer, format]] of cases.entries()) {
-    nameImage(layout, `case${i}`, [good, layer], [diffId, `sha256:${'b'.repeat(64)}`]);
-    const error = await failureOf(pull(`${registry.host}/x:case${i}`, { store }));
-    assert.deepEqual(
-      [error.code, error.exitCode, error.layer],
-      ['unsupported', 8, layer.digest],
-      `${format}`,
-    );
-    assert.match(error.message, format);
-    assert.ok(error.message.includes(layer.digest));
-  }
+  const error = await failureOf(pull(`${registry.host}/x:it`, { store }));
+  assert.deepEqual([error.code, error.exitCode, error.layer], ['unsupported', 8, layer.digest]);
+  assert.match(error.message, /application\/x-something/);
   assert.deepEqual(listedImages(store), []);
 });

@@ -4,6 +4,7 @@ import {
   formatBytes,
   formatCount,
   formatDuration,
+  formatList,
   formatSeconds,
   formatShare,
 } from '../../../src/cli/format-text.js';
@@ -36,5 +37,12 @@ test('a count agrees with its noun', () => {
   assert.deepEqual(
     [formatCount(0, 'layer'), formatCount(1, 'layer'), formatCount(3, 'layer')],
     ['0 layers', '1 layer', '3 layers'],
+  );
+});
+
+test('a list has commas, and an and before its last name', () => {
+  assert.deepEqual(
+    [[], ['a'], ['a', 'b'], ['a', 'b', 'c']].map((names) => formatList(names)),
+    ['', 'a', 'a and b', 'a, b and c'],
   );
 });

@@ -87,11 +87,14 @@ for (const [what, text, message] of malformed) {
 
 test('nothing of an entry is left when the next one is read', () => {
   const first = { type: 'reg', name: '\n', size: 1, offset: 2, endOffset: 3, chunkSize: 4, chunkOffset: 5 };
-  const toc = Buffer.from(JSON.stringify({ entries: [{ ...first, digest: 'a', chunkDigest: 'b' }, {}] }));
+  const toc = Buffer.from(
+    JSON.stringify({ entries: [{ ...first, innerOffset: 6, digest: 'a', chunkDigest: 'b' }, {}] }),
+  );
   scanToc(toc, (entry) => {
     if (entry.number === 1) {
-      const { number, type, nameEscaped, digestStart, digestEnd, chunkDigestStart, chunkDigestEnd, ...rest } =
-        entry;
+      const { number: _n, type, nameEscaped, digestStart, digestEnd, ...others } = entry;
+      const { chunkDigestStart, chunkDigestEnd, textBytes, ...rest } = others;
+      assert.equal(textBytes, '{}'.length);
       assert.deepEqual([type, nameEscaped], ['other', false]);
       assert.deepEqual([digestStart, digestEnd, chunkDigestStart, chunkDigestEnd], [-1, -1, -1, -1]);
       assert.ok(Object.values(rest).every((value) => value === 0));
