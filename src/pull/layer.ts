@@ -1,4 +1,5 @@
 import type { Digest } from '../format/digest.js';
+import type { PullError } from '../format/error.js';
 import type { Compression, LayerFormat, MetadataPlace } from '../format/layer-format.js';
 import type { BlobSource, LayerMetadata } from '../pool/messages.js';
 
@@ -19,6 +20,8 @@ export interface KnownLayer extends WantedLayer {
   readonly metadata?: LayerMetadata;
   /** What looking cost. */
   readonly cost: FetchFigures;
+  /** Why there is none, where there should have been some. */
+  readonly failedBefore?: PullError;
 }
 
 export type ChunkedLayer = KnownLayer & Required<Pick<KnownLayer, 'metadata'>>;

@@ -76,8 +76,9 @@ async function readLayer(
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {
-    if (!warnOfFallback(context, layer, error)) throw inLayer(error, layer.blob.digest);
-    return { ...layer, cost: { fetchedBytes: 0, requests: 0 }, format: layer.compression };
+    const failedBefore = inLayer(error, layer.blob.digest);
+    if (!warnOfFallback(context, layer, error)) throw failedBefore;
+    return { ...layer, cost: { fetchedBytes: 0, requests: 0 }, format: layer.compression, failedBefore };
   } finally {
     context.patience.asking(-1);
   }

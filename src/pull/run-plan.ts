@@ -124,7 +124,7 @@ class Run {
     });
     void this.#writeInlines();
     for (const [i, filling] of this.#fillings.entries()) {
-      if (filling === undefined) this.#pullWhole(i, this.#plan.whole[i]!);
+      if (filling === undefined) this.#pullWhole(i, this.#plan.whole[i]!, this.#layers[i]!.failedBefore);
       else this.#fetcher.add(this.#spansOf(i).map(({ span, row }) => this.#job(filling, span, row)));
     }
     this.#advance();

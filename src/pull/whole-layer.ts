@@ -1,6 +1,8 @@
+import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planWhole, type RawPart } from '../plan/whole.js';
+import type { StreamFault } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
@@ -17,6 +19,8 @@ const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
   'digest-mismatch',
 ]);
 
+const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
+
 /**
  * Pulls a layer that is one stream, or whose table of contents is not to be trusted: the blob comes by parallel ranges into
  * raw packs; right behind the front of what is there it is hashed and decoded, and what it decodes to is proven by the DiffID.
@@ -26,6 +30,7 @@ export class WholeLayer {
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
   #parts: readonly RawPart[];
+  readonly #rawPacks = new Set<PackId>();
 
   /**
    * `parts`: the plan for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
@@ -49,24 +54,33 @@ export class WholeLayer {
    * blob is right and cannot be decoded, and as fetching does
    */
   async pull(): Promise<ExtentList> {
-    const { layer } = this.#options;
-    const urls = [layer.blob.url, ...layer.otherUrls];
-    for (const [i, url] of urls.entries()) {
+    try {
+      const extents = await this.#pullFromAnywhere();
+      await this.#removeRawPacks();
+      return extents;
+    } catch (error) {
+      // All of the blob was there, and was of no use.
+      if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
+      throw error;
+    }
+  }
+
+  async #pullFromAnywhere(): Promise<ExtentList> {
+    const { layer, context } = this.#options;
+    let last: unknown;
+    for (const url of [layer.blob.url, ...layer.otherUrls]) {
+      if (last instanceof PullError) {
+        context.emit({ event: 'warning', message: `${last.message}; trying another place` });
+        this.#parts = this.#planAnew();
+      }
       try {
         return await this.#pullFrom(url);
       } catch (error) {
-        const more = error instanceof PullError && TRY_NEXT_PLACE.has(error.code) && i + 1 < urls.length;
-        if (!more) throw error;
-        this.#options.context.emit({ event: 'warning', message: `${error.message}; trying another place` });
-        this.#parts = this.#planAnew();
+        if (!(error instanceof PullError && TRY_NEXT_PLACE.has(error.code))) throw error;
+        last = error;
       }
     }
-    throw new Error('a layer without a place');
-  }
-
-  /** Raw packs have nothing but this blob's bytes. */
-  async #remove(packs: Iterable<PackId>): Promise<void> {
-    for (const pack of packs) await removePack(this.#options.context.paths, pack);
+    throw last;
   }
 
   #planAnew(): RawPart[] {
@@ -80,21 +94,23 @@ export class WholeLayer {
     for (let tries = 1; ; tries++) {
       const stream = new BlobStream(this.#options, url, this.#parts);
       const { extents, decoded, actual } = await stream.run();
-      if (decoded.blobDigest !== digest) {
-        await this.#remove(stream.rawPacks);
-        const got = decoded.blobDigest ?? 'bytes that are gone';
-        const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
-        if (this.#failedBefore !== undefined) throw this.#failedBefore;
-        if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
-        context.emit({ event: 'warning', message: `${message}; fetching it once more` });
-        this.#parts = this.#planAnew();
-        continue;
+      for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+      if (decoded.blobDigest === digest) {
+        if (actual === layer.diffId && decoded.problem === undefined) return extents;
+        throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
       }
-      if (decoded.problem !== undefined) throw notDecodable(layer, decoded.problem);
-      if (actual !== layer.diffId) throw mismatch(layer, actual);
-      await this.#remove(stream.rawPacks);
-      return extents;
+      const got = decoded.blobDigest ?? 'bytes that are gone';
+      const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
+      if (this.#failedBefore !== undefined) throw this.#failedBefore;
+      if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
+      context.emit({ event: 'warning', message: `${message}; fetching it once more` });
+      this.#parts = this.#planAnew();
     }
+  }
+
+  /** Raw packs have nothing but this blob's bytes; not before its end, as workers go on writing to them. */
+  async #removeRawPacks(): Promise<void> {
+    for (const pack of this.#rawPacks) await removePack(this.#options.context.paths, pack);
   }
 }
 
@@ -104,10 +120,12 @@ function wrongBlob(layer: string, message: string): PullError {
   return new PullError('digest-mismatch', message, { layer, hint });
 }
 
-function notDecodable(
-  { blob, compression }: KnownLayer,
-  problem: { message: string; blobAt: number },
-): PullError {
+/** What is wrong with a blob that has its digest. */
+function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: Digest | null): PullError {
+  return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, problem);
+}
+
+function notDecodable({ blob, compression }: KnownLayer, problem: StreamFault): PullError {
   const message = `layer ${blob.digest} is no good ${compression}: ${problem.message}, at byte ${problem.blobAt} of the blob`;
   const hint = 'the image was built or pushed wrongly: rebuild it, or pull another version';
   return new PullError('metadata-malformed', message, { layer: blob.digest, hint });
