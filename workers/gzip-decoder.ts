@@ -4,7 +4,7 @@ import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
 /** A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the first. */
-const MAGIC = [0x1f, 0x8b] as const;
+const MAGIC = Buffer.from([0x1f, 0x8b]);
 
 /**
  * Decodes gzip of one or many members. Zeros behind a member are padding, as GNU gzip has it; other bytes that are no
@@ -16,8 +16,8 @@ export class GzipDecoder implements StreamDecoder {
   #members: ZlibStream | undefined;
   /** Where in the blob `#members` began, or the padding is at. */
   #blobAt = 0;
-  /** A member has begun: what zlib finds no header in comes after one. */
-  #isGzip = false;
+  /** The first two bytes of the blob. */
+  #head = Buffer.alloc(0);
   #decoding: Promise<void> = Promise.resolve();
   /** The block that is decoded, and the one that waits. */
   readonly #blocks = [Buffer.alloc(0), Buffer.alloc(0)];
@@ -55,6 +55,7 @@ export class GzipDecoder implements StreamDecoder {
   }
 
   async #decode(block: Buffer): Promise<void> {
+    if (this.#head.length < 2) this.#head = Buffer.concat([this.#head, block.subarray(0, 2)]).subarray(0, 2);
     for (let rest = block; rest.length > 0; ) {
       if (this.#members === undefined) rest = this.#begin(rest);
       if (this.#members === undefined) return;
@@ -67,11 +68,10 @@ export class GzipDecoder implements StreamDecoder {
   /** Passes padding; a member begins with what is returned. */
   #begin(bytes: Buffer): Buffer {
     let at = 0;
-    if (this.#isGzip) while (at < bytes.length && bytes[at] === 0) at++;
+    if (this.#blobAt > 0) while (at < bytes.length && bytes[at] === 0) at++;
     this.#blobAt += at;
     if (at === bytes.length) return bytes.subarray(at);
     if (bytes[at] !== MAGIC[0]) throw this.#noMember();
-    this.#isGzip ||= bytes[at + 1] === MAGIC[1];
     this.#members = new ZlibStream(createGunzip({ chunkSize: ZLIB_CHUNK_BYTES }), this.#out);
     return bytes.subarray(at);
   }
@@ -101,7 +101,7 @@ export class GzipDecoder implements StreamDecoder {
   }
 
   #noMember(): StreamProblem {
-    if (!this.#isGzip) return new StreamProblem('is no gzip data', 0);
+    if (!this.#head.equals(MAGIC)) return new StreamProblem('is no gzip data', 0);
     const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
     return new StreamProblem('has bytes behind its gzip data that are no padding', blobAt);
   }

@@ -7,11 +7,11 @@ import type { FrameDecoder } from './zstd-engine.js';
 /** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */
 const MAX_WINDOW_BYTES = 2 ** 26 - 1;
 
-/**
- * Compressed bytes that are decoded before other tasks of this thread, and who takes what was decoded, have their turn. A block
- * of zeros is 4 bytes and decodes to 128 KiB: so many bytes are 128 MiB at the worst.
- */
-const BYTES_A_TURN = 4 * 1024;
+/** Compressed bytes of one call: blocks of 4 bytes can each decode to 128 KiB, all of which is memory when it returns. */
+const CALL_BYTES = 512;
+
+/** Compressed bytes that are decoded before other tasks of this thread have their turn: some milliseconds. */
+const BYTES_A_TURN = 64 * 1024;
 
 /** Decodes a frame by fzstd. It checks no checksum: that of the layer tells. */
 export class ScriptFrame implements FrameDecoder {
@@ -33,10 +33,10 @@ export class ScriptFrame implements FrameDecoder {
   }
 
   async feed(bytes: Buffer): Promise<void> {
-    for (let at = 0; at < bytes.length; at += BYTES_A_TURN) {
-      // It keeps what it cannot decode yet.
-      this.#decompress.push(Uint8Array.from(bytes.subarray(at, at + BYTES_A_TURN)));
-      await nextTurn();
+    const own = new Uint8Array(bytes); // it keeps what it cannot decode yet
+    for (let at = 0; at < own.length; at += CALL_BYTES) {
+      this.#decompress.push(own.subarray(at, at + CALL_BYTES));
+      if (at % BYTES_A_TURN === 0) await nextTurn();
       await this.#out.room();
     }
   }

@@ -66,7 +66,7 @@ export function readBlob(layout: string, digest: string): Buffer {
 }
 
 /** Adds a blob and returns its digest. */
-function addBlob(layout: string, bytes: Buffer): `sha256:${string}` {
+export function addBlob(layout: string, bytes: Buffer): `sha256:${string}` {
   const blob = openBlob(layout);
   blob.write(bytes);
   return blob.finish().digest as `sha256:${string}`;

@@ -232,3 +232,30 @@ test('the length of the open frame is known as far as it is stated, whatever was
   walker.cut(frame.length);
   assert.equal(walker.openFrameBytes, 6 + 3 + 50);
 });
+
+test('a frame too long to be gathered is passed as far as its headers are read', () => {
+  const header = [...MAGIC, 0, 0x38];
+  const frame = [...header, ...raw(5, false), ...raw(7)];
+  const next = [...MAGIC, 0, 0x38, ...raw(1)];
+  const walker = new FrameWalker();
+  let buffer: number[] = [];
+  let passed = 0;
+  for (const byte of frame) {
+    buffer.push(byte);
+    walker.advance(Uint8Array.from(buffer), buffer.length);
+    if (walker.frameCount > 0) break;
+    passed += walker.passableBytes;
+    buffer = buffer.slice(walker.passableBytes);
+    walker.pass(walker.passableBytes);
+    // What stays is a header that is not whole.
+    assert.ok(buffer.length < header.length);
+  }
+  assert.equal(walker.windowBytes, 2 ** 17);
+  assert.equal(passed + walker.frameEnd(0), frame.length);
+  assert.equal(walker.passableBytes, 0);
+  assert.throws(() => walker.pass(1), { code: 'internal' });
+  walker.cut(walker.frameEnd(0));
+  walker.advance(Uint8Array.from(next), next.length);
+  assert.deepEqual(frames(walker), [[next.length, 1]]);
+  assert.equal(walker.blobAt, frame.length + next.length);
+});

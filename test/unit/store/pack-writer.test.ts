@@ -191,3 +191,38 @@ test('after close a reservation opens a new pack, and regions of the old one are
   writer.close();
   assert.ok(existsSync(packPath(paths, region.pack)));
 });
+
+test('raw pieces and contents are noted after their bytes, within their region only', (t) => {
+  const paths = freshStore(t);
+  const writer = new PackWriter(paths);
+  writer.reserve(4);
+  const region = writer.reserve(11);
+  const bytes = Buffer.from('hello world');
+  writer.writePlain(region, bytes, 4);
+  const raw = {
+    blobDigest: sha256('blob'),
+    packOffset: 4,
+    lengthBytes: 11,
+    blobStart: 70,
+    crc32: crc32(bytes),
+  };
+  writer.noteRaw(region, raw);
+  const { contents } = pieceOf(bytes, 4, [
+    { digest: sha256('hello'), packOffset: 4, lengthBytes: 5 },
+    { digest: sha256('world'), packOffset: 10, lengthBytes: 5 },
+  ]);
+  writer.noteContents(region, contents);
+  writer.noteContents(region, { ...contents, count: 0 });
+  assert.throws(() => writer.noteRaw(region, { ...raw, packOffset: 3 }), RangeError);
+  assert.throws(() => writer.noteRaw(region, { ...raw, lengthBytes: 12 }), RangeError);
+  const outside = pieceOf(bytes, 4, [{ digest: sha256('x'), packOffset: 14, lengthBytes: 2 }]);
+  assert.throws(() => writer.noteContents(region, outside.contents), RangeError);
+  writer.close();
+  assert.throws(() => writer.noteRaw(region, raw), { code: 'store-broken' });
+  assert.throws(() => writer.noteContents(region, contents), { code: 'store-broken' });
+  const index = readFileSync(indexPath(paths, region.pack, false));
+  assert.equal(index.length, 3 * RECORD_BYTES);
+  assert.deepEqual(pieceAt(index, 0), { ...raw, raw: true, blobLength: 11, tarStart: 0 });
+  assert.deepEqual([packOffsetOf(index, RECORD_BYTES), lengthOf(index, RECORD_BYTES)], [4, 5]);
+  assert.deepEqual([packOffsetOf(index, 2 * RECORD_BYTES), lengthOf(index, 2 * RECORD_BYTES)], [10, 5]);
+});

@@ -1,0 +1,183 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { compress } from '@mongodb-js/zstd';
+import type { Digest } from '../../src/format/digest.js';
+import { CounterReader } from '../../src/pool/counters.js';
+import type { StreamCompression } from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
+import { lookUp } from '../../src/store/look-up.js';
+import { removePack, sealPack } from '../../src/store/pack-sync.js';
+import { type PackId, storePaths } from '../../src/store/paths.js';
+import { noise, tarOf } from '../support/layout.js';
+import { packFiles } from '../support/packs.js';
+import { decodeBlob, fetchRaw, lookUpRaw, readExtents, serveBlob, startWorkers } from '../support/streams.js';
+import { digestOf, sha256 } from '../unit/store/support.js';
+
+const SMALL = noise(1, 30_000);
+const LARGE = noise(2, 5_000_000);
+const TEXT = Buffer.alloc(3_000_000, 'some text ');
+const NOTHING = Buffer.alloc(6 * 2 ** 20);
+const TAR = tarOf({
+  small: SMALL,
+  empty: Buffer.alloc(0),
+  large: LARGE,
+  text: TEXT,
+  zeros: NOTHING,
+  again: SMALL,
+});
+
+const COMPRESSIONS: ReadonlyArray<readonly [StreamCompression, (tar: Buffer) => Buffer | Promise<Buffer>]> = [
+  ['gzip', (tar) => gzipSync(tar, { level: 1 })],
+  ['zstd', (tar) => compress(tar, 1)],
+  ['tar', (tar) => tar],
+];
+
+/** Where these contents lie in the store's packs: null for one that no pack has. */
+function find(store: string, contents: readonly Buffer[]) {
+  const request = {
+    digests: Buffer.concat(contents.map(sha256)),
+    sizeBytes: Float64Array.from(contents, ({ length }) => length),
+  };
+  const { packs, found } = lookUp(storePaths(store), { digests: [request], blobs: [] });
+  const { pack, offset } = found[0]!;
+  return contents.map((_, i) => (pack[i]! < 0 ? null : { pack: packs[pack[i]!]!, offset: offset[i]! }));
+}
+
+for (const [compression, pack] of COMPRESSIONS) {
+  test(`a blob of ${compression} is fetched in ranges and decoded, and its contents are found later`, async (t) => {
+    const bytes = await pack(TAR);
+    const blob = await serveBlob(t, bytes);
+    const { store, pool, counters } = await startWorkers(t);
+    const raw = await fetchRaw(pool, blob, 1_000_003);
+    assert.ok(readExtents(store, raw).equals(bytes));
+    assert.equal(new CounterReader(counters, 'received').total(), bytes.length);
+    assert.equal(new CounterReader(counters, 'written').total(), 0);
+    const { result, extents } = await decodeBlob(pool, blob, compression, raw);
+    const decoded = result.pack as PackId;
+    assert.deepEqual(result, { blobDigest: blob.digest, tarBytes: TAR.length, pack: decoded });
+    // One unbroken run from the beginning of its pack.
+    assert.deepEqual([extents.count, extents.packAt(0), extents.offsetAt(0)], [1, decoded, 0]);
+    assert.ok(readExtents(store, extents).equals(TAR));
+    assert.equal(new CounterReader(counters, 'written').total(), TAR.length);
+    assert.deepEqual(find(store, [LARGE]), [null], 'of an unsealed pack only pieces are believed');
+    await sealPack(storePaths(store), decoded);
+    const starts = ['small', 'large', 'text', 'zeros'].map((name) => TAR.indexOf(`${name}\0`) + 512);
+    const expected = starts.map((offset) => ({ pack: decoded, offset }));
+    assert.deepEqual(find(store, [SMALL, LARGE, TEXT, NOTHING]), expected);
+  });
+
+  test(`bytes of a ${compression} blob that change on their way show in its digest, and what follows is hashed`, async (t) => {
+    const bytes = await pack(TAR);
+    const flipAt = bytes.length - 100;
+    const faults = [{ match: { path: '/blobs/' }, action: { flipByteAt: flipAt } }];
+    const blob = await serveBlob(t, bytes, { faults });
+    const { pool } = await startWorkers(t);
+    const raw = await fetchRaw(pool, blob, 4_000_000);
+    const { result } = await decodeBlob(pool, blob, compression, raw);
+    const flipped = Buffer.from(bytes);
+    flipped[flipAt]! ^= 0xff;
+    assert.equal(result.blobDigest, digestOf(flipped));
+  });
+}
+
+/** What comes of a blob that says it is compressed so. */
+async function broken(t: TestContext, compression: StreamCompression, bytes: Buffer) {
+  const blob = await serveBlob(t, bytes);
+  const { pool } = await startWorkers(t);
+  const raw = await fetchRaw(pool, blob, 2_000_000);
+  const { result, extents } = await decodeBlob(pool, blob, compression, raw);
+  assert.equal(result.blobDigest, blob.digest, 'the bytes are what the manifest names');
+  assert.equal(result.tarBytes, extents.lengthBytes);
+  return { ...result, bytes: raw.lengthBytes };
+}
+
+test('a layer that is cut off is told with its place, and what came before stands', async (t) => {
+  const gzip = gzipSync(TAR, { level: 1 });
+  const cut = await broken(t, 'gzip', gzip.subarray(0, -3_000));
+  assert.match(cut.problem?.message ?? '', /cut off/);
+  assert.equal(cut.problem?.blobAt, gzip.length - 3_000);
+  assert.ok(cut.tarBytes > 10_000_000);
+  const zstd = await compress(TAR, 1);
+  const { problem } = await broken(t, 'zstd', zstd.subarray(0, -3_000));
+  assert.match(problem?.message ?? '', /cut off/);
+  const tar = await broken(t, 'tar', TAR.subarray(0, 3_000_000));
+  assert.match(tar.problem?.message ?? '', /cut off inside an entry/);
+  assert.deepEqual([tar.problem?.blobAt, tar.tarBytes], [3_000_000, 3_000_000]);
+});
+
+test('a layer that is something else than it says is told of', async (t) => {
+  const noGzip = await broken(t, 'gzip', TAR);
+  assert.deepEqual(noGzip.problem, { message: 'is no gzip data', blobAt: 0 });
+  assert.deepEqual([noGzip.tarBytes, noGzip.pack], [0, null]);
+  const noZstd = await broken(t, 'zstd', gzipSync(TAR, { level: 1 }));
+  assert.deepEqual(noZstd.problem, { message: 'is no zstd data', blobAt: 0 });
+  const noTar = await broken(t, 'gzip', gzipSync(LARGE, { level: 1 }));
+  assert.match(noTar.problem?.message ?? '', /something else than a tar/);
+  const garbage = await broken(t, 'gzip', Buffer.concat([gzipSync(TAR, { level: 1 }), noise(3, 5000)]));
+  assert.match(garbage.problem?.message ?? '', /no padding/);
+});
+
+test('raw bytes that are gone have no digest', async (t) => {
+  const blob = await serveBlob(t, gzipSync(TAR, { level: 1 }));
+  const { store, pool } = await startWorkers(t);
+  const raw = await fetchRaw(pool, blob, 4_000_000);
+  for (const pack of raw.packs) await removePack(storePaths(store), pack);
+  const { result } = await decodeBlob(pool, blob, 'gzip', raw);
+  assert.equal(result.blobDigest, null);
+  assert.equal(result.problem, undefined);
+});
+
+/** Raw pieces of a blob that a look-up in this store finds, checked against its bytes; how many bytes they are. */
+async function foundRaw(t: TestContext, store: string, digest: Digest, bytes: Buffer): Promise<number> {
+  const { pool } = await startWorkers(t, store);
+  const { packs, raw } = await lookUpRaw(pool, digest);
+  assert.equal(raw.length, 1);
+  const all = raw[0]!.map(({ blobStart, blobEnd, pack, packOffset }) => {
+    const extents = new ExtentList();
+    extents.push(packs[pack] as PackId, packOffset, blobEnd - blobStart);
+    assert.ok(readExtents(store, extents).equals(bytes.subarray(blobStart, blobEnd)));
+    return extents.lengthBytes;
+  });
+  return all.reduce((sum, length) => sum + length, 0);
+}
+
+test('what a fetch received before it failed is found by the next pull', async (t) => {
+  const bytes = noise(4, 5_000_000);
+  const faults = [
+    { match: { path: '/blobs/', nth: 1 as const }, action: { closeAfterBytes: 3_000_000 } },
+    { match: { path: '/blobs/' }, action: { status: 404 } },
+  ];
+  const blob = await serveBlob(t, bytes, { faults });
+  const { store, pool } = await startWorkers(t);
+  await assert.rejects(fetchRaw(pool, blob, bytes.length), { code: 'blob-not-found' });
+  await pool.destroy();
+  assert.equal(await foundRaw(t, store, blob.digest, bytes), 3_000_000);
+});
+
+test('what a fetch noted before its thread was ended is found by the next pull', async (t) => {
+  const bytes = noise(5, 8_000_000);
+  const blob = await serveBlob(t, bytes, { rateBytes: 4e6 });
+  const { store, pool, counters } = await startWorkers(t);
+  const fetching = assert.rejects(fetchRaw(pool, blob, bytes.length));
+  const received = new CounterReader(counters, 'received');
+  while (received.total() < 3_000_000) await new Promise((resolve) => setTimeout(resolve, 5));
+  await pool.destroy();
+  await fetching;
+  const found = await foundRaw(t, store, blob.digest, bytes);
+  assert.ok(found >= 2 * 2 ** 20 && found < bytes.length, `${found} bytes`);
+});
+
+test('each blob has raw packs of its own, which can go when its layer is proven', async (t) => {
+  const one = await serveBlob(t, noise(6, 2_000_000));
+  const two = await serveBlob(t, noise(7, 2_000_000));
+  const { store, pool } = await startWorkers(t);
+  const [first, second] = await Promise.all([fetchRaw(pool, one, 500_000), fetchRaw(pool, two, 500_000)]);
+  const third = await fetchRaw(pool, one, 500_000);
+  const packs = new Set([...first.packs, ...second.packs, ...third.packs]);
+  for (const pack of second.packs) assert.ok(!first.packs.includes(pack) && !third.packs.includes(pack));
+  assert.equal(packFiles(store, '.pack').length, packs.size);
+  for (const pack of new Set([...first.packs, ...third.packs])) await removePack(storePaths(store), pack);
+  assert.equal(packFiles(store, '').length, 2 * second.packs.length);
+  assert.ok(readExtents(store, second).equals(noise(7, 2_000_000)));
+});

@@ -1,0 +1,28 @@
+import { Outflow } from '../../workers/outflow.js';
+import { type StreamDecoder, StreamProblem } from '../../workers/stream-decoder.js';
+
+/** Decodes these pieces, one after the other: what came out, and the problem if there was one. */
+export async function decode(
+  make: (out: Outflow) => StreamDecoder,
+  pieces: readonly Buffer[],
+): Promise<{ bytes: Buffer; problem?: StreamProblem }> {
+  const parts: Buffer[] = [];
+  const out = new Outflow((bytes) => parts.push(Buffer.from(bytes)));
+  const decoder = make(out);
+  try {
+    for (const piece of pieces) {
+      const memory = Buffer.from(piece);
+      const room = decoder.write(memory);
+      memory.fill(0xaa); // the bytes are the caller's again
+      await room;
+    }
+    await decoder.end();
+    return { bytes: Buffer.concat(parts) };
+  } catch (error) {
+    if (!(error instanceof StreamProblem)) throw error;
+    return { bytes: Buffer.concat(parts), problem: error };
+  } finally {
+    out.close();
+    await decoder.close();
+  }
+}

@@ -1,0 +1,117 @@
+import { randomUUID } from 'node:crypto';
+import type { TestContext } from 'node:test';
+import { MessageChannel } from 'node:worker_threads';
+import { type Digest, parseDigest } from '../../src/format/digest.js';
+import { createCounters } from '../../src/pool/counters.js';
+import type {
+  BlobSource,
+  DecodeBlobResult,
+  ExtentRows,
+  LookUpResult,
+  StreamCompression,
+} from '../../src/pool/messages.js';
+import { WorkerPool } from '../../src/pool/worker-pool.js';
+import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
+import { PackReader } from '../../src/store/pack-reader.js';
+import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
+import { addBlob, emptyLayout, nameImage } from './layout.js';
+import { startSandbox } from './sandbox.js';
+import { temporaryDirectory } from './temporary.js';
+
+type Sandbox = Parameters<typeof startSandbox>[1];
+
+/** A store and a pool of threads over it, which ends with the test. */
+export async function startWorkers(t: TestContext, store = temporaryDirectory(t)) {
+  openStore(store);
+  const network = {
+    channel: randomUUID(),
+    connections: 4,
+    connectTimeoutMs: 5000,
+    idleTimeoutMs: 5000,
+    tlsVerify: true,
+    userAgent: 'test',
+    debug: false,
+  };
+  const setup = { storeRoot: store, counters: createCounters(), network };
+  const pool = await WorkerPool.start({ threads: 2, tasksPerThread: 4, setup, onEvent: () => {} });
+  t.after(() => pool.destroy());
+  return { store, pool, counters: setup.counters };
+}
+
+/** A registry with this blob in it. */
+export async function serveBlob(t: TestContext, bytes: Buffer, options?: Sandbox): Promise<BlobSource> {
+  const layout = emptyLayout(t);
+  const digest = addBlob(layout, bytes);
+  const layer = { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: bytes.length };
+  nameImage(layout, 'it', [layer], [digest]);
+  const { host } = await startSandbox(t, { layout, ...options });
+  const url = `http://${host}/v2/x/blobs/${digest}`;
+  return { url, digest: parseDigest(digest, 'blob'), sizeBytes: bytes.length };
+}
+
+/** Fetches a blob in ranges of so many bytes, all at a time; the extents of its raw bytes. */
+export async function fetchRaw(pool: WorkerPool, blob: BlobSource, rangeBytes: number): Promise<ExtentList> {
+  const starts = Array.from({ length: Math.ceil(blob.sizeBytes / rangeBytes) }, (_, i) => i * rangeBytes);
+  const fetched = await Promise.all(
+    starts.map(async (blobStart, sequence) => {
+      const blobEnd = Math.min(blob.sizeBytes, blobStart + rangeBytes);
+      const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+      return { ...result, lengthBytes: blobEnd - blobStart };
+    }),
+  );
+  const extents = new ExtentList();
+  for (const { pack, packOffset, lengthBytes } of fetched)
+    extents.push(pack as PackId, packOffset, lengthBytes);
+  return extents;
+}
+
+/** Decodes a blob whose raw bytes are these extents, told of one at a time; the result and the extents of the tar. */
+export async function decodeBlob(
+  pool: WorkerPool,
+  blob: BlobSource,
+  compression: StreamCompression,
+  raw: ExtentList,
+): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
+  const { port1, port2 } = new MessageChannel();
+  const extents = new ExtentList();
+  const told = new Promise<void>((resolve) => {
+    port1.on('message', (rows: ExtentRows | null) => {
+      if (rows === null) resolve();
+      else extents.append(ExtentList.fromRows(rows as StoreRows));
+    });
+  });
+  const running = pool.run({ task: 'decode-blob', blob, compression, port: port2 }, [port2]);
+  for (let row = 0; row < raw.count; row++) {
+    const one = raw.slice(raw.startAt(row), raw.startAt(row) + raw.lengthAt(row));
+    port1.postMessage(one.toRows());
+  }
+  port1.postMessage(null);
+  try {
+    const result = await running;
+    await told;
+    return { result, extents };
+  } finally {
+    port1.close();
+  }
+}
+
+/** The bytes of extents. */
+export function readExtents(store: string, extents: ExtentList): Buffer {
+  const reader = new PackReader(storePaths(store));
+  try {
+    const bytes = Buffer.alloc(extents.lengthBytes);
+    let at = 0;
+    for (const block of reader.blocks(extents)) at += block.copy(bytes, at);
+    return bytes;
+  } finally {
+    reader.close();
+  }
+}
+
+/** What the packs hold of the raw bytes of a blob. */
+export async function lookUpRaw(
+  pool: WorkerPool,
+  blob: Digest,
+): Promise<Pick<LookUpResult, 'packs' | 'raw'>> {
+  return await pool.run({ task: 'look-up', tables: [], blobs: [], rawBlobs: [blob] });
+}

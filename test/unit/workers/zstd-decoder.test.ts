@@ -1,0 +1,169 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { test } from 'node:test';
+import * as zlib from 'node:zlib';
+import { compress } from '@mongodb-js/zstd';
+import { ZstdDecoder } from '../../../workers/zstd-decoder.js';
+import { bestZstdEngine, type ZstdEngine } from '../../../workers/zstd-engine.js';
+import { cutUp } from '../../support/chunked-layers.js';
+import { decode } from '../../support/decoding.js';
+import { noise } from '../../support/layout.js';
+import { skipUnless } from '../../support/programs.js';
+
+/** Those that this machine has; a Node without zstd cannot try the first. */
+const ENGINES: readonly ZstdEngine[] = [
+  ...('createZstdDecompress' in zlib ? (['node'] as const) : []),
+  ...(skipUnless('zstd') === false ? (['program'] as const) : []),
+  'script',
+];
+
+const unzstd = (engine: ZstdEngine, ...pieces: Buffer[]) =>
+  decode((out) => new ZstdDecoder(engine, out), pieces);
+
+/** Above what one decoder call may yield, of which a part is noise and most is not. */
+const LARGE = Buffer.concat([
+  noise(1, 2_000_000),
+  Buffer.alloc(20_000_000),
+  noise(1, 1_000_000),
+  Buffer.alloc(20_000_000, 'long text '),
+]);
+const SMALL = LARGE.subarray(1_500_000, 3_000_000);
+
+const MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
+
+function skippable(bytes: Buffer): Buffer {
+  const header = Buffer.alloc(8);
+  header.writeUInt32LE(0x184d2a53, 0);
+  header.writeUInt32LE(bytes.length, 4);
+  return Buffer.concat([header, bytes]);
+}
+
+test('the best engine is one that is there', () => {
+  assert.equal(bestZstdEngine(), ENGINES[0]);
+});
+
+for (const engine of ENGINES) {
+  test(`one large frame is decoded as it comes, by the engine "${engine}"`, async () => {
+    const blob = await compress(LARGE, 1);
+    for (const pieceBytes of [2 ** 20, 100_003]) {
+      const { bytes, problem } = await unzstd(engine, ...cutUp(blob, pieceBytes));
+      assert.equal(problem, undefined);
+      assert.ok(bytes.equals(LARGE));
+    }
+  });
+
+  test(`large and small frames come out in order, by the engine "${engine}"`, async () => {
+    const large = await compress(LARGE, 1);
+    const small = await compress(SMALL, 1);
+    const parts = [small, skippable(noise(3, 100)), large, await compress(Buffer.alloc(0), 1), large, small];
+    const { bytes, problem } = await unzstd(engine, ...cutUp(Buffer.concat(parts), 2 ** 20));
+    assert.equal(problem, undefined);
+    assert.ok(bytes.equals(Buffer.concat([SMALL, LARGE, LARGE, SMALL])));
+  });
+
+  test(`damage in a large frame is told with its place, by the engine "${engine}"`, async () => {
+    const before = await compress(SMALL, 1);
+    const frame = await compress(LARGE, 1);
+    const blob = Buffer.concat([before, frame]);
+    // A checksum that is wrong (RFC 8878, 3.1.1): damage that does not show in the blocks.
+    frame[4]! |= 0x04;
+    const damaged = Buffer.concat([before, frame, Buffer.alloc(4)]);
+    const { bytes, problem } = await unzstd(engine, ...cutUp(damaged, 2 ** 20));
+    if (engine === 'script') {
+      // It looks at no checksum; the digests of the layer tell.
+      assert.ok(bytes.equals(Buffer.concat([SMALL, LARGE])));
+    } else {
+      assert.match(problem?.message ?? '', /cannot be decoded \(.+\)/);
+      assert.ok(problem!.blobAt! >= before.length && problem!.blobAt! < damaged.length);
+    }
+    const cut = await unzstd(engine, ...cutUp(blob.subarray(0, -5), 2 ** 20));
+    assert.match(cut.problem?.message ?? '', /cut off/);
+    assert.equal(cut.problem?.blobAt, blob.length - 5);
+  });
+
+  test(`a window of 128 MiB is decoded or refused, by the engine "${engine}"`, {
+    skip: skipUnless('zstd'),
+  }, async () => {
+    const blob = execFileSync('zstd', ['-1', '--long=27', '-c'], { input: LARGE, maxBuffer: 2 ** 26 });
+    const decoded = unzstd(engine, ...cutUp(blob, 2 ** 20));
+    if (engine === 'script') {
+      await assert.rejects(decoded, { name: 'PullError', code: 'unsupported' });
+    } else {
+      const { bytes, problem } = await decoded;
+      assert.equal(problem, undefined);
+      assert.ok(bytes.equals(LARGE));
+    }
+  });
+
+  test(`a decoder that is closed in the middle leaves nothing behind, by the engine "${engine}"`, async () => {
+    const frame = await compress(LARGE, 1);
+    await assert.rejects(
+      decode(
+        (out) => {
+          const decoder = new ZstdDecoder(engine, out);
+          return {
+            write: (bytes) => decoder.write(bytes),
+            end: () => Promise.reject(new Error('enough')),
+            close: () => decoder.close(),
+          };
+        },
+        cutUp(frame, 2 ** 20).slice(0, 2),
+      ),
+      /enough/,
+    );
+  });
+}
+
+test('small frames of any number are decoded, in pieces of any size', async () => {
+  const frames = await Promise.all(cutUp(SMALL, 3000).map((part) => compress(part, 1)));
+  const blob = Buffer.concat([skippable(Buffer.alloc(0)), ...frames, skippable(noise(4, 50_000))]);
+  for (const pieceBytes of [blob.length, 2 ** 20, 100_000, 777]) {
+    const { bytes, problem } = await unzstd('script', ...cutUp(blob, pieceBytes));
+    assert.equal(problem, undefined);
+    assert.ok(bytes.equals(SMALL), `in pieces of ${pieceBytes}`);
+  }
+});
+
+test('a blob of skippable and empty frames alone decodes to nothing', async () => {
+  const blob = Buffer.concat([skippable(noise(1, 100)), await compress(Buffer.alloc(0), 1)]);
+  assert.deepEqual(await unzstd('script', ...cutUp(blob, 7)), { bytes: Buffer.alloc(0) });
+});
+
+test('a skippable frame above the bound of memory is passed over', async () => {
+  const blob = Buffer.concat([skippable(Buffer.alloc(40_000_000)), await compress(SMALL, 1)]);
+  const { bytes, problem } = await unzstd('script', ...cutUp(blob, 2 ** 20));
+  assert.equal(problem, undefined);
+  assert.ok(bytes.equals(SMALL));
+});
+
+test('what the program zstd writes is decoded', { skip: skipUnless('zstd') }, async () => {
+  for (const options of [['-T0', '-3'], ['-1', '--no-check'], ['-3', '-B100000'], ['--fast=3']]) {
+    const blob = execFileSync('zstd', [...options, '-c'], { input: SMALL, maxBuffer: 2 ** 24 });
+    const { bytes, problem } = await unzstd('script', ...cutUp(blob, 50_000));
+    assert.equal(problem, undefined);
+    assert.ok(bytes.equals(SMALL), options.join(' '));
+  }
+});
+
+test('what is no zstd is told with its place', async () => {
+  const frame = await compress(SMALL, 1);
+  const cases: ReadonlyArray<readonly [string, Buffer, RegExp, number]> = [
+    ['nothing', Buffer.alloc(0), /is empty/, 0],
+    ['gzip', Buffer.from([0x1f, 0x8b, 8, 0]), /is no zstd data/, 0],
+    ['cut off', frame.subarray(0, -1), /cut off/, frame.length - 1],
+    ['a cut header', frame.subarray(0, 3), /cut off/, 3],
+    ['garbage', Buffer.concat([frame, Buffer.from('garbage')]), /no zstd frames/, frame.length],
+    ['zeros', Buffer.concat([frame, Buffer.alloc(1000)]), /no zstd frames/, frame.length],
+    [
+      'no block',
+      Buffer.concat([frame, MAGIC, Buffer.of(0x20, 1, 7, 0, 0)]),
+      /no zstd frames/,
+      frame.length + 6,
+    ],
+  ];
+  for (const [what, bytes, message, blobAt] of cases) {
+    const { problem } = await unzstd('script', ...cutUp(bytes, 10_000_000));
+    assert.match(problem?.message ?? '', message, what);
+    assert.equal(problem?.blobAt, blobAt, what);
+  }
+});
