@@ -11,8 +11,8 @@ export interface DockerRegistry {
   /** `127.0.0.1:PORT`. */
   readonly host: string;
   readonly origin: string;
-  /** Copies `oci:LAYOUT:REF` into it as `REPOSITORY:TAG`, blobs as they are. */
-  fill(layout: string, ref: string, target: string): Promise<void>;
+  /** Copies `oci:LAYOUT:REF` or `dir:PATH` into it as `REPOSITORY:TAG`, blobs as they are. */
+  fill(source: string, target: string): Promise<void>;
   /** Ends it and removes what it stored. */
   stop(): Promise<void>;
 }
@@ -39,7 +39,7 @@ function handle(child: ChildProcess, directory: string, host: string): DockerReg
   return {
     host,
     origin: `http://${host}`,
-    fill: async (layout, ref, target) => {
+    fill: async (source, target) => {
       const options = [
         'copy',
         '--quiet',
@@ -47,7 +47,7 @@ function handle(child: ChildProcess, directory: string, host: string): DockerReg
         '--dest-tls-verify=false',
         '--preserve-digests',
       ];
-      await promisify(execFile)('skopeo', [...options, `oci:${layout}:${ref}`, `docker://${host}/${target}`]);
+      await promisify(execFile)('skopeo', [...options, source, `docker://${host}/${target}`]);
     },
     stop: async () => {
       await end(child);
