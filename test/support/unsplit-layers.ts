@@ -1,4 +1,5 @@
-import type { LayerTable } from '../../src/format/layer-table.js';
+import { DIGEST_BYTES } from '../../src/format/digest.js';
+import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
 import { type FormatOptions, formatWriter } from '../../src/sandbox/sample-format.js';
 import { cutUp } from './chunked-layers.js';
@@ -62,4 +63,30 @@ async function readUnsplit(format: UnsplitFormat, layer: StoredLayer): Promise<U
       : Number(blob.readBigUInt64LE(blob.length - 40)) - 8;
   const table = buildUnsplitTable({ toc: Buffer.from(read.toc), dataEnd, compression });
   return { ...read, name, blob, dataEnd, table };
+}
+
+/** The layer's table with the chunks of all contents as rows, which the builder keeps only of large ones. */
+export function withChunkRows({ table, entries }: UnsplitLayer): LayerTable {
+  const parts = entries.filter(({ offset }) => offset !== undefined);
+  const contents = parts.flatMap(({ type }, i) => (type === 'reg' ? [i] : []));
+  const owned = contents.map((from, i) => {
+    const own = parts.slice(from, contents[i + 1]);
+    return own.length > 1 ? own : [];
+  });
+  const chunks = owned.reduce((sum, own) => sum + own.length, 0);
+  const full = allocateTable({ ...table, chunks });
+  for (const name of ['digests', 'blobStart', 'blobEnd', 'tarStart', 'sizeBytes'] as const) {
+    full[name].set(table[name]);
+  }
+  let chunk = 0;
+  for (const [row, own] of owned.entries()) {
+    for (const { offset, chunkOffset = 0, chunkDigest } of own) {
+      full.chunkBlobStart[chunk] = offset!;
+      full.chunkTarStart[chunk] = table.tarStart[row]! + chunkOffset;
+      full.chunkDigests.set(Buffer.from(chunkDigest!.slice('sha256:'.length), 'hex'), chunk * DIGEST_BYTES);
+      chunk += 1;
+    }
+    full.chunkFirst[row + 1] = chunk;
+  }
+  return full;
 }
