@@ -30,7 +30,6 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   yargs: ['cli'],
   ora: ['cli'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
-  fzstd: ['workers', 'test'],
 };
 
 /** Rooms without I/O, clock or threads: no builtin but node:buffer. */

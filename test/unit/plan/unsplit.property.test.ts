@@ -87,7 +87,8 @@ test('of a content that is on disk nothing is fetched but what a span runs over'
       if (blob[1] === dataEnd) continue;
       if (layer.contents.some((other) => other.blob[0] === blob[1] || other.blob[1] === blob[0])) continue;
       if (distance <= one.limits.gapBytes) assert.ok(own.every((times) => times === 1));
-      else if (one.limits.extraShare === 0) assert.ok(own.every((times) => times === 0));
+      else if (one.limits.unsplitExtraShare === 0 && one.limits.mostShare > 1)
+        assert.ok(own.every((times) => times === 0));
     }
   });
 });
@@ -225,10 +226,14 @@ function eachUnsplit(check: (one: Case, layer: RandomUnsplit, number: number) =>
 }
 
 function randomLimits(random: Random): PlanLimits {
+  const gapBytes = random.int(0, 40);
   return {
     connections: random.int(1, 8),
-    gapBytes: random.int(0, 40),
+    gapBytes,
     extraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
+    unsplitExtraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
+    mostShare: random.chance(0.5) ? 2 : random.int(0, 100) / 100,
+    requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
     spanBlobBytes: random.int(20, random.chance(0.3) ? 200 : 2000),
     spanTarBytes: random.int(20, 3000),
