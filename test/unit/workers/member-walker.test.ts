@@ -58,6 +58,13 @@ test('what was cut off is forgotten, and offsets count from there', () => {
   assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 600, 6000]);
 });
 
+test('with only whole members left there is no open one', () => {
+  const walker = new MemberWalker(TABLE, 0, 900);
+  walker.advance(NOTHING, 300);
+  walker.cut(100);
+  assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [1, 200, 0]);
+});
+
 test('a span knows its own members only', () => {
   const walker = new MemberWalker(TABLE, 100, 300);
   walker.advance(NOTHING, 200);
@@ -111,4 +118,12 @@ test('a member with many headers behind its content is bounded by a decode call,
   assert.equal(sized(DECODE_CALL_BYTES), DECODE_CALL_BYTES);
   // That much is known to come, and is too much.
   assert.equal(sized(DECODE_CALL_BYTES + 1), DECODE_CALL_BYTES + 1 + 40 * MIB);
+});
+
+test('members together are bounded by all that is allotted to them', () => {
+  const rows = ROWS.map((row, i) => ({ ...row, tarStart: row.tarStart + i * 20 * MIB }));
+  const table = tableOf(rows, 900, 60 * MIB, { layout: 'within', compression: 'gzip' });
+  const walker = new MemberWalker(table, 0, 900);
+  walker.advance(NOTHING, 900);
+  assert.equal(walker.boundUpTo(2), 60 * MIB);
 });
