@@ -81,7 +81,9 @@ async function readLayer({ descriptor, diffId, blobPath }: LayerFile): Promise<L
   const { dataEnd, metadataBytes, toc } = await readToc(descriptor, blobPath);
   const { entries } = JSON.parse(toc) as { entries: TocEntry[] };
   const chunks = [...chunksOf(entries, dataEnd)];
-  const gapsWithin = entries.some(({ offset, endOffset }) => offset !== undefined && endOffset === undefined);
+  const gapsWithin = entries.some(
+    ({ type, size = 0, endOffset }) => type === 'reg' && size > 0 && !endOffset,
+  );
   const { digest, size: blobBytes } = descriptor;
   return { digest, diffId, blobPath, blobBytes, metadataBytes, dataEnd, gapsWithin, chunks };
 }

@@ -33,7 +33,8 @@ export function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> 
 const gunzipAll = promisify(gunzip);
 
 /**
- * The same for whole gzip members that decode to at most `mostBytes`.
+ * The same for whole gzip members that decode to at most `mostBytes`. zlib takes zeros behind a member for padding, and
+ * passes over all behind them: what is missing then is for the caller to notice.
  * @throws PullError `metadata-malformed` when the bytes are no valid members or decode to more
  */
 export function decodeMembers(members: Buffer, mostBytes: number, priority: number): Promise<Buffer> {

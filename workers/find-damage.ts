@@ -12,10 +12,14 @@ import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
-  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
   const extents = extentsOf(task.extents);
   const reader = new PackReader(paths);
   try {
+    if (task.tarSplit === undefined) {
+      markRotten(paths, reader, extents);
+      return { contents: [], raw: new Float64Array(0) };
+    }
+    const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
     const contents = falseContents(reader, extents, task.table);
     const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
     markRotten(paths, reader, suspects(extents, task.table, contents, raw));

@@ -1,6 +1,7 @@
 import { type LayerEdges, layerEdges } from '../src/format/layer-edges.js';
 import type { LayerTable } from '../src/format/layer-table.js';
 import { lastAtMost } from '../src/format/search.js';
+import { DECODE_CALL_BYTES } from './decode.js';
 
 /**
  * Finds the ends of gzip members in bytes that arrive bit by bit, as FrameWalker does for zstd frames. A gzip member does
@@ -11,6 +12,7 @@ export class MemberWalker {
   frameCount = 0;
   /** Nothing is known of a member before it is whole but what `boundUpTo` will say. */
   readonly openFrameBound = 0;
+  readonly #table: LayerTable;
   readonly #edges: LayerEdges;
   /** Blob offset and edge of the buffer's first byte. */
   #base: number;
@@ -18,6 +20,7 @@ export class MemberWalker {
   #length = 0;
 
   constructor(table: LayerTable, blobStart: number, blobEnd: number) {
+    this.#table = table;
     this.#edges = layerEdges(table, blobStart, blobEnd);
     this.#base = blobStart;
     this.#first = 0;
@@ -38,8 +41,23 @@ export class MemberWalker {
     return this.#edges.blobAt[this.#first + index + 1]! - this.#base;
   }
 
+  /**
+   * The first member alone gets what one call may yield: ten thousand links behind a file are allotted more than that, and
+   * have a tenth of it. The decoder keeps it to its bound.
+   */
   boundUpTo(index: number): number {
-    return this.#edges.tarAt[this.#first + index + 1]! - this.#edges.tarAt[this.#first]!;
+    const allotted = this.#edges.tarAt[this.#first + index + 1]! - this.#edges.tarAt[this.#first]!;
+    if (index > 0 || this.#firstContentBytes() > DECODE_CALL_BYTES) return allotted;
+    return Math.min(allotted, DECODE_CALL_BYTES);
+  }
+
+  /** What is still to come of the content that the first member begins with, at the most. */
+  #firstContentBytes(): number {
+    const row = this.#edges.row[this.#first]!;
+    if (row < 0) return 0;
+    const { tarAt } = this.#edges;
+    const end = this.#table.tarStart[row]! + this.#table.sizeBytes[row]!;
+    return Math.min(end, tarAt[this.#first + 1]!) - tarAt[this.#first]!;
   }
 
   advance(_buffer: Uint8Array, lengthBytes: number): void {

@@ -64,13 +64,12 @@ export class UnsplitChecker implements SpanChecker, TarSink {
 
   finish(): CheckedPiece['wrong'] {
     const { table, blobEnd } = this.#task;
-    const endRow = rowsBefore(table, blobEnd);
-    // A span can end at a chunk within a content.
-    const inner = endRow > 0 && table.blobEnd[endRow - 1]! > blobEnd ? endRow - 1 : endRow;
     const edges = layerEdges(table, blobEnd, blobEnd);
+    // A span can end at a chunk within a content.
     const chunk = edges.chunk[0] ?? -1;
-    const expected = inner < endRow && chunk >= 0 ? table.chunkTarStart[chunk]! - table.tarStart[inner]! : 0;
-    if (this.#row !== inner || this.#done !== expected) {
+    const row = chunk >= 0 ? edges.row[0]! : rowsBefore(table, blobEnd);
+    const expected = chunk >= 0 ? table.chunkTarStart[chunk]! - table.tarStart[row]! : 0;
+    if (this.#row !== row || this.#done !== expected) {
       this.#problem ??= {
         problem: `the frames up to byte ${blobEnd} of the blob end before their contents do`,
       };

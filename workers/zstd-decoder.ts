@@ -24,8 +24,8 @@ export class ZstdDecoder implements StreamDecoder {
   #buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
   #filled = 0;
   #blobAt = 0;
-  /** The frame at the beginning of the buffer goes through as it comes; null: a skippable one, which goes nowhere. */
-  #large: FrameDecoder | null | undefined;
+  /** Decodes the frame at the beginning of the buffer as it comes. */
+  #large: FrameDecoder | undefined;
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
 
@@ -136,24 +136,23 @@ export class ZstdDecoder implements StreamDecoder {
 
   async #beginLarge(): Promise<void> {
     await this.#decoding;
-    const { windowBytes } = this.#walker;
-    this.#large = windowBytes === 0 ? null : startFrame(this.#engine, windowBytes, this.#out);
+    this.#large = startFrame(this.#engine, this.#walker.windowBytes, this.#out);
   }
 
   /** Hands on what is there of a large frame; returns whether that was all of it. */
-  async #passLarge(large: FrameDecoder | null): Promise<boolean> {
+  async #passLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
     const isWhole = walker.frameCount > 0;
     const length = isWhole ? walker.frameEnd(0) : walker.passableBytes;
     try {
-      if (length > 0) await large?.feed(this.#buffer.subarray(0, length));
-      if (isWhole) await large?.finish();
+      if (length > 0) await large.feed(this.#buffer.subarray(0, length));
+      if (isWhole) await large.finish();
     } catch (error) {
       throw damaged(error, this.#blobAt);
     }
     if (isWhole) {
       walker.cut(length);
-      await large?.close();
+      await large.close();
       this.#large = undefined;
     } else {
       walker.pass(length);

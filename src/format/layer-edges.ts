@@ -1,4 +1,5 @@
 import type { LayerTable } from './layer-table.js';
+import { lastAtMost } from './search.js';
 import { Column } from './tar-contents.js';
 
 /**
@@ -26,20 +27,23 @@ export function layerEdges(table: LayerTable, blobStart = 0, blobEnd = table.dat
   if (blobStart === 0) push(columns, 0, 0, -1, -1);
   for (let row = firstRowBehind(table, blobStart); row < table.count; row++) {
     if (table.blobStart[row]! > blobEnd) break;
-    pushContent(columns, table, row);
+    pushContent(columns, table, row, blobStart, blobEnd);
   }
   if (blobEnd === table.dataEnd) push(columns, blobEnd, table.tarBytes, -1, -1);
   return within(columns, blobStart, blobEnd);
 }
 
-function pushContent(columns: Columns, table: LayerTable, row: number): void {
+/** The edges of one content; of its chunks, only those in [from, to]: it can have more than a span should pay for. */
+function pushContent(columns: Columns, table: LayerTable, row: number, from: number, to: number): void {
   const { blobStart, blobEnd, tarStart, sizeBytes, chunkFirst, chunkBlobStart, chunkTarStart } = table;
   // Contents of one frame: only the first begins at an edge.
   if (row === 0 || blobStart[row]! > blobStart[row - 1]!)
     push(columns, blobStart[row]!, tarStart[row]!, row, -1);
   const end = chunkFirst[row + 1]!;
-  for (let chunk = chunkFirst[row]! + 1; chunk < end; chunk++) {
+  const behind = lastAtMost(chunkBlobStart, chunkBlobStart.length, from - 1) + 1;
+  for (let chunk = Math.max(chunkFirst[row]! + 1, behind); chunk < end; chunk++) {
     const at = chunkBlobStart[chunk]!;
+    if (at > to) break;
     if (at > chunkBlobStart[chunk - 1]! && at < blobEnd[row]!)
       push(columns, at, chunkTarStart[chunk]!, row, chunk);
   }

@@ -18,11 +18,13 @@ export type GapLayout = 'split' | 'apart' | 'within';
  *
  * Invariants (checked by the builders, relied on by everybody else), for content i of `count`:
  * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd. Layout `within`:
- *   contents that share a frame have the same blobStart and blobEnd, and blobEnd[i] is where the next frame begins
+ *   contents that share a frame have the same blobStart and blobEnd, those of all their frames together, and blobEnd[i]
+ *   is where the next frame begins
  * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <= tarBytes
  * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true
  * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none.
- *   The first chunk starts where its content starts; each ends where the next starts, the last where its content ends.
+ *   The first chunk starts where its content starts (`within`: in the frame where that has its first byte); each ends
+ *   where the next starts, the last where its content ends.
  */
 export interface LayerTable {
   readonly layout: GapLayout;

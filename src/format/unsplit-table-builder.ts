@@ -52,6 +52,8 @@ interface Rows {
   /** How much of the last content its chunks cover; -1 while no chunk may follow. */
   coveredBytes: number;
   firstDigestStart: number;
+  /** Blob offset of the frame that has the last content's first bytes. */
+  firstFrame: number;
 }
 
 /**
@@ -102,6 +104,7 @@ function emptyRows(metadata: UnsplitMetadata): Rows {
     frameStart: 0,
     coveredBytes: -1,
     firstDigestStart: -1,
+    firstFrame: 0,
   };
 }
 
@@ -128,14 +131,17 @@ function addContent(rows: Rows, entry: TocEntry): void {
   } else if (rows.blobStart.length === 0 || offset !== rows.frameStart) {
     throw tocError(number, `innerOffset is given, but no file before it is at offset ${offset}`);
   }
+  const row = rows.blobStart.length;
+  // One that shares a frame with a content before it begins where that does, be it in an earlier frame.
+  rows.blobStart.push(rows.openRow < row ? rows.blobStart.values[row - 1]! : offset);
   rows.digests.push(entry.digestStart);
-  rows.blobStart.push(offset);
   rows.tarStart.push(rows.tarAt);
   rows.sizeBytes.push(sizeBytes);
   rows.chunkFirst.push(rows.chunkBlobStart.length);
   rows.tarAt += sizeBytes;
   rows.coveredBytes = chunkSize === 0 ? sizeBytes : chunkSize;
   rows.firstDigestStart = entry.chunkDigestStart;
+  rows.firstFrame = offset;
 }
 
 /** A frame begins where an entry says; the data before it belongs to earlier frames. */
@@ -175,7 +181,7 @@ function addChunk(rows: Rows, entry: TocEntry): void {
     throw tocError(number, `offset ${offset} lies outside its file's frames`);
   }
   if (rows.chunkFirst.values[row] === rows.chunkBlobStart.length) {
-    pushChunk(rows, rows.firstDigestStart, rows.blobStart.values[row]!, rows.tarStart.values[row]!);
+    pushChunk(rows, rows.firstDigestStart, rows.firstFrame, rows.tarStart.values[row]!);
   }
   pushChunk(rows, entry.chunkDigestStart, offset, rows.tarStart.values[row]! + chunkOffset);
   rows.coveredBytes = chunkOffset + chunkSize;

@@ -70,7 +70,8 @@ export function planPull(layers: readonly LayerWant[], limits: PlanLimits): Pull
       ? layResumed(buildCells(layers, layer, firsts[layer]!), want.resumed)
       : buildUnsplitCells(layers, layer, firsts[layer]!),
   );
-  const ranges = cutRuns(cells, chooseRuns(cells, limits), limits);
+  const unsplit = layers.map(({ table }) => table.layout !== 'split');
+  const ranges = cutRuns(cells, chooseRuns(cells, unsplit, limits), limits);
   const plans: LayerPlan[] = [];
   let firstSpan = 0;
   for (const [layer, layerCells] of cells.entries()) {

@@ -14,31 +14,56 @@ interface Distances {
  * that cost less as bytes than as a request. Neighbouring fetched cells make a run.
  *
  * A distance is what lies between two wanted cells, or between a wanted cell and the layer's end or a cell that no
- * span may run over. Distances up to `gapBytes` are always fetched over. The larger ones follow smallest first over
- * the whole pull, while their sum stays within `extraShare` of the wanted bytes; of equal ones the earlier.
+ * span may run over. Distances up to `gapBytes` are always fetched over, and up to `requestBytes` where most of the layer is
+ * wanted. The larger ones follow smallest first over the whole pull, while their sum stays within the share of the wanted
+ * bytes that layers with or without tar-split (`unsplit`) have for it; of equal ones the earlier.
  */
-export function chooseRuns(layers: readonly Cells[], limits: PlanLimits): Uint8Array[] {
-  const large: Distances = { layer: [], first: [], end: [], blobBytes: [] };
+export function chooseRuns(
+  layers: readonly Cells[],
+  unsplit: readonly boolean[],
+  limits: PlanLimits,
+): Uint8Array[] {
   const taken = layers.map((cells) => new Uint8Array(cells.count));
-  let wantedBytes = 0;
-  for (const [layer, cells] of layers.entries()) {
-    wantedBytes += takeWanted(cells, layer, limits.gapBytes, taken[layer]!, large);
+  for (const kind of [false, true]) {
+    const large: Distances = { layer: [], first: [], end: [], blobBytes: [] };
+    let wantedBytes = 0;
+    for (const [layer, cells] of layers.entries()) {
+      if (unsplit[layer] !== kind) continue;
+      const freeBytes = isMostlyWanted(cells, limits) ? limits.requestBytes : limits.gapBytes;
+      wantedBytes += takeWanted(cells, layer, freeBytes, taken[layer]!, large);
+    }
+    takeSmallest(large, wantedBytes * (kind ? limits.unsplitExtraShare : limits.extraShare), taken);
   }
-  const { maxBytes, ofMaxBytes } = largestTaken(large.blobBytes, wantedBytes * limits.extraShare);
+  return taken;
+}
+
+function isMostlyWanted({ count, state, blobStart }: Cells, { mostShare }: PlanLimits): boolean {
+  let wantedBytes = 0;
+  let allBytes = 0;
+  for (let row = 0; row < count; row++) {
+    const bytes = blobStart[row + 1]! - blobStart[row]!;
+    if (state[row] === CELL.wanted) wantedBytes += bytes;
+    if (state[row] !== CELL.resumed) allBytes += bytes;
+  }
+  return wantedBytes > 0 && wantedBytes >= mostShare * allBytes;
+}
+
+/** Takes as many of the distances as fit the budget. */
+function takeSmallest(large: Distances, budgetBytes: number, taken: readonly Uint8Array[]): void {
+  const { maxBytes, ofMaxBytes } = largestTaken(large.blobBytes, budgetBytes);
   let left = ofMaxBytes;
   for (let row = 0; row < large.layer.length; row++) {
     const bytes = large.blobBytes[row]!;
     if (bytes > maxBytes || (bytes === maxBytes && left-- <= 0)) continue;
     take(taken[large.layer[row]!]!, large.first[row]!, large.end[row]!);
   }
-  return taken;
 }
 
 /** Takes the wanted cells of a layer and the small distances, notes the large ones; returns the wanted blob bytes. */
 function takeWanted(
   cells: Cells,
   layer: number,
-  gapBytes: number,
+  freeBytes: number,
   taken: Uint8Array,
   large: Distances,
 ): number {
@@ -52,7 +77,7 @@ function takeWanted(
     if (!isWanted && !isBarrier) continue;
     const bytes = blobStart[row]! - blobStart[from]!;
     if (isWanted || nearWanted) {
-      if (bytes <= gapBytes) take(taken, from, row);
+      if (bytes <= freeBytes) take(taken, from, row);
       else note(large, layer, from, row, bytes);
     }
     if (isWanted) {

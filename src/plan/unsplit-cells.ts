@@ -45,8 +45,9 @@ export function buildUnsplitCells(
       continue;
     }
     const { state, source, offset } = placeOf(layers, want, firsts, edges, edge);
-    const length = state === CELL.wanted ? estimate(want.table, edges, edge) : undefined;
-    pushCell(cells, edges.blobAt[edge + 1]!, edges.tarAt[edge + 1]!, state, source, offset, length);
+    const [tarAt, tarEnd] = [edges.tarAt[edge]!, edges.tarAt[edge + 1]!];
+    const length = state === CELL.wanted ? estimate(want.table, edges, edge) : tarEnd - tarAt;
+    pushCell(cells, edges.blobAt[edge + 1]!, tarEnd, state, source, offset, length);
     edge++;
   }
   return cells;
@@ -63,8 +64,8 @@ function placeOf(
   const row = edges.row[edge]!;
   if (row < 0) return WANTED;
   const { table } = want;
-  const isLast = edges.row[edge + 1] !== row;
-  if (table.layout === 'within' && isLast) return WANTED;
+  // A gap in the same frame, or (where the TOC shows none between two contents) in no frame at all.
+  if (edges.tarAt[edge + 1]! > table.tarStart[row]! + table.sizeBytes[row]!) return WANTED;
   const inContent = edges.tarAt[edge]! - table.tarStart[row]!;
   if (want.heldPack[row]! >= 0) {
     return { state: CELL.held, source: want.heldPack[row]!, offset: want.heldOffset[row]! + inContent };
@@ -133,10 +134,15 @@ function usablePieces(edges: LayerEdges, resumed: readonly ResumedPiece[]): Resu
     if (chain.length === 0 && !isEdge(edges, blobStart)) continue;
     chain.push(piece);
     if (!isEdge(edges, blobEnd)) continue;
-    usable.push(...chain);
+    if (chain.every((part) => hasRoom(edges, part))) usable.push(...chain);
     chain = [];
   }
   return usable;
+}
+
+/** Whether a piece has a part of the allotted tar to itself: where a cell is shorter than its pieces are many, none is left. */
+function hasRoom(edges: LayerEdges, { blobStart, blobEnd }: ResumedPiece): boolean {
+  return tarAtOf(edges, blobStart) < tarAtOf(edges, blobEnd);
 }
 
 function edgeAt({ blobAt, count }: LayerEdges, blobOffset: number): number {

@@ -253,13 +253,14 @@ export interface VerifyLayerResult {
 
 /**
  * Compares the extents of a whole layer with its metadata: which contents and which tar-split ranges are false. Of what
- * is false, pieces that fail their own record are marked as bad in their packs.
+ * is false, pieces that fail their own record are marked as bad in their packs. Without tar-split nobody can tell what is
+ * false, and pieces that fail their own record are all that is found.
  */
 export interface FindDamageTask {
   readonly task: 'find-damage';
   readonly table: LayerTable;
   readonly blob: BlobSource;
-  readonly tarSplit: MetadataPart & { readonly digest: Digest };
+  readonly tarSplit?: MetadataPart & { readonly digest: Digest };
   readonly extents: ExtentRows;
 }
 

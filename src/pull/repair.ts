@@ -36,15 +36,10 @@ interface Patch {
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents } = repair;
   const { table, tarSplit } = layer.metadata;
-  if (tarSplit === undefined) throw mismatch(layer, repair.actual);
-  const damage = await context.support.run({
-    task: 'find-damage',
-    table,
-    blob: layer.blob,
-    tarSplit,
-    extents: extents.toRows(),
-  });
-  if (damage.contents.length === 0 && damage.raw.length === 0) throw mismatch(layer, repair.actual);
+  const task = { task: 'find-damage', table, blob: layer.blob, extents: extents.toRows() } as const;
+  const damage = await context.support.run(tarSplit === undefined ? task : { ...task, tarSplit });
+  const isSound = damage.contents.length === 0 && damage.raw.length === 0;
+  if (isSound || tarSplit === undefined) throw mismatch(layer, repair.actual);
   context.emit({
     event: 'warning',
     message: `${damage.contents.length + damage.raw.length / 2} parts in the store are damaged and are replaced`,

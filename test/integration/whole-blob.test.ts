@@ -5,6 +5,7 @@ import { compress } from '@mongodb-js/zstd';
 import type { Digest } from '../../src/format/digest.js';
 import { CounterReader } from '../../src/pool/counters.js';
 import type { StreamCompression } from '../../src/pool/messages.js';
+import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';
 import { removePack, sealPack } from '../../src/store/pack-sync.js';
@@ -51,6 +52,7 @@ for (const [compression, pack] of COMPRESSIONS) {
     const { store, pool, counters } = await startWorkers(t);
     const raw = await fetchRaw(pool, blob, 1_000_003);
     assert.ok(readExtents(store, raw).equals(bytes));
+    assert.equal(await foundRaw(pool, store, blob.digest, bytes), bytes.length);
     assert.equal(new CounterReader(counters, 'received').total(), bytes.length);
     assert.equal(new CounterReader(counters, 'written').total(), 0);
     const { result, extents } = await decodeBlob(pool, blob, compression, raw);
@@ -129,8 +131,7 @@ test('raw bytes that are gone have no digest', async (t) => {
 });
 
 /** Raw pieces of a blob that a look-up in this store finds, checked against its bytes; how many bytes they are. */
-async function foundRaw(t: TestContext, store: string, digest: Digest, bytes: Buffer): Promise<number> {
-  const { pool } = await startWorkers(t, store);
+async function foundRaw(pool: WorkerPool, store: string, digest: Digest, bytes: Buffer): Promise<number> {
   const { packs, raw } = await lookUpRaw(pool, digest);
   assert.equal(raw.length, 1);
   const all = raw[0]!.map(({ blobStart, blobEnd, pack, packOffset }) => {
@@ -152,7 +153,8 @@ test('what a fetch received before it failed is found by the next pull', async (
   const { store, pool } = await startWorkers(t);
   await assert.rejects(fetchRaw(pool, blob, bytes.length), { code: 'blob-not-found' });
   await pool.destroy();
-  assert.equal(await foundRaw(t, store, blob.digest, bytes), 3_000_000);
+  const next = await startWorkers(t, store);
+  assert.equal(await foundRaw(next.pool, store, blob.digest, bytes), 3_000_000);
 });
 
 test('what a fetch noted before its thread was ended is found by the next pull', async (t) => {
@@ -164,8 +166,16 @@ test('what a fetch noted before its thread was ended is found by the next pull',
   while (received.total() < 3_000_000) await new Promise((resolve) => setTimeout(resolve, 5));
   await pool.destroy();
   await fetching;
-  const found = await foundRaw(t, store, blob.digest, bytes);
+  const next = await startWorkers(t, store);
+  const found = await foundRaw(next.pool, store, blob.digest, bytes);
   assert.ok(found >= 2 * 2 ** 20 && found < bytes.length, `${found} bytes`);
+});
+
+test('all ranges of a blob that one thread fetches go to one pack', async (t) => {
+  const blob = await serveBlob(t, noise(8, 100_000));
+  const { store, pool, threads } = await startWorkers(t);
+  for (let i = 0; i < 3; i++) await fetchRaw(pool, blob, 10_000);
+  assert.ok(packFiles(store, '.pack').length <= threads);
 });
 
 test('each blob has raw packs of its own, which can go when its layer is proven', async (t) => {

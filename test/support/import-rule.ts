@@ -26,10 +26,10 @@ const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts'];
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],
   undici: ['registry'],
+  fzstd: ['workers'],
   yargs: ['cli'],
   ora: ['cli'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
-  fzstd: ['workers', 'test'],
 };
 
 /** Rooms without I/O, clock or threads: no builtin but node:buffer. */

@@ -14,9 +14,14 @@ export interface ContentRow {
 }
 
 /** A layer table of these contents. */
-export function tableOf(contents: readonly ContentRow[], dataEnd: number, tarBytes: number): LayerTable {
+export function tableOf(
+  contents: readonly ContentRow[],
+  dataEnd: number,
+  tarBytes: number,
+  more: Partial<Pick<LayerTable, 'layout' | 'compression'>> = {},
+): LayerTable {
   const chunks = contents.reduce((sum, content) => sum + (content.chunks?.length ?? 0), 0);
-  const table = allocateTable({ count: contents.length, chunks, dataEnd, tarBytes });
+  const table = allocateTable({ count: contents.length, chunks, dataEnd, tarBytes, ...more });
   let chunk = 0;
   for (const [row, content] of contents.entries()) {
     table.digests.set(fakeDigest(content.name), row * DIGEST_BYTES);

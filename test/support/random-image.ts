@@ -3,7 +3,7 @@ import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
 
 /** One frame of a blob and the tar bytes it decodes to. */
-interface Frame {
+export interface Frame {
   readonly blobStart: number;
   readonly blobEnd: number;
   readonly tarStart: number;
@@ -104,7 +104,8 @@ function addGap(draft: Draft, random: Random): void {
 }
 
 function addContent(draft: Draft, random: Random, name: number): void {
-  const sizeBytes = name % 5 === 0 ? 150 + name * 7 : name * 3;
+  const content = contentOf(name);
+  const sizeBytes = content.length;
   const blobStart = draft.blobBytes;
   const tarStart = draft.tar.length;
   const chunks = [{ blobStart, tarStart }];
@@ -113,8 +114,7 @@ function addContent(draft: Draft, random: Random, name: number): void {
     const bytes = Math.min(sizeBytes - done, random.int(1, sizeBytes));
     if (done > 0 && random.chance(0.7))
       chunks.push({ blobStart: draft.blobBytes, tarStart: tarStart + done });
-    const tar = Array.from({ length: bytes }, (_, i) => (name * 101 + (done + i) * 7) & 255);
-    addFrame(draft, random.int(1, bytes + 3), tar);
+    addFrame(draft, random.int(1, bytes + 3), content.slice(done, done + bytes));
     if (random.chance(0.1)) addFrame(draft, random.int(1, 5), []);
     done += bytes;
   }
@@ -122,8 +122,14 @@ function addContent(draft: Draft, random: Random, name: number): void {
   draft.contents.push(random.chance(0.5) && chunks.length > 1 ? { ...row, chunks } : row);
 }
 
+/** The bytes of the content of this name, at least one. */
+export function contentOf(name: number): number[] {
+  const sizeBytes = name % 5 === 0 ? 150 + name * 7 : name * 3;
+  return Array.from({ length: sizeBytes }, (_, i) => (name * 101 + i * 7) & 255);
+}
+
 /** Where the bytes lie in the pack; at times something else stands before them. */
-function append(pack: number[], bytes: readonly number[], random: Random): number {
+export function append(pack: number[], bytes: readonly number[], random: Random): number {
   if (random.chance(0.5)) pack.push(...Array.from({ length: random.int(1, 5) }, () => 0));
   pack.push(...bytes);
   return pack.length - bytes.length;

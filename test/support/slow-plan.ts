@@ -88,12 +88,19 @@ export function slowFetched(image: RandomImage, limits: PlanLimits): number[][] 
   );
   const wantedBytes = marks.flat().filter((mark) => mark === 'wanted').length;
   const fetched = marks.map((layer) => layer.map((mark) => (mark === 'wanted' ? 1 : 0)));
+  const free = marks.map((layer) => {
+    const wanted = layer.filter((mark) => mark === 'wanted').length;
+    const all = layer.filter((mark) => mark !== 'barrier').length;
+    return wanted > 0 && wanted >= limits.mostShare * all ? limits.requestBytes : limits.gapBytes;
+  });
+  const isFree = ({ number, bytes }: (typeof distances)[number]) => bytes <= free[number]!;
+  for (const { number, start, end } of distances.filter(isFree)) fetched[number]!.fill(1, start, end);
   let extraBytes = 0;
   // sort() keeps the order of equal ones.
-  for (const { number, start, end, bytes } of distances.sort((a, b) => a.bytes - b.bytes)) {
-    if (bytes > limits.gapBytes) extraBytes += bytes;
+  for (const distance of distances.filter((one) => !isFree(one)).sort((a, b) => a.bytes - b.bytes)) {
+    extraBytes += distance.bytes;
     if (extraBytes > wantedBytes * limits.extraShare) break;
-    fetched[number]!.fill(1, start, end);
+    fetched[distance.number]!.fill(1, distance.start, distance.end);
   }
   return fetched;
 }

@@ -14,9 +14,12 @@ import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
+import { tableOf } from './layer-tables.js';
 import { addBlob, emptyLayout, nameImage } from './layout.js';
 import { startSandbox } from './sandbox.js';
 import { temporaryDirectory } from './temporary.js';
+
+const THREADS = 2;
 
 type Sandbox = Parameters<typeof startSandbox>[1];
 
@@ -33,9 +36,9 @@ export async function startWorkers(t: TestContext, store = temporaryDirectory(t)
     debug: false,
   };
   const setup = { storeRoot: store, counters: createCounters(), network };
-  const pool = await WorkerPool.start({ threads: 2, tasksPerThread: 4, setup, onEvent: () => {} });
+  const pool = await WorkerPool.start({ threads: THREADS, tasksPerThread: 4, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
-  return { store, pool, counters: setup.counters };
+  return { store, pool, counters: setup.counters, threads: THREADS };
 }
 
 /** A registry with this blob in it. */
@@ -113,5 +116,6 @@ export async function lookUpRaw(
   pool: WorkerPool,
   blob: Digest,
 ): Promise<Pick<LookUpResult, 'packs' | 'raw'>> {
-  return await pool.run({ task: 'look-up', tables: [], blobs: [], rawBlobs: [blob] });
+  const tables = [tableOf([], 1, 1)];
+  return await pool.run({ task: 'look-up', tables, blobs: [blob], rawBlobs: [blob] });
 }

@@ -258,4 +258,8 @@ test('a frame too long to be gathered is passed as far as its headers are read',
   walker.advance(Uint8Array.from(next), next.length);
   assert.deepEqual(frames(walker), [[next.length, 1]]);
   assert.equal(walker.blobAt, frame.length + next.length);
+  walker.cut(next.length);
+  const skipped = [0x50, 0x2a, 0x4d, 0x18, 100, 0, 0, 0, 1, 2, 3];
+  walker.advance(Uint8Array.from(skipped), skipped.length);
+  assert.deepEqual([walker.windowBytes, walker.passableBytes], [0, skipped.length]);
 });

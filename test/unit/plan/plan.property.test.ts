@@ -175,10 +175,14 @@ function eachPlan(check: (image: RandomImage, plan: PullPlan, limits: PlanLimits
 }
 
 function randomLimits(random: Random): PlanLimits {
+  const gapBytes = random.int(0, 40);
   return {
     connections: random.int(1, 8),
-    gapBytes: random.int(0, 40),
+    gapBytes,
     extraShare: random.int(0, 60) / 100,
+    unsplitExtraShare: random.int(0, 60) / 100,
+    mostShare: random.chance(0.3) ? 2 : random.int(0, 100) / 100,
+    requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
     spanBlobBytes: random.int(20, random.chance(0.3) ? 200 : 2000),
     spanTarBytes: random.int(20, 3000),

@@ -4,7 +4,8 @@ import { planLimits } from '../../../src/plan/limits.js';
 import { planPull } from '../../../src/plan/plan.js';
 import { type ContentRow, tableOf, wantOf } from '../../support/layer-tables.js';
 
-const LIMITS = planLimits(8);
+/** However much is wanted: most of the tests want all of it. */
+const LIMITS = { ...planLimits(8), mostShare: 2 };
 
 /** Contents of 100,000 bytes with these blob distances before each and after the last, one tar header before each. */
 function spaced(distances: readonly number[], firstName = 0) {
@@ -81,4 +82,30 @@ test('no span runs over tar bytes that have no blob bytes', () => {
     ],
   );
   assert.equal(plan.totals.inlineBytes, 3072 - 1200);
+});
+
+test('where half of a layer is wanted, distances up to the cost of a request are fetched over', () => {
+  const limits = planLimits(8);
+  const most = limits.requestBytes;
+  const table = spaced([0, most, most + 1, 100_000, 0]);
+  // Held are the last two of four contents, of 100,000 bytes each; half of what is not a gap is wanted.
+  for (const [held, end] of [
+    [[2, 3], 1],
+    [[1, 2, 3], 0],
+  ] as const) {
+    const plan = planPull([wantOf(table, { held })], {
+      ...limits,
+      mostShare: end === 1 ? 0.3 : 0.5,
+      extraShare: 0,
+    });
+    const wanted = table.blobEnd[end]!;
+    assert.deepEqual(
+      plan.spans.map(({ blobStart, blobEnd }) => [blobStart, blobEnd]),
+      [[0, wanted]],
+    );
+  }
+  const scattered = planPull([wantOf(table, { held: [1] })], { ...limits, mostShare: 0.9, extraShare: 0 });
+  assert.equal(scattered.spans.length, 3);
+  const together = planPull([wantOf(spaced([0, 10, 10, 0]), { held: [] })], limits);
+  assert.equal(together.spans.length, 1);
 });

@@ -2,12 +2,14 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Outflow } from '../../../workers/outflow.js';
 
-test('bytes are handed on in order, in parts of a mebibyte, in a later turn', async () => {
+test('bytes are handed on in order, in parts of a mebibyte, a few in each later turn', async () => {
   const lengths: number[] = [];
   const out = new Outflow((bytes) => lengths.push(bytes.length));
   out.push(Buffer.alloc(3));
   out.push(Buffer.alloc(6 * 2 ** 20 + 1));
   assert.deepEqual(lengths, []);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(lengths.length, 4);
   await out.drained();
   assert.deepEqual(lengths, [3, ...new Array(6).fill(2 ** 20), 1]);
 });

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type PlanLimits, planLimits } from '../../../src/plan/limits.js';
+import { planWhole, type RawPart, type RawRun, totalsOf } from '../../../src/plan/whole.js';
+import { type Random, seededRandom } from '../../support/random.js';
+
+const MIB = 2 ** 20;
+const SEEDS = 2000;
+
+const bytesOf = ({ blobStart, blobEnd }: RawPart) => blobEnd - blobStart;
+const isMissing = ({ held }: RawPart) => held === undefined;
+
+function run(blobStart: number, blobEnd: number): RawRun {
+  return { blobStart, blobEnd, pack: `pack-${blobStart}`, packOffset: blobStart * 2 };
+}
+
+/** Runs in order that do not overlap; some touch. */
+function randomRuns(random: Random, blobBytes: number): RawRun[] {
+  const runs: RawRun[] = [];
+  for (let at = 0; random.chance(0.6); ) {
+    const start = at + (random.chance(0.3) ? 0 : random.int(0, blobBytes / 4));
+    const end = start + random.int(1, Math.ceil(blobBytes / 4));
+    if (end > blobBytes) break;
+    runs.push(run(start, end));
+    at = end;
+  }
+  return runs;
+}
+
+test('the parts tile the blob, and what is on disk is used as it lies there', () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const random = seededRandom(seed);
+    const blobBytes = random.chance(0.2) ? random.int(0, 10) : random.int(1, 200 * MIB);
+    const held = randomRuns(random, blobBytes);
+    const limits = planLimits(random.int(1, 32));
+    const parts = planWhole(blobBytes, held, limits);
+    let at = 0;
+    for (const part of parts) {
+      assert.equal(part.blobStart, at, `seed ${seed}`);
+      assert.ok(part.blobEnd > at && Number.isSafeInteger(part.blobEnd), `seed ${seed}`);
+      at = part.blobEnd;
+    }
+    assert.equal(at, blobBytes, `seed ${seed}`);
+    assert.deepEqual(
+      parts.flatMap(({ held }) => held ?? []),
+      held,
+    );
+    for (const { held, blobStart, blobEnd } of parts) {
+      if (held !== undefined) assert.deepEqual([held.blobStart, held.blobEnd], [blobStart, blobEnd]);
+    }
+  }
+});
+
+test('no request is longer than a span and a half, and none is a crumb but where what is missing is one', () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const random = seededRandom(seed);
+    const blobBytes = random.int(1, 500 * MIB);
+    const held = randomRuns(random, blobBytes);
+    const limits = planLimits(random.int(1, 32));
+    const parts = planWhole(blobBytes, held, limits);
+    for (const [i, part] of parts.entries()) {
+      if (!isMissing(part)) continue;
+      assert.ok(bytesOf(part) <= limits.spanBlobBytes * 1.5, `seed ${seed}`);
+      const isAlone = [parts[i - 1], parts[i + 1]].every((other) => other === undefined || !isMissing(other));
+      if (!isAlone) assert.ok(bytesOf(part) >= MIB / 4, `seed ${seed}: ${bytesOf(part)} bytes`);
+    }
+  }
+});
+
+test('requests begin short, grow to the length of a span, and are short again at the end', () => {
+  const limits = planLimits(8);
+  const sizes = planWhole(1024 * MIB, [], limits).map(bytesOf);
+  const largest = sizes.indexOf(limits.spanBlobBytes);
+  const last = sizes.lastIndexOf(limits.spanBlobBytes);
+  assert.equal(sizes[0], MIB / 2);
+  for (const [i, bytes] of sizes.entries()) {
+    const before = sizes[i - 1] ?? 0;
+    if (i <= largest) assert.ok(bytes >= before, `part ${i}`);
+    // The very last takes along what would be a crumb.
+    else if (i > last && i + 1 < sizes.length) assert.ok(bytes <= before, `part ${i}`);
+  }
+  assert.ok(largest > 8 && last > largest && last < sizes.length - 8);
+  assert.ok(sizes.at(-1)! <= 1.5 * limits.minSpanBytes);
+});
+
+test('while they grow, a request is at most an even share of what comes before it', () => {
+  const limits = planLimits(8);
+  for (const { blobStart, blobEnd } of planWhole(1024 * MIB, [], limits)) {
+    const share = Math.max(MIB / 2, blobStart / limits.connections);
+    if (blobEnd < 1023 * MIB) assert.ok(blobEnd - blobStart <= Math.ceil(share), `at ${blobStart}`);
+  }
+});
+
+test('what is on disk does not count as work that is left', () => {
+  const limits = planLimits(4);
+  const all = 800 * MIB;
+  const tail = planWhole(all, [run(0, all - 16 * MIB)], limits).filter(isMissing);
+  // Two requests for each connection: 16 MiB / 8, and shorter ones from there.
+  assert.deepEqual(bytesOf(tail[0]!), 2 * MIB);
+  assert.ok(tail.length >= 8);
+});
+
+test('a small blob is one request', () => {
+  assert.deepEqual(planWhole(700_000, [], planLimits(8)), [{ blobStart: 0, blobEnd: 700_000 }]);
+  assert.deepEqual(planWhole(0, [], planLimits(8)), []);
+});
+
+test('a blob that is on disk is no request', () => {
+  const held = [run(0, 100), run(100, 5000)];
+  const parts = planWhole(5000, held, planLimits(8));
+  assert.deepEqual(totalsOf(parts), { fetchBytes: 0, resumedBytes: 5000, requests: 0 });
+});
+
+test('totals are those of the parts', () => {
+  const limits: PlanLimits = { ...planLimits(1), minSpanBytes: 1 };
+  const parts = planWhole(5000, [run(1000, 1500), run(4000, 4100)], limits);
+  assert.deepEqual(totalsOf(parts), {
+    fetchBytes: 4400,
+    resumedBytes: 600,
+    requests: parts.filter(isMissing).length,
+  });
+  assert.ok(parts.filter(isMissing).length >= 3);
+});
