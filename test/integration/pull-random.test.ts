@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { footerGuessBytes } from '../../src/format/footer.js';
 import type { PullEvent } from '../../src/index.js';
 import { SAMPLE_FORMATS, type SampleFormat } from '../../src/sandbox/sample-format.js';
 import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
@@ -58,7 +59,7 @@ function eachFormat(
   name: string,
   run: (t: TestContext, random: Random, format: SampleFormat, number: number) => Promise<void>,
 ): void {
-  test(name, { concurrency: 3 }, async (t) => {
+  test(name, { concurrency: 4 }, async (t) => {
     t.diagnostic(`SEED=${SEED}`);
     const one = ([number, format]: [number, SampleFormat]) =>
       t.test(format, (t) => run(t, seededRandom(SEED + name.length * 100 + number), format, number));
@@ -174,7 +175,9 @@ eachFormat('a pull that was cut off anywhere goes on from there', async (t, rand
   assert.equal(layer!.diffId, written.layers[0]!.diffId);
   t.diagnostic(`${how}: ${receivedBytes} received, ${fetchedBytes} of ${sizeBytes} fetched afterwards`);
   assert.equal(layerAsks(registry).length, requests);
-  assert.ok(fetchedBytes <= sizeBytes, `seed ${SEED}`);
+  // The footer of eStargz is fetched with a guess of how long the TOC is, which can have some of the data in it.
+  const twice = format === 'estargz' ? footerGuessBytes(sizeBytes) : 0;
+  assert.ok(fetchedBytes <= sizeBytes + twice, `seed ${SEED}: ${fetchedBytes} of ${sizeBytes}`);
   if (receivedBytes >= ENOUGH_BYTES)
     assert.ok(fetchedBytes < sizeBytes && resumedBytes > 0, `seed ${SEED}: ${how}, nothing was resumed`);
 });
