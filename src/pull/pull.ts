@@ -4,6 +4,7 @@ import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
+import { createCredentials } from '../registry/credentials.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
@@ -169,9 +170,12 @@ class Pull {
 
   #openSession(): RegistrySession {
     const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
+    const { credentials: given, authfile } = this.#settings;
+    const { host, repository } = this.#reference;
     this.#session ??= createRegistrySession({
-      host: this.#reference.host,
-      repository: this.#reference.repository,
+      host,
+      repository,
+      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
       plainHttp,
       tlsVerify,
       connectTimeoutMs,

@@ -28,6 +28,8 @@ export interface Settings {
   readonly idleTimeoutMs: number;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
+  readonly credentials: PullOptions['credentials'];
+  readonly authfile: string | undefined;
   readonly debug: boolean;
 }
 
@@ -50,8 +52,18 @@ export function settle(options: PullOptions): Settings {
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
+    credentials: checkCredentials(options.credentials),
+    authfile: options.authfile,
     debug: options.debug ?? false,
   };
+}
+
+/** Basic authentication has no way to say a user name with a colon, nor what none would mean. */
+function checkCredentials(given: PullOptions['credentials']): PullOptions['credentials'] {
+  if (given === undefined || /^[^:]+$/.test(given.username)) return given;
+  throw new PullError('option-malformed', 'a user name must not be empty or have a colon in it', {
+    hint: 'write --creds USER:PASS',
+  });
 }
 
 function whole(name: string, value: number, most: number): number {

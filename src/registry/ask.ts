@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Failure, PullError } from '../format/error.js';
+import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
@@ -18,6 +19,8 @@ export interface SessionOptions {
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
   readonly userAgent: string;
+  /** Left out: everything is asked for anonymously. */
+  readonly credentials?: Credentials;
 }
 
 /** What one session's questions share. */
@@ -112,12 +115,22 @@ function looksLikeTls(result: Exchange): boolean {
   return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
 }
 
-/** Follows redirects, waits where told to. Authorization goes to the first origin only. */
+/** What makes a request more than a GET. */
+export interface Asking {
+  readonly method?: 'HEAD' | 'POST';
+  readonly body?: string;
+}
+
+/**
+ * Follows redirects, waits where told to. Authorization goes to the first origin only.
+ * @throws PullError `redirect-refused` for a POST that is redirected: its body is a secret meant for one server
+ */
 export async function exchange(
   context: Context,
   start: URL,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking = {},
 ): Promise<Exchange> {
   const { client, options, waits } = context;
   let url = start;
@@ -126,7 +139,7 @@ export async function exchange(
     let answer: Answer;
     try {
       const received = (bytes: number) => options.patience.received(bytes);
-      answer = await client.get({ url, headers: sent, maxBytes, received });
+      answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
     } catch (error) {
       const { message, hint, final } = describeNetworkError(error, url.host);
       const more = hint === undefined ? {} : { hint };
@@ -134,6 +147,7 @@ export async function exchange(
       return { again: message, ...more, error };
     }
     if (isRedirect(answer.status)) {
+      if (asking.method === 'POST') throw redirectedPost(url);
       hop++;
       const to = nextHop(url, answer.headers.location, hop);
       if (to.origin !== start.origin) sent = withoutAuthorization(sent);
@@ -153,6 +167,12 @@ export async function exchange(
     checkEncoding(answer, url);
     return { answer };
   }
+}
+
+function redirectedPost({ host }: URL): PullError {
+  return new PullError('redirect-refused', `${host} redirects a request that carries a secret`, {
+    hint: 'nothing was sent there; the token server is set up wrongly',
+  });
 }
 
 function withoutAuthorization(headers: Record<string, string>): Record<string, string> {
