@@ -241,6 +241,8 @@ export type WorkerEvent =
   | { readonly event: 'miss'; readonly message: string }
   /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
+  /** A server told a request to wait. */
+  | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
   | { readonly event: 'authorization'; readonly stale: string | undefined }
   | { readonly event: 'request'; readonly line: string };
 

@@ -29,7 +29,7 @@ export interface FetchFigures {
 }
 
 /**
- * Hands spans to the workers, in order, never more than there are connections: what waits, waits here, where
+ * Hands spans to the workers, in order, never more than there are connections, nor than the registry puts up with: what waits, waits here, where
  * it can be dropped at once, and not in a worker's queue. Wrong bytes are fetched once more, then the pull ends.
  */
 export class Fetcher {
@@ -75,7 +75,7 @@ export class Fetcher {
   }
 
   #fill(): void {
-    while (this.#running < this.#context.settings.connections && this.#context.stop.reason === undefined) {
+    while (this.#running < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
       const job = this.#again.shift() ?? this.#waiting[this.#next++];
       if (job === undefined) {
         this.#waiting.length = 0;
@@ -106,6 +106,7 @@ export class Fetcher {
         tarEnd,
         pieceBytes: this.#pieceBytes,
       });
+      this.#context.concurrency.good();
       await this.#accept(job, result);
     } catch (error) {
       this.#context.stop.now(inLayer(error, layer.blob.digest));

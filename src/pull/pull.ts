@@ -7,6 +7,7 @@ import type { NetworkSetup } from '../pool/messages.js';
 import { createCredentials } from '../registry/credentials.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import { Concurrency } from './concurrency.js';
 import { recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import type { PullOptions, PullResult } from './options.js';
@@ -47,6 +48,7 @@ class Pull {
   readonly #paths: StorePaths;
   readonly #counters = createCounters();
   readonly #patience: Patience;
+  readonly #concurrency: Concurrency;
   readonly #progress: Progress;
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
@@ -60,12 +62,16 @@ class Pull {
     this.#reference = parseReference(reference);
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
+    this.#concurrency = new Concurrency(this.#settings.connections, () => performance.now());
     this.#progress = new Progress(this.#counters, options.onEvent);
     this.#patience = new Patience({
       tauMs: this.#settings.patienceMs,
       counters: this.#counters,
       stop: this.stop,
       now: () => performance.now(),
+      onWait: (wait) => {
+        if (this.#concurrency.throttled(wait.waitMs)) this.#progress.emit({ event: 'waiting', ...wait });
+      },
     });
     this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
     this.#signal = options.signal;
@@ -104,6 +110,7 @@ class Pull {
       layers: wanted.length,
       session,
       patience: this.#patience,
+      concurrency: this.#concurrency,
       paths: this.#paths,
       stop: this.stop,
       emit: this.#progress.emit,

@@ -35,6 +35,9 @@ export class WorkerEvents {
       case 'asking':
         this.#patience.asking(event.change);
         break;
+      case 'throttled':
+        this.#patience.throttled(event);
+        break;
       case 'authorization':
         void this.#refresh(event.stale);
         break;

@@ -4,10 +4,10 @@ import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
-import type { Patience } from './patience.js';
+import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
-import { createWaitBudget, parseRetryAfter, type WaitBudget } from './retry-after.js';
+import { createWaitBudget, type WaitBudget, waitAfter } from './retry-after.js';
 
 export interface SessionOptions {
   /** `host[:port]` as references have it; `docker.io` is asked at its API host. */
@@ -30,6 +30,8 @@ export interface Context {
   /** The origins left to try (two only before a loopback host has answered), the present one first. */
   readonly origins: URL[];
   readonly waits: WaitBudget;
+  /** Aborted when the session ends: nobody waits any more. */
+  readonly ending: AbortController;
 }
 
 /** The state of a session that has asked nothing yet. */
@@ -39,6 +41,7 @@ export function createContext(options: SessionOptions): Context {
     client: createHttpClient({ ...options, tlsVerify: options.tlsVerify ?? true }),
     origins: originsToTry(options),
     waits: createWaitBudget(),
+    ending: new AbortController(),
   };
 }
 
@@ -135,6 +138,7 @@ export async function exchange(
   const { client, options, waits } = context;
   let url = start;
   let sent = headers;
+  let waited = 0;
   for (let hop = 0; ; ) {
     let answer: Answer;
     try {
@@ -154,13 +158,14 @@ export async function exchange(
       url = to;
       continue;
     }
-    const waitMs = toldToWait(answer);
+    const told = { status: answer.status, retryAfter: answer.headers['retry-after'] };
+    const waitMs = waitAfter(told, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
       waits.book(waitMs, Date.now(), url.host);
-      await pausedSleep(options.patience, waitMs);
+      await pausedSleep(context, { host: url.host, waitMs });
       continue;
     }
-    if (answer.status >= 500 || answer.status === 429) {
+    if (answer.status >= 500) {
       const words = firstErrorMessage(answer.body);
       return { again: `${url.host} answers ${answer.status}${words === undefined ? '' : `: ${words}`}` };
     }
@@ -180,14 +185,10 @@ function withoutAuthorization(headers: Record<string, string>): Record<string, s
   return others;
 }
 
-function toldToWait({ status, headers }: Answer): number | undefined {
-  return status === 429 || status === 503 ? parseRetryAfter(headers['retry-after'], Date.now()) : undefined;
-}
-
-async function pausedSleep(patience: Patience, waitMs: number): Promise<void> {
-  const goOn = patience.pause();
+async function pausedSleep({ options, ending }: Context, wait: Wait): Promise<void> {
+  const goOn = options.patience.pause(wait);
   try {
-    await sleep(waitMs);
+    await sleep(wait.waitMs, undefined, { signal: ending.signal });
   } finally {
     goOn();
   }

@@ -26,6 +26,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     fruitless: 0,
     authorization: start < end ? await events.authorization() : undefined,
     renewals: 0,
+    waited: 0,
     repeated: false,
   };
   while (progress.next < end) await askOnce(client, job, progress);
@@ -115,6 +116,7 @@ async function send(
       {
         plan: (status, answerHeaders) => {
           progress.renewals = 0;
+          progress.waited = 0;
           return planBody(job, progress.next, url, status, answerHeaders);
         },
         received: (bytes) => {

@@ -50,7 +50,7 @@ export interface RegistrySession {
   blobUrl(digest: Digest): string;
   /** The present Authorization value; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
-  /** Closes idle connections and ends a credential helper that runs. */
+  /** Closes idle connections, ends waits and a credential helper that runs. */
   close(): void;
 }
 
@@ -74,6 +74,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
     authorization: (stale) => authorizer.authorization(stale),
     close() {
       context.client.close();
+      context.ending.abort();
       options.credentials?.close();
     },
 
