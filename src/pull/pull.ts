@@ -189,6 +189,9 @@ class Pull {
       idleTimeoutMs,
       patience: this.#patience,
       userAgent: USER_AGENT,
+      ...(this.#settings.debug && {
+        debug: (line: string) => this.#progress.emit({ event: 'debug', line }),
+      }),
     });
     return this.#session;
   }

@@ -7,6 +7,7 @@ import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
+import { requestLine, type ToldRequest } from './request-line.js';
 import { createWaitBudget, type WaitBudget, waitAfter } from './retry-after.js';
 
 export interface SessionOptions {
@@ -21,6 +22,8 @@ export interface SessionOptions {
   readonly userAgent: string;
   /** Left out: everything is asked for anonymously. */
   readonly credentials?: Credentials;
+  /** Hears a line about each request, for a log. Left out, no line is made. */
+  readonly debug?: (line: string) => void;
 }
 
 /** What one session's questions share. */
@@ -141,11 +144,14 @@ export async function exchange(
   let waited = 0;
   for (let hop = 0; ; ) {
     let answer: Answer;
+    const told = { method: asking.method ?? 'GET', url, startedMs: performance.now() };
     try {
       const received = (bytes: number) => options.patience.received(bytes);
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
+      tell(options, { ...told, status: answer.status, bytes: answer.body.length });
     } catch (error) {
       const { message, hint, final } = describeNetworkError(error, url.host);
+      tell(options, { ...told, status: 0, bytes: 0, failure: message });
       const more = hint === undefined ? {} : { hint };
       if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });
       return { again: message, ...more, error };
@@ -158,8 +164,8 @@ export async function exchange(
       url = to;
       continue;
     }
-    const told = { status: answer.status, retryAfter: answer.headers['retry-after'] };
-    const waitMs = waitAfter(told, ++waited, Date.now(), Math.random());
+    const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
+    const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
       waits.book(waitMs, Date.now(), url.host);
       await pausedSleep(context, { host: url.host, waitMs });
@@ -172,6 +178,10 @@ export async function exchange(
     checkEncoding(answer, url);
     return { answer };
   }
+}
+
+function tell({ debug }: SessionOptions, request: ToldRequest): void {
+  debug?.(requestLine(request, performance.now()));
 }
 
 function redirectedPost({ host }: URL): PullError {

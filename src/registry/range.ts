@@ -1,8 +1,10 @@
 import { PullError } from '../format/error.js';
 import { rangeHeader } from './content-range.js';
+import { describeNetworkError } from './network-error.js';
 import { afterAnswer, afterFailure, countFruitless, planBody, single } from './range-answer.js';
 import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
+import { requestLine } from './request-line.js';
 import { type Outcome, transfer } from './transfer.js';
 
 /** Redirect targets remembered; an image has at most some hundred layers. */
@@ -55,17 +57,18 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   }
 }
 
-/** One line for who watches: what was asked, what came, how long it took. Queries can be secrets and stay out. */
+/** One line for who watches. */
 function describe(
   job: RangeJob,
   outcome: Outcome,
   asked: { url: URL; next: number; startedMs: number; bytes: number },
 ): string {
-  const ms = Math.round(performance.now() - asked.startedMs);
-  const what = `GET ${asked.url.host}${asked.url.pathname} ${rangeHeader(asked.next, job.end)}`;
-  const ended =
-    outcome.kind === 'answer' ? outcome.status : { whole: 'ok', broken: 'broken off' }[outcome.kind];
-  return `${what}: ${ended}, ${asked.bytes} bytes, ${ms} ms`;
+  const { url, next, startedMs, bytes } = asked;
+  const range = rangeHeader(next, job.end);
+  const broken = outcome.kind === 'broken';
+  const failure = broken ? { failure: describeNetworkError(outcome.error, url.host).message } : {};
+  const { status } = outcome;
+  return requestLine({ method: 'GET', url, range, status, bytes, startedMs, ...failure }, performance.now());
 }
 
 /** Sends the request and follows redirects; Authorization goes to the registry only, and not after leaving it. */
