@@ -62,19 +62,20 @@ export function currentOrigin(context: Context): URL {
   return context.origins[0]!;
 }
 
-/** The registry's answer that is none of: redirect, network failure, "wait", server error. */
+/** The registry's answer that is none of: redirect, network failure, "wait", server error (but to HEAD). */
 export async function askPatiently(
   context: Context,
   path: string,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking = {},
 ): Promise<Answer> {
   for (;;) {
     const origin = currentOrigin(context);
-    let result = await exchange(context, new URL(path, origin), headers, maxBytes);
+    let result = await exchange(context, new URL(path, origin), headers, maxBytes, asking);
     if (origin !== currentOrigin(context)) continue;
     if (context.origins.length > 1 && looksLikeTls(result)) {
-      result = (await tryNextOrigin(context, path, headers, maxBytes)) ?? result;
+      result = (await tryNextOrigin(context, path, headers, maxBytes, asking)) ?? result;
     }
     if ('answer' in result) {
       context.origins.length = 1;
@@ -93,10 +94,11 @@ async function tryNextOrigin(
   path: string,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking,
 ): Promise<Exchange | undefined> {
   const next = context.origins[1]!;
   try {
-    const result = await exchange(context, new URL(path, next), headers, maxBytes);
+    const result = await exchange(context, new URL(path, next), headers, maxBytes, asking);
     if (!('answer' in result)) return undefined;
     context.origins.splice(0, context.origins.length, next);
     return result;
@@ -171,6 +173,8 @@ export async function exchange(
       await pausedSleep(context, { host: url.host, waitMs });
       continue;
     }
+    // A server that does not know HEAD says so with 501, and who knows what else: a GET follows, which tells.
+    if (asking.method === 'HEAD') return { answer };
     if (answer.status >= 500) {
       const words = firstErrorMessage(answer.body);
       return { again: `${url.host} answers ${answer.status}${words === undefined ? '' : `: ${words}`}` };

@@ -42,6 +42,12 @@ export interface RegistrySession {
    */
   getManifest(reference: string): Promise<Manifest>;
   /**
+   * The digest that the registry says a tag has; undefined when it does not say, for whatever reason. It is not proven:
+   * it may select a manifest that is at hand already, and nothing more. Docker Hub counts no HEAD as a pull.
+   * @throws PullError `unauthorized`, `network-hopeless`, `redirect-refused`
+   */
+  headManifest(tag: string): Promise<Digest | undefined>;
+  /**
    * A small blob (a config), whole and verified.
    * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above 8 MiB
    */
@@ -91,6 +97,14 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       return { bytes: answer.body, mediaType: type };
     },
 
+    async headManifest(tag) {
+      const path = `${base}/manifests/${tag}`;
+      const question = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
+      const { status, headers } = await askAuthorized(context, authorizer, question);
+      const digest = headers['docker-content-digest'];
+      return status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
+    },
+
     async getBlob(digest, sizeBytes) {
       const malformed = (what: string) => new PullError('metadata-malformed', `blob ${digest} ${what}`);
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
@@ -107,24 +121,41 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
   };
 }
 
+interface Question {
+  readonly path: string;
+  readonly accept: string;
+  readonly maxBytes: number;
+  readonly method?: 'HEAD';
+}
+
 /** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
 async function ask(
   context: Context,
   authorizer: Authorizer,
-  question: { path: string; wanted: Wanted; accept: string; maxBytes: number },
+  question: Question & { readonly wanted: Wanted },
 ): Promise<Answer> {
-  const { path, wanted, accept, maxBytes } = question;
+  const answer = await askAuthorized(context, authorizer, question);
+  if (answer.status >= 200 && answer.status < 300) return answer;
+  throw refusal(answer.status, question.wanted, answer.body, authorizer.tried());
+}
+
+/** The registry's answer, whatever its status, to a request that is authorized as far as can be. */
+async function askAuthorized(
+  context: Context,
+  authorizer: Authorizer,
+  { path, accept, maxBytes, ...asking }: Question,
+): Promise<Answer> {
   let authorization = await authorizer.authorization();
   for (let renewed = false; ; renewed = true) {
     const headers = { accept, ...(authorization !== undefined && { authorization }) };
-    const answer = await askPatiently(context, path, headers, maxBytes);
+    const answer = await askPatiently(context, path, headers, maxBytes, asking);
     if (answer.status >= 200 && answer.status < 300) return answer;
     const refused = authorization;
     if (answer.status === 401) authorizer.challenged(answer);
     if (!renewed && mayBeHidden(context, answer, refused)) {
       authorization = await authorizer.authorization(refused ?? '');
     }
-    if (authorization === refused) throw refusal(answer.status, wanted, answer.body, authorizer.tried());
+    if (authorization === refused) return answer;
   }
 }
 
