@@ -31,8 +31,11 @@ export interface NetworkSetup {
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
-  /** Value of the Authorization header, when the registry asked for one. */
-  readonly authorization?: string;
+  /**
+   * Value of the Authorization header, when the registry asked for one, and from when on (Unix time) it is to be
+   * renewed before it is used.
+   */
+  readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
 }
 
 /** Where a blob is to be had. */
@@ -252,6 +255,7 @@ export type MainMessage =
       readonly message: 'authorization';
       readonly stale: string | undefined;
       readonly value: string | undefined;
+      readonly expiresAtMs: number;
     }
   | {
       readonly message: 'authorization-failed';

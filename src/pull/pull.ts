@@ -198,7 +198,8 @@ class Pull {
 
   async #network(session: RegistrySession): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const authorization = await this.#asking(() => session.authorization());
+    const value = await this.#asking(() => session.authorization());
+    const expiresAtMs = session.authorizationExpiresAtMs;
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
@@ -207,7 +208,7 @@ class Pull {
       tlsVerify,
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
-      ...(authorization === undefined ? {} : { authorization }),
+      ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
     };
   }
 

@@ -58,7 +58,9 @@ export class WorkerEvents {
       if (!this.#closed) this.#channel.postMessage(message);
     };
     try {
-      post({ message: 'authorization', stale, value: await this.#session.authorization(stale) });
+      const value = await this.#session.authorization(stale);
+      const expiresAtMs = this.#session.authorizationExpiresAtMs;
+      post({ message: 'authorization', stale, value, expiresAtMs });
     } catch (error) {
       post({ message: 'authorization-failed', stale, failure: toFailure(error) });
     }

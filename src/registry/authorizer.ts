@@ -20,6 +20,7 @@ const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 export interface Authorizer {
   /** The value of the Authorization header; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
+  readonly expiresAtMs: number;
   /** Notes what a 401 wants to see: the next renewal goes by it. */
   challenged(answer: Answer): void;
   /** Whose credentials the present value was had with, and where others were looked for. */
@@ -41,6 +42,9 @@ export function createAuthorizer(context: Context): Authorizer {
 
   return {
     authorization: (stale) => keeper.authorization(stale),
+    get expiresAtMs() {
+      return keeper.expiresAtMs;
+    },
     challenged: (answer) => {
       challenges = challengesOf(answer);
     },

@@ -56,6 +56,8 @@ export interface RegistrySession {
   blobUrl(digest: Digest): string;
   /** The present Authorization value; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
+  /** From when on (Unix time) that value is to be renewed. */
+  readonly authorizationExpiresAtMs: number;
   /** Closes idle connections, ends waits and a credential helper that runs. */
   close(): void;
 }
@@ -78,6 +80,9 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
     },
     blobUrl: (digest) => `${currentOrigin(context).origin}${base}/blobs/${digest}`,
     authorization: (stale) => authorizer.authorization(stale),
+    get authorizationExpiresAtMs() {
+      return authorizer.expiresAtMs;
+    },
     close() {
       context.client.close();
       context.ending.abort();

@@ -152,6 +152,8 @@ export interface TokenKeeper {
    * @returns undefined when there is none to be had with the credentials there are
    */
   authorization(stale?: string): Promise<string | undefined>;
+  /** From when on (Unix time) the present value is to be renewed before it is used. */
+  readonly expiresAtMs: number;
 }
 
 /** `renew` fetches a new token; `nowMs` is the clock. Calls at the same time share one renewal. */
@@ -159,6 +161,9 @@ export function createTokenKeeper(renew: () => Promise<Token | undefined>, nowMs
   let token: Token | undefined;
   let renewing: Promise<Token | undefined> | undefined;
   return {
+    get expiresAtMs() {
+      return token?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    },
     async authorization(stale) {
       const good = token !== undefined && token.value !== stale && token.expiresAtMs > nowMs();
       if (good || (token === undefined && stale === undefined)) return token?.value;

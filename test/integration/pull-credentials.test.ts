@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { skipUnless } from '../support/programs.js';
@@ -59,7 +61,9 @@ test("Debian's docker-registry lets in who is in its file of users", {
   const image = `${registry.host}/team/app:v1`;
   const directory = temporaryDirectory(t);
   const store = join(directory, 'store');
-  const authfile = writeLogin(join(directory, 'auth.json'), registry.host, USER);
+  const authfile = join(directory, 'auth.json');
+  const login = ['login', '--tls-verify=false', '--authfile', authfile, '--username', USER.username];
+  await promisify(execFile)('skopeo', [...login, '--password', USER.password, registry.host]);
   await assertProven((await pull(image, { store, authfile })).result);
 
   const wrong = { ...USER, password: 'wrong' };
