@@ -3,7 +3,6 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
-import { askHelper } from './credential-helper.js';
 
 /** A secret and where it was found, which may be told. */
 export interface Credential {
@@ -71,6 +70,8 @@ export function createCredentials(options: CredentialOptions): Credentials {
       if (given !== undefined) return { secret: { kind: 'password', ...given }, from: 'the command line' };
       for (const { offer, source } of offers()) {
         if (offer.kind === 'secret') return { secret: offer.secret, from: source.name };
+        // Starting processes takes a module that few pulls need.
+        const { askHelper } = await import('./credential-helper.js');
         const secret = await askHelper({ ...offer, signal: ending.signal });
         const from = `docker-credential-${offer.name}, which ${source.name} names`;
         if (secret !== undefined) return { secret, from };

@@ -94,7 +94,7 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
     const hint = tried === undefined ? UNKNOWN_HINT : loginHint(host, tried);
     const whose = tried?.from === undefined ? '' : ` with the credentials of ${tried.from}`;
     const sentence =
-      status === 401 && whose === ''
+      status === 401 && tried !== undefined && whose === ''
         ? `${host} does not let us read ${repository} without logging in`
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${words}`, { hint });

@@ -390,7 +390,7 @@ test('a token that is refused as soon as it is new ends the range', async (t) =>
   const events = recordEvents({ authorize: () => 'Bearer x' });
   await assert.rejects(
     fetch(clientFor(t), server.origin, [0, 10], { events }),
-    failsWith('unauthorized', /read team\/app without logging in/),
+    failsWith('unauthorized', /denies access to team\/app$/),
   );
   assert.deepEqual(events.authorizations, [undefined, 'Bearer x']);
 });
