@@ -46,6 +46,7 @@ function run(call: HelperCall): Promise<Ended> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     let sizeBytes = 0;
+    let finished = false;
     // In a process group of its own, so that what it starts can be ended with it.
     const child = spawn(`docker-credential-${name}`, ['get'], {
       detached: true,
@@ -55,6 +56,8 @@ function run(call: HelperCall): Promise<Ended> {
     const abort = (): void => finish('was stopped');
 
     function finish(ended: number | string): void {
+      if (finished) return;
+      finished = true;
       clearTimeout(timer);
       signal.removeEventListener('abort', abort);
       if (typeof ended === 'string') killGroup(child);
