@@ -390,7 +390,7 @@ test('a token that is refused as soon as it is new ends the range', async (t) =>
   const events = recordEvents({ authorize: () => 'Bearer x' });
   await assert.rejects(
     fetch(clientFor(t), server.origin, [0, 10], { events }),
-    failsWith('unauthorized', /read team\/app without logging in/),
+    failsWith('unauthorized', /denies access to team\/app$/),
   );
   assert.deepEqual(events.authorizations, [undefined, 'Bearer x']);
 });
@@ -462,6 +462,17 @@ test('Retry-After is obeyed with the clock of karma stopped, and is no miss', as
   await fetch(clientFor(t), server.origin, [0, 10], { events });
   assert.deepEqual(pausesSeen, [1, 0]);
   assert.deepEqual(events.misses, []);
+});
+
+test('a 429 that does not say how long is waited out, and is no miss', async (t) => {
+  const events = recordEvents();
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth <= 2) response.writeHead(429).end();
+    else answerRange(request, response, BLOB);
+  });
+  await fetch(clientFor(t), server.origin, [0, 10], { events });
+  assert.deepEqual([events.pauses, events.pausesOpen, events.misses.length], [2, 0, 0]);
+  assert.equal(server.asked.length, 3);
 });
 
 test('a Retry-After above two minutes ends the range', async (t) => {

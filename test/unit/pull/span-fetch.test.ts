@@ -96,6 +96,19 @@ test('any number of spans is fetched in order, never more at a time than there a
   assert.deepEqual(fetcher.figures, [{ fetchedBytes: count * JOB_BYTES, requests: count }]);
 });
 
+test('a registry that told us to wait gets half as many at a time, and more again as they come well', async () => {
+  const { add, context, running } = create({ connections: 8 });
+  context.concurrency.throttled(0);
+  const first = jobsOf(5);
+  add(first.jobs);
+  await first.done;
+  assert.equal(running.most, 4);
+  const many = jobsOf(100);
+  add(many.jobs);
+  await many.done;
+  assert.equal(running.most, 8);
+});
+
 test('what is added later goes behind what waits, and also when nothing waits', async () => {
   const { add, asked } = create({ connections: 1 });
   const { jobs, done } = jobsOf(6);
