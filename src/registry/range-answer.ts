@@ -117,7 +117,8 @@ export async function afterAnswer(
     const words = firstErrorMessage(body);
     return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
   }
-  if (status === 401 && url.origin === registry.origin && progress.renewals < MOST_RENEWALS) {
+  const mayRenew = blob.anonymous === undefined && url.origin === registry.origin;
+  if (status === 401 && mayRenew && progress.renewals < MOST_RENEWALS) {
     progress.renewals += 1;
     const refused = progress.authorization;
     progress.authorization = await events.authorization(refused ?? '');

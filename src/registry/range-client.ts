@@ -25,6 +25,8 @@ export interface BlobSource {
   readonly url: string;
   readonly digest: string;
   readonly sizeBytes: number;
+  /** It lies elsewhere, and whoever has it there is asked without credentials. */
+  readonly anonymous?: true;
 }
 
 /** How a range talks to the main thread. */

@@ -24,7 +24,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     requests: 0,
     receivedBytes: 0,
     fruitless: 0,
-    authorization: start < end ? await events.authorization() : undefined,
+    authorization: start < end && blob.anonymous === undefined ? await events.authorization() : undefined,
     renewals: 0,
     repeated: false,
   };
