@@ -20,9 +20,12 @@ function create(
     connections?: number;
     wrongOf?: (task: FetchSpanTask, n: number) => number | undefined;
     contentOf?: (n: number) => number;
+    /** How long a request takes. */
+    until?: () => Promise<void>;
   } = {},
 ) {
   const { connections = 4, wrongOf = () => undefined, contentOf = () => 7 } = options;
+  const { until = () => Promise.resolve() } = options;
   const asked: FetchSpanTask[] = [];
   const running = { now: 0, most: 0 };
   const fetchSpan = async (task: FetchSpanTask): Promise<FetchSpanResult> => {
@@ -31,7 +34,7 @@ function create(
     asked.push(task);
     running.now += 1;
     running.most = Math.max(running.most, running.now);
-    await Promise.resolve();
+    await until();
     running.now -= 1;
     const result = { pack: PACK, packOffset: task.tarStart, fetchedBytes: JOB_BYTES, requests: 1 };
     const goodTarBytes = (at ?? task.tarEnd) - task.tarStart;
@@ -97,7 +100,8 @@ test('any number of spans is fetched in order, never more at a time than there a
 });
 
 test('a registry that told us to wait gets half as many at a time, and more again as they come well', async () => {
-  const { add, context, running } = create({ connections: 8 });
+  const until = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const { add, context, running } = create({ connections: 8, until });
   context.concurrency.throttled(0);
   const first = jobsOf(5);
   add(first.jobs);
