@@ -207,6 +207,8 @@ export interface DecodeBlobResult {
 
 /** Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob it was noticed. */
 export interface StreamFault {
+  /** `unsupported`: the blob may be as it should be, and takes more than this program or this machine has. */
+  readonly code: 'metadata-malformed' | 'unsupported';
   readonly message: string;
   readonly blobAt: number;
 }
