@@ -4,22 +4,24 @@ import type { MainMessage } from '../src/pool/messages.js';
 import { network, tell } from './context.js';
 
 interface Waiter {
-  /** The value that was refused. */
+  /** The value that was refused, or is too old. */
   readonly stale: string;
   readonly resolve: (value: string | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
-let current: string | undefined = network().authorization;
+let { value: current, expiresAtMs }: { value: string | undefined; expiresAtMs: number } = network()
+  .authorization ?? { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
 let listening = false;
 let waiters: Waiter[] = [];
 
 /**
- * The value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none). Unless
- * a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
+ * The value of the Authorization header, if one is needed. `refused`: the value that was refused ('' for none). For
+ * that, and for one that is about to expire, unless a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
  * channel.
  */
-export function authorization(stale?: string): Promise<string | undefined> {
+export function authorization(refused?: string): Promise<string | undefined> {
+  const stale = refused ?? (Date.now() < expiresAtMs ? undefined : current);
   if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
   return new Promise((resolve, reject) => {
     const asked = waiters.some((waiter) => waiter.stale === stale);
@@ -45,5 +47,6 @@ function answer(message: MainMessage): void {
     return;
   }
   current = message.value;
+  expiresAtMs = message.expiresAtMs;
   for (const { resolve } of waiting) resolve(message.value);
 }

@@ -101,7 +101,8 @@ class Stream {
       await work;
     } catch (error) {
       if (!(error instanceof StreamProblem)) throw error;
-      this.fault = { message: error.message, blobAt: error.blobAt ?? this.#blobBytes };
+      const { code, message, blobAt = this.#blobBytes } = error;
+      this.fault = { code, message, blobAt };
       await this.close();
     }
   }

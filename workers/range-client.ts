@@ -36,7 +36,8 @@ export const rangeEvents: RangeEvents = {
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
   },
   authorization,
-  pause: () => {
+  pause: (wait) => {
+    tell({ event: 'throttled', ...wait });
     tell({ event: 'asking', change: -1 });
     return () => tell({ event: 'asking', change: 1 });
   },

@@ -1,3 +1,5 @@
+import type { StreamFault } from '../src/pool/messages.js';
+
 /** Decodes a blob that is one stream. Decoded bytes go to an `Outflow`. */
 export interface StreamDecoder {
   /**
@@ -15,9 +17,11 @@ export interface StreamDecoder {
 export class StreamProblem extends Error {
   /** Where in the blob it was noticed; undefined: after what has been decoded so far. */
   readonly blobAt: number | undefined;
+  readonly code: StreamFault['code'];
 
-  constructor(message: string, blobAt?: number) {
+  constructor(message: string, blobAt?: number, code: StreamFault['code'] = 'metadata-malformed') {
     super(message);
     this.blobAt = blobAt;
+    this.code = code;
   }
 }

@@ -70,8 +70,8 @@ export class ZstdDecoder implements StreamDecoder {
     try {
       this.#walker.advance(this.#buffer, this.#filled);
     } catch (error) {
-      if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
       const { blobAt } = this.#walker;
+      if (!isMalformed(error)) throw problemOf(error, blobAt);
       throw new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
     }
   }
@@ -130,13 +130,17 @@ export class ZstdDecoder implements StreamDecoder {
     try {
       this.#out.push(await decoded);
     } catch (error) {
-      throw damaged(error, blobAt);
+      throw problemOf(error, blobAt);
     }
   }
 
   async #beginLarge(): Promise<void> {
     await this.#decoding;
-    this.#large = startFrame(this.#engine, this.#walker.windowBytes, this.#out);
+    try {
+      this.#large = startFrame(this.#engine, this.#walker.windowBytes, this.#out);
+    } catch (error) {
+      throw problemOf(error, this.#blobAt);
+    }
   }
 
   /** Hands on what is there of a large frame; returns whether that was all of it. */
@@ -148,7 +152,7 @@ export class ZstdDecoder implements StreamDecoder {
       if (length > 0) await large.feed(this.#buffer.subarray(0, length));
       if (isWhole) await large.finish();
     } catch (error) {
-      throw damaged(error, this.#blobAt);
+      throw problemOf(error, this.#blobAt);
     }
     if (isWhole) {
       walker.cut(length);
@@ -169,8 +173,15 @@ export class ZstdDecoder implements StreamDecoder {
   }
 }
 
-function damaged(error: unknown, blobAt: number): unknown {
-  if (error instanceof PullError && error.code !== 'metadata-malformed') return error;
+function isMalformed(error: unknown): boolean {
+  return error instanceof PullError && error.code === 'metadata-malformed';
+}
+
+/** What went wrong as what is wrong with the blob, where that is the reason. */
+function problemOf(error: unknown, blobAt: number): unknown {
   const reason = error instanceof Error ? error.message : String(error);
+  if (error instanceof PullError && error.code === 'unsupported')
+    return new StreamProblem(`has zstd data that cannot be decoded here (${reason})`, blobAt, error.code);
+  if (error instanceof PullError && !isMalformed(error)) return error;
   return new StreamProblem(`has zstd data that cannot be decoded (${reason})`, blobAt);
 }

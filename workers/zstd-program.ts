@@ -1,4 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { PullError } from '../src/format/error.js';
 import type { Outflow } from './outflow.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
@@ -52,13 +53,16 @@ export class ProgramFrame implements FrameDecoder {
     await this.#closed;
   }
 
-  /** Waits for the end of the program. Rejects when it was no good one. */
+  /** Waits for the end of the program. Rejects with what it says of the frame; PullError `internal` if it could not work. */
   async #ended(): Promise<void> {
     await this.#closed;
-    if (this.#failure !== undefined) throw this.#failure;
     const { exitCode, signalCode } = this.#child;
+    if (this.#failure !== undefined || signalCode !== null) {
+      const why = this.#failure?.message ?? `it was ended by ${signalCode}`;
+      throw new PullError('internal', `the program zstd did not do its work: ${why}`);
+    }
     if (exitCode !== 0)
-      throw new Error(this.#complaint.trim() || `zstd ended with ${exitCode ?? signalCode}`);
+      throw new Error(this.#complaint.trim() || `zstd ended with the exit code ${exitCode}`);
   }
 
   #gather(chunk: Buffer): void {

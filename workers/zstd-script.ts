@@ -22,8 +22,7 @@ export class ScriptFrame implements FrameDecoder {
     if (windowBytes > MAX_WINDOW_BYTES) {
       throw new PullError(
         'unsupported',
-        `a zstd frame needs a window of ${windowBytes / 2 ** 20} MiB, which takes a newer Node or the program zstd`,
-        { hint: 'install zstd, or Node 22.15 or later' },
+        `a frame needs a window of ${windowBytes / 2 ** 20} MiB, which takes the program zstd, or Node 22.15 or later`,
       );
     }
     this.#out = out;

@@ -44,6 +44,7 @@ export function checkArguments(argv: readonly string[]): CheckedArguments {
   if (command === undefined) refuseNearCommand(spoken[0]);
   const options = new Map<string, string>();
   for (const option of given) options.set(...checkOption(option, checked, options));
+  checkTogether(options, checked);
   if (help) options.set('help', 'true');
   else if (!options.has('version')) checkWords(checked, rest, command !== undefined);
   return { command: checked, named: command !== undefined, options, words: rest };
@@ -119,6 +120,20 @@ function checkValue({ typed, value }: GivenOption, spec: OptionSpec): string {
     throw new UsageError(`${typed} must be ${wanted}, not "${value}"`, `write ${typed} ${placeholder}`);
   }
   return value;
+}
+
+/** Options that say nothing alone, and options that contradict each other. */
+function checkTogether(options: ReadonlyMap<string, string>, command: CommandSpec): void {
+  const isGiven = (name: string): boolean => (options.get(name) ?? 'false') !== 'false';
+  for (const { name, needs, excludes } of command.options) {
+    if (!isGiven(name)) continue;
+    if (needs !== undefined && !isGiven(needs)) {
+      throw new UsageError(`--${name} needs --${needs}`, `write --${name} and --${needs}, or neither`);
+    }
+    if (excludes !== undefined && isGiven(excludes)) {
+      throw new UsageError(`--${name} and --${excludes} are both given`, 'give one of them');
+    }
+  }
 }
 
 function checkWords(command: CommandSpec, words: readonly string[], named: boolean): void {

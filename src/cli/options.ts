@@ -8,6 +8,10 @@ export interface OptionSpec {
   readonly help: string;
   /** The default, in words. */
   readonly preset?: string;
+  /** Name of the option without which this one says nothing. */
+  readonly needs?: string;
+  /** Name of the option that says the same in another way. */
+  readonly excludes?: string;
   readonly choices?: readonly string[];
   readonly number?: NumberRule;
 }
@@ -27,6 +31,10 @@ export interface OptionValues {
   readonly 'allow-foreign'?: boolean;
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
+  readonly authfile?: string;
+  readonly creds?: string;
+  readonly username?: string;
+  readonly 'password-stdin'?: boolean;
   readonly progress?: (typeof PROGRESS_KINDS)[number];
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -119,6 +127,25 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   { name: 'allow-foreign', help: 'fetch foreign layers from where the manifest says, without credentials' },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
+  {
+    name: 'authfile',
+    placeholder: 'FILE',
+    help: 'the only file to look for credentials in',
+    preset: '$REGISTRY_AUTH_FILE, else those of podman and docker',
+  },
+  {
+    name: 'creds',
+    placeholder: 'USER[:PASS]',
+    help: 'credentials for the registry; others on this machine can see them',
+    excludes: 'username',
+  },
+  {
+    name: 'username',
+    placeholder: 'USER',
+    help: 'user name at the registry',
+    needs: 'password-stdin',
+  },
+  { name: 'password-stdin', help: 'read the password from standard input', needs: 'username' },
   {
     name: 'progress',
     placeholder: 'KIND',

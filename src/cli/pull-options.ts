@@ -23,8 +23,18 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('allowForeign', values['allow-foreign']),
     ...given('plainHttp', values['plain-http']),
     ...given('tlsVerify', values['tls-verify']),
+    ...given('authfile', values.authfile === undefined ? undefined : resolve(values.authfile)),
+    ...given('credentials', values.creds === undefined ? undefined : splitCreds(values.creds)),
     ...given('debug', values.debug),
   };
+}
+
+/** `USER[:PASS]`: a user name has no colon, a password may. Without one the password is empty, as for skopeo. */
+function splitCreds(creds: string): NonNullable<PullOptions['credentials']> {
+  const colon = creds.indexOf(':');
+  return colon < 0
+    ? { username: creds, password: '' }
+    : { username: creds.slice(0, colon), password: creds.slice(colon + 1) };
 }
 
 function given<Name extends keyof PullOptions>(

@@ -32,8 +32,11 @@ export interface NetworkSetup {
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
-  /** Value of the Authorization header, when the registry asked for one. */
-  readonly authorization?: string;
+  /**
+   * Value of the Authorization header, when the registry asked for one, and from when on (Unix time) it is to be
+   * renewed before it is used.
+   */
+  readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
 }
 
 /** Where a blob is to be had. */
@@ -204,6 +207,8 @@ export interface DecodeBlobResult {
 
 /** Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob it was noticed. */
 export interface StreamFault {
+  /** `unsupported`: the blob may be as it should be, and takes more than this program or this machine has. */
+  readonly code: 'metadata-malformed' | 'unsupported';
   readonly message: string;
   readonly blobAt: number;
 }
@@ -325,6 +330,8 @@ export type WorkerEvent =
   | { readonly event: 'miss'; readonly message: string }
   /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
+  /** A server told a request to wait. */
+  | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
   | { readonly event: 'authorization'; readonly stale: string | undefined }
   | { readonly event: 'request'; readonly line: string };
 
@@ -334,6 +341,7 @@ export type MainMessage =
       readonly message: 'authorization';
       readonly stale: string | undefined;
       readonly value: string | undefined;
+      readonly expiresAtMs: number;
     }
   | {
       readonly message: 'authorization-failed';

@@ -1,5 +1,6 @@
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId, StorePaths } from '../store/paths.js';
+import type { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
 import type { Settings } from './settings.js';
@@ -11,6 +12,7 @@ export interface PullContext {
   readonly paths: StorePaths;
   readonly stop: Stop;
   readonly patience: Patience;
+  readonly concurrency: Concurrency;
   readonly emit: (event: PullEvent) => void;
   /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
   readonly support: WorkerPool;

@@ -29,6 +29,8 @@ export type PullEvent =
     }
   /** A layer is proven and in the store. */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
+  /** A server told us to wait; told once for all requests that it told at the same time. */
+  | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }
   /** A line for --debug. */

@@ -22,8 +22,8 @@ export interface FetchJob {
 }
 
 /**
- * Hands jobs to the workers, in order, never more than there are connections: what waits, waits here, where it can be
- * dropped at once, and not in a worker's queue.
+ * Hands jobs to the workers, in order, never more than there are connections, nor than the registry puts up with: what waits,
+ * waits here, where it can be dropped at once, and not in a worker's queue.
  */
 export class Fetcher {
   /** What fetching each layer has cost so far. */
@@ -69,7 +69,7 @@ export class Fetcher {
   }
 
   #fill(): void {
-    while (this.#running < this.#context.settings.connections && this.#context.stop.reason === undefined) {
+    while (this.#running < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
       const job = this.#again.shift() ?? this.#waiting[this.#next++];
       if (job === undefined) {
         this.#waiting.length = 0;
@@ -102,5 +102,6 @@ export class Fetcher {
     figures.fetchedBytes += fetchedBytes;
     figures.requests += requests;
     this.#lastByteMs = performance.now();
+    this.#context.concurrency.good();
   }
 }

@@ -23,6 +23,10 @@ export interface PullOptions {
   readonly allowForeign?: boolean;
   readonly plainHttp?: boolean;
   readonly tlsVerify?: boolean;
+  /** For the registry of the image; left out, they are looked for where podman and docker keep them. */
+  readonly credentials?: { readonly username: string; readonly password: string };
+  /** The only file to look for credentials in. */
+  readonly authfile?: string;
   /** Emits a `debug` event for each request. */
   readonly debug?: boolean;
   /** Aborting ends the pull at once and leaves a store from which the next one goes on; the reason is thrown. */

@@ -1,6 +1,7 @@
 import { PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
+import type { Wait } from '../registry/patience.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
 
@@ -14,15 +15,24 @@ export class Patience {
   readonly #received: CounterReader;
   readonly #stop: Stop;
   readonly #now: () => number;
+  readonly #onWait: (wait: Wait) => void;
   #misses = 0;
   #asking = 0;
 
-  constructor(options: { tauMs: number; counters: Uint32Array; stop: Stop; now: () => number }) {
+  constructor(options: {
+    tauMs: number;
+    counters: Uint32Array;
+    stop: Stop;
+    now: () => number;
+    /** Hears of every wait that a server asked for. */
+    onWait: (wait: Wait) => void;
+  }) {
     this.#now = options.now;
     this.#karma = new Karma(options.tauMs, this.#now());
     this.#karma.pause(this.#now());
     this.#received = new CounterReader(options.counters, 'received');
     this.#stop = options.stop;
+    this.#onWait = options.onWait;
   }
 
   get misses(): number {
@@ -73,8 +83,14 @@ export class Patience {
     else if (this.#asking === 0) this.#karma.pause(this.#now());
   }
 
-  /** One that asks was told to wait: it does not ask until the returned function is called. */
-  pause(): () => void {
+  /** A server told a request to wait. */
+  throttled({ host, waitMs }: Wait): void {
+    this.#onWait({ host, waitMs });
+  }
+
+  /** One of the main thread that asks was told to wait: it does not ask until the returned function is called. */
+  pause(wait: Wait): () => void {
+    this.throttled(wait);
     this.asking(-1);
     return () => this.asking(1);
   }

@@ -4,8 +4,10 @@ import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
+import { createCredentials } from '../registry/credentials.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import { Concurrency } from './concurrency.js';
 import { recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
@@ -60,6 +62,7 @@ class Pull {
   readonly #paths: StorePaths;
   readonly #counters = createCounters();
   readonly #patience: Patience;
+  readonly #concurrency: Concurrency;
   readonly #progress: Progress;
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
@@ -73,12 +76,16 @@ class Pull {
     this.#reference = parseReference(reference);
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
+    this.#concurrency = new Concurrency(this.#settings.connections, () => performance.now());
     this.#progress = new Progress(this.#counters, options.onEvent);
     this.#patience = new Patience({
       tauMs: this.#settings.patienceMs,
       counters: this.#counters,
       stop: this.stop,
       now: () => performance.now(),
+      onWait: (wait) => {
+        if (this.#concurrency.throttled(wait.waitMs)) this.#progress.emit({ event: 'waiting', ...wait });
+      },
     });
     this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
     this.#signal = options.signal;
@@ -150,6 +157,7 @@ class Pull {
       layers,
       session,
       patience: this.#patience,
+      concurrency: this.#concurrency,
       paths: this.#paths,
       stop: this.stop,
       emit: this.#progress.emit,
@@ -213,22 +221,29 @@ class Pull {
 
   #openSession(): RegistrySession {
     const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
+    const { credentials: given, authfile } = this.#settings;
+    const { host, repository } = this.#reference;
     this.#session ??= createRegistrySession({
-      host: this.#reference.host,
-      repository: this.#reference.repository,
+      host,
+      repository,
+      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
       plainHttp,
       tlsVerify,
       connectTimeoutMs,
       idleTimeoutMs,
       patience: this.#patience,
       userAgent: USER_AGENT,
+      ...(this.#settings.debug && {
+        debug: (line: string) => this.#progress.emit({ event: 'debug', line }),
+      }),
     });
     return this.#session;
   }
 
   async #network(session: RegistrySession): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const authorization = await this.#asking(() => session.authorization());
+    const value = await this.#asking(() => session.authorization());
+    const expiresAtMs = session.authorizationExpiresAtMs;
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
@@ -237,7 +252,7 @@ class Pull {
       tlsVerify,
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
-      ...(authorization === undefined ? {} : { authorization }),
+      ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
     };
   }
 

@@ -11,9 +11,10 @@ import {
   requireImage,
 } from '../format/manifest.js';
 import { choosePlatform, formatPlatform } from '../format/platform.js';
-import type { Reference } from '../format/reference.js';
+import { formatReference, type Reference } from '../format/reference.js';
 import type { RegistrySession } from '../registry/session.js';
 import { getBlob, putBlob } from '../store/blob-cache.js';
+import { readImageRecord } from '../store/image-record.js';
 import type { StorePaths } from '../store/paths.js';
 import type { Settings } from './settings.js';
 
@@ -33,7 +34,7 @@ export interface ResolvedImage {
 /**
  * Resolves a reference: manifest (checked against the digest asked for), the index's entry for the platform, the
  * config (checked against its digest and the number of layers). What is named by digest and already in the store
- * is not fetched again.
+ * is not fetched again. Of a tag that was pulled before, the registry is asked first which digest it has now.
  */
 export async function resolveImage(
   session: RegistrySession,
@@ -43,6 +44,9 @@ export async function resolveImage(
 ): Promise<ResolvedImage> {
   let name: string = reference.digest ?? reference.tag ?? 'latest';
   let platforms: ResolvedImage['platforms'];
+  const pulledBefore =
+    readImageRecord(paths, formatReference(reference), settings.platformName) !== undefined;
+  if (pulledBefore && !isDigest(name)) name = (await heldDigest(session, name, paths)) ?? name;
   for (let level = 0; level <= MOST_INDEX_LEVELS; level++) {
     const { bytes, manifest } = await readManifest(session, name, paths);
     if (manifest.kind === 'manifest') {
@@ -60,6 +64,19 @@ export async function resolveImage(
     name = chosen.digest;
   }
   throw new PullError('unsupported', `the image index is nested deeper than ${MOST_INDEX_LEVELS} levels`);
+}
+
+/**
+ * The digest of a tag, if the store has what it names: a pull limit (Docker Hub's) counts GETs. The word of the registry
+ * selects among manifests that were proven; a GET says more to whoever does not have it.
+ */
+async function heldDigest(
+  session: RegistrySession,
+  tag: string,
+  paths: StorePaths,
+): Promise<Digest | undefined> {
+  const digest = await session.headManifest(tag);
+  return digest !== undefined && getBlob(paths, digest) !== undefined ? digest : undefined;
 }
 
 async function readManifest(

@@ -29,6 +29,8 @@ export interface Settings {
   readonly allowForeign: boolean;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
+  readonly credentials: PullOptions['credentials'];
+  readonly authfile: string | undefined;
   readonly debug: boolean;
 }
 
@@ -52,8 +54,18 @@ export function settle(options: PullOptions): Settings {
     allowForeign: options.allowForeign ?? false,
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
+    credentials: checkCredentials(options.credentials),
+    authfile: options.authfile,
     debug: options.debug ?? false,
   };
+}
+
+/** Basic authentication has no way to say a user name with a colon, nor what none would mean. */
+function checkCredentials(given: PullOptions['credentials']): PullOptions['credentials'] {
+  if (given === undefined || /^[^:]+$/.test(given.username)) return given;
+  throw new PullError('option-malformed', 'a user name must not be empty or have a colon in it', {
+    hint: 'write --creds USER:PASS',
+  });
 }
 
 function whole(name: string, value: number, most: number): number {

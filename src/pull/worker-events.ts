@@ -35,6 +35,9 @@ export class WorkerEvents {
       case 'asking':
         this.#patience.asking(event.change);
         break;
+      case 'throttled':
+        this.#patience.throttled(event);
+        break;
       case 'authorization':
         void this.#refresh(event.stale);
         break;
@@ -55,7 +58,9 @@ export class WorkerEvents {
       if (!this.#closed) this.#channel.postMessage(message);
     };
     try {
-      post({ message: 'authorization', stale, value: await this.#session.authorization(stale) });
+      const value = await this.#session.authorization(stale);
+      const expiresAtMs = this.#session.authorizationExpiresAtMs;
+      post({ message: 'authorization', stale, value, expiresAtMs });
     } catch (error) {
       post({ message: 'authorization-failed', stale, failure: toFailure(error) });
     }

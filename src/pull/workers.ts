@@ -2,7 +2,8 @@ import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import type { RegistrySession } from '../registry/session.js';
 import { sealPack } from '../store/pack-sync.js';
-import type { StorePaths } from '../store/paths.js';
+import type { PackId, StorePaths } from '../store/paths.js';
+import type { Concurrency } from './concurrency.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
@@ -23,6 +24,7 @@ interface Options {
   readonly layers: number;
   readonly session: RegistrySession;
   readonly patience: Patience;
+  readonly concurrency: Concurrency;
   readonly stop: Stop;
   readonly emit: (event: PullEvent) => void;
 }
@@ -50,7 +52,7 @@ export class Workers {
   }
 
   private constructor(options: Options & { paths: StorePaths }, events: WorkerEvents, support: WorkerPool) {
-    const { settings, setup, network, paths, stop, patience, emit } = options;
+    const { settings, setup, network, paths, stop, patience, concurrency, emit } = options;
     this.#events = events;
     this.#pools.push(support);
     const startFetchers = async (threads: number): Promise<WorkerPool> => {
@@ -64,7 +66,8 @@ export class Workers {
       if (this.#closing !== undefined) await pool.destroy();
       return pool;
     };
-    this.context = { settings, paths, stop, patience, emit, support, startFetchers, packs: new Set() };
+    const packs = new Set<PackId>();
+    this.context = { settings, paths, stop, patience, concurrency, emit, support, startFetchers, packs };
     stop.onStop(() => void this.close());
   }
 

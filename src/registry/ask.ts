@@ -1,12 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Failure, PullError } from '../format/error.js';
+import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
-import type { Patience } from './patience.js';
+import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
-import { createWaitBudget, parseRetryAfter, type WaitBudget } from './retry-after.js';
+import { requestLine, type ToldRequest } from './request-line.js';
+import { createWaitBudget, type WaitBudget, waitAfter } from './retry-after.js';
 
 export interface SessionOptions {
   /** `host[:port]` as references have it; `docker.io` is asked at its API host. */
@@ -18,6 +20,10 @@ export interface SessionOptions {
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
   readonly userAgent: string;
+  /** Left out: everything is asked for anonymously. */
+  readonly credentials?: Credentials;
+  /** Hears a line about each request, for a log. Left out, no line is made. */
+  readonly debug?: (line: string) => void;
 }
 
 /** What one session's questions share. */
@@ -27,6 +33,8 @@ export interface Context {
   /** The origins left to try (two only before a loopback host has answered), the present one first. */
   readonly origins: URL[];
   readonly waits: WaitBudget;
+  /** Aborted when the session ends: nobody waits any more. */
+  readonly ending: AbortController;
 }
 
 /** The state of a session that has asked nothing yet. */
@@ -36,6 +44,7 @@ export function createContext(options: SessionOptions): Context {
     client: createHttpClient({ ...options, tlsVerify: options.tlsVerify ?? true }),
     origins: originsToTry(options),
     waits: createWaitBudget(),
+    ending: new AbortController(),
   };
 }
 
@@ -53,19 +62,20 @@ export function currentOrigin(context: Context): URL {
   return context.origins[0]!;
 }
 
-/** The registry's answer that is none of: redirect, network failure, "wait", server error. */
+/** The registry's answer that is none of: redirect, network failure, "wait", server error (but to HEAD). */
 export async function askPatiently(
   context: Context,
   path: string,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking = {},
 ): Promise<Answer> {
   for (;;) {
     const origin = currentOrigin(context);
-    let result = await exchange(context, new URL(path, origin), headers, maxBytes);
+    let result = await exchange(context, new URL(path, origin), headers, maxBytes, asking);
     if (origin !== currentOrigin(context)) continue;
     if (context.origins.length > 1 && looksLikeTls(result)) {
-      result = (await tryNextOrigin(context, path, headers, maxBytes)) ?? result;
+      result = (await tryNextOrigin(context, path, headers, maxBytes, asking)) ?? result;
     }
     if ('answer' in result) {
       context.origins.length = 1;
@@ -84,10 +94,11 @@ async function tryNextOrigin(
   path: string,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking,
 ): Promise<Exchange | undefined> {
   const next = context.origins[1]!;
   try {
-    const result = await exchange(context, new URL(path, next), headers, maxBytes);
+    const result = await exchange(context, new URL(path, next), headers, maxBytes, asking);
     if (!('answer' in result)) return undefined;
     context.origins.splice(0, context.origins.length, next);
     return result;
@@ -112,41 +123,59 @@ function looksLikeTls(result: Exchange): boolean {
   return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
 }
 
-/** Follows redirects, waits where told to. Authorization goes to the first origin only. */
+/** What makes a request more than a GET. */
+export interface Asking {
+  readonly method?: 'HEAD' | 'POST';
+  readonly body?: string;
+}
+
+/**
+ * Follows redirects, waits where told to. Authorization goes to the first origin only.
+ * @throws PullError `redirect-refused` for a POST that is redirected: its body is a secret meant for one server
+ */
 export async function exchange(
   context: Context,
   start: URL,
   headers: Record<string, string>,
   maxBytes: number,
+  asking: Asking = {},
 ): Promise<Exchange> {
   const { client, options, waits } = context;
   let url = start;
   let sent = headers;
+  let waited = 0;
   for (let hop = 0; ; ) {
     let answer: Answer;
+    const told = { method: asking.method ?? 'GET', url, startedMs: performance.now() };
     try {
       const received = (bytes: number) => options.patience.received(bytes);
-      answer = await client.get({ url, headers: sent, maxBytes, received });
+      answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
+      tell(options, { ...told, status: answer.status, bytes: answer.body.length });
     } catch (error) {
       const { message, hint, final } = describeNetworkError(error, url.host);
+      tell(options, { ...told, status: 0, bytes: 0, failure: message });
       const more = hint === undefined ? {} : { hint };
       if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });
       return { again: message, ...more, error };
     }
     if (isRedirect(answer.status)) {
+      if (asking.method === 'POST') throw redirectedPost(url);
       hop++;
       const to = nextHop(url, answer.headers.location, hop);
       if (to.origin !== start.origin) sent = withoutAuthorization(sent);
       url = to;
       continue;
     }
-    const waitMs = toldToWait(answer);
+    const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
+    const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
       waits.book(waitMs, Date.now(), url.host);
-      await pausedSleep(options.patience, waitMs);
+      await pausedSleep(context, { host: url.host, waitMs });
       continue;
     }
-    if (answer.status >= 500 || answer.status === 429) {
+    // A server that does not know HEAD says so with 501, and who knows what else: a GET follows, which tells.
+    if (asking.method === 'HEAD') return { answer };
+    if (answer.status >= 500) {
       const words = firstErrorMessage(answer.body);
       return { again: `${url.host} answers ${answer.status}${words === undefined ? '' : `: ${words}`}` };
     }
@@ -155,19 +184,25 @@ export async function exchange(
   }
 }
 
+function tell({ debug }: SessionOptions, request: ToldRequest): void {
+  debug?.(requestLine(request, performance.now()));
+}
+
+function redirectedPost({ host }: URL): PullError {
+  return new PullError('redirect-refused', `${host} redirects a request that carries a secret`, {
+    hint: 'nothing was sent there; the token server is set up wrongly',
+  });
+}
+
 function withoutAuthorization(headers: Record<string, string>): Record<string, string> {
   const { authorization: _dropped, ...others } = headers;
   return others;
 }
 
-function toldToWait({ status, headers }: Answer): number | undefined {
-  return status === 429 || status === 503 ? parseRetryAfter(headers['retry-after'], Date.now()) : undefined;
-}
-
-async function pausedSleep(patience: Patience, waitMs: number): Promise<void> {
-  const goOn = patience.pause();
+async function pausedSleep({ options, ending }: Context, wait: Wait): Promise<void> {
+  const goOn = options.patience.pause(wait);
   try {
-    await sleep(waitMs);
+    await sleep(wait.waitMs, undefined, { signal: ending.signal });
   } finally {
     goOn();
   }

@@ -9,9 +9,12 @@ export interface HttpClientOptions {
   readonly userAgent: string;
 }
 
-/** One GET, whose body is wanted whole. */
+/** One request, a GET unless it says otherwise; the answer's body is wanted whole. */
 interface Get {
   readonly url: URL;
+  readonly method?: 'HEAD' | 'POST' | undefined;
+  /** What a POST brings along. */
+  readonly body?: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
   /** Where a 2xx body is cut off; `Answer.tooLong` tells. */
   readonly maxBytes: number;
@@ -52,6 +55,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
     return new Promise((resolve, reject) => {
       const request = http.request(get.url, {
         agent: fresh ? false : agent,
+        method: get.method ?? 'GET',
         headers: { 'accept-encoding': 'identity', 'user-agent': options.userAgent, ...get.headers },
         rejectUnauthorized: options.tlsVerify,
       });
@@ -65,7 +69,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         timer.stop();
         reject(Object.assign(error, { onReusedSocket: request.reusedSocket && !timer.expired() }));
       });
-      request.end();
+      request.end(get.body);
     });
   }
 

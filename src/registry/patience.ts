@@ -1,5 +1,11 @@
 import type { Failure } from '../format/error.js';
 
+/** A server told us to wait, or to ask less often. */
+export interface Wait {
+  readonly host: string;
+  readonly waitMs: number;
+}
+
 /**
  * What the main thread's requests report to: karma, seen from the network's side. Whoever implements it decides when
  * the network is beyond hope.
@@ -9,6 +15,6 @@ export interface Patience {
   received(bytes: number): void;
   /** A network failure. Resolves when it is time to ask again, rejects with the PullError that ends the pull. */
   miss(reason: Failure): Promise<void>;
-  /** Nobody is asking: karma's clock stands still until the returned function is called. */
-  pause(): () => void;
+  /** This one waits and does not ask: while nobody asks, karma's clock stands still. Ends by the returned function. */
+  pause(wait: Wait): () => void;
 }

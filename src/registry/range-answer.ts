@@ -5,7 +5,7 @@ import { parseContentLength, parseContentRange } from './content-range.js';
 import { describeNetworkError } from './network-error.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { firstErrorMessage, refusal } from './refusal.js';
-import { parseRetryAfter } from './retry-after.js';
+import { waitAfter } from './retry-after.js';
 import type { Headers, Outcome } from './transfer.js';
 
 /**
@@ -19,6 +19,9 @@ const MAX_FRUITLESS = 5;
  * one is asked for, and it can have expired as well; so can a new one on a slow link.
  */
 const MOST_RENEWALS = 3;
+
+/** Ranges that were told to wait at the same time come back within this time, not all at once. */
+const SPREAD_MS = 1000;
 
 /** Compares a 200 or 206 with what was asked for (RFC 9110, 15.3.7). */
 export function planBody(job: RangeJob, next: number, url: URL, status: number, headers: Headers): BodyPlan {
@@ -98,26 +101,26 @@ export async function afterAnswer(
   wasRemembered: boolean,
 ): Promise<void> {
   const registry = new URL(blob.url);
-  const waitMs =
-    status === 429 || status === 503
-      ? parseRetryAfter(single(headers['retry-after']), Date.now())
-      : undefined;
+  const told = { status, retryAfter: single(headers['retry-after']) };
+  const waitMs = waitAfter(told, progress.waited + 1, Date.now(), Math.random());
   if (waitMs !== undefined) {
+    progress.waited += 1;
     client.waits.book(waitMs, Date.now(), url.host);
-    const goOn = events.pause();
-    await sleep(waitMs).finally(goOn);
+    const goOn = events.pause({ host: url.host, waitMs });
+    await sleep(waitMs + Math.random() * SPREAD_MS).finally(goOn);
     return;
   }
   if (wasRemembered && (status === 401 || status === 403 || status === 410)) {
     client.targets.delete(blob.url);
     return;
   }
-  if (status >= 500 || status === 429) {
+  if (status >= 500) {
     client.targets.delete(blob.url);
     const words = firstErrorMessage(body);
     return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
   }
-  if (status === 401 && url.origin === registry.origin && progress.renewals < MOST_RENEWALS) {
+  const renews = blob.anonymous !== true && progress.renewals < MOST_RENEWALS;
+  if (status === 401 && url.origin === registry.origin && renews) {
     progress.renewals += 1;
     const refused = progress.authorization;
     progress.authorization = await events.authorization(refused ?? '');

@@ -1,4 +1,5 @@
 import { createLanes, type Lanes } from './lanes.js';
+import type { Wait } from './patience.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
 
 export interface RangeClientOptions {
@@ -25,6 +26,8 @@ export interface BlobSource {
   readonly url: string;
   readonly digest: string;
   readonly sizeBytes: number;
+  /** Asked for without credentials: it is not the registry that has it. */
+  readonly anonymous?: true;
 }
 
 /** How a range talks to the main thread. */
@@ -40,7 +43,7 @@ export interface RangeEvents {
   /** The Authorization value; with `stale` ('' for none), the value that was refused. */
   authorization(stale?: string): Promise<string | undefined>;
   /** Waiting as the server told us to, until the returned function is called. */
-  pause(): () => void;
+  pause(wait: Wait): () => void;
 }
 
 export interface RangeJob {
@@ -81,6 +84,8 @@ export interface Progress {
   authorization: string | undefined;
   /** New values of the header since the registry last accepted one. */
   renewals: number;
+  /** Answers in a row that asked to wait. */
+  waited: number;
   /** The request under way already repeats one that died on a reused connection. */
   repeated: boolean;
 }

@@ -1,8 +1,10 @@
 import { PullError } from '../format/error.js';
 import { rangeHeader } from './content-range.js';
+import { describeNetworkError } from './network-error.js';
 import { afterAnswer, afterFailure, countFruitless, planBody, single } from './range-answer.js';
 import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
+import { requestLine } from './request-line.js';
 import { type Outcome, transfer } from './transfer.js';
 
 /** Redirect targets remembered; an image has at most some hundred layers. */
@@ -24,8 +26,9 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     requests: 0,
     receivedBytes: 0,
     fruitless: 0,
-    authorization: start < end ? await events.authorization() : undefined,
+    authorization: start < end && blob.anonymous !== true ? await events.authorization() : undefined,
     renewals: 0,
+    waited: 0,
     repeated: false,
   };
   while (progress.next < end) await askOnce(client, job, progress);
@@ -54,17 +57,18 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   }
 }
 
-/** One line for who watches: what was asked, what came, how long it took. Queries can be secrets and stay out. */
+/** One line for who watches. */
 function describe(
   job: RangeJob,
   outcome: Outcome,
   asked: { url: URL; next: number; startedMs: number; bytes: number },
 ): string {
-  const ms = Math.round(performance.now() - asked.startedMs);
-  const what = `GET ${asked.url.host}${asked.url.pathname} ${rangeHeader(asked.next, job.end)}`;
-  const ended =
-    outcome.kind === 'answer' ? outcome.status : { whole: 'ok', broken: 'broken off' }[outcome.kind];
-  return `${what}: ${ended}, ${asked.bytes} bytes, ${ms} ms`;
+  const { url, next, startedMs, bytes } = asked;
+  const range = rangeHeader(next, job.end);
+  const broken = outcome.kind === 'broken';
+  const failure = broken ? { failure: describeNetworkError(outcome.error, url.host).message } : {};
+  const { status } = outcome;
+  return requestLine({ method: 'GET', url, range, status, bytes, startedMs, ...failure }, performance.now());
 }
 
 /** Sends the request and follows redirects; Authorization goes to the registry only, and not after leaving it. */
@@ -115,6 +119,7 @@ async function send(
       {
         plan: (status, answerHeaders) => {
           progress.renewals = 0;
+          progress.waited = 0;
           return planBody(job, progress.next, url, status, answerHeaders);
         },
         received: (bytes) => {

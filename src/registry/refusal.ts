@@ -20,6 +20,12 @@ export interface Wanted {
  * characters; undefined when there is none (OCI distribution-spec, "Error Codes").
  */
 export function firstErrorMessage(body: Buffer): string | undefined {
+  const { message = '', code = '' } = firstError(body) ?? {};
+  const text = message === '' ? code : message;
+  return text === '' ? undefined : escapeForeignText(text);
+}
+
+function firstError(body: Buffer): { message: string; code: string } | undefined {
   let parsed: unknown;
   try {
     parsed = JSON.parse(body.toString('utf8'));
@@ -29,9 +35,8 @@ export function firstErrorMessage(body: Buffer): string | undefined {
   const errors = isRecord(parsed) ? parsed['errors'] : undefined;
   const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
   if (!isRecord(first)) return undefined;
-  const { message, code } = first;
-  const text = typeof message === 'string' && message !== '' ? message : code;
-  return typeof text === 'string' && text !== '' ? escapeForeignText(text) : undefined;
+  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+  return { message: text(first['message']), code: text(first['code']) };
 }
 
 /** Someone else's text in quotes, safe to show on a terminal. */
@@ -48,27 +53,51 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null;
 }
 
+/** What a request was let in with, or not. */
+export interface Tried {
+  /** Whose credentials were used, in words; undefined: it was anonymous. */
+  readonly from: string | undefined;
+  /** Where credentials were looked for. */
+  readonly places: readonly string[];
+}
+
+/** How to get in where a request was refused. `host` as references have it. */
+export function loginHint(host: string, { from, places }: Tried): string {
+  const login = `"docker login ${host}" or "podman login ${host}"`;
+  if (from !== undefined)
+    return `check that this account may read the repository, or log in with another: ${login}`;
+  const name = 'check the name, as a repository that does not exist is often answered in this way';
+  const looked =
+    places.length === 0 ? '' : `credentials for ${host} were looked for in ${places.join(', ')}: `;
+  return `${looked}log in with ${login}, or ${name}`;
+}
+
+/** Where no one knows what was tried: in a worker, or before a storage behind a redirect. */
+const UNKNOWN_HINT =
+  'check that you may read this repository, and log in with "docker login" or "podman login"';
+
+/** Codes with which a registry says that it is a matter of rights, whatever the status (OCI distribution-spec). */
+const DENIED = ['UNAUTHORIZED', 'DENIED'];
+
 /**
- * The error for an answer that means no: `unauthorized` for 401 and 403, `image-not-found` or `blob-not-found` for
- * 404, `answer-unexpected` for every other status. `body` may hold the registry's own words.
+ * The error for an answer that means no: `unauthorized` for 401 and 403, and where the registry says so in words;
+ * `image-not-found` or `blob-not-found` for 404, `answer-unexpected` for every other status. `body` may hold the
+ * registry's own words.
  */
-export function refusal(status: number, wanted: Wanted, body: Buffer): PullError {
+export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tried): PullError {
   const { host, repository, name, kind } = wanted;
   const message = firstErrorMessage(body);
   const words = message === undefined ? '' : `; it says ${message}`;
-  if (status === 401) {
-    return new PullError(
-      'unauthorized',
-      `${host} does not let us read ${repository} without logging in${words}`,
-      {
-        hint: 'check the name: a repository that does not exist is often answered in this way, as is a private one',
-      },
-    );
-  }
-  if (status === 403) {
-    return new PullError('unauthorized', `${host} denies access to ${repository}${words}`, {
-      hint: 'check that you may read this repository',
-    });
+  const denied =
+    status === 400 || status === 404 ? DENIED.includes(firstError(body)?.code ?? '') : status === 403;
+  if (status === 401 || denied) {
+    const hint = tried === undefined ? UNKNOWN_HINT : loginHint(host, tried);
+    const whose = tried?.from === undefined ? '' : ` with the credentials of ${tried.from}`;
+    const sentence =
+      status === 401 && tried !== undefined && whose === ''
+        ? `${host} does not let us read ${repository} without logging in`
+        : `${host} denies access to ${repository}${whose}`;
+    return new PullError('unauthorized', `${sentence}${words}`, { hint });
   }
   if (status === 404 && kind === 'manifest') {
     const joint = name.includes(':') ? '@' : ':';

@@ -24,6 +24,33 @@ export function parseRetryAfter(header: string | undefined, nowMs: number): numb
   return Number.isNaN(dateMs) ? undefined : Math.max(MIN_WAIT_MS, dateMs - nowMs);
 }
 
+/** A 429 that does not say how long is waited out for up to 1 s, the next in a row 2 s, 4 s … and never above this. */
+const FIRST_JITTER_MS = 1_000;
+const MAX_JITTER_MS = 32_000;
+
+/** An answer as far as it may be one that asks to wait. */
+interface Told {
+  readonly status: number;
+  readonly retryAfter: string | undefined;
+}
+
+/**
+ * How many milliseconds to wait before asking again, after the `nth` answer in a row that asks for it (counted from
+ * 1): what a 429 or 503 says, and with full jitter what a 429 leaves open. Undefined for any other answer.
+ * `random` is in [0, 1).
+ */
+export function waitAfter(
+  { status, retryAfter }: Told,
+  nth: number,
+  nowMs: number,
+  random: number,
+): number | undefined {
+  if (status !== 429 && status !== 503) return undefined;
+  const askedMs = parseRetryAfter(retryAfter, nowMs);
+  if (askedMs !== undefined || status === 503) return askedMs;
+  return Math.ceil(random * Math.min(MAX_JITTER_MS, FIRST_JITTER_MS * 2 ** (nth - 1)));
+}
+
 /** Adds up the waits servers asked for; waits at the same time count once. */
 export interface WaitBudget {
   /**

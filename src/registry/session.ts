@@ -1,34 +1,16 @@
 import { createHash } from 'node:crypto';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import {
-  askPatiently,
-  type Context,
-  createContext,
-  currentOrigin,
-  exchange,
-  networkMiss,
-  type SessionOptions,
-} from './ask.js';
-import { parseChallenges } from './challenge.js';
+import { askPatiently, type Context, createContext, currentOrigin, type SessionOptions } from './ask.js';
+import { type Authorizer, createAuthorizer } from './authorizer.js';
 import type { Answer } from './http-client.js';
-import { firstErrorMessage, refusal, type Wanted } from './refusal.js';
-import {
-  askThreeTimes,
-  createTokenKeeper,
-  parseToken,
-  type Token,
-  type TokenKeeper,
-  tokenUrl,
-} from './token.js';
+import { refusal, type Wanted } from './refusal.js';
 
 /** The distribution-spec asks registries to take manifests of 4 MiB; larger ones are refused by most. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 
 /** Image configs have a few KiB, at most some hundred; above 8 MiB it is no config. */
 const MAX_CONFIG_BYTES = 8 * 1024 * 1024;
-
-const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 
 /** A digest mismatch is asked for once more: a proxy may have kept a broken copy. */
 const TRIES_FOR_DIGEST = 2;
@@ -60,6 +42,12 @@ export interface RegistrySession {
    */
   getManifest(reference: string): Promise<Manifest>;
   /**
+   * The digest that the registry says a tag has; undefined when it does not say, for whatever reason. It is not proven:
+   * it may select a manifest that is at hand already, and nothing more. Docker Hub counts no HEAD as a pull.
+   * @throws PullError `unauthorized`, `network-hopeless`, `redirect-refused`
+   */
+  headManifest(tag: string): Promise<Digest | undefined>;
+  /**
    * A small blob (a config), whole and verified.
    * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above 8 MiB
    */
@@ -68,14 +56,16 @@ export interface RegistrySession {
   blobUrl(digest: Digest): string;
   /** The present Authorization value; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
-  /** Closes idle connections. */
+  /** From when on (Unix time) that value is to be renewed. */
+  readonly authorizationExpiresAtMs: number;
+  /** Closes idle connections, ends waits and a credential helper that runs. */
   close(): void;
 }
 
 /** A session; nothing is sent before the first question. */
 export function createRegistrySession(options: SessionOptions): RegistrySession {
   const context = createContext(options);
-  const { ask, tokens } = createQuestions(context);
+  const authorizer = createAuthorizer(context);
   const base = `/v2/${options.repository}`;
   const describe = (kind: Wanted['kind'], name: string): Wanted => ({
     host: options.host,
@@ -89,19 +79,35 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       return currentOrigin(context).origin;
     },
     blobUrl: (digest) => `${currentOrigin(context).origin}${base}/blobs/${digest}`,
-    authorization: (stale) => tokens.authorization(stale),
-    close: () => context.client.close(),
+    authorization: (stale) => authorizer.authorization(stale),
+    get authorizationExpiresAtMs() {
+      return authorizer.expiresAtMs;
+    },
+    close() {
+      context.client.close();
+      context.ending.abort();
+      options.credentials?.close();
+    },
 
     async getManifest(reference) {
       const wanted = describe('manifest', reference);
       const path = `${base}/manifests/${reference}`;
       const answer = await askVerified(reference, wanted, async () => {
-        const answer = await ask(path, wanted, MANIFEST_TYPES, MAX_MANIFEST_BYTES);
+        const question = { path, wanted, accept: MANIFEST_TYPES, maxBytes: MAX_MANIFEST_BYTES };
+        const answer = await ask(context, authorizer, question);
         if (!answer.tooLong) return answer;
         throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
       });
       const type = answer.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
       return { bytes: answer.body, mediaType: type };
+    },
+
+    async headManifest(tag) {
+      const path = `${base}/manifests/${tag}`;
+      const question = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
+      const { status, headers } = await askAuthorized(context, authorizer, question);
+      const digest = headers['docker-content-digest'];
+      return status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
     },
 
     async getBlob(digest, sizeBytes) {
@@ -111,7 +117,8 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       }
       const wanted = describe('blob', digest);
       const path = `${base}/blobs/${digest}`;
-      const { body } = await askVerified(digest, wanted, () => ask(path, wanted, '*/*', sizeBytes));
+      const question = { path, wanted, accept: '*/*', maxBytes: sizeBytes };
+      const { body } = await askVerified(digest, wanted, () => ask(context, authorizer, question));
       // Bytes with the right digest and another length: then the manifest lies about the size.
       if (body.length !== sizeBytes) throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
       return body;
@@ -119,45 +126,55 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
   };
 }
 
-interface Questions {
-  /** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
-  ask(path: string, wanted: Wanted, accept: string, maxBytes: number): Promise<Answer>;
-  readonly tokens: TokenKeeper;
+interface Question {
+  readonly path: string;
+  readonly accept: string;
+  readonly maxBytes: number;
+  readonly method?: 'HEAD';
 }
 
-/** Questions with a token where the registry wants one; which token server that is, its challenge says. */
-function createQuestions(context: Context): Questions {
-  const { repository } = context.options;
-  let tokenSource: URL | undefined;
+/** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
+async function ask(
+  context: Context,
+  authorizer: Authorizer,
+  question: Question & { readonly wanted: Wanted },
+): Promise<Answer> {
+  const answer = await askAuthorized(context, authorizer, question);
+  if (answer.status >= 200 && answer.status < 300) return answer;
+  throw refusal(answer.status, question.wanted, answer.body, authorizer.tried());
+}
 
-  const tokens = createTokenKeeper(async () => {
-    tokenSource ??= await probeTokenSource(context);
-    return tokenSource === undefined ? undefined : await fetchToken(context, tokenSource);
-  }, Date.now);
-
-  async function ask(path: string, wanted: Wanted, accept: string, maxBytes: number): Promise<Answer> {
-    let authorization = await tokens.authorization();
-    let renewed = false;
-    for (;;) {
-      const headers = { accept, ...authorizationHeader(authorization) };
-      const answer = await askPatiently(context, path, headers, maxBytes);
-      if (answer.status >= 200 && answer.status < 300) return answer;
-      if (answer.status !== 401 || renewed) throw refusal(answer.status, wanted, answer.body);
-      tokenSource = tokenUrl(challengesOf(answer), currentOrigin(context), repository);
-      if (tokenSource === undefined) throw refusal(401, wanted, answer.body);
-      authorization = await tokens.authorization(authorization ?? '');
-      renewed = true;
+/** The registry's answer, whatever its status, to a request that is authorized as far as can be. */
+async function askAuthorized(
+  context: Context,
+  authorizer: Authorizer,
+  { path, accept, maxBytes, ...asking }: Question,
+): Promise<Answer> {
+  let authorization = await authorizer.authorization();
+  for (let renewed = false; ; renewed = true) {
+    const headers = { accept, ...(authorization !== undefined && { authorization }) };
+    const answer = await askPatiently(context, path, headers, maxBytes, asking);
+    if (answer.status >= 200 && answer.status < 300) return answer;
+    const refused = authorization;
+    if (answer.status === 401) authorizer.challenged(answer);
+    if (!renewed && mayBeHidden(context, answer, refused)) {
+      authorization = await authorizer.authorization(refused ?? '');
     }
+    if (authorization === refused) return answer;
   }
-  return { ask, tokens };
 }
 
-function authorizationHeader(value: string | undefined): Record<string, string> {
-  return value === undefined ? {} : { authorization: value };
-}
-
-function challengesOf(answer: Answer): ReturnType<typeof parseChallenges> {
-  return parseChallenges(answer.headers['www-authenticate']);
+/**
+ * Whether another Authorization may change the answer: a registry that is not told who asks says of what is private
+ * that it does not have it, or forbids it.
+ */
+function mayBeHidden({ options }: Context, { status }: Answer, authorization: string | undefined): boolean {
+  if (status === 401) return true;
+  return (
+    (status === 403 || status === 404) &&
+    authorization === undefined &&
+    options.credentials?.mayHave() === true
+  );
 }
 
 /** The answer whose body has the digest asked for, if one was; asked once more when it has not. */
@@ -173,32 +190,4 @@ async function askVerified(name: string, wanted: Wanted, ask: () => Promise<Answ
       hint: 'what the registry or a proxy before it holds is damaged',
     });
   }
-}
-
-/** The token server, asked of the registry itself: for sessions whose first question comes from a worker. */
-async function probeTokenSource(context: Context): Promise<URL | undefined> {
-  const answer = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
-  if (answer.status !== 401) return undefined;
-  return tokenUrl(challengesOf(answer), currentOrigin(context), context.options.repository);
-}
-
-async function fetchToken(context: Context, source: URL): Promise<Token> {
-  const { options } = context;
-  const askOnce = async () => {
-    const result = await exchange(context, source, { accept: 'application/json' }, MAX_TOKEN_ANSWER_BYTES);
-    if ('again' in result) return result;
-    const { status, body } = result.answer;
-    if (status >= 200 && status < 300) return { body };
-    const words = firstErrorMessage(body);
-    const code = status === 401 || status === 403 ? 'unauthorized' : 'answer-unexpected';
-    throw new PullError(
-      code,
-      `the token server ${source.host} answered ${status}${words === undefined ? '' : `: ${words}`}`,
-      { hint: `check that ${options.repository} exists and that everyone may read it` },
-    );
-  };
-  const body = await askThreeTimes(askOnce, (message) =>
-    options.patience.miss(networkMiss(`no token from ${source.host}: ${message}`)),
-  );
-  return parseToken(body, source.host, Date.now());
 }

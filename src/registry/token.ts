@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
+import type { Secret } from './auth-file.js';
 import type { Challenge } from './challenge.js';
 import { isLoopback } from './hosts.js';
 
@@ -29,8 +30,8 @@ export interface Token {
 export type TokenAnswer = { readonly body: Buffer } | { readonly again: string };
 
 /**
- * Where to ask for an anonymous pull token, after the registry's challenges.
- * @returns undefined when no challenge can be met without credentials
+ * Where to ask for a pull token, after the registry's challenges.
+ * @returns undefined when the registry has no token server
  * @throws PullError `answer-unexpected` for a realm that is no URL, `redirect-refused` for a plain http realm of a
  *   registry that itself has https
  */
@@ -66,6 +67,44 @@ export function tokenUrl(
   // Never the scope of the challenge: reading this repository is all that is needed.
   url.searchParams.set('scope', `repository:${repository}:pull`);
   return url;
+}
+
+/** A question to a token server. */
+export interface TokenRequest {
+  readonly url: URL;
+  readonly headers: Record<string, string>;
+  readonly method?: 'POST';
+  readonly body?: string;
+}
+
+/** Who asks, in the token server's books; OAuth 2 wants a name. */
+const CLIENT_ID = 'zpull';
+
+/**
+ * How to ask a token server: GET, with Basic credentials if there are any, or POST with a refresh token (Docker's
+ * "Token Authentication Specification" and "Oauth2 Token Authentication"). `source` is what `tokenUrl` returned.
+ */
+export function tokenRequest(source: URL, secret: Secret | undefined): TokenRequest {
+  const url = new URL(source);
+  const headers = { accept: 'application/json' };
+  if (secret === undefined) return { url, headers };
+  if (secret.kind === 'password') {
+    url.searchParams.set('account', secret.username);
+    return { url, headers: { ...headers, authorization: basicValue(secret) } };
+  }
+  const form = new URLSearchParams({ grant_type: 'refresh_token', client_id: CLIENT_ID });
+  for (const name of ['service', 'scope']) {
+    form.set(name, url.searchParams.get(name) ?? '');
+    url.searchParams.delete(name);
+  }
+  form.set('refresh_token', secret.token);
+  const type = { 'content-type': 'application/x-www-form-urlencoded' };
+  return { url, headers: { ...headers, ...type }, method: 'POST', body: form.toString() };
+}
+
+/** The Authorization value for a user name and a password (RFC 7617, in UTF-8). */
+export function basicValue({ username, password }: Secret & { kind: 'password' }): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
 /**
@@ -105,14 +144,16 @@ export async function askThreeTimes(
   }
 }
 
-/** The registry's token, kept and renewed for all who share a session. */
+/** The registry's token or other header value, kept and renewed for all who share a session. */
 export interface TokenKeeper {
   /**
    * The value of the Authorization header, renewed when it is about to expire. `stale` is a value the registry has
    * refused ('' for a request that had none): it is replaced, once for all who report it.
-   * @returns undefined when there is none to be had without credentials
+   * @returns undefined when there is none to be had with the credentials there are
    */
   authorization(stale?: string): Promise<string | undefined>;
+  /** From when on (Unix time) the present value is to be renewed before it is used. */
+  readonly expiresAtMs: number;
 }
 
 /** `renew` fetches a new token; `nowMs` is the clock. Calls at the same time share one renewal. */
@@ -120,6 +161,9 @@ export function createTokenKeeper(renew: () => Promise<Token | undefined>, nowMs
   let token: Token | undefined;
   let renewing: Promise<Token | undefined> | undefined;
   return {
+    get expiresAtMs() {
+      return token?.expiresAtMs ?? Number.POSITIVE_INFINITY;
+    },
     async authorization(stale) {
       const good = token !== undefined && token.value !== stale && token.expiresAtMs > nowMs();
       if (good || (token === undefined && stale === undefined)) return token?.value;

@@ -19,9 +19,14 @@ export interface Sink {
 
 /** How a request ended. */
 export type Outcome =
-  | { readonly kind: 'whole' }
-  /** The network failed. `unanswered`: on a reused connection, before any answer. */
-  | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
+  | { readonly kind: 'whole'; readonly status: number }
+  /** The network failed; `status` is 0 if before any answer. `unanswered`: then, and on a reused connection. */
+  | {
+      readonly kind: 'broken';
+      readonly status: number;
+      readonly error: unknown;
+      readonly unanswered: boolean;
+    }
   /** An answer that is neither 200 nor 206, with the first 64 KiB of its body. */
   | { readonly kind: 'answer'; readonly status: number; readonly headers: Headers; readonly body: Buffer };
 
@@ -62,8 +67,9 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
         else if (error instanceof PullError) reject(error);
         // The status counts even if the body behind it broke off.
         else if (words !== undefined) resolve({ kind: 'answer', status, headers, body: words.bytes() });
-        else if (body.isWhole()) resolve({ kind: 'whole' });
-        else resolve({ kind: 'broken', error, unanswered: reused && status === 0 && !timer.expired() });
+        else if (body.isWhole()) resolve({ kind: 'whole', status });
+        else
+          resolve({ kind: 'broken', status, error, unanswered: reused && status === 0 && !timer.expired() });
       });
     }
 

@@ -222,19 +222,21 @@ test('with --json a pull is the documented object on stdout, and its events may 
   await once(child, 'close');
 });
 
-test('with --debug each request of a blob is a line, without it none is', async () => {
+test('with --debug each request is a line, without it none is', async () => {
   const { child, address } = await serve();
   try {
     const image = `${address}/debugged:chunked-v1`;
     const silent = await zpull('--store', join(directory, 'silent'), image);
     const told = await zpull('--debug', '--json', '--store', join(directory, 'debugged'), image);
-    const lines = told.stderr.split('\n').filter((line) => line.startsWith('GET '));
+    const all = told.stderr.split('\n').filter((line) => /^(GET|HEAD) /.test(line));
+    assert.match(all[0] ?? '', /^GET [\d.:]+\/v2\/debugged\/manifests\/chunked-v1: 200, \d+ bytes, \d+ ms$/);
+    const lines = all.filter((line) => line.includes('bytes='));
     const { requests } = JSON.parse(told.stdout) as { requests: number };
     assert.equal(lines.length, requests, told.stderr);
     for (const line of lines)
       assert.match(
         line,
-        /^GET [\d.:]+\/v2\/debugged\/blobs\/sha256:[0-9a-f]{64} bytes=\d+-\d+: ok, \d+ bytes, \d+ ms$/,
+        /^GET [\d.:]+\/v2\/debugged\/blobs\/sha256:[0-9a-f]{64} bytes=\d+-\d+: 206, \d+ bytes, \d+ ms$/,
       );
     assert.doesNotMatch(silent.stderr, /^GET /m);
   } finally {

@@ -143,13 +143,28 @@ test('being told to wait is no miss, whoever is told', async (t) => {
     ],
   });
   const options = { store: temporaryDirectory(t), patienceMs: 10 };
-  const { result } = await pull(`${registry.host}/x:chunked-v1`, options);
+  const { result, events } = await pull(`${registry.host}/x:chunked-v1`, options);
   await assertProven(result);
   assert.equal(result.misses, 0);
   assert.deepEqual(
     registry.requests.map(({ status }) => status).filter((status) => status >= 400),
     [429, 503, 503],
   );
+  const waits = events.filter((event) => event.event === 'waiting');
+  assert.ok(waits.length >= 2, `${waits.length} waits are told`);
+  assert.ok(waits.every(({ host, waitMs }) => host === registry.host && waitMs === 1000));
+});
+
+test('a registry that refuses some of what is asked at once is asked less, without a miss', async (t) => {
+  const { layout } = await largerImage(t, 12);
+  const match = { path: '/blobs/', range: 'any', nth: [3, 8] as const };
+  const registry = await startSandbox(t, { layout, faults: [{ match, action: { status: 429 } }] });
+  const options = { store: temporaryDirectory(t), connections: 8, workers: 2 };
+  const pulled = await pull(`${registry.host}/x:larger`, options);
+  await assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 0);
+  assert.equal(registry.requests.filter(({ status }) => status === 429).length, 6);
+  assert.ok(pulled.events.some(({ event }) => event === 'waiting'));
 });
 
 test('signed URLs that expire during the pull are asked for again at the registry', async (t) => {

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { parseDigest } from '../../src/format/digest.js';
+import { blobPath, storePaths } from '../../src/store/paths.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import {
@@ -73,8 +76,8 @@ test('an image that the store has is looked up and not fetched again', async (t)
   const asked = registry.requests.length;
   const { result } = await pull(image, { store });
   assert.deepEqual(
-    registry.requests.slice(asked).map(({ path }) => path),
-    ['/v2/some/name/manifests/chunked-v1'],
+    registry.requests.slice(asked).map(({ method, path }) => [method, path]),
+    [['HEAD', '/v2/some/name/manifests/chunked-v1']],
   );
   assert.equal(result.digest, first.result.digest);
   assert.equal(result.fetchedBytes, 0);
@@ -84,6 +87,43 @@ test('an image that the store has is looked up and not fetched again', async (t)
     result.layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
   );
   await assertProven(result);
+});
+
+test('a HEAD that is not allowed, or names what the store does not have, is followed by a GET', async (t) => {
+  const digest = `sha256:${'1'.repeat(64)}`;
+  for (const action of [
+    ...[400, 403, 404, 405, 501].map((status) => ({ status })),
+    { status: 200, headers: { 'Docker-Content-Digest': digest } },
+    { status: 200, headers: { 'Docker-Content-Digest': '../../etc/passwd' } },
+    { status: 200 },
+  ]) {
+    const registry = await startSandbox(t, { faults: [{ match: { method: 'HEAD' }, action }] });
+    const store = temporaryDirectory(t);
+    const image = `${registry.host}/some/name:chunked-v1`;
+    const first = await pull(image, { store });
+    const asked = registry.requests.length;
+    const { result } = await pull(image, { store });
+    assert.deepEqual(
+      registry.requests.slice(asked).map(({ method }) => method),
+      ['HEAD', 'GET'],
+      String(action.status),
+    );
+    assert.deepEqual([result.digest, result.misses], [first.result.digest, 0]);
+  }
+});
+
+test('a manifest that is damaged in the store is fetched, whatever a HEAD says', async (t) => {
+  const registry = await startSandbox(t);
+  const store = temporaryDirectory(t);
+  const image = `${registry.host}/some/name:chunked-v1`;
+  const { digest } = (await pull(image, { store })).result;
+  writeFileSync(blobPath(storePaths(store), parseDigest(digest, 'digest')), '{}');
+  const asked = registry.requests.length;
+  assert.equal((await pull(image, { store })).result.digest, digest);
+  assert.deepEqual(
+    registry.requests.slice(asked).map(({ method }) => method),
+    ['HEAD', 'GET'],
+  );
 });
 
 test('the policies missing and never ask nobody about an image that the store has', async (t) => {

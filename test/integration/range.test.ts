@@ -53,12 +53,17 @@ async function fetch(
   client: ReturnType<typeof createRangeClient>,
   origin: string,
   [start, end]: readonly [number, number],
-  more: { events?: RecordedEvents; take?: Take; path?: string; sizeBytes?: number } = {},
+  more: { events?: RecordedEvents; take?: Take; path?: string; sizeBytes?: number; anonymous?: true } = {},
 ) {
   const chunks: Buffer[] = [];
   const events = more.events ?? recordEvents();
   const totals = await fetchRange(client, {
-    blob: { url: `${origin}${more.path ?? PATH}`, digest: DIGEST, sizeBytes: more.sizeBytes ?? BLOB.length },
+    blob: {
+      url: `${origin}${more.path ?? PATH}`,
+      digest: DIGEST,
+      sizeBytes: more.sizeBytes ?? BLOB.length,
+      ...(more.anonymous && { anonymous: more.anonymous }),
+    },
     start,
     end,
     onBytes: (chunk) => {
@@ -390,9 +395,25 @@ test('a token that is refused as soon as it is new ends the range', async (t) =>
   const events = recordEvents({ authorize: () => 'Bearer x' });
   await assert.rejects(
     fetch(clientFor(t), server.origin, [0, 10], { events }),
-    failsWith('unauthorized', /read team\/app without logging in/),
+    failsWith('unauthorized', /denies access to team\/app$/),
   );
   assert.deepEqual(events.authorizations, [undefined, 'Bearer x']);
+});
+
+test('a blob that lies elsewhere is asked for without credentials, and they are not asked for either', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const events = recordEvents({ authorize: () => 'Bearer secret' });
+  const { bytes } = await fetch(clientFor(t), server.origin, [0, 300], { events, anonymous: true });
+  assert.ok(bytes.equals(BLOB.subarray(0, 300)));
+  const refusing = await serverFor(t, (_request, response) => response.writeHead(401).end());
+  await assert.rejects(
+    fetch(clientFor(t), refusing.origin, [0, 10], { events, anonymous: true }),
+    failsWith('unauthorized', /./),
+  );
+  assert.deepEqual(events.authorizations, []);
+  for (const { authorization } of [...server.asked, ...refusing.asked])
+    assert.equal(authorization, undefined);
+  assert.deepEqual([server.asked.length, refusing.asked.length], [1, 1]);
 });
 
 test('two tokens that others were given and that have expired too do not end the range', async (t) => {
@@ -462,6 +483,17 @@ test('Retry-After is obeyed with the clock of karma stopped, and is no miss', as
   await fetch(clientFor(t), server.origin, [0, 10], { events });
   assert.deepEqual(pausesSeen, [1, 0]);
   assert.deepEqual(events.misses, []);
+});
+
+test('a 429 that does not say how long is waited out, and is no miss', async (t) => {
+  const events = recordEvents();
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth <= 2) response.writeHead(429).end();
+    else answerRange(request, response, BLOB);
+  });
+  await fetch(clientFor(t), server.origin, [0, 10], { events });
+  assert.deepEqual([events.pauses, events.pausesOpen, events.misses.length], [2, 0, 0]);
+  assert.equal(server.asked.length, 3);
 });
 
 test('a Retry-After above two minutes ends the range', async (t) => {

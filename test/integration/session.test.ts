@@ -379,6 +379,40 @@ test('Retry-After is obeyed with the clock of karma stopped, up to two minutes',
   assert.deepEqual(heard.misses, []);
 });
 
+test('a 429 that does not say how long is waited out, and is no miss', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(429).end();
+    else giveManifest(request, response);
+  });
+  const { session, heard } = sessionFor(t, server.host);
+  await session.getManifest('v1');
+  assert.deepEqual([heard.pauses, heard.misses.length], [1, 0]);
+});
+
+test('a session that is closed waits no more', async (t) => {
+  const server = await serverFor(t, (_request, response) =>
+    response.writeHead(429, { 'retry-after': '100' }).end(),
+  );
+  let isPaused = (): void => {};
+  const paused = new Promise<void>((resolve) => {
+    isPaused = resolve;
+  });
+  const { session } = sessionFor(t, server.host, 0, {
+    patience: {
+      received: () => {},
+      miss: async () => {},
+      pause: () => {
+        isPaused();
+        return () => {};
+      },
+    },
+  });
+  const answer = session.getManifest('v1');
+  await paused;
+  session.close();
+  await assert.rejects(answer, { name: 'AbortError' });
+});
+
 test('server errors and bodies that break off are misses', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth === 1) response.writeHead(502).end();

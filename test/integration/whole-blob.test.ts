@@ -110,10 +110,10 @@ test('a layer that is cut off is told with its place, and what came before stand
 
 test('a layer that is something else than it says is told of', async (t) => {
   const noGzip = await broken(t, 'gzip', TAR);
-  assert.deepEqual(noGzip.problem, { message: 'is no gzip data', blobAt: 0 });
+  assert.deepEqual(noGzip.problem, { code: 'metadata-malformed', message: 'is no gzip data', blobAt: 0 });
   assert.deepEqual([noGzip.tarBytes, noGzip.pack], [0, null]);
   const noZstd = await broken(t, 'zstd', gzipSync(TAR, { level: 1 }));
-  assert.deepEqual(noZstd.problem, { message: 'is no zstd data', blobAt: 0 });
+  assert.deepEqual(noZstd.problem, { code: 'metadata-malformed', message: 'is no zstd data', blobAt: 0 });
   const noTar = await broken(t, 'gzip', gzipSync(LARGE, { level: 1 }));
   assert.match(noTar.problem?.message ?? '', /something else than a tar/);
   const garbage = await broken(t, 'gzip', Buffer.concat([gzipSync(TAR, { level: 1 }), noise(3, 5000)]));

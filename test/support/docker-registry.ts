@@ -1,4 +1,4 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -22,20 +22,34 @@ const MAX_STARTS = 3;
 const READY_WITHIN_MS = 20_000;
 const POLL_MS = 20;
 
-/** Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. */
-export async function startDockerRegistry(): Promise<DockerRegistry> {
+/** Who may use a registry. */
+interface User {
+  readonly username: string;
+  readonly password: string;
+}
+
+/**
+ * Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. With a `user`
+ * it lets nobody else in, by Basic authentication (needs htpasswd).
+ */
+export async function startDockerRegistry(user?: User): Promise<DockerRegistry> {
   const directory = mkdtempSync(join(tmpdir(), 'zpull-docker-registry-'));
   for (let start = 1; start <= MAX_STARTS; start++) {
     const host = `127.0.0.1:${await freePort()}`;
-    const child = launch(directory, host);
-    if (await isReady(child, host)) return handle(child, directory, host);
+    const child = launch(directory, host, user);
+    if (await isReady(child, host)) return handle(child, directory, host, user);
     await end(child);
   }
   rmSync(directory, { recursive: true, force: true });
   throw new Error(`docker-registry did not start in ${MAX_STARTS} attempts`);
 }
 
-function handle(child: ChildProcess, directory: string, host: string): DockerRegistry {
+function handle(
+  child: ChildProcess,
+  directory: string,
+  host: string,
+  user: User | undefined,
+): DockerRegistry {
   return {
     host,
     origin: `http://${host}`,
@@ -46,6 +60,7 @@ function handle(child: ChildProcess, directory: string, host: string): DockerReg
         '--insecure-policy',
         '--dest-tls-verify=false',
         '--preserve-digests',
+        ...(user === undefined ? [] : [`--dest-creds=${user.username}:${user.password}`]),
       ];
       await promisify(execFile)('skopeo', [...options, source, `docker://${host}/${target}`]);
     },
@@ -57,16 +72,24 @@ function handle(child: ChildProcess, directory: string, host: string): DockerReg
 }
 
 /** JSON is YAML, and needs no quoting rules. */
-function launch(directory: string, host: string): ChildProcess {
+function launch(directory: string, host: string, user: User | undefined): ChildProcess {
   const config = {
     version: 0.1,
     log: { level: 'error', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(directory, 'store') } },
     http: { addr: host },
+    ...(user !== undefined && { auth: { htpasswd: { realm: 'test', path: writeUsers(directory, user) } } }),
   };
   const path = join(directory, 'config.yml');
   writeFileSync(path, JSON.stringify(config));
   return spawn('docker-registry', ['serve', path], { stdio: 'ignore' });
+}
+
+/** A file of users as Apache has it; docker-registry takes bcrypt only. */
+function writeUsers(directory: string, { username, password }: User): string {
+  const path = join(directory, 'htpasswd');
+  writeFileSync(path, execFileSync('htpasswd', ['-nbB', username, password]));
+  return path;
 }
 
 async function isReady(child: ChildProcess, host: string): Promise<boolean> {
@@ -77,7 +100,8 @@ async function isReady(child: ChildProcess, host: string): Promise<boolean> {
   const deadline = performance.now() + READY_WITHIN_MS;
   while (!failed && child.exitCode === null && performance.now() < deadline) {
     try {
-      if ((await fetch(`http://${host}/v2/`)).ok) return true;
+      const { status } = await fetch(`http://${host}/v2/`);
+      if (status === 200 || status === 401) return true;
     } catch {
       // Nothing listens there yet.
     }

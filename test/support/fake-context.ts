@@ -2,6 +2,7 @@ import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { createCounters } from '../../src/pool/counters.js';
 import type { Results, Task } from '../../src/pool/messages.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
+import { Concurrency } from '../../src/pull/concurrency.js';
 import type { PullContext } from '../../src/pull/context.js';
 import type { PullEvent } from '../../src/pull/events.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
@@ -32,7 +33,8 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     settings: settle({ store, connections }),
     paths: storePaths(store),
     stop,
-    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0 }),
+    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {} }),
+    concurrency: new Concurrency(connections, () => 0),
     emit: (event) => events.push(event),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),

@@ -3,12 +3,15 @@ import { delimiter, join } from 'node:path';
 
 /**
  * For the `skip` of a test that needs these programs: false when all are on PATH, else the reason with the Debian
- * packages to install. Each of the programs the tests use is in the package of its own name.
+ * packages to install. Most of the programs the tests use are in the package of their own name.
  */
 export function skipUnless(...programs: readonly string[]): string | false {
   const missing = programs.filter((program) => !isOnPath(program));
-  return missing.length === 0 ? false : `not installed: apt-get install ${missing.join(' ')}`;
+  const packages = missing.map((program) => PACKAGES[program] ?? program);
+  return missing.length === 0 ? false : `not installed: apt-get install ${packages.join(' ')}`;
 }
+
+const PACKAGES: Readonly<Record<string, string>> = { htpasswd: 'apache2-utils' };
 
 function isOnPath(program: string): boolean {
   return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {

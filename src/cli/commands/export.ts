@@ -3,6 +3,7 @@ import { parseDestination } from '../destination.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { pullWithProgress } from '../pull-with-progress.js';
+import { readPassword } from '../read-password.js';
 import { untilSignal } from '../signals.js';
 
 /** `zpull export IMAGE DEST`: prints the destination. An image in the store is not looked up again unless told. */
@@ -14,7 +15,8 @@ export async function runExport(words: readonly string[], options: OptionValues)
       hint: `write each layer's tar instead: zpull export ${image} layers:DIR`,
     });
   }
-  const result = await untilSignal((signal) => exportPulled(image, path, options, signal));
+  const given = await readPassword(options);
+  const result = await untilSignal((signal) => exportPulled(image, path, given, signal));
   process.stdout.write(options.json === true ? jsonLine(result) : `${result.destination}\n`);
   return 0;
 }

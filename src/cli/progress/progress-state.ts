@@ -45,6 +45,8 @@ export function advance(state: ProgressState, event: PullEvent): ProgressState {
       return withMessage({ ...state, layersDone: event.done, layers: event.of });
     case 'miss':
       return { ...state, message: `retrying: ${event.message}` };
+    case 'waiting':
+      return { ...state, message: `waiting as ${event.host} asks` };
     case 'warning':
     case 'debug':
       return state;

@@ -131,3 +131,24 @@ test('help and version need no words, and the word help stands for the option', 
   assert.equal(accepted('--version').options['version'], 'true');
   assert.deepEqual(accepted('help', 'export'), { command: 'export', options: { help: 'true' }, words: [] });
 });
+
+test('options that say nothing alone, or the same in two ways, are refused together', () => {
+  assert.match(refusal('--username me alpine'), /^--username needs --password-stdin/);
+  assert.match(refusal('--password-stdin alpine'), /^--password-stdin needs --username/);
+  assert.match(
+    refusal('--creds a:b --username me --password-stdin alpine'),
+    /^--creds and --username are both given/,
+  );
+  assert.equal(refusal('--username me --password-stdin alpine'), 'accepted');
+  assert.equal(refusal('--password-stdin=false alpine'), 'accepted');
+});
+
+test('no refusal repeats a secret', () => {
+  for (const line of [
+    '--creds me:canary --creds me:canary x',
+    '--cred me:canary',
+    '--creds=me:canary --username u x',
+  ]) {
+    assert.doesNotMatch(refusal(line), /canary|accepted/);
+  }
+});

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { pullOptionsOf } from '../../../src/cli/pull-options.js';
 
@@ -19,4 +20,11 @@ test('the platform comes from the option, else from DOCKER_DEFAULT_PLATFORM unle
   assert.equal(pullOptionsOf({ platform: 'linux/s390x' }, env).platform, 'linux/s390x');
   assert.equal(pullOptionsOf({}, env).platform, 'linux/arm64');
   assert.equal('platform' in pullOptionsOf({}, { DOCKER_DEFAULT_PLATFORM: '' }), false);
+});
+
+test('credentials are a user name up to the first colon and a password, and a file is named from here', () => {
+  const of = (creds: string) => pullOptionsOf({ creds }, {}).credentials;
+  assert.deepEqual(of('me:a:b'), { username: 'me', password: 'a:b' });
+  assert.deepEqual(of('me'), { username: 'me', password: '' });
+  assert.equal(pullOptionsOf({ authfile: 'a.json' }, {}).authfile, join(process.cwd(), 'a.json'));
 });

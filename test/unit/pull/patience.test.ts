@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { count, createCounters } from '../../../src/pool/counters.js';
 import { Patience } from '../../../src/pull/patience.js';
 import { Stop } from '../../../src/pull/stop.js';
+import type { Wait } from '../../../src/registry/patience.js';
 
 const TAU_MS = 1000;
 
@@ -10,8 +11,10 @@ function create() {
   const clock = { now: 0 };
   const counters = createCounters();
   const stop = new Stop();
-  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now });
-  return { clock, counters, stop, patience };
+  const waits: Wait[] = [];
+  const onWait = (wait: Wait) => waits.push(wait);
+  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now, onWait });
+  return { clock, counters, stop, patience, waits };
 }
 
 /** Why the pull was stopped, if it was. */
@@ -77,12 +80,14 @@ test('patience fades while somebody asks, and stands still while nobody does', (
 });
 
 test('one of two that is told to wait does not stop the clock, both do', () => {
-  const { patience, clock, stop } = create();
+  const { patience, clock, stop, waits } = create();
   patience.asking(1);
   patience.asking(1);
   patience.received(10);
-  const goOn = patience.pause();
-  const goOnToo = patience.pause();
+  const [one, two] = [1000, 2000].map((waitMs) => ({ host: 'example.com', waitMs }));
+  const goOn = patience.pause(one!);
+  const goOnToo = patience.pause(two!);
+  assert.deepEqual(waits, [one, two]);
   clock.now += 100 * TAU_MS;
   goOn();
   patience.missed('both had been told to wait');

@@ -50,6 +50,16 @@ test('an option out of bounds is refused by its name', () => {
   assert.throws(() => settle({ store: '/s', platform: 'linux' }), { code: 'option-malformed' });
 });
 
+test('a user name that Basic authentication cannot say is refused without the password', () => {
+  for (const username of ['', 'a:b']) {
+    assert.throws(
+      () => settle({ store: '/s', credentials: { username, password: 'canary' } }),
+      (error) =>
+        error instanceof PullError && error.code === 'option-malformed' && !/canary/.test(String(error)),
+    );
+  }
+});
+
 test('the command line, which loads nothing of the engine to say so, has the same limits', () => {
   const most = (name: string) => PULL_OPTIONS.find((option) => option.name === name)?.number?.max;
   assert.equal(most('workers'), MOST_WORKERS);

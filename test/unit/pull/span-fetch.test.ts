@@ -20,9 +20,12 @@ function create(
     connections?: number;
     wrongOf?: (task: FetchSpanTask, n: number) => number | undefined;
     contentOf?: (n: number) => number;
+    /** How long a request takes. */
+    until?: () => Promise<void>;
   } = {},
 ) {
   const { connections = 4, wrongOf = () => undefined, contentOf = () => 7 } = options;
+  const { until = () => Promise.resolve() } = options;
   const asked: FetchSpanTask[] = [];
   const running = { now: 0, most: 0 };
   const fetchSpan = async (task: FetchSpanTask): Promise<FetchSpanResult> => {
@@ -31,7 +34,7 @@ function create(
     asked.push(task);
     running.now += 1;
     running.most = Math.max(running.most, running.now);
-    await Promise.resolve();
+    await until();
     running.now -= 1;
     const result = { pack: PACK, packOffset: task.tarStart, fetchedBytes: JOB_BYTES, requests: 1 };
     const goodTarBytes = (at ?? task.tarEnd) - task.tarStart;
@@ -94,6 +97,20 @@ test('any number of spans is fetched in order, never more at a time than there a
   assert.equal(asked.length, count);
   assert.ok(asked.every(({ blobStart, sequence }, i) => blobStart === i * JOB_BYTES && sequence === i + 1));
   assert.deepEqual(fetcher.figures, [{ fetchedBytes: count * JOB_BYTES, requests: count }]);
+});
+
+test('a registry that told us to wait gets half as many at a time, and more again as they come well', async () => {
+  const until = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const { add, context, running } = create({ connections: 8, until });
+  context.concurrency.throttled(0);
+  const first = jobsOf(5);
+  add(first.jobs);
+  await first.done;
+  assert.equal(running.most, 4);
+  const many = jobsOf(100);
+  add(many.jobs);
+  await many.done;
+  assert.equal(running.most, 8);
 });
 
 test('what is added later goes behind what waits, and also when nothing waits', async () => {

@@ -54,3 +54,26 @@ test('an image is named as its user named it', () => {
     'h has no image r@sha256:ab',
   );
 });
+
+test('a registry that says it is a matter of rights is believed, whatever the status', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  const codeFor = (status: number, code: string) =>
+    refusal(status, wanted, Buffer.from(JSON.stringify({ errors: [{ code, message: 'no' }] }))).code;
+  assert.equal(codeFor(404, 'DENIED'), 'unauthorized');
+  assert.equal(codeFor(404, 'UNAUTHORIZED'), 'unauthorized');
+  assert.equal(codeFor(400, 'DENIED'), 'unauthorized');
+  assert.equal(codeFor(404, 'NAME_UNKNOWN'), 'image-not-found');
+  assert.equal(codeFor(418, 'DENIED'), 'answer-unexpected');
+});
+
+test('who is refused learns where credentials were looked for, or whose were used', () => {
+  const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
+  const hintFor = (from: string | undefined) =>
+    refusal(401, wanted, Buffer.alloc(0), { from, places: ['/a', '/b'] });
+  assert.match(
+    hintFor(undefined).hint ?? '',
+    /looked for in \/a, \/b: log in with "docker login h" or "podman login h"/,
+  );
+  assert.match(hintFor('/a').message, /^h denies access to r with the credentials of \/a$/);
+  assert.match(hintFor('/a').hint ?? '', /log in with another: "docker login h"/);
+});

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { createWaitBudget, parseRetryAfter } from '../../../src/registry/retry-after.js';
+import { createWaitBudget, parseRetryAfter, waitAfter } from '../../../src/registry/retry-after.js';
 
 const NOW_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
 
@@ -24,6 +24,20 @@ test('what is neither is undefined', () => {
   ]) {
     assert.equal(parseRetryAfter(header, NOW_MS), undefined, header);
   }
+});
+
+test('a 429 without a time is waited out with full jitter, longer each time in a row up to 32 seconds', () => {
+  const told = { status: 429, retryAfter: undefined };
+  const longest = [1, 2, 3, 6, 7, 2000].map((nth) => waitAfter(told, nth, NOW_MS, 1 - 2 ** -53));
+  assert.deepEqual(longest, [1000, 2000, 4000, 32_000, 32_000, 32_000]);
+  assert.equal(waitAfter(told, 3, NOW_MS, 0), 0);
+  assert.equal(waitAfter(told, 3, NOW_MS, 0.5), 2000);
+});
+
+test('a time that is stated is obeyed without jitter, and a 503 without one is no request to wait', () => {
+  for (const status of [429, 503]) assert.equal(waitAfter({ status, retryAfter: '7' }, 9, NOW_MS, 0.9), 7000);
+  assert.equal(waitAfter({ status: 503, retryAfter: undefined }, 1, NOW_MS, 0.9), undefined);
+  assert.equal(waitAfter({ status: 500, retryAfter: '7' }, 1, NOW_MS, 0.9), undefined);
 });
 
 function isTooLong(error: unknown): boolean {

@@ -74,7 +74,9 @@ test('a token is renewed when it expires', async () => {
     () => nowMs,
   );
   assert.equal(await keeper.authorization(), undefined);
+  assert.equal(keeper.expiresAtMs, Number.POSITIVE_INFINITY);
   assert.equal(await keeper.authorization(''), 't1');
+  assert.equal(keeper.expiresAtMs, 100);
   assert.equal(await keeper.authorization(), 't1');
   nowMs = 100;
   assert.deepEqual(await Promise.all([keeper.authorization(), keeper.authorization()]), ['t2', 't2']);

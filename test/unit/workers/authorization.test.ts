@@ -10,8 +10,10 @@ type Message =
   | { readonly event: 'authorization'; readonly stale: string }
   | { readonly settled: readonly [refused: string | null, outcome: string] };
 
+const NEVER = Number.POSITIVE_INFINITY;
+
 /** A thread that holds the value `one`, its messages in order, and the main thread's end of the channel. */
-function startThread(t: TestContext) {
+function startThread(t: TestContext, expiresAtMs = NEVER) {
   const channel = `test-${randomUUID()}`;
   const workerData: WorkerSetup = {
     storeRoot: temporaryDirectory(t),
@@ -24,7 +26,7 @@ function startThread(t: TestContext) {
       tlsVerify: true,
       userAgent: 'test',
       debug: false,
-      authorization: 'one',
+      authorization: { value: 'one', expiresAtMs },
     },
   };
   const thread = new Worker(new URL('../../support/authorization-thread.js', import.meta.url), {
@@ -64,7 +66,7 @@ test('the value is asked for once for all that were refused the same one', async
   const { ask, answer, come } = startThread(t);
   for (let i = 0; i < 3; i++) ask('one');
   assert.deepEqual(await come(1), [{ event: 'authorization', stale: 'one' }]);
-  answer({ message: 'authorization', stale: 'one', value: 'two' });
+  answer({ message: 'authorization', stale: 'one', value: 'two', expiresAtMs: NEVER });
   const settled = { settled: ['one', 'two'] };
   assert.deepEqual((await come(4)).slice(1), [settled, settled, settled]);
   // Whoever comes late with the old value gets the new one.
@@ -78,7 +80,7 @@ test('the answer to one refused value does not settle who waits for that to anot
   ask('one');
   await come(1);
   // Another worker had been refused an older value.
-  answer({ message: 'authorization', stale: 'zero', value: 'two' });
+  answer({ message: 'authorization', stale: 'zero', value: 'two', expiresAtMs: NEVER });
   while (!messages.some((message) => 'settled' in message && message.settled[1] === 'two')) {
     const known = messages.length;
     ask(null);
@@ -88,9 +90,20 @@ test('the answer to one refused value does not settle who waits for that to anot
   ask('two');
   assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', stale: 'two' });
   answer({ message: 'authorization-failed', stale: 'one', failure: FAILURE });
-  answer({ message: 'authorization', stale: 'two', value: 'three' });
+  answer({ message: 'authorization', stale: 'two', value: 'three', expiresAtMs: NEVER });
   assert.deepEqual((await come(before + 3)).slice(-2), [
     { settled: ['one', 'failed: unauthorized'] },
     { settled: ['two', 'three'] },
   ]);
+});
+
+test('a value that is about to expire is replaced before it is used, once for all', async (t) => {
+  const { ask, answer, come } = startThread(t, 0);
+  for (let i = 0; i < 2; i++) ask(null);
+  assert.deepEqual(await come(1), [{ event: 'authorization', stale: 'one' }]);
+  answer({ message: 'authorization', stale: 'one', value: 'two', expiresAtMs: NEVER });
+  const settled = { settled: [null, 'two'] };
+  assert.deepEqual((await come(3)).slice(1), [settled, settled]);
+  ask(null);
+  assert.deepEqual((await come(4)).slice(3), [settled]);
 });

@@ -163,3 +163,82 @@ test('skippable frames within the limit are part of pieces like others', async (
   walker.advance(buffer, buffer.length);
   assert.equal(new PieceCutter(NOTHING, 0, MIB).next(walker, 0, true), buffer.length);
 });
+
+/** Three contents with gaps in frames of their own, each of `frames` frames of 400 bytes of noise. */
+async function apartLayer(frames: number) {
+  const { bytes, ends } = await framesOf(...Array.from({ length: 6 * frames }, (_, i) => noise(i + 1, 400)));
+  // Frames [0, n) are a gap, [n, 2n) a content, and so on.
+  const at = (frame: number) => (frame === 0 ? 0 : ends[frame - 1]!);
+  const rows = [0, 1, 2].map((i) => ({
+    name: i,
+    blob: [at((2 * i + 1) * frames), at((2 * i + 2) * frames)] as const,
+    tarStart: 50_000 * (i + 1),
+    sizeBytes: 400 * frames,
+  }));
+  const table = tableOf(rows, bytes.length, 300_000, { layout: 'apart' });
+  const walker = new FrameWalker();
+  walker.advance(bytes, bytes.length);
+  return { table, walker, bytes, ends };
+}
+
+test('without tar-split a piece ends where a content or gap does, though it could have more', async () => {
+  const { table, walker } = await apartLayer(3);
+  const [first] = table.blobStart;
+  // Worth a decode call after the fourth frame, the first of the content.
+  const cutter = new PieceCutter(table, 0, first! + 10);
+  assert.equal(cutter.next(walker, 0, false), first);
+  const split = { ...table, layout: 'split' as const };
+  assert.ok(new PieceCutter(split, 0, first! + 10).next(walker, 0, false) > first!);
+});
+
+test('where no content or gap ends in it, a piece ends at a frame all the same', async () => {
+  const { table, walker, ends } = await apartLayer(3);
+  assert.equal(new PieceCutter(table, 0, 450).next(walker, 0, false), ends[1]);
+});
+
+test('a piece that is as long as may be ends where a content does, too', async () => {
+  const contents = [
+    Buffer.alloc(14 * MIB),
+    Buffer.alloc(14 * MIB, 1),
+    Buffer.alloc(3 * MIB),
+    Buffer.alloc(14 * MIB),
+  ];
+  const { bytes, ends } = await framesOf(...contents);
+  const row = { name: 'a', blob: [0, ends[0]!] as const, tarStart: 0, sizeBytes: 14 * MIB };
+  // Little is allotted, so that only the bound of the frames ends a piece.
+  const table = tableOf([{ ...row, sizeBytes: 20 }], bytes.length, 1000, { layout: 'apart' });
+  const walker = new FrameWalker();
+  walker.advance(bytes, bytes.length);
+  assert.ok(walker.boundUpTo(2) <= DECODE_CALL_BYTES && walker.boundUpTo(3) > DECODE_CALL_BYTES);
+  assert.equal(new PieceCutter(table, 0, 10 * MIB).next(walker, 0, false), ends[0]);
+  const split = { ...table, layout: 'split' as const };
+  assert.equal(new PieceCutter(split, 0, 10 * MIB).next(walker, 0, false), ends[2]);
+});
+
+test('the pieces of a layer without tar-split tile it, and none is longer than it was asked to be for nothing', async () => {
+  for (const pieceBytes of [1, 500, 1300, 3000, MIB]) {
+    const { table, walker, bytes, ends } = await apartLayer(2);
+    const cutter = new PieceCutter(table, 0, pieceBytes);
+    const edges = new Set([...table.blobStart, ...table.blobEnd, bytes.length]);
+    let at = 0;
+    for (let piece = cutter.next(walker, 0, true); piece > 0; piece = cutter.next(walker, at, true)) {
+      const frames = ends.filter((end) => end > at && end <= at + piece);
+      assert.equal(frames.at(-1), at + piece);
+      const hasEdge = frames.some((end) => edges.has(end));
+      if (hasEdge) assert.ok(edges.has(at + piece), `${pieceBytes}: ${at} to ${at + piece}`);
+      walker.cut(piece);
+      at += piece;
+    }
+    assert.equal(at, bytes.length);
+  }
+});
+
+test('a span within a layer is cut like the layer', async () => {
+  const { table, bytes } = await apartLayer(3);
+  const [blobStart, blobEnd] = [table.blobStart[1]!, table.blobEnd[2]!];
+  const walker = new FrameWalker(blobStart);
+  const part = bytes.subarray(blobStart, blobEnd);
+  walker.advance(part, part.length);
+  const cutter = new PieceCutter(table, blobStart, table.blobEnd[1]! - blobStart + 10, blobEnd);
+  assert.equal(cutter.next(walker, blobStart, false), table.blobEnd[1]! - blobStart);
+});

@@ -33,6 +33,18 @@ test('the message follows the steps of a pull', () => {
   ]);
 });
 
+test('a wait is told of until bytes come again', () => {
+  const told = messages([
+    { event: 'waiting', host: 'example.com', waitMs: 1000 },
+    { event: 'planned', totalBytes: 60, ...PLAN },
+    { event: 'waiting', host: 'example.com', waitMs: 1000 },
+    { event: 'progress', receivedBytes: 0, totalBytes: 60, ...WRITTEN },
+    { event: 'progress', receivedBytes: 7, totalBytes: 60, ...WRITTEN },
+  ]);
+  const waiting = 'waiting as example.com asks';
+  assert.deepEqual(told, [waiting, '0/0 layers', waiting, waiting, '0/0 layers']);
+});
+
 test('a retry is told of until bytes come again', () => {
   const told = messages([
     { event: 'planned', totalBytes: 60, ...PLAN },

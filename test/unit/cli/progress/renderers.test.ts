@@ -88,6 +88,14 @@ test('verbose adds layers and failures, debug the requests, and nothing a termin
   ]);
 });
 
+test('that a registry asks to wait is told without being asked', () => {
+  const stream = new PassThrough();
+  const renderer = createPlainRenderer(stream, QUIET);
+  renderer.onEvent({ event: 'waiting', host: 'example.com', waitMs: 7000 });
+  renderer.end();
+  assert.deepEqual(linesOf(stream), ['example.com asks to wait: 7.0 s']);
+});
+
 test('plain progress says where it is every five seconds, even when no event comes', (context) => {
   context.mock.timers.enable({ apis: ['setInterval'] });
   const stream = new PassThrough();

@@ -1,0 +1,110 @@
+import { PullError } from '../format/error.js';
+import { askPatiently, type Context, currentOrigin, exchange, networkMiss } from './ask.js';
+import { type Challenge, parseChallenges } from './challenge.js';
+import type { Credential } from './credentials.js';
+import type { Answer } from './http-client.js';
+import { firstErrorMessage, loginHint, type Tried } from './refusal.js';
+import {
+  askThreeTimes,
+  basicValue,
+  createTokenKeeper,
+  parseToken,
+  type Token,
+  tokenRequest,
+  tokenUrl,
+} from './token.js';
+
+const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
+
+/** What one session's questions are let in with. */
+export interface Authorizer {
+  /** The value of the Authorization header; see TokenKeeper. */
+  authorization(stale?: string): Promise<string | undefined>;
+  readonly expiresAtMs: number;
+  /** Notes what a 401 wants to see: the next renewal goes by it. */
+  challenged(answer: Answer): void;
+  /** Whose credentials the present value was had with, and where others were looked for. */
+  tried(): Tried;
+}
+
+/** Authorization as the registry's challenges ask for it, with what credentials there are. */
+export function createAuthorizer(context: Context): Authorizer {
+  const { credentials } = context.options;
+  let challenges: readonly Challenge[] | undefined;
+  let found: Credential | undefined;
+
+  const keeper = createTokenKeeper(async () => {
+    challenges ??= await probe(context);
+    if (challenges.length === 0) return undefined;
+    found = await credentials?.find();
+    return authorize(context, challenges, found);
+  }, Date.now);
+
+  return {
+    authorization: (stale) => keeper.authorization(stale),
+    get expiresAtMs() {
+      return keeper.expiresAtMs;
+    },
+    challenged: (answer) => {
+      challenges = challengesOf(answer);
+    },
+    tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
+  };
+}
+
+function challengesOf(answer: Answer): Challenge[] {
+  return parseChallenges(answer.headers['www-authenticate']);
+}
+
+/** The challenges, asked of the registry itself: for sessions whose first question comes from a worker. */
+async function probe(context: Context): Promise<readonly Challenge[]> {
+  const answer = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
+  return answer.status === 401 ? challengesOf(answer) : [];
+}
+
+/** A header value that meets the challenges; undefined when none can be made of these credentials. */
+async function authorize(
+  context: Context,
+  challenges: readonly Challenge[],
+  found: Credential | undefined,
+): Promise<Token | undefined> {
+  const source = tokenUrl(challenges, currentOrigin(context), context.options.repository);
+  if (source !== undefined) return fetchToken(context, source, found);
+  const basic = challenges.some(({ scheme }) => scheme === 'basic');
+  if (!basic || found?.secret.kind !== 'password') return undefined;
+  return { value: basicValue(found.secret), expiresAtMs: Number.POSITIVE_INFINITY };
+}
+
+async function fetchToken(context: Context, source: URL, found: Credential | undefined): Promise<Token> {
+  const { url, headers, ...asking } = tokenRequest(source, found?.secret);
+  const askOnce = async () => {
+    const result = await exchange(context, url, headers, MAX_TOKEN_ANSWER_BYTES, asking);
+    if ('again' in result) return result;
+    const { status, body } = result.answer;
+    if (status >= 200 && status < 300) return { body };
+    throw tokenRefusal(context, url, result.answer, found);
+  };
+  const body = await askThreeTimes(askOnce, (message) =>
+    context.options.patience.miss(networkMiss(`no token from ${url.host}: ${message}`)),
+  );
+  return parseToken(body, url.host, Date.now());
+}
+
+/** Token servers say no to a name they do not know with 401 or 403, and to a refresh token with 400 (RFC 6749, 5.2). */
+function tokenRefusal(
+  { options }: Context,
+  { host }: URL,
+  { status, body }: Answer,
+  found: Credential | undefined,
+): PullError {
+  const message = firstErrorMessage(body);
+  const words = message === undefined ? '' : `: ${message}`;
+  const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
+  if (!no) {
+    return new PullError('answer-unexpected', `the token server ${host} answered ${status}${words}`);
+  }
+  const whose = found === undefined ? '' : ` to the credentials of ${found.from}`;
+  return new PullError('unauthorized', `the token server ${host} answered ${status}${whose}${words}`, {
+    hint: loginHint(options.host, { from: found?.from, places: options.credentials?.places ?? [] }),
+  });
+}

@@ -1,0 +1,116 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { PullError } from '../format/error.js';
+import { type Secret, secretOf } from './auth-file.js';
+
+/** A helper may have to ask a cloud, which takes seconds, or unlock a keyring, for which somebody types a password. */
+const HELPER_LIMIT_MS = 60_000;
+
+/** What clouds hand out as a password has 1 to 4 KiB. */
+const MAX_OUTPUT_BYTES = 64 * 1024;
+
+/** How helpers say that there is nothing for this server (docker-credential-helpers, credentials/error.go). */
+const NOT_FOUND = 'credentials not found in native keychain';
+
+export interface HelperCall {
+  /** What follows `docker-credential-`. */
+  readonly name: string;
+  /** What credentials are wanted for. */
+  readonly server: string;
+  readonly limitMs?: number;
+  /** Ends the program. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Asks a credential helper (docker-credential-helpers, "Development"): `get`, the server on stdin, JSON on stdout. The
+ * program and all it started is killed when it takes longer than a minute. Its own words may be secret and are not
+ * repeated.
+ * @returns undefined when it has none
+ * @throws PullError `unauthorized` when it fails
+ */
+export async function askHelper(call: HelperCall): Promise<Secret | undefined> {
+  const { ended, output } = await run(call);
+  if (ended === 0) return readAnswer(call, output);
+  if (typeof ended === 'number' && output.trim() === NOT_FOUND) return undefined;
+  throw failed(call, typeof ended === 'number' ? `ended with exit code ${ended}` : ended);
+}
+
+interface Ended {
+  /** The exit code, or what happened instead. */
+  readonly ended: number | string;
+  readonly output: string;
+}
+
+function run(call: HelperCall): Promise<Ended> {
+  const { name, server, limitMs = HELPER_LIMIT_MS, signal } = call;
+  return new Promise((resolve) => {
+    const chunks: Buffer[] = [];
+    let sizeBytes = 0;
+    let finished = false;
+    // In a process group of its own, so that what it starts can be ended with it.
+    const child = spawn(`docker-credential-${name}`, ['get'], {
+      detached: true,
+      stdio: ['pipe', 'pipe', 'ignore'],
+    });
+    const timer = setTimeout(() => finish(`did not answer within ${limitMs / 1000} s`), limitMs);
+    const abort = (): void => finish('was stopped');
+
+    function finish(ended: number | string): void {
+      if (finished) return;
+      finished = true;
+      clearTimeout(timer);
+      signal.removeEventListener('abort', abort);
+      if (typeof ended === 'string') killGroup(child);
+      child.stdout.destroy();
+      resolve({ ended, output: Buffer.concat(chunks).toString('utf8') });
+    }
+
+    signal.addEventListener('abort', abort);
+    if (signal.aborted) abort();
+    child.stdout.on('data', (chunk: Buffer) => {
+      chunks.push(chunk);
+      sizeBytes += chunk.length;
+      if (sizeBytes > MAX_OUTPUT_BYTES) finish('answered with more than 64 KiB');
+    });
+    child.on('error', (error: NodeJS.ErrnoException) => {
+      finish(error.code === 'ENOENT' ? 'is not on PATH' : `cannot be started (${error.code ?? error.name})`);
+    });
+    child.on('close', (code, by) => finish(code ?? `was ended by ${by}`));
+    // One that reads nothing before it ends has broken the pipe; its exit code says more.
+    child.stdin.on('error', () => {});
+    child.stdin.end(`${server}\n`);
+  });
+}
+
+function killGroup({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
+
+/** `{"ServerURL": …, "Username": …, "Secret": …}`. */
+function readAnswer(call: HelperCall, output: string): Secret {
+  let answer: unknown;
+  try {
+    answer = JSON.parse(output);
+  } catch {
+    answer = undefined;
+  }
+  const fields: Readonly<Record<string, unknown>> =
+    typeof answer === 'object' && answer !== null ? { ...answer } : {};
+  const { Username: username, Secret: secret } = fields;
+  if (typeof username === 'string' && username !== '' && typeof secret === 'string') {
+    return secretOf(username, secret);
+  }
+  throw failed(call, 'answered without a user name and a secret');
+}
+
+function failed({ name, server }: HelperCall, what: string): PullError {
+  const program = `docker-credential-${name}`;
+  return new PullError('unauthorized', `the credential helper ${program} ${what}`, {
+    hint: `"echo ${server} | ${program} get" shows what it says; --authfile or --creds do without it`,
+  });
+}

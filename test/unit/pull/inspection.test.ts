@@ -1,0 +1,172 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { type TestContext, test } from 'node:test';
+import { type Digest, parseDigest } from '../../../src/format/digest.js';
+import { layerKind } from '../../../src/format/layer-format.js';
+import { inspectionOf, type PreparedLayers } from '../../../src/pull/inspection.js';
+import type { KnownLayer } from '../../../src/pull/layer.js';
+import type { ResolvedImage } from '../../../src/pull/resolve.js';
+import type { ImageLayer } from '../../../src/pull/wanted.js';
+import { putBlob } from '../../../src/store/blob-cache.js';
+import { openStore } from '../../../src/store/paths.js';
+import { fakeLayer } from '../../support/fake-context.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
+const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
+const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
+const FIGURES = {
+  tarBytes: 9000,
+  metadataBytes: 92,
+  fetchBytes: 500,
+  reuseBytes: 300,
+  resumedBytes: 20,
+  requests: 3,
+  diskBytes: 8000,
+};
+
+function digestOf(name: number): Digest {
+  return parseDigest(`sha256:${String(name).padStart(64, '0')}`, 'digest');
+}
+
+function layerOf(
+  name: number,
+  more: { mediaType?: string; heldTarBytes?: number; kind?: object } = {},
+): ImageLayer {
+  const { mediaType = GZIP, heldTarBytes } = more;
+  const descriptor = { mediaType, digest: digestOf(name), sizeBytes: 1000 + name };
+  return {
+    descriptor,
+    diffId: digestOf(name + 100),
+    kind: { ...layerKind(descriptor), ...more.kind },
+    heldTarBytes,
+  };
+}
+
+/** What was learnt of a layer: with metadata when it is chunked. */
+function known(layer: ImageLayer, more: Partial<KnownLayer> = {}): KnownLayer {
+  const { metadata: _, ...rest } = fakeLayer();
+  return { ...rest, diffId: layer.diffId, format: layer.kind.format, ...more };
+}
+
+async function inspect(
+  t: TestContext,
+  layers: readonly ImageLayer[],
+  prepared: PreparedLayers,
+  more: { platforms?: ResolvedImage['platforms']; config?: string } = {},
+) {
+  const paths = openStore(temporaryDirectory(t));
+  const { config, platforms } = more;
+  let configDigest = digestOf(999);
+  if (config !== undefined) {
+    configDigest = parseDigest(`sha256:${createHash('sha256').update(config).digest('hex')}`, 'digest');
+    await putBlob(paths, configDigest, Buffer.from(config));
+  }
+  const manifest = { mediaType: MANIFEST, config: { digest: configDigest } };
+  const own = { manifestDigest: digestOf(500), platform: 'linux/amd64', ...(platforms && { platforms }) };
+  const resolved = { ...own, manifest } as unknown as ResolvedImage;
+  return inspectionOf('host/image:tag', paths, resolved, layers, prepared);
+}
+
+test('what the image is called and is stands at the top, with its config as it is', async (t) => {
+  const platforms = [{ platform: 'linux/arm64', digest: digestOf(7) }];
+  const config = '{"architecture":"amd64","x":[1]}';
+  const inspection = await inspect(t, [], { layers: [], figures: [] }, { platforms, config });
+  const { store, ...rest } = inspection;
+  assert.deepEqual(rest, {
+    image: 'host/image:tag',
+    digest: digestOf(500),
+    mediaType: MANIFEST,
+    platform: 'linux/amd64',
+    platforms,
+    config: { architecture: 'amd64', x: [1] },
+    layers: [],
+    fetchBytes: 0,
+    reuseBytes: 0,
+    resumedBytes: 0,
+    requests: 0,
+  });
+  assert.ok(store.length > 0);
+});
+
+test('without an index there are no platforms, and a config that is not kept is null', async (t) => {
+  const inspection = await inspect(t, [], { layers: [], figures: [] });
+  assert.equal('platforms' in inspection, false);
+  assert.equal(inspection.config, null);
+});
+
+test('a wanted layer has the figures of its plan, but for the disk', async (t) => {
+  const layer = layerOf(1);
+  const inspection = await inspect(t, [layer], { layers: [known(layer)], figures: [FIGURES] });
+  const { diskBytes: _, ...figures } = FIGURES;
+  assert.deepEqual(inspection.layers, [
+    {
+      digest: digestOf(1),
+      diffId: digestOf(101),
+      mediaType: GZIP,
+      format: 'gzip',
+      reason: `media type ${GZIP}`,
+      sizeBytes: 1001,
+      held: false,
+      ...figures,
+    },
+  ]);
+});
+
+test('a layer that the store has is held and reused as a whole', async (t) => {
+  const inspection = await inspect(t, [layerOf(1, { heldTarBytes: 700 })], { layers: [], figures: [] });
+  const [layer] = inspection.layers;
+  assert.deepEqual([layer?.held, layer?.tarBytes, layer?.reuseBytes], [true, 700, 700]);
+  assert.deepEqual([layer?.fetchBytes, layer?.requests, inspection.reuseBytes], [0, 0, 700]);
+});
+
+test('a layer that the image has twice is fetched once', async (t) => {
+  const layer = layerOf(1);
+  const inspection = await inspect(t, [layer, layer], { layers: [known(layer)], figures: [FIGURES] });
+  assert.deepEqual(
+    inspection.layers.map(({ fetchBytes, held, tarBytes }) => [fetchBytes, held, tarBytes]),
+    [
+      [500, false, 9000],
+      [0, false, null],
+    ],
+  );
+});
+
+test('totals are the sums over the layers', async (t) => {
+  const layers = [layerOf(1), layerOf(2, { heldTarBytes: 70 }), layerOf(3)];
+  const figures = [
+    FIGURES,
+    { ...FIGURES, tarBytes: null, fetchBytes: 1, reuseBytes: 2, resumedBytes: 3, requests: 4 },
+  ];
+  const wanted = [known(layers[0]!), known(layers[2]!)];
+  const { fetchBytes, reuseBytes, resumedBytes, requests, ...rest } = await inspect(t, layers, {
+    layers: wanted,
+    figures,
+  });
+  assert.deepEqual([fetchBytes, reuseBytes, resumedBytes, requests], [501, 372, 23, 7]);
+  assert.equal(rest.layers[2]?.tarBytes, null);
+});
+
+test('what the blob itself said goes with what its descriptor said', async (t) => {
+  const footer = { place: { by: 'footer', compression: 'zstd' } };
+  const layers = [
+    layerOf(1, { mediaType: ZSTD, kind: footer }),
+    layerOf(2, { mediaType: ZSTD, kind: footer }),
+    layerOf(3, { mediaType: ZSTD, kind: { problem: 'the annotations are bad' } }),
+  ];
+  const { metadata } = fakeLayer();
+  const chunked = {
+    format: 'zstd:chunked',
+    metadata: { ...metadata, table: { ...metadata.table, entries: 12 } },
+  } as const;
+  const wanted = [known(layers[0]!, chunked), known(layers[1]!), known(layers[2]!)];
+  const inspection = await inspect(t, layers, { layers: wanted, figures: [FIGURES, FIGURES, FIGURES] });
+  assert.deepEqual(
+    inspection.layers.map(({ format, reason, entries }) => [format, reason, entries]),
+    [
+      ['zstd:chunked', `media type ${ZSTD}, footer`, 12],
+      ['zstd', `media type ${ZSTD}, no footer`, undefined],
+      ['zstd', `media type ${ZSTD}; the annotations are bad`, undefined],
+    ],
+  );
+});

@@ -1,0 +1,120 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type Offer, offersOf, parseAuthFile } from '../../../src/registry/auth-file.js';
+
+function base64(text: string): string {
+  return Buffer.from(text).toString('base64');
+}
+
+function offers(file: unknown, host: string, repository: string): Offer[] {
+  return offersOf(parseAuthFile(JSON.stringify(file), '/a/file'), host, repository);
+}
+
+/** What is offered, in short: user names and passwords, tokens, helpers. */
+function offered(file: unknown, host = 'example.com', repository = 'team/app'): string[] {
+  return offers(file, host, repository).map((offer) => {
+    if (offer.kind === 'helper') return `${offer.name} for ${offer.server}`;
+    const { secret } = offer;
+    return secret.kind === 'password' ? `${secret.username}:${secret.password}` : `token ${secret.token}`;
+  });
+}
+
+const login = (user: string) => ({ auth: base64(`${user}:pass`) });
+
+test('the longest part of host and path goes first', () => {
+  const auths = {
+    'example.com': login('host'),
+    'example.com/team': login('team'),
+    'example.com/team/app': login('app'),
+    'example.com/team/application': login('other'),
+    'example.com/te': login('other'),
+    'example.com:5000': login('other'),
+  };
+  assert.deepEqual(offered({ auths }), ['app:pass', 'team:pass', 'host:pass']);
+  assert.deepEqual(offered({ auths }, 'example.com', 'team'), ['team:pass', 'host:pass']);
+  assert.deepEqual(offered({ auths }, 'example.com', 'x'), ['host:pass']);
+  assert.deepEqual(offered({ auths }, 'example.com:5000', 'x'), ['other:pass']);
+  assert.deepEqual(offered({ auths }, 'team', 'app'), []);
+});
+
+test('a helper of the host goes before the helper of all, and both before the entry of the host', () => {
+  const file = {
+    auths: { 'example.com': login('host'), 'example.com/team': login('team') },
+    credHelpers: { 'example.com': 'one', 'other.com': 'two' },
+    credsStore: 'all',
+  };
+  assert.deepEqual(offered(file), ['team:pass', 'one for example.com', 'all for example.com', 'host:pass']);
+  assert.deepEqual(offered(file, 'elsewhere.com'), ['all for elsewhere.com']);
+});
+
+test('Docker Hub is known by the key that docker has for it, and by its names', () => {
+  for (const key of ['https://index.docker.io/v1/', 'docker.io', 'index.docker.io', 'registry-1.docker.io']) {
+    assert.deepEqual(
+      offered({ auths: { [key]: login('hub') } }, 'docker.io', 'library/alpine'),
+      ['hub:pass'],
+      key,
+    );
+    const helper = offered({ credHelpers: { [key]: 'h' } }, 'docker.io', 'library/alpine');
+    assert.deepEqual(helper, ['h for https://index.docker.io/v1/'], key);
+  }
+  const both = {
+    'https://index.docker.io/v1/access-token': login('no'),
+    'https://index.docker.io/v1/': login('yes'),
+  };
+  assert.deepEqual(offered({ auths: both }, 'docker.io', 'library/alpine'), ['yes:pass']);
+  const official = { 'docker.io/library': login('official') };
+  assert.deepEqual(offered({ auths: official }, 'docker.io', 'library/alpine'), ['official:pass']);
+});
+
+test('a key that is a URL stands for its host', () => {
+  assert.deepEqual(offered({ auths: { 'https://example.com/v2/': login('url') } }), ['url:pass']);
+  assert.deepEqual(offered({ auths: { 'http://example.com': login('url') } }), ['url:pass']);
+  assert.deepEqual(offered({ auths: { 'https://example.com.evil/': login('url') } }), []);
+});
+
+test('each form of an entry is read', () => {
+  const entry = (fields: object) => offered({ auths: { 'example.com': fields } });
+  assert.deepEqual(entry({ auth: base64('a:b:c\0\0') }), ['a:b:c']);
+  assert.deepEqual(entry({ auth: base64('ä:ü') }), ['ä:ü']);
+  assert.deepEqual(entry({ username: 'a', password: 'b:c' }), ['a:b:c']);
+  assert.deepEqual(entry({ auth: base64('a:b'), identitytoken: 'x' }), ['token x']);
+  assert.deepEqual(entry({ auth: base64('<token>:x') }), ['token x']);
+  assert.deepEqual(entry({}), []);
+  assert.deepEqual(entry({ auth: '', email: 'a@b' }), []);
+});
+
+test('a file without content is one without credentials', () => {
+  for (const text of ['', '\n', '{}', '{"auths":{},"HttpHeaders":{}}']) {
+    assert.deepEqual(offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app'), []);
+  }
+});
+
+test('what cannot be read is refused by the name of the file, without its text', () => {
+  const entry = (fields: unknown) => JSON.stringify({ auths: { 'example.com': fields } });
+  for (const text of [
+    'secret',
+    '{"auths": {"secret',
+    '["secret"]',
+    'null',
+    '{"auths": "secret"}',
+    '{"credHelpers": {"example.com": "../secret"}}',
+    '{"credsStore": "secret/x"}',
+    '{"credsStore": 1}',
+    entry('secret'),
+    entry({ auth: 'secret' }),
+    entry({ auth: base64(':secret') }),
+    entry({ auth: 1 }),
+    entry({ identitytoken: ['secret'] }),
+  ]) {
+    assert.throws(
+      () => offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app'),
+      (error: Error & { code?: string }) => {
+        assert.equal(error.code, 'option-malformed', text);
+        assert.match(error.message, /\/a\/file/);
+        assert.doesNotMatch(error.message, /secret/);
+        return true;
+      },
+      text,
+    );
+  }
+});

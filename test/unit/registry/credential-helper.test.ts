@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { PullError } from '../../../src/format/error.js';
+import { askHelper } from '../../../src/registry/credential-helper.js';
+import { installHelper } from '../../support/credential-helper.js';
+
+const SERVER = 'example.com:5000';
+
+/** What comes of a helper that is this script. */
+function ask(t: TestContext, script: string, more: { limitMs?: number; signal?: AbortSignal } = {}) {
+  const directory = installHelper(t, 'test', script);
+  const { signal = new AbortController().signal } = more;
+  return { directory, answer: askHelper({ name: 'test', server: SERVER, ...more, signal }) };
+}
+
+function failsWith(words: RegExp) {
+  return (error: PullError) => {
+    assert.equal(error.code, 'unauthorized');
+    assert.match(error.message, words);
+    assert.match(error.hint ?? '', /echo example\.com:5000 \| docker-credential-/);
+    assert.doesNotMatch(`${error.message} ${error.hint}`, /hush/);
+    return true;
+  };
+}
+
+test('a helper is asked to get, by the name of the server, and its answer is read', async (t) => {
+  const script = `printf '{"ServerURL":"%s","Username":"%s","Secret":"%s"}' "$server" "$1" "$server"`;
+  const secret = await ask(t, script).answer;
+  assert.deepEqual(secret, { kind: 'password', username: 'get', password: SERVER });
+});
+
+test('the user name <token> makes the secret an identity token', async (t) => {
+  const secret = await ask(t, `echo '{"Username":"<token>","Secret":"x"}'`).answer;
+  assert.deepEqual(secret, { kind: 'identity-token', token: 'x' });
+});
+
+test('a helper that has none is no failure', async (t) => {
+  const script = 'echo "credentials not found in native keychain"; exit 1';
+  assert.equal(await ask(t, script).answer, undefined);
+});
+
+test('a helper that fails is an error that does not repeat its words', async (t) => {
+  for (const [script, words] of [
+    ['echo hush; echo hush >&2; exit 3', /docker-credential-test ended with exit code 3$/],
+    ['kill -9 $$', /was ended by SIGKILL/],
+    ['echo hush', /answered without a user name and a secret/],
+    [`echo '{"Username":"","Secret":"hush"}'`, /answered without a user name and a secret/],
+    [`echo '{"Username":"hush"}'`, /answered without a user name and a secret/],
+    ['echo null', /answered without a user name and a secret/],
+    ['while :; do echo hush hush hush hush hush hush hush hush hush; done', /more than 64 KiB/],
+  ] as const) {
+    await assert.rejects(ask(t, script).answer, failsWith(words), script);
+  }
+});
+
+test('a helper that reads nothing is believed by its exit code', async (t) => {
+  await assert.rejects(ask(t, 'exec 0<&-; exit 7').answer, failsWith(/exit code 7/));
+});
+
+test('a helper that is not there is named', async () => {
+  const { signal } = new AbortController();
+  const answer = askHelper({ name: 'not-installed', server: SERVER, signal });
+  await assert.rejects(answer, failsWith(/docker-credential-not-installed is not on PATH/));
+});
+
+/** Resolves when no process has this number any more. */
+async function gone(pid: number): Promise<void> {
+  for (;;) {
+    try {
+      process.kill(pid, 0);
+    } catch {
+      return;
+    }
+    await sleep(10);
+  }
+}
+
+/** Resolves with the number that a script wrote to a file, once it did. */
+async function written(path: string): Promise<number> {
+  for (;;) {
+    try {
+      const text = readFileSync(path, 'utf8');
+      if (text.endsWith('\n')) return Number(text);
+    } catch {
+      // Not yet.
+    }
+    await sleep(10);
+  }
+}
+
+/** Starts a program that never ends, and writes down its number. */
+const HANGS = 'sleep 1000 & echo $! >"$(dirname "$0")/pid"; wait';
+
+test('a helper that does not answer is ended with all it started', async (t) => {
+  const { directory, answer } = ask(t, HANGS, { limitMs: 500 });
+  await assert.rejects(answer, failsWith(/did not answer within 0\.5 s/));
+  await gone(await written(join(directory, 'pid')));
+});
+
+test('a pull that ends ends the helper it waits for', async (t) => {
+  const ending = new AbortController();
+  const { directory, answer } = ask(t, HANGS, { signal: ending.signal });
+  const pid = await written(join(directory, 'pid'));
+  ending.abort();
+  await assert.rejects(answer, failsWith(/was stopped/));
+  await gone(pid);
+});

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { createCredentials } from '../../../src/registry/credentials.js';
+import { installHelper } from '../../support/credential-helper.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+const HOST = 'example.com';
+
+function fileFor(user: string, host = HOST): string {
+  return JSON.stringify({ auths: { [host]: { username: user, password: 'pass' } } });
+}
+
+/** A home of its own with these files, and the environment that leads to it. */
+function home(t: TestContext, files: Readonly<Record<string, string>>) {
+  const root = temporaryDirectory(t);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, name)), { recursive: true });
+    writeFileSync(join(root, name), text);
+  }
+  return { root, env: { HOME: join(root, 'home'), XDG_RUNTIME_DIR: join(root, 'run') } as NodeJS.ProcessEnv };
+}
+
+function credentialsOf(
+  env: NodeJS.ProcessEnv,
+  more: { authfile?: string; given?: { username: string; password: string } } = {},
+) {
+  return createCredentials({ host: HOST, repository: 'team/app', env, ...more });
+}
+
+/** Whose credentials are found. */
+async function userOf(env: NodeJS.ProcessEnv, more = {}): Promise<string | undefined> {
+  const found = await credentialsOf(env, more).find();
+  return found?.secret.kind === 'password' ? found.secret.username : undefined;
+}
+
+test('the first place that has some is taken, in the order of podman and docker', async (t) => {
+  const order = [
+    'run/containers/auth.json',
+    'home/.config/containers/auth.json',
+    '$DOCKER_AUTH_CONFIG',
+    'home/.docker/config.json',
+  ];
+  for (const [at, first] of order.entries()) {
+    const there = order.slice(at).filter((name) => !name.startsWith('$'));
+    // What comes before has credentials for others only.
+    const files = order.slice(0, at).map((name) => [name, fileFor('other', 'other.com')] as const);
+    const { env } = home(
+      t,
+      Object.fromEntries([...files, ...there.map((name) => [name, fileFor(name)] as const)]),
+    );
+    if (at <= 2) env['DOCKER_AUTH_CONFIG'] = fileFor('$DOCKER_AUTH_CONFIG');
+    assert.equal(await userOf(env), first);
+  }
+});
+
+test('XDG_CONFIG_HOME and DOCKER_CONFIG move their files', async (t) => {
+  const { root, env } = home(t, {
+    'config/containers/auth.json': fileFor('podman'),
+    'docker/config.json': fileFor('docker'),
+    'home/.config/containers/auth.json': fileFor('no'),
+    'home/.docker/config.json': fileFor('no'),
+  });
+  assert.equal(await userOf({ ...env, XDG_CONFIG_HOME: join(root, 'config') }), 'podman');
+  const { places } = credentialsOf({ ...env, DOCKER_CONFIG: join(root, 'docker') });
+  assert.deepEqual(places, [
+    join(root, 'run/containers/auth.json'),
+    join(root, 'home/.config/containers/auth.json'),
+    join(root, 'docker/config.json'),
+  ]);
+});
+
+test('a file that is named is the only one, and the option goes before the variable', async (t) => {
+  const { root, env } = home(t, {
+    a: fileFor('a'),
+    b: fileFor('b'),
+    'run/containers/auth.json': fileFor('no'),
+  });
+  const named = { ...env, REGISTRY_AUTH_FILE: join(root, 'a') };
+  assert.equal(await userOf(named), 'a');
+  assert.equal(await userOf(named, { authfile: join(root, 'b') }), 'b');
+  writeFileSync(join(root, 'a'), '{}');
+  assert.equal(await userOf(named), undefined);
+  assert.equal(credentialsOf(named).mayHave(), false);
+});
+
+test('a file that is named and absent or malformed is an error, before anybody asks', (t) => {
+  const { root, env } = home(t, { bad: '{' });
+  for (const [name, words] of [
+    ['absent', /there is no file .*\/absent to read/],
+    ['bad', /\/bad cannot be read: it is not JSON/],
+    ['.', /cannot be read \(EISDIR\)/],
+  ] as const) {
+    const path = join(root, name);
+    assert.throws(() => credentialsOf(env, { authfile: path }), { code: 'option-malformed', message: words });
+    assert.throws(() => credentialsOf({ ...env, REGISTRY_AUTH_FILE: path }), { code: 'option-malformed' });
+  }
+});
+
+test('usual files need not be there, but what is there must be right', async (t) => {
+  assert.equal(await userOf(home(t, {}).env), undefined);
+  const { env } = home(t, {
+    'run/containers/auth.json': 'not JSON',
+    'home/.docker/config.json': fileFor('docker'),
+  });
+  const credentials = credentialsOf(env);
+  await assert.rejects(credentials.find(), {
+    code: 'option-malformed',
+    message: /run\/containers\/auth\.json/,
+  });
+});
+
+test('credentials that are given are the only ones', async (t) => {
+  const { env } = home(t, { 'run/containers/auth.json': fileFor('no') });
+  const given = { username: 'me', password: 'p' };
+  const credentials = credentialsOf(env, { given });
+  assert.equal(credentials.mayHave(), true);
+  assert.deepEqual(await credentials.find(), {
+    secret: { kind: 'password', ...given },
+    from: 'the command line',
+  });
+});
+
+test('a helper without an answer leaves it to the next place, and is not run to learn whether there may be some', async (t) => {
+  const { root, env } = home(t, {
+    'run/containers/auth.json': JSON.stringify({ credHelpers: { [HOST]: 'none' } }),
+    'home/.config/containers/auth.json': JSON.stringify({ credsStore: 'some' }),
+  });
+  installHelper(t, 'none', 'echo "credentials not found in native keychain"; exit 1');
+  const credentials = credentialsOf(env);
+  assert.equal(credentials.mayHave(), true);
+  await assert.rejects(credentials.find(), {
+    code: 'unauthorized',
+    message: /docker-credential-some is not on PATH/,
+  });
+  installHelper(t, 'some', `echo '{"Username":"a","Secret":"b"}'`);
+  assert.deepEqual(await credentials.find(), {
+    secret: { kind: 'password', username: 'a', password: 'b' },
+    from: `docker-credential-some, which ${join(root, 'home/.config/containers/auth.json')} names`,
+  });
+});

@@ -1,0 +1,17 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { requestLine } from '../../../src/registry/request-line.js';
+
+const URL_WITH_SECRETS = new URL('https://user:secret@example.com:5000/v2/a/blobs/b?sig=secret#secret');
+
+test('a line says what was asked and what came, without any query or user', () => {
+  const told = { method: 'GET', url: URL_WITH_SECRETS, startedMs: 100 };
+  assert.equal(
+    requestLine({ ...told, range: 'bytes=0-9', status: 206, bytes: 10 }, 120.4),
+    'GET example.com:5000/v2/a/blobs/b bytes=0-9: 206, 10 bytes, 20 ms',
+  );
+  assert.equal(
+    requestLine({ ...told, method: 'HEAD', status: 0, bytes: 0, failure: 'it broke off' }, 100),
+    'HEAD example.com:5000/v2/a/blobs/b: no answer, 0 bytes, 0 ms; again, as it broke off',
+  );
+});
