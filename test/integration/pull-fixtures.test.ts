@@ -105,7 +105,7 @@ test('the fixtures v2s2, old and estargz are pulled from docker-registry', {
     [`oci:${DIALECT_LAYOUT}:old`, 'zstd:chunked-no-tarsplit'],
     [`oci:${DIALECT_LAYOUT}:estargz`, 'estargz'],
   ] as const) {
-    await docker.fill(source, `some/name:${format.replace(':', '-')}`);
+    await docker.fillFrom(source, `some/name:${format.replace(':', '-')}`);
     const image = `${docker.host}/some/name:${format.replace(':', '-')}`;
     const { result } = await pull(image, { store: temporaryDirectory(t) });
     assert.ok(

@@ -48,7 +48,7 @@ test('both fixtures pulled from docker-registry are the tars of their DiffIDs', 
   t.after(() => docker.stop());
   const store = temporaryDirectory(t);
   for (const ref of ['chunked-v1', 'chunked-v2']) {
-    await docker.fill(`oci:${FIXTURE_LAYOUT}:${ref}`, `some/name:${ref}`);
+    await docker.fill(FIXTURE_LAYOUT, ref, `some/name:${ref}`);
     const { result } = await pull(`${docker.host}/some/name:${ref}`, { store });
     await assertProven(result);
     assert.equal(result.reusedBytes > 0, ref === 'chunked-v2');

@@ -40,7 +40,7 @@ test('docker-registry filled from the same layout answers with the same bytes', 
 }, async (t) => {
   const docker = await startDockerRegistry();
   t.after(() => docker.stop());
-  await docker.fill(`oci:${FIXTURE_LAYOUT}:chunked-v1`, 'some/name:one');
+  await docker.fill(FIXTURE_LAYOUT, 'chunked-v1', 'some/name:one');
   const { origin } = await startSandbox(t);
   for (const path of [`manifests/${V1_DIGEST}`, `blobs/${LAYER_DIGEST}`]) {
     const headers = { Accept: OCI_MANIFEST, Range: 'bytes=3-9' };
