@@ -126,7 +126,7 @@ function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: 
 }
 
 function notDecodable({ blob, compression }: KnownLayer, problem: StreamFault): PullError {
-  const message = `layer ${blob.digest} is no good ${compression}: ${problem.message}, at byte ${problem.blobAt} of the blob`;
+  const message = `layer ${blob.digest} is no good ${compression}: ${problem.message}, at or behind byte ${problem.blobAt} of the blob`;
   const hint = 'the image was built or pushed wrongly: rebuild it, or pull another version';
   return new PullError('metadata-malformed', message, { layer: blob.digest, hint });
 }
