@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { join } from 'node:path';
 import { gunzipSync, inflateRawSync } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
+import { DIALECT_LAYOUT } from './fixture-layout.js';
 import { type DescriptorJson, readBlob, readConfig, readManifest } from './layout.js';
 
 /** A layer as it lies in a registry. */
@@ -44,8 +44,6 @@ export interface ReadLayer {
   readonly entries: readonly Entry[];
 }
 
-/** Images that older writers and stargz-snapshotter wrote. */
-const DIALECT_LAYOUT = join(import.meta.dirname, '../../../test/fixtures/dialects');
 const OLD_PREFIX = 'io.containers.zstd-chunked.';
 const TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
 const RAW_BYTES = 'io.containers.estargz.uncompressed-size';

@@ -13,6 +13,8 @@ export interface DockerRegistry {
   readonly origin: string;
   /** Copies `oci:LAYOUT:REF` into it as `REPOSITORY:TAG`, blobs as they are. */
   fill(layout: string, ref: string, target: string): Promise<void>;
+  /** The same from anywhere that skopeo reads. */
+  fillFrom(source: string, target: string): Promise<void>;
   /** Ends it and removes what it stored. */
   stop(): Promise<void>;
 }
@@ -50,20 +52,22 @@ function handle(
   host: string,
   user: User | undefined,
 ): DockerRegistry {
+  const fillFrom = async (source: string, target: string) => {
+    const options = [
+      'copy',
+      '--quiet',
+      '--insecure-policy',
+      '--dest-tls-verify=false',
+      '--preserve-digests',
+      ...(user === undefined ? [] : [`--dest-creds=${user.username}:${user.password}`]),
+    ];
+    await promisify(execFile)('skopeo', [...options, source, `docker://${host}/${target}`]);
+  };
   return {
     host,
     origin: `http://${host}`,
-    fill: async (layout, ref, target) => {
-      const options = [
-        'copy',
-        '--quiet',
-        '--insecure-policy',
-        '--dest-tls-verify=false',
-        '--preserve-digests',
-        ...(user === undefined ? [] : [`--dest-creds=${user.username}:${user.password}`]),
-      ];
-      await promisify(execFile)('skopeo', [...options, `oci:${layout}:${ref}`, `docker://${host}/${target}`]);
-    },
+    fill: (layout, ref, target) => fillFrom(`oci:${layout}:${ref}`, target),
+    fillFrom,
     stop: async () => {
       await end(child);
       rmSync(directory, { recursive: true, force: true });

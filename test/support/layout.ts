@@ -13,6 +13,7 @@ export interface DescriptorJson {
   digest: string;
   size: number;
   annotations?: Record<string, string>;
+  urls?: string[];
   platform?: { os: string; architecture: string; variant?: string };
 }
 

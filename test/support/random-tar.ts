@@ -23,15 +23,20 @@ const RECORD_BYTES = 10_240;
  * are long in the way of pax or of GNU, or not UTF-8; extended attributes; the same name twice; any end an archive may have.
  */
 export function randomTar(random: Random): Buffer {
+  const entries = randomEntries(random);
+  const end = random.int(0, 9);
+  // The two end blocks may be missing, or be followed by zeros up to a whole record.
+  const tar = end > 0 ? Buffer.concat([entries, TAR_END]) : entries;
+  if (end < 5) return tar;
+  return Buffer.concat([tar, Buffer.alloc((RECORD_BYTES - (tar.length % RECORD_BYTES)) % RECORD_BYTES)]);
+}
+
+/** Such a tar without its end: behind it more entries may follow. */
+export function randomEntries(random: Random): Buffer {
   const draft: Draft = { parts: [], files: [], contents: [] };
   const count = random.chance(0.1) ? random.int(0, 1) : random.int(2, 40);
   for (let row = 0; row < count; row += 1) addEntry(draft, random, row);
-  const end = random.int(0, 9);
-  // The two end blocks may be missing, or be followed by zeros up to a whole record.
-  if (end > 0) draft.parts.push(TAR_END);
-  const tar = Buffer.concat(draft.parts);
-  if (end < 5) return tar;
-  return Buffer.concat([tar, Buffer.alloc((RECORD_BYTES - (tar.length % RECORD_BYTES)) % RECORD_BYTES)]);
+  return Buffer.concat(draft.parts);
 }
 
 function addEntry(draft: Draft, random: Random, row: number): void {
