@@ -5,3 +5,4 @@ export type { LayerFormat } from './format/layer-format.js';
 export type { PullEvent } from './pull/events.js';
 export type { LayerResult, Policy, PullOptions, PullResult } from './pull/options.js';
 export { pullImage } from './pull/pull.js';
+export { type DamagedPart, type VerifyResult, verifyStore } from './store/verify.js';

@@ -14,6 +14,7 @@ interface WordSpec {
   readonly name: string;
   readonly help: string;
   readonly repeats?: true;
+  readonly optional?: true;
   readonly choices?: readonly string[];
 }
 
@@ -40,9 +41,19 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'store',
     help: 'look after the store',
-    words: [{ name: 'ACTION', help: 'path: print where the store is', choices: ['path'] }],
+    words: [
+      {
+        name: 'ACTION',
+        help: 'verify: hash every layer, or those of IMAGE; path: print where the store is',
+        choices: ['verify', 'path'],
+      },
+      { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
+    ],
     options: COMMON_OPTIONS,
-    examples: [['du -sh "$(zpull store path)"', 'how much room the store takes']],
+    examples: [
+      ['zpull store verify', 'exit code 6 if anything is damaged; a pull repairs it'],
+      ['du -sh "$(zpull store path)"', 'how much room the store takes'],
+    ],
   },
   {
     name: 'serve',
@@ -80,7 +91,12 @@ export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => n
 
 /** `zpull export IMAGE DEST`. */
 export function usageOf({ name, words }: CommandSpec): string {
-  return ['zpull', name, ...words.map((word) => (word.repeats ? `${word.name}…` : word.name))].join(' ');
+  return ['zpull', name, ...words.map(wordUsage)].join(' ');
+}
+
+function wordUsage({ name, repeats, optional }: WordSpec): string {
+  if (optional) return `[${name}]`;
+  return repeats ? `${name}…` : name;
 }
 
 export function findCommand(name: string | undefined): CommandSpec | undefined {

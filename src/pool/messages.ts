@@ -191,6 +191,20 @@ export interface FindDamageResult {
   readonly raw: Float64Array;
 }
 
+/** Hashes the extents of a layer record; if they are not its DiffID, finds what is false and marks it in its packs. */
+export interface CheckLayerTask {
+  readonly task: 'check-layer';
+  readonly diffId: Digest;
+  readonly extents: ExtentRows;
+}
+
+export interface CheckLayerResult {
+  /** Whether the extents are the layer's tar. */
+  readonly whole: boolean;
+  /** Names of the tar's entries with false bytes, in order, as far as there is a name. */
+  readonly falsePaths: readonly string[];
+}
+
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
@@ -218,6 +232,7 @@ export interface Results {
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
+  'check-layer': CheckLayerResult;
   'export-layer': ExportLayerResult;
   'name-content': string;
 }
@@ -229,6 +244,7 @@ export type Task =
   | WriteInlineTask
   | VerifyLayerTask
   | FindDamageTask
+  | CheckLayerTask
   | ExportLayerTask
   | NameContentTask;
 

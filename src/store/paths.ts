@@ -94,6 +94,11 @@ export function layerRecordPath(paths: StorePaths, diffId: Digest): string {
   return join(paths.layers, digestHex(diffId));
 }
 
+/** Where `store verify` puts a layer record that failed. */
+export function damagedRecordPath(paths: StorePaths, diffId: Digest): string {
+  return `${layerRecordPath(paths, diffId)}.damaged`;
+}
+
 /** The image record of a reference and a platform: their hash is a name that every file system takes. */
 export function imageRecordPath(paths: StorePaths, reference: string, platform: string): string {
   const name = createHash('sha256').update(`${reference}\n${platform}`).digest('hex');

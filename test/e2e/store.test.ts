@@ -1,0 +1,84 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { statSync } from 'node:fs';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { flipByte, packFiles } from '../support/packs.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
+
+interface Ending {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs `zpull` on a store. */
+async function zpull(store: string, ...args: string[]): Promise<Ending> {
+  const child = spawn(process.execPath, [BIN, ...args, '--store', store], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const closed = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, stdout, stderr };
+}
+
+/** A store with both images of the fixture layout. */
+async function twoImages(t: TestContext) {
+  const { host } = await startSandbox(t);
+  const store = join(temporaryDirectory(t), 'store');
+  const images = [`${host}/x:chunked-v1`, `${host}/x:chunked-v2`] as const;
+  assert.equal((await zpull(store, '-q', ...images)).exitCode, 0);
+  return { store, images };
+}
+
+test('store verify says that all is whole, also of an empty store', async (t) => {
+  const { store, images } = await twoImages(t);
+  assert.deepEqual(await zpull(store, 'store', 'verify', images[0]), {
+    exitCode: 0,
+    stdout: '3 layers checked, all whole\n',
+    stderr: '',
+  });
+  const { stdout } = await zpull(join(store, 'none'), 'store', 'verify', '--json');
+  assert.deepEqual(JSON.parse(stdout), { checked: 0, damaged: [] });
+});
+
+test('store verify prints what is damaged and ends with 6; after a pull all is whole again', async (t) => {
+  const { store, images } = await twoImages(t);
+  for (const path of packFiles(store, '.pack')) flipByte(path, Math.floor(statSync(path).size / 2));
+  const json = await zpull(store, 'store', 'verify', '--json');
+  assert.deepEqual([json.exitCode, json.stderr], [6, '']);
+  const { damaged } = JSON.parse(json.stdout) as { damaged: { diffId: string; images: string[] }[] };
+  assert.ok(damaged.length > 0);
+  const { exitCode, stdout, stderr } = await zpull(store, 'store', 'verify');
+  assert.equal(exitCode, 6);
+  assert.match(stdout, /^LAYER +DAMAGED +IMAGES\nsha256:[0-9a-f]{64} /);
+  assert.ok(stdout.includes(damaged[0]!.diffId) && stdout.includes(damaged[0]!.images[0]!));
+  assert.match(stderr, /^zpull: \d layers? of \d damaged\nhint: .+\n$/);
+  await zpull(store, '-q', ...images);
+  assert.equal((await zpull(store, 'store', 'verify')).exitCode, 0);
+});
+
+test('an image that the store does not have is not found, exit code 3', async (t) => {
+  const store = temporaryDirectory(t);
+  for (const action of ['verify']) {
+    const { exitCode, stdout, stderr } = await zpull(store, 'store', action, 'alpine');
+    assert.deepEqual([exitCode, stdout], [3, ''], action);
+    assert.match(stderr, /^zpull: docker\.io\/library\/alpine:latest is not in the store .+\nhint: .+\n$/);
+  }
+});
+
+test('an action takes the words that it takes', async (t) => {
+  const store = temporaryDirectory(t);
+  for (const words of [['path', 'alpine'], ['verify', 'alpine', 'busybox'], ['clean'], []]) {
+    const { exitCode, stderr } = await zpull(store, 'store', ...words);
+    assert.equal(exitCode, 2, words.join(' '));
+    assert.match(stderr, /^zpull: .+\nhint: .+\n$/);
+  }
+});
