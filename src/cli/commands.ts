@@ -44,13 +44,14 @@ export const COMMANDS: readonly CommandSpec[] = [
     words: [
       {
         name: 'ACTION',
-        help: 'verify: hash every layer, or those of IMAGE; path: print where the store is',
-        choices: ['verify', 'path'],
+        help: 'ls: list images; rm: remove IMAGE; verify: hash every layer, or those of IMAGE; path: print where the store is',
+        choices: ['ls', 'rm', 'verify', 'path'],
       },
       { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
     ],
     options: COMMON_OPTIONS,
     examples: [
+      ['zpull store ls', 'images with their size on disk'],
       ['zpull store verify', 'exit code 6 if anything is damaged; a pull repairs it'],
       ['du -sh "$(zpull store path)"', 'how much room the store takes'],
     ],

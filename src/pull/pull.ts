@@ -6,7 +6,7 @@ import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { recordedImage, writeRecord } from './image.js';
+import { noteUse, recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import type { PullOptions, PullResult } from './options.js';
 import { Patience } from './patience.js';
@@ -74,7 +74,10 @@ class Pull {
 
   async run(): Promise<PullResult> {
     const recorded = recordedImage(this.#paths, this.#image, this.#settings);
-    if (recorded !== undefined) return this.#result(recorded.image, recorded.layers, new Map(), 0);
+    if (recorded !== undefined) {
+      await noteUse(this.#paths, recorded.record);
+      return this.#result(recorded.image, recorded.layers, new Map(), 0);
+    }
     const image = await this.#resolve();
     const layers = imageLayers(image, this.#paths);
     const wanted = wantedLayers(layers, this.#openSession());

@@ -67,7 +67,7 @@ test('store verify prints what is damaged and ends with 6; after a pull all is w
 
 test('an image that the store does not have is not found, exit code 3', async (t) => {
   const store = temporaryDirectory(t);
-  for (const action of ['verify']) {
+  for (const action of ['rm', 'verify']) {
     const { exitCode, stdout, stderr } = await zpull(store, 'store', action, 'alpine');
     assert.deepEqual([exitCode, stdout], [3, ''], action);
     assert.match(stderr, /^zpull: docker\.io\/library\/alpine:latest is not in the store .+\nhint: .+\n$/);
@@ -76,9 +76,47 @@ test('an image that the store does not have is not found, exit code 3', async (t
 
 test('an action takes the words that it takes', async (t) => {
   const store = temporaryDirectory(t);
-  for (const words of [['path', 'alpine'], ['verify', 'alpine', 'busybox'], ['clean'], []]) {
+  for (const words of [
+    ['path', 'alpine'],
+    ['verify', 'alpine', 'busybox'],
+    ['rm'],
+    ['ls', 'alpine'],
+    ['clean'],
+    [],
+  ]) {
     const { exitCode, stderr } = await zpull(store, 'store', ...words);
     assert.equal(exitCode, 2, words.join(' '));
     assert.match(stderr, /^zpull: .+\nhint: .+\n$/);
   }
+});
+
+test('store ls lists what is there, as a table and as JSON, also of an empty store', async (t) => {
+  const { store, images } = await twoImages(t);
+  const { exitCode, stdout, stderr } = await zpull(store, 'store', 'ls');
+  assert.deepEqual([exitCode, stderr], [0, '']);
+  assert.match(stdout, /^IMAGE +DIGEST +PLATFORM +SIZE +SHARED +LAST USED\n/);
+  for (const image of images)
+    assert.match(stdout, new RegExp(`^${image} +sha256:[0-9a-f]{64} +\\w+/\\w+ `, 'm'));
+  const listing = JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout) as { images: object[] };
+  assert.deepEqual(Object.keys(listing), ['images', 'brokenOff']);
+  for (const image of listing.images) {
+    const keys = Object.keys(image).toSorted().join(' ');
+    assert.equal(keys, 'digest image lastUsed platform sharedBytes sizeBytes');
+  }
+  const empty = await zpull(join(store, 'none'), 'store', 'ls', '--json');
+  assert.deepEqual(JSON.parse(empty.stdout), { images: [], brokenOff: [] });
+});
+
+test('store rm removes an image, and prints its digest', async (t) => {
+  const { store, images } = await twoImages(t);
+  const { exitCode, stdout, stderr } = await zpull(store, 'store', 'rm', images[0]);
+  assert.deepEqual([exitCode, stderr], [0, '']);
+  assert.match(stdout, /^sha256:[0-9a-f]{64} \w+\/\w+\n$/);
+  assert.equal((await zpull(store, 'store', 'rm', images[0])).exitCode, 3);
+  const removed = await zpull(store, 'store', 'rm', images[1], '--json');
+  const { removed: list } = JSON.parse(removed.stdout) as { removed: { image: string }[] };
+  assert.deepEqual(
+    list.map(({ image }) => image),
+    [images[1]],
+  );
 });

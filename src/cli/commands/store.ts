@@ -10,6 +10,8 @@ type StoreAction = (store: string, image: string | undefined, json: boolean) => 
 const ACTIONS: Readonly<
   Record<string, { image: 'needs' | 'may' | 'none'; run: () => Promise<StoreAction> }>
 > = {
+  ls: { image: 'none', run: async () => (await import('../store/list.js')).runList },
+  rm: { image: 'needs', run: async () => (await import('../store/remove.js')).runRemove },
   verify: { image: 'may', run: async () => (await import('../store/verify.js')).runVerify },
   path: { image: 'none', run: async () => runPath },
 };

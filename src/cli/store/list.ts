@@ -1,0 +1,32 @@
+import { listStore } from '../../index.js';
+import { formatBytes } from '../format-text.js';
+import { jsonLine, printable } from '../printable.js';
+import { tableText } from '../table.js';
+
+/** `2026-01-31 12:05 UTC` of an ISO 8601 time. */
+function timeText(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/** `zpull store ls`: prints the images and what pulls that were broken off have left. */
+export async function runList(store: string, _image: string | undefined, json: boolean): Promise<number> {
+  const incomplete = (image: string, platform: string) => {
+    process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not whole any more\n`);
+    process.stderr.write('hint: pull it again: only what is missing is fetched\n');
+  };
+  const listing = listStore({ store, ...(!json && { incomplete }) });
+  if (json) {
+    process.stdout.write(jsonLine(listing));
+    return 0;
+  }
+  const images = listing.images.map(({ image, digest, platform, sizeBytes, sharedBytes, lastUsed }) => {
+    return [image, digest, platform, formatBytes(sizeBytes), formatBytes(sharedBytes), timeText(lastUsed)];
+  });
+  const header = ['IMAGE', 'DIGEST', 'PLATFORM', 'SIZE', 'SHARED', 'LAST USED'];
+  process.stdout.write(tableText([header, ...images]));
+  if (listing.brokenOff.length > 0) {
+    const blobs = listing.brokenOff.map(({ blob, bytes }) => [blob, formatBytes(bytes)]);
+    process.stdout.write(`\n${tableText([['UNFINISHED BLOB', 'RECEIVED'], ...blobs])}`);
+  }
+  return 0;
+}
