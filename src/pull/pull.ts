@@ -5,6 +5,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
@@ -51,6 +52,7 @@ class Pull {
   readonly #startedBusy = performance.eventLoopUtilization();
   readonly #signal: AbortSignal | undefined;
   readonly #draining: NodeJS.Timeout;
+  #lease: Lease | undefined;
   #session: RegistrySession | undefined;
   #workers: Promise<Workers> | undefined;
 
@@ -78,6 +80,7 @@ class Pull {
       await noteUse(this.#paths, recorded.record);
       return this.#result(recorded.image, recorded.layers, new Map(), 0);
     }
+    this.#lease = new Lease(this.#paths, 'pull');
     const image = await this.#resolve();
     const layers = imageLayers(image, this.#paths);
     const wanted = wantedLayers(layers, this.#openSession());
@@ -124,6 +127,7 @@ class Pull {
     clearInterval(this.#draining);
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
+    this.#lease?.close();
   }
 
   readonly #aborted = (): void => {

@@ -20,6 +20,9 @@ export interface StorePaths {
   readonly layers: string;
   readonly images: string;
   readonly blobs: string;
+  /** Made at their first use: a store that cannot be written may lack them. */
+  readonly locks: string;
+  readonly leases: string;
 }
 
 /** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
@@ -34,6 +37,8 @@ export function storePaths(root: string): StorePaths {
     layers: join(version, 'layers'),
     images: join(version, 'images'),
     blobs: join(version, 'blobs', 'sha256'),
+    locks: join(version, 'locks'),
+    leases: join(version, 'leases'),
   };
 }
 

@@ -6,6 +6,7 @@ import { imagesNamed } from './find-images.js';
 import { listImageRecords } from './image-record.js';
 import { findLayerRecord, listLayerFiles, setAsideDamaged } from './layer-files.js';
 import { encodeLayerRecord, type LayerRecord, readLayerRecord } from './layer-record.js';
+import { withLease } from './leases.js';
 import { openStore, type StorePaths } from './paths.js';
 
 /** Threads that hash: each does 1.7 GB/s, and four are as much as the fastest disks give. */
@@ -44,7 +45,7 @@ export async function verifyStore(options: {
   const images = imagesOf(paths);
   const wanted = options.image === undefined ? allLayers(paths, images) : layersOf(paths, options.image);
   const records = wanted.map((diffId) => ({ diffId, record: findLayerRecord(paths, diffId) }));
-  const damaged = await checkAll(paths, records, signal);
+  const damaged = await withLease(paths, 'verify', () => checkAll(paths, records, signal));
   return {
     checked: wanted.length,
     damaged: wanted.flatMap((diffId) =>

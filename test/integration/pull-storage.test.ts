@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { verifyStore } from '../../src/index.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { assertProven, failureOf, holdsLayer, layerAsks, listedImages, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -38,6 +39,8 @@ test('a store on a file system that is read-only gives what it has and takes not
   makeReadOnly(disk);
   const held = await pull(`${registry.host}/x:chunked-v1`, { store, policy: 'missing' });
   assert.equal(held.result.digest, first.result.digest);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+  await assertProven(held.result, temporaryDirectory(t));
   const error = await failureOf(pull(`${registry.host}/x:chunked-v2`, { store }));
   assert.deepEqual([error.code, error.exitCode], ['store-denied', 7]);
   assert.match(error.message, /read-only/);

@@ -1,0 +1,134 @@
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PullError } from '../format/error.js';
+import type { StorePaths } from './paths.js';
+import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
+
+/** What a process does with the store meanwhile. */
+const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
+export type LeaseKind = (typeof KINDS)[number];
+
+/** Silent for longer: its process is gone. */
+const DEAD_MS = 15_000;
+/** Five beats may fail or be late before others think the holder dead. */
+const BEAT_MS = 3000;
+
+/**
+ * Says that a process uses the store: a file whose time of change is renewed every 3 s while the process lives. Nothing
+ * depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
+ * compared with that of one's own lease, a moment after writing it: both are the file system's, whatever the clocks of
+ * two machines say, and no process is looked for by its number, as the holder may run in another container.
+ */
+export class Lease {
+  /** 32 hex digits, drawn at random. */
+  readonly id = randomBytes(16).toString('hex');
+  readonly #directory: string;
+  readonly #path: string;
+  readonly #kind: LeaseKind;
+  readonly #beating: NodeJS.Timeout;
+
+  /** @throws PullError as `storageError` */
+  constructor(paths: StorePaths, kind: LeaseKind) {
+    this.#directory = paths.leases;
+    this.#path = join(paths.leases, this.id);
+    this.#kind = kind;
+    onDisk(`create ${this.#path}`, () => {
+      mkdirSync(paths.leases, { recursive: true });
+      this.#write();
+    });
+    // Not in libuv's pool, where it would wait behind decodes and syncs.
+    this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
+  }
+
+  /** What the others do that hold a lease and live. @throws PullError as `storageError` */
+  others(): LeaseKind[] {
+    const now = this.#now();
+    return this.#names()
+      .filter((id) => id !== this.id && this.#livesAt(now, id))
+      .map((id) => kindOf(join(this.#directory, id)));
+  }
+
+  /** Whether the holder of a lease lives. @throws PullError as `storageError` */
+  isAlive(id: string): boolean {
+    return id === this.id || this.#livesAt(this.#now(), id);
+  }
+
+  /** Deletes what dead processes have left. @throws PullError as `storageError` */
+  removeDead(): void {
+    const now = this.#now();
+    for (const id of this.#names()) {
+      const path = join(this.#directory, id);
+      if (id !== this.id && !this.#livesAt(now, id)) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
+    }
+  }
+
+  /** Gives it back. */
+  close(): void {
+    clearInterval(this.#beating);
+    unlessAbsent(`delete ${this.#path}`, () => unlinkSync(this.#path));
+  }
+
+  #names(): string[] {
+    return onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory)).filter((name) =>
+      /^[0-9a-f]{32}$/.test(name),
+    );
+  }
+
+  /** The time of the file system, in its milliseconds. */
+  #now(): number {
+    return onDisk(`write ${this.#path}`, () => {
+      this.#write();
+      return statSync(this.#path).mtimeMs;
+    });
+  }
+
+  /** Both ways: a clock that was set back leaves times of the future behind. */
+  #livesAt(now: number, id: string): boolean {
+    const path = join(this.#directory, id);
+    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+    return stat !== undefined && Math.abs(now - stat.mtimeMs) <= DEAD_MS;
+  }
+
+  /** One that fails is followed by another; if all do, others think us dead, which costs a download at most. */
+  #beat(): void {
+    try {
+      this.#write();
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+    }
+  }
+
+  #write(): void {
+    writeFileSync(this.#path, this.#kind);
+  }
+}
+
+/** A holder that is just writing its file, or a newer version of this program, is taken for a pull. */
+function kindOf(path: string): LeaseKind {
+  const text = unlessAbsent(`read ${path}`, () => readFileSync(path, 'utf8'));
+  return KINDS.find((kind) => kind === text) ?? 'pull';
+}
+
+/**
+ * What `work` resolves to, under a lease while it runs. A store that this user cannot write is read without: nobody is
+ * told then, and what goes meanwhile is found missing.
+ * @throws PullError as `storageError`, and what `work` throws
+ */
+export async function withLease<T>(paths: StorePaths, kind: LeaseKind, work: () => Promise<T>): Promise<T> {
+  const lease = leaseIfWritable(paths, kind);
+  try {
+    return await work();
+  } finally {
+    lease?.close();
+  }
+}
+
+function leaseIfWritable(paths: StorePaths, kind: LeaseKind): Lease | undefined {
+  try {
+    return new Lease(paths, kind);
+  } catch (error) {
+    if (error instanceof PullError && error.code === 'store-denied') return undefined;
+    throw error;
+  }
+}
