@@ -6,5 +6,6 @@ export type { PullEvent } from './pull/events.js';
 export type { LayerResult, Policy, PullOptions, PullResult } from './pull/options.js';
 export { pullImage } from './pull/pull.js';
 export { type BrokenOffBlob, type ListedImage, listStore, type StoreListing } from './store/list.js';
+export { type PruneResult, pruneStore } from './store/prune.js';
 export { type RemovedImage, removeImage } from './store/remove-image.js';
 export { type DamagedPart, type VerifyResult, verifyStore } from './store/verify.js';

@@ -1,4 +1,11 @@
-import { COMMON_OPTIONS, DEMO_OPTIONS, type OptionSpec, PULL_OPTIONS, SERVE_OPTIONS } from './options.js';
+import {
+  COMMON_OPTIONS,
+  DEMO_OPTIONS,
+  type OptionSpec,
+  PULL_OPTIONS,
+  SERVE_OPTIONS,
+  STORE_OPTIONS,
+} from './options.js';
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
@@ -44,14 +51,15 @@ export const COMMANDS: readonly CommandSpec[] = [
     words: [
       {
         name: 'ACTION',
-        help: 'ls: list images; rm: remove IMAGE; verify: hash every layer, or those of IMAGE; path: print where the store is',
-        choices: ['ls', 'rm', 'verify', 'path'],
+        help: 'ls: list images; rm: remove IMAGE; prune: free what no image needs; verify: hash every layer, or those of IMAGE; path: print where the store is',
+        choices: ['ls', 'rm', 'prune', 'verify', 'path'],
       },
       { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
     ],
-    options: COMMON_OPTIONS,
+    options: [...STORE_OPTIONS, ...COMMON_OPTIONS],
     examples: [
       ['zpull store ls', 'images with their size on disk'],
+      ['zpull store prune --older-than 30d', 'frees what no image needs and nobody wrote for a month'],
       ['zpull store verify', 'exit code 6 if anything is damaged; a pull repairs it'],
       ['du -sh "$(zpull store path)"', 'how much room the store takes'],
     ],

@@ -205,6 +205,18 @@ export interface CheckLayerResult {
   readonly falsePaths: readonly string[];
 }
 
+/** Copies runs of packs, pairs [start, end) each, with what their indexes know of them, into one new pack. */
+export interface CopyRunsTask {
+  readonly task: 'copy-runs';
+  readonly sources: readonly { readonly pack: string; readonly runs: Float64Array }[];
+}
+
+export interface CopyRunsResult {
+  readonly pack: string;
+  /** Where the runs of each source begin in the new pack. */
+  readonly starts: readonly Float64Array[];
+}
+
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
@@ -233,6 +245,7 @@ export interface Results {
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
   'check-layer': CheckLayerResult;
+  'copy-runs': CopyRunsResult;
   'export-layer': ExportLayerResult;
   'name-content': string;
 }
@@ -245,6 +258,7 @@ export type Task =
   | VerifyLayerTask
   | FindDamageTask
   | CheckLayerTask
+  | CopyRunsTask
   | ExportLayerTask
   | NameContentTask;
 

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
 import type { StorePaths } from './paths.js';
@@ -15,24 +15,22 @@ const DEAD_MS = 15_000;
 const BEAT_MS = 3000;
 
 /**
- * Says that a process uses the store: a file whose time of change is renewed every 3 s while the process lives. Nothing
- * depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
- * compared with that of one's own lease, a moment after writing it: both are the file system's, whatever the clocks of
- * two machines say, and no process is looked for by its number, as the holder may run in another container.
+ * Says that a process uses the store: an empty file, `ID.KIND`, whose time of change is renewed every 3 s while the process
+ * lives. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times
+ * are compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks
+ * of two machines say, and no process is looked for by its number, as the holder may run in another container.
  */
 export class Lease {
   /** 32 hex digits, drawn at random. */
   readonly id = randomBytes(16).toString('hex');
   readonly #directory: string;
   readonly #path: string;
-  readonly #kind: LeaseKind;
   readonly #beating: NodeJS.Timeout;
 
   /** @throws PullError as `storageError` */
   constructor(paths: StorePaths, kind: LeaseKind) {
     this.#directory = paths.leases;
-    this.#path = join(paths.leases, this.id);
-    this.#kind = kind;
+    this.#path = join(paths.leases, `${this.id}.${kind}`);
     onDisk(`create ${this.#path}`, () => {
       mkdirSync(paths.leases, { recursive: true });
       this.#write();
@@ -43,24 +41,18 @@ export class Lease {
 
   /** What the others do that hold a lease and live. @throws PullError as `storageError` */
   others(): LeaseKind[] {
-    const now = this.#now();
-    return this.#names()
-      .filter((id) => id !== this.id && this.#livesAt(now, id))
-      .map((id) => kindOf(join(this.#directory, id)));
+    return this.#list().flatMap(({ id, kind, isAlive }) => (id !== this.id && isAlive ? [kind] : []));
   }
 
-  /** Whether the holder of a lease lives. @throws PullError as `storageError` */
-  isAlive(id: string): boolean {
-    return id === this.id || this.#livesAt(this.#now(), id);
+  /** Which leases are held by a process that lives, by `id`. @throws PullError as `storageError` */
+  living(): Set<string> {
+    return new Set(this.#list().flatMap(({ id, isAlive }) => (isAlive ? [id] : [])));
   }
 
   /** Deletes what dead processes have left. @throws PullError as `storageError` */
   removeDead(): void {
-    const now = this.#now();
-    for (const id of this.#names()) {
-      const path = join(this.#directory, id);
-      if (id !== this.id && !this.#livesAt(now, id)) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
-    }
+    for (const { path, isAlive } of this.#list())
+      if (!isAlive) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
   }
 
   /** Gives it back. */
@@ -69,25 +61,26 @@ export class Lease {
     unlessAbsent(`delete ${this.#path}`, () => unlinkSync(this.#path));
   }
 
-  #names(): string[] {
-    return onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory)).filter((name) =>
-      /^[0-9a-f]{32}$/.test(name),
-    );
+  #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
+    const nowMs = this.#renew();
+    const names = onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory));
+    return names.flatMap((name) => {
+      const [, id, word] = /^([0-9a-f]{32})\.([a-z]+)$/.exec(name) ?? [];
+      const kind = KINDS.find((known) => known === word);
+      const path = join(this.#directory, name);
+      const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+      if (id === undefined || kind === undefined || stat === undefined) return [];
+      // Both ways: a clock that was set back leaves times of the future behind.
+      return [{ id, kind, path, isAlive: Math.abs(nowMs - stat.mtimeMs) <= DEAD_MS }];
+    });
   }
 
   /** The time of the file system, in its milliseconds. */
-  #now(): number {
+  #renew(): number {
     return onDisk(`write ${this.#path}`, () => {
       this.#write();
       return statSync(this.#path).mtimeMs;
     });
-  }
-
-  /** Both ways: a clock that was set back leaves times of the future behind. */
-  #livesAt(now: number, id: string): boolean {
-    const path = join(this.#directory, id);
-    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
-    return stat !== undefined && Math.abs(now - stat.mtimeMs) <= DEAD_MS;
   }
 
   /** One that fails is followed by another; if all do, others think us dead, which costs a download at most. */
@@ -99,15 +92,10 @@ export class Lease {
     }
   }
 
+  /** Truncating changes the time even of an empty file (POSIX.1-2017, open), and needs no room on a full disk. */
   #write(): void {
-    writeFileSync(this.#path, this.#kind);
+    writeFileSync(this.#path, '');
   }
-}
-
-/** A holder that is just writing its file, or a newer version of this program, is taken for a pull. */
-function kindOf(path: string): LeaseKind {
-  const text = unlessAbsent(`read ${path}`, () => readFileSync(path, 'utf8'));
-  return KINDS.find((kind) => kind === text) ?? 'pull';
 }
 
 /**

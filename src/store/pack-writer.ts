@@ -90,15 +90,21 @@ export class PackWriter {
       encodeContent(this.#records, (i + 1) * RECORD_BYTES, contents.digests, i, start, lengthBytes);
     }
     this.#write(region, bytes, piece.packOffset);
-    this.#attempt((open) => {
-      writeFully(open.index.fd, open.index.path, this.#records.subarray(0, length), open.indexEnd);
-      open.indexEnd += length;
-    });
+    this.writeRecords(region, this.#records.subarray(0, length));
   }
 
   /** Writes bytes that no index names: the inline bytes of a layer. @throws PullError as `writePiece` */
   writePlain(region: Region, bytes: Uint8Array, packOffset: number): void {
     this.#write(region, bytes, packOffset);
+  }
+
+  /** Appends records of bytes that were copied into a region, as `encodePiece` and `encodeContent` make them. @throws PullError as `writePiece` */
+  writeRecords(region: Region, records: Uint8Array): void {
+    this.#requireOpen(region);
+    this.#attempt((open) => {
+      writeFully(open.index.fd, open.index.path, records, open.indexEnd);
+      open.indexEnd += records.length;
+    });
   }
 
   /** Makes what is written survive a power cut. A sync that failed is not tried again. @throws PullError as `storageError` */
@@ -121,13 +127,16 @@ export class PackWriter {
     if (packOffset < region.start || packOffset + bytes.length > region.end) {
       throw new RangeError('a piece lies outside its region');
     }
-    if (this.#open?.id !== region.pack) {
-      if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
-      throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
-        hint: 'Pull again: what was fetched so far is kept.',
-      });
-    }
+    this.#requireOpen(region);
     this.#attempt((open) => writeFully(open.pack.fd, open.pack.path, bytes, packOffset));
+  }
+
+  #requireOpen(region: Region): void {
+    if (this.#open?.id === region.pack) return;
+    if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
+    throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
+      hint: 'Pull again: what was fetched so far is kept.',
+    });
   }
 
   /** After an error nobody knows what the file holds: the pack is given up. */

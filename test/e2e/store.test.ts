@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { Lease } from '../../src/store/leases.js';
+import { storePaths } from '../../src/store/paths.js';
 import { flipByte, packFiles } from '../support/packs.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -81,6 +83,8 @@ test('an action takes the words that it takes', async (t) => {
     ['verify', 'alpine', 'busybox'],
     ['rm'],
     ['ls', 'alpine'],
+    ['ls', '--older-than', '1d'],
+    ['prune', '--older-than', 'soon'],
     ['clean'],
     [],
   ]) {
@@ -119,4 +123,33 @@ test('store rm removes an image, and prints its digest', async (t) => {
     list.map(({ image }) => image),
     [images[1]],
   );
+});
+
+test('store prune says what it freed, and that it stopped for another process', async (t) => {
+  const { store, images } = await twoImages(t);
+  const nothing = await zpull(store, 'store', 'prune', '--older-than', '30d');
+  assert.deepEqual(nothing, {
+    exitCode: 0,
+    stdout: '0 B freed: 0 layers, 0 packs, 0 blobs removed\n',
+    stderr: '',
+  });
+  await zpull(store, 'store', 'rm', images[0]);
+  await zpull(store, 'store', 'rm', images[1]);
+  const lease = new Lease(storePaths(store), 'pull');
+  const stopped = await zpull(store, 'store', 'prune');
+  lease.close();
+  assert.deepEqual([stopped.exitCode, stopped.stdout], [0, nothing.stdout]);
+  assert.match(stopped.stderr, /^zpull: stopped, as another process uses the store \(pull\)\nhint: .+\n$/);
+  const { stdout } = await zpull(store, 'store', 'prune', '--json');
+  const { freedBytes, stoppedBy, ...counts } = JSON.parse(stdout) as Record<string, unknown>;
+  assert.ok(Number(freedBytes) > 0);
+  assert.equal(stoppedBy, null);
+  const keys = 'removedBlobs removedLayers removedPacks rewrittenPacks';
+  assert.equal(Object.keys(counts).toSorted().join(' '), keys);
+  assert.deepEqual(JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout), {
+    images: [],
+    brokenOff: [],
+  });
+  const empty = await zpull(join(store, 'none'), 'store', 'prune', '--json');
+  assert.equal((JSON.parse(empty.stdout) as { freedBytes: number }).freedBytes, 0);
 });

@@ -1,4 +1,5 @@
 import { listStore } from '../../index.js';
+import type { StoreArguments } from '../commands/store.js';
 import { formatBytes } from '../format-text.js';
 import { jsonLine, printable } from '../printable.js';
 import { tableText } from '../table.js';
@@ -9,7 +10,7 @@ function timeText(iso: string): string {
 }
 
 /** `zpull store ls`: prints the images and what pulls that were broken off have left. */
-export async function runList(store: string, _image: string | undefined, json: boolean): Promise<number> {
+export async function runList({ store, json }: StoreArguments): Promise<number> {
   const incomplete = (image: string, platform: string) => {
     process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not whole any more\n`);
     process.stderr.write('hint: pull it again: only what is missing is fetched\n');

@@ -1,4 +1,5 @@
 import { verifyStore } from '../../index.js';
+import type { StoreArguments } from '../commands/store.js';
 import { formatCount } from '../format-text.js';
 import { jsonLine } from '../printable.js';
 import { untilSignal } from '../signals.js';
@@ -8,7 +9,7 @@ import { tableText } from '../table.js';
 const DAMAGED_EXIT_CODE = 6;
 
 /** `zpull store verify [IMAGE]`: prints what is damaged. */
-export async function runVerify(store: string, image: string | undefined, json: boolean): Promise<number> {
+export async function runVerify({ store, image, json }: StoreArguments): Promise<number> {
   const result = await untilSignal((signal) =>
     verifyStore({ store, signal, ...(image !== undefined && { image }) }),
   );

@@ -125,7 +125,7 @@ test('a command gets as many words as it takes', () => {
   assert.match(refusal('export alpine layers:x more'), /^zpull export does not take "more"/);
   assert.match(
     refusal('store clean'),
-    /^zpull store has no action "clean" \| there is: ls, rm, verify, path$/,
+    /^zpull store has no action "clean" \| there is: ls, rm, prune, verify, path$/,
   );
 });
 
