@@ -29,6 +29,8 @@ export type PullEvent =
     }
   /** A layer is proven and in the store. */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
+  /** Only layers that other processes are pulling are left. */
+  | { readonly event: 'waiting'; readonly layers: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }
   /** A line for --debug. */

@@ -1,14 +1,18 @@
 import { randomUUID } from 'node:crypto';
+import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
+import { pullMissing } from './missing-layers.js';
 import type { PullOptions, PullResult } from './options.js';
 import { Patience } from './patience.js';
 import { Progress } from './progress.js';
@@ -53,6 +57,7 @@ class Pull {
   readonly #signal: AbortSignal | undefined;
   readonly #draining: NodeJS.Timeout;
   #lease: Lease | undefined;
+  #locks: LayerLocks | undefined;
   #session: RegistrySession | undefined;
   #workers: Promise<Workers> | undefined;
 
@@ -82,18 +87,23 @@ class Pull {
     }
     this.#lease = new Lease(this.#paths, 'pull');
     const image = await this.#resolve();
-    const layers = imageLayers(image, this.#paths);
-    const wanted = wantedLayers(layers, this.#openSession());
-    const figures = new Map<string, LayerFigures>();
-    let provenAfterMs = 0;
-    if (wanted.length > 0) {
-      const pulled = await this.#pullLayers(wanted);
-      for (const [i, layer] of wanted.entries()) figures.set(layer.diffId, pulled.figures[i]!);
-      provenAfterMs = pulled.provenAfterMs;
-    }
+    this.#locks = new LayerLocks(this.#paths, this.#lease);
+    const { figures, provenAfterMs } = await pullMissing({
+      locks: this.#locks,
+      stop: this.stop,
+      missing: () => wantedLayers(imageLayers(image, this.#paths), this.#openSession()),
+      pull: (layers) => this.#pullLayers(layers),
+      onWait: (layers) => this.#progress.emit({ event: 'waiting', layers }),
+    });
     await writeRecord(this.#paths, this.#image, this.#settings, image);
-    return this.#result(image, layers, figures, provenAfterMs);
+    return this.#result(image, imageLayers(image, this.#paths), figures, provenAfterMs);
   }
+
+  /** A layer that is in the store is nobody's to pull any more. */
+  readonly #emit = (event: PullEvent): void => {
+    if (event.event === 'layer') this.#locks?.release(parseDigest(event.diffId, 'DiffID'));
+    this.#progress.emit(event);
+  };
 
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
@@ -111,7 +121,7 @@ class Pull {
       patience: this.#patience,
       paths: this.#paths,
       stop: this.stop,
-      emit: this.#progress.emit,
+      emit: this.#emit,
     });
     const workers = await this.#workers;
     const pulled = await pullLayers(workers.context, wanted);
@@ -127,6 +137,7 @@ class Pull {
     clearInterval(this.#draining);
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
+    this.#locks?.releaseAll();
     this.#lease?.close();
   }
 

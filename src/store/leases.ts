@@ -10,7 +10,7 @@ const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
 export type LeaseKind = (typeof KINDS)[number];
 
 /** Silent for longer: its process is gone. */
-const DEAD_MS = 15_000;
+export const DEAD_MS = 15_000;
 /** Five beats may fail or be late before others think the holder dead. */
 const BEAT_MS = 3000;
 
@@ -49,6 +49,14 @@ export class Lease {
     return new Set(this.#list().flatMap(({ id, isAlive }) => (isAlive ? [id] : [])));
   }
 
+  /** The time of the file system, in its milliseconds. @throws PullError as `storageError` */
+  renewedMs(): number {
+    return onDisk(`write ${this.#path}`, () => {
+      this.#write();
+      return statSync(this.#path).mtimeMs;
+    });
+  }
+
   /** Deletes what dead processes have left. @throws PullError as `storageError` */
   removeDead(): void {
     for (const { path, isAlive } of this.#list())
@@ -62,7 +70,7 @@ export class Lease {
   }
 
   #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
-    const nowMs = this.#renew();
+    const nowMs = this.renewedMs();
     const names = onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory));
     return names.flatMap((name) => {
       const [, id, word] = /^([0-9a-f]{32})\.([a-z]+)$/.exec(name) ?? [];
@@ -72,14 +80,6 @@ export class Lease {
       if (id === undefined || kind === undefined || stat === undefined) return [];
       // Both ways: a clock that was set back leaves times of the future behind.
       return [{ id, kind, path, isAlive: Math.abs(nowMs - stat.mtimeMs) <= DEAD_MS }];
-    });
-  }
-
-  /** The time of the file system, in its milliseconds. */
-  #renew(): number {
-    return onDisk(`write ${this.#path}`, () => {
-      this.#write();
-      return statSync(this.#path).mtimeMs;
     });
   }
 

@@ -153,3 +153,17 @@ test('store prune says what it freed, and that it stopped for another process', 
   const empty = await zpull(join(store, 'none'), 'store', 'prune', '--json');
   assert.equal((JSON.parse(empty.stdout) as { freedBytes: number }).freedBytes, 0);
 });
+
+test('several processes that pull at once into one store all succeed, and all is whole', async (t) => {
+  const { host } = await startSandbox(t);
+  const store = join(temporaryDirectory(t), 'store');
+  const tags = ['chunked-v1', 'chunked-v2', 'chunked-v1'];
+  const pulls = await Promise.all(tags.map((tag) => zpull(store, '-q', `${host}/x:${tag}`)));
+  assert.deepEqual(
+    pulls.map(({ exitCode, stderr }) => [exitCode, stderr]),
+    tags.map(() => [0, '']),
+  );
+  assert.equal((await zpull(store, 'store', 'verify')).exitCode, 0);
+  const { images } = JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout) as { images: object[] };
+  assert.equal(images.length, 2);
+});

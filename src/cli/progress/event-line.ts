@@ -1,4 +1,5 @@
 import type { PullEvent } from '../../index.js';
+import { formatCount } from '../format-text.js';
 import { printable } from '../printable.js';
 import { foundLine } from './summary.js';
 
@@ -22,6 +23,8 @@ function rawLine(event: PullEvent, verbose: boolean, debug: boolean): string | u
       return foundLine(event);
     case 'layer':
       return verbose ? `layer ${event.done} of ${event.of}: ${event.diffId}` : undefined;
+    case 'waiting':
+      return verbose ? `waiting for ${formatCount(event.layers, 'layer')} of another process` : undefined;
     case 'miss':
       return verbose ? `network failure: ${event.message}` : undefined;
     case 'debug':
