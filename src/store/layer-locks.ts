@@ -17,14 +17,15 @@ export class LayerLocks {
   readonly #lease: Lease;
   readonly #held = new Set<Digest>();
 
+  /** @throws PullError as `storageError` */
   constructor(paths: StorePaths, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
+    onDisk(`make ${paths.locks}`, () => mkdirSync(paths.locks, { recursive: true }));
   }
 
   /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */
   tryLock(diffId: Digest): boolean {
-    onDisk(`make ${this.#paths.locks}`, () => mkdirSync(this.#paths.locks, { recursive: true }));
     for (let tries = 0; tries < MOST_TRIES; tries++) {
       if (this.#create(diffId)) {
         this.#held.add(diffId);

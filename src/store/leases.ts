@@ -1,5 +1,13 @@
-import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
 import type { StorePaths } from './paths.js';
@@ -11,14 +19,17 @@ export type LeaseKind = (typeof KINDS)[number];
 
 /** Silent for longer: its process is gone. */
 export const DEAD_MS = 15_000;
-/** Five beats may fail or be late before others think the holder dead. */
-const BEAT_MS = 3000;
+/** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
+const GONE_MS = 2000;
+/** Many beats may fail or be late before others think the holder dead. */
+const BEAT_MS = 1000;
 
 /**
- * Says that a process uses the store: an empty file, `ID.KIND`, whose time of change is renewed every 3 s while the process
- * lives. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times
- * are compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks
- * of two machines say, and no process is looked for by its number, as the holder may run in another container.
+ * Says that a process uses the store: an empty file whose time of change is renewed every second while the process lives.
+ * Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
+ * compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of
+ * two machines say. The number of a process is asked for only where it means the same (the holder may run in another
+ * container), and never proves that one lives.
  */
 export class Lease {
   /** 32 hex digits, drawn at random. */
@@ -30,7 +41,7 @@ export class Lease {
   /** @throws PullError as `storageError` */
   constructor(paths: StorePaths, kind: LeaseKind) {
     this.#directory = paths.leases;
-    this.#path = join(paths.leases, `${this.id}.${kind}`);
+    this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
     onDisk(`create ${this.#path}`, () => {
       mkdirSync(paths.leases, { recursive: true });
       this.#write();
@@ -73,13 +84,16 @@ export class Lease {
     const nowMs = this.renewedMs();
     const names = onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory));
     return names.flatMap((name) => {
-      const [, id, word] = /^([0-9a-f]{32})\.([a-z]+)$/.exec(name) ?? [];
+      const [, id, word, pid, place] =
+        /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
       const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
       // Both ways: a clock that was set back leaves times of the future behind.
-      return [{ id, kind, path, isAlive: Math.abs(nowMs - stat.mtimeMs) <= DEAD_MS }];
+      const silentMs = Math.abs(nowMs - stat.mtimeMs);
+      const isGone = silentMs > GONE_MS && place === placeOfProcesses() && !hasProcess(Number(pid));
+      return [{ id, kind, path, isAlive: silentMs <= DEAD_MS && !isGone }];
     });
   }
 
@@ -95,6 +109,33 @@ export class Lease {
   /** Truncating changes the time even of an empty file (POSIX.1-2017, open), and needs no room on a full disk. */
   #write(): void {
     writeFileSync(this.#path, '');
+  }
+}
+
+let place: string | undefined;
+
+/** A name for where numbers of processes mean the same: this start of this system, this namespace. Empty where none is known. */
+function placeOfProcesses(): string {
+  if (place === undefined) {
+    try {
+      const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
+      const namespace = readlinkSync('/proc/self/ns/pid');
+      place = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
+    } catch {
+      place = '';
+    }
+  }
+  return place;
+}
+
+/** Whether a process has this number; also true where nobody can tell. */
+function hasProcess(pid: number): boolean {
+  if (placeOfProcesses() === '') return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) !== 'ESRCH';
   }
 }
 

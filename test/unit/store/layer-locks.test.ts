@@ -17,6 +17,10 @@ function holder(t: TestContext, paths: StorePaths): { lease: Lease; locks: Layer
   return { lease, locks: new LayerLocks(paths, lease) };
 }
 
+function leaseFile(paths: StorePaths, { id }: Lease): string {
+  return join(paths.leases, readdirSync(paths.leases).find((name) => name.startsWith(id))!);
+}
+
 /** Makes a file look as if it had last been written 20 s ago. */
 function age(path: string): void {
   const timeMs = statSync(path).mtimeMs - 20_000;
@@ -40,10 +44,7 @@ test('a lock is one holder’s until it is released, whatever becomes of other l
 
 test('the lock of a holder that is dead or gone counts for nothing', (t) => {
   const paths = freshStore(t);
-  for (const die of [
-    (lease: Lease) => lease.close(),
-    (lease: Lease) => age(join(paths.leases, `${lease.id}.pull`)),
-  ]) {
+  for (const die of [(lease: Lease) => lease.close(), (lease: Lease) => age(leaseFile(paths, lease))]) {
     const dead = holder(t, paths);
     const { locks } = holder(t, paths);
     assert.equal(dead.locks.tryLock(LAYER), true);
