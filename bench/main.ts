@@ -12,9 +12,10 @@ import { kill } from './scenarios/kill.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { startUp } from './scenarios/start-up.js';
+import { planning, sharing, verifying } from './scenarios/store.js';
 import { update } from './scenarios/update.js';
 
-const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant];
+const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, planning, sharing, verifying];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 await main();

@@ -43,6 +43,10 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '11b', name: '  asked for again, worst / blob', unit: 'share', atMost: 0.06 },
   { id: '11c', name: '  the same at 2 MB/s, worst', unit: 'bytes', atMost: 4 * MB },
   { id: '12', name: 'wall at 50 ms, 20 MB/s a connection', unit: 'seconds' },
+  { id: '20', name: 'planning: added by 1,000,000 contents', unit: 'seconds', atMost: 0.3 },
+  { id: '20a', name: '  peak RSS added', unit: 'bytes', atMost: 100 * MB },
+  { id: '21', name: 'disk of v1 and v2 / v1 alone', unit: 'ratio', atMost: 1.2 },
+  { id: '22', name: 'store verify / openssl, all layers', unit: 'ratio', atMost: 0.75 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

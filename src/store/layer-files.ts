@@ -4,7 +4,7 @@ import type { Digest } from '../format/digest.js';
 import { moveFile, syncDirectory } from './atomic-file.js';
 import { type LayerRecord, readRecordFile } from './layer-record.js';
 import { damagedRecordPath, layerRecordPath, type StorePaths } from './paths.js';
-import { onDisk } from './storage-error.js';
+import { isDenied, onDisk } from './storage-error.js';
 
 /** A layer record as it lies on the disk, whether the layer is held or not. */
 export interface LayerFile {
@@ -35,12 +35,17 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
 }
 
 /**
- * Takes a layer out of what is held, if its record is there. It stays beside, so that nothing deletes the extents that
- * are still good.
+ * Takes a layer out of what is held, if its record is there and this user may. It stays beside, so that nothing deletes the
+ * extents that are still good.
  * @throws PullError as `storageError`
  */
 export async function setAsideDamaged(paths: StorePaths, diffId: Digest): Promise<void> {
   if (!existsSync(layerRecordPath(paths, diffId))) return;
-  await moveFile(layerRecordPath(paths, diffId), damagedRecordPath(paths, diffId));
+  try {
+    await moveFile(layerRecordPath(paths, diffId), damagedRecordPath(paths, diffId));
+  } catch (error) {
+    if (isDenied(error)) return;
+    throw error;
+  }
   await syncDirectory(paths.layers);
 }

@@ -9,9 +9,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { PullError } from '../format/error.js';
 import type { StorePaths } from './paths.js';
-import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
+import { isDenied, onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
 /** What a process does with the store meanwhile. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
@@ -157,7 +156,7 @@ function leaseIfWritable(paths: StorePaths, kind: LeaseKind): Lease | undefined 
   try {
     return new Lease(paths, kind);
   } catch (error) {
-    if (error instanceof PullError && error.code === 'store-denied') return undefined;
+    if (isDenied(error)) return undefined;
     throw error;
   }
 }

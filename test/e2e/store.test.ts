@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -166,4 +166,14 @@ test('several processes that pull at once into one store all succeed, and all is
   assert.equal((await zpull(store, 'store', 'verify')).exitCode, 0);
   const { images } = JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout) as { images: object[] };
   assert.equal(images.length, 2);
+});
+
+test('a store of another version is refused with a hint, exit code 7', async (t) => {
+  const store = temporaryDirectory(t);
+  mkdirSync(join(store, 'v2'));
+  for (const action of ['ls', 'verify', 'prune']) {
+    const { exitCode, stdout, stderr } = await zpull(store, 'store', action);
+    assert.deepEqual([exitCode, stdout], [7, ''], action);
+    assert.match(stderr, /^zpull: the store .* has the format v2, not v1\nhint: .+--store\.\n$/);
+  }
 });
