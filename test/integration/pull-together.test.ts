@@ -1,10 +1,19 @@
 import assert from 'node:assert/strict';
-import { readdirSync, utimesSync } from 'node:fs';
+import { readdirSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import type { PullEvent, PullResult } from '../../src/index.js';
+import {
+  exportLayers,
+  type PullEvent,
+  type PullResult,
+  pruneStore,
+  removeImage,
+  verifyStore,
+} from '../../src/index.js';
+import { WorkerPool } from '../../src/pool/worker-pool.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
-import { storePaths } from '../../src/store/paths.js';
+import { Lease } from '../../src/store/leases.js';
+import { layerRecordPath, openStore, storePaths } from '../../src/store/paths.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { assertProven, failureOf, layerAsks, listedImages, pull } from '../support/pull.js';
@@ -131,4 +140,79 @@ test('a process that was killed holds up nobody once its heart has been silent f
   assert.ok(events.some(({ event }) => event === 'waiting'));
   assert.ok(result.resumedBytes > MIB / 2, `${result.resumedBytes}`);
   await assertProven(result);
+});
+
+test('a layer that is in the store is not locked any more, while others are still pulled', async (t) => {
+  const registry = await startSandbox(t, { layout: await overlapping(t), rateBytes: 10 * MIB });
+  const store = temporaryDirectory(t);
+  const { locks } = storePaths(store);
+  const left: number[] = [];
+  const onEvent = ({ event }: PullEvent) => {
+    if (event === 'planned' || event === 'layer') left.push(readdirSync(locks).length);
+  };
+  await pull(`${registry.host}/x:two`, { store, onEvent });
+  assert.deepEqual(left, [2, 1, 0]);
+});
+
+test('a prune stops at a pull, and an image removed meanwhile harms it not', async (t) => {
+  const layout = await overlapping(t);
+  const registry = await startSandbox(t, { layout, rateBytes: 4 * MIB });
+  const store = temporaryDirectory(t);
+  await writeTars(t, layout, 'old', [tarOf({ f3: noise(4, MIB / 4) })]);
+  const old = `${registry.host}/x:old`;
+  await pull(old, { store });
+  const meanwhile: Promise<unknown>[] = [];
+  const onEvent = ({ event }: PullEvent) => {
+    if (event !== 'planned') return;
+    meanwhile.push(removeImage({ store, image: old }).then(() => pruneStore({ store })));
+  };
+  const { result } = await pull(`${registry.host}/x:one`, { store, onEvent });
+  const [pruned] = (await Promise.all(meanwhile)) as { removedLayers: number; stoppedBy: string | null }[];
+  assert.deepEqual([pruned!.stoppedBy, pruned!.removedLayers], ['pull', 0]);
+  assert.equal(result.reusedBytes, MIB / 4);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('a layer that a prune took while others were pulled is pulled again', async (t) => {
+  const registry = await startSandbox(t, { layout: await overlapping(t) });
+  const store = temporaryDirectory(t);
+  const { result: first } = await pull(`${registry.host}/x:one`, { store });
+  const { layers, packs } = storePaths(store);
+  let taken = false;
+  const onEvent = ({ event }: PullEvent) => {
+    if (event !== 'planned' || taken) return;
+    taken = true;
+    rmSync(layerRecordPath(storePaths(store), first.layers[0]!.diffId as never));
+    for (const name of readdirSync(packs)) if (!name.endsWith('.open')) rmSync(join(packs, name));
+  };
+  const { result } = await pull(`${registry.host}/x:two`, { store, onEvent });
+  assert.ok(taken && result.layers[0]!.fetchedBytes > 0);
+  assert.equal(readdirSync(layers).length, 2);
+  await assertProven(result);
+});
+
+test('an export, a verify and a pull hold a lease while they read', async (t) => {
+  const registry = await startSandbox(t);
+  const store = temporaryDirectory(t);
+  const image = `${registry.host}/x:chunked-v1`;
+  const watch = new Lease(openStore(store), 'prune');
+  t.after(() => watch.close());
+  const seen: string[] = [];
+  const run = WorkerPool.prototype.run;
+  t.mock.method(WorkerPool.prototype, 'run', function (this: WorkerPool, ...args: Parameters<typeof run>) {
+    seen.push(...watch.others());
+    return Reflect.apply(run, this, args);
+  });
+  const usesOf = async (work: () => Promise<unknown>) => {
+    seen.length = 0;
+    await work();
+    assert.deepEqual(watch.others(), [], 'it is given back');
+    return [...new Set(seen)];
+  };
+  assert.deepEqual(await usesOf(() => pull(image, { store })), ['pull']);
+  assert.deepEqual(await usesOf(() => verifyStore({ store })), ['verify']);
+  const { result } = await pull(image, { store, policy: 'never' });
+  const diffIds = result.layers.map(({ diffId }) => diffId);
+  const directory = temporaryDirectory(t);
+  assert.deepEqual(await usesOf(() => exportLayers({ store, diffIds, directory })), ['export']);
 });
