@@ -125,8 +125,11 @@ function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: 
   return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, problem);
 }
 
-function notDecodable({ blob, compression }: KnownLayer, problem: StreamFault): PullError {
-  const message = `layer ${blob.digest} is no good ${compression}: ${problem.message}, at or behind byte ${problem.blobAt} of the blob`;
-  const hint = 'the image was built or pushed wrongly: rebuild it, or pull another version';
-  return new PullError('metadata-malformed', message, { layer: blob.digest, hint });
+function notDecodable({ blob, compression }: KnownLayer, { code, message, blobAt }: StreamFault): PullError {
+  const sentence = `layer ${blob.digest} (${compression}) ${message}, at or behind byte ${blobAt} of the blob`;
+  const hint =
+    code === 'unsupported'
+      ? 'install the program zstd or a newer Node, or push the image with smaller windows'
+      : 'the image was built or pushed wrongly: rebuild it, or pull another version';
+  return new PullError(code, sentence, { layer: blob.digest, hint });
 }
