@@ -75,7 +75,9 @@ for (const [layout, ref, format, reason] of [
     assert.equal(asked > 0, format === 'estargz' || format.startsWith('zstd'), 'only metadata is read');
 
     const plan = await json<ImageInspection>(store, 'plan', image);
-    assert.equal('config' in plan || plan.layers.some((layer) => 'reason' in layer), false);
+    assert.ok(
+      ![plan, ...plan.layers].some((part) => Object.hasOwn(part, 'config') || Object.hasOwn(part, 'reason')),
+    );
     const pulled = await json<PullJson>(store, image);
     assert.deepEqual(
       pulled.layers.map((layer) => layer.format),
@@ -116,7 +118,7 @@ test('inspect and plan as text are tables on stdout, with a row a layer and the 
   );
   assert.match(head, /^layers +3 layers$/m);
   const rows = table.trimEnd().split('\n');
-  assert.match(rows[0] ?? '', /^layer +format +size +tar +entries +in store +because of$/);
+  assert.match(rows[0] ?? '', /^layer +format +size +tar +entries +in store +because of$/i);
   assert.equal(rows.length, 4);
   assert.match(
     rows[1] ?? '',
@@ -126,7 +128,7 @@ test('inspect and plan as text are tables on stdout, with a row a layer and the 
   const planned = await zpull(store, 'plan', image, '--platform', 'linux/amd64', '-q');
   assert.equal(planned.exitCode, 0, planned.stderr);
   const lines = planned.stdout.trimEnd().split('\n');
-  assert.match(lines[0] ?? '', /^layer +format +size +fetch +reuse +resume +requests$/);
+  assert.match(lines[0] ?? '', /^layer +format +size +fetch +reuse +resume +requests$/i);
   assert.equal(lines.length, 5);
   assert.match(lines[1] ?? '', /^fef0c9cf19e3 +zstd:chunked +378\.4 kB +\d/);
   assert.match(lines[4] ?? '', /^all /);
