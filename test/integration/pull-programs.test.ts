@@ -154,7 +154,7 @@ test('a zstd frame with a window of 128 MiB is decoded by what Node has, or what
   const image = await imageOf(t, blob, TAR, 'zstd');
   const error = await failureOf(pull(image, { store: temporaryDirectory(t) }));
   assert.deepEqual([error.code, error.exitCode], ['unsupported', 8]);
-  assert.match(error.hint ?? '', /install zstd/);
+  assert.match(error.hint ?? '', /install the program zstd/);
 });
 
 for (const format of ['gnu', 'pax', 'v7', 'ustar'] as const) {
