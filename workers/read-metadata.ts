@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, parseDigest } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
-import { footerGuessBytes, parseChunkedFooter } from '../src/format/footer.js';
+import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../src/format/footer.js';
 import type { MetadataPlace } from '../src/format/layer-format.js';
 import { buildLayerTable } from '../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../src/format/toc.js';
@@ -42,7 +42,7 @@ async function read(
 ): Promise<ReadLayer | undefined> {
   if (place.by === 'annotations') return readChunked(source, place.toc, place.tarSplit);
   if (place.compression === 'gzip') return readStargz(source, blob, place.tocDigest);
-  const footer = parseChunkedFooter(await source.tail(footerGuessBytes(blob.sizeBytes)), blob.sizeBytes);
+  const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;
   const { toc, tarSplit } = footer;
   // Nothing states the digest: what the bytes have names them in the store.
