@@ -168,7 +168,7 @@ class Run {
       this.#assemblies[i]!.placeInline(run);
       this.#advance();
     } catch (error) {
-      this.#failed(i, error);
+      if (!filling.work.dropped) this.#failed(i, error);
     }
   }
 
