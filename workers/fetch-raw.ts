@@ -8,8 +8,9 @@ import { unwatch, watch } from './ticker.js';
 export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   const { blob, blobStart, blobEnd } = task;
   const { fetchRange, client } = await rangeClient();
-  const { writer, blobDigest } = takeRawWriter(blob.digest);
+  const raw = takeRawWriter(blob.digest);
   try {
+    const { writer, blobDigest } = raw;
     const region = writer.reserve(blobEnd - blobStart);
     const receiver = new RawReceiver({ writer, region, blobDigest, blobStart });
     const { events, totals } = countingEvents();
@@ -22,6 +23,6 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
     }
     return { pack: region.pack, packOffset: region.start, ...totals };
   } finally {
-    giveRawWriter(blob.digest);
+    giveRawWriter(raw);
   }
 }
