@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { fromFailure, PullError } from '../format/error.js';
 import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
@@ -78,6 +78,7 @@ export class SpanFetch {
       pieceBytes: this.#pieceBytes,
     });
     cost(result);
+    if (result.failure !== undefined) throw fromFailure(result.failure);
     if (!this.#work.dropped) await this.#accept(range, retries, result);
   }
 
