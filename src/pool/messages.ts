@@ -63,11 +63,17 @@ export interface ReadMetadataTask {
   readonly place: MetadataPlace;
 }
 
-export interface ReadMetadataResult {
-  /** Absent when the blob has no footer: it is no chunked layer. */
-  readonly metadata?: LayerMetadata;
+/** What was asked of a registry and came from it, whatever became of it. */
+export interface Fetched {
   readonly fetchedBytes: number;
   readonly requests: number;
+  /** Why it is of no use. */
+  readonly failure?: Failure;
+}
+
+export interface ReadMetadataResult extends Fetched {
+  /** Absent when the blob has no footer: it is no chunked layer. */
+  readonly metadata?: LayerMetadata;
 }
 
 /** What is known of a chunked layer once its metadata is read. */
@@ -141,13 +147,11 @@ export interface FetchSpanTask {
   readonly pieceBytes: number;
 }
 
-export interface FetchSpanResult {
+export interface FetchSpanResult extends Fetched {
   /** Where the part of the span that proved right lies: all of it, unless `wrong` says otherwise. */
   readonly pack: string;
   readonly packOffset: number;
   readonly goodTarBytes: number;
-  readonly fetchedBytes: number;
-  readonly requests: number;
   /** The first thing that did not prove right; everything before it stands. */
   readonly wrong?: WrongBytes;
 }
@@ -174,11 +178,9 @@ export interface FetchRawTask {
   readonly blobEnd: number;
 }
 
-export interface FetchRawResult {
+export interface FetchRawResult extends Fetched {
   readonly pack: string;
   readonly packOffset: number;
-  readonly fetchedBytes: number;
-  readonly requests: number;
 }
 
 /** How the tar in a layer that is one stream is compressed. */

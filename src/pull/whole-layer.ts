@@ -1,7 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
-import { planWhole, type RawPart } from '../plan/whole.js';
+import { planWhole, type RawPart, totalsOf } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
@@ -34,7 +34,8 @@ export class WholeLayer {
 
   /**
    * `parts`: the plan for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
-   * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong.
+   * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong, unless
+   * it was only more than we do.
    */
   constructor(
     options: StreamOptions,
@@ -45,19 +46,19 @@ export class WholeLayer {
     this.#options = options;
     this.#limits = limits;
     this.#parts = parts;
-    this.#failedBefore = failedBefore;
+    this.#failedBefore = failedBefore?.code === 'unsupported' ? undefined : failedBefore;
   }
 
   /**
-   * The extents that prove true.
+   * The extents that prove true, and how much of the blob an earlier pull had left for them.
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
-  async pull(): Promise<ExtentList> {
+  async pull(): Promise<{ readonly extents: ExtentList; readonly resumedBytes: number }> {
     try {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
-      return extents;
+      return { extents, resumedBytes: totalsOf(this.#parts).resumedBytes };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -87,21 +88,26 @@ export class WholeLayer {
     return planWhole(this.#options.layer.blob.sizeBytes, [], this.#limits);
   }
 
-  /** Bytes that make another blob are fetched once more: what was kept or came on the way may be damaged. */
+  /**
+   * Bytes that make another blob are fetched once more: what was kept or came on the way may be damaged. Of a layer that failed
+   * before, that was the second time, but for what was kept.
+   */
   async #pullFrom(url: string): Promise<ExtentList> {
     const { context, layer } = this.#options;
     const { digest } = layer.blob;
     for (let tries = 1; ; tries++) {
       const stream = new BlobStream(this.#options, url, this.#parts);
-      const { extents, decoded, actual } = await stream.run();
-      for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+      const { extents, decoded, actual } = await stream.run().finally(() => {
+        for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+      });
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) return extents;
         throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
-      if (this.#failedBefore !== undefined) throw this.#failedBefore;
+      const wasKept = this.#parts.some(({ held }) => held !== undefined);
+      if (this.#failedBefore !== undefined && !wasKept) throw this.#failedBefore;
       if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       this.#parts = this.#planAnew();
