@@ -1,5 +1,8 @@
 /** zpull's public API. */
+export type { ExportEvent } from './export/events.js';
 export { exportLayers } from './export/export-layers.js';
+export { exportTar } from './export/export-tar.js';
+export type { ExportOptions } from './export/options.js';
 export { ERROR_CODES, type ErrorCode, type Failure, PullError } from './format/error.js';
 export type { LayerFormat } from './format/layer-format.js';
 export type { PullEvent } from './pull/events.js';

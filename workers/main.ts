@@ -10,6 +10,8 @@ const handlers = {
   'verify-layer': async () => (await import('./verify-layer.js')).verifyLayer,
   'find-damage': async () => (await import('./find-damage.js')).findDamage,
   'export-layer': async () => (await import('./export-layer.js')).exportLayer,
+  flatten: async () => (await import('./flatten-layers.js')).flattenLayers,
+  'write-tar': async () => (await import('./write-tar.js')).writeTar,
   'name-content': async () => (await import('./name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 

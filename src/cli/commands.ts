@@ -33,9 +33,18 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'export',
     help: 'write an image from the store, pulled first if absent',
-    words: [IMAGE, { name: 'DEST', help: "layers:DIR, each layer's tar named by its DiffID" }],
+    words: [
+      IMAGE,
+      {
+        name: 'DEST',
+        help: "tar:FILE or tar:-, the file system as one tar; layers:DIR, each layer's tar named by its DiffID",
+      },
+    ],
     options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
-    examples: [['zpull export alpine layers:./layers', "the layers' tars into ./layers"]],
+    examples: [
+      ['zpull export alpine tar:- | tar -t', 'what is in the image'],
+      ['zpull export alpine layers:./layers', "the layers' tars into ./layers"],
+    ],
   },
   {
     name: 'store',

@@ -1,6 +1,6 @@
 import { UsageError } from './usage-error.js';
 
-const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
+const SCHEMES = ['tar', 'layers'] as const;
 
 export interface Destination {
   readonly scheme: (typeof SCHEMES)[number];

@@ -18,6 +18,8 @@ export interface WorkerSetup {
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
+  /** For pools that export: the layers of the image, lowest first. */
+  readonly layers?: readonly ExtentRows[];
 }
 
 export interface NetworkSetup {
@@ -202,6 +204,46 @@ export interface ExportLayerResult {
   readonly digest: Digest;
 }
 
+/** Reads the headers of the pool's layers and tells what file system they make. */
+interface FlattenTask {
+  readonly task: 'flatten';
+}
+
+/** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
+export interface TreeRows {
+  readonly count: number;
+  /** The tar type flag as a byte: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  readonly type: Uint8Array<SharedArrayBuffer>;
+  /** Which layer the content is in, and where in its tar. */
+  readonly layer: Uint16Array<SharedArrayBuffer>;
+  readonly contentStart: Float64Array<SharedArrayBuffer>;
+  readonly sizeBytes: Float64Array<SharedArrayBuffer>;
+  readonly mode: Uint16Array<SharedArrayBuffer>;
+  readonly uid: Uint32Array<SharedArrayBuffer>;
+  readonly gid: Uint32Array<SharedArrayBuffer>;
+  readonly mtimeSeconds: Float64Array<SharedArrayBuffer>;
+  readonly mtimeNanos: Uint32Array<SharedArrayBuffer>;
+  readonly devMajor: Uint32Array<SharedArrayBuffer>;
+  readonly devMinor: Uint32Array<SharedArrayBuffer>;
+  /** Of a hard link: the row of the file that it is another name of. */
+  readonly target: Uint32Array<SharedArrayBuffer>;
+  /** Where in `text` the path, the symlink's target and the pax records of extended attributes end, three a row. */
+  readonly textEnd: Float64Array<SharedArrayBuffer>;
+  readonly text: Uint8Array<SharedArrayBuffer>;
+}
+
+/** Writes a file system as one tar, to a new file or, without a path, to the standard output. */
+export interface WriteTarTask {
+  readonly task: 'write-tar';
+  readonly tree: TreeRows;
+  readonly path?: string;
+}
+
+export interface WriteTarResult {
+  /** Nobody reads the standard output any more. */
+  readonly closed: boolean;
+}
+
 /** The path of a content, for an error message. */
 export interface NameContentTask {
   readonly task: 'name-content';
@@ -219,6 +261,8 @@ export interface Results {
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
   'export-layer': ExportLayerResult;
+  flatten: TreeRows;
+  'write-tar': WriteTarResult;
   'name-content': string;
 }
 
@@ -230,6 +274,8 @@ export type Task =
   | VerifyLayerTask
   | FindDamageTask
   | ExportLayerTask
+  | FlattenTask
+  | WriteTarTask
   | NameContentTask;
 
 export type Outcome<Result> =

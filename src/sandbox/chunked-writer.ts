@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { compress } from '@mongodb-js/zstd';
 import { type Digest, digestOfBytes } from '../format/digest.js';
+import type { TarEntry } from '../format/tar-header.js';
 import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
 import { Crc64 } from './crc64.js';
 import { FrameQueue } from './frame-queue.js';
-import type { TarEntry } from './tar-header.js';
 import { TarReader } from './tar-reader.js';
 import { TarSplitText } from './tar-split-text.js';
 import { TextSpool } from './text-spool.js';

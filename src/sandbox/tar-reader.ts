@@ -1,5 +1,5 @@
 import { PullError } from '../format/error.js';
-import { applyPax, isZeroBlock, parseHeader, parsePax, type TarEntry, textOf } from './tar-header.js';
+import { applyPax, isZeroBlock, parseHeader, parsePax, type TarEntry, textOf } from '../format/tar-header.js';
 
 const BLOCK = 512;
 

@@ -1,5 +1,5 @@
-import { exportLayers, PullError } from '../../index.js';
 import { parseDestination } from '../destination.js';
+import { checkStdout, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { pullWithProgress } from '../pull-with-progress.js';
@@ -8,32 +8,13 @@ import { untilSignal } from '../signals.js';
 /** `zpull export IMAGE DEST`: prints the destination. An image in the store is not looked up again unless told. */
 export async function runExport(words: readonly string[], options: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
-  const { scheme, path } = parseDestination(text);
-  if (scheme !== 'layers') {
-    throw new PullError('unsupported', `this version cannot export to ${scheme}:`, {
-      hint: `write each layer's tar instead: zpull export ${image} layers:DIR`,
-    });
-  }
-  const result = await untilSignal((signal) => exportPulled(image, path, options, signal));
-  process.stdout.write(options.json === true ? jsonLine(result) : `${result.destination}\n`);
+  const destination = parseDestination(text);
+  checkStdout(destination, options);
+  const outcome = await untilSignal(async (signal) => {
+    const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
+    return exportImage(pulled, destination, options, signal);
+  });
+  if (isStdout(destination)) return 0;
+  process.stdout.write(options.json === true ? jsonLine(outcome) : `${outcome.destination}\n`);
   return 0;
-}
-
-interface ExportResult {
-  readonly image: string;
-  readonly digest: string;
-  readonly destination: string;
-  readonly files: readonly string[];
-}
-
-async function exportPulled(
-  image: string,
-  directory: string,
-  options: OptionValues,
-  signal: AbortSignal,
-): Promise<ExportResult> {
-  const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
-  const { store, digest, layers } = pulled;
-  const files = await exportLayers({ store, directory, diffIds: layers.map(({ diffId }) => diffId), signal });
-  return { image, digest, destination: `layers:${directory}`, files };
 }

@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { PullError } from './error.js';
 
 /** A time as tar can state it: whole seconds since 1970 and 0 to 999,999,999 nanoseconds on top. */
 export interface TarTime {

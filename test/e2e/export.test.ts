@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
+import { after, before, test } from 'node:test';
+import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import { listTar } from '../support/listing.js';
+
+const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
+const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
+
+let registry: SandboxRegistry;
+let image: string;
+
+before(async () => {
+  registry = await startRegistry({ layout: FIXTURE_LAYOUT });
+  image = `${registry.host}/some/image:chunked-v2`;
+});
+after(async () => {
+  await registry.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function start(...args: string[]): ChildProcess {
+  const env = { ...process.env, ZPULL_STORE: join(directory, 'store') };
+  return spawn(process.execPath, [BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+async function zpull(
+  ...args: string[]
+): Promise<{ exitCode: number | null; stdout: Buffer; stderr: string }> {
+  const child = start(...args);
+  const closed = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([buffer(child.stdout!), text(child.stderr!)]);
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, stdout, stderr };
+}
+
+test('tar: is written to a file, whose destination is printed, or to the standard output alone', async () => {
+  const file = join(directory, 'all.tar');
+  const toFile = await zpull('export', image, `tar:${file}`);
+  assert.deepEqual([toFile.exitCode, toFile.stdout.toString()], [0, `tar:${file}\n`], toFile.stderr);
+  assert.match(toFile.stderr, /^writing tar:.*: \d/m);
+  const toStdout = await zpull('export', image, 'tar:-');
+  assert.equal(toStdout.exitCode, 0, toStdout.stderr);
+  assert.ok(toStdout.stdout.equals(readFileSync(file)));
+  assert.ok(listTar(toStdout.stdout).length > 50);
+});
+
+test('a reader of tar:- that has enough ends it quietly', async () => {
+  const child = start('export', image, 'tar:-', '-q');
+  await once(child.stdout!, 'data');
+  child.stdout!.destroy();
+  const closed = once(child, 'close');
+  const stderr = await text(child.stderr!);
+  const [exitCode] = (await closed) as [number | null];
+  assert.deepEqual([exitCode, stderr], [0, '']);
+});
+
+test('tar:- and --json cannot share the standard output', async () => {
+  const { exitCode, stdout } = await zpull('export', image, 'tar:-', '--json');
+  const { error } = JSON.parse(stdout.toString()) as { error: { code: string } };
+  assert.deepEqual([exitCode, error.code], [2, 'option-malformed']);
+});
+
+test('with --json the result is an object', async () => {
+  const destination = `tar:${join(directory, 'json.tar')}`;
+  const { exitCode, stdout, stderr } = await zpull('export', image, destination, '--json', '-q');
+  assert.equal(exitCode, 0, stderr);
+  const result = JSON.parse(stdout.toString()) as { destination: string; image: string };
+  assert.deepEqual([result.destination, result.image], [destination, image]);
+  assert.ok(existsSync(join(directory, 'json.tar')));
+});
