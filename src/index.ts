@@ -1,6 +1,7 @@
 /** zpull's public API. */
 export type { ExportEvent } from './export/events.js';
 export { exportLayers } from './export/export-layers.js';
+export { exportRootfs } from './export/export-rootfs.js';
 export { exportTar } from './export/export-tar.js';
 export type { ExportOptions } from './export/options.js';
 export { ERROR_CODES, type ErrorCode, type Failure, PullError } from './format/error.js';

@@ -12,6 +12,10 @@ const handlers = {
   'export-layer': async () => (await import('./export-layer.js')).exportLayer,
   flatten: async () => (await import('./flatten-layers.js')).flattenLayers,
   'write-tar': async () => (await import('./write-tar.js')).writeTar,
+  'make-directories': async () => (await import('./make-directories.js')).makeDirectories,
+  'write-files': async () => (await import('./write-files.js')).writeFiles,
+  'write-specials': async () => (await import('./write-specials.js')).writeSpecials,
+  'finish-files': async () => (await import('./finish-files.js')).finishFiles,
   'name-content': async () => (await import('./name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 

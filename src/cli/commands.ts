@@ -1,4 +1,11 @@
-import { COMMON_OPTIONS, DEMO_OPTIONS, type OptionSpec, PULL_OPTIONS, SERVE_OPTIONS } from './options.js';
+import {
+  COMMON_OPTIONS,
+  DEMO_OPTIONS,
+  EXPORT_OPTIONS,
+  type OptionSpec,
+  PULL_OPTIONS,
+  SERVE_OPTIONS,
+} from './options.js';
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
@@ -37,11 +44,12 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       {
         name: 'DEST',
-        help: "tar:FILE or tar:-, the file system as one tar; layers:DIR, each layer's tar named by its DiffID",
+        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID",
       },
     ],
-    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    options: [...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
     examples: [
+      ['zpull export alpine rootfs:./alpine', 'the files into ./alpine'],
       ['zpull export alpine tar:- | tar -t', 'what is in the image'],
       ['zpull export alpine layers:./layers', "the layers' tars into ./layers"],
     ],

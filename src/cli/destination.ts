@@ -1,6 +1,6 @@
 import { UsageError } from './usage-error.js';
 
-const SCHEMES = ['tar', 'layers'] as const;
+const SCHEMES = ['tar', 'rootfs', 'layers'] as const;
 
 export interface Destination {
   readonly scheme: (typeof SCHEMES)[number];

@@ -1,4 +1,4 @@
-import { exportLayers, exportTar, type PullResult } from '../index.js';
+import { exportLayers, exportRootfs, exportTar, type PullResult } from '../index.js';
 import type { Destination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
@@ -49,6 +49,9 @@ export async function exportImage(
     switch (scheme) {
       case 'tar':
         await exportTar({ ...common, ...(!isStdout(destination) && { file: path }) });
+        return outcome;
+      case 'rootfs':
+        await exportRootfs({ ...common, directory: path, force: options.force === true });
         return outcome;
       case 'layers':
         return { ...outcome, files: await exportLayers({ ...common, directory: path }) };

@@ -36,6 +36,7 @@ export interface OptionValues {
   readonly rate?: number;
   readonly faults?: string;
   readonly files?: number;
+  readonly force?: boolean;
 }
 
 /** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
@@ -126,6 +127,11 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   },
   { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' },
   { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
+];
+
+/** Options of the commands that write an image somewhere. */
+export const EXPORT_OPTIONS: readonly OptionSpec[] = [
+  { name: 'force', help: 'write into a directory that is not empty; what has the same names is replaced' },
 ];
 
 export const SERVE_OPTIONS: readonly OptionSpec[] = [

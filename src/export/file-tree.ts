@@ -8,10 +8,22 @@ import type { TreeRows } from '../pool/messages.js';
 export type FileTree = TreeRows;
 
 /** The type flags, as bytes. */
-const FILE = 0x30;
+export const FILE = 0x30;
 export const HARD_LINK = 0x31;
 export const SYMLINK = 0x32;
 export const DIRECTORY = 0x35;
+
+const SLASH = Buffer.from('/');
+
+/** The path of a row in a directory, as bytes: names need not be UTF-8. */
+export function pathIn(directory: string, tree: FileTree, row: number): Buffer {
+  return Buffer.concat([Buffer.from(directory), SLASH, pathAt(tree, row)]);
+}
+
+/** Whether a row is the root of the file system, which stands first if a layer states it. */
+export function isRoot(tree: FileTree, row: number): boolean {
+  return row === 0 && tree.textEnd[0] === 0;
+}
 
 /** The path of a row, without a slash at either end; the root's is empty. */
 export function pathAt(tree: FileTree, row: number): Buffer {

@@ -6,11 +6,10 @@ const ROOT = Buffer.from('./');
 
 type ItemType = Parameters<typeof tarHeader>[0]['type'];
 
-/** The tar header of a row: a directory's name ends in a slash, the root is `./`. */
-export function headerAt(tree: FileTree, row: number): Buffer {
+/** The tar header of a row: a directory's name ends in a slash, the root is `./`. `records`: its extended attributes. */
+export function headerAt(tree: FileTree, row: number, records = xattrRecordsAt(tree, row)): Buffer {
   const type = tree.type[row]!;
   const path = pathAt(tree, row);
-  const records = xattrRecordsAt(tree, row);
   return tarHeader({
     type: String.fromCharCode(type) as ItemType,
     name: type === DIRECTORY ? directoryName(path) : path,

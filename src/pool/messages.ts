@@ -244,6 +244,54 @@ export interface WriteTarResult {
   readonly closed: boolean;
 }
 
+/** What the user of this process can make of a file system. */
+export interface Abilities {
+  /** Whose process it is. */
+  readonly uid: number;
+  /** The bits that new files do not get. */
+  readonly umask: number;
+  /** Whether files can be given to others, and devices made. */
+  readonly owners: boolean;
+  /** Whether there is GNU tar to make what Node has no call for. */
+  readonly tar: boolean;
+}
+
+/** Part of writing a file system into a directory. */
+interface WriteTreeTask {
+  readonly tree: TreeRows;
+  readonly directory: string;
+  readonly abilities: Abilities;
+  /** Whether what is there under a name that the tree has goes. */
+  readonly replace: boolean;
+}
+
+/** Makes all directories, for this user alone until `finish-files`. */
+export interface MakeDirectoriesTask extends WriteTreeTask {
+  readonly task: 'make-directories';
+}
+
+/** Writes the files and symbolic links of the rows [start, end), except those that need tar. */
+export interface WriteFilesTask extends WriteTreeTask {
+  readonly task: 'write-files';
+  readonly start: number;
+  readonly end: number;
+}
+
+/** Has GNU tar make what Node cannot. */
+export interface WriteSpecialsTask extends WriteTreeTask {
+  readonly task: 'write-specials';
+}
+
+export interface WriteSpecialsResult {
+  /** What tar could not do, in its words. */
+  readonly warnings: readonly string[];
+}
+
+/** When all else is there: hard links, then the modes, owners and times of directories. */
+export interface FinishFilesTask extends WriteTreeTask {
+  readonly task: 'finish-files';
+}
+
 /** The path of a content, for an error message. */
 export interface NameContentTask {
   readonly task: 'name-content';
@@ -263,6 +311,10 @@ export interface Results {
   'export-layer': ExportLayerResult;
   flatten: TreeRows;
   'write-tar': WriteTarResult;
+  'make-directories': undefined;
+  'write-files': undefined;
+  'write-specials': WriteSpecialsResult;
+  'finish-files': undefined;
   'name-content': string;
 }
 
@@ -276,6 +328,10 @@ export type Task =
   | ExportLayerTask
   | FlattenTask
   | WriteTarTask
+  | MakeDirectoriesTask
+  | WriteFilesTask
+  | WriteSpecialsTask
+  | FinishFilesTask
   | NameContentTask;
 
 export type Outcome<Result> =

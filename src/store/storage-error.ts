@@ -100,7 +100,7 @@ export const CALL_BYTES = 4 * 2 ** 20;
  * Writes all of `bytes` at `position`, continuing after short writes.
  * @throws PullError `store-full`, `store-denied` or `store-broken`, naming how much went where
  */
-export function writeFully(fd: number, path: string, bytes: Uint8Array, position: number): void {
+export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array, position: number): void {
   let done = 0;
   try {
     while (done < bytes.length) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buffer, text } from 'node:stream/consumers';
@@ -65,6 +65,21 @@ test('tar:- and --json cannot share the standard output', async () => {
   const { exitCode, stdout } = await zpull('export', image, 'tar:-', '--json');
   const { error } = JSON.parse(stdout.toString()) as { error: { code: string } };
   assert.deepEqual([exitCode, error.code], [2, 'option-malformed']);
+});
+
+test('rootfs: is written to a directory that is not there; a full one needs --force', async () => {
+  const destination = `rootfs:${join(directory, 'rootfs')}`;
+  const first = await zpull('export', image, destination);
+  assert.deepEqual([first.exitCode, first.stdout.toString()], [0, `${destination}\n`], first.stderr);
+  assert.match(first.stderr, /^writing rootfs:/m);
+  const libraries = readdirSync(join(directory, 'rootfs/usr/lib'));
+  assert.ok(libraries.includes('lib0.so'));
+  const second = await zpull('export', image, destination);
+  assert.equal(second.exitCode, 2);
+  assert.match(second.stderr, /is not empty\nhint: .*--force\.\n$/);
+  const third = await zpull('export', '--force', image, destination, '-q');
+  assert.equal(third.exitCode, 0, third.stderr);
+  assert.deepEqual(readdirSync(join(directory, 'rootfs/usr/lib')), libraries);
 });
 
 test('with --json the result is an object', async () => {

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { exportLayers, exportTar } from '../../src/index.js';
+import { type ExportEvent, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
+import { openBlob } from '../../src/sandbox/oci-layout.js';
 import { applyLayers } from '../support/apply-layers.js';
+import { emptyLayout, nameImage } from '../support/layout.js';
 import { listDirectory, listTar } from '../support/listing.js';
 import { skipUnless } from '../support/programs.js';
 import { pull } from '../support/pull.js';
@@ -53,3 +55,94 @@ for (const tag of ['chunked-v1', 'chunked-v2']) {
     assert.equal(listed.length, expected.length);
   });
 }
+
+for (const tag of ['chunked-v1', 'chunked-v2']) {
+  test(`the root file system of ${tag} is what tar -x makes of its layers`, { skip }, async (t) => {
+    const startedMs = Date.now();
+    const { store, diffIds, directory, expected } = await prepare(t, tag);
+    const rootfs = join(directory, 'rootfs');
+    const events: ExportEvent[] = [];
+    await exportRootfs({ store, diffIds, directory: rootfs, onEvent: (event) => events.push(event) });
+    assertSame(listDirectory(rootfs), expected, startedMs);
+    assert.deepEqual(
+      events.filter(({ event }) => event === 'warning'),
+      [],
+    );
+  });
+}
+
+/** An OCI layout with the layers as plain tars, which every program reads. */
+function plainLayout(t: TestContext, tars: readonly string[], diffIds: readonly string[]): string {
+  const layout = emptyLayout(t);
+  const layers = tars.map((tar) => {
+    const blob = openBlob(layout);
+    blob.write(readFileSync(tar));
+    const { digest, sizeBytes } = blob.finish();
+    return { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: sizeBytes };
+  });
+  nameImage(layout, 'plain', layers, diffIds);
+  return layout;
+}
+
+test('the root file system is what umoci unpacks', { skip: skipUnless('umoci') || skip }, async (t) => {
+  const startedMs = Date.now();
+  const { store, diffIds, tars, directory } = await prepare(t, 'chunked-v2');
+  const bundle = join(directory, 'bundle');
+  execFileSync('umoci', ['unpack', '--image', `${plainLayout(t, tars, diffIds)}:plain`, bundle], {
+    stdio: 'pipe',
+  });
+  const rootfs = join(directory, 'rootfs');
+  await exportRootfs({ store, diffIds, directory: rootfs });
+  assertSame(listDirectory(rootfs), listDirectory(join(bundle, 'rootfs')), startedMs);
+});
+
+/** No account has it, and no file of the system is its own. */
+const NOBODY = 65_534;
+
+/** A copy of the program that any user can read, wherever this one lies. */
+function readableCopy(directory: string): string {
+  const root = join(import.meta.dirname, '../../..');
+  for (const path of ['package.json', 'dist/src', 'dist/workers', 'node_modules/piscina']) {
+    cpSync(join(root, path), join(directory, 'program', path), { recursive: true });
+  }
+  return join(directory, 'program/dist/src/index.js');
+}
+
+/** Exports in a process that was root and is nobody now; the warnings. */
+function exportAsNobody(program: string, options: object): string {
+  const script = `
+    process.setgroups([]);
+    process.setgid(${NOBODY});
+    process.setuid(${NOBODY});
+    const { exportRootfs } = await import(${JSON.stringify(program)});
+    const onEvent = ({ event, message }) => event === 'warning' && console.log(message);
+    await exportRootfs({ ...${JSON.stringify(options)}, onEvent });`;
+  return execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+}
+
+test('a user gets what a user can have, and is told the rest', { skip }, async (t) => {
+  const { store, diffIds, directory, expected } = await prepare(t, 'chunked-v2');
+  for (const path of [directory, store]) chmodSync(path, 0o755);
+  chownSync(directory, NOBODY, NOBODY);
+  const rootfs = join(directory, 'rootfs');
+  const told = exportAsNobody(readableCopy(directory), { store, diffIds, directory: rootfs });
+  assert.match(
+    told,
+    /^left out as a user who is not root: owners of \d+, set-user-ID .* of 1, devices: 1\n$/,
+  );
+  const listed = listDirectory(rootfs);
+  const contents = (lines: readonly string[]) =>
+    lines
+      .map((line) => line.split(' | '))
+      .filter(([, type]) => type !== '3')
+      .map(([path, type, mode = '', , , size, hash, link]) => [
+        path,
+        type,
+        mode.replace(/^[46]/, ''),
+        size,
+        hash,
+        link,
+      ]);
+  assert.deepEqual(contents(listed), contents(expected));
+  assert.ok(listed.every((line) => line.includes(`| ${NOBODY}:${NOBODY} |`)));
+});
