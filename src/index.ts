@@ -1,5 +1,6 @@
 /** zpull's public API. */
 export type { ExportEvent } from './export/events.js';
+export { exportDockerArchive } from './export/export-docker-archive.js';
 export { exportLayers } from './export/export-layers.js';
 export { exportRootfs } from './export/export-rootfs.js';
 export { exportTar } from './export/export-tar.js';

@@ -9,13 +9,14 @@ import { onDisk, writeFully } from '../src/store/storage-error.js';
 import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
 
-/** Writes a layer's tar to a new file, hashing it on the way. */
+/** Writes a layer's tar to a file, hashing it on the way. */
 export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerResult> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
-  const fd = onDisk(`create ${task.path}`, () => openSync(task.path, 'w'));
+  const flags = task.position === undefined ? 'w' : 'r+';
+  const fd = onDisk(`create ${task.path}`, () => openSync(task.path, flags));
   try {
-    let at = 0;
+    let at = task.position ?? 0;
     for (const block of reader.blocks(extentsOf(task.extents))) {
       hash.update(block);
       writeFully(fd, task.path, block, at);

@@ -44,14 +44,14 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       {
         name: 'DEST',
-        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID",
+        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID; docker-archive:FILE, for docker load",
       },
     ],
     options: [...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
     examples: [
       ['zpull export alpine rootfs:./alpine', 'the files into ./alpine'],
       ['zpull export alpine tar:- | tar -t', 'what is in the image'],
-      ['zpull export alpine layers:./layers', "the layers' tars into ./layers"],
+      ['zpull export alpine docker-archive:alpine.tar', 'then: docker load --input alpine.tar'],
     ],
   },
   {

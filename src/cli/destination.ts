@@ -1,6 +1,6 @@
 import { UsageError } from './usage-error.js';
 
-const SCHEMES = ['tar', 'rootfs', 'layers'] as const;
+const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
 
 export interface Destination {
   readonly scheme: (typeof SCHEMES)[number];

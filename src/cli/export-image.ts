@@ -1,4 +1,4 @@
-import { exportLayers, exportRootfs, exportTar, type PullResult } from '../index.js';
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar, type PullResult } from '../index.js';
 import type { Destination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
@@ -31,10 +31,11 @@ export function checkStdout(destination: Destination, options: OptionValues): vo
 }
 
 /**
- * Exports an image that was pulled and shows on stderr how it goes.
+ * Exports an image that was pulled under the name `reference` and shows on stderr how it goes.
  * @throws PullError as the exports do
  */
 export async function exportImage(
+  reference: string,
   pulled: PullResult,
   destination: Destination,
   options: OptionValues,
@@ -55,6 +56,9 @@ export async function exportImage(
         return outcome;
       case 'layers':
         return { ...outcome, files: await exportLayers({ ...common, directory: path }) };
+      case 'docker-archive':
+        await exportDockerArchive({ ...common, file: path, digest, reference });
+        return outcome;
     }
   } finally {
     renderer.end();

@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { onDisk, onDiskAsync } from '../store/storage-error.js';
-import { damaged, type StoredLayer, withExport } from './export-run.js';
+import { damaged, distinct, type StoredLayer, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 
 /**
@@ -19,7 +19,7 @@ export async function exportLayers(
   const directory = resolve(options.directory);
   return withExport(options, async ({ pool, layers, begin }) => {
     await onDiskAsync(`make the directory ${directory}`, () => mkdir(directory, { recursive: true }));
-    const each = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
+    const each = distinct(layers);
     begin(
       `layers:${options.directory}`,
       each.reduce((sum, { tarBytes }) => sum + tarBytes, 0),

@@ -124,10 +124,14 @@ class ExportProgress {
   }
 }
 
+/** Each layer once, in the order of their first occurrence. */
+export function distinct(layers: readonly StoredLayer[]): StoredLayer[] {
+  return [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
+}
+
 /** Each layer once, the largest first. */
 async function proveLayers(pool: WorkerPool, layers: readonly StoredLayer[]): Promise<void> {
-  const each = [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
-  each.sort((a, b) => b.tarBytes - a.tarBytes);
+  const each = distinct(layers).sort((a, b) => b.tarBytes - a.tarBytes);
   await Promise.all(each.map((layer) => proveLayer(pool, layer)));
 }
 

@@ -198,6 +198,8 @@ export interface ExportLayerTask {
   readonly task: 'export-layer';
   readonly extents: ExtentRows;
   readonly path: string;
+  /** Where in a file that is there already; without it the file is a new one. */
+  readonly position?: number;
 }
 
 export interface ExportLayerResult {

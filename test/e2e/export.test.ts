@@ -82,6 +82,13 @@ test('rootfs: is written to a directory that is not there; a full one needs --fo
   assert.deepEqual(readdirSync(join(directory, 'rootfs/usr/lib')), libraries);
 });
 
+test('docker-archive: is written to a file, with the tag as it was given', async () => {
+  const file = join(directory, 'docker.tar');
+  const { exitCode, stdout, stderr } = await zpull('export', image, `docker-archive:${file}`);
+  assert.deepEqual([exitCode, stdout.toString()], [0, `docker-archive:${file}\n`], stderr);
+  assert.ok(readFileSync(file).includes(`"RepoTags":["${image}"]`));
+});
+
 test('with --json the result is an object', async () => {
   const destination = `tar:${join(directory, 'json.tar')}`;
   const { exitCode, stdout, stderr } = await zpull('export', image, destination, '--json', '-q');

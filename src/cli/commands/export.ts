@@ -12,7 +12,7 @@ export async function runExport(words: readonly string[], options: OptionValues)
   checkStdout(destination, options);
   const outcome = await untilSignal(async (signal) => {
     const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
-    return exportImage(pulled, destination, options, signal);
+    return exportImage(image, pulled, destination, options, signal);
   });
   if (isStdout(destination)) return 0;
   process.stdout.write(options.json === true ? jsonLine(outcome) : `${outcome.destination}\n`);
