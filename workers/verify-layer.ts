@@ -6,6 +6,7 @@ import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../src/pool
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
+import { portMessages } from './port-messages.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
 const BLOCKS_A_TURN = 8;
@@ -15,7 +16,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
   try {
-    for await (const rows of messages(task.port)) {
+    for await (const rows of portMessages<ExtentRows>(task.port)) {
       let blocks = 0;
       for (const block of reader.blocks(extentsOf(rows))) {
         hash.update(block);
@@ -32,24 +33,4 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
     task.port.close();
   }
   return { digest: digestOfBytes(hash.digest()) };
-}
-
-/** What comes through a port, in order, until `null`. */
-async function* messages(port: VerifyLayerTask['port']): AsyncGenerator<ExtentRows> {
-  const waiting: Array<ExtentRows | null> = [];
-  let wake = () => {};
-  port.on('message', (rows: ExtentRows | null) => {
-    waiting.push(rows);
-    wake();
-  });
-  for (;;) {
-    const rows = waiting.shift();
-    if (rows === null) return;
-    if (rows !== undefined) yield rows;
-    else {
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
-  }
 }

@@ -1,5 +1,6 @@
 import {
   COMMON_OPTIONS,
+  COPY_OPTIONS,
   DEMO_OPTIONS,
   EXPORT_OPTIONS,
   type OptionSpec,
@@ -9,7 +10,7 @@ import {
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
-  readonly name: 'pull' | 'export' | 'serve' | 'demo' | 'store' | 'completion';
+  readonly name: 'pull' | 'export' | 'copy' | 'serve' | 'demo' | 'store' | 'completion';
   readonly help: string;
   /** What stands after the name, each with its description; the last may repeat. */
   readonly words: readonly WordSpec[];
@@ -55,6 +56,13 @@ export const COMMANDS: readonly CommandSpec[] = [
     ],
   },
   {
+    name: 'copy',
+    help: 'copy an image as it is into an OCI layout; prints its digest',
+    words: [IMAGE, { name: 'DEST', help: 'oci:DIR[:TAG], or oci-archive:FILE[:TAG] for a tar of it' }],
+    options: [...COPY_OPTIONS, ...PULL_OPTIONS.filter(({ name }) => name !== 'policy'), ...COMMON_OPTIONS],
+    examples: [['zpull copy alpine oci:./images:alpine', 'then: skopeo inspect oci:./images:alpine']],
+  },
+  {
     name: 'store',
     help: 'look after the store',
     words: [{ name: 'ACTION', help: 'path: print where the store is', choices: ['path'] }],
@@ -91,7 +99,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const DEFAULT_COMMAND = 'pull';
 
 /** Words that stand for something else than an image, whether this version has the command or not. */
-const RESERVED = ['plan', 'inspect', 'copy', 'bench', 'help', 'version'] as const;
+const RESERVED = ['plan', 'inspect', 'bench', 'help', 'version'] as const;
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
 

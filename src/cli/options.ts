@@ -37,6 +37,7 @@ export interface OptionValues {
   readonly faults?: string;
   readonly files?: number;
   readonly force?: boolean;
+  readonly 'all-platforms'?: boolean;
 }
 
 /** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
@@ -132,6 +133,10 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
 /** Options of the commands that write an image somewhere. */
 export const EXPORT_OPTIONS: readonly OptionSpec[] = [
   { name: 'force', help: 'write into a directory that is not empty; what has the same names is replaced' },
+];
+
+export const COPY_OPTIONS: readonly OptionSpec[] = [
+  { name: 'all-platforms', help: 'everything that a multi-platform image has' },
 ];
 
 export const SERVE_OPTIONS: readonly OptionSpec[] = [

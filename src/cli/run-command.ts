@@ -10,6 +10,7 @@ type RunCommand = (words: readonly string[], options: OptionValues) => Promise<n
 const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
   pull: async () => (await import('./commands/pull.js')).runPull,
   export: async () => (await import('./commands/export.js')).runExport,
+  copy: async () => (await import('./commands/copy.js')).runCopy,
   store: async () => (await import('./commands/store.js')).runStore,
   serve: async () => (await import('./commands/serve.js')).runServe,
   demo: async () => (await import('./commands/demo.js')).runDemo,

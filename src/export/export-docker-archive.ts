@@ -1,10 +1,11 @@
-import { open, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig, parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
-import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
+import { planArchive } from '../format/tar-archive.js';
+import { writeArchiveFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { onDiskAsync } from '../store/storage-error.js';
@@ -62,7 +63,12 @@ async function writeArchive(
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
     ...each.map((layer) => ({ name: nameOf(layer), sizeBytes: layer.tarBytes })),
   ]);
-  await writeFrame(path, plan, documents);
+  await writeArchiveFrame(
+    path,
+    'wx',
+    plan,
+    documents.map(({ bytes }) => bytes),
+  );
   await Promise.all(
     each.map(async ({ diffId, extents }, row) => {
       const position = plan.members[documents.length + row]!.contentStart;
@@ -70,23 +76,6 @@ async function writeArchive(
       if (result.digest !== diffId) throw damaged(diffId, result.digest);
     }),
   );
-}
-
-/** Everything but the layers. */
-async function writeFrame(path: string, plan: ArchivePlan, documents: readonly Document[]): Promise<void> {
-  await onDiskAsync(`write ${path}`, async () => {
-    const file = await open(path, 'wx');
-    try {
-      await file.truncate(plan.sizeBytes);
-      for (const [row, { header, headerStart, contentStart }] of plan.members.entries()) {
-        await file.write(header, 0, header.length, headerStart);
-        const bytes = documents[row]?.bytes;
-        if (bytes !== undefined) await file.write(bytes, 0, bytes.length, contentStart);
-      }
-    } finally {
-      await file.close();
-    }
-  });
 }
 
 function nameOf({ diffId }: StoredLayer): string {

@@ -246,6 +246,34 @@ export interface WriteTarResult {
   readonly closed: boolean;
 }
 
+/** Fetches a range of a blob as it is, straight to its place in a file. */
+export interface FetchRawTask {
+  readonly task: 'fetch-raw';
+  readonly blob: BlobSource;
+  readonly start: number;
+  readonly end: number;
+  readonly path: string;
+  /** Where in the file the blob begins. */
+  readonly position: number;
+}
+
+export interface FetchRawResult {
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+/** Hashes a part of a file as it grows: through `port` come the positions up to which it is there, then `null`. */
+export interface HashFileTask {
+  readonly task: 'hash-file';
+  readonly path: string;
+  readonly position: number;
+  readonly port: MessagePort;
+}
+
+export interface HashFileResult {
+  readonly digest: Digest;
+}
+
 /** What the user of this process can make of a file system. */
 export interface Abilities {
   /** Whose process it is. */
@@ -311,6 +339,8 @@ export interface Results {
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
   'export-layer': ExportLayerResult;
+  'fetch-raw': FetchRawResult;
+  'hash-file': HashFileResult;
   flatten: TreeRows;
   'write-tar': WriteTarResult;
   'make-directories': undefined;
@@ -328,6 +358,8 @@ export type Task =
   | VerifyLayerTask
   | FindDamageTask
   | ExportLayerTask
+  | FetchRawTask
+  | HashFileTask
   | FlattenTask
   | WriteTarTask
   | MakeDirectoriesTask

@@ -27,7 +27,7 @@ export type PullEvent =
       readonly writtenBytes: number;
       readonly verifiedBytes: number;
     }
-  /** A layer is proven and in the store. */
+  /** A layer is proven and in the store; of a copy, which decodes nothing, by the digest of its blob. */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }

@@ -88,7 +88,8 @@ function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
-function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
+/** The error for an index without a manifest for the platform: it names those that there are. */
+export function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
   const offered = index.manifests
     .map((entry) => (entry.platform === undefined ? undefined : formatPlatform(entry.platform)))
     .filter((name) => name !== undefined && name !== 'unknown/unknown');

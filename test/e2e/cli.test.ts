@@ -79,12 +79,12 @@ test('help lists the commands, in English whatever LANG says', async () => {
   );
   assert.deepEqual([exitCode, stderr], [0, '']);
   assert.match(stdout, /^Commands /m);
-  for (const name of ['pull', 'export', 'store', 'serve', 'demo', 'completion']) {
+  for (const name of ['pull', 'export', 'copy', 'store', 'serve', 'demo', 'completion']) {
     assert.match(stdout, new RegExp(`^ {2}${name}\\b`, 'm'));
   }
 });
 
-for (const name of ['pull', 'export', 'store', 'serve', 'demo']) {
+for (const name of ['pull', 'export', 'copy', 'store', 'serve', 'demo']) {
   test(`zpull ${name} --help has an example`, async () => {
     const { exitCode, stdout } = await zpull(name, '--help');
     assert.equal(exitCode, 0);

@@ -13,6 +13,9 @@ import { listTar } from '../support/listing.js';
 const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
 
+/** The digest of chunked-v2. */
+const V2 = 'sha256:3e4bbbeae6986e3a701e5f8457b7dc2e3b6f3b1d4bcc230af3fa5cad6e38110f';
+
 let registry: SandboxRegistry;
 let image: string;
 
@@ -96,4 +99,27 @@ test('with --json the result is an object', async () => {
   const result = JSON.parse(stdout.toString()) as { destination: string; image: string };
   assert.deepEqual([result.destination, result.image], [destination, image]);
   assert.ok(existsSync(join(directory, 'json.tar')));
+});
+
+test('copy prints the digest; its layout has the image under the tag', async () => {
+  const layout = join(directory, 'layout');
+  const { exitCode, stdout, stderr } = await zpull('copy', image, `oci:${layout}:mine`);
+  assert.deepEqual([exitCode, stdout.toString()], [0, `${V2}\n`], stderr);
+  assert.match(readFileSync(join(layout, 'index.json'), 'utf8'), /"mine"/);
+  const again = await zpull('copy', image, `oci-archive:${join(directory, 'layout.tar')}`, '--json', '-q');
+  const result = JSON.parse(again.stdout.toString()) as { digest: string; destination: string };
+  assert.deepEqual([result.digest, result.destination], [V2, `oci-archive:${join(directory, 'layout.tar')}`]);
+});
+
+test('a destination that is none is wrong usage, and nothing is done', async () => {
+  for (const [command, destination] of [
+    ['copy', 'tar:x'],
+    ['copy', 'oci:'],
+    ['export', 'oci:x'],
+    ['export', 'rootfs:'],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await zpull(command, image, destination);
+    assert.deepEqual([exitCode, stdout.length], [2, 0], destination);
+    assert.match(stderr, /^zpull: .*\nhint: .+\n$/);
+  }
 });
