@@ -4,6 +4,7 @@ import {
   DEMO_OPTIONS,
   EXPORT_OPTIONS,
   type OptionSpec,
+  OUTPUT_OPTIONS,
   PULL_OPTIONS,
   SERVE_OPTIONS,
 } from './options.js';
@@ -32,7 +33,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'pull',
     help: 'pull images into the store, verified; the default command',
     words: [{ ...IMAGE, repeats: true }],
-    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    options: [...OUTPUT_OPTIONS, ...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
     examples: [
       ['zpull alpine', 'pull docker.io/library/alpine:latest'],
       ['zpull --platform linux/arm64 --json quay.io/fedora/fedora:42', 'for another machine, result as JSON'],

@@ -14,7 +14,9 @@ export interface Destination {
 export function parseDestination(text: string): Destination {
   const cut = text.indexOf(':');
   const scheme = SCHEMES.find((known) => known === text.slice(0, Math.max(0, cut)));
-  const hint = `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
+  const hint = /^oci(-archive)?:/.test(text)
+    ? `blobs as they are: zpull copy IMAGE ${text}`
+    : `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
   if (scheme === undefined) throw new UsageError(`"${text}" is no destination of an export`, hint);
   const path = text.slice(cut + 1);
   if (path === '') throw new UsageError(`"${text}" names no path`, hint);

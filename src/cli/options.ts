@@ -36,6 +36,7 @@ export interface OptionValues {
   readonly rate?: number;
   readonly faults?: string;
   readonly files?: number;
+  readonly output?: string;
   readonly force?: boolean;
   readonly 'all-platforms'?: boolean;
 }
@@ -128,6 +129,10 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   },
   { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' },
   { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
+];
+
+export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
+  { name: 'output', placeholder: 'DEST', help: 'also write the image there, as zpull export does' },
 ];
 
 /** Options of the commands that write an image somewhere. */

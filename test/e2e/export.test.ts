@@ -123,3 +123,28 @@ test('a destination that is none is wrong usage, and nothing is done', async () 
     assert.match(stderr, /^zpull: .*\nhint: .+\n$/);
   }
 });
+
+test('pull --output pulls and exports; the digest is printed, or the tar alone', async () => {
+  const rootfs = join(directory, 'output');
+  const pulled = await zpull(image, '--output', `rootfs:${rootfs}`, '-q');
+  assert.deepEqual([pulled.exitCode, pulled.stdout.toString()], [0, `${V2}\n`], pulled.stderr);
+  assert.ok(existsSync(join(rootfs, 'usr/lib/lib0.so')));
+  const forced = await zpull(image, '--output', `rootfs:${rootfs}`, '--force', '--json', '-q');
+  const result = JSON.parse(forced.stdout.toString()) as { digest: string; destination: string };
+  assert.deepEqual([result.digest, result.destination], [V2, `rootfs:${rootfs}`]);
+  const tar = await zpull(image, '--output', 'tar:-', '-q');
+  assert.equal(tar.exitCode, 0, tar.stderr);
+  assert.ok(listTar(tar.stdout).length > 50);
+});
+
+test('--output takes one image and a destination of export, --force needs it', async () => {
+  for (const [args, hint] of [
+    [[image, image, '--output', 'tar:x'], /one by one/],
+    [[image, '--output', 'oci:x'], /zpull copy IMAGE oci:x/],
+    [[image, '--force'], /--output/],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await zpull(...args);
+    assert.deepEqual([exitCode, stdout.length], [2, 0], args.join(' '));
+    assert.match(stderr, hint);
+  }
+});
