@@ -43,6 +43,11 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '11b', name: '  asked for again, worst / blob', unit: 'share', atMost: 0.06 },
   { id: '11c', name: '  the same at 2 MB/s, worst', unit: 'bytes', atMost: 4 * MB },
   { id: '12', name: 'wall at 50 ms, 20 MB/s a connection', unit: 'seconds' },
+  { id: '20', name: 'export rootfs / tar -x of the same tars', unit: 'ratio', atMost: 0.7 },
+  { id: '21', name: 'pull + rootfs / curl | zstd -dc | tar -x', unit: 'ratio', atMost: 1 },
+  { id: '22', name: 'copy, one large layer: wall / skopeo', unit: 'ratio', atMost: 0.8 },
+  { id: '22a', name: '  wall / crane', unit: 'ratio', atMost: 1.1 },
+  { id: '23', name: 'copy at 50 ms, 20 MB/s: wall / skopeo', unit: 'ratio', atMost: 0.12 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

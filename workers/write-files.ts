@@ -34,12 +34,12 @@ const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
 
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
-  const { tree, abilities, start, end } = task;
-  for (let row = start; row < end; row++) {
+  const { tree, abilities, rows } = task;
+  for (const [done, row] of rows.entries()) {
+    if (done % ROWS_A_TURN === 0) await nextTurn();
     if (!isPlain(tree, row, abilities)) continue;
     if (tree.type[row] === FILE) await writeFile(task, row);
     else if (tree.type[row] === SYMLINK) writeLink(task, row);
-    if (row % ROWS_A_TURN === 0) await nextTurn();
   }
 }
 

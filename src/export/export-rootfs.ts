@@ -89,9 +89,7 @@ async function writeTree(
   const abilities = await findAbilities(tree);
   const common = { tree, directory, abilities, replace };
   await pool.run({ task: 'make-directories', ...common });
-  await Promise.all(
-    rowRanges(tree).map(([start, end]) => pool.run({ task: 'write-files', ...common, start, end })),
-  );
+  await Promise.all(rowBatches(tree).map((rows) => pool.run({ task: 'write-files', ...common, rows })));
   if (someRow(tree, (row) => needsTar(tree, row, abilities))) {
     const { warnings } = await pool.run({ task: 'write-specials', ...common });
     for (const message of warnings) emit({ event: 'warning', message });
@@ -128,17 +126,20 @@ function statesRoot(tree: FileTree): boolean {
   return tree.count > 0 && isRoot(tree, 0);
 }
 
-/** The rows cut into tasks. */
-function rowRanges(tree: FileTree): Array<[start: number, end: number]> {
-  const ranges: Array<[start: number, end: number]> = [];
+/** The rows in batches, one a task, as they lie in the layers: packs that are not in memory are read in one go. */
+function rowBatches(tree: FileTree): Uint32Array[] {
+  const { layer, contentStart, sizeBytes } = tree;
+  const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
+  rows.sort((a, b) => layer[a]! - layer[b]! || contentStart[a]! - contentStart[b]!);
+  const batches: Uint32Array[] = [];
   let start = 0;
   let bytes = 0;
-  for (let row = 0; row < tree.count; row++) {
-    bytes += tree.sizeBytes[row]!;
-    if (bytes < TASK_BYTES && row + 1 - start < TASK_ROWS && row + 1 < tree.count) continue;
-    ranges.push([start, row + 1]);
-    start = row + 1;
+  for (const [at, row] of rows.entries()) {
+    bytes += sizeBytes[row]!;
+    if (bytes < TASK_BYTES && at + 1 - start < TASK_ROWS && at + 1 < rows.length) continue;
+    batches.push(rows.slice(start, at + 1));
+    start = at + 1;
     bytes = 0;
   }
-  return ranges;
+  return batches;
 }

@@ -300,11 +300,10 @@ export interface MakeDirectoriesTask extends WriteTreeTask {
   readonly task: 'make-directories';
 }
 
-/** Writes the files and symbolic links of the rows [start, end), except those that need tar. */
+/** Writes the files and symbolic links of these rows, except those that need tar. */
 export interface WriteFilesTask extends WriteTreeTask {
   readonly task: 'write-files';
-  readonly start: number;
-  readonly end: number;
+  readonly rows: Uint32Array;
 }
 
 /** Has GNU tar make what Node cannot. */
