@@ -7,6 +7,7 @@ import type { ExtentRows } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import { outsideStore } from '../store/storage-error.js';
 import type { ExportEvent } from './events.js';
 import type { ExportOptions } from './options.js';
 
@@ -78,7 +79,7 @@ export async function withExport<T>(
     signal?.throwIfAborted();
     // Bytes that are damaged make no sense: then the damage is the reason.
     if (error instanceof PullError && SENSELESS.includes(error.code)) await prove();
-    throw error;
+    throw outsideStore(error, paths.root);
   } finally {
     progress.close();
     signal?.removeEventListener('abort', abort);

@@ -35,16 +35,25 @@ export function flatten(layers: readonly TarSource[]): FileTree {
   const tree = new LayerTree();
   let entries = 0;
   for (const [layer, source] of layers.entries()) {
-    const placed: PlacedEntry[] = [];
+    const named: Named[] = [];
     for (const entry of tarEntries(source)) {
       entries += 1;
       if (entries > MAX_ENTRIES) throw malformed(`the image has more than ${MAX_ENTRIES} entries`);
       // Whiteouts are of lower layers only, wherever in the tar they stand.
-      if (!takeAway(tree, entry)) placed.push(entry);
+      if (!takeAway(tree, entry)) named.push(nameOf(entry, layer));
     }
-    for (const entry of placed) add(tree, entry, layer);
+    for (const { path, what } of named) {
+      if (typeof what === 'string') tree.link(path, what);
+      else tree.put(path, what);
+    }
   }
   return rowsOf(tree);
+}
+
+/** What is to be under a path: something new, or the file of another path. Without the entry and its header's bytes. */
+interface Named {
+  readonly path: string;
+  readonly what: Inode | string;
 }
 
 /** Whether the entry is a whiteout, which has done its work then, or another thing that is no file. */
@@ -61,12 +70,11 @@ function takeAway(tree: LayerTree, { entry }: PlacedEntry): boolean {
   return true;
 }
 
-function add(tree: LayerTree, placed: PlacedEntry, layer: number): void {
+function nameOf(placed: PlacedEntry, layer: number): Named {
   const { type, name, linkName } = placed.entry;
   const path = name.toString('latin1');
   if (path.length > MAX_PATH_BYTES) throw malformed(`a path is longer than ${MAX_PATH_BYTES} bytes`);
-  if (type === '1') tree.link(path, linkName.toString('latin1'));
-  else tree.put(path, inodeOf(placed, layer));
+  return { path, what: type === '1' ? linkName.toString('latin1') : inodeOf(placed, layer) };
 }
 
 function inodeOf({ entry, contentStart, contentBytes }: PlacedEntry, layer: number): Inode {

@@ -4,6 +4,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { storePaths } from '../store/paths.js';
+import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
 import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
@@ -48,6 +49,8 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
   const copy = new Copy(reference, options);
   try {
     return await copy.stop.guard(copy.run());
+  } catch (error) {
+    throw outsideStore(error);
   } finally {
     await copy.close();
   }

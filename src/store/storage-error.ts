@@ -65,6 +65,17 @@ export function storageError(error: unknown, doing: string): unknown {
   });
 }
 
+/**
+ * The same error with a hint for something that was written outside the store `root` (without one: there is no store):
+ * another store would not help there.
+ */
+export function outsideStore(error: unknown, root?: string): unknown {
+  if (!(error instanceof PullError) || !['store-full', 'store-denied'].includes(error.code)) return error;
+  if (root !== undefined && error.message.includes(root)) return error;
+  const hint = 'Make room or get permission there, or choose another destination.';
+  return new PullError(error.code, error.message, { hint, cause: error });
+}
+
 /** What `action` returns. @throws PullError as `storageError` makes it */
 export function onDisk<T>(doing: string, action: () => T): T {
   try {
