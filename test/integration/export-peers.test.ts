@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { type ExportEvent, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
@@ -11,7 +11,9 @@ import { listDirectory, listTar } from '../support/listing.js';
 import { skipUnless } from '../support/programs.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
+import { storeTars, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
+import { freshStore } from '../unit/store/support.js';
 
 const isRoot = process.getuid?.() === 0;
 const skip = skipUnless('tar') || (isRoot ? false : 'devices and owners need root');
@@ -145,4 +147,19 @@ test('a user gets what a user can have, and is told the rest', { skip }, async (
       ]);
   assert.deepEqual(contents(listed), contents(expected));
   assert.ok(listed.every((line) => line.includes(`| ${NOBODY}:${NOBODY} |`)));
+});
+
+test('directories that are closed to their own user are closed when all is in them', { skip }, async (t) => {
+  const paths = freshStore(t);
+  const directories = ['a', 'a/b', 'a/b/c'].map((name) => ({ name, type: '5', mode: 0o400 }) as const);
+  const link = { name: 'a/b/c/link', type: '1', linkName: 'a/b/c/file' } as const;
+  const { diffIds } = await storeTars(paths, tarOf(...directories, { name: 'a/b/c/file' }, link));
+  const directory = temporaryDirectory(t);
+  for (const path of [directory, paths.root]) chmodSync(path, 0o755);
+  chownSync(directory, NOBODY, NOBODY);
+  const rootfs = join(directory, 'rootfs');
+  exportAsNobody(readableCopy(directory), { store: paths.root, diffIds, directory: rootfs });
+  const modes = directories.map(({ name }) => (statSync(join(rootfs, name)).mode & 0o777).toString(8));
+  assert.deepEqual(modes, ['400', '400', '400']);
+  assert.equal(statSync(join(rootfs, 'a/b/c/file')).nlink, 2);
 });

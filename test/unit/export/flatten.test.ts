@@ -89,6 +89,15 @@ test('a path through a symbolic link leads where it leads in the image, never ou
   assert.deepEqual(flat(lower, [{ name: 'to/.wh.x' }, { name: 'to' }]).at(-1), '0 to layer 1');
 });
 
+test('an absolute link begins at the root of the image, wherever it stands', () => {
+  assert.deepEqual(flat([symlink('deep/abs', '/real'), { name: 'deep/abs/a' }]), [
+    '5 deep',
+    '2 deep/abs /real',
+    '5 real',
+    '0 real/a layer 0',
+  ]);
+});
+
 test('symbolic links in a circle are refused', () => {
   assert.throws(() => flat([symlink('a', 'b'), symlink('b', 'a'), { name: 'a/x' }]), {
     code: 'metadata-malformed',
