@@ -1,31 +1,21 @@
-import { randomUUID } from 'node:crypto';
-import { PullError } from '../format/error.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import { createCredentials } from '../registry/credentials.js';
-import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
-import { Concurrency } from './concurrency.js';
 import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
 import type { CopyTarget } from './copy-target.js';
 import { openLayoutTarget } from './layout-target.js';
 import type { PullOptions } from './options.js';
-import { Patience } from './patience.js';
 import { Progress } from './progress.js';
+import { RegistryLink } from './registry-link.js';
 import { type Settings, settle } from './settings.js';
 import { Stop } from './stop.js';
 import { Workers } from './workers.js';
 
-const USER_AGENT = 'zpull';
-
 /** A copy keeps nothing. */
 const NO_STORE = '';
-
-/** How often karma hears of bytes: as in a pull. */
-const DRAIN_MS = 50;
 
 export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
   /** A directory that is or becomes an OCI layout, or a file that becomes one as a tar. */
@@ -66,11 +56,9 @@ class Copy {
   readonly #reference: Reference;
   readonly #image: string;
   readonly #counters = createCounters();
-  readonly #patience: Patience;
-  readonly #concurrency: Concurrency;
   readonly #progress: Progress;
-  readonly #session: RegistrySession;
-  readonly #draining: NodeJS.Timeout;
+  readonly #link: RegistryLink;
+  readonly #unfollow: () => void;
   readonly #startedMs = performance.now();
   #workers: Promise<Workers> | undefined;
 
@@ -79,37 +67,15 @@ class Copy {
     this.#settings = settle({ ...options, store: NO_STORE });
     this.#reference = parseReference(reference);
     this.#image = formatReference(this.#reference);
-    const { patienceMs, plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs, connections } = this.#settings;
-    const { credentials: given, authfile } = this.#settings;
-    const { host, repository } = this.#reference;
     this.#progress = new Progress(this.#counters, options.onEvent);
-    this.#concurrency = new Concurrency(connections, () => performance.now());
-    this.#patience = new Patience({
-      tauMs: patienceMs,
+    this.#link = new RegistryLink({
+      settings: this.#settings,
+      reference: this.#reference,
       counters: this.#counters,
       stop: this.stop,
-      now: () => performance.now(),
-      onWait: (wait) => {
-        if (this.#concurrency.throttled(wait.waitMs)) this.#progress.emit({ event: 'waiting', ...wait });
-      },
+      emit: this.#progress.emit,
     });
-    this.#session = createRegistrySession({
-      host,
-      repository,
-      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
-      plainHttp,
-      tlsVerify,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      patience: this.#patience,
-      userAgent: USER_AGENT,
-      ...(this.#settings.debug && {
-        debug: (line: string) => this.#progress.emit({ event: 'debug', line }),
-      }),
-    });
-    this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
-    if (options.signal?.aborted) this.#aborted();
-    else options.signal?.addEventListener('abort', this.#aborted);
+    this.#unfollow = this.stop.follow(options.signal, 'the copy was interrupted');
   }
 
   async run(): Promise<CopyResult> {
@@ -120,40 +86,32 @@ class Copy {
       context,
       target,
       source,
-      urlOf: (digest) => this.#session.blobUrl(digest),
+      urlOf: (digest) => this.#link.session.blobUrl(digest),
     });
     await target.finish(source);
     return {
       image: this.#image,
       digest: source.root.digest,
       ...figures,
-      misses: this.#patience.misses,
+      misses: this.#link.patience.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
     };
   }
 
   async close(): Promise<void> {
-    this.#options.signal?.removeEventListener('abort', this.#aborted);
+    this.#unfollow();
     this.#progress.close();
-    this.#session.close();
-    clearInterval(this.#draining);
+    this.#link.close();
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
   }
-
-  readonly #aborted = (): void => {
-    const reason: unknown = this.#options.signal?.reason;
-    this.stop.now(
-      reason instanceof PullError ? reason : new PullError('interrupted', 'the copy was interrupted'),
-    );
-  };
 
   async #readSource(): Promise<CopySource> {
     const { emit } = this.#progress;
     emit({ event: 'resolving', image: this.#image });
     const { digest, tag = 'latest' } = this.#reference;
-    const source = await this.#asking(() =>
-      readCopySource(this.#session, digest ?? tag, this.#settings, this.#options.allPlatforms === true),
+    const source = await this.#link.asking(() =>
+      readCopySource(this.#link.session, digest ?? tag, this.#settings, this.#options.allPlatforms === true),
     );
     const sizes = [...source.blobs.values()];
     emit({
@@ -173,41 +131,19 @@ class Copy {
   }
 
   async #startWorkers(source: CopySource): Promise<Workers> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.#settings;
-    const value = await this.#asking(() => this.#session.authorization());
-    const expiresAtMs = this.#session.authorizationExpiresAtMs;
-    const network = {
-      channel: `zpull-${randomUUID()}`,
-      connections,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      tlsVerify,
-      userAgent: USER_AGENT,
-      debug,
-      ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
-    };
+    const { session, patience, concurrency } = this.#link;
     this.#workers = Workers.start({
       settings: this.#settings,
       setup: { storeRoot: NO_STORE, counters: this.#counters },
-      network,
+      network: await this.#link.network(),
       layers: source.blobs.size,
-      session: this.#session,
-      patience: this.#patience,
-      concurrency: this.#concurrency,
+      session,
+      patience,
+      concurrency,
       paths: storePaths(NO_STORE),
       stop: this.stop,
       emit: this.#progress.emit,
     });
     return this.#workers;
-  }
-
-  /** Karma's clock runs while the main thread itself asks. */
-  async #asking<T>(ask: () => Promise<T>): Promise<T> {
-    this.#patience.asking(1);
-    try {
-      return await this.stop.guard(ask());
-    } finally {
-      this.#patience.asking(-1);
-    }
   }
 }
