@@ -67,7 +67,7 @@ function planLayout(
   const blobs = [...source.blobs];
   const plan = planArchive([
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
-    ...blobs.map(([digest, sizeBytes]) => ({ name: nameOf(digest), sizeBytes })),
+    ...blobs.map(([digest, { sizeBytes }]) => ({ name: nameOf(digest), sizeBytes })),
   ]);
   const startOf = new Map(
     blobs.map(([digest], row) => [digest, plan.members[documents.length + row]!.contentStart]),

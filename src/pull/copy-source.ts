@@ -1,9 +1,12 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { choosePlatform, formatPlatform } from '../format/platform.js';
+import type { BlobSource } from '../pool/messages.js';
 import type { RegistrySession } from '../registry/session.js';
+import { foreignPlaces } from './foreign.js';
 import { noSuchPlatform } from './resolve.js';
 import type { Settings } from './settings.js';
 
@@ -20,14 +23,22 @@ export interface CopyDocument {
   readonly bytes: Buffer;
 }
 
+/** A config or a layer. */
+export interface CopyBlob extends Omit<BlobSource, 'url'> {
+  /** Where it is to be had, the first that serves. */
+  readonly urls: readonly string[];
+}
+
 /** All that belongs to an image, or to all images of an index. */
 export interface CopySource {
   /** What the copy is named after: the index, or the one manifest. */
   readonly root: CopyDocument;
   /** The root and every manifest below it. */
   readonly documents: readonly CopyDocument[];
-  /** Configs and layers by digest, with their sizes. */
-  readonly blobs: ReadonlyMap<Digest, number>;
+  /** Configs and layers by digest, without what is left out. */
+  readonly blobs: ReadonlyMap<Digest, CopyBlob>;
+  /** Foreign layers that stay where their descriptors say they lie. */
+  readonly leftOut: readonly Descriptor[];
   /** Which of the blobs are layers. */
   readonly layers: ReadonlySet<Digest>;
   /** Which platform was chosen, in words. */
@@ -44,11 +55,15 @@ export async function readCopySource(
   settings: Settings,
   allPlatforms: boolean,
 ): Promise<CopySource> {
+  const { allowForeign } = settings;
   const first = await readDocument(session, name);
-  if (first.manifest.kind === 'manifest') return sourceOf([first], 'its only platform');
-  if (allPlatforms) return sourceOf(await readBelow(session, first, 1), 'all platforms');
+  if (first.manifest.kind === 'manifest')
+    return sourceOf([first], 'its only platform', session, allowForeign);
+  if (allPlatforms) {
+    return sourceOf(await readBelow(session, first, 1), 'all platforms', session, allowForeign);
+  }
   const { document, platform } = await choose(session, first.manifest, settings);
-  return sourceOf([document], platform);
+  return sourceOf([document], platform, session, allowForeign);
 }
 
 interface ReadDocument extends CopyDocument {
@@ -96,27 +111,54 @@ async function readBelow(
   return [...documents.values()];
 }
 
-function sourceOf(documents: readonly ReadDocument[], platform: string): CopySource {
-  const blobs = new Map<Digest, number>();
+function sourceOf(
+  documents: readonly ReadDocument[],
+  platform: string,
+  session: Pick<RegistrySession, 'blobUrl'>,
+  allowForeign: boolean,
+): CopySource {
+  const blobs = new Map<Digest, CopyBlob>();
   const layers = new Set<Digest>();
+  const leftOut = new Map<Digest, Descriptor>();
   for (const { manifest } of documents) {
     if (manifest.kind !== 'manifest') continue;
-    for (const blob of [manifest.config, ...manifest.layers]) addBlob(blobs, blob);
-    for (const { digest } of manifest.layers) layers.add(digest);
+    addBlob(blobs, fromRegistry(manifest.config, session));
+    for (const layer of manifest.layers) {
+      const isElsewhere = isForeign(layer) && layer.urls !== undefined && layer.urls.length > 0;
+      if (isElsewhere && !allowForeign) {
+        leftOut.set(layer.digest, layer);
+        continue;
+      }
+      addBlob(blobs, isElsewhere ? fromElsewhere(layer) : fromRegistry(layer, session));
+      layers.add(layer.digest);
+    }
   }
-  return { root: documents[0]!, documents, blobs, layers, platform };
+  return { root: documents[0]!, documents, blobs, leftOut: [...leftOut.values()], layers, platform };
 }
 
-function addBlob(blobs: Map<Digest, number>, { digest, sizeBytes }: Descriptor): void {
+function fromRegistry(
+  { digest, sizeBytes }: Descriptor,
+  session: Pick<RegistrySession, 'blobUrl'>,
+): CopyBlob {
+  return { digest, sizeBytes, urls: [session.blobUrl(digest)] };
+}
+
+function fromElsewhere(layer: Descriptor): CopyBlob {
+  const { digest, sizeBytes } = layer;
+  return { digest, sizeBytes, urls: foreignPlaces(layer), anonymous: true };
+}
+
+function addBlob(blobs: Map<Digest, CopyBlob>, blob: CopyBlob): void {
+  const { digest, sizeBytes } = blob;
   const known = blobs.get(digest);
-  if (known !== undefined && known !== sizeBytes) {
+  if (known !== undefined && known.sizeBytes !== sizeBytes) {
     throw new PullError(
       'metadata-malformed',
-      `blob ${digest} is said to have ${known} and ${sizeBytes} bytes`,
+      `blob ${digest} is said to have ${known.sizeBytes} and ${sizeBytes} bytes`,
     );
   }
   if (blobs.size >= MOST_BLOBS) throw new PullError('unsupported', `the image has over ${MOST_BLOBS} blobs`);
-  blobs.set(digest, sizeBytes);
+  if (known === undefined) blobs.set(digest, blob);
 }
 
 function tooDeep(): PullError {

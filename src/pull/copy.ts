@@ -6,6 +6,7 @@ import { openArchiveTarget } from './archive-target.js';
 import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
 import type { CopyTarget } from './copy-target.js';
+import { hostsOf } from './foreign.js';
 import { openLayoutTarget } from './layout-target.js';
 import type { PullOptions } from './options.js';
 import { Progress } from './progress.js';
@@ -82,12 +83,7 @@ class Copy {
     const source = await this.#readSource();
     const target = await this.#openTarget(source);
     const { context } = await this.#startWorkers(source);
-    const figures = await copyBlobs({
-      context,
-      target,
-      source,
-      urlOf: (digest) => this.#link.session.blobUrl(digest),
-    });
+    const figures = await copyBlobs(context, target, source);
     await target.finish(source);
     return {
       image: this.#image,
@@ -113,15 +109,18 @@ class Copy {
     const source = await this.#link.asking(() =>
       readCopySource(this.#link.session, digest ?? tag, this.#settings, this.#options.allPlatforms === true),
     );
-    const sizes = [...source.blobs.values()];
     emit({
       event: 'resolved',
       image: this.#image,
       digest: source.root.digest,
       platform: source.platform,
       layers: source.layers.size,
-      totalBytes: sizes.reduce((sum, size) => sum + size, 0),
+      totalBytes: [...source.blobs.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
     });
+    for (const layer of source.leftOut) {
+      const message = `layer ${layer.digest} stays at ${hostsOf(layer)}; --allow-foreign copies it`;
+      emit({ event: 'warning', message });
+    }
     return source;
   }
 
