@@ -22,7 +22,7 @@ class Closed extends Error {}
 /** Writes the file system as one tar: headers made from the rows, contents from the layers. */
 export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarResult> {
   const sources = layerSources();
-  const fd = path === undefined ? STDOUT : onDisk(`create ${path}`, () => openSync(path, 'wx'));
+  const fd = path === undefined ? STDOUT : onDisk(`create ${path}`, () => openSync(path, 'w'));
   const output = new TarOutput(fd, path ?? 'the standard output');
   try {
     for (let row = 0; row < tree.count; row++) {

@@ -6,6 +6,7 @@ import { parseConfig, parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
+import { refuseSpecialFile } from '../store/atomic-file.js';
 import { getBlob } from '../store/blob-cache.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { onDiskAsync } from '../store/storage-error.js';
@@ -29,6 +30,7 @@ export async function exportDockerArchive(
   },
 ): Promise<void> {
   const file = resolve(options.file);
+  refuseSpecialFile(file);
   const unfinished = `${file}.part-${process.pid}`;
   const { digest, bytes } = readConfig(openStore(options.store), parseDigest(options.digest, 'the digest'));
   const { diffIds } = parseConfig(bytes);

@@ -1,5 +1,6 @@
 import { renameSync, rmSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { isSpecialFile } from '../store/atomic-file.js';
 import { onDisk } from '../store/storage-error.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
@@ -14,17 +15,19 @@ import type { ExportOptions } from './options.js';
  */
 export async function exportTar(
   options: ExportOptions & {
-    /** Without one the tar goes to the standard output. */
+    /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
     readonly file?: string;
   },
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
-  const unfinished = file === undefined ? undefined : `${file}.part-${process.pid}`;
+  const direct = file === undefined || isSpecialFile(file);
+  const unfinished = direct ? undefined : `${file}.part-${process.pid}`;
   try {
     const whole = await withExport(options, async ({ pool, prove, begin }) => {
       const tree = await pool.run({ task: 'flatten' });
+      const path = file === undefined ? {} : { path: unfinished ?? file };
       begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
-      const writing = pool.run({ task: 'write-tar', tree, ...(unfinished && { path: unfinished }) });
+      const writing = pool.run({ task: 'write-tar', tree, ...path });
       // One thread writes until the end: the hashes have the others.
       const proof = prove();
       const { closed } = await writing;

@@ -345,7 +345,7 @@ export interface TreeRows {
   readonly text: Uint8Array<SharedArrayBuffer>;
 }
 
-/** Writes a file system as one tar, to a new file or, without a path, to the standard output. */
+/** Writes a file system as one tar, to a file or, without a path, to the standard output. */
 export interface WriteTarTask {
   readonly task: 'write-tar';
   readonly tree: TreeRows;

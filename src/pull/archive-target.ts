@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
+import { refuseSpecialFile } from '../store/atomic-file.js';
 import { onDiskAsync } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget } from './copy-target.js';
@@ -22,6 +23,7 @@ export async function openArchiveTarget(
   source: CopySource,
 ): Promise<CopyTarget> {
   const path = resolve(file);
+  refuseSpecialFile(path);
   const part = `${path}.part`;
   const { plan, documents, startOf } = planLayout(source, tag);
   const journal = new RangeJournal(`${part}.ranges`, `${source.root.digest} ${plan.sizeBytes}`);

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn } from 'node:child_process';
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { exportTar } from '../../../src/export/export-tar.js';
 import type { ExportEvent } from '../../../src/index.js';
 import { listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
+import { skipUnless } from '../../support/programs.js';
 import { storeTars, tarOf } from '../../support/tars.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { freshStore } from '../store/support.js';
@@ -85,4 +88,17 @@ test('a place that cannot be written is the reason given', async (t) => {
   mkdirSync(join(directory, 'taken'));
   await assert.rejects(exportTar({ store, diffIds, file: join(directory, 'taken') }), { message: /taken/ });
   assert.deepEqual(readdirSync(directory), ['taken']);
+});
+
+test('a pipe is written into and stays one', { skip: skipUnless('mkfifo', 'cat') }, async (t) => {
+  const { store, diffIds, directory } = await prepare(t);
+  const pipe = join(directory, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const reader = spawn('cat', [pipe], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const read = buffer(reader.stdout);
+  assert.equal(await exportTar({ store, diffIds, file: pipe }), true);
+  const file = join(directory, 'file');
+  await exportTar({ store, diffIds, file });
+  assert.ok((await read).equals(readFileSync(file)));
+  assert.equal(lstatSync(pipe).isFIFO(), true);
 });
