@@ -207,7 +207,10 @@ export interface DecodeBlobResult {
   readonly problem?: StreamFault;
 }
 
-/** Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob it was noticed. */
+/**
+ * Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob: there, or in the block of 1 MiB or
+ * the frame that begins there.
+ */
 export interface StreamFault {
   /** `unsupported`: the blob may be as it should be, and takes more than this program or this machine has. */
   readonly code: 'metadata-malformed' | 'unsupported';

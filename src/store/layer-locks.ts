@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { DEAD_MS, type Lease } from './leases.js';
@@ -72,6 +72,8 @@ export class LayerLocks {
         return true;
       } catch (error) {
         if (systemCode(error) === 'EEXIST') return false;
+        // On a full disk the file may be there, without a name in it: it would hold up others.
+        rmSync(path, { force: true });
         throw error;
       }
     });

@@ -1,4 +1,5 @@
 import { type Digest, digestOfBytes } from '../format/digest.js';
+import { getBlob } from './blob-cache.js';
 import type { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import { allocateIndexBlock, hasRun, listIndexedPacks, scanIndexFile } from './index-files.js';
@@ -35,8 +36,8 @@ export interface StoreListing {
 }
 
 /**
- * What a store has: images of which every layer is held, and what waits to be gone on with.
- * @param incomplete hears of each image with a layer that is not held any more: a pull of it fetches what is missing
+ * What a store has: images of which manifest, config and every layer are there, and what waits to be gone on with.
+ * @param incomplete hears of each image that is not whole any more: a pull of it fetches what is missing
  * @throws PullError as `storageError`
  */
 export function listStore(options: {
@@ -69,13 +70,16 @@ function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, own: Runs) =
   return [...runs].reduce((sum, [id, own]) => sum + bytes(id, own), 0);
 }
 
-/** The extents of all layers of an image, or undefined if one is not held. */
-function heldExtents(paths: StorePaths, { diffIds }: ImageRecord): ExtentList[] | undefined {
+/** The extents of all layers of an image, or undefined if one is not held, or its manifest or config. */
+function heldExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
+  const { diffIds, manifestDigest, configDigest } = record;
+  const hasBlobs = [manifestDigest, configDigest].every((digest) => getBlob(paths, digest) !== undefined);
+  if (!hasBlobs) return undefined;
   const extents: ExtentList[] = [];
   for (const diffId of new Set(diffIds)) {
-    const record = readLayerRecord(paths, diffId);
-    if (record === undefined) return undefined;
-    extents.push(record.extents);
+    const layer = readLayerRecord(paths, diffId);
+    if (layer === undefined) return undefined;
+    extents.push(layer.extents);
   }
   return extents;
 }

@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { parseDigest } from '../../src/format/digest.js';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
 import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
-import { storePaths } from '../../src/store/paths.js';
+import { LayerLocks } from '../../src/store/layer-locks.js';
+import { Lease } from '../../src/store/leases.js';
+import { openStore, storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
@@ -138,6 +141,19 @@ test('what cannot be deleted, or listed, is an error of the store', {
     assert.ok(error.message.includes(store), error.message);
   }
   assert.equal(listStore({ store }).images.length, 1);
+});
+
+test('a lock that finds no room for its name leaves none behind', { skip: skipUnlessMount() }, (t) => {
+  const disk = smallDisk(t, MIB);
+  const paths = openStore(join(disk, 'store'));
+  const lease = new Lease(paths, 'pull');
+  t.after(() => lease.close());
+  const locks = new LayerLocks(paths, lease);
+  fillDisk(disk);
+  const diffId = parseDigest(`sha256:${'0'.repeat(64)}`, 'DiffID');
+  assert.throws(() => locks.tryLock(diffId), { code: 'store-full' });
+  assert.deepEqual(readdirSync(paths.locks), []);
+  assert.deepEqual(lease.others(), [], 'a lease needs no room');
 });
 
 test('damage of a store that cannot be written is found, and nothing is noted', {

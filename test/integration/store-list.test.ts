@@ -3,8 +3,9 @@ import { rmSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { listStore, removeImage } from '../../src/index.js';
 import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
-import { layerRecordPath, storePaths } from '../../src/store/paths.js';
-import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
+import { blobPath, layerRecordPath, storePaths } from '../../src/store/paths.js';
+import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { flipByte } from '../support/packs.js';
 import { failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -64,6 +65,16 @@ test('an image with a layer that is gone is not listed, but told of', async (t) 
     [[images.new, 0]],
   );
   assert.deepEqual(told, [[images.old, pulled.old.platform]]);
+});
+
+test('an image whose config has changed is not listed until it is pulled again', async (t) => {
+  const { store, images, layout } = await oldAndNew(t);
+  const { config } = readManifest(layout, 'old');
+  flipByte(blobPath(storePaths(store), config.digest as never), 10);
+  const listed = () => listStore({ store }).images.map(({ image }) => image);
+  assert.deepEqual(listed(), [images.new]);
+  await pull(images.old, { store });
+  assert.deepEqual(listed(), [images.new, images.old]);
 });
 
 test('a blob that was received in part is listed until its layer is proven', async (t) => {

@@ -92,3 +92,13 @@ test('a stop ends the wait', async (t) => {
   assert.equal(await failureOf(run({ onWait: () => setTimeout(() => stop.now(reason)) })), reason);
   assert.deepEqual(pulled, []);
 });
+
+test('a layer that another process published just before its lock was ours is not pulled', async (t) => {
+  const { run, locks, pulled, held } = scene(t, ['a']);
+  t.mock.method(locks, 'tryLock', (diffId: Digest) => {
+    held.add(diffId);
+    return true;
+  });
+  const { figures } = await run();
+  assert.deepEqual([pulled, figures.size], [[], 0]);
+});
