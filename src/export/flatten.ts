@@ -34,13 +34,18 @@ const OTHER_TYPES = '23456';
 export function flatten(layers: readonly TarSource[]): FileTree {
   const tree = new LayerTree();
   let entries = 0;
+  let textBytes = 0;
   for (const [layer, source] of layers.entries()) {
     const named: Named[] = [];
     for (const entry of tarEntries(source)) {
       entries += 1;
       if (entries > MAX_ENTRIES) throw malformed(`the image has more than ${MAX_ENTRIES} entries`);
       // Whiteouts are of lower layers only, wherever in the tar they stand.
-      if (!takeAway(tree, entry)) named.push(nameOf(entry, layer));
+      if (takeAway(tree, entry)) continue;
+      const added = nameOf(entry, layer);
+      textBytes += textBytesOf(added);
+      if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
+      named.push(added);
     }
     for (const { path, what } of named) {
       if (typeof what === 'string') tree.link(path, what);
@@ -74,7 +79,13 @@ function nameOf(placed: PlacedEntry, layer: number): Named {
   const { type, name, linkName } = placed.entry;
   const path = name.toString('latin1');
   if (path.length > MAX_PATH_BYTES) throw malformed(`a path is longer than ${MAX_PATH_BYTES} bytes`);
+  // Extended headers can state what no system call takes.
+  if (path.includes('\0') || linkName.includes(0)) throw malformed('a path has a NUL in it');
   return { path, what: type === '1' ? linkName.toString('latin1') : inodeOf(placed, layer) };
+}
+
+function textBytesOf({ path, what }: Named): number {
+  return path.length + (typeof what === 'string' ? what.length : what.link.length + what.xattrRecords.length);
 }
 
 function inodeOf({ entry, contentStart, contentBytes }: PlacedEntry, layer: number): Inode {

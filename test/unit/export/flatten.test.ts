@@ -165,6 +165,12 @@ test('entries that no image has are named', () => {
     code: 'metadata-malformed',
     message: /user ID/,
   });
+  for (const records of [paxRecord('path', 'a\0b'), paxRecord('linkpath', 'a\0b')]) {
+    assert.throws(() => flat([{ ...symlink('a', 'b'), records }]), {
+      code: 'metadata-malformed',
+      message: /NUL/,
+    });
+  }
 });
 
 test('links that make a path longer at every step end at the longest there may be', () => {
@@ -173,4 +179,12 @@ test('links that make a path longer at every step end at the longest there may b
     symlink(`s${step + 1}`, `s${step}/${'d/'.repeat(100)}`),
   ]).flat();
   assert.throws(() => flat(deep), { code: 'metadata-malformed' });
+});
+
+test('extended attributes count, also those that an upper layer replaces: memory has a bound', () => {
+  const records = paxRecord('SCHILY.xattr.user.a', Buffer.alloc(1_000_000, 'x'));
+  const layer = sourceOf(tarOf({ name: 'a', records }));
+  const image = (layers: number) => flatten(Array.from({ length: layers }, () => layer));
+  assert.equal(image(900).count, 1);
+  assert.throws(() => image(1100), { code: 'metadata-malformed', message: /names have more than/ });
 });
