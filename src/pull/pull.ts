@@ -1,36 +1,25 @@
-import { randomUUID } from 'node:crypto';
 import { parseDigest } from '../format/digest.js';
-import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import type { NetworkSetup } from '../pool/messages.js';
-import { createCredentials } from '../registry/credentials.js';
-import { createRegistrySession, type RegistrySession } from '../registry/session.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import { pullMissing } from './missing-layers.js';
 import type { PullOptions, PullResult } from './options.js';
-import { Patience } from './patience.js';
 import { Progress } from './progress.js';
 import type { PulledLayers } from './pull-layers.js';
+import { RegistryLink } from './registry-link.js';
 import { type ResolvedImage, resolveImage } from './resolve.js';
 import { layerResults, sumOf } from './result.js';
 import { type Settings, settle } from './settings.js';
 import { Stop } from './stop.js';
 import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
 import type { Workers } from './workers.js';
-
-const USER_AGENT = 'zpull';
-
-/** How often karma hears of bytes, which fade from then on: a twentieth of the default time constant. */
-const DRAIN_MS = 50;
 
 /**
  * Pulls an image into the store, verified to its DiffIDs.
@@ -66,17 +55,14 @@ class Pull {
   readonly #settings: Settings;
   readonly #paths: StorePaths;
   readonly #counters = createCounters();
-  readonly #patience: Patience;
-  readonly #concurrency: Concurrency;
   readonly #progress: Progress;
   readonly #warned = new Set<string>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
-  readonly #signal: AbortSignal | undefined;
-  readonly #draining: NodeJS.Timeout;
+  readonly #link: RegistryLink;
+  readonly #unfollow: () => void;
   #lease: Lease | undefined;
   #locks: LayerLocks | undefined;
-  #session: RegistrySession | undefined;
   #workers: Promise<Workers> | undefined;
 
   constructor(reference: string, options: PullOptions) {
@@ -84,21 +70,15 @@ class Pull {
     this.#reference = parseReference(reference);
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
-    this.#concurrency = new Concurrency(this.#settings.connections, () => performance.now());
     this.#progress = new Progress(this.#counters, options.onEvent);
-    this.#patience = new Patience({
-      tauMs: this.#settings.patienceMs,
+    this.#link = new RegistryLink({
+      settings: this.#settings,
+      reference: this.#reference,
       counters: this.#counters,
       stop: this.stop,
-      now: () => performance.now(),
-      onWait: (wait) => {
-        if (this.#concurrency.throttled(wait.waitMs)) this.#progress.emit({ event: 'waiting', ...wait });
-      },
+      emit: this.#progress.emit,
     });
-    this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
-    this.#signal = options.signal;
-    if (this.#signal?.aborted) this.#aborted();
-    else this.#signal?.addEventListener('abort', this.#aborted);
+    this.#unfollow = this.stop.follow(options.signal, 'the pull was interrupted');
   }
 
   async run(): Promise<PullResult> {
@@ -139,7 +119,7 @@ class Pull {
 
   #wanted(layers: readonly ImageLayer[]): WantedLayer[] {
     return wantedLayers(layers, {
-      session: this.#openSession(),
+      session: this.#link.session,
       allowForeign: this.#settings.allowForeign,
       warn: this.#warnOnce,
     });
@@ -173,15 +153,15 @@ class Pull {
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #startWorkers(layers: number): Promise<Workers> {
     const { Workers: Threads } = await import('./workers.js');
-    const session = this.#openSession();
+    const { session, patience, concurrency } = this.#link;
     this.#workers = Threads.start({
       settings: this.#settings,
       setup: { storeRoot: this.#paths.root, counters: this.#counters },
-      network: await this.#network(session),
+      network: await this.#link.network(),
       layers,
       session,
-      patience: this.#patience,
-      concurrency: this.#concurrency,
+      patience,
+      concurrency,
       paths: this.#paths,
       stop: this.stop,
       emit: this.#emit,
@@ -191,27 +171,19 @@ class Pull {
 
   /** Ends whatever is still running. */
   async close(): Promise<void> {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unfollow();
     this.#progress.close();
-    this.#session?.close();
-    clearInterval(this.#draining);
+    this.#link.close();
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
     this.#locks?.releaseAll();
     this.#lease?.close();
   }
 
-  readonly #aborted = (): void => {
-    const reason: unknown = this.#signal?.reason;
-    this.stop.now(
-      reason instanceof PullError ? reason : new PullError('interrupted', 'the pull was interrupted'),
-    );
-  };
-
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
-    const session = this.#openSession();
-    const image = await this.#asking(() =>
+    const { session } = this.#link;
+    const image = await this.#link.asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),
     );
     this.#warnOfPlatform(image);
@@ -235,53 +207,6 @@ class Pull {
     this.#progress.emit({ event: 'warning', message });
   }
 
-  /** Karma's clock runs while the main thread itself asks. */
-  async #asking<T>(ask: () => Promise<T>): Promise<T> {
-    this.#patience.asking(1);
-    try {
-      return await this.stop.guard(ask());
-    } finally {
-      this.#patience.asking(-1);
-    }
-  }
-
-  #openSession(): RegistrySession {
-    const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
-    const { credentials: given, authfile } = this.#settings;
-    const { host, repository } = this.#reference;
-    this.#session ??= createRegistrySession({
-      host,
-      repository,
-      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
-      plainHttp,
-      tlsVerify,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      patience: this.#patience,
-      userAgent: USER_AGENT,
-      ...(this.#settings.debug && {
-        debug: (line: string) => this.#progress.emit({ event: 'debug', line }),
-      }),
-    });
-    return this.#session;
-  }
-
-  async #network(session: RegistrySession): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const value = await this.#asking(() => session.authorization());
-    const expiresAtMs = session.authorizationExpiresAtMs;
-    return {
-      channel: `zpull-${randomUUID()}`,
-      connections,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      tlsVerify,
-      userAgent: USER_AGENT,
-      debug: this.#settings.debug,
-      ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
-    };
-  }
-
   #result(
     image: Pick<ResolvedImage, 'manifestDigest' | 'platform'>,
     layers: readonly ImageLayer[],
@@ -296,7 +221,7 @@ class Pull {
       store: this.#paths.root,
       layers: results,
       ...sumOf(results),
-      misses: this.#patience.misses,
+      misses: this.#link.patience.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
       verified: true,
       measured: {

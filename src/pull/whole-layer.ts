@@ -7,17 +7,9 @@ import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
+import { fromAnyPlace } from './foreign.js';
 import type { KnownLayer } from './layer.js';
 import { mismatch } from './repair.js';
-
-/** Where a foreign layer failed, another of its places may do. */
-const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
-  'blob-not-found',
-  'unauthorized',
-  'redirect-refused',
-  'answer-unexpected',
-  'digest-mismatch',
-]);
 
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
 
@@ -66,22 +58,12 @@ export class WholeLayer {
     }
   }
 
-  async #pullFromAnywhere(): Promise<ExtentList> {
+  #pullFromAnywhere(): Promise<ExtentList> {
     const { layer, context } = this.#options;
-    let last: unknown;
-    for (const url of [layer.blob.url, ...layer.otherUrls]) {
-      if (last instanceof PullError) {
-        context.emit({ event: 'warning', message: `${last.message}; trying another place` });
-        this.#parts = this.#planAnew();
-      }
-      try {
-        return await this.#pullFrom(url);
-      } catch (error) {
-        if (!(error instanceof PullError && TRY_NEXT_PLACE.has(error.code))) throw error;
-        last = error;
-      }
-    }
-    throw last;
+    return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
+      if (again) this.#parts = this.#planAnew();
+      return this.#pullFrom(url);
+    });
   }
 
   #planAnew(): RawPart[] {

@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['format'],
   format: [],
-  bench: ['index', 'sandbox'],
+  bench: ['index', 'sandbox', 'format'],
 };
 
 /** A worker speaks with the pool in messages and counters; the pool itself is the main thread's. */
