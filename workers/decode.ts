@@ -1,5 +1,5 @@
 import { promisify } from 'node:util';
-import { gunzip } from 'node:zlib';
+import { gunzip, gunzipSync } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { PullError } from '../src/format/error.js';
 
@@ -8,6 +8,12 @@ export const DECODE_CALL_BYTES = 32 * 2 ** 20;
 
 /** Decode calls at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
 const CALLS_AT_A_TIME = 2;
+
+/**
+ * Members up to this are decoded in this thread, as a thread can be stopped soon enough then: node:zlib's way through libuv's
+ * pool takes 8 % more CPU time and 20 MB more memory over 588 MB.
+ */
+const HERE_BYTES = 4 * 2 ** 20;
 
 /** The least that node:zlib takes. */
 const LEAST_CHUNK_BYTES = 64;
@@ -40,7 +46,9 @@ const gunzipAll = promisify(gunzip);
 export function decodeMembers(members: Buffer, mostBytes: number, priority: number): Promise<Buffer> {
   // One block of output where zlib would make many and join them.
   const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(LEAST_CHUNK_BYTES, mostBytes));
-  return decode(() => gunzipAll(members, { maxOutputLength: Math.max(1, mostBytes), chunkSize }), priority);
+  const options = { maxOutputLength: Math.max(1, mostBytes), chunkSize };
+  const isSmall = mostBytes <= HERE_BYTES;
+  return decode(async () => (isSmall ? gunzipSync(members, options) : gunzipAll(members, options)), priority);
 }
 
 async function decode(call: () => Promise<Buffer>, priority: number): Promise<Buffer> {
