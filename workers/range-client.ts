@@ -22,9 +22,7 @@ async function load(): Promise<Loaded> {
     import('../src/registry/range.js'),
     import('../src/registry/range-client.js'),
   ]);
-  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = network();
-  const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
-  return { fetchRange, client };
+  return { fetchRange, client: createRangeClient(network()) };
 }
 
 export const rangeEvents: RangeEvents = {

@@ -26,6 +26,7 @@ export interface OptionValues {
   readonly policy?: (typeof POLICIES)[number];
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
+  readonly 'cert-dir'?: string;
   readonly progress?: (typeof PROGRESS_KINDS)[number];
   readonly quiet?: boolean;
   readonly verbose?: boolean;
@@ -117,6 +118,12 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
+  {
+    name: 'cert-dir',
+    placeholder: 'DIR',
+    help: 'certificates for the registry: *.crt, and *.cert with *.key',
+    preset: 'certs.d/HOST in ~/.config/containers, /etc/containers, /etc/docker',
+  },
   {
     name: 'progress',
     placeholder: 'KIND',

@@ -22,6 +22,7 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('idleTimeoutMs', milliseconds(values['idle-timeout'])),
     ...given('plainHttp', values['plain-http']),
     ...given('tlsVerify', values['tls-verify']),
+    ...given('certDir', values['cert-dir']),
     ...given('debug', values.debug),
   };
 }

@@ -27,12 +27,22 @@ export interface NetworkSetup {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly tlsVerify: boolean;
+  readonly transport: TransportSetup;
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
   /** Value of the Authorization header, when the registry asked for one. */
   readonly authorization?: string;
+}
+
+/** How a registry's servers are reached. */
+interface TransportSetup {
+  readonly tlsVerify: boolean;
+  /** `host[:port]` as references have it. */
+  readonly host: string;
+  readonly certDir?: string;
+  /** The variables of the environment that concern the network, those with a proxy's password included. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** Where a blob is to be had. */

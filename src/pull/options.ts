@@ -21,6 +21,8 @@ export interface PullOptions {
   readonly idleTimeoutMs?: number;
   readonly plainHttp?: boolean;
   readonly tlsVerify?: boolean;
+  /** Directory with the registry's certificates, instead of the usual ones: `*.crt`, `*.cert` with `*.key`. */
+  readonly certDir?: string;
   /** Emits a `debug` event for each request. */
   readonly debug?: boolean;
   /** Aborting ends the pull at once and leaves a store from which the next one goes on; the reason is thrown. */

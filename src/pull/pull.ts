@@ -5,6 +5,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
 import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { networkEnvironment, type Transport } from '../registry/transport.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
@@ -167,13 +168,23 @@ class Pull {
     }
   }
 
-  #openSession(): RegistrySession {
-    const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
-    this.#session ??= createRegistrySession({
+  /** How both the main thread and the workers reach the registry's servers. */
+  get #transport(): Transport {
+    const { tlsVerify, certDir } = this.#settings;
+    return {
       host: this.#reference.host,
+      tlsVerify,
+      ...(certDir === undefined ? {} : { certDir }),
+      environment: networkEnvironment(process.env),
+    };
+  }
+
+  #openSession(): RegistrySession {
+    const { plainHttp, connectTimeoutMs, idleTimeoutMs } = this.#settings;
+    this.#session ??= createRegistrySession({
+      ...this.#transport,
       repository: this.#reference.repository,
       plainHttp,
-      tlsVerify,
       connectTimeoutMs,
       idleTimeoutMs,
       patience: this.#patience,
@@ -183,14 +194,14 @@ class Pull {
   }
 
   async #network(session: RegistrySession): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
+    const { connections, connectTimeoutMs, idleTimeoutMs } = this.#settings;
     const authorization = await this.#asking(() => session.authorization());
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
-      tlsVerify,
+      transport: this.#transport,
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
       ...(authorization === undefined ? {} : { authorization }),

@@ -28,6 +28,7 @@ export interface Settings {
   readonly idleTimeoutMs: number;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
+  readonly certDir: string | undefined;
   readonly debug: boolean;
 }
 
@@ -50,6 +51,7 @@ export function settle(options: PullOptions): Settings {
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
+    certDir: options.certDir,
     debug: options.debug ?? false,
   };
 }

@@ -7,13 +7,12 @@ import type { Patience } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
 import { createWaitBudget, parseRetryAfter, type WaitBudget } from './retry-after.js';
+import type { Transport } from './transport.js';
 
-export interface SessionOptions {
-  /** `host[:port]` as references have it; `docker.io` is asked at its API host. */
-  readonly host: string;
+/** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
+export interface SessionOptions extends Transport {
   readonly repository: string;
   readonly plainHttp?: boolean;
-  readonly tlsVerify?: boolean;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
@@ -33,7 +32,7 @@ export interface Context {
 export function createContext(options: SessionOptions): Context {
   return {
     options,
-    client: createHttpClient({ ...options, tlsVerify: options.tlsVerify ?? true }),
+    client: createHttpClient({ ...options, transport: options }),
     origins: originsToTry(options),
     waits: createWaitBudget(),
   };
@@ -128,6 +127,7 @@ export async function exchange(
       const received = (bytes: number) => options.patience.received(bytes);
       answer = await client.get({ url, headers: sent, maxBytes, received });
     } catch (error) {
+      if (error instanceof PullError) throw error;
       const { message, hint, final } = describeNetworkError(error, url.host);
       const more = hint === undefined ? {} : { hint };
       if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });

@@ -1,9 +1,11 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { SecureContext } from 'node:tls';
 import { timeoutError } from './network-error.js';
 import { MAX_ERROR_BODY_BYTES } from './refusal.js';
+import type { Transport } from './transport.js';
 
 export interface HttpClientOptions {
-  readonly tlsVerify: boolean;
+  readonly transport: Transport;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly userAgent: string;
@@ -41,9 +43,19 @@ export interface HttpClient {
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Agent>();
   let answered = false;
+  let trust: SecureContext | undefined;
+
+  /** Read at the first https request: it takes 17 ms, and a loopback registry never needs it. */
+  async function tlsOptions(): Promise<{ secureContext: SecureContext; rejectUnauthorized: boolean }> {
+    const { createTrust } = await import('./trust.js');
+    trust ??= createTrust(options.transport);
+    return { secureContext: trust, rejectUnauthorized: options.transport.tlsVerify };
+  }
 
   async function send(get: Get, fresh: boolean): Promise<Answer> {
-    const http = get.url.protocol === 'https:' ? await import('node:https') : await import('node:http');
+    const secure = get.url.protocol === 'https:';
+    const http = secure ? await import('node:https') : await import('node:http');
+    const tls = secure ? await tlsOptions() : {};
     let agent = agents.get(get.url.protocol);
     if (agent === undefined) {
       agent = new http.Agent({ keepAlive: true });
@@ -53,7 +65,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       const request = http.request(get.url, {
         agent: fresh ? false : agent,
         headers: { 'accept-encoding': 'identity', 'user-agent': options.userAgent, ...get.headers },
-        rejectUnauthorized: options.tlsVerify,
+        ...tls,
       });
       const timer = watch(request, options, answered);
       request.on('response', (response) => {

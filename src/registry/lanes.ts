@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import { buildConnector, Client } from 'undici';
 import { PullError } from '../format/error.js';
+import type { Transport } from './transport.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
 const MAX_ORIGINS = 16;
@@ -9,7 +10,7 @@ export interface LanesOptions {
   /** Connections to one origin at a time. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
-  readonly tlsVerify: boolean;
+  readonly transport: Transport;
 }
 
 /** One connection at a time to one origin, used by one request at a time, kept alive in between. */
@@ -46,10 +47,7 @@ interface OriginLanes {
 export function createLanes(options: LanesOptions): Lanes {
   const origins = new Map<string, OriginLanes>();
   let closed = false;
-  const connect = buildConnector({
-    timeout: options.connectTimeoutMs,
-    rejectUnauthorized: options.tlsVerify,
-  });
+  const connect = createConnector(options);
 
   return {
     take(origin) {
@@ -86,6 +84,29 @@ export function createLanes(options: LanesOptions): Lanes {
       for (const { reject } of lanes.flatMap(({ waiting }) => waiting)) reject(closedError());
       await Promise.all(lanes.flatMap(({ all }) => all.map(({ client }) => client.destroy())));
     },
+  };
+}
+
+/** undici's connector, with what the registry is trusted by once the first https connection asks for it. */
+function createConnector({ connectTimeoutMs, transport }: LanesOptions): buildConnector.connector {
+  const timeout = connectTimeoutMs;
+  const plain = buildConnector({ timeout });
+  let secure: Promise<buildConnector.connector> | undefined;
+  async function secureConnector(): Promise<buildConnector.connector> {
+    const { createTrust } = await import('./trust.js');
+    const secureContext = createTrust(transport);
+    return buildConnector({ timeout, secureContext, rejectUnauthorized: transport.tlsVerify });
+  }
+  return (target, callback) => {
+    if (target.protocol !== 'https:') {
+      plain(target, callback);
+      return;
+    }
+    secure ??= secureConnector();
+    secure.then(
+      (connect) => connect(target, callback),
+      (error: Error) => callback(error, null),
+    );
   };
 }
 

@@ -87,7 +87,7 @@ export function describeNetworkError(error: unknown, host: string): NetworkFault
   if (CERTIFICATE.test(code)) {
     return {
       message: `the TLS certificate of ${host} is not trusted (${code})`,
-      hint: 'name the authority that signed it with NODE_EXTRA_CA_CERTS, or use --tls-verify=false if you accept the risk',
+      hint: 'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST); --tls-verify=false accepts the risk',
       final: true,
     };
   }

@@ -1,12 +1,13 @@
 import { createLanes, type Lanes } from './lanes.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
+import type { Transport } from './transport.js';
 
 export interface RangeClientOptions {
   /** Connections to one origin at a time. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly tlsVerify?: boolean;
+  readonly transport: Transport;
   readonly userAgent?: string;
 }
 
@@ -65,8 +66,7 @@ export interface RangeTotals {
 
 /** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
-  const { connections, connectTimeoutMs, tlsVerify = true } = options;
-  const lanes = createLanes({ connections, connectTimeoutMs, tlsVerify });
+  const lanes = createLanes(options);
   return { options, lanes, targets: new Map(), waits: createWaitBudget(), close: () => lanes.close() };
 }
 

@@ -31,7 +31,7 @@ async function pulled(t: TestContext) {
     connections: 1,
     connectTimeoutMs: 5000,
     idleTimeoutMs: 5000,
-    tlsVerify: true,
+    transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
     userAgent: 'test',
     debug: false,
   };

@@ -42,11 +42,14 @@ function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
+    transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
     ...options,
   });
   t.after(() => client.close());
   return client;
 }
+
+const UNVERIFIED = { transport: { host: '127.0.0.1', tlsVerify: false, environment: {} } };
 
 /** Fetches `[start, end)` of BLOB and returns the bytes, the totals and what was reported. */
 async function fetch(
@@ -354,13 +357,13 @@ test('a redirect from https to http is refused', async (t) => {
     (_request, response) => response.writeHead(307, { location }).end(),
     SELF_SIGNED,
   );
-  const client = clientFor(t, { tlsVerify: false });
+  const client = clientFor(t, UNVERIFIED);
   await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('redirect-refused', /to plain http/));
 });
 
 test('a range comes over TLS, and not with a certificate that is not trusted', async (t) => {
   const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB), SELF_SIGNED);
-  const { bytes } = await fetch(clientFor(t, { tlsVerify: false }), server.origin, [7, 299_000], {
+  const { bytes } = await fetch(clientFor(t, UNVERIFIED), server.origin, [7, 299_000], {
     take: (chunk) => (chunk.length % 2 === 0 ? Promise.resolve() : undefined),
   });
   assert.ok(bytes.equals(BLOB.subarray(7, 299_000)));

@@ -42,6 +42,8 @@ function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<Sess
   const heard = { received: 0, misses: [] as Failure[], pauses: 0 };
   const session = createRegistrySession({
     host,
+    tlsVerify: true,
+    environment: {},
     repository: 'team/app',
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,

@@ -21,7 +21,7 @@ function startThread(t: TestContext) {
       connections: 1,
       connectTimeoutMs: 1000,
       idleTimeoutMs: 1000,
-      tlsVerify: true,
+      transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
       userAgent: 'test',
       debug: false,
       authorization: 'one',
