@@ -4,30 +4,46 @@ import type { MainMessage } from '../src/pool/messages.js';
 import { network, tell } from './context.js';
 
 interface Waiter {
+  readonly endpoint: number;
   /** The value that was refused. */
   readonly stale: string;
   readonly resolve: (value: string | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
-let current: string | undefined = network().authorization;
+/** What is known of an endpoint by its place in the list; of those after the first nothing until they are asked for. */
+interface Known {
+  readonly value: string | undefined;
+  readonly origin?: string;
+}
+
+const known = new Map<number, Known>([[0, { value: network().authorization }]]);
 let listening = false;
 let waiters: Waiter[] = [];
 
 /**
- * The value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none). Unless
- * a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
- * channel.
+ * An endpoint's value of the Authorization header, if one is needed. `stale`: the value that was refused ('' for none).
+ * Unless a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on
+ * the channel.
  */
-export function authorization(stale?: string): Promise<string | undefined> {
-  if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
+export function authorization(stale: string | undefined, endpoint: number): Promise<string | undefined> {
+  const value = known.get(endpoint)?.value;
+  if (stale === undefined || stale !== (value ?? '')) return Promise.resolve(value);
   return new Promise((resolve, reject) => {
-    const asked = waiters.some((waiter) => waiter.stale === stale);
-    waiters.push({ stale, resolve, reject });
+    const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
+    waiters.push({ endpoint, stale, resolve, reject });
     if (asked) return;
     listen();
-    tell({ event: 'authorization', stale });
+    tell({ event: 'authorization', endpoint, stale });
   });
+}
+
+/** `http://…` or `https://…` of an endpoint after the first: the main thread asks it, and so learns what token it wants. */
+export async function originOf(endpoint: number): Promise<string> {
+  if (!known.has(endpoint)) await authorization('', endpoint);
+  const origin = known.get(endpoint)?.origin;
+  if (origin === undefined) throw new Error(`endpoint ${endpoint} is unknown`);
+  return origin;
 }
 
 function listen(): void {
@@ -38,12 +54,14 @@ function listen(): void {
 }
 
 function answer(message: MainMessage): void {
-  const waiting = waiters.filter(({ stale }) => stale === message.stale);
-  waiters = waiters.filter(({ stale }) => stale !== message.stale);
+  const isAnswered = ({ endpoint, stale }: Waiter) =>
+    endpoint === message.endpoint && stale === message.stale;
+  const waiting = waiters.filter(isAnswered);
+  waiters = waiters.filter((waiter) => !isAnswered(waiter));
   if (message.message === 'authorization-failed') {
     for (const { reject } of waiting) reject(fromFailure(message.failure));
     return;
   }
-  current = message.value;
+  known.set(message.endpoint, { value: message.value, origin: message.origin });
   for (const { resolve } of waiting) resolve(message.value);
 }

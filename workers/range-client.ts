@@ -1,7 +1,7 @@
 import { count } from '../src/pool/counters.js';
 import { RETRY_WAIT_MS } from '../src/pool/messages.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
-import { authorization } from './authorization.js';
+import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
 
 interface Loaded {
@@ -34,6 +34,7 @@ export const rangeEvents: RangeEvents = {
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
   },
   authorization,
+  originOf,
   pause: () => {
     tell({ event: 'asking', change: -1 });
     return () => tell({ event: 'asking', change: 1 });

@@ -27,12 +27,19 @@ export interface NetworkSetup {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly transport: TransportSetup;
+  /** Where blobs are asked for, in this order; the first is where their URLs lead. */
+  readonly endpoints: readonly EndpointSetup[];
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
-  /** Value of the Authorization header, when the registry asked for one. */
+  /** Value of the Authorization header at the first endpoint, when it asked for one. */
   readonly authorization?: string;
+}
+
+/** One place that has the image's blobs. */
+interface EndpointSetup {
+  readonly transport: TransportSetup;
+  readonly repository: string;
 }
 
 /** How a registry's servers are reached. */
@@ -251,18 +258,22 @@ export type WorkerEvent =
   | { readonly event: 'miss'; readonly message: string }
   /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
-  | { readonly event: 'authorization'; readonly stale: string | undefined }
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   | { readonly event: 'request'; readonly line: string };
 
 /** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
 export type MainMessage =
   | {
       readonly message: 'authorization';
-      readonly stale: string | undefined;
+      readonly endpoint: number;
+      readonly stale: string;
       readonly value: string | undefined;
+      /** `http://…` or `https://…`, as asking the endpoint showed. */
+      readonly origin: string;
     }
   | {
       readonly message: 'authorization-failed';
-      readonly stale: string | undefined;
+      readonly endpoint: number;
+      readonly stale: string;
       readonly failure: Failure;
     };

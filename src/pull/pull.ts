@@ -4,8 +4,10 @@ import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup } from '../pool/messages.js';
-import { createRegistrySession, type RegistrySession } from '../registry/session.js';
-import { networkEnvironment, type Transport } from '../registry/transport.js';
+import { endpointsOf, expandShortName } from '../registry/endpoints.js';
+import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { networkEnvironment } from '../registry/transport.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
@@ -30,7 +32,7 @@ const DRAIN_MS = 50;
  * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
  */
 export async function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  const pull = new Pull(reference, options);
+  const pull = new Pull(reference, options, await readRegistries(process.env));
   try {
     return await pull.stop.guard(pull.run());
   } finally {
@@ -50,14 +52,16 @@ class Pull {
   readonly #progress: Progress;
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
+  readonly #registries: Registries | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #draining: NodeJS.Timeout;
-  #session: RegistrySession | undefined;
+  #session: MirroredSession | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(reference: string, options: PullOptions) {
+  constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
     this.#settings = settle(options);
-    this.#reference = parseReference(reference);
+    this.#registries = registries;
+    this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
     this.#progress = new Progress(this.#counters, options.onEvent);
@@ -168,32 +172,26 @@ class Pull {
     }
   }
 
-  /** How both the main thread and the workers reach the registry's servers. */
-  get #transport(): Transport {
-    const { tlsVerify, certDir } = this.#settings;
-    return {
-      host: this.#reference.host,
+  #openSession(): MirroredSession {
+    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
+    this.#session ??= createMirroredSession({
+      endpoints: endpointsOf(this.#reference, this.#registries),
+      plainHttp,
       tlsVerify,
       ...(certDir === undefined ? {} : { certDir }),
       environment: networkEnvironment(process.env),
-    };
-  }
-
-  #openSession(): RegistrySession {
-    const { plainHttp, connectTimeoutMs, idleTimeoutMs } = this.#settings;
-    this.#session ??= createRegistrySession({
-      ...this.#transport,
-      repository: this.#reference.repository,
-      plainHttp,
       connectTimeoutMs,
       idleTimeoutMs,
       patience: this.#patience,
       userAgent: USER_AGENT,
+      skipped: (line) => {
+        if (debug) this.#progress.emit({ event: 'debug', line });
+      },
     });
     return this.#session;
   }
 
-  async #network(session: RegistrySession): Promise<NetworkSetup> {
+  async #network(session: MirroredSession): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs } = this.#settings;
     const authorization = await this.#asking(() => session.authorization());
     return {
@@ -201,7 +199,7 @@ class Pull {
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
-      transport: this.#transport,
+      endpoints: session.endpoints,
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
       ...(authorization === undefined ? {} : { authorization }),

@@ -1,6 +1,6 @@
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
-import type { RegistrySession } from '../registry/session.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
 import { sealPack } from '../store/pack-sync.js';
 import type { StorePaths } from '../store/paths.js';
 import type { PullContext } from './context.js';
@@ -21,7 +21,7 @@ interface Options {
   readonly setup: Omit<WorkerSetup, 'network'>;
   readonly network: NetworkSetup;
   readonly layers: number;
-  readonly session: RegistrySession;
+  readonly session: MirroredSession;
   readonly patience: Patience;
   readonly stop: Stop;
   readonly emit: (event: PullEvent) => void;

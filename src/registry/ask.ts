@@ -13,6 +13,8 @@ import type { Transport } from './transport.js';
 export interface SessionOptions extends Transport {
   readonly repository: string;
   readonly plainHttp?: boolean;
+  /** Asked in http when https fails. */
+  readonly insecure?: boolean;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
@@ -39,12 +41,13 @@ export function createContext(options: SessionOptions): Context {
 }
 
 /** Loopback hosts are asked in http first; no other host is ever asked in http unless the user allowed it. */
-function originsToTry({ host, plainHttp }: SessionOptions): URL[] {
+function originsToTry({ host, plainHttp, insecure }: SessionOptions): URL[] {
   const api = apiHost(host);
   const http = originOf('http', api);
   if (plainHttp === true) return [http];
   const https = originOf('https', api);
-  return isLoopback(http.hostname) ? [http, https] : [https];
+  if (isLoopback(http.hostname)) return [http, https];
+  return insecure === true ? [https, http] : [https];
 }
 
 /** The origin that answers, or is asked next. */
@@ -63,9 +66,10 @@ export async function askPatiently(
     const origin = currentOrigin(context);
     let result = await exchange(context, new URL(path, origin), headers, maxBytes);
     if (origin !== currentOrigin(context)) continue;
-    if (context.origins.length > 1 && looksLikeTls(result)) {
+    if (context.origins.length > 1 && speaksOtherwise(result, origin)) {
       result = (await tryNextOrigin(context, path, headers, maxBytes)) ?? result;
     }
+    if ('final' in result) throw result.final;
     if ('answer' in result) {
       context.origins.length = 1;
       return result.answer;
@@ -85,15 +89,11 @@ async function tryNextOrigin(
   maxBytes: number,
 ): Promise<Exchange | undefined> {
   const next = context.origins[1]!;
-  try {
-    const result = await exchange(context, new URL(path, next), headers, maxBytes);
-    if (!('answer' in result)) return undefined;
-    context.origins.splice(0, context.origins.length, next);
-    return result;
-  } catch (error) {
-    if (error instanceof PullError && isNotTls(error.cause)) return undefined;
-    throw error;
-  }
+  const result = await exchange(context, new URL(path, next), headers, maxBytes);
+  if ('final' in result && !isNotTls(result.final.cause)) throw result.final;
+  if (!('answer' in result)) return undefined;
+  context.origins.splice(0, context.origins.length, next);
+  return result;
 }
 
 /** A network failure as patience takes it. */
@@ -104,10 +104,16 @@ export function networkMiss(message: string, hint?: string): Failure {
 /** What one question came to: an answer on purpose, or a failure worth asking again. */
 type Exchange =
   | { readonly answer: Answer }
+  | { readonly final: PullError }
   | { readonly again: string; readonly hint?: string; readonly error?: unknown };
 
-/** Whether this is how a TLS server takes plain HTTP: 400 from Go and nginx, no HTTP or the end from others. */
-function looksLikeTls(result: Exchange): boolean {
+/**
+ * Whether the other scheme may be the right one. A TLS server takes plain HTTP in this way: 400 from Go and nginx, no
+ * HTTP or the end from others. An insecure host may have http alone, where nothing need listen at the port of https.
+ */
+function speaksOtherwise(result: Exchange, origin: URL): boolean {
+  if (origin.protocol === 'https:') return !('answer' in result);
+  if ('final' in result) return false;
   return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
 }
 
@@ -130,7 +136,7 @@ export async function exchange(
       if (error instanceof PullError) throw error;
       const { message, hint, final } = describeNetworkError(error, url.host);
       const more = hint === undefined ? {} : { hint };
-      if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });
+      if (final) return { final: new PullError('network-hopeless', message, { ...more, cause: error }) };
       return { again: message, ...more, error };
     }
     if (isRedirect(answer.status)) {

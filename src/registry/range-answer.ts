@@ -6,6 +6,7 @@ import { describeNetworkError } from './network-error.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { firstErrorMessage, refusal } from './refusal.js';
 import { parseRetryAfter } from './retry-after.js';
+import { missOrTakeOver } from './take-over.js';
 import type { Headers, Outcome } from './transfer.js';
 
 /**
@@ -68,7 +69,7 @@ export function countFruitless(progress: Progress, next: number, receivedBytes: 
 /** A failure of the network: repeated at once if only an old connection died, else a miss. */
 export async function afterFailure(
   client: RangeClient,
-  { blob, events }: RangeJob,
+  job: RangeJob,
   progress: Progress,
   outcome: Outcome & { kind: 'broken' },
   url: URL,
@@ -79,9 +80,9 @@ export async function afterFailure(
   }
   progress.repeated = false;
   // The storage node behind the target may be gone for good; the registry knows a living one.
-  client.targets.delete(blob.url);
+  client.targets.delete(progress.url);
   const { message, hint, final } = describeNetworkError(outcome.error, url.host);
-  if (!final) return events.miss(message);
+  if (!final) return missOrTakeOver(client, job, progress, message);
   throw new PullError('network-hopeless', message, {
     ...(hint === undefined ? {} : { hint }),
     cause: outcome.error,
@@ -91,13 +92,14 @@ export async function afterFailure(
 /** An answer that is no body: wait, renew, ask the registry for a new target, count a miss, or give up. */
 export async function afterAnswer(
   client: RangeClient,
-  { blob, events }: RangeJob,
+  job: RangeJob,
   progress: Progress,
   { status, headers, body }: Outcome & { kind: 'answer' },
   url: URL,
   wasRemembered: boolean,
 ): Promise<void> {
-  const registry = new URL(blob.url);
+  const { blob, events } = job;
+  const registry = new URL(progress.url);
   const waitMs =
     status === 429 || status === 503
       ? parseRetryAfter(single(headers['retry-after']), Date.now())
@@ -109,18 +111,19 @@ export async function afterAnswer(
     return;
   }
   if (wasRemembered && (status === 401 || status === 403 || status === 410)) {
-    client.targets.delete(blob.url);
+    client.targets.delete(progress.url);
     return;
   }
   if (status >= 500 || status === 429) {
-    client.targets.delete(blob.url);
+    client.targets.delete(progress.url);
     const words = firstErrorMessage(body);
-    return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
+    const message = `${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
+    return missOrTakeOver(client, job, progress, message);
   }
   if (status === 401 && url.origin === registry.origin && progress.renewals < MOST_RENEWALS) {
     progress.renewals += 1;
     const refused = progress.authorization;
-    progress.authorization = await events.authorization(refused ?? '');
+    progress.authorization = await events.authorization(refused ?? '', progress.endpoint);
     if (progress.authorization !== undefined && progress.authorization !== refused) return;
   }
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};

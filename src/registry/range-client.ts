@@ -1,3 +1,4 @@
+import { EndpointChoice } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
 import type { Transport } from './transport.js';
@@ -7,14 +8,23 @@ export interface RangeClientOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly transport: Transport;
+  /** Where a blob is asked for, in this order; the first is where its URL leads. */
+  readonly endpoints: readonly RangeEndpoint[];
   readonly userAgent?: string;
+}
+
+/** One place that has an image's blobs. */
+interface RangeEndpoint {
+  readonly transport: Transport;
+  readonly repository: string;
 }
 
 /** What a worker keeps between ranges: connections, known redirect targets, time spent waiting. */
 export interface RangeClient {
   readonly options: RangeClientOptions;
-  readonly lanes: Lanes;
+  /** By endpoint: each has certificates of its own. */
+  readonly lanes: readonly Lanes[];
+  readonly choice: EndpointChoice;
   readonly targets: Map<string, URL>;
   readonly waits: WaitBudget;
   close(): Promise<void>;
@@ -38,8 +48,10 @@ export interface RangeEvents {
   answered?(line: string): void;
   /** A network failure. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
   miss(message: string): Promise<void>;
-  /** The Authorization value; with `stale` ('' for none), the value that was refused. */
-  authorization(stale?: string): Promise<string | undefined>;
+  /** An endpoint's Authorization value; with `stale` ('' for none), the value that was refused. */
+  authorization(stale: string | undefined, endpoint: number): Promise<string | undefined>;
+  /** `http://…` or `https://…` of an endpoint that is not the first. */
+  originOf(endpoint: number): Promise<string>;
   /** Waiting as the server told us to, until the returned function is called. */
   pause(): () => void;
 }
@@ -66,12 +78,26 @@ export interface RangeTotals {
 
 /** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
-  const lanes = createLanes(options);
-  return { options, lanes, targets: new Map(), waits: createWaitBudget(), close: () => lanes.close() };
+  const lanes = options.endpoints.map(({ transport }) => createLanes({ ...options, transport }));
+  return {
+    options,
+    lanes,
+    choice: new EndpointChoice(options.endpoints.length),
+    targets: new Map(),
+    waits: createWaitBudget(),
+    close: async () => {
+      await Promise.all(lanes.map((each) => each.close()));
+    },
+  };
 }
 
 /** A range under way. */
 export interface Progress {
+  /** Which endpoint is asked, and the blob's URL there. */
+  endpoint: number;
+  url: string;
+  /** Endpoints that failed since the last byte. */
+  readonly tried: Set<number>;
   /** First byte not yet received. */
   next: number;
   requests: number;
@@ -83,4 +109,6 @@ export interface Progress {
   renewals: number;
   /** The request under way already repeats one that died on a reused connection. */
   repeated: boolean;
+  /** Who takes the bytes has failed. */
+  takerFailed: boolean;
 }

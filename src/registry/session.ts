@@ -187,6 +187,7 @@ async function fetchToken(context: Context, source: URL): Promise<Token> {
   const askOnce = async () => {
     const result = await exchange(context, source, { accept: 'application/json' }, MAX_TOKEN_ANSWER_BYTES);
     if ('again' in result) return result;
+    if ('final' in result) throw result.final;
     const { status, body } = result.answer;
     if (status >= 200 && status < 300) return { body };
     const words = firstErrorMessage(body);

@@ -31,7 +31,7 @@ async function pulled(t: TestContext) {
     connections: 1,
     connectTimeoutMs: 5000,
     idleTimeoutMs: 5000,
-    transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
+    endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
     userAgent: 'test',
     debug: false,
   };

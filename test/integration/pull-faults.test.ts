@@ -7,6 +7,7 @@ import type { RegistryOptions } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
+import { largerImage } from '../support/larger-image.js';
 import { emptyLayout, metadataRanges, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import { assertProven, failureOf, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -21,14 +22,6 @@ function contentRanges(asks: readonly RequestRecord[]): Array<[number, number]> 
   return asks
     .filter(({ path, end }) => path.endsWith(LAYER_DIGEST) && end! <= CONTENT_END)
     .map(({ start, end }) => [start!, end!]);
-}
-
-/** An image of one layer with `count` files of 512 KiB that zstd cannot make smaller. */
-async function largerImage(t: TestContext, count: number): Promise<{ layout: string; digest: string }> {
-  const layout = emptyLayout(t);
-  const files = Array.from({ length: count }, (_, i) => [`file${i}`, noise(i + 1, 512 * 1024)] as const);
-  await writeTars(t, layout, 'larger', [tarOf(Object.fromEntries(files))]);
-  return { layout, digest: readManifest(layout, 'larger').layers[0]!.digest };
 }
 
 test('connections that break are continued from the first byte not received', async (t) => {

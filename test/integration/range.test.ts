@@ -36,20 +36,24 @@ async function serverFor(
   return server;
 }
 
+function endpoint(tlsVerify: boolean) {
+  return { transport: { host: '127.0.0.1', tlsVerify, environment: {} }, repository: 'team/app' };
+}
+
+const UNVERIFIED = { endpoints: [endpoint(false)] };
+
 function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
   const client = createRangeClient({
     connections: 4,
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
-    transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
+    endpoints: [endpoint(true)],
     ...options,
   });
   t.after(() => client.close());
   return client;
 }
-
-const UNVERIFIED = { transport: { host: '127.0.0.1', tlsVerify: false, environment: {} } };
 
 /** Fetches `[start, end)` of BLOB and returns the bytes, the totals and what was reported. */
 async function fetch(

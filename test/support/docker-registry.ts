@@ -22,12 +22,15 @@ const MAX_STARTS = 3;
 const READY_WITHIN_MS = 20_000;
 const POLL_MS = 20;
 
-/** Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. */
-export async function startDockerRegistry(): Promise<DockerRegistry> {
+/**
+ * Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. `more` is added
+ * to its configuration.
+ */
+export async function startDockerRegistry(more: object = {}): Promise<DockerRegistry> {
   const directory = mkdtempSync(join(tmpdir(), 'zpull-docker-registry-'));
   for (let start = 1; start <= MAX_STARTS; start++) {
     const host = `127.0.0.1:${await freePort()}`;
-    const child = launch(directory, host);
+    const child = launch(directory, host, more);
     if (await isReady(child, host)) return handle(child, directory, host);
     await end(child);
   }
@@ -57,12 +60,13 @@ function handle(child: ChildProcess, directory: string, host: string): DockerReg
 }
 
 /** JSON is YAML, and needs no quoting rules. */
-function launch(directory: string, host: string): ChildProcess {
+function launch(directory: string, host: string, more: object): ChildProcess {
   const config = {
     version: 0.1,
     log: { level: 'error', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(directory, 'store') } },
     http: { addr: host },
+    ...more,
   };
   const path = join(directory, 'config.yml');
   writeFileSync(path, JSON.stringify(config));

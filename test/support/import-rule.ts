@@ -26,6 +26,7 @@ const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts'];
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],
   undici: ['registry'],
+  'smol-toml': ['registry'],
   yargs: ['cli'],
   ora: ['cli'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],

@@ -7,7 +7,7 @@ import type { MainMessage, WorkerSetup } from '../../../src/pool/messages.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 type Message =
-  | { readonly event: 'authorization'; readonly stale: string }
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   | { readonly settled: readonly [refused: string | null, outcome: string] };
 
 /** A thread that holds the value `one`, its messages in order, and the main thread's end of the channel. */
@@ -21,7 +21,7 @@ function startThread(t: TestContext) {
       connections: 1,
       connectTimeoutMs: 1000,
       idleTimeoutMs: 1000,
-      transport: { host: '127.0.0.1', tlsVerify: true, environment: {} },
+      endpoints: [],
       userAgent: 'test',
       debug: false,
       authorization: 'one',
@@ -58,13 +58,18 @@ function startThread(t: TestContext) {
   };
 }
 
+/** The main thread's answer: `value` stands for what was refused. */
+function value(stale: string, value: string): MainMessage {
+  return { message: 'authorization', endpoint: 0, stale, value, origin: 'http://127.0.0.1' };
+}
+
 const FAILURE = { code: 'unauthorized', message: 'no' } as const;
 
 test('the value is asked for once for all that were refused the same one', async (t) => {
   const { ask, answer, come } = startThread(t);
   for (let i = 0; i < 3; i++) ask('one');
-  assert.deepEqual(await come(1), [{ event: 'authorization', stale: 'one' }]);
-  answer({ message: 'authorization', stale: 'one', value: 'two' });
+  assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
+  answer(value('one', 'two'));
   const settled = { settled: ['one', 'two'] };
   assert.deepEqual((await come(4)).slice(1), [settled, settled, settled]);
   // Whoever comes late with the old value gets the new one.
@@ -78,7 +83,7 @@ test('the answer to one refused value does not settle who waits for that to anot
   ask('one');
   await come(1);
   // Another worker had been refused an older value.
-  answer({ message: 'authorization', stale: 'zero', value: 'two' });
+  answer(value('zero', 'two'));
   while (!messages.some((message) => 'settled' in message && message.settled[1] === 'two')) {
     const known = messages.length;
     ask(null);
@@ -86,9 +91,9 @@ test('the answer to one refused value does not settle who waits for that to anot
   }
   const before = messages.length;
   ask('two');
-  assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', stale: 'two' });
-  answer({ message: 'authorization-failed', stale: 'one', failure: FAILURE });
-  answer({ message: 'authorization', stale: 'two', value: 'three' });
+  assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', endpoint: 0, stale: 'two' });
+  answer({ message: 'authorization-failed', endpoint: 0, stale: 'one', failure: FAILURE });
+  answer(value('two', 'three'));
   assert.deepEqual((await come(before + 3)).slice(-2), [
     { settled: ['one', 'failed: unauthorized'] },
     { settled: ['two', 'three'] },
