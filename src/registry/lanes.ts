@@ -1,6 +1,9 @@
 import type { Socket } from 'node:net';
+import type { SecureContext } from 'node:tls';
 import { buildConnector, Client } from 'undici';
 import { PullError } from '../format/error.js';
+import { proxyError } from './network-error.js';
+import { type HttpProxy, portOf, proxyFor } from './proxy.js';
 import type { Transport } from './transport.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
@@ -17,6 +20,10 @@ export interface LanesOptions {
 export interface Lane {
   readonly origin: string;
   readonly client: Client;
+  /** Stands before each path: the origin, when a proxy is asked for it. */
+  readonly pathPrefix: string;
+  /** What a proxy wants to see besides. */
+  readonly proxyHeaders: Readonly<Record<string, string>>;
   /** Answers that began on the present connection; above 0 it is a reused one. */
   answers: number;
   /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
@@ -62,7 +69,7 @@ export function createLanes(options: LanesOptions): Lanes {
       const free = lanes.free.pop();
       if (free !== undefined) return Promise.resolve(free);
       if (lanes.all.length < options.connections) {
-        const lane = createLane(origin, connect);
+        const lane = createLane(origin, connect, proxyFor(new URL(origin), options.transport.environment));
         lanes.all.push(lane);
         return Promise.resolve(lane);
       }
@@ -87,16 +94,33 @@ export function createLanes(options: LanesOptions): Lanes {
   };
 }
 
-/** undici's connector, with what the registry is trusted by once the first https connection asks for it. */
+/**
+ * undici's connector, with what the registry is trusted by once the first https connection asks for it. https goes through a
+ * proxy in a tunnel; http is asked of the proxy itself, which the lane's client takes for the origin.
+ */
 function createConnector({ connectTimeoutMs, transport }: LanesOptions): buildConnector.connector {
   const timeout = connectTimeoutMs;
   const plain = buildConnector({ timeout });
   let secure: Promise<buildConnector.connector> | undefined;
+
   async function secureConnector(): Promise<buildConnector.connector> {
     const { createTrust } = await import('./trust.js');
     const secureContext = createTrust(transport);
-    return buildConnector({ timeout, secureContext, rejectUnauthorized: transport.tlsVerify });
+    const verified = { secureContext, rejectUnauthorized: transport.tlsVerify };
+    const connect = buildConnector({ timeout, ...verified });
+    return (target, callback) => {
+      const proxy = proxyFor(originOfTarget(target), transport.environment);
+      if (proxy === undefined) {
+        connect(target, callback);
+        return;
+      }
+      openTunnelTo(proxy, target, { timeoutMs: timeout, ...verified }).then(
+        (httpSocket) => connect({ ...target, httpSocket }, callback),
+        (error: Error) => callback(error, null),
+      );
+    };
   }
+
   return (target, callback) => {
     if (target.protocol !== 'https:') {
       plain(target, callback);
@@ -108,6 +132,23 @@ function createConnector({ connectTimeoutMs, transport }: LanesOptions): buildCo
       (error: Error) => callback(error, null),
     );
   };
+}
+
+type Target = Parameters<buildConnector.connector>[0];
+
+function originOfTarget({ protocol, hostname, port }: Target): URL {
+  const host = hostname.includes(':') ? `[${hostname}]` : hostname;
+  return new URL(`${protocol}//${host}${port === '' ? '' : `:${port}`}`);
+}
+
+async function openTunnelTo(
+  proxy: HttpProxy,
+  target: Target,
+  options: { timeoutMs: number; secureContext: SecureContext; rejectUnauthorized: boolean },
+): Promise<Socket> {
+  const { openTunnel } = await import('./tunnel.js');
+  const origin = originOfTarget(target);
+  return openTunnel(proxy, `${origin.hostname}:${portOf(origin)}`, options);
 }
 
 function closedError(): PullError {
@@ -123,17 +164,18 @@ function closeIdleOrigins(origins: Map<string, OriginLanes>): void {
   }
 }
 
-function createLane(origin: string, connect: buildConnector.connector): Lane {
+function createLane(origin: string, connect: buildConnector.connector, proxy: HttpProxy | undefined): Lane {
   let held = false;
   let socket: Socket | undefined;
-  const client = new Client(origin, {
+  const asked = origin.startsWith('http:') ? proxy : undefined;
+  const client = new Client(asked?.origin ?? origin, {
     // Both are watched in transfer.ts, where time spent holding does not count.
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: (target, callback) => {
       connect(target, (...[error, connected]) => {
         if (error !== null) {
-          callback(error, null);
+          callback(asked === undefined ? error : proxyError(error, asked.host), null);
           return;
         }
         socket = connected;
@@ -146,6 +188,8 @@ function createLane(origin: string, connect: buildConnector.connector): Lane {
   const lane: Lane = {
     origin,
     client,
+    pathPrefix: asked === undefined ? '' : origin,
+    proxyHeaders: asked === undefined ? {} : headersFor(asked, origin),
     answers: 0,
     hold() {
       held = true;
@@ -158,6 +202,13 @@ function createLane(origin: string, connect: buildConnector.connector): Lane {
     },
   };
   return lane;
+}
+
+function headersFor({ authorization }: HttpProxy, origin: string): Record<string, string> {
+  return {
+    host: new URL(origin).host,
+    ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
+  };
 }
 
 /** Makes `read()` find nothing while `isHeld`; `read(0)`, with which streams move their own machinery, goes through. */

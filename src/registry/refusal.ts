@@ -49,7 +49,7 @@ function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
 }
 
 /**
- * The error for an answer that means no: `unauthorized` for 401 and 403, `image-not-found` or `blob-not-found` for
+ * The error for an answer that means no: `unauthorized` for 401, 403 and 407, `image-not-found` or `blob-not-found` for
  * 404, `answer-unexpected` for every other status. `body` may hold the registry's own words.
  */
 export function refusal(status: number, wanted: Wanted, body: Buffer): PullError {
@@ -64,6 +64,11 @@ export function refusal(status: number, wanted: Wanted, body: Buffer): PullError
         hint: 'check the name: a repository that does not exist is often answered in this way, as is a private one',
       },
     );
+  }
+  if (status === 407) {
+    return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
+      hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
+    });
   }
   if (status === 403) {
     return new PullError('unauthorized', `${host} denies access to ${repository}${words}`, {

@@ -25,6 +25,12 @@ export interface Transport {
   readonly environment: NetworkEnvironment;
 }
 
+/** Whether any proxy is named at all. */
+export function namesProxy(environment: NetworkEnvironment): boolean {
+  const { HTTP_PROXY, http_proxy, HTTPS_PROXY, https_proxy } = environment;
+  return (HTTP_PROXY ?? http_proxy ?? HTTPS_PROXY ?? https_proxy) !== undefined;
+}
+
 /** Those variables of `env` that concern the network; an empty one is as none. */
 export function networkEnvironment(env: NodeJS.ProcessEnv): NetworkEnvironment {
   const given = VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : []));
