@@ -9,12 +9,13 @@ import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
 import { distant } from './scenarios/distant.js';
 import { kill } from './scenarios/kill.js';
+import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { startUp } from './scenarios/start-up.js';
 import { update } from './scenarios/update.js';
 
-const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant];
+const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, limited];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 await main();

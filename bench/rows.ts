@@ -43,6 +43,7 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '11b', name: '  asked for again, worst / blob', unit: 'share', atMost: 0.06 },
   { id: '11c', name: '  the same at 2 MB/s, worst', unit: 'bytes', atMost: 4 * MB },
   { id: '12', name: 'wall at 50 ms, 20 MB/s a connection', unit: 'seconds' },
+  { id: '13', name: '--limit-rate: rate / limit', unit: 'ratio', atLeast: 0.95, atMost: 1.05 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

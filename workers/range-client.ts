@@ -1,5 +1,6 @@
 import { count } from '../src/pool/counters.js';
 import { RETRY_WAIT_MS } from '../src/pool/messages.js';
+import { draw, type RateLimit } from '../src/pool/rate-limit.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
@@ -25,6 +26,20 @@ async function load(): Promise<Loaded> {
   return { fetchRange, client: createRangeClient(network()) };
 }
 
+/** Timers are due to a millisecond: what is shorter is added to the next wait. */
+const SHORTEST_WAIT_MS = 1;
+
+/** A wait by which bytes received fade by a tenth with the default patience: karma has to know of it. */
+const TOLD_WAIT_MS = 100;
+
+/** Waits as long as the limit asks for, with the connection held and not the thread. */
+function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
+  const waitMs = draw(limit, bytes);
+  if (waitMs < SHORTEST_WAIT_MS) return undefined;
+  const goOn = waitMs < TOLD_WAIT_MS ? () => {} : rangeEvents.pause();
+  return new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(goOn);
+}
+
 export const rangeEvents: RangeEvents = {
   received: (bytes) => count(setup.counters, 'received', bytes),
   requested: () => {},
@@ -35,6 +50,7 @@ export const rangeEvents: RangeEvents = {
   },
   authorization,
   originOf,
+  ...(setup.rateLimit !== undefined && { limit: keepTo.bind(undefined, setup.rateLimit) }),
   pause: () => {
     tell({ event: 'asking', change: -1 });
     return () => tell({ event: 'asking', change: 1 });

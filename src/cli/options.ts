@@ -24,6 +24,7 @@ export interface OptionValues {
   readonly 'connect-timeout'?: number;
   readonly 'idle-timeout'?: number;
   readonly policy?: (typeof POLICIES)[number];
+  readonly 'limit-rate'?: number;
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
   readonly 'cert-dir'?: string;
@@ -115,6 +116,12 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     help: 'when the registry is asked',
     preset: 'always, for an export missing',
     choices: POLICIES,
+  },
+  {
+    name: 'limit-rate',
+    placeholder: 'RATE',
+    help: 'bytes a second that all layers together receive, like 10M',
+    number: RATE,
   },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },

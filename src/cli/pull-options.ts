@@ -20,6 +20,7 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('patienceMs', milliseconds(values.patience)),
     ...given('connectTimeoutMs', milliseconds(values['connect-timeout'])),
     ...given('idleTimeoutMs', milliseconds(values['idle-timeout'])),
+    ...given('limitRate', values['limit-rate']),
     ...given('plainHttp', values['plain-http']),
     ...given('tlsVerify', values['tls-verify']),
     ...given('certDir', values['cert-dir']),

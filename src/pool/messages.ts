@@ -2,6 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';
+import type { RateLimit } from './rate-limit.js';
 
 /**
  * Every message between threads. Tasks go to a pool and come back as an `Outcome`; events come from a running
@@ -16,6 +17,8 @@ export const RETRY_WAIT_MS = 1000;
 export interface WorkerSetup {
   readonly storeRoot: string;
   readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** What all threads together may receive. */
+  readonly rateLimit?: RateLimit;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
 }

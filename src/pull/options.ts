@@ -19,6 +19,8 @@ export interface PullOptions {
   /** One miss each when exceeded; default 5000 and 10000. */
   readonly connectTimeoutMs?: number;
   readonly idleTimeoutMs?: number;
+  /** Bytes a second that all layers together receive at most; default no limit. */
+  readonly limitRate?: number;
   readonly plainHttp?: boolean;
   readonly tlsVerify?: boolean;
   /** Directory with the registry's certificates, instead of the usual ones: `*.crt`, `*.cert` with `*.key`. */

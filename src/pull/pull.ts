@@ -3,7 +3,8 @@ import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import type { NetworkSetup } from '../pool/messages.js';
+import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
+import { createRateLimit } from '../pool/rate-limit.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
@@ -103,7 +104,7 @@ class Pull {
     const session = this.#openSession();
     this.#workers = Threads.start({
       settings: this.#settings,
-      setup: { storeRoot: this.#paths.root, counters: this.#counters },
+      setup: this.#workerSetup(),
       network: await this.#network(session),
       layers: wanted.length,
       session,
@@ -116,6 +117,15 @@ class Pull {
     const pulled = await pullLayers(workers.context, wanted);
     await workers.seal();
     return pulled;
+  }
+
+  #workerSetup(): Omit<WorkerSetup, 'network'> {
+    const { limitRate } = this.#settings;
+    return {
+      storeRoot: this.#paths.root,
+      counters: this.#counters,
+      ...(limitRate !== undefined && { rateLimit: createRateLimit(limitRate) }),
+    };
   }
 
   /** Ends whatever is still running. */

@@ -26,6 +26,7 @@ export interface Settings {
   readonly patienceMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly limitRate: number | undefined;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
   readonly certDir: string | undefined;
@@ -49,6 +50,10 @@ export function settle(options: PullOptions): Settings {
     patienceMs: within('patienceMs', options.patienceMs ?? 1000, MOST_MS),
     connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
+    limitRate:
+      options.limitRate === undefined
+        ? undefined
+        : within('limitRate', options.limitRate, Number.MAX_SAFE_INTEGER),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
     certDir: options.certDir,

@@ -52,6 +52,11 @@ export interface RangeEvents {
   authorization(stale: string | undefined, endpoint: number): Promise<string | undefined>;
   /** `http://…` or `https://…` of an endpoint that is not the first. */
   originOf(endpoint: number): Promise<string>;
+  /**
+   * Bytes have been received, as `received` tells. A promise: nothing more may be read until it resolves. Left out, the rate
+   * is not limited.
+   */
+  limit?(bytes: number): Promise<void> | undefined;
   /** Waiting as the server told us to, until the returned function is called. */
   pause(): () => void;
 }

@@ -122,6 +122,7 @@ async function send(
   };
   if (userAgent !== undefined) headers['user-agent'] = userAgent;
   if (authorization !== undefined) headers['authorization'] = authorization;
+  let allowed: Promise<void> | undefined;
   const lanes = client.lanes[progress.endpoint]!;
   const lane = await lanes.take(url.origin);
   try {
@@ -136,10 +137,11 @@ async function send(
         received: (bytes) => {
           progress.receivedBytes += bytes;
           job.events.received(bytes);
+          allowed = job.events.limit?.(bytes);
         },
         take: (chunk) => {
           progress.next += chunk.length;
-          return hand(job, progress, chunk);
+          return both(hand(job, progress, chunk), allowed);
         },
       },
     );
@@ -161,4 +163,10 @@ function hand(job: RangeJob, progress: Progress, chunk: Buffer): void | Promise<
     failed();
     throw error;
   }
+}
+
+/** When both have resolved; undefined when there is nothing to wait for. */
+function both(first: void | Promise<void>, second: Promise<void> | undefined): void | Promise<void> {
+  if (second === undefined) return first;
+  return first === undefined ? second : Promise.all([first, second]).then(() => {});
 }

@@ -321,6 +321,17 @@ test('an abort while a token is being renewed leaves nothing that fails later', 
   await sleep(500);
 });
 
+test('while a limited rate makes everybody wait the clock of karma stands still', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { closeAfterBytes: 150_000 } }],
+  });
+  // 64 KiB are paid for after 330 ms: eleven time constants, in which they would fade to nothing before the next failure.
+  const options = { store: temporaryDirectory(t), limitRate: 200_000, patienceMs: 30 };
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, options);
+  await assertProven(result);
+  assert.ok(result.misses >= 2);
+});
+
 test('tar bytes are verified while spans are still to be asked for', async (t) => {
   const { layout } = await largerImage(t, 14);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });

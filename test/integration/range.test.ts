@@ -566,6 +566,43 @@ test('a slow body is no silence', async (t) => {
   assert.deepEqual(events.misses, []);
 });
 
+test('a limited rate holds the connection until it allows more, and hears of every byte', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const limited: number[] = [];
+  const waiting: Array<() => void> = [];
+  const events = {
+    ...recordEvents(),
+    limit(bytes: number): Promise<void> {
+      limited.push(bytes);
+      return new Promise((resolve) => waiting.push(resolve));
+    },
+  };
+  let taken = 0;
+  let ended = false;
+  const fetching = fetch(clientFor(t, { idleTimeoutMs: 100 }), server.origin, [0, BLOB.length], {
+    events,
+    take: (chunk) => {
+      taken += chunk.length;
+    },
+  }).finally(() => {
+    ended = true;
+  });
+  while (!ended) {
+    await sleep(1);
+    // Never more than one chunk ahead of what was allowed.
+    assert.ok(waiting.length <= 1);
+    waiting.shift()?.();
+  }
+  const { bytes } = await fetching;
+  assert.ok(bytes.equals(BLOB));
+  assert.equal(taken, BLOB.length);
+  assert.ok(limited.length > 1);
+  assert.equal(
+    limited.reduce((sum, each) => sum + each, 0),
+    BLOB.length,
+  );
+});
+
 test('after closing, ranges under way and waiting ones fail', async (t) => {
   const server = await serverFor(t, () => {
     void client.close();

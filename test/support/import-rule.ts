@@ -20,8 +20,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   bench: ['index', 'sandbox'],
 };
 
-/** A worker speaks with the pool in messages and counters; the pool itself is the main thread's. */
-const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts'];
+/** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
+const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts', 'src/pool/rate-limit.ts'];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],
