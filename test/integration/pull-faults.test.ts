@@ -322,14 +322,18 @@ test('an abort while a token is being renewed leaves nothing that fails later', 
 });
 
 test('while a limited rate makes everybody wait the clock of karma stands still', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 60_000) })]);
+  const { digest } = readManifest(layout, 'it').layers[0]!;
   const registry = await startSandbox(t, {
-    faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { closeAfterBytes: 150_000 } }],
+    layout,
+    faults: [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 25_000 } }],
   });
-  // 64 KiB are paid for after 330 ms: eleven time constants, in which they would fade to nothing before the next failure.
-  const options = { store: temporaryDirectory(t), limitRate: 200_000, patienceMs: 30 };
-  const { result } = await pull(`${registry.host}/x:chunked-v1`, options);
+  // 25,000 bytes are paid for after 1.25 s: forty time constants, in which they would fade to nothing before the failure.
+  const options = { store: temporaryDirectory(t), limitRate: 20_000, patienceMs: 30 };
+  const { result } = await pull(`${registry.host}/x:it`, options);
   await assertProven(result);
-  assert.ok(result.misses >= 2);
+  assert.equal(result.misses, 2);
 });
 
 test('tar bytes are verified while spans are still to be asked for', async (t) => {
