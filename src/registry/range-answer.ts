@@ -79,8 +79,7 @@ export async function afterFailure(
     return;
   }
   progress.repeated = false;
-  // The storage node behind the target may be gone for good; the registry knows a living one.
-  client.targets.delete(progress.url);
+  client.targets.forget(progress.url);
   const { message, hint, final } = describeNetworkError(outcome.error, url.host);
   if (!final) return missOrTakeOver(client, job, progress, message);
   throw new PullError('network-hopeless', message, {
@@ -96,7 +95,7 @@ export async function afterAnswer(
   progress: Progress,
   { status, headers, body }: Outcome & { kind: 'answer' },
   url: URL,
-  wasRemembered: boolean,
+  remembered: URL | undefined,
 ): Promise<void> {
   const { blob, events } = job;
   const registry = new URL(progress.url);
@@ -110,12 +109,12 @@ export async function afterAnswer(
     await sleep(waitMs).finally(goOn);
     return;
   }
-  if (wasRemembered && (status === 401 || status === 403 || status === 410)) {
-    client.targets.delete(progress.url);
+  if (remembered !== undefined && (status === 401 || status === 403 || status === 410)) {
+    progress.renewing = client.targets.expired(progress.url, remembered);
     return;
   }
   if (status >= 500 || status === 429) {
-    client.targets.delete(progress.url);
+    client.targets.forget(progress.url);
     const words = firstErrorMessage(body);
     const message = `${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
     return missOrTakeOver(client, job, progress, message);

@@ -1,6 +1,7 @@
 import { EndpointChoice } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
+import { Targets } from './targets.js';
 import type { Transport } from './transport.js';
 
 export interface RangeClientOptions {
@@ -25,7 +26,7 @@ export interface RangeClient {
   /** By endpoint: each has certificates of its own. */
   readonly lanes: readonly Lanes[];
   readonly choice: EndpointChoice;
-  readonly targets: Map<string, URL>;
+  readonly targets: Targets;
   readonly waits: WaitBudget;
   close(): Promise<void>;
 }
@@ -88,7 +89,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
     options,
     lanes,
     choice: new EndpointChoice(options.endpoints.length),
-    targets: new Map(),
+    targets: new Targets(),
     waits: createWaitBudget(),
     close: async () => {
       await Promise.all(lanes.map((each) => each.close()));
@@ -114,6 +115,8 @@ export interface Progress {
   renewals: number;
   /** The request under way already repeats one that died on a reused connection. */
   repeated: boolean;
+  /** It is for this range to ask the registry for a new redirect target. */
+  renewing: boolean;
   /** Who takes the bytes has failed. */
   takerFailed: boolean;
 }

@@ -6,9 +6,6 @@ import { isRedirect, nextHop } from './redirect.js';
 import { chooseEndpoint, passOn } from './take-over.js';
 import { type Outcome, transfer } from './transfer.js';
 
-/** Redirect targets remembered; an image has at most some hundred layers. */
-const MAX_TARGETS = 1024;
-
 /**
  * Fetches bytes `[start, end)` of a blob, going on from the first byte not yet received after every failure of the
  * network; a received byte is never asked for again.
@@ -31,6 +28,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     authorization: undefined,
     renewals: 0,
     repeated: false,
+    renewing: false,
     takerFailed: false,
   };
   if (start < end) await chooseEndpoint(client, job, progress);
@@ -47,12 +45,17 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
 /** One GET with its redirects, and what follows from its outcome. Returns when it is time for the next. */
 async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
   const { events } = job;
-  const remembered = client.targets.get(progress.url);
+  const remembered = progress.renewing ? undefined : await client.targets.get(progress.url);
   const { next, receivedBytes } = progress;
   const startedMs = performance.now();
   progress.requests++;
   events.requested();
-  const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(progress.url));
+  const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(progress.url)).finally(
+    () => {
+      if (progress.renewing) client.targets.renewed(progress.url);
+      progress.renewing = false;
+    },
+  );
   const bytes = progress.receivedBytes - receivedBytes;
   if (events.answered !== undefined) events.answered(describe(job, outcome, { url, next, startedMs, bytes }));
   if (progress.next > next) progress.tried.clear();
@@ -63,7 +66,7 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   }
   progress.repeated = false;
   if (outcome.kind === 'answer') {
-    await afterAnswer(client, job, progress, outcome, url, remembered !== undefined);
+    await afterAnswer(client, job, progress, outcome, url, remembered);
   } else {
     client.choice.succeeded(progress.endpoint);
   }
@@ -95,17 +98,9 @@ async function follow(
   for (let hop = 1; ; hop++) {
     trusted &&= url.origin === registry;
     const outcome = await send(client, job, progress, url, trusted ? progress.authorization : undefined);
-    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) {
-      if (outcome.kind === 'whole' && hop > 1) remember(client, progress.url, url);
-      return { outcome, url };
-    }
+    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) return { outcome, url };
     url = nextHop(url, single(outcome.headers['location']), hop);
   }
-}
-
-function remember(client: RangeClient, blobUrl: string, target: URL): void {
-  if (client.targets.size >= MAX_TARGETS) client.targets.clear();
-  client.targets.set(blobUrl, target);
 }
 
 async function send(
@@ -132,7 +127,9 @@ async function send(
       {
         plan: (status, answerHeaders) => {
           progress.renewals = 0;
-          return planBody(job, progress.next, url, status, answerHeaders);
+          const plan = planBody(job, progress.next, url, status, answerHeaders);
+          if (url.href !== progress.url) client.targets.found(progress.url, url);
+          return plan;
         },
         received: (bytes) => {
           progress.receivedBytes += bytes;

@@ -332,6 +332,51 @@ test('a remembered target that has expired is asked for again at the registry', 
   );
 });
 
+test('a signed URL that expires every 20 requests is renewed once for all ranges each time', async (t) => {
+  const uses = new Map<string, number>();
+  const storage = await serverFor(t, (request, response) => {
+    const used = (uses.get(request.url!) ?? 0) + 1;
+    uses.set(request.url!, used);
+    if (used > 20) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: `${storage.origin}/${nth}?sig=secret` }).end();
+  });
+  const client = clientFor(t);
+  const events = recordEvents();
+  // The first finds the target; from then on four ranges are under way at a time.
+  await fetch(client, registry.origin, [0, 1], { events });
+  const starts = Array.from({ length: 99 }, (_, i) => i + 1);
+  await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      for (let start = starts.shift(); start !== undefined; start = starts.shift()) {
+        const { bytes } = await fetch(client, registry.origin, [start, start + 1], { events });
+        assert.ok(bytes.equals(BLOB.subarray(start, start + 1)));
+      }
+    }),
+  );
+  assert.equal(registry.asked.length, 5);
+  assert.deepEqual(events.misses, []);
+});
+
+test('when the range that renews a target fails, the others ask for themselves', async (t) => {
+  const storage = await serverFor(t, (request, response) => {
+    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(410).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    if (nth === 2) response.writeHead(404).end();
+    else response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const client = clientFor(t);
+  await fetch(client, registry.origin, [0, 1]);
+  const outcomes = await Promise.allSettled(
+    [1, 2, 3].map((start) => fetch(client, registry.origin, [start, start + 1])),
+  );
+  assert.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'fulfilled', 'rejected']);
+});
+
 test('a fresh target that refuses is final, and its signature is not told', async (t) => {
   const storage = await serverFor(t, (_request, response) => response.writeHead(403).end());
   const registry = await serverFor(t, (_request, response) => {
