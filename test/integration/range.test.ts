@@ -261,6 +261,23 @@ test('a chunked 206 that is longer than asked is refused, and one of the right l
   );
 });
 
+test('a body without a length that ends with its connection is taken, and gone on with when it ended too soon', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    const { start, end } = askedRange(request);
+    const socket = response.socket!;
+    socket.write(`HTTP/1.1 206 Partial Content\r\nConnection: close\r\n`);
+    socket.write(`Content-Range: bytes ${start}-${end - 1}/${BLOB.length}\r\n\r\n`);
+    socket.end(BLOB.subarray(start, nth === 1 ? start + 1000 : end));
+  });
+  const { bytes, events } = await fetch(clientFor(t), server.origin, [10, 5000]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 5000)));
+  assert.equal(events.misses.length, 1);
+  assert.deepEqual(
+    server.asked.map(({ range }) => range),
+    ['bytes=10-4999', 'bytes=1010-4999'],
+  );
+});
+
 test('encoded content is refused', async (t) => {
   const server = await serverFor(t, (_request, response) => {
     response.writeHead(206, { 'content-range': 'bytes 0-9/300000', 'content-encoding': 'gzip' });
@@ -313,24 +330,26 @@ test('a redirect back to the registry does not bring Authorization back', async 
   );
 });
 
-test('a remembered target that has expired is asked for again at the registry', async (t) => {
-  const storage = await serverFor(t, (request, response) => {
-    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(403).end('expired');
-    else answerRange(request, response, BLOB);
+for (const status of [401, 403, 410]) {
+  test(`a remembered target that has expired (${status}) is asked for again at the registry`, async (t) => {
+    const storage = await serverFor(t, (request, response) => {
+      if (request.url === '/1' && storage.asked.length > 1) response.writeHead(status).end('expired');
+      else answerRange(request, response, BLOB);
+    });
+    const registry = await serverFor(t, (_request, response, nth) => {
+      response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+    });
+    const client = clientFor(t);
+    await fetch(client, registry.origin, [0, 10]);
+    const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
+    assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+    assert.deepEqual(events.misses, []);
+    assert.deepEqual(
+      storage.asked.map(({ url }) => url),
+      ['/1', '/1', '/2'],
+    );
   });
-  const registry = await serverFor(t, (_request, response, nth) => {
-    response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
-  });
-  const client = clientFor(t);
-  await fetch(client, registry.origin, [0, 10]);
-  const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
-  assert.ok(bytes.equals(BLOB.subarray(10, 30)));
-  assert.deepEqual(events.misses, []);
-  assert.deepEqual(
-    storage.asked.map(({ url }) => url),
-    ['/1', '/1', '/2'],
-  );
-});
+}
 
 test('a signed URL that expires every 20 requests is renewed once for all ranges each time', async (t) => {
   const uses = new Map<string, number>();

@@ -126,6 +126,14 @@ test('a manifest by digest is verified, and asked for once more when it is wrong
   assert.deepEqual(heard.misses, []);
 });
 
+test('an encoded answer is refused', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(200, { 'content-encoding': 'gzip' }).end(MANIFEST);
+  });
+  const { session } = sessionFor(t, server.host);
+  await assert.rejects(session.getManifest('latest'), failsWith('answer-unexpected', /encodes its answer/));
+});
+
 test('a manifest whose digest stays wrong is a digest mismatch', async (t) => {
   const server = await serverFor(t, giveManifest);
   const { session } = sessionFor(t, server.host);
