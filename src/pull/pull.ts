@@ -8,6 +8,7 @@ import { createRateLimit } from '../pool/rate-limit.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { signatureWarning } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { recordedImage, writeRecord } from './image.js';
@@ -148,6 +149,8 @@ class Pull {
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
     const session = this.#openSession();
+    const warning = signatureWarning(this.#reference, process.env);
+    if (warning !== undefined) this.#progress.emit({ event: 'warning', message: warning });
     const image = await this.#asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),
     );

@@ -65,3 +65,17 @@ test('a registry’s own directory names its authority and our client certificat
   assert.match(await pullWith(t, host, {}, { tlsVerify: false }), /^network-hopeless: /);
   assert.equal(await pullWith(t, host, { HOME: home }, { tlsVerify: false }), 'proven');
 });
+
+test('a policy.json that asks for signatures is a warning', async (t) => {
+  const registry = await startSandbox(t);
+  const home = temporaryDirectory(t);
+  mkdirSync(join(home, '.config/containers'), { recursive: true });
+  writeFileSync(join(home, '.config/containers/policy.json'), '{"default":[{"type":"signedBy"}]}');
+  const options = { store: temporaryDirectory(t), workers: 2 };
+  const job = { image: `${registry.host}/x:chunked-v1`, options };
+  const child = startPullingChild(t, job, undefined, { HOME: home });
+  assert.equal(await child.gone, 0);
+  const told = child.lines.flatMap((line) => (line.event === 'warning' ? [line.message] : []));
+  assert.equal(told.length, 1);
+  assert.match(told[0]!, /policy\.json asks for a signature for 127\.0\.0\.1:\d+\/x;/);
+});
