@@ -26,6 +26,7 @@ test('every path that a page names exists', () => {
     'CONTRIBUTING.md',
     'README.md',
     'docs/errors.md',
+    'docs/karma.md',
     'docs/registries.md',
     'docs/store-format.md',
   ]) {
