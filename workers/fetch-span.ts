@@ -17,11 +17,14 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   watch(receiver);
   let fetchedBytes = 0;
   let requests = 0;
+  // Of several endpoints that sent parts of the span, the first in the list: mirrors stand before the registry.
+  let sender = client.options.endpoints.length;
   const events = {
     ...rangeEvents,
-    received(bytes: number): void {
+    received(bytes: number, endpoint: number): void {
       fetchedBytes += bytes;
-      rangeEvents.received(bytes);
+      sender = Math.min(sender, endpoint);
+      rangeEvents.received(bytes, endpoint);
     },
     requested(): void {
       requests += 1;
@@ -43,6 +46,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     await receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;
+  if (wrong !== undefined) client.choice.lacks(sender, task.blob.digest);
   const result = { pack: region.pack, packOffset: region.start, goodTarBytes, fetchedBytes, requests };
   return wrong === undefined ? result : { ...result, wrong };
 }

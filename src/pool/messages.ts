@@ -32,6 +32,8 @@ export interface NetworkSetup {
   readonly idleTimeoutMs: number;
   /** Where blobs are asked for, in this order; the first is where their URLs lead. */
   readonly endpoints: readonly EndpointSetup[];
+  /** Which of them lack which blobs; all threads add to it. */
+  readonly lacking: Uint32Array<SharedArrayBuffer>;
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;

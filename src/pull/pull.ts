@@ -5,6 +5,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
+import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
@@ -213,6 +214,7 @@ class Pull {
       connectTimeoutMs,
       idleTimeoutMs,
       endpoints: session.endpoints,
+      lacking: createLacking(),
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
       ...(authorization === undefined ? {} : { authorization }),

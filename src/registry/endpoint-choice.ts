@@ -4,19 +4,29 @@ const AVOID_MS = 10_000;
 /** Ten minutes: no pull waits longer for a mirror to come back. */
 const MOST_AVOID_MS = 600_000;
 
+/** Blobs are told apart by the first three hex digits of their digests: one taken for another is fetched elsewhere as well. */
+const LACKING_SLOTS = 16 ** 3;
+
+/** An endpoint is a bit of a slot; that the 33rd mirror lacks something is not remembered. */
+const LACKING_BITS = 32;
+
+/** Which endpoints lack which blobs, for all threads of a pull. */
+export function createLacking(): Uint32Array<SharedArrayBuffer> {
+  return new Uint32Array(new SharedArrayBuffer(LACKING_SLOTS * Uint32Array.BYTES_PER_ELEMENT));
+}
+
 /**
  * Which endpoint of a blob one thread asks, by place in the list: the first that neither failed lately nor lacks the
  * blob. Time is passed in, in milliseconds.
  */
 export class EndpointChoice {
-  readonly #count: number;
   /** By endpoint: failures in a row, and until when it is left alone. */
   readonly #failures: number[];
   readonly #avoidedUntil: number[];
-  readonly #lacking = new Set<string>();
+  readonly #lacking: Uint32Array;
 
-  constructor(count: number) {
-    this.#count = count;
+  constructor(count: number, lacking: Uint32Array) {
+    this.#lacking = lacking;
     this.#failures = new Array<number>(count).fill(0);
     this.#avoidedUntil = new Array<number>(count).fill(0);
   }
@@ -24,7 +34,8 @@ export class EndpointChoice {
   /** The endpoint to ask for this blob now, but none of `tried`; undefined when none is left. */
   next(digest: string, tried: ReadonlySet<number>, now: number): number | undefined {
     const left = [...this.#failures.keys()].filter((i) => !tried.has(i));
-    const having = left.filter((i) => !this.#lacking.has(`${i} ${digest}`));
+    const lacking = Atomics.load(this.#lacking, slotOf(digest));
+    const having = left.filter((i) => i >= LACKING_BITS || (lacking & (1 << i)) === 0);
     return having.find((i) => this.#avoidedUntil[i]! <= now) ?? having[0] ?? left[0];
   }
 
@@ -40,8 +51,12 @@ export class EndpointChoice {
     this.#failures[endpoint] = 0;
   }
 
-  /** The endpoint refused this blob, or answered wrongly. */
+  /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */
   lacks(endpoint: number, digest: string): void {
-    if (this.#count > 1) this.#lacking.add(`${endpoint} ${digest}`);
+    if (endpoint < LACKING_BITS) Atomics.or(this.#lacking, slotOf(digest), 1 << endpoint);
   }
+}
+
+function slotOf(digest: string): number {
+  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
 }

@@ -11,6 +11,8 @@ export interface RangeClientOptions {
   readonly idleTimeoutMs: number;
   /** Where a blob is asked for, in this order; the first is where its URL leads. */
   readonly endpoints: readonly RangeEndpoint[];
+  /** Shared with other threads; see `createLacking`. */
+  readonly lacking: Uint32Array;
   readonly userAgent?: string;
 }
 
@@ -41,8 +43,8 @@ export interface BlobSource {
 
 /** How a range talks to the main thread. */
 export interface RangeEvents {
-  /** Body bytes of a 200 or 206 answer; called once a chunk. */
-  received(bytes: number): void;
+  /** Body bytes of an endpoint's 200 or 206 answer; called once a chunk. */
+  received(bytes: number, endpoint: number): void;
   /** A GET of the blob is about to be sent; redirect hops are not told. */
   requested(): void;
   /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
@@ -88,7 +90,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
   return {
     options,
     lanes,
-    choice: new EndpointChoice(options.endpoints.length),
+    choice: new EndpointChoice(options.endpoints.length, options.lacking),
     targets: new Targets(),
     waits: createWaitBudget(),
     close: async () => {

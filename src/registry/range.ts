@@ -133,7 +133,7 @@ async function send(
         },
         received: (bytes) => {
           progress.receivedBytes += bytes;
-          job.events.received(bytes);
+          job.events.received(bytes, progress.endpoint);
           allowed = job.events.limit?.(bytes);
         },
         take: (chunk) => {

@@ -5,6 +5,7 @@ import { parseChunkedAnnotations } from '../../src/format/annotations.js';
 import { parseDigest } from '../../src/format/digest.js';
 import { createCounters } from '../../src/pool/counters.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { deleteBlob } from '../../src/store/blob-cache.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
@@ -32,6 +33,7 @@ async function pulled(t: TestContext) {
     connectTimeoutMs: 5000,
     idleTimeoutMs: 5000,
     endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
+    lacking: createLacking(),
     userAgent: 'test',
     debug: false,
   };

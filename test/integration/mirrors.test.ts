@@ -112,6 +112,33 @@ test('a mirror whose answers are not what was asked for is passed over for the b
   assert.ok(layerAsks(registry).every(({ path }) => path.endsWith(LAYER_DIGEST)));
 });
 
+for (const [what, flipByteAt] of [
+  ['content', 1000],
+  ['metadata', 365_000],
+] as const) {
+  test(`${what} that a mirror has damaged comes from the registry`, async (t) => {
+    const { mirror, registry } = await mirrored(t, {
+      mirror: { faults: [{ match: { path: LAYER_DIGEST }, action: { flipByteAt } }] },
+    });
+    const options = { store: temporaryDirectory(t), workers: 4 };
+    const pulled = await pull(`${registry.host}/x:chunked-v1`, options);
+    await assertProven(pulled.result);
+    assert.ok(layerAsks(mirror).some(({ path }) => path.endsWith(LAYER_DIGEST)));
+    assert.ok(layerAsks(registry).length > 0);
+    assert.ok(layerAsks(registry).every(({ path }) => path.endsWith(LAYER_DIGEST)));
+  });
+}
+
+test('a manifest that a mirror has damaged comes from the registry', async (t) => {
+  const digest = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
+  const { mirror, registry } = await mirrored(t, {
+    mirror: { faults: [{ match: { path: '/manifests/' }, action: { flipByteAt: 10 } }] },
+  });
+  const { result } = await pull(`${registry.host}/x@${digest}`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(mirror.requests.filter(({ path }) => path.endsWith(digest)).length, 2);
+});
+
 test('when nobody is left to try, it is a miss, and then all are tried again', async (t) => {
   const down = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 0 } }];
   const { registry } = await mirrored(t, { mirror: { faults: down }, registry: { faults: down } });

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../../src/format/error.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
 import { SELF_SIGNED } from '../support/certificate.js';
@@ -49,6 +50,7 @@ function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
     endpoints: [endpoint(true)],
+    lacking: createLacking(),
     ...options,
   });
   t.after(() => client.close());

@@ -1,35 +1,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EndpointChoice } from '../../../src/registry/endpoint-choice.js';
+import { createLacking, EndpointChoice } from '../../../src/registry/endpoint-choice.js';
 
+const A = `sha256:a12${'0'.repeat(61)}`;
+const B = `sha256:b12${'0'.repeat(61)}`;
 const NONE: ReadonlySet<number> = new Set();
 
 test('the first endpoint is asked, and those tried already are not', () => {
-  const choice = new EndpointChoice(2);
-  assert.equal(choice.next('a', NONE, 0), 0);
-  assert.equal(choice.next('a', new Set([0]), 0), 1);
-  assert.equal(choice.next('a', new Set([0, 1]), 0), undefined);
+  const choice = new EndpointChoice(2, createLacking());
+  assert.equal(choice.next(A, NONE, 0), 0);
+  assert.equal(choice.next(A, new Set([0]), 0), 1);
+  assert.equal(choice.next(A, new Set([0, 1]), 0), undefined);
 });
 
 test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all the same when there is no other', () => {
-  const choice = new EndpointChoice(2);
+  const choice = new EndpointChoice(2, createLacking());
   choice.failed(0, 1000);
   choice.failed(0, 2000); // under way when the first failed
-  assert.equal(choice.next('a', NONE, 10_999), 1);
-  assert.equal(choice.next('a', new Set([1]), 10_999), 0);
-  assert.equal(choice.next('a', NONE, 11_000), 0);
+  assert.equal(choice.next(A, NONE, 10_999), 1);
+  assert.equal(choice.next(A, new Set([1]), 10_999), 0);
+  assert.equal(choice.next(A, NONE, 11_000), 0);
   choice.failed(0, 11_000);
-  assert.equal(choice.next('a', NONE, 30_999), 1);
-  assert.equal(choice.next('a', NONE, 31_000), 0);
+  assert.equal(choice.next(A, NONE, 30_999), 1);
+  assert.equal(choice.next(A, NONE, 31_000), 0);
   choice.succeeded(0);
   choice.failed(0, 40_000);
-  assert.equal(choice.next('a', NONE, 50_000), 0);
+  assert.equal(choice.next(A, NONE, 50_000), 0);
 });
 
-test('an endpoint that lacks a blob is not asked for it while another is left', () => {
-  const choice = new EndpointChoice(2);
-  choice.lacks(0, 'a');
-  assert.equal(choice.next('a', NONE, 0), 1);
-  assert.equal(choice.next('b', NONE, 0), 0);
-  assert.equal(choice.next('a', new Set([1]), 0), 0);
+test('an endpoint that lacks a blob is not asked for it by any thread while another is left', () => {
+  const lacking = createLacking();
+  const choice = new EndpointChoice(2, lacking);
+  const other = new EndpointChoice(2, lacking);
+  other.lacks(0, A);
+  assert.equal(choice.next(A, NONE, 0), 1);
+  assert.equal(choice.next(B, NONE, 0), 0);
+  assert.equal(choice.next(A, new Set([1]), 0), 0);
 });

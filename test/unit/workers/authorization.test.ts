@@ -4,6 +4,7 @@ import { type TestContext, test } from 'node:test';
 import { BroadcastChannel, Worker } from 'node:worker_threads';
 import { createCounters } from '../../../src/pool/counters.js';
 import type { MainMessage, WorkerSetup } from '../../../src/pool/messages.js';
+import { createLacking } from '../../../src/registry/endpoint-choice.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 type Message =
@@ -22,6 +23,7 @@ function startThread(t: TestContext) {
       connectTimeoutMs: 1000,
       idleTimeoutMs: 1000,
       endpoints: [],
+      lacking: createLacking(),
       userAgent: 'test',
       debug: false,
       authorization: 'one',
