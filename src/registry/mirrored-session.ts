@@ -42,7 +42,7 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
       ...transports[i]!,
       repository,
       insecure,
-      patience: i === last ? options.patience : impatient(options.patience),
+      patience: i === last ? options.patience : impatient(options.patience, endpoints[i]!.host),
     }),
   );
   let first = 0;
@@ -86,11 +86,13 @@ function transportOf({ tlsVerify, certDir, environment }: MirroredOptions, host:
   return { host, tlsVerify: verify, ...(certDir === undefined ? {} : { certDir }), environment };
 }
 
-/** Bytes count; the first failure ends the question, since another endpoint can be asked. */
-function impatient(patience: Patience): Patience {
+/** Bytes count; the first failure, or being told to wait, ends the question, since another endpoint can be asked. */
+function impatient(patience: Patience, host: string): Patience {
   return {
     received: (bytes) => patience.received(bytes),
     miss: (reason: Failure) => Promise.reject(fromFailure(reason)),
-    pause: () => patience.pause(),
+    pause: () => {
+      throw new PullError('network-hopeless', `${host} tells us to wait`);
+    },
   };
 }

@@ -6,7 +6,7 @@ import { describeNetworkError } from './network-error.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { firstErrorMessage, refusal } from './refusal.js';
 import { parseRetryAfter } from './retry-after.js';
-import { missOrTakeOver } from './take-over.js';
+import { missOrTakeOver, takeOver } from './take-over.js';
 import type { Headers, Outcome } from './transfer.js';
 
 /**
@@ -104,9 +104,11 @@ export async function afterAnswer(
       ? parseRetryAfter(single(headers['retry-after']), Date.now())
       : undefined;
   if (waitMs !== undefined) {
+    if (await takeOver(client, job, progress)) return;
     client.waits.book(waitMs, Date.now(), url.host);
     const goOn = events.pause();
     await sleep(waitMs).finally(goOn);
+    progress.tried.clear();
     return;
   }
   if (remembered !== undefined && (status === 401 || status === 403 || status === 410)) {

@@ -50,16 +50,21 @@ async function urlAt(
   return `${origin}/v2/${client.options.endpoints[endpoint]!.repository}/blobs/${digest}`;
 }
 
-/** A failure of the network: no miss while another endpoint is left to try, which goes on from the first byte not received. */
+/** Whether another endpoint goes on from the first byte not received, since this one cannot now. */
+export function takeOver(client: RangeClient, job: RangeJob, progress: Progress): Promise<boolean> {
+  client.choice.failed(progress.endpoint, performance.now());
+  progress.tried.add(progress.endpoint);
+  return chooseEndpoint(client, job, progress);
+}
+
+/** A failure of the network: no miss while another endpoint is left to try. */
 export async function missOrTakeOver(
   client: RangeClient,
   job: RangeJob,
   progress: Progress,
   message: string,
 ): Promise<void> {
-  client.choice.failed(progress.endpoint, performance.now());
-  progress.tried.add(progress.endpoint);
-  if (await chooseEndpoint(client, job, progress)) return;
+  if (await takeOver(client, job, progress)) return;
   await job.events.miss(message);
   progress.tried.clear();
   await chooseEndpoint(client, job, progress);

@@ -139,6 +139,19 @@ test('a manifest that a mirror has damaged comes from the registry', async (t) =
   assert.equal(mirror.requests.filter(({ path }) => path.endsWith(digest)).length, 2);
 });
 
+test('a mirror that says to wait is not waited for while the registry can be asked', async (t) => {
+  const wait = { retryAfter: { status: 429, seconds: 100 } } as const;
+  for (const path of ['/manifests/', LAYER_DIGEST]) {
+    const { mirror, registry } = await mirrored(t, {
+      mirror: { faults: [{ match: { path }, action: wait }] },
+    });
+    const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    assert.ok(mirror.requests.some(({ status }) => status === 429));
+    assert.equal(result.misses, 0);
+  }
+});
+
 test('when nobody is left to try, it is a miss, and then all are tried again', async (t) => {
   const down = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 0 } }];
   const { registry } = await mirrored(t, { mirror: { faults: down }, registry: { faults: down } });
