@@ -10,12 +10,13 @@ import { cold } from './scenarios/cold.js';
 import { distant } from './scenarios/distant.js';
 import { formats } from './scenarios/formats.js';
 import { kill } from './scenarios/kill.js';
+import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { startUp } from './scenarios/start-up.js';
 import { update } from './scenarios/update.js';
 
-const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, formats];
+const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, formats, limited];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 await main();

@@ -55,6 +55,7 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '17b', name: '  one zstd layer', unit: 'bytes', atMost: 300 * MB },
   { id: '17c', name: '  without tar-split', unit: 'bytes', atMost: 300 * MB },
   { id: '17d', name: '  eStargz', unit: 'bytes', atMost: 300 * MB },
+  { id: '18', name: '--limit-rate: rate / limit', unit: 'ratio', atLeast: 0.95, atMost: 1.05 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

@@ -12,7 +12,7 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   try {
     const region = writer.reserve(blobEnd - blobStart);
     const receiver = new RawReceiver({ writer, region, blobDigest, blobStart });
-    const { events, totals } = countingEvents();
+    const { events, totals, sender } = countingEvents();
     watch(receiver);
     try {
       await fetchRange(client, { blob, start: blobStart, end: blobEnd, onBytes: receiver.take, events });
@@ -20,7 +20,7 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
       unwatch(receiver);
       receiver.note();
     }
-    return { pack: region.pack, packOffset: region.start, ...totals };
+    return { pack: region.pack, packOffset: region.start, sender: sender(), ...totals };
   } finally {
     giveRawWriter(blob.digest);
   }

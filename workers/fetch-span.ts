@@ -10,7 +10,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
-  const { events, totals } = countingEvents();
+  const { events, totals, sender } = countingEvents();
   try {
     await fetchRange(client, {
       blob: task.blob,
@@ -28,5 +28,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   }
   const { goodTarBytes, wrong } = receiver;
   const result = { pack: region.pack, packOffset: region.start, goodTarBytes, ...totals };
-  return wrong === undefined ? result : { ...result, wrong };
+  if (wrong === undefined) return result;
+  client.choice.lacks(sender(), task.blob.digest);
+  return { ...result, wrong: { ...wrong, elsewhere: client.choice.mayBeHad(task.blob.digest) } };
 }

@@ -3,9 +3,15 @@ import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import type { NetworkSetup } from '../pool/messages.js';
+import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
+import { createRateLimit } from '../pool/rate-limit.js';
 import { createCredentials } from '../registry/credentials.js';
-import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { createLacking } from '../registry/endpoint-choice.js';
+import { endpointsOf, expandShortName } from '../registry/endpoints.js';
+import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { signatureWarning } from '../registry/signature-policy.js';
+import { networkEnvironment } from '../registry/transport.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { Concurrency } from './concurrency.js';
 import { recordedImage, writeRecord } from './image.js';
@@ -32,7 +38,7 @@ const DRAIN_MS = 50;
  * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
  */
 export async function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  const pull = new Pull(reference, options);
+  const pull = new Pull(reference, options, await readRegistries(process.env));
   try {
     return await pull.stop.guard(pull.run());
   } finally {
@@ -45,7 +51,7 @@ export async function pullImage(reference: string, options: PullOptions): Promis
  * content. @throws PullError as `pullImage`
  */
 export async function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
-  const pull = new Pull(reference, options);
+  const pull = new Pull(reference, options, await readRegistries(process.env));
   try {
     return await pull.stop.guard(pull.inspect());
   } finally {
@@ -66,14 +72,16 @@ class Pull {
   readonly #progress: Progress;
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
+  readonly #registries: Registries | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #draining: NodeJS.Timeout;
-  #session: RegistrySession | undefined;
+  #session: MirroredSession | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(reference: string, options: PullOptions) {
+  constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
     this.#settings = settle(options);
-    this.#reference = parseReference(reference);
+    this.#registries = registries;
+    this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
     this.#concurrency = new Concurrency(this.#settings.connections, () => performance.now());
@@ -98,7 +106,7 @@ class Pull {
     if (recorded !== undefined) return this.#result(recorded.image, recorded.layers, new Map(), 0);
     const image = await this.#resolve();
     const layers = imageLayers(image, this.#paths);
-    const wanted = this.#wanted(layers);
+    const wanted = await this.#wanted(layers);
     const figures = new Map<string, LayerFigures>();
     let provenAfterMs = 0;
     if (wanted.length > 0) {
@@ -115,14 +123,18 @@ class Pull {
     const recorded = recordedImage(this.#paths, this.#image, this.#settings);
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
-    const wanted = this.#wanted(layers);
+    const wanted = await this.#wanted(layers);
     const prepared = wanted.length === 0 ? { layers: [], figures: [] } : await this.#prepare(wanted);
     return inspectionOf(this.#image, this.#paths, image, layers, prepared);
   }
 
-  #wanted(layers: readonly ImageLayer[]): WantedLayer[] {
+  /** The image itself may have come from the store: then the registry hears of the pull here at first. */
+  async #wanted(layers: readonly ImageLayer[]): Promise<WantedLayer[]> {
+    const session = this.#openSession();
+    const isHeld = ({ heldTarBytes }: ImageLayer) => heldTarBytes !== undefined;
+    if (!layers.every(isHeld)) await this.#asking(() => session.open());
     return wantedLayers(layers, {
-      session: this.#openSession(),
+      session,
       allowForeign: this.#settings.allowForeign,
       warn: (message) => this.#progress.emit({ event: 'warning', message }),
     });
@@ -152,7 +164,7 @@ class Pull {
     const session = this.#openSession();
     this.#workers = Threads.start({
       settings: this.#settings,
-      setup: { storeRoot: this.#paths.root, counters: this.#counters },
+      setup: this.#workerSetup(),
       network: await this.#network(session),
       layers,
       session,
@@ -163,6 +175,15 @@ class Pull {
       emit: this.#progress.emit,
     });
     return this.#workers;
+  }
+
+  #workerSetup(): Omit<WorkerSetup, 'network'> {
+    const { limitRate } = this.#settings;
+    return {
+      storeRoot: this.#paths.root,
+      counters: this.#counters,
+      ...(limitRate !== undefined && { rateLimit: createRateLimit(limitRate) }),
+    };
   }
 
   /** Ends whatever is still running. */
@@ -185,6 +206,8 @@ class Pull {
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
     const session = this.#openSession();
+    const warning = signatureWarning(this.#reference, process.env);
+    if (warning !== undefined) this.#progress.emit({ event: 'warning', message: warning });
     const image = await this.#asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),
     );
@@ -219,37 +242,37 @@ class Pull {
     }
   }
 
-  #openSession(): RegistrySession {
-    const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs } = this.#settings;
+  #openSession(): MirroredSession {
+    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
     const { credentials: given, authfile } = this.#settings;
-    const { host, repository } = this.#reference;
-    this.#session ??= createRegistrySession({
-      host,
-      repository,
-      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
+    this.#session ??= createMirroredSession({
+      endpoints: endpointsOf(this.#reference, this.#registries),
+      credentialsFor: ({ host, repository }, isOwn) =>
+        createCredentials({ host, repository, given: isOwn ? given : undefined, authfile, env: process.env }),
       plainHttp,
       tlsVerify,
+      ...(certDir === undefined ? {} : { certDir }),
+      environment: networkEnvironment(process.env),
       connectTimeoutMs,
       idleTimeoutMs,
       patience: this.#patience,
       userAgent: USER_AGENT,
-      ...(this.#settings.debug && {
-        debug: (line: string) => this.#progress.emit({ event: 'debug', line }),
-      }),
+      ...(debug && { debug: (line: string) => this.#progress.emit({ event: 'debug', line }) }),
     });
     return this.#session;
   }
 
-  async #network(session: RegistrySession): Promise<NetworkSetup> {
+  async #network(session: MirroredSession): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const value = await this.#asking(() => session.authorization());
-    const expiresAtMs = session.authorizationExpiresAtMs;
+    const { value, expiresAtMs } = await this.#asking(() => session.access(0));
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
-      tlsVerify,
+      endpoints: session.endpoints,
+      elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
+      lacking: createLacking(),
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),

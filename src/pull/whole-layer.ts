@@ -87,10 +87,13 @@ export class WholeLayer {
     return planWhole(this.#options.layer.blob.sizeBytes, [], this.#limits);
   }
 
-  /** Bytes that make another blob are fetched once more: what was kept or came on the way may be damaged. */
+  /**
+   * Bytes that make another blob are fetched once more, as what was kept or came on the way may be damaged, and as long as
+   * an endpoint is left that has sent none of them.
+   */
   async #pullFrom(url: string): Promise<ExtentList> {
     const { context, layer } = this.#options;
-    const { digest } = layer.blob;
+    const { digest, anonymous } = layer.blob;
     for (let tries = 1; ; tries++) {
       const stream = new BlobStream(this.#options, url, this.#parts);
       const { extents, decoded, actual } = await stream.run();
@@ -101,8 +104,10 @@ export class WholeLayer {
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
-      if (this.#failedBefore !== undefined) throw this.#failedBefore;
-      if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
+      if (stream.sender !== undefined) context.endpoints.lacks(stream.sender, digest);
+      const elsewhere = anonymous !== true && context.endpoints.mayBeHad(digest);
+      if (this.#failedBefore !== undefined && !elsewhere) throw this.#failedBefore;
+      if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       this.#parts = this.#planAnew();
     }
