@@ -8,8 +8,11 @@ export interface RateLimit {
   readonly paidUntil: BigInt64Array<SharedArrayBuffer>;
 }
 
-/** Unused time that still counts: enough for a late timer, and 1 % of a pull that takes 10 s. */
-const BURST_NS = 100_000_000n;
+/**
+ * Unused time that still counts: a second makes up for late timers, starting threads and a machine that is busy. Nothing
+ * is granted in advance, so all that was ever drawn is never more than the limit allows.
+ */
+const BURST_NS = 1_000_000_000n;
 
 /** A limit of which nothing has been drawn. */
 export function createRateLimit(bytesPerSecond: number, nowNs = process.hrtime.bigint()): RateLimit {

@@ -59,7 +59,11 @@ export async function readRegistries(env: ConfigEnvironment): Promise<Registries
     const fields = new Fields(parseToml(parse, path, text), path);
     refuseVersion1(fields);
     searched = fields.strings('unqualified-search-registries') ?? searched;
-    for (const [name, full] of fields.table('aliases').texts()) aliases.set(name, full);
+    for (const [name, full] of fields.table('aliases').texts()) {
+      // An empty one takes back what an earlier file says.
+      if (full === '') aliases.delete(name);
+      else aliases.set(name, full);
+    }
     for (const entry of fields.tables('registry')) {
       const rule = readRule(entry);
       rules.set(rule.prefix, rule);

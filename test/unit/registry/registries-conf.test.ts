@@ -80,9 +80,10 @@ test('files of registries.conf.d are laid over the file in the order of their na
   const home = configHome(t, {
     'registries.conf':
       'unqualified-search-registries = ["old"]\n[[registry]]\nlocation = "a"\n[[registry]]\nlocation = "b"',
-    'registries.conf.d/20.conf': '[[registry]]\nlocation = "a"\nblocked = true\n[aliases]\nx = "two/x"',
+    'registries.conf.d/20.conf':
+      '[[registry]]\nlocation = "a"\nblocked = true\n[aliases]\nx = "two/x"\nz = ""',
     'registries.conf.d/10.conf':
-      'unqualified-search-registries = []\n[[registry]]\nlocation = "a"\ninsecure = true\n[aliases]\nx = "one/x"\ny = "one/y"',
+      'unqualified-search-registries = []\n[[registry]]\nlocation = "a"\ninsecure = true\n[aliases]\nx = "one/x"\ny = "one/y"\nz = "one/z"',
     'registries.conf.d/30.txt': 'this is no TOML',
   });
   const registries = await readRegistries({ XDG_CONFIG_HOME: home });
@@ -97,6 +98,7 @@ test('files of registries.conf.d are laid over the file in the order of their na
   );
   assert.deepEqual(registries.searched, []);
   assert.deepEqual([registries.aliases.get('x'), registries.aliases.get('y')], ['two/x', 'one/y']);
+  assert.equal(registries.aliases.has('z'), false);
 });
 
 test('files that cannot be understood are named, with the line when they are no TOML', async (t) => {
