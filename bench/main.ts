@@ -14,9 +14,24 @@ import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { startUp } from './scenarios/start-up.js';
+import { planning, sharing, verifying } from './scenarios/store.js';
 import { update } from './scenarios/update.js';
 
-const SCENARIOS = [cold, pinned, update, again, memory, startUp, kill, distant, formats, limited];
+const SCENARIOS = [
+  cold,
+  pinned,
+  update,
+  again,
+  memory,
+  startUp,
+  kill,
+  distant,
+  formats,
+  limited,
+  planning,
+  sharing,
+  verifying,
+];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 
 await main();

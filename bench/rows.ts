@@ -56,6 +56,10 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '17c', name: '  without tar-split', unit: 'bytes', atMost: 300 * MB },
   { id: '17d', name: '  eStargz', unit: 'bytes', atMost: 300 * MB },
   { id: '18', name: '--limit-rate: rate / limit', unit: 'ratio', atLeast: 0.95, atMost: 1.05 },
+  { id: '20', name: 'planning: added by 1,000,000 contents', unit: 'seconds', atMost: 0.3 },
+  { id: '20a', name: '  peak RSS added', unit: 'bytes', atMost: 100 * MB },
+  { id: '21', name: 'disk of v1 and v2 / v1 alone', unit: 'ratio', atMost: 1.2 },
+  { id: '22', name: 'store verify / openssl, all layers', unit: 'ratio', atMost: 0.75 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

@@ -11,6 +11,8 @@ const handlers = {
   'write-inline': async () => (await import('./write-inline.js')).writeInline,
   'verify-layer': async () => (await import('./verify-layer.js')).verifyLayer,
   'find-damage': async () => (await import('./find-damage.js')).findDamage,
+  'check-layer': async () => (await import('./check-layer.js')).checkLayer,
+  'copy-runs': async () => (await import('./copy-runs.js')).copyRuns,
   'export-layer': async () => (await import('./export-layer.js')).exportLayer,
   'name-content': async () => (await import('./name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;

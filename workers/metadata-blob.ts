@@ -12,8 +12,7 @@ const BOUND_SLACK_BYTES = 2 ** 20;
  * @throws PullError `metadata-malformed` when it is no whole frame or has another length
  */
 export async function decodeMetadata(frames: Buffer, rawBytes: number, what: string): Promise<Buffer> {
-  const walker = new FrameWalker();
-  walker.advance(frames, frames.length);
+  const walker = walkFrames(frames, what);
   if (frames.length === 0 || walker.completeBytes !== frames.length) {
     throw new PullError('metadata-malformed', `the ${what} does not end where a zstd frame ends`);
   }
@@ -37,4 +36,16 @@ export async function decodeMetadata(frames: Buffer, rawBytes: number, what: str
     );
   }
   return decoded;
+}
+
+/** What the walker says of a place of the blob would be one of these bytes. */
+function walkFrames(frames: Buffer, what: string): FrameWalker {
+  const walker = new FrameWalker();
+  try {
+    walker.advance(frames, frames.length);
+  } catch (error) {
+    if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
+    throw new PullError('metadata-malformed', `the ${what} is no zstd frame`, { cause: error });
+  }
+  return walker;
 }

@@ -140,7 +140,7 @@ function checkWords(command: CommandSpec, words: readonly string[], named: boole
   const { name, words: specs } = command;
   const hint = `usage: ${usageOf(command)}; zpull ${name} --help shows more`;
   const missing = specs[words.length];
-  if (missing !== undefined) {
+  if (missing !== undefined && missing.optional !== true) {
     if (!named && words.length === 0) {
       throw new UsageError('no image is named', 'usage: zpull IMAGE…; zpull --help shows more');
     }

@@ -1,4 +1,11 @@
-import { COMMON_OPTIONS, DEMO_OPTIONS, type OptionSpec, PULL_OPTIONS, SERVE_OPTIONS } from './options.js';
+import {
+  COMMON_OPTIONS,
+  DEMO_OPTIONS,
+  type OptionSpec,
+  PULL_OPTIONS,
+  SERVE_OPTIONS,
+  STORE_OPTIONS,
+} from './options.js';
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
@@ -14,6 +21,7 @@ interface WordSpec {
   readonly name: string;
   readonly help: string;
   readonly repeats?: true;
+  readonly optional?: true;
   readonly choices?: readonly string[];
 }
 
@@ -54,9 +62,21 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'store',
     help: 'look after the store',
-    words: [{ name: 'ACTION', help: 'path: print where the store is', choices: ['path'] }],
-    options: COMMON_OPTIONS,
-    examples: [['du -sh "$(zpull store path)"', 'how much room the store takes']],
+    words: [
+      {
+        name: 'ACTION',
+        help: 'ls: list images; rm: remove IMAGE; prune: free what no image needs; verify: hash every layer, or those of IMAGE; path: print where the store is',
+        choices: ['ls', 'rm', 'prune', 'verify', 'path'],
+      },
+      { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
+    ],
+    options: [...STORE_OPTIONS, ...COMMON_OPTIONS],
+    examples: [
+      ['zpull store ls', 'images with their size on disk'],
+      ['zpull store prune --older-than 30d', 'frees what no image needs and nobody wrote for a month'],
+      ['zpull store verify', 'exit code 6 if anything is damaged; a pull repairs it'],
+      ['du -sh "$(zpull store path)"', 'how much room the store takes'],
+    ],
   },
   {
     name: 'serve',
@@ -94,7 +114,12 @@ export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => n
 
 /** `zpull export IMAGE DEST`. */
 export function usageOf({ name, words }: CommandSpec): string {
-  return ['zpull', name, ...words.map((word) => (word.repeats ? `${word.name}…` : word.name))].join(' ');
+  return ['zpull', name, ...words.map(wordUsage)].join(' ');
+}
+
+function wordUsage({ name, repeats, optional }: WordSpec): string {
+  if (optional) return `[${name}]`;
+  return repeats ? `${name}…` : name;
 }
 
 export function findCommand(name: string | undefined): CommandSpec | undefined {

@@ -1,25 +1,33 @@
 /** How an option's text is read as a number, and which numbers it may be. */
 export interface NumberRule {
-  readonly kind: 'whole' | 'decimal' | 'bytes';
+  readonly kind: 'whole' | 'decimal' | 'bytes' | 'duration';
   readonly min: number;
   readonly max: number;
   /** What is counted, in words: `seconds`. */
   readonly unit?: string;
 }
 
+const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const POWERS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /**
  * The number that `text` states, or undefined when it states none that the rule allows. Only plain decimal digits
- * count: no sign, no exponent, no hexadecimal. Bytes may end in K, M or G, powers of 1024, and are rounded to a whole.
+ * count: no sign, no exponent, no hexadecimal. Bytes may end in K, M or G, powers of 1024, and are rounded to a whole; a
+ * duration is a whole number with its unit, and becomes seconds.
  */
 export function readNumber(text: string, rule: NumberRule): number | undefined {
-  const value = rule.kind === 'bytes' ? readBytes(text) : readPlain(text, rule.kind);
+  const value = readKind(text, rule.kind);
   return value !== undefined && value >= rule.min && value <= rule.max ? value : undefined;
+}
+
+function readKind(text: string, kind: NumberRule['kind']): number | undefined {
+  if (kind === 'bytes') return readBytes(text);
+  return kind === 'duration' ? readDuration(text) : readPlain(text, kind);
 }
 
 /** What the rule asks for, to follow "must be". */
 export function describeNumber(rule: NumberRule): string {
+  if (rule.kind === 'duration') return 'a whole number with s, m, h or d behind it, like 30d';
   if (rule.kind === 'bytes')
     return 'a number of bytes, which may end in K, M or G (powers of 1024), like 20M';
   const kind = rule.kind === 'whole' ? 'a whole number' : 'a number';
@@ -36,4 +44,9 @@ function readBytes(text: string): number | undefined {
   const [, digits, letter = ''] = /^(\d{1,15}(?:\.\d{1,9})?)([KMGkmg]?)$/.exec(text) ?? [];
   if (digits === undefined) return undefined;
   return Math.round(Number(digits) * POWERS[letter.toUpperCase()]!);
+}
+
+function readDuration(text: string): number | undefined {
+  const [, digits, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  return digits === undefined ? undefined : Number(digits) * SECONDS[unit]!;
 }

@@ -47,6 +47,7 @@ export interface OptionValues {
   readonly rate?: number;
   readonly faults?: string;
   readonly files?: number;
+  readonly 'older-than'?: number;
 }
 
 /** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
@@ -204,5 +205,14 @@ export const DEMO_OPTIONS: readonly OptionSpec[] = [
     help: 'files in the sample image',
     preset: '1050',
     number: { kind: 'whole', min: 1, max: 100_000 },
+  },
+];
+
+export const STORE_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'older-than',
+    placeholder: 'TIME',
+    help: 'prune only what was not written for so long, like 30d, 12h or 90m',
+    number: { kind: 'duration', min: 0, max: 36_500 * DAY_SECONDS },
   },
 ];

@@ -7,6 +7,7 @@ import { usableCores } from '../pool/cores.js';
 import { createCounters } from '../pool/counters.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
+import { withLease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { onDisk, onDiskAsync } from '../store/storage-error.js';
 
@@ -37,11 +38,13 @@ export async function exportLayers(options: {
   const abort = () => void pool.destroy();
   options.signal?.addEventListener('abort', abort);
   try {
-    for (const result of await Promise.allSettled(
-      layers.map((layer) => exportLayer(pool, paths, layer, directory)),
-    )) {
-      if (result.status === 'rejected') throw result.reason;
-    }
+    await withLease(paths, 'export', async () => {
+      for (const result of await Promise.allSettled(
+        layers.map((layer) => exportLayer(pool, paths, layer, directory)),
+      )) {
+        if (result.status === 'rejected') throw result.reason;
+      }
+    });
   } catch (error) {
     options.signal?.throwIfAborted();
     throw error;

@@ -1,6 +1,12 @@
 import { DIGEST_BYTES, type Digest } from './digest.js';
 import { PullError } from './error.js';
-import { allocateTable, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from './layer-table.js';
+import {
+  allocateTable,
+  checkSizes,
+  type LayerTable,
+  SPAN_BLOB_BYTES,
+  SPAN_TAR_BYTES,
+} from './layer-table.js';
 import { Column, collectContents, sameName, type TarContents } from './tar-contents.js';
 import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
@@ -94,7 +100,9 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
   if (stated !== undefined && expected !== undefined && stated !== expected) {
     throw new PullError('digest-mismatch', 'The tar-split does not match the digest that the TOC states');
   }
-  return fillTable(rows);
+  const table = fillTable(rows);
+  checkSizes(table);
+  return table;
 }
 
 function addContent(rows: Rows, entry: TocEntry): void {

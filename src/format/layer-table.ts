@@ -1,4 +1,5 @@
 import { DIGEST_BYTES } from './digest.js';
+import { PullError } from './error.js';
 
 /**
  * How a layer's padding and headers, the gaps between its contents, are known:
@@ -48,6 +49,25 @@ export interface LayerTable {
   readonly dataEnd: number;
   /** Length of the whole tar. */
   readonly tarBytes: number;
+}
+
+/**
+ * No compressed byte decodes to more: a zstd block of 4 bytes to 128 KiB (RFC 8878, 3.1.1.2), deflate to 1032 times its
+ * length (zlib, "Technical Details").
+ */
+const MOST_DECODED_BYTES = { zstd: 2 ** 15, gzip: 1032 } as const;
+
+/**
+ * Checks that no content is said to be longer than its part of the blob can decode to: room would be asked for it.
+ * @throws PullError `metadata-malformed`
+ */
+export function checkSizes({ count, sizeBytes, blobStart, blobEnd, compression }: LayerTable): void {
+  for (let row = 0; row < count; row++) {
+    const blobBytes = blobEnd[row]! - blobStart[row]!;
+    if (sizeBytes[row]! <= blobBytes * MOST_DECODED_BYTES[compression]) continue;
+    const problem = `${blobBytes} bytes of the blob cannot decode to the ${sizeBytes[row]} of content ${row}`;
+    throw new PullError('metadata-malformed', problem);
+  }
 }
 
 /** A content above either limit is cut at its chunks into several spans. */

@@ -2,6 +2,7 @@ import { DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 import {
   allocateTable,
+  checkSizes,
   type GapLayout,
   type LayerTable,
   SPAN_BLOB_BYTES,
@@ -82,7 +83,9 @@ export function buildUnsplitTable(metadata: UnsplitMetadata): LayerTable {
   if (!Number.isSafeInteger(rows.tarAt)) {
     throw new PullError('metadata-malformed', 'The TOC has files of impossible sizes');
   }
-  return fillTable(rows);
+  const table = fillTable(rows);
+  checkSizes(table);
+  return table;
 }
 
 function emptyRows(metadata: UnsplitMetadata): Rows {

@@ -36,8 +36,11 @@ const UNSPLIT_EXTRA_SHARE = 0.1;
  */
 const REQUEST_BYTES = 48 * 1024;
 
-/** Where at least half is wanted, fetching over what is held at most doubles the bytes, and saves thousands of requests. */
-const MOST_SHARE = 0.5;
+/**
+ * Where two thirds are wanted, fetching over what is held adds at most half of that again, and saves up to thousands of
+ * requests. Where less is wanted, the bytes may be worth more than the requests: nobody knows the network beforehand.
+ */
+const MOST_SHARE = 2 / 3;
 
 /** One decode call's worth: below it a request's round trip costs more than an uneven finish. */
 const MIN_SPAN_BYTES = 2 ** 20;

@@ -234,7 +234,10 @@ export interface DecodeBlobResult {
   readonly problem?: StreamFault;
 }
 
-/** Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob it was noticed. */
+/**
+ * Why a blob cannot be decoded: a clause whose subject is the blob, and where in the blob: there, or in the block of 1 MiB or
+ * the frame that begins there.
+ */
 export interface StreamFault {
   /** `unsupported`: the blob may be as it should be, and takes more than this program or this machine has. */
   readonly code: 'metadata-malformed' | 'unsupported';
@@ -305,6 +308,32 @@ export interface FindDamageResult {
   readonly raw: Float64Array;
 }
 
+/** Hashes the extents of a layer record; if they are not its DiffID, finds what is false and marks it in its packs. */
+export interface CheckLayerTask {
+  readonly task: 'check-layer';
+  readonly diffId: Digest;
+  readonly extents: ExtentRows;
+}
+
+export interface CheckLayerResult {
+  /** Whether the extents are the layer's tar. */
+  readonly whole: boolean;
+  /** Names of the tar's entries with false bytes, in order, as far as there is a name. */
+  readonly falsePaths: readonly string[];
+}
+
+/** Copies runs of packs, pairs [start, end) each, with what their indexes know of them, into one new pack. */
+export interface CopyRunsTask {
+  readonly task: 'copy-runs';
+  readonly sources: readonly { readonly pack: string; readonly runs: Float64Array }[];
+}
+
+export interface CopyRunsResult {
+  readonly pack: string;
+  /** Where the runs of each source begin in the new pack. */
+  readonly starts: readonly Float64Array[];
+}
+
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
@@ -334,6 +363,8 @@ export interface Results {
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;
   'find-damage': FindDamageResult;
+  'check-layer': CheckLayerResult;
+  'copy-runs': CopyRunsResult;
   'export-layer': ExportLayerResult;
   'name-content': string;
 }
@@ -347,6 +378,8 @@ export type Task =
   | WriteInlineTask
   | VerifyLayerTask
   | FindDamageTask
+  | CheckLayerTask
+  | CopyRunsTask
   | ExportLayerTask
   | NameContentTask;
 

@@ -5,6 +5,7 @@ import { getBlob } from '../store/blob-cache.js';
 import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
+import { isDenied } from '../store/storage-error.js';
 import type { ResolvedImage } from './resolve.js';
 import type { Settings } from './settings.js';
 import { type ImageLayer, imageLayers } from './wanted.js';
@@ -16,6 +17,7 @@ const NOTE_USE_MS = 3_600_000;
 export interface RecordedImage {
   readonly image: ResolvedImage;
   readonly layers: readonly ImageLayer[];
+  readonly record: ImageRecord;
 }
 
 /**
@@ -28,10 +30,15 @@ export function recordedImage(
   settings: Settings,
 ): RecordedImage | undefined {
   if (settings.policy === 'always') return undefined;
-  const image = keptImage(paths, readImageRecord(paths, reference, settings.platformName));
+  const record = readImageRecord(paths, reference, settings.platformName);
+  const image = keptImage(paths, record);
   const layers = image === undefined ? [] : imageLayers(image, paths);
-  if (image !== undefined && layers.every((layer) => layer.heldTarBytes !== undefined))
-    return { image, layers };
+  if (
+    record !== undefined &&
+    image !== undefined &&
+    layers.every((layer) => layer.heldTarBytes !== undefined)
+  )
+    return { image, layers, record };
   if (settings.policy === 'missing') return undefined;
   throw new PullError(
     'image-not-found',
@@ -53,6 +60,18 @@ function keptImage(paths: StorePaths, record: ImageRecord | undefined): Resolved
   const config = parseConfig(configBytes);
   checkLayerCount(manifest, config);
   return { manifestDigest: record.manifestDigest, manifest, config, platform: formatPlatform(config) };
+}
+
+/** Notes that an image was used; a store that cannot be written gives what it has all the same. */
+export async function noteUse(paths: StorePaths, record: ImageRecord): Promise<void> {
+  const now = Date.now();
+  if (now - record.lastUsedMs < NOTE_USE_MS) return;
+  try {
+    await writeImageRecord(paths, { ...record, lastUsedMs: now });
+  } catch (error) {
+    const isFull = error instanceof PullError && error.code === 'store-full';
+    if (!isFull && !isDenied(error)) throw error;
+  }
 }
 
 /**

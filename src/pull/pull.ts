@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
+import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
-import { createRateLimit } from '../pool/rate-limit.js';
+import { createRateLimit, type RateLimit } from '../pool/rate-limit.js';
 import { createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
@@ -12,11 +13,15 @@ import { createMirroredSession, type MirroredSession } from '../registry/mirrore
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { signatureWarning } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
+import { LayerLocks } from '../store/layer-locks.js';
+import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { Concurrency } from './concurrency.js';
-import { recordedImage, writeRecord } from './image.js';
+import type { PullEvent } from './events.js';
+import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
+import { pullMissing } from './missing-layers.js';
 import type { PullOptions, PullResult } from './options.js';
 import { Patience } from './patience.js';
 import { Progress } from './progress.js';
@@ -70,16 +75,23 @@ class Pull {
   readonly #patience: Patience;
   readonly #concurrency: Concurrency;
   readonly #progress: Progress;
+  readonly #lacking = createLacking();
+  readonly #rateLimit: RateLimit | undefined;
+  readonly #warned = new Set<string>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
   readonly #registries: Registries | undefined;
   readonly #signal: AbortSignal | undefined;
   readonly #draining: NodeJS.Timeout;
+  #lease: Lease | undefined;
+  #locks: LayerLocks | undefined;
   #session: MirroredSession | undefined;
   #workers: Promise<Workers> | undefined;
 
   constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
     this.#settings = settle(options);
+    const { limitRate } = this.#settings;
+    this.#rateLimit = limitRate === undefined ? undefined : createRateLimit(limitRate);
     this.#registries = registries;
     this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
@@ -103,20 +115,29 @@ class Pull {
 
   async run(): Promise<PullResult> {
     const recorded = recordedImage(this.#paths, this.#image, this.#settings);
-    if (recorded !== undefined) return this.#result(recorded.image, recorded.layers, new Map(), 0);
-    const image = await this.#resolve();
-    const layers = imageLayers(image, this.#paths);
-    const wanted = await this.#wanted(layers);
-    const figures = new Map<string, LayerFigures>();
-    let provenAfterMs = 0;
-    if (wanted.length > 0) {
-      const pulled = await this.#pullLayers(wanted);
-      for (const [i, layer] of wanted.entries()) figures.set(layer.diffId, pulled.figures[i]!);
-      provenAfterMs = pulled.provenAfterMs;
+    if (recorded !== undefined) {
+      await noteUse(this.#paths, recorded.record);
+      return this.#result(recorded.image, recorded.layers, new Map(), 0);
     }
+    this.#lease = new Lease(this.#paths, 'pull');
+    const image = await this.#resolve();
+    this.#locks = new LayerLocks(this.#paths, this.#lease);
+    const { figures, provenAfterMs } = await pullMissing({
+      locks: this.#locks,
+      stop: this.stop,
+      missing: () => this.#wanted(imageLayers(image, this.#paths)),
+      pull: (layers) => this.#pullLayers(layers),
+      onWait: (layers) => this.#progress.emit({ event: 'waiting-for-layers', layers }),
+    });
     await writeRecord(this.#paths, this.#image, this.#settings, image);
-    return this.#result(image, layers, figures, provenAfterMs);
+    return this.#result(image, imageLayers(image, this.#paths), figures, provenAfterMs);
   }
+
+  /** A layer that is in the store is nobody's to pull any more. */
+  readonly #emit = (event: PullEvent): void => {
+    if (event.event === 'layer') this.#locks?.release(parseDigest(event.diffId, 'DiffID'));
+    this.#progress.emit(event);
+  };
 
   /** The same up to the first content byte. */
   async inspect(): Promise<ImageInspection> {
@@ -136,9 +157,16 @@ class Pull {
     return wantedLayers(layers, {
       session,
       allowForeign: this.#settings.allowForeign,
-      warn: (message) => this.#progress.emit({ event: 'warning', message }),
+      warn: this.#warnOnce,
     });
   }
+
+  /** Which layers are wanted is asked again when others have come. */
+  readonly #warnOnce = (message: string): void => {
+    if (this.#warned.has(message)) return;
+    this.#warned.add(message);
+    this.#progress.emit({ event: 'warning', message });
+  };
 
   async #prepare(wanted: readonly WantedLayer[]): Promise<PreparedLayers> {
     const [workers, { prepareLayers }] = await Promise.all([
@@ -172,17 +200,17 @@ class Pull {
       concurrency: this.#concurrency,
       paths: this.#paths,
       stop: this.stop,
-      emit: this.#progress.emit,
+      emit: this.#emit,
     });
     return this.#workers;
   }
 
   #workerSetup(): Omit<WorkerSetup, 'network'> {
-    const { limitRate } = this.#settings;
+    const rateLimit = this.#rateLimit;
     return {
       storeRoot: this.#paths.root,
       counters: this.#counters,
-      ...(limitRate !== undefined && { rateLimit: createRateLimit(limitRate) }),
+      ...(rateLimit !== undefined && { rateLimit }),
     };
   }
 
@@ -194,6 +222,8 @@ class Pull {
     clearInterval(this.#draining);
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
+    this.#locks?.releaseAll();
+    this.#lease?.close();
   }
 
   readonly #aborted = (): void => {
@@ -272,7 +302,7 @@ class Pull {
       idleTimeoutMs,
       endpoints: session.endpoints,
       elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
-      lacking: createLacking(),
+      lacking: this.#lacking,
       userAgent: USER_AGENT,
       debug: this.#settings.debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),

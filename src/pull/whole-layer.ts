@@ -131,7 +131,7 @@ function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: 
 }
 
 function notDecodable({ blob, compression }: KnownLayer, { code, message, blobAt }: StreamFault): PullError {
-  const sentence = `layer ${blob.digest} (${compression}) ${message}, at byte ${blobAt} of the blob`;
+  const sentence = `layer ${blob.digest} (${compression}) ${message}, at or behind byte ${blobAt} of the blob`;
   const hint =
     code === 'unsupported'
       ? 'install the program zstd or a newer Node, or push the image with smaller windows'

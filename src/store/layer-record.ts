@@ -99,12 +99,19 @@ function isHeld(paths: StorePaths, extents: ExtentList): boolean {
  * @throws PullError `store-denied` or `store-broken` when the disk does not answer
  */
 export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
-  const path = layerRecordPath(paths, diffId);
+  const record = readRecordFile(layerRecordPath(paths, diffId), diffId);
+  return record && isHeld(paths, record.extents) ? record : undefined;
+}
+
+/**
+ * The layer record that a file is, whatever has become of the packs it names.
+ * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ */
+export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
   const bytes = unlessAbsent(`read ${path}`, () =>
     statSync(path).size <= MAX_RECORD_BYTES ? readFileSync(path) : undefined,
   );
-  const record = bytes && decodeLayerRecord(bytes, diffId);
-  return record && isHeld(paths, record.extents) ? record : undefined;
+  return bytes && decodeLayerRecord(bytes, diffId);
 }
 
 /**

@@ -85,7 +85,7 @@ export class PackWriter {
     encodePiece(records, 0, { ...piece, lengthBytes: bytes.length, crc32: crcOf(bytes) });
     encodeContents(records, 1, contents, { start: region.start, end: piece.packOffset + bytes.length });
     this.#write(region, bytes, piece.packOffset);
-    this.#note(records);
+    this.writeRecords(region, records);
   }
 
   /**
@@ -101,19 +101,26 @@ export class PackWriter {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
       throw new RangeError('a piece lies outside its region');
-    this.#checkOpen(region);
     const records = this.#recordsOf(1);
     encodePiece(records, 0, { ...piece, raw: true, blobLength: lengthBytes, tarStart: 0 });
-    this.#note(records);
+    this.writeRecords(region, records);
   }
 
   /** Notes contents that `writePlain` wrote to this region. @throws PullError as `writePiece` */
   noteContents(region: Region, contents: ContentRows): void {
     if (contents.count === 0) return;
-    this.#checkOpen(region);
     const records = this.#recordsOf(contents.count);
     encodeContents(records, 0, contents, region);
-    this.#note(records);
+    this.writeRecords(region, records);
+  }
+
+  /** Appends records of bytes that were copied into a region, as `encodePiece` and `encodeContent` make them. @throws PullError as `writePiece` */
+  writeRecords(region: Region, records: Uint8Array): void {
+    this.#requireOpen(region);
+    this.#attempt((open) => {
+      writeFully(open.index.fd, open.index.path, records, open.indexEnd);
+      open.indexEnd += records.length;
+    });
   }
 
   /** Makes what is written survive a power cut. A sync that failed is not tried again. @throws PullError as `storageError` */
@@ -136,11 +143,11 @@ export class PackWriter {
     if (packOffset < region.start || packOffset + bytes.length > region.end) {
       throw new RangeError('a piece lies outside its region');
     }
-    this.#checkOpen(region);
+    this.#requireOpen(region);
     this.#attempt((open) => writeFully(open.pack.fd, open.pack.path, bytes, packOffset));
   }
 
-  #checkOpen(region: Region): void {
+  #requireOpen(region: Region): void {
     if (this.#open?.id === region.pack) return;
     if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
     throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
@@ -153,14 +160,6 @@ export class PackWriter {
     const length = count * RECORD_BYTES;
     if (this.#records.length < length) this.#records = Buffer.allocUnsafeSlow(length);
     return this.#records.subarray(0, length);
-  }
-
-  /** Appends records to the index with one write. */
-  #note(records: Buffer): void {
-    this.#attempt((open) => {
-      writeFully(open.index.fd, open.index.path, records, open.indexEnd);
-      open.indexEnd += records.length;
-    });
   }
 
   /** After an error nobody knows what the file holds: the pack is given up. */

@@ -20,6 +20,9 @@ export interface StorePaths {
   readonly layers: string;
   readonly images: string;
   readonly blobs: string;
+  /** Made at their first use: a store that cannot be written may lack them. */
+  readonly locks: string;
+  readonly leases: string;
 }
 
 /** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
@@ -34,6 +37,8 @@ export function storePaths(root: string): StorePaths {
     layers: join(version, 'layers'),
     images: join(version, 'images'),
     blobs: join(version, 'blobs', 'sha256'),
+    locks: join(version, 'locks'),
+    leases: join(version, 'leases'),
   };
 }
 
@@ -92,6 +97,11 @@ export function badRunsPath(paths: StorePaths, id: PackId): string {
 /** The layer record of a DiffID. */
 export function layerRecordPath(paths: StorePaths, diffId: Digest): string {
   return join(paths.layers, digestHex(diffId));
+}
+
+/** Where `store verify` puts a layer record that failed. */
+export function damagedRecordPath(paths: StorePaths, diffId: Digest): string {
+  return `${layerRecordPath(paths, diffId)}.damaged`;
 }
 
 /** The image record of a reference and a platform: their hash is a name that every file system takes. */

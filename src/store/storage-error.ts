@@ -83,6 +83,11 @@ export async function onDiskAsync<T>(doing: string, action: () => Promise<T>): P
   }
 }
 
+/** Whether an error says that this user may not write there: what is there can be read all the same. */
+export function isDenied(error: unknown): boolean {
+  return error instanceof PullError && error.code === 'store-denied';
+}
+
 /** What `action` returns, or undefined when the file it needs is not there. @throws PullError as `onDisk` */
 export function unlessAbsent<T>(doing: string, action: () => T): T | undefined {
   try {

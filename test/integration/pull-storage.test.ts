@@ -1,8 +1,17 @@
 import assert from 'node:assert/strict';
-import { rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { parseDigest } from '../../src/format/digest.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
+import { LayerLocks } from '../../src/store/layer-locks.js';
+import { Lease } from '../../src/store/leases.js';
+import { openStore, storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
+import { findInPacks, flipByte } from '../support/packs.js';
+import { skipUnless } from '../support/programs.js';
 import { assertProven, failureOf, holdsLayer, layerAsks, listedImages, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { fillDisk, makeReadOnly, skipUnlessMount, smallDisk } from '../support/small-disk.js';
@@ -38,6 +47,8 @@ test('a store on a file system that is read-only gives what it has and takes not
   makeReadOnly(disk);
   const held = await pull(`${registry.host}/x:chunked-v1`, { store, policy: 'missing' });
   assert.equal(held.result.digest, first.result.digest);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+  await assertProven(held.result, temporaryDirectory(t));
   const error = await failureOf(pull(`${registry.host}/x:chunked-v2`, { store }));
   assert.deepEqual([error.code, error.exitCode], ['store-denied', 7]);
   assert.match(error.message, /read-only/);
@@ -78,4 +89,100 @@ test('a disk that fills up during the pull ends it; with space again the next pu
   await assertProven(result);
   assert.ok(result.resumedBytes > MIB, `${result.resumedBytes}`);
   assert.ok(holdsLayer(store, result.layers[0]!.diffId));
+});
+
+test('a store may lie on another file system than temporary files, which are not used', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const registry = await startSandbox(t);
+  const store = join(smallDisk(t, 16 * MIB), 'store');
+  const before = process.env['TMPDIR'];
+  t.after(() => {
+    if (before === undefined) delete process.env['TMPDIR'];
+    else process.env['TMPDIR'] = before;
+  });
+  process.env['TMPDIR'] = '/nowhere/at/all';
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, { store });
+  await assertProven(result);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('a process that has no file left to open says so, and how to get more', {
+  skip: skipUnless('sh'),
+}, async (t) => {
+  const index = new URL('../../src/index.js', import.meta.url).href;
+  const script = `
+    import { openSync } from 'node:fs';
+    import { listStore } from ${JSON.stringify(index)};
+    try { for (;;) openSync('/dev/null'); } catch {}
+    try { listStore({ store: ${JSON.stringify(temporaryDirectory(t))} }); }
+    catch (error) { console.log(JSON.stringify({ ...error, message: error.message, exitCode: error.exitCode })); }
+  `;
+  const limited = `ulimit -n 256; exec "$0" --input-type=module -e "$1"`;
+  const { stdout } = spawnSync('sh', ['-c', limited, process.execPath, script], { encoding: 'utf8' });
+  const error = JSON.parse(stdout) as { code: string; exitCode: number; message: string; hint: string };
+  assert.deepEqual([error.code, error.exitCode], ['store-broken', 7]);
+  assert.match(error.message, /^could not read .*too many open files/);
+  assert.match(error.hint, /ulimit -n/);
+});
+
+test('what cannot be deleted, or listed, is an error of the store', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const registry = await startSandbox(t);
+  const disk = smallDisk(t, 16 * MIB);
+  const store = join(disk, 'store');
+  const image = `${registry.host}/x:chunked-v1`;
+  await pull(image, { store });
+  makeReadOnly(disk);
+  for (const action of [() => removeImage({ store, image }), () => pruneStore({ store })]) {
+    const error = await failureOf(action());
+    assert.deepEqual([error.code, error.exitCode], ['store-denied', 7]);
+    assert.ok(error.message.includes(store), error.message);
+  }
+  assert.equal(listStore({ store }).images.length, 1);
+});
+
+test('a lock that finds no room for its name leaves none behind', { skip: skipUnlessMount() }, (t) => {
+  const disk = smallDisk(t, MIB);
+  const paths = openStore(join(disk, 'store'));
+  const lease = new Lease(paths, 'pull');
+  t.after(() => lease.close());
+  const locks = new LayerLocks(paths, lease);
+  fillDisk(disk);
+  const diffId = parseDigest(`sha256:${'0'.repeat(64)}`, 'DiffID');
+  assert.throws(() => locks.tryLock(diffId), { code: 'store-full' });
+  assert.deepEqual(readdirSync(paths.locks), []);
+  assert.deepEqual(lease.others(), [], 'a lease needs no room');
+});
+
+test('damage of a store that cannot be written is found, and nothing is noted', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const registry = await startSandbox(t, { layout: await sixMebibytes(t) });
+  const disk = smallDisk(t, 16 * MIB);
+  const store = join(disk, 'store');
+  await pull(`${registry.host}/x:it`, { store });
+  const { path, at } = findInPacks(store, noise(3, MIB / 2));
+  flipByte(path, at);
+  makeReadOnly(disk);
+  const { damaged } = await verifyStore({ store });
+  assert.deepEqual(
+    damaged.map((each) => each.path),
+    ['file2'],
+  );
+});
+
+test('a use that cannot be noted is no error', { skip: skipUnlessMount() }, async (t) => {
+  const registry = await startSandbox(t);
+  const disk = smallDisk(t, 16 * MIB);
+  const store = join(disk, 'store');
+  const image = `${registry.host}/x:chunked-v1`;
+  const { result } = await pull(image, { store });
+  const paths = storePaths(store);
+  const record = readImageRecord(paths, image, result.platform)!;
+  await writeImageRecord(paths, { ...record, lastUsedMs: 0 });
+  makeReadOnly(disk);
+  assert.equal((await pull(image, { store, policy: 'missing' })).result.digest, result.digest);
+  assert.equal(readImageRecord(paths, image, result.platform)!.lastUsedMs, 0);
 });

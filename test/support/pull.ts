@@ -45,8 +45,10 @@ export async function failureOf(pulling: Promise<unknown>): Promise<PullError> {
 }
 
 /** Exports every layer of a pull and compares the hash of each file, read back from the disk, with its DiffID. */
-export async function assertProven(result: PullResult): Promise<void> {
-  const directory = join(result.store, 'exported-by-the-test');
+export async function assertProven(
+  result: PullResult,
+  directory = join(result.store, 'exported-by-the-test'),
+): Promise<void> {
   const diffIds = result.layers.map(({ diffId }) => diffId);
   const files = await exportLayers({ store: result.store, diffIds, directory });
   assert.equal(files.length, diffIds.length);

@@ -38,13 +38,13 @@ function planOf({ config: _config, platforms: _platforms, ...plan }: ImageInspec
 }
 
 const PLAN_COLUMNS: readonly Column[] = [
-  { title: 'layer' },
-  { title: 'format' },
-  { title: 'size', numeric: true },
-  { title: 'fetch', numeric: true },
-  { title: 'reuse', numeric: true },
-  { title: 'resume', numeric: true },
-  { title: 'requests', numeric: true },
+  { title: 'LAYER' },
+  { title: 'FORMAT' },
+  { title: 'SIZE', numeric: true },
+  { title: 'FETCH', numeric: true },
+  { title: 'REUSE', numeric: true },
+  { title: 'RESUME', numeric: true },
+  { title: 'REQUESTS', numeric: true },
 ];
 
 function planText(inspection: ImageInspection): string {
@@ -66,13 +66,13 @@ function planText(inspection: ImageInspection): string {
 type Figures = Pick<ImageInspection, 'fetchBytes' | 'reuseBytes' | 'resumedBytes' | 'requests'>;
 
 const LAYER_COLUMNS: readonly Column[] = [
-  { title: 'layer' },
-  { title: 'format' },
-  { title: 'size', numeric: true },
-  { title: 'tar', numeric: true },
-  { title: 'entries', numeric: true },
-  { title: 'in store', numeric: true },
-  { title: 'because of' },
+  { title: 'LAYER' },
+  { title: 'FORMAT' },
+  { title: 'SIZE', numeric: true },
+  { title: 'TAR', numeric: true },
+  { title: 'ENTRIES', numeric: true },
+  { title: 'IN STORE', numeric: true },
+  { title: 'BECAUSE OF' },
 ];
 
 function inspectionText(inspection: ImageInspection): string {
@@ -98,7 +98,7 @@ function layerRow(layer: LayerInspection): string[] {
     layer.tarBytes === null ? '?' : formatBytes(layer.tarBytes),
     layer.entries === undefined ? '?' : String(layer.entries),
     layer.held ? 'all' : formatBytes(layer.reuseBytes + layer.resumedBytes),
-    printable(layer.reason),
+    layer.reason,
   ];
 }
 

@@ -1,5 +1,5 @@
 import type { PullEvent } from '../../index.js';
-import { formatDuration } from '../format-text.js';
+import { formatCount, formatDuration } from '../format-text.js';
 import { printable } from '../printable.js';
 import { foundLine } from './summary.js';
 
@@ -25,6 +25,8 @@ function rawLine(event: PullEvent, verbose: boolean, debug: boolean): string | u
       return verbose ? `layer ${event.done} of ${event.of}: ${event.diffId}` : undefined;
     case 'waiting':
       return `${event.host} asks to wait: ${formatDuration(event.waitMs)}`;
+    case 'waiting-for-layers':
+      return verbose ? `waiting for ${formatCount(event.layers, 'layer')} of another process` : undefined;
     case 'miss':
       return verbose ? `network failure: ${event.message}` : undefined;
     case 'debug':

@@ -43,6 +43,8 @@ export function advance(state: ProgressState, event: PullEvent): ProgressState {
     }
     case 'layer':
       return withMessage({ ...state, layersDone: event.done, layers: event.of });
+    case 'waiting-for-layers':
+      return { ...state, message: 'waiting for another process' };
     case 'miss':
       return { ...state, message: `retrying: ${event.message}` };
     case 'waiting':

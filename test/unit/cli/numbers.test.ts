@@ -49,3 +49,13 @@ test('a rule describes the numbers it takes', () => {
   assert.equal(describeNumber(SECONDS), 'a number of seconds from 0.001 to 60');
   assert.match(describeNumber(BYTES), /powers of 1024/);
 });
+
+test('a duration is a whole number with its unit, in seconds', () => {
+  const rule = { kind: 'duration', min: 0, max: 1e9 } as const;
+  assert.deepEqual(
+    ['30d', '12h', '90m', '45s', '0s'].map((text) => readNumber(text, rule)),
+    [2_592_000, 43_200, 5400, 45, 0],
+  );
+  for (const text of ['30', 'd', '1.5d', '-1d', '30 d', '1w', '1D', ''])
+    assert.equal(readNumber(text, rule), undefined, text);
+});

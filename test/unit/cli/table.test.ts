@@ -31,3 +31,7 @@ test('no line ends in blanks, and what a row leaves out is empty', () => {
 test('a table without rows is its headings', () => {
   assert.equal(formatTable(COLUMNS, []), 'LAYER  SIZE  FORMAT\n');
 });
+
+test('what a terminal would obey is shown', () => {
+  assert.equal(formatTable([{ title: 'A' }], [['a\u001b[31m']]), 'A\na\\u{1b}[31m\n');
+});

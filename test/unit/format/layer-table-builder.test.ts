@@ -152,7 +152,7 @@ function chunked(sizeBytes: number, blobBytes: number): ReturnType<typeof sample
 test('only a content above a limit of a span has chunk rows', () => {
   const cases = [
     { sizeBytes: SPAN_TAR_BYTES, blobBytes: SPAN_BLOB_BYTES, chunks: 0 },
-    { sizeBytes: SPAN_TAR_BYTES + 1, blobBytes: 30, chunks: 3 },
+    { sizeBytes: SPAN_TAR_BYTES + 1, blobBytes: 2000, chunks: 3 },
     { sizeBytes: 100, blobBytes: SPAN_BLOB_BYTES + 1, chunks: 3 },
   ];
   for (const { sizeBytes, blobBytes, chunks } of cases) {
@@ -164,8 +164,17 @@ test('only a content above a limit of a span has chunk rows', () => {
   }
 });
 
+test('a content longer than its part of the blob can decode to is malformed', () => {
+  build(chunked(30 * 2 ** 15, 30));
+  throwsError(
+    () => build(chunked(30 * 2 ** 15 + 1, 30)),
+    'metadata-malformed',
+    /30 bytes of the blob cannot decode to/,
+  );
+});
+
 test('a large content without chunks has no chunk rows', () => {
-  const from = chunked(SPAN_TAR_BYTES + 1, 30);
+  const from = chunked(SPAN_TAR_BYTES + 1, 2000);
   from.entries.splice(1, 2);
   delete from.entries[0]?.['chunkSize'];
   const table = build(from);

@@ -162,21 +162,24 @@ test('contents that share a frame have its whole range, each its own digest', as
 
 test('a content behind the last chunk of another belongs to the frames of both', () => {
   const large = { size: 40 * MIB, chunkSize: 20 * MIB, chunkDigest: digestOf(1) };
-  const table = build([
-    within(100),
-    within(100, { innerOffset: 522, ...large }),
-    chunk(200, 20 * MIB),
-    within(200, { innerOffset: 9000, ...large }),
-    chunk(300, 20 * MIB),
-    within(400),
-  ]);
+  const table = build(
+    [
+      within(1000),
+      within(1000, { innerOffset: 522, ...large }),
+      chunk(2000, 20 * MIB),
+      within(2000, { innerOffset: 9000, ...large }),
+      chunk(3000, 20 * MIB),
+      within(4000),
+    ],
+    10_000,
+  );
   assert.deepEqual(ranges(table), [
-    [100, 400],
-    [100, 400],
-    [100, 400],
-    [400, 1000],
+    [1000, 4000],
+    [1000, 4000],
+    [1000, 4000],
+    [4000, 10_000],
   ]);
-  assert.deepEqual([...table.chunkBlobStart], [100, 200, 200, 300]);
+  assert.deepEqual([...table.chunkBlobStart], [1000, 2000, 2000, 3000]);
 });
 
 test('where headers are frames of their own, contents end where they say', () => {
@@ -247,17 +250,16 @@ test('chunks become rows only above the limits of a span', () => {
 
 test('the last chunk of a stargz writer needs no size', () => {
   const first = { size: 40 * MIB, chunkSize: 16 * MIB, chunkDigest: digestOf(1) };
-  const table = build([
-    within(0, first),
-    chunk(300, 16 * MIB, { chunkSize: 16 * MIB }),
-    chunk(600, 32 * MIB),
-  ]);
-  assert.deepEqual([...table.chunkBlobStart], [0, 300, 600]);
+  const table = build(
+    [within(0, first), chunk(3000, 16 * MIB, { chunkSize: 16 * MIB }), chunk(6000, 32 * MIB)],
+    10_000,
+  );
+  assert.deepEqual([...table.chunkBlobStart], [0, 3000, 6000]);
   assert.deepEqual(
     [...table.chunkTarStart].map((at) => at - table.tarStart[0]!),
     [0, 16 * MIB, 32 * MIB],
   );
-  assert.deepEqual(ranges(table), [[0, 1000]]);
+  assert.deepEqual(ranges(table), [[0, 10_000]]);
 });
 
 test('a large content written in chunks has them as rows', async () => {
@@ -381,6 +383,11 @@ const REFUSED: ReadonlyArray<readonly [string, RegExp, readonly Entry[]]> = [
     'a chunk in another frame than the last',
     /entry 1: no file before it is at offset 150/,
     [within(100, { chunkSize: 5 }), chunk(150, 5, { innerOffset: 5 })],
+  ],
+  [
+    'a size that its part of the blob cannot decode to',
+    /100 bytes of the blob cannot decode to the 3276801 of content 0/,
+    [within(100, { size: 100 * 2 ** 15 + 1 }), within(200)],
   ],
   [
     'sizes that add up to more than a number can count',

@@ -84,7 +84,7 @@ test('no span runs over tar bytes that have no blob bytes', () => {
   assert.equal(plan.totals.inlineBytes, 3072 - 1200);
 });
 
-test('where half of a layer is wanted, distances up to the cost of a request are fetched over', () => {
+test('where most of a layer is wanted, distances up to the cost of a request are fetched over', () => {
   const limits = planLimits(8);
   const most = limits.requestBytes;
   const table = spaced([0, most, most + 1, 100_000, 0]);

@@ -20,15 +20,24 @@ test('opening makes the directories, for this user alone, and may be repeated', 
   if (process.platform !== 'win32') assert.equal(statSync(root).mode & 0o777, 0o700);
 });
 
-test('a store of another version is refused and left alone', (t) => {
-  const root = freshDirectory(t);
-  mkdirSync(join(root, 'v2'));
-  assert.throws(() => openStore(root), { code: 'store-broken', message: /has the format v2, not v1/ });
-  assert.equal(existsSync(join(root, 'v1')), false);
-  mkdirSync(join(root, 'v1'));
-  openStore(root);
-  assert.ok(existsSync(join(root, 'v2')));
-});
+for (const [age, version] of [
+  ['an older', 'v0'],
+  ['a newer', 'v2'],
+] as const) {
+  test(`a store of ${age} version is refused with a hint, and left alone`, (t) => {
+    const root = freshDirectory(t);
+    mkdirSync(join(root, version));
+    assert.throws(() => openStore(root), {
+      code: 'store-broken',
+      message: new RegExp(`has the format ${version}, not v1`),
+      hint: /the version of zpull that wrote it.*--store/,
+    });
+    assert.equal(existsSync(join(root, 'v1')), false);
+    mkdirSync(join(root, 'v1'));
+    openStore(root);
+    assert.ok(existsSync(join(root, version)));
+  });
+}
 
 test('a root that cannot be a directory is a broken store', (t) => {
   const file = join(freshDirectory(t), 'file');

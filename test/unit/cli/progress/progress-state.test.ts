@@ -21,6 +21,7 @@ test('the message follows the steps of a pull', () => {
     { event: 'progress', receivedBytes: 5, totalBytes: 100, ...WRITTEN },
     { event: 'planned', totalBytes: 60, ...PLAN },
     { event: 'layer', diffId: 'd', done: 1, of: 2 },
+    { event: 'waiting-for-layers', layers: 1 },
     { event: 'progress', receivedBytes: 60, totalBytes: 60, ...WRITTEN },
   ]);
   assert.deepEqual(steps, [
@@ -29,6 +30,7 @@ test('the message follows the steps of a pull', () => {
     'reading metadata',
     '0/2 layers',
     '1/2 layers',
+    'waiting for another process',
     'verifying 1/2 layers',
   ]);
 });

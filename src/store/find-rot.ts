@@ -1,0 +1,156 @@
+import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { DIGEST_BYTES } from '../format/digest.js';
+import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
+import { ExtentList } from './extents.js';
+import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
+import { NotInPack, type PackReader } from './pack-reader.js';
+import { type PackId, packPath, type StorePaths } from './paths.js';
+import { PieceProof } from './piece-proof.js';
+import { isDenied } from './storage-error.js';
+
+/** A false content, or a part of one, in a layer's tar; half-open. */
+export interface TarPart {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** A row of a layer's extents. */
+interface Row {
+  readonly tarStart: number;
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/** A run that the index of a pack knows by its digest. */
+interface KnownContent extends PackRun {
+  readonly digest: Buffer;
+}
+
+/**
+ * Marks in its packs what of a layer is not what their indexes say. Contents are checked by digest; what lies between them
+ * (tar headers) counts as false where the piece around it fails its crc32. Bytes that no index names (inline ones) cannot be
+ * told from here: a pull writes them anew anyway.
+ * @returns the false contents, in tar order
+ * @throws PullError as `storageError`
+ */
+export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentList): TarPart[] {
+  const rows = rowsByPack(extents);
+  const block = allocateIndexBlock();
+  const parts: TarPart[] = [];
+  for (const pack of listIndexedPacks(paths)) {
+    const own = rows.get(pack.id);
+    if (own === undefined) continue;
+    const proof = new PieceProof(reader, pack.id);
+    const contents: KnownContent[] = [];
+    const known = new Set<number>();
+    scanIndexFile(
+      paths,
+      pack,
+      block,
+      (type) => type !== RECORD_TYPES.raw,
+      (type, at) => {
+        const offset = packOffsetOf(block, at);
+        const lengthBytes = lengthOf(block, at);
+        if (type === RECORD_TYPES.piece) proof.add(offset, lengthBytes, pieceOf(block, at).crc32);
+        else if (!known.has(offset)) {
+          known.add(offset);
+          const start = digestStart(at);
+          const digest = Buffer.from(block.subarray(start, start + DIGEST_BYTES));
+          contents.push({ offset, lengthBytes, digest });
+        }
+      },
+    );
+    contents.sort((a, b) => a.offset - b.offset);
+    const bad: PackRun[] = [];
+    for (const row of own) {
+      const found = falseRuns(reader, pack.id, proof, contents, row);
+      bad.push(...found.contents, ...found.gaps);
+      for (const { offset, lengthBytes } of found.contents) {
+        const start = row.tarStart + (offset - row.offset);
+        parts.push({ start, end: start + lengthBytes });
+      }
+    }
+    const fresh = bad.filter(({ offset, lengthBytes }) => !overlapsBad(pack.bad, offset, lengthBytes));
+    if (fresh.length > 0) noteBad(paths, pack.id, fresh);
+  }
+  return [...parts, ...lostParts(paths, rows)].sort((a, b) => a.start - b.start);
+}
+
+/** A store that this user cannot write is told of its damage all the same. */
+function noteBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
+  try {
+    markBad(paths, id, runs);
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+  }
+}
+
+/** Rows whose pack is gone. */
+function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>): TarPart[] {
+  return [...rows]
+    .filter(([id]) => !existsSync(packPath(paths, id)))
+    .flatMap(([, own]) => own)
+    .map(({ tarStart, lengthBytes }) => ({ start: tarStart, end: tarStart + lengthBytes }));
+}
+
+function rowsByPack(extents: ExtentList): Map<PackId, Row[]> {
+  const rows = new Map(extents.packs.map((id): [PackId, Row[]] => [id, []]));
+  for (let i = 0; i < extents.count; i++) {
+    rows.get(extents.packAt(i))!.push({
+      tarStart: extents.startAt(i),
+      offset: extents.offsetAt(i),
+      lengthBytes: extents.lengthAt(i),
+    });
+  }
+  return rows;
+}
+
+/** The false runs of one row; `contents` in the order of their offsets. */
+function falseRuns(
+  reader: PackReader,
+  pack: PackId,
+  proof: PieceProof,
+  contents: readonly KnownContent[],
+  row: Row,
+): { contents: PackRun[]; gaps: PackRun[] } {
+  const end = row.offset + row.lengthBytes;
+  const found: { contents: PackRun[]; gaps: PackRun[] } = { contents: [], gaps: [] };
+  let at = row.offset;
+  for (let i = firstFrom(contents, row.offset); i < contents.length && contents[i]!.offset < end; i++) {
+    const content = contents[i]!;
+    const contentEnd = content.offset + content.lengthBytes;
+    // A chunk that begins where its content does, or a content that other bytes of the row cut short.
+    if (contentEnd > end || content.offset < at) continue;
+    found.gaps.push(...proof.falseParts(at, content.offset - at));
+    if (!hasDigest(reader, pack, content)) found.contents.push(content);
+    at = contentEnd;
+  }
+  found.gaps.push(...proof.falseParts(at, end - at));
+  return found;
+}
+
+function firstFrom(contents: readonly KnownContent[], offset: number): number {
+  let low = 0;
+  let high = contents.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (contents[middle]!.offset < offset) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function hasDigest(reader: PackReader, pack: PackId, { offset, lengthBytes, digest }: KnownContent): boolean {
+  const run = new ExtentList();
+  run.push(pack, offset, lengthBytes);
+  const hash = createHash('sha256');
+  try {
+    for (const block of reader.blocks(run)) hash.update(block);
+  } catch (error) {
+    if (error instanceof NotInPack) return false;
+    throw error;
+  }
+  return hash.digest().equals(digest);
+}

@@ -1,0 +1,162 @@
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import type { StorePaths } from './paths.js';
+import { isDenied, onDisk, systemCode, unlessAbsent } from './storage-error.js';
+
+/** What a process does with the store meanwhile. */
+const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
+export type LeaseKind = (typeof KINDS)[number];
+
+/** Silent for longer: its process is gone. */
+export const DEAD_MS = 15_000;
+/** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
+const GONE_MS = 2000;
+/** Many beats may fail or be late before others think the holder dead. */
+const BEAT_MS = 1000;
+
+/**
+ * Says that a process uses the store: an empty file whose time of change is renewed every second while the process lives.
+ * Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
+ * compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of
+ * two machines say. The number of a process is asked for only where it means the same (the holder may run in another
+ * container), and never proves that one lives.
+ */
+export class Lease {
+  /** 32 hex digits, drawn at random. */
+  readonly id = randomBytes(16).toString('hex');
+  readonly #directory: string;
+  readonly #path: string;
+  readonly #beating: NodeJS.Timeout;
+
+  /** @throws PullError as `storageError` */
+  constructor(paths: StorePaths, kind: LeaseKind) {
+    this.#directory = paths.leases;
+    this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
+    onDisk(`create ${this.#path}`, () => {
+      mkdirSync(paths.leases, { recursive: true });
+      this.#write();
+    });
+    // Not in libuv's pool, where it would wait behind decodes and syncs.
+    this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
+  }
+
+  /** What the others do that hold a lease and live. @throws PullError as `storageError` */
+  others(): LeaseKind[] {
+    return this.#list().flatMap(({ id, kind, isAlive }) => (id !== this.id && isAlive ? [kind] : []));
+  }
+
+  /** Which leases are held by a process that lives, by `id`. @throws PullError as `storageError` */
+  living(): Set<string> {
+    return new Set(this.#list().flatMap(({ id, isAlive }) => (isAlive ? [id] : [])));
+  }
+
+  /** The time of the file system, in its milliseconds. @throws PullError as `storageError` */
+  renewedMs(): number {
+    return onDisk(`write ${this.#path}`, () => {
+      this.#write();
+      return statSync(this.#path).mtimeMs;
+    });
+  }
+
+  /** Deletes what dead processes have left. @throws PullError as `storageError` */
+  removeDead(): void {
+    for (const { path, isAlive } of this.#list())
+      if (!isAlive) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
+  }
+
+  /** Gives it back. */
+  close(): void {
+    clearInterval(this.#beating);
+    unlessAbsent(`delete ${this.#path}`, () => unlinkSync(this.#path));
+  }
+
+  #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
+    const nowMs = this.renewedMs();
+    const names = onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory));
+    return names.flatMap((name) => {
+      const [, id, word, pid, place] =
+        /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
+      const kind = KINDS.find((known) => known === word);
+      const path = join(this.#directory, name);
+      const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+      if (id === undefined || kind === undefined || stat === undefined) return [];
+      // Both ways: a clock that was set back leaves times of the future behind.
+      const silentMs = Math.abs(nowMs - stat.mtimeMs);
+      const isGone = silentMs > GONE_MS && place === placeOfProcesses() && !hasProcess(Number(pid));
+      return [{ id, kind, path, isAlive: silentMs <= DEAD_MS && !isGone }];
+    });
+  }
+
+  /** One that fails is followed by another; if all do, others think us dead, which costs a download at most. */
+  #beat(): void {
+    try {
+      this.#write();
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error;
+    }
+  }
+
+  /** Truncating changes the time even of an empty file (POSIX.1-2017, open), and needs no room on a full disk. */
+  #write(): void {
+    writeFileSync(this.#path, '');
+  }
+}
+
+let place: string | undefined;
+
+/** A name for where numbers of processes mean the same: this start of this system, this namespace. Empty where none is known. */
+function placeOfProcesses(): string {
+  if (place === undefined) {
+    try {
+      const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
+      const namespace = readlinkSync('/proc/self/ns/pid');
+      place = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
+    } catch {
+      place = '';
+    }
+  }
+  return place;
+}
+
+/** Whether a process has this number; also true where nobody can tell. */
+function hasProcess(pid: number): boolean {
+  if (placeOfProcesses() === '') return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) !== 'ESRCH';
+  }
+}
+
+/**
+ * What `work` resolves to, under a lease while it runs. A store that this user cannot write is read without: nobody is
+ * told then, and what goes meanwhile is found missing.
+ * @throws PullError as `storageError`, and what `work` throws
+ */
+export async function withLease<T>(paths: StorePaths, kind: LeaseKind, work: () => Promise<T>): Promise<T> {
+  const lease = leaseIfWritable(paths, kind);
+  try {
+    return await work();
+  } finally {
+    lease?.close();
+  }
+}
+
+function leaseIfWritable(paths: StorePaths, kind: LeaseKind): Lease | undefined {
+  try {
+    return new Lease(paths, kind);
+  } catch (error) {
+    if (isDenied(error)) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,116 @@
+import { type Digest, digestOfBytes } from '../format/digest.js';
+import { getBlob } from './blob-cache.js';
+import type { ExtentList } from './extents.js';
+import { type ImageRecord, listImageRecords } from './image-record.js';
+import { allocateIndexBlock, hasRun, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { pieceOf, RECORD_TYPES } from './index-format.js';
+import { listLayerFiles } from './layer-files.js';
+import { readLayerRecord, readRecordFile } from './layer-record.js';
+import { neededRuns } from './needed-runs.js';
+import { openStore, type PackId, type StorePaths } from './paths.js';
+import { bytesOf, commonBytes, type Runs, runAround, sharedRuns } from './runs.js';
+
+/** An image that is complete. */
+export interface ListedImage {
+  readonly image: string;
+  readonly digest: string;
+  readonly platform: string;
+  /** Bytes of packs that its layers are made of, each once. */
+  readonly sizeBytes: number;
+  /** Those of them that other images in the store are made of, too. */
+  readonly sharedBytes: number;
+  /** ISO 8601; exact to an hour. */
+  readonly lastUsed: string;
+}
+
+/** A layer blob of which a pull that was broken off, or is under way, has left bytes. */
+export interface BrokenOffBlob {
+  readonly blob: string;
+  /** Bytes of the blob that need not be fetched again. */
+  readonly bytes: number;
+}
+
+export interface StoreListing {
+  readonly images: readonly ListedImage[];
+  readonly brokenOff: readonly BrokenOffBlob[];
+}
+
+/**
+ * What a store has: images of which manifest, config and every layer are there, and what waits to be gone on with.
+ * @param incomplete hears of each image that is not whole any more: a pull of it fetches what is missing
+ * @throws PullError as `storageError`
+ */
+export function listStore(options: {
+  /** Root directory of the store. */
+  readonly store: string;
+  readonly incomplete?: (image: string, platform: string) => void;
+}): StoreListing {
+  const paths = openStore(options.store);
+  const whole: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
+  for (const record of listImageRecords(paths)) {
+    const extents = heldExtents(paths, record);
+    if (extents === undefined) options.incomplete?.(record.reference, record.platform);
+    else whole.push({ record, runs: neededRuns(extents) });
+  }
+  const shared = sharedByImages(whole.map(({ runs }) => runs));
+  return {
+    images: whole.map(({ record, runs }) => ({
+      image: record.reference,
+      digest: record.manifestDigest,
+      platform: record.platform,
+      sizeBytes: sumOf(runs, (_, own) => bytesOf(own)),
+      sharedBytes: sumOf(runs, (id, own) => commonBytes(own, shared.get(id)!)),
+      lastUsed: new Date(record.lastUsedMs).toISOString(),
+    })),
+    brokenOff: brokenOffBlobs(paths),
+  };
+}
+
+function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, own: Runs) => number): number {
+  return [...runs].reduce((sum, [id, own]) => sum + bytes(id, own), 0);
+}
+
+/** The extents of all layers of an image, or undefined if one is not held, or its manifest or config. */
+function heldExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
+  const { diffIds, manifestDigest, configDigest } = record;
+  const hasBlobs = [manifestDigest, configDigest].every((digest) => getBlob(paths, digest) !== undefined);
+  if (!hasBlobs) return undefined;
+  const extents: ExtentList[] = [];
+  for (const diffId of new Set(diffIds)) {
+    const layer = readLayerRecord(paths, diffId);
+    if (layer === undefined) return undefined;
+    extents.push(layer.extents);
+  }
+  return extents;
+}
+
+/** Pack by pack, the runs that at least two images have. */
+function sharedByImages(images: readonly ReadonlyMap<PackId, Runs>[]): Map<PackId, Runs> {
+  const packs = new Set(images.flatMap((runs) => [...runs.keys()]));
+  return new Map([...packs].map((id) => [id, sharedRuns(images.flatMap((runs) => runs.get(id) ?? []))]));
+}
+
+/** Blobs with pieces in packs that are not sealed, as far as no layer record is made of them. */
+function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
+  const recorded = listLayerFiles(paths).flatMap(
+    ({ path, diffId }) => readRecordFile(path, diffId)?.extents ?? [],
+  );
+  const needed = neededRuns(recorded);
+  const block = allocateIndexBlock();
+  const blobs = new Map<Digest, Map<number, number>>();
+  for (const pack of listIndexedPacks(paths)) {
+    if (pack.sealed) continue;
+    const runs = needed.get(pack.id) ?? new Float64Array(0);
+    const wants = (type: number) => type !== RECORD_TYPES.content;
+    scanIndexFile(paths, pack, block, wants, (_, at) => {
+      const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
+      if (!hasRun(pack, packOffset, lengthBytes)) return;
+      if (runAround(runs, packOffset, packOffset + lengthBytes) >= 0) return;
+      const digest = digestOfBytes(blobDigest);
+      blobs.set(digest, (blobs.get(digest) ?? new Map()).set(blobStart, blobLength));
+    });
+  }
+  return [...blobs]
+    .map(([blob, pieces]) => ({ blob, bytes: [...pieces.values()].reduce((sum, length) => sum + length, 0) }))
+    .sort((a, b) => (a.blob < b.blob ? -1 : 1));
+}

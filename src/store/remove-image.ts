@@ -1,0 +1,32 @@
+import type { Digest } from '../format/digest.js';
+import { removeFile, syncDirectory } from './atomic-file.js';
+import { imagesNamed } from './find-images.js';
+import { imageRecordPath, openStore } from './paths.js';
+
+/** An image that is not in the store any more. */
+export interface RemovedImage {
+  readonly image: string;
+  readonly digest: Digest;
+  readonly platform: string;
+}
+
+/**
+ * Takes an image out of the store, on every platform. Its layers stay until `pruneStore` finds that nobody needs them.
+ * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
+ */
+export async function removeImage(options: {
+  /** Root directory of the store. */
+  readonly store: string;
+  readonly image: string;
+}): Promise<RemovedImage[]> {
+  const paths = openStore(options.store);
+  const records = imagesNamed(paths, options.image);
+  for (const { reference, platform } of records)
+    await removeFile(imageRecordPath(paths, reference, platform));
+  await syncDirectory(paths.images);
+  return records.map(({ reference, manifestDigest, platform }) => ({
+    image: reference,
+    digest: manifestDigest,
+    platform,
+  }));
+}

@@ -1,0 +1,109 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { removeFile } from './atomic-file.js';
+import type { Lease, LeaseKind } from './leases.js';
+import { removePack } from './pack-sync.js';
+import { isPackId, type PackId, packPath, type StorePaths } from './paths.js';
+import { onDisk, unlessAbsent } from './storage-error.js';
+
+/** Bytes of a block in `stat`, on every system. */
+const BLOCK_BYTES = 512;
+
+/** Somebody uses the store: nothing more is deleted. */
+export class InUse extends Error {
+  readonly by: LeaseKind;
+
+  constructor(by: LeaseKind) {
+    super(`the store is in use: ${by}`);
+    this.by = by;
+  }
+}
+
+/** Files of one pack, whatever of them is there. */
+export interface PackFiles {
+  readonly id: PackId;
+  /** Room that they take on the disk; holes take none. */
+  readonly diskBytes: number;
+  readonly packBytes: number;
+  /** When one of them was last written, in milliseconds since 1970. */
+  readonly writtenMs: number;
+  readonly sealed: boolean;
+}
+
+/** Deletes files as long as nobody else uses the store, and counts what that frees. */
+export class Sweep {
+  freedBytes = 0;
+  readonly #paths: StorePaths;
+  readonly #lease: Lease;
+  /** What was written since is left alone, in milliseconds since 1970. */
+  readonly #beforeMs: number;
+
+  constructor(paths: StorePaths, lease: Lease, beforeMs: number) {
+    this.#paths = paths;
+    this.#lease = lease;
+    this.#beforeMs = beforeMs;
+  }
+
+  /** @throws InUse when somebody else has a lease; PullError as `storageError` */
+  requireUnused(): void {
+    const [other] = this.#lease.others();
+    if (other !== undefined) throw new InUse(other);
+  }
+
+  /** Whether something is old enough to be deleted. */
+  mayGo(writtenMs: number): boolean {
+    return writtenMs <= this.#beforeMs;
+  }
+
+  /** Deletes the files of a directory that `isGarbage` names and that are old enough; how many. @throws as `removeFile` */
+  async files(directory: string, isGarbage: (name: string) => boolean): Promise<number> {
+    const names = unlessAbsent(`read ${directory}`, () => readdirSync(directory)) ?? [];
+    let removed = 0;
+    for (const name of names.filter(isGarbage)) if (await this.#file(join(directory, name))) removed += 1;
+    return removed;
+  }
+
+  async #file(path: string): Promise<boolean> {
+    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+    if (stat === undefined || !this.mayGo(stat.mtimeMs)) return false;
+    this.requireUnused();
+    await removeFile(path);
+    this.freedBytes += stat.blocks * BLOCK_BYTES;
+    return true;
+  }
+
+  /** Deletes a pack. @throws InUse, else PullError as `storageError` */
+  async pack({ id, diskBytes }: PackFiles): Promise<void> {
+    this.requireUnused();
+    await removePack(this.#paths, id);
+    this.freedBytes += diskBytes;
+  }
+
+  /** All packs, also those of which only an index or a list of bad runs is there. @throws PullError as `storageError` */
+  packs(): PackFiles[] {
+    const names = onDisk(`read ${this.#paths.packs}`, () => readdirSync(this.#paths.packs)).sort();
+    const byId = new Map<PackId, string[]>();
+    for (const name of names) {
+      const id = name.slice(0, name.indexOf('.'));
+      if (isPackId(id)) byId.set(id, [...(byId.get(id) ?? []), name]);
+    }
+    return [...byId].map(([id, files]) => this.packFiles(id, files));
+  }
+
+  /** What these files of a pack take. */
+  packFiles(id: PackId, files: readonly string[]): PackFiles {
+    const path = packPath(this.#paths, id);
+    const stats = files.flatMap((name) => {
+      const file = join(this.#paths.packs, name);
+      const stat = unlessAbsent(`look at ${file}`, () => statSync(file));
+      return stat === undefined ? [] : [{ stat, isPack: file === path }];
+    });
+    return {
+      id,
+      diskBytes: stats.reduce((sum, { stat }) => sum + stat.blocks * BLOCK_BYTES, 0),
+      packBytes: stats.find(({ isPack }) => isPack)?.stat.size ?? 0,
+      writtenMs: Math.max(0, ...stats.map(({ stat }) => stat.mtimeMs)),
+      sealed: files.includes(`${id}.idx`),
+    };
+  }
+}

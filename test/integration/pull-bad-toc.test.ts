@@ -1,0 +1,257 @@
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { decompress } from '@mongodb-js/zstd';
+import { OLD_MAGIC, OLD_PREFIX } from '../../src/sandbox/chunked-dialect.js';
+import { squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
+import type { SampleFormat } from '../../src/sandbox/sample-format.js';
+import { writeSampleImage } from '../../src/sandbox/sample-image.js';
+import {
+  addBlob,
+  changeImage,
+  type DescriptorJson,
+  emptyLayout,
+  nameImage,
+  noise,
+  readBlob,
+  readConfig,
+  readManifest,
+  tarOf,
+  writeTars,
+} from '../support/layout.js';
+import { assertProven, failureOf, pull, warnings } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+const TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
+
+const TAR = tarOf({
+  one: noise(1, 150_000),
+  two: noise(2, 150_000),
+  'and/three': noise(3, 40_000),
+});
+
+/** An image of one layer in this format; the layer and its blob. */
+async function sample(t: TestContext, format: SampleFormat, tar = TAR) {
+  const layout = emptyLayout(t);
+  const path = join(temporaryDirectory(t), 'it.tar');
+  writeFileSync(path, tar);
+  await writeSampleImage({ layoutDir: layout, ref: 'it', sources: [{ kind: 'tar', path }], format });
+  const manifest = readManifest(layout, 'it');
+  const layer = manifest.layers[0]!;
+  return {
+    layout,
+    layer,
+    blob: readBlob(layout, layer.digest),
+    diffIds: readConfig(layout, manifest).rootfs.diff_ids,
+  };
+}
+
+type Sample = Awaited<ReturnType<typeof sample>>;
+
+/** The image with this blob and these annotations instead. */
+function replace(
+  { layout, layer, diffIds }: Sample,
+  blob: Buffer,
+  annotations = layer.annotations,
+): DescriptorJson {
+  const { annotations: _, ...plain } = layer;
+  const changed = { ...plain, digest: addBlob(layout, blob), size: blob.length };
+  const described = annotations === undefined ? changed : { ...changed, annotations };
+  nameImage(layout, 'it', [described], diffIds);
+  return described;
+}
+
+/** Pulls what is now in the layout: as one stream, proven, with one warning that ends so. */
+async function assertPulledWhole(t: TestContext, { layout }: Sample, says: RegExp): Promise<void> {
+  const { host } = await startSandbox(t, { layout });
+  const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  const [layer] = result.layers;
+  const told = warnings(events);
+  assert.equal(
+    told.filter((warning) => warning.endsWith('it is pulled as a whole')).length,
+    1,
+    told.join('\n'),
+  );
+  const last = told.at(-1) ?? '';
+  assert.match(last, says);
+  assert.ok(last.includes(layer!.digest), last);
+  assert.equal(layer!.format, layer!.mediaType.endsWith('gzip') ? 'gzip' : 'zstd');
+  assert.deepEqual([layer!.reusedBytes, layer!.resumedBytes], [0, 0]);
+}
+
+test('an eStargz layer whose TOC does not have the digest of its annotation is pulled as a whole', async (t) => {
+  const one = await sample(t, 'estargz');
+  const lie = `sha256:${'d'.repeat(64)}`;
+  changeImage(one.layout, 'it', ({ layers }) => {
+    layers[0]!.annotations![TOC_DIGEST] = lie;
+  });
+  await assertPulledWhole(t, one, /TOC does not match its annotation: expected sha256:dddd.*, twice/);
+});
+
+test('an annotation of eStargz that is no digest costs a warning', async (t) => {
+  const one = await sample(t, 'estargz');
+  changeImage(one.layout, 'it', ({ layers }) => {
+    layers[0]!.annotations![TOC_DIGEST] = 'sha256:short';
+  });
+  await assertPulledWhole(t, one, /toc\.digest is no digest/);
+});
+
+test('a footer of eStargz that leads elsewhere costs a warning', async (t) => {
+  for (const offset of [0, 1000]) {
+    const one = await sample(t, 'estargz');
+    const digitsAt = one.blob.length - 51 + 16;
+    const blob = Buffer.from(one.blob);
+    blob.write(offset.toString(16).padStart(16, '0'), digitsAt, 'latin1');
+    replace(one, blob);
+    await assertPulledWhole(t, one, /TOC/);
+  }
+});
+
+test('a gzip layer with the annotation of eStargz and no footer is pulled as gzip, as there is nothing else to do', async (t) => {
+  const one = await sample(t, 'gzip');
+  replace(one, one.blob, { [TOC_DIGEST]: `sha256:${'d'.repeat(64)}` });
+  const { host } = await startSandbox(t, { layout: one.layout });
+  const { result } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.layers[0]!.format, 'gzip');
+});
+
+interface Toc {
+  entries: Array<{ name: string; digest: string; size: number; offset: number; endOffset?: number }>;
+}
+
+/** The same data frames under a changed TOC, whose position and digest fit, in a dialect without tar-split. */
+async function withToc(one: Sample, change: (toc: Toc) => void): Promise<void> {
+  const position = one.layer.annotations![`${OLD_PREFIX}manifest-position`]!;
+  const [start = 0, length = 0] = position.split(':').map(Number);
+  const toc = JSON.parse((await decompress(one.blob.subarray(start, start + length))).toString()) as Toc;
+  change(toc);
+  const parts = [one.blob.subarray(0, start - 8)];
+  const squeezed = await squeeze(Buffer.from(JSON.stringify(toc)));
+  const [written] = writeTail((bytes) => parts.push(bytes), start - 8, OLD_MAGIC, squeezed);
+  replace(one, Buffer.concat(parts), {
+    ...one.layer.annotations,
+    [`${OLD_PREFIX}manifest-checksum`]: squeezed.digest,
+    [`${OLD_PREFIX}manifest-position`]: written,
+  });
+}
+
+function entryOf(toc: Toc, name: string): Toc['entries'][number] {
+  return toc.entries.find((entry) => entry.name === name)!;
+}
+
+const LIES: ReadonlyArray<readonly [what: string, change: (toc: Toc) => void, says: RegExp]> = [
+  [
+    'digests exchanged',
+    (toc) => {
+      const [one, two] = [entryOf(toc, 'one'), entryOf(toc, 'two')];
+      [one.digest, two.digest] = [two.digest, one.digest];
+    },
+    /digest/,
+  ],
+  [
+    'a size that is not that of the file',
+    (toc) => {
+      entryOf(toc, 'two').size += 1;
+    },
+    /150001|size|chunks end/,
+  ],
+  [
+    'a file left out',
+    (toc) => {
+      toc.entries = toc.entries.filter(({ name }) => name !== 'two');
+    },
+    /file|TOC|gap|frames/,
+  ],
+  [
+    'a range beyond the data',
+    (toc) => {
+      entryOf(toc, 'and/three').offset = 99_999_999;
+    },
+    /beyond/,
+  ],
+];
+
+for (const format of ['zstd:chunked-old', 'stargz-zstd'] as const) {
+  for (const [what, change, says] of LIES) {
+    test(`a TOC of ${format} with ${what} costs a warning, and the layer is pulled as a whole`, async (t) => {
+      const one = await sample(t, format);
+      await withToc(one, change);
+      await assertPulledWhole(t, one, says);
+    });
+  }
+
+  test(`a TOC of ${format} that was only written again is good`, async (t) => {
+    const one = await sample(t, format);
+    await withToc(one, () => {});
+    const { host } = await startSandbox(t, { layout: one.layout });
+    const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    assert.deepEqual(warnings(events), []);
+    assert.equal(result.layers[0]!.format, 'zstd:chunked-no-tarsplit');
+  });
+}
+
+test('an offset where no frame begins is noticed when only a part is fetched, and costs a warning', async (t) => {
+  const one = await sample(t, 'zstd:chunked-old');
+  await withToc(one, (toc) => {
+    entryOf(toc, 'and/three').offset += 1;
+  });
+  await writeTars(t, one.layout, 'contents', [tarOf({ first: noise(1, 150_000), third: noise(3, 40_000) })]);
+  const { host } = await startSandbox(t, { layout: one.layout });
+  const store = temporaryDirectory(t);
+  await pull(`${host}/x:contents`, { store });
+  const { result, events } = await pull(`${host}/x:it`, { store });
+  await assertProven(result);
+  assert.match(warnings(events).at(-1) ?? '', /frames.*it is pulled as a whole$/);
+});
+
+/** Above 4 MiB a zstd blob is asked for a footer where it has no annotations. */
+const LARGE = tarOf({ large: noise(4, 4_500_000), small: noise(5, 1000) });
+
+test('a zstd:chunked layer that has lost its annotations is known by its footer', async (t) => {
+  for (const format of ['zstd:chunked', 'zstd:chunked-old'] as const) {
+    const one = await sample(t, format, LARGE);
+    replace(one, one.blob, {});
+    const { host } = await startSandbox(t, { layout: one.layout });
+    const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    assert.deepEqual(warnings(events), []);
+    const expected = format === 'zstd:chunked' ? format : 'zstd:chunked-no-tarsplit';
+    assert.equal(result.layers[0]!.format, expected);
+  }
+});
+
+test('a footer of zstd:chunked that leads elsewhere costs a warning, and the layer is pulled as a whole', async (t) => {
+  const one = await sample(t, 'zstd:chunked-old', LARGE);
+  const blob = Buffer.from(one.blob);
+  blob.writeBigUInt64LE(5000n, blob.length - 40);
+  replace(one, blob, {});
+  await assertPulledWhole(t, one, /the TOC is no zstd frame/);
+});
+
+test('a footer that makes no sense is none: the layer is one stream from the start', async (t) => {
+  const one = await sample(t, 'zstd:chunked-old', LARGE);
+  const blob = Buffer.from(one.blob);
+  blob.writeBigUInt64LE(2n ** 60n, blob.length - 40);
+  replace(one, blob, {});
+  const { host } = await startSandbox(t, { layout: one.layout });
+  const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.deepEqual([warnings(events), result.layers[0]!.format], [[], 'zstd']);
+});
+
+test('where the TOC lies and the blob is no better, the pull ends with what the TOC had', async (t) => {
+  const one = await sample(t, 'estargz');
+  changeImage(one.layout, 'it', ({ layers }, { rootfs }) => {
+    layers[0]!.annotations![TOC_DIGEST] = `sha256:${'d'.repeat(64)}`;
+    rootfs.diff_ids = [`sha256:${'e'.repeat(64)}`];
+  });
+  const { host } = await startSandbox(t, { layout: one.layout });
+  const error = await failureOf(pull(`${host}/x:it`, { store: temporaryDirectory(t) }));
+  assert.deepEqual([error.code, error.exitCode, error.layer], ['digest-mismatch', 6, one.layer.digest]);
+  assert.match(error.message, /TOC does not match its annotation/);
+});

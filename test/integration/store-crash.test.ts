@@ -1,0 +1,149 @@
+import assert from 'node:assert/strict';
+import { cpSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { readLayerRecord } from '../../src/store/layer-record.js';
+import { blobPath, layerRecordPath, packPath, storePaths } from '../../src/store/paths.js';
+import { buryLeases, runWithHook, type Step, stepsToKillAt, twoAtATime } from '../support/crash.js';
+import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
+const PULL_CHILD = fileURLToPath(new URL('../support/pull-child.js', import.meta.url));
+
+/** The arguments of a process that pulls. */
+function pulling(image: string, store: string): string[] {
+  return [PULL_CHILD, JSON.stringify({ image, options: { store } })];
+}
+
+/** An image of two layers, as `x:it`. */
+async function serveImage(t: TestContext) {
+  const layout = emptyLayout(t);
+  const tars = [tarOf({ one: noise(1, 300_000), two: noise(2, 200_000) }), tarOf({ own: noise(3, 50_000) })];
+  await writeTars(t, layout, 'it', tars);
+  const { host } = await startSandbox(t, { layout });
+  return { layout, host, image: `${host}/x:it` };
+}
+
+/** Where a step is in the order of all, before `end`; -1 if it is nowhere. */
+function lastBefore(steps: readonly Step[], end: number, operation: string, path: string): number {
+  return steps
+    .slice(0, end)
+    .findLastIndex((step) => step.path === path && step.name.includes(` ${operation} `));
+}
+
+test('everything that a name promises is on the disk before the name, and the name before the next', async (t) => {
+  const { layout, image } = await serveImage(t);
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'store');
+  const { steps, end } = await runWithHook(t, {
+    store,
+    log: join(directory, 'log'),
+    args: pulling(image, store),
+  });
+  assert.equal(end, 0);
+  const paths = storePaths(store);
+  const published: number[] = [];
+  for (const { diffId } of (await pull(image, { store })).result.layers) {
+    const record = readLayerRecord(paths, diffId as never)!;
+    const path = layerRecordPath(paths, record.diffId);
+    const named = steps.findIndex((step) => step.path === path && step.name.includes(' rename to '));
+    for (const pack of record.extents.packs) {
+      const synced = lastBefore(steps, named, 'sync', packPath(paths, pack));
+      assert.ok(synced > lastBefore(steps, named, 'open', packPath(paths, pack)), `${pack} is synced`);
+      assert.ok(lastBefore(steps, named, 'sync', paths.packs) > synced, 'and then the directory of packs');
+    }
+    const temporary = steps.findLastIndex(
+      (step, at) => at < named && step.path.startsWith(`${path}.`) && step.name.includes(' sync '),
+    );
+    assert.ok(temporary >= 0, 'the record is synced under its temporary name');
+    const directorySynced = steps.findIndex((step, at) => at > named && step.path === paths.layers);
+    assert.match(steps[directorySynced]!.name, / sync /);
+    published.push(directorySynced);
+  }
+  const imageNamed = steps.findIndex(({ name }) => name.startsWith('main rename to images/'));
+  assert.ok(imageNamed > Math.max(...published), 'the image comes after its layers');
+  const blob = blobPath(paths, readManifest(layout, 'it').config.digest as never);
+  const blobSynced = lastBefore(steps, imageNamed, 'sync', blob);
+  assert.ok(blobSynced >= 0 && lastBefore(steps, imageNamed, 'sync', paths.blobs) > blobSynced);
+  assert.match(steps[imageNamed + 1]!.name, /^main sync v1\/images/);
+});
+
+test('packs are synced once a layer and once when they are sealed, whatever they hold', async (t) => {
+  const { image } = await serveImage(t);
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'store');
+  const log = join(directory, 'log');
+  const { steps } = await runWithHook(t, { store, log, args: pulling(image, store) });
+  const syncs = new Map<string, number>();
+  for (const { name, path } of steps)
+    if (/ sync packs\/ID\.pack/.test(name)) syncs.set(path, (syncs.get(path) ?? 0) + 1);
+  for (const [path, count] of syncs) assert.ok(count <= 3, `${path}: ${count}`);
+});
+
+test('a pull that is killed at any step leaves a store that lists what verifies, and the next one completes', async (t) => {
+  const { image } = await serveImage(t);
+  const directory = temporaryDirectory(t);
+  const first = join(directory, 'whole');
+  const whole = await runWithHook(t, {
+    store: first,
+    log: join(directory, 'log'),
+    args: pulling(image, first),
+  });
+  const kills = stepsToKillAt(whole.steps);
+  assert.ok(kills.length > 35, `${kills.length}`);
+  await twoAtATime(kills, async (killAt, row) => {
+    const store = join(directory, String(row));
+    const log = join(directory, `log-${row}`);
+    const { end } = await runWithHook(t, { store, log, args: pulling(image, store), killAt });
+    // Two threads race for how often each takes its turn: a last step may not come every time.
+    assert.ok(end === 'SIGKILL' || / [2-9]\d*$/.test(killAt), `${killAt}: ${end}`);
+    buryLeases(store);
+    const listed = listStore({ store }).images.length;
+    const left = await verifyStore({ store });
+    assert.deepEqual(left.damaged, [], killAt);
+    assert.ok(listed === 0 || left.checked === 2, killAt);
+    await pull(image, { store });
+    assert.deepEqual(await verifyStore({ store, image }), { checked: 2, damaged: [] }, killAt);
+    assert.equal(listStore({ store }).images.length, 1);
+  });
+});
+
+test('a prune that is killed at any step takes nothing that is needed, and the next one completes', async (t) => {
+  const { host, layout, image } = await serveImage(t);
+  await writeTars(t, layout, 'all', [
+    tarOf({ o: noise(1, 300_000), t: noise(2, 200_000), x: noise(9, 3e6) }),
+  ]);
+  const directory = temporaryDirectory(t);
+  const prepared = join(directory, 'prepared');
+  await pull(`${host}/x:all`, { store: prepared });
+  await pull(image, { store: prepared });
+  await removeImage({ store: prepared, image: `${host}/x:all` });
+  const pruning = (store: string) => [BIN, 'store', 'prune', '--store', store];
+  const copy = (name: string) => {
+    const store = join(directory, name);
+    cpSync(prepared, store, { recursive: true });
+    return store;
+  };
+  const first = copy('whole');
+  const whole = await runWithHook(t, { store: first, log: join(directory, 'log'), args: pruning(first) });
+  assert.equal(whole.end, 0);
+  assert.ok(whole.steps.some(({ name }) => name.startsWith('worker write packs/ID.pack')));
+  const kills = stepsToKillAt(whole.steps);
+  assert.ok(kills.length > 15, `${kills.length}`);
+  await twoAtATime(kills, async (killAt, row) => {
+    const store = copy(String(row));
+    const log = join(directory, `log-${row}`);
+    assert.equal((await runWithHook(t, { store, log, args: pruning(store), killAt })).end, 'SIGKILL', killAt);
+    buryLeases(store);
+    assert.deepEqual(await verifyStore({ store, image }), { checked: 2, damaged: [] }, killAt);
+    assert.equal((await pruneStore({ store })).stoppedBy, null);
+    assert.deepEqual(await verifyStore({ store }), { checked: 2, damaged: [] }, killAt);
+    const again = await pruneStore({ store });
+    assert.deepEqual([again.freedBytes, again.rewrittenPacks], [0, 0], killAt);
+  });
+});

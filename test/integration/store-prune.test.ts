@@ -1,0 +1,247 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { parseDigest } from '../../src/format/digest.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { createCounters } from '../../src/pool/counters.js';
+import { WorkerPool } from '../../src/pool/worker-pool.js';
+import { Lease } from '../../src/store/leases.js';
+import { damagedRecordPath, storePaths } from '../../src/store/paths.js';
+import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
+import { findInPacks, flipByte, packFiles } from '../support/packs.js';
+import { assertProven, failureOf, pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { fillDisk, skipUnlessMount, smallDisk } from '../support/small-disk.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+const MIB = 2 ** 20;
+const NOTHING = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0, stoppedBy: null };
+/** Metadata, frames between contents and the like: more than these few files have. */
+const SLACK_BYTES = 20_000;
+
+/** Twelve files of half a MiB; the fifth is also in the image `part`, with one of its own. */
+const FILES = Object.fromEntries(Array.from({ length: 12 }, (_, i) => [`f${i}`, noise(i + 1, MIB / 2)]));
+const FIFTH = FILES['f5']!;
+const OWN = noise(99, 100_000);
+
+/** A store with the images `all` and `part`, pulled in this order. */
+async function allAndPart(t: TestContext, store = temporaryDirectory(t)) {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'all', [tarOf(FILES)]);
+  await writeTars(t, layout, 'part', [tarOf({ fifth: FIFTH, own: OWN })]);
+  const { host } = await startSandbox(t, { layout });
+  const [all, part] = [`${host}/x:all`, `${host}/x:part`];
+  await pull(all, { store });
+  const { result } = await pull(part, { store });
+  assert.ok(result.reusedBytes >= FIFTH.length);
+  return { store, all, part, host, layout, partDiffId: parseDigest(result.layers[0]!.diffId, 'DiffID') };
+}
+
+/** Room that the store's packs take. */
+function packBytes(store: string): number {
+  return packFiles(store, '').reduce((sum, path) => sum + statSync(path).blocks * 512, 0);
+}
+
+/** Makes files look as if they had last been written so long ago. */
+function age(paths: readonly string[], ms: number): void {
+  const then = (Date.now() - ms) / 1000;
+  for (const path of paths) utimesSync(path, then, then);
+}
+
+function filesOf(store: string): string[] {
+  const { packs, layers, images, blobs } = storePaths(store);
+  return [packs, layers, images, blobs].flatMap((path) => readdirSync(path).map((name) => join(path, name)));
+}
+
+test('what images need stays, and a prune of nothing frees nothing', async (t) => {
+  const { store } = await allAndPart(t);
+  await pruneStore({ store });
+  const before = filesOf(store).sort();
+  assert.deepEqual(await pruneStore({ store }), { freedBytes: 0, ...NOTHING });
+  assert.deepEqual(filesOf(store).sort(), before);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('of a store whose images are all removed nothing is left', async (t) => {
+  const { store, all, part } = await allAndPart(t);
+  await removeImage({ store, image: all });
+  await removeImage({ store, image: part });
+  const taken = packBytes(store);
+  const result = await pruneStore({ store });
+  assert.equal(result.removedLayers, 2);
+  assert.ok(result.freedBytes >= taken, `${result.freedBytes} of ${taken}`);
+  assert.deepEqual(filesOf(store), []);
+});
+
+test('a pack of which little is needed is written anew, and its contents are still found', async (t) => {
+  const { store, all, part } = await allAndPart(t);
+  await removeImage({ store, image: all });
+  const before = packBytes(store);
+  const result = await pruneStore({ store });
+  assert.equal(result.removedLayers, 1);
+  assert.ok(result.rewrittenPacks > 1);
+  const after = packBytes(store);
+  assert.ok(after < MIB, `${after}`);
+  assert.ok(result.freedBytes >= before - after, `${result.freedBytes}`);
+  assert.equal(packFiles(store, '.pack').length, 1);
+  assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
+  const held = await pull(part, { store, policy: 'never' });
+  await assertProven(held.result);
+  const again = await pull(all, { store });
+  // By its digest, or by the pieces that lie in it whole.
+  const { reusedBytes, resumedBytes, fetchedBytes } = again.result;
+  assert.ok(reusedBytes + resumedBytes > FIFTH.length / 2, `${reusedBytes} and ${resumedBytes}`);
+  assert.ok(fetchedBytes < 11.5 * FIFTH.length, `${fetchedBytes}`);
+  await assertProven(again.result);
+});
+
+test('small packs are put together, and what they know of pieces and contents goes along', async (t) => {
+  const layout = emptyLayout(t);
+  const names = ['a', 'b', 'c'];
+  for (const [i, name] of names.entries())
+    await writeTars(t, layout, name, [tarOf({ [name]: noise(i, 50_000) })]);
+  await writeTars(t, layout, 'abc', [
+    tarOf(Object.fromEntries(names.map((name, i) => [`${name}2`, noise(i, 50_000)]))),
+  ]);
+  const { host } = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  for (const name of names) await pull(`${host}/x:${name}`, { store });
+  const before = packFiles(store, '.pack').length;
+  assert.ok(before >= 3);
+  assert.equal((await pruneStore({ store })).rewrittenPacks, before);
+  assert.equal(packFiles(store, '.pack').length, 1);
+  assert.equal((await pruneStore({ store })).rewrittenPacks, 0, 'a single one stays as it is');
+  assert.deepEqual(await verifyStore({ store }), { checked: 3, damaged: [] });
+  const { result } = await pull(`${host}/x:abc`, { store });
+  assert.equal(result.reusedBytes, 150_000);
+  await assertProven(result);
+  const { path, at } = findInPacks(store, noise(1, 50_000));
+  flipByte(path, at);
+  assert.deepEqual((await verifyStore({ store })).damaged.map((each) => each.path).sort(), ['b', 'b2']);
+});
+
+test('what a broken-off pull left goes, unless it is younger than asked for', async (t) => {
+  const { store, host } = await allAndPart(t);
+  await removeImage({ store, image: `${host}/x:all` });
+  await removeImage({ store, image: `${host}/x:part` });
+  await pruneStore({ store });
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf(FILES)]);
+  const slow = await startSandbox(t, { layout, rateBytes: 5 * MIB });
+  const controller = new AbortController();
+  const onEvent = (event: { event: string; writtenBytes?: number }) => {
+    if ((event.writtenBytes ?? 0) > MIB) controller.abort();
+  };
+  await failureOf(pull(`${slow.host}/x:it`, { store, signal: controller.signal, onEvent }));
+  writeFileSync(join(storePaths(store).blobs, 'x.0123456789abcdef.tmp'), 'x');
+  assert.deepEqual(await pruneStore({ store, olderThanMs: 3_600_000 }), { freedBytes: 0, ...NOTHING });
+  assert.equal(listStore({ store }).brokenOff.length, 1);
+  age(filesOf(store), 3_700_000);
+  const result = await pruneStore({ store, olderThanMs: 3_600_000 });
+  assert.ok(result.freedBytes > MIB && result.removedBlobs > 0);
+  assert.deepEqual(filesOf(store), []);
+});
+
+test('a process that uses the store stops it, one that is gone does not, and is cleared away', async (t) => {
+  const { store, all } = await allAndPart(t);
+  const paths = storePaths(store);
+  await removeImage({ store, image: all });
+  const lease = new Lease(paths, 'export');
+  t.after(() => lease.close());
+  const before = filesOf(store);
+  assert.deepEqual(await pruneStore({ store }), { freedBytes: 0, ...NOTHING, stoppedBy: 'export' });
+  assert.deepEqual(filesOf(store), before);
+  age(
+    readdirSync(paths.leases).map((name) => join(paths.leases, name)),
+    20_000,
+  );
+  const { stoppedBy, removedLayers } = await pruneStore({ store });
+  assert.deepEqual([stoppedBy, removedLayers], [null, 1]);
+  assert.deepEqual(readdirSync(paths.leases), []);
+});
+
+test('the good extents of a damaged layer stay until it is repaired, its record until then', async (t) => {
+  const { store, all, part, partDiffId } = await allAndPart(t);
+  await removeImage({ store, image: all });
+  const { path, at } = findInPacks(store, OWN);
+  flipByte(path, at + 10);
+  assert.equal((await verifyStore({ store })).damaged.length, 1);
+  await pruneStore({ store });
+  const { result } = await pull(part, { store });
+  assert.ok(result.fetchedBytes > OWN.length && result.fetchedBytes < OWN.length + SLACK_BYTES);
+  await assertProven(result);
+  const record = damagedRecordPath(storePaths(store), partDiffId);
+  assert.ok(existsSync(record));
+  await pruneStore({ store });
+  assert.equal(existsSync(record), false);
+  assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
+});
+
+test('what is known to be false stays so in a pack that is written anew', async (t) => {
+  const { store, all, part } = await allAndPart(t);
+  const { path, at } = findInPacks(store, FIFTH);
+  flipByte(path, at + 10);
+  assert.equal((await verifyStore({ store })).damaged.length, 2);
+  await removeImage({ store, image: all });
+  assert.ok((await pruneStore({ store })).rewrittenPacks > 1);
+  const { result, events } = await pull(part, { store });
+  assert.ok(result.fetchedBytes > FIFTH.length);
+  assert.ok(!events.some(({ event }) => event === 'warning'), 'it was not tried first');
+  await assertProven(result);
+});
+
+test('two at a time harm nothing', async (t) => {
+  const { store, all } = await allAndPart(t);
+  await removeImage({ store, image: all });
+  const results = await Promise.all([pruneStore({ store }), pruneStore({ store })]);
+  for (const { stoppedBy } of results) assert.ok(stoppedBy === null || stoppedBy === 'prune');
+  assert.deepEqual(
+    await verifyStore({ store, image: results.length > 0 ? listStore({ store }).images[0]!.image : '' }),
+    {
+      checked: 1,
+      damaged: [],
+    },
+  );
+});
+
+test('a disk too full to write a pack anew stops no prune, and dead packs go first', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const disk = smallDisk(t, 24 * MIB);
+  const { store, all, part, host, layout } = await allAndPart(t, join(disk, 'store'));
+  await writeTars(t, layout, 'other', [tarOf({ other: noise(77, 2 * MIB) })]);
+  await pull(`${host}/x:other`, { store });
+  await removeImage({ store, image: `${host}/x:other` });
+  await removeImage({ store, image: all });
+  const big = packFiles(store, '.pack').find((path) => statSync(path).size > 5 * MIB)!;
+  const filler = fillDisk(disk);
+  const setup = { storeRoot: store, counters: createCounters() };
+  const pool = await WorkerPool.start({ threads: 1, tasksPerThread: 1, setup, onEvent: () => {} });
+  t.after(() => pool.destroy());
+  const names = readdirSync(storePaths(store).packs).sort();
+  const id = big.slice(-37, -5);
+  const copying = pool.run({ task: 'copy-runs', sources: [{ pack: id, runs: Float64Array.of(0, MIB) }] });
+  assert.equal((await failureOf(copying)).code, 'store-full');
+  assert.deepEqual(readdirSync(storePaths(store).packs).sort(), names, 'no unfinished copy stays');
+  const first = await pruneStore({ store });
+  assert.ok(first.removedPacks > 0);
+  assert.ok(first.rewrittenPacks > 1, 'the room of the dead pack was enough');
+  rmSync(filler);
+  await assertProven((await pull(part, { store, policy: 'never' })).result);
+});
+
+test('a disk that stays full leaves packs as they are', { skip: skipUnlessMount() }, async (t) => {
+  const disk = smallDisk(t, 24 * MIB);
+  const { store, all, part } = await allAndPart(t, join(disk, 'store'));
+  await removeImage({ store, image: all });
+  const packs = packFiles(store, '.pack');
+  const filler = fillDisk(disk);
+  const { rewrittenPacks, removedLayers, stoppedBy } = await pruneStore({ store });
+  assert.deepEqual([rewrittenPacks, removedLayers, stoppedBy], [0, 1, null]);
+  assert.deepEqual(packFiles(store, '.pack'), packs);
+  rmSync(filler);
+  assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
+  assert.ok((await pruneStore({ store })).rewrittenPacks > 1);
+  await assertProven((await pull(part, { store, policy: 'never' })).result);
+});

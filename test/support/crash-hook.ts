@@ -1,0 +1,89 @@
+/**
+ * Loaded into a child before everything else (`node --import`), in each of its threads: names every step that changes the
+ * store as it is about to be made, and kills the process at one of them. The program itself knows nothing of it.
+ * ZPULL_TEST_STORE: the store's directory. ZPULL_TEST_STEPS: a file to which the steps are appended, a line each.
+ * ZPULL_TEST_KILL: the line at which the process is killed, before the step is made.
+ */
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { basename, dirname } from 'node:path';
+import { isMainThread } from 'node:worker_threads';
+
+const { ZPULL_TEST_STORE: store, ZPULL_TEST_STEPS: log, ZPULL_TEST_KILL: killAt } = process.env;
+/** Kept as it is: the steps' own file is no step. */
+const { appendFileSync } = fs;
+const counts = new Map<string, number>();
+const paths = new Map<number, string>();
+
+/** What kind of file a path of the store is: `layers/HEX`, `packs/ID.idx.open`, `layers/HEX.tmp`. */
+function kindOf(path: string): string {
+  if (path === store) return 'the store';
+  const name = basename(path)
+    .replace(/^[0-9a-f]{64}/, 'HEX')
+    .replace(/^[0-9a-f]{32}/, 'ID')
+    .replace(/\.[0-9a-f]{16}\.tmp$/, '.tmp')
+    .replace(/^ID\.(pull|export|verify|prune)\..*$/, 'ID.$1');
+  return `${basename(dirname(path))}/${name}`;
+}
+
+function step(operation: string, path: unknown): void {
+  if (store === undefined || typeof path !== 'string' || !path.startsWith(store)) return;
+  const name = `${isMainThread ? 'main' : 'worker'} ${operation} ${kindOf(path)}`;
+  // The heart beats when it likes.
+  if (name.includes('leases/') && (counts.get(name) ?? 0) > 0) return;
+  const count = (counts.get(name) ?? 0) + 1;
+  counts.set(name, count);
+  const line = `${name} ${count}`;
+  if (log !== undefined) appendFileSync(log, `${line} ${path}\n`);
+  if (line === killAt) process.kill(process.pid, 'SIGKILL');
+}
+
+type Call = (...args: never[]) => unknown;
+
+/** Has a function of `holder` say `operation` with its `at`th argument first. */
+function wrap(holder: object, name: string, operation: string, at = 0): void {
+  const methods = holder as Record<string, (...args: unknown[]) => unknown>;
+  const original = methods[name]!;
+  methods[name] = function wrapped(this: unknown, ...args: unknown[]) {
+    const path = typeof args[at] === 'number' ? paths.get(args[at]) : args[at];
+    step(operation, path);
+    return Reflect.apply(original, this, args);
+  };
+}
+
+const originals = { open: fs.promises.open as Call, openSync: fs.openSync as Call };
+
+/** Only files that are made are a step. */
+fs.openSync = ((path: string, flags: string, ...rest: unknown[]) => {
+  if (/[wa+]/.test(String(flags))) step('open', path);
+  const fd = Reflect.apply(originals.openSync, fs, [path, flags, ...rest]) as number;
+  paths.set(fd, path);
+  return fd;
+}) as typeof fs.openSync;
+
+fs.promises.open = (async (path: string, flags: string, ...rest: unknown[]) => {
+  if (/[wa]/.test(String(flags))) step('open', path);
+  const file = (await Reflect.apply(originals.open, fs.promises, [path, flags, ...rest])) as { fd: number };
+  paths.set(file.fd, path);
+  return file;
+}) as typeof fs.promises.open;
+
+const handle = await fs.promises.open(import.meta.filename, 'r');
+const prototype = Object.getPrototypeOf(handle) as Record<string, (...args: unknown[]) => unknown>;
+await handle.close();
+for (const name of ['sync', 'writeFile']) {
+  const original = prototype[name]!;
+  prototype[name] = function wrapped(this: { fd: number }, ...args: unknown[]) {
+    step(name === 'sync' ? 'sync' : 'write', paths.get(this.fd));
+    return Reflect.apply(original, this, args);
+  };
+}
+wrap(fs.promises, 'rename', 'rename to', 1);
+wrap(fs.promises, 'unlink', 'unlink');
+wrap(fs, 'writeSync', 'write');
+wrap(fs, 'fsyncSync', 'sync');
+wrap(fs, 'writeFileSync', 'make');
+wrap(fs, 'unlinkSync', 'unlink');
+wrap(fs, 'renameSync', 'rename to', 1);
+wrap(fs, 'mkdirSync', 'mkdir');
+syncBuiltinESMExports();

@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { digestHex } from '../../../src/format/digest.js';
+import { LayerLocks } from '../../../src/store/layer-locks.js';
+import { Lease } from '../../../src/store/leases.js';
+import type { StorePaths } from '../../../src/store/paths.js';
+import { digestOf, freshStore } from './support.js';
+
+const LAYER = digestOf('layer');
+const OTHER = digestOf('other');
+
+function holder(t: TestContext, paths: StorePaths): { lease: Lease; locks: LayerLocks } {
+  const lease = new Lease(paths, 'pull');
+  t.after(() => lease.close());
+  return { lease, locks: new LayerLocks(paths, lease) };
+}
+
+function leaseFile(paths: StorePaths, { id }: Lease): string {
+  return join(paths.leases, readdirSync(paths.leases).find((name) => name.startsWith(id))!);
+}
+
+/** Makes a file look as if it had last been written 20 s ago. */
+function age(path: string): void {
+  const timeMs = statSync(path).mtimeMs - 20_000;
+  utimesSync(path, timeMs / 1000, timeMs / 1000);
+}
+
+test('a lock is one holder’s until it is released, whatever becomes of other layers', (t) => {
+  const paths = freshStore(t);
+  const { locks: one } = holder(t, paths);
+  const { locks: two } = holder(t, paths);
+  assert.deepEqual([one.tryLock(LAYER), two.tryLock(LAYER), two.tryLock(OTHER)], [true, false, true]);
+  assert.deepEqual([two.isLocked(LAYER), one.isLocked(OTHER)], [true, true]);
+  two.release(LAYER);
+  assert.equal(two.isLocked(LAYER), true, 'it is not his to release');
+  one.release(LAYER);
+  assert.equal(two.isLocked(LAYER), false);
+  assert.equal(two.tryLock(LAYER), true);
+  two.releaseAll();
+  assert.deepEqual(readdirSync(paths.locks), []);
+});
+
+test('the lock of a holder that is dead or gone counts for nothing', (t) => {
+  const paths = freshStore(t);
+  for (const die of [(lease: Lease) => lease.close(), (lease: Lease) => age(leaseFile(paths, lease))]) {
+    const dead = holder(t, paths);
+    const { locks } = holder(t, paths);
+    assert.equal(dead.locks.tryLock(LAYER), true);
+    assert.equal(locks.tryLock(LAYER), false);
+    die(dead.lease);
+    assert.equal(locks.isLocked(LAYER), false);
+    assert.equal(locks.tryLock(LAYER), true);
+    dead.locks.releaseAll();
+    assert.equal(readdirSync(paths.locks).length, 1, 'the dead one does not release what is another’s now');
+    locks.releaseAll();
+  }
+});
+
+test('a lock without a name is somebody’s who is just writing it, for 15 s', (t) => {
+  const paths = freshStore(t);
+  const { locks } = holder(t, paths);
+  assert.equal(locks.tryLock(OTHER), true); // makes the directory
+  const path = join(paths.locks, digestHex(LAYER));
+  writeFileSync(path, '');
+  assert.equal(locks.tryLock(LAYER), false);
+  age(path);
+  assert.equal(locks.tryLock(LAYER), true);
+});
+
+test('a lock that another takes while a dead one is being cleared stays his', (t) => {
+  const paths = freshStore(t);
+  const dead = holder(t, paths);
+  const quick = holder(t, paths);
+  const { lease, locks } = holder(t, paths);
+  dead.locks.tryLock(LAYER);
+  dead.lease.close();
+  // Between the look that finds the holder dead and the rename, somebody else is faster.
+  const { mock } = t.mock.method(lease, 'living', (): Set<string> => {
+    mock.restore();
+    const living = lease.living();
+    assert.equal(quick.locks.tryLock(LAYER), true);
+    return living;
+  });
+  assert.equal(locks.tryLock(LAYER), false);
+  const path = join(paths.locks, digestHex(LAYER));
+  assert.equal(readFileSync(path, 'utf8'), quick.lease.id);
+  assert.deepEqual(readdirSync(paths.locks), [digestHex(LAYER)]);
+  renameSync(path, `${path}.gone`);
+  assert.equal(locks.tryLock(LAYER), true);
+});

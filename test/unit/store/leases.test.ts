@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { Lease, withLease } from '../../../src/store/leases.js';
+import type { StorePaths } from '../../../src/store/paths.js';
+import { freshStore } from './support.js';
+
+const SECOND = 1000;
+
+function take(t: TestContext, paths: StorePaths, kind: ConstructorParameters<typeof Lease>[1]): Lease {
+  const lease = new Lease(paths, kind);
+  t.after(() => lease.close());
+  return lease;
+}
+
+function fileOf(paths: StorePaths, lease: Lease): string {
+  const name = readdirSync(paths.leases).find((each) => each.startsWith(lease.id));
+  return join(paths.leases, name!);
+}
+
+/** Makes a lease look as if it had been silent for so long, by the clock of the file system. */
+function silence(paths: StorePaths, lease: Lease, ms: number): void {
+  const path = fileOf(paths, lease);
+  const timeMs = statSync(path).mtimeMs - ms;
+  utimesSync(path, timeMs / SECOND, timeMs / SECOND);
+}
+
+test('the others that live are known by what they do, oneself is none of them', (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  assert.deepEqual(own.others(), []);
+  const pull = take(t, paths, 'pull');
+  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(pull.others(), ['prune']);
+  pull.close();
+  assert.deepEqual(own.others(), []);
+});
+
+test('one that is silent for more than 15 s is dead, for 14 s it lives', (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  const other = take(t, paths, 'export');
+  silence(paths, other, 14 * SECOND);
+  assert.deepEqual([own.others(), own.living().has(other.id)], [['export'], true]);
+  silence(paths, other, 2 * SECOND);
+  assert.deepEqual([own.others(), own.living().has(other.id)], [[], false]);
+  silence(paths, other, -3600 * SECOND);
+  assert.deepEqual(own.others(), [], 'left behind by a clock that was set back');
+  assert.deepEqual([...own.living()], [own.id]);
+});
+
+test('the clock of the machine plays no part', (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  take(t, paths, 'pull');
+  t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 3600 * SECOND });
+  assert.deepEqual(own.others(), ['pull']);
+});
+
+test('the heart beats while the holder lives, also after its file was deleted', (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  const other = take(t, paths, 'pull');
+  silence(paths, other, 60 * SECOND);
+  assert.deepEqual(own.others(), []);
+  t.mock.timers.tick(5 * SECOND);
+  assert.deepEqual(own.others(), ['pull']);
+  rmSync(fileOf(paths, other));
+  t.mock.timers.tick(5 * SECOND);
+  assert.deepEqual(own.others(), ['pull']);
+  other.close();
+  t.mock.timers.tick(5 * SECOND);
+  assert.deepEqual(own.others(), []);
+});
+
+test('what dead processes have left can be removed, nothing else is', (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  const [dead, alive] = [take(t, paths, 'pull'), take(t, paths, 'pull')];
+  writeFileSync(join(paths.leases, 'strange'), '');
+  silence(paths, dead, 20 * SECOND);
+  own.removeDead();
+  const left = readdirSync(paths.leases).map((name) => name.slice(0, 32));
+  assert.deepEqual(left.sort(), [own.id, alive.id, 'strange'].sort());
+});
+
+test('a lease is held while the work runs and given back whatever becomes of it', async (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  assert.deepEqual(await withLease(paths, 'verify', async () => own.others()), ['verify']);
+  const failing = withLease(paths, 'verify', async () => Promise.reject(new Error('no')));
+  await assert.rejects(failing, { message: 'no' });
+  assert.deepEqual(own.others(), []);
+});
+
+test('one whose process is gone is dead after 2 s of silence, if its number means the same here', {
+  skip: process.platform !== 'linux' && 'no process namespaces here',
+}, (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  const other = take(t, paths, 'pull');
+  const path = fileOf(paths, other);
+  const gone = spawnSync(process.execPath, ['--version']).pid;
+  const rename = (pid: number, place: string) => {
+    const to = join(paths.leases, `${other.id}.pull.${pid}.${place}`);
+    renameSync(fileOf(paths, other), to);
+  };
+  const place = path.slice(path.lastIndexOf('.') + 1);
+  silence(paths, other, 3 * SECOND);
+  assert.deepEqual(own.others(), ['pull'], 'this process lives');
+  rename(gone, place);
+  assert.deepEqual(own.others(), []);
+  rename(
+    gone,
+    place.replace(/^./, (digit) => (digit === '0' ? '1' : '0')),
+  );
+  assert.deepEqual(own.others(), ['pull'], 'it may be the number of another container');
+  rename(gone, '');
+  assert.deepEqual(own.others(), ['pull'], 'nor is anything known where there is no /proc');
+  rename(gone, place);
+  silence(paths, other, -2 * SECOND);
+  assert.deepEqual(own.others(), ['pull'], 'it has just beaten');
+});

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import {
+  bytesOf,
+  commonBytes,
+  mergeRuns,
+  type Runs,
+  runAround,
+  sharedRuns,
+} from '../../../src/store/runs.js';
+import { seededRandom } from './support.js';
+
+function runsOf(...pairs: number[]): Runs {
+  return mergeRuns(Float64Array.from(pairs));
+}
+
+/** Runs as one number a byte: how many of the lists have it. */
+function depths(lists: readonly Runs[], bytes: number): number[] {
+  const depth = new Array<number>(bytes).fill(0);
+  for (const runs of lists)
+    for (let i = 0; i < runs.length; i += 2) for (let at = runs[i]!; at < runs[i + 1]!; at++) depth[at]! += 1;
+  return depth;
+}
+
+test('runs that overlap or touch become one, in order', () => {
+  assert.deepEqual([...runsOf(10, 20, 0, 5, 5, 7, 15, 30, 16, 18)], [0, 7, 10, 30]);
+  assert.deepEqual([...runsOf()], []);
+  assert.equal(bytesOf(runsOf(0, 5, 3, 10)), 10);
+});
+
+test('shared and common bytes are those that counting finds', () => {
+  const random = seededRandom(1);
+  const number = (most: number) => Math.floor(random() * most);
+  for (let round = 0; round < 200; round++) {
+    const lists = Array.from({ length: 1 + number(4) }, () =>
+      runsOf(
+        ...Array.from({ length: number(6) }, () => number(80)).flatMap((at) => [at, at + 1 + number(20)]),
+      ),
+    );
+    const shared = sharedRuns(lists);
+    const expected = depths(lists, 100).map((depth) => Number(depth > 1));
+    assert.deepEqual(depths([shared], 100), expected, `round ${round}`);
+    const both = depths(lists.slice(0, 2), 100).filter((depth) => depth > 1).length;
+    assert.equal(commonBytes(lists[0]!, lists[1] ?? runsOf()), both, `round ${round}`);
+  }
+});
+
+test('a run is around what lies in it whole', () => {
+  const runs = runsOf(10, 20, 30, 40);
+  for (const [start, end, row] of [
+    [10, 20, 0],
+    [12, 13, 0],
+    [30, 40, 1],
+    [9, 11, -1],
+    [19, 21, -1],
+    [20, 30, -1],
+    [39, 41, -1],
+    [0, 5, -1],
+  ] as const) {
+    assert.equal(runAround(runs, start, end), row, `${start} ${end}`);
+  }
+});
