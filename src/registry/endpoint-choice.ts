@@ -43,9 +43,9 @@ export class EndpointChoice {
     return left.find((i) => this.#avoidedUntil[i]! <= now) ?? left[0];
   }
 
-  /** Whether an endpoint is left that is not known to lack the blob. */
+  /** Whether an endpoint is left that is not known to lack the blob, and of which that would be remembered. */
   mayBeHad(digest: string): boolean {
-    return this.#failures.some((_, i) => !this.#isLacking(i, digest));
+    return this.#failures.some((_, i) => i < LACKING_BITS && !this.#isLacking(i, digest));
   }
 
   #isLacking(endpoint: number, digest: string): boolean {

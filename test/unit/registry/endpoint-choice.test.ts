@@ -42,6 +42,12 @@ test('an endpoint that lacks a blob is not asked for it by any thread while anot
   assert.deepEqual([choice.next(A, NONE, 0), choice.next(A, new Set([0]), 0)], [0, 1]);
 });
 
+test('of more endpoints than are remembered, those behind keep nobody going on for ever', () => {
+  const choice = new EndpointChoice(33, createLacking());
+  for (let i = 0; i < 33; i++) choice.lacks(i, A);
+  assert.equal(choice.mayBeHad(A), false);
+});
+
 test('what comes from no endpoint is nobody’s success or fault', () => {
   const lacking = createLacking();
   const choice = new EndpointChoice(32, lacking);
