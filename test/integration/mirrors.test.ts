@@ -1,16 +1,31 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
+import { gzipSync } from 'node:zlib';
+import { inspectImage } from '../../src/index.js';
 import type { RegistryOptions, SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { largerImage } from '../support/larger-image.js';
+import { addBlob, emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
 import { skipUnless } from '../support/programs.js';
-import { askedBytes, assertProven, failureOf, layerAsks, onlyEvent, pull } from '../support/pull.js';
+import {
+  askedBytes,
+  assertProven,
+  failureOf,
+  layerAsks,
+  onlyEvent,
+  pull,
+  warnings,
+} from '../support/pull.js';
 import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
+
+/** The manifest of chunked-v1. */
+const MANIFEST_DIGEST = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
 
 /** A registry and a mirror of it that registries.conf names. */
 async function mirrored(
@@ -129,8 +144,37 @@ for (const [what, flipByteAt] of [
   });
 }
 
+test('content that one mirror after the other has damaged comes from the registry', async (t) => {
+  const damaged = { faults: [{ match: { path: LAYER_DIGEST }, action: { flipByteAt: 1000 } }] } as const;
+  const mirrors = [await startSandbox(t, damaged), await startSandbox(t, damaged)];
+  const registry = await startSandbox(t);
+  const hosts = mirrors.map(({ host }) => host);
+  useRegistriesConf(t, registryTable(registry.host, hosts));
+  const { result, events } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.doesNotMatch(warnings(events).join(), /as a whole/);
+  for (const { requests } of mirrors) assert.ok(requests.some(({ path }) => path.endsWith(LAYER_DIGEST)));
+});
+
+test('a layer that is one stream comes from the registry when mirrors have damaged it', async (t) => {
+  const layout = emptyLayout(t);
+  const tar = tarOf({ content: noise(1, 3_000_000) });
+  const blob = gzipSync(tar);
+  const digest = addBlob(layout, blob);
+  const mediaType = 'application/vnd.oci.image.layer.v1.tar+gzip';
+  nameImage(layout, 'it', [{ mediaType, digest, size: blob.length }], [digestOf(tar)]);
+  const faults = [{ match: { path: digest }, action: { flipByteAt: 100_000 } }];
+  const mirrors = [await startSandbox(t, { layout, faults }), await startSandbox(t, { layout, faults })];
+  const registry = await startSandbox(t, { layout });
+  const hosts = mirrors.map(({ host }) => host);
+  useRegistriesConf(t, registryTable(registry.host, hosts));
+  const { result } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  for (const each of [...mirrors, registry]) assert.ok(layerAsks(each).length > 0);
+});
+
 test('a manifest that a mirror has damaged comes from the registry', async (t) => {
-  const digest = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
+  const digest = MANIFEST_DIGEST;
   const { mirror, registry } = await mirrored(t, {
     mirror: { faults: [{ match: { path: '/manifests/' }, action: { flipByteAt: 10 } }] },
   });
@@ -160,6 +204,25 @@ test('when nobody is left to try, it is a miss, and then all are tried again', a
   assert.equal(result.misses, 1);
 });
 
+test('a registry that says to wait is waited for where the mirror lacks the blob', async (t) => {
+  const lacks = [{ match: { path: LAYER_DIGEST }, action: { status: 404 } }];
+  const wait = { retryAfter: { status: 429, seconds: 1 } } as const;
+  const busy = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: wait } as const];
+  const { registry } = await mirrored(t, { mirror: { faults: lacks }, registry: { faults: busy } });
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+});
+
+test('a failure of the mirror is a miss like any other where the registry refuses the blob', async (t) => {
+  const refuses = [{ match: { path: LAYER_DIGEST }, action: { status: 403 } }];
+  const down = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 0 } }];
+  const { registry } = await mirrored(t, { mirror: { faults: down }, registry: { faults: refuses } });
+  const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.misses, 1);
+});
+
 test('a registry that is dead behind dead mirrors is hopeless at once, and its own failure is told', async (t) => {
   const [mirror, registry] = [await deadHost(), await deadHost()];
   useRegistriesConf(t, registryTable(registry, [mirror]));
@@ -176,6 +239,17 @@ test('an insecure location is asked in http when it has no https', async (t) => 
   assert.equal((await failureOf(pull(`${host}/x:chunked-v1`, { store }))).code, 'network-hopeless');
   useRegistriesConf(t, registryTable(host, [], 'insecure = true'));
   await assertProven((await pull(`${host}/x:chunked-v1`, { store })).result);
+});
+
+test('a pull of a digest that was broken off finds out again that an insecure location has http alone', async (t) => {
+  const registry = await startSandbox(t);
+  const host = `0.0.0.0:${registry.host.split(':')[1]}`;
+  useRegistriesConf(t, registryTable(host, [], 'insecure = true'));
+  const store = temporaryDirectory(t);
+  const image = `${host}/x@${MANIFEST_DIGEST}`;
+  // Manifest and config are in the store then, and the layer is not.
+  await inspectImage(image, { store });
+  await assertProven((await pull(image, { store })).result);
 });
 
 test('aliases and the one registry to search say what a short name means, blocked registries are not asked', async (t) => {
