@@ -207,7 +207,8 @@ test('when nobody is left to try, it is a miss, and then all are tried again', a
 test('a registry that says to wait is waited for where the mirror lacks the blob', async (t) => {
   const lacks = [{ match: { path: LAYER_DIGEST }, action: { status: 404 } }];
   const wait = { retryAfter: { status: 429, seconds: 1 } } as const;
-  const busy = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: wait } as const];
+  // By the second request it is known that the mirror lacks it.
+  const busy = [{ match: { path: LAYER_DIGEST, range: 'any', nth: 2 }, action: wait } as const];
   const { registry } = await mirrored(t, { mirror: { faults: lacks }, registry: { faults: busy } });
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
   await assertProven(result);
