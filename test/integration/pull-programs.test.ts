@@ -154,7 +154,7 @@ test('a zstd frame with a window of 128 MiB is decoded by what Node has, or what
   const image = await imageOf(t, blob, TAR, 'zstd');
   const error = await failureOf(pull(image, { store: temporaryDirectory(t) }));
   assert.deepEqual([error.code, error.exitCode], ['unsupported', 8]);
-  assert.match(error.hint ?? '', /install zstd/);
+  assert.match(error.hint ?? '', /install the program zstd/);
 });
 
 for (const format of ['gnu', 'pax', 'v7', 'ustar'] as const) {
@@ -183,7 +183,8 @@ test('what skopeo makes of an image in every format is that image', {
   const layout = emptyLayout(t);
   for (const [to] of CONVERTED) {
     const copy = ['copy', '--quiet', '--insecure-policy', '--dest-compress-format', to];
-    execFileSync('skopeo', [...copy, `oci:${FORMATS_LAYOUT}:plain`, `oci:${layout}:${to.replace(':', '-')}`]);
+    const places = [`oci:${FORMATS_LAYOUT}:plain`, `oci:${layout}:${to.replace(':', '-')}`];
+    through('skopeo', [...copy, ...places], Buffer.alloc(0));
   }
   const { host } = await startSandbox(t, { layout });
   for (const [to, format] of CONVERTED) {

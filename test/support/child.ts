@@ -9,7 +9,7 @@ import type { ChildJob } from './pull-child.js';
 /** What a pulling child says, a line at a time. */
 export type ChildLine =
   | PullEvent
-  | { readonly event?: undefined; readonly open: Open }
+  | { readonly event?: undefined; readonly open: Open; readonly maxRssBytes: number }
   | { readonly event?: undefined; readonly result: PullResult }
   | { readonly event?: undefined; readonly error: { readonly code: string; readonly message: string } };
 
@@ -77,4 +77,12 @@ export function outcomesOf(
 /** What was open after each pull. */
 export function openAfter(lines: readonly ChildLine[]): Open[] {
   return lines.flatMap((line) => (line.event === undefined && 'open' in line ? [line.open] : []));
+}
+
+/** The largest resident size that the process had until after its last pull. */
+export function maxRssBytesOf(lines: readonly ChildLine[]): number {
+  return lines.reduce(
+    (most, line) => (line.event === undefined && 'open' in line ? line.maxRssBytes : most),
+    0,
+  );
 }

@@ -1,10 +1,10 @@
 /**
  * A process that pulls one image, for tests that kill it or wait until it ends by itself. argv: a JSON object with
  * `image`, `options` and `times`. Writes one JSON object a line: events as they come, then a result or an error, then
- * what is still open.
+ * what is still open and the most memory it had.
  * It does not call process.exit: whatever the pull leaves behind keeps it alive.
  */
-import { readdirSync, writeSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { PullError, type PullOptions, pullImage } from '../../src/index.js';
 
 export interface ChildJob {
@@ -32,6 +32,17 @@ function stillOpen(): { threads: number; files: number } {
   return { threads: count('/proc/self/task'), files: count('/proc/self/fd') };
 }
 
+/**
+ * The largest resident size so far. Linux counts the parent's at the time of the fork into what getrusage tells, but not
+ * into VmHWM.
+ */
+function maxRssBytes(): number {
+  const ownKiB = existsSync('/proc/self/status')
+    ? Number(/^VmHWM:\s+(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1])
+    : process.resourceUsage().maxRSS;
+  return ownKiB * 1024;
+}
+
 for (let i = 0; i < times; i++) {
   try {
     const store = options.store.replace('{i}', String(i));
@@ -39,5 +50,5 @@ for (let i = 0; i < times; i++) {
   } catch (error) {
     say({ error: error instanceof PullError ? { code: error.code, message: error.message } : String(error) });
   }
-  say({ open: stillOpen() });
+  say({ open: stillOpen(), maxRssBytes: maxRssBytes() });
 }
