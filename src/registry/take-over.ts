@@ -15,7 +15,7 @@ const PASSED_ON: ReadonlySet<ErrorCode> = new Set([
  * Turns to the endpoint that is to be asked next, with its own token. One that cannot even be opened is passed over. A foreign
  * blob has one place and no token.
  * @returns false when every endpoint has failed since the last byte
- * @throws PullError of the last endpoint that could not be opened
+ * @throws PullError of the last endpoint that could not be opened, when none could or none is left that may have the blob
  */
 export async function chooseEndpoint(
   client: RangeClient,
@@ -23,9 +23,14 @@ export async function chooseEndpoint(
   progress: Progress,
 ): Promise<boolean> {
   if (blob.anonymous === true) return progress.tried.size === 0;
+  const isFirst = progress.tried.size === 0;
+  let failure: PullError | undefined;
   for (;;) {
     const endpoint = client.choice.next(blob.digest, progress.tried, performance.now());
-    if (endpoint === undefined) return false;
+    if (endpoint === undefined) {
+      if (failure !== undefined && (isFirst || !client.choice.mayBeHad(blob.digest))) throw failure;
+      return false;
+    }
     try {
       const url = endpoint === 0 ? blob.url : await urlAt(client, blob.digest, endpoint, events);
       progress.authorization = await events.authorization(undefined, endpoint);
@@ -35,9 +40,11 @@ export async function chooseEndpoint(
       progress.repeated = false;
       return true;
     } catch (error) {
-      if (progress.tried.size + 1 >= client.options.endpoints.length) throw error;
+      if (!(error instanceof PullError)) throw error;
+      failure = error;
       progress.tried.add(endpoint);
-      client.choice.failed(endpoint, performance.now());
+      if (error.code === 'network-hopeless') client.choice.failed(endpoint, performance.now());
+      else client.choice.lacks(endpoint, blob.digest);
     }
   }
 }

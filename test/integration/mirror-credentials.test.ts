@@ -83,6 +83,18 @@ test('a token that a mirror refuses on the way is renewed there, and the registr
   assert.equal(registry.requests.length, 0);
 });
 
+test('a failure of the mirror is a miss like any other where the registry gives us no token', async (t) => {
+  const match = { path: LAYER_DIGEST, range: 'any', nth: 1 } as const;
+  const { mirror, registry, image, directory } = await guarded(t, {
+    faults: [{ match, action: { closeAfterBytes: 0 } }],
+  });
+  const authfile = logIn(directory, [[mirror.host, THEIRS]]);
+  const { result } = await pull(image, { store: join(directory, 'store'), authfile });
+  await assertProven(result);
+  assert.equal(result.misses, 1);
+  assert.deepEqual([tokenAsks(registry), layerAsks(registry)], [[401], []]);
+});
+
 test('a tag that was pulled before is looked up at the mirror by HEAD, and at the registry if that does not say', async (t) => {
   const silent = { match: { path: '/manifests/', method: 'HEAD' }, action: { status: 405 } } as const;
   for (const faults of [[], [silent]]) {
