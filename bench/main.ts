@@ -7,12 +7,14 @@ import { type BenchOptions, parseOptions, USAGE } from './options.js';
 import { createReport } from './report.js';
 import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
+import { copy } from './scenarios/copy.js';
 import { distant } from './scenarios/distant.js';
 import { formats } from './scenarios/formats.js';
 import { kill } from './scenarios/kill.js';
 import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
+import { rootfs } from './scenarios/rootfs.js';
 import { startUp } from './scenarios/start-up.js';
 import { planning, sharing, verifying } from './scenarios/store.js';
 import { update } from './scenarios/update.js';
@@ -31,6 +33,8 @@ const SCENARIOS = [
   planning,
   sharing,
   verifying,
+  rootfs,
+  copy,
 ];
 const RESULTS = fileURLToPath(new URL('../../bench/results/', import.meta.url));
 

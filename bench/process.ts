@@ -1,5 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 /** A process that ran to its end. */
@@ -59,6 +61,20 @@ export function finish(
 /** Runs node to its end. */
 export function runNode(args: readonly string[], cores?: string): Promise<Finished> {
   return finish(startNode(args, cores));
+}
+
+/** Runs another program to its end; its seconds. @throws Error when it fails */
+export async function runProgram(program: string, args: readonly string[]): Promise<number> {
+  const finished = await finish(spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }));
+  const { code, signal, stderr, wallMs } = finished;
+  if (code !== 0) throw new Error(`${program} ended with ${signal ?? code}: ${stderr.slice(-4000)}`);
+  return wallMs / 1000;
+}
+
+/** The first of these programs that is not installed. */
+export function missingProgram(...programs: readonly string[]): string | undefined {
+  const directories = (process.env['PATH'] ?? '').split(delimiter);
+  return programs.find((program) => !directories.some((directory) => existsSync(join(directory, program))));
 }
 
 /** Path of a compiled file of the bench. */

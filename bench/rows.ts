@@ -60,6 +60,11 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '20a', name: '  peak RSS added', unit: 'bytes', atMost: 100 * MB },
   { id: '21', name: 'disk of v1 and v2 / v1 alone', unit: 'ratio', atMost: 1.2 },
   { id: '22', name: 'store verify / openssl, all layers', unit: 'ratio', atMost: 0.75 },
+  { id: '23', name: 'export rootfs / tar -x of the same tars', unit: 'ratio', atMost: 0.7 },
+  { id: '24', name: 'pull + rootfs / curl | zstd -dc | tar -x', unit: 'ratio', atMost: 1 },
+  { id: '25', name: 'copy, one large layer: wall / skopeo', unit: 'ratio', atMost: 0.8 },
+  { id: '25a', name: '  wall / crane', unit: 'ratio', atMost: 1.1 },
+  { id: '26', name: 'copy at 50 ms, 20 MB/s: wall / skopeo', unit: 'ratio', atMost: 0.12 },
 ];
 
 /** The number that `--only` means: 11 for `11b`. */

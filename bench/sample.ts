@@ -1,5 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { createLayout, nameManifest, openBlob, putJson } from '../src/sandbox/oci-layout.js';
 import type { SampleFormat } from '../src/sandbox/sample-format.js';
 import { writeSampleImage } from '../src/sandbox/sample-image.js';
 import { writeSmallFilesTar } from './small-files-tar.js';
@@ -11,6 +13,9 @@ export interface Sample {
   readonly layoutDir: string;
   readonly ref: string;
 }
+
+/** Made and written at a time. */
+const NOISE_BYTES = 2 ** 20;
 
 /** Four layers, ever smaller, as images have them. */
 const LAYER_SHARES = [0.5, 0.3, 0.15, 0.05];
@@ -48,6 +53,30 @@ export function smallFilesSample(workDir: string, files: number): Promise<Sample
     });
     await writeSampleImage({ ...sample, sources: tars.map((path) => ({ kind: 'tar', path })) });
     for (const path of tars) rmSync(path);
+  });
+}
+
+/** An image of one layer of so many bytes that nothing could compress, for copies: nobody decodes it. */
+export function largeLayerSample(workDir: string, sizeBytes: number): Promise<Sample> {
+  return keptSample(join(workDir, `layer-${sizeBytes}`), 'v1', async ({ layoutDir, ref }) => {
+    createLayout(layoutDir);
+    const blob = openBlob(layoutDir);
+    for (let left = sizeBytes; left > 0; left -= NOISE_BYTES) {
+      blob.write(randomBytes(Math.min(NOISE_BYTES, left)));
+    }
+    const { digest, sizeBytes: size } = blob.finish();
+    const layers = [{ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size }];
+    const config = putJson(layoutDir, 'application/vnd.oci.image.config.v1+json', {
+      architecture: 'amd64',
+      os: 'linux',
+      rootfs: { type: 'layers', diff_ids: [digest] },
+    });
+    const mediaType = 'application/vnd.oci.image.manifest.v1+json';
+    nameManifest(
+      layoutDir,
+      ref,
+      putJson(layoutDir, mediaType, { schemaVersion: 2, mediaType, config, layers }),
+    );
   });
 }
 

@@ -1,7 +1,7 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { TAR_END, tarHeader, tarPadding } from '../src/format/tar-writer.js';
 import { createPrng } from '../src/sandbox/prng.js';
 import { contentPieces } from '../src/sandbox/sample-content.js';
-import { TAR_END, tarHeader, tarPadding } from '../src/sandbox/tar-writer.js';
 
 const FILES_A_DIRECTORY = 200;
 const LEAST_BYTES = 1024;

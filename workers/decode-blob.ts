@@ -4,14 +4,16 @@ import { digestOfBytes } from '../src/format/digest.js';
 import type {
   DecodeBlobResult,
   DecodeBlobTask,
+  ExtentRows,
   StreamCompression,
   StreamFault,
 } from '../src/pool/messages.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
-import { extentMessages, extentsOf } from './extents.js';
+import { extentsOf } from './extents.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import { Outflow } from './outflow.js';
+import { portMessages } from './port-messages.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { StreamWriter } from './stream-writer.js';
 import { TarDecoder } from './tar-decoder.js';
@@ -46,7 +48,7 @@ async function hashAndDecode(task: DecodeBlobTask, stream: Stream): Promise<Deco
   const reader = new PackReader(paths);
   let blocks = 0;
   try {
-    for await (const rows of extentMessages(task.port)) {
+    for await (const rows of portMessages<ExtentRows>(task.port)) {
       for (const block of reader.blocks(extentsOf(rows))) {
         const room = stream.write(block);
         hash.update(block);

@@ -1,3 +1,4 @@
+import { toFailure } from '../src/format/error.js';
 import type { FetchRawResult, FetchRawTask } from '../src/pool/messages.js';
 import { countingEvents, rangeClient } from './range-client.js';
 import { RawReceiver } from './raw-receiver.js';
@@ -8,20 +9,24 @@ import { unwatch, watch } from './ticker.js';
 export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   const { blob, blobStart, blobEnd } = task;
   const { fetchRange, client } = await rangeClient();
-  const { writer, blobDigest } = takeRawWriter(blob.digest);
+  const raw = takeRawWriter(blob.digest);
   try {
+    const { writer, blobDigest } = raw;
     const region = writer.reserve(blobEnd - blobStart);
     const receiver = new RawReceiver({ writer, region, blobDigest, blobStart });
     const { events, totals, sender } = countingEvents();
+    const place = { pack: region.pack, packOffset: region.start };
     watch(receiver);
     try {
       await fetchRange(client, { blob, start: blobStart, end: blobEnd, onBytes: receiver.take, events });
+    } catch (error) {
+      return { ...place, sender: sender(), ...totals, failure: toFailure(error) };
     } finally {
       unwatch(receiver);
       receiver.note();
     }
-    return { pack: region.pack, packOffset: region.start, sender: sender(), ...totals };
+    return { ...place, sender: sender(), ...totals };
   } finally {
-    giveRawWriter(blob.digest);
+    giveRawWriter(raw);
   }
 }

@@ -1,3 +1,4 @@
+import { type Failure, toFailure } from '../src/format/error.js';
 import type { FetchSpanResult, FetchSpanTask } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
 import { countingEvents, rangeClient } from './range-client.js';
@@ -11,6 +12,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
   const { events, totals, sender } = countingEvents();
+  let failure: Failure | undefined;
   try {
     await fetchRange(client, {
       blob: task.blob,
@@ -21,13 +23,14 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     });
     await receiver.finish();
   } catch (error) {
-    if (!(error instanceof WrongStream)) throw error;
+    if (!(error instanceof WrongStream)) failure = toFailure(error);
   } finally {
     unwatch(receiver);
     await receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;
   const result = { pack: region.pack, packOffset: region.start, goodTarBytes, ...totals };
+  if (failure !== undefined) return { ...result, failure };
   if (wrong === undefined) return result;
   client.choice.lacks(sender(), task.blob.digest);
   return { ...result, wrong: { ...wrong, elsewhere: client.choice.mayBeHad(task.blob.digest) } };

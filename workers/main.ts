@@ -14,6 +14,14 @@ const handlers = {
   'check-layer': async () => (await import('./check-layer.js')).checkLayer,
   'copy-runs': async () => (await import('./copy-runs.js')).copyRuns,
   'export-layer': async () => (await import('./export-layer.js')).exportLayer,
+  'copy-range': async () => (await import('./copy-range.js')).copyRange,
+  'hash-file': async () => (await import('./hash-file.js')).hashFile,
+  flatten: async () => (await import('./flatten-layers.js')).flattenLayers,
+  'write-tar': async () => (await import('./write-tar.js')).writeTar,
+  'make-directories': async () => (await import('./make-directories.js')).makeDirectories,
+  'write-files': async () => (await import('./write-files.js')).writeFiles,
+  'write-specials': async () => (await import('./write-specials.js')).writeSpecials,
+  'finish-files': async () => (await import('./finish-files.js')).finishFiles,
   'name-content': async () => (await import('./name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 

@@ -17,6 +17,7 @@ export class Outflow {
   #waitingBytes = 0;
   #turn: NodeJS.Immediate | undefined;
   #failure: { readonly error: unknown } | undefined;
+  #closed = false;
   /** Who waits for room, or for the end. */
   #wakes: Array<() => void> = [];
 
@@ -26,7 +27,7 @@ export class Outflow {
 
   /** The next decoded bytes; they are not the caller's any more. */
   push(bytes: Buffer): void {
-    if (this.#failure !== undefined) return;
+    if (this.#closed) return;
     this.#waiting.push(bytes);
     this.#waitingBytes += bytes.length;
     this.#turn ??= setImmediate(this.#run);
@@ -62,6 +63,7 @@ export class Outflow {
 
   /** Nothing is handed on any more. */
   close(): void {
+    this.#closed = true;
     clearImmediate(this.#turn);
     this.#waiting.length = 0;
     this.#waitingBytes = 0;

@@ -58,7 +58,7 @@ export class PieceCutter {
     for (let frame = 0; frame < walker.frameCount; frame++) {
       const end = walker.frameEnd(frame);
       if (walker.boundUpTo(frame) > DECODE_CALL_BYTES) {
-        if (frame === 0) throw frameTooLarge();
+        if (frame === 0) throw frameTooLarge(this.#table);
         return this.#cut(row, blobStart, walker.frameEnd(edge >= 0 ? edge : frame - 1));
       }
       row = this.#rowAfter(row, blobStart + end);
@@ -68,7 +68,7 @@ export class PieceCutter {
       }
     }
     if (walker.openFrameBound > DECODE_CALL_BYTES || walker.openFrameBytes > OPEN_FRAME_BYTES)
-      throw frameTooLarge();
+      throw frameTooLarge(this.#table);
     return all && walker.frameCount > 0 ? this.#cut(row, blobStart, walker.completeBytes) : 0;
   }
 
@@ -104,12 +104,13 @@ export class PieceCutter {
   }
 }
 
-function frameTooLarge(): PullError {
+function frameTooLarge({ compression }: LayerTable): PullError {
+  const frame = compression === 'zstd' ? 'zstd frame' : 'gzip member';
   return new PullError(
     'unsupported',
-    `a zstd frame could decode to more than ${DECODE_CALL_BYTES / 2 ** 20} MiB at once`,
+    `a ${frame} could decode to more than ${DECODE_CALL_BYTES / 2 ** 20} MiB at once`,
     {
-      hint: 'the layer was compressed as very large frames; push it as zstd:chunked with a current skopeo or podman',
+      hint: 'the layer was compressed in very large parts; push it as zstd:chunked with a current skopeo or podman',
     },
   );
 }

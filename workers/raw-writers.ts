@@ -1,10 +1,14 @@
+import { existsSync } from 'node:fs';
 import { type Digest, digestBytes } from '../src/format/digest.js';
 import { PackWriter } from '../src/store/pack-writer.js';
+import { packPath } from '../src/store/paths.js';
 import { paths } from './context.js';
 
+/** What one thread writes raw pieces of one blob with. */
 interface RawWriter {
-  readonly writer: PackWriter;
+  readonly blob: Digest;
   readonly blobDigest: Buffer;
+  readonly writer: PackWriter;
   /** Fetches that write to it now. */
   users: number;
 }
@@ -14,25 +18,37 @@ const writers = new Map<Digest, RawWriter>();
 /**
  * The pack that this thread has for raw pieces of a blob: nothing else is in it, so that it can go when the layer is
  * proven. Packs of other blobs that nobody writes any more are closed, or their space would not be free before this
- * thread ends; a straggler of such a blob gets a new pack.
+ * thread ends; a straggler of such a blob gets a new pack. So does a blob whose pack is gone: another process that
+ * found its pieces may have been first to prove the layer. Whoever takes a writer gives it back.
  */
-export function takeRawWriter(blob: Digest): Omit<RawWriter, 'users'> {
-  for (const [other, { writer, users }] of writers) {
-    if (other === blob || users > 0) continue;
-    writers.delete(other);
-    writer.close();
+export function takeRawWriter(blob: Digest): RawWriter {
+  for (const other of writers.values()) {
+    if (other.blob !== blob || isGone(other)) retire(other);
   }
-  const known = writers.get(blob) ?? {
-    writer: new PackWriter(paths),
+  const raw = writers.get(blob) ?? {
+    blob,
     blobDigest: digestBytes(blob),
+    writer: new PackWriter(paths),
     users: 0,
   };
-  known.users += 1;
-  writers.set(blob, known);
-  return known;
+  raw.users += 1;
+  writers.set(blob, raw);
+  return raw;
 }
 
 /** A fetch that took the writer is over. */
-export function giveRawWriter(blob: Digest): void {
-  writers.get(blob)!.users -= 1;
+export function giveRawWriter(raw: RawWriter): void {
+  raw.users -= 1;
+  if (writers.get(raw.blob) !== raw && raw.users === 0) raw.writer.close();
+}
+
+/** Gives a writer up that nobody uses, and one whose pack is gone to those that use it still. */
+function retire(raw: RawWriter): void {
+  if (raw.users > 0 && !isGone(raw)) return;
+  writers.delete(raw.blob);
+  if (raw.users === 0) raw.writer.close();
+}
+
+function isGone({ writer }: RawWriter): boolean {
+  return writer.id !== undefined && !existsSync(packPath(paths, writer.id));
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, parseDigest } from '../src/format/digest.js';
-import { PullError } from '../src/format/error.js';
-import { footerGuessBytes, parseChunkedFooter } from '../src/format/footer.js';
+import { PullError, toFailure } from '../src/format/error.js';
+import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../src/format/footer.js';
 import type { MetadataPlace } from '../src/format/layer-format.js';
 import { buildLayerTable } from '../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../src/format/toc.js';
@@ -9,6 +9,7 @@ import { buildUnsplitTable } from '../src/format/unsplit-table-builder.js';
 import { SKIPPABLE_HEADER_BYTES } from '../src/format/zstd-frame.js';
 import type {
   BlobSource,
+  Fetched,
   LayerMetadata,
   MetadataPart,
   ReadMetadataResult,
@@ -21,12 +22,18 @@ import { readStargz } from './read-stargz.js';
 /** Fetches what is not kept of TOC and tar-split, checks their digests, keeps them, and builds the layer's table. */
 export async function readMetadata({ blob, place }: ReadMetadataTask): Promise<ReadMetadataResult> {
   const source = new MetadataSource(blob);
-  const metadata = await read(source, blob, place);
-  if (metadata !== undefined) void releaseLargeGarbage(metadata.rawBytes);
-  const { fetchedBytes, requests } = source;
-  return metadata === undefined
-    ? { fetchedBytes, requests }
-    : { metadata: metadata.layer, fetchedBytes, requests };
+  try {
+    const metadata = await read(source, blob, place);
+    if (metadata === undefined) return costOf(source);
+    void releaseLargeGarbage(metadata.rawBytes);
+    return { metadata: metadata.layer, ...costOf(source) };
+  } catch (error) {
+    return { failure: toFailure(error), ...costOf(source) };
+  }
+}
+
+function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
+  return { fetchedBytes, requests };
 }
 
 /** A layer's metadata, and the length of all that was decoded for it. */
@@ -42,7 +49,7 @@ async function read(
 ): Promise<ReadLayer | undefined> {
   if (place.by === 'annotations') return readChunked(source, place.toc, place.tarSplit);
   if (place.compression === 'gzip') return readStargz(source, blob, place.tocDigest);
-  const footer = parseChunkedFooter(await source.tail(footerGuessBytes(blob.sizeBytes)), blob.sizeBytes);
+  const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;
   const { toc, tarSplit } = footer;
   // Nothing states the digest: what the bytes have names them in the store.

@@ -1,7 +1,7 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../src/format/digest.js';
 import { layerEdges } from '../src/format/layer-edges.js';
-import type { LayerTable } from '../src/format/layer-table.js';
+import { type LayerTable, SPAN_TAR_BYTES } from '../src/format/layer-table.js';
 import { lastAtMost } from '../src/format/search.js';
 import { paddingOf } from '../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../src/format/tar-walker.js';
@@ -27,6 +27,8 @@ export class UnsplitChecker implements SpanChecker, TarSink {
   #hash: Hash | undefined;
   /** Where the unit (content or chunk) that is being read begins in the pack. */
   #unitStart = -1;
+  /** A content with chunk rows whose first bytes were in this span, and which is not too large to have its digest looked for. */
+  #whole: { readonly hash: Hash; packStart: number } | undefined;
   /** What the piece that is being checked proved so far, and what is wrong with it. */
   #proven = new ProvenRows();
   #problem: Problem | undefined;
@@ -48,7 +50,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
       return;
     }
     const chunk = edges.chunk[0]!;
-    this.#chunk = chunk >= 0 ? chunk : firstChunk(table, row);
+    this.#enter(chunk >= 0 ? chunk : firstChunk(table, row), chunk < 0);
     this.#done = chunk >= 0 ? table.chunkTarStart[chunk]! - table.tarStart[row]! : 0;
     const sizeBytes = table.sizeBytes[row]!;
     this.#walker = new TarWalker({ sizeBytes, leftBytes: sizeBytes - this.#done });
@@ -86,7 +88,15 @@ export class UnsplitChecker implements SpanChecker, TarSink {
       return;
     }
     this.#done = 0;
-    this.#chunk = firstChunk(table, this.#row);
+    this.#enter(firstChunk(table, this.#row), true);
+  }
+
+  /** Goes to a chunk of the content, or to the content if it has none; `first`: its first bytes come next. */
+  #enter(chunk: number, first: boolean): void {
+    this.#chunk = chunk;
+    const isLookedFor = this.#task.table.sizeBytes[this.#row]! <= SPAN_TAR_BYTES;
+    this.#whole =
+      chunk >= 0 && first && isLookedFor ? { hash: createHash('sha256'), packStart: -1 } : undefined;
   }
 
   data(part: Buffer): void {
@@ -95,7 +105,9 @@ export class UnsplitChecker implements SpanChecker, TarSink {
       const bytes = part.subarray(at, at + end - this.#done);
       if (this.#unitStart < 0) {
         this.#unitStart = this.#packOffset + (bytes.byteOffset - this.#piece.byteOffset);
+        if (this.#whole !== undefined && this.#done === 0) this.#whole.packStart = this.#unitStart;
       }
+      this.#whole?.hash.update(bytes);
       const digest = this.#digest(bytes, this.#done + bytes.length === end);
       this.#done += bytes.length;
       at += bytes.length;
@@ -107,8 +119,19 @@ export class UnsplitChecker implements SpanChecker, TarSink {
   }
 
   end(): void {
+    if (this.#problem === undefined && this.#whole !== undefined) this.#proveWhole(this.#whole);
+    this.#whole = undefined;
     this.#row += 1;
     this.#done = 0;
+  }
+
+  /** Its chunks were right; the digest of the whole must be, too. */
+  #proveWhole({ hash, packStart }: { readonly hash: Hash; readonly packStart: number }): void {
+    const { digests, sizeBytes } = this.#task.table;
+    const stated = digests.subarray(this.#row * DIGEST_BYTES, (this.#row + 1) * DIGEST_BYTES);
+    const actual = hash.digest();
+    if (actual.equals(stated)) this.#proven.add(stated, packStart, sizeBytes[this.#row]!);
+    else this.#differs(digestAt(digests, this.#row), digestOfBytes(actual));
   }
 
   /** The unit being read: where it ends in its content, and what its digest is. */

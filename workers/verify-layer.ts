@@ -2,10 +2,11 @@ import { createHash, type Hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestOfBytes } from '../src/format/digest.js';
 import { count } from '../src/pool/counters.js';
-import type { VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
+import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { packWriter, paths, setup } from './context.js';
-import { extentMessages, extentsOf } from './extents.js';
+import { extentsOf } from './extents.js';
+import { portMessages } from './port-messages.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
 const BLOCKS_A_TURN = 8;
@@ -19,7 +20,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
   const reader = new PackReader(paths);
   let lengthBytes = 0;
   try {
-    for await (const rows of extentMessages(task.port)) {
+    for await (const rows of portMessages<ExtentRows>(task.port)) {
       let blocks = 0;
       for (const block of reader.blocks(extentsOf(rows))) {
         hash.update(block);

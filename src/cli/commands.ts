@@ -1,7 +1,10 @@
 import {
   COMMON_OPTIONS,
+  COPY_OPTIONS,
   DEMO_OPTIONS,
+  EXPORT_OPTIONS,
   type OptionSpec,
+  OUTPUT_OPTIONS,
   PULL_OPTIONS,
   SERVE_OPTIONS,
   STORE_OPTIONS,
@@ -9,7 +12,7 @@ import {
 
 /** A command as it is checked and described. */
 export interface CommandSpec {
-  readonly name: 'pull' | 'plan' | 'inspect' | 'export' | 'serve' | 'demo' | 'store' | 'completion';
+  readonly name: 'pull' | 'plan' | 'inspect' | 'export' | 'copy' | 'store' | 'serve' | 'demo' | 'completion';
   readonly help: string;
   /** What stands after the name, each with its description; the last may repeat. */
   readonly words: readonly WordSpec[];
@@ -32,7 +35,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     name: 'pull',
     help: 'pull images into the store, verified; the default command',
     words: [{ ...IMAGE, repeats: true }],
-    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
+    options: [...OUTPUT_OPTIONS, ...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
     examples: [
       ['zpull alpine', 'pull docker.io/library/alpine:latest'],
       ['zpull --platform linux/arm64 --json quay.io/fedora/fedora:42', 'for another machine, result as JSON'],
@@ -55,9 +58,26 @@ export const COMMANDS: readonly CommandSpec[] = [
   {
     name: 'export',
     help: 'write an image from the store, pulled first if absent',
-    words: [IMAGE, { name: 'DEST', help: "layers:DIR, each layer's tar named by its DiffID" }],
-    options: [...PULL_OPTIONS, ...COMMON_OPTIONS],
-    examples: [['zpull export alpine layers:./layers', "the layers' tars into ./layers"]],
+    words: [
+      IMAGE,
+      {
+        name: 'DEST',
+        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID; docker-archive:FILE, for docker load",
+      },
+    ],
+    options: [...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
+    examples: [
+      ['zpull export alpine rootfs:./alpine', 'the files into ./alpine'],
+      ['zpull export alpine tar:- | tar -t', 'what is in the image'],
+      ['zpull export alpine docker-archive:alpine.tar', 'then: docker load --input alpine.tar'],
+    ],
+  },
+  {
+    name: 'copy',
+    help: 'copy an image as it is into an OCI layout; prints its digest',
+    words: [IMAGE, { name: 'DEST', help: 'oci:DIR[:TAG], or oci-archive:FILE[:TAG] for a tar of it' }],
+    options: [...COPY_OPTIONS, ...PULL_OPTIONS.filter(({ name }) => name !== 'policy'), ...COMMON_OPTIONS],
+    examples: [['zpull copy alpine oci:./images:alpine', 'then: skopeo inspect oci:./images:alpine']],
   },
   {
     name: 'store',
@@ -108,7 +128,7 @@ export const COMMANDS: readonly CommandSpec[] = [
 export const DEFAULT_COMMAND = 'pull';
 
 /** Words that stand for something else than an image, whether this version has the command or not. */
-const RESERVED = ['copy', 'bench', 'help', 'version'] as const;
+const RESERVED = ['bench', 'help', 'version'] as const;
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];
 

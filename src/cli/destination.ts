@@ -14,9 +14,42 @@ export interface Destination {
 export function parseDestination(text: string): Destination {
   const cut = text.indexOf(':');
   const scheme = SCHEMES.find((known) => known === text.slice(0, Math.max(0, cut)));
-  const hint = `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
+  const hint = /^oci(-archive)?:/.test(text)
+    ? `blobs as they are: zpull copy IMAGE ${text}`
+    : `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
   if (scheme === undefined) throw new UsageError(`"${text}" is no destination of an export`, hint);
   const path = text.slice(cut + 1);
   if (path === '') throw new UsageError(`"${text}" names no path`, hint);
   return { scheme, path };
+}
+
+/** Where a copy goes. */
+export interface CopyDestination {
+  readonly kind: 'layout' | 'archive';
+  readonly path: string;
+  readonly tag?: string;
+}
+
+const COPY_KINDS = { oci: 'layout', 'oci-archive': 'archive' } as const;
+
+/** A tag as layouts have them (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name"). */
+const REF_NAME = /^[A-Za-z0-9]+(?:[-._:@/+]+[A-Za-z0-9]+)*$/;
+
+/**
+ * Where a copy goes, from `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. As other programs read it, the first colon of the
+ * path ends it.
+ * @throws UsageError for another scheme, no path, or a tag that cannot be one
+ */
+export function parseCopyDestination(text: string): CopyDestination {
+  const hint = 'a copy goes to oci:DIR[:TAG] or oci-archive:FILE[:TAG]';
+  const [scheme = '', path = '', ...rest] = text.split(':');
+  if (!Object.hasOwn(COPY_KINDS, scheme)) {
+    throw new UsageError(`"${text}" is no destination of a copy`, hint);
+  }
+  const kind = COPY_KINDS[scheme as keyof typeof COPY_KINDS];
+  if (path === '') throw new UsageError(`"${text}" names no path`, hint);
+  if (rest.length === 0) return { kind, path };
+  const tag = rest.join(':');
+  if (!REF_NAME.test(tag)) throw new UsageError(`"${tag}" cannot be the tag of an image`, hint);
+  return { kind, path, tag };
 }

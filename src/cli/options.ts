@@ -48,6 +48,9 @@ export interface OptionValues {
   readonly faults?: string;
   readonly files?: number;
   readonly 'older-than'?: number;
+  readonly output?: string;
+  readonly force?: boolean;
+  readonly 'all-platforms'?: boolean;
 }
 
 /** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
@@ -170,6 +173,19 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   },
   { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' },
   { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
+];
+
+export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
+  { name: 'output', placeholder: 'DEST', help: 'also write the image there, as zpull export does' },
+];
+
+/** Options of the commands that write an image somewhere. */
+export const EXPORT_OPTIONS: readonly OptionSpec[] = [
+  { name: 'force', help: 'write into a directory that is not empty; what has the same names is replaced' },
+];
+
+export const COPY_OPTIONS: readonly OptionSpec[] = [
+  { name: 'all-platforms', help: 'everything that a multi-platform image has' },
 ];
 
 export const SERVE_OPTIONS: readonly OptionSpec[] = [

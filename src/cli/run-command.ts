@@ -12,6 +12,7 @@ const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
   plan: async () => (await import('./commands/inspect.js')).runPlan,
   inspect: async () => (await import('./commands/inspect.js')).runInspect,
   export: async () => (await import('./commands/export.js')).runExport,
+  copy: async () => (await import('./commands/copy.js')).runCopy,
   store: async () => (await import('./commands/store.js')).runStore,
   serve: async () => (await import('./commands/serve.js')).runServe,
   demo: async () => (await import('./commands/demo.js')).runDemo,

@@ -11,7 +11,7 @@ const LEAST_GUESS_BYTES = 16 * 1024;
 const MOST_GUESS_BYTES = 256 * 1024;
 const GUESS_SHARE = 1 / 16;
 
-/** How many bytes of a blob's end to read for its footer, and with luck the TOC before it. */
+/** How many bytes of an eStargz blob's end to read for its footer, and with luck the TOC before it. */
 export function footerGuessBytes(blobBytes: number): number {
   return Math.min(MOST_GUESS_BYTES, Math.max(LEAST_GUESS_BYTES, Math.ceil(blobBytes * GUESS_SHARE)));
 }
@@ -29,6 +29,9 @@ const CHUNKED_FOOTERS = [
   { bytes: 40, magic: 'GnUlInUx' },
 ] as const;
 const TOC_TYPE = 1;
+
+/** The longest footer: most zstd blobs have none, and no more is read to see that. */
+export const CHUNKED_FOOTER_BYTES = 64;
 
 /**
  * The positions that the footer of a zstd:chunked blob states; undefined when it has none that makes sense. `tail`: the

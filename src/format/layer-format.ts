@@ -52,6 +52,11 @@ const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map(
   }),
 );
 
+/** Whether a layer is not for every registry to hold: foreign in Docker's words, non-distributable in OCI's. */
+export function isForeign({ mediaType }: Descriptor): boolean {
+  return mediaType.startsWith(OCI_FOREIGN) || mediaType.startsWith(DOCKER_FOREIGN);
+}
+
 /**
  * The format of a layer by annotation, else by media type.
  * @throws PullError `unsupported` for a media type that is no layer
@@ -67,7 +72,7 @@ export function layerKind(layer: Descriptor): LayerKind {
         : 'zpull takes layers that are tar, gzip or zstd',
     });
   }
-  const foreign = mediaType.startsWith(OCI_FOREIGN) || mediaType.startsWith(DOCKER_FOREIGN);
+  const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
   if (compression === 'zstd') {
     try {

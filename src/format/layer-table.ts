@@ -23,7 +23,7 @@ export type GapLayout = 'split' | 'apart' | 'within';
  *   is where the next frame begins
  * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <= tarBytes
  * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true
- * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none.
+ * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none, but in layout `within`.
  *   The first chunk starts where its content starts (`within`: in the frame where that has its first byte); each ends
  *   where the next starts, the last where its content ends.
  */

@@ -106,7 +106,12 @@ function safe(value: number): number {
   return value;
 }
 
-/** What is wrong with a tar, as an error. */
+/** The error for a part of a tar that is not what it must be. */
 export function malformedTar(what: string): PullError {
-  return new PullError('metadata-malformed', `the tar cannot be read: ${what} in it is malformed`);
+  return unreadableTar(`${what} in it is malformed`);
+}
+
+/** The error for a tar whose parts do not follow each other as they must. */
+export function unreadableTar(why: string): PullError {
+  return new PullError('metadata-malformed', `the tar cannot be read: ${why}`);
 }

@@ -1,4 +1,3 @@
-import { PullError } from './error.js';
 import {
   integerOf,
   isHeaderOnly,
@@ -10,6 +9,7 @@ import {
   sizeOf,
   TAR_BLOCK_BYTES,
   textOf,
+  unreadableTar,
   verifyHeader,
 } from './tar-fields.js';
 
@@ -143,7 +143,7 @@ export class TarWalker {
       this.#zeros = true;
       return;
     }
-    if (this.#zeros) throw malformed('a block of zeros stands between its entries');
+    if (this.#zeros) throw unreadableTar('a block of zeros stands between its entries');
     verifyHeader(block);
     const type = String.fromCharCode(block[156]!);
     const sizeBytes = sizeFieldOf(block);
@@ -152,7 +152,7 @@ export class TarWalker {
   }
 
   #beginMeta(type: string, sizeBytes: number): void {
-    if (sizeBytes > MAX_TAR_META_BYTES) throw malformed('an extended header is larger than 1 MiB');
+    if (sizeBytes > MAX_TAR_META_BYTES) throw unreadableTar('an extended header is larger than 1 MiB');
     this.#extended = true;
     this.#metaType = type;
     this.#metaBytes = sizeBytes;
@@ -206,8 +206,4 @@ function isGnu(block: Buffer): boolean {
 
 function endsInSlash(block: Buffer): boolean {
   return textOf(block.subarray(0, 100)).at(-1) === SLASH;
-}
-
-function malformed(why: string): PullError {
-  return new PullError('metadata-malformed', `the tar cannot be read: ${why}`);
 }

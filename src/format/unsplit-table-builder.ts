@@ -217,10 +217,19 @@ function closeContent(rows: Rows, next: number): void {
   }
 }
 
-/** Chunks of a content within a span's limits are not needed, and the digest of the whole is worth more. */
-function keepsChunks({ blobStart, blobEnd, sizeBytes, frameStart, layout }: Rows, row: number): boolean {
+/**
+ * Chunks of a content within a span's limits are not needed, and the digest of the whole is worth more. But where a content's
+ * last frame goes on with the gap, the chunks before the last are all of it that a pack can have instead of the blob.
+ */
+function keepsChunks(
+  { blobStart, blobEnd, sizeBytes, frameStart, layout, ...rows }: Rows,
+  row: number,
+): boolean {
   const end = layout === 'apart' ? blobEnd.values[row]! : frameStart;
-  return end - blobStart.values[row]! > SPAN_BLOB_BYTES || sizeBytes.values[row]! > SPAN_TAR_BYTES;
+  const { chunkDigests, chunkFirst } = rows;
+  if (end - blobStart.values[row]! > SPAN_BLOB_BYTES || sizeBytes.values[row]! > SPAN_TAR_BYTES) return true;
+  const digests = chunkDigests.values.subarray(chunkFirst.values[row]!, chunkDigests.length);
+  return layout === 'within' && digests.every((start) => start >= 0);
 }
 
 function fillTable(rows: Rows): LayerTable {

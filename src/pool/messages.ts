@@ -22,6 +22,8 @@ export interface WorkerSetup {
   readonly rateLimit?: RateLimit;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
+  /** For pools that export: the layers of the image, lowest first. */
+  readonly layers?: readonly ExtentRows[];
 }
 
 export interface NetworkSetup {
@@ -87,11 +89,17 @@ export interface ReadMetadataTask {
   readonly place: MetadataPlace;
 }
 
-export interface ReadMetadataResult {
-  /** Absent when the blob has no footer: it is no chunked layer. */
-  readonly metadata?: LayerMetadata;
+/** What was asked of a registry and came from it, whatever became of it. */
+export interface Fetched {
   readonly fetchedBytes: number;
   readonly requests: number;
+  /** Why it is of no use. */
+  readonly failure?: Failure;
+}
+
+export interface ReadMetadataResult extends Fetched {
+  /** Absent when the blob has no footer: it is no chunked layer. */
+  readonly metadata?: LayerMetadata;
 }
 
 /** What is known of a chunked layer once its metadata is read. */
@@ -165,13 +173,11 @@ export interface FetchSpanTask {
   readonly pieceBytes: number;
 }
 
-export interface FetchSpanResult {
+export interface FetchSpanResult extends Fetched {
   /** Where the part of the span that proved right lies: all of it, unless `wrong` says otherwise. */
   readonly pack: string;
   readonly packOffset: number;
   readonly goodTarBytes: number;
-  readonly fetchedBytes: number;
-  readonly requests: number;
   /** The first thing that did not prove right; everything before it stands. */
   readonly wrong?: WrongBytes & {
     /** An endpoint is left that has not sent anything wrong of this blob. */
@@ -201,13 +207,11 @@ export interface FetchRawTask {
   readonly blobEnd: number;
 }
 
-export interface FetchRawResult {
+export interface FetchRawResult extends Fetched {
   readonly pack: string;
   readonly packOffset: number;
   /** The endpoint that sent it, by its place in the list, the first of several; -1 for none. */
   readonly sender: number;
-  readonly fetchedBytes: number;
-  readonly requests: number;
 }
 
 /** How the tar in a layer that is one stream is compressed. */
@@ -339,10 +343,127 @@ export interface ExportLayerTask {
   readonly task: 'export-layer';
   readonly extents: ExtentRows;
   readonly path: string;
+  /** Where in a file that is there already; without it the file is a new one. */
+  readonly position?: number;
 }
 
 export interface ExportLayerResult {
   readonly digest: Digest;
+}
+
+/** Reads the headers of the pool's layers and tells what file system they make. */
+interface FlattenTask {
+  readonly task: 'flatten';
+}
+
+/** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
+export interface TreeRows {
+  readonly count: number;
+  /** The tar type flag as a byte: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  readonly type: Uint8Array<SharedArrayBuffer>;
+  /** Which layer the content is in, and where in its tar. */
+  readonly layer: Uint16Array<SharedArrayBuffer>;
+  readonly contentStart: Float64Array<SharedArrayBuffer>;
+  readonly sizeBytes: Float64Array<SharedArrayBuffer>;
+  readonly mode: Uint16Array<SharedArrayBuffer>;
+  readonly uid: Uint32Array<SharedArrayBuffer>;
+  readonly gid: Uint32Array<SharedArrayBuffer>;
+  readonly mtimeSeconds: Float64Array<SharedArrayBuffer>;
+  readonly mtimeNanos: Uint32Array<SharedArrayBuffer>;
+  readonly devMajor: Uint32Array<SharedArrayBuffer>;
+  readonly devMinor: Uint32Array<SharedArrayBuffer>;
+  /** Of a hard link: the row of the file that it is another name of. */
+  readonly target: Uint32Array<SharedArrayBuffer>;
+  /** Where in `text` the path, the symlink's target and the pax records of extended attributes end, three a row. */
+  readonly textEnd: Float64Array<SharedArrayBuffer>;
+  readonly text: Uint8Array<SharedArrayBuffer>;
+}
+
+/** Writes a file system as one tar, to a file or, without a path, to the standard output. */
+export interface WriteTarTask {
+  readonly task: 'write-tar';
+  readonly tree: TreeRows;
+  readonly path?: string;
+}
+
+export interface WriteTarResult {
+  /** Nobody reads the standard output any more. */
+  readonly closed: boolean;
+}
+
+/** Fetches a range of a blob as it is, straight to its place in a file. */
+export interface CopyRangeTask {
+  readonly task: 'copy-range';
+  readonly blob: BlobSource;
+  readonly start: number;
+  readonly end: number;
+  readonly path: string;
+  /** Where in the file the blob begins. */
+  readonly position: number;
+}
+
+export interface CopyRangeResult {
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+/** Hashes a part of a file as it grows: through `port` come the positions up to which it is there, then `null`. */
+export interface HashFileTask {
+  readonly task: 'hash-file';
+  readonly path: string;
+  readonly position: number;
+  readonly port: MessagePort;
+}
+
+export interface HashFileResult {
+  readonly digest: Digest;
+}
+
+/** What the user of this process can make of a file system. */
+export interface Abilities {
+  /** Whose process it is. */
+  readonly uid: number;
+  /** The bits that new files do not get. */
+  readonly umask: number;
+  /** Whether files can be given to others, and devices made. */
+  readonly owners: boolean;
+  /** Whether there is GNU tar to make what Node has no call for. */
+  readonly tar: boolean;
+}
+
+/** Part of writing a file system into a directory. */
+interface WriteTreeTask {
+  readonly tree: TreeRows;
+  readonly directory: string;
+  readonly abilities: Abilities;
+  /** Whether what is there under a name that the tree has goes. */
+  readonly replace: boolean;
+}
+
+/** Makes all directories, for this user alone until `finish-files`. */
+export interface MakeDirectoriesTask extends WriteTreeTask {
+  readonly task: 'make-directories';
+}
+
+/** Writes the files and symbolic links of these rows, except those that need tar. */
+export interface WriteFilesTask extends WriteTreeTask {
+  readonly task: 'write-files';
+  readonly rows: Uint32Array;
+}
+
+/** Has GNU tar make what Node cannot. */
+export interface WriteSpecialsTask extends WriteTreeTask {
+  readonly task: 'write-specials';
+}
+
+export interface WriteSpecialsResult {
+  /** What tar could not do, in its words. */
+  readonly warnings: readonly string[];
+}
+
+/** When all else is there: hard links, then the modes, owners and times of directories. */
+export interface FinishFilesTask extends WriteTreeTask {
+  readonly task: 'finish-files';
 }
 
 /** The path of a content, for an error message. */
@@ -366,6 +487,14 @@ export interface Results {
   'check-layer': CheckLayerResult;
   'copy-runs': CopyRunsResult;
   'export-layer': ExportLayerResult;
+  'copy-range': CopyRangeResult;
+  'hash-file': HashFileResult;
+  flatten: TreeRows;
+  'write-tar': WriteTarResult;
+  'make-directories': undefined;
+  'write-files': undefined;
+  'write-specials': WriteSpecialsResult;
+  'finish-files': undefined;
   'name-content': string;
 }
 
@@ -381,6 +510,14 @@ export type Task =
   | CheckLayerTask
   | CopyRunsTask
   | ExportLayerTask
+  | CopyRangeTask
+  | HashFileTask
+  | FlattenTask
+  | WriteTarTask
+  | MakeDirectoriesTask
+  | WriteFilesTask
+  | WriteSpecialsTask
+  | FinishFilesTask
   | NameContentTask;
 
 export type Outcome<Result> =

@@ -1,5 +1,6 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
+import { fromFailure } from '../format/error.js';
 import type { RawPart } from '../plan/whole.js';
 import type { DecodeBlobResult } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
@@ -87,6 +88,7 @@ export class BlobStream {
         const pack = result.pack as PackId;
         this.rawPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
+        if (result.failure !== undefined) throw fromFailure(result.failure);
         this.#places[i] = { pack, offset: result.packOffset };
         this.#advance();
       },

@@ -27,7 +27,7 @@ export type PullEvent =
       readonly writtenBytes: number;
       readonly verifiedBytes: number;
     }
-  /** A layer is proven and in the store. */
+  /** A layer is proven and in the store; of a copy, which decodes nothing, by the digest of its blob. */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
   /** A server told us to wait; told once for all requests that it told at the same time. */
   | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }

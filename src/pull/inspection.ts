@@ -123,9 +123,13 @@ function inspectLayer(
   };
 }
 
-/** What the blob itself said goes with what its descriptor said. */
-function reasonOf({ reason, place, problem }: ImageLayer['kind'], { metadata }: KnownLayer): string {
+/** What the blob itself said goes with what its descriptor said, and what is wrong with either. */
+function reasonOf(
+  { reason, place, problem }: ImageLayer['kind'],
+  { metadata, failedBefore }: KnownLayer,
+): string {
   if (problem !== undefined) return `${reason}; ${problem}`;
+  if (failedBefore !== undefined) return `${reason}; ${failedBefore.message}`;
   if (place?.by !== 'footer') return reason;
   return metadata === undefined ? `${reason}, no footer` : `${reason}, footer`;
 }

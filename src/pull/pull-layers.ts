@@ -31,13 +31,13 @@ export async function pullLayers(
       const { tarBytes, whole, fetchedBytes, requests } = run.layers[i]!;
       const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
       return {
-        format: whole ? layer.compression : layer.format,
+        format: whole === undefined ? layer.format : layer.compression,
         tarBytes,
         metadataBytes,
         fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
         // A layer that had to be pulled as a whole after all made no use of what had been found.
-        reusedBytes: whole ? 0 : reuseBytes,
-        resumedBytes: whole === (layer.metadata === undefined) ? resumedBytes : 0,
+        reusedBytes: whole === undefined ? reuseBytes : 0,
+        resumedBytes: whole === undefined ? resumedBytes : whole.resumedBytes,
         requests: layer.cost.requests + requests,
       };
     }),

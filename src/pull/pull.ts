@@ -1,42 +1,28 @@
-import { randomUUID } from 'node:crypto';
 import { parseDigest } from '../format/digest.js';
-import { PullError } from '../format/error.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
-import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
-import { createRateLimit, type RateLimit } from '../pool/rate-limit.js';
-import { createCredentials } from '../registry/credentials.js';
-import { createLacking } from '../registry/endpoint-choice.js';
-import { endpointsOf, expandShortName } from '../registry/endpoints.js';
-import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
+import { expandShortName } from '../registry/endpoints.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { signatureWarning } from '../registry/signature-policy.js';
-import { networkEnvironment } from '../registry/transport.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import { pullMissing } from './missing-layers.js';
 import type { PullOptions, PullResult } from './options.js';
-import { Patience } from './patience.js';
 import { Progress } from './progress.js';
 import type { PulledLayers } from './pull-layers.js';
+import { RegistryLink } from './registry-link.js';
 import { type ResolvedImage, resolveImage } from './resolve.js';
 import { layerResults, sumOf } from './result.js';
 import { type Settings, settle } from './settings.js';
 import { Stop } from './stop.js';
 import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
 import type { Workers } from './workers.js';
-
-const USER_AGENT = 'zpull';
-
-/** How often karma hears of bytes, which fade from then on: a twentieth of the default time constant. */
-const DRAIN_MS = 50;
 
 /**
  * Pulls an image into the store, verified to its DiffIDs.
@@ -72,45 +58,31 @@ class Pull {
   readonly #settings: Settings;
   readonly #paths: StorePaths;
   readonly #counters = createCounters();
-  readonly #patience: Patience;
-  readonly #concurrency: Concurrency;
   readonly #progress: Progress;
-  readonly #lacking = createLacking();
-  readonly #rateLimit: RateLimit | undefined;
   readonly #warned = new Set<string>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
-  readonly #registries: Registries | undefined;
-  readonly #signal: AbortSignal | undefined;
-  readonly #draining: NodeJS.Timeout;
+  readonly #link: RegistryLink;
+  readonly #unfollow: () => void;
   #lease: Lease | undefined;
   #locks: LayerLocks | undefined;
-  #session: MirroredSession | undefined;
   #workers: Promise<Workers> | undefined;
 
   constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
     this.#settings = settle(options);
-    const { limitRate } = this.#settings;
-    this.#rateLimit = limitRate === undefined ? undefined : createRateLimit(limitRate);
-    this.#registries = registries;
     this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
-    this.#concurrency = new Concurrency(this.#settings.connections, () => performance.now());
     this.#progress = new Progress(this.#counters, options.onEvent);
-    this.#patience = new Patience({
-      tauMs: this.#settings.patienceMs,
+    this.#link = new RegistryLink({
+      settings: this.#settings,
+      reference: this.#reference,
+      registries,
       counters: this.#counters,
       stop: this.stop,
-      now: () => performance.now(),
-      onWait: (wait) => {
-        if (this.#concurrency.throttled(wait.waitMs)) this.#progress.emit({ event: 'waiting', ...wait });
-      },
+      emit: this.#progress.emit,
     });
-    this.#draining = setInterval(() => this.#patience.drain(), DRAIN_MS).unref();
-    this.#signal = options.signal;
-    if (this.#signal?.aborted) this.#aborted();
-    else this.#signal?.addEventListener('abort', this.#aborted);
+    this.#unfollow = this.stop.follow(options.signal, 'the pull was interrupted');
   }
 
   async run(): Promise<PullResult> {
@@ -151,11 +123,10 @@ class Pull {
 
   /** The image itself may have come from the store: then the registry hears of the pull here at first. */
   async #wanted(layers: readonly ImageLayer[]): Promise<WantedLayer[]> {
-    const session = this.#openSession();
     const isHeld = ({ heldTarBytes }: ImageLayer) => heldTarBytes !== undefined;
-    if (!layers.every(isHeld)) await this.#asking(() => session.open());
+    if (!layers.every(isHeld)) await this.#link.asking(() => this.#link.session.open());
     return wantedLayers(layers, {
-      session,
+      session: this.#link.session,
       allowForeign: this.#settings.allowForeign,
       warn: this.#warnOnce,
     });
@@ -189,15 +160,15 @@ class Pull {
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #startWorkers(layers: number): Promise<Workers> {
     const { Workers: Threads } = await import('./workers.js');
-    const session = this.#openSession();
+    const { session, patience, concurrency } = this.#link;
     this.#workers = Threads.start({
       settings: this.#settings,
-      setup: this.#workerSetup(),
-      network: await this.#network(session),
+      setup: { storeRoot: this.#paths.root, counters: this.#counters, ...this.#link.setup },
+      network: await this.#link.network(),
       layers,
       session,
-      patience: this.#patience,
-      concurrency: this.#concurrency,
+      patience,
+      concurrency,
       paths: this.#paths,
       stop: this.stop,
       emit: this.#emit,
@@ -205,40 +176,23 @@ class Pull {
     return this.#workers;
   }
 
-  #workerSetup(): Omit<WorkerSetup, 'network'> {
-    const rateLimit = this.#rateLimit;
-    return {
-      storeRoot: this.#paths.root,
-      counters: this.#counters,
-      ...(rateLimit !== undefined && { rateLimit }),
-    };
-  }
-
   /** Ends whatever is still running. */
   async close(): Promise<void> {
-    this.#signal?.removeEventListener('abort', this.#aborted);
+    this.#unfollow();
     this.#progress.close();
-    this.#session?.close();
-    clearInterval(this.#draining);
+    this.#link.close();
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
     this.#locks?.releaseAll();
     this.#lease?.close();
   }
 
-  readonly #aborted = (): void => {
-    const reason: unknown = this.#signal?.reason;
-    this.stop.now(
-      reason instanceof PullError ? reason : new PullError('interrupted', 'the pull was interrupted'),
-    );
-  };
-
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
-    const session = this.#openSession();
     const warning = signatureWarning(this.#reference, process.env);
     if (warning !== undefined) this.#progress.emit({ event: 'warning', message: warning });
-    const image = await this.#asking(() =>
+    const { session } = this.#link;
+    const image = await this.#link.asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),
     );
     this.#warnOfPlatform(image);
@@ -262,53 +216,6 @@ class Pull {
     this.#progress.emit({ event: 'warning', message });
   }
 
-  /** Karma's clock runs while the main thread itself asks. */
-  async #asking<T>(ask: () => Promise<T>): Promise<T> {
-    this.#patience.asking(1);
-    try {
-      return await this.stop.guard(ask());
-    } finally {
-      this.#patience.asking(-1);
-    }
-  }
-
-  #openSession(): MirroredSession {
-    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
-    const { credentials: given, authfile } = this.#settings;
-    this.#session ??= createMirroredSession({
-      endpoints: endpointsOf(this.#reference, this.#registries),
-      credentialsFor: ({ host, repository }, isOwn) =>
-        createCredentials({ host, repository, given: isOwn ? given : undefined, authfile, env: process.env }),
-      plainHttp,
-      tlsVerify,
-      ...(certDir === undefined ? {} : { certDir }),
-      environment: networkEnvironment(process.env),
-      connectTimeoutMs,
-      idleTimeoutMs,
-      patience: this.#patience,
-      userAgent: USER_AGENT,
-      ...(debug && { debug: (line: string) => this.#progress.emit({ event: 'debug', line }) }),
-    });
-    return this.#session;
-  }
-
-  async #network(session: MirroredSession): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify } = this.#settings;
-    const { value, expiresAtMs } = await this.#asking(() => session.access(0));
-    return {
-      channel: `zpull-${randomUUID()}`,
-      connections,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      endpoints: session.endpoints,
-      elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
-      lacking: this.#lacking,
-      userAgent: USER_AGENT,
-      debug: this.#settings.debug,
-      ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
-    };
-  }
-
   #result(
     image: Pick<ResolvedImage, 'manifestDigest' | 'platform'>,
     layers: readonly ImageLayer[],
@@ -323,7 +230,7 @@ class Pull {
       store: this.#paths.root,
       layers: results,
       ...sumOf(results),
-      misses: this.#patience.misses,
+      misses: this.#link.patience.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
       verified: true,
       measured: {

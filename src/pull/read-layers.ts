@@ -1,9 +1,10 @@
-import { inLayer, PullError } from '../format/error.js';
+import { fromFailure, inLayer, PullError } from '../format/error.js';
 import type { MetadataPlace } from '../format/layer-format.js';
+import type { LayerTable } from '../format/layer-table.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import { warnOfFallback } from './fall-back.js';
-import type { KnownLayer, WantedLayer } from './layer.js';
+import type { FetchFigures, KnownLayer, WantedLayer } from './layer.js';
 
 /** Decoded metadata in memory at a time; a layer above it is read alone. 20,000 files have about 30 MB. */
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
@@ -16,7 +17,7 @@ const MOST_CONTENTS = 2 * 2 ** 20;
 
 /**
  * Reads the metadata of all layers that have any, in order, as many at a time as the budget allows. Metadata that is
- * malformed or lies about its digest costs a warning, and the layer is pulled as one stream.
+ * malformed, lies about its digest or has more files than there is room for costs a warning, and the layer is pulled as one stream.
  */
 export async function readLayers(
   context: PullContext,
@@ -24,8 +25,8 @@ export async function readLayers(
 ): Promise<KnownLayer[]> {
   const running = new Set<Promise<unknown>>();
   const read: Array<Promise<KnownLayer>> = [];
+  const rows = { count: 0 };
   let inUse = 0;
-  let contents = 0;
   for (const layer of wanted) {
     if (layer.place === undefined) {
       read.push(Promise.resolve({ ...layer, cost: { fetchedBytes: 0, requests: 0 } }));
@@ -35,12 +36,7 @@ export async function readLayers(
     while (running.size > 0 && inUse + bytes > METADATA_BUDGET_BYTES)
       await context.stop.guard(Promise.race(running));
     inUse += bytes;
-    const one = readLayer(context, layer, layer.place).then((read) => {
-      const table = read.metadata?.table;
-      if (table !== undefined) contents += table.count + table.chunkTarStart.length;
-      if (contents > MOST_CONTENTS) throw tooManyContents();
-      return read;
-    });
+    const one = readLayer(context, layer, layer.place, rows);
     const done = one.finally(() => {
       inUse -= bytes;
       running.delete(done);
@@ -58,27 +54,36 @@ function budgetOf(place: MetadataPlace): number {
   return Math.max(toc.rawBytes + tarSplit.rawBytes, tarSplit.end - toc.start);
 }
 
-function tooManyContents(): PullError {
-  return new PullError('unsupported', `the layers to pull have more than ${MOST_CONTENTS} files`);
+/** Adds a table to `rows`, those of all layers. @throws PullError `unsupported` when there is no room for it */
+function countRows(table: LayerTable, rows: { count: number }): void {
+  const all = rows.count + table.count + table.chunkTarStart.length;
+  if (all > MOST_CONTENTS) {
+    throw new PullError('unsupported', `with it the layers to pull have more than ${MOST_CONTENTS} files`);
+  }
+  rows.count = all;
 }
 
 async function readLayer(
   context: PullContext,
   layer: WantedLayer,
   place: MetadataPlace,
+  rows: { count: number },
 ): Promise<KnownLayer> {
+  let cost: FetchFigures = { fetchedBytes: 0, requests: 0 };
   context.patience.asking(1);
   try {
     const result = await context.support.run({ task: 'read-metadata', blob: layer.blob, place });
-    const { metadata, fetchedBytes, requests } = result;
-    const cost = { fetchedBytes, requests };
+    const { metadata, fetchedBytes, requests, failure } = result;
+    cost = { fetchedBytes, requests };
+    if (failure !== undefined) throw fromFailure(failure);
     if (metadata === undefined) return { ...layer, cost, format: layer.compression };
+    countRows(metadata.table, rows);
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {
     const failedBefore = inLayer(error, layer.blob.digest);
     if (!warnOfFallback(context, layer, error)) throw failedBefore;
-    return { ...layer, cost: { fetchedBytes: 0, requests: 0 }, format: layer.compression, failedBefore };
+    return { ...layer, cost, format: layer.compression, failedBefore };
   } finally {
     context.patience.asking(-1);
   }

@@ -31,7 +31,7 @@ interface Patch {
  * against tar-split; what is false is fetched or written anew, and the whole is proven again. A pack is marked only where
  * its bytes fail their own record: metadata that lies must not condemn what other layers are made of.
  * @returns the extents that prove true
- * @throws PullError `digest-mismatch` when nothing false is found or the second proof fails
+ * @throws PullError `digest-mismatch` when nothing false is found or the second proof fails, and as fetching does
  */
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents } = repair;
@@ -62,7 +62,7 @@ function refetch({ layer, spans, fetcher }: Repair, run: Run): Promise<Patch[]> 
   const start = tarStart[run.first]!;
   const end = tarStart[run.last]! + sizeBytes[run.last]!;
   const fresh = new ExtentList();
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const job = spans.job({
       blobStart: blobStart[run.first]!,
       blobEnd: blobEnd[run.last]!,
@@ -72,6 +72,7 @@ function refetch({ layer, spans, fetcher }: Repair, run: Run): Promise<Patch[]> 
         fresh.push(part.pack, part.offset, part.lengthBytes);
         if (last) resolve([{ tarStart: start, tarEnd: end, extents: fresh }]);
       },
+      failed: reject,
     });
     fetcher.add([job]);
   });

@@ -108,7 +108,8 @@ function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
-function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
+/** The error for an index without a manifest for the platform: it names those that there are. */
+export function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
   const list = [...new Set(platformsOf(index).map(({ platform }) => platform))].join(', ');
   return new PullError('platform-not-found', `the image has no manifest for ${settings.platformName}`, {
     hint: list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`,

@@ -33,8 +33,15 @@ const MOST_PIECE_BYTES = 256 * 1024;
 /** Blobs that are decoded as one stream at a time: each keeps about a core and a half busy, and 20 MB. */
 const STREAMS_AT_A_TIME = 2;
 
+/** What became of a layer. */
+interface LayerOutcome {
+  readonly tarBytes: number;
+  /** Of a layer that was pulled as one stream: bytes of the blob that an earlier pull had left. */
+  readonly whole?: { readonly resumedBytes: number };
+}
+
 export interface RunFigures {
-  readonly layers: ReadonlyArray<FetchFigures & { readonly tarBytes: number; readonly whole: boolean }>;
+  readonly layers: ReadonlyArray<FetchFigures & LayerOutcome>;
   /** From the last content byte until every DiffID was proven, in milliseconds. */
   readonly provenAfterMs: number;
 }
@@ -83,6 +90,8 @@ class Run {
   readonly #fillings: Array<Filling | undefined>;
   /** Of each layer whose bytes are all on disk, or that is one stream. */
   readonly #proofs: Array<Promise<void> | undefined>;
+  /** Of each layer that is there and was pulled as one stream. */
+  readonly #wholes = new Map<number, NonNullable<LayerOutcome['whole']>>();
   readonly #turns = new Turns(STREAMS_AT_A_TIME);
   #published = 0;
   #resolve: () => void = () => {};
@@ -131,9 +140,10 @@ class Run {
     await published;
   }
 
-  /** What became of a layer. */
-  outcome(i: number): { tarBytes: number; whole: boolean } {
-    return { tarBytes: this.#assemblies[i]!.extents.lengthBytes, whole: this.#fillings[i] === undefined };
+  outcome(i: number): LayerOutcome {
+    const { lengthBytes: tarBytes } = this.#assemblies[i]!.extents;
+    const whole = this.#wholes.get(i);
+    return whole === undefined ? { tarBytes } : { tarBytes, whole };
   }
 
   #spansOf(layer: number): { span: Span; row: number }[] {
@@ -168,7 +178,7 @@ class Run {
       this.#assemblies[i]!.placeInline(run);
       this.#advance();
     } catch (error) {
-      this.#failed(i, error);
+      if (!filling.work.dropped) this.#failed(i, error);
     }
   }
 
@@ -219,7 +229,8 @@ class Run {
     const options = { context: this.#context, fetcher: this.#fetcher, layer, index: i, turns: this.#turns };
     const whole = new WholeLayer(options, limits, parts, failedBefore);
     const pull = async () => {
-      const extents = await whole.pull();
+      const { extents, resumedBytes } = await whole.pull();
+      this.#wholes.set(i, { resumedBytes });
       this.#assemblies[i]!.settle(extents);
       await this.#publish(layer, extents);
       this.#advance();

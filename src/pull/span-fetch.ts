@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { fromFailure, PullError } from '../format/error.js';
 import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
@@ -15,6 +15,8 @@ export interface SpanRange {
   readonly tarEnd: number;
   /** The next part, in tar order, is on disk and proven as far as it can be; `last`: it is the end of the range. */
   readonly onPart: (part: Extent, last: boolean) => void;
+  /** Who is told when it could not be fetched, where that is not who made the SpanFetch. */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** Places of one span that may come wrong once each; beyond that something on the way is broken for good. */
@@ -51,7 +53,7 @@ export class SpanFetch {
     return {
       work: this.#work,
       run: (pool, sequence, cost) => this.#run(range, retries, pool, sequence, cost),
-      failed: this.#failed,
+      failed: range.failed ?? this.#failed,
     };
   }
 
@@ -76,6 +78,7 @@ export class SpanFetch {
       pieceBytes: this.#pieceBytes,
     });
     cost(result);
+    if (result.failure !== undefined) throw fromFailure(result.failure);
     if (!this.#work.dropped) await this.#accept(range, retries, result);
   }
 

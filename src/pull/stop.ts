@@ -1,4 +1,4 @@
-import type { PullError } from '../format/error.js';
+import { PullError } from '../format/error.js';
 
 /**
  * The end of a pull before its time: remembers the first reason and runs what must be stopped, at once.
@@ -27,6 +27,20 @@ export class Stop {
     this.#reason = reason;
     this.#reject(reason);
     for (const action of this.#actions) action();
+  }
+
+  /**
+   * Ends the pull when the signal is aborted: with its reason if that is a PullError, else as `interrupted` with this message.
+   * @returns ends that again
+   */
+  follow(signal: AbortSignal | undefined, message: string): () => void {
+    const aborted = () => {
+      const reason: unknown = signal?.reason;
+      this.now(reason instanceof PullError ? reason : new PullError('interrupted', message));
+    };
+    if (signal?.aborted) aborted();
+    else signal?.addEventListener('abort', aborted);
+    return () => signal?.removeEventListener('abort', aborted);
   }
 
   /** Something to do when the pull stops; done immediately when it already has. */

@@ -5,6 +5,7 @@ import type { Descriptor } from '../format/manifest.js';
 import type { RegistrySession } from '../registry/session.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
+import { foreignPlaces, hostsOf } from './foreign.js';
 import type { WantedLayer } from './layer.js';
 import type { ResolvedImage } from './resolve.js';
 
@@ -62,22 +63,12 @@ function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOpti
 }
 
 /** Where a foreign layer lies; nowhere but in the registry when its descriptor says nothing. */
-function foreignUrls({ digest, urls = [] }: Descriptor, { allowForeign }: WantOptions): string[] {
+function foreignUrls(layer: Descriptor, { allowForeign }: WantOptions): string[] {
+  const { digest, urls = [] } = layer;
   if (urls.length === 0) return [];
-  if (!allowForeign) {
-    throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(urls)}`, {
-      layer: digest,
-      hint: 'if you trust that place, pull with --allow-foreign: no credentials are sent there, and the digest is checked',
-    });
-  }
-  const usable = urls.filter((url) => /^https?:\/\//i.test(url) && URL.canParse(url));
-  if (usable.length > 0) return usable;
-  throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
-}
-
-/** Addresses without paths and queries, which can be secrets. */
-function hostsOf(urls: readonly string[]): string {
-  return [...new Set(urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address')))].join(
-    ', ',
-  );
+  if (allowForeign) return foreignPlaces(layer);
+  throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(layer)}`, {
+    layer: digest,
+    hint: 'if you trust that place, pull with --allow-foreign: no credentials are sent there, and the digest is checked',
+  });
 }

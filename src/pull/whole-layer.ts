@@ -1,23 +1,15 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
-import { planWhole, type RawPart } from '../plan/whole.js';
+import { planWhole, type RawPart, totalsOf } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
+import { fromAnyPlace } from './foreign.js';
 import type { KnownLayer } from './layer.js';
 import { mismatch } from './repair.js';
-
-/** Where a foreign layer failed, another of its places may do. */
-const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
-  'blob-not-found',
-  'unauthorized',
-  'redirect-refused',
-  'answer-unexpected',
-  'digest-mismatch',
-]);
 
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
 
@@ -34,7 +26,8 @@ export class WholeLayer {
 
   /**
    * `parts`: the plan for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
-   * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong.
+   * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong, unless
+   * it was only more than we do.
    */
   constructor(
     options: StreamOptions,
@@ -45,19 +38,19 @@ export class WholeLayer {
     this.#options = options;
     this.#limits = limits;
     this.#parts = parts;
-    this.#failedBefore = failedBefore;
+    this.#failedBefore = failedBefore?.code === 'unsupported' ? undefined : failedBefore;
   }
 
   /**
-   * The extents that prove true.
+   * The extents that prove true, and how much of the blob an earlier pull had left for them.
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
-  async pull(): Promise<ExtentList> {
+  async pull(): Promise<{ readonly extents: ExtentList; readonly resumedBytes: number }> {
     try {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
-      return extents;
+      return { extents, resumedBytes: totalsOf(this.#parts).resumedBytes };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -65,22 +58,12 @@ export class WholeLayer {
     }
   }
 
-  async #pullFromAnywhere(): Promise<ExtentList> {
+  #pullFromAnywhere(): Promise<ExtentList> {
     const { layer, context } = this.#options;
-    let last: unknown;
-    for (const url of [layer.blob.url, ...layer.otherUrls]) {
-      if (last instanceof PullError) {
-        context.emit({ event: 'warning', message: `${last.message}; trying another place` });
-        this.#parts = this.#planAnew();
-      }
-      try {
-        return await this.#pullFrom(url);
-      } catch (error) {
-        if (!(error instanceof PullError && TRY_NEXT_PLACE.has(error.code))) throw error;
-        last = error;
-      }
-    }
-    throw last;
+    return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
+      if (again) this.#parts = this.#planAnew();
+      return this.#pullFrom(url);
+    });
   }
 
   #planAnew(): RawPart[] {
@@ -89,15 +72,17 @@ export class WholeLayer {
 
   /**
    * Bytes that make another blob are fetched once more, as what was kept or came on the way may be damaged, and as long as
-   * an endpoint is left that has sent none of them.
+   * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
+   * kept.
    */
   async #pullFrom(url: string): Promise<ExtentList> {
     const { context, layer } = this.#options;
     const { digest, anonymous } = layer.blob;
     for (let tries = 1; ; tries++) {
       const stream = new BlobStream(this.#options, url, this.#parts);
-      const { extents, decoded, actual } = await stream.run();
-      for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+      const { extents, decoded, actual } = await stream.run().finally(() => {
+        for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+      });
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) return extents;
         throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
@@ -106,7 +91,8 @@ export class WholeLayer {
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
       if (stream.sender !== undefined) context.endpoints.lacks(stream.sender, digest);
       const elsewhere = anonymous !== true && context.endpoints.mayBeHad(digest);
-      if (this.#failedBefore !== undefined && !elsewhere) throw this.#failedBefore;
+      const wasKept = this.#parts.some(({ held }) => held !== undefined);
+      if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
       if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       this.#parts = this.#planAnew();

@@ -1,10 +1,10 @@
+import type { TarEntry } from '../format/tar-header.js';
 import { type ChunkedDialect, CURRENT_DIALECT } from './chunked-dialect.js';
 import { squeeze, writeTail } from './chunked-tail.js';
 import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
 import { Crc64 } from './crc64.js';
 import { FrameQueue } from './frame-queue.js';
 import { TarMeter, type WrittenLayer } from './layer-writer.js';
-import type { TarEntry } from './tar-header.js';
 import { type TarHandler, TarReader } from './tar-reader.js';
 import { TarSplitText } from './tar-split-text.js';
 import { TextSpool } from './text-spool.js';

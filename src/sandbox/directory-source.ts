@@ -8,7 +8,7 @@ import {
   readSync,
 } from 'node:fs';
 import { PullError } from '../format/error.js';
-import { TAR_END, type TarItem, tarHeader, tarPadding } from './tar-writer.js';
+import { TAR_END, type TarItem, tarHeader, tarPadding } from '../format/tar-writer.js';
 
 const READ_BYTES = 2 ** 20;
 const SLASH = Buffer.from('/');

@@ -1,5 +1,5 @@
+import type { TarEntry, TarTime } from '../format/tar-header.js';
 import { goJson, goText } from './go-json.js';
-import type { TarEntry, TarTime } from './tar-header.js';
 import { timeText, tocType, xattrsOf } from './toc-text.js';
 
 /** One chunk of a content; `blobStart` is known once its member is written. */

@@ -1,13 +1,13 @@
 import { hash } from 'node:crypto';
+import type { TarEntry } from '../format/tar-header.js';
+import { tarHeader, tarPadding } from '../format/tar-writer.js';
 import { FrameQueue } from './frame-queue.js';
 import { type LayerWriter, TarMeter } from './layer-writer.js';
 import { StargzContent, type StargzCuts } from './stargz-content.js';
 import { StargzMembers } from './stargz-members.js';
 import { type StargzCompression, stargzAnnotations } from './stargz-tail.js';
 import { type StargzChunk, stargzTocText } from './stargz-toc-text.js';
-import type { TarEntry } from './tar-header.js';
 import { type TarHandler, TarReader } from './tar-reader.js';
-import { tarHeader, tarPadding } from './tar-writer.js';
 import { TextSpool } from './text-spool.js';
 import { tocType } from './toc-text.js';
 

@@ -1,14 +1,12 @@
-import { PullError } from '../format/error.js';
 import {
   isHeaderOnly,
   isZeroBlock,
   MAX_TAR_META_BYTES,
   paddingOf,
-  parsePax,
   TAR_BLOCK_BYTES,
-  textOf,
+  unreadableTar,
 } from '../format/tar-fields.js';
-import { applyPax, parseHeader, type TarEntry } from './tar-header.js';
+import { ExtendedHeaders, parseHeader, type TarEntry } from '../format/tar-header.js';
 
 /** What follows the end of an archive is handed on in pieces of at most this size, as tar-split has it. */
 const TRAILER_BYTES = 2 ** 20;
@@ -38,9 +36,7 @@ export class TarReader {
   #metaType = '';
   #metaBytes = 0;
   #paddingBytes = 0;
-  #pax: Map<string, string> | undefined;
-  #longName: Buffer | undefined;
-  #longLink: Buffer | undefined;
+  readonly #extended = new ExtendedHeaders();
 
   constructor(handler: TarHandler) {
     this.#handler = handler;
@@ -68,7 +64,7 @@ export class TarReader {
 
   end(): void {
     const partial = this.#gathered.length > 0 || this.#state === 'content' || this.#state === 'meta';
-    if (partial) throw malformed('it ends inside an entry');
+    if (partial) throw unreadableTar('it ends inside an entry');
     if (this.#rawBytes > 0) this.#handler.trailer(this.#takeRaw());
   }
 
@@ -96,10 +92,11 @@ export class TarReader {
       this.#zeroBlock();
       return;
     }
-    if (this.#state === 'second-end') throw malformed('a block of zeros stands between its entries');
+    if (this.#state === 'second-end') throw unreadableTar('a block of zeros stands between its entries');
     const entry = parseHeader(block);
     if (entry.type === 'x' || entry.type === 'L' || entry.type === 'K') {
-      if (entry.sizeBytes > MAX_TAR_META_BYTES) throw malformed('an extended header is larger than 1 MiB');
+      if (entry.sizeBytes > MAX_TAR_META_BYTES)
+        throw unreadableTar('an extended header is larger than 1 MiB');
       this.#metaType = entry.type;
       this.#metaBytes = entry.sizeBytes;
       this.#await('meta', entry.sizeBytes + paddingOf(entry.sizeBytes));
@@ -118,22 +115,12 @@ export class TarReader {
   }
 
   #meta(body: Buffer): void {
-    const content = body.subarray(0, this.#metaBytes);
-    if (this.#metaType === 'x') this.#pax = parsePax(content);
-    else if (this.#metaType === 'L') this.#longName = textOf(content);
-    else this.#longLink = textOf(content);
+    this.#extended.take(this.#metaType, body.subarray(0, this.#metaBytes));
     this.#await('header', TAR_BLOCK_BYTES);
   }
 
   #entry(entry: TarEntry): void {
-    if (this.#pax !== undefined) applyPax(entry, this.#pax);
-    if (this.#longName !== undefined) entry.name = this.#longName;
-    if (this.#longLink !== undefined) entry.linkName = this.#longLink;
-    this.#pax = undefined;
-    this.#longName = undefined;
-    this.#longLink = undefined;
-    // Archives from before POSIX have no type for files, and mark directories by a slash.
-    if (entry.type === '\0') entry.type = entry.name.at(-1) === 0x2f ? '5' : '0';
+    this.#extended.complete(entry);
     const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
     this.#paddingBytes = paddingOf(contentBytes);
     this.#handler.entry(entry, contentBytes, this.#takeRaw());
@@ -160,8 +147,4 @@ export class TarReader {
     this.#rawBytes = 0;
     return raw;
   }
-}
-
-function malformed(why: string): PullError {
-  return new PullError('metadata-malformed', `the tar cannot be read: ${why}`);
 }

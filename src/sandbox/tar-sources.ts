@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
+import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
 import { contentPieces } from './sample-content.js';
 import type { TreeItem } from './sample-tree.js';
-import { TAR_END, tarHeader, tarPadding } from './tar-writer.js';
 
 /** Read size of a tar file. */
 const READ_BYTES = 2 ** 20;

@@ -1,6 +1,6 @@
 import { isUtf8 } from 'node:buffer';
+import type { TarEntry } from '../format/tar-header.js';
 import { goJson } from './go-json.js';
-import type { TarEntry } from './tar-header.js';
 import { TextSpool } from './text-spool.js';
 
 /** The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line an entry. */

@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
+import type { TarEntry, TarTime } from '../format/tar-header.js';
 import { goJson, goText } from './go-json.js';
-import type { TarEntry, TarTime } from './tar-header.js';
 
 /** One chunk of a content as the TOC states it; `blobStart` is known once its frame is written. */
 export interface TocChunk {

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { onDiskAsync, systemCode } from './storage-error.js';
+import { PullError } from '../format/error.js';
+import { onDisk, onDiskAsync, systemCode } from './storage-error.js';
 
 /** On Windows a virus scanner or indexer holds new files for moments: rename and unlink are tried for this long. */
 const PATIENCE_MS = 2000;
@@ -20,6 +22,23 @@ async function patiently<T>(action: () => Promise<T>): Promise<T> {
       await sleep(PAUSE_MS);
     }
   }
+}
+
+/** Whether there is something at `path` that is no plain file and no directory: a device or a pipe, which no rename may replace. */
+export function isSpecialFile(path: string): boolean {
+  const stat = onDisk(`look at ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+  return stat !== undefined && !stat.isFile() && !stat.isDirectory();
+}
+
+/**
+ * Refuses a device or a pipe where a file is to be written in many places at once, and then renamed.
+ * @throws PullError `option-malformed`
+ */
+export function refuseSpecialFile(path: string): void {
+  if (!isSpecialFile(path)) return;
+  throw new PullError('option-malformed', `${path} is a device or a pipe, not a file`, {
+    hint: 'name a file',
+  });
 }
 
 /** Renames a file over whatever is there. @throws PullError as `storageError` */

@@ -65,6 +65,17 @@ export function storageError(error: unknown, doing: string): unknown {
   });
 }
 
+/**
+ * The same error with a hint for something that was written outside the store `root` (without one: there is no store):
+ * another store would not help there.
+ */
+export function outsideStore(error: unknown, root?: string): unknown {
+  if (!(error instanceof PullError) || !['store-full', 'store-denied'].includes(error.code)) return error;
+  if (root !== undefined && error.message.includes(root)) return error;
+  const hint = 'Make room or get permission there, or choose another destination.';
+  return new PullError(error.code, error.message, { hint, cause: error });
+}
+
 /** What `action` returns. @throws PullError as `storageError` makes it */
 export function onDisk<T>(doing: string, action: () => T): T {
   try {
@@ -105,7 +116,7 @@ export const CALL_BYTES = 4 * 2 ** 20;
  * Writes all of `bytes` at `position`, continuing after short writes.
  * @throws PullError `store-full`, `store-denied` or `store-broken`, naming how much went where
  */
-export function writeFully(fd: number, path: string, bytes: Uint8Array, position: number): void {
+export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array, position: number): void {
   let done = 0;
   try {
     while (done < bytes.length) {

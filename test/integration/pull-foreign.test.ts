@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { type CopyOptions, copyImage, type PullEvent } from '../../src/index.js';
 import {
   addBlob,
   changeImage,
@@ -141,4 +144,39 @@ test('a foreign layer without addresses is asked for at the registry, as other t
   });
   await assertProven((await pull(image, { store })).result);
   assert.equal(layerAsks(registry).length > 0, true);
+});
+
+/** Copies the image into a layout; its blobs by name, and what it was warned of. */
+async function copied(t: TestContext, image: string, options: Partial<CopyOptions> = {}) {
+  const path = join(temporaryDirectory(t), 'copy');
+  const events: PullEvent[] = [];
+  const onEvent = (event: PullEvent) => events.push(event);
+  const destination = { kind: 'layout', path } as const;
+  const result = await copyImage(image, { destination, onEvent, ...options });
+  return { result, blobs: readdirSync(join(path, 'blobs', 'sha256')), warned: warnings(events).join() };
+}
+
+test('a copy leaves a foreign layer where it lies, and says where that is', async (t) => {
+  const elsewhere = await place(t, good);
+  const { image, layer } = await foreignImage(t, [`${elsewhere.origin}/secret/path?k=v`]);
+  const { blobs, warned } = await copied(t, image);
+  assert.deepEqual([blobs.length, elsewhere.asked.length], [3, 0]);
+  assert.ok(warned.includes(elsewhere.host) && !warned.includes('secret'), warned);
+  assert.ok(!blobs.some((name) => layer.digest.endsWith(name)));
+});
+
+test('with leave a copy has the foreign layer, from the first address that has the right bytes', async (t) => {
+  const places = [await place(t, missing), await place(t, wrong), await place(t, good)];
+  const { image, layer } = await foreignImage(
+    t,
+    places.map(({ origin }) => `${origin}/theirs`),
+  );
+  const { blobs, warned, result } = await copied(t, image, { allowForeign: true });
+  assert.ok(blobs.includes(layer.digest.slice('sha256:'.length)), blobs.join());
+  assert.match(warned, /another place.*once more.*another place/);
+  // The second address twice.
+  assert.ok(result.fetchedBytes > 3 * BLOB.length, String(result.fetchedBytes));
+  for (const { asked } of places) {
+    assert.ok(asked.length > 0 && asked.every(({ authorization }) => authorization === undefined));
+  }
 });

@@ -193,3 +193,14 @@ test('each blob has raw packs of its own, which can go when its layer is proven'
   assert.equal(packFiles(store, '').length, 2 * second.packs.length);
   assert.ok(readExtents(store, second).equals(noise(7, 2_000_000)));
 });
+
+test('a blob whose raw packs another process has removed is fetched to new ones', async (t) => {
+  const bytes = noise(9, 300_000);
+  const blob = await serveBlob(t, bytes);
+  const { store, pool, threads } = await startWorkers(t);
+  const packs = new Set((await fetchRaw(pool, blob, 50_000)).packs);
+  for (const pack of packs) await removePack(storePaths(store), pack);
+  const again = await fetchRaw(pool, blob, 50_000);
+  assert.ok(readExtents(store, again).equals(bytes));
+  assert.ok(packFiles(store, '.pack').length <= threads);
+});

@@ -17,7 +17,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['format'],
   format: [],
-  bench: ['index', 'sandbox', 'pull'],
+  bench: ['index', 'sandbox', 'format', 'pull'],
 };
 
 /** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */

@@ -2,9 +2,9 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { compress, decompress } from '@mongodb-js/zstd';
+import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
 import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
-import { TAR_END, tarHeader, tarPadding } from '../../src/sandbox/tar-writer.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
 import { temporaryDirectory } from './temporary.js';
 

@@ -1,4 +1,4 @@
-import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../src/sandbox/tar-writer.js';
+import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { editedHeader } from './edited-header.js';
 import { noise } from './layout.js';
 import type { Random } from './random.js';

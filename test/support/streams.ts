@@ -1,6 +1,7 @@
 import type { TestContext } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
+import { fromFailure } from '../../src/format/error.js';
 import { createCounters } from '../../src/pool/counters.js';
 import type {
   BlobSource,
@@ -50,6 +51,7 @@ export async function fetchRaw(pool: WorkerPool, blob: BlobSource, rangeBytes: n
     starts.map(async (blobStart, sequence) => {
       const blobEnd = Math.min(blob.sizeBytes, blobStart + rangeBytes);
       const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+      if (result.failure !== undefined) throw fromFailure(result.failure);
       return { ...result, lengthBytes: blobEnd - blobStart };
     }),
   );

@@ -1,6 +1,6 @@
-import type { PullEvent } from '../../index.js';
 import { formatCount, formatDuration } from '../format-text.js';
 import { printable } from '../printable.js';
+import type { ShownEvent } from './renderer.js';
 import { foundLine } from './summary.js';
 
 /** How much is told besides progress itself. */
@@ -10,12 +10,12 @@ export interface Talk {
 }
 
 /** The line that an event deserves on a display of its own kind, or undefined for none. */
-export function eventLine(event: PullEvent, { verbose, debug }: Talk): string | undefined {
+export function eventLine(event: ShownEvent, { verbose, debug }: Talk): string | undefined {
   const line = rawLine(event, verbose || debug, debug);
   return line === undefined ? undefined : printable(line);
 }
 
-function rawLine(event: PullEvent, verbose: boolean, debug: boolean): string | undefined {
+function rawLine(event: ShownEvent, verbose: boolean, debug: boolean): string | undefined {
   switch (event.event) {
     case 'warning':
       return `warning: ${event.message}`;

@@ -1,10 +1,9 @@
-import type { PullEvent } from '../../index.js';
 import { formatBytes, formatCount, formatRate, formatSeconds, formatShare } from '../format-text.js';
 import { printable } from '../printable.js';
 import { eventLine, type Talk } from './event-line.js';
 import { advance, INITIAL_STATE, type ProgressState } from './progress-state.js';
 import { RateMeter } from './rate-meter.js';
-import type { Renderer } from './renderer.js';
+import type { Renderer, ShownEvent } from './renderer.js';
 import { summaryLine } from './summary.js';
 
 /** A log that says nothing for longer looks like a hang. */
@@ -26,8 +25,8 @@ export function createPlainRenderer(
   return {
     onEvent: (event) => {
       state = advance(state, event);
-      if (event.event === 'resolving') meter = new RateMeter(0, now());
-      if (event.event === 'progress') meter.update(event.receivedBytes, now());
+      if (event.event === 'resolving' || event.event === 'exporting') meter = new RateMeter(0, now());
+      if (event.event === 'progress' || event.event === 'written') meter.update(state.receivedBytes, now());
       const step = stepLine(state.image, event);
       if (step !== undefined) {
         say(printable(step));
@@ -43,7 +42,7 @@ export function createPlainRenderer(
   };
 }
 
-function stepLine(image: string, event: PullEvent): string | undefined {
+function stepLine(image: string, event: ShownEvent): string | undefined {
   switch (event.event) {
     case 'resolving':
       return `${image}: resolving`;
@@ -56,6 +55,8 @@ function stepLine(image: string, event: PullEvent): string | undefined {
       const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are in the store` : '';
       return `${image}: fetching ${formatBytes(totalBytes)} in ${formatCount(requests, 'request')}${reuse}`;
     }
+    case 'exporting':
+      return `writing ${event.destination}: ${formatBytes(event.totalBytes)}`;
     default:
       return undefined;
   }

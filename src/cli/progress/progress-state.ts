@@ -1,9 +1,11 @@
-import type { PullEvent } from '../../index.js';
 import { formatCount } from '../format-text.js';
+import type { ShownEvent } from './renderer.js';
 
-/** What a display knows of a pull. Sizes in bytes. */
+/** What a display knows of a pull or an export. Sizes in bytes. */
 export interface ProgressState {
+  /** The image; of an export its destination. */
   readonly image: string;
+  /** Received by a pull, written by an export. */
   readonly receivedBytes: number;
   readonly totalBytes: number;
   /** Before the plan is made the total is an upper bound. */
@@ -25,7 +27,7 @@ export const INITIAL_STATE: ProgressState = {
 };
 
 /** The state after an event. Pure. */
-export function advance(state: ProgressState, event: PullEvent): ProgressState {
+export function advance(state: ProgressState, event: ShownEvent): ProgressState {
   switch (event.event) {
     case 'resolving':
       return { ...INITIAL_STATE, image: event.image, message: 'resolving' };
@@ -49,6 +51,15 @@ export function advance(state: ProgressState, event: PullEvent): ProgressState {
       return { ...state, message: `retrying: ${event.message}` };
     case 'waiting':
       return { ...state, message: `waiting as ${event.host} asks` };
+    case 'exporting': {
+      const { destination, totalBytes } = event;
+      return { ...INITIAL_STATE, image: destination, totalBytes, exact: true, message: 'writing' };
+    }
+    case 'written': {
+      const { writtenBytes, totalBytes } = event;
+      const message = writtenBytes >= totalBytes ? 'verifying' : 'writing';
+      return { ...state, receivedBytes: writtenBytes, totalBytes, message };
+    }
     case 'warning':
     case 'debug':
       return state;

@@ -1,8 +1,11 @@
-import type { PullEvent, PullResult } from '../../index.js';
+import type { ExportEvent, PullEvent, PullResult } from '../../index.js';
 
-/** Shows a pull on stderr. */
+/** What a display hears of. */
+export type ShownEvent = PullEvent | ExportEvent;
+
+/** Shows a pull or an export on stderr. */
 export interface Renderer {
-  onEvent(event: PullEvent): void;
+  onEvent(event: ShownEvent): void;
   /** The display goes away; with a result it leaves a summary. */
   end(result?: PullResult): void;
 }

@@ -29,8 +29,8 @@ export function createTtyRenderer(
   return {
     onEvent: (event) => {
       state = advance(state, event);
-      if (event.event === 'resolving') meter = new RateMeter(0, now());
-      if (event.event === 'progress') meter.update(event.receivedBytes, now());
+      if (event.event === 'resolving' || event.event === 'exporting') meter = new RateMeter(0, now());
+      if (event.event === 'progress' || event.event === 'written') meter.update(state.receivedBytes, now());
       const line = eventLine(event, talk);
       // ora hooks the stream: it clears the bar, lets the line through and draws the bar again below.
       if (line !== undefined) stream.write(`${line}\n`);

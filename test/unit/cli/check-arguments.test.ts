@@ -86,7 +86,7 @@ test('an unknown option is refused with the nearest one, or with the command it 
   assert.match(refusal('--port 1 alpine'), /has no option --port .*zpull serve/);
   assert.match(
     refusal('serve oci:x --platform y'),
-    /zpull serve has no option --platform .*zpull pull, zpull plan, zpull inspect and zpull export/,
+    /zpull serve has no option --platform .*zpull pull, zpull plan, zpull inspect, zpull export and zpull copy/,
   );
   assert.match(refusal('-x alpine'), /zpull pull has no option -x \| zpull pull --help lists them$/);
   assert.match(refusal('--__proto__=1 alpine'), /has no option --__proto__/);

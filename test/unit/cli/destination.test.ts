@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseDestination } from '../../../src/cli/destination.js';
+import { parseCopyDestination, parseDestination } from '../../../src/cli/destination.js';
 import { UsageError } from '../../../src/cli/usage-error.js';
 
 test('a destination is a scheme and a path, which may hold colons', () => {
@@ -15,5 +15,32 @@ test('an unknown scheme, no scheme and no path are wrong usage, with the schemes
       (error) => error instanceof UsageError && error.hint.includes('layers:PATH'),
       text,
     );
+  }
+});
+
+test('a copy goes to a layout or an archive, with or without a tag', () => {
+  assert.deepEqual(parseCopyDestination('oci:./dir'), { kind: 'layout', path: './dir' });
+  assert.deepEqual(parseCopyDestination('oci:/a/b:v1.2'), { kind: 'layout', path: '/a/b', tag: 'v1.2' });
+  assert.deepEqual(parseCopyDestination('oci-archive:x.tar:host/name:tag'), {
+    kind: 'archive',
+    path: 'x.tar',
+    tag: 'host/name:tag',
+  });
+});
+
+test('what is no destination of a copy is refused', () => {
+  for (const text of [
+    '',
+    'oci',
+    'oci:',
+    'oci::tag',
+    'dir:x',
+    'tar:x',
+    'oci:x:',
+    'oci:x:a b',
+    'constructor:x',
+    '/x',
+  ]) {
+    assert.throws(() => parseCopyDestination(text), { code: 'option-malformed' }, text);
   }
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tarSpans } from '../../../src/format/tar-names.js';
-import { TAR_END, tarHeader, tarPadding } from '../../../src/sandbox/tar-writer.js';
+import { TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 
 const TIMES = { mtimeSeconds: 1_700_000_000, mtimeNanos: 0 };
 const COMMON = { mode: 0o644, uid: 0, gid: 0, ...TIMES };

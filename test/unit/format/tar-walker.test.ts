@@ -4,7 +4,7 @@ import { closeSync, ftruncateSync, openSync, readFileSync, writeFileSync, writeS
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { TarWalker } from '../../../src/format/tar-walker.js';
-import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/sandbox/tar-writer.js';
+import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { editedHeader } from '../../support/edited-header.js';
 import { noise } from '../../support/layout.js';

@@ -221,7 +221,14 @@ test('an entry has room for its headers, and the more of it the longer its text'
   assert.ok(long.tarBytes >= long.tarStart[1]! + 10 + MIB);
 });
 
-test('chunks become rows only above the limits of a span', () => {
+test('where a frame goes on with the gap, chunks are rows whatever they are long, unless their digests are not stated', () => {
+  const large = { size: 30, chunkSize: 20, chunkDigest: digestOf(1) };
+  assert.deepEqual([...build([within(0, large), chunk(300, 20)]).chunkBlobStart], [0, 300]);
+  const { chunkDigest: _, ...without } = large;
+  assert.equal(build([within(0, without), chunk(300, 20)]).chunkBlobStart.length, 0);
+});
+
+test('where gaps are frames of their own, chunks become rows only above the limits of a span', () => {
   const chunks = (sizeBytes: number, blobBytes: number) =>
     build(
       [

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
+import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import { inspectionOf, type PreparedLayers } from '../../../src/pull/inspection.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
@@ -153,20 +154,24 @@ test('what the blob itself said goes with what its descriptor said', async (t) =
     layerOf(1, { mediaType: ZSTD, kind: footer }),
     layerOf(2, { mediaType: ZSTD, kind: footer }),
     layerOf(3, { mediaType: ZSTD, kind: { problem: 'the annotations are bad' } }),
+    layerOf(4, { mediaType: ZSTD, kind: footer }),
   ];
   const { metadata } = fakeLayer();
   const chunked = {
     format: 'zstd:chunked',
     metadata: { ...metadata, table: { ...metadata.table, entries: 12 } },
   } as const;
-  const wanted = [known(layers[0]!, chunked), known(layers[1]!), known(layers[2]!)];
-  const inspection = await inspect(t, layers, { layers: wanted, figures: [FIGURES, FIGURES, FIGURES] });
+  const failed = { failedBefore: new PullError('metadata-malformed', 'the TOC is bad') };
+  const more = [chunked, {}, {}, failed];
+  const wanted = layers.map((layer, i) => known(layer, more[i]!));
+  const inspection = await inspect(t, layers, { layers: wanted, figures: more.map(() => FIGURES) });
   assert.deepEqual(
     inspection.layers.map(({ format, reason, entries }) => [format, reason, entries]),
     [
       ['zstd:chunked', `media type ${ZSTD}, footer`, 12],
       ['zstd', `media type ${ZSTD}, no footer`, undefined],
       ['zstd', `media type ${ZSTD}; the annotations are bad`, undefined],
+      ['zstd', `media type ${ZSTD}; the TOC is bad`, undefined],
     ],
   );
 });

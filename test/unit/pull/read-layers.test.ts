@@ -20,10 +20,11 @@ function metadataOf(contents: number, chunks = 0): ReadMetadataResult {
 function read(answers: readonly ReadMetadataResult[]) {
   const left = [...answers];
   const { context } = fakeContext({ support: fakePool(async () => left.shift()!) });
-  return readLayers(
-    context,
-    answers.map(() => fakeLayer()),
-  );
+  const wanted = answers.map(() => {
+    const { metadata: _, ...layer } = fakeLayer();
+    return layer;
+  });
+  return readLayers(context, wanted);
 }
 
 test('the layers come in order, with what their metadata cost', async () => {
@@ -38,12 +39,17 @@ test('the layers come in order, with what their metadata cost', async () => {
   );
 });
 
-test('contents and chunks of all layers together are limited', async () => {
-  await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(2, 3)]);
-  await assert.rejects(read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(3, 3)]), {
-    code: 'unsupported',
-    message: /2097152 files/,
-  });
+test('contents and chunks of all layers together are limited, and what is beyond is one stream', async () => {
+  const all = await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(2, 3)]);
+  assert.ok(all.every(({ metadata }) => metadata !== undefined));
+  const some = await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(3, 3), metadataOf(2, 3)]);
+  assert.deepEqual(
+    some.map(({ metadata }) => metadata?.table.count),
+    [MIB, MIB - 5, undefined, 2],
+  );
+  const { cost, failedBefore } = some[2]!;
+  assert.deepEqual([cost, failedBefore?.code], [{ fetchedBytes: 10, requests: 1 }, 'unsupported']);
+  assert.match(failedBefore?.message ?? '', /2097152 files/);
 });
 
 /** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */

@@ -54,3 +54,26 @@ test('a stop that nobody guards against is no unhandled rejection', async () => 
   new Stop().now(FIRST);
   await new Promise(setImmediate);
 });
+
+test('an abort ends it with its reason, or with a sentence where the reason is none of ours', () => {
+  const reasons = [FIRST, new Error('enough')].map((reason) => {
+    const controller = new AbortController();
+    const stop = new Stop();
+    stop.follow(controller.signal, 'it was interrupted');
+    controller.abort(reason);
+    return stop.reason;
+  });
+  assert.equal(reasons[0], FIRST);
+  assert.deepEqual([reasons[1]!.code, reasons[1]!.message], ['interrupted', 'it was interrupted']);
+});
+
+test('a signal that is aborted already stops at once, and one that is not followed any more never', () => {
+  const early = new Stop();
+  early.follow(AbortSignal.abort(FIRST), 'it was interrupted');
+  assert.equal(early.reason, FIRST);
+  const controller = new AbortController();
+  const stop = new Stop();
+  stop.follow(controller.signal, 'it was interrupted')();
+  controller.abort(FIRST);
+  assert.equal(stop.reason, undefined);
+});

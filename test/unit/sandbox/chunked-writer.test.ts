@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
+import { TAR_END, type TarItem, tarHeader } from '../../../src/format/tar-writer.js';
 import { type ChunkedLayer, writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
-import { TAR_END, type TarItem, tarHeader } from '../../../src/sandbox/tar-writer.js';
 import { cutUp, decodeLayer, fixtureLayers } from '../../support/chunked-layers.js';
 
 const FILE: TarItem = {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { parseHeader, type TarTime } from '../../../src/format/tar-header.js';
+import { tarHeader } from '../../../src/format/tar-writer.js';
 import { stargzTocText } from '../../../src/sandbox/stargz-toc-text.js';
-import { parseHeader, type TarTime } from '../../../src/sandbox/tar-header.js';
-import { tarHeader } from '../../../src/sandbox/tar-writer.js';
 
 const FILE = { type: '0', mode: 0, uid: 0, gid: 0, sizeBytes: 0, mtimeSeconds: 0, mtimeNanos: 0 } as const;
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { TarEntry } from '../../../src/sandbox/tar-header.js';
+import type { TarEntry } from '../../../src/format/tar-header.js';
+import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
-import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/sandbox/tar-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { editedHeader } from '../../support/edited-header.js';
 

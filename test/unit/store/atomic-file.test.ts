@@ -1,9 +1,17 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { removeFile, writeAtomically } from '../../../src/store/atomic-file.js';
+import {
+  isSpecialFile,
+  refuseSpecialFile,
+  removeFile,
+  writeAtomically,
+} from '../../../src/store/atomic-file.js';
+import { skipUnless } from '../../support/programs.js';
+import { temporaryDirectory } from '../../support/temporary.js';
 import { freshStore } from './support.js';
 
 test('a file appears whole, replaces what was there, and leaves no other file', async (t) => {
@@ -51,4 +59,19 @@ test('a rename that fails leaves no half file', async (t) => {
 
 test('removing what is not there is no error', async (t) => {
   await removeFile(join(freshStore(t).layers, 'name'));
+});
+
+test('a pipe is not taken for a file that may be replaced', { skip: skipUnless('mkfifo') }, (t) => {
+  const directory = temporaryDirectory(t);
+  const [pipe, file] = ['pipe', 'file'].map((name) => join(directory, name)) as [string, string];
+  execFileSync('mkfifo', [pipe]);
+  writeFileSync(file, '');
+  assert.deepEqual([pipe, file, directory, join(directory, 'none')].map(isSpecialFile), [
+    true,
+    false,
+    false,
+    false,
+  ]);
+  assert.throws(() => refuseSpecialFile(pipe), { code: 'option-malformed' });
+  refuseSpecialFile(file);
 });

@@ -7,6 +7,7 @@ import { PullError } from '../../../src/format/error.js';
 import {
   onDisk,
   onDiskAsync,
+  outsideStore,
   storageError,
   unlessAbsent,
   writeFully,
@@ -97,4 +98,15 @@ test('a full disk is named with how much went where', {
   } finally {
     closeSync(fd);
   }
+});
+
+test('what fails outside the store has a hint that is not about the store', () => {
+  const error = storageError(systemError('ENOSPC'), 'write /else/where') as PullError;
+  for (const told of [outsideStore(error, '/the/store'), outsideStore(error)] as PullError[]) {
+    assert.deepEqual([told.code, told.message], ['store-full', error.message]);
+    assert.match(told.hint!, /another destination/);
+  }
+  assert.equal(outsideStore(error, '/else'), error);
+  const other = storageError(systemError('EIO'), 'write /else/where');
+  assert.equal(outsideStore(other), other);
 });

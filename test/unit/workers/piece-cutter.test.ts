@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { compress } from '@mongodb-js/zstd';
 import { FrameWalker } from '../../../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES } from '../../../workers/decode.js';
+import { MemberWalker } from '../../../workers/member-walker.js';
 import { PieceCutter, statedTarAt } from '../../../workers/piece-cutter.js';
 import { tableOf } from '../../support/layer-tables.js';
 import { noise } from '../../support/layout.js';
@@ -131,6 +132,17 @@ function receivedWhenRefused(frame: Buffer, stepBytes: number): number {
   }
   throw new Error('it was not refused');
 }
+
+test('a gzip member above the limit is called by its name', () => {
+  const row = { name: 0, blob: [0, MIB], tarStart: 512, sizeBytes: DECODE_CALL_BYTES + 1 } as const;
+  const table = tableOf([row], MIB, 2 * DECODE_CALL_BYTES, { layout: 'within', compression: 'gzip' });
+  const walker = new MemberWalker(table, 0, MIB);
+  walker.advance(Buffer.alloc(0), MIB);
+  assert.throws(() => new PieceCutter(table, 0, MIB).next(walker, 0, true), {
+    code: 'unsupported',
+    message: /^a gzip member could decode to more than 32 MiB/,
+  });
+});
 
 test('a frame that says it is too long is unsupported as soon as it says so', () => {
   assert.equal(receivedWhenRefused(skippable(100), 8), 8);

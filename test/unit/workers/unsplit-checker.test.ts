@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { digestAt, parseDigest } from '../../../src/format/digest.js';
 import { layerEdges } from '../../../src/format/layer-edges.js';
-import type { LayerTable } from '../../../src/format/layer-table.js';
+import { type LayerTable, SPAN_TAR_BYTES } from '../../../src/format/layer-table.js';
 import type { ContentRows } from '../../../src/store/pack-writer.js';
 import type { CheckedPiece } from '../../../workers/content-checker.js';
 import { UnsplitChecker } from '../../../workers/unsplit-checker.js';
@@ -90,7 +90,7 @@ function check(span: Span, pieces: readonly Buffer[]): { proven: Unit[]; wrong: 
   return { proven, wrong: checker.finish() };
 }
 
-/** Contents, or their chunks where the table has these, in the true tar. */
+/** Contents, and their chunks where the table has these, in the true tar; of chunks before their content. */
 function unitsOf({ entries, members }: UnsplitLayer, table: LayerTable): Unit[] {
   const tarAt = new Map<number, number>();
   let at = 0;
@@ -106,11 +106,12 @@ function unitsOf({ entries, members }: UnsplitLayer, table: LayerTable): Unit[] 
     if (first === end) return [whole];
     const inTar = (chunk: number) =>
       chunk === end ? whole.end : start + table.chunkTarStart[chunk]! - table.tarStart[row]!;
-    return Array.from({ length: end - first }, (_, i) => ({
+    const chunks = Array.from({ length: end - first }, (_, i) => ({
       digest: digestAt(table.chunkDigests, first + i),
       start: inTar(first + i),
       end: inTar(first + i + 1),
     }));
+    return size! <= SPAN_TAR_BYTES ? [...chunks, whole] : chunks;
   });
 }
 
@@ -169,9 +170,12 @@ for (const format of UNSPLIT_FORMATS) {
       const bytes = Buffer.concat(span.members.map((member) => member.bytes));
       const expected = expectedUnits(span, all);
       if (expected.length === 0) return;
-      const which = random.int(0, expected.length - 1);
+      const some = expected[random.int(0, expected.length - 1)]!;
+      const badAt = random.int(some.start, some.end - 1);
+      bytes[badAt - PACK_AT]! ^= 1;
+      // Of a content and its chunk, the chunk is known first.
+      const which = expected.findIndex(({ start, end }) => start <= badAt && badAt < end);
       const bad = expected[which]!;
-      bytes[random.int(bad.start, bad.end - 1) - PACK_AT]! ^= 1;
       let at = 0;
       const members = span.members.map((member) => {
         const part = bytes.subarray(at, at + member.bytes.length);

@@ -1,13 +1,14 @@
-import { PullError } from '../format/error.js';
+import { PullError } from './error.js';
 import {
   integerOf,
   malformedTar,
   numberAt,
+  parsePax,
   sizeFieldOf,
   sizeOf,
   textOf,
   verifyHeader,
-} from '../format/tar-fields.js';
+} from './tar-fields.js';
 
 /** A time as tar can state it: whole seconds since 1970 and 0 to 999,999,999 nanoseconds on top. */
 export interface TarTime {
@@ -71,11 +72,43 @@ export function parseHeader(block: Buffer): TarEntry {
   return entry;
 }
 
+/** What extended headers have said of the entry that follows them. */
+export class ExtendedHeaders {
+  #pax: ReadonlyMap<string, string> | undefined;
+  #longName: Buffer | undefined;
+  #longLink: Buffer | undefined;
+
+  /**
+   * Takes what an extended header of this type says: `x`, `L` or `K`.
+   * @throws PullError `metadata-malformed` when a pax record is malformed
+   */
+  take(type: string, body: Buffer): void {
+    if (type === 'x') this.#pax = parsePax(body);
+    else if (type === 'L') this.#longName = textOf(body);
+    else this.#longLink = textOf(body);
+  }
+
+  /**
+   * Completes the entry, and forgets what was said.
+   * @throws PullError `metadata-malformed` when a record is malformed, `unsupported` as `applyPax`
+   */
+  complete(entry: TarEntry): void {
+    if (this.#pax !== undefined) applyPax(entry, this.#pax);
+    if (this.#longName !== undefined) entry.name = this.#longName;
+    if (this.#longLink !== undefined) entry.linkName = this.#longLink;
+    this.#pax = undefined;
+    this.#longName = undefined;
+    this.#longLink = undefined;
+    // Archives from before POSIX have no type for files, and mark directories by a slash.
+    if (entry.type === '\0') entry.type = entry.name.at(-1) === 0x2f ? '5' : '0';
+  }
+}
+
 /**
  * Lets pax records replace what the header says. Unknown records mean nothing here.
  * @throws PullError `unsupported` for GNU's sparse records, whose content is not the file
  */
-export function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
+function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
   for (const [key, value] of records) {
     if (key.startsWith('GNU.sparse.')) throw new PullError('unsupported', 'the tar holds a sparse file');
     if (key.startsWith('SCHILY.xattr.')) {

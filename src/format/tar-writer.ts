@@ -1,3 +1,5 @@
+import { paddingOf, TAR_BLOCK_BYTES } from './tar-fields.js';
+
 /** One entry to write. A name that needs it gets a pax header; names are bytes or text. */
 export interface TarItem {
   /** Type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
@@ -12,18 +14,19 @@ export interface TarItem {
   readonly mtimeNanos: number;
   readonly devMajor?: number;
   readonly devMinor?: number;
+  /** Finished pax records, such as those of extended attributes. */
+  readonly records?: Buffer;
 }
 
-const BLOCK = 512;
 const MAX_ID = 0o7777777;
 const MAX_SIZE = 0o77777777777;
 
 /** The two blocks that end an archive. */
-export const TAR_END = Buffer.alloc(2 * BLOCK);
+export const TAR_END = Buffer.alloc(2 * TAR_BLOCK_BYTES);
 
 /** The bytes between a content of this size and the next header. */
 export function tarPadding(sizeBytes: number): Buffer {
-  return TAR_END.subarray(0, (BLOCK - (sizeBytes % BLOCK)) % BLOCK);
+  return TAR_END.subarray(0, paddingOf(sizeBytes));
 }
 
 /** The header of an entry: one ustar block, with a pax header before it where ustar has no room (POSIX pax). */
@@ -37,7 +40,9 @@ export function tarHeader(item: TarItem): Buffer {
   if (item.uid > MAX_ID) records.push(paxRecord('uid', String(item.uid)));
   if (item.gid > MAX_ID) records.push(paxRecord('gid', String(item.gid)));
   if (item.sizeBytes > MAX_SIZE) records.push(paxRecord('size', String(item.sizeBytes)));
-  if (item.mtimeNanos !== 0 || item.mtimeSeconds < 0) records.push(paxRecord('mtime', timeOf(item)));
+  if (item.mtimeNanos !== 0 || item.mtimeSeconds < 0 || item.mtimeSeconds > MAX_SIZE)
+    records.push(paxRecord('mtime', timeOf(item)));
+  if (item.records !== undefined) records.push(item.records);
   const [prefix, base] = split ?? [TAR_END.subarray(0, 0), name.subarray(0, 100)];
   const block = ustarBlock(item, prefix, base, linkName.subarray(0, 100));
   if (records.length === 0) return block;
@@ -54,13 +59,13 @@ function ustarBlock(
   base: Buffer,
   linkName: Buffer,
 ): Buffer {
-  const block = Buffer.alloc(BLOCK);
+  const block = Buffer.alloc(TAR_BLOCK_BYTES);
   base.copy(block, 0);
   octal(block, 100, 8, item.mode);
   octal(block, 108, 8, item.uid > MAX_ID ? 0 : item.uid);
   octal(block, 116, 8, item.gid > MAX_ID ? 0 : item.gid);
   octal(block, 124, 12, item.sizeBytes > MAX_SIZE ? 0 : item.sizeBytes);
-  octal(block, 136, 12, Math.max(0, item.mtimeSeconds));
+  octal(block, 136, 12, Math.min(MAX_SIZE, Math.max(0, item.mtimeSeconds)));
   block.fill(' ', 148, 156);
   block.write(item.type, 156, 'latin1');
   linkName.copy(block, 157);
@@ -69,7 +74,7 @@ function ustarBlock(
   octal(block, 337, 8, item.devMinor ?? 0);
   prefix.copy(block, 345);
   let sum = 0;
-  for (let at = 0; at < BLOCK; at += 1) sum += block[at]!;
+  for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) sum += block[at]!;
   octal(block, 148, 7, sum);
   return block;
 }
@@ -84,7 +89,7 @@ function splitName(name: Buffer): [prefix: Buffer, base: Buffer] | undefined {
 }
 
 /** `length key=value\n`, where the length counts its own digits. */
-function paxRecord(key: string, value: string | Buffer): Buffer {
+export function paxRecord(key: string, value: string | Buffer): Buffer {
   const body = Buffer.concat([Buffer.from(` ${key}=`), toBytes(value), Buffer.from('\n')]);
   let digits = String(body.length).length;
   if (String(body.length + digits).length > digits) digits += 1;

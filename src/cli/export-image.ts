@@ -1,0 +1,66 @@
+import { exportDockerArchive, exportLayers, exportRootfs, exportTar, type PullResult } from '../index.js';
+import type { Destination } from './destination.js';
+import type { OptionValues } from './options.js';
+import { createRenderer } from './progress/create-renderer.js';
+import { UsageError } from './usage-error.js';
+
+/** What an export did, as `--json` prints it. */
+export interface ExportOutcome {
+  readonly image: string;
+  readonly digest: string;
+  readonly destination: string;
+  /** Of a destination that has a file for each layer. */
+  readonly files?: readonly string[];
+}
+
+/** Whether the tar takes the standard output for itself. */
+export function isStdout({ scheme, path }: Destination): boolean {
+  return scheme === 'tar' && path === '-';
+}
+
+/**
+ * Refuses what would mix a tar and a result on the standard output.
+ * @throws UsageError
+ */
+export function checkStdout(destination: Destination, options: OptionValues): void {
+  if (!isStdout(destination) || options.json !== true) return;
+  throw new UsageError(
+    'tar:- and --json both write to the standard output',
+    'leave out --json, or name a file',
+  );
+}
+
+/**
+ * Exports an image that was pulled under the name `reference` and shows on stderr how it goes.
+ * @throws PullError as the exports do
+ */
+export async function exportImage(
+  reference: string,
+  pulled: PullResult,
+  destination: Destination,
+  options: OptionValues,
+  signal: AbortSignal,
+): Promise<ExportOutcome> {
+  const { image, digest, store, layers } = pulled;
+  const { scheme, path } = destination;
+  const renderer = await createRenderer(options);
+  const common = { store, diffIds: layers.map(({ diffId }) => diffId), signal, onEvent: renderer.onEvent };
+  const outcome = { image, digest, destination: `${scheme}:${path}` };
+  try {
+    switch (scheme) {
+      case 'tar':
+        await exportTar({ ...common, ...(!isStdout(destination) && { file: path }) });
+        return outcome;
+      case 'rootfs':
+        await exportRootfs({ ...common, directory: path, force: options.force === true });
+        return outcome;
+      case 'layers':
+        return { ...outcome, files: await exportLayers({ ...common, directory: path }) };
+      case 'docker-archive':
+        await exportDockerArchive({ ...common, file: path, digest, reference });
+        return outcome;
+    }
+  } finally {
+    renderer.end();
+  }
+}

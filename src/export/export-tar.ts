@@ -1,0 +1,44 @@
+import { renameSync, rmSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { isSpecialFile } from '../store/atomic-file.js';
+import { onDisk } from '../store/storage-error.js';
+import { withExport } from './export-run.js';
+import { contentBytes } from './file-tree.js';
+import type { ExportOptions } from './options.js';
+
+/**
+ * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
+ * name only once all layers are proven; what went to the standard output by then cannot be taken back.
+ * @returns whether all was written: false when nobody read the standard output any more
+ * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone,
+ *   `metadata-malformed` or `unsupported` when they make no file system
+ */
+export async function exportTar(
+  options: ExportOptions & {
+    /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
+    readonly file?: string;
+  },
+): Promise<boolean> {
+  const file = options.file === undefined ? undefined : resolve(options.file);
+  const direct = file === undefined || isSpecialFile(file);
+  const unfinished = direct ? undefined : `${file}.part-${process.pid}`;
+  try {
+    const whole = await withExport(options, async ({ pool, prove, begin }) => {
+      const tree = await pool.run({ task: 'flatten' });
+      const path = file === undefined ? {} : { path: unfinished ?? file };
+      begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
+      const writing = pool.run({ task: 'write-tar', tree, ...path });
+      // One thread writes until the end: the hashes have the others.
+      const proof = prove();
+      const { closed } = await writing;
+      if (!closed) await proof;
+      return !closed;
+    });
+    if (file !== undefined && unfinished !== undefined) {
+      onDisk(`write ${file}`, () => renameSync(unfinished, file));
+    }
+    return whole;
+  } finally {
+    if (unfinished !== undefined) rmSync(unfinished, { force: true });
+  }
+}

@@ -1,0 +1,54 @@
+import type { TreeRows } from '../pool/messages.js';
+
+/**
+ * A flattened file system as flat rows in shared memory: what travels between the threads of an export. Rows are in the
+ * order of a walk, each directory's names sorted by their bytes, so a directory stands before what is in it and a
+ * file before its hard links.
+ */
+export type FileTree = TreeRows;
+
+/** The type flags, as bytes. */
+export const FILE = 0x30;
+export const HARD_LINK = 0x31;
+export const SYMLINK = 0x32;
+export const DIRECTORY = 0x35;
+
+const SLASH = Buffer.from('/');
+
+/** The path of a row in a directory, as bytes: names need not be UTF-8. */
+export function pathIn(directory: string, tree: FileTree, row: number): Buffer {
+  return Buffer.concat([Buffer.from(directory), SLASH, pathAt(tree, row)]);
+}
+
+/** Whether a row is the root of the file system, which stands first if a layer states it. */
+export function isRoot(tree: FileTree, row: number): boolean {
+  return row === 0 && tree.textEnd[0] === 0;
+}
+
+/** The path of a row, without a slash at either end; the root's is empty. */
+export function pathAt(tree: FileTree, row: number): Buffer {
+  return textAt(tree, row, 0);
+}
+
+/** What a symbolic link says. */
+export function linkAt(tree: FileTree, row: number): Buffer {
+  return textAt(tree, row, 1);
+}
+
+/** The extended attributes of a row, as the pax records that state them. */
+export function xattrRecordsAt(tree: FileTree, row: number): Buffer {
+  return textAt(tree, row, 2);
+}
+
+function textAt(tree: FileTree, row: number, which: 0 | 1 | 2): Buffer {
+  const at = row * 3 + which;
+  const start = at === 0 ? 0 : tree.textEnd[at - 1]!;
+  return Buffer.from(tree.text.buffer, start, tree.textEnd[at]! - start);
+}
+
+/** Bytes of all files, each once. */
+export function contentBytes(tree: FileTree): number {
+  let sum = 0;
+  for (let row = 0; row < tree.count; row++) if (tree.type[row] === FILE) sum += tree.sizeBytes[row]!;
+  return sum;
+}

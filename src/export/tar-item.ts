@@ -1,0 +1,31 @@
+import { tarHeader } from '../format/tar-writer.js';
+import { DIRECTORY, type FileTree, HARD_LINK, linkAt, pathAt, xattrRecordsAt } from './file-tree.js';
+
+const SLASH = Buffer.from('/');
+const ROOT = Buffer.from('./');
+
+type ItemType = Parameters<typeof tarHeader>[0]['type'];
+
+/** The tar header of a row: a directory's name ends in a slash, the root is `./`. `records`: its extended attributes. */
+export function headerAt(tree: FileTree, row: number, records = xattrRecordsAt(tree, row)): Buffer {
+  const type = tree.type[row]!;
+  const path = pathAt(tree, row);
+  return tarHeader({
+    type: String.fromCharCode(type) as ItemType,
+    name: type === DIRECTORY ? directoryName(path) : path,
+    linkName: type === HARD_LINK ? pathAt(tree, tree.target[row]!) : linkAt(tree, row),
+    mode: tree.mode[row]!,
+    uid: tree.uid[row]!,
+    gid: tree.gid[row]!,
+    sizeBytes: tree.sizeBytes[row]!,
+    mtimeSeconds: tree.mtimeSeconds[row]!,
+    mtimeNanos: tree.mtimeNanos[row]!,
+    devMajor: tree.devMajor[row]!,
+    devMinor: tree.devMinor[row]!,
+    ...(records.length > 0 && { records }),
+  });
+}
+
+function directoryName(path: Buffer): Buffer {
+  return path.length === 0 ? ROOT : Buffer.concat([path, SLASH]);
+}

@@ -1,0 +1,63 @@
+import { PullError } from './error.js';
+import {
+  isHeaderOnly,
+  isZeroBlock,
+  MAX_TAR_META_BYTES,
+  paddingOf,
+  TAR_BLOCK_BYTES,
+  unreadableTar,
+} from './tar-fields.js';
+import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
+
+/** A tar that can be read anywhere. What `read` returns is good until the next call. */
+export interface TarSource {
+  readonly lengthBytes: number;
+  /** The bytes [position, position + lengthBytes), which lie inside the tar. */
+  read(position: number, lengthBytes: number): Buffer;
+}
+
+/** An entry and where its content lies in the tar. */
+export interface PlacedEntry {
+  readonly entry: TarEntry;
+  readonly contentStart: number;
+  readonly contentBytes: number;
+}
+
+/**
+ * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers). Global pax
+ * headers, which state nothing that a file system has, are passed over.
+ * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for GNU's sparse formats
+ */
+export function* tarEntries(source: TarSource): Generator<PlacedEntry, void, undefined> {
+  const extended = new ExtendedHeaders();
+  for (let at = 0; at < source.lengthBytes; ) {
+    const block = bytesAt(source, at, TAR_BLOCK_BYTES);
+    at += TAR_BLOCK_BYTES;
+    if (isZeroBlock(block)) {
+      if (at < source.lengthBytes && !isZeroBlock(bytesAt(source, at, TAR_BLOCK_BYTES))) {
+        throw unreadableTar('a block of zeros stands between its entries');
+      }
+      return;
+    }
+    const entry = parseHeader(Buffer.from(block));
+    if ('xgLK'.includes(entry.type)) {
+      if (entry.sizeBytes > MAX_TAR_META_BYTES)
+        throw unreadableTar('an extended header is larger than 1 MiB');
+      const body = bytesAt(source, at, entry.sizeBytes);
+      if (entry.type !== 'g') extended.take(entry.type, Buffer.from(body));
+      at += entry.sizeBytes + paddingOf(entry.sizeBytes);
+      continue;
+    }
+    extended.complete(entry);
+    if (entry.type === 'S') throw new PullError('unsupported', 'the tar holds a sparse file');
+    const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
+    if (contentBytes > source.lengthBytes - at) throw unreadableTar('it ends inside an entry');
+    yield { entry, contentStart: at, contentBytes };
+    at += contentBytes + paddingOf(contentBytes);
+  }
+}
+
+function bytesAt(source: TarSource, position: number, lengthBytes: number): Buffer {
+  if (position + lengthBytes > source.lengthBytes) throw unreadableTar('it ends inside an entry');
+  return source.read(position, lengthBytes);
+}

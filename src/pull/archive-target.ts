@@ -1,0 +1,78 @@
+import { existsSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { type Digest, digestHex } from '../format/digest.js';
+import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
+import { writeArchiveFrame } from '../store/archive-frame.js';
+import { refuseSpecialFile } from '../store/atomic-file.js';
+import { onDiskAsync } from '../store/storage-error.js';
+import type { CopySource } from './copy-source.js';
+import type { BlobPlace, CopyTarget } from './copy-target.js';
+import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
+import { makeFile } from './layout-target.js';
+import { RangeJournal } from './range-journal.js';
+
+/**
+ * An OCI layout as a tar. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`, with
+ * `FILE.part.ranges` beside it.
+ * @throws PullError as `storageError`
+ */
+export async function openArchiveTarget(
+  file: string,
+  tag: string | undefined,
+  source: CopySource,
+): Promise<CopyTarget> {
+  const path = resolve(file);
+  refuseSpecialFile(path);
+  const part = `${path}.part`;
+  const { plan, documents, startOf } = planLayout(source, tag);
+  const journal = new RangeJournal(`${part}.ranges`, `${source.root.digest} ${plan.sizeBytes}`);
+  const written = existsSync(part) ? journal.read() : [];
+  if (written.length === 0) {
+    await onDiskAsync(`delete ${part}`, () => rm(part, { force: true }));
+    await journal.begin();
+  }
+  await makeFile(part, plan.sizeBytes);
+
+  const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
+    return { digest, sizeBytes, path: part, start: startOf.get(digest)!, held: false };
+  };
+  return {
+    async place(digest, sizeBytes) {
+      const place = placeOf(digest, sizeBytes);
+      const inside = written
+        .map(({ start, end }) => ({ start: start - place.start, end: end - place.start }))
+        .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
+      return { ...place, written: inside };
+    },
+    note: ({ start }, range) => journal.note({ start: start + range.start, end: start + range.end }),
+    forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
+    keep: async () => {},
+    async finish() {
+      await writeArchiveFrame(part, 'r+', plan, documents);
+      await onDiskAsync(`rename ${part}`, () => rename(part, path));
+      await journal.remove();
+    },
+  };
+}
+
+function planLayout(
+  source: CopySource,
+  tag: string | undefined,
+): { plan: ArchivePlan; documents: readonly Buffer[]; startOf: ReadonlyMap<Digest, number> } {
+  const nameOf = (digest: Digest) => `blobs/sha256/${digestHex(digest)}`;
+  const documents = [
+    { name: 'oci-layout', bytes: OCI_LAYOUT },
+    { name: 'index.json', bytes: nameInIndex(undefined, source.root, tag) },
+    ...source.documents.map(({ digest, bytes }) => ({ name: nameOf(digest), bytes })),
+  ];
+  const blobs = [...source.blobs];
+  const plan = planArchive([
+    ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
+    ...blobs.map(([digest, { sizeBytes }]) => ({ name: nameOf(digest), sizeBytes })),
+  ]);
+  const startOf = new Map(
+    blobs.map(([digest], row) => [digest, plan.members[documents.length + row]!.contentStart]),
+  );
+  return { plan, documents: documents.map(({ bytes }) => bytes), startOf };
+}

@@ -1,0 +1,139 @@
+import { MessageChannel } from 'node:worker_threads';
+import type { Digest } from '../format/digest.js';
+import { inLayer } from '../format/error.js';
+import { type BlobRange, joinRanges } from '../plan/missing.js';
+import type { BlobSource } from '../pool/messages.js';
+import type { WorkerPool } from '../pool/worker-pool.js';
+import type { BlobPlace, CopyTarget } from './copy-target.js';
+import type { Fetcher, FetchJob } from './fetcher.js';
+import type { FetchFigures } from './layer.js';
+
+interface FillOptions {
+  readonly blob: BlobSource;
+  readonly place: BlobPlace;
+  readonly fetcher: Fetcher;
+  /** Row of the fetcher's figures. */
+  readonly layer: number;
+  /** Threads that hash. */
+  readonly support: WorkerPool;
+  readonly target: CopyTarget;
+}
+
+/** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
+export class BlobFill {
+  readonly #options: FillOptions;
+  readonly #front: Front;
+  /** Begun with the first range: no more files are open than ranges are in flight. */
+  #hash: Hash | undefined;
+  #left = 0;
+  #failed = false;
+
+  constructor(options: FillOptions) {
+    this.#options = options;
+    this.#front = new Front(options.place.written);
+  }
+
+  /**
+   * Fetches these ranges.
+   * @returns the digest of what is there then
+   * @throws PullError as `fetchRange`, as `storageError`; nothing is written to the place any more then
+   */
+  async run(ranges: readonly BlobRange[]): Promise<Digest> {
+    this.#left = ranges.length;
+    const fetches = await Promise.allSettled(ranges.map((range) => this.#queue(range)));
+    const failure = fetches.find(({ status }) => status === 'rejected');
+    if (failure?.status !== 'rejected') return this.#begin().end();
+    this.#hash?.drop();
+    throw inLayer(failure.reason, this.#options.blob.digest);
+  }
+
+  #queue(range: BlobRange): Promise<void> {
+    const { fetcher, layer } = this.#options;
+    return new Promise((resolve, reject) => {
+      const job: FetchJob = {
+        work: { layer, dropped: false },
+        run: async (pool, _, cost) => {
+          // Another range has failed: what waits is of no use.
+          if (!this.#failed) await this.#fetch(pool, range, cost);
+          resolve();
+        },
+        failed: (error) => {
+          this.#failed = true;
+          reject(error);
+        },
+      };
+      fetcher.add([job]);
+    });
+  }
+
+  /** Its connection is free again when the range is there; that of the last one when all is hashed. */
+  async #fetch(pool: WorkerPool, range: BlobRange, cost: (figures: FetchFigures) => void): Promise<void> {
+    const { blob, place, target } = this.#options;
+    const hash = this.#begin();
+    const { path, start: position } = place;
+    cost(await pool.run({ task: 'copy-range', blob, ...range, path, position }));
+    target.note(place, range);
+    if (this.#front.add(range)) hash.reach(this.#front.end);
+    this.#left -= 1;
+    if (this.#left === 0) await hash.end();
+  }
+
+  #begin(): Hash {
+    this.#hash ??= hashPlace(this.#options.support, this.#options.place, this.#front.end);
+    return this.#hash;
+  }
+}
+
+/** A hash under way. */
+interface Hash {
+  /** The blob is there up to this position. */
+  reach(end: number): void;
+  /** Its digest; nothing more comes. */
+  end(): Promise<Digest>;
+  /** Nobody asks for it any more. */
+  drop(): void;
+}
+
+/** Begins to hash what is there of a blob, up to `end` at first. */
+export function hashPlace(support: WorkerPool, { path, start }: BlobPlace, end: number): Hash {
+  const { port1, port2 } = new MessageChannel();
+  const task = { task: 'hash-file', path, position: start, port: port2 } as const;
+  const result = support.run(task, [port2]).finally(() => port1.close());
+  result.catch(() => {}); // heard of at its end
+  const reach = (position: number | null) => port1.postMessage(position);
+  reach(end);
+  return {
+    reach,
+    end: async () => {
+      reach(null);
+      return (await result).digest;
+    },
+    drop: () => reach(null),
+  };
+}
+
+/** How far a blob is there without a gap. */
+class Front {
+  end = 0;
+  #beyond: readonly BlobRange[];
+
+  constructor(written: readonly BlobRange[]) {
+    this.#beyond = written;
+    this.#advance();
+  }
+
+  /** Adds a range; whether the front moved. */
+  add(range: BlobRange): boolean {
+    const before = this.end;
+    this.#beyond = [...this.#beyond, range];
+    this.#advance();
+    return this.end > before;
+  }
+
+  #advance(): void {
+    const [first, ...others] = joinRanges(this.#beyond);
+    if (first === undefined || first.start > this.end) return;
+    this.end = first.end;
+    this.#beyond = others;
+  }
+}

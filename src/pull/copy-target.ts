@@ -1,0 +1,30 @@
+import type { Digest } from '../format/digest.js';
+import type { BlobRange } from '../plan/missing.js';
+import type { CopySource } from './copy-source.js';
+
+/** Where a blob goes. */
+export interface BlobPlace {
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+  readonly path: string;
+  /** Where in the file it begins. */
+  readonly start: number;
+  /** It is there under its name already, for what its bytes are worth. */
+  readonly held: boolean;
+  /** What an earlier copy that was broken off has written. */
+  readonly written: readonly BlobRange[];
+}
+
+/** Where a copy goes: a layout in a directory, or in an archive. Nothing has its final name before it is proven. */
+export interface CopyTarget {
+  /** The place of a blob, its file made. @throws PullError as `storageError` */
+  place(digest: Digest, sizeBytes: number): Promise<BlobPlace>;
+  /** A range is on disk: the next copy need not fetch it. */
+  note(place: BlobPlace, range: BlobRange): void;
+  /** The bytes there are wrong, all of them may be. Returns the place again, with nothing in it. */
+  forget(place: BlobPlace): Promise<BlobPlace>;
+  /** The bytes there are right. */
+  keep(place: BlobPlace): Promise<void>;
+  /** Everything is there: the image gets its name. */
+  finish(source: CopySource): Promise<void>;
+}

@@ -1,0 +1,50 @@
+import { type ErrorCode, PullError } from '../format/error.js';
+import type { Descriptor } from '../format/manifest.js';
+import type { PullEvent } from './events.js';
+
+/** Where a foreign layer failed, another of its places may do. */
+const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
+  'blob-not-found',
+  'unauthorized',
+  'redirect-refused',
+  'answer-unexpected',
+  'digest-mismatch',
+]);
+
+/** The addresses of a foreign layer that can be asked. @throws PullError `unsupported` when there is none */
+export function foreignPlaces({ digest, urls = [] }: Descriptor): string[] {
+  const usable = urls.filter((url) => /^https?:\/\//i.test(url) && URL.canParse(url));
+  if (usable.length > 0) return usable;
+  throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
+}
+
+/** The addresses of a foreign layer without paths and queries, which can be secrets. */
+export function hostsOf({ urls = [] }: Descriptor): string {
+  return [...new Set(urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address')))].join(
+    ', ',
+  );
+}
+
+/**
+ * What `from` resolves to at the first of these places that serves. `again`: a place before this one has failed.
+ * @throws what `from` throws at the last place, or where another place would not do
+ */
+export async function fromAnyPlace<T>(
+  urls: readonly string[],
+  emit: (event: PullEvent) => void,
+  from: (url: string, again: boolean) => Promise<T>,
+): Promise<T> {
+  let last: unknown;
+  for (const url of urls) {
+    if (last instanceof PullError) {
+      emit({ event: 'warning', message: `${last.message}; trying another place` });
+    }
+    try {
+      return await from(url, last !== undefined);
+    } catch (error) {
+      if (!(error instanceof PullError && TRY_NEXT_PLACE.has(error.code))) throw error;
+      last = error;
+    }
+  }
+  throw last;
+}

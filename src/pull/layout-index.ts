@@ -1,0 +1,52 @@
+import { PullError } from '../format/error.js';
+import { OCI_INDEX } from '../format/manifest.js';
+import type { CopyDocument } from './copy-source.js';
+
+/** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
+export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
+
+const REF_NAME = 'org.opencontainers.image.ref.name';
+
+type Entry = Readonly<Record<string, unknown>>;
+
+/**
+ * The index.json that names `root` by the tag (or, without one, not at all) beside what `before` names. What had the same
+ * tag, or the same digest and no tag, is replaced.
+ * @throws PullError `metadata-malformed` when `before` is no image index
+ */
+export function nameInIndex(before: Buffer | undefined, root: CopyDocument, tag: string | undefined): Buffer {
+  const others = before === undefined ? [] : entriesOf(before).filter((entry) => !isSame(entry, root, tag));
+  const entry = {
+    mediaType: root.mediaType,
+    digest: root.digest,
+    size: root.bytes.length,
+    ...(tag !== undefined && { annotations: { [REF_NAME]: tag } }),
+  };
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: [...others, entry] };
+  return Buffer.from(JSON.stringify(index));
+}
+
+function isSame(entry: Entry, root: CopyDocument, tag: string | undefined): boolean {
+  const name = tagOf(entry);
+  return tag === undefined ? name === undefined && entry['digest'] === root.digest : name === tag;
+}
+
+function tagOf({ annotations }: Entry): unknown {
+  return isEntry(annotations) ? annotations[REF_NAME] : undefined;
+}
+
+function entriesOf(bytes: Buffer): Entry[] {
+  let index: unknown;
+  try {
+    index = JSON.parse(bytes.toString('utf8'));
+  } catch (cause) {
+    throw new PullError('metadata-malformed', 'the index.json there is not JSON', { cause });
+  }
+  const manifests = isEntry(index) ? index['manifests'] : undefined;
+  if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
+  throw new PullError('metadata-malformed', 'the index.json there is no OCI image index');
+}
+
+function isEntry(value: unknown): value is Entry {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

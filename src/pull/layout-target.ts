@@ -1,0 +1,80 @@
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { type Digest, digestHex } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { writeAtomically } from '../store/atomic-file.js';
+import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
+import type { CopyTarget } from './copy-target.js';
+import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
+import { RangeJournal } from './range-journal.js';
+
+/**
+ * An OCI layout in a directory, made if it is not there. Blobs are fetched into `HEX.part`, with `HEX.part.ranges` beside it.
+ * @throws PullError `option-malformed` when the directory holds something else; as `storageError`
+ */
+export async function openLayoutTarget(directory: string, tag: string | undefined): Promise<CopyTarget> {
+  const root = resolve(directory);
+  const blobs = join(root, 'blobs', 'sha256');
+  refuseOther(root);
+  await onDiskAsync(`make the layout ${root}`, () => mkdir(blobs, { recursive: true }));
+  const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
+  const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
+  const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest);
+
+  const target: CopyTarget = {
+    async place(digest, sizeBytes) {
+      const held = onDisk(`look at ${pathOf(digest)}`, () =>
+        statSync(pathOf(digest), { throwIfNoEntry: false }),
+      );
+      if (held?.size === sizeBytes) {
+        return { digest, sizeBytes, path: pathOf(digest), start: 0, held: true, written: [] };
+      }
+      const written = existsSync(partOf(digest)) ? journalOf(digest).read() : [];
+      if (written.length === 0) await journalOf(digest).begin();
+      await makeFile(partOf(digest), sizeBytes);
+      const inside = written.filter(({ end }) => end <= sizeBytes);
+      return { digest, sizeBytes, path: partOf(digest), start: 0, held: false, written: inside };
+    },
+    note: ({ digest }, range) => journalOf(digest).note(range),
+    async forget({ digest, sizeBytes, path, held }) {
+      await journalOf(digest).remove();
+      if (held) await onDiskAsync(`delete ${path}`, () => rm(path));
+      return target.place(digest, sizeBytes);
+    },
+    async keep({ digest, path, held }) {
+      if (held) return;
+      await onDiskAsync(`rename ${path}`, () => rename(path, pathOf(digest)));
+      await journalOf(digest).remove();
+    },
+    async finish({ documents, root: named }) {
+      for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
+      await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
+      const index = join(root, 'index.json');
+      const before = unlessAbsent(`read ${index}`, () => readFileSync(index));
+      await writeAtomically(index, nameInIndex(before, named, tag), false);
+    },
+  };
+  return target;
+}
+
+/** A directory of other things must not become a layout by accident. */
+function refuseOther(directory: string): void {
+  const names = unlessAbsent(`look at ${directory}`, () => readdirSync(directory)) ?? [];
+  if (names.length === 0 || names.includes('oci-layout') || names.every((name) => name === 'blobs')) return;
+  throw new PullError('option-malformed', `${directory} is not empty and is no OCI layout`, {
+    hint: 'name a layout, an empty directory or one that is not there',
+  });
+}
+
+/** A sparse file of this length; one that is there keeps its bytes. @throws PullError as `storageError` */
+export async function makeFile(path: string, sizeBytes: number): Promise<void> {
+  await onDiskAsync(`make ${path}`, async () => {
+    const file = await open(path, 'a');
+    try {
+      await file.truncate(sizeBytes);
+    } finally {
+      await file.close();
+    }
+  });
+}

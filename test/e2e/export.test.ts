@@ -1,0 +1,150 @@
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { buffer, text } from 'node:stream/consumers';
+import { after, before, test } from 'node:test';
+import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import { listTar } from '../support/listing.js';
+
+const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
+const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
+
+/** The digest of chunked-v2. */
+const V2 = 'sha256:3e4bbbeae6986e3a701e5f8457b7dc2e3b6f3b1d4bcc230af3fa5cad6e38110f';
+
+let registry: SandboxRegistry;
+let image: string;
+
+before(async () => {
+  registry = await startRegistry({ layout: FIXTURE_LAYOUT });
+  image = `${registry.host}/some/image:chunked-v2`;
+});
+after(async () => {
+  await registry.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+function start(...args: string[]): ChildProcess {
+  const env = { ...process.env, ZPULL_STORE: join(directory, 'store') };
+  return spawn(process.execPath, [BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+}
+
+async function zpull(
+  ...args: string[]
+): Promise<{ exitCode: number | null; stdout: Buffer; stderr: string }> {
+  const child = start(...args);
+  const closed = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([buffer(child.stdout!), text(child.stderr!)]);
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, stdout, stderr };
+}
+
+test('tar: is written to a file, whose destination is printed, or to the standard output alone', async () => {
+  const file = join(directory, 'all.tar');
+  const toFile = await zpull('export', image, `tar:${file}`);
+  assert.deepEqual([toFile.exitCode, toFile.stdout.toString()], [0, `tar:${file}\n`], toFile.stderr);
+  assert.match(toFile.stderr, /^writing tar:.*: \d/m);
+  const toStdout = await zpull('export', image, 'tar:-');
+  assert.equal(toStdout.exitCode, 0, toStdout.stderr);
+  assert.ok(toStdout.stdout.equals(readFileSync(file)));
+  assert.ok(listTar(toStdout.stdout).length > 50);
+});
+
+test('a reader of tar:- that has enough ends it quietly', async () => {
+  const child = start('export', image, 'tar:-', '-q');
+  await once(child.stdout!, 'data');
+  child.stdout!.destroy();
+  const closed = once(child, 'close');
+  const stderr = await text(child.stderr!);
+  const [exitCode] = (await closed) as [number | null];
+  assert.deepEqual([exitCode, stderr], [0, '']);
+});
+
+test('tar:- and --json cannot share the standard output', async () => {
+  const { exitCode, stdout } = await zpull('export', image, 'tar:-', '--json');
+  const { error } = JSON.parse(stdout.toString()) as { error: { code: string } };
+  assert.deepEqual([exitCode, error.code], [2, 'option-malformed']);
+});
+
+test('rootfs: is written to a directory that is not there; a full one needs --force', async () => {
+  const destination = `rootfs:${join(directory, 'rootfs')}`;
+  const first = await zpull('export', image, destination);
+  assert.deepEqual([first.exitCode, first.stdout.toString()], [0, `${destination}\n`], first.stderr);
+  assert.match(first.stderr, /^writing rootfs:/m);
+  const libraries = readdirSync(join(directory, 'rootfs/usr/lib'));
+  assert.ok(libraries.includes('lib0.so'));
+  const second = await zpull('export', image, destination);
+  assert.equal(second.exitCode, 2);
+  assert.match(second.stderr, /is not empty\nhint: .*--force\.\n$/);
+  const third = await zpull('export', '--force', image, destination, '-q');
+  assert.equal(third.exitCode, 0, third.stderr);
+  assert.deepEqual(readdirSync(join(directory, 'rootfs/usr/lib')), libraries);
+});
+
+test('docker-archive: is written to a file, with the tag as it was given', async () => {
+  const file = join(directory, 'docker.tar');
+  const { exitCode, stdout, stderr } = await zpull('export', image, `docker-archive:${file}`);
+  assert.deepEqual([exitCode, stdout.toString()], [0, `docker-archive:${file}\n`], stderr);
+  assert.ok(readFileSync(file).includes(`"RepoTags":["${image}"]`));
+});
+
+test('with --json the result is an object', async () => {
+  const destination = `tar:${join(directory, 'json.tar')}`;
+  const { exitCode, stdout, stderr } = await zpull('export', image, destination, '--json', '-q');
+  assert.equal(exitCode, 0, stderr);
+  const result = JSON.parse(stdout.toString()) as { destination: string; image: string };
+  assert.deepEqual([result.destination, result.image], [destination, image]);
+  assert.ok(existsSync(join(directory, 'json.tar')));
+});
+
+test('copy prints the digest; its layout has the image under the tag', async () => {
+  const layout = join(directory, 'layout');
+  const { exitCode, stdout, stderr } = await zpull('copy', image, `oci:${layout}:mine`);
+  assert.deepEqual([exitCode, stdout.toString()], [0, `${V2}\n`], stderr);
+  assert.match(readFileSync(join(layout, 'index.json'), 'utf8'), /"mine"/);
+  const again = await zpull('copy', image, `oci-archive:${join(directory, 'layout.tar')}`, '--json', '-q');
+  const result = JSON.parse(again.stdout.toString()) as { digest: string; destination: string };
+  assert.deepEqual([result.digest, result.destination], [V2, `oci-archive:${join(directory, 'layout.tar')}`]);
+});
+
+test('a destination that is none is wrong usage, and nothing is done', async () => {
+  for (const [command, destination] of [
+    ['copy', 'tar:x'],
+    ['copy', 'oci:'],
+    ['export', 'oci:x'],
+    ['export', 'rootfs:'],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await zpull(command, image, destination);
+    assert.deepEqual([exitCode, stdout.length], [2, 0], destination);
+    assert.match(stderr, /^zpull: .*\nhint: .+\n$/);
+  }
+});
+
+test('pull --output pulls and exports; the digest is printed, or the tar alone', async () => {
+  const rootfs = join(directory, 'output');
+  const pulled = await zpull(image, '--output', `rootfs:${rootfs}`, '-q');
+  assert.deepEqual([pulled.exitCode, pulled.stdout.toString()], [0, `${V2}\n`], pulled.stderr);
+  assert.ok(existsSync(join(rootfs, 'usr/lib/lib0.so')));
+  const forced = await zpull(image, '--output', `rootfs:${rootfs}`, '--force', '--json', '-q');
+  const result = JSON.parse(forced.stdout.toString()) as { digest: string; destination: string };
+  assert.deepEqual([result.digest, result.destination], [V2, `rootfs:${rootfs}`]);
+  const tar = await zpull(image, '--output', 'tar:-', '-q');
+  assert.equal(tar.exitCode, 0, tar.stderr);
+  assert.ok(listTar(tar.stdout).length > 50);
+});
+
+test('--output takes one image and a destination of export, --force needs it', async () => {
+  for (const [args, hint] of [
+    [[image, image, '--output', 'tar:x'], /one by one/],
+    [[image, '--output', 'oci:x'], /zpull copy IMAGE oci:x/],
+    [[image, '--force'], /--output/],
+  ] as const) {
+    const { exitCode, stdout, stderr } = await zpull(...args);
+    assert.deepEqual([exitCode, stdout.length], [2, 0], args.join(' '));
+    assert.match(stderr, hint);
+  }
+});

@@ -1,0 +1,165 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { type ExportEvent, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
+import { openBlob } from '../../src/sandbox/oci-layout.js';
+import { applyLayers } from '../support/apply-layers.js';
+import { emptyLayout, nameImage } from '../support/layout.js';
+import { listDirectory, listTar } from '../support/listing.js';
+import { skipUnless } from '../support/programs.js';
+import { pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { storeTars, tarOf } from '../support/tars.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { freshStore } from '../unit/store/support.js';
+
+const isRoot = process.getuid?.() === 0;
+const skip = skipUnless('tar') || (isRoot ? false : 'devices and owners need root');
+
+/** An image of the fixture layout in a store, and the file system that GNU tar makes of its layers. */
+async function prepare(t: TestContext, tag: string) {
+  const registry = await startSandbox(t);
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'store');
+  const { result } = await pull(`${registry.host}/a:${tag}`, { store, platform: 'linux/amd64' });
+  const diffIds = result.layers.map(({ diffId }) => diffId);
+  const tars = await exportLayers({ store, diffIds, directory: join(directory, 'layers') });
+  const expected = join(directory, 'expected');
+  applyLayers(tars, expected);
+  return { store, diffIds, tars, directory, expected: listDirectory(expected) };
+}
+
+/** Compares listings. Directories that tar touched after it had set their times, or made up, have the time of the test. */
+function assertSame(actual: readonly string[], expected: readonly string[], startedMs: number): void {
+  const fieldsOf = (line: string) => line.split(' | ');
+  const isOfNow = (line: string) => Number(fieldsOf(line)[4]) * 1000 >= startedMs - 1000;
+  const now = new Set(expected.filter(isOfNow).map((line) => fieldsOf(line)[0]));
+  assert.ok(now.size < expected.length / 2);
+  const comparable = (lines: readonly string[]) =>
+    lines.map((line) => (now.has(fieldsOf(line)[0]) ? fieldsOf(line).toSpliced(4, 1).join(' | ') : line));
+  assert.deepEqual(comparable(actual), comparable(expected));
+}
+
+for (const tag of ['chunked-v1', 'chunked-v2']) {
+  test(`the tar of ${tag} holds what tar -x makes of its layers, and unpacks to it`, { skip }, async (t) => {
+    const startedMs = Date.now();
+    const { store, diffIds, directory, expected } = await prepare(t, tag);
+    const file = join(directory, 'all.tar');
+    await exportTar({ store, diffIds, file });
+    const unpacked = join(directory, 'unpacked');
+    mkdirSync(unpacked);
+    execFileSync('tar', ['-xpf', file, '-C', unpacked, '--xattrs', '--xattrs-include=*', '--numeric-owner']);
+    assert.ok(expected.length > 50);
+    assertSame(listDirectory(unpacked), expected, startedMs);
+    const listed = listTar(readFileSync(file)).filter((line) => !line.startsWith(' | '));
+    assert.equal(listed.length, expected.length);
+  });
+}
+
+for (const tag of ['chunked-v1', 'chunked-v2']) {
+  test(`the root file system of ${tag} is what tar -x makes of its layers`, { skip }, async (t) => {
+    const startedMs = Date.now();
+    const { store, diffIds, directory, expected } = await prepare(t, tag);
+    const rootfs = join(directory, 'rootfs');
+    const events: ExportEvent[] = [];
+    await exportRootfs({ store, diffIds, directory: rootfs, onEvent: (event) => events.push(event) });
+    assertSame(listDirectory(rootfs), expected, startedMs);
+    assert.deepEqual(
+      events.filter(({ event }) => event === 'warning'),
+      [],
+    );
+  });
+}
+
+/** An OCI layout with the layers as plain tars, which every program reads. */
+function plainLayout(t: TestContext, tars: readonly string[], diffIds: readonly string[]): string {
+  const layout = emptyLayout(t);
+  const layers = tars.map((tar) => {
+    const blob = openBlob(layout);
+    blob.write(readFileSync(tar));
+    const { digest, sizeBytes } = blob.finish();
+    return { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: sizeBytes };
+  });
+  nameImage(layout, 'plain', layers, diffIds);
+  return layout;
+}
+
+test('the root file system is what umoci unpacks', { skip: skipUnless('umoci') || skip }, async (t) => {
+  const startedMs = Date.now();
+  const { store, diffIds, tars, directory } = await prepare(t, 'chunked-v2');
+  const bundle = join(directory, 'bundle');
+  execFileSync('umoci', ['unpack', '--image', `${plainLayout(t, tars, diffIds)}:plain`, bundle], {
+    stdio: 'pipe',
+  });
+  const rootfs = join(directory, 'rootfs');
+  await exportRootfs({ store, diffIds, directory: rootfs });
+  assertSame(listDirectory(rootfs), listDirectory(join(bundle, 'rootfs')), startedMs);
+});
+
+/** No account has it, and no file of the system is its own. */
+const NOBODY = 65_534;
+
+/** A copy of the program that any user can read, wherever this one lies. */
+function readableCopy(directory: string): string {
+  const root = join(import.meta.dirname, '../../..');
+  for (const path of ['package.json', 'dist/src', 'dist/workers', 'node_modules/piscina']) {
+    cpSync(join(root, path), join(directory, 'program', path), { recursive: true });
+  }
+  return join(directory, 'program/dist/src/index.js');
+}
+
+/** Exports in a process that was root and is nobody now; the warnings. */
+function exportAsNobody(program: string, options: object): string {
+  const script = `
+    process.setgroups([]);
+    process.setgid(${NOBODY});
+    process.setuid(${NOBODY});
+    const { exportRootfs } = await import(${JSON.stringify(program)});
+    const onEvent = ({ event, message }) => event === 'warning' && console.log(message);
+    await exportRootfs({ ...${JSON.stringify(options)}, onEvent });`;
+  return execFileSync(process.execPath, ['--input-type=module', '-e', script], { encoding: 'utf8' });
+}
+
+test('a user gets what a user can have, and is told the rest', { skip }, async (t) => {
+  const { store, diffIds, directory, expected } = await prepare(t, 'chunked-v2');
+  for (const path of [directory, store]) chmodSync(path, 0o755);
+  chownSync(directory, NOBODY, NOBODY);
+  const rootfs = join(directory, 'rootfs');
+  const told = exportAsNobody(readableCopy(directory), { store, diffIds, directory: rootfs });
+  assert.match(
+    told,
+    /^left out as a user who is not root: owners of \d+, set-user-ID .* of 1, devices: 1\n$/,
+  );
+  const listed = listDirectory(rootfs);
+  const contents = (lines: readonly string[]) =>
+    lines
+      .map((line) => line.split(' | '))
+      .filter(([, type]) => type !== '3')
+      .map(([path, type, mode = '', , , size, hash, link]) => [
+        path,
+        type,
+        mode.replace(/^[46]/, ''),
+        size,
+        hash,
+        link,
+      ]);
+  assert.deepEqual(contents(listed), contents(expected));
+  assert.ok(listed.every((line) => line.includes(`| ${NOBODY}:${NOBODY} |`)));
+});
+
+test('directories that are closed to their own user are closed when all is in them', { skip }, async (t) => {
+  const paths = freshStore(t);
+  const directories = ['a', 'a/b', 'a/b/c'].map((name) => ({ name, type: '5', mode: 0o400 }) as const);
+  const link = { name: 'a/b/c/link', type: '1', linkName: 'a/b/c/file' } as const;
+  const { diffIds } = await storeTars(paths, tarOf(...directories, { name: 'a/b/c/file' }, link));
+  const directory = temporaryDirectory(t);
+  for (const path of [directory, paths.root]) chmodSync(path, 0o755);
+  chownSync(directory, NOBODY, NOBODY);
+  const rootfs = join(directory, 'rootfs');
+  exportAsNobody(readableCopy(directory), { store: paths.root, diffIds, directory: rootfs });
+  const modes = directories.map(({ name }) => (statSync(join(rootfs, name)).mode & 0o777).toString(8));
+  assert.deepEqual(modes, ['400', '400', '400']);
+  assert.equal(statSync(join(rootfs, 'a/b/c/file')).nlink, 2);
+});

@@ -1,0 +1,49 @@
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { tarEntries } from '../../src/format/tar-entries.js';
+import { sourceOf } from './tars.js';
+
+/** Files of a test are small; all of them in one tar, too. */
+const MAX_TAR_BYTES = 64 * 2 ** 20;
+
+/** A line an entry of a tar, sorted: type, mode, owner, time, size, link, attributes, hash of the content, path. */
+export function listTar(tar: Buffer): string[] {
+  const lines: string[] = [];
+  for (const { entry, contentStart, contentBytes } of tarEntries(sourceOf(tar))) {
+    const { type, mode, uid, gid, mtime, linkName, devMajor, devMinor, xattrs } = entry;
+    const content = tar.subarray(contentStart, contentStart + contentBytes);
+    // Node sets microseconds.
+    const time = `${mtime.seconds}.${String(Math.floor(mtime.nanos / 1000)).padStart(6, '0')}`;
+    const attributes = [...xattrs].map(([name, value]) => `${name}=${value.toString('hex')}`).sort();
+    lines.push(
+      [
+        normal(entry.name),
+        type,
+        // What a symbolic link's mode is, the system decides.
+        type === '2' ? '-' : mode.toString(8),
+        `${uid}:${gid}`,
+        time,
+        contentBytes,
+        createHash('sha256').update(content).digest('hex').slice(0, 12),
+        type === '1' ? normal(linkName) : linkName.toString('latin1'),
+        type === '3' || type === '4' ? `${devMajor},${devMinor}` : '',
+        attributes.join(' '),
+      ].join(' | '),
+    );
+  }
+  return lines.sort();
+}
+
+/** As `listTar`, of a directory, by way of GNU tar: it knows of everything. The root itself is left out. */
+export function listDirectory(directory: string): string[] {
+  const options = ['--xattrs', '--xattrs-include=*', '--format=posix', '--sort=name', '--numeric-owner'];
+  const times = ['--pax-option=delete=atime,delete=ctime'];
+  const tar = execFileSync('tar', [...options, ...times, '-C', directory, '-cf', '-', '.'], {
+    maxBuffer: MAX_TAR_BYTES,
+  });
+  return listTar(tar).filter((line) => !line.startsWith(' | '));
+}
+
+function normal(name: Buffer): string {
+  return name.toString('latin1').replace(/^(\.?\/)+|^\.$|\/+$/g, '');
+}

@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { isPlain, leftOut, modeFor, needsTar, xattrsFor } from '../../../src/export/abilities.js';
+import { flatten } from '../../../src/export/flatten.js';
+import { paxRecord } from '../../../src/format/tar-writer.js';
+import { sourceOf, tarOf } from '../../support/tars.js';
+
+const USER = paxRecord('SCHILY.xattr.user.x', 'y');
+const SECURITY = paxRecord('SCHILY.xattr.security.capability', 'c');
+
+/** Rows: 0 device, 1 fifo, 2 hard link's file, 3 hard link, 4 plain, 5 set-user-ID, 6 its own user's, 7 directory. */
+const TREE = flatten([
+  sourceOf(
+    tarOf(
+      { name: 'a-device', type: '4', devMajor: 7 },
+      { name: 'b-fifo', type: '6' },
+      { name: 'c-file', records: Buffer.concat([SECURITY, USER]) },
+      { name: 'd-link', type: '1', linkName: 'c-file' },
+      { name: 'e-plain' },
+      { name: 'f-set-uid', mode: 0o6755 },
+      { name: 'g-own', uid: 1000, mode: 0o4755 },
+      { name: 'h-directory', type: '5', records: USER },
+    ),
+  ),
+]);
+const ROOT = { uid: 0, umask: 0o22, owners: true, tar: true };
+const USER_1000 = { uid: 1000, umask: 0o22, owners: false, tar: true };
+const ROWS = [...Array(TREE.count).keys()];
+
+test('what Node cannot make is made by tar, as far as the user may', () => {
+  const byTar = (abilities: typeof ROOT) => ROWS.filter((row) => needsTar(TREE, row, abilities));
+  assert.deepEqual(byTar(ROOT), [0, 1, 2, 7]);
+  assert.deepEqual(byTar(USER_1000), [1, 2]);
+  assert.deepEqual(byTar({ ...ROOT, tar: false }), []);
+  const byNode = (abilities: typeof ROOT) => ROWS.filter((row) => isPlain(TREE, row, abilities));
+  assert.deepEqual(byNode(ROOT), [3, 4, 5, 6]);
+  assert.deepEqual(byNode({ ...ROOT, tar: false }), [2, 3, 4, 5, 6, 7]);
+});
+
+test('a user sets only attributes of users, and no set-user-ID of others', () => {
+  assert.deepEqual(xattrsFor(TREE, 2, ROOT), Buffer.concat([SECURITY, USER]));
+  assert.deepEqual(xattrsFor(TREE, 2, USER_1000), USER);
+  assert.deepEqual(xattrsFor(TREE, 7, USER_1000), Buffer.alloc(0));
+  assert.deepEqual(
+    [5, 6].map((row) => modeFor(TREE, row, USER_1000).toString(8)),
+    ['755', '4755'],
+  );
+  assert.equal(modeFor(TREE, 5, ROOT), 0o6755);
+});
+
+test('what is left out is told in one line', () => {
+  assert.equal(leftOut(TREE, ROOT), undefined);
+  assert.equal(
+    leftOut(TREE, USER_1000),
+    'left out as a user who is not root: owners of 5, set-user-ID or set-group-ID of 1, devices: 1, extended attributes of 2',
+  );
+  assert.equal(
+    leftOut(TREE, { ...ROOT, tar: false }),
+    'left out without GNU tar: devices: 1, fifos: 1, extended attributes of 2',
+  );
+});

@@ -1,0 +1,95 @@
+import { closeSync, openSync, writeSync } from 'node:fs';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { headerAt } from '../src/export/tar-item.js';
+import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
+import { count } from '../src/pool/counters.js';
+import type { WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
+import { onDisk, storageError, systemCode } from '../src/store/storage-error.js';
+import { setup } from './context.js';
+import { layerSources } from './layer-sources.js';
+
+const STDOUT = 1;
+
+/** Bytes written with one call. */
+const BLOCK_BYTES = 2 ** 20;
+
+/** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
+const FULL_PIPE_MS = 1;
+
+/** Nobody reads what is written any more. */
+class Closed extends Error {}
+
+/** Writes the file system as one tar: headers made from the rows, contents from the layers. */
+export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarResult> {
+  const sources = layerSources();
+  const fd = path === undefined ? STDOUT : onDisk(`create ${path}`, () => openSync(path, 'w'));
+  const output = new TarOutput(fd, path ?? 'the standard output');
+  try {
+    for (let row = 0; row < tree.count; row++) {
+      await output.add(headerAt(tree, row));
+      const sizeBytes = tree.sizeBytes[row]!;
+      const source = sources[tree.layer[row]!]!;
+      for (let done = 0; done < sizeBytes; ) {
+        const room = await output.room(sizeBytes - done);
+        source.readInto(room, 0, tree.contentStart[row]! + done, room.length);
+        done += room.length;
+        count(setup.counters, 'written', room.length);
+      }
+      await output.add(tarPadding(sizeBytes));
+    }
+    await output.add(TAR_END);
+    await output.flush();
+  } catch (error) {
+    if (!(error instanceof Closed)) throw error;
+    return { closed: true };
+  } finally {
+    if (fd !== STDOUT) closeSync(fd);
+  }
+  return { closed: false };
+}
+
+/** Gathers what is written to large blocks. */
+class TarOutput {
+  readonly #fd: number;
+  readonly #name: string;
+  readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #filled = 0;
+
+  constructor(fd: number, name: string) {
+    this.#fd = fd;
+    this.#name = name;
+  }
+
+  async add(bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length; ) {
+      const room = await this.room(bytes.length - done);
+      done += bytes.copy(room, 0, done);
+    }
+  }
+
+  /** Room for up to `wanted` bytes, to be filled before the next call. */
+  async room(wanted: number): Promise<Buffer> {
+    if (this.#filled === BLOCK_BYTES) await this.flush();
+    const start = this.#filled;
+    this.#filled = Math.min(BLOCK_BYTES, start + wanted);
+    return this.#block.subarray(start, this.#filled);
+  }
+
+  async flush(): Promise<void> {
+    for (let done = 0; done < this.#filled; ) done += await this.#write(done);
+    this.#filled = 0;
+    await nextTurn();
+  }
+
+  async #write(done: number): Promise<number> {
+    try {
+      return writeSync(this.#fd, this.#block, done, this.#filled - done);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === 'EPIPE') throw new Closed();
+      if (code !== 'EAGAIN') throw storageError(error, `write to ${this.#name}`);
+    }
+    await sleep(FULL_PIPE_MS);
+    return 0;
+  }
+}
