@@ -403,6 +403,8 @@ export interface CopyRangeTask {
 }
 
 export interface CopyRangeResult {
+  /** As `FetchRawResult` has it. */
+  readonly sender: number;
   readonly fetchedBytes: number;
   readonly requests: number;
 }

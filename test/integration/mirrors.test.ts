@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { inspectImage } from '../../src/index.js';
+import { copyImage, inspectImage } from '../../src/index.js';
 import type { RegistryOptions, SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
-import { LAYER_DIGEST } from '../support/fixture-layout.js';
+import { FIXTURE_LAYOUT, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { largerImage } from '../support/larger-image.js';
-import { addBlob, emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
+import { addBlob, emptyLayout, nameImage, noise, readBlob, tarOf } from '../support/layout.js';
 import { skipUnless } from '../support/programs.js';
 import {
   askedBytes,
@@ -170,6 +171,18 @@ test('a layer that is one stream comes from the registry when mirrors have damag
   useRegistriesConf(t, registryTable(registry.host, hosts));
   const { result } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
   await assertProven(result);
+  for (const each of [...mirrors, registry]) assert.ok(layerAsks(each).length > 0);
+});
+
+test('a copy takes from the registry what one mirror after the other has damaged', async (t) => {
+  const faults = [{ match: { path: LAYER_DIGEST }, action: { flipByteAt: 1000 } }];
+  const mirrors = [await startSandbox(t, { faults }), await startSandbox(t, { faults })];
+  const registry = await startSandbox(t);
+  const hosts = mirrors.map(({ host }) => host);
+  useRegistriesConf(t, registryTable(registry.host, hosts));
+  const path = join(temporaryDirectory(t), 'layout');
+  await copyImage(`${registry.host}/x:chunked-v1`, { destination: { kind: 'layout', path } });
+  assert.deepEqual(readBlob(path, LAYER_DIGEST), readBlob(FIXTURE_LAYOUT, LAYER_DIGEST));
   for (const each of [...mirrors, registry]) assert.ok(layerAsks(each).length > 0);
 });
 
