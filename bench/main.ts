@@ -11,6 +11,7 @@ import { copy } from './scenarios/copy.js';
 import { distant } from './scenarios/distant.js';
 import { formats } from './scenarios/formats.js';
 import { kill } from './scenarios/kill.js';
+import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
 import { rootfs } from './scenarios/rootfs.js';
@@ -28,6 +29,7 @@ const SCENARIOS = [
   kill,
   distant,
   formats,
+  limited,
   planning,
   sharing,
   verifying,

@@ -18,6 +18,7 @@ export interface PullJob {
   readonly store: string;
   readonly workers?: number;
   readonly connections?: number;
+  readonly limitRate?: number;
 }
 
 /** Starts a pull. `tellProgress`: it prints the bytes received, ten times a second. */

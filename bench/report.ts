@@ -98,15 +98,20 @@ function table(rows: readonly Row[]): string {
 }
 
 function cells(row: Row): string[] {
-  const { id, name, unit, atMost, atLeast, figure, runs, note } = row;
-  const limit = atMost ?? atLeast;
+  const { id, name, unit, figure, runs, note } = row;
   return [
     String(rowNumber(id)) === id ? id : ` ${id}`,
     name,
     figure === null ? '-' : formatFigure(figure, unit),
-    limit === undefined ? '' : `${atMost === undefined ? '>=' : '<='} ${formatFigure(limit, unit)}`,
+    limitsOf(row),
     row.verdict,
     runs.length > 1 ? runs.map((run) => formatFigure(run, unit)).join(', ') : '',
     note,
   ];
+}
+
+function limitsOf({ atLeast, atMost, unit }: Row): string {
+  const least = atLeast === undefined ? [] : [`>= ${formatFigure(atLeast, unit)}`];
+  const most = atMost === undefined ? [] : [`<= ${formatFigure(atMost, unit)}`];
+  return [...least, ...most].join(' ');
 }

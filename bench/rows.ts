@@ -55,6 +55,7 @@ export const ROWS: readonly RowDefinition[] = [
   { id: '17b', name: '  one zstd layer', unit: 'bytes', atMost: 300 * MB },
   { id: '17c', name: '  without tar-split', unit: 'bytes', atMost: 300 * MB },
   { id: '17d', name: '  eStargz', unit: 'bytes', atMost: 300 * MB },
+  { id: '18', name: '--limit-rate: rate / limit', unit: 'ratio', atLeast: 0.95, atMost: 1.05 },
   { id: '20', name: 'planning: added by 1,000,000 contents', unit: 'seconds', atMost: 0.3 },
   { id: '20a', name: '  peak RSS added', unit: 'bytes', atMost: 100 * MB },
   { id: '21', name: 'disk of v1 and v2 / v1 alone', unit: 'ratio', atMost: 1.2 },

@@ -4,32 +4,50 @@ import type { MainMessage } from '../src/pool/messages.js';
 import { network, tell } from './context.js';
 
 interface Waiter {
+  readonly endpoint: number;
   /** The value that was refused, or is too old. */
   readonly stale: string;
   readonly resolve: (value: string | undefined) => void;
   readonly reject: (error: Error) => void;
 }
 
-let { value: current, expiresAtMs }: { value: string | undefined; expiresAtMs: number } = network()
-  .authorization ?? { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
+/** What is known of an endpoint by its place in the list; of those after the first nothing until they are asked for. */
+interface Known {
+  readonly value: string | undefined;
+  readonly expiresAtMs: number;
+  readonly origin?: string;
+}
+
+const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
+
+const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
 let listening = false;
 let waiters: Waiter[] = [];
 
 /**
- * The value of the Authorization header, if one is needed. `refused`: the value that was refused ('' for none). For
- * that, and for one that is about to expire, unless a newer one has come meanwhile, the main thread is asked; it refreshes once for all workers and answers on the
- * channel.
+ * An endpoint's value of the Authorization header, if one is needed. `refused`: the value that was refused ('' for none).
+ * For that, and for one that is about to expire, unless a newer one has come meanwhile, the main thread is asked; it
+ * refreshes once for all workers and answers on the channel.
  */
-export function authorization(refused?: string): Promise<string | undefined> {
-  const stale = refused ?? (Date.now() < expiresAtMs ? undefined : current);
-  if (stale === undefined || stale !== (current ?? '')) return Promise.resolve(current);
+export function authorization(refused: string | undefined, endpoint: number): Promise<string | undefined> {
+  const { value, expiresAtMs } = known.get(endpoint) ?? NOTHING;
+  const stale = refused ?? (Date.now() < expiresAtMs ? undefined : value);
+  if (stale === undefined || stale !== (value ?? '')) return Promise.resolve(value);
   return new Promise((resolve, reject) => {
-    const asked = waiters.some((waiter) => waiter.stale === stale);
-    waiters.push({ stale, resolve, reject });
+    const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
+    waiters.push({ endpoint, stale, resolve, reject });
     if (asked) return;
     listen();
-    tell({ event: 'authorization', stale });
+    tell({ event: 'authorization', endpoint, stale });
   });
+}
+
+/** `http://…` or `https://…` of an endpoint after the first: the main thread asks it, and so learns what token it wants. */
+export async function originOf(endpoint: number): Promise<string> {
+  if (!known.has(endpoint)) await authorization('', endpoint);
+  const origin = known.get(endpoint)?.origin;
+  if (origin === undefined) throw new Error(`endpoint ${endpoint} is unknown`);
+  return origin;
 }
 
 function listen(): void {
@@ -40,13 +58,15 @@ function listen(): void {
 }
 
 function answer(message: MainMessage): void {
-  const waiting = waiters.filter(({ stale }) => stale === message.stale);
-  waiters = waiters.filter(({ stale }) => stale !== message.stale);
+  const isAnswered = ({ endpoint, stale }: Waiter) =>
+    endpoint === message.endpoint && stale === message.stale;
+  const waiting = waiters.filter(isAnswered);
+  waiters = waiters.filter((waiter) => !isAnswered(waiter));
   if (message.message === 'authorization-failed') {
     for (const { reject } of waiting) reject(fromFailure(message.failure));
     return;
   }
-  current = message.value;
-  expiresAtMs = message.expiresAtMs;
-  for (const { resolve } of waiting) resolve(message.value);
+  const { value, expiresAtMs, origin } = message;
+  known.set(message.endpoint, { value, expiresAtMs, origin });
+  for (const { resolve } of waiting) resolve(value);
 }

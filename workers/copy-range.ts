@@ -1,7 +1,7 @@
 import { closeSync, openSync } from 'node:fs';
 import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { onDisk, writeFully } from '../src/store/storage-error.js';
-import { rangeClient, rangeEvents } from './range-client.js';
+import { countingEvents, rangeClient } from './range-client.js';
 
 /** Fetches a range of a blob into its place in a file that is there. Nothing is decoded or kept. */
 export async function copyRange({
@@ -14,8 +14,9 @@ export async function copyRange({
   const { fetchRange, client } = await rangeClient();
   const fd = onDisk(`open ${path}`, () => openSync(path, 'r+'));
   let at = position + start;
+  const { events, totals, sender } = countingEvents();
   try {
-    const { receivedBytes, requests } = await fetchRange(client, {
+    await fetchRange(client, {
       blob,
       start,
       end,
@@ -23,9 +24,9 @@ export async function copyRange({
         writeFully(fd, path, chunk, at);
         at += chunk.length;
       },
-      events: rangeEvents,
+      events,
     });
-    return { fetchedBytes: receivedBytes, requests };
+    return { ...totals, sender: sender() };
   } finally {
     closeSync(fd);
   }

@@ -14,18 +14,18 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
     const { writer, blobDigest } = raw;
     const region = writer.reserve(blobEnd - blobStart);
     const receiver = new RawReceiver({ writer, region, blobDigest, blobStart });
-    const { events, totals } = countingEvents();
+    const { events, totals, sender } = countingEvents();
     const place = { pack: region.pack, packOffset: region.start };
     watch(receiver);
     try {
       await fetchRange(client, { blob, start: blobStart, end: blobEnd, onBytes: receiver.take, events });
     } catch (error) {
-      return { ...place, ...totals, failure: toFailure(error) };
+      return { ...place, sender: sender(), ...totals, failure: toFailure(error) };
     } finally {
       unwatch(receiver);
       receiver.note();
     }
-    return { ...place, ...totals };
+    return { ...place, sender: sender(), ...totals };
   } finally {
     giveRawWriter(raw);
   }

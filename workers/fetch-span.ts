@@ -11,7 +11,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
-  const { events, totals } = countingEvents();
+  const { events, totals, sender } = countingEvents();
   let failure: Failure | undefined;
   try {
     await fetchRange(client, {
@@ -31,5 +31,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { goodTarBytes, wrong } = receiver;
   const result = { pack: region.pack, packOffset: region.start, goodTarBytes, ...totals };
   if (failure !== undefined) return { ...result, failure };
-  return wrong === undefined ? result : { ...result, wrong };
+  if (wrong === undefined) return result;
+  client.choice.lacks(sender(), task.blob.digest);
+  return { ...result, wrong: { ...wrong, elsewhere: client.choice.mayBeHad(task.blob.digest) } };
 }

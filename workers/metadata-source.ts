@@ -61,7 +61,7 @@ async function readPart(
         `the ${what} does not match ${field}: expected ${digest}, got ${actual}, twice`,
       );
     }
-    source.forget();
+    await source.forget();
   }
 }
 
@@ -74,6 +74,8 @@ export class MetadataSource {
   readonly #blob: BlobSource;
   #bytes = Buffer.alloc(0);
   #start = 0;
+  /** The endpoint that sent the last bytes. */
+  #sender = 0;
 
   constructor(blob: BlobSource) {
     this.#blob = blob;
@@ -95,9 +97,11 @@ export class MetadataSource {
     return this.part({ start, end: sizeBytes }, { start, end: sizeBytes });
   }
 
-  /** What is asked for next is fetched, whatever is at hand. */
-  forget(): void {
+  /** The bytes at hand were wrong: what is asked for next is fetched, and from another endpoint if there is one. */
+  async forget(): Promise<void> {
     this.#bytes = Buffer.alloc(0);
+    const { client } = await rangeClient();
+    client.choice.lacks(this.#sender, this.#blob.digest);
   }
 
   #has(part: Range): boolean {
@@ -119,7 +123,13 @@ export class MetadataSource {
       onBytes: (chunk) => {
         filled += chunk.copy(bytes, filled);
       },
-      events: rangeEvents,
+      events: {
+        ...rangeEvents,
+        received: (bytes, endpoint) => {
+          this.#sender = endpoint;
+          rangeEvents.received(bytes, endpoint);
+        },
+      },
     });
     this.fetchedBytes += outcome.receivedBytes;
     this.requests += outcome.requests;

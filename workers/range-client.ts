@@ -1,7 +1,9 @@
 import { count } from '../src/pool/counters.js';
 import { RETRY_WAIT_MS } from '../src/pool/messages.js';
+import { draw, type RateLimit } from '../src/pool/rate-limit.js';
+import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
-import { authorization } from './authorization.js';
+import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
 
 interface Loaded {
@@ -22,9 +24,21 @@ async function load(): Promise<Loaded> {
     import('../src/registry/range.js'),
     import('../src/registry/range-client.js'),
   ]);
-  const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent } = network();
-  const client = createRangeClient({ connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, userAgent });
-  return { fetchRange, client };
+  return { fetchRange, client: createRangeClient(network()) };
+}
+
+/** Timers are due to a millisecond: what is shorter is added to the next wait. */
+const SHORTEST_WAIT_MS = 1;
+
+/** A wait by which bytes received fade by a tenth with the default patience: karma has to know of it. */
+const TOLD_WAIT_MS = 100;
+
+/** Waits as long as the limit asks for, with the connection held and not the thread. */
+function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
+  const waitMs = draw(limit, bytes);
+  if (waitMs < SHORTEST_WAIT_MS) return undefined;
+  const goOn = waitMs < TOLD_WAIT_MS ? () => {} : stopAsking();
+  return new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(goOn);
 }
 
 export const rangeEvents: RangeEvents = {
@@ -36,28 +50,39 @@ export const rangeEvents: RangeEvents = {
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
   },
   authorization,
+  originOf,
+  ...(setup.rateLimit !== undefined && { limit: keepTo.bind(undefined, setup.rateLimit) }),
   pause: (wait) => {
     tell({ event: 'throttled', ...wait });
-    tell({ event: 'asking', change: -1 });
-    return () => tell({ event: 'asking', change: 1 });
+    return stopAsking();
   },
 };
+
+/** Karma's clock need not run for this one until the returned function is called. */
+function stopAsking(): () => void {
+  tell({ event: 'asking', change: -1 });
+  return () => tell({ event: 'asking', change: 1 });
+}
 
 /** Events of one range that also add up what it cost; `totals` grows. */
 export function countingEvents(): {
   readonly events: RangeEvents;
   readonly totals: { fetchedBytes: number; requests: number };
+  /** Who is to blame for wrong bytes: of several endpoints that sent some the first, as mirrors stand before the registry. */
+  sender(): number;
 } {
   const totals = { fetchedBytes: 0, requests: 0 };
+  let sender: number | undefined;
   const events = {
     ...rangeEvents,
-    received(bytes: number): void {
+    received(bytes: number, endpoint: number): void {
       totals.fetchedBytes += bytes;
-      rangeEvents.received(bytes);
+      sender = Math.min(sender ?? endpoint, endpoint);
+      rangeEvents.received(bytes, endpoint);
     },
     requested(): void {
       totals.requests += 1;
     },
   };
-  return { events, totals };
+  return { events, totals, sender: () => sender ?? NO_ENDPOINT };
 }

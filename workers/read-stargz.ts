@@ -52,7 +52,7 @@ export async function readStargz(
         `the TOC does not match its annotation: expected ${tocDigest}, got ${actual}, twice`,
       );
     }
-    source.forget();
+    await source.forget();
   }
 }
 

@@ -29,8 +29,10 @@ export interface OptionValues {
   readonly 'idle-timeout'?: number;
   readonly policy?: (typeof POLICIES)[number];
   readonly 'allow-foreign'?: boolean;
+  readonly 'limit-rate'?: number;
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
+  readonly 'cert-dir'?: string;
   readonly authfile?: string;
   readonly creds?: string;
   readonly username?: string;
@@ -129,8 +131,20 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     choices: POLICIES,
   },
   { name: 'allow-foreign', help: 'fetch foreign layers from where the manifest says, without credentials' },
+  {
+    name: 'limit-rate',
+    placeholder: 'RATE',
+    help: 'bytes a second that all layers together receive, like 10M',
+    number: RATE,
+  },
   { name: 'plain-http', help: 'speak http, not https' },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
+  {
+    name: 'cert-dir',
+    placeholder: 'DIR',
+    help: 'certificates for the registry: *.crt, and *.cert with *.key',
+    preset: 'certs.d/HOST in ~/.config/containers, /etc/containers, /etc/docker',
+  },
   {
     name: 'authfile',
     placeholder: 'FILE',

@@ -10,6 +10,7 @@ const EXIT_CODES = {
   'platform-not-found': 3,
   'blob-not-found': 3,
   unauthorized: 4,
+  'registry-blocked': 4,
   'network-hopeless': 5,
   'redirect-refused': 5,
   'answer-unexpected': 5,

@@ -32,10 +32,13 @@ const DIGEST = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]
 /**
  * The reference that a user's `text` names, expanded as Docker does (the grammar of distribution/reference): `alpine`
  * is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
- * letter, or is `localhost`.
+ * letter, or is `localhost`. `expand` may know another full name for a name without a host.
  * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest that is no sha256
  */
-export function parseReference(text: string): Reference {
+export function parseReference(
+  text: string,
+  expand: (name: string) => string | undefined = () => undefined,
+): Reference {
   refuseOtherForms(text);
   const at = text.indexOf('@');
   const name = at < 0 ? text : text.slice(0, at);
@@ -47,7 +50,7 @@ export function parseReference(text: string): Reference {
   if (tag !== undefined && !TAG.test(tag)) {
     throw malformed(text, `${JSON.stringify(tag)} is not a tag`, TAG_HINT);
   }
-  const { host, repository } = splitHost(path);
+  const { host, repository } = splitHost(path, expand);
   checkHost(text, host);
   checkRepository(text, repository);
   if (digest !== undefined) return { host, repository, ...(tag === undefined ? {} : { tag }), digest };
@@ -98,10 +101,16 @@ function referenceDigest(text: string, digest: string): Digest {
 }
 
 /** Splits a name without tag and digest as Docker does, and expands short ones. */
-function splitHost(path: string): { host: string; repository: string } {
+function splitHost(
+  path: string,
+  expand: (name: string) => string | undefined,
+): { host: string; repository: string } {
   const slash = path.indexOf('/');
   const first = path.slice(0, Math.max(slash, 0));
   const isHost = /[.:A-Z]/.test(first) || first === 'localhost';
+  const full = isHost ? undefined : expand(path);
+  // What it stands for is a full name, or Docker Hub's: nothing is expanded twice.
+  if (full !== undefined) return splitHost(full, () => undefined);
   const host = !isHost || first === LEGACY_HOST ? DEFAULT_HOST : first;
   const repository = isHost ? path.slice(slash + 1) : path;
   const official = host === DEFAULT_HOST && !repository.includes('/');

@@ -3,6 +3,7 @@ import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
+import type { RateLimit } from './rate-limit.js';
 
 /**
  * Every message between threads. Tasks go to a pool and come back as an `Outcome`; events come from a running
@@ -17,6 +18,8 @@ export const RETRY_WAIT_MS = 1000;
 export interface WorkerSetup {
   readonly storeRoot: string;
   readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** What all threads together may receive. */
+  readonly rateLimit?: RateLimit;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
   /** For pools that export: the layers of the image, lowest first. */
@@ -30,15 +33,36 @@ export interface NetworkSetup {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly tlsVerify: boolean;
+  /** Where blobs are asked for, in this order; the first is where their URLs lead. */
+  readonly endpoints: readonly EndpointSetup[];
+  /** How a foreign blob is asked for where it lies. */
+  readonly elsewhere: Pick<TransportSetup, 'tlsVerify' | 'environment'>;
+  /** Which endpoints lack which blobs; all threads add to it. */
+  readonly lacking: Uint32Array<SharedArrayBuffer>;
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
   /**
-   * Value of the Authorization header, when the registry asked for one, and from when on (Unix time) it is to be
-   * renewed before it is used.
+   * Value of the Authorization header at the first endpoint, when it asked for one, and from when on (Unix time) it is
+   * to be renewed before it is used.
    */
   readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
+}
+
+/** One place that has the image's blobs. */
+interface EndpointSetup {
+  readonly transport: TransportSetup;
+  readonly repository: string;
+}
+
+/** How a registry's servers are reached. */
+interface TransportSetup {
+  readonly tlsVerify: boolean;
+  /** `host[:port]` as references have it. */
+  readonly host: string;
+  readonly certDir?: string;
+  /** The variables of the environment that concern the network, those with a proxy's password included. */
+  readonly environment: Readonly<Record<string, string>>;
 }
 
 /** Where a blob is to be had. */
@@ -155,7 +179,10 @@ export interface FetchSpanResult extends Fetched {
   readonly packOffset: number;
   readonly goodTarBytes: number;
   /** The first thing that did not prove right; everything before it stands. */
-  readonly wrong?: WrongBytes;
+  readonly wrong?: WrongBytes & {
+    /** An endpoint is left that has not sent anything wrong of this blob. */
+    readonly elsewhere: boolean;
+  };
 }
 
 /** Bytes that arrived whole and are not what the metadata promises. */
@@ -183,6 +210,8 @@ export interface FetchRawTask {
 export interface FetchRawResult extends Fetched {
   readonly pack: string;
   readonly packOffset: number;
+  /** The endpoint that sent it, by its place in the list, the first of several; -1 for none. */
+  readonly sender: number;
 }
 
 /** How the tar in a layer that is one stream is compressed. */
@@ -374,6 +403,8 @@ export interface CopyRangeTask {
 }
 
 export interface CopyRangeResult {
+  /** As `FetchRawResult` has it. */
+  readonly sender: number;
   readonly fetchedBytes: number;
   readonly requests: number;
 }
@@ -502,19 +533,23 @@ export type WorkerEvent =
   | { readonly event: 'asking'; readonly change: 1 | -1 }
   /** A server told a request to wait. */
   | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
-  | { readonly event: 'authorization'; readonly stale: string | undefined }
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   | { readonly event: 'request'; readonly line: string };
 
 /** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
 export type MainMessage =
   | {
       readonly message: 'authorization';
-      readonly stale: string | undefined;
+      readonly endpoint: number;
+      readonly stale: string;
       readonly value: string | undefined;
       readonly expiresAtMs: number;
+      /** `http://…` or `https://…`, as asking the endpoint showed. */
+      readonly origin: string;
     }
   | {
       readonly message: 'authorization-failed';
-      readonly stale: string | undefined;
+      readonly endpoint: number;
+      readonly stale: string;
       readonly failure: Failure;
     };

@@ -22,6 +22,8 @@ interface FillOptions {
 /** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
 export class BlobFill {
   readonly #options: FillOptions;
+  /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
+  sender: number | undefined;
   readonly #front: Front;
   /** Begun with the first range: no more files are open than ranges are in flight. */
   #hash: Hash | undefined;
@@ -71,7 +73,9 @@ export class BlobFill {
     const { blob, place, target } = this.#options;
     const hash = this.#begin();
     const { path, start: position } = place;
-    cost(await pool.run({ task: 'copy-range', blob, ...range, path, position }));
+    const result = await pool.run({ task: 'copy-range', blob, ...range, path, position });
+    cost(result);
+    this.sender = Math.min(this.sender ?? result.sender, result.sender);
     target.note(place, range);
     if (this.#front.add(range)) hash.reach(this.#front.end);
     this.#left -= 1;

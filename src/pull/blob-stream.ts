@@ -34,6 +34,8 @@ interface Outcome {
 export class BlobStream {
   /** Where its own bytes lie. */
   readonly rawPacks = new Set<PackId>();
+  /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
+  sender: number | undefined;
   readonly #options: StreamOptions;
   readonly #url: string;
   readonly #parts: readonly RawPart[];
@@ -85,6 +87,7 @@ export class BlobStream {
         cost(result);
         const pack = result.pack as PackId;
         this.rawPacks.add(pack);
+        this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
         this.#places[i] = { pack, offset: result.packOffset };
         this.#advance();

@@ -1,4 +1,5 @@
 import type { WorkerPool } from '../pool/worker-pool.js';
+import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
@@ -13,6 +14,8 @@ export interface PullContext {
   readonly stop: Stop;
   readonly patience: Patience;
   readonly concurrency: Concurrency;
+  /** Which endpoints lack which blobs. */
+  readonly endpoints: EndpointChoice;
   readonly emit: (event: PullEvent) => void;
   /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
   readonly support: WorkerPool;

@@ -116,7 +116,7 @@ class BlobCopies {
   /** Brings a blob from where it is to be had, and gives it its name; bytes that came whole and wrong are fetched once more. */
   #copy(first: BlobPlace, ranges: readonly BlobRange[], fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
-    const { support, emit } = this.#context;
+    const { support, emit, endpoints } = this.#context;
     const { urls, ...rest } = this.#source.blobs.get(first.digest)!;
     let place = first;
     let missing = ranges;
@@ -128,10 +128,13 @@ class BlobCopies {
       if (again) await beginAnew();
       for (let tries = 1; ; tries++) {
         const blob = { ...rest, url };
-        const actual = await new BlobFill({ blob, place, fetcher, layer, support, target }).run(missing);
+        const fill = new BlobFill({ blob, place, fetcher, layer, support, target });
+        const actual = await fill.run(missing);
         if (actual === blob.digest) return target.keep(place);
         await beginAnew();
-        if (tries > 1) throw wrongBlob(blob.digest, actual);
+        if (fill.sender !== undefined) endpoints.lacks(fill.sender, blob.digest);
+        const elsewhere = blob.anonymous !== true && endpoints.mayBeHad(blob.digest);
+        if (tries > 1 && !elsewhere) throw wrongBlob(blob.digest, actual);
         const message = `blob ${blob.digest} does not match its digest; fetching it once more`;
         emit({ event: 'warning', message });
       }

@@ -5,7 +5,7 @@ import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { choosePlatform, formatPlatform } from '../format/platform.js';
 import type { BlobSource } from '../pool/messages.js';
-import type { RegistrySession } from '../registry/session.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
 import { foreignPlaces } from './foreign.js';
 import { noSuchPlatform } from './resolve.js';
 import type { Settings } from './settings.js';
@@ -47,10 +47,10 @@ export interface CopySource {
 
 /**
  * What `name` (a tag or a digest) stands for: of an index the manifest for the platform, or with `allPlatforms` all of it.
- * @throws PullError as `RegistrySession.getManifest`, `platform-not-found`, `metadata-malformed`, `unsupported`
+ * @throws PullError as `MirroredSession.getManifest`, `platform-not-found`, `metadata-malformed`, `unsupported`
  */
 export async function readCopySource(
-  session: RegistrySession,
+  session: MirroredSession,
   name: string,
   settings: Settings,
   allPlatforms: boolean,
@@ -70,7 +70,7 @@ interface ReadDocument extends CopyDocument {
   readonly manifest: ImageIndex | ImageManifest;
 }
 
-async function readDocument(session: RegistrySession, name: string): Promise<ReadDocument> {
+async function readDocument(session: MirroredSession, name: string): Promise<ReadDocument> {
   const { bytes, mediaType } = await session.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
@@ -78,7 +78,7 @@ async function readDocument(session: RegistrySession, name: string): Promise<Rea
 }
 
 async function choose(
-  session: RegistrySession,
+  session: MirroredSession,
   index: ImageIndex,
   settings: Settings,
 ): Promise<{ document: ReadDocument; platform: string }> {
@@ -95,7 +95,7 @@ async function choose(
 
 /** The document and all that it names, each once. */
 async function readBelow(
-  session: RegistrySession,
+  session: MirroredSession,
   document: ReadDocument,
   level: number,
 ): Promise<ReadDocument[]> {
@@ -114,7 +114,7 @@ async function readBelow(
 function sourceOf(
   documents: readonly ReadDocument[],
   platform: string,
-  session: Pick<RegistrySession, 'blobUrl'>,
+  session: Pick<MirroredSession, 'blobUrl'>,
   allowForeign: boolean,
 ): CopySource {
   const blobs = new Map<Digest, CopyBlob>();
@@ -138,7 +138,7 @@ function sourceOf(
 
 function fromRegistry(
   { digest, sizeBytes }: Descriptor,
-  session: Pick<RegistrySession, 'blobUrl'>,
+  session: Pick<MirroredSession, 'blobUrl'>,
 ): CopyBlob {
   return { digest, sizeBytes, urls: [session.blobUrl(digest)] };
 }

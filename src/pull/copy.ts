@@ -1,5 +1,7 @@
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
+import { expandShortName } from '../registry/endpoints.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
@@ -39,7 +41,7 @@ export interface CopyResult extends CopyFigures {
  * @throws PullError; no blob has its name before it is proven, and the image none before all of them are
  */
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
-  const copy = new Copy(reference, options);
+  const copy = new Copy(reference, options, await readRegistries(process.env));
   try {
     return await copy.stop.guard(copy.run());
   } catch (error) {
@@ -63,15 +65,16 @@ class Copy {
   readonly #startedMs = performance.now();
   #workers: Promise<Workers> | undefined;
 
-  constructor(reference: string, options: CopyOptions) {
+  constructor(reference: string, options: CopyOptions, registries: Registries | undefined) {
     this.#options = options;
     this.#settings = settle({ ...options, store: NO_STORE });
-    this.#reference = parseReference(reference);
+    this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
     this.#progress = new Progress(this.#counters, options.onEvent);
     this.#link = new RegistryLink({
       settings: this.#settings,
       reference: this.#reference,
+      registries,
       counters: this.#counters,
       stop: this.stop,
       emit: this.#progress.emit,
@@ -133,7 +136,7 @@ class Copy {
     const { session, patience, concurrency } = this.#link;
     this.#workers = Workers.start({
       settings: this.#settings,
-      setup: { storeRoot: NO_STORE, counters: this.#counters },
+      setup: { storeRoot: NO_STORE, counters: this.#counters, ...this.#link.setup },
       network: await this.#link.network(),
       layers: source.blobs.size,
       session,

@@ -15,7 +15,7 @@ interface MissingLayers {
   readonly locks: LayerLocks;
   readonly stop: Stop;
   /** The layers that the store does not have now. */
-  readonly missing: () => readonly WantedLayer[];
+  readonly missing: () => Promise<readonly WantedLayer[]>;
   readonly pull: (layers: readonly WantedLayer[]) => Promise<PulledLayers>;
   /** Called when nothing but layers of other processes is left. */
   readonly onWait: (layers: number) => void;
@@ -43,11 +43,11 @@ export async function pullMissing({
   const pulls = new Map<Digest, number>();
   let provenAfterMs = 0;
   for (;;) {
-    const wanted = missing().filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MOST_PULLS);
+    const wanted = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MOST_PULLS);
     if (wanted.length === 0) return { figures, provenAfterMs };
     const free = new Set(wanted.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
     // Whoever had a lock may have published the layer since we looked.
-    const own = free.size === 0 ? [] : missing().filter(({ diffId }) => free.has(diffId));
+    const own = free.size === 0 ? [] : (await missing()).filter(({ diffId }) => free.has(diffId));
     if (own.length > 0) {
       const pulled = await pull(own);
       for (const [i, { diffId }] of own.entries()) {

@@ -21,9 +21,13 @@ export interface PullOptions {
   readonly idleTimeoutMs?: number;
   /** Fetches foreign layers from where their descriptors say, without credentials; default false. */
   readonly allowForeign?: boolean;
+  /** Bytes a second that all layers together receive at most; default no limit. */
+  readonly limitRate?: number;
   readonly plainHttp?: boolean;
   readonly tlsVerify?: boolean;
-  /** For the registry of the image; left out, they are looked for where podman and docker keep them. */
+  /** Directory with the registry's certificates, instead of the usual ones: `*.crt`, `*.cert` with `*.key`. */
+  readonly certDir?: string;
+  /** For the registry of the image and none of its mirrors; left out, they are looked for where podman and docker keep them. */
   readonly credentials?: { readonly username: string; readonly password: string };
   /** The only file to look for credentials in. */
   readonly authfile?: string;

@@ -2,6 +2,9 @@ import { parseDigest } from '../format/digest.js';
 import { normalisePlatform } from '../format/platform.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
+import { expandShortName } from '../registry/endpoints.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { signatureWarning } from '../registry/signature-policy.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
@@ -26,7 +29,7 @@ import type { Workers } from './workers.js';
  * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
  */
 export async function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  const pull = new Pull(reference, options);
+  const pull = new Pull(reference, options, await readRegistries(process.env));
   try {
     return await pull.stop.guard(pull.run());
   } finally {
@@ -39,7 +42,7 @@ export async function pullImage(reference: string, options: PullOptions): Promis
  * content. @throws PullError as `pullImage`
  */
 export async function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
-  const pull = new Pull(reference, options);
+  const pull = new Pull(reference, options, await readRegistries(process.env));
   try {
     return await pull.stop.guard(pull.inspect());
   } finally {
@@ -65,15 +68,16 @@ class Pull {
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(reference: string, options: PullOptions) {
+  constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
     this.#settings = settle(options);
-    this.#reference = parseReference(reference);
+    this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.#image = formatReference(this.#reference);
     this.#paths = openStore(this.#settings.store);
     this.#progress = new Progress(this.#counters, options.onEvent);
     this.#link = new RegistryLink({
       settings: this.#settings,
       reference: this.#reference,
+      registries,
       counters: this.#counters,
       stop: this.stop,
       emit: this.#progress.emit,
@@ -112,12 +116,15 @@ class Pull {
     const recorded = recordedImage(this.#paths, this.#image, this.#settings);
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
-    const wanted = this.#wanted(layers);
+    const wanted = await this.#wanted(layers);
     const prepared = wanted.length === 0 ? { layers: [], figures: [] } : await this.#prepare(wanted);
     return inspectionOf(this.#image, this.#paths, image, layers, prepared);
   }
 
-  #wanted(layers: readonly ImageLayer[]): WantedLayer[] {
+  /** The image itself may have come from the store: then the registry hears of the pull here at first. */
+  async #wanted(layers: readonly ImageLayer[]): Promise<WantedLayer[]> {
+    const isHeld = ({ heldTarBytes }: ImageLayer) => heldTarBytes !== undefined;
+    if (!layers.every(isHeld)) await this.#link.asking(() => this.#link.session.open());
     return wantedLayers(layers, {
       session: this.#link.session,
       allowForeign: this.#settings.allowForeign,
@@ -156,7 +163,7 @@ class Pull {
     const { session, patience, concurrency } = this.#link;
     this.#workers = Threads.start({
       settings: this.#settings,
-      setup: { storeRoot: this.#paths.root, counters: this.#counters },
+      setup: { storeRoot: this.#paths.root, counters: this.#counters, ...this.#link.setup },
       network: await this.#link.network(),
       layers,
       session,
@@ -182,6 +189,8 @@ class Pull {
 
   async #resolve(): Promise<ResolvedImage> {
     this.#progress.emit({ event: 'resolving', image: this.#image });
+    const warning = signatureWarning(this.#reference, process.env);
+    if (warning !== undefined) this.#progress.emit({ event: 'warning', message: warning });
     const { session } = this.#link;
     const image = await this.#link.asking(() =>
       resolveImage(session, this.#reference, this.#paths, this.#settings),

@@ -1,8 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Reference } from '../format/reference.js';
-import type { NetworkSetup } from '../pool/messages.js';
+import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
+import { createRateLimit } from '../pool/rate-limit.js';
 import { createCredentials } from '../registry/credentials.js';
-import { createRegistrySession, type RegistrySession } from '../registry/session.js';
+import { createLacking } from '../registry/endpoint-choice.js';
+import { endpointsOf } from '../registry/endpoints.js';
+import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
+import type { Registries } from '../registry/registries-conf.js';
+import { networkEnvironment } from '../registry/transport.js';
 import { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import { Patience } from './patience.js';
@@ -18,22 +23,30 @@ const DRAIN_MS = 50;
 export class RegistryLink {
   readonly patience: Patience;
   readonly concurrency: Concurrency;
+  /** What all threads keep to together. */
+  readonly setup: Pick<WorkerSetup, 'rateLimit'>;
   readonly #settings: Settings;
   readonly #reference: Reference;
   readonly #stop: Stop;
   readonly #emit: (event: PullEvent) => void;
   readonly #draining: NodeJS.Timeout;
-  #session: RegistrySession | undefined;
+  readonly #registries: Registries | undefined;
+  readonly #lacking = createLacking();
+  #session: MirroredSession | undefined;
 
   constructor(options: {
     settings: Settings;
     reference: Reference;
+    registries: Registries | undefined;
     counters: Uint32Array;
     stop: Stop;
     emit: (event: PullEvent) => void;
   }) {
     this.#settings = options.settings;
     this.#reference = options.reference;
+    this.#registries = options.registries;
+    const { limitRate } = this.#settings;
+    this.setup = limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) };
     this.#stop = options.stop;
     this.#emit = options.emit;
     this.concurrency = new Concurrency(this.#settings.connections, () => performance.now());
@@ -50,14 +63,15 @@ export class RegistryLink {
   }
 
   /** Opened when first asked for. */
-  get session(): RegistrySession {
-    const { plainHttp, tlsVerify, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
+  get session(): MirroredSession {
+    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
     const { credentials: given, authfile } = this.#settings;
-    const { host, repository } = this.#reference;
-    this.#session ??= createRegistrySession({
-      host,
-      repository,
-      credentials: createCredentials({ host, repository, given, authfile, env: process.env }),
+    this.#session ??= createMirroredSession({
+      endpoints: endpointsOf(this.#reference, this.#registries),
+      credentialsFor: ({ host, repository }, isOwn) =>
+        createCredentials({ host, repository, given: isOwn ? given : undefined, authfile, env: process.env }),
+      ...(certDir === undefined ? {} : { certDir }),
+      environment: networkEnvironment(process.env),
       plainHttp,
       tlsVerify,
       connectTimeoutMs,
@@ -79,18 +93,19 @@ export class RegistryLink {
     }
   }
 
-  /** What workers need to know to ask by themselves. @throws PullError as `RegistrySession.authorization` */
+  /** What workers need to know to ask by themselves. @throws PullError as `MirroredSession.access` */
   async network(): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.#settings;
     const { session } = this;
-    const value = await this.asking(() => session.authorization());
-    const expiresAtMs = session.authorizationExpiresAtMs;
+    const { value, expiresAtMs } = await this.asking(() => session.access(0));
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
-      tlsVerify,
+      endpoints: session.endpoints,
+      elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
+      lacking: this.#lacking,
       userAgent: USER_AGENT,
       debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),

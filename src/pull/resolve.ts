@@ -21,6 +21,8 @@ import type { Settings } from './settings.js';
 /** An index may name an index, whose entries must be manifests: deeper nests are nobody's image. */
 const MOST_INDEX_LEVELS = 2;
 
+type Questions = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
+
 /** What a reference names, checked down to the config. */
 export interface ResolvedImage {
   readonly manifestDigest: Digest;
@@ -37,7 +39,7 @@ export interface ResolvedImage {
  * is not fetched again. Of a tag that was pulled before, the registry is asked first which digest it has now.
  */
 export async function resolveImage(
-  session: RegistrySession,
+  session: Questions,
   reference: Reference,
   paths: StorePaths,
   settings: Settings,
@@ -70,17 +72,13 @@ export async function resolveImage(
  * The digest of a tag, if the store has what it names: a pull limit (Docker Hub's) counts GETs. The word of the registry
  * selects among manifests that were proven; a GET says more to whoever does not have it.
  */
-async function heldDigest(
-  session: RegistrySession,
-  tag: string,
-  paths: StorePaths,
-): Promise<Digest | undefined> {
+async function heldDigest(session: Questions, tag: string, paths: StorePaths): Promise<Digest | undefined> {
   const digest = await session.headManifest(tag);
   return digest !== undefined && getBlob(paths, digest) !== undefined ? digest : undefined;
 }
 
 async function readManifest(
-  session: RegistrySession,
+  session: Questions,
   name: string,
   paths: StorePaths,
 ): Promise<{ bytes: Buffer; manifest: ImageIndex | ImageManifest }> {
@@ -91,7 +89,7 @@ async function readManifest(
 }
 
 async function readConfig(
-  session: RegistrySession,
+  session: Questions,
   manifest: ImageManifest,
   paths: StorePaths,
 ): Promise<ImageConfig> {

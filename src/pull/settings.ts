@@ -27,8 +27,10 @@ export interface Settings {
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly allowForeign: boolean;
+  readonly limitRate: number | undefined;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
+  readonly certDir: string | undefined;
   readonly credentials: PullOptions['credentials'];
   readonly authfile: string | undefined;
   readonly debug: boolean;
@@ -52,8 +54,13 @@ export function settle(options: PullOptions): Settings {
     connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
     allowForeign: options.allowForeign ?? false,
+    limitRate:
+      options.limitRate === undefined
+        ? undefined
+        : within('limitRate', options.limitRate, Number.MAX_SAFE_INTEGER),
     plainHttp: options.plainHttp ?? false,
     tlsVerify: options.tlsVerify ?? true,
+    certDir: options.certDir,
     credentials: checkCredentials(options.credentials),
     authfile: options.authfile,
     debug: options.debug ?? false,

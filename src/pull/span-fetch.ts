@@ -91,11 +91,19 @@ export class SpanFetch {
     if (goodTarBytes > 0 || wrong === undefined) range.onPart(part, wrong === undefined);
   }
 
-  /** Bytes that came whole and wrong are asked for once more, before everything that waits. */
-  async #fetchAgain(range: SpanRange, retries: number, wrong: WrongBytes): Promise<void> {
+  /**
+   * Bytes that came whole and wrong are asked for once more, before everything that waits, and as long as an endpoint
+   * is left that has sent none.
+   */
+  async #fetchAgain(
+    range: SpanRange,
+    retries: number,
+    wrong: WrongBytes & { readonly elsewhere: boolean },
+  ): Promise<void> {
     // What cannot be decoded and a content with another digest can begin at one place and be two faults.
     const key = `${wrong.blobStart}:${wrong.content}`;
-    if (this.#retried.has(key) || retries > MOST_RETRIES) throw await this.#describe(wrong);
+    const hopeless = this.#retried.has(key) && !wrong.elsewhere;
+    if (hopeless || retries > MOST_RETRIES) throw await this.#describe(wrong);
     this.#retried.add(key);
     this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it once more` });
     const { blobStart, tarStart } = wrong;

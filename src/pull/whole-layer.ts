@@ -71,12 +71,13 @@ export class WholeLayer {
   }
 
   /**
-   * Bytes that make another blob are fetched once more: what was kept or came on the way may be damaged. Of a layer that failed
-   * before, that was the second time, but for what was kept.
+   * Bytes that make another blob are fetched once more, as what was kept or came on the way may be damaged, and as long as
+   * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
+   * kept.
    */
   async #pullFrom(url: string): Promise<ExtentList> {
     const { context, layer } = this.#options;
-    const { digest } = layer.blob;
+    const { digest, anonymous } = layer.blob;
     for (let tries = 1; ; tries++) {
       const stream = new BlobStream(this.#options, url, this.#parts);
       const { extents, decoded, actual } = await stream.run().finally(() => {
@@ -88,9 +89,11 @@ export class WholeLayer {
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
+      if (stream.sender !== undefined) context.endpoints.lacks(stream.sender, digest);
+      const elsewhere = anonymous !== true && context.endpoints.mayBeHad(digest);
       const wasKept = this.#parts.some(({ held }) => held !== undefined);
-      if (this.#failedBefore !== undefined && !wasKept) throw this.#failedBefore;
-      if (tries > 1) throw wrongBlob(digest, `${message}, twice`);
+      if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
+      if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       this.#parts = this.#planAnew();
     }

@@ -1,21 +1,21 @@
 import { BroadcastChannel } from 'node:worker_threads';
 import { toFailure } from '../format/error.js';
 import type { MainMessage, WorkerEvent } from '../pool/messages.js';
-import type { RegistrySession } from '../registry/session.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
 
 /** Answers what running tasks say: misses go to karma, a stale token is refreshed once for all workers. */
 export class WorkerEvents {
   readonly #channel: BroadcastChannel;
-  readonly #session: RegistrySession;
+  readonly #session: MirroredSession;
   readonly #patience: Patience;
   readonly #emit: (event: PullEvent) => void;
   #closed = false;
 
   constructor(options: {
     channel: string;
-    session: RegistrySession;
+    session: MirroredSession;
     patience: Patience;
     emit: (event: PullEvent) => void;
   }) {
@@ -39,7 +39,7 @@ export class WorkerEvents {
         this.#patience.throttled(event);
         break;
       case 'authorization':
-        void this.#refresh(event.stale);
+        void this.#refresh(event.stale, event.endpoint);
         break;
       case 'request':
         this.#emit({ event: 'debug', line: event.line });
@@ -53,16 +53,14 @@ export class WorkerEvents {
     this.#channel.close();
   }
 
-  async #refresh(stale: string | undefined): Promise<void> {
+  async #refresh(stale: string, endpoint: number): Promise<void> {
     const post = (message: MainMessage) => {
       if (!this.#closed) this.#channel.postMessage(message);
     };
     try {
-      const value = await this.#session.authorization(stale);
-      const expiresAtMs = this.#session.authorizationExpiresAtMs;
-      post({ message: 'authorization', stale, value, expiresAtMs });
+      post({ message: 'authorization', endpoint, stale, ...(await this.#session.access(endpoint, stale)) });
     } catch (error) {
-      post({ message: 'authorization-failed', stale, failure: toFailure(error) });
+      post({ message: 'authorization-failed', endpoint, stale, failure: toFailure(error) });
     }
   }
 }

@@ -1,6 +1,7 @@
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
-import type { RegistrySession } from '../registry/session.js';
+import { EndpointChoice } from '../registry/endpoint-choice.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
 import { sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { Concurrency } from './concurrency.js';
@@ -22,7 +23,7 @@ interface Options {
   readonly setup: Omit<WorkerSetup, 'network'>;
   readonly network: NetworkSetup;
   readonly layers: number;
-  readonly session: RegistrySession;
+  readonly session: MirroredSession;
   readonly patience: Patience;
   readonly concurrency: Concurrency;
   readonly stop: Stop;
@@ -67,7 +68,19 @@ export class Workers {
       return pool;
     };
     const packs = new Set<PackId>();
-    this.context = { settings, paths, stop, patience, concurrency, emit, support, startFetchers, packs };
+    const endpoints = new EndpointChoice(network.endpoints.length, network.lacking);
+    this.context = {
+      settings,
+      paths,
+      stop,
+      patience,
+      concurrency,
+      endpoints,
+      emit,
+      support,
+      startFetchers,
+      packs,
+    };
     stop.onStop(() => void this.close());
   }
 

@@ -9,13 +9,14 @@ import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
 import { requestLine, type ToldRequest } from './request-line.js';
 import { createWaitBudget, type WaitBudget, waitAfter } from './retry-after.js';
+import type { Transport } from './transport.js';
 
-export interface SessionOptions {
-  /** `host[:port]` as references have it; `docker.io` is asked at its API host. */
-  readonly host: string;
+/** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
+export interface SessionOptions extends Transport {
   readonly repository: string;
   readonly plainHttp?: boolean;
-  readonly tlsVerify?: boolean;
+  /** Asked in http when https fails. */
+  readonly insecure?: boolean;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
@@ -41,7 +42,7 @@ export interface Context {
 export function createContext(options: SessionOptions): Context {
   return {
     options,
-    client: createHttpClient({ ...options, tlsVerify: options.tlsVerify ?? true }),
+    client: createHttpClient({ ...options, transport: options }),
     origins: originsToTry(options),
     waits: createWaitBudget(),
     ending: new AbortController(),
@@ -49,12 +50,13 @@ export function createContext(options: SessionOptions): Context {
 }
 
 /** Loopback hosts are asked in http first; no other host is ever asked in http unless the user allowed it. */
-function originsToTry({ host, plainHttp }: SessionOptions): URL[] {
+function originsToTry({ host, plainHttp, insecure }: SessionOptions): URL[] {
   const api = apiHost(host);
   const http = originOf('http', api);
   if (plainHttp === true) return [http];
   const https = originOf('https', api);
-  return isLoopback(http.hostname) ? [http, https] : [https];
+  if (isLoopback(http.hostname)) return [http, https];
+  return insecure === true ? [https, http] : [https];
 }
 
 /** The origin that answers, or is asked next. */
@@ -74,9 +76,10 @@ export async function askPatiently(
     const origin = currentOrigin(context);
     let result = await exchange(context, new URL(path, origin), headers, maxBytes, asking);
     if (origin !== currentOrigin(context)) continue;
-    if (context.origins.length > 1 && looksLikeTls(result)) {
+    if (context.origins.length > 1 && speaksOtherwise(result, origin)) {
       result = (await tryNextOrigin(context, path, headers, maxBytes, asking)) ?? result;
     }
+    if ('final' in result) throw result.final;
     if ('answer' in result) {
       context.origins.length = 1;
       return result.answer;
@@ -97,15 +100,11 @@ async function tryNextOrigin(
   asking: Asking,
 ): Promise<Exchange | undefined> {
   const next = context.origins[1]!;
-  try {
-    const result = await exchange(context, new URL(path, next), headers, maxBytes, asking);
-    if (!('answer' in result)) return undefined;
-    context.origins.splice(0, context.origins.length, next);
-    return result;
-  } catch (error) {
-    if (error instanceof PullError && isNotTls(error.cause)) return undefined;
-    throw error;
-  }
+  const result = await exchange(context, new URL(path, next), headers, maxBytes, asking);
+  if ('final' in result && !isNotTls(result.final.cause)) throw result.final;
+  if (!('answer' in result)) return undefined;
+  context.origins.splice(0, context.origins.length, next);
+  return result;
 }
 
 /** A network failure as patience takes it. */
@@ -116,10 +115,16 @@ export function networkMiss(message: string, hint?: string): Failure {
 /** What one question came to: an answer on purpose, or a failure worth asking again. */
 type Exchange =
   | { readonly answer: Answer }
+  | { readonly final: PullError }
   | { readonly again: string; readonly hint?: string; readonly error?: unknown };
 
-/** Whether this is how a TLS server takes plain HTTP: 400 from Go and nginx, no HTTP or the end from others. */
-function looksLikeTls(result: Exchange): boolean {
+/**
+ * Whether the other scheme may be the right one. A TLS server takes plain HTTP in this way: 400 from Go and nginx, no
+ * HTTP or the end from others. An insecure host may have http alone, where nothing need listen at the port of https.
+ */
+function speaksOtherwise(result: Exchange, origin: URL): boolean {
+  if (origin.protocol === 'https:') return !('answer' in result);
+  if ('final' in result) return false;
   return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
 }
 
@@ -152,10 +157,11 @@ export async function exchange(
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
       tell(options, { ...told, status: answer.status, bytes: answer.body.length });
     } catch (error) {
+      if (error instanceof PullError) throw error;
       const { message, hint, final } = describeNetworkError(error, url.host);
       tell(options, { ...told, status: 0, bytes: 0, failure: message });
       const more = hint === undefined ? {} : { hint };
-      if (final) throw new PullError('network-hopeless', message, { ...more, cause: error });
+      if (final) return { final: new PullError('network-hopeless', message, { ...more, cause: error }) };
       return { again: message, ...more, error };
     }
     if (isRedirect(answer.status)) {

@@ -80,6 +80,7 @@ async function fetchToken(context: Context, source: URL, found: Credential | und
   const askOnce = async () => {
     const result = await exchange(context, url, headers, MAX_TOKEN_ANSWER_BYTES, asking);
     if ('again' in result) return result;
+    if ('final' in result) throw result.final;
     const { status, body } = result.answer;
     if (status >= 200 && status < 300) return { body };
     throw tokenRefusal(context, url, result.answer, found);

@@ -1,9 +1,11 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import { timeoutError } from './network-error.js';
+import { proxyError, timeoutError } from './network-error.js';
 import { MAX_ERROR_BODY_BYTES } from './refusal.js';
+import { createAgent, findRoute, type Route } from './route.js';
+import type { Transport } from './transport.js';
 
 export interface HttpClientOptions {
-  readonly tlsVerify: boolean;
+  readonly transport: Transport;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly userAgent: string;
@@ -42,22 +44,35 @@ export interface HttpClient {
  * reused one before any answer is repeated on a new one.
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
-  const agents = new Map<string, Agent>();
+  const agents = new Map<string, Promise<Agent>>();
   let answered = false;
 
+  /** The agent that keeps connections for such requests; a fresh one keeps none and has none. */
+  function agentFor(route: Route, fresh: boolean): Promise<Agent> {
+    const key = `${route.secure} ${route.tunnel?.origin}`;
+    const kept = agents.get(key);
+    if (kept !== undefined && !fresh) return kept;
+    const agent = createAgent(route, !fresh, options.connectTimeoutMs);
+    if (!fresh) agents.set(key, agent);
+    return agent;
+  }
+
   async function send(get: Get, fresh: boolean): Promise<Answer> {
-    const http = get.url.protocol === 'https:' ? await import('node:https') : await import('node:http');
-    let agent = agents.get(get.url.protocol);
-    if (agent === undefined) {
-      agent = new http.Agent({ keepAlive: true });
-      agents.set(get.url.protocol, agent);
-    }
+    const route = await findRoute(get.url, options.transport);
+    const http = route.secure ? await import('node:https') : await import('node:http');
+    const agent = await agentFor(route, fresh);
     return new Promise((resolve, reject) => {
-      const request = http.request(get.url, {
-        agent: fresh ? false : agent,
+      const request = http.request({
+        ...route.target,
+        agent,
         method: get.method ?? 'GET',
-        headers: { 'accept-encoding': 'identity', 'user-agent': options.userAgent, ...get.headers },
-        rejectUnauthorized: options.tlsVerify,
+        headers: {
+          'accept-encoding': 'identity',
+          'user-agent': options.userAgent,
+          ...get.headers,
+          ...route.headers,
+        },
+        ...route.tls,
       });
       const timer = watch(request, options, answered);
       request.on('response', (response) => {
@@ -67,6 +82,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       });
       request.on('error', (error) => {
         timer.stop();
+        if (route.askedProxy !== undefined) proxyError(error, route.askedProxy);
         reject(Object.assign(error, { onReusedSocket: request.reusedSocket && !timer.expired() }));
       });
       request.end(get.body);
@@ -83,7 +99,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       }
     },
     close() {
-      for (const agent of agents.values()) agent.destroy();
+      for (const agent of agents.values()) void agent.then((made) => made.destroy());
     },
   };
 }

@@ -1,6 +1,10 @@
 import type { Socket } from 'node:net';
-import { buildConnector, Client } from 'undici';
+import { type buildConnector, Client } from 'undici';
 import { PullError } from '../format/error.js';
+import { createConnector } from './connector.js';
+import { proxyError } from './network-error.js';
+import { type HttpProxy, proxyFor } from './proxy.js';
+import type { Transport } from './transport.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
 const MAX_ORIGINS = 16;
@@ -9,13 +13,17 @@ export interface LanesOptions {
   /** Connections to one origin at a time. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
-  readonly tlsVerify: boolean;
+  readonly transport: Transport;
 }
 
 /** One connection at a time to one origin, used by one request at a time, kept alive in between. */
 export interface Lane {
   readonly origin: string;
   readonly client: Client;
+  /** Stands before each path: the origin, when a proxy is asked for it. */
+  readonly pathPrefix: string;
+  /** What a proxy wants to see besides. */
+  readonly proxyHeaders: Readonly<Record<string, string>>;
   /** Answers that began on the present connection; above 0 it is a reused one. */
   answers: number;
   /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
@@ -46,10 +54,7 @@ interface OriginLanes {
 export function createLanes(options: LanesOptions): Lanes {
   const origins = new Map<string, OriginLanes>();
   let closed = false;
-  const connect = buildConnector({
-    timeout: options.connectTimeoutMs,
-    rejectUnauthorized: options.tlsVerify,
-  });
+  const connect = createConnector(options.transport, options.connectTimeoutMs);
 
   return {
     take(origin) {
@@ -64,7 +69,7 @@ export function createLanes(options: LanesOptions): Lanes {
       const free = lanes.free.pop();
       if (free !== undefined) return Promise.resolve(free);
       if (lanes.all.length < options.connections) {
-        const lane = createLane(origin, connect);
+        const lane = createLane(origin, connect, proxyFor(new URL(origin), options.transport.environment));
         lanes.all.push(lane);
         return Promise.resolve(lane);
       }
@@ -102,17 +107,18 @@ function closeIdleOrigins(origins: Map<string, OriginLanes>): void {
   }
 }
 
-function createLane(origin: string, connect: buildConnector.connector): Lane {
+function createLane(origin: string, connect: buildConnector.connector, proxy: HttpProxy | undefined): Lane {
   let held = false;
   let socket: Socket | undefined;
-  const client = new Client(origin, {
+  const asked = origin.startsWith('http:') ? proxy : undefined;
+  const client = new Client(asked?.origin ?? origin, {
     // Both are watched in transfer.ts, where time spent holding does not count.
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: (target, callback) => {
       connect(target, (...[error, connected]) => {
         if (error !== null) {
-          callback(error, null);
+          callback(asked === undefined ? error : proxyError(error, asked.host), null);
           return;
         }
         socket = connected;
@@ -125,6 +131,8 @@ function createLane(origin: string, connect: buildConnector.connector): Lane {
   const lane: Lane = {
     origin,
     client,
+    pathPrefix: asked === undefined ? '' : origin,
+    proxyHeaders: asked === undefined ? {} : headersFor(asked, origin),
     answers: 0,
     hold() {
       held = true;
@@ -137,6 +145,13 @@ function createLane(origin: string, connect: buildConnector.connector): Lane {
     },
   };
   return lane;
+}
+
+function headersFor({ authorization }: HttpProxy, origin: string): Record<string, string> {
+  return {
+    host: new URL(origin).host,
+    ...(authorization === undefined ? {} : { 'proxy-authorization': authorization }),
+  };
 }
 
 /** Makes `read()` find nothing while `isHeld`; `read(0)`, with which streams move their own machinery, goes through. */

@@ -56,6 +56,38 @@ export function timeoutError(phase: 'connect' | 'idle'): Error {
   return Object.assign(new Error(`${phase} timeout`), { code });
 }
 
+/** Marks an error as a proxy's, `host:port`; `status` is what it answered to CONNECT. */
+export function proxyError(error: Error, proxy: string, status?: number): Error {
+  return Object.assign(error, { proxy, proxyStatus: status });
+}
+
+interface ProxyMark {
+  readonly proxy: string;
+  readonly proxyStatus?: number;
+}
+
+function proxyMark(error: unknown): ProxyMark | undefined {
+  if (!(error instanceof Error) || !('proxy' in error)) return undefined;
+  return error as Error & ProxyMark;
+}
+
+/** A proxy that is there and does not give us a connection to `host`. */
+function refusedByProxy(proxy: string, status: number, host: string): NetworkFault {
+  if (status === 407) {
+    return {
+      message: `the proxy ${proxy} wants credentials`,
+      hint: 'put USER:PASSWORD@ before its host in HTTPS_PROXY or HTTP_PROXY',
+      final: true,
+    };
+  }
+  if (status >= 500) return { message: `the proxy ${proxy} cannot reach ${host} (${status})`, final: false };
+  return {
+    message: `the proxy ${proxy} does not let us reach ${host} (${status})`,
+    hint: 'ask whoever runs the proxy, or name the host in NO_PROXY if it can be reached without',
+    final: true,
+  };
+}
+
 /** The code of a system, TLS, HTTP parser or undici error, that of its first part when several addresses were tried. */
 function codeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return '';
@@ -83,11 +115,18 @@ export function isNotTls(error: unknown): boolean {
  * The sentence for a network error of `host`. Nothing of the error's own text is passed on: it may hold a URL.
  */
 export function describeNetworkError(error: unknown, host: string): NetworkFault {
-  const code = codeOf(error);
+  const mark = proxyMark(error);
+  if (mark === undefined) return describeCode(codeOf(error), host);
+  if (mark.proxyStatus !== undefined) return refusedByProxy(mark.proxy, mark.proxyStatus, host);
+  const { message, final } = describeCode(codeOf(error), `the proxy ${mark.proxy}`);
+  return { message, hint: 'check HTTP_PROXY, HTTPS_PROXY and NO_PROXY', final };
+}
+
+function describeCode(code: string, host: string): NetworkFault {
   if (CERTIFICATE.test(code)) {
     return {
       message: `the TLS certificate of ${host} is not trusted (${code})`,
-      hint: 'name the authority that signed it with NODE_EXTRA_CA_CERTS, or use --tls-verify=false if you accept the risk',
+      hint: 'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST); --tls-verify=false accepts the risk',
       final: true,
     };
   }

@@ -6,6 +6,7 @@ import { describeNetworkError } from './network-error.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { firstErrorMessage, refusal } from './refusal.js';
 import { waitAfter } from './retry-after.js';
+import { missOrTakeOver, takeOver } from './take-over.js';
 import type { Headers, Outcome } from './transfer.js';
 
 /**
@@ -71,7 +72,7 @@ export function countFruitless(progress: Progress, next: number, receivedBytes: 
 /** A failure of the network: repeated at once if only an old connection died, else a miss. */
 export async function afterFailure(
   client: RangeClient,
-  { blob, events }: RangeJob,
+  job: RangeJob,
   progress: Progress,
   outcome: Outcome & { kind: 'broken' },
   url: URL,
@@ -81,10 +82,9 @@ export async function afterFailure(
     return;
   }
   progress.repeated = false;
-  // The storage node behind the target may be gone for good; the registry knows a living one.
-  client.targets.delete(blob.url);
+  client.targets.forget(progress.url);
   const { message, hint, final } = describeNetworkError(outcome.error, url.host);
-  if (!final) return events.miss(message);
+  if (!final) return missOrTakeOver(client, job, progress, message);
   throw new PullError('network-hopeless', message, {
     ...(hint === undefined ? {} : { hint }),
     cause: outcome.error,
@@ -94,36 +94,40 @@ export async function afterFailure(
 /** An answer that is no body: wait, renew, ask the registry for a new target, count a miss, or give up. */
 export async function afterAnswer(
   client: RangeClient,
-  { blob, events }: RangeJob,
+  job: RangeJob,
   progress: Progress,
   { status, headers, body }: Outcome & { kind: 'answer' },
   url: URL,
-  wasRemembered: boolean,
+  remembered: URL | undefined,
 ): Promise<void> {
-  const registry = new URL(blob.url);
+  const { blob, events } = job;
+  const registry = new URL(progress.url);
   const told = { status, retryAfter: single(headers['retry-after']) };
   const waitMs = waitAfter(told, progress.waited + 1, Date.now(), Math.random());
   if (waitMs !== undefined) {
+    if (await takeOver(client, job, progress)) return;
     progress.waited += 1;
     client.waits.book(waitMs, Date.now(), url.host);
     const goOn = events.pause({ host: url.host, waitMs });
     await sleep(waitMs + Math.random() * SPREAD_MS).finally(goOn);
+    progress.tried.clear();
     return;
   }
-  if (wasRemembered && (status === 401 || status === 403 || status === 410)) {
-    client.targets.delete(blob.url);
+  if (remembered !== undefined && (status === 401 || status === 403 || status === 410)) {
+    progress.renewing = client.targets.expired(progress.url, remembered);
     return;
   }
   if (status >= 500) {
-    client.targets.delete(blob.url);
+    client.targets.forget(progress.url);
     const words = firstErrorMessage(body);
-    return events.miss(`${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`);
+    const message = `${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
+    return missOrTakeOver(client, job, progress, message);
   }
   const renews = blob.anonymous !== true && progress.renewals < MOST_RENEWALS;
   if (status === 401 && url.origin === registry.origin && renews) {
     progress.renewals += 1;
     const refused = progress.authorization;
-    progress.authorization = await events.authorization(refused ?? '');
+    progress.authorization = await events.authorization(refused ?? '', progress.endpoint);
     if (progress.authorization !== undefined && progress.authorization !== refused) return;
   }
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};

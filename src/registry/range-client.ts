@@ -1,21 +1,40 @@
+import { EndpointChoice, NO_ENDPOINT } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import type { Wait } from './patience.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
+import { Targets } from './targets.js';
+import type { Transport } from './transport.js';
 
 export interface RangeClientOptions {
   /** Connections to one origin at a time. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
-  readonly tlsVerify?: boolean;
+  /** Where a blob is asked for, in this order; the first is where its URL leads. */
+  readonly endpoints: readonly RangeEndpoint[];
+  /** How a foreign blob is asked for where it lies. */
+  readonly elsewhere: Omit<Transport, 'host' | 'certDir'>;
+  /** Shared with other threads; see `createLacking`. */
+  readonly lacking: Uint32Array;
   readonly userAgent?: string;
+}
+
+/** One place that has an image's blobs. */
+interface RangeEndpoint {
+  readonly transport: Transport;
+  readonly repository: string;
 }
 
 /** What a worker keeps between ranges: connections, known redirect targets, time spent waiting. */
 export interface RangeClient {
   readonly options: RangeClientOptions;
-  readonly lanes: Lanes;
-  readonly targets: Map<string, URL>;
+  /**
+   * The connections for a blob at an endpoint, `NO_ENDPOINT` for one that lies elsewhere. Each endpoint, and each host
+   * elsewhere, has certificates of its own.
+   */
+  lanesTo(endpoint: number, blobUrl: string): Lanes;
+  readonly choice: EndpointChoice;
+  readonly targets: Targets;
   readonly waits: WaitBudget;
   close(): Promise<void>;
 }
@@ -32,16 +51,23 @@ export interface BlobSource {
 
 /** How a range talks to the main thread. */
 export interface RangeEvents {
-  /** Body bytes of a 200 or 206 answer; called once a chunk. */
-  received(bytes: number): void;
+  /** Body bytes of an endpoint's 200 or 206 answer; called once a chunk. */
+  received(bytes: number, endpoint: number): void;
   /** A GET of the blob is about to be sent; redirect hops are not told. */
   requested(): void;
   /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
   answered?(line: string): void;
   /** A network failure. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
   miss(message: string): Promise<void>;
-  /** The Authorization value; with `stale` ('' for none), the value that was refused. */
-  authorization(stale?: string): Promise<string | undefined>;
+  /** An endpoint's Authorization value; with `stale` ('' for none), the value that was refused. */
+  authorization(stale: string | undefined, endpoint: number): Promise<string | undefined>;
+  /** `http://…` or `https://…` of an endpoint that is not the first. */
+  originOf(endpoint: number): Promise<string>;
+  /**
+   * Bytes have been received, as `received` tells. A promise: nothing more may be read until it resolves. Left out, the rate
+   * is not limited.
+   */
+  limit?(bytes: number): Promise<void> | undefined;
   /** Waiting as the server told us to, until the returned function is called. */
   pause(wait: Wait): () => void;
 }
@@ -68,13 +94,34 @@ export interface RangeTotals {
 
 /** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
-  const { connections, connectTimeoutMs, tlsVerify = true } = options;
-  const lanes = createLanes({ connections, connectTimeoutMs, tlsVerify });
-  return { options, lanes, targets: new Map(), waits: createWaitBudget(), close: () => lanes.close() };
+  const lanes = options.endpoints.map(({ transport }) => createLanes({ ...options, transport }));
+  const elsewhere = new Map<string, Lanes>();
+  return {
+    options,
+    lanesTo(endpoint, blobUrl) {
+      if (endpoint !== NO_ENDPOINT) return lanes[endpoint]!;
+      const { host } = new URL(blobUrl);
+      const known =
+        elsewhere.get(host) ?? createLanes({ ...options, transport: { ...options.elsewhere, host } });
+      elsewhere.set(host, known);
+      return known;
+    },
+    choice: new EndpointChoice(options.endpoints.length, options.lacking),
+    targets: new Targets(),
+    waits: createWaitBudget(),
+    close: async () => {
+      await Promise.all([...lanes, ...elsewhere.values()].map((each) => each.close()));
+    },
+  };
 }
 
 /** A range under way. */
 export interface Progress {
+  /** Which endpoint is asked (`NO_ENDPOINT` for a foreign blob), and the blob's URL there. */
+  endpoint: number;
+  url: string;
+  /** Endpoints that failed since the last byte. */
+  readonly tried: Set<number>;
   /** First byte not yet received. */
   next: number;
   requests: number;
@@ -88,4 +135,8 @@ export interface Progress {
   waited: number;
   /** The request under way already repeats one that died on a reused connection. */
   repeated: boolean;
+  /** It is for this range to ask the registry for a new redirect target. */
+  renewing: boolean;
+  /** Who takes the bytes has failed. */
+  takerFailed: boolean;
 }

@@ -1,14 +1,13 @@
 import { PullError } from '../format/error.js';
 import { rangeHeader } from './content-range.js';
+import { NO_ENDPOINT } from './endpoint-choice.js';
 import { describeNetworkError } from './network-error.js';
 import { afterAnswer, afterFailure, countFruitless, planBody, single } from './range-answer.js';
 import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { requestLine } from './request-line.js';
+import { chooseEndpoint, passOn } from './take-over.js';
 import { type Outcome, transfer } from './transfer.js';
-
-/** Redirect targets remembered; an image has at most some hundred layers. */
-const MAX_TARGETS = 1024;
 
 /**
  * Fetches bytes `[start, end)` of a blob, going on from the first byte not yet received after every failure of the
@@ -17,35 +16,53 @@ const MAX_TARGETS = 1024;
  *   `metadata-malformed` (the blob has another size than its manifest says); what `events.miss` and `onBytes` throw
  */
 export async function fetchRange(client: RangeClient, job: RangeJob): Promise<RangeTotals> {
-  const { blob, start, end, events } = job;
+  const { blob, start, end } = job;
   if (!(start >= 0 && start <= end && end <= blob.sizeBytes)) {
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const progress: Progress = {
+    endpoint: blob.anonymous === true ? NO_ENDPOINT : 0,
+    url: blob.url,
+    tried: new Set(),
     next: start,
     requests: 0,
     receivedBytes: 0,
     fruitless: 0,
-    authorization: start < end && blob.anonymous !== true ? await events.authorization() : undefined,
+    authorization: undefined,
     renewals: 0,
     waited: 0,
     repeated: false,
+    renewing: false,
+    takerFailed: false,
   };
-  while (progress.next < end) await askOnce(client, job, progress);
+  if (start < end) await chooseEndpoint(client, job, progress);
+  while (progress.next < end) {
+    try {
+      await askOnce(client, job, progress);
+    } catch (error) {
+      if (!(await passOn(client, job, progress, error))) throw error;
+    }
+  }
   return { requests: progress.requests, receivedBytes: progress.receivedBytes };
 }
 
 /** One GET with its redirects, and what follows from its outcome. Returns when it is time for the next. */
 async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
-  const { blob, events } = job;
-  const remembered = client.targets.get(blob.url);
+  const { events } = job;
+  const remembered = progress.renewing ? undefined : await client.targets.get(progress.url);
   const { next, receivedBytes } = progress;
   const startedMs = performance.now();
   progress.requests++;
   events.requested();
-  const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(blob.url));
+  const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(progress.url)).finally(
+    () => {
+      if (progress.renewing) client.targets.renewed(progress.url);
+      progress.renewing = false;
+    },
+  );
   const bytes = progress.receivedBytes - receivedBytes;
   if (events.answered !== undefined) events.answered(describe(job, outcome, { url, next, startedMs, bytes }));
+  if (progress.next > next) progress.tried.clear();
   if (outcome.kind === 'broken') {
     countFruitless(progress, next, receivedBytes, url);
     await afterFailure(client, job, progress, outcome, url);
@@ -53,7 +70,9 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   }
   progress.repeated = false;
   if (outcome.kind === 'answer') {
-    await afterAnswer(client, job, progress, outcome, url, remembered !== undefined);
+    await afterAnswer(client, job, progress, outcome, url, remembered);
+  } else {
+    client.choice.succeeded(progress.endpoint);
   }
 }
 
@@ -78,23 +97,15 @@ async function follow(
   progress: Progress,
   start: URL,
 ): Promise<{ outcome: Outcome; url: URL }> {
-  const registry = new URL(job.blob.url).origin;
+  const registry = new URL(progress.url).origin;
   let trusted = true;
   let url = start;
   for (let hop = 1; ; hop++) {
     trusted &&= url.origin === registry;
     const outcome = await send(client, job, progress, url, trusted ? progress.authorization : undefined);
-    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) {
-      if (outcome.kind === 'whole' && hop > 1) remember(client, job.blob.url, url);
-      return { outcome, url };
-    }
+    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) return { outcome, url };
     url = nextHop(url, single(outcome.headers['location']), hop);
   }
-}
-
-function remember(client: RangeClient, blobUrl: string, target: URL): void {
-  if (client.targets.size >= MAX_TARGETS) client.targets.clear();
-  client.targets.set(blobUrl, target);
 }
 
 async function send(
@@ -111,7 +122,9 @@ async function send(
   };
   if (userAgent !== undefined) headers['user-agent'] = userAgent;
   if (authorization !== undefined) headers['authorization'] = authorization;
-  const lane = await client.lanes.take(url.origin);
+  let allowed: Promise<void> | undefined;
+  const lanes = client.lanesTo(progress.endpoint, progress.url);
+  const lane = await lanes.take(url.origin);
   try {
     return await transfer(
       lane,
@@ -120,19 +133,43 @@ async function send(
         plan: (status, answerHeaders) => {
           progress.renewals = 0;
           progress.waited = 0;
-          return planBody(job, progress.next, url, status, answerHeaders);
+          const plan = planBody(job, progress.next, url, status, answerHeaders);
+          if (url.href !== progress.url) client.targets.found(progress.url, url);
+          return plan;
         },
         received: (bytes) => {
           progress.receivedBytes += bytes;
-          job.events.received(bytes);
+          job.events.received(bytes, progress.endpoint);
+          allowed = job.events.limit?.(bytes);
         },
         take: (chunk) => {
           progress.next += chunk.length;
-          return job.onBytes(chunk);
+          return both(hand(job, progress, chunk), allowed);
         },
       },
     );
   } finally {
-    client.lanes.give(lane);
+    lanes.give(lane);
   }
+}
+
+/** Hands bytes on; notes when that fails, since it is no endpoint's fault. */
+function hand(job: RangeJob, progress: Progress, chunk: Buffer): void | Promise<void> {
+  const failed = () => {
+    progress.takerFailed = true;
+  };
+  try {
+    const busy = job.onBytes(chunk);
+    busy?.catch(failed);
+    return busy;
+  } catch (error) {
+    failed();
+    throw error;
+  }
+}
+
+/** When both have resolved; undefined when there is nothing to wait for. */
+function both(first: void | Promise<void>, second: Promise<void> | undefined): void | Promise<void> {
+  if (second === undefined) return first;
+  return first === undefined ? second : Promise.all([first, second]).then(() => {});
 }

@@ -80,7 +80,7 @@ const UNKNOWN_HINT =
 const DENIED = ['UNAUTHORIZED', 'DENIED'];
 
 /**
- * The error for an answer that means no: `unauthorized` for 401 and 403, and where the registry says so in words;
+ * The error for an answer that means no: `unauthorized` for 401, 403 and 407, and where the registry says so in words;
  * `image-not-found` or `blob-not-found` for 404, `answer-unexpected` for every other status. `body` may hold the
  * registry's own words.
  */
@@ -98,6 +98,11 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
         ? `${host} does not let us read ${repository} without logging in`
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${words}`, { hint });
+  }
+  if (status === 407) {
+    return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
+      hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
+    });
   }
   if (status === 404 && kind === 'manifest') {
     const joint = name.includes(':') ? '@' : ':';

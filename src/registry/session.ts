@@ -58,6 +58,8 @@ export interface RegistrySession {
   authorization(stale?: string): Promise<string | undefined>;
   /** From when on (Unix time) that value is to be renewed. */
   readonly authorizationExpiresAtMs: number;
+  /** Finds out the origin where only an answer can tell, and no question was asked. @throws PullError as `getManifest` */
+  open(): Promise<void>;
   /** Closes idle connections, ends waits and a credential helper that runs. */
   close(): void;
 }
@@ -82,6 +84,10 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
     authorization: (stale) => authorizer.authorization(stale),
     get authorizationExpiresAtMs() {
       return authorizer.expiresAtMs;
+    },
+    async open() {
+      // Whoever is let in only with a token will be asked for one anyway.
+      if (context.origins.length > 1) await authorizer.authorization('');
     },
     close() {
       context.client.close();

@@ -74,7 +74,11 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
     }
 
     lane.client.dispatch(
-      { path: request.path, method: 'GET', headers: request.headers },
+      {
+        path: lane.pathPrefix + request.path,
+        method: 'GET',
+        headers: { ...request.headers, ...lane.proxyHeaders },
+      },
       {
         onRequestStart(started) {
           controller = started;

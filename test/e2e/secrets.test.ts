@@ -7,6 +7,8 @@ import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { fixtureBlob } from '../support/fixture-layout.js';
+import { startProxy } from '../support/proxy-server.js';
+import { startSandbox } from '../support/sandbox.js';
 import { type Answering, answerRange, type ScriptedServer, startServer } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
@@ -21,7 +23,9 @@ const CANARY = 'canary';
 /** What must not come out: the canary, and what Basic authentication makes of it. */
 const FORBIDDEN = [
   /canary/i,
-  ...['me', '<token>'].map((user) => new RegExp(base64(`${user}:${CANARY}`).replaceAll(/[+=]/g, '.'))),
+  ...['me', '<token>', 'proxy'].map(
+    (user) => new RegExp(base64(`${user}:${CANARY}`).replaceAll(/[+=]/g, '.')),
+  ),
 ];
 
 function base64(text: string): string {
@@ -81,14 +85,33 @@ async function startRegistry(t: TestContext, { refusing }: Setting): Promise<Scr
   });
 }
 
+const LOUD = [
+  ['--debug', '--verbose', '--progress', 'plain'],
+  ['--debug', '--json', '--progress', 'json'],
+] as const;
+
+interface Run {
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly input?: string | undefined;
+}
+
+/** Runs the command and hunts for secrets in all that it says; its exit code and its output. */
+async function runQuietly({ args, env, input = '' }: Run): Promise<{ code: number | null; output: string }> {
+  const child = spawn(process.execPath, [BIN, ...args], { env });
+  child.stdin.end(input);
+  const closed = once(child, 'close');
+  const output = (await Promise.all([text(child.stdout), text(child.stderr)])).join('\n');
+  const [code] = (await closed) as [number | null];
+  for (const secret of FORBIDDEN) assert.doesNotMatch(output, secret);
+  return { code, output };
+}
+
 /** Pulls with everything told that can be told, as text and as JSON; the exit code. */
 async function pullLoudly(t: TestContext, setting: Setting): Promise<number | null> {
   const { host } = await startRegistry(t, setting);
   const codes = [];
-  for (const loud of [
-    ['--debug', '--verbose', '--progress', 'plain'],
-    ['--debug', '--json', '--progress', 'json'],
-  ]) {
+  for (const loud of LOUD) {
     const home = temporaryDirectory(t);
     const authfile = join(home, 'containers', 'auth.json');
     mkdirSync(join(home, 'containers'));
@@ -97,20 +120,17 @@ async function pullLoudly(t: TestContext, setting: Setting): Promise<number | nu
     if (setting.helper !== undefined) {
       writeFileSync(helper, `#!/bin/sh\ncat >/dev/null\n${setting.helper}\n`, { mode: 0o755 });
     }
-    const args = [...loud, ...(setting.args ?? []), '--store', join(home, 'store'), `${host}/team/app:v1`];
-    const child = spawn(process.execPath, [BIN, ...args], {
+    const { code, output } = await runQuietly({
+      args: [...loud, ...(setting.args ?? []), '--store', join(home, 'store'), `${host}/team/app:v1`],
       env: {
         PATH: `${home}${delimiter}${process.env['PATH']}`,
         HOME: home,
         XDG_RUNTIME_DIR: home,
         DOCKER_AUTH_CONFIG: (setting.variable ?? '').replaceAll('{host}', host),
       },
+      input: setting.input,
     });
-    child.stdin.end(setting.input ?? '');
-    const closed = once(child, 'close');
-    const output = (await Promise.all([text(child.stdout), text(child.stderr)])).join('\n');
-    codes.push(((await closed) as [number | null])[0]);
-    for (const secret of FORBIDDEN) assert.doesNotMatch(output, secret);
+    codes.push(code);
     // Whoever says nothing keeps every secret.
     assert.match(output, /GET [\d.:]+\/v2\/team\/app\/manifests\/v1: 401|cannot be read/);
   }
@@ -153,3 +173,47 @@ for (const [name, setting, exitCode] of BAD) {
     assert.equal(await pullLoudly(t, setting), exitCode);
   });
 }
+
+const PROXIES: ReadonlyArray<
+  readonly [name: string, scheme: 'http' | 'https', status: number | undefined, exitCode: number]
+> = [
+  ['lets through', 'http', undefined, 0],
+  ['wants others', 'http', 407, 4],
+  ['wants others for a tunnel', 'https', 407, 5],
+  ['refuses', 'https', 403, 5],
+  ['fails', 'https', 502, 5],
+];
+
+for (const [name, scheme, status, exitCode] of PROXIES) {
+  test(`the password of a proxy that ${name} comes out nowhere`, async (t) => {
+    const registry = await startSandbox(t);
+    const proxy = await startProxy(t, registry.host, status);
+    for (const loud of LOUD) {
+      const home = temporaryDirectory(t);
+      const plain = scheme === 'http' ? ['--plain-http'] : [];
+      const { code, output } = await runQuietly({
+        args: [...loud, ...plain, '--store', join(home, 'store'), 'registry.test:5000/x:chunked-v1'],
+        env: {
+          HOME: home,
+          XDG_RUNTIME_DIR: home,
+          [`${scheme}_proxy`]: `http://proxy:${CANARY}@${proxy.host}`,
+        },
+      });
+      assert.equal(code, exitCode);
+      assert.match(output, /GET registry\.test:5000\/v2\/x\/manifests\/chunked-v1/);
+      assert.ok(
+        proxy.passed.length > 0 && proxy.passed.every(({ credentials }) => credentials === `proxy:${CANARY}`),
+      );
+    }
+  });
+}
+
+test('a proxy whose URL is malformed is told of without its password', async (t) => {
+  const home = temporaryDirectory(t);
+  const { code, output } = await runQuietly({
+    args: [...LOUD[0], '--plain-http', '--store', join(home, 'store'), 'registry.test:5000/x:chunked-v1'],
+    env: { HOME: home, XDG_RUNTIME_DIR: home, http_proxy: `ftp://proxy:${CANARY}@127.0.0.1:1` },
+  });
+  assert.equal(code, 2);
+  assert.match(output, /http_proxy is not the URL/);
+});

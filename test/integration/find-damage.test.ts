@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { parseChunkedAnnotations } from '../../src/format/annotations.js';
 import { parseDigest } from '../../src/format/digest.js';
@@ -9,6 +8,7 @@ import { deleteBlob } from '../../src/store/blob-cache.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, readConfig, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { networkSetup } from '../support/network.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -26,16 +26,7 @@ async function pulled(t: TestContext) {
   const { host } = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
   await pull(`${host}/x:it`, { store });
-  const network = {
-    channel: randomUUID(),
-    connections: 1,
-    connectTimeoutMs: 5000,
-    idleTimeoutMs: 5000,
-    tlsVerify: true,
-    userAgent: 'test',
-    debug: false,
-  };
-  const setup = { storeRoot: store, counters: createCounters(), network };
+  const setup = { storeRoot: store, counters: createCounters(), network: networkSetup() };
   const pool = await WorkerPool.start({ threads: 1, tasksPerThread: 1, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
   const { digest, size, annotations } = manifest.layers[0]!;

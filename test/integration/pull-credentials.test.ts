@@ -55,7 +55,7 @@ test('a token that expires on the way is renewed with the credentials for all wo
 test("Debian's docker-registry lets in who is in its file of users", {
   skip: skipUnless('docker-registry', 'htpasswd', 'skopeo'),
 }, async (t) => {
-  const registry = await startDockerRegistry(USER);
+  const registry = await startDockerRegistry({ user: USER });
   t.after(() => registry.stop());
   await registry.fill(FIXTURE_LAYOUT, 'chunked-v1', 'team/app:v1');
   const image = `${registry.host}/team/app:v1`;

@@ -7,6 +7,7 @@ import type { RegistryOptions } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
+import { largerImage } from '../support/larger-image.js';
 import { emptyLayout, metadataRanges, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import { assertProven, failureOf, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -21,14 +22,6 @@ function contentRanges(asks: readonly RequestRecord[]): Array<[number, number]> 
   return asks
     .filter(({ path, end }) => path.endsWith(LAYER_DIGEST) && end! <= CONTENT_END)
     .map(({ start, end }) => [start!, end!]);
-}
-
-/** An image of one layer with `count` files of 512 KiB that zstd cannot make smaller. */
-async function largerImage(t: TestContext, count: number): Promise<{ layout: string; digest: string }> {
-  const layout = emptyLayout(t);
-  const files = Array.from({ length: count }, (_, i) => [`file${i}`, noise(i + 1, 512 * 1024)] as const);
-  await writeTars(t, layout, 'larger', [tarOf(Object.fromEntries(files))]);
-  return { layout, digest: readManifest(layout, 'larger').layers[0]!.digest };
 }
 
 test('connections that break are continued from the first byte not received', async (t) => {
@@ -339,6 +332,21 @@ test('an abort while a token is being renewed leaves nothing that fails later', 
   assert.equal((await failureOf(pull(`${registry.host}/x:larger`, options))).code, 'interrupted');
   // An unhandled rejection by then would fail this test.
   await sleep(500);
+});
+
+test('while a limited rate makes everybody wait the clock of karma stands still', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 60_000) })]);
+  const { digest } = readManifest(layout, 'it').layers[0]!;
+  const registry = await startSandbox(t, {
+    layout,
+    faults: [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 25_000 } }],
+  });
+  // 25,000 bytes are paid for after 1.25 s: forty time constants, in which they would fade to nothing before the failure.
+  const options = { store: temporaryDirectory(t), limitRate: 20_000, patienceMs: 30 };
+  const { result } = await pull(`${registry.host}/x:it`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 2);
 });
 
 test('tar bytes are verified while spans are still to be asked for', async (t) => {

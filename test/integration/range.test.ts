@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../../src/format/error.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
 import { SELF_SIGNED } from '../support/certificate.js';
@@ -36,12 +37,21 @@ async function serverFor(
   return server;
 }
 
+function endpoint(tlsVerify: boolean) {
+  return { transport: { host: '127.0.0.1', tlsVerify, environment: {} }, repository: 'team/app' };
+}
+
+const UNVERIFIED = { endpoints: [endpoint(false)] };
+
 function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
   const client = createRangeClient({
     connections: 4,
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
+    endpoints: [endpoint(true)],
+    elsewhere: { tlsVerify: true, environment: {} },
+    lacking: createLacking(),
     ...options,
   });
   t.after(() => client.close());
@@ -259,6 +269,23 @@ test('a chunked 206 that is longer than asked is refused, and one of the right l
   );
 });
 
+test('a body without a length that ends with its connection is taken, and gone on with when it ended too soon', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    const { start, end } = askedRange(request);
+    const socket = response.socket!;
+    socket.write(`HTTP/1.1 206 Partial Content\r\nConnection: close\r\n`);
+    socket.write(`Content-Range: bytes ${start}-${end - 1}/${BLOB.length}\r\n\r\n`);
+    socket.end(BLOB.subarray(start, nth === 1 ? start + 1000 : end));
+  });
+  const { bytes, events } = await fetch(clientFor(t), server.origin, [10, 5000]);
+  assert.ok(bytes.equals(BLOB.subarray(10, 5000)));
+  assert.equal(events.misses.length, 1);
+  assert.deepEqual(
+    server.asked.map(({ range }) => range),
+    ['bytes=10-4999', 'bytes=1010-4999'],
+  );
+});
+
 test('encoded content is refused', async (t) => {
   const server = await serverFor(t, (_request, response) => {
     response.writeHead(206, { 'content-range': 'bytes 0-9/300000', 'content-encoding': 'gzip' });
@@ -311,23 +338,70 @@ test('a redirect back to the registry does not bring Authorization back', async 
   );
 });
 
-test('a remembered target that has expired is asked for again at the registry', async (t) => {
+for (const status of [401, 403, 410]) {
+  test(`a remembered target that has expired (${status}) is asked for again at the registry`, async (t) => {
+    const storage = await serverFor(t, (request, response) => {
+      if (request.url === '/1' && storage.asked.length > 1) response.writeHead(status).end('expired');
+      else answerRange(request, response, BLOB);
+    });
+    const registry = await serverFor(t, (_request, response, nth) => {
+      response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+    });
+    const client = clientFor(t);
+    await fetch(client, registry.origin, [0, 10]);
+    const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
+    assert.ok(bytes.equals(BLOB.subarray(10, 30)));
+    assert.deepEqual(events.misses, []);
+    assert.deepEqual(
+      storage.asked.map(({ url }) => url),
+      ['/1', '/1', '/2'],
+    );
+  });
+}
+
+test('a signed URL that expires every 20 requests is renewed once for all ranges each time', async (t) => {
+  const uses = new Map<string, number>();
   const storage = await serverFor(t, (request, response) => {
-    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(403).end('expired');
+    const used = (uses.get(request.url!) ?? 0) + 1;
+    uses.set(request.url!, used);
+    if (used > 20) response.writeHead(403).end();
     else answerRange(request, response, BLOB);
   });
   const registry = await serverFor(t, (_request, response, nth) => {
-    response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+    response.writeHead(307, { location: `${storage.origin}/${nth}?sig=secret` }).end();
   });
   const client = clientFor(t);
-  await fetch(client, registry.origin, [0, 10]);
-  const { bytes, events } = await fetch(client, registry.origin, [10, 30]);
-  assert.ok(bytes.equals(BLOB.subarray(10, 30)));
-  assert.deepEqual(events.misses, []);
-  assert.deepEqual(
-    storage.asked.map(({ url }) => url),
-    ['/1', '/1', '/2'],
+  const events = recordEvents();
+  // The first finds the target; from then on four ranges are under way at a time.
+  await fetch(client, registry.origin, [0, 1], { events });
+  const starts = Array.from({ length: 99 }, (_, i) => i + 1);
+  await Promise.all(
+    Array.from({ length: 4 }, async () => {
+      for (let start = starts.shift(); start !== undefined; start = starts.shift()) {
+        const { bytes } = await fetch(client, registry.origin, [start, start + 1], { events });
+        assert.ok(bytes.equals(BLOB.subarray(start, start + 1)));
+      }
+    }),
   );
+  assert.equal(registry.asked.length, 5);
+  assert.deepEqual(events.misses, []);
+});
+
+test('when the range that renews a target fails, the others ask for themselves', async (t) => {
+  const storage = await serverFor(t, (request, response) => {
+    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(410).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    if (nth === 2) response.writeHead(404).end();
+    else response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const client = clientFor(t);
+  await fetch(client, registry.origin, [0, 1]);
+  const outcomes = await Promise.allSettled(
+    [1, 2, 3].map((start) => fetch(client, registry.origin, [start, start + 1])),
+  );
+  assert.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'fulfilled', 'rejected']);
 });
 
 test('a fresh target that refuses is final, and its signature is not told', async (t) => {
@@ -359,13 +433,13 @@ test('a redirect from https to http is refused', async (t) => {
     (_request, response) => response.writeHead(307, { location }).end(),
     SELF_SIGNED,
   );
-  const client = clientFor(t, { tlsVerify: false });
+  const client = clientFor(t, UNVERIFIED);
   await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('redirect-refused', /to plain http/));
 });
 
 test('a range comes over TLS, and not with a certificate that is not trusted', async (t) => {
   const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB), SELF_SIGNED);
-  const { bytes } = await fetch(clientFor(t, { tlsVerify: false }), server.origin, [7, 299_000], {
+  const { bytes } = await fetch(clientFor(t, UNVERIFIED), server.origin, [7, 299_000], {
     take: (chunk) => (chunk.length % 2 === 0 ? Promise.resolve() : undefined),
   });
   assert.ok(bytes.equals(BLOB.subarray(7, 299_000)));
@@ -589,6 +663,43 @@ test('a slow body is no silence', async (t) => {
   });
   const { events } = await fetch(clientFor(t, { idleTimeoutMs: 300 }), server.origin, [0, 10]);
   assert.deepEqual(events.misses, []);
+});
+
+test('a limited rate holds the connection until it allows more, and hears of every byte', async (t) => {
+  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const limited: number[] = [];
+  const waiting: Array<() => void> = [];
+  const events = {
+    ...recordEvents(),
+    limit(bytes: number): Promise<void> {
+      limited.push(bytes);
+      return new Promise((resolve) => waiting.push(resolve));
+    },
+  };
+  let taken = 0;
+  let ended = false;
+  const fetching = fetch(clientFor(t, { idleTimeoutMs: 100 }), server.origin, [0, BLOB.length], {
+    events,
+    take: (chunk) => {
+      taken += chunk.length;
+    },
+  }).finally(() => {
+    ended = true;
+  });
+  while (!ended) {
+    await sleep(1);
+    // Never more than one chunk ahead of what was allowed.
+    assert.ok(waiting.length <= 1);
+    waiting.shift()?.();
+  }
+  const { bytes } = await fetching;
+  assert.ok(bytes.equals(BLOB));
+  assert.equal(taken, BLOB.length);
+  assert.ok(limited.length > 1);
+  assert.equal(
+    limited.reduce((sum, each) => sum + each, 0),
+    BLOB.length,
+  );
 });
 
 test('after closing, ranges under way and waiting ones fail', async (t) => {

@@ -26,6 +26,8 @@ function sessionFor(t: TestContext, host: string, content: object) {
   const session = createRegistrySession({
     host,
     repository: 'team/app',
+    tlsVerify: true,
+    environment: {},
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',

@@ -42,6 +42,8 @@ function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<Sess
   const heard = { received: 0, misses: [] as Failure[], pauses: 0 };
   const session = createRegistrySession({
     host,
+    tlsVerify: true,
+    environment: {},
     repository: 'team/app',
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
@@ -122,6 +124,14 @@ test('a manifest by digest is verified, and asked for once more when it is wrong
   const { session, heard } = sessionFor(t, server.host);
   assert.deepEqual((await session.getManifest(digestOf(MANIFEST))).bytes, MANIFEST);
   assert.deepEqual(heard.misses, []);
+});
+
+test('an encoded answer is refused', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(200, { 'content-encoding': 'gzip' }).end(MANIFEST);
+  });
+  const { session } = sessionFor(t, server.host);
+  await assert.rejects(session.getManifest('latest'), failsWith('answer-unexpected', /encodes its answer/));
 });
 
 test('a manifest whose digest stays wrong is a digest mismatch', async (t) => {

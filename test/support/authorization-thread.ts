@@ -7,7 +7,7 @@ import { authorization } from '../../workers/authorization.js';
 
 parentPort?.on('message', (refused: string | null) => {
   const post = (outcome: string) => parentPort?.postMessage({ settled: [refused, outcome] });
-  authorization(refused ?? undefined).then(
+  authorization(refused ?? undefined, 0).then(
     (value) => post(value ?? 'none'),
     (error: { code?: string }) => post(`failed: ${error.code}`),
   );

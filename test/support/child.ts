@@ -30,14 +30,19 @@ export interface PullingChild {
 /** A process that has not ended by then never will: it gets a SIGTERM, which no test expects. */
 const LIMIT_MS = 90_000;
 
-/** Starts a process that pulls; it is killed when the test ends. `onLine` hears of each line as it comes. */
+/**
+ * Starts a process that pulls; it is killed when the test ends. `onLine` hears of each line as it comes; `env` is added
+ * to the environment.
+ */
 export function startPullingChild(
   t: TestContext,
   job: ChildJob,
   onLine: (line: ChildLine, child: ChildProcess) => void = () => {},
+  env: Readonly<Record<string, string>> = {},
 ): PullingChild {
   const child = spawn(process.execPath, [join(import.meta.dirname, 'pull-child.js'), JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...env },
   });
   const limit = setTimeout(() => child.kill('SIGTERM'), LIMIT_MS);
   t.after(() => {

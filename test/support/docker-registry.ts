@@ -30,16 +30,20 @@ interface User {
   readonly password: string;
 }
 
-/**
- * Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. With a `user`
- * it lets nobody else in, by Basic authentication (needs htpasswd).
- */
-export async function startDockerRegistry(user?: User): Promise<DockerRegistry> {
+interface Options {
+  /** Nobody else is let in, by Basic authentication (needs htpasswd). */
+  readonly user?: User;
+  /** Added to its configuration. */
+  readonly config?: object;
+}
+
+/** Starts Debian's docker-registry on a free loopback port over an empty store; resolves when it answers. */
+export async function startDockerRegistry(options: Options = {}): Promise<DockerRegistry> {
   const directory = mkdtempSync(join(tmpdir(), 'zpull-docker-registry-'));
   for (let start = 1; start <= MAX_STARTS; start++) {
     const host = `127.0.0.1:${await freePort()}`;
-    const child = launch(directory, host, user);
-    if (await isReady(child, host)) return handle(child, directory, host, user);
+    const child = launch(directory, host, options);
+    if (await isReady(child, host)) return handle(child, directory, host, options.user);
     await end(child);
   }
   rmSync(directory, { recursive: true, force: true });
@@ -76,13 +80,14 @@ function handle(
 }
 
 /** JSON is YAML, and needs no quoting rules. */
-function launch(directory: string, host: string, user: User | undefined): ChildProcess {
+function launch(directory: string, host: string, { user, config: more }: Options): ChildProcess {
   const config = {
     version: 0.1,
     log: { level: 'error', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(directory, 'store') } },
     http: { addr: host },
     ...(user !== undefined && { auth: { htpasswd: { realm: 'test', path: writeUsers(directory, user) } } }),
+    ...more,
   };
   const path = join(directory, 'config.yml');
   writeFileSync(path, JSON.stringify(config));
@@ -121,7 +126,8 @@ async function end(child: ChildProcess): Promise<void> {
   await exited;
 }
 
-async function freePort(): Promise<number> {
+/** A port of 127.0.0.1 where nobody listens now. */
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();

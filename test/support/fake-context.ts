@@ -9,6 +9,7 @@ import type { ChunkedLayer } from '../../src/pull/layer.js';
 import { Patience } from '../../src/pull/patience.js';
 import { settle } from '../../src/pull/settings.js';
 import { Stop } from '../../src/pull/stop.js';
+import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 
@@ -35,6 +36,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     stop,
     patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {} }),
     concurrency: new Concurrency(connections, () => 0),
+    endpoints: new EndpointChoice(1, createLacking()),
     emit: (event) => events.push(event),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),

@@ -17,16 +17,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['format'],
   format: [],
-  bench: ['index', 'sandbox', 'format'],
+  bench: ['index', 'sandbox', 'format', 'pull'],
 };
 
-/** A worker speaks with the pool in messages and counters; the pool itself is the main thread's. */
-const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts'];
+/** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
+const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts', 'src/pool/rate-limit.ts'];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],
   undici: ['registry'],
   fzstd: ['workers'],
+  'smol-toml': ['registry'],
   yargs: ['cli'],
   ora: ['cli'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],

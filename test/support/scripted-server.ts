@@ -1,4 +1,5 @@
 /** Small HTTP servers whose answers a test writes itself, and what a range job reports to. */
+import assert from 'node:assert/strict';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
@@ -116,7 +117,12 @@ export interface RecordedEvents extends RangeEvents {
 
 /** Events that write down what they hear; a miss is forgiven at once unless `miss` says otherwise. */
 export function recordEvents(
-  more: { authorize?: (stale?: string) => string | undefined; miss?: (message: string) => void } = {},
+  more: {
+    authorize?: (stale: string | undefined, endpoint: number) => string | undefined;
+    miss?: (message: string) => void;
+    /** By endpoint. */
+    origins?: readonly string[];
+  } = {},
 ): RecordedEvents {
   const events: RecordedEvents = {
     misses: [],
@@ -135,10 +141,11 @@ export function recordEvents(
       events.misses.push(message);
       more.miss?.(message);
     },
-    authorization: async (stale) => {
+    authorization: async (stale, endpoint) => {
       events.authorizations.push(stale);
-      return more.authorize?.(stale);
+      return more.authorize?.(stale, endpoint);
     },
+    originOf: async (endpoint) => more.origins?.[endpoint] ?? assert.fail(`endpoint ${endpoint} is unknown`),
     pause: () => {
       events.pauses++;
       events.pausesOpen++;

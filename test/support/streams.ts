@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { TestContext } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
@@ -17,6 +16,7 @@ import { PackReader } from '../../src/store/pack-reader.js';
 import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 import { addBlob, emptyLayout, nameImage } from './layout.js';
+import { networkSetup } from './network.js';
 import { startSandbox } from './sandbox.js';
 import { temporaryDirectory } from './temporary.js';
 
@@ -27,16 +27,7 @@ type Sandbox = Parameters<typeof startSandbox>[1];
 /** A store and a pool of threads over it, which ends with the test. */
 export async function startWorkers(t: TestContext, store = temporaryDirectory(t)) {
   openStore(store);
-  const network = {
-    channel: randomUUID(),
-    connections: 4,
-    connectTimeoutMs: 5000,
-    idleTimeoutMs: 5000,
-    tlsVerify: true,
-    userAgent: 'test',
-    debug: false,
-  };
-  const setup = { storeRoot: store, counters: createCounters(), network };
+  const setup = { storeRoot: store, counters: createCounters(), network: networkSetup() };
   const pool = await WorkerPool.start({ threads: THREADS, tasksPerThread: 4, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
   return { store, pool, counters: setup.counters, threads: THREADS };

@@ -26,6 +26,8 @@ test('every path that a page names exists', () => {
     'CONTRIBUTING.md',
     'README.md',
     'docs/errors.md',
+    'docs/karma.md',
+    'docs/registries.md',
     'docs/store-format.md',
   ]) {
     const missing = pathsIn(readSource(page)).filter((path) => !exists(path));

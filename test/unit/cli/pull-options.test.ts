@@ -5,12 +5,24 @@ import { pullOptionsOf } from '../../../src/cli/pull-options.js';
 
 test('seconds become milliseconds, and what was not given is left to the pull', () => {
   assert.deepEqual(
-    pullOptionsOf({ store: '/s', patience: 0.5, 'connect-timeout': 2, 'tls-verify': false }, {}),
+    pullOptionsOf(
+      {
+        store: '/s',
+        patience: 0.5,
+        'connect-timeout': 2,
+        'tls-verify': false,
+        'cert-dir': 'c',
+        'limit-rate': 9,
+      },
+      {},
+    ),
     {
       store: '/s',
       patienceMs: 500,
       connectTimeoutMs: 2000,
       tlsVerify: false,
+      certDir: 'c',
+      limitRate: 9,
     },
   );
 });

@@ -35,6 +35,25 @@ test('steady progress, however slow, survives a miss each second', () => {
   }
 });
 
+test('10 bytes a second with a failure every 10 s are gone on with for a day', () => {
+  const karma = new Karma(TAU_MS, 0);
+  for (let second = 1; second <= 86_400; second++) {
+    karma.received(10, second * 1000);
+    if (second % 10 === 0) assert.equal(karma.miss(second * 1000), false, `second ${second}`);
+  }
+});
+
+test('a server that dies after 1 MB and for good is given up when a millionth is left of it', () => {
+  const karma = new Karma(TAU_MS, 0);
+  karma.received(1e6, 0);
+  // ln(1e6) time constants are 13.8 s; the misses before, one a second, add up to 1.6.
+  const misses = Array.from({ length: 20 }, (_, i) => (i + 1) * 1000);
+  assert.equal(
+    misses.find((now) => karma.miss(now)),
+    14_000,
+  );
+});
+
 test('the clock stands still while nobody is asking', () => {
   const karma = new Karma(TAU_MS, 0);
   karma.received(2, 0);

@@ -37,7 +37,7 @@ function scene(t: TestContext, names: readonly string[]) {
     pullMissing({
       locks,
       stop,
-      missing: () =>
+      missing: async () =>
         [...diffIds.keys()]
           .filter((diffId) => !held.has(diffId))
           .map((diffId): WantedLayer => ({ ...fakeLayer(), diffId })),

@@ -37,6 +37,8 @@ test('an option out of bounds is refused by its name', () => {
     { patienceMs: Number.POSITIVE_INFINITY },
     { connectTimeoutMs: -1 },
     { idleTimeoutMs: 0 },
+    { limitRate: 0 },
+    { limitRate: Number.NaN },
   ];
   for (const options of wrong) {
     const [name = ''] = Object.keys(options);

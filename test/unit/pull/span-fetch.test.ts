@@ -20,12 +20,14 @@ function create(
     connections?: number;
     wrongOf?: (task: FetchSpanTask, n: number) => number | undefined;
     contentOf?: (n: number) => number;
+    /** Whether an endpoint is left that has not sent anything wrong. */
+    elsewhere?: () => boolean;
     /** How long a request takes. */
     until?: () => Promise<void>;
   } = {},
 ) {
   const { connections = 4, wrongOf = () => undefined, contentOf = () => 7 } = options;
-  const { until = () => Promise.resolve() } = options;
+  const { until = () => Promise.resolve(), elsewhere = () => false } = options;
   const asked: FetchSpanTask[] = [];
   const running = { now: 0, most: 0 };
   const fetchSpan = async (task: FetchSpanTask): Promise<FetchSpanResult> => {
@@ -39,7 +41,9 @@ function create(
     const result = { pack: PACK, packOffset: task.tarStart, fetchedBytes: JOB_BYTES, requests: 1 };
     const goodTarBytes = (at ?? task.tarEnd) - task.tarStart;
     const whole = { ...result, goodTarBytes };
-    return at === undefined ? whole : { ...whole, wrong: wrongAt(at, content) };
+    return at === undefined
+      ? whole
+      : { ...whole, wrong: { ...wrongAt(at, content), elsewhere: elsewhere() } };
   };
   const support = fakePool(async (task: Task) => (task.task === 'name-content' ? 'a/path' : assert.fail()));
   const { context, events } = fakeContext({ connections, support });

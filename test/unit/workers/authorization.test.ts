@@ -4,10 +4,11 @@ import { type TestContext, test } from 'node:test';
 import { BroadcastChannel, Worker } from 'node:worker_threads';
 import { createCounters } from '../../../src/pool/counters.js';
 import type { MainMessage, WorkerSetup } from '../../../src/pool/messages.js';
+import { networkSetup } from '../../support/network.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 type Message =
-  | { readonly event: 'authorization'; readonly stale: string }
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   | { readonly settled: readonly [refused: string | null, outcome: string] };
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -18,16 +19,7 @@ function startThread(t: TestContext, expiresAtMs = NEVER) {
   const workerData: WorkerSetup = {
     storeRoot: temporaryDirectory(t),
     counters: createCounters(),
-    network: {
-      channel,
-      connections: 1,
-      connectTimeoutMs: 1000,
-      idleTimeoutMs: 1000,
-      tlsVerify: true,
-      userAgent: 'test',
-      debug: false,
-      authorization: { value: 'one', expiresAtMs },
-    },
+    network: networkSetup({ channel, authorization: { value: 'one', expiresAtMs } }),
   };
   const thread = new Worker(new URL('../../support/authorization-thread.js', import.meta.url), {
     workerData,
@@ -60,13 +52,25 @@ function startThread(t: TestContext, expiresAtMs = NEVER) {
   };
 }
 
+/** The main thread's answer: `value` stands for what was refused. */
+function value(stale: string, value: string): MainMessage {
+  return {
+    message: 'authorization',
+    endpoint: 0,
+    stale,
+    value,
+    expiresAtMs: NEVER,
+    origin: 'http://127.0.0.1',
+  };
+}
+
 const FAILURE = { code: 'unauthorized', message: 'no' } as const;
 
 test('the value is asked for once for all that were refused the same one', async (t) => {
   const { ask, answer, come } = startThread(t);
   for (let i = 0; i < 3; i++) ask('one');
-  assert.deepEqual(await come(1), [{ event: 'authorization', stale: 'one' }]);
-  answer({ message: 'authorization', stale: 'one', value: 'two', expiresAtMs: NEVER });
+  assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
+  answer(value('one', 'two'));
   const settled = { settled: ['one', 'two'] };
   assert.deepEqual((await come(4)).slice(1), [settled, settled, settled]);
   // Whoever comes late with the old value gets the new one.
@@ -80,7 +84,7 @@ test('the answer to one refused value does not settle who waits for that to anot
   ask('one');
   await come(1);
   // Another worker had been refused an older value.
-  answer({ message: 'authorization', stale: 'zero', value: 'two', expiresAtMs: NEVER });
+  answer(value('zero', 'two'));
   while (!messages.some((message) => 'settled' in message && message.settled[1] === 'two')) {
     const known = messages.length;
     ask(null);
@@ -88,9 +92,9 @@ test('the answer to one refused value does not settle who waits for that to anot
   }
   const before = messages.length;
   ask('two');
-  assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', stale: 'two' });
-  answer({ message: 'authorization-failed', stale: 'one', failure: FAILURE });
-  answer({ message: 'authorization', stale: 'two', value: 'three', expiresAtMs: NEVER });
+  assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', endpoint: 0, stale: 'two' });
+  answer({ message: 'authorization-failed', endpoint: 0, stale: 'one', failure: FAILURE });
+  answer(value('two', 'three'));
   assert.deepEqual((await come(before + 3)).slice(-2), [
     { settled: ['one', 'failed: unauthorized'] },
     { settled: ['two', 'three'] },
@@ -100,8 +104,8 @@ test('the answer to one refused value does not settle who waits for that to anot
 test('a value that is about to expire is replaced before it is used, once for all', async (t) => {
   const { ask, answer, come } = startThread(t, 0);
   for (let i = 0; i < 2; i++) ask(null);
-  assert.deepEqual(await come(1), [{ event: 'authorization', stale: 'one' }]);
-  answer({ message: 'authorization', stale: 'one', value: 'two', expiresAtMs: NEVER });
+  assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
+  answer(value('one', 'two'));
   const settled = { settled: [null, 'two'] };
   assert.deepEqual((await come(3)).slice(1), [settled, settled]);
   ask(null);

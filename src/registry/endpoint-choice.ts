@@ -1,0 +1,78 @@
+/** How long an endpoint that failed is left alone, doubled by each failure after the first: a connect timeout takes 5 s. */
+const AVOID_MS = 10_000;
+
+/** Ten minutes: no pull waits longer for a mirror to come back. */
+const MOST_AVOID_MS = 600_000;
+
+/** Blobs are told apart by the first three hex digits of their digests: one taken for another is fetched elsewhere as well. */
+const LACKING_SLOTS = 16 ** 3;
+
+/** An endpoint is a bit of a slot; that the 33rd mirror lacks something is not remembered. */
+const LACKING_BITS = 32;
+
+/** Stands for the endpoint of what comes from none: a foreign blob is asked for where it lies. */
+export const NO_ENDPOINT = -1;
+
+/** Which endpoints lack which blobs, for all threads of a pull. */
+export function createLacking(): Uint32Array<SharedArrayBuffer> {
+  return new Uint32Array(new SharedArrayBuffer(LACKING_SLOTS * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/**
+ * Which endpoint of a blob one thread asks, by place in the list: the first that neither failed lately nor lacks the
+ * blob. Time is passed in, in milliseconds.
+ */
+export class EndpointChoice {
+  /** By endpoint: failures in a row, and until when it is left alone. */
+  readonly #failures: number[];
+  readonly #avoidedUntil: number[];
+  readonly #lacking: Uint32Array;
+
+  constructor(count: number, lacking: Uint32Array) {
+    this.#lacking = lacking;
+    this.#failures = new Array<number>(count).fill(0);
+    this.#avoidedUntil = new Array<number>(count).fill(0);
+  }
+
+  /** The endpoint to ask for this blob now, but none of `tried`; undefined when none is left. */
+  next(digest: string, tried: ReadonlySet<number>, now: number): number | undefined {
+    const all = [...this.#failures.keys()];
+    const having = all.filter((i) => !this.#isLacking(i, digest));
+    // Whoever lacks the blob is no help against a failure or a wait of one that has it.
+    const left = (having.length > 0 ? having : all).filter((i) => !tried.has(i));
+    return left.find((i) => this.#avoidedUntil[i]! <= now) ?? left[0];
+  }
+
+  /** Whether an endpoint is left that is not known to lack the blob, and of which that would be remembered. */
+  mayBeHad(digest: string): boolean {
+    return this.#failures.some((_, i) => i < LACKING_BITS && !this.#isLacking(i, digest));
+  }
+
+  #isLacking(endpoint: number, digest: string): boolean {
+    if (endpoint >= LACKING_BITS) return false;
+    return (Atomics.load(this.#lacking, slotOf(digest)) & (1 << endpoint)) !== 0;
+  }
+
+  /** The network or the server failed: other blobs go elsewhere for a while, too. */
+  failed(endpoint: number, now: number): void {
+    if (endpoint === NO_ENDPOINT) return;
+    const failures = this.#failures[endpoint]!;
+    if (this.#avoidedUntil[endpoint]! > now && failures > 0) return; // requests that were under way at the same time
+    this.#failures[endpoint] = failures + 1;
+    this.#avoidedUntil[endpoint] = now + Math.min(MOST_AVOID_MS, AVOID_MS * 2 ** failures);
+  }
+
+  succeeded(endpoint: number): void {
+    if (endpoint !== NO_ENDPOINT) this.#failures[endpoint] = 0;
+  }
+
+  /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */
+  lacks(endpoint: number, digest: string): void {
+    if (endpoint !== NO_ENDPOINT && endpoint < LACKING_BITS)
+      Atomics.or(this.#lacking, slotOf(digest), 1 << endpoint);
+  }
+}
+
+function slotOf(digest: string): number {
+  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
+}

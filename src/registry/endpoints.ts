@@ -1,0 +1,89 @@
+import { PullError } from '../format/error.js';
+import type { Reference } from '../format/reference.js';
+import type { Registries, RegistryRule } from './registries-conf.js';
+
+/** One place where an image is to be had: a mirror, or its own registry. */
+export interface Endpoint {
+  /** `host[:port]`. */
+  readonly host: string;
+  readonly repository: string;
+  /** May have no TLS, or a certificate that nobody signed. */
+  readonly insecure: boolean;
+}
+
+/**
+ * Where to ask for the image, in this order: its mirrors, then its own registry (or the location that stands for it).
+ * @throws PullError `registry-blocked`; `option-malformed` for a location that is no host with a repository
+ */
+export function endpointsOf(reference: Reference, registries: Registries | undefined): Endpoint[] {
+  const { host, repository, digest } = reference;
+  const name = `${host}/${repository}`;
+  const rule = registries === undefined ? undefined : ruleFor(name, registries.rules);
+  if (rule === undefined) return [{ host, repository, insecure: false }];
+  if (rule.blocked) {
+    throw new PullError('registry-blocked', `${rule.prefix} is blocked by ${rule.file}`, {
+      hint: 'choose an image from another registry, or ask whoever keeps that file',
+    });
+  }
+  const left = digest === undefined ? 'digest-only' : 'tag-only';
+  const mirrors = rule.mirrors.filter(({ pullFromMirror }) => pullFromMirror !== left);
+  return [...mirrors, rule].map(({ location, insecure }) => place(name, rule, location, insecure));
+}
+
+const HOST = /^(?:[\w.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/;
+const REPOSITORY = /^[a-z0-9][\w.-]*(?:\/[a-z0-9][\w.-]*)*$/;
+
+/** The rule with the longest prefix of `name`. */
+function ruleFor(name: string, rules: readonly RegistryRule[]): RegistryRule | undefined {
+  let best: { rule: RegistryRule; lengthChars: number } | undefined;
+  for (const rule of rules) {
+    const lengthChars = matchLength(name, rule.prefix);
+    if (lengthChars > (best?.lengthChars ?? 0)) best = { rule, lengthChars };
+  }
+  return best?.rule;
+}
+
+/** How much of `name` the prefix covers, in characters; 0 when it does not. Parts of a path count whole or not at all. */
+function matchLength(name: string, prefix: string): number {
+  if (prefix.startsWith('*.')) {
+    const host = name.slice(0, name.indexOf('/'));
+    // Below that of the host itself: a prefix without asterisk goes before one with it.
+    return host.endsWith(prefix.slice(1)) ? prefix.length - 1 : 0;
+  }
+  return name === prefix || name.startsWith(`${prefix}/`) ? prefix.length : 0;
+}
+
+function place(name: string, rule: RegistryRule, location: string | undefined, insecure: boolean): Endpoint {
+  const covered = rule.prefix.startsWith('*.') ? name.indexOf('/') : rule.prefix.length;
+  const moved = location === undefined ? name : location + name.slice(covered);
+  const slash = moved.indexOf('/');
+  const host = moved.slice(0, Math.max(slash, 0));
+  const repository = moved.slice(slash + 1);
+  if (!HOST.test(host) || !REPOSITORY.test(repository)) {
+    throw new PullError('option-malformed', `${rule.file} makes ${name} to ${JSON.stringify(moved)}`, {
+      hint: 'a location is a host with or without port and path, like mirror.example:5000/cache',
+    });
+  }
+  return { host, repository, insecure };
+}
+
+/**
+ * The full name that a short one stands for, by alias or by the one registry to search; undefined: Docker Hub's.
+ * @throws PullError `reference-malformed` when there are several registries to search and nobody to ask which one
+ */
+export function expandShortName(name: string, registries: Registries | undefined): string | undefined {
+  if (registries === undefined) return undefined;
+  const alias = registries.aliases.get(name);
+  if (alias !== undefined) return alias;
+  const [first, ...others] = registries.searched;
+  if (first === undefined) return undefined;
+  if (others.length === 0) return first === 'docker.io' ? undefined : `${first}/${name}`;
+  const meant = registries.searched.map((host) => `${host}/${name}`).join(', ');
+  throw new PullError(
+    'reference-malformed',
+    `the short name ${JSON.stringify(name)} could be one of ${meant}`,
+    {
+      hint: 'write the one that is meant in full, or give it an alias in registries.conf',
+    },
+  );
+}

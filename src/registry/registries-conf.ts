@@ -1,0 +1,171 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Fields, malformed } from './toml-fields.js';
+
+/** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
+type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
+
+export interface Mirror {
+  /** `host[:port][/path]`, which stands for the prefix. */
+  readonly location: string;
+  readonly insecure: boolean;
+  readonly pullFromMirror: PullFromMirror;
+}
+
+/** What is said about the images whose names begin with `prefix`. */
+export interface RegistryRule {
+  /** `host[:port][/path]`, or `*.domain` for all hosts below it. */
+  readonly prefix: string;
+  /** Stands for the prefix; undefined: names stay as they are. */
+  readonly location: string | undefined;
+  readonly insecure: boolean;
+  readonly blocked: boolean;
+  readonly mirrors: readonly Mirror[];
+  /** The file that says so. */
+  readonly file: string;
+}
+
+/** The registries.conf files of this machine and this user, put together. */
+export interface Registries {
+  readonly rules: readonly RegistryRule[];
+  /** Full names by short ones. */
+  readonly aliases: ReadonlyMap<string, string>;
+  /** Where a short name without an alias may be; empty: Docker Hub. */
+  readonly searched: readonly string[];
+}
+
+/** The files with all comments have 10 KB; no administrator writes a megabyte. */
+const MAX_FILE_BYTES = 1024 * 1024;
+
+const SYSTEM_DIRECTORY = '/etc/containers';
+
+/** The variables that say where the files are. */
+export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * What registries.conf and registries.conf.d say (containers-registries.conf(5), version 2): `$CONTAINERS_REGISTRIES_CONF`
+ * alone, or the user's file, else the system's, with the `*.conf` beside the system's and then beside the user's laid over it.
+ * @returns undefined when there is none: the TOML parser is not even loaded then
+ * @throws PullError `option-malformed` naming the file
+ */
+export async function readRegistries(env: ConfigEnvironment): Promise<Registries | undefined> {
+  const files = configFiles(env);
+  if (files.length === 0) return undefined;
+  const { parse } = await import('smol-toml');
+  const rules = new Map<string, RegistryRule>();
+  const aliases = new Map<string, string>();
+  let searched: readonly string[] = [];
+  for (const { path, text } of files) {
+    const fields = new Fields(parseToml(parse, path, text), path);
+    refuseVersion1(fields);
+    searched = fields.strings('unqualified-search-registries') ?? searched;
+    for (const [name, full] of fields.table('aliases').texts()) {
+      // An empty one takes back what an earlier file says.
+      if (full === '') aliases.delete(name);
+      else aliases.set(name, full);
+    }
+    for (const entry of fields.tables('registry')) {
+      const rule = readRule(entry);
+      rules.set(rule.prefix, rule);
+    }
+  }
+  return { rules: [...rules.values()], aliases, searched };
+}
+
+interface ConfigFile {
+  readonly path: string;
+  readonly text: string;
+}
+
+/** In the order in which they are laid over each other. */
+function configFiles(env: ConfigEnvironment): ConfigFile[] {
+  const named = env['CONTAINERS_REGISTRIES_CONF'];
+  if (named) {
+    const text = readIfThere(named);
+    if (text === undefined) throw malformed(named, 'which $CONTAINERS_REGISTRIES_CONF names, is not there');
+    return [{ path: named, text }];
+  }
+  const configHome = env['XDG_CONFIG_HOME'] || (env['HOME'] && join(env['HOME'], '.config'));
+  const user = configHome ? [join(configHome, 'containers')] : [];
+  const directories = [SYSTEM_DIRECTORY, ...user];
+  const main = directories
+    .map((directory) => join(directory, 'registries.conf'))
+    .reverse()
+    .flatMap(fileIfThere)
+    .slice(0, 1);
+  return [...main, ...directories.flatMap((directory) => dropIns(join(directory, 'registries.conf.d')))];
+}
+
+function dropIns(directory: string): ConfigFile[] {
+  let names: string[];
+  try {
+    names = readdirSync(directory);
+  } catch {
+    return []; // not there, as on most machines
+  }
+  return names
+    .filter((name) => name.endsWith('.conf'))
+    .sort()
+    .flatMap((name) => fileIfThere(join(directory, name)));
+}
+
+function fileIfThere(path: string): ConfigFile[] {
+  const text = readIfThere(path);
+  return text === undefined ? [] : [{ path, text }];
+}
+
+function readIfThere(path: string): string | undefined {
+  try {
+    const text = readFileSync(path, 'utf8');
+    if (text.length <= MAX_FILE_BYTES) return text;
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw malformed(path, `cannot be read (${String(code)})`);
+  }
+  throw malformed(path, 'is larger than 1 MiB');
+}
+
+function parseToml(parse: (text: string) => unknown, path: string, text: string): unknown {
+  try {
+    return parse(text);
+  } catch (error) {
+    const line = error instanceof Error && 'line' in error ? `, line ${String(error.line)}` : '';
+    throw malformed(path, `is no TOML${line}`);
+  }
+}
+
+function refuseVersion1(fields: Fields): void {
+  if (!fields.has('registries')) return;
+  throw malformed(
+    fields.path,
+    'has version 1 of its format',
+    'write it in version 2: [[registry]] tables and unqualified-search-registries',
+  );
+}
+
+function readRule(entry: Fields): RegistryRule {
+  const location = entry.text('location')?.replace(/\/+$/, '');
+  const prefix = entry.text('prefix')?.replace(/\/+$/, '') ?? location;
+  if (prefix === undefined || prefix === '')
+    throw malformed(entry.path, 'has a [[registry]] without location and prefix');
+  const digestOnly = entry.flag('mirror-by-digest-only');
+  return {
+    prefix,
+    location: location === '' ? undefined : location,
+    insecure: entry.flag('insecure'),
+    blocked: entry.flag('blocked'),
+    mirrors: entry.tables('mirror').map((mirror) => readMirror(mirror, digestOnly)),
+    file: entry.path,
+  };
+}
+
+function readMirror(entry: Fields, digestOnly: boolean): Mirror {
+  const location = entry.text('location')?.replace(/\/+$/, '');
+  if (!location) throw malformed(entry.path, 'has a [[registry.mirror]] without location');
+  const when = entry.text('pull-from-mirror') ?? (digestOnly ? 'digest-only' : 'all');
+  if (when !== 'all' && when !== 'digest-only' && when !== 'tag-only') {
+    throw malformed(entry.path, 'has a pull-from-mirror that is none of "all", "digest-only" and "tag-only"');
+  }
+  return { location, insecure: entry.flag('insecure'), pullFromMirror: when };
+}

@@ -1,0 +1,163 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
+import { PullError } from '../format/error.js';
+import type { NetworkEnvironment, Transport } from './transport.js';
+
+/** Where distributions keep the authorities they trust, in one file: the first that is there counts, as in Go. */
+const SYSTEM_BUNDLES = [
+  '/etc/ssl/certs/ca-certificates.crt',
+  '/etc/pki/tls/certs/ca-bundle.crt',
+  '/etc/ssl/ca-bundle.pem',
+  '/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+  '/etc/ssl/cert.pem',
+];
+
+/** Podman's and docker's directories of certificates for all users; a user's own goes before them. */
+const SYSTEM_CERT_DIRS = ['/etc/containers/certs.d', '/etc/docker/certs.d'];
+
+/** Bundles have about 150 authorities and 220 KB; a directory as large is somebody else's. */
+const MAX_FILES = 1024;
+
+/** What is trusted, and with what we show who we are; all PEM. */
+export interface Trust {
+  /** Authorities, or undefined for those that Node brings along. */
+  readonly ca: readonly string[] | undefined;
+  readonly cert: readonly string[];
+  readonly key: readonly string[];
+}
+
+/**
+ * What one registry's servers are to be trusted by: the authorities of the distribution (or those `SSL_CERT_FILE` and
+ * `SSL_CERT_DIR` name), `NODE_EXTRA_CA_CERTS`, and the registry's own directory: `*.crt` are authorities, `*.cert`
+ * with `*.key` client certificates (containers-certs.d(5)). Node 20 knows only the authorities it was built with.
+ * @throws PullError `option-malformed` for a file that was named and cannot be read, and a certificate without its key
+ */
+export function readTrust(transport: Transport): Trust {
+  const { environment } = transport;
+  const own = readCertDir(transport);
+  if (!transport.tlsVerify) return { ca: undefined, cert: own.cert, key: own.key };
+  const system = systemAuthorities(environment);
+  const extra = [...extraAuthorities(environment), ...own.ca];
+  const ca = system ?? (extra.length === 0 ? undefined : rootCertificates);
+  return { ca: ca === undefined ? undefined : [...ca, ...extra], cert: own.cert, key: own.key };
+}
+
+/**
+ * The same as OpenSSL takes it; making one with a distribution's bundle takes 17 ms.
+ * @throws PullError `option-malformed` as `readTrust`, and for a file that is no PEM
+ */
+export function createTrust(transport: Transport): SecureContext {
+  const { ca, cert, key } = readTrust(transport);
+  try {
+    return createSecureContext({
+      ...(ca === undefined ? {} : { ca: [...ca] }),
+      ...(cert.length === 0 ? {} : { cert: [...cert], key: [...key] }),
+    });
+  } catch (error) {
+    // The text of OpenSSL names a function and a line of its own; it holds nothing of the files.
+    const text = error instanceof Error ? error.message : String(error);
+    throw new PullError(
+      'option-malformed',
+      `a certificate or key for ${transport.host} is malformed: ${text}`,
+      {
+        hint: 'certificates and keys must be PEM, each key that of its certificate; --cert-dir, certs.d and SSL_CERT_FILE name them',
+        cause: error,
+      },
+    );
+  }
+}
+
+function systemAuthorities({ SSL_CERT_FILE, SSL_CERT_DIR }: NetworkEnvironment): string[] | undefined {
+  if (SSL_CERT_FILE !== undefined || SSL_CERT_DIR !== undefined) {
+    const directories = SSL_CERT_DIR?.split(':').filter((path) => path !== '') ?? [];
+    const inDirectories = directories.flatMap((directory) =>
+      namesIn(directory).flatMap((name) => readIfFile(join(directory, name)) ?? []),
+    );
+    return SSL_CERT_FILE === undefined
+      ? inDirectories
+      : [readNamed(SSL_CERT_FILE, 'SSL_CERT_FILE'), ...inDirectories];
+  }
+  for (const path of SYSTEM_BUNDLES) {
+    const bundle = readIfFile(path);
+    if (bundle !== undefined) return [bundle];
+  }
+  return undefined;
+}
+
+/** Node itself warns of a file that it cannot read. */
+function extraAuthorities({ NODE_EXTRA_CA_CERTS }: NetworkEnvironment): string[] {
+  const extra = NODE_EXTRA_CA_CERTS === undefined ? undefined : readIfFile(NODE_EXTRA_CA_CERTS);
+  return extra === undefined ? [] : [extra];
+}
+
+interface CertDir {
+  readonly ca: string[];
+  readonly cert: string[];
+  readonly key: string[];
+}
+
+/** The registry's directory: `--cert-dir`, or the first of the usual ones that is there. */
+function readCertDir({ certDir, host, environment }: Transport): CertDir {
+  const user = environment.HOME === undefined ? [] : [join(environment.HOME, '.config/containers/certs.d')];
+  const usual = [...user, ...SYSTEM_CERT_DIRS].map((path) => join(path, host));
+  const directory = certDir ?? usual.find((path) => namesIn(path).length > 0);
+  const found: CertDir = { ca: [], cert: [], key: [] };
+  if (directory === undefined) return found;
+  const names = certDir === undefined ? namesIn(directory) : namesInNamed(directory);
+  for (const name of names) {
+    const path = join(directory, name);
+    if (name.endsWith('.crt')) found.ca.push(readNamed(path, 'a certificate'));
+    if (!name.endsWith('.cert')) continue;
+    const keyName = `${name.slice(0, -'.cert'.length)}.key`;
+    if (!names.includes(keyName)) {
+      throw new PullError('option-malformed', `the client certificate ${path} has no key beside it`, {
+        hint: `put its key there as ${keyName}; an authority's certificate must end in .crt`,
+      });
+    }
+    found.cert.push(readNamed(path, 'a certificate'));
+    found.key.push(readNamed(join(directory, keyName), 'a key'));
+  }
+  return found;
+}
+
+/** Sorted; none when the directory is not there or not for us. */
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort().slice(0, MAX_FILES);
+  } catch {
+    return [];
+  }
+}
+
+function namesInNamed(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort().slice(0, MAX_FILES);
+  } catch (error) {
+    throw unreadable(directory, '--cert-dir', error);
+  }
+}
+
+function readIfFile(path: string): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function readNamed(path: string, what: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw unreadable(path, what, error);
+  }
+}
+
+function unreadable(path: string, what: string, error: unknown): PullError {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+  return new PullError('option-malformed', `${path}, ${what}, cannot be read (${code})`, {
+    hint: 'check the path and who may read it',
+    cause: error,
+  });
+}

@@ -1,0 +1,167 @@
+/**
+ * Networks that fail, a row each, by what the server saw. Elsewhere: expired tokens, signed URLs, Retry-After and a
+ * server that is gone for good (pull-faults, range), flipped bytes (pull-refetch), 10 bytes a second (karma).
+ */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import type { FaultAction, FaultRule } from '../../src/sandbox/faults.js';
+import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
+import type { RequestRecord } from '../../src/sandbox/serve-request.js';
+import { SELF_SIGNED } from '../support/certificate.js';
+import { largerImage } from '../support/larger-image.js';
+import { seeded } from '../support/prng.js';
+import { assertProven, failureOf, layerAsks, onlyEvent, type Pulled, pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { listen } from '../support/scripted-server.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { tlsFront } from '../support/tls-front.js';
+
+/** 12 files of 512 KiB in one layer. */
+const FILES = 12;
+
+/** Makes this process trust the tests' certificate until the test ends. */
+function trustTestCertificate(t: TestContext): void {
+  const path = join(temporaryDirectory(t), 'ca.pem');
+  writeFileSync(path, SELF_SIGNED.cert);
+  process.env['SSL_CERT_FILE'] = path;
+  t.after(() => {
+    delete process.env['SSL_CERT_FILE'];
+  });
+}
+
+/** Where to pull from: the registry itself, or by TLS. */
+async function over(t: TestContext, link: 'http' | 'TLS', registry: SandboxRegistry): Promise<string> {
+  if (link === 'http') return registry.host;
+  trustTestCertificate(t);
+  return tlsFront(t, registry.host);
+}
+
+/** Asks of a blob by the end of their range: retries of a range keep its end. */
+function byRange(asks: readonly RequestRecord[]): RequestRecord[][] {
+  const ranges = new Map<number, RequestRecord[]>();
+  for (const ask of asks) ranges.set(ask.end!, [...(ranges.get(ask.end!) ?? []), ask]);
+  return [...ranges.values()];
+}
+
+/** Each retry began where bytes had come to: none that was received was asked for again. */
+function assertNothingTwice({ result, events }: Pulled, registry: SandboxRegistry): void {
+  assert.equal(result.fetchedBytes, onlyEvent({ events }, 'planned').totalBytes);
+  for (const asks of byRange(layerAsks(registry))) {
+    for (const [i, ask] of asks.entries()) {
+      const before = asks[i - 1];
+      if (before === undefined) continue;
+      assert.ok(ask.start! >= before.start! && ask.start! <= before.start! + before.sentBytes);
+    }
+  }
+}
+
+for (const link of ['http', 'TLS'] as const) {
+  test(`over ${link}, connections that break every 256 KiB cost no byte twice`, async (t) => {
+    const { layout, digest } = await largerImage(t, FILES);
+    const faults = [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 256 * 1024 } }];
+    const registry = await startSandbox(t, { layout, faults });
+    const host = await over(t, link, registry);
+    const pulled = await pull(`${host}/x:larger`, { store: temporaryDirectory(t), connections: 8 });
+    await assertProven(pulled.result);
+    assert.ok(pulled.result.misses >= FILES, `${pulled.result.misses} misses`);
+    assertNothingTwice(pulled, registry);
+  });
+
+  test(`over ${link}, a connection that stalls is taken over and the others do not wait for it`, async (t) => {
+    const { layout, digest } = await largerImage(t, FILES);
+    // The second range request for content: the first is for metadata.
+    const stall: FaultRule = {
+      match: { path: digest, range: 'any', nth: 2 },
+      action: { stallAfterBytes: 100_000 },
+    };
+    const registry = await startSandbox(t, { layout, faults: [stall] });
+    const host = await over(t, link, registry);
+    const options = { store: temporaryDirectory(t), connections: 3, idleTimeoutMs: 1500 };
+    const pulled = await pull(`${host}/x:larger`, options);
+    await assertProven(pulled.result);
+    assert.equal(pulled.result.misses, 1);
+    assertNothingTwice(pulled, registry);
+    const asks = layerAsks(registry);
+    const retry = asks.findIndex((ask, i) => asks.slice(0, i).some(({ end }) => end === ask.end));
+    const stalled = asks.findIndex(({ end }) => end === asks[retry]!.end);
+    // Two others were under way with it; what was asked for beyond them, other connections fetched meanwhile.
+    assert.ok(retry - stalled > 3, `asked for again after ${retry - stalled} others`);
+  });
+
+  test(`over ${link}, a server that is away for five time constants and comes back is gone on with`, async (t) => {
+    const { layout } = await largerImage(t, FILES);
+    let registry = await startRegistry({ layout, rateBytes: 3e6 });
+    t.after(() => registry.close());
+    const host = await over(t, link, registry);
+    const port = Number(registry.host.split(':')[1]);
+    let away: Promise<void> | undefined;
+    const leave = async (): Promise<void> => {
+      await registry.close();
+      await new Promise((resolve) => setTimeout(resolve, 2000));
+      registry = await startRegistry({ layout, port });
+    };
+    const pulled = await pull(`${host}/x:larger`, {
+      store: temporaryDirectory(t),
+      connections: 3,
+      patienceMs: 400,
+      onEvent: (event) => {
+        if (event.event === 'progress' && event.receivedBytes > 2e6) away ??= leave();
+      },
+    });
+    await away;
+    await assertProven(pulled.result);
+    assert.ok(pulled.result.misses >= 3);
+    assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+  });
+}
+
+/** A fault for each of the first requests for a range, by chance; undefined leaves it alone. */
+function byChance(path: string, count: number, choose: () => FaultAction | undefined): FaultRule[] {
+  return Array.from({ length: count }, (_, i) => i + 1).flatMap((nth) => {
+    const action = choose();
+    return action === undefined ? [] : [{ match: { path, range: 'any', nth }, action }];
+  });
+}
+
+test('answers that are all cut at a random byte cost no byte twice', async (t) => {
+  const { layout, digest } = await largerImage(t, FILES);
+  const random = seeded(20261125);
+  const faults = byChance(digest, 400, () => ({ closeAfterBytes: 1 + Math.floor(random() * 600_000) }));
+  const registry = await startSandbox(t, { layout, faults });
+  const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
+  await assertProven(pulled.result);
+  assert.ok(pulled.result.misses > 0);
+  assertNothingTwice(pulled, registry);
+});
+
+test('half of all requests may fail at random', async (t) => {
+  const { layout, digest } = await largerImage(t, FILES);
+  const random = seeded(5);
+  const failures: readonly FaultAction[] = [{ status: 500 }, { status: 502 }, { closeAfterBytes: 0 }];
+  const choose = () => (random() < 0.5 ? failures[Math.floor(random() * failures.length)] : undefined);
+  const faults = byChance(digest, 400, choose);
+  const registry = await startSandbox(t, { layout, faults });
+  const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
+  await assertProven(pulled.result);
+  assert.ok(pulled.result.misses >= 3, `${pulled.result.misses} misses`);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+});
+
+test('a host that has no address or never answers ends the pull with its cause and a hint', async (t) => {
+  const silent = createServer();
+  const host = await listen(silent);
+  t.after(() => silent.close());
+  for (const [name, words] of [
+    [host, /cannot connect to .* in time/],
+    ['no-such-host.invalid', /(cannot find|cannot look up) host no-such-host\.invalid/],
+  ] as const) {
+    const options = { store: temporaryDirectory(t), connectTimeoutMs: 300 };
+    const error = await failureOf(pull(`${name}/x:y`, options));
+    assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
+    assert.match(error.message, words);
+    assert.ok(error.hint !== undefined);
+  }
+});

@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { startDockerRegistry } from '../support/docker-registry.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import { startNginx } from '../support/nginx.js';
+import { skipUnless } from '../support/programs.js';
+import { assertProven, onlyEvent, pull } from '../support/pull.js';
+import { temporaryDirectory } from '../support/temporary.js';
+
+/** docker-registry that sends whoever wants a blob to nginx, which has its files. */
+async function redirectingRegistry(t: TestContext, lines: string) {
+  const root = join(temporaryDirectory(t), 'store');
+  const nginx = await startNginx(t, root, lines);
+  const registry = await startDockerRegistry({
+    config: {
+      storage: { filesystem: { rootdirectory: root } },
+      middleware: { storage: [{ name: 'redirect', options: { baseurl: `http://${nginx.host}/` } }] },
+    },
+  });
+  t.after(() => registry.stop());
+  await registry.fill(FIXTURE_LAYOUT, 'chunked-v1', 'team/app:1');
+  return { registry, nginx };
+}
+
+const SKIP = { skip: skipUnless('docker-registry', 'nginx', 'skopeo') };
+
+test('docker-registry redirects blobs to nginx, which answers ranges', SKIP, async (t) => {
+  const { registry, nginx } = await redirectingRegistry(t, '');
+  const before = nginx.log().length;
+  const pulled = await pull(`${registry.host}/team/app:1`, { store: temporaryDirectory(t) });
+  await assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 0);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+  const ranges = nginx
+    .log()
+    .slice(before)
+    .filter(({ range }) => range !== '-');
+  assert.equal(ranges.length, pulled.result.requests);
+  assert.ok(ranges.every(({ status, authorization }) => status === 206 && authorization === '-'));
+});
+
+test('nginx that takes no ranges answers with whole blobs, of which the part is used', SKIP, async (t) => {
+  const { registry, nginx } = await redirectingRegistry(t, 'max_ranges 0;');
+  const { result } = await pull(`${registry.host}/team/app:1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  const ranges = nginx.log().filter(({ range }) => range !== '-');
+  assert.ok(ranges.length > 0 && ranges.every(({ status }) => status === 200));
+});
+
+test('nginx that is slow is waited for', SKIP, async (t) => {
+  const { registry } = await redirectingRegistry(t, 'limit_rate 150k;');
+  const options = { store: temporaryDirectory(t), idleTimeoutMs: 5000 };
+  const { result } = await pull(`${registry.host}/team/app:1`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+});

@@ -1,0 +1,19 @@
+import { randomUUID } from 'node:crypto';
+import type { NetworkSetup } from '../../src/pool/messages.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
+
+/** How the threads of a test reach the one registry there is. */
+export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {
+  return {
+    channel: randomUUID(),
+    connections: 4,
+    connectTimeoutMs: 5000,
+    idleTimeoutMs: 5000,
+    endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
+    elsewhere: { tlsVerify: true, environment: {} },
+    lacking: createLacking(),
+    userAgent: 'test',
+    debug: false,
+    ...options,
+  };
+}

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createLacking, EndpointChoice, NO_ENDPOINT } from '../../../src/registry/endpoint-choice.js';
+
+const A = `sha256:a12${'0'.repeat(61)}`;
+const B = `sha256:b12${'0'.repeat(61)}`;
+const NONE: ReadonlySet<number> = new Set();
+
+test('the first endpoint is asked, and those tried already are not', () => {
+  const choice = new EndpointChoice(2, createLacking());
+  assert.equal(choice.next(A, NONE, 0), 0);
+  assert.equal(choice.next(A, new Set([0]), 0), 1);
+  assert.equal(choice.next(A, new Set([0, 1]), 0), undefined);
+});
+
+test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all the same when there is no other', () => {
+  const choice = new EndpointChoice(2, createLacking());
+  choice.failed(0, 1000);
+  choice.failed(0, 2000); // under way when the first failed
+  assert.equal(choice.next(A, NONE, 10_999), 1);
+  assert.equal(choice.next(A, new Set([1]), 10_999), 0);
+  assert.equal(choice.next(A, NONE, 11_000), 0);
+  choice.failed(0, 11_000);
+  assert.equal(choice.next(A, NONE, 30_999), 1);
+  assert.equal(choice.next(A, NONE, 31_000), 0);
+  choice.succeeded(0);
+  choice.failed(0, 40_000);
+  assert.equal(choice.next(A, NONE, 50_000), 0);
+});
+
+test('an endpoint that lacks a blob is not asked for it by any thread while another may have it', () => {
+  const lacking = createLacking();
+  const choice = new EndpointChoice(2, lacking);
+  const other = new EndpointChoice(2, lacking);
+  other.lacks(0, A);
+  assert.equal(choice.next(A, NONE, 0), 1);
+  assert.equal(choice.next(B, NONE, 0), 0);
+  assert.equal(choice.next(A, new Set([1]), 0), undefined, 'its lacking the blob would be the last word');
+  assert.equal(choice.mayBeHad(A), true);
+  other.lacks(1, A);
+  assert.equal(choice.mayBeHad(A), false);
+  assert.deepEqual([choice.next(A, NONE, 0), choice.next(A, new Set([0]), 0)], [0, 1]);
+});
+
+test('of more endpoints than are remembered, those behind keep nobody going on for ever', () => {
+  const choice = new EndpointChoice(33, createLacking());
+  for (let i = 0; i < 33; i++) choice.lacks(i, A);
+  assert.equal(choice.mayBeHad(A), false);
+});
+
+test('what comes from no endpoint is nobody’s success or fault', () => {
+  const lacking = createLacking();
+  const choice = new EndpointChoice(32, lacking);
+  choice.lacks(NO_ENDPOINT, A);
+  choice.failed(NO_ENDPOINT, 0);
+  choice.succeeded(NO_ENDPOINT);
+  assert.equal(choice.next(A, NONE, 0), 0);
+  assert.ok(lacking.every((slot) => slot === 0));
+});

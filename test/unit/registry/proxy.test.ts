@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { proxyFor } from '../../../src/registry/proxy.js';
+import type { NetworkEnvironment } from '../../../src/registry/transport.js';
+
+function proxyOf(url: string, environment: NetworkEnvironment): string | undefined {
+  return proxyFor(new URL(url), environment)?.origin;
+}
+
+/** Whether NO_PROXY keeps this URL from the proxy. */
+function isExcepted(noProxy: string, url: string): boolean {
+  return proxyOf(url, { HTTP_PROXY: 'http://p', HTTPS_PROXY: 'http://p', NO_PROXY: noProxy }) === undefined;
+}
+
+test('each scheme has its variable, in upper case before lower case, with http:// left out or not', () => {
+  assert.equal(proxyOf('http://a/', { HTTP_PROXY: 'http://up:1', http_proxy: 'http://low' }), 'http://up:1');
+  assert.equal(proxyOf('http://a/', { http_proxy: 'low:3128' }), 'http://low:3128');
+  assert.equal(proxyOf('https://a/', { HTTP_PROXY: 'http://up:1' }), undefined);
+  assert.equal(proxyOf('https://a/', { HTTPS_PROXY: 'https://up', https_proxy: 'x' }), 'https://up');
+  assert.equal(proxyFor(new URL('https://a/'), { https_proxy: 'https://low' })?.host, 'low:443');
+  assert.equal(proxyOf('https://a/', {}), undefined);
+});
+
+test('HTTP_PROXY of a CGI program is what a stranger sent, http_proxy is not', () => {
+  assert.equal(proxyOf('http://a/', { HTTP_PROXY: 'http://evil', REQUEST_METHOD: 'GET' }), undefined);
+  const environment = { HTTP_PROXY: 'http://evil', http_proxy: 'http://good', REQUEST_METHOD: 'GET' };
+  assert.equal(proxyOf('http://a/', environment), 'http://good');
+});
+
+test('user and password become a header and are in nothing else', () => {
+  const proxy = proxyFor(new URL('http://a/'), { HTTP_PROXY: 'http://user:p%40ss%25w@proxy:3128' });
+  assert.deepEqual(proxy, {
+    origin: 'http://proxy:3128',
+    host: 'proxy:3128',
+    authorization: `Basic ${Buffer.from('user:p@ss%w').toString('base64')}`,
+  });
+});
+
+test('loopback is never proxied', () => {
+  const environment = { HTTP_PROXY: 'http://p', HTTPS_PROXY: 'http://p' };
+  for (const url of ['http://localhost:5000/', 'http://127.1.2.3/', 'https://[::1]:5000/'])
+    assert.equal(proxyOf(url, environment), undefined, url);
+  assert.equal(proxyOf('http://128.0.0.1/', environment), 'http://p');
+});
+
+test('NO_PROXY names hosts, domains, addresses, blocks and ports', () => {
+  for (const [entries, url, excepted] of [
+    ['*', 'http://a.example/', true],
+    ['example.com', 'http://example.com/', true],
+    ['example.com', 'https://a.b.example.com/', true],
+    ['example.com', 'http://notexample.com/', false],
+    ['.example.com', 'http://example.com/', false],
+    ['.example.com', 'http://a.example.com/', true],
+    ['*.example.com', 'http://a.example.com/', true],
+    ['EXAMPLE.com', 'http://example.COM/', true],
+    ['other, example.com ,,', 'http://example.com/', true],
+    ['example.com:5000', 'http://example.com:5000/', true],
+    ['example.com:5000', 'http://example.com/', false],
+    ['example.com:443', 'https://example.com/', true],
+    ['10.0.0.0/8', 'http://10.1.2.3/', true],
+    ['10.0.0.0/8', 'http://11.1.2.3/', false],
+    ['10.0.0.0/8', 'http://example.com/', false],
+    ['10.0.0.0/99', 'http://10.1.2.3/', false],
+    ['192.168.1.1', 'http://192.168.1.1:5000/', true],
+    ['192.168.1.1:80', 'http://192.168.1.1:5000/', false],
+    ['fd00::/8', 'http://[fd12::1]/', true],
+    ['fd12:0::1', 'http://[fd12::1]/', true],
+    ['[fd12::1]:5000', 'http://[fd12::1]:5000/', true],
+    ['', 'http://example.com/', false],
+  ] as const) {
+    assert.equal(isExcepted(entries, url), excepted, `${entries} for ${url}`);
+  }
+  assert.equal(proxyOf('http://a/', { HTTP_PROXY: 'http://p', no_proxy: 'a' }), undefined);
+});
+
+test('what is no proxy is refused without being told', () => {
+  for (const value of ['socks5://user:secret@proxy', 'http://user:secret@', 'http://user:secret@:x']) {
+    assert.throws(
+      () => proxyOf('http://a/', { HTTP_PROXY: value }),
+      (error: unknown) => {
+        assert.ok(error instanceof PullError && error.code === 'option-malformed', String(error));
+        assert.doesNotMatch(`${error.message} ${error.hint} ${error.stack}`, /secret/);
+        return true;
+      },
+      value,
+    );
+  }
+});

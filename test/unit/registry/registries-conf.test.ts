@@ -1,0 +1,126 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { readRegistries } from '../../../src/registry/registries-conf.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+/** A user's configuration directory with these files below `containers`. */
+function configHome(t: TestContext, files: Readonly<Record<string, string>>): string {
+  const home = temporaryDirectory(t);
+  for (const [name, text] of Object.entries(files)) {
+    const path = join(home, 'containers', name);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, text);
+  }
+  return home;
+}
+
+/** What one file, named by the environment, comes to. */
+async function read(t: TestContext, text: string) {
+  const path = join(temporaryDirectory(t), 'r.conf');
+  writeFileSync(path, text);
+  const registries = await readRegistries({ CONTAINERS_REGISTRIES_CONF: path });
+  assert.ok(registries !== undefined);
+  return { path, registries };
+}
+
+test('a registry has its location, its flags and its mirrors in order', async (t) => {
+  const { path, registries } = await read(
+    t,
+    `
+    unqualified-search-registries = ["one.example", "two.example:5000"]
+    [[registry]]
+    prefix = "example.com/team/"
+    location = "inner.example/team"
+    insecure = true
+    [[registry.mirror]]
+    location = "a.example:5000"
+    insecure = true
+    [[registry.mirror]]
+    location = "b.example/x"
+    pull-from-mirror = "tag-only"
+    [[registry]]
+    location = "blocked.example"
+    blocked = true
+    mirror-by-digest-only = true
+    [[registry.mirror]]
+    location = "c.example"
+    [aliases]
+    "fedora" = "registry.fedoraproject.org/fedora"
+    `,
+  );
+  assert.deepEqual(registries.searched, ['one.example', 'two.example:5000']);
+  assert.deepEqual([...registries.aliases], [['fedora', 'registry.fedoraproject.org/fedora']]);
+  assert.deepEqual(registries.rules, [
+    {
+      prefix: 'example.com/team',
+      location: 'inner.example/team',
+      insecure: true,
+      blocked: false,
+      mirrors: [
+        { location: 'a.example:5000', insecure: true, pullFromMirror: 'all' },
+        { location: 'b.example/x', insecure: false, pullFromMirror: 'tag-only' },
+      ],
+      file: path,
+    },
+    {
+      prefix: 'blocked.example',
+      location: 'blocked.example',
+      insecure: false,
+      blocked: true,
+      mirrors: [{ location: 'c.example', insecure: false, pullFromMirror: 'digest-only' }],
+      file: path,
+    },
+  ]);
+});
+
+test('files of registries.conf.d are laid over the file in the order of their names', async (t) => {
+  const home = configHome(t, {
+    'registries.conf':
+      'unqualified-search-registries = ["old"]\n[[registry]]\nlocation = "a"\n[[registry]]\nlocation = "b"',
+    'registries.conf.d/20.conf':
+      '[[registry]]\nlocation = "a"\nblocked = true\n[aliases]\nx = "two/x"\nz = ""',
+    'registries.conf.d/10.conf':
+      'unqualified-search-registries = []\n[[registry]]\nlocation = "a"\ninsecure = true\n[aliases]\nx = "one/x"\ny = "one/y"\nz = "one/z"',
+    'registries.conf.d/30.txt': 'this is no TOML',
+  });
+  const registries = await readRegistries({ XDG_CONFIG_HOME: home });
+  assert.ok(registries !== undefined);
+  const own = registries.rules.filter(({ file }) => file.startsWith(home));
+  assert.deepEqual(
+    own.map(({ prefix, insecure, blocked }) => [prefix, insecure, blocked]),
+    [
+      ['a', false, true],
+      ['b', false, false],
+    ],
+  );
+  assert.deepEqual(registries.searched, []);
+  assert.deepEqual([registries.aliases.get('x'), registries.aliases.get('y')], ['two/x', 'one/y']);
+  assert.equal(registries.aliases.has('z'), false);
+});
+
+test('files that cannot be understood are named, with the line when they are no TOML', async (t) => {
+  for (const [text, words] of [
+    ['[[registry]\n', /r\.conf is no TOML, line 1$/],
+    ['[registries.search]\nregistries = ["a"]', /version 1/],
+    ['[[registry]]\nblocked = true', /without location and prefix/],
+    ['[[registry]]\nlocation = 5', /"location" that is not a string/],
+    ['[[registry]]\nlocation = "a"\nblocked = "yes"', /"blocked" that is not true or false/],
+    ['registry = "a"', /"registry" that is not a list of tables/],
+    ['unqualified-search-registries = [1]', /that is not a list of strings/],
+    ['[[registry]]\nlocation = "a"\n[[registry.mirror]]\ninsecure = true', /mirror\]\] without location/],
+    [
+      '[[registry]]\nlocation = "a"\n[[registry.mirror]]\nlocation = "b"\npull-from-mirror = "no"',
+      /pull-from-mirror/,
+    ],
+  ] as const) {
+    await assert.rejects(read(t, text), (error: unknown) => {
+      assert.ok(error instanceof PullError && error.code === 'option-malformed', String(error));
+      assert.match(error.message, words);
+      return true;
+    });
+  }
+  await assert.rejects(readRegistries({ CONTAINERS_REGISTRIES_CONF: '/nowhere' }), /is not there/);
+});

@@ -1,0 +1,78 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { networkEnvironment } from '../../../src/registry/transport.js';
+import { createTrust, readTrust } from '../../../src/registry/trust.js';
+import { SELF_SIGNED } from '../../support/certificate.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+const HOST = 'registry.example:5000';
+
+/** A directory with these files. */
+function directoryWith(t: TestContext, files: Readonly<Record<string, string>>): string {
+  const directory = temporaryDirectory(t);
+  for (const [name, text] of Object.entries(files)) {
+    mkdirSync(join(directory, name, '..'), { recursive: true });
+    writeFileSync(join(directory, name), text);
+  }
+  return directory;
+}
+
+function failsWith(words: RegExp) {
+  return (error: unknown) => {
+    assert.ok(error instanceof PullError && error.code === 'option-malformed', String(error));
+    assert.match(error.message, words);
+    assert.doesNotMatch(`${error.message} ${error.hint}`, /BEGIN/);
+    return true;
+  };
+}
+
+test('SSL_CERT_FILE and SSL_CERT_DIR stand for the system’s authorities, the others are added to them', (t) => {
+  const directory = directoryWith(t, { 'file.pem': 'file', 'd1/a': 'a', 'd2/b': 'b', 'extra.pem': 'extra' });
+  const certDir = directoryWith(t, { 'z.crt': 'z', 'y.crt': 'y', 'ignored.txt': '' });
+  const environment = networkEnvironment({
+    SSL_CERT_FILE: join(directory, 'file.pem'),
+    SSL_CERT_DIR: `${join(directory, 'd1')}:${join(directory, 'd2')}`,
+    NODE_EXTRA_CA_CERTS: join(directory, 'extra.pem'),
+    OTHER: 'not of the network',
+  });
+  assert.deepEqual(readTrust({ host: HOST, tlsVerify: true, certDir, environment }), {
+    ca: ['file', 'a', 'b', 'extra', 'y', 'z'],
+    cert: [],
+    key: [],
+  });
+});
+
+test('the directory is that of the registry, with its port, and --cert-dir stands for it', (t) => {
+  const HOME = directoryWith(t, {
+    [`.config/containers/certs.d/${HOST}/own.crt`]: 'own',
+    '.config/containers/certs.d/registry.example/other.crt': 'other',
+  });
+  const environment = { HOME, SSL_CERT_DIR: temporaryDirectory(t) };
+  assert.deepEqual(readTrust({ host: HOST, tlsVerify: true, environment }).ca, ['own']);
+  assert.deepEqual(readTrust({ host: 'elsewhere', tlsVerify: true, environment }).ca, []);
+  const certDir = directoryWith(t, { 'named.crt': 'named' });
+  assert.deepEqual(readTrust({ host: HOST, tlsVerify: true, environment, certDir }).ca, ['named']);
+});
+
+test('without verification authorities are not read, client certificates are', (t) => {
+  const certDir = directoryWith(t, { 'a.crt': 'ca', 'me.cert': 'cert', 'me.key': 'key' });
+  assert.deepEqual(readTrust({ host: HOST, tlsVerify: false, certDir, environment: {} }), {
+    ca: undefined,
+    cert: ['cert'],
+    key: ['key'],
+  });
+});
+
+test('what was named and cannot be used is told, without what is in it', (t) => {
+  const transport = { host: HOST, tlsVerify: true, environment: {} };
+  const withoutKey = directoryWith(t, { 'me.cert': SELF_SIGNED.cert });
+  assert.throws(() => readTrust({ ...transport, certDir: withoutKey }), failsWith(/me\.cert has no key/));
+  assert.throws(() => readTrust({ ...transport, certDir: '/nowhere' }), failsWith(/--cert-dir.*ENOENT/));
+  const environment = { SSL_CERT_FILE: '/nowhere' };
+  assert.throws(() => readTrust({ ...transport, environment }), failsWith(/SSL_CERT_FILE.*ENOENT/));
+  const garbage = directoryWith(t, { 'me.cert': SELF_SIGNED.cert, 'me.key': SELF_SIGNED.cert });
+  assert.throws(() => createTrust({ ...transport, certDir: garbage }), failsWith(/is malformed/));
+});
