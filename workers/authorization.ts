@@ -1,7 +1,7 @@
-import { BroadcastChannel } from 'node:worker_threads';
 import { fromFailure } from '../src/format/error.js';
 import type { MainMessage } from '../src/pool/messages.js';
 import { network, tell } from './context.js';
+import { hearMain } from './main-messages.js';
 
 interface Waiter {
   readonly endpoint: number;
@@ -21,7 +21,7 @@ interface Known {
 const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
 
 const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
-let listening = false;
+let hearing = false;
 let waiters: Waiter[] = [];
 
 /**
@@ -37,7 +37,8 @@ export function authorization(refused: string | undefined, endpoint: number): Pr
     const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
     waiters.push({ endpoint, stale, resolve, reject });
     if (asked) return;
-    listen();
+    if (!hearing) hearMain(answer);
+    hearing = true;
     tell({ event: 'authorization', endpoint, stale });
   });
 }
@@ -50,14 +51,8 @@ export async function originOf(endpoint: number): Promise<string> {
   return origin;
 }
 
-function listen(): void {
-  if (listening) return;
-  listening = true;
-  const channel = new BroadcastChannel(network().channel);
-  channel.onmessage = (event) => answer((event as { data: MainMessage }).data);
-}
-
 function answer(message: MainMessage): void {
+  if (message.message !== 'authorization' && message.message !== 'authorization-failed') return;
   const isAnswered = ({ endpoint, stale }: Waiter) =>
     endpoint === message.endpoint && stale === message.stale;
   const waiting = waiters.filter(isAnswered);

@@ -5,6 +5,7 @@ import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
+import { sharedTargets } from './shared-targets.js';
 
 interface Loaded {
   readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
@@ -24,7 +25,7 @@ async function load(): Promise<Loaded> {
     import('../src/registry/range.js'),
     import('../src/registry/range-client.js'),
   ]);
-  return { fetchRange, client: createRangeClient(network()) };
+  return { fetchRange, client: createRangeClient({ ...network(), sharedTargets }) };
 }
 
 /** Timers are due to a millisecond: what is shorter is added to the next wait. */

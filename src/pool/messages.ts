@@ -534,9 +534,20 @@ export type WorkerEvent =
   /** A server told a request to wait. */
   | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
   | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
+  /** A signed URL that a blob's URL led to is refused; asked of the main thread by one of the workers' threads. */
+  | {
+      readonly event: 'target-expired';
+      readonly blobUrl: string;
+      readonly target: string;
+      readonly thread: number;
+    }
+  /** The thread that had leave to ask the registry has found a new one, or none. */
+  | { readonly event: 'target-renewed'; readonly blobUrl: string; readonly target: string | undefined }
+  /** Where a blob's URL led is broken. */
+  | { readonly event: 'target-failed'; readonly blobUrl: string; readonly target: string }
   | { readonly event: 'request'; readonly line: string };
 
-/** From the main thread to all workers, on the BroadcastChannel: the answer to `authorization`. */
+/** From the main thread to all workers, on the BroadcastChannel: the answers to `authorization` and `target-expired`. */
 export type MainMessage =
   | {
       readonly message: 'authorization';
@@ -552,4 +563,8 @@ export type MainMessage =
       readonly endpoint: number;
       readonly stale: string;
       readonly failure: Failure;
-    };
+    }
+  /** A thread has leave to ask the registry where a blob is. */
+  | { readonly message: 'renew-target'; readonly blobUrl: string; readonly thread: number }
+  /** Where a blob is now; undefined when asking was in vain. */
+  | { readonly message: 'target'; readonly blobUrl: string; readonly target: string | undefined };

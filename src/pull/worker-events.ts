@@ -4,13 +4,15 @@ import type { MainMessage, WorkerEvent } from '../pool/messages.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
+import { TargetRenewals } from './target-renewals.js';
 
-/** Answers what running tasks say: misses go to karma, a stale token is refreshed once for all workers. */
+/** Answers what running tasks say: misses go to karma, a stale token and an expired target are renewed once for all workers. */
 export class WorkerEvents {
   readonly #channel: BroadcastChannel;
   readonly #session: MirroredSession;
   readonly #patience: Patience;
   readonly #emit: (event: PullEvent) => void;
+  readonly #targets = new TargetRenewals((message) => this.#post(message));
   #closed = false;
 
   constructor(options: {
@@ -41,6 +43,15 @@ export class WorkerEvents {
       case 'authorization':
         void this.#refresh(event.stale, event.endpoint);
         break;
+      case 'target-expired':
+        this.#targets.expired(event);
+        break;
+      case 'target-renewed':
+        this.#targets.renewed(event.blobUrl, event.target);
+        break;
+      case 'target-failed':
+        this.#targets.failed(event.blobUrl, event.target);
+        break;
       case 'request':
         this.#emit({ event: 'debug', line: event.line });
         break;
@@ -53,14 +64,20 @@ export class WorkerEvents {
     this.#channel.close();
   }
 
+  readonly #post = (message: MainMessage): void => {
+    if (!this.#closed) this.#channel.postMessage(message);
+  };
+
   async #refresh(stale: string, endpoint: number): Promise<void> {
-    const post = (message: MainMessage) => {
-      if (!this.#closed) this.#channel.postMessage(message);
-    };
     try {
-      post({ message: 'authorization', endpoint, stale, ...(await this.#session.access(endpoint, stale)) });
+      this.#post({
+        message: 'authorization',
+        endpoint,
+        stale,
+        ...(await this.#session.access(endpoint, stale)),
+      });
     } catch (error) {
-      post({ message: 'authorization-failed', endpoint, stale, failure: toFailure(error) });
+      this.#post({ message: 'authorization-failed', endpoint, stale, failure: toFailure(error) });
     }
   }
 }

@@ -114,7 +114,7 @@ export async function afterAnswer(
     return;
   }
   if (remembered !== undefined && (status === 401 || status === 403 || status === 410)) {
-    progress.renewing = client.targets.expired(progress.url, remembered);
+    progress.renewing = await client.targets.expired(progress.url, remembered);
     return;
   }
   if (status >= 500) {

@@ -2,7 +2,7 @@ import { EndpointChoice, NO_ENDPOINT } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import type { Wait } from './patience.js';
 import { createWaitBudget, type WaitBudget } from './retry-after.js';
-import { Targets } from './targets.js';
+import { type SharedTargets, Targets } from './targets.js';
 import type { Transport } from './transport.js';
 
 export interface RangeClientOptions {
@@ -17,6 +17,8 @@ export interface RangeClientOptions {
   /** Shared with other threads; see `createLacking`. */
   readonly lacking: Uint32Array;
   readonly userAgent?: string;
+  /** Left out, this thread is the only one. */
+  readonly sharedTargets?: SharedTargets;
 }
 
 /** One place that has an image's blobs. */
@@ -107,7 +109,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
       return known;
     },
     choice: new EndpointChoice(options.endpoints.length, options.lacking),
-    targets: new Targets(),
+    targets: new Targets(options.sharedTargets),
     waits: createWaitBudget(),
     close: async () => {
       await Promise.all([...lanes, ...elsewhere.values()].map((each) => each.close()));

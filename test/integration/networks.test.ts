@@ -3,14 +3,12 @@
  * server that is gone for good (pull-faults, range), flipped bytes (pull-refetch), 10 bytes a second (karma).
  */
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { FaultAction, FaultRule } from '../../src/sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
-import { SELF_SIGNED } from '../support/certificate.js';
+import { trustTestCertificate } from '../support/certificate.js';
 import { largerImage } from '../support/larger-image.js';
 import { seeded } from '../support/prng.js';
 import { assertProven, failureOf, layerAsks, onlyEvent, type Pulled, pull } from '../support/pull.js';
@@ -21,16 +19,6 @@ import { tlsFront } from '../support/tls-front.js';
 
 /** 12 files of 512 KiB in one layer. */
 const FILES = 12;
-
-/** Makes this process trust the tests' certificate until the test ends. */
-function trustTestCertificate(t: TestContext): void {
-  const path = join(temporaryDirectory(t), 'ca.pem');
-  writeFileSync(path, SELF_SIGNED.cert);
-  process.env['SSL_CERT_FILE'] = path;
-  t.after(() => {
-    delete process.env['SSL_CERT_FILE'];
-  });
-}
 
 /** Where to pull from: the registry itself, or by TLS. */
 async function over(t: TestContext, link: 'http' | 'TLS', registry: SandboxRegistry): Promise<string> {

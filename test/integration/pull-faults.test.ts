@@ -179,6 +179,31 @@ test('signed URLs that expire during the pull are asked for again at the registr
   assert.ok(signed.every(({ status }) => status !== 400));
 });
 
+test('the workers ask the registry for a new signed URL once, not each', async (t) => {
+  const { layout, digest } = await largerImage(t, 36);
+  const lifeMs = 300;
+  const askedMs: number[] = [];
+  const registry = await startSandbox(t, {
+    layout,
+    rateBytes: 6e6,
+    faults: [{ match: { path: '/blobs/' }, action: { redirect: { expiresAfterMs: lifeMs } } }],
+    onRequest: ({ status, path }) => {
+      if (status === 307 && path.endsWith(digest)) askedMs.push(performance.now());
+    },
+  });
+  const options = { store: temporaryDirectory(t), connections: 4, workers: 2 };
+  const { result } = await pull(`${registry.host}/x:larger`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  // Every range under way at first asks for itself. After that a URL is asked for when the one before has expired.
+  const soon = askedMs.filter((ms, i) => i > 0 && ms - askedMs[i - 1]! < lifeMs / 2);
+  assert.ok(
+    soon.length <= 4,
+    `asked after ${askedMs.map((ms) => Math.round(ms - askedMs[0]!)).join(', ')} ms`,
+  );
+  assert.ok(askedMs.length - soon.length >= 3);
+});
+
 test('a port where nobody listens is hopeless at once, after one miss', async (t) => {
   const server = createServer();
   const host = await listen(server);

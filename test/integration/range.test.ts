@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { EventEmitter } from 'node:events';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../../src/format/error.js';
+import type { MainMessage } from '../../src/pool/messages.js';
+import { TargetRenewals } from '../../src/pull/target-renewals.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
@@ -385,6 +388,76 @@ test('a signed URL that expires every 20 requests is renewed once for all ranges
   );
   assert.equal(registry.asked.length, 5);
   assert.deepEqual(events.misses, []);
+});
+
+/** As many clients as threads, which share renewals as a pull's workers do. */
+function sharingClients(t: TestContext, count: number) {
+  const told = new EventEmitter();
+  const renewals = new TargetRenewals((message) => queueMicrotask(() => told.emit('message', message)));
+  return Array.from({ length: count }, (_, thread) => {
+    const expired = (blobUrl: string, target: URL) =>
+      new Promise<URL | 'renew' | undefined>((resolve) => {
+        const take = (message: MainMessage) => {
+          if (message.message === 'renew-target') {
+            if (message.thread !== thread) return;
+            resolve('renew');
+          } else if (message.message === 'target') {
+            resolve(message.target === undefined ? undefined : new URL(message.target));
+          }
+          told.off('message', take);
+        };
+        told.on('message', take);
+        renewals.expired({ blobUrl, target: target.href, thread });
+      });
+    return clientFor(t, {
+      sharedTargets: {
+        expired,
+        renewed: (blobUrl, target) => renewals.renewed(blobUrl, target?.href),
+        failed: (blobUrl, target) => renewals.failed(blobUrl, target.href),
+      },
+    });
+  });
+}
+
+test('a target that has expired is asked for once for all threads', async (t) => {
+  let valid = 0;
+  const storage = await serverFor(t, (request, response) => {
+    if (Number(request.url!.slice(1)) <= valid) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const clients = sharingClients(t, 3);
+  const events = recordEvents();
+  for (const client of clients) await fetch(client, registry.origin, [0, 1], { events });
+  for (let round = 1; round <= 3; round++) {
+    const before = registry.asked.length;
+    valid = before;
+    const all = clients.flatMap((client) =>
+      [1, 2, 3].map((start) => fetch(client, registry.origin, [start, start + 1], { events })),
+    );
+    for (const [i, { bytes }] of (await Promise.all(all)).entries()) {
+      assert.deepEqual([...bytes], [BLOB[1 + (i % 3)]]);
+    }
+    assert.equal(registry.asked.length, before + 1, `round ${round}`);
+  }
+  assert.deepEqual(events.misses, []);
+});
+
+test('when the thread that asks for a new target fails, the others ask for themselves', async (t) => {
+  const storage = await serverFor(t, (request, response) => {
+    if (Number(request.url!.slice(1)) <= 2 && storage.asked.length > 2) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    if (nth === 3) response.writeHead(404).end();
+    else response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const clients = sharingClients(t, 2);
+  for (const client of clients) await fetch(client, registry.origin, [0, 1]);
+  const outcomes = await Promise.allSettled(clients.map((client) => fetch(client, registry.origin, [1, 2])));
+  assert.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
 });
 
 test('when the range that renews a target fails, the others ask for themselves', async (t) => {

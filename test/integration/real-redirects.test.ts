@@ -56,3 +56,12 @@ test('nginx that is slow is waited for', SKIP, async (t) => {
   await assertProven(result);
   assert.equal(result.misses, 0);
 });
+
+test('nginx that refuses requests that come too fast is obeyed', SKIP, async (t) => {
+  const { registry, nginx } = await redirectingRegistry(t, 'limit_req zone=each; limit_req_status 429;');
+  const pulled = await pull(`${registry.host}/team/app:1`, { store: temporaryDirectory(t) });
+  await assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 0);
+  assert.ok(nginx.log().some(({ status }) => status === 429));
+  assert.ok(pulled.events.some(({ event }) => event === 'waiting'));
+});

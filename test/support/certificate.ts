@@ -1,3 +1,8 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { temporaryDirectory } from './temporary.js';
+
 /**
  * A self-signed certificate for localhost, registry.test and 127.0.0.1, valid for a century, and its key. It protects nothing:
  * `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
@@ -23,3 +28,13 @@ gr8nwRNBYQLfuF0CIE9skEejFVrkkyvmL18TestHSk6JAZW3QfKAXsxWseR3
 -----END CERTIFICATE-----
 `,
 };
+
+/** Makes this process trust the certificate until the test ends. */
+export function trustTestCertificate(t: TestContext): void {
+  const path = join(temporaryDirectory(t), 'ca.pem');
+  writeFileSync(path, SELF_SIGNED.cert);
+  process.env['SSL_CERT_FILE'] = path;
+  t.after(() => {
+    delete process.env['SSL_CERT_FILE'];
+  });
+}

@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { SELF_SIGNED } from './certificate.js';
+import { ask } from './http.js';
 
 export interface DockerRegistry {
   /** `127.0.0.1:PORT`. */
@@ -33,6 +35,8 @@ interface User {
 interface Options {
   /** Nobody else is let in, by Basic authentication (needs htpasswd). */
   readonly user?: User;
+  /** By TLS, with the tests' certificate. */
+  readonly tls?: boolean;
   /** Added to its configuration. */
   readonly config?: object;
 }
@@ -43,7 +47,8 @@ export async function startDockerRegistry(options: Options = {}): Promise<Docker
   for (let start = 1; start <= MAX_STARTS; start++) {
     const host = `127.0.0.1:${await freePort()}`;
     const child = launch(directory, host, options);
-    if (await isReady(child, host)) return handle(child, directory, host, options.user);
+    const origin = `${options.tls ? 'https' : 'http'}://${host}`;
+    if (await isReady(child, origin)) return handle(child, directory, origin, options.user);
     await end(child);
   }
   rmSync(directory, { recursive: true, force: true });
@@ -53,9 +58,10 @@ export async function startDockerRegistry(options: Options = {}): Promise<Docker
 function handle(
   child: ChildProcess,
   directory: string,
-  host: string,
+  origin: string,
   user: User | undefined,
 ): DockerRegistry {
+  const { host } = new URL(origin);
   const fillFrom = async (source: string, target: string) => {
     const options = [
       'copy',
@@ -69,7 +75,7 @@ function handle(
   };
   return {
     host,
-    origin: `http://${host}`,
+    origin,
     fill: (layout, ref, target) => fillFrom(`oci:${layout}:${ref}`, target),
     fillFrom,
     stop: async () => {
@@ -80,12 +86,12 @@ function handle(
 }
 
 /** JSON is YAML, and needs no quoting rules. */
-function launch(directory: string, host: string, { user, config: more }: Options): ChildProcess {
+function launch(directory: string, host: string, { user, tls, config: more }: Options): ChildProcess {
   const config = {
     version: 0.1,
     log: { level: 'error', accesslog: { disabled: true } },
     storage: { filesystem: { rootdirectory: join(directory, 'store') } },
-    http: { addr: host },
+    http: { addr: host, ...(tls && { tls: writeCertificate(directory) }) },
     ...(user !== undefined && { auth: { htpasswd: { realm: 'test', path: writeUsers(directory, user) } } }),
     ...more,
   };
@@ -101,7 +107,15 @@ function writeUsers(directory: string, { username, password }: User): string {
   return path;
 }
 
-async function isReady(child: ChildProcess, host: string): Promise<boolean> {
+function writeCertificate(directory: string): { certificate: string; key: string } {
+  const certificate = join(directory, 'cert.pem');
+  const key = join(directory, 'key.pem');
+  writeFileSync(certificate, SELF_SIGNED.cert);
+  writeFileSync(key, SELF_SIGNED.key);
+  return { certificate, key };
+}
+
+async function isReady(child: ChildProcess, origin: string): Promise<boolean> {
   let failed = false;
   child.once('error', () => {
     failed = true;
@@ -109,7 +123,7 @@ async function isReady(child: ChildProcess, host: string): Promise<boolean> {
   const deadline = performance.now() + READY_WITHIN_MS;
   while (!failed && child.exitCode === null && performance.now() < deadline) {
     try {
-      const { status } = await fetch(`http://${host}/v2/`);
+      const { status } = await ask(`${origin}/v2/`);
       if (status === 200 || status === 401) return true;
     } catch {
       // Nothing listens there yet.

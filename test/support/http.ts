@@ -1,5 +1,7 @@
 import { once } from 'node:events';
 import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
+import { request as requestByTls } from 'node:https';
+import { SELF_SIGNED } from './certificate.js';
 
 export interface HttpAnswer {
   readonly status: number;
@@ -15,7 +17,7 @@ export interface HttpOptions {
   readonly agent?: Agent;
 }
 
-/** One request by plain node:http, which follows nothing and repairs nothing. Rejects without an answer. */
+/** One request by plain node:http or node:https, which trusts the tests' certificate alone, follows nothing and repairs nothing. Rejects without an answer. */
 export async function ask(url: string, options: HttpOptions = {}): Promise<HttpAnswer> {
   const response = await open(url, options);
   const chunks: Buffer[] = [];
@@ -33,7 +35,10 @@ export async function ask(url: string, options: HttpOptions = {}): Promise<HttpA
 /** The answer of one request with its body still to be read. */
 export async function open(url: string, options: HttpOptions = {}): Promise<IncomingMessage> {
   const { method = 'GET', headers = {}, agent = false } = options;
-  const sent = request(url, { method, headers, agent }).end();
+  const sent = url.startsWith('https:')
+    ? requestByTls(url, { method, headers, agent: false, ca: SELF_SIGNED.cert })
+    : request(url, { method, headers, agent });
+  sent.end();
   const [response] = (await once(sent, 'response')) as [IncomingMessage];
   return response;
 }

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { MainMessage } from '../../../src/pool/messages.js';
+import { TargetRenewals } from '../../../src/pull/target-renewals.js';
+
+const BLOB = 'http://registry/blob';
+
+function create() {
+  const posted: MainMessage[] = [];
+  const renewals = new TargetRenewals((message) => posted.push(message));
+  const expired = (thread: number, target: string) => {
+    renewals.expired({ blobUrl: BLOB, target, thread });
+    return posted.splice(0);
+  };
+  const renewed = (target: string | undefined) => {
+    renewals.renewed(BLOB, target);
+    return posted.splice(0);
+  };
+  return { renewals, expired, renewed };
+}
+
+const leave = (thread: number) => ({ message: 'renew-target', blobUrl: BLOB, thread });
+const told = (target: string | undefined) => ({ message: 'target', blobUrl: BLOB, target });
+
+test('the first thread has leave to ask, and what it finds is told once to all', () => {
+  const { expired, renewed } = create();
+  assert.deepEqual(expired(1, 'a'), [leave(1)]);
+  assert.deepEqual(expired(2, 'b'), []);
+  assert.deepEqual(renewed('c'), [told('c')]);
+});
+
+test('a thread with an older target catches up; the next to lose the latest asks', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  assert.deepEqual(expired(2, 'b'), [told('c')]);
+  assert.deepEqual(expired(2, 'c'), [leave(2)]);
+});
+
+test('when asking was in vain all are told, and the next has leave', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  assert.deepEqual(renewed(undefined), [told(undefined)]);
+  assert.deepEqual(expired(2, 'a'), [leave(2)]);
+});
+
+test('nobody is sent to a target that failed', () => {
+  const { renewals, expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  renewals.failed(BLOB, 'other');
+  assert.deepEqual(expired(2, 'b'), [told('c')]);
+  renewals.failed(BLOB, 'c');
+  assert.deepEqual(expired(2, 'b'), [leave(2)]);
+});
+
+test('blobs have nothing to do with each other', () => {
+  const { renewals, expired, renewed } = create();
+  renewals.expired({ blobUrl: 'http://registry/other', target: 'a', thread: 1 });
+  assert.deepEqual(expired(2, 'a'), [{ ...leave(1), blobUrl: 'http://registry/other' }, leave(2)]);
+  renewals.renewed('http://registry/other', 'c');
+  assert.deepEqual(renewed('d').at(-1), told('d'));
+});
