@@ -4,19 +4,29 @@ import type { SharedTargets } from '../src/registry/targets.js';
 import { tell } from './context.js';
 import { hearMain } from './main-messages.js';
 
+type Answer = URL | 'renew' | undefined;
+
 /** What waits for the main thread, by blob. */
-const waiting = new Map<string, (answer: URL | 'renew' | undefined) => void>();
+const waiting = new Map<
+  string,
+  { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
+>();
 let hearing = false;
 
 /** The main thread lets one thread ask the registry for a blob's new target, and tells all what it found. */
 export const sharedTargets: SharedTargets = {
   expired(blobUrl, target) {
+    const asked = waiting.get(blobUrl);
+    if (asked !== undefined) return asked.answered;
     if (!hearing) hearMain(answer);
     hearing = true;
-    return new Promise((resolve) => {
-      waiting.set(blobUrl, resolve);
-      tell({ event: 'target-expired', blobUrl, target: target.href, thread: threadId });
+    let resolve = (_answer: Answer): void => {};
+    const answered = new Promise<Answer>((settle) => {
+      resolve = settle;
     });
+    waiting.set(blobUrl, { answered, resolve });
+    tell({ event: 'target-expired', blobUrl, target: target.href, thread: threadId });
+    return answered;
   },
   renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),
   failed: (blobUrl, target) => tell({ event: 'target-failed', blobUrl, target: target.href }),
@@ -25,9 +35,13 @@ export const sharedTargets: SharedTargets = {
 function answer(message: MainMessage): void {
   if (message.message !== 'target' && message.message !== 'renew-target') return;
   if (message.message === 'renew-target' && message.thread !== threadId) return;
-  const resolve = waiting.get(message.blobUrl);
-  if (resolve === undefined) return;
+  const asked = waiting.get(message.blobUrl);
+  if (asked === undefined) {
+    // What another thread had found came first: whoever waits for this one must not wait for ever.
+    if (message.message === 'renew-target') sharedTargets.renewed(message.blobUrl, undefined);
+    return;
+  }
   waiting.delete(message.blobUrl);
-  if (message.message === 'renew-target') resolve('renew');
-  else resolve(message.target === undefined ? undefined : new URL(message.target));
+  if (message.message === 'renew-target') asked.resolve('renew');
+  else asked.resolve(message.target === undefined ? undefined : new URL(message.target));
 }

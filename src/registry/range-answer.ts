@@ -21,6 +21,12 @@ const MAX_FRUITLESS = 5;
  */
 const MOST_RENEWALS = 3;
 
+/**
+ * What storage says of a signed URL that has expired. A 400 is what S3 and Google Cloud Storage answer (`ExpiredToken`) when it is not
+ * the URL but the credentials that signed it.
+ */
+const REFUSED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
+
 /** Ranges that were told to wait at the same time come back within this time, not all at once. */
 const SPREAD_MS = 1000;
 
@@ -113,7 +119,7 @@ export async function afterAnswer(
     progress.tried.clear();
     return;
   }
-  if (remembered !== undefined && (status === 401 || status === 403 || status === 410)) {
+  if (remembered !== undefined && REFUSED_TARGET.has(status)) {
     progress.renewing = await client.targets.expired(progress.url, remembered);
     return;
   }

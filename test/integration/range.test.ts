@@ -341,7 +341,7 @@ test('a redirect back to the registry does not bring Authorization back', async 
   );
 });
 
-for (const status of [401, 403, 410]) {
+for (const status of [400, 401, 403, 410]) {
   test(`a remembered target that has expired (${status}) is asked for again at the registry`, async (t) => {
     const storage = await serverFor(t, (request, response) => {
       if (request.url === '/1' && storage.asked.length > 1) response.writeHead(status).end('expired');

@@ -1,0 +1,8 @@
+import { parentPort } from 'node:worker_threads';
+import { sharedTargets } from '../../workers/shared-targets.js';
+
+/** A thread in which the target it is sent has expired; it tells the answer. */
+parentPort!.on('message', async ({ blobUrl, target }: { blobUrl: string; target: string }) => {
+  const answer = await sharedTargets.expired(blobUrl, new URL(target));
+  parentPort!.postMessage({ settled: answer instanceof URL ? answer.href : (answer ?? null) });
+});
