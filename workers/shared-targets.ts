@@ -34,7 +34,7 @@ export const sharedTargets: SharedTargets = {
 
 function answer(message: MainMessage): void {
   if (message.message !== 'target' && message.message !== 'renew-target') return;
-  if (message.message === 'renew-target' && message.thread !== threadId) return;
+  if (message.thread !== undefined && message.thread !== threadId) return;
   const asked = waiting.get(message.blobUrl);
   if (asked === undefined) {
     // What another thread had found came first: whoever waits for this one must not wait for ever.

@@ -566,5 +566,10 @@ export type MainMessage =
     }
   /** A thread has leave to ask the registry where a blob is. */
   | { readonly message: 'renew-target'; readonly blobUrl: string; readonly thread: number }
-  /** Where a blob is now; undefined when asking was in vain. */
-  | { readonly message: 'target'; readonly blobUrl: string; readonly target: string | undefined };
+  /** Where a blob is now; undefined when asking was in vain. Left out, `thread` is all. */
+  | {
+      readonly message: 'target';
+      readonly blobUrl: string;
+      readonly target: string | undefined;
+      readonly thread?: number;
+    };

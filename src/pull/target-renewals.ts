@@ -24,7 +24,7 @@ export class TargetRenewals {
     const blob = this.#blob(blobUrl);
     if (blob.renewing) return;
     if (blob.latest !== undefined && blob.latest !== target) {
-      this.#post({ message: 'target', blobUrl, target: blob.latest });
+      this.#post({ message: 'target', blobUrl, target: blob.latest, thread });
       return;
     }
     blob.renewing = true;

@@ -82,13 +82,14 @@ export async function afterFailure(
   progress: Progress,
   outcome: Outcome & { kind: 'broken' },
   url: URL,
+  remembered: URL | undefined,
 ): Promise<void> {
   if (outcome.unanswered && !progress.repeated) {
     progress.repeated = true;
     return;
   }
   progress.repeated = false;
-  client.targets.forget(progress.url);
+  client.targets.forget(progress.url, remembered ?? url);
   const { message, hint, final } = describeNetworkError(outcome.error, url.host);
   if (!final) return missOrTakeOver(client, job, progress, message);
   throw new PullError('network-hopeless', message, {
@@ -124,7 +125,7 @@ export async function afterAnswer(
     return;
   }
   if (status >= 500) {
-    client.targets.forget(progress.url);
+    client.targets.forget(progress.url, remembered ?? url);
     const words = firstErrorMessage(body);
     const message = `${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
     return missOrTakeOver(client, job, progress, message);

@@ -55,17 +55,14 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   progress.requests++;
   events.requested();
   const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(progress.url)).finally(
-    () => {
-      if (progress.renewing) client.targets.renewed(progress.url);
-      progress.renewing = false;
-    },
+    () => endRenewal(client, progress),
   );
   const bytes = progress.receivedBytes - receivedBytes;
   if (events.answered !== undefined) events.answered(describe(job, outcome, { url, next, startedMs, bytes }));
   if (progress.next > next) progress.tried.clear();
   if (outcome.kind === 'broken') {
     countFruitless(progress, next, receivedBytes, url);
-    await afterFailure(client, job, progress, outcome, url);
+    await afterFailure(client, job, progress, outcome, url, remembered);
     return;
   }
   progress.repeated = false;
@@ -74,6 +71,13 @@ async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): 
   } else {
     client.choice.succeeded(progress.endpoint);
   }
+}
+
+/** The registry has been asked for a new target, and the others need not wait for the body. */
+function endRenewal(client: RangeClient, progress: Progress): void {
+  if (!progress.renewing) return;
+  progress.renewing = false;
+  client.targets.renewed(progress.url);
 }
 
 /** One line for who watches. */
@@ -135,6 +139,7 @@ async function send(
           progress.waited = 0;
           const plan = planBody(job, progress.next, url, status, answerHeaders);
           if (url.href !== progress.url) client.targets.found(progress.url, url);
+          endRenewal(client, progress);
           return plan;
         },
         received: (bytes) => {

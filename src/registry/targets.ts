@@ -14,7 +14,6 @@ export interface SharedTargets {
 }
 
 interface Renewal {
-  readonly expired: URL;
   readonly over: Promise<void>;
   readonly end: () => void;
   /** Other threads wait for what this one finds. */
@@ -28,6 +27,8 @@ interface Renewal {
 export class Targets {
   readonly #known = new Map<string, URL>();
   readonly #renewals = new Map<string, Renewal>();
+  /** Expired ones: what was asked of them before may still be answered well. */
+  readonly #expired = new WeakSet<URL>();
   readonly #shared: SharedTargets | undefined;
 
   constructor(shared: SharedTargets | undefined) {
@@ -42,39 +43,40 @@ export class Targets {
 
   /** A target has begun to answer well. */
   found(blobUrl: string, target: URL): void {
-    if (this.#renewals.get(blobUrl)?.expired === target) return;
+    if (this.#expired.has(target)) return;
     if (this.#known.size >= MAX_TARGETS) this.#known.clear();
     this.#known.set(blobUrl, target);
     this.renewed(blobUrl);
   }
 
-  /** The target failed: the storage node behind it may be gone for good, and the registry knows a living one. */
-  forget(blobUrl: string): void {
-    const target = this.#known.get(blobUrl);
-    if (target === undefined) return;
+  /** A URL failed: the storage node behind it may be gone for good, and the registry knows a living one. */
+  forget(blobUrl: string, failed: URL): void {
+    if (this.#known.get(blobUrl)?.href !== failed.href) return;
     this.#known.delete(blobUrl);
-    this.#shared?.failed(blobUrl, target);
+    this.#shared?.failed(blobUrl, failed);
   }
 
   /** The target is refused from now on. True: the caller is the one to ask the registry, and says `renewed` afterwards. */
   async expired(blobUrl: string, target: URL): Promise<boolean> {
+    this.#expired.add(target);
     if (this.#known.get(blobUrl) !== target) return false;
     this.#known.delete(blobUrl);
     let end = (): void => {};
     const over = new Promise<void>((resolve) => {
       end = resolve;
     });
-    const renewal: Renewal = { expired: target, over, end, shared: false };
+    const renewal: Renewal = { over, end, shared: false };
     this.#renewals.set(blobUrl, renewal);
-    const answer = (await this.#shared?.expired(blobUrl, target)) ?? 'renew';
+    const answer = this.#shared === undefined ? undefined : await this.#shared.expired(blobUrl, target);
     if (this.#renewals.get(blobUrl) !== renewal) {
       // A range that had asked the registry before has found one meanwhile.
       if (answer === 'renew') this.#shared?.renewed(blobUrl, this.#known.get(blobUrl));
       return false;
     }
     renewal.shared = answer === 'renew';
-    if (answer !== 'renew') this.found(blobUrl, answer);
-    return renewal.shared;
+    if (answer === undefined || answer === 'renew') return true;
+    this.found(blobUrl, answer);
+    return false;
   }
 
   /** Whoever was to ask the registry has done so; without a new target each asks for itself. */

@@ -402,6 +402,7 @@ function sharingClients(t: TestContext, count: number) {
             if (message.thread !== thread) return;
             resolve('renew');
           } else if (message.message === 'target') {
+            if (message.thread !== undefined && message.thread !== thread) return;
             resolve(message.target === undefined ? undefined : new URL(message.target));
           }
           told.off('message', take);
@@ -443,6 +444,32 @@ test('a target that has expired is asked for once for all threads', async (t) =>
     assert.equal(registry.asked.length, before + 1, `round ${round}`);
   }
   assert.deepEqual(events.misses, []);
+});
+
+test('who waits for a new target goes on when the registry begins to answer itself', async (t) => {
+  let release = (): void => {};
+  const storage = await serverFor(t, (request, response) => {
+    if (storage.asked.length > 1) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(307, { location: `${storage.origin}/1` }).end();
+    else if (nth > 2) answerRange(request, response, BLOB);
+    else {
+      const body = beginRange(request, response, BLOB);
+      response.write(body.subarray(0, 1));
+      release = () => response.end(body.subarray(1));
+    }
+  });
+  const client = clientFor(t);
+  await fetch(client, registry.origin, [0, 1]);
+  const first = fetch(client, registry.origin, [1, 50_000]);
+  const second = fetch(client, registry.origin, [50_000, 50_010]);
+  await Promise.race([first, second]);
+  release();
+  const [one, two] = await Promise.all([first, second]);
+  assert.equal(one.bytes.length + two.bytes.length, 50_009);
+  assert.deepEqual([...one.events.misses, ...two.events.misses], []);
 });
 
 test('when the thread that asks for a new target fails, the others ask for themselves', async (t) => {

@@ -20,7 +20,12 @@ function create() {
 }
 
 const leave = (thread: number) => ({ message: 'renew-target', blobUrl: BLOB, thread });
-const told = (target: string | undefined) => ({ message: 'target', blobUrl: BLOB, target });
+const told = (target: string | undefined, thread?: number) => ({
+  message: 'target',
+  blobUrl: BLOB,
+  target,
+  ...(thread !== undefined && { thread }),
+});
 
 test('the first thread has leave to ask, and what it finds is told once to all', () => {
   const { expired, renewed } = create();
@@ -33,7 +38,7 @@ test('a thread with an older target catches up; the next to lose the latest asks
   const { expired, renewed } = create();
   expired(1, 'a');
   renewed('c');
-  assert.deepEqual(expired(2, 'b'), [told('c')]);
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
   assert.deepEqual(expired(2, 'c'), [leave(2)]);
 });
 
@@ -49,7 +54,7 @@ test('nobody is sent to a target that failed', () => {
   expired(1, 'a');
   renewed('c');
   renewals.failed(BLOB, 'other');
-  assert.deepEqual(expired(2, 'b'), [told('c')]);
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
   renewals.failed(BLOB, 'c');
   assert.deepEqual(expired(2, 'b'), [leave(2)]);
 });

@@ -38,6 +38,7 @@ test('an expired target is told with the thread, which takes what another one fo
   assert.deepEqual(await next(), { event: 'target-expired', blobUrl: BLOB, target: OLD, thread: id });
   answer({ message: 'target', blobUrl: 'http://registry/other', target: OLD });
   answer({ message: 'renew-target', blobUrl: BLOB, thread: id + 1 });
+  answer({ message: 'target', blobUrl: BLOB, target: OLD, thread: id + 1 });
   answer({ message: 'target', blobUrl: BLOB, target: NEW });
   assert.deepEqual(await next(), { settled: NEW });
 });

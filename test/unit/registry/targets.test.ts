@@ -1,0 +1,75 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { type SharedTargets, Targets } from '../../../src/registry/targets.js';
+
+const BLOB = 'http://registry/blob';
+const OLD = new URL('http://storage/old');
+const NEW = new URL('http://storage/new');
+
+/** Targets whose main thread gives these answers, and what it was told. */
+function sharing(...answers: (URL | 'renew' | undefined)[]) {
+  const told: unknown[] = [];
+  const shared: SharedTargets = {
+    expired: async (_, target) => {
+      told.push(['expired', target.href]);
+      return answers.shift();
+    },
+    renewed: (_, target) => told.push(['renewed', target?.href]),
+    failed: (_, target) => told.push(['failed', target.href]),
+  };
+  return { targets: new Targets(shared), told };
+}
+
+test('what another thread has found is used, and not told again', async () => {
+  const { targets, told } = sharing(NEW);
+  targets.found(BLOB, OLD);
+  assert.equal(await targets.expired(BLOB, OLD), false);
+  assert.equal(await targets.get(BLOB), NEW);
+  assert.deepEqual(told, [['expired', OLD.href]]);
+});
+
+test('with leave the range asks, the others wait, and what is found is told', async () => {
+  const { targets, told } = sharing('renew');
+  targets.found(BLOB, OLD);
+  assert.equal(await targets.expired(BLOB, OLD), true);
+  const waiting = targets.get(BLOB);
+  targets.found(BLOB, NEW);
+  assert.equal(await waiting, NEW);
+  assert.deepEqual(told.slice(1), [['renewed', NEW.href]]);
+});
+
+test('where another thread has asked in vain the range asks, and nothing is told of it', async () => {
+  const { targets, told } = sharing(undefined);
+  targets.found(BLOB, OLD);
+  assert.equal(await targets.expired(BLOB, OLD), true);
+  targets.renewed(BLOB);
+  assert.equal(await targets.get(BLOB), undefined);
+  assert.deepEqual(told, [['expired', OLD.href]]);
+});
+
+test('leave that comes when a range has found a target is given back with it', async () => {
+  const { targets, told } = sharing('renew');
+  targets.found(BLOB, OLD);
+  const expired = targets.expired(BLOB, OLD);
+  targets.found(BLOB, NEW);
+  assert.equal(await expired, false);
+  assert.deepEqual(told.slice(1), [['renewed', NEW.href]]);
+});
+
+test('an expired target that answers late what it was asked before is not used again', async () => {
+  const { targets } = sharing(NEW);
+  targets.found(BLOB, OLD);
+  await targets.expired(BLOB, OLD);
+  targets.found(BLOB, OLD);
+  assert.equal(await targets.get(BLOB), NEW);
+});
+
+test('only the target that failed is forgotten', async () => {
+  const { targets, told } = sharing();
+  targets.found(BLOB, NEW);
+  targets.forget(BLOB, OLD);
+  assert.equal(await targets.get(BLOB), NEW);
+  targets.forget(BLOB, NEW);
+  assert.equal(await targets.get(BLOB), undefined);
+  assert.deepEqual(told, [['failed', NEW.href]]);
+});
