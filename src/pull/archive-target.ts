@@ -53,6 +53,7 @@ export async function openArchiveTarget(
       await onDiskAsync(`rename ${part}`, () => rename(part, path));
       await journal.remove();
     },
+    close: () => {},
   };
 }
 

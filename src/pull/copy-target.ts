@@ -27,4 +27,6 @@ export interface CopyTarget {
   keep(place: BlobPlace): Promise<void>;
   /** Everything is there: the image gets its name. */
   finish(source: CopySource): Promise<void>;
+  /** Leaves it to other copies. Called when nobody writes there any more. @throws PullError as `storageError` */
+  close(): void;
 }

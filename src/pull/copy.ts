@@ -43,7 +43,7 @@ export interface CopyResult extends CopyFigures {
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
   const copy = new Copy(reference, options, await readRegistries(process.env));
   try {
-    return await copy.stop.guard(copy.run());
+    return await copy.run();
   } catch (error) {
     throw outsideStore(error);
   } finally {
@@ -63,6 +63,7 @@ class Copy {
   readonly #link: RegistryLink;
   readonly #unfollow: () => void;
   readonly #startedMs = performance.now();
+  #target: Promise<CopyTarget> | undefined;
   #workers: Promise<Workers> | undefined;
 
   constructor(reference: string, options: CopyOptions, registries: Registries | undefined) {
@@ -82,10 +83,12 @@ class Copy {
     this.#unfollow = this.stop.follow(options.signal, 'the copy was interrupted');
   }
 
+  /** Ends at once when it is stopped, but not while the image gets its name: nobody else may write there meanwhile. */
   async run(): Promise<CopyResult> {
     const source = await this.#readSource();
-    const target = await this.#openTarget(source);
-    const { context } = await this.#startWorkers(source);
+    this.#target = this.#openTarget(source);
+    const target = await this.#target;
+    const { context } = await this.stop.guard(this.#startWorkers(source));
     const figures = await copyBlobs(context, target, source);
     await target.finish(source);
     return {
@@ -103,6 +106,8 @@ class Copy {
     this.#link.close();
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
+    const target = await this.#target?.catch(() => undefined); // the same
+    target?.close();
   }
 
   async #readSource(): Promise<CopySource> {
@@ -129,7 +134,9 @@ class Copy {
 
   #openTarget(source: CopySource): Promise<CopyTarget> {
     const { kind, path, tag } = this.#options.destination;
-    return kind === 'layout' ? openLayoutTarget(path, tag) : openArchiveTarget(path, tag, source);
+    if (kind === 'archive') return openArchiveTarget(path, tag, source);
+    const onWait = () => this.#progress.emit({ event: 'waiting-for-layers', layers: source.layers.size });
+    return openLayoutTarget(path, { tag, stop: this.stop, onWait });
   }
 
   async #startWorkers(source: CopySource): Promise<Workers> {

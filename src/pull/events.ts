@@ -31,7 +31,7 @@ export type PullEvent =
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
   /** A server told us to wait; told once for all requests that it told at the same time. */
   | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }
-  /** Only layers that other processes are pulling are left. */
+  /** Only layers that other processes are pulling are left; of a copy, that another one into the same layout comes first. */
   | { readonly event: 'waiting-for-layers'; readonly layers: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }

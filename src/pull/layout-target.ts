@@ -7,17 +7,30 @@ import { writeAtomically } from '../store/atomic-file.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
+import { LOCK_DIRECTORY, lockLayout } from './layout-lock.js';
 import { RangeJournal } from './range-journal.js';
+import type { Stop } from './stop.js';
+
+interface Options {
+  readonly tag: string | undefined;
+  readonly stop: Stop;
+  /** Called when another copy into this layout has to end first. */
+  readonly onWait: () => void;
+}
 
 /**
- * An OCI layout in a directory, made if it is not there. Blobs are fetched into `HEX.part`, with `HEX.part.ranges` beside it.
- * @throws PullError `option-malformed` when the directory holds something else; as `storageError`
+ * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
+ * `HEX.part.ranges` beside it.
+ * @throws PullError `option-malformed` when the directory holds something else; the reason of a stop; as `storageError`
  */
-export async function openLayoutTarget(directory: string, tag: string | undefined): Promise<CopyTarget> {
+export async function openLayoutTarget(
+  directory: string,
+  { tag, stop, onWait }: Options,
+): Promise<CopyTarget> {
   const root = resolve(directory);
   const blobs = join(root, 'blobs', 'sha256');
   refuseOther(root);
-  await onDiskAsync(`make the layout ${root}`, () => mkdir(blobs, { recursive: true }));
+  const close = await lockLayout(root, stop, onWait);
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
   const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
   const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest);
@@ -54,14 +67,25 @@ export async function openLayoutTarget(directory: string, tag: string | undefine
       const before = unlessAbsent(`read ${index}`, () => readFileSync(index));
       await writeAtomically(index, nameInIndex(before, named, tag), false);
     },
+    close,
   };
+  try {
+    await onDiskAsync(`make the layout ${root}`, () => mkdir(blobs, { recursive: true }));
+  } catch (error) {
+    close();
+    throw error;
+  }
   return target;
 }
+
+/** What there may be before there is a layout: a copy that was killed left it, or one that still runs. */
+const isBegun = (name: string) =>
+  ['blobs', LOCK_DIRECTORY].includes(name) || /^oci-layout\.[0-9a-f]+\.tmp$/.test(name);
 
 /** A directory of other things must not become a layout by accident. */
 function refuseOther(directory: string): void {
   const names = unlessAbsent(`look at ${directory}`, () => readdirSync(directory)) ?? [];
-  if (names.length === 0 || names.includes('oci-layout') || names.every((name) => name === 'blobs')) return;
+  if (names.includes('oci-layout') || names.every(isBegun)) return;
   throw new PullError('option-malformed', `${directory} is not empty and is no OCI layout`, {
     hint: 'name a layout, an empty directory or one that is not there',
   });

@@ -8,8 +8,8 @@ import type { Stop } from './stop.js';
 /** A layer that is gone again after so many pulls of it is taken from us by something that will not stop. */
 const MOST_PULLS = 2;
 
-/** How often a waiting pull looks: some small files are read each time. */
-const LOOK_MS = 200;
+/** How often a waiting pull or copy looks: some small files are read each time. */
+export const LOOK_MS = 200;
 
 interface MissingLayers {
   readonly locks: LayerLocks;

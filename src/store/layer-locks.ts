@@ -13,12 +13,12 @@ const MOST_TRIES = 3;
  * is a file that names the lease of its holder; when that is dead, the lock counts for nothing.
  */
 export class LayerLocks {
-  readonly #paths: StorePaths;
+  readonly #paths: Pick<StorePaths, 'locks'>;
   readonly #lease: Lease;
   readonly #held = new Set<Digest>();
 
   /** @throws PullError as `storageError` */
-  constructor(paths: StorePaths, lease: Lease) {
+  constructor(paths: Pick<StorePaths, 'locks'>, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
     onDisk(`make ${paths.locks}`, () => mkdirSync(paths.locks, { recursive: true }));

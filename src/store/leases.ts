@@ -20,12 +20,14 @@ export type LeaseKind = (typeof KINDS)[number];
 export const DEAD_MS = 15_000;
 /** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
 const GONE_MS = 2000;
+/** Whoever goes may remove an empty directory just after it was found or made here. */
+const MOST_TRIES = 5;
 /** Many beats may fail or be late before others think the holder dead. */
 const BEAT_MS = 1000;
 
 /**
- * Says that a process uses the store: an empty file whose time of change is renewed every second while the process lives.
- * Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
+ * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
+ * process lives. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
  * compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of
  * two machines say. The number of a process is asked for only where it means the same (the holder may run in another
  * container), and never proves that one lives.
@@ -38,13 +40,10 @@ export class Lease {
   readonly #beating: NodeJS.Timeout;
 
   /** @throws PullError as `storageError` */
-  constructor(paths: StorePaths, kind: LeaseKind) {
+  constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
     this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
-    onDisk(`create ${this.#path}`, () => {
-      mkdirSync(paths.leases, { recursive: true });
-      this.#write();
-    });
+    onDisk(`create ${this.#path}`, () => this.#create());
     // Not in libuv's pool, where it would wait behind decodes and syncs.
     this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
   }
@@ -94,6 +93,18 @@ export class Lease {
       const isGone = silentMs > GONE_MS && place === placeOfProcesses() && !hasProcess(Number(pid));
       return [{ id, kind, path, isAlive: silentMs <= DEAD_MS && !isGone }];
     });
+  }
+
+  #create(): void {
+    for (let tries = 1; ; tries++) {
+      try {
+        mkdirSync(this.#directory, { recursive: true });
+        this.#write();
+        return;
+      } catch (error) {
+        if (systemCode(error) !== 'ENOENT' || tries === MOST_TRIES) throw error;
+      }
+    }
   }
 
   /** One that fails is followed by another; if all do, others think us dead, which costs a download at most. */

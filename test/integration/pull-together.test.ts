@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import {
   exportLayers,
   type PullEvent,
@@ -11,49 +11,27 @@ import {
   verifyStore,
 } from '../../src/index.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
-import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { Lease } from '../../src/store/leases.js';
 import { layerRecordPath, openStore, storePaths } from '../../src/store/paths.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
-import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
-import { assertProven, failureOf, layerAsks, listedImages, pull } from '../support/pull.js';
+import { noise, overlappingImages, tarOf, writeTars } from '../support/layout.js';
+import {
+  assertAskedOnce,
+  assertProven,
+  failureOf,
+  firstEvent,
+  layerAsks,
+  listedImages,
+  pull,
+} from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const MIB = 2 ** 20;
 const PROCESSES = 10;
 
-/** `one` has a large layer, `two` has it and a small one of its own. */
-async function overlapping(t: TestContext): Promise<string> {
-  const layout = emptyLayout(t);
-  const files = Object.fromEntries(Array.from({ length: 16 }, (_, i) => [`f${i}`, noise(i + 1, MIB / 4)]));
-  await writeTars(t, layout, 'one', [tarOf(files)]);
-  await writeTars(t, layout, 'two', [tarOf(files), tarOf({ own: noise(50, 50_000) })]);
-  return layout;
-}
-
-/** Fails when two requests asked for one byte of a blob. */
-function assertAskedOnce(asks: readonly RequestRecord[]): void {
-  const ends = new Map<string, number>();
-  for (const { path, start, end } of asks.toSorted((a, b) => (a.start ?? 0) - (b.start ?? 0))) {
-    assert.ok((start ?? 0) >= (ends.get(path) ?? 0), `${path} was asked twice for byte ${start}`);
-    ends.set(path, end ?? 0);
-  }
-}
-
-/** Resolves with the first event that `wanted` wants. */
-function firstEvent(wanted: (event: PullEvent) => boolean) {
-  let onEvent: (event: PullEvent) => void = () => {};
-  const seen = new Promise<void>((resolve) => {
-    onEvent = (event) => {
-      if (wanted(event)) resolve();
-    };
-  });
-  return { seen, onEvent };
-}
-
 test('ten processes pull overlapping images into one store, and nothing is fetched twice', async (t) => {
-  const registry = await startSandbox(t, { layout: await overlapping(t) });
+  const registry = await startSandbox(t, { layout: await overlappingImages(t) });
   const store = temporaryDirectory(t);
   const names = Array.from(
     { length: PROCESSES },
@@ -81,7 +59,7 @@ test('ten processes pull overlapping images into one store, and nothing is fetch
 });
 
 test('a pull goes on with what nobody pulls, waits for the rest, and then uses it', async (t) => {
-  const layout = await overlapping(t);
+  const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
@@ -101,7 +79,7 @@ test('a pull goes on with what nobody pulls, waits for the rest, and then uses i
 });
 
 test('what the other one gives up is pulled here, and what it received is used', async (t) => {
-  const layout = await overlapping(t);
+  const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
@@ -120,7 +98,7 @@ test('what the other one gives up is pulled here, and what it received is used',
 });
 
 test('a process that was killed holds up nobody once its heart has been silent for 15 s', async (t) => {
-  const layout = await overlapping(t);
+  const layout = await overlappingImages(t);
   const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
   const fast = await startSandbox(t, { layout });
   const store = temporaryDirectory(t);
@@ -143,7 +121,7 @@ test('a process that was killed holds up nobody once its heart has been silent f
 });
 
 test('a layer that is in the store is not locked any more, while others are still pulled', async (t) => {
-  const registry = await startSandbox(t, { layout: await overlapping(t), rateBytes: 10 * MIB });
+  const registry = await startSandbox(t, { layout: await overlappingImages(t), rateBytes: 10 * MIB });
   const store = temporaryDirectory(t);
   const { locks } = storePaths(store);
   const left: number[] = [];
@@ -155,7 +133,7 @@ test('a layer that is in the store is not locked any more, while others are stil
 });
 
 test('a prune stops at a pull, and an image removed meanwhile harms it not', async (t) => {
-  const layout = await overlapping(t);
+  const layout = await overlappingImages(t);
   const registry = await startSandbox(t, { layout, rateBytes: 4 * MIB });
   const store = temporaryDirectory(t);
   await writeTars(t, layout, 'old', [tarOf({ f3: noise(4, MIB / 4) })]);
@@ -174,7 +152,7 @@ test('a prune stops at a pull, and an image removed meanwhile harms it not', asy
 });
 
 test('a layer that a prune took while others were pulled is pulled again', async (t) => {
-  const registry = await startSandbox(t, { layout: await overlapping(t) });
+  const registry = await startSandbox(t, { layout: await overlappingImages(t) });
   const store = temporaryDirectory(t);
   const { result: first } = await pull(`${registry.host}/x:one`, { store });
   const { layers, packs } = storePaths(store);

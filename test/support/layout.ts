@@ -260,3 +260,12 @@ export function noise(seed: number, sizeBytes: number): Buffer {
   }
   return bytes;
 }
+
+/** `one` has a large layer, `two` has it and a small one of its own. */
+export async function overlappingImages(t: TestContext): Promise<string> {
+  const layout = emptyLayout(t);
+  const files = Object.fromEntries(Array.from({ length: 16 }, (_, i) => [`f${i}`, noise(i + 1, 2 ** 18)]));
+  await writeTars(t, layout, 'one', [tarOf(files)]);
+  await writeTars(t, layout, 'two', [tarOf(files), tarOf({ own: noise(50, 50_000) })]);
+  return layout;
+}

@@ -77,6 +77,26 @@ export function askedBytes(asks: readonly RequestRecord[]): number {
   return asks.reduce((sum, { start, end }) => sum + (end ?? 0) - (start ?? 0), 0);
 }
 
+/** Fails when two requests asked for one byte of a blob. */
+export function assertAskedOnce(asks: readonly RequestRecord[]): void {
+  const ends = new Map<string, number>();
+  for (const { path, start, end } of asks.toSorted((a, b) => (a.start ?? 0) - (b.start ?? 0))) {
+    assert.ok((start ?? 0) >= (ends.get(path) ?? 0), `${path} was asked twice for byte ${start}`);
+    ends.set(path, end ?? 0);
+  }
+}
+
+/** Resolves with the first event that `wanted` wants. */
+export function firstEvent(wanted: (event: PullEvent) => boolean) {
+  let onEvent: (event: PullEvent) => void = () => {};
+  const seen = new Promise<void>((resolve) => {
+    onEvent = (event) => {
+      if (wanted(event)) resolve();
+    };
+  });
+  return { seen, onEvent };
+}
+
 /** The one event of this kind. */
 export function onlyEvent<Name extends PullEvent['event']>(
   { events }: Pick<Pulled, 'events'>,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import fs, { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Lease, withLease } from '../../../src/store/leases.js';
@@ -94,6 +95,23 @@ test('a lease is held while the work runs and given back whatever becomes of it'
   const failing = withLease(paths, 'verify', async () => Promise.reject(new Error('no')));
   await assert.rejects(failing, { message: 'no' });
   assert.deepEqual(own.others(), []);
+});
+
+test('a lease is taken although somebody who goes removes the directory just then', (t) => {
+  const paths = freshStore(t);
+  const real = fs.mkdirSync;
+  const mock = t.mock.method(fs, 'mkdirSync', (path: string, options: fs.MakeDirectoryOptions) => {
+    real(path, options);
+    if (mock.mock.callCount() < 2) fs.rmdirSync(path);
+  });
+  syncBuiltinESMExports();
+  t.after(() => {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  });
+  const lease = take(t, paths, 'pull');
+  assert.equal(mock.mock.callCount(), 3);
+  assert.deepEqual([...lease.living()], [lease.id]);
 });
 
 test('one whose process is gone is dead after 2 s of silence, if its number means the same here', {
