@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
@@ -38,6 +38,7 @@ export async function openArchiveTarget(
     return { digest, sizeBytes, path: part, start: startOf.get(digest)!, held: false };
   };
   return {
+    directory: dirname(path),
     async place(digest, sizeBytes) {
       const place = placeOf(digest, sizeBytes);
       const inside = written

@@ -1,6 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, joinRanges, lengthOf, missingRanges } from '../plan/missing.js';
+import { requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
@@ -62,6 +63,7 @@ class BlobCopies {
       resumeBytes: this.#resumedBytes,
       requests: ranges.reduce((sum, each) => sum + each.length, 0),
     });
+    await requireSpace(this.#target.directory, fetchBytes);
     const threads = fetchBytes < ONE_WORKER_BYTES ? 1 : this.#context.settings.workers;
     const startPool = () => this.#context.startFetchers(threads);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });

@@ -17,6 +17,8 @@ export interface BlobPlace {
 
 /** Where a copy goes: a layout in a directory, or in an archive. Nothing has its final name before it is proven. */
 export interface CopyTarget {
+  /** Where the bytes go: there must be room for them. */
+  readonly directory: string;
   /** The place of a blob, its file made. @throws PullError as `storageError` */
   place(digest: Digest, sizeBytes: number): Promise<BlobPlace>;
   /** A range is on disk: the next copy need not fetch it. */

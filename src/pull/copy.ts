@@ -2,6 +2,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import { expandShortName } from '../registry/endpoints.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { signatureWarning } from '../registry/signature-policy.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
@@ -113,6 +114,8 @@ class Copy {
   async #readSource(): Promise<CopySource> {
     const { emit } = this.#progress;
     emit({ event: 'resolving', image: this.#image });
+    const warning = signatureWarning(this.#reference, process.env);
+    if (warning !== undefined) emit({ event: 'warning', message: warning });
     const { digest, tag = 'latest' } = this.#reference;
     const source = await this.#link.asking(() =>
       readCopySource(this.#link.session, digest ?? tag, this.#settings, this.#options.allPlatforms === true),

@@ -36,6 +36,7 @@ export async function openLayoutTarget(
   const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest);
 
   const target: CopyTarget = {
+    directory: root,
     async place(digest, sizeBytes) {
       const held = onDisk(`look at ${pathOf(digest)}`, () =>
         statSync(pathOf(digest), { throwIfNoEntry: false }),

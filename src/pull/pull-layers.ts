@@ -22,7 +22,7 @@ export async function pullLayers(
   const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
   announce(context, layers, figures);
   await requireSpace(
-    context.paths,
+    context.paths.root,
     sum(figures, ({ diskBytes }) => diskBytes),
   );
   const run = await runPlan(context, layers, plan, fetchBytes);

@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises';
 import type { ArchivePlan } from '../format/tar-archive.js';
-import { onDiskAsync } from './storage-error.js';
+import { onDiskAsync, writeFully } from './storage-error.js';
 
 /**
  * Puts the headers of an archive into their places, and the first members' contents; the others go there by themselves.
@@ -18,9 +18,9 @@ export async function writeArchiveFrame(
     try {
       if (flags === 'wx') await file.truncate(plan.sizeBytes);
       for (const [row, { header, headerStart, contentStart }] of plan.members.entries()) {
-        await file.write(header, 0, header.length, headerStart);
+        writeFully(file.fd, path, header, headerStart);
         const bytes = contents[row];
-        if (bytes !== undefined) await file.write(bytes, 0, bytes.length, contentStart);
+        if (bytes !== undefined) writeFully(file.fd, path, bytes, contentStart);
       }
     } finally {
       await file.close();

@@ -66,7 +66,7 @@ export async function rewritePacks(
   let written = 0;
   try {
     await requireSpace(
-      paths,
+      paths.root,
       sources.reduce((sum, { runs }) => sum + bytesOf(runs), 0),
     );
     copied = await copy(paths, sources);

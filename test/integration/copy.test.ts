@@ -22,6 +22,7 @@ import { flipByte } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
 import { askedBytes, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
+import { skipUnlessMount, smallDisk } from '../support/small-disk.js';
 import { sourceOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
@@ -273,4 +274,36 @@ test('skopeo and umoci read what was copied, under the same digest', {
     assert.ok(readFileSync(join(copied, LAYER_DIGEST.slice(7))).equals(LAYER));
   }
   assert.equal(execFileSync('umoci', ['ls', '--layout', directory], { encoding: 'utf8' }).trim(), 'one');
+});
+
+for (const destination of [layout, archive]) {
+  const { kind } = destination('');
+  test(`a disk without room for the blobs is refused before they are asked for (${kind})`, {
+    skip: skipUnlessMount(),
+  }, async (t) => {
+    const { registry, image } = await prepare(t);
+    const path = join(smallDisk(t, 256 * 1024), 'copy');
+    const error = await failureOf(copyImage(image, { destination: destination(path) }));
+    assert.deepEqual([error.code, error.exitCode], ['store-full', 7]);
+    assert.match(error.message, /\d+ bytes are missing/);
+    assert.match(error.hint ?? '', /another destination/);
+    assert.deepEqual(layerAsks(registry), []);
+  });
+}
+
+test('a policy.json that asks for signatures is a warning of a copy, too', async (t) => {
+  const { image, directory } = await prepare(t);
+  const before = process.env['HOME'];
+  t.after(() => {
+    if (before === undefined) delete process.env['HOME'];
+    else process.env['HOME'] = before;
+  });
+  const home = temporaryDirectory(t);
+  mkdirSync(join(home, '.config/containers'), { recursive: true });
+  writeFileSync(join(home, '.config/containers/policy.json'), '{"default":[{"type":"signedBy"}]}');
+  process.env['HOME'] = home;
+  const { events } = await copy(image, layout(directory));
+  const told = events.flatMap((event) => (event.event === 'warning' ? [event.message] : []));
+  assert.equal(told.length, 1);
+  assert.match(told[0]!, /policy\.json asks for a signature/);
 });

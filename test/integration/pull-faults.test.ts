@@ -374,6 +374,17 @@ test('while a limited rate makes everybody wait the clock of karma stands still'
   assert.equal(result.misses, 2);
 });
 
+test('a limited rate holds for all threads and connections together', async (t) => {
+  const { layout } = await largerImage(t, 12);
+  const registry = await startSandbox(t, { layout });
+  const options = { store: temporaryDirectory(t), limitRate: 4e6, connections: 8, workers: 2 };
+  const { result } = await pull(`${registry.host}/x:larger`, options);
+  await assertProven(result);
+  // A busy machine is slower and never faster; without the limit it takes a third of this.
+  const leastMs = (result.fetchedBytes / 4e6) * 1000;
+  assert.ok(result.durationMs > 0.9 * leastMs, `${result.durationMs} of ${leastMs} ms`);
+});
+
 test('tar bytes are verified while spans are still to be asked for', async (t) => {
   const { layout } = await largerImage(t, 14);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
