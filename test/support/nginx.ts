@@ -28,7 +28,7 @@ const POLL_MS = 20;
 
 /**
  * Starts nginx on a free loopback port over the files in `root`, with more lines for its server, like `max_ranges 0;`
- * or `limit_req zone=each;` (five requests a second). It ends with the test.
+ * or `limit_req zone=each;` (ten requests a second). It ends with the test.
  */
 export async function startNginx(t: TestContext, root: string, lines = ''): Promise<Nginx> {
   const directory = temporaryDirectory(t);
@@ -60,7 +60,7 @@ function configuration(root: string, port: number, lines: string): string {
       ${temporary.join('\n')}
       log_format asked '$status|$http_range|$http_authorization|$uri';
       access_log access.log asked;
-      limit_req_zone $binary_remote_addr zone=each:1m rate=5r/s;
+      limit_req_zone $binary_remote_addr zone=each:1m rate=10r/s;
       server { listen 127.0.0.1:${port}; root ${root}; ${lines} }
     }`;
 }
