@@ -2,6 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
 import { fromFailure } from '../format/error.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
+import { workerEnvironment } from './worker-environment.js';
 
 const ENTRY = new URL('../../workers/main.js', import.meta.url);
 
@@ -49,6 +50,7 @@ export class WorkerPool {
       atomics: 'disabled',
       stricterFIFO: true,
       workerData: options.setup,
+      env: workerEnvironment(process.env),
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
     });
     piscina.on('message', options.onEvent);

@@ -147,7 +147,10 @@ test('a host that has no address or never answers ends the pull with its cause a
     ['no-such-host.invalid', /(cannot find|cannot look up) host no-such-host\.invalid/],
   ] as const) {
     const options = { store: temporaryDirectory(t), connectTimeoutMs: 300 };
+    const started = performance.now();
     const error = await failureOf(pull(`${name}/x:y`, options));
+    const tookMs = performance.now() - started;
+    assert.ok(tookMs < options.connectTimeoutMs + 1000, `${tookMs} ms`);
     assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
     assert.match(error.message, words);
     assert.ok(error.hint !== undefined);
