@@ -53,13 +53,17 @@ export class EndpointChoice {
     return (Atomics.load(this.#lacking, slotOf(digest)) & (1 << endpoint)) !== 0;
   }
 
-  /** The network or the server failed: other blobs go elsewhere for a while, too. */
-  failed(endpoint: number, now: number): void {
+  /** The network or the server failed, or asked to be left alone for `askedMs`: other blobs go elsewhere for a while, too. */
+  failed(endpoint: number, now: number, askedMs = 0): void {
     if (endpoint === NO_ENDPOINT) return;
     const failures = this.#failures[endpoint]!;
-    if (this.#avoidedUntil[endpoint]! > now && failures > 0) return; // requests that were under way at the same time
-    this.#failures[endpoint] = failures + 1;
-    this.#avoidedUntil[endpoint] = now + Math.min(MOST_AVOID_MS, AVOID_MS * 2 ** failures);
+    let until = this.#avoidedUntil[endpoint]!;
+    // Requests that were under way at the same time are one failure.
+    if (until <= now || failures === 0) {
+      this.#failures[endpoint] = failures + 1;
+      until = now + Math.min(MOST_AVOID_MS, AVOID_MS * 2 ** failures);
+    }
+    this.#avoidedUntil[endpoint] = Math.max(until, now + askedMs);
   }
 
   succeeded(endpoint: number): void {

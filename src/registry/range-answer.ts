@@ -112,7 +112,7 @@ export async function afterAnswer(
   const told = { status, retryAfter: single(headers['retry-after']) };
   const waitMs = waitAfter(told, progress.waited + 1, Date.now(), Math.random());
   if (waitMs !== undefined) {
-    if (await takeOver(client, job, progress)) return;
+    if (await takeOver(client, job, progress, waitMs)) return;
     progress.waited += 1;
     client.waits.book(waitMs, Date.now(), url.host);
     const goOn = events.pause({ host: url.host, waitMs });

@@ -59,9 +59,14 @@ async function urlAt(
   return `${origin}/v2/${client.options.endpoints[endpoint]!.repository}/blobs/${digest}`;
 }
 
-/** Whether another endpoint goes on from the first byte not received, since this one cannot now. */
-export function takeOver(client: RangeClient, job: RangeJob, progress: Progress): Promise<boolean> {
-  client.choice.failed(progress.endpoint, performance.now());
+/** Whether another endpoint goes on from the first byte not received, since this one cannot now, or not for `waitMs`. */
+export function takeOver(
+  client: RangeClient,
+  job: RangeJob,
+  progress: Progress,
+  waitMs?: number,
+): Promise<boolean> {
+  client.choice.failed(progress.endpoint, performance.now(), waitMs);
   progress.tried.add(progress.endpoint);
   return chooseEndpoint(client, job, progress);
 }

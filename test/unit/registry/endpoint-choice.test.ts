@@ -28,6 +28,19 @@ test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all t
   assert.equal(choice.next(A, NONE, 50_000), 0);
 });
 
+test('an endpoint that asked for a longer wait is left alone for that long, also by what was under way', () => {
+  const choice = new EndpointChoice(2, createLacking());
+  choice.failed(0, 1000, 100_000);
+  choice.failed(0, 2000, 3000);
+  assert.equal(choice.next(A, NONE, 100_999), 1);
+  assert.equal(choice.next(A, NONE, 101_000), 0);
+  const later = new EndpointChoice(2, createLacking());
+  later.failed(0, 1000);
+  later.failed(0, 2000, 60_000);
+  assert.equal(later.next(A, NONE, 61_999), 1);
+  assert.equal(later.next(A, NONE, 62_000), 0);
+});
+
 test('an endpoint that lacks a blob is not asked for it by any thread while another may have it', () => {
   const lacking = createLacking();
   const choice = new EndpointChoice(2, lacking);
