@@ -21,7 +21,6 @@ interface Known {
 const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
 
 const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
-let hearing = false;
 let waiters: Waiter[] = [];
 
 /**
@@ -37,8 +36,7 @@ export function authorization(refused: string | undefined, endpoint: number): Pr
     const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
     waiters.push({ endpoint, stale, resolve, reject });
     if (asked) return;
-    if (!hearing) hearMain(answer);
-    hearing = true;
+    hearMain(answer);
     tell({ event: 'authorization', endpoint, stale });
   });
 }

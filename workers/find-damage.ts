@@ -1,9 +1,9 @@
-import { createHash } from 'node:crypto';
 import { DIGEST_BYTES } from '../src/format/digest.js';
 import type { LayerTable } from '../src/format/layer-table.js';
 import { copyTarBytes } from '../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../src/pool/messages.js';
 import { ExtentList } from '../src/store/extents.js';
+import { hasDigest } from '../src/store/has-digest.js';
 import { markRotten } from '../src/store/mark-rotten.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
@@ -54,17 +54,6 @@ function falseContents(reader: PackReader, extents: ExtentList, table: LayerTabl
     if (!hasDigest(reader, part, expected)) wrong.push(row);
   }
   return wrong;
-}
-
-function hasDigest(reader: PackReader, part: ExtentList, expected: Uint8Array): boolean {
-  const hash = createHash('sha256');
-  try {
-    for (const block of reader.blocks(part)) hash.update(block);
-  } catch (error) {
-    if (error instanceof NotInPack) return false;
-    throw error;
-  }
-  return hash.digest().equals(expected);
 }
 
 /** The tar ranges that are no content, as pairs [start, end), none empty. */

@@ -2,8 +2,17 @@ import { BroadcastChannel } from 'node:worker_threads';
 import type { MainMessage } from '../src/pool/messages.js';
 import { network } from './context.js';
 
-/** Calls `take` with each message of the main thread from now on. */
-export function hearMain(take: (message: MainMessage) => void): void {
-  const channel = new BroadcastChannel(network().channel);
-  channel.onmessage = (event) => take((event as { data: MainMessage }).data);
+type Take = (message: MainMessage) => void;
+
+const takers = new Set<Take>();
+let channel: BroadcastChannel | undefined;
+
+/** Calls `take` with each message of the main thread from now on, once, however often it is asked for. */
+export function hearMain(take: Take): void {
+  takers.add(take);
+  if (channel !== undefined) return;
+  channel = new BroadcastChannel(network().channel);
+  channel.onmessage = (event) => {
+    for (const each of takers) each((event as { data: MainMessage }).data);
+  };
 }

@@ -11,15 +11,13 @@ const waiting = new Map<
   string,
   { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
 >();
-let hearing = false;
 
 /** The main thread lets one thread ask the registry for a blob's new target, and tells all what it found. */
 export const sharedTargets: SharedTargets = {
   expired(blobUrl, target) {
     const asked = waiting.get(blobUrl);
     if (asked !== undefined) return asked.answered;
-    if (!hearing) hearMain(answer);
-    hearing = true;
+    hearMain(answer);
     let resolve = (_answer: Answer): void => {};
     const answered = new Promise<Answer>((settle) => {
       resolve = settle;

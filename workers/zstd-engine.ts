@@ -1,7 +1,6 @@
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
+import { isOnPath } from './on-path.js';
 import type { Outflow } from './outflow.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 import { ProgramFrame } from './zstd-program.js';
@@ -44,15 +43,4 @@ export function startFrame(engine: ZstdEngine, windowBytes: number, out: Outflow
   if (engine === 'script') return new ScriptFrame(windowBytes, out);
   if (createZstdDecompress === undefined) throw new Error('this Node has no zstd');
   return new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES }), out);
-}
-
-function isOnPath(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {
-    try {
-      accessSync(join(directory, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
 }

@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
-import { refuseSpecialFile } from '../store/atomic-file.js';
+import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
 import { onDiskAsync } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget } from './copy-target.js';
@@ -51,7 +51,7 @@ export async function openArchiveTarget(
     keep: async () => {},
     async finish() {
       await writeArchiveFrame(part, 'r+', plan, documents);
-      await onDiskAsync(`rename ${part}`, () => rename(part, path));
+      await moveFile(part, path);
       await journal.remove();
     },
     close: () => {},

@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { writeAtomically } from '../store/atomic-file.js';
+import { moveFile, writeAtomically } from '../store/atomic-file.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
@@ -58,7 +58,7 @@ export async function openLayoutTarget(
     },
     async keep({ digest, path, held }) {
       if (held) return;
-      await onDiskAsync(`rename ${path}`, () => rename(path, pathOf(digest)));
+      await moveFile(path, pathOf(digest));
       await journalOf(digest).remove();
     },
     async finish({ documents, root: named }) {

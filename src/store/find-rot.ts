@@ -1,11 +1,11 @@
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
+import { hasDigest } from './has-digest.js';
 import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
-import { NotInPack, type PackReader } from './pack-reader.js';
+import type { PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
 import { isDenied } from './storage-error.js';
@@ -124,7 +124,9 @@ function falseRuns(
     // A chunk that begins where its content does, or a content that other bytes of the row cut short.
     if (contentEnd > end || content.offset < at) continue;
     found.gaps.push(...proof.falseParts(at, content.offset - at));
-    if (!hasDigest(reader, pack, content)) found.contents.push(content);
+    const run = new ExtentList();
+    run.push(pack, content.offset, content.lengthBytes);
+    if (!hasDigest(reader, run, content.digest)) found.contents.push(content);
     at = contentEnd;
   }
   found.gaps.push(...proof.falseParts(at, end - at));
@@ -140,17 +142,4 @@ function firstFrom(contents: readonly KnownContent[], offset: number): number {
     else high = middle;
   }
   return low;
-}
-
-function hasDigest(reader: PackReader, pack: PackId, { offset, lengthBytes, digest }: KnownContent): boolean {
-  const run = new ExtentList();
-  run.push(pack, offset, lengthBytes);
-  const hash = createHash('sha256');
-  try {
-    for (const block of reader.blocks(run)) hash.update(block);
-  } catch (error) {
-    if (error instanceof NotInPack) return false;
-    throw error;
-  }
-  return hash.digest().equals(digest);
 }

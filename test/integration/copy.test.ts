@@ -16,6 +16,7 @@ import { type TestContext, test } from 'node:test';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
+import { setEnvironment } from '../support/environment.js';
 import { FIXTURE_LAYOUT, fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { fixtureCopy, nameDocument, OCI_INDEX, OCI_MANIFEST, readManifest } from '../support/layout.js';
 import { flipByte } from '../support/packs.js';
@@ -293,15 +294,10 @@ for (const destination of [layout, archive]) {
 
 test('a policy.json that asks for signatures is a warning of a copy, too', async (t) => {
   const { image, directory } = await prepare(t);
-  const before = process.env['HOME'];
-  t.after(() => {
-    if (before === undefined) delete process.env['HOME'];
-    else process.env['HOME'] = before;
-  });
   const home = temporaryDirectory(t);
   mkdirSync(join(home, '.config/containers'), { recursive: true });
   writeFileSync(join(home, '.config/containers/policy.json'), '{"default":[{"type":"signedBy"}]}');
-  process.env['HOME'] = home;
+  setEnvironment(t, { HOME: home });
   const { events } = await copy(image, layout(directory));
   const told = events.flatMap((event) => (event.event === 'warning' ? [event.message] : []));
   assert.equal(told.length, 1);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { PullOptions } from '../../src/index.js';
 import { SELF_SIGNED } from '../support/certificate.js';
+import { setEnvironment } from '../support/environment.js';
 import { startProxy } from '../support/proxy-server.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -13,14 +14,6 @@ import { tlsFront } from '../support/tls-front.js';
 /** The tests' registry: no name server knows it, so whoever reaches it went through the proxy. */
 const IMAGE = 'registry.test:5000/x:chunked-v1';
 const SECRET = 'user:s3cret';
-
-/** Sets variables of this process, and so of its workers, until the test ends. */
-function setEnvironment(t: TestContext, variables: Readonly<Record<string, string>>): void {
-  Object.assign(process.env, variables);
-  t.after(() => {
-    for (const name of Object.keys(variables)) delete process.env[name];
-  });
-}
 
 function options(t: TestContext, more: Partial<PullOptions> = {}): PullOptions {
   return { store: temporaryDirectory(t), workers: 2, debug: true, ...more };

@@ -9,6 +9,7 @@ import { readImageRecord, writeImageRecord } from '../../src/store/image-record.
 import { LayerLocks } from '../../src/store/layer-locks.js';
 import { Lease } from '../../src/store/leases.js';
 import { openStore, storePaths } from '../../src/store/paths.js';
+import { setEnvironment } from '../support/environment.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
@@ -96,12 +97,7 @@ test('a store may lie on another file system than temporary files, which are not
 }, async (t) => {
   const registry = await startSandbox(t);
   const store = join(smallDisk(t, 16 * MIB), 'store');
-  const before = process.env['TMPDIR'];
-  t.after(() => {
-    if (before === undefined) delete process.env['TMPDIR'];
-    else process.env['TMPDIR'] = before;
-  });
-  process.env['TMPDIR'] = '/nowhere/at/all';
+  setEnvironment(t, { TMPDIR: '/nowhere/at/all' });
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store });
   await assertProven(result);
   assert.deepEqual((await verifyStore({ store })).damaged, []);

@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setEnvironment } from './environment.js';
 import { temporaryDirectory } from './temporary.js';
 
 /**
@@ -33,8 +34,5 @@ gr8nwRNBYQLfuF0CIE9skEejFVrkkyvmL18TestHSk6JAZW3QfKAXsxWseR3
 export function trustTestCertificate(t: TestContext): void {
   const path = join(temporaryDirectory(t), 'ca.pem');
   writeFileSync(path, SELF_SIGNED.cert);
-  process.env['SSL_CERT_FILE'] = path;
-  t.after(() => {
-    delete process.env['SSL_CERT_FILE'];
-  });
+  setEnvironment(t, { SSL_CERT_FILE: path });
 }

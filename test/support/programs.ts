@@ -1,5 +1,4 @@
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { isOnPath } from '../../workers/on-path.js';
 
 /**
  * For the `skip` of a test that needs these programs: false when all are on PATH, else the reason with the Debian
@@ -12,14 +11,3 @@ export function skipUnless(...programs: readonly string[]): string | false {
 }
 
 const PACKAGES: Readonly<Record<string, string>> = { htpasswd: 'apache2-utils' };
-
-function isOnPath(program: string): boolean {
-  return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {
-    try {
-      accessSync(join(directory, program), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}

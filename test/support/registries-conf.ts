@@ -1,16 +1,14 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setEnvironment } from './environment.js';
 import { temporaryDirectory } from './temporary.js';
 
 /** Makes this text the registries.conf of this process until the test ends. */
 export function useRegistriesConf(t: TestContext, text: string): void {
   const path = join(temporaryDirectory(t), 'registries.conf');
   writeFileSync(path, text);
-  process.env['CONTAINERS_REGISTRIES_CONF'] = path;
-  t.after(() => {
-    delete process.env['CONTAINERS_REGISTRIES_CONF'];
-  });
+  setEnvironment(t, { CONTAINERS_REGISTRIES_CONF: path });
 }
 
 /** A registry with mirrors, each with lines of its own. */

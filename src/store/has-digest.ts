@@ -1,0 +1,15 @@
+import { createHash } from 'node:crypto';
+import type { ExtentList } from './extents.js';
+import { NotInPack, type PackReader } from './pack-reader.js';
+
+/** Whether the packs have these bytes, and they hash to this sha256 digest. @throws PullError as PackReader, but for bytes that are gone */
+export function hasDigest(reader: PackReader, extents: ExtentList, digest: Uint8Array): boolean {
+  const hash = createHash('sha256');
+  try {
+    for (const block of reader.blocks(extents)) hash.update(block);
+  } catch (error) {
+    if (error instanceof NotInPack) return false;
+    throw error;
+  }
+  return hash.digest().equals(digest);
+}
