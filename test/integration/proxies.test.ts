@@ -1,9 +1,7 @@
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import type { PullOptions } from '../../src/index.js';
-import { SELF_SIGNED } from '../support/certificate.js';
+import { NEEDS_OPENSSL, trustTestAuthority } from '../support/certificate.js';
 import { setEnvironment } from '../support/environment.js';
 import { startProxy } from '../support/proxy-server.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
@@ -33,41 +31,46 @@ test('http is asked of the proxy under the whole URL, by main thread and workers
   assert.doesNotMatch(JSON.stringify(pulled), /s3cret/);
 });
 
-test('https goes through the proxy in a tunnel, with the registry’s certificate checked at its end', async (t) => {
-  const registry = await startSandbox(t);
-  const front = await tlsFront(t, registry.host);
-  const proxy = await startProxy(t, front);
-  setEnvironment(t, { https_proxy: `http://${SECRET}@${proxy.host}` });
-  const refused = await failureOf(pull(IMAGE, options(t)));
-  assert.match(refused.message, /certificate of registry\.test:5000 is not trusted/);
-  const path = join(temporaryDirectory(t), 'ca.pem');
-  writeFileSync(path, SELF_SIGNED.cert);
-  setEnvironment(t, { SSL_CERT_FILE: path });
-  const before = proxy.passed.length;
-  const pulled = await pull(IMAGE, options(t));
-  await assertProven(pulled.result);
-  const passed = proxy.passed.slice(before);
-  // At least one of the main thread and one of a worker.
-  assert.ok(passed.length >= 2);
-  for (const { asked, credentials } of passed) {
-    assert.equal(asked, 'CONNECT registry.test:5000');
-    assert.equal(credentials, SECRET);
-  }
-  assert.doesNotMatch(JSON.stringify(pulled), /s3cret/);
-});
+test(
+  'https goes through the proxy in a tunnel, with the registry’s certificate checked at its end',
+  NEEDS_OPENSSL,
+  async (t) => {
+    const registry = await startSandbox(t);
+    const front = await tlsFront(t, registry.host);
+    const proxy = await startProxy(t, front);
+    setEnvironment(t, { https_proxy: `http://${SECRET}@${proxy.host}` });
+    const refused = await failureOf(pull(IMAGE, options(t)));
+    assert.match(refused.message, /certificate of registry\.test:5000 is not trusted/);
+    trustTestAuthority(t);
+    const before = proxy.passed.length;
+    const pulled = await pull(IMAGE, options(t));
+    await assertProven(pulled.result);
+    const passed = proxy.passed.slice(before);
+    // At least one of the main thread and one of a worker.
+    assert.ok(passed.length >= 2);
+    for (const { asked, credentials } of passed) {
+      assert.equal(asked, 'CONNECT registry.test:5000');
+      assert.equal(credentials, SECRET);
+    }
+    assert.doesNotMatch(JSON.stringify(pulled), /s3cret/);
+  },
+);
 
-test('a proxy is itself asked over TLS when its URL says so, for http and https', async (t) => {
-  const registry = await startSandbox(t);
-  const path = join(temporaryDirectory(t), 'ca.pem');
-  writeFileSync(path, SELF_SIGNED.cert);
-  for (const scheme of ['http', 'https']) {
-    const proxy = await startProxy(t, scheme === 'http' ? registry.host : await tlsFront(t, registry.host));
-    const url = `https://${SECRET}@${await tlsFront(t, proxy.host)}`;
-    setEnvironment(t, { [`${scheme.toUpperCase()}_PROXY`]: url, SSL_CERT_FILE: path });
-    await assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
-    assert.ok(proxy.passed.length >= 2 && proxy.passed.every(({ credentials }) => credentials === SECRET));
-  }
-});
+test(
+  'a proxy is itself asked over TLS when its URL says so, for http and https',
+  NEEDS_OPENSSL,
+  async (t) => {
+    const registry = await startSandbox(t);
+    trustTestAuthority(t);
+    for (const scheme of ['http', 'https']) {
+      const proxy = await startProxy(t, scheme === 'http' ? registry.host : await tlsFront(t, registry.host));
+      const url = `https://${SECRET}@${await tlsFront(t, proxy.host)}`;
+      setEnvironment(t, { [`${scheme.toUpperCase()}_PROXY`]: url });
+      await assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
+      assert.ok(proxy.passed.length >= 2 && proxy.passed.every(({ credentials }) => credentials === SECRET));
+    }
+  },
+);
 
 test('NO_PROXY and loopback go past the proxy', async (t) => {
   const registry = await startSandbox(t);

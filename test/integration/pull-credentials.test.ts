@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { trustTestCertificate } from '../support/certificate.js';
+import { trustTestAuthority } from '../support/certificate.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { skipUnless } from '../support/programs.js';
@@ -54,9 +54,9 @@ test('a token that expires on the way is renewed with the credentials for all wo
 });
 
 test("Debian's docker-registry lets in by TLS who is in its file of users", {
-  skip: skipUnless('docker-registry', 'htpasswd', 'skopeo'),
+  skip: skipUnless('docker-registry', 'htpasswd', 'openssl', 'skopeo'),
 }, async (t) => {
-  trustTestCertificate(t);
+  trustTestAuthority(t);
   const registry = await startDockerRegistry({ user: USER, tls: true });
   t.after(() => registry.stop());
   await registry.fill(FIXTURE_LAYOUT, 'chunked-v1', 'team/app:v1');

@@ -9,7 +9,7 @@ import { TargetRenewals } from '../../src/pull/target-renewals.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
-import { SELF_SIGNED } from '../support/certificate.js';
+import { certificates, type KeyPair, NEEDS_OPENSSL } from '../support/certificate.js';
 import {
   type Answering,
   answerRange,
@@ -30,11 +30,7 @@ const PATH = `/v2/team/app/blobs/${DIGEST}`;
 
 type Take = (chunk: Buffer) => void | Promise<void>;
 
-async function serverFor(
-  t: TestContext,
-  answer: Answering,
-  tls?: typeof SELF_SIGNED,
-): Promise<ScriptedServer> {
+async function serverFor(t: TestContext, answer: Answering, tls?: KeyPair): Promise<ScriptedServer> {
   const server = await startServer(answer, tls);
   t.after(() => server.close());
   return server;
@@ -526,19 +522,23 @@ test('a sixth redirect is refused', async (t) => {
   assert.equal(server.asked.length, 6);
 });
 
-test('a redirect from https to http is refused', async (t) => {
+test('a redirect from https to http is refused', NEEDS_OPENSSL, async (t) => {
   const location = 'http://127.0.0.1:1/?sig=secret';
   const server = await serverFor(
     t,
     (_request, response) => response.writeHead(307, { location }).end(),
-    SELF_SIGNED,
+    certificates().server,
   );
   const client = clientFor(t, UNVERIFIED);
   await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('redirect-refused', /to plain http/));
 });
 
-test('a range comes over TLS, and not with a certificate that is not trusted', async (t) => {
-  const server = await serverFor(t, (request, response) => answerRange(request, response, BLOB), SELF_SIGNED);
+test('a range comes over TLS, and not with a certificate that is not trusted', NEEDS_OPENSSL, async (t) => {
+  const server = await serverFor(
+    t,
+    (request, response) => answerRange(request, response, BLOB),
+    certificates().server,
+  );
   const { bytes } = await fetch(clientFor(t, UNVERIFIED), server.origin, [7, 299_000], {
     take: (chunk) => (chunk.length % 2 === 0 ? Promise.resolve() : undefined),
   });

@@ -7,7 +7,7 @@ import type { Digest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
 import type { SessionOptions } from '../../src/registry/ask.js';
 import { createRegistrySession } from '../../src/registry/session.js';
-import { SELF_SIGNED } from '../support/certificate.js';
+import { certificates, type KeyPair, NEEDS_OPENSSL } from '../support/certificate.js';
 import {
   type Answering,
   breakAfter,
@@ -27,11 +27,7 @@ function giveManifest(_request: IncomingMessage, response: ServerResponse): void
   response.writeHead(200, { 'content-type': `${TYPE}; charset=utf-8` }).end(MANIFEST);
 }
 
-async function serverFor(
-  t: TestContext,
-  answer: Answering,
-  tls?: typeof SELF_SIGNED,
-): Promise<ScriptedServer> {
+async function serverFor(t: TestContext, answer: Answering, tls?: KeyPair): Promise<ScriptedServer> {
   const server = await startServer(answer, tls);
   t.after(() => server.close());
   return server;
@@ -297,54 +293,58 @@ test('redirects are followed without Authorization on another origin, five times
   await assert.rejects(looping.getManifest('v1'), failsWith('redirect-refused', /more than 5 times/));
 });
 
-test('a redirect from https to http is refused', async (t) => {
+test('a redirect from https to http is refused', NEEDS_OPENSSL, async (t) => {
   const server = await serverFor(
     t,
     (_request, response) => response.writeHead(302, { location: 'http://127.0.0.1:1/?sig=secret' }).end(),
-    SELF_SIGNED,
+    certificates().server,
   );
   const { session } = sessionFor(t, server.host, 0, { tlsVerify: false });
   await assert.rejects(session.getManifest('v1'), failsWith('redirect-refused', /from https to plain http/));
 });
 
-test('a loopback registry with TLS is found after http was tried', async (t) => {
-  const server = await serverFor(t, giveManifest, SELF_SIGNED);
+test('a loopback registry with TLS is found after http was tried', NEEDS_OPENSSL, async (t) => {
+  const server = await serverFor(t, giveManifest, certificates().server);
   const { session, heard } = sessionFor(t, server.host, 0, { tlsVerify: false });
   await session.getManifest('v1');
   assert.equal(session.origin, server.origin);
   assert.deepEqual(heard.misses, []);
 });
 
-test('a TLS server that answers plain HTTP with 400 is found, by questions asked at once too', async (t) => {
-  const server = await serverFor(t, giveManifest, SELF_SIGNED);
-  let plainAsked = 0;
-  const front = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.once('data', (first) => {
-      // The first byte of a TLS greeting.
-      if (first[0] === 0x16) {
-        const behind = connect({ host: '127.0.0.1', port: Number(server.host.split(':')[1]) });
-        behind.on('error', () => {});
-        behind.write(first);
-        socket.pipe(behind).pipe(socket);
-        return;
-      }
-      // The second question hears of it only when the first has long found the scheme.
-      const answer = 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
-      setTimeout(() => socket.end(answer), plainAsked++ === 0 ? 0 : 200);
+test(
+  'a TLS server that answers plain HTTP with 400 is found, by questions asked at once too',
+  NEEDS_OPENSSL,
+  async (t) => {
+    const server = await serverFor(t, giveManifest, certificates().server);
+    let plainAsked = 0;
+    const front = createServer((socket) => {
+      socket.on('error', () => {});
+      socket.once('data', (first) => {
+        // The first byte of a TLS greeting.
+        if (first[0] === 0x16) {
+          const behind = connect({ host: '127.0.0.1', port: Number(server.host.split(':')[1]) });
+          behind.on('error', () => {});
+          behind.write(first);
+          socket.pipe(behind).pipe(socket);
+          return;
+        }
+        // The second question hears of it only when the first has long found the scheme.
+        const answer = 'HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n';
+        setTimeout(() => socket.end(answer), plainAsked++ === 0 ? 0 : 200);
+      });
     });
-  });
-  const host = await listen(front);
-  t.after(() => front.close());
-  const { session, heard } = sessionFor(t, host, 0, { tlsVerify: false });
-  await Promise.all(['v1', 'v2'].map((tag) => session.getManifest(tag)));
-  assert.equal(plainAsked, 2);
-  assert.equal(session.origin, `https://${host}`);
-  assert.deepEqual(heard.misses, []);
-});
+    const host = await listen(front);
+    t.after(() => front.close());
+    const { session, heard } = sessionFor(t, host, 0, { tlsVerify: false });
+    await Promise.all(['v1', 'v2'].map((tag) => session.getManifest(tag)));
+    assert.equal(plainAsked, 2);
+    assert.equal(session.origin, `https://${host}`);
+    assert.deepEqual(heard.misses, []);
+  },
+);
 
-test('a certificate that is not trusted ends the question at once', async (t) => {
-  const server = await serverFor(t, giveManifest, SELF_SIGNED);
+test('a certificate that is not trusted ends the question at once', NEEDS_OPENSSL, async (t) => {
+  const server = await serverFor(t, giveManifest, certificates().server);
   const { session, heard } = sessionFor(t, server.host, 5);
   await assert.rejects(
     session.getManifest('v1'),

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { SELF_SIGNED } from '../support/certificate.js';
+import { authorityFile, certificates, NEEDS_OPENSSL } from '../support/certificate.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
 import { assertProven } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -12,7 +12,7 @@ import { tlsFront } from '../support/tls-front.js';
 /** A registry behind TLS, and what its client certificates must be signed by. */
 async function secureRegistry(t: TestContext, askForCertificate = false): Promise<string> {
   const registry = await startSandbox(t);
-  const demands = { requestCert: true, rejectUnauthorized: true, ca: SELF_SIGNED.cert };
+  const demands = { requestCert: true, rejectUnauthorized: true, ca: certificates().authority };
   return tlsFront(t, registry.host, askForCertificate ? demands : {});
 }
 
@@ -33,38 +33,40 @@ async function pullWith(
   return 'proven';
 }
 
-function fileWith(t: TestContext, text: string): string {
-  const path = join(temporaryDirectory(t), 'bundle.pem');
-  writeFileSync(path, text);
-  return path;
-}
+test(
+  'main thread and workers trust what SSL_CERT_FILE, SSL_CERT_DIR or NODE_EXTRA_CA_CERTS name, and nothing else',
+  NEEDS_OPENSSL,
+  async (t) => {
+    const host = await secureRegistry(t);
+    const path = authorityFile(t);
+    const untrusted = /^network-hopeless: the TLS certificate of .* is not trusted/;
+    assert.match(await pullWith(t, host, {}), untrusted);
+    assert.equal(await pullWith(t, host, { SSL_CERT_FILE: path }), 'proven');
+    assert.equal(await pullWith(t, host, { SSL_CERT_DIR: join(path, '..') }), 'proven');
+    assert.equal(await pullWith(t, host, { NODE_EXTRA_CA_CERTS: path }), 'proven');
+    assert.match(await pullWith(t, host, { SSL_CERT_DIR: temporaryDirectory(t) }), untrusted);
+  },
+);
 
-test('main thread and workers trust what SSL_CERT_FILE, SSL_CERT_DIR or NODE_EXTRA_CA_CERTS name, and nothing else', async (t) => {
-  const host = await secureRegistry(t);
-  const path = fileWith(t, SELF_SIGNED.cert);
-  const untrusted = /^network-hopeless: the TLS certificate of .* is not trusted/;
-  assert.match(await pullWith(t, host, {}), untrusted);
-  assert.equal(await pullWith(t, host, { SSL_CERT_FILE: path }), 'proven');
-  assert.equal(await pullWith(t, host, { SSL_CERT_DIR: join(path, '..') }), 'proven');
-  assert.equal(await pullWith(t, host, { NODE_EXTRA_CA_CERTS: path }), 'proven');
-  assert.match(await pullWith(t, host, { SSL_CERT_DIR: temporaryDirectory(t) }), untrusted);
-});
-
-test('a registry’s own directory names its authority and our client certificate', async (t) => {
-  const host = await secureRegistry(t, true);
-  const home = temporaryDirectory(t);
-  const directory = join(home, '.config/containers/certs.d', host);
-  mkdirSync(directory, { recursive: true });
-  writeFileSync(join(directory, 'ca.crt'), SELF_SIGNED.cert);
-  // Trusted, but without a certificate of our own.
-  assert.match(await pullWith(t, host, { HOME: home }), /^network-hopeless: /);
-  writeFileSync(join(directory, 'client.cert'), SELF_SIGNED.cert);
-  writeFileSync(join(directory, 'client.key'), SELF_SIGNED.key);
-  assert.equal(await pullWith(t, host, { HOME: home }), 'proven');
-  assert.equal(await pullWith(t, host, {}, { certDir: directory }), 'proven');
-  assert.match(await pullWith(t, host, {}, { tlsVerify: false }), /^network-hopeless: /);
-  assert.equal(await pullWith(t, host, { HOME: home }, { tlsVerify: false }), 'proven');
-});
+test(
+  'a registry’s own directory names its authority and our client certificate',
+  NEEDS_OPENSSL,
+  async (t) => {
+    const host = await secureRegistry(t, true);
+    const home = temporaryDirectory(t);
+    const directory = join(home, '.config/containers/certs.d', host);
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'ca.crt'), certificates().authority);
+    // Trusted, but without a certificate of our own.
+    assert.match(await pullWith(t, host, { HOME: home }), /^network-hopeless: /);
+    writeFileSync(join(directory, 'client.cert'), certificates().client.cert);
+    writeFileSync(join(directory, 'client.key'), certificates().client.key);
+    assert.equal(await pullWith(t, host, { HOME: home }), 'proven');
+    assert.equal(await pullWith(t, host, {}, { certDir: directory }), 'proven');
+    assert.match(await pullWith(t, host, {}, { tlsVerify: false }), /^network-hopeless: /);
+    assert.equal(await pullWith(t, host, { HOME: home }, { tlsVerify: false }), 'proven');
+  },
+);
 
 test('a policy.json that asks for signatures is a warning', async (t) => {
   const registry = await startSandbox(t);

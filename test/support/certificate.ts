@@ -1,38 +1,82 @@
-import { writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setEnvironment } from './environment.js';
+import { skipUnless } from './programs.js';
 import { temporaryDirectory } from './temporary.js';
 
-/**
- * A self-signed certificate for localhost, registry.test and 127.0.0.1, valid for a century, and its key. It protects nothing:
- * `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 36500 -subj /CN=localhost
- * -addext subjectAltName=DNS:localhost,DNS:registry.test,IP:127.0.0.1`
- */
-export const SELF_SIGNED = {
-  key: `-----BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgnXPB+O5a4IkUmIL5
-66u2vv0nz5An6Wl/JzHKH7HQkpChRANCAAQKFF0qN39fD4QKbNnGYcq7gnZnqypn
-8H0Sfp9CgA36cbdUK5EpJkoYdpiABwgYGRZu+wfbnxJLirvMvaPLoqzW
------END PRIVATE KEY-----
-`,
-  cert: `-----BEGIN CERTIFICATE-----
-MIIBqTCCAVCgAwIBAgIUe1h76QbZc5L1Q7VYYosoBlq42wIwCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNTE3NDQyMFoYDzIxMjYxMTAx
-MTc0NDIwWjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAAQKFF0qN39fD4QKbNnGYcq7gnZnqypn8H0Sfp9CgA36cbdUK5EpJkoY
-dpiABwgYGRZu+wfbnxJLirvMvaPLoqzWo34wfDAdBgNVHQ4EFgQUTrg8RAsR9YuJ
-Vie4PEQiA/vAZ8owHwYDVR0jBBgwFoAUTrg8RAsR9YuJVie4PEQiA/vAZ8owDwYD
-VR0TAQH/BAUwAwEB/zApBgNVHREEIjAggglsb2NhbGhvc3SCDXJlZ2lzdHJ5LnRl
-c3SHBH8AAAEwCgYIKoZIzj0EAwIDRwAwRAIgCPv8HnLLTulk4sn9EdwdaoPieQUz
-gr8nwRNBYQLfuF0CIE9skEejFVrkkyvmL18TestHSk6JAZW3QfKAXsxWseR3
------END CERTIFICATE-----
-`,
-};
+/** A certificate with its key, both PEM. */
+export interface KeyPair {
+  readonly cert: string;
+  readonly key: string;
+}
 
-/** Makes this process trust the certificate until the test ends. */
-export function trustTestCertificate(t: TestContext): void {
+interface Certificates {
+  /** Who signed the others, PEM. */
+  readonly authority: string;
+  /** For localhost, registry.test and 127.0.0.1. */
+  readonly server: KeyPair;
+  readonly client: KeyPair;
+}
+
+/** For tests that use any of these. */
+export const NEEDS_OPENSSL = { skip: skipUnless('openssl') };
+
+let made: Certificates | undefined;
+
+/** An authority and what it signed, made by openssl once a process. */
+export function certificates(): Certificates {
+  made ??= makeCertificates();
+  return made;
+}
+
+/** A file of the authority's certificate, until the test ends. */
+export function authorityFile(t: TestContext): string {
   const path = join(temporaryDirectory(t), 'ca.pem');
-  writeFileSync(path, SELF_SIGNED.cert);
-  setEnvironment(t, { SSL_CERT_FILE: path });
+  writeFileSync(path, certificates().authority);
+  return path;
+}
+
+/** Makes this process trust the authority until the test ends. */
+export function trustTestAuthority(t: TestContext): void {
+  setEnvironment(t, { SSL_CERT_FILE: authorityFile(t) });
+}
+
+/** What each is for, whatever the machine's own openssl.cnf says. */
+const CONFIG = `
+[req]
+distinguished_name = name
+[name]
+[authority]
+basicConstraints = critical, CA:TRUE
+[server]
+subjectAltName = DNS:localhost, DNS:registry.test, IP:127.0.0.1
+[client]
+extendedKeyUsage = clientAuth
+`;
+
+/** Takes 70 ms. */
+function makeCertificates(): Certificates {
+  const cwd = mkdtempSync(join(tmpdir(), 'zpull-certificates-'));
+  const openssl = (line: string): void => {
+    execFileSync('openssl', line.split(' '), { cwd, stdio: ['ignore', 'ignore', 'pipe'] });
+  };
+  const newKey = '-config openssl.cnf -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes';
+  const read = (name: string): string => readFileSync(join(cwd, name), 'utf8');
+  const signed = (name: string): KeyPair => {
+    openssl(`req -new ${newKey} -subj /CN=${name} -keyout ${name}.key -out ${name}.csr`);
+    const by = `-CA authority.pem -CAkey authority.key -CAcreateserial -days 2`;
+    openssl(`x509 -req -in ${name}.csr ${by} -extfile openssl.cnf -extensions ${name} -out ${name}.pem`);
+    return { cert: read(`${name}.pem`), key: read(`${name}.key`) };
+  };
+  try {
+    writeFileSync(join(cwd, 'openssl.cnf'), CONFIG);
+    const itself = '-x509 -extensions authority -subj /CN=authority -days 2';
+    openssl(`req ${itself} ${newKey} -keyout authority.key -out authority.pem`);
+    return { authority: read('authority.pem'), server: signed('server'), client: signed('client') };
+  } finally {
+    rmSync(cwd, { recursive: true });
+  }
 }

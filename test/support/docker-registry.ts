@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { SELF_SIGNED } from './certificate.js';
+import { certificates } from './certificate.js';
 import { ask } from './http.js';
 
 export interface DockerRegistry {
@@ -110,8 +110,8 @@ function writeUsers(directory: string, { username, password }: User): string {
 function writeCertificate(directory: string): { certificate: string; key: string } {
   const certificate = join(directory, 'cert.pem');
   const key = join(directory, 'key.pem');
-  writeFileSync(certificate, SELF_SIGNED.cert);
-  writeFileSync(key, SELF_SIGNED.key);
+  writeFileSync(certificate, certificates().server.cert);
+  writeFileSync(key, certificates().server.key);
   return { certificate, key };
 }
 

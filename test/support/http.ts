@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { type Agent, type IncomingHttpHeaders, type IncomingMessage, request } from 'node:http';
 import { request as requestByTls } from 'node:https';
-import { SELF_SIGNED } from './certificate.js';
+import { certificates } from './certificate.js';
 
 export interface HttpAnswer {
   readonly status: number;
@@ -17,7 +17,7 @@ export interface HttpOptions {
   readonly agent?: Agent;
 }
 
-/** One request by plain node:http or node:https, which trusts the tests' certificate alone, follows nothing and repairs nothing. Rejects without an answer. */
+/** One request by plain node:http or node:https, which trusts the tests' authority alone, follows nothing and repairs nothing. Rejects without an answer. */
 export async function ask(url: string, options: HttpOptions = {}): Promise<HttpAnswer> {
   const response = await open(url, options);
   const chunks: Buffer[] = [];
@@ -36,7 +36,7 @@ export async function ask(url: string, options: HttpOptions = {}): Promise<HttpA
 export async function open(url: string, options: HttpOptions = {}): Promise<IncomingMessage> {
   const { method = 'GET', headers = {}, agent = false } = options;
   const sent = url.startsWith('https:')
-    ? requestByTls(url, { method, headers, agent: false, ca: SELF_SIGNED.cert })
+    ? requestByTls(url, { method, headers, agent: false, ca: certificates().authority })
     : request(url, { method, headers, agent });
   sent.end();
   const [response] = (await once(sent, 'response')) as [IncomingMessage];

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import type { RangeEvents } from '../../src/registry/range-client.js';
+import type { KeyPair } from './certificate.js';
 
 interface Asked {
   readonly url: string;
@@ -27,10 +28,7 @@ export interface ScriptedServer {
 export type Answering = (request: IncomingMessage, response: ServerResponse, nth: number) => void;
 
 /** A server on a free port of 127.0.0.1; with `tls`, https with that key and certificate. */
-export async function startServer(
-  answer: Answering,
-  tls?: { key: string; cert: string },
-): Promise<ScriptedServer> {
+export async function startServer(answer: Answering, tls?: KeyPair): Promise<ScriptedServer> {
   const asked: Asked[] = [];
   let connections = 0;
   const listener = (request: IncomingMessage, response: ServerResponse): void => {

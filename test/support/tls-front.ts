@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { TestContext } from 'node:test';
 import { createServer, type TlsOptions } from 'node:tls';
-import { SELF_SIGNED } from './certificate.js';
+import { certificates } from './certificate.js';
 import { listen } from './scripted-server.js';
 
 /**
@@ -11,7 +11,7 @@ import { listen } from './scripted-server.js';
  */
 export async function tlsFront(t: TestContext, host: string, more: TlsOptions = {}): Promise<string> {
   const [hostname, port] = host.split(':');
-  const server = createServer({ ...SELF_SIGNED, ...more }, (outer) => {
+  const server = createServer({ ...certificates().server, ...more }, (outer) => {
     const inner = connect({ host: hostname!, port: Number(port) });
     outer.on('error', () => inner.destroy());
     inner.on('error', () => outer.destroy());

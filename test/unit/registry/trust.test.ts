@@ -5,19 +5,26 @@ import { type TestContext, test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { networkEnvironment } from '../../../src/registry/transport.js';
 import { createTrust, readTrust } from '../../../src/registry/trust.js';
-import { SELF_SIGNED } from '../../support/certificate.js';
+import { certificates, NEEDS_OPENSSL } from '../../support/certificate.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 const HOST = 'registry.example:5000';
 
+/** Looks like a certificate. */
+const PEM = '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n';
+
 /** A directory with these files. */
 function directoryWith(t: TestContext, files: Readonly<Record<string, string>>): string {
   const directory = temporaryDirectory(t);
+  writeFiles(directory, files);
+  return directory;
+}
+
+function writeFiles(directory: string, files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
     mkdirSync(join(directory, name, '..'), { recursive: true });
     writeFileSync(join(directory, name), text);
   }
-  return directory;
 }
 
 function failsWith(words: RegExp) {
@@ -68,11 +75,22 @@ test('without verification authorities are not read, client certificates are', (
 
 test('what was named and cannot be used is told, without what is in it', (t) => {
   const transport = { host: HOST, tlsVerify: true, environment: {} };
-  const withoutKey = directoryWith(t, { 'me.cert': SELF_SIGNED.cert });
+  const withoutKey = directoryWith(t, { 'me.cert': PEM });
   assert.throws(() => readTrust({ ...transport, certDir: withoutKey }), failsWith(/me\.cert has no key/));
   assert.throws(() => readTrust({ ...transport, certDir: '/nowhere' }), failsWith(/--cert-dir.*ENOENT/));
   const environment = { SSL_CERT_FILE: '/nowhere' };
   assert.throws(() => readTrust({ ...transport, environment }), failsWith(/SSL_CERT_FILE.*ENOENT/));
-  const garbage = directoryWith(t, { 'me.cert': SELF_SIGNED.cert, 'me.key': SELF_SIGNED.cert });
+  const garbage = directoryWith(t, { 'me.cert': PEM, 'me.key': PEM });
   assert.throws(() => createTrust({ ...transport, certDir: garbage }), failsWith(/is malformed/));
+});
+
+test('a certificate in the place of its key, and the key of another, are malformed', NEEDS_OPENSSL, (t) => {
+  const transport = { host: HOST, tlsVerify: true, environment: {} };
+  const { client, server } = certificates();
+  const keyPair = directoryWith(t, { 'me.cert': client.cert, 'me.key': client.key });
+  createTrust({ ...transport, certDir: keyPair });
+  for (const key of [client.cert, server.key]) {
+    const certDir = directoryWith(t, { 'me.cert': client.cert, 'me.key': key });
+    assert.throws(() => createTrust({ ...transport, certDir }), failsWith(/is malformed/));
+  }
 });
