@@ -45,11 +45,12 @@ export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
 /**
  * What registries.conf and registries.conf.d say (containers-registries.conf(5), version 2): `$CONTAINERS_REGISTRIES_CONF`
  * alone, or the user's file, else the system's, with the `*.conf` beside the system's and then beside the user's laid over it.
+ * The system's files are looked for below `root`.
  * @returns undefined when there is none: the TOML parser is not even loaded then
  * @throws PullError `option-malformed` naming the file
  */
-export async function readRegistries(env: ConfigEnvironment): Promise<Registries | undefined> {
-  const files = configFiles(env);
+export async function readRegistries(env: ConfigEnvironment, root = '/'): Promise<Registries | undefined> {
+  const files = configFiles(env, root);
   if (files.length === 0) return undefined;
   const { parse } = await import('smol-toml');
   const rules = new Map<string, RegistryRule>();
@@ -78,7 +79,7 @@ interface ConfigFile {
 }
 
 /** In the order in which they are laid over each other. */
-function configFiles(env: ConfigEnvironment): ConfigFile[] {
+function configFiles(env: ConfigEnvironment, root: string): ConfigFile[] {
   const named = env['CONTAINERS_REGISTRIES_CONF'];
   if (named) {
     const text = readIfThere(named);
@@ -87,7 +88,7 @@ function configFiles(env: ConfigEnvironment): ConfigFile[] {
   }
   const configHome = env['XDG_CONFIG_HOME'] || (env['HOME'] && join(env['HOME'], '.config'));
   const user = configHome ? [join(configHome, 'containers')] : [];
-  const directories = [SYSTEM_DIRECTORY, ...user];
+  const directories = [join(root, SYSTEM_DIRECTORY), ...user];
   const main = directories
     .map((directory) => join(directory, 'registries.conf'))
     .reverse()

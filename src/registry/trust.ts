@@ -31,13 +31,14 @@ export interface Trust {
  * What one registry's servers are to be trusted by: the authorities of the distribution (or those `SSL_CERT_FILE` and
  * `SSL_CERT_DIR` name), `NODE_EXTRA_CA_CERTS`, and the registry's own directory: `*.crt` are authorities, `*.cert`
  * with `*.key` client certificates (containers-certs.d(5)). Node 20 knows only the authorities it was built with.
+ * The system's files are looked for below `root`.
  * @throws PullError `option-malformed` for a file that was named and cannot be read, and a certificate without its key
  */
-export function readTrust(transport: Transport): Trust {
+export function readTrust(transport: Transport, root = '/'): Trust {
   const { environment } = transport;
-  const own = readCertDir(transport);
+  const own = readCertDir(transport, root);
   if (!transport.tlsVerify) return { ca: undefined, cert: own.cert, key: own.key };
-  const system = systemAuthorities(environment);
+  const system = systemAuthorities(environment, root);
   const extra = [...extraAuthorities(environment), ...own.ca];
   const ca = system ?? (extra.length === 0 ? undefined : rootCertificates);
   return { ca: ca === undefined ? undefined : [...ca, ...extra], cert: own.cert, key: own.key };
@@ -68,7 +69,10 @@ export function createTrust(transport: Transport): SecureContext {
   }
 }
 
-function systemAuthorities({ SSL_CERT_FILE, SSL_CERT_DIR }: NetworkEnvironment): string[] | undefined {
+function systemAuthorities(
+  { SSL_CERT_FILE, SSL_CERT_DIR }: NetworkEnvironment,
+  root: string,
+): string[] | undefined {
   if (SSL_CERT_FILE !== undefined || SSL_CERT_DIR !== undefined) {
     const directories = SSL_CERT_DIR?.split(':').filter((path) => path !== '') ?? [];
     const inDirectories = directories.flatMap((directory) =>
@@ -79,7 +83,7 @@ function systemAuthorities({ SSL_CERT_FILE, SSL_CERT_DIR }: NetworkEnvironment):
       : [readNamed(SSL_CERT_FILE, 'SSL_CERT_FILE'), ...inDirectories];
   }
   for (const path of SYSTEM_BUNDLES) {
-    const bundle = readIfFile(path);
+    const bundle = readIfFile(join(root, path));
     if (bundle !== undefined) return [bundle];
   }
   return undefined;
@@ -98,9 +102,10 @@ interface CertDir {
 }
 
 /** The registry's directory: `--cert-dir`, or the first of the usual ones that is there. */
-function readCertDir({ certDir, host, environment }: Transport): CertDir {
+function readCertDir({ certDir, host, environment }: Transport, root: string): CertDir {
   const user = environment.HOME === undefined ? [] : [join(environment.HOME, '.config/containers/certs.d')];
-  const usual = [...user, ...SYSTEM_CERT_DIRS].map((path) => join(path, host));
+  const system = SYSTEM_CERT_DIRS.map((path) => join(root, path));
+  const usual = [...user, ...system].map((path) => join(path, host));
   const directory = certDir ?? usual.find((path) => namesIn(path).length > 0);
   const found: CertDir = { ca: [], cert: [], key: [] };
   if (directory === undefined) return found;

@@ -1,20 +1,24 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { readRegistries } from '../../../src/registry/registries-conf.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
-/** A user's configuration directory with these files below `containers`. */
+/** A directory with these files below `containers`, as a user's configuration directory and /etc have them. */
 function configHome(t: TestContext, files: Readonly<Record<string, string>>): string {
   const home = temporaryDirectory(t);
+  writeFiles(join(home, 'containers'), files);
+  return home;
+}
+
+function writeFiles(directory: string, files: Readonly<Record<string, string>>): void {
   for (const [name, text] of Object.entries(files)) {
-    const path = join(home, 'containers', name);
+    const path = join(directory, name);
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, text);
   }
-  return home;
 }
 
 /** What one file, named by the environment, comes to. */
@@ -99,6 +103,46 @@ test('files of registries.conf.d are laid over the file in the order of their na
   assert.deepEqual(registries.searched, []);
   assert.deepEqual([registries.aliases.get('x'), registries.aliases.get('y')], ['two/x', 'one/y']);
   assert.equal(registries.aliases.has('z'), false);
+});
+
+test('a user’s file stands for the system’s, and the *.conf of both are laid over it, the user’s last', async (t) => {
+  const root = temporaryDirectory(t);
+  const system = join(root, 'etc/containers');
+  const user = join(root, 'home/.config/containers');
+  const env = { HOME: join(root, 'home') };
+  /** The files that rules are from, by what the rules are about. */
+  const origins = async (variables: Readonly<Record<string, string>>) => {
+    const { rules = [] } = (await readRegistries(variables, root)) ?? {};
+    return Object.fromEntries(rules.map(({ prefix, file }) => [prefix, relative(root, file)]));
+  };
+  assert.equal(await readRegistries(env, root), undefined);
+  const about = (...locations: string[]) =>
+    locations.map((location) => `[[registry]]\nlocation = "${location}"\n`).join('');
+  writeFiles(system, {
+    'registries.conf': about('main', 'both', 'drop-in'),
+    'registries.conf.d/50.conf': about('drop-in', 'last'),
+  });
+  assert.deepEqual(await origins(env), {
+    main: 'etc/containers/registries.conf',
+    both: 'etc/containers/registries.conf',
+    'drop-in': 'etc/containers/registries.conf.d/50.conf',
+    last: 'etc/containers/registries.conf.d/50.conf',
+  });
+  writeFiles(user, { 'registries.conf': about('both'), 'registries.conf.d/10.conf': about('last') });
+  assert.deepEqual(await origins(env), {
+    both: 'home/.config/containers/registries.conf',
+    'drop-in': 'etc/containers/registries.conf.d/50.conf',
+    last: 'home/.config/containers/registries.conf.d/10.conf',
+  });
+  // Another place for the user's files, and one file that stands for all.
+  assert.deepEqual(await origins({ ...env, XDG_CONFIG_HOME: join(root, 'none') }), {
+    main: 'etc/containers/registries.conf',
+    both: 'etc/containers/registries.conf',
+    'drop-in': 'etc/containers/registries.conf.d/50.conf',
+    last: 'etc/containers/registries.conf.d/50.conf',
+  });
+  const named = join(user, 'registries.conf');
+  assert.deepEqual(await origins({ CONTAINERS_REGISTRIES_CONF: named }), { both: relative(root, named) });
 });
 
 test('files that cannot be understood are named, with the line when they are no TOML', async (t) => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { rootCertificates } from 'node:tls';
 import { PullError } from '../../../src/format/error.js';
 import { networkEnvironment } from '../../../src/registry/transport.js';
 import { createTrust, readTrust } from '../../../src/registry/trust.js';
@@ -92,5 +93,59 @@ test('a certificate in the place of its key, and the key of another, are malform
   for (const key of [client.cert, server.key]) {
     const certDir = directoryWith(t, { 'me.cert': client.cert, 'me.key': key });
     assert.throws(() => createTrust({ ...transport, certDir }), failsWith(/is malformed/));
+  }
+});
+
+test('of the distributions’ bundles the first that is there is trusted, unless the environment names others', (t) => {
+  const root = temporaryDirectory(t);
+  const trusted = (environment = {}) => readTrust({ host: HOST, tlsVerify: true, environment }, root).ca;
+  // Node's own authorities, which are taken where there is none of these.
+  assert.equal(trusted(), undefined);
+  // From the last to the first: each goes before the one that was there.
+  for (const bundle of [
+    'etc/ssl/cert.pem',
+    'etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem',
+    'etc/ssl/ca-bundle.pem',
+    'etc/pki/tls/certs/ca-bundle.crt',
+    'etc/ssl/certs/ca-certificates.crt',
+  ]) {
+    writeFiles(root, { [bundle]: bundle });
+    assert.deepEqual(trusted(), [bundle]);
+  }
+  const extra = directoryWith(t, { 'extra.pem': 'extra' });
+  assert.deepEqual(trusted({ NODE_EXTRA_CA_CERTS: join(extra, 'extra.pem') }), [
+    'etc/ssl/certs/ca-certificates.crt',
+    'extra',
+  ]);
+  assert.deepEqual(trusted({ SSL_CERT_FILE: join(extra, 'extra.pem') }), ['extra']);
+  assert.deepEqual(trusted({ SSL_CERT_DIR: temporaryDirectory(t) }), []);
+});
+
+test('without a bundle, authorities of our own are added to those that Node brings along', (t) => {
+  const extra = directoryWith(t, { 'extra.pem': 'extra' });
+  const environment = { NODE_EXTRA_CA_CERTS: join(extra, 'extra.pem') };
+  const { ca } = readTrust({ host: HOST, tlsVerify: true, environment }, temporaryDirectory(t));
+  assert.deepEqual(ca, [...rootCertificates, 'extra']);
+});
+
+test('a user’s directory of certificates goes before podman’s of the system, and that before docker’s', (t) => {
+  const root = temporaryDirectory(t);
+  const HOME = join(root, 'home');
+  const own = () => {
+    const environment = { HOME, SSL_CERT_DIR: join(root, 'none') };
+    const { ca, cert, key } = readTrust({ host: HOST, tlsVerify: true, environment }, root);
+    return [...(ca ?? []), ...cert, ...key];
+  };
+  assert.deepEqual(own(), []);
+  for (const name of ['etc/docker', 'etc/containers', 'home/.config/containers']) {
+    const directory = `${name}/certs.d/${HOST}`;
+    writeFiles(root, {
+      [`${directory}/ca.crt`]: `${name} ca`,
+      [`${directory}/client.cert`]: `${name} cert`,
+      [`${directory}/client.key`]: `${name} key`,
+      [`${name}/certs.d/elsewhere/ca.crt`]: 'of another registry',
+    });
+    // Of one directory alone: they are not put together.
+    assert.deepEqual(own(), [`${name} ca`, `${name} cert`, `${name} key`]);
   }
 });
