@@ -7,9 +7,9 @@ export interface Gatekeeper {
   issueToken(scopes: readonly string[], expiresMs: number): string;
   /** Whether this Authorization header carries a token that is good at `nowMs` and covers `scope`. */
   admits(authorization: string | undefined, scope: string | undefined, nowMs: number): boolean;
-  /** The path and query under which the second origin hands out a blob until `expiresMs`. */
-  signBlob(digest: Digest, expiresMs: number): string;
-  /** Whether a path and its query are a signed URL of this server, still good at `nowMs`. */
+  /** The path and query under which the second origin hands out a blob until `expiresMs`, at most `most` times. */
+  signBlob(digest: Digest, expiresMs: number, most?: number): string;
+  /** Whether a path and its query are a signed URL of this server, still good at `nowMs`; this is one more time. */
   acceptsSigned(path: string, query: URLSearchParams, nowMs: number): boolean;
 }
 
@@ -19,6 +19,9 @@ export const SIGNED_PREFIX = '/signed/';
 /** A gatekeeper with a key of its own: nothing outlives the server. */
 export function createGatekeeper(): Gatekeeper {
   const key = randomBytes(32);
+  /** How many more times URLs that are good for so many are: by their number, until it is 0. */
+  const left = new Map<string, number>();
+  let numbered = 0;
   const sign = (text: string): string => createHmac('sha256', key).update(text).digest('hex');
   const isSigned = (text: string, signature: string): boolean => {
     const expected = Buffer.from(sign(text));
@@ -40,13 +43,23 @@ export function createGatekeeper(): Gatekeeper {
       };
       return nowMs < expiresMs && (scope === undefined || scopes.some((given) => covers(given, scope)));
     },
-    signBlob: (digest, expiresMs) => {
+    signBlob: (digest, expiresMs, most) => {
       const path = `${SIGNED_PREFIX}${digest}`;
-      return `${path}?expires=${expiresMs}&signature=${sign(`url ${path} ${expiresMs}`)}`;
+      const number = most === undefined ? '' : String(++numbered);
+      if (most !== undefined && most > 0) left.set(number, most);
+      const signature = sign(`url ${path} ${expiresMs} ${number}`);
+      return `${path}?expires=${expiresMs}&number=${number}&signature=${signature}`;
     },
     acceptsSigned: (path, query, nowMs) => {
-      const expires = query.get('expires') ?? '';
-      return isSigned(`url ${path} ${expires}`, query.get('signature') ?? '') && nowMs < Number(expires);
+      const [expires, number, signature] = ['expires', 'number', 'signature'].map(
+        (name) => query.get(name) ?? '',
+      );
+      if (!isSigned(`url ${path} ${expires} ${number}`, signature!) || nowMs >= Number(expires)) return false;
+      if (number === '') return true;
+      const times = left.get(number!) ?? 0;
+      if (times > 1) left.set(number!, times - 1);
+      else left.delete(number!);
+      return times > 0;
     },
   };
 }

@@ -20,7 +20,7 @@ export interface TokenRule {
   readonly credentials?: string;
 }
 
-/** What the server knows; only the fault counters behind `nextFault` change. */
+/** What the server knows; only what `nextFault` and `gatekeeper` count changes. */
 export interface Registry {
   readonly layout: LayoutReader;
   readonly gatekeeper: Gatekeeper;
@@ -102,8 +102,8 @@ function scriptedAnswer(
   }
   if ('challenge' in action) return challengeAnswer(request, target);
   if ('redirect' in action && target?.kind === 'blob' && isDigest(target.digest)) {
-    const expiresMs = nowMs + (action.redirect.expiresAfterMs ?? SIGNED_LIFE_MS);
-    const signed = registry.gatekeeper.signBlob(target.digest, expiresMs);
+    const { expiresAfterMs = SIGNED_LIFE_MS, expiresAfterRequests } = action.redirect;
+    const signed = registry.gatekeeper.signBlob(target.digest, nowMs + expiresAfterMs, expiresAfterRequests);
     const location = `http://${request.hostname}:${registry.signedPort}${signed}`;
     return { status: 307, headers: { Location: location }, body: Buffer.alloc(0), ranges: false };
   }

@@ -81,8 +81,13 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
     wrongContentRange: textOf(field, /^[\x20-\x7e]+$/, 'a Content-Range like "bytes 0-9/100"'),
   }),
   redirect: (field) => {
-    const fields = objectOf(field, ['expiresAfterMs']);
-    return { redirect: optional(field, fields, 'expiresAfterMs', (ms) => integerOf(ms, 0)) };
+    const fields = objectOf(field, ['expiresAfterMs', 'expiresAfterRequests']);
+    return {
+      redirect: {
+        ...optional(field, fields, 'expiresAfterMs', (ms) => integerOf(ms, 0)),
+        ...optional(field, fields, 'expiresAfterRequests', (count) => integerOf(count, 0)),
+      },
+    };
   },
   challenge: (field) => {
     const fields = objectOf(field, ['always', 'expiresAfterMs']);

@@ -22,8 +22,8 @@ export type FaultAction =
   | { readonly ignoreRange: true }
   /** A range is answered as asked, but under this Content-Range. */
   | { readonly wrongContentRange: string }
-  /** A blob is answered with 307 to a signed URL on another origin. */
-  | { readonly redirect: { readonly expiresAfterMs?: number } }
+  /** A blob is answered with 307 to a signed URL on another origin, good for so long and for so many requests. */
+  | { readonly redirect: { readonly expiresAfterMs?: number; readonly expiresAfterRequests?: number } }
   /** 401 with a token challenge unless the request carries a good token; `always`: even then. */
   | { readonly challenge: { readonly always?: boolean; readonly expiresAfterMs?: number } }
   | { readonly retryAfter: { readonly status: 429 | 503; readonly seconds: number } };

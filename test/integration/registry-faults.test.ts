@@ -135,6 +135,22 @@ test('redirect: a signed URL expires', async (t) => {
   assert.equal((await ask(String(headers['location']))).status, 403);
 });
 
+test('redirect: a signed URL expires after so many requests, each for itself', async (t) => {
+  const { origin } = await start(t, { redirect: { expiresAfterRequests: 2 } });
+  const statuses = async (location: string, count: number) => {
+    const answers = [];
+    for (let i = 0; i < count; i++) answers.push((await ask(location, range('5-9'))).status);
+    return answers;
+  };
+  const [first, second] = await Promise.all(
+    [1, 2].map(async () => String((await ask(origin + BLOB_PATH)).headers['location'])),
+  );
+  // One that nobody may have does not count: the number is signed too.
+  assert.equal((await ask(first!.replace(/number=\d/, 'number=9'))).status, 403);
+  assert.deepEqual(await statuses(first!, 4), [206, 206, 403, 403]);
+  assert.deepEqual(await statuses(second!, 3), [206, 206, 403]);
+});
+
 test('redirect: later rules apply on the other origin', async (t) => {
   const faults = [
     { match: { path: LAYER_DIGEST }, action: { redirect: {} } },

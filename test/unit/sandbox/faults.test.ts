@@ -77,7 +77,7 @@ test('every kind of rule is read from JSON', () => {
     { ignoreRange: true },
     { wrongContentRange: 'bytes 5-9/100' },
     { redirect: {} },
-    { redirect: { expiresAfterMs: 100 } },
+    { redirect: { expiresAfterMs: 100, expiresAfterRequests: 20 } },
     { challenge: { always: true, expiresAfterMs: 0 } },
     { retryAfter: { status: 429, seconds: 1 } },
   ];
@@ -117,6 +117,7 @@ const MALFORMED: readonly (readonly [string, RegExp])[] = [
   ['[{"then":{"ignoreRange":false}}]', /^fault rule 1: then\.ignoreRange must be true$/],
   ['[{"then":{"wrongContentRange":"a\\nb"}}]', /^fault rule 1: then\.wrongContentRange must be/],
   ['[{"then":{"redirect":{"to":"x"}}}]', /^fault rule 1: then\.redirect has an unknown field "to"$/],
+  ['[{"then":{"redirect":{"expiresAfterRequests":-1}}}]', /^fault rule 1: then\.redirect\.expiresAfterR/],
   ['[{"then":{"challenge":{"always":1}}}]', /^fault rule 1: then\.challenge\.always must be true or false$/],
   ['[{"then":{"retryAfter":{"status":500,"seconds":1}}}]', /^fault rule 1: then\.retryAfter\.status must be/],
   ['[{"then":{"retryAfter":{"status":429}}}]', /^fault rule 1: then\.retryAfter\.seconds must be/],
