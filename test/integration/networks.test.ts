@@ -5,11 +5,12 @@
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
-import type { FaultAction, FaultRule } from '../../src/sandbox/faults.js';
+import type { FaultAction, FaultMatch, FaultRule } from '../../src/sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { NEEDS_OPENSSL, trustTestAuthority } from '../support/certificate.js';
 import { largerImage } from '../support/larger-image.js';
+import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import { seeded } from '../support/prng.js';
 import { assertProven, failureOf, layerAsks, onlyEvent, type Pulled, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -115,18 +116,19 @@ for (const link of ['http', 'TLS'] as const) {
   );
 }
 
-/** A fault for each of the first requests for a range, by chance; undefined leaves it alone. */
-function byChance(path: string, count: number, choose: () => FaultAction | undefined): FaultRule[] {
-  return Array.from({ length: count }, (_, i) => i + 1).flatMap((nth) => {
+/** A fault for each of the first 400 such requests, by chance; undefined leaves it alone. */
+function byChance(match: FaultMatch, choose: () => FaultAction | undefined): FaultRule[] {
+  return Array.from({ length: 400 }, (_, i) => i + 1).flatMap((nth) => {
     const action = choose();
-    return action === undefined ? [] : [{ match: { path, range: 'any', nth }, action }];
+    return action === undefined ? [] : [{ match: { ...match, nth }, action }];
   });
 }
 
 test('answers that are all cut at a random byte cost no byte twice', async (t) => {
   const { layout, digest } = await largerImage(t, FILES);
   const random = seeded(20261125);
-  const faults = byChance(digest, 400, () => ({ closeAfterBytes: 1 + Math.floor(random() * 600_000) }));
+  const cut = () => ({ closeAfterBytes: 1 + Math.floor(random() * 600_000) });
+  const faults = byChance({ path: digest, range: 'any' }, cut);
   const registry = await startSandbox(t, { layout, faults });
   const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
   await assertProven(pulled.result);
@@ -134,17 +136,50 @@ test('answers that are all cut at a random byte cost no byte twice', async (t) =
   assertNothingTwice(pulled, registry);
 });
 
-test('half of all requests may fail at random', async (t) => {
-  const { layout, digest } = await largerImage(t, FILES);
-  const random = seeded(5);
+test('half of all requests after the manifest may fail at random', async (t) => {
+  const { layout } = await largerImage(t, FILES);
+  // With this seed the config fails twice and the metadata once before contents are asked for.
+  const random = seeded(19);
   const failures: readonly FaultAction[] = [{ status: 500 }, { status: 502 }, { closeAfterBytes: 0 }];
   const choose = () => (random() < 0.5 ? failures[Math.floor(random() * failures.length)] : undefined);
-  const faults = byChance(digest, 400, choose);
+  const faults = byChance({ path: '/blobs/' }, choose);
   const registry = await startSandbox(t, { layout, faults });
   const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
   await assertProven(pulled.result);
   assert.ok(pulled.result.misses >= 3, `${pulled.result.misses} misses`);
+  const { config } = readManifest(layout, 'larger');
+  const asks = registry.requests.filter(({ path }) => path.endsWith(config.digest));
+  assert.deepEqual(
+    asks.map(({ status }) => status),
+    [500, 0, 200],
+  );
   assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+});
+
+test('signed URLs that expire every 20 requests are renewed once each time, without a miss', async (t) => {
+  const layout = emptyLayout(t);
+  const files = Array.from({ length: 240 }, (_, i) => [`file${i}`, noise(i + 1, 8192)] as const);
+  const held = files.filter((_, i) => i % 2 === 1);
+  await writeTars(t, layout, 'held', [tarOf(Object.fromEntries(held))]);
+  await writeTars(t, layout, 'all', [tarOf(Object.fromEntries(files))]);
+  const { digest } = readManifest(layout, 'all').layers[0]!;
+  const faults = [{ match: { path: digest }, action: { redirect: { expiresAfterRequests: 20 } } }];
+  const registry = await startSandbox(t, { layout, faults });
+  const connections = 4;
+  const options = { store: temporaryDirectory(t), workers: 2, connections };
+  await pull(`${registry.host}/x:held`, options);
+  // Every second file is there: nearly each of the others is a request.
+  const { result } = await pull(`${registry.host}/x:all`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  const count = (wanted: number) =>
+    registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
+  assert.ok(count(206) > 100 && count(403) > 0, `${count(206)} answers, ${count(403)} refusals`);
+  // The metadata's request and the first of each connection ask for themselves and use their URL at least once; every
+  // other URL is a renewal, and is used twenty times before the next.
+  const first = 1 + connections;
+  const most = first + Math.ceil((count(206) - first) / 20);
+  assert.ok(count(307) <= most, `${count(307)} URLs for ${count(206)} answers, ${count(403)} refusals`);
 });
 
 test('a host that has no address or never answers ends the pull with its cause and a hint', async (t) => {
