@@ -72,6 +72,18 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
   }),
   closeAfterBytes: (field) => ({ closeAfterBytes: integerOf(field, 0) }),
   stallAfterBytes: (field) => ({ stallAfterBytes: integerOf(field, 0) }),
+  drip: (field) => {
+    const fields = objectOf(field, ['bytesPerSecond', 'closeAfterBytes']);
+    return {
+      drip: {
+        bytesPerSecond: integerOf(
+          { name: `${field.name}.bytesPerSecond`, value: fields['bytesPerSecond'] },
+          1,
+        ),
+        ...optional(field, fields, 'closeAfterBytes', (bytes) => integerOf(bytes, 0)),
+      },
+    };
+  },
   flipByteAt: (field) => ({ flipByteAt: integerOf(field, 0) }),
   ignoreRange: (field) => {
     if (field.value !== true) throw malformed(field.name, 'must be true');

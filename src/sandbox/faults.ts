@@ -14,6 +14,8 @@ export type FaultAction =
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
   /** The connection is closed after so many body bytes; 0: before any answer. */
   | { readonly closeAfterBytes: number }
+  /** The body comes at so many bytes a second; the connection is closed after so many, if that is said. */
+  | { readonly drip: { readonly bytesPerSecond: number; readonly closeAfterBytes?: number } }
   /** Nothing more is sent after so many body bytes, the connection stays open; 0: no answer at all. */
   | { readonly stallAfterBytes: number }
   /** Offset in the whole blob of a byte that is sent inverted. */

@@ -129,7 +129,7 @@ async function transmit(
   links: readonly Link[],
   record: RequestRecord,
 ): Promise<void> {
-  const { cut } = shaped;
+  const { cut, bytesPerSecond } = shaped;
   if (cut?.silent !== true) {
     record.status = shaped.status;
     response.writeHead(shaped.status, {
@@ -139,7 +139,8 @@ async function transmit(
     const onSent = (bytes: number): void => {
       record.sentBytes += bytes;
     };
-    const whole = await sendBody(response, { ...shaped, links, onSent });
+    const drip = bytesPerSecond === undefined ? [] : [createLink(bytesPerSecond)];
+    const whole = await sendBody(response, { ...shaped, links: [...drip, ...links], onSent });
     if (!whole) response.destroy();
   }
   // A stalled answer is left as it is, until the client or close() ends the connection.

@@ -12,6 +12,8 @@ export interface Transmission {
   readonly start: number;
   readonly end: number;
   readonly flipByteAt: number | undefined;
+  /** How fast this body comes at most. */
+  readonly bytesPerSecond: number | undefined;
   /** What happens at `end` instead of a proper end; `silent`: without even the headers. */
   readonly cut: { readonly how: 'close' | 'stall'; readonly silent: boolean } | undefined;
   /** The range that was asked for and is in reach, whatever was done to the answer. */
@@ -50,6 +52,7 @@ export function shapeAnswer(
     body: answer.body,
     ...cutBody(action, start, request.method === 'HEAD' ? start : end),
     flipByteAt: action !== undefined && 'flipByteAt' in action ? action.flipByteAt : undefined,
+    bytesPerSecond: action !== undefined && 'drip' in action ? action.drip.bytesPerSecond : undefined,
     asked,
   };
 }
@@ -74,6 +77,9 @@ function cutBody(
 function cutOf(action: FaultAction | undefined): { how: 'close' | 'stall'; bytes: number } | undefined {
   if (action === undefined) return undefined;
   if ('closeAfterBytes' in action) return { how: 'close', bytes: action.closeAfterBytes };
+  if ('drip' in action && action.drip.closeAfterBytes !== undefined) {
+    return { how: 'close', bytes: action.drip.closeAfterBytes };
+  }
   if ('stallAfterBytes' in action) return { how: 'stall', bytes: action.stallAfterBytes };
   return undefined;
 }

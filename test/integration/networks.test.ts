@@ -1,6 +1,6 @@
 /**
- * Networks that fail, a row each, by what the server saw. Elsewhere: expired tokens, signed URLs, Retry-After and a
- * server that is gone for good (pull-faults, range), flipped bytes (pull-refetch), 10 bytes a second (karma).
+ * Networks that fail, a row each, by what the server saw. Elsewhere: expired tokens, URLs that expire by the clock,
+ * Retry-After and a server that is gone for good (pull-faults, range), flipped bytes (pull-refetch).
  */
 import assert from 'node:assert/strict';
 import { createServer } from 'node:net';
@@ -154,6 +154,31 @@ test('half of all requests after the manifest may fail at random', async (t) => 
     [500, 0, 200],
   );
   assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+});
+
+/**
+ * 10 bytes a second and a failure every 10 s, ten times as fast: karma knows time only as a share of its time constant,
+ * so with a tenth of that the formula has the same numbers in it. The second before each retry does not shrink along:
+ * that is ten time constants without a byte instead of one, and so against us.
+ */
+test('100 bytes a second, a failure each second and a time constant of 0.1 s are gone on with; the failures alone are not', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ file: noise(1, 100) })]);
+  const { digest } = readManifest(layout, 'it').layers[0]!;
+  const run = async (action: FaultAction) => {
+    // The first is for the metadata.
+    const faults = [{ match: { path: digest, range: 'any', nth: [2, 100] as const }, action }];
+    const registry = await startSandbox(t, { layout, faults });
+    const options = { store: temporaryDirectory(t), connections: 1, patienceMs: 100 };
+    return { registry, pulling: pull(`${registry.host}/x:it`, options) };
+  };
+  const slow = await run({ drip: { bytesPerSecond: 100, closeAfterBytes: 100 } });
+  const dead = await run({ closeAfterBytes: 0 });
+  const [pulled, error] = await Promise.all([slow.pulling, failureOf(dead.pulling)]);
+  await assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 2);
+  assertNothingTwice(pulled, slow.registry);
+  assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
 });
 
 test('signed URLs that expire every 20 requests are renewed once each time, without a miss', async (t) => {

@@ -51,6 +51,20 @@ test('closeAfterBytes 0: no answer at all', async (t) => {
   assert.equal(requests[0]?.status, 0);
 });
 
+test('drip: the body comes slowly, whole or up to where the connection ends', async (t) => {
+  for (const [drip, complete, leastMs] of [
+    [{ bytesPerSecond: 1000 }, true, 400],
+    [{ bytesPerSecond: 1000, closeAfterBytes: 200 }, false, 200],
+  ] as const) {
+    const { origin } = await start(t, { drip });
+    const started = performance.now();
+    const answer = await ask(origin + BLOB_PATH, range('0-399'));
+    // The server may send the bytes of its first 20 ms at once.
+    assert.ok(performance.now() - started >= leastMs - 50);
+    assert.deepEqual([answer.complete, answer.body.length], [complete, leastMs]);
+  }
+});
+
 test('stallAfterBytes: so many bytes, then silence on an open connection', async (t) => {
   const { origin } = await start(t, { stallAfterBytes: 1000 }, { nth: 1 });
   const response = await open(origin + BLOB_PATH);
