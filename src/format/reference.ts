@@ -64,6 +64,11 @@ export function formatReference({ host, repository, tag, digest }: Reference): s
   return `${host}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
+/** A location to be shown: what stands before an @ may be a user's name and password, as in a URL. */
+export function withoutUser(location: string): string {
+  return location.replace(/^.*@/s, '…@');
+}
+
 /** What looks like a reference to other programs, or like nothing at all. */
 function refuseOtherForms(text: string): void {
   if (text === '')
@@ -83,10 +88,9 @@ function refuseOtherForms(text: string): void {
 
 function referenceDigest(text: string, digest: string): Digest {
   if (!DIGEST.test(digest)) {
-    // What stands before the @ may be a user's name and password, as in a URL.
     const shown = text.slice(text.lastIndexOf('@') + 1);
     const hint = 'After an @ comes sha256: and 64 hex digits; credentials are given apart.';
-    throw malformed(`…@${shown}`, `${JSON.stringify(shown)} is not a digest`, hint);
+    throw malformed(withoutUser(text), `${JSON.stringify(shown)} is not a digest`, hint);
   }
   if (digest.startsWith('sha256:')) {
     if (digest.length !== 'sha256:'.length + 64) {
@@ -119,7 +123,7 @@ function splitHost(
 
 function checkHost(text: string, host: string): void {
   const match = host.length > MAX_HOST ? null : HOST.exec(host);
-  if (match === null) throw malformed(text, `${JSON.stringify(host)} is not a host`);
+  if (match === null) throw malformed(text, `${JSON.stringify(withoutUser(host))} is not a host`);
   const port = match[1];
   if (port !== undefined && (Number(port) < 1 || Number(port) > 65535)) {
     throw malformed(text, `${port} is not a port`);

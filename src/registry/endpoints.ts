@@ -1,5 +1,5 @@
 import { PullError } from '../format/error.js';
-import type { Reference } from '../format/reference.js';
+import { type Reference, withoutUser } from '../format/reference.js';
 import type { Registries, RegistryRule } from './registries-conf.js';
 
 /** One place where an image is to be had: a mirror, or its own registry. */
@@ -60,9 +60,13 @@ function place(name: string, rule: RegistryRule, location: string | undefined, i
   const host = moved.slice(0, Math.max(slash, 0));
   const repository = moved.slice(slash + 1);
   if (!HOST.test(host) || !REPOSITORY.test(repository)) {
-    throw new PullError('option-malformed', `${rule.file} makes ${name} to ${JSON.stringify(moved)}`, {
-      hint: 'a location is a host with or without port and path, like mirror.example:5000/cache',
-    });
+    throw new PullError(
+      'option-malformed',
+      `${rule.file} makes ${name} to ${JSON.stringify(withoutUser(moved))}`,
+      {
+        hint: 'a location is a host with or without port and path, like mirror.example:5000/cache',
+      },
+    );
   }
   return { host, repository, insecure };
 }
@@ -78,7 +82,7 @@ export function expandShortName(name: string, registries: Registries | undefined
   const [first, ...others] = registries.searched;
   if (first === undefined) return undefined;
   if (others.length === 0) return first === 'docker.io' ? undefined : `${first}/${name}`;
-  const meant = registries.searched.map((host) => `${host}/${name}`).join(', ');
+  const meant = registries.searched.map((host) => `${withoutUser(host)}/${name}`).join(', ');
   throw new PullError(
     'reference-malformed',
     `the short name ${JSON.stringify(name)} could be one of ${meant}`,

@@ -15,9 +15,12 @@ export interface Wanted {
   readonly kind: 'manifest' | 'blob';
 }
 
+/** What is looked at of them: what is secret is taken out before they are cut. */
+const MAX_SCANNED_LENGTH = 4096;
+
 /**
- * The first message (else code) in an error body, in quotes with control characters escaped and cut to 200
- * characters; undefined when there is none (OCI distribution-spec, "Error Codes").
+ * The first message (else code) in an error body, without what may be secret, in quotes with control characters escaped
+ * and cut to 200 characters; undefined when there is none (OCI distribution-spec, "Error Codes").
  */
 export function firstErrorMessage(body: Buffer): string | undefined {
   const { message = '', code = '' } = firstError(body) ?? {};
@@ -39,8 +42,21 @@ function firstError(body: Buffer): { message: string; code: string } | undefined
   return { message: text(first['message']), code: text(first['code']) };
 }
 
+/**
+ * Proxies and caches repeat what failed before them: a URL with the signature in its query, a user in it, or the
+ * Authorization that they were given.
+ */
+function withoutSecrets(text: string): string {
+  return text
+    .slice(0, MAX_SCANNED_LENGTH)
+    .replaceAll(/(:\/\/)[^\s/?#"'<>]*@/g, '$1')
+    .replaceAll(/(:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/g, '$1?…')
+    .replaceAll(/\b(basic|bearer)\s+[\w.~+/=-]+/gi, '$1 …');
+}
+
 /** Someone else's text in quotes, safe to show on a terminal. */
-function escapeForeignText(text: string): string {
+function escapeForeignText(foreign: string): string {
+  const text = withoutSecrets(foreign);
   const short = text.length > MAX_MESSAGE_LENGTH ? `${text.slice(0, MAX_MESSAGE_LENGTH)}…` : text;
   // C1 controls and the marks that turn the direction of text around: JSON leaves them as they are.
   return JSON.stringify(short).replaceAll(

@@ -35,6 +35,22 @@ test('foreign text is cut and cannot move a cursor or turn the line around', () 
   assert.equal(messageOf({ errors: [{ message: 'x'.repeat(5000) }] })?.length, 203);
 });
 
+test('what is secret in foreign text is left out, and the rest is told', () => {
+  for (const [message, told] of [
+    ['Get "https://s3.example/b?X-Sig=abc&k=1": timeout', 'Get "https://s3.example/b?…": timeout'],
+    ['at http://me:pa%40ss@h:1/x#frag, and ftp://t@h/', 'at http://h:1/x?… and ftp://h/'],
+    ['Authorization: Bearer eyJ.a-b_c.d== is expired', 'Authorization: Bearer … is expired'],
+    ['no such account: basic bWU6eA==', 'no such account: basic …'],
+    ['mail me@example.com? see https://h/path', 'mail me@example.com? see https://h/path'],
+  ] as const) {
+    assert.equal(messageOf({ errors: [{ message }] }), JSON.stringify(told));
+  }
+  // Before it is cut: a name and password that reach over the end have no @ behind them any more.
+  const long = messageOf({ errors: [{ message: `http://me:${'s'.repeat(300)}@h/` }] });
+  assert.equal(long, '"http://h/"');
+  assert.ok(messageOf({ errors: [{ message: '://'.repeat(20_000) }] }) !== undefined);
+});
+
 test('each status has its code', () => {
   const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
   const codeFor = (status: number, kind: 'manifest' | 'blob') =>
