@@ -6,35 +6,16 @@ import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { fixtureBlob } from '../support/fixture-layout.js';
+import { assertNoCanary, base64, CANARY } from '../support/canary.js';
 import { startProxy } from '../support/proxy-server.js';
 import { startSandbox } from '../support/sandbox.js';
-import { type Answering, answerRange, type ScriptedServer, startServer } from '../support/scripted-server.js';
+import { startSecretRegistry, type Trouble } from '../support/secret-registry.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
-/** The manifest of chunked-v1. */
-const MANIFEST = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
-
-/** Stands in every secret, and nowhere else. */
-const CANARY = 'canary';
-
-/** What must not come out: the canary, and what Basic authentication makes of it. */
-const FORBIDDEN = [
-  /canary/i,
-  ...['me', '<token>', 'proxy'].map(
-    (user) => new RegExp(base64(`${user}:${CANARY}`).replaceAll(/[+=]/g, '.')),
-  ),
-];
-
-function base64(text: string): string {
-  return Buffer.from(text).toString('base64');
-}
-
 interface Setting {
-  /** Who refuses what. */
-  readonly refusing?: 'registry' | 'tokens' | 'storage';
+  readonly trouble?: Trouble;
   readonly args?: readonly string[];
   readonly input?: string;
   /** `$DOCKER_AUTH_CONFIG`, with `{host}` as well. */
@@ -43,46 +24,6 @@ interface Setting {
   readonly authfile?: object;
   /** What `docker-credential-canary` does. */
   readonly helper?: string;
-}
-
-/** A registry behind tokens whose blobs are elsewhere, with a canary in every answer that can have one. */
-async function startRegistry(t: TestContext, { refusing }: Setting): Promise<ScriptedServer> {
-  const serve = async (answer: Answering) => {
-    const server = await startServer(answer);
-    t.after(() => server.close());
-    return server;
-  };
-  const storage = await serve((request, response) => {
-    if (refusing === 'storage' && request.headers.range !== undefined) {
-      response.writeHead(403).end(`<Error><Signature>${CANARY}</Signature></Error>`);
-      return;
-    }
-    const blob = fixtureBlob(/sha256:[0-9a-f]{64}/.exec(request.url ?? '')![0]);
-    if (request.headers.range === undefined) response.end(blob);
-    else answerRange(request, response, blob);
-  });
-  const tokens = await serve(async (request, response) => {
-    const form = new URLSearchParams(await text(request));
-    const basic = request.headers.authorization === `Basic ${base64(`me:${CANARY}`)}`;
-    const known = basic || form.get('refresh_token') === CANARY;
-    if (refusing === 'tokens' || !known) response.writeHead(401).end(JSON.stringify({ details: CANARY }));
-    else response.end(JSON.stringify({ token: `${CANARY}-token`, access_token: `${CANARY}-token` }));
-  });
-  const realm = `http://me:${CANARY}@${tokens.host}/token?key=${CANARY}`;
-  const challenge = `Bearer realm="${realm}",service="${CANARY}",error_description="${CANARY}"`;
-  return serve((request, response) => {
-    const { url = '', headers } = request;
-    const [digest] = /sha256:[0-9a-f]{64}/.exec(url) ?? [];
-    if (refusing === 'registry' || headers.authorization !== `Bearer ${CANARY}-token`) {
-      response.writeHead(401, { 'www-authenticate': challenge }).end(`no ${CANARY}`);
-    } else if (url.includes('/manifests/')) {
-      const type = 'application/vnd.oci.image.manifest.v1+json';
-      response.writeHead(200, { 'content-type': type }).end(fixtureBlob(MANIFEST));
-    } else {
-      const location = `http://me:${CANARY}@${storage.host}/${digest}?sig=${CANARY}#${CANARY}`;
-      response.writeHead(307, { location }).end();
-    }
-  });
 }
 
 const LOUD = [
@@ -103,13 +44,13 @@ async function runQuietly({ args, env, input = '' }: Run): Promise<{ code: numbe
   const closed = once(child, 'close');
   const output = (await Promise.all([text(child.stdout), text(child.stderr)])).join('\n');
   const [code] = (await closed) as [number | null];
-  for (const secret of FORBIDDEN) assert.doesNotMatch(output, secret);
+  assertNoCanary(output);
   return { code, output };
 }
 
 /** Pulls with everything told that can be told, as text and as JSON; the exit code. */
 async function pullLoudly(t: TestContext, setting: Setting): Promise<number | null> {
-  const { host } = await startRegistry(t, setting);
+  const { host } = await startSecretRegistry(t, setting.trouble);
   const codes = [];
   for (const loud of LOUD) {
     const home = temporaryDirectory(t);
@@ -155,13 +96,13 @@ const GOOD: Readonly<Record<string, Setting>> = {
 for (const [name, setting] of Object.entries(GOOD)) {
   test(`a secret from ${name} comes out nowhere, whether it lets in or not`, async (t) => {
     assert.equal(await pullLoudly(t, setting), 0);
-    assert.equal(await pullLoudly(t, { ...setting, refusing: 'tokens' }), 4);
+    assert.equal(await pullLoudly(t, { ...setting, trouble: 'tokens refuses' }), 4);
   });
 }
 
 const BAD: readonly (readonly [name: string, setting: Setting, exitCode: number])[] = [
-  ['a token that is refused', { authfile: LOGIN, refusing: 'registry' }, 4],
-  ['a signed URL that is refused', { authfile: LOGIN, refusing: 'storage' }, 4],
+  ['a token that is refused', { authfile: LOGIN, trouble: 'registry refuses' }, 4],
+  ['a signed URL that is refused', { authfile: LOGIN, trouble: 'storage refuses' }, 4],
   ['a helper that fails', { authfile: HELPED, helper: `echo ${CANARY}; echo ${CANARY} >&2; exit 1` }, 4],
   ['a helper that answers nonsense', { authfile: HELPED, helper: `echo '{"${CANARY}'` }, 4],
   ['an entry that is malformed', { authfile: { auths: { '{host}': { auth: CANARY } } } }, 2],

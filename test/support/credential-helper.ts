@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { setEnvironment } from './environment.js';
 import { temporaryDirectory } from './temporary.js';
 
 /**
@@ -13,10 +14,6 @@ export function installHelper(t: TestContext, name: string, script: string): str
   mkdirSync(directory);
   const path = join(directory, `docker-credential-${name}`);
   writeFileSync(path, `#!/bin/sh\nread -r server\n${script}\n`, { mode: 0o755 });
-  const before = process.env['PATH'] ?? '';
-  process.env['PATH'] = `${directory}${delimiter}${before}`;
-  t.after(() => {
-    process.env['PATH'] = before;
-  });
+  setEnvironment(t, { PATH: `${directory}${delimiter}${process.env['PATH'] ?? ''}` });
   return directory;
 }

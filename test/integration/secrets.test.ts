@@ -1,0 +1,225 @@
+/**
+ * Secrets in every place where one can be, and all that a pull, an inspection, a plan or a copy tells: events with
+ * `debug`, results, failures with their stacks. What the command line makes of it is in test/e2e/secrets.
+ */
+import assert from 'node:assert/strict';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { failureOf } from '../../src/cli/report-failure.js';
+import { copyImage, inspectImage, type PullOptions, pullImage } from '../../src/index.js';
+import { assertNoCanary, base64, CANARY } from '../support/canary.js';
+import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';
+import { installHelper } from '../support/credential-helper.js';
+import { setEnvironment } from '../support/environment.js';
+import { addBlob, emptyLayout, nameImage } from '../support/layout.js';
+import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
+import { startSandbox } from '../support/sandbox.js';
+import { startServer } from '../support/scripted-server.js';
+import { startSecretRegistry, type Trouble } from '../support/secret-registry.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { tlsFront } from '../support/tls-front.js';
+
+type Options = Omit<PullOptions, 'store'>;
+
+/** What asks a registry; a plan is made of what an inspection tells. */
+const COMMANDS = {
+  pull: (image: string, options: Options, directory: string) =>
+    pullImage(image, { ...options, store: join(directory, 'store') }),
+  inspect: (image: string, options: Options, directory: string) =>
+    inspectImage(image, { ...options, store: join(directory, 'store') }),
+  copy: (image: string, options: Options, directory: string) =>
+    copyImage(image, { ...options, destination: { kind: 'layout', path: join(directory, 'layout') } }),
+} as const;
+
+type Command = keyof typeof COMMANDS;
+const ALL = Object.keys(COMMANDS) as Command[];
+
+/** How these commands end: the exit code that all of them share. None of them says anything secret. */
+async function run(
+  t: TestContext,
+  image: string,
+  options: Options,
+  commands: readonly Command[] = ALL,
+): Promise<{ exitCode: number; told: string }> {
+  const exitCodes = new Set<number>();
+  const told: string[] = [];
+  for (const name of commands) {
+    const onEvent = (event: object) => told.push(JSON.stringify(event));
+    const asked = { ...options, debug: true, workers: 1, patienceMs: 10, onEvent };
+    try {
+      told.push(JSON.stringify(await COMMANDS[name](image, asked, temporaryDirectory(t))));
+      exitCodes.add(0);
+    } catch (error) {
+      const failure = await failureOf(error);
+      told.push(JSON.stringify(failure));
+      exitCodes.add(failure.exitCode);
+    }
+  }
+  const text = told.join('\n');
+  assertNoCanary(text);
+  assert.equal(exitCodes.size, 1, text);
+  return { exitCode: [...exitCodes][0]!, told: text };
+}
+
+function fileWith(t: TestContext, content: object): string {
+  const path = join(temporaryDirectory(t), 'auth.json');
+  writeFileSync(path, JSON.stringify(content));
+  return path;
+}
+
+const LOGIN = { auth: base64(`me:${CANARY}`) };
+const BASIC = `Basic ${LOGIN.auth}`;
+const ANSWER = `echo '{"Username":"me","Secret":"${CANARY}"}'; echo ${CANARY} >&2`;
+
+/** Where credentials are kept: how to put them there, and what the token server gets of it. */
+const PLACES: Readonly<Record<string, { place: (t: TestContext, host: string) => Options; given?: string }>> =
+  {
+    credsStore: {
+      place: (t) => {
+        installHelper(t, 'bird', ANSWER);
+        return { authfile: fileWith(t, { credsStore: 'bird' }) };
+      },
+    },
+    credHelpers: {
+      place: (t, host) => {
+        installHelper(t, 'bird', ANSWER);
+        return { authfile: fileWith(t, { credHelpers: { [host]: 'bird' } }) };
+      },
+    },
+    '--authfile': { place: (t, host) => ({ authfile: fileWith(t, { auths: { [host]: LOGIN } }) }) },
+    $REGISTRY_AUTH_FILE: {
+      place: (t, host) => {
+        setEnvironment(t, { REGISTRY_AUTH_FILE: fileWith(t, { auths: { [host]: LOGIN } }) });
+        return {};
+      },
+    },
+    'a user name and a password in the clear': {
+      place: (t, host) => ({
+        authfile: fileWith(t, { auths: { [host]: { username: 'me', password: CANARY } } }),
+      }),
+    },
+    'an identity token': {
+      place: (t, host) => ({ authfile: fileWith(t, { auths: { [host]: { identitytoken: CANARY } } }) }),
+      given: CANARY,
+    },
+    'an identity token from a helper': {
+      place: (t) => {
+        installHelper(t, 'bird', `echo '{"Username":"<token>","Secret":"${CANARY}"}'`);
+        return { authfile: fileWith(t, { credsStore: 'bird' }) };
+      },
+      given: CANARY,
+    },
+    'the command line': { place: () => ({ credentials: { username: 'me', password: CANARY } }) },
+  };
+
+for (const [name, { place, given = BASIC }] of Object.entries(PLACES)) {
+  test(`a secret from ${name} is given to the token server and told to nobody`, async (t) => {
+    for (const [trouble, exitCode] of [
+      ['tokens refuses', 4],
+      ['tokens are nonsense', 5],
+      ['registry refuses', 4],
+      ['registry redirects', 5],
+    ] as const) {
+      const registry = await startSecretRegistry(t, trouble);
+      const options = place(t, registry.host);
+      const ended = await run(t, `${registry.host}/team/app:v1`, options);
+      assert.equal(ended.exitCode, exitCode, ended.told);
+      assert.ok(registry.given.length > 0 && registry.given.every((secret) => secret === given));
+    }
+  });
+}
+
+/** Not all commands everywhere: what starts workers, or waits before it asks again, takes its time. */
+const TROUBLES: readonly (readonly [Trouble | undefined, number, readonly Command[]])[] = [
+  [undefined, 0, ALL],
+  ['tokens fails', 5, ['copy']],
+  ['tokens redirects', 5, ALL],
+  ['registry fails', 5, ['inspect']],
+  ['storage refuses', 4, ['copy']],
+  ['storage fails', 5, ['pull', 'copy']],
+  ['storage redirects', 5, ['inspect']],
+];
+
+for (const [trouble, exitCode, commands] of TROUBLES) {
+  test(`tokens, signed URLs and what servers repeat are told to nobody: ${trouble ?? 'no trouble'}`, async (t) => {
+    const registry = await startSecretRegistry(t, trouble);
+    const image = `${registry.host}/team/app:v1`;
+    const options = { credentials: { username: 'me', password: CANARY } };
+    const ended = await run(t, image, options, commands);
+    assert.equal(ended.exitCode, exitCode, ended.told);
+  });
+}
+
+test('a mirror’s credentials and those of the registry behind it are told to nobody', async (t) => {
+  const mirror = await startSecretRegistry(t, 'storage refuses');
+  const registry = await startSecretRegistry(t);
+  useRegistriesConf(t, registryTable(registry.host, [mirror.host]));
+  const auths = { [mirror.host]: LOGIN, [registry.host]: { identitytoken: CANARY } };
+  const ended = await run(t, `${registry.host}/team/app:v1`, { authfile: fileWith(t, { auths }) }, ['pull']);
+  assert.equal(ended.exitCode, 0, ended.told);
+  assert.deepEqual([new Set(mirror.given), new Set(registry.given)], [new Set([BASIC]), new Set([CANARY])]);
+});
+
+test('credentials that stand in registries.conf, where none belong, are told to nobody', async (t) => {
+  const name = `me:${CANARY}@registry.test`;
+  for (const [text, image] of [
+    [registryTable('registry.test', [name]), 'registry.test/x:y'],
+    [registryTable('registry.test', [`http://${name}`]), 'registry.test/x:y'],
+    [`[aliases]\nit = "${name}/x"`, 'it:y'],
+    [`unqualified-search-registries = ["${name}"]`, 'it:y'],
+    [`unqualified-search-registries = ["${name}", "other.test"]`, 'it:y'],
+  ] as const) {
+    useRegistriesConf(t, text);
+    const ended = await run(t, image, {}, ['inspect']);
+    assert.equal(ended.exitCode, 2, ended.told);
+  }
+});
+
+test('users and queries in addresses of foreign layers are told to nobody', async (t) => {
+  const elsewhere = await startServer((_request, response) => {
+    const message = `http://me:${CANARY}@there/?${CANARY}`;
+    response.writeHead(403).end(JSON.stringify({ errors: [{ message }] }));
+  });
+  t.after(() => elsewhere.close());
+  const layout = emptyLayout(t);
+  const layer = {
+    mediaType: 'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+    digest: addBlob(layout, Buffer.from('it')),
+    size: 2,
+    urls: [`http://me:${CANARY}@${elsewhere.host}/theirs?sig=${CANARY}#${CANARY}`],
+  };
+  nameImage(layout, 'it', [layer], [layer.digest]);
+  const { host } = await startSandbox(t, { layout });
+  for (const [command, allowForeign, exitCode] of [
+    ['pull', false, 8],
+    ['inspect', true, 0],
+    ['copy', true, 4],
+  ] as const) {
+    const ended = await run(t, `${host}/x:it`, { allowForeign }, [command]);
+    assert.equal(ended.exitCode, exitCode, ended.told);
+  }
+  assert.ok(elsewhere.asked.length > 0);
+});
+
+test('nothing of a client’s key is told, whether it fits or not', NEEDS_OPENSSL, async (t) => {
+  const { authority, client, server } = certificates();
+  const registry = await startSandbox(t);
+  const demands = { requestCert: true, rejectUnauthorized: true, ca: authority };
+  const host = await tlsFront(t, registry.host, demands);
+  const home = temporaryDirectory(t);
+  const directory = join(home, '.config/containers/certs.d', host);
+  mkdirSync(directory, { recursive: true });
+  setEnvironment(t, { HOME: home });
+  for (const [key, exitCode] of [
+    [client.key, 0],
+    [server.key, 2],
+    [client.key.replace('PRIVATE', 'PUBLIC'), 2],
+  ] as const) {
+    const files = { 'ca.crt': authority, 'client.cert': client.cert, 'client.key': key };
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
+    const ended = await run(t, `${host}/x:chunked-v1`, {}, ['inspect']);
+    assert.equal(ended.exitCode, exitCode, ended.told);
+    for (const line of key.split('\n')) assert.ok(line === '' || !ended.told.includes(line));
+  }
+});
