@@ -1,12 +1,17 @@
 /**
- * Networks that fail, a row each, by what the server saw. Elsewhere: expired tokens, URLs that expire by the clock,
- * Retry-After and a server that is gone for good (pull-faults, range), flipped bytes (pull-refetch).
+ * Networks that fail, a row each, by what the server saw. Elsewhere: URLs that expire by the clock, Retry-After and a
+ * server that is gone for good (pull-faults, range), flipped bytes (pull-refetch).
  */
 import assert from 'node:assert/strict';
+import { cpSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { FaultAction, FaultMatch, FaultRule } from '../../src/sandbox/faults.js';
-import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
+import {
+  type RegistryOptions,
+  type SandboxRegistry,
+  startRegistry,
+} from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { NEEDS_OPENSSL, trustTestAuthority } from '../support/certificate.js';
 import { largerImage } from '../support/larger-image.js';
@@ -181,24 +186,60 @@ test('100 bytes a second, a failure each second and a time constant of 0.1 s are
   assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
 });
 
-test('signed URLs that expire every 20 requests are renewed once each time, without a miss', async (t) => {
+/** Of an image `all` of one layer, a store that has every second file: whoever uses it asks for the others one by one. */
+async function scatteredImage(t: TestContext) {
   const layout = emptyLayout(t);
-  const files = Array.from({ length: 240 }, (_, i) => [`file${i}`, noise(i + 1, 8192)] as const);
+  // The others have 8.8 MB, as 8 MiB are what more than one thread is started for.
+  const sizeKiB = (i: number) => (i % 2 === 1 ? 40 : 72);
+  const files = Array.from({ length: 240 }, (_, i) => [`file${i}`, noise(i + 1, sizeKiB(i) * 1024)] as const);
   const held = files.filter((_, i) => i % 2 === 1);
   await writeTars(t, layout, 'held', [tarOf(Object.fromEntries(held))]);
   await writeTars(t, layout, 'all', [tarOf(Object.fromEntries(files))]);
-  const { digest } = readManifest(layout, 'all').layers[0]!;
-  const faults = [{ match: { path: digest }, action: { redirect: { expiresAfterRequests: 20 } } }];
-  const registry = await startSandbox(t, { layout, faults });
+  const { host } = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  await pull(`${host}/x:held`, { store, workers: 1 });
+  return { layout, digest: readManifest(layout, 'all').layers[0]!.digest, store };
+}
+
+test('tokens and signed URLs that expire in the middle of a layer are renewed once each time, without a miss', async (t) => {
+  const { layout, digest, store } = await scatteredImage(t);
   const connections = 4;
-  const options = { store: temporaryDirectory(t), workers: 2, connections };
-  await pull(`${registry.host}/x:held`, options);
-  // Every second file is there: nearly each of the others is a request.
-  const { result } = await pull(`${registry.host}/x:all`, options);
-  await assertProven(result);
-  assert.equal(result.misses, 0);
-  const count = (wanted: number) =>
-    registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
+  const lifeMs = 300;
+  const issuedMs: number[] = [];
+  const expiring = {
+    tokens: {
+      latencyMs: 20,
+      requireToken: { expiresAfterMs: lifeMs },
+      onRequest: ({ path }: RequestRecord) => {
+        if (path === '/token') issuedMs.push(performance.now());
+      },
+    },
+    URLs: { faults: [{ match: { path: digest }, action: { redirect: { expiresAfterRequests: 20 } } }] },
+  };
+  const pullFrom = async (options: Partial<RegistryOptions>) => {
+    const registry = await startSandbox(t, { layout, ...options });
+    const copy = temporaryDirectory(t);
+    cpSync(store, copy, { recursive: true });
+    const { result } = await pull(`${registry.host}/x:all`, { store: copy, workers: 2, connections });
+    assert.equal(result.misses, 0);
+    await assertProven(result);
+    return (wanted: number) =>
+      registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
+  };
+
+  const ofTokens = await pullFrom(expiring.tokens);
+  assert.ok(
+    ofTokens(401) >= 2 && issuedMs.length >= 2,
+    `${ofTokens(401)} refusals, ${issuedMs.length} tokens`,
+  );
+  // The next token is asked for when the one before has expired; the rest is room for a busy machine.
+  const apartMs = issuedMs.slice(1).map((ms, i) => Math.round(ms - issuedMs[i]!));
+  assert.ok(
+    apartMs.every((ms) => ms > lifeMs / 4),
+    `asked after ${apartMs.join(', ')} ms`,
+  );
+
+  const count = await pullFrom(expiring.URLs);
   assert.ok(count(206) > 100 && count(403) > 0, `${count(206)} answers, ${count(403)} refusals`);
   // The metadata's request and the first of each connection ask for themselves and use their URL at least once; every
   // other URL is a renewal, and is used twenty times before the next.

@@ -97,27 +97,6 @@ test('a server that answers every range with the whole blob is good enough', asy
   assert.ok(layerAsks(registry).every(({ status }) => status === 200));
 });
 
-test('tokens that expire during the pull are renewed once for all workers', async (t) => {
-  const { layout } = await largerImage(t, 24);
-  const tokenLifeMs = 1000;
-  const registry = await startSandbox(t, {
-    layout,
-    requireToken: { expiresAfterMs: tokenLifeMs },
-    rateBytes: 4e6,
-  });
-  const started = performance.now();
-  const options = { store: temporaryDirectory(t), workers: 4, connections: 8 };
-  const { result } = await pull(`${registry.host}/x:larger`, options);
-  const lives = Math.ceil((performance.now() - started) / tokenLifeMs);
-  await assertProven(result);
-  const tokens = registry.requests.filter(({ path }) => path === '/token').length;
-  const refused = registry.requests.filter(({ status }) => status === 401).length;
-  assert.ok(refused >= 2, `${refused} refusals`);
-  // A token is asked for when one was refused, and then no other is good: at most one each life.
-  assert.ok(tokens >= 2 && tokens <= lives + 1, `${tokens} tokens in ${lives} lives, ${refused} refusals`);
-  assert.equal(result.misses, 0);
-});
-
 test('a registry that never takes its own tokens is not asked for ever', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST }, action: { challenge: { always: true } } }],
