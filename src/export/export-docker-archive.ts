@@ -1,4 +1,4 @@
-import { rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -6,10 +6,9 @@ import { parseConfig, parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
-import { refuseSpecialFile } from '../store/atomic-file.js';
+import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
 import { getBlob } from '../store/blob-cache.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { onDiskAsync } from '../store/storage-error.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 
@@ -40,7 +39,7 @@ export async function exportDockerArchive(
       const config = { name: `${digestHex(digest)}.json`, bytes };
       await writeArchive(run, unfinished, config, repoTags(options.reference));
     });
-    await onDiskAsync(`write ${file}`, () => rename(unfinished, file));
+    await moveFile(unfinished, file);
   } finally {
     await rm(unfinished, { force: true });
   }

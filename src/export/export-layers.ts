@@ -1,9 +1,10 @@
-import { renameSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { onDisk, onDiskAsync } from '../store/storage-error.js';
+import { moveFile } from '../store/atomic-file.js';
+import { onDiskAsync } from '../store/storage-error.js';
 import { damageOf, distinct, type StoredLayer, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 
@@ -37,7 +38,7 @@ async function exportLayer(pool: WorkerPool, layer: StoredLayer, directory: stri
   try {
     const { digest } = await pool.run({ task: 'export-layer', extents, path: unfinished });
     if (digest !== diffId) throw await damageOf(pool, layer);
-    onDisk(`write ${path}`, () => renameSync(unfinished, path));
+    await moveFile(unfinished, path);
   } finally {
     rmSync(unfinished, { force: true });
   }

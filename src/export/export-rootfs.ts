@@ -1,10 +1,11 @@
 import { execFile } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
-import { chmod, mkdir, rename, rm } from 'node:fs/promises';
+import { chmod, mkdir, rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { PullError } from '../format/error.js';
 import type { Abilities } from '../pool/messages.js';
+import { moveFile } from '../store/atomic-file.js';
 import { onDisk, onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
 import { type ExportRun, withExport } from './export-run.js';
@@ -47,7 +48,7 @@ export async function exportRootfs(
       await proof;
       if (before === 'absent' && !statesRoot(tree)) await chmod(target, ROOT_MODE);
     });
-    if (before === 'absent') await onDiskAsync(`rename ${target}`, () => rename(target, directory));
+    if (before === 'absent') await moveFile(target, directory);
   } catch (error) {
     if (before === 'absent') await rm(target, { recursive: true, force: true });
     if (before === 'empty') await empty(target);

@@ -1,7 +1,6 @@
-import { renameSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { isSpecialFile } from '../store/atomic-file.js';
-import { onDisk } from '../store/storage-error.js';
+import { isSpecialFile, moveFile } from '../store/atomic-file.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
@@ -34,9 +33,7 @@ export async function exportTar(
       if (!closed) await proof;
       return !closed;
     });
-    if (file !== undefined && unfinished !== undefined) {
-      onDisk(`write ${file}`, () => renameSync(unfinished, file));
-    }
+    if (file !== undefined && unfinished !== undefined) await moveFile(unfinished, file);
     return whole;
   } finally {
     if (unfinished !== undefined) rmSync(unfinished, { force: true });

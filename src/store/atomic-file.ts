@@ -41,9 +41,9 @@ export function refuseSpecialFile(path: string): void {
   });
 }
 
-/** Renames a file over whatever is there. @throws PullError as `storageError` */
+/** Renames a file over whatever is there, or a directory where nothing is. @throws PullError as `storageError` */
 export async function moveFile(from: string, to: string): Promise<void> {
-  await onDiskAsync(`rename ${from}`, () => patiently(() => rename(from, to)));
+  await onDiskAsync(`rename ${from} to ${to}`, () => patiently(() => rename(from, to)));
 }
 
 /** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */
