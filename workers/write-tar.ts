@@ -1,9 +1,12 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { headerAt } from '../src/export/tar-item.js';
+import { headerAt, leastTarBytes } from '../src/export/tar-item.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
 import type { WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
+import { isSpecialFile } from '../src/store/atomic-file.js';
+import { requireSpace } from '../src/store/disk-space.js';
 import { onDisk, storageError, systemCode } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
@@ -25,6 +28,7 @@ export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarRe
   const fd = path === undefined ? STDOUT : onDisk(`create ${path}`, () => openSync(path, 'w'));
   const output = new TarOutput(fd, path ?? 'the standard output');
   try {
+    if (path !== undefined && !isSpecialFile(path)) await requireSpace(dirname(path), leastTarBytes(tree));
     for (let row = 0; row < tree.count; row++) {
       await output.add(headerAt(tree, row));
       const sizeBytes = tree.sizeBytes[row]!;

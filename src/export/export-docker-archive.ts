@@ -1,5 +1,5 @@
 import { rm } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig, parseManifest } from '../format/manifest.js';
@@ -8,8 +8,9 @@ import { planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
 import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
 import { getBlob } from '../store/blob-cache.js';
+import { requireSpace } from '../store/disk-space.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { damageOf, distinct, type ExportRun, type StoredLayer, withExport } from './export-run.js';
+import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 
 /**
@@ -70,6 +71,7 @@ async function writeArchive(
     plan,
     documents.map(({ bytes }) => bytes),
   );
+  await requireSpace(dirname(path), sumOf(each));
   await Promise.all(
     each.map(async (layer, row) => {
       const { diffId, extents } = layer;
@@ -82,10 +84,6 @@ async function writeArchive(
 
 function nameOf({ diffId }: StoredLayer): string {
   return `${digestHex(diffId)}.tar`;
-}
-
-function sumOf(layers: readonly StoredLayer[]): number {
-  return layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0);
 }
 
 /** The name with its tag, which is `latest` when none is given; none for a digest, as docker has it. */

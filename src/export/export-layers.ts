@@ -1,11 +1,12 @@
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { moveFile } from '../store/atomic-file.js';
+import { requireSpace } from '../store/disk-space.js';
 import { onDiskAsync } from '../store/storage-error.js';
-import { damageOf, distinct, type StoredLayer, withExport } from './export-run.js';
+import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 
 /**
@@ -21,10 +22,10 @@ export async function exportLayers(
   return withExport(options, async ({ pool, layers, begin }) => {
     await onDiskAsync(`make the directory ${directory}`, () => mkdir(directory, { recursive: true }));
     const each = distinct(layers);
-    begin(
-      `layers:${options.directory}`,
-      each.reduce((sum, { tarBytes }) => sum + tarBytes, 0),
-    );
+    begin(`layers:${options.directory}`, sumOf(each));
+    // One that is there makes room for what replaces it.
+    const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
+    await requireSpace(directory, sumOf(missing));
     const written = await Promise.allSettled(each.map((layer) => exportLayer(pool, layer, directory)));
     for (const result of written) if (result.status === 'rejected') throw result.reason;
     return layers.map(({ diffId }) => tarPath(directory, diffId));

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { PullError } from '../format/error.js';
 import type { Abilities } from '../pool/messages.js';
 import { moveFile } from '../store/atomic-file.js';
+import { requireSpace } from '../store/disk-space.js';
 import { onDisk, onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
 import { type ExportRun, withExport } from './export-run.js';
@@ -25,7 +26,7 @@ const ROOT_MODE = 0o755;
  * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then
  * what it has under a name of the image is replaced and all else stays. Nothing is written or followed outside it. One
  * that was absent appears under its name only when it is whole and all layers are proven; one that was empty is empty
- * again after a failure.
+ * again after a failure; in one that was full nothing is touched before all layers are proven.
  * @throws PullError `option-malformed` when the directory is not empty, `digest-mismatch` when a layer in the store is
  *   damaged, `store-broken` when one is gone, `metadata-malformed` or `unsupported` when they make no file system;
  *   as `storageError` for the destination
@@ -43,7 +44,11 @@ export async function exportRootfs(
       const proof = run.prove();
       const tree = await flattening;
       if (before === 'absent') await makeRoot(target);
-      run.begin(`rootfs:${options.directory}`, contentBytes(tree));
+      const totalBytes = contentBytes(tree);
+      run.begin(`rootfs:${options.directory}`, totalBytes);
+      // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
+      if (before === 'full') await proof;
+      else await requireSpace(before === 'absent' ? dirname(target) : target, totalBytes);
       await writeTree(run, tree, target, before === 'full');
       await proof;
       if (before === 'absent' && !statesRoot(tree)) await chmod(target, ROOT_MODE);

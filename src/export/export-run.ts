@@ -135,6 +135,11 @@ export function distinct(layers: readonly StoredLayer[]): StoredLayer[] {
   return [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
 }
 
+/** Bytes of these layers' tars. */
+export function sumOf(layers: readonly StoredLayer[]): number {
+  return layers.reduce((sum, { tarBytes }) => sum + tarBytes, 0);
+}
+
 /** Each layer once, the largest first. */
 async function proveLayers(pool: WorkerPool, layers: readonly StoredLayer[]): Promise<void> {
   const each = distinct(layers).sort((a, b) => b.tarBytes - a.tarBytes);

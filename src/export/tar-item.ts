@@ -1,4 +1,5 @@
-import { tarHeader } from '../format/tar-writer.js';
+import { paddingOf, TAR_BLOCK_BYTES } from '../format/tar-fields.js';
+import { TAR_END, tarHeader } from '../format/tar-writer.js';
 import { DIRECTORY, type FileTree, HARD_LINK, linkAt, pathAt, xattrRecordsAt } from './file-tree.js';
 
 const SLASH = Buffer.from('/');
@@ -24,6 +25,12 @@ export function headerAt(tree: FileTree, row: number, records = xattrRecordsAt(t
     devMinor: tree.devMinor[row]!,
     ...(records.length > 0 && { records }),
   });
+}
+
+/** How long a tar of these rows is at least: that of one without extended headers. */
+export function leastTarBytes({ count, sizeBytes }: FileTree): number {
+  const padded = sizeBytes.reduce((sum, size) => sum + size + paddingOf(size), 0);
+  return count * TAR_BLOCK_BYTES + padded + TAR_END.length;
 }
 
 function directoryName(path: Buffer): Buffer {

@@ -1,3 +1,6 @@
+import { truncateSync } from 'node:fs';
+import type { ExportEvent } from '../../src/export/events.js';
+import type { ExportOptions } from '../../src/export/options.js';
 import type { Digest } from '../../src/format/digest.js';
 import type { TarSource } from '../../src/format/tar-entries.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
@@ -5,6 +8,10 @@ import { ExtentList } from '../../src/store/extents.js';
 import { writeLayerRecord } from '../../src/store/layer-record.js';
 import { packPath, type StorePaths } from '../../src/store/paths.js';
 import { digestOf, writePack } from '../unit/store/support.js';
+
+/** A pebibyte: no disk of a test machine has it free. */
+export const ENDLESS_BYTES = 2 ** 50;
+const HOLE_BYTES = 2 ** 36;
 
 /** An entry of a made-up layer: what is not said is as for an ordinary file of root. */
 export type Entry = Partial<Omit<TarItem, 'name' | 'sizeBytes'>> & {
@@ -57,4 +64,31 @@ export async function storeTars(
     packs.push(...halves.map(({ id }) => packPath(paths, id)));
   }
   return { diffIds, packs };
+}
+
+/**
+ * A layer with one file that is larger than any disk: zeros that lie in a hole of a pack, named many times. `guard` are
+ * options that end an export which begins to write it all the same.
+ */
+export async function storeEndlessLayer(paths: StorePaths): Promise<{
+  diffId: Digest;
+  tarBytes: number;
+  guard: Pick<ExportOptions, 'signal' | 'onEvent'>;
+}> {
+  const item = { mode: 0o644, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanos: 0, sizeBytes: ENDLESS_BYTES };
+  const header = tarHeader({ type: '0', name: 'endless', ...item });
+  const { id, offsets } = writePack(paths, [header, TAR_END]);
+  const hole = offsets[1]! + TAR_END.length;
+  truncateSync(packPath(paths, id), hole + HOLE_BYTES);
+  const extents = new ExtentList();
+  extents.push(id, offsets[0]!, header.length);
+  for (let at = 0; at < ENDLESS_BYTES; at += HOLE_BYTES) extents.push(id, hole, HOLE_BYTES);
+  extents.push(id, offsets[1]!, TAR_END.length);
+  const diffId = digestOf(header);
+  await writeLayerRecord(paths, { diffId, extents });
+  const controller = new AbortController();
+  const onEvent = (event: ExportEvent) => {
+    if (event.event === 'written' && event.writtenBytes > 0) controller.abort(new Error('it was written'));
+  };
+  return { diffId, tarBytes: extents.lengthBytes, guard: { signal: controller.signal, onEvent } };
 }

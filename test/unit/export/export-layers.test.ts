@@ -9,6 +9,7 @@ import { ExtentList } from '../../../src/store/extents.js';
 import { writeLayerRecord } from '../../../src/store/layer-record.js';
 import { packPath, type StorePaths } from '../../../src/store/paths.js';
 import { flipByte } from '../../support/packs.js';
+import { storeEndlessLayer } from '../../support/tars.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { digestOf, freshStore, writePack } from '../store/support.js';
 
@@ -71,6 +72,22 @@ test('a layer that the store does not have is named', async (t) => {
   await assert.rejects(exportLayers({ store: paths.root, diffIds: ['sha256:zz'], directory }), {
     code: 'metadata-malformed',
   });
+});
+
+test('a disk without room is refused with the bytes that are missing; what is there is not asked for again', async (t) => {
+  const { paths, directory, diffId, tar } = await prepare(t);
+  const there = await storeLayer(paths);
+  const endless = await storeEndlessLayer(paths);
+  const name = `${there.diffId.slice(7)}.tar`;
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, name), there.tar);
+  const diffIds = [diffId, there.diffId, endless.diffId];
+  const needed = tar.length + endless.tarBytes;
+  await assert.rejects(exportLayers({ ...endless.guard, store: paths.root, diffIds, directory }), {
+    code: 'store-full',
+    message: new RegExp(`^${directory} needs ${needed} bytes and .* are missing$`),
+  });
+  assert.deepEqual(readdirSync(directory), [name]);
 });
 
 test('a destination that is no directory is the reason given', async (t) => {

@@ -19,7 +19,7 @@ import type { ExportEvent } from '../../../src/index.js';
 import { listDirectory, listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
 import { skipUnless } from '../../support/programs.js';
-import { type Entry, storeTars, tarOf } from '../../support/tars.js';
+import { ENDLESS_BYTES, type Entry, storeEndlessLayer, storeTars, tarOf } from '../../support/tars.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { freshStore } from '../store/support.js';
 
@@ -209,6 +209,43 @@ test('an export that is aborted ends with the reason and leaves nothing', async 
   const exporting = exportRootfs({ store, diffIds, directory, signal: controller.signal, onEvent });
   await assert.rejects(exporting, reason);
   assert.deepEqual(readdirSync(outside), []);
+});
+
+test('a disk without room is refused with the bytes that are missing, and nothing is left', async (t) => {
+  const paths = freshStore(t);
+  const { diffId, guard } = await storeEndlessLayer(paths);
+  const outside = temporaryDirectory(t);
+  const [absent, empty] = ['absent', 'empty'].map((name) => join(outside, name)) as [string, string];
+  mkdirSync(empty);
+  for (const [directory, asked] of [
+    [absent, outside],
+    [empty, empty],
+  ] as const) {
+    const exporting = exportRootfs({ ...guard, store: paths.root, diffIds: [diffId], directory });
+    const { code, message } = await failure(exporting);
+    assert.deepEqual(
+      [code, message.startsWith(`${asked} needs ${ENDLESS_BYTES} bytes and has `)],
+      ['store-full', true],
+    );
+  }
+  assert.deepEqual([readdirSync(outside), readdirSync(empty)], [['empty'], []]);
+});
+
+test('into a full directory nothing is written before all layers are proven', async (t) => {
+  const { store, diffIds, directory, packs } = await prepare(t, [
+    { name: 'a/b', content: 'from the image' },
+    { name: 'a/new', content: LARGE },
+    { name: 'kept', type: '5' },
+  ]);
+  mkdirSync(join(directory, 'a'), { recursive: true });
+  writeFileSync(join(directory, 'a', 'b'), 'from before');
+  writeFileSync(join(directory, 'kept'), 'from before');
+  flipByte(packs[1]!, 10 * 2 ** 20);
+  const { code } = await failure(exportRootfs({ store, diffIds, directory, force: true }));
+  assert.equal(code, 'digest-mismatch');
+  assert.deepEqual([readdirSync(directory), readdirSync(join(directory, 'a'))], [['a', 'kept'], ['b']]);
+  for (const name of ['a/b', 'kept'])
+    assert.equal(readFileSync(join(directory, name), 'utf8'), 'from before');
 });
 
 test('an image of nothing is an empty directory, made with its parents', async (t) => {

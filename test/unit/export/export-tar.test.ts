@@ -9,7 +9,7 @@ import type { ExportEvent } from '../../../src/index.js';
 import { listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
 import { skipUnless } from '../../support/programs.js';
-import { storeTars, tarOf } from '../../support/tars.js';
+import { ENDLESS_BYTES, storeEndlessLayer, storeTars, tarOf } from '../../support/tars.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { freshStore } from '../store/support.js';
 
@@ -88,6 +88,19 @@ test('a place that cannot be written is the reason given', async (t) => {
   mkdirSync(join(directory, 'taken'));
   await assert.rejects(exportTar({ store, diffIds, file: join(directory, 'taken') }), { message: /taken/ });
   assert.deepEqual(readdirSync(directory), ['taken']);
+});
+
+test('a disk without room is refused with the bytes that are missing; what was there stays', async (t) => {
+  const paths = freshStore(t);
+  const { diffId, guard } = await storeEndlessLayer(paths);
+  const directory = temporaryDirectory(t);
+  const file = join(directory, 'all.tar');
+  writeFileSync(file, 'from before');
+  // Its header and the end of the tar are needed as well.
+  const message = new RegExp(`^${directory} needs ${ENDLESS_BYTES + 3 * 512} bytes and has .* missing$`);
+  const exporting = exportTar({ ...guard, store: paths.root, diffIds: [diffId], file });
+  await assert.rejects(exporting, { code: 'store-full', message });
+  assert.deepEqual([readdirSync(directory), readFileSync(file, 'utf8')], [['all.tar'], 'from before']);
 });
 
 test('a pipe is written into and stays one', { skip: skipUnless('mkfifo', 'cat') }, async (t) => {
