@@ -14,7 +14,7 @@ export interface Destination {
 export function parseDestination(text: string): Destination {
   const cut = text.indexOf(':');
   const scheme = SCHEMES.find((known) => known === text.slice(0, Math.max(0, cut)));
-  const hint = /^oci(-archive)?:/.test(text)
+  const hint = isCopyDestination(text)
     ? `blobs as they are: zpull copy IMAGE ${text}`
     : `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
   if (scheme === undefined) throw new UsageError(`"${text}" is no destination of an export`, hint);
@@ -31,6 +31,11 @@ export interface CopyDestination {
 }
 
 const COPY_KINDS = { oci: 'layout', 'oci-archive': 'archive' } as const;
+
+/** Whether a word is about a copy, well-formed or not. */
+export function isCopyDestination(text: string): boolean {
+  return Object.keys(COPY_KINDS).some((scheme) => text.startsWith(`${scheme}:`));
+}
 
 /** A tag as layouts have them (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name"). */
 const REF_NAME = /^[A-Za-z0-9]+(?:[-._:@/+]+[A-Za-z0-9]+)*$/;

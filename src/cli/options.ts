@@ -176,7 +176,11 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
 ];
 
 export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
-  { name: 'output', placeholder: 'DEST', help: 'also write the image there, as zpull export does' },
+  {
+    name: 'output',
+    placeholder: 'DEST',
+    help: 'also write the image there, as zpull export or zpull copy do; a copy fetches the blobs once more',
+  },
 ];
 
 /** Options of the commands that write an image somewhere. */

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -137,10 +138,61 @@ test('pull --output pulls and exports; the digest is printed, or the tar alone',
   assert.ok(listTar(tar.stdout).length > 50);
 });
 
-test('--output takes one image and a destination of export, --force needs it', async () => {
+test('pull --output writes layers, an archive for docker, a tar', async () => {
+  const layers = join(directory, 'layers');
+  const pulled = await zpull(image, '--output', `layers:${layers}`, '--json', '-q');
+  const result = JSON.parse(pulled.stdout.toString()) as {
+    files: string[];
+    layers: Array<{ diffId: string }>;
+  };
+  assert.equal(pulled.exitCode, 0, pulled.stderr);
+  const hashes = result.files.map((file) => createHash('sha256').update(readFileSync(file)).digest('hex'));
+  assert.deepEqual(
+    [hashes.map((hex) => `sha256:${hex}`), readdirSync(layers).sort()],
+    [result.layers.map(({ diffId }) => diffId), hashes.map((hex) => `${hex}.tar`).sort()],
+  );
+  const docker = join(directory, 'output-docker.tar');
+  const archived = await zpull(image, '--output', `docker-archive:${docker}`, '-q');
+  assert.deepEqual([archived.exitCode, archived.stdout.toString()], [0, `${V2}\n`], archived.stderr);
+  assert.ok(readFileSync(docker).includes(`"RepoTags":["${image}"]`));
+  const tar = join(directory, 'output.tar');
+  const flattened = await zpull(image, '--output', `tar:${tar}`, '-q');
+  assert.deepEqual([flattened.exitCode, flattened.stdout.toString()], [0, `${V2}\n`], flattened.stderr);
+  assert.ok(listTar(readFileSync(tar)).length > 50);
+});
+
+test('pull --output oci: has the image in the store and, as it was pulled, in the layout', async () => {
+  const layout = join(directory, 'output-layout');
+  const before = registry.requests.length;
+  const pulled = await zpull(image, '--output', `oci:${layout}:mine`);
+  assert.deepEqual([pulled.exitCode, pulled.stdout.toString()], [0, `${V2}\n`], pulled.stderr);
+  const named = JSON.stringify(JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')).manifests);
+  assert.ok(named.includes(V2) && named.includes('"mine"'));
+  assert.ok(existsSync(join(layout, 'blobs', V2.replace(':', '/'))));
+  // The tag could have another image by then.
+  const asked = registry.requests.slice(before).filter(({ path }) => path.includes('/manifests/'));
+  assert.deepEqual(
+    asked.map(({ path }) => path.slice(path.lastIndexOf('/') + 1)),
+    ['chunked-v2', V2],
+  );
+  const file = join(directory, 'output-layout.tar');
+  const archived = await zpull(`${image}@${V2}`, '--output', `oci-archive:${file}`, '--json', '-q');
+  const result = JSON.parse(archived.stdout.toString()) as {
+    digest: string;
+    destination: string;
+    image: string;
+  };
+  assert.deepEqual([result.digest, result.destination], [V2, `oci-archive:${file}`]);
+  const stored = await zpull(image, '--policy', 'never', '-q');
+  assert.deepEqual([stored.exitCode, stored.stdout.toString()], [0, `${V2}\n`], stored.stderr);
+});
+
+test('--output takes one image and a destination that can be, --force needs it', async () => {
   for (const [args, hint] of [
     [[image, image, '--output', 'tar:x'], /one by one/],
-    [[image, '--output', 'oci:x'], /zpull copy IMAGE oci:x/],
+    [[image, '--output', `oci:${join(directory, 'never')}`, '--policy', 'never'], /leave out --policy/],
+    [[image, '--output', 'oci:'], /oci:DIR/],
+    [[image, '--output', 'zip:x'], /docker-archive:PATH/],
     [[image, '--force'], /--output/],
   ] as const) {
     const { exitCode, stdout, stderr } = await zpull(...args);

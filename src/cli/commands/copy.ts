@@ -1,9 +1,7 @@
-import { type CopyResult, copyImage } from '../../index.js';
+import { copyWithProgress } from '../copy-with-progress.js';
 import { parseCopyDestination } from '../destination.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
-import { createRenderer } from '../progress/create-renderer.js';
-import { pullOptionsOf } from '../pull-options.js';
 import { readPassword } from '../read-password.js';
 import { untilSignal } from '../signals.js';
 
@@ -16,24 +14,4 @@ export async function runCopy(words: readonly string[], given: OptionValues): Pr
   const { json = false } = options;
   process.stdout.write(json ? jsonLine({ ...result, destination: text }) : `${result.digest}\n`);
   return 0;
-}
-
-async function copyWithProgress(
-  image: string,
-  destination: ReturnType<typeof parseCopyDestination>,
-  options: OptionValues,
-  signal: AbortSignal,
-): Promise<CopyResult> {
-  const renderer = await createRenderer(options);
-  try {
-    return await copyImage(image, {
-      ...pullOptionsOf(options, process.env),
-      destination,
-      allPlatforms: options['all-platforms'] === true,
-      signal,
-      onEvent: renderer.onEvent,
-    });
-  } finally {
-    renderer.end();
-  }
 }

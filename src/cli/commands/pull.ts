@@ -1,5 +1,12 @@
 import type { PullResult } from '../../index.js';
-import { type Destination, parseDestination } from '../destination.js';
+import { copyWithProgress } from '../copy-with-progress.js';
+import {
+  type CopyDestination,
+  type Destination,
+  isCopyDestination,
+  parseCopyDestination,
+  parseDestination,
+} from '../destination.js';
 import { checkStdout, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
@@ -9,6 +16,8 @@ import { readPassword } from '../read-password.js';
 import { failureOf, reportFailure } from '../report-failure.js';
 import { untilSignal } from '../signals.js';
 import { UsageError } from '../usage-error.js';
+
+type Output = Destination | CopyDestination;
 
 /** `zpull pull IMAGE…`: each image is pulled, whatever becomes of the others; the exit code of the first that failed. */
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
@@ -35,14 +44,21 @@ export async function runPull(images: readonly string[], given: OptionValues): P
  * Where the image goes besides the store.
  * @throws UsageError when it goes nowhere that is known, or several images would go to one place
  */
-function outputOf(images: readonly string[], options: OptionValues): Destination | undefined {
-  const { output, force } = options;
+function outputOf(images: readonly string[], options: OptionValues): Output | undefined {
+  const { output, force, policy } = options;
   if (output === undefined) {
     if (force === true) throw new UsageError('--force is about --output', 'add --output rootfs:DIR');
     return undefined;
   }
   if (images.length > 1) {
     throw new UsageError('--output takes one image', 'pull them one by one, each to a place of its own');
+  }
+  if (isCopyDestination(output)) {
+    if (policy !== 'never') return parseCopyDestination(output);
+    throw new UsageError(
+      `${output} gets the blobs as the registry has them, which --policy never forbids to ask`,
+      'leave out --policy, or name a destination of zpull export',
+    );
   }
   const destination = parseDestination(output);
   checkStdout(destination, options);
@@ -51,14 +67,23 @@ function outputOf(images: readonly string[], options: OptionValues): Destination
 
 async function pullOne(
   image: string,
-  destination: Destination | undefined,
+  destination: Output | undefined,
   options: OptionValues,
   signal: AbortSignal,
 ): Promise<void> {
   const result = await pullWithProgress(image, options, signal);
   if (destination === undefined) return print(result, options);
+  if ('kind' in destination) {
+    await copyWithProgress(pinned(result), destination, options, signal);
+    return print(result, options, { destination: options.output });
+  }
   const { files, destination: text } = await exportImage(image, result, destination, options, signal);
   if (!isStdout(destination)) print(result, options, { destination: text, ...(files && { files }) });
+}
+
+/** The image as it was pulled, whatever its tag names by now. */
+function pinned({ image, digest }: PullResult): string {
+  return `${image.replace(/@.*/, '')}@${digest}`;
 }
 
 function print(result: PullResult, { json = false }: OptionValues, more: object = {}): void {

@@ -1,0 +1,29 @@
+import { type CopyResult, copyImage } from '../index.js';
+import type { CopyDestination } from './destination.js';
+import type { OptionValues } from './options.js';
+import { createRenderer } from './progress/create-renderer.js';
+import { pullOptionsOf } from './pull-options.js';
+
+/**
+ * Copies an image as the command line says and shows on stderr how it goes.
+ * @throws PullError as `copyImage` does
+ */
+export async function copyWithProgress(
+  image: string,
+  destination: CopyDestination,
+  options: OptionValues,
+  signal: AbortSignal,
+): Promise<CopyResult> {
+  const renderer = await createRenderer(options);
+  try {
+    return await copyImage(image, {
+      ...pullOptionsOf(options, process.env),
+      destination,
+      allPlatforms: options['all-platforms'] === true,
+      signal,
+      onEvent: renderer.onEvent,
+    });
+  } finally {
+    renderer.end();
+  }
+}
