@@ -1,15 +1,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { lstatSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { needsTar, xattrsFor } from '../src/export/abilities.js';
-import { FILE, pathAt, pathIn } from '../src/export/file-tree.js';
+import { DIRECTORY, FILE, pathAt, pathIn } from '../src/export/file-tree.js';
 import { headerAt } from '../src/export/tar-item.js';
 import { PullError } from '../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
 import type { WriteSpecialsResult, WriteSpecialsTask } from '../src/pool/messages.js';
+import { onDisk } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
 import { isThere } from './placing.js';
@@ -28,6 +29,7 @@ const MAX_WARNINGS = 10;
  *   a file's bytes it does not
  */
 export async function writeSpecials(task: WriteSpecialsTask): Promise<WriteSpecialsResult> {
+  if (task.replace) makeWay(task);
   const child = startTar(task);
   const words = gather(child);
   const ended = once(child, 'close');
@@ -50,6 +52,15 @@ export async function writeSpecials(task: WriteSpecialsTask): Promise<WriteSpeci
     );
   }
   return { warnings: lines.slice(0, MAX_WARNINGS) };
+}
+
+/** What is there under the names of what tar is to make goes first: tar would leave a directory that is not empty. */
+function makeWay({ tree, directory, abilities }: WriteSpecialsTask): void {
+  for (let row = 0; row < tree.count; row++) {
+    if (tree.type[row] === DIRECTORY || !needsTar(tree, row, abilities)) continue;
+    const path = pathIn(directory, tree, row);
+    onDisk(`replace ${path}`, () => rmSync(path, { recursive: true, force: true }));
+  }
 }
 
 function startTar({ directory, abilities }: WriteSpecialsTask): ChildProcess {

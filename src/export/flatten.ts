@@ -70,9 +70,16 @@ function takeAway(tree: LayerTree, { entry }: PlacedEntry): boolean {
   const parent = parts.slice(0, -1).join('/');
   if (name === OPAQUE) tree.clear(parent);
   else if (parts.some((part) => part.startsWith(AUFS))) return true;
-  else if (name.startsWith(WHITEOUT)) tree.remove(`${parent}/${name.slice(WHITEOUT.length)}`);
+  else if (name.startsWith(WHITEOUT)) tree.remove(`${parent}/${nameTakenAway(name)}`);
   else return false;
   return true;
+}
+
+/** @throws PullError for what would take the directory itself away, or the one above, as containerd refuses it */
+function nameTakenAway(whiteout: string): string {
+  const name = whiteout.slice(WHITEOUT.length);
+  if (['', '.', '..'].includes(name)) throw malformed(`${JSON.stringify(whiteout)} takes no file away`);
+  return name;
 }
 
 function nameOf(placed: PlacedEntry, layer: number): Named {

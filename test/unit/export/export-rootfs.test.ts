@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -186,6 +187,65 @@ test('a directory that is not empty is refused, unless --force: then what has th
     [readlinkSync(join(directory, 'soft')), lstatSync(join(directory, 'was-directory')).isFile()],
     ['file', true],
   );
+});
+
+test('a hard link to a symbolic link is one to the link, wherever that points', async (t) => {
+  const { store, diffIds, directory, outside } = await prepare(t, [
+    { name: 'soft', type: '2', linkName: '../secret' },
+    { name: 'hard', type: '1', linkName: 'soft' },
+  ]);
+  writeFileSync(join(outside, 'secret'), 'of the host');
+  await exportRootfs({ store, diffIds, directory });
+  assert.equal(readlinkSync(join(directory, 'hard')), '../secret');
+  assert.equal(statSync(join(outside, 'secret')).nlink, 1);
+});
+
+test('with --force nothing is followed that stands where tar is to make something', {
+  skip: rootWithTar,
+}, async (t) => {
+  const records = paxRecord('SCHILY.xattr.user.x', 'y');
+  const { store, diffIds, directory, outside } = await prepare(t, [
+    { name: 'file', content: 'from the image', records },
+    { name: 'over-full', content: 'from the image', records },
+    { name: 'dir', type: '5', records },
+    { name: 'dir/inside', content: 'from the image' },
+    { name: 'null', type: '3', devMajor: 1, devMinor: 3 },
+    { name: 'pipe', type: '6' },
+  ]);
+  mkdirSync(join(outside, 'host'));
+  writeFileSync(join(outside, 'host', 'secret'), 'of the host');
+  mkdirSync(join(directory, 'over-full', 'deep'), { recursive: true });
+  mkdirSync(join(directory, 'pipe', 'deep'), { recursive: true });
+  symlinkSync('../host/secret', join(directory, 'file'));
+  symlinkSync('../host', join(directory, 'dir'));
+  symlinkSync('../host/secret', join(directory, 'null'));
+  const events: ExportEvent[] = [];
+  await exportRootfs({ store, diffIds, directory, force: true, onEvent: (event) => events.push(event) });
+  const warnings = events.filter(({ event }) => event === 'warning');
+  assert.deepEqual([warnings, readdirSync(join(outside, 'host'))], [[], ['secret']]);
+  assert.equal(readFileSync(join(outside, 'host', 'secret'), 'utf8'), 'of the host');
+  const kind = (name: string) => {
+    const stat = lstatSync(join(directory, name));
+    return [stat.isFile(), stat.isDirectory(), stat.isCharacterDevice(), stat.isFIFO()].indexOf(true);
+  };
+  assert.deepEqual(['file', 'over-full', 'dir', 'null', 'pipe'].map(kind), [0, 0, 1, 2, 3]);
+});
+
+test('with --force pipes and devices go where the image has directories and files', {
+  skip: skipUnless('mkfifo', 'mknod'),
+}, async (t) => {
+  const { store, diffIds, directory } = await prepare(t, [
+    { name: 'dir/inside', content: 'from the image' },
+    { name: 'device/inside', content: 'from the image' },
+    { name: 'file', content: 'from the image' },
+  ]);
+  mkdirSync(directory);
+  for (const name of ['dir', 'file']) execFileSync('mkfifo', [join(directory, name)]);
+  if (isRoot) execFileSync('mknod', [join(directory, 'device'), 'c', '1', '3']);
+  await exportRootfs({ store, diffIds, directory, force: true });
+  for (const name of ['dir/inside', 'device/inside', 'file']) {
+    assert.equal(readFileSync(join(directory, name), 'utf8'), 'from the image');
+  }
 });
 
 test('an export of damaged bytes leaves no directory, and an empty one empty', async (t) => {

@@ -59,6 +59,37 @@ test('whiteouts take away what is lower, wherever in the tar they stand, and are
   assert.deepEqual(flat([{ name: '.wh.none' }, { name: 'no/.wh.thing' }, { name: '.wh..wh.plnk/1.2' }]), []);
 });
 
+test('a whiteout of the directory that it stands in, or of the one above, is refused', () => {
+  for (const name of ['.wh.', '.wh..', '.wh...']) {
+    assert.throws(() => flat([{ name: 'a/b/c' }], [{ name: `a/b/${name}` }]), {
+      code: 'metadata-malformed',
+      message: /takes no file away/,
+    });
+  }
+  assert.deepEqual(flat([{ name: 'a/...' }, { name: 'a/..b' }], [{ name: 'a/.wh....' }]), [
+    '5 a',
+    '0 a/..b layer 0',
+  ]);
+});
+
+test('whiteouts through a symbolic link, absolute or to above, take away what lies there in the image', () => {
+  const lower = [
+    { name: 'd/x' },
+    { name: 'd/y' },
+    { name: 'z' },
+    symlink('to', '/d'),
+    symlink('d/up', '../..'),
+  ];
+  assert.deepEqual(flat(lower, [{ name: 'to/.wh.x' }, { name: 'd/up/.wh.z' }, { name: '../../.wh.none' }]), [
+    '5 d',
+    '2 d/up ../..',
+    '0 d/y layer 0',
+    '2 to /d',
+  ]);
+  assert.deepEqual(flat(lower, [{ name: 'to/.wh..wh..opq' }]), ['5 d', '2 to /d', '0 z layer 0']);
+  assert.deepEqual(flat(lower, [{ name: 'd/up/.wh..wh..opq' }]), []);
+});
+
 test('a path through a symbolic link leads where it leads in the image, never out of it', () => {
   const lower = [
     directory('real'),
