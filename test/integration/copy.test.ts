@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   existsSync,
@@ -20,7 +19,6 @@ import { setEnvironment } from '../support/environment.js';
 import { FIXTURE_LAYOUT, fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { fixtureCopy, nameDocument, OCI_INDEX, OCI_MANIFEST, readManifest } from '../support/layout.js';
 import { flipByte } from '../support/packs.js';
-import { skipUnless } from '../support/programs.js';
 import { askedBytes, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { skipUnlessMount, smallDisk } from '../support/small-disk.js';
@@ -252,29 +250,6 @@ test('a part of another archive is not taken for this one', async (t) => {
   const { result } = await copy(image, archive(file));
   assert.equal(result.resumedBytes, 0);
   assert.ok(statSync(file).size < 1_000_000);
-});
-
-test('skopeo and umoci read what was copied, under the same digest', {
-  skip: skipUnless('skopeo', 'umoci'),
-}, async (t) => {
-  const { image, directory } = await prepare(t);
-  await copy(image, layout(directory, 'one'));
-  await copy(image, archive(`${directory}.tar`, 'two'));
-  for (const [row, source] of [`oci:${directory}:one`, `oci-archive:${directory}.tar:two`].entries()) {
-    const copied = `${directory}-${row}`;
-    execFileSync('skopeo', [
-      '--insecure-policy',
-      'copy',
-      '--quiet',
-      '--preserve-digests',
-      source,
-      `dir:${copied}`,
-    ]);
-    const manifest = readFileSync(join(copied, 'manifest.json'));
-    assert.equal(`sha256:${createHash('sha256').update(manifest).digest('hex')}`, V1);
-    assert.ok(readFileSync(join(copied, LAYER_DIGEST.slice(7))).equals(LAYER));
-  }
-  assert.equal(execFileSync('umoci', ['ls', '--layout', directory], { encoding: 'utf8' }).trim(), 'one');
 });
 
 for (const destination of [layout, archive]) {

@@ -9,7 +9,7 @@ import { exportDockerArchive } from '../../src/index.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { readManifest } from '../support/layout.js';
 import { flipByte, packFiles } from '../support/packs.js';
-import { skipUnless } from '../support/programs.js';
+import { skipUnless, skipUnlessThere } from '../support/programs.js';
 import { failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { sourceOf } from '../support/tars.js';
@@ -93,6 +93,28 @@ test('skopeo reads the archive and finds the same image ID and layers', {
     manifest.layers.map((layer) => layer.digest),
     result.layers.map(({ diffId }) => diffId),
   );
+});
+
+test('crane finds the archive well-formed', { skip: skipUnlessThere('crane') }, async (t) => {
+  const { store, image, digest, file } = await prepare(t);
+  await exportDockerArchive({ store, digest, reference: `${image}:${TAG}`, file });
+  const told = execFileSync('crane', ['validate', '--tarball', file], { encoding: 'utf8', stdio: 'pipe' });
+  assert.equal(told.trim(), `PASS: ${file}`);
+});
+
+test('podman loads the archive, under its tag and with the same image ID', {
+  skip: skipUnlessThere('podman') || (process.getuid?.() === 0 ? false : 'needs root'),
+}, async (t) => {
+  const { store, image, digest, directory, file } = await prepare(t);
+  await exportDockerArchive({ store, digest, reference: `${image}:${TAG}`, file });
+  const places = ['--root', join(directory, 'root'), '--runroot', join(directory, 'run')];
+  const podman = (...args: string[]) =>
+    execFileSync('podman', [...places, '--storage-driver', 'vfs', ...args], {
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+  assert.equal(podman('load', '--quiet', '--input', file).trim(), `Loaded image: ${image}:${TAG}`);
+  assert.equal(podman('inspect', '--format', '{{.Id}}', `${image}:${TAG}`).trim(), CONFIG_DIGEST.slice(7));
 });
 
 test('damaged bytes leave no archive, and what was there stays', async (t) => {

@@ -10,4 +10,13 @@ export function skipUnless(...programs: readonly string[]): string | false {
   return missing.length === 0 ? false : `not installed: apt-get install ${packages.join(' ')}`;
 }
 
+/** What the reason of a skip begins with that CI accepts. */
+export const OPTIONAL = 'optional: ';
+
+/** As `skipUnless`, for programs that .ci/run does not install: they are in no Debian release, or large. */
+export function skipUnlessThere(...programs: readonly string[]): string | false {
+  const missing = programs.filter((program) => !isOnPath(program));
+  return missing.length === 0 ? false : `${OPTIONAL}not installed: ${missing.join(' ')}`;
+}
+
 const PACKAGES: Readonly<Record<string, string>> = { htpasswd: 'apache2-utils' };
