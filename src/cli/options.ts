@@ -179,7 +179,7 @@ export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
   {
     name: 'output',
     placeholder: 'DEST',
-    help: 'also write the image there, as zpull export or zpull copy do; a copy fetches the blobs once more',
+    help: 'also write the image there, as zpull export or zpull copy does; a copy fetches the blobs once more',
   },
 ];
 
