@@ -65,13 +65,14 @@ async function writeArchive(
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
     ...each.map((layer) => ({ name: nameOf(layer), sizeBytes: layer.tarBytes })),
   ]);
+  // Before the file has its length: not every file system can leave holes.
+  await requireSpace(dirname(path), plan.sizeBytes);
   await writeArchiveFrame(
     path,
     'wx',
     plan,
     documents.map(({ bytes }) => bytes),
   );
-  await requireSpace(dirname(path), sumOf(each));
   await Promise.all(
     each.map(async (layer, row) => {
       const { diffId, extents } = layer;
