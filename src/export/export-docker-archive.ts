@@ -39,8 +39,8 @@ export async function exportDockerArchive(
       run.begin(`docker-archive:${options.file}`, sumOf(distinct(run.layers)));
       const config = { name: `${digestHex(digest)}.json`, bytes };
       await writeArchive(run, unfinished, config, repoTags(options.reference));
+      await moveFile(unfinished, file);
     });
-    await moveFile(unfinished, file);
   } finally {
     await rm(unfinished, { force: true });
   }

@@ -51,9 +51,10 @@ export async function exportRootfs(
       else await requireSpace(before === 'absent' ? dirname(target) : target, totalBytes);
       await writeTree(run, tree, target, before === 'full');
       await proof;
-      if (before === 'absent' && !statesRoot(tree)) await chmod(target, ROOT_MODE);
+      if (before !== 'absent') return;
+      if (!statesRoot(tree)) await chmod(target, ROOT_MODE);
+      await moveFile(target, directory);
     });
-    if (before === 'absent') await moveFile(target, directory);
   } catch (error) {
     if (before === 'absent') await rm(target, { recursive: true, force: true });
     if (before === 'empty') await empty(target);

@@ -22,7 +22,7 @@ export async function exportTar(
   const direct = file === undefined || isSpecialFile(file);
   const unfinished = direct ? undefined : `${file}.part-${process.pid}`;
   try {
-    const whole = await withExport(options, async ({ pool, prove, begin }) => {
+    return await withExport(options, async ({ pool, prove, begin }) => {
       const tree = await pool.run({ task: 'flatten' });
       const path = file === undefined ? {} : { path: unfinished ?? file };
       begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
@@ -30,11 +30,11 @@ export async function exportTar(
       // One thread writes until the end: the hashes have the others.
       const proof = prove();
       const { closed } = await writing;
-      if (!closed) await proof;
-      return !closed;
+      if (closed) return false;
+      await proof;
+      if (file !== undefined && unfinished !== undefined) await moveFile(unfinished, file);
+      return true;
     });
-    if (file !== undefined && unfinished !== undefined) await moveFile(unfinished, file);
-    return whole;
   } finally {
     if (unfinished !== undefined) rmSync(unfinished, { force: true });
   }

@@ -70,9 +70,13 @@ export function storageError(error: unknown, doing: string): unknown {
  * another store would not help there.
  */
 export function outsideStore(error: unknown, root?: string): unknown {
-  if (!(error instanceof PullError) || !['store-full', 'store-denied'].includes(error.code)) return error;
-  if (root !== undefined && error.message.includes(root)) return error;
-  const hint = 'Make room or get permission there, or choose another destination.';
+  if (!(error instanceof PullError) || (root !== undefined && error.message.includes(root))) return error;
+  const hint = ['store-full', 'store-denied'].includes(error.code)
+    ? 'Make room or get permission there, or choose another destination.'
+    : error.hint === BROKEN
+      ? 'Check that this is the destination you mean and that its directory is there.'
+      : undefined;
+  if (hint === undefined) return error;
   return new PullError(error.code, error.message, { hint, cause: error });
 }
 

@@ -86,7 +86,10 @@ test('a place that cannot be written is the reason given', async (t) => {
   const file = join(directory, 'none', 'all.tar');
   await assert.rejects(exportTar({ store, diffIds, file }), { message: new RegExp(file) });
   mkdirSync(join(directory, 'taken'));
-  await assert.rejects(exportTar({ store, diffIds, file: join(directory, 'taken') }), { message: /taken/ });
+  await assert.rejects(exportTar({ store, diffIds, file: join(directory, 'taken') }), {
+    message: /taken/,
+    hint: /the destination you mean/,
+  });
   assert.deepEqual(readdirSync(directory), ['taken']);
 });
 

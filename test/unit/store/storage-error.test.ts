@@ -107,6 +107,8 @@ test('what fails outside the store has a hint that is not about the store', () =
     assert.match(told.hint!, /another destination/);
   }
   assert.equal(outsideStore(error, '/else'), error);
+  const wrong = storageError(systemError('EISDIR'), 'write /else/where');
+  assert.match((outsideStore(wrong, '/the/store') as PullError).hint!, /the destination you mean/);
   const other = storageError(systemError('EIO'), 'write /else/where');
   assert.equal(outsideStore(other), other);
 });
