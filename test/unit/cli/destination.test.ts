@@ -18,6 +18,11 @@ test('an unknown scheme, no scheme and no path are wrong usage, with the schemes
   }
 });
 
+test('who exports into a layout is told of copy', () => {
+  const hint = 'blobs as they are: zpull copy IMAGE oci:x';
+  assert.throws(() => parseDestination('oci:x'), { code: 'option-malformed', hint });
+});
+
 test('a copy goes to a layout or an archive, with or without a tag', () => {
   assert.deepEqual(parseCopyDestination('oci:./dir'), { kind: 'layout', path: './dir' });
   assert.deepEqual(parseCopyDestination('oci:/a/b:v1.2'), { kind: 'layout', path: '/a/b', tag: 'v1.2' });
