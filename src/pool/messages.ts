@@ -39,6 +39,9 @@ export interface NetworkSetup {
   readonly elsewhere: Pick<TransportSetup, 'tlsVerify' | 'environment'>;
   /** Which endpoints lack which blobs; all threads add to it. */
   readonly lacking: Uint32Array<SharedArrayBuffer>;
+  /** How much each endpoint is asked, and what all waits together took; all threads add to them. */
+  readonly limits: BigInt64Array<SharedArrayBuffer>;
+  readonly waits: BigInt64Array<SharedArrayBuffer>;
   readonly userAgent: string;
   /** Whether each request is to be told of. */
   readonly debug: boolean;

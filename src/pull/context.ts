@@ -1,7 +1,7 @@
 import type { WorkerPool } from '../pool/worker-pool.js';
+import type { Concurrency } from '../registry/concurrency.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
-import type { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
 import type { Settings } from './settings.js';

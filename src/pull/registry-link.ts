@@ -2,13 +2,14 @@ import { randomUUID } from 'node:crypto';
 import type { Reference } from '../format/reference.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
+import { Concurrency, createLimits, type Limits, sharedClockMs } from '../registry/concurrency.js';
 import { createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import type { Registries } from '../registry/registries-conf.js';
+import { createWaitBudget } from '../registry/retry-after.js';
 import { networkEnvironment } from '../registry/transport.js';
-import { Concurrency } from './concurrency.js';
 import type { PullEvent } from './events.js';
 import { Patience } from './patience.js';
 import type { Settings } from './settings.js';
@@ -32,6 +33,8 @@ export class RegistryLink {
   readonly #draining: NodeJS.Timeout;
   readonly #registries: Registries | undefined;
   readonly #lacking = createLacking();
+  readonly #waits = createWaitBudget();
+  #limits: Limits | undefined;
   #session: MirroredSession | undefined;
 
   constructor(options: {
@@ -49,14 +52,15 @@ export class RegistryLink {
     this.setup = limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) };
     this.#stop = options.stop;
     this.#emit = options.emit;
-    this.concurrency = new Concurrency(this.#settings.connections, () => performance.now());
+    this.concurrency = new Concurrency(createLimits(1, this.#settings.connections));
     this.patience = new Patience({
       tauMs: this.#settings.patienceMs,
       counters: options.counters,
       stop: this.#stop,
       now: () => performance.now(),
       onWait: (wait) => {
-        if (this.concurrency.throttled(wait.waitMs)) this.#emit({ event: 'waiting', ...wait });
+        if (this.concurrency.throttled(wait.waitMs, sharedClockMs()))
+          this.#emit({ event: 'waiting', ...wait });
       },
     });
     this.#draining = setInterval(() => this.patience.drain(), DRAIN_MS).unref();
@@ -77,6 +81,7 @@ export class RegistryLink {
       connectTimeoutMs,
       idleTimeoutMs,
       patience: this.patience,
+      waits: this.#waits,
       userAgent: USER_AGENT,
       ...(debug && { debug: (line: string) => this.#emit({ event: 'debug', line }) }),
     });
@@ -98,6 +103,7 @@ export class RegistryLink {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.#settings;
     const { session } = this;
     const { value, expiresAtMs } = await this.asking(() => session.access(0));
+    this.#limits ??= createLimits(session.endpoints.length, connections);
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
@@ -106,6 +112,8 @@ export class RegistryLink {
       endpoints: session.endpoints,
       elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
       lacking: this.#lacking,
+      limits: this.#limits,
+      waits: this.#waits,
       userAgent: USER_AGENT,
       debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),

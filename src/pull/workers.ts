@@ -1,10 +1,10 @@
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
+import type { Concurrency } from '../registry/concurrency.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
-import type { Concurrency } from './concurrency.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
 import type { Patience } from './patience.js';
@@ -68,7 +68,7 @@ export class Workers {
       return pool;
     };
     const packs = new Set<PackId>();
-    const endpoints = new EndpointChoice(network.endpoints.length, network.lacking);
+    const endpoints = new EndpointChoice(network.endpoints.length, network.lacking, network.limits);
     this.context = {
       settings,
       paths,

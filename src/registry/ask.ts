@@ -8,7 +8,7 @@ import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { firstErrorMessage } from './refusal.js';
 import { requestLine, type ToldRequest } from './request-line.js';
-import { createWaitBudget, type WaitBudget, waitAfter } from './retry-after.js';
+import { bookWait, type WaitBudget, waitAfter } from './retry-after.js';
 import type { Transport } from './transport.js';
 
 /** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
@@ -20,6 +20,8 @@ export interface SessionOptions extends Transport {
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly patience: Patience;
+  /** Shared with all others of the pull. */
+  readonly waits: WaitBudget;
   readonly userAgent: string;
   /** Left out: everything is asked for anonymously. */
   readonly credentials?: Credentials;
@@ -33,7 +35,6 @@ export interface Context {
   readonly client: HttpClient;
   /** The origins left to try (two only before a loopback host has answered), the present one first. */
   readonly origins: URL[];
-  readonly waits: WaitBudget;
   /** Aborted when the session ends: nobody waits any more. */
   readonly ending: AbortController;
 }
@@ -44,7 +45,6 @@ export function createContext(options: SessionOptions): Context {
     options,
     client: createHttpClient({ ...options, transport: options }),
     origins: originsToTry(options),
-    waits: createWaitBudget(),
     ending: new AbortController(),
   };
 }
@@ -145,7 +145,7 @@ export async function exchange(
   maxBytes: number,
   asking: Asking = {},
 ): Promise<Exchange> {
-  const { client, options, waits } = context;
+  const { client, options } = context;
   let url = start;
   let sent = headers;
   let waited = 0;
@@ -175,7 +175,7 @@ export async function exchange(
     const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
     const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
-      waits.book(waitMs, Date.now(), url.host);
+      bookWait(options.waits, waitMs, Date.now(), url.host);
       await pausedSleep(context, { host: url.host, waitMs });
       continue;
     }

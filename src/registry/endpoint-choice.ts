@@ -1,3 +1,5 @@
+import { Concurrency, type Limits } from './concurrency.js';
+
 /** How long an endpoint that failed is left alone, doubled by each failure after the first: a connect timeout takes 5 s. */
 const AVOID_MS = 10_000;
 
@@ -20,16 +22,19 @@ export function createLacking(): Uint32Array<SharedArrayBuffer> {
 
 /**
  * Which endpoint of a blob one thread asks, by place in the list: the first that neither failed lately nor lacks the
- * blob. Time is passed in, in milliseconds.
+ * blob, nor has as many requests in flight as it puts up with. Time is passed in, in milliseconds by the shared clock.
  */
 export class EndpointChoice {
   /** By endpoint: failures in a row, and until when it is left alone. */
   readonly #failures: number[];
   readonly #avoidedUntil: number[];
   readonly #lacking: Uint32Array;
+  readonly #load: readonly Concurrency[];
 
-  constructor(count: number, lacking: Uint32Array) {
+  /** `lacking` and `limits`, a row for each endpoint, are those of all threads. */
+  constructor(count: number, lacking: Uint32Array, limits: Limits) {
     this.#lacking = lacking;
+    this.#load = Array.from({ length: count }, (_, i) => new Concurrency(limits, i));
     this.#failures = new Array<number>(count).fill(0);
     this.#avoidedUntil = new Array<number>(count).fill(0);
   }
@@ -40,7 +45,17 @@ export class EndpointChoice {
     const having = all.filter((i) => !this.#isLacking(i, digest));
     // Whoever lacks the blob is no help against a failure or a wait of one that has it.
     const left = (having.length > 0 ? having : all).filter((i) => !tried.has(i));
-    return left.find((i) => this.#avoidedUntil[i]! <= now) ?? left[0];
+    const willing = left.filter((i) => this.#avoidedUntil[i]! <= now);
+    return willing.find((i) => !this.#load[i]!.isFull) ?? willing[0] ?? left[0];
+  }
+
+  /** A range turns to an endpoint, and is in flight there until it calls `leave`. */
+  enter(endpoint: number): void {
+    if (endpoint !== NO_ENDPOINT) this.#load[endpoint]!.enter();
+  }
+
+  leave(endpoint: number): void {
+    if (endpoint !== NO_ENDPOINT) this.#load[endpoint]!.leave();
   }
 
   /** Whether an endpoint is left that is not known to lack the blob, and of which that would be remembered. */
@@ -54,8 +69,9 @@ export class EndpointChoice {
   }
 
   /** The network or the server failed, or asked to be left alone for `askedMs`: other blobs go elsewhere for a while, too. */
-  failed(endpoint: number, now: number, askedMs = 0): void {
+  failed(endpoint: number, now: number, askedMs?: number): void {
     if (endpoint === NO_ENDPOINT) return;
+    if (askedMs !== undefined) this.#load[endpoint]!.throttled(askedMs, now);
     const failures = this.#failures[endpoint]!;
     let until = this.#avoidedUntil[endpoint]!;
     // Requests that were under way at the same time are one failure.
@@ -63,11 +79,13 @@ export class EndpointChoice {
       this.#failures[endpoint] = failures + 1;
       until = now + Math.min(MOST_AVOID_MS, AVOID_MS * 2 ** failures);
     }
-    this.#avoidedUntil[endpoint] = Math.max(until, now + askedMs);
+    this.#avoidedUntil[endpoint] = Math.max(until, now + (askedMs ?? 0));
   }
 
   succeeded(endpoint: number): void {
-    if (endpoint !== NO_ENDPOINT) this.#failures[endpoint] = 0;
+    if (endpoint === NO_ENDPOINT) return;
+    this.#failures[endpoint] = 0;
+    this.#load[endpoint]!.good();
   }
 
   /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */

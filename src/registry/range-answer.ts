@@ -5,7 +5,7 @@ import { parseContentLength, parseContentRange } from './content-range.js';
 import { describeNetworkError } from './network-error.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { firstErrorMessage, refusal } from './refusal.js';
-import { waitAfter } from './retry-after.js';
+import { bookWait, waitAfter } from './retry-after.js';
 import { missOrTakeOver, takeOver } from './take-over.js';
 import type { Headers, Outcome } from './transfer.js';
 
@@ -114,7 +114,7 @@ export async function afterAnswer(
   if (waitMs !== undefined) {
     if (await takeOver(client, job, progress, waitMs)) return;
     progress.waited += 1;
-    client.waits.book(waitMs, Date.now(), url.host);
+    bookWait(client.options.waits, waitMs, Date.now(), url.host);
     const goOn = events.pause({ host: url.host, waitMs });
     await sleep(waitMs + Math.random() * SPREAD_MS).finally(goOn);
     progress.tried.clear();

@@ -1,7 +1,8 @@
+import type { Limits } from './concurrency.js';
 import { EndpointChoice, NO_ENDPOINT } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import type { Wait } from './patience.js';
-import { createWaitBudget, type WaitBudget } from './retry-after.js';
+import type { WaitBudget } from './retry-after.js';
 import { type SharedTargets, Targets } from './targets.js';
 import type { Transport } from './transport.js';
 
@@ -14,8 +15,10 @@ export interface RangeClientOptions {
   readonly endpoints: readonly RangeEndpoint[];
   /** How a foreign blob is asked for where it lies. */
   readonly elsewhere: Omit<Transport, 'host' | 'certDir'>;
-  /** Shared with other threads; see `createLacking`. */
+  /** Shared with other threads; see `createLacking`, `createLimits` with a row for each endpoint, `createWaitBudget`. */
   readonly lacking: Uint32Array;
+  readonly limits: Limits;
+  readonly waits: WaitBudget;
   readonly userAgent?: string;
   /** Left out, this thread is the only one. */
   readonly sharedTargets?: SharedTargets;
@@ -27,7 +30,7 @@ interface RangeEndpoint {
   readonly repository: string;
 }
 
-/** What a worker keeps between ranges: connections, known redirect targets, time spent waiting. */
+/** What a worker keeps between ranges: connections, which endpoints serve, known redirect targets. */
 export interface RangeClient {
   readonly options: RangeClientOptions;
   /**
@@ -37,7 +40,6 @@ export interface RangeClient {
   lanesTo(endpoint: number, blobUrl: string): Lanes;
   readonly choice: EndpointChoice;
   readonly targets: Targets;
-  readonly waits: WaitBudget;
   close(): Promise<void>;
 }
 
@@ -108,9 +110,8 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
       elsewhere.set(host, known);
       return known;
     },
-    choice: new EndpointChoice(options.endpoints.length, options.lacking),
+    choice: new EndpointChoice(options.endpoints.length, options.lacking, options.limits),
     targets: new Targets(options.sharedTargets),
-    waits: createWaitBudget(),
     close: async () => {
       await Promise.all([...lanes, ...elsewhere.values()].map((each) => each.close()));
     },
@@ -119,7 +120,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
 
 /** A range under way. */
 export interface Progress {
-  /** Which endpoint is asked (`NO_ENDPOINT` for a foreign blob), and the blob's URL there. */
+  /** Which endpoint the range is in flight at (`NO_ENDPOINT` for a foreign blob), and the blob's URL there. */
   endpoint: number;
   url: string;
   /** Endpoints that failed since the last byte. */

@@ -21,7 +21,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const progress: Progress = {
-    endpoint: blob.anonymous === true ? NO_ENDPOINT : 0,
+    endpoint: NO_ENDPOINT,
     url: blob.url,
     tried: new Set(),
     next: start,
@@ -35,15 +35,21 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     renewing: false,
     takerFailed: false,
   };
-  if (start < end) await chooseEndpoint(client, job, progress);
-  while (progress.next < end) {
-    try {
-      await askOnce(client, job, progress);
-    } catch (error) {
-      if (!(await passOn(client, job, progress, error))) throw error;
-    }
+  try {
+    if (start < end) await chooseEndpoint(client, job, progress);
+    while (progress.next < end) await askOrPassOn(client, job, progress);
+  } finally {
+    client.choice.leave(progress.endpoint);
   }
   return { requests: progress.requests, receivedBytes: progress.receivedBytes };
+}
+
+async function askOrPassOn(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
+  try {
+    await askOnce(client, job, progress);
+  } catch (error) {
+    if (!(await passOn(client, job, progress, error))) throw error;
+  }
 }
 
 /** One GET with its redirects, and what follows from its outcome. Returns when it is time for the next. */

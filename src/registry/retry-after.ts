@@ -51,32 +51,44 @@ export function waitAfter(
   return Math.ceil(random * Math.min(MAX_JITTER_MS, FIRST_JITTER_MS * 2 ** (nth - 1)));
 }
 
-/** Adds up the waits servers asked for; waits at the same time count once. */
-export interface WaitBudget {
-  /**
-   * Books a wait of `waitMs` from `nowMs` on.
-   * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
-   */
-  book(waitMs: number, nowMs: number, host: string): void;
+/**
+ * The waits that servers asked for, of all threads of a pull. One word, so that booking is one exchange: in its low bits
+ * what all waits together took, above them until when (Unix time) they are booked; both in milliseconds.
+ */
+export type WaitBudget = BigInt64Array<SharedArrayBuffer>;
+
+/** `MAX_TOTAL_WAIT_MS` has 20 bits, which leaves enough for the time until the year 2248. */
+const TOTAL_BITS = 20n;
+const TOTAL_MASK = (1n << TOTAL_BITS) - 1n;
+
+/** A budget of which nothing has been booked. */
+export function createWaitBudget(): WaitBudget {
+  return new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
 }
 
-export function createWaitBudget(): WaitBudget {
-  let totalMs = 0;
-  let untilMs = 0;
-  return {
-    book(waitMs, nowMs, host) {
-      const addedMs = Math.max(0, nowMs + waitMs - Math.max(nowMs, untilMs));
-      if (waitMs > MAX_WAIT_MS || totalMs + addedMs > MAX_TOTAL_WAIT_MS) {
-        throw new PullError(
-          'network-hopeless',
-          `${host} tells us to wait too long: ${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`,
-          {
-            hint: 'the registry limits how often it may be asked: try again later, or log in if that raises the limit',
-          },
-        );
-      }
-      totalMs += addedMs;
-      untilMs = Math.max(untilMs, nowMs + waitMs);
+/**
+ * Books a wait of `waitMs` from `nowMs` (Unix time) on; waits at the same time count once, whichever threads wait.
+ * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
+ */
+export function bookWait(budget: WaitBudget, waitMs: number, nowMs: number, host: string): void {
+  for (;;) {
+    const booked = Atomics.load(budget, 0);
+    const totalMs = Number(booked & TOTAL_MASK);
+    const untilMs = Number(booked >> TOTAL_BITS);
+    const newUntilMs = Math.max(untilMs, nowMs + waitMs);
+    const newTotalMs = totalMs + newUntilMs - Math.max(nowMs, untilMs);
+    if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) throw tooLong(host, waitMs, totalMs);
+    const after = (BigInt(newUntilMs) << TOTAL_BITS) | BigInt(newTotalMs);
+    if (Atomics.compareExchange(budget, 0, booked, after) === booked) return;
+  }
+}
+
+function tooLong(host: string, waitMs: number, totalMs: number): PullError {
+  return new PullError(
+    'network-hopeless',
+    `${host} tells us to wait too long: ${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`,
+    {
+      hint: 'the registry limits how often it may be asked: try again later, or log in if that raises the limit',
     },
-  };
+  );
 }

@@ -1,4 +1,5 @@
 import { type ErrorCode, PullError } from '../format/error.js';
+import { sharedClockMs } from './concurrency.js';
 import type { Progress, RangeClient, RangeJob } from './range-client.js';
 
 /** What one endpoint may say while another has the blob. */
@@ -26,24 +27,27 @@ export async function chooseEndpoint(
   const isFirst = progress.tried.size === 0;
   let failure: PullError | undefined;
   for (;;) {
-    const endpoint = client.choice.next(blob.digest, progress.tried, performance.now());
+    const endpoint = client.choice.next(blob.digest, progress.tried, sharedClockMs());
     if (endpoint === undefined) {
       if (failure !== undefined && (isFirst || !client.choice.mayBeHad(blob.digest))) throw failure;
       return false;
     }
+    client.choice.enter(endpoint);
     try {
       const url = endpoint === 0 ? blob.url : await urlAt(client, blob.digest, endpoint, events);
       progress.authorization = await events.authorization(undefined, endpoint);
+      client.choice.leave(progress.endpoint);
       progress.endpoint = endpoint;
       progress.url = url;
       progress.renewals = 0;
       progress.repeated = false;
       return true;
     } catch (error) {
+      client.choice.leave(endpoint);
       if (!(error instanceof PullError)) throw error;
       failure = error;
       progress.tried.add(endpoint);
-      if (error.code === 'network-hopeless') client.choice.failed(endpoint, performance.now());
+      if (error.code === 'network-hopeless') client.choice.failed(endpoint, sharedClockMs());
       else client.choice.lacks(endpoint, blob.digest);
     }
   }
@@ -66,7 +70,7 @@ export function takeOver(
   progress: Progress,
   waitMs?: number,
 ): Promise<boolean> {
-  client.choice.failed(progress.endpoint, performance.now(), waitMs);
+  client.choice.failed(progress.endpoint, sharedClockMs(), waitMs);
   progress.tried.add(progress.endpoint);
   return chooseEndpoint(client, job, progress);
 }

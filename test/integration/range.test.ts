@@ -6,9 +6,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../../src/format/error.js';
 import type { MainMessage } from '../../src/pool/messages.js';
 import { TargetRenewals } from '../../src/pull/target-renewals.js';
+import { Concurrency, createLimits } from '../../src/registry/concurrency.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeClientOptions } from '../../src/registry/range-client.js';
+import { bookWait, createWaitBudget } from '../../src/registry/retry-after.js';
 import { certificates, type KeyPair, NEEDS_OPENSSL } from '../support/certificate.js';
 import {
   type Answering,
@@ -43,14 +45,17 @@ function endpoint(tlsVerify: boolean) {
 const UNVERIFIED = { endpoints: [endpoint(false)] };
 
 function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
+  const { endpoints = [endpoint(true)] } = options;
   const client = createRangeClient({
     connections: 4,
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
-    endpoints: [endpoint(true)],
+    endpoints,
     elsewhere: { tlsVerify: true, environment: {} },
     lacking: createLacking(),
+    limits: createLimits(endpoints.length, 4),
+    waits: createWaitBudget(),
     ...options,
   });
   t.after(() => client.close());
@@ -677,6 +682,97 @@ test('a Retry-After above two minutes ends the range', async (t) => {
   await assert.rejects(
     fetch(clientFor(t), server.origin, [0, 10]),
     failsWith('network-hopeless', /wait too long/),
+  );
+});
+
+test('a wait counts together with what other threads have waited', async (t) => {
+  const waits = createWaitBudget();
+  const longAgoMs = Date.now() - 1_000_000;
+  for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
+  const events = recordEvents();
+  const server = await serverFor(t, (_request, response) =>
+    response.writeHead(429, { 'retry-after': '1' }).end(),
+  );
+  await assert.rejects(
+    fetch(clientFor(t, { waits }), server.origin, [0, 10], { events }),
+    failsWith('network-hopeless', /1 s after 600 s of waiting/),
+  );
+  assert.equal(events.pauses, 0);
+});
+
+/** A mirror and the registry, which answer as told, each with room for one request; and a range fetched there. */
+async function atTwo(t: TestContext, mirror: Answering, registry: Answering) {
+  const limits = createLimits(2, 1);
+  const load = [0, 1].map((row) => new Concurrency(limits, row));
+  const full: boolean[][] = [];
+  const noted =
+    (answer: Answering): Answering =>
+    (...exchange) => {
+      full.push(load.map(({ isFull }) => isFull));
+      answer(...exchange);
+    };
+  const [first, second] = [await serverFor(t, noted(mirror)), await serverFor(t, noted(registry))];
+  const endpoints = [endpoint(true), endpoint(true)];
+  const client = clientFor(t, { endpoints, limits });
+  const outcome = async (more: Parameters<typeof fetch>[3] = {}) => {
+    const events = recordEvents({
+      origins: ['', second.origin],
+      miss: () => {
+        throw new Error('hopeless');
+      },
+    });
+    const ended = await fetch(client, first.origin, [0, 10], { events, ...more }).then(
+      () => 'came',
+      () => 'failed',
+    );
+    return [ended, ...load.map(({ isFull }) => isFull)];
+  };
+  return { outcome, full };
+}
+
+const REFUSE: Answering = (_request, response) => response.writeHead(404).end();
+const GIVE: Answering = (request, response) => answerRange(request, response, BLOB);
+const BREAK: Answering = (_request, response) => response.socket?.destroy();
+
+test('a range is in flight at the endpoint that is asked, and nowhere when it has ended, however it ended', async (t) => {
+  const came = await atTwo(t, GIVE, GIVE);
+  assert.deepEqual(await came.outcome(), ['came', false, false]);
+  assert.deepEqual(came.full, [[true, false]]);
+  const taken = await atTwo(t, BREAK, GIVE);
+  assert.deepEqual(await taken.outcome(), ['came', false, false]);
+  assert.deepEqual(taken.full.at(-1), [false, true]);
+  const refused = await atTwo(t, REFUSE, REFUSE);
+  assert.deepEqual(await refused.outcome(), ['failed', false, false]);
+  const hopeless = await atTwo(t, BREAK, BREAK);
+  assert.deepEqual(await hopeless.outcome(), ['failed', false, false]);
+  const take = () => {
+    throw new Error('no room');
+  };
+  assert.deepEqual(await came.outcome({ take }), ['failed', false, false]);
+  const events = recordEvents({
+    authorize: () => {
+      throw new PullError('unauthorized', 'no token');
+    },
+    origins: ['', 'http://127.0.0.1'],
+  });
+  assert.deepEqual(await came.outcome({ events }), ['failed', false, false]);
+});
+
+test('an endpoint that asks to wait has its share halved, whether it is waited for or not', async (t) => {
+  const limits = createLimits(2, 4);
+  const wait: Answering = (request, response, nth) => {
+    if (nth === 1) response.writeHead(429, { 'retry-after': '1' }).end();
+    else answerRange(request, response, BLOB);
+  };
+  const mirror = await serverFor(t, wait);
+  const registry = await serverFor(t, wait);
+  const client = clientFor(t, { endpoints: [endpoint(true), endpoint(true)], limits });
+  const events = recordEvents({ origins: ['', registry.origin] });
+  await fetch(client, mirror.origin, [0, 10], { events });
+  assert.equal(events.pauses, 1);
+  assert.deepEqual(
+    [0, 1].map((row) => new Concurrency(limits, row).limit),
+    [2, 2],
   );
 });
 

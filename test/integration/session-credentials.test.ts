@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fromFailure, PullError } from '../../src/format/error.js';
 import { createCredentials } from '../../src/registry/credentials.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
 import { createRegistrySession } from '../../src/registry/session.js';
 import { installHelper } from '../support/credential-helper.js';
 import { type Answering, type ScriptedServer, startServer } from '../support/scripted-server.js';
@@ -31,6 +32,7 @@ function sessionFor(t: TestContext, host: string, content: object) {
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
+    waits: createWaitBudget(),
     credentials: createCredentials({ host, repository: 'team/app', authfile, env: {} }),
     patience: {
       received: () => {},

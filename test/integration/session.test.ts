@@ -6,6 +6,7 @@ import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
 import type { SessionOptions } from '../../src/registry/ask.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
 import { createRegistrySession } from '../../src/registry/session.js';
 import { certificates, type KeyPair, NEEDS_OPENSSL } from '../support/certificate.js';
 import {
@@ -44,6 +45,7 @@ function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<Sess
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
+    waits: createWaitBudget(),
     patience: {
       received: (bytes) => {
         heard.received += bytes;

@@ -2,13 +2,13 @@ import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { createCounters } from '../../src/pool/counters.js';
 import type { Results, Task } from '../../src/pool/messages.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
-import { Concurrency } from '../../src/pull/concurrency.js';
 import type { PullContext } from '../../src/pull/context.js';
 import type { PullEvent } from '../../src/pull/events.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
 import { Patience } from '../../src/pull/patience.js';
 import { settle } from '../../src/pull/settings.js';
 import { Stop } from '../../src/pull/stop.js';
+import { Concurrency, createLimits } from '../../src/registry/concurrency.js';
 import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
@@ -35,8 +35,8 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     paths: storePaths(store),
     stop,
     patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {} }),
-    concurrency: new Concurrency(connections, () => 0),
-    endpoints: new EndpointChoice(1, createLacking()),
+    concurrency: new Concurrency(createLimits(1, connections)),
+    endpoints: new EndpointChoice(1, createLacking(), createLimits(1, connections)),
     emit: (event) => events.push(event),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),

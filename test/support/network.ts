@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import type { NetworkSetup } from '../../src/pool/messages.js';
+import { createLimits } from '../../src/registry/concurrency.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
 
 /** How the threads of a test reach the one registry there is. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {
@@ -12,6 +14,8 @@ export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup 
     endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
     elsewhere: { tlsVerify: true, environment: {} },
     lacking: createLacking(),
+    limits: createLimits(1, 4),
+    waits: createWaitBudget(),
     userAgent: 'test',
     debug: false,
     ...options,

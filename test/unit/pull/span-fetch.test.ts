@@ -106,7 +106,7 @@ test('any number of spans is fetched in order, never more at a time than there a
 test('a registry that told us to wait gets half as many at a time, and more again as they come well', async () => {
   const until = () => new Promise<void>((resolve) => setImmediate(resolve));
   const { add, context, running } = create({ connections: 8, until });
-  context.concurrency.throttled(0);
+  context.concurrency.throttled(0, 0);
   const first = jobsOf(5);
   add(first.jobs);
   await first.done;

@@ -1,20 +1,25 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { createLimits } from '../../../src/registry/concurrency.js';
 import { createLacking, EndpointChoice, NO_ENDPOINT } from '../../../src/registry/endpoint-choice.js';
 
 const A = `sha256:a12${'0'.repeat(61)}`;
 const B = `sha256:b12${'0'.repeat(61)}`;
 const NONE: ReadonlySet<number> = new Set();
 
+function choiceOf(count: number, lacking = createLacking(), limits = createLimits(count, 4)): EndpointChoice {
+  return new EndpointChoice(count, lacking, limits);
+}
+
 test('the first endpoint is asked, and those tried already are not', () => {
-  const choice = new EndpointChoice(2, createLacking());
+  const choice = choiceOf(2);
   assert.equal(choice.next(A, NONE, 0), 0);
   assert.equal(choice.next(A, new Set([0]), 0), 1);
   assert.equal(choice.next(A, new Set([0, 1]), 0), undefined);
 });
 
 test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all the same when there is no other', () => {
-  const choice = new EndpointChoice(2, createLacking());
+  const choice = choiceOf(2);
   choice.failed(0, 1000);
   choice.failed(0, 2000); // under way when the first failed
   assert.equal(choice.next(A, NONE, 10_999), 1);
@@ -29,12 +34,12 @@ test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all t
 });
 
 test('an endpoint that asked for a longer wait is left alone for that long, also by what was under way', () => {
-  const choice = new EndpointChoice(2, createLacking());
+  const choice = choiceOf(2);
   choice.failed(0, 1000, 100_000);
   choice.failed(0, 2000, 3000);
   assert.equal(choice.next(A, NONE, 100_999), 1);
   assert.equal(choice.next(A, NONE, 101_000), 0);
-  const later = new EndpointChoice(2, createLacking());
+  const later = choiceOf(2);
   later.failed(0, 1000);
   later.failed(0, 2000, 60_000);
   assert.equal(later.next(A, NONE, 61_999), 1);
@@ -43,8 +48,8 @@ test('an endpoint that asked for a longer wait is left alone for that long, also
 
 test('an endpoint that lacks a blob is not asked for it by any thread while another may have it', () => {
   const lacking = createLacking();
-  const choice = new EndpointChoice(2, lacking);
-  const other = new EndpointChoice(2, lacking);
+  const choice = choiceOf(2, lacking);
+  const other = choiceOf(2, lacking);
   other.lacks(0, A);
   assert.equal(choice.next(A, NONE, 0), 1);
   assert.equal(choice.next(B, NONE, 0), 0);
@@ -56,17 +61,52 @@ test('an endpoint that lacks a blob is not asked for it by any thread while anot
 });
 
 test('of more endpoints than are remembered, those behind keep nobody going on for ever', () => {
-  const choice = new EndpointChoice(33, createLacking());
+  const choice = choiceOf(33);
   for (let i = 0; i < 33; i++) choice.lacks(i, A);
   assert.equal(choice.mayBeHad(A), false);
 });
 
 test('what comes from no endpoint is nobody’s success or fault', () => {
   const lacking = createLacking();
-  const choice = new EndpointChoice(32, lacking);
+  const choice = choiceOf(32, lacking);
   choice.lacks(NO_ENDPOINT, A);
   choice.failed(NO_ENDPOINT, 0);
   choice.succeeded(NO_ENDPOINT);
+  choice.enter(NO_ENDPOINT);
+  choice.leave(NO_ENDPOINT);
   assert.equal(choice.next(A, NONE, 0), 0);
   assert.ok(lacking.every((slot) => slot === 0));
+});
+
+test('an endpoint that asked to be asked less gets half as much of all threads, and then others are asked', () => {
+  const limits = createLimits(2, 4);
+  const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
+  one.failed(0, 1000, 1000);
+  assert.equal(one.next(A, NONE, 20_000), 0, 'nothing is in flight there yet');
+  one.enter(0);
+  assert.equal(other.next(A, NONE, 20_000), 0);
+  other.enter(0);
+  for (const choice of [one, other]) assert.equal(choice.next(A, NONE, 20_000), 1);
+  other.leave(0);
+  for (const choice of [one, other]) assert.equal(choice.next(A, NONE, 20_000), 0);
+});
+
+test('an endpoint with enough in flight is asked before one that failed, and when it is the only one left', () => {
+  const choice = choiceOf(2, undefined, createLimits(2, 1));
+  choice.enter(0);
+  assert.equal(choice.next(A, new Set([1]), 0), 0);
+  assert.equal(choice.next(A, NONE, 0), 1);
+  choice.failed(1, 0);
+  assert.equal(choice.next(A, NONE, 0), 0);
+});
+
+test('good answers let an endpoint have more again, a failure that asks for nothing takes nothing from it', () => {
+  const choice = choiceOf(2, undefined, createLimits(2, 2));
+  choice.enter(0);
+  choice.failed(0, 0);
+  assert.equal(choice.next(A, NONE, 10_000), 0);
+  choice.failed(0, 20_000, 0);
+  assert.equal(choice.next(A, NONE, 100_000), 1);
+  choice.succeeded(0);
+  assert.equal(choice.next(A, NONE, 100_000), 0);
 });

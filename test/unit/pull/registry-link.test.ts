@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { parseReference } from '../../../src/format/reference.js';
+import { createCounters } from '../../../src/pool/counters.js';
+import { RegistryLink } from '../../../src/pull/registry-link.js';
+import { settle } from '../../../src/pull/settings.js';
+import { Stop } from '../../../src/pull/stop.js';
+import { bookWait } from '../../../src/registry/retry-after.js';
+import { startServer } from '../../support/scripted-server.js';
+
+test('what workers have waited counts for the main thread, too', async (t) => {
+  const server = await startServer((_request, response, nth) => {
+    response.writeHead(nth === 1 ? 429 : 404, { 'retry-after': '1' }).end();
+  });
+  t.after(() => server.close());
+  const link = new RegistryLink({
+    settings: settle({ store: '/nowhere' }),
+    reference: parseReference(`${server.host}/x:1`),
+    registries: undefined,
+    counters: createCounters(),
+    stop: new Stop(),
+    emit: () => {},
+  });
+  t.after(() => link.close());
+  const { waits } = await link.network();
+  const longAgoMs = Date.now() - 1_000_000;
+  for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
+  await assert.rejects(link.session.getManifest('1'), { code: 'network-hopeless', message: /after 600 s/ });
+  assert.equal((await link.network()).waits, waits);
+});
