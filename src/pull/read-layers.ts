@@ -16,7 +16,8 @@ const UNKNOWN_METADATA_BYTES = 16 * 2 ** 20;
 const MOST_CONTENTS = 2 * 2 ** 20;
 
 /**
- * Reads the metadata of all layers that have any, in order, as many at a time as the budget allows. Metadata that is
+ * Reads the metadata of all layers that have any, in order, as many at a time as the registry puts up with and the budget
+ * allows. Metadata that is
  * malformed, lies about its digest or has more files than there is room for costs a warning, and the layer is pulled as one stream.
  */
 export async function readLayers(
@@ -33,8 +34,8 @@ export async function readLayers(
       continue;
     }
     const bytes = budgetOf(layer.place);
-    while (running.size > 0 && inUse + bytes > METADATA_BUDGET_BYTES)
-      await context.stop.guard(Promise.race(running));
+    const mayBegin = () => running.size < context.concurrency.limit && inUse + bytes <= METADATA_BUDGET_BYTES;
+    while (running.size > 0 && !mayBegin()) await context.stop.guard(Promise.race(running));
     inUse += bytes;
     const one = readLayer(context, layer, layer.place, rows);
     const done = one.finally(() => {
@@ -76,6 +77,7 @@ async function readLayer(
     const { metadata, fetchedBytes, requests, failure } = result;
     cost = { fetchedBytes, requests };
     if (failure !== undefined) throw fromFailure(failure);
+    if (requests > 0) context.concurrency.good();
     if (metadata === undefined) return { ...layer, cost, format: layer.compression };
     countRows(metadata.table, rows);
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);

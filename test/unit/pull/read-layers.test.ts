@@ -53,7 +53,10 @@ test('contents and chunks of all layers together are limited, and what is beyond
 });
 
 /** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */
-async function mostAtATime(rawBytes: readonly number[]): Promise<{ most: number; read: number }> {
+async function mostAtATime(
+  rawBytes: readonly number[],
+  { connections = 16, throttled = false } = {},
+): Promise<{ most: number; read: number }> {
   let running = 0;
   let most = 0;
   const support = fakePool(async () => {
@@ -63,7 +66,8 @@ async function mostAtATime(rawBytes: readonly number[]): Promise<{ most: number;
     running -= 1;
     return metadataOf(1);
   });
-  const { context } = fakeContext({ support });
+  const { context } = fakeContext({ support, connections });
+  if (throttled) context.concurrency.throttled(1000, 1);
   const layers = await readLayers(
     context,
     rawBytes.map((bytes) => fakeLayer(bytes)),
@@ -75,6 +79,13 @@ test('as many layers are read at a time as their decoded metadata may take, one 
   assert.deepEqual(await mostAtATime(new Array(10).fill(MIB)), { most: 10, read: 10 });
   assert.deepEqual(await mostAtATime(new Array(10).fill(12 * MIB)), { most: 4, read: 10 });
   assert.deepEqual(await mostAtATime(new Array(3).fill(500 * MIB)), { most: 1, read: 3 });
+});
+
+test('no more layers are read at a time than there are connections, nor than the registry puts up with', async () => {
+  const layers = new Array(10).fill(MIB);
+  assert.deepEqual(await mostAtATime(layers, { connections: 6 }), { most: 6, read: 10 });
+  // It begins with three, and each good answer counts.
+  assert.deepEqual(await mostAtATime(layers, { connections: 6, throttled: true }), { most: 4, read: 10 });
 });
 
 test('metadata that is malformed costs a warning, and the layer is one stream; a lost network ends the pull', async () => {
