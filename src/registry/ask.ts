@@ -6,9 +6,9 @@ import { type Answer, createHttpClient, type HttpClient } from './http-client.js
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
-import { firstErrorMessage } from './refusal.js';
+import { serverError } from './refusal.js';
 import { requestLine, type ToldRequest } from './request-line.js';
-import { bookWait, type WaitBudget, waitAfter } from './retry-after.js';
+import { asksToWait, bookWait, type WaitBudget, waitAfter } from './retry-after.js';
 import type { Transport } from './transport.js';
 
 /** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
@@ -155,16 +155,17 @@ export async function exchange(
     try {
       const received = (bytes: number) => options.patience.received(bytes);
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
-      tell(options, { ...told, status: answer.status, bytes: answer.body.length });
     } catch (error) {
       if (error instanceof PullError) throw error;
       const { message, hint, final } = describeNetworkError(error, url.host);
-      tell(options, { ...told, status: 0, bytes: 0, failure: message });
+      tell(options, { ...told, status: 0, bytes: 0, ...(final ? { givenUp: message } : { again: message }) });
       const more = hint === undefined ? {} : { hint };
       if (final) return { final: new PullError('network-hopeless', message, { ...more, cause: error }) };
       return { again: message, ...more, error };
     }
+    const came = { ...told, status: answer.status, bytes: answer.body.length };
     if (isRedirect(answer.status)) {
+      tell(options, came);
       if (asking.method === 'POST') throw redirectedPost(url);
       hop++;
       const to = nextHop(url, answer.headers.location, hop);
@@ -175,17 +176,16 @@ export async function exchange(
     const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
     const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
+      tell(options, { ...came, again: asksToWait(url.host, waitMs) });
       bookWait(options.waits, waitMs, Date.now(), url.host);
       await pausedSleep(context, { host: url.host, waitMs });
       continue;
     }
     // A server that does not know HEAD says so with 501, and who knows what else: a GET follows, which tells.
-    if (asking.method === 'HEAD') return { answer };
-    if (answer.status >= 500) {
-      const words = firstErrorMessage(answer.body);
-      return { again: `${url.host} answers ${answer.status}${words === undefined ? '' : `: ${words}`}` };
-    }
-    checkEncoding(answer, url);
+    const failed = answer.status >= 500 && asking.method !== 'HEAD';
+    tell(options, failed ? { ...came, again: `${url.host} answers ${answer.status}` } : came);
+    if (failed) return { again: serverError(url.host, answer.status, answer.body) };
+    if (asking.method !== 'HEAD') checkEncoding(answer, url);
     return { answer };
   }
 }

@@ -2,30 +2,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import type { BodyPlan } from './body.js';
 import { parseContentLength, parseContentRange } from './content-range.js';
-import { describeNetworkError } from './network-error.js';
+import type { NetworkFault } from './network-error.js';
+import type { Wait } from './patience.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
-import { firstErrorMessage, refusal } from './refusal.js';
-import { bookWait, waitAfter } from './retry-after.js';
+import { refusal } from './refusal.js';
+import { bookWait } from './retry-after.js';
 import { missOrTakeOver, takeOver } from './take-over.js';
-import type { Headers, Outcome } from './transfer.js';
+import { type Headers, type Outcome, single } from './transfer.js';
+import type { Place, Verdict } from './verdict.js';
 
 /**
  * Answers in a row that brought bytes but none that was new: a server that ignores ranges and always breaks off
  * before the wanted part feeds karma for ever.
  */
 const MAX_FRUITLESS = 5;
-
-/**
- * Values of the Authorization header tried in a row. What other ranges were given meanwhile is tried before a new
- * one is asked for, and it can have expired as well; so can a new one on a slow link.
- */
-const MOST_RENEWALS = 3;
-
-/**
- * What storage says of a signed URL that has expired. A 400 is what S3 and Google Cloud Storage answer (`ExpiredToken`) when it is not
- * the URL but the credentials that signed it.
- */
-const REFUSED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
 
 /** Ranges that were told to wait at the same time come back within this time, not all at once. */
 const SPREAD_MS = 1000;
@@ -80,71 +70,73 @@ export async function afterFailure(
   client: RangeClient,
   job: RangeJob,
   progress: Progress,
-  outcome: Outcome & { kind: 'broken' },
-  url: URL,
-  remembered: URL | undefined,
+  { error, unanswered }: Outcome & { kind: 'broken' },
+  { message, hint, final }: NetworkFault,
+  { url, remembered }: Place,
 ): Promise<void> {
-  if (outcome.unanswered && !progress.repeated) {
+  if (unanswered && !progress.repeated) {
     progress.repeated = true;
     return;
   }
   progress.repeated = false;
   client.targets.forget(progress.url, remembered ?? url);
-  const { message, hint, final } = describeNetworkError(outcome.error, url.host);
   if (!final) return missOrTakeOver(client, job, progress, message);
-  throw new PullError('network-hopeless', message, {
-    ...(hint === undefined ? {} : { hint }),
-    cause: outcome.error,
-  });
+  throw new PullError('network-hopeless', message, { ...(hint === undefined ? {} : { hint }), cause: error });
 }
 
-/** An answer that is no body: wait, renew, ask the registry for a new target, count a miss, or give up. */
+/** Does what the verdict says: wait, renew, count a miss, or give up. */
 export async function afterAnswer(
   client: RangeClient,
   job: RangeJob,
   progress: Progress,
-  { status, headers, body }: Outcome & { kind: 'answer' },
-  url: URL,
-  remembered: URL | undefined,
+  answer: Outcome & { kind: 'answer' },
+  verdict: Verdict,
+  { url, remembered }: Place,
 ): Promise<void> {
-  const { blob, events } = job;
-  const registry = new URL(progress.url);
-  const told = { status, retryAfter: single(headers['retry-after']) };
-  const waitMs = waitAfter(told, progress.waited + 1, Date.now(), Math.random());
-  if (waitMs !== undefined) {
-    if (await takeOver(client, job, progress, waitMs)) return;
-    progress.waited += 1;
-    bookWait(client.options.waits, waitMs, Date.now(), url.host);
-    const goOn = events.pause({ host: url.host, waitMs });
-    await sleep(waitMs + Math.random() * SPREAD_MS).finally(goOn);
-    progress.tried.clear();
-    return;
+  switch (verdict.next) {
+    case 'wait':
+      return wait(client, job, progress, { host: url.host, waitMs: verdict.waitMs });
+    case 'renew-target':
+      progress.renewing = await client.targets.expired(progress.url, verdict.refused);
+      return;
+    case 'miss':
+      client.targets.forget(progress.url, remembered ?? url);
+      return missOrTakeOver(client, job, progress, verdict.message);
+    case 'renew-token':
+      if (!(await hasNewToken(job, progress))) throw refusalOf(job, progress, answer, url);
+      return;
+    case 'give-up':
+      throw refusalOf(job, progress, answer, url);
   }
-  if (remembered !== undefined && REFUSED_TARGET.has(status)) {
-    progress.renewing = await client.targets.expired(progress.url, remembered);
-    return;
-  }
-  if (status >= 500) {
-    client.targets.forget(progress.url, remembered ?? url);
-    const words = firstErrorMessage(body);
-    const message = `${url.host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
-    return missOrTakeOver(client, job, progress, message);
-  }
-  const renews = blob.anonymous !== true && progress.renewals < MOST_RENEWALS;
-  if (status === 401 && url.origin === registry.origin && renews) {
-    progress.renewals += 1;
-    const refused = progress.authorization;
-    progress.authorization = await events.authorization(refused ?? '', progress.endpoint);
-    if (progress.authorization !== undefined && progress.authorization !== refused) return;
-  }
-  const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
-  if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)
-    throw wrongSize(blob, url, sizeBytes);
-  const repository = registry.pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
-  throw refusal(status, { host: url.host, repository, name: blob.digest, kind: 'blob' }, body);
 }
 
-/** The header's value; its first, if the server sent several. */
-export function single(header: string | string[] | undefined): string | undefined {
-  return typeof header === 'string' ? header : header?.[0];
+/** Waits, unless another endpoint can be asked meanwhile. */
+async function wait(client: RangeClient, job: RangeJob, progress: Progress, told: Wait): Promise<void> {
+  if (await takeOver(client, job, progress, told.waitMs)) return;
+  progress.waited += 1;
+  bookWait(client.options.waits, told.waitMs, Date.now(), told.host);
+  const goOn = job.events.pause(told);
+  await sleep(told.waitMs + Math.random() * SPREAD_MS).finally(goOn);
+  progress.tried.clear();
+}
+
+async function hasNewToken({ events }: RangeJob, progress: Progress): Promise<boolean> {
+  progress.renewals += 1;
+  const refused = progress.authorization;
+  progress.authorization = await events.authorization(refused ?? '', progress.endpoint);
+  return progress.authorization !== undefined && progress.authorization !== refused;
+}
+
+function refusalOf(
+  { blob }: RangeJob,
+  progress: Progress,
+  { status, headers, body }: Outcome & { kind: 'answer' },
+  url: URL,
+): PullError {
+  const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
+  if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)
+    return wrongSize(blob, url, sizeBytes);
+  const { pathname } = new URL(progress.url);
+  const repository = pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
+  return refusal(status, { host: url.host, repository, name: blob.digest, kind: 'blob' }, body);
 }

@@ -2,12 +2,13 @@ import { PullError } from '../format/error.js';
 import { rangeHeader } from './content-range.js';
 import { NO_ENDPOINT } from './endpoint-choice.js';
 import { describeNetworkError } from './network-error.js';
-import { afterAnswer, afterFailure, countFruitless, planBody, single } from './range-answer.js';
+import { afterAnswer, afterFailure, countFruitless, planBody } from './range-answer.js';
 import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
-import { requestLine } from './request-line.js';
+import { requestLine, type ToldRequest } from './request-line.js';
 import { chooseEndpoint, passOn } from './take-over.js';
-import { type Outcome, transfer } from './transfer.js';
+import { type Outcome, type Sink, single, transfer } from './transfer.js';
+import { judge } from './verdict.js';
 
 /**
  * Fetches bytes `[start, end)` of a blob, going on from the first byte not yet received after every failure of the
@@ -54,27 +55,33 @@ async function askOrPassOn(client: RangeClient, job: RangeJob, progress: Progres
 
 /** One GET with its redirects, and what follows from its outcome. Returns when it is time for the next. */
 async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
-  const { events } = job;
   const remembered = progress.renewing ? undefined : await client.targets.get(progress.url);
   const { next, receivedBytes } = progress;
-  const startedMs = performance.now();
   progress.requests++;
-  events.requested();
-  const { outcome, url } = await follow(client, job, progress, remembered ?? new URL(progress.url)).finally(
-    () => endRenewal(client, progress),
-  );
-  const bytes = progress.receivedBytes - receivedBytes;
-  if (events.answered !== undefined) events.answered(describe(job, outcome, { url, next, startedMs, bytes }));
+  job.events.requested();
+  const { outcome, url, tell } = await follow(
+    client,
+    job,
+    progress,
+    remembered ?? new URL(progress.url),
+  ).finally(() => endRenewal(client, progress));
+  const place = { url, remembered };
   if (progress.next > next) progress.tried.clear();
   if (outcome.kind === 'broken') {
+    const failure = describeNetworkError(outcome.error, url.host);
+    tell(failure.final ? { givenUp: failure.message } : { again: failure.message });
     countFruitless(progress, next, receivedBytes, url);
-    await afterFailure(client, job, progress, outcome, url, remembered);
+    await afterFailure(client, job, progress, outcome, failure, place);
     return;
   }
   progress.repeated = false;
   if (outcome.kind === 'answer') {
-    await afterAnswer(client, job, progress, outcome, url, remembered);
+    const chance = { nowMs: Date.now(), random: Math.random() };
+    const verdict = judge(job, progress, outcome, place, chance);
+    tell(verdict);
+    await afterAnswer(client, job, progress, outcome, verdict, place);
   } else {
+    tell({});
     client.choice.succeeded(progress.endpoint);
   }
 }
@@ -86,34 +93,25 @@ function endRenewal(client: RangeClient, progress: Progress): void {
   client.targets.renewed(progress.url);
 }
 
-/** One line for who watches. */
-function describe(
-  job: RangeJob,
-  outcome: Outcome,
-  asked: { url: URL; next: number; startedMs: number; bytes: number },
-): string {
-  const { url, next, startedMs, bytes } = asked;
-  const range = rangeHeader(next, job.end);
-  const broken = outcome.kind === 'broken';
-  const failure = broken ? { failure: describeNetworkError(outcome.error, url.host).message } : {};
-  const { status } = outcome;
-  return requestLine({ method: 'GET', url, range, status, bytes, startedMs, ...failure }, performance.now());
+/** One request that is over. */
+interface Asked {
+  readonly outcome: Outcome;
+  readonly url: URL;
+  /** Makes a line of it for who watches, once it is known what follows. */
+  tell(follows: Pick<ToldRequest, 'again' | 'givenUp'>): void;
 }
 
 /** Sends the request and follows redirects; Authorization goes to the registry only, and not after leaving it. */
-async function follow(
-  client: RangeClient,
-  job: RangeJob,
-  progress: Progress,
-  start: URL,
-): Promise<{ outcome: Outcome; url: URL }> {
+async function follow(client: RangeClient, job: RangeJob, progress: Progress, start: URL): Promise<Asked> {
   const registry = new URL(progress.url).origin;
   let trusted = true;
   let url = start;
   for (let hop = 1; ; hop++) {
     trusted &&= url.origin === registry;
-    const outcome = await send(client, job, progress, url, trusted ? progress.authorization : undefined);
-    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) return { outcome, url };
+    const asked = await send(client, job, progress, url, trusted ? progress.authorization : undefined);
+    const { outcome } = asked;
+    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) return asked;
+    asked.tell({});
     url = nextHop(url, single(outcome.headers['location']), hop);
   }
 }
@@ -124,44 +122,67 @@ async function send(
   progress: Progress,
   url: URL,
   authorization: string | undefined,
-): Promise<Outcome> {
+): Promise<Asked> {
   const { userAgent, idleTimeoutMs } = client.options;
-  const headers: Record<string, string> = {
-    range: rangeHeader(progress.next, job.end),
-    'accept-encoding': 'identity',
-  };
+  const range = rangeHeader(progress.next, job.end);
+  const headers: Record<string, string> = { range, 'accept-encoding': 'identity' };
   if (userAgent !== undefined) headers['user-agent'] = userAgent;
   if (authorization !== undefined) headers['authorization'] = authorization;
-  let allowed: Promise<void> | undefined;
   const lanes = client.lanesTo(progress.endpoint, progress.url);
   const lane = await lanes.take(url.origin);
+  const { receivedBytes } = progress;
+  const startedMs = performance.now();
+  let status = 0;
+  const tell: Asked['tell'] = ({ again, givenUp }) => {
+    const bytes = progress.receivedBytes - receivedBytes;
+    const told = { method: 'GET', url, range, status, bytes, startedMs, again, givenUp };
+    job.events.answered?.(requestLine(told, performance.now()));
+  };
+  const request = { path: url.pathname + url.search, headers, idleTimeoutMs };
+  const judged = (answered: number) => {
+    status = answered;
+  };
   try {
-    return await transfer(
-      lane,
-      { path: url.pathname + url.search, headers, idleTimeoutMs },
-      {
-        plan: (status, answerHeaders) => {
-          progress.renewals = 0;
-          progress.waited = 0;
-          const plan = planBody(job, progress.next, url, status, answerHeaders);
-          if (url.href !== progress.url) client.targets.found(progress.url, url);
-          endRenewal(client, progress);
-          return plan;
-        },
-        received: (bytes) => {
-          progress.receivedBytes += bytes;
-          job.events.received(bytes, progress.endpoint);
-          allowed = job.events.limit?.(bytes);
-        },
-        take: (chunk) => {
-          progress.next += chunk.length;
-          return both(hand(job, progress, chunk), allowed);
-        },
-      },
-    );
+    const outcome = await transfer(lane, request, sinkFor(client, job, progress, url, judged));
+    status = outcome.status;
+    return { outcome, url, tell };
+  } catch (error) {
+    tell({ givenUp: error instanceof Error ? error.message : String(error) });
+    throw error;
   } finally {
     lanes.give(lane);
   }
+}
+
+/** Where the body of an answer goes. `judged` hears of its status before it is looked at, as it may be refused. */
+function sinkFor(
+  client: RangeClient,
+  job: RangeJob,
+  progress: Progress,
+  url: URL,
+  judged: (status: number) => void,
+): Sink {
+  let allowed: Promise<void> | undefined;
+  return {
+    plan: (status, headers) => {
+      judged(status);
+      progress.renewals = 0;
+      progress.waited = 0;
+      const plan = planBody(job, progress.next, url, status, headers);
+      if (url.href !== progress.url) client.targets.found(progress.url, url);
+      endRenewal(client, progress);
+      return plan;
+    },
+    received: (bytes) => {
+      progress.receivedBytes += bytes;
+      job.events.received(bytes, progress.endpoint);
+      allowed = job.events.limit?.(bytes);
+    },
+    take: (chunk) => {
+      progress.next += chunk.length;
+      return both(hand(job, progress, chunk), allowed);
+    },
+  };
 }
 
 /** Hands bytes on; notes when that fails, since it is no endpoint's fault. */

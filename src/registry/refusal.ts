@@ -28,6 +28,12 @@ export function firstErrorMessage(body: Buffer): string | undefined {
   return text === '' ? undefined : escapeForeignText(text);
 }
 
+/** That a server failed, in its own words if it has any. */
+export function serverError(host: string, status: number, body: Buffer): string {
+  const words = firstErrorMessage(body);
+  return `${host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
+}
+
 function firstError(body: Buffer): { message: string; code: string } | undefined {
   let parsed: unknown;
   try {

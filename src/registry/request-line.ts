@@ -8,8 +8,10 @@ export interface ToldRequest {
   readonly status: number;
   readonly bytes: number;
   readonly startedMs: number;
-  /** Why the network failed, if it did: then the request is repeated. A status says by itself why it is. */
-  readonly failure?: string;
+  /** Why the same is asked for again, if it is. */
+  readonly again?: string | undefined;
+  /** Why what came is of no use, if it is not. */
+  readonly givenUp?: string | undefined;
 }
 
 /**
@@ -17,8 +19,9 @@ export interface ToldRequest {
  * (signatures) and stay out, as do all headers but Range.
  */
 export function requestLine(request: ToldRequest, nowMs: number): string {
-  const { method, url, range, status, bytes, startedMs, failure } = request;
+  const { method, url, range, status, bytes, startedMs, again, givenUp } = request;
   const what = `${method} ${url.host}${url.pathname}${range === undefined ? '' : ` ${range}`}`;
   const came = `${status === 0 ? 'no answer' : status}, ${bytes} bytes, ${Math.round(nowMs - startedMs)} ms`;
-  return `${what}: ${came}${failure === undefined ? '' : `; again, as ${failure}`}`;
+  if (again !== undefined) return `${what}: ${came}; again, as ${again}`;
+  return `${what}: ${came}${givenUp === undefined ? '' : `; given up, as ${givenUp}`}`;
 }

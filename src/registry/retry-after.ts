@@ -51,6 +51,11 @@ export function waitAfter(
   return Math.ceil(random * Math.min(MAX_JITTER_MS, FIRST_JITTER_MS * 2 ** (nth - 1)));
 }
 
+/** Why what such an answer was for is asked for again. */
+export function asksToWait(host: string, waitMs: number): string {
+  return `${host} asks to wait ${(waitMs / 1000).toFixed(1)} s`;
+}
+
 /**
  * The waits that servers asked for, of all threads of a pull. One word, so that booking is one exchange: in its low bits
  * what all waits together took, above them until when (Unix time) they are booked; both in milliseconds.

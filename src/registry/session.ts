@@ -167,6 +167,8 @@ async function askAuthorized(
       authorization = await authorizer.authorization(refused ?? '');
     }
     if (authorization === refused) return answer;
+    const { debug, host } = context.options;
+    debug?.(`${host} answers ${answer.status}; asking again with another Authorization`);
   }
 }
 

@@ -8,6 +8,11 @@ import { MAX_ERROR_BODY_BYTES } from './refusal.js';
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
+/** The header's value; its first, if the server sent several. */
+export function single(header: string | string[] | undefined): string | undefined {
+  return typeof header === 'string' ? header : header?.[0];
+}
+
 /** Where a body goes. */
 export interface Sink {
   /** Judges a 200 or 206 before its body. What it throws ends the transfer. */

@@ -382,3 +382,21 @@ test('tar bytes are verified while spans are still to be asked for', async (t) =
   assert.ok(seen.some(({ verifiedBytes, asks }) => verifiedBytes > 0 && asks < all));
   assert.equal(seen.at(-1)!.verifiedBytes, result.layers[0]!.tarBytes);
 });
+
+test('with debug every request of a pull has a line, and one that is repeated says why', async (t) => {
+  const registry = await startSandbox(t, {
+    requireToken: {},
+    faults: [
+      { match: { path: LAYER_DIGEST, range: 'any', nth: 2 }, action: { challenge: { always: true } } },
+    ],
+  });
+  const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t), debug: true });
+  await assertProven(pulled.result);
+  const lines = pulled.events.flatMap((event) => (event.event === 'debug' ? [event.line] : []));
+  const requests = lines.filter((line) => /^(GET|HEAD) /.test(line));
+  assert.equal(requests.length, registry.requests.length);
+  const refused = requests.filter((line) => line.includes('/blobs/') && line.includes(': 401, '));
+  assert.equal(refused.length, 1);
+  assert.ok(refused[0]!.endsWith(`; again, as ${registry.host} wants a new token`), refused[0]);
+  assert.doesNotMatch(lines.join(), /Bearer|scope=/);
+});

@@ -326,6 +326,65 @@ test('a redirect keeps the range, drops Authorization and is remembered', async 
   );
 });
 
+/** Lines about requests, with names for the hosts and without times. */
+function plain({ lines }: RecordedEvents, hosts: Readonly<Record<string, ScriptedServer>>): string[] {
+  return lines.map((line) =>
+    Object.entries(hosts)
+      .reduce((text, [name, { host }]) => text.replaceAll(host, name), line)
+      .replaceAll(PATH, '/blob')
+      .replace(/, \d+ ms/, ''),
+  );
+}
+
+test('each hop of a range has a line, and what is asked for again says why, without any secret', async (t) => {
+  const storage = await serverFor(t, (request, response, nth) => {
+    if (nth === 2) response.writeHead(403).end('expired');
+    else if (nth === 3) response.writeHead(500).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    if (nth === 1) response.writeHead(401).end();
+    else response.writeHead(307, { location: `${storage.origin}/data?sig=secret` }).end('moved');
+  });
+  const client = clientFor(t);
+  const events = recordEvents({ authorize: (stale) => `Bearer secret${stale === undefined ? '' : '2'}` });
+  await fetch(client, registry.origin, [0, 10], { events });
+  await fetch(client, registry.origin, [10, 30], { events });
+  assert.deepEqual(plain(events, { registry, storage }), [
+    'GET registry/blob bytes=0-9: 401, 0 bytes; again, as registry wants a new token',
+    'GET registry/blob bytes=0-9: 307, 0 bytes',
+    'GET storage/data bytes=0-9: 206, 10 bytes',
+    'GET storage/data bytes=10-29: 403, 0 bytes; again, as the target of a redirect has expired',
+    'GET registry/blob bytes=10-29: 307, 0 bytes',
+    'GET storage/data bytes=10-29: 500, 0 bytes; again, as storage answers 500',
+    'GET registry/blob bytes=10-29: 307, 0 bytes',
+    'GET storage/data bytes=10-29: 206, 20 bytes',
+  ]);
+});
+
+test('an answer that is refused, and one that breaks off, have a line with the reason', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) breakAfter(response, beginRange(request, response, BLOB).subarray(0, 4));
+    else response.writeHead(206, { 'content-encoding': 'gzip' }).end('x');
+  });
+  const events = recordEvents();
+  await assert.rejects(fetch(clientFor(t), server.origin, [0, 10], { events }));
+  const [broken, refused, ...others] = plain(events, { server });
+  assert.match(broken ?? '', /^GET server\/blob bytes=0-9: 206, 4 bytes; again, as ./);
+  assert.equal(
+    refused,
+    `GET server/blob bytes=4-9: 206, 0 bytes; given up, as server answers for bytes 4 to 10 of ${DIGEST} with encoded content`,
+  );
+  assert.deepEqual(others, []);
+});
+
+test('a failure that is final is not said to be asked for again', async (t) => {
+  const server = await serverFor(t, () => {}, SELF_SIGNED);
+  const events = recordEvents();
+  await assert.rejects(fetch(clientFor(t), server.origin, [0, 10], { events }));
+  assert.match(plain(events, { server })[0] ?? '', /: no answer, 0 bytes; given up, as .*certificate/);
+});
+
 test('a redirect back to the registry does not bring Authorization back', async (t) => {
   const storage = await serverFor(t, (_request, response) => {
     response.writeHead(302, { location: `${registry.origin}/elsewhere` }).end();

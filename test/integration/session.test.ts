@@ -378,6 +378,35 @@ test('a peer that does not speak HTTP is told so', async (t) => {
   await assert.rejects(session.getManifest('v1'), failsWith('network-hopeless', /does not answer in HTTP/));
 });
 
+test('each question has a line, and what is asked again says why', async (t) => {
+  const { registry, tokens } = await registryWithTokens(t, (request, response, nth) => {
+    if (nth === 2) response.writeHead(429, { 'retry-after': '1' }).end();
+    else if (nth === 3) response.writeHead(502).end('{"errors":[{"message":"secret"}]}');
+    else if (nth === 4) response.writeHead(307, { location: '/v2/moved?sig=secret' }).end();
+    else giveManifest(request, response);
+  });
+  const lines: string[] = [];
+  const debug = (line: string) => {
+    lines.push(
+      line
+        .replaceAll(registry.host, 'registry')
+        .replaceAll(tokens.host, 'tokens')
+        .replace(/, \d+ bytes, \d+ ms/, ''),
+    );
+  };
+  const { session } = sessionFor(t, registry.host, 1, { debug });
+  await session.getManifest('v1');
+  assert.deepEqual(lines, [
+    'GET registry/v2/team/app/manifests/v1: 401',
+    'GET tokens/token: 200',
+    'registry answers 401; asking again with another Authorization',
+    'GET registry/v2/team/app/manifests/v1: 429; again, as registry asks to wait 1.0 s',
+    'GET registry/v2/team/app/manifests/v1: 502; again, as registry answers 502',
+    'GET registry/v2/team/app/manifests/v1: 307',
+    'GET registry/v2/moved: 200',
+  ]);
+});
+
 test('Retry-After is obeyed with the clock of karma stopped, up to two minutes', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth === 1) response.writeHead(503, { 'retry-after': '0' }).end();

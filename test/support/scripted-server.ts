@@ -105,6 +105,8 @@ export function breakAfter(response: ServerResponse, bytes: Buffer): void {
 
 export interface RecordedEvents extends RangeEvents {
   readonly misses: string[];
+  /** Lines about requests. */
+  readonly lines: string[];
   /** What `authorization` was called with, in order. */
   readonly authorizations: (string | undefined)[];
   receivedBytes: number;
@@ -124,6 +126,7 @@ export function recordEvents(
 ): RecordedEvents {
   const events: RecordedEvents = {
     misses: [],
+    lines: [],
     authorizations: [],
     receivedBytes: 0,
     requests: 0,
@@ -134,6 +137,9 @@ export function recordEvents(
     },
     requested: () => {
       events.requests++;
+    },
+    answered: (line) => {
+      events.lines.push(line);
     },
     miss: async (message) => {
       events.misses.push(message);
