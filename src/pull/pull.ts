@@ -1,10 +1,5 @@
 import { parseDigest } from '../format/digest.js';
 import { normalisePlatform } from '../format/platform.js';
-import { formatReference, parseReference, type Reference } from '../format/reference.js';
-import { createCounters } from '../pool/counters.js';
-import { expandShortName } from '../registry/endpoints.js';
-import { type Registries, readRegistries } from '../registry/registries-conf.js';
-import { signatureWarning } from '../registry/signature-policy.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
@@ -14,13 +9,10 @@ import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspe
 import type { LayerFigures, WantedLayer } from './layer.js';
 import { pullMissing } from './missing-layers.js';
 import type { PullOptions, PullResult } from './options.js';
-import { Progress } from './progress.js';
 import type { PulledLayers } from './pull-layers.js';
 import { RegistryLink } from './registry-link.js';
 import { type ResolvedImage, resolveImage } from './resolve.js';
 import { layerResults, sumOf } from './result.js';
-import { type Settings, settle } from './settings.js';
-import { Stop } from './stop.js';
 import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
 import type { Workers } from './workers.js';
 
@@ -28,65 +20,53 @@ import type { Workers } from './workers.js';
  * Pulls an image into the store, verified to its DiffIDs.
  * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
  */
-export async function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  const pull = new Pull(reference, options, await readRegistries(process.env));
-  try {
-    return await pull.stop.guard(pull.run());
-  } finally {
-    await pull.close();
-  }
+export function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
+  return within(reference, options, (pull) => pull.run());
 }
 
 /**
  * What a reference names and what pulling it would fetch and reuse; fetches manifests, config and tables of contents, and no
  * content. @throws PullError as `pullImage`
  */
-export async function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
-  const pull = new Pull(reference, options, await readRegistries(process.env));
+export function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
+  return within(reference, options, (pull) => pull.inspect());
+}
+
+/** What `use` resolves to; nothing of the pull lives any more then. */
+async function within<T>(
+  reference: string,
+  options: PullOptions,
+  use: (pull: Pull) => Promise<T>,
+): Promise<T> {
+  const link = await RegistryLink.open(reference, options, 'the pull was interrupted');
+  let pull: Pull | undefined;
   try {
-    return await pull.stop.guard(pull.inspect());
+    pull = new Pull(link);
+    return await link.stop.guard(use(pull));
   } finally {
-    await pull.close();
+    link.close();
+    await pull?.close();
   }
 }
 
 /** One pull from the reference to the image record. */
 class Pull {
-  readonly stop = new Stop();
-  readonly #reference: Reference;
-  readonly #image: string;
-  readonly #settings: Settings;
+  readonly #link: RegistryLink;
   readonly #paths: StorePaths;
-  readonly #counters = createCounters();
-  readonly #progress: Progress;
   readonly #warned = new Set<string>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
-  readonly #link: RegistryLink;
-  readonly #unfollow: () => void;
   #lease: Lease | undefined;
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(reference: string, options: PullOptions, registries: Registries | undefined) {
-    this.#settings = settle(options);
-    this.#reference = parseReference(reference, (name) => expandShortName(name, registries));
-    this.#image = formatReference(this.#reference);
-    this.#paths = openStore(this.#settings.store);
-    this.#progress = new Progress(this.#counters, options.onEvent);
-    this.#link = new RegistryLink({
-      settings: this.#settings,
-      reference: this.#reference,
-      registries,
-      counters: this.#counters,
-      stop: this.stop,
-      emit: this.#progress.emit,
-    });
-    this.#unfollow = this.stop.follow(options.signal, 'the pull was interrupted');
+  constructor(link: RegistryLink) {
+    this.#link = link;
+    this.#paths = openStore(link.settings.store);
   }
 
   async run(): Promise<PullResult> {
-    const recorded = recordedImage(this.#paths, this.#image, this.#settings);
+    const recorded = recordedImage(this.#paths, this.#link.image, this.#link.settings);
     if (recorded !== undefined) {
       await noteUse(this.#paths, recorded.record);
       return this.#result(recorded.image, recorded.layers, new Map(), 0);
@@ -96,29 +76,29 @@ class Pull {
     this.#locks = new LayerLocks(this.#paths, this.#lease);
     const { figures, provenAfterMs } = await pullMissing({
       locks: this.#locks,
-      stop: this.stop,
+      stop: this.#link.stop,
       missing: () => this.#wanted(imageLayers(image, this.#paths)),
       pull: (layers) => this.#pullLayers(layers),
-      onWait: (layers) => this.#progress.emit({ event: 'waiting-for-layers', layers }),
+      onWait: (layers) => this.#link.progress.emit({ event: 'waiting-for-layers', layers }),
     });
-    await writeRecord(this.#paths, this.#image, this.#settings, image);
+    await writeRecord(this.#paths, this.#link.image, this.#link.settings, image);
     return this.#result(image, imageLayers(image, this.#paths), figures, provenAfterMs);
   }
 
   /** A layer that is in the store is nobody's to pull any more. */
   readonly #emit = (event: PullEvent): void => {
     if (event.event === 'layer') this.#locks?.release(parseDigest(event.diffId, 'DiffID'));
-    this.#progress.emit(event);
+    this.#link.progress.emit(event);
   };
 
   /** The same up to the first content byte. */
   async inspect(): Promise<ImageInspection> {
-    const recorded = recordedImage(this.#paths, this.#image, this.#settings);
+    const recorded = recordedImage(this.#paths, this.#link.image, this.#link.settings);
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
     const wanted = await this.#wanted(layers);
     const prepared = wanted.length === 0 ? { layers: [], figures: [] } : await this.#prepare(wanted);
-    return inspectionOf(this.#image, this.#paths, image, layers, prepared);
+    return inspectionOf(this.#link.image, this.#paths, image, layers, prepared);
   }
 
   /** The image itself may have come from the store: then the registry hears of the pull here at first. */
@@ -127,7 +107,7 @@ class Pull {
     if (!layers.every(isHeld)) await this.#link.asking(() => this.#link.session.open());
     return wantedLayers(layers, {
       session: this.#link.session,
-      allowForeign: this.#settings.allowForeign,
+      allowForeign: this.#link.settings.allowForeign,
       warn: this.#warnOnce,
     });
   }
@@ -136,7 +116,7 @@ class Pull {
   readonly #warnOnce = (message: string): void => {
     if (this.#warned.has(message)) return;
     this.#warned.add(message);
-    this.#progress.emit({ event: 'warning', message });
+    this.#link.progress.emit({ event: 'warning', message });
   };
 
   async #prepare(wanted: readonly WantedLayer[]): Promise<PreparedLayers> {
@@ -160,27 +140,12 @@ class Pull {
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #startWorkers(layers: number): Promise<Workers> {
     const { Workers: Threads } = await import('./workers.js');
-    const { session, patience, concurrency } = this.#link;
-    this.#workers = Threads.start({
-      settings: this.#settings,
-      setup: { storeRoot: this.#paths.root, counters: this.#counters, ...this.#link.setup },
-      network: await this.#link.network(),
-      layers,
-      session,
-      patience,
-      concurrency,
-      paths: this.#paths,
-      stop: this.stop,
-      emit: this.#emit,
-    });
+    this.#workers = Threads.start({ link: this.#link, paths: this.#paths, layers, emit: this.#emit });
     return this.#workers;
   }
 
   /** Ends whatever is still running. */
   async close(): Promise<void> {
-    this.#unfollow();
-    this.#progress.close();
-    this.#link.close();
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
     this.#locks?.releaseAll();
@@ -188,17 +153,14 @@ class Pull {
   }
 
   async #resolve(): Promise<ResolvedImage> {
-    this.#progress.emit({ event: 'resolving', image: this.#image });
-    const warning = signatureWarning(this.#reference, process.env);
-    if (warning !== undefined) this.#progress.emit({ event: 'warning', message: warning });
-    const { session } = this.#link;
-    const image = await this.#link.asking(() =>
-      resolveImage(session, this.#reference, this.#paths, this.#settings),
+    const { reference, settings } = this.#link;
+    const image = await this.#link.resolve((session) =>
+      resolveImage(session, reference, this.#paths, settings),
     );
     this.#warnOfPlatform(image);
-    this.#progress.emit({
+    this.#link.progress.emit({
       event: 'resolved',
-      image: this.#image,
+      image: this.#link.image,
       digest: image.manifestDigest,
       platform: image.platform,
       layers: image.manifest.layers.length,
@@ -209,11 +171,11 @@ class Pull {
 
   /** A manifest without an index is taken whatever it is for, as other tools do; but not silently. */
   #warnOfPlatform({ config, platform }: ResolvedImage): void {
-    const wanted = normalisePlatform(this.#settings.platform);
+    const wanted = normalisePlatform(this.#link.settings.platform);
     const actual = normalisePlatform(config);
     if (actual.os === wanted.os && actual.architecture === wanted.architecture) return;
-    const message = `the image is for ${platform}, not for ${this.#settings.platformName}`;
-    this.#progress.emit({ event: 'warning', message });
+    const message = `the image is for ${platform}, not for ${this.#link.settings.platformName}`;
+    this.#link.progress.emit({ event: 'warning', message });
   }
 
   #result(
@@ -224,7 +186,7 @@ class Pull {
   ): PullResult {
     const results = layerResults(layers, figures);
     return {
-      image: this.#image,
+      image: this.#link.image,
       digest: image.manifestDigest,
       platform: image.platform,
       store: this.#paths.root,

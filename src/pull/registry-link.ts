@@ -1,77 +1,97 @@
 import { randomUUID } from 'node:crypto';
-import type { Reference } from '../format/reference.js';
+import { formatReference, parseReference, type Reference } from '../format/reference.js';
+import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
 import { Concurrency, createLimits, type Limits, sharedClockMs } from '../registry/concurrency.js';
 import { createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
-import { endpointsOf } from '../registry/endpoints.js';
+import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
-import type { Registries } from '../registry/registries-conf.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { createWaitBudget } from '../registry/retry-after.js';
+import { signatureWarning } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
-import type { PullEvent } from './events.js';
+import type { PullOptions } from './options.js';
 import { Patience } from './patience.js';
-import type { Settings } from './settings.js';
-import type { Stop } from './stop.js';
+import { Progress } from './progress.js';
+import { type Settings, settle } from './settings.js';
+import { Stop } from './stop.js';
 
 const USER_AGENT = 'zpull';
 
 /** How often karma hears of bytes, which fade from then on: a twentieth of the default time constant. */
 const DRAIN_MS = 50;
 
-/** How one pull or copy talks to its registry, on the main thread and in its workers: all under one give-up rule. */
+/**
+ * How one pull or copy talks to its registry, on the main thread and in its workers: all under one give-up rule, as the options say,
+ * until it is stopped.
+ */
 export class RegistryLink {
+  readonly settings: Settings;
+  readonly reference: Reference;
+  /** The reference in full. */
+  readonly image: string;
+  readonly stop = new Stop();
+  readonly counters = createCounters();
+  readonly progress: Progress;
   readonly patience: Patience;
   readonly concurrency: Concurrency;
   /** What all threads keep to together. */
-  readonly setup: Pick<WorkerSetup, 'rateLimit'>;
-  readonly #settings: Settings;
-  readonly #reference: Reference;
-  readonly #stop: Stop;
-  readonly #emit: (event: PullEvent) => void;
-  readonly #draining: NodeJS.Timeout;
+  readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
   readonly #registries: Registries | undefined;
+  readonly #draining: NodeJS.Timeout;
+  readonly #unfollow: () => void;
   readonly #lacking = createLacking();
   readonly #waits = createWaitBudget();
   #limits: Limits | undefined;
   #session: MirroredSession | undefined;
 
-  constructor(options: {
-    settings: Settings;
-    reference: Reference;
-    registries: Registries | undefined;
-    counters: Uint32Array;
-    stop: Stop;
-    emit: (event: PullEvent) => void;
-  }) {
-    this.#settings = options.settings;
-    this.#reference = options.reference;
-    this.#registries = options.registries;
-    const { limitRate } = this.#settings;
-    this.setup = limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) };
-    this.#stop = options.stop;
-    this.#emit = options.emit;
-    this.concurrency = new Concurrency(createLimits(1, this.#settings.connections));
+  /**
+   * Nothing is sent yet. `interrupted` is what is said when the options' signal is aborted.
+   * @throws PullError as `settle`, `parseReference` and `readRegistries`
+   */
+  static async open(reference: string, options: PullOptions, interrupted: string): Promise<RegistryLink> {
+    return new RegistryLink(reference, options, interrupted, await readRegistries(process.env));
+  }
+
+  private constructor(
+    reference: string,
+    options: PullOptions,
+    interrupted: string,
+    registries: Registries | undefined,
+  ) {
+    this.settings = settle(options);
+    this.reference = parseReference(reference, (name) => expandShortName(name, registries));
+    this.image = formatReference(this.reference);
+    this.#registries = registries;
+    this.progress = new Progress(this.counters, options.onEvent);
+    const { limitRate, connections, patienceMs } = this.settings;
+    this.setup = {
+      counters: this.counters,
+      ...(limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) }),
+    };
+    this.concurrency = new Concurrency(createLimits(1, connections));
     this.patience = new Patience({
-      tauMs: this.#settings.patienceMs,
-      counters: options.counters,
-      stop: this.#stop,
+      tauMs: patienceMs,
+      counters: this.counters,
+      stop: this.stop,
       now: () => performance.now(),
       onWait: (wait) => {
-        if (this.concurrency.throttled(wait.waitMs, sharedClockMs()))
-          this.#emit({ event: 'waiting', ...wait });
+        if (!this.concurrency.throttled(wait.waitMs, sharedClockMs())) return;
+        this.progress.emit({ event: 'waiting', ...wait });
       },
     });
     this.#draining = setInterval(() => this.patience.drain(), DRAIN_MS).unref();
+    this.#unfollow = this.stop.follow(options.signal, interrupted);
   }
 
   /** Opened when first asked for. */
   get session(): MirroredSession {
-    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.#settings;
-    const { credentials: given, authfile } = this.#settings;
+    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.settings;
+    const { credentials: given, authfile } = this.settings;
     this.#session ??= createMirroredSession({
-      endpoints: endpointsOf(this.#reference, this.#registries),
+      endpoints: endpointsOf(this.reference, this.#registries),
       credentialsFor: ({ host, repository }, isOwn) =>
         createCredentials({ host, repository, given: isOwn ? given : undefined, authfile, env: process.env }),
       ...(certDir === undefined ? {} : { certDir }),
@@ -83,24 +103,26 @@ export class RegistryLink {
       patience: this.patience,
       waits: this.#waits,
       userAgent: USER_AGENT,
-      ...(debug && { debug: (line: string) => this.#emit({ event: 'debug', line }) }),
+      ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
     });
     return this.#session;
   }
 
-  /** What `ask` resolves to; karma's clock runs while the main thread itself asks. @throws the reason of a stop */
-  async asking<T>(ask: () => Promise<T>): Promise<T> {
-    this.patience.asking(1);
-    try {
-      return await this.#stop.guard(ask());
-    } finally {
-      this.patience.asking(-1);
-    }
+  /**
+   * What the reference names, which `ask` finds out; what the user should know of it is told before.
+   * @throws PullError as `ask`; the reason of a stop
+   */
+  resolve<T>(ask: (session: MirroredSession) => Promise<T>): Promise<T> {
+    const { emit } = this.progress;
+    emit({ event: 'resolving', image: this.image });
+    const warning = signatureWarning(this.reference, process.env);
+    if (warning !== undefined) emit({ event: 'warning', message: warning });
+    return this.asking(() => ask(this.session));
   }
 
   /** What workers need to know to ask by themselves. @throws PullError as `MirroredSession.access` */
   async network(): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.#settings;
+    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.settings;
     const { session } = this;
     const { value, expiresAtMs } = await this.asking(() => session.access(0));
     this.#limits ??= createLimits(session.endpoints.length, connections);
@@ -120,7 +142,20 @@ export class RegistryLink {
     };
   }
 
+  /** What `ask` resolves to; karma's clock runs while the main thread itself asks. @throws the reason of a stop */
+  async asking<T>(ask: () => Promise<T>): Promise<T> {
+    this.patience.asking(1);
+    try {
+      return await this.stop.guard(ask());
+    } finally {
+      this.patience.asking(-1);
+    }
+  }
+
+  /** Nothing is asked or told any more. */
   close(): void {
+    this.#unfollow();
+    this.progress.close();
     this.#session?.close();
     clearInterval(this.#draining);
   }

@@ -1,15 +1,11 @@
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
-import type { Concurrency } from '../registry/concurrency.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
-import type { MirroredSession } from '../registry/mirrored-session.js';
 import { sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
-import type { Patience } from './patience.js';
-import type { Settings } from './settings.js';
-import type { Stop } from './stop.js';
+import type { RegistryLink } from './registry-link.js';
 import { WorkerEvents } from './worker-events.js';
 
 /** Threads for metadata, look-up and hashing: one hashes 1.7 GB/s, more than most networks bring. */
@@ -19,14 +15,9 @@ const MOST_SUPPORT_THREADS = 4;
 const OTHER_SUPPORT_TASKS = 4;
 
 interface Options {
-  readonly settings: Settings;
-  readonly setup: Omit<WorkerSetup, 'network'>;
-  readonly network: NetworkSetup;
+  readonly link: RegistryLink;
+  readonly paths: StorePaths;
   readonly layers: number;
-  readonly session: MirroredSession;
-  readonly patience: Patience;
-  readonly concurrency: Concurrency;
-  readonly stop: Stop;
   readonly emit: (event: PullEvent) => void;
 }
 
@@ -38,10 +29,13 @@ export class Workers {
   #closing: Promise<void> | undefined;
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
-  static async start(options: Options & { paths: StorePaths }): Promise<Workers> {
-    const { settings, setup, network, layers, session, patience, emit } = options;
+  static async start(options: Options): Promise<Workers> {
+    const { link, paths, layers, emit } = options;
+    const network = await link.network();
+    const { session, patience } = link;
     const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
-    const { workers, connections } = settings;
+    const { workers, connections } = link.settings;
+    const setup = { storeRoot: paths.root, ...link.setup };
     const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(workers / 2), layers, connections));
     const support = await WorkerPool.start({
       threads,
@@ -49,11 +43,17 @@ export class Workers {
       setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
       onEvent: events.handle,
     });
-    return new Workers(options, events, support);
+    return new Workers(options, { ...setup, network }, events, support);
   }
 
-  private constructor(options: Options & { paths: StorePaths }, events: WorkerEvents, support: WorkerPool) {
-    const { settings, setup, network, paths, stop, patience, concurrency, emit } = options;
+  private constructor(
+    { link, paths, emit }: Options,
+    setup: WorkerSetup & { readonly network: NetworkSetup },
+    events: WorkerEvents,
+    support: WorkerPool,
+  ) {
+    const { settings, stop, patience, concurrency } = link;
+    const { network } = setup;
     this.#events = events;
     this.#pools.push(support);
     const startFetchers = async (threads: number): Promise<WorkerPool> => {

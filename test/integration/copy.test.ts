@@ -13,7 +13,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { tarEntries } from '../../src/format/tar-entries.js';
-import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
+import { type CopyOptions, copyImage, inspectImage, PullError, type PullEvent } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { setEnvironment } from '../support/environment.js';
 import { FIXTURE_LAYOUT, fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
@@ -267,14 +267,18 @@ for (const destination of [layout, archive]) {
   });
 }
 
-test('a policy.json that asks for signatures is a warning of a copy, too', async (t) => {
+test('a policy.json that asks for signatures is a warning of a copy, a plan and an inspection, too', async (t) => {
   const { image, directory } = await prepare(t);
   const home = temporaryDirectory(t);
   mkdirSync(join(home, '.config/containers'), { recursive: true });
   writeFileSync(join(home, '.config/containers/policy.json'), '{"default":[{"type":"signedBy"}]}');
   setEnvironment(t, { HOME: home });
   const { events } = await copy(image, layout(directory));
-  const told = events.flatMap((event) => (event.event === 'warning' ? [event.message] : []));
-  assert.equal(told.length, 1);
-  assert.match(told[0]!, /policy\.json asks for a signature/);
+  const inspected: PullEvent[] = [];
+  const onEvent = (event: PullEvent) => inspected.push(event);
+  await inspectImage(image, { store: temporaryDirectory(t), onEvent });
+  for (const told of [events, inspected].map(warnings)) {
+    assert.equal(told.length, 1);
+    assert.match(told[0]!, /policy\.json asks for a signature/);
+  }
 });

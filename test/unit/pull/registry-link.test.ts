@@ -1,10 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseReference } from '../../../src/format/reference.js';
-import { createCounters } from '../../../src/pool/counters.js';
 import { RegistryLink } from '../../../src/pull/registry-link.js';
-import { settle } from '../../../src/pull/settings.js';
-import { Stop } from '../../../src/pull/stop.js';
 import { bookWait } from '../../../src/registry/retry-after.js';
 import { startServer } from '../../support/scripted-server.js';
 
@@ -13,14 +9,7 @@ test('what workers have waited counts for the main thread, too', async (t) => {
     response.writeHead(nth === 1 ? 429 : 404, { 'retry-after': '1' }).end();
   });
   t.after(() => server.close());
-  const link = new RegistryLink({
-    settings: settle({ store: '/nowhere' }),
-    reference: parseReference(`${server.host}/x:1`),
-    registries: undefined,
-    counters: createCounters(),
-    stop: new Stop(),
-    emit: () => {},
-  });
+  const link = await RegistryLink.open(`${server.host}/x:1`, { store: '/nowhere' }, 'interrupted');
   t.after(() => link.close());
   const { waits } = await link.network();
   const longAgoMs = Date.now() - 1_000_000;
