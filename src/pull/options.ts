@@ -1,4 +1,5 @@
 import type { LayerFormat } from '../format/layer-format.js';
+import type { TokenCache } from '../registry/token-cache.js';
 import type { PullEvent } from './events.js';
 
 /** Whether the registry is asked: always, only when the image is not in the store, or never. */
@@ -31,6 +32,8 @@ export interface PullOptions {
   readonly credentials?: { readonly username: string; readonly password: string };
   /** The only file to look for credentials in. */
   readonly authfile?: string;
+  /** Pulls that are given the same map share the tokens they are let in with; left out, this one shares them with none. */
+  readonly tokens?: TokenCache;
   /** Emits a `debug` event for each request. */
   readonly debug?: boolean;
   /** Aborting ends the pull at once and leaves a store from which the next one goes on; the reason is thrown. */

@@ -11,6 +11,7 @@ import { createMirroredSession, type MirroredSession } from '../registry/mirrore
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { createWaitBudget } from '../registry/retry-after.js';
 import { signatureWarning } from '../registry/signature-policy.js';
+import type { TokenCache } from '../registry/token-cache.js';
 import { networkEnvironment } from '../registry/transport.js';
 import type { PullOptions } from './options.js';
 import { Patience } from './patience.js';
@@ -44,6 +45,7 @@ export class RegistryLink {
   readonly #unfollow: () => void;
   readonly #lacking = createLacking();
   readonly #waits = createWaitBudget();
+  readonly #tokens: TokenCache;
   #limits: Limits | undefined;
   #session: MirroredSession | undefined;
 
@@ -65,6 +67,7 @@ export class RegistryLink {
     this.reference = parseReference(reference, (name) => expandShortName(name, registries));
     this.image = formatReference(this.reference);
     this.#registries = registries;
+    this.#tokens = options.tokens ?? new Map();
     this.progress = new Progress(this.counters, options.onEvent);
     const { limitRate, connections, patienceMs } = this.settings;
     this.setup = {
@@ -102,6 +105,7 @@ export class RegistryLink {
       idleTimeoutMs,
       patience: this.patience,
       waits: this.#waits,
+      tokens: this.#tokens,
       userAgent: USER_AGENT,
       ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
     });

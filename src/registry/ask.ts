@@ -9,6 +9,7 @@ import { isRedirect, nextHop } from './redirect.js';
 import { serverError } from './refusal.js';
 import { requestLine, type ToldRequest } from './request-line.js';
 import { asksToWait, bookWait, type WaitBudget, waitAfter } from './retry-after.js';
+import type { TokenCache } from './token-cache.js';
 import type { Transport } from './transport.js';
 
 /** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
@@ -22,6 +23,7 @@ export interface SessionOptions extends Transport {
   readonly patience: Patience;
   /** Shared with all others of the pull. */
   readonly waits: WaitBudget;
+  readonly tokens: TokenCache;
   readonly userAgent: string;
   /** Left out: everything is asked for anonymously. */
   readonly credentials?: Credentials;

@@ -10,9 +10,11 @@ import {
   createTokenKeeper,
   parseToken,
   type Token,
+  type TokenRequest,
   tokenRequest,
   tokenUrl,
 } from './token.js';
+import { keptToken } from './token-cache.js';
 
 const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 
@@ -21,6 +23,8 @@ export interface Authorizer {
   /** The value of the Authorization header; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
   readonly expiresAtMs: number;
+  /** Whether the present value was made for another pull: then it may be refused where a new one is not. */
+  readonly isInherited: boolean;
   /** Notes what a 401 wants to see: the next renewal goes by it. */
   challenged(answer: Answer): void;
   /** Whose credentials the present value was had with, and where others were looked for. */
@@ -32,18 +36,30 @@ export function createAuthorizer(context: Context): Authorizer {
   const { credentials } = context.options;
   let challenges: readonly Challenge[] | undefined;
   let found: Credential | undefined;
+  let isInherited = false;
 
-  const keeper = createTokenKeeper(async () => {
+  const keeper = createTokenKeeper(async (stale) => {
     challenges ??= await probe(context);
     if (challenges.length === 0) return undefined;
     found = await credentials?.find();
-    return authorize(context, challenges, found);
+    isInherited = false;
+    const source = tokenUrl(challenges, currentOrigin(context), context.options.repository);
+    if (source === undefined) return basicAuthorization(challenges, found);
+    const request = tokenRequest(source, found?.secret);
+    isInherited = true;
+    return keptToken(context.options.tokens, request, stale, Date.now, () => {
+      isInherited = false;
+      return fetchToken(context, request, found);
+    });
   }, Date.now);
 
   return {
     authorization: (stale) => keeper.authorization(stale),
     get expiresAtMs() {
       return keeper.expiresAtMs;
+    },
+    get isInherited() {
+      return isInherited;
     },
     challenged: (answer) => {
       challenges = challengesOf(answer);
@@ -62,21 +78,21 @@ async function probe(context: Context): Promise<readonly Challenge[]> {
   return answer.status === 401 ? challengesOf(answer) : [];
 }
 
-/** A header value that meets the challenges; undefined when none can be made of these credentials. */
-async function authorize(
-  context: Context,
+/** A header value that meets a challenge without a token; undefined when none can be made of these credentials. */
+function basicAuthorization(
   challenges: readonly Challenge[],
   found: Credential | undefined,
-): Promise<Token | undefined> {
-  const source = tokenUrl(challenges, currentOrigin(context), context.options.repository);
-  if (source !== undefined) return fetchToken(context, source, found);
+): Token | undefined {
   const basic = challenges.some(({ scheme }) => scheme === 'basic');
   if (!basic || found?.secret.kind !== 'password') return undefined;
   return { value: basicValue(found.secret), expiresAtMs: Number.POSITIVE_INFINITY };
 }
 
-async function fetchToken(context: Context, source: URL, found: Credential | undefined): Promise<Token> {
-  const { url, headers, ...asking } = tokenRequest(source, found?.secret);
+async function fetchToken(
+  context: Context,
+  { url, headers, ...asking }: TokenRequest,
+  found: Credential | undefined,
+): Promise<Token> {
   const askOnce = async () => {
     const result = await exchange(context, url, headers, MAX_TOKEN_ANSWER_BYTES, asking);
     if ('again' in result) return result;

@@ -163,7 +163,7 @@ async function askAuthorized(
     if (answer.status >= 200 && answer.status < 300) return answer;
     const refused = authorization;
     if (answer.status === 401) authorizer.challenged(answer);
-    if (!renewed && mayBeHidden(context, answer, refused)) {
+    if ((!renewed || authorizer.isInherited) && mayBeHidden(context, answer, refused)) {
       authorization = await authorizer.authorization(refused ?? '');
     }
     if (authorization === refused) return answer;

@@ -156,8 +156,11 @@ export interface TokenKeeper {
   readonly expiresAtMs: number;
 }
 
-/** `renew` fetches a new token; `nowMs` is the clock. Calls at the same time share one renewal. */
-export function createTokenKeeper(renew: () => Promise<Token | undefined>, nowMs: () => number): TokenKeeper {
+/** `renew` fetches a new token in place of `stale`; `nowMs` is the clock. Calls at the same time share one renewal. */
+export function createTokenKeeper(
+  renew: (stale: string | undefined) => Promise<Token | undefined>,
+  nowMs: () => number,
+): TokenKeeper {
   let token: Token | undefined;
   let renewing: Promise<Token | undefined> | undefined;
   return {
@@ -167,7 +170,7 @@ export function createTokenKeeper(renew: () => Promise<Token | undefined>, nowMs
     async authorization(stale) {
       const good = token !== undefined && token.value !== stale && token.expiresAtMs > nowMs();
       if (good || (token === undefined && stale === undefined)) return token?.value;
-      renewing ??= renew().finally(() => {
+      renewing ??= renew(stale).finally(() => {
         renewing = undefined;
       });
       token = await renewing;

@@ -42,7 +42,7 @@ async function registryFor(t: TestContext) {
 }
 
 test('a password from standard input is for all images, and one on the command line too', async (t) => {
-  const { images } = await registryFor(t);
+  const { registry, images } = await registryFor(t);
   for (const [args, input] of [
     [['--username', 'me', '--password-stdin'], 'pass\n'],
     [['--creds', 'me:pass'], ''],
@@ -51,6 +51,8 @@ test('a password from standard input is for all images, and one on the command l
     assert.equal(exitCode, 0, stderr);
     assert.equal(stdout.split('\n').length, 3);
   }
+  // The images are in one repository.
+  assert.equal(registry.requests.filter(({ path }) => path === '/token').length, 2, 'one token a command');
 });
 
 test('who is refused is told where to log in, and a wrong file by its name', async (t) => {

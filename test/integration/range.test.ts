@@ -378,8 +378,8 @@ test('an answer that is refused, and one that breaks off, have a line with the r
   assert.deepEqual(others, []);
 });
 
-test('a failure that is final is not said to be asked for again', async (t) => {
-  const server = await serverFor(t, () => {}, SELF_SIGNED);
+test('a failure that is final is not said to be asked for again', NEEDS_OPENSSL, async (t) => {
+  const server = await serverFor(t, () => {}, certificates().server);
   const events = recordEvents();
   await assert.rejects(fetch(clientFor(t), server.origin, [0, 10], { events }));
   assert.match(plain(events, { server })[0] ?? '', /: no answer, 0 bytes; given up, as .*certificate/);

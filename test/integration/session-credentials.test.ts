@@ -33,6 +33,7 @@ function sessionFor(t: TestContext, host: string, content: object) {
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
     waits: createWaitBudget(),
+    tokens: new Map(),
     credentials: createCredentials({ host, repository: 'team/app', authfile, env: {} }),
     patience: {
       received: () => {},

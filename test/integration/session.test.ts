@@ -46,6 +46,7 @@ function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<Sess
     idleTimeoutMs: 2000,
     userAgent: 'zpull-test',
     waits: createWaitBudget(),
+    tokens: new Map(),
     patience: {
       received: (bytes) => {
         heard.received += bytes;
@@ -209,6 +210,27 @@ test('a token is fetched for reading this repository and then kept', async (t) =
     registry.asked.map(({ authorization }) => authorization),
     [undefined, 'Bearer token-1', 'Bearer token-1'],
   );
+});
+
+test('sessions that share tokens ask for one, renew it for all, and never trust one that is refused', async (t) => {
+  const { registry, tokens, valid } = await registryWithTokens(t, giveManifest);
+  const shared = { tokens: new Map() };
+  const [one, two] = [1, 2].map(() => sessionFor(t, registry.host, 0, shared).session);
+  await one!.getManifest('v1');
+  await two!.getManifest('v1');
+  assert.equal(tokens.asked.length, 1);
+  valid.clear();
+  await sessionFor(t, registry.host, 0, shared).session.getManifest('v1');
+  assert.equal(tokens.asked.length, 2);
+  await one!.getManifest('v1');
+  assert.equal(tokens.asked.length, 2);
+  valid.clear();
+  valid.add = () => valid;
+  await assert.rejects(
+    sessionFor(t, registry.host, 0, shared).session.getManifest('v1'),
+    failsWith('unauthorized', /without logging in/),
+  );
+  assert.equal(tokens.asked.length, 3);
 });
 
 test('callers with the same stale token share one renewal', async (t) => {

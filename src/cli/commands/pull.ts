@@ -1,4 +1,4 @@
-import type { PullResult } from '../../index.js';
+import type { PullOptions, PullResult } from '../../index.js';
 import { copyWithProgress } from '../copy-with-progress.js';
 import {
   type CopyDestination,
@@ -23,11 +23,13 @@ type Output = Destination | CopyDestination;
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = outputOf(images, given);
   const options = await readPassword(given);
+  const tokens: PullOptions['tokens'] = new Map();
   let exitCode = 0;
   await untilSignal(async (signal) => {
     for (const image of images) {
       try {
-        await pullOne(image, destination, options, signal);
+        const result = await pullWithProgress(image, options, signal, { tokens });
+        await deliver(result, image, destination, options, signal);
       } catch (error) {
         // Told once, by main.
         if (signal.aborted || images.length === 1) throw error;
@@ -65,13 +67,14 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
   return destination;
 }
 
-async function pullOne(
+/** Prints what was pulled, or where it went. */
+async function deliver(
+  result: PullResult,
   image: string,
   destination: Output | undefined,
   options: OptionValues,
   signal: AbortSignal,
 ): Promise<void> {
-  const result = await pullWithProgress(image, options, signal);
   if (destination === undefined) return print(result, options);
   if ('kind' in destination) {
     await copyWithProgress(pinned(result), destination, options, signal);
