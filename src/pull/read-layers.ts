@@ -17,8 +17,8 @@ const MOST_CONTENTS = 2 * 2 ** 20;
 
 /**
  * Reads the metadata of all layers that have any, in order, as many at a time as the registry puts up with and the budget
- * allows. Metadata that is
- * malformed, lies about its digest or has more files than there is room for costs a warning, and the layer is pulled as one stream.
+ * allows. Metadata that is malformed, lies about its digest or has more files than there is room for costs a warning, and the layer is
+ * pulled as one stream.
  */
 export async function readLayers(
   context: PullContext,

@@ -25,8 +25,8 @@ const USER_AGENT = 'zpull';
 const DRAIN_MS = 50;
 
 /**
- * How one pull or copy talks to its registry, on the main thread and in its workers: all under one give-up rule, as the options say,
- * until it is stopped.
+ * How one pull or copy talks to its registry, on the main thread and in its workers: as the options say, all under one
+ * give-up rule, until it is stopped or closed.
  */
 export class RegistryLink {
   readonly settings: Settings;
@@ -34,7 +34,6 @@ export class RegistryLink {
   /** The reference in full. */
   readonly image: string;
   readonly stop = new Stop();
-  readonly counters = createCounters();
   readonly progress: Progress;
   readonly patience: Patience;
   readonly concurrency: Concurrency;
@@ -68,16 +67,17 @@ export class RegistryLink {
     this.image = formatReference(this.reference);
     this.#registries = registries;
     this.#tokens = options.tokens ?? new Map();
-    this.progress = new Progress(this.counters, options.onEvent);
+    const counters = createCounters();
+    this.progress = new Progress(counters, options.onEvent);
     const { limitRate, connections, patienceMs } = this.settings;
     this.setup = {
-      counters: this.counters,
+      counters,
       ...(limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) }),
     };
     this.concurrency = new Concurrency(createLimits(1, connections));
     this.patience = new Patience({
       tauMs: patienceMs,
-      counters: this.counters,
+      counters,
       stop: this.stop,
       now: () => performance.now(),
       onWait: (wait) => {
