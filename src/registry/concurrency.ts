@@ -50,6 +50,11 @@ export class Concurrency {
     return this.#load(IN_FLIGHT) >= this.#load(LIMIT);
   }
 
+  /** Whether the last wave is over, and with it the wait that its first answer asked for. */
+  isCalm(nowMs: number): boolean {
+    return nowMs >= Number(this.#load(WAVE_ENDS));
+  }
+
   /** A request is in flight until it calls `leave`. */
   enter(): void {
     this.#add(IN_FLIGHT, 1n);

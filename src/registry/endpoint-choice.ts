@@ -45,7 +45,7 @@ export class EndpointChoice {
     const having = all.filter((i) => !this.#isLacking(i, digest));
     // Whoever lacks the blob is no help against a failure or a wait of one that has it.
     const left = (having.length > 0 ? having : all).filter((i) => !tried.has(i));
-    const willing = left.filter((i) => this.#avoidedUntil[i]! <= now);
+    const willing = left.filter((i) => this.#avoidedUntil[i]! <= now && this.#load[i]!.isCalm(now));
     return willing.find((i) => !this.#load[i]!.isFull) ?? willing[0] ?? left[0];
   }
 

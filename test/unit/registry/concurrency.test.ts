@@ -25,6 +25,7 @@ test('those told at the same time count once, until the wait is over and for a s
   const concurrency = create(16);
   concurrency.throttled(5000, 0);
   assert.equal(concurrency.throttled(5000, 4999), false);
+  assert.deepEqual([concurrency.isCalm(4999), concurrency.isCalm(5000)], [false, true]);
   assert.equal(concurrency.limit, 8);
   assert.equal(concurrency.throttled(0, 5000), true);
   assert.equal(concurrency.throttled(0, 5999), false);

@@ -91,6 +91,17 @@ test('an endpoint that asked to be asked less gets half as much of all threads, 
   for (const choice of [one, other]) assert.equal(choice.next(A, NONE, 20_000), 0);
 });
 
+test('an endpoint that asked to be left alone is left alone by all threads, one that failed by whoever saw it', () => {
+  const limits = createLimits(2, 4);
+  const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
+  one.failed(0, 1000);
+  assert.equal(other.next(A, NONE, 2000), 0);
+  one.failed(0, 2000, 60_000);
+  assert.equal(other.next(A, NONE, 61_999), 1);
+  assert.equal(other.next(A, new Set([1]), 61_999), 0);
+  assert.equal(other.next(A, NONE, 62_000), 0);
+});
+
 test('an endpoint with enough in flight is asked before one that failed, and when it is the only one left', () => {
   const choice = choiceOf(2, undefined, createLimits(2, 1));
   choice.enter(0);
