@@ -1,0 +1,124 @@
+import type { Digest } from '../format/digest.js';
+import type { ExtentRows } from './store-tasks.js';
+
+/** Tasks that write what is in the store somewhere else. */
+
+/** Writes a layer's tar to a file and hashes it on the way. */
+export interface ExportLayerTask {
+  readonly task: 'export-layer';
+  readonly extents: ExtentRows;
+  readonly path: string;
+  /** Where in a file that is there already; without it the file is a new one. */
+  readonly position?: number;
+}
+
+export interface ExportLayerResult {
+  readonly digest: Digest;
+}
+
+/** Reads the headers of the pool's layers and tells what file system they make. */
+interface FlattenTask {
+  readonly task: 'flatten';
+}
+
+/** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
+export interface TreeRows {
+  readonly count: number;
+  /** The tar type flag as a byte: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  readonly type: Uint8Array<SharedArrayBuffer>;
+  /** Which layer the content is in, and where in its tar. */
+  readonly layer: Uint16Array<SharedArrayBuffer>;
+  readonly contentStart: Float64Array<SharedArrayBuffer>;
+  readonly sizeBytes: Float64Array<SharedArrayBuffer>;
+  readonly mode: Uint16Array<SharedArrayBuffer>;
+  readonly uid: Uint32Array<SharedArrayBuffer>;
+  readonly gid: Uint32Array<SharedArrayBuffer>;
+  readonly mtimeSeconds: Float64Array<SharedArrayBuffer>;
+  readonly mtimeNanos: Uint32Array<SharedArrayBuffer>;
+  readonly devMajor: Uint32Array<SharedArrayBuffer>;
+  readonly devMinor: Uint32Array<SharedArrayBuffer>;
+  /** Of a hard link: the row of the file that it is another name of. */
+  readonly target: Uint32Array<SharedArrayBuffer>;
+  /** Where in `text` the path, the symlink's target and the pax records of extended attributes end, three a row. */
+  readonly textEnd: Float64Array<SharedArrayBuffer>;
+  readonly text: Uint8Array<SharedArrayBuffer>;
+}
+
+/** Writes a file system as one tar, to a file or, without a path, to the standard output. */
+export interface WriteTarTask {
+  readonly task: 'write-tar';
+  readonly tree: TreeRows;
+  readonly path?: string;
+}
+
+export interface WriteTarResult {
+  /** Nobody reads the standard output any more. */
+  readonly closed: boolean;
+}
+
+/** What the user of this process can make of a file system. */
+export interface Abilities {
+  /** Whose process it is. */
+  readonly uid: number;
+  /** The bits that new files do not get. */
+  readonly umask: number;
+  /** Whether files can be given to others, and devices made. */
+  readonly owners: boolean;
+  /** Whether there is GNU tar to make what Node has no call for. */
+  readonly tar: boolean;
+}
+
+/** Part of writing a file system into a directory. */
+interface WriteTreeTask {
+  readonly tree: TreeRows;
+  readonly directory: string;
+  readonly abilities: Abilities;
+  /** Whether what is there under a name that the tree has goes. */
+  readonly replace: boolean;
+}
+
+/** Makes all directories, for this user alone until `finish-files`. */
+export interface MakeDirectoriesTask extends WriteTreeTask {
+  readonly task: 'make-directories';
+}
+
+/** Writes the files and symbolic links of these rows, except those that need tar. */
+export interface WriteFilesTask extends WriteTreeTask {
+  readonly task: 'write-files';
+  readonly rows: Uint32Array;
+}
+
+/** Has GNU tar make what Node cannot. */
+export interface WriteSpecialsTask extends WriteTreeTask {
+  readonly task: 'write-specials';
+}
+
+export interface WriteSpecialsResult {
+  /** What tar could not do, in its words. */
+  readonly warnings: readonly string[];
+}
+
+/** When all else is there: hard links, then the modes, owners and times of directories. */
+export interface FinishFilesTask extends WriteTreeTask {
+  readonly task: 'finish-files';
+}
+
+export type ExportTask =
+  | ExportLayerTask
+  | FlattenTask
+  | WriteTarTask
+  | MakeDirectoriesTask
+  | WriteFilesTask
+  | WriteSpecialsTask
+  | FinishFilesTask;
+
+/** The answer to each of them. */
+export interface ExportResults {
+  'export-layer': ExportLayerResult;
+  flatten: TreeRows;
+  'write-tar': WriteTarResult;
+  'make-directories': undefined;
+  'write-files': undefined;
+  'write-specials': WriteSpecialsResult;
+  'finish-files': undefined;
+}

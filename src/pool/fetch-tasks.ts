@@ -1,0 +1,140 @@
+import type { Digest } from '../format/digest.js';
+import type { Failure } from '../format/error.js';
+import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
+import type { LayerTable } from '../format/layer-table.js';
+
+/** Tasks that ask a registry for bytes of a blob. */
+
+/** Where a blob is to be had. */
+export interface BlobSource {
+  readonly url: string;
+  /** Asked for without credentials: it is not the registry that has it. */
+  readonly anonymous?: true;
+  readonly digest: Digest;
+  readonly sizeBytes: number;
+}
+
+/** A position range in a blob and the digest its bytes must have. */
+export interface MetadataPart {
+  readonly start: number;
+  readonly end: number;
+  readonly rawBytes: number;
+  readonly digest?: Digest;
+}
+
+/** Fetches TOC and tar-split (or finds them kept), checks them, keeps them, returns the layer as flat rows. */
+export interface ReadMetadataTask {
+  readonly task: 'read-metadata';
+  readonly blob: BlobSource;
+  readonly place: MetadataPlace;
+}
+
+/** What was asked of a registry and came from it, whatever became of it. */
+export interface Fetched {
+  readonly fetchedBytes: number;
+  readonly requests: number;
+  /** Why it is of no use. */
+  readonly failure?: Failure;
+}
+
+export interface ReadMetadataResult extends Fetched {
+  /** Absent when the blob has no footer: it is no chunked layer. */
+  readonly metadata?: LayerMetadata;
+}
+
+/** What is known of a chunked layer once its metadata is read. */
+export interface LayerMetadata {
+  readonly format: LayerFormat;
+  readonly table: LayerTable;
+  /** Of TOC and tar-split in the blob. */
+  readonly metadataBytes: number;
+  /** As kept, for as long as the layer is not proven; eStargz keeps none. */
+  readonly toc?: { readonly digest: Digest; readonly rawBytes: number };
+  readonly tarSplit?: MetadataPart & { readonly digest: Digest };
+  /** Where the last bytes of the tar were written, which came with the metadata: eStargz has its TOC in the tar. */
+  readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
+}
+
+/** Fetches one span, decodes it piece by piece, checks every content and appends it to the worker's pack. */
+export interface FetchSpanTask {
+  readonly task: 'fetch-span';
+  /** Position in the pull's order: the earlier span is decoded first. */
+  readonly sequence: number;
+  readonly blob: BlobSource;
+  readonly table: LayerTable;
+  readonly blobStart: number;
+  readonly blobEnd: number;
+  readonly tarStart: number;
+  readonly tarEnd: number;
+  /** Compressed bytes a piece should have before it is decoded. */
+  readonly pieceBytes: number;
+}
+
+export interface FetchSpanResult extends Fetched {
+  /** Where the part of the span that proved right lies: all of it, unless `wrong` says otherwise. */
+  readonly pack: string;
+  readonly packOffset: number;
+  readonly goodTarBytes: number;
+  /** The first thing that did not prove right; everything before it stands. */
+  readonly wrong?: WrongBytes & {
+    /** An endpoint is left that has not sent anything wrong of this blob. */
+    readonly elsewhere: boolean;
+  };
+}
+
+/** Bytes that arrived whole and are not what the metadata promises. */
+export interface WrongBytes {
+  /** Fetch again from here; a frame begins here. */
+  readonly blobStart: number;
+  readonly tarStart: number;
+  /** Row of the content concerned, or -1: then `problem` says all there is to say. */
+  readonly content: number;
+  readonly expected?: Digest;
+  readonly actual?: Digest;
+  readonly problem: string;
+}
+
+/** Fetches a range of a blob and writes it, as it is, to the pack that this thread has for raw pieces of the blob. */
+export interface FetchRawTask {
+  readonly task: 'fetch-raw';
+  /** Position in the pull's order. */
+  readonly sequence: number;
+  readonly blob: BlobSource;
+  readonly blobStart: number;
+  readonly blobEnd: number;
+}
+
+export interface FetchRawResult extends Fetched {
+  readonly pack: string;
+  readonly packOffset: number;
+  /** The endpoint that sent it, by its place in the list, the first of several; -1 for none. */
+  readonly sender: number;
+}
+
+/** Fetches a range of a blob as it is, straight to its place in a file. */
+export interface CopyRangeTask {
+  readonly task: 'copy-range';
+  readonly blob: BlobSource;
+  readonly start: number;
+  readonly end: number;
+  readonly path: string;
+  /** Where in the file the blob begins. */
+  readonly position: number;
+}
+
+export interface CopyRangeResult {
+  /** As `FetchRawResult` has it. */
+  readonly sender: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
+export type FetchTask = ReadMetadataTask | FetchSpanTask | FetchRawTask | CopyRangeTask;
+
+/** The answer to each of them. */
+export interface FetchResults {
+  'read-metadata': ReadMetadataResult;
+  'fetch-span': FetchSpanResult;
+  'fetch-raw': FetchRawResult;
+  'copy-range': CopyRangeResult;
+}

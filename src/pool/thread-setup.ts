@@ -1,0 +1,58 @@
+import type { RateLimit } from './rate-limit.js';
+import type { ExtentRows } from './store-tasks.js';
+
+/** What a thread is told once, when it is started. */
+
+/** What a worker needs to know once: handed over as the pool's workerData. */
+export interface WorkerSetup {
+  readonly storeRoot: string;
+  readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** What all threads together may receive. */
+  readonly rateLimit?: RateLimit;
+  /** For pools whose tasks ask a registry. */
+  readonly network?: NetworkSetup;
+  /** For pools that export: the layers of the image, lowest first. */
+  readonly layers?: readonly ExtentRows[];
+}
+
+export interface NetworkSetup {
+  /** Name of the BroadcastChannel on which the main thread answers. */
+  readonly channel: string;
+  /** Range requests in flight in one thread, which its HTTP connections are too. */
+  readonly connections: number;
+  readonly connectTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  /** Where blobs are asked for, in this order; the first is where their URLs lead. */
+  readonly endpoints: readonly EndpointSetup[];
+  /** How a foreign blob is asked for where it lies. */
+  readonly elsewhere: Pick<TransportSetup, 'tlsVerify' | 'environment'>;
+  /** Which endpoints lack which blobs; all threads add to it. */
+  readonly lacking: Uint32Array<SharedArrayBuffer>;
+  /** How much each endpoint is asked, and what all waits together took; all threads add to them. */
+  readonly limits: BigInt64Array<SharedArrayBuffer>;
+  readonly waits: BigInt64Array<SharedArrayBuffer>;
+  readonly userAgent: string;
+  /** Whether each request is to be told of. */
+  readonly debug: boolean;
+  /**
+   * Value of the Authorization header at the first endpoint, when it asked for one, and from when on (Unix time) it is
+   * to be renewed before it is used.
+   */
+  readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
+}
+
+/** One place that has the image's blobs. */
+interface EndpointSetup {
+  readonly transport: TransportSetup;
+  readonly repository: string;
+}
+
+/** How a registry's servers are reached. */
+interface TransportSetup {
+  readonly tlsVerify: boolean;
+  /** `host[:port]` as references have it. */
+  readonly host: string;
+  readonly certDir?: string;
+  /** The variables of the environment that concern the network, those with a proxy's password included. */
+  readonly environment: Readonly<Record<string, string>>;
+}
