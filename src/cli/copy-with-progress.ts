@@ -3,9 +3,10 @@ import type { CopyDestination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { pullOptionsOf } from './pull-options.js';
+import type { Shared } from './pull-with-progress.js';
 
 /**
- * Copies an image as the command line says and shows on stderr how it goes.
+ * Copies an image as the command line says, with what it shares with a pull before it, and shows on stderr how it goes.
  * @throws PullError as `copyImage` does
  */
 export async function copyWithProgress(
@@ -13,11 +14,13 @@ export async function copyWithProgress(
   destination: CopyDestination,
   options: OptionValues,
   signal: AbortSignal,
+  shared: Shared = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options);
   try {
     return await copyImage(image, {
       ...pullOptionsOf(options, process.env),
+      ...shared,
       destination,
       allPlatforms: options['all-platforms'] === true,
       signal,

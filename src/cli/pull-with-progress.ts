@@ -3,15 +3,18 @@ import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
+/** What all pulls of one command have together. */
+export type Shared = Pick<PullOptions, 'tokens'>;
+
 /**
- * Pulls an image as the command line says, with what it shares with other pulls, and shows on stderr how it goes.
+ * Pulls an image as the command line says and shows on stderr how it goes.
  * @throws PullError as `pullImage` does
  */
 export async function pullWithProgress(
   image: string,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Pick<PullOptions, 'tokens'> = {},
+  shared: Shared = {},
 ): Promise<PullResult> {
   const renderer = await createRenderer(options);
   try {

@@ -1,4 +1,4 @@
-import type { PullOptions, PullResult } from '../../index.js';
+import type { PullResult } from '../../index.js';
 import { copyWithProgress } from '../copy-with-progress.js';
 import {
   type CopyDestination,
@@ -11,7 +11,7 @@ import { checkStdout, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { publicResult } from '../public-result.js';
-import { pullWithProgress } from '../pull-with-progress.js';
+import { pullWithProgress, type Shared } from '../pull-with-progress.js';
 import { readPassword } from '../read-password.js';
 import { failureOf, reportFailure } from '../report-failure.js';
 import { untilSignal } from '../signals.js';
@@ -23,13 +23,12 @@ type Output = Destination | CopyDestination;
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = outputOf(images, given);
   const options = await readPassword(given);
-  const tokens: PullOptions['tokens'] = new Map();
+  const shared: Shared = { tokens: new Map() };
   let exitCode = 0;
   await untilSignal(async (signal) => {
     for (const image of images) {
       try {
-        const result = await pullWithProgress(image, options, signal, { tokens });
-        await deliver(result, image, destination, options, signal);
+        await pullOne(image, destination, options, signal, shared);
       } catch (error) {
         // Told once, by main.
         if (signal.aborted || images.length === 1) throw error;
@@ -67,17 +66,17 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
   return destination;
 }
 
-/** Prints what was pulled, or where it went. */
-async function deliver(
-  result: PullResult,
+async function pullOne(
   image: string,
   destination: Output | undefined,
   options: OptionValues,
   signal: AbortSignal,
+  shared: Shared,
 ): Promise<void> {
+  const result = await pullWithProgress(image, options, signal, shared);
   if (destination === undefined) return print(result, options);
   if ('kind' in destination) {
-    await copyWithProgress(pinned(result), destination, options, signal);
+    await copyWithProgress(pinned(result), destination, options, signal, shared);
     return print(result, options, { destination: options.output });
   }
   const { files, destination: text } = await exportImage(image, result, destination, options, signal);
