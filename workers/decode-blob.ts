@@ -9,7 +9,7 @@ import type {
   StreamFault,
 } from '../src/pool/messages.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
-import { paths } from './context.js';
+import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import { Outflow } from './outflow.js';
@@ -25,12 +25,14 @@ const BLOCKS_A_TURN = 8;
 
 /** Decodes a layer that is one stream, as its raw bytes come through the port; hashes them on the way. */
 export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult> {
-  const writer = new StreamWriter((rows) => task.port.postMessage(rows));
+  const { counters } = setup;
+  const tell = (rows: ExtentRows) => task.port.postMessage(rows);
+  const writer = new StreamWriter({ paths, counters, held: task.held, tell });
   const stream = new Stream(task.compression, writer);
   try {
     const blobDigest = await hashAndDecode(task, stream);
     if (blobDigest !== null) await stream.end();
-    writer.tellRest();
+    writer.end();
     task.port.postMessage(null);
     const { pack, tarBytes } = writer;
     const result = { blobDigest, tarBytes, pack };

@@ -7,6 +7,7 @@ const handlers = {
   'look-up': async () => (await import('./look-up.js')).lookUp,
   'fetch-span': async () => (await import('./fetch-span.js')).fetchSpan,
   'fetch-raw': async () => (await import('./fetch-raw.js')).fetchRaw,
+  'list-held': async () => (await import('./list-held.js')).listHeld,
   'decode-blob': async () => (await import('./decode-blob.js')).decodeBlob,
   'write-inline': async () => (await import('./write-inline.js')).writeInline,
   'verify-layer': async () => (await import('./verify-layer.js')).verifyLayer,

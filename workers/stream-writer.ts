@@ -1,82 +1,93 @@
-import { createHash, type Hash, hash } from 'node:crypto';
 import { PullError } from '../src/format/error.js';
-import { type TarSink, TarWalker } from '../src/format/tar-walker.js';
+import { TarWalker } from '../src/format/tar-walker.js';
 import { count } from '../src/pool/counters.js';
-import type { ExtentRows } from '../src/pool/messages.js';
-import { ExtentList } from '../src/store/extents.js';
-import { PackWriter, type Region } from '../src/store/pack-writer.js';
-import type { PackId } from '../src/store/paths.js';
-import { paths, setup } from './context.js';
+import type { ExtentRows, HeldRows } from '../src/pool/messages.js';
+import { HeldContents } from '../src/store/held-contents.js';
+import type { PackId, StorePaths } from '../src/store/paths.js';
 import { noteGarbage } from './garbage.js';
-import { ProvenRows } from './proven-rows.js';
+import { HeldBytes } from './held-bytes.js';
+import { StreamContents } from './stream-contents.js';
+import { StreamPack } from './stream-pack.js';
 
 /** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
 const TOLD_BYTES = 4 * 2 ** 20;
 
-const ZEROS = Buffer.alloc(2 ** 20);
+interface Options {
+  readonly paths: StorePaths;
+  readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** What need not be written. */
+  readonly held: HeldRows;
+  /** Hears where the bytes of the tar are, in order. */
+  readonly tell: (rows: ExtentRows) => void;
+}
 
 /**
- * Writes the tar of one layer, as it is decoded, to a pack of its own in one run, notes the contents of regular files
- * in its index, and tells of what is written.
+ * Writes the tar of one layer, as it is decoded, to a pack of its own, but for contents that are held; notes the contents of
+ * regular files in the index, and tells of where everything is.
  */
 export class StreamWriter {
-  readonly #tell: (rows: ExtentRows) => void;
-  readonly #writer = new PackWriter(paths);
+  readonly #counters: Options['counters'];
+  readonly #tell: Options['tell'];
+  readonly #pack: StreamPack;
+  readonly #held: HeldBytes;
+  readonly #contents: StreamContents;
   /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
   #walker: TarWalker | undefined = new TarWalker();
-  readonly #contents = new ContentHasher();
-  #region: Region | undefined;
   #tarBytes = 0;
-  #toldBytes = 0;
+  /** Of the bytes written, those that the counter has. */
+  #countedBytes = 0;
 
-  constructor(tell: (rows: ExtentRows) => void) {
+  constructor({ paths, counters, held, tell }: Options) {
+    this.#counters = counters;
     this.#tell = tell;
+    this.#pack = new StreamPack(paths);
+    this.#held = new HeldBytes(paths, new HeldContents(held));
+    this.#contents = new StreamContents(this.#pack, this.#held);
   }
 
   get pack(): PackId | null {
-    return this.#region?.pack ?? null;
+    return this.#pack.id;
   }
 
   get tarBytes(): number {
     return this.#tarBytes;
   }
 
-  /** The next bytes, at most 1 MiB. @throws PullError as PackWriter */
+  /** The next bytes, at most 1 MiB; they are not the caller's any more. @throws PullError as PackWriter */
   readonly take = (bytes: Buffer): void => {
-    // Nobody else writes to this pack: the region is all of it.
-    this.#region ??= this.#writer.reserve(Number.MAX_SAFE_INTEGER);
-    const region = this.#region;
-    const tarStart = this.#tarBytes;
-    this.#write(region, bytes);
+    this.#pack.beginBlock(bytes);
+    this.#contents.enter(bytes, this.#tarBytes);
     this.#tarBytes += bytes.length;
-    count(setup.counters, 'written', bytes.length);
-    this.#contents.enter(bytes, tarStart);
     this.#walk(bytes);
-    this.#writer.noteContents(region, this.#contents.leave());
-    if (this.#tarBytes - this.#toldBytes >= TOLD_BYTES) this.tellRest();
+    this.#endBlock(this.#contents.waitsFrom ?? this.#tarBytes);
+    this.#pack.note(this.#contents.leave());
+    if (this.#pack.untoldBytes >= TOLD_BYTES) this.#tellRest();
     noteGarbage(bytes.length);
   };
 
-  /** Tells of what it has not told of yet. */
-  tellRest(): void {
-    if (this.#region === undefined || this.#tarBytes === this.#toldBytes) return;
-    const extents = new ExtentList();
-    extents.push(this.#region.pack, this.#toldBytes, this.#tarBytes - this.#toldBytes);
-    this.#tell(extents.toRows());
-    this.#toldBytes = this.#tarBytes;
+  /** No more to come: what waited for more is written, and told of. @throws PullError as PackWriter */
+  end(): void {
+    this.#endBlock(this.#tarBytes);
+    this.#tellRest();
+    this.#held.markRot();
   }
 
   /** Ends the pack. @throws PullError as PackWriter */
   close(): void {
-    this.#writer.close();
+    this.#held.close();
+    this.#pack.close();
   }
 
-  /** A block of zeros becomes a hole: its last byte makes the pack long enough. */
-  #write(region: Region, bytes: Buffer): void {
-    const last = bytes.length - 1;
-    const isHole = bytes[0] === 0 && bytes[last] === 0 && bytes.equals(ZEROS.subarray(0, bytes.length));
-    if (isHole) this.#writer.writePlain(region, bytes.subarray(last), this.#tarBytes + last);
-    else this.#writer.writePlain(region, bytes, this.#tarBytes);
+  #endBlock(waitFrom: number): void {
+    this.#pack.endBlock(waitFrom);
+    const { writtenBytes } = this.#pack;
+    count(this.#counters, 'written', writtenBytes - this.#countedBytes);
+    this.#countedBytes = writtenBytes;
+  }
+
+  #tellRest(): void {
+    const extents = this.#pack.takeExtents();
+    if (extents.count > 0) this.#tell(extents.toRows());
   }
 
   #walk(bytes: Buffer): void {
@@ -86,51 +97,5 @@ export class StreamWriter {
       if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
       this.#walker = undefined;
     }
-  }
-}
-
-/** The digests of a tar's contents, block after block. */
-class ContentHasher implements TarSink {
-  #ended = new ProvenRows();
-  /** The block that is walked, and where it stands in the tar. */
-  #block: Buffer = ZEROS;
-  #blockAt = 0;
-  /** The content that is walked. */
-  #sizeBytes = 0;
-  #tarStart = -1;
-  #running: Hash | undefined;
-  #digest: Buffer | undefined;
-
-  enter(block: Buffer, tarStart: number): void {
-    this.#block = block;
-    this.#blockAt = tarStart;
-  }
-
-  /** The contents that ended in the block. */
-  leave(): ReturnType<ProvenRows['rows']> {
-    const rows = this.#ended.rows();
-    if (rows.count > 0) this.#ended = new ProvenRows();
-    return rows;
-  }
-
-  begin(sizeBytes: number): void {
-    this.#sizeBytes = sizeBytes;
-    this.#tarStart = -1;
-  }
-
-  data(part: Buffer): void {
-    if (this.#tarStart < 0) this.#tarStart = this.#blockAt + (part.byteOffset - this.#block.byteOffset);
-    if (part.length === this.#sizeBytes) {
-      this.#digest = hash('sha256', part, 'buffer');
-      return;
-    }
-    this.#running ??= createHash('sha256');
-    this.#running.update(part);
-  }
-
-  end(): void {
-    const digest = this.#running?.digest() ?? this.#digest!;
-    this.#running = undefined;
-    this.#ended.add(digest, this.#tarStart, this.#sizeBytes);
   }
 }

@@ -48,26 +48,39 @@ export interface RawRow {
   readonly packOffset: number;
 }
 
+/** Lists the contents of the store that layers which are one stream may share. */
+interface ListHeldTask {
+  readonly task: 'list-held';
+}
+
+/** Contents that packs have, found as `HeldContents` does it; empty when there are none. */
+export interface HeldRows {
+  readonly packs: readonly string[];
+  readonly slots: Uint32Array<SharedArrayBuffer>;
+}
+
 /** How the tar in a layer that is one stream is compressed. */
 export type StreamCompression = 'gzip' | 'zstd' | 'tar';
 
 /**
- * Decodes a blob that is one stream into a pack of its own. Through `port` come its raw bytes as `ExtentRows` in the order
- * of the blob, then `null`; back go the decoded bytes as `ExtentRows` in the order of the tar, then `null`.
+ * Decodes a blob that is one stream into a pack of its own, but for contents that are held. Through `port` come its raw bytes
+ * as `ExtentRows` in the order of the blob, then `null`; back go the decoded bytes as `ExtentRows` in the order of the tar,
+ * then `null`.
  */
 export interface DecodeBlobTask {
   readonly task: 'decode-blob';
   readonly blob: BlobSource;
   readonly compression: StreamCompression;
+  readonly held: HeldRows;
   readonly port: MessagePort;
 }
 
 export interface DecodeBlobResult {
   /** Of all raw bytes; null when a pack does not have them any more. */
   readonly blobDigest: Digest | null;
-  /** What was decoded and written, up to the problem if there is one. */
+  /** What was decoded, up to the problem if there is one. */
   readonly tarBytes: number;
-  /** Null when nothing was decoded. Nobody writes to it any more. */
+  /** Null when nothing had to be written. Nobody writes to it any more. */
   readonly pack: string | null;
   readonly problem?: StreamFault;
 }
@@ -194,6 +207,7 @@ export interface NameContentTask {
 
 export type StoreTask =
   | LookUpTask
+  | ListHeldTask
   | DecodeBlobTask
   | WriteInlineTask
   | VerifyLayerTask
@@ -206,6 +220,7 @@ export type StoreTask =
 /** The answer to each of them. */
 export interface StoreResults {
   'look-up': LookUpResult;
+  'list-held': HeldRows;
   'decode-blob': DecodeBlobResult;
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;

@@ -2,7 +2,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { fromFailure } from '../format/error.js';
 import type { RawPart } from '../plan/whole.js';
-import type { DecodeBlobResult } from '../pool/messages.js';
+import type { DecodeBlobResult, HeldRows } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
@@ -19,6 +19,8 @@ export interface StreamOptions {
   readonly index: number;
   /** Decoders at a time: each has some tens of MB in hand, and more than threads would only share them. */
   readonly turns: Turns;
+  /** The contents that need not be written again. */
+  readonly held: () => Promise<HeldRows>;
 }
 
 /** What became of a blob that was there as a whole. */
@@ -112,6 +114,7 @@ export class BlobStream {
   async #decode(): Promise<Outcome> {
     const { context, layer } = this.#options;
     const { blob, compression, diffId } = layer;
+    const held = await this.#options.held();
     const prover = new LayerProver(context, diffId);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
@@ -122,7 +125,7 @@ export class BlobStream {
     this.#decoder = port1;
     this.#advance();
     if (this.#work.dropped) port1.postMessage(null);
-    const task = { task: 'decode-blob', blob, compression, port: port2 } as const;
+    const task = { task: 'decode-blob', blob, compression, held, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
       if (decoded.pack !== null) context.packs.add(decoded.pack as PackId);

@@ -1,6 +1,7 @@
 import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
 import { planWhole, type RawPart } from '../plan/whole.js';
+import type { HeldRows } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly } from './assembly.js';
@@ -93,6 +94,7 @@ class Run {
   /** Of each layer that is there and was pulled as one stream. */
   readonly #wholes = new Map<number, NonNullable<LayerOutcome['whole']>>();
   readonly #turns = new Turns(STREAMS_AT_A_TIME);
+  #held: Promise<HeldRows> | undefined;
   #published = 0;
   #resolve: () => void = () => {};
 
@@ -226,7 +228,14 @@ class Run {
   #pullWhole(i: number, parts: readonly RawPart[], failedBefore?: PullError): void {
     const { limits } = this.#plan;
     const layer = this.#layers[i]!;
-    const options = { context: this.#context, fetcher: this.#fetcher, layer, index: i, turns: this.#turns };
+    const options = {
+      context: this.#context,
+      fetcher: this.#fetcher,
+      layer,
+      index: i,
+      turns: this.#turns,
+      held: this.#listHeld,
+    };
     const whole = new WholeLayer(options, limits, parts, failedBefore);
     const pull = async () => {
       const { extents, resumedBytes } = await whole.pull();
@@ -237,6 +246,12 @@ class Run {
     };
     this.#proving(i, pull());
   }
+
+  /** Listed once for all streams, while the first of them comes. */
+  readonly #listHeld = (): Promise<HeldRows> => {
+    this.#held ??= this.#context.support.run({ task: 'list-held' });
+    return this.#held;
+  };
 
   async #publish(layer: KnownLayer, extents: ExtentList): Promise<void> {
     this.provenMs = Math.max(this.provenMs, performance.now());

@@ -4,6 +4,7 @@ import type { PlanLimits } from '../plan/limits.js';
 import { planWhole, type RawPart, totalsOf } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
+import { nothingHeld } from '../store/held-contents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
@@ -73,19 +74,29 @@ export class WholeLayer {
   /**
    * Bytes that make another blob are fetched once more, as what was kept or came on the way may be damaged, and as long as
    * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
-   * kept.
+   * kept. What a layer shares can be gone before it is proven (a prune that had begun before): it shares nothing the second time.
    */
   async #pullFrom(url: string): Promise<ExtentList> {
     const { context, layer } = this.#options;
     const { digest, anonymous } = layer.blob;
+    let options = this.#options;
     for (let tries = 1; ; tries++) {
-      const stream = new BlobStream(this.#options, url, this.#parts);
+      const stream = new BlobStream(options, url, this.#parts);
       const { extents, decoded, actual } = await stream.run().finally(() => {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
       });
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) return extents;
-        throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
+        const isShared = extents.packs.some((pack) => pack !== decoded.pack);
+        if (actual !== null || decoded.problem !== undefined || !isShared)
+          throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
+        context.emit({
+          event: 'warning',
+          message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
+        });
+        options = { ...options, held: async () => nothingHeld() };
+        this.#parts = this.#planAnew();
+        continue;
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;

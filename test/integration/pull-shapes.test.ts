@@ -1,33 +1,23 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { gzipSync } from 'node:zlib';
-import { compress } from '@mongodb-js/zstd';
 import { FORMATS_LAYOUT } from '../support/fixture-layout.js';
 import {
   addBlob,
   addJson,
-  type DescriptorJson,
+  addLayer,
   emptyLayout,
   nameDocument,
   nameImage,
   noise,
   OCI_INDEX,
   OCI_MANIFEST,
+  type Suffix,
   tarOf,
 } from '../support/layout.js';
 import { assertProven, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
-
-const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
-
-type Suffix = '' | '+gzip' | '+zstd';
-
-async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Promise<DescriptorJson> {
-  const blob = suffix === '' ? tar : suffix === '+gzip' ? gzipSync(tar) : await compress(tar, 3);
-  return { mediaType: `${OCI_LAYER}${suffix}`, digest: addBlob(layout, blob), size: blob.length };
-}
 
 const SUFFIXES: readonly Suffix[] = ['', '+gzip', '+zstd'];
 

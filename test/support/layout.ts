@@ -1,6 +1,7 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
@@ -45,6 +46,11 @@ interface TocJson {
 
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
+const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
+
+/** What a media type says of the compression. */
+export type Suffix = '' | '+gzip' | '+zstd';
+
 const PREFIX = 'io.github.containers.zstd-chunked.';
 
 /** A copy of the fixture layout that a test may change. */
@@ -227,6 +233,12 @@ export function tarOf(files: Readonly<Record<string, Buffer>>): Buffer {
     tarPadding(bytes.length),
   ]);
   return Buffer.concat([...parts, TAR_END]);
+}
+
+/** A layer that is one stream. */
+export async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Promise<DescriptorJson> {
+  const blob = suffix === '' ? tar : suffix === '+gzip' ? gzipSync(tar) : await compress(tar, 3);
+  return { mediaType: `${OCI_LAYER}${suffix}`, digest: addBlob(layout, blob), size: blob.length };
 }
 
 /** Writes an image of these tars as zstd:chunked layers, lowest first. */

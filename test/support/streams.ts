@@ -12,6 +12,7 @@ import type {
 } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
+import { nothingHeld } from '../../src/store/held-contents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
@@ -67,6 +68,7 @@ export async function decodeBlob(
   blob: BlobSource,
   compression: StreamCompression,
   raw: ExtentList,
+  held = nothingHeld(),
 ): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
   const { port1, port2 } = new MessageChannel();
   const extents = new ExtentList();
@@ -76,7 +78,7 @@ export async function decodeBlob(
       else extents.append(ExtentList.fromRows(rows as StoreRows));
     });
   });
-  const running = pool.run({ task: 'decode-blob', blob, compression, port: port2 }, [port2]);
+  const running = pool.run({ task: 'decode-blob', blob, compression, held, port: port2 }, [port2]);
   for (let row = 0; row < raw.count; row++) {
     const one = raw.slice(raw.startAt(row), raw.startAt(row) + raw.lengthAt(row));
     port1.postMessage(one.toRows());

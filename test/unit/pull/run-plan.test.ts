@@ -6,6 +6,7 @@ import { planPull } from '../../../src/plan/plan.js';
 import type { FindDamageResult, Results, Task } from '../../../src/pool/messages.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import { runPlan } from '../../../src/pull/run-plan.js';
+import { nothingHeld } from '../../../src/store/held-contents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 import { type ContentRow, tableOf, wantOf } from '../../support/layer-tables.js';
@@ -95,6 +96,8 @@ test('a blob that is no good ends the pull though another layer could not be rep
         return Promise.resolve({ digest: null });
       case 'find-damage':
         return Promise.resolve(damage);
+      case 'list-held':
+        return Promise.resolve(nothingHeld());
       case 'decode-blob':
         return new Promise((_, reject) => {
           failStream = () => reject(BAD);

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { planLimits } from '../../../src/plan/limits.js';
+import type { HeldRows, Results, Task } from '../../../src/pool/messages.js';
+import { Fetcher } from '../../../src/pull/fetcher.js';
+import { Turns } from '../../../src/pull/turns.js';
+import { WholeLayer } from '../../../src/pull/whole-layer.js';
+import { ExtentList } from '../../../src/store/extents.js';
+import { nothingHeld } from '../../../src/store/held-contents.js';
+import type { PackId } from '../../../src/store/paths.js';
+import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
+import { warnings } from '../../support/pull.js';
+
+const OTHER = 'a'.repeat(32) as PackId;
+const OWN = 'b'.repeat(32) as PackId;
+const HELD: HeldRows = { packs: [OTHER], slots: new Uint32Array(new SharedArrayBuffer(20)) };
+
+/** Pulls a stream whose tar has 100 bytes in `OTHER` while anything is held; `proofs` are what it hashes to each time. */
+function pullStream(proofs: readonly (string | null)[]) {
+  const { metadata: _, ...layer } = fakeLayer();
+  const held: HeldRows[] = [];
+  const asked = { ranges: 0, proofs: 0 };
+  const answer = async (task: Task) => {
+    switch (task.task) {
+      case 'fetch-raw':
+        asked.ranges += 1;
+        return { pack: OWN, packOffset: 0, sender: 0, fetchedBytes: 1, requests: 1 };
+      case 'decode-blob': {
+        held.push(task.held);
+        const extents = new ExtentList();
+        extents.push(task.held === HELD ? OTHER : OWN, 0, 100);
+        task.port.postMessage(extents.toRows());
+        task.port.postMessage(null);
+        return { blobDigest: layer.blob.digest, tarBytes: 100, pack: OWN };
+      }
+      default:
+        return { digest: proofs[asked.proofs++]! } as Results['verify-layer'];
+    }
+  };
+  const pool = fakePool(answer);
+  const { context, events } = fakeContext({ support: pool });
+  const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
+  const options = { context, fetcher, layer, index: 0, turns: new Turns(1), held: async () => HELD };
+  const parts = [{ blobStart: 0, blobEnd: layer.blob.sizeBytes }];
+  const pulling = new WholeLayer(options, planLimits(4), parts).pull();
+  return { pulling, held, asked, events, layer };
+}
+
+test('a layer whose shared bytes are gone before it is proven is fetched again, and shares nothing', async () => {
+  const { pulling, held, asked, events, layer } = pullStream([null, fakeLayer().diffId]);
+  const { extents } = await pulling;
+  assert.deepEqual(extents.packs, [OWN]);
+  assert.deepEqual(held, [HELD, nothingHeld()]);
+  assert.equal(asked.ranges, 2);
+  assert.deepEqual(warnings(events), [
+    `bytes of the store that layer ${layer.blob.digest} shares are gone; fetching it once more`,
+  ]);
+});
+
+test('a layer whose own bytes are gone fails, and so does one that is another tar, at once', async () => {
+  const gone = pullStream([null, null]);
+  await assert.rejects(gone.pulling, { code: 'digest-mismatch', message: /bytes that are gone/ });
+  assert.equal(gone.asked.ranges, 2, 'the second time it shared nothing');
+  const other = pullStream([`sha256:${'1'.repeat(64)}`]);
+  await assert.rejects(other.pulling, { code: 'digest-mismatch' });
+  assert.equal(other.asked.ranges, 1);
+});
