@@ -1,0 +1,89 @@
+import assert from 'node:assert/strict';
+import { statSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { addLayer, emptyLayout, nameImage, noise, type Suffix, tarOf, writeTars } from '../support/layout.js';
+import { findInPacks, flipByte, packFiles } from '../support/packs.js';
+import { assertProven, pull } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
+
+const MIB = 2 ** 20;
+
+/** Two versions of an image: of ten contents one is another, and one is new. */
+const SAME = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`f${i}`, noise(i + 1, 100_000)]));
+const LARGE = noise(20, MIB + 50_000);
+const V1 = tarOf({ ...SAME, large: LARGE, changed: noise(30, 100_000) });
+const V2 = tarOf({ top: noise(31, 50_000), ...SAME, large: LARGE, changed: noise(32, 100_000) });
+const NEW_BYTES = 150_000;
+const V1_BYTES = V1.length;
+/** Headers, and what a pack, its index and a record take beside. */
+const SLACK_BYTES = 60_000;
+
+/** Names a version of the image: chunked, or as one stream. */
+async function addVersion(t: TestContext, layout: string, ref: string): Promise<void> {
+  const [version, compression] = ref.split('-');
+  const tar = version === 'v1' ? V1 : V2;
+  if (compression === 'chunked') {
+    await writeTars(t, layout, ref, [tar]);
+    return;
+  }
+  const suffix: Suffix = compression === 'gzip' ? '+gzip' : compression === 'zstd' ? '+zstd' : '';
+  nameImage(layout, ref, [await addLayer(layout, tar, suffix)], [digestOf(tar)]);
+}
+
+/** An empty store, and a registry with these versions. */
+async function storeFor(t: TestContext, refs: readonly string[]) {
+  const layout = emptyLayout(t);
+  for (const ref of refs) await addVersion(t, layout, ref);
+  const { host } = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  const take = async (ref: string) => (await pull(`${host}/x:${ref}`, { store })).result;
+  return { store, take, host };
+}
+
+/** Room that the store's packs take. */
+function packBytes(store: string): number {
+  return packFiles(store, '').reduce((sum, path) => sum + statSync(path).blocks * 512, 0);
+}
+
+for (const [first, second] of [
+  ['v1-zstd', 'v2-gzip'],
+  ['v1-chunked', 'v2-tar'],
+] as const) {
+  test(`${second} takes only what is new in the store that has ${first}, and stays when that goes`, async (t) => {
+    const { store, take, host } = await storeFor(t, [first, second]);
+    await take(first);
+    const alone = packBytes(store);
+    assert.ok(alone >= V1_BYTES, `${alone}`);
+    const result = await take(second);
+    const grown = packBytes(store) - alone;
+    assert.ok(grown >= NEW_BYTES && grown < NEW_BYTES + SLACK_BYTES, `${grown}`);
+    await assertProven(result);
+    assert.deepEqual((await verifyStore({ store })).damaged, []);
+    const listed = listStore({ store }).images;
+    for (const { sharedBytes, image } of listed)
+      assert.ok(sharedBytes > V1_BYTES - NEW_BYTES - SLACK_BYTES, `${image}: ${sharedBytes}`);
+    await removeImage({ store, image: `${host}/x:${first}` });
+    await pruneStore({ store });
+    assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
+    await assertProven(result);
+    assert.equal((await take(second)).fetchedBytes, 0);
+  });
+}
+
+test('what two streams share and is damaged is written anew, and both are whole again', async (t) => {
+  const { store, take } = await storeFor(t, ['v1-gzip', 'v2-gzip']);
+  await take('v1-gzip');
+  await take('v2-gzip');
+  const { path, at } = findInPacks(store, SAME['f3']!);
+  flipByte(path, at + 1000);
+  assert.equal((await verifyStore({ store })).damaged.length, 2);
+  const before = packBytes(store);
+  for (const ref of ['v2-gzip', 'v1-gzip']) await assertProven(await take(ref));
+  assert.deepEqual(await verifyStore({ store }), { checked: 2, damaged: [] });
+  const grown = packBytes(store) - before;
+  const least = SAME['f3']!.length;
+  assert.ok(grown >= least && grown < least + SLACK_BYTES, `${grown}`);
+});
