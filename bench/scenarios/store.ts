@@ -8,7 +8,7 @@ import { writeFilledStore } from '../filled-store.js';
 import type { PlanChildOptions } from '../plan-child.js';
 import { benchFile, lastJson, runNode } from '../process.js';
 import { runPull } from '../pull-process.js';
-import { treeSample } from '../sample.js';
+import { type SampleFormat, treeSample } from '../sample.js';
 import { type Server, withServer } from '../server.js';
 import { median } from '../statistics.js';
 
@@ -50,10 +50,15 @@ async function plan({ host }: Server, ref: string, store: string) {
 /** Row 21: the disk that an image and its next version take together. Bytes repeat exactly: one run is enough. */
 export async function sharing(bench: Bench): Promise<void> {
   if (!wants(bench, 21)) return;
+  await shareOf(bench, '21', 'zstd:chunked');
+  await shareOf(bench, '21a', 'gzip');
+}
+
+async function shareOf(bench: Bench, id: string, format: SampleFormat): Promise<void> {
   const { workDir, files } = bench.options;
-  const first = await treeSample(workDir, files, 1);
-  const second = await treeSample(workDir, files, 2);
-  process.stderr.write('disk used\n');
+  const first = await treeSample(workDir, files, 1, format);
+  const second = await treeSample(workDir, files, 2, format);
+  process.stderr.write(`disk used by ${format}\n`);
   await withServer({ layout: first.layoutDir }, ({ host }) =>
     withStore(bench, async (store) => {
       await runPull({ host, ref: first.ref, store });
@@ -61,7 +66,7 @@ export async function sharing(bench: Bench): Promise<void> {
       await runPull({ host, ref: second.ref, store });
       const together = diskBytes(store);
       const note = `${(together / 1e6).toFixed(0)} / ${(alone / 1e6).toFixed(0)} MB`;
-      recordWanted(bench, '21', [together / alone], note);
+      recordWanted(bench, id, [together / alone], note);
     }),
   );
 }
