@@ -3,12 +3,20 @@ import { cpSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { listStore, pruneStore, removeImage } from '../../src/index.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { blobPath, layerRecordPath, packPath, storePaths } from '../../src/store/paths.js';
-import { buryLeases, runWithHook, type Step, stepsToKillAt, twoAtATime } from '../support/crash.js';
+import {
+  buryLeases,
+  type Left,
+  leftByKills,
+  runWithHook,
+  type Step,
+  stepsToKillAt,
+  twoAtATime,
+} from '../support/crash.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
-import { pull } from '../support/pull.js';
+import { assertWhole, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
@@ -27,6 +35,21 @@ async function serveImage(t: TestContext) {
   await writeTars(t, layout, 'it', tars);
   const { host } = await startSandbox(t, { layout });
   return { layout, host, image: `${host}/x:it` };
+}
+
+/**
+ * Runs a process over a store, a copy of `prepared` if there is one, and says what a kill at each of its steps leaves. The copies are
+ * made before the steps, while no thread begins another: they are what SIGKILL would leave, at the price of one process.
+ */
+async function killEverywhere(t: TestContext, args: (store: string) => string[], prepared?: string) {
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'store');
+  if (prepared !== undefined) cpSync(prepared, store, { recursive: true });
+  const [log, copies] = [join(directory, 'log'), join(directory, 'copies')];
+  const { steps, end } = await runWithHook(t, { store, log, args: args(store), copies });
+  assert.equal(end, 0);
+  const kills = stepsToKillAt(steps);
+  return { steps, kills, left: leftByKills(steps, kills, copies) };
 }
 
 /** Where a step is in the order of all, before `end`; -1 if it is nowhere. */
@@ -87,35 +110,33 @@ test('packs are synced once a layer and once when they are sealed, whatever they
   for (const [path, count] of syncs) assert.ok(count <= 3, `${path}: ${count}`);
 });
 
-test('a pull that is killed at any step leaves a store that lists what verifies, and the next one completes', async (t) => {
+test('a kill at any step of a pull leaves a store that lists what verifies, and the next one completes', async (t) => {
   const { image } = await serveImage(t);
   const directory = temporaryDirectory(t);
-  const first = join(directory, 'whole');
-  const whole = await runWithHook(t, {
-    store: first,
-    log: join(directory, 'log'),
-    args: pulling(image, first),
-  });
-  const kills = stepsToKillAt(whole.steps);
+  const { steps, kills, left } = await killEverywhere(t, (store) => pulling(image, store));
   assert.ok(kills.length > 35, `${kills.length}`);
-  await twoAtATime(kills, async (killAt, row) => {
-    const store = join(directory, String(row));
-    const log = join(directory, `log-${row}`);
-    const { end } = await runWithHook(t, { store, log, args: pulling(image, store), killAt });
-    // Two threads race for how often each takes its turn: a last step may not come every time.
-    assert.ok(end === 'SIGKILL' || / [2-9]\d*$/.test(killAt), `${killAt}: ${end}`);
+  const check = async ({ step, store, isNew }: Left) => {
     buryLeases(store);
     const listed = listStore({ store }).images.length;
-    const left = await verifyStore({ store });
-    assert.deepEqual(left.damaged, [], killAt);
-    assert.ok(listed === 0 || left.checked === 2, killAt);
+    const held = assertWhole(store, step);
+    assert.ok(listed === 0 || held === 2, step);
+    if (!isNew) return;
     await pull(image, { store });
-    assert.deepEqual(await verifyStore({ store, image }), { checked: 2, damaged: [] }, killAt);
-    assert.equal(listStore({ store }).images.length, 1);
+    assert.equal(assertWhole(store, step), 2);
+    assert.equal(listStore({ store }).images.length, 1, step);
+  };
+  await twoAtATime(left, check);
+  const published = kills.filter((step) => /^main rename to (layers|packs|images)/.test(step));
+  assert.ok(published.length >= 3 && steps.length > kills.length);
+  await twoAtATime(published, async (killAt, row) => {
+    const store = join(directory, String(row));
+    const log = join(directory, `log-${row}`);
+    assert.equal((await runWithHook(t, { store, log, args: pulling(image, store), killAt })).end, 'SIGKILL');
+    await check({ step: killAt, store, isNew: true });
   });
 });
 
-test('a prune that is killed at any step takes nothing that is needed, and the next one completes', async (t) => {
+test('a kill at any step of a prune takes nothing that is needed, and the next one completes', async (t) => {
   const { host, layout, image } = await serveImage(t);
   await writeTars(t, layout, 'all', [
     tarOf({ o: noise(1, 300_000), t: noise(2, 200_000), x: noise(9, 3e6) }),
@@ -126,26 +147,24 @@ test('a prune that is killed at any step takes nothing that is needed, and the n
   await pull(image, { store: prepared });
   await removeImage({ store: prepared, image: `${host}/x:all` });
   const pruning = (store: string) => [BIN, 'store', 'prune', '--store', store];
-  const copy = (name: string) => {
-    const store = join(directory, name);
-    cpSync(prepared, store, { recursive: true });
-    return store;
-  };
-  const first = copy('whole');
-  const whole = await runWithHook(t, { store: first, log: join(directory, 'log'), args: pruning(first) });
-  assert.equal(whole.end, 0);
-  assert.ok(whole.steps.some(({ name }) => name.startsWith('worker write packs/ID.pack')));
-  const kills = stepsToKillAt(whole.steps);
+  const { steps, kills, left } = await killEverywhere(t, pruning, prepared);
+  assert.ok(steps.some(({ name }) => name.startsWith('worker write packs/ID.pack')));
   assert.ok(kills.length > 15, `${kills.length}`);
-  await twoAtATime(kills, async (killAt, row) => {
-    const store = copy(String(row));
-    const log = join(directory, `log-${row}`);
-    assert.equal((await runWithHook(t, { store, log, args: pruning(store), killAt })).end, 'SIGKILL', killAt);
+  const check = async ({ step, store, isNew }: Left) => {
     buryLeases(store);
-    assert.deepEqual(await verifyStore({ store, image }), { checked: 2, damaged: [] }, killAt);
+    assert.equal(listStore({ store }).images.length, 1, step);
+    assertWhole(store, step);
+    if (!isNew) return;
     assert.equal((await pruneStore({ store })).stoppedBy, null);
-    assert.deepEqual(await verifyStore({ store }), { checked: 2, damaged: [] }, killAt);
+    assert.equal(assertWhole(store, step), 2);
     const again = await pruneStore({ store });
-    assert.deepEqual([again.freedBytes, again.rewrittenPacks], [0, 0], killAt);
-  });
+    assert.deepEqual([again.freedBytes, again.rewrittenPacks], [0, 0], step);
+  };
+  await twoAtATime(left, check);
+  const killAt = kills.find((step) => step.startsWith('main rename to layers'));
+  const store = join(directory, 'killed');
+  cpSync(prepared, store, { recursive: true });
+  const log = join(directory, 'log');
+  assert.equal((await runWithHook(t, { store, log, args: pruning(store), killAt: killAt! })).end, 'SIGKILL');
+  await check({ step: killAt!, store, isNew: true });
 });

@@ -3,15 +3,27 @@
  * store as it is about to be made, and kills the process at one of them. The program itself knows nothing of it.
  * ZPULL_TEST_STORE: the store's directory. ZPULL_TEST_STEPS: a file to which the steps are appended, a line each.
  * ZPULL_TEST_KILL: the line at which the process is killed, before the step is made.
+ * ZPULL_TEST_COPIES: a directory that gets a copy of the store before each step, under the number of its line. No thread
+ * begins a step meanwhile: the copy is what is left when the process is killed there.
  */
 import fs from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
-import { basename, dirname } from 'node:path';
-import { isMainThread } from 'node:worker_threads';
+import { basename, dirname, join, sep } from 'node:path';
+import { getEnvironmentData, isMainThread, setEnvironmentData } from 'node:worker_threads';
 
-const { ZPULL_TEST_STORE: store, ZPULL_TEST_STEPS: log, ZPULL_TEST_KILL: killAt } = process.env;
-/** Kept as it is: the steps' own file is no step. */
-const { appendFileSync } = fs;
+const {
+  ZPULL_TEST_STORE: store,
+  ZPULL_TEST_STEPS: log,
+  ZPULL_TEST_KILL: killAt,
+  ZPULL_TEST_COPIES: copies,
+} = process.env;
+/** Kept as they are: what the hook itself does is no step. */
+const { appendFileSync, copyFileSync, mkdirSync, readdirSync, renameSync } = fs;
+/** Of all threads: whether one of them is at its step, and how many steps there were. */
+const shared = isMainThread
+  ? new Int32Array(new SharedArrayBuffer(8))
+  : (getEnvironmentData('steps') as unknown as Int32Array);
+if (isMainThread) setEnvironmentData('steps', shared as never);
 const counts = new Map<string, number>();
 const paths = new Map<number, string>();
 
@@ -27,15 +39,50 @@ function kindOf(path: string): string {
 }
 
 function step(operation: string, path: unknown): void {
-  if (store === undefined || typeof path !== 'string' || !path.startsWith(store)) return;
+  if (store === undefined || typeof path !== 'string') return;
+  if (path !== store && !path.startsWith(`${store}${sep}`)) return;
   const name = `${isMainThread ? 'main' : 'worker'} ${operation} ${kindOf(path)}`;
   // The heart beats when it likes.
   if (name.includes('leases/') && (counts.get(name) ?? 0) > 0) return;
   const count = (counts.get(name) ?? 0) + 1;
   counts.set(name, count);
   const line = `${name} ${count}`;
-  if (log !== undefined) appendFileSync(log, `${line} ${path}\n`);
-  if (line === killAt) process.kill(process.pid, 'SIGKILL');
+  alone(() => {
+    if (log !== undefined) appendFileSync(log, `${line} ${path}\n`);
+    if (line === killAt) process.kill(process.pid, 'SIGKILL');
+    if (copies !== undefined) copyTree(store, join(copies, String(Atomics.add(shared, 1, 1))));
+  });
+}
+
+/** Does something while no other thread does. */
+function alone<T>(work: () => T): T {
+  while (Atomics.compareExchange(shared, 0, 0, 1) !== 0) Atomics.wait(shared, 0, 1);
+  try {
+    return work();
+  } finally {
+    Atomics.store(shared, 0, 0);
+    Atomics.notify(shared, 0, 1);
+  }
+}
+
+/** Copies a directory, without what is deleted meanwhile. */
+function copyTree(from: string, to: string): void {
+  mkdirSync(to);
+  const entries = unlessGone(() => readdirSync(from, { withFileTypes: true })) ?? [];
+  for (const entry of entries) {
+    const [source, target] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) copyTree(source, target);
+    else unlessGone(() => copyFileSync(source, target));
+  }
+}
+
+function unlessGone<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
 }
 
 type Call = (...args: never[]) => unknown;
@@ -78,12 +125,18 @@ for (const name of ['sync', 'writeFile']) {
     return Reflect.apply(original, this, args);
   };
 }
-wrap(fs.promises, 'rename', 'rename to', 1);
 wrap(fs.promises, 'unlink', 'unlink');
 wrap(fs, 'writeSync', 'write');
 wrap(fs, 'fsyncSync', 'sync');
 wrap(fs, 'writeFileSync', 'make');
 wrap(fs, 'unlinkSync', 'unlink');
-wrap(fs, 'renameSync', 'rename to', 1);
 wrap(fs, 'mkdirSync', 'mkdir');
+
+/** Not while a copy is made: it would have neither the one name nor the other. */
+function renameAlone(from: string, to: string): void {
+  step('rename to', to);
+  alone(() => renameSync(from, to));
+}
+fs.renameSync = renameAlone as typeof fs.renameSync;
+fs.promises.rename = (async (from: string, to: string) => renameAlone(from, to)) as typeof fs.promises.rename;
 syncBuiltinESMExports();

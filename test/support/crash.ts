@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { storePaths } from '../../src/store/paths.js';
@@ -18,12 +19,16 @@ interface Ended {
   readonly end: number | string | null;
 }
 
-/** Runs node with the hook of `crash-hook.ts` over a store; `killAt` names the step at which it is killed. */
+/**
+ * Runs node with the hook of `crash-hook.ts` over a store; `killAt` names the step at which it is killed, `copies` a new
+ * directory for what would be left of the store if it were killed at this step or that one.
+ */
 export async function runWithHook(
   t: TestContext,
-  options: { store: string; log: string; args: readonly string[]; killAt?: string },
+  options: { store: string; log: string; args: readonly string[]; killAt?: string; copies?: string },
 ): Promise<Ended> {
-  const { store, log, args, killAt } = options;
+  const { store, log, args, killAt, copies } = options;
+  if (copies !== undefined) mkdirSync(copies);
   const hook = join(import.meta.dirname, 'crash-hook.js');
   const child = spawn(process.execPath, ['--import', hook, ...args], {
     stdio: 'ignore',
@@ -32,6 +37,7 @@ export async function runWithHook(
       ZPULL_TEST_STORE: store,
       ZPULL_TEST_STEPS: log,
       ...(killAt !== undefined && { ZPULL_TEST_KILL: killAt }),
+      ...(copies !== undefined && { ZPULL_TEST_COPIES: copies }),
     },
   });
   t.after(() => child.kill('SIGKILL'));
@@ -57,12 +63,43 @@ export function stepsToKillAt(steps: readonly Step[]): string[] {
   });
 }
 
-/** Makes the leases of a store those of processes that are long dead. */
+/** What a kill leaves of a store. */
+export interface Left {
+  readonly step: string;
+  readonly store: string;
+  /** Whether no kill before it leaves the same files. */
+  readonly isNew: boolean;
+}
+
+/** What a kill at each of these steps leaves, out of the copies that `runWithHook` had made. */
+export function leftByKills(steps: readonly Step[], kills: readonly string[], copies: string): Left[] {
+  const seen = new Set<string>();
+  return kills.map((step) => {
+    const store = join(copies, String(steps.findIndex(({ name }) => name === step)));
+    const files = filesOf(store);
+    const isNew = !seen.has(files);
+    seen.add(files);
+    return { step, store, isNew };
+  });
+}
+
+/** Every file with the hash of its bytes, a line each. */
+function filesOf(directory: string): string {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  const lines = entries.flatMap((entry) => {
+    if (!entry.isFile()) return [];
+    const path = join(entry.parentPath, entry.name);
+    return `${path.slice(directory.length)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}`;
+  });
+  return lines.sort().join('\n');
+}
+
+/** Makes the leases of a store those of processes that are long dead, and its locks as old. */
 export function buryLeases(store: string): void {
-  const { leases } = storePaths(store);
-  if (!existsSync(leases)) return;
+  const { leases, locks } = storePaths(store);
   const then = Date.now() / 1000 - 60;
-  for (const name of readdirSync(leases)) utimesSync(join(leases, name), then, then);
+  for (const directory of [leases, locks].filter((path) => existsSync(path)))
+    for (const name of readdirSync(directory)) utimesSync(join(directory, name), then, then);
 }
 
 /** Does `work` for each of the items, two at a time. */

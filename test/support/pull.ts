@@ -15,7 +15,9 @@ import {
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { listImageRecords } from '../../src/store/image-record.js';
+import { listLayerFiles } from '../../src/store/layer-files.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
+import { PackReader } from '../../src/store/pack-reader.js';
 import { storePaths } from '../../src/store/paths.js';
 
 /** A pull that succeeded, and all it told on the way. */
@@ -58,6 +60,30 @@ export async function assertProven(
     assert.equal(`sha256:${hash.digest('hex')}`, diffIds[i]);
   }
   rmSync(directory, { recursive: true });
+}
+
+/**
+ * Hashes every layer that a store has a record of, without threads of its own, and compares it with its DiffID; fails also when a
+ * listed image lacks a layer. Returns how many layers there are.
+ */
+export function assertWhole(store: string, message?: string): number {
+  const paths = storePaths(store);
+  const recorded = listLayerFiles(paths).map(({ diffId }) => diffId);
+  const named = listImageRecords(paths).flatMap(({ diffIds }) => diffIds);
+  const diffIds = new Set([...recorded, ...named]);
+  const reader = new PackReader(paths);
+  try {
+    for (const diffId of diffIds) {
+      const record = readLayerRecord(paths, diffId);
+      assert.ok(record !== undefined, `${message}: ${diffId} is not held`);
+      const hash = createHash('sha256');
+      for (const block of reader.blocks(record.extents)) hash.update(block);
+      assert.equal(`sha256:${hash.digest('hex')}`, diffId, message);
+    }
+  } finally {
+    reader.close();
+  }
+  return diffIds.size;
 }
 
 /** GETs of layer blobs, in the order of their arrival; configs are asked for without a range. */
