@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { statSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, statSync } from 'node:fs';
 import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -57,18 +57,41 @@ export async function removeFile(path: string): Promise<void> {
   });
 }
 
-/** Makes a directory's entries survive a power cut. Windows has no such call. @throws PullError as `storageError` */
-export async function syncDirectory(path: string): Promise<void> {
+/** Makes a directory's entries survive a power cut, as `syncFile` does. Windows has no such call. @throws PullError as `storageError` */
+export async function syncDirectory(path: string, onLoss?: () => void): Promise<void> {
   if (process.platform === 'win32') return;
-  await syncFile(path, 'r');
+  await syncFile(path, 'r', onLoss);
 }
 
-/** Makes a file's bytes survive a power cut. @throws PullError as `storageError` */
-export async function syncFile(path: string, flags: 'r' | 'r+' = 'r+'): Promise<void> {
+/** As `syncDirectory`, where nothing can be waited for. @throws PullError as `storageError` */
+export function syncDirectorySync(path: string): void {
+  if (process.platform === 'win32') return;
+  onDisk(`sync ${path} to the disk`, () => {
+    const fd = openSync(path, 'r');
+    try {
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+/**
+ * Makes a file's bytes survive a power cut. `onLoss` is called when they do not, but not when the file cannot even be opened.
+ * @throws PullError as `storageError`
+ */
+export async function syncFile(
+  path: string,
+  flags: 'r' | 'r+' = 'r+',
+  onLoss: () => void = () => {},
+): Promise<void> {
   await onDiskAsync(`sync ${path} to the disk`, async () => {
     const file = await open(path, flags);
     try {
       await file.sync();
+    } catch (error) {
+      onLoss();
+      throw error;
     } finally {
       await file.close();
     }

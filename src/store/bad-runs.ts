@@ -1,4 +1,5 @@
 import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk, unlessAbsent } from './storage-error.js';
 
@@ -44,6 +45,18 @@ export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[])
       closeSync(fd);
     }
   });
+  syncDirectorySync(paths.packs);
+}
+
+/** Says to all processes that nothing of a pack is to be believed. @throws PullError as `storageError` */
+export function markLost(paths: StorePaths, id: PackId): void {
+  markBad(paths, id, [{ offset: 0, lengthBytes: Number.MAX_SAFE_INTEGER }]);
+}
+
+/** Whether `markLost` was called for a pack, by any process. @throws PullError as `storageError` */
+export function isLost(paths: StorePaths, id: PackId): boolean {
+  const { start, end } = readBadRuns(paths, id);
+  return start[0] === 0 && end[0]! >= Number.MAX_SAFE_INTEGER;
 }
 
 /**

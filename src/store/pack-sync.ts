@@ -1,50 +1,60 @@
 import { existsSync } from 'node:fs';
 import { PullError } from '../format/error.js';
 import { moveFile, removeFile, syncDirectory, syncFile } from './atomic-file.js';
+import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
 
 /**
  * Packs of which a sync has failed in this process. Linux reports lost pages once; a second fsync would succeed over
- * the hole (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). So none is tried.
+ * the hole, and reads give from memory what is not on the disk (Rebello et al., "Can Applications Recover from fsync
+ * Failures?", USENIX ATC 2020). So none is tried, and others are told by `markLost`.
  */
 const lost = new Set<string>();
 
+/** Called when a sync that packs depend on has failed. */
+function lose(paths: StorePaths, ids: readonly PackId[]): void {
+  for (const id of ids) {
+    lost.add(packPath(paths, id));
+    try {
+      markLost(paths, id);
+    } catch {
+      // The mark may stand for all that: it need not survive a power cut, after which only true bytes are read.
+    }
+  }
+}
+
 async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
   const path = packPath(paths, id);
-  if (lost.has(path)) {
+  if (lost.has(path) || isLost(paths, id)) {
     throw new PullError('store-broken', `${path} was not written to the disk`, {
       hint: 'Check the disk, then pull again.',
     });
   }
-  try {
-    await syncFile(path);
-  } catch (error) {
-    lost.add(path);
-    throw error;
-  }
+  await syncFile(path, 'r+', () => lose(paths, [id]));
 }
 
 /**
  * Makes packs survive a power cut, whoever wrote them. A sealed one does already. Runs on libuv's pool.
- * @throws PullError as `storageError`; from then on the pack fails every time
+ * @throws PullError as `storageError`; from then on the pack fails every time, and for everybody nothing is in it
  */
 export async function syncPacks(paths: StorePaths, ids: readonly PackId[]): Promise<void> {
   const unsealed = ids.filter((id) => !existsSync(indexPath(paths, id, true)));
   await Promise.all(unsealed.map((id) => syncPack(paths, id)));
-  if (unsealed.length > 0) await syncDirectory(paths.packs);
+  if (unsealed.length > 0) await syncDirectory(paths.packs, () => lose(paths, unsealed));
 }
 
 /**
  * Seals a pack that nobody writes any more: pack and index are on disk, then the index gets its final name. From then
  * on its pieces are believed without reading them.
- * @throws PullError as `storageError`
+ * @throws PullError as `syncPacks`
  */
 export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
   await syncPack(paths, id);
   const open = indexPath(paths, id, false);
-  await syncFile(open);
+  const onLoss = () => lose(paths, [id]);
+  await syncFile(open, 'r+', onLoss);
   await moveFile(open, indexPath(paths, id, true));
-  await syncDirectory(paths.packs);
+  await syncDirectory(paths.packs, onLoss);
 }
 
 /** Deletes a pack, its indexes first, so that none ever names bytes that are gone. @throws PullError as `storageError` */

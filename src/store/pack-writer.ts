@@ -1,4 +1,4 @@
-import { closeSync, fsyncSync, openSync } from 'node:fs';
+import { closeSync, openSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { PullError } from '../format/error.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
@@ -120,15 +120,6 @@ export class PackWriter {
     this.#attempt((open) => {
       writeFully(open.index.fd, open.index.path, records, open.indexEnd);
       open.indexEnd += records.length;
-    });
-  }
-
-  /** Makes what is written survive a power cut. A sync that failed is not tried again. @throws PullError as `storageError` */
-  sync(): void {
-    if (this.#open === undefined) return;
-    this.#attempt((open) => {
-      for (const { fd, path } of [open.pack, open.index])
-        onDisk(`sync ${path} to the disk`, () => fsyncSync(fd));
     });
   }
 

@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdirSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
+import { syncDirectorySync } from './atomic-file.js';
+import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
 
 declare const brand: unique symbol;
 
@@ -44,7 +45,7 @@ export function storePaths(root: string): StorePaths {
 
 /**
  * The store under `root`, its directories made if they are not there. The root is for its user alone (0700, as the
- * XDG base directory specification asks). Directories of other versions beside ours are left alone.
+ * XDG base directory specification asks). What was made has survived a power cut when this returns. Directories of other versions beside ours are left alone.
  * @throws PullError `store-broken` if the store has only versions that this program does not know,
  *   else as `storageError`
  */
@@ -61,12 +62,32 @@ export function openStore(root: string): StorePaths {
     );
   }
   const paths = storePaths(root);
+  const changed = new Set<string>();
   onDisk(`make the store ${root}`, () => {
-    mkdirSync(root, { recursive: true, mode: 0o700 });
-    for (const path of [paths.packs, paths.layers, paths.images, paths.blobs])
-      mkdirSync(path, { recursive: true });
+    for (const path of [root, paths.packs, paths.layers, paths.images, paths.blobs]) {
+      const first = mkdirSync(path, { recursive: true, ...(path === root && { mode: 0o700 }) });
+      if (first !== undefined) for (const parent of parentsOf(path, first)) changed.add(parent);
+    }
   });
+  for (const path of changed) syncNames(path);
   return paths;
+}
+
+/** The directories that got a new name when `path` was made, of which `first` was the first to be made. */
+function parentsOf(path: string, first: string): string[] {
+  const parents: string[] = [];
+  for (let made = resolve(path); made.length >= first.length; made = dirname(made))
+    parents.push(dirname(made));
+  return parents;
+}
+
+/** A directory in which this user may make names and not read them cannot be synced. */
+function syncNames(path: string): void {
+  try {
+    syncDirectorySync(path);
+  } catch (error) {
+    if (!isDenied(error)) throw error;
+  }
 }
 
 /** A name for a new pack. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
@@ -9,11 +10,20 @@ import { readImageRecord, writeImageRecord } from '../../src/store/image-record.
 import { LayerLocks } from '../../src/store/layer-locks.js';
 import { Lease } from '../../src/store/leases.js';
 import { openStore, storePaths } from '../../src/store/paths.js';
+import { outcomesOf, startPullingChild } from '../support/child.js';
 import { setEnvironment } from '../support/environment.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
-import { assertProven, failureOf, holdsLayer, layerAsks, listedImages, pull } from '../support/pull.js';
+import {
+  assertProven,
+  assertWhole,
+  failureOf,
+  holdsLayer,
+  layerAsks,
+  listedImages,
+  pull,
+} from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { fillDisk, makeReadOnly, skipUnlessMount, smallDisk } from '../support/small-disk.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -101,6 +111,28 @@ test('a store may lie on another file system than temporary files, which are not
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store });
   await assertProven(result);
   assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('what a pull could not sync, no other process takes for being there', async (t) => {
+  const { host } = await startSandbox(t);
+  const store = temporaryDirectory(t);
+  const image = `${host}/x:chunked-v1`;
+  const file = await open(store);
+  const handle = Object.getPrototypeOf(file) as { sync: () => Promise<void> };
+  await file.close();
+  const { mock } = t.mock.method(handle, 'sync');
+  mock.mockImplementationOnce(() => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' })));
+  const error = await failureOf(pull(image, { store }));
+  assert.deepEqual([error.code, error.exitCode], ['store-broken', 7]);
+  // Two layers may be made of the same pack: the one whose sync failed, and one that hears of it.
+  assert.match(error.message, /\.pack (to the disk: the disk reports an error|was not written to the disk)/);
+  mock.restore();
+  const child = startPullingChild(t, { image, options: { store } });
+  assert.equal(await child.gone, 0);
+  const [outcome] = outcomesOf(child.lines);
+  assert.ok(outcome !== undefined && 'layers' in outcome);
+  assert.deepEqual([outcome.resumedBytes, outcome.reusedBytes], [0, 0]);
+  assert.equal(assertWhole(store), outcome.layers.length);
 });
 
 test('a process that has no file left to open says so, and how to get more', {

@@ -1,11 +1,20 @@
 import assert from 'node:assert/strict';
 import { cpSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { listStore, pruneStore, removeImage } from '../../src/index.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { listLayerFiles } from '../../src/store/layer-files.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
-import { blobPath, layerRecordPath, packPath, storePaths } from '../../src/store/paths.js';
+import {
+  blobPath,
+  indexPath,
+  layerRecordPath,
+  type PackId,
+  packPath,
+  type StorePaths,
+  storePaths,
+} from '../../src/store/paths.js';
 import {
   buryLeases,
   type Left,
@@ -16,6 +25,7 @@ import {
   twoAtATime,
 } from '../support/crash.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
+import { findInPacks, flipByte } from '../support/packs.js';
 import { assertWhole, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -41,15 +51,20 @@ async function serveImage(t: TestContext) {
  * Runs a process over a store, a copy of `prepared` if there is one, and says what a kill at each of its steps leaves. The copies are
  * made before the steps, while no thread begins another: they are what SIGKILL would leave, at the price of one process.
  */
-async function killEverywhere(t: TestContext, args: (store: string) => string[], prepared?: string) {
+async function killEverywhere(
+  t: TestContext,
+  args: (store: string) => string[],
+  prepared?: string,
+  exitCode = 0,
+) {
   const directory = temporaryDirectory(t);
   const store = join(directory, 'store');
   if (prepared !== undefined) cpSync(prepared, store, { recursive: true });
   const [log, copies] = [join(directory, 'log'), join(directory, 'copies')];
   const { steps, end } = await runWithHook(t, { store, log, args: args(store), copies });
-  assert.equal(end, 0);
+  assert.equal(end, exitCode);
   const kills = stepsToKillAt(steps);
-  return { steps, kills, left: leftByKills(steps, kills, copies) };
+  return { store, steps, kills, left: leftByKills(steps, kills, copies) };
 }
 
 /** Where a step is in the order of all, before `end`; -1 if it is nowhere. */
@@ -57,6 +72,36 @@ function lastBefore(steps: readonly Step[], end: number, operation: string, path
   return steps
     .slice(0, end)
     .findLastIndex((step) => step.path === path && step.name.includes(` ${operation} `));
+}
+
+/** The packs that the layer records of a store name. */
+function packsNamed(store: string): PackId[] {
+  const paths = storePaths(store);
+  return listLayerFiles(paths).flatMap(({ diffId }) => [...readLayerRecord(paths, diffId)!.extents.packs]);
+}
+
+/** A new pack is sealed, then records name it, then the packs go that they named before; each on the disk before the next. */
+function assertRewrittenInOrder(steps: readonly Step[], paths: StorePaths, named: readonly PackId[]): void {
+  const find = (name: string) => {
+    const row = steps.findIndex((step) => step.name === name);
+    assert.ok(row >= 0, name);
+    return row;
+  };
+  const sealed = find('main rename to packs/ID.idx 1');
+  const id = steps[sealed]!.path.slice(-36, -4) as PackId;
+  assert.ok(lastBefore(steps, sealed, 'sync', packPath(paths, id)) > find('worker write packs/ID.pack 1'));
+  assert.ok(lastBefore(steps, sealed, 'sync', indexPath(paths, id, false)) >= 0);
+  const records = steps.flatMap(({ name }, row) => (name.startsWith('main rename to layers/') ? [row] : []));
+  assert.equal(records.length, 2);
+  assert.ok(lastBefore(steps, records[0]!, 'sync', paths.packs) > sealed);
+  for (const row of records)
+    assert.match(
+      `${steps[row - 1]!.name} ${steps[row + 1]!.name}`,
+      /sync layers.HEX.tmp \d+ main sync v1.layers/,
+    );
+  const old = named.flatMap((pack) => [packPath(paths, pack), indexPath(paths, pack, true)]);
+  const gone = steps.findIndex(({ name, path }) => / unlink /.test(name) && old.includes(path));
+  assert.ok(gone > records.at(-1)! + 1);
 }
 
 test('everything that a name promises is on the disk before the name, and the name before the next', async (t) => {
@@ -96,6 +141,8 @@ test('everything that a name promises is on the disk before the name, and the na
   const blobSynced = lastBefore(steps, imageNamed, 'sync', blob);
   assert.ok(blobSynced >= 0 && lastBefore(steps, imageNamed, 'sync', paths.blobs) > blobSynced);
   assert.match(steps[imageNamed + 1]!.name, /^main sync v1\/images/);
+  for (const path of [store, join(store, 'v1'), dirname(paths.blobs)])
+    assert.ok(lastBefore(steps, imageNamed, 'sync', path) >= 0, `${path} has its names for good`);
 });
 
 test('packs are synced once a layer and once when they are sealed, whatever they hold', async (t) => {
@@ -147,7 +194,9 @@ test('a kill at any step of a prune takes nothing that is needed, and the next o
   await pull(image, { store: prepared });
   await removeImage({ store: prepared, image: `${host}/x:all` });
   const pruning = (store: string) => [BIN, 'store', 'prune', '--store', store];
-  const { steps, kills, left } = await killEverywhere(t, pruning, prepared);
+  const named = packsNamed(prepared);
+  const { store: pruned, steps, kills, left } = await killEverywhere(t, pruning, prepared);
+  assertRewrittenInOrder(steps, storePaths(pruned), named);
   assert.ok(steps.some(({ name }) => name.startsWith('worker write packs/ID.pack')));
   assert.ok(kills.length > 15, `${kills.length}`);
   const check = async ({ step, store, isNew }: Left) => {
@@ -167,4 +216,48 @@ test('a kill at any step of a prune takes nothing that is needed, and the next o
   const log = join(directory, 'log');
   assert.equal((await runWithHook(t, { store, log, args: pruning(store), killAt: killAt! })).end, 'SIGKILL');
   await check({ step: killAt!, store, isNew: true });
+});
+
+test('a kill at any step of rm leaves the image as a whole or not at all', async (t) => {
+  const { image } = await serveImage(t);
+  const prepared = join(temporaryDirectory(t), 'prepared');
+  await pull(image, { store: prepared });
+  const args = (store: string) => [BIN, 'store', 'rm', image, '--store', store];
+  const { left } = await killEverywhere(t, args, prepared);
+  const changes = left.filter(({ step }) => !step.startsWith('main mkdir'));
+  assert.deepEqual(
+    changes.map(({ step }) => step),
+    ['main unlink images/HEX.json 1', 'main sync v1/images 1'],
+  );
+  const listed: number[] = [];
+  for (const { store, step } of changes) {
+    const { images } = listStore({ store });
+    listed.push(images.length);
+    assert.equal(assertWhole(store, step), 2);
+    const { result } = await pull(image, { store });
+    assert.equal(result.fetchedBytes, 0);
+    assert.equal(listStore({ store }).images.length, 1, step);
+  }
+  assert.deepEqual(listed, [1, 0]);
+});
+
+test('a kill at any step of verify leaves damage that the next one finds or knows, and a pull mends', async (t) => {
+  const { image } = await serveImage(t);
+  const prepared = join(temporaryDirectory(t), 'prepared');
+  await pull(image, { store: prepared });
+  const { path, at } = findInPacks(prepared, noise(2, 200_000));
+  flipByte(path, at);
+  const args = (store: string) => [BIN, 'store', 'verify', '--store', store];
+  const { kills, left } = await killEverywhere(t, args, prepared, 6);
+  assert.ok(kills.includes('main rename to layers/HEX.damaged 1') && kills.length > 4, `${kills}`);
+  for (const { store, step } of left.filter(({ isNew }) => isNew)) {
+    buryLeases(store);
+    const { damaged } = await verifyStore({ store });
+    assert.equal(damaged.length, 1, step);
+    assert.deepEqual(listStore({ store }).images, [], step);
+    const { result } = await pull(image, { store });
+    assert.ok(result.fetchedBytes > 0 && result.fetchedBytes < 250_000, `${step}: ${result.fetchedBytes}`);
+    assert.equal(assertWhole(store, step), 2);
+    assert.equal(listStore({ store }).images.length, 1, step);
+  }
 });

@@ -3,7 +3,7 @@ import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { markBad, overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
 import { badRunsPath, newPackId } from '../../../src/store/paths.js';
-import { freshStore, seededRandom } from './support.js';
+import { freshStore, seededRandom, syncedBy } from './support.js';
 
 test('a pack without a list has no bad run', (t) => {
   const bad = readBadRuns(freshStore(t), newPackId());
@@ -29,6 +29,15 @@ test('a run is bad if one of its bytes was marked', (t) => {
   expected.writeUInt32LE(100, 0);
   expected.writeUInt32LE(10, 8);
   assert.deepEqual(readFileSync(badRunsPath(paths, id)), expected);
+});
+
+test('a mark is on the disk under its name', {
+  skip: process.platform === 'win32' && 'no directory is synced',
+}, (t) => {
+  const paths = freshStore(t);
+  const id = newPackId();
+  const synced = syncedBy(t, () => markBad(paths, id, [{ offset: 100, lengthBytes: 10 }]));
+  assert.deepEqual(synced, [badRunsPath(paths, id), paths.packs]);
 });
 
 test('many runs, in any order and overlapping, are judged like a list of bytes', (t) => {

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
-import { readdirSync } from 'node:fs';
+import { readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { markBad } from '../../../src/store/bad-runs.js';
+import { ExtentList } from '../../../src/store/extents.js';
+import { encodeLayerRecord, readLayerRecord } from '../../../src/store/layer-record.js';
+import { lookUp } from '../../../src/store/look-up.js';
 import { removePack, sealPack, syncPacks } from '../../../src/store/pack-sync.js';
-import { freshStore, writePack } from './support.js';
+import { layerRecordPath, packPath, type StorePaths } from '../../../src/store/paths.js';
+import { digestOf, freshStore, sha256, writePack } from './support.js';
 
 /** From now on each sync of a file does what `sync` does. */
 async function replaceSync(t: TestContext, path: string, sync: () => Promise<void>) {
@@ -48,6 +52,58 @@ test('a sync that failed is not repeated: the pack is lost', async (t) => {
   });
   await assert.rejects(sealPack(paths, id), { code: 'store-broken' });
   assert.equal(mock.callCount(), 1);
+});
+
+/** The module as another process has it, which does not know what this one remembers. */
+async function inAnotherProcess(): Promise<typeof import('../../../src/store/pack-sync.js')> {
+  const url = new URL('../../../src/store/pack-sync.js?another', import.meta.url);
+  return (await import(url.href)) as typeof import('../../../src/store/pack-sync.js');
+}
+
+const REFUSED = () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' }));
+
+/** Whether anybody finds a content in a pack of the store. */
+function isFound(paths: StorePaths, content: string): boolean {
+  const wanted = { digests: sha256(content), sizeBytes: Float64Array.of(content.length) };
+  return lookUp(paths, { digests: [wanted], blobs: [] }).found[0]!.pack[0]! >= 0;
+}
+
+for (const [what, at] of [
+  ['pack', 1],
+  ['index', 2],
+  ['directory', 3],
+] as const) {
+  test(`of a pack whose ${what} did not get onto the disk nothing is believed, by any process`, {
+    skip: at === 3 && process.platform === 'win32' && 'no directory is synced',
+  }, async (t) => {
+    const paths = freshStore(t);
+    const { id } = writePack(paths, [Buffer.from('content')]);
+    const diffId = digestOf('content');
+    const extents = new ExtentList();
+    extents.push(id, 0, 7);
+    writeFileSync(layerRecordPath(paths, diffId), encodeLayerRecord({ diffId, extents }));
+    assert.ok(isFound(paths, 'content') && readLayerRecord(paths, diffId) !== undefined);
+    const mock = await replaceSync(t, paths.root, () => Promise.resolve());
+    mock.mockImplementationOnce(REFUSED, at - 1);
+    await assert.rejects(sealPack(paths, id), { code: 'store-broken' });
+    assert.equal(mock.callCount(), at);
+    assert.equal(isFound(paths, 'content'), false);
+    assert.equal(readLayerRecord(paths, diffId), undefined);
+    const another = await inAnotherProcess();
+    await assert.rejects(another.sealPack(paths, id), { message: /was not written to the disk/ });
+    assert.equal(mock.callCount(), at, 'no sync is tried again');
+  });
+}
+
+test('a pack that cannot be opened for a moment is not lost', async (t) => {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [Buffer.from('content')]);
+  const [path, aside] = [packPath(paths, id), join(paths.root, 'aside')];
+  renameSync(path, aside);
+  await assert.rejects(sealPack(paths, id), { code: 'store-broken', message: /is not there/ });
+  renameSync(aside, path);
+  await sealPack(paths, id);
+  assert.ok(isFound(paths, 'content'));
 });
 
 test('a removed pack leaves nothing behind, and may be removed again', async (t) => {

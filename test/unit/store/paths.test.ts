@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { imageRecordPath, isPackId, newPackId, openStore, storePaths } from '../../../src/store/paths.js';
+import { syncedBy } from './support.js';
 
 function freshDirectory(t: TestContext): string {
   const path = mkdtempSync(join(tmpdir(), 'zpull-paths-'));
@@ -18,6 +19,25 @@ test('opening makes the directories, for this user alone, and may be repeated', 
   for (const path of [paths.packs, paths.layers, paths.images, paths.blobs])
     assert.ok(statSync(path).isDirectory());
   if (process.platform !== 'win32') assert.equal(statSync(root).mode & 0o777, 0o700);
+});
+
+test('the names of what opening makes are on the disk, and nothing is synced that was there', {
+  skip: process.platform === 'win32' && 'no directory is synced',
+}, (t) => {
+  const parent = freshDirectory(t);
+  const root = join(parent, 'a', 'store');
+  const first = syncedBy(t, () => openStore(root));
+  const expected = [parent, join(parent, 'a'), root, join(root, 'v1'), join(root, 'v1', 'blobs')];
+  assert.deepEqual(first.sort(), expected);
+  assert.deepEqual(
+    syncedBy(t, () => openStore(root)),
+    [],
+  );
+  rmSync(storePaths(root).layers, { recursive: true });
+  assert.deepEqual(
+    syncedBy(t, () => openStore(root)),
+    [join(root, 'v1')],
+  );
 });
 
 for (const [age, version] of [

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import fs, { mkdtempSync, rmSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
@@ -12,6 +13,32 @@ export function freshStore(t: TestContext): StorePaths {
   const root = mkdtempSync(join(tmpdir(), 'zpull-store-'));
   t.after(() => rmSync(root, { recursive: true, force: true }));
   return openStore(root);
+}
+
+/** Which files and directories are synced by calls that wait for it while `work` runs, in their order. */
+export function syncedBy(t: TestContext, work: () => void): string[] {
+  const paths = new Map<number, string>();
+  const synced: string[] = [];
+  const { openSync, fsyncSync } = fs;
+  const mocks = [
+    t.mock.method(fs, 'openSync', (path: string, flags: string) => {
+      const fd = openSync(path, flags);
+      paths.set(fd, path);
+      return fd;
+    }),
+    t.mock.method(fs, 'fsyncSync', (fd: number) => {
+      fsyncSync(fd);
+      synced.push(paths.get(fd)!);
+    }),
+  ];
+  syncBuiltinESMExports();
+  try {
+    work();
+  } finally {
+    for (const { mock } of mocks) mock.restore();
+    syncBuiltinESMExports();
+  }
+  return synced;
 }
 
 export function sha256(bytes: Uint8Array | string): Buffer {
