@@ -1,29 +1,45 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
 import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
-import { onDiskAsync } from '../store/storage-error.js';
+import { onDisk, onDiskAsync } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
-import type { BlobPlace, CopyTarget } from './copy-target.js';
+import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
+import { lockDestination } from './layout-lock.js';
 import { makeFile } from './layout-target.js';
 import { RangeJournal } from './range-journal.js';
 
 /**
- * An OCI layout as a tar. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`, with
- * `FILE.part.ranges` beside it.
- * @throws PullError as `storageError`
+ * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
+ * with `FILE.part.ranges` beside it, and the lock in `FILE.part.lock`.
+ * @throws PullError the reason of a stop; as `storageError`
  */
 export async function openArchiveTarget(
   file: string,
-  tag: string | undefined,
   source: CopySource,
+  { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const path = resolve(file);
   refuseSpecialFile(path);
+  onDisk(`look at ${dirname(path)}`, () => statSync(dirname(path)));
+  const close = await lockDestination(`${path}.part.lock`, stop, onWait);
+  try {
+    return { ...(await openPart(path, source, tag)), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+async function openPart(
+  path: string,
+  source: CopySource,
+  tag: string | undefined,
+): Promise<Omit<CopyTarget, 'close'>> {
   const part = `${path}.part`;
   const { plan, documents, startOf } = planLayout(source, tag);
   const journal = new RangeJournal(`${part}.ranges`, `${source.root.digest} ${plan.sizeBytes}`);
@@ -54,7 +70,6 @@ export async function openArchiveTarget(
       await moveFile(part, path);
       await journal.remove();
     },
-    close: () => {},
   };
 }
 

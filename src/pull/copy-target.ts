@@ -1,6 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import type { BlobRange } from '../plan/missing.js';
 import type { CopySource } from './copy-source.js';
+import type { Stop } from './stop.js';
 
 /** Where a blob goes. */
 export interface BlobPlace {
@@ -13,6 +14,14 @@ export interface BlobPlace {
   readonly held: boolean;
   /** What an earlier copy that was broken off has written. */
   readonly written: readonly BlobRange[];
+}
+
+/** How a target is opened. */
+export interface TargetOptions {
+  readonly tag: string | undefined;
+  readonly stop: Stop;
+  /** Called when another copy to this place has to end first. */
+  readonly onWait: () => void;
 }
 
 /** Where a copy goes: a layout in a directory, or in an archive. Nothing has its final name before it is proven. */

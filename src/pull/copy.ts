@@ -108,10 +108,10 @@ class Copy {
 
   #openTarget(source: CopySource): Promise<CopyTarget> {
     const { kind, path, tag } = this.#options.destination;
-    if (kind === 'archive') return openArchiveTarget(path, tag, source);
-    const onWait = () =>
-      this.#link.progress.emit({ event: 'waiting-for-layers', layers: source.layers.size });
-    return openLayoutTarget(path, { tag, stop: this.#link.stop, onWait });
+    const { stop, progress } = this.#link;
+    const onWait = () => progress.emit({ event: 'waiting-for-layers', layers: source.layers.size });
+    const options = { tag, stop, onWait };
+    return kind === 'archive' ? openArchiveTarget(path, source, options) : openLayoutTarget(path, options);
   }
 
   async #startWorkers(source: CopySource): Promise<Workers> {

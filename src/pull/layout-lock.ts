@@ -1,5 +1,4 @@
 import { rmdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseDigest } from '../format/digest.js';
 import { LayerLocks } from '../store/layer-locks.js';
@@ -14,18 +13,21 @@ import type { Stop } from './stop.js';
  */
 export const LOCK_DIRECTORY = '.zpull';
 
-/** The one lock of a layout, by a digest that no blob has. */
-const LAYOUT = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
+/** The one lock of a destination, by a digest that no blob has. */
+const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
 /**
- * Takes the lock of the layout in `root`; waits while another copy, which lives, has it: all of a copy is under the lock, since
- * blobs are looked for at its start and index.json is read and written at its end. `onWait` is called once, if at all.
+ * Takes the lock of a copy's destination, which lies in `directory`; waits while another copy, which lives, has it: all of a copy is
+ * under the lock, since blobs are looked for at its start and get their names at its end. `onWait` is called once, if at all.
  * @returns gives the lock back
  * @throws PullError the reason of a stop; as `storageError`
  */
-export async function lockLayout(root: string, stop: Stop, onWait: () => void): Promise<() => void> {
+export async function lockDestination(
+  directory: string,
+  stop: Stop,
+  onWait: () => void,
+): Promise<() => void> {
   if (stop.reason !== undefined) throw stop.reason;
-  const directory = join(root, LOCK_DIRECTORY);
   const lease = new Lease({ leases: directory }, 'pull');
   const locks = new LayerLocks({ locks: directory }, lease);
   const release = () => {
@@ -38,11 +40,11 @@ export async function lockLayout(root: string, stop: Stop, onWait: () => void): 
     removeIfEmpty(directory);
   };
   try {
-    if (!locks.tryLock(LAYOUT)) {
+    if (!locks.tryLock(DESTINATION)) {
       onWait();
       // Nobody asks a server meanwhile: karma's clock stands still.
       do await stop.guard(sleep(LOOK_MS));
-      while (!locks.tryLock(LAYOUT));
+      while (!locks.tryLock(DESTINATION));
     }
   } catch (error) {
     release();

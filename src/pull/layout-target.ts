@@ -5,18 +5,10 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { moveFile, writeAtomically } from '../store/atomic-file.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
-import type { CopyTarget } from './copy-target.js';
+import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
-import { LOCK_DIRECTORY, lockLayout } from './layout-lock.js';
+import { LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 import { RangeJournal } from './range-journal.js';
-import type { Stop } from './stop.js';
-
-interface Options {
-  readonly tag: string | undefined;
-  readonly stop: Stop;
-  /** Called when another copy into this layout has to end first. */
-  readonly onWait: () => void;
-}
 
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
@@ -25,12 +17,12 @@ interface Options {
  */
 export async function openLayoutTarget(
   directory: string,
-  { tag, stop, onWait }: Options,
+  { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const root = resolve(directory);
   const blobs = join(root, 'blobs', 'sha256');
   refuseOther(root);
-  const close = await lockLayout(root, stop, onWait);
+  const close = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
   const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
   const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest);

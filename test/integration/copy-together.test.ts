@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import {
   existsSync,
   mkdirSync,
@@ -10,14 +11,16 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { tarEntries } from '../../src/format/tar-entries.js';
 import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
-import { LOCK_DIRECTORY, lockLayout } from '../../src/pull/layout-lock.js';
+import { LOCK_DIRECTORY, lockDestination } from '../../src/pull/layout-lock.js';
 import { Stop } from '../../src/pull/stop.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { overlappingImages, readManifest } from '../support/layout.js';
 import { assertAskedOnce, failureOf, firstEvent, layerAsks } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
+import { sourceOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const MIB = 2 ** 20;
@@ -36,7 +39,9 @@ async function prepare(t: TestContext, faults: readonly FaultRule[] = []) {
 }
 
 function holdLock(layout: string): Promise<() => void> {
-  return lockLayout(layout, new Stop(), () => assert.fail('the lock should be free'));
+  return lockDestination(join(layout, LOCK_DIRECTORY), new Stop(), () =>
+    assert.fail('the lock should be free'),
+  );
 }
 
 /** What a process leaves that died 16 s ago while it copied. */
@@ -87,6 +92,34 @@ test('copies into one layout at once fetch nothing twice, and every tag is in it
     readdirSync(join(layout, 'blobs', 'sha256')).filter((name) => name.includes('.')),
     [],
   );
+});
+
+test('copies into one file take turns, and the last one has it', LIMIT, async (t) => {
+  const registry = await startSandbox(t, { layout: await overlappingImages(t), rateBytes: 8 * MIB });
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'image.tar');
+  const ended: string[] = [];
+  const waited: string[] = [];
+  await Promise.all(
+    ['one', 'two'].map(async (tag) => {
+      const onEvent = ({ event }: PullEvent) => {
+        if (event === 'waiting-for-layers') waited.push(tag);
+      };
+      await copyImage(`${registry.host}/x:${tag}`, { destination: { kind: 'archive', path, tag }, onEvent });
+      ended.push(tag);
+    }),
+  );
+  assert.deepEqual(waited, [ended[1]]);
+  const tar = readFileSync(path);
+  const entries = [...tarEntries(sourceOf(tar))].map(({ entry, contentStart, contentBytes }) => {
+    return [entry.name.toString(), tar.subarray(contentStart, contentStart + contentBytes)] as const;
+  });
+  const blobs = entries.filter(([name]) => name.startsWith('blobs/'));
+  assert.equal(blobs.length, ended[1] === 'one' ? 3 : 4);
+  for (const [name, bytes] of blobs)
+    assert.equal(`blobs/sha256/${createHash('sha256').update(bytes).digest('hex')}`, name);
+  assert.match(new Map(entries).get('index.json')!.toString(), new RegExp(`"${ended[1]}"`));
+  assert.deepEqual(readdirSync(directory), ['image.tar']);
 });
 
 test('a copy that waits ends when it is aborted, and leaves the lock to its holder', LIMIT, async (t) => {
