@@ -12,6 +12,7 @@ import { requireSpace } from '../store/disk-space.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
+import { unfinishedName } from './unfinished.js';
 
 /**
  * Writes the archive that `docker load` takes (moby/image-spec v1.2: manifest.json, the config under its digest, layers as plain
@@ -31,7 +32,7 @@ export async function exportDockerArchive(
 ): Promise<void> {
   const file = resolve(options.file);
   refuseSpecialFile(file);
-  const unfinished = `${file}.part-${process.pid}`;
+  const unfinished = await unfinishedName(file);
   const { digest, bytes } = readConfig(openStore(options.store), parseDigest(options.digest, 'the digest'));
   const { diffIds } = parseConfig(bytes);
   try {

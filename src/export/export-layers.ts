@@ -8,6 +8,7 @@ import { requireSpace } from '../store/disk-space.js';
 import { onDiskAsync } from '../store/storage-error.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
+import { unfinishedName } from './unfinished.js';
 
 /**
  * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file appears under its name only once
@@ -35,7 +36,7 @@ export async function exportLayers(
 async function exportLayer(pool: WorkerPool, layer: StoredLayer, directory: string): Promise<void> {
   const { diffId, extents } = layer;
   const path = tarPath(directory, diffId);
-  const unfinished = `${path}.part-${process.pid}`;
+  const unfinished = await unfinishedName(path);
   try {
     const { digest } = await pool.run({ task: 'export-layer', extents, path: unfinished });
     if (digest !== diffId) throw await damageOf(pool, layer);

@@ -12,6 +12,7 @@ import { leftOut, needsTar } from './abilities.js';
 import { type ExportRun, withExport } from './export-run.js';
 import { contentBytes, type FileTree, isRoot } from './file-tree.js';
 import type { ExportOptions } from './options.js';
+import { unfinishedName } from './unfinished.js';
 
 /** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
 const TASK_BYTES = 16 * 2 ** 20;
@@ -36,7 +37,7 @@ export async function exportRootfs(
 ): Promise<void> {
   const directory = resolve(options.directory);
   const before = lookAt(directory, options.force === true);
-  const target = before === 'absent' ? `${directory}.part-${process.pid}` : directory;
+  const target = before === 'absent' ? await unfinishedName(directory) : directory;
   try {
     await withExport(options, async (run) => {
       const flattening = run.pool.run({ task: 'flatten' });

@@ -4,6 +4,7 @@ import { isSpecialFile, moveFile } from '../store/atomic-file.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
+import { unfinishedName } from './unfinished.js';
 
 /**
  * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
@@ -20,7 +21,7 @@ export async function exportTar(
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
   const direct = file === undefined || isSpecialFile(file);
-  const unfinished = direct ? undefined : `${file}.part-${process.pid}`;
+  const unfinished = direct ? undefined : await unfinishedName(file);
   try {
     return await withExport(options, async ({ pool, prove, begin }) => {
       const tree = await pool.run({ task: 'flatten' });

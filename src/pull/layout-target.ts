@@ -3,7 +3,7 @@ import { mkdir, open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { moveFile, writeAtomically } from '../store/atomic-file.js';
+import { moveFile, removeFile, writeAtomically } from '../store/atomic-file.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
@@ -64,6 +64,7 @@ export async function openLayoutTarget(
   };
   try {
     await onDiskAsync(`make the layout ${root}`, () => mkdir(blobs, { recursive: true }));
+    for (const path of [root, blobs]) await removeUnfinished(path);
   } catch (error) {
     close();
     throw error;
@@ -74,6 +75,14 @@ export async function openLayoutTarget(
 /** What there may be before there is a layout: a copy that was killed left it, or one that still runs. */
 const isBegun = (name: string) =>
   ['blobs', LOCK_DIRECTORY].includes(name) || /^oci-layout\.[0-9a-f]+\.tmp$/.test(name);
+
+/** Deletes what a killed copy has left on the way to its name. A blob's parts are of use, and stay. @throws PullError as `storageError` */
+async function removeUnfinished(directory: string): Promise<void> {
+  const names = onDisk(`look at ${directory}`, () => readdirSync(directory));
+  const isUnfinished = (name: string) =>
+    /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
+  for (const name of names.filter(isUnfinished)) await removeFile(join(directory, name));
+}
 
 /** A directory of other things must not become a layout by accident. */
 function refuseOther(directory: string): void {

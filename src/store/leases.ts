@@ -1,15 +1,8 @@
-import { createHash, randomBytes } from 'node:crypto';
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  statSync,
-  unlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { StorePaths } from './paths.js';
+import { hasProcess, placeOfProcesses } from './processes.js';
 import { isDenied, onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
 /** What a process does with the store meanwhile. */
@@ -119,33 +112,6 @@ export class Lease {
   /** Truncating changes the time even of an empty file (POSIX.1-2017, open), and needs no room on a full disk. */
   #write(): void {
     writeFileSync(this.#path, '');
-  }
-}
-
-let place: string | undefined;
-
-/** A name for where numbers of processes mean the same: this start of this system, this namespace. Empty where none is known. */
-function placeOfProcesses(): string {
-  if (place === undefined) {
-    try {
-      const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
-      const namespace = readlinkSync('/proc/self/ns/pid');
-      place = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
-    } catch {
-      place = '';
-    }
-  }
-  return place;
-}
-
-/** Whether a process has this number; also true where nobody can tell. */
-function hasProcess(pid: number): boolean {
-  if (placeOfProcesses() === '') return true;
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return systemCode(error) !== 'ESRCH';
   }
 }
 

@@ -17,11 +17,10 @@ import {
 } from '../../src/store/paths.js';
 import {
   buryLeases,
+  killEverywhere,
   type Left,
-  leftByKills,
   runWithHook,
   type Step,
-  stepsToKillAt,
   twoAtATime,
 } from '../support/crash.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
@@ -45,26 +44,6 @@ async function serveImage(t: TestContext) {
   await writeTars(t, layout, 'it', tars);
   const { host } = await startSandbox(t, { layout });
   return { layout, host, image: `${host}/x:it` };
-}
-
-/**
- * Runs a process over a store, a copy of `prepared` if there is one, and says what a kill at each of its steps leaves. The copies are
- * made before the steps, while no thread begins another: they are what SIGKILL would leave, at the price of one process.
- */
-async function killEverywhere(
-  t: TestContext,
-  args: (store: string) => string[],
-  prepared?: string,
-  exitCode = 0,
-) {
-  const directory = temporaryDirectory(t);
-  const store = join(directory, 'store');
-  if (prepared !== undefined) cpSync(prepared, store, { recursive: true });
-  const [log, copies] = [join(directory, 'log'), join(directory, 'copies')];
-  const { steps, end } = await runWithHook(t, { store, log, args: args(store), copies });
-  assert.equal(end, exitCode);
-  const kills = stepsToKillAt(steps);
-  return { store, steps, kills, left: leftByKills(steps, kills, copies) };
 }
 
 /** Where a step is in the order of all, before `end`; -1 if it is nowhere. */

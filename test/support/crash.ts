@@ -1,10 +1,12 @@
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { storePaths } from '../../src/store/paths.js';
+import { temporaryDirectory } from './temporary.js';
 
 /** A change of the store that a process was about to make. */
 export interface Step {
@@ -51,7 +53,7 @@ export async function runWithHook(
 }
 
 /** The first step of each name, and the last one where the main thread publishes something. */
-export function stepsToKillAt(steps: readonly Step[]): string[] {
+function stepsToKillAt(steps: readonly Step[]): string[] {
   const byName = new Map<string, string[]>();
   for (const { name } of steps) {
     const kind = name.replace(/ \d+$/, '');
@@ -72,34 +74,60 @@ export interface Left {
 }
 
 /** What a kill at each of these steps leaves, out of the copies that `runWithHook` had made. */
-export function leftByKills(steps: readonly Step[], kills: readonly string[], copies: string): Left[] {
+function leftByKills(steps: readonly Step[], kills: readonly string[], copies: string): Left[] {
   const seen = new Set<string>();
   return kills.map((step) => {
     const store = join(copies, String(steps.findIndex(({ name }) => name === step)));
-    const files = filesOf(store);
+    const files = JSON.stringify(filesOf(store));
     const isNew = !seen.has(files);
     seen.add(files);
     return { step, store, isNew };
   });
 }
 
-/** Every file with the hash of its bytes, a line each. */
-function filesOf(directory: string): string {
+/**
+ * Runs a process over a store, a copy of `prepared` if there is one, and says what a kill at each of its steps leaves. The copies are
+ * made before the steps, while no thread begins another: they are what SIGKILL would leave, at the price of one process.
+ */
+export async function killEverywhere(
+  t: TestContext,
+  args: (store: string) => string[],
+  prepared?: string,
+  exitCode = 0,
+) {
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'store');
+  if (prepared !== undefined) cpSync(prepared, store, { recursive: true });
+  const [log, copies] = [join(directory, 'log'), join(directory, 'copies')];
+  const { steps, end } = await runWithHook(t, { store, log, args: args(store), copies });
+  assert.equal(end, exitCode);
+  const kills = stepsToKillAt(steps);
+  return { store, steps, kills, left: leftByKills(steps, kills, copies) };
+}
+
+/** Every file of a directory, by its path in it, with the hash of its bytes. */
+export function filesOf(directory: string): Record<string, string> {
   const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
-  const lines = entries.flatMap((entry) => {
+  const files = entries.flatMap((entry) => {
     if (!entry.isFile()) return [];
     const path = join(entry.parentPath, entry.name);
-    return `${path.slice(directory.length)} ${createHash('sha256').update(readFileSync(path)).digest('hex')}`;
+    const hash = createHash('sha256').update(readFileSync(path)).digest('hex');
+    return [[path.slice(directory.length), hash] as const];
   });
-  return lines.sort().join('\n');
+  return Object.fromEntries(files.sort());
 }
 
 /** Makes the leases of a store those of processes that are long dead, and its locks as old. */
 export function buryLeases(store: string): void {
   const { leases, locks } = storePaths(store);
+  for (const directory of [leases, locks]) makeOld(directory);
+}
+
+/** Makes what is in a directory, if there is one, as old as nobody is silent who lives. */
+export function makeOld(directory: string): void {
+  if (!existsSync(directory)) return;
   const then = Date.now() / 1000 - 60;
-  for (const directory of [leases, locks].filter((path) => existsSync(path)))
-    for (const name of readdirSync(directory)) utimesSync(join(directory, name), then, then);
+  for (const name of readdirSync(directory)) utimesSync(join(directory, name), then, then);
 }
 
 /** Does `work` for each of the items, two at a time. */

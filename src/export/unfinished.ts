@@ -1,0 +1,38 @@
+import { lstatSync, readdirSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import { hasProcess, placeOfProcesses } from '../store/processes.js';
+
+/** Not written for so long, it is nobody's, wherever its process was. */
+const ABANDONED_MS = 24 * 3_600_000;
+
+/**
+ * A name beside `path` for what is to become it, which no other process has. What is there under such names of processes that
+ * were killed is deleted first, as far as it can be.
+ */
+export async function unfinishedName(path: string): Promise<string> {
+  const directory = dirname(path);
+  const prefix = `${basename(path)}.part-`;
+  for (const name of namesIn(directory)) {
+    if (!name.startsWith(prefix) || !isLeft(join(directory, name), name.slice(prefix.length))) continue;
+    await rm(join(directory, name), { recursive: true, force: true }).catch(() => undefined);
+  }
+  return `${path}.part-${process.pid}-${placeOfProcesses()}`;
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return []; // whoever writes there says why it cannot be
+  }
+}
+
+/** The number of a process says nothing about those of another container or another machine. */
+function isLeft(path: string, holder: string): boolean {
+  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)$/.exec(holder) ?? [];
+  if (pid === undefined || Number(pid) === process.pid) return false;
+  if (place !== '' && place === placeOfProcesses()) return !hasProcess(Number(pid));
+  const writtenMs = lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
+  return writtenMs !== undefined && Date.now() - writtenMs > ABANDONED_MS;
+}

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { test } from 'node:test';
+import { unfinishedName } from '../../../src/export/unfinished.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+test('what killed processes left goes, what may still be written stays', {
+  skip: process.platform !== 'linux' && 'no process namespaces here',
+}, async (t) => {
+  const directory = temporaryDirectory(t);
+  const path = join(directory, 'x.tar');
+  const own = basename(await unfinishedName(path));
+  const [, place] = /^x\.tar\.part-\d+-([0-9a-f]{16})$/.exec(own)!;
+  const [gone, another] = [1, 2].map(() => spawnSync(process.execPath, ['--version']).pid);
+  const elsewhere = '0123456789abcdef';
+  const left = [`x.tar.part-${gone}-${place}`, `x.tar.part-${another}-${place}`];
+  const perhapsAlive = [`x.tar.part-${gone}-${elsewhere}`, `x.tar.part-${gone}-`];
+  const kept = [
+    own,
+    `x.tar.part-${process.ppid}-${place}`,
+    `y.tar.part-${gone}-${place}`,
+    `x.tar.part-${gone}-${place}.mine`,
+    'x.tar',
+  ];
+  mkdirSync(join(directory, left[1]!, 'etc'), { recursive: true });
+  for (const name of [left[0]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
+  assert.equal(basename(await unfinishedName(path)), own);
+  assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort());
+  const dayAgo = Date.now() / 1000 - 25 * 3600;
+  for (const name of [...kept, ...perhapsAlive]) utimesSync(join(directory, name), dayAgo, dayAgo);
+  await unfinishedName(path);
+  assert.deepEqual(readdirSync(directory).sort(), kept.sort());
+});
+
+test('a directory that cannot be read is left to whoever writes there', async (t) => {
+  const path = join(temporaryDirectory(t), 'none', 'x.tar');
+  assert.ok((await unfinishedName(path)).startsWith(`${path}.part-`));
+});
