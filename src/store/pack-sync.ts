@@ -57,10 +57,19 @@ export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
   await syncDirectory(paths.packs, onLoss);
 }
 
-/** Deletes a pack, its indexes first, so that none ever names bytes that are gone. @throws PullError as `storageError` */
-export async function removePack(paths: StorePaths, id: PackId): Promise<void> {
-  await removeFile(indexPath(paths, id, false));
-  await removeFile(indexPath(paths, id, true));
-  await removeFile(packPath(paths, id));
-  await removeFile(badRunsPath(paths, id));
+/**
+ * Deletes a pack, its indexes first, so that none ever names bytes that are gone. `before` is called before each file: when it throws,
+ * those that are left are nobody's.
+ * @throws PullError as `storageError`, and what `before` throws
+ */
+export async function removePack(
+  paths: StorePaths,
+  id: PackId,
+  before: () => void = () => {},
+): Promise<void> {
+  const indexes = [indexPath(paths, id, false), indexPath(paths, id, true)];
+  for (const path of [...indexes, packPath(paths, id), badRunsPath(paths, id)]) {
+    before();
+    await removeFile(path);
+  }
 }

@@ -74,8 +74,7 @@ export class Sweep {
 
   /** Deletes a pack. @throws InUse, else PullError as `storageError` */
   async pack({ id, diskBytes }: PackFiles): Promise<void> {
-    this.requireUnused();
-    await removePack(this.#paths, id);
+    await removePack(this.#paths, id, () => this.requireUnused());
     this.freedBytes += diskBytes;
   }
 

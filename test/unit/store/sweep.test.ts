@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { markBad } from '../../../src/store/bad-runs.js';
 import { Lease } from '../../../src/store/leases.js';
 import { InUse, Sweep } from '../../../src/store/sweep.js';
 import { freshStore, writePack } from './support.js';
@@ -28,6 +29,26 @@ test('it looks for leases before each file, and stops in the middle', async (t) 
   assert.deepEqual(readdirSync(paths.blobs).sort(), ['b', 'c', 'd']);
   const pack = writePack(paths, [Buffer.from('x')]).id;
   await assert.rejects(sweep.pack(sweep.packs().find(({ id }) => id === pack)!), InUse);
+});
+
+test('it looks for leases before each file of a pack: bytes stay for whoever comes in between', async (t) => {
+  const paths = freshStore(t);
+  const lease = new Lease(paths, 'prune');
+  t.after(() => lease.close());
+  const { id } = writePack(paths, [Buffer.from('x')]);
+  markBad(paths, id, [{ offset: 0, lengthBytes: 1 }]);
+  const sweep = new Sweep(paths, lease, Number.POSITIVE_INFINITY);
+  const [pack] = sweep.packs();
+  let other: Lease | undefined;
+  t.after(() => other?.close());
+  const requireUnused = sweep.requireUnused.bind(sweep);
+  const { mock } = t.mock.method(sweep, 'requireUnused', () => {
+    if (mock.callCount() === 2) other = new Lease(paths, 'pull');
+    requireUnused();
+  });
+  await assert.rejects(sweep.pack(pack!), (error: InUse) => error.by === 'pull');
+  assert.deepEqual(readdirSync(paths.packs).sort(), [`${id}.bad`, `${id}.pack`]);
+  assert.equal(sweep.freedBytes, 0);
 });
 
 test('what was written since is left alone, and what goes is counted', async (t) => {
