@@ -1,4 +1,5 @@
 import { toFailure } from '../src/format/error.js';
+import { asOutOfFiles } from '../src/format/out-of-files.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
 /** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */
@@ -32,6 +33,6 @@ export default async function runTask(task: Task): Promise<Outcome<Results[Task[
     const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;
     return { ok: true, value: await handler(task) };
   } catch (error) {
-    return { ok: false, failure: toFailure(error) };
+    return { ok: false, failure: toFailure(asOutOfFiles(error)) };
   }
 }

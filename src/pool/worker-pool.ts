@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
 import { fromFailure } from '../format/error.js';
+import { asOutOfFiles } from '../format/out-of-files.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
 import { workerEnvironment } from './worker-environment.js';
 
@@ -65,7 +66,9 @@ export class WorkerPool {
     // Piscina would start a new thread for it, and nobody would end that one.
     if (this.#destroyed) throw new Error('the worker threads have been ended');
     const running = this.#piscina.run(task, { transferList: [...transfer] });
-    const outcome = (await Promise.race([running, this.#broken])) as Outcome<Results[T['task']]>;
+    const outcome = (await Promise.race([running, this.#broken]).catch((error: unknown) => {
+      throw asOutOfFiles(error);
+    })) as Outcome<Results[T['task']]>;
     if (!outcome.ok) throw fromFailure(outcome.failure);
     return outcome.value;
   }

@@ -1,3 +1,4 @@
+import { asOutOfFiles } from '../format/out-of-files.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
@@ -40,7 +41,7 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
   try {
     return await copy.run();
   } catch (error) {
-    throw outsideStore(error);
+    throw outsideStore(asOutOfFiles(error));
   } finally {
     link.close();
     await copy.close();

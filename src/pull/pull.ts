@@ -1,4 +1,5 @@
 import { parseDigest } from '../format/digest.js';
+import { asOutOfFiles } from '../format/out-of-files.js';
 import { normalisePlatform } from '../format/platform.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
@@ -43,6 +44,8 @@ async function within<T>(
   try {
     pull = new Pull(link);
     return await link.stop.guard(use(pull));
+  } catch (error) {
+    throw asOutOfFiles(error);
   } finally {
     link.close();
     await pull?.close();

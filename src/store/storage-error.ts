@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { type ErrorCode, PullError } from '../format/error.js';
+import { OUT_OF_FILES } from '../format/out-of-files.js';
 
 interface Meaning {
   readonly code: ErrorCode;
@@ -18,16 +19,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EACCES: { code: 'store-denied', says: 'permission denied', hint: DENIED },
   EPERM: { code: 'store-denied', says: 'the operation is not permitted', hint: DENIED },
   EROFS: { code: 'store-denied', says: 'the file system is read-only', hint: DENIED },
-  EMFILE: {
-    code: 'store-broken',
-    says: 'this process has too many open files',
-    hint: 'Raise the limit of open files (ulimit -n).',
-  },
-  ENFILE: {
-    code: 'store-broken',
-    says: 'the system has too many open files',
-    hint: 'Close other programs, or raise the system limit of open files.',
-  },
+  ...OUT_OF_FILES,
   EIO: {
     code: 'store-broken',
     says: 'the disk reports an error',

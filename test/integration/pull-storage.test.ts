@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { promisify } from 'node:util';
 import { parseDigest } from '../../src/format/digest.js';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
 import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
@@ -152,6 +153,43 @@ test('a process that has no file left to open says so, and how to get more', {
   assert.deepEqual([error.code, error.exitCode], ['store-broken', 7]);
   assert.match(error.message, /^could not read .*too many open files/);
   assert.match(error.hint, /ulimit -n/);
+});
+
+test('a pull that has no file left to open, or whose threads have none, says so', {
+  skip: skipUnless('sh'),
+}, async (t) => {
+  const { host } = await startSandbox(t);
+  const index = new URL('../../src/index.js', import.meta.url).href;
+  const script = `
+    import { closeSync, openSync } from 'node:fs';
+    import { pullImage } from ${JSON.stringify(index)};
+    for (const [when, left] of [['resolved', 0], ['planned', 0], ['planned', 6]]) {
+      const open = [];
+      const onEvent = ({ event }) => {
+        if (event !== when) return;
+        try { for (;;) open.push(openSync('/dev/null')); } catch {}
+        for (let i = 0; i < left; i++) closeSync(open.pop());
+      };
+      const store = ${JSON.stringify(temporaryDirectory(t))} + '/' + when + left;
+      const end = await pullImage('${host}/x:chunked-v1', { store, onEvent }).catch((error) => error);
+      for (const fd of open) closeSync(fd);
+      console.log(JSON.stringify([end.code, end.exitCode, end.message, end.hint]));
+    }
+  `;
+  const limited = `ulimit -n 256; exec "$0" --input-type=module -e "$1"`;
+  const { stdout } = await promisify(execFile)('sh', ['-c', limited, process.execPath, script]);
+  const ends = stdout
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as [string, number, string, string]);
+  assert.equal(ends.length, 3);
+  for (const [code, exitCode, message, hint] of ends) {
+    assert.deepEqual([code, exitCode], ['store-broken', 7], message);
+    assert.match(message, /^could not .*: this process has too many open files \(EMFILE\)$/);
+    assert.match(hint, /ulimit -n/);
+  }
+  assert.match(ends[0]![2], /locks/, 'the main thread');
+  assert.match(ends[1]![2], /start a thread/);
 });
 
 test('what cannot be deleted, or listed, is an error of the store', {
