@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import fs, { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
@@ -141,4 +142,43 @@ test('one whose process is gone is dead after 2 s of silence, if its number mean
   rename(gone, place);
   silence(paths, other, -2 * SECOND);
   assert.deepEqual(own.others(), ['pull'], 'it has just beaten');
+});
+
+const UNSHARED = ['--pid', '--fork', '--mount-proc', '--kill-child'];
+
+/** For the `skip` of a test with a process namespace of its own: false when there can be one, else why not. */
+function skipUnlessUnshared(): string | false {
+  if (process.platform !== 'linux' || process.getuid?.() !== 0) return 'needs root on Linux, for a namespace';
+  const { status } = spawnSync('unshare', [...UNSHARED, 'true']);
+  return status !== 0 && 'cannot make a process namespace here (a container without CAP_SYS_ADMIN?)';
+}
+
+test('one in another container lives while its heart beats, and is dead after 15 s of silence', {
+  skip: skipUnlessUnshared(),
+}, async (t) => {
+  const paths = freshStore(t);
+  const own = take(t, paths, 'prune');
+  const script = `
+    const { Lease } = await import(${JSON.stringify(new URL('../../../src/store/leases.js', import.meta.url).href)});
+    const lease = new Lease({ leases: process.argv[1] }, 'pull');
+    console.log(lease.id);
+    setInterval(() => {}, 1000);
+  `;
+  const args = [...UNSHARED, process.execPath, '--input-type=module', '-e', script, paths.leases];
+  const child = spawn('unshare', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const gone = once(child, 'exit');
+  const [id] = (await once(child.stdout, 'data')) as [Buffer];
+  const other = { id: id.toString().trim() } as Lease;
+  assert.match(fileOf(paths, other), /\.pull\.1\.[0-9a-f]{16}$/, 'the first process of its namespace');
+  assert.deepEqual(own.others(), ['pull']);
+  child.kill('SIGKILL');
+  await gone;
+  // There is a process 1 here, too; not so one of this number.
+  const path = fileOf(paths, other);
+  renameSync(path, path.replace('.pull.1.', `.pull.${spawnSync(process.execPath, ['--version']).pid}.`));
+  silence(paths, other, 10 * SECOND);
+  assert.deepEqual(own.others(), ['pull'], 'its number says nothing here');
+  silence(paths, other, 6 * SECOND);
+  assert.deepEqual(own.others(), []);
 });
