@@ -140,11 +140,16 @@ class Pull {
     return pulled;
   }
 
-  /** Piscina and what runs on it are loaded only when there is a layer to pull. */
-  async #startWorkers(layers: number): Promise<Workers> {
-    const { Workers: Threads } = await import('./workers.js');
-    this.#workers = Threads.start({ link: this.#link, paths: this.#paths, layers, emit: this.#emit });
+  /** Known from the first moment on: `close` ends them, whatever fails meanwhile. */
+  #startWorkers(layers: number): Promise<Workers> {
+    this.#workers = this.#loadWorkers(layers);
     return this.#workers;
+  }
+
+  /** Piscina and what runs on it are loaded only when there is a layer to pull. */
+  async #loadWorkers(layers: number): Promise<Workers> {
+    const { Workers: Threads } = await import('./workers.js');
+    return Threads.start({ link: this.#link, paths: this.#paths, layers, emit: this.#emit });
   }
 
   /** Ends whatever is still running. */
