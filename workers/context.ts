@@ -1,5 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
+import { openPacksOf } from '../src/pool/counters.js';
 import type { NetworkSetup, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
+import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';
 
@@ -11,6 +13,8 @@ export function network(): NetworkSetup {
   if (setup.network === undefined) throw new Error('this pool was started without a network');
   return setup.network;
 }
+
+shareOpenPacks(openPacksOf(setup.counters));
 
 export const paths: StorePaths = storePaths(setup.storeRoot);
 

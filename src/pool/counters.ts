@@ -9,13 +9,20 @@ const COUNTER = {
   written: 1,
   /** Tar bytes hashed by the verifier. */
   verified: 2,
+  /** Packs that all threads have open for reading: the one that also goes down. */
+  openPacks: 3,
 } as const;
 
-export type CounterName = keyof typeof COUNTER;
+export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks'>;
 
 /** Fresh counters, all zero. */
 export function createCounters(): Uint32Array<SharedArrayBuffer> {
   return new Uint32Array(new SharedArrayBuffer(Object.keys(COUNTER).length * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/** The one counter of open packs, for those who open them. */
+export function openPacksOf(counters: Uint32Array): Uint32Array {
+  return counters.subarray(COUNTER.openPacks, COUNTER.openPacks + 1);
 }
 
 /** Adds `amount` (below 4 GiB) to a counter; any thread. */

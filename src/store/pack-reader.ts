@@ -4,8 +4,19 @@ import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { CALL_BYTES, storageError, systemCode } from './storage-error.js';
 
-/** Packs open at a time in one reader: far below the 1024 files that many systems give a process. */
+/**
+ * Packs open at a time, all readers together: far below the 1024 files that many systems give a process. Beyond it each reader
+ * has one, the one it reads from.
+ */
 export const OPEN_PACKS = 64;
+
+/** How many are open, in this thread or in all that share it. */
+let openPacks: Uint32Array = new Uint32Array(1);
+
+/** Counts this thread's open packs with those of others, in shared memory. To be called before a reader opens any. */
+export function shareOpenPacks(counter: Uint32Array): void {
+  openPacks = counter;
+}
 
 /** Bytes handed on at a time: large enough that hashing and writing dominate, small enough for a worker's cache. */
 const BLOCK_BYTES = 2 ** 20;
@@ -26,7 +37,7 @@ export class NotInPack extends PullError {
   }
 }
 
-/** Reads packs with synchronous calls, for worker threads. Invariant: at most OPEN_PACKS files are open. */
+/** Reads packs with synchronous calls, for worker threads. Invariant: whoever opens a pack beyond OPEN_PACKS has no other. */
 export class PackReader {
   readonly #paths: StorePaths;
   /** In order of last use, the longest unused first. */
@@ -98,9 +109,15 @@ export class PackReader {
 
   /** Closes all packs. */
   close(): void {
-    for (const fd of this.#open.values()) closeSync(fd);
-    this.#open.clear();
-    this.#lastPack = undefined;
+    for (const pack of [...this.#open.keys()]) this.#close(pack);
+  }
+
+  #close(pack: PackId): void {
+    const fd = this.#open.get(pack)!;
+    this.#open.delete(pack);
+    if (pack === this.#lastPack) this.#lastPack = undefined;
+    Atomics.sub(openPacks, 0, 1);
+    closeSync(fd);
   }
 
   #fdOf(pack: PackId, offset: number, lengthBytes: number): number {
@@ -114,15 +131,14 @@ export class PackReader {
   }
 
   #openPack(pack: PackId, offset: number, lengthBytes: number): number {
-    if (this.#open.size >= OPEN_PACKS) {
-      const [oldest, fd] = this.#open.entries().next().value!;
-      this.#open.delete(oldest);
-      closeSync(fd);
-    }
     const path = packPath(this.#paths, pack);
+    Atomics.add(openPacks, 0, 1);
+    while (this.#open.size > 0 && Atomics.load(openPacks, 0) > OPEN_PACKS)
+      this.#close(this.#open.keys().next().value!);
     try {
       return openSync(path, 'r');
     } catch (error) {
+      Atomics.sub(openPacks, 0, 1);
       if (systemCode(error) === 'ENOENT') throw new NotInPack(path, pack, offset, lengthBytes);
       throw storageError(error, `open ${path}`);
     }

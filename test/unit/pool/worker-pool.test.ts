@@ -1,12 +1,16 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
-import { createCounters } from '../../../src/pool/counters.js';
+import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/counters.js';
 import { WorkerPool } from '../../../src/pool/worker-pool.js';
+import { ExtentList } from '../../../src/store/extents.js';
 import { openStore } from '../../../src/store/paths.js';
 import { temporaryDirectory } from '../../support/temporary.js';
+import { writePack } from '../store/support.js';
 
 const NOWHERE: Digest = parseDigest(`sha256:${'0'.repeat(64)}`, 'digest');
 /** A task that only looks into the store, where nothing is. */
@@ -27,6 +31,31 @@ test('a task answers with its result, or fails with the code it failed with', as
   const extents = { ...gone, offset: Float64Array.of(0), start: Float64Array.of(0, 1) };
   const failing = pool.run({ task: 'export-layer', extents, path: join(root, 'layer.tar') });
   await assert.rejects(failing, (error) => error instanceof PullError && error.code === 'store-broken');
+});
+
+test('all threads count the packs that they have open together', async (t) => {
+  const paths = openStore(temporaryDirectory(t));
+  const counters = createCounters();
+  const setup = { storeRoot: paths.root, counters };
+  const pool = await WorkerPool.start({ threads: 2, tasksPerThread: 1, setup, onEvent: () => {} });
+  t.after(() => pool.destroy());
+  const verified = new CounterReader(counters, 'verified');
+  const layers = [1, 2].map(() => {
+    const extents = new ExtentList();
+    for (const text of ['a', 'b', 'c']) extents.push(writePack(paths, [Buffer.from(text)]).id, 0, 1);
+    const { port1, port2 } = new MessageChannel();
+    const hashed = pool.run({ task: 'verify-layer', diffId: NOWHERE, port: port2 }, [port2]);
+    port1.postMessage(extents.toRows());
+    return { port1, hashed };
+  });
+  while (verified.total() < 6) await nextTurn();
+  assert.equal(openPacksOf(counters)[0], 6);
+  for (const { port1, hashed } of layers) {
+    port1.postMessage(null);
+    await hashed;
+    port1.close();
+  }
+  assert.equal(openPacksOf(counters)[0], 0);
 });
 
 test('answers that arrive while the pool is being destroyed fail their tasks and nothing else', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { truncateSync, unlinkSync } from 'node:fs';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
-import { NotInPack, OPEN_PACKS, PackReader } from '../../../src/store/pack-reader.js';
+import { NotInPack, OPEN_PACKS, PackReader, shareOpenPacks } from '../../../src/store/pack-reader.js';
 import { newPackId, packPath } from '../../../src/store/paths.js';
 import { freshStore, randomBytes, seededRandom, writePack } from './support.js';
 
@@ -60,6 +60,35 @@ test('no more than 64 packs are open, and the longest unused is closed first', (
   }
   reader.close();
   assert.equal(reader.openPacks, 0);
+});
+
+test('readers share the 64, also with other threads, and each has one in any case', (t) => {
+  const paths = freshStore(t);
+  const ids = Array.from({ length: OPEN_PACKS }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
+  const [one, two] = [new PackReader(paths), new PackReader(paths)];
+  const byte = Buffer.alloc(1);
+  const readAll = (reader: PackReader) => {
+    for (const [i, id] of ids.entries()) {
+      reader.readInto(byte, 0, id, 0, 1);
+      assert.equal(byte[0], i);
+    }
+  };
+  readAll(one);
+  readAll(two);
+  assert.deepEqual([one.openPacks, two.openPacks], [OPEN_PACKS, 1]);
+  one.readInto(byte, 0, writePack(paths, [byte]).id, 0, 1);
+  assert.deepEqual([one.openPacks, two.openPacks], [OPEN_PACKS - 1, 1], 'who has more gives way');
+  one.close();
+  two.close();
+  const all = new Uint32Array(new SharedArrayBuffer(4)).fill(OPEN_PACKS - 2);
+  shareOpenPacks(all);
+  t.after(() => shareOpenPacks(new Uint32Array(1)));
+  const three = new PackReader(paths);
+  readAll(three);
+  assert.deepEqual([three.openPacks, all[0]], [2, OPEN_PACKS]);
+  assert.throws(() => three.readInto(byte, 0, newPackId(), 0, 1), NotInPack);
+  three.close();
+  assert.equal(all[0], OPEN_PACKS - 2);
 });
 
 test('bytes that a pack does not have are told apart from other errors', (t) => {
