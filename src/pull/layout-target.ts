@@ -58,7 +58,8 @@ export async function openLayoutTarget(
       await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
       const index = join(root, 'index.json');
       const before = unlessAbsent(`read ${index}`, () => readFileSync(index));
-      await writeAtomically(index, nameInIndex(before, named, tag), false);
+      // It names other images, too: a power cut must not leave it empty. Blobs are hashed by whoever copies there next.
+      await writeAtomically(index, nameInIndex(before, named, tag), true);
     },
     close,
   };

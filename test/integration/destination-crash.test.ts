@@ -32,8 +32,8 @@ async function assertSurvivesKills(
   t: TestContext,
   args: (directory: string) => string[],
   again: (directory: string) => Promise<unknown>,
-): Promise<void> {
-  const { store: directory, left } = await killEverywhere(t, args, temporaryDirectory(t));
+): Promise<string[]> {
+  const { store: directory, steps, left } = await killEverywhere(t, args, temporaryDirectory(t));
   const whole = filesOf(directory);
   assert.ok(left.length > 0 && Object.keys(whole).length > 0);
   const seen = new Set<string>();
@@ -48,14 +48,17 @@ async function assertSurvivesKills(
     await again(copy);
     assert.deepEqual(filesOf(copy), whole, step);
   }
+  return steps.map(({ name }) => name);
 }
 
 test('a kill at any step of a copy into a layout leaves only proven names, and the next copy completes', async (t) => {
   const image = await serveImage(t);
   const args = (path: string) => [BIN, 'copy', image, `oci:${path}:it`];
-  await assertSurvivesKills(t, args, (path) =>
+  const steps = await assertSurvivesKills(t, args, (path) =>
     copyImage(image, { destination: { kind: 'layout', path, tag: 'it' } }),
   );
+  const named = steps.findIndex((name) => name.startsWith('main rename to store/index.json'));
+  assert.match(steps[named - 1]!, /^main sync store.index.json.tmp/, 'other images are not lost with it');
 });
 
 test('a kill at any step of a copy into a file leaves no file of that name, and the next copy completes', async (t) => {
