@@ -44,8 +44,9 @@ export function storePaths(root: string): StorePaths {
 }
 
 /**
- * The store under `root`, its directories made if they are not there. The root is for its user alone (0700, as the
- * XDG base directory specification asks). What was made has survived a power cut when this returns. Directories of other versions beside ours are left alone.
+ * The store under `root`, its directories made if they are not there, in such a way that they survive a power cut. The root is
+ * for its user alone (0700, as the XDG base directory specification asks). Directories of other versions beside ours are left
+ * alone.
  * @throws PullError `store-broken` if the store has only versions that this program does not know,
  *   else as `storageError`
  */
