@@ -5,6 +5,7 @@ import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
+import { noteGarbage } from './garbage.js';
 import { sharedTargets } from './shared-targets.js';
 
 interface Loaded {
@@ -43,7 +44,10 @@ function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
 }
 
 export const rangeEvents: RangeEvents = {
-  received: (bytes) => count(setup.counters, 'received', bytes),
+  received: (bytes) => {
+    count(setup.counters, 'received', bytes);
+    noteGarbage(bytes);
+  },
   requested: () => {},
   ...(setup.network?.debug === true && { answered: (line: string) => tell({ event: 'request', line }) }),
   miss: (message) => {

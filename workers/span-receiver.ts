@@ -197,7 +197,7 @@ export class SpanReceiver {
     if (wrong === undefined) this.#write(bytes, blobStart, piece.length, proven);
     else if (split) this.#keepGoodPart(bytes, blobStart, proven, wrong);
     else this.#dropAll(wrong);
-    noteGarbage(bytes.length + piece.length);
+    noteGarbage(bytes.length);
   }
 
   #check(bytes: Buffer, blobStart: number): CheckedPiece {
