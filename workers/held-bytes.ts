@@ -45,9 +45,15 @@ export class HeldBytes {
     return undefined;
   }
 
-  /** Marks what has not the digest that its index says: others would believe it. @throws PullError as `storageError` */
+  /** Marks what has not the digest that its index says: others would believe it. What the disk refuses is left as it is. */
   markRot(): void {
-    if (this.#suspects.count > 0) findRot(this.#paths, this.#reader, this.#suspects);
+    if (this.#suspects.count === 0) return;
+    try {
+      findRot(this.#paths, this.#reader, this.#suspects);
+    } catch (error) {
+      // The stream has its own bytes: a disk that does not give back those of others is no reason to end.
+      if (!(error instanceof PullError)) throw error;
+    }
   }
 
   close(): void {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { statSync, truncateSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { CounterReader, createCounters } from '../../../src/pool/counters.js';
 import type { HeldRows } from '../../../src/pool/messages.js';
@@ -166,6 +166,15 @@ test('a pack that is gone or has become shorter holds nothing', async (t) => {
   truncateSync(packPath(paths, id), 99_999);
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
   await removePack(paths, id);
+  assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
+});
+
+test('a pack that the disk does not give back holds nothing, and the stream comes to its end', async (t) => {
+  const content = noise(1, 100_000);
+  const { paths, id } = await storeWith(t, [content]);
+  const held = listHeldContents(paths);
+  rmSync(packPath(paths, id));
+  mkdirSync(packPath(paths, id));
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
 });
 
