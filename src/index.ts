@@ -1,4 +1,5 @@
 /** zpull's public API. */
+export { checkDestination } from './export/destination.js';
 export type { ExportEvent } from './export/events.js';
 export { exportDockerArchive } from './export/export-docker-archive.js';
 export { exportLayers } from './export/export-layers.js';

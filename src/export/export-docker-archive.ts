@@ -1,4 +1,3 @@
-import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -6,20 +5,21 @@ import { parseConfig, parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { planArchive } from '../format/tar-archive.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
-import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
+import { moveFile } from '../store/atomic-file.js';
 import { getBlob } from '../store/blob-cache.js';
 import { requireSpace } from '../store/disk-space.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import { requireFile } from './destination.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
-import { unfinishedName } from './unfinished.js';
+import { removeUnfinished, unfinishedName } from './unfinished.js';
 
 /**
  * Writes the archive that `docker load` takes (moby/image-spec v1.2: manifest.json, the config under its digest, layers as plain
  * tars). The image ID is the digest of the config, as it is wherever the image comes from. The file appears under its
  * name only once all layers are proven.
  * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one, the manifest or the
- *   config is gone; as `storageError` for the file
+ *   config is gone; `option-malformed` when the file is none, as `storageError` for the file
  */
 export async function exportDockerArchive(
   options: Omit<ExportOptions, 'diffIds'> & {
@@ -31,7 +31,7 @@ export async function exportDockerArchive(
   },
 ): Promise<void> {
   const file = resolve(options.file);
-  refuseSpecialFile(file);
+  requireFile(file);
   const unfinished = await unfinishedName(file);
   const { digest, bytes } = readConfig(openStore(options.store), parseDigest(options.digest, 'the digest'));
   const { diffIds } = parseConfig(bytes);
@@ -43,7 +43,7 @@ export async function exportDockerArchive(
       await moveFile(unfinished, file);
     });
   } finally {
-    await rm(unfinished, { force: true });
+    await removeUnfinished(unfinished);
   }
 }
 

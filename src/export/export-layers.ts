@@ -1,4 +1,4 @@
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
@@ -6,20 +6,23 @@ import type { WorkerPool } from '../pool/worker-pool.js';
 import { moveFile } from '../store/atomic-file.js';
 import { requireSpace } from '../store/disk-space.js';
 import { onDiskAsync } from '../store/storage-error.js';
+import { requireDirectory } from './destination.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
-import { unfinishedName } from './unfinished.js';
+import { removeUnfinished, unfinishedName } from './unfinished.js';
 
 /**
  * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file appears under its name only once
  * its bytes have proven to be the DiffID's.
  * @returns the paths written, one a layer, in the order of `diffIds`
- * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone
+ * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone, `option-malformed` when
+ *   the directory is none
  */
 export async function exportLayers(
   options: ExportOptions & { readonly directory: string },
 ): Promise<string[]> {
   const directory = resolve(options.directory);
+  requireDirectory(directory);
   return withExport(options, async ({ pool, layers, begin }) => {
     await onDiskAsync(`make the directory ${directory}`, () => mkdir(directory, { recursive: true }));
     const each = distinct(layers);
@@ -42,7 +45,7 @@ async function exportLayer(pool: WorkerPool, layer: StoredLayer, directory: stri
     if (digest !== diffId) throw await damageOf(pool, layer);
     await moveFile(unfinished, path);
   } finally {
-    rmSync(unfinished, { force: true });
+    await removeUnfinished(unfinished);
   }
 }
 

@@ -1,18 +1,17 @@
 import { execFile } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
-import { chmod, mkdir, rm } from 'node:fs/promises';
-import { dirname, join, resolve } from 'node:path';
+import { chmod, mkdir } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { PullError } from '../format/error.js';
 import type { Abilities } from '../pool/messages.js';
 import { moveFile } from '../store/atomic-file.js';
 import { requireSpace } from '../store/disk-space.js';
-import { onDisk, onDiskAsync } from '../store/storage-error.js';
+import { onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
+import { lookAtDirectory } from './destination.js';
 import { type ExportRun, withExport } from './export-run.js';
 import { contentBytes, type FileTree, isRoot } from './file-tree.js';
 import type { ExportOptions } from './options.js';
-import { unfinishedName } from './unfinished.js';
+import { emptyDirectory, removeUnfinished, unfinishedName } from './unfinished.js';
 
 /** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
 const TASK_BYTES = 16 * 2 ** 20;
@@ -28,7 +27,7 @@ const ROOT_MODE = 0o755;
  * what it has under a name of the image is replaced and all else stays. Nothing is written or followed outside it. One
  * that was absent appears under its name only when it is whole and all layers are proven; one that was empty is empty
  * again after a failure; in one that was full nothing is touched before all layers are proven.
- * @throws PullError `option-malformed` when the directory is not empty, `digest-mismatch` when a layer in the store is
+ * @throws PullError `option-malformed` when the directory is not empty or none, `digest-mismatch` when a layer in the store is
  *   damaged, `store-broken` when one is gone, `metadata-malformed` or `unsupported` when they make no file system;
  *   as `storageError` for the destination
  */
@@ -36,7 +35,7 @@ export async function exportRootfs(
   options: ExportOptions & { readonly directory: string; readonly force?: boolean },
 ): Promise<void> {
   const directory = resolve(options.directory);
-  const before = lookAt(directory, options.force === true);
+  const before = lookAtDirectory(directory, options.force === true);
   const target = before === 'absent' ? await unfinishedName(directory) : directory;
   try {
     await withExport(options, async (run) => {
@@ -57,23 +56,10 @@ export async function exportRootfs(
       await moveFile(target, directory);
     });
   } catch (error) {
-    if (before === 'absent') await rm(target, { recursive: true, force: true });
-    if (before === 'empty') await empty(target);
+    if (before === 'absent') await removeUnfinished(target);
+    if (before === 'empty') await emptyDirectory(target);
     throw error;
   }
-}
-
-/** @throws PullError `option-malformed` for a directory with something in it, unless that is allowed */
-function lookAt(directory: string, force: boolean): 'absent' | 'empty' | 'full' {
-  const names = onDisk(`look at ${directory}`, () =>
-    existsSync(directory) ? readdirSync(directory) : undefined,
-  );
-  if (names === undefined) return 'absent';
-  if (names.length === 0) return 'empty';
-  if (force) return 'full';
-  throw new PullError('option-malformed', `${directory} is not empty`, {
-    hint: 'Name a directory that is empty or not there, or replace what has the same names with --force.',
-  });
 }
 
 async function makeRoot(path: string): Promise<void> {
@@ -81,11 +67,6 @@ async function makeRoot(path: string): Promise<void> {
     await mkdir(dirname(path), { recursive: true });
     await mkdir(path, UNFINISHED_MODE);
   });
-}
-
-async function empty(directory: string): Promise<void> {
-  for (const name of readdirSync(directory))
-    await rm(join(directory, name), { recursive: true, force: true });
 }
 
 async function writeTree(

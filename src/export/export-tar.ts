@@ -1,17 +1,17 @@
-import { rmSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isSpecialFile, moveFile } from '../store/atomic-file.js';
+import { refuseDirectory } from './destination.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
-import { unfinishedName } from './unfinished.js';
+import { removeUnfinished, unfinishedName } from './unfinished.js';
 
 /**
  * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
  * name only once all layers are proven; what went to the standard output by then cannot be taken back.
  * @returns whether all was written: false when nobody read the standard output any more
  * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone,
- *   `metadata-malformed` or `unsupported` when they make no file system
+ *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file is a directory
  */
 export async function exportTar(
   options: ExportOptions & {
@@ -20,6 +20,7 @@ export async function exportTar(
   },
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
+  if (file !== undefined) refuseDirectory(file);
   const direct = file === undefined || isSpecialFile(file);
   const unfinished = direct ? undefined : await unfinishedName(file);
   try {
@@ -37,6 +38,6 @@ export async function exportTar(
       return true;
     });
   } finally {
-    if (unfinished !== undefined) rmSync(unfinished, { force: true });
+    if (unfinished !== undefined) await removeUnfinished(unfinished);
   }
 }

@@ -1,7 +1,9 @@
 import { lstatSync, readdirSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { chmod, lstat, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
+
+const SLASH = Buffer.from('/');
 
 /** Not written for so long, it is nobody's, wherever its process was. */
 const ABANDONED_MS = 24 * 3_600_000;
@@ -15,7 +17,7 @@ export async function unfinishedName(path: string): Promise<string> {
   const prefix = `${basename(path)}.part-`;
   for (const name of namesIn(directory)) {
     if (!name.startsWith(prefix) || !isLeft(join(directory, name), name.slice(prefix.length))) continue;
-    await rm(join(directory, name), { recursive: true, force: true }).catch(() => undefined);
+    await removeUnfinished(join(directory, name));
   }
   return `${path}.part-${process.pid}-${placeOfProcesses()}`;
 }
@@ -35,4 +37,31 @@ function isLeft(path: string, holder: string): boolean {
   if (place !== '' && place === placeOfProcesses()) return !hasProcess(Number(pid));
   const writtenMs = lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
   return writtenMs !== undefined && Date.now() - writtenMs > ABANDONED_MS;
+}
+
+/**
+ * Deletes what was not finished, as far as this user may: what it was left for has an error of its own. Names are bytes, and
+ * directories may be closed already.
+ */
+export async function removeUnfinished(path: string | Buffer): Promise<void> {
+  const remove = () => rm(path, { recursive: true, force: true });
+  await remove()
+    .catch(() => openDirectories(Buffer.from(path)).then(remove))
+    .catch(() => {});
+}
+
+/** The same with all that is in a directory, but for itself. */
+export async function emptyDirectory(path: string): Promise<void> {
+  for (const entry of await entriesOf(Buffer.from(path)).catch(() => [])) await removeUnfinished(entry);
+}
+
+async function openDirectories(path: Buffer): Promise<void> {
+  if (!(await lstat(path)).isDirectory()) return;
+  await chmod(path, 0o700);
+  for (const entry of await entriesOf(path)) await openDirectories(entry);
+}
+
+async function entriesOf(directory: Buffer): Promise<Buffer[]> {
+  const names = await readdir(directory, { encoding: 'buffer' });
+  return names.map((name) => Buffer.concat([directory, SLASH, name]));
 }

@@ -14,7 +14,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { exportLayers } from '../../../src/export/export-layers.js';
 import { exportRootfs } from '../../../src/export/export-rootfs.js';
+import { exportTar } from '../../../src/export/export-tar.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import type { ExportEvent } from '../../../src/index.js';
 import { listDirectory, listTar } from '../../support/listing.js';
@@ -324,4 +326,22 @@ test('a destination that cannot be is the reason given', async (t) => {
     assert.match(message, /file/);
   }
   assert.equal(existsSync(join(outside, 'file')), true);
+});
+
+test('a path that leads through a file is told as that', async (t) => {
+  const { store, diffIds, outside } = await prepare(t, [{ name: 'a' }]);
+  const directory = join(outside, 'file', 'under-it');
+  writeFileSync(join(outside, 'file'), '');
+  for (const exporting of [
+    () => exportRootfs({ store, diffIds, directory }),
+    () => exportTar({ store, diffIds, file: directory }).then(() => {}),
+    () => exportLayers({ store, diffIds, directory }).then(() => {}),
+  ]) {
+    const { code, message } = await failure(exporting());
+    assert.deepEqual(
+      [code, message.includes('a part of the path is not a directory')],
+      ['store-broken', true],
+      message,
+    );
+  }
 });

@@ -1,10 +1,22 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
-import { unfinishedName } from '../../../src/export/unfinished.js';
+import { emptyDirectory, removeUnfinished, unfinishedName } from '../../../src/export/unfinished.js';
 import { temporaryDirectory } from '../../support/temporary.js';
+
+/** Any user but root. */
+const NOBODY = 65_534;
 
 test('what killed processes left goes, what may still be written stays', {
   skip: process.platform !== 'linux' && 'no process namespaces here',
@@ -38,3 +50,40 @@ test('a directory that cannot be read is left to whoever writes there', async (t
   const path = join(temporaryDirectory(t), 'none', 'x.tar');
   assert.ok((await unfinishedName(path)).startsWith(`${path}.part-`));
 });
+
+test('what is not finished goes, with names that are no text and directories that are closed already', async (t) => {
+  const root = temporaryDirectory(t);
+  const unfinished = join(root, 'unfinished');
+  asNobody(t, root);
+  const make = () => {
+    mkdirSync(join(unfinished, 'open', 'closed'), { recursive: true });
+    for (const name of ['top', 'open/in', 'open/closed/deep'])
+      writeFileSync(Buffer.from(`${unfinished}/${name}-caf\xe9`, 'latin1'), '');
+    symlinkSync('/', join(unfinished, 'open/link'));
+    chmodSync(join(unfinished, 'open/closed'), 0o555);
+    chmodSync(join(unfinished, 'open'), 0o500);
+  };
+  make();
+  await removeUnfinished(unfinished);
+  assert.deepEqual(readdirSync(root), []);
+  make();
+  await emptyDirectory(unfinished);
+  assert.deepEqual(readdirSync(unfinished), []);
+});
+
+test('what cannot be deleted is left, and no error hides the one before', async (t) => {
+  const root = temporaryDirectory(t);
+  writeFileSync(join(root, 'file'), '');
+  await removeUnfinished(join(root, 'file', 'under-it'));
+  await removeUnfinished(join(root, 'absent'));
+  await emptyDirectory(join(root, 'absent'));
+  assert.ok(existsSync(join(root, 'file')));
+});
+
+/** Goes on as a user whom modes stop, who has the directory. */
+function asNobody(t: { after(end: () => void): void }, directory: string): void {
+  if (process.geteuid?.() !== 0) return;
+  chownSync(directory, NOBODY, NOBODY);
+  process.seteuid!(NOBODY);
+  t.after(() => process.seteuid!(0));
+}
