@@ -7,17 +7,19 @@ export interface Destination {
   readonly path: string;
 }
 
+const EXPORTS = SCHEMES.map((known) => `${known}:PATH`).join(', ');
+
 /**
- * Where an export goes, from `scheme:path`.
+ * Where an export goes, from `scheme:path`; `known` names the destinations there are.
  * @throws UsageError for an unknown scheme or no path
  */
-export function parseDestination(text: string): Destination {
+export function parseDestination(text: string, known = EXPORTS): Destination {
   const cut = text.indexOf(':');
-  const scheme = SCHEMES.find((known) => known === text.slice(0, Math.max(0, cut)));
+  const scheme = SCHEMES.find((name) => name === text.slice(0, Math.max(0, cut)));
   const hint = isCopyDestination(text)
     ? `blobs as they are: zpull copy IMAGE ${text}`
-    : `a destination is one of ${SCHEMES.map((known) => `${known}:PATH`).join(', ')}`;
-  if (scheme === undefined) throw new UsageError(`"${text}" is no destination of an export`, hint);
+    : `a destination is one of ${known}`;
+  if (scheme === undefined) throw new UsageError(`"${text}" is no destination`, hint);
   const path = text.slice(cut + 1);
   if (path === '') throw new UsageError(`"${text}" names no path`, hint);
   return { scheme, path };
@@ -33,7 +35,7 @@ export interface CopyDestination {
 const COPY_KINDS = { oci: 'layout', 'oci-archive': 'archive' } as const;
 
 /** Whether a word is about a copy, well-formed or not. */
-export function isCopyDestination(text: string): boolean {
+function isCopyDestination(text: string): boolean {
   return Object.keys(COPY_KINDS).some((scheme) => text.startsWith(`${scheme}:`));
 }
 
@@ -57,4 +59,10 @@ export function parseCopyDestination(text: string): CopyDestination {
   const tag = rest.join(':');
   if (!REF_NAME.test(tag)) throw new UsageError(`"${tag}" cannot be the tag of an image`, hint);
   return { kind, path, tag };
+}
+
+/** Where a pull writes the image besides the store: to what an export or a copy goes to. @throws UsageError as those are */
+export function parseOutput(text: string): Destination | CopyDestination {
+  if (isCopyDestination(text)) return parseCopyDestination(text);
+  return parseDestination(text, `${EXPORTS}, oci:DIR[:TAG], oci-archive:FILE[:TAG]`);
 }

@@ -1,4 +1,11 @@
-import { exportDockerArchive, exportLayers, exportRootfs, exportTar, type PullResult } from '../index.js';
+import {
+  checkDestination,
+  exportDockerArchive,
+  exportLayers,
+  exportRootfs,
+  exportTar,
+  type PullResult,
+} from '../index.js';
 import type { Destination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
@@ -19,15 +26,18 @@ export function isStdout({ scheme, path }: Destination): boolean {
 }
 
 /**
- * Refuses what would mix a tar and a result on the standard output.
- * @throws UsageError
+ * Refuses a destination at which no export ends well, before anything is pulled for it.
+ * @throws UsageError for a tar and a result that would mix on the standard output; PullError as the exports do
  */
-export function checkStdout(destination: Destination, options: OptionValues): void {
-  if (!isStdout(destination) || options.json !== true) return;
-  throw new UsageError(
-    'tar:- and --json both write to the standard output',
-    'leave out --json, or name a file',
-  );
+export function checkExport(destination: Destination, options: OptionValues): void {
+  if (!isStdout(destination)) {
+    checkDestination(destination.scheme, destination.path, options.force === true);
+  } else if (options.json === true) {
+    throw new UsageError(
+      'tar:- and --json both write to the standard output',
+      'leave out --json, or name a file',
+    );
+  }
 }
 
 /**

@@ -3,14 +3,18 @@ import { PullError } from '../index.js';
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * Runs `work` with a signal that SIGINT or SIGTERM abort; the second one ends the process at once.
+ * Runs `work` with a signal that SIGINT or SIGTERM abort; the second one ends the process at once. `kept`: where what was
+ * received by then is for the next run, when anything is.
  * @throws PullError `interrupted` or `terminated` when aborted, whatever `work` made of it; else what `work` threw
  */
-export async function untilSignal<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+export async function untilSignal<T>(
+  work: (signal: AbortSignal) => Promise<T>,
+  kept?: 'in the store' | 'at the destination',
+): Promise<T> {
   const controller = new AbortController();
   const onSignal = (name: keyof typeof EXIT_CODES): void => {
     if (controller.signal.aborted) process.exit(EXIT_CODES[name]);
-    controller.abort(stoppedBy(name));
+    controller.abort(stoppedBy(name, kept));
   };
   process.on('SIGINT', onSignal);
   process.on('SIGTERM', onSignal);
@@ -24,9 +28,12 @@ export async function untilSignal<T>(work: (signal: AbortSignal) => Promise<T>):
   }
 }
 
-function stoppedBy(name: keyof typeof EXIT_CODES): PullError {
+function stoppedBy(name: keyof typeof EXIT_CODES, kept: string | undefined): PullError {
   const code = name === 'SIGINT' ? 'interrupted' : 'terminated';
-  return new PullError(code, `${code} by ${name}; what was received stays in the store`, {
-    hint: 'run the same command again: it goes on from there',
-  });
+  const what = `${code} by ${name}`;
+  return kept === undefined
+    ? new PullError(code, what, { hint: 'run the same command again' })
+    : new PullError(code, `${what}; what was received stays ${kept}`, {
+        hint: 'run the same command again: what is there is not fetched again',
+      });
 }

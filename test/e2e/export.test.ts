@@ -188,15 +188,19 @@ test('pull --output oci: has the image in the store and, as it was pulled, in th
 });
 
 test('--output takes one image and a destination that can be, --force needs it', async () => {
+  const before = registry.requests.length;
   for (const [args, hint] of [
     [[image, image, '--output', 'tar:x'], /one by one/],
     [[image, '--output', `oci:${join(directory, 'never')}`, '--policy', 'never'], /leave out --policy/],
     [[image, '--output', 'oci:'], /oci:DIR/],
     [[image, '--output', 'zip:x'], /docker-archive:PATH/],
+    [[image, '--output', `tar:${directory}`], /name a file/],
+    [['export', image, `rootfs:${directory}`, '--policy', 'always'], /--force/],
     [[image, '--force'], /--output/],
   ] as const) {
     const { exitCode, stdout, stderr } = await zpull(...args);
     assert.deepEqual([exitCode, stdout.length], [2, 0], args.join(' '));
     assert.match(stderr, hint);
   }
+  assert.equal(registry.requests.length, before, 'nothing was pulled in vain');
 });

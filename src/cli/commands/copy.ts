@@ -10,7 +10,10 @@ export async function runCopy(words: readonly string[], given: OptionValues): Pr
   const [image = '', text = ''] = words;
   const destination = parseCopyDestination(text);
   const options = await readPassword(given);
-  const result = await untilSignal((signal) => copyWithProgress(image, destination, options, signal));
+  const result = await untilSignal(
+    (signal) => copyWithProgress(image, destination, options, signal),
+    'at the destination',
+  );
   const { json = false } = options;
   process.stdout.write(json ? jsonLine({ ...result, destination: text }) : `${result.digest}\n`);
   return 0;

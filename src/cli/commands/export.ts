@@ -1,5 +1,5 @@
 import { parseDestination } from '../destination.js';
-import { checkStdout, exportImage, isStdout } from '../export-image.js';
+import { checkExport, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { pullWithProgress } from '../pull-with-progress.js';
@@ -10,12 +10,12 @@ import { untilSignal } from '../signals.js';
 export async function runExport(words: readonly string[], given: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
   const destination = parseDestination(text);
-  checkStdout(destination, given);
+  checkExport(destination, given);
   const options = await readPassword(given);
   const outcome = await untilSignal(async (signal) => {
     const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
     return exportImage(image, pulled, destination, options, signal);
-  });
+  }, 'in the store');
   if (isStdout(destination)) return 0;
   process.stdout.write(options.json === true ? jsonLine(outcome) : `${outcome.destination}\n`);
   return 0;

@@ -1,13 +1,7 @@
 import type { PullResult } from '../../index.js';
 import { copyWithProgress } from '../copy-with-progress.js';
-import {
-  type CopyDestination,
-  type Destination,
-  isCopyDestination,
-  parseCopyDestination,
-  parseDestination,
-} from '../destination.js';
-import { checkStdout, exportImage, isStdout } from '../export-image.js';
+import { type CopyDestination, type Destination, parseOutput } from '../destination.js';
+import { checkExport, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { publicResult } from '../public-result.js';
@@ -37,7 +31,7 @@ export async function runPull(images: readonly string[], given: OptionValues): P
         exitCode ||= failure.exitCode;
       }
     }
-  });
+  }, 'in the store');
   return exitCode;
 }
 
@@ -54,15 +48,14 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
   if (images.length > 1) {
     throw new UsageError('--output takes one image', 'pull them one by one, each to a place of its own');
   }
-  if (isCopyDestination(output)) {
-    if (policy !== 'never') return parseCopyDestination(output);
+  const destination = parseOutput(output);
+  if ('scheme' in destination) checkExport(destination, options);
+  else if (policy === 'never') {
     throw new UsageError(
-      `${output} gets the blobs as the registry has them, which --policy never forbids to ask`,
+      `${output} gets the blobs as the registry has them, and "--policy never" forbids to ask it`,
       'leave out --policy, or name a destination of zpull export',
     );
   }
-  const destination = parseDestination(output);
-  checkStdout(destination, options);
   return destination;
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseCopyDestination, parseDestination } from '../../../src/cli/destination.js';
+import { parseCopyDestination, parseDestination, parseOutput } from '../../../src/cli/destination.js';
 import { UsageError } from '../../../src/cli/usage-error.js';
 
 test('a destination is a scheme and a path, which may hold colons', () => {
@@ -48,4 +48,16 @@ test('what is no destination of a copy is refused', () => {
   ]) {
     assert.throws(() => parseCopyDestination(text), { code: 'option-malformed' }, text);
   }
+});
+
+test('a pull writes to what an export or a copy goes to, and its hint names all of them', () => {
+  assert.deepEqual(parseOutput('tar:x'), { scheme: 'tar', path: 'x' });
+  assert.deepEqual(parseOutput('oci:x:v1'), { kind: 'layout', path: 'x', tag: 'v1' });
+  assert.throws(() => parseOutput('oci:'), {
+    hint: 'a copy goes to oci:DIR[:TAG] or oci-archive:FILE[:TAG]',
+  });
+  const named = (error: unknown) =>
+    error instanceof UsageError &&
+    ['rootfs:PATH', 'oci:DIR', 'oci-archive:FILE'].every((name) => error.hint.includes(name));
+  assert.throws(() => parseOutput('zip:x'), named);
 });

@@ -19,6 +19,16 @@ for (const [name, code] of [
   });
 }
 
+test('who stops it is told where what was received is, if it is anywhere', async () => {
+  const messages = [undefined, 'in the store', 'at the destination'] as const;
+  for (const kept of messages) {
+    const work = untilSignal(async () => process.emit('SIGINT', 'SIGINT') && Promise.reject(), kept);
+    const { message } = (await work.catch((error: Error) => error as Error)) as Error;
+    const more = kept === undefined ? '' : `; what was received stays ${kept}`;
+    assert.equal(message, `interrupted by SIGINT${more}`);
+  }
+});
+
 test('work that nobody stops gives its value or its own error', async () => {
   assert.equal(await untilSignal(async () => 7), 7);
   await assert.rejects(
