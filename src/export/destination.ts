@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { PullError } from '../format/error.js';
 import { refuseSpecialFile } from '../store/atomic-file.js';
 import { onDisk, outsideStore } from '../store/storage-error.js';
@@ -17,7 +17,7 @@ export function checkDestination(
   if (scheme === 'rootfs') lookAtDirectory(place, force);
   else if (scheme === 'layers') requireDirectory(place);
   else if (scheme === 'docker-archive') requireFile(place);
-  else refuseDirectory(place);
+  else requirePlace(place);
 }
 
 /**
@@ -35,25 +35,35 @@ export function lookAtDirectory(path: string, force: boolean): 'absent' | 'empty
 
 /** Whether a directory is there, or a link to one. @throws PullError `option-malformed` for anything else, a link to nothing as well */
 export function requireDirectory(path: string): boolean {
-  if (look(path, () => statSync(path, { throwIfNoEntry: false }))?.isDirectory() === true) return true;
+  if (isDirectory(path)) return true;
   if (look(path, () => lstatSync(path, { throwIfNoEntry: false })) === undefined) return false;
   throw new PullError('option-malformed', `${path} is not a directory`, {
-    hint: 'Check that this is the destination you mean, and name a directory or nothing that is there.',
+    hint: 'Check that this is the destination you mean, and name a directory, or what is not there yet.',
   });
 }
 
 /** @throws PullError `option-malformed` for what no rename makes a file of: a directory, a device, a pipe */
 export function requireFile(path: string): void {
-  refuseDirectory(path);
+  requirePlace(path);
   refuseSpecialFile(path);
 }
 
-/** @throws PullError `option-malformed` for a directory */
-export function refuseDirectory(path: string): void {
-  if (look(path, () => statSync(path, { throwIfNoEntry: false }))?.isDirectory() !== true) return;
-  throw new PullError('option-malformed', `${path} is a directory, not a file`, {
-    hint: 'Check that this is the destination you mean, and name a file.',
+/** @throws PullError `option-malformed` for a directory, and where none is to hold what is not there yet */
+export function requirePlace(path: string): void {
+  if (isDirectory(path)) {
+    throw new PullError('option-malformed', `${path} is a directory, not a file`, {
+      hint: 'Check that this is the destination you mean, and name a file.',
+    });
+  }
+  const holder = dirname(path);
+  if (isDirectory(holder)) return;
+  throw new PullError('option-malformed', `${path} cannot be made: ${holder} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and make that directory.',
   });
+}
+
+function isDirectory(path: string): boolean {
+  return look(path, () => statSync(path, { throwIfNoEntry: false }))?.isDirectory() === true;
 }
 
 function look<T>(path: string, action: () => T): T {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { isSpecialFile, moveFile } from '../store/atomic-file.js';
-import { refuseDirectory } from './destination.js';
+import { requirePlace } from './destination.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
@@ -11,7 +11,8 @@ import { removeUnfinished, unfinishedName } from './unfinished.js';
  * name only once all layers are proven; what went to the standard output by then cannot be taken back.
  * @returns whether all was written: false when nobody read the standard output any more
  * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone,
- *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file is a directory
+ *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file
+ *   is a directory or has none around it
  */
 export async function exportTar(
   options: ExportOptions & {
@@ -20,7 +21,7 @@ export async function exportTar(
   },
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
-  if (file !== undefined) refuseDirectory(file);
+  if (file !== undefined) requirePlace(file);
   const direct = file === undefined || isSpecialFile(file);
   const unfinished = direct ? undefined : await unfinishedName(file);
   try {

@@ -10,7 +10,10 @@ const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
 test('what no export can write to is refused before it is tried', (t) => {
   const root = temporaryDirectory(t);
   const places = Object.fromEntries(
-    ['absent', 'file', 'empty', 'full', 'dangling', 'linked'].map((name) => [name, join(root, name)]),
+    ['absent', 'absent/in', 'file', 'empty', 'full', 'dangling', 'linked'].map((name) => [
+      name,
+      join(root, name),
+    ]),
   );
   writeFileSync(places['file']!, '');
   mkdirSync(places['empty']!);
@@ -22,10 +25,10 @@ test('what no export can write to is refused before it is tried', (t) => {
     Object.entries(places).flatMap(([name, path]) => (isRefused(scheme, path) ? [name] : [])),
   ]);
   assert.deepEqual(Object.fromEntries(refused), {
-    tar: ['empty', 'full', 'linked'],
+    tar: ['absent/in', 'empty', 'full', 'linked'],
     rootfs: ['file', 'full', 'dangling'],
     layers: ['file', 'dangling'],
-    'docker-archive': ['empty', 'full', 'linked'],
+    'docker-archive': ['absent/in', 'empty', 'full', 'linked'],
   });
   checkDestination('rootfs', places['full']!, true);
   checkDestination('tar', '/dev/null', false);
