@@ -16,9 +16,9 @@ export async function copyWithProgress(
   signal: AbortSignal,
   shared: Shared = {},
 ): Promise<CopyResult> {
-  const renderer = await createRenderer(options);
+  const renderer = await createRenderer(options, process.stderr, 'at the destination');
   try {
-    return await copyImage(image, {
+    const result = await copyImage(image, {
       ...pullOptionsOf(options, process.env),
       ...shared,
       destination,
@@ -26,7 +26,10 @@ export async function copyWithProgress(
       signal,
       onEvent: renderer.onEvent,
     });
-  } finally {
+    renderer.end(result);
+    return result;
+  } catch (error) {
     renderer.end();
+    throw error;
   }
 }

@@ -4,12 +4,14 @@ import type { Renderer } from './renderer.js';
 
 const SILENT: Renderer = { onEvent: () => {}, end: () => {} };
 
-/** The renderer that the options and the terminal ask for, each loaded when it is the one. */
+/** The renderer that the options and the terminal ask for, each loaded when it is the one. `place`: as `Talk` has it. */
 export async function createRenderer(
   options: OptionValues,
   stream: NodeJS.WriteStream = process.stderr,
+  place?: string,
 ): Promise<Renderer> {
-  const talk: Talk = { verbose: options.verbose === true, debug: options.debug === true };
+  const { verbose = false, debug = false } = options;
+  const talk: Talk = { verbose, debug, ...(place !== undefined && { place }) };
   switch (progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM'])) {
     case 'none':
       return SILENT;

@@ -3,10 +3,12 @@ import { printable } from '../printable.js';
 import type { ShownEvent } from './renderer.js';
 import { foundLine } from './summary.js';
 
-/** How much is told besides progress itself. */
+/** How much is told besides progress itself, and how. */
 export interface Talk {
   readonly verbose: boolean;
   readonly debug: boolean;
+  /** Where what need not be fetched is; in the store when left out. */
+  readonly place?: string;
 }
 
 /** The line that an event deserves on a display of its own kind, or undefined for none. */

@@ -27,7 +27,7 @@ export function createPlainRenderer(
       state = advance(state, event);
       if (event.event === 'resolving' || event.event === 'exporting') meter = new RateMeter(0, now());
       if (event.event === 'progress' || event.event === 'written') meter.update(state.receivedBytes, now());
-      const step = stepLine(state.image, event);
+      const step = stepLine(state.image, event, talk.place);
       if (step !== undefined) {
         say(printable(step));
         timer.refresh();
@@ -42,7 +42,7 @@ export function createPlainRenderer(
   };
 }
 
-function stepLine(image: string, event: ShownEvent): string | undefined {
+function stepLine(image: string, event: ShownEvent, place = 'in the store'): string | undefined {
   switch (event.event) {
     case 'resolving':
       return `${image}: resolving`;
@@ -52,7 +52,7 @@ function stepLine(image: string, event: ShownEvent): string | undefined {
     }
     case 'planned': {
       const { totalBytes, reuseBytes, requests } = event;
-      const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are in the store` : '';
+      const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are ${place}` : '';
       return `${image}: fetching ${formatBytes(totalBytes)} in ${formatCount(requests, 'request')}${reuse}`;
     }
     case 'exporting':

@@ -1,10 +1,9 @@
-import type { PullEvent, PullResult } from '../../index.js';
+import type { CopyResult, PullEvent, PullResult } from '../../index.js';
 import { formatBytes, formatCount, formatDuration, formatRate } from '../format-text.js';
 
-/** What a pull did, in a line. */
-export function summaryLine(result: PullResult): string {
-  const { image, fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs, layers } = result;
-  const tarBytes = layers.reduce((sum, layer) => sum + layer.tarBytes, 0);
+/** What a pull or a copy did, in a line. */
+export function summaryLine(result: PullResult | CopyResult): string {
+  const { image, fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs } = result;
   const fetched =
     fetchedBytes === 0
       ? 'nothing to fetch'
@@ -13,11 +12,17 @@ export function summaryLine(result: PullResult): string {
     durationMs > 0 && fetchedBytes > 0 ? `, ${formatRate((fetchedBytes / durationMs) * 1000)}` : '';
   const parts = [
     fetched,
-    ...(reusedBytes > 0 ? [`reused ${formatBytes(reusedBytes)} of ${formatBytes(tarBytes)}`] : []),
+    ...(reusedBytes > 0 ? [reuse(result)] : []),
     ...(resumedBytes > 0 ? [`resumed ${formatBytes(resumedBytes)}`] : []),
     ...(misses > 0 ? [formatCount(misses, 'network failure')] : []),
   ];
   return `${image}: ${parts.join(', ')}; verified in ${formatDuration(durationMs)}${rate}`;
+}
+
+function reuse(result: PullResult | CopyResult): string {
+  const reused = formatBytes(result.reusedBytes);
+  if (!('layers' in result)) return `${reused} were there`;
+  return `reused ${reused} of ${formatBytes(result.layers.reduce((sum, layer) => sum + layer.tarBytes, 0))}`;
 }
 
 /** What the plan found, in a line; undefined when it found nothing. */

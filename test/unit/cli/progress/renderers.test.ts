@@ -76,6 +76,20 @@ test('plain progress has a line a step, what was found of an earlier pull, and a
   ]);
 });
 
+test('a copy has what is at its destination, and a summary of its own', () => {
+  const stream = new PassThrough();
+  const renderer = createPlainRenderer(stream, { ...QUIET, place: 'at the destination' });
+  for (const event of EVENTS) renderer.onEvent(event);
+  const { layers: _, ...copied } = RESULT;
+  renderer.end({ ...copied, resumedBytes: 0 });
+  const lines = linesOf(stream);
+  assert.equal(lines[2], 'alpine: fetching 2.0 MB in 3 requests, 1.0 MB are at the destination');
+  assert.equal(
+    lines.at(-1),
+    'alpine: fetched 2.0 MB in 3 requests, 1.0 MB were there, 1 network failure; verified in 2.0 s, 1.0 MB/s',
+  );
+});
+
 test('verbose adds layers and failures, debug the requests, and nothing a terminal might obey', () => {
   const stream = new PassThrough();
   const renderer = createPlainRenderer(stream, { verbose: true, debug: true });
