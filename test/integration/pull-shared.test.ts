@@ -1,11 +1,14 @@
 import assert from 'node:assert/strict';
-import { statSync } from 'node:fs';
+import { readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
 import { addLayer, emptyLayout, nameImage, noise, type Suffix, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
-import { assertProven, pull } from '../support/pull.js';
+import { assertProven, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
+import { startServer } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
 
@@ -87,3 +90,52 @@ test('what two streams share and is damaged is written anew, and both are whole 
   const least = SAME['f3']!.length;
   assert.ok(grown >= least && grown < least + SLACK_BYTES, `${grown}`);
 });
+
+test('a pack that goes after a stream has shared its bytes costs the blob once more, and a warning', {
+  skip: process.platform === 'linux' ? false : 'needs /proc',
+}, async (t) => {
+  const { store, take, host } = await storeFor(t, ['v1-gzip', 'v2-tar']);
+  await take('v1-gzip');
+  const [pack] = packFiles(store, '.pack') as [string];
+  let ended = false;
+  const gone = (async () => {
+    while (!ended && !openFiles().includes(pack)) await sleep(5);
+    rmSync(pack);
+  })();
+  const slow = await startServer((request, response) => void relay(host, gone, request, response));
+  t.after(() => slow.close());
+  const patience = { connectTimeoutMs: 20_000, idleTimeoutMs: 20_000 };
+  const pulling = pull(`${slow.host}/x:v2-tar`, { store, ...patience });
+  const { result, events } = await pulling.finally(() => {
+    ended = true;
+  });
+  assert.deepEqual(warnings(events), [
+    `bytes of the store that layer ${digestOf(V2)} shares are gone; fetching it once more`,
+  ]);
+  await assertProven(result);
+  assert.equal(result.fetchedBytes, 2 * V2.length);
+});
+
+/** Passes a request on; what is behind the beginning of a blob comes when something is done. */
+async function relay(
+  host: string,
+  done: Promise<void>,
+  { url = '', headers: { range } }: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (range !== undefined && !range.startsWith('bytes=0-')) await done;
+  const answer = await fetch(`http://${host}${url}`, { ...(range && { headers: { range } }) });
+  response.writeHead(answer.status, Object.fromEntries(answer.headers));
+  response.end(Buffer.from(await answer.arrayBuffer()));
+}
+
+/** Files that this process has open. */
+function openFiles(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/self/fd/${fd}`)];
+    } catch {
+      return []; // closed meanwhile
+    }
+  });
+}
