@@ -57,8 +57,8 @@ export const rangeEvents: RangeEvents = {
   authorization,
   originOf,
   ...(setup.rateLimit !== undefined && { limit: keepTo.bind(undefined, setup.rateLimit) }),
-  pause: (wait) => {
-    tell({ event: 'throttled', ...wait });
+  pause: (told) => {
+    if (told !== undefined) tell({ event: 'throttled', ...told });
     return stopAsking();
   },
 };

@@ -6,8 +6,9 @@ const MOST = 0;
 const LIMIT = 1;
 const GOOD = 2;
 const WAVE_ENDS = 3;
-const IN_FLIGHT = 4;
-const ROW_WORDS = 5;
+const CALM_FROM = 4;
+const IN_FLIGHT = 5;
+const ROW_WORDS = 6;
 
 /** How much each of several servers is asked, for all threads of a pull. */
 export type Limits = BigInt64Array<SharedArrayBuffer>;
@@ -50,9 +51,14 @@ export class Concurrency {
     return this.#load(IN_FLIGHT) >= this.#load(LIMIT);
   }
 
-  /** Whether the last wave is over, and with it the wait that its first answer asked for. */
-  isCalm(nowMs: number): boolean {
-    return nowMs >= Number(this.#load(WAVE_ENDS));
+  /** Whether more are in flight than may be: they were under way when it was asked to be less. */
+  get isCrowded(): boolean {
+    return this.#load(IN_FLIGHT) > this.#load(LIMIT);
+  }
+
+  /** How much is left of the wait that the first answer of the last wave asked for, in milliseconds. */
+  waitLeftMs(nowMs: number): number {
+    return Math.max(0, Number(this.#load(CALM_FROM)) - nowMs);
   }
 
   /** A request is in flight until it calls `leave`. */
@@ -73,6 +79,7 @@ export class Concurrency {
     if (nowMs < Number(ends)) return false;
     const newEnds = BigInt(Math.ceil(nowMs + Math.max(WAVE_MS, waitMs)));
     if (!this.#replace(WAVE_ENDS, ends, newEnds)) return false;
+    Atomics.store(this.#limits, this.#row + CALM_FROM, BigInt(Math.ceil(nowMs + waitMs)));
     let limit = this.#load(LIMIT);
     while (!this.#replace(LIMIT, limit, limit > 1n ? limit / 2n : 1n)) limit = this.#load(LIMIT);
     Atomics.store(this.#limits, this.#row + GOOD, 0n);

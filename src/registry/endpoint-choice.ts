@@ -22,7 +22,8 @@ export function createLacking(): Uint32Array<SharedArrayBuffer> {
 
 /**
  * Which endpoint of a blob one thread asks, by place in the list: the first that neither failed lately nor lacks the
- * blob, nor has as many requests in flight as it puts up with. Time is passed in, in milliseconds by the shared clock.
+ * blob, nor has as many requests in flight as it puts up with; one that asked to be left alone after all others. Time is
+ * passed in, in milliseconds by the shared clock.
  */
 export class EndpointChoice {
   /** By endpoint: failures in a row, and until when it is left alone. */
@@ -45,8 +46,20 @@ export class EndpointChoice {
     const having = all.filter((i) => !this.#isLacking(i, digest));
     // Whoever lacks the blob is no help against a failure or a wait of one that has it.
     const left = (having.length > 0 ? having : all).filter((i) => !tried.has(i));
-    const willing = left.filter((i) => this.#avoidedUntil[i]! <= now && this.#load[i]!.isCalm(now));
-    return willing.find((i) => !this.#load[i]!.isFull) ?? willing[0] ?? left[0];
+    const calm = left.filter((i) => this.#load[i]!.waitLeftMs(now) === 0);
+    const willing = calm.filter((i) => this.#avoidedUntil[i]! <= now);
+    return willing.find((i) => !this.#load[i]!.isFull) ?? willing[0] ?? calm[0] ?? left[0];
+  }
+
+  /**
+   * How long a range that is in flight at an endpoint is to step aside before it asks there, in milliseconds: as long as
+   * any range was told to wait, and a moment (0) while too many are in flight. Undefined: not at all.
+   */
+  stepAsideMs(endpoint: number, now: number): number | undefined {
+    if (endpoint === NO_ENDPOINT) return undefined;
+    const load = this.#load[endpoint]!;
+    const leftMs = load.waitLeftMs(now);
+    return leftMs > 0 || load.isCrowded ? leftMs : undefined;
   }
 
   /** A range turns to an endpoint, and is in flight there until it calls `leave`. */

@@ -1,13 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import type { BodyPlan } from './body.js';
+import { sharedClockMs } from './concurrency.js';
 import { parseContentLength, parseContentRange } from './content-range.js';
 import type { NetworkFault } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
 import { refusal } from './refusal.js';
 import { bookWait } from './retry-after.js';
-import { missOrTakeOver, takeOver } from './take-over.js';
+import { chooseEndpoint, missOrTakeOver, takeOver } from './take-over.js';
 import { type Headers, type Outcome, single } from './transfer.js';
 import type { Place, Verdict } from './verdict.js';
 
@@ -115,9 +116,40 @@ async function wait(client: RangeClient, job: RangeJob, progress: Progress, told
   if (await takeOver(client, job, progress, told.waitMs)) return;
   progress.waited += 1;
   bookWait(client.options.waits, told.waitMs, Date.now(), told.host);
-  const goOn = job.events.pause(told);
-  await sleep(told.waitMs + Math.random() * SPREAD_MS).finally(goOn);
+  await stepAside(client, job, progress, told.waitMs, told);
   progress.tried.clear();
+  await chooseEndpoint(client, job, progress);
+}
+
+/**
+ * Until the endpoint puts up with this range, too: what it told one range to wait holds for all of them, and those that were
+ * under way when it asked to be asked less come back as others end.
+ * @throws PullError as `bookWait`
+ */
+export async function untilWelcome(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
+  for (;;) {
+    const waitMs = client.choice.stepAsideMs(progress.endpoint, sharedClockMs());
+    if (waitMs === undefined) return;
+    const told = { host: new URL(progress.url).host, waitMs };
+    bookWait(client.options.waits, waitMs, Date.now(), told.host);
+    // Told already by the range that heard it, but where another endpoint was asked instead, which cannot be any more.
+    await stepAside(client, job, progress, waitMs, waitMs > SPREAD_MS ? told : undefined);
+  }
+}
+
+/** Asks nothing for so long, and is not in flight meanwhile. */
+async function stepAside(
+  { choice }: RangeClient,
+  { events }: RangeJob,
+  { endpoint }: Progress,
+  waitMs: number,
+  told: Wait | undefined,
+): Promise<void> {
+  const goOn = events.pause(told);
+  choice.leave(endpoint);
+  await sleep(waitMs + Math.random() * SPREAD_MS);
+  choice.enter(endpoint);
+  goOn();
 }
 
 async function hasNewToken({ events }: RangeJob, progress: Progress): Promise<boolean> {

@@ -72,8 +72,8 @@ export interface RangeEvents {
    * is not limited.
    */
   limit?(bytes: number): Promise<void> | undefined;
-  /** Waiting as the server told us to, until the returned function is called. */
-  pause(wait: Wait): () => void;
+  /** Not asking until the returned function is called, as a server wants it; `told` where nobody has heard of that yet. */
+  pause(told: Wait | undefined): () => void;
 }
 
 export interface RangeJob {

@@ -2,7 +2,7 @@ import { PullError } from '../format/error.js';
 import { rangeHeader } from './content-range.js';
 import { NO_ENDPOINT } from './endpoint-choice.js';
 import { describeNetworkError } from './network-error.js';
-import { afterAnswer, afterFailure, countFruitless, planBody } from './range-answer.js';
+import { afterAnswer, afterFailure, countFruitless, planBody, untilWelcome } from './range-answer.js';
 import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { requestLine, type ToldRequest } from './request-line.js';
@@ -47,6 +47,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
 
 async function askOrPassOn(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
   try {
+    await untilWelcome(client, job, progress);
     await askOnce(client, job, progress);
   } catch (error) {
     if (!(await passOn(client, job, progress, error))) throw error;

@@ -835,6 +835,46 @@ test('an endpoint that asks to wait has its share halved, whether it is waited f
   );
 });
 
+test('what one range is told to wait, no range of any thread asks before', async (t) => {
+  const limits = createLimits(1, 4);
+  let calmFromMs: number | undefined;
+  const server = await serverFor(t, (request, response) => {
+    calmFromMs ??= performance.now() + 900;
+    if (performance.now() > calmFromMs) answerRange(request, response, BLOB);
+    else response.writeHead(429, { 'retry-after': '1' }).end();
+  });
+  const told = recordEvents();
+  const first = fetch(clientFor(t, { limits }), server.origin, [0, 10], { events: told });
+  while (told.pauses === 0) await sleep(5);
+  const events = recordEvents();
+  await fetch(clientFor(t, { limits }), server.origin, [10, 20], { events });
+  await first;
+  assert.equal(server.asked.length, 3);
+  assert.deepEqual([events.pauses, events.pausesOpen, events.requests], [1, 0, 1]);
+});
+
+test('of ranges that are all told to wait, half come back at first', async (t) => {
+  const connections = 4;
+  let inFlight = 0;
+  let most = 0;
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth <= connections) {
+      response.writeHead(429, { 'retry-after': '1' }).end();
+      return;
+    }
+    inFlight += 1;
+    most = Math.max(most, inFlight);
+    // As long as it takes for all to come back.
+    setTimeout(() => {
+      inFlight -= 1;
+      answerRange(request, response, BLOB);
+    }, 1100);
+  });
+  const client = clientFor(t, { limits: createLimits(1, connections) });
+  await Promise.all([0, 10, 20, 30].map((start) => fetch(client, server.origin, [start, start + 10])));
+  assert.equal(most, 2);
+});
+
 test('a request that dies on a reused connection is repeated without a miss', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth === 2) request.socket.destroy();

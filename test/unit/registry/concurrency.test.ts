@@ -25,7 +25,7 @@ test('those told at the same time count once, until the wait is over and for a s
   const concurrency = create(16);
   concurrency.throttled(5000, 0);
   assert.equal(concurrency.throttled(5000, 4999), false);
-  assert.deepEqual([concurrency.isCalm(4999), concurrency.isCalm(5000)], [false, true]);
+  assert.deepEqual([concurrency.waitLeftMs(4999), concurrency.waitLeftMs(5000)], [1, 0]);
   assert.equal(concurrency.limit, 8);
   assert.equal(concurrency.throttled(0, 5000), true);
   assert.equal(concurrency.throttled(0, 5999), false);
@@ -56,6 +56,9 @@ test('all threads share what one was told, row by row', () => {
   assert.deepEqual([one.limit, other.limit, neighbour.limit], [5, 5, 8]);
   for (let nth = 0; nth < 5; nth++) (nth % 2 === 0 ? one : other).enter();
   assert.deepEqual([one.isFull, other.isFull, neighbour.isFull], [true, true, false]);
-  one.leave();
+  assert.deepEqual([one.isCrowded, other.isCrowded], [false, false]);
+  one.enter();
+  assert.deepEqual([one.isCrowded, other.isCrowded], [true, true]);
+  for (let nth = 0; nth < 2; nth++) one.leave();
   assert.deepEqual([one.isFull, other.isFull], [false, false]);
 });

@@ -102,6 +102,28 @@ test('an endpoint that asked to be left alone is left alone by all threads, one 
   assert.equal(other.next(A, NONE, 62_000), 0);
 });
 
+test('an endpoint that failed is asked before one that asked to be left alone', () => {
+  const choice = choiceOf(2);
+  choice.failed(0, 1000, 60_000);
+  choice.failed(1, 1000);
+  assert.equal(choice.next(A, NONE, 2000), 1);
+  assert.equal(choice.next(A, new Set([1]), 2000), 0);
+});
+
+test('ranges step aside for as long as one of them was told to wait, and while too many are in flight', () => {
+  const limits = createLimits(2, 2);
+  const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
+  one.enter(0);
+  other.enter(0);
+  assert.equal(other.stepAsideMs(0, 1000), undefined);
+  one.failed(0, 1000, 5000);
+  assert.deepEqual([other.stepAsideMs(0, 1500), other.stepAsideMs(1, 1500)], [4500, undefined]);
+  assert.equal(other.stepAsideMs(0, 6000), 0, 'there is room for one now');
+  one.leave(0);
+  assert.equal(other.stepAsideMs(0, 6000), undefined);
+  assert.equal(other.stepAsideMs(NO_ENDPOINT, 6000), undefined);
+});
+
 test('an endpoint with enough in flight is asked before one that failed, and when it is the only one left', () => {
   const choice = choiceOf(2, undefined, createLimits(2, 1));
   choice.enter(0);
