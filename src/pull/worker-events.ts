@@ -28,7 +28,8 @@ export class WorkerEvents {
   }
 
   readonly handle = (event: WorkerEvent): void => {
-    if (this.#closed) return;
+    // The line about the request that failed can come behind the failure, by another port.
+    if (this.#closed && event.event !== 'request') return;
     switch (event.event) {
       case 'miss':
         this.#emit({ event: 'miss', message: event.message });
@@ -58,7 +59,7 @@ export class WorkerEvents {
     }
   };
 
-  /** What was on its way is not heard any more. */
+  /** What was on its way is not heard any more, but lines about requests. */
   close(): void {
     this.#closed = true;
     this.#channel.close();
