@@ -6,7 +6,7 @@ import { type Answer, createHttpClient, type HttpClient } from './http-client.js
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
 import { isRedirect, nextHop } from './redirect.js';
-import { serverError } from './refusal.js';
+import { isServerFailure, serverError, unexpectedAnswer } from './refusal.js';
 import { requestLine, type ToldRequest } from './request-line.js';
 import { asksToWait, bookWait, type WaitBudget, waitAfter } from './retry-after.js';
 import type { TokenCache } from './token-cache.js';
@@ -184,7 +184,7 @@ export async function exchange(
       continue;
     }
     // A server that does not know HEAD says so with 501, and who knows what else: a GET follows, which tells.
-    const failed = answer.status >= 500 && asking.method !== 'HEAD';
+    const failed = isServerFailure(answer.status) && asking.method !== 'HEAD';
     tell(options, failed ? { ...came, again: `${url.host} answers ${answer.status}` } : came);
     if (failed) return { again: serverError(url.host, answer.status, answer.body) };
     if (asking.method !== 'HEAD') checkEncoding(answer, url);
@@ -219,5 +219,5 @@ async function pausedSleep({ options, ending }: Context, wait: Wait): Promise<vo
 function checkEncoding({ status, headers }: Answer, url: URL): void {
   const encoding = headers['content-encoding'];
   if (status >= 300 || encoding === undefined || encoding === 'identity') return;
-  throw new PullError('answer-unexpected', `${url.host} encodes its answer, which nobody asked for`);
+  throw unexpectedAnswer(`${url.host} encodes its answer, which nobody asked for`);
 }

@@ -3,7 +3,7 @@ import { askPatiently, type Context, currentOrigin, exchange, networkMiss } from
 import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
-import { firstErrorMessage, loginHint, type Tried } from './refusal.js';
+import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer } from './refusal.js';
 import {
   askThreeTimes,
   basicValue,
@@ -118,7 +118,7 @@ function tokenRefusal(
   const words = message === undefined ? '' : `: ${message}`;
   const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!no) {
-    return new PullError('answer-unexpected', `the token server ${host} answered ${status}${words}`);
+    return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);
   }
   const whose = found === undefined ? '' : ` to the credentials of ${found.from}`;
   return new PullError('unauthorized', `the token server ${host} answered ${status}${whose}${words}`, {

@@ -1,5 +1,5 @@
-import { PullError } from '../format/error.js';
 import type { Lane } from './lanes.js';
+import { unexpectedAnswer } from './refusal.js';
 
 /** Which part of a body is wanted. */
 export interface BodyPlan {
@@ -45,7 +45,7 @@ function createWindow({ skipBytes, takeBytes, exact }: BodyPlan): Window {
       toSkip -= start;
       const end = Math.min(chunk.length, start + left);
       if (exact && end < chunk.length) {
-        throw new PullError('answer-unexpected', 'the answer to a range is longer than the range');
+        throw unexpectedAnswer('the answer to a range is longer than the range');
       }
       left -= end - start;
       // Nearly every chunk is wanted whole: no new Buffer for those.

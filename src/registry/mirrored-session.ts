@@ -4,6 +4,7 @@ import type { SessionOptions } from './ask.js';
 import type { Credentials } from './credentials.js';
 import type { Endpoint } from './endpoints.js';
 import type { Patience } from './patience.js';
+import { createWaitBudget } from './retry-after.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
 import type { Transport } from './transport.js';
 
@@ -53,7 +54,11 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
       repository: endpoint.repository,
       insecure: endpoint.insecure,
       credentials: options.credentialsFor(endpoint, endpoint.host === endpoints[last]!.host),
-      patience: i === last ? options.patience : impatient(options.patience, endpoint.host),
+      ...(i !== last && {
+        patience: impatient(options.patience, endpoint.host),
+        // What is not waited is not booked.
+        waits: createWaitBudget(),
+      }),
     }),
   );
   let first = 0;

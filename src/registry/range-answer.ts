@@ -6,7 +6,7 @@ import { parseContentLength, parseContentRange } from './content-range.js';
 import type { NetworkFault } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
-import { refusal } from './refusal.js';
+import { refusal, unexpectedAnswer } from './refusal.js';
 import { bookWait } from './retry-after.js';
 import { chooseEndpoint, missOrTakeOver, takeOver } from './take-over.js';
 import { type Headers, type Outcome, single } from './transfer.js';
@@ -25,10 +25,7 @@ const SPREAD_MS = 1000;
 export function planBody(job: RangeJob, next: number, url: URL, status: number, headers: Headers): BodyPlan {
   const { blob, end } = job;
   const unexpected = (what: string) =>
-    new PullError(
-      'answer-unexpected',
-      `${url.host} answers for bytes ${next} to ${end} of ${blob.digest} with ${what}`,
-    );
+    unexpectedAnswer(`${url.host} answers for bytes ${next} to ${end} of ${blob.digest} with ${what}`);
   const encoding = single(headers['content-encoding']);
   if (encoding !== undefined && encoding !== 'identity') throw unexpected('encoded content');
   const lengthBytes = parseContentLength(single(headers['content-length']));

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import { unexpectedAnswer } from './refusal.js';
 
 /** Registries redirect a blob once, to its storage; some storages once more. */
 const MAX_HOPS = 5;
@@ -18,10 +19,7 @@ export function isRedirect(status: number): boolean {
  */
 export function nextHop(from: URL, location: string | undefined, hop: number): URL {
   if (location === undefined || location.length > MAX_LOCATION_LENGTH || !URL.canParse(location, from.href)) {
-    throw new PullError(
-      'answer-unexpected',
-      `${from.host} redirects to nowhere: its answer has no usable Location`,
-    );
+    throw unexpectedAnswer(`${from.host} redirects to nowhere: its answer has no usable Location`);
   }
   const to = new URL(location, from);
   if (to.protocol !== 'https:' && to.protocol !== 'http:') {

@@ -34,6 +34,18 @@ export function serverError(host: string, status: number, body: Buffer): string 
   return `${host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
 }
 
+/** Whether a status is a failure of the server and no answer of its own: 5xx, and 408, with which proxies end a slow request. */
+export function isServerFailure(status: number): boolean {
+  return status >= 500 || status === 408;
+}
+
+/** The error for an answer that no registry should give. */
+export function unexpectedAnswer(message: string): PullError {
+  return new PullError('answer-unexpected', message, {
+    hint: 'a proxy or a login page may have answered in place of the registry: --debug tells of each request',
+  });
+}
+
 function firstError(body: Buffer): { message: string; code: string } | undefined {
   let parsed: unknown;
   try {
@@ -137,8 +149,5 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
       hint: 'the image is incomplete in this registry: it has to be pushed again',
     });
   }
-  return new PullError(
-    'answer-unexpected',
-    `${host} answered ${status} to the request for ${kind} ${name}${words}`,
-  );
+  return unexpectedAnswer(`${host} answered ${status} to the request for ${kind} ${name}${words}`);
 }

@@ -3,6 +3,7 @@ import { PullError } from '../format/error.js';
 import type { Secret } from './auth-file.js';
 import type { Challenge } from './challenge.js';
 import { isLoopback } from './hosts.js';
+import { unexpectedAnswer } from './refusal.js';
 
 /** Docker's token specification: a token without `expires_in` lives 60 s, and none less. */
 const MIN_LIFE_S = 60;
@@ -45,10 +46,7 @@ export function tokenUrl(
   if (bearer === undefined || realm === undefined) return undefined;
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
   if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
-    throw new PullError(
-      'answer-unexpected',
-      `${registry.host} names a token server that is not an http(s) URL`,
-    );
+    throw unexpectedAnswer(`${registry.host} names a token server that is not an http(s) URL`);
   }
   if (url.protocol === 'http:' && registry.protocol === 'https:' && !isLoopback(registry.hostname)) {
     throw new PullError(
@@ -122,7 +120,7 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
     typeof answer === 'object' && answer !== null ? { ...answer } : {};
   const token = fields['token'] ?? fields['access_token'];
   if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH || !/^[\x21-\x7e]+$/.test(token)) {
-    throw new PullError('answer-unexpected', `the token server ${host} answered without a usable token`);
+    throw unexpectedAnswer(`the token server ${host} answered without a usable token`);
   }
   const life = fields['expires_in'];
   const lifeS = typeof life === 'number' ? Math.min(MAX_LIFE_S, Math.max(MIN_LIFE_S, life)) : MIN_LIFE_S;

@@ -1,5 +1,5 @@
 import type { Progress, RangeJob } from './range-client.js';
-import { serverError } from './refusal.js';
+import { isServerFailure, serverError } from './refusal.js';
 import { asksToWait, waitAfter } from './retry-after.js';
 import { type Headers, type Outcome, single } from './transfer.js';
 
@@ -46,7 +46,7 @@ export function judge(
   if (remembered !== undefined && REFUSED_TARGET.has(status)) {
     return { next: 'renew-target', refused: remembered, again: 'the target of a redirect has expired' };
   }
-  if (status >= 500) {
+  if (isServerFailure(status)) {
     const again = `${url.host} answers ${status}`;
     return { next: 'miss', message: serverError(url.host, status, body), again };
   }

@@ -6,6 +6,8 @@ import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
 import type { SessionOptions } from '../../src/registry/ask.js';
+import { createCredentials } from '../../src/registry/credentials.js';
+import { createMirroredSession } from '../../src/registry/mirrored-session.js';
 import { createWaitBudget } from '../../src/registry/retry-after.js';
 import { createRegistrySession } from '../../src/registry/session.js';
 import { certificates, type KeyPair, NEEDS_OPENSSL } from '../support/certificate.js';
@@ -34,10 +36,10 @@ async function serverFor(t: TestContext, answer: Answering, tls?: KeyPair): Prom
   return server;
 }
 
-/** A session with patience for `misses` misses, and what it was told. */
-function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<SessionOptions> = {}) {
+/** How to ask with patience for `misses` misses, and what is heard then. */
+function optionsFor(host: string, misses = 0) {
   const heard = { received: 0, misses: [] as Failure[], pauses: 0 };
-  const session = createRegistrySession({
+  const options: SessionOptions = {
     host,
     tlsVerify: true,
     environment: {},
@@ -60,8 +62,14 @@ function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<Sess
         return () => {};
       },
     },
-    ...more,
-  });
+  };
+  return { options, heard };
+}
+
+/** A session with patience for `misses` misses, and what it was told. */
+function sessionFor(t: TestContext, host: string, misses = 0, more: Partial<SessionOptions> = {}) {
+  const { options, heard } = optionsFor(host, misses);
+  const session = createRegistrySession({ ...options, ...more });
   t.after(() => session.close());
   return { session, heard };
 }
@@ -476,19 +484,39 @@ test('a session that is closed waits no more', async (t) => {
   await assert.rejects(answer, { name: 'AbortError' });
 });
 
+test('what a mirror asks to wait and nobody waits is not counted', async (t) => {
+  const waits = createWaitBudget();
+  const mirror = await serverFor(t, (_request, response) =>
+    response.writeHead(429, { 'retry-after': '100' }).end(),
+  );
+  const registry = await serverFor(t, giveManifest);
+  const endpoints = [mirror, registry].map(({ host }) => ({ host, repository: 'x', insecure: false }));
+  const session = createMirroredSession({
+    ...optionsFor(registry.host).options,
+    waits,
+    endpoints,
+    credentialsFor: (endpoint) => createCredentials({ ...endpoint, env: {} }),
+  });
+  t.after(() => session.close());
+  assert.deepEqual((await session.getManifest('v1')).bytes, MANIFEST);
+  assert.equal(mirror.asked.length, 1);
+  assert.equal(waits[0], 0n);
+});
+
 test('server errors and bodies that break off are misses', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth === 1) response.writeHead(502).end();
+    else if (nth === 3) response.writeHead(408).end();
     else if (nth === 2) {
       response.writeHead(200, { 'content-length': 100 });
       breakAfter(response, Buffer.from('half'));
     } else giveManifest(request, response);
   });
-  const { session, heard } = sessionFor(t, server.host, 2);
+  const { session, heard } = sessionFor(t, server.host, 3);
   await session.getManifest('v1');
   assert.deepEqual(
     heard.misses.map(({ message }) => message),
-    [`${server.host} answers 502`, `${server.host} broke off the connection`],
+    [`${server.host} answers 502`, `${server.host} broke off the connection`, `${server.host} answers 408`],
   );
   assert.equal(heard.received, 4 + MANIFEST.length);
 });

@@ -59,6 +59,9 @@ test('each status has its code', () => {
     [401, 403, 404, 400].map((status) => codeFor(status, 'manifest')),
     ['unauthorized', 'unauthorized', 'image-not-found', 'answer-unexpected'],
   );
+  for (const status of [204, 400, 410, 416]) {
+    assert.match(refusal(status, wanted, Buffer.alloc(0)).hint ?? '', /--debug/);
+  }
   assert.equal(codeFor(404, 'blob'), 'blob-not-found');
 });
 

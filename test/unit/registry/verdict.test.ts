@@ -34,6 +34,7 @@ test('an answer says what follows and why, and the reason has no query and none 
     ['wait', 'store.example asks to wait 7.0 s', 503, { place: STORAGE, headers: { 'retry-after': '7' } }],
     ['miss', 'reg.example answers 503', 503, {}],
     ['miss', 'store.example answers 500', 500, { place: STORAGE }],
+    ['miss', 'reg.example answers 408', 408, {}],
     ['renew-target', expired, 400, { place: STORAGE }],
     ['renew-target', expired, 401, { place: STORAGE }],
     ['renew-target', expired, 403, { place: STORAGE }],
