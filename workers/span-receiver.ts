@@ -21,7 +21,9 @@ const WAIT_MS = 500;
 const CHUNK_ROOM_BYTES = 128 * 1024;
 
 /** Thrown to end a stream whose bytes are wrong; `SpanReceiver.wrong` says what is. */
-export class WrongStream extends Error {}
+export class WrongStream extends Error {
+  override readonly message = 'these are not the bytes of the layer';
+}
 
 /**
  * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames, and has each decoded,

@@ -1,9 +1,12 @@
-import { PullError } from '../format/error.js';
+import { type Failure, PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
 import type { Wait } from '../registry/patience.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
+
+const HINT =
+  'check the name, the network and the registry, then run the same command again: it goes on where this one ended';
 
 /**
  * Karma with its surroundings: one for a whole pull, on the main thread. Bytes come from the shared counters of the
@@ -50,22 +53,21 @@ export class Patience {
     if (bytes > 0) this.#karma.received(bytes, this.#now());
   }
 
-  /** One network failure of a worker, which waits by itself. Stops the pull when karma is used up. */
-  missed(message: string): void {
+  /**
+   * One network failure of a worker, which waits by itself. Stops the pull when karma is used up; `hint` says what to do
+   * about this one in particular.
+   */
+  missed(message: string, hint = HINT): void {
     this.drain();
     this.#misses += 1;
     if (this.#karma.miss(this.#now())) {
-      this.#stop.now(
-        new PullError('network-hopeless', message, {
-          hint: 'check the name, the network and the registry, then run the same command again: it goes on where this one ended',
-        }),
-      );
+      this.#stop.now(new PullError('network-hopeless', message, { hint }));
     }
   }
 
   /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
-  async miss(reason: { message: string }): Promise<void> {
-    this.missed(reason.message);
+  async miss({ message, hint }: Pick<Failure, 'message' | 'hint'>): Promise<void> {
+    this.missed(message, hint);
     await this.#stop.guard(
       new Promise((resolve) => {
         const timer = setTimeout(resolve, RETRY_WAIT_MS);

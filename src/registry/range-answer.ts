@@ -47,6 +47,7 @@ function wrongSize(blob: BlobSource, url: URL, sizeBytes: number): PullError {
   return new PullError(
     'metadata-malformed',
     `blob ${blob.digest} has ${what} at ${url.host} where its manifest says ${blob.sizeBytes}`,
+    { hint: 'what the registry or a proxy before it holds is damaged, or the image was made wrongly' },
   );
 }
 

@@ -46,7 +46,7 @@ async function pullWith(t: TestContext, made: Sample, faults: readonly FaultRule
   const registry = await startSandbox(t, { layout: made.layout, faults, ...link });
   const store = temporaryDirectory(t);
   const starts = () => layerAsks(registry).flatMap(({ start, end }) => (end === made.end ? [start!] : []));
-  return { pulling: pull(`${registry.host}/x:it`, { store }), starts, store };
+  return { pulling: pull(`${registry.host}/x:it`, { store, debug: true }), starts, store };
 }
 
 for (const [link, rate] of [
@@ -72,6 +72,8 @@ for (const [link, rate] of [
       assert.equal(result.misses, 0);
       // Everything before the content was right and is kept.
       assert.deepEqual(starts(), [0, made.places[3]!.start]);
+      const lines = events.flatMap((event) => (event.event === 'debug' ? [event.line] : []));
+      assert.ok(!lines.some((line) => line.endsWith('given up, as ')), lines.join('\n'));
     });
   }
 }

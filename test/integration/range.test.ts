@@ -694,7 +694,8 @@ test('a 416 that tells another size is a wrong manifest, another 416 an unexpect
   const client = clientFor(t);
   await assert.rejects(
     fetch(client, server.origin, [0, 10]),
-    failsWith('metadata-malformed', /has 77 bytes/),
+    (error) =>
+      failsWith('metadata-malformed', /has 77 bytes/)(error) && (error as PullError).hint !== undefined,
   );
   await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('answer-unexpected', /answered 416/));
 });

@@ -32,6 +32,13 @@ test('a miss before the first byte stops the pull with that miss as the reason',
   assert.equal(patience.misses, 1);
 });
 
+test('what is known to help against a failure is the hint where that failure is the last', async () => {
+  const { patience, stop } = create();
+  const failure = { message: 'cannot find example.com', hint: 'check the name' };
+  await assert.rejects(patience.miss(failure), failure);
+  assert.equal(stop.reason?.hint, failure.hint);
+});
+
 test('bytes that workers counted are known before a miss is judged', () => {
   const { patience, counters, stop } = create();
   patience.asking(1);
