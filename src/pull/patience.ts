@@ -19,6 +19,7 @@ export class Patience {
   readonly #stop: Stop;
   readonly #now: () => number;
   readonly #onWait: (wait: Wait) => void;
+  readonly #onMiss: (message: string) => void;
   #misses = 0;
   #asking = 0;
 
@@ -29,6 +30,8 @@ export class Patience {
     now: () => number;
     /** Hears of every wait that a server asked for. */
     onWait: (wait: Wait) => void;
+    /** Hears of every failure of the main thread's own that is not the end. */
+    onMiss: (message: string) => void;
   }) {
     this.#now = options.now;
     this.#karma = new Karma(options.tauMs, this.#now());
@@ -36,6 +39,7 @@ export class Patience {
     this.#received = new CounterReader(options.counters, 'received');
     this.#stop = options.stop;
     this.#onWait = options.onWait;
+    this.#onMiss = options.onMiss;
   }
 
   get misses(): number {
@@ -68,6 +72,7 @@ export class Patience {
   /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
   async miss({ message, hint }: Pick<Failure, 'message' | 'hint'>): Promise<void> {
     this.missed(message, hint);
+    if (this.#stop.reason === undefined) this.#onMiss(message);
     await this.#stop.guard(
       new Promise((resolve) => {
         const timer = setTimeout(resolve, RETRY_WAIT_MS);

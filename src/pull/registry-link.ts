@@ -84,6 +84,7 @@ export class RegistryLink {
         if (!this.concurrency.throttled(wait.waitMs, sharedClockMs())) return;
         this.progress.emit({ event: 'waiting', ...wait });
       },
+      onMiss: (message) => this.progress.emit({ event: 'miss', message }),
     });
     this.#draining = setInterval(() => this.patience.drain(), DRAIN_MS).unref();
     this.#unfollow = this.stop.follow(options.signal, interrupted);

@@ -23,18 +23,22 @@ export function nextHop(from: URL, location: string | undefined, hop: number): U
   }
   const to = new URL(location, from);
   if (to.protocol !== 'https:' && to.protocol !== 'http:') {
-    throw new PullError('redirect-refused', `${from.host} redirects to something that is not HTTP`);
+    throw refused(`${from.host} redirects to something that is not HTTP`);
   }
   if (from.protocol === 'https:' && to.protocol === 'http:') {
-    throw new PullError('redirect-refused', `${from.host} redirects from https to plain http at ${to.host}`, {
-      hint: 'nothing was sent there; the registry or its storage is set up wrongly',
-    });
+    throw refused(`${from.host} redirects from https to plain http at ${to.host}`);
   }
   if (hop > MAX_HOPS) {
-    throw new PullError('redirect-refused', `${from.host} redirects more than ${MAX_HOPS} times`);
+    throw refused(`${from.host} redirects more than ${MAX_HOPS} times`);
   }
   to.username = '';
   to.password = '';
   to.hash = '';
   return to;
+}
+
+function refused(message: string): PullError {
+  return new PullError('redirect-refused', message, {
+    hint: 'nothing was sent there; the registry or its storage is set up wrongly',
+  });
 }

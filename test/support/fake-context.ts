@@ -34,7 +34,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     settings: settle({ store, connections }),
     paths: storePaths(store),
     stop,
-    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {} }),
+    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {}, onMiss: () => {} }),
     concurrency: new Concurrency(createLimits(1, connections)),
     endpoints: new EndpointChoice(1, createLacking(), createLimits(1, connections)),
     emit: (event) => events.push(event),

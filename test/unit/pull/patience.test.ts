@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
 import { count, createCounters } from '../../../src/pool/counters.js';
 import { Patience } from '../../../src/pull/patience.js';
 import { Stop } from '../../../src/pull/stop.js';
@@ -13,8 +14,10 @@ function create() {
   const stop = new Stop();
   const waits: Wait[] = [];
   const onWait = (wait: Wait) => waits.push(wait);
-  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now, onWait });
-  return { clock, counters, stop, patience, waits };
+  const told: string[] = [];
+  const onMiss = (message: string) => told.push(message);
+  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now, onWait, onMiss });
+  return { clock, counters, stop, patience, waits, told };
 }
 
 /** Why the pull was stopped, if it was. */
@@ -37,6 +40,18 @@ test('what is known to help against a failure is the hint where that failure is 
   const failure = { message: 'cannot find example.com', hint: 'check the name' };
   await assert.rejects(patience.miss(failure), failure);
   assert.equal(stop.reason?.hint, failure.hint);
+});
+
+test('a failure of the main thread is told where something follows it', async () => {
+  const { patience, stop, told } = create();
+  patience.received(1);
+  const waiting = patience.miss({ message: 'one' });
+  assert.deepEqual(told, ['one']);
+  stop.now(new PullError('interrupted', 'enough'));
+  await assert.rejects(waiting, { code: 'interrupted' });
+  const end = create();
+  await assert.rejects(end.patience.miss({ message: 'the only one' }));
+  assert.deepEqual(end.told, []);
 });
 
 test('bytes that workers counted are known before a miss is judged', () => {

@@ -16,6 +16,7 @@ test('of a pull that has failed only lines about its requests are still told', (
     stop,
     now: () => 0,
     onWait: () => {},
+    onMiss: () => {},
   });
   const events = new WorkerEvents({
     channel: 'worker-events-test',

@@ -11,6 +11,7 @@ function codeOf(from: URL, location: string | undefined, hop = 1): string {
   } catch (error) {
     assert.ok(error instanceof PullError);
     assert.doesNotMatch(error.message, /secret/);
+    assert.ok(error.hint !== undefined, error.message);
     return error.code;
   }
 }
