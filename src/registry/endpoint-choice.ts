@@ -73,7 +73,16 @@ export class EndpointChoice {
 
   /** Whether an endpoint is left that is not known to lack the blob, and of which that would be remembered. */
   mayBeHad(digest: string): boolean {
-    return this.#failures.some((_, i) => i < LACKING_BITS && !this.#isLacking(i, digest));
+    return this.#mayHave(digest).length > 0;
+  }
+
+  /** Whether all endpoints that may have the blob asked to be left alone: then there is nothing but to wait for them. */
+  isToBeWaitedFor(digest: string, now: number): boolean {
+    return this.#mayHave(digest).every((i) => this.#load[i]!.waitLeftMs(now) > 0);
+  }
+
+  #mayHave(digest: string): number[] {
+    return [...this.#load.keys()].filter((i) => i < LACKING_BITS && !this.#isLacking(i, digest));
   }
 
   #isLacking(endpoint: number, digest: string): boolean {

@@ -90,7 +90,7 @@ export async function missOrTakeOver(
 
 /**
  * Whether another endpoint goes on after one refused the blob, or answered as none should. Where others failed that may
- * have it, that is a miss.
+ * have it, that is a miss; where they asked to wait, they are waited for.
  */
 export async function passOn(
   client: RangeClient,
@@ -105,7 +105,7 @@ export async function passOn(
   progress.tried.add(progress.endpoint);
   if (await chooseEndpoint(client, job, progress)) return true;
   if (!client.choice.mayBeHad(blob.digest)) return false;
-  await events.miss(error.message);
+  if (!client.choice.isToBeWaitedFor(blob.digest, sharedClockMs())) await events.miss(error.message);
   progress.tried.clear();
   return chooseEndpoint(client, job, progress);
 }

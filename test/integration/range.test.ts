@@ -787,7 +787,7 @@ async function atTwo(t: TestContext, mirror: Answering, registry: Answering) {
     );
     return [ended, ...load.map(({ isFull }) => isFull)];
   };
-  return { outcome, full };
+  return { outcome, full, client, mirror: first, registry: second };
 }
 
 const REFUSE: Answering = (_request, response) => response.writeHead(404).end();
@@ -834,6 +834,24 @@ test('an endpoint that asks to wait has its share halved, whether it is waited f
     [0, 1].map((row) => new Concurrency(limits, row).limit),
     [2, 2],
   );
+});
+
+test('a mirror that asks to wait is waited for without a miss where the registry refuses', async (t) => {
+  const waitAtFirst = (seconds: number): Answering => {
+    return (request, response, nth) => {
+      if (nth === 1) response.writeHead(429, { 'retry-after': String(seconds) }).end();
+      else answerRange(request, response, BLOB);
+    };
+  };
+  const came = await atTwo(t, waitAtFirst(1), REFUSE);
+  assert.deepEqual(await came.outcome(), ['came', false, false]);
+  const tooLong = await atTwo(t, waitAtFirst(300), waitAtFirst(300));
+  const events = recordEvents({ origins: ['', tooLong.registry.origin] });
+  await assert.rejects(
+    fetch(tooLong.client, tooLong.mirror.origin, [0, 10], { events }),
+    failsWith('network-hopeless', /wait too long: \d+ s after 0 s/),
+  );
+  assert.deepEqual([events.misses, events.pauses, events.requests], [[], 0, 2]);
 });
 
 test('what one range is told to wait, no range of any thread asks before', async (t) => {
