@@ -2,10 +2,11 @@ import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import type { BlobSource, MetadataPart } from '../src/pool/messages.js';
+import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
 import { getBlob, putBlob } from '../src/store/blob-cache.js';
 import { paths } from './context.js';
 import { decodeMetadata } from './metadata-blob.js';
-import { rangeClient, rangeEvents } from './range-client.js';
+import { countingEvents, rangeClient } from './range-client.js';
 
 /** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
 const ONE_REQUEST_GAP_BYTES = 64 * 1024;
@@ -74,8 +75,8 @@ export class MetadataSource {
   readonly #blob: BlobSource;
   #bytes = Buffer.alloc(0);
   #start = 0;
-  /** The endpoint that sent the last bytes. */
-  #sender = 0;
+  /** The endpoint to blame for the bytes at hand. */
+  #sender = NO_ENDPOINT;
 
   constructor(blob: BlobSource) {
     this.#blob = blob;
@@ -116,23 +117,22 @@ export class MetadataSource {
     const fetchEnd = known ? this.#start : end;
     if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
-    const outcome = await fetchRange(client, {
-      blob: this.#blob,
-      start,
-      end: fetchEnd,
-      onBytes: (chunk) => {
-        filled += chunk.copy(bytes, filled);
-      },
-      events: {
-        ...rangeEvents,
-        received: (bytes, endpoint) => {
-          this.#sender = endpoint;
-          rangeEvents.received(bytes, endpoint);
+    const { events, totals, sender } = countingEvents();
+    try {
+      await fetchRange(client, {
+        blob: this.#blob,
+        start,
+        end: fetchEnd,
+        onBytes: (chunk) => {
+          filled += chunk.copy(bytes, filled);
         },
-      },
-    });
-    this.fetchedBytes += outcome.receivedBytes;
-    this.requests += outcome.requests;
+        events,
+      });
+    } finally {
+      this.fetchedBytes += totals.fetchedBytes;
+      this.requests += totals.requests;
+      this.#sender = sender();
+    }
     this.#bytes = bytes;
     this.#start = start;
   }

@@ -43,7 +43,7 @@ function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
   return new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(goOn);
 }
 
-export const rangeEvents: RangeEvents = {
+const rangeEvents: RangeEvents = {
   received: (bytes) => {
     count(setup.counters, 'received', bytes);
     noteGarbage(bytes);

@@ -9,7 +9,15 @@ import { outcomesOf, startPullingChild } from '../support/child.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { largerImage } from '../support/larger-image.js';
 import { emptyLayout, metadataRanges, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
-import { assertProven, failureOf, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
+import {
+  assertProven,
+  failureOf,
+  layerAsks,
+  listedImages,
+  onlyEvent,
+  pull,
+  warnings,
+} from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -85,6 +93,21 @@ test('an answer under a wrong Content-Range is not taken for the bytes asked for
     assert.deepEqual([error.code, error.exitCode, error.layer], [code, exitCode, LAYER_DIGEST]);
     assert.deepEqual(listedImages(store), []);
   }
+});
+
+test('a request for metadata that is of no use counts like any other', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [
+      {
+        match: { path: LAYER_DIGEST, range: 'any', nth: 1 },
+        action: { wrongContentRange: 'bytes 0-9/400000' },
+      },
+    ],
+  });
+  const { result, events } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  assert.equal(warnings(events).length, 1);
+  assert.equal(result.requests, layerAsks(registry).length);
 });
 
 test('a server that answers every range with the whole blob is good enough', async (t) => {
