@@ -3,7 +3,7 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
-import { Concurrency, createLimits, type Limits, sharedClockMs } from '../registry/concurrency.js';
+import { Concurrency, createLimits, sharedClockMs } from '../registry/concurrency.js';
 import { createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
@@ -45,7 +45,6 @@ export class RegistryLink {
   readonly #lacking = createLacking();
   readonly #waits = createWaitBudget();
   readonly #tokens: TokenCache;
-  #limits: Limits | undefined;
   #session: MirroredSession | undefined;
 
   /**
@@ -130,7 +129,6 @@ export class RegistryLink {
     const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.settings;
     const { session } = this;
     const { value, expiresAtMs } = await this.asking(() => session.access(0));
-    this.#limits ??= createLimits(session.endpoints.length, connections);
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
@@ -139,7 +137,8 @@ export class RegistryLink {
       endpoints: session.endpoints,
       elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
       lacking: this.#lacking,
-      limits: this.#limits,
+      // Anew for the threads of now: those before may have been ended with ranges in flight.
+      limits: createLimits(session.endpoints.length, connections),
       waits: this.#waits,
       userAgent: USER_AGENT,
       debug,

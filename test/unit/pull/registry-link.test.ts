@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RegistryLink } from '../../../src/pull/registry-link.js';
+import { Concurrency } from '../../../src/registry/concurrency.js';
 import { bookWait } from '../../../src/registry/retry-after.js';
 import { startServer } from '../../support/scripted-server.js';
 
@@ -16,4 +17,18 @@ test('what workers have waited counts for the main thread, too', async (t) => {
   for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
   await assert.rejects(link.session.getManifest('1'), { code: 'network-hopeless', message: /after 600 s/ });
   assert.equal((await link.network()).waits, waits);
+});
+
+test('what threads had in flight when they were ended is not in the way of those that come after them', async (t) => {
+  const server = await startServer((_request, response) => response.writeHead(404).end());
+  t.after(() => server.close());
+  const options = { store: '/nowhere', connections: 1 };
+  const link = await RegistryLink.open(`${server.host}/x:1`, options, 'interrupted');
+  t.after(() => link.close());
+  const load = async () => new Concurrency((await link.network()).limits);
+  const ended = await load();
+  ended.enter();
+  ended.enter();
+  const now = await load();
+  assert.deepEqual([ended.isCrowded, now.isFull], [true, false]);
 });
