@@ -178,7 +178,7 @@ export async function exchange(
     const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
     const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
     if (waitMs !== undefined) {
-      tell(options, { ...came, again: asksToWait(url.host, waitMs) });
+      tell(options, { ...came, ...asksToWait(url.host, waitMs) });
       bookWait(options.waits, waitMs, Date.now(), url.host);
       await pausedSleep(context, { host: url.host, waitMs });
       continue;

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import type { ToldRequest } from './request-line.js';
 
 /** The longest single wait that is obeyed: above it a user is better served by an answer. */
 const MAX_WAIT_MS = 120_000;
@@ -51,9 +52,10 @@ export function waitAfter(
   return Math.ceil(random * Math.min(MAX_JITTER_MS, FIRST_JITTER_MS * 2 ** (nth - 1)));
 }
 
-/** Why what such an answer was for is asked for again. */
-export function asksToWait(host: string, waitMs: number): string {
-  return `${host} asks to wait ${(waitMs / 1000).toFixed(1)} s`;
+/** What a line about such an answer says: that it is asked for again, or that the wait is too long for that. */
+export function asksToWait(host: string, waitMs: number): Pick<ToldRequest, 'again' | 'givenUp'> {
+  const reason = `${host} asks to wait ${(waitMs / 1000).toFixed(1)} s`;
+  return waitMs > MAX_WAIT_MS ? { givenUp: reason } : { again: reason };
 }
 
 /**

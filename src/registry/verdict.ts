@@ -1,5 +1,6 @@
 import type { Progress, RangeJob } from './range-client.js';
 import { isServerFailure, serverError } from './refusal.js';
+import type { ToldRequest } from './request-line.js';
 import { asksToWait, waitAfter } from './retry-after.js';
 import { type Headers, type Outcome, single } from './transfer.js';
 
@@ -17,7 +18,7 @@ const REFUSED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
 
 /** What follows from an answer to a range that is no body; `again` says why the range is asked for again, without any secret. */
 export type Verdict =
-  | { readonly next: 'wait'; readonly waitMs: number; readonly again: string }
+  | ({ readonly next: 'wait'; readonly waitMs: number } & Pick<ToldRequest, 'again' | 'givenUp'>)
   /** The redirect target that was remembered is refused. */
   | { readonly next: 'renew-target'; readonly refused: URL; readonly again: string }
   /** `message`: the same with the server's own words. */
@@ -41,7 +42,7 @@ export function judge(
 ): Verdict {
   const waitMs = waitAfter(told(status, headers), progress.waited + 1, nowMs, random);
   if (waitMs !== undefined) {
-    return { next: 'wait', waitMs, again: asksToWait(url.host, waitMs) };
+    return { next: 'wait', waitMs, ...asksToWait(url.host, waitMs) };
   }
   if (remembered !== undefined && REFUSED_TARGET.has(status)) {
     return { next: 'renew-target', refused: remembered, again: 'the target of a redirect has expired' };

@@ -724,6 +724,20 @@ test('Retry-After is obeyed with the clock of karma stopped, and is no miss', as
   assert.deepEqual(events.misses, []);
 });
 
+test('a token that expires during a wait is renewed before it is used again', async (t) => {
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) response.writeHead(429, { 'retry-after': '1' }).end();
+    else answerRange(request, response, BLOB);
+  });
+  let renewed = 0;
+  const events = recordEvents({ authorize: () => `Bearer ${++renewed}` });
+  await fetch(clientFor(t), server.origin, [0, 10], { events });
+  assert.deepEqual(
+    server.asked.map(({ authorization }) => authorization),
+    ['Bearer 1', 'Bearer 2'],
+  );
+});
+
 test('a 429 that does not say how long is waited out, and is no miss', async (t) => {
   const events = recordEvents();
   const server = await serverFor(t, (request, response, nth) => {

@@ -51,6 +51,12 @@ test('an answer says what follows and why, and the reason has no query and none 
   }
 });
 
+test('a wait that is too long is not said to be followed by anything', () => {
+  const { again, ...told } = verdictOn(429, { headers: { 'retry-after': '121' } });
+  const reason = 'reg.example asks to wait 121.0 s';
+  assert.deepEqual([again, told], [undefined, { next: 'wait', waitMs: 121_000, givenUp: reason }]);
+});
+
 test('who hears of a miss hears the server’s words', () => {
   const verdict = verdictOn(500);
   assert.equal(verdict.next === 'miss' && verdict.message, 'reg.example answers 500: "token secret"');
