@@ -1,33 +1,32 @@
 import { closeSync, openSync } from 'node:fs';
 import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
+import { noteRange } from '../src/store/range-journal.js';
 import { onDisk, writeFully } from '../src/store/storage-error.js';
+import { NotedBytes } from './noted-bytes.js';
 import { countingEvents, rangeClient } from './range-client.js';
+import { unwatch, watch } from './ticker.js';
 
-/** Fetches a range of a blob into its place in a file that is there. Nothing is decoded or kept. */
-export async function copyRange({
-  blob,
-  start,
-  end,
-  path,
-  position,
-}: CopyRangeTask): Promise<CopyRangeResult> {
+/**
+ * Fetches a range of a blob into its place in a file that is there. Nothing is decoded or kept; what came before a failure is noted
+ * in the file's journal, and found by the next copy.
+ */
+export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
+  const { blob, start, end, path, position, journal } = task;
   const { fetchRange, client } = await rangeClient();
   const fd = onDisk(`open ${path}`, () => openSync(path, 'r+'));
-  let at = position + start;
+  const base = position + start;
+  const receiver = new NotedBytes({
+    write: (chunk, at) => writeFully(fd, path, chunk, base + at),
+    note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
+  });
   const { events, totals, sender } = countingEvents();
+  watch(receiver);
   try {
-    await fetchRange(client, {
-      blob,
-      start,
-      end,
-      onBytes: (chunk) => {
-        writeFully(fd, path, chunk, at);
-        at += chunk.length;
-      },
-      events,
-    });
-    return { ...totals, sender: sender() };
+    await fetchRange(client, { blob, start, end, onBytes: receiver.take, events });
   } finally {
+    unwatch(receiver);
     closeSync(fd);
+    receiver.note();
   }
+  return { ...totals, sender: sender() };
 }

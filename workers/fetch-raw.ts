@@ -1,7 +1,7 @@
 import { toFailure } from '../src/format/error.js';
 import type { FetchRawResult, FetchRawTask } from '../src/pool/messages.js';
 import { countingEvents, rangeClient } from './range-client.js';
-import { RawReceiver } from './raw-receiver.js';
+import { rawReceiver } from './raw-receiver.js';
 import { giveRawWriter, takeRawWriter } from './raw-writers.js';
 import { unwatch, watch } from './ticker.js';
 
@@ -13,7 +13,7 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   try {
     const { writer, blobDigest } = raw;
     const region = writer.reserve(blobEnd - blobStart);
-    const receiver = new RawReceiver({ writer, region, blobDigest, blobStart });
+    const receiver = rawReceiver({ writer, region, blobDigest, blobStart });
     const { events, totals, sender } = countingEvents();
     const place = { pack: region.pack, packOffset: region.start };
     watch(receiver);

@@ -1,11 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { PackWriter, Region } from '../src/store/pack-writer.js';
-
-/** Bytes of a raw piece. What has no record is lost when the process is killed: up to so much for each connection. */
-const PIECE_BYTES = 2 ** 20;
-
-/** Bytes that have waited so long get their record, however few: a slow link must not lose what it received. */
-const WAIT_MS = 500;
+import { NotedBytes } from './noted-bytes.js';
 
 interface Target {
   readonly writer: PackWriter;
@@ -16,55 +11,24 @@ interface Target {
   readonly blobStart: number;
 }
 
-/** Writes a range of a blob as it comes, and notes in the index what is there, piece by piece. */
-export class RawReceiver {
-  readonly #target: Target;
-  /** Bytes written, and those of them that have a record. */
-  #written = 0;
-  #noted = 0;
+/** What takes a range of a blob into its region of a pack, with a record in the index for each piece. */
+export function rawReceiver({ writer, region, blobDigest, blobStart }: Target): NotedBytes {
   /** Of what is written and not noted. */
-  #crc = 0;
-  #waitingSinceMs = 0;
-  #failure: unknown;
-
-  constructor(target: Target) {
-    this.#target = target;
-  }
-
-  /** The next bytes. @throws PullError as PackWriter */
-  readonly take = (chunk: Buffer): void => {
-    if (this.#failure !== undefined) throw this.#failure;
-    const { writer, region } = this.#target;
-    if (this.#written === this.#noted) this.#waitingSinceMs = performance.now();
-    writer.writePlain(region, chunk, region.start + this.#written);
-    this.#crc = crc32(chunk, this.#crc);
-    this.#written += chunk.length;
-    if (this.#written - this.#noted >= PIECE_BYTES) this.note();
-  };
-
-  /** Notes what has waited too long; a failure comes with the next bytes, or at the end. */
-  tick(now: number): void {
-    if (this.#written === this.#noted || now - this.#waitingSinceMs < WAIT_MS) return;
-    try {
-      this.note();
-    } catch (error) {
-      this.#failure ??= error;
-    }
-  }
-
-  /** Notes all that is written. @throws PullError as PackWriter */
-  note(): void {
-    if (this.#failure !== undefined) throw this.#failure;
-    if (this.#written === this.#noted) return;
-    const { writer, region, blobDigest, blobStart } = this.#target;
-    writer.noteRaw(region, {
-      blobDigest,
-      packOffset: region.start + this.#noted,
-      lengthBytes: this.#written - this.#noted,
-      blobStart: blobStart + this.#noted,
-      crc32: this.#crc,
-    });
-    this.#noted = this.#written;
-    this.#crc = 0;
-  }
+  let crc = 0;
+  return new NotedBytes({
+    write(chunk, position) {
+      writer.writePlain(region, chunk, region.start + position);
+      crc = crc32(chunk, crc);
+    },
+    note(start, end) {
+      writer.noteRaw(region, {
+        blobDigest,
+        packOffset: region.start + start,
+        lengthBytes: end - start,
+        blobStart: blobStart + start,
+        crc32: crc,
+      });
+      crc = 0;
+    },
+  });
 }

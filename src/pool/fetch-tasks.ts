@@ -120,6 +120,8 @@ export interface CopyRangeTask {
   readonly path: string;
   /** Where in the file the blob begins. */
   readonly position: number;
+  /** The file that says which ranges of this one are there. */
+  readonly journal: string;
 }
 
 export interface CopyRangeResult {

@@ -3,15 +3,16 @@ import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
+import { joinRanges } from '../plan/missing.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
 import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
+import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, onDiskAsync } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
 import { lockDestination } from './layout-lock.js';
 import { makeFile } from './layout-target.js';
-import { RangeJournal } from './range-journal.js';
 
 /**
  * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
@@ -51,7 +52,8 @@ async function openPart(
   await makeFile(part, plan.sizeBytes);
 
   const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
-    return { digest, sizeBytes, path: part, start: startOf.get(digest)!, held: false };
+    const start = startOf.get(digest)!;
+    return { digest, sizeBytes, path: part, start, held: false, journal: journal.path };
   };
   return {
     directory: dirname(path),
@@ -60,9 +62,8 @@ async function openPart(
       const inside = written
         .map(({ start, end }) => ({ start: start - place.start, end: end - place.start }))
         .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
-      return { ...place, written: inside };
+      return { ...place, written: joinRanges(inside) };
     },
-    note: ({ start }, range) => journal.note({ start: start + range.start, end: start + range.end }),
     forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
     keep: async () => {},
     async finish() {

@@ -4,7 +4,7 @@ import { inLayer } from '../format/error.js';
 import { type BlobRange, joinRanges } from '../plan/missing.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import type { BlobPlace, CopyTarget } from './copy-target.js';
+import type { BlobPlace } from './copy-target.js';
 import type { Fetcher, FetchJob } from './fetcher.js';
 import type { FetchFigures } from './layer.js';
 
@@ -16,7 +16,6 @@ interface FillOptions {
   readonly layer: number;
   /** Threads that hash. */
   readonly support: WorkerPool;
-  readonly target: CopyTarget;
 }
 
 /** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
@@ -70,13 +69,12 @@ export class BlobFill {
 
   /** Its connection is free again when the range is there; that of the last one when all is hashed. */
   async #fetch(pool: WorkerPool, range: BlobRange, cost: (figures: FetchFigures) => void): Promise<void> {
-    const { blob, place, target } = this.#options;
+    const { blob, place } = this.#options;
     const hash = this.#begin();
-    const { path, start: position } = place;
-    const result = await pool.run({ task: 'copy-range', blob, ...range, path, position });
+    const { path, start: position, journal } = place;
+    const result = await pool.run({ task: 'copy-range', blob, ...range, path, position, journal });
     cost(result);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
-    target.note(place, range);
     if (this.#front.add(range)) hash.reach(this.#front.end);
     this.#left -= 1;
     if (this.#left === 0) await hash.end();

@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type BlobRange, joinRanges, lengthOf, missingRanges } from '../plan/missing.js';
+import { type BlobRange, lengthOf, missingRanges } from '../plan/missing.js';
 import { requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
@@ -10,10 +10,7 @@ import { Fetcher } from './fetcher.js';
 import { fromAnyPlace } from './foreign.js';
 import type { FetchFigures } from './layer.js';
 
-/**
- * What one request fetches. Ranges that are not whole are lost with a killed process; at 20 MB/s a connection and 50 ms
- * away 8 MiB spend a tenth of their time waiting.
- */
+/** What one request fetches: at 20 MB/s a connection and 50 ms away 8 MiB spend a tenth of their time waiting. */
 const MOST_RANGE_BYTES = 8 * 2 ** 20;
 const LEAST_RANGE_BYTES = 2 ** 20;
 /** Ranges a connection in small copies, so that all of them end together. */
@@ -98,7 +95,7 @@ class BlobCopies {
         this.#context.emit({ event: 'warning', message: `${place.path} is damaged; fetching it again` });
         place = await this.#target.forget(place);
       }
-      this.#resumedBytes += lengthOf(joinRanges(place.written));
+      this.#resumedBytes += lengthOf(place.written);
       missing.push(place);
     }
     return missing;
@@ -106,10 +103,7 @@ class BlobCopies {
 
   /** The ranges to fetch of each place. */
   #cut(places: readonly BlobPlace[]): BlobRange[][] {
-    const total = places.reduce(
-      (sum, { sizeBytes, written }) => sum + sizeBytes - lengthOf(joinRanges(written)),
-      0,
-    );
+    const total = places.reduce((sum, { sizeBytes, written }) => sum + sizeBytes - lengthOf(written), 0);
     const share = total / (this.#context.settings.connections * RANGES_PER_CONNECTION);
     const most = Math.round(Math.min(MOST_RANGE_BYTES, Math.max(LEAST_RANGE_BYTES, share)));
     return places.map(({ sizeBytes, written }) => missingRanges(sizeBytes, written, most));
@@ -130,7 +124,7 @@ class BlobCopies {
       if (again) await beginAnew();
       for (let tries = 1; ; tries++) {
         const blob = { ...rest, url };
-        const fill = new BlobFill({ blob, place, fetcher, layer, support, target });
+        const fill = new BlobFill({ blob, place, fetcher, layer, support });
         const actual = await fill.run(missing);
         if (actual === blob.digest) return target.keep(place);
         await beginAnew();

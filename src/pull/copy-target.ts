@@ -12,7 +12,9 @@ export interface BlobPlace {
   readonly start: number;
   /** It is there under its name already, for what its bytes are worth. */
   readonly held: boolean;
-  /** What an earlier copy that was broken off has written. */
+  /** The file in which its ranges are noted as they come. */
+  readonly journal: string;
+  /** What an earlier copy that was broken off has written, in order; none touches the next. */
   readonly written: readonly BlobRange[];
 }
 
@@ -30,8 +32,6 @@ export interface CopyTarget {
   readonly directory: string;
   /** The place of a blob, its file made. @throws PullError as `storageError` */
   place(digest: Digest, sizeBytes: number): Promise<BlobPlace>;
-  /** A range is on disk: the next copy need not fetch it. */
-  note(place: BlobPlace, range: BlobRange): void;
   /** The bytes there are wrong, all of them may be. Returns the place again, with nothing in it. */
   forget(place: BlobPlace): Promise<BlobPlace>;
   /** The bytes there are right. */

@@ -3,12 +3,13 @@ import { mkdir, open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { joinRanges } from '../plan/missing.js';
 import { moveFile, removeFile, writeAtomically } from '../store/atomic-file.js';
+import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
 import { LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
-import { RangeJournal } from './range-journal.js';
 
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
@@ -33,16 +34,15 @@ export async function openLayoutTarget(
       const held = onDisk(`look at ${pathOf(digest)}`, () =>
         statSync(pathOf(digest), { throwIfNoEntry: false }),
       );
-      if (held?.size === sizeBytes) {
-        return { digest, sizeBytes, path: pathOf(digest), start: 0, held: true, written: [] };
-      }
-      const written = existsSync(partOf(digest)) ? journalOf(digest).read() : [];
-      if (written.length === 0) await journalOf(digest).begin();
+      const journal = journalOf(digest);
+      const place = { digest, sizeBytes, start: 0, journal: journal.path };
+      if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
+      const written = existsSync(partOf(digest)) ? journal.read() : [];
+      if (written.length === 0) await journal.begin();
       await makeFile(partOf(digest), sizeBytes);
-      const inside = written.filter(({ end }) => end <= sizeBytes);
-      return { digest, sizeBytes, path: partOf(digest), start: 0, held: false, written: inside };
+      const inside = joinRanges(written.filter(({ end }) => end <= sizeBytes));
+      return { ...place, path: partOf(digest), held: false, written: inside };
     },
-    note: ({ digest }, range) => journalOf(digest).note(range),
     async forget({ digest, sizeBytes, path, held }) {
       await journalOf(digest).remove();
       if (held) await onDiskAsync(`delete ${path}`, () => rm(path));

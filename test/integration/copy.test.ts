@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { type CopyOptions, copyImage, inspectImage, PullError, type PullEvent } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
@@ -197,6 +198,21 @@ test('a copy that is aborted ends with the reason, and no blob has its name unpr
   await assert.rejects(copying, reason);
   assert.equal(existsSync(join(directory, 'index.json')), false);
   assert.equal(existsSync(join(directory, 'blobs', 'sha256', LAYER_DIGEST.slice(7))), false);
+});
+
+test('what a slow server has sent of a range is not asked of it again', async (t) => {
+  const { image, directory } = await prepare(t, [
+    { match: { path: LAYER_DIGEST, nth: 1 }, action: { stallAfterBytes: 100 } },
+  ]);
+  const journal = join(directory, 'blobs', 'sha256', `${LAYER_DIGEST.slice(7)}.part.ranges`);
+  const controller = new AbortController();
+  const copying = copy(image, layout(directory), { signal: controller.signal });
+  const isNoted = () => existsSync(journal) && readFileSync(journal, 'latin1').split('\n').length > 2;
+  const ended = failureOf(copying).then(() => 'ended' as const);
+  while (!isNoted()) assert.notEqual(await Promise.race([ended, sleep(20)]), 'ended');
+  controller.abort(new PullError('interrupted', 'enough'));
+  await ended;
+  assert.equal((await copy(image, layout(directory))).result.resumedBytes, 100);
 });
 
 test('a directory of other things does not become a layout', async (t) => {

@@ -77,7 +77,7 @@ test('a copy that was killed goes on: only what lacks is fetched', async (t) => 
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
   const args = [BIN, 'copy', image, `oci:${store}:it`];
-  const killAt = 'main make sha256/HEX.part.ranges 4';
+  const killAt = 'worker make sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
   const names = readdirSync(blobs);
@@ -100,6 +100,25 @@ test('a copy that was killed goes on: only what lacks is fetched', async (t) => 
     manifest > 0 && manifest < 2000,
     `${manifest}: all but the manifest is fetched, resumed or reused`,
   );
+});
+
+test('of a range that a kill broke off hardly more than a mebibyte is fetched again', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ one: noise(1, 6 * 2 ** 20) })]);
+  const { host } = await startSandbox(t, { layout });
+  const directory = temporaryDirectory(t);
+  const store = join(directory, 'layout');
+  // Ranges of 1.5 MiB: a line for the first mebibyte and one for the rest.
+  const args = [BIN, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
+  const killAt = 'worker make sha256/HEX.part.ranges 4';
+  assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
+  const blobs = join(store, 'blobs', 'sha256');
+  const part = readdirSync(blobs).find((name) => name.endsWith('.part'))!;
+  const writtenBytes = readFileSync(join(blobs, part)).findLastIndex((byte) => byte !== 0) + 1;
+  makeOld(join(store, LOCK_DIRECTORY));
+  const { resumedBytes } = await copyImage(`${host}/x:it`, { destination: { kind: 'layout', path: store } });
+  assert.ok(writtenBytes > 2.5 * 2 ** 20, `${writtenBytes}`);
+  assert.ok(writtenBytes - resumedBytes < 1.1 * 2 ** 20, `${resumedBytes} of ${writtenBytes}`);
 });
 
 test('what a killed export left is gone after the next one, and never had the name', async (t) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { appendFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { RangeJournal } from '../../../src/pull/range-journal.js';
+import { noteRange, RangeJournal } from '../../../src/store/range-journal.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 test('what was noted is read again, for the same purpose only', async (t) => {
@@ -11,8 +11,8 @@ test('what was noted is read again, for the same purpose only', async (t) => {
   const journal = new RangeJournal(path, 'sha256:aa');
   assert.deepEqual(journal.read(), []);
   await journal.begin();
-  journal.note({ start: 8, end: 16 });
-  journal.note({ start: 0, end: 8 });
+  noteRange(path, { start: 8, end: 16 });
+  noteRange(path, { start: 0, end: 8 });
   const noted = [
     { start: 8, end: 16 },
     { start: 0, end: 8 },
