@@ -1,22 +1,37 @@
 import { statfs } from 'node:fs/promises';
 import { PullError } from '../format/error.js';
-import { onDiskAsync } from './storage-error.js';
+import { systemCode } from './storage-error.js';
+
+/** File systems that compress, by `statfs().type` (linux/magic.h, OpenZFS, bcachefs): they hold more than they have room for. */
+const COMPRESSING: readonly number[] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
 
 /**
- * Asks for `neededBytes` of free space in a directory before anything is fetched. It is advice: others write to the same disk. A file
- * system that states no size (some network and FUSE ones) is not asked.
+ * Asks for `neededBytes` of free space in a directory before anything is fetched. It is advice: others write to the same disk.
  * @throws PullError `store-full`, naming how many bytes are missing
  */
 export async function requireSpace(directory: string, neededBytes: number): Promise<void> {
-  const { bavail, blocks, bsize } = await onDiskAsync(`ask for the free space of ${directory}`, () =>
-    statfs(directory),
-  );
-  const freeBytes = bavail * bsize;
-  if (blocks === 0 || freeBytes >= neededBytes) return;
+  const freeBytes = await freeBytesOf(directory);
+  if (freeBytes === undefined || freeBytes >= neededBytes) return;
   const missing = neededBytes - freeBytes;
   throw new PullError(
     'store-full',
     `${directory} needs ${neededBytes} bytes and has ${freeBytes} free: ${missing} bytes are missing`,
     { hint: 'Free some space there, or choose another place with --store.' },
   );
+}
+
+/**
+ * What this user can write there. Undefined where nobody knows: some network and FUSE file systems state no size or give no answer, and
+ * whoever writes there says what else is wrong.
+ */
+async function freeBytesOf(directory: string): Promise<number | undefined> {
+  try {
+    const { type, blocks, bfree, bavail, bsize } = await statfs(directory);
+    if (blocks === 0 || COMPRESSING.includes(type)) return undefined;
+    // What is reserved is root's.
+    return bsize * (process.geteuid?.() === 0 ? bfree : bavail);
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
+  }
 }

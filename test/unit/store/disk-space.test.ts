@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
-import { statfsSync } from 'node:fs';
-import { test } from 'node:test';
+import { type StatsFs, statfsSync } from 'node:fs';
+import promises from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
+import { type TestContext, test } from 'node:test';
 import { requireSpace } from '../../../src/store/disk-space.js';
 import { freshStore } from './support.js';
 
@@ -13,14 +15,41 @@ test('a disk without room is refused with the bytes that are missing', async (t)
   const neededBytes = 2 ** 60;
   await assert.rejects(requireSpace(root, neededBytes), (error: { code?: string; message: string }) => {
     const [, free, missing] = /has (\d+) free: (\d+) bytes are missing$/.exec(error.message) ?? [];
-    const { bavail, bsize } = statfsSync(root);
+    const { bfree, bavail, bsize } = statfsSync(root);
     assert.equal(error.code, 'store-full');
-    assert.ok(Math.abs(Number(free) - bavail * bsize) < 2 ** 36);
+    const blocks = process.geteuid?.() === 0 ? bfree : bavail;
+    assert.ok(Math.abs(Number(free) - blocks * bsize) < 2 ** 36);
     assert.equal(Number(missing), neededBytes - Number(free));
     return true;
   });
 });
 
-test('a directory that is not there has no free space to ask for', async () => {
-  await assert.rejects(requireSpace('/nowhere/at/all', 1), { code: 'store-broken' });
+test('a file system that gives no answer, states no size or compresses refuses nothing', async (t) => {
+  await requireSpace('/nowhere/at/all', 2 ** 60);
+  await whereFreeIs(t, {}, () => assert.rejects(requireSpace('/x', 50_000), { code: 'store-full' }));
+  const [btrfs, zfs, bcachefs] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
+  for (const other of [{ blocks: 0 }, { type: btrfs }, { type: zfs }, { type: bcachefs }])
+    await whereFreeIs(t, other, () => requireSpace('/x', 50_000));
 });
+
+test('what is reserved for root is room for root alone', async (t) => {
+  const roomFor = (uid: number) => {
+    t.mock.method(process as { geteuid(): number }, 'geteuid', () => uid);
+    return whereFreeIs(t, { bfree: 20 }, () => requireSpace('/x', 15_000));
+  };
+  await roomFor(0);
+  await assert.rejects(roomFor(1000), { code: 'store-full', message: /has 10000 free: 5000 bytes/ });
+});
+
+/** Does something while every file system answers that it has 10 blocks of 1000 bytes, but for what `stated` says. */
+async function whereFreeIs(t: TestContext, stated: Partial<StatsFs>, action: () => Promise<void>) {
+  const ext4 = { type: 0xef53, bsize: 1000, blocks: 100, bfree: 10, bavail: 10, files: 100, ffree: 10 };
+  const mock = t.mock.method(promises, 'statfs', () => Promise.resolve({ ...ext4, ...stated }));
+  syncBuiltinESMExports();
+  try {
+    await action();
+  } finally {
+    mock.mock.restore();
+    syncBuiltinESMExports();
+  }
+}
