@@ -8,7 +8,7 @@ export { exportTar } from './export/export-tar.js';
 export type { ExportOptions } from './export/options.js';
 export { ERROR_CODES, type ErrorCode, type Failure, PullError } from './format/error.js';
 export type { LayerFormat } from './format/layer-format.js';
-export { type CopyOptions, type CopyResult, copyImage } from './pull/copy.js';
+export { type CopyOptions, type CopyResult, checkCopyDestination, copyImage } from './pull/copy.js';
 export type { PullEvent } from './pull/events.js';
 export type { ImageInspection, LayerInspection } from './pull/inspection.js';
 export type { LayerResult, Policy, PullOptions, PullResult } from './pull/options.js';

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { isSpecialFile, moveFile } from '../store/atomic-file.js';
-import { requirePlace } from './destination.js';
+import { requirePlace } from '../store/destination.js';
 import { withExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';

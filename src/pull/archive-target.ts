@@ -1,13 +1,13 @@
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { joinRanges } from '../plan/missing.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
-import { moveFile, refuseSpecialFile } from '../store/atomic-file.js';
+import { moveFile } from '../store/atomic-file.js';
 import { RangeJournal } from '../store/range-journal.js';
-import { onDisk, onDiskAsync } from '../store/storage-error.js';
+import { onDiskAsync } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
@@ -25,8 +25,6 @@ export async function openArchiveTarget(
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const path = resolve(file);
-  refuseSpecialFile(path);
-  onDisk(`look at ${dirname(path)}`, () => statSync(dirname(path)));
   const close = await lockDestination(`${path}.part.lock`, stop, onWait);
   try {
     return { ...(await openPart(path, source, tag)), close };

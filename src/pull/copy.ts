@@ -1,4 +1,6 @@
+import { resolve } from 'node:path';
 import { asOutOfFiles } from '../format/out-of-files.js';
+import { requireFile } from '../store/destination.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
@@ -6,7 +8,7 @@ import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
 import type { CopyTarget } from './copy-target.js';
 import { hostsOf } from './foreign.js';
-import { openLayoutTarget } from './layout-target.js';
+import { openLayoutTarget, requireLayout } from './layout-target.js';
 import type { PullOptions } from './options.js';
 import { RegistryLink } from './registry-link.js';
 import { Workers } from './workers.js';
@@ -19,6 +21,15 @@ export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
   readonly destination: { readonly kind: 'layout' | 'archive'; readonly path: string; readonly tag?: string };
   /** Everything that an index names, and not one platform of it. */
   readonly allPlatforms?: boolean;
+}
+
+/**
+ * Refuses a destination that no copy can end well at, as `copyImage` does before it asks for anything.
+ * @throws PullError `option-malformed`, and as `storageError` when it cannot be looked at
+ */
+export function checkCopyDestination({ kind, path }: CopyOptions['destination']): void {
+  if (kind === 'archive') requireFile(resolve(path));
+  else requireLayout(resolve(path));
 }
 
 export interface CopyResult extends CopyFigures {
@@ -35,6 +46,7 @@ export interface CopyResult extends CopyFigures {
  * @throws PullError; no blob has its name before it is proven, and the image none before all of them are
  */
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
+  checkCopyDestination(options.destination);
   const interrupted = 'the copy was interrupted';
   const link = await RegistryLink.open(reference, { ...options, store: NO_STORE }, interrupted);
   const copy = new Copy(link, options);

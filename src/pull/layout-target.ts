@@ -5,6 +5,7 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
 import { moveFile, removeFile, writeAtomically } from '../store/atomic-file.js';
+import { look, requireDirectory } from '../store/destination.js';
 import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
@@ -14,7 +15,7 @@ import { LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
  * `HEX.part.ranges` beside it.
- * @throws PullError `option-malformed` when the directory holds something else; the reason of a stop; as `storageError`
+ * @throws PullError the reason of a stop; as `storageError`
  */
 export async function openLayoutTarget(
   directory: string,
@@ -22,7 +23,6 @@ export async function openLayoutTarget(
 ): Promise<CopyTarget> {
   const root = resolve(directory);
   const blobs = join(root, 'blobs', 'sha256');
-  refuseOther(root);
   const close = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
   const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
@@ -85,9 +85,13 @@ async function removeUnfinished(directory: string): Promise<void> {
   for (const name of names.filter(isUnfinished)) await removeFile(join(directory, name));
 }
 
-/** A directory of other things must not become a layout by accident. */
-function refuseOther(directory: string): void {
-  const names = unlessAbsent(`look at ${directory}`, () => readdirSync(directory)) ?? [];
+/**
+ * A directory of other things must not become a layout by accident.
+ * @throws PullError `option-malformed` for one, and for what is no directory; as `storageError`
+ */
+export function requireLayout(directory: string): void {
+  if (!requireDirectory(directory)) return;
+  const names = look(directory, () => readdirSync(directory));
   if (names.includes('oci-layout') || names.every(isBegun)) return;
   throw new PullError('option-malformed', `${directory} is not empty and is no OCI layout`, {
     hint: 'name a layout, an empty directory or one that is not there',

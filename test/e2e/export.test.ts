@@ -195,6 +195,8 @@ test('--output takes one image and a destination that can be, --force needs it',
     [[image, '--output', 'oci:'], /oci:DIR/],
     [[image, '--output', 'zip:x'], /docker-archive:PATH/],
     [[image, '--output', `tar:${directory}`], /name a file/],
+    [[image, '--output', `oci-archive:${directory}`], /name a file/],
+    [[image, '--output', `oci:${directory}`], /name a layout/],
     [['export', image, `rootfs:${directory}`, '--policy', 'always'], /--force/],
     [[image, '--force'], /--output/],
   ] as const) {

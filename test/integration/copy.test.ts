@@ -224,6 +224,24 @@ test('a directory of other things does not become a layout', async (t) => {
   assert.deepEqual(readdirSync(directory), ['thesis.txt']);
 });
 
+test('what stands where a copy cannot end well is refused before anything is asked for, and stays', async (t) => {
+  const { registry, image, directory } = await prepare(t);
+  mkdirSync(join(directory, 'in'), { recursive: true });
+  const file = join(directory, 'file');
+  writeFileSync(file, 'mine');
+  for (const destination of [
+    archive(directory),
+    archive('/dev/null'),
+    archive(join(directory, 'none', 'x.tar')),
+    layout(file),
+    layout(directory),
+  ])
+    assert.equal((await failureOf(copy(image, destination))).code, 'option-malformed', destination.path);
+  assert.deepEqual(registry.requests, []);
+  assert.deepEqual(readdirSync(directory), ['file', 'in']);
+  assert.deepEqual(readdirSync(join(directory, '..')), ['layout']);
+});
+
 test('an archive has the same blobs at their places, and goes on where it ended', async (t) => {
   const { registry, image, directory } = await prepare(t);
   mkdirSync(directory);

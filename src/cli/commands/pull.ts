@@ -1,4 +1,4 @@
-import type { PullResult } from '../../index.js';
+import { checkCopyDestination, type PullResult } from '../../index.js';
 import { copyWithProgress } from '../copy-with-progress.js';
 import { type CopyDestination, type Destination, parseOutput } from '../destination.js';
 import { checkExport, exportImage, isStdout } from '../export-image.js';
@@ -37,7 +37,7 @@ export async function runPull(images: readonly string[], given: OptionValues): P
 
 /**
  * Where the image goes besides the store.
- * @throws UsageError when it goes nowhere that is known, or several images would go to one place
+ * @throws UsageError when it goes nowhere that is known, or several images would go to one place; PullError as exports and copies do
  */
 function outputOf(images: readonly string[], options: OptionValues): Output | undefined {
   const { output, force, policy } = options;
@@ -49,13 +49,17 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
     throw new UsageError('--output takes one image', 'pull them one by one, each to a place of its own');
   }
   const destination = parseOutput(output);
-  if ('scheme' in destination) checkExport(destination, options);
-  else if (policy === 'never') {
+  if ('scheme' in destination) {
+    checkExport(destination, options);
+    return destination;
+  }
+  if (policy === 'never') {
     throw new UsageError(
       `${output} gets the blobs as the registry has them, and "--policy never" forbids to ask it`,
       'leave out --policy, or name a destination of zpull export',
     );
   }
+  checkCopyDestination(destination);
   return destination;
 }
 

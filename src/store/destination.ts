@@ -1,0 +1,60 @@
+import { lstatSync, readdirSync, statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { PullError } from '../format/error.js';
+import { refuseSpecialFile } from './atomic-file.js';
+import { onDisk, outsideStore } from './storage-error.js';
+
+/**
+ * What stands where a directory is to be.
+ * @throws PullError `option-malformed` for a directory with something in it, unless `force` allows it, and for what is none
+ */
+export function lookAtDirectory(path: string, force: boolean): 'absent' | 'empty' | 'full' {
+  if (!requireDirectory(path)) return 'absent';
+  if (look(path, () => readdirSync(path)).length === 0) return 'empty';
+  if (force) return 'full';
+  throw new PullError('option-malformed', `${path} is not empty`, {
+    hint: 'Name a directory that is empty or not there, or replace what has the same names with --force.',
+  });
+}
+
+/** Whether a directory is there, or a link to one. @throws PullError `option-malformed` for anything else, a link to nothing as well */
+export function requireDirectory(path: string): boolean {
+  if (isDirectory(path)) return true;
+  if (look(path, () => lstatSync(path, { throwIfNoEntry: false })) === undefined) return false;
+  throw new PullError('option-malformed', `${path} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and name a directory, or what is not there yet.',
+  });
+}
+
+/** @throws PullError `option-malformed` for what no rename makes a file of: a directory, a device, a pipe */
+export function requireFile(path: string): void {
+  requirePlace(path);
+  refuseSpecialFile(path);
+}
+
+/** @throws PullError `option-malformed` for a directory, and where none is to hold what is not there yet */
+export function requirePlace(path: string): void {
+  if (isDirectory(path)) {
+    throw new PullError('option-malformed', `${path} is a directory, not a file`, {
+      hint: 'Check that this is the destination you mean, and name a file.',
+    });
+  }
+  const holder = dirname(path);
+  if (isDirectory(holder)) return;
+  throw new PullError('option-malformed', `${path} cannot be made: ${holder} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and make that directory.',
+  });
+}
+
+function isDirectory(path: string): boolean {
+  return look(path, () => statSync(path, { throwIfNoEntry: false }))?.isDirectory() === true;
+}
+
+/** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
+export function look<T>(path: string, action: () => T): T {
+  try {
+    return onDisk(`look at ${path}`, action);
+  } catch (error) {
+    throw outsideStore(error);
+  }
+}
