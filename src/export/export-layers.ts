@@ -1,12 +1,12 @@
 import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { moveFile } from '../store/atomic-file.js';
 import { requireDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
-import { onDiskAsync } from '../store/storage-error.js';
+import { makeDirectory } from '../store/make-directory.js';
+import { onDisk } from '../store/storage-error.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
 import { removeUnfinished, unfinishedName } from './unfinished.js';
@@ -24,7 +24,7 @@ export async function exportLayers(
   const directory = resolve(options.directory);
   requireDirectory(directory);
   return withExport(options, async ({ pool, layers, begin }) => {
-    await onDiskAsync(`make the directory ${directory}`, () => mkdir(directory, { recursive: true }));
+    onDisk(`make the directory ${directory}`, () => makeDirectory(directory));
     const each = distinct(layers);
     begin(`layers:${options.directory}`, sumOf(each));
     // One that is there makes room for what replaces it.

@@ -6,6 +6,7 @@ import type { Abilities } from '../pool/messages.js';
 import { moveFile } from '../store/atomic-file.js';
 import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
+import { makeDirectory } from '../store/make-directory.js';
 import { onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
 import { type ExportRun, withExport } from './export-run.js';
@@ -64,7 +65,7 @@ export async function exportRootfs(
 
 async function makeRoot(path: string): Promise<void> {
   await onDiskAsync(`make the directory ${path}`, async () => {
-    await mkdir(dirname(path), { recursive: true });
+    makeDirectory(dirname(path));
     await mkdir(path, UNFINISHED_MODE);
   });
 }

@@ -1,11 +1,12 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { mkdir, open, rm } from 'node:fs/promises';
+import { open, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
 import { moveFile, removeFile, writeAtomically } from '../store/atomic-file.js';
 import { look, requireDirectory } from '../store/destination.js';
+import { makeDirectory } from '../store/make-directory.js';
 import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
@@ -64,7 +65,7 @@ export async function openLayoutTarget(
     close,
   };
   try {
-    await onDiskAsync(`make the layout ${root}`, () => mkdir(blobs, { recursive: true }));
+    onDisk(`make the layout ${root}`, () => makeDirectory(blobs));
     for (const path of [root, blobs]) await removeUnfinished(path);
   } catch (error) {
     close();

@@ -1,7 +1,8 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { DEAD_MS, type Lease } from './leases.js';
+import { makeDirectory } from './make-directory.js';
 import type { StorePaths } from './paths.js';
 import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
@@ -21,7 +22,7 @@ export class LayerLocks {
   constructor(paths: Pick<StorePaths, 'locks'>, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
-    onDisk(`make ${paths.locks}`, () => mkdirSync(paths.locks, { recursive: true }));
+    onDisk(`make ${paths.locks}`, () => makeDirectory(paths.locks));
   }
 
   /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */

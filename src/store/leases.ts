@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectory } from './make-directory.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
 import { isDenied, onDisk, systemCode, unlessAbsent } from './storage-error.js';
@@ -91,7 +92,7 @@ export class Lease {
   #create(): void {
     for (let tries = 1; ; tries++) {
       try {
-        mkdirSync(this.#directory, { recursive: true });
+        makeDirectory(this.#directory);
         this.#write();
         return;
       } catch (error) {

@@ -1,9 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { syncDirectorySync } from './atomic-file.js';
+import { makeDirectory } from './make-directory.js';
 import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
 
 declare const brand: unique symbol;
@@ -66,7 +67,7 @@ export function openStore(root: string): StorePaths {
   const changed = new Set<string>();
   onDisk(`make the store ${root}`, () => {
     for (const path of [root, paths.packs, paths.layers, paths.images, paths.blobs]) {
-      const first = mkdirSync(path, { recursive: true, ...(path === root && { mode: 0o700 }) });
+      const first = makeDirectory(path, path === root ? 0o700 : undefined);
       if (first !== undefined) for (const parent of parentsOf(path, first)) changed.add(parent);
     }
   });

@@ -22,7 +22,7 @@ import { fixtureCopy, nameDocument, OCI_INDEX, OCI_MANIFEST, readManifest } from
 import { flipByte } from '../support/packs.js';
 import { askedBytes, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
-import { skipUnlessMount, smallDisk } from '../support/small-disk.js';
+import { makeReadOnly, skipUnlessMount, smallDisk } from '../support/small-disk.js';
 import { sourceOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
@@ -300,6 +300,18 @@ for (const destination of [layout, archive]) {
     assert.deepEqual(layerAsks(registry), []);
   });
 }
+
+test('a destination on a disk that is read-only is told as that', { skip: skipUnlessMount() }, async (t) => {
+  const { image } = await prepare(t);
+  const disk = smallDisk(t, 2 ** 20);
+  makeReadOnly(disk);
+  for (const destination of [layout(join(disk, 'new')), archive(join(disk, 'x.tar'))]) {
+    const { code, message, hint } = await failureOf(copy(image, destination));
+    assert.equal(code, 'store-denied');
+    assert.match(message, /read-only \(EROFS\)$/);
+    assert.match(hint ?? '', /another destination/);
+  }
+});
 
 test('a policy.json that asks for signatures is a warning of a copy, a plan and an inspection, too', async (t) => {
   const { image, directory } = await prepare(t);

@@ -1,0 +1,24 @@
+import assert from 'node:assert/strict';
+import { statSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { makeDirectory } from '../../../src/store/make-directory.js';
+import { makeReadOnly, skipUnlessMount, smallDisk } from '../../support/small-disk.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+test('a directory is made with those around it, or is there', (t) => {
+  const root = temporaryDirectory(t);
+  const path = join(root, 'a', 'b');
+  assert.equal(makeDirectory(path, 0o700), join(root, 'a'));
+  assert.equal(statSync(path).mode & 0o777, 0o700);
+  assert.equal(makeDirectory(path), undefined);
+  symlinkSync('nowhere', join(root, 'dangling'));
+  assert.throws(() => makeDirectory(join(root, 'dangling', 'x')), { code: 'ENOENT' });
+});
+
+test('a file system that is read-only is told as that', { skip: skipUnlessMount() }, (t) => {
+  const disk = smallDisk(t, 2 ** 20);
+  makeReadOnly(disk);
+  assert.equal(makeDirectory(disk), undefined);
+  for (const path of ['a', 'a/b/c']) assert.throws(() => makeDirectory(join(disk, path)), { code: 'EROFS' });
+});
