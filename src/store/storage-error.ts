@@ -33,6 +33,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOENT: { code: 'store-broken', says: 'the file is not there', hint: BROKEN },
   ENOTDIR: { code: 'store-broken', says: 'a part of the path is not a directory', hint: BROKEN },
   EISDIR: { code: 'store-broken', says: 'a directory stands where a file should', hint: BROKEN },
+  EEXIST: { code: 'store-broken', says: 'something else stands there already', hint: BROKEN },
   ELOOP: { code: 'store-broken', says: 'the path has too many symbolic links', hint: BROKEN },
 };
 
@@ -62,7 +63,7 @@ export function storageError(error: unknown, doing: string): unknown {
  * another store would not help there.
  */
 export function outsideStore(error: unknown, root?: string): unknown {
-  if (!(error instanceof PullError) || (root !== undefined && error.message.includes(root))) return error;
+  if (!(error instanceof PullError) || (root !== undefined && namesPath(error.message, root))) return error;
   const hint = ['store-full', 'store-denied'].includes(error.code)
     ? 'Make room or get permission there, or choose another destination.'
     : error.hint === BROKEN
@@ -70,6 +71,12 @@ export function outsideStore(error: unknown, root?: string): unknown {
       : undefined;
   if (hint === undefined) return error;
   return new PullError(error.code, error.message, { hint, cause: error });
+}
+
+/** Whether a message is about this path or what is in it, and not about one that only begins with the same letters. */
+function namesPath(message: string, path: string): boolean {
+  const parts = message.split(path.replace(/[/\\]+$/, ''));
+  return parts.slice(1).some((after, row) => /^(?:[/\\:\s]|$)/.test(after) && /(?:^|\s)$/.test(parts[row]!));
 }
 
 /** What `action` returns. @throws PullError as `storageError` makes it */

@@ -22,7 +22,18 @@ test('errors of the system get the code that says what to do about them', () => 
   const codes = {
     'store-full': ['ENOSPC', 'EDQUOT'],
     'store-denied': ['EACCES', 'EPERM', 'EROFS'],
-    'store-broken': ['EMFILE', 'ENFILE', 'EIO', 'ENOTDIR', 'ENOENT', 'EFBIG', 'EISDIR', 'ELOOP', 'EBADMSG'],
+    'store-broken': [
+      'EMFILE',
+      'ENFILE',
+      'EIO',
+      'ENOTDIR',
+      'ENOENT',
+      'EFBIG',
+      'EISDIR',
+      'ELOOP',
+      'EEXIST',
+      'EBADMSG',
+    ],
   };
   for (const [code, names] of Object.entries(codes)) {
     for (const name of names) {
@@ -33,6 +44,11 @@ test('errors of the system get the code that says what to do about them', () => 
       assert.ok(error.hint);
     }
   }
+});
+
+test('a name that is taken is told as that', () => {
+  const { message } = storageError(systemError('EEXIST'), 'make /x') as PullError;
+  assert.equal(message, 'could not make /x: something else stands there already (EEXIST)');
 });
 
 test('what is no system error passes unchanged', async () => {
@@ -106,7 +122,9 @@ test('what fails outside the store has a hint that is not about the store', () =
     assert.deepEqual([told.code, told.message], ['store-full', error.message]);
     assert.match(told.hint!, /another destination/);
   }
-  assert.equal(outsideStore(error, '/else'), error);
+  for (const root of ['/else', '/else/where', '/else/']) assert.equal(outsideStore(error, root), error, root);
+  for (const root of ['/else/whe', '/where', '/els'])
+    assert.match((outsideStore(error, root) as PullError).hint!, /another destination/, root);
   const wrong = storageError(systemError('EISDIR'), 'write /else/where');
   assert.match((outsideStore(wrong, '/the/store') as PullError).hint!, /the destination you mean/);
   const other = storageError(systemError('EIO'), 'write /else/where');
