@@ -47,8 +47,6 @@ async function openPart(
     await onDiskAsync(`delete ${part}`, () => rm(part, { force: true }));
     await journal.begin();
   }
-  await makeFile(part, plan.sizeBytes);
-
   const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
     const start = startOf.get(digest)!;
     return { digest, sizeBytes, path: part, start, held: false, journal: journal.path };
@@ -62,6 +60,7 @@ async function openPart(
         .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
       return { ...place, written: joinRanges(inside) };
     },
+    make: () => makeFile(part, plan.sizeBytes),
     forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
     keep: async () => {},
     async finish() {

@@ -1,7 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, lengthOf, missingRanges } from '../plan/missing.js';
-import { requireSpace } from '../store/disk-space.js';
+import { allocatedBytes, requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
@@ -60,7 +60,9 @@ class BlobCopies {
       resumeBytes: this.#resumedBytes,
       requests: ranges.reduce((sum, each) => sum + each.length, 0),
     });
-    await requireSpace(this.#target.directory, fetchBytes);
+    // Before files have their length: not every file system can leave holes.
+    await requireSpace(this.#target.directory, Math.min(fetchBytes, lackOf(missing)));
+    await this.#target.make(missing);
     const threads = fetchBytes < ONE_WORKER_BYTES ? 1 : this.#context.settings.workers;
     const startPool = () => this.#context.startFetchers(threads);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });
@@ -118,6 +120,7 @@ class BlobCopies {
     let missing = ranges;
     const beginAnew = async () => {
       place = await target.forget(place);
+      await target.make([place]);
       missing = missingRanges(place.sizeBytes, [], MOST_RANGE_BYTES);
     };
     return fromAnyPlace(urls, emit, async (url, again) => {
@@ -136,6 +139,13 @@ class BlobCopies {
       }
     });
   }
+}
+
+/** What files that are there lack of the room for these places. One without holes has all of it, whatever is written. */
+function lackOf(places: readonly BlobPlace[]): number {
+  const sizes = places.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const paths = new Set(places.map(({ path }) => path));
+  return [...paths].reduce((lack, path) => lack - allocatedBytes(path), sizes);
 }
 
 function wrongBlob(digest: Digest, actual: Digest): PullError {

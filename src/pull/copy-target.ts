@@ -30,8 +30,10 @@ export interface TargetOptions {
 export interface CopyTarget {
   /** Where the bytes go: there must be room for them. */
   readonly directory: string;
-  /** The place of a blob, its file made. @throws PullError as `storageError` */
+  /** The place of a blob, and what of it is there. @throws PullError as `storageError` */
   place(digest: Digest, sizeBytes: number): Promise<BlobPlace>;
+  /** Makes the files of these places, or leaves what is there as it is. @throws PullError as `storageError` */
+  make(places: readonly BlobPlace[]): Promise<void>;
   /** The bytes there are wrong, all of them may be. Returns the place again, with nothing in it. */
   forget(place: BlobPlace): Promise<BlobPlace>;
   /** The bytes there are right. */

@@ -39,10 +39,14 @@ export async function openLayoutTarget(
       const place = { digest, sizeBytes, start: 0, journal: journal.path };
       if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
       const written = existsSync(partOf(digest)) ? journal.read() : [];
-      if (written.length === 0) await journal.begin();
-      await makeFile(partOf(digest), sizeBytes);
       const inside = joinRanges(written.filter(({ end }) => end <= sizeBytes));
       return { ...place, path: partOf(digest), held: false, written: inside };
+    },
+    async make(places) {
+      for (const { digest, sizeBytes, path, written } of places) {
+        if (written.length === 0) await journalOf(digest).begin();
+        await makeFile(path, sizeBytes);
+      }
     },
     async forget({ digest, sizeBytes, path, held }) {
       await journalOf(digest).remove();

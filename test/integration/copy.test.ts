@@ -298,8 +298,28 @@ for (const destination of [layout, archive]) {
     assert.match(error.message, /\d+ bytes are missing/);
     assert.match(error.hint ?? '', /another destination/);
     assert.deepEqual(layerAsks(registry), []);
+    const left = readdirSync(join(path, '..'), { recursive: true }).filter((name) =>
+      /\.part$/.test(`${name}`),
+    );
+    assert.deepEqual(left, [], 'where a file has no holes, its length is room');
   });
 }
+
+test('the room that files of an earlier copy have is not asked for again', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const { image } = await prepare(t);
+  const names = blobsOf('chunked-v1');
+  const sizes = names.map((name) => statSync(join(FIXTURE_LAYOUT, 'blobs/sha256', name)).size);
+  const disk = smallDisk(t, sizes.reduce((sum, size) => sum + size) + 128 * 1024);
+  const directory = join(disk, 'layout');
+  const blobs = join(directory, 'blobs', 'sha256');
+  mkdirSync(blobs, { recursive: true });
+  for (const [row, name] of names.entries())
+    writeFileSync(join(blobs, `${name}.part`), Buffer.alloc(sizes[row]!));
+  await copy(image, layout(directory));
+  assert.deepEqual(provenBlobs(directory), [...names, V1.slice(7)].sort());
+});
 
 test('a destination on a disk that is read-only is told as that', { skip: skipUnlessMount() }, async (t) => {
   const { image } = await prepare(t);
