@@ -1,9 +1,13 @@
+import { randomBytes } from 'node:crypto';
 import { lstatSync, readdirSync } from 'node:fs';
 import { chmod, lstat, readdir, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
 
 const SLASH = Buffer.from('/');
+
+/** In the names of this process: in containers every process may have the same number, one after the other. */
+const OWN = randomBytes(4).toString('hex');
 
 /** Not written for so long, it is nobody's, wherever its process was. */
 const ABANDONED_MS = 24 * 3_600_000;
@@ -19,7 +23,7 @@ export async function unfinishedName(path: string): Promise<string> {
     if (!name.startsWith(prefix) || !isLeft(join(directory, name), name.slice(prefix.length))) continue;
     await removeUnfinished(join(directory, name));
   }
-  return `${path}.part-${process.pid}-${placeOfProcesses()}`;
+  return `${path}.part-${process.pid}-${placeOfProcesses()}-${OWN}`;
 }
 
 function namesIn(directory: string): string[] {
@@ -32,9 +36,10 @@ function namesIn(directory: string): string[] {
 
 /** The number of a process says nothing about those of another container or another machine. */
 function isLeft(path: string, holder: string): boolean {
-  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)$/.exec(holder) ?? [];
-  if (pid === undefined || Number(pid) === process.pid) return false;
-  if (place !== '' && place === placeOfProcesses()) return !hasProcess(Number(pid));
+  const [, pid, place, own] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-([0-9a-f]{8})$/.exec(holder) ?? [];
+  if (pid === undefined || own === OWN) return false;
+  if (place !== '' && place === placeOfProcesses())
+    return Number(pid) === process.pid || !hasProcess(Number(pid));
   const writtenMs = lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
   return writtenMs !== undefined && Date.now() - writtenMs > ABANDONED_MS;
 }

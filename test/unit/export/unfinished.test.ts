@@ -24,20 +24,29 @@ test('what killed processes left goes, what may still be written stays', {
   const directory = temporaryDirectory(t);
   const path = join(directory, 'x.tar');
   const own = basename(await unfinishedName(path));
-  const [, place] = /^x\.tar\.part-\d+-([0-9a-f]{16})$/.exec(own)!;
+  const [, place] = /^x\.tar\.part-\d+-([0-9a-f]{16})-[0-9a-f]{8}$/.exec(own)!;
   const [gone, another] = [1, 2].map(() => spawnSync(process.execPath, ['--version']).pid);
   const elsewhere = '0123456789abcdef';
-  const left = [`x.tar.part-${gone}-${place}`, `x.tar.part-${another}-${place}`];
-  const perhapsAlive = [`x.tar.part-${gone}-${elsewhere}`, `x.tar.part-${gone}-`];
+  const id = '00000000';
+  const left = [
+    `x.tar.part-${gone}-${place}-${id}`,
+    `x.tar.part-${another}-${place}-${id}`,
+    // Of one before this process that had the same number.
+    `x.tar.part-${process.pid}-${place}-${id}`,
+  ];
+  const perhapsAlive = [gone, process.pid].flatMap((pid) => [
+    `x.tar.part-${pid}-${elsewhere}-${id}`,
+    `x.tar.part-${pid}--${id}`,
+  ]);
   const kept = [
     own,
-    `x.tar.part-${process.ppid}-${place}`,
-    `y.tar.part-${gone}-${place}`,
-    `x.tar.part-${gone}-${place}.mine`,
+    `x.tar.part-${process.ppid}-${place}-${id}`,
+    `y.tar.part-${gone}-${place}-${id}`,
+    `x.tar.part-${gone}-${place}-${id}.mine`,
     'x.tar',
   ];
   mkdirSync(join(directory, left[1]!, 'etc'), { recursive: true });
-  for (const name of [left[0]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
+  for (const name of [left[0]!, left[2]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
   assert.equal(basename(await unfinishedName(path)), own);
   assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort());
   const dayAgo = Date.now() / 1000 - 25 * 3600;
