@@ -27,8 +27,8 @@ const handlers = {
   'name-content': async () => (await import('./name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 
-/** The Piscina entry: runs one task; what it throws becomes data. */
-export default async function runTask(task: Task): Promise<Outcome<Results[Task['task']]>> {
+/** Runs one task; what it throws becomes data. */
+export async function runTask(task: Task): Promise<Outcome<Results[Task['task']]>> {
   try {
     const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;
     return { ok: true, value: await handler(task) };

@@ -5,7 +5,8 @@ import { asOutOfFiles } from '../format/out-of-files.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
 import { workerEnvironment } from './worker-environment.js';
 
-const ENTRY = new URL('../../workers/main.js', import.meta.url);
+/** CommonJS: see there. */
+export const ENTRY = new URL('../../workers/entry.cjs', import.meta.url);
 
 /**
  * A worker's short-lived objects are few. V8's default of up to 48 MB a thread only delays their collection: 2 MB

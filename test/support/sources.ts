@@ -7,7 +7,7 @@ const ROOT = join(import.meta.dirname, '../../..');
 /** Folders that hold TypeScript, as tsconfig.json includes them. */
 const FOLDERS = ['src', 'workers', 'bench', 'test'];
 
-/** Every TypeScript source as `folder/…/name.ts`, sorted. */
+/** Every TypeScript source as `folder/…/name.ts` or `.cts`, sorted. */
 export function sourceFiles(): string[] {
   return FOLDERS.filter((folder) => existsSync(join(ROOT, folder)))
     .flatMap((folder) =>
@@ -15,7 +15,7 @@ export function sourceFiles(): string[] {
         (name) => `${folder}/${name.replaceAll('\\', '/')}`,
       ),
     )
-    .filter((path) => path.endsWith('.ts'))
+    .filter((path) => /\.c?ts$/.test(path))
     .sort();
 }
 

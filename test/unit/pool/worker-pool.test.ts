@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/counters.js';
-import { WorkerPool } from '../../../src/pool/worker-pool.js';
+import { ENTRY, WorkerPool } from '../../../src/pool/worker-pool.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { openStore } from '../../../src/store/paths.js';
 import { temporaryDirectory } from '../../support/temporary.js';
@@ -31,6 +33,11 @@ test('a task answers with its result, or fails with the code it failed with', as
   const extents = { ...gone, offset: Float64Array.of(0), start: Float64Array.of(0, 1) };
   const failing = pool.run({ task: 'export-layer', extents, path: join(root, 'layer.tar') });
   await assert.rejects(failing, (error) => error instanceof PullError && error.code === 'store-broken');
+});
+
+test('threads begin with a module that can be left in the middle of loading it', () => {
+  // An ES module gives its namespace here, and aborts the process when its thread is ended meanwhile.
+  assert.equal(typeof createRequire(import.meta.url)(fileURLToPath(ENTRY)), 'function');
 });
 
 test('all threads count the packs that they have open together', async (t) => {
