@@ -31,7 +31,10 @@ let failed = false;
 /** The longest file takes 40 s on two cores: what has not ended after this hangs. */
 const FILE_TIMEOUT_MS = 240_000;
 
-const events = run({ files, concurrency: 2, timeout: FILE_TIMEOUT_MS });
+/** One more than the cores of a small machine: many tests wait for a third of their time. */
+const FILES_AT_A_TIME = 3;
+
+const events = run({ files, concurrency: FILES_AT_A_TIME, timeout: FILE_TIMEOUT_MS });
 events.on('test:fail', () => {
   failed = true;
 });
