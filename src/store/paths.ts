@@ -78,7 +78,8 @@ export function openStore(root: string): StorePaths {
 /** The directories that got a new name when `path` was made, of which `first` was the first to be made. */
 function parentsOf(path: string, first: string): string[] {
   const parents: string[] = [];
-  for (let made = resolve(path); made.length >= first.length; made = dirname(made))
+  const top = resolve(first);
+  for (let made = resolve(path); made.length >= top.length; made = dirname(made))
     parents.push(dirname(made));
   return parents;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { imageRecordPath, isPackId, newPackId, openStore, storePaths } from '../../../src/store/paths.js';
 import { syncedBy } from './support.js';
@@ -38,6 +38,15 @@ test('the names of what opening makes are on the disk, and nothing is synced tha
     syncedBy(t, () => openStore(root)),
     [join(root, 'v1')],
   );
+});
+
+test('a store with a relative path syncs the same names', {
+  skip: process.platform === 'win32' && 'no directory is synced',
+}, (t) => {
+  const parent = freshDirectory(t);
+  const root = join(parent, 'store');
+  const synced = syncedBy(t, () => openStore(relative(process.cwd(), root)));
+  assert.deepEqual(synced.sort(), [parent, root, join(root, 'v1'), join(root, 'v1', 'blobs')]);
 });
 
 for (const [age, version] of [
