@@ -6,15 +6,12 @@ import { hasProcess, placeOfProcesses } from '../store/processes.js';
 
 const SLASH = Buffer.from('/');
 
-/** In the names of this process: in containers every process may have the same number, one after the other. */
-const OWN = randomBytes(4).toString('hex');
-
-/** Not written for so long, it is nobody's, wherever its process was. */
+/** Not changed for so long, it is nobody's, wherever its process was. */
 const ABANDONED_MS = 24 * 3_600_000;
 
 /**
- * A name beside `path` for what is to become it, which no other process has. What is there under such names of processes that
- * were killed is deleted first, as far as it can be.
+ * A name beside `path` for what is to become it, which no other export has, be it of this process. What is there under such names of
+ * processes that were killed is deleted first, as far as it can be.
  */
 export async function unfinishedName(path: string): Promise<string> {
   const directory = dirname(path);
@@ -23,7 +20,7 @@ export async function unfinishedName(path: string): Promise<string> {
     if (!name.startsWith(prefix) || !isLeft(join(directory, name), name.slice(prefix.length))) continue;
     await removeUnfinished(join(directory, name));
   }
-  return `${path}.part-${process.pid}-${placeOfProcesses()}-${OWN}`;
+  return `${path}.part-${process.pid}-${placeOfProcesses()}-${randomBytes(4).toString('hex')}`;
 }
 
 function namesIn(directory: string): string[] {
@@ -34,14 +31,18 @@ function namesIn(directory: string): string[] {
   }
 }
 
-/** The number of a process says nothing about those of another container or another machine. */
+/**
+ * The number of a process says nothing about those of another container or another machine; and in containers every process may
+ * have the same one, one after the other. When something was changed cannot be set, as times of layers are.
+ */
 function isLeft(path: string, holder: string): boolean {
-  const [, pid, place, own] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-([0-9a-f]{8})$/.exec(holder) ?? [];
-  if (pid === undefined || own === OWN) return false;
-  if (place !== '' && place === placeOfProcesses())
-    return Number(pid) === process.pid || !hasProcess(Number(pid));
-  const writtenMs = lstatSync(path, { throwIfNoEntry: false })?.mtimeMs;
-  return writtenMs !== undefined && Date.now() - writtenMs > ABANDONED_MS;
+  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-[0-9a-f]{8}$/.exec(holder) ?? [];
+  if (pid === undefined) return false;
+  const isHere = place !== '' && place === placeOfProcesses();
+  if (isHere && Number(pid) !== process.pid) return !hasProcess(Number(pid));
+  const agoMs = isHere ? 1000 * process.uptime() : ABANDONED_MS;
+  const changedMs = lstatSync(path, { throwIfNoEntry: false })?.ctimeMs;
+  return changedMs !== undefined && Date.now() - changedMs > agoMs;
 }
 
 /**

@@ -55,6 +55,16 @@ test('the tar is the same every time', async (t) => {
   assert.ok(readFileSync(files[0]!).equals(readFileSync(files[1]!)));
 });
 
+test('two exports into one file at once are both whole, one after the other', async (t) => {
+  const { store, diffIds, directory } = await prepare(t);
+  const file = join(directory, 'all.tar');
+  const alone = join(directory, 'alone.tar');
+  await exportTar({ store, diffIds, file: alone });
+  await Promise.all([1, 2].map(() => exportTar({ store, diffIds, file })));
+  assert.ok(readFileSync(file).equals(readFileSync(alone)));
+  assert.deepEqual(readdirSync(directory).sort(), ['all.tar', 'alone.tar']);
+});
+
 test('damage of a content that even is in no upper layer any more leaves no tar', async (t) => {
   const { store, diffIds, directory, packs } = await prepare(t);
   const file = join(directory, 'all.tar');

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { emptyDirectory, removeUnfinished, unfinishedName } from '../../../src/export/unfinished.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
@@ -34,23 +35,33 @@ test('what killed processes left goes, what may still be written stays', {
     // Of one before this process that had the same number.
     `x.tar.part-${process.pid}-${place}-${id}`,
   ];
+  writeFileSync(join(directory, left[2]!), '');
+  await sleep(50); // the clock of files goes by ticks
+  const startMs = Date.now();
+  t.mock.method(process, 'uptime', () => (Date.now() - startMs) / 1000);
+  await sleep(50);
   const perhapsAlive = [gone, process.pid].flatMap((pid) => [
     `x.tar.part-${pid}-${elsewhere}-${id}`,
     `x.tar.part-${pid}--${id}`,
   ]);
   const kept = [
     own,
+    // Of another thread of this one, say.
+    `x.tar.part-${process.pid}-${place}-11111111`,
     `x.tar.part-${process.ppid}-${place}-${id}`,
     `y.tar.part-${gone}-${place}-${id}`,
     `x.tar.part-${gone}-${place}-${id}.mine`,
     'x.tar',
   ];
   mkdirSync(join(directory, left[1]!, 'etc'), { recursive: true });
-  for (const name of [left[0]!, left[2]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
-  assert.equal(basename(await unfinishedName(path)), own);
+  for (const name of [left[0]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
+  assert.notEqual(basename(await unfinishedName(path)), own);
   assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort());
-  const dayAgo = Date.now() / 1000 - 25 * 3600;
-  for (const name of [...kept, ...perhapsAlive]) utimesSync(join(directory, name), dayAgo, dayAgo);
+  for (const name of [...kept, ...perhapsAlive]) utimesSync(join(directory, name), 1, 1);
+  await unfinishedName(path);
+  assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort(), 'a root may be that old');
+  const now = Date.now.bind(Date);
+  t.mock.method(Date, 'now', () => now() + 25 * 3_600_000);
   await unfinishedName(path);
   assert.deepEqual(readdirSync(directory).sort(), kept.sort());
 });
