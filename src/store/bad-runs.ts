@@ -1,4 +1,13 @@
-import { closeSync, fsyncSync, openSync, readFileSync, statSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk, unlessAbsent } from './storage-error.js';
@@ -35,28 +44,36 @@ export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[])
     list.writeBigUInt64LE(BigInt(offset), i * RUN_BYTES);
     list.writeBigUInt64LE(BigInt(lengthBytes), i * RUN_BYTES + 8);
   }
+  changeList(paths, id, 'a', (fd) => writeSync(fd, list));
+}
+
+/**
+ * Says to all processes that nothing of a pack is to be believed: its list is one byte long, and can never be understood again,
+ * whatever is appended. Other than a run, that needs no room on a disk that is full.
+ * @throws PullError as `storageError`
+ */
+export function markLost(paths: StorePaths, id: PackId): void {
+  changeList(paths, id, constants.O_CREAT | constants.O_RDWR, (fd) => ftruncateSync(fd, 1));
+}
+
+/** Whether nothing of a pack is to be believed, as after `markLost` by any process. @throws PullError as `storageError` */
+export function isLost(paths: StorePaths, id: PackId): boolean {
+  return readBadRuns(paths, id) === ALL;
+}
+
+/** Changes the list of a pack, which is made if it is not there, and makes that survive a power cut. */
+function changeList(paths: StorePaths, id: PackId, flags: number | 'a', change: (fd: number) => void): void {
   const path = badRunsPath(paths, id);
-  onDisk(`write ${list.length} bytes to ${path}`, () => {
-    const fd = openSync(path, 'a');
+  onDisk(`write ${path}`, () => {
+    const fd = openSync(path, flags);
     try {
-      writeSync(fd, list);
+      change(fd);
       fsyncSync(fd);
     } finally {
       closeSync(fd);
     }
   });
   syncDirectorySync(paths.packs);
-}
-
-/** Says to all processes that nothing of a pack is to be believed. @throws PullError as `storageError` */
-export function markLost(paths: StorePaths, id: PackId): void {
-  markBad(paths, id, [{ offset: 0, lengthBytes: Number.MAX_SAFE_INTEGER }]);
-}
-
-/** Whether `markLost` was called for a pack, by any process. @throws PullError as `storageError` */
-export function isLost(paths: StorePaths, id: PackId): boolean {
-  const { start, end } = readBadRuns(paths, id);
-  return start[0] === 0 && end[0]! >= Number.MAX_SAFE_INTEGER;
 }
 
 /**

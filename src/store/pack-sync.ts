@@ -23,14 +23,20 @@ function lose(paths: StorePaths, ids: readonly PackId[]): void {
   }
 }
 
-async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
+/** @throws PullError `store-broken` for a pack that is lost */
+function requireKept(paths: StorePaths, id: PackId): void {
   const path = packPath(paths, id);
-  if (lost.has(path) || isLost(paths, id)) {
-    throw new PullError('store-broken', `${path} was not written to the disk`, {
-      hint: 'Check the disk, then pull again.',
-    });
-  }
-  await syncFile(path, 'r+', () => lose(paths, [id]));
+  if (!lost.has(path) && !isLost(paths, id)) return;
+  throw new PullError('store-broken', `${path} was not written to the disk`, {
+    hint: 'Check the disk, then pull again.',
+  });
+}
+
+/** Who syncs a pack at the same time may be the one that is told of the loss. */
+async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
+  requireKept(paths, id);
+  await syncFile(packPath(paths, id), 'r+', () => lose(paths, [id]));
+  requireKept(paths, id);
 }
 
 /**

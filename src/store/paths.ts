@@ -79,8 +79,7 @@ export function openStore(root: string): StorePaths {
 function parentsOf(path: string, first: string): string[] {
   const parents: string[] = [];
   const top = resolve(first);
-  for (let made = resolve(path); made.length >= top.length; made = dirname(made))
-    parents.push(dirname(made));
+  for (let made = resolve(path); made.length >= top.length; made = dirname(made)) parents.push(dirname(made));
   return parents;
 }
 

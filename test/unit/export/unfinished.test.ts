@@ -59,7 +59,11 @@ test('what killed processes left goes, what may still be written stays', {
   assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort());
   for (const name of [...kept, ...perhapsAlive]) utimesSync(join(directory, name), 1, 1);
   await unfinishedName(path);
-  assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort(), 'a root may be that old');
+  assert.deepEqual(
+    readdirSync(directory).sort(),
+    [...kept, ...perhapsAlive].sort(),
+    'a root may be that old',
+  );
   const now = Date.now.bind(Date);
   t.mock.method(Date, 'now', () => now() + 25 * 3_600_000);
   await unfinishedName(path);

@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { readdirSync, renameSync, writeFileSync } from 'node:fs';
+import fs, { readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { markBad } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { encodeLayerRecord, readLayerRecord } from '../../../src/store/layer-record.js';
@@ -94,6 +96,39 @@ for (const [what, at] of [
     assert.equal(mock.callCount(), at, 'no sync is tried again');
   });
 }
+
+test('a pack whose sync failed on a full disk is lost to all processes', async (t) => {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [Buffer.from('content')]);
+  const mock = await replaceSync(t, paths.root, () =>
+    Promise.reject(Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' })),
+  );
+  const write = t.mock.method(fs, 'writeSync', () => {
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
+  });
+  syncBuiltinESMExports();
+  await assert.rejects(sealPack(paths, id), { code: 'store-full' });
+  write.mock.restore();
+  syncBuiltinESMExports();
+  markBad(paths, id, [{ offset: 0, lengthBytes: 1 }]);
+  const another = await inAnotherProcess();
+  await assert.rejects(another.sealPack(paths, id), { message: /was not written to the disk/ });
+  assert.equal(mock.callCount(), 1);
+});
+
+test('of two syncs of a pack at once none is believed when one was told of the loss', async (t) => {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [Buffer.from('content')]);
+  const mock = await replaceSync(t, paths.root, () => Promise.resolve());
+  mock.mockImplementationOnce(REFUSED, 0);
+  mock.mockImplementationOnce(() => sleep(20), 1);
+  const both = await Promise.allSettled([1, 2].map(() => syncPacks(paths, [id])));
+  assert.deepEqual(
+    both.map(({ status }) => status),
+    ['rejected', 'rejected'],
+  );
+  assert.equal(mock.callCount(), 2);
+});
 
 test('a pack that cannot be opened for a moment is not lost', async (t) => {
   const paths = freshStore(t);
