@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
+import { PullError } from '../format/error.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { joinRanges } from '../plan/missing.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
@@ -17,7 +18,7 @@ import { makeFile } from './layout-target.js';
 /**
  * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
  * with `FILE.part.ranges` beside it, and the lock in `FILE.part.lock`.
- * @throws PullError the reason of a stop; as `storageError`
+ * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` that no copy has left; as `storageError`
  */
 export async function openArchiveTarget(
   file: string,
@@ -42,7 +43,9 @@ async function openPart(
   const part = `${path}.part`;
   const { plan, documents, startOf } = planLayout(source, tag);
   const journal = new RangeJournal(`${part}.ranges`, `${source.root.digest} ${plan.sizeBytes}`);
-  const written = existsSync(part) ? journal.read() : [];
+  const isThere = existsSync(part);
+  if (isThere && !existsSync(journal.path)) throw notOurs(part);
+  const written = isThere ? journal.read() : [];
   if (written.length === 0) {
     await onDiskAsync(`delete ${part}`, () => rm(part, { force: true }));
     await journal.begin();
@@ -69,6 +72,13 @@ async function openPart(
       await journal.remove();
     },
   };
+}
+
+/** A copy begins its journal before it makes the file. Other programs call what they download `FILE.part`, too. */
+function notOurs(part: string): PullError {
+  return new PullError('option-malformed', `${part} is there already, and no copy has left it`, {
+    hint: 'Move it away, or name another file.',
+  });
 }
 
 function planLayout(

@@ -286,6 +286,18 @@ test('a part of another archive is not taken for this one', async (t) => {
   assert.ok(statSync(file).size < 1_000_000);
 });
 
+test("a file that another program downloads to under the part's name is left alone", async (t) => {
+  const { registry, image, directory } = await prepare(t);
+  mkdirSync(directory);
+  const file = join(directory, 'image.tar');
+  writeFileSync(`${file}.part`, 'mine');
+  const { code, hint } = await failureOf(copy(image, archive(file)));
+  assert.deepEqual([code, hint], ['option-malformed', 'Move it away, or name another file.']);
+  assert.deepEqual(layerAsks(registry), []);
+  assert.equal(readFileSync(`${file}.part`, 'utf8'), 'mine');
+  assert.deepEqual(readdirSync(directory), ['image.tar.part']);
+});
+
 for (const destination of [layout, archive]) {
   const { kind } = destination('');
   test(`a disk without room for the blobs is refused before they are asked for (${kind})`, {
