@@ -14,13 +14,16 @@ export const OUT_OF_FILES = {
   },
 } as const;
 
+/** How Node says it of a module and of a thread. Elsewhere in a message the word may be a part of a path. */
+const MESSAGE = /^(?:Worker initialization failure: )?(EMFILE|ENFILE)\b/;
+
 /**
  * What a process meets that has no file left to open, as a PullError: then not even its own modules load, and no thread starts.
  * Any other error comes back as it is.
  */
 export function asOutOfFiles(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof PullError) return error;
-  const [name] = /\bE[MN]FILE\b/.exec(error.message) ?? [];
+  const [, name] = MESSAGE.exec(error.message) ?? [];
   if (name !== 'EMFILE' && name !== 'ENFILE') return error;
   const { path } = error as NodeJS.ErrnoException;
   const { code, says, hint } = OUT_OF_FILES[name];

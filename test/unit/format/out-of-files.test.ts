@@ -19,6 +19,7 @@ test('every other error stays what it is', () => {
   const errors = [
     new Error('ENOENT: no such file'),
     new Error('MYEMFILES'),
+    new Error("ENOENT: no such file or directory, open '/srv/EMFILE/x'"),
     new PullError('internal', 'EMFILE'),
     'EMFILE',
   ];
