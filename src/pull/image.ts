@@ -5,7 +5,7 @@ import { getBlob } from '../store/blob-cache.js';
 import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
-import { isDenied } from '../store/storage-error.js';
+import { isUnwritable } from '../store/storage-error.js';
 import type { ResolvedImage } from './resolve.js';
 import type { Settings } from './settings.js';
 import { type ImageLayer, imageLayers } from './wanted.js';
@@ -69,8 +69,7 @@ export async function noteUse(paths: StorePaths, record: ImageRecord): Promise<v
   try {
     await writeImageRecord(paths, { ...record, lastUsedMs: now });
   } catch (error) {
-    const isFull = error instanceof PullError && error.code === 'store-full';
-    if (!isFull && !isDenied(error)) throw error;
+    if (!isUnwritable(error)) throw error;
   }
 }
 

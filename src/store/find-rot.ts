@@ -8,7 +8,7 @@ import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './in
 import type { PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
-import { isDenied } from './storage-error.js';
+import { isUnwritable } from './storage-error.js';
 
 /** A false content, or a part of one, in a layer's tar; half-open. */
 export interface TarPart {
@@ -78,12 +78,12 @@ export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentLi
   return [...parts, ...lostParts(paths, rows)].sort((a, b) => a.start - b.start);
 }
 
-/** A store that this user cannot write is told of its damage all the same. */
+/** A store that this user cannot write, or that is full, is told of its damage all the same. */
 function noteBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
   try {
     markBad(paths, id, runs);
   } catch (error) {
-    if (!isDenied(error)) throw error;
+    if (!isUnwritable(error)) throw error;
   }
 }
 

@@ -102,6 +102,11 @@ export function isDenied(error: unknown): boolean {
   return error instanceof PullError && error.code === 'store-denied';
 }
 
+/** Whether an error says that nothing more can be written there, for want of permission or of room. */
+export function isUnwritable(error: unknown): boolean {
+  return isDenied(error) || (error instanceof PullError && error.code === 'store-full');
+}
+
 /** What `action` returns, or undefined when the file it needs is not there. @throws PullError as `onDisk` */
 export function unlessAbsent<T>(doing: string, action: () => T): T | undefined {
   try {

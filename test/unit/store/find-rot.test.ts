@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import { test } from 'node:test';
+import { ExtentList } from '../../../src/store/extents.js';
+import { findRot } from '../../../src/store/find-rot.js';
+import { PackReader } from '../../../src/store/pack-reader.js';
+import { packPath } from '../../../src/store/paths.js';
+import { flipByte } from '../../support/packs.js';
+import { freshStore, writePack } from './support.js';
+
+test('damage is found on a disk that has no room to note it', (t) => {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [Buffer.from('first'), Buffer.from('second')]);
+  flipByte(packPath(paths, id), 7);
+  const extents = new ExtentList();
+  extents.push(id, 0, 11);
+  const reader = new PackReader(paths);
+  t.after(() => reader.close());
+  const write = t.mock.method(fs, 'writeSync', () => {
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
+  });
+  syncBuiltinESMExports();
+  try {
+    assert.deepEqual(findRot(paths, reader, extents), [{ start: 5, end: 11 }]);
+    assert.equal(write.mock.callCount(), 1);
+  } finally {
+    write.mock.restore();
+    syncBuiltinESMExports();
+  }
+});
