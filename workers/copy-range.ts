@@ -1,7 +1,7 @@
-import { closeSync, openSync } from 'node:fs';
+import { openSync } from 'node:fs';
 import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { noteRange } from '../src/store/range-journal.js';
-import { onDisk, writeFully } from '../src/store/storage-error.js';
+import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { NotedBytes } from './noted-bytes.js';
 import { countingEvents, rangeClient } from './range-client.js';
 import { unwatch, watch } from './ticker.js';
@@ -25,7 +25,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
     await fetchRange(client, { blob, start, end, onBytes: receiver.take, events });
   } finally {
     unwatch(receiver);
-    closeSync(fd);
+    closeWritten(fd, path);
     receiver.note();
   }
   return { ...totals, sender: sender() };

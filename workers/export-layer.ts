@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
+import { openSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestOfBytes } from '../src/format/digest.js';
 import { count } from '../src/pool/counters.js';
 import type { ExportLayerResult, ExportLayerTask } from '../src/pool/messages.js';
 import { PackReader } from '../src/store/pack-reader.js';
-import { onDisk, writeFully } from '../src/store/storage-error.js';
+import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
 
@@ -26,7 +26,7 @@ export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerRes
     }
   } finally {
     reader.close();
-    closeSync(fd);
+    closeWritten(fd, task.path);
   }
   return { digest: digestOfBytes(hash.digest()) };
 }

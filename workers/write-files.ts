@@ -1,5 +1,4 @@
 import {
-  closeSync,
   constants,
   fchmodSync,
   fchownSync,
@@ -14,7 +13,7 @@ import { isPlain, modeFor } from '../src/export/abilities.js';
 import { FILE, linkAt, pathIn, SYMLINK } from '../src/export/file-tree.js';
 import { count } from '../src/pool/counters.js';
 import type { WriteFilesTask } from '../src/pool/messages.js';
-import { onDisk, writeFully } from '../src/store/storage-error.js';
+import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
 import { fileTime, place, ROWS_A_TURN } from './placing.js';
@@ -58,7 +57,7 @@ async function writeFile(task: WriteFilesTask, row: number): Promise<void> {
       futimesSync(fd, time, time);
     });
   } finally {
-    closeSync(fd);
+    closeWritten(fd, path);
   }
 }
 

@@ -1,4 +1,4 @@
-import { closeSync, openSync, writeSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { headerAt, leastTarBytes } from '../src/export/tar-item.js';
@@ -7,7 +7,7 @@ import { count } from '../src/pool/counters.js';
 import type { WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
 import { isSpecialFile } from '../src/store/atomic-file.js';
 import { requireSpace } from '../src/store/disk-space.js';
-import { onDisk, storageError, systemCode } from '../src/store/storage-error.js';
+import { closeWritten, onDisk, storageError, systemCode } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
 
@@ -47,7 +47,7 @@ export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarRe
     if (!(error instanceof Closed)) throw error;
     return { closed: true };
   } finally {
-    if (fd !== STDOUT) closeSync(fd);
+    if (path !== undefined) closeWritten(fd, path);
   }
   return { closed: false };
 }

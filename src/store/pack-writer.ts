@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { PullError } from '../format/error.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { CALL_BYTES, onDisk, writeFully } from './storage-error.js';
+import { CALL_BYTES, closeWritten, onDisk, writeFully } from './storage-error.js';
 
 /** A part of a pack that one span has for itself: whatever else is written, its bytes lie in one run. */
 export interface Region {
@@ -201,9 +201,9 @@ function createPack(paths: StorePaths): OpenPack {
 
 function closePack(open: OpenPack): void {
   try {
-    onDisk(`close ${open.pack.path}`, () => closeSync(open.pack.fd));
+    closeWritten(open.pack.fd, open.pack.path);
   } finally {
-    onDisk(`close ${open.index.path}`, () => closeSync(open.index.fd));
+    closeWritten(open.index.fd, open.index.path);
   }
 }
 

@@ -1,4 +1,4 @@
-import { writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { OUT_OF_FILES } from '../format/out-of-files.js';
 
@@ -136,4 +136,12 @@ export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array,
   } catch (error) {
     throw storageError(error, `write ${bytes.length - done} bytes to ${path}`);
   }
+}
+
+/**
+ * Closes a file that was written: on some file systems (NFS) only that tells of what did not get there.
+ * @throws PullError as `storageError`
+ */
+export function closeWritten(fd: number, path: string | Buffer): void {
+  onDisk(`close ${path}`, () => closeSync(fd));
 }

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { promisify } from 'node:util';
 import { copyImage, exportDockerArchive, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
 import { failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -10,6 +12,7 @@ import { storeTars, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { freshStore } from '../unit/store/support.js';
 
+const INDEX = new URL('../../src/index.js', import.meta.url).href;
 const skip = skipUnlessMount();
 /** Files that take more room than their bytes: a page each on a disk in memory, long names in a tar. */
 const CRUMBS = Array.from({ length: 1500 }, (_, row) => ({
@@ -53,6 +56,59 @@ test('a destination without room is refused before anything is written there', {
     assert.match(message, /needs \d+ bytes and has \d+ free: \d+ bytes are missing$/);
     assert.deepEqual(readdirSync(disk), left);
   }
+});
+
+/** Has every file that threads write below a directory end with an error, but for journals. */
+const hookOf = (directory: string) => `
+  import fs from 'node:fs';
+  import { syncBuiltinESMExports } from 'node:module';
+  import { isMainThread } from 'node:worker_threads';
+  const { openSync, closeSync } = fs;
+  const written = new Set();
+  fs.openSync = (path, flags, mode) => {
+    const fd = openSync(path, flags, mode);
+    const isOurs = String(path).startsWith(${JSON.stringify(directory)}) && !String(path).endsWith('.ranges');
+    if (isOurs && flags !== 'r' && !isMainThread) written.add(fd);
+    return fd;
+  };
+  fs.closeSync = (fd) => {
+    closeSync(fd);
+    if (written.delete(fd)) throw Object.assign(new Error('EDQUOT'), { code: 'EDQUOT' });
+  };
+  syncBuiltinESMExports();`;
+
+/** Tells how each way of writing ends. */
+const SCRIPT = `
+  import { copyImage, exportLayers, exportRootfs, exportTar } from ${JSON.stringify(INDEX)};
+  const [common, image, out] = JSON.parse(process.argv[2]);
+  for (const working of [
+    () => exportTar({ ...common, file: out + '/x.tar' }),
+    () => exportRootfs({ ...common, directory: out + '/rootfs' }),
+    () => exportLayers({ ...common, directory: out }),
+    () => copyImage(image, { destination: { kind: 'layout', path: out + '/layout' } }),
+  ]) {
+    const { code, message } = await working().catch((error) => error);
+    console.log(code + ' ' + message);
+  }`;
+
+test('what only the closing of a file tells of is told as that', async (t) => {
+  const registry = await startSandbox(t);
+  const image = `${registry.host}/a:chunked-v1`;
+  const directory = temporaryDirectory(t);
+  const { result } = await pull(image, { store: join(directory, 'store') });
+  const { store, layers } = result;
+  const common = { store, diffIds: layers.map(({ diffId }) => diffId) };
+  const out = join(directory, 'out');
+  mkdirSync(out);
+  const [hook, script] = ['hook.mjs', 'script.mjs'].map((name) => join(directory, name)) as [string, string];
+  writeFileSync(hook, hookOf(out));
+  writeFileSync(script, SCRIPT);
+  const args = ['--import', hook, script, JSON.stringify([common, image, out])];
+  const { stdout } = await promisify(execFile)(process.execPath, args);
+  const ends = stdout.trim().split('\n');
+  assert.equal(ends.length, 4);
+  for (const end of ends) assert.match(end, /^store-full could not close .*: the disk quota is used up/);
+  assert.deepEqual(readdirSync(out), ['layout']);
 });
 
 test('a copy to a disk without room names nothing', { skip }, async (t) => {
