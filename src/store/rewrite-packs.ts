@@ -5,7 +5,7 @@ import { writeAtomically } from './atomic-file.js';
 import { requireSpace } from './disk-space.js';
 import { ExtentList } from './extents.js';
 import type { LayerFile } from './layer-files.js';
-import { encodeLayerRecord, type LayerRecord } from './layer-record.js';
+import { encodeLayerRecord, type LayerRecord, readRecordFile } from './layer-record.js';
 import { removePack, sealPack } from './pack-sync.js';
 import type { PackId, StorePaths } from './paths.js';
 import { bytesOf, type Runs, runAround } from './runs.js';
@@ -63,7 +63,6 @@ export async function rewritePacks(
 ): Promise<number> {
   if (sources.length === 0) return 0;
   let copied: Copied | undefined;
-  let written = 0;
   try {
     await requireSpace(
       paths.root,
@@ -76,10 +75,9 @@ export async function rewritePacks(
       if (extents === undefined) continue;
       sweep.requireUnused();
       await writeAtomically(file.path, encodeLayerRecord({ ...record, extents }), true);
-      written += 1;
     }
   } catch (error) {
-    if (copied !== undefined && written === 0) await removePack(paths, copied.pack);
+    if (copied !== undefined && !isNamed(copied.pack, records)) await removePack(paths, copied.pack);
     if (error instanceof PullError && error.code === 'store-full') return 0;
     throw error;
   }
@@ -87,6 +85,11 @@ export async function rewritePacks(
   sweep.freedBytes -= sweep.packFiles(copied.pack, names).diskBytes;
   for (const { files } of sources) await sweep.pack(files);
   return sources.length;
+}
+
+/** Whether one of the records names the pack by now. One that has its name may have failed after that. */
+function isNamed(pack: PackId, records: readonly KeptRecord[]): boolean {
+  return records.some(({ file }) => readRecordFile(file.path, file.diffId)?.extents.packs.includes(pack));
 }
 
 interface Copied {
