@@ -33,7 +33,7 @@ function namesIn(directory: string): string[] {
 
 /**
  * The number of a process says nothing about those of another container or another machine; and in containers every process may
- * have the same one, one after the other. When something was changed cannot be set, as times of layers are.
+ * have the same one, one after the other. Asked for is the time of the last change, which no layer can set.
  */
 function isLeft(path: string, holder: string): boolean {
   const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-[0-9a-f]{8}$/.exec(holder) ?? [];

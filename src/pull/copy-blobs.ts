@@ -130,8 +130,10 @@ class BlobCopies {
         const fill = new BlobFill({ blob, place, fetcher, layer, support });
         const actual = await fill.run(missing);
         if (actual === blob.digest) return target.keep(place);
+        // What an earlier copy left may be what is wrong.
+        const allSent = place.written.length === 0;
         await beginAnew();
-        if (fill.sender !== undefined) endpoints.lacks(fill.sender, blob.digest);
+        if (fill.sender !== undefined && allSent) endpoints.lacks(fill.sender, blob.digest);
         const elsewhere = blob.anonymous !== true && endpoints.mayBeHad(blob.digest);
         if (tries > 1 && !elsewhere) throw wrongBlob(blob.digest, actual);
         const message = `blob ${blob.digest} does not match its digest; fetching it once more`;

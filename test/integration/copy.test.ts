@@ -21,6 +21,7 @@ import { FIXTURE_LAYOUT, fixtureBlob, LAYER_DIGEST } from '../support/fixture-la
 import { fixtureCopy, nameDocument, OCI_INDEX, OCI_MANIFEST, readManifest } from '../support/layout.js';
 import { flipByte } from '../support/packs.js';
 import { askedBytes, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
+import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { makeReadOnly, skipUnlessMount, smallDisk } from '../support/small-disk.js';
 import { sourceOf } from '../support/tars.js';
@@ -155,6 +156,21 @@ test('what an earlier copy left and is wrong is fetched again', async (t) => {
   assert.match(warnings(events).join(), /does not match its digest; fetching it once more/);
   const asks = layerAsks(registry).filter(({ path }) => path.endsWith(LAYER_DIGEST));
   assert.equal(askedBytes(asks), half + LAYER.length);
+  provenBlobs(directory);
+});
+
+test('what an earlier copy left and is wrong is not held against a mirror', async (t) => {
+  const { registry, image, directory } = await prepare(t);
+  const mirror = await startSandbox(t);
+  useRegistriesConf(t, registryTable(registry.host, [mirror.host]));
+  const { half } = leaveHalf(directory);
+  flipByte(join(directory, 'blobs', 'sha256', `${LAYER_DIGEST.slice(7)}.part`), half + 5);
+  await copy(image, layout(directory));
+  assert.equal(
+    askedBytes(layerAsks(mirror).filter(({ path }) => path.endsWith(LAYER_DIGEST))),
+    half + LAYER.length,
+  );
+  assert.equal(registry.requests.length, 0);
   provenBlobs(directory);
 });
 
