@@ -2,6 +2,7 @@ import { type CopyResult, copyImage } from '../index.js';
 import type { CopyDestination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
+import { shownBy } from './progress/renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 import type { Shared } from './pull-with-progress.js';
 
@@ -17,19 +18,15 @@ export async function copyWithProgress(
   shared: Shared = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options, process.stderr, 'at the destination');
-  try {
-    const result = await copyImage(image, {
+  const allPlatforms = options['all-platforms'] === true;
+  return shownBy(renderer, (onEvent) =>
+    copyImage(image, {
       ...pullOptionsOf(options, process.env),
       ...shared,
       destination,
-      allPlatforms: options['all-platforms'] === true,
+      allPlatforms,
       signal,
-      onEvent: renderer.onEvent,
-    });
-    renderer.end(result);
-    return result;
-  } catch (error) {
-    renderer.end();
-    throw error;
-  }
+      onEvent,
+    }),
+  );
 }

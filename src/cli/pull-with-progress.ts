@@ -1,6 +1,7 @@
 import { type PullOptions, type PullResult, pullImage } from '../index.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
+import { shownBy } from './progress/renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
 /** What all pulls of one command have together. */
@@ -17,17 +18,7 @@ export async function pullWithProgress(
   shared: Shared = {},
 ): Promise<PullResult> {
   const renderer = await createRenderer(options);
-  try {
-    const result = await pullImage(image, {
-      ...pullOptionsOf(options, process.env),
-      ...shared,
-      signal,
-      onEvent: renderer.onEvent,
-    });
-    renderer.end(result);
-    return result;
-  } catch (error) {
-    renderer.end();
-    throw error;
-  }
+  return shownBy(renderer, (onEvent) =>
+    pullImage(image, { ...pullOptionsOf(options, process.env), ...shared, signal, onEvent }),
+  );
 }

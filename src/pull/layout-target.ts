@@ -70,7 +70,7 @@ export async function openLayoutTarget(
   };
   try {
     onDisk(`make the layout ${root}`, () => makeDirectory(blobs));
-    for (const path of [root, blobs]) await removeUnfinished(path);
+    for (const path of [root, blobs]) await removeTemporary(path);
   } catch (error) {
     close();
     throw error;
@@ -83,7 +83,7 @@ const isBegun = (name: string) =>
   ['blobs', LOCK_DIRECTORY].includes(name) || /^oci-layout\.[0-9a-f]+\.tmp$/.test(name);
 
 /** Deletes what a killed copy has left on the way to its name. A blob's parts are of use, and stay. @throws PullError as `storageError` */
-async function removeUnfinished(directory: string): Promise<void> {
+async function removeTemporary(directory: string): Promise<void> {
   const names = onDisk(`look at ${directory}`, () => readdirSync(directory));
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);

@@ -9,3 +9,18 @@ export interface Renderer {
   /** The display goes away; with a result it leaves a summary. */
   end(result?: PullResult | CopyResult): void;
 }
+
+/** What `work` resolves to; the display goes away with it, or with what `work` throws. */
+export async function shownBy<T extends PullResult | CopyResult>(
+  renderer: Renderer,
+  work: (onEvent: Renderer['onEvent']) => Promise<T>,
+): Promise<T> {
+  try {
+    const result = await work(renderer.onEvent);
+    renderer.end(result);
+    return result;
+  } catch (error) {
+    renderer.end();
+    throw error;
+  }
+}
