@@ -2,7 +2,7 @@ import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { PullError } from '../format/error.js';
 import { refuseSpecialFile } from './atomic-file.js';
-import { onDisk, outsideStore } from './storage-error.js';
+import { onDisk, outsideStore, unlessAbsent } from './storage-error.js';
 
 /**
  * What stands where a directory is to be.
@@ -46,8 +46,9 @@ export function requirePlace(path: string): void {
   });
 }
 
+/** Without `throwIfNoEntry`: with it Node 24 takes a path that leads through a file for one where nothing is, and Node 20 does not. */
 function isDirectory(path: string): boolean {
-  return look(path, () => statSync(path, { throwIfNoEntry: false }))?.isDirectory() === true;
+  return look(path, () => unlessAbsent(`look at ${path}`, () => statSync(path)))?.isDirectory() === true;
 }
 
 /** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
