@@ -32,9 +32,7 @@ export async function openLayoutTarget(
   const target: CopyTarget = {
     directory: root,
     async place(digest, sizeBytes) {
-      const held = onDisk(`look at ${pathOf(digest)}`, () =>
-        statSync(pathOf(digest), { throwIfNoEntry: false }),
-      );
+      const held = unlessAbsent(`look at ${pathOf(digest)}`, () => statSync(pathOf(digest)));
       const journal = journalOf(digest);
       const place = { digest, sizeBytes, start: 0, journal: journal.path };
       if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };

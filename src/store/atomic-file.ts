@@ -4,7 +4,7 @@ import { open, rename, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
-import { onDisk, onDiskAsync, systemCode } from './storage-error.js';
+import { onDisk, onDiskAsync, systemCode, unlessAbsent } from './storage-error.js';
 
 /** On Windows a virus scanner or indexer holds new files for moments: rename and unlink are tried for this long. */
 const PATIENCE_MS = 2000;
@@ -26,7 +26,7 @@ async function patiently<T>(action: () => Promise<T>): Promise<T> {
 
 /** Whether there is something at `path` that is no plain file and no directory: a device or a pipe, which no rename may replace. */
 export function isSpecialFile(path: string): boolean {
-  const stat = onDisk(`look at ${path}`, () => statSync(path, { throwIfNoEntry: false }));
+  const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 

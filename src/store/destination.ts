@@ -20,7 +20,7 @@ export function lookAtDirectory(path: string, force: boolean): 'absent' | 'empty
 /** Whether a directory is there, or a link to one. @throws PullError `option-malformed` for anything else, a link to nothing as well */
 export function requireDirectory(path: string): boolean {
   if (isDirectory(path)) return true;
-  if (look(path, () => lstatSync(path, { throwIfNoEntry: false })) === undefined) return false;
+  if (lookFor(path, () => lstatSync(path)) === undefined) return false;
   throw new PullError('option-malformed', `${path} is not a directory`, {
     hint: 'Check that this is the destination you mean, and name a directory, or what is not there yet.',
   });
@@ -46,9 +46,13 @@ export function requirePlace(path: string): void {
   });
 }
 
-/** Without `throwIfNoEntry`: with it Node 24 takes a path that leads through a file for one where nothing is, and Node 20 does not. */
 function isDirectory(path: string): boolean {
-  return look(path, () => unlessAbsent(`look at ${path}`, () => statSync(path)))?.isDirectory() === true;
+  return lookFor(path, () => statSync(path))?.isDirectory() === true;
+}
+
+/** As `look`; undefined when nothing is there. */
+function lookFor<T>(path: string, action: () => T): T | undefined {
+  return look(path, () => unlessAbsent(`look at ${path}`, action));
 }
 
 /** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
