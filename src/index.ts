@@ -6,7 +6,7 @@ export { exportLayers } from './export/export-layers.js';
 export { exportRootfs } from './export/export-rootfs.js';
 export { exportTar } from './export/export-tar.js';
 export type { ExportOptions } from './export/options.js';
-export { ERROR_CODES, type ErrorCode, type Failure, PullError } from './format/error.js';
+export { ERROR_CODES, type ErrorCode, type Failure, PullError, toFailure } from './format/error.js';
 export type { LayerFormat } from './format/layer-format.js';
 export { type CopyOptions, type CopyResult, checkCopyDestination, copyImage } from './pull/copy.js';
 export type { PullEvent } from './pull/events.js';

@@ -14,21 +14,8 @@ export async function failureOf(error: unknown): Promise<CommandFailure> {
     const { code, message, hint, exitCode } = error;
     return { code, message, hint, exitCode, ...(stack && { stack }) };
   }
-  const { PullError } = await import('../index.js');
-  if (error instanceof PullError) {
-    const { code, message, hint, layer, exitCode } = error;
-    return {
-      code,
-      message,
-      exitCode,
-      ...(hint && { hint }),
-      ...(layer && { layer }),
-      ...(stack && { stack }),
-    };
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  const hint = 'this is a mistake in zpull; --debug shows where, please report it';
-  return { code: 'internal', message, hint, exitCode: 1, ...(stack && { stack }) };
+  const { PullError, toFailure } = await import('../index.js');
+  return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
 }
 
 /** Tells of a failure: with `json` as an object on stdout, else a sentence and its hint on stderr. */
@@ -38,7 +25,7 @@ export function reportFailure(failure: CommandFailure, how: { json: boolean; deb
     process.stdout.write(jsonLine({ error: { code, message, hint, ...(layer && { layer }) } }));
   } else {
     process.stderr.write(`zpull: ${printable(message)}\n`);
-    if (hint !== undefined) process.stderr.write(`hint: ${printable(hint)}\n`);
+    process.stderr.write(`hint: ${printable(hint)}\n`);
   }
   if (how.debug && stack !== undefined) {
     process.stderr.write(`${stack.split('\n').map(printable).join('\n')}\n`);

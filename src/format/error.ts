@@ -1,92 +1,139 @@
 /**
- * Every error a user can meet. The list is closed; docs/errors.md repeats it and a test compares the two.
- * Each code has one exit code (see the table of exit codes in the README).
+ * Every error a user can meet: the exit code of each (see the table in the README), and the hint of an error that has none
+ * of its own. The list is closed; docs/errors.md repeats it and a test compares the two.
  */
-const EXIT_CODES = {
-  internal: 1,
-  'option-malformed': 2,
-  'reference-malformed': 2,
-  'image-not-found': 3,
-  'platform-not-found': 3,
-  'blob-not-found': 3,
-  unauthorized: 4,
-  'registry-blocked': 4,
-  'network-hopeless': 5,
-  'redirect-refused': 5,
-  'answer-unexpected': 5,
-  'digest-mismatch': 6,
-  'metadata-malformed': 6,
-  'store-full': 7,
-  'store-denied': 7,
-  'store-broken': 7,
-  unsupported: 8,
-  interrupted: 130,
-  terminated: 143,
+const ERRORS = {
+  internal: {
+    exit: 1,
+    hint: 'this is a mistake in zpull: run it again with --debug and report what it shows',
+  },
+  'option-malformed': {
+    exit: 2,
+    hint: 'correct the value that is named; zpull COMMAND --help lists what each option takes',
+  },
+  'reference-malformed': {
+    exit: 2,
+    hint: 'write it as host/repository:tag, host/repository@sha256:… or a short name like alpine',
+  },
+  'image-not-found': {
+    exit: 3,
+    hint: 'check the repository and the tag for typing errors; some registries answer this for private images too',
+  },
+  'platform-not-found': {
+    exit: 3,
+    hint: 'choose another platform with --platform; zpull inspect IMAGE lists them',
+  },
+  'blob-not-found': {
+    exit: 3,
+    hint: 'the image is incomplete in the registry: push it again, or pull another version',
+  },
+  unauthorized: {
+    exit: 4,
+    hint: 'log in with docker login or podman login, or check the rights of the account',
+  },
+  'registry-blocked': { exit: 4, hint: 'choose another registry, or change the file that forbids this one' },
+  'network-hopeless': {
+    exit: 5,
+    hint: 'check the name, the network and the registry, then run the same command again: it continues where this one ended',
+  },
+  'redirect-refused': {
+    exit: 5,
+    hint: 'the registry or a proxy in front of it is misconfigured: tell its operator, or pull from another registry',
+  },
+  'answer-unexpected': {
+    exit: 5,
+    hint: 'check the address and the proxies on the way to it; --debug shows every request',
+  },
+  'digest-mismatch': {
+    exit: 6,
+    hint: 'pull again; if the error stays, the registry or a proxy in front of it changes bytes: pull from another registry',
+  },
+  'metadata-malformed': {
+    exit: 6,
+    hint: 'the image breaks the rules of its format: report it to the publisher, or pull another version',
+  },
+  'store-full': {
+    exit: 7,
+    hint: 'free some space, or choose another place with --store; what was received is kept',
+  },
+  'store-denied': {
+    exit: 7,
+    hint: 'check the owner and the permissions of the directory, or choose another one with --store',
+  },
+  'store-broken': {
+    exit: 7,
+    hint: 'pull again, or choose another store with --store; zpull store verify lists what is damaged',
+  },
+  unsupported: {
+    exit: 8,
+    hint: 'pull another version of the image, or use a tool that supports this one, such as skopeo',
+  },
+  interrupted: { exit: 130, hint: 'run the same command again: it continues where this one stopped' },
+  terminated: { exit: 143, hint: 'run the same command again: it continues where this one stopped' },
 } as const;
 
-export type ErrorCode = keyof typeof EXIT_CODES;
+export type ErrorCode = keyof typeof ERRORS;
 
-export const ERROR_CODES = Object.keys(EXIT_CODES) as readonly ErrorCode[];
+export const ERROR_CODES = Object.keys(ERRORS) as readonly ErrorCode[];
 
 /** What travels between threads: an Error loses its class and its fields on the way, a record does not. */
 export interface Failure {
   readonly code: ErrorCode;
   readonly message: string;
-  readonly hint?: string;
+  /** What the user can do about it. */
+  readonly hint: string;
   /** Digest of the layer blob concerned. */
   readonly layer?: string;
   /** Stack of the first error, shown with --debug only. */
   readonly stack?: string;
 }
 
-/** The one error class: one sentence that names what failed, a hint that says what to do. */
+/** The one error class: one sentence that names what failed, a hint that says what to do (left out: that of the code). */
 export class PullError extends Error {
   readonly code: ErrorCode;
-  readonly hint: string | undefined;
+  readonly hint: string;
   readonly layer: string | undefined;
 
   constructor(
     code: ErrorCode,
     message: string,
-    more: { hint?: string; layer?: string; cause?: unknown } = {},
+    more: { hint?: string | undefined; layer?: string | undefined; cause?: unknown } = {},
   ) {
     super(message, more.cause === undefined ? undefined : { cause: more.cause });
     this.name = 'PullError';
     this.code = code;
-    this.hint = more.hint;
+    this.hint = more.hint ?? ERRORS[code].hint;
     this.layer = more.layer;
   }
 
   /** The process exit code that belongs to this error. */
   get exitCode(): number {
-    return EXIT_CODES[this.code];
+    return ERRORS[this.code].exit;
   }
 }
 
 /** Any thrown value as a record that survives a thread boundary. What is no PullError becomes `internal`. */
 export function toFailure(error: unknown): Failure {
+  const { code, message, hint, layer } =
+    error instanceof PullError ? error : new PullError('internal', messageOf(error));
   const stack = error instanceof Error ? error.stack : undefined;
-  if (error instanceof PullError) {
-    return {
-      code: error.code,
-      message: error.message,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-      ...(error.layer === undefined ? {} : { layer: error.layer }),
-      ...(stack === undefined ? {} : { stack }),
-    };
-  }
-  const message = error instanceof Error ? error.message : String(error);
-  return { code: 'internal', message, ...(stack === undefined ? {} : { stack }) };
+  return {
+    code,
+    message,
+    hint,
+    ...(layer === undefined ? {} : { layer }),
+    ...(stack === undefined ? {} : { stack }),
+  };
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** The error a record stands for, on this side of the boundary. */
-export function fromFailure(failure: Failure): PullError {
-  const { hint, layer } = failure;
-  const error = new PullError(failure.code, failure.message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(layer === undefined ? {} : { layer }),
-  });
-  if (failure.stack !== undefined) error.stack = failure.stack;
+export function fromFailure({ code, message, hint, layer, stack }: Failure): PullError {
+  const error = new PullError(code, message, { hint, layer });
+  if (stack !== undefined) error.stack = stack;
   return error;
 }
 

@@ -1,12 +1,9 @@
-import { type Failure, PullError } from '../format/error.js';
+import { PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
 import type { Wait } from '../registry/patience.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
-
-const HINT =
-  'check the name, the network and the registry, then run the same command again: it goes on where this one ended';
 
 /**
  * Karma with its surroundings: one for a whole pull, on the main thread. Bytes come from the shared counters of the
@@ -61,7 +58,7 @@ export class Patience {
    * One network failure of a worker, which waits by itself. Stops the pull when karma is used up; `hint` says what to do
    * about this one in particular.
    */
-  missed(message: string, hint = HINT): void {
+  missed(message: string, hint?: string): void {
     this.drain();
     this.#misses += 1;
     if (this.#karma.miss(this.#now())) {
@@ -70,7 +67,7 @@ export class Patience {
   }
 
   /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
-  async miss({ message, hint }: Pick<Failure, 'message' | 'hint'>): Promise<void> {
+  async miss({ message, hint }: { message: string; hint?: string }): Promise<void> {
     this.missed(message, hint);
     if (this.#stop.reason === undefined) this.#onMiss(message);
     await this.#stop.guard(

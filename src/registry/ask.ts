@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Failure, PullError } from '../format/error.js';
+import { type Failure, PullError, toFailure } from '../format/error.js';
 import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
@@ -111,7 +111,7 @@ async function tryNextOrigin(
 
 /** A network failure as patience takes it. */
 export function networkMiss(message: string, hint?: string): Failure {
-  return { code: 'network-hopeless', message, ...(hint === undefined ? {} : { hint }) };
+  return toFailure(new PullError('network-hopeless', message, { hint }));
 }
 
 /** What one question came to: an answer on purpose, or a failure worth asking again. */

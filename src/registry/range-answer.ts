@@ -80,7 +80,7 @@ export async function afterFailure(
   progress.repeated = false;
   client.targets.forget(progress.url, remembered ?? url);
   if (!final) return missOrTakeOver(client, job, progress, message);
-  throw new PullError('network-hopeless', message, { ...(hint === undefined ? {} : { hint }), cause: error });
+  throw new PullError('network-hopeless', message, { hint, cause: error });
 }
 
 /** Does what the verdict says: wait, renew, count a miss, or give up. */

@@ -6,9 +6,14 @@ import { ERROR_CODES, PullError } from '../../../src/index.js';
 
 const page = readFileSync(new URL('../../../../docs/errors.md', import.meta.url), 'utf8');
 
-test('docs/errors.md lists every error code with its exit code, and no other', () => {
-  const rows = [...page.matchAll(/^\| `([a-z-]+)` \| (\d+) \|/gm)].map(([, code, exit]) => `${code} ${exit}`);
-  const expected = ERROR_CODES.map((code) => `${code} ${new PullError(code, '').exitCode}`);
+test('docs/errors.md lists every error code with its exit code and its hint, and no other', () => {
+  const rows = [...page.matchAll(/^\| `([a-z-]+)` \| (\d+) \|.*\| (.+) \|$/gm)].map(
+    ([, code, exit, hint]) => `${code} ${exit}: ${hint!.replaceAll('`', '')}`,
+  );
+  const expected = ERROR_CODES.map((code) => {
+    const { exitCode, hint } = new PullError(code, '');
+    return `${code} ${exitCode}: ${hint}`;
+  });
   assert.deepEqual(rows.toSorted(), expected.toSorted());
 });
 

@@ -64,7 +64,7 @@ function value(stale: string, value: string): MainMessage {
   };
 }
 
-const FAILURE = { code: 'unauthorized', message: 'no' } as const;
+const FAILURE = { code: 'unauthorized', message: 'no', hint: 'log in' } as const;
 
 test('the value is asked for once for all that were refused the same one', async (t) => {
   const { ask, answer, come } = startThread(t);
