@@ -5,6 +5,8 @@ import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { copyImage, inspectImage } from '../../src/index.js';
+import { firstErrorMessage } from '../../src/registry/refusal.js';
+import { parseToken } from '../../src/registry/token.js';
 import { nameManifest } from '../../src/sandbox/oci-layout.js';
 import { addBlob, type DescriptorJson, emptyLayout, nameImage, OCI_MANIFEST } from '../support/layout.js';
 import { failureOf, pull } from '../support/pull.js';
@@ -77,4 +79,12 @@ test('the command line says of a config nested 400,000 deep what is wrong with i
   assert.deepEqual(await closed, [6, null]);
   assert.match(error.message, message);
   assert.notEqual(error.hint, '');
+});
+
+test('answers of token servers and refusals that nest without end say nothing', () => {
+  const deep = `${'['.repeat(400_000)}${']'.repeat(400_000)}`;
+  for (const answer of [deep, `{"token":${deep}}`, `{"errors":[{"message":${deep}}]}`]) {
+    assert.throws(() => parseToken(Buffer.from(answer), 'auth.example', 0), { code: 'answer-unexpected' });
+    assert.equal(firstErrorMessage(Buffer.from(answer)), undefined);
+  }
 });
