@@ -104,4 +104,5 @@ export async function tolerateAsync<T>(
 function checkRefusal(error: unknown, codes: readonly ErrorCode[]): void {
   if (!(error instanceof PullError)) throw error;
   assert.ok(codes.includes(error.code), `${error.code}: ${error.message}`);
+  assert.ok(error.hint, `no hint: ${error.message}`);
 }
