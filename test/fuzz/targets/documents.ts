@@ -7,6 +7,7 @@ import { parseChunkedFooter, parseEstargzFooter } from '../../../src/format/foot
 import { JsonCursor } from '../../../src/format/json-cursor.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import { checkLayerCount, parseConfig, parseManifest, requireImage } from '../../../src/format/manifest.js';
+import { strictParser } from '../../../src/format/strict-json.js';
 import { nameInIndex } from '../../../src/pull/layout-index.js';
 import { mutatedJson } from '../json.js';
 import { EDGE_NUMBERS, mutated, mutatedText } from '../mutate.js';
@@ -104,6 +105,14 @@ const json = target('json', mutatedJson([MANIFEST, CONFIG, [1, -2.5e3, 'ä\n', n
   if (accepted === true) JSON.parse(bytes.toString('utf8'));
 });
 
+const parseStrictly = strictParser({ layers: { size: 'integer', digest: null }, config: { digest: null } });
+
+const strictJson = target('strict-json', mutatedJson([MANIFEST, CONFIG], WORDS), (bytes) => {
+  const value = tolerate(() => parseStrictly(bytes, 'It'), 'metadata-malformed');
+  // What was accepted has no key twice: nothing is lost when it is written again.
+  if (value !== undefined) assert.deepEqual(parseStrictly(Buffer.from(JSON.stringify(value)), 'It'), value);
+});
+
 const CHUNKED = await chunkedLayer();
 const FOOTER = CHUNKED.blob.subarray(-64);
 const ESTARGZ = (await layerOf('estargz')).blob;
@@ -156,4 +165,12 @@ function assertInside({ start, end }: { start: number; end: number }, blobBytes:
   assert.ok(0 <= start && start < end && end <= blobBytes, `[${start}, ${end}) of ${blobBytes}`);
 }
 
-export const DOCUMENT_TARGETS: readonly Target[] = [manifest, config, layoutIndex, json, annotations, footer];
+export const DOCUMENT_TARGETS: readonly Target[] = [
+  manifest,
+  config,
+  layoutIndex,
+  json,
+  strictJson,
+  annotations,
+  footer,
+];
