@@ -110,7 +110,9 @@ const parseStrictly = strictParser({ layers: { size: 'integer', digest: null }, 
 const strictJson = target('strict-json', mutatedJson([MANIFEST, CONFIG], WORDS), (bytes) => {
   const value = tolerate(() => parseStrictly(bytes, 'It'), 'metadata-malformed');
   // What was accepted has no key twice: nothing is lost when it is written again.
-  if (value !== undefined) assert.deepEqual(parseStrictly(Buffer.from(JSON.stringify(value)), 'It'), value);
+  if (value === undefined) return;
+  const text = JSON.stringify(value);
+  assert.equal(JSON.stringify(parseStrictly(Buffer.from(text), 'It')), text);
 });
 
 const CHUNKED = await chunkedLayer();
