@@ -1,5 +1,6 @@
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Descriptor } from '../format/manifest.js';
+import { isUsableHost } from '../registry/hosts.js';
 import type { PullEvent } from './events.js';
 
 /** Where a foreign layer failed, another of its places may do. */
@@ -13,7 +14,9 @@ const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
 
 /** The addresses of a foreign layer that can be asked. @throws PullError `unsupported` when there is none */
 export function foreignPlaces({ digest, urls = [] }: Descriptor): string[] {
-  const usable = urls.filter((url) => /^https?:\/\//i.test(url) && URL.canParse(url));
+  const usable = urls.filter(
+    (url) => /^https?:\/\//i.test(url) && URL.canParse(url) && isUsableHost(new URL(url)),
+  );
   if (usable.length > 0) return usable;
   throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
 }

@@ -8,6 +8,14 @@ export function apiHost(host: string): string {
   return host === 'docker.io' || host === 'index.docker.io' ? DOCKER_API_HOST : host;
 }
 
+/** DNS names have at most 253 characters, and a port six more. */
+const MAX_HOST_LENGTH = 259;
+
+/** Whether a URL that someone else wrote names a host that can exist: messages repeat it. */
+export function isUsableHost({ host }: URL): boolean {
+  return host.length <= MAX_HOST_LENGTH;
+}
+
 /** Whether a URL's host name is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (a URL writes them in one way). */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);

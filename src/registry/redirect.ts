@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import { isUsableHost } from './hosts.js';
 import { unexpectedAnswer } from './refusal.js';
 
 /** Registries redirect a blob once, to its storage; some storages once more. */
@@ -18,10 +19,12 @@ export function isRedirect(status: number): boolean {
  *   `answer-unexpected` without a usable Location
  */
 export function nextHop(from: URL, location: string | undefined, hop: number): URL {
-  if (location === undefined || location.length > MAX_LOCATION_LENGTH || !URL.canParse(location, from.href)) {
+  const isUsable =
+    location !== undefined && location.length <= MAX_LOCATION_LENGTH && URL.canParse(location, from.href);
+  const to = isUsable ? new URL(location, from) : undefined;
+  if (to === undefined || !isUsableHost(to)) {
     throw unexpectedAnswer(`${from.host} redirects to nowhere: its answer has no usable Location`);
   }
-  const to = new URL(location, from);
   if (to.protocol !== 'https:' && to.protocol !== 'http:') {
     throw refused(`${from.host} redirects to something that is not HTTP`);
   }

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import type { Secret } from './auth-file.js';
 import type { Challenge } from './challenge.js';
-import { isLoopback } from './hosts.js';
+import { isLoopback, isUsableHost } from './hosts.js';
 import { unexpectedAnswer } from './refusal.js';
 
 /** Docker's token specification: a token without `expires_in` lives 60 s, and none less. */
@@ -45,7 +45,8 @@ export function tokenUrl(
   const realm = bearer?.parameters.get('realm');
   if (bearer === undefined || realm === undefined) return undefined;
   const url = URL.canParse(realm) ? new URL(realm) : undefined;
-  if (url === undefined || (url.protocol !== 'https:' && url.protocol !== 'http:')) {
+  const isHttp = url?.protocol === 'https:' || url?.protocol === 'http:';
+  if (url === undefined || !isHttp || !isUsableHost(url)) {
     throw unexpectedAnswer(`${registry.host} names a token server that is not an http(s) URL`);
   }
   if (url.protocol === 'http:' && registry.protocol === 'https:' && !isLoopback(registry.hostname)) {
