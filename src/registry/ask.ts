@@ -66,14 +66,18 @@ export function currentOrigin(context: Context): URL {
   return context.origins[0]!;
 }
 
-/** The registry's answer that is none of: redirect, network failure, "wait", server error (but to HEAD). */
+/**
+ * The answer that is none of: redirect, network failure, "wait", server error (but to HEAD).
+ * @throws PullError as `exchange`; `network-hopeless` when one answer after another did not come to its end
+ */
 export async function askPatiently(
   context: Context,
   path: string,
   headers: Record<string, string>,
   maxBytes: number,
   asking: Asking = {},
-): Promise<Answer> {
+): Promise<Answered> {
+  const breaks = createBreaks();
   for (;;) {
     const origin = currentOrigin(context);
     let result = await exchange(context, new URL(path, origin), headers, maxBytes, asking);
@@ -84,10 +88,33 @@ export async function askPatiently(
     if ('final' in result) throw result.final;
     if ('answer' in result) {
       context.origins.length = 1;
-      return result.answer;
+      return result;
     }
+    breaks.count(result);
     await context.options.patience.miss(networkMiss(result.again, result.hint));
   }
+}
+
+/**
+ * Answers to one question that may break off, or take too long, after some of their bytes: they are asked for from the start again, so
+ * a server that never ends one feeds karma for ever. As many as of a range (`MAX_FRUITLESS`).
+ */
+const MAX_BREAKS = 5;
+
+/** Counts the answers to one question that ended before their time. */
+export interface Breaks {
+  /** @throws PullError `network-hopeless` for one too many */
+  count(failed: Failed): void;
+}
+
+export function createBreaks(): Breaks {
+  let count = 0;
+  return {
+    count({ again, hint, receivedBytes = 0 }) {
+      if (receivedBytes === 0 || ++count < MAX_BREAKS) return;
+      throw new PullError('network-hopeless', `${again} (${MAX_BREAKS} times for the same answer)`, { hint });
+    },
+  };
 }
 
 /**
@@ -114,11 +141,26 @@ export function networkMiss(message: string, hint?: string): Failure {
   return toFailure(new PullError('network-hopeless', message, { hint }));
 }
 
+/** An answer and who gave it. */
+export interface Answered {
+  readonly answer: Answer;
+  /** `host[:port]` of the server that answered. */
+  readonly host: string;
+  /** Redirects led away from the origin that was asked: whatever the answer says, it gets no credentials for it. */
+  readonly isElsewhere: boolean;
+}
+
 /** What one question came to: an answer on purpose, or a failure worth asking again. */
-type Exchange =
-  | { readonly answer: Answer }
-  | { readonly final: PullError }
-  | { readonly again: string; readonly hint?: string; readonly error?: unknown };
+type Exchange = Answered | { readonly final: PullError } | Failed;
+
+interface Failed {
+  /** Why it is worth asking again. */
+  readonly again: string;
+  readonly hint?: string;
+  readonly error?: unknown;
+  /** Body bytes that karma has heard of. */
+  readonly receivedBytes?: number;
+}
 
 /**
  * Whether the other scheme may be the right one. A TLS server takes plain HTTP in this way: 400 from Go and nginx, no
@@ -127,7 +169,8 @@ type Exchange =
 function speaksOtherwise(result: Exchange, origin: URL): boolean {
   if (origin.protocol === 'https:') return !('answer' in result);
   if ('final' in result) return false;
-  return 'answer' in result ? result.answer.status === 400 : mayBeTls(result.error);
+  if (!('answer' in result)) return mayBeTls(result.error);
+  return result.answer.status === 400 && !result.isElsewhere;
 }
 
 /** What makes a request more than a GET. */
@@ -151,11 +194,16 @@ export async function exchange(
   let url = start;
   let sent = headers;
   let waited = 0;
+  let isElsewhere = false;
   for (let hop = 0; ; ) {
     let answer: Answer;
+    let receivedBytes = 0;
     const told = { method: asking.method ?? 'GET', url, startedMs: performance.now() };
     try {
-      const received = (bytes: number) => options.patience.received(bytes);
+      const received = (bytes: number) => {
+        receivedBytes += bytes;
+        options.patience.received(bytes);
+      };
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
     } catch (error) {
       if (error instanceof PullError) throw error;
@@ -163,7 +211,7 @@ export async function exchange(
       tell(options, { ...told, status: 0, bytes: 0, ...(final ? { givenUp: message } : { again: message }) });
       const more = hint === undefined ? {} : { hint };
       if (final) return { final: new PullError('network-hopeless', message, { ...more, cause: error }) };
-      return { again: message, ...more, error };
+      return { again: message, ...more, error, receivedBytes };
     }
     const came = { ...told, status: answer.status, bytes: answer.body.length };
     if (isRedirect(answer.status)) {
@@ -171,7 +219,8 @@ export async function exchange(
       if (asking.method === 'POST') throw redirectedPost(url);
       hop++;
       const to = nextHop(url, answer.headers.location, hop);
-      if (to.origin !== start.origin) sent = withoutAuthorization(sent);
+      isElsewhere ||= to.origin !== start.origin;
+      if (isElsewhere) sent = withoutAuthorization(sent);
       url = to;
       continue;
     }
@@ -188,7 +237,7 @@ export async function exchange(
     tell(options, failed ? { ...came, again: `${url.host} answers ${answer.status}` } : came);
     if (failed) return { again: serverError(url.host, answer.status, answer.body) };
     if (asking.method !== 'HEAD') checkEncoding(answer, url);
-    return { answer };
+    return { answer, host: url.host, isElsewhere };
   }
 }
 

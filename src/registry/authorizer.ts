@@ -1,5 +1,13 @@
 import { PullError } from '../format/error.js';
-import { askPatiently, type Context, currentOrigin, exchange, networkMiss } from './ask.js';
+import {
+  type Answered,
+  askPatiently,
+  type Context,
+  createBreaks,
+  currentOrigin,
+  exchange,
+  networkMiss,
+} from './ask.js';
 import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
@@ -25,7 +33,7 @@ export interface Authorizer {
   readonly expiresAtMs: number;
   /** Whether the present value was made for another pull: then it may be refused where a new one is not. */
   readonly isInherited: boolean;
-  /** Notes what a 401 wants to see: the next renewal goes by it. */
+  /** Notes what a 401 of the registry itself wants to see: the next renewal goes by it. */
   challenged(answer: Answer): void;
   /** Whose credentials the present value was had with, and where others were looked for. */
   tried(): Tried;
@@ -72,10 +80,13 @@ function challengesOf(answer: Answer): Challenge[] {
   return parseChallenges(answer.headers['www-authenticate']);
 }
 
-/** The challenges, asked of the registry itself: for sessions whose first question comes from a worker. */
+/**
+ * The challenges, asked of the registry itself: for sessions whose first question comes from a worker. What the target of a redirect
+ * asks for is nobody's business here.
+ */
 async function probe(context: Context): Promise<readonly Challenge[]> {
-  const answer = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
-  return answer.status === 401 ? challengesOf(answer) : [];
+  const { answer, isElsewhere } = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
+  return answer.status === 401 && !isElsewhere ? challengesOf(answer) : [];
 }
 
 /** A header value that meets a challenge without a token; undefined when none can be made of these credentials. */
@@ -93,13 +104,17 @@ async function fetchToken(
   { url, headers, ...asking }: TokenRequest,
   found: Credential | undefined,
 ): Promise<Token> {
+  const breaks = createBreaks();
   const askOnce = async () => {
     const result = await exchange(context, url, headers, MAX_TOKEN_ANSWER_BYTES, asking);
-    if ('again' in result) return result;
+    if ('again' in result) {
+      breaks.count(result);
+      return result;
+    }
     if ('final' in result) throw result.final;
     const { status, body } = result.answer;
     if (status >= 200 && status < 300) return { body };
-    throw tokenRefusal(context, url, result.answer, found);
+    throw tokenRefusal(context, result, found);
   };
   const body = await askThreeTimes(askOnce, (message) =>
     context.options.patience.miss(networkMiss(`no token from ${url.host}: ${message}`)),
@@ -110,12 +125,15 @@ async function fetchToken(
 /** Token servers say no to a name they do not know with 401 or 403, and to a refresh token with 400 (RFC 6749, 5.2). */
 function tokenRefusal(
   { options }: Context,
-  { host }: URL,
-  { status, body }: Answer,
+  { answer, host, isElsewhere }: Answered,
   found: Credential | undefined,
 ): PullError {
+  const { status, body } = answer;
   const message = firstErrorMessage(body);
   const words = message === undefined ? '' : `: ${message}`;
+  if (isElsewhere) {
+    return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
+  }
   const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!no) {
     return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);

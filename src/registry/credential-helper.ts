@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { PullError } from '../format/error.js';
+import { GatheredBytes } from '../format/gathered-bytes.js';
 import { type Secret, secretOf } from './auth-file.js';
 
 /** A helper may have to ask a cloud, which takes seconds, or unlock a keyring, for which somebody types a password. */
@@ -44,8 +45,7 @@ interface Ended {
 function run(call: HelperCall): Promise<Ended> {
   const { name, server, limitMs = HELPER_LIMIT_MS, signal } = call;
   return new Promise((resolve) => {
-    const chunks: Buffer[] = [];
-    let sizeBytes = 0;
+    const output = new GatheredBytes();
     let finished = false;
     // In a process group of its own, so that what it starts can be ended with it.
     const child = spawn(`docker-credential-${name}`, ['get'], {
@@ -62,15 +62,15 @@ function run(call: HelperCall): Promise<Ended> {
       signal.removeEventListener('abort', abort);
       if (typeof ended === 'string') killGroup(child);
       child.stdout.destroy();
-      resolve({ ended, output: Buffer.concat(chunks).toString('utf8') });
+      resolve({ ended, output: output.bytes().toString('utf8') });
     }
 
     signal.addEventListener('abort', abort);
     if (signal.aborted) abort();
     child.stdout.on('data', (chunk: Buffer) => {
-      chunks.push(chunk);
-      sizeBytes += chunk.length;
-      if (sizeBytes > MAX_OUTPUT_BYTES) finish('answered with more than 64 KiB');
+      if (finished) return;
+      output.add(chunk);
+      if (output.length > MAX_OUTPUT_BYTES) finish('answered with more than 64 KiB');
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
       finish(error.code === 'ENOENT' ? 'is not on PATH' : `cannot be started (${error.code ?? error.name})`);

@@ -59,8 +59,7 @@ function place(name: string, rule: RegistryRule, location: string | undefined, i
   const slash = moved.indexOf('/');
   const host = moved.slice(0, Math.max(slash, 0));
   const repository = moved.slice(slash + 1);
-  const isHost = HOST.test(host) && URL.canParse(`https://${host}`);
-  if (!isHost || !REPOSITORY.test(repository)) {
+  if (!HOST.test(host) || !REPOSITORY.test(repository)) {
     throw new PullError(
       'option-malformed',
       `${rule.file} makes ${name} to ${JSON.stringify(withoutUser(moved))}`,

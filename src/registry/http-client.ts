@@ -1,7 +1,8 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { GatheredBytes } from '../format/gathered-bytes.js';
 import { proxyError, timeoutError } from './network-error.js';
-import { MAX_ERROR_BODY_BYTES } from './refusal.js';
 import { createAgent, findRoute, type Route } from './route.js';
+import { MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
 import type { Transport } from './transport.js';
 
 export interface HttpClientOptions {
@@ -18,7 +19,7 @@ interface Get {
   /** What a POST brings along. */
   readonly body?: string | undefined;
   readonly headers: Readonly<Record<string, string>>;
-  /** Where a 2xx body is cut off; `Answer.tooLong` tells. */
+  /** Above this a 2xx body is not read; `Answer.tooLong` tells. */
   readonly maxBytes: number;
   /** Hears of every body byte of a 2xx answer. */
   received(bytes: number): void;
@@ -78,7 +79,12 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       request.on('response', (response) => {
         answered = true;
         timer.answered();
-        collect(response, get, timer).then(resolve, reject);
+        const { statusCode = 0 } = response;
+        const isGood = statusCode >= 200 && statusCode < 300;
+        const answer = isGood
+          ? collect(response, get, timer, options.idleTimeoutMs)
+          : collectSpare(response, timer, options.idleTimeoutMs);
+        answer.then(resolve, reject);
       });
       request.on('error', (error) => {
         timer.stop();
@@ -149,28 +155,26 @@ function watch(request: ClientRequest, options: HttpClientOptions, answeredBefor
   };
 }
 
-/** The answer with its body, cut where the request says. */
-function collect(response: IncomingMessage, get: Get, timer: Watch): Promise<Answer> {
-  const status = response.statusCode ?? 0;
-  const good = status >= 200 && status < 300;
-  const maxBytes = good ? get.maxBytes : MAX_ERROR_BODY_BYTES;
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
+/** A 2xx answer with its body, cut where the request says. One that takes too long as a whole fails as one that falls silent. */
+function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
+  const body = new GatheredBytes();
+  const startedMs = performance.now();
   return new Promise((resolve, reject) => {
     const finish = (tooLong: boolean) => {
       timer.stop();
-      resolve({ status, headers: response.headers, body: Buffer.concat(chunks), tooLong });
+      resolve(answerOf(response, body, tooLong));
     };
     response.on('data', (chunk: Buffer) => {
       timer.progress();
-      if (good) get.received(chunk.length);
-      sizeBytes += chunk.length;
-      if (sizeBytes <= maxBytes) {
-        chunks.push(chunk);
-      } else {
+      get.received(chunk.length);
+      if (body.length + chunk.length > get.maxBytes) {
         finish(true);
         response.destroy();
+        return;
       }
+      body.add(chunk);
+      const tookMs = performance.now() - startedMs;
+      if (tookMs > smallAnswerMs(idleTimeoutMs, body.length)) response.destroy(timeoutError('whole'));
     });
     response.on('end', () => finish(false));
     // A timeout has reached the request's own listener before this.
@@ -179,4 +183,31 @@ function collect(response: IncomingMessage, get: Get, timer: Watch): Promise<Ans
       reject(error);
     });
   });
+}
+
+/** Any other answer with the beginning of its body, which says no more than the status does: it is not waited for. */
+function collectSpare(response: IncomingMessage, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
+  timer.stop();
+  const body = new GatheredBytes();
+  return new Promise((resolve) => {
+    const finish = () => {
+      clearTimeout(limit);
+      resolve(answerOf(response, body, false));
+    };
+    const cut = () => {
+      finish();
+      response.destroy();
+    };
+    const limit = setTimeout(cut, spareBodyMs(idleTimeoutMs));
+    response.on('data', (chunk: Buffer) => {
+      body.add(chunk.subarray(0, MAX_SPARE_BODY_BYTES - body.length));
+      if (body.length === MAX_SPARE_BODY_BYTES) cut();
+    });
+    response.on('end', finish);
+    response.on('error', finish);
+  });
+}
+
+function answerOf(response: IncomingMessage, body: GatheredBytes, tooLong: boolean): Answer {
+  return { status: response.statusCode ?? 0, headers: response.headers, body: body.bytes(), tooLong };
 }

@@ -8,6 +8,9 @@ export interface NetworkFault {
 
 const CODE_CONNECT_TIMEOUT = 'ZPULL_CONNECT_TIMEOUT';
 const CODE_IDLE_TIMEOUT = 'ZPULL_IDLE_TIMEOUT';
+const CODE_WHOLE_TIMEOUT = 'ZPULL_WHOLE_TIMEOUT';
+
+const TIMEOUT_CODES = { connect: CODE_CONNECT_TIMEOUT, idle: CODE_IDLE_TIMEOUT, whole: CODE_WHOLE_TIMEOUT };
 
 /** OpenSSL's verification errors as Node names them, and Node's own for a wrong host name. */
 const CERTIFICATE =
@@ -35,6 +38,7 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
   UND_ERR_CONNECT_TIMEOUT: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
   [CODE_CONNECT_TIMEOUT]: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
   [CODE_IDLE_TIMEOUT]: (host) => ({ message: `${host} sent nothing for too long`, final: false }),
+  [CODE_WHOLE_TIMEOUT]: (host) => ({ message: `${host} took too long for a small answer`, final: false }),
   ECONNRESET: brokeOff,
   EPIPE: brokeOff,
   UND_ERR_SOCKET: brokeOff,
@@ -50,10 +54,9 @@ function brokeOff(host: string): NetworkFault {
   return { message: `${host} broke off the connection`, final: false };
 }
 
-/** The error of a connection that was not made, or an answer that did not go on, within its time. */
-export function timeoutError(phase: 'connect' | 'idle'): Error {
-  const code = phase === 'connect' ? CODE_CONNECT_TIMEOUT : CODE_IDLE_TIMEOUT;
-  return Object.assign(new Error(`${phase} timeout`), { code });
+/** The error of a connection that was not made, an answer that did not go on, or one that did not end, within its time. */
+export function timeoutError(phase: keyof typeof TIMEOUT_CODES): Error {
+  return Object.assign(new Error(`${phase} timeout`), { code: TIMEOUT_CODES[phase] });
 }
 
 /** Marks an error as a proxy's, `host:port`; `status` is what it answered to CONNECT. */

@@ -6,7 +6,7 @@ import { parseContentLength, parseContentRange } from './content-range.js';
 import type { NetworkFault } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { BlobSource, Progress, RangeClient, RangeJob } from './range-client.js';
-import { refusal, unexpectedAnswer } from './refusal.js';
+import { refusal, storageRefusal, unexpectedAnswer } from './refusal.js';
 import { bookWait } from './retry-after.js';
 import { chooseEndpoint, missOrTakeOver, takeOver } from './take-over.js';
 import { type Headers, type Outcome, single } from './transfer.js';
@@ -166,7 +166,9 @@ function refusalOf(
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)
     return wrongSize(blob, url, sizeBytes);
-  const { pathname } = new URL(progress.url);
-  const repository = pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
-  return refusal(status, { host: url.host, repository, name: blob.digest, kind: 'blob' }, body);
+  const asked = new URL(progress.url);
+  const repository = asked.pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
+  const wanted = { host: asked.host, repository, name: blob.digest, kind: 'blob' as const };
+  if (url.origin !== asked.origin) return storageRefusal(status, wanted, body, url.host);
+  return refusal(status, wanted, body);
 }

@@ -1,8 +1,5 @@
 import { PullError } from '../format/error.js';
 
-/** Error bodies are a few hundred bytes; nothing behind this is read. */
-export const MAX_ERROR_BODY_BYTES = 64 * 1024;
-
 /** What is shown of a registry's own words. */
 const MAX_MESSAGE_LENGTH = 200;
 
@@ -150,4 +147,22 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
     });
   }
   return unexpectedAnswer(`${host} answered ${status} to the request for ${kind} ${name}${words}`);
+}
+
+/**
+ * As `refusal`, for an answer of `storage` (`host[:port]`), to which a redirect of `wanted.host` led: it never sees credentials, so a
+ * login changes nothing.
+ */
+export function storageRefusal(status: number, wanted: Wanted, body: Buffer, storage: string): PullError {
+  if (status !== 401 && status !== 403) return refusal(status, { ...wanted, host: storage }, body);
+  const message = firstErrorMessage(body);
+  const words = message === undefined ? '' : `; it says ${message}`;
+  const { host, kind, name } = wanted;
+  return new PullError(
+    'unauthorized',
+    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${words}`,
+    {
+      hint: `logging in does not help, as credentials are never sent to ${storage}: pull again, or report it to the operator of ${host}`,
+    },
+  );
 }

@@ -1,10 +1,17 @@
 import { createHash } from 'node:crypto';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { askPatiently, type Context, createContext, currentOrigin, type SessionOptions } from './ask.js';
+import {
+  type Answered,
+  askPatiently,
+  type Context,
+  createContext,
+  currentOrigin,
+  type SessionOptions,
+} from './ask.js';
 import { type Authorizer, createAuthorizer } from './authorizer.js';
 import type { Answer } from './http-client.js';
-import { refusal, type Wanted } from './refusal.js';
+import { refusal, storageRefusal, type Wanted } from './refusal.js';
 
 /** The distribution-spec asks registries to take manifests of 4 MiB; larger ones are refused by most. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
@@ -25,9 +32,12 @@ const MANIFEST_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+json',
 ].join(', ');
 
+/** Type and subtype have at most 127 characters each (RFC 6838, 4.2): what is longer is no media type, and messages repeat it. */
+const MAX_MEDIA_TYPE_LENGTH = 255;
+
 interface Manifest {
   readonly bytes: Buffer;
-  /** The Content-Type without parameters, in lower case. */
+  /** The Content-Type without parameters, in lower case, if it can be one. */
   readonly mediaType: string | undefined;
 }
 
@@ -105,13 +115,15 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
         throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
       });
       const type = answer.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
-      return { bytes: answer.body, mediaType: type };
+      const isType = type !== undefined && type.length <= MAX_MEDIA_TYPE_LENGTH;
+      return { bytes: answer.body, mediaType: isType ? type : undefined };
     },
 
     async headManifest(tag) {
       const path = `${base}/manifests/${tag}`;
       const question = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
-      const { status, headers } = await askAuthorized(context, authorizer, question);
+      const { answer } = await askAuthorized(context, authorizer, question);
+      const { status, headers } = answer;
       const digest = headers['docker-content-digest'];
       return status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
     },
@@ -145,28 +157,34 @@ async function ask(
   authorizer: Authorizer,
   question: Question & { readonly wanted: Wanted },
 ): Promise<Answer> {
-  const answer = await askAuthorized(context, authorizer, question);
-  if (answer.status >= 200 && answer.status < 300) return answer;
-  throw refusal(answer.status, question.wanted, answer.body, authorizer.tried());
+  const { answer, host, isElsewhere } = await askAuthorized(context, authorizer, question);
+  const { status, body } = answer;
+  if (status >= 200 && status < 300) return answer;
+  if (isElsewhere) throw storageRefusal(status, question.wanted, body, host);
+  throw refusal(status, question.wanted, body, authorizer.tried());
 }
 
-/** The registry's answer, whatever its status, to a request that is authorized as far as can be. */
+/**
+ * The answer, whatever its status, to a request that is authorized as far as can be. What others than the registry say is final: a
+ * redirect leads to storage, which must not be able to ask for credentials.
+ */
 async function askAuthorized(
   context: Context,
   authorizer: Authorizer,
   { path, accept, maxBytes, ...asking }: Question,
-): Promise<Answer> {
+): Promise<Answered> {
   let authorization = await authorizer.authorization();
   for (let renewed = false; ; renewed = true) {
     const headers = { accept, ...(authorization !== undefined && { authorization }) };
-    const answer = await askPatiently(context, path, headers, maxBytes, asking);
-    if (answer.status >= 200 && answer.status < 300) return answer;
+    const answered = await askPatiently(context, path, headers, maxBytes, asking);
+    const { answer, isElsewhere } = answered;
+    if (isElsewhere || (answer.status >= 200 && answer.status < 300)) return answered;
     const refused = authorization;
     if (answer.status === 401) authorizer.challenged(answer);
     if ((!renewed || authorizer.isInherited) && mayBeHidden(context, answer, refused)) {
       authorization = await authorizer.authorization(refused ?? '');
     }
-    if (authorization === refused) return answer;
+    if (authorization === refused) return answered;
     const { debug, host } = context.options;
     debug?.(`${host} answers ${answer.status}; asking again with another Authorization`);
   }

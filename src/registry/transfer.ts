@@ -1,10 +1,11 @@
 import type { Dispatcher } from 'undici';
 import { PullError } from '../format/error.js';
+import { GatheredBytes } from '../format/gathered-bytes.js';
 import { type BodyPlan, createBody, type TakeBytes } from './body.js';
 import { createIdleTimer } from './idle-timer.js';
 import type { Lane } from './lanes.js';
 import { timeoutError } from './network-error.js';
-import { MAX_ERROR_BODY_BYTES } from './refusal.js';
+import { MAX_SPARE_BODY_BYTES, spareBodyMs } from './small-answers.js';
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>;
 
@@ -58,7 +59,8 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
     let status = 0;
     let headers: Headers = {};
     let reused = false;
-    let words: Words | undefined;
+    let words: GatheredBytes | undefined;
+    let wordsTimer: NodeJS.Timeout | undefined;
 
     const timer = createIdleTimer(request.idleTimeoutMs, body.isHolding, () => {
       controller?.abort(timeoutError('idle'));
@@ -66,6 +68,7 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
 
     function end(error: unknown): void {
       timer.stop();
+      clearTimeout(wordsTimer);
       body.settled((failure) => {
         lane.release();
         if (failure !== undefined) reject(failure);
@@ -91,20 +94,28 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
           timer.start();
         },
         onResponseStart(_controller, statusCode, answerHeaders) {
-          timer.progress();
+          // An interim answer is no progress: a server may send them for ever.
           if (statusCode < 200) return;
+          timer.progress();
           lane.answers++;
           status = statusCode;
           headers = answerHeaders;
-          if (status === 200 || status === 206) body.begin(sink.plan(status, headers));
-          else words = createWords();
-        },
-        onResponseData(data, chunk) {
-          timer.progress();
-          if (words !== undefined) {
-            if (words.add(chunk)) data.abort(ENOUGH);
+          if (status === 200 || status === 206) {
+            body.begin(sink.plan(status, headers));
             return;
           }
+          // The status says what matters: what else there is has this long to come, and the connection is closed then.
+          timer.stop();
+          words = new GatheredBytes();
+          wordsTimer = setTimeout(() => controller?.abort(ENOUGH), spareBodyMs(request.idleTimeoutMs));
+        },
+        onResponseData(data, chunk) {
+          if (words !== undefined) {
+            words.add(chunk.subarray(0, MAX_SPARE_BODY_BYTES - words.length));
+            if (words.length === MAX_SPARE_BODY_BYTES) data.abort(ENOUGH);
+            return;
+          }
+          timer.progress();
           sink.received(chunk.length);
           body.add(chunk);
           if (body.isEnough()) data.abort(ENOUGH);
@@ -118,24 +129,4 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
 
 function toError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error));
-}
-
-/** The body of a refusal, as far as it is read. */
-interface Words {
-  /** Whether it is long enough. */
-  add(chunk: Buffer): boolean;
-  bytes(): Buffer;
-}
-
-function createWords(): Words {
-  const chunks: Buffer[] = [];
-  let sizeBytes = 0;
-  return {
-    add(chunk) {
-      chunks.push(chunk);
-      sizeBytes += chunk.length;
-      return sizeBytes > MAX_ERROR_BODY_BYTES;
-    },
-    bytes: () => Buffer.concat(chunks),
-  };
 }

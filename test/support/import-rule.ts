@@ -30,7 +30,6 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['registry'],
   yargs: ['cli'],
   ora: ['cli'],
-  'fast-check': ['test'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
 };
 

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { createServer, type Socket } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import type { Digest } from '../../src/format/digest.js';
+import { type Failure, fromFailure } from '../../src/format/error.js';
+import type { SessionOptions } from '../../src/registry/ask.js';
+import { createLimits } from '../../src/registry/concurrency.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { fetchRange } from '../../src/registry/range.js';
+import { createRangeClient } from '../../src/registry/range-client.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
+import { createRegistrySession } from '../../src/registry/session.js';
+import { listen, recordEvents } from '../support/scripted-server.js';
+
+/** The time between two bytes of a trickle: it never falls silent for as long as the idle timeout. */
+const STEP_MS = 20;
+const IDLE_TIMEOUT_MS = 200;
+
+const BYTES = Buffer.from('{"schemaVersion":2}');
+const DIGEST = `sha256:${createHash('sha256').update(BYTES).digest('hex')}` as Digest;
+const WHOLE = `HTTP/1.1 200 OK\r\nContent-Length: ${BYTES.length}\r\n\r\n${BYTES}`;
+
+/** What a server answers to a request: this, and after it `drip` again and again until the connection is closed. */
+interface Script {
+  readonly head: string;
+  readonly drip?: string;
+}
+
+/** A server that trickles. `answer` is told the path and how many requests came before. */
+async function tricklingServer(t: TestContext, answer: (path: string, nth: number) => Script) {
+  const sockets = new Set<Socket>();
+  let asked = 0;
+  const server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {}).on('close', () => sockets.delete(socket));
+    socket.on('data', (request) => {
+      const { head, drip } = answer(/^\S+ (\S+)/.exec(request.toString('latin1'))?.[1] ?? '', asked++);
+      socket.write(head);
+      if (drip === undefined) return;
+      const timer = setInterval(() => socket.write(drip), STEP_MS);
+      socket.on('close', () => clearInterval(timer));
+    });
+  });
+  const host = await listen(server);
+  t.after(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return { host, asked: () => asked };
+}
+
+/** A session with patience for `misses` misses, and those it had. */
+function sessionFor(t: TestContext, host: string, misses = 0, idleTimeoutMs = IDLE_TIMEOUT_MS) {
+  const heard: Failure[] = [];
+  const options: SessionOptions = {
+    host,
+    tlsVerify: true,
+    environment: {},
+    repository: 'team/app',
+    plainHttp: true,
+    connectTimeoutMs: IDLE_TIMEOUT_MS,
+    idleTimeoutMs,
+    userAgent: 'zpull-test',
+    waits: createWaitBudget(),
+    tokens: new Map(),
+    patience: {
+      received: () => {},
+      miss: async (reason) => {
+        heard.push(reason);
+        if (heard.length > misses) throw fromFailure(reason);
+      },
+      pause: () => () => {},
+    },
+  };
+  const session = createRegistrySession(options);
+  t.after(() => session.close());
+  return { session, heard };
+}
+
+function rangeClientFor(t: TestContext) {
+  const transport = { host: '127.0.0.1', tlsVerify: true, environment: {} };
+  const client = createRangeClient({
+    connections: 1,
+    connectTimeoutMs: IDLE_TIMEOUT_MS,
+    idleTimeoutMs: IDLE_TIMEOUT_MS,
+    endpoints: [{ transport, repository: 'team/app' }],
+    elsewhere: { tlsVerify: true, environment: {} },
+    lacking: createLacking(),
+    limits: createLimits(1, 1),
+    waits: createWaitBudget(),
+  });
+  t.after(() => client.close());
+  return client;
+}
+
+/** The blob by a range, as a worker fetches it. */
+async function rangeOf(t: TestContext, host: string, onMiss: (message: string) => void = assert.fail) {
+  const chunks: Buffer[] = [];
+  await fetchRange(rangeClientFor(t), {
+    blob: { url: `http://${host}/v2/team/app/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BYTES.length },
+    start: 0,
+    end: BYTES.length,
+    onBytes: (chunk) => void chunks.push(Buffer.from(chunk)),
+    events: recordEvents({ miss: onMiss }),
+  });
+  return Buffer.concat(chunks);
+}
+
+const CHUNK = '1\r\nx\r\n';
+const CHUNKED = 'Transfer-Encoding: chunked\r\n\r\n';
+
+/** Heads of answers whose bodies nobody needs, each with a body that goes on for ever. */
+const SPARE: readonly (readonly [name: string, head: string, drip: string])[] = [
+  ['in chunks', CHUNKED, CHUNK],
+  ['of a stated length', 'Content-Length: 999999\r\n\r\n', 'x'],
+  ['to the end of the connection', '\r\n', 'x'],
+  ['with chunk extensions', CHUNKED, `1;${'a'.repeat(100)}\r\nx\r\n`],
+];
+
+for (const [name, rest, drip] of SPARE) {
+  test(`the body of a redirect or a refusal that trickles ${name} is not waited for`, async (t) => {
+    const { host, asked } = await tricklingServer(t, (path) => {
+      if (path.startsWith('/storage/')) return { head: WHOLE };
+      if (path.endsWith('/none')) return { head: `HTTP/1.1 404 Not Found\r\n${rest}`, drip };
+      return { head: `HTTP/1.1 307 Elsewhere\r\nLocation: /storage/x\r\n${rest}`, drip };
+    });
+    const { session } = sessionFor(t, host);
+    assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
+    await assert.rejects(session.getManifest('none'), { code: 'image-not-found' });
+    assert.deepEqual(await rangeOf(t, host), BYTES);
+    assert.equal(asked(), 5);
+  });
+}
+
+test('a challenge whose body trickles is answered at once, and so is a worker refused', async (t) => {
+  const { host } = await tricklingServer(t, (path, nth) => {
+    if (path.startsWith('/token'))
+      return { head: WHOLE.replace(BYTES.toString(), '{"token":"token-ab"}').replace('19', '20') };
+    if (nth > 0 && path.includes('/manifests/')) return { head: WHOLE };
+    const challenge = `WWW-Authenticate: Bearer realm="http://${host}/token"\r\n`;
+    return { head: `HTTP/1.1 401 Unauthorized\r\n${challenge}${CHUNKED}`, drip: CHUNK };
+  });
+  const { session } = sessionFor(t, host);
+  assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
+  await assert.rejects(rangeOf(t, host), { code: 'unauthorized' });
+});
+
+/** Interim answers that a server may repeat for ever before the one that counts (RFC 9110, 15.2). */
+for (const interim of ['100 Continue', '102 Processing', '103 Early Hints', '199 Whatever']) {
+  test(`a flood of ${interim} is silence, on the main thread and in a worker`, async (t) => {
+    const drip = `HTTP/1.1 ${interim}\r\nLink: </x>\r\n\r\n`;
+    const { host } = await tricklingServer(t, () => ({ head: drip, drip }));
+    const { session, heard } = sessionFor(t, host, 1);
+    await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+    assert.equal(heard.length, 2);
+    const misses: string[] = [];
+    const miss = (message: string) => {
+      misses.push(message);
+      if (misses.length === 2) throw new Error('enough');
+    };
+    await assert.rejects(rangeOf(t, host, miss), /enough/);
+  });
+}
+
+test('headers that trickle are silence', async (t) => {
+  const { host } = await tricklingServer(t, () => ({ head: 'HTTP/1.1 200 OK\r\n', drip: 'a' }));
+  const { session } = sessionFor(t, host);
+  await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+  await assert.rejects(
+    rangeOf(t, host, () => {
+      throw new Error('enough');
+    }),
+    /enough/,
+  );
+});
+
+test('a small answer that trickles takes too long as a whole, and five of them are the end', async (t) => {
+  const heads = [`HTTP/1.1 200 OK\r\n${CHUNKED}`, 'HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n'];
+  const trickle = async (head: string) => {
+    const drip = head.includes('chunked') ? CHUNK : 'x';
+    const { host, asked } = await tricklingServer(t, () => ({ head, drip }));
+    const { session, heard } = sessionFor(t, host, 1000, 100);
+    await assert.rejects(session.getManifest('v1'), {
+      code: 'network-hopeless',
+      message: /too long.* \(5 times for the same answer\)$/,
+    });
+    assert.equal(asked(), 5);
+    // A busy machine may be silent for as long as the idle timeout.
+    assert.ok(heard.some(({ message }) => message === `${host} took too long for a small answer`));
+  };
+  await Promise.all(heads.map(trickle));
+});
