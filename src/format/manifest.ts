@@ -1,6 +1,7 @@
 import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Platform } from './platform.js';
+import { type KnownKeys, type StrictParser, strictParser } from './strict-json.js';
 
 /** The distribution-spec asks registries to accept manifests up to 4 MiB and lets them refuse larger ones. */
 export const MAX_MANIFEST_BYTES = 4 * 2 ** 20;
@@ -10,6 +11,13 @@ export const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 export const MAX_LAYERS = 1000;
 /** Some dozen platforms, twice for two compressions, and an attestation each: a few hundred at most. */
 export const MAX_INDEX_ENTRIES = 4096;
+/**
+ * 512 GiB. Of the large registries that state a limit, Azure's takes the largest layers: 200 GiB. The sizes of 10,000 blobs, which is more than any copy has, add up to a
+ * safe integer.
+ */
+export const MAX_BLOB_BYTES = 2 ** 39;
+/** Operating systems, architectures and variants are words of some letters. */
+const MAX_PLATFORM_PART_LENGTH = 128;
 
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
@@ -60,6 +68,83 @@ export interface ImageConfig extends Platform {
 
 type Fields = Readonly<Record<string, unknown>>;
 
+/** OCI image-spec, image-index.md; `features` is Docker's. */
+const PLATFORM_KEYS: KnownKeys = {
+  architecture: null,
+  os: null,
+  'os.version': null,
+  'os.features': null,
+  variant: null,
+  features: null,
+};
+
+/** OCI image-spec, descriptor.md. */
+const DESCRIPTOR_KEYS: KnownKeys = {
+  mediaType: null,
+  digest: null,
+  size: 'integer',
+  urls: null,
+  annotations: null,
+  data: null,
+  artifactType: null,
+  platform: PLATFORM_KEYS,
+};
+
+/** Those of manifests and indices of every kind, schema 1 included: what they are for is told apart by which they have. */
+const parseManifestJson = strictParser({
+  schemaVersion: 'integer',
+  mediaType: null,
+  artifactType: null,
+  config: DESCRIPTOR_KEYS,
+  layers: DESCRIPTOR_KEYS,
+  manifests: DESCRIPTOR_KEYS,
+  blobs: DESCRIPTOR_KEYS,
+  subject: DESCRIPTOR_KEYS,
+  annotations: null,
+  fsLayers: null,
+  history: null,
+  signatures: null,
+});
+
+/** OCI image-spec, config.md, and what Docker has besides. */
+const CONTAINER_KEYS: KnownKeys = {
+  User: null,
+  ExposedPorts: null,
+  Env: null,
+  Entrypoint: null,
+  Cmd: null,
+  Volumes: null,
+  WorkingDir: null,
+  Labels: null,
+  StopSignal: null,
+  StopTimeout: null,
+  ArgsEscaped: null,
+  Healthcheck: {
+    Test: null,
+    Interval: null,
+    Timeout: null,
+    StartPeriod: null,
+    StartInterval: null,
+    Retries: null,
+  },
+  OnBuild: null,
+  Shell: null,
+  Image: null,
+};
+
+const parseConfigJson = strictParser({
+  ...PLATFORM_KEYS,
+  created: null,
+  author: null,
+  config: CONTAINER_KEYS,
+  rootfs: { type: null, diff_ids: null },
+  history: { created: null, created_by: null, author: null, comment: null, empty_layer: null },
+});
+
+/** Keys by which another kind of manifest is known (CVE-2021-41190), of an index and of an image. */
+const NOT_OF_INDEX = ['layers', 'config', 'fsLayers', 'blobs'] as const;
+const NOT_OF_IMAGE = ['manifests', 'fsLayers', 'blobs'] as const;
+
 /**
  * What a registry or layout answered for a reference: an OCI index or manifest, or Docker's schema 2 of either.
  * @param mediaTypeHeader the answer's Content-Type; what the document says of itself goes first
@@ -67,22 +152,19 @@ type Fields = Readonly<Record<string, unknown>>;
  * that is no sha256
  */
 export function parseManifest(bytes: Uint8Array, mediaTypeHeader?: string): ImageIndex | ImageManifest {
-  const fields = parseObject(bytes, MAX_MANIFEST_BYTES, 'The manifest');
+  const fields = parseObject(bytes, MAX_MANIFEST_BYTES, 'The manifest', parseManifestJson);
   const mediaType = documentType(fields, mediaTypeHeader);
   if (!MANIFEST_TYPES.includes(mediaType)) {
     throw new PullError('unsupported', `The manifest has media type ${quote(mediaType)}, which is no image`, {
-      ...(SCHEMA_1.test(mediaType) ? { hint: 'Push the image again: schema 1 is no longer in use.' } : {}),
+      hint: SCHEMA_1.test(mediaType)
+        ? 'Push the image again: schema 1 is no longer in use.'
+        : 'Artifacts of other kinds can be fetched with `oras pull`.',
     });
   }
-  const manifests = own(fields, 'manifests');
-  const layers = own(fields, 'layers');
   const isIndex = INDEX_TYPES.includes(mediaType);
-  // A document that is both can be read as either by different programs (CVE-2021-41190).
-  if ((isIndex ? layers : manifests) !== undefined) {
-    throw malformed(`The manifest of media type ${mediaType} has ${isIndex ? 'layers' : 'manifests'}`);
-  }
+  checkKind(fields, mediaType, isIndex);
   if (isIndex) {
-    const entries = parseList(manifests, 'manifests', MAX_INDEX_ENTRIES).map((entry, i) =>
+    const entries = parseList(own(fields, 'manifests'), 'manifests', MAX_INDEX_ENTRIES).map((entry, i) =>
       parseIndexEntry(entry, `manifests[${i}]`),
     );
     return { kind: 'index', mediaType, manifests: entries };
@@ -91,8 +173,19 @@ export function parseManifest(bytes: Uint8Array, mediaTypeHeader?: string): Imag
     kind: 'manifest',
     mediaType,
     config: parseDescriptor(own(fields, 'config'), 'config'),
-    layers: parseList(layers, 'layers', MAX_LAYERS).map((layer, i) => parseDescriptor(layer, `layers[${i}]`)),
+    layers: parseList(own(fields, 'layers'), 'layers', MAX_LAYERS).map((layer, i) =>
+      parseDescriptor(layer, `layers[${i}]`),
+    ),
   };
+}
+
+/** A document of two kinds can be read as either by different programs; one of another version as nobody knows what. */
+function checkKind(fields: Fields, mediaType: string, isIndex: boolean): void {
+  const foreign = (isIndex ? NOT_OF_INDEX : NOT_OF_IMAGE).find((key) => own(fields, key) !== undefined);
+  if (foreign !== undefined) throw malformed(`The manifest of media type ${mediaType} has ${foreign}`);
+  const version = own(fields, 'schemaVersion');
+  if (version === undefined || version === 2) return;
+  throw malformed(`The manifest of media type ${mediaType} has a schemaVersion that is not 2`);
 }
 
 /** The media type of a manifest: its own word, else the header's if it is one of ours, else by what fields it has. */
@@ -125,30 +218,45 @@ function parseIndexEntry(value: unknown, what: string): IndexEntry {
 }
 
 function parsePlatformFields(fields: Fields, what: string): Platform {
-  const variant = own(fields, 'variant') ?? '';
-  if (typeof variant !== 'string') throw malformed(`${what}.variant is not a string`);
+  const part = (name: string, value = own(fields, name)): string => {
+    const text = asString(value, `${what}.${name}`);
+    if (text.length <= MAX_PLATFORM_PART_LENGTH) return text;
+    throw malformed(
+      `${what}.${name} has ${text.length} letters; at most ${MAX_PLATFORM_PART_LENGTH} are accepted`,
+    );
+  };
+  const variant = part('variant', own(fields, 'variant') ?? '');
   return {
-    os: asString(own(fields, 'os'), `${what}.os`),
-    architecture: asString(own(fields, 'architecture'), `${what}.architecture`),
+    os: part('os'),
+    architecture: part('architecture'),
     ...(variant === '' ? {} : { variant }),
   };
 }
 
 function parseDescriptor(value: unknown, what: string): Descriptor {
   const fields = asFields(value, what);
-  const sizeBytes = own(fields, 'size');
-  if (typeof sizeBytes !== 'number' || !Number.isSafeInteger(sizeBytes) || sizeBytes < 0) {
-    throw malformed(`${what}.size is not a size in bytes`);
-  }
+  const digest = parseDigest(own(fields, 'digest'), `${what}.digest`);
+  const sizeBytes = parseSize(own(fields, 'size'), `${what}.size`, digest);
   const annotations = own(fields, 'annotations') ?? undefined;
   const urls = own(fields, 'urls') ?? undefined;
   return {
     mediaType: asString(own(fields, 'mediaType'), `${what}.mediaType`),
-    digest: parseDigest(own(fields, 'digest'), `${what}.digest`),
+    digest,
     sizeBytes,
     ...(annotations === undefined ? {} : { annotations: parseStrings(annotations, `${what}.annotations`) }),
     ...(urls === undefined ? {} : { urls: parseUrls(urls, `${what}.urls`) }),
   };
+}
+
+function parseSize(value: unknown, what: string, layer: Digest): number {
+  if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
+    throw malformed(`${what} is not a size in bytes`);
+  }
+  if (value > MAX_BLOB_BYTES) {
+    throw malformed(`${what} is ${value} bytes; at most ${MAX_BLOB_BYTES} are accepted for a blob`, layer);
+  }
+  // Not -0, which is another number to some.
+  return value + 0;
 }
 
 /** A map of strings without a prototype: no name in it can be mistaken for an object's own. */
@@ -185,7 +293,7 @@ export function requireImage(manifest: ImageManifest): void {
  * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs that are no sha256
  */
 export function parseConfig(bytes: Uint8Array): ImageConfig {
-  const fields = parseObject(bytes, MAX_CONFIG_BYTES, 'The image config');
+  const fields = parseObject(bytes, MAX_CONFIG_BYTES, 'The image config', parseConfigJson);
   const rootfs = asFields(own(fields, 'rootfs'), 'rootfs');
   const type = own(rootfs, 'type');
   if (type !== 'layers') throw malformed(`rootfs.type of the image config is not "layers"`);
@@ -208,17 +316,11 @@ export function checkLayerCount(manifest: ImageManifest, config: ImageConfig): v
   if (layers !== diffIds) throw malformed(`The manifest has ${layers} layers, its config ${diffIds} DiffIDs`);
 }
 
-function parseObject(bytes: Uint8Array, maxBytes: number, what: string): Fields {
+function parseObject(bytes: Uint8Array, maxBytes: number, what: string, parse: StrictParser): Fields {
   if (bytes.length > maxBytes) {
     throw malformed(`${what} is ${bytes.length} bytes long; at most ${maxBytes} are accepted`);
   }
-  let value: unknown;
-  try {
-    value = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
-  } catch (cause) {
-    throw new PullError('metadata-malformed', `${what} is not JSON`, { cause });
-  }
-  return asFields(value, what);
+  return asFields(parse(bytes, what), what);
 }
 
 /** A field of a parsed document, never one that every object inherits. */
@@ -248,6 +350,6 @@ function quote(text: string): string {
   return JSON.stringify(text.slice(0, 200));
 }
 
-function malformed(problem: string): PullError {
-  return new PullError('metadata-malformed', problem);
+function malformed(problem: string, layer?: Digest): PullError {
+  return new PullError('metadata-malformed', problem, layer === undefined ? {} : { layer });
 }

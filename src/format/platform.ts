@@ -118,7 +118,7 @@ export function choosePlatform<C extends Candidate>(
 
 /** The variants that run where this normalised platform does, best first; '' is the one left out. */
 function variants({ architecture, variant = '' }: Platform): string[] {
-  const [, major, minor] = /^v(\d{1,2})(?:\.(\d{1,2}))?$/.exec(variant) ?? [];
+  const [, major, minor] = /^v(0|[1-9]\d?)(?:\.(0|[1-9]\d?))?$/.exec(variant) ?? [];
   if (major === undefined) return [variant];
   const from = Number(major);
   const down = (last: number) =>

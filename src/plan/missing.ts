@@ -15,21 +15,27 @@ export function joinRanges(ranges: readonly BlobRange[]): BlobRange[] {
   return joined;
 }
 
-/** What [0, sizeBytes) has beside the ranges that are there, in order, in pieces of at most `mostBytes`. */
-export function missingRanges(
-  sizeBytes: number,
-  there: readonly BlobRange[],
-  mostBytes: number,
-): BlobRange[] {
+/** What [0, sizeBytes) has beside the ranges that are there, in order. */
+export function missingRanges(sizeBytes: number, there: readonly BlobRange[]): BlobRange[] {
   const missing: BlobRange[] = [];
   let at = 0;
   for (const { start, end } of [...joinRanges(there), { start: sizeBytes, end: sizeBytes }]) {
-    for (; at < start; at = Math.min(start, at + mostBytes)) {
-      missing.push({ start: at, end: Math.min(start, at + mostBytes) });
-    }
+    if (start > at) missing.push({ start: at, end: start });
     at = Math.max(at, end);
   }
   return missing;
+}
+
+/** The same ranges in pieces of at most `mostBytes`, each made when it is asked for. */
+export function* cutRanges(ranges: readonly BlobRange[], mostBytes: number): Generator<BlobRange, void> {
+  for (const { start, end } of ranges) {
+    for (let at = start; at < end; at += mostBytes) yield { start: at, end: Math.min(end, at + mostBytes) };
+  }
+}
+
+/** How many pieces `cutRanges` makes. */
+export function countPieces(ranges: readonly BlobRange[], mostBytes: number): number {
+  return ranges.reduce((sum, { start, end }) => sum + Math.ceil((end - start) / mostBytes), 0);
 }
 
 /** Sum of the lengths of ranges that do not overlap. */

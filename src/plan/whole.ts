@@ -21,53 +21,76 @@ export interface RawPart {
  */
 const FIRST_SPAN_BYTES = 512 * 1024;
 
+/** The blob of a layer that is one stream, and what of it is on disk: in order, not overlapping. */
+export interface WholeBlob {
+  readonly blobBytes: number;
+  readonly held: readonly RawRun[];
+}
+
 /**
- * The parts that tile a blob of `blobBytes` bytes, in order. Requests are at most a span long, and small again at the end, so
- * that all connections finish together (guided self-scheduling, as for spans). `held`: in order, not overlapping.
+ * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span and a half long, and small again at
+ * the end, so that all connections finish together (guided self-scheduling, as for spans).
  */
-export function planWhole(blobBytes: number, held: readonly RawRun[], limits: PlanLimits): RawPart[] {
-  const parts: RawPart[] = [];
-  let remaining = blobBytes - held.reduce((sum, run) => sum + run.blobEnd - run.blobStart, 0);
+export function* planWhole({ blobBytes, held }: WholeBlob, limits: PlanLimits): Generator<RawPart, void> {
+  let remaining = blobBytes - lengthOf(held);
   let at = 0;
-  const fetchUpTo = (end: number) => {
-    while (at < end) {
-      const bytes = Math.min(end - at, spanBytes(at, remaining, limits));
-      // No crumb is left behind: half a span more is one request still.
-      const all = end - at < bytes * 1.5;
-      const blobEnd = all ? end : at + bytes;
-      parts.push({ blobStart: at, blobEnd });
+  for (const run of [...held, undefined]) {
+    const gapEnd = run?.blobStart ?? blobBytes;
+    while (at < gapEnd) {
+      const blobEnd = requestEnd(at, gapEnd, remaining, limits);
+      yield { blobStart: at, blobEnd };
       remaining -= blobEnd - at;
       at = blobEnd;
     }
-  };
-  for (const run of held) {
-    fetchUpTo(run.blobStart);
-    parts.push({ blobStart: run.blobStart, blobEnd: run.blobEnd, held: run });
+    if (run === undefined) return;
+    yield { blobStart: run.blobStart, blobEnd: run.blobEnd, held: run };
     at = run.blobEnd;
   }
-  fetchUpTo(blobBytes);
-  return parts;
 }
 
-function spanBytes(
-  at: number,
-  remaining: number,
-  { connections, spanBlobBytes, minSpanBytes }: PlanLimits,
-): number {
+/** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. No part is made for it. */
+export function totalsOf(
+  { blobBytes, held }: WholeBlob,
+  limits: PlanLimits,
+): { readonly fetchBytes: number; readonly resumedBytes: number; readonly requests: number } {
+  const resumedBytes = lengthOf(held);
+  const fetchBytes = blobBytes - resumedBytes;
+  let remaining = fetchBytes;
+  let at = 0;
+  let requests = 0;
+  for (const run of [...held, undefined]) {
+    const gapEnd = run?.blobStart ?? blobBytes;
+    while (at < gapEnd) {
+      const full = fullSpans(at, gapEnd, remaining, limits);
+      const bytes = full > 0 ? full * limits.spanBlobBytes : requestEnd(at, gapEnd, remaining, limits) - at;
+      requests += Math.max(1, full);
+      remaining -= bytes;
+      at += bytes;
+    }
+    at = run?.blobEnd ?? at;
+  }
+  return { fetchBytes, resumedBytes, requests };
+}
+
+function lengthOf(runs: readonly RawRun[]): number {
+  return runs.reduce((sum, run) => sum + run.blobEnd - run.blobStart, 0);
+}
+
+/** Where the request ends that begins at `at`, in a gap that ends at `gapEnd`. */
+function requestEnd(at: number, gapEnd: number, remaining: number, limits: PlanLimits): number {
+  const { connections, spanBlobBytes, minSpanBytes } = limits;
   const rising = Math.max(FIRST_SPAN_BYTES, at / connections);
   const falling = Math.max(minSpanBytes, remaining / (2 * connections));
-  return Math.ceil(Math.min(spanBlobBytes, rising, falling));
+  const bytes = Math.min(gapEnd - at, Math.ceil(Math.min(spanBlobBytes, rising, falling)));
+  // No crumb is left behind: half a span more is one request still.
+  return gapEnd - at < bytes * 1.5 ? gapEnd : at + bytes;
 }
 
-/** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. */
-export function totalsOf(parts: readonly RawPart[]): {
-  readonly fetchBytes: number;
-  readonly resumedBytes: number;
-  readonly requests: number;
-} {
-  const bytesOf = (some: readonly RawPart[]) =>
-    some.reduce((sum, part) => sum + part.blobEnd - part.blobStart, 0);
-  const missing = parts.filter(({ held }) => held === undefined);
-  const fetchBytes = bytesOf(missing);
-  return { fetchBytes, resumedBytes: bytesOf(parts) - fetchBytes, requests: missing.length };
+/** How many requests from `at` on are surely a span long: all but some dozen at either end of a large blob. */
+function fullSpans(at: number, gapEnd: number, remaining: number, limits: PlanLimits): number {
+  const { connections, spanBlobBytes } = limits;
+  if (at < connections * spanBlobBytes) return 0;
+  const untilFalling = Math.floor(remaining / spanBlobBytes) - 2 * connections;
+  const untilGapEnd = Math.floor((gapEnd - at) / spanBlobBytes) - 1;
+  return Math.max(0, Math.min(untilFalling, untilGapEnd));
 }

@@ -26,8 +26,11 @@ export class BlobFill {
   readonly #front: Front;
   /** Begun with the first range: no more files are open than ranges are in flight. */
   #hash: Hash | undefined;
-  #left = 0;
-  #failed = false;
+  /** Ranges that were begun and are not there. */
+  #running = 0;
+  /** All ranges were begun. */
+  #isLast = false;
+  #failure: unknown;
 
   constructor(options: FillOptions) {
     this.#options = options;
@@ -35,36 +38,48 @@ export class BlobFill {
   }
 
   /**
-   * Fetches these ranges.
+   * Fetches these ranges, of which each is asked for when it can be begun.
    * @returns the digest of what is there then
    * @throws PullError as `fetchRange`, as `storageError`; nothing is written to the place any more then
    */
-  async run(ranges: readonly BlobRange[]): Promise<Digest> {
-    this.#left = ranges.length;
-    const fetches = await Promise.allSettled(ranges.map((range) => this.#queue(range)));
-    const failure = fetches.find(({ status }) => status === 'rejected');
-    if (failure?.status !== 'rejected') return this.#begin().end();
+  async run(ranges: Iterable<BlobRange>): Promise<Digest> {
+    const upcoming = ranges[Symbol.iterator]();
+    const first = upcoming.next();
+    if (first.done !== true) {
+      await new Promise<void>((ended) => this.#options.fetcher.add(this.#jobs(first.value, upcoming, ended)));
+    }
+    if (this.#failure === undefined) return this.#begin().end();
     this.#hash?.drop();
-    throw inLayer(failure.reason, this.#options.blob.digest);
+    throw inLayer(this.#failure, this.#options.blob.digest);
   }
 
-  #queue(range: BlobRange): Promise<void> {
-    const { fetcher, layer } = this.#options;
-    return new Promise((resolve, reject) => {
-      const job: FetchJob = {
-        work: { layer, dropped: false },
-        run: async (pool, _, cost) => {
-          // Another range has failed: what waits is of no use.
-          if (!this.#failed) await this.#fetch(pool, range, cost);
-          resolve();
-        },
-        failed: (error) => {
-          this.#failed = true;
-          reject(error);
-        },
-      };
-      fetcher.add([job]);
-    });
+  /** `ended` is called when the last range is there, or nothing runs after one has failed: what waits is of no use then. */
+  *#jobs(first: BlobRange, upcoming: Iterator<BlobRange>, ended: () => void): Generator<FetchJob, void> {
+    for (let range: BlobRange | undefined = first; range !== undefined && this.#failure === undefined; ) {
+      const next = upcoming.next();
+      this.#isLast = next.done === true;
+      this.#running += 1;
+      yield this.#job(range, ended);
+      range = next.done === true ? undefined : next.value;
+    }
+  }
+
+  #job(range: BlobRange, ended: () => void): FetchJob {
+    const done = () => {
+      this.#running -= 1;
+      if (this.#running === 0 && (this.#isLast || this.#failure !== undefined)) ended();
+    };
+    return {
+      work: { layer: this.#options.layer, dropped: false },
+      run: async (pool, _, cost) => {
+        await this.#fetch(pool, range, cost);
+        done();
+      },
+      failed: (error) => {
+        this.#failure ??= error;
+        done();
+      },
+    };
   }
 
   /** Its connection is free again when the range is there; that of the last one when all is hashed. */
@@ -76,8 +91,7 @@ export class BlobFill {
     cost(result);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
     if (this.#front.add(range)) hash.reach(this.#front.end);
-    this.#left -= 1;
-    if (this.#left === 0) await hash.end();
+    if (this.#isLast && this.#running === 1 && this.#failure === undefined) await hash.end();
   }
 
   #begin(): Hash {

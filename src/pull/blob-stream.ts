@@ -40,26 +40,25 @@ export class BlobStream {
   sender: number | undefined;
   readonly #options: StreamOptions;
   readonly #url: string;
-  readonly #parts: readonly RawPart[];
+  /** The parts that were not begun yet. */
+  readonly #upcoming: Iterator<RawPart, void>;
   readonly #work: Work;
-  /** The pack offset of each part that is on disk, with its pack. */
-  readonly #places: Array<{ pack: PackId; offset: number } | undefined>;
-  /** The first part that is not before the front. */
+  /** The parts that were begun. */
+  readonly #begun: Array<RawPart & { place: { pack: PackId; offset: number } | undefined }> = [];
+  /** All parts were begun. */
+  #isPlanned = false;
+  /** The first of the begun parts that is not before the front. */
   #next = 0;
   /** What lies before the front and was not handed to the decoder yet. */
   #front = new ExtentList();
   #decoder: MessagePort | undefined;
 
-  constructor(options: StreamOptions, url: string, parts: readonly RawPart[]) {
+  /** `parts`: those that tile the blob, in order. */
+  constructor(options: StreamOptions, url: string, parts: Iterator<RawPart, void>) {
     this.#options = options;
     this.#url = url;
-    this.#parts = parts;
+    this.#upcoming = parts;
     this.#work = { layer: options.index, dropped: false };
-    this.#places = parts.map(({ held }) => {
-      if (held === undefined) return undefined;
-      this.rawPacks.add(held.pack as PackId);
-      return { pack: held.pack as PackId, offset: held.packOffset };
-    });
   }
 
   /** @throws PullError as fetching does */
@@ -67,9 +66,9 @@ export class BlobStream {
     const { context, fetcher, turns } = this.#options;
     try {
       return await new Promise((resolve, reject) => {
-        const missing = this.#parts.flatMap((part, i) => (part.held === undefined ? [{ part, i }] : []));
-        this.#advance();
-        fetcher.add(missing.map(({ part, i }) => this.#job(part, i, reject)));
+        // What is on disk at the beginning is there for the decoder before it is this layer's turn to fetch.
+        const first = this.#beginNext();
+        if (first !== undefined) fetcher.add(this.#jobs(first, reject));
         context.stop.guard(turns.take(() => this.#decode())).then(resolve, reject);
       });
     } catch (error) {
@@ -79,8 +78,37 @@ export class BlobStream {
     }
   }
 
-  #job({ blobStart, blobEnd }: RawPart, i: number, failed: (error: unknown) => void): FetchJob {
+  /** Begins the parts up to the first that is to be fetched. Returns its row; undefined when nothing is left. */
+  #beginNext(): number | undefined {
+    try {
+      for (;;) {
+        const { done, value: part } = this.#upcoming.next();
+        if (done === true) {
+          this.#isPlanned = true;
+          return undefined;
+        }
+        const { held } = part;
+        if (held === undefined) return this.#begun.push({ ...part, place: undefined }) - 1;
+        this.rawPacks.add(held.pack as PackId);
+        this.#begun.push({ ...part, place: { pack: held.pack as PackId, offset: held.packOffset } });
+      }
+    } finally {
+      this.#advance();
+    }
+  }
+
+  /** The jobs for all that is missing, each made when it is to begin. */
+  *#jobs(first: number, failed: (error: unknown) => void): Generator<FetchJob, void> {
+    for (let row: number | undefined = first; row !== undefined && !this.#work.dropped; ) {
+      yield this.#job(row, failed);
+      row = this.#beginNext();
+    }
+  }
+
+  #job(row: number, failed: (error: unknown) => void): FetchJob {
     const blob = { ...this.#options.layer.blob, url: this.#url };
+    const part = this.#begun[row]!;
+    const { blobStart, blobEnd } = part;
     return {
       work: this.#work,
       failed,
@@ -91,7 +119,7 @@ export class BlobStream {
         this.rawPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
-        this.#places[i] = { pack, offset: result.packOffset };
+        part.place = { pack, offset: result.packOffset };
         this.#advance();
       },
     };
@@ -99,16 +127,15 @@ export class BlobStream {
 
   /** Moves the front over all parts that are on disk, and hands them to the decoder if it is there. */
   #advance(): void {
-    for (; this.#next < this.#parts.length; this.#next++) {
-      const place = this.#places[this.#next];
+    for (; this.#next < this.#begun.length; this.#next++) {
+      const { place, blobStart, blobEnd } = this.#begun[this.#next]!;
       if (place === undefined) break;
-      const { blobStart, blobEnd } = this.#parts[this.#next]!;
       this.#front.push(place.pack, place.offset, blobEnd - blobStart);
     }
     if (this.#decoder === undefined) return;
     if (this.#front.count > 0) this.#decoder.postMessage(this.#front.toRows());
     this.#front = new ExtentList();
-    if (this.#next === this.#parts.length) this.#decoder.postMessage(null);
+    if (this.#isPlanned && this.#next === this.#begun.length) this.#decoder.postMessage(null);
   }
 
   async #decode(): Promise<Outcome> {

@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type BlobRange, lengthOf, missingRanges } from '../plan/missing.js';
+import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../plan/missing.js';
 import { allocatedBytes, requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
@@ -50,15 +50,16 @@ class BlobCopies {
   async run(): Promise<CopyFigures> {
     const { blobs, layers } = this.#source;
     const missing = await this.#missing(blobs.values());
-    const ranges = this.#cut(missing);
-    const fetchBytes = ranges.reduce((sum, each) => sum + lengthOf(each), 0);
+    const gaps = missing.map(({ sizeBytes, written }) => missingRanges(sizeBytes, written));
+    const fetchBytes = gaps.reduce((sum, each) => sum + lengthOf(each), 0);
+    const mostBytes = this.#mostBytes(fetchBytes);
     this.#context.emit({
       event: 'planned',
       totalBytes: fetchBytes,
       fetchBytes,
       reuseBytes: this.#reusedBytes,
       resumeBytes: this.#resumedBytes,
-      requests: ranges.reduce((sum, each) => sum + each.length, 0),
+      requests: gaps.reduce((sum, each) => sum + countPieces(each, mostBytes), 0),
     });
     // Before files have their length: not every file system can leave holes.
     await requireSpace(this.#target.directory, Math.min(fetchBytes, lackOf(missing)));
@@ -70,7 +71,7 @@ class BlobCopies {
     let done = of - missing.filter(({ digest }) => layers.has(digest)).length;
     await Promise.all(
       missing.map(async (place, row) => {
-        await this.#copy(place, ranges[row]!, fetcher, row);
+        await this.#copy(place, cutRanges(gaps[row]!, mostBytes), fetcher, row);
         if (!layers.has(place.digest)) return;
         done += 1;
         this.#context.emit({ event: 'layer', diffId: place.digest, done, of });
@@ -103,16 +104,14 @@ class BlobCopies {
     return missing;
   }
 
-  /** The ranges to fetch of each place. */
-  #cut(places: readonly BlobPlace[]): BlobRange[][] {
-    const total = places.reduce((sum, { sizeBytes, written }) => sum + sizeBytes - lengthOf(written), 0);
-    const share = total / (this.#context.settings.connections * RANGES_PER_CONNECTION);
-    const most = Math.round(Math.min(MOST_RANGE_BYTES, Math.max(LEAST_RANGE_BYTES, share)));
-    return places.map(({ sizeBytes, written }) => missingRanges(sizeBytes, written, most));
+  /** What one request fetches at most when so much is to be fetched. */
+  #mostBytes(fetchBytes: number): number {
+    const share = fetchBytes / (this.#context.settings.connections * RANGES_PER_CONNECTION);
+    return Math.round(Math.min(MOST_RANGE_BYTES, Math.max(LEAST_RANGE_BYTES, share)));
   }
 
   /** Brings a blob from where it is to be had, and gives it its name; bytes that came whole and wrong are fetched once more. */
-  #copy(first: BlobPlace, ranges: readonly BlobRange[], fetcher: Fetcher, layer: number): Promise<void> {
+  #copy(first: BlobPlace, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
     const { support, emit, endpoints } = this.#context;
     const { urls, ...rest } = this.#source.blobs.get(first.digest)!;
@@ -121,7 +120,7 @@ class BlobCopies {
     const beginAnew = async () => {
       place = await target.forget(place);
       await target.make([place]);
-      missing = missingRanges(place.sizeBytes, [], MOST_RANGE_BYTES);
+      missing = cutRanges(missingRanges(place.sizeBytes, []), MOST_RANGE_BYTES);
     };
     return fromAnyPlace(urls, emit, async (url, again) => {
       if (again) await beginAnew();

@@ -31,9 +31,8 @@ export class Fetcher {
   readonly #context: PullContext;
   readonly #startPool: () => Promise<WorkerPool>;
   #pool: Promise<WorkerPool> | undefined;
-  readonly #waiting: FetchJob[] = [];
-  /** The first of `#waiting` that still waits. */
-  #next = 0;
+  /** In order; each job is made when it is its turn. */
+  readonly #waiting: Iterator<FetchJob>[] = [];
   /** Goes before all that waits. */
   readonly #again: FetchJob[] = [];
   #running = 0;
@@ -56,9 +55,9 @@ export class Fetcher {
     return this.#lastByteMs;
   }
 
-  /** Adds jobs behind those that wait. */
+  /** Adds jobs behind those that wait. An iterator is asked for a job when that can begin. */
   add(jobs: Iterable<FetchJob>): void {
-    for (const job of jobs) this.#waiting.push(job);
+    this.#waiting.push(jobs[Symbol.iterator]());
     this.#fill();
   }
 
@@ -70,15 +69,21 @@ export class Fetcher {
 
   #fill(): void {
     while (this.#running < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
-      const job = this.#again.shift() ?? this.#waiting[this.#next++];
-      if (job === undefined) {
-        this.#waiting.length = 0;
-        this.#next = 0;
-        return;
-      }
+      const job = this.#again.shift() ?? this.#nextWaiting();
+      if (job === undefined) return;
       if (job.work.dropped) continue;
       this.#running += 1;
       void this.#run(job);
+    }
+  }
+
+  #nextWaiting(): FetchJob | undefined {
+    for (;;) {
+      const [jobs] = this.#waiting;
+      if (jobs === undefined) return undefined;
+      const { done, value } = jobs.next();
+      if (done !== true) return value;
+      this.#waiting.shift();
     }
   }
 

@@ -1,11 +1,14 @@
 import { PullError } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
+import { strictParser } from '../format/strict-json.js';
 import type { CopyDocument } from './copy-source.js';
 
 /** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
 export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
+
+const parseIndex = strictParser({ manifests: { digest: null, annotations: null } });
 
 type Entry = Readonly<Record<string, unknown>>;
 
@@ -36,15 +39,10 @@ function tagOf({ annotations }: Entry): unknown {
 }
 
 function entriesOf(bytes: Buffer): Entry[] {
-  let index: unknown;
-  try {
-    index = JSON.parse(bytes.toString('utf8'));
-  } catch (cause) {
-    throw new PullError('metadata-malformed', 'the index.json there is not JSON', { cause });
-  }
+  const index = parseIndex(bytes, 'The index.json of the destination');
   const manifests = isEntry(index) ? index['manifests'] : undefined;
   if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
-  throw new PullError('metadata-malformed', 'the index.json there is no OCI image index');
+  throw new PullError('metadata-malformed', 'The index.json of the destination is no OCI image index');
 }
 
 function isEntry(value: unknown): value is Entry {

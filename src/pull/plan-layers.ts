@@ -2,7 +2,7 @@ import type { Digest } from '../format/digest.js';
 import { allocateTable, type LayerTable } from '../format/layer-table.js';
 import { type PlanLimits, planLimits } from '../plan/limits.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
-import { planWhole, type RawPart, type RawRun } from '../plan/whole.js';
+import type { RawRun, WholeBlob } from '../plan/whole.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
@@ -14,8 +14,8 @@ export interface LayersPlan {
   readonly chunked: PullPlan;
   /** The table that held segments of `chunked` point into. */
   readonly packs: readonly PackId[];
-  /** The parts of each layer that is one stream. */
-  readonly whole: ReadonlyArray<readonly RawPart[] | undefined>;
+  /** Each layer that is one stream. */
+  readonly whole: ReadonlyArray<WholeBlob | undefined>;
 }
 
 /** Stands for the table of a layer that has none. */
@@ -38,7 +38,7 @@ export async function planLayers(context: PullContext, layers: readonly KnownLay
   const whole = layers.map((layer) => {
     if (layer.metadata !== undefined) return undefined;
     const runs = rawRuns(held.packs, held.raw[streams.indexOf(layer.blob.digest)]!);
-    return planWhole(layer.blob.sizeBytes, runs, limits);
+    return { blobBytes: layer.blob.sizeBytes, held: runs };
   });
   return { limits, chunked: planPull(wants, limits), packs: held.packs as readonly PackId[], whole };
 }

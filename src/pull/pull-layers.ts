@@ -69,9 +69,9 @@ export async function prepareLayers(
 }
 
 function figuresOf({ metadata, blob }: KnownLayer, plan: LayersPlan, i: number): PlannedFigures {
-  const parts = plan.whole[i];
-  if (parts !== undefined) {
-    const totals = totalsOf(parts);
+  const whole = plan.whole[i];
+  if (whole !== undefined) {
+    const totals = totalsOf(whole, plan.limits);
     // Its bytes as they are, and a tar that is hardly ever shorter.
     const diskBytes = totals.fetchBytes + blob.sizeBytes;
     return { ...totals, tarBytes: null, metadataBytes: 0, reuseBytes: 0, diskBytes };

@@ -1,6 +1,6 @@
 import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
-import { planWhole, type RawPart } from '../plan/whole.js';
+import type { WholeBlob } from '../plan/whole.js';
 import type { HeldRows } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
@@ -225,7 +225,7 @@ class Run {
   }
 
   /** Pulls a layer as one stream, and publishes it. */
-  #pullWhole(i: number, parts: readonly RawPart[], failedBefore?: PullError): void {
+  #pullWhole(i: number, blob: WholeBlob, failedBefore?: PullError): void {
     const { limits } = this.#plan;
     const layer = this.#layers[i]!;
     const options = {
@@ -236,7 +236,7 @@ class Run {
       turns: this.#turns,
       held: this.#listHeld,
     };
-    const whole = new WholeLayer(options, limits, parts, failedBefore);
+    const whole = new WholeLayer(options, limits, blob, failedBefore);
     const pull = async () => {
       const { extents, resumedBytes } = await whole.pull();
       this.#wholes.set(i, { resumedBytes });
@@ -280,7 +280,7 @@ class Run {
   async #startAgain(i: number, layer: KnownLayer, failedBefore: PullError): Promise<void> {
     try {
       const held = await lookUpRaw(this.#context, layer.blob.digest);
-      this.#pullWhole(i, planWhole(layer.blob.sizeBytes, held, this.#plan.limits), failedBefore);
+      this.#pullWhole(i, { blobBytes: layer.blob.sizeBytes, held }, failedBefore);
     } catch (error) {
       void this.#end(i, error);
     }

@@ -1,7 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
-import { planWhole, type RawPart, totalsOf } from '../plan/whole.js';
+import { planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import { nothingHeld } from '../store/held-contents.js';
@@ -22,23 +22,18 @@ export class WholeLayer {
   readonly #options: StreamOptions;
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
-  #parts: readonly RawPart[];
+  #plan: WholeBlob;
   readonly #rawPacks = new Set<PackId>();
 
   /**
-   * `parts`: the plan for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
+   * `plan`: for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
    * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong, unless
    * it was only more than we do.
    */
-  constructor(
-    options: StreamOptions,
-    limits: PlanLimits,
-    parts: readonly RawPart[],
-    failedBefore?: PullError,
-  ) {
+  constructor(options: StreamOptions, limits: PlanLimits, plan: WholeBlob, failedBefore?: PullError) {
     this.#options = options;
     this.#limits = limits;
-    this.#parts = parts;
+    this.#plan = plan;
     this.#failedBefore = failedBefore?.code === 'unsupported' ? undefined : failedBefore;
   }
 
@@ -51,7 +46,7 @@ export class WholeLayer {
     try {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
-      return { extents, resumedBytes: totalsOf(this.#parts).resumedBytes };
+      return { extents, resumedBytes: totalsOf(this.#plan, this.#limits).resumedBytes };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -62,13 +57,13 @@ export class WholeLayer {
   #pullFromAnywhere(): Promise<ExtentList> {
     const { layer, context } = this.#options;
     return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
-      if (again) this.#parts = this.#planAnew();
+      if (again) this.#plan = this.#planAnew();
       return this.#pullFrom(url);
     });
   }
 
-  #planAnew(): RawPart[] {
-    return planWhole(this.#options.layer.blob.sizeBytes, [], this.#limits);
+  #planAnew(): WholeBlob {
+    return { blobBytes: this.#options.layer.blob.sizeBytes, held: [] };
   }
 
   /**
@@ -81,7 +76,7 @@ export class WholeLayer {
     const { digest, anonymous } = layer.blob;
     let options = this.#options;
     for (let tries = 1; ; tries++) {
-      const stream = new BlobStream(options, url, this.#parts);
+      const stream = new BlobStream(options, url, planWhole(this.#plan, this.#limits));
       const { extents, decoded, actual } = await stream.run().finally(() => {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
       });
@@ -95,18 +90,18 @@ export class WholeLayer {
           message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
         });
         options = { ...options, held: async () => nothingHeld() };
-        this.#parts = this.#planAnew();
+        this.#plan = this.#planAnew();
         continue;
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
       if (stream.sender !== undefined) context.endpoints.lacks(stream.sender, digest);
       const elsewhere = anonymous !== true && context.endpoints.mayBeHad(digest);
-      const wasKept = this.#parts.some(({ held }) => held !== undefined);
+      const wasKept = this.#plan.held.length > 0;
       if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
       if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
-      this.#parts = this.#planAnew();
+      this.#plan = this.#planAnew();
     }
   }
 

@@ -59,7 +59,8 @@ function place(name: string, rule: RegistryRule, location: string | undefined, i
   const slash = moved.indexOf('/');
   const host = moved.slice(0, Math.max(slash, 0));
   const repository = moved.slice(slash + 1);
-  if (!HOST.test(host) || !REPOSITORY.test(repository)) {
+  const isHost = HOST.test(host) && URL.canParse(`https://${host}`);
+  if (!isHost || !REPOSITORY.test(repository)) {
     throw new PullError(
       'option-malformed',
       `${rule.file} makes ${name} to ${JSON.stringify(withoutUser(moved))}`,

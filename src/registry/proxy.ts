@@ -94,14 +94,13 @@ function splitPort(entry: string): { name: string; port: number | undefined } {
   return { name: bracketed ?? plain ?? entry, port: port === undefined ? undefined : Number(port) };
 }
 
+/** Whether a host lies in a block like `10.0.0.0/8`. BlockList throws for a zone (`%eth0`), and ends the process for a length of -0. */
 function isInBlock(block: string, host: string): boolean {
-  const slash = block.indexOf('/');
-  const network = block.slice(0, slash);
-  const bits = Number(block.slice(slash + 1));
+  const [, network = '', length = ''] = /^([0-9a-f.:]+)\/(\d{1,3})$/.exec(block) ?? [];
+  const bits = Number(length);
   const family = isIP(network) === 6 ? 'ipv6' : 'ipv4';
   const most = family === 'ipv6' ? 128 : 32;
-  if (isIP(network) === 0 || isIP(host) === 0 || !Number.isInteger(bits) || bits < 0 || bits > most)
-    return false;
+  if (isIP(network) === 0 || isIP(host) === 0 || bits > most) return false;
   const list = new BlockList();
   list.addSubnet(network, bits, family);
   return list.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4');

@@ -30,6 +30,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   'smol-toml': ['registry'],
   yargs: ['cli'],
   ora: ['cli'],
+  'fast-check': ['test'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
 };
 

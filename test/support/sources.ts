@@ -2,7 +2,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** The repository's root: compiled tests run from dist/test/…. */
-const ROOT = join(import.meta.dirname, '../../..');
+export const ROOT = join(import.meta.dirname, '../../..');
 
 /** Folders that hold TypeScript, as tsconfig.json includes them. */
 const FOLDERS = ['src', 'workers', 'bench', 'test'];

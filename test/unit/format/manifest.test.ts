@@ -4,6 +4,7 @@ import {
   checkLayerCount,
   DOCKER_LIST,
   DOCKER_MANIFEST,
+  MAX_BLOB_BYTES,
   MAX_CONFIG_BYTES,
   MAX_INDEX_ENTRIES,
   MAX_LAYERS,
@@ -140,14 +141,30 @@ const malformed: [string, unknown, RegExp][] = [
   ['no layers', { ...manifest(), layers: undefined }, /layers is not a list/],
   ['no manifests', { ...index(), manifests: undefined }, /manifests is not a list/],
   ['both layers and manifests', { ...manifest(), manifests: [] }, /has manifests/],
+  ['both layers and those of schema 1', { ...manifest(), fsLayers: [] }, /has fsLayers/],
   ['an index with layers', { ...index(), layers: [] }, /has layers/],
+  ['an index with a config', { ...index(), config: descriptor() }, /has config/],
+  ['another schemaVersion', manifest({ schemaVersion: 99 }), /has a schemaVersion that is not 2/],
+  ['that of schema 1', manifest({ schemaVersion: 1 }), /has a schemaVersion that is not 2/],
+  ['a schemaVersion as text', index({ schemaVersion: '2' }), /has a schemaVersion that is not 2/],
+  ['no schemaVersion but null', index({ schemaVersion: null }), /has a schemaVersion that is not 2/],
+  [
+    'a size that no registry takes',
+    manifest({ layers: [descriptor({ size: MAX_BLOB_BYTES + 1 })] }),
+    /layers\[0\]\.size is 549755813889 bytes; at most 549755813888/,
+  ],
+  [
+    'an operating system of 129 letters',
+    index({ manifests: [descriptor({ platform: { os: 'x'.repeat(129), architecture: 'b' } })] }),
+    /platform\.os has 129 letters; at most 128/,
+  ],
   ['a media type that is no string', manifest({ mediaType: 5 }), /mediaType is not a string/],
   ['a size as text', manifest({ config: descriptor({ size: '5' }) }), /config\.size is not a size in bytes/],
   ['a negative size', manifest({ layers: [descriptor({ size: -1 })] }), /layers\[0\]\.size is not a size/],
   [
     'a fraction of a byte',
     manifest({ layers: [descriptor({ size: 0.5 })] }),
-    /layers\[0\]\.size is not a size/,
+    /has "0\.5" where an integer must be/,
   ],
   [
     'an unsafe size',
@@ -197,14 +214,80 @@ for (const [what, value, message] of malformed) {
 }
 
 test('bytes that are no JSON, no UTF-8 or too many are malformed', () => {
-  throwsError(() => parseManifest(Buffer.from('{')), 'metadata-malformed', /The manifest is not JSON/);
+  throwsError(
+    () => parseManifest(Buffer.from('{')),
+    'metadata-malformed',
+    /The manifest is malformed at byte 1/,
+  );
   throwsError(
     () => parseManifest(Buffer.from([0x22, 0xff, 0x22])),
     'metadata-malformed',
-    /The manifest is not JSON/,
+    /The manifest is not UTF-8/,
   );
   const long = Buffer.alloc(MAX_MANIFEST_BYTES + 1, ' ');
   throwsError(() => parseManifest(long), 'metadata-malformed', /is 4194305 bytes long; at most 4194304/);
+});
+
+test('a manifest may leave its schemaVersion out', () => {
+  const { schemaVersion: _, ...bare } = manifest();
+  assert.equal(parseManifest(bytes(bare)).kind, 'manifest');
+});
+
+test('a size of -0 is 0, as Go reads it, and what is refused for its size names its blob', () => {
+  const text = JSON.stringify(manifest()).replaceAll('"size":5', '"size":-0');
+  const parsed = parseManifest(Buffer.from(text));
+  assert.ok(parsed.kind === 'manifest' && Object.is(parsed.layers[0]?.sizeBytes, 0));
+  const large = bytes(manifest({ layers: [descriptor({ size: 2 ** 44 })] }));
+  assert.throws(() => parseManifest(large), { code: 'metadata-malformed', layer: DIGEST });
+});
+
+/** Keys by which Go finds a field, where JavaScript has another: what stands for it in a document, and the field. */
+const VARIANTS: ReadonlyArray<readonly [pattern: RegExp, key: string]> = [
+  [/"config"/, 'Config'],
+  [/"layers"/, 'LAYERS'],
+  [/"layers"/, 'layer\u017f'],
+  [/"schemaVersion"/, 'schemaversion'],
+  [/"mediaType"/, 'MediaType'],
+  [/"digest"/, 'Digest'],
+  [/"size"/, '\\u017fize'],
+  [/"size"/, 's\\u0069zE'],
+];
+
+for (const [pattern, key] of VARIANTS) {
+  test(`a manifest with the key ${key} is malformed, alone and beside the one it stands for`, () => {
+    const text = JSON.stringify(manifest());
+    const beside = text.replace(pattern, (name) => `"${key}":0,${name}`);
+    for (const changed of [text.replace(pattern, `"${key}"`), beside]) {
+      assert.notEqual(changed, text);
+      const message = /which some programs take for/;
+      throwsError(() => parseManifest(Buffer.from(changed)), 'metadata-malformed', message);
+    }
+  });
+}
+
+test('an image of two images is none', () => {
+  const a = descriptor();
+  const b = descriptor({ digest: `sha256:${'b'.repeat(64)}` });
+  const both = { ...manifest({ config: a, layers: [a] }), Config: b, Layers: [b] };
+  throwsError(() => parseManifest(bytes(both)), 'metadata-malformed', /has the key "Config"/);
+  const pair = { ...manifest(), Manifests: [b] };
+  throwsError(() => parseManifest(bytes(pair)), 'metadata-malformed', /has the key "Manifests"/);
+  const entry = { ...descriptor(), platform: { os: 'linux', architecture: 'arm', Architecture: 'amd64' } };
+  throwsError(
+    () => parseManifest(bytes(index({ manifests: [entry] }))),
+    'metadata-malformed',
+    /"Architecture"/,
+  );
+  const twice = JSON.stringify(manifest()).replace('"layers"', '"layers":[],"l\\u0061yers"');
+  throwsError(() => parseManifest(Buffer.from(twice)), 'metadata-malformed', /the key "layers" twice/);
+});
+
+test('annotations may differ by case only, but none may be there twice', () => {
+  const annotated = manifest({ layers: [descriptor({ annotations: { a: '1', A: '2', Size: '3' } })] });
+  const text = JSON.stringify(annotated);
+  assert.equal(parseManifest(Buffer.from(text)).kind, 'manifest');
+  const twice = text.replace('"A"', '"a"');
+  throwsError(() => parseManifest(Buffer.from(twice)), 'metadata-malformed', /the key "a" twice/);
 });
 
 test('a manifest that was sent as an index is malformed', () => {
@@ -254,6 +337,32 @@ for (const [what, value, message] of malformedConfigs) {
     throwsError(() => parseConfig(bytes(value)), 'metadata-malformed', message);
   });
 }
+
+const ambiguousConfigs: ReadonlyArray<readonly [what: string, value: Fields]> = [
+  ['two lists of layers', config({ RootFS: { type: 'layers', diff_ids: [] } })],
+  ['DiffIDs by another name', config({ rootfs: { type: 'layers', diff_ids: [DIGEST], Diff_IDs: [] } })],
+  ['an architecture by another name', config({ ARCHITECTURE: 'amd64' })],
+  ['a Kelvin sign', config({ config: { 'Healthchec\u212a': null } })],
+  ['another program to run', config({ config: { Entrypoint: ['/a'], entrypoint: ['/b'] } })],
+  ['another health check', config({ config: { Healthcheck: { Test: [], test: ['CMD', 'b'] } } })],
+  ['another history', config({ history: [{ empty_layer: true, Empty_Layer: false }] })],
+];
+
+for (const [what, value] of ambiguousConfigs) {
+  test(`a config with ${what} is malformed`, () => {
+    throwsError(() => parseConfig(bytes(value)), 'metadata-malformed', /which some programs take for/);
+  });
+}
+
+test('labels of a config may differ by case only', () => {
+  const labelled = config({
+    config: { Labels: { a: '1', A: '2' }, Env: null },
+    Size: 7,
+    id: 'x',
+    'os.version': '10',
+  });
+  assert.equal(parseConfig(bytes(labelled)).os, 'linux');
+});
 
 test('a config that is too long is malformed', () => {
   throwsError(

@@ -110,6 +110,12 @@ const choices: [string, string, string[], string | undefined][] = [
   ['zstd among equals', 'linux/amd64', ['linux/amd64', 'linux/amd64+zstd'], 'linux/amd64+zstd'],
   ['a better variant before zstd', 'linux/arm/v7', ['linux/arm/v6+zstd', 'linux/arm/v7'], 'linux/arm/v7'],
   ['an unknown variant exactly', 'linux/mips64/r6', ['linux/mips64', 'linux/mips64/r6'], 'linux/mips64/r6'],
+  [
+    'a variant with zeros before it exactly',
+    'linux/arm/v00',
+    ['linux/arm/v0', 'linux/arm/v00'],
+    'linux/arm/v00',
+  ],
   ['nothing from nothing', 'linux/amd64', [], undefined],
 ];
 

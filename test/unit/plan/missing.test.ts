@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { joinRanges, lengthOf, missingRanges } from '../../../src/plan/missing.js';
+import { countPieces, cutRanges, joinRanges, lengthOf, missingRanges } from '../../../src/plan/missing.js';
 
 const range = (start: number, end: number) => ({ start, end });
 
@@ -13,10 +13,19 @@ test('ranges that touch or overlap become one, in order', () => {
 
 test('what is missing is cut, and with what is there makes up the whole', () => {
   const there = [range(3, 5), range(4, 8), range(20, 25)];
-  const missing = missingRanges(25, there, 5);
-  assert.deepEqual(missing, [range(0, 3), range(8, 13), range(13, 18), range(18, 20)]);
-  assert.deepEqual(joinRanges([...there, ...missing]), [range(0, 25)]);
-  assert.deepEqual(missingRanges(0, [], 5), []);
-  assert.deepEqual(missingRanges(4, [range(0, 4)], 5), []);
-  assert.deepEqual(missingRanges(11, [], 5), [range(0, 5), range(5, 10), range(10, 11)]);
+  const missing = missingRanges(25, there);
+  assert.deepEqual(missing, [range(0, 3), range(8, 20)]);
+  const pieces = [...cutRanges(missing, 5)];
+  assert.deepEqual(pieces, [range(0, 3), range(8, 13), range(13, 18), range(18, 20)]);
+  assert.equal(countPieces(missing, 5), pieces.length);
+  assert.deepEqual(joinRanges([...there, ...pieces]), [range(0, 25)]);
+  assert.deepEqual(missingRanges(0, []), []);
+  assert.deepEqual(missingRanges(4, [range(0, 4)]), []);
+  assert.deepEqual([...cutRanges(missingRanges(11, []), 5)], [range(0, 5), range(5, 10), range(10, 11)]);
+});
+
+test('pieces are made as they are asked for, and counted without any', () => {
+  const all = [range(0, 2 ** 53 - 1)];
+  assert.deepEqual(cutRanges(all, 8).next().value, range(0, 8));
+  assert.equal(countPieces(all, 8), 2 ** 50);
 });

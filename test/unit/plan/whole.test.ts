@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type PlanLimits, planLimits } from '../../../src/plan/limits.js';
-import { planWhole, type RawPart, type RawRun, totalsOf } from '../../../src/plan/whole.js';
+import { planWhole as partsOf, type RawPart, type RawRun, totalsOf } from '../../../src/plan/whole.js';
 import { type Random, seededRandom } from '../../support/random.js';
 
 const MIB = 2 ** 20;
 const SEEDS = 2000;
 
+const planWhole = (blobBytes: number, held: readonly RawRun[], limits: PlanLimits): RawPart[] => [
+  ...partsOf({ blobBytes, held }, limits),
+];
 const bytesOf = ({ blobStart, blobEnd }: RawPart) => blobEnd - blobStart;
 const isMissing = ({ held }: RawPart) => held === undefined;
 
@@ -107,17 +110,41 @@ test('a small blob is one request', () => {
 
 test('a blob that is on disk is no request', () => {
   const held = [run(0, 100), run(100, 5000)];
-  const parts = planWhole(5000, held, planLimits(8));
-  assert.deepEqual(totalsOf(parts), { fetchBytes: 0, resumedBytes: 5000, requests: 0 });
+  assert.ok(planWhole(5000, held, planLimits(8)).every((part) => !isMissing(part)));
+  assert.deepEqual(totalsOf({ blobBytes: 5000, held }, planLimits(8)), {
+    fetchBytes: 0,
+    resumedBytes: 5000,
+    requests: 0,
+  });
 });
 
 test('totals are those of the parts', () => {
   const limits: PlanLimits = { ...planLimits(1), minSpanBytes: 1 };
-  const parts = planWhole(5000, [run(1000, 1500), run(4000, 4100)], limits);
-  assert.deepEqual(totalsOf(parts), {
+  const held = [run(1000, 1500), run(4000, 4100)];
+  const parts = planWhole(5000, held, limits);
+  assert.deepEqual(totalsOf({ blobBytes: 5000, held }, limits), {
     fetchBytes: 4400,
     resumedBytes: 600,
     requests: parts.filter(isMissing).length,
   });
   assert.ok(parts.filter(isMissing).length >= 3);
+});
+
+test('totals are those of the parts, however large the blob and whatever of it is on disk', () => {
+  for (let seed = 1; seed <= SEEDS / 10; seed++) {
+    const random = seededRandom(seed);
+    const blobBytes = random.int(1, 8 * 1024 * MIB);
+    const held = randomRuns(random, blobBytes);
+    const limits = planLimits(random.int(1, 32));
+    const { requests, fetchBytes, resumedBytes } = totalsOf({ blobBytes, held }, limits);
+    const parts = planWhole(blobBytes, held, limits);
+    assert.equal(requests, parts.filter(isMissing).length, `seed ${seed}`);
+    assert.equal(fetchBytes + resumedBytes, blobBytes, `seed ${seed}`);
+  }
+});
+
+test('parts are made as they are asked for, and totals without any', () => {
+  const blob = { blobBytes: 2 ** 53 - 1, held: [] };
+  assert.deepEqual(partsOf(blob, planLimits(8)).next().value, { blobStart: 0, blobEnd: MIB / 2 });
+  assert.ok(totalsOf(blob, planLimits(8)).requests > 2 ** 29);
 });

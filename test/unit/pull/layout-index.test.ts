@@ -50,8 +50,11 @@ test('an entry has media type and size, and what others had besides stays', () =
   ]);
 });
 
+/** JSON.stringify would overflow the stack. */
+const DEEP = `{"manifests": [{"a": ${'['.repeat(400_000)}${']'.repeat(400_000)}}]}`;
+
 test('what is no index is refused, not overwritten', () => {
-  for (const text of ['', '[]', '{"manifests": {}}', '{"manifests": [1]}']) {
+  for (const text of ['', '[]', '{"manifests": {}}', '{"manifests": [1]}', DEEP]) {
     assert.throws(() => nameInIndex(Buffer.from(text), document('a'), 'one'), { code: 'metadata-malformed' });
   }
 });

@@ -41,8 +41,8 @@ function pullStream(proofs: readonly (string | null)[]) {
   const { context, events } = fakeContext({ support: pool });
   const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
   const options = { context, fetcher, layer, index: 0, turns: new Turns(1), held: async () => HELD };
-  const parts = [{ blobStart: 0, blobEnd: layer.blob.sizeBytes }];
-  const pulling = new WholeLayer(options, planLimits(4), parts).pull();
+  const blob = { blobBytes: layer.blob.sizeBytes, held: [] };
+  const pulling = new WholeLayer(options, planLimits(4), blob).pull();
   return { pulling, held, asked, events, layer };
 }
 

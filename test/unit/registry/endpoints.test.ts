@@ -72,7 +72,7 @@ test('mirrors for digests or for tags alone are asked for those alone', () => {
 
 test('a blocked registry and a location that is none are refused', () => {
   assert.throws(() => places('example.com/x', rule('example.com', { blocked: true })), /blocked by r\.conf/);
-  for (const location of ['http://m', 'm?x', '/m', 'm@x']) {
+  for (const location of ['http://m', 'm?x', '/m', 'm@x', 'm:65536/x', '1.2.3.4.5/x']) {
     const wrong = rule('example.com', { mirrors: [mirror(location)] });
     assert.throws(() => places('example.com/x', wrong), /r\.conf makes example\.com\/x to/, location);
   }

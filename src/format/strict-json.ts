@@ -1,0 +1,140 @@
+import { PullError } from './error.js';
+import { JsonCursor } from './json-cursor.js';
+
+/**
+ * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes any depth, but
+ * JSON.stringify recurses, and fails at some thousands.
+ */
+export const MAX_JSON_DEPTH = 100;
+
+/** Labels and annotations are some dozens. Half a million keys, which 4 MiB have room for, would take 200 MB of memory. */
+export const MAX_OBJECT_KEYS = 10_000;
+
+/**
+ * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys of its own, an integer, or
+ * null for anything else, such as a map whose keys are free.
+ */
+export interface KnownKeys {
+  readonly [name: string]: KnownKeys | 'integer' | null;
+}
+
+/** Known keys by their folded names. */
+interface Rules {
+  readonly byFold: ReadonlyMap<string, { readonly name: string; readonly value: Rules | 'integer' | null }>;
+}
+
+/** Reads documents whose keys are these. */
+export type StrictParser = (bytes: Uint8Array, what: string) => unknown;
+
+/**
+ * A parser of JSON documents that every reader takes for the same: RFC 8259 in UTF-8, without a key twice in one object and without one that equals a known
+ * key but for its case. Go's encoding/json, which most container tools use, takes such a key for the known one, and the last of several. It also refuses
+ * fractions and exponents for integers, which JSON.parse rounds.
+ *
+ * The parser throws PullError `metadata-malformed`; `what` names the document in it.
+ */
+export function strictParser(known: KnownKeys): StrictParser {
+  const rules = rulesOf(known);
+  return (bytes, what) => {
+    const text = decode(bytes, what);
+    checkDocument(new JsonCursor(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), what), rules);
+    return JSON.parse(text);
+  };
+}
+
+function rulesOf(known: KnownKeys): Rules {
+  const byFold = Object.entries(known).map(([name, value]) => {
+    const rules = value === null || value === 'integer' ? value : rulesOf(value);
+    return [fold(name), { name, value: rules }] as const;
+  });
+  return { byFold: new Map(byFold) };
+}
+
+/**
+ * The name by which Go finds a field (encoding/json, foldName): simple case folding, by which the long s and the Kelvin sign are letters of ASCII too.
+ */
+function fold(name: string): string {
+  return name.toLowerCase().replaceAll('\u017f', 's');
+}
+
+/** A byte order mark stays, and is no JSON: Go refuses it as well. */
+function decode(bytes: Uint8Array, what: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new PullError('metadata-malformed', `${what} is not UTF-8`, { cause });
+  }
+}
+
+/** An object or a list that has begun. */
+interface Level {
+  readonly rules: Rules | 'integer' | null;
+  /** The keys so far; undefined in a list. */
+  readonly keys: Set<string> | undefined;
+}
+
+const OPEN_BRACE = 0x7b;
+const OPEN_BRACKET = 0x5b;
+
+/** One pass over a document. It keeps its own stack, whose depth is bounded. */
+function checkDocument(cursor: JsonCursor, rules: Rules): void {
+  const open: Level[] = [];
+  let next: Level['rules'] = rules;
+  for (;;) {
+    const byte = cursor.peek();
+    let more: boolean;
+    if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
+      if (open.length === MAX_JSON_DEPTH) throw cursor.malformed(`at most ${MAX_JSON_DEPTH} nested values`);
+      const isObject = byte === OPEN_BRACE;
+      open.push({ rules: next, keys: isObject ? new Set() : undefined });
+      more = isObject ? cursor.firstMember() : cursor.firstElement();
+    } else {
+      checkScalar(cursor, next);
+      more = goOn(cursor, open.at(-1));
+    }
+    while (!more && open.length > 0) {
+      open.pop();
+      more = goOn(cursor, open.at(-1));
+    }
+    const level = open.at(-1);
+    if (level === undefined) break;
+    next = level.keys === undefined ? level.rules : checkKey(cursor, level.rules, level.keys);
+  }
+  cursor.end();
+}
+
+/** Whether another value follows in this object or list; false at the end of the document. */
+function goOn(cursor: JsonCursor, level: Level | undefined): boolean {
+  if (level === undefined) return false;
+  return level.keys === undefined ? cursor.nextElement() : cursor.nextMember();
+}
+
+/** Checks the key that the cursor has read. Returns the rules for its value. */
+function checkKey(cursor: JsonCursor, rules: Level['rules'], keys: Set<string>): Level['rules'] {
+  // Go reads half a surrogate pair as U+FFFD, so that two such keys can be one.
+  const key = cursor.text().replaceAll(/\p{Surrogate}/gu, '\ufffd');
+  if (keys.has(key)) throw malformed(cursor, `has the key ${quote(key)} twice`);
+  if (keys.size === MAX_OBJECT_KEYS) throw malformed(cursor, `has an object of over ${MAX_OBJECT_KEYS} keys`);
+  keys.add(key);
+  if (rules === null || rules === 'integer') return null;
+  const known = rules.byFold.get(fold(key));
+  if (known === undefined) return null;
+  if (known.name === key) return known.value;
+  throw malformed(cursor, `has the key ${quote(key)}, which some programs take for ${quote(known.name)}`);
+}
+
+function checkScalar(cursor: JsonCursor, rules: Level['rules']): void {
+  const start = cursor.offset;
+  cursor.skipValue();
+  if (rules !== 'integer') return;
+  const text = cursor.bytes.toString('latin1', start, cursor.offset);
+  if (/^-?\d.*[.eE]/.test(text)) throw malformed(cursor, `has ${quote(text)} where an integer must be`);
+}
+
+function malformed({ what, offset }: JsonCursor, problem: string): PullError {
+  return new PullError('metadata-malformed', `${what} ${problem}, at byte ${offset}`);
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.slice(0, 100));
+}
