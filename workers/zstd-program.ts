@@ -59,7 +59,9 @@ export class ProgramFrame implements FrameDecoder {
     const { exitCode, signalCode } = this.#child;
     if (this.#failure !== undefined || signalCode !== null) {
       const why = this.#failure?.message ?? `it was ended by ${signalCode}`;
-      throw new PullError('internal', `the program zstd did not do its work: ${why}`);
+      throw new PullError('internal', `the program zstd did not do its work: ${why}`, {
+        hint: 'check that zstd --version works, or use Node 22.15 or later, which needs no such program',
+      });
     }
     if (exitCode !== 0)
       throw new Error(this.#complaint.trim() || `zstd ended with the exit code ${exitCode}`);

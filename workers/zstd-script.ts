@@ -23,6 +23,7 @@ export class ScriptFrame implements FrameDecoder {
       throw new PullError(
         'unsupported',
         `a frame needs a window of ${windowBytes / 2 ** 20} MiB, which takes the program zstd, or Node 22.15 or later`,
+        { hint: 'install the program zstd, or run zpull with Node 22.15 or later' },
       );
     }
     this.#out = out;

@@ -36,23 +36,35 @@ export function flatten(layers: readonly TarSource[]): FileTree {
   let entries = 0;
   let textBytes = 0;
   for (const [layer, source] of layers.entries()) {
-    const named: Named[] = [];
-    for (const entry of tarEntries(source)) {
-      entries += 1;
-      if (entries > MAX_ENTRIES) throw malformed(`the image has more than ${MAX_ENTRIES} entries`);
-      // Whiteouts are of lower layers only, wherever in the tar they stand.
-      if (takeAway(tree, entry)) continue;
-      const added = nameOf(entry, layer);
-      textBytes += textBytesOf(added);
-      if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
-      named.push(added);
-    }
-    for (const { path, what } of named) {
-      if (typeof what === 'string') tree.link(path, what);
-      else tree.put(path, what);
+    try {
+      const named: Named[] = [];
+      for (const entry of tarEntries(source)) {
+        entries += 1;
+        if (entries > MAX_ENTRIES) throw malformed(`the image has more than ${MAX_ENTRIES} entries`);
+        // Whiteouts are of lower layers only, wherever in the tar they stand.
+        if (takeAway(tree, entry)) continue;
+        const added = nameOf(entry, layer);
+        textBytes += textBytesOf(added);
+        if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
+        named.push(added);
+      }
+      for (const { path, what } of named) {
+        if (typeof what === 'string') tree.link(path, what);
+        else tree.put(path, what);
+      }
+    } catch (error) {
+      throw ofLayer(error, layer, layers.length);
     }
   }
   return rowsOf(tree);
+}
+
+/** The same error with the number of its layer, the lowest being 1, where the layer's bytes are what is wrong. */
+function ofLayer(error: unknown, layer: number, count: number): unknown {
+  if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
+    return error;
+  const { code, message, hint } = error;
+  return new PullError(code, `${message} (layer ${layer + 1} of ${count})`, { hint, cause: error });
 }
 
 /** What is to be under a path: something new, or the file of another path. Without the entry and its header's bytes. */
@@ -98,7 +110,9 @@ function textBytesOf({ path, what }: Named): number {
 function inodeOf({ entry, contentStart, contentBytes }: PlacedEntry, layer: number): Inode {
   const { type, mode, mtime, linkName } = entry;
   if (!FILE_TYPES.includes(type) && !OTHER_TYPES.includes(type)) {
-    throw new PullError('unsupported', `a layer has an entry of type ${JSON.stringify(type)}`);
+    throw new PullError('unsupported', `a layer has an entry of type ${JSON.stringify(type)}`, {
+      hint: 'zpull export IMAGE layers:DIR writes the layers as they are',
+    });
   }
   if (linkName.length > MAX_PATH_BYTES) throw malformed(`a link is longer than ${MAX_PATH_BYTES} bytes`);
   const isFile = FILE_TYPES.includes(type);

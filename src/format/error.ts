@@ -137,6 +137,13 @@ export function fromFailure({ code, message, hint, layer, stack }: Failure): Pul
   return error;
 }
 
+/** The same error with another hint. What is no PullError comes back as it is. */
+export function withHint(error: unknown, hint: string): unknown {
+  if (!(error instanceof PullError)) return error;
+  const { code, message, layer } = error;
+  return new PullError(code, message, { hint, layer, cause: error });
+}
+
 /** The same error with the layer it belongs to named. */
 export function inLayer(error: unknown, layer: string): PullError {
   return fromFailure({ layer, ...toFailure(error) });

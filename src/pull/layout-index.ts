@@ -1,4 +1,4 @@
-import { PullError } from '../format/error.js';
+import { PullError, withHint } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
 import { strictParser } from '../format/strict-json.js';
 import type { CopyDocument } from './copy-source.js';
@@ -39,10 +39,14 @@ function tagOf({ annotations }: Entry): unknown {
 }
 
 function entriesOf(bytes: Buffer): Entry[] {
-  const index = parseIndex(bytes, 'The index.json of the destination');
-  const manifests = isEntry(index) ? index['manifests'] : undefined;
-  if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
-  throw new PullError('metadata-malformed', 'The index.json of the destination is no OCI image index');
+  try {
+    const index = parseIndex(bytes, 'The index.json of the destination');
+    const manifests = isEntry(index) ? index['manifests'] : undefined;
+    if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
+    throw new PullError('metadata-malformed', 'The index.json of the destination is no OCI image index');
+  } catch (error) {
+    throw withHint(error, 'name another destination, or repair that file');
+  }
 }
 
 function isEntry(value: unknown): value is Entry {

@@ -76,7 +76,9 @@ function* contentOf(path: Buffer, sizeBytes: number): Generator<Buffer> {
       const piece = Buffer.allocUnsafe(Math.min(left, READ_BYTES));
       const readBytes = readSync(file, piece);
       if (readBytes === 0) {
-        throw new PullError('metadata-malformed', `${path} became shorter while it was read`);
+        throw new PullError('metadata-malformed', `${path} became shorter while it was read`, {
+          hint: 'run it again when nothing else writes there',
+        });
       }
       left -= readBytes;
       yield piece.subarray(0, readBytes);

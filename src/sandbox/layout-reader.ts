@@ -26,6 +26,8 @@ export interface LayoutReader {
   blob(digest: Digest): BlobFile | undefined;
 }
 
+const HINT = 'repair the layout, or write it again with skopeo copy';
+
 /** What every registry is expected to take (distribution-spec, "Pushing Manifests"); index.json is held to the same. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 const MEDIA_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,150}$/;
@@ -86,7 +88,7 @@ function findBlob(directory: string, digest: Digest): BlobFile | undefined {
 function readTags(path: string): Map<string, Digest> {
   const manifests = parseObject(readSmall(path))?.['manifests'];
   if (!Array.isArray(manifests)) {
-    throw new PullError('metadata-malformed', `${path} is not an OCI image index`);
+    throw new PullError('metadata-malformed', `${path} is not an OCI image index`, { hint: HINT });
   }
   const tags = new Map<string, Digest>();
   for (const entry of manifests as unknown[]) {
@@ -123,7 +125,11 @@ function manifestType(bytes: Buffer): string | undefined {
 function readSmall(path: string): Buffer {
   const { size } = statSync(path);
   if (size > MAX_MANIFEST_BYTES) {
-    throw new PullError('metadata-malformed', `${path} is ${size} bytes long; ${MAX_MANIFEST_BYTES} at most`);
+    throw new PullError(
+      'metadata-malformed',
+      `${path} is ${size} bytes long; at most ${MAX_MANIFEST_BYTES} are accepted`,
+      { hint: HINT },
+    );
   }
   return readFileSync(path);
 }

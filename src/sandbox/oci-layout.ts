@@ -32,6 +32,8 @@ export interface BlobWriter {
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
+const HINT = 'repair the layout, or name a directory that is not there yet';
+
 /** Frames are small: they are written this many bytes at a time. */
 const WRITE_BYTES = 2 ** 20;
 
@@ -116,9 +118,9 @@ function readIndex(path: string): object[] {
       }
     }
   } catch (cause) {
-    throw new PullError('metadata-malformed', `${path} is not JSON`, { cause });
+    throw new PullError('metadata-malformed', `${path} is not JSON`, { hint: HINT, cause });
   }
-  throw new PullError('metadata-malformed', `${path} is no OCI image index`);
+  throw new PullError('metadata-malformed', `${path} is no OCI image index`, { hint: HINT });
 }
 
 function refOf(entry: object): unknown {

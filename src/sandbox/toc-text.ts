@@ -103,7 +103,9 @@ export function xattrsOf(entry: TarEntry): object | undefined {
 export function timeText(time: TarTime): string {
   const date = new Date(time.seconds * 1000);
   if (Number.isNaN(date.getTime()) || date.getUTCFullYear() < 0 || date.getUTCFullYear() > 9999) {
-    throw new PullError('unsupported', 'the tar holds a time outside the years 0 to 9999');
+    throw new PullError('unsupported', 'the tar holds a time outside the years 0 to 9999', {
+      hint: 'repack the layer with other times',
+    });
   }
   const whole = date.toISOString().slice(0, 19);
   if (time.nanos === 0) return `${whole}Z`;

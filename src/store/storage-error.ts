@@ -1,5 +1,5 @@
 import { closeSync, writeSync } from 'node:fs';
-import { type ErrorCode, PullError } from '../format/error.js';
+import { type ErrorCode, PullError, withHint } from '../format/error.js';
 import { OUT_OF_FILES } from '../format/out-of-files.js';
 
 interface Meaning {
@@ -69,8 +69,7 @@ export function outsideStore(error: unknown, root?: string): unknown {
     : error.hint === BROKEN
       ? 'Check that this is the destination you mean and that its directory is there.'
       : undefined;
-  if (hint === undefined) return error;
-  return new PullError(error.code, error.message, { hint, cause: error });
+  return hint === undefined ? error : withHint(error, hint);
 }
 
 /** Whether a message is about this path or what is in it, and not about one that only begins with the same letters. */

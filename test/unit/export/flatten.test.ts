@@ -204,6 +204,12 @@ test('entries that no image has are named', () => {
   }
 });
 
+test('an error names the layer that it is about', () => {
+  const [good, link, odd] = [[directory('d')], [hardLink('a', 'gone')], [{ name: 'a', type: 'V' as '0' }]];
+  assert.throws(() => flat(good, link), { message: /"gone".* \(layer 2 of 2\)$/ });
+  assert.throws(() => flat(good, odd, good), { message: /\(layer 2 of 3\)$/, hint: /layers:DIR/ });
+});
+
 test('links that make a path longer at every step end at the longest there may be', () => {
   const deep = Array.from({ length: 40 }, (_, step) => [
     { name: `s${step}/${'d/'.repeat(100)}x` },

@@ -55,6 +55,9 @@ const DEEP = `{"manifests": [{"a": ${'['.repeat(400_000)}${']'.repeat(400_000)}}
 
 test('what is no index is refused, not overwritten', () => {
   for (const text of ['', '[]', '{"manifests": {}}', '{"manifests": [1]}', DEEP]) {
-    assert.throws(() => nameInIndex(Buffer.from(text), document('a'), 'one'), { code: 'metadata-malformed' });
+    assert.throws(() => nameInIndex(Buffer.from(text), document('a'), 'one'), {
+      code: 'metadata-malformed',
+      hint: /another destination/,
+    });
   }
 });
