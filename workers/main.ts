@@ -4,6 +4,7 @@ import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
 /** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */
 const handlers = {
+  'measure-blob': async () => (await import('./measure-blob.js')).measureBlob,
   'read-metadata': async () => (await import('./read-metadata.js')).readMetadata,
   'look-up': async () => (await import('./look-up.js')).lookUp,
   'fetch-span': async () => (await import('./fetch-span.js')).fetchSpan,

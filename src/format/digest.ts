@@ -8,6 +8,10 @@ export type Digest = string & { readonly [brand]: 'Digest' };
 /** Bytes of one sha256. */
 export const DIGEST_BYTES = 32;
 
+/** That of no bytes at all. */
+export const EMPTY_DIGEST =
+  'sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855' as Digest;
+
 const SHA256 = /^sha256:[0-9a-f]{64}$/;
 
 /** Whether `text` is a digest this program can use (OCI image-spec, descriptor.md "Digests"; sha256 only). */

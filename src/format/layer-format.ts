@@ -74,6 +74,8 @@ export function layerKind(layer: Descriptor): LayerKind {
   }
   const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
+  // Without a size nothing can be said of where in the blob its metadata lies.
+  if (sizeBytes === 0) return whole;
   if (compression === 'zstd') {
     try {
       const positions = parseChunkedAnnotations(annotations, sizeBytes);

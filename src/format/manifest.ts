@@ -1,4 +1,4 @@
-import { type Digest, parseDigest } from './digest.js';
+import { type Digest, EMPTY_DIGEST, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Platform } from './platform.js';
 import { type KnownKeys, type StrictParser, strictParser } from './strict-json.js';
@@ -257,6 +257,11 @@ function parseSize(value: unknown, what: string, layer: Digest): number {
   }
   // Not -0, which is another number to some.
   return value + 0;
+}
+
+/** Whether a descriptor states no size: some writers left it out, which Go's reader takes for 0. Only nothing has 0 bytes. */
+export function leavesSizeOut({ digest, sizeBytes }: Pick<Descriptor, 'digest' | 'sizeBytes'>): boolean {
+  return sizeBytes === 0 && digest !== EMPTY_DIGEST;
 }
 
 /** A map of strings without a prototype: no name in it can be mistaken for an object's own. */

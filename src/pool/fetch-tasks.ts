@@ -14,6 +14,19 @@ export interface BlobSource {
   readonly sizeBytes: number;
 }
 
+/** Asks how large a blob is whose descriptor does not say it, and takes no more than a byte of it. */
+export interface MeasureBlobTask {
+  readonly task: 'measure-blob';
+  readonly blob: BlobSource;
+}
+
+export interface MeasureBlobResult {
+  /** As the registry says; nothing proves it. */
+  readonly sizeBytes: number;
+  readonly fetchedBytes: number;
+  readonly requests: number;
+}
+
 /** A position range in a blob and the digest its bytes must have. */
 export interface MetadataPart {
   readonly start: number;
@@ -131,10 +144,11 @@ export interface CopyRangeResult {
   readonly requests: number;
 }
 
-export type FetchTask = ReadMetadataTask | FetchSpanTask | FetchRawTask | CopyRangeTask;
+export type FetchTask = MeasureBlobTask | ReadMetadataTask | FetchSpanTask | FetchRawTask | CopyRangeTask;
 
 /** The answer to each of them. */
 export interface FetchResults {
+  'measure-blob': MeasureBlobResult;
   'read-metadata': ReadMetadataResult;
   'fetch-span': FetchSpanResult;
   'fetch-raw': FetchRawResult;

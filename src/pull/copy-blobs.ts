@@ -1,6 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../plan/missing.js';
+import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import { allocatedBytes, requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
@@ -132,8 +133,10 @@ class BlobCopies {
         // What an earlier copy left may be what is wrong.
         const allSent = place.written.length === 0;
         await beginAnew();
-        if (fill.sender !== undefined && allSent) endpoints.lacks(fill.sender, blob.digest);
-        const elsewhere = blob.anonymous !== true && endpoints.mayBeHad(blob.digest);
+        const { sender } = fill;
+        if (sender !== undefined && allSent) endpoints.lacks(sender, blob.digest);
+        const mayBeHad = blob.anonymous !== true && sender !== undefined && endpoints.mayBeHad(blob.digest);
+        const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
         if (tries > 1 && !elsewhere) throw wrongBlob(blob.digest, actual);
         const message = `blob ${blob.digest} does not match its digest; fetching it once more`;
         emit({ event: 'warning', message });

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { leavesSizeOut } from '../format/manifest.js';
 import { asOutOfFiles } from '../format/out-of-files.js';
 import { requireFile } from '../store/destination.js';
 import { storePaths } from '../store/paths.js';
@@ -8,7 +9,9 @@ import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
 import type { CopyTarget } from './copy-target.js';
 import { hostsOf } from './foreign.js';
+import type { FetchFigures } from './layer.js';
 import { openLayoutTarget, requireLayout } from './layout-target.js';
+import { measureBlobs } from './measure.js';
 import type { PullOptions } from './options.js';
 import { RegistryLink } from './registry-link.js';
 import { Workers } from './workers.js';
@@ -65,6 +68,8 @@ class Copy {
   readonly #options: CopyOptions;
   readonly #link: RegistryLink;
   readonly #startedMs = performance.now();
+  /** What asking for sizes cost. */
+  readonly #measuring: FetchFigures = { fetchedBytes: 0, requests: 0 };
   #target: Promise<CopyTarget> | undefined;
   #workers: Promise<Workers> | undefined;
 
@@ -75,7 +80,7 @@ class Copy {
 
   /** Ends at once when it is stopped, but not while the image gets its name: nobody else may write there meanwhile. */
   async run(): Promise<CopyResult> {
-    const source = await this.#readSource();
+    const source = await this.#withSizes(await this.#readSource());
     this.#target = this.#openTarget(source);
     const target = await this.#target;
     const { context } = await this.#link.stop.guard(this.#startWorkers(source));
@@ -85,6 +90,8 @@ class Copy {
       image: this.#link.image,
       digest: source.root.digest,
       ...figures,
+      fetchedBytes: figures.fetchedBytes + this.#measuring.fetchedBytes,
+      requests: figures.requests + this.#measuring.requests,
       misses: this.#link.patience.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
     };
@@ -119,6 +126,23 @@ class Copy {
     return source;
   }
 
+  /** The source with the sizes that its descriptors leave out. */
+  async #withSizes(source: CopySource): Promise<CopySource> {
+    const blobs = [...source.blobs.values()];
+    if (!blobs.some(leavesSizeOut)) return source;
+    const { context } = await this.#link.stop.guard(this.#startWorkers(source));
+    const measured = await measureBlobs(
+      context,
+      blobs.map(({ urls, ...blob }) => ({ blob, urls })),
+    );
+    for (const { fetchedBytes, requests } of measured.filter((one) => one !== undefined)) {
+      this.#measuring.fetchedBytes += fetchedBytes;
+      this.#measuring.requests += requests;
+    }
+    const sized = blobs.map((blob, i) => ({ ...blob, sizeBytes: measured[i]?.sizeBytes ?? blob.sizeBytes }));
+    return { ...source, blobs: new Map(sized.map((blob) => [blob.digest, blob])) };
+  }
+
   #openTarget(source: CopySource): Promise<CopyTarget> {
     const { kind, path, tag } = this.#options.destination;
     const { stop, progress } = this.#link;
@@ -127,10 +151,10 @@ class Copy {
     return kind === 'archive' ? openArchiveTarget(path, source, options) : openLayoutTarget(path, options);
   }
 
-  async #startWorkers(source: CopySource): Promise<Workers> {
+  #startWorkers(source: CopySource): Promise<Workers> {
     const { emit } = this.#link.progress;
     const { size: layers } = source.blobs;
-    this.#workers = Workers.start({ link: this.#link, paths: storePaths(NO_STORE), layers, emit });
+    this.#workers ??= Workers.start({ link: this.#link, paths: storePaths(NO_STORE), layers, emit });
     return this.#workers;
   }
 }

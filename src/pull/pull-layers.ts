@@ -1,7 +1,9 @@
 import { totalsOf } from '../plan/whole.js';
+import type { MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
+import { measureBlobs } from './measure.js';
 import { type LayersPlan, planLayers } from './plan-layers.js';
 import { readLayers } from './read-layers.js';
 import { runPlan } from './run-plan.js';
@@ -63,9 +65,25 @@ export async function prepareLayers(
   context: PullContext,
   wanted: readonly WantedLayer[],
 ): Promise<{ layers: readonly KnownLayer[]; plan: LayersPlan; figures: readonly PlannedFigures[] }> {
-  const layers = await readLayers(context, wanted);
+  const measured = await measureBlobs(
+    context,
+    wanted.map(({ blob, otherUrls }) => ({ blob, urls: [blob.url, ...otherUrls] })),
+  );
+  const sized = wanted.map((layer, i) => withSize(layer, measured[i]));
+  const layers = (await readLayers(context, sized)).map((layer, i) => withCost(layer, measured[i]));
   const plan = await planLayers(context, layers);
   return { layers, plan, figures: layers.map((layer, i) => figuresOf(layer, plan, i)) };
+}
+
+function withSize(layer: WantedLayer, measured: MeasureBlobResult | undefined): WantedLayer {
+  if (measured === undefined) return layer;
+  return { ...layer, blob: { ...layer.blob, sizeBytes: measured.sizeBytes } };
+}
+
+function withCost(layer: KnownLayer, measured: MeasureBlobResult | undefined): KnownLayer {
+  if (measured === undefined) return layer;
+  const fetchedBytes = layer.cost.fetchedBytes + measured.fetchedBytes;
+  return { ...layer, cost: { fetchedBytes, requests: layer.cost.requests + measured.requests } };
 }
 
 function figuresOf({ metadata, blob }: KnownLayer, plan: LayersPlan, i: number): PlannedFigures {

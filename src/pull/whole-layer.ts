@@ -3,6 +3,7 @@ import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
+import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { ExtentList } from '../store/extents.js';
 import { nothingHeld } from '../store/held-contents.js';
 import { removePack } from '../store/pack-sync.js';
@@ -95,8 +96,10 @@ export class WholeLayer {
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
-      if (stream.sender !== undefined) context.endpoints.lacks(stream.sender, digest);
-      const elsewhere = anonymous !== true && context.endpoints.mayBeHad(digest);
+      const { sender } = stream;
+      if (sender !== undefined) context.endpoints.lacks(sender, digest);
+      const mayBeHad = anonymous !== true && sender !== undefined && context.endpoints.mayBeHad(digest);
+      const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
       const wasKept = this.#plan.held.length > 0;
       if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
       if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);

@@ -12,6 +12,9 @@ const LACKING_SLOTS = 16 ** 3;
 /** An endpoint is a bit of a slot; that the 33rd mirror lacks something is not remembered. */
 const LACKING_BITS = 32;
 
+/** Attempts at a whole blob: what was kept, one at each endpoint that can be remembered to lack it, and one again. */
+export const MAX_BLOB_TRIES = LACKING_BITS + 2;
+
 /** Stands for the endpoint of what comes from none: a foreign blob is asked for where it lies. */
 export const NO_ENDPOINT = -1;
 

@@ -30,16 +30,29 @@ export function planBody(job: RangeJob, next: number, url: URL, status: number, 
   if (encoding !== undefined && encoding !== 'identity') throw unexpected('encoded content');
   const lengthBytes = parseContentLength(single(headers['content-length']));
   if (status === 200) {
-    if (lengthBytes !== undefined && lengthBytes !== blob.sizeBytes) throw wrongSize(blob, url, lengthBytes);
+    checkSize(job, url, lengthBytes);
     return { skipBytes: next, takeBytes: end - next, exact: end === blob.sizeBytes };
   }
   const answered = parseContentRange(single(headers['content-range']));
   if (answered?.range === undefined) throw unexpected('a part it does not name');
   const { range, sizeBytes } = answered;
-  if (sizeBytes !== undefined && sizeBytes !== blob.sizeBytes) throw wrongSize(blob, url, sizeBytes);
+  checkSize(job, url, sizeBytes);
   if (range.start !== next || range.end !== end) throw unexpected(`bytes ${range.start} to ${range.end}`);
   if (lengthBytes !== undefined && lengthBytes !== end - next) throw unexpected(`${lengthBytes} bytes`);
   return { skipBytes: 0, takeBytes: end - next, exact: true };
+}
+
+/** Compares what an answer says of the blob's size with what the manifest says, or passes it on where that says nothing. */
+function checkSize({ blob, onSize }: RangeJob, url: URL, sizeBytes: number | undefined): void {
+  if (onSize === undefined) {
+    if (sizeBytes !== undefined && sizeBytes !== blob.sizeBytes) throw wrongSize(blob, url, sizeBytes);
+  } else if (sizeBytes !== undefined && Number.isSafeInteger(sizeBytes)) {
+    onSize(sizeBytes);
+  } else {
+    throw unexpectedAnswer(
+      `${url.host} does not say how large ${blob.digest} is, and neither does its manifest`,
+    );
+  }
 }
 
 function wrongSize(blob: BlobSource, url: URL, sizeBytes: number): PullError {
@@ -158,13 +171,13 @@ async function hasNewToken({ events }: RangeJob, progress: Progress): Promise<bo
 }
 
 function refusalOf(
-  { blob }: RangeJob,
+  { blob, onSize }: RangeJob,
   progress: Progress,
   { status, headers, body }: Outcome & { kind: 'answer' },
   url: URL,
 ): PullError {
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
-  if (status === 416 && sizeBytes !== undefined && sizeBytes !== blob.sizeBytes)
+  if (status === 416 && sizeBytes !== undefined && (onSize !== undefined || sizeBytes !== blob.sizeBytes))
     return wrongSize(blob, url, sizeBytes);
   const asked = new URL(progress.url);
   const repository = asked.pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');

@@ -81,6 +81,8 @@ export interface RangeJob {
   /** Half-open, inside the blob. */
   readonly start: number;
   readonly end: number;
+  /** For a blob whose size nobody knows: called with what each answer says of it, instead of comparing that with `blob.sizeBytes`. */
+  onSize?(sizeBytes: number): void;
   /**
    * Takes the bytes in order, each once. While a promise is open nothing more is read from the network; what it
    * throws or rejects with ends the range and is thrown on.

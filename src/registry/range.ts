@@ -17,8 +17,8 @@ import { judge } from './verdict.js';
  *   `metadata-malformed` (the blob has another size than its manifest says); what `events.miss` and `onBytes` throw
  */
 export async function fetchRange(client: RangeClient, job: RangeJob): Promise<RangeTotals> {
-  const { blob, start, end } = job;
-  if (!(start >= 0 && start <= end && end <= blob.sizeBytes)) {
+  const { blob, start, end, onSize } = job;
+  if (!(start >= 0 && start <= end && (end <= blob.sizeBytes || onSize !== undefined))) {
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const progress: Progress = {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { leavesSizeOut } from '../format/manifest.js';
 import {
   type Answered,
   askPatiently,
@@ -58,7 +59,7 @@ export interface RegistrySession {
    */
   headManifest(tag: string): Promise<Digest | undefined>;
   /**
-   * A small blob (a config), whole and verified.
+   * A small blob (a config), whole and verified. A size of 0 that cannot be means that nobody states it.
    * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above 8 MiB
    */
   getBlob(digest: Digest, sizeBytes: number): Promise<Buffer>;
@@ -133,12 +134,15 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
         throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and 8 MiB`);
       }
+      const isUnknown = leavesSizeOut({ digest, sizeBytes });
       const wanted = describe('blob', digest);
       const path = `${base}/blobs/${digest}`;
-      const question = { path, wanted, accept: '*/*', maxBytes: sizeBytes };
+      const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
+      const question = { path, wanted, accept: '*/*', maxBytes };
       const { body } = await askVerified(digest, wanted, () => ask(context, authorizer, question));
       // Bytes with the right digest and another length: then the manifest lies about the size.
-      if (body.length !== sizeBytes) throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
+      if (!isUnknown && body.length !== sizeBytes)
+        throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
       return body;
     },
   };

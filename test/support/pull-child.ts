@@ -1,20 +1,22 @@
 /**
- * A process that pulls one image, for tests that kill it or wait until it ends by itself. argv: a JSON object with
+ * A process that pulls, inspects or copies one image, for tests that kill it or wait until it ends by itself. argv: a JSON object with
  * `image`, `options` and `times`. Writes one JSON object a line: events as they come, then a result or an error, then
  * what is still open and the most memory it had.
  * It does not call process.exit: whatever the pull leaves behind keeps it alive.
  */
 import { existsSync, readdirSync, readFileSync, writeSync } from 'node:fs';
-import { PullError, type PullOptions, pullImage } from '../../src/index.js';
+import { copyImage, inspectImage, PullError, type PullOptions, pullImage } from '../../src/index.js';
 
 export interface ChildJob {
   readonly image: string;
   readonly options: PullOptions;
   /** How often; default once. With more than once, `{i}` in the store's path is the number of the pull. */
   readonly times?: number;
+  /** Instead of pulling. A copy takes all platforms, into a layout at the place of the store. */
+  readonly use?: 'inspect' | 'copy';
 }
 
-const { image, options, times = 1 } = JSON.parse(process.argv[2] ?? '') as ChildJob;
+const { image, options, times = 1, use } = JSON.parse(process.argv[2] ?? '') as ChildJob;
 
 function say(line: object): void {
   writeSync(1, `${JSON.stringify(line)}\n`);
@@ -46,7 +48,14 @@ function maxRssBytes(): number {
 for (let i = 0; i < times; i++) {
   try {
     const store = options.store.replace('{i}', String(i));
-    say({ result: await pullImage(image, { ...options, store, onEvent: say }) });
+    if (use === 'inspect') {
+      await inspectImage(image, { ...options, store, onEvent: say });
+    } else if (use === 'copy') {
+      const destination = { kind: 'layout', path: store } as const;
+      await copyImage(image, { ...options, destination, allPlatforms: true, onEvent: say });
+    } else {
+      say({ result: await pullImage(image, { ...options, store, onEvent: say }) });
+    }
   } catch (error) {
     say({ error: error instanceof PullError ? { code: error.code, message: error.message } : String(error) });
   }
