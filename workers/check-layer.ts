@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { BLOCK_BYTES, BlockTags } from '../src/export/block-tags.js';
 import { digestOfBytes } from '../src/format/digest.js';
 import { tarSpans } from '../src/format/tar-names.js';
 import type { CheckLayerResult, CheckLayerTask } from '../src/pool/messages.js';
@@ -9,37 +10,50 @@ import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
 import { extentsOf } from './extents.js';
 
-/** Blocks of 1 MiB hashed between two moments at which the thread can be ended: about 4 ms. */
-const BLOCKS_A_TURN = 8;
+/** Bytes read with one call: whole blocks. */
+const READ_BYTES = 4 * BLOCK_BYTES;
+
+/** Reads of 1 MiB hashed between two moments at which the thread can be ended: about 8 ms. */
+const READS_A_TURN = 8;
 
 /** Hashes a layer; one that is not its DiffID's is looked through for what is false. */
 export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult> {
   const reader = new PackReader(paths);
   const extents = extentsOf(task.extents);
   try {
-    if ((await hashOf(reader, extents)) === task.diffId) return { whole: true, falsePaths: [] };
+    const { digest, changed } = await hashOf(reader, extents, task.tags && new BlockTags(task.tags));
+    if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };
     const parts = findRot(paths, reader, extents);
-    return { whole: false, falsePaths: namesOf(reader, extents, parts) };
+    return { whole: false, changed, falsePaths: namesOf(reader, extents, parts) };
   } finally {
     reader.close();
   }
 }
 
-/** The digest of all extents, or undefined when a pack does not have all of them. */
-async function hashOf(reader: PackReader, extents: ExtentList): Promise<string | undefined> {
+interface Hashed {
+  /** Undefined when a pack does not have all bytes. */
+  readonly digest: string | undefined;
+  readonly changed: boolean;
+}
+
+/** Hashes all extents and tags the very bytes that it hashes. */
+async function hashOf(reader: PackReader, extents: ExtentList, tags: BlockTags | undefined): Promise<Hashed> {
   const hash = createHash('sha256');
-  let blocks = 0;
+  let changed = false;
+  let block = 0;
   try {
-    for (const block of reader.blocks(extents)) {
-      hash.update(block);
-      blocks += 1;
-      if (blocks % BLOCKS_A_TURN === 0) await nextTurn();
+    for (const bytes of reader.blocks(extents, READ_BYTES)) {
+      hash.update(bytes);
+      for (let at = 0; at < bytes.length; at += BLOCK_BYTES, block += 1) {
+        if (tags?.agrees(block, bytes.subarray(at, at + BLOCK_BYTES)) === false) changed = true;
+      }
+      if (block % (READS_A_TURN * (READ_BYTES / BLOCK_BYTES)) === 0) await nextTurn();
     }
   } catch (error) {
-    if (error instanceof NotInPack) return undefined;
+    if (error instanceof NotInPack) return { digest: undefined, changed };
     throw error;
   }
-  return digestOfBytes(hash.digest());
+  return { digest: digestOfBytes(hash.digest()), changed };
 }
 
 /** The names of the tar's entries that have a byte in one of these parts, which are in order. */

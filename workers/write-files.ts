@@ -21,15 +21,10 @@ import { fileTime, place, ROWS_A_TURN } from './placing.js';
 /** Only what is new: an open that finds a file or a symbolic link fails. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
-/** Bytes read and written at a time. */
-const BLOCK_BYTES = 2 ** 20;
-
 /** Bytes of one file written before other tasks have their turn: a thread cannot be stopped in between. */
 const BYTES_A_TURN = 8 * 2 ** 20;
 
 const PERMISSIONS = 0o777;
-
-const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
 
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
@@ -64,13 +59,15 @@ async function writeFile(task: WriteFilesTask, row: number): Promise<void> {
 async function writeContent({ tree }: WriteFilesTask, row: number, fd: number, path: Buffer): Promise<void> {
   const source = layerSources()[tree.layer[row]!]!;
   const sizeBytes = tree.sizeBytes[row]!;
+  let turnAt = 0;
   for (let done = 0; done < sizeBytes; ) {
-    const part = Math.min(BLOCK_BYTES, sizeBytes - done);
-    source.readInto(block, 0, tree.contentStart[row]! + done, part);
-    writeFully(fd, path, part === BLOCK_BYTES ? block : block.subarray(0, part), done);
-    done += part;
-    count(setup.counters, 'written', part);
-    if (done % BYTES_A_TURN === 0) await nextTurn();
+    const part = source.part(tree.contentStart[row]! + done, sizeBytes - done);
+    writeFully(fd, path, part, done);
+    done += part.length;
+    count(setup.counters, 'written', part.length);
+    if (done - turnAt < BYTES_A_TURN) continue;
+    turnAt = done;
+    await nextTurn();
   }
 }
 

@@ -15,9 +15,6 @@ import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
 import { isThere } from './placing.js';
 
-/** Bytes of a file handed to tar at a time. */
-const BLOCK_BYTES = 2 ** 20;
-
 /** What tar says about files, one line each: beyond this nobody reads it. */
 const MAX_WORDS = 64 * 1024;
 const MAX_WARNINGS = 10;
@@ -85,12 +82,11 @@ function* tarOf({ tree, abilities }: WriteSpecialsTask): Generator<Buffer> {
     yield headerAt(tree, row, xattrsFor(tree, row, abilities));
     const sizeBytes = tree.sizeBytes[row]!;
     for (let done = 0; done < sizeBytes; ) {
+      const part = layerSources()[tree.layer[row]!]!.part(tree.contentStart[row]! + done, sizeBytes - done);
+      done += part.length;
+      count(setup.counters, 'written', part.length);
       // The stream keeps what it is given until tar takes it.
-      const block = Buffer.allocUnsafeSlow(Math.min(BLOCK_BYTES, sizeBytes - done));
-      layerSources()[tree.layer[row]!]!.readInto(block, 0, tree.contentStart[row]! + done, block.length);
-      yield block;
-      done += block.length;
-      count(setup.counters, 'written', block.length);
+      yield Buffer.from(part);
     }
     if (sizeBytes % TAR_BLOCK_BYTES > 0) yield tarPadding(sizeBytes);
   }

@@ -34,10 +34,10 @@ export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarRe
       const sizeBytes = tree.sizeBytes[row]!;
       const source = sources[tree.layer[row]!]!;
       for (let done = 0; done < sizeBytes; ) {
-        const room = await output.room(sizeBytes - done);
-        source.readInto(room, 0, tree.contentStart[row]! + done, room.length);
-        done += room.length;
-        count(setup.counters, 'written', room.length);
+        const part = source.part(tree.contentStart[row]! + done, sizeBytes - done);
+        await output.add(part);
+        done += part.length;
+        count(setup.counters, 'written', part.length);
       }
       await output.add(tarPadding(sizeBytes));
     }
@@ -66,17 +66,11 @@ class TarOutput {
 
   async add(bytes: Buffer): Promise<void> {
     for (let done = 0; done < bytes.length; ) {
-      const room = await this.room(bytes.length - done);
-      done += bytes.copy(room, 0, done);
+      const copied = bytes.copy(this.#block, this.#filled, done);
+      done += copied;
+      this.#filled += copied;
+      if (this.#filled === BLOCK_BYTES) await this.flush();
     }
-  }
-
-  /** Room for up to `wanted` bytes, to be filled before the next call. */
-  async room(wanted: number): Promise<Buffer> {
-    if (this.#filled === BLOCK_BYTES) await this.flush();
-    const start = this.#filled;
-    this.#filled = Math.min(BLOCK_BYTES, start + wanted);
-    return this.#block.subarray(start, this.#filled);
   }
 
   async flush(): Promise<void> {

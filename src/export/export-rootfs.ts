@@ -9,7 +9,7 @@ import { requireSpace } from '../store/disk-space.js';
 import { makeDirectory } from '../store/make-directory.js';
 import { onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
-import { type ExportRun, withExport } from './export-run.js';
+import { type FilesRun, withFilesExport } from './export-run.js';
 import { contentBytes, type FileTree, isRoot } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import { emptyDirectory, removeUnfinished, unfinishedName } from './unfinished.js';
@@ -39,7 +39,7 @@ export async function exportRootfs(
   const before = lookAtDirectory(directory, options.force === true);
   const target = before === 'absent' ? await unfinishedName(directory) : directory;
   try {
-    await withExport(options, async (run) => {
+    await withFilesExport(options, async (run) => {
       const flattening = run.pool.run({ task: 'flatten' });
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
@@ -71,7 +71,7 @@ async function makeRoot(path: string): Promise<void> {
 }
 
 async function writeTree(
-  { pool, emit }: ExportRun,
+  { pool, emit }: FilesRun,
   tree: FileTree,
   directory: string,
   replace: boolean,

@@ -2,12 +2,13 @@ import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { usableCores } from '../pool/cores.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
-import type { ExtentRows } from '../pool/messages.js';
+import type { BlockTagRows, ExtentRows } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
+import { changedLayer, createBlockTags } from './block-tags.js';
 import type { ExportEvent } from './events.js';
 import type { ExportOptions } from './options.js';
 
@@ -16,6 +17,12 @@ const MOST_THREADS = 4;
 
 /** Ten times a second: the eye sees no more. */
 const TICK_MS = 100;
+
+/**
+ * Tars of all layers of a file system: their tags take 32 bytes a MiB. No file system that an image is made for, and no disk, has
+ * so much.
+ */
+const MAX_FILES_TAR_BYTES = 2 ** 44;
 
 /** What headers that make no sense are called. */
 const SENSELESS: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
@@ -27,19 +34,29 @@ export interface StoredLayer {
   readonly tarBytes: number;
 }
 
+/** One that several threads read, and that none may read differently. */
+interface TaggedLayer extends StoredLayer {
+  readonly tags: BlockTagRows;
+}
+
 /** What an export under way works with. */
 export interface ExportRun {
   readonly pool: WorkerPool;
   /** Lowest first; the same one may occur twice. */
   readonly layers: readonly StoredLayer[];
   readonly emit: (event: ExportEvent) => void;
-  /**
-   * Hashes every layer, beside whatever else the threads do; once, however often it is called.
-   * @throws PullError `digest-mismatch` for bytes that are gone or not their DiffID's
-   */
-  prove(): Promise<void>;
   /** Tells how much there is to write, and from then on how much is written. */
   begin(destination: string, totalBytes: number): void;
+}
+
+/** The same for an export that makes files of the layers. */
+export interface FilesRun extends ExportRun {
+  /**
+   * Hashes every layer, beside whatever else the threads do; once, however often it is called. When it is done, every byte of a layer
+   * that a thread has read or will read is the one that was hashed, or that thread's task fails.
+   * @throws PullError `digest-mismatch` for bytes that are gone, not their DiffID's, or not what another thread read before
+   */
+  prove(): Promise<void>;
 }
 
 /**
@@ -48,48 +65,98 @@ export interface ExportRun {
  */
 export function withExport<T>(options: ExportOptions, work: (run: ExportRun) => Promise<T>): Promise<T> {
   const paths = openStore(options.store);
-  return withLease(paths, 'export', () => underLease(paths, options, work));
+  return withLease(paths, 'export', () => {
+    const layers = storedLayers(paths, options.diffIds);
+    return withThreads({ paths, layers, options }, work);
+  });
 }
 
-async function underLease<T>(
-  paths: StorePaths,
-  options: ExportOptions,
+/**
+ * The same for the tasks that read layers as files, and with their proof.
+ * @throws PullError as `withExport`; `digest-mismatch` rather than what damaged bytes look like; `unsupported` beyond 16 TiB
+ */
+export function withFilesExport<T>(options: ExportOptions, work: (run: FilesRun) => Promise<T>): Promise<T> {
+  const paths = openStore(options.store);
+  return withLease(paths, 'export', () => {
+    const layers = tagLayers(storedLayers(paths, options.diffIds));
+    return withThreads({ paths, layers, files: layers, options }, async (run) => {
+      let proof: Promise<void> | undefined;
+      const prove = () => {
+        proof ??= proveLayers(run.pool, layers);
+        proof.catch(() => {}); // heard of by whoever waits for it
+        return proof;
+      };
+      try {
+        return await work({ ...run, prove });
+      } catch (error) {
+        options.signal?.throwIfAborted();
+        // Bytes that are damaged make no sense: then the damage is the reason.
+        if (error instanceof PullError && SENSELESS.includes(error.code)) await prove();
+        throw error;
+      }
+    });
+  });
+}
+
+async function withThreads<T>(
+  given: {
+    readonly paths: StorePaths;
+    readonly layers: readonly StoredLayer[];
+    readonly files?: readonly TaggedLayer[];
+    readonly options: ExportOptions;
+  },
   work: (run: ExportRun) => Promise<T>,
 ): Promise<T> {
-  const { diffIds, signal, onEvent = () => {} } = options;
-  const layers = diffIds.map((diffId) => storedLayer(paths, parseDigest(diffId, 'DiffID')));
+  const { paths, layers, files } = given;
+  const { signal, onEvent = () => {} } = given.options;
   signal?.throwIfAborted();
   const counters = createCounters();
   const pool = await WorkerPool.start({
     threads: Math.max(1, Math.min(MOST_THREADS, usableCores())),
     tasksPerThread: 1,
-    setup: { storeRoot: paths.root, counters, layers: layers.map(({ extents }) => extents) },
+    setup: { storeRoot: paths.root, counters, ...(files && { layers: files }) },
     onEvent: () => {},
   });
   const abort = () => void pool.destroy();
   signal?.addEventListener('abort', abort);
   if (signal?.aborted) abort();
   const progress = new ExportProgress(counters, onEvent);
-  let proof: Promise<void> | undefined;
-  const prove = () => {
-    proof ??= proveLayers(pool, layers);
-    proof.catch(() => {}); // heard of by whoever waits for it
-    return proof;
-  };
   try {
-    const result = await work({ pool, layers, emit: onEvent, prove, begin: progress.begin });
+    const result = await work({ pool, layers, emit: onEvent, begin: progress.begin });
     progress.tell();
     return result;
   } catch (error) {
     signal?.throwIfAborted();
-    // Bytes that are damaged make no sense: then the damage is the reason.
-    if (error instanceof PullError && SENSELESS.includes(error.code)) await prove();
     throw outsideStore(error, paths.root);
   } finally {
     progress.close();
     signal?.removeEventListener('abort', abort);
     await pool.destroy();
   }
+}
+
+/** The layers as their records have them, each record read once. */
+function storedLayers(paths: StorePaths, diffIds: readonly string[]): StoredLayer[] {
+  const known = new Map<string, StoredLayer>();
+  return diffIds.map((diffId) => {
+    const layer = known.get(diffId) ?? storedLayer(paths, parseDigest(diffId, 'DiffID'));
+    known.set(diffId, layer);
+    return layer;
+  });
+}
+
+/** The layers with their tags; a layer that occurs twice has the same ones. */
+function tagLayers(layers: readonly StoredLayer[]): TaggedLayer[] {
+  const each = distinct(layers);
+  if (sumOf(each) > MAX_FILES_TAR_BYTES) {
+    throw new PullError('unsupported', `the tars of the layers have ${sumOf(each)} bytes: more than 16 TiB`, {
+      hint: 'export the layers as they are, with layers:DIR',
+    });
+  }
+  const tagged = new Map(
+    each.map((layer) => [layer.diffId, { ...layer, tags: createBlockTags(layer.tarBytes) }]),
+  );
+  return layers.map(({ diffId }) => tagged.get(diffId)!);
 }
 
 function storedLayer(paths: StorePaths, diffId: Digest): StoredLayer {
@@ -131,7 +198,7 @@ class ExportProgress {
 }
 
 /** Each layer once, in the order of their first occurrence. */
-export function distinct(layers: readonly StoredLayer[]): StoredLayer[] {
+export function distinct<L extends StoredLayer>(layers: readonly L[]): L[] {
   return [...new Map(layers.map((layer) => [layer.diffId, layer])).values()];
 }
 
@@ -141,14 +208,15 @@ export function sumOf(layers: readonly StoredLayer[]): number {
 }
 
 /** Each layer once, the largest first. */
-async function proveLayers(pool: WorkerPool, layers: readonly StoredLayer[]): Promise<void> {
+async function proveLayers(pool: WorkerPool, layers: readonly TaggedLayer[]): Promise<void> {
   const each = distinct(layers).sort((a, b) => b.tarBytes - a.tarBytes);
   await Promise.all(each.map((layer) => proveLayer(pool, layer)));
 }
 
-async function proveLayer(pool: WorkerPool, { diffId, extents }: StoredLayer): Promise<void> {
-  const { whole, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents });
+async function proveLayer(pool: WorkerPool, { diffId, extents, tags }: TaggedLayer): Promise<void> {
+  const { whole, changed, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents, tags });
   if (!whole) throw damaged(diffId, falsePaths);
+  if (changed) throw changedLayer(diffId);
 }
 
 /** The error for a layer that did not hash to its DiffID. What of it is false is marked: the next pull fetches it again. */

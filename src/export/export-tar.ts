@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { isSpecialFile, moveFile } from '../store/atomic-file.js';
 import { requirePlace } from '../store/destination.js';
-import { withExport } from './export-run.js';
+import { withFilesExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import { removeUnfinished, unfinishedName } from './unfinished.js';
@@ -25,7 +25,7 @@ export async function exportTar(
   const direct = file === undefined || isSpecialFile(file);
   const unfinished = direct ? undefined : await unfinishedName(file);
   try {
-    return await withExport(options, async ({ pool, prove, begin }) => {
+    return await withFilesExport(options, async ({ pool, prove, begin }) => {
       const tree = await pool.run({ task: 'flatten' });
       const path = file === undefined ? {} : { path: unfinished ?? file };
       begin(`tar:${options.file ?? '-'}`, contentBytes(tree));

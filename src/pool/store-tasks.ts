@@ -164,11 +164,22 @@ export interface CheckLayerTask {
   readonly task: 'check-layer';
   readonly diffId: Digest;
   readonly extents: ExtentRows;
+  /** What other threads read of the layer is compared with what is hashed. */
+  readonly tags?: BlockTagRows;
+}
+
+/** Tags of a layer's blocks: `src/export/block-tags.ts` makes and compares them. */
+export interface BlockTagRows {
+  readonly key: Uint8Array;
+  /** One a block, 0 for a block that nobody has read yet. */
+  readonly tags: BigInt64Array<SharedArrayBuffer>;
 }
 
 export interface CheckLayerResult {
   /** Whether the extents are the layer's tar. */
   readonly whole: boolean;
+  /** Whether another thread read other bytes than those that were hashed. */
+  readonly changed: boolean;
   /** Names of the tar's entries with false bytes, in order, as far as there is a name. */
   readonly falsePaths: readonly string[];
 }

@@ -1,5 +1,6 @@
+import type { Digest } from '../format/digest.js';
 import type { RateLimit } from './rate-limit.js';
-import type { ExtentRows } from './store-tasks.js';
+import type { BlockTagRows, ExtentRows } from './store-tasks.js';
 
 /** What a thread is told once, when it is started. */
 
@@ -11,8 +12,15 @@ export interface WorkerSetup {
   readonly rateLimit?: RateLimit;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
-  /** For pools that export: the layers of the image, lowest first. */
-  readonly layers?: readonly ExtentRows[];
+  /** For pools that export a file system: the layers of the image, lowest first. */
+  readonly layers?: readonly ExportedLayer[];
+}
+
+/** A layer that several threads read. */
+export interface ExportedLayer {
+  readonly diffId: Digest;
+  readonly extents: ExtentRows;
+  readonly tags: BlockTagRows;
 }
 
 export interface NetworkSetup {

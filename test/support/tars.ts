@@ -9,8 +9,8 @@ import { writeLayerRecord } from '../../src/store/layer-record.js';
 import { packPath, type StorePaths } from '../../src/store/paths.js';
 import { digestOf, writePack } from '../unit/store/support.js';
 
-/** A pebibyte: no disk of a test machine has it free. */
-export const ENDLESS_BYTES = 2 ** 50;
+/** Eight TiB: no disk of a test machine has them free. */
+export const ENDLESS_BYTES = 2 ** 43;
 const HOLE_BYTES = 2 ** 36;
 
 /** An entry of a made-up layer: what is not said is as for an ordinary file of root. */

@@ -1,0 +1,59 @@
+import { createCipheriv, randomBytes } from 'node:crypto';
+import { PullError } from '../format/error.js';
+import type { BlockTagRows } from '../pool/messages.js';
+
+/**
+ * Bytes of a layer's tar that have one tag. A tag costs 6 µs and 104 µs a MiB, where the hash of the layer costs 870 µs a MiB. Larger
+ * blocks would gain little and cost much where files stand in another order than in the layer: each brings its whole block along.
+ */
+export const BLOCK_BYTES = 2 ** 18;
+
+/** Nothing is encrypted and tags stay in memory: a nonce that never changes gives nothing away. */
+const NONCE = Buffer.alloc(12);
+
+const KEY_BYTES = 16;
+
+/** No tags yet for a layer whose tar has `tarBytes` bytes, in memory that all threads share. Eight bytes a block. */
+export function createBlockTags(tarBytes: number): BlockTagRows {
+  const blocks = Math.ceil(tarBytes / BLOCK_BYTES);
+  return { key: randomBytes(KEY_BYTES), tags: new BigInt64Array(new SharedArrayBuffer(blocks * 8)) };
+}
+
+/**
+ * Shows that two threads which read the same block of a layer at different times got the same bytes: that what is written
+ * to files is what was hashed. Each read leaves a tag, or compares with the one that is there.
+ *
+ * A tag is the first half of a GMAC (NIST SP 800-38D) under a random key of this export. Whoever changes a block without knowing
+ * the key meets its tag again with a probability of at most 2^-50.
+ */
+export class BlockTags {
+  readonly #key: Uint8Array;
+  readonly #tags: BigInt64Array;
+
+  constructor({ key, tags }: BlockTagRows) {
+    this.#key = key;
+    this.#tags = tags;
+  }
+
+  /** Whether no read of this block before, in any thread, got other bytes. */
+  agrees(block: number, bytes: Uint8Array): boolean {
+    const tag = this.#tagOf(bytes);
+    const before = Atomics.compareExchange(this.#tags, block, 0n, tag);
+    return before === 0n || before === tag;
+  }
+
+  #tagOf(bytes: Uint8Array): bigint {
+    const cipher = createCipheriv('aes-128-gcm', this.#key, NONCE);
+    cipher.setAAD(bytes);
+    cipher.final();
+    // 0 stands for no tag.
+    return cipher.getAuthTag().readBigInt64LE() || 1n;
+  }
+}
+
+/** The error for a layer that was read twice and was not the same. */
+export function changedLayer(diffId: string): PullError {
+  return new PullError('digest-mismatch', `layer ${diffId} changed in the store while it was exported`, {
+    hint: 'something other than zpull writes to the packs of the store: stop it, run zpull store verify, then export again',
+  });
+}
