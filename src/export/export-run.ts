@@ -2,7 +2,7 @@ import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { usableCores } from '../pool/cores.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
-import type { BlockTagRows, ExtentRows } from '../pool/messages.js';
+import type { ExportedLayer, ExtentRows } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
@@ -35,9 +35,7 @@ export interface StoredLayer {
 }
 
 /** One that several threads read, and that none may read differently. */
-interface TaggedLayer extends StoredLayer {
-  readonly tags: BlockTagRows;
-}
+type TaggedLayer = StoredLayer & ExportedLayer;
 
 /** What an export under way works with. */
 export interface ExportRun {
