@@ -8,6 +8,7 @@ import { markRotten } from '../src/store/mark-rotten.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
 import { extentsOf } from './extents.js';
+import { releaseLargeGarbage } from './garbage.js';
 import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
@@ -26,6 +27,7 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
     return { contents, raw };
   } finally {
     reader.close();
+    if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.rawBytes);
   }
 }
 

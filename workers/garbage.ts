@@ -12,6 +12,8 @@ const COLLECT_EVERY_BYTES = 8 * 2 ** 20;
 
 /** Dead buffers of a layer's metadata below this stay until V8 collects by itself. */
 const COLLECT_ALL_BYTES = 4 * 2 ** 20;
+/** More than the 30 MB of 20,000 files: then 60 ms are less than a hundredth of what the layer takes. */
+const WAIT_FOR_BYTES = 40 * 2 ** 20;
 const COLLECT_ROUNDS = 3;
 const ROUND_PAUSE_MS = 20;
 
@@ -31,10 +33,15 @@ export function noteGarbage(bytes: number): void {
  * Gives back `bytes` bytes of large dead buffers: decoded metadata, 60 MB for a layer of 40,000 files, which without this
  * are still there when the contents come. In rounds with pauses, as the decoder lets go of its buffers by messages to
  * this thread: three rounds at once left them there in one pull of three, with pauses in none of seven. A full
- * collection of this thread's 10 MB heap takes about 5 ms. Nobody needs to wait for it.
+ * collection of this thread's 10 MB heap takes about 5 ms. Only where very large buffers would meet the next ones is it waited for.
  */
 export async function releaseLargeGarbage(bytes: number): Promise<void> {
   if (bytes < COLLECT_ALL_BYTES) return;
+  const collected = collectInRounds();
+  if (bytes >= WAIT_FOR_BYTES) await collected;
+}
+
+async function collectInRounds(): Promise<void> {
   collect ??= exposeCollector();
   for (let round = 0; round < COLLECT_ROUNDS; round++) {
     await sleep(ROUND_PAUSE_MS);

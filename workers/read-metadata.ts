@@ -16,19 +16,23 @@ import type {
   ReadMetadataTask,
 } from '../src/pool/messages.js';
 import { releaseLargeGarbage } from './garbage.js';
+import { type BookMetadata, MetadataBooking } from './metadata-booking.js';
 import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
 import { readStargz } from './read-stargz.js';
 
 /** Fetches what is not kept of TOC and tar-split, checks their digests, keeps them, and builds the layer's table. */
-export async function readMetadata({ blob, place }: ReadMetadataTask): Promise<ReadMetadataResult> {
+export async function readMetadata({ blob, place, port }: ReadMetadataTask): Promise<ReadMetadataResult> {
   const source = new MetadataSource(blob);
+  const booking = new MetadataBooking(port);
   try {
-    const metadata = await read(source, blob, place);
-    if (metadata === undefined) return costOf(source);
-    void releaseLargeGarbage(metadata.rawBytes);
-    return { metadata: metadata.layer, ...costOf(source) };
+    const metadata = await read(source, blob, place, booking.book);
+    return metadata === undefined ? costOf(source) : { metadata, ...costOf(source) };
   } catch (error) {
     return { failure: toFailure(error), ...costOf(source) };
+  } finally {
+    port.close();
+    // Else what is dead here would be there still when the next layer is given the room.
+    await releaseLargeGarbage(booking.memoryBytes);
   }
 }
 
@@ -36,22 +40,21 @@ function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
   return { fetchedBytes, requests };
 }
 
-/** A layer's metadata, and the length of all that was decoded for it. */
-export interface ReadLayer {
-  readonly layer: LayerMetadata;
-  readonly rawBytes: number;
-}
-
 async function read(
   source: MetadataSource,
   blob: BlobSource,
   place: MetadataPlace,
-): Promise<ReadLayer | undefined> {
-  if (place.by === 'annotations') return readChunked(source, place.toc, place.tarSplit);
-  if (place.compression === 'gzip') return readStargz(source, blob, place.tocDigest);
+  book: BookMetadata,
+): Promise<LayerMetadata | undefined> {
+  if (place.by === 'annotations') {
+    await bookParts(book, place.toc, place.tarSplit);
+    return readChunked(source, place.toc, place.tarSplit);
+  }
+  if (place.compression === 'gzip') return readStargz(source, blob, place.tocDigest, book);
   const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;
   const { toc, tarSplit } = footer;
+  await bookParts(book, toc, tarSplit);
   // Nothing states the digest: what the bytes have names them in the store.
   const digest = digestOfBytes(
     createHash('sha256')
@@ -61,32 +64,35 @@ async function read(
   return readChunked(source, { ...toc, digest }, tarSplit);
 }
 
+function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart | undefined): Promise<void> {
+  const lengthOf = ({ start, end, rawBytes }: MetadataPart) => ({ bytes: end - start, rawBytes });
+  return book(lengthOf(toc), tarSplit && lengthOf(tarSplit));
+}
+
 async function readChunked(
   source: MetadataSource,
   toc: MetadataPart & { readonly digest: Digest },
   tarSplit: MetadataPart | undefined,
-): Promise<ReadLayer> {
+): Promise<LayerMetadata> {
   const json = await readToc(source, toc, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
   const kept = { digest: toc.digest, rawBytes: toc.rawBytes };
   if (tarSplit === undefined) {
-    const layer = {
+    return {
       format: 'zstd:chunked-no-tarsplit',
       table: buildUnsplitTable({ toc: json, dataEnd, compression: 'zstd' }),
       metadataBytes: toc.end - toc.start,
       toc: kept,
-    } as const;
-    return { layer, rawBytes: toc.rawBytes };
+    };
   }
   const split = { ...tarSplit, digest: tarSplitDigest(json, tarSplit.digest) };
-  const layer = {
+  return {
     format: 'zstd:chunked',
     table: buildLayerTable({ toc: json, tarSplit: await readTarSplit(source, split), tocStart: dataEnd }),
     metadataBytes: toc.end - toc.start + (tarSplit.end - tarSplit.start),
     toc: kept,
     tarSplit: split,
-  } as const;
-  return { layer, rawBytes: toc.rawBytes + tarSplit.rawBytes };
+  };
 }
 
 /** The digest that the TOC or the annotation states; when both do, they must agree. */

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
-import { MAX_TOC_RAW_BYTES } from '../src/format/annotations.js';
 import { type Digest, digestOfBytes } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import { footerGuessBytes, parseEstargzFooter } from '../src/format/footer.js';
@@ -9,14 +8,17 @@ import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../src/forma
 import { buildUnsplitTable } from '../src/format/unsplit-table-builder.js';
 import type { BlobSource, LayerMetadata } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
+import type { BookMetadata } from './metadata-booking.js';
 import type { MetadataSource } from './metadata-source.js';
-import type { ReadLayer } from './read-metadata.js';
 
 /** The name of the tar entry that the TOC is. */
 const TOC_NAME = 'stargz.index.json';
 
-/** Beside the TOC its member has a header, padding and the blocks that end the archive. */
-const TAR_OVERHEAD_BYTES = 64 * 1024;
+/** The last four bytes of a gzip member are the length of what it decodes to (RFC 1952, ISIZE). */
+const ISIZE_BYTES = 4;
+
+/** zlib asks for room behind the last byte before it says that there is no more. */
+const ROOM_BEHIND_BYTES = 64;
 
 /** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
 const TRIES_FOR_DIGEST = 2;
@@ -32,19 +34,23 @@ export async function readStargz(
   source: MetadataSource,
   blob: BlobSource,
   tocDigest: Digest | undefined,
-): Promise<ReadLayer | undefined> {
+  book: BookMetadata,
+): Promise<LayerMetadata | undefined> {
   for (let tries = 1; ; tries++) {
     const footer = parseEstargzFooter(await source.tail(footerGuessBytes(blob.sizeBytes)), blob.sizeBytes);
     if (footer === undefined) return undefined;
     const range = { start: footer.tocStart, end: footer.tocEnd };
-    const member = await decodeMember(await source.part(range, range));
+    const isize = { start: Math.max(range.start, range.end - ISIZE_BYTES), end: range.end };
+    const rawBytes = (await source.part(isize, isize)).readUInt32LE();
+    await book({ bytes: range.end - range.start, rawBytes });
+    const member = await decodeMember(await source.part(range, range), rawBytes);
     const toc = tocOf(member);
     const actual = digestOfBytes(createHash('sha256').update(toc).digest());
     if (tocDigest === undefined || actual === tocDigest) {
       const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
       const metadataBytes = blob.sizeBytes - range.start;
       const tail = writeTail(member);
-      return { layer: { format: 'estargz', table, metadataBytes, tail }, rawBytes: member.length };
+      return { format: 'estargz', table, metadataBytes, tail };
     }
     if (tries === TRIES_FOR_DIGEST) {
       throw new PullError(
@@ -56,9 +62,11 @@ export async function readStargz(
   }
 }
 
-async function decodeMember(bytes: Buffer): Promise<Buffer> {
+/** One block of output, where zlib would make many and join them. */
+async function decodeMember(bytes: Buffer, rawBytes: number): Promise<Buffer> {
   try {
-    return await gunzipAll(bytes, { maxOutputLength: MAX_TOC_RAW_BYTES + TAR_OVERHEAD_BYTES });
+    const maxOutputLength = Math.max(1, rawBytes);
+    return await gunzipAll(bytes, { maxOutputLength, chunkSize: rawBytes + ROOM_BEHIND_BYTES });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the TOC cannot be decoded (${reason})`);

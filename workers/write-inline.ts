@@ -6,9 +6,11 @@ import { MetadataSource, readTarSplit } from './metadata-source.js';
 
 /** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
 export async function writeInline(task: WriteInlineTask): Promise<WriteInlineResult> {
-  const result = await writeRanges(task);
-  void releaseLargeGarbage(task.tarSplit.rawBytes);
-  return result;
+  try {
+    return await writeRanges(task);
+  } finally {
+    await releaseLargeGarbage(task.tarSplit.rawBytes);
+  }
 }
 
 async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {

@@ -23,23 +23,13 @@ export interface ChunkedPositions {
 /** What containers/storage writes since 1.44, and what it and nerdctl wrote before. */
 const PREFIXES = ['io.github.containers.zstd-chunked.', 'io.containers.zstd-chunked.'] as const;
 
-/**
- * Limits of one layer's metadata. 120,000 files have a TOC of 40 MB and a tar-split of 144 MB, so these admit about
- * 800,000 and 400,000 files; a layer beyond them can still be pulled whole, and one within them fits in memory.
- */
-export const MAX_TOC_RAW_BYTES = 256 * 2 ** 20;
-export const MAX_TAR_SPLIT_RAW_BYTES = 512 * 2 ** 20;
-/** Compressed, a TOC is about a quarter (digests do not shrink) and a tar-split a twentieth: 2 and 4 times that. */
-export const MAX_TOC_BYTES = 128 * 2 ** 20;
-export const MAX_TAR_SPLIT_BYTES = 96 * 2 ** 20;
-
 const NUMBERS = /^\d{1,16}(:\d{1,16})+$/;
 /** The only type of TOC there is. */
 const TOC_TYPE = 1;
 
 /**
  * The positions that a layer descriptor's annotations give, undefined if it has none of them.
- * @param blobBytes size of the blob; every range must lie within it
+ * @param blobBytes size of the blob; every range must lie within it. How long they are is for `metadataMemoryBytes` to judge
  * @throws PullError `metadata-malformed` naming the annotation (docs/containers-storage-zstd-chunked.md of
  * containers/storage describes them), `unsupported` for a digest that is no sha256
  */
@@ -61,7 +51,7 @@ export function parseChunkedAnnotations(
   const numbers = parseNumbers(positionName, position, 4);
   if (numbers[3] !== TOC_TYPE) throw malformed(positionName, `has TOC type ${numbers[3]}; only 1 is known`);
   const toc = {
-    ...checkPosition(positionName, numbers, blobBytes, MAX_TOC_BYTES, MAX_TOC_RAW_BYTES),
+    ...checkPosition(positionName, numbers, blobBytes),
     digest: parseDigest(checksum, `The annotation ${checksumName}`),
   };
 
@@ -71,13 +61,7 @@ export function parseChunkedAnnotations(
   const splitChecksumName = `${dialect}tarsplit-checksum`;
   const splitChecksum = value(splitChecksumName);
   const tarSplit = {
-    ...checkPosition(
-      splitName,
-      parseNumbers(splitName, split, 3),
-      blobBytes,
-      MAX_TAR_SPLIT_BYTES,
-      MAX_TAR_SPLIT_RAW_BYTES,
-    ),
+    ...checkPosition(splitName, parseNumbers(splitName, split, 3), blobBytes),
     ...(splitChecksum === undefined
       ? {}
       : { digest: parseDigest(splitChecksum, `The annotation ${splitChecksumName}`) }),
@@ -98,18 +82,12 @@ function checkPosition(
   name: string,
   numbers: readonly number[],
   blobBytes: number,
-  maxBytes: number,
-  maxRawBytes: number,
 ): MetadataPosition {
   const [start = 0, bytes = 0, rawBytes = 0] = numbers;
   if (start < SKIPPABLE_HEADER_BYTES) throw malformed(name, `starts at ${start}, inside a frame header`);
   if (bytes === 0 || rawBytes === 0) throw malformed(name, 'describes an empty range');
   if (start + bytes > blobBytes) {
     throw malformed(name, `ends at ${start + bytes}, beyond the blob's ${blobBytes} bytes`);
-  }
-  if (bytes > maxBytes) throw malformed(name, `asks for ${bytes} bytes; at most ${maxBytes} are accepted`);
-  if (rawBytes > maxRawBytes) {
-    throw malformed(name, `would decode to ${rawBytes} bytes; at most ${maxRawBytes} are accepted`);
   }
   return { start, end: start + bytes, rawBytes };
 }

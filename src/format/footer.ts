@@ -1,9 +1,3 @@
-import {
-  MAX_TAR_SPLIT_BYTES,
-  MAX_TAR_SPLIT_RAW_BYTES,
-  MAX_TOC_BYTES,
-  MAX_TOC_RAW_BYTES,
-} from './annotations.js';
 import { SKIPPABLE_HEADER_BYTES } from './zstd-frame.js';
 
 /** A TOC is about a fiftieth of its blob, more for small files; 256 KiB hold that of 10,000 files. */
@@ -35,7 +29,7 @@ export const CHUNKED_FOOTER_BYTES = 64;
 
 /**
  * The positions that the footer of a zstd:chunked blob states; undefined when it has none that makes sense. `tail`: the
- * last bytes of a blob of `blobBytes` bytes. A footer is not authenticated, so what it leads to is proven by the DiffID alone.
+ * last bytes of a blob of `blobBytes` bytes. How long they are is for `metadataMemoryBytes` to judge. A footer is not authenticated, so what it leads to is proven by the DiffID alone.
  */
 export function parseChunkedFooter(
   tail: Buffer,
@@ -44,11 +38,11 @@ export function parseChunkedFooter(
   for (const { bytes, magic } of CHUNKED_FOOTERS) {
     if (tail.length < bytes || tail.toString('latin1', tail.length - magic.length) !== magic) continue;
     const fields = numbers(tail.subarray(tail.length - bytes, tail.length - magic.length));
-    const toc = position(fields.slice(0, 3), blobBytes, MAX_TOC_BYTES, MAX_TOC_RAW_BYTES);
+    const toc = position(fields.slice(0, 3), blobBytes);
     if (toc === undefined || fields[3] !== TOC_TYPE) return undefined;
     const split = fields.slice(4);
     if (split.length === 0 || split.every((field) => field === 0)) return { toc };
-    const tarSplit = position(split, blobBytes, MAX_TAR_SPLIT_BYTES, MAX_TAR_SPLIT_RAW_BYTES);
+    const tarSplit = position(split, blobBytes);
     return tarSplit === undefined ? undefined : { toc, tarSplit };
   }
   return undefined;
@@ -61,12 +55,10 @@ function numbers(fields: Buffer): number[] {
 function position(
   [start = 0, bytes = 0, rawBytes = 0]: readonly number[],
   blobBytes: number,
-  maxBytes: number,
-  maxRawBytes: number,
 ): Position | undefined {
   const end = start + bytes;
-  const sane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && rawBytes > 0 && end <= blobBytes;
-  return sane && bytes <= maxBytes && rawBytes <= maxRawBytes ? { start, end, rawBytes } : undefined;
+  const isSane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && rawBytes > 0 && end <= blobBytes;
+  return isSane ? { start, end, rawBytes } : undefined;
 }
 
 /** An empty gzip member whose extra field has the TOC's offset: in a subfield SG, or alone in the legacy form. */
@@ -76,6 +68,8 @@ const ESTARGZ_FOOTERS = [
 ] as const;
 const GZIP_WITH_EXTRA = Buffer.from([0x1f, 0x8b, 8, 4]);
 const GZIP_HEADER_BYTES = 10;
+/** Header, an empty block, checksum and length. */
+const LEAST_MEMBER_BYTES = 20;
 
 /**
  * Where the TOC's gzip member begins and ends in an eStargz blob (stargz-snapshotter, docs/estargz.md), by the blob's last
@@ -97,7 +91,7 @@ export function parseEstargzFooter(
     const [, digits] = /^([0-9a-f]{16})STARGZ$/.exec(text) ?? [];
     const tocStart = Number.parseInt(digits ?? '', 16);
     const tocEnd = blobBytes - bytes;
-    if (tocStart < tocEnd && tocEnd - tocStart <= MAX_TOC_BYTES) return { tocStart, tocEnd };
+    if (tocEnd - tocStart >= LEAST_MEMBER_BYTES) return { tocStart, tocEnd };
   }
   return undefined;
 }

@@ -1,6 +1,7 @@
 import { jsonText } from './json-cursor.js';
+import { TAR_BLOCK_BYTES } from './tar-fields.js';
 import { lineError, scanTarSplit } from './tar-split.js';
-import { MAX_TOC_ENTRIES, type TocEntry } from './toc.js';
+import type { TocEntry } from './toc.js';
 
 /** A list of numbers that grows without making objects of them. */
 export class Column {
@@ -47,9 +48,13 @@ export function collectContents(tarSplit: Buffer): TarContents {
   const nameStart = new Column();
   const nameEnd = new Column();
   const nameForm = new Column();
+  let contentBytes = 0;
   const tarBytes = scanTarSplit(tarSplit, (line) => {
     if (line.kind !== 'file' || line.lengthBytes === 0) return;
-    if (tarStart.length >= MAX_TOC_ENTRIES) throw lineError(line.number, `over ${MAX_TOC_ENTRIES} files`);
+    // So there are no more rows than the length of the tar-split allows, which has been booked.
+    const headerBytes = line.tarStart - contentBytes;
+    if (headerBytes < (tarStart.length + 1) * TAR_BLOCK_BYTES) throw lineError(line.number, 'no header before it');
+    contentBytes += line.lengthBytes;
     tarStart.push(line.tarStart);
     sizeBytes.push(line.lengthBytes);
     nameStart.push(line.nameStart);

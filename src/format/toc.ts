@@ -3,7 +3,7 @@ import { PullError } from './error.js';
 import { JsonCursor, jsonText, wordSet } from './json-cursor.js';
 
 /** Entries of one TOC, chunks included. A layer of a million files is rare; the rows of four million are 256 MB. */
-export const MAX_TOC_ENTRIES = 4 * 2 ** 20;
+const MAX_TOC_ENTRIES = 4 * 2 ** 20;
 /** No error message needs more of a path. */
 const MAX_SHOWN_PATH = 200;
 

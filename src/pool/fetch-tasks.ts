@@ -1,3 +1,4 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
@@ -35,11 +36,15 @@ export interface MetadataPart {
   readonly digest?: Digest;
 }
 
-/** Fetches TOC and tar-split (or finds them kept), checks them, keeps them, returns the layer as flat rows. */
+/**
+ * Fetches TOC and tar-split (or finds them kept), checks them, keeps them, returns the layer as flat rows. Before that, the memory
+ * it takes goes through `port`, in bytes; back comes `null` when there is room, or a Failure when there never will be.
+ */
 export interface ReadMetadataTask {
   readonly task: 'read-metadata';
   readonly blob: BlobSource;
   readonly place: MetadataPlace;
+  readonly port: MessagePort;
 }
 
 /** What was asked of a registry and came from it, whatever became of it. */

@@ -3,6 +3,7 @@ import type { Concurrency } from '../registry/concurrency.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { PullEvent } from './events.js';
+import type { MetadataBudget } from './metadata-budget.js';
 import type { Patience } from './patience.js';
 import type { Settings } from './settings.js';
 import type { Stop } from './stop.js';
@@ -16,6 +17,8 @@ export interface PullContext {
   readonly concurrency: Concurrency;
   /** Which endpoints lack which blobs. */
   readonly endpoints: EndpointChoice;
+  /** Memory for decoded metadata. */
+  readonly metadata: MetadataBudget;
   readonly emit: (event: PullEvent) => void;
   /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
   readonly support: WorkerPool;

@@ -15,12 +15,10 @@ export async function writeInline(
   tarSplit: TarSplitPart,
   ranges: Float64Array,
 ): Promise<Extent> {
-  const { pack, packOffset, lengthBytes } = await context.support.run({
-    task: 'write-inline',
-    blob: layer.blob,
-    tarSplit,
-    ranges,
-  });
+  const task = { task: 'write-inline', blob: layer.blob, tarSplit, ranges } as const;
+  const { pack, packOffset, lengthBytes } = await context.metadata.with(tarSplit.rawBytes, () =>
+    context.support.run(task),
+  );
   context.packs.add(pack as PackId);
   return { pack: pack as PackId, offset: packOffset, lengthBytes };
 }

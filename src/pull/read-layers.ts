@@ -1,92 +1,138 @@
-import { fromFailure, inLayer, PullError } from '../format/error.js';
+import { MessageChannel } from 'node:worker_threads';
+import { fromFailure, inLayer, PullError, toFailure } from '../format/error.js';
 import type { MetadataPlace } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
+import type { ReadMetadataResult } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import { warnOfFallback } from './fall-back.js';
 import type { FetchFigures, KnownLayer, WantedLayer } from './layer.js';
 
-/** Decoded metadata in memory at a time; a layer above it is read alone. 20,000 files have about 30 MB. */
-const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
+/** Contents (and chunks of large ones) of one image: half a million take about 50 MB of rows, and images have a tenth of that. */
+const MOST_CONTENTS = 2 ** 19;
 
-/** Decoded metadata of a layer whose annotations do not state its length. */
-const UNKNOWN_METADATA_BYTES = 16 * 2 ** 20;
+const NO_COST: FetchFigures = { fetchedBytes: 0, requests: 0 };
 
-/** Contents (and chunks of large ones) of one image: two million files take about 200 MB of rows, and images have a tenth of that. */
-const MOST_CONTENTS = 2 * 2 ** 20;
+/** What the layers of one pull share while their metadata is read. */
+interface Reading {
+  readonly context: PullContext;
+  /** Contents and chunks of all tables so far. */
+  rows: number;
+}
 
 /**
  * Reads the metadata of all layers that have any, in order, as many at a time as the registry puts up with and the budget
- * allows. Metadata that is malformed, lies about its digest or has more files than there is room for costs a warning, and the layer is
- * pulled as one stream.
+ * allows; that of a blob that several layers name, once. Metadata that is malformed, lies about its digest or is more than there is room
+ * for costs a warning, and the layer is pulled as one stream.
  */
 export async function readLayers(
   context: PullContext,
   wanted: readonly WantedLayer[],
 ): Promise<KnownLayer[]> {
+  const reading: Reading = { context, rows: 0 };
   const running = new Set<Promise<unknown>>();
+  const known = new Map<string, Promise<KnownLayer>>();
   const read: Array<Promise<KnownLayer>> = [];
-  const rows = { count: 0 };
-  let inUse = 0;
   for (const layer of wanted) {
     if (layer.place === undefined) {
-      read.push(Promise.resolve({ ...layer, cost: { fetchedBytes: 0, requests: 0 } }));
+      read.push(Promise.resolve({ ...layer, cost: NO_COST }));
       continue;
     }
-    const bytes = budgetOf(layer.place);
-    const mayBegin = () => running.size < context.concurrency.limit && inUse + bytes <= METADATA_BUDGET_BYTES;
-    while (running.size > 0 && !mayBegin()) await context.stop.guard(Promise.race(running));
-    inUse += bytes;
-    const one = readLayer(context, layer, layer.place, rows);
-    const done = one.finally(() => {
-      inUse -= bytes;
-      running.delete(done);
-    });
+    const key = JSON.stringify([layer.blob.digest, layer.place]);
+    const same = known.get(key);
+    if (same !== undefined) {
+      read.push(same.then((first) => likeFirst(reading, layer, first)));
+      continue;
+    }
+    while (running.size >= Math.max(1, context.concurrency.limit))
+      await context.stop.guard(Promise.race(running));
+    const one = readLayer(reading, layer, layer.place);
+    const done = one.finally(() => running.delete(done));
     done.catch(() => {});
     running.add(done);
+    known.set(key, one);
     read.push(one);
   }
   return context.stop.guard(Promise.all(read));
 }
 
-function budgetOf(place: MetadataPlace): number {
-  if (place.by === 'footer') return UNKNOWN_METADATA_BYTES;
-  const { toc, tarSplit = toc } = place;
-  return Math.max(toc.rawBytes + tarSplit.rawBytes, tarSplit.end - toc.start);
+/** A layer of the same blob as `first`, whose metadata is the same. */
+function likeFirst(reading: Reading, layer: WantedLayer, first: KnownLayer): KnownLayer {
+  const { metadata, failedBefore, format } = first;
+  const cost = NO_COST;
+  if (metadata === undefined) return { ...layer, cost, format, ...(failedBefore && { failedBefore }) };
+  try {
+    countRows(reading, metadata.table);
+    return { ...layer, metadata, cost, format };
+  } catch (error) {
+    return asStream(reading.context, layer, cost, error);
+  }
 }
 
-/** Adds a table to `rows`, those of all layers. @throws PullError `unsupported` when there is no room for it */
-function countRows(table: LayerTable, rows: { count: number }): void {
-  const all = rows.count + table.count + table.chunkTarStart.length;
+/** Adds a table to the rows of all layers. @throws PullError `unsupported` when there is no room for it */
+function countRows(reading: Reading, table: LayerTable): void {
+  const all = reading.rows + table.count + table.chunkTarStart.length;
   if (all > MOST_CONTENTS) {
     throw new PullError('unsupported', `with it the layers to pull have more than ${MOST_CONTENTS} files`);
   }
-  rows.count = all;
+  reading.rows = all;
 }
 
-async function readLayer(
-  context: PullContext,
-  layer: WantedLayer,
-  place: MetadataPlace,
-  rows: { count: number },
-): Promise<KnownLayer> {
-  let cost: FetchFigures = { fetchedBytes: 0, requests: 0 };
+async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataPlace): Promise<KnownLayer> {
+  const { context } = reading;
+  let cost = NO_COST;
   context.patience.asking(1);
   try {
-    const result = await context.support.run({ task: 'read-metadata', blob: layer.blob, place });
-    const { metadata, fetchedBytes, requests, failure } = result;
+    const { metadata, fetchedBytes, requests, failure } = await runBooked(context, layer, place);
     cost = { fetchedBytes, requests };
     if (failure !== undefined) throw fromFailure(failure);
     if (requests > 0) context.concurrency.good();
     if (metadata === undefined) return { ...layer, cost, format: layer.compression };
-    countRows(metadata.table, rows);
+    countRows(reading, metadata.table);
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {
-    const failedBefore = inLayer(error, layer.blob.digest);
-    if (!warnOfFallback(context, layer, error)) throw failedBefore;
-    return { ...layer, cost, format: layer.compression, failedBefore };
+    return asStream(context, layer, cost, error);
   } finally {
     context.patience.asking(-1);
   }
+}
+
+/** Runs the task, and books the memory that it asks for. While it waits for room, it asks no server. */
+async function runBooked(
+  { patience, support, metadata }: PullContext,
+  { blob }: WantedLayer,
+  place: MetadataPlace,
+): Promise<ReadMetadataResult> {
+  const { port1, port2 } = new MessageChannel();
+  let bookedBytes = 0;
+  const book = async (bytes: number) => {
+    metadata.give(bookedBytes);
+    bookedBytes = 0;
+    patience.asking(-1);
+    try {
+      metadata.count(bytes);
+      await metadata.take(bytes);
+      bookedBytes = bytes;
+      port1.postMessage(null);
+    } catch (error) {
+      port1.postMessage(toFailure(error));
+    } finally {
+      patience.asking(1);
+    }
+  };
+  port1.on('message', (bytes: number) => void book(bytes));
+  try {
+    return await support.run({ task: 'read-metadata', blob, place, port: port2 }, [port2]);
+  } finally {
+    port1.close();
+    metadata.give(bookedBytes);
+  }
+}
+
+/** A layer whose metadata is of no use. @throws PullError what is no reason to pull it as one stream */
+function asStream(context: PullContext, layer: WantedLayer, cost: FetchFigures, error: unknown): KnownLayer {
+  const failedBefore = inLayer(error, layer.blob.digest);
+  if (!warnOfFallback(context, layer, error)) throw failedBefore;
+  return { ...layer, cost, format: layer.compression, failedBefore };
 }

@@ -37,7 +37,9 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents } = repair;
   const { table, tarSplit } = layer.metadata;
   const task = { task: 'find-damage', table, blob: layer.blob, extents: extents.toRows() } as const;
-  const damage = await context.support.run(tarSplit === undefined ? task : { ...task, tarSplit });
+  const damage = await context.metadata.with(tarSplit?.rawBytes ?? 0, () =>
+    context.support.run(tarSplit === undefined ? task : { ...task, tarSplit }),
+  );
   const isSound = damage.contents.length === 0 && damage.raw.length === 0;
   if (isSound || tarSplit === undefined) throw mismatch(layer, repair.actual);
   context.emit({

@@ -128,12 +128,8 @@ export class SpanFetch {
     if (toc === undefined) return `content ${content}`;
     const { digest, rawBytes } = toc;
     try {
-      return await this.#context.support.run({
-        task: 'name-content',
-        toc: digest,
-        tocRawBytes: rawBytes,
-        content,
-      });
+      const task = { task: 'name-content', toc: digest, tocRawBytes: rawBytes, content } as const;
+      return await this.#context.metadata.with(rawBytes, () => this.#context.support.run(task));
     } catch (error) {
       return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
     }

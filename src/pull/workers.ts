@@ -5,6 +5,7 @@ import { sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
+import { MetadataBudget } from './metadata-budget.js';
 import type { RegistryLink } from './registry-link.js';
 import { WorkerEvents } from './worker-events.js';
 
@@ -76,6 +77,7 @@ export class Workers {
       patience,
       concurrency,
       endpoints,
+      metadata: new MetadataBudget(),
       emit,
       support,
       startFetchers,

@@ -37,7 +37,9 @@ async function pulled(t: TestContext) {
     sizeBytes: size,
   };
   const place = { by: 'annotations', ...positions } as const;
-  const { metadata } = await pool.run({ task: 'read-metadata', blob, place });
+  const { port1, port2: port } = new MessageChannel();
+  port1.on('message', () => port1.postMessage(null));
+  const { metadata } = await pool.run({ task: 'read-metadata', blob, place, port }, [port]);
   const { table, tarSplit } = metadata!;
   const diffId = parseDigest(readConfig(layout, manifest).rootfs.diff_ids[0]!, 'DiffID');
   const extents = readLayerRecord(storePaths(store), diffId)!.extents.toRows();

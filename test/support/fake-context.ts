@@ -5,6 +5,7 @@ import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import type { PullContext } from '../../src/pull/context.js';
 import type { PullEvent } from '../../src/pull/events.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
+import { MetadataBudget } from '../../src/pull/metadata-budget.js';
 import { Patience } from '../../src/pull/patience.js';
 import { settle } from '../../src/pull/settings.js';
 import { Stop } from '../../src/pull/stop.js';
@@ -13,7 +14,9 @@ import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choic
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 
-const NOTHING: Digest = parseDigest(`sha256:${'0'.repeat(64)}`, 'digest');
+const digestOf = (number: number): Digest =>
+  parseDigest(`sha256:${String(number).padStart(64, '0')}`, 'digest');
+const NOTHING = digestOf(0);
 
 /** A pool without threads: `answer` is what a task comes back with. */
 export function fakePool(answer: (task: Task) => Promise<Results[keyof Results]>): WorkerPool {
@@ -37,6 +40,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {}, onMiss: () => {} }),
     concurrency: new Concurrency(createLimits(1, connections)),
     endpoints: new EndpointChoice(1, createLacking(), createLimits(1, connections)),
+    metadata: new MetadataBudget(),
     emit: (event) => events.push(event),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),
@@ -45,13 +49,13 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
   return { context, events };
 }
 
-/** A layer with no content whose TOC and tar-split decode to so many bytes together. */
-export function fakeLayer(metadataRawBytes = 200): ChunkedLayer {
+/** A layer with no content whose TOC and tar-split decode to so many bytes together; `number` tells blobs apart. */
+export function fakeLayer(metadataRawBytes = 200, number = 0): ChunkedLayer {
   const rawBytes = metadataRawBytes / 2;
   const toc = { start: 800, end: 850, rawBytes, digest: NOTHING };
   const tarSplit = { start: 858, end: 900, rawBytes, digest: NOTHING };
   return {
-    blob: { url: 'http://127.0.0.1/', digest: NOTHING, sizeBytes: 1000 },
+    blob: { url: 'http://127.0.0.1/', digest: digestOf(number), sizeBytes: 1000 },
     diffId: NOTHING,
     format: 'zstd:chunked',
     compression: 'zstd',

@@ -1,12 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
-import {
-  MAX_TAR_SPLIT_BYTES,
-  MAX_TAR_SPLIT_RAW_BYTES,
-  MAX_TOC_BYTES,
-  MAX_TOC_RAW_BYTES,
-} from '../../../src/format/annotations.js';
 import { footerGuessBytes, parseChunkedFooter, parseEstargzFooter } from '../../../src/format/footer.js';
 import { formatWriter } from '../../../src/sandbox/sample-format.js';
 import { dialectLayers } from '../../support/dialect-layers.js';
@@ -102,7 +96,6 @@ test('a long footer without tar-split is one of the TOC alone', () => {
 
 test('positions that cannot be are no footer', () => {
   assert.ok(parseChunkedFooter(short(1900, 100, 500, 1), 2000));
-  assert.ok(parseChunkedFooter(short(8, MAX_TOC_BYTES, MAX_TOC_RAW_BYTES, 1), 2 ** 40));
   const bad = [
     short(1901, 100, 500, 1),
     short(7, 100, 500, 1),
@@ -119,15 +112,6 @@ test('positions that cannot be are no footer', () => {
     long(1901, 100, 500, 1, 0, 0, 0),
   ];
   for (const bytes of bad) assert.equal(parseChunkedFooter(bytes, 2000), undefined, bytes.toString('hex'));
-});
-
-test('metadata above the limits is not led to', () => {
-  const most = [8, MAX_TOC_BYTES, MAX_TOC_RAW_BYTES, 1, 8, MAX_TAR_SPLIT_BYTES, MAX_TAR_SPLIT_RAW_BYTES];
-  assert.ok(parseChunkedFooter(long(...most), 2 ** 40));
-  for (const field of [1, 2, 5, 6]) {
-    const above = most.map((value, i) => (i === field ? value + 1 : value));
-    assert.equal(parseChunkedFooter(long(...above), 2 ** 40), undefined, `field ${field}`);
-  }
 });
 
 test('without its magic, or cut short, it is no footer', () => {
@@ -169,8 +153,8 @@ test('both forms of the eStargz footer are read', () => {
 test('an eStargz footer that makes no sense is none', () => {
   for (const legacy of [false, true]) {
     const end = legacy ? 1953 : 1949;
-    assert.ok(parseEstargzFooter(estargzFooter(hex(end - 1), legacy), 2000));
-    assert.equal(parseEstargzFooter(estargzFooter(hex(end), legacy), 2000), undefined);
+    assert.ok(parseEstargzFooter(estargzFooter(hex(end - 20), legacy), 2000));
+    assert.equal(parseEstargzFooter(estargzFooter(hex(end - 19), legacy), 2000), undefined);
     assert.equal(parseEstargzFooter(estargzFooter(hex(5000), legacy), 2000), undefined);
     assert.equal(parseEstargzFooter(estargzFooter('ffffffffffffffff', legacy), 2000), undefined);
     for (const text of ['000000000000-3e8', '0x00000000003e8a', '             3e8', '00000000000003E8']) {
@@ -186,13 +170,6 @@ test('an eStargz footer that makes no sense is none', () => {
       assert.equal(parseEstargzFooter(good.subarray(good.length - bytes), 2000), undefined, `${bytes} bytes`);
     }
   }
-});
-
-test('an eStargz TOC above the limit is not led to', () => {
-  const blobBytes = MAX_TOC_BYTES + 5000;
-  const first = blobBytes - 51 - MAX_TOC_BYTES;
-  assert.ok(parseEstargzFooter(estargzFooter(hex(first)), blobBytes));
-  assert.equal(parseEstargzFooter(estargzFooter(hex(first - 1)), blobBytes), undefined);
 });
 
 test('the end of a blob that is read is a sixteenth, between 16 and 256 KiB', () => {

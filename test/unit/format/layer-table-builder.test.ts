@@ -11,9 +11,10 @@ const digestOf = (n: number) => `sha256:${n.toString(16).padStart(64, '0')}`;
 
 type Entry = Record<string, unknown>;
 
+const HEADER = { type: 2, payload: Buffer.alloc(512).toString('base64') };
+
 /** Two files of 10 and 20 bytes with their tar-split, and 512 bytes of header before each. */
 function sample(): { entries: Entry[]; lines: Entry[]; top: Entry; tocStart: number } {
-  const header = { type: 2, payload: Buffer.alloc(512).toString('base64') };
   return {
     entries: [
       { type: 'dir', name: 'd/' },
@@ -22,13 +23,13 @@ function sample(): { entries: Entry[]; lines: Entry[]; top: Entry; tocStart: num
       { type: 'reg', name: 'd/b', size: 20, digest: digestOf(2), offset: 130, endOffset: 150 },
     ],
     lines: [
-      header,
+      HEADER,
       { type: 1, name: 'd/', payload: null },
-      header,
+      HEADER,
       { type: 1, name: 'd/a', size: 10, payload: 'AAAAAAAAAAA=' },
-      header,
+      HEADER,
       { type: 1, name: 'd/empty', payload: null },
-      header,
+      HEADER,
       { type: 1, name: 'd/b', size: 20, payload: 'AAAAAAAAAAA=' },
       { type: 2, payload: null },
       { type: 2, payload: Buffer.alloc(1025).toString('base64') },
@@ -97,13 +98,19 @@ test('more contents than the columns first hold are all there', () => {
       offset: i * 9,
       endOffset: i * 9 + 9,
     });
-    from.lines.push({ type: 1, name: `f${i}`, size: 1 });
+    from.lines.push(HEADER, { type: 1, name: `f${i}`, size: 1 });
   }
   from.tocStart = 27_000;
   const table = build(from);
   assert.equal(table.count, 3000);
   assert.equal(table.blobEnd[2999], 27_000);
   assert.equal(digestAt(table.digests, 2999), digestOf(2999));
+});
+
+test('a tar-split with more files than headers is malformed', () => {
+  const from = sample();
+  from.lines = from.lines.map((line) => (line === HEADER ? { ...line, payload: 'AAAA' } : line));
+  throwsError(() => build(from), 'metadata-malformed', /line \d+: no header before it/);
 });
 
 /** One file with three chunks of 4, 5 and the rest of its bytes. */
@@ -141,8 +148,9 @@ function chunked(sizeBytes: number, blobBytes: number): ReturnType<typeof sample
     },
   ];
   from.lines = [
-    { type: 2, payload: Buffer.alloc(512).toString('base64') },
+    HEADER,
     { type: 1, name, size: sizeBytes },
+    HEADER,
     { type: 1, name: 'small', size: 1 },
   ];
   from.tocStart = 100 + blobBytes;

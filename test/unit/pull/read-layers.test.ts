@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
-import { type ErrorCode, PullError } from '../../../src/format/error.js';
+import { type ErrorCode, type Failure, PullError } from '../../../src/format/error.js';
 import type { LayerTable } from '../../../src/format/layer-table.js';
 import type { ReadMetadataResult } from '../../../src/pool/messages.js';
 import { readLayers } from '../../../src/pull/read-layers.js';
@@ -20,8 +21,8 @@ function metadataOf(contents: number, chunks = 0): ReadMetadataResult {
 function read(answers: readonly ReadMetadataResult[]) {
   const left = [...answers];
   const { context } = fakeContext({ support: fakePool(async () => left.shift()!) });
-  const wanted = answers.map(() => {
-    const { metadata: _, ...layer } = fakeLayer();
+  const wanted = answers.map((_, i) => {
+    const { metadata: _metadata, ...layer } = fakeLayer(200, i);
     return layer;
   });
   return readLayers(context, wanted);
@@ -40,26 +41,32 @@ test('the layers come in order, with what their metadata cost', async () => {
 });
 
 test('contents and chunks of all layers together are limited, and what is beyond is one stream', async () => {
-  const all = await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(2, 3)]);
+  const half = 2 ** 18;
+  const all = await read([metadataOf(half), metadataOf(half - 5), metadataOf(2, 3)]);
   assert.ok(all.every(({ metadata }) => metadata !== undefined));
-  const some = await read([metadataOf(MIB), metadataOf(MIB - 5), metadataOf(3, 3), metadataOf(2, 3)]);
+  const some = await read([metadataOf(half), metadataOf(half - 5), metadataOf(3, 3), metadataOf(2, 3)]);
   assert.deepEqual(
     some.map(({ metadata }) => metadata?.table.count),
-    [MIB, MIB - 5, undefined, 2],
+    [half, half - 5, undefined, 2],
   );
   const { cost, failedBefore } = some[2]!;
   assert.deepEqual([cost, failedBefore?.code], [{ fetchedBytes: 10, requests: 1 }, 'unsupported']);
-  assert.match(failedBefore?.message ?? '', /2097152 files/);
+  assert.match(failedBefore?.message ?? '', /524288 files/);
 });
 
 /** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */
 async function mostAtATime(
   rawBytes: readonly number[],
   { connections = 16, throttled = false } = {},
-): Promise<{ most: number; read: number }> {
+): Promise<{ most: number; read: number; streams: number }> {
   let running = 0;
   let most = 0;
-  const support = fakePool(async () => {
+  const support = fakePool(async (task) => {
+    assert.ok(task.task === 'read-metadata' && task.place.by === 'annotations');
+    const answer = once(task.port, 'message');
+    task.port.postMessage(task.place.toc.rawBytes + task.place.tarSplit!.rawBytes);
+    const [refusal] = (await answer) as [Failure | null];
+    if (refusal !== null) return { failure: refusal, fetchedBytes: 0, requests: 0 };
     running += 1;
     most = Math.max(most, running);
     await new Promise(setImmediate);
@@ -70,22 +77,47 @@ async function mostAtATime(
   if (throttled) context.concurrency.throttled(1000, 1);
   const layers = await readLayers(
     context,
-    rawBytes.map((bytes) => fakeLayer(bytes)),
+    rawBytes.map((bytes, i) => {
+      const { metadata: _, ...layer } = fakeLayer(bytes, i);
+      return layer;
+    }),
   );
-  return { most, read: layers.length };
+  const streams = layers.filter(({ metadata }) => metadata === undefined).length;
+  return { most, read: layers.length, streams };
 }
 
 test('as many layers are read at a time as their decoded metadata may take, one in any case', async () => {
-  assert.deepEqual(await mostAtATime(new Array(10).fill(MIB)), { most: 10, read: 10 });
-  assert.deepEqual(await mostAtATime(new Array(10).fill(12 * MIB)), { most: 4, read: 10 });
-  assert.deepEqual(await mostAtATime(new Array(3).fill(500 * MIB)), { most: 1, read: 3 });
+  const tenOf = (bytes: number) => new Array<number>(10).fill(bytes);
+  assert.deepEqual(await mostAtATime(tenOf(MIB)), { most: 10, read: 10, streams: 0 });
+  assert.deepEqual(await mostAtATime(tenOf(12 * MIB)), { most: 4, read: 10, streams: 0 });
+  assert.deepEqual(await mostAtATime([100 * MIB, 100 * MIB]), { most: 1, read: 2, streams: 0 });
+});
+
+test('a pull reads only so much metadata, and what is beyond is one stream; less may still follow', async () => {
+  const bytes = [100, 100, 100, 100, 80, 10, 4].map((mib) => mib * MIB);
+  assert.deepEqual(await mostAtATime(bytes), { most: 1, read: 7, streams: 2 });
+});
+
+test('the metadata of one blob is read once, whatever its layers are called', async () => {
+  let tasks = 0;
+  const support = fakePool(async () => {
+    tasks += 1;
+    return metadataOf(2);
+  });
+  const { context } = fakeContext({ support });
+  const { metadata: _, ...layer } = fakeLayer();
+  const [first, second] = await readLayers(context, [layer, layer]);
+  assert.equal(tasks, 1);
+  assert.equal(second!.metadata, first!.metadata);
+  assert.deepEqual([first!.cost.requests, second!.cost.requests], [1, 0]);
 });
 
 test('no more layers are read at a time than there are connections, nor than the registry puts up with', async () => {
   const layers = new Array(10).fill(MIB);
-  assert.deepEqual(await mostAtATime(layers, { connections: 6 }), { most: 6, read: 10 });
+  assert.deepEqual(await mostAtATime(layers, { connections: 6 }), { most: 6, read: 10, streams: 0 });
   // It begins with three, and each good answer counts.
-  assert.deepEqual(await mostAtATime(layers, { connections: 6, throttled: true }), { most: 4, read: 10 });
+  const throttled = await mostAtATime(layers, { connections: 6, throttled: true });
+  assert.deepEqual(throttled, { most: 4, read: 10, streams: 0 });
 });
 
 test('metadata that is malformed costs a warning, and the layer is one stream; a lost network ends the pull', async () => {
