@@ -78,11 +78,7 @@ function parseNumbers(name: string, text: string, count: number): number[] {
   return numbers;
 }
 
-function checkPosition(
-  name: string,
-  numbers: readonly number[],
-  blobBytes: number,
-): MetadataPosition {
+function checkPosition(name: string, numbers: readonly number[], blobBytes: number): MetadataPosition {
   const [start = 0, bytes = 0, rawBytes = 0] = numbers;
   if (start < SKIPPABLE_HEADER_BYTES) throw malformed(name, `starts at ${start}, inside a frame header`);
   if (bytes === 0 || rawBytes === 0) throw malformed(name, 'describes an empty range');

@@ -53,7 +53,8 @@ export function collectContents(tarSplit: Buffer): TarContents {
     if (line.kind !== 'file' || line.lengthBytes === 0) return;
     // So there are no more rows than the length of the tar-split allows, which has been booked.
     const headerBytes = line.tarStart - contentBytes;
-    if (headerBytes < (tarStart.length + 1) * TAR_BLOCK_BYTES) throw lineError(line.number, 'no header before it');
+    if (headerBytes < (tarStart.length + 1) * TAR_BLOCK_BYTES)
+      throw lineError(line.number, 'no header before it');
     contentBytes += line.lengthBytes;
     tarStart.push(line.tarStart);
     sizeBytes.push(line.lengthBytes);

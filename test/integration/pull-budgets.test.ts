@@ -24,12 +24,7 @@ const MOST_BYTES = 300e6;
 const MOST_WITH_METADATA_BYTES = 400e6;
 
 /** Pulls an image of these layers in a process of its own: what became of it, and what it warned of. */
-async function pulled(
-  t: TestContext,
-  layout: string,
-  layers: readonly HostileLayer[],
-  mostBytes: number,
-) {
+async function pulled(t: TestContext, layout: string, layers: readonly HostileLayer[], mostBytes: number) {
   const descriptors = layers.map(({ descriptor }) => descriptor);
   nameImage(
     layout,
@@ -46,7 +41,9 @@ async function pulled(
   assert.ok(maxRssBytes < mostBytes, `${maxRssBytes} bytes`);
   const [outcome] = outcomesOf(child.lines);
   assert.ok(outcome !== undefined);
-  const warnings = child.lines.flatMap((line) => ('event' in line && line.event === 'warning' ? [line.message] : []));
+  const warnings = child.lines.flatMap((line) =>
+    'event' in line && line.event === 'warning' ? [line.message] : [],
+  );
   return { outcome, warnings, registry };
 }
 
@@ -63,9 +60,9 @@ test('footers that lead to spaces without end cost little memory, and their laye
 
 test('texts as large as metadata may be are read one after the other, and larger ones not at all', async (t) => {
   const layout = emptyLayout(t);
-  const toc = salted(40 * MIB, 7);
-  const large = { toc, tarSplit: saltedSplit(90 * MIB, 9) };
-  const texts = { toc, tarSplit: saltedSplit(70 * MIB, 8) };
+  const toc = salted(30 * MIB, 7);
+  const large = { toc, tarSplit: saltedSplit(100 * MIB, 9) };
+  const texts = { toc, tarSplit: saltedSplit(60 * MIB, 8) };
   const layers = await Promise.all(
     [texts, large, texts].map((each, i) => zstdLayer(layout, i, each, i !== 1)),
   );

@@ -4,8 +4,8 @@ import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import { CURRENT_DIALECT, OLD_MAGIC } from '../../src/sandbox/chunked-dialect.js';
 import { squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
-import { ESTARGZ } from '../../src/sandbox/stargz-tail.js';
 import { TarMeter } from '../../src/sandbox/layer-writer.js';
+import { ESTARGZ } from '../../src/sandbox/stargz-tail.js';
 import { addBlob, type DescriptorJson, noise, tarOf } from './layout.js';
 
 const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
@@ -82,7 +82,13 @@ export async function zstdLayer(
   const split = tarSplit && (await squeezeOnce(tarSplit));
   const { magic, prefix } = CURRENT_DIALECT;
   const write = (bytes: Buffer) => blob.push(bytes);
-  const [tocAt, splitAt] = writeTail(write, data.length, split === undefined ? OLD_MAGIC : magic, tail, split);
+  const [tocAt, splitAt] = writeTail(
+    write,
+    data.length,
+    split === undefined ? OLD_MAGIC : magic,
+    tail,
+    split,
+  );
   const annotations = {
     [`${prefix}manifest-checksum`]: tail.digest,
     [`${prefix}manifest-position`]: tocAt,

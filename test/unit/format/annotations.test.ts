@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  parseChunkedAnnotations,
-} from '../../../src/format/annotations.js';
+import { parseChunkedAnnotations } from '../../../src/format/annotations.js';
 import { readLayers, sha256, throwsError } from './fixture.js';
 
 const NEW = 'io.github.containers.zstd-chunked.';

@@ -147,12 +147,7 @@ function chunked(sizeBytes: number, blobBytes: number): ReturnType<typeof sample
       endOffset: 70 + blobBytes,
     },
   ];
-  from.lines = [
-    HEADER,
-    { type: 1, name, size: sizeBytes },
-    HEADER,
-    { type: 1, name: 'small', size: 1 },
-  ];
+  from.lines = [HEADER, { type: 1, name, size: sizeBytes }, HEADER, { type: 1, name: 'small', size: 1 }];
   from.tocStart = 100 + blobBytes;
   return from;
 }
