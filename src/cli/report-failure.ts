@@ -18,13 +18,14 @@ export async function failureOf(error: unknown): Promise<CommandFailure> {
   return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
 }
 
-/** Tells of a failure: with `json` as an object on stdout, else a sentence and its hint on stderr. */
+/** Tells of a failure: with `json` as an object on stdout, else a sentence, its layer and its hint on stderr. */
 export function reportFailure(failure: CommandFailure, how: { json: boolean; debug: boolean }): void {
   const { code, message, hint, layer, stack } = failure;
   if (how.json) {
     process.stdout.write(jsonLine({ error: { code, message, hint, ...(layer && { layer }) } }));
   } else {
-    process.stderr.write(`zpull: ${printable(message)}\n`);
+    const where = layer === undefined || message.includes(layer) ? '' : ` (layer ${layer})`;
+    process.stderr.write(`zpull: ${printable(message + where)}\n`);
     process.stderr.write(`hint: ${printable(hint)}\n`);
   }
   if (how.debug && stack !== undefined) {
