@@ -54,6 +54,7 @@ export class BlockTags {
 /** The error for a layer that was read twice and was not the same. */
 export function changedLayer(diffId: string): PullError {
   return new PullError('digest-mismatch', `layer ${diffId} changed in the store while it was exported`, {
+    layer: diffId,
     hint: 'something other than zpull writes to the packs of the store: stop it, run zpull store verify, then export again',
   });
 }

@@ -161,6 +161,7 @@ function storedLayer(paths: StorePaths, diffId: Digest): StoredLayer {
   const record = readLayerRecord(paths, diffId);
   if (record === undefined) {
     throw new PullError('store-broken', `layer ${diffId} is not in the store ${paths.root} any more`, {
+      layer: diffId,
       hint: 'pull the image again',
     });
   }
@@ -226,6 +227,7 @@ export async function damageOf(pool: WorkerPool, { diffId, extents }: StoredLaye
 function damaged(diffId: Digest, falsePaths: readonly string[]): PullError {
   const where = falsePaths.length === 0 ? '' : `, in ${falsePaths[0]}`;
   return new PullError('digest-mismatch', `layer ${diffId} is damaged in the store${where}`, {
+    layer: diffId,
     hint: 'run zpull store verify, then pull the image again: only what is damaged is fetched',
   });
 }

@@ -53,18 +53,20 @@ export function flatten(layers: readonly TarSource[]): FileTree {
         else tree.put(path, what);
       }
     } catch (error) {
-      throw ofLayer(error, layer, layers.length);
+      throw ofLayer(error, layer, layers);
     }
   }
   return rowsOf(tree);
 }
 
-/** The same error with the number of its layer, the lowest being 1, where the layer's bytes are what is wrong. */
-function ofLayer(error: unknown, layer: number, count: number): unknown {
+/** The same error with its layer, by number and DiffID, where the layer's bytes are what is wrong. The lowest has number 1. */
+function ofLayer(error: unknown, layer: number, { length, [layer]: source }: readonly TarSource[]): unknown {
   if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
     return error;
   const { code, message, hint } = error;
-  return new PullError(code, `${message} (layer ${layer + 1} of ${count})`, { hint, cause: error });
+  const diffId = source?.diffId;
+  const where = `layer ${layer + 1} of ${length}${diffId === undefined ? '' : `, ${diffId}`}`;
+  return new PullError(code, `${message} (${where})`, { hint, layer: diffId, cause: error });
 }
 
 /** What is to be under a path: something new, or the file of another path. Without the entry and its header's bytes. */

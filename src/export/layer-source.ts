@@ -49,7 +49,7 @@ export class BlockCache {
  */
 export class LayerSource implements TarSource {
   readonly lengthBytes: number;
-  readonly #diffId: Digest;
+  readonly diffId: Digest;
   readonly #packs: PackReader;
   readonly #extents: ExtentList;
   readonly #tags: BlockTags;
@@ -65,7 +65,7 @@ export class LayerSource implements TarSource {
   ) {
     this.#packs = packs;
     this.#cache = cache;
-    this.#diffId = layer.diffId;
+    this.diffId = layer.diffId;
     this.#extents = layer.extents;
     this.#tags = layer.tags;
     this.lengthBytes = layer.extents.lengthBytes;
@@ -107,7 +107,7 @@ export class LayerSource implements TarSource {
     const lengthBytes = Math.min(BLOCK_BYTES, this.lengthBytes - start);
     this.#readInto(slot.bytes, start, lengthBytes);
     const bytes = lengthBytes === BLOCK_BYTES ? slot.bytes : slot.bytes.subarray(0, lengthBytes);
-    if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.#diffId);
+    if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.diffId);
     slot.source = this;
     slot.block = block;
     return slot;

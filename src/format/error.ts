@@ -82,7 +82,7 @@ export interface Failure {
   readonly message: string;
   /** What the user can do about it. */
   readonly hint: string;
-  /** Digest of the layer blob concerned. */
+  /** The layer concerned: the digest of its blob, or its DiffID where the error is about what the store has of it. */
   readonly layer?: string;
   /** Stack of the first error, shown with --debug only. */
   readonly stack?: string;

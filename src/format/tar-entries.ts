@@ -1,3 +1,4 @@
+import type { Digest } from './digest.js';
 import { PullError } from './error.js';
 import {
   isHeaderOnly,
@@ -12,6 +13,8 @@ import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
 /** A tar that can be read anywhere. What `read` returns is good until the next call. */
 export interface TarSource {
   readonly lengthBytes: number;
+  /** The DiffID of the layer that it is, where that is known: errors name it. */
+  readonly diffId?: Digest;
   /** The bytes [position, position + lengthBytes), which lie inside the tar. */
   read(position: number, lengthBytes: number): Buffer;
 }

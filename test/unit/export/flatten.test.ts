@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { linkAt, pathAt, xattrRecordsAt } from '../../../src/export/file-tree.js';
 import { flatten } from '../../../src/export/flatten.js';
+import { digestOfBytes } from '../../../src/format/digest.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { type Entry, sourceOf, tarOf } from '../../support/tars.js';
 
@@ -208,6 +209,12 @@ test('an error names the layer that it is about', () => {
   const [good, link, odd] = [[directory('d')], [hardLink('a', 'gone')], [{ name: 'a', type: 'V' as '0' }]];
   assert.throws(() => flat(good, link), { message: /"gone".* \(layer 2 of 2\)$/ });
   assert.throws(() => flat(good, odd, good), { message: /\(layer 2 of 3\)$/, hint: /layers:DIR/ });
+  const diffId = digestOfBytes(Buffer.alloc(32));
+  const { lengthBytes, read } = sourceOf(tarOf(...odd));
+  assert.throws(() => flatten([{ lengthBytes, read, diffId }]), {
+    message: new RegExp(`\\(layer 1 of 1, ${diffId}\\)$`),
+    layer: diffId,
+  });
 });
 
 test('links that make a path longer at every step end at the longest there may be', () => {
