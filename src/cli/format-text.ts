@@ -46,6 +46,14 @@ export function formatCount(count: number, noun: string): string {
   return `${count} ${noun}${count === 1 ? '' : 's'}`;
 }
 
+/** A text, cut to `maxLength` characters with a count of what is missing. */
+export function formatCut(text: string, maxLength: number): string {
+  const restLength = text.length - maxLength;
+  return restLength <= 0
+    ? text
+    : `${text.slice(0, maxLength)}… (${formatCount(restLength, 'character')} more)`;
+}
+
 /** Names as a sentence has them: `a`, `a and b`, `a, b and c`. */
 export function formatList(names: readonly string[]): string {
   const last = names.at(-1) ?? '';

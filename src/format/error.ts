@@ -1,3 +1,5 @@
+import { shorten } from './text.js';
+
 /**
  * Every error a user can meet: the exit code of each (see the table in the README), and the hint of an error that has none
  * of its own. The list is closed; docs/errors.md repeats it and a test compares the two.
@@ -88,6 +90,9 @@ export interface Failure {
   readonly stack?: string;
 }
 
+/** A message names a path, of up to 4,096 bytes on most systems, and little else. What others wrote in it may be of any length. */
+const MAX_TEXT_LENGTH = 5000;
+
 /** The one error class: one sentence that names what failed, a hint that says what to do (left out: that of the code). */
 export class PullError extends Error {
   readonly code: ErrorCode;
@@ -99,10 +104,10 @@ export class PullError extends Error {
     message: string,
     more: { hint?: string | undefined; layer?: string | undefined; cause?: unknown } = {},
   ) {
-    super(message, more.cause === undefined ? undefined : { cause: more.cause });
+    super(shorten(message, MAX_TEXT_LENGTH), more.cause === undefined ? undefined : { cause: more.cause });
     this.name = 'PullError';
     this.code = code;
-    this.hint = more.hint ?? ERRORS[code].hint;
+    this.hint = shorten(more.hint ?? ERRORS[code].hint, MAX_TEXT_LENGTH);
     this.layer = more.layer;
   }
 

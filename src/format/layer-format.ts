@@ -2,6 +2,7 @@ import { type ChunkedPositions, parseChunkedAnnotations } from './annotations.js
 import { type Digest, isDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Descriptor } from './manifest.js';
+import { shorten } from './text.js';
 
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
@@ -26,6 +27,9 @@ export interface LayerKind {
   /** Not in the registry but where `urls` say: foreign in Docker's words, non-distributable in OCI's. */
   readonly foreign: boolean;
 }
+
+/** RFC 6838, 4.2: the names of type and subtype have at most 127 characters each. */
+const MAX_SHOWN_TYPE_LENGTH = 255;
 
 const ESTARGZ_TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
 
@@ -65,12 +69,16 @@ export function layerKind(layer: Descriptor): LayerKind {
   const { mediaType, digest, sizeBytes, annotations } = layer;
   const compression = COMPRESSIONS.get(mediaType);
   if (compression === undefined) {
-    throw new PullError('unsupported', `layer ${digest} has the media type ${mediaType}`, {
-      layer: digest,
-      hint: mediaType.endsWith('+encrypted')
-        ? 'encrypted layers need keys; pull it with skopeo or nerdctl, which can decrypt'
-        : 'zpull takes layers that are tar, gzip or zstd',
-    });
+    throw new PullError(
+      'unsupported',
+      `layer ${digest} has the media type ${JSON.stringify(shorten(mediaType, MAX_SHOWN_TYPE_LENGTH))}`,
+      {
+        layer: digest,
+        hint: mediaType.endsWith('+encrypted')
+          ? 'encrypted layers need keys; pull it with skopeo or nerdctl, which can decrypt'
+          : 'zpull takes layers that are tar, gzip or zstd',
+      },
+    );
   }
   const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };

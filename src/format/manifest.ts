@@ -2,6 +2,7 @@ import { type Digest, EMPTY_DIGEST, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Platform } from './platform.js';
 import { type KnownKeys, type StrictParser, strictParser } from './strict-json.js';
+import { shorten } from './text.js';
 
 /** The distribution-spec asks registries to accept manifests up to 4 MiB and lets them refuse larger ones. */
 export const MAX_MANIFEST_BYTES = 4 * 2 ** 20;
@@ -16,6 +17,8 @@ export const MAX_INDEX_ENTRIES = 4096;
  * safe integer.
  */
 export const MAX_BLOB_BYTES = 2 ** 39;
+/** Foreign layers have an address or two. */
+const MAX_URLS = 32;
 /** Operating systems, architectures and variants are words of some letters. */
 const MAX_PLATFORM_PART_LENGTH = 128;
 
@@ -274,7 +277,7 @@ function parseStrings(value: unknown, what: string): Readonly<Record<string, str
 }
 
 function parseUrls(value: unknown, what: string): string[] {
-  return parseList(value, what, MAX_INDEX_ENTRIES).map((url, i) => asString(url, `${what}[${i}]`));
+  return parseList(value, what, MAX_URLS).map((url, i) => asString(url, `${what}[${i}]`));
 }
 
 /**
@@ -352,7 +355,7 @@ function parseList(value: unknown, what: string, max: number): readonly unknown[
 }
 
 function quote(text: string): string {
-  return JSON.stringify(text.slice(0, 200));
+  return JSON.stringify(shorten(text, 200));
 }
 
 function malformed(problem: string, layer?: Digest): PullError {

@@ -1,5 +1,6 @@
 import { PullError } from './error.js';
 import { JsonCursor } from './json-cursor.js';
+import { shorten } from './text.js';
 
 /**
  * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes any depth, but
@@ -136,5 +137,5 @@ function malformed({ what, offset }: JsonCursor, problem: string): PullError {
 }
 
 function quote(text: string): string {
-  return JSON.stringify(text.slice(0, 100));
+  return JSON.stringify(shorten(text, 100));
 }

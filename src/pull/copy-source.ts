@@ -13,8 +13,11 @@ import type { Settings } from './settings.js';
 /** An index may name an index, whose entries must be manifests: deeper nests are nobody's image. */
 const MOST_INDEX_LEVELS = 2;
 
-/** Manifests and blobs of everything an index names: some dozen platforms of some dozen layers are a few hundred. */
-const MOST_BLOBS = 10_000;
+/** Manifests and blobs of everything that an index names: some dozen platforms of some dozen layers are a few hundred. */
+const MAX_MEMBERS = 10_000;
+
+/** All manifests together, which are in memory until the image gets its name: 4,096, as many as an index may name, of 16 KiB each. */
+const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
 
 /** A manifest or an index, byte for byte. */
 export interface CopyDocument {
@@ -29,6 +32,8 @@ export interface CopyBlob extends Omit<BlobSource, 'url'> {
   readonly urls: readonly string[];
 }
 
+type LeftOut = Pick<Descriptor, 'digest' | 'urls'>;
+
 /** All that belongs to an image, or to all images of an index. */
 export interface CopySource {
   /** What the copy is named after: the index, or the one manifest. */
@@ -38,7 +43,7 @@ export interface CopySource {
   /** Configs and layers by digest, without what is left out. */
   readonly blobs: ReadonlyMap<Digest, CopyBlob>;
   /** Foreign layers that stay where their descriptors say they lie. */
-  readonly leftOut: readonly Descriptor[];
+  readonly leftOut: readonly LeftOut[];
   /** Which of the blobs are layers. */
   readonly layers: ReadonlySet<Digest>;
   /** Which platform was chosen, in words. */
@@ -55,15 +60,19 @@ export async function readCopySource(
   settings: Settings,
   allPlatforms: boolean,
 ): Promise<CopySource> {
-  const { allowForeign } = settings;
+  const members = new Members(session, settings.allowForeign);
   const first = await readDocument(session, name);
-  if (first.manifest.kind === 'manifest')
-    return sourceOf([first], 'its only platform', session, allowForeign);
+  if (first.manifest.kind === 'manifest') {
+    members.add(first);
+    return members.source('its only platform');
+  }
   if (allPlatforms) {
-    return sourceOf(await readBelow(session, first, 1), 'all platforms', session, allowForeign);
+    await addAll(members, session, first, 1);
+    return members.source('all platforms');
   }
   const { document, platform } = await choose(session, first.manifest, settings);
-  return sourceOf([document], platform, session, allowForeign);
+  members.add(document);
+  return members.source(platform);
 }
 
 interface ReadDocument extends CopyDocument {
@@ -93,47 +102,89 @@ async function choose(
   throw tooDeep();
 }
 
-/** The document and all that it names, each once. */
-async function readBelow(
+/** Adds a document and all that it names, each once and as it comes: what is beyond a limit ends the reading. */
+async function addAll(
+  members: Members,
   session: MirroredSession,
   document: ReadDocument,
   level: number,
-): Promise<ReadDocument[]> {
-  if (document.manifest.kind === 'manifest') return [document];
+): Promise<void> {
+  members.add(document);
+  if (document.manifest.kind === 'manifest') return;
   if (level > MOST_INDEX_LEVELS) throw tooDeep();
-  const documents = new Map([[document.digest, document]]);
   for (const { digest } of document.manifest.manifests) {
-    if (documents.has(digest)) continue;
-    for (const below of await readBelow(session, await readDocument(session, digest), level + 1)) {
-      documents.set(below.digest, below);
-    }
+    if (members.has(digest)) continue;
+    await addAll(members, session, await readDocument(session, digest), level + 1);
   }
-  return [...documents.values()];
 }
 
-function sourceOf(
-  documents: readonly ReadDocument[],
-  platform: string,
-  session: Pick<MirroredSession, 'blobUrl'>,
-  allowForeign: boolean,
-): CopySource {
-  const blobs = new Map<Digest, CopyBlob>();
-  const layers = new Set<Digest>();
-  const leftOut = new Map<Digest, Descriptor>();
-  for (const { manifest } of documents) {
-    if (manifest.kind !== 'manifest') continue;
-    addBlob(blobs, fromRegistry(manifest.config, session));
-    for (const layer of manifest.layers) {
-      const isElsewhere = isForeign(layer) && layer.urls !== undefined && layer.urls.length > 0;
-      if (isElsewhere && !allowForeign) {
-        leftOut.set(layer.digest, layer);
-        continue;
-      }
-      addBlob(blobs, isElsewhere ? fromElsewhere(layer) : fromRegistry(layer, session));
-      layers.add(layer.digest);
-    }
+/** What belongs to a copy, as it is found. */
+class Members {
+  readonly #session: Pick<MirroredSession, 'blobUrl'>;
+  readonly #allowForeign: boolean;
+  readonly #documents = new Map<Digest, CopyDocument>();
+  readonly #blobs = new Map<Digest, CopyBlob>();
+  readonly #layers = new Set<Digest>();
+  readonly #leftOut = new Map<Digest, LeftOut>();
+  #documentBytes = 0;
+
+  constructor(session: Pick<MirroredSession, 'blobUrl'>, allowForeign: boolean) {
+    this.#session = session;
+    this.#allowForeign = allowForeign;
   }
-  return { root: documents[0]!, documents, blobs, leftOut: [...leftOut.values()], layers, platform };
+
+  has(digest: Digest): boolean {
+    return this.#documents.has(digest);
+  }
+
+  /**
+   * Adds a document, and the blobs that it names when it is a manifest.
+   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignPlaces`
+   */
+  add({ digest, mediaType, bytes, manifest }: ReadDocument): void {
+    this.#documentBytes += bytes.length;
+    if (this.#documentBytes > MAX_DOCUMENT_BYTES) throw tooMuch(`${MAX_DOCUMENT_BYTES} bytes of manifests`);
+    this.#documents.set(digest, { digest, mediaType, bytes });
+    this.#checkCount();
+    if (manifest.kind !== 'manifest') return;
+    this.#addBlob(fromRegistry(manifest.config, this.#session));
+    for (const layer of manifest.layers) this.#addLayer(layer);
+  }
+
+  #addLayer(layer: Descriptor): void {
+    const { digest, urls = [] } = layer;
+    const isElsewhere = isForeign(layer) && urls.length > 0;
+    if (isElsewhere && !this.#allowForeign) {
+      this.#leftOut.set(digest, { digest, urls });
+      this.#checkCount();
+      return;
+    }
+    this.#addBlob(isElsewhere ? fromElsewhere(layer) : fromRegistry(layer, this.#session));
+    this.#layers.add(digest);
+  }
+
+  #addBlob(blob: CopyBlob): void {
+    const { digest, sizeBytes } = blob;
+    const known = this.#blobs.get(digest);
+    if (known !== undefined && known.sizeBytes !== sizeBytes) {
+      const message = `blob ${digest} is said to have ${known.sizeBytes} and ${sizeBytes} bytes`;
+      throw new PullError('metadata-malformed', message, { layer: digest });
+    }
+    if (known === undefined) this.#blobs.set(digest, blob);
+    this.#checkCount();
+  }
+
+  #checkCount(): void {
+    const count = this.#documents.size + this.#blobs.size + this.#leftOut.size;
+    if (count > MAX_MEMBERS) throw tooMuch(`${MAX_MEMBERS} manifests and blobs`);
+  }
+
+  /** All that was added; the first document is the root. */
+  source(platform: string): CopySource {
+    const documents = [...this.#documents.values()];
+    const leftOut = [...this.#leftOut.values()];
+    return { root: documents[0]!, documents, blobs: this.#blobs, leftOut, layers: this.#layers, platform };
+  }
 }
 
 function fromRegistry(
@@ -148,17 +199,10 @@ function fromElsewhere(layer: Descriptor): CopyBlob {
   return { digest, sizeBytes, urls: foreignPlaces(layer), anonymous: true };
 }
 
-function addBlob(blobs: Map<Digest, CopyBlob>, blob: CopyBlob): void {
-  const { digest, sizeBytes } = blob;
-  const known = blobs.get(digest);
-  if (known !== undefined && known.sizeBytes !== sizeBytes) {
-    throw new PullError(
-      'metadata-malformed',
-      `blob ${digest} is said to have ${known.sizeBytes} and ${sizeBytes} bytes`,
-    );
-  }
-  if (blobs.size >= MOST_BLOBS) throw new PullError('unsupported', `the image has over ${MOST_BLOBS} blobs`);
-  if (known === undefined) blobs.set(digest, blob);
+function tooMuch(limit: string): PullError {
+  return new PullError('unsupported', `the image has more than ${limit}, which is more than a copy takes`, {
+    hint: 'copy one platform at a time: choose it with --platform, without --all-platforms',
+  });
 }
 
 function tooDeep(): PullError {

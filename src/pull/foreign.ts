@@ -1,5 +1,6 @@
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Descriptor } from '../format/manifest.js';
+import { listSome, shorten } from '../format/text.js';
 import { isUsableHost } from '../registry/hosts.js';
 import type { PullEvent } from './events.js';
 
@@ -21,11 +22,13 @@ export function foreignPlaces({ digest, urls = [] }: Descriptor): string[] {
   throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
 }
 
+/** A host that can exist has no more. */
+const MAX_SHOWN_HOST_LENGTH = 259;
+
 /** The addresses of a foreign layer without paths and queries, which can be secrets. */
-export function hostsOf({ urls = [] }: Descriptor): string {
-  return [...new Set(urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address')))].join(
-    ', ',
-  );
+export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
+  const hosts = urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address'));
+  return listSome([...new Set(hosts)].map((host) => shorten(host, MAX_SHOWN_HOST_LENGTH)));
 }
 
 /**

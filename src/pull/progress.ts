@@ -1,15 +1,17 @@
 import { CounterReader } from '../pool/counters.js';
 import type { PullEvent } from './events.js';
+import { Warnings } from './warnings.js';
 
 /** Ten times a second: the eye sees no more. */
 const TICK_MS = 100;
 
-/** Passes events on, and makes the regular ones from the shared counters. */
+/** Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. */
 export class Progress {
   readonly emit: (event: PullEvent) => void;
   readonly #received: CounterReader;
   readonly #written: CounterReader;
   readonly #verified: CounterReader;
+  readonly #warnings: Warnings;
   #timer: NodeJS.Timeout | undefined;
   #totalBytes = 0;
 
@@ -17,7 +19,12 @@ export class Progress {
     this.#received = new CounterReader(counters, 'received');
     this.#written = new CounterReader(counters, 'written');
     this.#verified = new CounterReader(counters, 'verified');
+    this.#warnings = new Warnings((message) => onEvent?.({ event: 'warning', message }));
     this.emit = (event) => {
+      if (event.event === 'warning') {
+        this.#warnings.add(event.message);
+        return;
+      }
       if (event.event === 'resolved' || event.event === 'planned') this.#totalBytes = event.totalBytes;
       onEvent?.(event);
       if (event.event === 'resolved' && onEvent !== undefined) {
@@ -28,6 +35,7 @@ export class Progress {
 
   /** The last state is told, then no more. */
   close(): void {
+    this.#warnings.end();
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);
     this.emit(this.#state());

@@ -12,6 +12,7 @@ import {
 } from '../format/manifest.js';
 import { choosePlatform, formatPlatform } from '../format/platform.js';
 import { formatReference, type Reference } from '../format/reference.js';
+import { listSome } from '../format/text.js';
 import type { RegistrySession } from '../registry/session.js';
 import { getBlob, putBlob } from '../store/blob-cache.js';
 import { readImageRecord } from '../store/image-record.js';
@@ -110,7 +111,7 @@ function digestOf(bytes: Buffer): Digest {
 
 /** The error for an index without a manifest for the platform: it names those that there are. */
 export function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
-  const list = [...new Set(platformsOf(index).map(({ platform }) => platform))].join(', ');
+  const list = listSome([...new Set(platformsOf(index).map(({ platform }) => platform))]);
   return new PullError('platform-not-found', `the image has no manifest for ${settings.platformName}`, {
     hint: list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`,
   });

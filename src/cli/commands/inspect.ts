@@ -1,5 +1,5 @@
 import { type ImageInspection, inspectImage, type LayerInspection } from '../../index.js';
-import { formatBytes, formatCount } from '../format-text.js';
+import { formatBytes, formatCount, formatCut } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine, printable } from '../printable.js';
 import { createRenderer } from '../progress/create-renderer.js';
@@ -75,6 +75,9 @@ const LAYER_COLUMNS: readonly Column[] = [
   { title: 'BECAUSE OF' },
 ];
 
+/** Some lines of a terminal; --json has all of it. */
+const MAX_CONFIG_TEXT_LENGTH = 500;
+
 function inspectionText(inspection: ImageInspection): string {
   const { image, digest, mediaType, platform, platforms = [], layers } = inspection;
   const head = [
@@ -83,7 +86,7 @@ function inspectionText(inspection: ImageInspection): string {
     ['media type', mediaType],
     ['platform', platform],
     ...platforms.map((other, i) => [i === 0 ? 'in the index' : '', `${other.platform} ${other.digest}`]),
-    ['config', configText(inspection.config)],
+    ['config', formatCut(configText(inspection.config), MAX_CONFIG_TEXT_LENGTH)],
     ['layers', formatCount(layers.length, 'layer')],
   ];
   const heads = head.map(([name = '', value = '']) => `${name.padEnd(14)}${printable(value)}\n`).join('');
