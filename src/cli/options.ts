@@ -29,6 +29,7 @@ export interface OptionValues {
   readonly 'idle-timeout'?: number;
   readonly policy?: (typeof POLICIES)[number];
   readonly 'allow-foreign'?: boolean;
+  readonly 'insecure-policy'?: boolean;
   readonly 'limit-rate'?: number;
   readonly 'plain-http'?: boolean;
   readonly 'tls-verify'?: boolean;
@@ -131,6 +132,10 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     choices: POLICIES,
   },
   { name: 'allow-foreign', help: 'fetch foreign layers from where the manifest says, without credentials' },
+  {
+    name: 'insecure-policy',
+    help: 'pull although policy.json asks for a signature, which is not checked; what it rejects stays rejected',
+  },
   {
     name: 'limit-rate',
     placeholder: 'RATE',

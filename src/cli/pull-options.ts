@@ -21,6 +21,7 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('connectTimeoutMs', milliseconds(values['connect-timeout'])),
     ...given('idleTimeoutMs', milliseconds(values['idle-timeout'])),
     ...given('allowForeign', values['allow-foreign']),
+    ...given('insecurePolicy', values['insecure-policy']),
     ...given('limitRate', values['limit-rate']),
     ...given('plainHttp', values['plain-http']),
     ...given('tlsVerify', values['tls-verify']),

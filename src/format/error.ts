@@ -34,6 +34,10 @@ const ERRORS = {
     hint: 'log in with docker login or podman login, or check the rights of the account',
   },
   'registry-blocked': { exit: 4, hint: 'choose another registry, or change the file that forbids this one' },
+  'policy-rejected': {
+    exit: 4,
+    hint: 'choose an image that the policy accepts, or change the file that is named',
+  },
   'network-hopeless': {
     exit: 5,
     hint: 'check the name, the network and the registry, then run the same command again: it continues where this one ended',

@@ -22,6 +22,8 @@ export interface PullOptions {
   readonly idleTimeoutMs?: number;
   /** Fetches foreign layers from where their descriptors say, without credentials; default false. */
   readonly allowForeign?: boolean;
+  /** Pulls although policy.json asks for a proof that is not checked, such as a signature; what it rejects is rejected all the same. */
+  readonly insecurePolicy?: boolean;
   /** Bytes a second that all layers together receive at most; default no limit. */
   readonly limitRate?: number;
   readonly plainHttp?: boolean;

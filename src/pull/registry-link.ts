@@ -4,13 +4,13 @@ import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
 import { Concurrency, createLimits, sharedClockMs } from '../registry/concurrency.js';
-import { createCredentials } from '../registry/credentials.js';
+import { checkAuthFile, createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { createWaitBudget } from '../registry/retry-after.js';
-import { signatureWarning } from '../registry/signature-policy.js';
+import { checkPolicy } from '../registry/signature-policy.js';
 import type { TokenCache } from '../registry/token-cache.js';
 import { networkEnvironment } from '../registry/transport.js';
 import type { PullOptions } from './options.js';
@@ -45,6 +45,7 @@ export class RegistryLink {
   readonly #lacking = createLacking();
   readonly #waits = createWaitBudget();
   readonly #tokens: TokenCache;
+  readonly #signal: AbortSignal | undefined;
   #session: MirroredSession | undefined;
 
   /**
@@ -66,6 +67,7 @@ export class RegistryLink {
     this.image = formatReference(this.reference);
     this.#registries = registries;
     this.#tokens = options.tokens ?? new Map();
+    this.#signal = options.signal;
     const counters = createCounters();
     this.progress = new Progress(counters, options.onEvent);
     const { limitRate, connections, patienceMs } = this.settings;
@@ -96,7 +98,14 @@ export class RegistryLink {
     this.#session ??= createMirroredSession({
       endpoints: endpointsOf(this.reference, this.#registries),
       credentialsFor: ({ host, repository }, isOwn) =>
-        createCredentials({ host, repository, given: isOwn ? given : undefined, authfile, env: process.env }),
+        createCredentials({
+          host,
+          repository,
+          given: isOwn ? given : undefined,
+          authfile,
+          env: process.env,
+          signal: this.#signal,
+        }),
       ...(certDir === undefined ? {} : { certDir }),
       environment: networkEnvironment(process.env),
       plainHttp,
@@ -113,14 +122,18 @@ export class RegistryLink {
   }
 
   /**
-   * What the reference names, which `ask` finds out; what the user should know of it is told before.
-   * @throws PullError as `ask`; the reason of a stop
+   * What the reference names, which `ask` finds out. Nothing is asked before the policy has accepted the image; what the user should
+   * know of it is told before.
+   * @throws PullError as `checkPolicy`, `checkAuthFile` and `ask`; the reason of a stop
    */
-  resolve<T>(ask: (session: MirroredSession) => Promise<T>): Promise<T> {
+  async resolve<T>(ask: (session: MirroredSession) => Promise<T>): Promise<T> {
     const { emit } = this.progress;
+    const { insecurePolicy, authfile } = this.settings;
     emit({ event: 'resolving', image: this.image });
-    const warning = signatureWarning(this.reference, process.env);
-    if (warning !== undefined) emit({ event: 'warning', message: warning });
+    for (const message of checkPolicy(this.reference, { env: process.env, insecurePolicy })) {
+      emit({ event: 'warning', message });
+    }
+    await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal: this.#signal }));
     return this.asking(() => ask(this.session));
   }
 

@@ -27,6 +27,7 @@ export interface Settings {
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly allowForeign: boolean;
+  readonly insecurePolicy: boolean;
   readonly limitRate: number | undefined;
   readonly plainHttp: boolean;
   readonly tlsVerify: boolean;
@@ -54,6 +55,7 @@ export function settle(options: PullOptions): Settings {
     connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
     allowForeign: options.allowForeign ?? false,
+    insecurePolicy: options.insecurePolicy ?? false,
     limitRate:
       options.limitRate === undefined
         ? undefined

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
+import { type Input, MAX_CONFIG_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
 /** A secret and where it was found, which may be told. */
@@ -18,7 +18,7 @@ export interface Credentials {
    */
   find(): Promise<Credential | undefined>;
   /** Whether there may be some, as far as that is known without running a helper. @throws as `find` */
-  mayHave(): boolean;
+  mayHave(): Promise<boolean>;
   /** Where they are looked for, in words. */
   readonly places: readonly string[];
   /** Ends a helper that runs. */
@@ -33,30 +33,37 @@ export interface CredentialOptions {
   /** The only file to look into. */
   readonly authfile?: string | undefined;
   readonly env: NodeJS.ProcessEnv;
+  /** Ends the wait for a file that is a pipe. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Where credentials are written down. */
 interface Source {
   readonly name: string;
   /** Undefined when it is not there. @throws PullError `option-malformed` */
-  read(): AuthFile | undefined;
+  read(): Promise<AuthFile | undefined>;
 }
 
 /**
- * The credentials for a repository, where podman, skopeo, docker and crane look for them.
- * @throws PullError `option-malformed` when a file that was named is not there or cannot be read
+ * Looks at a file that was named even if nobody asks for credentials: a wrong name should not go unnoticed.
+ * @throws PullError `option-malformed` when it is not there or cannot be read
  */
+export async function checkAuthFile(
+  options: Pick<CredentialOptions, 'authfile' | 'env' | 'signal'>,
+): Promise<void> {
+  await namedSource(options)?.read();
+}
+
+/** The credentials for a repository, where podman, skopeo, docker and crane look for them. */
 export function createCredentials(options: CredentialOptions): Credentials {
-  const { host, repository, given, authfile, env } = options;
-  const named = authfile ?? nonEmpty(env['REGISTRY_AUTH_FILE']);
-  const sources = named === undefined ? usualSources(env) : [fileSource(named)];
-  // A file that was named is looked at even if nobody asks for credentials: a wrong name should not go unnoticed.
-  if (named !== undefined && sources[0]!.read() === undefined) throw absent(named);
+  const { host, repository, given, env } = options;
+  const named = namedSource(options);
+  const sources = named === undefined ? usualSources(env) : [named];
   const ending = new AbortController();
 
-  function* offers(): Generator<{ offer: Offer; source: Source }> {
+  async function* offers(): AsyncGenerator<{ offer: Offer; source: Source }> {
     for (const source of sources) {
-      const file = source.read();
+      const file = await source.read();
       if (file === undefined) continue;
       for (const offer of offersOf(file, host, repository)) yield { offer, source };
     }
@@ -64,11 +71,11 @@ export function createCredentials(options: CredentialOptions): Credentials {
 
   return {
     places: given === undefined ? sources.map(({ name }) => name) : ['the command line'],
-    mayHave: () => given !== undefined || offers().next().done === false,
+    mayHave: async () => given !== undefined || (await offers().next()).done === false,
     close: () => ending.abort(),
     async find() {
       if (given !== undefined) return { secret: { kind: 'password', ...given }, from: 'the command line' };
-      for (const { offer, source } of offers()) {
+      for await (const { offer, source } of offers()) {
         if (offer.kind === 'secret') return { secret: offer.secret, from: source.name };
         // Starting processes takes a module that few pulls need.
         const { askHelper } = await import('./credential-helper.js');
@@ -97,30 +104,39 @@ function usualSources(env: NodeJS.ProcessEnv): Source[] {
   ];
 }
 
-function variableSource(name: string, text: string): Source {
-  return { name, read: () => parseAuthFile(text, name) };
-}
-
-function fileSource(path: string): Source {
+/** The only file to look into, if one is named. */
+function namedSource({
+  authfile,
+  env,
+  signal,
+}: Omit<CredentialOptions, 'host' | 'repository'>): Source | undefined {
+  const path = authfile ?? nonEmpty(env['REGISTRY_AUTH_FILE']);
+  if (path === undefined) return undefined;
   return {
     name: path,
-    read() {
-      const text = readText(path);
-      return text === undefined ? undefined : parseAuthFile(text, path);
+    async read() {
+      const file = parse(path, await readFileOrPipe(path, MAX_CONFIG_BYTES, signal));
+      if (file === undefined) throw absent(path);
+      return file;
     },
   };
 }
 
-function readText(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw new PullError('option-malformed', `the credentials in ${path} cannot be read (${code})`, {
-      hint: 'check who may read the file, or name another with --authfile',
-    });
-  }
+function variableSource(name: string, text: string): Source {
+  return { name, read: async () => parseAuthFile(text, name) };
+}
+
+function fileSource(path: string): Source {
+  return { name: path, read: async () => parse(path, readRegularFile(path, MAX_CONFIG_BYTES)) };
+}
+
+/** Undefined: it is not there. */
+function parse(path: string, read: Input): AuthFile | undefined {
+  if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
+  if (read.kind === 'absent') return undefined;
+  throw new PullError('option-malformed', `the file of credentials ${path} ${read.problem}`, {
+    hint: 'check what it is and who may read it, or name another file (or a pipe that is written to) with --authfile',
+  });
 }
 
 function absent(path: string): PullError {

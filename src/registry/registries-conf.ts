@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Input, MAX_CONFIG_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
 import { Fields, malformed } from './toml-fields.js';
 
 /** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
@@ -34,9 +35,6 @@ export interface Registries {
   readonly searched: readonly string[];
 }
 
-/** The files with all comments have 10 KB; no administrator writes a megabyte. */
-const MAX_FILE_BYTES = 1024 * 1024;
-
 const SYSTEM_DIRECTORY = '/etc/containers';
 
 /** The variables that say where the files are. */
@@ -50,7 +48,7 @@ export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
  * @throws PullError `option-malformed` naming the file
  */
 export async function readRegistries(env: ConfigEnvironment, root = '/'): Promise<Registries | undefined> {
-  const files = configFiles(env, root);
+  const files = await configFiles(env, root);
   if (files.length === 0) return undefined;
   const { parse } = await import('smol-toml');
   const rules = new Map<string, RegistryRule>();
@@ -79,10 +77,10 @@ interface ConfigFile {
 }
 
 /** In the order in which they are laid over each other. */
-function configFiles(env: ConfigEnvironment, root: string): ConfigFile[] {
+async function configFiles(env: ConfigEnvironment, root: string): Promise<ConfigFile[]> {
   const named = env['CONTAINERS_REGISTRIES_CONF'];
   if (named) {
-    const text = readIfThere(named);
+    const text = textOf(named, await readFileOrPipe(named, MAX_CONFIG_BYTES));
     if (text === undefined) throw malformed(named, 'which $CONTAINERS_REGISTRIES_CONF names, is not there');
     return [{ path: named, text }];
   }
@@ -111,20 +109,15 @@ function dropIns(directory: string): ConfigFile[] {
 }
 
 function fileIfThere(path: string): ConfigFile[] {
-  const text = readIfThere(path);
+  const text = textOf(path, readRegularFile(path, MAX_CONFIG_BYTES));
   return text === undefined ? [] : [{ path, text }];
 }
 
-function readIfThere(path: string): string | undefined {
-  try {
-    const text = readFileSync(path, 'utf8');
-    if (text.length <= MAX_FILE_BYTES) return text;
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw malformed(path, `cannot be read (${String(code)})`);
-  }
-  throw malformed(path, 'is larger than 1 MiB');
+/** Undefined: it is not there. */
+function textOf(path: string, read: Input): string | undefined {
+  if ('bytes' in read) return read.bytes.toString('utf8');
+  if (read.kind === 'absent') return undefined;
+  throw malformed(path, read.problem);
 }
 
 function parseToml(parse: (text: string) => unknown, path: string, text: string): unknown {

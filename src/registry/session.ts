@@ -185,7 +185,7 @@ async function askAuthorized(
     if (isElsewhere || (answer.status >= 200 && answer.status < 300)) return answered;
     const refused = authorization;
     if (answer.status === 401) authorizer.challenged(answer);
-    if ((!renewed || authorizer.isInherited) && mayBeHidden(context, answer, refused)) {
+    if ((!renewed || authorizer.isInherited) && (await mayBeHidden(context, answer, refused))) {
       authorization = await authorizer.authorization(refused ?? '');
     }
     if (authorization === refused) return answered;
@@ -198,13 +198,14 @@ async function askAuthorized(
  * Whether another Authorization may change the answer: a registry that is not told who asks says of what is private
  * that it does not have it, or forbids it.
  */
-function mayBeHidden({ options }: Context, { status }: Answer, authorization: string | undefined): boolean {
+async function mayBeHidden(
+  { options }: Context,
+  { status }: Answer,
+  authorization: string | undefined,
+): Promise<boolean> {
   if (status === 401) return true;
-  return (
-    (status === 403 || status === 404) &&
-    authorization === undefined &&
-    options.credentials?.mayHave() === true
-  );
+  if ((status !== 403 && status !== 404) || authorization !== undefined) return false;
+  return (await options.credentials?.mayHave()) === true;
 }
 
 /** The answer whose body has the digest asked for, if one was; asked once more when it has not. */

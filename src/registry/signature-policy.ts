@@ -1,72 +1,164 @@
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { PullError } from '../format/error.js';
 import type { Reference } from '../format/reference.js';
+import { type StrictParser, strictParser } from '../format/strict-json.js';
+import { MAX_CONFIG_BYTES, readRegularFile } from '../input/read-file.js';
 import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
 
-/** What a requirement of another type than `insecureAcceptAnything` asks for. */
+/** The requirement that asks for nothing, and the one that nothing meets. They have no fields but their type. */
+const ACCEPT = 'insecureAcceptAnything';
+const REJECT = 'reject';
+
+/** What the other known types ask for. */
 const DEMANDS: Readonly<Record<string, string>> = {
-  signedBy: 'asks for a signature',
-  sigstoreSigned: 'asks for a sigstore signature',
-  reject: 'rejects it',
+  signedBy: 'a signature',
+  sigstoreSigned: 'a sigstore signature',
 };
 
+/** A key twice, or one in another case, is refused, as Go's programs do. */
+const parsePolicy: StrictParser = strictParser({ default: null, transports: null });
+
+export interface PolicyOptions {
+  readonly env: ConfigEnvironment;
+  /** Proofs that cannot be checked here are not asked for. `reject` holds all the same. */
+  readonly insecurePolicy: boolean;
+  /** The system's file is looked for below this. */
+  readonly root?: string;
+}
+
 /**
- * A sentence for the user when the policy.json that podman and skopeo obey asks more of this image than its digests
- * (containers-policy.json(5)): we check no signatures. Undefined when it asks for nothing, or there is none.
+ * Holds an image against the policy.json that podman and skopeo obey: the user's, else the system's. The requirements of the most
+ * specific scope must all hold (containers-policy.json(5), "POLICY REQUIREMENTS").
+ * @returns what the user should know: sentences
+ * @throws PullError `policy-rejected`; `unsupported` for a proof that cannot be checked here; `option-malformed` for a file that is not as
+ *   the format asks
  */
-export function signatureWarning(reference: Reference, env: ConfigEnvironment): string | undefined {
+export function checkPolicy(reference: Reference, options: PolicyOptions): string[] {
+  const { env, root = '/' } = options;
   const user = env['HOME'] ? [join(env['HOME'], '.config/containers/policy.json')] : [];
-  for (const path of [...user, SYSTEM_POLICY]) {
-    const text = readIfThere(path);
-    if (text === undefined) continue;
-    const demand = demandFor(reference, text);
-    return demand === undefined ? undefined : `${path} ${demand}; zpull checks digests and no signatures`;
+  const warnings: string[] = [];
+  for (const path of [...user, join(root, SYSTEM_POLICY)]) {
+    const read = readRegularFile(path, MAX_CONFIG_BYTES);
+    if ('bytes' in read) return [...warnings, ...judge(reference, path, read.bytes, options)];
+    if (read.kind === 'absent') continue;
+    if (read.kind === 'unfit') throw malformed(path, read.problem);
+    warnings.push(`${path} ${read.problem}: what it asks of images is not known and not obeyed`);
   }
-  return undefined;
+  return warnings;
 }
 
-function readIfThere(path: string): string | undefined {
+/** A requirement of an entry, as far as it matters here. */
+interface Requirement {
+  readonly type: string;
+}
+
+function judge(
+  reference: Reference,
+  path: string,
+  bytes: Buffer,
+  { insecurePolicy }: PolicyOptions,
+): string[] {
+  const types = requirementsFor(reference, path, bytes).map(({ type }) => type);
+  const image = `${reference.host}/${reference.repository}`;
+  if (types.includes(REJECT)) {
+    throw new PullError('policy-rejected', `${path} rejects ${image}`, {
+      hint: 'choose an image that the policy accepts, or ask whoever maintains that file; --insecure-policy does not change this',
+    });
+  }
+  const type = types.find((each) => each !== ACCEPT);
+  if (type === undefined) return [];
+  const known = Object.hasOwn(DEMANDS, type) ? DEMANDS[type] : undefined;
+  const demand = known ?? `a proof of the unknown type ${JSON.stringify(type.slice(0, 100))}`;
+  const sentence = `${path} asks for ${demand} of ${image}, which zpull cannot check`;
+  if (insecurePolicy) return [`${sentence}: it checks digests only`];
+  throw new PullError('unsupported', sentence, {
+    hint: '--insecure-policy pulls it all the same, proven by its digests alone; podman and skopeo check signatures',
+  });
+}
+
+/** The requirements that decide: those of the most specific scope for registries, else the default. */
+function requirementsFor(reference: Reference, path: string, bytes: Buffer): readonly Requirement[] {
+  const { requirements, scopes } = readPolicy(path, bytes);
+  const scope = scopesOf(reference).find((each) => scopes.has(each));
+  return scope === undefined ? requirements : scopes.get(scope)!;
+}
+
+interface Policy {
+  /** The default. */
+  readonly requirements: readonly Requirement[];
+  /** What the transport `docker` has, by scope. */
+  readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
+}
+
+/** All of the file is checked, whatever the image: a typing error in a key must not turn into a default that accepts. */
+function readPolicy(path: string, bytes: Buffer): Policy {
+  let parsed: unknown;
   try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined; // not there, or not for us: then it is not our policy
+    parsed = parsePolicy(bytes, path);
+  } catch (error) {
+    if (!(error instanceof PullError)) throw error;
+    throw new PullError('option-malformed', error.message, { hint: POLICY_HINT, cause: error });
   }
+  const policy = fieldsOf(path, parsed, 'the policy');
+  const strange = Object.keys(policy).find((key) => key !== 'default' && key !== 'transports');
+  if (strange !== undefined) throw malformed(path, `has the unknown key ${quote(strange)}`);
+  const transports = Object.entries(fieldsOf(path, policy['transports'] ?? {}, '"transports"'));
+  const scopes = new Map<string, readonly Requirement[]>();
+  for (const [transport, entries] of transports) {
+    for (const [scope, list] of Object.entries(fieldsOf(path, entries, `transport ${quote(transport)}`))) {
+      const requirements = requirementsOf(path, list, `scope ${quote(scope)} of ${quote(transport)}`);
+      if (transport === 'docker') scopes.set(scope, requirements);
+    }
+  }
+  return { requirements: requirementsOf(path, policy['default'], '"default"'), scopes };
 }
 
-function demandFor(reference: Reference, text: string): string | undefined {
-  let policy: unknown;
-  try {
-    policy = JSON.parse(text);
-  } catch {
-    return 'is no JSON';
+function requirementsOf(path: string, value: unknown, where: string): Requirement[] {
+  if (!Array.isArray(value) || value.length === 0) {
+    throw malformed(path, `has no list of requirements in ${where}`);
   }
-  const docker = field(field(policy, 'transports'), 'docker');
-  const requirements =
-    scopesOf(reference)
-      .map((scope) => field(docker, scope))
-      .find((found) => found !== undefined) ?? field(policy, 'default');
-  if (!Array.isArray(requirements)) return 'does not say what it asks of this image';
-  const types = requirements.map((requirement) => field(requirement, 'type'));
-  const demand = types.find((type) => type !== 'insecureAcceptAnything');
-  if (demand === undefined) return undefined;
-  const known = typeof demand === 'string' && Object.hasOwn(DEMANDS, demand) ? DEMANDS[demand] : undefined;
-  return `${known ?? 'asks for more than digests'} for ${reference.host}/${reference.repository}`;
+  return value.map((item: unknown) => {
+    const requirement = fieldsOf(path, item, `a requirement in ${where}`);
+    const { type } = requirement;
+    if (typeof type !== 'string') throw malformed(path, `has a requirement without a type in ${where}`);
+    const hasMore = Object.keys(requirement).length > 1;
+    if (hasMore && (type === ACCEPT || type === REJECT)) {
+      throw malformed(path, `has a requirement of type ${quote(type)} with other fields in ${where}`);
+    }
+    return { type };
+  });
 }
 
-/** From the image itself over its namespaces, its host and the domains above it to all of this transport. */
+function fieldsOf(path: string, value: unknown, where: string): Readonly<Record<string, unknown>> {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    return value as Readonly<Record<string, unknown>>;
+  }
+  throw malformed(path, `has something that is no object where ${where} should be`);
+}
+
+const POLICY_HINT =
+  'correct the file, see containers-policy.json(5) for its form; podman and skopeo refuse it as well';
+
+function malformed(path: string, problem: string): PullError {
+  return new PullError('option-malformed', `${path} ${problem}`, { hint: POLICY_HINT });
+}
+
+function quote(text: string): string {
+  return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text);
+}
+
+/**
+ * From the image itself over its namespaces and its host to the domains above it and all of this transport. A scope that begins with an
+ * asterisk has no port (containers/image, DockerReferenceNamespaces).
+ */
 function scopesOf({ host, repository, tag, digest }: Reference): string[] {
   const name = `${host}/${repository}`;
   const parts = name.split('/');
   const namespaces = parts.map((_, i) => parts.slice(0, parts.length - i).join('/'));
-  const labels = host.split('.');
+  const labels = host.replace(/:.*/s, '').split('.');
   const domains = labels.slice(1).map((_, i) => `*.${labels.slice(i + 1).join('.')}`);
   const itself = digest === undefined ? `${name}:${tag}` : `${name}@${digest}`;
   return [itself, ...namespaces, ...domains, ''];
-}
-
-function field(value: unknown, name: string): unknown {
-  if (typeof value !== 'object' || value === null || !Object.hasOwn(value, name)) return undefined;
-  return (value as Readonly<Record<string, unknown>>)[name];
 }

@@ -1,7 +1,8 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
 import { PullError } from '../format/error.js';
+import { readRegularFile } from '../input/read-file.js';
 import type { NetworkEnvironment, Transport } from './transport.js';
 
 /** Where distributions keep the authorities they trust, in one file: the first that is there counts, as in Go. */
@@ -18,6 +19,12 @@ const SYSTEM_CERT_DIRS = ['/etc/containers/certs.d', '/etc/docker/certs.d'];
 
 /** Bundles have about 150 authorities and 220 KB; a directory as large is somebody else's. */
 const MAX_FILES = 1024;
+
+/** A bundle of all authorities there are has some hundred KB. */
+const MAX_PEM_BYTES = 8 * 2 ** 20;
+
+/** All files together, which are in memory at the same time. */
+const MAX_TRUST_BYTES = 32 * 2 ** 20;
 
 /** What is trusted, and with what we show who we are; all PEM. */
 export interface Trust {
@@ -36,10 +43,11 @@ export interface Trust {
  */
 export function readTrust(transport: Transport, root = '/'): Trust {
   const { environment } = transport;
-  const own = readCertDir(transport, root);
+  const reader = createPemReader();
+  const own = readCertDir(transport, root, reader);
   if (!transport.tlsVerify) return { ca: undefined, cert: own.cert, key: own.key };
-  const system = systemAuthorities(environment, root);
-  const extra = [...extraAuthorities(environment), ...own.ca];
+  const system = systemAuthorities(environment, root, reader);
+  const extra = [...extraAuthorities(environment, reader), ...own.ca];
   const ca = system ?? (extra.length === 0 ? undefined : rootCertificates);
   return { ca: ca === undefined ? undefined : [...ca, ...extra], cert: own.cert, key: own.key };
 }
@@ -72,26 +80,27 @@ export function createTrust(transport: Transport): SecureContext {
 function systemAuthorities(
   { SSL_CERT_FILE, SSL_CERT_DIR }: NetworkEnvironment,
   root: string,
+  reader: PemReader,
 ): string[] | undefined {
   if (SSL_CERT_FILE !== undefined || SSL_CERT_DIR !== undefined) {
     const directories = SSL_CERT_DIR?.split(':').filter((path) => path !== '') ?? [];
     const inDirectories = directories.flatMap((directory) =>
-      namesIn(directory).flatMap((name) => readIfFile(join(directory, name)) ?? []),
+      namesIn(directory).flatMap((name) => reader.ifFile(join(directory, name)) ?? []),
     );
     return SSL_CERT_FILE === undefined
       ? inDirectories
-      : [readNamed(SSL_CERT_FILE, 'SSL_CERT_FILE'), ...inDirectories];
+      : [reader.named(SSL_CERT_FILE, 'SSL_CERT_FILE'), ...inDirectories];
   }
   for (const path of SYSTEM_BUNDLES) {
-    const bundle = readIfFile(join(root, path));
+    const bundle = reader.ifFile(join(root, path));
     if (bundle !== undefined) return [bundle];
   }
   return undefined;
 }
 
 /** Node itself warns of a file that it cannot read. */
-function extraAuthorities({ NODE_EXTRA_CA_CERTS }: NetworkEnvironment): string[] {
-  const extra = NODE_EXTRA_CA_CERTS === undefined ? undefined : readIfFile(NODE_EXTRA_CA_CERTS);
+function extraAuthorities({ NODE_EXTRA_CA_CERTS }: NetworkEnvironment, reader: PemReader): string[] {
+  const extra = NODE_EXTRA_CA_CERTS === undefined ? undefined : reader.ifFile(NODE_EXTRA_CA_CERTS);
   return extra === undefined ? [] : [extra];
 }
 
@@ -102,7 +111,7 @@ interface CertDir {
 }
 
 /** The registry's directory: `--cert-dir`, or the first of the usual ones that is there. */
-function readCertDir({ certDir, host, environment }: Transport, root: string): CertDir {
+function readCertDir({ certDir, host, environment }: Transport, root: string, reader: PemReader): CertDir {
   const user = environment.HOME === undefined ? [] : [join(environment.HOME, '.config/containers/certs.d')];
   const system = SYSTEM_CERT_DIRS.map((path) => join(root, path));
   const usual = [...user, ...system].map((path) => join(path, host));
@@ -112,7 +121,7 @@ function readCertDir({ certDir, host, environment }: Transport, root: string): C
   const names = certDir === undefined ? namesIn(directory) : namesInNamed(directory);
   for (const name of names) {
     const path = join(directory, name);
-    if (name.endsWith('.crt')) found.ca.push(readNamed(path, 'a certificate'));
+    if (name.endsWith('.crt')) found.ca.push(reader.named(path, 'a certificate'));
     if (!name.endsWith('.cert')) continue;
     const keyName = `${name.slice(0, -'.cert'.length)}.key`;
     if (!names.includes(keyName)) {
@@ -120,8 +129,8 @@ function readCertDir({ certDir, host, environment }: Transport, root: string): C
         hint: `put its key there as ${keyName}; an authority's certificate must end in .crt`,
       });
     }
-    found.cert.push(readNamed(path, 'a certificate'));
-    found.key.push(readNamed(join(directory, keyName), 'a key'));
+    found.cert.push(reader.named(path, 'a certificate'));
+    found.key.push(reader.named(join(directory, keyName), 'a key'));
   }
   return found;
 }
@@ -139,30 +148,43 @@ function namesInNamed(directory: string): string[] {
   try {
     return readdirSync(directory).sort().slice(0, MAX_FILES);
   } catch (error) {
-    throw unreadable(directory, '--cert-dir', error);
+    const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
+    throw unreadable(directory, '--cert-dir', `cannot be read (${code})`);
   }
 }
 
-function readIfFile(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return undefined;
-  }
+/** Reads certificates and keys, which have a size together. Every thread does, so that none of them can be a pipe. */
+interface PemReader {
+  /** Undefined when it is no file, or not for us. */
+  ifFile(path: string): string | undefined;
+  /** @throws PullError `option-malformed` when it cannot be read; `what` says what it should be */
+  named(path: string, what: string): string;
 }
 
-function readNamed(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    throw unreadable(path, what, error);
-  }
+function createPemReader(): PemReader {
+  let sizeBytes = 0;
+  const textOf = (bytes: Buffer): string => {
+    sizeBytes += bytes.length;
+    if (sizeBytes <= MAX_TRUST_BYTES) return bytes.toString('utf8');
+    throw new PullError('option-malformed', 'certificates and keys together are larger than 32 MiB', {
+      hint: 'check SSL_CERT_FILE, SSL_CERT_DIR, NODE_EXTRA_CA_CERTS and --cert-dir: one of them names something else',
+    });
+  };
+  return {
+    ifFile(path) {
+      const read = readRegularFile(path, MAX_PEM_BYTES);
+      return 'bytes' in read ? textOf(read.bytes) : undefined;
+    },
+    named(path, what) {
+      const read = readRegularFile(path, MAX_PEM_BYTES);
+      if (!('bytes' in read)) throw unreadable(path, what, read.problem);
+      return textOf(read.bytes);
+    },
+  };
 }
 
-function unreadable(path: string, what: string, error: unknown): PullError {
-  const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
-  return new PullError('option-malformed', `${path}, ${what}, cannot be read (${code})`, {
-    hint: 'check the path and who may read it',
-    cause: error,
+function unreadable(path: string, what: string, problem: string): PullError {
+  return new PullError('option-malformed', `${path}, ${what}, ${problem}`, {
+    hint: 'check the path, what it leads to and who may read it',
   });
 }

@@ -73,3 +73,53 @@ test('who is refused is told where to log in, and a wrong file by its name', asy
   assert.equal(malformed.exitCode, 2);
   assert.match(malformed.stderr, /bad\.json cannot be read: it is not JSON/);
 });
+
+/** Runs a line of bash in a home of its own, in which `zpull` is the command; `IMAGES` are those. */
+async function inBash(home: string, images: readonly string[], line: string): Promise<Ending> {
+  const { PATH } = process.env;
+  const script = `zpull() { "${process.execPath}" "${BIN}" --store "$HOME/store" "$@"; }; ${line}`;
+  const child = spawn('bash', ['-c', script], {
+    env: { PATH, HOME: home, IMAGES: images.join(' ') },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const closed = once(child, 'close');
+  const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  const [exitCode] = (await closed) as [number | null];
+  return { exitCode, stdout, stderr };
+}
+
+test('credentials come through a pipe that somebody writes, once for all images', async (t) => {
+  const { registry, images } = await registryFor(t);
+  const auth = Buffer.from('me:pass').toString('base64');
+  const json = JSON.stringify({ auths: { [registry.host]: { auth } } });
+  for (const line of [
+    `zpull --authfile <(sleep 0.3; echo '${json}') $IMAGES`,
+    `echo '${json}' | zpull --authfile /dev/stdin $IMAGES`,
+    `zpull --authfile /dev/fd/5 $IMAGES 5< <(echo '${json}')`,
+    `mkfifo f; echo '${json}' > f & sleep 0.2; REGISTRY_AUTH_FILE=f zpull $IMAGES`,
+  ]) {
+    const home = temporaryDirectory(t);
+    const { exitCode, stderr } = await inBash(home, images, `cd "$HOME"; ${line}`);
+    assert.equal(exitCode, 0, `${line}: ${stderr}`);
+  }
+});
+
+test('what is no file and what nobody writes to is refused as a file of credentials', async (t) => {
+  const { images } = await registryFor(t);
+  for (const [line, words] of [
+    ['mkfifo f; zpull --authfile f $IMAGES', /f is a pipe that nobody writes to/],
+    ['zpull --authfile /dev/zero $IMAGES', /\/dev\/zero is not a regular file/],
+    ['zpull --authfile <(cat /dev/zero) $IMAGES', /is larger than 1 MiB/],
+    ['zpull --authfile "$HOME" $IMAGES', /is a directory/],
+    [
+      'mkdir .docker; mkfifo .docker/config.json; zpull $IMAGES',
+      /\.docker\/config\.json is not a regular file/,
+    ],
+    ['ln -s /dev/zero z; zpull serve oci:. --faults z', /z is not a regular file/],
+  ] as const) {
+    const home = temporaryDirectory(t);
+    const { exitCode, stderr } = await inBash(home, images.slice(0, 1), `cd "$HOME"; ${line}`);
+    assert.equal(exitCode, 2, `${line}: ${stderr}`);
+    assert.match(stderr, words);
+  }
+});

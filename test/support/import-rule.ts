@@ -5,16 +5,17 @@ import { posix } from 'node:path';
  * A room is a folder of src, `index` (src/index.ts), workers, bench or test.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  cli: ['index', 'sandbox', 'measure'],
+  cli: ['index', 'input', 'sandbox', 'measure'],
   measure: ['index'],
   index: ['pull', 'export', 'store', 'plan', 'format'],
   pull: ['pool', 'plan', 'registry', 'store', 'format'],
   export: ['pool', 'store', 'format'],
   workers: ['pool', 'registry', 'store', 'export', 'format'],
   pool: ['format'],
-  registry: ['format'],
+  registry: ['input', 'format'],
   store: ['pool', 'format'],
   plan: ['format'],
+  input: ['format'],
   sandbox: ['format'],
   format: [],
   bench: ['index', 'sandbox', 'format', 'pull'],

@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { PullError } from '../../index.js';
+import { MAX_CONFIG_BYTES, readFileOrPipe } from '../../input/read-file.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
@@ -18,7 +18,7 @@ export async function runServe(words: readonly string[], options: OptionValues):
     ...(latency !== undefined && { latencyMs: latency }),
     ...(rate !== undefined && { rateBytes: rate }),
     ...(ratePerConnection !== undefined && { ratePerConnectionBytes: ratePerConnection }),
-    ...(faults !== undefined && { faults: readFaults(faults) }),
+    ...(faults !== undefined && { faults: await readFaults(faults) }),
     ...(options.debug === true && { onRequest: sayRequest }),
   });
   const { host: address, origin } = registry;
@@ -45,18 +45,24 @@ function layoutPath(text: string): string {
   return path;
 }
 
-function readFaults(path: string): FaultRule[] {
+async function readFaults(path: string): Promise<FaultRule[]> {
+  const read = await readFileOrPipe(path, MAX_CONFIG_BYTES);
+  if (!('bytes' in read)) throw malformedFaults(`the file of fault rules ${path} ${read.problem}`);
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(read.bytes.toString('utf8'));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new PullError('option-malformed', `cannot read the fault rules of ${path}: ${reason}`, {
-      hint: 'write a JSON list like [{"match": {"nth": 3}, "then": {"status": 503}}]',
-      cause,
-    });
+    throw malformedFaults(`cannot read the fault rules of ${path}: ${reason}`, cause);
   }
   return parseFaults(json);
+}
+
+function malformedFaults(message: string, cause?: unknown): PullError {
+  return new PullError('option-malformed', message, {
+    hint: 'write a JSON list like [{"match": {"nth": 3}, "then": {"status": 503}}]',
+    cause,
+  });
 }
 
 function sayRequest(request: SandboxRegistry['requests'][number]): void {

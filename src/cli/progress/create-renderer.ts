@@ -14,7 +14,8 @@ export async function createRenderer(
   const talk: Talk = { verbose, debug, ...(place !== undefined && { place }) };
   switch (progressKind(options, stream.isTTY === true && stream.columns > 0, process.env['TERM'])) {
     case 'none':
-      return SILENT;
+      if (options.quiet === true) return SILENT;
+      return (await import('./warning-renderer.js')).createWarningRenderer(stream, talk);
     case 'json':
       return (await import('./json-renderer.js')).createJsonRenderer(stream, talk);
     case 'tty':

@@ -11,7 +11,7 @@ import { offersOf, parseAuthFile } from '../../../src/registry/auth-file.js';
 import { endpointsOf, expandShortName } from '../../../src/registry/endpoints.js';
 import { proxyFor } from '../../../src/registry/proxy.js';
 import { readRegistries } from '../../../src/registry/registries-conf.js';
-import { signatureWarning } from '../../../src/registry/signature-policy.js';
+import { checkPolicy } from '../../../src/registry/signature-policy.js';
 import { networkEnvironment } from '../../../src/registry/transport.js';
 import { openLayout } from '../../../src/sandbox/layout-reader.js';
 import { markBad, overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
@@ -142,7 +142,8 @@ const policy = target(
   mutatedJson(POLICIES, ['reject', 'insecureAcceptAnything', 'registry.example/team']),
   (bytes) => {
     writeFileSync(POLICY_FILE, bytes);
-    signatureWarning(REFERENCE, { HOME: POLICY_HOME });
+    const options = { env: { HOME: POLICY_HOME }, insecurePolicy: false };
+    tolerate(() => checkPolicy(REFERENCE, options), 'policy-rejected', 'unsupported', 'option-malformed');
   },
 );
 

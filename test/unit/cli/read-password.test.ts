@@ -37,3 +37,12 @@ test('a user name with a colon would be another one', async () => {
     code: 'option-malformed',
   });
 });
+
+test('an input that goes on without an end is given up', async () => {
+  const options = { username: 'me', 'password-stdin': true };
+  const silent = new Readable({ read: () => {} });
+  await assert.rejects(readPassword(options, silent, 50), { message: /did not end within 0\.05 s/ });
+  assert.equal(silent.destroyed, true);
+  const trickle = new Readable({ read: () => void setTimeout(() => trickle.push('x'), 5) });
+  await assert.rejects(readPassword(options, trickle, 50), { message: /did not end within/ });
+});

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { createCredentials } from '../../../src/registry/credentials.js';
+import { checkAuthFile, createCredentials } from '../../../src/registry/credentials.js';
 import { installHelper } from '../../support/credential-helper.js';
+import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 const HOST = 'example.com';
@@ -82,19 +84,21 @@ test('a file that is named is the only one, and the option goes before the varia
   assert.equal(await userOf(named, { authfile: join(root, 'b') }), 'b');
   writeFileSync(join(root, 'a'), '{}');
   assert.equal(await userOf(named), undefined);
-  assert.equal(credentialsOf(named).mayHave(), false);
+  assert.equal(await credentialsOf(named).mayHave(), false);
 });
 
-test('a file that is named and absent or malformed is an error, before anybody asks', (t) => {
+test('a file that is named and absent or malformed is an error, before anybody asks', async (t) => {
   const { root, env } = home(t, { bad: '{' });
   for (const [name, words] of [
     ['absent', /there is no file .*\/absent to read/],
     ['bad', /\/bad cannot be read: it is not JSON/],
-    ['.', /cannot be read \(EISDIR\)/],
+    ['.', /is a directory/],
   ] as const) {
     const path = join(root, name);
-    assert.throws(() => credentialsOf(env, { authfile: path }), { code: 'option-malformed', message: words });
-    assert.throws(() => credentialsOf({ ...env, REGISTRY_AUTH_FILE: path }), { code: 'option-malformed' });
+    const failure = { code: 'option-malformed', message: words };
+    await assert.rejects(checkAuthFile({ env, authfile: path }), failure);
+    await assert.rejects(checkAuthFile({ env: { ...env, REGISTRY_AUTH_FILE: path } }), failure);
+    await assert.rejects(credentialsOf(env, { authfile: path }).find(), failure);
   }
 });
 
@@ -111,11 +115,24 @@ test('usual files need not be there, but what is there must be right', async (t)
   });
 });
 
+test('a usual file that is a pipe or a device is not waited for', {
+  skip: skipUnless('mkfifo'),
+}, async (t) => {
+  const { root, env } = home(t, { 'run/containers/x': '' });
+  const path = join(root, 'run/containers/auth.json');
+  execFileSync('mkfifo', [path]);
+  const failure = { code: 'option-malformed', message: /auth\.json is not a regular file/ };
+  await assert.rejects(credentialsOf(env).find(), failure);
+  rmSync(path);
+  symlinkSync('/dev/zero', path);
+  await assert.rejects(credentialsOf(env).mayHave(), failure);
+});
+
 test('credentials that are given are the only ones', async (t) => {
   const { env } = home(t, { 'run/containers/auth.json': fileFor('no') });
   const given = { username: 'me', password: 'p' };
   const credentials = credentialsOf(env, { given });
-  assert.equal(credentials.mayHave(), true);
+  assert.equal(await credentials.mayHave(), true);
   assert.deepEqual(await credentials.find(), {
     secret: { kind: 'password', ...given },
     from: 'the command line',
@@ -129,7 +146,7 @@ test('a helper without an answer leaves it to the next place, and is not run to 
   });
   installHelper(t, 'none', 'echo "credentials not found in native keychain"; exit 1');
   const credentials = credentialsOf(env);
-  assert.equal(credentials.mayHave(), true);
+  assert.equal(await credentials.mayHave(), true);
   await assert.rejects(credentials.find(), {
     code: 'unauthorized',
     message: /docker-credential-some is not on PATH/,

@@ -166,5 +166,14 @@ test('files that cannot be understood are named, with the line when they are no 
       return true;
     });
   }
-  await assert.rejects(readRegistries({ CONTAINERS_REGISTRIES_CONF: '/nowhere' }), /is not there/);
+  for (const [path, words] of [
+    ['/nowhere', /is not there/],
+    ['/dev/zero', /is not a regular file/],
+    ['/', /is a directory/],
+  ] as const) {
+    const failure = { code: 'option-malformed', message: words };
+    await assert.rejects(readRegistries({ CONTAINERS_REGISTRIES_CONF: path }), failure);
+  }
+  await assert.rejects(read(t, '#'.repeat(2 ** 20 + 1)), /is larger than 1 MiB/);
+  assert.deepEqual((await readRegistries({ CONTAINERS_REGISTRIES_CONF: '/dev/null' }))?.rules, []);
 });

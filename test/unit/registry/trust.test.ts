@@ -80,7 +80,19 @@ test('what was named and cannot be used is told, without what is in it', (t) => 
   assert.throws(() => readTrust({ ...transport, certDir: withoutKey }), failsWith(/me\.cert has no key/));
   assert.throws(() => readTrust({ ...transport, certDir: '/nowhere' }), failsWith(/--cert-dir.*ENOENT/));
   const environment = { SSL_CERT_FILE: '/nowhere' };
-  assert.throws(() => readTrust({ ...transport, environment }), failsWith(/SSL_CERT_FILE.*ENOENT/));
+  assert.throws(() => readTrust({ ...transport, environment }), failsWith(/SSL_CERT_FILE, is not there/));
+  const zeros = { SSL_CERT_FILE: '/dev/zero' };
+  assert.throws(() => readTrust({ ...transport, environment: zeros }), failsWith(/is not a regular file/));
+  const large = directoryWith(t, { 'a.crt': ' '.repeat(8 * 2 ** 20 + 1) });
+  assert.throws(() => readTrust({ ...transport, certDir: large }), failsWith(/larger than 8 MiB/));
+  const many = directoryWith(
+    t,
+    Object.fromEntries([...'abcde'].map((name) => [`${name}.crt`, ' '.repeat(7 * 2 ** 20)])),
+  );
+  assert.throws(
+    () => readTrust({ ...transport, certDir: many }),
+    failsWith(/together are larger than 32 MiB/),
+  );
   const garbage = directoryWith(t, { 'me.cert': PEM, 'me.key': PEM });
   assert.throws(() => createTrust({ ...transport, certDir: garbage }), failsWith(/is malformed/));
 });

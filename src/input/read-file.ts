@@ -1,0 +1,151 @@
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { GatheredBytes } from '../format/gathered-bytes.js';
+
+/** Files of the configuration with all their comments have some KiB; one that lists a thousand registries has 100. */
+export const MAX_CONFIG_BYTES = 2 ** 20;
+
+/** What writes a pipe may have to ask a cloud, which takes seconds, or somebody for a password. */
+export const INPUT_LIMIT_MS = 60_000;
+
+/** How often a pipe that is empty is looked at again. */
+const POLL_MS = 20;
+
+const BLOCK_BYTES = 64 * 1024;
+
+/** What reading came to. `problem` goes on where the path ends: "is a directory". */
+export type Input = { readonly bytes: Buffer } | Unread;
+
+interface Unread {
+  /** Nothing is there; the system does not let us read it; it is there and not what may be read. */
+  readonly kind: 'absent' | 'unreadable' | 'unfit';
+  readonly problem: string;
+}
+
+/**
+ * The bytes of a regular file; links to one are ordinary. A pipe, a device, a socket or a directory is not waited for and not read, but
+ * for the null device, which is an empty file to all programs.
+ */
+export function readRegularFile(path: string, maxBytes: number): Input {
+  const opened = open(path, false);
+  if (typeof opened !== 'number') return opened;
+  try {
+    const gathered = new GatheredBytes();
+    for (;;) {
+      const chunk = readSome(opened);
+      if (chunk === undefined) return unfit('does not end');
+      if (chunk.length === 0) return { bytes: gathered.bytes() };
+      gathered.add(chunk);
+      if (gathered.length > maxBytes) return tooLarge(maxBytes);
+    }
+  } catch (error) {
+    return failed(error);
+  } finally {
+    closeSync(opened);
+  }
+}
+
+/** What pipes had, by what tells one from another: it can be read once only, however many pulls ask for it. */
+const pipes = new Map<string, Promise<Input>>();
+
+/**
+ * As `readRegularFile`, for a path that the user states: a pipe that somebody writes is read as well (`<(…)`, /dev/stdin,
+ * /dev/fd/N), once in the life of the process, to its end and for a minute at most. `signal` ends the wait.
+ */
+export async function readFileOrPipe(path: string, maxBytes: number, signal?: AbortSignal): Promise<Input> {
+  const stats = statOf(path);
+  if (stats?.isFIFO() !== true) return readRegularFile(path, maxBytes);
+  // The number of one that is removed is given to the next.
+  const key = `${stats.dev}:${stats.ino}:${stats.birthtimeMs}`;
+  const reading = pipes.get(key) ?? readPipe(path, maxBytes, signal);
+  pipes.set(key, reading);
+  const read = await reading;
+  if (!('bytes' in read)) pipes.delete(key);
+  return read;
+}
+
+async function readPipe(path: string, maxBytes: number, signal: AbortSignal | undefined): Promise<Input> {
+  const opened = open(path, true);
+  if (typeof opened !== 'number') return opened;
+  const gathered = new GatheredBytes();
+  const endMs = performance.now() + INPUT_LIMIT_MS;
+  try {
+    for (;;) {
+      const chunk = readSome(opened);
+      if (chunk?.length === 0) break;
+      if (chunk !== undefined) gathered.add(chunk);
+      if (gathered.length > maxBytes) return tooLarge(maxBytes);
+      if (performance.now() > endMs)
+        return unfit(`is a pipe that does not end within ${INPUT_LIMIT_MS / 1000} s`);
+      if (chunk === undefined) await sleep(POLL_MS, undefined, { signal });
+    }
+  } catch (error) {
+    return signal?.aborted === true ? unfit('is a pipe that was not waited for') : failed(error);
+  } finally {
+    closeSync(opened);
+  }
+  return gathered.length > 0 ? { bytes: gathered.bytes() } : unfit('is a pipe that nobody writes to');
+}
+
+/** A descriptor that never blocks, or why there is none. */
+function open(path: string, pipeIsFit: boolean): number | Input {
+  let fd: number | undefined;
+  try {
+    // Some devices do something when they are opened.
+    const misfit = misfitOf(statSync(path), pipeIsFit);
+    if (misfit !== undefined) return misfit;
+    fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+    const changed = misfitOf(fstatSync(fd), pipeIsFit);
+    if (changed === undefined) return fd;
+    closeSync(fd);
+    return changed;
+  } catch (error) {
+    if (fd !== undefined) closeSync(fd);
+    return failed(error);
+  }
+}
+
+function misfitOf(stats: Stats, pipeIsFit: boolean): Input | undefined {
+  if (stats.isFile() || (pipeIsFit && stats.isFIFO())) return undefined;
+  if (stats.isDirectory()) return unfit('is a directory');
+  if (stats.isCharacterDevice() && stats.rdev === statOf('/dev/null')?.rdev)
+    return { bytes: Buffer.alloc(0) };
+  return unfit('is not a regular file');
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined; // whoever opens it says why
+  }
+}
+
+/** The next bytes, none at the end, or undefined when there are none yet. */
+function readSome(fd: number): Buffer | undefined {
+  const block = Buffer.allocUnsafe(BLOCK_BYTES);
+  try {
+    return block.subarray(0, readSync(fd, block));
+  } catch (error) {
+    if (codeOf(error) === 'EAGAIN') return undefined;
+    throw error;
+  }
+}
+
+function failed(error: unknown): Unread {
+  const code = codeOf(error);
+  if (code === 'ENOENT' || code === 'ENOTDIR') return { kind: 'absent', problem: 'is not there' };
+  return { kind: 'unreadable', problem: `cannot be read (${code})` };
+}
+
+function codeOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
+function unfit(problem: string): Unread {
+  return { kind: 'unfit', problem };
+}
+
+function tooLarge(maxBytes: number): Unread {
+  return unfit(`is larger than ${maxBytes / 2 ** 20} MiB`);
+}
