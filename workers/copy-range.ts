@@ -1,4 +1,5 @@
-import { openSync } from 'node:fs';
+import { constants } from 'node:fs';
+import { openOwnFile } from '../src/files/own-file.js';
 import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { noteRange } from '../src/store/range-journal.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
@@ -11,9 +12,10 @@ import { unwatch, watch } from './ticker.js';
  * in the file's journal, and found by the next copy.
  */
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
-  const { blob, start, end, path, position, journal } = task;
+  const { blob, start, end, file, position, journal } = task;
+  const { path } = file;
   const { fetchRange, client } = await rangeClient();
-  const fd = onDisk(`open ${path}`, () => openSync(path, 'r+'));
+  const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
   const base = position + start;
   const receiver = new NotedBytes({
     write: (chunk, at) => writeFully(fd, path, chunk, base + at),

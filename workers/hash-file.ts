@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { openFile } from '../src/files/open-file.js';
+import { openOwnFile } from '../src/files/own-file.js';
 import { digestOfBytes } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import { count } from '../src/pool/counters.js';
@@ -13,9 +15,9 @@ import { portMessages } from './port-messages.js';
 const BLOCK_BYTES = 512 * 1024;
 
 /** Hashes a part of a file behind the front of what is there. */
-export async function hashFile({ path, position, port }: HashFileTask): Promise<HashFileResult> {
+export async function hashFile({ path, file, position, port }: HashFileTask): Promise<HashFileResult> {
   const hash = createHash('sha256');
-  const fd = onDisk(`open ${path}`, () => openSync(path, 'r'));
+  const fd = onDisk(`open ${path}`, () => (file ? openOwnFile(file) : openFile(path)));
   const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   let at = position;
   try {

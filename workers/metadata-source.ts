@@ -47,7 +47,7 @@ async function readPart(
   next: MetadataPart,
   { digest, what, field }: Expected,
 ): Promise<Buffer> {
-  const kept = getBlob(paths, digest);
+  const kept = getBlob(paths, digest, part.end - part.start);
   if (kept !== undefined) return kept;
   for (let tries = 1; ; tries++) {
     const bytes = await source.part(part, next);

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { statFile } from '../src/files/open-file.js';
 import { type Digest, digestBytes } from '../src/format/digest.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { packPath } from '../src/store/paths.js';
@@ -50,5 +50,5 @@ function retire(raw: RawWriter): void {
 }
 
 function isGone({ writer }: RawWriter): boolean {
-  return writer.id !== undefined && !existsSync(packPath(paths, writer.id));
+  return writer.id !== undefined && statFile(packPath(paths, writer.id)) === undefined;
 }

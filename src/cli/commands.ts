@@ -6,6 +6,7 @@ import {
   type OptionSpec,
   OUTPUT_OPTIONS,
   PULL_OPTIONS,
+  QUIET,
   SERVE_OPTIONS,
   STORE_OPTIONS,
 } from './options.js';
@@ -90,7 +91,7 @@ export const COMMANDS: readonly CommandSpec[] = [
       },
       { name: 'IMAGE', help: 'as it was pulled, on every platform', optional: true },
     ],
-    options: [...STORE_OPTIONS, ...COMMON_OPTIONS],
+    options: [...STORE_OPTIONS, QUIET, ...COMMON_OPTIONS],
     examples: [
       ['zpull store ls', 'images with their size on disk'],
       ['zpull store prune --older-than 30d', 'frees what no image needs and nobody wrote for a month'],

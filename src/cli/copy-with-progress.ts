@@ -15,14 +15,14 @@ export async function copyWithProgress(
   destination: CopyDestination,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Shared = {},
+  { tokens }: Shared = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options, process.stderr, 'at the destination');
   const allPlatforms = options['all-platforms'] === true;
   return shownBy(renderer, (onEvent) =>
     copyImage(image, {
       ...pullOptionsOf(options, process.env),
-      ...shared,
+      ...(tokens && { tokens }),
       destination,
       allPlatforms,
       signal,

@@ -81,6 +81,9 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: 'version', help: 'show the version' },
 ];
 
+/** An option of the commands that warn. */
+export const QUIET: OptionSpec = { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' };
+
 /** Options of the commands that pull. */
 export const PULL_OPTIONS: readonly OptionSpec[] = [
   {
@@ -176,7 +179,7 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     preset: 'auto',
     choices: PROGRESS_KINDS,
   },
-  { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' },
+  QUIET,
   { name: 'verbose', alias: 'v', help: 'also tell of layers and network failures' },
 ];
 

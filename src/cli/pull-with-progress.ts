@@ -1,11 +1,14 @@
-import { type PullOptions, type PullResult, pullImage } from '../index.js';
+import { type PullEvent, type PullOptions, type PullResult, pullImage } from '../index.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { shownBy } from './progress/renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
 /** What all pulls of one command have together. */
-export type Shared = Pick<PullOptions, 'tokens'>;
+export interface Shared extends Pick<PullOptions, 'tokens'> {
+  /** Warnings that were shown: what is true of the store is told once, however many images go there. */
+  readonly warned?: Set<string>;
+}
 
 /**
  * Pulls an image as the command line says and shows on stderr how it goes.
@@ -15,10 +18,17 @@ export async function pullWithProgress(
   image: string,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Shared = {},
+  { warned = new Set(), ...shared }: Shared = {},
 ): Promise<PullResult> {
   const renderer = await createRenderer(options);
-  return shownBy(renderer, (onEvent) =>
-    pullImage(image, { ...pullOptionsOf(options, process.env), ...shared, signal, onEvent }),
-  );
+  return shownBy(renderer, (show) => {
+    const onEvent = (event: PullEvent): void => {
+      if (event.event === 'warning') {
+        if (warned.has(event.message)) return;
+        warned.add(event.message);
+      }
+      show(event);
+    };
+    return pullImage(image, { ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
+  });
 }

@@ -68,9 +68,8 @@ async function writeArchive(
   ]);
   // Before the file has its length: not every file system can leave holes.
   await requireSpace(dirname(path), plan.sizeBytes);
-  await writeArchiveFrame(
+  writeArchiveFrame(
     path,
-    'wx',
     plan,
     documents.map(({ bytes }) => bytes),
   );

@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
@@ -135,11 +136,11 @@ export interface CopyRangeTask {
   readonly blob: BlobSource;
   readonly start: number;
   readonly end: number;
-  readonly path: string;
+  readonly file: OwnFile;
   /** Where in the file the blob begins. */
   readonly position: number;
   /** The file that says which ranges of this one are there. */
-  readonly journal: string;
+  readonly journal: OwnFile;
 }
 
 export interface CopyRangeResult {

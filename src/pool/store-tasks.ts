@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { BlobSource, MetadataPart } from './fetch-tasks.js';
@@ -200,6 +201,8 @@ export interface CopyRunsResult {
 export interface HashFileTask {
   readonly task: 'hash-file';
   readonly path: string;
+  /** The same file, where this process made it. */
+  readonly file?: OwnFile;
   readonly position: number;
   readonly port: MessagePort;
 }

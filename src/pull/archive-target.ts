@@ -1,19 +1,19 @@
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
+import { statName } from '../files/open-file.js';
+import { findOwnFile, type OwnFile } from '../files/own-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { joinRanges } from '../plan/missing.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
-import { moveFile } from '../store/atomic-file.js';
+import { removeFileSync } from '../store/atomic-file.js';
 import { RangeJournal } from '../store/range-journal.js';
-import { onDiskAsync } from '../store/storage-error.js';
+import { onDisk } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
 import { lockDestination } from './layout-lock.js';
-import { makeFile } from './layout-target.js';
+import { makeFile, moveOwnFile } from './layout-target.js';
 
 /**
  * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
@@ -26,33 +26,33 @@ export async function openArchiveTarget(
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const path = resolve(file);
-  const close = await lockDestination(`${path}.part.lock`, stop, onWait);
+  const { owner, close } = await lockDestination(`${path}.part.lock`, stop, onWait);
   try {
-    return { ...(await openPart(path, source, tag)), close };
+    return { ...openPart(path, source, tag, owner), close };
   } catch (error) {
     close();
     throw error;
   }
 }
 
-async function openPart(
+function openPart(
   path: string,
   source: CopySource,
   tag: string | undefined,
-): Promise<Omit<CopyTarget, 'close'>> {
+  owner: number,
+): Omit<CopyTarget, 'close'> {
   const part = `${path}.part`;
   const { plan, documents, startOf } = planLayout(source, tag);
-  const journal = new RangeJournal(`${part}.ranges`, `${source.root.digest} ${plan.sizeBytes}`);
-  const isThere = existsSync(part);
-  if (isThere && !existsSync(journal.path)) throw notOurs(part);
-  const written = isThere ? journal.read() : [];
-  if (written.length === 0) {
-    await onDiskAsync(`delete ${part}`, () => rm(part, { force: true }));
-    await journal.begin();
-  }
+  const key = `${source.root.digest} ${plan.sizeBytes}`;
+  const ranges = new RangeJournal(`${part}.ranges`, key, owner);
+  const left = leftOver(part, ranges, owner);
+  const written = left === undefined ? [] : ranges.read();
+  if (written.length === 0) removeFileSync(part);
+  const journal = (written.length === 0 ? undefined : ranges.find()) ?? ranges.begin();
+  let file: OwnFile | undefined;
   const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
     const start = startOf.get(digest)!;
-    return { digest, sizeBytes, path: part, start, held: false, journal: journal.path };
+    return { digest, sizeBytes, path: part, start, held: false };
   };
   return {
     directory: dirname(path),
@@ -63,15 +63,28 @@ async function openPart(
         .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
       return { ...place, written: joinRanges(inside) };
     },
-    make: () => makeFile(part, plan.sizeBytes),
+    make(places) {
+      const made = makeFile(part, plan.sizeBytes, owner);
+      file = made;
+      return places.map((place) => ({ ...place, file: made, journal }));
+    },
     forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
     keep: async () => {},
     async finish() {
-      await writeArchiveFrame(part, 'r+', plan, documents);
-      await moveFile(part, path);
-      await journal.remove();
+      const made = file ?? makeFile(part, plan.sizeBytes, owner);
+      writeArchiveFrame(made, plan, documents);
+      await moveOwnFile(made, path);
+      ranges.remove();
     },
   };
+}
+
+/** What an earlier copy of this user left. @throws PullError `option-malformed` for what somebody else put there */
+function leftOver(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
+  if (onDisk(`look at ${part}`, () => statName(part)) === undefined) return undefined;
+  const left = onDisk(`open ${part}`, () => findOwnFile(part, owner));
+  if (left === undefined || ranges.find() === undefined) throw notOurs(part);
+  return left;
 }
 
 /** A copy begins its journal before it makes the file. Other programs call what they download `FILE.part`, too. */

@@ -4,13 +4,13 @@ import { inLayer } from '../format/error.js';
 import { type BlobRange, joinRanges } from '../plan/missing.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import type { BlobPlace } from './copy-target.js';
+import type { BlobPlace, MadePlace } from './copy-target.js';
 import type { Fetcher, FetchJob } from './fetcher.js';
 import type { FetchFigures } from './layer.js';
 
 interface FillOptions {
   readonly blob: BlobSource;
-  readonly place: BlobPlace;
+  readonly place: MadePlace;
   readonly fetcher: Fetcher;
   /** Row of the fetcher's figures. */
   readonly layer: number;
@@ -86,8 +86,8 @@ export class BlobFill {
   async #fetch(pool: WorkerPool, range: BlobRange, cost: (figures: FetchFigures) => void): Promise<void> {
     const { blob, place } = this.#options;
     const hash = this.#begin();
-    const { path, start: position, journal } = place;
-    const result = await pool.run({ task: 'copy-range', blob, ...range, path, position, journal });
+    const { file, start: position, journal } = place;
+    const result = await pool.run({ task: 'copy-range', blob, ...range, file, position, journal });
     cost(result);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
     if (this.#front.add(range)) hash.reach(this.#front.end);
@@ -111,9 +111,11 @@ interface Hash {
 }
 
 /** Begins to hash what is there of a blob, up to `end` at first. */
-export function hashPlace(support: WorkerPool, { path, start }: BlobPlace, end: number): Hash {
+export function hashPlace(support: WorkerPool, place: BlobPlace | MadePlace, end: number): Hash {
+  const { path, start } = place;
   const { port1, port2 } = new MessageChannel();
-  const task = { task: 'hash-file', path, position: start, port: port2 } as const;
+  const file = 'file' in place ? place.file : undefined;
+  const task = { task: 'hash-file', path, position: start, port: port2, ...(file && { file }) } as const;
   const result = support.run(task, [port2]).finally(() => port1.close());
   result.catch(() => {}); // heard of at its end
   const reach = (position: number | null) => port1.postMessage(position);

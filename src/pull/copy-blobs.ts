@@ -6,7 +6,7 @@ import { allocatedBytes, requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { PullContext } from './context.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
-import type { BlobPlace, CopyTarget } from './copy-target.js';
+import type { BlobPlace, CopyTarget, MadePlace } from './copy-target.js';
 import { Fetcher } from './fetcher.js';
 import { fromAnyPlace } from './foreign.js';
 import type { FetchFigures } from './layer.js';
@@ -64,14 +64,14 @@ class BlobCopies {
     });
     // Before files have their length: not every file system can leave holes.
     await requireSpace(this.#target.directory, Math.min(fetchBytes, lackOf(missing)));
-    await this.#target.make(missing);
+    const places = this.#target.make(missing);
     const threads = fetchBytes < ONE_WORKER_BYTES ? 1 : this.#context.settings.workers;
     const startPool = () => this.#context.startFetchers(threads);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });
     const of = layers.size;
     let done = of - missing.filter(({ digest }) => layers.has(digest)).length;
     await Promise.all(
-      missing.map(async (place, row) => {
+      places.map(async (place, row) => {
         await this.#copy(place, cutRanges(gaps[row]!, mostBytes), fetcher, row);
         if (!layers.has(place.digest)) return;
         done += 1;
@@ -112,15 +112,14 @@ class BlobCopies {
   }
 
   /** Brings a blob from where it is to be had, and gives it its name; bytes that came whole and wrong are fetched once more. */
-  #copy(first: BlobPlace, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
+  #copy(first: MadePlace, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
     const { support, emit, endpoints } = this.#context;
     const { urls, ...rest } = this.#source.blobs.get(first.digest)!;
     let place = first;
     let missing = ranges;
     const beginAnew = async () => {
-      place = await target.forget(place);
-      await target.make([place]);
+      place = target.make([await target.forget(place)])[0]!;
       missing = cutRanges(missingRanges(place.sizeBytes, []), MOST_RANGE_BYTES);
     };
     return fromAnyPlace(urls, emit, async (url, again) => {

@@ -1,9 +1,14 @@
 import { rmdirSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { guardDirectory, within } from '../files/guarded-directory.js';
+import { statName } from '../files/open-file.js';
 import { parseDigest } from '../format/digest.js';
+import { PullError } from '../format/error.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
-import { systemCode } from '../store/storage-error.js';
+import { makeDirectory } from '../store/make-directory.js';
+import { onDisk, systemCode } from '../store/storage-error.js';
 import { LOOK_MS } from './missing-layers.js';
 import type { Stop } from './stop.js';
 
@@ -16,23 +21,28 @@ export const LOCK_DIRECTORY = '.zpull';
 /** The one lock of a destination, by a digest that no blob has. */
 const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
+/** A lock that is held. */
+interface HeldLock {
+  /** To whom files belong that this user makes there: on some mounts to somebody else. */
+  readonly owner: number;
+  /** Gives it back. */
+  readonly close: () => void;
+}
+
 /**
  * Takes the lock of a copy's destination, which lies in `directory`; waits while another copy, which lives, has it: all of a copy is
  * under the lock, since blobs are looked for at its start and get their names at its end. `onWait` is called once, if at all.
- * @returns gives the lock back
- * @throws PullError the reason of a stop; as `storageError`
+ * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as `storageError`
  */
-export async function lockDestination(
-  directory: string,
-  stop: Stop,
-  onWait: () => void,
-): Promise<() => void> {
+export async function lockDestination(directory: string, stop: Stop, onWait: () => void): Promise<HeldLock> {
   if (stop.reason !== undefined) throw stop.reason;
+  onDisk(`make ${dirname(directory)}`, () => makeDirectory(dirname(directory)));
+  guardDirectory(dirname(directory), basename(directory));
   const lease = new Lease({ leases: directory }, 'pull');
-  const locks = new LayerLocks({ locks: directory }, lease);
+  let locks: LayerLocks | undefined;
   const release = () => {
     try {
-      locks.releaseAll();
+      locks?.releaseAll();
       lease.removeDead();
     } finally {
       lease.close();
@@ -40,6 +50,8 @@ export async function lockDestination(
     removeIfEmpty(directory);
   };
   try {
+    requireOwnDirectory(directory, lease.owner);
+    locks = new LayerLocks({ locks: directory }, lease);
     if (!locks.tryLock(DESTINATION)) {
       onWait();
       // Nobody asks a server meanwhile: karma's clock stands still.
@@ -50,13 +62,27 @@ export async function lockDestination(
     release();
     throw error;
   }
-  return release;
+  return { owner: lease.owner, close: release };
+}
+
+/** Whoever may write where the lock is, may hold up this copy for ever, or let two of them write at a time. */
+function requireOwnDirectory(directory: string, owner: number): void {
+  const stat = onDisk(`look at ${directory}`, () => statName(directory));
+  if (stat === undefined || process.geteuid === undefined) return;
+  if (stat.uid === owner && (stat.mode & 0o002) === 0) return;
+  throw new PullError(
+    'option-malformed',
+    `${directory}, the lock of a copy, is in the hands of other users`,
+    {
+      hint: 'Remove it when no copy is under way there, or choose another destination.',
+    },
+  );
 }
 
 /** One that stays harms nobody, and the next copy tries again. */
 function removeIfEmpty(directory: string): void {
   try {
-    rmdirSync(directory);
+    within(directory, rmdirSync);
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
   }

@@ -1,17 +1,21 @@
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
+import { constants, ftruncateSync, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
+import { readFile, statFile } from '../files/open-file.js';
+import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
-import { moveFile, removeFile, writeAtomically } from '../store/atomic-file.js';
+import { moveFile, removeFile, removeFileSync, writeAtomically } from '../store/atomic-file.js';
 import { look, requireDirectory } from '../store/destination.js';
-import { makeDirectory } from '../store/make-directory.js';
 import { RangeJournal } from '../store/range-journal.js';
-import { onDisk, onDiskAsync, unlessAbsent } from '../store/storage-error.js';
+import { onDisk, unlessAbsent } from '../store/storage-error.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
 import { LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
+
+/** index.json of a layout; one with 10,000 images has 3 MB. */
+const MAX_INDEX_BYTES = 16 * 2 ** 20;
 
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
@@ -23,51 +27,51 @@ export async function openLayoutTarget(
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const root = resolve(directory);
-  const blobs = join(root, 'blobs', 'sha256');
-  const close = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
+  const blobs = guardDirectory(root, 'blobs', 'sha256');
+  const { owner, close } = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
   const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
-  const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest);
+  const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest, owner);
 
   const target: CopyTarget = {
     directory: root,
     async place(digest, sizeBytes) {
-      const held = unlessAbsent(`look at ${pathOf(digest)}`, () => statSync(pathOf(digest)));
-      const journal = journalOf(digest);
-      const place = { digest, sizeBytes, start: 0, journal: journal.path };
+      const held = onDisk(`look at ${pathOf(digest)}`, () => statFile(pathOf(digest)));
+      const place = { digest, sizeBytes, start: 0 };
       if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
-      const written = existsSync(partOf(digest)) ? journal.read() : [];
+      const part = onDisk(`open ${partOf(digest)}`, () => findOwnFile(partOf(digest), owner));
+      const written = part === undefined ? [] : journalOf(digest).read();
       const inside = joinRanges(written.filter(({ end }) => end <= sizeBytes));
       return { ...place, path: partOf(digest), held: false, written: inside };
     },
-    async make(places) {
-      for (const { digest, sizeBytes, path, written } of places) {
-        if (written.length === 0) await journalOf(digest).begin();
-        await makeFile(path, sizeBytes);
-      }
-    },
+    make: (places) =>
+      places.map((place) => {
+        const file = makeFile(place.path, place.sizeBytes, owner);
+        const journal = journalOf(place.digest);
+        const known = place.written.length === 0 ? undefined : journal.find();
+        return { ...place, file, journal: known ?? journal.begin() };
+      }),
     async forget({ digest, sizeBytes, path, held }) {
-      await journalOf(digest).remove();
-      if (held) await onDiskAsync(`delete ${path}`, () => rm(path));
+      journalOf(digest).remove();
+      if (held) await removeFile(path);
       return target.place(digest, sizeBytes);
     },
-    async keep({ digest, path, held }) {
-      if (held) return;
-      await moveFile(path, pathOf(digest));
-      await journalOf(digest).remove();
+    async keep({ digest, file }) {
+      await moveOwnFile(file, pathOf(digest));
+      journalOf(digest).remove();
     },
     async finish({ documents, root: named }) {
       for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
       await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
       const index = join(root, 'index.json');
-      const before = unlessAbsent(`read ${index}`, () => readFileSync(index));
+      const before = unlessAbsent(`read ${index}`, () => readFile(index, MAX_INDEX_BYTES));
       // It names other images, too: a power cut must not leave it empty. Blobs are hashed by whoever copies there next.
       await writeAtomically(index, nameInIndex(before, named, tag), true);
     },
     close,
   };
   try {
-    onDisk(`make the layout ${root}`, () => makeDirectory(blobs));
+    onDisk(`make the layout ${root}`, () => makeGuarded(blobs));
     for (const path of [root, blobs]) await removeTemporary(path);
   } catch (error) {
     close();
@@ -82,10 +86,10 @@ const isBegun = (name: string) =>
 
 /** Deletes what a killed copy has left on the way to its name. A blob's parts are of use, and stay. @throws PullError as `storageError` */
 async function removeTemporary(directory: string): Promise<void> {
-  const names = onDisk(`look at ${directory}`, () => readdirSync(directory));
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
-  for (const name of names.filter(isUnfinished)) await removeFile(join(directory, name));
+  const names = onDisk(`look at ${directory}`, () => listNames(directory, isUnfinished));
+  for (const name of names) await removeFile(join(directory, name));
 }
 
 /**
@@ -101,14 +105,24 @@ export function requireLayout(directory: string): void {
   });
 }
 
-/** A sparse file of this length; one that is there keeps its bytes. @throws PullError as `storageError` */
-export async function makeFile(path: string, sizeBytes: number): Promise<void> {
-  await onDiskAsync(`make ${path}`, async () => {
-    const file = await open(path, 'a');
-    try {
-      await file.truncate(sizeBytes);
-    } finally {
-      await file.close();
+/**
+ * A sparse file of this length. One that belongs to `owner` keeps its bytes; whatever else has its name gives way.
+ * @throws PullError as `storageError`
+ */
+export function makeFile(path: string, sizeBytes: number, owner: number): OwnFile {
+  return onDisk(`make ${path}`, () => {
+    const found = findOwnFile(path, owner);
+    if (found === undefined) {
+      removeFileSync(path);
+      return makeOwnFile(path, (fd) => ftruncateSync(fd, sizeBytes));
     }
+    withOwnFile(found, constants.O_WRONLY, (fd) => ftruncateSync(fd, sizeBytes));
+    return found;
   });
+}
+
+/** Renames the file that was made, and no other that has its name by now. @throws PullError as `storageError` */
+export async function moveOwnFile(file: OwnFile, to: string): Promise<void> {
+  onDisk(`open ${file.path}`, () => withOwnFile(file, constants.O_RDONLY, () => {}));
+  await moveFile(file.path, to);
 }

@@ -65,7 +65,7 @@ class Pull {
 
   constructor(link: RegistryLink) {
     this.#link = link;
-    this.#paths = openStore(link.settings.store);
+    this.#paths = openStore(link.settings.store, this.#warnOnce);
   }
 
   async run(): Promise<PullResult> {

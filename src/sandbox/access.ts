@@ -16,6 +16,9 @@ export interface Gatekeeper {
 /** Where signed URLs live on the second origin. */
 export const SIGNED_PREFIX = '/signed/';
 
+/** Signed URLs whose uses are counted; beyond that the oldest ones are good no more. 1 MB. */
+const MAX_COUNTED = 10_000;
+
 /** A gatekeeper with a key of its own: nothing outlives the server. */
 export function createGatekeeper(): Gatekeeper {
   const key = randomBytes(32);
@@ -47,6 +50,7 @@ export function createGatekeeper(): Gatekeeper {
       const path = `${SIGNED_PREFIX}${digest}`;
       const number = most === undefined ? '' : String(++numbered);
       if (most !== undefined && most > 0) left.set(number, most);
+      if (left.size > MAX_COUNTED) left.delete(left.keys().next().value!);
       const signature = sign(`url ${path} ${expiresMs} ${number}`);
       return `${path}?expires=${expiresMs}&number=${number}&signature=${signature}`;
     },

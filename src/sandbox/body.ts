@@ -1,6 +1,6 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
-import type { BlobFile } from './layout-reader.js';
+import { type BlobFile, openBlob } from './layout-reader.js';
 import { type Link, passAll, sliceOf } from './shaping.js';
 
 /** What an answer carries: bytes at hand, or a file. */
@@ -42,7 +42,7 @@ export async function sendBody(response: ServerResponse, part: BodyPart): Promis
     return writeOut(response, part, (buffer, length, at) => body.copy(buffer, 0, at, at + length));
   }
   // Synchronous: the page cache answers, and the way to libuv's pool and back would cost a tenth more CPU.
-  const file = openSync(body.path, 'r');
+  const file = openBlob(body);
   try {
     return await writeOut(response, part, (buffer, length, at) => readSync(file, buffer, 0, length, at));
   } finally {

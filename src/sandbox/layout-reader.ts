@@ -1,5 +1,7 @@
-import { readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { lstatSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { guardDirectory, within } from '../files/guarded-directory.js';
+import { openFile, readFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 
@@ -37,11 +39,13 @@ type Json = Record<string, unknown>;
 
 /**
  * Opens the OCI image layout in `directory` (image-spec, image-layout.md). index.json is read again when it changes;
- * while it is half-written, the last good one serves.
- * @throws PullError `option-malformed` when there is no index.json, `metadata-malformed` when it is no image index
+ * while it is half-written, the last good one serves. No link below the directory is followed.
+ * @throws PullError `option-malformed` when there is no index.json or it is no regular file, `metadata-malformed` when it is no
+ *   image index
  */
 export function openLayout(directory: string): LayoutReader {
   const path = join(directory, 'index.json');
+  const blobs = guardDirectory(directory, 'blobs', 'sha256');
   let seen = versionOf(path);
   if (seen === undefined) {
     throw new PullError('option-malformed', `${directory} is not an OCI image layout: it has no index.json`, {
@@ -61,7 +65,7 @@ export function openLayout(directory: string): LayoutReader {
     }
     return tags;
   };
-  const blob = (digest: Digest): BlobFile | undefined => findBlob(directory, digest);
+  const blob = (digest: Digest): BlobFile | undefined => findBlob(blobs, digest);
   return {
     tags: () => [...current().keys()].sort(),
     manifest: (reference) => {
@@ -74,14 +78,24 @@ export function openLayout(directory: string): LayoutReader {
 
 /** Something that differs after a rewrite, or undefined without a file. */
 function versionOf(path: string): string | undefined {
-  const stat = statSync(path, { throwIfNoEntry: false, bigint: true });
+  const stat = lstatSync(path, { throwIfNoEntry: false, bigint: true });
   return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
 }
 
-function findBlob(directory: string, digest: Digest): BlobFile | undefined {
-  const path = join(directory, 'blobs', 'sha256', digestHex(digest));
-  const stat = statSync(path, { throwIfNoEntry: false });
-  return stat?.isFile() === true ? { path, sizeBytes: stat.size } : undefined;
+function findBlob(blobs: string, digest: Digest): BlobFile | undefined {
+  const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  if (!isDirectory(dirname(blobs)) || !isDirectory(blobs)) return undefined;
+  const path = join(blobs, digestHex(digest));
+  const stat = statFile(path);
+  return stat === undefined ? undefined : { path, sizeBytes: stat.size };
+}
+
+/**
+ * Opens a blob; no step from the layout to it is a link, whatever was swapped since it was found.
+ * @throws UnfitFile, and the system's own errors
+ */
+export function openBlob({ path }: BlobFile): number {
+  return within(path, (at) => openFile(path, undefined, at));
 }
 
 /** Tag to digest. A lone manifest without a name, as `skopeo copy … oci:DIR` leaves it, is `latest`. */
@@ -104,7 +118,8 @@ function readTags(path: string): Map<string, Digest> {
 
 function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifest | undefined {
   if (blob === undefined || blob.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
-  const bytes = readFileSync(blob.path);
+  const { path } = blob;
+  const bytes = within(path, (at) => readFile(path, MAX_MANIFEST_BYTES, at));
   const mediaType = manifestType(bytes);
   return mediaType === undefined ? undefined : { digest, mediaType, bytes };
 }
@@ -123,15 +138,15 @@ function manifestType(bytes: Buffer): string | undefined {
 }
 
 function readSmall(path: string): Buffer {
-  const { size } = statSync(path);
-  if (size > MAX_MANIFEST_BYTES) {
-    throw new PullError(
-      'metadata-malformed',
-      `${path} is ${size} bytes long; at most ${MAX_MANIFEST_BYTES} are accepted`,
-      { hint: HINT },
-    );
+  try {
+    return readFile(path, MAX_MANIFEST_BYTES);
+  } catch (error) {
+    if (!(error instanceof UnfitFile)) throw error;
+    throw new PullError('option-malformed', error.message, {
+      hint: HINT,
+      cause: error,
+    });
   }
-  return readFileSync(path);
 }
 
 function parseObject(bytes: Buffer): Json | undefined {

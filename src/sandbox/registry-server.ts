@@ -5,6 +5,7 @@ import { PullError } from '../format/error.js';
 import { createGatekeeper } from './access.js';
 import { type Registry, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
 import { createFaults, type FaultRule } from './faults.js';
+import { createHosts } from './hosts.js';
 import { openLayout } from './layout-reader.js';
 import { type RequestRecord, type ServerState, serveRequest } from './serve-request.js';
 import { createLink } from './shaping.js';
@@ -16,6 +17,8 @@ export interface RegistryOptions {
   readonly port?: number;
   /** The address to listen on: 127.0.0.1 unless told. */
   readonly host?: string;
+  /** Names that requests may ask for besides the server's own: those that tests give it through a proxy. */
+  readonly names?: readonly string[];
   /** Waited before each answer. */
   readonly latencyMs?: number;
   /** Body bytes per second on each connection. */
@@ -34,7 +37,7 @@ export interface SandboxRegistry {
   readonly host: string;
   /** `http://127.0.0.1:PORT`. */
   readonly origin: string;
-  /** The first 100,000 requests in the order of their arrival. */
+  /** The first requests in the order of their arrival, as many as 16 MiB take. */
   readonly requests: readonly RequestRecord[];
   /** Ends every connection and stops listening. */
   close(): Promise<void>;
@@ -82,7 +85,9 @@ function createState(
       requireToken,
       tokenLifeMs: tokenLifeMs(requireToken, faults),
     },
+    hosts: createHosts([options.host ?? '127.0.0.1', ...(options.names ?? [])]),
     records: [],
+    recordBytes: 0,
     connections: new WeakMap(),
     connectionCount: 0,
     latencyMs: options.latencyMs ?? 0,

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorAnswer } from './answers.js';
 import { sendBody } from './body.js';
 import { chooseAnswer, type Registry, type RegistryRequest } from './exchange.js';
+import type { Hosts } from './hosts.js';
 import { shapeAnswer, type Transmission } from './shape-answer.js';
 import { createLink, type Link } from './shaping.js';
 
@@ -26,7 +27,10 @@ export interface RequestRecord {
 /** What changes while a server runs, and how it was told to answer. */
 export interface ServerState {
   readonly registry: Registry;
+  readonly hosts: Hosts;
   readonly records: RequestRecord[];
+  /** About what the records take. */
+  recordBytes: number;
   readonly connections: WeakMap<Socket, Connection>;
   connectionCount: number;
   readonly latencyMs: number;
@@ -41,8 +45,10 @@ interface Connection {
   readonly links: readonly Link[];
 }
 
-/** About 20 MB: a day of a benchmark must not fill the memory. */
-const MAX_RECORDS = 100_000;
+/** 50,000 requests as a pull sends them: neither a day of a benchmark nor long URLs fill the memory. */
+const MAX_RECORD_BYTES = 16 * 2 ** 20;
+/** What a record takes besides its path. */
+const RECORD_BYTES = 200;
 
 /** Answers one request; resolves when all of it was sent or the connection is gone, never rejects. */
 export async function serveRequest(
@@ -55,6 +61,7 @@ export async function serveRequest(
   const request = readRequest(message, signedOrigin);
   const record = startRecord(state, message, connection.number);
   response.once('close', () => state.onRequest?.(record));
+  if (!state.hosts(message)) return refuseHost(response, record);
   try {
     const { answer, action } = chooseAnswer(state.registry, request, Date.now());
     const ifRange = message.headers['if-range'];
@@ -72,6 +79,13 @@ export async function serveRequest(
   }
 }
 
+/** RFC 9110, section 15.5.20. */
+function refuseHost(response: ServerResponse, record: RequestRecord): void {
+  const { headers, body } = errorAnswer(421, 'UNSUPPORTED', 'this registry has another name');
+  record.status = 421;
+  response.writeHead(421, headers).end(body);
+}
+
 function connectionOf(state: ServerState, socket: Socket): Connection {
   const known = state.connections.get(socket);
   if (known !== undefined) return known;
@@ -83,7 +97,9 @@ function connectionOf(state: ServerState, socket: Socket): Connection {
 }
 
 function startRecord(state: ServerState, message: IncomingMessage, connection: number): RequestRecord {
-  const [path = ''] = (message.url ?? '').split('?', 1);
+  const [url = ''] = (message.url ?? '').split('?', 1);
+  // A copy: a slice would keep the whole URL.
+  const path = Buffer.from(url).toString();
   const record = {
     method: message.method ?? '',
     path,
@@ -93,7 +109,11 @@ function startRecord(state: ServerState, message: IncomingMessage, connection: n
     sentBytes: 0,
     connection,
   };
-  if (state.records.length < MAX_RECORDS) state.records.push(record);
+  const bytes = RECORD_BYTES + 2 * path.length;
+  if (state.recordBytes + bytes <= MAX_RECORD_BYTES) {
+    state.recordBytes += bytes;
+    state.records.push(record);
+  }
   return record;
 }
 

@@ -1,10 +1,14 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, openSync, statSync } from 'node:fs';
-import { open, rename, unlink } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { closeSync, constants, fsyncSync, statSync, unlinkSync } from 'node:fs';
+import { type FileHandle, rename, unlink } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { holdDirectory, within, withinAsync } from '../files/guarded-directory.js';
+import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
 import { onDisk, onDiskAsync, systemCode, unlessAbsent } from './storage-error.js';
+
+const { O_RDWR } = constants;
 
 /** On Windows a virus scanner or indexer holds new files for moments: rename and unlink are tried for this long. */
 const PATIENCE_MS = 2000;
@@ -43,31 +47,47 @@ export function refuseSpecialFile(path: string): void {
 
 /** Renames a file over whatever is there, or a directory where nothing is. @throws PullError as `storageError` */
 export async function moveFile(from: string, to: string): Promise<void> {
-  await onDiskAsync(`rename ${from} to ${to}`, () => patiently(() => rename(from, to)));
+  await onDiskAsync(`rename ${from} to ${to}`, async () => {
+    const [holder, target] = [holdDirectory(dirname(from)), holdDirectory(dirname(to))];
+    try {
+      await patiently(() => rename(holder.at(basename(from)), target.at(basename(to))));
+    } finally {
+      holder.close();
+      target.close();
+    }
+  });
 }
 
 /** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */
 export async function removeFile(path: string): Promise<void> {
   await onDiskAsync(`delete ${path}`, async () => {
     try {
-      await patiently(() => unlink(path));
+      await withinAsync(path, (at) => patiently(() => unlink(at)));
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error;
     }
   });
 }
 
+/** As `removeFile`, where nothing can be waited for. @throws PullError as `storageError` */
+export function removeFileSync(path: string): void {
+  unlessAbsent(`delete ${path}`, () => within(path, unlinkSync));
+}
+
 /** Makes a directory's entries survive a power cut, as `syncFile` does. Windows has no such call. @throws PullError as `storageError` */
 export async function syncDirectory(path: string, onLoss?: () => void): Promise<void> {
   if (process.platform === 'win32') return;
-  await syncFile(path, 'r', onLoss);
+  await onDiskAsync(`sync ${path} to the disk`, async () => {
+    const directory = await openDirectoryAsync(path);
+    await syncAndClose(directory, onLoss);
+  });
 }
 
 /** As `syncDirectory`, where nothing can be waited for. @throws PullError as `storageError` */
 export function syncDirectorySync(path: string): void {
   if (process.platform === 'win32') return;
   onDisk(`sync ${path} to the disk`, () => {
-    const fd = openSync(path, 'r');
+    const fd = openDirectory(path);
     try {
       fsyncSync(fd);
     } finally {
@@ -80,22 +100,21 @@ export function syncDirectorySync(path: string): void {
  * Makes a file's bytes survive a power cut. `onLoss` is called when they do not, but not when the file cannot even be opened.
  * @throws PullError as `storageError`
  */
-export async function syncFile(
-  path: string,
-  flags: 'r' | 'r+' = 'r+',
-  onLoss: () => void = () => {},
-): Promise<void> {
+export async function syncFile(path: string, onLoss?: () => void): Promise<void> {
   await onDiskAsync(`sync ${path} to the disk`, async () => {
-    const file = await open(path, flags);
-    try {
-      await file.sync();
-    } catch (error) {
-      onLoss();
-      throw error;
-    } finally {
-      await file.close();
-    }
+    await syncAndClose(await openFileAsync(path, O_RDWR), onLoss);
   });
+}
+
+async function syncAndClose(file: FileHandle, onLoss: () => void = () => {}): Promise<void> {
+  try {
+    await file.sync();
+  } catch (error) {
+    onLoss();
+    throw error;
+  } finally {
+    await file.close();
+  }
 }
 
 /**
@@ -107,7 +126,7 @@ export async function writeAtomically(path: string, bytes: Uint8Array, durable: 
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
   try {
     await onDiskAsync(`write ${bytes.length} bytes to ${path}`, async () => {
-      const file = await open(temporary, 'wx');
+      const file = await withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at));
       try {
         await file.writeFile(bytes);
         if (durable) await file.sync();

@@ -1,13 +1,6 @@
-import {
-  closeSync,
-  constants,
-  fsyncSync,
-  ftruncateSync,
-  openSync,
-  readFileSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
+import { within } from '../files/guarded-directory.js';
+import { openFile, readFile, UnfitFile } from '../files/open-file.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk, unlessAbsent } from './storage-error.js';
@@ -44,7 +37,7 @@ export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[])
     list.writeBigUInt64LE(BigInt(offset), i * RUN_BYTES);
     list.writeBigUInt64LE(BigInt(lengthBytes), i * RUN_BYTES + 8);
   }
-  changeList(paths, id, 'a', (fd) => writeSync(fd, list));
+  changeList(paths, id, constants.O_APPEND, (fd) => writeSync(fd, list));
 }
 
 /**
@@ -53,7 +46,7 @@ export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[])
  * @throws PullError as `storageError`
  */
 export function markLost(paths: StorePaths, id: PackId): void {
-  changeList(paths, id, constants.O_CREAT | constants.O_RDWR, (fd) => ftruncateSync(fd, 1));
+  changeList(paths, id, 0, (fd) => ftruncateSync(fd, 1));
 }
 
 /** Whether nothing of a pack is to be believed, as after `markLost` by any process. @throws PullError as `storageError` */
@@ -62,10 +55,11 @@ export function isLost(paths: StorePaths, id: PackId): boolean {
 }
 
 /** Changes the list of a pack, which is made if it is not there, and makes that survive a power cut. */
-function changeList(paths: StorePaths, id: PackId, flags: number | 'a', change: (fd: number) => void): void {
+function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: number) => void): void {
   const path = badRunsPath(paths, id);
+  const writing = constants.O_WRONLY | constants.O_CREAT | flags;
   onDisk(`write ${path}`, () => {
-    const fd = openSync(path, flags);
+    const fd = within(path, (at) => openFile(path, writing, at));
     try {
       change(fd);
       fsyncSync(fd);
@@ -77,17 +71,14 @@ function changeList(paths: StorePaths, id: PackId, flags: number | 'a', change: 
 }
 
 /**
- * The bad runs of a pack. A list that cannot be understood (cut, too long, or with impossible numbers) makes all of its pack
+ * The bad runs of a pack. A list that cannot be understood (cut, too long, no regular file, or with impossible numbers) makes all of its pack
  * bad: that costs a download, the other way round a wrong byte.
  * @throws PullError as `storageError`
  */
 export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
-  const path = badRunsPath(paths, id);
-  const sizeBytes = unlessAbsent(`look at ${path}`, () => statSync(path))?.size;
-  if (sizeBytes === undefined) return NONE;
-  if (sizeBytes > MAX_LIST_BYTES) return ALL;
-  const bytes = onDisk(`read ${path}`, () => readFileSync(path));
-  if (bytes.length % RUN_BYTES !== 0) return ALL;
+  const bytes = readList(badRunsPath(paths, id));
+  if (bytes === undefined) return NONE;
+  if (bytes === 'unfit' || bytes.length % RUN_BYTES !== 0) return ALL;
   const runs: { start: number; end: number }[] = [];
   for (let at = 0; at < bytes.length; at += RUN_BYTES) {
     const start = Number(bytes.readBigUInt64LE(at));
@@ -96,6 +87,15 @@ export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
     if (end > start) runs.push({ start, end });
   }
   return merge(runs);
+}
+
+function readList(path: string): Buffer | 'unfit' | undefined {
+  try {
+    return unlessAbsent(`read ${path}`, () => readFile(path, MAX_LIST_BYTES));
+  } catch (error) {
+    if (error instanceof UnfitFile) return 'unfit';
+    throw error;
+  }
 }
 
 function merge(runs: { start: number; end: number }[]): BadRuns {

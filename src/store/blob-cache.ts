@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync, unlinkSync } from 'node:fs';
+import { readFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
-import { removeFile, writeAtomically } from './atomic-file.js';
+import { removeFile, removeFileSync, writeAtomically } from './atomic-file.js';
 import { blobPath, type StorePaths } from './paths.js';
 import { unlessAbsent } from './storage-error.js';
 
-/** The largest blob kept: manifests, configs, TOCs and tar-splits. A TOC of 1,000,000 files has about 300 MB. */
-const MAX_BLOB_BYTES = 512 * 2 ** 20;
+/** The largest manifest or config: twice what is parsed of one. */
+const MAX_DOCUMENT_BYTES = 8 * 2 ** 20;
 
 /**
  * Keeps a small blob under its digest. The bytes were hashed by whoever fetched them, and are again by whoever reads
@@ -18,18 +18,25 @@ export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Arr
 }
 
 /**
- * A kept blob whose bytes are right. One that is damaged is deleted and counts as absent.
+ * A kept blob whose bytes are right. One that is damaged, larger than `maxBytes` (as a rule, what a manifest or config may have) or no
+ * regular file is deleted and counts as absent.
  * @throws PullError `store-denied` or `store-broken` when the disk does not answer
  */
-export function getBlob(paths: StorePaths, digest: Digest): Buffer | undefined {
+export function getBlob(
+  paths: StorePaths,
+  digest: Digest,
+  maxBytes: number = MAX_DOCUMENT_BYTES,
+): Buffer | undefined {
   const path = blobPath(paths, digest);
-  const bytes = unlessAbsent(`read ${path}`, () =>
-    statSync(path).size <= MAX_BLOB_BYTES ? readFileSync(path) : Buffer.alloc(0),
-  );
-  if (bytes === undefined) return undefined;
-  if (createHash('sha256').update(bytes).digest('hex') === digestHex(digest)) return bytes;
   try {
-    unlinkSync(path);
+    const bytes = unlessAbsent(`read ${path}`, () => readFile(path, maxBytes));
+    if (bytes === undefined) return undefined;
+    if (createHash('sha256').update(bytes).digest('hex') === digestHex(digest)) return bytes;
+  } catch (error) {
+    if (!(error instanceof UnfitFile)) throw error;
+  }
+  try {
+    removeFileSync(path);
   } catch {
     // It stays, and is found damaged again.
   }

@@ -1,7 +1,7 @@
-import { statSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
+import { statFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
-import { systemCode, unlessAbsent } from './storage-error.js';
+import { onDisk, systemCode } from './storage-error.js';
 
 /** File systems that compress, by `statfs().type` (linux/magic.h, OpenZFS, bcachefs): they hold more than they have room for. */
 const COMPRESSING: readonly number[] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
@@ -23,7 +23,7 @@ export async function requireSpace(directory: string, neededBytes: number): Prom
 
 /** Room on the disk that a file has, 0 if it is not there (POSIX.1-2017, sys/stat.h: blocks of 512 bytes). @throws PullError as `storageError` */
 export function allocatedBytes(path: string): number {
-  const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+  const stat = onDisk(`look at ${path}`, () => statFile(path));
   return (stat?.blocks ?? 0) * 512;
 }
 

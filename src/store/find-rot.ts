@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { statFile } from '../files/open-file.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
@@ -8,7 +8,7 @@ import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './in
 import type { PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
-import { isUnwritable } from './storage-error.js';
+import { isUnwritable, onDisk } from './storage-error.js';
 
 /** A false content, or a part of one, in a layer's tar; half-open. */
 export interface TarPart {
@@ -90,9 +90,13 @@ function noteBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void 
 /** Rows whose pack is gone. */
 function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>): TarPart[] {
   return [...rows]
-    .filter(([id]) => !existsSync(packPath(paths, id)))
+    .filter(([id]) => !isThere(packPath(paths, id)))
     .flatMap(([, own]) => own)
     .map(({ tarStart, lengthBytes }) => ({ start: tarStart, end: tarStart + lengthBytes }));
+}
+
+function isThere(path: string): boolean {
+  return onDisk(`look at ${path}`, () => statFile(path)) !== undefined;
 }
 
 function rowsByPack(extents: ExtentList): Map<PackId, Row[]> {

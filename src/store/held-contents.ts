@@ -1,9 +1,9 @@
-import { statSync } from 'node:fs';
+import { statFile } from '../files/open-file.js';
 import type { HeldRows } from '../pool/messages.js';
 import { allocateIndexBlock, hasRun, listIndexedPacks, scanIndexFile } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
-import { unlessAbsent } from './storage-error.js';
+import { onDisk } from './storage-error.js';
 
 /** Less is written once more: an extent costs 20 bytes of the record, and a call whenever the layer is read. */
 const LEAST_BYTES = 4096;
@@ -40,7 +40,7 @@ export function listHeldContents(paths: StorePaths): HeldRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
-    return unlessAbsent(`look at ${path}`, () => statSync(path).size) ?? 0;
+    return onDisk(`look at ${path}`, () => statFile(path))?.size ?? 0;
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
   const most = Math.min(records, MOST_CONTENTS);

@@ -1,5 +1,6 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { listNames } from '../files/guarded-directory.js';
+import { readFile, unlessUnfit } from '../files/open-file.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
 import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
@@ -64,18 +65,16 @@ export function readImageRecord(
 
 /** All image records that can be believed, in the order of reference and platform. @throws PullError as `readImageRecord` */
 export function listImageRecords(paths: StorePaths): ImageRecord[] {
-  return onDisk(`read ${paths.images}`, () => readdirSync(paths.images))
-    .filter((name) => /^[0-9a-f]{64}\.json$/.test(name))
+  const isRecord = (name: string) => /^[0-9a-f]{64}\.json$/.test(name);
+  return onDisk(`read ${paths.images}`, () => listNames(paths.images, isRecord))
     .map((name) => readRecordFile(paths, join(paths.images, name)))
     .filter((record) => record !== undefined)
     .sort((a, b) => compare(a.reference, b.reference) || compare(a.platform, b.platform));
 }
 
 function readRecordFile(paths: StorePaths, path: string): ImageRecord | undefined {
-  const text = unlessAbsent(`read ${path}`, () =>
-    statSync(path).size <= MAX_RECORD_BYTES ? readFileSync(path, 'utf8') : '',
-  );
-  const record = text === undefined ? undefined : parseRecord(text);
+  const bytes = unlessUnfit(() => unlessAbsent(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
+  const record = bytes && parseRecord(bytes.toString('utf8'));
   if (record === undefined) return undefined;
   const name = basename(imageRecordPath(paths, record.reference, record.platform));
   return name === basename(path) ? record : undefined;

@@ -1,11 +1,16 @@
-import { closeSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
+import { listNames } from '../files/guarded-directory.js';
+import { openFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
 import { RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
+import { onDisk, systemCode } from './storage-error.js';
 
 /** Whole records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
+
+/** What is beyond is not read: 50 million contents. A made-up file may have holes without end. */
+const MAX_INDEX_BYTES = 2 ** 32;
 
 /** A pack that has an index. */
 export interface IndexedPack {
@@ -17,7 +22,7 @@ export interface IndexedPack {
 
 /** All packs that have an index, the sealed ones first. @throws PullError as `storageError` */
 export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
-  const names = onDisk(`read ${paths.packs}`, () => readdirSync(paths.packs)).sort();
+  const names = onDisk(`read ${paths.packs}`, () => listNames(paths.packs));
   const listed = [true, false].flatMap((sealed) => {
     const suffix = sealed ? '.idx' : '.idx.open';
     const ids = names.filter((name) => name.endsWith(suffix)).map((name) => name.slice(0, -suffix.length));
@@ -25,7 +30,7 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
   });
   return listed.flatMap(({ id, sealed }) => {
     const path = packPath(paths, id);
-    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+    const stat = onDisk(`look at ${path}`, () => statFile(path));
     return stat === undefined ? [] : [{ id, sealed, sizeBytes: stat.size, bad: readBadRuns(paths, id) }];
   });
 }
@@ -42,7 +47,7 @@ export function allocateIndexBlock(): Buffer {
 
 /**
  * `scanIndex` over the index of a pack, block by block: `wants` and `visit` get places in `block`. An index that was
- * sealed since it was listed is found under its new name; one that is gone has no records.
+ * sealed since it was listed is found under its new name; one that is gone, or no regular file, has no records.
  * @throws PullError as `storageError`
  */
 export function scanIndexFile(
@@ -57,7 +62,7 @@ export function scanIndexFile(
     const fd = openIndex(paths, pack);
     if (fd === undefined) return;
     try {
-      for (let position = 0; ; position += block.length) {
+      for (let position = 0; position < MAX_INDEX_BYTES; position += block.length) {
         const filled = fill(fd, block, position);
         scanIndex(filled === block.length ? block : block.subarray(0, filled), wants, visit);
         if (filled < block.length) return;
@@ -71,9 +76,9 @@ export function scanIndexFile(
 function openIndex(paths: StorePaths, pack: IndexedPack): number | undefined {
   for (const sealed of [pack.sealed, true]) {
     try {
-      return openSync(indexPath(paths, pack.id, sealed), 'r');
+      return openFile(indexPath(paths, pack.id, sealed));
     } catch (error) {
-      if (systemCode(error) !== 'ENOENT') throw error;
+      if (systemCode(error) !== 'ENOENT' && !(error instanceof UnfitFile)) throw error;
     }
   }
   return undefined;

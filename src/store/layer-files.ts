@@ -1,5 +1,6 @@
-import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { listNames } from '../files/guarded-directory.js';
+import { statFile } from '../files/open-file.js';
 import type { Digest } from '../format/digest.js';
 import { moveFile, syncDirectory } from './atomic-file.js';
 import { type LayerRecord, readRecordFile } from './layer-record.js';
@@ -16,14 +17,12 @@ export interface LayerFile {
 
 /** All files that are named as layer records, in the order of their names. @throws PullError as `storageError` */
 export function listLayerFiles(paths: StorePaths): LayerFile[] {
-  return onDisk(`read ${paths.layers}`, () => readdirSync(paths.layers))
-    .sort()
-    .flatMap((name) => {
-      const [, hex, damaged] = /^([0-9a-f]{64})(\.damaged)?$/.exec(name) ?? [];
-      if (hex === undefined) return [];
-      const diffId = `sha256:${hex}` as Digest;
-      return [{ diffId, path: join(paths.layers, name), damaged: damaged !== undefined }];
-    });
+  return onDisk(`read ${paths.layers}`, () => listNames(paths.layers)).flatMap((name) => {
+    const [, hex, damaged] = /^([0-9a-f]{64})(\.damaged)?$/.exec(name) ?? [];
+    if (hex === undefined) return [];
+    const diffId = `sha256:${hex}` as Digest;
+    return [{ diffId, path: join(paths.layers, name), damaged: damaged !== undefined }];
+  });
 }
 
 /** The record of a DiffID, else the one that was found damaged, whatever has become of its packs. */
@@ -40,9 +39,10 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  * @throws PullError as `storageError`
  */
 export async function setAsideDamaged(paths: StorePaths, diffId: Digest): Promise<void> {
-  if (!existsSync(layerRecordPath(paths, diffId))) return;
+  const path = layerRecordPath(paths, diffId);
+  if (onDisk(`look at ${path}`, () => statFile(path)) === undefined) return;
   try {
-    await moveFile(layerRecordPath(paths, diffId), damagedRecordPath(paths, diffId));
+    await moveFile(path, damagedRecordPath(paths, diffId));
   } catch (error) {
     if (isDenied(error)) return;
     throw error;

@@ -1,13 +1,22 @@
-import { readFileSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeGuarded, within } from '../files/guarded-directory.js';
+import { NEW_FILE, openFile, readFile, statFile, statName, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { removeFileSync } from './atomic-file.js';
 import { DEAD_MS, type Lease } from './leases.js';
-import { makeDirectory } from './make-directory.js';
 import type { StorePaths } from './paths.js';
-import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
+import { onDisk, systemCode, unlessAbsent, writeFully } from './storage-error.js';
 
 /** Somebody else may take a lock that one has just found to be nobody's; then there is another to look at. */
 const MOST_TRIES = 3;
+
+/** A lock names a lease of 32 digits, and nothing else. */
+const MAX_LOCK_BYTES = 64;
+
+/** What stands under a lock's name and is none: it names nobody. */
+const NOBODY = '-';
 
 /**
  * Locks on layers, by DiffID: they keep two processes from fetching the same bytes, and nothing else depends on them. A lock
@@ -22,7 +31,7 @@ export class LayerLocks {
   constructor(paths: Pick<StorePaths, 'locks'>, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
-    onDisk(`make ${paths.locks}`, () => makeDirectory(paths.locks));
+    onDisk(`make ${paths.locks}`, () => makeGuarded(paths.locks));
   }
 
   /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */
@@ -45,7 +54,7 @@ export class LayerLocks {
     if (holder === undefined) return false;
     if (holder !== '') return this.#lease.living().has(holder);
     // Made a moment ago by somebody who is about to write his name, or dead since then.
-    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+    const stat = onDisk(`look at ${path}`, () => statFile(path));
     return stat !== undefined && this.#lease.renewedMs() - stat.mtimeMs <= DEAD_MS;
   }
 
@@ -53,7 +62,7 @@ export class LayerLocks {
   release(diffId: Digest): void {
     if (!this.#held.delete(diffId)) return;
     const path = this.#path(diffId);
-    if (readHolder(path) === this.#lease.id) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
+    if (readHolder(path) === this.#lease.id) removeFileSync(path);
   }
 
   /** Gives all locks back. @throws PullError as `storageError` */
@@ -68,14 +77,22 @@ export class LayerLocks {
   #create(diffId: Digest): boolean {
     const path = this.#path(diffId);
     return onDisk(`create ${path}`, () => {
+      let fd: number;
       try {
-        writeFileSync(path, this.#lease.id, { flag: 'wx' });
-        return true;
+        fd = within(path, (at) => openFile(path, NEW_FILE, at));
       } catch (error) {
         if (systemCode(error) === 'EEXIST') return false;
-        // On a full disk the file may be there, without a name in it: it would hold up others.
-        rmSync(path, { force: true });
         throw error;
+      }
+      try {
+        writeFully(fd, path, Buffer.from(this.#lease.id), 0);
+        return true;
+      } catch (error) {
+        // On a full disk the file is there, without a name in it: it would hold up others.
+        removeFileSync(path);
+        throw error;
+      } finally {
+        closeSync(fd);
       }
     });
   }
@@ -87,15 +104,34 @@ export class LayerLocks {
   #clear(diffId: Digest): void {
     const path = this.#path(diffId);
     const aside = `${path}.${this.#lease.id}.tmp`;
-    unlessAbsent(`rename ${path}`, () => renameSync(path, aside));
+    requireNoDirectory(path);
+    rename(path, aside);
     const holder = readHolder(aside);
     if (holder === undefined) return;
     const lives = holder !== '' && this.#lease.living().has(holder);
-    unlessAbsent(`rename ${aside}`, () => (lives ? renameSync(aside, path) : unlinkSync(aside)));
+    if (lives) rename(aside, path);
+    else removeFileSync(aside);
   }
 }
 
-/** The lease that a lock names, empty while it is being written; undefined if there is no lock. */
+/** The lease that a lock names, empty while it is being written, NOBODY for what is no lock; undefined if nothing is there. */
 function readHolder(path: string): string | undefined {
-  return unlessAbsent(`read ${path}`, () => readFileSync(path, 'utf8'));
+  try {
+    return unlessAbsent(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
+  } catch (error) {
+    if (error instanceof UnfitFile) return NOBODY;
+    throw error;
+  }
+}
+
+function rename(from: string, to: string): void {
+  unlessAbsent(`rename ${from}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
+}
+
+/** Nothing in the store empties a directory, and while one has its name there can be no lock. */
+function requireNoDirectory(path: string): void {
+  if (onDisk(`look at ${path}`, () => statName(path))?.isDirectory() !== true) return;
+  throw new PullError('store-broken', `the lock ${path} is a directory`, {
+    hint: 'Find out who put it there, then remove it.',
+  });
 }

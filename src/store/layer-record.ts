@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFileSync, statSync } from 'node:fs';
+import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
 import { writeAtomically } from './atomic-file.js';
 import { overlapsBad, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { syncPacks } from './pack-sync.js';
 import { layerRecordPath, PACK_ID_BYTES, type PackId, packPath, type StorePaths } from './paths.js';
-import { unlessAbsent } from './storage-error.js';
+import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** A proven layer: the extents, one after the other, are the tar that hashes to the DiffID. */
 export interface LayerRecord {
@@ -80,7 +80,7 @@ function isHeld(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
       const path = packPath(paths, id);
-      const sizeBytes = unlessAbsent(`look at ${path}`, () => statSync(path))?.size ?? -1;
+      const sizeBytes = onDisk(`look at ${path}`, () => statFile(path))?.size ?? -1;
       return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
     }),
   );
@@ -108,9 +108,7 @@ export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  * @throws PullError `store-denied` or `store-broken` when the disk does not answer
  */
 export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
-  const bytes = unlessAbsent(`read ${path}`, () =>
-    statSync(path).size <= MAX_RECORD_BYTES ? readFileSync(path) : undefined,
-  );
+  const bytes = unlessUnfit(() => unlessAbsent(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
   return bytes && decodeLayerRecord(bytes, diffId);
 }
 

@@ -1,10 +1,12 @@
 import { randomBytes } from 'node:crypto';
-import { readdirSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
-import { makeDirectory } from './make-directory.js';
+import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
+import { NEW_FILE, openFile, statFile, statName } from '../files/open-file.js';
+import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
-import { isDenied, onDisk, systemCode, unlessAbsent } from './storage-error.js';
+import { isDenied, onDisk, systemCode } from './storage-error.js';
 
 /** What a process does with the store meanwhile. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
@@ -20,8 +22,8 @@ const MOST_TRIES = 5;
 const BEAT_MS = 1000;
 
 /**
- * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
- * process lives. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
+ * Says that a process uses the store, or a layout: a file without sense whose time of change is renewed every second while the
+ * process lives, by the descriptor that it was made with: what others put under its name is never written. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
  * compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of
  * two machines say. The number of a process is asked for only where it means the same (the holder may run in another
  * container), and never proves that one lives.
@@ -32,14 +34,22 @@ export class Lease {
   readonly #directory: string;
   readonly #path: string;
   readonly #beating: NodeJS.Timeout;
+  #fd: number;
+  /** 0 or 1. */
+  #lengthBytes = 0;
 
-  /** @throws PullError as `storageError` */
+  /** The directory is a guarded one, and made if it is not there. @throws PullError as `storageError` */
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
     this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
-    onDisk(`create ${this.#path}`, () => this.#create());
+    this.#fd = onDisk(`create ${this.#path}`, () => this.#create());
     // Not in libuv's pool, where it would wait behind decodes and syncs.
     this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
+  }
+
+  /** To whom files belong that this process makes there. */
+  get owner(): number {
+    return fstatSync(this.#fd).uid;
   }
 
   /** What the others do that hold a lease and live. @throws PullError as `storageError` */
@@ -56,31 +66,33 @@ export class Lease {
   renewedMs(): number {
     return onDisk(`write ${this.#path}`, () => {
       this.#write();
-      return statSync(this.#path).mtimeMs;
+      return fstatSync(this.#fd).mtimeMs;
     });
   }
 
   /** Deletes what dead processes have left. @throws PullError as `storageError` */
   removeDead(): void {
-    for (const { path, isAlive } of this.#list())
-      if (!isAlive) unlessAbsent(`delete ${path}`, () => unlinkSync(path));
+    for (const { path, isAlive } of this.#list()) if (!isAlive) removeFileSync(path);
   }
 
   /** Gives it back. */
   close(): void {
     clearInterval(this.#beating);
-    unlessAbsent(`delete ${this.#path}`, () => unlinkSync(this.#path));
+    if (this.#fd < 0) return;
+    closeSync(this.#fd);
+    this.#fd = -1;
+    removeFileSync(this.#path);
   }
 
   #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
     const nowMs = this.renewedMs();
-    const names = onDisk(`read ${this.#directory}`, () => readdirSync(this.#directory));
+    const names = onDisk(`read ${this.#directory}`, () => listNames(this.#directory));
     return names.flatMap((name) => {
       const [, id, word, pid, place] =
         /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
-      const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+      const stat = onDisk(`look at ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
       // Both ways: a clock that was set back leaves times of the future behind.
       const silentMs = Math.abs(nowMs - stat.mtimeMs);
@@ -89,12 +101,11 @@ export class Lease {
     });
   }
 
-  #create(): void {
+  #create(): number {
     for (let tries = 1; ; tries++) {
       try {
-        makeDirectory(this.#directory);
-        this.#write();
-        return;
+        makeGuarded(this.#directory);
+        return this.#createFile();
       } catch (error) {
         if (systemCode(error) !== 'ENOENT' || tries === MOST_TRIES) throw error;
       }
@@ -110,9 +121,22 @@ export class Lease {
     }
   }
 
-  /** Truncating changes the time even of an empty file (POSIX.1-2017, open), and needs no room on a full disk. */
+  #createFile(): number {
+    return within(this.#path, (at) => openFile(this.#path, NEW_FILE, at));
+  }
+
+  /**
+   * A new length changes the time (POSIX.1-2017, ftruncate), and the hole it makes needs no room on a full disk. A lease that
+   * others have taken for dead and deleted is made once more.
+   */
   #write(): void {
-    writeFileSync(this.#path, '');
+    if (statName(this.#path) === undefined) {
+      const fd = this.#createFile();
+      closeSync(this.#fd);
+      this.#fd = fd;
+    }
+    this.#lengthBytes = 1 - this.#lengthBytes;
+    ftruncateSync(this.#fd, this.#lengthBytes);
   }
 }
 

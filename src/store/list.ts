@@ -44,8 +44,10 @@ export function listStore(options: {
   /** Root directory of the store. */
   readonly store: string;
   readonly incomplete?: (image: string, platform: string) => void;
+  /** Hears what the user should know of the store. */
+  readonly warn?: (message: string) => void;
 }): StoreListing {
-  const paths = openStore(options.store);
+  const paths = openStore(options.store, options.warn);
   const whole: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
   for (const record of listImageRecords(paths)) {
     const extents = heldExtents(paths, record);

@@ -1,4 +1,5 @@
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
+import { openFile, UnfitFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
 import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
@@ -136,10 +137,11 @@ export class PackReader {
     while (this.#open.size > 0 && Atomics.load(openPacks, 0) > OPEN_PACKS)
       this.#close(this.#open.keys().next().value!);
     try {
-      return openSync(path, 'r');
+      return openFile(path);
     } catch (error) {
       Atomics.sub(openPacks, 0, 1);
-      if (systemCode(error) === 'ENOENT') throw new NotInPack(path, pack, offset, lengthBytes);
+      if (systemCode(error) === 'ENOENT' || error instanceof UnfitFile)
+        throw new NotInPack(path, pack, offset, lengthBytes);
       throw storageError(error, `open ${path}`);
     }
   }

@@ -1,8 +1,9 @@
-import { existsSync } from 'node:fs';
+import { statFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
 import { moveFile, removeFile, syncDirectory, syncFile } from './atomic-file.js';
 import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
+import { onDisk } from './storage-error.js';
 
 /**
  * Packs of which a sync has failed in this process. Linux reports lost pages once; a second fsync would succeed over
@@ -35,8 +36,13 @@ function requireKept(paths: StorePaths, id: PackId): void {
 /** Who syncs a pack at the same time may be the one that is told of the loss. */
 async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
   requireKept(paths, id);
-  await syncFile(packPath(paths, id), 'r+', () => lose(paths, [id]));
+  await syncFile(packPath(paths, id), () => lose(paths, [id]));
   requireKept(paths, id);
+}
+
+function isSealed(paths: StorePaths, id: PackId): boolean {
+  const path = indexPath(paths, id, true);
+  return onDisk(`look at ${path}`, () => statFile(path)) !== undefined;
 }
 
 /**
@@ -44,7 +50,7 @@ async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
  * @throws PullError as `storageError`; from then on the pack fails every time, and for everybody nothing is in it
  */
 export async function syncPacks(paths: StorePaths, ids: readonly PackId[]): Promise<void> {
-  const unsealed = ids.filter((id) => !existsSync(indexPath(paths, id, true)));
+  const unsealed = ids.filter((id) => !isSealed(paths, id));
   await Promise.all(unsealed.map((id) => syncPack(paths, id)));
   if (unsealed.length > 0) await syncDirectory(paths.packs, () => lose(paths, unsealed));
 }
@@ -58,7 +64,7 @@ export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
   await syncPack(paths, id);
   const open = indexPath(paths, id, false);
   const onLoss = () => lose(paths, [id]);
-  await syncFile(open, 'r+', onLoss);
+  await syncFile(open, onLoss);
   await moveFile(open, indexPath(paths, id, true));
   await syncDirectory(paths.packs, onLoss);
 }

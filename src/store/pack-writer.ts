@@ -1,5 +1,7 @@
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
+import { within } from '../files/guarded-directory.js';
+import { NEW_FILE, openFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
@@ -189,7 +191,10 @@ function encodeContents(
 
 function createPack(paths: StorePaths): OpenPack {
   const id = newPackId();
-  const create = (path: string) => ({ path, fd: onDisk(`create ${path}`, () => openSync(path, 'wx')) });
+  const create = (path: string) => ({
+    path,
+    fd: onDisk(`create ${path}`, () => within(path, (at) => openFile(path, NEW_FILE, at))),
+  });
   const pack = create(packPath(paths, id));
   try {
     return { id, pack, index: create(indexPath(paths, id, false)), packEnd: 0, indexEnd: 0 };

@@ -1,11 +1,16 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
+import { statName, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { makeDirectory } from './make-directory.js';
 import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
+
+/** The right of others to write, in a mode (POSIX.1-2017, sys/stat.h: S_IWOTH). */
+const WRITABLE_BY_ALL = 0o002;
 
 declare const brand: unique symbol;
 
@@ -30,17 +35,17 @@ export interface StorePaths {
 /** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
 const VERSION = 'v1';
 
-/** Where things are in the store under `root`. Touches no disk. */
+/** Where things are in the store under `root`. Touches no disk; all of these directories are guarded in this thread. */
 export function storePaths(root: string): StorePaths {
-  const version = join(root, VERSION);
+  const below = (...steps: string[]) => guardDirectory(root, VERSION, ...steps);
   return {
     root,
-    packs: join(version, 'packs'),
-    layers: join(version, 'layers'),
-    images: join(version, 'images'),
-    blobs: join(version, 'blobs', 'sha256'),
-    locks: join(version, 'locks'),
-    leases: join(version, 'leases'),
+    packs: below('packs'),
+    layers: below('layers'),
+    images: below('images'),
+    blobs: below('blobs', 'sha256'),
+    locks: below('locks'),
+    leases: below('leases'),
   };
 }
 
@@ -48,12 +53,14 @@ export function storePaths(root: string): StorePaths {
  * The store under `root`, its directories made if they are not there, in such a way that they survive a power cut. The root is
  * for its user alone (0700, as the XDG base directory specification asks). Directories of other versions beside ours are left
  * alone.
- * @throws PullError `store-broken` if the store has only versions that this program does not know,
- *   else as `storageError`
+ * @param warn hears, once, that the store belongs to somebody else
+ * @throws PullError `store-broken` if the store has only versions that this program does not know, or one of its directories is
+ *   a link; `store-denied` if everybody may write in one; else as `storageError`
  */
-export function openStore(root: string): StorePaths {
-  const names = unlessAbsent(`read the store ${root}`, () => readdirSync(root)) ?? [];
-  const versions = names.filter((name) => /^v[0-9]+$/.test(name));
+export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
+  const isVersion = (name: string) => /^v[0-9]+$/.test(name);
+  const versions =
+    unlessAbsent(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
   if (versions.length > 0 && !versions.includes(VERSION)) {
     throw new PullError(
       'store-broken',
@@ -66,13 +73,48 @@ export function openStore(root: string): StorePaths {
   const paths = storePaths(root);
   const changed = new Set<string>();
   onDisk(`make the store ${root}`, () => {
-    for (const path of [root, paths.packs, paths.layers, paths.images, paths.blobs]) {
-      const first = makeDirectory(path, path === root ? 0o700 : undefined);
-      if (first !== undefined) for (const parent of parentsOf(path, first)) changed.add(parent);
+    const first = makeDirectory(root, 0o700);
+    if (first !== undefined) for (const parent of parentsOf(root, first)) changed.add(parent);
+    for (const path of [paths.packs, paths.layers, paths.images, paths.blobs]) {
+      if (statName(path) !== undefined) continue;
+      for (const made of makeGuarded(path)) changed.add(resolve(dirname(made)));
     }
   });
   for (const path of changed) syncNames(path);
+  const owners = checkDirectories(paths);
+  if (owners.length > 0) {
+    const users = owners.map((uid) => `user ${uid}`).join(', ');
+    warn(`the store ${root} belongs to ${users}, who can change what it holds`);
+  }
   return paths;
+}
+
+/**
+ * Looks at every directory of a store. Who else may write in one may put anything there, and take any file away: the group is
+ * trusted, as umask 002 gives it that right in homes of many systems, and root may do everything anyway.
+ * @returns other users to whom some of them belong
+ */
+function checkDirectories(paths: StorePaths): number[] {
+  const { root, packs, layers, images, blobs, locks, leases } = paths;
+  const own = [dirname(packs), packs, layers, images, dirname(blobs), blobs, locks, leases];
+  const stats = [[root, onDisk(`look at ${root}`, () => statSync(root))] as const];
+  for (const path of own) {
+    const stat = onDisk(`look at ${path}`, () => statName(path));
+    if (stat === undefined) continue;
+    if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
+    stats.push([path, stat]);
+  }
+  // Windows has neither these modes nor owners in them.
+  if (process.geteuid === undefined) return [];
+  for (const [path, { mode }] of stats) if ((mode & WRITABLE_BY_ALL) !== 0) throw writableByAll(path);
+  const trusted = [0, process.geteuid()];
+  return [...new Set(stats.map(([, { uid }]) => uid))].filter((uid) => !trusted.includes(uid));
+}
+
+function writableByAll(path: string): PullError {
+  return new PullError('store-denied', `every user of this machine may write in ${path}`, {
+    hint: `Take that right away (chmod o-w ${path}), or choose another place with --store.`,
+  });
 }
 
 /** The directories that got a new name when `path` was made, of which `first` was the first to be made. */

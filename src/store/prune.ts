@@ -33,10 +33,12 @@ type Counts = {
 export async function pruneStore(options: {
   /** Root directory of the store. */
   readonly store: string;
+  /** Hears what the user should know of the store. */
+  readonly warn?: (message: string) => void;
   /** Only what was not written for so long; default 0. */
   readonly olderThanMs?: number;
 }): Promise<PruneResult> {
-  const paths = openStore(options.store);
+  const paths = openStore(options.store, options.warn);
   const lease = new Lease(paths, 'prune');
   const sweep = new Sweep(paths, lease, beforeMs(options.olderThanMs));
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };

@@ -1,6 +1,8 @@
-import { appendFileSync, readFileSync } from 'node:fs';
-import { rm, writeFile } from 'node:fs/promises';
-import { onDisk, onDiskAsync, unlessAbsent } from './storage-error.js';
+import { constants, fstatSync, writeSync } from 'node:fs';
+import { readBytes } from '../files/open-file.js';
+import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
+import { removeFileSync } from './atomic-file.js';
+import { onDisk, writeFully } from './storage-error.js';
 
 /**
  * What is beyond is fetched again. A line is 30 bytes at most, and stands for 1 MiB as a rule: 2 TB. Where 16 slow connections note what they
@@ -21,36 +23,55 @@ interface FileRange {
 export class RangeJournal {
   readonly path: string;
   readonly #key: string;
+  readonly #owner: number;
 
-  constructor(path: string, key: string) {
+  /** `owner`: to whom files belong that this user makes there. */
+  constructor(path: string, key: string, owner: number) {
     this.path = path;
     this.#key = key;
+    this.#owner = owner;
   }
 
-  /** The ranges noted for this same purpose, as they came. @throws PullError as `storageError` */
+  /** The journal that an earlier process of this user left, if there is one. @throws PullError as `storageError` */
+  find(): OwnFile | undefined {
+    return onDisk(`open ${this.path}`, () => findOwnFile(this.path, this.#owner));
+  }
+
+  /** The ranges that `find` has noted for this same purpose, as they came. @throws PullError as `storageError` */
   read(): FileRange[] {
-    const text = unlessAbsent(`read ${this.path}`, () => readFileSync(this.path, 'latin1')) ?? '';
+    const file = this.find();
+    if (file === undefined) return [];
+    const read = (fd: number) => readBytes(fd, Math.min(fstatSync(fd).size, MAX_JOURNAL_BYTES));
+    const bytes = onDisk(`read ${this.path}`, () => withOwnFile(file, constants.O_RDONLY, read));
+    const text = bytes.toString('latin1');
     if (!text.startsWith(`${this.#key}\n`)) return [];
-    return text.slice(0, MAX_JOURNAL_BYTES).split('\n').slice(1, -1).flatMap(parseLine);
+    return text.split('\n').slice(1, -1).flatMap(parseLine);
   }
 
-  /** Begins anew. @throws PullError as `storageError` */
-  async begin(): Promise<void> {
-    await onDiskAsync(`write ${this.path}`, () => writeFile(this.path, `${this.#key}\n`));
+  /** Begins anew, whatever has its name. @throws PullError as `storageError` */
+  begin(): OwnFile {
+    this.remove();
+    const line = Buffer.from(`${this.#key}\n`);
+    return onDisk(`write ${this.path}`, () =>
+      makeOwnFile(this.path, (fd) => writeFully(fd, this.path, line, 0)),
+    );
   }
 
   /** @throws PullError as `storageError` */
-  async remove(): Promise<void> {
-    await onDiskAsync(`delete ${this.path}`, () => rm(this.path, { force: true }));
+  remove(): void {
+    removeFileSync(this.path);
   }
 }
 
 /**
- * Adds a range that is in the file to the journal at `path`. Several threads may: a line is one write, and goes to the end.
+ * Adds a range that is in the file to its journal. Several threads may: a line is one write, and goes to the end.
  * @throws PullError as `storageError`
  */
-export function noteRange(path: string, { start, end }: FileRange): void {
-  onDisk(`write ${path}`, () => appendFileSync(path, `${start} ${end}\n`));
+export function noteRange(journal: OwnFile, { start, end }: FileRange): void {
+  const flags = constants.O_WRONLY | constants.O_APPEND;
+  onDisk(`write ${journal.path}`, () =>
+    withOwnFile(journal, flags, (fd) => writeSync(fd, `${start} ${end}\n`)),
+  );
 }
 
 function parseLine(line: string): FileRange[] {

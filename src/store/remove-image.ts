@@ -17,9 +17,11 @@ export interface RemovedImage {
 export async function removeImage(options: {
   /** Root directory of the store. */
   readonly store: string;
+  /** Hears what the user should know of the store. */
+  readonly warn?: (message: string) => void;
   readonly image: string;
 }): Promise<RemovedImage[]> {
-  const paths = openStore(options.store);
+  const paths = openStore(options.store, options.warn);
   const records = imagesNamed(paths, options.image);
   for (const { reference, platform } of records)
     await removeFile(imageRecordPath(paths, reference, platform));

@@ -1,5 +1,7 @@
-import { readdirSync, statSync } from 'node:fs';
+import type { Stats } from 'node:fs';
 import { join } from 'node:path';
+import { listNames } from '../files/guarded-directory.js';
+import { statName } from '../files/open-file.js';
 import { removeFile } from './atomic-file.js';
 import type { Lease, LeaseKind } from './leases.js';
 import { removePack } from './pack-sync.js';
@@ -57,14 +59,14 @@ export class Sweep {
 
   /** Deletes the files of a directory that `isGarbage` names and that are old enough; how many. @throws as `removeFile` */
   async files(directory: string, isGarbage: (name: string) => boolean): Promise<number> {
-    const names = unlessAbsent(`read ${directory}`, () => readdirSync(directory)) ?? [];
+    const names = unlessAbsent(`read ${directory}`, () => listNames(directory, isGarbage)) ?? [];
     let removed = 0;
-    for (const name of names.filter(isGarbage)) if (await this.#file(join(directory, name))) removed += 1;
+    for (const name of names) if (await this.#file(join(directory, name))) removed += 1;
     return removed;
   }
 
   async #file(path: string): Promise<boolean> {
-    const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+    const stat = lookAt(path);
     if (stat === undefined || !this.mayGo(stat.mtimeMs)) return false;
     this.requireUnused();
     await removeFile(path);
@@ -80,7 +82,7 @@ export class Sweep {
 
   /** All packs, also those of which only an index or a list of bad runs is there. @throws PullError as `storageError` */
   packs(): PackFiles[] {
-    const names = onDisk(`read ${this.#paths.packs}`, () => readdirSync(this.#paths.packs)).sort();
+    const names = onDisk(`read ${this.#paths.packs}`, () => listNames(this.#paths.packs));
     const byId = new Map<PackId, string[]>();
     for (const name of names) {
       const id = name.slice(0, name.indexOf('.'));
@@ -94,15 +96,21 @@ export class Sweep {
     const path = packPath(this.#paths, id);
     const stats = files.flatMap((name) => {
       const file = join(this.#paths.packs, name);
-      const stat = unlessAbsent(`look at ${file}`, () => statSync(file));
+      const stat = lookAt(file);
       return stat === undefined ? [] : [{ stat, isPack: file === path }];
     });
     return {
       id,
       diskBytes: stats.reduce((sum, { stat }) => sum + stat.blocks * BLOCK_BYTES, 0),
-      packBytes: stats.find(({ isPack }) => isPack)?.stat.size ?? 0,
+      packBytes: stats.find(({ isPack, stat }) => isPack && stat.isFile())?.stat.size ?? 0,
       writtenMs: Math.max(0, ...stats.map(({ stat }) => stat.mtimeMs)),
       sealed: files.includes(`${id}.idx`),
     };
   }
+}
+
+/** What has this name, a link itself included. A directory counts as nothing: no file of ours is one, and none is emptied. */
+function lookAt(path: string): Stats | undefined {
+  const stat = onDisk(`look at ${path}`, () => statName(path));
+  return stat?.isDirectory() === true ? undefined : stat;
 }

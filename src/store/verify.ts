@@ -35,13 +35,15 @@ export interface VerifyResult {
 export async function verifyStore(options: {
   /** Root directory of the store. */
   readonly store: string;
+  /** Hears what the user should know of the store. */
+  readonly warn?: (message: string) => void;
   readonly image?: string;
   /** Aborting ends the check at once; its reason is thrown. */
   readonly signal?: AbortSignal;
 }): Promise<VerifyResult> {
   const { signal } = options;
   signal?.throwIfAborted();
-  const paths = openStore(options.store);
+  const paths = openStore(options.store, options.warn);
   const images = imagesOf(paths);
   const wanted = options.image === undefined ? allLayers(paths, images) : layersOf(paths, options.image);
   const records = wanted.map((diffId) => ({ diffId, record: findLayerRecord(paths, diffId) }));

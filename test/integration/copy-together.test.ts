@@ -38,10 +38,10 @@ async function prepare(t: TestContext, faults: readonly FaultRule[] = []) {
   return { image: `${registry.host}/x:chunked-v1`, layout, lock: join(layout, LOCK_DIRECTORY) };
 }
 
-function holdLock(layout: string): Promise<() => void> {
-  return lockDestination(join(layout, LOCK_DIRECTORY), new Stop(), () =>
-    assert.fail('the lock should be free'),
-  );
+async function holdLock(layout: string): Promise<() => void> {
+  const onWait = () => assert.fail('the lock should be free');
+  const { close } = await lockDestination(join(layout, LOCK_DIRECTORY), new Stop(), onWait);
+  return close;
 }
 
 /** What a process leaves that died 16 s ago while it copied. */

@@ -77,7 +77,7 @@ test('a copy that was killed goes on: only what lacks is fetched', async (t) => 
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
   const args = [BIN, 'copy', image, `oci:${store}:it`];
-  const killAt = 'worker make sha256/HEX.part.ranges 4';
+  const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
   const names = readdirSync(blobs);
@@ -110,7 +110,7 @@ test('of a range that a kill broke off hardly more than a mebibyte is fetched ag
   const store = join(directory, 'layout');
   // Ranges of 1.5 MiB: a line for the first mebibyte and one for the rest.
   const args = [BIN, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
-  const killAt = 'worker make sha256/HEX.part.ranges 4';
+  const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
   const part = readdirSync(blobs).find((name) => name.endsWith('.part'))!;

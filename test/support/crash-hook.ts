@@ -18,7 +18,7 @@ const {
   ZPULL_TEST_COPIES: copies,
 } = process.env;
 /** Kept as they are: what the hook itself does is no step. */
-const { appendFileSync, copyFileSync, mkdirSync, readdirSync, renameSync } = fs;
+const { appendFileSync, copyFileSync, mkdirSync, readdirSync, readlinkSync, renameSync } = fs;
 /** Of all threads: whether one of them is at its step, and how many steps there were. */
 const shared = isMainThread
   ? new Int32Array(new SharedArrayBuffer(8))
@@ -39,8 +39,20 @@ function kindOf(path: string): string {
   return `${basename(dirname(path))}/${name}`;
 }
 
-function step(operation: string, path: unknown): void {
-  if (store === undefined || typeof path !== 'string') return;
+/** The path of a file that is found by way of a directory held open. */
+function pathOf<T>(at: T): T | string {
+  if (typeof at !== 'string') return at;
+  return at.replace(/^\/proc\/self\/fd\/\d+(?=\/)/, (holder) => readlinkSync(holder));
+}
+
+/** Whether an open makes its file. */
+function makes(flags: string | number): boolean {
+  return typeof flags === 'number' ? (flags & fs.constants.O_CREAT) !== 0 : /[wa]/.test(flags);
+}
+
+function step(operation: string, at: unknown): void {
+  if (store === undefined || typeof at !== 'string') return;
+  const path = pathOf(at);
   if (path !== store && !path.startsWith(`${store}${sep}`)) return;
   const name = `${isMainThread ? 'main' : 'worker'} ${operation} ${kindOf(path)}`;
   // The heart beats when it likes.
@@ -102,16 +114,18 @@ function wrap(holder: object, name: string, operation: string, at = 0): void {
 const originals = { open: fs.promises.open as Call, openSync: fs.openSync as Call };
 
 /** Only files that are made are a step. */
-fs.openSync = ((path: string, flags: string, ...rest: unknown[]) => {
-  if (/[wa+]/.test(String(flags))) step('open', path);
-  const fd = Reflect.apply(originals.openSync, fs, [path, flags, ...rest]) as number;
+fs.openSync = ((at: string, flags: string | number, ...rest: unknown[]) => {
+  const path = pathOf(at);
+  if (makes(flags)) step('open', path);
+  const fd = Reflect.apply(originals.openSync, fs, [at, flags, ...rest]) as number;
   paths.set(fd, path);
   return fd;
 }) as typeof fs.openSync;
 
-fs.promises.open = (async (path: string, flags: string, ...rest: unknown[]) => {
-  if (/[wa]/.test(String(flags))) step('open', path);
-  const file = (await Reflect.apply(originals.open, fs.promises, [path, flags, ...rest])) as { fd: number };
+fs.promises.open = (async (at: string, flags: string | number, ...rest: unknown[]) => {
+  const path = pathOf(at);
+  if (makes(flags)) step('open', path);
+  const file = (await Reflect.apply(originals.open, fs.promises, [at, flags, ...rest])) as { fd: number };
   paths.set(file.fd, path);
   return file;
 }) as typeof fs.promises.open;
@@ -129,7 +143,6 @@ for (const name of ['sync', 'writeFile']) {
 wrap(fs.promises, 'unlink', 'unlink');
 wrap(fs, 'writeSync', 'write');
 wrap(fs, 'fsyncSync', 'sync');
-wrap(fs, 'writeFileSync', 'make');
 wrap(fs, 'unlinkSync', 'unlink');
 wrap(fs, 'mkdirSync', 'mkdir');
 

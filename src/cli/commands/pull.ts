@@ -17,7 +17,7 @@ type Output = Destination | CopyDestination;
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = outputOf(images, given);
   const options = await readPassword(given);
-  const shared: Shared = { tokens: new Map() };
+  const shared: Shared = { tokens: new Map(), warned: new Set() };
   let exitCode = 0;
   await untilSignal(async (signal) => {
     for (const image of images) {

@@ -1,5 +1,5 @@
 import type { OptionValues } from '../options.js';
-import { jsonLine } from '../printable.js';
+import { jsonLine, printable } from '../printable.js';
 import { storeOf } from '../pull-options.js';
 import { UsageError } from '../usage-error.js';
 
@@ -8,6 +8,8 @@ export interface StoreArguments {
   readonly store: string;
   readonly image: string | undefined;
   readonly json: boolean;
+  /** Tells the user, unless he wants to hear nothing but errors. */
+  readonly warn: (message: string) => void;
   readonly olderThanMs: number | undefined;
 }
 
@@ -51,8 +53,13 @@ export async function runStore(
     store: storeOf(options, process.env),
     image,
     json: options.json === true,
+    warn: options.quiet === true ? () => {} : sayWarning,
     olderThanMs: olderThan === undefined ? undefined : olderThan * 1000,
   });
+}
+
+function sayWarning(message: string): void {
+  process.stderr.write(`zpull: warning: ${printable(message)}\n`);
 }
 
 /** Prints where the store is, whether it exists yet or not. */

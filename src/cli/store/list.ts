@@ -20,12 +20,12 @@ function timeText(iso: string): string {
 }
 
 /** `zpull store ls`: prints the images and what pulls that were broken off have left. */
-export async function runList({ store, json }: StoreArguments): Promise<number> {
+export async function runList({ store, json, warn }: StoreArguments): Promise<number> {
   const incomplete = (image: string, platform: string) => {
     process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not whole any more\n`);
     process.stderr.write('hint: pull it again: only what is missing is fetched\n');
   };
-  const listing = listStore({ store, ...(!json && { incomplete }) });
+  const listing = listStore({ store, warn, ...(!json && { incomplete }) });
   if (json) {
     process.stdout.write(jsonLine(listing));
     return 0;

@@ -4,8 +4,8 @@ import { formatBytes, formatCount } from '../format-text.js';
 import { jsonLine } from '../printable.js';
 
 /** `zpull store prune`: prints what was freed. */
-export async function runPrune({ store, olderThanMs, json }: StoreArguments): Promise<number> {
-  const result = await pruneStore({ store, ...(olderThanMs !== undefined && { olderThanMs }) });
+export async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
+  const result = await pruneStore({ store, warn, ...(olderThanMs !== undefined && { olderThanMs }) });
   const { freedBytes, removedLayers, removedPacks, removedBlobs, rewrittenPacks, stoppedBy } = result;
   if (json) {
     process.stdout.write(jsonLine(result));

@@ -11,9 +11,9 @@ const COLUMNS = [{ title: 'LAYER' }, { title: 'DAMAGED' }, { title: 'IMAGES' }];
 const DAMAGED_EXIT_CODE = 6;
 
 /** `zpull store verify [IMAGE]`: prints what is damaged. */
-export async function runVerify({ store, image, json }: StoreArguments): Promise<number> {
+export async function runVerify({ store, image, json, warn }: StoreArguments): Promise<number> {
   const result = await untilSignal((signal) =>
-    verifyStore({ store, signal, ...(image !== undefined && { image }) }),
+    verifyStore({ store, warn, signal, ...(image !== undefined && { image }) }),
   );
   const { checked, damaged } = result;
   if (json) process.stdout.write(jsonLine(result));

@@ -21,9 +21,12 @@ export function syncedBy(t: TestContext, work: () => void): string[] {
   const synced: string[] = [];
   const { openSync, fsyncSync } = fs;
   const mocks = [
-    t.mock.method(fs, 'openSync', (path: string, flags: string) => {
-      const fd = openSync(path, flags);
-      paths.set(fd, path);
+    t.mock.method(fs, 'openSync', (path: string, flags: string, mode?: number) => {
+      const fd = openSync(path, flags, mode);
+      paths.set(
+        fd,
+        path.replace(/^\/proc\/self\/fd\/\d+(?=\/)/, (holder) => fs.readlinkSync(holder)),
+      );
       return fd;
     }),
     t.mock.method(fs, 'fsyncSync', (fd: number) => {

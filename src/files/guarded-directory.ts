@@ -1,0 +1,183 @@
+import { closeSync, constants, existsSync, lstatSync, mkdirSync, opendirSync, openSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { PullError } from '../format/error.js';
+import { UnfitFile } from './open-file.js';
+
+/**
+ * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
+ * is the same on every architecture that Node runs on.
+ */
+const O_PATH = 0o10000000;
+
+/** Whether `/proc/self/fd/N/NAME` is NAME in the directory that is open as N, wherever that has been moved since. */
+const HOLDS = process.platform === 'linux' && existsSync('/proc/self/fd');
+
+/** 25 times what the largest directory of a store with 1,000 images of 40 layers has; 100 MB of names. */
+const MAX_NAMES = 2 ** 20;
+
+/** For owner and group, as the umask allows; with a umask of 0, too, nobody else may write there. */
+const DIRECTORY_MODE = 0o775;
+
+/** The steps from a root that the user named, links and all, to a directory of ours. */
+interface Way {
+  readonly root: string;
+  readonly steps: readonly string[];
+}
+
+/** The directories in which files are made and deleted only by way of their roots. Each thread has its own list. */
+const ways = new Map<string, Way>();
+
+/**
+ * The path of a directory below `root`. From now on this thread makes, renames and deletes what is in it only when no step below
+ * the root is a link. Touches no disk.
+ */
+export function guardDirectory(root: string, ...steps: string[]): string {
+  const path = join(root, ...steps);
+  ways.set(path, { root, steps });
+  return path;
+}
+
+/** A directory in which names stay in it, whatever happens to its path meanwhile. */
+export interface HeldDirectory {
+  /** What the system finds a file of this directory by. */
+  at(name: string): string;
+  close(): void;
+}
+
+/**
+ * Opens a directory for changes in it. One that is not guarded is found by its path each time.
+ * @throws UnfitFile when a step to it is a link or no directory; `store-denied` where it belongs to somebody else and the system
+ *   cannot hold it; the system's own errors
+ */
+export function holdDirectory(path: string): HeldDirectory {
+  const way = ways.get(path);
+  if (way === undefined) return { at: (name) => join(path, name), close: () => {} };
+  return HOLDS ? follow(way) : checked(way);
+}
+
+function follow({ root, steps }: Way): HeldDirectory {
+  let fd = openSync(root === '' ? '.' : root, O_PATH | constants.O_DIRECTORY);
+  let path = root;
+  for (const step of steps) {
+    path = join(path, step);
+    try {
+      const next = openStep(path, `/proc/self/fd/${fd}/${step}`);
+      closeSync(fd);
+      fd = next;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+  return { at: (name) => `/proc/self/fd/${fd}/${name}`, close: () => closeSync(fd) };
+}
+
+function openStep(path: string, at: string): number {
+  try {
+    return openSync(at, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (['ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
+      throw notOwnDirectory(path);
+    throw error;
+  }
+}
+
+/** Without descriptors that stand for directories, only their owner is safe from somebody who swaps them. */
+function checked({ root, steps }: Way): HeldDirectory {
+  let path = root;
+  for (const step of steps) {
+    path = join(path, step);
+    const stat = lstatSync(path);
+    if (!stat.isDirectory()) throw notOwnDirectory(path);
+    if (process.geteuid !== undefined && stat.uid !== process.geteuid()) {
+      throw new PullError('store-denied', `${path} belongs to another user, who could swap it meanwhile`, {
+        hint: 'Run zpull as that user, or choose another place.',
+      });
+    }
+  }
+  return { at: (name) => join(path, name), close: () => {} };
+}
+
+function notOwnDirectory(path: string): UnfitFile {
+  return new UnfitFile(path, 'is a link or no directory');
+}
+
+/** What `change` returns, given what the system finds `path` by. @throws as `holdDirectory`, and what `change` throws */
+export function within<T>(path: string, change: (at: string) => T): T {
+  const directory = holdDirectory(dirname(path));
+  try {
+    return change(directory.at(basename(path)));
+  } finally {
+    directory.close();
+  }
+}
+
+/** As `within`, for what takes time. */
+export async function withinAsync<T>(path: string, change: (at: string) => Promise<T>): Promise<T> {
+  const directory = holdDirectory(dirname(path));
+  try {
+    return await change(directory.at(basename(path)));
+  } finally {
+    directory.close();
+  }
+}
+
+/**
+ * Makes a guarded directory and the steps to it; the root is there. A directory that is not guarded is from now on, below the one
+ * that it lies in.
+ * @returns those that were made
+ * @throws as `holdDirectory`
+ */
+export function makeGuarded(path: string, mode: number = DIRECTORY_MODE): string[] {
+  if (!ways.has(path)) guardDirectory(dirname(path), basename(path));
+  const { root, steps } = ways.get(path)!;
+  const made: string[] = [];
+  for (const row of steps.keys()) {
+    const step = guardDirectory(root, ...steps.slice(0, row + 1));
+    const holder = row === 0 ? root : dirname(step);
+    if (makeIn(holder, step, mode)) made.push(step);
+  }
+  return made;
+}
+
+function makeIn(holder: string, path: string, mode: number): boolean {
+  const directory = holdDirectory(holder);
+  try {
+    mkdirSync(directory.at(basename(path)), { mode });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    return false;
+  } finally {
+    directory.close();
+  }
+}
+
+/**
+ * The names in a directory that `isWanted` takes, sorted; without those of directories, or these alone.
+ * @throws UnfitFile for more names than any store has, else as `holdDirectory`
+ */
+export function listNames(
+  path: string,
+  isWanted: (name: string) => boolean = () => true,
+  kind: 'files' | 'directories' = 'files',
+): string[] {
+  const held = holdDirectory(path);
+  try {
+    const directory = opendirSync(held.at('.'), { bufferSize: 1024 });
+    try {
+      const names: string[] = [];
+      let seen = 0;
+      for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+        seen += 1;
+        if (seen > MAX_NAMES) throw new UnfitFile(path, `has more than ${MAX_NAMES} names`);
+        if (entry.isDirectory() === (kind === 'directories') && isWanted(entry.name)) names.push(entry.name);
+      }
+      return names.sort();
+    } finally {
+      directory.closeSync();
+    }
+  } finally {
+    held.close();
+  }
+}

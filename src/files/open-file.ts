@@ -1,0 +1,147 @@
+import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { PullError } from '../format/error.js';
+
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL } = constants;
+
+/**
+ * What every open adds: a link is not followed, and a FIFO that nobody writes is not waited for. Windows has neither flag:
+ * links need privileges there, and pipes have a namespace of their own.
+ */
+const CAREFUL = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
+
+/** Flags of a file that must not be there yet. */
+export const NEW_FILE = O_WRONLY | O_CREAT | O_EXCL;
+
+/** With a umask of 0, too, nobody but owner and group may write what is made. */
+const FILE_MODE = 0o664;
+
+/**
+ * What `open` says of a link (ELOOP; EMLINK on FreeBSD), of a FIFO without a reader or a socket (ENXIO; EOPNOTSUPP on macOS), of
+ * a device that is not there (ENODEV) and of a directory to be written (EISDIR).
+ */
+const NOT_REGULAR = ['ELOOP', 'EMLINK', 'ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'];
+
+/** Something stands under a file's name that no file of ours is: a link, a FIFO, a directory, or a file that is too large. */
+export class UnfitFile extends PullError {
+  constructor(path: string, what: string) {
+    super('store-broken', `${path} ${what}`, {
+      hint: 'Find out who put it there, then move it away or choose another place.',
+    });
+  }
+}
+
+/**
+ * Opens a regular file: no link, no FIFO, no device, no directory. `at` is where the system finds it, if that is not `path`.
+ * @throws UnfitFile for anything else, and the system's own errors
+ */
+export function openFile(path: string, flags: number = O_RDONLY, at: string = path): number {
+  return openRegular(path, flags, at).fd;
+}
+
+function openRegular(path: string, flags: number, at: string): { fd: number; sizeBytes: number } {
+  const fd = asUnfit(path, () => openSync(at, flags | CAREFUL, FILE_MODE));
+  try {
+    const stat = fstatSync(fd);
+    if (!stat.isFile()) throw notRegular(path);
+    return { fd, sizeBytes: stat.size };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+}
+
+/** As `openFile`, with calls that wait in libuv's pool. */
+export async function openFileAsync(path: string, flags: number, at: string = path): Promise<FileHandle> {
+  const file = await open(at, flags | CAREFUL, FILE_MODE).catch((error) =>
+    asUnfit(path, () => {
+      throw error;
+    }),
+  );
+  try {
+    if (!(await file.stat()).isFile()) throw notRegular(path);
+    return file;
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+/** The flags of a directory that is opened to be synced, which does no harm behind a link. */
+const DIRECTORY = O_RDONLY | (constants.O_DIRECTORY ?? 0) | (constants.O_NONBLOCK ?? 0);
+
+/** Opens a directory to sync it. @throws the system's own errors */
+export function openDirectory(path: string): number {
+  return openSync(path, DIRECTORY);
+}
+
+/** As `openDirectory`, with calls that wait in libuv's pool. */
+export function openDirectoryAsync(path: string): Promise<FileHandle> {
+  return open(path, DIRECTORY);
+}
+
+/**
+ * All bytes of a regular file.
+ * @throws UnfitFile for anything else, and for more than `maxBytes`; the system's own errors
+ */
+export function readFile(path: string, maxBytes: number, at: string = path): Buffer {
+  const { fd, sizeBytes } = openRegular(path, O_RDONLY, at);
+  try {
+    if (sizeBytes > maxBytes)
+      throw new UnfitFile(path, `has ${sizeBytes} bytes; ${maxBytes} at most are read`);
+    return readBytes(fd, sizeBytes);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** The first `lengthBytes` bytes of an open file, or what it has of them. @throws the system's own errors */
+export function readBytes(fd: number, lengthBytes: number): Buffer {
+  const bytes = Buffer.allocUnsafe(lengthBytes);
+  let filled = 0;
+  while (filled < lengthBytes) {
+    const read = readSync(fd, bytes, filled, lengthBytes - filled, filled);
+    if (read === 0) break;
+    filled += read;
+  }
+  return bytes.subarray(0, filled);
+}
+
+/** What the system knows of a regular file, or undefined when none has this name: neither a link nor anything else counts. @throws the system's own errors */
+export function statFile(path: string): Stats | undefined {
+  const stat = statName(path);
+  return stat?.isFile() === true ? stat : undefined;
+}
+
+/** What the system knows of whatever has this name, a link itself included; undefined when nothing has. @throws the system's own errors */
+export function statName(path: string): Stats | undefined {
+  try {
+    return lstatSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** What `read` returns, or undefined when it meets something that is no file of ours. */
+export function unlessUnfit<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (error instanceof UnfitFile) return undefined;
+    throw error;
+  }
+}
+
+function asUnfit<T>(path: string, open: () => T): T {
+  try {
+    return open();
+  } catch (error) {
+    if (NOT_REGULAR.includes((error as NodeJS.ErrnoException).code ?? '')) throw notRegular(path);
+    throw error;
+  }
+}
+
+function notRegular(path: string): UnfitFile {
+  return new UnfitFile(path, 'is not a regular file');
+}
