@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fsyncSync, statSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, renameSync, statSync, unlinkSync } from 'node:fs';
 import { type FileHandle, rename, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -56,6 +56,11 @@ export async function moveFile(from: string, to: string): Promise<void> {
       target.close();
     }
   });
+}
+
+/** As `moveFile`, where nothing can be waited for; what is not there is not renamed. @throws PullError as `storageError` */
+export function moveFileSync(from: string, to: string): void {
+  unlessAbsent(`rename ${from} to ${to}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
 }
 
 /** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */

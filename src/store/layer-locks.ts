@@ -1,10 +1,10 @@
-import { closeSync, renameSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, readFile, statFile, statName, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { removeFileSync } from './atomic-file.js';
+import { moveFileSync, removeFileSync } from './atomic-file.js';
 import { DEAD_MS, type Lease } from './leases.js';
 import type { StorePaths } from './paths.js';
 import { onDisk, systemCode, unlessAbsent, writeFully } from './storage-error.js';
@@ -105,11 +105,11 @@ export class LayerLocks {
     const path = this.#path(diffId);
     const aside = `${path}.${this.#lease.id}.tmp`;
     requireNoDirectory(path);
-    rename(path, aside);
+    moveFileSync(path, aside);
     const holder = readHolder(aside);
     if (holder === undefined) return;
     const lives = holder !== '' && this.#lease.living().has(holder);
-    if (lives) rename(aside, path);
+    if (lives) moveFileSync(aside, path);
     else removeFileSync(aside);
   }
 }
@@ -122,10 +122,6 @@ function readHolder(path: string): string | undefined {
     if (error instanceof UnfitFile) return NOBODY;
     throw error;
   }
-}
-
-function rename(from: string, to: string): void {
-  unlessAbsent(`rename ${from}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
 }
 
 /** Nothing in the store empties a directory, and while one has its name there can be no lock. */

@@ -105,3 +105,72 @@ function withoutComments(text: string): string {
     (_, literal: string | undefined) => literal ?? ' ',
   );
 }
+
+/** What works on a descriptor, or on no file: whoever has one got it from src/files. */
+const BY_DESCRIPTOR = [
+  'closeSync',
+  'constants',
+  'FileHandle',
+  'fstatSync',
+  'fsyncSync',
+  'ftruncateSync',
+  'readSync',
+  'statfs',
+  'Stats',
+  'writeSync',
+];
+
+/** What else sources that work on the store take from node:fs, and why. */
+const BY_PATH: Readonly<Record<string, readonly string[]>> = {
+  // By way of a directory that is held; and what stands where an export goes.
+  'src/store/atomic-file.ts': ['rename', 'renameSync', 'statSync', 'unlink', 'unlinkSync'],
+  // The root, which the user named: it may be a link.
+  'src/store/paths.ts': ['statSync'],
+  // Destinations and roots, which the user named.
+  'src/store/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
+  'src/store/make-directory.ts': ['accessSync', 'existsSync', 'mkdirSync'],
+  // /proc
+  'src/store/processes.ts': ['readFileSync', 'readlinkSync'],
+  // Programs
+  'workers/on-path.ts': ['accessSync'],
+};
+
+/** Sources that write exports to their destinations, and open nothing of the store themselves. */
+const EXPORTING = [
+  'src/store/held-directory.ts',
+  'src/store/remove-tree.ts',
+  'workers/export-layer.ts',
+  'workers/finish-files.ts',
+  'workers/held-rows.ts',
+  'workers/make-directories.ts',
+  'workers/placing.ts',
+  'workers/write-files.ts',
+  'workers/write-specials.ts',
+  'workers/write-tar.ts',
+];
+
+/**
+ * What a source of the store or of a worker takes from node:fs to open, read, list or delete files by their paths: that is for src/files,
+ * where neither links nor FIFOs are followed.
+ */
+export function filesByPath(path: string, text: string): string[] {
+  if (!path.startsWith('src/store/') && !path.startsWith('workers/')) return [];
+  if (EXPORTING.includes(path)) return [];
+  const imports = withoutComments(text).matchAll(
+    /^import\s+(?:type\s+)?([^'";]*?)\s*from\s*'(?:node:)?fs(?:\/promises)?'/gm,
+  );
+  return [...imports].flatMap(([, names = '']) => {
+    const [, list] = /^\{([\s\S]*)\}$/.exec(names) ?? [];
+    if (list === undefined) return [`${path} imports all of node:fs`];
+    return list
+      .split(',')
+      .map((name) =>
+        name
+          .trim()
+          .replace(/^type\s+/, '')
+          .replace(/\s+as\s.*$/, ''),
+      )
+      .filter((name) => name !== '' && ![...BY_DESCRIPTOR, ...(BY_PATH[path] ?? [])].includes(name))
+      .map((name) => `${path} imports ${name}`);
+  });
+}

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { importsOf, violationsOf } from '../support/import-rule.js';
+import { filesByPath, importsOf, violationsOf } from '../support/import-rule.js';
 import { readSource, sourceFiles } from '../support/sources.js';
 
 test('every source imports only what its room may', () => {
@@ -10,6 +10,23 @@ test('every source imports only what its room may', () => {
     files.flatMap((path) => violationsOf(path, readSource(path))),
     [],
   );
+});
+
+test('files of the store are opened, read, listed and deleted by way of src/files alone', () => {
+  assert.deepEqual(
+    sourceFiles().flatMap((path) => filesByPath(path, readSource(path))),
+    [],
+  );
+  const cases: readonly (readonly [string, string, number])[] = [
+    ['src/store/verify.ts', "import { closeSync, openSync, readFileSync as read } from 'node:fs';", 2],
+    ['src/store/verify.ts', "import { open, type FileHandle } from 'node:fs/promises';", 1],
+    ['src/store/verify.ts', "import fs from 'node:fs';", 1],
+    ['workers/check-layer.ts', "import * as fs from 'fs';", 1],
+    ['workers/check-layer.ts', "import {\n  readdirSync,\n  readSync,\n} from 'node:fs';", 1],
+    ['workers/check-layer.ts', "import { closeSync, readSync } from 'node:fs';", 0],
+    ['src/cli/main.ts', "import { readFileSync } from 'node:fs';", 0],
+  ];
+  for (const [path, line, count] of cases) assert.equal(filesByPath(path, line).length, count, line);
 });
 
 test('all forms of import are seen, comments are not', () => {

@@ -248,7 +248,7 @@ const imageRecord = target('image-record', mutatedJson([RECORD], ['version', DIG
   assert.equal(record.diffIds.length, record.layers.length);
 });
 
-const JOURNAL = new RangeJournal(join(directory, 'journal'), 'key');
+const JOURNAL = new RangeJournal(join(directory, 'journal'), 'key', process.geteuid?.() ?? 0);
 
 const journal = target(
   'range-journal',
@@ -257,7 +257,7 @@ const journal = target(
     writeFileSync(JOURNAL.path, bytes);
     const before = JOURNAL.read();
     for (const { start, end } of before) assert.ok(0 <= start && start < end && Number.isSafeInteger(end));
-    noteRange(JOURNAL.path, { start: 3, end: 4 });
+    noteRange(JOURNAL.find()!, { start: 3, end: 4 });
     const after = JOURNAL.read();
     // A line that a crash cut off takes the next one along.
     assert.ok(after.length <= before.length + 1);
