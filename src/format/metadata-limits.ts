@@ -5,7 +5,7 @@ import { PullError } from './error.js';
  * them. 120 MiB of it is a layer of 75,000 files with tar-split, or of 200,000 without. With Node and its threads that
  * stays below 300 MB. A layer beyond can still be pulled as one stream.
  */
-const MAX_METADATA_MEMORY_BYTES = 128 * 2 ** 20;
+export const MAX_METADATA_MEMORY_BYTES = 128 * 2 ** 20;
 
 /**
  * Decoded bytes to a compressed one. TOCs have 3 to 5 (digests do not shrink) and tar-splits 20 to 24; 30,000 empty directories with
