@@ -51,5 +51,7 @@ export function fillDisk(disk: string): string {
 }
 
 function mount(path: string, sizeBytes: number): void {
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes},mode=0755`, 'tmpfs', path], { stdio: 'pipe' });
+  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${sizeBytes},mode=0755`, 'tmpfs', path], {
+    stdio: 'pipe',
+  });
 }
