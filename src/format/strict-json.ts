@@ -6,10 +6,10 @@ import { shorten } from './text.js';
  * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes any depth, but
  * JSON.stringify recurses, and fails at some thousands.
  */
-export const MAX_JSON_DEPTH = 100;
+const MAX_JSON_DEPTH = 100;
 
 /** Labels and annotations are some dozens. Half a million keys, which 4 MiB have room for, would take 200 MB of memory. */
-export const MAX_OBJECT_KEYS = 10_000;
+const MAX_OBJECT_KEYS = 10_000;
 
 /**
  * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys of its own, an integer, or

@@ -46,6 +46,8 @@ export function planBody(job: RangeJob, next: number, url: URL, status: number, 
 function checkSize({ blob, onSize }: RangeJob, url: URL, sizeBytes: number | undefined): void {
   if (onSize === undefined) {
     if (sizeBytes !== undefined && sizeBytes !== blob.sizeBytes) throw wrongSize(blob, url, sizeBytes);
+  } else if (sizeBytes === 0) {
+    throw wrongSize(blob, url, sizeBytes);
   } else if (sizeBytes !== undefined && Number.isSafeInteger(sizeBytes)) {
     onSize(sizeBytes);
   } else {
@@ -57,9 +59,10 @@ function checkSize({ blob, onSize }: RangeJob, url: URL, sizeBytes: number | und
 
 function wrongSize(blob: BlobSource, url: URL, sizeBytes: number): PullError {
   const what = Number.isNaN(sizeBytes) ? 'no valid length' : `${sizeBytes} bytes`;
+  const stated = blob.sizeBytes === 0 ? 'states no size' : `says ${blob.sizeBytes}`;
   return new PullError(
     'metadata-malformed',
-    `blob ${blob.digest} has ${what} at ${url.host} where its manifest says ${blob.sizeBytes}`,
+    `blob ${blob.digest} has ${what} at ${url.host} where its manifest ${stated}`,
     { hint: 'what the registry or a proxy before it holds is damaged, or the image was made wrongly' },
   );
 }

@@ -55,6 +55,9 @@ async function serve(t: TestContext, layout: string) {
   };
 }
 
+/** Threads take most of the time of these small pulls. */
+const ONE = { workers: 1 } as const;
+
 /** Pulls, or copies: the events by then, however it ends. */
 const WAYS: ReadonlyArray<
   readonly [name: string, use: (t: TestContext, image: string, events: PullEvent[]) => Promise<unknown>]
@@ -62,7 +65,11 @@ const WAYS: ReadonlyArray<
   [
     'a pull',
     async (t, image, events) => {
-      const { result } = await pull(image, { store: temporaryDirectory(t), onEvent: (e) => events.push(e) });
+      const { result } = await pull(image, {
+        ...ONE,
+        store: temporaryDirectory(t),
+        onEvent: (e) => events.push(e),
+      });
       await assertProven(result);
     },
   ],
@@ -70,7 +77,7 @@ const WAYS: ReadonlyArray<
     'a copy',
     (t, image, events) => {
       const destination = { kind: 'layout', path: join(temporaryDirectory(t), 'copy') } as const;
-      return copyImage(image, { destination, onEvent: (event) => events.push(event) });
+      return copyImage(image, { ...ONE, destination, onEvent: (event) => events.push(event) });
     },
   ],
 ];
@@ -79,7 +86,7 @@ const INTO_ARCHIVE: (typeof WAYS)[number] = [
   'a copy into an archive',
   (t, image, events) => {
     const destination = { kind: 'archive', path: join(temporaryDirectory(t), 'copy.tar') } as const;
-    return copyImage(image, { destination, onEvent: (event) => events.push(event) });
+    return copyImage(image, { ...ONE, destination, onEvent: (event) => events.push(event) });
   },
 ];
 
@@ -128,6 +135,31 @@ for (const [way, use] of WAYS) {
       assert.ok(asked() <= 16, `${asked()} requests`);
     });
   }
+
+  test(`${way} of a layer that is too long for its size, which the registry hides, ends after two attempts`, async (t) => {
+    const layout = await imageOf(t);
+    changeLayer(layout, (layer) => {
+      layer.size -= 1;
+    });
+    const { digest, size } = readManifest(layout, 'it').layers[0]!;
+    const action = { wrongContentRange: `bytes 0-${size - 1}/*` };
+    const registry = await startSandbox(t, { layout, faults: [{ match: { path: digest }, action }] });
+    const error = await failureOf(use(t, `${registry.host}/x:it`, []));
+    assert.deepEqual([error.code, error.layer], ['digest-mismatch', digest], error.message);
+    assert.equal(registry.requests.filter(({ path }) => path.includes(digest)).length, 2);
+  });
+
+  test(`${way} of a layer of size 0 that the registry says is empty ends`, async (t) => {
+    const layout = await imageOf(t);
+    changeLayer(layout, (layer) => {
+      layer.size = 0;
+    });
+    const { digest } = readManifest(layout, 'it').layers[0]!;
+    const action = { status: 200, body: '' };
+    const { host } = await startSandbox(t, { layout, faults: [{ match: { path: digest }, action }] });
+    const error = await failureOf(use(t, `${host}/x:it`, []));
+    assert.deepEqual([error.code, error.layer], ['metadata-malformed', digest], error.message);
+  });
 
   test(`${way} of a layer of size 0 that the registry says is larger than any blob ends before it`, async (t) => {
     const layout = await imageOf(t);
