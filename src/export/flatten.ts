@@ -2,7 +2,7 @@ import { PullError } from '../format/error.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 import { paxRecord } from '../format/tar-writer.js';
 import { DIRECTORY, type FileTree, HARD_LINK } from './file-tree.js';
-import { type Inode, LayerTree, type Node, partsOf } from './layer-tree.js';
+import { type Directory, type Inode, LayerTree, partsOf } from './layer-tree.js';
 
 /** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
 const MAX_ENTRIES = 4 * 2 ** 20;
@@ -10,6 +10,14 @@ const MAX_ENTRIES = 4 * 2 ** 20;
 const MAX_PATH_BYTES = 4096;
 /** Names, links and extended attributes of all rows: 256 bytes for each of the most there may be. */
 const MAX_TEXT_BYTES = 2 ** 30;
+/** Directories without an entry of their own: one for eight of the most entries. They take 160 MB; a path of 4 KB can ask for 2,048. */
+const MAX_IMPLIED = MAX_ENTRIES / 8;
+/**
+ * Parts of paths that may be followed in all layers together, 32 for each of the most entries: four million files in directories 30
+ * deep take as many, and about ten seconds. Sixteen bytes of an extended header count as one.
+ */
+const MAX_STEPS = 32 * MAX_ENTRIES;
+const META_BYTES_A_STEP = 16;
 /** User and group IDs have 32 bits; the last one means "none" (chown(2)). */
 const MAX_ID = 2 ** 32 - 2;
 /** Linux has 12 bits for the major number of a device and 20 for the minor one. */
@@ -26,24 +34,35 @@ const AUFS = '.wh..wh.';
 const FILE_TYPES = '07';
 const OTHER_TYPES = '23456';
 
+/** What the layers of an image may ask for. */
+interface FlattenLimits {
+  readonly maxSteps?: number;
+  readonly maxImplied?: number;
+}
+
 /**
  * The file system that these layers make, lowest first. Only headers are read.
  * @throws PullError `metadata-malformed` when a layer is no tar or makes no file system, `unsupported` for types of
  *   entries that images do not have; as the source's `read`
  */
-export function flatten(layers: readonly TarSource[]): FileTree {
-  const tree = new LayerTree();
+export function flatten(
+  layers: readonly TarSource[],
+  { maxSteps = MAX_STEPS, maxImplied = MAX_IMPLIED }: FlattenLimits = {},
+): FileTree {
+  const tree = new LayerTree({ implied: maxImplied, steps: maxSteps });
+  const onMeta = (bytes: number) => tree.spend(Math.ceil(bytes / META_BYTES_A_STEP));
   let entries = 0;
   let textBytes = 0;
   for (const [layer, source] of layers.entries()) {
     try {
       const named: Named[] = [];
-      for (const entry of tarEntries(source)) {
+      for (const entry of tarEntries(source, onMeta)) {
         entries += 1;
         if (entries > MAX_ENTRIES) throw malformed(`the image has more than ${MAX_ENTRIES} entries`);
         // Whiteouts are of lower layers only, wherever in the tar they stand.
-        if (takeAway(tree, entry)) continue;
-        const added = nameOf(entry, layer);
+        const path = pathOf(entry);
+        if (takeAway(tree, path)) continue;
+        const added = nameOf(path, entry, layer);
         textBytes += textBytesOf(added);
         if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
         named.push(added);
@@ -76,10 +95,10 @@ interface Named {
 }
 
 /** Whether the entry is a whiteout, which has done its work then, or another thing that is no file. */
-function takeAway(tree: LayerTree, { entry }: PlacedEntry): boolean {
-  const path = entry.name.toString('latin1');
+function takeAway(tree: LayerTree, path: string): boolean {
   if (!path.includes(WHITEOUT)) return false;
   const parts = partsOf(path);
+  tree.spend(parts.length);
   const name = parts.at(-1) ?? '';
   const parent = parts.slice(0, -1).join('/');
   if (name === OPAQUE) tree.clear(parent);
@@ -96,10 +115,13 @@ function nameTakenAway(whiteout: string): string {
   return name;
 }
 
-function nameOf(placed: PlacedEntry, layer: number): Named {
-  const { type, name, linkName } = placed.entry;
-  const path = name.toString('latin1');
-  if (path.length > MAX_PATH_BYTES) throw malformed(`a path is longer than ${MAX_PATH_BYTES} bytes`);
+function pathOf({ entry: { name } }: PlacedEntry): string {
+  if (name.length > MAX_PATH_BYTES) throw malformed(`a path is longer than ${MAX_PATH_BYTES} bytes`);
+  return name.toString('latin1');
+}
+
+function nameOf(path: string, placed: PlacedEntry, layer: number): Named {
+  const { type, linkName } = placed.entry;
   // Extended headers can state what no system call takes.
   if (path.includes('\0') || linkName.includes(0)) throw malformed('a path has a NUL in it');
   return { path, what: type === '1' ? linkName.toString('latin1') : inodeOf(placed, layer) };
@@ -150,36 +172,36 @@ function xattrRecords(xattrs: ReadonlyMap<string, Buffer>): string {
 
 /** The tree as rows: a walk that takes the names of each directory in the order of their bytes. */
 function rowsOf({ root, rootIsStated }: LayerTree): FileTree {
-  const { rows, textBytes } = measure(root, '');
+  const { rows, textBytes } = measure(root.directory!, '');
   if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
   const writer = new RowWriter(rootIsStated ? rows + 1 : rows, textBytes + root.inode.xattrRecords.length);
   if (rootIsStated) writer.add(root.inode, '');
-  addChildren(writer, root, '');
+  addNames(writer, root.directory!, '');
   return writer.tree;
 }
 
-function measure({ children }: Node, path: string): { rows: number; textBytes: number } {
+function measure({ names }: Directory, path: string): { rows: number; textBytes: number } {
   let rows = 0;
   let textBytes = 0;
-  for (const [name, child] of children!) {
+  for (const [name, child] of names) {
     const own = path === '' ? name : `${path}/${name}`;
     if (own.length > MAX_PATH_BYTES) throw malformed(`a path is longer than ${MAX_PATH_BYTES} bytes`);
     rows += 1;
     textBytes += own.length + child.inode.link.length + child.inode.xattrRecords.length;
-    if (child.children === undefined) continue;
-    const below = measure(child, own);
+    if (child.directory === undefined) continue;
+    const below = measure(child.directory, own);
     rows += below.rows;
     textBytes += below.textBytes;
   }
   return { rows, textBytes };
 }
 
-function addChildren(writer: RowWriter, { children }: Node, path: string): void {
-  for (const name of [...children!.keys()].sort()) {
-    const child = children!.get(name)!;
+function addNames(writer: RowWriter, { names }: Directory, path: string): void {
+  for (const name of [...names.keys()].sort()) {
+    const child = names.get(name)!;
     const own = path === '' ? name : `${path}/${name}`;
     writer.add(child.inode, own);
-    if (child.children !== undefined) addChildren(writer, child, own);
+    if (child.directory !== undefined) addNames(writer, child.directory, own);
   }
 }
 

@@ -21,10 +21,30 @@ export interface Inode {
   row: number;
 }
 
-/** A name in a directory; only directories have names below them. */
+/** A name in a directory. */
 export interface Node {
   inode: Inode;
-  children: Map<string, Node> | undefined;
+  /** Only directories have one. */
+  readonly directory: Directory | undefined;
+  /** Of a symbolic link: where it was last found to lead. */
+  target: Target | undefined;
+}
+
+/** What a directory has. */
+export interface Directory {
+  readonly names: Map<string, Node>;
+  readonly parent: Directory | undefined;
+  /** How many directories it lies in. */
+  readonly depth: number;
+}
+
+/** A directory that a path or a symbolic link was found to lead to. */
+interface Target {
+  readonly directory: Directory;
+  /** Symbolic links on the way. */
+  readonly links: number;
+  /** Good while nothing has been taken away since: `LayerTree.#losses` then. */
+  readonly losses: number;
 }
 
 /** As many as Linux follows in one path (path_resolution(7)). */
@@ -32,7 +52,18 @@ const MAX_LINKS = 40;
 /** Directories within directories: a path of PATH_MAX (4096) bytes cannot have more. */
 const MAX_DEPTH = 2048;
 
-/** What a directory that no layer states is like. */
+/** What a `LayerTree` may do. */
+export interface TreeLimits {
+  /** Directories that no layer states and that are made for what lies in them. */
+  readonly implied: number;
+  /**
+   * Parts of paths that are looked up or worked off, those of the symbolic links that are followed included. An image of the real
+   * world takes two to ten for a name.
+   */
+  readonly steps: number;
+}
+
+/** What a directory that no layer states is like. All of them share it: nothing of a directory's inode is its own. */
 const IMPLIED: Inode = {
   type: DIRECTORY,
   layer: 0,
@@ -52,27 +83,39 @@ const IMPLIED: Inode = {
 
 /**
  * The file system that layers make, one applied after the other (OCI image-spec, layer.md). Paths are resolved inside
- * it as in a chroot: `..` ends at the root, absolute links begin there, so no name leads out.
+ * it as in a chroot: `..` ends at the root, absolute links begin there, so no name leads out. Where a symbolic link leads is remembered
+ * until a directory or a symbolic link is taken away, so that a link in many paths costs no more than one in one.
  */
 export class LayerTree {
-  readonly root: Node = directory();
+  readonly root: Node = { inode: IMPLIED, directory: newDirectory(undefined), target: undefined };
   /** Whether a layer states the root itself. */
   rootIsStated = false;
+  readonly #limits: TreeLimits;
+  #implied = 0;
+  #steps = 0;
+  /** How often a directory or a symbolic link was taken away: any path may lead elsewhere since. */
+  #losses = 0;
+  /** The path that was looked up last. The entries of a directory stand together in a tar. */
+  #lastPath = '';
+  #last: Target | undefined;
+
+  constructor(limits: TreeLimits) {
+    this.#limits = limits;
+  }
 
   /** Puts an entry at a path: a directory keeps what is below it, all else takes the place of what is there. */
   put(path: string, inode: Inode): void {
-    const parts = partsOf(path);
-    const name = parts.pop();
+    const { parent, name } = this.#split(path);
     if (name === undefined) {
       if (inode.type !== DIRECTORY) return;
       this.root.inode = inode;
       this.rootIsStated = true;
       return;
     }
-    const names = this.#make(parts).children!;
-    const known = names.get(name);
-    if (inode.type === DIRECTORY && known?.children !== undefined) known.inode = inode;
-    else names.set(name, { inode, children: inode.type === DIRECTORY ? new Map() : undefined });
+    const directory = this.#make(parent);
+    const known = directory.names.get(name);
+    if (inode.type === DIRECTORY && known?.directory !== undefined) known.inode = inode;
+    else this.#set(directory, name, inode);
   }
 
   /**
@@ -80,79 +123,172 @@ export class LayerTree {
    * @throws PullError `metadata-malformed` when there is nothing, or a directory
    */
   link(path: string, target: string): void {
-    const parts = partsOf(path);
-    const name = parts.pop();
+    const { parent, name } = this.#split(path);
     const known = this.#find(target);
-    if (known === undefined || known.children !== undefined || name === undefined) {
+    if (known === undefined || known.directory !== undefined || name === undefined) {
       throw new PullError(
         'metadata-malformed',
         `a layer has a hard link ${quote(path)} to ${quote(target)}, which is no file of the image`,
       );
     }
-    this.#make(parts).children!.set(name, { inode: known.inode, children: undefined });
+    this.#set(this.#make(parent), name, known.inode);
   }
 
   /** Takes away what lower layers have at a path. */
   remove(path: string): void {
-    const parts = partsOf(path);
-    const name = parts.pop();
-    if (name !== undefined) this.#walk(parts, false)?.children?.delete(name);
+    const { parent, name } = this.#split(path);
+    if (name === undefined) return;
+    const names = this.#walk(parent, false)?.names;
+    const known = names?.get(name);
+    if (known === undefined) return;
+    this.#noteLoss(known);
+    names!.delete(name);
   }
 
   /** Takes away what lower layers have below a directory. */
   clear(path: string): void {
-    this.#walk(partsOf(path), false)?.children?.clear();
+    const names = this.#walk(path, false)?.names;
+    if (names === undefined || names.size === 0) return;
+    this.#losses += 1;
+    names.clear();
+  }
+
+  /**
+   * Counts what work on this file system costs beside the tree.
+   * @throws PullError `metadata-malformed` when it is more than the limit
+   */
+  spend(steps: number): void {
+    this.#steps += steps;
+    const { steps: most } = this.#limits;
+    if (this.#steps > most) throw malformed(`its paths and links take more than ${most} steps to follow`);
   }
 
   #find(path: string): Node | undefined {
-    const parts = partsOf(path);
-    const name = parts.pop();
-    return name === undefined ? this.root : this.#walk(parts, false)?.children?.get(name);
+    const { parent, name } = this.#split(path);
+    return name === undefined ? this.root : this.#walk(parent, false)?.names.get(name);
   }
 
-  #make(parts: readonly string[]): Node {
-    return this.#walk(parts, true)!;
+  /** A path's last name, which the root has not, and the path of the directory that it is in. */
+  #split(path: string): { parent: string; name: string | undefined } {
+    const end = path.endsWith('/') ? path.length - 1 : path.length;
+    const slash = path.lastIndexOf('/', end - 1);
+    const name = path.slice(slash + 1, end);
+    if (isName(name) && name !== '..') return { parent: path.slice(0, Math.max(0, slash)), name };
+    const parts = this.#partsOf(path);
+    return { name: parts.pop(), parent: parts.join('/') };
+  }
+
+  #partsOf(path: string): string[] {
+    const parts = path.split('/');
+    this.spend(parts.length);
+    return workedOff(parts);
+  }
+
+  #set(directory: Directory, name: string, inode: Inode): Node {
+    const known = directory.names.get(name);
+    if (known !== undefined) this.#noteLoss(known);
+    const own = inode.type === DIRECTORY ? newDirectory(directory) : undefined;
+    const node = { inode, directory: own, target: undefined };
+    directory.names.set(name, node);
+    return node;
+  }
+
+  #imply(parent: Directory, name: string): Directory {
+    this.#implied += 1;
+    const { implied: most } = this.#limits;
+    if (this.#implied > most) throw malformed(`more than ${most} directories in it have no entry`);
+    return this.#set(parent, name, IMPLIED).directory!;
+  }
+
+  #noteLoss({ inode, directory }: Node): void {
+    if (directory !== undefined || inode.type === SYMLINK) this.#losses += 1;
+  }
+
+  #make(path: string): Directory {
+    return this.#walk(path, true)!;
   }
 
   /** The directory that a path leads to, symbolic links followed; with `make`, what is none becomes one. */
-  #walk(parts: readonly string[], make: boolean): Node | undefined {
-    const stack = [this.root];
-    const left = parts.toReversed();
+  #walk(path: string, make: boolean): Directory | undefined {
+    if (this.#last?.losses === this.#losses && path === this.#lastPath) return this.#last.directory;
+    const found = this.#follow(this.root.directory!, this.#partsOf(path), make, 0);
+    if (found === undefined) return undefined;
+    this.#last = found;
+    this.#lastPath = path;
+    return found.directory;
+  }
+
+  /** Where these parts lead from a directory; `linksBefore` have been followed on the way to it. */
+  #follow(
+    start: Directory,
+    parts: readonly string[],
+    make: boolean,
+    linksBefore: number,
+  ): Target | undefined {
+    let directory = start;
     let links = 0;
-    for (let part = left.pop(); part !== undefined; part = left.pop()) {
+    this.spend(parts.length);
+    for (const part of parts) {
+      if (!isName(part)) continue;
       if (part === '..') {
-        if (stack.length > 1) stack.pop();
+        directory = directory.parent ?? directory;
         continue;
       }
-      const { children } = stack.at(-1)!;
-      let next = children!.get(part);
+      const next = directory.names.get(part);
       if (next?.inode.type === SYMLINK) {
-        links += 1;
-        if (links > MAX_LINKS) throw malformed(`${quote(part)} leads through more than ${MAX_LINKS} links`);
-        const { link } = next.inode;
-        if (link.startsWith('/')) stack.length = 1;
-        left.push(...link.split('/').filter(isName).reverse());
+        const target = this.#followLink(directory, part, next, make, linksBefore + links);
+        if (target === undefined) return undefined;
+        links += target.links;
+        directory = target.directory;
         continue;
       }
-      if (next?.children === undefined) {
+      if (next?.directory === undefined) {
         if (!make) return undefined;
-        next = directory();
-        children!.set(part, next);
+        directory = this.#imply(directory, part);
+      } else {
+        directory = next.directory;
       }
-      if (stack.push(next) > MAX_DEPTH) throw malformed(`directories lie more than ${MAX_DEPTH} deep`);
     }
-    return stack.at(-1);
+    return { directory, links, losses: this.#losses };
+  }
+
+  #followLink(
+    from: Directory,
+    name: string,
+    node: Node,
+    make: boolean,
+    linksBefore: number,
+  ): Target | undefined {
+    let target = node.target?.losses === this.#losses ? node.target : undefined;
+    if (linksBefore + (target?.links ?? 1) > MAX_LINKS) {
+      throw malformed(`${quote(name)} leads through more than ${MAX_LINKS} links`);
+    }
+    if (target !== undefined) return target;
+    const { link } = node.inode;
+    const start = link.startsWith('/') ? this.root.directory! : from;
+    const found = this.#follow(start, link.split('/'), make, linksBefore + 1);
+    if (found === undefined) return undefined;
+    target = { ...found, links: found.links + 1 };
+    node.target = target;
+    return target;
   }
 }
 
-function directory(): Node {
-  return { inode: { ...IMPLIED }, children: new Map() };
+/** @throws PullError `metadata-malformed` when it lies too deep */
+function newDirectory(parent: Directory | undefined): Directory {
+  const depth = parent === undefined ? 0 : parent.depth + 1;
+  if (depth > MAX_DEPTH) throw malformed(`directories lie more than ${MAX_DEPTH} deep`);
+  return { names: new Map(), parent, depth };
 }
 
 /** The names that a path has after `.` and `..` are worked off; `..` at the root is the root. */
 export function partsOf(path: string): string[] {
+  return workedOff(path.split('/'));
+}
+
+function workedOff(path: readonly string[]): string[] {
   const parts: string[] = [];
-  for (const part of path.split('/')) {
+  for (const part of path) {
     if (part === '..') parts.pop();
     else if (isName(part)) parts.push(part);
   }

@@ -28,10 +28,14 @@ export interface PlacedEntry {
 
 /**
  * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers). Global pax
- * headers, which state nothing that a file system has, are passed over.
+ * headers, which state nothing that a file system has, are passed over. `onMeta` hears of the bytes of every other extended header before
+ * they are read.
  * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for GNU's sparse formats
  */
-export function* tarEntries(source: TarSource): Generator<PlacedEntry, void, undefined> {
+export function* tarEntries(
+  source: TarSource,
+  onMeta: (lengthBytes: number) => void = () => {},
+): Generator<PlacedEntry, void, undefined> {
   const extended = new ExtendedHeaders();
   for (let at = 0; at < source.lengthBytes; ) {
     const block = bytesAt(source, at, TAR_BLOCK_BYTES);
@@ -46,8 +50,11 @@ export function* tarEntries(source: TarSource): Generator<PlacedEntry, void, und
     if ('xgLK'.includes(entry.type)) {
       if (entry.sizeBytes > MAX_TAR_META_BYTES)
         throw unreadableTar('an extended header is larger than 1 MiB');
-      const body = bytesAt(source, at, entry.sizeBytes);
-      if (entry.type !== 'g') extended.take(entry.type, Buffer.from(body));
+      requireInside(source, at, entry.sizeBytes);
+      if (entry.type !== 'g') {
+        onMeta(entry.sizeBytes);
+        extended.take(entry.type, Buffer.from(source.read(at, entry.sizeBytes)));
+      }
       at += entry.sizeBytes + paddingOf(entry.sizeBytes);
       continue;
     }
@@ -61,6 +68,10 @@ export function* tarEntries(source: TarSource): Generator<PlacedEntry, void, und
 }
 
 function bytesAt(source: TarSource, position: number, lengthBytes: number): Buffer {
-  if (position + lengthBytes > source.lengthBytes) throw unreadableTar('it ends inside an entry');
+  requireInside(source, position, lengthBytes);
   return source.read(position, lengthBytes);
+}
+
+function requireInside(source: TarSource, position: number, lengthBytes: number): void {
+  if (position + lengthBytes > source.lengthBytes) throw unreadableTar('it ends inside an entry');
 }

@@ -6,6 +6,9 @@ export const TAR_BLOCK_BYTES = 512;
 /** The largest extended header or long name; Go's reader, which other clients use, stops there too. */
 export const MAX_TAR_META_BYTES = 2 ** 20;
 
+/** Of the length of a record: as many as the largest extended header has. */
+const MAX_PAX_DIGITS = 7;
+
 const ZERO_BLOCK = Buffer.alloc(TAR_BLOCK_BYTES);
 
 /** Whether the block is one of the two that end an archive. */
@@ -32,13 +35,15 @@ export function textOf(field: Buffer): Buffer {
 /** Checks that the block is a header. @throws PullError `metadata-malformed` when its checksum is wrong */
 export function verifyHeader(block: Buffer): void {
   let unsigned = 8 * 0x20;
-  let signed = unsigned;
+  let negative = 0;
   for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) {
     if (at === 148) at = 156;
     const byte = block[at]!;
     unsigned += byte;
-    signed += (byte << 24) >> 24;
+    negative += byte >>> 7;
   }
+  // As a sum of signed bytes, as some old programs wrote it.
+  const signed = unsigned - 256 * negative;
   const stated = numberAt(block, 148, 8);
   if (stated !== unsigned && stated !== signed) throw malformedTar('a header');
 }
@@ -53,13 +58,28 @@ export function sizeFieldOf(block: Buffer): number {
  * @throws PullError `metadata-malformed` when it is none
  */
 export function numberAt(block: Buffer, offset: number, length: number): number {
-  const field = block.subarray(offset, offset + length);
-  if ((field[0]! & 0x80) !== 0) return base256(field);
-  const digits = field.toString('latin1').replace(/^[ \0]+|[ \0]+$/g, '');
-  const text = digits.split('\0', 1)[0]!;
-  if (text === '') return 0;
-  if (!/^[0-7]+$/.test(text)) throw malformedTar('a number');
-  return Number.parseInt(text, 8);
+  if ((block[offset]! & 0x80) !== 0) return base256(block.subarray(offset, offset + length));
+  const end = offset + length;
+  let at = offset;
+  while (at < end && isBlank(block[at]!)) at += 1;
+  let value = 0;
+  // What follows a NUL means nothing, what follows a blank must be blank.
+  for (; at < end && block[at] !== 0; at += 1) {
+    const digit = block[at]! - 0x30;
+    if (digit >= 0 && digit <= 7) value = value * 8 + digit;
+    else if (allBlank(block, at, end)) return value;
+    else throw malformedTar('a number');
+  }
+  return value;
+}
+
+function isBlank(byte: number): boolean {
+  return byte === 0x20 || byte === 0;
+}
+
+function allBlank(block: Buffer, start: number, end: number): boolean {
+  for (let at = start; at < end; at += 1) if (!isBlank(block[at]!)) return false;
+  return true;
 }
 
 function base256(field: Buffer): number {
@@ -75,12 +95,15 @@ export function parsePax(body: Buffer): Map<string, string> {
   const text = body.toString('latin1');
   const records = new Map<string, string>();
   for (let at = 0; at < text.length; ) {
-    const space = text.indexOf(' ', at);
-    const digits = text.slice(at, space);
-    const end = at + Number(digits);
-    if (space < 0 || !/^\d{1,7}$/.test(digits) || end > text.length || text[end - 1] !== '\n') {
-      throw malformedTar('a pax record');
+    let space = at;
+    let lengthBytes = 0;
+    for (let digit = body[space]! - 0x30; digit >= 0 && digit <= 9; digit = (body[space] ?? 0) - 0x30) {
+      lengthBytes = lengthBytes * 10 + digit;
+      space += 1;
     }
+    const end = at + lengthBytes;
+    const isLength = space > at && space <= at + MAX_PAX_DIGITS && body[space] === 0x20;
+    if (!isLength || end > text.length || body[end - 1] !== 0x0a) throw malformedTar('a pax record');
     const equals = text.indexOf('=', space);
     if (equals <= space + 1 || equals >= end) throw malformedTar('a pax record');
     records.set(text.slice(space + 1, equals), text.slice(equals + 1, end - 1));

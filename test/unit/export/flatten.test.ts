@@ -232,3 +232,135 @@ test('extended attributes count, also those that an upper layer replaces: memory
   assert.equal(image(900).count, 1);
   assert.throws(() => image(1100), { code: 'metadata-malformed', message: /names have more than/ });
 });
+
+/** Links that lead through each other to `end`, each by a long way around. */
+const CHAIN: readonly Entry[] = [
+  ...Array.from({ length: 39 }, (_, i) =>
+    symlink(`l${i}`, `${'d/../'.repeat(800)}${i === 38 ? 'end' : `l${i + 1}`}`),
+  ),
+  directory('d'),
+  directory('end'),
+];
+/** To follow each link of it once: 1,601 parts, and ten for each of 10,000 entries. To follow all for each entry takes 600 million. */
+const CHAIN_STEPS = 39 * 1601 + 100_000;
+
+function entriesOf(count: number, entryAt: (i: number) => Entry | Entry[]): Entry[] {
+  return Array.from({ length: count }, (_, i) => entryAt(i)).flat();
+}
+
+function flattenWithin(limits: Parameters<typeof flatten>[1], ...layers: readonly Entry[][]) {
+  return flatten(
+    layers.map((entries) => sourceOf(tarOf(...entries))),
+    limits,
+  );
+}
+
+test('a link that thousands of paths lead through is followed once', () => {
+  const limits = { maxSteps: CHAIN_STEPS };
+  const files = entriesOf(10_000, (i) => ({ name: `l0/f${i}` }));
+  assert.equal(flattenWithin(limits, [...CHAIN, ...files]).count, CHAIN.length + 10_000);
+  const directories = entriesOf(5000, (i) => ({ name: `l0/e${i}/f` }));
+  assert.equal(flattenWithin(limits, [...CHAIN, ...directories]).count, CHAIN.length + 10_000);
+  const names = entriesOf(10_000, (i) => hardLink(`h${i}`, 'l0/f'));
+  assert.equal(flattenWithin(limits, [...CHAIN, { name: 'end/f' }, ...names]).count, CHAIN.length + 10_001);
+});
+
+test('whiteouts behind a link follow it once, and again when one took a link or a directory away', () => {
+  const limits = { maxSteps: CHAIN_STEPS };
+  const lower = [...CHAIN, ...entriesOf(1000, (i) => ({ name: `end/f${i}` }))];
+  const whiteouts = entriesOf(10_000, (i) => ({ name: `l0/.wh.f${i}` }));
+  assert.equal(flattenWithin(limits, lower, whiteouts).count, CHAIN.length);
+  const opaque = entriesOf(10_000, () => ({ name: 'l0/.wh..wh..opq' }));
+  assert.equal(flattenWithin(limits, lower, opaque).count, CHAIN.length);
+  const links = entriesOf(100, (i) => symlink(`end/s${i}`, 'x'));
+  const away = entriesOf(100, (i) => ({ name: `l0/.wh.s${i}` }));
+  assert.throws(() => flattenWithin({ maxSteps: 2_000_000 }, [...CHAIN, ...links], away), {
+    code: 'metadata-malformed',
+    message: /more than 2000000 steps.*layer 2 of 2/,
+    hint: /./,
+  });
+});
+
+test('paths and links that take too many steps are refused, with the limit and the layer', () => {
+  const limits = { maxSteps: 2_000_000 };
+  const attacks: readonly Entry[][] = [
+    // A link that is replaced all the time may change where all others lead.
+    [...CHAIN, ...entriesOf(200, (i) => [symlink('x', 'd'), { name: `l0/f${i}` }])],
+    [
+      ...CHAIN.slice(0, -1),
+      ...entriesOf(200, (i) => [directory('l1'), symlink('l1', 'l2'), { name: `l0/f${i}` }]),
+    ],
+    entriesOf(2000, (i) => ({ name: `${(i % 2 === 0 ? 'a/' : 'b/').repeat(1000)}f${i}` })),
+    entriesOf(2000, (i) => ({ name: `${'a/../'.repeat(800)}d${i}/f` })),
+    entriesOf(40, () => ({ name: 'a', records: paxRecord('comment', Buffer.alloc(900_000, 'c')) })),
+  ];
+  for (const attack of attacks) {
+    assert.throws(() => flattenWithin(limits, [{ name: 'lower' }], attack), {
+      code: 'metadata-malformed',
+      message: /more than 2000000 steps.*layer 2 of 2/,
+      hint: /./,
+    });
+  }
+});
+
+test('thousands of entries in one deep directory take the way to it once', () => {
+  // The extended headers with their names take 190 steps each.
+  const files = entriesOf(2000, (i) => ({ name: `${'a/'.repeat(1500)}f${i}` }));
+  assert.equal(flattenWithin({ maxSteps: 600_000 }, files).count, 3500);
+});
+
+test('large trees that are taken away again and again cost no more than they did to make', () => {
+  const files = entriesOf(5000, (i) => ({ name: `d/f${i}` }));
+  const replacing = entriesOf(2000, () => [directory('d'), { name: 'd' }]);
+  const opaque = entriesOf(5000, () => ({ name: 'd/.wh..wh..opq' }));
+  assert.equal(flattenWithin({ maxSteps: 100_000 }, [...files, ...replacing], opaque).count, 1);
+});
+
+test('hard links to hard links are links to the one file', () => {
+  const links = entriesOf(5000, (i) => hardLink(`h${i + 1}`, `h${i}`));
+  const tree = flattenWithin({ maxSteps: 50_000 }, [{ name: 'h0' }, ...links]);
+  assert.equal(tree.count, 5001);
+  assert.ok(tree.target.every((row) => row === 0));
+});
+
+test('directories that nobody states have a limit: a path of 4 KB asks for 2,000', () => {
+  const paths = entriesOf(50, (i) => ({ name: `u${i}/${'a/'.repeat(1000)}f` }));
+  assert.equal(flattenWithin({ maxImplied: 50_050 }, paths).count, 50_100);
+  assert.throws(() => flattenWithin({ maxImplied: 50_049 }, paths), {
+    code: 'metadata-malformed',
+    message: /more than 50049 directories.*layer 1 of 1/,
+  });
+});
+
+test('a tree as deep as a path can be has its rows', () => {
+  assert.equal(flat([{ name: `${'a/'.repeat(2047)}f` }]).length, 2048);
+});
+
+test('a link that was followed leads elsewhere once what it leads through has changed', () => {
+  const lower = [
+    directory('one'),
+    directory('two'),
+    symlink('to', 'via/x'),
+    symlink('via', '/deep'),
+    directory('deep'),
+    symlink('deep/x', '../one'),
+  ];
+  const rows = (...changes: Entry[]) =>
+    flat([...lower, { name: 'to/before' }, ...changes, { name: 'to/after' }]).filter((row) =>
+      /before|after/.test(row),
+    );
+  const unchanged = ['0 one/after layer 0', '0 one/before layer 0'];
+  const moved = ['0 one/before layer 0', '0 two/after layer 0'];
+  assert.deepEqual(rows({ name: 'one/more' }, directory('one'), { name: 'deep/file' }), unchanged);
+  assert.deepEqual(rows(symlink('to', 'two')), moved);
+  assert.deepEqual(rows(symlink('deep/x', '/two')), moved);
+  assert.deepEqual(rows({ name: 'deep' }, symlink('deep/x', '../two')), moved);
+  assert.deepEqual(rows({ name: 'to' }), ['0 one/before layer 0', '0 to/after layer 0']);
+  assert.deepEqual(rows({ name: 'one' }), ['0 one/after layer 0']);
+  const whiteout = (name: string) =>
+    flat([...lower, { name: 'to/before' }], [{ name: 'to/.wh.none' }, { name }, { name: 'to/after' }]);
+  assert.ok(whiteout('deep/.wh.x').includes('0 deep/x/after layer 1'));
+  assert.ok(whiteout('.wh.via').includes('0 via/x/after layer 1'));
+  assert.ok(whiteout('.wh.one').includes('0 one/after layer 1'));
+  assert.ok(whiteout('.wh..wh..opq').includes('0 to/after layer 1'));
+});
