@@ -1,22 +1,15 @@
-import {
-  constants,
-  fchmodSync,
-  fchownSync,
-  futimesSync,
-  lchownSync,
-  lutimesSync,
-  openSync,
-  symlinkSync,
-} from 'node:fs';
+import { constants, fchmodSync, fchownSync, futimesSync, openSync, symlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isPlain, modeFor } from '../src/export/abilities.js';
-import { FILE, linkAt, pathIn, SYMLINK } from '../src/export/file-tree.js';
+import { FILE, fileTime, linkAt, nameAt, SYMLINK } from '../src/export/file-tree.js';
 import { count } from '../src/pool/counters.js';
 import type { WriteFilesTask } from '../src/pool/messages.js';
+import type { HeldDirectory } from '../src/store/held-directory.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { setup } from './context.js';
+import { HeldRows } from './held-rows.js';
 import { layerSources } from './layer-sources.js';
-import { fileTime, place, ROWS_A_TURN } from './placing.js';
+import { place, ROWS_A_TURN } from './placing.js';
 
 /** Only what is new: an open that finds a file or a symbolic link fails. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
@@ -29,19 +22,27 @@ const PERMISSIONS = 0o777;
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
   const { tree, abilities, rows } = task;
-  for (const [done, row] of rows.entries()) {
-    if (done % ROWS_A_TURN === 0) await nextTurn();
-    if (!isPlain(tree, row, abilities)) continue;
-    if (tree.type[row] === FILE) await writeFile(task, row);
-    else if (tree.type[row] === SYMLINK) writeLink(task, row);
+  const held = new HeldRows(task);
+  try {
+    for (const [done, row] of rows.entries()) {
+      if (done % ROWS_A_TURN === 0) await nextTurn();
+      if (!isPlain(tree, row, abilities)) continue;
+      if (tree.type[row] === FILE) await writeFile(task, held.around(row), row);
+      else if (tree.type[row] === SYMLINK) await writeLink(task, held.around(row), row);
+    }
+  } finally {
+    held.close();
   }
 }
 
-async function writeFile(task: WriteFilesTask, row: number): Promise<void> {
-  const { tree, directory, abilities, replace } = task;
-  const path = pathIn(directory, tree, row);
+async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+  const { tree, abilities, replace } = task;
+  const name = nameAt(tree, row);
+  const path = directory.pathOf(name);
   const mode = modeFor(tree, row, abilities);
-  const fd = place(path, replace, () => openSync(path, NEW, mode & PERMISSIONS));
+  const fd = await place(directory, name, replace, () =>
+    openSync(directory.at(name), NEW, mode & PERMISSIONS),
+  );
   try {
     await writeContent(task, row, fd, path);
     onDisk(`finish ${path}`, () => {
@@ -56,7 +57,7 @@ async function writeFile(task: WriteFilesTask, row: number): Promise<void> {
   }
 }
 
-async function writeContent({ tree }: WriteFilesTask, row: number, fd: number, path: Buffer): Promise<void> {
+async function writeContent({ tree }: WriteFilesTask, row: number, fd: number, path: string): Promise<void> {
   const source = layerSources()[tree.layer[row]!]!;
   const sizeBytes = tree.sizeBytes[row]!;
   let turnAt = 0;
@@ -71,12 +72,12 @@ async function writeContent({ tree }: WriteFilesTask, row: number, fd: number, p
   }
 }
 
-function writeLink({ tree, directory, abilities, replace }: WriteFilesTask, row: number): void {
-  const path = pathIn(directory, tree, row);
-  place(path, replace, () => symlinkSync(linkAt(tree, row), path));
-  onDisk(`finish ${path}`, () => {
-    if (abilities.owners) lchownSync(path, tree.uid[row]!, tree.gid[row]!);
-    const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
-    lutimesSync(path, time, time);
+async function writeLink(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+  const { tree, abilities, replace } = task;
+  const name = nameAt(tree, row);
+  await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
+  onDisk(`finish ${directory.pathOf(name)}`, () => {
+    const owner = abilities.owners ? { uid: tree.uid[row]!, gid: tree.gid[row]! } : undefined;
+    directory.finishLink(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
   });
 }

@@ -1,12 +1,12 @@
-import { openSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { headerAt, leastTarBytes } from '../src/export/tar-item.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
-import type { WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
-import { isSpecialFile } from '../src/store/atomic-file.js';
+import type { TreeRows, WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
 import { requireSpace } from '../src/store/disk-space.js';
+import { changedByOthers } from '../src/store/held-directory.js';
 import { closeWritten, onDisk, storageError, systemCode } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
@@ -23,12 +23,32 @@ const FULL_PIPE_MS = 1;
 class Closed extends Error {}
 
 /** Writes the file system as one tar: headers made from the rows, contents from the layers. */
-export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarResult> {
-  const sources = layerSources();
-  const fd = path === undefined ? STDOUT : onDisk(`create ${path}`, () => openSync(path, 'w'));
-  const output = new TarOutput(fd, path ?? 'the standard output');
+export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
+  if (to.fd !== undefined) {
+    await requireSpace(dirname(to.path), leastTarBytes(tree));
+    return writeItems(tree, new TarOutput(to.fd, to.path));
+  }
+  const { path } = to;
+  if (path === undefined) return writeItems(tree, new TarOutput(STDOUT, 'the standard output'));
+  const fd = openSpecialFile(path);
   try {
-    if (path !== undefined && !isSpecialFile(path)) await requireSpace(dirname(path), leastTarBytes(tree));
+    return await writeItems(tree, new TarOutput(fd, path));
+  } finally {
+    closeWritten(fd, path);
+  }
+}
+
+/** Opens a device or a pipe for writing. @throws PullError `store-broken` for what is a file by now: it is left as it is */
+function openSpecialFile(path: string): number {
+  const fd = onDisk(`open ${path}`, () => openSync(path, constants.O_WRONLY));
+  if (!fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw changedByOthers(path);
+}
+
+async function writeItems(tree: TreeRows, output: TarOutput): Promise<WriteTarResult> {
+  const sources = layerSources();
+  try {
     for (let row = 0; row < tree.count; row++) {
       await output.add(headerAt(tree, row));
       const sizeBytes = tree.sizeBytes[row]!;
@@ -46,8 +66,6 @@ export async function writeTar({ tree, path }: WriteTarTask): Promise<WriteTarRe
   } catch (error) {
     if (!(error instanceof Closed)) throw error;
     return { closed: true };
-  } finally {
-    if (path !== undefined) closeWritten(fd, path);
   }
   return { closed: false };
 }

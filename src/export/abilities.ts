@@ -1,7 +1,7 @@
 import { parsePax } from '../format/tar-fields.js';
 import { paxRecord } from '../format/tar-writer.js';
 import type { Abilities } from '../pool/messages.js';
-import { DIRECTORY, type FileTree, HARD_LINK, xattrRecordsAt } from './file-tree.js';
+import { DIRECTORY, FILE, type FileTree, HARD_LINK, xattrRecordsAt } from './file-tree.js';
 
 const CHARACTER_DEVICE = 0x33;
 const BLOCK_DEVICE = 0x34;
@@ -11,6 +11,8 @@ const SET_IDS = 0o6000;
 
 /** What any user may set of a file that is theirs (xattr(7)). */
 const USER_XATTR = 'SCHILY.xattr.user.';
+
+const CAPABILITY_XATTR = 'SCHILY.xattr.security.capability';
 
 /** Whether GNU tar has to make a row, as Node has no call for it: devices, fifos and what has extended attributes. */
 export function needsTar(tree: FileTree, row: number, abilities: Abilities): boolean {
@@ -41,6 +43,19 @@ export function isPlain(tree: FileTree, row: number, abilities: Abilities): bool
 export function modeFor(tree: FileTree, row: number, { owners, uid }: Abilities): number {
   const mode = tree.mode[row]!;
   return owners || tree.uid[row] === uid ? mode : mode & ~SET_IDS;
+}
+
+/**
+ * Whether a row that is made gives whoever reaches it more than they have: a device, a program that runs as another user or group, or one with
+ * capabilities (capabilities(7)).
+ */
+export function isPrivileged(tree: FileTree, row: number, abilities: Abilities): boolean {
+  const type = tree.type[row]!;
+  if (isDevice(type)) return needsTar(tree, row, abilities);
+  if (type !== FILE) return false;
+  if ((modeFor(tree, row, abilities) & SET_IDS) !== 0) return true;
+  const records = xattrRecordsAt(tree, row);
+  return records.length > 0 && abilities.tar && parsePax(records).has(CAPABILITY_XATTR);
 }
 
 /** One line on what these abilities do not reach, or undefined when they reach everything. */

@@ -1,18 +1,21 @@
-import { dirname, resolve } from 'node:path';
+import { ftruncateSync } from 'node:fs';
+import { basename, dirname, resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig, parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { planArchive } from '../format/tar-archive.js';
-import { writeArchiveFrame } from '../store/archive-frame.js';
-import { moveFile } from '../store/atomic-file.js';
+import type { OpenFile } from '../pool/messages.js';
+import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
 import { requireFile } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
+import { HeldDirectory } from '../store/held-directory.js';
 import { openStore, type StorePaths } from '../store/paths.js';
+import { onDisk } from '../store/storage-error.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
-import { removeUnfinished, unfinishedName } from './unfinished.js';
+import { UnfinishedFile } from './unfinished.js';
 
 /**
  * Writes the archive that `docker load` takes (moby/image-spec v1.2: manifest.json, the config under its digest, layers as plain
@@ -32,18 +35,23 @@ export async function exportDockerArchive(
 ): Promise<void> {
   const file = resolve(options.file);
   requireFile(file);
-  const unfinished = await unfinishedName(file);
   const { digest, bytes } = readConfig(openStore(options.store), parseDigest(options.digest, 'the digest'));
   const { diffIds } = parseConfig(bytes);
+  const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
   try {
-    await withExport({ ...options, diffIds }, async (run) => {
-      run.begin(`docker-archive:${options.file}`, sumOf(distinct(run.layers)));
-      const config = { name: `${digestHex(digest)}.json`, bytes };
-      await writeArchive(run, unfinished, config, repoTags(options.reference));
-      await moveFile(unfinished, file);
-    });
+    const unfinished = await UnfinishedFile.create(directory, basename(file));
+    try {
+      await withExport({ ...options, diffIds }, async (run) => {
+        run.begin(`docker-archive:${options.file}`, sumOf(distinct(run.layers)));
+        const config = { name: `${digestHex(digest)}.json`, bytes };
+        await writeArchive(run, unfinished, config, repoTags(options.reference));
+        await unfinished.publish();
+      });
+    } finally {
+      await unfinished.discard();
+    }
   } finally {
-    await removeUnfinished(unfinished);
+    directory.close();
   }
 }
 
@@ -55,7 +63,7 @@ interface Document {
 
 async function writeArchive(
   { pool, layers }: ExportRun,
-  path: string,
+  { fd, path }: OpenFile,
   config: Document,
   tags: readonly string[],
 ): Promise<void> {
@@ -68,7 +76,9 @@ async function writeArchive(
   ]);
   // Before the file has its length: not every file system can leave holes.
   await requireSpace(dirname(path), plan.sizeBytes);
-  writeArchiveFrame(
+  onDisk(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
+  writeFrame(
+    fd,
     path,
     plan,
     documents.map(({ bytes }) => bytes),
@@ -77,7 +87,7 @@ async function writeArchive(
     each.map(async (layer, row) => {
       const { diffId, extents } = layer;
       const position = plan.members[documents.length + row]!.contentStart;
-      const result = await pool.run({ task: 'export-layer', extents, path, position });
+      const result = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position });
       if (result.digest !== diffId) throw await damageOf(pool, layer);
     }),
   );

@@ -2,14 +2,16 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { moveFile } from '../store/atomic-file.js';
 import { requireDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
-import { makeDirectory } from '../store/make-directory.js';
+import { type HeldDirectory, makeHeldDirectory } from '../store/held-directory.js';
 import { onDisk } from '../store/storage-error.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
-import { removeUnfinished, unfinishedName } from './unfinished.js';
+import { UnfinishedFile } from './unfinished.js';
+
+/** Layers under way: more than there are threads, so that none waits. */
+const LANES = 8;
 
 /**
  * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file appears under its name only once
@@ -23,32 +25,54 @@ export async function exportLayers(
 ): Promise<string[]> {
   const directory = resolve(options.directory);
   requireDirectory(directory);
-  return withExport(options, async ({ pool, layers, begin }) => {
-    onDisk(`make the directory ${directory}`, () => makeDirectory(directory));
-    const each = distinct(layers);
-    begin(`layers:${options.directory}`, sumOf(each));
-    // One that is there makes room for what replaces it.
-    const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
-    await requireSpace(directory, sumOf(missing));
-    const written = await Promise.allSettled(each.map((layer) => exportLayer(pool, layer, directory)));
-    for (const result of written) if (result.status === 'rejected') throw result.reason;
-    return layers.map(({ diffId }) => tarPath(directory, diffId));
-  });
-}
-
-async function exportLayer(pool: WorkerPool, layer: StoredLayer, directory: string): Promise<void> {
-  const { diffId, extents } = layer;
-  const path = tarPath(directory, diffId);
-  const unfinished = await unfinishedName(path);
+  const files: UnfinishedFile[] = [];
+  let held: HeldDirectory | undefined;
   try {
-    const { digest } = await pool.run({ task: 'export-layer', extents, path: unfinished });
-    if (digest !== diffId) throw await damageOf(pool, layer);
-    await moveFile(unfinished, path);
+    return await withExport(options, async ({ pool, layers, begin }) => {
+      const place = onDisk(`make the directory ${directory}`, () => makeHeldDirectory(directory));
+      held = place;
+      const each = distinct(layers);
+      begin(`layers:${options.directory}`, sumOf(each));
+      // One that is there makes room for what replaces it.
+      const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
+      await requireSpace(directory, sumOf(missing));
+      await inLanes(each, async (layer) => {
+        const file = await UnfinishedFile.create(place, tarName(layer.diffId));
+        files.push(file);
+        await exportLayer(pool, layer, file);
+      });
+      return layers.map(({ diffId }) => tarPath(directory, diffId));
+    });
   } finally {
-    await removeUnfinished(unfinished);
+    // No thread is left that writes to one of them.
+    for (const file of files) await file.discard();
+    held?.close();
   }
 }
 
+async function exportLayer(pool: WorkerPool, layer: StoredLayer, file: UnfinishedFile): Promise<void> {
+  const { fd, path } = file;
+  const { extents, diffId } = layer;
+  const { digest } = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position: 0 });
+  if (digest !== diffId) throw await damageOf(pool, layer);
+  await file.publish();
+}
+
+/** Does `work` for all items, a few at a time: each has a file open. The first that fails is told when all others have ended. */
+async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const failures: unknown[] = [];
+  const lane = async () => {
+    for (const item of queue) await work(item).catch((error: unknown) => failures.push(error));
+  };
+  await Promise.all(Array.from({ length: LANES }, lane));
+  if (failures.length > 0) throw failures[0];
+}
+
 function tarPath(directory: string, diffId: Digest): string {
-  return join(directory, `${digestHex(diffId)}.tar`);
+  return join(directory, tarName(diffId));
+}
+
+function tarName(diffId: Digest): string {
+  return `${digestHex(diffId)}.tar`;
 }

@@ -1,31 +1,23 @@
 import { execFile } from 'node:child_process';
-import { chmod, mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { Abilities } from '../pool/messages.js';
-import { moveFile } from '../store/atomic-file.js';
 import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
-import { makeDirectory } from '../store/make-directory.js';
-import { onDiskAsync } from '../store/storage-error.js';
 import { leftOut, needsTar } from './abilities.js';
 import { type FilesRun, withFilesExport } from './export-run.js';
-import { contentBytes, type FileTree, isRoot } from './file-tree.js';
+import { contentBytes, type FileTree } from './file-tree.js';
+import { finishRoot } from './finish-root.js';
 import type { ExportOptions } from './options.js';
-import { emptyDirectory, removeUnfinished, unfinishedName } from './unfinished.js';
+import { type RootfsPlace, takePlace } from './rootfs-place.js';
 
 /** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
 const TASK_BYTES = 16 * 2 ** 20;
 const TASK_ROWS = 500;
 
-/** For its owner alone until it is whole. */
-const UNFINISHED_MODE = 0o700;
-/** What a root directory is like that no layer states. */
-const ROOT_MODE = 0o755;
-
 /**
  * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then
- * what it has under a name of the image is replaced and all else stays. Nothing is written or followed outside it. One
+ * what it has under a name of the image is replaced and all else stays. Nothing is written or followed outside it, whatever other users do there meanwhile. One
  * that was absent appears under its name only when it is whole and all layers are proven; one that was empty is empty
  * again after a failure; in one that was full nothing is touched before all layers are proven.
  * @throws PullError `option-malformed` when the directory is not empty or none, `digest-mismatch` when a layer in the store is
@@ -36,48 +28,46 @@ export async function exportRootfs(
   options: ExportOptions & { readonly directory: string; readonly force?: boolean },
 ): Promise<void> {
   const directory = resolve(options.directory);
-  const before = lookAtDirectory(directory, options.force === true);
-  const target = before === 'absent' ? await unfinishedName(directory) : directory;
+  const force = options.force === true;
+  const found = lookAtDirectory(directory, force);
+  let place: RootfsPlace | undefined;
+  let isDone = false;
   try {
     await withFilesExport(options, async (run) => {
       const flattening = run.pool.run({ task: 'flatten' });
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;
-      if (before === 'absent') await makeRoot(target);
+      place = await takePlace(directory, found === 'absent', force);
       const totalBytes = contentBytes(tree);
       run.begin(`rootfs:${options.directory}`, totalBytes);
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
-      if (before === 'full') await proof;
-      else await requireSpace(before === 'absent' ? dirname(target) : target, totalBytes);
-      await writeTree(run, tree, target, before === 'full');
+      if (!place.isEmpty) await proof;
+      else await requireSpace(found === 'absent' ? dirname(directory) : directory, totalBytes);
+      const abilities = await findAbilities(tree);
+      await writeTree(run, tree, place, abilities);
       await proof;
-      if (before !== 'absent') return;
-      if (!statesRoot(tree)) await chmod(target, ROOT_MODE);
-      await moveFile(target, directory);
+      const closed = finishRoot(place, tree, abilities, force);
+      await place.publish();
+      isDone = true;
+      for (const message of [closed, leftOut(tree, abilities)])
+        if (message !== undefined) run.emit({ event: 'warning', message });
     });
-  } catch (error) {
-    if (before === 'absent') await removeUnfinished(target);
-    if (before === 'empty') await emptyDirectory(target);
-    throw error;
+  } finally {
+    // No thread is left that uses what is held.
+    if (!isDone) await place?.discard();
+    place?.close();
   }
-}
-
-async function makeRoot(path: string): Promise<void> {
-  await onDiskAsync(`make the directory ${path}`, async () => {
-    makeDirectory(dirname(path));
-    await mkdir(path, UNFINISHED_MODE);
-  });
 }
 
 async function writeTree(
   { pool, emit }: FilesRun,
   tree: FileTree,
-  directory: string,
-  replace: boolean,
+  { root, isEmpty }: RootfsPlace,
+  abilities: Abilities,
 ): Promise<void> {
-  const abilities = await findAbilities(tree);
-  const common = { tree, directory, abilities, replace };
+  const inodes = new BigUint64Array(new SharedArrayBuffer(tree.count * BigUint64Array.BYTES_PER_ELEMENT));
+  const common = { tree, directory: root.shared, inodes, abilities, replace: !isEmpty };
   await pool.run({ task: 'make-directories', ...common });
   await Promise.all(rowBatches(tree).map((rows) => pool.run({ task: 'write-files', ...common, rows })));
   if (someRow(tree, (row) => needsTar(tree, row, abilities))) {
@@ -85,8 +75,6 @@ async function writeTree(
     for (const message of warnings) emit({ event: 'warning', message });
   }
   await pool.run({ task: 'finish-files', ...common });
-  const message = leftOut(tree, abilities);
-  if (message !== undefined) emit({ event: 'warning', message });
 }
 
 /** What this process can make; tar is looked for only if there is something for it. */
@@ -110,10 +98,6 @@ async function hasGnuTar(): Promise<boolean> {
 function someRow(tree: FileTree, holds: (row: number) => boolean): boolean {
   for (let row = 0; row < tree.count; row++) if (holds(row)) return true;
   return false;
-}
-
-function statesRoot(tree: FileTree): boolean {
-  return tree.count > 0 && isRoot(tree, 0);
 }
 
 /** The rows in batches, one a task, as they lie in the layers: packs that are not in memory are read in one go. */

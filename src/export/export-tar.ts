@@ -1,10 +1,13 @@
-import { resolve } from 'node:path';
-import { isSpecialFile, moveFile } from '../store/atomic-file.js';
+import { basename, dirname, resolve } from 'node:path';
+import type { WriteTarTask } from '../pool/messages.js';
+import { isSpecialFile } from '../store/atomic-file.js';
 import { requirePlace } from '../store/destination.js';
+import { HeldDirectory } from '../store/held-directory.js';
+import { onDisk } from '../store/storage-error.js';
 import { withFilesExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
-import { removeUnfinished, unfinishedName } from './unfinished.js';
+import { UnfinishedFile } from './unfinished.js';
 
 /**
  * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
@@ -22,23 +25,37 @@ export async function exportTar(
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
   if (file !== undefined) requirePlace(file);
-  const direct = file === undefined || isSpecialFile(file);
-  const unfinished = direct ? undefined : await unfinishedName(file);
+  if (file === undefined || isSpecialFile(file))
+    return writeTar(options, file === undefined ? {} : { path: file });
+  const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
   try {
-    return await withFilesExport(options, async ({ pool, prove, begin }) => {
-      const tree = await pool.run({ task: 'flatten' });
-      const path = file === undefined ? {} : { path: unfinished ?? file };
-      begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
-      const writing = pool.run({ task: 'write-tar', tree, ...path });
-      // One thread writes until the end: the hashes have the others.
-      const proof = prove();
-      const { closed } = await writing;
-      if (closed) return false;
-      await proof;
-      if (file !== undefined && unfinished !== undefined) await moveFile(unfinished, file);
-      return true;
-    });
+    const unfinished = await UnfinishedFile.create(directory, basename(file));
+    try {
+      return await writeTar(options, unfinished, () => unfinished.publish());
+    } finally {
+      await unfinished.discard();
+    }
   } finally {
-    if (unfinished !== undefined) await removeUnfinished(unfinished);
+    directory.close();
   }
+}
+
+/** Writes the tar and proves the layers, then does what `publish` does. */
+async function writeTar(
+  options: ExportOptions & { readonly file?: string },
+  { fd, path }: WriteTarTask['to'],
+  publish = async () => {},
+): Promise<boolean> {
+  return withFilesExport(options, async ({ pool, prove, begin }) => {
+    const tree = await pool.run({ task: 'flatten' });
+    begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
+    const writing = pool.run({ task: 'write-tar', tree, to: { fd, path } as WriteTarTask['to'] });
+    // One thread writes until the end: the hashes have the others.
+    const proof = prove();
+    const { closed } = await writing;
+    if (closed) return false;
+    await proof;
+    await publish();
+    return true;
+  });
 }

@@ -13,11 +13,15 @@ export const HARD_LINK = 0x31;
 export const SYMLINK = 0x32;
 export const DIRECTORY = 0x35;
 
-const SLASH = Buffer.from('/');
+/** No row: what the parent of the root's entries is. */
+export const NO_ROW = 0xffffffff;
 
-/** The path of a row in a directory, as bytes: names need not be UTF-8. */
-export function pathIn(directory: string, tree: FileTree, row: number): Buffer {
-  return Buffer.concat([Buffer.from(directory), SLASH, pathAt(tree, row)]);
+const SLASH = 0x2f;
+
+/** The name of a row in the directory that it is in, as bytes: names need not be UTF-8. */
+export function nameAt(tree: FileTree, row: number): Buffer {
+  const path = pathAt(tree, row);
+  return path.subarray(path.lastIndexOf(SLASH) + 1);
 }
 
 /** Whether a row is the root of the file system, which stands first if a layer states it. */
@@ -51,4 +55,9 @@ export function contentBytes(tree: FileTree): number {
   let sum = 0;
   for (let row = 0; row < tree.count; row++) if (tree.type[row] === FILE) sum += tree.sizeBytes[row]!;
   return sum;
+}
+
+/** A time as Node sets it, to the microsecond; before 1970, where a number would mean "now", to the millisecond. */
+export function fileTime(seconds: number, nanos: number): number | Date {
+  return seconds < 0 ? new Date(seconds * 1000 + Math.floor(nanos / 1e6)) : seconds + nanos / 1e9;
 }

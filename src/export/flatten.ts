@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 import { paxRecord } from '../format/tar-writer.js';
-import { DIRECTORY, type FileTree, HARD_LINK } from './file-tree.js';
+import { DIRECTORY, type FileTree, HARD_LINK, NO_ROW } from './file-tree.js';
 import { type Directory, type Inode, LayerTree, partsOf } from './layer-tree.js';
 
 /** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
@@ -175,8 +175,8 @@ function rowsOf({ root, rootIsStated }: LayerTree): FileTree {
   const { rows, textBytes } = measure(root.directory!, '');
   if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
   const writer = new RowWriter(rootIsStated ? rows + 1 : rows, textBytes + root.inode.xattrRecords.length);
-  if (rootIsStated) writer.add(root.inode, '');
-  addNames(writer, root.directory!, '');
+  if (rootIsStated) writer.add(root.inode, '', NO_ROW);
+  addNames(writer, root.directory!, '', NO_ROW);
   return writer.tree;
 }
 
@@ -196,12 +196,12 @@ function measure({ names }: Directory, path: string): { rows: number; textBytes:
   return { rows, textBytes };
 }
 
-function addNames(writer: RowWriter, { names }: Directory, path: string): void {
+function addNames(writer: RowWriter, { names }: Directory, path: string, parent: number): void {
   for (const name of [...names.keys()].sort()) {
     const child = names.get(name)!;
     const own = path === '' ? name : `${path}/${name}`;
-    writer.add(child.inode, own);
-    if (child.directory !== undefined) addNames(writer, child.directory, own);
+    const row = writer.add(child.inode, own, parent);
+    if (child.directory !== undefined) addNames(writer, child.directory, own, row);
   }
 }
 
@@ -227,19 +227,22 @@ class RowWriter {
       devMajor: words(count),
       devMinor: words(count),
       target: words(count),
+      parent: words(count),
       textEnd: doubles(count * 3),
       text: new Uint8Array(new SharedArrayBuffer(textBytes)),
     };
     this.#text = Buffer.from(this.tree.text.buffer);
   }
 
-  add(inode: Inode, path: string): void {
+  /** Returns the row it has become. */
+  add(inode: Inode, path: string, parent: number): number {
     const { tree } = this;
     const row = this.#row++;
     const first = inode.row < 0 || inode.type === DIRECTORY;
     if (first) inode.row = row;
     tree.type[row] = first ? inode.type : HARD_LINK;
     tree.target[row] = inode.row;
+    tree.parent[row] = parent;
     tree.layer[row] = inode.layer;
     tree.contentStart[row] = inode.contentStart;
     tree.sizeBytes[row] = first ? inode.sizeBytes : 0;
@@ -254,6 +257,7 @@ class RowWriter {
       this.#textEnd += this.#text.write(text, this.#textEnd, 'latin1');
       tree.textEnd[row * 3 + which] = this.#textEnd;
     }
+    return row;
   }
 }
 

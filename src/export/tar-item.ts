@@ -5,11 +5,13 @@ import { DIRECTORY, type FileTree, HARD_LINK, linkAt, pathAt, xattrRecordsAt } f
 const SLASH = Buffer.from('/');
 const ROOT = Buffer.from('./');
 
-type ItemType = Parameters<typeof tarHeader>[0]['type'];
+type Item = Parameters<typeof tarHeader>[0];
+type ItemType = Item['type'];
 
-/** The tar header of a row: a directory's name ends in a slash, the root is `./`. `records`: its extended attributes. */
-export function headerAt(tree: FileTree, row: number, records = xattrRecordsAt(tree, row)): Buffer {
+/** The tar header of a row, but for `changes`: a directory's name ends in a slash, the root is `./`. */
+export function headerAt(tree: FileTree, row: number, changes: Partial<Item> = {}): Buffer {
   const type = tree.type[row]!;
+  const records = xattrRecordsAt(tree, row);
   const path = pathAt(tree, row);
   return tarHeader({
     type: String.fromCharCode(type) as ItemType,
@@ -23,7 +25,8 @@ export function headerAt(tree: FileTree, row: number, records = xattrRecordsAt(t
     mtimeNanos: tree.mtimeNanos[row]!,
     devMajor: tree.devMajor[row]!,
     devMinor: tree.devMinor[row]!,
-    ...(records.length > 0 && { records }),
+    records: records.length > 0 ? records : undefined,
+    ...changes,
   });
 }
 

@@ -1,33 +1,35 @@
 import { randomBytes } from 'node:crypto';
-import { lstatSync, readdirSync } from 'node:fs';
-import { chmod, lstat, readdir, rm } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
+import { rmdir, unlink } from 'node:fs/promises';
+import { moveFile } from '../store/atomic-file.js';
+import { changedByOthers, type HeldDirectory } from '../store/held-directory.js';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
+import { emptyHeld, removeAt } from '../store/remove-tree.js';
+import { closeWritten, onDisk } from '../store/storage-error.js';
 
-const SLASH = Buffer.from('/');
+/** For its owner alone until it is whole. */
+const UNFINISHED_MODE = 0o700;
 
 /** Not changed for so long, it is nobody's, wherever its process was. */
 const ABANDONED_MS = 24 * 3_600_000;
 
-/**
- * A name beside `path` for what is to become it, which no other export has, be it of this process. What is there under such names of
- * processes that were killed is deleted first, as far as it can be.
- */
-export async function unfinishedName(path: string): Promise<string> {
-  const directory = dirname(path);
-  const prefix = `${basename(path)}.part-`;
-  for (const name of namesIn(directory)) {
-    if (!name.startsWith(prefix) || !isLeft(join(directory, name), name.slice(prefix.length))) continue;
-    await removeUnfinished(join(directory, name));
-  }
-  return `${path}.part-${process.pid}-${placeOfProcesses()}-${randomBytes(4).toString('hex')}`;
+/** A name for what is to become `name`, which no other export has, be it of this process, and nobody can guess. */
+function unfinishedName(name: string): string {
+  return `${name}.part-${process.pid}-${placeOfProcesses()}-${randomBytes(8).toString('hex')}`;
 }
 
-function namesIn(directory: string): string[] {
+/**
+ * Removes what exports of `name` left in a directory whose processes were killed, as far as it can be. Only what belongs to this user, and
+ * only where no other user may write: elsewhere a name says nothing about what it stands for.
+ */
+export async function removeLeft(directory: HeldDirectory, name: string): Promise<void> {
+  const prefix = `${name}.part-`;
   try {
-    return readdirSync(directory);
+    if (!directory.isPrivate) return;
+    for (const left of directory.names.map(String).filter((left) => left.startsWith(prefix)))
+      if (isLeft(directory, left, left.slice(prefix.length))) await removeAt(directory, left).catch(() => {});
   } catch {
-    return []; // whoever writes there says why it cannot be
+    // A directory that cannot be read: whoever writes there says why it cannot be.
   }
 }
 
@@ -35,39 +37,109 @@ function namesIn(directory: string): string[] {
  * The number of a process says nothing about those of another container or another machine; and in containers every process may
  * have the same one, one after the other. Asked for is the time of the last change, which no layer can set.
  */
-function isLeft(path: string, holder: string): boolean {
-  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-[0-9a-f]{8}$/.exec(holder) ?? [];
+function isLeft(directory: HeldDirectory, name: string, holder: string): boolean {
+  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(holder) ?? [];
   if (pid === undefined) return false;
+  const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
+  if (stat === undefined || !(stat.isFile() || stat.isDirectory())) return false;
+  if (process.geteuid !== undefined && stat.uid !== process.geteuid()) return false;
   const isHere = place !== '' && place === placeOfProcesses();
   if (isHere && Number(pid) !== process.pid) return !hasProcess(Number(pid));
   const agoMs = isHere ? 1000 * process.uptime() : ABANDONED_MS;
-  const changedMs = lstatSync(path, { throwIfNoEntry: false })?.ctimeMs;
-  return changedMs !== undefined && Date.now() - changedMs > agoMs;
+  return Date.now() - stat.ctimeMs > agoMs;
 }
 
-/**
- * Deletes what was not finished, as far as this user may: what it was left for has an error of its own. Names are bytes, and
- * directories may be closed already.
- */
-export async function removeUnfinished(path: string | Buffer): Promise<void> {
-  const remove = () => rm(path, { recursive: true, force: true });
-  await remove()
-    .catch(() => openDirectories(Buffer.from(path)).then(remove))
-    .catch(() => {});
+/** What is made under an unfinished name and gets its own when it is whole. */
+class Unfinished {
+  protected readonly directory: HeldDirectory;
+  protected readonly part: string;
+  readonly #name: string;
+
+  constructor(directory: HeldDirectory, name: string) {
+    this.directory = directory;
+    this.#name = name;
+    this.part = unfinishedName(name);
+  }
+
+  /** What messages call it. */
+  get path(): string {
+    return this.directory.pathOf(this.part);
+  }
+
+  /** Renames the inode `ino`. @throws PullError as `storageError`; `store-denied` when another user put something else there */
+  protected async rename(ino: bigint): Promise<void> {
+    const { directory, part } = this;
+    const path = directory.pathOf(this.#name);
+    if (!isInode(directory, part, ino)) throw changedByOthers(this.path);
+    await moveFile(directory.at(part), directory.at(this.#name), `rename ${this.path} to ${path}`);
+    if (!isInode(directory, this.#name, ino)) throw changedByOthers(path);
+  }
 }
 
-/** The same with all that is in a directory, but for itself. */
-export async function emptyDirectory(path: string): Promise<void> {
-  for (const entry of await entriesOf(Buffer.from(path)).catch(() => [])) await removeUnfinished(entry);
+/** A file that nobody else has opened or can have planted. Threads write to its descriptor; only this one closes it. */
+export class UnfinishedFile extends Unfinished {
+  readonly fd: number;
+  readonly #ino: bigint;
+  #state: 'open' | 'closed' | 'done' = 'open';
+
+  /** Makes it in a directory. @throws PullError as `storageError` */
+  static async create(directory: HeldDirectory, name: string): Promise<UnfinishedFile> {
+    await removeLeft(directory, name);
+    return new UnfinishedFile(directory, name);
+  }
+
+  private constructor(directory: HeldDirectory, name: string) {
+    super(directory, name);
+    // O_EXCL: neither a file that is there is taken, nor a link followed.
+    this.fd = onDisk(`create ${this.path}`, () => openSync(directory.at(this.part), 'wx'));
+    this.#ino = fstatSync(this.fd, { bigint: true }).ino;
+  }
+
+  /** Closes it and gives it its name, in the place of what has it. @throws PullError as `storageError`; `store-denied` */
+  async publish(): Promise<void> {
+    this.#state = 'closed';
+    closeWritten(this.fd, this.path);
+    await this.rename(this.#ino);
+    this.#state = 'done';
+  }
+
+  /** Removes it unless it has its name, when no thread writes to it any more; what it failed for has an error of its own. */
+  async discard(): Promise<void> {
+    if (this.#state === 'done') return;
+    if (this.#state === 'open') closeSync(this.fd);
+    this.#state = 'done';
+    if (isInode(this.directory, this.part, this.#ino))
+      await unlink(this.directory.at(this.part)).catch(() => {});
+  }
 }
 
-async function openDirectories(path: Buffer): Promise<void> {
-  if (!(await lstat(path)).isDirectory()) return;
-  await chmod(path, 0o700);
-  for (const entry of await entriesOf(path)) await openDirectories(entry);
+/** The same as a directory, for this user alone. */
+export class UnfinishedDirectory extends Unfinished {
+  readonly held: HeldDirectory;
+
+  /** Makes it in a directory. @throws PullError as `storageError` */
+  static async create(directory: HeldDirectory, name: string): Promise<UnfinishedDirectory> {
+    await removeLeft(directory, name);
+    return new UnfinishedDirectory(directory, name);
+  }
+
+  private constructor(directory: HeldDirectory, name: string) {
+    super(directory, name);
+    this.held = onDisk(`make the directory ${this.path}`, () => directory.make(this.part, UNFINISHED_MODE));
+  }
+
+  /** Gives it its name, where nothing but an empty directory may be. @throws PullError as `storageError`; `store-denied` */
+  publish(): Promise<void> {
+    return this.rename(this.held.ino);
+  }
+
+  /** Removes it with all that is in it, as far as it can be. */
+  async discard(): Promise<void> {
+    await emptyHeld(this.held).catch(() => {});
+    await rmdir(this.directory.at(this.part)).catch(() => {});
+  }
 }
 
-async function entriesOf(directory: Buffer): Promise<Buffer[]> {
-  const names = await readdir(directory, { encoding: 'buffer' });
-  return names.map((name) => Buffer.concat([directory, SLASH, name]));
+function isInode(directory: HeldDirectory, name: string, ino: bigint): boolean {
+  return lstatSync(directory.at(name), { bigint: true, throwIfNoEntry: false })?.ino === ino;
 }

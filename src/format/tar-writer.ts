@@ -15,7 +15,7 @@ export interface TarItem {
   readonly devMajor?: number;
   readonly devMinor?: number;
   /** Finished pax records, such as those of extended attributes. */
-  readonly records?: Buffer;
+  readonly records?: Buffer | undefined;
 }
 
 const MAX_ID = 0o7777777;

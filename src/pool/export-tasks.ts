@@ -3,13 +3,20 @@ import type { ExtentRows } from './store-tasks.js';
 
 /** Tasks that write what is in the store somewhere else. */
 
+/** A file that the main thread has opened for writing, and closes. */
+export interface OpenFile {
+  readonly fd: number;
+  /** What messages call it. */
+  readonly path: string;
+}
+
 /** Writes a layer's tar to a file and hashes it on the way. */
 export interface ExportLayerTask {
   readonly task: 'export-layer';
   readonly extents: ExtentRows;
-  readonly path: string;
-  /** Where in a file that is there already; without it the file is a new one. */
-  readonly position?: number;
+  readonly file: OpenFile;
+  /** Where in the file it begins. */
+  readonly position: number;
 }
 
 export interface ExportLayerResult {
@@ -39,16 +46,18 @@ export interface TreeRows {
   readonly devMinor: Uint32Array<SharedArrayBuffer>;
   /** Of a hard link: the row of the file that it is another name of. */
   readonly target: Uint32Array<SharedArrayBuffer>;
+  /** The row of the directory that it is in; `NO_ROW` for the root, which need not have one. */
+  readonly parent: Uint32Array<SharedArrayBuffer>;
   /** Where in `text` the path, the symlink's target and the pax records of extended attributes end, three a row. */
   readonly textEnd: Float64Array<SharedArrayBuffer>;
   readonly text: Uint8Array<SharedArrayBuffer>;
 }
 
-/** Writes a file system as one tar, to a file or, without a path, to the standard output. */
+/** Writes a file system as one tar to a file, to the device or pipe at a path, or, with neither, to the standard output. */
 export interface WriteTarTask {
   readonly task: 'write-tar';
   readonly tree: TreeRows;
-  readonly path?: string;
+  readonly to: OpenFile | { readonly fd?: undefined; readonly path?: string };
 }
 
 export interface WriteTarResult {
@@ -68,10 +77,23 @@ export interface Abilities {
   readonly tar: boolean;
 }
 
+/** A directory that the main thread holds open, as all threads of the process can use it. */
+export interface SharedDirectory {
+  /** What messages call it. */
+  readonly path: string;
+  /** Absent where directories cannot be held. */
+  readonly fd?: number;
+}
+
 /** Part of writing a file system into a directory. */
-interface WriteTreeTask {
+export interface WriteTreeTask {
   readonly tree: TreeRows;
-  readonly directory: string;
+  readonly directory: SharedDirectory;
+  /**
+   * Inode numbers of directories, by row, where other users could put another in its place: `make-directories` writes them, and what
+   * is found under the name later must have it.
+   */
+  readonly inodes: BigUint64Array<SharedArrayBuffer>;
   readonly abilities: Abilities;
   /** Whether what is there under a name that the tree has goes. */
   readonly replace: boolean;
@@ -98,7 +120,7 @@ export interface WriteSpecialsResult {
   readonly warnings: readonly string[];
 }
 
-/** When all else is there: hard links, then the modes, owners and times of directories. */
+/** When all else is there: hard links, then the modes, owners and times of directories, but for the root's. */
 export interface FinishFilesTask extends WriteTreeTask {
   readonly task: 'finish-files';
 }

@@ -1,34 +1,24 @@
-import { closeSync, constants, ftruncateSync } from 'node:fs';
-import { NEW_FILE, openFile } from '../files/open-file.js';
-import { type OwnFile, openOwnFile } from '../files/own-file.js';
+import { constants } from 'node:fs';
+import { type OwnFile, withOwnFile } from '../files/own-file.js';
 import type { ArchivePlan } from '../format/tar-archive.js';
-import { closeWritten, onDisk, writeFully } from './storage-error.js';
+import { onDisk, writeFully } from './storage-error.js';
 
 /**
- * Puts the headers of an archive into their places, and the first members' contents; the others go there by themselves. `target` is the
- * path of a file that is made, or a file that was made before and has its length.
+ * Puts the headers of an archive into their places in a file that was made before and has its length, and the first members' contents; the
+ * others go there by themselves.
  * @throws PullError as `storageError`
  */
-export function writeArchiveFrame(
-  target: string | OwnFile,
-  plan: ArchivePlan,
-  contents: readonly Buffer[],
-): void {
-  const isNew = typeof target === 'string';
-  const path = isNew ? target : target.path;
-  const fd = onDisk(`write ${path}`, () =>
-    isNew ? openFile(path, NEW_FILE) : openOwnFile(target, constants.O_WRONLY),
+export function writeArchiveFrame(file: OwnFile, plan: ArchivePlan, contents: readonly Buffer[]): void {
+  onDisk(`write ${file.path}`, () =>
+    withOwnFile(file, constants.O_WRONLY, (fd) => writeFrame(fd, file.path, plan, contents)),
   );
-  try {
-    if (isNew) onDisk(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
-    for (const [row, { header, headerStart, contentStart }] of plan.members.entries()) {
-      writeFully(fd, path, header, headerStart);
-      const bytes = contents[row];
-      if (bytes !== undefined) writeFully(fd, path, bytes, contentStart);
-    }
-  } catch (error) {
-    closeSync(fd);
-    throw error;
+}
+
+/** The same in a file that is open; `path` is what messages call it. @throws PullError as `storageError` */
+export function writeFrame(fd: number, path: string, plan: ArchivePlan, contents: readonly Buffer[]): void {
+  for (const [row, { header, headerStart, contentStart }] of plan.members.entries()) {
+    writeFully(fd, path, header, headerStart);
+    const bytes = contents[row];
+    if (bytes !== undefined) writeFully(fd, path, bytes, contentStart);
   }
-  closeWritten(fd, path);
 }

@@ -46,8 +46,8 @@ export function refuseSpecialFile(path: string): void {
 }
 
 /** Renames a file over whatever is there, or a directory where nothing is. @throws PullError as `storageError` */
-export async function moveFile(from: string, to: string): Promise<void> {
-  await onDiskAsync(`rename ${from} to ${to}`, async () => {
+export async function moveFile(from: string, to: string, doing = `rename ${from} to ${to}`): Promise<void> {
+  await onDiskAsync(doing, async () => {
     const [holder, target] = [holdDirectory(dirname(from)), holdDirectory(dirname(to))];
     try {
       await patiently(() => rename(holder.at(basename(from)), target.at(basename(to))));

@@ -12,7 +12,12 @@ export function lookAtDirectory(path: string, force: boolean): 'absent' | 'empty
   if (!requireDirectory(path)) return 'absent';
   if (look(path, () => readdirSync(path)).length === 0) return 'empty';
   if (force) return 'full';
-  throw new PullError('option-malformed', `${path} is not empty`, {
+  throw notEmpty(path);
+}
+
+/** The error for a directory that has something in it. */
+export function notEmpty(path: string): PullError {
+  return new PullError('option-malformed', `${path} is not empty`, {
     hint: 'Name a directory that is empty or not there, or replace what has the same names with --force.',
   });
 }

@@ -27,6 +27,7 @@ import { createCounters } from '../../src/pool/counters.js';
 import type { Task } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { putBlob } from '../../src/store/blob-cache.js';
+import { HeldDirectory } from '../../src/store/held-directory.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { skipUnless } from '../support/programs.js';
 import { sourceOf, storeTars, tarOf } from '../support/tars.js';
@@ -90,14 +91,20 @@ async function poolFor(t: TestContext, { paths, diffIds }: Prepared) {
 }
 
 /** Every task that reads the layer as files. */
-function readers(tar: Buffer, directory: string): Record<string, Task> {
+function readers(t: TestContext, tar: Buffer, directory: string): Record<string, Task> {
   const tree = flatten([sourceOf(tar)]);
   const abilities = { uid: 0, umask: 0o022, owners: false };
-  const common = { tree, directory, replace: true };
+  const held = HeldDirectory.hold(directory);
+  t.after(() => held.close());
+  const inodes = new BigUint64Array(new SharedArrayBuffer(8 * tree.count));
+  const common = { tree, directory: held.shared, inodes, replace: true };
+  const path = join(directory, 'all.tar');
+  const fd = openSync(path, 'w');
+  t.after(() => closeSync(fd));
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   return {
     flatten: { task: 'flatten' },
-    'write-tar': { task: 'write-tar', tree, path: join(directory, 'all.tar') },
+    'write-tar': { task: 'write-tar', tree, to: { fd, path } },
     'write-files': { task: 'write-files', ...common, abilities: { ...abilities, tar: false }, rows },
     'write-specials': { task: 'write-specials', ...common, abilities: { ...abilities, tar: true } },
   };
@@ -120,7 +127,7 @@ for (const [reader, how] of CASES) {
     mkdirSync(join(prepared.outside, 'dir'));
     assert.deepEqual(await pool.run(proof), { whole: true, changed: false, falsePaths: [] });
     CHANGES[how]!(prepared.pack, prepared.wrong);
-    const { code } = await failureOf(pool.run(readers(prepared.tar, prepared.outside)[reader]!));
+    const { code } = await failureOf(pool.run(readers(t, prepared.tar, prepared.outside)[reader]!));
     assert.equal(code, how === 'truncated' ? 'store-broken' : 'digest-mismatch');
   });
 
@@ -131,7 +138,7 @@ for (const [reader, how] of CASES) {
     const { pool, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
     CHANGES[how]!(prepared.pack, prepared.wrong);
-    const reading = pool.run(readers(prepared.tar, prepared.outside)[reader]!);
+    const reading = pool.run(readers(t, prepared.tar, prepared.outside)[reader]!);
     if (how === 'truncated') assert.equal((await failureOf(reading)).code, 'store-broken');
     else await reading;
     CHANGES[how]!(prepared.pack, prepared.right);

@@ -58,17 +58,18 @@ test('a destination without room is refused before anything is written there', {
   }
 });
 
-/** Has every file that threads write below a directory end with an error, but for journals. */
+/** Has every file that is written below a directory end with an error, but for journals and locks. */
 const hookOf = (directory: string) => `
   import fs from 'node:fs';
   import { syncBuiltinESMExports } from 'node:module';
-  import { isMainThread } from 'node:worker_threads';
-  const { openSync, closeSync } = fs;
+  const { openSync, closeSync, readlinkSync } = fs;
   const written = new Set();
+  const O_PATH = 0o10000000;
   fs.openSync = (path, flags, mode) => {
     const fd = openSync(path, flags, mode);
-    const isOurs = String(path).startsWith(${JSON.stringify(directory)}) && !String(path).endsWith('.ranges');
-    if (isOurs && flags !== 'r' && !isMainThread) written.add(fd);
+    const real = process.platform === 'linux' ? readlinkSync('/proc/self/fd/' + fd) : String(path);
+    const isOurs = real.startsWith(${JSON.stringify(directory)}) && !/[.]ranges$|[/][.]zpull[/]/.test(real);
+    if (isOurs && flags !== 'r' && !(flags & O_PATH)) written.add(fd);
     return fd;
   };
   fs.closeSync = (fd) => {

@@ -34,7 +34,7 @@ function kindOf(path: string): string {
     .replace(/^[0-9a-f]{64}/, 'HEX')
     .replace(/^[0-9a-f]{32}/, 'ID')
     .replace(/\.[0-9a-f]{16}\.tmp$/, '.tmp')
-    .replace(/\.part-\d+-[0-9a-f]*-[0-9a-f]{8}$/, '.part-PID')
+    .replace(/\.part-\d+-[0-9a-f]*-[0-9a-f]{16}$/, '.part-PID')
     .replace(/^ID\.(pull|export|verify|prune)\..*$/, 'ID.$1');
   return `${basename(dirname(path))}/${name}`;
 }

@@ -6,34 +6,54 @@ import {
   existsSync,
   mkdirSync,
   readdirSync,
+  readFileSync,
+  renameSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
-import { test } from 'node:test';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { emptyDirectory, removeUnfinished, unfinishedName } from '../../../src/export/unfinished.js';
+import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/unfinished.js';
+import { HeldDirectory } from '../../../src/store/held-directory.js';
+import { placeOfProcesses } from '../../../src/store/processes.js';
+import { failureOf } from '../../support/pull.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Any user but root. */
 const NOBODY = 65_534;
+const isRoot = process.geteuid?.() === 0;
+const skip = process.platform !== 'linux' && 'no process namespaces here';
+const ID = '0'.repeat(16);
 
-test('what killed processes left goes, what may still be written stays', {
-  skip: process.platform !== 'linux' && 'no process namespaces here',
-}, async (t) => {
+function hold(t: TestContext, path: string): HeldDirectory {
+  const held = HeldDirectory.hold(path);
+  t.after(() => held.close());
+  return held;
+}
+
+/** The number of a process that has ended. */
+function deadPid(): number {
+  return spawnSync(process.execPath, ['--version']).pid;
+}
+
+/** Has an export of x.tar look for what others left, and takes away what it made itself. */
+async function lookFor(t: TestContext, directory: string): Promise<void> {
+  await (await UnfinishedFile.create(hold(t, directory), 'x.tar')).discard();
+}
+
+test('what killed processes left goes, what may still be written stays', { skip }, async (t) => {
   const directory = temporaryDirectory(t);
-  const path = join(directory, 'x.tar');
-  const own = basename(await unfinishedName(path));
-  const [, place] = /^x\.tar\.part-\d+-([0-9a-f]{16})-[0-9a-f]{8}$/.exec(own)!;
-  const [gone, another] = [1, 2].map(() => spawnSync(process.execPath, ['--version']).pid);
+  const place = placeOfProcesses();
+  const [gone, another] = [deadPid(), deadPid()];
   const elsewhere = '0123456789abcdef';
-  const id = '00000000';
   const left = [
-    `x.tar.part-${gone}-${place}-${id}`,
-    `x.tar.part-${another}-${place}-${id}`,
+    `x.tar.part-${gone}-${place}-${ID}`,
+    `x.tar.part-${another}-${place}-${ID}`,
     // Of one before this process that had the same number.
-    `x.tar.part-${process.pid}-${place}-${id}`,
+    `x.tar.part-${process.pid}-${place}-${ID}`,
   ];
   writeFileSync(join(directory, left[2]!), '');
   await sleep(50); // the clock of files goes by ticks
@@ -41,24 +61,23 @@ test('what killed processes left goes, what may still be written stays', {
   t.mock.method(process, 'uptime', () => (Date.now() - startMs) / 1000);
   await sleep(50);
   const perhapsAlive = [gone, process.pid].flatMap((pid) => [
-    `x.tar.part-${pid}-${elsewhere}-${id}`,
-    `x.tar.part-${pid}--${id}`,
+    `x.tar.part-${pid}-${elsewhere}-${ID}`,
+    `x.tar.part-${pid}--${ID}`,
   ]);
   const kept = [
-    own,
     // Of another thread of this one, say.
-    `x.tar.part-${process.pid}-${place}-11111111`,
-    `x.tar.part-${process.ppid}-${place}-${id}`,
-    `y.tar.part-${gone}-${place}-${id}`,
-    `x.tar.part-${gone}-${place}-${id}.mine`,
+    `x.tar.part-${process.pid}-${place}-${'1'.repeat(16)}`,
+    `x.tar.part-${process.ppid}-${place}-${ID}`,
+    `y.tar.part-${gone}-${place}-${ID}`,
+    `x.tar.part-${gone}-${place}-${ID}.mine`,
     'x.tar',
   ];
   mkdirSync(join(directory, left[1]!, 'etc'), { recursive: true });
   for (const name of [left[0]!, ...perhapsAlive, ...kept]) writeFileSync(join(directory, name), '');
-  assert.notEqual(basename(await unfinishedName(path)), own);
+  await lookFor(t, directory);
   assert.deepEqual(readdirSync(directory).sort(), [...kept, ...perhapsAlive].sort());
   for (const name of [...kept, ...perhapsAlive]) utimesSync(join(directory, name), 1, 1);
-  await unfinishedName(path);
+  await lookFor(t, directory);
   assert.deepEqual(
     readdirSync(directory).sort(),
     [...kept, ...perhapsAlive].sort(),
@@ -66,47 +85,102 @@ test('what killed processes left goes, what may still be written stays', {
   );
   const now = Date.now.bind(Date);
   t.mock.method(Date, 'now', () => now() + 25 * 3_600_000);
-  await unfinishedName(path);
+  await lookFor(t, directory);
   assert.deepEqual(readdirSync(directory).sort(), kept.sort());
 });
 
+/** What another process may have left of x.tar: a directory with a file, in `directory`. */
+function leave(directory: string): string {
+  const left = join(directory, `x.tar.part-${deadPid()}-${placeOfProcesses()}-${ID}`);
+  mkdirSync(left);
+  writeFileSync(join(left, 'file'), '');
+  return left;
+}
+
+test('where others may write nothing is removed by its name', { skip }, async (t) => {
+  const directory = temporaryDirectory(t);
+  const left = leave(directory);
+  for (const mode of [0o777, 0o1777, 0o770]) {
+    chmodSync(directory, mode);
+    await lookFor(t, directory);
+    assert.ok(existsSync(join(left, 'file')), mode.toString(8));
+  }
+  chmodSync(directory, 0o755);
+  if (isRoot) {
+    chownSync(directory, NOBODY, NOBODY);
+    await lookFor(t, directory);
+    assert.ok(existsSync(join(left, 'file')), 'the directory of another user');
+    chownSync(directory, 0, 0);
+    chownSync(left, NOBODY, NOBODY);
+    await lookFor(t, directory);
+    assert.ok(existsSync(join(left, 'file')), 'what belongs to another user');
+    chownSync(left, 0, 0);
+  }
+  const secret = temporaryDirectory(t);
+  writeFileSync(join(secret, 'file'), '');
+  symlinkSync(secret, left.replace(ID, '1'.repeat(16)));
+  symlinkSync(secret, join(left, 'link'));
+  await lookFor(t, directory);
+  assert.deepEqual([readdirSync(directory).length, readdirSync(secret)], [1, ['file']]);
+});
+
 test('a directory that cannot be read is left to whoever writes there', async (t) => {
-  const path = join(temporaryDirectory(t), 'none', 'x.tar');
-  assert.ok((await unfinishedName(path)).startsWith(`${path}.part-`));
+  const directory = temporaryDirectory(t);
+  asNobody(t, directory);
+  chmodSync(directory, 0o300);
+  await lookFor(t, directory);
+  chmodSync(directory, 0o700);
+  assert.deepEqual(readdirSync(directory), []);
+});
+
+test('a file gets its name when it is whole; one that is not goes', async (t) => {
+  const directory = temporaryDirectory(t);
+  writeFileSync(join(directory, 'x.tar'), 'from before');
+  const held = hold(t, directory);
+  const [kept, gone] = [
+    await UnfinishedFile.create(held, 'x.tar'),
+    await UnfinishedFile.create(held, 'x.tar'),
+  ];
+  writeSync(kept.fd, 'new');
+  assert.equal(readFileSync(join(directory, 'x.tar'), 'utf8'), 'from before');
+  await kept.publish();
+  await kept.discard();
+  await gone.discard();
+  assert.deepEqual(readdirSync(directory), ['x.tar']);
+  assert.equal(readFileSync(join(directory, 'x.tar'), 'utf8'), 'new');
+});
+
+test('what another user put in the place of an unfinished file gets no name and stays', async (t) => {
+  const directory = temporaryDirectory(t);
+  const file = await UnfinishedFile.create(hold(t, directory), 'x.tar');
+  renameSync(file.path, join(directory, 'moved'));
+  writeFileSync(file.path, 'planted');
+  const { code } = await failureOf(file.publish());
+  await file.discard();
+  assert.deepEqual([code, readFileSync(file.path, 'utf8')], ['store-denied', 'planted']);
+  assert.equal(existsSync(join(directory, 'x.tar')), false);
 });
 
 test('what is not finished goes, with names that are no text and directories that are closed already', async (t) => {
   const root = temporaryDirectory(t);
-  const unfinished = join(root, 'unfinished');
   asNobody(t, root);
-  const make = () => {
-    mkdirSync(join(unfinished, 'open', 'closed'), { recursive: true });
-    for (const name of ['top', 'open/in', 'open/closed/deep'])
-      writeFileSync(Buffer.from(`${unfinished}/${name}-caf\xe9`, 'latin1'), '');
-    symlinkSync('/', join(unfinished, 'open/link'));
-    chmodSync(join(unfinished, 'open/closed'), 0o555);
-    chmodSync(join(unfinished, 'open'), 0o500);
-  };
-  make();
-  await removeUnfinished(unfinished);
+  const unfinished = await UnfinishedDirectory.create(hold(t, root), 'x');
+  t.after(() => unfinished.held.close());
+  const { path } = unfinished;
+  mkdirSync(join(path, 'open', 'closed'), { recursive: true });
+  for (const name of ['top', 'open/in', 'open/closed/deep'])
+    writeFileSync(Buffer.from(`${path}/${name}-caf\xe9`, 'latin1'), '');
+  symlinkSync('/', join(path, 'open/link'));
+  chmodSync(join(path, 'open/closed'), 0o555);
+  chmodSync(join(path, 'open'), 0o500);
+  chmodSync(path, 0o500);
+  await unfinished.discard();
   assert.deepEqual(readdirSync(root), []);
-  make();
-  await emptyDirectory(unfinished);
-  assert.deepEqual(readdirSync(unfinished), []);
-});
-
-test('what cannot be deleted is left, and no error hides the one before', async (t) => {
-  const root = temporaryDirectory(t);
-  writeFileSync(join(root, 'file'), '');
-  await removeUnfinished(join(root, 'file', 'under-it'));
-  await removeUnfinished(join(root, 'absent'));
-  await emptyDirectory(join(root, 'absent'));
-  assert.ok(existsSync(join(root, 'file')));
 });
 
 /** Goes on as a user whom modes stop, who has the directory. */
-function asNobody(t: { after(end: () => void): void }, directory: string): void {
-  if (process.geteuid?.() !== 0) return;
+function asNobody(t: TestContext, directory: string): void {
+  if (!isRoot) return;
   chownSync(directory, NOBODY, NOBODY);
   process.seteuid!(NOBODY);
   t.after(() => process.seteuid!(0));

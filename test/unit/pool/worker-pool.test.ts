@@ -31,7 +31,8 @@ test('a task answers with its result, or fails with the code it failed with', as
   assert.equal(await pool.run(QUICK), 'content 3');
   const gone = { packs: ['0'.repeat(32)], count: 1, pack: Uint32Array.of(0) };
   const extents = { ...gone, offset: Float64Array.of(0), start: Float64Array.of(0, 1) };
-  const failing = pool.run({ task: 'export-layer', extents, path: join(root, 'layer.tar') });
+  const file = { fd: -1, path: join(root, 'layer.tar') };
+  const failing = pool.run({ task: 'export-layer', extents, file, position: 0 });
   await assert.rejects(failing, (error) => error instanceof PullError && error.code === 'store-broken');
 });
 

@@ -1,0 +1,38 @@
+/**
+ * Loaded into a child before everything else (`node --import`), in each of its threads: has another user do something at one
+ * moment of an export. The program itself knows nothing of it.
+ * ZPULL_TEST_ATTACK: an `Attack` as JSON.
+ */
+import child_process, { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
+import type { Attack } from './attack.js';
+
+const { call, name, after, script, uid, marker } = JSON.parse(process.env['ZPULL_TEST_ATTACK']!) as Attack;
+const { closeSync, openSync } = fs;
+
+/** Once in a process, whichever thread is the first. */
+function attack(): void {
+  try {
+    closeSync(openSync(marker, 'wx'));
+  } catch {
+    return;
+  }
+  spawnSync('sh', ['-c', script], { uid, gid: uid, stdio: 'inherit' });
+}
+
+const holder = (call === 'spawn' ? child_process : fs) as unknown as Record<
+  string,
+  (...args: unknown[]) => unknown
+>;
+const original = holder[call]!;
+holder[call] = function attacked(this: unknown, ...args: unknown[]) {
+  const isMeant = args.some((arg) => String(arg).split('/').at(-1)!.startsWith(name));
+  if (isMeant && !after) attack();
+  try {
+    return Reflect.apply(original, this, args);
+  } finally {
+    if (isMeant && after) attack();
+  }
+};
+syncBuiltinESMExports();

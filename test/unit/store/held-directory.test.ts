@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { PullError } from '../../../src/format/error.js';
+import { HeldDirectory, makeHeldDirectory } from '../../../src/store/held-directory.js';
+import { systemCode } from '../../../src/store/storage-error.js';
+import { temporaryDirectory } from '../../support/temporary.js';
+
+/** Any user but root. */
+const NOBODY = 65_534;
+const isRoot = process.geteuid?.() === 0;
+const skip = !existsSync('/proc/self/fd') && 'needs /proc';
+
+function closing(t: TestContext, held: HeldDirectory): HeldDirectory {
+  t.after(() => held.close());
+  return held;
+}
+
+test('a directory that is held stays the same one when it is renamed', { skip }, (t) => {
+  const directory = temporaryDirectory(t);
+  for (const name of ['a', 'outside']) mkdirSync(join(directory, name));
+  const held = closing(t, HeldDirectory.hold(join(directory, 'a')));
+  renameSync(join(directory, 'a'), join(directory, 'moved'));
+  symlinkSync('outside', join(directory, 'a'));
+  closing(t, held.make('b', 0o700)).make(Buffer.from('caf\xe9', 'latin1'), 0o700).close();
+  writeFileSync(held.at('file'), '');
+  assert.deepEqual(readdirSync(join(directory, 'outside')), []);
+  assert.deepEqual(readdirSync(join(directory, 'moved')).sort(), ['b', 'file']);
+  assert.deepEqual(held.names.map(String).sort(), ['b', 'file']);
+});
+
+for (const canHold of [true, false]) {
+  test(`no link is opened as a directory ${canHold ? '' : 'without /proc '}in one that is held`, {
+    skip: canHold && skip,
+  }, (t) => {
+    const directory = temporaryDirectory(t);
+    mkdirSync(join(directory, 'outside'));
+    symlinkSync('outside', join(directory, 'link'));
+    writeFileSync(join(directory, 'file'), '');
+    const held = closing(t, HeldDirectory.hold(directory, canHold));
+    for (const [name, code] of [
+      ['link', 'ENOTDIR'],
+      ['file', 'ENOTDIR'],
+      ['absent', 'ENOENT'],
+    ] as const)
+      assert.throws(
+        () => held.open(name),
+        (error) => systemCode(error) === code,
+      );
+    held.open('outside').close();
+    held.make('new', 0o700).close();
+    assert.ok(existsSync(join(directory, 'new')));
+  });
+}
+
+test('without /proc a directory is refused that others may change, or one on the path to it', {
+  skip: process.geteuid === undefined && 'no modes here',
+}, (t) => {
+  const directory = temporaryDirectory(t);
+  const [open, below] = [join(directory, 'open'), join(directory, 'open/below')];
+  mkdirSync(below, { recursive: true });
+  const refused = (path: string) =>
+    assert.throws(
+      () => HeldDirectory.hold(path, false),
+      (error) =>
+        error instanceof PullError && error.code === 'option-malformed' && /Linux/.test(error.hint ?? ''),
+    );
+  for (const mode of [0o777, 0o770]) {
+    chmodSync(open, mode);
+    for (const path of [open, below]) refused(path);
+    assert.throws(() => HeldDirectory.hold(directory, false).open('open'), /other users/);
+  }
+  // Nobody renames there what belongs to others.
+  chmodSync(open, 0o1777);
+  for (const path of [open, below]) HeldDirectory.hold(path, false);
+  if (!isRoot) return;
+  chmodSync(open, 0o755);
+  chownSync(open, NOBODY, NOBODY);
+  for (const path of [open, below]) refused(path);
+});
+
+test('what a directory lets others do is known from its mode and owner', {
+  skip: process.geteuid === undefined && 'no modes here',
+}, (t) => {
+  const directory = temporaryDirectory(t);
+  const seen = [0o755, 0o1777, 0o775, 0o757].map((mode) => {
+    chmodSync(directory, mode);
+    const held = closing(t, HeldDirectory.hold(directory));
+    return [held.isGuarded, held.isPrivate];
+  });
+  assert.deepEqual(seen, [
+    [true, true],
+    [true, false],
+    [false, false],
+    [false, false],
+  ]);
+});
+
+test('a directory is made with those around it', (t) => {
+  const directory = temporaryDirectory(t);
+  closing(t, makeHeldDirectory(join(directory, 'a/b/c')));
+  closing(t, makeHeldDirectory(join(directory, 'a/b/c')));
+  assert.ok(existsSync(join(directory, 'a/b/c')));
+  writeFileSync(join(directory, 'file'), '');
+  assert.throws(() => makeHeldDirectory(join(directory, 'file/x')), /ENOTDIR/);
+});
