@@ -25,7 +25,7 @@ export class HeldRows {
 
   /**
    * The directory that a row is, or the root for `NO_ROW`. Valid until the next call, or the one after that if that is given it as `kept`.
-   * @throws PullError as `storageError`; `store-denied` when it is not the one that `make` made or found
+   * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` made or found
    */
   directory(row: number, kept?: HeldDirectory): HeldDirectory {
     const { parent } = this.#task.tree;

@@ -19,7 +19,7 @@ export interface RootfsPlace {
   readonly before: Stats | undefined;
   /** Whether nothing was in it. */
   readonly isEmpty: boolean;
-  /** Gives a new directory its name. @throws PullError as `storageError`; `store-denied` when another user took its place */
+  /** Gives a new directory its name. @throws PullError as `storageError`; `store-broken` when another user took its place */
   publish(): Promise<void>;
   /** Takes away what was written, as far as it can be and nothing was there before; no thread writes any more. */
   discard(): Promise<void>;

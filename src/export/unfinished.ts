@@ -22,7 +22,7 @@ function unfinishedName(name: string): string {
  * Removes what exports of `name` left in a directory whose processes were killed, as far as it can be. Only what belongs to this user, and
  * only where no other user may write: elsewhere a name says nothing about what it stands for.
  */
-export async function removeLeft(directory: HeldDirectory, name: string): Promise<void> {
+async function removeLeft(directory: HeldDirectory, name: string): Promise<void> {
   const prefix = `${name}.part-`;
   try {
     if (!directory.isPrivate) return;
@@ -66,7 +66,7 @@ class Unfinished {
     return this.directory.pathOf(this.part);
   }
 
-  /** Renames the inode `ino`. @throws PullError as `storageError`; `store-denied` when another user put something else there */
+  /** Renames the inode `ino`. @throws PullError as `storageError`; `store-broken` when another user put something else there */
   protected async rename(ino: bigint): Promise<void> {
     const { directory, part } = this;
     const path = directory.pathOf(this.#name);
@@ -95,7 +95,7 @@ export class UnfinishedFile extends Unfinished {
     this.#ino = fstatSync(this.fd, { bigint: true }).ino;
   }
 
-  /** Closes it and gives it its name, in the place of what has it. @throws PullError as `storageError`; `store-denied` */
+  /** Closes it and gives it its name, in the place of what has it. @throws PullError as `storageError`; `store-broken` */
   async publish(): Promise<void> {
     this.#state = 'closed';
     closeWritten(this.fd, this.path);
@@ -128,7 +128,7 @@ export class UnfinishedDirectory extends Unfinished {
     this.held = onDisk(`make the directory ${this.path}`, () => directory.make(this.part, UNFINISHED_MODE));
   }
 
-  /** Gives it its name, where nothing but an empty directory may be. @throws PullError as `storageError`; `store-denied` */
+  /** Gives it its name, where nothing but an empty directory may be. @throws PullError as `storageError`; `store-broken` */
   publish(): Promise<void> {
     return this.rename(this.held.ino);
   }

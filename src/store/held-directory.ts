@@ -125,7 +125,7 @@ export class HeldDirectory {
 
   /**
    * Makes a directory in it and holds that.
-   * @throws the system's error: EEXIST when the name is taken; PullError `store-denied` when something else stands there a moment later
+   * @throws the system's error: EEXIST when the name is taken; PullError `store-broken` when something else stands there a moment later
    */
   make(name: string | Buffer, mode: number): HeldDirectory {
     mkdirSync(this.at(name), mode);
@@ -137,7 +137,7 @@ export class HeldDirectory {
 
   /**
    * Sets owner and time of a symbolic link that was just made. Where another user could put something else under its name, the link itself is held.
-   * @throws the system's error; PullError `store-denied` when it is not there any more
+   * @throws the system's error; PullError `store-broken` when it is not there any more
    */
   finishLink(name: Buffer, owner: Owner | undefined, time: number | Date): void {
     const path = this.at(name);
@@ -208,7 +208,7 @@ function openOrMake(parent: HeldDirectory, name: string): HeldDirectory {
 
 /** The error for something that is not what this process put there. */
 export function changedByOthers(path: string): PullError {
-  return new PullError('store-denied', `another user changes what is at ${path}`, {
+  return new PullError('store-broken', `another user changes what is at ${path}`, {
     hint: 'Choose a destination in a directory that no other user may write to.',
   });
 }

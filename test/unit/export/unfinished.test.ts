@@ -157,7 +157,7 @@ test('what another user put in the place of an unfinished file gets no name and 
   writeFileSync(file.path, 'planted');
   const { code } = await failureOf(file.publish());
   await file.discard();
-  assert.deepEqual([code, readFileSync(file.path, 'utf8')], ['store-denied', 'planted']);
+  assert.deepEqual([code, readFileSync(file.path, 'utf8')], ['store-broken', 'planted']);
   assert.equal(existsSync(join(directory, 'x.tar')), false);
 });
 
