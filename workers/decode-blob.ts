@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../src/format/decoded-limits.js';
 import { digestOfBytes } from '../src/format/digest.js';
 import type {
   DecodeBlobResult,
@@ -28,7 +29,7 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
   const { counters } = setup;
   const tell = (rows: ExtentRows) => task.port.postMessage(rows);
   const writer = new StreamWriter({ paths, counters, held: task.held, tell });
-  const stream = new Stream(task.compression, writer);
+  const stream = new Stream(task, writer);
   try {
     const blobDigest = await hashAndDecode(task, stream);
     if (blobDigest !== null) await stream.end();
@@ -68,6 +69,15 @@ async function hashAndDecode(task: DecodeBlobTask, stream: Stream): Promise<Deco
   return digestOfBytes(hash.digest());
 }
 
+function tooMuch(mostTarBytes: number): StreamProblem {
+  return new StreamProblem(
+    `decodes to more than ${mostTarBytes} bytes, the limit for its length`,
+    undefined,
+    'metadata-malformed',
+    `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${FREE_DECODED_BYTES} bytes more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
+  );
+}
+
 function decoderOf(compression: StreamCompression, out: Outflow): StreamDecoder {
   if (compression === 'gzip') return new GzipDecoder(out);
   if (compression === 'zstd') return new ZstdDecoder(bestZstdEngine(), out);
@@ -79,10 +89,15 @@ class Stream {
   fault: StreamFault | undefined;
   readonly #out: Outflow;
   readonly #decoder: StreamDecoder;
+  readonly #mostTarBytes: number;
   #blobBytes = 0;
+  #tarBytes = 0;
+  /** Why the decoded bytes were not taken. */
+  #refusal: { readonly error: unknown } | undefined;
 
-  constructor(compression: StreamCompression, writer: StreamWriter) {
-    this.#out = new Outflow(writer.take);
+  constructor({ compression, blob, freeBytes }: DecodeBlobTask, writer: StreamWriter) {
+    this.#mostTarBytes = blob.sizeBytes * MAX_DECODED_RATIO + freeBytes;
+    this.#out = new Outflow((bytes) => this.#take(bytes, writer));
     this.#decoder = decoderOf(compression, this.#out);
   }
 
@@ -100,13 +115,27 @@ class Stream {
     return this.#decoder.close();
   }
 
+  /** Once they are refused, the decoder ends at once: it may have GiBs to come of what it was given. */
+  #take(bytes: Buffer, writer: StreamWriter): void {
+    try {
+      this.#tarBytes += bytes.length;
+      if (this.#tarBytes > this.#mostTarBytes) throw tooMuch(this.#mostTarBytes);
+      writer.take(bytes);
+    } catch (error) {
+      this.#refusal ??= { error };
+      void this.#decoder.close();
+      throw error;
+    }
+  }
+
   async #attempt(work: Promise<void>): Promise<void> {
     try {
       await work;
-    } catch (error) {
+    } catch (failure) {
+      const error = this.#refusal === undefined ? failure : this.#refusal.error;
       if (!(error instanceof StreamProblem)) throw error;
-      const { code, message, blobAt = this.#blobBytes } = error;
-      this.fault = { code, message, blobAt };
+      const { code, message, hint, blobAt = this.#blobBytes } = error;
+      this.fault = hint === undefined ? { code, message, blobAt } : { code, message, blobAt, hint };
       await this.close();
     }
   }

@@ -1,5 +1,6 @@
 import { statFile } from '../src/files/open-file.js';
 import { type Digest, digestBytes } from '../src/format/digest.js';
+import { FreeRoom } from '../src/store/free-room.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { packPath } from '../src/store/paths.js';
 import { paths } from './context.js';
@@ -28,7 +29,7 @@ export function takeRawWriter(blob: Digest): RawWriter {
   const raw = writers.get(blob) ?? {
     blob,
     blobDigest: digestBytes(blob),
-    writer: new PackWriter(paths),
+    writer: new PackWriter(paths, new FreeRoom(paths.packs)),
     users: 0,
   };
   raw.users += 1;

@@ -19,9 +19,17 @@ export class StreamProblem extends Error {
   readonly blobAt: number | undefined;
   readonly code: StreamFault['code'];
 
-  constructor(message: string, blobAt?: number, code: StreamFault['code'] = 'metadata-malformed') {
+  readonly hint: string | undefined;
+
+  constructor(
+    message: string,
+    blobAt?: number,
+    code: StreamFault['code'] = 'metadata-malformed',
+    hint?: string,
+  ) {
     super(message);
     this.blobAt = blobAt;
     this.code = code;
+    this.hint = hint;
   }
 }

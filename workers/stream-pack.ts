@@ -1,4 +1,5 @@
 import { ExtentList } from '../src/store/extents.js';
+import { FreeRoom } from '../src/store/free-room.js';
 import { type Place, WHOLE_BYTES } from '../src/store/held-contents.js';
 import { type ContentRows, PackWriter, type Region } from '../src/store/pack-writer.js';
 import type { PackId, StorePaths } from '../src/store/paths.js';
@@ -26,7 +27,7 @@ export class StreamPack {
   #extents = new ExtentList();
 
   constructor(paths: StorePaths) {
-    this.#writer = new PackWriter(paths);
+    this.#writer = new PackWriter(paths, new FreeRoom(paths.packs));
   }
 
   get id(): PackId | null {

@@ -45,8 +45,10 @@ export class ZlibStream {
     });
   }
 
+  /** What is under way rejects: nobody would be told of its end. */
   close(): void {
     this.#stream.destroy();
+    this.#reject?.(new Error('it was closed'));
   }
 
   #attempt<T>(start: (resolve: (value: T) => void) => void): Promise<T> {

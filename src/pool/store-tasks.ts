@@ -73,6 +73,8 @@ export interface DecodeBlobTask {
   readonly blob: BlobSource;
   readonly compression: StreamCompression;
   readonly held: HeldRows;
+  /** What it may decode to beyond MAX_DECODED_RATIO times its length. */
+  readonly freeBytes: number;
   readonly port: MessagePort;
 }
 
@@ -95,6 +97,8 @@ export interface StreamFault {
   readonly code: 'metadata-malformed' | 'unsupported';
   readonly message: string;
   readonly blobAt: number;
+  /** What the user can do about it, where that is not what there is to do about others. */
+  readonly hint?: string;
 }
 
 /** Appends tar-split bytes, in order and without a break, to the worker's pack. */

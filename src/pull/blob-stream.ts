@@ -36,6 +36,8 @@ interface Outcome {
 export class BlobStream {
   /** Where its own bytes lie. */
   readonly rawPacks = new Set<PackId>();
+  /** Where what they decode to lies, without what is shared. */
+  readonly ownPacks = new Set<PackId>();
   /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
   sender: number | undefined;
   readonly #options: StreamOptions;
@@ -145,23 +147,36 @@ export class BlobStream {
     const prover = new LayerProver(context, diffId);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
+    const heldPacks = new Set(held.packs);
     const arriving = arrivals(port1, (part) => {
+      for (const pack of part.packs) if (!heldPacks.has(pack)) this.#own(pack);
       extents.append(part);
       prover.feed(part);
     });
     this.#decoder = port1;
     this.#advance();
     if (this.#work.dropped) port1.postMessage(null);
-    const task = { task: 'decode-blob', blob, compression, held, port: port2 } as const;
+    const { freeBytes } = context.decoded;
+    const task = { task: 'decode-blob', blob, compression, held, freeBytes, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
-      if (decoded.pack !== null) context.packs.add(decoded.pack as PackId);
+      context.decoded.note(blob.sizeBytes, decoded.tarBytes);
+      if (decoded.pack !== null) this.#own(decoded.pack as PackId);
+      for (const pack of this.ownPacks) context.packs.add(pack);
       // What was posted before a result can arrive after it.
       await arriving;
-      return { extents, decoded, actual: await prover.end(extents) };
+      if (decoded.problem === undefined) return { extents, decoded, actual: await prover.end(extents) };
+      prover.abandon();
+      return { extents, decoded, actual: null };
     } finally {
       port1.close();
     }
+  }
+
+  /** Of no use to the next pull, which goes on from the raw packs, until the layer is proven. */
+  #own(pack: PackId): void {
+    this.ownPacks.add(pack);
+    this.#options.context.scrap.add(pack);
   }
 }
 

@@ -2,6 +2,7 @@ import type { WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/concurrency.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
+import type { DecodedAllowance } from './decoded-allowance.js';
 import type { PullEvent } from './events.js';
 import type { MetadataBudget } from './metadata-budget.js';
 import type { Patience } from './patience.js';
@@ -24,6 +25,12 @@ export interface PullContext {
   readonly support: WorkerPool;
   /** Starts the threads that fetch spans. */
   readonly startFetchers: (threads: number) => Promise<WorkerPool>;
+  /** What its layers may decode to. */
+  readonly decoded: DecodedAllowance;
+  /** Packs that nobody has a use for when the pull ends: deleted when its threads are gone. */
+  readonly scrap: Set<PackId>;
+  /** Packs in which a layer that failed for good was alone. */
+  readonly failed: Set<PackId>;
   /** Packs that the threads of this pull write; sealed when it is done. */
   readonly packs: Set<PackId>;
 }

@@ -26,6 +26,7 @@ export async function pullLayers(
   await requireSpace(
     context.paths.root,
     sum(figures, ({ diskBytes }) => diskBytes),
+    true,
   );
   const run = await runPlan(context, layers, plan, fetchBytes);
   return {

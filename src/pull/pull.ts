@@ -1,9 +1,11 @@
 import { parseDigest } from '../format/digest.js';
+import { PullError } from '../format/error.js';
 import { asOutOfFiles } from '../format/out-of-files.js';
 import { normalisePlatform } from '../format/platform.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
-import { openStore, type StorePaths } from '../store/paths.js';
+import { openStore, type PackId, type StorePaths } from '../store/paths.js';
+import { removeUnnamed } from '../store/remove-unnamed.js';
 import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
@@ -156,8 +158,20 @@ class Pull {
   async close(): Promise<void> {
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
+    if (workers !== undefined) await this.#removeFailed(workers.context.failed);
     this.#locks?.releaseAll();
     this.#lease?.close();
+  }
+
+  /** What a layer that is no good has written is no use to the next pull. */
+  async #removeFailed(packs: ReadonlySet<PackId>): Promise<void> {
+    if (this.#lease === undefined || packs.size === 0) return;
+    try {
+      await removeUnnamed(this.#paths, this.#lease, packs);
+    } catch (error) {
+      // Why the pull ended is what to tell; what cannot be deleted is left to prune.
+      if (!(error instanceof PullError)) throw error;
+    }
   }
 
   async #resolve(): Promise<ResolvedImage> {

@@ -63,6 +63,7 @@ function likeFirst(reading: Reading, layer: WantedLayer, first: KnownLayer): Kno
   if (metadata === undefined) return { ...layer, cost, format, ...(failedBefore && { failedBefore }) };
   try {
     countRows(reading, metadata.table);
+    reading.context.decoded.noteTable(layer, metadata.table);
     return { ...layer, metadata, cost, format };
   } catch (error) {
     return asStream(reading.context, layer, cost, error);
@@ -89,6 +90,7 @@ async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataPl
     if (requests > 0) context.concurrency.good();
     if (metadata === undefined) return { ...layer, cost, format: layer.compression };
     countRows(reading, metadata.table);
+    context.decoded.noteTable(layer, metadata.table);
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {

@@ -93,6 +93,8 @@ class Run {
   readonly #proofs: Array<Promise<void> | undefined>;
   /** Of each layer that is there and was pulled as one stream. */
   readonly #wholes = new Map<number, NonNullable<LayerOutcome['whole']>>();
+  /** Rows of the layers that have something in a pack of this pull. */
+  readonly #writers = new Map<PackId, Set<number>>();
   readonly #turns = new Turns(STREAMS_AT_A_TIME);
   #held: Promise<HeldRows> | undefined;
   #published = 0;
@@ -116,6 +118,7 @@ class Run {
         offset: tail.packOffset,
         lengthBytes: tail.lengthBytes,
       };
+      if (extent !== undefined) this.#noteWriter(extent.pack, i);
       return new LayerAssembly(plan.chunked.layers[i]!.segments, plan.packs, extent);
     });
     this.#proofs = layers.map(() => undefined);
@@ -123,7 +126,8 @@ class Run {
       if (!isChunked(layer)) return undefined;
       const work = { layer: i, dropped: false };
       const failed = (error: unknown) => this.#failed(i, error);
-      const spans = new SpanFetch({ context, fetcher, layer, work, pieceBytes, failed });
+      const wrote = (pack: PackId) => this.#noteWriter(pack, i);
+      const spans = new SpanFetch({ context, fetcher, layer, work, pieceBytes, failed, wrote });
       return { layer, work, spans, prover: new LayerProver(context, layer.diffId) };
     });
   }
@@ -140,6 +144,11 @@ class Run {
     }
     this.#advance();
     await published;
+  }
+
+  #noteWriter(pack: PackId, layer: number): void {
+    const layers = this.#writers.get(pack) ?? new Set();
+    this.#writers.set(pack, layers.add(layer));
   }
 
   outcome(i: number): LayerOutcome {
@@ -176,6 +185,7 @@ class Run {
     if (filling === undefined || tarSplit === undefined || ranges.length === 0) return;
     try {
       const run = await writeInline(this.#context, filling.layer, tarSplit, ranges);
+      this.#noteWriter(run.pack, i);
       if (filling.work.dropped) return;
       this.#assemblies[i]!.placeInline(run);
       this.#advance();
@@ -291,6 +301,9 @@ class Run {
     const { digest } = this.#layers[i]!.blob;
     const failure = inLayer(error, digest);
     if (failure.code === 'digest-mismatch' || failure.code === 'metadata-malformed') {
+      for (const [pack, layers] of this.#writers) {
+        if (layers.size === 1 && layers.has(i)) this.#context.failed.add(pack);
+      }
       await Promise.allSettled(this.#proofs.filter((_, other) => this.#fillings[other] !== undefined));
     }
     this.#context.stop.now(failure);

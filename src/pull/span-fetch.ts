@@ -30,6 +30,7 @@ export class SpanFetch {
   readonly #work: Work;
   readonly #pieceBytes: number;
   readonly #failed: (error: unknown) => void;
+  readonly #wrote: (pack: PackId) => void;
   readonly #retried = new Set<string>();
 
   constructor(options: {
@@ -39,6 +40,8 @@ export class SpanFetch {
     work: Work;
     pieceBytes: number;
     failed: (error: unknown) => void;
+    /** Is told which packs it writes to. */
+    wrote: (pack: PackId) => void;
   }) {
     this.#context = options.context;
     this.#fetcher = options.fetcher;
@@ -46,6 +49,7 @@ export class SpanFetch {
     this.#work = options.work;
     this.#pieceBytes = options.pieceBytes;
     this.#failed = options.failed;
+    this.#wrote = options.wrote;
   }
 
   /** The job that fetches a range; `retries`: how often bytes of its span have come wrong before. */
@@ -78,6 +82,7 @@ export class SpanFetch {
       pieceBytes: this.#pieceBytes,
     });
     cost(result);
+    this.#wrote(result.pack as PackId);
     if (result.failure !== undefined) throw fromFailure(result.failure);
     if (!this.#work.dropped) await this.#accept(range, retries, result);
   }

@@ -82,7 +82,10 @@ export class WholeLayer {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
       });
       if (decoded.blobDigest === digest) {
-        if (actual === layer.diffId && decoded.problem === undefined) return extents;
+        if (actual === layer.diffId && decoded.problem === undefined) {
+          for (const pack of stream.ownPacks) context.scrap.delete(pack);
+          return extents;
+        }
         const isShared = extents.packs.some((pack) => pack !== decoded.pack);
         if (actual !== null || decoded.problem !== undefined || !isShared)
           throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
@@ -91,7 +94,7 @@ export class WholeLayer {
           message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
         });
         options = { ...options, held: async () => nothingHeld() };
-        this.#plan = this.#planAnew();
+        await this.#beginAgain(stream);
         continue;
       }
       const got = decoded.blobDigest ?? 'bytes that are gone';
@@ -104,8 +107,19 @@ export class WholeLayer {
       if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
       if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
-      this.#plan = this.#planAnew();
+      await this.#beginAgain(stream);
     }
+  }
+
+  /** What the last run decoded is of no use to the next. */
+  async #beginAgain({ ownPacks }: BlobStream): Promise<void> {
+    const { paths, packs, scrap } = this.#options.context;
+    for (const pack of ownPacks) {
+      await removePack(paths, pack);
+      packs.delete(pack);
+      scrap.delete(pack);
+    }
+    this.#plan = this.#planAnew();
   }
 
   /** Raw packs have nothing but this blob's bytes; not before its end, as workers go on writing to them. */
@@ -125,11 +139,12 @@ function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: 
   return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, problem);
 }
 
-function notDecodable({ blob, compression }: KnownLayer, { code, message, blobAt }: StreamFault): PullError {
+function notDecodable({ blob, compression }: KnownLayer, fault: StreamFault): PullError {
+  const { code, message, blobAt } = fault;
   const sentence = `layer ${blob.digest} (${compression}) ${message}, at or behind byte ${blobAt} of the blob`;
-  const hint =
+  const usual =
     code === 'unsupported'
       ? 'install the program zstd or a newer Node, or push the image with smaller windows'
       : 'the image was built or pushed wrongly: rebuild it, or pull another version';
-  return new PullError(code, sentence, { layer: blob.digest, hint });
+  return new PullError(code, sentence, { layer: blob.digest, hint: fault.hint ?? usual });
 }

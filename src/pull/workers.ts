@@ -1,9 +1,11 @@
+import { PullError } from '../format/error.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
-import { sealPack } from '../store/pack-sync.js';
+import { removePack, sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { PullContext } from './context.js';
+import { DecodedAllowance } from './decoded-allowance.js';
 import type { PullEvent } from './events.js';
 import { MetadataBudget } from './metadata-budget.js';
 import type { RegistryLink } from './registry-link.js';
@@ -78,6 +80,9 @@ export class Workers {
       concurrency,
       endpoints,
       metadata: new MetadataBudget(),
+      decoded: new DecodedAllowance(),
+      scrap: new Set(),
+      failed: new Set(),
       emit,
       support,
       startFetchers,
@@ -93,10 +98,23 @@ export class Workers {
     for (const pack of packs) await sealPack(paths, pack);
   }
 
-  /** Ends the threads at once, whatever they do; resolves when none lives, whoever called it first. */
+  /**
+   * Ends the threads at once, whatever they do, and deletes what they have written for nothing; resolves when none lives,
+   * whoever called it first.
+   */
   close(): Promise<void> {
     this.#events.close();
-    this.#closing ??= Promise.all(this.#pools.map((pool) => pool.destroy())).then(() => {});
+    this.#closing ??= Promise.all(this.#pools.map((pool) => pool.destroy())).then(() => this.#removeScrap());
     return this.#closing;
+  }
+
+  async #removeScrap(): Promise<void> {
+    const { paths, scrap } = this.context;
+    try {
+      for (const pack of scrap) await removePack(paths, pack);
+    } catch (error) {
+      // Why the pull ended is what to tell; what cannot be deleted is left to prune.
+      if (!(error instanceof PullError)) throw error;
+    }
   }
 }

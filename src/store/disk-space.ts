@@ -1,6 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { statFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
+import { leftFreeBytes } from './free-room.js';
 import { onDisk, systemCode } from './storage-error.js';
 
 /** File systems that compress, by `statfs().type` (linux/magic.h, OpenZFS, bcachefs): they hold more than they have room for. */
@@ -8,10 +9,15 @@ const COMPRESSING: readonly number[] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
 
 /**
  * Asks for `neededBytes` of free space in a directory before anything is fetched. It is advice: others write to the same disk.
+ * `leavesRoom`: what `FreeRoom` leaves to others does not count as free.
  * @throws PullError `store-full`, naming how many bytes are missing
  */
-export async function requireSpace(directory: string, neededBytes: number): Promise<void> {
-  const freeBytes = await freeBytesOf(directory);
+export async function requireSpace(
+  directory: string,
+  neededBytes: number,
+  leavesRoom = false,
+): Promise<void> {
+  const freeBytes = neededBytes === 0 ? undefined : await freeBytesOf(directory, leavesRoom);
   if (freeBytes === undefined || freeBytes >= neededBytes) return;
   const missing = neededBytes - freeBytes;
   throw new PullError(
@@ -31,12 +37,13 @@ export function allocatedBytes(path: string): number {
  * What this user can write there. Undefined where nobody knows: some network and FUSE file systems state no size or give no answer, and
  * whoever writes there says what else is wrong.
  */
-async function freeBytesOf(directory: string): Promise<number | undefined> {
+async function freeBytesOf(directory: string, leavesRoom: boolean): Promise<number | undefined> {
   try {
     const { type, blocks, bfree, bavail, bsize } = await statfs(directory);
     if (blocks === 0 || COMPRESSING.includes(type)) return undefined;
     // What is reserved is root's.
-    return bsize * (process.geteuid?.() === 0 ? bfree : bavail);
+    const freeBytes = bsize * (process.geteuid?.() === 0 ? bfree : bavail);
+    return leavesRoom ? Math.max(0, freeBytes - leftFreeBytes(bsize * blocks)) : freeBytes;
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;

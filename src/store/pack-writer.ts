@@ -3,6 +3,7 @@ import { crc32 } from 'node:zlib';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
+import type { FreeRoom } from './free-room.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 import { CALL_BYTES, closeWritten, onDisk, writeFully } from './storage-error.js';
@@ -48,14 +49,17 @@ interface OpenPack {
  */
 export class PackWriter {
   readonly #paths: StorePaths;
+  readonly #room: FreeRoom | undefined;
   #open: OpenPack | undefined;
   /** What packs were given up for: other regions of theirs are still being filled, and fail for the same reason. */
   readonly #failures = new Map<PackId, unknown>();
   /** Records of one piece; grows to the largest piece's, about 160 KB for 1 MiB of one-byte files. */
   #records = Buffer.allocUnsafeSlow(64 * RECORD_BYTES);
 
-  constructor(paths: StorePaths) {
+  /** `room`: what is asked before bytes are written. */
+  constructor(paths: StorePaths, room?: FreeRoom) {
     this.#paths = paths;
+    this.#room = room;
   }
 
   /** The pack that is written now, or undefined before the first reservation and after a failure or `close`. */
@@ -137,7 +141,10 @@ export class PackWriter {
       throw new RangeError('a piece lies outside its region');
     }
     this.#requireOpen(region);
-    this.#attempt((open) => writeFully(open.pack.fd, open.pack.path, bytes, packOffset));
+    this.#attempt((open) => {
+      this.#room?.use(bytes.length);
+      writeFully(open.pack.fd, open.pack.path, bytes, packOffset);
+    });
   }
 
   #requireOpen(region: Region): void {

@@ -12,7 +12,15 @@ import { removePack, sealPack } from '../../src/store/pack-sync.js';
 import { type PackId, storePaths } from '../../src/store/paths.js';
 import { noise, tarOf } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
-import { decodeBlob, fetchRaw, lookUpRaw, readExtents, serveBlob, startWorkers } from '../support/streams.js';
+import {
+  decodeBlob,
+  fetchRaw,
+  lookUpRaw,
+  readExtents,
+  serveBlob,
+  startWorkers,
+  zstdBomb,
+} from '../support/streams.js';
 import { digestOf, sha256 } from '../unit/store/support.js';
 
 const SMALL = noise(1, 30_000);
@@ -120,6 +128,28 @@ test('a layer that is something else than it says is told of', async (t) => {
   assert.deepEqual(noZstd.problem, { code: 'metadata-malformed', message: 'is no zstd data', blobAt: 0 });
   const garbage = await broken(t, 'gzip', Buffer.concat([gzipSync(TAR, { level: 1 }), noise(3, 5000)]));
   assert.match(garbage.problem?.message ?? '', /no padding/);
+});
+
+test('a blob that decodes to more than it may is decoded no further, whoever decodes it', async (t) => {
+  // 8 GiB, and 13 MB in frames that are decoded at once.
+  const frames = Buffer.concat(Array.from({ length: 10 }, () => zstdBomb(10)));
+  for (const [bytes, freeBytes] of [
+    [zstdBomb(2 ** 16), 2 ** 20],
+    [frames, 2 ** 20],
+  ] as const) {
+    const blob = await serveBlob(t, bytes);
+    const { pool } = await startWorkers(t);
+    const raw = await fetchRaw(pool, blob, 2_000_000);
+    const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, freeBytes);
+    const mostBytes = bytes.length * 1032 + freeBytes;
+    assert.equal(
+      result.problem?.message,
+      `decodes to more than ${mostBytes} bytes, the limit for its length`,
+    );
+    assert.match(result.problem?.hint ?? '', /denser than 1032 to 1/);
+    assert.ok(result.tarBytes <= mostBytes);
+    assert.equal(result.blobDigest, blob.digest);
+  }
 });
 
 test('raw bytes that are gone have no digest', async (t) => {

@@ -3,6 +3,7 @@ import { createCounters } from '../../src/pool/counters.js';
 import type { Results, Task } from '../../src/pool/messages.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import type { PullContext } from '../../src/pull/context.js';
+import { DecodedAllowance } from '../../src/pull/decoded-allowance.js';
 import type { PullEvent } from '../../src/pull/events.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
 import { MetadataBudget } from '../../src/pull/metadata-budget.js';
@@ -41,6 +42,9 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     concurrency: new Concurrency(createLimits(1, connections)),
     endpoints: new EndpointChoice(1, createLacking(), createLimits(1, connections)),
     metadata: new MetadataBudget(),
+    decoded: new DecodedAllowance(),
+    scrap: new Set(),
+    failed: new Set(),
     emit: (event) => events.push(event),
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),

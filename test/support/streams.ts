@@ -69,6 +69,7 @@ export async function decodeBlob(
   compression: StreamCompression,
   raw: ExtentList,
   held = nothingHeld(),
+  freeBytes = 2 ** 30,
 ): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
   const { port1, port2 } = new MessageChannel();
   const extents = new ExtentList();
@@ -78,7 +79,7 @@ export async function decodeBlob(
       else extents.append(ExtentList.fromRows(rows as StoreRows));
     });
   });
-  const running = pool.run({ task: 'decode-blob', blob, compression, held, port: port2 }, [port2]);
+  const running = pool.run({ task: 'decode-blob', blob, compression, held, freeBytes, port: port2 }, [port2]);
   for (let row = 0; row < raw.count; row++) {
     const one = raw.slice(raw.startAt(row), raw.startAt(row) + raw.lengthAt(row));
     port1.postMessage(one.toRows());
@@ -113,4 +114,15 @@ export async function lookUpRaw(
 ): Promise<Pick<LookUpResult, 'packs' | 'raw'>> {
   const tables = [tableOf([], 1, 1)];
   return await pool.run({ task: 'look-up', tables, blobs: [blob], rawBlobs: [blob] });
+}
+
+/** A zstd frame of so many blocks of 128 KiB, four bytes each, that are one letter again and again (RFC 8878, 3.1.1.2). */
+export function zstdBomb(blocks: number): Buffer {
+  const header = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38]);
+  const body = Buffer.alloc(blocks * 4);
+  for (let at = 0; at < body.length; at += 4) {
+    body.writeUIntLE(((2 ** 17) << 3) | 2 | (at + 4 === body.length ? 1 : 0), at, 3);
+    body[at + 3] = 0x78;
+  }
+  return Buffer.concat([header, body]);
 }

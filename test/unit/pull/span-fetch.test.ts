@@ -58,7 +58,15 @@ function create(
     failures.push(error);
     context.stop.now(error as PullError);
   };
-  const spans = new SpanFetch({ context, fetcher, layer: fakeLayer(), work, pieceBytes: 1000, failed });
+  const spans = new SpanFetch({
+    context,
+    fetcher,
+    layer: fakeLayer(),
+    work,
+    pieceBytes: 1000,
+    failed,
+    wrote: () => {},
+  });
   const add = (ranges: readonly SpanRange[]) =>
     fetcher.add(ranges.map((range): FetchJob => spans.job(range)));
   return { fetcher, add, work, failures, context, events, asked, running };

@@ -1,0 +1,66 @@
+import { statfsSync } from 'node:fs';
+import { PullError } from '../format/error.js';
+import { systemCode } from './storage-error.js';
+
+/**
+ * What is always left on the file system of the store: a fiftieth of it, 256 MiB at the most. With it, logs and other programs go on
+ * working, and so does `zpull store prune`. More would keep those from pulling whose disks are nearly full and stay so.
+ */
+const LEFT_SHARE = 1 / 50;
+const MOST_LEFT_BYTES = 256 * 2 ** 20;
+
+/** Bytes written between two questions, which take some microseconds; less where the room is nearly used up. */
+const MOST_UNASKED_BYTES = 16 * 2 ** 20;
+const LEAST_UNASKED_BYTES = 64 * 1024;
+/** Each of 16 threads may write so much of what is left before it asks again. */
+const UNASKED_SHARE = 1 / 16;
+
+/** What must stay free on a file system of so many bytes. */
+export function leftFreeBytes(totalBytes: number): number {
+  return Math.min(MOST_LEFT_BYTES, Math.floor(totalBytes * LEFT_SHARE));
+}
+
+/** Sees to it that one writer leaves some room on the disk. */
+export class FreeRoom {
+  readonly #directory: string;
+  #unaskedBytes = 0;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  /** So many bytes are about to be written. @throws PullError `store-full` when they would not leave enough room */
+  use(bytes: number): void {
+    this.#unaskedBytes -= bytes;
+    if (this.#unaskedBytes < 0) this.#unaskedBytes = this.#ask(bytes);
+  }
+
+  #ask(bytes: number): number {
+    const space = spaceIn(this.#directory);
+    if (space === undefined) return MOST_UNASKED_BYTES;
+    const leftBytes = leftFreeBytes(space.totalBytes);
+    const roomBytes = space.freeBytes - bytes - leftBytes;
+    if (roomBytes >= 0)
+      return Math.max(LEAST_UNASKED_BYTES, Math.min(MOST_UNASKED_BYTES, roomBytes * UNASKED_SHARE));
+    throw new PullError(
+      'store-full',
+      `${this.#directory} has ${space.freeBytes} bytes free, and ${leftBytes} of them are left to others`,
+      {
+        hint: 'Free some space there, or choose another place with --store; what was fetched so far is kept.',
+      },
+    );
+  }
+}
+
+/** Size and free room of a file system; undefined where it states none, and whoever writes there says what else is wrong. */
+function spaceIn(directory: string): { readonly totalBytes: number; readonly freeBytes: number } | undefined {
+  try {
+    const { blocks, bfree, bavail, bsize } = statfsSync(directory);
+    // What is reserved is root's.
+    const freeBytes = bsize * (process.geteuid?.() === 0 ? bfree : bavail);
+    return blocks === 0 ? undefined : { totalBytes: bsize * blocks, freeBytes };
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error;
+    return undefined;
+  }
+}
