@@ -116,6 +116,7 @@ const BY_DESCRIPTOR = [
   'ftruncateSync',
   'readSync',
   'statfs',
+  'statfsSync',
   'Stats',
   'writeSync',
 ];
