@@ -117,6 +117,7 @@ const BY_DESCRIPTOR = [
   'readSync',
   'statfs',
   'statfsSync',
+  'statfsSync',
   'Stats',
   'writeSync',
 ];
