@@ -76,7 +76,9 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         ...route.tls,
       });
       const timer = watch(request, options, answered);
+      let responded = false;
       request.on('response', (response) => {
+        responded = true;
         answered = true;
         timer.answered();
         const { statusCode = 0 } = response;
@@ -86,10 +88,15 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
           : collectSpare(response, timer, options.idleTimeoutMs);
         answer.then(resolve, reject);
       });
-      request.on('error', (error) => {
+      const fail = (error: Error) => {
         timer.stop();
         if (route.askedProxy !== undefined) proxyError(error, route.askedProxy);
         reject(Object.assign(error, { onReusedSocket: request.reusedSocket && !timer.expired() }));
+      };
+      request.on('error', fail);
+      // All that comes of an answer that switches protocols (101): no response, and no error.
+      request.on('close', () => {
+        if (!responded) fail(brokenOff());
       });
       request.end(get.body);
     });
@@ -108,6 +115,10 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       for (const agent of agents.values()) void agent.then((made) => made.destroy());
     },
   };
+}
+
+function brokenOff(): Error {
+  return Object.assign(new Error('closed'), { code: 'ECONNRESET' });
 }
 
 function diedOnReusedSocket(error: unknown): boolean {

@@ -163,6 +163,28 @@ for (const interim of ['100 Continue', '102 Processing', '103 Early Hints', '199
   });
 }
 
+test('a protocol that nobody asked for is no answer, and what follows is not read', async (t) => {
+  const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n';
+  const { host } = await tricklingServer(t, () => ({ head, drip: 'x' }));
+  const { session } = sessionFor(t, host);
+  await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+  await assert.rejects(
+    rangeOf(t, host, () => {
+      throw new Error('enough');
+    }),
+  );
+});
+
+test('an answer to HEAD has no body, whatever follows its headers', async (t) => {
+  const { host } = await tricklingServer(t, (_path, nth) => {
+    if (nth > 0) return { head: WHOLE };
+    return { head: `HTTP/1.1 200 OK\r\nDocker-Content-Digest: ${DIGEST}\r\n${CHUNKED}`, drip: CHUNK };
+  });
+  const { session } = sessionFor(t, host);
+  assert.equal(await session.headManifest('v1'), DIGEST);
+  assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
+});
+
 test('headers that trickle are silence', async (t) => {
   const { host } = await tricklingServer(t, () => ({ head: 'HTTP/1.1 200 OK\r\n', drip: 'a' }));
   const { session } = sessionFor(t, host);
