@@ -10,7 +10,7 @@ import type { Finding } from './target.js';
 /** No input takes a parser 20 ms; on a machine with much else to do a process may stand still for seconds. */
 const STILL_MS = 60_000;
 
-/** What a parser may have in memory: an input has 64 KiB, or a little more. */
+/** What a parser may have in memory: an input has 256 KiB at most. */
 const MAX_HEAP_MIB = 512;
 
 export interface Campaign extends Omit<ChildJob, 'counter' | 'show'> {

@@ -30,6 +30,9 @@ const VALUES: readonly string[] = [
 /** The last is too deep for a call stack, where something goes down one call a level. */
 const DEPTHS: readonly number[] = [1, 2, 64, 65, 100, 20_000];
 
+/** Room for the deepest one, and for a list of thousands; parsers have limits of their own for what is longer. */
+const MAX_TEXT_BYTES = 256 * 1024;
+
 /** A document that has become larger is changed no more: it costs the time of a hundred others. */
 const MAX_NODES = 2000;
 
@@ -44,7 +47,7 @@ export function mutatedJson(seeds: readonly unknown[], words: readonly string[] 
         const nodes = nodesOf(root);
         if (nodes.length <= MAX_NODES) one(nodes);
       }
-      return Buffer.from(print(root));
+      return Buffer.from(print(root)).subarray(0, MAX_TEXT_BYTES);
     });
   return fc.oneof({ arbitrary: changed, weight: 3 }, { arbitrary: mutated(texts, words), weight: 1 });
 }
@@ -127,8 +130,9 @@ function repeatItem(at: number, times: number): Change {
     const lists = nodes.flatMap((node) => (node.kind === 'list' && node.items.length > 0 ? [node] : []));
     const list = lists[at % Math.max(1, lists.length)];
     if (list === undefined) return;
-    const item = list.items[(at >> 4) % list.items.length]!;
-    list.items.push(...Array<Node>(times).fill({ kind: 'text', text: print(item) }));
+    const text = print(list.items[(at >> 4) % list.items.length]!);
+    const most = Math.min(times, Math.floor(MAX_TEXT_BYTES / text.length));
+    list.items.push(...Array<Node>(most).fill({ kind: 'text', text }));
   };
 }
 

@@ -1,8 +1,10 @@
 /** What is in a layer: table of contents, tar-split, frames, streams. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import fc from 'fast-check';
+import { DIGEST_BYTES, parseDigest } from '../../../src/format/digest.js';
 import { parseEstargzFooter } from '../../../src/format/footer.js';
 import { layerEdges } from '../../../src/format/layer-edges.js';
 import type { LayerTable } from '../../../src/format/layer-table.js';
@@ -11,10 +13,12 @@ import { copyTarBytes, forEachSegment, scanTarSplit } from '../../../src/format/
 import { contentPath, scanToc, tocTarSplitDigest } from '../../../src/format/toc.js';
 import { buildUnsplitTable } from '../../../src/format/unsplit-table-builder.js';
 import { FrameWalker } from '../../../src/format/zstd-frame.js';
+import { ContentChecker, type SpanChecker } from '../../../workers/content-checker.js';
 import { GzipDecoder } from '../../../workers/gzip-decoder.js';
 import { MemberWalker } from '../../../workers/member-walker.js';
 import { Outflow } from '../../../workers/outflow.js';
 import { type StreamDecoder, StreamProblem } from '../../../workers/stream-decoder.js';
+import { UnsplitChecker } from '../../../workers/unsplit-checker.js';
 import { ZstdDecoder } from '../../../workers/zstd-decoder.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { mutatedJson } from '../json.js';
@@ -165,6 +169,66 @@ function walkMembers(table: LayerTable): void {
   }
 }
 
+/** A span of a layer: from one edge of its table to another, and what comes as its bytes. */
+const spans = fc.tuple(
+  fc.oneof(fc.constant(undefined), mutatedJson([TOC, STARGZ_TOC], TOC_WORDS)),
+  mutated([TAR, TAR.subarray(512), TAR.subarray(2048)]),
+  fc.tuple(fc.nat(999), fc.nat(999)),
+  fc.integer({ min: 1, max: 4096 }),
+);
+
+const PACK_AT = 7000;
+
+/** What a checker says is proven goes into a pack's index: it must be there, whatever TOC and bytes are. */
+const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to], pieceBytes]) => {
+  const dataEnd = CHUNKED.positions.toc.start - 8;
+  const { toc: goodToc, tarSplit } = CHUNKED;
+  const table = tolerate(
+    () =>
+      changedToc === undefined
+        ? buildLayerTable({ toc: goodToc, tarSplit, tocStart: dataEnd })
+        : buildUnsplitTable({ toc: changedToc, dataEnd, compression: 'zstd' }),
+    'metadata-malformed',
+    'unsupported',
+  );
+  if (table === undefined) return;
+  const { blobAt, tarAt, count } = layerEdges(table);
+  const [first, last] = [from % count, to % count].sort((a, b) => a - b) as [number, number];
+  const blob = { url: 'http://x/', digest: NO_DIGEST, sizeBytes: dataEnd };
+  const range = {
+    blobStart: blobAt[first]!,
+    blobEnd: blobAt[last]!,
+    tarStart: tarAt[first]!,
+    tarEnd: tarAt[last]!,
+  };
+  const task = { task: 'fetch-span', sequence: 1, blob, table, pieceBytes: 1, ...range } as const;
+  const checker = table.layout === 'split' ? new ContentChecker(task) : new UnsplitChecker(task);
+  const checked = tolerate(
+    () => checkPieces(checker, bytes, range.tarStart, pieceBytes),
+    'metadata-malformed',
+  );
+  if (checked === true) checker.finish();
+});
+
+const NO_DIGEST = parseDigest(`sha256:${'0'.repeat(64)}`, 'it');
+
+/** Gives the checker the bytes piece by piece until something is wrong. Returns whether nothing was. */
+function checkPieces(checker: SpanChecker, bytes: Buffer, tarStart: number, pieceBytes: number): boolean {
+  let at = 0;
+  for (const piece of cutUp(bytes, Math.max(pieceBytes, bytes.length >> 6))) {
+    const { proven, wrong } = checker.check(Buffer.from(piece), tarStart + at, PACK_AT + at);
+    for (let row = 0; row < proven.count; row++) {
+      const start = proven.packOffset[row]! - PACK_AT;
+      const content = bytes.subarray(start, start + proven.lengthBytes[row]!);
+      const digest = createHash('sha256').update(content).digest();
+      assert.ok(digest.equals(proven.digests.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES)));
+    }
+    if (wrong !== undefined) return false;
+    at += piece.length;
+  }
+  return true;
+}
+
 function frame(text: string, repeats: number): Promise<Buffer> {
   return compress(Buffer.alloc(text.length * repeats, text), 3);
 }
@@ -291,6 +355,7 @@ export const LAYER_TARGETS: readonly Target[] = [
   tarSplit,
   layerTable,
   unsplitTable,
+  spanChecker,
   zstdFrames,
   gzipStream,
   zstdStream,
