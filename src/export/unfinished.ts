@@ -72,7 +72,8 @@ class Unfinished {
     const path = directory.pathOf(this.#name);
     if (!isInode(directory, part, ino)) throw changedByOthers(this.path);
     await moveFile(directory.at(part), directory.at(this.#name), `rename ${this.path} to ${path}`);
-    if (!isInode(directory, this.#name, ino)) throw changedByOthers(path);
+    if (directory.isGuarded || isInode(directory, this.#name, ino) || isOwn(directory, this.#name)) return;
+    throw changedByOthers(path);
   }
 }
 
@@ -142,4 +143,9 @@ export class UnfinishedDirectory extends Unfinished {
 
 function isInode(directory: HeldDirectory, name: string, ino: bigint): boolean {
   return lstatSync(directory.at(name), { bigint: true, throwIfNoEntry: false })?.ino === ino;
+}
+
+/** Whether what has this name belongs to this user: another export may have put its own there by now. */
+function isOwn(directory: HeldDirectory, name: string): boolean {
+  return lstatSync(directory.at(name), { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }

@@ -40,6 +40,9 @@ const ENTRIES: Entry[] = [
   { name: 'link', type: '2', linkName: 'etc', uid: MALLORY },
 ];
 
+/** The root, which belongs to somebody else in the image. */
+const ROOT: Entry = { name: './', type: '5', mode: 0o751, uid: 12, gid: 13, mtimeSeconds: 7 };
+
 const SWAP = 'mv etc aside; ln -s ../outside etc';
 
 interface Case {
@@ -121,13 +124,14 @@ test('an empty directory of another user is closed to them while root writes int
 test('root writes into directories of another user, made or replaced, what a directory of its own gets', {
   skip: skipWithoutTar,
 }, async (t) => {
-  const { store, diffIds, directory, theirs } = await prepare(t, ...ENTRIES);
+  const { store, diffIds, directory, theirs } = await prepare(t, ROOT, ...ENTRIES);
   const expected = join(directory, 'expected');
   await exportRootfs({ store, diffIds, directory: expected });
   const below = (path: string) => listDirectory(path).filter((line) => !line.startsWith(' | '));
   for (const [path, force] of [
     ['', false],
     ['new/deep', false],
+    ['new2', false],
     ['', true],
   ] as const) {
     await exportRootfs({ store, diffIds, directory: join(theirs, path), force });
@@ -152,7 +156,6 @@ test('parents of a destination are made where they were looked for', { skip }, a
   assert.deepEqual([code !== '', isAttacked, stateOf(outside)], [true, true, before]);
 });
 
-/** A mode that says who may reach a directory, and what is in the image. */
 const SET_USER_ID: Entry = { name: 'su', mode: 0o4755 };
 const DEVICE: Entry = { name: 'disk', type: '4', devMajor: 8, devMinor: 0, mode: 0o666 };
 const CAPABLE: Entry = {
@@ -163,7 +166,6 @@ const CAPABLE: Entry = {
     Buffer.from('0100000200040000000000000000000000000000', 'hex'),
   ),
 };
-const ROOT: Entry = { name: './', type: '5', mode: 0o751, uid: 12, gid: 13, mtimeSeconds: 7 };
 
 for (const [what, entry, isClosed] of [
   ['a set-user-ID program', SET_USER_ID, true],
