@@ -16,6 +16,9 @@ const STDOUT = 1;
 /** Bytes written with one call. */
 const BLOCK_BYTES = 2 ** 20;
 
+/** As much is written from where it is: to copy it costs more than a call. */
+const DIRECT_BYTES = 2 ** 17;
+
 /** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
 const FULL_PIPE_MS = 1;
 
@@ -83,6 +86,11 @@ class TarOutput {
   }
 
   async add(bytes: Buffer): Promise<void> {
+    if (bytes.length >= DIRECT_BYTES) {
+      await this.flush();
+      await this.#writeAll(bytes);
+      return;
+    }
     for (let done = 0; done < bytes.length; ) {
       const copied = bytes.copy(this.#block, this.#filled, done);
       done += copied;
@@ -92,14 +100,18 @@ class TarOutput {
   }
 
   async flush(): Promise<void> {
-    for (let done = 0; done < this.#filled; ) done += await this.#write(done);
+    await this.#writeAll(this.#block.subarray(0, this.#filled));
     this.#filled = 0;
+  }
+
+  async #writeAll(bytes: Buffer): Promise<void> {
+    for (let done = 0; done < bytes.length; ) done += await this.#write(bytes, done);
     await nextTurn();
   }
 
-  async #write(done: number): Promise<number> {
+  async #write(bytes: Buffer, done: number): Promise<number> {
     try {
-      return writeSync(this.#fd, this.#block, done, this.#filled - done);
+      return writeSync(this.#fd, bytes, done, bytes.length - done);
     } catch (error) {
       const code = systemCode(error);
       if (code === 'EPIPE') throw new Closed();

@@ -6,6 +6,10 @@ export const TAR_BLOCK_BYTES = 512;
 /** The largest extended header or long name; Go's reader, which other clients use, stops there too. */
 export const MAX_TAR_META_BYTES = 2 ** 20;
 
+/** Where a header's checksum is. */
+const CHECKSUM_AT = 148;
+const CHECKSUM_BYTES = 8;
+
 /** Of the length of a record: as many as the largest extended header has. */
 const MAX_PAX_DIGITS = 7;
 
@@ -34,18 +38,21 @@ export function textOf(field: Buffer): Buffer {
 
 /** Checks that the block is a header. @throws PullError `metadata-malformed` when its checksum is wrong */
 export function verifyHeader(block: Buffer): void {
-  let unsigned = 8 * 0x20;
-  let negative = 0;
+  // The field itself counts as blanks.
+  let sum = CHECKSUM_BYTES * 0x20;
+  for (let at = 0; at < CHECKSUM_AT; at += 1) sum += block[at]!;
+  for (let at = CHECKSUM_AT + CHECKSUM_BYTES; at < TAR_BLOCK_BYTES; at += 1) sum += block[at]!;
+  const stated = numberAt(block, CHECKSUM_AT, CHECKSUM_BYTES);
+  if (stated !== sum && stated !== sum - 256 * negativeBytes(block)) throw malformedTar('a header');
+}
+
+/** How many bytes outside the checksum some old programs added up as negative ones. */
+function negativeBytes(block: Buffer): number {
+  let count = 0;
   for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) {
-    if (at === 148) at = 156;
-    const byte = block[at]!;
-    unsigned += byte;
-    negative += byte >>> 7;
+    if (at < CHECKSUM_AT || at >= CHECKSUM_AT + CHECKSUM_BYTES) count += block[at]! >>> 7;
   }
-  // As a sum of signed bytes, as some old programs wrote it.
-  const signed = unsigned - 256 * negative;
-  const stated = numberAt(block, 148, 8);
-  if (stated !== unsigned && stated !== signed) throw malformedTar('a header');
+  return count;
 }
 
 /** The size field of a header in bytes. @throws PullError `metadata-malformed` when it is no size */

@@ -31,8 +31,11 @@ export interface TarEntry {
   ctime: TarTime | undefined;
   devMajor: number;
   devMinor: number;
-  xattrs: Map<string, Buffer>;
+  xattrs: ReadonlyMap<string, Buffer>;
 }
+
+/** Of most entries: a map for each would be most of what they leave to the garbage collector. */
+const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
 
 /**
  * The entry that one 512-byte header states.
@@ -54,7 +57,7 @@ export function parseHeader(block: Buffer): TarEntry {
     ctime: undefined,
     devMajor: 0,
     devMinor: 0,
-    xattrs: new Map(),
+    xattrs: NO_XATTRS,
   };
   const isUstar = magic.startsWith('ustar\0');
   const isGnu = magic === 'ustar  \0';
@@ -109,14 +112,16 @@ export class ExtendedHeaders {
  * @throws PullError `unsupported` for GNU's sparse records, whose content is not the file
  */
 function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
+  const xattrs = new Map<string, Buffer>();
   for (const [key, value] of records) {
     if (key.startsWith('GNU.sparse.')) throw new PullError('unsupported', 'the tar holds a sparse file');
     if (key.startsWith('SCHILY.xattr.')) {
-      entry.xattrs.set(key.slice('SCHILY.xattr.'.length), Buffer.from(value, 'latin1'));
+      xattrs.set(key.slice('SCHILY.xattr.'.length), Buffer.from(value, 'latin1'));
     } else if (value !== '') {
       applyRecord(entry, key, value);
     }
   }
+  if (xattrs.size > 0) entry.xattrs = xattrs;
 }
 
 function applyRecord(entry: TarEntry, key: string, value: string): void {
