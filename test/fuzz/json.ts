@@ -132,7 +132,7 @@ function repeatItem(at: number, times: number): Change {
     if (list === undefined) return;
     const text = print(list.items[(at >> 4) % list.items.length]!);
     const most = Math.min(times, Math.floor(MAX_TEXT_BYTES / text.length));
-    list.items.push(...Array<Node>(most).fill({ kind: 'text', text }));
+    for (let count = 0; count < most; count++) list.items.push({ kind: 'text', text });
   };
 }
 
@@ -147,8 +147,8 @@ function nodeOf(value: unknown): Node {
 function nodesOf(node: Node): Node[] {
   const nodes = [node];
   for (const next of nodes) {
-    if (next.kind === 'list') nodes.push(...next.items);
-    if (next.kind === 'object') nodes.push(...next.members.map(([, value]) => value));
+    if (next.kind === 'list') for (const item of next.items) nodes.push(item);
+    if (next.kind === 'object') for (const [, value] of next.members) nodes.push(value);
   }
   return nodes;
 }

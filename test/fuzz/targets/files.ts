@@ -50,11 +50,14 @@ const AUTHS = [
   },
 ];
 
+/** No reference has a longer one. */
+const MAX_REPOSITORY_LENGTH = 255;
+
 const authFile = target(
   'auth-file',
   fc.tuple(
     mutatedJson(AUTHS, ['registry.example', 'auth', 'docker.io', '../x', 'OjpwYXNz']),
-    mutatedText(['team/app', 'a/b/c']),
+    mutatedText(['team/app', 'a/b/c']).map((text) => text.slice(0, MAX_REPOSITORY_LENGTH)),
   ),
   ([bytes, repository]) => {
     const file = tolerate(() => parseAuthFile(bytes.toString(), 'auth.json'), 'option-malformed');
@@ -300,7 +303,7 @@ const layout = target(
   ([index, manifest]) => {
     writeFileSync(join(LAYOUT, 'index.json'), index);
     writeFileSync(MANIFEST_BLOB, manifest);
-    const reader = tolerate(() => openLayout(LAYOUT), 'metadata-malformed');
+    const reader = tolerate(() => openLayout(LAYOUT), 'metadata-malformed', 'option-malformed');
     if (reader === undefined) return;
     for (const reference of [...reader.tags().slice(0, 3), DIGEST as Digest]) {
       const found = reader.manifest(reference);
