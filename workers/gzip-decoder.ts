@@ -3,6 +3,12 @@ import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
+/**
+ * Members behind padding: each takes a decoder of its own, 60 µs and half a MiB. Tapes and copies by blocks pad the end of an archive;
+ * nobody pads thousands of times.
+ */
+const MAX_PADDED_MEMBERS = 10_000;
+
 /** A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the first. */
 const MAGIC = Buffer.from([0x1f, 0x8b]);
 
@@ -18,6 +24,8 @@ export class GzipDecoder implements StreamDecoder {
   #blobAt = 0;
   /** The first two bytes of the blob. */
   #head = Buffer.alloc(0);
+  /** Members that began behind padding. */
+  #padded = 0;
   #decoding: Promise<void> = Promise.resolve();
   /** The block that is decoded, and the one that waits. */
   readonly #blocks = [Buffer.alloc(0), Buffer.alloc(0)];
@@ -72,6 +80,11 @@ export class GzipDecoder implements StreamDecoder {
     this.#blobAt += at;
     if (at === bytes.length) return bytes.subarray(at);
     if (bytes[at] !== MAGIC[0]) throw this.#noMember();
+    if (this.#blobAt > 0 && ++this.#padded > MAX_PADDED_MEMBERS)
+      throw new StreamProblem(
+        `has padding before more than ${MAX_PADDED_MEMBERS} gzip members`,
+        this.#blobAt,
+      );
     this.#members = new ZlibStream(createGunzip({ chunkSize: ZLIB_CHUNK_BYTES }), this.#out);
     return bytes.subarray(at);
   }

@@ -9,6 +9,12 @@ import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js
 /** Frames are decoded together up to so many compressed bytes: decoding a MiB at once is five times as fast as one by one. */
 const PIECE_BYTES = 2 ** 20;
 
+/**
+ * A program that was started for a large frame gets at least so much: a frame that could be large may have a thousand bytes, and starting
+ * costs 4 ms.
+ */
+const LEAST_PROGRAM_BYTES = 4 * 2 ** 20;
+
 /** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
@@ -26,6 +32,9 @@ export class ZstdDecoder implements StreamDecoder {
   #blobAt = 0;
   /** Decodes the frame at the beginning of the buffer as it comes. */
   #large: FrameDecoder | undefined;
+  /** Where in the blob it began; whether a frame that it has a part of is not whole. */
+  #largeAt = 0;
+  #isInFrame = false;
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
 
@@ -43,6 +52,8 @@ export class ZstdDecoder implements StreamDecoder {
   async end(): Promise<void> {
     await this.#work(true);
     await this.#decoding;
+    if (this.#large !== undefined && this.#filled === 0 && !this.#isInFrame)
+      await this.#endLarge(this.#large);
     const length = this.#blobAt + this.#filled;
     if (length === 0) throw new StreamProblem('is empty', 0);
     if (this.#filled > 0 || this.#large !== undefined)
@@ -136,6 +147,7 @@ export class ZstdDecoder implements StreamDecoder {
 
   async #beginLarge(): Promise<void> {
     await this.#decoding;
+    this.#largeAt = this.#blobAt;
     try {
       this.#large = startFrame(this.#engine, this.#walker.windowBytes, this.#out);
     } catch (error) {
@@ -143,27 +155,35 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
-  /** Hands on what is there of a large frame; returns whether that was all of it. */
+  /** Hands on what is there of a large frame, and of those behind it; returns whether that was all of it. */
   async #passLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
     const isWhole = walker.frameCount > 0;
-    const length = isWhole ? walker.frameEnd(0) : walker.passableBytes;
+    const wholeBytes = isWhole && large.takesMany ? walker.completeBytes : isWhole ? walker.frameEnd(0) : 0;
+    const length = isWhole ? wholeBytes : walker.passableBytes;
     try {
       if (length > 0) await large.feed(this.#buffer.subarray(0, length));
-      if (isWhole) await large.finish();
     } catch (error) {
-      throw problemOf(error, this.#blobAt);
+      throw problemOf(error, this.#largeAt);
     }
-    if (isWhole) {
-      walker.cut(length);
-      await large.close();
-      this.#large = undefined;
-    } else {
-      walker.pass(length);
-    }
+    if (isWhole) walker.cut(length);
+    else walker.pass(length);
+    if (length > 0) this.#isInFrame = !isWhole;
     this.#drop(length);
+    const isEnough = !large.takesMany || this.#blobAt - this.#largeAt >= LEAST_PROGRAM_BYTES;
+    if (isWhole && isEnough) await this.#endLarge(large);
     await this.#out.room();
     return isWhole;
+  }
+
+  async #endLarge(large: FrameDecoder): Promise<void> {
+    try {
+      await large.finish();
+    } catch (error) {
+      throw problemOf(error, this.#largeAt);
+    }
+    await large.close();
+    this.#large = undefined;
   }
 
   #drop(length: number): void {

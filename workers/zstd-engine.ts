@@ -6,13 +6,15 @@ import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 import { ProgramFrame } from './zstd-program.js';
 import { ScriptFrame } from './zstd-script.js';
 
-/** Decodes one zstd frame as it comes; what it decodes goes to an Outflow. */
+/** Decodes a zstd frame as it comes; what it decodes goes to an Outflow. */
 export interface FrameDecoder {
   /** Takes the next bytes of the frame, which must stay as they are until this resolves. Rejects when they are damaged. */
   feed(bytes: Buffer): Promise<unknown>;
   /** The frame is whole: resolves when all of it is decoded. Rejects when it is damaged. */
   finish(): Promise<void>;
   close(): void | Promise<void>;
+  /** Whether it takes the frames that follow, too. */
+  readonly takesMany: boolean;
 }
 
 /**
@@ -42,5 +44,6 @@ export function startFrame(engine: ZstdEngine, windowBytes: number, out: Outflow
   if (engine === 'program') return new ProgramFrame(out);
   if (engine === 'script') return new ScriptFrame(windowBytes, out);
   if (createZstdDecompress === undefined) throw new Error('this Node has no zstd');
-  return new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES }), out);
+  const stream = new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES }), out);
+  return Object.assign(stream, { takesMany: false });
 }

@@ -11,6 +11,7 @@ const MAX_COMPLAINT_LETTERS = 500;
 
 /** Decodes a frame by the program zstd. When this thread is ended, its pipe breaks, and the program ends, too. */
 export class ProgramFrame implements FrameDecoder {
+  readonly takesMany = true;
   readonly #out: Outflow;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #closed: Promise<void>;

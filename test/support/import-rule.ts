@@ -117,7 +117,6 @@ const BY_DESCRIPTOR = [
   'readSync',
   'statfs',
   'statfsSync',
-  'statfsSync',
   'Stats',
   'writeSync',
 ];

@@ -111,3 +111,13 @@ test('what the taker of the decoded bytes throws ends it', async () => {
   await decoder.close();
   assert.equal(taken, 1);
 });
+
+test('padding between members is passed, but not thousands of times', async () => {
+  const member = gzipSync('x');
+  const padded = (members: number) =>
+    Buffer.concat(Array.from({ length: members }, () => Buffer.concat([member, ZEROS.subarray(0, 1)])));
+  const some = await gunzip(padded(100));
+  assert.deepEqual([some.problem, some.bytes.toString()], [undefined, 'x'.repeat(100)]);
+  const many = await gunzip(padded(10_002));
+  assert.equal(many.problem?.message, 'has padding before more than 10000 gzip members');
+});

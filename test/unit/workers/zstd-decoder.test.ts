@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import * as zlib from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
@@ -7,8 +9,10 @@ import { ZstdDecoder } from '../../../workers/zstd-decoder.js';
 import { bestZstdEngine, type ZstdEngine } from '../../../workers/zstd-engine.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { decode } from '../../support/decoding.js';
+import { setEnvironment } from '../../support/environment.js';
 import { noise } from '../../support/layout.js';
 import { skipUnless } from '../../support/programs.js';
+import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Those that this machine has; a Node without zstd cannot try the first. */
 const ENGINES: readonly ZstdEngine[] = [
@@ -174,4 +178,27 @@ test('what is no zstd is told with its place', async () => {
     assert.match(problem?.message ?? '', message, what);
     assert.equal(problem?.blobAt, blobAt, what);
   }
+});
+
+test('the program is not started for each of many small frames that could be large', {
+  skip: skipUnless('zstd', 'sh'),
+}, async (t) => {
+  const directory = temporaryDirectory(t);
+  const starts = join(directory, 'starts');
+  const zstd = execFileSync('sh', ['-c', 'command -v zstd'], { encoding: 'utf8' }).trim();
+  const script = `#!/bin/sh\necho >> '${starts}'\nexec '${zstd}' "$@"\n`;
+  writeFileSync(join(directory, 'zstd'), script, { mode: 0o755 });
+  setEnvironment(t, { PATH: `${directory}:${process.env['PATH']}` });
+  // 260 compressed blocks that decode to nothing: no literals, no sequences (RFC 8878, 3.1.1.3).
+  const blocks = Buffer.alloc(260 * 5, Buffer.from([(2 << 3) | 4, 0, 0, 0, 0]));
+  const frame = Buffer.concat([MAGIC, Buffer.from([0, 0x38]), blocks, Buffer.from([1, 0, 0])]);
+  const small = await compress(SMALL, 1);
+  const blob = Buffer.concat(Array.from({ length: 300 }, () => [frame, skippable(frame)]).flat());
+  const { bytes, problem } = await unzstd(
+    'program',
+    ...cutUp(Buffer.concat([small, blob, small, frame]), 2 ** 20),
+  );
+  assert.equal(problem, undefined);
+  assert.ok(bytes.equals(Buffer.concat([SMALL, SMALL])));
+  assert.equal(statSync(starts).size, 1);
 });
