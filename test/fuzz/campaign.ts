@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { ChildJob, ChildLine } from './child.js';
 import type { Finding } from './target.js';
@@ -56,7 +56,8 @@ async function runChild(job: ChildJob, onLine: (line: ChildLine) => void): Promi
   const child = spawn(
     process.execPath,
     [`--max-old-space-size=${MAX_HEAP_MIB}`, join(import.meta.dirname, 'child.js'), JSON.stringify(job)],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
+    // What it leaves when it is killed goes with the counter.
+    { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, TMPDIR: dirname(job.counter) } },
   );
   const watch = watchCounter(child, job.counter);
   const reader = createInterface({ input: child.stdout });
