@@ -22,11 +22,12 @@ const MOST_TRIES = 5;
 const BEAT_MS = 1000;
 
 /**
- * Says that a process uses the store, or a layout: a file without sense whose time of change is renewed every second while the
- * process lives, by the descriptor that it was made with: what others put under its name is never written. Nothing depends on it for being right; while there is one, nothing is deleted that its holder may count on. Times are
- * compared with that of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of
- * two machines say. The number of a process is asked for only where it means the same (the holder may run in another
- * container), and never proves that one lives.
+ * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
+ * process lives, by the descriptor that it was made with: what others put under its name is never written. Nothing depends
+ * on it for being right; while there is one, nothing is deleted that its holder may count on. Times are compared with that
+ * of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of two machines say. The
+ * number of a process is asked for only where it means the same (the holder may run in another container), and never
+ * proves that one lives.
  */
 export class Lease {
   /** 32 hex digits, drawn at random. */
@@ -35,8 +36,6 @@ export class Lease {
   readonly #path: string;
   readonly #beating: NodeJS.Timeout;
   #fd: number;
-  /** 0 or 1. */
-  #lengthBytes = 0;
 
   /** The directory is a guarded one, and made if it is not there. @throws PullError as `storageError` */
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
@@ -126,8 +125,8 @@ export class Lease {
   }
 
   /**
-   * A new length changes the time (POSIX.1-2017, ftruncate), and the hole it makes needs no room on a full disk. A lease that
-   * others have taken for dead and deleted is made once more.
+   * A new length changes the time (POSIX.1-2017, ftruncate). A lease that others have taken for dead and deleted is made once
+   * more.
    */
   #write(): void {
     if (statName(this.#path) === undefined) {
@@ -135,8 +134,13 @@ export class Lease {
       closeSync(this.#fd);
       this.#fd = fd;
     }
-    this.#lengthBytes = 1 - this.#lengthBytes;
-    ftruncateSync(this.#fd, this.#lengthBytes);
+    try {
+      ftruncateSync(this.#fd, 1);
+    } catch (error) {
+      // A disk that is full and knows no holes; on Linux the old length changes the time as well.
+      if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) throw error;
+    }
+    ftruncateSync(this.#fd, 0);
   }
 }
 
