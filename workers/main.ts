@@ -1,5 +1,5 @@
 import { toFailure } from '../src/format/error.js';
-import { asOutOfFiles } from '../src/format/out-of-files.js';
+import { asOutOfResources } from '../src/format/out-of-resources.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
 /** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */
@@ -34,6 +34,6 @@ export async function runTask(task: Task): Promise<Outcome<Results[Task['task']]
     const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;
     return { ok: true, value: await handler(task) };
   } catch (error) {
-    return { ok: false, failure: toFailure(asOutOfFiles(error)) };
+    return { ok: false, failure: toFailure(asOutOfResources(error)) };
   }
 }

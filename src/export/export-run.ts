@@ -1,5 +1,6 @@
 import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
+import { guardListener } from '../format/listener.js';
 import { usableCores } from '../pool/cores.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
 import type { ExportedLayer, ExtentRows } from '../pool/messages.js';
@@ -106,7 +107,7 @@ async function withThreads<T>(
   work: (run: ExportRun) => Promise<T>,
 ): Promise<T> {
   const { paths, layers, files } = given;
-  const { signal, onEvent = () => {} } = given.options;
+  const { signal } = given.options;
   signal?.throwIfAborted();
   const counters = createCounters();
   const pool = await WorkerPool.start({
@@ -118,14 +119,20 @@ async function withThreads<T>(
   const abort = () => void pool.destroy();
   signal?.addEventListener('abort', abort);
   if (signal?.aborted) abort();
-  const progress = new ExportProgress(counters, onEvent);
+  let thrown: Error | undefined;
+  const emit = guardListener(given.options.onEvent, (error) => {
+    thrown = error;
+    abort();
+  });
+  const progress = new ExportProgress(counters, emit);
   try {
-    const result = await work({ pool, layers, emit: onEvent, begin: progress.begin });
+    const result = await work({ pool, layers, emit, begin: progress.begin });
     progress.tell();
+    if (thrown !== undefined) throw thrown;
     return result;
   } catch (error) {
     signal?.throwIfAborted();
-    throw outsideStore(error, paths.root);
+    throw thrown ?? outsideStore(error, paths.root);
   } finally {
     progress.close();
     signal?.removeEventListener('abort', abort);

@@ -1,8 +1,9 @@
-import type { MessagePort } from 'node:worker_threads';
+import type { MessagePort, Worker } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
-import { fromFailure } from '../format/error.js';
-import { asOutOfFiles } from '../format/out-of-files.js';
+import { fromFailure, PullError } from '../format/error.js';
+import { asOutOfResources } from '../format/out-of-resources.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
+import { threadLimitHint } from './thread-limit.js';
 import { workerEnvironment } from './worker-environment.js';
 
 /** CommonJS: see there. */
@@ -17,26 +18,33 @@ const YOUNG_GENERATION_MB = 2;
 /**
  * A Piscina pool that speaks our messages. Threads live as long as the pool: an idle thread that ended would take
  * its keep-alive sockets along. `atomics: disabled`, because the synchronous wait between tasks freezes them.
- * No task gets a signal, since that would serialise its worker: to abort is to destroy the pool.
+ * No task gets a signal, since that would serialise its worker: to abort is to destroy the pool. A thread that dies ends the pool and
+ * fails all its tasks: Piscina would start another one, and throw out of an event handler when it cannot.
  */
 export class WorkerPool {
   readonly #piscina: Piscina;
-  readonly #broken: Promise<never>;
-  #destroyed = false;
+  /** Fails each task that is under way. */
+  readonly #running = new Set<(reason: unknown) => void>();
+  #broken: unknown;
+  #destroyed: Promise<void> | undefined;
 
-  private constructor(piscina: Piscina) {
+  private constructor(piscina: Piscina, threads: readonly Worker[]) {
     this.#piscina = piscina;
-    // Piscina tells of a thread that fails without a task by an event, which ends the process when nobody listens.
-    // While it is being destroyed, answers that were on their way become such events, too.
-    this.#broken = new Promise((_, reject) => {
-      piscina.on('error', (error) => {
-        if (!this.#destroyed) reject(error);
-      });
-    });
-    this.#broken.catch(() => {}); // whoever runs a task hears of it
+    for (const thread of threads) {
+      // Before Piscina hears of it.
+      thread.prependListener('error', (error) => this.#break(threadDeath(error)));
+      thread.prependListener('exit', (code) =>
+        this.#break(threadDeath(new Error(`it exited with code ${code}`))),
+      );
+    }
+    // An answer that arrives while the pool is being destroyed becomes such an event, which ends the process when nobody listens.
+    piscina.on('error', (error) => this.#break(error));
   }
 
-  /** Starts `threads` threads that run up to `tasksPerThread` tasks each. */
+  /**
+   * Starts `threads` threads that run up to `tasksPerThread` tasks each.
+   * @throws PullError `store-broken` when a thread cannot be started; none is left then
+   */
   static async start(options: {
     threads: number;
     tasksPerThread: number;
@@ -44,39 +52,112 @@ export class WorkerPool {
     onEvent: (event: WorkerEvent) => void;
   }): Promise<WorkerPool> {
     const { Piscina } = await import('piscina');
-    const piscina = new Piscina({
-      filename: ENTRY.href,
-      minThreads: options.threads,
-      maxThreads: options.threads,
-      concurrentTasksPerWorker: options.tasksPerThread,
-      atomics: 'disabled',
-      stricterFIFO: true,
-      workerData: options.setup,
-      env: workerEnvironment(process.env),
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
-    });
+    const make = () =>
+      new Piscina({
+        filename: ENTRY.href,
+        minThreads: options.threads,
+        maxThreads: options.threads,
+        concurrentTasksPerWorker: options.tasksPerThread,
+        atomics: 'disabled',
+        stricterFIFO: true,
+        workerData: options.setup,
+        env: workerEnvironment(process.env),
+        resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
+      });
+    const { piscina, threads } = await startThreads(make);
     piscina.on('message', options.onEvent);
-    return new WorkerPool(piscina);
+    return new WorkerPool(piscina, threads);
   }
 
   /**
    * The result of a task.
-   * @throws PullError as the task failed; a plain Error when its thread died
+   * @throws PullError as the task failed; `store-broken` when a thread of the pool died
    */
-  async run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
-    // Piscina would start a new thread for it, and nobody would end that one.
-    if (this.#destroyed) throw new Error('the worker threads have been ended');
-    const running = this.#piscina.run(task, { transferList: [...transfer] });
-    const outcome = (await Promise.race([running, this.#broken]).catch((error: unknown) => {
-      throw asOutOfFiles(error);
-    })) as Outcome<Results[T['task']]>;
-    if (!outcome.ok) throw fromFailure(outcome.failure);
-    return outcome.value;
+  run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
+    return new Promise((resolve, reject) => {
+      // Piscina would start a new thread for it, and nobody would end that one.
+      if (this.#destroyed !== undefined) {
+        reject(this.#broken ?? new Error('the worker threads have been ended'));
+        return;
+      }
+      const fail = (error: unknown) => {
+        this.#running.delete(fail);
+        reject(this.#broken ?? error);
+      };
+      this.#running.add(fail);
+      this.#piscina
+        .run(task, { transferList: [...transfer] })
+        .then((outcome: Outcome<Results[T['task']]>) => {
+          this.#running.delete(fail);
+          if (outcome.ok) resolve(outcome.value);
+          else reject(fromFailure(outcome.failure));
+        }, fail);
+    });
   }
 
   /** Ends the threads at once, whatever they do. */
-  async destroy(): Promise<void> {
-    this.#destroyed = true;
-    await this.#piscina.destroy();
+  destroy(): Promise<void> {
+    this.#destroyed ??= this.#piscina.destroy();
+    return this.#destroyed;
   }
+
+  #break(reason: unknown): void {
+    if (this.#destroyed !== undefined) return;
+    this.#broken = reason;
+    for (const fail of this.#running) fail(reason);
+    // Piscina starts no thread any more from here on. It does not wait for one that has ended once it has heard of that.
+    void this.#piscina.close({ force: true });
+    this.#destroyed = Promise.resolve().then(() => this.#piscina.destroy());
+  }
+}
+
+/**
+ * Makes a pool, and tells which threads that started. When one cannot be started, the pool's constructor throws and leaves the others
+ * running, which nobody else knows of. Node tells of each new thread on the tick queue, which keeps its order.
+ * @throws PullError `store-broken`, when all threads have ended
+ */
+async function startThreads(make: () => Piscina): Promise<{ piscina: Piscina; threads: Worker[] }> {
+  const threads: Worker[] = [];
+  const add = (thread: Worker) => threads.push(thread);
+  process.nextTick(() => process.on('worker', add));
+  let piscina: Piscina | undefined;
+  let failure: unknown;
+  try {
+    piscina = make();
+  } catch (error) {
+    failure = error;
+  }
+  await new Promise<void>((resolve) =>
+    process.nextTick(() => {
+      process.off('worker', add);
+      resolve();
+    }),
+  );
+  if (piscina !== undefined) return { piscina, threads };
+  await Promise.all(
+    threads.map((thread) => {
+      // They belong to the pool that was not made, and would start more threads for it.
+      for (const event of ['error', 'exit']) thread.removeAllListeners(event);
+      thread.on('error', () => {});
+      return thread.terminate();
+    }),
+  );
+  throw startFailure(failure);
+}
+
+/** Why a thread could not be started. Of EAGAIN it is found out which limit it was. */
+function startFailure(error: unknown): unknown {
+  const failure = asOutOfResources(error);
+  if (!(failure instanceof PullError) || !failure.message.includes('EAGAIN')) return failure;
+  return new PullError(failure.code, failure.message, { hint: threadLimitHint(), cause: error });
+}
+
+/** Why a thread is gone that nobody ended. */
+function threadDeath(error: Error): unknown {
+  const failure = asOutOfResources(error);
+  if (failure instanceof PullError) return failure;
+  return new PullError('store-broken', `a worker thread died: ${error.message}`, {
+    hint: 'Run the same command again: it goes on from here. If this comes again, run it with --debug and report what it shows.',
+    cause: error,
+  });
 }

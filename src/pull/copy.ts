@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { leavesSizeOut } from '../format/manifest.js';
-import { asOutOfFiles } from '../format/out-of-files.js';
+import { asOutOfResources } from '../format/out-of-resources.js';
 import { requireFile } from '../store/destination.js';
 import { storePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
@@ -54,9 +54,11 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
   const link = await RegistryLink.open(reference, { ...options, store: NO_STORE }, interrupted);
   const copy = new Copy(link, options);
   try {
-    return await copy.run();
+    const result = await copy.run();
+    link.end();
+    return result;
   } catch (error) {
-    throw outsideStore(asOutOfFiles(error));
+    throw outsideStore(asOutOfResources(error));
   } finally {
     link.close();
     await copy.close();

@@ -1,3 +1,4 @@
+import { guardListener } from '../format/listener.js';
 import { CounterReader } from '../pool/counters.js';
 import type { PullEvent } from './events.js';
 import { Warnings } from './warnings.js';
@@ -5,7 +6,10 @@ import { Warnings } from './warnings.js';
 /** Ten times a second: the eye sees no more. */
 const TICK_MS = 100;
 
-/** Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. */
+/**
+ * Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. `failed` hears of an error
+ * of `onEvent`, which gets no event after that.
+ */
 export class Progress {
   readonly emit: (event: PullEvent) => void;
   readonly #received: CounterReader;
@@ -15,20 +19,25 @@ export class Progress {
   #timer: NodeJS.Timeout | undefined;
   #totalBytes = 0;
 
-  constructor(counters: Uint32Array, onEvent: ((event: PullEvent) => void) | undefined) {
+  constructor(
+    counters: Uint32Array,
+    onEvent: ((event: PullEvent) => void) | undefined,
+    failed: (error: Error) => void,
+  ) {
     this.#received = new CounterReader(counters, 'received');
     this.#written = new CounterReader(counters, 'written');
     this.#verified = new CounterReader(counters, 'verified');
-    this.#warnings = new Warnings((message) => onEvent?.({ event: 'warning', message }));
+    const tell = guardListener(onEvent, failed);
+    this.#warnings = new Warnings((message) => tell({ event: 'warning', message }));
     this.emit = (event) => {
       if (event.event === 'warning') {
         this.#warnings.add(event.message);
         return;
       }
       if (event.event === 'resolved' || event.event === 'planned') this.#totalBytes = event.totalBytes;
-      onEvent?.(event);
+      tell(event);
       if (event.event === 'resolved' && onEvent !== undefined) {
-        this.#timer = setInterval(() => onEvent(this.#state()), TICK_MS).unref();
+        this.#timer = setInterval(() => tell(this.#state()), TICK_MS).unref();
       }
     };
   }
@@ -38,6 +47,7 @@ export class Progress {
     this.#warnings.end();
     if (this.#timer === undefined) return;
     clearInterval(this.#timer);
+    this.#timer = undefined;
     this.emit(this.#state());
   }
 

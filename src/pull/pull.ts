@@ -1,6 +1,6 @@
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { asOutOfFiles } from '../format/out-of-files.js';
+import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
@@ -45,9 +45,11 @@ async function within<T>(
   let pull: Pull | undefined;
   try {
     pull = new Pull(link);
-    return await link.stop.guard(use(pull));
+    const result = await link.stop.guard(use(pull));
+    link.end();
+    return result;
   } catch (error) {
-    throw asOutOfFiles(error);
+    throw asOutOfResources(error);
   } finally {
     link.close();
     await pull?.close();

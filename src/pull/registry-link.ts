@@ -69,7 +69,7 @@ export class RegistryLink {
     this.#tokens = options.tokens ?? new Map();
     this.#signal = options.signal;
     const counters = createCounters();
-    this.progress = new Progress(counters, options.onEvent);
+    this.progress = new Progress(counters, options.onEvent, (error) => this.stop.now(error));
     const { limitRate, connections, patienceMs } = this.settings;
     this.setup = {
       counters,
@@ -167,6 +167,12 @@ export class RegistryLink {
     } finally {
       this.patience.asking(-1);
     }
+  }
+
+  /** The last events are told. @throws the reason of a stop, which an error of the callback is too */
+  end(): void {
+    this.progress.close();
+    if (this.stop.reason !== undefined) throw this.stop.reason;
   }
 
   /** Nothing is asked or told any more. */

@@ -5,27 +5,24 @@ import { PullError } from '../format/error.js';
  * What fails afterwards (tasks of threads that are being killed) fails with that first reason.
  */
 export class Stop {
-  #reason: PullError | undefined;
+  #reason: Error | undefined;
   readonly #actions: Array<() => void> = [];
-  readonly #stopped: Promise<never>;
-  #reject!: (reason: PullError) => void;
+  /**
+   * Rejects each guarded promise that has not settled yet. Promise.race with one shared promise would keep 650 bytes a race until
+   * that promise settles.
+   */
+  readonly #pending = new Set<(error: unknown) => void>();
 
-  constructor() {
-    this.#stopped = new Promise((_, reject) => {
-      this.#reject = reject;
-    });
-    this.#stopped.catch(() => {});
-  }
-
-  get reason(): PullError | undefined {
+  /** A PullError, or what a callback of the library's user threw. */
+  get reason(): Error | undefined {
     return this.#reason;
   }
 
   /** Ends the pull; only the first call counts. */
-  now(reason: PullError): void {
+  now(reason: Error): void {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
-    this.#reject(reason);
+    for (const fail of this.#pending) fail(reason);
     for (const action of this.#actions) action();
   }
 
@@ -50,11 +47,18 @@ export class Stop {
   }
 
   /** The value of `promise`, or the reason of the stop, whichever comes first. */
-  async guard<T>(promise: Promise<T>): Promise<T> {
-    try {
-      return await Promise.race([promise, this.#stopped]);
-    } catch (error) {
-      throw this.#reason ?? error;
-    }
+  guard<T>(promise: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const fail = (error: unknown) => {
+        this.#pending.delete(fail);
+        reject(this.#reason ?? error);
+      };
+      promise.then((value) => {
+        this.#pending.delete(fail);
+        resolve(value);
+      }, fail);
+      if (this.#reason === undefined) this.#pending.add(fail);
+      else fail(this.#reason);
+    });
   }
 }

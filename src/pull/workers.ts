@@ -36,17 +36,22 @@ export class Workers {
     const { link, paths, layers, emit } = options;
     const network = await link.network();
     const { session, patience } = link;
-    const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
     const { workers, connections } = link.settings;
     const setup = { storeRoot: paths.root, ...link.setup };
     const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(workers / 2), layers, connections));
-    const support = await WorkerPool.start({
-      threads,
-      tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
-      setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
-      onEvent: events.handle,
-    });
-    return new Workers(options, { ...setup, network }, events, support);
+    const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
+    try {
+      const support = await WorkerPool.start({
+        threads,
+        tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
+        setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
+        onEvent: events.handle,
+      });
+      return new Workers(options, { ...setup, network }, events, support);
+    } catch (error) {
+      events.close();
+      throw error;
+    }
   }
 
   private constructor(

@@ -1,6 +1,6 @@
 import { closeSync, writeSync } from 'node:fs';
 import { type ErrorCode, PullError, withHint } from '../format/error.js';
-import { OUT_OF_FILES } from '../format/out-of-files.js';
+import { OUT_OF_RESOURCES } from '../format/out-of-resources.js';
 
 interface Meaning {
   readonly code: ErrorCode;
@@ -19,7 +19,7 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   EACCES: { code: 'store-denied', says: 'permission denied', hint: DENIED },
   EPERM: { code: 'store-denied', says: 'the operation is not permitted', hint: DENIED },
   EROFS: { code: 'store-denied', says: 'the file system is read-only', hint: DENIED },
-  ...OUT_OF_FILES,
+  ...OUT_OF_RESOURCES,
   EIO: {
     code: 'store-broken',
     says: 'the disk reports an error',

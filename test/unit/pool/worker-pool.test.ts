@@ -11,6 +11,7 @@ import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/co
 import { ENTRY, WorkerPool } from '../../../src/pool/worker-pool.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { openStore } from '../../../src/store/paths.js';
+import { heapUsedBytes } from '../../support/heap.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { writePack } from '../store/support.js';
 
@@ -87,4 +88,18 @@ test('a destroyed pool starts nothing', async (t) => {
   const pool = await startPool(temporaryDirectory(t));
   await pool.destroy();
   await assert.rejects(pool.run(QUICK), /ended/);
+});
+
+test('tasks that are done leave nothing behind', async (t) => {
+  const pool = await startPool(temporaryDirectory(t));
+  t.after(() => pool.destroy());
+  const pass = async (rounds: number) => {
+    for (let i = 0; i < rounds; i++) await Promise.all(Array.from({ length: 50 }, () => pool.run(QUICK)));
+  };
+  await pass(20);
+  const beforeBytes = heapUsedBytes();
+  await pass(100);
+  await nextTurn();
+  const grownBytes = heapUsedBytes() - beforeBytes;
+  assert.ok(grownBytes < 2 ** 21, `${grownBytes} bytes for 5000 tasks`);
 });

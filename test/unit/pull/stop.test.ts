@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { Stop } from '../../../src/pull/stop.js';
+import { heapUsedBytes } from '../../support/heap.js';
 
 const FIRST = new PullError('network-hopeless', 'the first reason');
 const SECOND = new PullError('internal', 'what followed from it');
@@ -64,7 +65,10 @@ test('an abort ends it with its reason, or with a sentence where the reason is n
     return stop.reason;
   });
   assert.equal(reasons[0], FIRST);
-  assert.deepEqual([reasons[1]!.code, reasons[1]!.message], ['interrupted', 'it was interrupted']);
+  assert.deepEqual(
+    [(reasons[1] as PullError).code, reasons[1]!.message],
+    ['interrupted', 'it was interrupted'],
+  );
 });
 
 test('a signal that is aborted already stops at once, and one that is not followed any more never', () => {
@@ -76,4 +80,28 @@ test('a signal that is aborted already stops at once, and one that is not follow
   stop.follow(controller.signal, 'it was interrupted')();
   controller.abort(FIRST);
   assert.equal(stop.reason, undefined);
+});
+
+test('guarding 50,000 promises leaves nothing behind', async () => {
+  const stop = new Stop();
+  const pass = async (count: number) => {
+    for (let i = 0; i < count; i++) {
+      await stop.guard(Promise.resolve(i));
+      await stop.guard(Promise.reject(SECOND)).catch(() => {});
+    }
+  };
+  await pass(1000);
+  const beforeBytes = heapUsedBytes();
+  await pass(25_000);
+  const grownBytes = heapUsedBytes() - beforeBytes;
+  assert.ok(grownBytes < 2 ** 20, `${grownBytes} bytes`);
+  stop.now(FIRST);
+});
+
+test('after a stop a guarded promise ends with the reason, whatever it settles to', async () => {
+  const stop = new Stop();
+  stop.now(FIRST);
+  for (const promise of [Promise.resolve(1), Promise.reject(SECOND), new Promise(() => {})]) {
+    await assert.rejects(stop.guard(promise), FIRST);
+  }
 });
