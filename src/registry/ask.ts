@@ -1,14 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Failure, PullError, toFailure } from '../format/error.js';
+import { classify, type Next } from './classify.js';
 import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
 import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
-import { isRedirect, nextHop } from './redirect.js';
-import { isServerFailure, serverError, unexpectedAnswer } from './refusal.js';
-import { requestLine, type ToldRequest } from './request-line.js';
-import { asksToWait, bookWait, type WaitBudget, waitAfter } from './retry-after.js';
+import { serverError, unexpectedAnswer } from './refusal.js';
+import { requestLine } from './request-line.js';
+import { bookWait, type WaitBudget } from './retry-after.js';
 import type { TokenCache } from './token-cache.js';
 import type { Transport } from './transport.js';
 
@@ -148,6 +148,7 @@ export interface Answered {
   readonly host: string;
   /** Redirects led away from the origin that was asked: whatever the answer says, it gets no credentials for it. */
   readonly isElsewhere: boolean;
+  readonly next: Next['next'];
 }
 
 /** What one question came to: an answer on purpose, or a failure worth asking again. */
@@ -156,7 +157,7 @@ type Exchange = Answered | { readonly final: PullError } | Failed;
 interface Failed {
   /** Why it is worth asking again. */
   readonly again: string;
-  readonly hint?: string;
+  readonly hint?: string | undefined;
   readonly error?: unknown;
   /** Body bytes that karma has heard of. */
   readonly receivedBytes?: number;
@@ -191,64 +192,57 @@ export async function exchange(
   asking: Asking = {},
 ): Promise<Exchange> {
   const { client, options } = context;
+  const { method = 'GET' } = asking;
+  const { origin } = start;
   let url = start;
   let sent = headers;
-  let waited = 0;
   let isElsewhere = false;
-  for (let hop = 0; ; ) {
-    let answer: Answer;
+  for (let hops = 0, waited = 0; ; ) {
     let receivedBytes = 0;
-    const told = { method: asking.method ?? 'GET', url, startedMs: performance.now() };
+    const startedMs = performance.now();
+    const tell = (next: Pick<Next, 'again' | 'givenUp'>, status: number, bytes: number) => {
+      const told = { method, url, status, bytes, startedMs, again: next.again, givenUp: next.givenUp };
+      options.debug?.(requestLine(told, performance.now()));
+    };
+    const received = (bytes: number) => {
+      receivedBytes += bytes;
+      options.patience.received(bytes);
+    };
+    let answer: Answer;
     try {
-      const received = (bytes: number) => {
-        receivedBytes += bytes;
-        options.patience.received(bytes);
-      };
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
     } catch (error) {
       if (error instanceof PullError) throw error;
       const { message, hint, final } = describeNetworkError(error, url.host);
-      tell(options, { ...told, status: 0, bytes: 0, ...(final ? { givenUp: message } : { again: message }) });
-      const more = hint === undefined ? {} : { hint };
-      if (final) return { final: new PullError('network-hopeless', message, { ...more, cause: error }) };
-      return { again: message, ...more, error, receivedBytes };
+      tell(final ? { givenUp: message } : { again: message }, 0, 0);
+      if (final) return { final: new PullError('network-hopeless', message, { hint, cause: error }) };
+      return { again: message, hint, error, receivedBytes };
     }
-    const came = { ...told, status: answer.status, bytes: answer.body.length };
-    if (isRedirect(answer.status)) {
-      tell(options, came);
-      if (asking.method === 'POST') throw redirectedPost(url);
-      hop++;
-      const to = nextHop(url, answer.headers.location, hop);
-      isElsewhere ||= to.origin !== start.origin;
-      if (isElsewhere) sent = withoutAuthorization(sent);
-      url = to;
-      continue;
+    const { status, body } = answer;
+    const known = { waited, renewals: 0, nowMs: Date.now(), random: Math.random() };
+    const next = classify({ url, status, headers: answer.headers }, { method, origin, hops }, known);
+    // Whether there is another token to ask with is for the caller to say.
+    tell(next.next === 'renew-token' ? {} : next, status, body.length);
+    switch (next.next) {
+      case 'redirect':
+        hops++;
+        isElsewhere ||= next.to.origin !== origin;
+        if (isElsewhere) sent = withoutAuthorization(sent);
+        url = next.to;
+        break;
+      case 'wait':
+        waited++;
+        bookWait(options.waits, next.waitMs, Date.now(), url.host);
+        await pausedSleep(context, { host: url.host, waitMs: next.waitMs });
+        break;
+      case 'fail':
+        return { again: serverError(url.host, status, body) };
+      default:
+        if (next.next === 'give-up' && next.error !== undefined) throw next.error;
+        if (method !== 'HEAD') checkEncoding(answer, url);
+        return { answer, host: url.host, isElsewhere, next: next.next };
     }
-    const asked = { status: answer.status, retryAfter: answer.headers['retry-after'] };
-    const waitMs = waitAfter(asked, ++waited, Date.now(), Math.random());
-    if (waitMs !== undefined) {
-      tell(options, { ...came, ...asksToWait(url.host, waitMs) });
-      bookWait(options.waits, waitMs, Date.now(), url.host);
-      await pausedSleep(context, { host: url.host, waitMs });
-      continue;
-    }
-    // A server that does not know HEAD says so with 501, and who knows what else: a GET follows, which tells.
-    const failed = isServerFailure(answer.status) && asking.method !== 'HEAD';
-    tell(options, failed ? { ...came, again: `${url.host} answers ${answer.status}` } : came);
-    if (failed) return { again: serverError(url.host, answer.status, answer.body) };
-    if (asking.method !== 'HEAD') checkEncoding(answer, url);
-    return { answer, host: url.host, isElsewhere };
   }
-}
-
-function tell({ debug }: SessionOptions, request: ToldRequest): void {
-  debug?.(requestLine(request, performance.now()));
-}
-
-function redirectedPost({ host }: URL): PullError {
-  return new PullError('redirect-refused', `${host} redirects a request that carries a secret`, {
-    hint: 'nothing was sent there; the token server is set up wrongly',
-  });
 }
 
 function withoutAuthorization(headers: Record<string, string>): Record<string, string> {

@@ -85,8 +85,8 @@ function challengesOf(answer: Answer): Challenge[] {
  * asks for is nobody's business here.
  */
 async function probe(context: Context): Promise<readonly Challenge[]> {
-  const { answer, isElsewhere } = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
-  return answer.status === 401 && !isElsewhere ? challengesOf(answer) : [];
+  const { answer, isElsewhere, next } = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
+  return next === 'renew-token' && !isElsewhere ? challengesOf(answer) : [];
 }
 
 /** A header value that meets a challenge without a token; undefined when none can be made of these credentials. */
@@ -112,8 +112,8 @@ async function fetchToken(
       return result;
     }
     if ('final' in result) throw result.final;
-    const { status, body } = result.answer;
-    if (status >= 200 && status < 300) return { body };
+    const { body } = result.answer;
+    if (result.next === 'take') return { body };
     throw tokenRefusal(context, result, found);
   };
   const body = await askThreeTimes(askOnce, (message) =>

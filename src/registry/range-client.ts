@@ -119,29 +119,3 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
     },
   };
 }
-
-/** A range under way. */
-export interface Progress {
-  /** Which endpoint the range is in flight at (`NO_ENDPOINT` for a foreign blob), and the blob's URL there. */
-  endpoint: number;
-  url: string;
-  /** Endpoints that failed since the last byte. */
-  readonly tried: Set<number>;
-  /** First byte not yet received. */
-  next: number;
-  requests: number;
-  receivedBytes: number;
-  fruitless: number;
-  /** A value of the Authorization header, as the registry last got it. */
-  authorization: string | undefined;
-  /** New values of the header since the registry last accepted one. */
-  renewals: number;
-  /** Answers in a row that asked to wait. */
-  waited: number;
-  /** The request under way already repeats one that died on a reused connection. */
-  repeated: boolean;
-  /** It is for this range to ask the registry for a new redirect target. */
-  renewing: boolean;
-  /** Who takes the bytes has failed. */
-  takerFailed: boolean;
-}

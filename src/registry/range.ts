@@ -1,18 +1,44 @@
 import { PullError } from '../format/error.js';
+import { type Asked, classify, classifyBreak, type Known, type Next } from './classify.js';
 import { rangeHeader } from './content-range.js';
-import { NO_ENDPOINT } from './endpoint-choice.js';
-import { describeNetworkError } from './network-error.js';
-import { afterAnswer, afterFailure, countFruitless, planBody, untilWelcome } from './range-answer.js';
-import type { Progress, RangeClient, RangeJob, RangeTotals } from './range-client.js';
-import { isRedirect, nextHop } from './redirect.js';
-import { requestLine, type ToldRequest } from './request-line.js';
-import { chooseEndpoint, passOn } from './take-over.js';
-import { type Outcome, type Sink, single, transfer } from './transfer.js';
-import { judge } from './verdict.js';
+import { NextUrl, type Place } from './next-url.js';
+import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
+import { refusal, serverError, storageRefusal } from './refusal.js';
+import { requestLine } from './request-line.js';
+import { type Sink, transfer } from './transfer.js';
+
+/** A range under way. */
+interface Range {
+  readonly client: RangeClient;
+  readonly job: RangeJob;
+  readonly where: NextUrl;
+  /** First byte not yet received. */
+  next: number;
+  /** GETs, without those that followed a redirect. */
+  requests: number;
+  receivedBytes: number;
+  /** The last request was a repetition of one that died on a reused connection. */
+  repeated: boolean;
+  /** Requests in a row that brought bytes but none that was new. */
+  fruitless: number;
+  /** What takes the bytes has failed, which is no endpoint's fault. */
+  takerFailed: boolean;
+}
+
+/** What came of a request. */
+interface Attempt {
+  readonly next: Next;
+  readonly place: Place;
+  /** 0 without a response. */
+  readonly status: number;
+  /** The beginning of a body that is not part of the blob. */
+  readonly body: Buffer;
+}
 
 /**
  * Fetches bytes `[start, end)` of a blob, going on from the first byte not yet received after every failure of the
- * network; a received byte is never asked for again.
+ * network; a received byte is never asked for again. Each turn sends one request: `NextUrl` says where, `classify` what
+ * follows from its response.
  * @throws PullError `blob-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`, `answer-unexpected`,
  *   `metadata-malformed` (the blob has another size than its manifest says); what `events.miss` and `onBytes` throw
  */
@@ -21,133 +47,60 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
   if (!(start >= 0 && start <= end && (end <= blob.sizeBytes || onSize !== undefined))) {
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
-  const progress: Progress = {
-    endpoint: NO_ENDPOINT,
-    url: blob.url,
-    tried: new Set(),
-    next: start,
-    requests: 0,
-    receivedBytes: 0,
-    fruitless: 0,
-    authorization: undefined,
-    renewals: 0,
-    waited: 0,
-    repeated: false,
-    renewing: false,
-    takerFailed: false,
-  };
+  const where = new NextUrl(client, job);
+  const counts = { next: start, requests: 0, receivedBytes: 0, fruitless: 0 };
+  const range: Range = { client, job, where, ...counts, repeated: false, takerFailed: false };
   try {
-    if (start < end) await chooseEndpoint(client, job, progress);
-    while (progress.next < end) await askOrPassOn(client, job, progress);
+    if (start < end) await where.choose();
+    while (range.next < end) {
+      try {
+        await act(range, await send(range, await where.next()));
+      } catch (error) {
+        if (range.takerFailed || !(await where.passOn(error))) throw error;
+      }
+    }
   } finally {
-    client.choice.leave(progress.endpoint);
+    where.close();
   }
-  return { requests: progress.requests, receivedBytes: progress.receivedBytes };
+  return { requests: range.requests, receivedBytes: range.receivedBytes };
 }
 
-async function askOrPassOn(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
-  try {
-    await untilWelcome(client, job, progress);
-    await askOnce(client, job, progress);
-  } catch (error) {
-    if (!(await passOn(client, job, progress, error))) throw error;
+/** Sends one request and hands its body on, if that is part of the range. */
+async function send(range: Range, place: Place): Promise<Attempt> {
+  const { client, job, where } = range;
+  const { url } = place;
+  const before = { next: range.next, receivedBytes: range.receivedBytes };
+  if (place.hops === 0) {
+    range.requests++;
+    job.events.requested();
   }
-}
-
-/** One GET with its redirects, and what follows from its outcome. Returns when it is time for the next. */
-async function askOnce(client: RangeClient, job: RangeJob, progress: Progress): Promise<void> {
-  const remembered = progress.renewing ? undefined : await client.targets.get(progress.url);
-  const { next, receivedBytes } = progress;
-  progress.requests++;
-  job.events.requested();
-  const { outcome, url, tell } = await follow(
-    client,
-    job,
-    progress,
-    remembered ?? new URL(progress.url),
-  ).finally(() => endRenewal(client, progress));
-  const place = { url, remembered };
-  if (progress.next > next) progress.tried.clear();
-  if (outcome.kind === 'broken') {
-    const failure = describeNetworkError(outcome.error, url.host);
-    tell(failure.final ? { givenUp: failure.message } : { again: failure.message });
-    countFruitless(progress, next, receivedBytes, url);
-    await afterFailure(client, job, progress, outcome, failure, place);
-    return;
-  }
-  progress.repeated = false;
-  if (outcome.kind === 'answer') {
-    const chance = { nowMs: Date.now(), random: Math.random() };
-    const verdict = judge(job, progress, outcome, place, chance);
-    tell(verdict);
-    await afterAnswer(client, job, progress, outcome, verdict, place);
-  } else {
-    tell({});
-    client.choice.succeeded(progress.endpoint);
-  }
-}
-
-/** The registry has been asked for a new target, and the others need not wait for the body. */
-function endRenewal(client: RangeClient, progress: Progress): void {
-  if (!progress.renewing) return;
-  progress.renewing = false;
-  client.targets.renewed(progress.url);
-}
-
-/** One request that is over. */
-interface Asked {
-  readonly outcome: Outcome;
-  readonly url: URL;
-  /** Makes a line of it for who watches, once it is known what follows. */
-  tell(follows: Pick<ToldRequest, 'again' | 'givenUp'>): void;
-}
-
-/** Sends the request and follows redirects; Authorization goes to the registry only, and not after leaving it. */
-async function follow(client: RangeClient, job: RangeJob, progress: Progress, start: URL): Promise<Asked> {
-  const registry = new URL(progress.url).origin;
-  let trusted = true;
-  let url = start;
-  for (let hop = 1; ; hop++) {
-    trusted &&= url.origin === registry;
-    const asked = await send(client, job, progress, url, trusted ? progress.authorization : undefined);
-    const { outcome } = asked;
-    if (outcome.kind !== 'answer' || !isRedirect(outcome.status)) return asked;
-    asked.tell({});
-    url = nextHop(url, single(outcome.headers['location']), hop);
-  }
-}
-
-async function send(
-  client: RangeClient,
-  job: RangeJob,
-  progress: Progress,
-  url: URL,
-  authorization: string | undefined,
-): Promise<Asked> {
-  const { userAgent, idleTimeoutMs } = client.options;
-  const range = rangeHeader(progress.next, job.end);
-  const headers: Record<string, string> = { range, 'accept-encoding': 'identity' };
-  if (userAgent !== undefined) headers['user-agent'] = userAgent;
-  if (authorization !== undefined) headers['authorization'] = authorization;
-  const lanes = client.lanesTo(progress.endpoint, progress.url);
+  const lanes = client.lanesTo(where.endpoint, where.blobUrl);
   const lane = await lanes.take(url.origin);
-  const { receivedBytes } = progress;
   const startedMs = performance.now();
-  let status = 0;
-  const tell: Asked['tell'] = ({ again, givenUp }) => {
-    const bytes = progress.receivedBytes - receivedBytes;
-    const told = { method: 'GET', url, range, status, bytes, startedMs, again, givenUp };
-    job.events.answered?.(requestLine(told, performance.now()));
+  const headers = headersFor(range, place);
+  const answered: { next?: Next; status: number } = { status: 0 };
+  const tell = ({ again, givenUp }: Pick<Next, 'again' | 'givenUp'>) => {
+    const bytes = range.receivedBytes - before.receivedBytes;
+    const told = { method: 'GET', url, range: headers.range, status: answered.status, bytes, startedMs };
+    job.events.answered?.(requestLine({ ...told, again, givenUp }, performance.now()));
   };
-  const request = { path: url.pathname + url.search, headers, idleTimeoutMs };
-  const judged = (answered: number) => {
-    status = answered;
-  };
+  const sink = sinkFor(range, place, (status, next) => Object.assign(answered, { status, next }));
   try {
-    const outcome = await transfer(lane, request, sinkFor(client, job, progress, url, judged));
-    status = outcome.status;
-    return { outcome, url, tell };
+    const request = { path: url.pathname + url.search, headers, idleTimeoutMs: client.options.idleTimeoutMs };
+    const outcome = await transfer(lane, request, sink);
+    if (range.next > before.next) range.fruitless = 0;
+    else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
+    const { repeated, fruitless } = range;
+    const next =
+      outcome.kind === 'broken'
+        ? classifyBreak({ ...outcome, host: url.host, repeated, fruitless })
+        : answered.next!;
+    tell(next);
+    const body = outcome.kind === 'spare' ? outcome.body : Buffer.alloc(0);
+    if (range.next > before.next) where.progressed();
+    return { next, place, status: answered.status, body };
   } catch (error) {
+    range.takerFailed = true;
     tell({ givenUp: error instanceof Error ? error.message : String(error) });
     throw error;
   } finally {
@@ -155,54 +108,96 @@ async function send(
   }
 }
 
-/** Where the body of an answer goes. `judged` hears of its status before it is looked at, as it may be refused. */
-function sinkFor(
-  client: RangeClient,
-  job: RangeJob,
-  progress: Progress,
-  url: URL,
-  judged: (status: number) => void,
-): Sink {
+function headersFor({ client, job, next, where }: Range, place: Place) {
+  const { userAgent } = client.options;
+  const authorization = where.authorizationAt(place);
+  return {
+    range: rangeHeader(next, job.end),
+    'accept-encoding': 'identity',
+    ...(userAgent !== undefined && { 'user-agent': userAgent }),
+    ...(authorization !== undefined && { authorization }),
+  };
+}
+
+/** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
+function sinkFor(range: Range, place: Place, classified: (status: number, next: Next) => void): Sink {
+  const { job, where } = range;
   let allowed: Promise<void> | undefined;
   return {
-    plan: (status, headers) => {
-      judged(status);
-      progress.renewals = 0;
-      progress.waited = 0;
-      const plan = planBody(job, progress.next, url, status, headers);
-      if (url.href !== progress.url) client.targets.found(progress.url, url);
-      endRenewal(client, progress);
-      return plan;
+    begin: (status, headers) => {
+      const next = classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
+      classified(status, next);
+      if (next.next !== 'take') return undefined;
+      if (next.sizeBytes !== undefined) job.onSize?.(next.sizeBytes);
+      where.found(place);
+      return next.plan;
     },
     received: (bytes) => {
-      progress.receivedBytes += bytes;
-      job.events.received(bytes, progress.endpoint);
+      range.receivedBytes += bytes;
+      job.events.received(bytes, where.endpoint);
       allowed = job.events.limit?.(bytes);
     },
     take: (chunk) => {
-      progress.next += chunk.length;
-      return both(hand(job, progress, chunk), allowed);
+      range.next += chunk.length;
+      const busy = job.onBytes(chunk);
+      if (allowed === undefined) return busy;
+      return busy === undefined ? allowed : Promise.all([busy, allowed]).then(() => {});
     },
   };
 }
 
-/** Hands bytes on; notes when that fails, since it is no endpoint's fault. */
-function hand(job: RangeJob, progress: Progress, chunk: Buffer): void | Promise<void> {
-  const failed = () => {
-    progress.takerFailed = true;
-  };
-  try {
-    const busy = job.onBytes(chunk);
-    busy?.catch(failed);
-    return busy;
-  } catch (error) {
-    failed();
-    throw error;
+function askedBy({ job, next, where }: Range, { hops }: Place): Asked {
+  const { blob, end, onSize } = job;
+  const range = { blob, start: next, end, sizeUnknown: onSize !== undefined };
+  return { method: 'GET', origin: where.origin, hops, range };
+}
+
+function known({ where }: Range, { target }: Place): Known {
+  const { waited, renewals } = where;
+  return { target, waited, renewals, nowMs: Date.now(), random: Math.random() };
+}
+
+/** Does what follows from a response. Returns when it is time for the next request. */
+async function act(range: Range, attempt: Attempt): Promise<void> {
+  const { next, place } = attempt;
+  const { where } = range;
+  if (next.next === 'redirect') {
+    where.redirected(place, next.to);
+    return;
+  }
+  where.ended();
+  range.repeated = next.next === 'repeat';
+  switch (next.next) {
+    case 'take':
+      where.succeeded();
+      break;
+    case 'wait':
+      await where.wait({ host: place.url.host, waitMs: next.waitMs });
+      break;
+    case 'renew-target':
+      await where.renewTarget(place.target!);
+      break;
+    case 'fail':
+      await where.failed(place, failureOf(next, attempt));
+      break;
+    case 'renew-token':
+      if (!(await where.renewToken())) throw refusalOf(range, attempt);
+      break;
+    case 'give-up':
+      throw next.error ?? refusalOf(range, attempt);
   }
 }
 
-/** When both have resolved; undefined when there is nothing to wait for. */
-function both(first: void | Promise<void>, second: Promise<void> | undefined): void | Promise<void> {
-  if (second === undefined) return first;
-  return first === undefined ? second : Promise.all([first, second]).then(() => {});
+/** A failure with the server's own words, if it has any. */
+function failureOf({ again = '' }: Next, { place, status, body }: Attempt): string {
+  return status >= 400 ? serverError(place.url.host, status, body) : again;
+}
+
+function refusalOf({ job, where }: Range, { place, status, body }: Attempt): PullError {
+  const { url } = place;
+  const asked = new URL(where.blobUrl);
+  const repository = asked.pathname.replace(/^\/v2\//, '').replace(/\/blobs\/[^/]*$/, '');
+  const wanted = { host: asked.host, repository, name: job.blob.digest, kind: 'blob' as const };
+  if (url.origin !== asked.origin) return storageRefusal(status, wanted, body, url.host);
+  return refusal(status, wanted, body);
 }

@@ -161,9 +161,9 @@ async function ask(
   authorizer: Authorizer,
   question: Question & { readonly wanted: Wanted },
 ): Promise<Answer> {
-  const { answer, host, isElsewhere } = await askAuthorized(context, authorizer, question);
+  const { answer, host, isElsewhere, next } = await askAuthorized(context, authorizer, question);
   const { status, body } = answer;
-  if (status >= 200 && status < 300) return answer;
+  if (next === 'take') return answer;
   if (isElsewhere) throw storageRefusal(status, question.wanted, body, host);
   throw refusal(status, question.wanted, body, authorizer.tried());
 }
@@ -181,11 +181,13 @@ async function askAuthorized(
   for (let renewed = false; ; renewed = true) {
     const headers = { accept, ...(authorization !== undefined && { authorization }) };
     const answered = await askPatiently(context, path, headers, maxBytes, asking);
-    const { answer, isElsewhere } = answered;
-    if (isElsewhere || (answer.status >= 200 && answer.status < 300)) return answered;
+    const { answer, isElsewhere, next } = answered;
+    if (isElsewhere || next === 'take') return answered;
     const refused = authorization;
-    if (answer.status === 401) authorizer.challenged(answer);
-    if ((!renewed || authorizer.isInherited) && (await mayBeHidden(context, answer, refused))) {
+    const isChallenged = next === 'renew-token';
+    if (isChallenged) authorizer.challenged(answer);
+    const mayRenew = !renewed || authorizer.isInherited;
+    if (mayRenew && (isChallenged || (await mayBeHidden(context, answer, refused)))) {
       authorization = await authorizer.authorization(refused ?? '');
     }
     if (authorization === refused) return answered;
@@ -203,7 +205,6 @@ async function mayBeHidden(
   { status }: Answer,
   authorization: string | undefined,
 ): Promise<boolean> {
-  if (status === 401) return true;
   if ((status !== 403 && status !== 404) || authorization !== undefined) return false;
   return (await options.credentials?.mayHave()) === true;
 }

@@ -16,25 +16,21 @@ export function single(header: string | string[] | undefined): string | undefine
 
 /** Where a body goes. */
 export interface Sink {
-  /** Judges a 200 or 206 before its body. What it throws ends the transfer. */
-  plan(status: number, headers: Headers): BodyPlan;
-  /** Hears of every body byte of a 200 or 206, wanted or not. */
+  /** Hears of a response before its body. Returns what of that is wanted; undefined: only how it begins. */
+  begin(status: number, headers: Headers): BodyPlan | undefined;
+  /** Hears of every byte of a wanted body, those that are skipped included. */
   received(bytes: number): void;
   readonly take: TakeBytes;
 }
 
 /** How a request ended. */
-export type Outcome =
-  | { readonly kind: 'whole'; readonly status: number }
-  /** The network failed; `status` is 0 if before any answer. `unanswered`: then, and on a reused connection. */
-  | {
-      readonly kind: 'broken';
-      readonly status: number;
-      readonly error: unknown;
-      readonly unanswered: boolean;
-    }
-  /** An answer that is neither 200 nor 206, with the first 64 KiB of its body. */
-  | { readonly kind: 'answer'; readonly status: number; readonly headers: Headers; readonly body: Buffer };
+type Outcome =
+  /** Every wanted byte has come. */
+  | { readonly kind: 'whole' }
+  /** The network failed, or the body is longer than it may be. `unanswered`: before any response, on a reused connection. */
+  | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
+  /** The body is not wanted: its first 64 KiB, none of a 2xx. */
+  | { readonly kind: 'spare'; readonly body: Buffer };
 
 export interface TransferRequest {
   readonly path: string;
@@ -50,14 +46,13 @@ const ENOUGH = new Error('enough');
  * Sends one GET on a lane and feeds its body to `sink`. Runs once a chunk of up to 64 KiB: nothing is allocated
  * there and no promise is made.
  * @returns how it ended; network failures are an outcome
- * @throws whatever `sink` throws or rejects with, after closing the connection
+ * @throws what `sink.take` throws or rejects with, after closing the connection
  */
 export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Promise<Outcome> {
   return new Promise((resolve, reject) => {
     const body = createBody(lane, sink.take, (error) => controller?.abort(toError(error)));
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
-    let headers: Headers = {};
     let reused = false;
     let words: GatheredBytes | undefined;
     let wordsTimer: NodeJS.Timeout | undefined;
@@ -72,12 +67,10 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
       body.settled((failure) => {
         lane.release();
         if (failure !== undefined) reject(failure);
-        else if (error instanceof PullError) reject(error);
         // The status counts even if the body behind it broke off.
-        else if (words !== undefined) resolve({ kind: 'answer', status, headers, body: words.bytes() });
-        else if (body.isWhole()) resolve({ kind: 'whole', status });
-        else
-          resolve({ kind: 'broken', status, error, unanswered: reused && status === 0 && !timer.expired() });
+        else if (words !== undefined) resolve({ kind: 'spare', body: words.bytes() });
+        else if (body.isWhole() && !(error instanceof PullError)) resolve({ kind: 'whole' });
+        else resolve({ kind: 'broken', error, unanswered: reused && status === 0 && !timer.expired() });
       });
     }
 
@@ -93,20 +86,24 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
           reused = lane.answers > 0;
           timer.start();
         },
-        onResponseStart(_controller, statusCode, answerHeaders) {
+        onResponseStart(data, statusCode, answerHeaders) {
           // An interim answer is no progress: a server may send them for ever.
           if (statusCode < 200) return;
           timer.progress();
           lane.answers++;
           status = statusCode;
-          headers = answerHeaders;
-          if (status === 200 || status === 206) {
-            body.begin(sink.plan(status, headers));
+          const plan = sink.begin(status, answerHeaders);
+          if (plan !== undefined) {
+            body.begin(plan);
+            return;
+          }
+          timer.stop();
+          words = new GatheredBytes();
+          if (status < 300) {
+            data.abort(ENOUGH);
             return;
           }
           // The status says what matters: what else there is has this long to come, and the connection is closed then.
-          timer.stop();
-          words = new GatheredBytes();
           wordsTimer = setTimeout(() => controller?.abort(ENOUGH), spareBodyMs(request.idleTimeoutMs));
         },
         onResponseData(data, chunk) {

@@ -1,0 +1,245 @@
+import { PullError } from '../format/error.js';
+import type { BodyPlan } from './body.js';
+import { parseContentLength, parseContentRange } from './content-range.js';
+import { describeNetworkError } from './network-error.js';
+import type { BlobSource } from './range-client.js';
+import { isRedirect, nextHop } from './redirect.js';
+import { isServerFailure, unexpectedAnswer } from './refusal.js';
+import type { ToldRequest } from './request-line.js';
+import { asksToWait, waitAfter } from './retry-after.js';
+import { type Headers, single } from './transfer.js';
+
+/**
+ * New Authorization values tried in a row. A value that another range was given in the meantime is tried before a new one
+ * is asked for, and it can have expired as well; so can a new one on a slow link.
+ */
+const MAX_RENEWALS = 3;
+
+/**
+ * Connections in a row that broke after bytes of which none was new: a server that ignores ranges and always breaks before
+ * the wanted part would feed karma for ever.
+ */
+const MAX_FRUITLESS = 5;
+
+/**
+ * What storage says of a signed URL that has expired. S3 and Google Cloud Storage answer 400 (`ExpiredToken`) when it is
+ * not the URL but the credentials that signed it.
+ */
+const REFUSED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
+
+/** The head of a response, and which URL gave it. */
+export interface Response {
+  readonly url: URL;
+  readonly status: number;
+  readonly headers: Headers;
+}
+
+/** What was asked for. */
+export interface Asked {
+  readonly method: 'GET' | 'HEAD' | 'POST';
+  /** The origin that may want credentials; undefined when none are sent anywhere. */
+  readonly origin: string | undefined;
+  /** Redirects that led to this URL. */
+  readonly hops: number;
+  /** Left out, the whole body is wanted. */
+  readonly range?: AskedRange;
+}
+
+/** Half-open, in bytes. */
+export interface AskedRange {
+  readonly blob: BlobSource;
+  readonly start: number;
+  readonly end: number;
+  /** Nobody knows how large the blob is: the response has to say so. */
+  readonly sizeUnknown: boolean;
+}
+
+/** What is known before the response. */
+export interface Known {
+  /** The redirect target that was remembered, when that is what was asked. */
+  readonly target?: URL | undefined;
+  /** Responses in a row that asked to wait. */
+  readonly waited: number;
+  /** New Authorization values since one was last accepted. */
+  readonly renewals: number;
+  /** Unix time. */
+  readonly nowMs: number;
+  /** In [0, 1). */
+  readonly random: number;
+}
+
+/** What to do next. `again` and `givenUp` are for the log and hold no secret and none of the server's words. */
+export type Next = (
+  | { readonly next: 'take'; readonly plan: BodyPlan; readonly sizeBytes?: number | undefined }
+  | { readonly next: 'redirect'; readonly to: URL }
+  | { readonly next: 'wait'; readonly waitMs: number }
+  /** Ask the registry where the blob is now. */
+  | { readonly next: 'renew-target' }
+  | { readonly next: 'renew-token' }
+  /** Ask the same again: only a connection that was kept too long has died. */
+  | { readonly next: 'repeat' }
+  /** A failure that counts; asking again may help. */
+  | { readonly next: 'fail'; readonly hint?: string | undefined }
+  /** Without an error it is for the caller to say what the status means. */
+  | { readonly next: 'give-up'; readonly error?: PullError }
+) &
+  Pick<ToldRequest, 'again' | 'givenUp'>;
+
+interface Rule {
+  when(response: Response, asked: Asked, known: Known): boolean;
+  next(response: Response, asked: Asked, known: Known): Next;
+}
+
+/** The first rule that applies decides. */
+const RULES: readonly Rule[] = [
+  { when: ({ status }, { method }) => isRedirect(status) && method === 'POST', next: redirectedPost },
+  { when: ({ status }) => isRedirect(status), next: redirect },
+  { when: (...all) => waitMsOf(...all) !== undefined, next: wait },
+  {
+    when: ({ status }, _, { target }) => target !== undefined && REFUSED_TARGET.has(status),
+    next: () => ({ next: 'renew-target', again: 'the target of a redirect has expired' }),
+  },
+  {
+    // A server that does not know HEAD says so with 501, and with other codes: a GET follows, which tells.
+    when: ({ status }, { method }) => isServerFailure(status) && method !== 'HEAD',
+    next: ({ url, status }) => ({ next: 'fail', again: `${url.host} answers ${status}` }),
+  },
+  {
+    when: ({ status, url }, { origin }, { renewals }) =>
+      status === 401 && url.origin === origin && renewals < MAX_RENEWALS,
+    next: ({ url }) => ({ next: 'renew-token', again: `${url.host} wants a new token` }),
+  },
+  { when: ({ status }, { range }) => range !== undefined && isBody(status), next: takeRange },
+  {
+    when: ({ status }, { range }) => range === undefined && status >= 200 && status < 300,
+    next: () => ({ next: 'take', plan: ALL }),
+  },
+  { when: ({ status }, { range }) => range !== undefined && status === 416, next: unsatisfiable },
+  { when: () => true, next: () => ({ next: 'give-up' }) },
+];
+
+const ALL: BodyPlan = { skipBytes: 0, takeBytes: Number.POSITIVE_INFINITY, exact: false };
+
+/** What follows from the head of a response. */
+export function classify(response: Response, asked: Asked, known: Known): Next {
+  return RULES.find(({ when }) => when(response, asked, known))!.next(response, asked, known);
+}
+
+/** A request whose response did not come to its end, or did not begin. */
+export interface Break {
+  readonly error: unknown;
+  readonly host: string;
+  /** It ran on a connection that had been used before, and nothing came. */
+  readonly unanswered: boolean;
+  /** It repeated one that ended so. */
+  readonly repeated: boolean;
+  /** How many in a row brought bytes of which none was new. */
+  readonly fruitless: number;
+}
+
+/** What follows from a request that broke off. */
+export function classifyBreak({ error, host, unanswered, repeated, fruitless }: Break): Next {
+  if (error instanceof PullError) return giveUp(error);
+  const { message, hint, final } = describeNetworkError(error, host);
+  if (fruitless >= MAX_FRUITLESS) {
+    const what = `${host} ignores ranges and broke off ${MAX_FRUITLESS} times before the part that is missing`;
+    return { next: 'give-up', error: new PullError('network-hopeless', what), again: message };
+  }
+  if (unanswered && !repeated) return { next: 'repeat', again: message };
+  if (!final) return { next: 'fail', hint, again: message };
+  return giveUp(new PullError('network-hopeless', message, { hint, cause: error }));
+}
+
+function giveUp(error: PullError): Next {
+  return { next: 'give-up', error, givenUp: error.message };
+}
+
+function isBody(status: number): boolean {
+  return status === 200 || status === 206;
+}
+
+function redirect({ url, headers }: Response, { hops }: Asked): Next {
+  try {
+    return { next: 'redirect', to: nextHop(url, single(headers['location']), hops + 1) };
+  } catch (error) {
+    if (error instanceof PullError) return giveUp(error);
+    throw error;
+  }
+}
+
+/** The body is a secret meant for one server. */
+function redirectedPost({ url }: Response): Next {
+  return giveUp(
+    new PullError('redirect-refused', `${url.host} redirects a request that carries a secret`, {
+      hint: 'nothing was sent there; the token server is set up wrongly',
+    }),
+  );
+}
+
+function waitMsOf({ status, headers }: Response, _: Asked, known: Known): number | undefined {
+  const told = { status, retryAfter: single(headers['retry-after']) };
+  return waitAfter(told, known.waited + 1, known.nowMs, known.random);
+}
+
+function wait(response: Response, asked: Asked, known: Known): Next {
+  const waitMs = waitMsOf(response, asked, known)!;
+  return { next: 'wait', waitMs, ...asksToWait(response.url.host, waitMs) };
+}
+
+/** Compares a 200 or 206 with what was asked for (RFC 9110, 15.3.7). */
+function takeRange({ url, status, headers }: Response, { range }: Asked): Next {
+  const { blob, start, end } = range!;
+  const unexpected = (what: string) =>
+    giveUp(
+      unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`),
+    );
+  const encoding = single(headers['content-encoding']);
+  if (encoding !== undefined && encoding !== 'identity') return unexpected('encoded content');
+  const lengthBytes = parseContentLength(single(headers['content-length']));
+  const part = status === 206 ? parseContentRange(single(headers['content-range'])) : undefined;
+  if (status === 206 && part?.range === undefined) return unexpected('a part it does not name');
+  const sizeBytes = part === undefined ? lengthBytes : part.sizeBytes;
+  const wrong = wrongSize(range!, url, sizeBytes);
+  if (wrong !== undefined) return giveUp(wrong);
+  if (part?.range !== undefined) {
+    const answered = part.range;
+    if (answered.start !== start || answered.end !== end)
+      return unexpected(`bytes ${answered.start} to ${answered.end}`);
+    if (lengthBytes !== undefined && lengthBytes !== end - start) return unexpected(`${lengthBytes} bytes`);
+  }
+  const plan =
+    part === undefined
+      ? { skipBytes: start, takeBytes: end - start, exact: end === blob.sizeBytes }
+      : { skipBytes: 0, takeBytes: end - start, exact: true };
+  return { next: 'take', plan, sizeBytes };
+}
+
+function unsatisfiable({ url, headers }: Response, { range }: Asked): Next {
+  const sizeBytes = parseContentRange(single(headers['content-range']))?.sizeBytes;
+  const { blob, sizeUnknown } = range!;
+  const isOther = sizeBytes !== undefined && (sizeUnknown || sizeBytes !== blob.sizeBytes);
+  return isOther ? giveUp(sizeError(blob, url, sizeBytes)) : { next: 'give-up' };
+}
+
+/** What is wrong with the size that a response states, if anything is. */
+function wrongSize({ blob, sizeUnknown }: AskedRange, url: URL, sizeBytes: number | undefined) {
+  if (!sizeUnknown)
+    return sizeBytes === undefined || sizeBytes === blob.sizeBytes
+      ? undefined
+      : sizeError(blob, url, sizeBytes);
+  if (sizeBytes === 0) return sizeError(blob, url, sizeBytes);
+  if (sizeBytes !== undefined && Number.isSafeInteger(sizeBytes)) return undefined;
+  return unexpectedAnswer(
+    `${url.host} does not say how large ${blob.digest} is, and neither does its manifest`,
+  );
+}
+
+function sizeError(blob: BlobSource, url: URL, sizeBytes: number): PullError {
+  const what = Number.isNaN(sizeBytes) ? 'no valid length' : `${sizeBytes} bytes`;
+  const stated = blob.sizeBytes === 0 ? 'states no size' : `says ${blob.sizeBytes}`;
+  return new PullError(
+    'metadata-malformed',
+    `blob ${blob.digest} has ${what} at ${url.host} where its manifest ${stated}`,
+    { hint: 'what the registry or a proxy before it holds is damaged, or the image was made wrongly' },
+  );
+}

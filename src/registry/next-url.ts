@@ -1,0 +1,250 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type ErrorCode, PullError } from '../format/error.js';
+import { sharedClockMs } from './concurrency.js';
+import { NO_ENDPOINT } from './endpoint-choice.js';
+import type { Wait } from './patience.js';
+import type { RangeClient, RangeJob } from './range-client.js';
+import { bookWait } from './retry-after.js';
+
+/** What one endpoint may say while another has the blob. */
+const PASSED_ON: ReadonlySet<ErrorCode> = new Set([
+  'blob-not-found',
+  'unauthorized',
+  'network-hopeless',
+  'redirect-refused',
+  'answer-unexpected',
+  'metadata-malformed',
+]);
+
+/** Ranges that were told to wait at the same time come back within this time, not all at once. */
+const SPREAD_MS = 1000;
+
+/** Where one request goes. */
+export interface Place {
+  readonly url: URL;
+  /** The same, when it is the redirect target that was remembered, or what redirects led from there. */
+  readonly target: URL | undefined;
+  /** Redirects that led here. */
+  readonly hops: number;
+  /** No redirect has left the registry so far: it may see Authorization. */
+  readonly trusted: boolean;
+}
+
+/**
+ * Which URL a range is asked for next: at which endpoint, under which Authorization, and whether at the blob's own URL or at
+ * the target that it was last redirected to. Waits for an endpoint that asked to be left alone.
+ */
+export class NextUrl {
+  /** `NO_ENDPOINT` for a foreign blob, which has one place and no token. */
+  endpoint = NO_ENDPOINT;
+  /** The blob's URL at that endpoint. */
+  blobUrl: string;
+  /** New values of Authorization since the registry last accepted one. */
+  renewals = 0;
+  /** Responses in a row that asked to wait. */
+  waited = 0;
+  readonly #client: RangeClient;
+  readonly #job: RangeJob;
+  /** Endpoints that failed since the last byte. */
+  readonly #tried = new Set<number>();
+  #authorization: string | undefined;
+  #redirected: Place | undefined;
+  /** The blob's URL while it is for this range to find out where that leads, and others wait for it. */
+  #renewing: string | undefined;
+
+  constructor(client: RangeClient, job: RangeJob) {
+    this.#client = client;
+    this.#job = job;
+    this.blobUrl = job.blob.url;
+  }
+
+  /** The origin that may want credentials, if any may. */
+  get origin(): string | undefined {
+    return this.#job.blob.anonymous === true ? undefined : new URL(this.blobUrl).origin;
+  }
+
+  /**
+   * Where to send the next request.
+   * @throws PullError as `bookWait`
+   */
+  async next(): Promise<Place> {
+    if (this.#redirected !== undefined) return this.#redirected;
+    await this.#untilWelcome();
+    const target = this.#renewing === undefined ? await this.#client.targets.get(this.blobUrl) : undefined;
+    const url = target ?? new URL(this.blobUrl);
+    return { url, target, hops: 0, trusted: url.origin === new URL(this.blobUrl).origin };
+  }
+
+  /** The value of Authorization that a request may bring along. */
+  authorizationAt({ trusted }: Place): string | undefined {
+    return trusted ? this.#authorization : undefined;
+  }
+
+  redirected(from: Place, to: URL): void {
+    const trusted = from.trusted && to.origin === new URL(this.blobUrl).origin;
+    this.#redirected = { url: to, target: from.target, hops: from.hops + 1, trusted };
+  }
+
+  /** A request was answered by something else than a redirect, or by nothing: the next one begins anew. */
+  ended(): void {
+    this.#redirected = undefined;
+    if (this.#renewing === undefined) return;
+    const blobUrl = this.#renewing;
+    this.#renewing = undefined;
+    this.#client.targets.renewed(blobUrl);
+  }
+
+  /** The wanted body begins to come from there. */
+  found({ url }: Place): void {
+    this.renewals = 0;
+    this.waited = 0;
+    if (url.href !== this.blobUrl) this.#client.targets.found(this.blobUrl, url);
+    this.ended();
+  }
+
+  /** New bytes have come: whatever failed before may be tried again. */
+  progressed(): void {
+    this.#tried.clear();
+  }
+
+  succeeded(): void {
+    this.#client.choice.succeeded(this.endpoint);
+  }
+
+  /** The remembered target is refused. */
+  async renewTarget(target: URL): Promise<void> {
+    const { blobUrl } = this;
+    if (await this.#client.targets.expired(blobUrl, target)) this.#renewing = blobUrl;
+  }
+
+  /** Whether there is another value of Authorization to ask with. */
+  async renewToken(): Promise<boolean> {
+    this.renewals += 1;
+    const refused = this.#authorization;
+    this.#authorization = await this.#job.events.authorization(refused ?? '', this.endpoint);
+    return this.#authorization !== undefined && this.#authorization !== refused;
+  }
+
+  /** A failure of the network: no miss while another endpoint is left to try. @throws what `events.miss` rejects with */
+  async failed({ url, target }: Place, message: string): Promise<void> {
+    this.#client.targets.forget(this.blobUrl, target ?? url);
+    if (await this.#takeOver()) return;
+    await this.#job.events.miss(message);
+    this.#tried.clear();
+    await this.choose();
+  }
+
+  /** A server asked to wait: waits, unless another endpoint can be asked meanwhile. @throws PullError as `bookWait` */
+  async wait(told: Wait): Promise<void> {
+    if (await this.#takeOver(told.waitMs)) return;
+    this.waited += 1;
+    bookWait(this.#client.options.waits, told.waitMs, Date.now(), told.host);
+    await this.#stepAside(told.waitMs, told);
+    this.#tried.clear();
+    await this.choose();
+  }
+
+  /**
+   * Whether another endpoint goes on after one refused the blob, or answered as none should. Where others failed that may
+   * have it, that is a miss; where they asked to wait, they are waited for.
+   */
+  async passOn(error: unknown): Promise<boolean> {
+    this.ended();
+    const { blob, events } = this.#job;
+    if (!(error instanceof PullError) || !PASSED_ON.has(error.code) || blob.anonymous === true) return false;
+    const { choice } = this.#client;
+    choice.lacks(this.endpoint, blob.digest);
+    this.#tried.add(this.endpoint);
+    if (await this.choose()) return true;
+    if (!choice.mayBeHad(blob.digest)) return false;
+    if (!choice.isToBeWaitedFor(blob.digest, sharedClockMs())) await events.miss(error.message);
+    this.#tried.clear();
+    return this.choose();
+  }
+
+  /** The range is in flight nowhere any more. */
+  close(): void {
+    this.ended();
+    this.#client.choice.leave(this.endpoint);
+  }
+
+  /**
+   * Turns to the endpoint that is to be asked next. One that cannot even be opened is passed over.
+   * @returns false when every endpoint has failed since the last byte
+   * @throws PullError of the last endpoint that could not be opened, when none could or none is left that may have the blob
+   */
+  async choose(): Promise<boolean> {
+    const { blob } = this.#job;
+    if (blob.anonymous === true) return this.#tried.size === 0;
+    const { choice } = this.#client;
+    const isFirst = this.#tried.size === 0;
+    let failure: PullError | undefined;
+    for (;;) {
+      const endpoint = choice.next(blob.digest, this.#tried, sharedClockMs());
+      if (endpoint === undefined) {
+        if (failure !== undefined && (isFirst || !choice.mayBeHad(blob.digest))) throw failure;
+        return false;
+      }
+      try {
+        await this.#turnTo(endpoint);
+        return true;
+      } catch (error) {
+        if (!(error instanceof PullError)) throw error;
+        failure = error;
+        this.#tried.add(endpoint);
+        if (error.code === 'network-hopeless') choice.failed(endpoint, sharedClockMs());
+        else choice.lacks(endpoint, blob.digest);
+      }
+    }
+  }
+
+  async #turnTo(endpoint: number): Promise<void> {
+    const { choice, options } = this.#client;
+    const { blob, events } = this.#job;
+    let left = endpoint;
+    choice.enter(endpoint);
+    try {
+      const path = () => `/v2/${options.endpoints[endpoint]!.repository}/blobs/${blob.digest}`;
+      const blobUrl = endpoint === 0 ? blob.url : `${await events.originOf(endpoint)}${path()}`;
+      this.#authorization = await events.authorization(undefined, endpoint);
+      left = this.endpoint;
+      this.ended();
+      this.endpoint = endpoint;
+      this.blobUrl = blobUrl;
+      this.renewals = 0;
+    } finally {
+      choice.leave(left);
+    }
+  }
+
+  /** Whether another endpoint goes on, since this one cannot now, or not for `waitMs`. */
+  #takeOver(waitMs?: number): Promise<boolean> {
+    this.#client.choice.failed(this.endpoint, sharedClockMs(), waitMs);
+    this.#tried.add(this.endpoint);
+    return this.choose();
+  }
+
+  /**
+   * Until the endpoint puts up with this range, too: what it told one range to wait holds for all of them, and those that
+   * were under way when it asked to be asked less come back as others end.
+   */
+  async #untilWelcome(): Promise<void> {
+    for (;;) {
+      const waitMs = this.#client.choice.stepAsideMs(this.endpoint, sharedClockMs());
+      if (waitMs === undefined) return;
+      const told = { host: new URL(this.blobUrl).host, waitMs };
+      bookWait(this.#client.options.waits, waitMs, Date.now(), told.host);
+      // The range that was told has told it on, unless it turned to another endpoint, which is of no help any more.
+      await this.#stepAside(waitMs, waitMs > SPREAD_MS ? told : undefined);
+    }
+  }
+
+  /** Asks nothing for so long, and is not in flight meanwhile. */
+  async #stepAside(waitMs: number, told: Wait | undefined): Promise<void> {
+    const goOn = this.#job.events.pause(told);
+    this.#client.choice.leave(this.endpoint);
+    await sleep(waitMs + Math.random() * SPREAD_MS);
+    this.#client.choice.enter(this.endpoint);
+    goOn();
+  }
+}
