@@ -50,8 +50,8 @@ const rangeEvents: RangeEvents = {
   },
   requested: () => {},
   ...(setup.network?.debug === true && { answered: (line: string) => tell({ event: 'request', line }) }),
-  miss: (message) => {
-    tell({ event: 'miss', message });
+  miss: (message, failed) => {
+    tell({ event: 'miss', message, ...failed });
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
   },
   authorization,

@@ -27,6 +27,7 @@ export interface OptionValues {
   readonly patience?: number;
   readonly 'connect-timeout'?: number;
   readonly 'idle-timeout'?: number;
+  readonly 'answer-timeout'?: number;
   readonly policy?: (typeof POLICIES)[number];
   readonly 'allow-foreign'?: boolean;
   readonly 'insecure-policy'?: boolean;
@@ -123,8 +124,15 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
   {
     name: 'idle-timeout',
     placeholder: 'SECONDS',
-    help: 'one failure when no byte comes for longer',
+    help: 'one failure when an answer that has begun is silent for longer',
     preset: '10',
+    number: SECONDS,
+  },
+  {
+    name: 'answer-timeout',
+    placeholder: 'SECONDS',
+    help: 'one failure when an open connection takes longer to begin its answer',
+    preset: '60',
     number: SECONDS,
   },
   {

@@ -20,6 +20,7 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('patienceMs', milliseconds(values.patience)),
     ...given('connectTimeoutMs', milliseconds(values['connect-timeout'])),
     ...given('idleTimeoutMs', milliseconds(values['idle-timeout'])),
+    ...given('answerTimeoutMs', milliseconds(values['answer-timeout'])),
     ...given('allowForeign', values['allow-foreign']),
     ...given('insecurePolicy', values['insecure-policy']),
     ...given('limitRate', values['limit-rate']),

@@ -7,7 +7,13 @@ export const RETRY_WAIT_MS = 1000;
 
 /** From a worker while a task runs. */
 export type WorkerEvent =
-  | { readonly event: 'miss'; readonly message: string }
+  /** `host`: whom it is about; `sign`: that it is alive all the same, or that a timeout ended the request. */
+  | {
+      readonly event: 'miss';
+      readonly message: string;
+      readonly host?: string;
+      readonly sign?: 'alive' | 'silent' | undefined;
+    }
   /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
   /** A server told a request to wait. */

@@ -30,6 +30,7 @@ export interface NetworkSetup {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   /** Where blobs are asked for, in this order; the first is where their URLs lead. */
   readonly endpoints: readonly EndpointSetup[];
   /** How a foreign blob is asked for where it lies. */

@@ -17,9 +17,12 @@ export interface PullOptions {
   readonly connections?: number;
   /** Karma's time constant τ; default 1000. */
   readonly patienceMs?: number;
-  /** One miss each when exceeded; default 5000 and 10000. */
+  /** How long a connection may take to stand, TLS included; default 5000. Each of these limits is one miss when it is exceeded. */
   readonly connectTimeoutMs?: number;
+  /** How long an answer may be silent once its body has begun; default 10000. */
   readonly idleTimeoutMs?: number;
+  /** How long a connection that stands may take to begin an answer; default 60000. */
+  readonly answerTimeoutMs?: number;
   /** Fetches foreign layers from where their descriptors say, without credentials; default false. */
   readonly allowForeign?: boolean;
   /** Pulls although policy.json asks for a proof that is not checked, such as a signature; what it rejects is rejected all the same. */

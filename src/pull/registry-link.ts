@@ -93,8 +93,8 @@ export class RegistryLink {
 
   /** Opened when first asked for. */
   get session(): MirroredSession {
-    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, idleTimeoutMs, debug } = this.settings;
-    const { credentials: given, authfile } = this.settings;
+    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, debug } = this.settings;
+    const { credentials: given, authfile, idleTimeoutMs, answerTimeoutMs } = this.settings;
     this.#session ??= createMirroredSession({
       endpoints: endpointsOf(this.reference, this.#registries),
       credentialsFor: ({ host, repository }, isOwn) =>
@@ -112,6 +112,7 @@ export class RegistryLink {
       tlsVerify,
       connectTimeoutMs,
       idleTimeoutMs,
+      answerTimeoutMs,
       patience: this.patience,
       waits: this.#waits,
       tokens: this.#tokens,
@@ -139,7 +140,7 @@ export class RegistryLink {
 
   /** What workers need to know to ask by themselves. @throws PullError as `MirroredSession.access` */
   async network(): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, tlsVerify, debug } = this.settings;
+    const { connections, connectTimeoutMs, idleTimeoutMs, answerTimeoutMs, tlsVerify, debug } = this.settings;
     const { session } = this;
     const { value, expiresAtMs } = await this.asking(() => session.access(0));
     return {
@@ -147,6 +148,7 @@ export class RegistryLink {
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
+      answerTimeoutMs,
       endpoints: session.endpoints,
       elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
       lacking: this.#lacking,

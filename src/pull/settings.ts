@@ -8,6 +8,9 @@ const MOST_DEFAULT_WORKERS = 16;
 /** 16 requests fill a link of 50 ms and 20 MB/s a connection up to 2.5 Gbit/s. */
 const DEFAULT_CONNECTIONS = 16;
 
+/** A cache that fetches an image it does not have takes 5 to 200 s for its first byte; most take less than a minute. */
+const DEFAULT_ANSWER_TIMEOUT_MS = 60_000;
+
 /** The largest machines have about as many cores; each thread costs 20 to 35 MB before it does anything. */
 export const MOST_WORKERS = 512;
 /** Beyond this a registry sees an attack, and the usual limit of 1024 open files is near. */
@@ -26,6 +29,7 @@ export interface Settings {
   readonly patienceMs: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   readonly allowForeign: boolean;
   readonly insecurePolicy: boolean;
   readonly limitRate: number | undefined;
@@ -54,6 +58,7 @@ export function settle(options: PullOptions): Settings {
     patienceMs: within('patienceMs', options.patienceMs ?? 1000, MOST_MS),
     connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MOST_MS),
     idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MOST_MS),
+    answerTimeoutMs: within('answerTimeoutMs', options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS, MOST_MS),
     allowForeign: options.allowForeign ?? false,
     insecurePolicy: options.insecurePolicy ?? false,
     limitRate:

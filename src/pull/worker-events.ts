@@ -32,8 +32,7 @@ export class WorkerEvents {
     if (this.#closed && event.event !== 'request') return;
     switch (event.event) {
       case 'miss':
-        this.#emit({ event: 'miss', message: event.message });
-        this.#patience.missed(event.message);
+        if (this.#patience.missed(event)) this.#emit({ event: 'miss', message: event.message });
         break;
       case 'asking':
         this.#patience.asking(event.change);

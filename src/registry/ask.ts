@@ -4,7 +4,7 @@ import { classify, type Next } from './classify.js';
 import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
 import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
-import { describeNetworkError, isNotTls, mayBeTls } from './network-error.js';
+import { describeNetworkError, type FailedHost, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
 import { serverError, unexpectedAnswer } from './refusal.js';
 import { requestLine } from './request-line.js';
@@ -20,6 +20,7 @@ export interface SessionOptions extends Transport {
   readonly insecure?: boolean;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   readonly patience: Patience;
   /** Shared with all others of the pull. */
   readonly waits: WaitBudget;
@@ -91,7 +92,7 @@ export async function askPatiently(
       return result;
     }
     breaks.count(result);
-    await context.options.patience.miss(networkMiss(result.again, result.hint));
+    await context.options.patience.miss(networkMiss(result.again, result.hint), result);
   }
 }
 
@@ -154,7 +155,7 @@ export interface Answered {
 /** What one question came to: an answer on purpose, or a failure worth asking again. */
 type Exchange = Answered | { readonly final: PullError } | Failed;
 
-interface Failed {
+interface Failed extends FailedHost {
   /** Why it is worth asking again. */
   readonly again: string;
   readonly hint?: string | undefined;
@@ -213,10 +214,10 @@ export async function exchange(
       answer = await client.get({ url, headers: sent, maxBytes, received, ...asking });
     } catch (error) {
       if (error instanceof PullError) throw error;
-      const { message, hint, final } = describeNetworkError(error, url.host);
+      const { message, hint, final, sign } = describeNetworkError(error, url.host);
       tell(final ? { givenUp: message } : { again: message }, 0, 0);
       if (final) return { final: new PullError('network-hopeless', message, { hint, cause: error }) };
-      return { again: message, hint, error, receivedBytes };
+      return { again: message, hint, error, receivedBytes, host: url.host, sign };
     }
     const { status, body } = answer;
     const known = { waited, renewals: 0, nowMs: Date.now(), random: Math.random() };
@@ -236,7 +237,7 @@ export async function exchange(
         await pausedSleep(context, { host: url.host, waitMs: next.waitMs });
         break;
       case 'fail':
-        return { again: serverError(url.host, status, body) };
+        return { again: serverError(url.host, status, body), host: url.host, sign: next.sign };
       default:
         if (next.next === 'give-up' && next.error !== undefined) throw next.error;
         if (method !== 'HEAD') checkEncoding(answer, url);

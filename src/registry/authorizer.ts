@@ -116,8 +116,8 @@ async function fetchToken(
     if (result.next === 'take') return { body };
     throw tokenRefusal(context, result, found);
   };
-  const body = await askThreeTimes(askOnce, (message) =>
-    context.options.patience.miss(networkMiss(`no token from ${url.host}: ${message}`)),
+  const body = await askThreeTimes(askOnce, ({ again, host, sign }) =>
+    context.options.patience.miss(networkMiss(`no token from ${url.host}: ${again}`), { host, sign }),
   );
   return parseToken(body, url.host, Date.now());
 }

@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
 import type { BodyPlan } from './body.js';
 import { parseContentLength, parseContentRange } from './content-range.js';
-import { describeNetworkError } from './network-error.js';
+import { describeNetworkError, type FailedHost } from './network-error.js';
 import type { BlobSource } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { isServerFailure, unexpectedAnswer } from './refusal.js';
@@ -79,7 +79,7 @@ export type Next = (
   /** Ask the same again: only a connection that was kept too long has died. */
   | { readonly next: 'repeat' }
   /** A failure that counts; asking again may help. */
-  | { readonly next: 'fail'; readonly hint?: string | undefined }
+  | { readonly next: 'fail'; readonly hint?: string | undefined; readonly sign: FailedHost['sign'] }
   /** Without an error it is for the caller to say what the status means. */
   | { readonly next: 'give-up'; readonly error?: PullError }
 ) &
@@ -102,7 +102,7 @@ const RULES: readonly Rule[] = [
   {
     // A server that does not know HEAD says so with 501, and with other codes: a GET follows, which tells.
     when: ({ status }, { method }) => isServerFailure(status) && method !== 'HEAD',
-    next: ({ url, status }) => ({ next: 'fail', again: `${url.host} answers ${status}` }),
+    next: ({ url, status }) => ({ next: 'fail', sign: 'alive', again: `${url.host} answers ${status}` }),
   },
   {
     when: ({ status, url }, { origin }, { renewals }) =>
@@ -140,13 +140,13 @@ export interface Break {
 /** What follows from a request that broke off. */
 export function classifyBreak({ error, host, unanswered, repeated, fruitless }: Break): Next {
   if (error instanceof PullError) return giveUp(error);
-  const { message, hint, final } = describeNetworkError(error, host);
+  const { message, hint, final, sign } = describeNetworkError(error, host);
   if (fruitless >= MAX_FRUITLESS) {
     const what = `${host} ignores ranges and broke off ${MAX_FRUITLESS} times before the part that is missing`;
     return { next: 'give-up', error: new PullError('network-hopeless', what), again: message };
   }
   if (unanswered && !repeated) return { next: 'repeat', again: message };
-  if (!final) return { next: 'fail', hint, again: message };
+  if (!final) return { next: 'fail', hint, sign, again: message };
   return giveUp(new PullError('network-hopeless', message, { hint, cause: error }));
 }
 

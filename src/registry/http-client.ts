@@ -9,6 +9,7 @@ export interface HttpClientOptions {
   readonly transport: Transport;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   readonly userAgent: string;
 }
 
@@ -46,7 +47,6 @@ export interface HttpClient {
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Promise<Agent>>();
-  let answered = false;
 
   /** The agent that keeps connections for such requests; a fresh one keeps none and has none. */
   function agentFor(route: Route, fresh: boolean): Promise<Agent> {
@@ -75,11 +75,10 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         },
         ...route.tls,
       });
-      const timer = watch(request, options, answered);
+      const timer = watch(request, options);
       let responded = false;
       request.on('response', (response) => {
         responded = true;
-        answered = true;
         timer.answered();
         const { statusCode = 0 } = response;
         const isGood = statusCode >= 200 && statusCode < 300;
@@ -126,40 +125,51 @@ function diedOnReusedSocket(error: unknown): boolean {
 }
 
 interface Watch {
+  /** The answer has begun; its body has not. */
   answered(): void;
+  /** Bytes of the body have come. */
   progress(): void;
   stop(): void;
   expired(): boolean;
 }
 
 /**
- * Destroys the request when it does not connect, or nothing comes, in time. The first answer of all falls under the
- * connect timeout, connecting included: a wrong host should not take longer to show.
+ * Destroys the request when its connection does not stand, its answer or body does not begin, or its body does not go on, each
+ * within a time of its own.
  */
-function watch(request: ClientRequest, options: HttpClientOptions, answeredBefore: boolean): Watch {
+function watch(request: ClientRequest, options: HttpClientOptions): Watch {
   let expired = false;
-  let timer = arm('connect', options.connectTimeoutMs);
+  let phase: 'connect' | 'answer' | 'idle' = 'connect';
+  let timer = arm(options.connectTimeoutMs);
 
-  function arm(phase: 'connect' | 'idle', timeoutMs: number): NodeJS.Timeout {
+  function arm(timeoutMs: number): NodeJS.Timeout {
     return setTimeout(() => {
       expired = true;
       request.destroy(timeoutError(phase));
     }, timeoutMs);
   }
-  function idle(): void {
+  function enter(next: typeof phase, timeoutMs: number): void {
     clearTimeout(timer);
-    timer = arm('idle', options.idleTimeoutMs);
+    phase = next;
+    timer = arm(timeoutMs);
   }
+  const awaitAnswer = () => {
+    if (!expired) enter('answer', options.answerTimeoutMs);
+  };
 
   request.once('socket', (socket) => {
-    if (!answeredBefore) return;
-    if (!socket.connecting) idle();
-    else socket.once('getSession' in socket ? 'secureConnect' : 'connect', idle);
+    const isTls = 'getSession' in socket;
+    // A connection made by an agent of ours (through a tunnel) is a TLS socket over one that stands.
+    const isMaking =
+      socket.connecting || (isTls && (socket as { secureConnecting?: boolean }).secureConnecting);
+    if (isMaking !== true) awaitAnswer();
+    else socket.once(isTls ? 'secureConnect' : 'connect', awaitAnswer);
   });
   return {
-    answered: idle,
+    answered: awaitAnswer,
     progress: () => {
-      timer.refresh();
+      if (phase === 'idle') timer.refresh();
+      else enter('idle', options.idleTimeoutMs);
     },
     stop: () => clearTimeout(timer),
     expired: () => expired,
@@ -169,7 +179,7 @@ function watch(request: ClientRequest, options: HttpClientOptions, answeredBefor
 /** A 2xx answer with its body, cut where the request says. One that takes too long as a whole fails as one that falls silent. */
 function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
   const body = new GatheredBytes();
-  const startedMs = performance.now();
+  let startedMs: number | undefined;
   return new Promise((resolve, reject) => {
     const finish = (tooLong: boolean) => {
       timer.stop();
@@ -177,6 +187,7 @@ function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutM
     };
     response.on('data', (chunk: Buffer) => {
       timer.progress();
+      startedMs ??= performance.now();
       get.received(chunk.length);
       if (body.length + chunk.length > get.maxBytes) {
         finish(true);

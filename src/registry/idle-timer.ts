@@ -1,13 +1,32 @@
 export interface IdleTimer {
+  /** The request has been sent. */
   start(): void;
+  /** The answer has begun; its body has not. */
+  answered(): void;
+  /** Bytes of the body have come. */
   progress(): void;
   stop(): void;
   expired(): boolean;
 }
 
-/** Calls `onIdle` after `timeoutMs` without `progress`; time in which `isHolding` is true does not count. */
-export function createIdleTimer(timeoutMs: number, isHolding: () => boolean, onIdle: () => void): IdleTimer {
+interface Timeouts {
+  /** Before the answer, and again before the first byte of its body. */
+  readonly answerTimeoutMs: number;
+  /** Between bytes of the body. */
+  readonly idleTimeoutMs: number;
+}
+
+/**
+ * Calls `onIdle` when an answer, or its body, does not begin (`answer`) or go on (`idle`) in time; time in which `isHolding` is
+ * true does not count.
+ */
+export function createIdleTimer(
+  { answerTimeoutMs, idleTimeoutMs }: Timeouts,
+  isHolding: () => boolean,
+  onIdle: (phase: 'answer' | 'idle') => void,
+): IdleTimer {
   let timer: NodeJS.Timeout | undefined;
+  let phase: 'answer' | 'idle' = 'answer';
   let steps = 0;
   let expired = false;
 
@@ -26,17 +45,27 @@ export function createIdleTimer(timeoutMs: number, isHolding: () => boolean, onI
         return;
       }
       expired = true;
-      onIdle();
+      onIdle(phase);
     });
   }
 
   return {
     start() {
-      timer ??= setTimeout(fire, timeoutMs);
+      timer ??= setTimeout(fire, answerTimeoutMs);
+    },
+    answered() {
+      steps++;
+      timer?.refresh();
     },
     progress() {
       steps++;
-      timer?.refresh();
+      if (phase === 'idle') {
+        timer?.refresh();
+      } else if (timer !== undefined) {
+        phase = 'idle';
+        clearTimeout(timer);
+        timer = setTimeout(fire, idleTimeoutMs);
+      }
     },
     stop() {
       clearTimeout(timer);

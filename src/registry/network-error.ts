@@ -4,13 +4,30 @@ export interface NetworkFault {
   readonly hint?: string;
   /** True: the same would happen again; it is reported at once and is no miss. */
   readonly final: boolean;
+  /** What the failure says about the host, where it says anything. */
+  readonly sign?: Sign;
+}
+
+/** `alive`: the host accepted a connection or answered before it failed. `silent`: a timeout ended the request. */
+export type Sign = 'alive' | 'silent';
+
+/** The host that a failure is about, and what it says about it. */
+export interface FailedHost {
+  readonly host: string;
+  readonly sign?: Sign | undefined;
 }
 
 const CODE_CONNECT_TIMEOUT = 'ZPULL_CONNECT_TIMEOUT';
 const CODE_IDLE_TIMEOUT = 'ZPULL_IDLE_TIMEOUT';
+const CODE_ANSWER_TIMEOUT = 'ZPULL_ANSWER_TIMEOUT';
 const CODE_WHOLE_TIMEOUT = 'ZPULL_WHOLE_TIMEOUT';
 
-const TIMEOUT_CODES = { connect: CODE_CONNECT_TIMEOUT, idle: CODE_IDLE_TIMEOUT, whole: CODE_WHOLE_TIMEOUT };
+const TIMEOUT_CODES = {
+  connect: CODE_CONNECT_TIMEOUT,
+  answer: CODE_ANSWER_TIMEOUT,
+  idle: CODE_IDLE_TIMEOUT,
+  whole: CODE_WHOLE_TIMEOUT,
+};
 
 /** OpenSSL's verification errors as Node names them, and Node's own for a wrong host name. */
 const CERTIFICATE =
@@ -34,10 +51,20 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
   }),
   EHOSTUNREACH: (host) => ({ message: `there is no way to host ${host}`, final: false }),
   ENETUNREACH: (host) => ({ message: `there is no network that leads to ${host}`, final: false }),
-  ETIMEDOUT: (host) => ({ message: `${host} did not answer in time`, final: false }),
-  UND_ERR_CONNECT_TIMEOUT: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
-  [CODE_CONNECT_TIMEOUT]: (host) => ({ message: `cannot connect to ${host} in time`, final: false }),
-  [CODE_IDLE_TIMEOUT]: (host) => ({ message: `${host} sent nothing for too long`, final: false }),
+  ETIMEDOUT: (host) => ({ message: `${host} did not answer in time`, final: false, sign: 'silent' }),
+  UND_ERR_CONNECT_TIMEOUT: noConnection,
+  [CODE_CONNECT_TIMEOUT]: noConnection,
+  [CODE_ANSWER_TIMEOUT]: (host) => ({
+    message: `${host} did not begin to answer in time`,
+    hint: 'a registry that fetches the image from elsewhere first may take minutes: wait longer with --answer-timeout SECONDS',
+    final: false,
+    sign: 'silent',
+  }),
+  [CODE_IDLE_TIMEOUT]: (host) => ({
+    message: `${host} sent nothing for too long`,
+    final: false,
+    sign: 'silent',
+  }),
   [CODE_WHOLE_TIMEOUT]: (host) => ({ message: `${host} took too long for a small answer`, final: false }),
   ECONNRESET: brokeOff,
   EPIPE: brokeOff,
@@ -51,7 +78,11 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
 };
 
 function brokeOff(host: string): NetworkFault {
-  return { message: `${host} broke off the connection`, final: false };
+  return { message: `${host} broke off the connection`, final: false, sign: 'alive' };
+}
+
+function noConnection(host: string): NetworkFault {
+  return { message: `cannot connect to ${host} in time`, final: false, sign: 'silent' };
 }
 
 /** The error of a connection that was not made, an answer that did not go on, or one that did not end, within its time. */

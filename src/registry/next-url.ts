@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { sharedClockMs } from './concurrency.js';
 import { NO_ENDPOINT } from './endpoint-choice.js';
+import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { RangeClient, RangeJob } from './range-client.js';
 import { bookWait } from './retry-after.js';
@@ -126,10 +127,10 @@ export class NextUrl {
   }
 
   /** A failure of the network: no miss while another endpoint is left to try. @throws what `events.miss` rejects with */
-  async failed({ url, target }: Place, message: string): Promise<void> {
+  async failed({ url, target }: Place, message: string, sign: FailedHost['sign']): Promise<void> {
     this.#client.targets.forget(this.blobUrl, target ?? url);
     if (await this.#takeOver()) return;
-    await this.#job.events.miss(message);
+    await this.#job.events.miss(message, { host: url.host, sign });
     this.#tried.clear();
     await this.choose();
   }

@@ -1,4 +1,5 @@
 import type { Failure } from '../format/error.js';
+import type { FailedHost } from './network-error.js';
 
 /** A server told us to wait, or to ask less often. */
 export interface Wait {
@@ -13,8 +14,8 @@ export interface Wait {
 export interface Patience {
   /** Body bytes of a 2xx answer. */
   received(bytes: number): void;
-  /** A network failure. Resolves when it is time to ask again, rejects with the PullError that ends the pull. */
-  miss(reason: Failure): Promise<void>;
+  /** A network failure, of `failed`. Resolves when it is time to ask again, rejects with the PullError that ends the pull. */
+  miss(reason: Failure, failed?: FailedHost): Promise<void>;
   /** This one waits and does not ask: while nobody asks, karma's clock stands still. Ends by the returned function. */
   pause(wait: Wait): () => void;
 }

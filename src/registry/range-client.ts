@@ -1,6 +1,7 @@
 import type { Limits } from './concurrency.js';
 import { EndpointChoice, NO_ENDPOINT } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
+import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { WaitBudget } from './retry-after.js';
 import { type SharedTargets, Targets } from './targets.js';
@@ -11,6 +12,7 @@ export interface RangeClientOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly answerTimeoutMs: number;
   /** Where a blob is asked for, in this order; the first is where its URL leads. */
   readonly endpoints: readonly RangeEndpoint[];
   /** How a foreign blob is asked for where it lies. */
@@ -61,8 +63,8 @@ export interface RangeEvents {
   requested(): void;
   /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
   answered?(line: string): void;
-  /** A network failure. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
-  miss(message: string): Promise<void>;
+  /** A network failure, of `failed`. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
+  miss(message: string, failed?: FailedHost): Promise<void>;
   /** An endpoint's Authorization value; with `stale` ('' for none), the value that was refused. */
   authorization(stale: string | undefined, endpoint: number): Promise<string | undefined>;
   /** `http://…` or `https://…` of an endpoint that is not the first. */

@@ -86,7 +86,8 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   };
   const sink = sinkFor(range, place, (status, next) => Object.assign(answered, { status, next }));
   try {
-    const request = { path: url.pathname + url.search, headers, idleTimeoutMs: client.options.idleTimeoutMs };
+    const { idleTimeoutMs, answerTimeoutMs } = client.options;
+    const request = { path: url.pathname + url.search, headers, idleTimeoutMs, answerTimeoutMs };
     const outcome = await transfer(lane, request, sink);
     if (range.next > before.next) range.fruitless = 0;
     else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
@@ -178,7 +179,7 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       await where.renewTarget(place.target!);
       break;
     case 'fail':
-      await where.failed(place, failureOf(next, attempt));
+      await where.failed(place, failureOf(next, attempt), next.sign);
       break;
     case 'renew-token':
       if (!(await where.renewToken())) throw refusalOf(range, attempt);

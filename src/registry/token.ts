@@ -3,6 +3,7 @@ import { PullError } from '../format/error.js';
 import type { Secret } from './auth-file.js';
 import type { Challenge } from './challenge.js';
 import { isLoopback, isUsableHost } from './hosts.js';
+import type { FailedHost } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
 
 /** Docker's token specification: a token without `expires_in` lives 60 s, and none less. */
@@ -28,7 +29,11 @@ export interface Token {
 }
 
 /** What one request to a token server came to: its JSON, or why it is worth asking again. */
-export type TokenAnswer = { readonly body: Buffer } | { readonly again: string };
+export type TokenAnswer = { readonly body: Buffer } | TokenFailure;
+
+interface TokenFailure extends FailedHost {
+  readonly again: string;
+}
 
 /**
  * Where to ask for a pull token, after the registry's challenges.
@@ -129,16 +134,16 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
 }
 
 /**
- * Asks up to three times; `miss` is called with the last reason when all three failed, and then it begins again.
+ * Asks up to three times; `miss` is called with the last failure when all three failed, and then it begins again.
  */
 export async function askThreeTimes(
   ask: () => Promise<TokenAnswer>,
-  miss: (message: string) => Promise<void>,
+  miss: (failure: TokenFailure) => Promise<void>,
 ): Promise<Buffer> {
   for (let tries = 1; ; tries++) {
     const answer = await ask();
     if ('body' in answer) return answer.body;
-    if (tries % TRIES === 0) await miss(answer.again);
+    if (tries % TRIES === 0) await miss(answer);
     else await sleep(TRY_AGAIN_MS);
   }
 }

@@ -35,8 +35,10 @@ type Outcome =
 export interface TransferRequest {
   readonly path: string;
   readonly headers: Record<string, string>;
-  /** Longest silence before and within the answer, holding not counted. */
+  /** Longest silence within a body that has begun, holding not counted. */
   readonly idleTimeoutMs: number;
+  /** Longest silence before the answer, and again before the first byte of its body. */
+  readonly answerTimeoutMs: number;
 }
 
 /** The reason given to undici when what was wanted has arrived and the body goes on. */
@@ -57,8 +59,8 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
     let words: GatheredBytes | undefined;
     let wordsTimer: NodeJS.Timeout | undefined;
 
-    const timer = createIdleTimer(request.idleTimeoutMs, body.isHolding, () => {
-      controller?.abort(timeoutError('idle'));
+    const timer = createIdleTimer(request, body.isHolding, (phase) => {
+      controller?.abort(timeoutError(phase));
     });
 
     function end(error: unknown): void {
@@ -89,7 +91,7 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
         onResponseStart(data, statusCode, answerHeaders) {
           // An interim answer is no progress: a server may send them for ever.
           if (statusCode < 200) return;
-          timer.progress();
+          timer.answered();
           lane.answers++;
           status = statusCode;
           const plan = sink.begin(status, answerHeaders);

@@ -5,6 +5,9 @@ import { type FaultAction, type FaultMatch, type FaultRule, pathPattern } from '
 /** More rules than this are a mistake; each is tried at every request. */
 const MAX_RULES = 1000;
 
+/** The longest time of a timer in Node. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
 type Json = Record<string, unknown>;
 
 /** A value of a rule with the name it goes by in messages: `fault rule 2: then.status`. */
@@ -84,6 +87,7 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
       },
     };
   },
+  firstByteAfterMs: (field) => ({ firstByteAfterMs: integerOf(field, 0, MAX_TIMER_MS) }),
   flipByteAt: (field) => ({ flipByteAt: integerOf(field, 0) }),
   ignoreRange: (field) => {
     if (field.value !== true) throw malformed(field.name, 'must be true');

@@ -18,6 +18,8 @@ export type FaultAction =
   | { readonly drip: { readonly bytesPerSecond: number; readonly closeAfterBytes?: number } }
   /** Nothing more is sent after so many body bytes, the connection stays open; 0: no answer at all. */
   | { readonly stallAfterBytes: number }
+  /** The answer is as it should be and begins after so long. */
+  | { readonly firstByteAfterMs: number }
   /** Offset in the whole blob of a byte that is sent inverted. */
   | { readonly flipByteAt: number }
   /** A range is answered with 200 and the whole body. */

@@ -72,7 +72,9 @@ export async function serveRequest(
     );
     record.start = shaped.asked?.start ?? null;
     record.end = shaped.asked?.end ?? null;
-    if (state.latencyMs > 0) await sleep(state.latencyMs, undefined, { ref: false });
+    const delayMs =
+      state.latencyMs + (action !== undefined && 'firstByteAfterMs' in action ? action.firstByteAfterMs : 0);
+    if (delayMs > 0) await sleep(delayMs, undefined, { ref: false });
     await transmit(response, shaped, connection.links, record);
   } catch (error) {
     fail(response, record, error);

@@ -50,6 +50,7 @@ function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
     connections: 4,
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
+    answerTimeoutMs: 2000,
     userAgent: 'zpull-test',
     endpoints,
     elsewhere: { tlsVerify: true, environment: {} },

@@ -31,6 +31,7 @@ function sessionFor(t: TestContext, host: string, content: object) {
     environment: {},
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
+    answerTimeoutMs: 2000,
     userAgent: 'zpull-test',
     waits: createWaitBudget(),
     tokens: new Map(),

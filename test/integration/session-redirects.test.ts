@@ -53,6 +53,7 @@ function sessionFor(t: TestContext, host: string, login: object): RegistrySessio
     environment: {},
     connectTimeoutMs: 2000,
     idleTimeoutMs: 2000,
+    answerTimeoutMs: 2000,
     userAgent: 'zpull-test',
     waits: createWaitBudget(),
     tokens: new Map(),

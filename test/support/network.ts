@@ -11,6 +11,7 @@ export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup 
     connections: 4,
     connectTimeoutMs: 5000,
     idleTimeoutMs: 5000,
+    answerTimeoutMs: 5000,
     endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
     elsewhere: { tlsVerify: true, environment: {} },
     lacking: createLacking(),

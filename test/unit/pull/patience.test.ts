@@ -33,7 +33,7 @@ function messageOf({ reason }: Stop): string | undefined {
 test('a miss before the first byte stops the pull with that miss as the reason', () => {
   const { patience, stop } = create();
   patience.asking(1);
-  patience.missed('connection refused by example.com');
+  patience.missed({ message: 'connection refused by example.com' });
   assert.equal(failureOf(stop)?.code, 'network-hopeless');
   assert.equal(messageOf(stop), 'connection refused by example.com');
   assert.ok(failureOf(stop)?.hint !== undefined);
@@ -63,9 +63,9 @@ test('bytes that workers counted are known before a miss is judged', () => {
   const { patience, counters, stop } = create();
   patience.asking(1);
   count(counters, 'received', 1);
-  patience.missed('one');
+  patience.missed({ message: 'one' });
   assert.equal(messageOf(stop), undefined);
-  patience.missed('two');
+  patience.missed({ message: 'two' });
   assert.equal(messageOf(stop), 'two');
   assert.equal(patience.misses, 2);
 });
@@ -74,8 +74,8 @@ test('bytes that the main thread received count like those of workers', () => {
   const { patience, stop } = create();
   patience.asking(1);
   patience.received(2);
-  patience.missed('one');
-  patience.missed('two');
+  patience.missed({ message: 'one' });
+  patience.missed({ message: 'two' });
   assert.equal(messageOf(stop), undefined);
 });
 
@@ -85,10 +85,10 @@ test('bytes fade from when they are drained, not from when a miss is judged', ()
   count(counters, 'received', 20_000);
   patience.drain();
   clock.now += 5 * TAU_MS;
-  patience.missed('134 of them are left');
+  patience.missed({ message: '134 of them are left' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 5 * TAU_MS;
-  patience.missed('none of them is left');
+  patience.missed({ message: 'none of them is left' });
   assert.equal(messageOf(stop), 'none of them is left');
 });
 
@@ -99,10 +99,10 @@ test('patience fades while somebody asks, and stands still while nobody does', (
   patience.asking(-1);
   clock.now += 100 * TAU_MS;
   patience.asking(1);
-  patience.missed('after a long rest');
+  patience.missed({ message: 'after a long rest' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 100 * TAU_MS;
-  patience.missed('after a long silence');
+  patience.missed({ message: 'after a long silence' });
   assert.equal(messageOf(stop), 'after a long silence');
 });
 
@@ -117,10 +117,10 @@ test('one of two that is told to wait does not stop the clock, both do', () => {
   assert.deepEqual(waits, [one, two]);
   clock.now += 100 * TAU_MS;
   goOn();
-  patience.missed('both had been told to wait');
+  patience.missed({ message: 'both had been told to wait' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 100 * TAU_MS;
-  patience.missed('one was asking all the time');
+  patience.missed({ message: 'one was asking all the time' });
   assert.equal(messageOf(stop), 'one was asking all the time');
   goOnToo();
 });
@@ -146,4 +146,44 @@ test('a miss of the main thread that is fatal rejects at once with the reason', 
     message: 'refused',
   });
   assert.equal(messageOf(stop), 'refused');
+});
+
+const RESET = { message: 'reset', host: 'registry', sign: 'alive' } as const;
+const TIMEOUT = { message: 'silent', host: 'registry', sign: 'silent' } as const;
+
+test('before the first byte, two failures of a host that is alive are no end, however many requests share them', () => {
+  const { patience, stop, clock } = create();
+  patience.asking(1);
+  for (clock.now of [0, 1, 400, 1000, 1300]) patience.missed(RESET);
+  assert.equal(stop.reason, undefined);
+  clock.now = 2000;
+  patience.missed(RESET);
+  assert.equal(messageOf(stop), 'reset');
+  assert.equal(patience.misses, 6);
+});
+
+test('a host that is not alive, and one that was heard of, get no such tries', () => {
+  const refused = create();
+  refused.patience.missed({ message: 'refused', host: 'registry' });
+  assert.equal(messageOf(refused.stop), 'refused');
+  const faded = create();
+  faded.patience.asking(1);
+  faded.patience.received(5);
+  faded.clock.now = 20 * TAU_MS;
+  faded.patience.missed(RESET);
+  assert.equal(messageOf(faded.stop), 'reset');
+});
+
+test('timeouts of one host within a second are one failure, those of another host or a later second are not', () => {
+  const { patience, stop, clock } = create();
+  patience.received(2);
+  for (let i = 0; i < 16; i++) patience.missed(TIMEOUT);
+  assert.equal(patience.misses, 1);
+  assert.equal(stop.reason, undefined);
+  assert.equal(patience.missed({ ...TIMEOUT, host: 'storage' }), true);
+  clock.now = 999;
+  assert.equal(patience.missed(TIMEOUT), false);
+  clock.now = 1000;
+  assert.equal(patience.missed(TIMEOUT), true);
+  assert.equal(patience.misses, 3);
 });

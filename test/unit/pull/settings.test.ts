@@ -11,8 +11,8 @@ test('without options a pull has the defaults that the documentation names', () 
   assert.equal(settings.policy, 'always');
   assert.equal(settings.connections, 16);
   assert.deepEqual(
-    [settings.patienceMs, settings.connectTimeoutMs, settings.idleTimeoutMs],
-    [1000, 5000, 10_000],
+    [settings.patienceMs, settings.connectTimeoutMs, settings.idleTimeoutMs, settings.answerTimeoutMs],
+    [1000, 5000, 10_000, 60_000],
   );
   assert.deepEqual([settings.plainHttp, settings.tlsVerify], [false, true]);
   assert.ok(settings.workers >= 1 && settings.workers <= 16);
@@ -37,6 +37,7 @@ test('an option out of bounds is refused by its name', () => {
     { patienceMs: Number.POSITIVE_INFINITY },
     { connectTimeoutMs: -1 },
     { idleTimeoutMs: 0 },
+    { answerTimeoutMs: MOST_MS + 1 },
     { limitRate: 0 },
     { limitRate: Number.NaN },
   ];

@@ -6,7 +6,7 @@ import { createIdleTimer } from '../../../src/registry/idle-timer.js';
 test('silence is told once', async () => {
   let told = 0;
   const timer = createIdleTimer(
-    10,
+    { answerTimeoutMs: 10, idleTimeoutMs: 10 },
     () => false,
     () => told++,
   );
@@ -20,7 +20,7 @@ test('time spent holding is no silence, what follows is', async () => {
   let holding = true;
   let told = false;
   const timer = createIdleTimer(
-    5,
+    { answerTimeoutMs: 5, idleTimeoutMs: 5 },
     () => holding,
     () => {
       assert.equal(holding, false);
@@ -37,7 +37,7 @@ test('time spent holding is no silence, what follows is', async () => {
 test('bytes that waited while the loop was busy count before the silence does', async () => {
   let told = false;
   const timer = createIdleTimer(
-    20,
+    { answerTimeoutMs: 20, idleTimeoutMs: 20 },
     () => false,
     () => {
       told = true;
@@ -58,5 +58,22 @@ test('bytes that waited while the loop was busy count before the silence does', 
     }, 1);
   });
   assert.equal(told, false);
+  timer.stop();
+});
+
+test('an answer that has not begun, and a body, each have a time of their own', async () => {
+  const told: string[] = [];
+  const timer = createIdleTimer(
+    { answerTimeoutMs: 3_600_000, idleTimeoutMs: 5 },
+    () => false,
+    (phase) => told.push(phase),
+  );
+  timer.start();
+  timer.answered();
+  await sleep(40);
+  assert.deepEqual(told, []);
+  timer.progress();
+  while (told.length === 0) await sleep(5);
+  assert.deepEqual(told, ['idle']);
   timer.stop();
 });

@@ -75,6 +75,7 @@ test('every kind of rule is read from JSON', () => {
     { drip: { bytesPerSecond: 10 } },
     { drip: { bytesPerSecond: 10, closeAfterBytes: 100 } },
     { stallAfterBytes: 10 },
+    { firstByteAfterMs: 10 },
     { flipByteAt: 5 },
     { ignoreRange: true },
     { wrongContentRange: 'bytes 5-9/100' },
