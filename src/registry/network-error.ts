@@ -9,7 +9,7 @@ export interface NetworkFault {
 }
 
 /** `alive`: the host accepted a connection or answered before it failed. `silent`: a timeout ended the request. */
-export type Sign = 'alive' | 'silent';
+type Sign = 'alive' | 'silent';
 
 /** The host that a failure is about, and what it says about it. */
 export interface FailedHost {
