@@ -1,7 +1,7 @@
 import { closeSync, constants, existsSync, lstatSync, mkdirSync, opendirSync, openSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { PullError } from '../format/error.js';
-import { UnfitFile } from './open-file.js';
+import { statName, UnfitFile } from './open-file.js';
 
 /**
  * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
@@ -130,6 +130,8 @@ export async function withinAsync<T>(path: string, change: (at: string) => Promi
  */
 export function makeGuarded(path: string, mode: number = DIRECTORY_MODE): string[] {
   if (!ways.has(path)) guardDirectory(dirname(path), basename(path));
+  // As a rule it is there; whether by way of a link, those find who hold it.
+  if (statName(path) !== undefined) return [];
   const { root, steps } = ways.get(path)!;
   const made: string[] = [];
   for (const row of steps.keys()) {

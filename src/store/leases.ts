@@ -103,10 +103,10 @@ export class Lease {
   #create(): number {
     for (let tries = 1; ; tries++) {
       try {
-        makeGuarded(this.#directory);
         return this.#createFile();
       } catch (error) {
         if (systemCode(error) !== 'ENOENT' || tries === MOST_TRIES) throw error;
+        makeGuarded(this.#directory);
       }
     }
   }

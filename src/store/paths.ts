@@ -1,16 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
-import { statName, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { syncDirectorySync } from './atomic-file.js';
+import { checkDirectories } from './check-directories.js';
 import { makeDirectory } from './make-directory.js';
 import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
-
-/** The right of others to write, in a mode (POSIX.1-2017, sys/stat.h: S_IWOTH). */
-const WRITABLE_BY_ALL = 0o002;
 
 declare const brand: unique symbol;
 
@@ -58,63 +54,35 @@ export function storePaths(root: string): StorePaths {
  *   a link; `store-denied` if everybody may write in one; else as `storageError`
  */
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
-  const isVersion = (name: string) => /^v[0-9]+$/.test(name);
-  const versions =
-    unlessAbsent(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
-  if (versions.length > 0 && !versions.includes(VERSION)) {
-    throw new PullError(
-      'store-broken',
-      `the store ${root} has the format ${versions.join(', ')}, not ${VERSION}`,
-      {
-        hint: 'Use the version of zpull that wrote it, or choose another place with --store.',
-      },
-    );
-  }
   const paths = storePaths(root);
+  const { packs, layers, images, blobs } = paths;
+  const version = dirname(packs);
+  // Refused before anything is made there.
+  const known = checkDirectories(root, [version, dirname(blobs), ...Object.values(paths)], warn);
+  if (!known.has(version)) refuseOtherVersions(root);
   const changed = new Set<string>();
   onDisk(`make the store ${root}`, () => {
-    const first = makeDirectory(root, 0o700);
+    const first = known.has(root) ? undefined : makeDirectory(root, 0o700);
     if (first !== undefined) for (const parent of parentsOf(root, first)) changed.add(parent);
-    for (const path of [paths.packs, paths.layers, paths.images, paths.blobs]) {
-      if (statName(path) !== undefined) continue;
-      for (const made of makeGuarded(path)) changed.add(resolve(dirname(made)));
-    }
+    for (const path of [packs, layers, images, blobs])
+      if (!known.has(path)) for (const made of makeGuarded(path)) changed.add(resolve(dirname(made)));
   });
   for (const path of changed) syncNames(path);
-  const owners = checkDirectories(paths);
-  if (owners.length > 0) {
-    const users = owners.map((uid) => `user ${uid}`).join(', ');
-    warn(`the store ${root} belongs to ${users}, who can change what it holds`);
-  }
   return paths;
 }
 
-/**
- * Looks at every directory of a store. Who else may write in one may put anything there, and take any file away: the group is
- * trusted, as umask 002 gives it that right in homes of many systems, and root may do everything anyway.
- * @returns other users to whom some of them belong
- */
-function checkDirectories(paths: StorePaths): number[] {
-  const { root, packs, layers, images, blobs, locks, leases } = paths;
-  const own = [dirname(packs), packs, layers, images, dirname(blobs), blobs, locks, leases];
-  const stats = [[root, onDisk(`look at ${root}`, () => statSync(root))] as const];
-  for (const path of own) {
-    const stat = onDisk(`look at ${path}`, () => statName(path));
-    if (stat === undefined) continue;
-    if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
-    stats.push([path, stat]);
-  }
-  // Windows has neither these modes nor owners in them.
-  if (process.geteuid === undefined) return [];
-  for (const [path, { mode }] of stats) if ((mode & WRITABLE_BY_ALL) !== 0) throw writableByAll(path);
-  const trusted = [0, process.geteuid()];
-  return [...new Set(stats.map(([, { uid }]) => uid))].filter((uid) => !trusted.includes(uid));
-}
-
-function writableByAll(path: string): PullError {
-  return new PullError('store-denied', `every user of this machine may write in ${path}`, {
-    hint: `Take that right away (chmod o-w ${path}), or choose another place with --store.`,
-  });
+function refuseOtherVersions(root: string): void {
+  const isVersion = (name: string) => /^v[0-9]+$/.test(name);
+  const versions =
+    unlessAbsent(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
+  if (versions.length === 0) return;
+  throw new PullError(
+    'store-broken',
+    `the store ${root} has the format ${versions.join(', ')}, not ${VERSION}`,
+    {
+      hint: 'Use the version of zpull that wrote it, or choose another place with --store.',
+    },
+  );
 }
 
 /** The directories that got a new name when `path` was made, of which `first` was the first to be made. */

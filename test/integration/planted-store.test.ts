@@ -211,6 +211,10 @@ test('a store in which everybody may write is refused, one in which a group may 
     chmodSync(path, mode | 0o020);
     await commandsOn(store, image, diffIds).ls();
   }
+  const common = temporaryDirectory(t);
+  chmodSync(common, 0o1777);
+  assert.throws(() => openStore(common), { code: 'store-denied' });
+  assert.deepEqual(readdirSync(common), [], 'nothing is made where it is refused');
   chmodSync(join(store, 'v1'), 0o777);
   for (const [command, run] of Object.entries(commandsOn(store, image, diffIds)))
     assert.equal((await failureOf(run())).code, 'store-denied', command);

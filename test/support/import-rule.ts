@@ -126,7 +126,7 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // By way of a directory that is held; and what stands where an export goes.
   'src/store/atomic-file.ts': ['rename', 'renameSync', 'statSync', 'unlink', 'unlinkSync'],
   // The root, which the user named: it may be a link.
-  'src/store/paths.ts': ['statSync'],
+  'src/store/check-directories.ts': ['statSync'],
   // Destinations and roots, which the user named.
   'src/store/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
   'src/store/make-directory.ts': ['accessSync', 'existsSync', 'mkdirSync'],
