@@ -220,7 +220,7 @@ export async function exchange(
       return { again: message, hint, error, receivedBytes, host: url.host, sign };
     }
     const { status, body } = answer;
-    const known = { waited, renewals: 0, nowMs: Date.now(), random: Math.random() };
+    const known = { waited, renewals: 0, contradictions: 0, nowMs: Date.now(), random: Math.random() };
     const next = classify({ url, status, headers: answer.headers }, { method, origin, hops }, known);
     // Whether there is another token to ask with is for the caller to say.
     tell(next.next === 'renew-token' ? {} : next, status, body.length);

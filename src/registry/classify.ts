@@ -22,6 +22,12 @@ const MAX_RENEWALS = 3;
 const MAX_FRUITLESS = 5;
 
 /**
+ * Responses in a row that contradict what was asked for, or themselves. A cache may do so once while it fills; what does so
+ * three times is set up wrongly, and its own words help more than those of a lost connection.
+ */
+const MAX_CONTRADICTIONS = 3;
+
+/**
  * What storage says of a signed URL that has expired. S3 and Google Cloud Storage answer 400 (`ExpiredToken`) when it is
  * not the URL but the credentials that signed it.
  */
@@ -62,6 +68,8 @@ export interface Known {
   readonly waited: number;
   /** New Authorization values since one was last accepted. */
   readonly renewals: number;
+  /** Responses in a row that contradicted themselves. */
+  readonly contradictions: number;
   /** Unix time. */
   readonly nowMs: number;
   /** In [0, 1). */
@@ -135,11 +143,16 @@ export interface Break {
   readonly repeated: boolean;
   /** How many in a row brought bytes of which none was new. */
   readonly fruitless: number;
+  /** Responses in a row that contradicted themselves, before this one. */
+  readonly contradictions: number;
 }
 
 /** What follows from a request that broke off. */
-export function classifyBreak({ error, host, unanswered, repeated, fruitless }: Break): Next {
-  if (error instanceof PullError) return giveUp(error);
+export function classifyBreak(broken: Break): Next {
+  const { error, host, unanswered, repeated, fruitless, contradictions } = broken;
+  if (error instanceof PullError) {
+    return error.code === 'answer-unexpected' ? contradiction(error, contradictions) : giveUp(error);
+  }
   const { message, hint, final, sign } = describeNetworkError(error, host);
   if (fruitless >= MAX_FRUITLESS) {
     const what = `${host} ignores ranges and broke off ${MAX_FRUITLESS} times before the part that is missing`;
@@ -148,6 +161,13 @@ export function classifyBreak({ error, host, unanswered, repeated, fruitless }: 
   if (unanswered && !repeated) return { next: 'repeat', again: message };
   if (!final) return { next: 'fail', hint, sign, again: message };
   return giveUp(new PullError('network-hopeless', message, { hint, cause: error }));
+}
+
+/** A failure like any other, unless it repeats itself. */
+function contradiction(error: PullError, before: number): Next {
+  return before + 1 < MAX_CONTRADICTIONS
+    ? { next: 'fail', sign: 'alive', again: error.message }
+    : giveUp(error);
 }
 
 function giveUp(error: PullError): Next {
@@ -186,32 +206,29 @@ function wait(response: Response, asked: Asked, known: Known): Next {
   return { next: 'wait', waitMs, ...asksToWait(response.url.host, waitMs) };
 }
 
-/** Compares a 200 or 206 with what was asked for (RFC 9110, 15.3.7). */
-function takeRange({ url, status, headers }: Response, { range }: Asked): Next {
+/** Compares a 200 or 206 with what was asked for. A 206 may have less of it (RFC 9110, 15.3.7), or more. */
+function takeRange({ url, status, headers }: Response, { range }: Asked, { contradictions }: Known): Next {
   const { blob, start, end } = range!;
   const unexpected = (what: string) =>
-    giveUp(
-      unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`),
-    );
+    unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`);
   const encoding = single(headers['content-encoding']);
-  if (encoding !== undefined && encoding !== 'identity') return unexpected('encoded content');
+  if (encoding !== undefined && encoding !== 'identity') return giveUp(unexpected('encoded content'));
   const lengthBytes = parseContentLength(single(headers['content-length']));
   const part = status === 206 ? parseContentRange(single(headers['content-range'])) : undefined;
-  if (status === 206 && part?.range === undefined) return unexpected('a part it does not name');
-  const sizeBytes = part === undefined ? lengthBytes : part.sizeBytes;
+  const sizeBytes = part === undefined && status === 200 ? lengthBytes : part?.sizeBytes;
+  const came = status === 206 ? part?.range : { start: 0, end: blob.sizeBytes };
+  if (came === undefined) return contradiction(unexpected('a part it does not name'), contradictions);
   const wrong = wrongSize(range!, url, sizeBytes);
   if (wrong !== undefined) return giveUp(wrong);
-  if (part?.range !== undefined) {
-    const answered = part.range;
-    if (answered.start !== start || answered.end !== end)
-      return unexpected(`bytes ${answered.start} to ${answered.end}`);
-    if (lengthBytes !== undefined && lengthBytes !== end - start) return unexpected(`${lengthBytes} bytes`);
+  if (status === 206) {
+    const what = `bytes ${came.start} to ${came.end}`;
+    if (came.start !== start) return contradiction(unexpected(what), contradictions);
+    if (lengthBytes !== undefined && lengthBytes !== came.end - came.start)
+      return contradiction(unexpected(`${lengthBytes} bytes as ${what}`), contradictions);
   }
-  const plan =
-    part === undefined
-      ? { skipBytes: start, takeBytes: end - start, exact: end === blob.sizeBytes }
-      : { skipBytes: 0, takeBytes: end - start, exact: true };
-  return { next: 'take', plan, sizeBytes };
+  const takeBytes = Math.min(end, status === 200 ? end : came.end) - start;
+  const exact = status === 200 ? end === blob.sizeBytes : came.end <= end;
+  return { next: 'take', plan: { skipBytes: start - came.start, takeBytes, exact }, sizeBytes };
 }
 
 function unsatisfiable({ url, headers }: Response, { range }: Asked): Next {

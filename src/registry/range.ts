@@ -21,6 +21,8 @@ interface Range {
   repeated: boolean;
   /** Requests in a row that brought bytes but none that was new. */
   fruitless: number;
+  /** Responses in a row that contradicted themselves. */
+  contradictions: number;
   /** What takes the bytes has failed, which is no endpoint's fault. */
   takerFailed: boolean;
 }
@@ -48,7 +50,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const where = new NextUrl(client, job);
-  const counts = { next: start, requests: 0, receivedBytes: 0, fruitless: 0 };
+  const counts = { next: start, requests: 0, receivedBytes: 0, fruitless: 0, contradictions: 0 };
   const range: Range = { client, job, where, ...counts, repeated: false, takerFailed: false };
   try {
     if (start < end) await where.choose();
@@ -89,16 +91,19 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     const { idleTimeoutMs, answerTimeoutMs } = client.options;
     const request = { path: url.pathname + url.search, headers, idleTimeoutMs, answerTimeoutMs };
     const outcome = await transfer(lane, request, sink);
-    if (range.next > before.next) range.fruitless = 0;
-    else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
-    const { repeated, fruitless } = range;
-    const next =
-      outcome.kind === 'broken'
-        ? classifyBreak({ ...outcome, host: url.host, repeated, fruitless })
-        : answered.next!;
+    if (range.next > before.next) {
+      Object.assign(range, { fruitless: 0, contradictions: 0 });
+      where.progressed();
+    } else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
+    const { repeated, fruitless, contradictions } = range;
+    const isBroken = outcome.kind === 'broken';
+    const next = isBroken
+      ? classifyBreak({ ...outcome, host: url.host, repeated, fruitless, contradictions })
+      : answered.next!;
+    const isContradiction = isBroken ? outcome.error instanceof PullError : answered.status < 300;
+    if (isContradiction && next.next === 'fail') range.contradictions++;
     tell(next);
     const body = outcome.kind === 'spare' ? outcome.body : Buffer.alloc(0);
-    if (range.next > before.next) where.progressed();
     return { next, place, status: answered.status, body };
   } catch (error) {
     range.takerFailed = true;
@@ -153,9 +158,9 @@ function askedBy({ job, next, where }: Range, { hops }: Place): Asked {
   return { method: 'GET', origin: where.origin, hops, range };
 }
 
-function known({ where }: Range, { target }: Place): Known {
+function known({ where, contradictions }: Range, { target }: Place): Known {
   const { waited, renewals } = where;
-  return { target, waited, renewals, nowMs: Date.now(), random: Math.random() };
+  return { target, waited, renewals, contradictions, nowMs: Date.now(), random: Math.random() };
 }
 
 /** Does what follows from a response. Returns when it is time for the next request. */

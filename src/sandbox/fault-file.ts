@@ -93,6 +93,7 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
     if (field.value !== true) throw malformed(field.name, 'must be true');
     return { ignoreRange: true };
   },
+  shortRange: (field) => ({ shortRange: integerOf(field, 1) }),
   wrongContentRange: (field) => ({
     wrongContentRange: textOf(field, /^[\x20-\x7e]+$/, 'a Content-Range like "bytes 0-9/100"'),
   }),

@@ -24,6 +24,8 @@ export type FaultAction =
   | { readonly flipByteAt: number }
   /** A range is answered with 200 and the whole body. */
   | { readonly ignoreRange: true }
+  /** A range is answered with at most so many of its bytes, and says so. */
+  | { readonly shortRange: number }
   /** A range is answered as asked, but under this Content-Range. */
   | { readonly wrongContentRange: string }
   /** A blob is answered with 307 to a signed URL on another origin, good for so long and for so many requests. */

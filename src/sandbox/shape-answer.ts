@@ -40,7 +40,7 @@ export function shapeAnswer(
     const headers = { 'Content-Range': `bytes */${sizeBytes}` };
     return shapeAnswer(errorAnswer(416, 'RANGE_INVALID', 'no such bytes', headers), request, action);
   }
-  const ranged = action !== undefined && 'ignoreRange' in action ? undefined : asked;
+  const ranged = rangeGiven(action, asked);
   const { start, end } = ranged ?? { start: 0, end: sizeBytes };
   return {
     status: ranged === undefined ? answer.status : 206,
@@ -55,6 +55,14 @@ export function shapeAnswer(
     bytesPerSecond: action !== undefined && 'drip' in action ? action.drip.bytesPerSecond : undefined,
     asked,
   };
+}
+
+function rangeGiven(action: FaultAction | undefined, asked: ByteRange | undefined): ByteRange | undefined {
+  if (action === undefined || asked === undefined) return asked;
+  if ('ignoreRange' in action) return undefined;
+  return 'shortRange' in action
+    ? { start: asked.start, end: Math.min(asked.end, asked.start + action.shortRange) }
+    : asked;
 }
 
 function statedRange(action: FaultAction | undefined, range: ByteRange, sizeBytes: number): string {

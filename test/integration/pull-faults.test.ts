@@ -95,6 +95,31 @@ test('an answer under a wrong Content-Range is not taken for the bytes asked for
   }
 });
 
+test('a registry that gives less than is asked for is asked on from there', async (t) => {
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: '/blobs/', range: 'any' }, action: { shortRange: 100_000 } }],
+  });
+  const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+  await assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 0);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+  assert.equal(contentRanges(layerAsks(registry)).length, Math.ceil(CONTENT_END / 100_000));
+});
+
+test('one answer that contradicts itself is a miss, whatever it is an answer to', async (t) => {
+  for (const [range, wrongContentRange] of [
+    [`0-${CONTENT_END - 1}`, `bytes 5-${CONTENT_END + 4}/378391`],
+    [`0-${CONTENT_END - 1}`, 'bytes 0-99/378391'],
+    ['any', 'bytes 0-9/378391'],
+  ] as const) {
+    const match = { path: LAYER_DIGEST, range, nth: 1 };
+    const registry = await startSandbox(t, { faults: [{ match, action: { wrongContentRange } }] });
+    const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    assert.equal(result.misses, 1);
+  }
+});
+
 test('a request for metadata that is of no use counts like any other', async (t) => {
   const registry = await startSandbox(t, {
     faults: [

@@ -110,6 +110,19 @@ test('ignoreRange: 200 and the whole blob', async (t) => {
   assert.deepEqual([requests[0]?.start, requests[0]?.end], [5, 10]);
 });
 
+test('shortRange: the beginning of a range, and a header that says so', async (t) => {
+  const { origin } = await start(t, { shortRange: 3 });
+  for (const [asked, got] of [
+    ['5-9', '5-7'],
+    ['5-6', '5-6'],
+  ] as const) {
+    const { status, headers, body } = await ask(origin + BLOB_PATH, range(asked));
+    const [first, last] = got.split('-').map(Number);
+    assert.deepEqual([status, body.length], [206, last! - first! + 1]);
+    assert.match(String(headers['content-range']), new RegExp(`^bytes ${got}/`));
+  }
+});
+
 test('wrongContentRange: the right bytes under a wrong header', async (t) => {
   const { origin } = await start(t, { wrongContentRange: 'bytes 6-10/99' });
   const answer = await ask(origin + BLOB_PATH, range('5-9'));

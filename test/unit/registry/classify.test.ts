@@ -18,7 +18,7 @@ const STORAGE = new URL('https://store.example/b?sig=secret');
 const BLOB = { url: BLOB_URL, digest: DIGEST, sizeBytes: 1000 };
 const RANGE: AskedRange = { blob: BLOB, start: 100, end: 300, sizeUnknown: false };
 const GET: Asked = { method: 'GET', origin: 'https://reg.example', hops: 0 };
-const KNOWN: Known = { waited: 0, renewals: 0, nowMs: 0, random: 0.5 };
+const KNOWN: Known = { waited: 0, renewals: 0, contradictions: 0, nowMs: 0, random: 0.5 };
 
 interface Row {
   readonly status: number;
@@ -36,7 +36,7 @@ function classified({ status, url = REGISTRY, headers = {}, asked = {}, known = 
 function line(next: Next): string {
   const code = next.next === 'give-up' ? next.error?.code : undefined;
   const why = next.again ?? (code === undefined ? next.givenUp : code);
-  return why === undefined ? next.next : `${next.next}: ${why}`;
+  return (why === undefined ? next.next : `${next.next}: ${why}`).replaceAll(DIGEST, 'DIGEST');
 }
 
 const ranged = { range: RANGE };
@@ -96,11 +96,30 @@ const BODIES: readonly (readonly [string, Row])[] = [
   ['skip 100, take 200', whole({ 'content-length': '1000' })],
   ['skip 100, take 200', whole({})],
   ['skip 100, take 900, exact', { ...whole({}), asked: { range: { ...RANGE, end: 1000 } } }],
-  ['give-up: answer-unexpected', part('bytes 101-299/1000')],
-  ['give-up: answer-unexpected', part('bytes 100-298/1000')],
-  ['give-up: answer-unexpected', part('bytes 100-299/1000', { 'content-length': '220' })],
-  ['give-up: answer-unexpected', part('bytes nonsense')],
-  ['give-up: answer-unexpected', { status: 206, asked: ranged }],
+  ['skip 0, take 199, exact', part('bytes 100-298/1000', { 'content-length': '199' })],
+  ['skip 0, take 1, exact', part('bytes 100-100/*')],
+  ['skip 0, take 200', part('bytes 100-399/1000', { 'content-length': '300' })],
+  [
+    'fail: reg.example answers for bytes 100 to 300 of DIGEST with bytes 101 to 300',
+    part('bytes 101-299/1000'),
+  ],
+  [
+    'fail: reg.example answers for bytes 100 to 300 of DIGEST with bytes 95 to 295',
+    part('bytes 95-294/1000'),
+  ],
+  [
+    'fail: reg.example answers for bytes 100 to 300 of DIGEST with 220 bytes as bytes 100 to 300',
+    part('bytes 100-299/1000', { 'content-length': '220' }),
+  ],
+  [
+    'fail: reg.example answers for bytes 100 to 300 of DIGEST with a part it does not name',
+    part('bytes nonsense'),
+  ],
+  [
+    'fail: reg.example answers for bytes 100 to 300 of DIGEST with a part it does not name',
+    { status: 206, asked: ranged },
+  ],
+  ['give-up: answer-unexpected', { ...part('bytes 101-299/1000'), known: { contradictions: 2 } }],
   ['give-up: answer-unexpected', part('bytes 100-299/1000', { 'content-encoding': 'gzip' })],
   ['give-up: metadata-malformed', part('bytes 100-299/1001')],
   ['give-up: metadata-malformed', whole({ 'content-length': '999' })],
@@ -131,9 +150,11 @@ const BROKEN: Break = {
   unanswered: false,
   repeated: false,
   fruitless: 0,
+  contradictions: 0,
 };
 
 test('every rule for a request that broke off', () => {
+  const tooLong = new PullError('answer-unexpected', 'too long');
   const refused = new PullError('option-malformed', 'no ca.crt');
   for (const [expected, more] of [
     ['fail: reg.example broke off the connection', {}],
@@ -143,6 +164,8 @@ test('every rule for a request that broke off', () => {
     ['give-up: reg.example broke off the connection', { fruitless: 5 }],
     ['give-up: network-hopeless', { error: Object.assign(new Error(), { code: 'CERT_HAS_EXPIRED' }) }],
     ['give-up: option-malformed', { error: refused }],
+    ['fail: too long', { error: tooLong, contradictions: 1 }],
+    ['give-up: answer-unexpected', { error: tooLong, contradictions: 2 }],
   ] as const) {
     assert.equal(line(classifyBreak({ ...BROKEN, ...more })), expected, JSON.stringify(more));
   }

@@ -78,6 +78,7 @@ test('every kind of rule is read from JSON', () => {
     { firstByteAfterMs: 10 },
     { flipByteAt: 5 },
     { ignoreRange: true },
+    { shortRange: 100 },
     { wrongContentRange: 'bytes 5-9/100' },
     { redirect: {} },
     { redirect: { expiresAfterMs: 100, expiresAfterRequests: 20 } },
