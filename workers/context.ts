@@ -17,7 +17,7 @@ export function network(): NetworkSetup {
 
 shareOpenPacks(openPacksOf(setup.counters));
 
-export const paths: StorePaths = storePaths(setup.storeRoot);
+export const paths: StorePaths = storePaths(setup.storeRoot, setup.isReadOnly);
 
 let writer: PackWriter | undefined;
 

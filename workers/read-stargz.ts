@@ -7,7 +7,7 @@ import { footerGuessBytes, parseEstargzFooter } from '../src/format/footer.js';
 import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../src/format/tar-fields.js';
 import { buildUnsplitTable } from '../src/format/unsplit-table-builder.js';
 import type { BlobSource, LayerMetadata } from '../src/pool/messages.js';
-import { packWriter } from './context.js';
+import { packWriter, paths } from './context.js';
 import type { BookMetadata } from './metadata-booking.js';
 import type { MetadataSource } from './metadata-source.js';
 
@@ -27,7 +27,7 @@ const gunzipAll = promisify(gunzip);
 
 /**
  * The metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), which the blob's footer leads to; undefined when it
- * has none. The TOC's gzip member is the end of the tar, too, and is written to this thread's pack at once.
+ * has none. The TOC's gzip member is the end of the tar, too, and is written to this thread's pack at once, unless the store is only read.
  * @throws PullError `digest-mismatch` when the TOC does not have `tocDigest`, `metadata-malformed`
  */
 export async function readStargz(
@@ -49,8 +49,8 @@ export async function readStargz(
     if (tocDigest === undefined || actual === tocDigest) {
       const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
       const metadataBytes = blob.sizeBytes - range.start;
-      const tail = writeTail(member);
-      return { format: 'estargz', table, metadataBytes, tail };
+      const metadata = { format: 'estargz', table, metadataBytes } as const;
+      return paths.isReadOnly ? metadata : { ...metadata, tail: writeTail(member) };
     }
     if (tries === TRIES_FOR_DIGEST) {
       throw new PullError(

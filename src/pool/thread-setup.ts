@@ -7,6 +7,8 @@ import type { BlockTagRows, ExtentRows } from './store-tasks.js';
 /** What a worker needs to know once: handed over as the pool's workerData. */
 export interface WorkerSetup {
   readonly storeRoot: string;
+  /** Nothing is written there. */
+  readonly isReadOnly?: boolean;
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** What all threads together may receive. */
   readonly rateLimit?: RateLimit;

@@ -59,7 +59,8 @@ function keptImage(paths: StorePaths, record: ImageRecord | undefined): Resolved
   if (manifest.kind !== 'manifest') return undefined;
   const config = parseConfig(configBytes);
   checkLayerCount(manifest, config);
-  return { manifestDigest: record.manifestDigest, manifest, config, platform: formatPlatform(config) };
+  const { manifestDigest } = record;
+  return { manifestDigest, manifest, config, configBytes, platform: formatPlatform(config) };
 }
 
 /** Notes that an image was used; a store that cannot be written gives what it has all the same. */

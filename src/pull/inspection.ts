@@ -1,5 +1,4 @@
 import type { LayerFormat } from '../format/layer-format.js';
-import { getBlob } from '../store/blob-cache.js';
 import type { StorePaths } from '../store/paths.js';
 import type { KnownLayer } from './layer.js';
 import type { PlannedFigures } from './pull-layers.js';
@@ -56,12 +55,12 @@ export interface PreparedLayers {
 /** Puts together what resolving and planning told. */
 export function inspectionOf(
   image: string,
-  paths: StorePaths,
+  paths: Pick<StorePaths, 'root'>,
   resolved: ResolvedImage,
   layers: readonly ImageLayer[],
   prepared: PreparedLayers,
 ): ImageInspection {
-  const { manifest, manifestDigest, platform, platforms } = resolved;
+  const { manifest, manifestDigest, configBytes, platform, platforms } = resolved;
   const planned = new Map(
     prepared.layers.map((layer, i) => [layer.diffId, { layer, figures: prepared.figures[i]! }]),
   );
@@ -73,7 +72,6 @@ export function inspectionOf(
   });
   const sum = (field: 'fetchBytes' | 'reuseBytes' | 'resumedBytes' | 'requests') =>
     inspected.reduce((total, layer) => total + layer[field], 0);
-  const config = getBlob(paths, manifest.config.digest);
   return {
     image,
     digest: manifestDigest,
@@ -81,7 +79,7 @@ export function inspectionOf(
     platform,
     ...(platforms === undefined ? {} : { platforms }),
     store: paths.root,
-    config: config === undefined ? null : (JSON.parse(config.toString()) as unknown),
+    config: JSON.parse(configBytes.toString()) as unknown,
     layers: inspected,
     fetchBytes: sum('fetchBytes'),
     reuseBytes: sum('reuseBytes'),

@@ -4,7 +4,7 @@ import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
-import { openStore, type PackId, type StorePaths } from '../store/paths.js';
+import { openStore, openStoreToRead, type PackId, type StorePaths } from '../store/paths.js';
 import { removeUnnamed } from '../store/remove-unnamed.js';
 import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
@@ -24,27 +24,28 @@ import type { Workers } from './workers.js';
  * @throws PullError; what was received by then stays in the store, and the next pull goes on from there
  */
 export function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
-  return within(reference, options, (pull) => pull.run());
+  return within(reference, options, openStore, (pull) => pull.run());
 }
 
 /**
  * What a reference names and what pulling it would fetch and reuse; fetches manifests, config and tables of contents, and no
- * content. @throws PullError as `pullImage`
+ * content. Nothing is written to the store, which need not be there. @throws PullError as `pullImage`
  */
 export function inspectImage(reference: string, options: PullOptions): Promise<ImageInspection> {
-  return within(reference, options, (pull) => pull.inspect());
+  return within(reference, options, openStoreToRead, (pull) => pull.inspect());
 }
 
 /** What `use` resolves to; nothing of the pull lives any more then. */
 async function within<T>(
   reference: string,
   options: PullOptions,
+  open: typeof openStore,
   use: (pull: Pull) => Promise<T>,
 ): Promise<T> {
   const link = await RegistryLink.open(reference, options, 'the pull was interrupted');
   let pull: Pull | undefined;
   try {
-    pull = new Pull(link);
+    pull = new Pull(link, open);
     const result = await link.stop.guard(use(pull));
     link.end();
     return result;
@@ -67,9 +68,9 @@ class Pull {
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(link: RegistryLink) {
+  constructor(link: RegistryLink, open: typeof openStore) {
     this.#link = link;
-    this.#paths = openStore(link.settings.store, this.#warnOnce);
+    this.#paths = open(link.settings.store, this.#warnOnce);
   }
 
   async run(): Promise<PullResult> {

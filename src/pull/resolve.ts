@@ -29,6 +29,8 @@ export interface ResolvedImage {
   readonly manifestDigest: Digest;
   readonly manifest: ImageManifest;
   readonly config: ImageConfig;
+  /** The config as it is in the registry. */
+  readonly configBytes: Buffer;
   readonly platform: string;
   /** What the index has, when there was one; attestations are not counted. */
   readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: Digest }>;
@@ -54,10 +56,10 @@ export async function resolveImage(
     const { bytes, manifest } = await readManifest(session, name, paths);
     if (manifest.kind === 'manifest') {
       requireImage(manifest);
-      const config = await readConfig(session, manifest, paths);
+      const { bytes: configBytes, config } = await readConfig(session, manifest, paths);
       const manifestDigest = digestOf(bytes);
       await putBlob(paths, manifestDigest, bytes);
-      const resolved = { manifestDigest, manifest, config, platform: formatPlatform(config) };
+      const resolved = { manifestDigest, manifest, config, configBytes, platform: formatPlatform(config) };
       return platforms === undefined ? resolved : { ...resolved, platforms };
     }
     platforms ??= platformsOf(manifest);
@@ -93,7 +95,7 @@ async function readConfig(
   session: Questions,
   manifest: ImageManifest,
   paths: StorePaths,
-): Promise<ImageConfig> {
+): Promise<{ bytes: Buffer; config: ImageConfig }> {
   const { digest, sizeBytes } = manifest.config;
   let bytes = getBlob(paths, digest);
   if (bytes === undefined) {
@@ -102,7 +104,7 @@ async function readConfig(
   }
   const config = parseConfig(bytes);
   checkLayerCount(manifest, config);
-  return config;
+  return { bytes, config };
 }
 
 function digestOf(bytes: Buffer): Digest {

@@ -37,7 +37,7 @@ export class Workers {
     const network = await link.network();
     const { session, patience } = link;
     const { workers, connections } = link.settings;
-    const setup = { storeRoot: paths.root, ...link.setup };
+    const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...link.setup };
     const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(workers / 2), layers, connections));
     const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
     try {

@@ -10,10 +10,11 @@ const MAX_DOCUMENT_BYTES = 8 * 2 ** 20;
 
 /**
  * Keeps a small blob under its digest. The bytes were hashed by whoever fetched them, and are again by whoever reads
- * them; so nothing is synced here (`writeImageRecord` syncs the blobs that it names).
+ * them; so nothing is synced here (`writeImageRecord` syncs the blobs that it names). A store that is only read does not keep it.
  * @throws PullError `store-full`, `store-denied` or `store-broken`
  */
 export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Array): Promise<void> {
+  if (paths.isReadOnly) return;
   await writeAtomically(blobPath(paths, digest), bytes, false);
 }
 
@@ -35,6 +36,7 @@ export function getBlob(
   } catch (error) {
     if (!(error instanceof UnfitFile)) throw error;
   }
+  if (paths.isReadOnly) return undefined;
   try {
     removeFileSync(path);
   } catch {

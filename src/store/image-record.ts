@@ -4,7 +4,7 @@ import { readFile, unlessUnfit } from '../files/open-file.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
 import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
+import { unlessAbsent } from './storage-error.js';
 
 /** A layer as the manifest names it. */
 interface ImageLayer {
@@ -66,7 +66,8 @@ export function readImageRecord(
 /** All image records that can be believed, in the order of reference and platform. @throws PullError as `readImageRecord` */
 export function listImageRecords(paths: StorePaths): ImageRecord[] {
   const isRecord = (name: string) => /^[0-9a-f]{64}\.json$/.test(name);
-  return onDisk(`read ${paths.images}`, () => listNames(paths.images, isRecord))
+  const names = unlessAbsent(`read ${paths.images}`, () => listNames(paths.images, isRecord)) ?? [];
+  return names
     .map((name) => readRecordFile(paths, join(paths.images, name)))
     .filter((record) => record !== undefined)
     .sort((a, b) => compare(a.reference, b.reference) || compare(a.platform, b.platform));

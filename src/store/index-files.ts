@@ -4,7 +4,7 @@ import { openFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
 import { RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk, systemCode } from './storage-error.js';
+import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
 /** Whole records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
@@ -22,7 +22,7 @@ export interface IndexedPack {
 
 /** All packs that have an index, the sealed ones first. @throws PullError as `storageError` */
 export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
-  const names = onDisk(`read ${paths.packs}`, () => listNames(paths.packs));
+  const names = unlessAbsent(`read ${paths.packs}`, () => listNames(paths.packs)) ?? [];
   const listed = [true, false].flatMap((sealed) => {
     const suffix = sealed ? '.idx' : '.idx.open';
     const ids = names.filter((name) => name.endsWith(suffix)).map((name) => name.slice(0, -suffix.length));

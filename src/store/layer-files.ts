@@ -5,7 +5,7 @@ import type { Digest } from '../format/digest.js';
 import { moveFile, syncDirectory } from './atomic-file.js';
 import { type LayerRecord, readRecordFile } from './layer-record.js';
 import { damagedRecordPath, layerRecordPath, type StorePaths } from './paths.js';
-import { isDenied, onDisk } from './storage-error.js';
+import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
 
 /** A layer record as it lies on the disk, whether the layer is held or not. */
 export interface LayerFile {
@@ -17,7 +17,8 @@ export interface LayerFile {
 
 /** All files that are named as layer records, in the order of their names. @throws PullError as `storageError` */
 export function listLayerFiles(paths: StorePaths): LayerFile[] {
-  return onDisk(`read ${paths.layers}`, () => listNames(paths.layers)).flatMap((name) => {
+  const names = unlessAbsent(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
+  return names.flatMap((name) => {
     const [, hex, damaged] = /^([0-9a-f]{64})(\.damaged)?$/.exec(name) ?? [];
     if (hex === undefined) return [];
     const diffId = `sha256:${hex}` as Digest;

@@ -7,7 +7,7 @@ import { pieceOf, RECORD_TYPES } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readLayerRecord, readRecordFile } from './layer-record.js';
 import { neededRuns } from './needed-runs.js';
-import { openStore, type PackId, type StorePaths } from './paths.js';
+import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
 import { bytesOf, commonBytes, type Runs, runAround, sharedRuns } from './runs.js';
 
 /** An image that is complete. */
@@ -38,6 +38,7 @@ export interface StoreListing {
 /**
  * What a store has: images of which manifest, config and every layer are there, and what waits to be gone on with.
  * @param incomplete hears of each image that is not whole any more: a pull of it fetches what is missing
+ * Nothing is written, and a store that is not there is empty.
  * @throws PullError as `storageError`
  */
 export function listStore(options: {
@@ -47,7 +48,7 @@ export function listStore(options: {
   /** Hears what the user should know of the store. */
   readonly warn?: (message: string) => void;
 }): StoreListing {
-  const paths = openStore(options.store, options.warn);
+  const paths = openStoreToRead(options.store, options.warn);
   const whole: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
   for (const record of listImageRecords(paths)) {
     const extents = heldExtents(paths, record);

@@ -26,13 +26,15 @@ export interface StorePaths {
   /** Made at their first use: a store that cannot be written may lack them. */
   readonly locks: string;
   readonly leases: string;
+  /** Nothing is written there, and nothing deleted. */
+  readonly isReadOnly: boolean;
 }
 
 /** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
 const VERSION = 'v1';
 
 /** Where things are in the store under `root`. Touches no disk; all of these directories are guarded in this thread. */
-export function storePaths(root: string): StorePaths {
+export function storePaths(root: string, isReadOnly = false): StorePaths {
   const below = (...steps: string[]) => guardDirectory(root, VERSION, ...steps);
   return {
     root,
@@ -42,6 +44,7 @@ export function storePaths(root: string): StorePaths {
     blobs: below('blobs', 'sha256'),
     locks: below('locks'),
     leases: below('leases'),
+    isReadOnly,
   };
 }
 
@@ -56,10 +59,8 @@ export function storePaths(root: string): StorePaths {
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
   const paths = storePaths(root);
   const { packs, layers, images, blobs } = paths;
-  const version = dirname(packs);
   // Refused before anything is made there.
-  const known = checkDirectories(root, [version, dirname(blobs), ...Object.values(paths)], warn);
-  if (!known.has(version)) refuseOtherVersions(root);
+  const known = checkStore(paths, warn);
   const changed = new Set<string>();
   onDisk(`make the store ${root}`, () => {
     const first = known.has(root) ? undefined : makeDirectory(root, 0o700);
@@ -69,6 +70,27 @@ export function openStore(root: string, warn: (message: string) => void = () => 
   });
   for (const path of changed) syncNames(path);
   return paths;
+}
+
+/**
+ * The store under `root` for somebody who only looks at it: nothing is made or changed there. One that is not there is empty.
+ * @param warn as of `openStore`
+ * @throws PullError as `openStore`
+ */
+export function openStoreToRead(root: string, warn: (message: string) => void = () => {}): StorePaths {
+  const paths = storePaths(root, true);
+  checkStore(paths, warn);
+  return paths;
+}
+
+/** Which directories of a store are there. @throws PullError as `openStore` */
+function checkStore(paths: StorePaths, warn: (message: string) => void): ReadonlySet<string> {
+  const { root, packs, layers, images, blobs, locks, leases } = paths;
+  const version = dirname(packs);
+  const below = [version, dirname(blobs), root, packs, layers, images, blobs, locks, leases];
+  const known = checkDirectories(root, below, warn);
+  if (!known.has(version)) refuseOtherVersions(root);
+  return known;
 }
 
 function refuseOtherVersions(root: string): void {

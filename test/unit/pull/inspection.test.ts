@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
@@ -8,10 +7,7 @@ import { inspectionOf, type PreparedLayers } from '../../../src/pull/inspection.
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import type { ResolvedImage } from '../../../src/pull/resolve.js';
 import type { ImageLayer } from '../../../src/pull/wanted.js';
-import { putBlob } from '../../../src/store/blob-cache.js';
-import { openStore } from '../../../src/store/paths.js';
 import { fakeLayer } from '../../support/fake-context.js';
-import { temporaryDirectory } from '../../support/temporary.js';
 
 const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';
 const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';
@@ -50,29 +46,23 @@ function known(layer: ImageLayer, more: Partial<KnownLayer> = {}): KnownLayer {
   return { ...rest, diffId: layer.diffId, format: layer.kind.format, ...more };
 }
 
-async function inspect(
-  t: TestContext,
+function inspect(
   layers: readonly ImageLayer[],
   prepared: PreparedLayers,
   more: { platforms?: ResolvedImage['platforms']; config?: string } = {},
 ) {
-  const paths = openStore(temporaryDirectory(t));
-  const { config, platforms } = more;
-  let configDigest = digestOf(999);
-  if (config !== undefined) {
-    configDigest = parseDigest(`sha256:${createHash('sha256').update(config).digest('hex')}`, 'digest');
-    await putBlob(paths, configDigest, Buffer.from(config));
-  }
-  const manifest = { mediaType: MANIFEST, config: { digest: configDigest } };
+  const { config = '{}', platforms } = more;
+  const configBytes = Buffer.from(config);
+  const manifest = { mediaType: MANIFEST };
   const own = { manifestDigest: digestOf(500), platform: 'linux/amd64', ...(platforms && { platforms }) };
-  const resolved = { ...own, manifest } as unknown as ResolvedImage;
-  return inspectionOf('host/image:tag', paths, resolved, layers, prepared);
+  const resolved = { ...own, manifest, configBytes } as unknown as ResolvedImage;
+  return inspectionOf('host/image:tag', { root: '/store' }, resolved, layers, prepared);
 }
 
-test('what the image is called and is stands at the top, with its config as it is', async (t) => {
+test('what the image is called and is stands at the top, with its config as it is', () => {
   const platforms = [{ platform: 'linux/arm64', digest: digestOf(7) }];
   const config = '{"architecture":"amd64","x":[1]}';
-  const inspection = await inspect(t, [], { layers: [], figures: [] }, { platforms, config });
+  const inspection = inspect([], { layers: [], figures: [] }, { platforms, config });
   const { store, ...rest } = inspection;
   assert.deepEqual(rest, {
     image: 'host/image:tag',
@@ -90,15 +80,14 @@ test('what the image is called and is stands at the top, with its config as it i
   assert.ok(store.length > 0);
 });
 
-test('without an index there are no platforms, and a config that is not kept is null', async (t) => {
-  const inspection = await inspect(t, [], { layers: [], figures: [] });
+test('without an index there are no platforms', () => {
+  const inspection = inspect([], { layers: [], figures: [] });
   assert.equal('platforms' in inspection, false);
-  assert.equal(inspection.config, null);
 });
 
-test('a wanted layer has the figures of its plan, but for the disk', async (t) => {
+test('a wanted layer has the figures of its plan, but for the disk', () => {
   const layer = layerOf(1);
-  const inspection = await inspect(t, [layer], { layers: [known(layer)], figures: [FIGURES] });
+  const inspection = inspect([layer], { layers: [known(layer)], figures: [FIGURES] });
   const { diskBytes: _, ...figures } = FIGURES;
   assert.deepEqual(inspection.layers, [
     {
@@ -114,16 +103,16 @@ test('a wanted layer has the figures of its plan, but for the disk', async (t) =
   ]);
 });
 
-test('a layer that the store has is held and reused as a whole', async (t) => {
-  const inspection = await inspect(t, [layerOf(1, { heldTarBytes: 700 })], { layers: [], figures: [] });
+test('a layer that the store has is held and reused as a whole', () => {
+  const inspection = inspect([layerOf(1, { heldTarBytes: 700 })], { layers: [], figures: [] });
   const [layer] = inspection.layers;
   assert.deepEqual([layer?.held, layer?.tarBytes, layer?.reuseBytes], [true, 700, 700]);
   assert.deepEqual([layer?.fetchBytes, layer?.requests, inspection.reuseBytes], [0, 0, 700]);
 });
 
-test('a layer that the image has twice is fetched once', async (t) => {
+test('a layer that the image has twice is fetched once', () => {
   const layer = layerOf(1);
-  const inspection = await inspect(t, [layer, layer], { layers: [known(layer)], figures: [FIGURES] });
+  const inspection = inspect([layer, layer], { layers: [known(layer)], figures: [FIGURES] });
   assert.deepEqual(
     inspection.layers.map(({ fetchBytes, held, tarBytes }) => [fetchBytes, held, tarBytes]),
     [
@@ -133,14 +122,14 @@ test('a layer that the image has twice is fetched once', async (t) => {
   );
 });
 
-test('totals are the sums over the layers', async (t) => {
+test('totals are the sums over the layers', () => {
   const layers = [layerOf(1), layerOf(2, { heldTarBytes: 70 }), layerOf(3)];
   const figures = [
     FIGURES,
     { ...FIGURES, tarBytes: null, fetchBytes: 1, reuseBytes: 2, resumedBytes: 3, requests: 4 },
   ];
   const wanted = [known(layers[0]!), known(layers[2]!)];
-  const { fetchBytes, reuseBytes, resumedBytes, requests, ...rest } = await inspect(t, layers, {
+  const { fetchBytes, reuseBytes, resumedBytes, requests, ...rest } = inspect(layers, {
     layers: wanted,
     figures,
   });
@@ -148,7 +137,7 @@ test('totals are the sums over the layers', async (t) => {
   assert.equal(rest.layers[2]?.tarBytes, null);
 });
 
-test('what the blob itself said goes with what its descriptor said', async (t) => {
+test('what the blob itself said goes with what its descriptor said', () => {
   const footer = { place: { by: 'footer', compression: 'zstd' } };
   const layers = [
     layerOf(1, { mediaType: ZSTD, kind: footer }),
@@ -164,7 +153,7 @@ test('what the blob itself said goes with what its descriptor said', async (t) =
   const failed = { failedBefore: new PullError('metadata-malformed', 'the TOC is bad') };
   const more = [chunked, {}, {}, failed];
   const wanted = layers.map((layer, i) => known(layer, more[i]!));
-  const inspection = await inspect(t, layers, { layers: wanted, figures: more.map(() => FIGURES) });
+  const inspection = inspect(layers, { layers: wanted, figures: more.map(() => FIGURES) });
   assert.deepEqual(
     inspection.layers.map(({ format, reason, entries }) => [format, reason, entries]),
     [
