@@ -30,7 +30,6 @@ test('an inspection and a listing make no store, nor a directory on the way to i
   const images = [
     [undefined, 'chunked-v1'],
     [FORMATS_LAYOUT, 'gzip'],
-    [DIALECT_LAYOUT, 'old'],
     [DIALECT_LAYOUT, 'estargz'],
   ] as const;
   for (const [layout, tag] of images) {
@@ -48,26 +47,22 @@ test('an inspection and a listing make no store, nor a directory on the way to i
 
 test('an inspection and a listing change nothing of a store, damaged or not', async (t) => {
   const { host } = await startSandbox(t);
-  const foreign = await startSandbox(t, { layout: DIALECT_LAYOUT });
   const store = temporaryDirectory(t);
   await pull(`${host}/x:chunked-v1`, { store });
   const { blobs, leases, locks } = storePaths(store);
+  for (const directory of [leases, locks]) writeFileSync(join(directory, 'stale.tmp'), '');
   const look = async () => {
     const before = listing(store);
     await inspectImage(`${host}/x:chunked-v1`, { store, policy: 'missing' });
     await inspectImage(`${host}/x:chunked-v2`, { store });
-    await inspectImage(`${foreign.host}/x:estargz`, { store });
     const { images } = listStore({ store });
     assert.deepEqual(listing(store), before);
     return images.length;
   };
   assert.equal(await look(), 1);
-  for (const directory of [leases, locks]) writeFileSync(join(directory, 'stale.tmp'), '');
-  for (const path of packFiles(store, '.idx')) truncateSync(path, lstatSync(path).size - 7);
-  assert.equal(await look(), 1);
   // Manifest and config are not what their names say.
   for (const name of readdirSync(blobs)) writeFileSync(join(blobs, name), 'damaged');
-  assert.equal(await look(), 0);
+  for (const path of packFiles(store, '.idx')) truncateSync(path, lstatSync(path).size - 7);
   for (const path of packFiles(store, '.pack')) truncateSync(path, 1000);
-  await look();
+  assert.equal(await look(), 0);
 });
