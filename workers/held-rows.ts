@@ -1,4 +1,4 @@
-import { chmodSync } from 'node:fs';
+import { chmodSync, mkdirSync } from 'node:fs';
 import { NO_ROW, nameAt } from '../src/export/file-tree.js';
 import type { WriteTreeTask } from '../src/pool/messages.js';
 import { changedByOthers, HeldDirectory } from '../src/store/held-directory.js';
@@ -17,6 +17,7 @@ export class HeldRows {
   readonly #root: HeldDirectory;
   /** By row; the one that was asked for last stands last. */
   readonly #held = new Map<number, HeldDirectory>();
+  #last = NO_ROW;
 
   constructor(task: WriteTreeTask) {
     this.#task = task;
@@ -28,10 +29,12 @@ export class HeldRows {
    * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` made or found
    */
   directory(row: number, kept?: HeldDirectory): HeldDirectory {
+    const known = row === NO_ROW ? this.#root : this.#known(row);
+    if (known !== undefined) return known;
     const { parent } = this.#task.tree;
-    const missing: number[] = [];
+    const missing = [row];
     let held: HeldDirectory | undefined;
-    for (let above = row; held === undefined; above = parent[above]!) {
+    for (let above = parent[row]!; held === undefined; above = parent[above]!) {
       held = above === NO_ROW ? this.#root : this.#known(above);
       if (held === undefined) missing.push(above);
     }
@@ -52,6 +55,9 @@ export class HeldRows {
     const { tree, replace, inodes } = this.#task;
     const parent = this.around(row);
     const name = nameAt(tree, row);
+    // Where nobody can put another in its place, it is opened when there is something to make in it.
+    if (!replace && parent.isGuarded)
+      return place(parent, name, replace, () => mkdirSync(parent.at(name), WRITABLE));
     const held =
       (replace && takeOver(parent, name)) ||
       (await place(parent, name, replace, () => parent.make(name, WRITABLE)));
@@ -66,7 +72,8 @@ export class HeldRows {
 
   #known(row: number): HeldDirectory | undefined {
     const held = this.#held.get(row);
-    if (held === undefined) return undefined;
+    if (held === undefined || row === this.#last) return held;
+    this.#last = row;
     this.#held.delete(row);
     this.#held.set(row, held);
     return held;
@@ -74,7 +81,7 @@ export class HeldRows {
 
   #open(parent: HeldDirectory, row: number): HeldDirectory {
     const name = nameAt(this.#task.tree, row);
-    const held = onDisk(`open ${parent.pathOf(name)}`, () => parent.open(name));
+    const held = onDisk(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
     if (parent.isGuarded || held.ino === this.#task.inodes[row]) return held;
     held.close();
     throw changedByOthers(held.path);
@@ -82,6 +89,7 @@ export class HeldRows {
 
   #keep(row: number, held: HeldDirectory, kept?: HeldDirectory): void {
     this.#held.set(row, held);
+    this.#last = row;
     if (this.#held.size <= MAX_HELD) return;
     for (const [oldest, unused] of this.#held) {
       if (unused === kept) continue;

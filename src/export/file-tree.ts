@@ -14,14 +14,14 @@ export const SYMLINK = 0x32;
 export const DIRECTORY = 0x35;
 
 /** No row: what the parent of the root's entries is. */
-export const NO_ROW = 0xffffffff;
-
-const SLASH = 0x2f;
+export const NO_ROW = -1;
 
 /** The name of a row in the directory that it is in, as bytes: names need not be UTF-8. */
 export function nameAt(tree: FileTree, row: number): Buffer {
-  const path = pathAt(tree, row);
-  return path.subarray(path.lastIndexOf(SLASH) + 1);
+  const parent = tree.parent[row]!;
+  const start = startOfText(tree, row, 0);
+  const above = parent === NO_ROW ? 0 : tree.textEnd[parent * 3]! - startOfText(tree, parent, 0) + 1;
+  return Buffer.from(tree.text.buffer, start + above, tree.textEnd[row * 3]! - start - above);
 }
 
 /** Whether a row is the root of the file system, which stands first if a layer states it. */
@@ -45,9 +45,13 @@ export function xattrRecordsAt(tree: FileTree, row: number): Buffer {
 }
 
 function textAt(tree: FileTree, row: number, which: 0 | 1 | 2): Buffer {
+  const start = startOfText(tree, row, which);
+  return Buffer.from(tree.text.buffer, start, tree.textEnd[row * 3 + which]! - start);
+}
+
+function startOfText(tree: FileTree, row: number, which: 0 | 1 | 2): number {
   const at = row * 3 + which;
-  const start = at === 0 ? 0 : tree.textEnd[at - 1]!;
-  return Buffer.from(tree.text.buffer, start, tree.textEnd[at]! - start);
+  return at === 0 ? 0 : tree.textEnd[at - 1]!;
 }
 
 /** Bytes of all files, each once. */

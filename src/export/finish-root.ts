@@ -31,7 +31,7 @@ export function finishRoot(
   const mode = states ? modeFor(tree, 0, abilities) : (before?.mode ?? ROOT_MODE);
   const opensToOthers = uid !== 0 || (mode & SEARCH) !== 0;
   const mayStayClosed = abilities.owners && opensToOthers && (before === undefined || !force);
-  const isDangerous = mayStayClosed && hasPrivileged(tree, abilities) && othersReach(root);
+  const isDangerous = mayStayClosed && othersReach(root) && hasPrivileged(tree, abilities);
   const isClosed = isDangerous && closeToOthers(root);
   onDisk(`finish ${root.path}`, () => {
     if (states) {

@@ -227,7 +227,7 @@ class RowWriter {
       devMajor: words(count),
       devMinor: words(count),
       target: words(count),
-      parent: words(count),
+      parent: new Int32Array(new SharedArrayBuffer(count * 4)),
       textEnd: doubles(count * 3),
       text: new Uint8Array(new SharedArrayBuffer(textBytes)),
     };

@@ -47,7 +47,7 @@ export interface TreeRows {
   /** Of a hard link: the row of the file that it is another name of. */
   readonly target: Uint32Array<SharedArrayBuffer>;
   /** The row of the directory that it is in; `NO_ROW` for the root, which need not have one. */
-  readonly parent: Uint32Array<SharedArrayBuffer>;
+  readonly parent: Int32Array<SharedArrayBuffer>;
   /** Where in `text` the path, the symlink's target and the pax records of extended attributes end, three a row. */
   readonly textEnd: Float64Array<SharedArrayBuffer>;
   readonly text: Uint8Array<SharedArrayBuffer>;

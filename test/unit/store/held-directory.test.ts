@@ -28,6 +28,8 @@ function closing(t: TestContext, held: HeldDirectory): HeldDirectory {
 
 test('a directory that is held stays the same one when it is renamed', { skip }, (t) => {
   const directory = temporaryDirectory(t);
+  // Else its path would do.
+  chmodSync(directory, 0o777);
   for (const name of ['a', 'outside']) mkdirSync(join(directory, name));
   const held = closing(t, HeldDirectory.hold(join(directory, 'a')));
   renameSync(join(directory, 'a'), join(directory, 'moved'));
