@@ -23,7 +23,7 @@ export const sharedTargets: SharedTargets = {
       resolve = settle;
     });
     waiting.set(blobUrl, { answered, resolve });
-    tell({ event: 'target-expired', blobUrl, target: target.href, thread: threadId });
+    tell({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
     return answered;
   },
   renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),

@@ -19,11 +19,11 @@ export type WorkerEvent =
   /** A server told a request to wait. */
   | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
   | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
-  /** A signed URL that a blob's URL led to is refused; asked of the main thread by one of the workers' threads. */
+  /** A signed URL that a blob's URL led to is refused, or none is known; asked of the main thread by a worker's thread. */
   | {
       readonly event: 'target-expired';
       readonly blobUrl: string;
-      readonly target: string;
+      readonly target: string | undefined;
       readonly thread: number;
     }
   /** The thread that had leave to ask the registry has found a new one, or none. */

@@ -8,7 +8,7 @@ interface Blob {
 }
 
 /**
- * Lets one thread ask the registry where a blob's bytes are now, when the signed URL it led to has expired; what that
+ * Lets one thread ask the registry where a blob's bytes are, at first and when the signed URL it led to has expired; what that
  * thread finds serves all. Threads that were led to different URLs catch up on the latest.
  */
 export class TargetRenewals {
@@ -19,8 +19,16 @@ export class TargetRenewals {
     this.#post = post;
   }
 
-  /** A target is refused from now on. Answered by the latest one, or by leave to ask, or once another thread has asked. */
-  expired({ blobUrl, target, thread }: { blobUrl: string; target: string; thread: number }): void {
+  /** A target is refused from now on; undefined: a thread knows none. Answered by the latest one, or by leave to ask, or once another thread has asked. */
+  expired({
+    blobUrl,
+    target,
+    thread,
+  }: {
+    blobUrl: string;
+    target: string | undefined;
+    thread: number;
+  }): void {
     const blob = this.#blob(blobUrl);
     if (blob.renewing) return;
     if (blob.latest !== undefined && blob.latest !== target) {

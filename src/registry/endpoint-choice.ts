@@ -18,9 +18,19 @@ export const MAX_BLOB_TRIES = LACKING_BITS + 2;
 /** Stands for the endpoint of what comes from none: a foreign blob is asked for where it lies. */
 export const NO_ENDPOINT = -1;
 
-/** Which endpoints lack which blobs, for all threads of a pull. */
+/** How an endpoint answers for blobs, as bits of a word. */
+export type Trait = keyof typeof TRAITS;
+const TRAITS = {
+  /** The last response to a range came from the registry itself: there is nothing to wait for before the next asks. */
+  'serves-itself': 1,
+  /** It redirects each request to a URL that is good for that one. */
+  'one-time-targets': 2,
+};
+
+/** Which endpoints lack which blobs, and behind that a word of traits for each endpoint, for all threads of a pull. */
 export function createLacking(): Uint32Array<SharedArrayBuffer> {
-  return new Uint32Array(new SharedArrayBuffer(LACKING_SLOTS * Uint32Array.BYTES_PER_ELEMENT));
+  const words = LACKING_SLOTS + LACKING_BITS;
+  return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
 }
 
 /**
@@ -111,6 +121,18 @@ export class EndpointChoice {
     if (endpoint === NO_ENDPOINT) return;
     this.#failures[endpoint] = 0;
     this.#load[endpoint]!.good();
+  }
+
+  /** Notes, for all threads, how the endpoint answers; of the 33rd mirror nothing is noted. */
+  note(endpoint: number, trait: Trait, holds = true): void {
+    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds) return;
+    if (holds) Atomics.or(this.#lacking, LACKING_SLOTS + endpoint, TRAITS[trait]);
+    else Atomics.and(this.#lacking, LACKING_SLOTS + endpoint, ~TRAITS[trait]);
+  }
+
+  has(endpoint: number, trait: Trait): boolean {
+    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS) return false;
+    return (Atomics.load(this.#lacking, LACKING_SLOTS + endpoint) & TRAITS[trait]) !== 0;
   }
 
   /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */

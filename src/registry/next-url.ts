@@ -71,7 +71,7 @@ export class NextUrl {
   async next(): Promise<Place> {
     if (this.#redirected !== undefined) return this.#redirected;
     await this.#untilWelcome();
-    const target = this.#renewing === undefined ? await this.#client.targets.get(this.blobUrl) : undefined;
+    const target = this.#renewing === undefined ? await this.#findTarget() : undefined;
     const url = target ?? new URL(this.blobUrl);
     return { url, target, hops: 0, trusted: url.origin === new URL(this.blobUrl).origin };
   }
@@ -99,7 +99,10 @@ export class NextUrl {
   found({ url }: Place): void {
     this.renewals = 0;
     this.waited = 0;
-    if (url.href !== this.blobUrl) this.#client.targets.found(this.blobUrl, url);
+    const { choice, targets } = this.#client;
+    const isRedirected = url.href !== this.blobUrl;
+    choice.note(this.endpoint, 'serves-itself', !isRedirected);
+    if (isRedirected && !choice.has(this.endpoint, 'one-time-targets')) targets.found(this.blobUrl, url);
     this.ended();
   }
 
@@ -114,8 +117,10 @@ export class NextUrl {
 
   /** The remembered target is refused. */
   async renewTarget(target: URL): Promise<void> {
-    const { blobUrl } = this;
-    if (await this.#client.targets.expired(blobUrl, target)) this.#renewing = blobUrl;
+    const { blobUrl, endpoint } = this;
+    const { choice, targets } = this.#client;
+    if (await targets.expired(blobUrl, target)) this.#renewing = blobUrl;
+    if (targets.areGoodForOne) choice.note(endpoint, 'one-time-targets');
   }
 
   /** Whether there is another value of Authorization to ask with. */
@@ -197,6 +202,17 @@ export class NextUrl {
         else choice.lacks(endpoint, blob.digest);
       }
     }
+  }
+
+  /** The remembered target; undefined when this range is to ask the registry. The first to ask has the others wait. */
+  async #findTarget(): Promise<URL | undefined> {
+    const { blobUrl, endpoint } = this;
+    const { choice, targets } = this.#client;
+    if (choice.has(endpoint, 'one-time-targets')) return undefined;
+    if (endpoint === NO_ENDPOINT || choice.has(endpoint, 'serves-itself')) return targets.get(blobUrl);
+    const { target, leads } = await targets.find(blobUrl);
+    if (leads) this.#renewing = blobUrl;
+    return target;
   }
 
   async #turnTo(endpoint: number): Promise<void> {

@@ -1,16 +1,35 @@
 /** Redirect targets remembered; an image has at most some hundred layers. */
 const MAX_TARGETS = 1024;
 
-/** How threads share the targets that replace expired ones. */
+/**
+ * A target that is refused although it was found so short a time before has not expired: it was good for one request. Signed
+ * URLs live for a minute at least.
+ */
+const EXPIRED_EARLY_MS = 200;
+
+/** Twice in a row is no accident. */
+const MAX_EARLY = 2;
+
+/** How threads share targets. */
 export interface SharedTargets {
   /**
-   * A target is refused. Resolves with the one that replaces it; with `renew` when this thread is to ask the registry,
-   * and say `renewed` afterwards; with undefined when another thread has asked in vain.
+   * A target is refused, or undefined: none is known. Resolves with one that is good; with `renew` when this thread is to ask
+   * the registry, and say `renewed` afterwards; with undefined when another thread has asked in vain.
    */
-  expired(blobUrl: string, target: URL): Promise<URL | 'renew' | undefined>;
+  expired(blobUrl: string, target: URL | undefined): Promise<URL | 'renew' | undefined>;
   renewed(blobUrl: string, target: URL | undefined): void;
   /** The target failed, and serves nobody. */
   failed(blobUrl: string, target: URL): void;
+}
+
+interface Known {
+  readonly target: URL;
+  /** When a redirect led there; undefined when another thread has told of it. */
+  readonly foundMs: number | undefined;
+  /** When it was first asked without a redirect. */
+  askedMs?: number;
+  /** It has served a request that no redirect led there. */
+  isReused: boolean;
 }
 
 interface Renewal {
@@ -21,37 +40,61 @@ interface Renewal {
 }
 
 /**
- * Where the redirects of blobs led, for all ranges of a thread. When a target has expired, one range of all threads
- * asks the registry for a new one, and the others wait for what it finds.
+ * Where the redirects of blobs led, for all ranges of a thread. One range of all threads asks the registry for a target when
+ * none is known or the last has expired, and the others wait for what it finds.
  */
 export class Targets {
-  readonly #known = new Map<string, URL>();
+  readonly #known = new Map<string, Known>();
   readonly #renewals = new Map<string, Renewal>();
   /** Expired ones: what was asked of them before may still be answered well. */
   readonly #expired = new WeakSet<URL>();
   readonly #shared: SharedTargets | undefined;
+  /** Targets in a row that were refused early. */
+  #early = 0;
 
   constructor(shared: SharedTargets | undefined) {
     this.#shared = shared;
   }
 
-  /** The blob's target; undefined when the registry is to be asked. */
+  /** Whether targets seem to be good for one request each: remembering them would double the requests. */
+  get areGoodForOne(): boolean {
+    return this.#early >= MAX_EARLY;
+  }
+
+  /** The blob's target; undefined when the registry is to be asked. Waits for the range that asks it. */
   async get(blobUrl: string): Promise<URL | undefined> {
     await this.#renewals.get(blobUrl)?.over;
-    return this.#known.get(blobUrl);
+    const known = this.#known.get(blobUrl);
+    if (known !== undefined) known.askedMs ??= performance.now();
+    return known?.target;
+  }
+
+  /**
+   * As `get`, for a registry that is likely to redirect. `leads`: the caller is the one to ask it, and says `renewed`
+   * afterwards.
+   */
+  async find(blobUrl: string): Promise<{ readonly target?: URL | undefined; readonly leads: boolean }> {
+    if (this.#known.has(blobUrl) || this.#renewals.has(blobUrl)) {
+      return { target: await this.get(blobUrl), leads: false };
+    }
+    const leads = await this.#renew(blobUrl, undefined);
+    return leads ? { leads } : { target: await this.get(blobUrl), leads };
   }
 
   /** A target has begun to answer well. */
   found(blobUrl: string, target: URL): void {
     if (this.#expired.has(target)) return;
-    if (this.#known.size >= MAX_TARGETS) this.#known.clear();
-    this.#known.set(blobUrl, target);
+    const known = this.#known.get(blobUrl);
+    if (known?.target === target) {
+      known.isReused = true;
+      if (known.foundMs !== undefined) this.#early = 0;
+    } else this.#remember(blobUrl, target, performance.now());
     this.renewed(blobUrl);
   }
 
   /** A URL failed: the storage node behind it may be gone for good, and the registry knows a living one. */
   forget(blobUrl: string, failed: URL): void {
-    if (this.#known.get(blobUrl)?.href !== failed.href) return;
+    if (this.#known.get(blobUrl)?.target.href !== failed.href) return;
     this.#known.delete(blobUrl);
     this.#shared?.failed(blobUrl, failed);
   }
@@ -59,8 +102,31 @@ export class Targets {
   /** The target is refused from now on. True: the caller is the one to ask the registry, and says `renewed` afterwards. */
   async expired(blobUrl: string, target: URL): Promise<boolean> {
     this.#expired.add(target);
-    if (this.#known.get(blobUrl) !== target) return false;
+    const known = this.#known.get(blobUrl);
+    if (known?.target !== target) return false;
     this.#known.delete(blobUrl);
+    const { foundMs, askedMs = Number.POSITIVE_INFINITY, isReused } = known;
+    if (foundMs !== undefined)
+      this.#early = isReused || askedMs - foundMs > EXPIRED_EARLY_MS ? 0 : this.#early + 1;
+    return this.#renew(blobUrl, target);
+  }
+
+  /** The registry has been asked; without a new target each range asks for itself. */
+  renewed(blobUrl: string): void {
+    const renewal = this.#renewals.get(blobUrl);
+    if (renewal === undefined) return;
+    this.#renewals.delete(blobUrl);
+    renewal.end();
+    if (renewal.shared) this.#shared?.renewed(blobUrl, this.#known.get(blobUrl)?.target);
+  }
+
+  #remember(blobUrl: string, target: URL, foundMs: number | undefined): void {
+    if (this.#known.size >= MAX_TARGETS) this.#known.clear();
+    this.#known.set(blobUrl, { target, foundMs, isReused: false });
+  }
+
+  /** Whether the caller is the one to ask the registry; if not, another thread has, or a range that asked before. */
+  async #renew(blobUrl: string, target: URL | undefined): Promise<boolean> {
     let end = (): void => {};
     const over = new Promise<void>((resolve) => {
       end = resolve;
@@ -70,21 +136,13 @@ export class Targets {
     const answer = this.#shared === undefined ? undefined : await this.#shared.expired(blobUrl, target);
     if (this.#renewals.get(blobUrl) !== renewal) {
       // A range that had asked the registry before has found one meanwhile.
-      if (answer === 'renew') this.#shared?.renewed(blobUrl, this.#known.get(blobUrl));
+      if (answer === 'renew') this.#shared?.renewed(blobUrl, this.#known.get(blobUrl)?.target);
       return false;
     }
     renewal.shared = answer === 'renew';
     if (answer === undefined || answer === 'renew') return true;
-    this.found(blobUrl, answer);
+    this.#remember(blobUrl, answer, undefined);
+    this.renewed(blobUrl);
     return false;
-  }
-
-  /** Whoever was to ask the registry has done so; without a new target each asks for itself. */
-  renewed(blobUrl: string): void {
-    const renewal = this.#renewals.get(blobUrl);
-    if (renewal === undefined) return;
-    this.#renewals.delete(blobUrl);
-    renewal.end();
-    if (renewal.shared) this.#shared?.renewed(blobUrl, this.#known.get(blobUrl));
   }
 }

@@ -222,13 +222,39 @@ test('the workers ask the registry for a new signed URL once, not each', async (
   const { result } = await pull(`${registry.host}/x:larger`, options);
   await assertProven(result);
   assert.equal(result.misses, 0);
-  // Every range under way at first asks for itself. After that a URL is asked for when the one before has expired.
+  // One range asks for all; again when the URL that it found has expired.
   const soon = askedMs.filter((ms, i) => i > 0 && ms - askedMs[i - 1]! < lifeMs / 2);
   assert.ok(
     soon.length <= 4,
     `asked after ${askedMs.map((ms) => Math.round(ms - askedMs[0]!)).join(', ')} ms`,
   );
   assert.ok(askedMs.length - soon.length >= 3);
+});
+
+test('ranges that begin at once have one of them ask the registry where the blob is', async (t) => {
+  const { layout, digest } = await largerImage(t, 24);
+  const faults: FaultRule[] = [{ match: { path: '/blobs/' }, action: { redirect: {} } }];
+  const registry = await startSandbox(t, { layout, faults, latencyMs: 10 });
+  const options = { store: temporaryDirectory(t), connections: 16, workers: 4 };
+  await assertProven((await pull(`${registry.host}/x:larger`, options)).result);
+  const ofLayer = registry.requests.filter(({ path }) => path.endsWith(digest));
+  assert.equal(ofLayer.filter(({ status }) => status === 307).length, 1);
+  assert.ok(ofLayer.filter(({ status }) => status === 206).length > 8);
+});
+
+test('signed URLs that are good for one request cost each range one more request, and few more', async (t) => {
+  const { layout, digest } = await largerImage(t, 36);
+  const action = { redirect: { expiresAfterRequests: 1 } };
+  const registry = await startSandbox(t, { layout, faults: [{ match: { path: '/blobs/' }, action }] });
+  const options = { store: temporaryDirectory(t), connections: 8, workers: 2 };
+  const { result } = await pull(`${registry.host}/x:larger`, options);
+  await assertProven(result);
+  assert.equal(result.misses, 0);
+  const count = (wanted: number) =>
+    registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
+  // What the metadata was found by is refused to all connections, and then two more in a row show what such URLs are good for.
+  assert.ok(count(403) <= 3 * 8, `${count(403)} refused`);
+  assert.ok(count(307) <= count(206) + 8, `${count(307)} redirects for ${count(206)} ranges`);
 });
 
 test('a port where nobody listens is hopeless at once, after one miss', async (t) => {

@@ -499,9 +499,10 @@ test('a signed URL that expires every 20 requests is renewed once for all ranges
 /** As many clients as threads, which share renewals as a pull's workers do. */
 function sharingClients(t: TestContext, count: number) {
   const told = new EventEmitter();
+  const lacking = createLacking();
   const renewals = new TargetRenewals((message) => queueMicrotask(() => told.emit('message', message)));
   return Array.from({ length: count }, (_, thread) => {
-    const expired = (blobUrl: string, target: URL) =>
+    const expired = (blobUrl: string, target: URL | undefined) =>
       new Promise<URL | 'renew' | undefined>((resolve) => {
         const take = (message: MainMessage) => {
           if (message.message === 'renew-target') {
@@ -514,9 +515,10 @@ function sharingClients(t: TestContext, count: number) {
           told.off('message', take);
         };
         told.on('message', take);
-        renewals.expired({ blobUrl, target: target.href, thread });
+        renewals.expired({ blobUrl, target: target?.href, thread });
       });
     return clientFor(t, {
+      lacking,
       sharedTargets: {
         expired,
         renewed: (blobUrl, target) => renewals.renewed(blobUrl, target?.href),
@@ -552,6 +554,62 @@ test('a target that has expired is asked for once for all threads', async (t) =>
   assert.deepEqual(events.misses, []);
 });
 
+test('of ranges that begin at once one asks the registry where the blob is, for all threads', async (t) => {
+  const storage = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const registry = await serverFor(t, (_request, response, nth) => {
+    setTimeout(() => response.writeHead(307, { location: `${storage.origin}/${nth}` }).end(), 20);
+  });
+  const all = sharingClients(t, 3).flatMap((client) =>
+    [1, 2, 3, 4].map((start) => fetch(client, registry.origin, [start, start + 1])),
+  );
+  for (const [i, { bytes }] of (await Promise.all(all)).entries()) {
+    assert.deepEqual([...bytes], [BLOB[1 + (i % 4)]]);
+  }
+  assert.equal(registry.asked.length, 1);
+  assert.equal(storage.asked.length, 12);
+});
+
+test('the first range that a registry serves itself lets all others go, and no later blob waits', async (t) => {
+  let inFlight = 0;
+  let most = 0;
+  const registry = await serverFor(t, (request, response) => {
+    most = Math.max(most, ++inFlight);
+    setTimeout(() => {
+      inFlight--;
+      answerRange(request, response, BLOB);
+    }, 50);
+  });
+  const client = clientFor(t, { connections: 4 });
+  const begin = (path: string) =>
+    [1, 2, 3, 4].map((start) => fetch(client, registry.origin, [start, 10], { path }));
+  await Promise.all(begin('/v2/a/blobs/1'));
+  assert.equal(most, 3);
+  await Promise.all(begin('/v2/a/blobs/2'));
+  assert.equal(most, 4);
+});
+
+test('URLs that are good for one request are not remembered once that has shown', async (t) => {
+  const used = new Set<string>();
+  const storage = await serverFor(t, (request, response) => {
+    if (used.has(request.url!)) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+    used.add(request.url!);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: `${storage.origin}/${nth}?sig=secret` }).end();
+  });
+  const clients = sharingClients(t, 2);
+  for (let round = 0; round < 10; round++) {
+    const all = clients.flatMap((client) =>
+      [1, 2, 3, 4].map((start) => fetch(client, registry.origin, [start, start + 1])),
+    );
+    for (const { events } of await Promise.all(all)) assert.deepEqual(events.misses, []);
+  }
+  const refused = storage.asked.length - 80;
+  assert.ok(refused <= 2 * 7, `${refused} refused`);
+  assert.equal(registry.asked.length, 80);
+});
+
 test('who waits for a new target goes on when the registry begins to answer itself', async (t) => {
   let release = (): void => {};
   const storage = await serverFor(t, (request, response) => {
@@ -580,11 +638,11 @@ test('who waits for a new target goes on when the registry begins to answer itse
 
 test('when the thread that asks for a new target fails, the others ask for themselves', async (t) => {
   const storage = await serverFor(t, (request, response) => {
-    if (Number(request.url!.slice(1)) <= 2 && storage.asked.length > 2) response.writeHead(403).end();
+    if (request.url === '/1' && storage.asked.length > 2) response.writeHead(403).end();
     else answerRange(request, response, BLOB);
   });
   const registry = await serverFor(t, (_request, response, nth) => {
-    if (nth === 3) response.writeHead(404).end();
+    if (nth === 2) response.writeHead(404).end();
     else response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
   });
   const clients = sharingClients(t, 2);

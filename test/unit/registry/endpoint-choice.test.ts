@@ -143,3 +143,23 @@ test('good answers let an endpoint have more again, a failure that asks for noth
   choice.succeeded(0);
   assert.equal(choice.next(A, NONE, 100_000), 0);
 });
+
+test('how an endpoint answers is noted for all threads, beside what it lacks', () => {
+  const lacking = createLacking();
+  const [one, other] = [choiceOf(33, lacking), choiceOf(33, lacking)];
+  one.note(1, 'serves-itself');
+  one.note(1, 'one-time-targets');
+  one.note(1, 'serves-itself', false);
+  assert.deepEqual(
+    [0, 1].map((i) => [other.has(i, 'serves-itself'), other.has(i, 'one-time-targets')]),
+    [
+      [false, false],
+      [false, true],
+    ],
+  );
+  for (const endpoint of [NO_ENDPOINT, 32]) {
+    one.note(endpoint, 'serves-itself');
+    assert.equal(other.has(endpoint, 'serves-itself'), false);
+  }
+  assert.equal(other.next(`sha256:${'f'.repeat(64)}`, NONE, 0), 0);
+});

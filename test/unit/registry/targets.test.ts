@@ -11,7 +11,7 @@ function sharing(...answers: (URL | 'renew' | undefined)[]) {
   const told: unknown[] = [];
   const shared: SharedTargets = {
     expired: async (_, target) => {
-      told.push(['expired', target.href]);
+      told.push(['expired', target?.href]);
       return answers.shift();
     },
     renewed: (_, target) => told.push(['renewed', target?.href]),
@@ -72,4 +72,37 @@ test('only the target that failed is forgotten', async () => {
   targets.forget(BLOB, NEW);
   assert.equal(await targets.get(BLOB), undefined);
   assert.deepEqual(told, [['failed', NEW.href]]);
+});
+
+test('a range that finds no target leads, and the others wait for what it finds', async () => {
+  const { targets, told } = sharing('renew');
+  assert.deepEqual(await targets.find(BLOB), { leads: true });
+  const other = targets.find(BLOB);
+  targets.found(BLOB, NEW);
+  assert.deepEqual(await other, { target: NEW, leads: false });
+  assert.deepEqual(told, [
+    ['expired', undefined],
+    ['renewed', NEW.href],
+  ]);
+});
+
+test('what another thread knows is found without asking the registry', async () => {
+  const { targets } = sharing(NEW);
+  assert.deepEqual(await targets.find(BLOB), { target: NEW, leads: false });
+});
+
+test('targets that are refused at their second use, twice in a row, are good for one', async () => {
+  const { targets } = sharing('renew', 'renew', 'renew', 'renew');
+  const use = async (target: URL, reuse: boolean) => {
+    targets.found(BLOB, target);
+    await targets.get(BLOB);
+    if (reuse) targets.found(BLOB, target);
+    await targets.expired(BLOB, target);
+    return targets.areGoodForOne;
+  };
+  const url = (i: number) => new URL(`http://storage/${i}`);
+  assert.equal(await use(url(1), false), false);
+  assert.equal(await use(url(2), true), false, 'one that was good for two has expired');
+  assert.equal(await use(url(3), false), false);
+  assert.equal(await use(url(4), false), true);
 });
