@@ -9,8 +9,8 @@ import { warnOfFallback } from './fall-back.js';
 import type { FetchFigures, KnownLayer, WantedLayer } from './layer.js';
 
 /**
- * Contents (and chunks of large ones, 64 KiB in the mean) of one image: a million files, or 64 GB of large ones. Until they are planned, 250,000 rows take 0.3 GB of
- * memory and 400,000 take 0.4 GB. A layer beyond is pulled as one stream.
+ * Contents and chunks of one image: a million files, or 64 GB in large files, whose chunks have 64 KiB on average. Until they are
+ * planned, 250,000 rows take 0.3 GB of memory and 400,000 take 0.4 GB. A layer beyond the limit is pulled as one stream.
  */
 const MOST_CONTENTS = 2 ** 20;
 
@@ -36,25 +36,26 @@ export async function readLayers(
   const running = new Set<Promise<unknown>>();
   const known = new Map<string, Promise<KnownLayer>>();
   const read: Array<Promise<KnownLayer>> = [];
+  const add = (one: Promise<KnownLayer>) => {
+    one.catch(() => {}); // it may fail before all are waited for
+    read.push(one);
+  };
   for (const layer of wanted) {
     if (layer.place === undefined) {
-      read.push(Promise.resolve({ ...layer, cost: NO_COST }));
+      add(Promise.resolve({ ...layer, cost: NO_COST }));
       continue;
     }
     const key = JSON.stringify([layer.blob.digest, layer.place]);
     const same = known.get(key);
     if (same !== undefined) {
-      read.push(same.then((first) => likeFirst(reading, layer, first)));
+      add(same.then((first) => likeFirst(reading, layer, first)));
       continue;
     }
-    while (running.size >= Math.max(1, context.concurrency.limit))
-      await context.stop.guard(Promise.race(running));
-    const one = readLayer(reading, layer, layer.place);
-    const done = one.finally(() => running.delete(done));
-    done.catch(() => {});
-    running.add(done);
+    while (running.size >= context.concurrency.limit) await context.stop.guard(Promise.race(running));
+    const one = readLayer(reading, layer, layer.place).finally(() => running.delete(one));
+    running.add(one);
     known.set(key, one);
-    read.push(one);
+    add(one);
   }
   return context.stop.guard(Promise.all(read));
 }

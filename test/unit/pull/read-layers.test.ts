@@ -41,7 +41,7 @@ test('the layers come in order, with what their metadata cost', async () => {
 });
 
 test('contents and chunks of all layers together are limited, and what is beyond is one stream', async () => {
-  const half = 2 ** 17;
+  const half = 2 ** 19;
   const all = await read([metadataOf(half), metadataOf(half - 5), metadataOf(2, 3)]);
   assert.ok(all.every(({ metadata }) => metadata !== undefined));
   const some = await read([metadataOf(half), metadataOf(half - 5), metadataOf(3, 3), metadataOf(2, 3)]);
@@ -51,7 +51,7 @@ test('contents and chunks of all layers together are limited, and what is beyond
   );
   const { cost, failedBefore } = some[2]!;
   assert.deepEqual([cost, failedBefore?.code], [{ fetchedBytes: 10, requests: 1 }, 'unsupported']);
-  assert.match(failedBefore?.message ?? '', /262144 files/);
+  assert.match(failedBefore?.message ?? '', /1048576 files/);
 });
 
 /** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */
@@ -94,7 +94,7 @@ test('as many layers are read at a time as their decoded metadata may take, one 
 });
 
 test('a pull reads only so much metadata, and what is beyond is one stream; less may still follow', async () => {
-  const bytes = [100, 100, 100, 100, 80, 10, 4].map((mib) => mib * MIB);
+  const bytes = [200, 200, 200, 200, 160, 20, 8].map((mib) => mib * MIB);
   assert.deepEqual(await mostAtATime(bytes), { most: 1, read: 7, streams: 2 });
 });
 
@@ -134,4 +134,14 @@ test('metadata that is malformed costs a warning, and the layer is one stream; a
   await assert.rejects(readLayers(answer('network-hopeless').context, [fakeLayer()]), {
     code: 'network-hopeless',
   });
+});
+
+test('a blob of several layers that cannot be read ends the reading and nothing else, while others wait for their turn', async () => {
+  const lost = new PullError('network-hopeless', 'no way there');
+  const { context } = fakeContext({ support: fakePool(() => Promise.reject(lost)), connections: 1 });
+  const { metadata: _, ...layer } = fakeLayer();
+  const { metadata: __, ...other } = fakeLayer(200, 1);
+  // A rejection that is handled nowhere would end the process, and here the test.
+  await assert.rejects(readLayers(context, [layer, layer, other]), { code: 'network-hopeless' });
+  await new Promise(setImmediate);
 });
