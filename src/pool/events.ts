@@ -17,7 +17,12 @@ export type WorkerEvent =
   /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
   /** A server told a request to wait. */
-  | { readonly event: 'throttled'; readonly host: string; readonly waitMs: number }
+  | {
+      readonly event: 'throttled';
+      readonly host: string;
+      readonly waitMs: number;
+      readonly words?: string | undefined;
+    }
   | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   /** A signed URL that a blob's URL led to is refused, or none is known; asked of the main thread by a worker's thread. */
   | {

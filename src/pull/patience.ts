@@ -144,8 +144,8 @@ export class Patience {
   }
 
   /** A server told a request to wait. */
-  throttled({ host, waitMs }: Wait): void {
-    this.#onWait({ host, waitMs });
+  throttled({ host, waitMs, words }: Wait): void {
+    this.#onWait({ host, waitMs, words });
   }
 
   /** One of the main thread that asks was told to wait: it does not ask until the returned function is called. */

@@ -46,6 +46,7 @@ export class RegistryLink {
   readonly #waits = createWaitBudget();
   readonly #tokens: TokenCache;
   readonly #signal: AbortSignal | undefined;
+  #toldWords: string | undefined;
   #session: MirroredSession | undefined;
 
   /**
@@ -81,14 +82,22 @@ export class RegistryLink {
       counters,
       stop: this.stop,
       now: () => performance.now(),
-      onWait: (wait) => {
-        if (!this.concurrency.throttled(wait.waitMs, sharedClockMs())) return;
-        this.progress.emit({ event: 'waiting', ...wait });
+      onWait: ({ host, waitMs, words }) => {
+        this.#tellWords(host, words);
+        if (!this.concurrency.throttled(waitMs, sharedClockMs())) return;
+        this.progress.emit({ event: 'waiting', host, waitMs });
       },
       onMiss: (message) => this.progress.emit({ event: 'miss', message }),
     });
     this.#draining = setInterval(() => this.patience.drain(), DRAIN_MS).unref();
     this.#unfollow = this.stop.follow(options.signal, interrupted);
+  }
+
+  /** Warns of what a server says about a wait, once: the pull may go on for minutes before it ends with it. */
+  #tellWords(host: string, words: string | undefined): void {
+    if (words === undefined || words === this.#toldWords) return;
+    this.#toldWords = words;
+    this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${words}` });
   }
 
   /** Opened when first asked for. */

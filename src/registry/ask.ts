@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Failure, PullError, toFailure } from '../format/error.js';
 import { classify, type Next } from './classify.js';
+import { decodeAnswer } from './content-coding.js';
 import type { Credentials } from './credentials.js';
 import { apiHost, isLoopback, originOf } from './hosts.js';
-import { type Answer, createHttpClient, type HttpClient } from './http-client.js';
+import { type Answer, createHttpClient, type HttpClient, type RequestHeaders } from './http-client.js';
 import { describeNetworkError, type FailedHost, isNotTls, mayBeTls } from './network-error.js';
 import type { Patience, Wait } from './patience.js';
-import { serverError, unexpectedAnswer } from './refusal.js';
+import { firstErrorMessage, serverError } from './refusal.js';
 import { requestLine } from './request-line.js';
 import { bookWait, type WaitBudget } from './retry-after.js';
 import type { TokenCache } from './token-cache.js';
@@ -74,7 +75,7 @@ export function currentOrigin(context: Context): URL {
 export async function askPatiently(
   context: Context,
   path: string,
-  headers: Record<string, string>,
+  headers: RequestHeaders,
   maxBytes: number,
   asking: Asking = {},
 ): Promise<Answered> {
@@ -125,7 +126,7 @@ export function createBreaks(): Breaks {
 async function tryNextOrigin(
   context: Context,
   path: string,
-  headers: Record<string, string>,
+  headers: RequestHeaders,
   maxBytes: number,
   asking: Asking,
 ): Promise<Exchange | undefined> {
@@ -188,7 +189,7 @@ export interface Asking {
 export async function exchange(
   context: Context,
   start: URL,
-  headers: Record<string, string>,
+  headers: RequestHeaders,
   maxBytes: number,
   asking: Asking = {},
 ): Promise<Exchange> {
@@ -233,35 +234,29 @@ export async function exchange(
         break;
       case 'wait':
         waited++;
-        bookWait(options.waits, next.waitMs, Date.now(), url.host);
-        await pausedSleep(context, { host: url.host, waitMs: next.waitMs });
+        await wait(context, { host: url.host, waitMs: next.waitMs, words: firstErrorMessage(body) });
         break;
       case 'fail':
         return { again: serverError(url.host, status, body), host: url.host, sign: next.sign };
       default:
         if (next.next === 'give-up' && next.error !== undefined) throw next.error;
-        if (method !== 'HEAD') checkEncoding(answer, url);
+        if (method !== 'HEAD') answer = await decodeAnswer(answer, url.host, maxBytes);
         return { answer, host: url.host, isElsewhere, next: next.next };
     }
   }
 }
 
-function withoutAuthorization(headers: Record<string, string>): Record<string, string> {
+function withoutAuthorization(headers: RequestHeaders): RequestHeaders {
   const { authorization: _dropped, ...others } = headers;
   return others;
 }
 
-async function pausedSleep({ options, ending }: Context, wait: Wait): Promise<void> {
+async function wait({ options, ending }: Context, wait: Wait): Promise<void> {
+  bookWait(options.waits, wait.waitMs, Date.now(), wait.host, wait.words);
   const goOn = options.patience.pause(wait);
   try {
     await sleep(wait.waitMs, undefined, { signal: ending.signal });
   } finally {
     goOn();
   }
-}
-
-function checkEncoding({ status, headers }: Answer, url: URL): void {
-  const encoding = headers['content-encoding'];
-  if (status >= 300 || encoding === undefined || encoding === 'identity') return;
-  throw unexpectedAnswer(`${url.host} encodes its answer, which nobody asked for`);
 }

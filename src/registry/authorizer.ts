@@ -12,6 +12,7 @@ import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
 import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer } from './refusal.js';
+import { rateLimited } from './retry-after.js';
 import {
   askThreeTimes,
   basicValue,
@@ -70,7 +71,9 @@ export function createAuthorizer(context: Context): Authorizer {
       return isInherited;
     },
     challenged: (answer) => {
-      challenges = challengesOf(answer);
+      const stated = challengesOf(answer);
+      // Some servers refuse a token that has expired without a word.
+      if (stated.length > 0 || challenges === undefined) challenges = stated;
     },
     tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
   };
@@ -134,6 +137,8 @@ function tokenRefusal(
   if (isElsewhere) {
     return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
   }
+  if (status === 429)
+    return rateLimited(host, `the token server ${host} does not answer any more for now (429)`, message);
   const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!no) {
     return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);

@@ -1,12 +1,13 @@
 import { PullError } from '../format/error.js';
 import type { BodyPlan } from './body.js';
+import { isCoded } from './content-coding.js';
 import { parseContentLength, parseContentRange } from './content-range.js';
 import { describeNetworkError, type FailedHost } from './network-error.js';
 import type { BlobSource } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { isServerFailure, unexpectedAnswer } from './refusal.js';
 import type { ToldRequest } from './request-line.js';
-import { asksToWait, waitAfter } from './retry-after.js';
+import { asksToWait, MAX_UNSTATED_WAITS, waitAfter } from './retry-after.js';
 import { type Headers, single } from './transfer.js';
 
 /**
@@ -196,8 +197,10 @@ function redirectedPost({ url }: Response): Next {
   );
 }
 
-function waitMsOf({ status, headers }: Response, _: Asked, known: Known): number | undefined {
+function waitMsOf({ status, headers }: Response, { range }: Asked, known: Known): number | undefined {
   const told = { status, retryAfter: single(headers['retry-after']) };
+  if (range === undefined && told.retryAfter === undefined && known.waited >= MAX_UNSTATED_WAITS)
+    return undefined;
   return waitAfter(told, known.waited + 1, known.nowMs, known.random);
 }
 
@@ -211,13 +214,17 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
   const { blob, start, end } = range!;
   const unexpected = (what: string) =>
     unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`);
-  const encoding = single(headers['content-encoding']);
-  if (encoding !== undefined && encoding !== 'identity') return giveUp(unexpected('encoded content'));
   const lengthBytes = parseContentLength(single(headers['content-length']));
   const part = status === 206 ? parseContentRange(single(headers['content-range'])) : undefined;
   const sizeBytes = part === undefined && status === 200 ? lengthBytes : part?.sizeBytes;
   const came = status === 206 ? part?.range : { start: 0, end: blob.sizeBytes };
   if (came === undefined) return contradiction(unexpected('a part it does not name'), contradictions);
+  // What a storage says of the coding of a blob is about bytes that were uploaded so: the digest decides. A proxy that encodes
+  // changes the size, or does not know it.
+  const mayBeOther = status === 200 && (sizeBytes !== blob.sizeBytes || range!.sizeUnknown);
+  if (mayBeOther && isCoded(single(headers['content-encoding']))) return giveUp(unexpected('encoded content'));
+  if (mayBeOther && /^text\/html\b/i.test(single(headers['content-type']) ?? ''))
+    return giveUp(unexpected('a web page'));
   const wrong = wrongSize(range!, url, sizeBytes);
   if (wrong !== undefined) return giveUp(wrong);
   if (status === 206) {

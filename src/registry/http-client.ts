@@ -1,5 +1,6 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { GatheredBytes } from '../format/gathered-bytes.js';
+import { isCoded, MAX_CODING_BYTES } from './content-coding.js';
 import { proxyError, timeoutError } from './network-error.js';
 import { createAgent, findRoute, type Route } from './route.js';
 import { MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
@@ -13,13 +14,16 @@ export interface HttpClientOptions {
   readonly userAgent: string;
 }
 
+/** By name in lower case; several values are a line each. */
+export type RequestHeaders = Readonly<Record<string, string | string[]>>;
+
 /** One request, a GET unless it says otherwise; the answer's body is wanted whole. */
 interface Get {
   readonly url: URL;
   readonly method?: 'HEAD' | 'POST' | undefined;
   /** What a POST brings along. */
   readonly body?: string | undefined;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: RequestHeaders;
   /** Above this a 2xx body is not read; `Answer.tooLong` tells. */
   readonly maxBytes: number;
   /** Hears of every body byte of a 2xx answer. */
@@ -179,6 +183,8 @@ function watch(request: ClientRequest, options: HttpClientOptions): Watch {
 /** A 2xx answer with its body, cut where the request says. One that takes too long as a whole fails as one that falls silent. */
 function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
   const body = new GatheredBytes();
+  const coded = isCoded(response.headers['content-encoding']);
+  const maxBytes = get.maxBytes + (coded ? MAX_CODING_BYTES : 0);
   let startedMs: number | undefined;
   return new Promise((resolve, reject) => {
     const finish = (tooLong: boolean) => {
@@ -189,7 +195,7 @@ function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutM
       timer.progress();
       startedMs ??= performance.now();
       get.received(chunk.length);
-      if (body.length + chunk.length > get.maxBytes) {
+      if (body.length + chunk.length > maxBytes) {
         finish(true);
         response.destroy();
         return;

@@ -144,7 +144,7 @@ export class NextUrl {
   async wait(told: Wait): Promise<void> {
     if (await this.#takeOver(told.waitMs)) return;
     this.waited += 1;
-    bookWait(this.#client.options.waits, told.waitMs, Date.now(), told.host);
+    bookWait(this.#client.options.waits, told.waitMs, Date.now(), told.host, told.words);
     await this.#stepAside(told.waitMs, told);
     this.#tried.clear();
     await this.choose();

@@ -5,6 +5,8 @@ import type { FailedHost } from './network-error.js';
 export interface Wait {
   readonly host: string;
   readonly waitMs: number;
+  /** Why, in the server's own words, escaped. */
+  readonly words?: string | undefined;
 }
 
 /**

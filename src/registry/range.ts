@@ -3,7 +3,7 @@ import { type Asked, classify, classifyBreak, type Known, type Next } from './cl
 import { rangeHeader } from './content-range.js';
 import { NextUrl, type Place } from './next-url.js';
 import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
-import { refusal, serverError, storageRefusal } from './refusal.js';
+import { firstErrorMessage, refusal, serverError, storageRefusal } from './refusal.js';
 import { requestLine } from './request-line.js';
 import { type Sink, transfer } from './transfer.js';
 
@@ -178,7 +178,11 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       where.succeeded();
       break;
     case 'wait':
-      await where.wait({ host: place.url.host, waitMs: next.waitMs });
+      await where.wait({
+        host: place.url.host,
+        waitMs: next.waitMs,
+        words: firstErrorMessage(attempt.body),
+      });
       break;
     case 'renew-target':
       await where.renewTarget(place.target!);

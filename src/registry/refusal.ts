@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import { rateLimited } from './retry-after.js';
 
 /** What is shown of a registry's own words. */
 const MAX_MESSAGE_LENGTH = 200;
@@ -16,13 +17,48 @@ export interface Wanted {
 const MAX_SCANNED_LENGTH = 4096;
 
 /**
- * The first message (else code) in an error body, without what may be secret, in quotes with control characters escaped
+ * The first message (else code) in an error body, or what a storage's XML or a web page says, without what may be secret, in quotes with control characters escaped
  * and cut to 200 characters; undefined when there is none (OCI distribution-spec, "Error Codes").
  */
 export function firstErrorMessage(body: Buffer): string | undefined {
   const { message = '', code = '' } = firstError(body) ?? {};
   const text = message === '' ? code : message;
-  return text === '' ? undefined : escapeForeignText(text);
+  if (text !== '') return escapeForeignText(text);
+  const words = markupWords(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'));
+  return words === undefined ? undefined : escapeForeignText(words);
+}
+
+/** `<Code>` and `<Message>` of a storage's error (Amazon S3, "REST Error Responses"), else the title of a web page. */
+function markupWords(text: string): string | undefined {
+  if (!isMarkup(text)) return undefined;
+  const element = (name: string): string[] => {
+    const [, content = ''] = new RegExp(`<${name}>([^<]*)<`, 'i').exec(text) ?? [];
+    const words = content
+      .replaceAll(/&(lt|gt|amp|quot|apos);/g, (_, entity: string) => ENTITIES[entity]!)
+      .trim();
+    return words === '' ? [] : [words];
+  };
+  const words = [...element('Code'), ...element('Message')].join(': ');
+  return words === '' ? element('title')[0] : words;
+}
+
+const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
+
+/** Whether a text is HTML or XML, which no manifest, config or token is. */
+function isMarkup(text: string): boolean {
+  return /^[\ufeff\s]*</.test(text);
+}
+
+/**
+ * The error for a web page of `host` in the place of what was wanted.
+ * @returns undefined when the body is none
+ */
+export function webPageError(host: string, { kind, name }: Wanted, body: Buffer): PullError | undefined {
+  if (!isMarkup(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'))) return undefined;
+  const title = firstErrorMessage(body);
+  return unexpectedAnswer(
+    `${host} answers with a web page where the ${kind} ${name} should be${title === undefined ? '' : `, ${title}`}`,
+  );
 }
 
 /** That a server failed, in its own words if it has any. */
@@ -130,6 +166,7 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${words}`, { hint });
   }
+  if (status === 429) return rateLimited(host, `${host} does not answer any more for now (429)`, message);
   if (status === 407) {
     return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
@@ -162,7 +199,7 @@ export function storageRefusal(status: number, wanted: Wanted, body: Buffer, sto
     'unauthorized',
     `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${words}`,
     {
-      hint: `logging in does not help, as credentials are never sent to ${storage}: pull again, or report it to the operator of ${host}`,
+      hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },
   );
 }

@@ -29,6 +29,12 @@ export function parseRetryAfter(header: string | undefined, nowMs: number): numb
 const FIRST_JITTER_MS = 1_000;
 const MAX_JITTER_MS = 32_000;
 
+/**
+ * Small answers (a manifest, a token) that are refused so are asked for this many times more, within 15 s: a pull limit, as Docker Hub
+ * has it, lasts for hours, and a burst is over by then.
+ */
+export const MAX_UNSTATED_WAITS = 4;
+
 /** An answer as far as it may be one that asks to wait. */
 interface Told {
   readonly status: number;
@@ -77,25 +83,31 @@ export function createWaitBudget(): WaitBudget {
  * Books a wait of `waitMs` from `nowMs` (Unix time) on; waits at the same time count once, whichever threads wait.
  * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
  */
-export function bookWait(budget: WaitBudget, waitMs: number, nowMs: number, host: string): void {
+export function bookWait(
+  budget: WaitBudget,
+  waitMs: number,
+  nowMs: number,
+  host: string,
+  words?: string,
+): void {
   for (;;) {
     const booked = Atomics.load(budget, 0);
     const totalMs = Number(booked & TOTAL_MASK);
     const untilMs = Number(booked >> TOTAL_BITS);
     const newUntilMs = Math.max(untilMs, nowMs + waitMs);
     const newTotalMs = totalMs + newUntilMs - Math.max(nowMs, untilMs);
-    if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) throw tooLong(host, waitMs, totalMs);
+    if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) {
+      const times = `${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`;
+      throw rateLimited(host, `${host} tells us to wait too long: ${times}`, words);
+    }
     const after = (BigInt(newUntilMs) << TOTAL_BITS) | BigInt(newTotalMs);
     if (Atomics.compareExchange(budget, 0, booked, after) === booked) return;
   }
 }
 
-function tooLong(host: string, waitMs: number, totalMs: number): PullError {
-  return new PullError(
-    'network-hopeless',
-    `${host} tells us to wait too long: ${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`,
-    {
-      hint: 'the registry limits how often it may be asked: try again later, or log in if that raises the limit',
-    },
-  );
+/** The error for a server that will not be asked any more for now; `words` are its own, escaped. */
+export function rateLimited(host: string, sentence: string, words: string | undefined): PullError {
+  return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
+    hint: `${host} limits how often it may be asked: try again later, or log in with "docker login" or "podman login" if that raises the limit`,
+  });
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type Digest, isDigest } from '../format/digest.js';
+import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { leavesSizeOut } from '../format/manifest.js';
 import {
@@ -12,7 +12,7 @@ import {
 } from './ask.js';
 import { type Authorizer, createAuthorizer } from './authorizer.js';
 import type { Answer } from './http-client.js';
-import { refusal, storageRefusal, type Wanted } from './refusal.js';
+import { refusal, storageRefusal, type Wanted, webPageError } from './refusal.js';
 
 /** The distribution-spec asks registries to take manifests of 4 MiB; larger ones are refused by most. */
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
@@ -23,15 +23,19 @@ const MAX_CONFIG_BYTES = 8 * 1024 * 1024;
 /** A digest mismatch is asked for once more: a proxy may have kept a broken copy. */
 const TRIES_FOR_DIGEST = 2;
 
-/** Schema 1 is there so that the registry says what it has; it is refused later, by its name. */
+/** Each is a line of its own: some registries do not split one at its commas. */
 const MANIFEST_TYPES = [
   'application/vnd.oci.image.index.v1+json',
   'application/vnd.docker.distribution.manifest.list.v2+json',
   'application/vnd.oci.image.manifest.v1+json',
   'application/vnd.docker.distribution.manifest.v2+json',
+];
+
+/** Asked for where there is nothing else, to be refused by its name; a registry that makes manifests of it might prefer it. */
+const SCHEMA_1_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+prettyjws',
   'application/vnd.docker.distribution.manifest.v1+json',
-].join(', ');
+];
 
 /** Type and subtype have at most 127 characters each (RFC 6838, 4.2): what is longer is no media type, and messages repeat it. */
 const MAX_MEDIA_TYPE_LENGTH = 255;
@@ -110,9 +114,9 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       const wanted = describe('manifest', reference);
       const path = `${base}/manifests/${reference}`;
       const answer = await askVerified(reference, wanted, async () => {
-        const question = { path, wanted, accept: MANIFEST_TYPES, maxBytes: MAX_MANIFEST_BYTES };
-        const answer = await ask(context, authorizer, question);
-        if (!answer.tooLong) return answer;
+        const question = { path, wanted, maxBytes: MAX_MANIFEST_BYTES };
+        const answered = await askForManifest(context, authorizer, question);
+        if (!answered.answer.tooLong) return answered;
         throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
       });
       const type = answer.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
@@ -138,7 +142,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       const wanted = describe('blob', digest);
       const path = `${base}/blobs/${digest}`;
       const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
-      const question = { path, wanted, accept: '*/*', maxBytes };
+      const question = { path, wanted, accept: ['*/*'], maxBytes };
       const { body } = await askVerified(digest, wanted, () => ask(context, authorizer, question));
       // Bytes with the right digest and another length: then the manifest lies about the size.
       if (!isUnknown && body.length !== sizeBytes)
@@ -150,20 +154,44 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
 
 interface Question {
   readonly path: string;
-  readonly accept: string;
+  /** A line each. */
+  readonly accept: string[];
   readonly maxBytes: number;
   readonly method?: 'HEAD';
 }
 
-/** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
-async function ask(
+type WantedQuestion = Question & { readonly wanted: Wanted };
+
+/** A manifest; one of schema 1 where the registry has no other. */
+async function askForManifest(
   context: Context,
   authorizer: Authorizer,
-  question: Question & { readonly wanted: Wanted },
-): Promise<Answer> {
-  const { answer, host, isElsewhere, next } = await askAuthorized(context, authorizer, question);
+  question: Omit<WantedQuestion, 'accept'>,
+): Promise<Answered> {
+  const wanted = { ...question, accept: MANIFEST_TYPES };
+  const answered = await askAuthorized(context, authorizer, wanted);
+  const { status } = answered.answer;
+  if (status === 404 || status === 406) {
+    const old = await askAuthorized(context, authorizer, { ...question, accept: SCHEMA_1_TYPES });
+    if (isGood(old.answer.status)) return good(old, authorizer, wanted);
+  }
+  return good(answered, authorizer, wanted);
+}
+
+/** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
+async function ask(context: Context, authorizer: Authorizer, question: WantedQuestion): Promise<Answered> {
+  return good(await askAuthorized(context, authorizer, question), authorizer, question);
+}
+
+function isGood(status: number): boolean {
+  return status >= 200 && status < 300;
+}
+
+/** An answer that is one. @throws PullError that says what was answered instead */
+function good(answered: Answered, authorizer: Authorizer, question: WantedQuestion): Answered {
+  const { answer, host, isElsewhere } = answered;
   const { status, body } = answer;
-  if (next === 'take') return answer;
+  if (isGood(status)) return answered;
   if (isElsewhere) throw storageRefusal(status, question.wanted, body, host);
   throw refusal(status, question.wanted, body, authorizer.tried());
 }
@@ -209,13 +237,18 @@ async function mayBeHidden(
   return (await options.credentials?.mayHave()) === true;
 }
 
-/** The answer whose body has the digest asked for, if one was; asked once more when it has not. */
-async function askVerified(name: string, wanted: Wanted, ask: () => Promise<Answer>): Promise<Answer> {
+/**
+ * The answer whose body has the digest asked for, if one was; asked once more when it has not.
+ * @throws PullError `digest-mismatch`; `answer-unexpected` for a web page
+ */
+async function askVerified(name: string, wanted: Wanted, ask: () => Promise<Answered>): Promise<Answer> {
   for (let tries = 1; ; tries++) {
-    const answer = await ask();
-    if (!isDigest(name)) return answer;
-    const computed = `sha256:${createHash('sha256').update(answer.body).digest('hex')}`;
-    if (!answer.tooLong && computed === name) return answer;
+    const { answer, host } = await ask();
+    const computed = isDigest(name) ? digestOfBytes(createHash('sha256').update(answer.body).digest()) : name;
+    const isRight = computed === name && !(isDigest(name) && answer.tooLong);
+    const page = isRight && isDigest(name) ? undefined : webPageError(host, wanted, answer.body);
+    if (page !== undefined) throw page;
+    if (isRight) return answer;
     if (tries < TRIES_FOR_DIGEST) continue;
     const what = answer.tooLong ? 'more bytes than it should have' : `bytes whose digest is ${computed}`;
     throw new PullError('digest-mismatch', `${wanted.host} answers for ${wanted.kind} ${name} with ${what}`, {

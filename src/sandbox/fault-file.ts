@@ -88,6 +88,7 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
     };
   },
   firstByteAfterMs: (field) => ({ firstByteAfterMs: integerOf(field, 0, MAX_TIMER_MS) }),
+  withHeaders: (field) => ({ withHeaders: parseHeaders(field) }),
   flipByteAt: (field) => ({ flipByteAt: integerOf(field, 0) }),
   ignoreRange: (field) => {
     if (field.value !== true) throw malformed(field.name, 'must be true');

@@ -20,6 +20,8 @@ export type FaultAction =
   | { readonly stallAfterBytes: number }
   /** The answer is as it should be and begins after so long. */
   | { readonly firstByteAfterMs: number }
+  /** The answer is as it should be, with these headers besides. */
+  | { readonly withHeaders: Readonly<Record<string, string>> }
   /** Offset in the whole blob of a byte that is sent inverted. */
   | { readonly flipByteAt: number }
   /** A range is answered with 200 and the whole body. */

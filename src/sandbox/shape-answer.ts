@@ -47,6 +47,7 @@ export function shapeAnswer(
     headers: {
       'Content-Length': String(end - start),
       ...answer.headers,
+      ...(action !== undefined && 'withHeaders' in action ? action.withHeaders : {}),
       ...(ranged === undefined ? {} : { 'Content-Range': statedRange(action, ranged, sizeBytes) }),
     },
     body: answer.body,

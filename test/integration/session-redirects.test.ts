@@ -131,7 +131,7 @@ test('credentials that the registry asked for stay with it when storage asks, to
     assert.ok(error instanceof PullError);
     assert.equal(error.code, 'unauthorized');
     assert.match(error.message, new RegExp(`storage ${storage.host}, to which ${registry.host} redirects`));
-    assert.match(error.hint, /logging in does not help/);
+    assert.match(error.hint, /credentials are never sent to/);
     return true;
   });
   assert.doesNotMatch(storage.requests.join(), /authorization|canary/i);

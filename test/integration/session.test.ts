@@ -107,13 +107,7 @@ test('a manifest comes with its bytes, its type and its bytes counted', async (t
   const { session, heard } = sessionFor(t, server.host);
   assert.deepEqual(await session.getManifest('v1'), { bytes: MANIFEST, mediaType: TYPE });
   assert.equal(server.asked[0]?.url, '/v2/team/app/manifests/v1');
-  for (const type of [
-    'oci.image.index.v1',
-    'manifest.list.v2',
-    'oci.image.manifest.v1',
-    'manifest.v2',
-    'manifest.v1',
-  ]) {
+  for (const type of ['oci.image.index.v1', 'manifest.list.v2', 'oci.image.manifest.v1', 'manifest.v2']) {
     assert.ok(server.asked[0]?.accept?.includes(`${type}+json`), type);
   }
   assert.equal(heard.received, MANIFEST.length);
@@ -132,14 +126,6 @@ test('a manifest by digest is verified, and asked for once more when it is wrong
   const { session, heard } = sessionFor(t, server.host);
   assert.deepEqual((await session.getManifest(digestOf(MANIFEST))).bytes, MANIFEST);
   assert.deepEqual(heard.misses, []);
-});
-
-test('an encoded answer is refused', async (t) => {
-  const server = await serverFor(t, (_request, response) => {
-    response.writeHead(200, { 'content-encoding': 'gzip' }).end(MANIFEST);
-  });
-  const { session } = sessionFor(t, server.host);
-  await assert.rejects(session.getManifest('latest'), failsWith('answer-unexpected', /encodes its answer/));
 });
 
 test('a manifest whose digest stays wrong is a digest mismatch', async (t) => {

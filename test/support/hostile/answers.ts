@@ -67,7 +67,7 @@ const TO_A_FILE = { status: 307, headers: { Location: 'file:///etc/passwd' } };
 const LOGIN_PAGE = { status: 200, headers: HTML, body: '<html>log in</html>' };
 
 export const ANSWER_ROWS: readonly ImageRow[] = [
-  manifest('a login page in place of the manifest', 6, 200, HTML, '<html>log in</html>'),
+  manifest('a login page in place of the manifest', 5, 200, HTML, '<html>log in</html>'),
   manifest('a 404 with a page of 5 MB', 3, 404, HTML, 'x'.repeat(5_000_000)),
   manifest('a 401 without a challenge', 4, 401),
   manifest('a 401 whose token server is a file', 5, 401, {
@@ -82,7 +82,7 @@ export const ANSWER_ROWS: readonly ImageRow[] = [
   ),
   manifest('a 418', 5, 418),
   manifest('a 429 that asks to wait for years', 5, 429, { 'Retry-After': '999999999' }),
-  manifest('a manifest that is said to be compressed', 5, 200, { 'Content-Encoding': 'gzip' }, 'no gzip'),
+  manifest('a manifest that is said to be compressed', 6, 200, { 'Content-Encoding': 'gzip' }, 'no gzip'),
   manifest('a manifest behind 150 KB of headers', 5, 200, MANY_HEADERS, '{}'),
   manifest('a redirect of the manifest to a file', 5, 307, TO_A_FILE.headers),
   manifest('a redirect of the manifest to nowhere', 5, 307),
@@ -90,7 +90,7 @@ export const ANSWER_ROWS: readonly ImageRow[] = [
     answer(`/${ref}/manifests/`, 307, { Location: `/v2/${ref}/manifests/again` }),
   ]),
   config('a config that is not there', 3, { status: 404 }),
-  config('a config that is a login page', 6, LOGIN_PAGE),
+  config('a config that is a login page', 5, LOGIN_PAGE),
   config('a config of endless bytes', 6, { status: 200, body: 'x'.repeat(6_000_000) }),
   config('a config that redirects to a file', 5, TO_A_FILE),
   config('a config that wants a token again and again', 4, { challenge: { always: true } }),
@@ -99,7 +99,7 @@ export const ANSWER_ROWS: readonly ImageRow[] = [
   answers('a config that redirects in circles', 5, ({ config }) => [
     answer(config, 307, { Location: `/v2${config}?again` }),
   ]),
-  layer('a layer that is a login page', 6, LOGIN_PAGE),
+  layer('a layer that is a login page', 5, LOGIN_PAGE),
   layer('a layer that redirects to a file', 5, TO_A_FILE),
   layer('a layer with a changed byte', 6, { flipByteAt: 20_000 }),
   layer('a layer whose range is that of another', 6, { wrongContentRange: 'bytes 5-9/10' }),

@@ -76,6 +76,7 @@ test('every kind of rule is read from JSON', () => {
     { drip: { bytesPerSecond: 10, closeAfterBytes: 100 } },
     { stallAfterBytes: 10 },
     { firstByteAfterMs: 10 },
+    { withHeaders: { 'Content-Encoding': 'gzip' } },
     { flipByteAt: 5 },
     { ignoreRange: true },
     { shortRange: 100 },
