@@ -218,12 +218,14 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
   const part = status === 206 ? parseContentRange(single(headers['content-range'])) : undefined;
   const sizeBytes = part === undefined && status === 200 ? lengthBytes : part?.sizeBytes;
   const came = status === 206 ? part?.range : { start: 0, end: blob.sizeBytes };
-  if (came === undefined) return contradiction(unexpected('a part it does not name'), contradictions);
   // What a storage says of the coding of a blob is about bytes that were uploaded so: the digest decides. A proxy that encodes
-  // changes the size, or does not know it.
-  const mayBeOther = status === 200 && (sizeBytes !== blob.sizeBytes || range!.sizeUnknown);
-  if (mayBeOther && isCoded(single(headers['content-encoding']))) return giveUp(unexpected('encoded content'));
-  if (mayBeOther && /^text\/html\b/i.test(single(headers['content-type']) ?? ''))
+  // changes the length, or does not know it.
+  const wantedBytes = status === 200 ? blob.sizeBytes : came && came.end - came.start;
+  const mayBeOther = lengthBytes === undefined || lengthBytes !== wantedBytes;
+  if (mayBeOther && isCoded(single(headers['content-encoding'])))
+    return giveUp(unexpected('encoded content'));
+  if (came === undefined) return contradiction(unexpected('a part it does not name'), contradictions);
+  if (status === 200 && mayBeOther && /^text\/html\b/i.test(single(headers['content-type']) ?? ''))
     return giveUp(unexpected('a web page'));
   const wrong = wrongSize(range!, url, sizeBytes);
   if (wrong !== undefined) return giveUp(wrong);
