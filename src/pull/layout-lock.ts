@@ -22,9 +22,13 @@ export const LOCK_DIRECTORY = '.zpull';
 const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
 /** A lock that is held. */
-interface HeldLock {
+export interface HeldLock {
   /** To whom files belong that this user makes there: on some mounts to somebody else. */
   readonly owner: number;
+  /** Whether it is still held: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
+  readonly isHeld: () => boolean;
+  /** Takes it once more, as `lockDestination` does. */
+  readonly retake: () => Promise<void>;
   /** Gives it back. */
   readonly close: () => void;
 }
@@ -52,17 +56,28 @@ export async function lockDestination(directory: string, stop: Stop, onWait: () 
   try {
     requireOwnDirectory(directory, lease.owner);
     locks = new LayerLocks({ locks: directory }, lease);
-    if (!locks.tryLock(DESTINATION)) {
-      onWait();
-      // Nobody asks a server meanwhile: karma's clock stands still.
-      do await stop.guard(sleep(LOOK_MS));
-      while (!locks.tryLock(DESTINATION));
-    }
+    await take(locks, lease, stop, onWait);
   } catch (error) {
     release();
     throw error;
   }
-  return { owner: lease.owner, close: release };
+  const held = locks;
+  return {
+    owner: lease.owner,
+    isHeld: () => held.holds(DESTINATION),
+    retake: () => take(held, lease, stop, onWait),
+    close: release,
+  };
+}
+
+async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => void): Promise<void> {
+  if (locks.tryLock(DESTINATION)) return;
+  await stop.guard(lease.settle());
+  if (locks.tryLock(DESTINATION)) return;
+  onWait();
+  // Nobody asks a server meanwhile: karma's clock stands still.
+  do await stop.guard(sleep(LOOK_MS));
+  while (!locks.tryLock(DESTINATION));
 }
 
 /** Whoever may write where the lock is, may hold up this copy for ever, or let two of them write at a time. */

@@ -6,13 +6,20 @@ import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/ow
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
-import { moveFile, removeFile, removeFileSync, writeAtomically } from '../store/atomic-file.js';
+import {
+  beginAtomically,
+  moveFile,
+  removeFile,
+  removeFileSync,
+  writeAtomically,
+} from '../store/atomic-file.js';
 import { look, requireDirectory } from '../store/destination.js';
 import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, unlessAbsent } from '../store/storage-error.js';
+import type { CopySource } from './copy-source.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
-import { LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
+import { type HeldLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 
 /** index.json of a layout; one with 10,000 images has 3 MB. */
 const MAX_INDEX_BYTES = 16 * 2 ** 20;
@@ -28,7 +35,8 @@ export async function openLayoutTarget(
 ): Promise<CopyTarget> {
   const root = resolve(directory);
   const blobs = guardDirectory(root, 'blobs', 'sha256');
-  const { owner, close } = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
+  const lock = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
+  const { owner, close } = lock;
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
   const partOf = (digest: Digest) => `${pathOf(digest)}.part`;
   const journalOf = (digest: Digest) => new RangeJournal(`${partOf(digest)}.ranges`, digest, owner);
@@ -60,24 +68,59 @@ export async function openLayoutTarget(
       await moveOwnFile(file, pathOf(digest));
       journalOf(digest).remove();
     },
-    async finish({ documents, root: named }) {
-      for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
-      await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
-      const index = join(root, 'index.json');
-      const before = unlessAbsent(`read ${index}`, () => readFile(index, MAX_INDEX_BYTES));
-      // It names other images, too: a power cut must not leave it empty. Blobs are hashed by whoever copies there next.
-      await writeAtomically(index, nameInIndex(before, named, tag), true);
+    async finish(source) {
+      while (!(await finishUnderLock(source))) {
+        await lock.retake();
+        await clear();
+      }
     },
     close,
   };
+  /** False when the lock is lost: another copy may have begun then, and deletes what is on its way to its name. */
+  const finishUnderLock = async ({ documents, root: named }: CopySource): Promise<boolean> => {
+    try {
+      for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
+      await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
+      return await nameImage(join(root, 'index.json'), lock, (before) => nameInIndex(before, named, tag));
+    } catch (error) {
+      if (lock.isHeld()) throw error;
+      return false;
+    }
+  };
+  const clear = async () => {
+    for (const path of [root, blobs]) await removeTemporary(path);
+  };
   try {
     onDisk(`make the layout ${root}`, () => makeGuarded(blobs));
-    for (const path of [root, blobs]) await removeTemporary(path);
+    await clear();
   } catch (error) {
     close();
     throw error;
   }
   return target;
+}
+
+/**
+ * Replaces index.json, under the lock. The new one is there, under another name, before the lock is looked at and the old one is read. Another
+ * copy that takes the lock after that look deletes it before it reads the old one: then the rename fails, and none of the two loses the
+ * other's tag. It survives a power cut, as it names other images, too; blobs are hashed by the next copy into the layout.
+ * @returns false when the lock is lost
+ * @throws PullError as `storageError`, also when the lock is lost
+ */
+async function nameImage(
+  index: string,
+  lock: Pick<HeldLock, 'isHeld'>,
+  nameIn: (before: Buffer | undefined) => Buffer,
+): Promise<boolean> {
+  const unfinished = await beginAtomically(index);
+  try {
+    if (!lock.isHeld()) return false;
+    const before = unlessAbsent(`read ${index}`, () => readFile(index, MAX_INDEX_BYTES));
+    await unfinished.publish(nameIn(before), true);
+    return true;
+  } finally {
+    await unfinished.discard();
+  }
 }
 
 /** What there may be before there is a layout: a copy that was killed left it, or one that still runs. */

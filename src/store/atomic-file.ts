@@ -122,27 +122,49 @@ async function syncAndClose(file: FileHandle, onLoss: () => void = () => {}): Pr
   }
 }
 
-/**
- * Puts `bytes` at `path` all at once: whoever looks there finds the whole file, what was there before, or nothing.
- * `durable`: they have survived a power cut when the promise resolves, and the name never stands for less.
- * @throws PullError as `storageError`; nothing is left behind then
- */
-export async function writeAtomically(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
+/** A file that is made under another name, and gets its own all at once. */
+interface UnnamedFile {
+  /**
+   * Whoever looks at its name finds the whole file, what was there before, or nothing. `durable`: the bytes have survived a power cut when
+   * the promise resolves, and the name never stands for less.
+   * @throws PullError as `storageError`; `store-broken` when somebody has deleted it meanwhile
+   */
+  publish(bytes: Uint8Array, durable: boolean): Promise<void>;
+  /** Leaves nothing behind, unless it was published. */
+  discard(): Promise<void>;
+}
+
+/** Makes a file that is to be at `path`: `PATH.HEX.tmp`, with 16 hex digits. @throws PullError as `storageError` */
+export async function beginAtomically(path: string): Promise<UnnamedFile> {
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
-  try {
-    await onDiskAsync(`write ${bytes.length} bytes to ${path}`, async () => {
-      const file = await withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at));
-      try {
+  const file = await onDiskAsync(`write ${path}`, () =>
+    withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at)),
+  );
+  let isPublished = false;
+  return {
+    async publish(bytes, durable) {
+      await onDiskAsync(`write ${bytes.length} bytes to ${path}`, async () => {
         await file.writeFile(bytes);
         if (durable) await file.sync();
-      } finally {
         await file.close();
-      }
-    });
-    await moveFile(temporary, path);
-  } catch (error) {
-    await removeFile(temporary).catch(() => undefined);
-    throw error;
+      });
+      await moveFile(temporary, path);
+      isPublished = true;
+      if (durable) await syncDirectory(dirname(path));
+    },
+    async discard() {
+      await file.close();
+      if (!isPublished) await removeFile(temporary).catch(() => undefined);
+    },
+  };
+}
+
+/** Puts `bytes` at `path` all at once, as `UnnamedFile.publish` does; after an error nothing is left behind. @throws PullError as that */
+export async function writeAtomically(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
+  const file = await beginAtomically(path);
+  try {
+    await file.publish(bytes, durable);
+  } finally {
+    await file.discard();
   }
-  if (durable) await syncDirectory(dirname(path));
 }

@@ -1,11 +1,11 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuarded, within } from '../files/guarded-directory.js';
-import { NEW_FILE, openFile, readFile, statFile, statName, UnfitFile } from '../files/open-file.js';
+import { NEW_FILE, openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { moveFileSync, removeFileSync } from './atomic-file.js';
-import { DEAD_MS, type Lease } from './leases.js';
+import type { Lease } from './leases.js';
 import type { StorePaths } from './paths.js';
 import { onDisk, systemCode, unlessAbsent, writeFully } from './storage-error.js';
 
@@ -34,12 +34,19 @@ export class LayerLocks {
     onDisk(`make ${paths.locks}`, () => makeGuarded(paths.locks));
   }
 
+  /** Whether the lock of a layer is still held here: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
+  holds(diffId: Digest): boolean {
+    return this.#held.has(diffId) && readHolder(this.#path(diffId)) === this.#lease.id;
+  }
+
   /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */
   tryLock(diffId: Digest): boolean {
     for (let tries = 0; tries < MOST_TRIES; tries++) {
-      if (this.#create(diffId)) {
+      if (this.#create(this.#path(diffId), this.#lease.id)) {
         this.#held.add(diffId);
-        return true;
+        // A process that was stopped before it wrote its lease may have been thought dead.
+        if (this.holds(diffId)) return true;
+        this.#held.delete(diffId);
       }
       if (this.isLocked(diffId)) return false;
       this.#clear(diffId);
@@ -53,9 +60,8 @@ export class LayerLocks {
     const holder = readHolder(path);
     if (holder === undefined) return false;
     if (holder !== '') return this.#lease.living().has(holder);
-    // Made a moment ago by somebody who is about to write his name, or dead since then.
-    const stat = onDisk(`look at ${path}`, () => statFile(path));
-    return stat !== undefined && this.#lease.renewedMs() - stat.mtimeMs <= DEAD_MS;
+    // Made a moment ago by a process that is about to write its lease, or has died since.
+    return !this.#lease.isLeftOver(path);
   }
 
   /** Gives a lock back; one that is not ours (any more) stays. @throws PullError as `storageError` */
@@ -74,8 +80,8 @@ export class LayerLocks {
     return join(this.#paths.locks, digestHex(diffId));
   }
 
-  #create(diffId: Digest): boolean {
-    const path = this.#path(diffId);
+  /** Makes a lock, whose holder is a lease; false when there is one. */
+  #create(path: string, holder: string): boolean {
     return onDisk(`create ${path}`, () => {
       let fd: number;
       try {
@@ -85,7 +91,7 @@ export class LayerLocks {
         throw error;
       }
       try {
-        writeFully(fd, path, Buffer.from(this.#lease.id), 0);
+        writeFully(fd, path, Buffer.from(holder), 0);
         return true;
       } catch (error) {
         // On a full disk the file is there, without a name in it: it would hold up others.
@@ -98,8 +104,8 @@ export class LayerLocks {
   }
 
   /**
-   * Deletes a lock that is nobody's. It is moved aside first and looked at once more: somebody else may have cleared it
-   * and taken it meanwhile; his is put back.
+   * Deletes a lock that is nobody's. It is moved aside first and looked at once more: another process may have cleared it
+   * and taken it meanwhile. Its lock is made again then, unless a third one has taken it by now, which keeps it.
    */
   #clear(diffId: Digest): void {
     const path = this.#path(diffId);
@@ -108,9 +114,8 @@ export class LayerLocks {
     moveFileSync(path, aside);
     const holder = readHolder(aside);
     if (holder === undefined) return;
-    const lives = holder !== '' && this.#lease.living().has(holder);
-    if (lives) moveFileSync(aside, path);
-    else removeFileSync(aside);
+    if (holder !== '' && this.#lease.living().has(holder)) this.#create(path, holder);
+    removeFileSync(aside);
   }
 }
 

@@ -1,31 +1,30 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName } from '../files/open-file.js';
 import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
+import { BEAT_MS, LOOKS_APART_MS, SilentFiles } from './silent-files.js';
 import { isDenied, onDisk, systemCode } from './storage-error.js';
 
 /** What a process does with the store meanwhile. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
 export type LeaseKind = (typeof KINDS)[number];
 
-/** Silent for longer: its process is gone. */
-export const DEAD_MS = 15_000;
 /** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
 const GONE_MS = 2000;
 /** Whoever goes may remove an empty directory just after it was found or made here. */
 const MOST_TRIES = 5;
-/** Many beats may fail or be late before others think the holder dead. */
-const BEAT_MS = 1000;
 
 /**
  * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
  * process lives, by the descriptor that it was made with: what others put under its name is never written. Nothing depends
  * on it for being right; while there is one, nothing is deleted that its holder may count on. Times are compared with that
- * of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of two machines say. The
+ * of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of two machines say. One
+ * look never proves that a holder is dead (see `SilentFiles`), unless its process is gone. The
  * number of a process is asked for only where it means the same (the holder may run in another container), and never
  * proves that one lives.
  */
@@ -35,6 +34,7 @@ export class Lease {
   readonly #directory: string;
   readonly #path: string;
   readonly #beating: NodeJS.Timeout;
+  readonly #silent = new SilentFiles();
   #fd: number;
 
   /** The directory is a guarded one, and made if it is not there. @throws PullError as `storageError` */
@@ -69,6 +69,22 @@ export class Lease {
     });
   }
 
+  /** Waits, if a lease is silent, until another look tells whether its holder is dead. @throws PullError as `storageError` */
+  async settle(): Promise<void> {
+    this.#list();
+    // Timers may be a millisecond early.
+    if (this.#silent.areThere) await sleep(LOOKS_APART_MS + 10);
+  }
+
+  /**
+   * Whether a file that its maker should have written to at once is left over from one that is dead; false when it is not there.
+   * @throws PullError as `storageError`
+   */
+  isLeftOver(path: string): boolean {
+    const stat = onDisk(`look at ${path}`, () => statFile(path));
+    return stat !== undefined && this.#silent.isDead(path, stat.mtimeMs, this.renewedMs());
+  }
+
   /** Deletes what dead processes have left. @throws PullError as `storageError` */
   removeDead(): void {
     for (const { path, isAlive } of this.#list()) if (!isAlive) removeFileSync(path);
@@ -93,10 +109,9 @@ export class Lease {
       const path = join(this.#directory, name);
       const stat = onDisk(`look at ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
-      // Both ways: a clock that was set back leaves times of the future behind.
-      const silentMs = Math.abs(nowMs - stat.mtimeMs);
-      const isGone = silentMs > GONE_MS && place === placeOfProcesses() && !hasProcess(Number(pid));
-      return [{ id, kind, path, isAlive: silentMs <= DEAD_MS && !isGone }];
+      const isQuiet = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
+      const isGone = isQuiet && place === placeOfProcesses() && !hasProcess(Number(pid));
+      return [{ id, kind, path, isAlive: !isGone && !this.#silent.isDead(path, stat.mtimeMs, nowMs) }];
     });
   }
 

@@ -44,6 +44,7 @@ export async function pruneStore(options: {
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };
   let stoppedBy: LeaseKind | null = null;
   try {
+    await lease.settle();
     sweep.requireUnused();
     lease.removeDead();
     await prune(paths, sweep, counts);

@@ -1,11 +1,21 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, renameSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import fs, {
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { digestHex } from '../../../src/format/digest.js';
 import { LayerLocks } from '../../../src/store/layer-locks.js';
 import { Lease } from '../../../src/store/leases.js';
 import type { StorePaths } from '../../../src/store/paths.js';
+import { skipTime } from '../../support/monotonic-clock.js';
 import { digestOf, freshStore } from './support.js';
 
 const LAYER = digestOf('layer');
@@ -44,12 +54,15 @@ test('a lock is one holder’s until it is released, whatever becomes of other l
 
 test('the lock of a holder that is dead or gone counts for nothing', (t) => {
   const paths = freshStore(t);
+  const skip = skipTime(t);
   for (const die of [(lease: Lease) => lease.close(), (lease: Lease) => age(leaseFile(paths, lease))]) {
     const dead = holder(t, paths);
     const { locks } = holder(t, paths);
     assert.equal(dead.locks.tryLock(LAYER), true);
     assert.equal(locks.tryLock(LAYER), false);
     die(dead.lease);
+    locks.isLocked(LAYER);
+    skip(3000);
     assert.equal(locks.isLocked(LAYER), false);
     assert.equal(locks.tryLock(LAYER), true);
     dead.locks.releaseAll();
@@ -58,7 +71,8 @@ test('the lock of a holder that is dead or gone counts for nothing', (t) => {
   }
 });
 
-test('a lock without a name is somebody’s who is just writing it, for 15 s', (t) => {
+test('a lock without a name is somebody’s who is just writing it, for 15 s and two looks', (t) => {
+  const skip = skipTime(t);
   const paths = freshStore(t);
   const { locks } = holder(t, paths);
   assert.equal(locks.tryLock(OTHER), true); // makes the directory
@@ -66,6 +80,8 @@ test('a lock without a name is somebody’s who is just writing it, for 15 s', (
   writeFileSync(path, '');
   assert.equal(locks.tryLock(LAYER), false);
   age(path);
+  assert.equal(locks.tryLock(LAYER), false, 'the clock may have been set');
+  skip(3000);
   assert.equal(locks.tryLock(LAYER), true);
 });
 
@@ -89,4 +105,47 @@ test('a lock that another takes while a dead one is being cleared stays his', (t
   assert.deepEqual(readdirSync(paths.locks), [digestHex(LAYER)]);
   renameSync(path, `${path}.gone`);
   assert.equal(locks.tryLock(LAYER), true);
+});
+
+test('a lock that is put back leaves the lock that a third one has taken meanwhile', (t) => {
+  const paths = freshStore(t);
+  const [dead, quick, third] = [holder(t, paths), holder(t, paths), holder(t, paths)];
+  const { lease, locks } = holder(t, paths);
+  dead.locks.tryLock(LAYER);
+  dead.lease.close();
+  let looks = 0;
+  t.mock.method(lease, 'living', (): Set<string> => {
+    looks += 1;
+    const living = new Set([lease, quick.lease, third.lease].map(({ id }) => id));
+    // Between the look that finds the holder dead and the rename, and again before what was renamed is put back.
+    if (looks === 1) assert.equal(quick.locks.tryLock(LAYER), true);
+    if (looks === 2) assert.equal(third.locks.tryLock(LAYER), true);
+    return living;
+  });
+  assert.equal(locks.tryLock(LAYER), false);
+  assert.ok(looks >= 2);
+  assert.equal(readFileSync(join(paths.locks, digestHex(LAYER)), 'utf8'), third.lease.id);
+  assert.deepEqual(readdirSync(paths.locks), [digestHex(LAYER)]);
+  assert.deepEqual([quick.locks.holds(LAYER), third.locks.holds(LAYER)], [false, true]);
+  quick.locks.releaseAll();
+  assert.deepEqual(readdirSync(paths.locks), [digestHex(LAYER)], 'it is not his to release any more');
+});
+
+test('who was stopped between making a lock and writing it may have lost it', (t) => {
+  const paths = freshStore(t);
+  const slow = holder(t, paths);
+  const other = holder(t, paths);
+  const real = fs.writeSync;
+  const { mock } = t.mock.method(fs, 'writeSync', (...parameters: Parameters<typeof real>) => {
+    mock.restore();
+    syncBuiltinESMExports();
+    // What a process does that takes it for dead.
+    rmSync(join(paths.locks, digestHex(LAYER)));
+    assert.equal(other.locks.tryLock(LAYER), true);
+    return real(...parameters);
+  });
+  syncBuiltinESMExports();
+  t.after(syncBuiltinESMExports);
+  assert.equal(slow.locks.tryLock(LAYER), false);
+  assert.equal(other.locks.holds(LAYER), true);
 });
