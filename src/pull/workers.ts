@@ -114,7 +114,8 @@ export class Workers {
   }
 
   async #removeScrap(): Promise<void> {
-    const { paths, scrap } = this.context;
+    const { paths, packs, scrap } = this.context;
+    for (const pack of scrap) packs.delete(pack);
     try {
       for (const pack of scrap) await removePack(paths, pack);
     } catch (error) {
