@@ -5,7 +5,7 @@
 export const MAX_DECODED_RATIO = 1032;
 
 /**
- * Beyond that, all layers of a pull together: disk images and databases of some GiB that are mostly hole are pushed as they are, and 16 GiB of zeros take some
- * fifteen seconds to hash. The room that is left free on the disk holds all the same.
+ * What all layers of a pull may decode to beyond that ratio. Disk images and databases of some GiB that are mostly hole are pushed as
+ * they are. Zeros of this length take about fifteen seconds to hash; the room that stays free on the disk is kept in any case.
  */
 export const FREE_DECODED_BYTES = 16 * 2 ** 30;

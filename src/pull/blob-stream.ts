@@ -156,11 +156,11 @@ export class BlobStream {
     this.#decoder = port1;
     this.#advance();
     if (this.#work.dropped) port1.postMessage(null);
-    const { freeBytes } = context.decoded;
+    const freeBytes = context.decoded.freeBytes(layer);
     const task = { task: 'decode-blob', blob, compression, held, freeBytes, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
-      context.decoded.note(blob.sizeBytes, decoded.tarBytes);
+      context.decoded.note(layer, decoded.tarBytes);
       if (decoded.pack !== null) this.#own(decoded.pack as PackId);
       for (const pack of this.ownPacks) context.packs.add(pack);
       // What was posted before a result can arrive after it.

@@ -1,36 +1,53 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/decoded-limits.js';
+import { parseDigest } from '../../../src/format/digest.js';
 import { DecodedAllowance } from '../../../src/pull/decoded-allowance.js';
+import type { WantedLayer } from '../../../src/pull/layer.js';
 import { fakeLayer } from '../../support/fake-context.js';
 import { tableOf } from '../../support/layer-tables.js';
 
 const GIB = 2 ** 30;
 
-/** A layer of 1000 bytes whose table states so long a tar. */
-function note(allowance: DecodedAllowance, tarBytes: number): void {
-  allowance.noteTable(fakeLayer(), tableOf([], 800, tarBytes));
+/** A layer with a blob of 1000 bytes. */
+function layerOf(number: number): WantedLayer {
+  return { ...fakeLayer(), diffId: parseDigest(`sha256:${String(number).padStart(64, '0')}`, 'DiffID') };
 }
+
+const RATIO_BYTES = 1000 * MAX_DECODED_RATIO;
 
 test('what layers decode to beyond the ratio is taken from what all of them have together', () => {
   const allowance = new DecodedAllowance();
-  allowance.note(1000, 1000 * MAX_DECODED_RATIO);
-  assert.equal(allowance.freeBytes, FREE_DECODED_BYTES);
-  allowance.note(1000, 1000 * MAX_DECODED_RATIO + 5);
-  assert.equal(allowance.freeBytes, FREE_DECODED_BYTES - 5);
-  allowance.note(1000, 100 * GIB);
-  assert.equal(allowance.freeBytes, 0);
+  const [first, second, third] = [layerOf(1), layerOf(2), layerOf(3)];
+  allowance.note(first, RATIO_BYTES);
+  assert.equal(allowance.freeBytes(third), FREE_DECODED_BYTES);
+  allowance.note(second, RATIO_BYTES + 5);
+  assert.equal(allowance.freeBytes(third), FREE_DECODED_BYTES - 5);
+  allowance.note(first, 100 * GIB);
+  assert.equal(allowance.freeBytes(third), 0);
+});
+
+test('a layer that is decoded once more, or as one stream after its table, counts once', () => {
+  const allowance = new DecodedAllowance();
+  const [layer, other] = [layerOf(1), layerOf(2)];
+  allowance.noteTable(layer, tableOf([], 800, RATIO_BYTES + 10 * GIB));
+  assert.equal(allowance.freeBytes(layer), FREE_DECODED_BYTES);
+  assert.equal(allowance.freeBytes(other), FREE_DECODED_BYTES - 10 * GIB);
+  allowance.note(layer, RATIO_BYTES + 12 * GIB);
+  allowance.note(layer, RATIO_BYTES + 3 * GIB);
+  assert.equal(allowance.freeBytes(layer), FREE_DECODED_BYTES);
+  assert.equal(allowance.freeBytes(other), FREE_DECODED_BYTES - 12 * GIB);
 });
 
 test('a table that states more than that is malformed, and takes nothing', () => {
   const allowance = new DecodedAllowance();
-  const most = 1000 * MAX_DECODED_RATIO + FREE_DECODED_BYTES;
+  const most = RATIO_BYTES + FREE_DECODED_BYTES;
   const tooMuch = {
     code: 'metadata-malformed',
     message: new RegExp(`states ${most + 1} bytes for a blob of 1000`),
   };
-  assert.throws(() => note(allowance, most + 1), tooMuch);
-  note(allowance, most);
-  assert.equal(allowance.freeBytes, 0);
-  note(allowance, 1000 * MAX_DECODED_RATIO);
+  assert.throws(() => allowance.noteTable(layerOf(1), tableOf([], 800, most + 1)), tooMuch);
+  allowance.noteTable(layerOf(1), tableOf([], 800, most));
+  assert.equal(allowance.freeBytes(layerOf(2)), 0);
+  allowance.noteTable(layerOf(2), tableOf([], 800, RATIO_BYTES));
 });
