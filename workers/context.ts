@@ -1,7 +1,6 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { openPacksOf } from '../src/pool/counters.js';
 import type { NetworkSetup, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
-import { FreeRoom } from '../src/store/free-room.js';
 import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';
@@ -23,7 +22,7 @@ let writer: PackWriter | undefined;
 
 /** The pack of this thread: written by nobody else, opened at its first byte. */
 export function packWriter(): PackWriter {
-  writer ??= new PackWriter(paths, new FreeRoom(paths.packs));
+  writer ??= new PackWriter(paths);
   return writer;
 }
 

@@ -1,6 +1,5 @@
 import { statFile } from '../src/files/open-file.js';
 import { type Digest, digestBytes } from '../src/format/digest.js';
-import { FreeRoom } from '../src/store/free-room.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { packPath } from '../src/store/paths.js';
 import { paths } from './context.js';
@@ -29,7 +28,7 @@ export function takeRawWriter(blob: Digest): RawWriter {
   const raw = writers.get(blob) ?? {
     blob,
     blobDigest: digestBytes(blob),
-    writer: new PackWriter(paths, new FreeRoom(paths.packs)),
+    writer: new PackWriter(paths),
     users: 0,
   };
   raw.users += 1;

@@ -1,5 +1,4 @@
 import { ExtentList } from '../src/store/extents.js';
-import { FreeRoom } from '../src/store/free-room.js';
 import { type Place, WHOLE_BYTES } from '../src/store/held-contents.js';
 import { type ContentRows, PackWriter, type Region } from '../src/store/pack-writer.js';
 import type { PackId, StorePaths } from '../src/store/paths.js';
@@ -27,7 +26,7 @@ export class StreamPack {
   #extents = new ExtentList();
 
   constructor(paths: StorePaths) {
-    this.#writer = new PackWriter(paths, new FreeRoom(paths.packs));
+    this.#writer = new PackWriter(paths);
   }
 
   get id(): PackId | null {

@@ -1,7 +1,7 @@
 import { statfs } from 'node:fs/promises';
 import { statFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
-import { leftFreeBytes } from './free-room.js';
+import { leftFreeBytes, spaceOf } from './free-room.js';
 import { onDisk, systemCode } from './storage-error.js';
 
 /** File systems that compress, by `statfs().type` (linux/magic.h, OpenZFS, bcachefs): they hold more than they have room for. */
@@ -33,17 +33,13 @@ export function allocatedBytes(path: string): number {
   return (stat?.blocks ?? 0) * 512;
 }
 
-/**
- * What this user can write there. Undefined where nobody knows: some network and FUSE file systems state no size or give no answer, and
- * whoever writes there says what else is wrong.
- */
+/** What this user can write there. Undefined where that is not known; a write that fails says what is wrong. */
 async function freeBytesOf(directory: string, leavesRoom: boolean): Promise<number | undefined> {
   try {
-    const { type, blocks, bfree, bavail, bsize } = await statfs(directory);
-    if (blocks === 0 || COMPRESSING.includes(type)) return undefined;
-    // What is reserved is root's.
-    const freeBytes = bsize * (process.geteuid?.() === 0 ? bfree : bavail);
-    return leavesRoom ? Math.max(0, freeBytes - leftFreeBytes(bsize * blocks)) : freeBytes;
+    const stats = await statfs(directory);
+    const space = COMPRESSING.includes(stats.type) ? undefined : spaceOf(stats);
+    if (space === undefined) return undefined;
+    return leavesRoom ? Math.max(0, space.freeBytes - leftFreeBytes(space.totalBytes)) : space.freeBytes;
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;

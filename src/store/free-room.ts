@@ -1,4 +1,4 @@
-import { statfsSync } from 'node:fs';
+import { type StatsFs, statfsSync } from 'node:fs';
 import { PullError } from '../format/error.js';
 import { systemCode } from './storage-error.js';
 
@@ -20,7 +20,7 @@ export function leftFreeBytes(totalBytes: number): number {
   return Math.min(MOST_LEFT_BYTES, Math.floor(totalBytes * LEFT_SHARE));
 }
 
-/** Sees to it that one writer leaves some room on the disk. */
+/** Makes sure that one writer leaves some room on the disk. */
 export class FreeRoom {
   readonly #directory: string;
   #unaskedBytes = 0;
@@ -52,13 +52,23 @@ export class FreeRoom {
   }
 }
 
-/** Size and free room of a file system; undefined where it states none, and whoever writes there says what else is wrong. */
-function spaceIn(directory: string): { readonly totalBytes: number; readonly freeBytes: number } | undefined {
+/** Size and free room of a file system, in bytes. */
+interface Space {
+  readonly totalBytes: number;
+  readonly freeBytes: number;
+}
+
+/** What `statfs` says of a file system. Undefined where it states no size, as some network and FUSE file systems do. */
+export function spaceOf({ blocks, bfree, bavail, bsize }: StatsFs): Space | undefined {
+  if (blocks === 0) return undefined;
+  // Only root may use what is reserved.
+  return { totalBytes: bsize * blocks, freeBytes: bsize * (process.geteuid?.() === 0 ? bfree : bavail) };
+}
+
+/** As `spaceOf`, and undefined where the system does not answer: a write that fails says what is wrong. */
+function spaceIn(directory: string): Space | undefined {
   try {
-    const { blocks, bfree, bavail, bsize } = statfsSync(directory);
-    // What is reserved is root's.
-    const freeBytes = bsize * (process.geteuid?.() === 0 ? bfree : bavail);
-    return blocks === 0 ? undefined : { totalBytes: bsize * blocks, freeBytes };
+    return spaceOf(statfsSync(directory));
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
     return undefined;

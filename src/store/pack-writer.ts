@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
-import type { FreeRoom } from './free-room.js';
+import { FreeRoom } from './free-room.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 import { CALL_BYTES, closeWritten, onDisk, writeFully } from './storage-error.js';
@@ -49,17 +49,16 @@ interface OpenPack {
  */
 export class PackWriter {
   readonly #paths: StorePaths;
-  readonly #room: FreeRoom | undefined;
+  readonly #room: FreeRoom;
   #open: OpenPack | undefined;
   /** What packs were given up for: other regions of theirs are still being filled, and fail for the same reason. */
   readonly #failures = new Map<PackId, unknown>();
   /** Records of one piece; grows to the largest piece's, about 160 KB for 1 MiB of one-byte files. */
   #records = Buffer.allocUnsafeSlow(64 * RECORD_BYTES);
 
-  /** `room`: what is asked before bytes are written. */
-  constructor(paths: StorePaths, room?: FreeRoom) {
+  constructor(paths: StorePaths) {
     this.#paths = paths;
-    this.#room = room;
+    this.#room = new FreeRoom(paths.packs);
   }
 
   /** The pack that is written now, or undefined before the first reservation and after a failure or `close`. */
@@ -142,7 +141,7 @@ export class PackWriter {
     }
     this.#requireOpen(region);
     this.#attempt((open) => {
-      this.#room?.use(bytes.length);
+      this.#room.use(bytes.length);
       writeFully(open.pack.fd, open.pack.path, bytes, packOffset);
     });
   }

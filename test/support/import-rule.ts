@@ -118,6 +118,7 @@ const BY_DESCRIPTOR = [
   'statfs',
   'statfsSync',
   'Stats',
+  'StatsFs',
   'writeSync',
 ];
 
