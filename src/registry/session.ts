@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { leavesSizeOut } from '../format/manifest.js';
+import { leavesSizeOut, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import {
   type Answered,
   askPatiently,
@@ -13,12 +13,6 @@ import {
 import { type Authorizer, createAuthorizer } from './authorizer.js';
 import type { Answer } from './http-client.js';
 import { refusal, storageRefusal, type Wanted, webPageError } from './refusal.js';
-
-/** The distribution-spec asks registries to take manifests of 4 MiB; larger ones are refused by most. */
-const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
-
-/** Image configs have a few KiB, at most some hundred; above 8 MiB it is no config. */
-const MAX_CONFIG_BYTES = 8 * 1024 * 1024;
 
 /** A digest mismatch is asked for once more: a proxy may have kept a broken copy. */
 const TRIES_FOR_DIGEST = 2;
@@ -64,7 +58,7 @@ export interface RegistrySession {
   headManifest(tag: string): Promise<Digest | undefined>;
   /**
    * A small blob (a config), whole and verified. A size of 0 that cannot be means that nobody states it.
-   * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above 8 MiB
+   * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above MAX_CONFIG_BYTES
    */
   getBlob(digest: Digest, sizeBytes: number): Promise<Buffer>;
   /** Where workers fetch a blob. */
@@ -136,7 +130,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
     async getBlob(digest, sizeBytes) {
       const malformed = (what: string) => new PullError('metadata-malformed', `blob ${digest} ${what}`);
       if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
-        throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and 8 MiB`);
+        throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and ${MAX_CONFIG_BYTES}`);
       }
       const isUnknown = leavesSizeOut({ digest, sizeBytes });
       const wanted = describe('blob', digest);

@@ -4,6 +4,7 @@ import { guardDirectory, within } from '../files/guarded-directory.js';
 import { openFile, readFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
 
 /** A manifest as a registry answers with it. */
 interface StoredManifest {
@@ -30,8 +31,6 @@ export interface LayoutReader {
 
 const HINT = 'repair the layout, or write it again with skopeo copy';
 
-/** What every registry is expected to take (distribution-spec, "Pushing Manifests"); index.json is held to the same. */
-const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 const MEDIA_TYPE = /^[\w.+-]{1,100}\/[\w.+-]{1,150}$/;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 

@@ -1,12 +1,13 @@
 import { createHash } from 'node:crypto';
 import { readFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
+import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { removeFile, removeFileSync, writeAtomically } from './atomic-file.js';
 import { blobPath, type StorePaths } from './paths.js';
 import { unlessAbsent } from './storage-error.js';
 
-/** The largest manifest or config: twice what is parsed of one. */
-const MAX_DOCUMENT_BYTES = 8 * 2 ** 20;
+/** The largest manifest or config that is parsed. */
+const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
 
 /**
  * Keeps a small blob under its digest. The bytes were hashed by whoever fetched them, and are again by whoever reads
