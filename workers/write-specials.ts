@@ -6,6 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { modeFor, needsTar, xattrsFor } from '../src/export/abilities.js';
 import { DIRECTORY, FILE, isRoot, NO_ROW, nameAt, pathAt } from '../src/export/file-tree.js';
 import { headerAt } from '../src/export/tar-item.js';
+import { pathOfOpen } from '../src/files/proc-fd.js';
 import { PullError } from '../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
@@ -171,7 +172,7 @@ function gather(child: ChildProcess): () => string {
 /** Every row and the name by which tar finds it: a number in a directory that it has open, or that directory. */
 function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: number }> {
   for (const [at, { held, rows, isDirectory }] of places.entries()) {
-    const base = held.shared.fd === undefined ? held.self : Buffer.from(`/proc/self/fd/${FIRST_FD + at}`);
+    const base = held.shared.fd === undefined ? held.self : Buffer.from(pathOfOpen(FIRST_FD + at));
     for (const [item, row] of rows.entries()) {
       const name = Buffer.concat([base, Buffer.from(isDirectory ? '/.' : `/${item}`)]);
       yield { name, row };

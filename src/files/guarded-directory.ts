@@ -1,16 +1,8 @@
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, opendirSync, openSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, opendirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { PullError } from '../format/error.js';
 import { statName, UnfitFile } from './open-file.js';
-
-/**
- * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
- * is the same on every architecture that Node runs on.
- */
-const O_PATH = 0o10000000;
-
-/** Whether `/proc/self/fd/N/NAME` is NAME in the directory that is open as N, wherever that has been moved since. */
-const HOLDS = process.platform === 'linux' && existsSync('/proc/self/fd');
+import { canHoldDirectories, openPlace, openPlaceItself, pathOfOpen } from './proc-fd.js';
 
 /** 25 times what the largest directory of a store with 1,000 images of 40 layers has; 100 MB of names. */
 const MAX_NAMES = 2 ** 20;
@@ -37,8 +29,8 @@ export function guardDirectory(root: string, ...steps: string[]): string {
   return path;
 }
 
-/** A directory in which names stay in it, whatever happens to its path meanwhile. */
-export interface HeldDirectory {
+/** A directory for changes in it, which stays the same one whatever happens to its path meanwhile. */
+interface GuardedDirectory {
   /** What the system finds a file of this directory by. */
   at(name: string): string;
   close(): void;
@@ -49,19 +41,19 @@ export interface HeldDirectory {
  * @throws UnfitFile when a step to it is a link or no directory; `store-denied` where it belongs to somebody else and the system
  *   cannot hold it; the system's own errors
  */
-export function holdDirectory(path: string): HeldDirectory {
+export function holdDirectory(path: string): GuardedDirectory {
   const way = ways.get(path);
   if (way === undefined) return { at: (name) => join(path, name), close: () => {} };
-  return HOLDS ? follow(way) : checked(way);
+  return canHoldDirectories() ? follow(way) : checked(way);
 }
 
-function follow({ root, steps }: Way): HeldDirectory {
-  let fd = openSync(root === '' ? '.' : root, O_PATH | constants.O_DIRECTORY);
+function follow({ root, steps }: Way): GuardedDirectory {
+  let fd = openPlace(root === '' ? '.' : root);
   let path = root;
   for (const step of steps) {
     path = join(path, step);
     try {
-      const next = openStep(path, `/proc/self/fd/${fd}/${step}`);
+      const next = openStep(path, `${pathOfOpen(fd)}/${step}`);
       closeSync(fd);
       fd = next;
     } catch (error) {
@@ -69,12 +61,12 @@ function follow({ root, steps }: Way): HeldDirectory {
       throw error;
     }
   }
-  return { at: (name) => `/proc/self/fd/${fd}/${name}`, close: () => closeSync(fd) };
+  return { at: (name) => `${pathOfOpen(fd)}/${name}`, close: () => closeSync(fd) };
 }
 
 function openStep(path: string, at: string): number {
   try {
-    return openSync(at, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    return openPlaceItself(at);
   } catch (error) {
     if (['ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
       throw notOwnDirectory(path);
@@ -83,7 +75,7 @@ function openStep(path: string, at: string): number {
 }
 
 /** Without descriptors that stand for directories, only their owner is safe from somebody who swaps them. */
-function checked({ root, steps }: Way): HeldDirectory {
+function checked({ root, steps }: Way): GuardedDirectory {
   let path = root;
   for (const step of steps) {
     path = join(path, step);

@@ -1,28 +1,27 @@
 import {
   chownSync,
   closeSync,
-  constants,
   existsSync,
   fstatSync,
   lchownSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
-  openSync,
   readdirSync,
   realpathSync,
   utimesSync,
 } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
+import {
+  canHoldDirectories,
+  openLinkItself,
+  openPlace,
+  openPlaceItself,
+  pathOfOpen,
+} from '../files/proc-fd.js';
 import { PullError } from '../format/error.js';
 import type { SharedDirectory } from '../pool/messages.js';
 import { systemCode } from './storage-error.js';
-
-/**
- * open(2): a descriptor that stands for a place and needs no permission to read it. Node has no name for the flag; its value is the
- * same on every Linux that Node runs on.
- */
-const O_PATH = 0o10000000;
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
 const STICKY = 0o1000;
@@ -62,13 +61,13 @@ export class HeldDirectory {
     const unguarded = firstUnguarded(real);
     if (unguarded === undefined) return new HeldDirectory(real, Buffer.from(real), undefined, canHold);
     if (!canHold) throw notSafe(unguarded);
-    return HeldDirectory.receive({ path, fd: openSync(path, O_PATH | constants.O_DIRECTORY) });
+    return HeldDirectory.receive({ path, fd: openPlace(path) });
   }
 
   /** A directory that another thread holds, and closes. */
   static receive({ path, fd }: SharedDirectory): HeldDirectory {
     if (fd === undefined) return new HeldDirectory(path, Buffer.from(path));
-    return new HeldDirectory(path, Buffer.from(`/proc/self/fd/${fd}`), fd);
+    return new HeldDirectory(path, Buffer.from(pathOfOpen(fd)), fd);
   }
 
   /** For other threads, while this one holds it. */
@@ -121,10 +120,7 @@ export class HeldDirectory {
     const held =
       this.#fd === undefined && (isSafe || this.#isSafe(place))
         ? new HeldDirectory(path, Buffer.from(place), undefined, this.#canHold)
-        : HeldDirectory.receive({
-            path,
-            fd: openSync(place, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW),
-          });
+        : HeldDirectory.receive({ path, fd: openPlaceItself(place) });
     if (isSafe) held.#isGuarded = true;
     return held;
   }
@@ -161,13 +157,13 @@ export class HeldDirectory {
       lutimesSync(path, time, time);
       return;
     }
-    const fd = openSync(path, O_PATH | constants.O_NOFOLLOW);
+    const fd = openLinkItself(path);
     try {
       const stat = fstatSync(fd);
       if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.())
         throw changedByOthers(this.pathOf(name));
       // Leads to what is held and no further.
-      const self = `/proc/self/fd/${fd}`;
+      const self = pathOfOpen(fd);
       if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
       utimesSync(self, time, time);
     } finally {
@@ -258,21 +254,4 @@ function firstUnguarded(real: string): string | undefined {
   const stat = lstatSync(real);
   if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${real}`), { code: 'ENOTDIR' });
   return isGuarded(stat) ? undefined : real;
-}
-
-let canHold: boolean | undefined;
-
-/** Whether `/proc/self/fd` leads to the open files of this process. */
-function canHoldDirectories(): boolean {
-  canHold ??= process.platform === 'linux' && leadsToOpenFiles();
-  return canHold;
-}
-
-function leadsToOpenFiles(): boolean {
-  const fd = openSync('/', O_PATH | constants.O_DIRECTORY);
-  try {
-    return existsSync(join('/proc/self/fd', String(fd), '.'));
-  } finally {
-    closeSync(fd);
-  }
 }
