@@ -102,11 +102,13 @@ export class HeldRows {
 
 /** Holds a directory that is there and makes it writable; undefined when there is none, or something else. */
 function takeOver(parent: HeldDirectory, name: Buffer): HeldDirectory | undefined {
+  let held: HeldDirectory | undefined;
   try {
-    const held = parent.open(name);
+    held = parent.open(name);
     chmodSync(held.self, WRITABLE);
     return held;
   } catch (error) {
+    held?.close();
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
     throw storageError(error, `open ${parent.pathOf(name)}`);
   }

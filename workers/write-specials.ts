@@ -90,10 +90,9 @@ async function doJobs(task: WriteSpecialsTask, rows: HeldRows, jobs: readonly Jo
       await moveOut(task, rows, place, lines[0]);
     return lines;
   } finally {
-    for (const { held, isDirectory, rows: made } of places) {
-      held.close();
+    for (const { held } of places) held.close();
+    for (const { isDirectory, rows: made } of places)
       if (!isDirectory) await removeAt(rows.around(made[0]!), stage);
-    }
   }
 }
 
