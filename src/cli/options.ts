@@ -33,6 +33,7 @@ export interface OptionValues {
   readonly 'insecure-policy'?: boolean;
   readonly 'limit-rate'?: number;
   readonly 'plain-http'?: boolean;
+  readonly 'allow-http-storage'?: boolean;
   readonly 'tls-verify'?: boolean;
   readonly 'cert-dir'?: string;
   readonly authfile?: string;
@@ -154,6 +155,10 @@ export const PULL_OPTIONS: readonly OptionSpec[] = [
     number: RATE,
   },
   { name: 'plain-http', help: 'speak http, not https' },
+  {
+    name: 'allow-http-storage',
+    help: 'follow redirects of an https registry to a storage in http, without credentials',
+  },
   { name: 'tls-verify', help: 'check the certificates of registries', preset: 'true' },
   {
     name: 'cert-dir',

@@ -25,6 +25,7 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
     ...given('insecurePolicy', values['insecure-policy']),
     ...given('limitRate', values['limit-rate']),
     ...given('plainHttp', values['plain-http']),
+    ...given('allowHttpStorage', values['allow-http-storage']),
     ...given('tlsVerify', values['tls-verify']),
     ...given('certDir', values['cert-dir']),
     ...given('authfile', values.authfile === undefined ? undefined : resolve(values.authfile)),
@@ -44,7 +45,7 @@ function splitCreds(creds: string): NonNullable<PullOptions['credentials']> {
 function given<Name extends keyof PullOptions>(
   name: Name,
   value: PullOptions[Name] | undefined,
-): Pick<PullOptions, Name> | Record<string, never> {
+): Partial<Pick<PullOptions, Name>> {
   return value === undefined ? {} : ({ [name]: value } as Pick<PullOptions, Name>);
 }
 

@@ -36,7 +36,7 @@ export interface NetworkSetup {
   /** Where blobs are asked for, in this order; the first is where their URLs lead. */
   readonly endpoints: readonly EndpointSetup[];
   /** How a foreign blob is asked for where it lies. */
-  readonly elsewhere: Pick<TransportSetup, 'tlsVerify' | 'environment'>;
+  readonly elsewhere: Omit<TransportSetup, 'host' | 'certDir'>;
   /** Which endpoints lack which blobs; all threads add to it. */
   readonly lacking: Uint32Array<SharedArrayBuffer>;
   /** How much each endpoint is asked, and what all waits together took; all threads add to them. */
@@ -66,4 +66,5 @@ interface TransportSetup {
   readonly certDir?: string;
   /** The variables of the environment that concern the network, those with a proxy's password included. */
   readonly environment: Readonly<Record<string, string>>;
+  readonly allowHttpStorage?: boolean | undefined;
 }

@@ -30,6 +30,8 @@ export interface PullOptions {
   /** Bytes a second that all layers together receive at most; default no limit. */
   readonly limitRate?: number;
   readonly plainHttp?: boolean;
+  /** Follows redirects of a registry with https to a storage without; default false. Digests prove the bytes. */
+  readonly allowHttpStorage?: boolean;
   readonly tlsVerify?: boolean;
   /** Directory with the registry's certificates, instead of the usual ones: `*.crt`, `*.cert` with `*.key`. */
   readonly certDir?: string;

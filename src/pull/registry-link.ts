@@ -103,7 +103,7 @@ export class RegistryLink {
   /** Opened when first asked for. */
   get session(): MirroredSession {
     const { plainHttp, tlsVerify, certDir, connectTimeoutMs, debug } = this.settings;
-    const { credentials: given, authfile, idleTimeoutMs, answerTimeoutMs } = this.settings;
+    const { credentials: given, authfile, idleTimeoutMs, answerTimeoutMs, allowHttpStorage } = this.settings;
     this.#session ??= createMirroredSession({
       endpoints: endpointsOf(this.reference, this.#registries),
       credentialsFor: ({ host, repository }, isOwn) =>
@@ -113,12 +113,14 @@ export class RegistryLink {
           given: isOwn ? given : undefined,
           authfile,
           env: process.env,
+          warn: (message) => this.progress.emit({ event: 'warning', message }),
           signal: this.#signal,
         }),
       ...(certDir === undefined ? {} : { certDir }),
       environment: networkEnvironment(process.env),
       plainHttp,
       tlsVerify,
+      allowHttpStorage,
       connectTimeoutMs,
       idleTimeoutMs,
       answerTimeoutMs,
@@ -149,7 +151,8 @@ export class RegistryLink {
 
   /** What workers need to know to ask by themselves. @throws PullError as `MirroredSession.access` */
   async network(): Promise<NetworkSetup> {
-    const { connections, connectTimeoutMs, idleTimeoutMs, answerTimeoutMs, tlsVerify, debug } = this.settings;
+    const { connections, connectTimeoutMs, idleTimeoutMs, answerTimeoutMs } = this.settings;
+    const { tlsVerify, allowHttpStorage, debug } = this.settings;
     const { session } = this;
     const { value, expiresAtMs } = await this.asking(() => session.access(0));
     return {
@@ -159,7 +162,7 @@ export class RegistryLink {
       idleTimeoutMs,
       answerTimeoutMs,
       endpoints: session.endpoints,
-      elsewhere: { tlsVerify, environment: networkEnvironment(process.env) },
+      elsewhere: { tlsVerify, environment: networkEnvironment(process.env), allowHttpStorage },
       lacking: this.#lacking,
       // Anew for the threads of now: those before may have been ended with ranges in flight.
       limits: createLimits(session.endpoints.length, connections),

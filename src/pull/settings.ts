@@ -34,6 +34,7 @@ export interface Settings {
   readonly insecurePolicy: boolean;
   readonly limitRate: number | undefined;
   readonly plainHttp: boolean;
+  readonly allowHttpStorage: boolean;
   readonly tlsVerify: boolean;
   readonly certDir: string | undefined;
   readonly credentials: PullOptions['credentials'];
@@ -66,6 +67,7 @@ export function settle(options: PullOptions): Settings {
         ? undefined
         : within('limitRate', options.limitRate, Number.MAX_SAFE_INTEGER),
     plainHttp: options.plainHttp ?? false,
+    allowHttpStorage: options.allowHttpStorage ?? false,
     tlsVerify: options.tlsVerify ?? true,
     certDir: options.certDir,
     credentials: checkCredentials(options.credentials),

@@ -180,6 +180,8 @@ function speaksOtherwise(result: Exchange, origin: URL): boolean {
 export interface Asking {
   readonly method?: 'HEAD' | 'POST';
   readonly body?: string;
+  /** A digest proves the answer: it may come over http where storage may. */
+  readonly isProven?: boolean;
 }
 
 /**
@@ -222,7 +224,9 @@ export async function exchange(
     }
     const { status, body } = answer;
     const known = { waited, renewals: 0, contradictions: 0, nowMs: Date.now(), random: Math.random() };
-    const next = classify({ url, status, headers: answer.headers }, { method, origin, hops }, known);
+    const allowHttp = asking.isProven === true && options.allowHttpStorage === true;
+    const response = { url, status, headers: answer.headers };
+    const next = classify(response, { method, origin, hops, allowHttp }, known);
     // Whether there is another token to ask with is for the caller to say.
     tell(next.next === 'renew-token' ? {} : next, status, body.length);
     switch (next.next) {

@@ -49,17 +49,25 @@ export function parseAuthFile(text: string, name: string): AuthFile {
   const auths = fieldsOf(file['auths'] ?? {}, name, '"auths" is not an object');
   const credHelpers = fieldsOf(file['credHelpers'] ?? {}, name, '"credHelpers" is not an object');
   const credsStore = file['credsStore'] ?? '';
-  for (const [key, entry] of Object.entries(auths))
-    fieldsOf(entry, name, `the entry of "${key}" is not an object`);
-  for (const [key, helper] of Object.entries(credHelpers))
-    checkHelper(helper, name, `the helper of "${key}"`);
-  if (credsStore !== '') checkHelper(credsStore, name, '"credsStore"');
+  const entryOf = (key: string, entry: unknown) =>
+    fieldsOf(entry ?? {}, name, `the entry of "${key}" is not an object`);
   return {
     name,
-    auths: auths as AuthFile['auths'],
-    credHelpers: credHelpers as AuthFile['credHelpers'],
-    credsStore: credsStore === '' ? undefined : (credsStore as string),
+    auths: mapKeys(auths, entryOf),
+    credHelpers: mapKeys(credHelpers, (key, helper) => helperOf(helper, name, `the helper of "${key}"`)),
+    credsStore: helperOf(credsStore, name, '"credsStore"') || undefined,
   };
+}
+
+/** The values by their keys, and by those without a slash at the end, which some programs write: `ghcr.io/`. */
+function mapKeys<T>(fields: Fields, read: (key: string, value: unknown) => T): Record<string, T> {
+  const entries = Object.entries(fields).map(([key, value]) => [key, read(key, value)] as const);
+  const trimmed = entries.map(([key, value]) => [isUrl(key) ? key : key.replace(/\/+$/, ''), value] as const);
+  return Object.fromEntries([...trimmed, ...entries]);
+}
+
+function isUrl(key: string): boolean {
+  return /^https?:\/\//.test(key);
 }
 
 /**
@@ -69,16 +77,34 @@ export function parseAuthFile(text: string, name: string): AuthFile {
  * @throws PullError `option-malformed` for an entry that cannot be read
  */
 export function offersOf(file: AuthFile, host: string, repository: string): Offer[] {
-  const server = host === 'docker.io' ? HUB_KEY : host;
   const parts = repository.split('/');
   const paths = parts.map((_, i) => [host, ...parts.slice(0, parts.length - i)].join('/'));
-  const helper = hostKey(file.credHelpers, host);
   const entry = hostKey(file.auths, host);
-  const helpers = [helper === undefined ? undefined : file.credHelpers[helper], file.credsStore];
   return [
     ...paths.filter((path) => Object.hasOwn(file.auths, path)).flatMap((path) => secretOffers(file, path)),
-    ...helpers.flatMap((name): Offer[] => (name === undefined ? [] : [{ kind: 'helper', name, server }])),
+    ...helperOffers(file, host),
     ...(entry === undefined ? [] : secretOffers(file, entry)),
+  ];
+}
+
+/**
+ * The helper of the host, then that of all hosts. An empty one of the host means that it has none, as docker has it. Docker Hub is
+ * asked for by the key that names its helper first, and then by the other: docker and podman store it under different ones.
+ */
+function helperOffers(file: AuthFile, host: string): Offer[] {
+  const key = hostKey(file.credHelpers, host);
+  const own = key === undefined ? undefined : file.credHelpers[key];
+  if (own === '') return [];
+  const isHub = host === 'docker.io';
+  const offers = (name: string | undefined, servers: readonly (string | undefined)[]): Offer[] =>
+    name === undefined
+      ? []
+      : [...new Set(servers)].flatMap((server) =>
+          server === undefined ? [] : [{ kind: 'helper', name, server }],
+        );
+  return [
+    ...offers(own, isHub ? [key, HUB_KEY, host] : [host]),
+    ...offers(file.credsStore, isHub ? [HUB_KEY, host] : [host]),
   ];
 }
 
@@ -128,8 +154,11 @@ function readSecret(entry: Fields, wrong: (what: string) => PullError): Secret |
   return secretOf(decoded.slice(0, colon), decoded.slice(colon + 1).replace(/\0+$/, ''));
 }
 
-function checkHelper(helper: unknown, name: string, what: string): void {
+/** The name of a helper; '' for none. */
+function helperOf(helper: unknown, name: string, what: string): string {
+  if (helper === '' || helper === null) return '';
   if (typeof helper !== 'string' || !HELPER_NAME.test(helper)) throw malformed(name, `${what} is not a name`);
+  return helper;
 }
 
 function fieldsOf(value: unknown, name: string, problem: string): Fields {

@@ -48,6 +48,8 @@ export interface Asked {
   readonly origin: string | undefined;
   /** Redirects that led to this URL. */
   readonly hops: number;
+  /** A redirect may lead from https to http. */
+  readonly allowHttp?: boolean | undefined;
   /** Left out, the whole body is wanted. */
   readonly range?: AskedRange;
 }
@@ -179,9 +181,9 @@ function isBody(status: number): boolean {
   return status === 200 || status === 206;
 }
 
-function redirect({ url, headers }: Response, { hops }: Asked): Next {
+function redirect({ url, headers }: Response, { hops, allowHttp }: Asked): Next {
   try {
-    return { next: 'redirect', to: nextHop(url, single(headers['location']), hops + 1) };
+    return { next: 'redirect', to: nextHop(url, single(headers['location']), hops + 1, allowHttp) };
   } catch (error) {
     if (error instanceof PullError) return giveUp(error);
     throw error;

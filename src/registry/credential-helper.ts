@@ -12,6 +12,8 @@ const MAX_OUTPUT_BYTES = 64 * 1024;
 /** How helpers say that there is nothing for this server (docker-credential-helpers, credentials/error.go). */
 const NOT_FOUND = 'credentials not found in native keychain';
 
+const NOT_INSTALLED = 'not-installed';
+
 export interface HelperCall {
   /** What follows `docker-credential-`. */
   readonly name: string;
@@ -26,11 +28,12 @@ export interface HelperCall {
  * Asks a credential helper (docker-credential-helpers, "Development"): `get`, the server on stdin, JSON on stdout. The
  * program and all it started is killed when it takes longer than a minute. Its own words may be secret and are not
  * repeated.
- * @returns undefined when it has none
+ * @returns undefined when it has none; `not-installed` when there is no such program
  * @throws PullError `unauthorized` when it fails
  */
-export async function askHelper(call: HelperCall): Promise<Secret | undefined> {
+export async function askHelper(call: HelperCall): Promise<Secret | 'not-installed' | undefined> {
   const { ended, output } = await run(call);
+  if (ended === NOT_INSTALLED) return ended;
   if (ended === 0) return readAnswer(call, output);
   if (typeof ended === 'number' && output.trim() === NOT_FOUND) return undefined;
   throw failed(call, typeof ended === 'number' ? `ended with exit code ${ended}` : ended);
@@ -73,12 +76,13 @@ function run(call: HelperCall): Promise<Ended> {
       if (output.length > MAX_OUTPUT_BYTES) finish('answered with more than 64 KiB');
     });
     child.on('error', (error: NodeJS.ErrnoException) => {
-      finish(error.code === 'ENOENT' ? 'is not on PATH' : `cannot be started (${error.code ?? error.name})`);
+      finish(error.code === 'ENOENT' ? NOT_INSTALLED : `cannot be started (${error.code ?? error.name})`);
     });
     child.on('close', (code, by) => finish(code ?? `was ended by ${by}`));
     // One that reads nothing before it ends has broken the pipe; its exit code says more.
     child.stdin.on('error', () => {});
-    child.stdin.end(`${server}\n`);
+    // No line end behind it: docker sends none, and some helpers take all that comes for the name.
+    child.stdin.end(server);
   });
 }
 
@@ -91,8 +95,8 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
-/** `{"ServerURL": …, "Username": …, "Secret": …}`. */
-function readAnswer(call: HelperCall, output: string): Secret {
+/** `{"ServerURL": …, "Username": …, "Secret": …}`; one in which both are left out or empty says that there is none. */
+function readAnswer(call: HelperCall, output: string): Secret | undefined {
   let answer: unknown;
   try {
     answer = JSON.parse(output);
@@ -101,8 +105,9 @@ function readAnswer(call: HelperCall, output: string): Secret {
   }
   const fields: Readonly<Record<string, unknown>> =
     typeof answer === 'object' && answer !== null ? { ...answer } : {};
-  const { Username: username, Secret: secret } = fields;
-  if (typeof username === 'string' && username !== '' && typeof secret === 'string') {
+  const { Username: username = '', Secret: secret = '' } = fields;
+  if (answer !== null && typeof answer === 'object' && username === '' && secret === '') return undefined;
+  if (typeof username === 'string' && username !== '' && typeof secret === 'string' && 'Secret' in fields) {
     return secretOf(username, secret);
   }
   throw failed(call, 'answered without a user name and a secret');
@@ -111,6 +116,6 @@ function readAnswer(call: HelperCall, output: string): Secret {
 function failed({ name, server }: HelperCall, what: string): PullError {
   const program = `docker-credential-${name}`;
   return new PullError('unauthorized', `the credential helper ${program} ${what}`, {
-    hint: `"echo ${server} | ${program} get" shows what it says; --authfile or --creds do without it`,
+    hint: `"printf %s ${server} | ${program} get" shows what it says; --authfile or --creds do without it`,
   });
 }

@@ -14,7 +14,8 @@ export interface Credential {
 export interface Credentials {
   /**
    * The first credentials that there are, looked up anew: helpers hand out what expires. Undefined: there are none.
-   * @throws PullError `option-malformed` for a file that cannot be read, `unauthorized` for a helper that fails
+   * @throws PullError `option-malformed` for a file that is malformed, or was named and cannot be read; `unauthorized` for a helper
+   * that fails
    */
   find(): Promise<Credential | undefined>;
   /** Whether there may be some, as far as that is known without running a helper. @throws as `find` */
@@ -33,6 +34,8 @@ export interface CredentialOptions {
   /** The only file to look into. */
   readonly authfile?: string | undefined;
   readonly env: NodeJS.ProcessEnv;
+  /** Hears what is passed over although it should not be so. Left out, nobody does. */
+  readonly warn?: ((message: string) => void) | undefined;
   /** Ends the wait for a file that is a pipe. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -57,8 +60,9 @@ export async function checkAuthFile(
 /** The credentials for a repository, where podman, skopeo, docker and crane look for them. */
 export function createCredentials(options: CredentialOptions): Credentials {
   const { host, repository, given, env } = options;
+  const warn = warnOnce(options.warn);
   const named = namedSource(options);
-  const sources = named === undefined ? usualSources(env) : [named];
+  const sources = named === undefined ? usualSources(env, warn) : [named];
   const ending = new AbortController();
 
   async function* offers(): AsyncGenerator<{ offer: Offer; source: Source }> {
@@ -81,7 +85,8 @@ export function createCredentials(options: CredentialOptions): Credentials {
         const { askHelper } = await import('./credential-helper.js');
         const secret = await askHelper({ ...offer, signal: ending.signal });
         const from = `docker-credential-${offer.name}, which ${source.name} names`;
-        if (secret !== undefined) return { secret, from };
+        if (secret === 'not-installed') warn(`the credential helper ${from}, is not on PATH`);
+        else if (secret !== undefined) return { secret, from };
       }
       return undefined;
     },
@@ -89,7 +94,7 @@ export function createCredentials(options: CredentialOptions): Credentials {
 }
 
 /** Containers' files, then docker's; docker itself looks at the variable before its file. */
-function usualSources(env: NodeJS.ProcessEnv): Source[] {
+function usualSources(env: NodeJS.ProcessEnv, warn: (message: string) => void): Source[] {
   const home = nonEmpty(env['HOME']) ?? homedir();
   const runtime = nonEmpty(env['XDG_RUNTIME_DIR']);
   const run = runtime === undefined ? `/run/containers/${process.getuid?.()}` : join(runtime, 'containers');
@@ -97,10 +102,10 @@ function usualSources(env: NodeJS.ProcessEnv): Source[] {
   const docker = nonEmpty(env['DOCKER_CONFIG']) ?? join(home, '.docker');
   const variable = nonEmpty(env['DOCKER_AUTH_CONFIG']);
   return [
-    fileSource(join(run, 'auth.json')),
-    fileSource(join(config, 'containers', 'auth.json')),
+    fileSource(join(run, 'auth.json'), warn),
+    fileSource(join(config, 'containers', 'auth.json'), warn),
     ...(variable === undefined ? [] : [variableSource('$DOCKER_AUTH_CONFIG', variable)]),
-    fileSource(join(docker, 'config.json')),
+    fileSource(join(docker, 'config.json'), warn),
   ];
 }
 
@@ -126,8 +131,27 @@ function variableSource(name: string, text: string): Source {
   return { name, read: async () => parseAuthFile(text, name) };
 }
 
-function fileSource(path: string): Source {
-  return { name: path, read: async () => parse(path, readRegularFile(path, MAX_CONFIG_BYTES)) };
+/** A file that need not be there: one that the system does not let us read is warned of, and the next one counts. */
+function fileSource(path: string, warn: (message: string) => void): Source {
+  return {
+    name: path,
+    async read() {
+      const read = readRegularFile(path, MAX_CONFIG_BYTES);
+      if ('bytes' in read || read.kind !== 'unreadable') return parse(path, read);
+      warn(`the file of credentials ${path} ${read.problem}, and is passed over`);
+      return undefined;
+    },
+  };
+}
+
+/** A warning is told once: credentials are looked up again when a token is renewed. */
+function warnOnce(warn: CredentialOptions['warn']): (message: string) => void {
+  const told = new Set<string>();
+  return (message) => {
+    if (told.has(message)) return;
+    told.add(message);
+    warn?.(message);
+  };
 }
 
 /** Undefined: it is not there. */

@@ -115,10 +115,12 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
   };
 }
 
-/** An insecure endpoint's certificate may be anybody's. */
-function transportOf({ tlsVerify, certDir, environment }: MirroredOptions, host: string, insecure: boolean) {
-  const verify = tlsVerify && !insecure;
-  return { host, tlsVerify: verify, ...(certDir === undefined ? {} : { certDir }), environment };
+/** An insecure endpoint's certificate may be anybody's, and its storage in http. */
+function transportOf(options: MirroredOptions, host: string, insecure: boolean) {
+  const { certDir, environment } = options;
+  const tlsVerify = options.tlsVerify && !insecure;
+  const allowHttpStorage = options.allowHttpStorage === true || insecure;
+  return { host, tlsVerify, ...(certDir === undefined ? {} : { certDir }), environment, allowHttpStorage };
 }
 
 /** Bytes count; the first failure, or being told to wait, ends the question, since another endpoint can be asked. */

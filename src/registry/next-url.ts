@@ -64,6 +64,12 @@ export class NextUrl {
     return this.#job.blob.anonymous === true ? undefined : new URL(this.blobUrl).origin;
   }
 
+  /** Whether a redirect may lead from https to http. */
+  get allowHttp(): boolean {
+    const { endpoints, elsewhere } = this.#client.options;
+    return (endpoints[this.endpoint]?.transport ?? elsewhere).allowHttpStorage === true;
+  }
+
   /**
    * Where to send the next request.
    * @throws PullError as `bookWait`

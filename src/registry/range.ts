@@ -155,7 +155,7 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
 function askedBy({ job, next, where }: Range, { hops }: Place): Asked {
   const { blob, end, onSize } = job;
   const range = { blob, start: next, end, sizeUnknown: onSize !== undefined };
-  return { method: 'GET', origin: where.origin, hops, range };
+  return { method: 'GET', origin: where.origin, hops, allowHttp: where.allowHttp, range };
 }
 
 function known({ where, contradictions }: Range, { target }: Place): Known {

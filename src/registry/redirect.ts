@@ -14,11 +14,11 @@ export function isRedirect(status: number): boolean {
 }
 
 /**
- * Where the `hop`th redirect (counted from 1) leads.
+ * Where the `hop`th redirect (counted from 1) leads; `allowHttp` lets one lead from https to http.
  * @throws PullError `redirect-refused` for a sixth hop, from https to http, or to what is neither;
  *   `answer-unexpected` without a usable Location
  */
-export function nextHop(from: URL, location: string | undefined, hop: number): URL {
+export function nextHop(from: URL, location: string | undefined, hop: number, allowHttp = false): URL {
   const isUsable =
     location !== undefined && location.length <= MAX_LOCATION_LENGTH && URL.canParse(location, from.href);
   const to = isUsable ? new URL(location, from) : undefined;
@@ -28,8 +28,11 @@ export function nextHop(from: URL, location: string | undefined, hop: number): U
   if (to.protocol !== 'https:' && to.protocol !== 'http:') {
     throw refused(`${from.host} redirects to something that is not HTTP`);
   }
-  if (from.protocol === 'https:' && to.protocol === 'http:') {
-    throw refused(`${from.host} redirects from https to plain http at ${to.host}`);
+  if (from.protocol === 'https:' && to.protocol === 'http:' && !allowHttp) {
+    throw refused(
+      `${from.host} redirects from https to plain http at ${to.host}`,
+      `nothing was sent there; --allow-http-storage allows it, as does insecure = true of the registry in registries.conf: no credentials go there, and digests prove the bytes, but whoever is on the way sees what is pulled`,
+    );
   }
   if (hop > MAX_HOPS) {
     throw refused(`${from.host} redirects more than ${MAX_HOPS} times`);
@@ -40,8 +43,9 @@ export function nextHop(from: URL, location: string | undefined, hop: number): U
   return to;
 }
 
-function refused(message: string): PullError {
-  return new PullError('redirect-refused', message, {
-    hint: 'nothing was sent there; the registry or its storage is set up wrongly',
-  });
+function refused(
+  message: string,
+  hint = 'nothing was sent there; the registry or its storage is set up wrongly',
+): PullError {
+  return new PullError('redirect-refused', message, { hint });
 }

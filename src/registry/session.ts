@@ -108,7 +108,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       const wanted = describe('manifest', reference);
       const path = `${base}/manifests/${reference}`;
       const answer = await askVerified(reference, wanted, async () => {
-        const question = { path, wanted, maxBytes: MAX_MANIFEST_BYTES };
+        const question = { path, wanted, maxBytes: MAX_MANIFEST_BYTES, isProven: isDigest(reference) };
         const answered = await askForManifest(context, authorizer, question);
         if (!answered.answer.tooLong) return answered;
         throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
@@ -136,7 +136,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       const wanted = describe('blob', digest);
       const path = `${base}/blobs/${digest}`;
       const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
-      const question = { path, wanted, accept: ['*/*'], maxBytes };
+      const question = { path, wanted, accept: ['*/*'], maxBytes, isProven: true };
       const { body } = await askVerified(digest, wanted, () => ask(context, authorizer, question));
       // Bytes with the right digest and another length: then the manifest lies about the size.
       if (!isUnknown && body.length !== sizeBytes)
@@ -152,6 +152,8 @@ interface Question {
   readonly accept: string[];
   readonly maxBytes: number;
   readonly method?: 'HEAD';
+  /** It asks by digest. */
+  readonly isProven?: boolean;
 }
 
 type WantedQuestion = Question & { readonly wanted: Wanted };

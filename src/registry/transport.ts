@@ -23,6 +23,8 @@ export interface Transport {
   /** Stands for the registry's directories of certificates. */
   readonly certDir?: string;
   readonly environment: NetworkEnvironment;
+  /** A redirect may lead from https to http. */
+  readonly allowHttpStorage?: boolean | undefined;
 }
 
 /** Whether any proxy is named at all. */

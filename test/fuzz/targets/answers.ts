@@ -176,7 +176,7 @@ const helper = target(
       () => askHelper({ name: 'fuzz', server: 'x', signal }),
       'unauthorized',
     );
-    if (secret?.kind === 'password') assert.notEqual(secret.username, '');
+    if (typeof secret === 'object' && secret.kind === 'password') assert.notEqual(secret.username, '');
   },
 );
 

@@ -55,7 +55,12 @@ test('Docker Hub is known by the key that docker has for it, and by its names', 
       key,
     );
     const helper = offered({ credHelpers: { [key]: 'h' } }, 'docker.io', 'library/alpine');
-    assert.deepEqual(helper, ['h for https://index.docker.io/v1/'], key);
+    const servers = new Set([key, 'https://index.docker.io/v1/', 'docker.io']);
+    assert.deepEqual(
+      helper,
+      [...servers].map((server) => `h for ${server}`),
+      key,
+    );
   }
   const both = {
     'https://index.docker.io/v1/access-token': login('no'),
@@ -117,4 +122,31 @@ test('what cannot be read is refused by the name of the file, without its text',
       text,
     );
   }
+});
+
+test('an empty helper is none, and stands for that of all hosts too', () => {
+  assert.deepEqual(offered({ credHelpers: { 'other.com': '' }, credsStore: 'all' }), ['all for example.com']);
+  const own = {
+    credHelpers: { 'example.com': '' },
+    credsStore: 'all',
+    auths: { 'example.com': login('host') },
+  };
+  assert.deepEqual(offered(own), ['host:pass']);
+  assert.deepEqual(offered({ credHelpers: { 'example.com': null }, credsStore: null }), []);
+});
+
+test('the helper of all hosts is asked for Docker Hub by both of its keys', () => {
+  assert.deepEqual(offered({ credsStore: 'all' }, 'docker.io', 'library/alpine'), [
+    'all for https://index.docker.io/v1/',
+    'all for docker.io',
+  ]);
+});
+
+test('an entry that is null is empty, and a slash behind a key is no part of it', () => {
+  assert.deepEqual(offered({ auths: { x: null, 'example.com': null } }), []);
+  const auths = { 'example.com/': login('host'), 'example.com/team//': login('team') };
+  assert.deepEqual(offered({ auths }), ['team:pass', 'host:pass']);
+  assert.deepEqual(offered({ credHelpers: { 'example.com/': 'h' } }), ['h for example.com']);
+  const both = { 'example.com': login('exact'), 'example.com/': login('other') };
+  assert.deepEqual(offered({ auths: both }), ['exact:pass']);
 });

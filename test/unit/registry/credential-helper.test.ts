@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PullError } from '../../../src/format/error.js';
 import { askHelper } from '../../../src/registry/credential-helper.js';
 import { installHelper } from '../../support/credential-helper.js';
+import { setEnvironment } from '../../support/environment.js';
+import { temporaryDirectory } from '../../support/temporary.js';
 
 const SERVER = 'example.com:5000';
 
@@ -20,7 +22,7 @@ function failsWith(words: RegExp) {
   return (error: PullError) => {
     assert.equal(error.code, 'unauthorized');
     assert.match(error.message, words);
-    assert.match(error.hint ?? '', /echo example\.com:5000 \| docker-credential-/);
+    assert.match(error.hint ?? '', /printf %s example\.com:5000 \| docker-credential-/);
     assert.doesNotMatch(`${error.message} ${error.hint}`, /hush/);
     return true;
   };
@@ -42,6 +44,27 @@ test('a helper that has none is no failure', async (t) => {
   assert.equal(await ask(t, script).answer, undefined);
 });
 
+test('a helper that answers with nothing has none', async (t) => {
+  for (const answer of ['{}', '{"ServerURL":"x","Username":"","Secret":""}']) {
+    assert.equal(await ask(t, `echo '${answer}'`).answer, undefined, answer);
+  }
+});
+
+test('a helper that takes all of its input for the name gets the name and nothing behind it', async (t) => {
+  const directory = join(temporaryDirectory(t), 'bin');
+  mkdirSync(directory);
+  const script = `#!/bin/sh\nprintf '{"Username":"u","Secret":"%s"}' "$(od -An -tx1 | tr -d ' \\n')"\n`;
+  writeFileSync(join(directory, 'docker-credential-exact'), script, { mode: 0o755 });
+  setEnvironment(t, { PATH: `${directory}${delimiter}${process.env['PATH'] ?? ''}` });
+  const { signal } = new AbortController();
+  const secret = await askHelper({ name: 'exact', server: SERVER, signal });
+  assert.deepEqual(secret, {
+    kind: 'password',
+    username: 'u',
+    password: Buffer.from(SERVER).toString('hex'),
+  });
+});
+
 test('a helper that fails is an error that does not repeat its words', async (t) => {
   for (const [script, words] of [
     ['echo hush; echo hush >&2; exit 3', /docker-credential-test ended with exit code 3$/],
@@ -60,10 +83,10 @@ test('a helper that reads nothing is believed by its exit code', async (t) => {
   await assert.rejects(ask(t, 'exec 0<&-; exit 7').answer, failsWith(/exit code 7/));
 });
 
-test('a helper that is not there is named', async () => {
+test('a helper that is not there is told apart from one that fails', async () => {
   const { signal } = new AbortController();
   const answer = askHelper({ name: 'not-installed', server: SERVER, signal });
-  await assert.rejects(answer, failsWith(/docker-credential-not-installed is not on PATH/));
+  assert.equal(await answer, 'not-installed');
 });
 
 /** Resolves when no process has this number any more. */

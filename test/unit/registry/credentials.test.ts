@@ -3,7 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { checkAuthFile, createCredentials } from '../../../src/registry/credentials.js';
+import {
+  type CredentialOptions,
+  checkAuthFile,
+  createCredentials,
+} from '../../../src/registry/credentials.js';
 import { installHelper } from '../../support/credential-helper.js';
 import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
@@ -26,7 +30,7 @@ function home(t: TestContext, files: Readonly<Record<string, string>>) {
 
 function credentialsOf(
   env: NodeJS.ProcessEnv,
-  more: { authfile?: string; given?: { username: string; password: string } } = {},
+  more: Partial<Pick<CredentialOptions, 'authfile' | 'given' | 'warn'>> = {},
 ) {
   return createCredentials({ host: HOST, repository: 'team/app', env, ...more });
 }
@@ -145,15 +149,30 @@ test('a helper without an answer leaves it to the next place, and is not run to 
     'home/.config/containers/auth.json': JSON.stringify({ credsStore: 'some' }),
   });
   installHelper(t, 'none', 'echo "credentials not found in native keychain"; exit 1');
-  const credentials = credentialsOf(env);
+  const warned: string[] = [];
+  const credentials = credentialsOf(env, { warn: (message) => warned.push(message) });
   assert.equal(await credentials.mayHave(), true);
-  await assert.rejects(credentials.find(), {
-    code: 'unauthorized',
-    message: /docker-credential-some is not on PATH/,
-  });
+  assert.equal(await credentials.find(), undefined);
+  assert.equal(await credentials.find(), undefined);
+  assert.equal(warned.length, 1);
+  assert.match(warned[0]!, /docker-credential-some, which .*auth\.json names, is not on PATH/);
   installHelper(t, 'some', `echo '{"Username":"a","Secret":"b"}'`);
   assert.deepEqual(await credentials.find(), {
     secret: { kind: 'password', username: 'a', password: 'b' },
     from: `docker-credential-some, which ${join(root, 'home/.config/containers/auth.json')} names`,
   });
+});
+
+test('a helper that is not installed and a usual file that cannot be read are warned of, and the next place counts', async (t) => {
+  const { root, env } = home(t, {
+    'home/.config/containers/x': '',
+    'home/.docker/config.json': JSON.stringify({ credsStore: 'absent', ...JSON.parse(fileFor('docker')) }),
+  });
+  const unreadable = join(root, 'home/.config/containers/auth.json');
+  // To itself: not even root can read it.
+  symlinkSync(unreadable, unreadable);
+  const warned: string[] = [];
+  assert.equal(await userOf(env, { warn: (message: string) => warned.push(message) }), 'docker');
+  assert.equal(warned.length, 2);
+  assert.ok(warned[0]?.includes(`${unreadable} cannot be read (ELOOP)`), warned[0]);
 });

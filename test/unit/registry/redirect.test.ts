@@ -33,6 +33,8 @@ test('http may lead to http and https, https only to https', () => {
   assert.equal(codeOf(new URL('http://a/'), 'https://b/'), 'https://b/');
   assert.equal(codeOf(FROM, 'http://example.com/?secret'), 'redirect-refused');
   assert.equal(codeOf(FROM, 'file:///etc/secret'), 'redirect-refused');
+  assert.equal(nextHop(FROM, 'http://minio/x', 1, true).href, 'http://minio/x');
+  assert.throws(() => nextHop(FROM, 'file:///etc/secret', 1, true), { code: 'redirect-refused' });
 });
 
 test('five hops are followed and no sixth', () => {
