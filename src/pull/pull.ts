@@ -4,8 +4,8 @@ import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
-import { openStore, openStoreToRead, type PackId, type StorePaths } from '../store/paths.js';
-import { removeUnnamed } from '../store/remove-unnamed.js';
+import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
+import { removeUnnamed, removeUseless } from '../store/remove-unnamed.js';
 import type { PullEvent } from './events.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
@@ -136,6 +136,7 @@ class Pull {
   }
 
   async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
+    if (this.#workers === undefined) await this.#remove((lease) => removeUseless(this.#paths, lease));
     const [workers, { pullLayers }] = await Promise.all([
       this.#startWorkers(wanted.length),
       import('./pull-layers.js'),
@@ -161,18 +162,21 @@ class Pull {
   async close(): Promise<void> {
     const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
     await workers?.close();
-    if (workers !== undefined) await this.#removeFailed(workers.context.failed);
+    if (workers !== undefined) {
+      const { failed } = workers.context;
+      await this.#remove((lease) => removeUnnamed(this.#paths, lease, failed));
+    }
     this.#locks?.releaseAll();
     this.#lease?.close();
   }
 
-  /** What a layer that is no good has written is no use to the next pull. */
-  async #removeFailed(packs: ReadonlySet<PackId>): Promise<void> {
-    if (this.#lease === undefined || packs.size === 0) return;
+  /** Deletes what is of no use: what processes that are gone have left, and what a layer that is no good has written. */
+  async #remove(remove: (lease: Lease) => Promise<void>): Promise<void> {
+    if (this.#lease === undefined) return;
     try {
-      await removeUnnamed(this.#paths, this.#lease, packs);
+      await remove(this.#lease);
     } catch (error) {
-      // Why the pull ended is what to tell; what cannot be deleted is left to prune.
+      // What cannot be deleted is left to prune; other errors of the disk end the pull by themselves.
       if (!(error instanceof PullError)) throw error;
     }
   }

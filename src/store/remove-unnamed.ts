@@ -1,8 +1,12 @@
+import { listNames } from '../files/guarded-directory.js';
+import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { RECORD_TYPES } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readRecordFile } from './layer-record.js';
 import type { Lease } from './leases.js';
 import { removePack } from './pack-sync.js';
 import type { PackId, StorePaths } from './paths.js';
+import { unlessAbsent } from './storage-error.js';
 import { InUse } from './sweep.js';
 
 /**
@@ -19,6 +23,7 @@ export async function removeUnnamed(
     const [other] = lease.others();
     if (other !== undefined) throw new InUse(other);
   };
+  if (packs.size === 0) return;
   try {
     requireUnused();
     const unnamed = new Set(packs);
@@ -29,4 +34,24 @@ export async function removeUnnamed(
   } catch (error) {
     if (!(error instanceof InUse)) throw error;
   }
+}
+
+/**
+ * Deletes packs that processes which are gone have left and that no pull can use: they are not sealed, no layer record names them, and their
+ * indexes have no pieces, which alone prove anything in such a pack. A pull that was killed leaves what its streams had decoded to
+ * in such a pack. Call this before this process writes a pack.
+ * @throws PullError as `storageError`
+ */
+export async function removeUseless(paths: StorePaths, lease: Lease): Promise<void> {
+  const isOpen = (name: string) => name.endsWith('.idx.open');
+  const names = unlessAbsent(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
+  if (names.length === 0) return;
+  const block = allocateIndexBlock();
+  const useless = listIndexedPacks(paths).filter((pack) => {
+    let hasPieces = pack.sealed;
+    const isPiece = (type: number) => type !== RECORD_TYPES.content;
+    if (!pack.sealed) scanIndexFile(paths, pack, block, isPiece, () => (hasPieces = true));
+    return !hasPieces;
+  });
+  await removeUnnamed(paths, lease, new Set(useless.map(({ id }) => id)));
 }

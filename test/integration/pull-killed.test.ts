@@ -1,13 +1,22 @@
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import type { PullEvent } from '../../src/index.js';
+import { listLayerFiles } from '../../src/store/layer-files.js';
+import { readLayerRecord } from '../../src/store/layer-record.js';
+import { Lease } from '../../src/store/leases.js';
+import { storePaths } from '../../src/store/paths.js';
 import { startPullingChild } from '../support/child.js';
 import { buryLeases } from '../support/crash.js';
+import { addLayer, emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
 import { seeded } from '../support/prng.js';
 import { assertWhole, layerAsks, listedImages, onlyEvent, pull } from '../support/pull.js';
 import { keptSample } from '../support/sample.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
+
+const MIB = 2 ** 20;
 
 /** 75 MB of tar in four layers. */
 const TREE = { seed: 20, fileCount: 1250, layerShares: [50, 30, 15, 5], version: 1 } as const;
@@ -83,4 +92,38 @@ test('a kill on a slow link costs at most two seconds of it', async (t) => {
   const lost = killed.receivedBytes + onlyEvent(last, 'planned').totalBytes - killed.plannedBytes;
   t.diagnostic(`${killed.receivedBytes} received, ${lost} lost`);
   assert.ok(lost <= LOST_SECONDS * rateBytes, `${lost} bytes`);
+});
+
+/** Packs of a store that no layer record names. */
+function unnamedPacks(store: string): string[] {
+  const paths = storePaths(store);
+  const named = new Set<string>(
+    listLayerFiles(paths).flatMap(({ diffId }) => readLayerRecord(paths, diffId)?.extents.packs ?? []),
+  );
+  return readdirSync(paths.packs).filter((name) => !named.has(name.slice(0, name.indexOf('.'))));
+}
+
+test('what a killed pull of a gzip layer had decoded goes when the layer is pulled again, unless the store is in use', async (t) => {
+  const layout = emptyLayout(t);
+  const tar = tarOf({ first: noise(1, 3 * MIB), second: noise(2, 3 * MIB) });
+  nameImage(layout, 'x', [await addLayer(layout, tar, '+gzip')], [digestOf(tar)]);
+  const slow = await startSandbox(t, { layout, rateBytes: 3 * MIB });
+  const fast = await startSandbox(t, { layout });
+  for (const isInUse of [false, true]) {
+    const store = temporaryDirectory(t);
+    const child = startPullingChild(t, { image: `${slow.host}/x:x`, options: { store } }, (line, process) => {
+      if (line.event === 'progress' && line.writtenBytes > MIB) process.kill('SIGKILL');
+    });
+    assert.equal(await child.gone, 'SIGKILL');
+    buryLeases(store);
+    const left = unnamedPacks(store);
+    assert.ok(left.length >= 4, `raw packs and a decoded one: ${left}`);
+    const lease = isInUse ? new Lease(storePaths(store), 'export') : undefined;
+    const { result } = await pull(`${fast.host}/x:x`, { store });
+    lease?.close();
+    assert.ok(result.resumedBytes > MIB, 'what was received is used');
+    assert.equal(assertWhole(store), 1);
+    if (isInUse) assert.ok(unnamedPacks(store).length > 0, 'it may be of use to the other process');
+    else assert.deepEqual(unnamedPacks(store), []);
+  }
 });
