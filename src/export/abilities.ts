@@ -46,8 +46,8 @@ export function modeFor(tree: FileTree, row: number, { owners, uid }: Abilities)
 }
 
 /**
- * Whether a row that is made gives whoever reaches it more than they have: a device, a program that runs as another user or group, or one with
- * capabilities (capabilities(7)).
+ * Whether a file, once it is made, gives a user who reaches it more rights than they have: a device, a program that runs as
+ * another user or group, or one with capabilities (capabilities(7)).
  */
 export function isPrivileged(tree: FileTree, row: number, abilities: Abilities): boolean {
   const type = tree.type[row]!;

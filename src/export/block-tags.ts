@@ -23,8 +23,8 @@ export function createBlockTags(tarBytes: number): BlockTagRows {
  * Shows that two threads which read the same block of a layer at different times got the same bytes: that what is written
  * to files is what was hashed. Each read leaves a tag, or compares with the one that is there.
  *
- * A tag is the first half of a GMAC (NIST SP 800-38D) under a random key of this export. Whoever changes a block without knowing
- * the key meets its tag again with a probability of at most 2^-50.
+ * A tag is the first half of a GMAC (NIST SP 800-38D) under a random key of this export. A block that is changed without the key
+ * keeps its tag with a probability of at most 2^-50.
  */
 export class BlockTags {
   readonly #key: Uint8Array;

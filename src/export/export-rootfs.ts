@@ -16,10 +16,10 @@ const TASK_BYTES = 16 * 2 ** 20;
 const TASK_ROWS = 500;
 
 /**
- * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then
- * what it has under a name of the image is replaced and all else stays. Nothing is written or followed outside it, whatever other users do there meanwhile. One
- * that was absent appears under its name only when it is whole and all layers are proven; one that was empty is empty
- * again after a failure; in one that was full nothing is touched before all layers are proven.
+ * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then what it
+ * has under a name of the image is replaced and all else stays. Nothing is written or followed outside it, whatever other users
+ * do there meanwhile. One that was absent appears under its name only when it is whole and all layers are proven; one that was
+ * empty is empty again after a failure; in one that was full nothing is touched before all layers are proven.
  * @throws PullError `option-malformed` when the directory is not empty or none, `digest-mismatch` when a layer in the store is
  *   damaged, `store-broken` when one is gone, `metadata-malformed` or `unsupported` when they make no file system;
  *   as `storageError` for the destination

@@ -82,7 +82,7 @@ export function withFilesExport<T>(options: ExportOptions, work: (run: FilesRun)
       let proof: Promise<void> | undefined;
       const prove = () => {
         proof ??= proveLayers(run.pool, layers);
-        proof.catch(() => {}); // heard of by whoever waits for it
+        proof.catch(() => {}); // callers of `prove` get it
         return proof;
       };
       try {

@@ -14,9 +14,9 @@ const SEARCH = 0o011;
 const DANGERS = 'the devices, set-user-ID programs or programs with capabilities in the image';
 
 /**
- * Gives the root directory the mode, owner and time that the image states, else those that it had; when all below it is done and proven. What
- * root exports stays closed to other users where they could reach devices, set-user-ID programs or the like, unless the user insists on
- * a directory that is there (`force`).
+ * Gives the root directory the mode, owner and time that the image states, else those that it had; when all below it is done and
+ * proven. What root exports stays closed to other users where they could reach devices, set-user-ID programs or the like, unless
+ * the user insists on a directory that is there (`force`).
  * @returns a sentence on why it is closed, if it is
  * @throws PullError as `storageError`
  */

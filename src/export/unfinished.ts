@@ -29,7 +29,7 @@ async function removeLeft(directory: HeldDirectory, name: string): Promise<void>
     for (const left of directory.names.map(String).filter((left) => left.startsWith(prefix)))
       if (isLeft(directory, left, left.slice(prefix.length))) await removeAt(directory, left).catch(() => {});
   } catch {
-    // A directory that cannot be read: whoever writes there says why it cannot be.
+    // The directory cannot be read; the write that follows reports why.
   }
 }
 

@@ -107,7 +107,10 @@ export function readBytes(fd: number, lengthBytes: number): Buffer {
   return bytes.subarray(0, filled);
 }
 
-/** What the system knows of a regular file, or undefined when none has this name: neither a link nor anything else counts. @throws the system's own errors */
+/**
+ * What the system knows of a regular file, or undefined when none has this name: neither a link nor anything else counts.
+ * @throws the system's own errors
+ */
 export function statFile(path: string): Stats | undefined {
   const stat = statName(path);
   return stat?.isFile() === true ? stat : undefined;

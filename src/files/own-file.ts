@@ -24,8 +24,8 @@ export function makeOwnFile(path: string, use: (fd: number) => void = () => {}):
 }
 
 /**
- * The file that an earlier process of this user left under a name: a regular one, with no other name, that belongs to `owner`, as files
- * do that he makes there. Undefined for anything else, which somebody else may have put there.
+ * The file that an earlier process of this user left under a name: a regular one, with no other name, that belongs to `owner`, the
+ * owner of files that this user makes there. Undefined for anything else, which another user may have put there.
  * @throws the system's own errors, but for nothing under this name
  */
 export function findOwnFile(path: string, owner: number): OwnFile | undefined {
@@ -38,7 +38,7 @@ export function findOwnFile(path: string, owner: number): OwnFile | undefined {
       }),
     );
   } catch (error) {
-    // What this user may not write is not his, or of no use to him.
+    // A file that this user may not write is another user's, or of no use.
     if (['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
   }

@@ -13,8 +13,8 @@ export const MAX_LAYERS = 1000;
 /** Some dozen platforms, twice for two compressions, and an attestation each: a few hundred at most. */
 export const MAX_INDEX_ENTRIES = 4096;
 /**
- * 512 GiB. Of the large registries that state a limit, Azure's takes the largest layers: 200 GiB. The sizes of 10,000 blobs, which is more than any copy has, add up to a
- * safe integer.
+ * 512 GiB. Of the large registries that state a limit, Azure's takes the largest layers: 200 GiB. The sizes of 10,000 blobs,
+ * which is more than any copy has, add up to a safe integer.
  */
 export const MAX_BLOB_BYTES = 2 ** 39;
 /** Foreign layers have an address or two. */

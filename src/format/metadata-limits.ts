@@ -1,22 +1,23 @@
 import { PullError } from './error.js';
 
 /**
- * Memory for the metadata of one layer while it is read: TOC and tar-split, compressed and decoded, and the rows that are made of them. A small file takes about 1.5 KB
- * with a tar-split and 0.6 KB without: 260,000 or 670,000 files. A layer beyond is pulled as one stream.
+ * Memory for the metadata of one layer while it is read: TOC and tar-split, compressed and decoded, and the rows that are made of
+ * them. A small file takes about 1.5 KB with a tar-split and 0.6 KB without: 260,000 or 670,000 files. A layer beyond is pulled
+ * as one stream.
  */
 export const MAX_METADATA_MEMORY_BYTES = 384 * 2 ** 20;
 
 /**
- * Decoded bytes to a compressed one, of a TOC or a tar-split. TOCs have 3 to 5 (digests do not shrink) and tar-splits 20 to 24; 30,000 empty directories with
- * counted names, which nobody has, 121.
+ * Decoded bytes to a compressed one, of a TOC or a tar-split. TOCs have 3 to 5 (digests do not shrink) and tar-splits 20 to 24;
+ * 30,000 empty directories with counted names, which nobody has, 121.
  */
 const MAX_METADATA_RATIO = 256;
 /** The ratio says little of a few bytes. */
 const FREE_RATIO_BYTES = 2 ** 20;
 
 /**
- * Decoded bytes to a compressed one of both together, beyond the first 96 MiB: honest layers have about 12. Memory above 300 MB is for those who send a
- * megabyte for 32, not for those who state it.
+ * Decoded bytes to a compressed one of both together, beyond the first 96 MiB: honest layers have about 12. Memory above 300 MB
+ * is for those who send a megabyte for 32, not for those who state it.
  */
 const MAX_LARGE_METADATA_RATIO = 32;
 const FREE_LARGE_RATIO_BYTES = 96 * 2 ** 20;

@@ -35,7 +35,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   },
 };
 
-/** How Node words it: of a thread (Node 20 with the bare name), of a program, of a file. Elsewhere in a message the name may be part of a path. */
+/**
+ * How Node words it: of a thread (Node 20 with the bare name), of a program, of a file. Elsewhere in a message the name may be
+ * part of a path.
+ */
 const MESSAGE = /^(?:(Worker initialization failure: )|spawn (.+) )?(EMFILE|ENFILE|ENOMEM|EAGAIN)\b/;
 
 /**

@@ -3,8 +3,8 @@ import { JsonCursor } from './json-cursor.js';
 import { shorten } from './text.js';
 
 /**
- * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes any depth, but
- * JSON.stringify recurses, and fails at some thousands.
+ * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes
+ * any depth, but JSON.stringify recurses, and fails at some thousands.
  */
 const MAX_JSON_DEPTH = 100;
 
@@ -12,8 +12,8 @@ const MAX_JSON_DEPTH = 100;
 const MAX_OBJECT_KEYS = 10_000;
 
 /**
- * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys of its own, an integer, or
- * null for anything else, such as a map whose keys are free.
+ * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys
+ * of its own, an integer, or null for anything else, such as a map whose keys are free.
  */
 export interface KnownKeys {
   readonly [name: string]: KnownKeys | 'integer' | null;
@@ -28,9 +28,9 @@ interface Rules {
 export type StrictParser = (bytes: Uint8Array, what: string) => unknown;
 
 /**
- * A parser of JSON documents that every reader takes for the same: RFC 8259 in UTF-8, without a key twice in one object and without one that equals a known
- * key but for its case. Go's encoding/json, which most container tools use, takes such a key for the known one, and the last of several. It also refuses
- * fractions and exponents for integers, which JSON.parse rounds.
+ * A parser of JSON documents that every reader takes for the same: RFC 8259 in UTF-8, without a key twice in one object and
+ * without one that equals a known key but for its case. Go's encoding/json, which most container tools use, takes such a key for
+ * the known one, and the last of several. It also refuses fractions and exponents for integers, which JSON.parse rounds.
  *
  * The parser throws PullError `metadata-malformed`; `what` names the document in it.
  */
@@ -52,7 +52,8 @@ function rulesOf(known: KnownKeys): Rules {
 }
 
 /**
- * The name by which Go finds a field (encoding/json, foldName): simple case folding, by which the long s and the Kelvin sign are letters of ASCII too.
+ * The name by which Go finds a field (encoding/json, foldName): simple case folding, by which the long s and the Kelvin sign are
+ * letters of ASCII too.
  */
 function fold(name: string): string {
   return name.toLowerCase().replaceAll('\u017f', 's');

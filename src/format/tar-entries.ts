@@ -28,8 +28,8 @@ export interface PlacedEntry {
 
 /**
  * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers). Global pax
- * headers, which state nothing that a file system has, are passed over. `onMeta` hears of the bytes of every other extended header before
- * they are read.
+ * headers, which state nothing that a file system has, are passed over. `onMeta` is called with the length of every other extended header
+ * before it is read.
  * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for GNU's sparse formats
  */
 export function* tarEntries(

@@ -117,7 +117,7 @@ function statOf(path: string): Stats | undefined {
   try {
     return statSync(path);
   } catch {
-    return undefined; // whoever opens it says why
+    return undefined; // opening it reports why
   }
 }
 

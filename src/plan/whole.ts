@@ -28,8 +28,8 @@ export interface WholeBlob {
 }
 
 /**
- * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span and a half long, and small again at
- * the end, so that all connections finish together (guided self-scheduling, as for spans).
+ * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span
+ * and a half long, and small again at the end, so that all connections finish together (guided self-scheduling, as for spans).
  */
 export function* planWhole({ blobBytes, held }: WholeBlob, limits: PlanLimits): Generator<RawPart, void> {
   let remaining = blobBytes - lengthOf(held);

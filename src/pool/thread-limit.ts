@@ -7,8 +7,8 @@ const MARGIN_THREADS = 8;
 const MARGIN_KIB = 64 * 1024;
 
 /**
- * Which limit keeps this process from starting a thread, as a hint: pids.max of its cgroup (kernel documentation, cgroup-v2, "PID"; cgroup-v1,
- * pids.txt), its address space, else its user's processes (getrlimit(2)). The system itself only says EAGAIN.
+ * Which limit keeps this process from starting a thread, as a hint: pids.max of its cgroup (kernel documentation, cgroup-v2,
+ * "PID"; cgroup-v1, pids.txt), its address space, else its user's processes (getrlimit(2)). The system itself only says EAGAIN.
  */
 export function threadLimitHint(): string {
   const pidsMax = smallestPidsMax();

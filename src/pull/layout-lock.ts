@@ -80,7 +80,7 @@ async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => v
   while (!locks.tryLock(DESTINATION));
 }
 
-/** Whoever may write where the lock is, may hold up this copy for ever, or let two of them write at a time. */
+/** A user who may write beside the lock can hold up this copy for ever, or let two copies write at a time. */
 function requireOwnDirectory(directory: string, owner: number): void {
   const stat = onDisk(`look at ${directory}`, () => statName(directory));
   if (stat === undefined || process.geteuid === undefined) return;

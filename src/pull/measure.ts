@@ -11,8 +11,9 @@ interface Measurable {
 }
 
 /**
- * What the registry says of the sizes of those blobs whose descriptors leave them out, and what asking cost; undefined for all others. As many are asked for at a
- * time as the registry puts up with. The digest decides in the end whether the bytes are right.
+ * What the registry says of the sizes of those blobs whose descriptors leave them out, and what asking cost; undefined for all
+ * others. As many are asked for at a time as the registry puts up with. The digest decides in the end whether the bytes are
+ * right.
  * @throws PullError as `fetchRange`; `metadata-malformed` for a size beyond the limit of a blob
  */
 export async function measureBlobs(

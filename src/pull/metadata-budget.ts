@@ -4,8 +4,9 @@ import { PullError } from '../format/error.js';
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
 /**
- * The same of all layers of a pull, one after the other: 500,000 files with tar-split. Reading takes 2 to 8 ns of CPU time for each byte of it, twice for a
- * TOC with a tar-split: metadata that is made to be slow costs a few seconds. What is beyond is pulled as one stream.
+ * The same of all layers of a pull, one after the other: 500,000 files with tar-split. Reading takes 2 to 8 ns of CPU time for
+ * each byte of it, twice for a TOC with a tar-split: metadata that is made to be slow costs a few seconds. What is beyond is
+ * pulled as one stream.
  */
 const MAX_PULL_METADATA_BYTES = 768 * 2 ** 20;
 

@@ -7,7 +7,7 @@ import { Warnings } from './warnings.js';
 const TICK_MS = 100;
 
 /**
- * Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. `failed` hears of an error
+ * Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. `failed` is called with an error
  * of `onEvent`, which gets no event after that.
  */
 export class Progress {

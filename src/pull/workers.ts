@@ -104,8 +104,8 @@ export class Workers {
   }
 
   /**
-   * Ends the threads at once, whatever they do, and deletes what they have written for nothing; resolves when none lives,
-   * whoever called it first.
+   * Ends the threads at once, whatever they do, and deletes what they have written for nothing. Every call resolves when no
+   * thread lives any more.
    */
   close(): Promise<void> {
     this.#events.close();

@@ -64,7 +64,7 @@ function judge(
   const image = `${reference.host}/${reference.repository}`;
   if (types.includes(REJECT)) {
     throw new PullError('policy-rejected', `${path} rejects ${image}`, {
-      hint: 'choose an image that the policy accepts, or ask whoever maintains that file; --insecure-policy does not change this',
+      hint: 'choose an image that the policy accepts, or ask the administrator who maintains that file; --insecure-policy does not change this',
     });
   }
   const type = types.find((each) => each !== ACCEPT);

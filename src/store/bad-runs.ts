@@ -71,8 +71,8 @@ function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: n
 }
 
 /**
- * The bad runs of a pack. A list that cannot be understood (cut, too long, no regular file, or with impossible numbers) makes all of its pack
- * bad: that costs a download, the other way round a wrong byte.
+ * The bad runs of a pack. A list that cannot be understood (cut, too long, no regular file, or with impossible numbers) makes all
+ * of its pack bad: that costs a download, the other way round a wrong byte.
  * @throws PullError as `storageError`
  */
 export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {

@@ -7,10 +7,10 @@ import { onDisk, unlessAbsent } from './storage-error.js';
 const WRITABLE_BY_ALL = 0o002;
 
 /**
- * Looks at the directories of the store under `root`, itself one of them, as far as they are there. Who else may write in one may put
- * anything there, and take any file away: the group is trusted, as umask 002 gives it that right in homes of many systems, and root may do
- * everything anyway.
- * @param warn hears, once, of other users to whom some of them belong
+ * Looks at the directories of the store under `root`, itself one of them, as far as they are there. A user who may write in one can put
+ * anything there, and take any file away. The group is trusted, as umask 002 gives it that right in many home directories, and so is
+ * root, who may do everything.
+ * @param warn is called, at most once, with a sentence about other users who own some of them
  * @returns those that are there
  * @throws PullError `store-broken` for a link, but for the root, and for what is no directory; `store-denied` where everybody may write;
  *   else as `storageError`

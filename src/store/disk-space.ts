@@ -27,7 +27,10 @@ export async function requireSpace(
   );
 }
 
-/** Room on the disk that a file has, 0 if it is not there (POSIX.1-2017, sys/stat.h: blocks of 512 bytes). @throws PullError as `storageError` */
+/**
+ * Room on the disk that a file has, 0 if it is not there (POSIX.1-2017, sys/stat.h: blocks of 512 bytes).
+ * @throws PullError as `storageError`
+ */
 export function allocatedBytes(path: string): number {
   const stat = onDisk(`look at ${path}`, () => statFile(path));
   return (stat?.blocks ?? 0) * 512;

@@ -32,9 +32,9 @@ interface Owner {
 }
 
 /**
- * A directory that stays the same one whatever other users rename. Where one of them could rename a directory on the path to it, it is
- * held open: Linux resolves `/proc/self/fd/N/NAME` from the open directory N and looks up NAME alone, as openat(2) would. Where none can, its path
- * is as good, and takes 5 % less time. Without `/proc` there is no other way.
+ * A directory that stays the same one whatever other users rename. Where one of them could rename a directory on the path to it,
+ * it is held open: Linux resolves `/proc/self/fd/N/NAME` from the open directory N and looks up NAME alone, as openat(2) would.
+ * Where none can, its path is as good, and takes 5 % less time. Without `/proc` there is no other way.
  */
 export class HeldDirectory {
   /** What messages call it. */
@@ -147,7 +147,8 @@ export class HeldDirectory {
   }
 
   /**
-   * Sets owner and time of a symbolic link that was just made. Where another user could put something else under its name, the link itself is held.
+   * Sets owner and time of a symbolic link that was just made. Where another user could put something else under its name, the
+   * link itself is held.
    * @throws the system's error; PullError `store-broken` when it is not there any more
    */
   finishLink(name: Buffer, owner: Owner | undefined, time: number | Date): void {

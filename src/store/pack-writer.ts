@@ -119,7 +119,10 @@ export class PackWriter {
     this.writeRecords(region, records);
   }
 
-  /** Appends records of bytes that were copied into a region, as `encodePiece` and `encodeContent` make them. @throws PullError as `writePiece` */
+  /**
+   * Appends records of bytes that were copied into a region, as `encodePiece` and `encodeContent` make them.
+   * @throws PullError as `writePiece`
+   */
   writeRecords(region: Region, records: Uint8Array): void {
     this.#requireOpen(region);
     this.#attempt((open) => {

@@ -52,7 +52,7 @@ export function storePaths(root: string, isReadOnly = false): StorePaths {
  * The store under `root`, its directories made if they are not there, in such a way that they survive a power cut. The root is
  * for its user alone (0700, as the XDG base directory specification asks). Directories of other versions beside ours are left
  * alone.
- * @param warn hears, once, that the store belongs to somebody else
+ * @param warn is called, at most once, with a sentence about other users who own the store
  * @throws PullError `store-broken` if the store has only versions that this program does not know, or one of its directories is
  *   a link; `store-denied` if everybody may write in one; else as `storageError`
  */

@@ -5,8 +5,8 @@ import { removeFileSync } from './atomic-file.js';
 import { onDisk, writeFully } from './storage-error.js';
 
 /**
- * What is beyond is fetched again. A line is 30 bytes at most, and stands for 1 MiB as a rule: 2 TB. Where 16 slow connections note what they
- * have twice a second, it is 19 hours.
+ * What is beyond is fetched again. A line is 30 bytes at most, and stands for 1 MiB as a rule: 2 TB. Where 16 slow connections
+ * note what they have twice a second, it is 19 hours.
  */
 const MAX_JOURNAL_BYTES = 64 * 2 ** 20;
 

@@ -107,8 +107,8 @@ export function isUnwritable(error: unknown): boolean {
 }
 
 /**
- * What `action` returns, or undefined when the file it needs is not there. Not by `throwIfNoEntry: false`, as that hides with Node 24 a path that
- * leads through a file, too, and with Node 20 does not. @throws PullError as `onDisk`
+ * What `action` returns, or undefined when the file it needs is not there. Not by `throwIfNoEntry: false`, as that hides with
+ * Node 24 a path that leads through a file, too, and with Node 20 does not. @throws PullError as `onDisk`
  */
 export function unlessAbsent<T>(doing: string, action: () => T): T | undefined {
   try {

@@ -8,7 +8,7 @@ export interface StoreArguments {
   readonly store: string;
   readonly image: string | undefined;
   readonly json: boolean;
-  /** Tells the user, unless he wants to hear nothing but errors. */
+  /** Shows a warning, unless --quiet is given. */
   readonly warn: (message: string) => void;
   readonly olderThanMs: number | undefined;
 }
