@@ -5,26 +5,54 @@ const { readFileSync } = require('node:fs');
 const { availableParallelism } = require('node:os');
 const { posix } = require('node:path');
 
-/** Whole cores of the cgroup v2 quota that holds here, its ancestors' included; Infinity without one. */
-function quotaCores() {
-  let cores = Number.POSITIVE_INFINITY;
+/** The text of a file, or none: no Linux, no cgroup v2, no limit at this level. */
+function read(path) {
   try {
-    const [, group = '/'] = /^0::(.*)$/m.exec(readFileSync('/proc/self/cgroup', 'utf8')) ?? [];
-    for (let path = posix.join('/', group); ; path = posix.dirname(path)) {
-      try {
-        const [quota, period] = readFileSync(`/sys/fs/cgroup${path}/cpu.max`, 'utf8').split(' ').map(Number);
-        if (quota > 0 && period > 0) cores = Math.min(cores, Math.ceil(quota / period));
-      } catch {
-        // No quota at this level.
-      }
-      if (path === '/') return cores;
-    }
+    return readFileSync(path, 'utf8');
   } catch {
-    return cores; // No Linux.
+    return '';
   }
 }
 
-// Decoding runs on libuv's pool, and look-ups of names would queue behind it: 4 more than the cores.
-process.env.UV_THREADPOOL_SIZE ||= String(Math.min(availableParallelism(), quotaCores()) + 4);
+/** The cgroup v2 of this process and those above it. */
+function* cgroups() {
+  const [, group = '/'] = /^0::(.*)$/m.exec(read('/proc/self/cgroup')) ?? [];
+  for (let path = posix.join('/', group); ; path = posix.dirname(path)) {
+    yield posix.join('/sys/fs/cgroup', path);
+    if (path === '/') return;
+  }
+}
+
+/** Whole cores of the cgroup quota that holds here, those above included; Infinity without one. */
+function quotaCores() {
+  let cores = Number.POSITIVE_INFINITY;
+  for (const group of cgroups()) {
+    const [quota, period] = read(`${group}/cpu.max`).split(' ').map(Number);
+    if (quota > 0 && period > 0) cores = Math.min(cores, Math.ceil(quota / period));
+  }
+  return cores;
+}
+
+/** Whether this user, or this container, may hardly have so many more threads. What other processes of the user have is not counted. */
+function hasFewerThreadsThan(threads) {
+  const [, processes] = /^Max processes +(\d+) /m.exec(read('/proc/self/limits')) ?? [];
+  if (Number(processes) < threads + NODE_THREADS) return true;
+  for (const group of cgroups()) {
+    const left =
+      Number.parseInt(read(`${group}/pids.max`), 10) - Number.parseInt(read(`${group}/pids.current`), 10);
+    if (left < threads) return true;
+  }
+  return false;
+}
+
+/** What Node itself has started by now. */
+const NODE_THREADS = 7;
+
+// Decoding runs on libuv's pool, and look-ups of names would queue behind it: 4 more than the cores. libuv aborts the process when it cannot
+// start one of them; of a worker thread that cannot start zpull can say so. It has up to two a core, and some besides.
+const cores = Math.min(availableParallelism(), quotaCores());
+process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : String(cores + 4);
+// Of the threads that @mongodb-js/zstd starts for each core it uses none.
+process.env.TOKIO_WORKER_THREADS ||= '1';
 require('node:module').enableCompileCache?.();
 import('../dist/src/cli/main.js').then(({ main }) => main(process.argv.slice(2)));

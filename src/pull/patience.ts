@@ -145,7 +145,7 @@ export class Patience {
 
   /** A server told a request to wait. */
   throttled({ host, waitMs, words }: Wait): void {
-    this.#onWait({ host, waitMs, words });
+    this.#onWait({ host, waitMs, ...(words !== undefined && { words }) });
   }
 
   /** One of the main thread that asks was told to wait: it does not ask until the returned function is called. */

@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { pruneStore, removeImage } from '../../src/index.js';
+import { usableCores } from '../../src/pool/cores.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -110,4 +111,26 @@ test('exports, verify and prune end in the same way', { skip }, async (t) => {
     ],
   });
   assert.ok((await pruneStore({ store })).rewrittenPacks > 0, 'there was something to write anew');
+});
+
+test('where few threads are allowed libuv gets one, so that it does not abort the process', {
+  skip: process.getuid?.() !== 0 && 'needs root, whom the limit does not hold',
+}, () => {
+  const bin = join(import.meta.dirname, '../../../bin/zpull.cjs');
+  const script = `
+    process.on('exit', () => console.log(process.env.UV_THREADPOOL_SIZE, process.env.TOKIO_WORKER_THREADS));
+    require(${JSON.stringify(bin)});
+  `;
+  const { UV_THREADPOOL_SIZE: _, TOKIO_WORKER_THREADS: __, ...env } = process.env;
+  const sizes = [12, 100_000].map((limit) => {
+    // dash names it -p.
+    const limited = `{ ulimit -p ${limit} || ulimit -u ${limit}; } 2>/dev/null; exec "$0" -e "$1" zpull --version`;
+    const { stdout } = spawnSync('sh', ['-c', limited, process.execPath, script], { env, encoding: 'utf8' });
+    return /^zpull .*\n(\d+) (\d+)\n$/.exec(stdout)?.slice(1).map(Number);
+  });
+  const cores = Math.max(1, usableCores());
+  assert.deepEqual(sizes, [
+    [1, 1],
+    [cores + 4, 1],
+  ]);
 });
