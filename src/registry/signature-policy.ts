@@ -32,19 +32,24 @@ export interface PolicyOptions {
  * Holds an image against the policy.json that podman and skopeo obey: the user's, else the system's. The requirements of the most
  * specific scope must all hold (containers-policy.json(5), "POLICY REQUIREMENTS").
  * @returns what the user should know: sentences
- * @throws PullError `policy-rejected`; `unsupported` for a proof that cannot be checked here; `option-malformed` for a file that is not as
- *   the format asks
+ * @throws PullError `policy-rejected`; `unsupported` for a proof that cannot be checked here, and when the system's file cannot be
+ *   read; `option-malformed` for a file that is not as the format asks
  */
 export function checkPolicy(reference: Reference, options: PolicyOptions): string[] {
-  const { env, root = '/' } = options;
+  const { env, insecurePolicy, root = '/' } = options;
+  const system = join(root, SYSTEM_POLICY);
   const user = env['HOME'] ? [join(env['HOME'], '.config/containers/policy.json')] : [];
   const warnings: string[] = [];
-  for (const path of [...user, join(root, SYSTEM_POLICY)]) {
+  for (const path of [...user, system]) {
     const read = readRegularFile(path, MAX_CONFIG_BYTES);
     if ('bytes' in read) return [...warnings, ...judge(reference, path, read.bytes, options)];
     if (read.kind === 'absent') continue;
     if (read.kind === 'unfit') throw malformed(path, read.problem);
-    warnings.push(`${path} ${read.problem}: what it asks of images is not known and not obeyed`);
+    const sentence = `${path} ${read.problem}: what it asks of images is not known`;
+    // HOME is often that of another user, as with sudo.
+    if (path === system && !insecurePolicy)
+      throw new PullError('unsupported', sentence, { hint: UNREADABLE_HINT });
+    warnings.push(`${sentence} and not obeyed`);
   }
   return warnings;
 }
@@ -137,6 +142,9 @@ function fieldsOf(path: string, value: unknown, where: string): Readonly<Record<
   }
   throw malformed(path, `has something that is no object where ${where} should be`);
 }
+
+const UNREADABLE_HINT =
+  'make the file and the directories around it readable, as podman and skopeo need it too; --insecure-policy pulls without it';
 
 const POLICY_HINT =
   'correct the file, see containers-policy.json(5) for its form; podman and skopeo refuse it as well';

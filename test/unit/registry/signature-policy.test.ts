@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
@@ -169,7 +169,7 @@ test('what is no file is no policy that could be passed over', { skip: skipUnles
   assert.match(saidOf(other), /^option-malformed: .*policy\.json is not a regular file/);
 });
 
-test('a file that the system does not let us read is told of, and the next one decides', (t) => {
+test("a user's file that cannot be read is told of, and the system's decides; one of the system is not passed over", (t) => {
   const root = temporaryDirectory(t);
   for (const name of [USER, SYSTEM]) mkdirSync(dirname(join(root, name)), { recursive: true });
   // Root reads all files, but follows no link to itself.
@@ -177,4 +177,12 @@ test('a file that the system does not let us read is told of, and the next one d
   assert.match(saidOf(root), /policy\.json cannot be read \(ELOOP\): what it asks of images is not known/);
   writeFileSync(join(root, SYSTEM), JSON.stringify({ default: REJECT }));
   assert.match(saidOf(root), /^policy-rejected/);
+  rmSync(join(root, SYSTEM));
+  symlinkSync('policy.json', join(root, SYSTEM));
+  assert.match(saidOf(root), /^unsupported: etc\/containers\/policy\.json cannot be read \(ELOOP\)/);
+  const insecure = saidOf(root, undefined, true);
+  assert.match(
+    insecure,
+    /etc\/containers\/policy\.json cannot be read \(ELOOP\): what it asks of images is not known/,
+  );
 });
