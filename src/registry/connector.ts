@@ -1,7 +1,9 @@
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { buildConnector } from 'undici';
+import { hasSlowAddress } from './network-error.js';
 import { type HttpProxy, portOf, proxyFor } from './proxy.js';
+import { addressTimeoutMs } from './route.js';
 import type { Transport } from './transport.js';
 
 /**
@@ -9,14 +11,14 @@ import type { Transport } from './transport.js';
  * proxy in a tunnel; http is asked of the proxy itself, which the lane's client takes for the origin.
  */
 export function createConnector(transport: Transport, timeout: number): buildConnector.connector {
-  const plain = buildConnector({ timeout });
+  const plain = patientConnector({ timeout });
   let secure: Promise<buildConnector.connector> | undefined;
 
   async function secureConnector(): Promise<buildConnector.connector> {
     const { createTrust } = await import('./trust.js');
     const secureContext = createTrust(transport);
     const verified = { secureContext, rejectUnauthorized: transport.tlsVerify };
-    const connect = buildConnector({ timeout, ...verified });
+    const connect = patientConnector({ timeout, ...verified });
     return (target, callback) => {
       const proxy = proxyFor(originOfTarget(target), transport.environment);
       if (proxy === undefined) {
@@ -41,6 +43,20 @@ export function createConnector(transport: Transport, timeout: number): buildCon
       (error: Error) => callback(error, null),
     );
   };
+}
+
+/** A connector that gives slow addresses more time where Node's 250 ms each were too short. */
+function patientConnector(
+  options: buildConnector.BuildOptions & { timeout: number },
+): buildConnector.connector {
+  const quick = buildConnector(options);
+  const autoSelectFamilyAttemptTimeout = addressTimeoutMs(options.timeout);
+  const patient = buildConnector({ ...options, autoSelectFamilyAttemptTimeout });
+  return (target, callback) =>
+    quick(target, (...result) => {
+      if (hasSlowAddress(result[0])) patient(target, callback);
+      else callback(...result);
+    });
 }
 
 type Target = Parameters<buildConnector.connector>[0];

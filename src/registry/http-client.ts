@@ -1,9 +1,9 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { GatheredBytes } from '../format/gathered-bytes.js';
 import { isCoded, MAX_CODING_BYTES } from './content-coding.js';
-import { proxyError, timeoutError } from './network-error.js';
+import { hasSlowAddress, proxyError, timeoutError } from './network-error.js';
 import { createAgent, findRoute, type Route } from './route.js';
-import { MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
+import { MAX_HEADER_BYTES, MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
 import type { Transport } from './transport.js';
 
 export interface HttpClientOptions {
@@ -51,18 +51,25 @@ export interface HttpClient {
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Promise<Agent>>();
+  /** An address was slow: each is given more time. */
+  let isPatient = false;
 
   /** The agent that keeps connections for such requests; a fresh one keeps none and has none. */
   function agentFor(route: Route, fresh: boolean): Promise<Agent> {
     const key = `${route.secure} ${route.tunnel?.origin}`;
     const kept = agents.get(key);
     if (kept !== undefined && !fresh) return kept;
-    const agent = createAgent(route, !fresh, options.connectTimeoutMs);
+    const agent = createAgent(route, !fresh, options.connectTimeoutMs, isPatient);
     if (!fresh) agents.set(key, agent);
     return agent;
   }
 
-  async function send(get: Get, fresh: boolean): Promise<Answer> {
+  function closeAgents(): void {
+    for (const agent of agents.values()) void agent.then((made) => made.destroy());
+    agents.clear();
+  }
+
+  async function send(get: Get, fresh = false): Promise<Answer> {
     const route = await findRoute(get.url, options.transport);
     const http = route.secure ? await import('node:https') : await import('node:http');
     const agent = await agentFor(route, fresh);
@@ -70,6 +77,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       const request = http.request({
         ...route.target,
         agent,
+        maxHeaderSize: MAX_HEADER_BYTES,
         method: get.method ?? 'GET',
         headers: {
           'accept-encoding': 'identity',
@@ -108,15 +116,16 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
   return {
     async get(get) {
       try {
-        return await send(get, false);
+        return await send(get);
       } catch (error) {
-        if (!diedOnReusedSocket(error)) throw error;
-        return await send(get, true);
+        if (diedOnReusedSocket(error)) return await send(get, true);
+        if (isPatient || !hasSlowAddress(error)) throw error;
+        isPatient = true;
+        closeAgents();
+        return await send(get);
       }
     },
-    close() {
-      for (const agent of agents.values()) void agent.then((made) => made.destroy());
-    },
+    close: closeAgents,
   };
 }
 

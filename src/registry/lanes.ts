@@ -4,6 +4,7 @@ import { PullError } from '../format/error.js';
 import { createConnector } from './connector.js';
 import { proxyError } from './network-error.js';
 import { type HttpProxy, proxyFor } from './proxy.js';
+import { MAX_HEADER_BYTES } from './small-answers.js';
 import type { Transport } from './transport.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
@@ -112,6 +113,7 @@ function createLane(origin: string, connect: buildConnector.connector, proxy: Ht
   let socket: Socket | undefined;
   const asked = origin.startsWith('http:') ? proxy : undefined;
   const client = new Client(asked?.origin ?? origin, {
+    maxHeaderSize: MAX_HEADER_BYTES,
     // Both are watched in transfer.ts, where time spent holding does not count.
     headersTimeout: 0,
     bodyTimeout: 0,

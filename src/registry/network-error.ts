@@ -33,6 +33,30 @@ const TIMEOUT_CODES = {
 const CERTIFICATE =
   /^(CERT_|CRL_|DEPTH_ZERO_SELF_SIGNED_CERT$|SELF_SIGNED_CERT_IN_CHAIN$|UNABLE_TO_|ERR_TLS_CERT_ALTNAME_INVALID$|HOSTNAME_MISMATCH$|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$)/;
 
+/**
+ * Reasons of OpenSSL's TLS errors by their numbers (sslerr.h): node:http tells some of them as EPROTO with the number in the text
+ * only, undici by a name.
+ */
+const TLS_REASONS: Readonly<Record<string, string>> = {
+  '0A000102': 'ERR_SSL_UNSUPPORTED_PROTOCOL',
+  '0A00042E': 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION',
+  '0A000410': 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE',
+  '0A000412': 'ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE',
+  '0A000418': 'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA',
+  '0A00045C': 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
+};
+
+/** What a server with something else than TLS looks like to undici; to node:http it is EPROTO. */
+const NOT_TLS = new Set([
+  'EPROTO',
+  'ERR_SSL_WRONG_VERSION_NUMBER',
+  'ERR_SSL_PACKET_LENGTH_TOO_LONG',
+  'ERR_SSL_HTTP_REQUEST',
+]);
+
+const CLIENT_CERTIFICATE_HINT =
+  'put the client certificate as NAME.cert and its key as NAME.key into a directory and name that with --cert-dir (or keep them in ~/.config/containers/certs.d/HOST)';
+
 const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
   ENOTFOUND: (host) => ({
     message: `cannot find host ${host}`,
@@ -70,15 +94,40 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
   EPIPE: brokeOff,
   UND_ERR_SOCKET: brokeOff,
   UND_ERR_RES_CONTENT_LENGTH_MISMATCH: brokeOff,
-  EPROTO: (host) => ({
-    message: `${host} does not speak TLS`,
-    hint: 'if this registry has no TLS, allow it with --plain-http',
+  ERR_SSL_UNSUPPORTED_PROTOCOL: oldTls,
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: oldTls,
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: (host) => ({
+    message: `${host} ends the TLS handshake: it wants a client certificate, or a version or cipher of TLS that is not spoken here`,
+    hint: `if it wants a client certificate, ${CLIENT_CERTIFICATE_HINT}; else its operator has to allow TLS 1.2 or 1.3`,
     final: true,
   }),
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: (host) => ({
+    message: `${host} wants a client certificate`,
+    hint: CLIENT_CERTIFICATE_HINT,
+    final: true,
+  }),
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: badClientCertificate,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: badClientCertificate,
 };
 
 function brokeOff(host: string): NetworkFault {
   return { message: `${host} broke off the connection`, final: false, sign: 'alive' };
+}
+
+function oldTls(host: string): NetworkFault {
+  return {
+    message: `${host} speaks only versions of TLS that are too old to be safe`,
+    hint: 'its operator has to allow TLS 1.2 or 1.3; a proxy before it may be older than it is',
+    final: true,
+  };
+}
+
+function badClientCertificate(host: string): NetworkFault {
+  return {
+    message: `${host} does not accept the client certificate`,
+    hint: 'check NAME.cert and NAME.key in the directory of --cert-dir or certs.d/HOST: which authority signed them, and until when they are good',
+    final: true,
+  };
 }
 
 function noConnection(host: string): NetworkFault {
@@ -125,6 +174,10 @@ function refusedByProxy(proxy: string, status: number, host: string): NetworkFau
 /** The code of a system, TLS, HTTP parser or undici error, that of its first part when several addresses were tried. */
 function codeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return '';
+  if ('code' in error && error.code === 'EPROTO' && error instanceof Error) {
+    const [, number = ''] = /error:([0-9A-F]{8}):/.exec(error.message) ?? [];
+    return TLS_REASONS[number] ?? 'EPROTO';
+  }
   if ('code' in error && typeof error.code === 'string') return error.code;
   return error instanceof AggregateError ? codeOf(error.errors[0]) : '';
 }
@@ -142,7 +195,15 @@ export function mayBeTls(error: unknown): boolean {
 
 /** Whether the peer answered a TLS greeting with something else. */
 export function isNotTls(error: unknown): boolean {
-  return codeOf(error) === 'EPROTO';
+  return NOT_TLS.has(codeOf(error));
+}
+
+/**
+ * Whether a name with several addresses was given up because none answered within the 250 ms that Node gives to each: a slow one
+ * is not dead.
+ */
+export function hasSlowAddress(error: unknown): boolean {
+  return error instanceof AggregateError && error.errors.some((each) => codeOf(each) === 'ETIMEDOUT');
 }
 
 /**
@@ -157,10 +218,11 @@ export function describeNetworkError(error: unknown, host: string): NetworkFault
 }
 
 function describeCode(code: string, host: string): NetworkFault {
-  if (CERTIFICATE.test(code)) {
+  if (CERTIFICATE.test(code)) return describeCertificate(code, host);
+  if (NOT_TLS.has(code)) {
     return {
-      message: `the TLS certificate of ${host} is not trusted (${code})`,
-      hint: 'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST); --tls-verify=false accepts the risk',
+      message: `${host} does not speak TLS`,
+      hint: 'if this registry has no TLS, allow it with --plain-http',
       final: true,
     };
   }
@@ -168,4 +230,32 @@ function describeCode(code: string, host: string): NetworkFault {
   if (sentence !== undefined) return sentence(host);
   if (isNotHttp(code)) return { message: `${host} does not answer in HTTP (${code})`, final: false };
   return { message: `the connection to ${host} failed${code === '' ? '' : ` (${code})`}`, final: false };
+}
+
+function describeCertificate(code: string, host: string): NetworkFault {
+  const risk = '--tls-verify=false accepts the risk';
+  const told = (what: string, hint: string): NetworkFault => ({
+    message: `the TLS certificate of ${host} ${what} (${code})`,
+    hint: `${hint}; ${risk}`,
+    final: true,
+  });
+  switch (code) {
+    case 'CERT_HAS_EXPIRED':
+      return told('has expired', 'its operator has to renew it, unless the clock of this machine is wrong');
+    case 'CERT_NOT_YET_VALID':
+      return told('is not valid yet', 'check the clock of this machine');
+    case 'CERT_REVOKED':
+      return told('has been revoked', 'its operator has to replace it');
+    case 'ERR_TLS_CERT_ALTNAME_INVALID':
+    case 'HOSTNAME_MISMATCH':
+      return told(
+        'is for another name',
+        'check the host in the name of the image: the certificate has to state it',
+      );
+    default:
+      return told(
+        'is not trusted',
+        'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST)',
+      );
+  }
 }

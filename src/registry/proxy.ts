@@ -42,6 +42,11 @@ function parseProxy(name: string, value: string): HttpProxy {
   const text = value.includes('://') ? value : `http://${value}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.hostname === '') {
+    if (url !== undefined && /^socks/.test(url.protocol)) {
+      throw new PullError('option-malformed', `${name} names a SOCKS proxy, which is not supported`, {
+        hint: 'name an HTTP proxy, or one that passes on to the SOCKS proxy (privoxy, gost, ssh with an HTTP proxy behind it), or put the host into NO_PROXY if it can be reached without',
+      });
+    }
     throw new PullError('option-malformed', `${name} is not the URL of an http or https proxy`, {
       hint: 'write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if it wants them',
     });

@@ -66,11 +66,22 @@ async function proxyTo(url: URL, { environment }: Transport): Promise<HttpProxy 
   return proxyFor(url, environment);
 }
 
-/** An agent whose connections go that way. */
-export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: number): Promise<Agent> {
+/** How long one of several addresses is waited for before the next is tried, where the 250 ms of Node were too short. */
+export function addressTimeoutMs(connectTimeoutMs: number): number {
+  return Math.ceil(connectTimeoutMs / 2);
+}
+
+/** An agent whose connections go that way; a patient one gives slow addresses more time. */
+export async function createAgent(
+  route: Route,
+  keepAlive: boolean,
+  timeoutMs: number,
+  isPatient: boolean,
+): Promise<Agent> {
   const http = route.secure ? await import('node:https') : await import('node:http');
   const { tunnel, tls } = route;
-  if (tunnel === undefined || tls === undefined) return new http.Agent({ keepAlive });
+  const patience = isPatient ? { autoSelectFamilyAttemptTimeout: addressTimeoutMs(timeoutMs) } : {};
+  if (tunnel === undefined || tls === undefined) return new http.Agent({ keepAlive, ...patience });
   const [{ openTunnel }, { connect }] = await Promise.all([import('./tunnel.js'), import('node:tls')]);
   const through = async (options: RequestOptions): Promise<Socket> => {
     const { host, port } = options as { host: string; port: number };

@@ -1,4 +1,10 @@
 /**
+ * How much a response may have before its body: four times what Node and most servers take, as some proxies add policies and cookies of
+ * 20 KB.
+ */
+export const MAX_HEADER_BYTES = 64 * 1024;
+
+/**
  * How far a body is read that nobody needs (of a redirect, a challenge, an error): error bodies have a few hundred bytes. Behind
  * this the connection is closed.
  */

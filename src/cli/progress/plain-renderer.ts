@@ -63,8 +63,9 @@ function stepLine(image: string, event: ShownEvent, place = 'in the store'): str
 }
 
 function stateLine(state: ProgressState, bytesPerSecond: number): string {
-  const { image, message, receivedBytes, totalBytes } = state;
+  const { image, message, totalBytes } = state;
   if (totalBytes === 0) return `${image}: ${message}`;
+  const receivedBytes = Math.min(state.receivedBytes, totalBytes);
   const left = totalBytes - receivedBytes;
   const eta = formatSeconds(bytesPerSecond > 0 ? left / bytesPerSecond : undefined);
   const size = `${formatBytes(receivedBytes)}/${formatBytes(totalBytes)}`;

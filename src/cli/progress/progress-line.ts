@@ -20,8 +20,9 @@ const TAKEN_COLUMNS = 3;
  */
 export function progressLine(state: ProgressState, bytesPerSecond: number, columns: number): string {
   const room = Math.max(MIN_COLUMNS, columns) - TAKEN_COLUMNS;
-  const { receivedBytes, totalBytes, exact } = state;
-  const left = Math.max(0, totalBytes - receivedBytes);
+  const { totalBytes, exact } = state;
+  const receivedBytes = Math.min(state.receivedBytes, totalBytes);
+  const left = totalBytes - receivedBytes;
   const eta = `[eta ${formatSeconds(left === 0 ? 0 : bytesPerSecond > 0 ? left / bytesPerSecond : undefined)}]`;
   const size = `${formatBytes(receivedBytes)}/${exact ? '' : '≤'}${formatBytes(totalBytes)}`;
   const rate = formatRate(bytesPerSecond);

@@ -1,4 +1,4 @@
-import { formatCount } from '../format-text.js';
+import { formatBytes, formatCount } from '../format-text.js';
 import type { ShownEvent } from './renderer.js';
 
 /** What a display knows of a pull or an export. Sizes in bytes. */
@@ -71,5 +71,7 @@ function withMessage(state: ProgressState): ProgressState {
   if (!state.exact) return state;
   const verifying = state.receivedBytes >= state.totalBytes;
   const layers = `${state.layersDone}/${formatCount(state.layers, 'layer')}`;
+  const againBytes = state.receivedBytes - state.totalBytes;
+  if (againBytes > 0) return { ...state, message: `${layers}, ${formatBytes(againBytes)} fetched again` };
   return { ...state, message: verifying ? `verifying ${layers}` : layers };
 }

@@ -56,3 +56,26 @@ test('a TLS peer and one without TLS are recognised', () => {
   assert.deepEqual(['HPE_X', 'ECONNRESET', 'ECONNREFUSED'].map(coded).map(mayBeTls), [true, true, false]);
   assert.deepEqual(['EPROTO', 'ECONNRESET'].map(coded).map(isNotTls), [true, false]);
 });
+
+test('each trouble with TLS has a hint that fits it', () => {
+  const number = (code: string) =>
+    Object.assign(new Error(`write EPROTO 80FC:error:${code}:SSL routines::`), { code: 'EPROTO' });
+  for (const [error, message, hint] of [
+    [coded('CERT_HAS_EXPIRED'), /has expired/, /renew it/],
+    [coded('CERT_NOT_YET_VALID'), /not valid yet/, /clock/],
+    [coded('ERR_TLS_CERT_ALTNAME_INVALID'), /is for another name/, /host in the name/],
+    [coded('UNABLE_TO_VERIFY_LEAF_SIGNATURE'), /is not trusted/, /ca\.crt/],
+    [coded('ERR_SSL_UNSUPPORTED_PROTOCOL'), /too old/, /TLS 1\.2/],
+    [number('0A00042E'), /too old/, /TLS 1\.2/],
+    [number('0A000410'), /client certificate/, /--cert-dir/],
+    [number('0A00045C'), /wants a client certificate/, /--cert-dir/],
+    [number('0A000418'), /does not accept the client certificate/, /NAME\.cert/],
+    [number('0A00010B'), /does not speak TLS/, /--plain-http/],
+    [coded('ERR_SSL_WRONG_VERSION_NUMBER'), /does not speak TLS/, /--plain-http/],
+  ] as const) {
+    const fault = describeNetworkError(error, 'h');
+    assert.match(fault.message, message);
+    assert.match(fault.hint ?? '', hint);
+    assert.equal(fault.final, true);
+  }
+});

@@ -92,3 +92,14 @@ test('what is no proxy is refused without being told', () => {
     );
   }
 });
+
+test('a SOCKS proxy is refused with what to do instead', () => {
+  for (const scheme of ['socks', 'socks4', 'socks5', 'socks5h']) {
+    const environment = { HTTPS_PROXY: `${scheme}://user:secret@proxy.example:1080` };
+    assert.throws(() => proxyFor(new URL('https://registry.example/'), environment), {
+      code: 'option-malformed',
+      message: 'HTTPS_PROXY names a SOCKS proxy, which is not supported',
+      hint: /name an HTTP proxy/,
+    });
+  }
+});

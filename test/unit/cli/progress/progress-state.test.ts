@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { progressLine } from '../../../../src/cli/progress/progress-line.js';
 import { advance, INITIAL_STATE } from '../../../../src/cli/progress/progress-state.js';
 import type { PullEvent } from '../../../../src/index.js';
 
@@ -62,4 +63,18 @@ test('the total is exact from the plan on, and the next image begins anew', () =
   const planned = advance(INITIAL_STATE, { event: 'planned', totalBytes: 60, ...PLAN });
   assert.deepEqual([planned.exact, planned.totalBytes], [true, 60]);
   assert.equal(advance(planned, { event: 'resolving', image: 'b' }).exact, false);
+});
+
+test('what comes beyond the plan is told as fetched again', () => {
+  const events: PullEvent[] = [
+    { event: 'resolved', image: 'x', digest: 'd', platform: 'p', layers: 2, totalBytes: 1000 },
+    { event: 'planned', totalBytes: 1000, fetchBytes: 1000, reuseBytes: 0, resumeBytes: 0, requests: 1 },
+    { event: 'progress', receivedBytes: 6000, totalBytes: 1000, writtenBytes: 0, verifiedBytes: 0 },
+  ];
+  const state = events.reduce((last, event) => advance(last, event), INITIAL_STATE);
+  assert.equal(state.message, '0/2 layers, 5.0 kB fetched again');
+  assert.match(
+    progressLine(state, 100, 120),
+    /^\[eta 0s\] █{40} {2}1\.0 kB\/1\.0 kB .* 5\.0 kB fetched again$/,
+  );
 });

@@ -126,6 +126,21 @@ test('plain progress says where it is every five seconds, even when no event com
   assert.deepEqual(linesOf(stream), [line, line]);
 });
 
+test('plain progress never shows more than the whole, nor a time that is over', (context) => {
+  context.mock.timers.enable({ apis: ['setInterval'] });
+  const stream = new PassThrough();
+  let now = 0;
+  const renderer = createPlainRenderer(stream, QUIET, () => now);
+  renderer.onEvent(EVENTS[0]!);
+  now = 1000;
+  const sizes = { receivedBytes: 9_000_000, totalBytes: 2_000_000, writtenBytes: 0, verifiedBytes: 0 };
+  renderer.onEvent({ event: 'progress', ...sizes });
+  stream.read();
+  context.mock.timers.tick(5000);
+  renderer.end();
+  assert.match(linesOf(stream)[0]!, /: 2\.0 MB\/2\.0 MB 100 %, .*, eta 0s, /);
+});
+
 test('JSON progress is every event on a line of its own, debug lines only when asked for', () => {
   for (const debug of [false, true]) {
     const stream = new PassThrough();
