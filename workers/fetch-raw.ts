@@ -18,7 +18,8 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
     const place = { pack: region.pack, packOffset: region.start };
     watch(receiver);
     try {
-      await fetchRange(client, { blob, start: blobStart, end: blobEnd, onBytes: receiver.take, events });
+      const range = { blob, start: blobStart, end: blobEnd, wholeInstead: true } as const;
+      await fetchRange(client, { ...range, onBytes: receiver.take, events });
     } catch (error) {
       return { ...place, sender: sender(), ...totals, failure: toFailure(error) };
     } finally {

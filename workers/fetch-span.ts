@@ -18,6 +18,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
       blob: task.blob,
       start: task.blobStart,
       end: task.blobEnd,
+      wholeInstead: true,
       onBytes: receiver.take,
       events,
     });

@@ -123,6 +123,7 @@ export class MetadataSource {
         blob: this.#blob,
         start,
         end: fetchEnd,
+        wholeInstead: true,
         onBytes: (chunk) => {
           filled += chunk.copy(bytes, filled);
         },

@@ -48,6 +48,11 @@ export function* planWhole({ blobBytes, held }: WholeBlob, limits: PlanLimits): 
   }
 }
 
+/** A blob that is fetched by one request, from a server that gives no ranges. */
+export function* planOneRequest(blobBytes: number): Generator<RawPart, void> {
+  yield { blobStart: 0, blobEnd: blobBytes };
+}
+
 /** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. No part is made for it. */
 export function totalsOf(
   { blobBytes, held }: WholeBlob,

@@ -1,6 +1,6 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
-import { fromFailure } from '../format/error.js';
+import { fromFailure, PullError } from '../format/error.js';
 import type { RawPart } from '../plan/whole.js';
 import type { DecodeBlobResult, HeldRows } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
@@ -54,6 +54,7 @@ export class BlobStream {
   /** What lies before the front and was not handed to the decoder yet. */
   #front = new ExtentList();
   #decoder: MessagePort | undefined;
+  #decoding: Promise<unknown> | undefined;
 
   /** `parts`: those that tile the blob, in order. */
   constructor(options: StreamOptions, url: string, parts: Iterator<RawPart, void>) {
@@ -71,13 +72,23 @@ export class BlobStream {
         // What is on disk at the beginning is there for the decoder before it is this layer's turn to fetch.
         const first = this.#beginNext();
         if (first !== undefined) fetcher.add(this.#jobs(first, reject));
-        context.stop.guard(turns.take(() => this.#decode())).then(resolve, reject);
+        const decode = () => {
+          const decoding = this.#decode();
+          this.#decoding = decoding;
+          return decoding;
+        };
+        context.stop.guard(turns.take(decode)).then(resolve, reject);
       });
     } catch (error) {
       this.#work.dropped = true;
       this.#decoder?.postMessage(null);
       throw error;
     }
+  }
+
+  /** After a failure: resolves when nothing is decoded any more. */
+  async ended(): Promise<void> {
+    await this.#decoding?.catch(() => {});
   }
 
   /** Begins the parts up to the first that is to be fetched. Returns its row; undefined when nothing is left. */
@@ -144,6 +155,7 @@ export class BlobStream {
     const { context, layer } = this.#options;
     const { blob, compression, diffId } = layer;
     const held = await this.#options.held();
+    if (this.#work.dropped) throw new PullError('internal', `${blob.digest} is not decoded any more`);
     const prover = new LayerProver(context, diffId);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
@@ -155,7 +167,6 @@ export class BlobStream {
     });
     this.#decoder = port1;
     this.#advance();
-    if (this.#work.dropped) port1.postMessage(null);
     const freeBytes = context.decoded.freeBytes(layer);
     const task = { task: 'decode-blob', blob, compression, held, freeBytes, port: port2 } as const;
     try {

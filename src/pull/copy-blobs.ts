@@ -122,12 +122,26 @@ class BlobCopies {
       place = target.make([await target.forget(place)])[0]!;
       missing = cutRanges(missingRanges(place.sizeBytes, []), MOST_RANGE_BYTES);
     };
+    const beginWhole = async () => {
+      await beginAnew();
+      missing = [{ start: 0, end: place.sizeBytes }];
+    };
     return fromAnyPlace(urls, emit, async (url, again) => {
       if (again) await beginAnew();
+      let ranges = true;
       for (let tries = 1; ; tries++) {
         const blob = { ...rest, url };
         const fill = new BlobFill({ blob, place, fetcher, layer, support });
-        const actual = await fill.run(missing);
+        let actual: Digest;
+        try {
+          actual = await fill.run(missing);
+        } catch (error) {
+          if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
+          // The server gives no ranges.
+          ranges = false;
+          await beginWhole();
+          continue;
+        }
         if (actual === blob.digest) return target.keep(place);
         // What an earlier copy left may be what is wrong.
         const allSent = place.written.length === 0;

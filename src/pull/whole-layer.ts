@@ -1,7 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
-import { planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
+import { planOneRequest, planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { ExtentList } from '../store/extents.js';
@@ -67,6 +67,17 @@ export class WholeLayer {
     return { blobBytes: this.#options.layer.blob.sizeBytes, held: [] };
   }
 
+  /** What to fetch; without `ranges`, or where the first endpoint is known to give none, all by one request. */
+  #parts(ranges: boolean) {
+    const { context, layer } = this.#options;
+    const { blobBytes, held } = this.#plan;
+    const isThere = held.length === 1 && held[0]!.blobEnd - held[0]!.blobStart === blobBytes;
+    const isWhole = layer.blob.anonymous !== true && context.endpoints.has(0, 'whole-blobs-only');
+    if (ranges && (isThere || !isWhole)) return planWhole(this.#plan, this.#limits);
+    this.#plan = this.#planAnew();
+    return planOneRequest(blobBytes);
+  }
+
   /**
    * Bytes that make another blob are fetched once more, as what was kept or came on the way may be damaged, and as long as
    * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
@@ -76,11 +87,23 @@ export class WholeLayer {
     const { context, layer } = this.#options;
     const { digest, anonymous } = layer.blob;
     let options = this.#options;
+    let ranges = true;
     for (let tries = 1; ; tries++) {
-      const stream = new BlobStream(options, url, planWhole(this.#plan, this.#limits));
-      const { extents, decoded, actual } = await stream.run().finally(() => {
+      const stream = new BlobStream(options, url, this.#parts(ranges));
+      let outcome: Awaited<ReturnType<BlobStream['run']>>;
+      try {
+        outcome = await stream.run();
+      } catch (error) {
+        if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
+        // The server gives no ranges.
+        ranges = false;
+        await stream.ended();
+        await this.#beginAgain(stream);
+        continue;
+      } finally {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
-      });
+      }
+      const { extents, decoded, actual } = outcome;
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) {
           for (const pack of stream.ownPacks) context.scrap.delete(pack);

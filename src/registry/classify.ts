@@ -34,6 +34,12 @@ const MAX_CONTRADICTIONS = 3;
  */
 const REFUSED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
 
+/**
+ * What servers say that do not know ranges and do not ignore them as they should (RFC 9110, 14.2): bad request, unsatisfiable,
+ * not implemented.
+ */
+const REFUSED_RANGE: ReadonlySet<number> = new Set([400, 416, 501]);
+
 /** The head of a response, and which URL gave it. */
 export interface Response {
   readonly url: URL;
@@ -61,6 +67,10 @@ export interface AskedRange {
   readonly end: number;
   /** Nobody knows how large the blob is: the response has to say so. */
   readonly sizeUnknown: boolean;
+  /** With a Range header, that is. */
+  readonly ranged: boolean;
+  /** The caller would rather fetch the whole blob than skip to a part of it. */
+  readonly isPart: boolean;
 }
 
 /** What is known before the response. */
@@ -87,6 +97,8 @@ export type Next = (
   /** Ask the registry where the blob is now. */
   | { readonly next: 'renew-target' }
   | { readonly next: 'renew-token' }
+  /** Ask without a Range header. */
+  | { readonly next: 'ask-whole' }
   /** Ask the same again: only a connection that was kept too long has died. */
   | { readonly next: 'repeat' }
   /** A failure that counts; asking again may help. */
@@ -111,6 +123,10 @@ const RULES: readonly Rule[] = [
     next: () => ({ next: 'renew-target', again: 'the target of a redirect has expired' }),
   },
   {
+    when: ({ status }, { range }) => range?.ranged === true && REFUSED_RANGE.has(status),
+    next: refusedRange,
+  },
+  {
     // A server that does not know HEAD says so with 501, and with other codes: a GET follows, which tells.
     when: ({ status }, { method }) => isServerFailure(status) && method !== 'HEAD',
     next: ({ url, status }) => ({ next: 'fail', sign: 'alive', again: `${url.host} answers ${status}` }),
@@ -125,7 +141,6 @@ const RULES: readonly Rule[] = [
     when: ({ status }, { range }) => range === undefined && status >= 200 && status < 300,
     next: () => ({ next: 'take', plan: ALL }),
   },
-  { when: ({ status }, { range }) => range !== undefined && status === 416, next: unsatisfiable },
   { when: () => true, next: () => ({ next: 'give-up' }) },
 ];
 
@@ -231,6 +246,7 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
     return giveUp(unexpected('a web page'));
   const wrong = wrongSize(range!, url, sizeBytes);
   if (wrong !== undefined) return giveUp(wrong);
+  if (status === 200 && range!.isPart) return giveUp(wholeBlobsOnly(url.host));
   if (status === 206) {
     const what = `bytes ${came.start} to ${came.end}`;
     if (came.start !== start) return contradiction(unexpected(what), contradictions);
@@ -242,11 +258,19 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
   return { next: 'take', plan: { skipBytes: start - came.start, takeBytes, exact }, sizeBytes };
 }
 
-function unsatisfiable({ url, headers }: Response, { range }: Asked): Next {
-  const sizeBytes = parseContentRange(single(headers['content-range']))?.sizeBytes;
-  const { blob, sizeUnknown } = range!;
+/** A range that is refused is none of the blob's, where its size is another than was stated; else it is asked for without. */
+function refusedRange({ url, status, headers }: Response, { range }: Asked): Next {
+  const { blob, sizeUnknown, isPart } = range!;
+  const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   const isOther = sizeBytes !== undefined && (sizeUnknown || sizeBytes !== blob.sizeBytes);
-  return isOther ? giveUp(sizeError(blob, url, sizeBytes)) : { next: 'give-up' };
+  if (status === 416 && isOther) return giveUp(sizeError(blob, url, sizeBytes));
+  if (isPart) return giveUp(wholeBlobsOnly(url.host));
+  return { next: 'ask-whole', again: `${url.host} answers ${status} to a range` };
+}
+
+/** Ends a range whose caller can fetch the whole blob instead. */
+export function wholeBlobsOnly(host: string): PullError {
+  return new PullError('unsupported', `${host} gives whole blobs only, and no ranges of them`);
 }
 
 /** What is wrong with the size that a response states, if anything is. */

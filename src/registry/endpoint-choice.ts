@@ -25,6 +25,10 @@ const TRAITS = {
   'serves-itself': 1,
   /** It redirects each request to a URL that is good for that one. */
   'one-time-targets': 2,
+  /** It answers a range with the whole blob. */
+  'whole-blobs-only': 4,
+  /** It does not answer a request that has a Range header. */
+  'refuses-ranges': 8,
 };
 
 /** Which endpoints lack which blobs, and behind that a word of traits for each endpoint, for all threads of a pull. */

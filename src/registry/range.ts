@@ -1,11 +1,14 @@
 import { PullError } from '../format/error.js';
-import { type Asked, classify, classifyBreak, type Known, type Next } from './classify.js';
+import { type Asked, classify, classifyBreak, type Known, type Next, wholeBlobsOnly } from './classify.js';
 import { rangeHeader } from './content-range.js';
 import { NextUrl, type Place } from './next-url.js';
 import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { firstErrorMessage, refusal, serverError, storageRefusal } from './refusal.js';
 import { requestLine } from './request-line.js';
 import { type Sink, transfer } from './transfer.js';
+
+/** Bytes beside a range that are read rather than asked for again: a socket has as many in its buffers. */
+const MAX_BESIDE_BYTES = 64 * 1024;
 
 /** A range under way. */
 interface Range {
@@ -23,6 +26,8 @@ interface Range {
   fruitless: number;
   /** Responses in a row that contradicted themselves. */
   contradictions: number;
+  /** Requests have a Range header. */
+  ranged: boolean;
   /** What takes the bytes has failed, which is no endpoint's fault. */
   takerFailed: boolean;
 }
@@ -42,7 +47,8 @@ interface Attempt {
  * network; a received byte is never asked for again. Each turn sends one request: `NextUrl` says where, `classify` what
  * follows from its response.
  * @throws PullError `blob-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`, `answer-unexpected`,
- *   `metadata-malformed` (the blob has another size than its manifest says); what `events.miss` and `onBytes` throw
+ *   `metadata-malformed` (the blob has another size than its manifest says), `unsupported` (see `wholeInstead`); what
+ *   `events.miss` and `onBytes` throw
  */
 export async function fetchRange(client: RangeClient, job: RangeJob): Promise<RangeTotals> {
   const { blob, start, end, onSize } = job;
@@ -50,7 +56,14 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const where = new NextUrl(client, job);
-  const counts = { next: start, requests: 0, receivedBytes: 0, fruitless: 0, contradictions: 0 };
+  const counts = {
+    next: start,
+    requests: 0,
+    receivedBytes: 0,
+    fruitless: 0,
+    contradictions: 0,
+    ranged: true,
+  };
   const range: Range = { client, job, where, ...counts, repeated: false, takerFailed: false };
   try {
     if (start < end) await where.choose();
@@ -71,6 +84,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
 async function send(range: Range, place: Place): Promise<Attempt> {
   const { client, job, where } = range;
   const { url } = place;
+  if (isPart(job) && client.choice.has(where.endpoint, 'whole-blobs-only')) throw wholeBlobsOnly(url.host);
   const before = { next: range.next, receivedBytes: range.receivedBytes };
   if (place.hops === 0) {
     range.requests++;
@@ -114,15 +128,24 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   }
 }
 
-function headersFor({ client, job, next, where }: Range, place: Place) {
+function headersFor(range: Range, place: Place) {
+  const { client, job, next, where } = range;
   const { userAgent } = client.options;
   const authorization = where.authorizationAt(place);
   return {
-    range: rangeHeader(next, job.end),
+    ...(isRanged(range) && { range: rangeHeader(next, job.end) }),
     'accept-encoding': 'identity',
     ...(userAgent !== undefined && { 'user-agent': userAgent }),
     ...(authorization !== undefined && { authorization }),
   };
+}
+
+function isRanged({ client, where, ranged }: Range): boolean {
+  return ranged && !client.choice.has(where.endpoint, 'refuses-ranges');
+}
+
+function isPart({ blob, start, end, wholeInstead }: RangeJob): boolean {
+  return wholeInstead === true && blob.sizeBytes - (end - start) > MAX_BESIDE_BYTES;
 }
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
@@ -133,6 +156,9 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
     begin: (status, headers) => {
       const next = classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
       classified(status, next);
+      const isWholeBlob =
+        next.next === 'take' || (next.next === 'give-up' && next.error?.code === 'unsupported');
+      if (status === 200 && isWholeBlob && job.wholeInstead === true) noteWhole(range);
       if (next.next !== 'take') return undefined;
       if (next.sizeBytes !== undefined) job.onSize?.(next.sizeBytes);
       where.found(place);
@@ -152,9 +178,18 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
   };
 }
 
-function askedBy({ job, next, where }: Range, { hops }: Place): Asked {
+/** The endpoint has answered a range with the whole blob. */
+function noteWhole({ client, job, where, ranged }: Range): void {
+  const { choice } = client;
+  if (!ranged) choice.note(where.endpoint, 'refuses-ranges');
+  if (!ranged || isPart(job)) choice.note(where.endpoint, 'whole-blobs-only');
+}
+
+function askedBy(asked: Range, { hops }: Place): Asked {
+  const { job, next, where } = asked;
   const { blob, end, onSize } = job;
-  const range = { blob, start: next, end, sizeUnknown: onSize !== undefined };
+  const sizeUnknown = onSize !== undefined;
+  const range = { blob, start: next, end, sizeUnknown, ranged: isRanged(asked), isPart: isPart(job) };
   return { method: 'GET', origin: where.origin, hops, allowHttp: where.allowHttp, range };
 }
 
@@ -189,6 +224,9 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       break;
     case 'fail':
       await where.failed(place, failureOf(next, attempt), next.sign);
+      break;
+    case 'ask-whole':
+      range.ranged = false;
       break;
     case 'renew-token':
       if (!(await where.renewToken())) throw refusalOf(range, attempt);

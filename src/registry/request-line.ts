@@ -3,7 +3,7 @@ export interface ToldRequest {
   readonly method: string;
   readonly url: URL;
   /** The Range header. */
-  readonly range?: string;
+  readonly range?: string | undefined;
   /** 0 when there was no answer. */
   readonly status: number;
   readonly bytes: number;

@@ -68,7 +68,14 @@ async function fetch(
   client: ReturnType<typeof createRangeClient>,
   origin: string,
   [start, end]: readonly [number, number],
-  more: { events?: RecordedEvents; take?: Take; path?: string; sizeBytes?: number; anonymous?: true } = {},
+  more: {
+    events?: RecordedEvents;
+    take?: Take;
+    path?: string;
+    sizeBytes?: number;
+    anonymous?: true;
+    wholeInstead?: true;
+  } = {},
 ) {
   const chunks: Buffer[] = [];
   const events = more.events ?? recordEvents();
@@ -81,6 +88,7 @@ async function fetch(
     },
     start,
     end,
+    ...(more.wholeInstead && { wholeInstead: more.wholeInstead }),
     onBytes: (chunk) => {
       chunks.push(chunk);
       return more.take?.(chunk);
@@ -823,17 +831,81 @@ test('a blob that is not there is not found, with the words of the registry', as
   );
 });
 
-test('a 416 that tells another size is a wrong manifest, another 416 an unexpected answer', async (t) => {
-  const server = await serverFor(t, (_request, response, nth) => {
-    response.writeHead(416, { 'content-range': nth === 1 ? 'bytes */77' : `bytes */${BLOB.length}` }).end();
+test('a 416 that tells another size is a wrong manifest', async (t) => {
+  const server = await serverFor(t, (_request, response) => {
+    response.writeHead(416, { 'content-range': 'bytes */77' }).end();
   });
-  const client = clientFor(t);
   await assert.rejects(
-    fetch(client, server.origin, [0, 10]),
+    fetch(clientFor(t), server.origin, [0, 10]),
     (error) =>
       failsWith('metadata-malformed', /has 77 bytes/)(error) && (error as PullError).hint !== undefined,
   );
-  await assert.rejects(fetch(client, server.origin, [0, 10]), failsWith('answer-unexpected', /answered 416/));
+});
+
+for (const status of [400, 416, 501]) {
+  test(`a server that refuses ranges (${status}) is asked once without, and a later range never with one`, async (t) => {
+    const server = await serverFor(t, (request, response) => {
+      if (request.headers.range !== undefined) response.writeHead(status).end();
+      else response.end(BLOB);
+    });
+    const lacking = createLacking();
+    const whole = [0, BLOB.length] as const;
+    const first = await fetch(clientFor(t, { lacking }), server.origin, whole, { wholeInstead: true });
+    assert.ok(first.bytes.equals(BLOB));
+    assert.deepEqual(first.events.misses, []);
+    const second = await fetch(clientFor(t, { lacking }), server.origin, whole, { wholeInstead: true });
+    assert.ok(second.bytes.equals(BLOB));
+    assert.deepEqual(
+      server.asked.map(({ range }) => range),
+      [`bytes=0-${BLOB.length - 1}`, undefined, undefined],
+    );
+    const { bytes } = await fetch(clientFor(t, { lacking }), server.origin, [1000, 2000]);
+    assert.ok(bytes.equals(BLOB.subarray(1000, 2000)));
+    await assert.rejects(
+      fetch(clientFor(t, { lacking }), server.origin, [0, 1000], { wholeInstead: true }),
+      failsWith('unsupported', /whole blobs only/),
+    );
+    assert.equal(server.asked.length, 4);
+  });
+
+  test(`a server that answers ${status} with and without a range has refused the blob`, async (t) => {
+    const server = await serverFor(t, (_request, response) => response.writeHead(status).end());
+    const misses: string[] = [];
+    const events = recordEvents({
+      miss: (message) => {
+        misses.push(message);
+        throw new PullError('network-hopeless', message);
+      },
+    });
+    await assert.rejects(fetch(clientFor(t), server.origin, [0, 10], { events }), PullError);
+    assert.equal(server.asked.length, 2);
+    assert.equal(misses.length, status === 501 ? 1 : 0);
+  });
+}
+
+test('a 200 to a part of a blob ends it before its body is read, where the caller can fetch the whole blob', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.end(BLOB));
+  const client = clientFor(t);
+  for (const range of [
+    [0, 1000],
+    [BLOB.length - 1000, BLOB.length],
+  ] as const) {
+    const events = recordEvents();
+    await assert.rejects(
+      fetch(client, server.origin, range, { wholeInstead: true, events }),
+      failsWith('unsupported', /whole blobs only/),
+    );
+    assert.equal(events.receivedBytes, 0);
+  }
+  assert.equal(server.asked.length, 1);
+  for (const range of [
+    [0, BLOB.length],
+    [30_000, BLOB.length],
+    [0, BLOB.length - 60_000],
+  ] as const) {
+    const { bytes } = await fetch(client, server.origin, range, { wholeInstead: true });
+    assert.ok(bytes.equals(BLOB.subarray(...range)));
+  }
 });
 
 test('a server error is a miss', async (t) => {

@@ -16,7 +16,14 @@ const BLOB_URL = `https://reg.example/v2/a/blobs/${DIGEST}`;
 const REGISTRY = new URL(BLOB_URL);
 const STORAGE = new URL('https://store.example/b?sig=secret');
 const BLOB = { url: BLOB_URL, digest: DIGEST, sizeBytes: 1000 };
-const RANGE: AskedRange = { blob: BLOB, start: 100, end: 300, sizeUnknown: false };
+const RANGE: AskedRange = {
+  blob: BLOB,
+  start: 100,
+  end: 300,
+  sizeUnknown: false,
+  ranged: true,
+  isPart: false,
+};
 const GET: Asked = { method: 'GET', origin: 'https://reg.example', hops: 0 };
 const KNOWN: Known = { waited: 0, renewals: 0, contradictions: 0, nowMs: 0, random: 0.5 };
 
@@ -140,7 +147,18 @@ const BODIES: readonly (readonly [string, Row])[] = [
   ['give-up: metadata-malformed', whole({ 'content-length': '999' })],
   ['give-up: metadata-malformed', whole({ 'content-length': 'many' })],
   ['give-up: metadata-malformed', { status: 416, headers: { 'content-range': 'bytes */77' }, asked: ranged }],
-  ['give-up', { status: 416, headers: { 'content-range': 'bytes */1000' }, asked: ranged }],
+  ['ask-whole: reg.example answers 416 to a range', { status: 416, asked: ranged }],
+  [
+    'ask-whole: reg.example answers 416 to a range',
+    { status: 416, headers: { 'content-range': 'bytes */1000' }, asked: ranged },
+  ],
+  ['ask-whole: reg.example answers 400 to a range', { status: 400, asked: ranged }],
+  ['ask-whole: store.example answers 501 to a range', { ...stored, status: 501 }],
+  ['give-up: unsupported', { status: 501, asked: { range: { ...RANGE, isPart: true } } }],
+  ['give-up: unsupported', { status: 200, asked: { range: { ...RANGE, isPart: true } } }],
+  ['give-up', { status: 416, asked: { range: { ...RANGE, ranged: false } } }],
+  ['fail: reg.example answers 501', { status: 501, asked: { range: { ...RANGE, ranged: false } } }],
+  ['skip 100, take 200', { status: 200, asked: { range: { ...RANGE, ranged: false } } }],
   ['skip 0, take 1, exact, of 77', { ...part('bytes 0-0/77'), asked: unknown }],
   ['give-up: answer-unexpected', { ...part('bytes 0-0/*'), asked: unknown }],
   ['give-up: metadata-malformed', { ...whole({ 'content-length': '0' }), asked: unknown }],
