@@ -4,12 +4,10 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { fromFailure, PullError } from '../../src/format/error.js';
-import { createCredentials } from '../../src/registry/credentials.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
-import { createRegistrySession } from '../../src/registry/session.js';
+import { PullError } from '../../src/format/error.js';
 import { installHelper } from '../support/credential-helper.js';
 import { type Answering, type ScriptedServer, startServer } from '../support/scripted-server.js';
+import { sessionWithLogin } from '../support/session-with-login.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const BASIC = `Basic ${Buffer.from('me:canary').toString('base64')}`;
@@ -18,34 +16,6 @@ async function serverFor(t: TestContext, answer: Answering): Promise<ScriptedSer
   const server = await startServer(answer);
   t.after(() => server.close());
   return server;
-}
-
-/** A session with the credentials of a file with this content; `{host}` in it stands for the registry. */
-function sessionFor(t: TestContext, host: string, content: object) {
-  const authfile = join(temporaryDirectory(t), 'auth.json');
-  writeFileSync(authfile, JSON.stringify(content).replaceAll('{host}', host));
-  const session = createRegistrySession({
-    host,
-    repository: 'team/app',
-    tlsVerify: true,
-    environment: {},
-    connectTimeoutMs: 2000,
-    idleTimeoutMs: 2000,
-    answerTimeoutMs: 2000,
-    userAgent: 'zpull-test',
-    waits: createWaitBudget(),
-    tokens: new Map(),
-    credentials: createCredentials({ host, repository: 'team/app', authfile, env: {} }),
-    patience: {
-      received: () => {},
-      miss: async (reason) => {
-        throw fromFailure(reason);
-      },
-      pause: () => () => {},
-    },
-  });
-  t.after(() => session.close());
-  return { session, authfile };
 }
 
 const LOGIN = { auths: { '{host}': { username: 'me', password: 'canary' } } };
@@ -74,7 +44,7 @@ function failsWith(words: RegExp, hint: RegExp) {
 
 test('a registry that asks for Basic gets a user name and a password, and only once it asked', async (t) => {
   const registry = await serverFor(t, guard(new Set([BASIC]), 'Basic realm="x"'));
-  const { session } = sessionFor(t, registry.host, LOGIN);
+  const { session } = sessionWithLogin(t, registry.host, LOGIN);
   await session.getManifest('v1');
   await session.getManifest('v1');
   assert.deepEqual(
@@ -86,7 +56,7 @@ test('a registry that asks for Basic gets a user name and a password, and only o
 
 test('credentials that Basic does not let in are refused after one try, with where they are from', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
-  const { session, authfile } = sessionFor(t, registry.host, LOGIN);
+  const { session, authfile } = sessionWithLogin(t, registry.host, LOGIN);
   const words = new RegExp(`denies access to team/app with the credentials of ${authfile}`);
   await assert.rejects(session.getManifest('v1'), failsWith(words, /docker login .* or "podman login/));
   assert.equal(registry.asked.length, 2);
@@ -94,7 +64,7 @@ test('credentials that Basic does not let in are refused after one try, with whe
 
 test('without credentials the hint says where they were looked for', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
-  const { session, authfile } = sessionFor(t, registry.host, { auths: {} });
+  const { session, authfile } = sessionWithLogin(t, registry.host, { auths: {} });
   const hint = new RegExp(`looked for in ${authfile}: log in with "docker login ${registry.host}"`);
   await assert.rejects(session.getManifest('v1'), failsWith(/without logging in/, hint));
 });
@@ -117,7 +87,7 @@ test('a token server is asked with Basic credentials, the registry never sees th
     valid.add(`Bearer t${++serial}`);
     response.end(JSON.stringify({ token: `t${serial}` }));
   });
-  const { session } = sessionFor(t, registry.host, LOGIN);
+  const { session } = sessionWithLogin(t, registry.host, LOGIN);
   await session.getManifest('v1');
   assert.equal(tokens.asked[0]?.authorization, BASIC);
   assert.deepEqual(Object.fromEntries(new URL(tokens.asked[0]!.url, tokens.origin).searchParams), {
@@ -146,7 +116,7 @@ test('an identity token is exchanged by POST, and not sent on by a redirect', as
     });
   });
   valid.add('Bearer good');
-  const { session } = sessionFor(t, registry.host, IDENTITY);
+  const { session } = sessionWithLogin(t, registry.host, IDENTITY);
   await session.getManifest('v1');
   const fields = {
     grant_type: 'refresh_token',
@@ -168,14 +138,14 @@ test('a token server that does not take credentials is told apart from one that 
     [{}, 403, /answered 403$/],
   ] as const) {
     const { registry } = await withTokens(t, (_request, response) => response.writeHead(status).end());
-    const { session } = sessionFor(t, registry.host, content);
+    const { session } = sessionWithLogin(t, registry.host, content);
     await assert.rejects(session.getManifest('v1'), failsWith(words, /docker login/));
   }
 });
 
 test('an identity token is of no use where Basic is asked for', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
-  const { session } = sessionFor(t, registry.host, IDENTITY);
+  const { session } = sessionWithLogin(t, registry.host, IDENTITY);
   await assert.rejects(session.getManifest('v1'), failsWith(/denies access/, /docker login/));
   assert.equal(registry.asked.length, 1);
 });
@@ -183,7 +153,7 @@ test('an identity token is of no use where Basic is asked for', async (t) => {
 test('a registry that hides what is private from strangers is told who asks, if there are credentials', async (t) => {
   for (const status of [403, 404]) {
     const registry = await serverFor(t, guard(new Set([BASIC]), 'Basic realm="x"', status));
-    await sessionFor(t, registry.host, LOGIN).session.getManifest('v1');
+    await sessionWithLogin(t, registry.host, LOGIN).session.getManifest('v1');
     const asked = registry.asked.map(({ url, authorization }) => [url, authorization]);
     const manifest = '/v2/team/app/manifests/v1';
     assert.deepEqual(asked, [
@@ -192,7 +162,7 @@ test('a registry that hides what is private from strangers is told who asks, if 
       [manifest, BASIC],
     ]);
     registry.asked.length = 0;
-    const stranger = sessionFor(t, registry.host, {}).session;
+    const stranger = sessionWithLogin(t, registry.host, {}).session;
     const code = status === 403 ? 'unauthorized' : 'image-not-found';
     await assert.rejects(stranger.getManifest('v1'), { code });
     // One that does not have it is asked whether it has schema 1.
@@ -206,7 +176,7 @@ test('a helper is asked again when what it gave is refused: it hands out what ex
   const secrets = join(temporaryDirectory(t), 'secret');
   writeFileSync(secrets, '{"Username":"me","Secret":"canary"}');
   installHelper(t, 'cloud', `cat ${secrets}`);
-  const { session } = sessionFor(t, registry.host, { credHelpers: { '{host}': 'cloud' } });
+  const { session } = sessionWithLogin(t, registry.host, { credHelpers: { '{host}': 'cloud' } });
   await session.getManifest('v1');
   valid.clear();
   valid.add(`Basic ${Buffer.from('me:canary2').toString('base64')}`);

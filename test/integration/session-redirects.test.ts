@@ -1,17 +1,13 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
 import type { IncomingMessage } from 'node:http';
-import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
-import { fromFailure, PullError } from '../../src/format/error.js';
-import { createCredentials } from '../../src/registry/credentials.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
-import { createRegistrySession, type RegistrySession } from '../../src/registry/session.js';
+import { PullError } from '../../src/format/error.js';
+import type { RegistrySession } from '../../src/registry/session.js';
 import { type Answering, startServer } from '../support/scripted-server.js';
-import { temporaryDirectory } from '../support/temporary.js';
+import { sessionWithLogin } from '../support/session-with-login.js';
 
 const BASIC = `Basic ${Buffer.from('me:canary').toString('base64')}`;
 const LOGIN = { username: 'me', password: 'canary' };
@@ -44,30 +40,7 @@ function headOf({ method, url, rawHeaders }: IncomingMessage): string {
 }
 
 function sessionFor(t: TestContext, host: string, login: object): RegistrySession {
-  const authfile = join(temporaryDirectory(t), 'auth.json');
-  writeFileSync(authfile, JSON.stringify({ auths: { [host]: login } }));
-  const session = createRegistrySession({
-    host,
-    repository: 'team/app',
-    tlsVerify: true,
-    environment: {},
-    connectTimeoutMs: 2000,
-    idleTimeoutMs: 2000,
-    answerTimeoutMs: 2000,
-    userAgent: 'zpull-test',
-    waits: createWaitBudget(),
-    tokens: new Map(),
-    credentials: createCredentials({ host, repository: 'team/app', authfile, env: {} }),
-    patience: {
-      received: () => {},
-      miss: async (reason) => {
-        throw fromFailure(reason);
-      },
-      pause: () => () => {},
-    },
-  });
-  t.after(() => session.close());
-  return session;
+  return sessionWithLogin(t, host, { auths: { [host]: login } }).session;
 }
 
 /** What is asked of a registry that redirects the path with `word` in it. */
