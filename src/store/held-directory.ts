@@ -236,7 +236,9 @@ interface Access {
   readonly mode: number;
 }
 
+/** Windows tells no owner, and the same mode of every directory. */
 function isPrivate({ uid, mode }: Access): boolean {
+  if (process.geteuid === undefined) return true;
   return isTrusted(uid) && (mode & GROUP_OR_OTHERS_WRITE) === 0;
 }
 
@@ -245,7 +247,7 @@ function isGuarded(access: Access): boolean {
 }
 
 function isTrusted(uid: number): boolean {
-  return process.geteuid === undefined || uid === 0 || uid === process.geteuid();
+  return uid === 0 || uid === process.geteuid?.();
 }
 
 /** The directory on a path without links in which another user could rename something, itself included. */

@@ -26,6 +26,17 @@ function closing(t: TestContext, held: HeldDirectory): HeldDirectory {
   return held;
 }
 
+test('where the system has no owners (Windows) no directory is refused for its mode', (t) => {
+  const directory = temporaryDirectory(t);
+  chmodSync(directory, 0o777);
+  const { geteuid } = process;
+  t.after(() => Object.assign(process, { geteuid }));
+  Object.assign(process, { geteuid: undefined });
+  const held = closing(t, HeldDirectory.hold(directory, false));
+  assert.deepEqual([held.isPrivate, held.isGuarded], [true, true]);
+  closing(t, held.make('below', 0o777));
+});
+
 test('a directory that is held stays the same one when it is renamed', { skip }, (t) => {
   const directory = temporaryDirectory(t);
   // Else its path would do.
