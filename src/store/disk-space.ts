@@ -20,9 +20,10 @@ export async function requireSpace(
   const freeBytes = neededBytes === 0 ? undefined : await freeBytesOf(directory, leavesRoom);
   if (freeBytes === undefined || freeBytes >= neededBytes) return;
   const missing = neededBytes - freeBytes;
+  const free = leavesRoom ? `${freeBytes} free, without a reserve for other programs` : `${freeBytes} free`;
   throw new PullError(
     'store-full',
-    `${directory} needs ${neededBytes} bytes and has ${freeBytes} free: ${missing} bytes are missing`,
+    `${directory} needs ${neededBytes} bytes and has ${free}: ${missing} bytes are missing`,
     { hint: 'Free some space there, or choose another place with --store.' },
   );
 }

@@ -44,7 +44,7 @@ export class FreeRoom {
       return Math.max(LEAST_UNASKED_BYTES, Math.min(MOST_UNASKED_BYTES, roomBytes * UNASKED_SHARE));
     throw new PullError(
       'store-full',
-      `${this.#directory} has ${space.freeBytes} bytes free, and ${leftBytes} of them are left to others`,
+      `${this.#directory} has ${space.freeBytes} bytes free, of which ${leftBytes} are a reserve for other programs`,
       {
         hint: 'Free some space there, or choose another place with --store; what was fetched so far is kept.',
       },

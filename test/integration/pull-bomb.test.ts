@@ -59,7 +59,7 @@ test('a layer of 2 MB that would fill any disk leaves some of it free, and gives
     }),
   );
   assert.deepEqual([error.code, error.exitCode], ['store-full', 7], error.message);
-  assert.match(error.message, /bytes free, and 1342177 of them are left to others/);
+  assert.match(error.message, /bytes free, of which 1342177 are a reserve for other programs/);
   t.diagnostic(`${mostWritten} bytes written`);
   // Its blob is kept: with more room it need not be fetched again.
   assert.ok(packBytes(store) < 4 * MIB, `${packBytes(store)} bytes`);

@@ -41,6 +41,11 @@ test('what is reserved for root is room for root alone', async (t) => {
   await assert.rejects(roomFor(1000), { code: 'store-full', message: /has 10000 free: 5000 bytes/ });
 });
 
+test('a message says that some of the room is left to other programs', async (t) => {
+  const message = /has 8000 free, without a reserve for other programs: 1000 bytes are missing$/;
+  await whereFreeIs(t, {}, () => assert.rejects(requireSpace('/x', 9000, true), { message }));
+});
+
 /** Does something while every file system answers that it has 10 blocks of 1000 bytes, but for what `stated` says. */
 async function whereFreeIs(t: TestContext, stated: Partial<StatsFs>, action: () => Promise<void>) {
   const ext4 = { type: 0xef53, bsize: 1000, blocks: 100, bfree: 10, bavail: 10, files: 100, ffree: 10 };

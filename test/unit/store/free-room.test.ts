@@ -22,7 +22,7 @@ function disk(t: TestContext, totalMib: number, freeMib: number) {
   return state;
 }
 
-const FULL = { code: 'store-full', message: /bytes free, and \d+ of them are left to others/ };
+const FULL = { code: 'store-full', message: /bytes free, of which \d+ are a reserve for other programs/ };
 
 test('a fiftieth of a disk stays free, and of a large one 256 MiB', (t) => {
   const state = disk(t, 1000, 21);
