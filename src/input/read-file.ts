@@ -45,12 +45,15 @@ export function readRegularFile(path: string, maxBytes: number): Input {
   }
 }
 
-/** What pipes had, by what tells one from another: it can be read once only, however many pulls ask for it. */
+/** Pipes whose bytes are kept: a command has two at most. A program that pulls for a long time must not gather the secrets of all. */
+const MAX_KEPT_PIPES = 16;
+
+/** What the last pipes had, by what tells one from another: a pipe can be read once only, however many pulls ask for it. */
 const pipes = new Map<string, Promise<Input>>();
 
 /**
  * As `readRegularFile`, for a path that the user states: a pipe that somebody writes is read as well (`<(…)`, /dev/stdin,
- * /dev/fd/N), once in the life of the process, to its end and for a minute at most. `signal` ends the wait.
+ * /dev/fd/N), once as long as it is one of the last few, to its end and for a minute at most. `signal` ends the wait.
  */
 export async function readFileOrPipe(path: string, maxBytes: number, signal?: AbortSignal): Promise<Input> {
   const stats = statOf(path);
@@ -61,6 +64,8 @@ export async function readFileOrPipe(path: string, maxBytes: number, signal?: Ab
   pipes.set(key, reading);
   const read = await reading;
   if (!('bytes' in read)) pipes.delete(key);
+  const [oldest] = pipes.keys();
+  if (pipes.size > MAX_KEPT_PIPES && oldest !== undefined) pipes.delete(oldest);
   return read;
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, linkSync, mkdirSync, openSync, symlinkSync, writeFileSync } from 'node:fs';
+import { closeSync, linkSync, mkdirSync, openSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -105,6 +105,19 @@ test('a pipe that somebody writes is read to its end, and once for all who ask',
   closeSync(ours);
   assert.deepEqual((await Promise.all(both)).map(told), ['read ab', 'read ab']);
   assert.equal(told(await readFileOrPipe(fifo, MAX_BYTES)), 'read ab');
+});
+
+test('what pipes had is kept for the last sixteen of them', FIFOS, async (t) => {
+  const fifos = Array.from({ length: 17 }, () => fifoIn(t));
+  for (const fifo of fifos) {
+    const ours = openSync(fifo, 'r+');
+    writeSync(ours, 'secret');
+    const reading = readFileOrPipe(fifo, MAX_BYTES);
+    closeSync(ours);
+    assert.equal(told(await reading), 'read secret');
+  }
+  assert.equal(told(await readFileOrPipe(fifos[0]!, MAX_BYTES)), 'unfit: is a pipe that nobody writes to');
+  assert.equal(told(await readFileOrPipe(fifos[1]!, MAX_BYTES)), 'read secret');
 });
 
 test('a pipe has a limit, and the wait for it ends when it is stopped', FIFOS, async (t) => {
