@@ -2,18 +2,20 @@
 import assert from 'node:assert/strict';
 import { chmodSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { parseChallenges } from '../../../src/registry/challenge.js';
+import { decodeAnswer } from '../../../src/registry/content-coding.js';
 import { parseContentLength, parseContentRange, rangeHeader } from '../../../src/registry/content-range.js';
 import { askHelper } from '../../../src/registry/credential-helper.js';
 import { nextHop } from '../../../src/registry/redirect.js';
-import { firstErrorMessage, refusal } from '../../../src/registry/refusal.js';
+import { firstErrorMessage, refusal, webPageError } from '../../../src/registry/refusal.js';
 import { bookWait, createWaitBudget, parseRetryAfter, waitAfter } from '../../../src/registry/retry-after.js';
 import { parseToken, tokenRequest, tokenUrl } from '../../../src/registry/token.js';
 import { contentRange, parseRange } from '../../../src/sandbox/byte-range.js';
 import { parseFaults } from '../../../src/sandbox/fault-file.js';
 import { mutatedJson } from '../json.js';
-import { EDGE_NUMBERS, mutatedText } from '../mutate.js';
+import { EDGE_NUMBERS, mutated, mutatedText } from '../mutate.js';
 import { scratchDirectory } from '../scratch.js';
 import { type Target, target, tolerate, tolerateAsync } from '../target.js';
 
@@ -134,6 +136,8 @@ const redirect = target(
   },
 );
 
+const WANTED = { host: 'registry.example', repository: 'a/b', name: 'c' };
+
 const ERRORS = [
   { errors: [{ code: 'DENIED', message: 'no https://u:p@h/x?sig=1 Bearer abc\u001b[2J', detail: {} }] },
 ];
@@ -147,8 +151,43 @@ const errorBody = target(
     if (message !== undefined) assert.doesNotMatch(message, /[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
     assert.ok((message?.length ?? 0) < 2000);
     for (const kind of ['manifest', 'blob'] as const) {
-      refusal(status, { host: 'registry.example', repository: 'a/b', name: 'c', kind }, body);
+      refusal(status, { ...WANTED, kind }, body);
     }
+  },
+);
+
+const PAGES = [
+  '<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>no &amp; https://u:p@h/x?sig=1</Message></Error>',
+  '\ufeff <!DOCTYPE html><html><head><title>Sign in\u001b[2J</title></head></html>',
+];
+
+const errorPage = target(
+  'error-page',
+  mutatedText(PAGES, ['<title>', '</Code>', '&quot;', '\u202e', '<Message>']),
+  (page) => {
+    const message = firstErrorMessage(Buffer.from(page));
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there
+    if (message !== undefined) assert.doesNotMatch(message, /[\u0000-\u001f\u007f-\u009f\u202a-\u202e]/);
+    assert.ok((message?.length ?? 0) < 2000);
+    webPageError('registry.example', { ...WANTED, kind: 'manifest' }, Buffer.from(page));
+  },
+);
+
+const MAX_DECODED_BYTES = 10_000;
+
+const codedAnswer = target(
+  'coded-answer',
+  fc.tuple(
+    mutated([gzipSync('{"token":"x"}'), gzipSync(Buffer.alloc(50_000))]),
+    mutatedText(['gzip', 'x-gzip', 'aws-chunked, gzip', 'br'], ['gzip', ',', ' ']),
+  ),
+  async ([body, encoding]) => {
+    const answer = { status: 200, headers: { 'content-encoding': encoding }, body, tooLong: false };
+    const decoded = await tolerateAsync(
+      () => decodeAnswer(answer, 'registry.example', MAX_DECODED_BYTES),
+      'answer-unexpected',
+    );
+    if (decoded !== undefined && decoded.body !== body) assert.ok(decoded.body.length <= MAX_DECODED_BYTES);
   },
 );
 
@@ -210,6 +249,8 @@ export const ANSWER_TARGETS: readonly Target[] = [
   retryAfter,
   redirect,
   errorBody,
+  errorPage,
+  codedAnswer,
   helper,
   faults,
 ];
