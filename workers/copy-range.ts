@@ -24,7 +24,14 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { events, totals, sender } = countingEvents();
   watch(receiver);
   try {
-    await fetchRange(client, { blob, start, end, wholeInstead: true, onBytes: receiver.take, events });
+    await fetchRange(client, {
+      blob,
+      start,
+      end,
+      wholeInstead: () => undefined,
+      onBytes: receiver.take,
+      events,
+    });
   } finally {
     unwatch(receiver);
     closeWritten(fd, path);

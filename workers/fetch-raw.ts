@@ -4,6 +4,7 @@ import { countingEvents, rangeClient } from './range-client.js';
 import { rawReceiver } from './raw-receiver.js';
 import { giveRawWriter, takeRawWriter } from './raw-writers.js';
 import { unwatch, watch } from './ticker.js';
+import { wholeBlobTaker } from './whole-blob.js';
 
 /** Fetches a range of a blob and writes it as it is. What came before a failure is noted and found by the next pull. */
 export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
@@ -16,15 +17,17 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
     const receiver = rawReceiver({ writer, region, blobDigest, blobStart });
     const { events, totals, sender } = countingEvents();
     const place = { pack: region.pack, packOffset: region.start };
+    const whole = wholeBlobTaker(blob);
     watch(receiver);
     try {
-      const range = { blob, start: blobStart, end: blobEnd, wholeInstead: true } as const;
+      const range = { blob, start: blobStart, end: blobEnd, wholeInstead: whole.begin };
       await fetchRange(client, { ...range, onBytes: receiver.take, events });
     } catch (error) {
       return { ...place, sender: sender(), ...totals, failure: toFailure(error) };
     } finally {
       unwatch(receiver);
       receiver.note();
+      whole.close();
     }
     return { ...place, sender: sender(), ...totals };
   } finally {

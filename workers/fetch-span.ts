@@ -18,7 +18,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
       blob: task.blob,
       start: task.blobStart,
       end: task.blobEnd,
-      wholeInstead: true,
+      wholeInstead: () => undefined,
       onBytes: receiver.take,
       events,
     });

@@ -7,6 +7,7 @@ import { getBlob, putBlob } from '../src/store/blob-cache.js';
 import { paths } from './context.js';
 import { decodeMetadata } from './metadata-blob.js';
 import { countingEvents, rangeClient } from './range-client.js';
+import { wholeBlobTaker } from './whole-blob.js';
 
 /** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
 const ONE_REQUEST_GAP_BYTES = 64 * 1024;
@@ -118,18 +119,20 @@ export class MetadataSource {
     if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
     const { events, totals, sender } = countingEvents();
+    const whole = wholeBlobTaker(this.#blob);
     try {
       await fetchRange(client, {
         blob: this.#blob,
         start,
         end: fetchEnd,
-        wholeInstead: true,
+        wholeInstead: whole.begin,
         onBytes: (chunk) => {
           filled += chunk.copy(bytes, filled);
         },
         events,
       });
     } finally {
+      whole.close();
       this.fetchedBytes += totals.fetchedBytes;
       this.requests += totals.requests;
       this.#sender = sender();

@@ -11,6 +11,7 @@ import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
 import { fromAnyPlace } from './foreign.js';
 import type { KnownLayer } from './layer.js';
+import { lookUpRaw } from './plan-layers.js';
 import { mismatch } from './repair.js';
 
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
@@ -24,6 +25,8 @@ export class WholeLayer {
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
   #plan: WholeBlob;
+  /** What of the blob is there, an earlier pull has left. */
+  #isResumed = true;
   readonly #rawPacks = new Set<PackId>();
 
   /**
@@ -47,7 +50,8 @@ export class WholeLayer {
     try {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
-      return { extents, resumedBytes: totalsOf(this.#plan, this.#limits).resumedBytes };
+      const { resumedBytes } = totalsOf(this.#plan, this.#limits);
+      return { extents, resumedBytes: this.#isResumed ? resumedBytes : 0 };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -70,10 +74,10 @@ export class WholeLayer {
   /** What to fetch; without `ranges`, or where the first endpoint is known to give none, all by one request. */
   #parts(ranges: boolean) {
     const { context, layer } = this.#options;
-    const { blobBytes, held } = this.#plan;
-    const isThere = held.length === 1 && held[0]!.blobEnd - held[0]!.blobStart === blobBytes;
+    const { blobBytes } = this.#plan;
+    const isThere = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
     const isWhole = layer.blob.anonymous !== true && context.endpoints.has(0, 'whole-blobs-only');
-    if (ranges && (isThere || !isWhole)) return planWhole(this.#plan, this.#limits);
+    if (isThere || (ranges && !isWhole)) return planWhole(this.#plan, this.#limits);
     this.#plan = this.#planAnew();
     return planOneRequest(blobBytes);
   }
@@ -95,10 +99,12 @@ export class WholeLayer {
         outcome = await stream.run();
       } catch (error) {
         if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
-        // The server gives no ranges.
+        // The server gives no ranges; what it gave instead of the first is there as a whole.
         ranges = false;
         await stream.ended();
         await this.#beginAgain(stream);
+        this.#plan = { ...this.#planAnew(), held: await lookUpRaw(context, digest) };
+        this.#isResumed = false;
         continue;
       } finally {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);

@@ -127,11 +127,17 @@ export class EndpointChoice {
     this.#load[endpoint]!.good();
   }
 
-  /** Notes, for all threads, how the endpoint answers; of the 33rd mirror nothing is noted. */
-  note(endpoint: number, trait: Trait, holds = true): void {
-    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds) return;
-    if (holds) Atomics.or(this.#lacking, LACKING_SLOTS + endpoint, TRAITS[trait]);
-    else Atomics.and(this.#lacking, LACKING_SLOTS + endpoint, ~TRAITS[trait]);
+  /**
+   * Notes, for all threads, how the endpoint answers; of the 33rd mirror nothing is noted.
+   * @returns whether that is new
+   */
+  note(endpoint: number, trait: Trait, holds = true): boolean {
+    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds)
+      return false;
+    const word = LACKING_SLOTS + endpoint;
+    const bit = TRAITS[trait];
+    const before = holds ? Atomics.or(this.#lacking, word, bit) : Atomics.and(this.#lacking, word, ~bit);
+    return ((before & bit) !== 0) !== holds;
   }
 
   has(endpoint: number, trait: Trait): boolean {

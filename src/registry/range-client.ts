@@ -86,10 +86,11 @@ export interface RangeJob {
   /** For a blob whose size nobody knows: called with what each answer says of it, instead of comparing that with `blob.sizeBytes`. */
   onSize?(sizeBytes: number): void;
   /**
-   * The caller can fetch the whole blob instead: a server that gives no ranges ends this one with `unsupported`, before any byte of
-   * the blob is read. Left out, bytes before the range are skipped.
+   * The caller can do with the whole blob instead: a server that gives no ranges ends this one with `unsupported`. Where it is the
+   * first response to show that, and this returns what takes bytes, the whole blob goes there before; else none of it is
+   * read. Left out, bytes before the range are skipped.
    */
-  readonly wholeInstead?: true;
+  wholeInstead?(): RangeJob['onBytes'] | undefined;
   /**
    * Takes the bytes in order, each once. While a promise is open nothing more is read from the network; what it
    * throws or rejects with ends the range and is thrown on.

@@ -5,7 +5,7 @@ import { NextUrl, type Place } from './next-url.js';
 import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
 import { firstErrorMessage, refusal, serverError, storageRefusal } from './refusal.js';
 import { requestLine } from './request-line.js';
-import { type Sink, transfer } from './transfer.js';
+import { type Headers, type Sink, transfer } from './transfer.js';
 
 /** Bytes beside a range that are read rather than asked for again: a socket has as many in its buffers. */
 const MAX_BESIDE_BYTES = 64 * 1024;
@@ -17,6 +17,11 @@ interface Range {
   readonly where: NextUrl;
   /** First byte not yet received. */
   next: number;
+  end: number;
+  /** Where the bytes go. */
+  take: RangeJob['onBytes'];
+  /** It has become the whole blob. */
+  isWhole: boolean;
   /** GETs, without those that followed a redirect. */
   requests: number;
   receivedBytes: number;
@@ -56,18 +61,12 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     throw new PullError('internal', `range [${start}, ${end}) is not inside ${blob.digest}`);
   }
   const where = new NextUrl(client, job);
-  const counts = {
-    next: start,
-    requests: 0,
-    receivedBytes: 0,
-    fruitless: 0,
-    contradictions: 0,
-    ranged: true,
-  };
-  const range: Range = { client, job, where, ...counts, repeated: false, takerFailed: false };
+  const counts = { next: start, end, requests: 0, receivedBytes: 0, fruitless: 0, contradictions: 0 };
+  const flags = { isWhole: false, repeated: false, ranged: true, takerFailed: false };
+  const range: Range = { client, job, where, take: job.onBytes, ...counts, ...flags };
   try {
     if (start < end) await where.choose();
-    while (range.next < end) {
+    while (range.next < range.end) {
       try {
         await act(range, await send(range, await where.next()));
       } catch (error) {
@@ -77,6 +76,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
   } finally {
     where.close();
   }
+  if (range.isWhole) throw wholeBlobsOnly(new URL(where.blobUrl).host);
   return { requests: range.requests, receivedBytes: range.receivedBytes };
 }
 
@@ -84,8 +84,8 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
 async function send(range: Range, place: Place): Promise<Attempt> {
   const { client, job, where } = range;
   const { url } = place;
-  if (isPart(job) && client.choice.has(where.endpoint, 'whole-blobs-only')) throw wholeBlobsOnly(url.host);
-  const before = { next: range.next, receivedBytes: range.receivedBytes };
+  if (isPart(range) && client.choice.has(where.endpoint, 'whole-blobs-only')) throw wholeBlobsOnly(url.host);
+  const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
   if (place.hops === 0) {
     range.requests++;
     job.events.requested();
@@ -105,7 +105,8 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     const { idleTimeoutMs, answerTimeoutMs } = client.options;
     const request = { path: url.pathname + url.search, headers, idleTimeoutMs, answerTimeoutMs };
     const outcome = await transfer(lane, request, sink);
-    if (range.next > before.next) {
+    const isNew = range.next > (range.isWhole && !before.isWhole ? 0 : before.next);
+    if (isNew) {
       Object.assign(range, { fruitless: 0, contradictions: 0 });
       where.progressed();
     } else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
@@ -129,11 +130,11 @@ async function send(range: Range, place: Place): Promise<Attempt> {
 }
 
 function headersFor(range: Range, place: Place) {
-  const { client, job, next, where } = range;
+  const { client, next, end, where } = range;
   const { userAgent } = client.options;
   const authorization = where.authorizationAt(place);
   return {
-    ...(isRanged(range) && { range: rangeHeader(next, job.end) }),
+    ...(isRanged(range) && { range: rangeHeader(next, end) }),
     'accept-encoding': 'identity',
     ...(userAgent !== undefined && { 'user-agent': userAgent }),
     ...(authorization !== undefined && { authorization }),
@@ -144,21 +145,23 @@ function isRanged({ client, where, ranged }: Range): boolean {
   return ranged && !client.choice.has(where.endpoint, 'refuses-ranges');
 }
 
-function isPart({ blob, start, end, wholeInstead }: RangeJob): boolean {
-  return wholeInstead === true && blob.sizeBytes - (end - start) > MAX_BESIDE_BYTES;
+/** Whether the caller would rather have the whole blob than skip to this range. */
+function isPart({ isWhole, job }: Range): boolean {
+  const { blob, start, end, wholeInstead } = job;
+  return !isWhole && wholeInstead !== undefined && blob.sizeBytes - (end - start) > MAX_BESIDE_BYTES;
 }
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
 function sinkFor(range: Range, place: Place, classified: (status: number, next: Next) => void): Sink {
   const { job, where } = range;
   let allowed: Promise<void> | undefined;
+  const classifyHead = (status: number, headers: Headers) =>
+    classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
   return {
     begin: (status, headers) => {
-      const next = classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
+      let next = classifyHead(status, headers);
+      if (status === 200 && becomesWhole(range, next)) next = classifyHead(status, headers);
       classified(status, next);
-      const isWholeBlob =
-        next.next === 'take' || (next.next === 'give-up' && next.error?.code === 'unsupported');
-      if (status === 200 && isWholeBlob && job.wholeInstead === true) noteWhole(range);
       if (next.next !== 'take') return undefined;
       if (next.sizeBytes !== undefined) job.onSize?.(next.sizeBytes);
       where.found(place);
@@ -171,25 +174,34 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
     },
     take: (chunk) => {
       range.next += chunk.length;
-      const busy = job.onBytes(chunk);
+      const busy = range.take(chunk);
       if (allowed === undefined) return busy;
       return busy === undefined ? allowed : Promise.all([busy, allowed]).then(() => {});
     },
   };
 }
 
-/** The endpoint has answered a range with the whole blob. */
-function noteWhole({ client, job, where, ranged }: Range): void {
-  const { choice } = client;
-  if (!ranged) choice.note(where.endpoint, 'refuses-ranges');
-  if (!ranged || isPart(job)) choice.note(where.endpoint, 'whole-blobs-only');
+/**
+ * Notes that the endpoint gives whole blobs only, when it has answered so. The first response of all to show it is not lost: the
+ * range becomes the whole blob, if that can be taken.
+ */
+function becomesWhole(range: Range, next: Next): boolean {
+  const { client, job, where, ranged } = range;
+  const isRefused = next.next === 'give-up' && next.error?.code === 'unsupported';
+  if (job.wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
+  if (!ranged) client.choice.note(where.endpoint, 'refuses-ranges');
+  const isFirst = (!ranged || isRefused) && client.choice.note(where.endpoint, 'whole-blobs-only');
+  const take = isFirst && isRefused && range.next === job.start ? job.wholeInstead() : undefined;
+  if (take === undefined) return false;
+  Object.assign(range, { next: 0, end: job.blob.sizeBytes, take, isWhole: true });
+  return true;
 }
 
 function askedBy(asked: Range, { hops }: Place): Asked {
-  const { job, next, where } = asked;
-  const { blob, end, onSize } = job;
+  const { job, next, end, where } = asked;
+  const { blob, onSize } = job;
   const sizeUnknown = onSize !== undefined;
-  const range = { blob, start: next, end, sizeUnknown, ranged: isRanged(asked), isPart: isPart(job) };
+  const range = { blob, start: next, end, sizeUnknown, ranged: isRanged(asked), isPart: isPart(asked) };
   return { method: 'GET', origin: where.origin, hops, allowHttp: where.allowHttp, range };
 }
 

@@ -74,7 +74,7 @@ async function fetch(
     path?: string;
     sizeBytes?: number;
     anonymous?: true;
-    wholeInstead?: true;
+    wholeInstead?: () => Take | undefined;
   } = {},
 ) {
   const chunks: Buffer[] = [];
@@ -850,10 +850,14 @@ for (const status of [400, 416, 501]) {
     });
     const lacking = createLacking();
     const whole = [0, BLOB.length] as const;
-    const first = await fetch(clientFor(t, { lacking }), server.origin, whole, { wholeInstead: true });
+    const first = await fetch(clientFor(t, { lacking }), server.origin, whole, {
+      wholeInstead: () => undefined,
+    });
     assert.ok(first.bytes.equals(BLOB));
     assert.deepEqual(first.events.misses, []);
-    const second = await fetch(clientFor(t, { lacking }), server.origin, whole, { wholeInstead: true });
+    const second = await fetch(clientFor(t, { lacking }), server.origin, whole, {
+      wholeInstead: () => undefined,
+    });
     assert.ok(second.bytes.equals(BLOB));
     assert.deepEqual(
       server.asked.map(({ range }) => range),
@@ -862,7 +866,7 @@ for (const status of [400, 416, 501]) {
     const { bytes } = await fetch(clientFor(t, { lacking }), server.origin, [1000, 2000]);
     assert.ok(bytes.equals(BLOB.subarray(1000, 2000)));
     await assert.rejects(
-      fetch(clientFor(t, { lacking }), server.origin, [0, 1000], { wholeInstead: true }),
+      fetch(clientFor(t, { lacking }), server.origin, [0, 1000], { wholeInstead: () => undefined }),
       failsWith('unsupported', /whole blobs only/),
     );
     assert.equal(server.asked.length, 4);
@@ -883,6 +887,31 @@ for (const status of [400, 416, 501]) {
   });
 }
 
+test('the first 200 to a part of a blob is taken as the whole blob, over failures too, and only that one', async (t) => {
+  const server = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(200, { 'content-length': BLOB.length });
+    if (nth === 1) breakAfter(response, BLOB.subarray(0, 50_000));
+    else response.end(BLOB);
+  });
+  const client = clientFor(t);
+  const wholes: Buffer[][] = [];
+  const wholeInstead = () => {
+    const chunks: Buffer[] = [];
+    wholes.push(chunks);
+    return (chunk: Buffer) => void chunks.push(chunk);
+  };
+  const parts = [200_000, 0, 100_000].map((start) => {
+    const take = () => assert.fail('a byte of the part came');
+    return fetch(client, server.origin, [start, start + 1000], { wholeInstead, take });
+  });
+  for (const part of await Promise.allSettled(parts))
+    assert.ok(part.status === 'rejected' && failsWith('unsupported', /whole blobs only/)(part.reason));
+  assert.equal(wholes.length, 1);
+  assert.ok(Buffer.concat(wholes[0]!).equals(BLOB));
+  // All that begin at once wait for the first to learn where the blob is.
+  assert.equal(server.asked.length, 2);
+});
+
 test('a 200 to a part of a blob ends it before its body is read, where the caller can fetch the whole blob', async (t) => {
   const server = await serverFor(t, (_request, response) => response.end(BLOB));
   const client = clientFor(t);
@@ -892,7 +921,7 @@ test('a 200 to a part of a blob ends it before its body is read, where the calle
   ] as const) {
     const events = recordEvents();
     await assert.rejects(
-      fetch(client, server.origin, range, { wholeInstead: true, events }),
+      fetch(client, server.origin, range, { wholeInstead: () => undefined, events }),
       failsWith('unsupported', /whole blobs only/),
     );
     assert.equal(events.receivedBytes, 0);
@@ -903,7 +932,7 @@ test('a 200 to a part of a blob ends it before its body is read, where the calle
     [30_000, BLOB.length],
     [0, BLOB.length - 60_000],
   ] as const) {
-    const { bytes } = await fetch(client, server.origin, range, { wholeInstead: true });
+    const { bytes } = await fetch(client, server.origin, range, { wholeInstead: () => undefined });
     assert.ok(bytes.equals(BLOB.subarray(...range)));
   }
 });

@@ -33,20 +33,18 @@ function startWithout(t: TestContext, layout: string, action: FaultAction) {
   return startSandbox(t, { layout, faults: [{ match, action }] });
 }
 
-/**
- * Fails unless each layer came once, and no more of it than a tenth besides: one whole response, and before that at most one that
- * was closed when its head had come.
- */
+/** Fails unless each layer came once and no more than a tenth besides. `besides`: responses that were closed at their heads. */
 function assertSentOnce(
   registry: SandboxRegistry,
   layout: string,
   image: string,
   fetchedBytes: number,
+  besides = 0,
 ): void {
   const { layers } = readManifest(layout, image);
   for (const { digest } of layers) {
     const whole = registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === 200);
-    assert.ok(whole.length === 1 || whole.length === 2, `${whole.length} times ${digest}`);
+    assert.ok(whole.length >= 1 && whole.length <= 1 + besides, `${whole.length} times ${digest}`);
   }
   const sizeBytes = layers.reduce((sum, { size }) => sum + size, 0);
   assert.ok(fetchedBytes <= 1.1 * sizeBytes, `${fetchedBytes} of ${sizeBytes} bytes`);
@@ -84,7 +82,7 @@ test('a copy from a registry that ignores ranges fetches each blob once', async 
   });
   for (const { digest } of readManifest(layout, 'plain').layers)
     assert.ok(readBlob(path, digest).equals(readBlob(layout, digest)));
-  assertSentOnce(registry, layout, 'plain', fetchedBytes);
+  assertSentOnce(registry, layout, 'plain', fetchedBytes, 1);
 });
 
 test('later blobs of a registry that ignores ranges are asked for as a whole at once', async (t) => {

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { createLanes } from '../../../src/registry/lanes.js';
+import { startServer } from '../../support/scripted-server.js';
+
+const HINT =
+  'src/registry/lanes.ts holds connections by the inside of undici: see there before its version is changed';
+
+function field(path: string, ...keys: string[]): unknown {
+  let value: unknown = JSON.parse(readFileSync(path, 'utf8'));
+  for (const key of keys) value = (value as Record<string, unknown>)[key];
+  return value;
+}
+
+test('undici has the exact version whose inside is known', () => {
+  const wanted = field('package.json', 'dependencies', 'undici');
+  assert.match(String(wanted), /^\d+\.\d+\.\d+$/, HINT);
+  assert.equal(field('node_modules/undici/package.json', 'version'), wanted, HINT);
+});
+
+/** Turns of the event loop in which a connection that is not held brings megabytes. */
+async function turns(count: number): Promise<void> {
+  for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test('undici reads nothing of a connection while that is held, and goes on when it is released', async (t) => {
+  const body = Buffer.alloc(4 * 2 ** 20, 7);
+  const server = await startServer((_request, response) => response.end(body));
+  t.after(() => server.close());
+  const transport = { host: server.host, tlsVerify: true, environment: {} };
+  const lanes = createLanes({ connections: 1, connectTimeoutMs: 5000, transport });
+  t.after(() => lanes.close());
+  const lane = await lanes.take(server.origin);
+  let received = 0;
+  let isOver = false;
+  let begun = (): void => {};
+  const first = new Promise<void>((resolve) => {
+    begun = resolve;
+  });
+  const ended = new Promise<void>((resolve, reject) => {
+    lane.client.dispatch(
+      { path: '/', method: 'GET' },
+      {
+        onRequestStart() {},
+        onResponseData(_controller, chunk) {
+          received += chunk.length;
+          lane.hold();
+          begun();
+        },
+        onResponseEnd: () => resolve(),
+        onResponseError: (_controller, error) => reject(error),
+      },
+    );
+  }).finally(() => {
+    isOver = true;
+  });
+  await first;
+  const before = received;
+  await turns(200);
+  assert.equal(received, before, HINT);
+  for (let released = received; !isOver; await turns(1)) {
+    // Each release lets it read until the next chunk has it held again.
+    assert.ok(received - released <= 2 * 65_536, HINT);
+    released = received;
+    lane.release();
+  }
+  await ended;
+  assert.equal(received, body.length, HINT);
+});
