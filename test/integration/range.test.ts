@@ -659,7 +659,9 @@ test('when the thread that asks for a new target fails, the others ask for thems
   assert.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
 });
 
-test('who waits for a new target goes on when the range that was to ask for it turns to another endpoint', async (t) => {
+test('who waits for a new target goes on when the range that was to ask for it turns to another endpoint', {
+  timeout: 20_000,
+}, async (t) => {
   const limits = createLimits(2, 4);
   const storage = await serverFor(t, (request, response) => {
     if (storage.asked.length > 1) response.writeHead(403).end();
@@ -677,18 +679,21 @@ test('who waits for a new target goes on when the range that was to ask for it t
   });
   const origins = ['', registry.origin];
   await fetch(client, mirror.origin, [0, 1], { events: recordEvents({ origins }) });
-  // Leave to ask is given, and before that is done the mirror asks to be left alone for longer than anybody waits.
+  const begin = (start: number) =>
+    fetch(client, mirror.origin, [start, start + 1], { events: recordEvents({ origins }) });
+  // One range has leave to ask and others wait for it, when the mirror asks to be left alone for longer than anybody waits.
+  const waiting: ReturnType<typeof begin>[] = [];
   const expired = client.targets.expired.bind(client.targets);
   client.targets.expired = async (...args) => {
-    const renews = await expired(...args);
+    const leads = await expired(...args);
+    waiting.push(begin(2), begin(3));
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
     new Concurrency(limits, 0).throttled(300_000, sharedClockMs());
-    return renews;
+    return leads;
   };
-  const ranges = [1, 2, 3].map((start) =>
-    fetch(client, mirror.origin, [start, start + 1], { events: recordEvents({ origins }) }),
-  );
-  for (const [i, { bytes }] of (await Promise.all(ranges)).entries())
-    assert.deepEqual([...bytes], [BLOB[i + 1]]);
+  assert.deepEqual([...(await begin(1)).bytes], [BLOB[1]]);
+  for (const [i, { bytes }] of (await Promise.all(waiting)).entries())
+    assert.deepEqual([...bytes], [BLOB[i + 2]]);
 });
 
 test('when the range that renews a target fails, the others ask for themselves', async (t) => {
