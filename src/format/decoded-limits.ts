@@ -5,7 +5,8 @@
 export const MAX_DECODED_RATIO = 1032;
 
 /**
- * What all layers of a pull may decode to beyond that ratio. Disk images and databases of some GiB that are mostly hole are pushed as
- * they are. Zeros of this length take about fifteen seconds to hash; the room that stays free on the disk is kept in any case.
+ * What all layers of a pull may decode to beyond that ratio. Databases and disk images that are mostly hole are pushed as they are, and
+ * have up to about 10 GiB; a bomb of 64 GiB ends after this much. Zeros of this length take about ten seconds to hash; the room that
+ * stays free on the disk is kept in any case.
  */
-export const FREE_DECODED_BYTES = 16 * 2 ** 30;
+export const FREE_DECODED_BYTES = 10 * 2 ** 30;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { GatheredBytes } from '../format/gathered-bytes.js';
 
 /** Files of the configuration with all their comments have some KiB; one that lists a thousand registries has 100. */
-export const MAX_CONFIG_BYTES = 2 ** 20;
+export const MAX_CONFIGURATION_FILE_BYTES = 2 ** 20;
 
 /** What writes a pipe may have to ask a cloud, which takes seconds, or somebody for a password. */
 export const INPUT_LIMIT_MS = 60_000;

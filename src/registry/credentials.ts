@@ -1,7 +1,12 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
-import { type Input, MAX_CONFIG_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
+import {
+  type Input,
+  MAX_CONFIGURATION_FILE_BYTES,
+  readFileOrPipe,
+  readRegularFile,
+} from '../input/read-file.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
 /** A secret and where it was found, which may be told. */
@@ -120,7 +125,7 @@ function namedSource({
   return {
     name: path,
     async read() {
-      const file = parse(path, await readFileOrPipe(path, MAX_CONFIG_BYTES, signal));
+      const file = parse(path, await readFileOrPipe(path, MAX_CONFIGURATION_FILE_BYTES, signal));
       if (file === undefined) throw absent(path);
       return file;
     },
@@ -136,7 +141,7 @@ function fileSource(path: string, warn: (message: string) => void): Source {
   return {
     name: path,
     async read() {
-      const read = readRegularFile(path, MAX_CONFIG_BYTES);
+      const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
       if ('bytes' in read || read.kind !== 'unreadable') return parse(path, read);
       warn(`the file of credentials ${path} ${read.problem}, and is passed over`);
       return undefined;

@@ -1,6 +1,11 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Input, MAX_CONFIG_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
+import {
+  type Input,
+  MAX_CONFIGURATION_FILE_BYTES,
+  readFileOrPipe,
+  readRegularFile,
+} from '../input/read-file.js';
 import { Fields, malformed } from './toml-fields.js';
 
 /** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
@@ -80,7 +85,7 @@ interface ConfigFile {
 async function configFiles(env: ConfigEnvironment, root: string): Promise<ConfigFile[]> {
   const named = env['CONTAINERS_REGISTRIES_CONF'];
   if (named) {
-    const text = textOf(named, await readFileOrPipe(named, MAX_CONFIG_BYTES));
+    const text = textOf(named, await readFileOrPipe(named, MAX_CONFIGURATION_FILE_BYTES));
     if (text === undefined) throw malformed(named, 'which $CONTAINERS_REGISTRIES_CONF names, is not there');
     return [{ path: named, text }];
   }
@@ -109,7 +114,7 @@ function dropIns(directory: string): ConfigFile[] {
 }
 
 function fileIfThere(path: string): ConfigFile[] {
-  const text = textOf(path, readRegularFile(path, MAX_CONFIG_BYTES));
+  const text = textOf(path, readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES));
   return text === undefined ? [] : [{ path, text }];
 }
 

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { PullError } from '../format/error.js';
 import type { Reference } from '../format/reference.js';
 import { type StrictParser, strictParser } from '../format/strict-json.js';
-import { MAX_CONFIG_BYTES, readRegularFile } from '../input/read-file.js';
+import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../input/read-file.js';
 import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
@@ -41,7 +41,7 @@ export function checkPolicy(reference: Reference, options: PolicyOptions): strin
   const user = env['HOME'] ? [join(env['HOME'], '.config/containers/policy.json')] : [];
   const warnings: string[] = [];
   for (const path of [...user, system]) {
-    const read = readRegularFile(path, MAX_CONFIG_BYTES);
+    const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
     if ('bytes' in read) return [...warnings, ...judge(reference, path, read.bytes, options)];
     if (read.kind === 'absent') continue;
     if (read.kind === 'unfit') throw malformed(path, read.problem);

@@ -1,5 +1,5 @@
 import { PullError } from '../../index.js';
-import { MAX_CONFIG_BYTES, readFileOrPipe } from '../../input/read-file.js';
+import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../input/read-file.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
@@ -46,7 +46,7 @@ function layoutPath(text: string): string {
 }
 
 async function readFaults(path: string): Promise<FaultRule[]> {
-  const read = await readFileOrPipe(path, MAX_CONFIG_BYTES);
+  const read = await readFileOrPipe(path, MAX_CONFIGURATION_FILE_BYTES);
   if (!('bytes' in read)) throw malformedFaults(`the file of fault rules ${path} ${read.problem}`);
   let json: unknown;
   try {
