@@ -1,13 +1,13 @@
-import { closeSync, constants, fstatSync, openSync, writeSync } from 'node:fs';
+import { closeSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { openSpecialFile, reopenPipe } from '../src/export/special-file.js';
 import { headerAt, leastTarBytes } from '../src/export/tar-item.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
 import type { TreeRows, WriteTarResult, WriteTarTask } from '../src/pool/messages.js';
 import { requireSpace } from '../src/store/disk-space.js';
-import { changedByOthers } from '../src/store/held-directory.js';
-import { closeWritten, onDisk, storageError, systemCode } from '../src/store/storage-error.js';
+import { closeWritten, storageError, systemCode } from '../src/store/storage-error.js';
 import { setup } from './context.js';
 import { layerSources } from './layer-sources.js';
 
@@ -32,8 +32,8 @@ export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResu
     return writeItems(tree, new TarOutput(to.fd, to.path));
   }
   const { path } = to;
-  if (path === undefined) return writeItems(tree, new TarOutput(STDOUT, 'the standard output'));
-  const fd = openSpecialFile(path);
+  if (path === undefined) return writeToStdout(tree);
+  const fd = await openSpecialFile(path);
   try {
     return await writeItems(tree, new TarOutput(fd, path));
   } finally {
@@ -41,12 +41,13 @@ export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResu
   }
 }
 
-/** Opens a device or a pipe for writing. @throws PullError `store-broken` for what is a file by now: it is left as it is */
-function openSpecialFile(path: string): number {
-  const fd = onDisk(`open ${path}`, () => openSync(path, constants.O_WRONLY));
-  if (!fstatSync(fd).isFile()) return fd;
-  closeSync(fd);
-  throw changedByOthers(path);
+async function writeToStdout(tree: TreeRows): Promise<WriteTarResult> {
+  const fd = reopenPipe(STDOUT);
+  try {
+    return await writeItems(tree, new TarOutput(fd ?? STDOUT, 'the standard output'));
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
 }
 
 async function writeItems(tree: TreeRows, output: TarOutput): Promise<WriteTarResult> {

@@ -13,7 +13,7 @@ export async function untilSignal<T>(
 ): Promise<T> {
   const controller = new AbortController();
   const onSignal = (name: keyof typeof EXIT_CODES): void => {
-    if (controller.signal.aborted) process.exit(EXIT_CODES[name]);
+    if (controller.signal.aborted) endAtOnce(name);
     controller.abort(stoppedBy(name, kept));
   };
   process.on('SIGINT', onSignal);
@@ -26,6 +26,17 @@ export async function untilSignal<T>(
     process.off('SIGINT', onSignal);
     process.off('SIGTERM', onSignal);
   }
+}
+
+/**
+ * Ends the process by the signal's own action, which a shell tells as 128 and its number. `process.exit` would wait for all threads, and
+ * one in a call of the system that does not return (a write to a socket that nobody reads, a dead disk) would hold it for ever.
+ */
+function endAtOnce(name: keyof typeof EXIT_CODES): never {
+  process.removeAllListeners(name);
+  process.kill(process.pid, name);
+  // The first process of a container does not end by its own signal; neither does one whose parent blocked it.
+  process.exit(EXIT_CODES[name]);
 }
 
 function stoppedBy(name: keyof typeof EXIT_CODES, kept: string | undefined): PullError {

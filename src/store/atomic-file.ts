@@ -34,6 +34,11 @@ export function isSpecialFile(path: string): boolean {
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
+/** Whether there is a named pipe at `path`. @throws PullError as `storageError` */
+export function isFifo(path: string): boolean {
+  return unlessAbsent(`look at ${path}`, () => statSync(path))?.isFIFO() === true;
+}
+
 /**
  * Refuses a device or a pipe where a file is to be written in many places at once, and then renamed.
  * @throws PullError `option-malformed`

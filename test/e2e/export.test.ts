@@ -1,15 +1,26 @@
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { buffer, text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { listTar } from '../support/listing.js';
+import { skipUnless } from '../support/programs.js';
 
 const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
@@ -205,4 +216,41 @@ test('--output takes one image and a destination that can be, --force needs it',
     assert.match(stderr, hint);
   }
   assert.equal(registry.requests.length, before, 'nothing was pulled in vain');
+});
+
+test('an export into what nobody reads ends by SIGTERM', { skip: skipUnless('mkfifo') }, async () => {
+  await zpull('pull', image);
+  const [unopened, unread] = ['unopened', 'unread'].map((name) => join(directory, name)) as [string, string];
+  for (const pipe of [unopened, unread]) execFileSync('mkfifo', [pipe]);
+  const reader = openSync(unread, constants.O_RDWR);
+  const env = { ...process.env, ZPULL_STORE: join(directory, 'store') };
+  for (const [destination, stdout] of [
+    [`tar:${unopened}`, 'ignore'],
+    [`tar:${unread}`, 'ignore'],
+    ['tar:-', reader],
+  ] as const) {
+    const child = spawn(process.execPath, [BIN, 'export', image, destination], {
+      env,
+      stdio: ['ignore', stdout, 'pipe'],
+      timeout: 30_000,
+      killSignal: 'SIGKILL',
+    });
+    const exit = once(child, 'exit');
+    for await (const line of createInterface({ input: child.stderr! }))
+      if (line.startsWith('writing tar:')) setTimeout(() => child.kill('SIGTERM'), 200);
+    assert.deepEqual(await exit, [143, null], destination);
+  }
+  closeSync(reader);
+});
+
+test('only a tar goes into a pipe: other destinations refuse it at once', {
+  skip: skipUnless('mkfifo'),
+}, async () => {
+  const pipe = join(directory, 'refused');
+  execFileSync('mkfifo', [pipe]);
+  for (const scheme of ['docker-archive', 'layers', 'rootfs']) {
+    const { exitCode, stderr } = await zpull('export', image, `${scheme}:${pipe}`);
+    assert.equal(exitCode, 2, stderr);
+    assert.match(stderr, /not a (?:file|directory)/);
+  }
 });

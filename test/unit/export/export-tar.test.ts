@@ -1,10 +1,21 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { exportTar } from '../../../src/export/export-tar.js';
+import { openSpecialFile } from '../../../src/export/special-file.js';
 import type { ExportEvent } from '../../../src/index.js';
 import { listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
@@ -127,4 +138,24 @@ test('a pipe is written into and stays one', { skip: skipUnless('mkfifo', 'cat')
   await exportTar({ store, diffIds, file });
   assert.ok((await read).equals(readFileSync(file)));
   assert.equal(lstatSync(pipe).isFIFO(), true);
+});
+
+test('a pipe that nobody reads is waited for, and then an error', {
+  skip: skipUnless('mkfifo'),
+}, async (t) => {
+  const pipe = join(temporaryDirectory(t), 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  await assert.rejects(openSpecialFile(pipe, 1), { code: 'option-malformed', hint: /Start what reads it/ });
+  const waiting = openSpecialFile(pipe);
+  const reader = spawn('cat', [pipe], { stdio: ['ignore', 'pipe', 'inherit'] });
+  closeSync(await waiting);
+  assert.equal((await buffer(reader.stdout)).length, 0);
+});
+
+test('what is no pipe and cannot be opened is an error at once', async (t) => {
+  const path = join(temporaryDirectory(t), 'socket');
+  const server = createServer().listen(path);
+  t.after(() => server.close());
+  await once(server, 'listening');
+  await assert.rejects(openSpecialFile(path), { code: 'store-broken', message: /ENXIO/ });
 });

@@ -1,0 +1,63 @@
+import { closeSync, constants, fstatSync, openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { PullError } from '../format/error.js';
+import { isFifo } from '../store/atomic-file.js';
+import { changedByOthers } from '../store/held-directory.js';
+import { onDisk, systemCode } from '../store/storage-error.js';
+
+/** Whoever starts the reader of a pipe by hand, or a script that starts it next, needs less. */
+const READER_LIMIT_MS = 60_000;
+
+/** How often a pipe without a reader is tried again. */
+const POLL_MS = 100;
+
+/** A thread in a call that waits cannot be ended: neither the open nor a write waits (EAGAIN), and no terminal becomes this process's own. */
+const FLAGS = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
+
+/**
+ * Opens a device or a pipe for writes that give EAGAIN instead of waiting. A pipe without a reader is waited for, `limitMs` at most, by
+ * timers alone.
+ * @throws PullError `option-malformed` when nobody reads the pipe; `store-broken` for what is a file by now: it is left as it is; as
+ *   `storageError`
+ */
+export async function openSpecialFile(path: string, limitMs = READER_LIMIT_MS): Promise<number> {
+  for (let waitedMs = 0; ; waitedMs += POLL_MS) {
+    const fd = onDisk(`open ${path}`, () => openUnlessUnread(path));
+    if (fd !== undefined) return checked(fd, path);
+    if (waitedMs >= limitMs) {
+      throw new PullError('option-malformed', `nobody reads the pipe ${path}`, {
+        hint: `Start what reads it within ${Math.ceil(limitMs / 1000)} s, or name a file.`,
+      });
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/** The descriptor, or undefined for a pipe that nobody reads yet. */
+function openUnlessUnread(path: string): number | undefined {
+  try {
+    return openSync(path, FLAGS);
+  } catch (error) {
+    // A socket and a device that is not there give ENXIO, too, and always will.
+    if (systemCode(error) !== 'ENXIO' || !isFifo(path)) throw error;
+    return undefined;
+  }
+}
+
+function checked(fd: number, path: string): number {
+  if (!fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw changedByOthers(path);
+}
+
+/**
+ * Opens a standard stream that is a pipe once more, so that its writes give EAGAIN instead of waiting, and those of other programs that
+ * share it do not. Undefined for what is no pipe, and where the system does not let us.
+ */
+export function reopenPipe(fd: number): number | undefined {
+  try {
+    return fstatSync(fd).isFIFO() ? openSync(`/proc/self/fd/${fd}`, FLAGS) : undefined;
+  } catch {
+    return undefined; // it can still be written, with calls that wait
+  }
+}
