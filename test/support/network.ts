@@ -1,11 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { NetworkSetup } from '../../src/pool/messages.js';
 import { createLimits } from '../../src/registry/concurrency.js';
-import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 import { createWaitBudget } from '../../src/registry/retry-after.js';
 
 /** How the threads of a test reach the one registry there is. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {
+  const lacking = createLacking();
+  const limits = createLimits(1, 4);
+  // Where redirects are not expected, no thread asks the main thread, which does not answer here, who is to ask for a target.
+  new EndpointChoice(1, lacking, limits).note(0, 'serves-itself');
   return {
     channel: randomUUID(),
     connections: 4,
@@ -14,8 +18,8 @@ export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup 
     answerTimeoutMs: 5000,
     endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
     elsewhere: { tlsVerify: true, environment: {} },
-    lacking: createLacking(),
-    limits: createLimits(1, 4),
+    lacking,
+    limits,
     waits: createWaitBudget(),
     userAgent: 'test',
     debug: false,
