@@ -1,6 +1,6 @@
 import { type BadRuns, markBad, type PackRun, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
-import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
   encodeContent,
@@ -39,7 +39,8 @@ export function* copyRuns(
   sources: readonly CopySource[],
 ): Generator<void, CopiedTo[], undefined> {
   const indexes = new Map(listIndexedPacks(paths).map((pack) => [pack.id, pack]));
-  const block = allocateIndexBlock();
+  const scan = new IndexScan(paths);
+  const { block } = scan;
   const copied: CopiedTo[] = [];
   for (const { pack, runs } of sources) {
     const region = writer.reserve(bytesOf(runs));
@@ -64,7 +65,7 @@ export function* copyRuns(
     const isKnown = (type: number, place: number) =>
       type !== RECORD_TYPES.raw && moved(packOffsetOf(block, place), lengthOf(block, place)) >= 0;
     if (indexed !== undefined) {
-      scanIndexFile(paths, indexed, block, isKnown, (type, place) => {
+      scan.read(indexed, isKnown, (type, place) => {
         const record = Buffer.alloc(RECORD_BYTES);
         const lengthBytes = lengthOf(block, place);
         const packOffset = moved(packOffsetOf(block, place), lengthBytes);

@@ -3,7 +3,7 @@ import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { hasDigest } from './has-digest.js';
-import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
 import type { PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
@@ -37,7 +37,8 @@ interface KnownContent extends PackRun {
  */
 export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentList): TarPart[] {
   const rows = rowsByPack(extents);
-  const block = allocateIndexBlock();
+  const indexes = new IndexScan(paths);
+  const { block } = indexes;
   const parts: TarPart[] = [];
   for (const pack of listIndexedPacks(paths)) {
     const own = rows.get(pack.id);
@@ -45,10 +46,8 @@ export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentLi
     const proof = new PieceProof(reader, pack.id);
     const contents: KnownContent[] = [];
     const known = new Set<number>();
-    scanIndexFile(
-      paths,
+    indexes.read(
       pack,
-      block,
       (type) => type !== RECORD_TYPES.raw,
       (type, at) => {
         const offset = packOffsetOf(block, at);

@@ -1,6 +1,6 @@
 import { statFile } from '../files/open-file.js';
 import type { HeldRows } from '../pool/messages.js';
-import { allocateIndexBlock, hasRun, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk } from './storage-error.js';
@@ -47,7 +47,8 @@ export function listHeldContents(paths: StorePaths): HeldRows {
   if (most === 0) return nothingHeld();
   const rows = { packs: packs.map(({ id }) => id), slots: emptySlots(Math.ceil(most * SLOTS_PER_CONTENT)) };
   const held = new HeldContents(rows);
-  const block = allocateIndexBlock();
+  const indexes = new IndexScan(paths);
+  const { block } = indexes;
   let count = 0;
   for (const [row, pack] of packs.entries()) {
     // A record that is damaged does no harm either: its crc32 would cost half of the time.
@@ -60,7 +61,7 @@ export function listHeldContents(paths: StorePaths): HeldRows {
       if (held.add(block, digestStart(at), lengthBytes, row, offset)) count += 1;
       return false;
     };
-    scanIndexFile(paths, pack, block, take, () => {});
+    indexes.read(pack, take, () => {});
   }
   return count > 0 ? rows : nothingHeld();
 }

@@ -2,15 +2,18 @@ import { closeSync, readSync } from 'node:fs';
 import { listNames } from '../files/guarded-directory.js';
 import { openFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
-import { RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
+import { MAX_BAD_RECORDS, RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
 import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
 /** Whole records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
 
-/** What is beyond is not read: 50 million contents. A made-up file may have holes without end. */
-const MAX_INDEX_BYTES = 2 ** 32;
+/**
+ * Bytes of all indexes together that one look at a store reads: 26 million contents, where a large store has a million, in about
+ * two seconds. What is beyond counts as absent, and is fetched again.
+ */
+const MAX_INDEX_BYTES = 2 ** 31;
 
 /** A pack that has an index. */
 export interface IndexedPack {
@@ -40,37 +43,60 @@ export function hasRun(pack: IndexedPack, offset: number, lengthBytes: number): 
   return offset + lengthBytes <= pack.sizeBytes && !overlapsBad(pack.bad, offset, lengthBytes);
 }
 
-/** The memory that index files are read into; one look-up needs it once. */
-export function allocateIndexBlock(): Buffer {
-  return Buffer.allocUnsafeSlow(BLOCK_BYTES);
-}
+/** One look at the indexes of a store, with the memory that they are read into and how much of them may be read. */
+export class IndexScan {
+  readonly block: Buffer;
+  readonly #paths: StorePaths;
+  #leftBytes: number;
 
-/**
- * `scanIndex` over the index of a pack, block by block: `wants` and `visit` get places in `block`. An index that was
- * sealed since it was listed is found under its new name; one that is gone, or no regular file, has no records.
- * @throws PullError as `storageError`
- */
-export function scanIndexFile(
-  paths: StorePaths,
-  pack: IndexedPack,
-  block: Buffer,
-  wants: (type: RecordType, at: number) => boolean,
-  visit: (type: RecordType, at: number) => void,
-): void {
-  const path = indexPath(paths, pack.id, pack.sealed);
-  onDisk(`read ${path}`, () => {
-    const fd = openIndex(paths, pack);
-    if (fd === undefined) return;
-    try {
-      for (let position = 0; position < MAX_INDEX_BYTES; position += block.length) {
-        const filled = fill(fd, block, position);
-        scanIndex(filled === block.length ? block : block.subarray(0, filled), wants, visit);
-        if (filled < block.length) return;
+  constructor(
+    paths: StorePaths,
+    block: Buffer = Buffer.allocUnsafeSlow(BLOCK_BYTES),
+    maxBytes = MAX_INDEX_BYTES,
+  ) {
+    this.#paths = paths;
+    this.block = block;
+    this.#leftBytes = maxBytes;
+  }
+
+  /**
+   * `scanIndex` over the index of a pack, block by block: `wants` and `visit` get places in `block`. An index that was
+   * sealed since it was listed is found under its new name; one that is gone, or no regular file, has no records.
+   * @throws PullError as `storageError`
+   */
+  read(
+    pack: IndexedPack,
+    wants: (type: RecordType, at: number) => boolean,
+    visit: (type: RecordType, at: number) => void,
+  ): void {
+    const path = indexPath(this.#paths, pack.id, pack.sealed);
+    onDisk(`read ${path}`, () => {
+      const fd = openIndex(this.#paths, pack);
+      if (fd === undefined) return;
+      try {
+        this.#readAll(fd, wants, visit);
+      } finally {
+        closeSync(fd);
       }
-    } finally {
-      closeSync(fd);
+    });
+  }
+
+  #readAll(
+    fd: number,
+    wants: (type: RecordType, at: number) => boolean,
+    visit: (type: RecordType, at: number) => void,
+  ): void {
+    let bad = 0;
+    for (let position = 0; bad < MAX_BAD_RECORDS; ) {
+      const whole = Math.min(this.block.length, this.#leftBytes - (this.#leftBytes % RECORD_BYTES));
+      const room = whole === this.block.length ? this.block : this.block.subarray(0, whole);
+      const filled = fill(fd, room, position);
+      this.#leftBytes -= filled;
+      position += filled;
+      bad = scanIndex(filled === room.length ? room : room.subarray(0, filled), wants, visit, bad);
+      if (filled < this.block.length) return;
     }
-  });
+  }
 }
 
 function openIndex(paths: StorePaths, pack: IndexedPack): number | undefined {

@@ -139,19 +139,34 @@ function isSound(bytes: Buffer, at: number): boolean {
 }
 
 /**
+ * Bad records in a row after which nothing more of an index is read: 320 KiB. What a crash tears is the end of a write, and a bad sector
+ * has 4 KiB; a file with more than that between its records is none of ours, or a hole.
+ */
+export const MAX_BAD_RECORDS = 4096;
+
+/**
  * Calls `visit(type, at)` for the records of `bytes` that are sound, in order; a bad one is skipped, a cut one at the
  * end too. `wants(type, at)` is asked first, of records that may still be bad: the crc32 costs about 150 ns, and a
- * look-up wants few of a million records.
+ * look-up wants few of a million records. `badBefore`: bad records right before these.
+ * @returns bad records in a row at the end; at MAX_BAD_RECORDS it has stopped
  */
 export function scanIndex(
   bytes: Buffer,
   wants: (type: RecordType, at: number) => boolean,
   visit: (type: RecordType, at: number) => void,
-): void {
+  badBefore = 0,
+): number {
   const end = bytes.length - (bytes.length % RECORD_BYTES);
-  for (let at = 0; at < end; at += RECORD_BYTES) {
+  let bad = badBefore;
+  for (let at = 0; at < end && bad < MAX_BAD_RECORDS; at += RECORD_BYTES) {
     const type = bytes[at + TYPE_AT]!;
+    bad += 1;
     if (type !== RECORD_TYPES.content && type !== RECORD_TYPES.piece && type !== RECORD_TYPES.raw) continue;
-    if (wants(type, at) && isSound(bytes, at)) visit(type, at);
+    if (wants(type, at)) {
+      if (!isSound(bytes, at)) continue;
+      visit(type, at);
+    }
+    bad = 0;
   }
+  return bad;
 }

@@ -2,7 +2,7 @@ import { type Digest, digestOfBytes } from '../format/digest.js';
 import { getBlob } from './blob-cache.js';
 import type { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
-import { allocateIndexBlock, hasRun, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import { pieceOf, RECORD_TYPES } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readLayerRecord, readRecordFile } from './layer-record.js';
@@ -99,13 +99,14 @@ function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
     ({ path, diffId }) => readRecordFile(path, diffId)?.extents ?? [],
   );
   const needed = neededRuns(recorded);
-  const block = allocateIndexBlock();
+  const indexes = new IndexScan(paths);
+  const { block } = indexes;
   const blobs = new Map<Digest, Map<number, number>>();
   for (const pack of listIndexedPacks(paths)) {
     if (pack.sealed) continue;
     const runs = needed.get(pack.id) ?? new Float64Array(0);
     const wants = (type: number) => type !== RECORD_TYPES.content;
-    scanIndexFile(paths, pack, block, wants, (_, at) => {
+    indexes.read(pack, wants, (_, at) => {
       const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
       if (!hasRun(pack, packOffset, lengthBytes)) return;
       if (runAround(runs, packOffset, packOffset + lengthBytes) >= 0) return;

@@ -1,12 +1,6 @@
 import { DIGEST_BYTES, type Digest, digestBytes } from '../format/digest.js';
 import { DigestTable } from './digest-table.js';
-import {
-  allocateIndexBlock,
-  hasRun,
-  type IndexedPack,
-  listIndexedPacks,
-  scanIndexFile,
-} from './index-files.js';
+import { hasRun, type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
 import { PackReader } from './pack-reader.js';
 import type { PackId, StorePaths } from './paths.js';
@@ -73,16 +67,15 @@ export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer 
 class Search {
   readonly packs: PackId[] = [];
   readonly candidates: Candidate[] = [];
-  readonly #paths: StorePaths;
   readonly #reader: PackReader;
-  readonly #block = allocateIndexBlock();
+  readonly #scan: IndexScan;
   readonly #wanted: DigestTable;
   readonly #blobs: DigestTable;
   readonly #pack: Int32Array;
   readonly #offset: Float64Array;
 
   constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
-    this.#paths = paths;
+    this.#scan = new IndexScan(paths);
     this.#reader = reader;
     this.#wanted = tableOf(request.digests);
     this.#blobs = new DigestTable(
@@ -96,7 +89,7 @@ class Search {
 
   /** Takes from one pack what no pack before it had. */
   scan(pack: IndexedPack): void {
-    const block = this.#block;
+    const { block } = this.#scan;
     const proof = pack.sealed ? undefined : new PieceProof(this.#reader, pack.id);
     const packRow = lazily(() => this.packs.push(pack.id) - 1);
     const unproven: { row: number; offset: number; lengthBytes: number }[] = [];
@@ -110,7 +103,7 @@ class Search {
       row = this.#blobs.find(block, digestStart(at), Number(type === RECORD_TYPES.raw));
       return row >= 0 || proof !== undefined;
     };
-    scanIndexFile(this.#paths, pack, block, wants, (type, at) => {
+    this.#scan.read(pack, wants, (type, at) => {
       const offset = packOffsetOf(block, at);
       const lengthBytes = lengthOf(block, at);
       const exists = hasRun(pack, offset, lengthBytes);

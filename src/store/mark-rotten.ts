@@ -1,6 +1,6 @@
 import { markBad, type PackRun } from './bad-runs.js';
 import type { ExtentList } from './extents.js';
-import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { IndexScan, listIndexedPacks } from './index-files.js';
 import { pieceOf, RECORD_TYPES } from './index-format.js';
 import type { PackReader } from './pack-reader.js';
 import type { PackId, StorePaths } from './paths.js';
@@ -18,15 +18,14 @@ export function markRotten(paths: StorePaths, reader: PackReader, suspects: Exte
     const run = { offset: suspects.offsetAt(row), lengthBytes: suspects.lengthAt(row) };
     byPack.get(suspects.packAt(row))!.push(run);
   }
-  const block = allocateIndexBlock();
+  const indexes = new IndexScan(paths);
+  const { block } = indexes;
   for (const pack of listIndexedPacks(paths)) {
     const runs = byPack.get(pack.id);
     if (runs === undefined) continue;
     const proof = new PieceProof(reader, pack.id);
-    scanIndexFile(
-      paths,
+    indexes.read(
       pack,
-      block,
       (type) => type === RECORD_TYPES.piece,
       (_, at) => {
         const piece = pieceOf(block, at);

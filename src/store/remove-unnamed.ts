@@ -1,5 +1,5 @@
 import { listNames } from '../files/guarded-directory.js';
-import { allocateIndexBlock, listIndexedPacks, scanIndexFile } from './index-files.js';
+import { IndexScan, listIndexedPacks } from './index-files.js';
 import { RECORD_TYPES } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readRecordFile } from './layer-record.js';
@@ -46,11 +46,11 @@ export async function removeUseless(paths: StorePaths, lease: Lease): Promise<vo
   const isOpen = (name: string) => name.endsWith('.idx.open');
   const names = unlessAbsent(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
   if (names.length === 0) return;
-  const block = allocateIndexBlock();
+  const indexes = new IndexScan(paths);
   const useless = listIndexedPacks(paths).filter((pack) => {
     let hasPieces = pack.sealed;
     const isPiece = (type: number) => type !== RECORD_TYPES.content;
-    if (!pack.sealed) scanIndexFile(paths, pack, block, isPiece, () => (hasPieces = true));
+    if (!pack.sealed) indexes.read(pack, isPiece, () => (hasPieces = true));
     return !hasPieces;
   });
   await removeUnnamed(paths, lease, new Set(useless.map(({ id }) => id)));

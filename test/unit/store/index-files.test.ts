@@ -1,23 +1,16 @@
 import assert from 'node:assert/strict';
-import { unlinkSync } from 'node:fs';
+import { readFileSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
-import {
-  allocateIndexBlock,
-  type IndexedPack,
-  listIndexedPacks,
-  scanIndexFile,
-} from '../../../src/store/index-files.js';
-import { RECORD_BYTES } from '../../../src/store/index-format.js';
+import { type IndexedPack, IndexScan, listIndexedPacks } from '../../../src/store/index-files.js';
+import { MAX_BAD_RECORDS, RECORD_BYTES } from '../../../src/store/index-format.js';
 import { sealPack } from '../../../src/store/pack-sync.js';
 import { indexPath, type StorePaths } from '../../../src/store/paths.js';
 import { freshStore, writePack } from './support.js';
 
-function countRecords(paths: StorePaths, pack: IndexedPack, block: Buffer): number {
+function countRecords(paths: StorePaths, pack: IndexedPack, block?: Buffer): number {
   let count = 0;
-  scanIndexFile(
-    paths,
+  new IndexScan(paths, block).read(
     pack,
-    block,
     () => true,
     () => count++,
   );
@@ -53,7 +46,49 @@ test('an index that was sealed since it was listed is found, and one that is gon
   const { id } = writePack(paths, [Buffer.from('x')]);
   const [pack] = listIndexedPacks(paths);
   await sealPack(paths, id);
-  assert.equal(countRecords(paths, pack!, allocateIndexBlock()), 2);
+  assert.equal(countRecords(paths, pack!), 2);
   unlinkSync(indexPath(paths, id, true));
-  assert.equal(countRecords(paths, pack!, allocateIndexBlock()), 0);
+  assert.equal(countRecords(paths, pack!), 0);
+});
+
+test('an index is given up after as many bad records in a row as no damage makes, also across blocks', (t) => {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [Buffer.from('x')]);
+  const path = indexPath(paths, id, false);
+  const records = readFileSync(path);
+  const [pack] = listIndexedPacks(paths);
+  for (const [badRecords, count] of [
+    [MAX_BAD_RECORDS - 1, 4],
+    [MAX_BAD_RECORDS, 2],
+  ] as const) {
+    for (const fill of [0, 2]) {
+      writeFileSync(path, Buffer.concat([records, Buffer.alloc(badRecords * RECORD_BYTES, fill), records]));
+      for (const block of [undefined, Buffer.alloc(100 * RECORD_BYTES)])
+        assert.equal(countRecords(paths, pack!, block), count);
+    }
+  }
+  truncateSync(path, 2 ** 40);
+  assert.equal(countRecords(paths, pack!), 2);
+});
+
+test('all indexes have one budget of bytes together; what is beyond has no records', (t) => {
+  const paths = freshStore(t);
+  for (const text of ['x', 'y', 'z']) writePack(paths, [Buffer.from(text)]);
+  for (const [budgetBytes, expected] of [
+    [6 * RECORD_BYTES, 6],
+    [4 * RECORD_BYTES - 1, 3],
+    [RECORD_BYTES - 1, 0],
+  ] as const) {
+    for (const blockRecords of [1, 2, 100]) {
+      const scan = new IndexScan(paths, Buffer.alloc(blockRecords * RECORD_BYTES), budgetBytes);
+      let count = 0;
+      for (const pack of listIndexedPacks(paths))
+        scan.read(
+          pack,
+          () => true,
+          () => count++,
+        );
+      assert.equal(count, expected);
+    }
+  }
 });
