@@ -1,5 +1,6 @@
 import { fromFailure } from '../src/format/error.js';
 import type { MainMessage } from '../src/pool/messages.js';
+import { noteAuthorization } from '../src/registry/secrets-in-use.js';
 import { network, tell } from './context.js';
 import { hearMain } from './main-messages.js';
 
@@ -30,6 +31,7 @@ let waiters: Waiter[] = [];
  */
 export function authorization(refused: string | undefined, endpoint: number): Promise<string | undefined> {
   const { value, expiresAtMs } = known.get(endpoint) ?? NOTHING;
+  if (value !== undefined) noteAuthorization(value);
   const stale = refused ?? (Date.now() < expiresAtMs ? undefined : value);
   if (stale === undefined || stale !== (value ?? '')) return Promise.resolve(value);
   return new Promise((resolve, reject) => {
@@ -60,6 +62,7 @@ function answer(message: MainMessage): void {
     return;
   }
   const { value, expiresAtMs, origin } = message;
+  if (value !== undefined) noteAuthorization(value);
   known.set(message.endpoint, { value, expiresAtMs, origin });
   for (const { resolve } of waiting) resolve(value);
 }

@@ -13,6 +13,7 @@ import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
 import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer } from './refusal.js';
 import { rateLimited } from './retry-after.js';
+import { noteAuthorization, noteSecret } from './secrets-in-use.js';
 import {
   askThreeTimes,
   basicValue,
@@ -51,6 +52,7 @@ export function createAuthorizer(context: Context): Authorizer {
     challenges ??= await probe(context);
     if (challenges.length === 0) return undefined;
     found = await credentials?.find();
+    if (found !== undefined) noteSecret(found.secret);
     isInherited = false;
     const source = tokenUrl(challenges, currentOrigin(context), context.options.repository);
     if (source === undefined) return basicAuthorization(challenges, found);
@@ -63,7 +65,11 @@ export function createAuthorizer(context: Context): Authorizer {
   }, Date.now);
 
   return {
-    authorization: (stale) => keeper.authorization(stale),
+    authorization: async (stale) => {
+      const value = await keeper.authorization(stale);
+      if (value !== undefined) noteAuthorization(value);
+      return value;
+    },
     get expiresAtMs() {
       return keeper.expiresAtMs;
     },

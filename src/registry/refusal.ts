@@ -1,5 +1,6 @@
 import { PullError } from '../format/error.js';
 import { rateLimited } from './retry-after.js';
+import { withoutSecretsInUse } from './secrets-in-use.js';
 
 /** What is shown of a registry's own words. */
 const MAX_MESSAGE_LENGTH = 200;
@@ -95,10 +96,10 @@ function firstError(body: Buffer): { message: string; code: string } | undefined
 
 /**
  * Proxies and caches repeat what failed before them: a URL with the signature in its query, a user in it, or the
- * Authorization that they were given.
+ * Authorization that they were given. Others repeat what they were given without a word around it.
  */
 function withoutSecrets(text: string): string {
-  return text
+  return withoutSecretsInUse(text)
     .slice(0, MAX_SCANNED_LENGTH)
     .replaceAll(/(:\/\/)[^\s/?#"'<>]*@/g, '$1')
     .replaceAll(/(:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/g, '$1?…')

@@ -1,3 +1,5 @@
+import { withoutSecretsInUse } from './secrets-in-use.js';
+
 /** One request that is over. */
 export interface ToldRequest {
   readonly method: string;
@@ -23,7 +25,7 @@ const MAX_PATH_LENGTH = 512;
  */
 export function requestLine(request: ToldRequest, nowMs: number): string {
   const { method, url, range, status, bytes, startedMs, again, givenUp } = request;
-  const path = cut(url.pathname);
+  const path = cut(withoutSecretsInUse(url.pathname));
   const what = `${method} ${url.host}${path}${range === undefined ? '' : ` ${range}`}`;
   const came = `${status === 0 ? 'no answer' : status}, ${bytes} bytes, ${Math.round(nowMs - startedMs)} ms`;
   if (again !== undefined) return `${what}: ${came}; again, as ${again}`;

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, writeFileSync } from 'node:fs';
+import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { failureOf } from '../../src/cli/report-failure.js';
@@ -148,6 +149,73 @@ for (const [trouble, exitCode, commands] of TROUBLES) {
     const options = { credentials: { username: 'me', password: CANARY } };
     const ended = await run(t, image, options, commands);
     assert.equal(ended.exitCode, exitCode, ended.told);
+  });
+}
+
+/** Forms in which a server may repeat what it was given. */
+function repetitions(secrets: readonly string[]): string[] {
+  return secrets.flatMap((secret) => [
+    secret,
+    encodeURIComponent(secret),
+    encodeURIComponent(secret).toLowerCase(),
+    new URLSearchParams({ '': secret }).toString().slice(1),
+    base64(secret),
+    Buffer.from(secret).toString('base64url'),
+  ]);
+}
+
+/** All that servers may know of who pulls. */
+const GIVEN = ['its pass/word+?', base64('me:its pass/word+?'), 'its.token~/+', 'its:refresh/token'];
+
+for (const [who, status, secret, command] of [
+  ['tokens', 401, 'password', 'inspect'],
+  ['tokens', 400, 'identity-token', 'inspect'],
+  ['tokens', 403, 'password', 'inspect'],
+  ['registry', 403, 'password', 'inspect'],
+  ['registry', 500, 'identity-token', 'copy'],
+  ['blobs', 403, 'password', 'pull'],
+  ['page', 200, 'password', 'inspect'],
+] as const) {
+  test(`what ${who} repeat of the secrets that they were given is told to nobody: ${status}, ${secret}`, async (t) => {
+    // A worker knows what it sends; the rest is shared by servers of one operator.
+    const known = who === 'blobs' ? [GIVEN[2]!] : secret === 'password' ? GIVEN.slice(0, 3) : GIVEN.slice(2);
+    const secrets = who === 'tokens' ? known.filter((given) => given !== GIVEN[2]) : known;
+    let repeated = 0;
+    const repeat = (response: ServerResponse) => {
+      const words = repetitions(secrets);
+      const word = words[repeated++ % words.length];
+      const message = `you sent ${word}, ${secrets.join(' ')}`;
+      const body = who === 'page' ? `<title>${message}</title>` : JSON.stringify({ errors: [{ message }] });
+      response.writeHead(status, { 'content-type': 'text/plain' }).end(body);
+    };
+    const tokens = await startServer((_request, response) => {
+      if (who === 'tokens') repeat(response);
+      else response.end(JSON.stringify({ token: GIVEN[2] }));
+    });
+    const image = await startSandbox(t);
+    const registry = await startServer(async (request, response) => {
+      const { url = '', headers } = request;
+      if (headers.authorization !== `Bearer ${GIVEN[2]}`) {
+        const challenge = `Bearer realm="${tokens.origin}/token"`;
+        response.writeHead(401, { 'www-authenticate': challenge }).end();
+      } else if (who === 'registry' || who === 'page' || (who === 'blobs' && headers.range !== undefined)) {
+        repeat(response);
+      } else {
+        const { range } = headers;
+        const answer = await fetch(`http://${image.host}${url}`, {
+          headers: range === undefined ? {} : { range },
+        });
+        const { 'content-encoding': _, ...kept } = Object.fromEntries(answer.headers);
+        response.writeHead(answer.status, kept).end(Buffer.from(await answer.arrayBuffer()));
+      }
+    });
+    t.after(() => Promise.all([tokens.close(), registry.close()]));
+    const login =
+      secret === 'password' ? { username: 'me', password: GIVEN[0] } : { identitytoken: GIVEN[3] };
+    const authfile = fileWith(t, { auths: { [registry.host]: login } });
+    const { told } = await run(t, `${registry.host}/x:chunked-v1`, { authfile }, [command]);
+    assert.match(told, /you sent …/);
+    for (const form of repetitions(secrets)) assert.ok(!told.includes(form), `${form} in ${told}`);
   });
 }
 
