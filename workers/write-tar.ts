@@ -27,17 +27,16 @@ class Closed extends Error {}
 
 /** Writes the file system as one tar: headers made from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
-  if (to.fd !== undefined) {
+  if (to === undefined) return writeToStdout(tree);
+  if ('fd' in to) {
     await requireSpace(dirname(to.path), leastTarBytes(tree));
     return writeItems(tree, new TarOutput(to.fd, to.path));
   }
-  const { path } = to;
-  if (path === undefined) return writeToStdout(tree);
-  const fd = await openSpecialFile(path);
+  const fd = await openSpecialFile(to);
   try {
-    return await writeItems(tree, new TarOutput(fd, path));
+    return await writeItems(tree, new TarOutput(fd, to.path));
   } finally {
-    closeWritten(fd, path);
+    closeWritten(fd, to.path);
   }
 }
 

@@ -1,7 +1,8 @@
 import { basename, dirname, resolve } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
 import type { WriteTarTask } from '../pool/messages.js';
 import { isSpecialFile } from '../store/atomic-file.js';
-import { requirePlace } from '../store/destination.js';
+import { look, requirePlace } from '../store/destination.js';
 import { HeldDirectory } from '../store/held-directory.js';
 import { onDisk } from '../store/storage-error.js';
 import { withFilesExport } from './export-run.js';
@@ -15,7 +16,7 @@ import { UnfinishedFile } from './unfinished.js';
  * @returns whether all was written: false when nobody read the standard output any more
  * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone,
  *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file
- *   is a directory or has none around it
+ *   is a directory or has none around it, or a link of another user leads elsewhere
  */
 export async function exportTar(
   options: ExportOptions & {
@@ -24,14 +25,15 @@ export async function exportTar(
   },
 ): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
-  if (file !== undefined) requirePlace(file);
-  if (file === undefined || isSpecialFile(file))
-    return writeTar(options, file === undefined ? {} : { path: file });
+  if (file === undefined) return writeTar(options, undefined);
+  requirePlace(file);
+  if (isSpecialFile(file)) return writeSpecialFile(options, file);
   const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
     try {
-      return await writeTar(options, unfinished, () => unfinished.publish());
+      const { fd, path } = unfinished;
+      return await writeTar(options, { fd, path }, () => unfinished.publish());
     } finally {
       await unfinished.discard();
     }
@@ -40,16 +42,32 @@ export async function exportTar(
   }
 }
 
+/** Writes into a device or a pipe, and into nothing that another user puts in its place. */
+async function writeSpecialFile(
+  options: ExportOptions & { readonly file?: string },
+  file: string,
+): Promise<boolean> {
+  const place = look(file, () => followLinks(file));
+  const directory = onDisk(`open ${dirname(place)}`, () => HeldDirectory.hold(dirname(place)));
+  try {
+    // What is left of a link is one of ours in /proc, to a pipe that has no path.
+    const follows = directory.shared.fd === undefined && directory.isPrivate;
+    return await writeTar(options, { path: file, at: directory.at(basename(place)), follows });
+  } finally {
+    directory.close();
+  }
+}
+
 /** Writes the tar and proves the layers, then does what `publish` does. */
 async function writeTar(
   options: ExportOptions & { readonly file?: string },
-  { fd, path }: WriteTarTask['to'],
+  to: WriteTarTask['to'],
   publish = async () => {},
 ): Promise<boolean> {
   return withFilesExport(options, async ({ pool, prove, begin }) => {
     const tree = await pool.run({ task: 'flatten' });
     begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
-    const writing = pool.run({ task: 'write-tar', tree, to: { fd, path } as WriteTarTask['to'] });
+    const writing = pool.run({ task: 'write-tar', tree, to });
     // One thread writes until the end: the hashes have the others.
     const proof = prove();
     const { closed } = await writing;

@@ -1,6 +1,7 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
+import type { SpecialFile } from '../pool/messages.js';
 import { isFifo } from '../store/atomic-file.js';
 import { changedByOthers } from '../store/held-directory.js';
 import { onDisk, systemCode } from '../store/storage-error.js';
@@ -17,12 +18,13 @@ const FLAGS = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NO
 /**
  * Opens a device or a pipe for writes that give EAGAIN instead of waiting. A pipe without a reader is waited for, `limitMs` at most, by
  * timers alone.
- * @throws PullError `option-malformed` when nobody reads the pipe; `store-broken` for what is a file by now: it is left as it is; as
- *   `storageError`
+ * @throws PullError `option-malformed` when nobody reads the pipe; `store-broken` for what is a file or a link by now: it is left as it
+ *   is; as `storageError`
  */
-export async function openSpecialFile(path: string, limitMs = READER_LIMIT_MS): Promise<number> {
+export async function openSpecialFile(file: SpecialFile, limitMs = READER_LIMIT_MS): Promise<number> {
+  const { path } = file;
   for (let waitedMs = 0; ; waitedMs += POLL_MS) {
-    const fd = onDisk(`open ${path}`, () => openUnlessUnread(path));
+    const fd = onDisk(`open ${path}`, () => openUnlessUnread(file));
     if (fd !== undefined) return checked(fd, path);
     if (waitedMs >= limitMs) {
       throw new PullError('option-malformed', `nobody reads the pipe ${path}`, {
@@ -34,12 +36,12 @@ export async function openSpecialFile(path: string, limitMs = READER_LIMIT_MS): 
 }
 
 /** The descriptor, or undefined for a pipe that nobody reads yet. */
-function openUnlessUnread(path: string): number | undefined {
+function openUnlessUnread({ at, follows }: SpecialFile): number | undefined {
   try {
-    return openSync(path, FLAGS);
+    return openSync(at, FLAGS | (follows ? 0 : (constants.O_NOFOLLOW ?? 0)));
   } catch (error) {
     // A socket and a device that is not there give ENXIO, too, and always will.
-    if (systemCode(error) !== 'ENXIO' || !isFifo(path)) throw error;
+    if (systemCode(error) !== 'ENXIO' || !isFifo(at)) throw error;
     return undefined;
   }
 }

@@ -29,6 +29,15 @@ export function guardDirectory(root: string, ...steps: string[]): string {
   return path;
 }
 
+/**
+ * As `guardDirectory` below a path from `followLinks`, itself included: not even the way to it may have a link by then. Where the
+ * system cannot hold directories it is found by its path.
+ */
+export function guardPlace(place: string, ...steps: string[]): string {
+  if (!canHoldDirectories()) return steps.length === 0 ? place : guardDirectory(place, ...steps);
+  return guardDirectory('/', ...place.split('/').filter((step) => step !== ''), ...steps);
+}
+
 /** A directory for changes in it, which stays the same one whatever happens to its path meanwhile. */
 interface GuardedDirectory {
   /** What the system finds a file of this directory by. */

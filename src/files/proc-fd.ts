@@ -1,4 +1,5 @@
 import { closeSync, constants, existsSync, openSync } from 'node:fs';
+import { parse, sep } from 'node:path';
 
 /**
  * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
@@ -14,6 +15,22 @@ export function openPlace(path: string | Buffer): number {
 /** As `openPlace`, but a link at the end of the path is not followed. @throws as `openPlace`, ENOTDIR for such a link too */
 export function openPlaceItself(path: string | Buffer): number {
   return openSync(path, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+}
+
+/** As `openPlace`, for an absolute path in which no step may be a link. @throws as `openPlaceItself` */
+export function openPlaceWithoutLinks(path: string): number {
+  const { root } = parse(path);
+  let fd = openPlace(root);
+  for (const step of path.slice(root.length).split(sep)) {
+    if (step === '') continue;
+    const holder = fd;
+    try {
+      fd = openPlaceItself(`${pathOfOpen(holder)}/${step}`);
+    } finally {
+      closeSync(holder);
+    }
+  }
+  return fd;
 }
 
 /** Opens a symbolic link itself, or what else has this name, to be looked at and changed. @throws the system's own errors */

@@ -53,11 +53,21 @@ export interface TreeRows {
   readonly text: Uint8Array<SharedArrayBuffer>;
 }
 
-/** Writes a file system as one tar to a file, to the device or pipe at a path, or, with neither, to the standard output. */
+/** A device or a pipe. */
+export interface SpecialFile {
+  /** What messages call it. */
+  readonly path: string;
+  /** Where the system finds it. */
+  readonly at: string;
+  /** Whether a link is followed there: where no other user can have put one. */
+  readonly follows: boolean;
+}
+
+/** Writes a file system as one tar to a file, to a device or a pipe, or, with neither, to the standard output. */
 export interface WriteTarTask {
   readonly task: 'write-tar';
   readonly tree: TreeRows;
-  readonly to: OpenFile | { readonly fd?: undefined; readonly path?: string };
+  readonly to: OpenFile | SpecialFile | undefined;
 }
 
 export interface WriteTarResult {

@@ -1,4 +1,5 @@
-import { dirname, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
 import { statName } from '../files/open-file.js';
 import { findOwnFile, type OwnFile } from '../files/own-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
@@ -7,6 +8,7 @@ import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
 import { joinRanges } from '../plan/missing.js';
 import { writeArchiveFrame } from '../store/archive-frame.js';
 import { removeFileSync } from '../store/atomic-file.js';
+import { look } from '../store/destination.js';
 import { RangeJournal } from '../store/range-journal.js';
 import { onDisk } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
@@ -18,14 +20,18 @@ import { makeFile, moveOwnFile } from './layout-target.js';
 /**
  * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
  * with `FILE.part.ranges` beside it, and the lock in `FILE.part.lock`.
- * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` that no copy has left; as `storageError`
+ * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` that no copy has left, and as `followLinks`; as `storageError`
  */
 export async function openArchiveTarget(
   file: string,
   source: CopySource,
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
-  const path = resolve(file);
+  const holder = dirname(resolve(file));
+  const path = join(
+    look(holder, () => followLinks(holder)),
+    basename(file),
+  );
   const { owner, close } = await lockDestination(`${path}.part.lock`, stop, onWait);
   try {
     return { ...openPart(path, source, tag, owner), close };

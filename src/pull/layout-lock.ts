@@ -1,8 +1,9 @@
 import { rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { guardDirectory, within } from '../files/guarded-directory.js';
+import { guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
+import { canHoldDirectories } from '../files/proc-fd.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { LayerLocks } from '../store/layer-locks.js';
@@ -34,14 +35,15 @@ export interface HeldLock {
 }
 
 /**
- * Takes the lock of a copy's destination, which lies in `directory`; waits while another copy, which lives, has it: all of a copy is
+ * Takes the lock of a copy's destination, which lies in `directory`, a path from `followLinks`; waits while another copy, which lives, has it: all of a copy is
  * under the lock, since blobs are looked for at its start and get their names at its end. `onWait` is called once, if at all.
  * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as `storageError`
  */
 export async function lockDestination(directory: string, stop: Stop, onWait: () => void): Promise<HeldLock> {
   if (stop.reason !== undefined) throw stop.reason;
-  onDisk(`make ${dirname(directory)}`, () => makeDirectory(dirname(directory)));
-  guardDirectory(dirname(directory), basename(directory));
+  const place = guardPlace(dirname(directory));
+  guardPlace(place, basename(directory));
+  onDisk(`make ${place}`, () => (canHoldDirectories() ? makeGuarded(place, 0o777) : makeDirectory(place)));
   const lease = new Lease({ leases: directory }, 'pull');
   let locks: LayerLocks | undefined;
   const release = () => {

@@ -1,6 +1,7 @@
 import { constants, ftruncateSync, readdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
+import { join } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
+import { guardPlace, listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { readFile, statFile } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
@@ -27,14 +28,14 @@ const MAX_INDEX_BYTES = 16 * 2 ** 20;
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
  * `HEX.part.ranges` beside it.
- * @throws PullError the reason of a stop; as `storageError`
+ * @throws PullError the reason of a stop; `option-malformed` as `followLinks`; as `storageError`
  */
 export async function openLayoutTarget(
   directory: string,
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
-  const root = resolve(directory);
-  const blobs = guardDirectory(root, 'blobs', 'sha256');
+  const root = look(directory, () => followLinks(directory));
+  const blobs = guardPlace(root, 'blobs', 'sha256');
   const lock = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const { owner, close } = lock;
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
@@ -115,7 +116,9 @@ async function nameImage(
   const unfinished = await beginAtomically(index);
   try {
     if (!lock.isHeld()) return false;
-    const before = unlessAbsent(`read ${index}`, () => readFile(index, MAX_INDEX_BYTES));
+    const before = unlessAbsent(`read ${index}`, () =>
+      within(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
+    );
     await unfinished.publish(nameIn(before), true);
     return true;
   } finally {

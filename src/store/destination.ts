@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
 import { PullError } from '../format/error.js';
 import { refuseSpecialFile } from './atomic-file.js';
 import { onDisk, outsideStore, unlessAbsent } from './storage-error.js';
@@ -22,8 +23,12 @@ export function notEmpty(path: string): PullError {
   });
 }
 
-/** Whether a directory is there, or a link to one. @throws PullError `option-malformed` for anything else, a link to nothing as well */
+/**
+ * Whether a directory is there, or a link to one.
+ * @throws PullError `option-malformed` for anything else, a link to nothing as well, and for a link of another user as `followLinks`
+ */
 export function requireDirectory(path: string): boolean {
+  look(path, () => followLinks(path));
   if (isDirectory(path)) return true;
   if (lookFor(path, () => lstatSync(path)) === undefined) return false;
   throw new PullError('option-malformed', `${path} is not a directory`, {
@@ -37,8 +42,12 @@ export function requireFile(path: string): void {
   refuseSpecialFile(path);
 }
 
-/** @throws PullError `option-malformed` for a directory, and where none is to hold what is not there yet */
+/**
+ * @throws PullError `option-malformed` for a directory, where none is to hold what is not there yet, and for a link of another user on
+ *   the way to it as `followLinks`
+ */
 export function requirePlace(path: string): void {
+  look(path, () => followLinks(dirname(path)));
   if (isDirectory(path)) {
     throw new PullError('option-malformed', `${path} is a directory, not a file`, {
       hint: 'Check that this is the destination you mean, and name a file.',

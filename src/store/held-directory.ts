@@ -8,15 +8,15 @@ import {
   lutimesSync,
   mkdirSync,
   readdirSync,
-  realpathSync,
   utimesSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
 import {
   canHoldDirectories,
   openLinkItself,
-  openPlace,
   openPlaceItself,
+  openPlaceWithoutLinks,
   pathOfOpen,
 } from '../files/proc-fd.js';
 import { PullError } from '../format/error.js';
@@ -53,15 +53,16 @@ export class HeldDirectory {
   }
 
   /**
-   * Holds the directory that a path leads to, links followed.
-   * @throws the system's error; PullError `option-malformed` where other users can change what is on the path and it cannot be held
+   * Holds the directory that a path leads to, links followed as `followLinks` does.
+   * @throws the system's error, ENOTDIR for a link that came meanwhile, too; PullError `option-malformed` as `followLinks`, and where
+   *   other users can change what is on the path and it cannot be held
    */
   static hold(path: string, canHold = canHoldDirectories()): HeldDirectory {
-    const real = realpathSync(path);
+    const real = followLinks(path);
     const unguarded = firstUnguarded(real);
     if (unguarded === undefined) return new HeldDirectory(real, Buffer.from(real), undefined, canHold);
     if (!canHold) throw notSafe(unguarded);
-    return HeldDirectory.receive({ path, fd: openPlace(path) });
+    return HeldDirectory.receive({ path, fd: openPlaceWithoutLinks(real) });
   }
 
   /** A directory that another thread holds, and closes. */

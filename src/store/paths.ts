@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
+import { followLinks } from '../files/follow-links.js';
 import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -54,7 +55,8 @@ export function storePaths(root: string, isReadOnly = false): StorePaths {
  * alone.
  * @param warn is called, at most once, with a sentence about other users who own the store
  * @throws PullError `store-broken` if the store has only versions that this program does not know, or one of its directories is
- *   a link; `store-denied` if everybody may write in one; else as `storageError`
+ *   a link; `store-denied` if everybody may write in one; `option-malformed` for a root behind a link of another user as `followLinks`;
+ *   else as `storageError`
  */
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
   const paths = storePaths(root);
@@ -87,6 +89,7 @@ export function openStoreToRead(root: string, warn: (message: string) => void = 
 function checkStore(paths: StorePaths, warn: (message: string) => void): ReadonlySet<string> {
   const { root, packs, layers, images, blobs, locks, leases } = paths;
   const version = dirname(packs);
+  onDisk(`look at ${root}`, () => followLinks(root));
   const below = [version, dirname(blobs), root, packs, layers, images, blobs, locks, leases];
   const known = checkDirectories(root, below, warn);
   if (!known.has(version)) refuseOtherVersions(root);

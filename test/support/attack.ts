@@ -29,7 +29,7 @@ export interface Attack {
 export const MALLORY = 65_534;
 
 /**
- * Exports a root file system in a process of its own while another user does something.
+ * Exports or copies in a process of its own, by a job as `attack-child.ts` takes it, while another user does something.
  * @returns the code of the error that it ended with, or an empty string, and whether the attack was made
  */
 export async function exportUnderAttack(

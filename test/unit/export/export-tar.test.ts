@@ -140,13 +140,19 @@ test('a pipe is written into and stays one', { skip: skipUnless('mkfifo', 'cat')
   assert.equal(lstatSync(pipe).isFIFO(), true);
 });
 
+/** In a directory of this user alone. */
+const own = (path: string) => ({ path, at: path, follows: true });
+
 test('a pipe that nobody reads is waited for, and then an error', {
   skip: skipUnless('mkfifo'),
 }, async (t) => {
   const pipe = join(temporaryDirectory(t), 'pipe');
   execFileSync('mkfifo', [pipe]);
-  await assert.rejects(openSpecialFile(pipe, 1), { code: 'option-malformed', hint: /Start what reads it/ });
-  const waiting = openSpecialFile(pipe);
+  await assert.rejects(openSpecialFile(own(pipe), 1), {
+    code: 'option-malformed',
+    hint: /Start what reads it/,
+  });
+  const waiting = openSpecialFile(own(pipe));
   const reader = spawn('cat', [pipe], { stdio: ['ignore', 'pipe', 'inherit'] });
   closeSync(await waiting);
   assert.equal((await buffer(reader.stdout)).length, 0);
@@ -157,5 +163,5 @@ test('what is no pipe and cannot be opened is an error at once', async (t) => {
   const server = createServer().listen(path);
   t.after(() => server.close());
   await once(server, 'listening');
-  await assert.rejects(openSpecialFile(path), { code: 'store-broken', message: /ENXIO/ });
+  await assert.rejects(openSpecialFile(own(path)), { code: 'store-broken', message: /ENXIO/ });
 });
