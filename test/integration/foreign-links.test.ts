@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, lchownSync, lstatSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -15,7 +14,6 @@ import {
 } from '../../src/index.js';
 import { openStore } from '../../src/store/paths.js';
 import { exportUnderAttack, MALLORY, makeSecrets, makeTheirs, stateOf } from '../support/attack.js';
-import { skipUnless } from '../support/programs.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -63,7 +61,7 @@ async function prepare(t: TestContext) {
     oci: (path: string) => ({ kind: 'copy', reference, ...copy, destination: layout(path) }),
     'oci-archive': (path: string) => ({ kind: 'copy', reference, ...copy, destination: archive(path) }),
   } as const;
-  return { ...common, write, check, job };
+  return { write, check, job };
 }
 
 const KINDS = [
@@ -185,91 +183,100 @@ const FORMS: readonly Form[] = [
   },
 ];
 
-test('no kind of destination is reached by a link of another user to where they do not own', {
-  skip,
-}, async (t) => {
-  const { write, check } = await prepare(t);
-  for (const { what, plant, isDirectory } of FORMS) {
-    for (const kind of KINDS.filter((kind) => isDirectory !== true || DIRECTORY_KINDS.includes(kind))) {
-      await t.test(`${kind}: ${what}`, async (t) => {
-        const places = ground(t);
-        const path = plant(places);
-        const before = [stateOf(places.outside), stateOf(places.empty)];
-        const error = await write[kind](path).then(
-          () => undefined,
-          (reason: PullError) => reason,
-        );
-        assert.deepEqual([stateOf(places.outside), stateOf(places.empty)], before);
-        assert.equal(error?.code, 'option-malformed', String(error));
-        assert.match(error.message, /the symbolic link \S+\/theirs\/[pq] of user 65534 leads to /);
-        assert.match(error.hint ?? '', /by its own path/);
-        assert.throws(() => check[kind](path), { code: 'option-malformed', message: error.message });
-      });
-    }
-  }
-});
+const RACES: readonly Race[] = [
+  ['rootfs with --force', 'p', 'openSync', 'p'],
+  ['layers', 'p/new', 'mkdirSync', 'new'],
+  ['tar', 'p/new', 'openSync', 'p'],
+  ['oci', 'p/new', 'mkdirSync', 'new'],
+  ['oci', 'p/new', 'openSync', 'index.json'],
+  ['oci-archive', 'p/new', 'mkdirSync', 'new.part.lock'],
+];
 
-test('a loop of links ends', { skip }, async (t) => {
-  const { write } = await prepare(t);
-  const { theirs } = ground(t);
-  link(join(theirs, 'p'), 'q/x');
-  link(join(theirs, 'q'), 'p');
+test('who may lead a destination elsewhere by a link', { skip }, async (t) => {
+  const image = await prepare(t);
+  for (const form of FORMS)
+    await t.test(`not another user, to where they own nothing: ${form.what}`, (t) =>
+      isRefused(t, image, form),
+    );
+  await t.test('not another user, to a device of root', async (t) => {
+    const { theirs } = ground(t);
+    link(join(theirs, 'x'), '/dev/null');
+    const refused = { code: 'option-malformed', message: /link \S+\/theirs\/x of user/ };
+    await assert.rejects(image.write.tar(join(theirs, 'x')), refused);
+  });
+  await t.test('nobody, in a loop', async (t) => {
+    const { theirs } = ground(t);
+    link(join(theirs, 'p'), 'q/x');
+    link(join(theirs, 'q'), 'p');
+    for (const kind of KINDS) {
+      const refused = { code: 'store-broken', message: /ELOOP/ };
+      await assert.rejects(image.write[kind](join(theirs, 'p/new')), refused);
+    }
+  });
   for (const kind of KINDS)
-    await assert.rejects(write[kind](join(theirs, 'p/new')), { code: 'store-broken', message: /ELOOP/ });
-});
-
-test('links of root, and links of another user to what is theirs, are followed', { skip }, async (t) => {
-  const { write } = await prepare(t);
-  for (const kind of KINDS) {
-    const { directory, theirs, empty } = ground(t);
-    for (const name of ['real', 'real/deep']) makeTheirs(join(theirs, name));
-    link(join(theirs, 'p'), 'real');
-    link(join(theirs, 'back'), '../theirs/p/deep/..');
-    link(join(theirs, 'r'), empty, 0);
-    link(join(directory, 'top'), 'theirs/p', 0);
-    for (const [path, real] of [
-      [join(theirs, 'p/a'), join(theirs, 'real/a')],
-      [join(theirs, 'back/b'), join(theirs, 'real/b')],
-      [join(directory, 'top/c'), join(theirs, 'real/c')],
-      [join(theirs, 'r/d'), join(empty, 'd')],
-      [join(theirs, 'p/../e'), join(theirs, 'e')],
-    ] as const) {
-      await write[kind](path);
-      assert.ok(existsSync(real), `${kind} ${path}`);
-    }
-    if (!DIRECTORY_KINDS.includes(kind)) continue;
-    makeTheirs(join(theirs, 'own'));
-    link(join(theirs, 'dst'), 'own');
-    await write[kind](join(theirs, 'dst'));
-    assert.ok(lstatSync(join(theirs, 'dst')).isSymbolicLink());
-  }
-});
-
-test('a link under the name of a file gives way to it', { skip }, async (t) => {
-  const { write } = await prepare(t);
-  for (const kind of ['tar', 'docker-archive', 'oci-archive'] as const) {
+    await t.test(`root, and another user to what is theirs: ${kind}`, (t) => isFollowed(t, image, kind));
+  await t.test('nobody, when it has the name of the file', async (t) => {
     const { theirs, outside } = ground(t);
     const before = stateOf(outside);
-    link(join(theirs, 'x.tar'), '../outside/secret');
-    await write[kind](join(theirs, 'x.tar'));
-    assert.ok(lstatSync(join(theirs, 'x.tar')).isFile());
+    for (const kind of ['tar', 'oci-archive'] as const) {
+      link(join(theirs, kind), '../outside/secret');
+      await image.write[kind](join(theirs, kind));
+      assert.ok(lstatSync(join(theirs, kind)).isFile());
+    }
     assert.deepEqual(stateOf(outside), before);
-  }
+  });
+  for (const race of RACES)
+    await t.test(`not another user who puts it there meanwhile: ${race.join(' ')}`, (t) =>
+      isHarmless(t, image, race),
+    );
 });
 
-test('no device of root is written to by a link of another user', {
-  skip: skip || skipUnless('mkfifo'),
-}, async (t) => {
-  const { write, store, diffIds } = await prepare(t);
-  const { theirs, outside } = ground(t);
-  execFileSync('mkfifo', [join(outside, 'pipe')]);
-  link(join(theirs, 'x'), '../outside/pipe');
-  await assert.rejects(write.tar(join(theirs, 'x')), {
-    code: 'option-malformed',
-    message: /link \S+\/theirs\/x of/,
-  });
-  assert.equal(await exportTar({ store, diffIds, file: '/dev/null' }), true);
-});
+type Image = Awaited<ReturnType<typeof prepare>>;
+
+async function isRefused(t: TestContext, { write, check }: Image, { plant, isDirectory }: Form) {
+  for (const kind of KINDS.filter((kind) => isDirectory !== true || DIRECTORY_KINDS.includes(kind))) {
+    const places = ground(t);
+    const path = plant(places);
+    const before = [stateOf(places.outside), stateOf(places.empty)];
+    const error = await write[kind](path).then(
+      () => undefined,
+      (reason: PullError) => reason,
+    );
+    assert.deepEqual([stateOf(places.outside), stateOf(places.empty)], before, kind);
+    assert.equal(error?.code, 'option-malformed', `${kind}: ${error}`);
+    assert.match(error.message, /the symbolic link \S+\/theirs\/[pq] of user 65534 leads to /);
+    assert.match(error.hint ?? '', /by its own path/);
+    assert.throws(() => check[kind](path), { code: 'option-malformed', message: error.message });
+  }
+}
+
+/** One path by way of links of both, absolute and relative. */
+async function isFollowed(t: TestContext, { write }: Image, kind: (typeof KINDS)[number]) {
+  const { directory, theirs } = ground(t);
+  for (const name of ['real', 'real/deep']) makeTheirs(join(theirs, name));
+  link(join(theirs, 'p'), '../theirs/real');
+  link(join(theirs, 'q'), join(theirs, 'p/deep/..'));
+  link(join(directory, 'r'), 'theirs/q', 0);
+  link(join(theirs, 's'), join(directory, 'r'), 0);
+  link(join(theirs, 'dst'), 'real/deep');
+  const isItself = kind === 'rootfs with --force';
+  await write[kind](join(theirs, isItself ? 'dst' : 's/a'));
+  assert.ok(existsSync(join(theirs, isItself ? 'real/deep/etc' : 'real/a')));
+}
+
+/** The destination, and the call of node:fs before which another user puts a link in the place of the directory `p`. */
+type Race = readonly [kind: (typeof KINDS)[number], path: string, call: string, name: string];
+
+async function isHarmless(t: TestContext, { job }: Image, [kind, path, call, name]: Race) {
+  const { directory, theirs, outside } = ground(t);
+  makeTheirs(join(theirs, 'p'));
+  const before = stateOf(outside);
+  const script = `cd '${theirs}' && mv p aside && ln -s ../outside p`;
+  const attack = { call, name, after: false, script };
+  const { isAttacked } = await exportUnderAttack(job[kind](join(theirs, path)), attack, directory);
+  assert.ok(isAttacked, 'the attack was never made');
+  assert.deepEqual(stateOf(outside), before);
+}
 
 test('a store is not opened behind a link of another user to where they do not own', { skip }, async (t) => {
   const { theirs, outside } = ground(t);
@@ -281,45 +288,4 @@ test('a store is not opened behind a link of another user to where they do not o
       message: /link \S+\/theirs\/s of user/,
     });
   assert.deepEqual(stateOf(outside), before);
-});
-
-/** When the other user puts a link in the place of the directory around the destination: at a call of node:fs with such a name. */
-const MOMENTS: readonly (readonly [call: string, name: string, after: boolean])[] = [
-  ['lstatSync', 'p', true],
-  ['openSync', 'p', false],
-];
-
-const LATER: Readonly<Record<(typeof KINDS)[number], readonly (readonly [string, string, boolean])[]>> = {
-  rootfs: [['mkdirSync', 'new.part-', false]],
-  'rootfs with --force': [['mkdirSync', 'new.part-', true]],
-  layers: [['mkdirSync', 'new', false]],
-  tar: [['openSync', 'new.part-', false]],
-  'docker-archive': [['openSync', 'new.part-', false]],
-  oci: [
-    ['mkdirSync', 'new', false],
-    ['mkdirSync', '.zpull', false],
-    ['openSync', 'index.json', false],
-  ],
-  'oci-archive': [
-    ['mkdirSync', 'new.part.lock', false],
-    ['openSync', 'new.part', false],
-  ],
-};
-
-test('a link that another user swaps in leads no kind of destination elsewhere', { skip }, async (t) => {
-  const { job } = await prepare(t);
-  for (const kind of KINDS) {
-    for (const [call, name, after] of [...MOMENTS, ...LATER[kind]]) {
-      await t.test(`${kind}: ${after ? 'after' : 'before'} ${call} ${name}`, async (t) => {
-        const { directory, theirs, outside } = ground(t);
-        makeTheirs(join(theirs, 'p'));
-        const before = stateOf(outside);
-        const script = `cd '${theirs}' && mv p aside && ln -s ../outside p`;
-        const attack = { call, name, after, script };
-        const { isAttacked } = await exportUnderAttack(job[kind](join(theirs, 'p/new')), attack, directory);
-        assert.ok(isAttacked, 'the attack was never made');
-        assert.deepEqual(stateOf(outside), before);
-      });
-    }
-  }
 });
