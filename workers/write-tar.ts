@@ -1,7 +1,7 @@
-import { closeSync, writeSync } from 'node:fs';
+import { writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { openSpecialFile, reopenPipe } from '../src/export/special-file.js';
+import { openSpecialFile } from '../src/export/special-file.js';
 import { headerAt, leastTarBytes } from '../src/export/tar-item.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
@@ -27,7 +27,7 @@ class Closed extends Error {}
 
 /** Writes the file system as one tar: headers made from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
-  if (to === undefined) return writeToStdout(tree);
+  if (to === undefined) return writeItems(tree, new TarOutput(STDOUT, 'the standard output'));
   if ('fd' in to) {
     await requireSpace(dirname(to.path), leastTarBytes(tree));
     return writeItems(tree, new TarOutput(to.fd, to.path));
@@ -37,15 +37,6 @@ export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResu
     return await writeItems(tree, new TarOutput(fd, to.path));
   } finally {
     closeWritten(fd, to.path);
-  }
-}
-
-async function writeToStdout(tree: TreeRows): Promise<WriteTarResult> {
-  const fd = reopenPipe(STDOUT);
-  try {
-    return await writeItems(tree, new TarOutput(fd ?? STDOUT, 'the standard output'));
-  } finally {
-    if (fd !== undefined) closeSync(fd);
   }
 }
 

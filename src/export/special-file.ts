@@ -51,15 +51,3 @@ function checked(fd: number, path: string): number {
   closeSync(fd);
   throw changedByOthers(path);
 }
-
-/**
- * Opens a standard stream that is a pipe once more, so that its writes give EAGAIN instead of waiting, and those of other programs that
- * share it do not. Undefined for what is no pipe, and where the system does not let us.
- */
-export function reopenPipe(fd: number): number | undefined {
-  try {
-    return fstatSync(fd).isFIFO() ? openSync(`/proc/self/fd/${fd}`, FLAGS) : undefined;
-  } catch {
-    return undefined; // it can still be written, with calls that wait
-  }
-}
