@@ -100,7 +100,8 @@ function refuseOtherVersions(root: string): void {
   const isVersion = (name: string) => /^v[0-9]+$/.test(name);
   const versions =
     unlessAbsent(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
-  if (versions.length === 0) return;
+  // Another process may have made ours since it was looked for.
+  if (versions.length === 0 || versions.includes(VERSION)) return;
   throw new PullError(
     'store-broken',
     `the store ${root} has the format ${versions.join(', ')}, not ${VERSION}`,

@@ -252,8 +252,9 @@ test('signed URLs that are good for one request cost each range one more request
   assert.equal(result.misses, 0);
   const count = (wanted: number) =>
     registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
-  // What the metadata was found by is refused to all connections, and then two more in a row show what such URLs are good for.
-  assert.ok(count(403) <= 3 * 8, `${count(403)} refused`);
+  // What the metadata was found by is refused to all connections, and two more in a row, refused soon after they were found, show what such
+  // URLs are good for: three waves of eight, and as many more on a machine that is too busy to be soon. Without that, most ranges are refused.
+  assert.ok(count(403) <= 6 * 8, `${count(403)} refused`);
   assert.ok(count(307) <= count(206) + 8, `${count(307)} redirects for ${count(206)} ranges`);
 });
 
