@@ -107,7 +107,7 @@ test('exports, verify and prune end in the same way', { skip }, async (t) => {
     store,
     steps: [
       { use: 'prune', fault: 'refused' },
-      { use: 'prune', fault: 'exits' },
+      { use: 'prune', fault: 'exits at a task' },
     ],
   });
   assert.ok((await pruneStore({ store })).rewrittenPacks > 0, 'there was something to write anew');

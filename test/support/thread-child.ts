@@ -40,13 +40,19 @@ export interface StepEnd {
   readonly threads: number;
 }
 
-const soon = (code: string) => ['--import', `data:text/javascript,setTimeout(()=>{${code}},50)`];
+const imports = (code: string) => ['--import', `data:text/javascript,${encodeURIComponent(code)}`];
+const soon = (code: string) => imports(`setTimeout(() => { ${code} }, 50)`);
+/** Piscina's first message brings the port on which the tasks come. */
+const atFirstTask = (code: string) =>
+  imports(`import { parentPort } from 'node:worker_threads';
+    parentPort.once('message', ({ port }) => port.once('message', () => { ${code} }))`);
 
 const FAULTS = {
   // No system has so much address space: it answers EAGAIN, as it does beyond `ulimit -u`.
   refused: { resourceLimits: { stackSizeMb: 2 ** 30 } },
   memory: { resourceLimits: { maxOldGenerationSizeMb: 1 } },
   exits: { execArgv: soon('process.exit(3)') },
+  'exits at a task': { execArgv: atFirstTask('process.exit(3)') },
   throws: { execArgv: soon('throw new Error("a bug")') },
 } as const satisfies Record<string, WorkerOptions>;
 
