@@ -55,4 +55,4 @@ process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : S
 // Of the threads that @mongodb-js/zstd starts for each core it uses none.
 process.env.TOKIO_WORKER_THREADS ||= '1';
 require('node:module').enableCompileCache?.();
-import('../dist/src/cli/main.js').then(({ main }) => main(process.argv.slice(2)));
+import('../dist/bundle/cli/main.js').then(({ main }) => main(process.argv.slice(2)));

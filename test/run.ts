@@ -7,6 +7,7 @@ import { readdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
+import { bundle } from '../scripts/bundle.js';
 import { OPTIONAL } from './support/programs.js';
 
 const root = import.meta.dirname;
@@ -21,6 +22,9 @@ if (files.length === 0) {
   process.stderr.write(`no test file matches ${wanted.join(' ')}\n`);
   process.exit(1);
 }
+
+// What threads run must be what was compiled last.
+await bundle();
 
 /** How this machine gets to its network must decide no test. */
 const NETWORK = /^(https?_proxy|no_proxy|ssl_cert_(file|dir)|containers_registries_conf)$/i;

@@ -7,7 +7,7 @@ import { threadLimitHint } from './thread-limit.js';
 import { workerEnvironment } from './worker-environment.js';
 
 /** CommonJS: see there. */
-export const ENTRY = new URL('../../workers/entry.cjs', import.meta.url);
+export const ENTRY = new URL('../../bundle/threads/entry.cjs', import.meta.url);
 
 /**
  * A worker's short-lived objects are few. V8's default of up to 48 MB a thread only delays their collection: 2 MB

@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 
 /**
  * The import rule of ARCHITECTURE.md: which room may import which, and which room owns which dependency.
- * A room is a folder of src, `index` (src/index.ts), workers, bench or test.
+ * A room is a folder of src, `index` (src/index.ts), workers, bench, scripts or test.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ['index', 'input', 'sandbox', 'measure'],
@@ -20,6 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   sandbox: ['files', 'format'],
   format: [],
   bench: ['index', 'sandbox', 'format', 'pull'],
+  scripts: [],
 };
 
 /** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
@@ -33,6 +34,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   yargs: ['cli'],
   ora: ['cli'],
   'fast-check': ['test'],
+  esbuild: ['scripts'],
   '@mongodb-js/zstd': ['workers', 'sandbox', 'bench', 'test'],
 };
 

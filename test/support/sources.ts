@@ -5,7 +5,7 @@ import { join } from 'node:path';
 export const ROOT = join(import.meta.dirname, '../../..');
 
 /** Folders that hold TypeScript, as tsconfig.json includes them. */
-const FOLDERS = ['src', 'workers', 'bench', 'test'];
+const FOLDERS = ['src', 'workers', 'bench', 'test', 'scripts'];
 
 /** Every TypeScript source as `folder/…/name.ts` or `.cts`, sorted. */
 export function sourceFiles(): string[] {

@@ -11,8 +11,11 @@ interface Manifest {
   readonly devDependencies: Readonly<Record<string, string>>;
 }
 
-/** Packages that may run a program when they are installed, each with its reason. None does, so `--ignore-scripts` loses nothing. */
-const MAY_RUN_SCRIPTS: Readonly<Record<string, string>> = {};
+/** Packages that may run a program when they are installed, each with the reason why `--ignore-scripts` loses nothing. */
+const MAY_RUN_SCRIPTS: Readonly<Record<string, string>> = {
+  'node_modules/esbuild':
+    'for development; its binary is a package of its own, which the script only looks at',
+};
 
 const manifest = manifestOf('package.json');
 const locked = lockedPackages();

@@ -1,0 +1,51 @@
+/**
+ * Bundles the command and the code of its threads into `dist/bundle/`. A thread loads its modules anew each time it starts: from one
+ * file that takes a third of the CPU time that it takes from 200.
+ */
+import { rmSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { type BuildOptions, build } from 'esbuild';
+
+const DIST = fileURLToPath(new URL('../', import.meta.url));
+const BUNDLE = `${DIST}bundle/`;
+
+/** Addons and packages that look for files of their own stay as they are installed. */
+const EXTERNAL = ['@mongodb-js/zstd', 'ora', 'piscina', 'yargs'];
+
+/** Packages written in CommonJS ask for Node's modules by `require`. */
+const REQUIRE = "import{createRequire}from'node:module';const require=createRequire(import.meta.url);";
+
+const COMMON = {
+  bundle: true,
+  platform: 'node',
+  target: 'node20',
+  external: EXTERNAL,
+  minifySyntax: true,
+  minifyWhitespace: true,
+  logLevel: 'warning',
+} as const satisfies BuildOptions;
+
+/**
+ * Writes both bundles. They lie as deep below the package as the sources, so that paths relative to `import.meta.url` hold. The
+ * command's parts are loaded when they are needed, a thread's code is one file.
+ * @throws Error of esbuild when a module cannot be resolved
+ */
+export async function bundle(): Promise<void> {
+  rmSync(BUNDLE, { recursive: true, force: true });
+  await build({
+    ...COMMON,
+    entryPoints: [`${DIST}src/cli/main.js`],
+    outdir: `${BUNDLE}cli`,
+    format: 'esm',
+    splitting: true,
+    banner: { js: REQUIRE },
+  });
+  await build({
+    ...COMMON,
+    entryPoints: [`${DIST}workers/entry.cjs`],
+    outfile: `${BUNDLE}threads/entry.cjs`,
+    format: 'cjs',
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await bundle();
