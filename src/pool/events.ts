@@ -7,10 +7,11 @@ export const RETRY_WAIT_MS = 1000;
 
 /** From a worker while a task runs. */
 export type WorkerEvent =
-  /** `host`: whom it is about; `sign`: that it is alive all the same, or that a timeout ended the request. */
+  /** `host`: whom it is about; `sign`: that it is alive all the same, or that a timeout ended the request; `hint`: what helps. */
   | {
       readonly event: 'miss';
       readonly message: string;
+      readonly hint?: string | undefined;
       readonly host?: string;
       readonly sign?: 'alive' | 'silent' | undefined;
     }

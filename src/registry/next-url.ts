@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, PullError } from '../format/error.js';
+import type { Next } from './classify.js';
 import { sharedClockMs } from './concurrency.js';
 import { NO_ENDPOINT } from './endpoint-choice.js';
-import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { RangeClient, RangeJob } from './range-client.js';
 import { bookWait } from './retry-after.js';
@@ -19,6 +19,9 @@ const PASSED_ON: ReadonlySet<ErrorCode> = new Set([
 
 /** Ranges that were told to wait at the same time come back within this time, not all at once. */
 const SPREAD_MS = 1000;
+
+/** What is known of a failure besides its sentence. */
+type Failing = Pick<Next & { readonly next: 'fail' }, 'hint' | 'sign'>;
 
 /** Where one request goes. */
 export interface Place {
@@ -77,7 +80,9 @@ export class NextUrl {
   async next(): Promise<Place> {
     if (this.#redirected !== undefined) return this.#redirected;
     await this.#untilWelcome();
-    const target = this.#renewing === undefined ? await this.#findTarget() : undefined;
+    let target = await this.#findTarget();
+    // The range that asked the registry for all others may have been told to wait.
+    while (await this.#untilWelcome()) target = await this.#findTarget();
     const url = target ?? new URL(this.blobUrl);
     return { url, target, hops: 0, trusted: url.origin === new URL(this.blobUrl).origin };
   }
@@ -138,10 +143,10 @@ export class NextUrl {
   }
 
   /** A failure of the network: no miss while another endpoint is left to try. @throws what `events.miss` rejects with */
-  async failed({ url, target }: Place, message: string, sign: FailedHost['sign']): Promise<void> {
+  async failed({ url, target }: Place, message: string, { hint, sign }: Failing): Promise<void> {
     this.#client.targets.forget(this.blobUrl, target ?? url);
     if (await this.#takeOver()) return;
-    await this.#job.events.miss(message, { host: url.host, sign });
+    await this.#job.events.miss(message, { host: url.host, hint, sign });
     this.#tried.clear();
     await this.choose();
   }
@@ -214,7 +219,7 @@ export class NextUrl {
   async #findTarget(): Promise<URL | undefined> {
     const { blobUrl, endpoint } = this;
     const { choice, targets } = this.#client;
-    if (choice.has(endpoint, 'one-time-targets')) return undefined;
+    if (this.#renewing !== undefined || choice.has(endpoint, 'one-time-targets')) return undefined;
     if (endpoint === NO_ENDPOINT || choice.has(endpoint, 'serves-itself')) return targets.get(blobUrl);
     const { target, leads } = await targets.find(blobUrl);
     if (leads) this.#renewing = blobUrl;
@@ -250,11 +255,13 @@ export class NextUrl {
   /**
    * Until the endpoint puts up with this range, too: what it told one range to wait holds for all of them, and those that
    * were under way when it asked to be asked less come back as others end.
+   * @returns whether that took any time
    */
-  async #untilWelcome(): Promise<void> {
-    for (;;) {
+  async #untilWelcome(): Promise<boolean> {
+    for (let waited = false; ; waited = true) {
       const waitMs = this.#client.choice.stepAsideMs(this.endpoint, sharedClockMs());
-      if (waitMs === undefined) return;
+      // Ranges that wait for this one count as in flight: it would wait for them in turn.
+      if (waitMs === undefined || (waitMs === 0 && this.#renewing !== undefined)) return waited;
       const told = { host: new URL(this.blobUrl).host, waitMs };
       bookWait(this.#client.options.waits, waitMs, Date.now(), told.host);
       // The range that was told has told it on, unless it turned to another endpoint, which is of no help any more.

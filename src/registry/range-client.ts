@@ -63,8 +63,11 @@ export interface RangeEvents {
   requested(): void;
   /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
   answered?(line: string): void;
-  /** A network failure, of `failed`. Resolves when it is time to ask again; rejects with the PullError that ends the pull. */
-  miss(message: string, failed?: FailedHost): Promise<void>;
+  /**
+   * A network failure, of `failed`, with what helps against it. Resolves when it is time to ask again; rejects with the PullError
+   * that ends the pull.
+   */
+  miss(message: string, failed?: FailedHost & { readonly hint?: string | undefined }): Promise<void>;
   /** An endpoint's Authorization value; with `stale` ('' for none), the value that was refused. */
   authorization(stale: string | undefined, endpoint: number): Promise<string | undefined>;
   /** `http://…` or `https://…` of an endpoint that is not the first. */

@@ -235,7 +235,7 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       await where.renewTarget(place.target!);
       break;
     case 'fail':
-      await where.failed(place, failureOf(next, attempt), next.sign);
+      await where.failed(place, failureOf(next, attempt), next);
       break;
     case 'ask-whole':
       range.ranged = false;

@@ -174,9 +174,10 @@ test('an answer that does not begin is one miss', async (t) => {
   const server = await serverFor(t, (request, response, nth) => {
     if (nth > 1) answerRange(request, response, BLOB);
   });
-  const { bytes, events } = await fetch(clientFor(t, { idleTimeoutMs: 150 }), server.origin, [0, 9]);
+  const { bytes, events } = await fetch(clientFor(t, { answerTimeoutMs: 150 }), server.origin, [0, 9]);
   assert.ok(bytes.equals(BLOB.subarray(0, 9)));
   assert.equal(events.misses.length, 1);
+  assert.match(events.hints[0] ?? '', /--answer-timeout/);
 });
 
 test('a connection that is not made is a miss, and what miss rejects with ends the range', async (t) => {
@@ -696,6 +697,33 @@ test('who waits for a new target goes on when the range that was to ask for it t
     assert.deepEqual([...bytes], [BLOB[i + 2]]);
 });
 
+test('a range for which others wait asks, although more are in flight than may be', {
+  timeout: 10_000,
+}, async (t) => {
+  const limits = createLimits(1, 4);
+  const storage = await serverFor(t, (request, response) => {
+    if (request.url === '/1' && storage.asked.length > 1) response.writeHead(403).end();
+    else answerRange(request, response, BLOB);
+  });
+  const registry = await serverFor(t, (_request, response, nth) => {
+    response.writeHead(307, { location: `${storage.origin}/${nth}` }).end();
+  });
+  const client = clientFor(t, { limits });
+  await fetch(client, registry.origin, [0, 1]);
+  const waiting: ReturnType<typeof fetch>[] = [];
+  const expired = client.targets.expired.bind(client.targets);
+  client.targets.expired = async (...args) => {
+    const leads = await expired(...args);
+    waiting.push(...[2, 3].map((start) => fetch(client, registry.origin, [start, start + 1])));
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+    // Two waves, a while ago.
+    for (const agoMs of [4000, 2000]) new Concurrency(limits, 0).throttled(0, sharedClockMs() - agoMs);
+    return leads;
+  };
+  assert.deepEqual([...(await fetch(client, registry.origin, [1, 2])).bytes], [BLOB[1]]);
+  await Promise.all(waiting);
+});
+
 test('when the range that renews a target fails, the others ask for themselves', async (t) => {
   const storage = await serverFor(t, (request, response) => {
     if (request.url === '/1' && storage.asked.length > 1) response.writeHead(410).end();
@@ -1119,12 +1147,15 @@ test('what one range is told to wait, no range of any thread asks before', async
     else response.writeHead(429, { 'retry-after': '2' }).end();
   });
   const told = recordEvents();
-  const first = fetch(clientFor(t, { limits }), server.origin, [0, 10], { events: told });
+  const client = clientFor(t, { limits });
+  const first = fetch(client, server.origin, [0, 10], { events: told });
+  // They wait for what the first is told of the blob's place.
+  const waiting = [20, 30].map((start) => fetch(client, server.origin, [start, start + 10]));
   while (told.pauses === 0) await sleep(5);
   const events = recordEvents();
   await fetch(clientFor(t, { limits }), server.origin, [10, 20], { events });
-  await first;
-  assert.equal(server.asked.length, 3);
+  await Promise.all([first, ...waiting]);
+  assert.equal(server.asked.length, 5);
   assert.deepEqual([events.pauses, events.pausesOpen, events.requests], [1, 0, 1]);
 });
 
@@ -1146,6 +1177,7 @@ test('of ranges that are all told to wait, no more than half come back at first'
     }, 1100);
   });
   const client = clientFor(t, { limits: createLimits(1, connections) });
+  client.choice.note(0, 'serves-itself');
   await Promise.all([0, 10, 20, 30].map((start) => fetch(client, server.origin, [start, start + 10])));
   assert.ok(most <= 2, `${most} at a time`);
 });

@@ -105,6 +105,8 @@ export function breakAfter(response: ServerResponse, bytes: Buffer): void {
 
 export interface RecordedEvents extends RangeEvents {
   readonly misses: string[];
+  /** What was said to help against them. */
+  readonly hints: (string | undefined)[];
   /** Lines about requests. */
   readonly lines: string[];
   /** What `authorization` was called with, in order. */
@@ -126,6 +128,7 @@ export function recordEvents(
 ): RecordedEvents {
   const events: RecordedEvents = {
     misses: [],
+    hints: [],
     lines: [],
     authorizations: [],
     receivedBytes: 0,
@@ -141,8 +144,9 @@ export function recordEvents(
     answered: (line) => {
       events.lines.push(line);
     },
-    miss: async (message) => {
+    miss: async (message, failed) => {
       events.misses.push(message);
+      events.hints.push(failed?.hint);
       more.miss?.(message);
     },
     authorization: async (stale, endpoint) => {
