@@ -7,7 +7,7 @@ import type { BlobSource } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { isServerFailure, unexpectedAnswer } from './refusal.js';
 import type { ToldRequest } from './request-line.js';
-import { asksToWait, MAX_UNSTATED_WAITS, waitAfter } from './retry-after.js';
+import { asksToWait, MAX_UNSTATED_WAITS, parseRetryAfter, waitAfter } from './retry-after.js';
 import { type Headers, single } from './transfer.js';
 
 /**
@@ -215,10 +215,10 @@ function redirectedPost({ url }: Response): Next {
 }
 
 function waitMsOf({ status, headers }: Response, { range }: Asked, known: Known): number | undefined {
-  const told = { status, retryAfter: single(headers['retry-after']) };
-  if (range === undefined && told.retryAfter === undefined && known.waited >= MAX_UNSTATED_WAITS)
-    return undefined;
-  return waitAfter(told, known.waited + 1, known.nowMs, known.random);
+  const retryAfter = single(headers['retry-after']);
+  const isUnstated = parseRetryAfter(retryAfter, known.nowMs) === undefined;
+  if (range === undefined && isUnstated && known.waited >= MAX_UNSTATED_WAITS) return undefined;
+  return waitAfter({ status, retryAfter }, known.waited + 1, known.nowMs, known.random);
 }
 
 function wait(response: Response, asked: Asked, known: Known): Next {

@@ -60,6 +60,7 @@ const ROWS: readonly (readonly [string, Row])[] = [
   ['wait: reg.example asks to wait 0.5 s', { status: 429 }],
   ['wait: reg.example asks to wait 2.0 s', { status: 429, known: { waited: 2 } }],
   ['give-up', { status: 429, known: { waited: 4 } }],
+  ['give-up', { status: 429, headers: { 'retry-after': 'soon' }, known: { waited: 4 } }],
   ['wait: reg.example asks to wait 8.0 s', { status: 429, asked: ranged, known: { waited: 4 } }],
   ['wait: store.example asks to wait 7.0 s', { ...stored, status: 503, headers: { 'retry-after': '7' } }],
   ['renew-target: the target of a redirect has expired', { ...stored, status: 400 }],
