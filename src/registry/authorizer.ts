@@ -78,8 +78,8 @@ export function createAuthorizer(context: Context): Authorizer {
     },
     challenged: (answer) => {
       const stated = challengesOf(answer);
-      // Some servers refuse a token that has expired without a word.
-      if (stated.length > 0 || challenges === undefined) challenges = stated;
+      // Some servers refuse a token that has expired without a word, or with an error alone (RFC 6750, 3).
+      if (stated.some(canBeMet) || challenges === undefined) challenges = stated;
     },
     tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
   };
@@ -87,6 +87,11 @@ export function createAuthorizer(context: Context): Authorizer {
 
 function challengesOf(answer: Answer): Challenge[] {
   return parseChallenges(answer.headers['www-authenticate']);
+}
+
+/** Whether a challenge says how to get in: by a token of a token server, or with a password. */
+function canBeMet({ scheme, parameters }: Challenge): boolean {
+  return scheme === 'basic' || (scheme === 'bearer' && parameters.has('realm'));
 }
 
 /**

@@ -18,7 +18,13 @@ export const MAX_CODING_BYTES = 4096;
 
 /** Whether a Content-Encoding names a coding that changes bytes. */
 export function isCoded(encoding: string | undefined): boolean {
-  return encoding?.split(',').some((label) => CODINGS.has(label.trim().toLowerCase())) === true;
+  return codingsOf(encoding).length > 0;
+}
+
+/** The labels of a Content-Encoding that mean a coding, in lower case. */
+function codingsOf(encoding = ''): string[] {
+  const labels = encoding.split(',').map((label) => label.trim().toLowerCase());
+  return labels.filter((label) => CODINGS.has(label));
 }
 
 /**
@@ -30,7 +36,8 @@ export async function decodeAnswer(answer: Answer, host: string, maxBytes: numbe
   const { body, headers, tooLong, status } = answer;
   const encoding = headers['content-encoding'];
   if (status >= 300 || tooLong || !isCoded(encoding)) return answer;
-  const isGzip = /^\s*(x-)?gzip\s*$/i.test(encoding ?? '');
+  const [coding = '', ...others] = codingsOf(encoding);
+  const isGzip = others.length === 0 && /^(x-)?gzip$/.test(coding);
   const looksCoded = body[0] === 0x1f && body[1] === 0x8b;
   if (!isGzip && !/^\s*[[{]/.test(body.toString('latin1', 0, 16))) {
     throw unexpectedAnswer(`${host} encodes its answer, which nobody asked for`);

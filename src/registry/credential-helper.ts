@@ -95,7 +95,7 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
-/** `{"ServerURL": …, "Username": …, "Secret": …}`; one in which both are left out or empty says that there is none. */
+/** `{"ServerURL": …, "Username": …, "Secret": …}`; one in which both are left out, null or empty says that there is none. */
 function readAnswer(call: HelperCall, output: string): Secret | undefined {
   let answer: unknown;
   try {
@@ -103,10 +103,11 @@ function readAnswer(call: HelperCall, output: string): Secret | undefined {
   } catch {
     answer = undefined;
   }
-  const fields: Readonly<Record<string, unknown>> =
-    typeof answer === 'object' && answer !== null ? { ...answer } : {};
-  const { Username: username = '', Secret: secret = '' } = fields;
-  if (answer !== null && typeof answer === 'object' && username === '' && secret === '') return undefined;
+  const isObject = typeof answer === 'object' && answer !== null;
+  const fields: Readonly<Record<string, unknown>> = isObject ? { ...(answer as object) } : {};
+  const username = fields['Username'] ?? '';
+  const secret = fields['Secret'] ?? '';
+  if (isObject && username === '' && secret === '') return undefined;
   if (typeof username === 'string' && username !== '' && typeof secret === 'string' && 'Secret' in fields) {
     return secretOf(username, secret);
   }

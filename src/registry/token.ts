@@ -125,7 +125,7 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   const fields: Readonly<Record<string, unknown>> =
     typeof answer === 'object' && answer !== null ? { ...answer } : {};
   const token = [fields['token'], fields['access_token']].find(
-    (value) => value !== undefined && value !== '',
+    (value) => value !== undefined && value !== null && value !== '',
   );
   if (typeof token !== 'string' || token.length > MAX_TOKEN_LENGTH || !/^[\x21-\x7e]+$/.test(token)) {
     throw unexpectedAnswer(`the token server ${host} answered without a usable token`);

@@ -115,7 +115,7 @@ test('a manifest, a config and a token that really are gzip are decoded, within 
       response.writeHead(200, gzip).end(gzipSync(Buffer.alloc(5 * 2 ** 20)));
     else if (request.url?.endsWith('/damaged') === true)
       response.writeHead(200, gzip).end(gzipSync(MANIFEST).subarray(0, 15));
-    else response.writeHead(200, { 'content-encoding': 'X-GZIP' }).end(gzipSync(MANIFEST));
+    else response.writeHead(200, { 'content-encoding': 'aws-chunked, X-GZIP' }).end(gzipSync(MANIFEST));
   });
   const { session } = sessionFor(t, server.host);
   assert.deepEqual((await session.getManifest('v1')).bytes, MANIFEST);
@@ -173,32 +173,38 @@ test('each type of manifest is a line of Accept, and schema 1 is asked for only 
   assert.equal(accepts.length, 5);
 });
 
-test('the first token that is not empty counts', async (t) => {
-  const server = await serverFor(t, (request, response) => {
-    if (request.url?.startsWith('/token') === true) response.end('{"token":"","access_token":"good"}');
-    else if (request.headers.authorization === 'Bearer good') response.end(MANIFEST);
-    else {
-      const challenge = `Bearer realm="http://${request.headers.host}/token"`;
-      response.writeHead(401, { 'www-authenticate': challenge }).end();
-    }
+for (const empty of ['""', 'null']) {
+  test(`the first token that is not empty counts, and ${empty} is`, async (t) => {
+    const server = await serverFor(t, (request, response) => {
+      if (request.url?.startsWith('/token') === true)
+        response.end(`{"token":${empty},"access_token":"good"}`);
+      else if (request.headers.authorization === 'Bearer good') response.end(MANIFEST);
+      else {
+        const challenge = `Bearer realm="http://${request.headers.host}/token"`;
+        response.writeHead(401, { 'www-authenticate': challenge }).end();
+      }
+    });
+    assert.deepEqual((await sessionFor(t, server.host).session.getManifest('v1')).bytes, MANIFEST);
   });
-  assert.deepEqual((await sessionFor(t, server.host).session.getManifest('v1')).bytes, MANIFEST);
-});
+}
 
-test('a token that is refused without a challenge is renewed by the challenge before', async (t) => {
-  let serial = 0;
-  const server = await serverFor(t, (request, response, nth) => {
-    const challenge = `Bearer realm="http://${request.headers.host}/token"`;
-    if (request.url?.startsWith('/token') === true) response.end(`{"token":"token-${++serial}"}`);
-    else if (nth === 1) response.writeHead(401, { 'www-authenticate': challenge }).end();
-    else if (nth === 4) response.writeHead(401).end();
-    else response.end(MANIFEST);
+for (const stated of [undefined, 'Bearer error="invalid_token"', 'Negotiate']) {
+  test(`a token that is refused with the challenge ${stated} is renewed by the challenge before`, async (t) => {
+    let serial = 0;
+    const server = await serverFor(t, (request, response, nth) => {
+      const challenge = `Bearer realm="http://${request.headers.host}/token"`;
+      if (request.url?.startsWith('/token') === true) response.end(`{"token":"token-${++serial}"}`);
+      else if (nth === 1) response.writeHead(401, { 'www-authenticate': challenge }).end();
+      else if (nth === 4)
+        response.writeHead(401, stated === undefined ? {} : { 'www-authenticate': stated }).end();
+      else response.end(MANIFEST);
+    });
+    const { session } = sessionFor(t, server.host);
+    await session.getManifest('v1');
+    assert.deepEqual((await session.getManifest('v2')).bytes, MANIFEST);
+    assert.equal(serial, 2);
   });
-  const { session } = sessionFor(t, server.host);
-  await session.getManifest('v1');
-  assert.deepEqual((await session.getManifest('v2')).bytes, MANIFEST);
-  assert.equal(serial, 2);
-});
+}
 
 test('a storage that refuses is named with the code and message of its XML, and no login is advised', async (t) => {
   const xml =

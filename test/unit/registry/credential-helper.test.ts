@@ -45,7 +45,7 @@ test('a helper that has none is no failure', async (t) => {
 });
 
 test('a helper that answers with nothing has none', async (t) => {
-  for (const answer of ['{}', '{"ServerURL":"x","Username":"","Secret":""}']) {
+  for (const answer of ['{}', '{"Username":null}', '{"ServerURL":"x","Username":"","Secret":""}']) {
     assert.equal(await ask(t, `echo '${answer}'`).answer, undefined, answer);
   }
 });
