@@ -1,3 +1,5 @@
+import { MAX_HEADER_BYTES } from './small-answers.js';
+
 /** What went wrong on the network, for a user, and whether asking again can help. */
 export interface NetworkFault {
   readonly message: string;
@@ -42,6 +44,10 @@ const TLS_REASONS: Readonly<Record<string, string>> = {
   '0A00042E': 'ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION',
   '0A000410': 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE',
   '0A000412': 'ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE',
+  '0A000413': 'ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE',
+  '0A000414': 'ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED',
+  '0A000415': 'ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED',
+  '0A000416': 'ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN',
   '0A000418': 'ERR_SSL_TLSV1_ALERT_UNKNOWN_CA',
   '0A00045C': 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
 };
@@ -107,7 +113,13 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
     final: true,
   }),
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: badClientCertificate,
+  ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: badClientCertificate,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: badClientCertificate,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: badClientCertificate,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: badClientCertificate,
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: badClientCertificate,
+  HPE_HEADER_OVERFLOW: longHeaders,
+  UND_ERR_HEADERS_OVERFLOW: longHeaders,
 };
 
 function brokeOff(host: string): NetworkFault {
@@ -126,6 +138,14 @@ function badClientCertificate(host: string): NetworkFault {
   return {
     message: `${host} does not accept the client certificate`,
     hint: 'check NAME.cert and NAME.key in the directory of --cert-dir or certs.d/HOST: which authority signed them, and until when they are good',
+    final: true,
+  };
+}
+
+function longHeaders(host: string): NetworkFault {
+  return {
+    message: `${host} answers with more than ${MAX_HEADER_BYTES / 1024} KiB of headers`,
+    hint: 'a proxy before it may add them: --debug tells of each request; its operator has to shorten them',
     final: true,
   };
 }
@@ -163,7 +183,9 @@ function refusedByProxy(proxy: string, status: number, host: string): NetworkFau
       final: true,
     };
   }
-  if (status >= 500) return { message: `the proxy ${proxy} cannot reach ${host} (${status})`, final: false };
+  if (status >= 500) {
+    return { message: `the proxy ${proxy} cannot reach ${host} (${status})`, final: false, sign: 'alive' };
+  }
   return {
     message: `the proxy ${proxy} does not let us reach ${host} (${status})`,
     hint: 'ask whoever runs the proxy, or name the host in NO_PROXY if it can be reached without',
@@ -213,8 +235,10 @@ export function describeNetworkError(error: unknown, host: string): NetworkFault
   const mark = proxyMark(error);
   if (mark === undefined) return describeCode(codeOf(error), host);
   if (mark.proxyStatus !== undefined) return refusedByProxy(mark.proxy, mark.proxyStatus, host);
-  const { message, final } = describeCode(codeOf(error), `the proxy ${mark.proxy}`);
-  return { message, hint: 'check HTTP_PROXY, HTTPS_PROXY and NO_PROXY', final };
+  const code = codeOf(error);
+  const fault = describeCode(code, `the proxy ${mark.proxy}`);
+  if (CERTIFICATE.test(code) || code === CODE_ANSWER_TIMEOUT) return fault;
+  return { ...fault, hint: 'check HTTP_PROXY, HTTPS_PROXY and NO_PROXY' };
 }
 
 function describeCode(code: string, host: string): NetworkFault {

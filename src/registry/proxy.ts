@@ -44,7 +44,7 @@ function parseProxy(name: string, value: string): HttpProxy {
   if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.hostname === '') {
     if (url !== undefined && /^socks/.test(url.protocol)) {
       throw new PullError('option-malformed', `${name} names a SOCKS proxy, which is not supported`, {
-        hint: 'name an HTTP proxy, or one that passes on to the SOCKS proxy (privoxy, gost, ssh with an HTTP proxy behind it), or put the host into NO_PROXY if it can be reached without',
+        hint: 'name an HTTP proxy, such as privoxy or gost, which can forward to the SOCKS proxy, or put the host into NO_PROXY if it can be reached without',
       });
     }
     throw new PullError('option-malformed', `${name} is not the URL of an http or https proxy`, {

@@ -31,7 +31,7 @@ export function nextHop(from: URL, location: string | undefined, hop: number, al
   if (from.protocol === 'https:' && to.protocol === 'http:' && !allowHttp) {
     throw refused(
       `${from.host} redirects from https to plain http at ${to.host}`,
-      `nothing was sent there; --allow-http-storage allows it, as does insecure = true of the registry in registries.conf: no credentials go there, and digests prove the bytes, but whoever is on the way sees what is pulled`,
+      'nothing was sent there; --allow-http-storage, or insecure = true of the registry in registries.conf, allows it for what digests prove (layers, configs, and manifests by digest): no credentials go there, but whoever is on the way sees what is pulled',
     );
   }
   if (hop > MAX_HOPS) {

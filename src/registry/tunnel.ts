@@ -1,7 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { proxyError, timeoutError } from './network-error.js';
+import { hasSlowAddress, proxyError, timeoutError } from './network-error.js';
 import type { HttpProxy } from './proxy.js';
+import { addressTimeoutMs } from './route.js';
 
 /** A proxy's answer to CONNECT is a few lines; what goes on for longer is none. */
 const MAX_HEAD_BYTES = 16 * 1024;
@@ -68,8 +69,22 @@ function notHttp(): Error {
   return Object.assign(new Error('no HTTP'), { code: 'HPE_INVALID_CONSTANT' });
 }
 
-/** A connection to the proxy itself. */
+/** A connection to the proxy itself. Slow addresses get more time where Node's 250 ms each were too short. */
 async function connectTo(proxy: HttpProxy, options: TunnelOptions): Promise<Socket> {
+  try {
+    return await connectOnce(proxy, options, {});
+  } catch (error) {
+    if (!hasSlowAddress(error)) throw error;
+    const autoSelectFamilyAttemptTimeout = addressTimeoutMs(options.timeoutMs);
+    return connectOnce(proxy, options, { autoSelectFamilyAttemptTimeout });
+  }
+}
+
+async function connectOnce(
+  proxy: HttpProxy,
+  options: TunnelOptions,
+  patience: { autoSelectFamilyAttemptTimeout?: number },
+): Promise<Socket> {
   const url = new URL(proxy.origin);
   const host = url.hostname.replace(/^\[|\]$/g, '');
   const port = Number(proxy.host.slice(proxy.host.lastIndexOf(':') + 1));
@@ -78,8 +93,8 @@ async function connectTo(proxy: HttpProxy, options: TunnelOptions): Promise<Sock
     const { secureContext, rejectUnauthorized, timeoutMs } = options;
     const socket =
       secure === undefined
-        ? connect({ host, port })
-        : secure.connect({ host, port, secureContext, rejectUnauthorized });
+        ? connect({ host, port, ...patience })
+        : secure.connect({ host, port, secureContext, rejectUnauthorized, ...patience });
     const timer = setTimeout(() => fail(timeoutError('connect')), timeoutMs);
     function fail(error: Error): void {
       clearTimeout(timer);

@@ -37,7 +37,7 @@ test('time spent holding is no silence, what follows is', async () => {
 test('bytes that waited while the loop was busy count before the silence does', async () => {
   let told = false;
   const timer = createIdleTimer(
-    { answerTimeoutMs: 20, idleTimeoutMs: 20 },
+    { answerTimeoutMs: 200, idleTimeoutMs: 200 },
     () => false,
     () => {
       told = true;
@@ -53,7 +53,7 @@ test('bytes that waited while the loop was busy count before the silence does', 
           setImmediate(resolve);
         });
       });
-      const busyUntilMs = performance.now() + 40;
+      const busyUntilMs = performance.now() + 250;
       while (performance.now() < busyUntilMs);
     }, 1);
   });

@@ -4,6 +4,7 @@ import {
   describeNetworkError,
   isNotTls,
   mayBeTls,
+  proxyError,
   timeoutError,
 } from '../../../src/registry/network-error.js';
 
@@ -70,6 +71,8 @@ test('each trouble with TLS has a hint that fits it', () => {
     [number('0A000410'), /client certificate/, /--cert-dir/],
     [number('0A00045C'), /wants a client certificate/, /--cert-dir/],
     [number('0A000418'), /does not accept the client certificate/, /NAME\.cert/],
+    [number('0A000415'), /does not accept the client certificate/, /NAME\.cert/],
+    [coded('ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN'), /does not accept the client cert/, /NAME\.cert/],
     [number('0A00010B'), /does not speak TLS/, /--plain-http/],
     [coded('ERR_SSL_WRONG_VERSION_NUMBER'), /does not speak TLS/, /--plain-http/],
   ] as const) {
@@ -77,5 +80,24 @@ test('each trouble with TLS has a hint that fits it', () => {
     assert.match(fault.message, message);
     assert.match(fault.hint ?? '', hint);
     assert.equal(fault.final, true);
+  }
+});
+
+test('what a proxy does says of it what the same of a host does', () => {
+  const faultOf = (error: Error, status?: number) =>
+    describeNetworkError(proxyError(error, 'p:3128', status), 'h');
+  assert.equal(faultOf(new Error(), 502).sign, 'alive');
+  assert.equal(faultOf(new Error(), 403).sign, undefined);
+  assert.equal(faultOf(timeoutError('connect')).sign, 'silent');
+  assert.equal(faultOf(coded('ECONNRESET')).sign, 'alive');
+  assert.match(faultOf(coded('ECONNREFUSED')).hint ?? '', /HTTPS_PROXY/);
+  assert.match(faultOf(timeoutError('answer')).hint ?? '', /--answer-timeout/);
+  assert.match(faultOf(coded('CERT_HAS_EXPIRED')).hint ?? '', /renew it/);
+});
+
+test('headers that are too long are told as such, and not asked for again', () => {
+  for (const code of ['HPE_HEADER_OVERFLOW', 'UND_ERR_HEADERS_OVERFLOW']) {
+    const { message, final } = describeNetworkError(coded(code), 'h');
+    assert.deepEqual([message, final], ['h answers with more than 64 KiB of headers', true]);
   }
 });
