@@ -38,6 +38,7 @@ const OTHER_TYPES = '23456';
 interface FlattenLimits {
   readonly maxSteps?: number;
   readonly maxImplied?: number;
+  readonly maxTextBytes?: number;
 }
 
 /**
@@ -47,7 +48,7 @@ interface FlattenLimits {
  */
 export function flatten(
   layers: readonly TarSource[],
-  { maxSteps = MAX_STEPS, maxImplied = MAX_IMPLIED }: FlattenLimits = {},
+  { maxSteps = MAX_STEPS, maxImplied = MAX_IMPLIED, maxTextBytes = MAX_TEXT_BYTES }: FlattenLimits = {},
 ): FileTree {
   const tree = new LayerTree({ implied: maxImplied, steps: maxSteps });
   const onMeta = (bytes: number) => tree.spend(Math.ceil(bytes / META_BYTES_A_STEP));
@@ -64,7 +65,7 @@ export function flatten(
         if (takeAway(tree, path)) continue;
         const added = nameOf(path, entry, layer);
         textBytes += textBytesOf(added);
-        if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
+        if (textBytes > maxTextBytes) throw malformed(`its names have more than ${maxTextBytes} bytes`);
         named.push(added);
       }
       for (const { path, what } of named) {

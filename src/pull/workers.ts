@@ -43,11 +43,11 @@ export class Workers {
     try {
       const support = await WorkerPool.start({
         threads,
-        tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS,
+        tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS + (threads === 1 ? connections : 0),
         setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
         onEvent: events.handle,
       });
-      return new Workers(options, { ...setup, network }, events, support);
+      return new Workers(options, { ...setup, network }, events, { pool: support, threads });
     } catch (error) {
       events.close();
       throw error;
@@ -58,13 +58,15 @@ export class Workers {
     { link, paths, emit }: Options,
     setup: WorkerSetup & { readonly network: NetworkSetup },
     events: WorkerEvents,
-    support: WorkerPool,
+    support: { readonly pool: WorkerPool; readonly threads: number },
   ) {
     const { settings, stop, patience, concurrency } = link;
     const { network } = setup;
     this.#events = events;
-    this.#pools.push(support);
+    this.#pools.push(support.pool);
     const startFetchers = async (threads: number): Promise<WorkerPool> => {
+      // Another thread would take longer to start than so little takes to fetch.
+      if (threads === 1 && support.threads === 1) return support.pool;
       const pool = await WorkerPool.start({
         threads,
         tasksPerThread: Math.ceil(settings.connections / threads),
@@ -89,7 +91,7 @@ export class Workers {
       scrap: new Set(),
       failed: new Set(),
       emit,
-      support,
+      support: support.pool,
       startFetchers,
       packs,
     };

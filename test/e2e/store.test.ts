@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, statSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { type TestContext, test } from 'node:test';
+import { after, before, type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import { Lease } from '../../src/store/leases.js';
 import { storePaths } from '../../src/store/paths.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { flipByte, packFiles } from '../support/packs.js';
-import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
@@ -31,17 +33,31 @@ async function zpull(store: string, ...args: string[]): Promise<Ending> {
   return { exitCode, stdout, stderr };
 }
 
+let registry: SandboxRegistry;
 /** A store with both images of the fixture layout. */
-async function twoImages(t: TestContext) {
-  const { host } = await startSandbox(t);
+let template: string;
+let images: readonly [string, string];
+
+before(async () => {
+  registry = await startRegistry({ layout: FIXTURE_LAYOUT });
+  template = mkdtempSync(join(tmpdir(), 'zpull-store-'));
+  images = [`${registry.host}/x:chunked-v1`, `${registry.host}/x:chunked-v2`];
+  assert.equal((await zpull(template, '-q', ...images)).exitCode, 0);
+});
+after(async () => {
+  await registry.close();
+  rmSync(template, { recursive: true, force: true });
+});
+
+/** A store of this test's own with both images. */
+function twoImages(t: TestContext): string {
   const store = join(temporaryDirectory(t), 'store');
-  const images = [`${host}/x:chunked-v1`, `${host}/x:chunked-v2`] as const;
-  assert.equal((await zpull(store, '-q', ...images)).exitCode, 0);
-  return { store, images };
+  cpSync(template, store, { recursive: true, preserveTimestamps: true });
+  return store;
 }
 
 test('store verify says that all is whole, also of an empty store', async (t) => {
-  const { store, images } = await twoImages(t);
+  const store = twoImages(t);
   assert.deepEqual(await zpull(store, 'store', 'verify', images[0]), {
     exitCode: 0,
     stdout: '3 layers checked, all whole\n',
@@ -52,7 +68,7 @@ test('store verify says that all is whole, also of an empty store', async (t) =>
 });
 
 test('store verify prints what is damaged and ends with 6; after a pull all is whole again', async (t) => {
-  const { store, images } = await twoImages(t);
+  const store = twoImages(t);
   for (const path of packFiles(store, '.pack')) flipByte(path, Math.floor(statSync(path).size / 2));
   const json = await zpull(store, 'store', 'verify', '--json');
   assert.deepEqual([json.exitCode, json.stderr], [6, '']);
@@ -95,7 +111,7 @@ test('an action takes the words that it takes', async (t) => {
 });
 
 test('store ls lists what is there, as a table and as JSON, also of an empty store', async (t) => {
-  const { store, images } = await twoImages(t);
+  const store = twoImages(t);
   const { exitCode, stdout, stderr } = await zpull(store, 'store', 'ls');
   assert.deepEqual([exitCode, stderr], [0, '']);
   assert.match(stdout, /^IMAGE +DIGEST +PLATFORM +SIZE +SHARED +LAST USED\n/);
@@ -112,7 +128,7 @@ test('store ls lists what is there, as a table and as JSON, also of an empty sto
 });
 
 test('store rm removes an image, and prints its digest', async (t) => {
-  const { store, images } = await twoImages(t);
+  const store = twoImages(t);
   const { exitCode, stdout, stderr } = await zpull(store, 'store', 'rm', images[0]);
   assert.deepEqual([exitCode, stderr], [0, '']);
   assert.match(stdout, /^sha256:[0-9a-f]{64} \w+\/\w+\n$/);
@@ -126,7 +142,7 @@ test('store rm removes an image, and prints its digest', async (t) => {
 });
 
 test('store prune says what it freed, and that it stopped for another process', async (t) => {
-  const { store, images } = await twoImages(t);
+  const store = twoImages(t);
   const nothing = await zpull(store, 'store', 'prune', '--older-than', '30d');
   assert.deepEqual(nothing, {
     exitCode: 0,
@@ -155,17 +171,16 @@ test('store prune says what it freed, and that it stopped for another process', 
 });
 
 test('several processes that pull at once into one store all succeed, and all is whole', async (t) => {
-  const { host } = await startSandbox(t);
   const store = join(temporaryDirectory(t), 'store');
   const tags = ['chunked-v1', 'chunked-v2', 'chunked-v1'];
-  const pulls = await Promise.all(tags.map((tag) => zpull(store, '-q', `${host}/x:${tag}`)));
+  const pulls = await Promise.all(tags.map((tag) => zpull(store, '-q', `${registry.host}/x:${tag}`)));
   assert.deepEqual(
     pulls.map(({ exitCode, stderr }) => [exitCode, stderr]),
     tags.map(() => [0, '']),
   );
   assert.equal((await zpull(store, 'store', 'verify')).exitCode, 0);
-  const { images } = JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout) as { images: object[] };
-  assert.equal(images.length, 2);
+  const listing = JSON.parse((await zpull(store, 'store', 'ls', '--json')).stdout) as { images: object[] };
+  assert.equal(listing.images.length, 2);
 });
 
 test('a store of another version is refused with a hint, exit code 7', async (t) => {

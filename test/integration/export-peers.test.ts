@@ -147,7 +147,7 @@ const NOBODY = 65_534;
 /** A copy of the program that any user can read, wherever this one lies. */
 function readableCopy(directory: string): string {
   const root = join(import.meta.dirname, '../../..');
-  for (const path of ['package.json', 'dist/src', 'dist/workers', 'node_modules/piscina']) {
+  for (const path of ['package.json', 'dist/src', 'dist/bundle', 'node_modules/piscina']) {
     cpSync(join(root, path), join(directory, 'program', path), { recursive: true });
   }
   return join(directory, 'program/dist/src/index.js');

@@ -6,7 +6,7 @@ import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-/** Counts go up and down by one or two; whatever a pull left behind would be there nearly twenty times. */
+/** Counts go up and down by one or two; whatever a pull left behind would be there nearly ten times. */
 const JITTER = 5;
 
 function assertNothingPilesUp(open: ReturnType<typeof openAfter>): void {
@@ -15,32 +15,32 @@ function assertNothingPilesUp(open: ReturnType<typeof openAfter>): void {
   assert.ok(last.files <= first.files + JITTER, `files ${first.files} -> ${last.files}`);
 }
 
-test('twenty pulls in one process leave nothing open, and it ends by itself', async (t) => {
+test('ten pulls in one process leave nothing open, and it ends by itself', async (t) => {
   const registry = await startSandbox(t, { requireToken: {} });
   const child = startPullingChild(t, {
     image: `${registry.host}/x:chunked-v1`,
     options: { store: join(temporaryDirectory(t), 'store{i}'), workers: 2 },
-    times: 20,
+    times: 10,
   });
   assert.equal(await child.gone, 0);
   const outcomes = outcomesOf(child.lines);
-  assert.equal(outcomes.length, 20);
+  assert.equal(outcomes.length, 10);
   for (const outcome of outcomes) assert.ok('verified' in outcome && outcome.fetchedBytes > 300_000);
   assertNothingPilesUp(openAfter(child.lines));
 });
 
-test('twenty pulls that fail in one process leave nothing open, and it ends by itself', async (t) => {
+test('ten pulls that fail in one process leave nothing open, and it ends by itself', async (t) => {
   const registry = await startSandbox(t, {
     faults: [{ match: { path: LAYER_DIGEST }, action: { flipByteAt: 200_000 } }],
   });
   const child = startPullingChild(t, {
     image: `${registry.host}/x:chunked-v1`,
     options: { store: join(temporaryDirectory(t), 'store{i}'), workers: 2 },
-    times: 20,
+    times: 10,
   });
   assert.equal(await child.gone, 0);
   const outcomes = outcomesOf(child.lines);
-  assert.equal(outcomes.length, 20);
+  assert.equal(outcomes.length, 10);
   for (const outcome of outcomes) assert.ok('code' in outcome && outcome.code === 'digest-mismatch');
   assertNothingPilesUp(openAfter(child.lines));
 });

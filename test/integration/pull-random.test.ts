@@ -54,7 +54,7 @@ function entry(name: string, bytes: Buffer): Buffer {
   return tarOf({ [name]: bytes }).subarray(0, -TAR_END.length);
 }
 
-/** Runs a test for each format, some at a time: most of it is waiting for links and threads. */
+/** Runs a test for every second format, from the first or the second on, some at a time: most of it is waiting for links and threads. */
 function eachFormat(
   name: string,
   run: (t: TestContext, random: Random, format: SampleFormat, number: number) => Promise<void>,
@@ -63,7 +63,7 @@ function eachFormat(
     t.diagnostic(`SEED=${SEED}`);
     const one = ([number, format]: [number, SampleFormat]) =>
       t.test(format, (t) => run(t, seededRandom(SEED + name.length * 100 + number), format, number));
-    await Promise.all([...SAMPLE_FORMATS.entries()].map(one));
+    await Promise.all([...SAMPLE_FORMATS.entries()].filter(([number]) => (SEED + number) % 2 === 0).map(one));
   });
 }
 
@@ -153,7 +153,7 @@ async function cutOff(
 }
 
 eachFormat('a pull that was cut off anywhere goes on from there', async (t, random, format, number) => {
-  const how = (SEED + number) % 2 === 0 ? 'killed' : 'deserted';
+  const how = Math.floor((SEED + number) / 2) % 2 === 0 ? 'killed' : 'deserted';
   const layout = emptyLayout(t);
   const parts = Array.from({ length: random.int(20, 40) }, (_, i) => {
     const file = entry(`big-${i}`, noise(random.int(1, 9999), random.int(100_000, 200_000)));
