@@ -20,8 +20,6 @@ const COMMON = {
   platform: 'node',
   target: 'node20',
   external: EXTERNAL,
-  minifySyntax: true,
-  minifyWhitespace: true,
   logLevel: 'warning',
 } as const satisfies BuildOptions;
 

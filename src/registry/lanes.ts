@@ -29,7 +29,8 @@ export interface Lane {
   answers: number;
   /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
   hold(): void;
-  release(): void;
+  /** `isOver`: the request was aborted, undici closes the connection, and what waits in it is for nobody. */
+  release(isOver?: boolean): void;
 }
 
 /** The connections of one worker. */
@@ -139,9 +140,10 @@ function createLane(origin: string, connect: buildConnector.connector, proxy: Ht
     hold() {
       held = true;
     },
-    release() {
+    release(isOver = false) {
       if (!held) return;
       held = false;
+      if (isOver) return;
       // Wakes undici's reader: the event that announced the waiting bytes has gone by.
       if (socket?.destroyed === false) socket.emit('readable');
     },

@@ -67,7 +67,7 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
       timer.stop();
       clearTimeout(wordsTimer);
       body.settled((failure) => {
-        lane.release();
+        lane.release(error !== undefined);
         if (failure !== undefined) reject(failure);
         // The status counts even if the body behind it broke off.
         else if (words !== undefined) resolve({ kind: 'spare', body: words.bytes() });

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
 import { test } from 'node:test';
 import { createLanes } from '../../../src/registry/lanes.js';
+import { transfer } from '../../../src/registry/transfer.js';
 import { startServer } from '../../support/scripted-server.js';
 
 const HINT =
@@ -67,4 +69,29 @@ test('undici reads nothing of a connection while that is held, and goes on when 
   }
   await ended;
   assert.equal(received, body.length, HINT);
+});
+
+test('what waits in a connection whose request was aborted is not read any more', async (t) => {
+  const body = Buffer.alloc(2 ** 20);
+  const server = await startServer((_request, response) => response.end(body));
+  t.after(() => server.close());
+  const transport = { host: server.host, tlsVerify: true, environment: {} };
+  const lanes = createLanes({ connections: 1, connectTimeoutMs: 5000, transport });
+  t.after(() => lanes.close());
+  const lane = await lanes.take(server.origin);
+  const failure = new Error('the disk is full');
+  const emit = t.mock.method(Socket.prototype, 'emit').mock;
+  const request = { path: '/', headers: {}, idleTimeoutMs: 60_000, answerTimeoutMs: 60_000 };
+  const done = transfer(lane, request, {
+    begin: () => ({ skipBytes: 0, takeBytes: body.length, exact: true }),
+    received() {},
+    async take() {
+      await turns(10);
+      emit.resetCalls();
+      throw failure;
+    },
+  });
+  await assert.rejects(done, failure);
+  const woken = emit.calls.filter(({ arguments: [event] }) => String(event) === 'readable');
+  assert.equal(woken.length, 0);
 });
