@@ -4,6 +4,7 @@ import { packWriter } from './context.js';
 import { countingEvents, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 import { unwatch, watch } from './ticker.js';
+import { wholeBlobTaker } from './whole-blob.js';
 
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
@@ -12,13 +13,14 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
   const { events, totals, sender } = countingEvents();
+  const whole = wholeBlobTaker(task.blob);
   let failure: Failure | undefined;
   try {
     await fetchRange(client, {
       blob: task.blob,
       start: task.blobStart,
       end: task.blobEnd,
-      wholeInstead: () => undefined,
+      wholeInstead: whole.begin,
       onBytes: receiver.take,
       events,
     });
@@ -27,6 +29,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     if (!(error instanceof WrongStream)) failure = toFailure(error);
   } finally {
     unwatch(receiver);
+    whole.close();
     await receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;

@@ -146,6 +146,8 @@ export interface CopyRangeTask {
 export interface CopyRangeResult {
   /** As `FetchRawResult` has it. */
   readonly sender: number;
+  /** The whole blob has come instead of the range. */
+  readonly isWhole: boolean;
   readonly fetchedBytes: number;
   readonly requests: number;
 }

@@ -31,6 +31,8 @@ export class BlobFill {
   /** All ranges were begun. */
   #isLast = false;
   #failure: unknown;
+  /** The whole blob has come instead of a range, over what was there and was hashed before. */
+  #isWhole = false;
 
   constructor(options: FillOptions) {
     this.#options = options;
@@ -48,14 +50,16 @@ export class BlobFill {
     if (first.done !== true) {
       await new Promise<void>((ended) => this.#options.fetcher.add(this.#jobs(first.value, upcoming, ended)));
     }
-    if (this.#failure === undefined) return this.#begin().end();
+    if (this.#failure === undefined && !this.#isWhole) return this.#begin().end();
     this.#hash?.drop();
+    const { support, place } = this.#options;
+    if (this.#isWhole) return hashPlace(support, place, place.sizeBytes).end();
     throw inLayer(this.#failure, this.#options.blob.digest);
   }
 
-  /** `ended` is called when the last range is there, or nothing runs after one has failed: what waits is of no use then. */
+  /** `ended` is called when the last range is there, or nothing runs after one has failed or become the whole: what waits is of no use then. */
   *#jobs(first: BlobRange, upcoming: Iterator<BlobRange>, ended: () => void): Generator<FetchJob, void> {
-    for (let range: BlobRange | undefined = first; range !== undefined && this.#failure === undefined; ) {
+    for (let range: BlobRange | undefined = first; range !== undefined && !this.#isOver; ) {
       const next = upcoming.next();
       this.#isLast = next.done === true;
       this.#running += 1;
@@ -67,7 +71,7 @@ export class BlobFill {
   #job(range: BlobRange, ended: () => void): FetchJob {
     const done = () => {
       this.#running -= 1;
-      if (this.#running === 0 && (this.#isLast || this.#failure !== undefined)) ended();
+      if (this.#running === 0 && (this.#isLast || this.#isOver)) ended();
     };
     return {
       work: { layer: this.#options.layer, dropped: false },
@@ -90,8 +94,16 @@ export class BlobFill {
     const result = await pool.run({ task: 'copy-range', blob, ...range, file, position, journal });
     cost(result);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
+    if (result.isWhole) {
+      this.#isWhole = true;
+      return;
+    }
     if (this.#front.add(range)) hash.reach(this.#front.end);
-    if (this.#isLast && this.#running === 1 && this.#failure === undefined) await hash.end();
+    if (this.#isLast && this.#running === 1 && !this.#isOver) await hash.end();
+  }
+
+  get #isOver(): boolean {
+    return this.#failure !== undefined || this.#isWhole;
   }
 
   #begin(): Hash {

@@ -55,8 +55,6 @@ export class BlobStream {
   #front = new ExtentList();
   #decoder: MessagePort | undefined;
   #decoding: Promise<unknown> | undefined;
-  /** What is being fetched. */
-  readonly #running = new Set<Promise<unknown>>();
 
   /** `parts`: those that tile the blob, in order. */
   constructor(options: StreamOptions, url: string, parts: Iterator<RawPart, void>) {
@@ -90,7 +88,7 @@ export class BlobStream {
 
   /** After a failure: resolves when nothing is fetched or decoded any more. */
   async ended(): Promise<void> {
-    await Promise.allSettled([...this.#running, this.#decoding]);
+    await Promise.allSettled([this.#options.fetcher.ended(this.#work), this.#decoding]);
   }
 
   /** Begins the parts up to the first that is to be fetched. Returns its row; undefined when nothing is left. */
@@ -128,9 +126,7 @@ export class BlobStream {
       work: this.#work,
       failed,
       run: async (pool, sequence, cost) => {
-        const running = pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
-        this.#running.add(running);
-        const result = await running.finally(() => this.#running.delete(running));
+        const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
         cost(result);
         const pack = result.pack as PackId;
         this.rawPacks.add(pack);

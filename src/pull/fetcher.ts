@@ -35,7 +35,7 @@ export class Fetcher {
   readonly #waiting: Iterator<FetchJob>[] = [];
   /** Goes before all that waits. */
   readonly #again: FetchJob[] = [];
-  #running = 0;
+  readonly #running = new Set<{ readonly work: Work; readonly ended: Promise<void> }>();
   #sequence = 0;
   #lastByteMs = performance.now();
 
@@ -67,13 +67,23 @@ export class Fetcher {
     this.#fill();
   }
 
+  /** Resolves when no job of this work runs that does now. */
+  async ended(work: Work): Promise<void> {
+    const ofWork = [...this.#running].filter((running) => running.work === work);
+    await Promise.all(ofWork.map(({ ended }) => ended));
+  }
+
   #fill(): void {
-    while (this.#running < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
+    while (this.#running.size < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
       const job = this.#again.shift() ?? this.#nextWaiting();
       if (job === undefined) return;
       if (job.work.dropped) continue;
-      this.#running += 1;
-      void this.#run(job);
+      const running = { work: job.work, ended: this.#run(job) };
+      this.#running.add(running);
+      void running.ended.then(() => {
+        this.#running.delete(running);
+        this.#fill();
+      });
     }
   }
 
@@ -96,10 +106,8 @@ export class Fetcher {
     } catch (error) {
       if (!job.work.dropped) job.failed(error);
     } finally {
-      this.#running -= 1;
       this.#context.patience.asking(-1);
     }
-    this.#fill();
   }
 
   #note(layer: number, { fetchedBytes, requests }: FetchFigures): void {

@@ -281,14 +281,16 @@ class Run {
       this.#fillings[i] = undefined;
       filling.prover.abandon();
       this.#proofs[i] = undefined;
-      void this.#startAgain(i, layer, inLayer(error, layer.blob.digest));
+      void this.#startAgain(i, filling, inLayer(error, layer.blob.digest));
       return;
     }
     void this.#end(i, error);
   }
 
-  async #startAgain(i: number, layer: KnownLayer, failedBefore: PullError): Promise<void> {
+  /** A server that gives no ranges may be sending the whole blob already. */
+  async #startAgain(i: number, { layer, work }: Filling, failedBefore: PullError): Promise<void> {
     try {
+      if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
       const held = await lookUpRaw(this.#context, layer.blob.digest);
       this.#pullWhole(i, { blobBytes: layer.blob.sizeBytes, held }, failedBefore);
     } catch (error) {

@@ -3,7 +3,7 @@ import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planOneRequest, planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { StreamFault } from '../pool/messages.js';
-import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import { foreignHost, MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { ExtentList } from '../store/extents.js';
 import { nothingHeld } from '../store/held-contents.js';
 import { removePack } from '../store/pack-sync.js';
@@ -25,8 +25,6 @@ export class WholeLayer {
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
   #plan: WholeBlob;
-  /** What of the blob is there, an earlier pull has left. */
-  #isResumed = true;
   readonly #rawPacks = new Set<PackId>();
 
   /**
@@ -42,7 +40,8 @@ export class WholeLayer {
   }
 
   /**
-   * The extents that prove true, and how much of the blob an earlier pull had left for them.
+   * The extents that prove true, and how much of the blob was there for them: an earlier pull has left it, or what this one fetched
+   * before it was one stream.
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
@@ -51,7 +50,7 @@ export class WholeLayer {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
       const { resumedBytes } = totalsOf(this.#plan, this.#limits);
-      return { extents, resumedBytes: this.#isResumed ? resumedBytes : 0 };
+      return { extents, resumedBytes };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -72,11 +71,12 @@ export class WholeLayer {
   }
 
   /** What to fetch; without `ranges`, or where the first endpoint is known to give none, all by one request. */
-  #parts(ranges: boolean) {
+  #parts(url: string, ranges: boolean) {
     const { context, layer } = this.#options;
     const { blobBytes } = this.#plan;
     const isThere = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
-    const isWhole = layer.blob.anonymous !== true && context.endpoints.has(0, 'whole-blobs-only');
+    const first = layer.blob.anonymous === true ? foreignHost(url) : 0;
+    const isWhole = context.endpoints.has(first, 'whole-blobs-only');
     if (isThere || (ranges && !isWhole)) return planWhole(this.#plan, this.#limits);
     this.#plan = this.#planAnew();
     return planOneRequest(blobBytes);
@@ -93,18 +93,17 @@ export class WholeLayer {
     let options = this.#options;
     let ranges = true;
     for (let tries = 1; ; tries++) {
-      const stream = new BlobStream(options, url, this.#parts(ranges));
+      const stream = new BlobStream(options, url, this.#parts(url, ranges));
       let outcome: Awaited<ReturnType<BlobStream['run']>>;
       try {
         outcome = await stream.run();
       } catch (error) {
         if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
-        // The server gives no ranges; what it gave instead of the first is there as a whole.
+        // The server gives no ranges; what it sent instead of the first is there as a whole.
         ranges = false;
         await stream.ended();
         await this.#beginAgain(stream);
         this.#plan = { ...this.#planAnew(), held: await lookUpRaw(context, digest) };
-        this.#isResumed = false;
         continue;
       } finally {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);

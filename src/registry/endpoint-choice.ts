@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib';
 import { Concurrency, type Limits } from './concurrency.js';
 
 /** How long an endpoint that failed is left alone, doubled by each failure after the first: a connect timeout takes 5 s. */
@@ -15,10 +16,18 @@ const LACKING_BITS = 32;
 /** Attempts at a whole blob: what was kept, one at each endpoint that can be remembered to lack it, and one again. */
 export const MAX_BLOB_TRIES = LACKING_BITS + 2;
 
-/** Stands for the endpoint of what comes from none: a foreign blob is asked for where it lies. */
+/** Stands for the endpoint of what comes from none. What is below stands for a host that has foreign blobs. */
 export const NO_ENDPOINT = -1;
 
-/** How an endpoint answers for blobs, as bits of a word. */
+/** Hosts are told apart by a hash: of two with the same, the second is asked as the first answers. */
+const HOST_SLOTS = 31;
+
+/** Stands for the host where a foreign blob lies, instead of an endpoint. */
+export function foreignHost(blobUrl: string): number {
+  return NO_ENDPOINT - 1 - (crc32(new URL(blobUrl).host) % HOST_SLOTS);
+}
+
+/** How an endpoint, or a host that has foreign blobs, answers for blobs, as bits of a word. */
 export type Trait = keyof typeof TRAITS;
 const TRAITS = {
   /** The last response to a range came from the registry itself: there is nothing to wait for before the next asks. */
@@ -29,11 +38,18 @@ const TRAITS = {
   'whole-blobs-only': 4,
   /** It does not answer a request that has a Range header. */
   'refuses-ranges': 8,
+  /** It has answered a range with that range. */
+  'gives-ranges': 16,
 };
 
-/** Which endpoints lack which blobs, and behind that a word of traits for each endpoint, for all threads of a pull. */
+const TRAIT_SLOTS = LACKING_BITS + 1 + HOST_SLOTS;
+
+/**
+ * For all threads of a pull: which endpoints lack which blobs, a word of traits for each endpoint and each hash of a host, and
+ * which blobs come as a whole where a range was asked for.
+ */
 export function createLacking(): Uint32Array<SharedArrayBuffer> {
-  const words = LACKING_SLOTS + LACKING_BITS;
+  const words = 2 * LACKING_SLOTS + TRAIT_SLOTS;
   return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
 }
 
@@ -57,9 +73,13 @@ export class EndpointChoice {
     this.#avoidedUntil = new Array<number>(count).fill(0);
   }
 
-  /** The endpoint to ask for this blob now, but none of `tried`; undefined when none is left. */
-  next(digest: string, tried: ReadonlySet<number>, now: number): number | undefined {
-    const all = [...this.#failures.keys()];
+  /**
+   * The endpoint to ask for this blob now, but none of `tried`; undefined when none is left. `isPart`: one that gives whole
+   * blobs only is not asked where another gives ranges.
+   */
+  next(digest: string, tried: ReadonlySet<number>, now: number, isPart = false): number | undefined {
+    const isOfUse = (i: number) => !isPart || !this.has(i, 'whole-blobs-only');
+    const all = [...this.#failures.keys()].filter(this.givesRanges(digest) ? isOfUse : () => true);
     const having = all.filter((i) => !this.#isLacking(i, digest));
     // Whoever lacks the blob is no help against a failure or a wait of one that has it.
     const left = (having.length > 0 ? having : all).filter((i) => !tried.has(i));
@@ -73,7 +93,7 @@ export class EndpointChoice {
    * any range was told to wait, and a moment (0) while too many are in flight. Undefined: not at all.
    */
   stepAsideMs(endpoint: number, now: number): number | undefined {
-    if (endpoint === NO_ENDPOINT) return undefined;
+    if (endpoint < 0) return undefined;
     const load = this.#load[endpoint]!;
     const leftMs = load.waitLeftMs(now);
     return leftMs > 0 || load.isCrowded ? leftMs : undefined;
@@ -81,16 +101,22 @@ export class EndpointChoice {
 
   /** A range turns to an endpoint, and is in flight there until it calls `leave`. */
   enter(endpoint: number): void {
-    if (endpoint !== NO_ENDPOINT) this.#load[endpoint]!.enter();
+    if (endpoint >= 0) this.#load[endpoint]!.enter();
   }
 
   leave(endpoint: number): void {
-    if (endpoint !== NO_ENDPOINT) this.#load[endpoint]!.leave();
+    if (endpoint >= 0) this.#load[endpoint]!.leave();
   }
 
   /** Whether an endpoint is left that is not known to lack the blob, and of which that would be remembered. */
   mayBeHad(digest: string): boolean {
     return this.#mayHave(digest).length > 0;
+  }
+
+  /** Whether an endpoint that may have the blob gives ranges. */
+  givesRanges(digest: string): boolean {
+    const gives = (i: number) => this.has(i, 'gives-ranges') && !this.has(i, 'whole-blobs-only');
+    return this.#mayHave(digest).some(gives);
   }
 
   /** Whether all endpoints that may have the blob asked to be left alone: then there is nothing but to wait for them. */
@@ -109,7 +135,7 @@ export class EndpointChoice {
 
   /** The network or the server failed, or asked to be left alone for `askedMs`: other blobs go elsewhere for a while, too. */
   failed(endpoint: number, now: number, askedMs?: number): void {
-    if (endpoint === NO_ENDPOINT) return;
+    if (endpoint < 0) return;
     if (askedMs !== undefined) this.#load[endpoint]!.throttled(askedMs, now);
     const failures = this.#failures[endpoint]!;
     let until = this.#avoidedUntil[endpoint]!;
@@ -122,36 +148,40 @@ export class EndpointChoice {
   }
 
   succeeded(endpoint: number): void {
-    if (endpoint === NO_ENDPOINT) return;
+    if (endpoint < 0) return;
     this.#failures[endpoint] = 0;
     this.#load[endpoint]!.good();
   }
 
-  /**
-   * Notes, for all threads, how the endpoint answers; of the 33rd mirror nothing is noted.
-   * @returns whether that is new
-   */
-  note(endpoint: number, trait: Trait, holds = true): boolean {
-    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds)
-      return false;
-    const word = LACKING_SLOTS + endpoint;
-    const bit = TRAITS[trait];
-    const before = holds ? Atomics.or(this.#lacking, word, bit) : Atomics.and(this.#lacking, word, ~bit);
-    return ((before & bit) !== 0) !== holds;
+  /** Notes, for all threads, how the endpoint or host answers; of the 33rd mirror nothing is noted. */
+  note(endpoint: number, trait: Trait, holds = true): void {
+    if (endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds) return;
+    if (holds) Atomics.or(this.#lacking, traitSlotOf(endpoint), TRAITS[trait]);
+    else Atomics.and(this.#lacking, traitSlotOf(endpoint), ~TRAITS[trait]);
   }
 
   has(endpoint: number, trait: Trait): boolean {
-    if (endpoint === NO_ENDPOINT || endpoint >= LACKING_BITS) return false;
-    return (Atomics.load(this.#lacking, LACKING_SLOTS + endpoint) & TRAITS[trait]) !== 0;
+    if (endpoint >= LACKING_BITS) return false;
+    return (Atomics.load(this.#lacking, traitSlotOf(endpoint)) & TRAITS[trait]) !== 0;
+  }
+
+  /** Whether the caller is the first of all threads to be sent this blob as a whole instead of a part: it takes that. */
+  claimWhole(digest: string): boolean {
+    const bit = 1 << (Number.parseInt(digest.slice(-2), 16) & 31);
+    return (Atomics.or(this.#lacking, LACKING_SLOTS + TRAIT_SLOTS + slotOf(digest), bit) & bit) === 0;
   }
 
   /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */
   lacks(endpoint: number, digest: string): void {
-    if (endpoint !== NO_ENDPOINT && endpoint < LACKING_BITS)
-      Atomics.or(this.#lacking, slotOf(digest), 1 << endpoint);
+    if (endpoint >= 0 && endpoint < LACKING_BITS) Atomics.or(this.#lacking, slotOf(digest), 1 << endpoint);
   }
 }
 
 function slotOf(digest: string): number {
   return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
+}
+
+/** Endpoints, then what is none, then hosts. */
+function traitSlotOf(endpoint: number): number {
+  return LACKING_SLOTS + (endpoint >= 0 ? endpoint : LACKING_BITS + NO_ENDPOINT - endpoint);
 }

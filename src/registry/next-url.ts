@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Next } from './classify.js';
 import { sharedClockMs } from './concurrency.js';
-import { NO_ENDPOINT } from './endpoint-choice.js';
+import { foreignHost, NO_ENDPOINT, type Trait } from './endpoint-choice.js';
 import type { Wait } from './patience.js';
 import type { RangeClient, RangeJob } from './range-client.js';
 import { bookWait } from './retry-after.js';
@@ -15,6 +15,8 @@ const PASSED_ON: ReadonlySet<ErrorCode> = new Set([
   'redirect-refused',
   'answer-unexpected',
   'metadata-malformed',
+  // It gives whole blobs only.
+  'unsupported',
 ]);
 
 /** Ranges that were told to wait at the same time come back within this time, not all at once. */
@@ -39,14 +41,16 @@ export interface Place {
  * the target that it was last redirected to. Waits for an endpoint that asked to be left alone.
  */
 export class NextUrl {
-  /** `NO_ENDPOINT` for a foreign blob, which has one place and no token. */
-  endpoint = NO_ENDPOINT;
+  /** As `foreignHost` for a foreign blob, which has one place and no token. */
+  endpoint: number;
   /** The blob's URL at that endpoint. */
   blobUrl: string;
   /** New values of Authorization since the registry last accepted one. */
   renewals = 0;
   /** Responses in a row that asked to wait. */
   waited = 0;
+  /** Requests have a Range header: the endpoint has not refused this one's. */
+  ranged = true;
   readonly #client: RangeClient;
   readonly #job: RangeJob;
   /** Endpoints that failed since the last byte. */
@@ -60,6 +64,13 @@ export class NextUrl {
     this.#client = client;
     this.#job = job;
     this.blobUrl = job.blob.url;
+    this.endpoint = job.blob.anonymous === true ? foreignHost(this.blobUrl) : NO_ENDPOINT;
+  }
+
+  /** Whether the caller would rather have the whole blob than skip to its range. */
+  get isPart(): boolean {
+    const { blob, start, end, wholeInstead } = this.#job;
+    return wholeInstead !== undefined && end - start < blob.sizeBytes;
   }
 
   /** The origin that may want credentials, if any may. */
@@ -92,6 +103,16 @@ export class NextUrl {
     return trusted ? this.#authorization : undefined;
   }
 
+  /** Whether the endpoint is known to answer so. */
+  does(trait: Trait): boolean {
+    return this.#client.choice.has(this.endpoint, trait);
+  }
+
+  /** The endpoint has answered so, or not so. */
+  note(trait: Trait, holds = true): void {
+    this.#client.choice.note(this.endpoint, trait, holds);
+  }
+
   redirected(from: Place, to: URL): void {
     const trusted = from.trusted && to.origin === new URL(this.blobUrl).origin;
     this.#redirected = { url: to, target: from.target, hops: from.hops + 1, trusted };
@@ -110,10 +131,9 @@ export class NextUrl {
   found({ url }: Place): void {
     this.renewals = 0;
     this.waited = 0;
-    const { choice, targets } = this.#client;
     const isRedirected = url.href !== this.blobUrl;
-    choice.note(this.endpoint, 'serves-itself', !isRedirected);
-    if (isRedirected && !choice.has(this.endpoint, 'one-time-targets')) targets.found(this.blobUrl, url);
+    this.note('serves-itself', !isRedirected);
+    if (isRedirected && !this.does('one-time-targets')) this.#client.targets.found(this.blobUrl, url);
     this.ended();
   }
 
@@ -128,10 +148,10 @@ export class NextUrl {
 
   /** The remembered target is refused. */
   async renewTarget(target: URL): Promise<void> {
-    const { blobUrl, endpoint } = this;
-    const { choice, targets } = this.#client;
+    const { blobUrl } = this;
+    const { targets } = this.#client;
     if (await targets.expired(blobUrl, target)) this.#renewing = blobUrl;
-    if (targets.areGoodForOne) choice.note(endpoint, 'one-time-targets');
+    if (targets.areGoodForOne) this.note('one-time-targets');
   }
 
   /** Whether there is another value of Authorization to ask with. */
@@ -163,17 +183,19 @@ export class NextUrl {
 
   /**
    * Whether another endpoint goes on after one refused the blob, or answered as none should. Where others failed that may
-   * have it, that is a miss; where they asked to wait, they are waited for.
+   * have it, that is a miss; where they asked to wait, they are waited for. One that gives whole blobs only may send the next.
    */
   async passOn(error: unknown): Promise<boolean> {
     this.ended();
     const { blob, events } = this.#job;
     if (!(error instanceof PullError) || !PASSED_ON.has(error.code) || blob.anonymous === true) return false;
     const { choice } = this.#client;
-    choice.lacks(this.endpoint, blob.digest);
+    const isWholeOnly = error.code === 'unsupported';
+    if (!isWholeOnly) choice.lacks(this.endpoint, blob.digest);
+    else if (!choice.givesRanges(blob.digest)) return false;
     this.#tried.add(this.endpoint);
     if (await this.choose()) return true;
-    if (!choice.mayBeHad(blob.digest)) return false;
+    if (isWholeOnly || !choice.mayBeHad(blob.digest)) return false;
     if (!choice.isToBeWaitedFor(blob.digest, sharedClockMs())) await events.miss(error.message);
     this.#tried.clear();
     return this.choose();
@@ -197,7 +219,7 @@ export class NextUrl {
     const isFirst = this.#tried.size === 0;
     let failure: PullError | undefined;
     for (;;) {
-      const endpoint = choice.next(blob.digest, this.#tried, sharedClockMs());
+      const endpoint = choice.next(blob.digest, this.#tried, sharedClockMs(), this.isPart);
       if (endpoint === undefined) {
         if (failure !== undefined && (isFirst || !choice.mayBeHad(blob.digest))) throw failure;
         return false;
@@ -217,10 +239,10 @@ export class NextUrl {
 
   /** The remembered target; undefined when this range is to ask the registry. The first to ask has the others wait. */
   async #findTarget(): Promise<URL | undefined> {
-    const { blobUrl, endpoint } = this;
-    const { choice, targets } = this.#client;
-    if (this.#renewing !== undefined || choice.has(endpoint, 'one-time-targets')) return undefined;
-    if (endpoint === NO_ENDPOINT || choice.has(endpoint, 'serves-itself')) return targets.get(blobUrl);
+    const { blobUrl } = this;
+    const { targets } = this.#client;
+    if (this.#renewing !== undefined || this.does('one-time-targets')) return undefined;
+    if (this.does('serves-itself')) return targets.get(blobUrl);
     const { target, leads } = await targets.find(blobUrl);
     if (leads) this.#renewing = blobUrl;
     return target;
@@ -240,6 +262,7 @@ export class NextUrl {
       this.endpoint = endpoint;
       this.blobUrl = blobUrl;
       this.renewals = 0;
+      this.ranged = true;
     } finally {
       choice.leave(left);
     }

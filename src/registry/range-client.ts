@@ -1,5 +1,5 @@
 import type { Limits } from './concurrency.js';
-import { EndpointChoice, NO_ENDPOINT } from './endpoint-choice.js';
+import { EndpointChoice } from './endpoint-choice.js';
 import { createLanes, type Lanes } from './lanes.js';
 import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
@@ -36,7 +36,7 @@ interface RangeEndpoint {
 export interface RangeClient {
   readonly options: RangeClientOptions;
   /**
-   * The connections for a blob at an endpoint, `NO_ENDPOINT` for one that lies elsewhere. Each endpoint, and each host
+   * The connections for a blob at an endpoint, or, as `foreignHost`, elsewhere. Each endpoint, and each host
    * elsewhere, has certificates of its own.
    */
   lanesTo(endpoint: number, blobUrl: string): Lanes;
@@ -89,9 +89,9 @@ export interface RangeJob {
   /** For a blob whose size nobody knows: called with what each answer says of it, instead of comparing that with `blob.sizeBytes`. */
   onSize?(sizeBytes: number): void;
   /**
-   * The caller can do with the whole blob instead: a server that gives no ranges ends this one with `unsupported`. Where it is the
-   * first response to show that, and this returns what takes bytes, the whole blob goes there before; else none of it is
-   * read. Left out, bytes before the range are skipped.
+   * The caller can do with the whole blob instead: a server that gives no ranges ends this one with `unsupported`. The first whole
+   * response for the blob goes to what this returns, if anything, before; others are closed at their heads. Left out, bytes before the
+   * range are skipped.
    */
   wholeInstead?(): RangeJob['onBytes'] | undefined;
   /**
@@ -116,7 +116,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
   return {
     options,
     lanesTo(endpoint, blobUrl) {
-      if (endpoint !== NO_ENDPOINT) return lanes[endpoint]!;
+      if (endpoint >= 0) return lanes[endpoint]!;
       const { host } = new URL(blobUrl);
       const known =
         elsewhere.get(host) ?? createLanes({ ...options, transport: { ...options.elsewhere, host } });

@@ -7,9 +7,6 @@ import { firstErrorMessage, refusal, serverError, storageRefusal } from './refus
 import { requestLine } from './request-line.js';
 import { type Headers, type Sink, transfer } from './transfer.js';
 
-/** Bytes beside a range that are read rather than asked for again: a socket has as many in its buffers. */
-const MAX_BESIDE_BYTES = 64 * 1024;
-
 /** A range under way. */
 interface Range {
   readonly client: RangeClient;
@@ -31,8 +28,6 @@ interface Range {
   fruitless: number;
   /** Responses in a row that contradicted themselves. */
   contradictions: number;
-  /** Requests have a Range header. */
-  ranged: boolean;
   /** What takes the bytes has failed, which is no endpoint's fault. */
   takerFailed: boolean;
 }
@@ -62,7 +57,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
   }
   const where = new NextUrl(client, job);
   const counts = { next: start, end, requests: 0, receivedBytes: 0, fruitless: 0, contradictions: 0 };
-  const flags = { isWhole: false, repeated: false, ranged: true, takerFailed: false };
+  const flags = { isWhole: false, repeated: false, takerFailed: false };
   const range: Range = { client, job, where, take: job.onBytes, ...counts, ...flags };
   try {
     if (start < end) await where.choose();
@@ -84,14 +79,18 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
 async function send(range: Range, place: Place): Promise<Attempt> {
   const { client, job, where } = range;
   const { url } = place;
-  if (isPart(range) && client.choice.has(where.endpoint, 'whole-blobs-only')) throw wholeBlobsOnly(url.host);
   const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
+  const lanes = client.lanesTo(where.endpoint, where.blobUrl);
+  const lane = await lanes.take(url.origin);
+  if (isPart(range) && where.does('whole-blobs-only')) {
+    lanes.give(lane);
+    throw wholeBlobsOnly(url.host);
+  }
   if (place.hops === 0) {
     range.requests++;
     job.events.requested();
   }
-  const lanes = client.lanesTo(where.endpoint, where.blobUrl);
-  const lane = await lanes.take(url.origin);
+  if (where.does('refuses-ranges')) where.ranged = false;
   const startedMs = performance.now();
   const headers = headersFor(range, place);
   const answered: { next?: Next; status: number } = { status: 0 };
@@ -134,21 +133,15 @@ function headersFor(range: Range, place: Place) {
   const { userAgent } = client.options;
   const authorization = where.authorizationAt(place);
   return {
-    ...(isRanged(range) && { range: rangeHeader(next, end) }),
+    ...(where.ranged && { range: rangeHeader(next, end) }),
     'accept-encoding': 'identity',
     ...(userAgent !== undefined && { 'user-agent': userAgent }),
     ...(authorization !== undefined && { authorization }),
   };
 }
 
-function isRanged({ client, where, ranged }: Range): boolean {
-  return ranged && !client.choice.has(where.endpoint, 'refuses-ranges');
-}
-
-/** Whether the caller would rather have the whole blob than skip to this range. */
-function isPart({ isWhole, job }: Range): boolean {
-  const { blob, start, end, wholeInstead } = job;
-  return !isWhole && wholeInstead !== undefined && blob.sizeBytes - (end - start) > MAX_BESIDE_BYTES;
+function isPart({ isWhole, where }: Range): boolean {
+  return !isWhole && where.isPart;
 }
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
@@ -163,6 +156,7 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
       if (status === 200 && becomesWhole(range, next)) next = classifyHead(status, headers);
       classified(status, next);
       if (next.next !== 'take') return undefined;
+      if (status === 206) where.note('gives-ranges');
       if (next.sizeBytes !== undefined) job.onSize?.(next.sizeBytes);
       where.found(place);
       return next.plan;
@@ -182,18 +176,21 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
 }
 
 /**
- * Notes that the endpoint gives whole blobs only, when it has answered so. The first response of all to show it is not lost: the
- * range becomes the whole blob, if that can be taken.
+ * Notes that the endpoint gives whole blobs only, when it has answered so. The first such response for each blob is not lost: the
+ * range becomes the whole blob, unless another endpoint gives ranges.
  */
 function becomesWhole(range: Range, next: Next): boolean {
-  const { client, job, where, ranged } = range;
+  const { job, where } = range;
+  const { choice } = range.client;
+  const { blob, wholeInstead } = job;
   const isRefused = next.next === 'give-up' && next.error?.code === 'unsupported';
-  if (job.wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
-  if (!ranged) client.choice.note(where.endpoint, 'refuses-ranges');
-  const isFirst = (!ranged || isRefused) && client.choice.note(where.endpoint, 'whole-blobs-only');
-  const take = isFirst && isRefused && range.next === job.start ? job.wholeInstead() : undefined;
+  if (wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
+  if (!where.ranged) where.note('refuses-ranges');
+  if (!where.ranged || isRefused) where.note('whole-blobs-only');
+  if (!isRefused || choice.givesRanges(blob.digest) || !choice.claimWhole(blob.digest)) return false;
+  const take = wholeInstead();
   if (take === undefined) return false;
-  Object.assign(range, { next: 0, end: job.blob.sizeBytes, take, isWhole: true });
+  Object.assign(range, { next: 0, end: blob.sizeBytes, take, isWhole: true });
   return true;
 }
 
@@ -201,7 +198,7 @@ function askedBy(asked: Range, { hops }: Place): Asked {
   const { job, next, end, where } = asked;
   const { blob, onSize } = job;
   const sizeUnknown = onSize !== undefined;
-  const range = { blob, start: next, end, sizeUnknown, ranged: isRanged(asked), isPart: isPart(asked) };
+  const range = { blob, start: next, end, sizeUnknown, ranged: where.ranged, isPart: isPart(asked) };
   return { method: 'GET', origin: where.origin, hops, allowHttp: where.allowHttp, range };
 }
 
@@ -238,7 +235,7 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       await where.failed(place, failureOf(next, attempt), next);
       break;
     case 'ask-whole':
-      range.ranged = false;
+      where.ranged = false;
       break;
     case 'renew-token':
       if (!(await where.renewToken())) throw refusalOf(range, attempt);

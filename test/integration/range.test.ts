@@ -63,6 +63,9 @@ function clientFor(t: TestContext, options: Partial<RangeClientOptions> = {}) {
   return client;
 }
 
+/** For a range that must not become the whole blob. */
+const unwanted = (): Take => assert.fail('the whole blob came');
+
 /** Fetches `[start, end)` of BLOB and returns the bytes, the totals and what was reported. */
 async function fetch(
   client: ReturnType<typeof createRangeClient>,
@@ -74,7 +77,7 @@ async function fetch(
     path?: string;
     sizeBytes?: number;
     anonymous?: true;
-    wholeInstead?: () => Take | undefined;
+    wholeInstead?: () => Take;
   } = {},
 ) {
   const chunks: Buffer[] = [];
@@ -884,12 +887,12 @@ for (const status of [400, 416, 501]) {
     const lacking = createLacking();
     const whole = [0, BLOB.length] as const;
     const first = await fetch(clientFor(t, { lacking }), server.origin, whole, {
-      wholeInstead: () => undefined,
+      wholeInstead: unwanted,
     });
     assert.ok(first.bytes.equals(BLOB));
     assert.deepEqual(first.events.misses, []);
     const second = await fetch(clientFor(t, { lacking }), server.origin, whole, {
-      wholeInstead: () => undefined,
+      wholeInstead: unwanted,
     });
     assert.ok(second.bytes.equals(BLOB));
     assert.deepEqual(
@@ -899,7 +902,7 @@ for (const status of [400, 416, 501]) {
     const { bytes } = await fetch(clientFor(t, { lacking }), server.origin, [1000, 2000]);
     assert.ok(bytes.equals(BLOB.subarray(1000, 2000)));
     await assert.rejects(
-      fetch(clientFor(t, { lacking }), server.origin, [0, 1000], { wholeInstead: () => undefined }),
+      fetch(clientFor(t, { lacking }), server.origin, [0, 1000], { wholeInstead: unwanted }),
       failsWith('unsupported', /whole blobs only/),
     );
     assert.equal(server.asked.length, 4);
@@ -945,29 +948,74 @@ test('the first 200 to a part of a blob is taken as the whole blob, over failure
   assert.equal(server.asked.length, 2);
 });
 
-test('a 200 to a part of a blob ends it before its body is read, where the caller can fetch the whole blob', async (t) => {
-  const server = await serverFor(t, (_request, response) => response.end(BLOB));
+/** Answers the first request with its range, and the next two with the whole blob once both are there. */
+function ignoringFromTheSecond(t: TestContext) {
+  const waiting: Array<() => void> = [];
+  return serverFor(t, (request, response, nth) => {
+    if (nth === 1) return answerRange(request, response, BLOB);
+    waiting.push(() => response.end(BLOB));
+    if (nth === 3) for (const answer of waiting) answer();
+  });
+}
+
+test('of several 200 to parts of a blob one is the whole blob, and none of the others is read', async (t) => {
+  const server = await ignoringFromTheSecond(t);
   const client = clientFor(t);
-  for (const range of [
-    [0, 1000],
-    [BLOB.length - 1000, BLOB.length],
-  ] as const) {
-    const events = recordEvents();
-    await assert.rejects(
-      fetch(client, server.origin, range, { wholeInstead: () => undefined, events }),
+  const wholeInstead = () => (chunk: Buffer) => void chunks.push(chunk);
+  const chunks: Buffer[] = [];
+  await fetch(client, server.origin, [0, 1000], { wholeInstead: unwanted });
+  const events = recordEvents();
+  const parts = [1000, 2000].map((start) =>
+    assert.rejects(
+      fetch(client, server.origin, [start, start + 1000], { wholeInstead, events }),
       failsWith('unsupported', /whole blobs only/),
-    );
-    assert.equal(events.receivedBytes, 0);
-  }
-  assert.equal(server.asked.length, 1);
+    ),
+  );
+  await Promise.all(parts);
+  assert.ok(Buffer.concat(chunks).equals(BLOB));
+  assert.equal(events.receivedBytes, BLOB.length);
+  await assert.rejects(
+    fetch(client, server.origin, [3000, 4000], { wholeInstead: unwanted }),
+    failsWith('unsupported', /whole blobs only/),
+  );
+  assert.equal(server.asked.length, 3);
+});
+
+test('a 200 to a part is closed at its head where another endpoint gives ranges, which is asked from then on', async (t) => {
+  const server = await serverFor(t, (_request, response) => response.end(BLOB));
+  const other = await serverFor(t, (request, response) => answerRange(request, response, BLOB));
+  const client = clientFor(t, { endpoints: [endpoint(true), endpoint(true)] });
+  client.choice.note(1, 'gives-ranges');
+  const events = { ...recordEvents(), originOf: async () => other.origin };
   for (const range of [
-    [0, BLOB.length],
-    [30_000, BLOB.length],
-    [0, BLOB.length - 60_000],
+    [1000, 2000],
+    [3000, 4000],
   ] as const) {
-    const { bytes } = await fetch(client, server.origin, range, { wholeInstead: () => undefined });
+    const { bytes } = await fetch(client, server.origin, range, { wholeInstead: unwanted, events });
     assert.ok(bytes.equals(BLOB.subarray(...range)));
   }
+  assert.deepEqual([server.asked.length, other.asked.length], [1, 2]);
+});
+
+test('a range that is refused while another finds that out is asked for without as well', async (t) => {
+  const refused: Array<() => void> = [];
+  const server = await serverFor(t, (request, response, nth) => {
+    if (nth === 1) return answerRange(request, response, BLOB);
+    if (request.headers.range === undefined) {
+      response.end(BLOB);
+      return;
+    }
+    refused.push(() => response.writeHead(416).end());
+    if (refused.length === 2) refused[0]!();
+  });
+  const client = clientFor(t);
+  await fetch(client, server.origin, [0, 10]);
+  const whole = { wholeInstead: unwanted };
+  const first = fetch(client, server.origin, [0, BLOB.length], whole);
+  const second = fetch(client, server.origin, [0, BLOB.length], whole);
+  await Promise.race([first, second]);
+  refused[1]!();
+  for (const { bytes } of await Promise.all([first, second])) assert.ok(bytes.equals(BLOB));
 });
 
 test('a server error is a miss', async (t) => {

@@ -5,6 +5,7 @@ import { gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
+import type { SampleFormat } from '../../src/sandbox/sample-format.js';
 import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
 import { temporaryDirectory } from './temporary.js';
@@ -241,12 +242,13 @@ export async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Pro
   return { mediaType: `${OCI_LAYER}${suffix}`, digest: addBlob(layout, blob), size: blob.length };
 }
 
-/** Writes an image of these tars as zstd:chunked layers, lowest first. */
+/** Writes an image of these tars as chunked layers, lowest first. */
 export function writeTars(
   t: TestContext,
   layout: string,
   ref: string,
   tars: readonly Buffer[],
+  format: SampleFormat = 'zstd:chunked',
 ): Promise<SampleResult> {
   const directory = temporaryDirectory(t);
   mkdirSync(directory, { recursive: true });
@@ -255,7 +257,7 @@ export function writeTars(
     writeFileSync(path, tar);
     return { kind: 'tar' as const, path };
   });
-  return writeSampleImage({ layoutDir: layout, ref, sources });
+  return writeSampleImage({ layoutDir: layout, ref, sources, format });
 }
 
 /** Bytes that zstd cannot make smaller; the same seed gives the same. */

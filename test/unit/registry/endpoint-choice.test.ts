@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLimits } from '../../../src/registry/concurrency.js';
-import { createLacking, EndpointChoice, NO_ENDPOINT } from '../../../src/registry/endpoint-choice.js';
+import {
+  createLacking,
+  EndpointChoice,
+  foreignHost,
+  NO_ENDPOINT,
+} from '../../../src/registry/endpoint-choice.js';
 
 const A = `sha256:a12${'0'.repeat(61)}`;
 const B = `sha256:b12${'0'.repeat(61)}`;
@@ -157,9 +162,27 @@ test('how an endpoint answers is noted for all threads, beside what it lacks', (
       [false, true],
     ],
   );
-  for (const endpoint of [NO_ENDPOINT, 32]) {
-    one.note(endpoint, 'serves-itself');
-    assert.equal(other.has(endpoint, 'serves-itself'), false);
-  }
+  one.note(32, 'serves-itself');
+  assert.equal(other.has(32, 'serves-itself'), false);
+  const host = foreignHost('https://example.com/blob');
+  one.note(host, 'whole-blobs-only');
+  assert.ok(other.has(foreignHost('https://example.com/other'), 'whole-blobs-only'));
+  assert.ok(![0, 31, foreignHost('https://example.org/blob')].some((i) => other.has(i, 'whole-blobs-only')));
   assert.equal(other.next(`sha256:${'f'.repeat(64)}`, NONE, 0), 0);
+});
+
+test('a part of a blob is asked of no endpoint that gives whole blobs only, where another gives ranges', () => {
+  const choice = choiceOf(2);
+  choice.note(0, 'whole-blobs-only');
+  assert.equal(choice.next(A, NONE, 0, true), 0);
+  choice.note(1, 'gives-ranges');
+  assert.deepEqual([choice.next(A, NONE, 0, true), choice.next(A, NONE, 0)], [1, 0]);
+  choice.lacks(1, A);
+  assert.equal(choice.next(A, NONE, 0, true), 0);
+});
+
+test('one range of all threads takes a blob that comes as a whole', () => {
+  const lacking = createLacking();
+  const [one, other] = [choiceOf(1, lacking), choiceOf(1, lacking)];
+  assert.deepEqual([one.claimWhole(A), other.claimWhole(A), other.claimWhole(B)], [true, false, true]);
 });
