@@ -96,13 +96,15 @@ async function copied(
 
 for (const [what, action] of Object.entries(WAYS)) {
   for (const [kind, make] of Object.entries(IMAGES)) {
+    // What asks without a range is the same for all kinds.
+    if ('status' in action && kind !== 'gzip' && kind !== 'zstd:chunked') continue;
     test(`a registry that ${what} sends each layer of ${kind} once, to a pull and to a copy`, async (t) => {
       const image = await make(t);
       const registry = await startWithout(t, image, action);
       const { result, events } = await pull(`${registry.host}/x:${image.ref}`, {
         store: temporaryDirectory(t),
         connections: 16,
-        workers: 4,
+        workers: 2,
       });
       await assertProven(result);
       assert.equal(result.misses, 0);
