@@ -56,17 +56,12 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
 
   /** The agent that keeps connections for such requests; a fresh one keeps none and has none. */
   function agentFor(route: Route, fresh: boolean): Promise<Agent> {
-    const key = `${route.secure} ${route.tunnel?.origin}`;
+    const key = `${route.secure} ${route.tunnel?.origin} ${isPatient}`;
     const kept = agents.get(key);
     if (kept !== undefined && !fresh) return kept;
     const agent = createAgent(route, !fresh, options.connectTimeoutMs, isPatient);
     if (!fresh) agents.set(key, agent);
     return agent;
-  }
-
-  function closeAgents(): void {
-    for (const agent of agents.values()) void agent.then((made) => made.destroy());
-    agents.clear();
   }
 
   async function send(get: Get, fresh = false): Promise<Answer> {
@@ -115,17 +110,20 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
 
   return {
     async get(get) {
+      const wasPatient = isPatient;
       try {
         return await send(get);
       } catch (error) {
         if (diedOnReusedSocket(error)) return await send(get, true);
-        if (isPatient || !hasSlowAddress(error)) throw error;
+        if (wasPatient || !hasSlowAddress(error)) throw error;
         isPatient = true;
-        closeAgents();
         return await send(get);
       }
     },
-    close: closeAgents,
+    close() {
+      for (const agent of agents.values()) void agent.then((made) => made.destroy());
+      agents.clear();
+    },
   };
 }
 
