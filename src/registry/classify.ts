@@ -214,7 +214,9 @@ function redirectedPost({ url }: Response): Next {
   );
 }
 
-function waitMsOf({ status, headers }: Response, { range }: Asked, known: Known): number | undefined {
+/** Undefined for HEAD as well: its answer has no words of the registry, and the GET that follows brings them. */
+function waitMsOf({ status, headers }: Response, { method, range }: Asked, known: Known): number | undefined {
+  if (method === 'HEAD') return undefined;
   const retryAfter = single(headers['retry-after']);
   const isUnstated = parseRetryAfter(retryAfter, known.nowMs) === undefined;
   if (range === undefined && isUnstated && known.waited >= MAX_UNSTATED_WAITS) return undefined;

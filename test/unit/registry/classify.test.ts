@@ -71,6 +71,7 @@ const ROWS: readonly (readonly [string, Row])[] = [
   ['fail: store.example answers 500', { ...stored, status: 500 }],
   ['fail: reg.example answers 408', { status: 408 }],
   ['give-up', { status: 501, asked: { method: 'HEAD' } }],
+  ['give-up', { status: 429, headers: { 'retry-after': '2' }, asked: { method: 'HEAD' } }],
   ['renew-token: reg.example wants a new token', { status: 401 }],
   ['renew-token: reg.example wants a new token', { status: 401, known: { renewals: 2 } }],
   ['give-up', { status: 401, known: { renewals: 3 } }],
