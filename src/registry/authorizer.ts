@@ -11,7 +11,7 @@ import {
 import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
-import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer } from './refusal.js';
+import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer, webPageError } from './refusal.js';
 import { rateLimited } from './retry-after.js';
 import { noteAuthorization, noteSecret } from './secrets-in-use.js';
 import {
@@ -133,6 +133,8 @@ async function fetchToken(
   const body = await askThreeTimes(askOnce, ({ again, host, sign }) =>
     context.options.patience.miss(networkMiss(`no token from ${url.host}: ${again}`), { host, sign }),
   );
+  const page = webPageError(url.host, 'a token', body);
+  if (page !== undefined) throw page;
   return parseToken(body, url.host, Date.now());
 }
 

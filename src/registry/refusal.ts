@@ -54,11 +54,11 @@ function isMarkup(text: string): boolean {
  * The error for a web page of `host` in the place of what was wanted.
  * @returns undefined when the body is none
  */
-export function webPageError(host: string, { kind, name }: Wanted, body: Buffer): PullError | undefined {
+export function webPageError(host: string, wanted: string, body: Buffer): PullError | undefined {
   if (!isMarkup(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'))) return undefined;
   const title = firstErrorMessage(body);
   return unexpectedAnswer(
-    `${host} answers with a web page where the ${kind} ${name} should be${title === undefined ? '' : `, ${title}`}`,
+    `${host} answers with a web page where ${wanted} should be${title === undefined ? '' : `, ${title}`}`,
   );
 }
 

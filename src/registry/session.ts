@@ -242,7 +242,8 @@ async function askVerified(name: string, wanted: Wanted, ask: () => Promise<Answ
     const { answer, host } = await ask();
     const computed = isDigest(name) ? digestOfBytes(createHash('sha256').update(answer.body).digest()) : name;
     const isRight = computed === name && !(isDigest(name) && answer.tooLong);
-    const page = isRight && isDigest(name) ? undefined : webPageError(host, wanted, answer.body);
+    const page =
+      isRight && isDigest(name) ? undefined : webPageError(host, `the ${wanted.kind} ${name}`, answer.body);
     if (page !== undefined) throw page;
     if (isRight) return answer;
     if (tries < TRIES_FOR_DIGEST) continue;

@@ -188,6 +188,17 @@ for (const empty of ['""', 'null']) {
   });
 }
 
+test('a web page where a token should be is told as one', async (t) => {
+  const server = await serverFor(t, (request, response) => {
+    const challenge = `Bearer realm="http://${request.headers.host}/token"`;
+    if (request.url?.startsWith('/token') === true) response.end('<html><title>Sign in</title></html>');
+    else response.writeHead(401, { 'www-authenticate': challenge }).end();
+  });
+  const error = await failureOf(sessionFor(t, server.host).session.getManifest('v1'));
+  assert.equal(error.code, 'answer-unexpected');
+  assert.equal(error.message, `${server.host} answers with a web page where a token should be, "Sign in"`);
+});
+
 for (const stated of [undefined, 'Bearer error="invalid_token"', 'Negotiate']) {
   test(`a token that is refused with the challenge ${stated} is renewed by the challenge before`, async (t) => {
     let serial = 0;
