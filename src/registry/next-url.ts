@@ -103,6 +103,12 @@ export class NextUrl {
     return trusted ? this.#authorization : undefined;
   }
 
+  /** Whether an endpoint that may have the blob is known to give ranges. */
+  get hasOthersWithRanges(): boolean {
+    const { blob } = this.#job;
+    return blob.anonymous !== true && this.#client.choice.givesRanges(blob.digest);
+  }
+
   /** Whether the endpoint is known to answer so. */
   does(trait: Trait): boolean {
     return this.#client.choice.has(this.endpoint, trait);
@@ -192,7 +198,7 @@ export class NextUrl {
     const { choice } = this.#client;
     const isWholeOnly = error.code === 'unsupported';
     if (!isWholeOnly) choice.lacks(this.endpoint, blob.digest);
-    else if (!choice.givesRanges(blob.digest)) return false;
+    else if (!this.hasOthersWithRanges) return false;
     this.#tried.add(this.endpoint);
     if (await this.choose()) return true;
     if (isWholeOnly || !choice.mayBeHad(blob.digest)) return false;

@@ -181,13 +181,12 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
  */
 function becomesWhole(range: Range, next: Next): boolean {
   const { job, where } = range;
-  const { choice } = range.client;
   const { blob, wholeInstead } = job;
   const isRefused = next.next === 'give-up' && next.error?.code === 'unsupported';
   if (wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
   if (!where.ranged) where.note('refuses-ranges');
   if (!where.ranged || isRefused) where.note('whole-blobs-only');
-  if (!isRefused || choice.givesRanges(blob.digest) || !choice.claimWhole(blob.digest)) return false;
+  if (!isRefused || where.hasOthersWithRanges || !range.client.choice.claimWhole(blob.digest)) return false;
   const take = wholeInstead();
   if (take === undefined) return false;
   Object.assign(range, { next: 0, end: blob.sizeBytes, take, isWhole: true });
