@@ -2,12 +2,12 @@ import { createHash, type Hash, hash } from 'node:crypto';
 import { DIGEST_BYTES, digestAt, digestOfBytes } from '../src/format/digest.js';
 import type { FetchSpanTask, WrongBytes } from '../src/pool/messages.js';
 import type { ContentRows } from '../src/store/pack-writer.js';
-import { ProvenRows } from './proven-rows.js';
+import { ContentList } from './content-list.js';
 import { UnitCursor } from './unit-cursor.js';
 
-/** What a piece proves, up to the first thing in it that is wrong. */
+/** What is known of a piece, up to the first thing in it that is wrong. */
 export interface CheckedPiece {
-  readonly proven: ContentRows;
+  readonly contents: ContentRows;
   readonly wrong?: WrongBytes;
 }
 
@@ -23,34 +23,38 @@ export interface SpanChecker {
 }
 
 /**
- * Checks the contents of one span while its decoded bytes come by, piece after piece. Contents of which the span has
- * only a part (the rest was resumed) are proven by the DiffID alone.
+ * Lists the contents of one span of a layer with tar-split while its decoded bytes come by, piece after piece. The DiffID
+ * proves the layer, so digests are computed only where the task asks for it; else they are what the metadata states.
  */
 export class ContentChecker implements SpanChecker {
-  /** At the first unit that is not proven yet. */
+  /** At the first unit that has not ended yet. */
   readonly #unit: UnitCursor;
+  readonly #computes: boolean;
   /** The hash of a unit that began in an earlier piece. */
   #running: Hash | undefined;
 
   constructor(task: FetchSpanTask) {
     this.#unit = new UnitCursor(task.table, task.tarStart, task.tarEnd);
+    this.#computes = task.checkContents;
   }
 
   check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece {
     const tarEnd = tarStart + bytes.length;
     const shift = packOffset - tarStart;
     const unit = this.#unit;
-    const proven = new ProvenRows();
+    const contents = new ContentList(!this.#computes);
     while (!unit.done && unit.tarStart < tarEnd) {
-      const actual = this.#digest(bytes, tarStart, tarEnd);
-      if (actual === undefined) break;
       const at = unit.digestRow * DIGEST_BYTES;
       const expected = unit.digests.subarray(at, at + DIGEST_BYTES);
-      if (!actual.equals(expected)) return { proven: proven.rows(), wrong: wrongUnit(unit, actual) };
-      proven.add(expected, unit.tarStart + shift, unit.tarEnd - unit.tarStart);
+      if (this.#computes) {
+        const actual = this.#digest(bytes, tarStart, tarEnd);
+        if (actual === undefined) break;
+        if (!actual.equals(expected)) return { contents: contents.rows(), wrong: wrongUnit(unit, actual) };
+      } else if (unit.tarEnd > tarEnd) break;
+      contents.add(expected, unit.tarStart + shift, unit.tarEnd - unit.tarStart);
       unit.advance();
     }
-    return { proven: proven.rows() };
+    return { contents: contents.rows() };
   }
 
   /** The length of the tar was compared with the table's piece by piece. */

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { DIGEST_BYTES } from '../src/format/digest.js';
 import type { LayerTable } from '../src/format/layer-table.js';
 import { copyTarBytes } from '../src/format/tar-split.js';
@@ -10,6 +11,13 @@ import { paths } from './context.js';
 import { extentsOf } from './extents.js';
 import { releaseLargeGarbage } from './garbage.js';
 import { MetadataSource, readTarSplit } from './metadata-source.js';
+import { UnitCursor } from './unit-cursor.js';
+
+/** Bytes hashed before other tasks of this thread have their turn: about 8 ms. */
+const BYTES_A_TURN = 8 * 2 ** 20;
+
+/** What metadata can name of a layer, and is false: rows of contents, and of the chunks of these that are. */
+type FalseContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
@@ -18,13 +26,13 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
   try {
     if (task.tarSplit === undefined) {
       markRotten(paths, reader, extents);
-      return { contents: [], raw: new Float64Array(0) };
+      return { contents: [], chunks: [], raw: new Float64Array(0) };
     }
+    const found = await falseContents(reader, extents, task.table);
     const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
-    const contents = falseContents(reader, extents, task.table);
     const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
-    markRotten(paths, reader, suspects(extents, task.table, contents, raw));
-    return { contents, raw };
+    markRotten(paths, reader, suspects(extents, task.table, found.contents, raw));
+    return { ...found, raw };
   } finally {
     reader.close();
     if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.rawBytes);
@@ -47,15 +55,28 @@ function suspects(
   return parts;
 }
 
-function falseContents(reader: PackReader, extents: ExtentList, table: LayerTable): number[] {
-  const wrong: number[] = [];
-  for (let row = 0; row < table.count; row++) {
-    const start = table.tarStart[row]!;
-    const part = extents.slice(start, start + table.sizeBytes[row]!);
-    const expected = table.digests.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES);
-    if (!hasDigest(reader, part, expected)) wrong.push(row);
+/** Hashes all contents, chunk by chunk where the metadata has chunks. */
+async function falseContents(
+  reader: PackReader,
+  extents: ExtentList,
+  table: LayerTable,
+): Promise<FalseContents> {
+  const contents: number[] = [];
+  const chunks: number[] = [];
+  let turnBytes = 0;
+  for (const unit = new UnitCursor(table, 0, table.tarBytes); !unit.done; unit.advance()) {
+    const { content, tarStart, tarEnd, digests, digestRow } = unit;
+    const expected = digests.subarray(digestRow * DIGEST_BYTES, (digestRow + 1) * DIGEST_BYTES);
+    if (!hasDigest(reader, extents.slice(tarStart, tarEnd), expected)) {
+      if (contents.at(-1) !== content) contents.push(content);
+      if (digests === table.chunkDigests) chunks.push(digestRow);
+    }
+    turnBytes += tarEnd - tarStart;
+    if (turnBytes < BYTES_A_TURN) continue;
+    turnBytes = 0;
+    await nextTurn();
   }
-  return wrong;
+  return { contents, chunks };
 }
 
 /** The tar ranges that are no content, as pairs [start, end), none empty. */

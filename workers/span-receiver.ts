@@ -195,9 +195,9 @@ export class SpanReceiver {
     }
     if (split) this.#checkLength(bytes.length, blobStart, blobStart + piece.length);
     else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
-    const { proven, wrong } = this.#check(bytes, blobStart);
-    if (wrong === undefined) this.#write(bytes, blobStart, piece.length, proven);
-    else if (split) this.#keepGoodPart(bytes, blobStart, proven, wrong);
+    const { contents, wrong } = this.#check(bytes, blobStart);
+    if (wrong === undefined) this.#write(bytes, blobStart, piece.length, contents);
+    else if (split) this.#keepGoodPart(bytes, blobStart, contents, wrong);
     else this.#dropAll(wrong);
     noteGarbage(bytes.length);
   }
@@ -226,7 +226,7 @@ export class SpanReceiver {
   }
 
   /** What stands before the wrong content is kept; what was written of that content itself is marked. */
-  #keepGoodPart(bytes: Buffer, blobStart: number, proven: ContentRows, wrong: WrongBytes): never {
+  #keepGoodPart(bytes: Buffer, blobStart: number, contents: ContentRows, wrong: WrongBytes): never {
     const goodBytes = wrong.tarStart - this.#tarAt;
     const goodBlobBytes = wrong.blobStart - blobStart;
     if (goodBytes > 0 && goodBlobBytes <= 0) {
@@ -235,7 +235,7 @@ export class SpanReceiver {
       throw new WrongStream();
     }
     if (goodBytes > 0) {
-      this.#write(bytes.subarray(0, goodBytes), blobStart, goodBlobBytes, proven);
+      this.#write(bytes.subarray(0, goodBytes), blobStart, goodBlobBytes, contents);
     } else if (goodBytes < 0) {
       markBad(paths, this.#region.pack, [{ offset: this.#packAt(wrong.tarStart), lengthBytes: -goodBytes }]);
     }

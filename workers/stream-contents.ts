@@ -2,8 +2,8 @@ import { createHash, type Hash, hash } from 'node:crypto';
 import type { TarSink } from '../src/format/tar-walker.js';
 import { WHOLE_BYTES } from '../src/store/held-contents.js';
 import type { ContentRows } from '../src/store/pack-writer.js';
+import { ContentList } from './content-list.js';
 import type { HeldBytes } from './held-bytes.js';
-import { ProvenRows } from './proven-rows.js';
 import type { StreamPack } from './stream-pack.js';
 
 /** Contents of one stream that are shared at most: with what is between them they are a third of the extents that a record can have. */
@@ -19,7 +19,7 @@ const NOTHING = Buffer.alloc(0);
 export class StreamContents implements TarSink {
   readonly #pack: StreamPack;
   readonly #held: HeldBytes;
-  #ended = new ProvenRows();
+  #ended = new ContentList();
   /** The block that is walked, and where it stands in the tar. */
   #block: Buffer = NOTHING;
   #blockStart = 0;
@@ -55,7 +55,7 @@ export class StreamContents implements TarSink {
   /** The contents that ended in the block, and are in the pack. */
   leave(): ContentRows {
     const rows = this.#ended.rows();
-    if (rows.count > 0) this.#ended = new ProvenRows();
+    if (rows.count > 0) this.#ended = new ContentList();
     return rows;
   }
 

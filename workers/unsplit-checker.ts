@@ -7,7 +7,7 @@ import { paddingOf } from '../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../src/format/tar-walker.js';
 import type { FetchSpanTask, WrongBytes } from '../src/pool/messages.js';
 import type { CheckedPiece, SpanChecker } from './content-checker.js';
-import { ProvenRows } from './proven-rows.js';
+import { ContentList } from './content-list.js';
 
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
 
@@ -30,7 +30,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
   /** A content with chunk rows whose first bytes were in this span, and which is not too large to have its digest looked for. */
   #whole: { readonly hash: Hash; packStart: number } | undefined;
   /** What the piece that is being checked proved so far, and what is wrong with it. */
-  #proven = new ProvenRows();
+  #proven = new ContentList();
   #problem: Problem | undefined;
   #piece: Buffer = Buffer.alloc(0);
   #packOffset = 0;
@@ -59,7 +59,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
   check(bytes: Buffer, _tarStart: number, packOffset: number): CheckedPiece {
     this.#piece = bytes;
     this.#packOffset = packOffset;
-    this.#proven = new ProvenRows();
+    this.#proven = new ContentList();
     this.#walker.walk(bytes, this);
     return this.#checked();
   }
@@ -170,10 +170,10 @@ export class UnsplitChecker implements SpanChecker, TarSink {
 
   /** What is wrong makes all of the span wrong: nobody knows where in the blob its bytes came from. */
   #checked(): CheckedPiece {
-    const proven = this.#proven.rows();
-    if (this.#problem === undefined) return { proven };
+    const contents = this.#proven.rows();
+    if (this.#problem === undefined) return { contents };
     const { blobStart, tarStart } = this.#task;
-    return { proven, wrong: { ...this.#problem, content: this.#row, blobStart, tarStart } };
+    return { contents, wrong: { ...this.#problem, content: this.#row, blobStart, tarStart } };
   }
 }
 

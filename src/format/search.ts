@@ -1,5 +1,5 @@
 /** The last row of `sorted[0, count)` that is at most `value`, or -1. Of equal rows the last. */
-export function lastAtMost(sorted: Float64Array, count: number, value: number): number {
+export function lastAtMost(sorted: ArrayLike<number>, count: number, value: number): number {
   let low = 0;
   let high = count;
   while (low < high) {

@@ -74,7 +74,7 @@ export interface LayerMetadata {
   readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
 }
 
-/** Fetches one span, decodes it piece by piece, checks every content and appends it to the worker's pack. */
+/** Fetches one span, decodes it piece by piece, checks it and appends it to the worker's pack. */
 export interface FetchSpanTask {
   readonly task: 'fetch-span';
   /** Position in the pull's order: the earlier span is decoded first. */
@@ -87,14 +87,16 @@ export interface FetchSpanTask {
   readonly tarEnd: number;
   /** Compressed bytes a piece should have before it is decoded. */
   readonly pieceBytes: number;
+  /** Compute the digests of contents, though the DiffID proves the layer. Without tar-split they are computed in any case. */
+  readonly checkContents: boolean;
 }
 
 export interface FetchSpanResult extends Fetched {
-  /** Where the part of the span that proved right lies: all of it, unless `wrong` says otherwise. */
+  /** Where the part of the span lies of which nothing is known to be wrong: all of it, unless `wrong` says otherwise. */
   readonly pack: string;
   readonly packOffset: number;
   readonly goodTarBytes: number;
-  /** The first thing that did not prove right; everything before it stands. */
+  /** The first thing that is wrong; everything before it stands. */
   readonly wrong?: WrongBytes & {
     /** An endpoint is left that has not sent anything wrong of this blob. */
     readonly elsewhere: boolean;

@@ -158,8 +158,10 @@ export interface FindDamageTask {
 }
 
 export interface FindDamageResult {
-  /** Rows of contents whose bytes do not have their digest. */
+  /** Rows of contents whose bytes do not have their digest, in order. */
   readonly contents: readonly number[];
+  /** Rows of the chunks of these contents that do not have theirs, in order. A content without any is false as a whole. */
+  readonly chunks: readonly number[];
   /** Pairs [start, end) of tar positions that differ from tar-split. */
   readonly raw: Float64Array;
 }

@@ -1,8 +1,9 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
+import type { FindDamageResult } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import type { PullContext } from './context.js';
+import { type DamagedCopy, type DamagedRun, damagedParts } from './damaged-runs.js';
 import type { Fetcher } from './fetcher.js';
 import { type TarSplitPart, writeInline } from './inline.js';
 import type { ChunkedLayer, KnownLayer } from './layer.js';
@@ -27,14 +28,14 @@ interface Patch {
 }
 
 /**
- * A layer whose DiffID failed: what was reused or resumed may be false. Contents are checked by digest and the rest
- * against tar-split; what is false is fetched or written anew, and the whole is proven again. A pack is marked only where
+ * A layer whose DiffID failed: bytes that came in this pull, were reused or resumed may be false. Contents are checked by digest
+ * and the rest against tar-split; what is false is fetched or written anew, and the whole is proven again. A pack is marked only where
  * its bytes fail their own record: metadata that lies must not condemn what other layers are made of.
  * @returns the extents that prove true
  * @throws PullError `digest-mismatch` when nothing false is found or the second proof fails, and as fetching does
  */
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
-  const { context, layer, extents } = repair;
+  const { context, layer, extents, spans } = repair;
   const { table, tarSplit } = layer.metadata;
   const task = { task: 'find-damage', table, blob: layer.blob, extents: extents.toRows() } as const;
   const damage = await context.metadata.with(tarSplit?.rawBytes ?? 0, () =>
@@ -42,15 +43,15 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   );
   const isSound = damage.contents.length === 0 && damage.raw.length === 0;
   if (isSound || tarSplit === undefined) throw mismatch(layer, repair.actual);
-  context.emit({
-    event: 'warning',
-    message: `${damage.contents.length + damage.raw.length / 2} parts in the store are damaged and are replaced`,
-  });
-  const runs = runsOf(damage.contents, table);
-  const patches = await context.stop.guard(
-    Promise.all([...runs.map((run) => refetch(repair, run)), rewriteInline(repair, tarSplit, damage.raw)]),
+  const isFresh = (start: number, end: number) =>
+    extents.slice(start, end).packs.some((pack) => spans.wroteTo(pack));
+  warn(repair, damage, isFresh);
+  const { runs, copies } = damagedParts(table, damage, isFresh);
+  const [inline, ...fetched] = await context.stop.guard(
+    Promise.all([rewriteInline(repair, tarSplit, damage.raw), ...runs.map((run) => refetch(repair, run))]),
   );
-  const mended = splice(extents, patches.flat());
+  const copied = copies.map((copy) => copyOf(copy, fetched[copy.run]!));
+  const mended = splice(extents, [...inline, ...fetched, ...copied]);
   const prover = new LayerProver(context, layer.diffId);
   prover.feed(mended);
   const actual = await prover.end(mended);
@@ -58,21 +59,39 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   return mended;
 }
 
-/** Fetches a run of contents anew. */
-function refetch({ layer, spans, fetcher }: Repair, run: Run): Promise<Patch[]> {
-  const { blobStart, blobEnd, tarStart, sizeBytes } = layer.metadata.table;
-  const start = tarStart[run.first]!;
-  const end = tarStart[run.last]! + sizeBytes[run.last]!;
+function warn(
+  { context, layer }: Repair,
+  { contents, raw }: FindDamageResult,
+  isFresh: (start: number, end: number) => boolean,
+): void {
+  const { tarStart, sizeBytes } = layer.metadata.table;
+  const fresh = contents.filter((row) => isFresh(tarStart[row]!, tarStart[row]! + sizeBytes[row]!)).length;
+  const stored = contents.length - fresh + raw.length / 2;
+  if (fresh > 0) {
+    const [what, it] = fresh === 1 ? ['1 content', 'it'] : [`${fresh} contents`, 'them'];
+    const message = `${what} of layer ${layer.blob.digest} came with another digest than the metadata states; fetching ${it} once more`;
+    context.emit({ event: 'warning', message });
+  }
+  if (stored > 0) {
+    const message = `${stored} parts in the store are damaged and are replaced`;
+    context.emit({ event: 'warning', message });
+  }
+}
+
+/** Fetches a run of false contents anew, and has their digests computed. */
+function refetch({ spans, fetcher }: Repair, run: DamagedRun): Promise<Patch> {
+  const { blobStart, blobEnd, tarStart, tarEnd, isFresh } = run;
   const fresh = new ExtentList();
   return new Promise((resolve, reject) => {
     const job = spans.job({
-      blobStart: blobStart[run.first]!,
-      blobEnd: blobEnd[run.last]!,
-      tarStart: start,
-      tarEnd: end,
+      blobStart,
+      blobEnd,
+      tarStart,
+      tarEnd,
+      checkContents: isFresh ? 'again' : 'first',
       onPart: (part, last) => {
         fresh.push(part.pack, part.offset, part.lengthBytes);
-        if (last) resolve([{ tarStart: start, tarEnd: end, extents: fresh }]);
+        if (last) resolve({ tarStart, tarEnd, extents: fresh });
       },
       failed: reject,
     });
@@ -80,26 +99,10 @@ function refetch({ layer, spans, fetcher }: Repair, run: Run): Promise<Patch[]> 
   });
 }
 
-/** Contents `first` to `last`, fetched by one request. */
-interface Run {
-  readonly first: number;
-  readonly last: number;
-}
-
-/** Neighbouring rows joined as far as a span goes. */
-function runsOf(rows: readonly number[], { blobStart, blobEnd, tarStart, sizeBytes }: LayerTable): Run[] {
-  const runs: Run[] = [];
-  for (const row of rows) {
-    const run = runs.at(-1);
-    const fits =
-      run !== undefined &&
-      run.last === row - 1 &&
-      blobEnd[row]! - blobStart[run.first]! <= SPAN_BLOB_BYTES &&
-      tarStart[row]! + sizeBytes[row]! - tarStart[run.first]! <= SPAN_TAR_BYTES;
-    if (fits) runs[runs.length - 1] = { first: run.first, last: row };
-    else runs.push({ first: row, last: row });
-  }
-  return runs;
+/** The patch of a content that another patch, of a run, has. */
+function copyOf({ tarStart, tarEnd, origin }: DamagedCopy, run: Patch): Patch {
+  const start = origin - run.tarStart;
+  return { tarStart, tarEnd, extents: run.extents.slice(start, start + tarEnd - tarStart) };
 }
 
 async function rewriteInline(

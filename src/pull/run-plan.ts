@@ -230,6 +230,7 @@ class Run {
         actual,
         spans,
       });
+      if (!work.dropped) assembly.settle(extents);
     }
     if (!work.dropped) await this.#publish(layer, extents);
   }

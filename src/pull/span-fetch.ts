@@ -13,7 +13,9 @@ export interface SpanRange {
   readonly blobEnd: number;
   readonly tarStart: number;
   readonly tarEnd: number;
-  /** The next part, in tar order, is on disk and proven as far as it can be; `last`: it is the end of the range. */
+  /** Compute the digests of contents, as the DiffID failed: `again` where they came wrong in this pull before. */
+  readonly checkContents?: 'first' | 'again';
+  /** The next part, in tar order, is on disk, and nothing is known to be wrong with it; `last`: it is the end of the range. */
   readonly onPart: (part: Extent, last: boolean) => void;
   /** Who is told when it could not be fetched, where that is not who made the SpanFetch. */
   readonly failed?: (error: unknown) => void;
@@ -32,6 +34,7 @@ export class SpanFetch {
   readonly #failed: (error: unknown) => void;
   readonly #wrote: (pack: PackId) => void;
   readonly #retried = new Set<string>();
+  readonly #packs = new Set<PackId>();
 
   constructor(options: {
     context: PullContext;
@@ -50,6 +53,11 @@ export class SpanFetch {
     this.#pieceBytes = options.pieceBytes;
     this.#failed = options.failed;
     this.#wrote = options.wrote;
+  }
+
+  /** Whether bytes of this layer that came in this pull may be in a pack. */
+  wroteTo(pack: PackId): boolean {
+    return this.#packs.has(pack);
   }
 
   /** The job that fetches a range; `retries`: how often bytes of its span have come wrong before. */
@@ -80,8 +88,10 @@ export class SpanFetch {
       tarStart,
       tarEnd,
       pieceBytes: this.#pieceBytes,
+      checkContents: range.checkContents !== undefined,
     });
     cost(result);
+    this.#packs.add(result.pack as PackId);
     this.#wrote(result.pack as PackId);
     if (result.failure !== undefined) throw fromFailure(result.failure);
     if (!this.#work.dropped) await this.#accept(range, retries, result);
@@ -107,7 +117,8 @@ export class SpanFetch {
   ): Promise<void> {
     // What cannot be decoded and a content with another digest can begin at one place and be two faults.
     const key = `${wrong.blobStart}:${wrong.content}`;
-    const hopeless = this.#retried.has(key) && !wrong.elsewhere;
+    const cameBefore = this.#retried.has(key) || (wrong.content >= 0 && range.checkContents === 'again');
+    const hopeless = cameBefore && !wrong.elsewhere;
     if (hopeless || retries > MOST_RETRIES) throw await this.#describe(wrong);
     this.#retried.add(key);
     this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it once more` });

@@ -1,15 +1,19 @@
+import { DIGEST_BYTES } from '../format/digest.js';
 import { type BadRuns, markBad, type PackRun, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
-import { IndexScan, listIndexedPacks } from './index-files.js';
+import { hasDigest } from './has-digest.js';
+import { type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
   encodeContent,
   encodePiece,
+  isContent,
   lengthOf,
   packOffsetOf,
   pieceOf,
   RECORD_BYTES,
   RECORD_TYPES,
+  type RecordType,
 } from './index-format.js';
 import type { PackReader } from './pack-reader.js';
 import type { PackWriter } from './pack-writer.js';
@@ -27,8 +31,9 @@ export type CopiedTo = Float64Array;
 
 /**
  * Copies runs of packs, one behind the other, into the writer's pack, and with them what their indexes know of bytes that lie
- * in one run whole. What is known to be false stays known to be false. Yields after each block, as the caller has turns
- * to take.
+ * in one run whole. Digests that metadata stated are computed: pieces, by whose crc32 such a run could be told from rot later, are left
+ * behind where they do not lie in one run. What is known to be false stays known to be false. Yields after each block, as the
+ * caller has turns to take.
  * @returns where the runs of each source begin
  * @throws NotInPack, else PullError as `storageError`
  */
@@ -40,7 +45,6 @@ export function* copyRuns(
 ): Generator<void, CopiedTo[], undefined> {
   const indexes = new Map(listIndexedPacks(paths).map((pack) => [pack.id, pack]));
   const scan = new IndexScan(paths);
-  const { block } = scan;
   const copied: CopiedTo[] = [];
   for (const { pack, runs } of sources) {
     const region = writer.reserve(bytesOf(runs));
@@ -57,25 +61,18 @@ export function* copyRuns(
       }
     }
     const indexed = indexes.get(pack);
-    const records: Buffer[] = [];
     const moved = (offset: number, lengthBytes: number): number => {
       const row = runAround(runs, offset, offset + lengthBytes);
       return row < 0 ? -1 : starts[row]! + offset - runs[2 * row]!;
     };
-    const isKnown = (type: number, place: number) =>
-      type !== RECORD_TYPES.raw && moved(packOffsetOf(block, place), lengthOf(block, place)) >= 0;
-    if (indexed !== undefined) {
-      scan.read(indexed, isKnown, (type, place) => {
-        const record = Buffer.alloc(RECORD_BYTES);
-        const lengthBytes = lengthOf(block, place);
-        const packOffset = moved(packOffsetOf(block, place), lengthBytes);
-        if (type === RECORD_TYPES.content) {
-          encodeContent(record, 0, block.subarray(digestStart(place)), 0, packOffset, lengthBytes);
-        } else {
-          encodePiece(record, 0, { ...pieceOf(block, place), packOffset });
-        }
+    const { records, stated } =
+      indexed === undefined ? { records: [], stated: [] } : movedRecords(scan, indexed, moved);
+    for (const { offset, lengthBytes, record } of stated) {
+      const run = new ExtentList();
+      run.push(pack, offset, lengthBytes);
+      if (hasDigest(reader, run, record.subarray(digestStart(0), digestStart(0) + DIGEST_BYTES)))
         records.push(record);
-      });
+      yield;
     }
     writer.writeRecords(region, Buffer.concat(records));
     const bad = movedBadRuns(readBadRuns(paths, pack), runs, starts);
@@ -83,6 +80,43 @@ export function* copyRuns(
     copied.push(starts);
   }
   return copied;
+}
+
+/** A content whose digest is stated, where it lies, and its record in the new index if the digest is right. */
+interface StatedContent extends PackRun {
+  readonly record: Buffer;
+}
+
+interface MovedRecords {
+  readonly records: Buffer[];
+  readonly stated: readonly StatedContent[];
+}
+
+/** What an index knows of bytes that are copied; `moved`: where a run begins now, or -1. */
+function movedRecords(
+  scan: IndexScan,
+  pack: IndexedPack,
+  moved: (offset: number, lengthBytes: number) => number,
+): MovedRecords {
+  const { block } = scan;
+  const records: Buffer[] = [];
+  const stated: StatedContent[] = [];
+  const isKnown = (type: RecordType, place: number) =>
+    type !== RECORD_TYPES.raw && moved(packOffsetOf(block, place), lengthOf(block, place)) >= 0;
+  scan.read(pack, isKnown, (type, place) => {
+    const record = Buffer.alloc(RECORD_BYTES);
+    const offset = packOffsetOf(block, place);
+    const lengthBytes = lengthOf(block, place);
+    const packOffset = moved(offset, lengthBytes);
+    if (isContent(type)) {
+      encodeContent(record, 0, block.subarray(digestStart(place)), 0, packOffset, lengthBytes);
+    } else {
+      encodePiece(record, 0, { ...pieceOf(block, place), packOffset });
+    }
+    if (type === RECORD_TYPES.stated) stated.push({ offset, lengthBytes, record });
+    else records.push(record);
+  });
+  return { records, stated };
 }
 
 /** What of the bad runs was copied, where it is now. */

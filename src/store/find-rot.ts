@@ -26,12 +26,14 @@ interface Row {
 /** A run that the index of a pack knows by its digest. */
 interface KnownContent extends PackRun {
   readonly digest: Buffer;
+  readonly stated: boolean;
 }
 
 /**
- * Marks in its packs what of a layer is not what their indexes say. Contents are checked by digest; what lies between them
- * (tar headers) counts as false where the piece around it fails its crc32. Bytes that no index names (inline ones) cannot be
- * told from here: a pull writes them anew anyway.
+ * Marks in its packs what of a layer is not what their indexes say. Contents are checked by digest, and one that metadata
+ * stated counts as false only where the pieces around it fail their crc32, too: other layers may be made of bytes about
+ * which it lied. What lies between contents (tar headers) counts as false where the piece around it fails its crc32. Bytes
+ * that no index names (inline ones) cannot be told from here: a pull writes them anew anyway.
  * @returns the false contents, in tar order
  * @throws PullError as `storageError`
  */
@@ -57,7 +59,7 @@ export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentLi
           known.add(offset);
           const start = digestStart(at);
           const digest = Buffer.from(block.subarray(start, start + DIGEST_BYTES));
-          contents.push({ offset, lengthBytes, digest });
+          contents.push({ offset, lengthBytes, digest, stated: type === RECORD_TYPES.stated });
         }
       },
     );
@@ -127,13 +129,22 @@ function falseRuns(
     // A chunk that begins where its content does, or a content that other bytes of the row cut short.
     if (contentEnd > end || content.offset < at) continue;
     found.gaps.push(...proof.falseParts(at, content.offset - at));
-    const run = new ExtentList();
-    run.push(pack, content.offset, content.lengthBytes);
-    if (!hasDigest(reader, run, content.digest)) found.contents.push(content);
+    if (isFalse(reader, pack, proof, content)) found.contents.push(content);
     at = contentEnd;
   }
   found.gaps.push(...proof.falseParts(at, end - at));
   return found;
+}
+
+function isFalse(
+  reader: PackReader,
+  pack: PackId,
+  proof: PieceProof,
+  { offset, lengthBytes, digest, stated }: KnownContent,
+): boolean {
+  const run = new ExtentList();
+  run.push(pack, offset, lengthBytes);
+  return !hasDigest(reader, run, digest) && !(stated && proof.covers(offset, lengthBytes));
 }
 
 function firstFrom(contents: readonly KnownContent[], offset: number): number {

@@ -1,7 +1,14 @@
 import { statFile } from '../files/open-file.js';
 import type { HeldRows } from '../pool/messages.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
-import { digestStart, lengthOf, packOffsetOf, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
+import {
+  digestStart,
+  isContent,
+  lengthOf,
+  packOffsetOf,
+  RECORD_BYTES,
+  type RecordType,
+} from './index-format.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
 import { onDisk } from './storage-error.js';
 
@@ -52,8 +59,8 @@ export function listHeldContents(paths: StorePaths): HeldRows {
   let count = 0;
   for (const [row, pack] of packs.entries()) {
     // A record that is damaged does no harm either: its crc32 would cost half of the time.
-    const take = (type: number, at: number): boolean => {
-      if (type !== RECORD_TYPES.content || count === most) return false;
+    const take = (type: RecordType, at: number): boolean => {
+      if (!isContent(type) || count === most) return false;
       const lengthBytes = lengthOf(block, at);
       if (!held.takes(lengthBytes)) return false;
       const offset = packOffsetOf(block, at);

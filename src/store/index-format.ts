@@ -7,9 +7,17 @@ import { DIGEST_BYTES } from '../format/digest.js';
  */
 export const RECORD_BYTES = 80;
 
-/** A piece: decoded bytes of a blob. A content: the run of a digest. A raw piece: bytes of a blob as they are. */
-export const RECORD_TYPES = { piece: 1, content: 2, raw: 3 } as const;
+/**
+ * A piece: decoded bytes of a blob. A content: the run of a digest that was computed from it. A raw piece: bytes of a blob
+ * as they are. Stated: the run that the metadata of a layer states this digest for; nobody has computed it.
+ */
+export const RECORD_TYPES = { piece: 1, content: 2, raw: 3, stated: 4 } as const;
 export type RecordType = (typeof RECORD_TYPES)[keyof typeof RECORD_TYPES];
+
+/** Whether a record is of the run of a digest, computed or stated. */
+export function isContent(type: RecordType): boolean {
+  return type === RECORD_TYPES.content || type === RECORD_TYPES.stated;
+}
 
 const TYPE_AT = 4;
 const DIGEST_AT = 8;
@@ -70,7 +78,7 @@ export function encodePiece(target: Buffer, at: number, piece: PieceFields): voi
   finish(target, at);
 }
 
-/** Encodes the run of the digest in row `row` of `digests` into the RECORD_BYTES bytes of `target` at `at`. */
+/** Encodes the run of the digest in row `row` of `digests`, computed unless `type` says stated, into the RECORD_BYTES bytes of `target` at `at`. */
 export function encodeContent(
   target: Buffer,
   at: number,
@@ -78,8 +86,9 @@ export function encodeContent(
   row: number,
   packOffset: number,
   lengthBytes: number,
+  type: RecordType = RECORD_TYPES.content,
 ): void {
-  begin(RECORD_TYPES.content, digests, row);
+  begin(type, digests, row);
   writeU64(packOffset, PACK_OFFSET_AT);
   writeU64(lengthBytes, LENGTH_AT);
   finish(target, at);
@@ -130,12 +139,17 @@ function isSound(bytes: Buffer, at: number): boolean {
   if (bytes[at + 5] !== 0 || bytes[at + 6] !== 0 || bytes[at + 7] !== 0) return false;
   const length = lengthOf(bytes, at);
   if (!isRange(packOffsetOf(bytes, at), length)) return false;
-  if (bytes[at + TYPE_AT] === RECORD_TYPES.content) return true;
+  const type = bytes[at + TYPE_AT]!;
+  if (type === RECORD_TYPES.content || type === RECORD_TYPES.stated) return true;
   const blobLength = bytes.readUInt32LE(at + BLOB_LENGTH_AT);
-  if (bytes[at + TYPE_AT] === RECORD_TYPES.raw && blobLength !== length) return false;
+  if (type === RECORD_TYPES.raw && blobLength !== length) return false;
   return (
     isRange(u64(bytes, at + BLOB_START_AT), blobLength) && isRange(u64(bytes, at + TAR_START_AT), length)
   );
+}
+
+function isKnown(type: number): type is RecordType {
+  return type >= RECORD_TYPES.piece && type <= RECORD_TYPES.stated;
 }
 
 /**
@@ -161,7 +175,7 @@ export function scanIndex(
   for (let at = 0; at < end && bad < MAX_BAD_RECORDS; at += RECORD_BYTES) {
     const type = bytes[at + TYPE_AT]!;
     bad += 1;
-    if (type !== RECORD_TYPES.content && type !== RECORD_TYPES.piece && type !== RECORD_TYPES.raw) continue;
+    if (!isKnown(type)) continue;
     if (wants(type, at)) {
       if (!isSound(bytes, at)) continue;
       visit(type, at);

@@ -3,7 +3,7 @@ import { getBlob } from './blob-cache.js';
 import type { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
-import { pieceOf, RECORD_TYPES } from './index-format.js';
+import { isContent, pieceOf, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readLayerRecord, readRecordFile } from './layer-record.js';
 import { neededRuns } from './needed-runs.js';
@@ -105,7 +105,7 @@ function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
   for (const pack of listIndexedPacks(paths)) {
     if (pack.sealed) continue;
     const runs = needed.get(pack.id) ?? new Float64Array(0);
-    const wants = (type: number) => type !== RECORD_TYPES.content;
+    const wants = (type: RecordType) => !isContent(type);
     indexes.read(pack, wants, (_, at) => {
       const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
       if (!hasRun(pack, packOffset, lengthBytes)) return;

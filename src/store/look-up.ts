@@ -1,7 +1,15 @@
 import { DIGEST_BYTES, type Digest, digestBytes } from '../format/digest.js';
 import { DigestTable } from './digest-table.js';
 import { hasRun, type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
-import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
+import {
+  digestStart,
+  isContent,
+  lengthOf,
+  packOffsetOf,
+  pieceOf,
+  RECORD_TYPES,
+  type RecordType,
+} from './index-format.js';
 import { PackReader } from './pack-reader.js';
 import type { PackId, StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
@@ -45,7 +53,8 @@ export interface LookUpAnswer {
 /**
  * Which wanted digests and which pieces of wanted blobs the store's packs hold: a join of all index files against a table
  * of what is wanted, as the store is larger than an image and is asked once a pull. Runs in sealed packs are believed
- * and come first; of unsealed packs the bytes are read and their crc32 compared. Synchronous, for a worker thread.
+ * and come first; of unsealed packs the bytes are read and their crc32 compared. A run whose digest was computed is preferred to
+ * one whose digest is stated: the caller learns by the DiffID whether that is true. Synchronous, for a worker thread.
  * @throws PullError `store-denied` or `store-broken` when the disk does not answer
  */
 export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer {
@@ -63,7 +72,7 @@ export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer 
   }
 }
 
-/** The state of one look-up. Invariant: a row that has an answer keeps it. */
+/** The state of one look-up. Invariant: a row that has an answer keeps it, unless its digest is stated and a computed one comes. */
 class Search {
   readonly packs: PackId[] = [];
   readonly candidates: Candidate[] = [];
@@ -73,6 +82,8 @@ class Search {
   readonly #blobs: DigestTable;
   readonly #pack: Int32Array;
   readonly #offset: Float64Array;
+  /** 1 for a row whose answer has its digest from the metadata of a layer. */
+  readonly #stated: Uint8Array;
 
   constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
     this.#scan = new IndexScan(paths);
@@ -85,6 +96,7 @@ class Search {
     const rows = this.#wanted.firstRow.length;
     this.#pack = new Int32Array(rows).fill(-1);
     this.#offset = new Float64Array(rows);
+    this.#stated = new Uint8Array(rows);
   }
 
   /** Takes from one pack what no pack before it had. */
@@ -92,13 +104,13 @@ class Search {
     const { block } = this.#scan;
     const proof = pack.sealed ? undefined : new PieceProof(this.#reader, pack.id);
     const packRow = lazily(() => this.packs.push(pack.id) - 1);
-    const unproven: { row: number; offset: number; lengthBytes: number }[] = [];
+    const unproven: { row: number; offset: number; lengthBytes: number; type: RecordType }[] = [];
     let row = -1;
-    const wants = (type: number, at: number): boolean => {
-      if (type === RECORD_TYPES.content) {
+    const wants = (type: RecordType, at: number): boolean => {
+      if (isContent(type)) {
         if (!this.#wanted.mayHave(block, digestStart(at))) return false;
         row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
-        return row >= 0 && this.#pack[row] === -1;
+        return row >= 0 && this.#isBetter(row, type);
       }
       row = this.#blobs.find(block, digestStart(at), Number(type === RECORD_TYPES.raw));
       return row >= 0 || proof !== undefined;
@@ -107,9 +119,9 @@ class Search {
       const offset = packOffsetOf(block, at);
       const lengthBytes = lengthOf(block, at);
       const exists = hasRun(pack, offset, lengthBytes);
-      if (type === RECORD_TYPES.content) {
-        if (exists && proof === undefined) this.#answer(row, packRow(), offset);
-        else if (exists) unproven.push({ row, offset, lengthBytes });
+      if (isContent(type)) {
+        if (exists && proof === undefined) this.#answer(row, packRow(), offset, type);
+        else if (exists) unproven.push({ row, offset, lengthBytes, type });
         return;
       }
       const piece = pieceOf(block, at);
@@ -119,8 +131,9 @@ class Search {
       const isTrue = () => proof === undefined || proof.covers(offset, lengthBytes);
       this.candidates.push({ blob: row, sealed: pack.sealed, piece, pack: packRow, isTrue });
     });
-    for (const { row, offset, lengthBytes } of unproven) {
-      if (this.#pack[row] === -1 && proof?.covers(offset, lengthBytes)) this.#answer(row, packRow(), offset);
+    for (const { row, offset, lengthBytes, type } of unproven) {
+      if (this.#isBetter(row, type) && proof?.covers(offset, lengthBytes))
+        this.#answer(row, packRow(), offset, type);
     }
   }
 
@@ -140,9 +153,15 @@ class Search {
     });
   }
 
-  #answer(row: number, pack: number, offset: number): void {
+  /** Whether a record of this type is an answer that the row does not have yet. */
+  #isBetter(row: number, type: RecordType): boolean {
+    return this.#pack[row] === -1 || (this.#stated[row] === 1 && type === RECORD_TYPES.content);
+  }
+
+  #answer(row: number, pack: number, offset: number, type: RecordType): void {
     this.#pack[row] = pack;
     this.#offset[row] = offset;
+    this.#stated[row] = Number(type === RECORD_TYPES.stated);
   }
 }
 

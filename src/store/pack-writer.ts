@@ -4,7 +4,7 @@ import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { PullError } from '../format/error.js';
 import { FreeRoom } from './free-room.js';
-import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
+import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 import { CALL_BYTES, closeWritten, onDisk, writeFully } from './storage-error.js';
 
@@ -18,8 +18,10 @@ export interface Region {
 /** Runs that are known by digest; each lies within one region, and ends in the piece it is written with if there is one. */
 export interface ContentRows {
   readonly count: number;
-  /** DIGEST_BYTES bytes a row; only digests that this program computed. */
+  /** DIGEST_BYTES bytes a row, computed from the runs by this program, unless they are only stated. */
   readonly digests: Uint8Array;
+  /** The metadata of a layer states the digests. The DiffID proves the bytes, but nothing proves the digests. */
+  readonly stated?: boolean;
   readonly packOffset: Float64Array;
   readonly lengthBytes: Float64Array;
 }
@@ -189,12 +191,13 @@ function encodeContents(
   contents: ContentRows,
   bounds: { readonly start: number; readonly end: number },
 ): void {
+  const type = contents.stated === true ? RECORD_TYPES.stated : RECORD_TYPES.content;
   for (let i = 0; i < contents.count; i++) {
     const start = contents.packOffset[i]!;
     const lengthBytes = contents.lengthBytes[i]!;
     if (start < bounds.start || start + lengthBytes > bounds.end)
       throw new RangeError('a content lies outside its region');
-    encodeContent(records, (first + i) * RECORD_BYTES, contents.digests, i, start, lengthBytes);
+    encodeContent(records, (first + i) * RECORD_BYTES, contents.digests, i, start, lengthBytes, type);
   }
 }
 

@@ -1,6 +1,6 @@
 import { listNames } from '../files/guarded-directory.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
-import { RECORD_TYPES } from './index-format.js';
+import { isContent, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readRecordFile } from './layer-record.js';
 import type { Lease } from './leases.js';
@@ -49,7 +49,7 @@ export async function removeUseless(paths: StorePaths, lease: Lease): Promise<vo
   const indexes = new IndexScan(paths);
   const useless = listIndexedPacks(paths).filter((pack) => {
     let hasPieces = pack.sealed;
-    const isPiece = (type: number) => type !== RECORD_TYPES.content;
+    const isPiece = (type: RecordType) => !isContent(type);
     if (!pack.sealed) indexes.read(pack, isPiece, () => (hasPieces = true));
     return !hasPieces;
   });

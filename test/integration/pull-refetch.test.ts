@@ -17,6 +17,7 @@ import { temporaryDirectory } from '../support/temporary.js';
 interface Place {
   readonly start: number;
   readonly middle: number;
+  readonly end: number;
 }
 
 /** An image of one layer with `count` contents, which one span covers, and where they lie in its blob. */
@@ -29,24 +30,26 @@ async function sample(t: TestContext, count: number, sizeBytes: number) {
   const { toc } = await readLayerMetadata(layout, layer);
   const places = names.map((name): Place => {
     const { offset, endOffset } = toc.entries.find((entry) => entry.name === name)!;
-    return { start: offset!, middle: Math.floor((offset! + endOffset!) / 2) };
+    return { start: offset!, middle: Math.floor((offset! + endOffset!) / 2), end: endOffset! };
   });
   return { layout, path: layer.digest, places, end: metadataRanges(layer).toc[0] - 8 };
 }
 
 type Sample = Awaited<ReturnType<typeof sample>>;
 
-/** The first answer to a request for the rest of the span from `start` on has a wrong byte. */
-function wrongFrom({ path, end }: Sample, start: number, flipByteAt: number): FaultRule {
-  return { match: { path, range: `${start}-${end - 1}`, nth: 1 }, action: { flipByteAt } };
+/** The first answer to a request for the rest of the span from `start` on, or up to `end`, has a wrong byte. */
+function wrongFrom(made: Sample, start: number, flipByteAt: number, end = made.end): FaultRule {
+  return { match: { path: made.path, range: `${start}-${end - 1}`, nth: 1 }, action: { flipByteAt } };
 }
 
 async function pullWith(t: TestContext, made: Sample, faults: readonly FaultRule[], rate?: number) {
   const link = rate === undefined ? {} : { ratePerConnectionBytes: rate };
   const registry = await startSandbox(t, { layout: made.layout, faults, ...link });
   const store = temporaryDirectory(t);
-  const starts = () => layerAsks(registry).flatMap(({ start, end }) => (end === made.end ? [start!] : []));
-  return { pulling: pull(`${registry.host}/x:it`, { store, debug: true }), starts, store };
+  const ranges = () =>
+    layerAsks(registry).flatMap(({ start, end }) => (end! <= made.end ? [[start!, end!]] : []));
+  const starts = () => ranges().flatMap(([start, end]) => (end === made.end ? [start!] : []));
+  return { pulling: pull(`${registry.host}/x:it`, { store, debug: true }), ranges, starts, store };
 }
 
 for (const [link, rate] of [
@@ -54,40 +57,43 @@ for (const [link, rate] of [
   // Frames are decoded because they have waited long enough, and fail before more bytes come.
   ['400 kB/s a connection', 400_000],
 ] as const) {
-  for (const [what, placeOf] of [
-    ['in a content', ({ middle }: Place) => middle],
-    ['in the mark that a frame begins with', ({ start }: Place) => start],
-  ] as const) {
-    test(`a byte ${what} that comes wrong once costs one more request, over ${link}`, async (t) => {
-      const made = await sample(t, 6, 60_000);
-      const { pulling, starts } = await pullWith(
-        t,
-        made,
-        [wrongFrom(made, 0, placeOf(made.places[3]!))],
-        rate,
-      );
-      const { result, events } = await pulling;
-      await assertProven(result);
-      assert.equal(warnings(events).length, 1);
-      assert.equal(result.misses, 0);
-      // Everything before the content was right and is kept.
-      assert.deepEqual(starts(), [0, made.places[3]!.start]);
-      const lines = events.flatMap((event) => (event.event === 'debug' ? [event.line] : []));
-      assert.ok(!lines.some((line) => line.endsWith('given up, as ')), lines.join('\n'));
-    });
-  }
+  test(`a byte in the mark that a frame begins with that comes wrong once costs one more request, over ${link}`, async (t) => {
+    const made = await sample(t, 6, 60_000);
+    const { pulling, starts } = await pullWith(t, made, [wrongFrom(made, 0, made.places[3]!.start)], rate);
+    const { result, events } = await pulling;
+    await assertProven(result);
+    assert.equal(warnings(events).length, 1);
+    assert.equal(result.misses, 0);
+    // Everything before the content was right and is kept.
+    assert.deepEqual(starts(), [0, made.places[3]!.start]);
+    const lines = events.flatMap((event) => (event.event === 'debug' ? [event.line] : []));
+    assert.ok(!lines.some((line) => line.endsWith('given up, as ')), lines.join('\n'));
+  });
+
+  test(`a byte in a content that comes wrong once costs one more request, for that content, over ${link}`, async (t) => {
+    const made = await sample(t, 6, 60_000);
+    const { start, middle, end } = made.places[3]!;
+    const { pulling, ranges } = await pullWith(t, made, [wrongFrom(made, 0, middle)], rate);
+    const { result, events } = await pulling;
+    await assertProven(result);
+    assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
+    assert.equal(result.misses, 0);
+    assert.deepEqual(ranges(), [
+      [0, made.end],
+      [start, end],
+    ]);
+  });
 }
 
-test('two places of one span that come wrong once each, in different ways, are both fetched again', async (t) => {
+test('two places of one span that come wrong once each are both fetched again', async (t) => {
   const made = await sample(t, 6, 30_000);
   const [, one, , other] = made.places as [Place, Place, Place, Place];
   for (const [first, second] of [
-    [one.middle, other.start],
-    [one.middle, other.middle],
-    // The first content again, at another place than the one that is known.
-    [other.middle, one.middle],
+    [one.start, other.start],
+    // One that is known to be right, but for the mark of its first frame.
+    [other.start, one.start],
   ] as const) {
-    const again = first === one.middle ? one.start : other.start;
+    const again = first;
     const faults = [wrongFrom(made, 0, first), wrongFrom(made, again, second)];
     const { pulling, starts } = await pullWith(t, made, faults);
     const { result, events } = await pulling;
@@ -97,18 +103,38 @@ test('two places of one span that come wrong once each, in different ways, are b
   }
 });
 
+test('a content that is wrong, and then cannot be decoded, is asked for a third time', async (t) => {
+  const made = await sample(t, 3, 30_000);
+  const { start, middle, end } = made.places[1]!;
+  const faults = [wrongFrom(made, 0, middle), wrongFrom(made, start, start, end)];
+  const { pulling, ranges } = await pullWith(t, made, faults);
+  const { result, events } = await pulling;
+  await assertProven(result);
+  assert.equal(warnings(events).length, 2);
+  assert.deepEqual(ranges(), [
+    [0, made.end],
+    [start, end],
+    [start, end],
+  ]);
+});
+
 test('the same place wrong twice is asked for no third time: the layer is pulled as a whole', async (t) => {
   const made = await sample(t, 6, 30_000);
-  const { start, middle } = made.places[2]!;
-  for (const [at, says] of [
-    [middle, /file2 does not match its digest.*twice.*as a whole/],
-    [start, /no zstd frame begins.*twice.*as a whole/],
+  const { start, middle, end } = made.places[2]!;
+  for (const [at, againUpTo, says] of [
+    [middle, end, /file2 does not match its digest.*twice.*as a whole/],
+    [start, made.end, /no zstd frame begins.*twice.*as a whole/],
   ] as const) {
-    const { pulling, starts } = await pullWith(t, made, [wrongFrom(made, 0, at), wrongFrom(made, start, at)]);
+    const faults = [wrongFrom(made, 0, at), wrongFrom(made, start, at, againUpTo)];
+    const { pulling, ranges } = await pullWith(t, made, faults);
     const { result, events } = await pulling;
     await assertProven(result);
     assert.match(warnings(events).at(-1)!, says);
-    assert.deepEqual(starts(), [0, start]);
+    const asked = ranges().filter(([from, to]) => to === made.end || from === start);
+    assert.deepEqual(asked, [
+      [0, made.end],
+      [start, againUpTo],
+    ]);
   }
 });
 
@@ -127,7 +153,7 @@ test('a place that is always wrong ends the pull, naming the content', async (t)
 test('eight places of one span may come wrong once each, nine are too many', async (t) => {
   const made = await sample(t, 10, 2000);
   const asked = [0, ...made.places.slice(0, 8).map(({ start }) => start)];
-  const faults = asked.map((start, i) => wrongFrom(made, start, made.places[i]!.middle));
+  const faults = asked.map((start, i) => wrongFrom(made, start, made.places[i]!.start));
   const eight = await pullWith(t, made, faults.slice(0, 8));
   const { result, events } = await eight.pulling;
   await assertProven(result);

@@ -201,7 +201,8 @@ const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to
     tarStart: tarAt[first]!,
     tarEnd: tarAt[last]!,
   };
-  const task = { task: 'fetch-span', sequence: 1, blob, table, pieceBytes: 1, ...range } as const;
+  const how = { pieceBytes: 1, checkContents: true } as const;
+  const task = { task: 'fetch-span', sequence: 1, blob, table, ...range, ...how } as const;
   const checker = table.layout === 'split' ? new ContentChecker(task) : new UnsplitChecker(task);
   const checked = tolerate(
     () => checkPieces(checker, bytes, range.tarStart, pieceBytes),
@@ -216,12 +217,12 @@ const NO_DIGEST = parseDigest(`sha256:${'0'.repeat(64)}`, 'it');
 function checkPieces(checker: SpanChecker, bytes: Buffer, tarStart: number, pieceBytes: number): boolean {
   let at = 0;
   for (const piece of cutUp(bytes, Math.max(pieceBytes, bytes.length >> 6))) {
-    const { proven, wrong } = checker.check(Buffer.from(piece), tarStart + at, PACK_AT + at);
-    for (let row = 0; row < proven.count; row++) {
-      const start = proven.packOffset[row]! - PACK_AT;
-      const content = bytes.subarray(start, start + proven.lengthBytes[row]!);
+    const { contents, wrong } = checker.check(Buffer.from(piece), tarStart + at, PACK_AT + at);
+    for (let row = 0; row < contents.count; row++) {
+      const start = contents.packOffset[row]! - PACK_AT;
+      const content = bytes.subarray(start, start + contents.lengthBytes[row]!);
       const digest = createHash('sha256').update(content).digest();
-      assert.ok(digest.equals(proven.digests.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES)));
+      assert.ok(digest.equals(contents.digests.subarray(row * DIGEST_BYTES, (row + 1) * DIGEST_BYTES)));
     }
     if (wrong !== undefined) return false;
     at += piece.length;

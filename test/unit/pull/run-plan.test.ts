@@ -75,7 +75,7 @@ test('a layer that is pulled as a whole already is not failed by inline bytes th
 
 test('a blob that is no good ends the pull though another layer could not be repaired meanwhile', async () => {
   const { metadata: _, ...stream } = layerOf();
-  const damage: FindDamageResult = { contents: [0], raw: new Float64Array(0) };
+  const damage: FindDamageResult = { contents: [0], chunks: [], raw: new Float64Array(0) };
   const spans = { asked: 0 };
   let failRepair = (): void => {};
   let failStream = (): void => {};

@@ -171,6 +171,22 @@ test('the same place wrong twice ends the pull after one more request, naming th
   assert.match(String(context.stop.reason), /^PullError: a\/path does not match its digest.*twice$/);
 });
 
+test('a content that came wrong in this pull before is not asked for again, unless from elsewhere', async () => {
+  for (const [checkContents, elsewhere, requests] of [
+    ['first', [false], 2],
+    ['again', [false], 1],
+    ['again', [true, false], 2],
+  ] as const) {
+    const left = [...elsewhere];
+    const { add, context, asked } = create({ wrongOf: () => 40, elsewhere: () => left.shift() ?? false });
+    add(jobsOf(1).jobs.map((range) => ({ ...range, checkContents })));
+    await new Promise(setImmediate);
+    assert.equal(asked.length, requests);
+    assert.ok(asked.every((task) => task.checkContents));
+    assert.equal(codeOf(context.stop), 'digest-mismatch');
+  }
+});
+
 test('eight places of one span may come wrong once each, nine may not', async () => {
   for (const places of [8, 9]) {
     const { add, context, asked, events } = create({

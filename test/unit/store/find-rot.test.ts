@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
+import fs, { existsSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
 import { findRot } from '../../../src/store/find-rot.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
-import { packPath } from '../../../src/store/paths.js';
+import { badRunsPath, packPath } from '../../../src/store/paths.js';
 import { flipByte } from '../../support/packs.js';
 import { freshStore, writePack } from './support.js';
 
@@ -28,4 +28,19 @@ test('damage is found on a disk that has no room to note it', (t) => {
     write.mock.restore();
     syncBuiltinESMExports();
   }
+});
+
+test('a content that is not what a TOC said is false only where its piece has rotted', (t) => {
+  const paths = freshStore(t);
+  const contents = ['first', 'second'].map((text) => Buffer.from(text));
+  const { id } = writePack(paths, contents, {}, [contents[0]!, Buffer.from('other!')]);
+  const extents = new ExtentList();
+  extents.push(id, 0, 11);
+  const reader = new PackReader(paths);
+  t.after(() => reader.close());
+  assert.deepEqual(findRot(paths, reader, extents), []);
+  assert.ok(!existsSync(badRunsPath(paths, id)));
+  flipByte(packPath(paths, id), 7);
+  assert.deepEqual(findRot(paths, reader, extents), [{ start: 5, end: 11 }]);
+  assert.ok(existsSync(badRunsPath(paths, id)));
 });

@@ -107,7 +107,7 @@ function forged(change: (record: Buffer) => void, record = 0): Buffer {
 test('a record with a right crc32 and impossible numbers is skipped', () => {
   assert.equal(soundRecords(forged(() => undefined)).length, 1);
   const impossible: Record<string, Buffer> = {
-    'unknown type': forged((record) => record.writeUInt8(4, 4)),
+    'unknown type': forged((record) => record.writeUInt8(5, 4)),
     'reserved byte': forged((record) => record.writeUInt8(1, 6)),
     'empty run': forged((record) => record.fill(0, 48, 56)),
     'pack offset above 2^53': forged((record) => record.writeBigUInt64LE(2n ** 53n, 40)),

@@ -70,6 +70,22 @@ test('what packs hold is found, in sealed and unsealed ones', async (t) => {
   ]);
 });
 
+test('a digest that was computed is preferred to one that a TOC states, in any order of packs', async (t) => {
+  const paths = freshStore(t);
+  const lie = writePack(paths, [B], {}, [B]);
+  assert.deepEqual(find(paths, B), [`${lie.id}:0`]);
+  const computed = writePack(paths, [C, B]);
+  assert.deepEqual(find(paths, B), [`${computed.id}:1`]);
+  await sealPack(paths, lie.id);
+  assert.deepEqual(find(paths, B), [`${computed.id}:1`], 'also where it is not sealed');
+  await sealPack(paths, computed.id);
+  for (let i = 0; i < 5; i++) await sealPack(paths, writePack(paths, [B], {}, [B]).id);
+  assert.deepEqual(find(paths, B), [`${computed.id}:1`]);
+  changeByte(packPath(paths, writePack(paths, [A]).id), 0);
+  const stated = writePack(paths, [A], {}, [A]);
+  assert.deepEqual(find(paths, A), [`${stated.id}:0`], 'but not where its bytes have rotted');
+});
+
 test('among 200,000 contents of 100 packs what is wanted is found, in a fifth of what 1,000,000 may take', async (t) => {
   const paths = freshStore(t);
   const rows = 2000;

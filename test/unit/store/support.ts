@@ -98,21 +98,31 @@ export function pieceOf(
   };
 }
 
-/** A pack of one piece that holds each of `contents`, indexed by digest. Returns its name and their offsets. */
+/**
+ * A pack of one piece that holds each of `contents`, indexed by digest; of those in `stated` a TOC says that they are others.
+ * Returns its name and their offsets.
+ */
 export function writePack(
   paths: StorePaths,
   contents: Uint8Array[],
   more: Partial<PieceToWrite> = {},
+  stated?: readonly Uint8Array[],
 ): { id: PackId; offsets: number[] } {
   const writer = new PackWriter(paths);
   const bytes = Buffer.concat(contents);
   const region = writer.reserve(bytes.length);
   let end = region.start;
-  const runs = contents.map((content) => {
+  const runs = contents.map((content, i) => {
     end += content.length;
-    return { digest: sha256(content), packOffset: end - content.length, lengthBytes: content.length };
+    return {
+      digest: sha256(stated?.[i] ?? content),
+      packOffset: end - content.length,
+      lengthBytes: content.length,
+    };
   });
-  writer.writePiece(region, pieceOf(bytes, region.start, runs, more));
+  const piece = pieceOf(bytes, region.start, runs, more);
+  const isStated = stated === undefined ? {} : { stated: true };
+  writer.writePiece(region, { ...piece, contents: { ...piece.contents, ...isStated } });
   writer.close();
   return { id: region.pack, offsets: runs.map(({ packOffset }) => packOffset) };
 }

@@ -53,7 +53,12 @@ function trueTable(): LayerTable {
   return table;
 }
 
-function checkerOf(tarStart: number, tarEnd: number, table = trueTable()): ContentChecker {
+function checkerOf(
+  tarStart: number,
+  tarEnd: number,
+  table = trueTable(),
+  checkContents = true,
+): ContentChecker {
   const blob = { url: 'http://x/', digest: parseDigest(`sha256:${'0'.repeat(64)}`, 'blob'), sizeBytes: 1000 };
   return new ContentChecker({
     task: 'fetch-span',
@@ -65,16 +70,17 @@ function checkerOf(tarStart: number, tarEnd: number, table = trueTable()): Conte
     tarStart,
     tarEnd,
     pieceBytes: 1,
+    checkContents,
   });
 }
 
 test('contents within a piece are proven, with the place they get in the pack', () => {
-  const { proven, wrong } = checkerOf(0, 50).check(TAR.subarray(0, 50), 0, 7000);
+  const { contents, wrong } = checkerOf(0, 50).check(TAR.subarray(0, 50), 0, 7000);
   assert.equal(wrong, undefined);
-  assert.equal(proven.count, 2);
-  assert.deepEqual([...proven.packOffset], [7010, 7040]);
-  assert.deepEqual([...proven.lengthBytes], [20, 5]);
-  assert.deepEqual(Buffer.from(proven.digests.subarray(32, 64)), sha256(TAR.subarray(40, 45)));
+  assert.equal(contents.count, 2);
+  assert.deepEqual([...contents.packOffset], [7010, 7040]);
+  assert.deepEqual([...contents.lengthBytes], [20, 5]);
+  assert.deepEqual(Buffer.from(contents.digests.subarray(32, 64)), sha256(TAR.subarray(40, 45)));
 });
 
 test('a content that crosses pieces is proven by the piece it ends in', () => {
@@ -82,7 +88,7 @@ test('a content that crosses pieces is proven by the piece it ends in', () => {
   const cuts = [0, 12, 13, 29, 42, 50];
   const found = cuts.slice(1).map((end, i) => checker.check(TAR.subarray(cuts[i], end), cuts[i]!, cuts[i]!));
   assert.deepEqual(
-    found.map(({ proven, wrong }) => [proven.count, wrong]),
+    found.map(({ contents, wrong }) => [contents.count, wrong]),
     [
       [0, undefined],
       [0, undefined],
@@ -91,8 +97,8 @@ test('a content that crosses pieces is proven by the piece it ends in', () => {
       [1, undefined],
     ],
   );
-  assert.deepEqual([...found[3]!.proven.packOffset], [10]);
-  assert.deepEqual([...found[3]!.proven.lengthBytes], [20]);
+  assert.deepEqual([...found[3]!.contents.packOffset], [10]);
+  assert.deepEqual([...found[3]!.contents.lengthBytes], [20]);
 });
 
 test('a byte that is not right is found wherever the pieces are cut', () => {
@@ -102,9 +108,9 @@ test('a byte that is not right is found wherever the pieces are cut', () => {
       bad[at]! ^= 1;
       const checker = checkerOf(0, 50);
       const first = checker.check(bad.subarray(0, cut), 0, 0);
-      const { proven, wrong } =
+      const { contents, wrong } =
         first.wrong === undefined ? checker.check(bad.subarray(cut, 50), cut, cut) : first;
-      assert.equal(proven.count, 0);
+      assert.equal(contents.count, 0);
       assert.deepEqual(
         [wrong?.content, wrong?.blobStart, wrong?.tarStart],
         [0, 100, 10],
@@ -119,35 +125,54 @@ test('a byte that is not right is found wherever the pieces are cut', () => {
 test('what stood before a wrong content is proven nevertheless', () => {
   const bad = Buffer.from(TAR);
   bad[44]! ^= 1;
-  const { proven, wrong } = checkerOf(0, 50).check(bad.subarray(0, 50), 0, 0);
-  assert.equal(proven.count, 1);
+  const { contents, wrong } = checkerOf(0, 50).check(bad.subarray(0, 50), 0, 0);
+  assert.equal(contents.count, 1);
   assert.deepEqual([wrong?.content, wrong?.blobStart, wrong?.tarStart], [1, 310, 40]);
 });
 
 test('a content in chunks is proven chunk by chunk', () => {
-  const { proven } = checkerOf(60, 100).check(TAR.subarray(60), 60, 0);
-  assert.deepEqual([...proven.packOffset], [0, 10, 25]);
+  const { contents } = checkerOf(60, 100).check(TAR.subarray(60), 60, 0);
+  assert.deepEqual([...contents.packOffset], [0, 10, 25]);
   const bad = Buffer.from(TAR);
   bad[84]! ^= 1;
   const second = checkerOf(60, 100).check(bad.subarray(60), 60, 0);
-  assert.equal(second.proven.count, 1);
+  assert.equal(second.contents.count, 1);
   assert.deepEqual([second.wrong?.content, second.wrong?.blobStart, second.wrong?.tarStart], [2, 500, 70]);
 });
 
 test('of a content of which the span has only a part nothing is claimed', () => {
   const bad = Buffer.from(TAR);
   bad[28]! ^= 1;
-  const { proven, wrong } = checkerOf(20, 50).check(bad.subarray(20, 50), 20, 0);
+  const { contents, wrong } = checkerOf(20, 50).check(bad.subarray(20, 50), 20, 0);
   assert.equal(wrong, undefined);
-  assert.equal(proven.count, 1);
-  assert.deepEqual([...proven.packOffset], [20]);
+  assert.equal(contents.count, 1);
+  assert.deepEqual([...contents.packOffset], [20]);
 });
 
 test('of a content in chunks the span proves those that it has whole', () => {
-  const { proven } = checkerOf(65, 90).check(TAR.subarray(65, 90), 65, 0);
-  assert.deepEqual([...proven.packOffset], [5]);
-  assert.deepEqual([...proven.lengthBytes], [15]);
-  assert.deepEqual(Buffer.from(proven.digests), sha256(TAR.subarray(70, 85)));
+  const { contents } = checkerOf(65, 90).check(TAR.subarray(65, 90), 65, 0);
+  assert.deepEqual([...contents.packOffset], [5]);
+  assert.deepEqual([...contents.lengthBytes], [15]);
+  assert.deepEqual(Buffer.from(contents.digests), sha256(TAR.subarray(70, 85)));
+});
+
+test('contents that the DiffID is to prove are listed with what the metadata states, right or wrong', () => {
+  const bad = Buffer.from(TAR);
+  bad[44]! ^= 1;
+  const checker = checkerOf(0, 100, trueTable(), false);
+  const found = [0, 42, 70].map((start, i, starts) =>
+    checker.check(bad.subarray(start, starts[i + 1] ?? 100), start, start),
+  );
+  assert.deepEqual(
+    found.map(({ contents, wrong }) => [[...contents.packOffset], contents.stated, wrong]),
+    [
+      [[10], true, undefined],
+      [[40, 60], true, undefined],
+      [[70, 85], true, undefined],
+    ],
+  );
+  assert.deepEqual(Buffer.from(found[1]!.contents.digests.subarray(0, 32)), sha256(TAR.subarray(40, 45)));
+  assert.equal(checkerOf(0, 50).check(TAR.subarray(0, 50), 0, 0).contents.stated, false);
 });
 
 /** A table whose contents are one byte of TAR each, one after the other. */
@@ -166,13 +191,13 @@ function oneByteContents(count: number): LayerTable {
 
 test('one piece can prove any number of contents', () => {
   const tar = Buffer.concat([TAR, TAR, TAR]);
-  const { proven } = checkerOf(0, 300, oneByteContents(300)).check(tar, 0, 50);
-  assert.equal(proven.count, 300);
+  const { contents } = checkerOf(0, 300, oneByteContents(300)).check(tar, 0, 50);
+  assert.equal(contents.count, 300);
   assert.deepEqual(
-    [...proven.packOffset],
+    [...contents.packOffset],
     Array.from(tar, (_, at) => at + 50),
   );
-  assert.deepEqual(proven.digests, oneByteContents(300).digests.slice());
+  assert.deepEqual(contents.digests, oneByteContents(300).digests.slice());
 });
 
 test('a span of many contents takes no memory for those whose bytes have not come', () => {
@@ -181,5 +206,5 @@ test('a span of many contents takes no memory for those whose bytes have not com
   const checker = checkerOf(0, 200_000, table);
   // An object for each would be 16 MB and more.
   assert.ok(process.memoryUsage().heapUsed - before < 4e6);
-  assert.equal(checker.check(TAR, 0, 0).proven.count, 100);
+  assert.equal(checker.check(TAR, 0, 0).contents.count, 100);
 });

@@ -52,7 +52,7 @@ function spanOf({ members }: UnsplitLayer, table: LayerTable, blobStart: number,
 function checkerOf({ table, blobStart, blobEnd }: Span): UnsplitChecker {
   const blob = { url: 'http://x/', digest: parseDigest(`sha256:${'0'.repeat(64)}`, 'blob'), sizeBytes: 1e9 };
   const task = { task: 'fetch-span', sequence: 1, blob, table, blobStart, blobEnd, pieceBytes: 1 } as const;
-  return new UnsplitChecker({ ...task, tarStart: 50, tarEnd: 1e9 });
+  return new UnsplitChecker({ ...task, tarStart: 50, tarEnd: 1e9, checkContents: false });
 }
 
 /** The members joined into a few pieces. */
@@ -83,7 +83,7 @@ function check(span: Span, pieces: readonly Buffer[]): { proven: Unit[]; wrong: 
     const bytes = Buffer.from(piece);
     const result = checker.check(bytes, 0, packAt);
     bytes.fill(0xee);
-    proven.push(...listed(result.proven));
+    proven.push(...listed(result.contents));
     if (result.wrong !== undefined) return { proven, wrong: result.wrong };
     packAt += piece.length;
   }

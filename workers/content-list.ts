@@ -4,12 +4,18 @@ import type { ContentRows } from '../src/store/pack-writer.js';
 /** Room for the first rows: a piece of 1 MiB has about 30 files. */
 const FIRST_ROWS = 64;
 
-/** Collects the contents that one piece proves, as flat rows: a piece can hold a million. */
-export class ProvenRows {
+/** Collects the contents that end in one piece, as flat rows: a piece can hold a million. */
+export class ContentList {
   #count = 0;
   #digests = new Uint8Array(FIRST_ROWS * DIGEST_BYTES);
   #packOffset = new Float64Array(FIRST_ROWS);
   #lengthBytes = new Float64Array(FIRST_ROWS);
+  readonly #stated: boolean;
+
+  /** `stated`: the digests are the metadata's word. */
+  constructor(stated = false) {
+    this.#stated = stated;
+  }
 
   add(digest: Uint8Array, packOffset: number, lengthBytes: number): void {
     if (this.#count === this.#packOffset.length) this.#grow();
@@ -24,6 +30,7 @@ export class ProvenRows {
     const count = this.#count;
     return {
       count,
+      stated: this.#stated,
       digests: this.#digests.subarray(0, count * DIGEST_BYTES),
       packOffset: this.#packOffset.subarray(0, count),
       lengthBytes: this.#lengthBytes.subarray(0, count),

@@ -1,0 +1,193 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { type TestContext, test } from 'node:test';
+import { verifyStore } from '../../src/index.js';
+import type { FaultRule } from '../../src/sandbox/faults.js';
+import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/index-format.js';
+import {
+  addLayer,
+  emptyLayout,
+  metadataRanges,
+  nameImage,
+  noise,
+  readConfig,
+  readLayerMetadata,
+  readManifest,
+  tarOf,
+  withMetadata,
+  writeTars,
+} from '../support/layout.js';
+import { packFiles } from '../support/packs.js';
+import { assertProven, failureOf, holdsLayer, layerAsks, pull, warnings } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
+
+const A = noise(1, 50_000);
+const B = noise(2, 50_000);
+const OWN = noise(3, 10_000);
+/** Metadata and what is between contents. */
+const SLACK_BYTES = 10_000;
+
+/** How many content records the indexes of a store have of each kind. */
+function contentRecords(store: string): { computed: number; stated: number } {
+  const types = ['.idx', '.idx.open']
+    .flatMap((suffix) => packFiles(store, suffix))
+    .flatMap((path) => {
+      const index = readFileSync(path);
+      return Array.from({ length: index.length / RECORD_BYTES }, (_, row) => index[row * RECORD_BYTES + 4]);
+    });
+  const count = (type: number) => types.filter((other) => other === type).length;
+  return { computed: count(RECORD_TYPES.content), stated: count(RECORD_TYPES.stated) };
+}
+
+/**
+ * A registry with images of an honest author, and `evil`: its layer is the tar that its DiffID names, and its TOC states the
+ * digest of A for B, and that of B for A. The store has pulled it.
+ */
+async function poisoned(t: TestContext) {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'evil', [tarOf({ a: A, b: B })]);
+  const manifest = readManifest(layout, 'evil');
+  const { diff_ids: diffIds } = readConfig(layout, manifest).rootfs;
+  const lying = await withMetadata(layout, manifest.layers[0]!, ({ toc }) => {
+    const [one, other] = ['a', 'b'].map((name) => toc.entries.find((entry) => entry.name === name)!);
+    [one!.digest, other!.digest] = [other!.digest!, one!.digest!];
+  });
+  nameImage(layout, 'evil', [lying], diffIds);
+  await writeTars(t, layout, 'honest', [tarOf({ x: A, y: B, own: OWN })]);
+  await writeTars(t, layout, 'next', [tarOf({ 'x/y': B, 'x/z': A, own: OWN })]);
+  const stream = tarOf({ first: A, second: B });
+  nameImage(layout, 'stream', [await addLayer(layout, stream, '+gzip')], [digestOf(stream)]);
+  const { host } = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  const take = (ref: string) => pull(`${host}/x:${ref}`, { store });
+  const evil = await take('evil');
+  await assertProven(evil.result);
+  assert.deepEqual(warnings(evil.events), []);
+  assert.deepEqual(contentRecords(store), { computed: 0, stated: 2 });
+  return { store, take, evilDiffId: diffIds[0]! };
+}
+
+test('a TOC that lies about the digests of contents costs the next layer that has them one more request', async (t) => {
+  const { store, take, evilDiffId } = await poisoned(t);
+  const { result, events } = await take('honest');
+  await assertProven(result);
+  assert.deepEqual(warnings(events), ['2 parts in the store are damaged and are replaced']);
+  const { fetchedBytes } = result;
+  const least = A.length + B.length + OWN.length;
+  assert.ok(fetchedBytes >= least && fetchedBytes < least + SLACK_BYTES, `${fetchedBytes}`);
+  // Those that were fetched again have digests that were computed, and those are preferred from now on.
+  assert.deepEqual(contentRecords(store), { computed: 2, stated: 3 });
+  const next = await take('next');
+  await assertProven(next.result);
+  assert.deepEqual(warnings(next.events), []);
+  assert.ok(next.result.fetchedBytes < SLACK_BYTES, `${next.result.fetchedBytes}`);
+  // The liar keeps its layer: its bytes are what its DiffID names.
+  assert.ok(holdsLayer(store, evilDiffId));
+  assert.deepEqual(packFiles(store, '.bad'), []);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('what a TOC lied about is shared with no layer that is one stream, and is not taken from the liar', async (t) => {
+  const { store, take, evilDiffId } = await poisoned(t);
+  const { result, events } = await take('stream');
+  await assertProven(result);
+  assert.deepEqual(warnings(events), []);
+  assert.ok(holdsLayer(store, evilDiffId));
+  assert.deepEqual(packFiles(store, '.bad'), []);
+});
+
+/** A registry that sends the content `file5` of `it` wrong once; `other` has the same content. */
+async function wrongOnce(t: TestContext) {
+  const layout = emptyLayout(t);
+  const names = Array.from({ length: 8 }, (_, i) => `file${i}`);
+  const files = Object.fromEntries(names.map((name, i) => [name, noise(i + 10, 60_000)]));
+  await writeTars(t, layout, 'it', [tarOf(files)]);
+  await writeTars(t, layout, 'other', [tarOf({ elsewhere: files['file5']!, own: OWN })]);
+  const layer = readManifest(layout, 'it').layers[0]!;
+  const { toc } = await readLayerMetadata(layout, layer);
+  const { offset = 0 } = toc.entries.find(({ name }) => name === 'file5')!;
+  const range = `0-${metadataRanges(layer).toc[0] - 9}`;
+  const faults: FaultRule[] = [
+    { match: { path: layer.digest, range, nth: 1 }, action: { flipByteAt: offset + 30_000 } },
+  ];
+  return { layout, faults };
+}
+
+/** A store in which a pull was ended when all but the last content was written, one of them wrong. */
+async function killed(t: TestContext) {
+  const { layout, faults } = await wrongOnce(t);
+  const slow = await startSandbox(t, { layout, faults, ratePerConnectionBytes: 200_000 });
+  const store = temporaryDirectory(t);
+  const controller = new AbortController();
+  const pulling = pull(`${slow.host}/x:it`, {
+    store,
+    workers: 1,
+    signal: controller.signal,
+    onEvent: (event) => {
+      if (event.event === 'progress' && event.writtenBytes > 6.5 * 60_000) controller.abort();
+    },
+  });
+  assert.equal((await failureOf(pulling)).code, 'interrupted');
+  const registry = await startSandbox(t, { layout });
+  return { store, registry };
+}
+
+test('a content that came wrong before the proof of a pull that was ended is fetched again when that is resumed', async (t) => {
+  const { store, registry } = await killed(t);
+  const { result, events } = await pull(`${registry.host}/x:it`, { store });
+  await assertProven(result);
+  assert.deepEqual(warnings(events), ['1 parts in the store are damaged and are replaced']);
+  assert.ok(result.resumedBytes > 300_000, `${result.resumedBytes}`);
+  assert.ok(result.fetchedBytes < 3 * 60_000 + SLACK_BYTES, `${result.fetchedBytes}`);
+});
+
+test('a content that came wrong in a pull that is not done makes no other layer false', async (t) => {
+  const { store, registry } = await killed(t);
+  const other = await pull(`${registry.host}/x:other`, { store });
+  await assertProven(other.result);
+  assert.equal(warnings(other.events).length, 1);
+  assert.ok(other.result.reusedBytes >= 60_000, 'it was found in the pack of the other pull');
+  const { result } = await pull(`${registry.host}/x:it`, { store });
+  await assertProven(result);
+  assert.deepEqual((await verifyStore({ store })).damaged, []);
+});
+
+test('a content that comes wrong and is at many places of its layer is fetched once more, not for each', async (t) => {
+  const layout = emptyLayout(t);
+  const files = Array.from(
+    { length: 20 },
+    (_, i) => [`n${i + 10}`, i % 2 === 0 ? A : noise(i + 30, 3000)] as const,
+  );
+  await writeTars(t, layout, 'it', [tarOf(Object.fromEntries(files))]);
+  const { digest: path } = readManifest(layout, 'it').layers[0]!;
+  const registry = await startSandbox(t, {
+    layout,
+    faults: [{ match: { path, nth: 2 }, action: { flipByteAt: 25_000 } }],
+  });
+  const { result } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  const asked = layerAsks(registry).filter(({ start }) => start! < 50_000);
+  assert.equal(asked.length, 2);
+  assert.ok(result.fetchedBytes < 3 * A.length + 30_000 + SLACK_BYTES, `${result.fetchedBytes}`);
+});
+
+test('of a content larger than a span only the chunk that came wrong is fetched once more', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ large: noise(5, 9 * 2 ** 20) })]);
+  const { digest: path } = readManifest(layout, 'it').layers[0]!;
+  const flipByteAt = 5_000_000;
+  const pullWith = async (faults: FaultRule[]) => {
+    const registry = await startSandbox(t, { layout, faults });
+    const { result, events } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
+    await assertProven(result);
+    return { result, events, asks: layerAsks(registry) };
+  };
+  const { asks } = await pullWith([]);
+  const { start, end } = asks.find((ask) => ask.start! <= flipByteAt && flipByteAt < ask.end!)!;
+  const once = { match: { path, range: `${start}-${end! - 1}`, nth: 1 }, action: { flipByteAt } };
+  const { result, events } = await pullWith([once]);
+  assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
+  assert.ok(result.fetchedBytes < 10 * 2 ** 20, `${result.fetchedBytes}`);
+});
