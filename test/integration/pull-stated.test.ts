@@ -1,8 +1,10 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { verifyStore } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
+import { writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/index-format.js';
 import {
   addLayer,
@@ -57,6 +59,10 @@ async function poisoned(t: TestContext) {
   nameImage(layout, 'evil', [lying], diffIds);
   await writeTars(t, layout, 'honest', [tarOf({ x: A, y: B, own: OWN })]);
   await writeTars(t, layout, 'next', [tarOf({ 'x/y': B, 'x/z': A, own: OWN })]);
+  const path = join(temporaryDirectory(t), 'old.tar');
+  writeFileSync(path, tarOf({ old: A, older: B }));
+  const sources = [{ kind: 'tar', path }] as const;
+  await writeSampleImage({ layoutDir: layout, ref: 'old', sources, format: 'zstd:chunked-old' });
   const stream = tarOf({ first: A, second: B });
   nameImage(layout, 'stream', [await addLayer(layout, stream, '+gzip')], [digestOf(stream)]);
   const { host } = await startSandbox(t, { layout });
@@ -89,13 +95,18 @@ test('a TOC that lies about the digests of contents costs the next layer that ha
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('what a TOC lied about is shared with no layer that is one stream, and is not taken from the liar', async (t) => {
-  const { store, take, evilDiffId } = await poisoned(t);
-  const { result, events } = await take('stream');
-  await assertProven(result);
-  assert.deepEqual(warnings(events), []);
-  assert.ok(holdsLayer(store, evilDiffId));
-  assert.deepEqual(packFiles(store, '.bad'), []);
+test('a layer without tar-split that takes what a TOC lied about is pulled as a whole, one that is a stream takes none of it', async (t) => {
+  for (const [ref, says] of [
+    ['old', /^layer sha256:[0-9a-f]{64}: .*DiffID.*; it is pulled as a whole$/],
+    ['stream', /^$/],
+  ] as const) {
+    const { store, take, evilDiffId } = await poisoned(t);
+    const { result, events } = await take(ref);
+    await assertProven(result);
+    assert.match(warnings(events).join('\n'), says);
+    assert.ok(holdsLayer(store, evilDiffId));
+    assert.deepEqual(packFiles(store, '.bad'), []);
+  }
 });
 
 /** A registry that sends the content `file5` of `it` wrong once; `other` has the same content. */
@@ -154,6 +165,21 @@ test('a content that came wrong in a pull that is not done makes no other layer 
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
+test('a content that comes wrong and is copied to the layer above is mended in both', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'it', [tarOf({ below: A, b: B }), tarOf({ above: A, own: OWN })]);
+  const { digest: path } = readManifest(layout, 'it').layers[0]!;
+  const faults = [{ match: { path, nth: 2 }, action: { flipByteAt: 25_000 } }];
+  const { host } = await startSandbox(t, { layout, faults });
+  const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
+  await assertProven(result);
+  const told = warnings(events);
+  assert.ok(
+    told.length >= 1 && told.every((warning) => warning.endsWith('fetching it once more')),
+    told.join(),
+  );
+});
+
 test('a content that comes wrong and is at many places of its layer is fetched once more, not for each', async (t) => {
   const layout = emptyLayout(t);
   const files = Array.from(
@@ -177,17 +203,11 @@ test('of a content larger than a span only the chunk that came wrong is fetched 
   const layout = emptyLayout(t);
   await writeTars(t, layout, 'it', [tarOf({ large: noise(5, 9 * 2 ** 20) })]);
   const { digest: path } = readManifest(layout, 'it').layers[0]!;
-  const flipByteAt = 5_000_000;
-  const pullWith = async (faults: FaultRule[]) => {
-    const registry = await startSandbox(t, { layout, faults });
-    const { result, events } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
-    await assertProven(result);
-    return { result, events, asks: layerAsks(registry) };
-  };
-  const { asks } = await pullWith([]);
-  const { start, end } = asks.find((ask) => ask.start! <= flipByteAt && flipByteAt < ask.end!)!;
-  const once = { match: { path, range: `${start}-${end! - 1}`, nth: 1 }, action: { flipByteAt } };
-  const { result, events } = await pullWith([once]);
+  // The first request is for the metadata, two are for the content.
+  const once = { match: { path, nth: [2, 3] }, action: { flipByteAt: 5_000_000 } } as const;
+  const { host } = await startSandbox(t, { layout, faults: [once] });
+  const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t), connections: 1 });
+  await assertProven(result);
   assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
   assert.ok(result.fetchedBytes < 10 * 2 ** 20, `${result.fetchedBytes}`);
 });
