@@ -1,4 +1,4 @@
-import type { Lane } from './lanes.js';
+import type { Connection } from './connections.js';
 import { unexpectedAnswer } from './refusal.js';
 
 /** Which part of a body is wanted. */
@@ -56,8 +56,8 @@ function createWindow({ skipBytes, takeBytes, exact }: BodyPlan): Window {
   };
 }
 
-/** Hands wanted bytes to `take`; holds the lane while that is busy. `abort` ends the request when it rejects. */
-export function createBody(lane: Lane, take: TakeBytes, abort: (error: unknown) => void): Body {
+/** Hands wanted bytes to `take`; holds the connection while that is busy. `abort` ends the request when it rejects. */
+export function createBody(connection: Connection, take: TakeBytes, abort: (error: unknown) => void): Body {
   let window: Window | undefined;
   let exact = true;
   let holding = false;
@@ -76,7 +76,7 @@ export function createBody(lane: Lane, take: TakeBytes, abort: (error: unknown) 
     }
     if (busy === undefined) return;
     holding = true;
-    lane.hold();
+    connection.hold();
     busy.then(goOn, fail);
   }
 
@@ -89,7 +89,7 @@ export function createBody(lane: Lane, take: TakeBytes, abort: (error: unknown) 
       return;
     }
     if (holding) return;
-    if (whenSettled === undefined) lane.release();
+    if (whenSettled === undefined) connection.release();
     else whenSettled(undefined);
   }
 

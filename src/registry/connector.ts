@@ -8,7 +8,7 @@ import type { Transport } from './transport.js';
 
 /**
  * undici's connector, with what the registry is trusted by once the first https connection asks for it. https goes through a
- * proxy in a tunnel; http is asked of the proxy itself, which the lane's client takes for the origin.
+ * proxy in a tunnel; http is asked of the proxy itself, which the connection's client takes for the origin.
  */
 export function createConnector(transport: Transport, timeout: number): buildConnector.connector {
   const plain = patientConnector({ timeout });

@@ -1,6 +1,6 @@
 import type { Limits } from './concurrency.js';
+import { type Connections, createConnections } from './connections.js';
 import { EndpointChoice } from './endpoint-choice.js';
-import { createLanes, type Lanes } from './lanes.js';
 import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { WaitBudget } from './retry-after.js';
@@ -39,7 +39,7 @@ export interface RangeClient {
    * The connections for a blob at an endpoint, or, as `foreignHost`, elsewhere. Each endpoint, and each host
    * elsewhere, has certificates of its own.
    */
-  lanesTo(endpoint: number, blobUrl: string): Lanes;
+  connectionsTo(endpoint: number, blobUrl: string): Connections;
   readonly choice: EndpointChoice;
   readonly targets: Targets;
   close(): Promise<void>;
@@ -111,22 +111,22 @@ export interface RangeTotals {
 
 /** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
-  const lanes = options.endpoints.map(({ transport }) => createLanes({ ...options, transport }));
-  const elsewhere = new Map<string, Lanes>();
+  const connections = options.endpoints.map(({ transport }) => createConnections({ ...options, transport }));
+  const elsewhere = new Map<string, Connections>();
   return {
     options,
-    lanesTo(endpoint, blobUrl) {
-      if (endpoint >= 0) return lanes[endpoint]!;
+    connectionsTo(endpoint, blobUrl) {
+      if (endpoint >= 0) return connections[endpoint]!;
       const { host } = new URL(blobUrl);
       const known =
-        elsewhere.get(host) ?? createLanes({ ...options, transport: { ...options.elsewhere, host } });
+        elsewhere.get(host) ?? createConnections({ ...options, transport: { ...options.elsewhere, host } });
       elsewhere.set(host, known);
       return known;
     },
     choice: new EndpointChoice(options.endpoints.length, options.lacking, options.limits),
     targets: new Targets(options.sharedTargets),
     close: async () => {
-      await Promise.all([...lanes, ...elsewhere.values()].map((each) => each.close()));
+      await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));
     },
   };
 }

@@ -80,10 +80,10 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   const { client, job, where } = range;
   const { url } = place;
   const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
-  const lanes = client.lanesTo(where.endpoint, where.blobUrl);
-  const lane = await lanes.take(url.origin);
+  const connections = client.connectionsTo(where.endpoint, where.blobUrl);
+  const connection = await connections.take(url.origin);
   if (isPart(range) && where.does('whole-blobs-only')) {
-    lanes.give(lane);
+    connections.give(connection);
     throw wholeBlobsOnly(url.host);
   }
   if (place.hops === 0) {
@@ -103,7 +103,7 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   try {
     const { idleTimeoutMs, answerTimeoutMs } = client.options;
     const request = { path: url.pathname + url.search, headers, idleTimeoutMs, answerTimeoutMs };
-    const outcome = await transfer(lane, request, sink);
+    const outcome = await transfer(connection, request, sink);
     const isNew = range.next > (range.isWhole && !before.isWhole ? 0 : before.next);
     if (isNew) {
       Object.assign(range, { fruitless: 0, contradictions: 0 });
@@ -124,7 +124,7 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     tell({ givenUp: error instanceof Error ? error.message : String(error) });
     throw error;
   } finally {
-    lanes.give(lane);
+    connections.give(connection);
   }
 }
 

@@ -2,8 +2,8 @@ import type { Dispatcher } from 'undici';
 import { PullError } from '../format/error.js';
 import { GatheredBytes } from '../format/gathered-bytes.js';
 import { type BodyPlan, createBody, type TakeBytes } from './body.js';
+import type { Connection } from './connections.js';
 import { createIdleTimer } from './idle-timer.js';
-import type { Lane } from './lanes.js';
 import { timeoutError } from './network-error.js';
 import { MAX_SPARE_BODY_BYTES, spareBodyMs } from './small-answers.js';
 
@@ -45,14 +45,14 @@ export interface TransferRequest {
 const ENOUGH = new Error('enough');
 
 /**
- * Sends one GET on a lane and feeds its body to `sink`. Runs once a chunk of up to 64 KiB: nothing is allocated
+ * Sends one GET on a connection and feeds its body to `sink`. Runs once a chunk of up to 64 KiB: nothing is allocated
  * there and no promise is made.
  * @returns how it ended; network failures are an outcome
  * @throws what `sink.take` throws or rejects with, after closing the connection
  */
-export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Promise<Outcome> {
+export function transfer(connection: Connection, request: TransferRequest, sink: Sink): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const body = createBody(lane, sink.take, (error) => controller?.abort(toError(error)));
+    const body = createBody(connection, sink.take, (error) => controller?.abort(toError(error)));
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
     let reused = false;
@@ -67,7 +67,7 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
       timer.stop();
       clearTimeout(wordsTimer);
       body.settled((failure) => {
-        lane.release(error !== undefined);
+        connection.release(error !== undefined);
         if (failure !== undefined) reject(failure);
         // The status counts even if the body behind it broke off.
         else if (words !== undefined) resolve({ kind: 'spare', body: words.bytes() });
@@ -76,23 +76,23 @@ export function transfer(lane: Lane, request: TransferRequest, sink: Sink): Prom
       });
     }
 
-    lane.client.dispatch(
+    connection.client.dispatch(
       {
-        path: lane.pathPrefix + request.path,
+        path: connection.pathPrefix + request.path,
         method: 'GET',
-        headers: { ...request.headers, ...lane.proxyHeaders },
+        headers: { ...request.headers, ...connection.proxyHeaders },
       },
       {
         onRequestStart(started) {
           controller = started;
-          reused = lane.answers > 0;
+          reused = connection.answers > 0;
           timer.start();
         },
         onResponseStart(data, statusCode, answerHeaders) {
           // An interim answer is no progress: a server may send them for ever.
           if (statusCode < 200) return;
           timer.answered();
-          lane.answers++;
+          connection.answers++;
           status = statusCode;
           const plan = sink.begin(status, answerHeaders);
           if (plan !== undefined) {

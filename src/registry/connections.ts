@@ -10,7 +10,7 @@ import type { Transport } from './transport.js';
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
 const MAX_ORIGINS = 16;
 
-export interface LanesOptions {
+export interface ConnectionsOptions {
   /** Connections to one origin at a time. */
   readonly connections: number;
   readonly connectTimeoutMs: number;
@@ -18,7 +18,7 @@ export interface LanesOptions {
 }
 
 /** One connection at a time to one origin, used by one request at a time, kept alive in between. */
-export interface Lane {
+export interface Connection {
   readonly origin: string;
   readonly client: Client;
   /** Stands before each path: the origin, when a proxy is asked for it. */
@@ -34,18 +34,18 @@ export interface Lane {
 }
 
 /** The connections of one worker. */
-export interface Lanes {
-  /** A lane to `origin`, at once or when one is given back. Rejects (`internal`) once the lanes are closed. */
-  take(origin: string): Promise<Lane>;
-  give(lane: Lane): void;
+export interface Connections {
+  /** A connection to `origin`, at once or when one is given back. Rejects (`internal`) once the connections are closed. */
+  take(origin: string): Promise<Connection>;
+  give(connection: Connection): void;
   /** Closes every connection; requests under way fail. */
   close(): Promise<void>;
 }
 
-interface OriginLanes {
-  readonly all: Lane[];
-  readonly free: Lane[];
-  readonly waiting: { resolve(lane: Lane): void; reject(error: PullError): void }[];
+interface OriginConnections {
+  readonly all: Connection[];
+  readonly free: Connection[];
+  readonly waiting: { resolve(connection: Connection): void; reject(error: PullError): void }[];
 }
 
 /**
@@ -53,45 +53,46 @@ interface OriginLanes {
  * only so can a connection be held without `controller.pause()`, after which undici 7 throws an AssertionError that
  * nobody can catch when a server that said `Connection: close` closes (nodejs/undici#5360, mended in 8).
  */
-export function createLanes(options: LanesOptions): Lanes {
-  const origins = new Map<string, OriginLanes>();
+export function createConnections(options: ConnectionsOptions): Connections {
+  const origins = new Map<string, OriginConnections>();
   let closed = false;
   const connect = createConnector(options.transport, options.connectTimeoutMs);
 
   return {
     take(origin) {
       if (closed) return Promise.reject(closedError());
-      let lanes = origins.get(origin);
-      if (lanes === undefined) {
+      let atOrigin = origins.get(origin);
+      if (atOrigin === undefined) {
         closeIdleOrigins(origins);
-        lanes = { all: [], free: [], waiting: [] };
-        origins.set(origin, lanes);
+        atOrigin = { all: [], free: [], waiting: [] };
+        origins.set(origin, atOrigin);
       }
-      // The lane given back last has the warmest connection.
-      const free = lanes.free.pop();
+      // The one given back last is the warmest.
+      const free = atOrigin.free.pop();
       if (free !== undefined) return Promise.resolve(free);
-      if (lanes.all.length < options.connections) {
-        const lane = createLane(origin, connect, proxyFor(new URL(origin), options.transport.environment));
-        lanes.all.push(lane);
-        return Promise.resolve(lane);
+      if (atOrigin.all.length < options.connections) {
+        const proxy = proxyFor(new URL(origin), options.transport.environment);
+        const connection = createConnection(origin, connect, proxy);
+        atOrigin.all.push(connection);
+        return Promise.resolve(connection);
       }
-      const { waiting } = lanes;
+      const { waiting } = atOrigin;
       return new Promise((resolve, reject) => {
         waiting.push({ resolve, reject });
       });
     },
-    give(lane) {
-      const lanes = origins.get(lane.origin);
-      const next = lanes?.waiting.shift();
-      if (next === undefined) lanes?.free.push(lane);
-      else next.resolve(lane);
+    give(connection) {
+      const atOrigin = origins.get(connection.origin);
+      const next = atOrigin?.waiting.shift();
+      if (next === undefined) atOrigin?.free.push(connection);
+      else next.resolve(connection);
     },
     async close() {
       closed = true;
-      const lanes = [...origins.values()];
+      const connections = [...origins.values()];
       origins.clear();
-      for (const { reject } of lanes.flatMap(({ waiting }) => waiting)) reject(closedError());
-      await Promise.all(lanes.flatMap(({ all }) => all.map(({ client }) => client.destroy())));
+      for (const { reject } of connections.flatMap(({ waiting }) => waiting)) reject(closedError());
+      await Promise.all(connections.flatMap(({ all }) => all.map(({ client }) => client.destroy())));
     },
   };
 }
@@ -100,16 +101,20 @@ function closedError(): PullError {
   return new PullError('internal', 'the range client is closed');
 }
 
-function closeIdleOrigins(origins: Map<string, OriginLanes>): void {
-  for (const [origin, lanes] of origins) {
+function closeIdleOrigins(origins: Map<string, OriginConnections>): void {
+  for (const [origin, connections] of origins) {
     if (origins.size < MAX_ORIGINS) return;
-    if (lanes.free.length < lanes.all.length) continue;
+    if (connections.free.length < connections.all.length) continue;
     origins.delete(origin);
-    for (const { client } of lanes.all) void client.destroy();
+    for (const { client } of connections.all) void client.destroy();
   }
 }
 
-function createLane(origin: string, connect: buildConnector.connector, proxy: HttpProxy | undefined): Lane {
+function createConnection(
+  origin: string,
+  connect: buildConnector.connector,
+  proxy: HttpProxy | undefined,
+): Connection {
   let held = false;
   let socket: Socket | undefined;
   const asked = origin.startsWith('http:') ? proxy : undefined;
@@ -125,13 +130,13 @@ function createLane(origin: string, connect: buildConnector.connector, proxy: Ht
           return;
         }
         socket = connected;
-        lane.answers = 0;
+        connection.answers = 0;
         gate(connected, () => held);
         callback(null, connected);
       });
     },
   });
-  const lane: Lane = {
+  const connection: Connection = {
     origin,
     client,
     pathPrefix: asked === undefined ? '' : origin,
@@ -148,7 +153,7 @@ function createLane(origin: string, connect: buildConnector.connector, proxy: Ht
       if (socket?.destroyed === false) socket.emit('readable');
     },
   };
-  return lane;
+  return connection;
 }
 
 function headersFor({ authorization }: HttpProxy, origin: string): Record<string, string> {

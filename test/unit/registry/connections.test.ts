@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { test } from 'node:test';
-import { createLanes } from '../../../src/registry/lanes.js';
+import { createConnections } from '../../../src/registry/connections.js';
 import { transfer } from '../../../src/registry/transfer.js';
 import { startServer } from '../../support/scripted-server.js';
 
 const HINT =
-  'src/registry/lanes.ts holds connections by the inside of undici: see there before its version is changed';
+  'src/registry/connections.ts holds connections by the inside of undici: see there before its version is changed';
 
 function field(path: string, ...keys: string[]): unknown {
   let value: unknown = JSON.parse(readFileSync(path, 'utf8'));
@@ -31,9 +31,9 @@ test('undici reads nothing of a connection while that is held, and goes on when 
   const server = await startServer((_request, response) => response.end(body));
   t.after(() => server.close());
   const transport = { host: server.host, tlsVerify: true, environment: {} };
-  const lanes = createLanes({ connections: 1, connectTimeoutMs: 5000, transport });
-  t.after(() => lanes.close());
-  const lane = await lanes.take(server.origin);
+  const connections = createConnections({ connections: 1, connectTimeoutMs: 5000, transport });
+  t.after(() => connections.close());
+  const connection = await connections.take(server.origin);
   let received = 0;
   let isOver = false;
   let begun = (): void => {};
@@ -41,13 +41,13 @@ test('undici reads nothing of a connection while that is held, and goes on when 
     begun = resolve;
   });
   const ended = new Promise<void>((resolve, reject) => {
-    lane.client.dispatch(
+    connection.client.dispatch(
       { path: '/', method: 'GET' },
       {
         onRequestStart() {},
         onResponseData(_controller, chunk) {
           received += chunk.length;
-          lane.hold();
+          connection.hold();
           begun();
         },
         onResponseEnd: () => resolve(),
@@ -65,7 +65,7 @@ test('undici reads nothing of a connection while that is held, and goes on when 
     // Each release lets it read until the next chunk has it held again.
     assert.ok(received - released <= 2 * 65_536, HINT);
     released = received;
-    lane.release();
+    connection.release();
   }
   await ended;
   assert.equal(received, body.length, HINT);
@@ -76,13 +76,13 @@ test('what waits in a connection whose request was aborted is not read any more'
   const server = await startServer((_request, response) => response.end(body));
   t.after(() => server.close());
   const transport = { host: server.host, tlsVerify: true, environment: {} };
-  const lanes = createLanes({ connections: 1, connectTimeoutMs: 5000, transport });
-  t.after(() => lanes.close());
-  const lane = await lanes.take(server.origin);
+  const connections = createConnections({ connections: 1, connectTimeoutMs: 5000, transport });
+  t.after(() => connections.close());
+  const connection = await connections.take(server.origin);
   const failure = new Error('the disk is full');
   const emit = t.mock.method(Socket.prototype, 'emit').mock;
   const request = { path: '/', headers: {}, idleTimeoutMs: 60_000, answerTimeoutMs: 60_000 };
-  const done = transfer(lane, request, {
+  const done = transfer(connection, request, {
     begin: () => ({ skipBytes: 0, takeBytes: body.length, exact: true }),
     received() {},
     async take() {
