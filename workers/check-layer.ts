@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_BYTES, BlockTags } from '../src/export/block-tags.js';
+import { PartTags } from '../src/export/part-tags.js';
 import { digestOfBytes } from '../src/format/digest.js';
 import { tarSpans } from '../src/format/tar-names.js';
-import type { CheckLayerResult, CheckLayerTask } from '../src/pool/messages.js';
+import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../src/pool/messages.js';
 import type { ExtentList } from '../src/store/extents.js';
 import { findRot, type TarPart } from '../src/store/find-rot.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
@@ -21,7 +22,7 @@ export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult
   const reader = new PackReader(paths);
   const extents = extentsOf(task.extents);
   try {
-    const { digest, changed } = await hashOf(reader, extents, task.tags && new BlockTags(task.tags));
+    const { digest, changed } = await hashOf(reader, extents, task.tags && comparisonWith(task.tags));
     if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };
     const parts = findRot(paths, reader, extents);
     return { whole: false, changed, falsePaths: namesOf(reader, extents, parts) };
@@ -36,8 +37,18 @@ interface Hashed {
   readonly changed: boolean;
 }
 
+/** Whether no other thread read other bytes of a block. */
+type Agrees = (block: number, bytes: Buffer) => boolean;
+
+function comparisonWith(rows: BlockTagRows): Agrees {
+  const tags = new BlockTags(rows);
+  const parts = new PartTags(rows);
+  // In this order: `HeaderComparison`.
+  return (block, bytes) => tags.agrees(block, bytes) && parts.agree(block, bytes);
+}
+
 /** Hashes all extents and tags the very bytes that it hashes. */
-async function hashOf(reader: PackReader, extents: ExtentList, tags: BlockTags | undefined): Promise<Hashed> {
+async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | undefined): Promise<Hashed> {
   const hash = createHash('sha256');
   let changed = false;
   let block = 0;
@@ -45,7 +56,7 @@ async function hashOf(reader: PackReader, extents: ExtentList, tags: BlockTags |
     for (const bytes of reader.blocks(extents, READ_BYTES)) {
       hash.update(bytes);
       for (let at = 0; at < bytes.length; at += BLOCK_BYTES, block += 1) {
-        if (tags?.agrees(block, bytes.subarray(at, at + BLOCK_BYTES)) === false) changed = true;
+        if (agrees?.(block, bytes.subarray(at, at + BLOCK_BYTES)) === false) changed = true;
       }
       if (block % (READS_A_TURN * (READ_BYTES / BLOCK_BYTES)) === 0) await nextTurn();
     }

@@ -1,5 +1,8 @@
 import { BlockTags } from '../src/export/block-tags.js';
+import { ExtentReader } from '../src/export/extent-reader.js';
+import { type HeaderComparison, type HeaderLayer, HeaderSource } from '../src/export/header-source.js';
 import { BlockCache, LayerSource } from '../src/export/layer-source.js';
+import { PartTags } from '../src/export/part-tags.js';
 import { PackReader } from '../src/store/pack-reader.js';
 import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
@@ -8,17 +11,23 @@ let sources: readonly LayerSource[] | undefined;
 
 /** The layers of the image that this thread's pool exports, opened once a thread. */
 export function layerSources(): readonly LayerSource[] {
-  if (setup.layers === undefined) throw new Error('this pool was started without layers');
-  if (sources === undefined) {
-    const packs = new PackReader(paths);
-    const cache = new BlockCache();
-    sources = setup.layers.map(({ diffId, extents, tags }) => {
-      return new LayerSource(packs, cache, {
-        diffId,
-        extents: extentsOf(extents),
-        tags: new BlockTags(tags),
-      });
-    });
-  }
+  sources ??= openLayers().map(({ source }) => source);
   return sources;
+}
+
+/** The same layers for one who reads their headers and then calls `finish` of `comparison`. */
+export function headerSources(comparison: HeaderComparison): readonly HeaderSource[] {
+  return openLayers().map((layer) => new HeaderSource(layer, comparison));
+}
+
+function openLayers(): HeaderLayer[] {
+  if (setup.layers === undefined) throw new Error('this pool was started without layers');
+  const packs = new PackReader(paths);
+  const cache = new BlockCache();
+  return setup.layers.map(({ diffId, extents, tags: rows }) => {
+    const reader = new ExtentReader(packs, extentsOf(extents));
+    const tags = new BlockTags(rows);
+    const source = new LayerSource(cache, { diffId, reader, tags });
+    return { diffId, reader, tags, partTags: new PartTags(rows), source };
+  });
 }

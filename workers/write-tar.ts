@@ -44,16 +44,18 @@ async function writeItems(tree: TreeRows, output: TarOutput): Promise<WriteTarRe
   const sources = layerSources();
   try {
     for (let row = 0; row < tree.count; row++) {
-      await output.add(headerAt(tree, row));
+      const header = headerAt(tree, row);
+      if (!output.put(header)) await output.add(header);
       const sizeBytes = tree.sizeBytes[row]!;
       const source = sources[tree.layer[row]!]!;
       for (let done = 0; done < sizeBytes; ) {
         const part = source.part(tree.contentStart[row]! + done, sizeBytes - done);
-        await output.add(part);
+        if (!output.put(part)) await output.add(part);
         done += part.length;
         count(setup.counters, 'written', part.length);
       }
-      await output.add(tarPadding(sizeBytes));
+      const padding = tarPadding(sizeBytes);
+      if (!output.put(padding)) await output.add(padding);
     }
     await output.add(TAR_END);
     await output.flush();
@@ -74,6 +76,13 @@ class TarOutput {
   constructor(fd: number, name: string) {
     this.#fd = fd;
     this.#name = name;
+  }
+
+  /** Takes what needs no write yet, or returns false: to wait for each of the many small parts costs more than to copy it. */
+  put(bytes: Buffer): boolean {
+    if (bytes.length >= DIRECT_BYTES || this.#filled + bytes.length >= BLOCK_BYTES) return false;
+    this.#filled += bytes.copy(this.#block, this.#filled);
+    return true;
   }
 
   async add(bytes: Buffer): Promise<void> {

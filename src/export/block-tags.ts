@@ -13,10 +13,26 @@ const NONCE = Buffer.alloc(12);
 
 const KEY_BYTES = 16;
 
-/** No tags yet for a layer whose tar has `tarBytes` bytes, in memory that all threads share. Eight bytes a block. */
-export function createBlockTags(tarBytes: number): BlockTagRows {
+/**
+ * Numbers that the parts of all layers may take, two a part: 32 MiB, touched as they are used. Four million parts are the headers of as
+ * many entries. Where they do not suffice, whole blocks are read.
+ */
+const MAX_PART_NUMBERS = 8 * 2 ** 20;
+
+/** No tags yet for a layer whose tar has `tarBytes` bytes, in memory that all threads share. Twelve bytes a block. */
+export function createBlockTags(tarBytes: number, records = createPartRecords()): BlockTagRows {
   const blocks = Math.ceil(tarBytes / BLOCK_BYTES);
-  return { key: randomBytes(KEY_BYTES), tags: new BigInt64Array(new SharedArrayBuffer(blocks * 8)) };
+  return {
+    key: randomBytes(KEY_BYTES),
+    tags: new BigInt64Array(new SharedArrayBuffer(blocks * 8)),
+    records,
+    recordOf: new Uint32Array(new SharedArrayBuffer(blocks * 4)),
+  };
+}
+
+/** Room for the tags of parts of all layers of an export, in memory that all threads share. */
+export function createPartRecords(numbers = MAX_PART_NUMBERS): Uint32Array<SharedArrayBuffer> {
+  return new Uint32Array(new SharedArrayBuffer(numbers * 4));
 }
 
 /**
@@ -35,20 +51,25 @@ export class BlockTags {
     this.#tags = tags;
   }
 
+  /** Whether any thread has read this block. */
+  has(block: number): boolean {
+    return Atomics.load(this.#tags, block) !== 0n;
+  }
+
   /** Whether no read of this block before, in any thread, got other bytes. */
   agrees(block: number, bytes: Uint8Array): boolean {
-    const tag = this.#tagOf(bytes);
+    const tag = tagOf(this.#key, bytes);
     const before = Atomics.compareExchange(this.#tags, block, 0n, tag);
     return before === 0n || before === tag;
   }
+}
 
-  #tagOf(bytes: Uint8Array): bigint {
-    const cipher = createCipheriv('aes-128-gcm', this.#key, NONCE);
-    cipher.setAAD(bytes);
-    cipher.final();
-    // 0 stands for no tag.
-    return cipher.getAuthTag().readBigInt64LE() || 1n;
-  }
+/** The tag of these bytes; never 0, which stands for none. */
+export function tagOf(key: Uint8Array, bytes: Uint8Array): bigint {
+  const cipher = createCipheriv('aes-128-gcm', key, NONCE);
+  cipher.setAAD(bytes);
+  cipher.final();
+  return cipher.getAuthTag().readBigInt64LE() || 1n;
 }
 
 /** The error for a layer that was read twice and was not the same. */

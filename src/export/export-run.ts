@@ -9,7 +9,7 @@ import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
-import { changedLayer, createBlockTags } from './block-tags.js';
+import { changedLayer, createBlockTags, createPartRecords } from './block-tags.js';
 import type { ExportEvent } from './events.js';
 import type { ExportOptions } from './options.js';
 
@@ -158,8 +158,9 @@ function tagLayers(layers: readonly StoredLayer[]): TaggedLayer[] {
       hint: 'export the layers as they are, with layers:DIR',
     });
   }
+  const records = createPartRecords();
   const tagged = new Map(
-    each.map((layer) => [layer.diffId, { ...layer, tags: createBlockTags(layer.tarBytes) }]),
+    each.map((layer) => [layer.diffId, { ...layer, tags: createBlockTags(layer.tarBytes, records) }]),
   );
   return layers.map(({ diffId }) => tagged.get(diffId)!);
 }

@@ -1,8 +1,6 @@
 import type { Digest } from '../format/digest.js';
-import type { TarSource } from '../format/tar-entries.js';
-import type { ExtentList } from '../store/extents.js';
-import type { PackReader } from '../store/pack-reader.js';
 import { BLOCK_BYTES, type BlockTags, changedLayer } from './block-tags.js';
+import type { ExtentReader } from './extent-reader.js';
 
 /**
  * Blocks that a thread keeps: 2 MiB, what a core's cache holds. One would do for files in the order of a layer; a tar goes from
@@ -47,39 +45,23 @@ export class BlockCache {
  * A layer's tar, read at any position from its extents, a whole block at a time. Every block is compared with what other threads
  * of this export read of it: those that hash the layer, above all. Fastest where positions ascend.
  */
-export class LayerSource implements TarSource {
-  readonly lengthBytes: number;
-  readonly diffId: Digest;
-  readonly #packs: PackReader;
-  readonly #extents: ExtentList;
+export class LayerSource {
+  readonly #diffId: Digest;
+  readonly #lengthBytes: number;
+  readonly #reader: ExtentReader;
   readonly #tags: BlockTags;
   readonly #cache: BlockCache;
-  /** The extent that was read last. */
-  #row = 0;
   #last: Slot | undefined;
 
   constructor(
-    packs: PackReader,
     cache: BlockCache,
-    layer: { readonly diffId: Digest; readonly extents: ExtentList; readonly tags: BlockTags },
+    layer: { readonly diffId: Digest; readonly reader: ExtentReader; readonly tags: BlockTags },
   ) {
-    this.#packs = packs;
     this.#cache = cache;
-    this.diffId = layer.diffId;
-    this.#extents = layer.extents;
+    this.#diffId = layer.diffId;
+    this.#reader = layer.reader;
     this.#tags = layer.tags;
-    this.lengthBytes = layer.extents.lengthBytes;
-  }
-
-  /** @throws PullError as `part` */
-  read(position: number, lengthBytes: number): Buffer {
-    const first = this.part(position, lengthBytes);
-    if (first.length === lengthBytes) return first;
-    const whole = Buffer.allocUnsafe(lengthBytes);
-    for (let done = first.copy(whole); done < lengthBytes; ) {
-      done += this.part(position + done, lengthBytes - done).copy(whole, done);
-    }
-    return whole;
+    this.#lengthBytes = layer.reader.lengthBytes;
   }
 
   /**
@@ -93,6 +75,12 @@ export class LayerSource implements TarSource {
     return bytes.subarray(from, Math.min(from + lengthBytes, BLOCK_BYTES));
   }
 
+  /** A whole block, as `part` returns it. The last one may be shorter. */
+  wholeBlock(block: number): Buffer {
+    const start = block * BLOCK_BYTES;
+    return this.part(start, Math.min(BLOCK_BYTES, this.#lengthBytes - start));
+  }
+
   #blockAt(block: number): Slot {
     const last = this.#last;
     if (last?.source === this && last.block === block) return last;
@@ -104,53 +92,12 @@ export class LayerSource implements TarSource {
     const slot = this.#cache.take();
     slot.source = undefined;
     const start = block * BLOCK_BYTES;
-    const lengthBytes = Math.min(BLOCK_BYTES, this.lengthBytes - start);
-    this.#readInto(slot.bytes, start, lengthBytes);
+    const lengthBytes = Math.min(BLOCK_BYTES, this.#lengthBytes - start);
+    this.#reader.readInto(slot.bytes, start, lengthBytes);
     const bytes = lengthBytes === BLOCK_BYTES ? slot.bytes : slot.bytes.subarray(0, lengthBytes);
-    if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.diffId);
+    if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.#diffId);
     slot.source = this;
     slot.block = block;
     return slot;
-  }
-
-  #readInto(target: Buffer, position: number, lengthBytes: number): void {
-    for (let done = 0; done < lengthBytes; ) {
-      const row = this.#rowAt(position + done);
-      const skipped = position + done - this.#extents.startAt(row);
-      const part = Math.min(lengthBytes - done, this.#extents.lengthAt(row) - skipped);
-      this.#packs.readInto(
-        target,
-        done,
-        this.#extents.packAt(row),
-        this.#extents.offsetAt(row) + skipped,
-        part,
-      );
-      done += part;
-    }
-  }
-
-  /** The extent that holds the byte at `position`: the one read last or one of the next, else by halving. */
-  #rowAt(position: number): number {
-    const { count } = this.#extents;
-    for (let row = this.#row; row < Math.min(count, this.#row + 2); row++) {
-      if (this.#holds(row, position)) {
-        this.#row = row;
-        return row;
-      }
-    }
-    let low = 0;
-    let high = count - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if (this.#extents.startAt(middle) <= position) low = middle;
-      else high = middle - 1;
-    }
-    this.#row = low;
-    return low;
-  }
-
-  #holds(row: number, position: number): boolean {
-    const start = this.#extents.startAt(row);
-    return position >= start && position < start + this.#extents.lengthAt(row);
   }
 }

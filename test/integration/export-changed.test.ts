@@ -53,7 +53,11 @@ async function prepare(t: TestContext) {
   const right = readFileSync(pack);
   const wrong = Buffer.from(right);
   wrong.write('SOMETHING ELSE', right.lastIndexOf('what the layer has'));
-  return { paths, store: paths.root, tar, diffIds, pack, right, wrong, outside: temporaryDirectory(t) };
+  // Of the header alone, which has no checksum for this.
+  const wrongHeader = Buffer.from(right);
+  wrongHeader.write('user.X', right.lastIndexOf('user.x'));
+  const outside = temporaryDirectory(t);
+  return { paths, store: paths.root, tar, diffIds, pack, right, wrong, wrongHeader, outside };
 }
 
 /** Ways to put other bytes under the name of a pack. */
@@ -118,6 +122,11 @@ const CASES = [
   ['write-files', 'truncated'] as const,
 ];
 
+/** What is wrong in bytes that the reader reads. */
+function wrongFor(reader: string, { wrong, wrongHeader }: Prepared): Buffer {
+  return reader === 'flatten' ? wrongHeader : wrong;
+}
+
 for (const [reader, how] of CASES) {
   const skip = reader === 'write-specials' ? skipUnless('tar') : false;
 
@@ -126,7 +135,7 @@ for (const [reader, how] of CASES) {
     const { pool, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
     assert.deepEqual(await pool.run(proof), { whole: true, changed: false, falsePaths: [] });
-    CHANGES[how]!(prepared.pack, prepared.wrong);
+    CHANGES[how]!(prepared.pack, wrongFor(reader, prepared));
     const { code } = await failureOf(pool.run(readers(t, prepared.tar, prepared.outside)[reader]!));
     assert.equal(code, how === 'truncated' ? 'store-broken' : 'digest-mismatch');
   });
@@ -137,7 +146,7 @@ for (const [reader, how] of CASES) {
     const prepared = await prepare(t);
     const { pool, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
-    CHANGES[how]!(prepared.pack, prepared.wrong);
+    CHANGES[how]!(prepared.pack, wrongFor(reader, prepared));
     const reading = pool.run(readers(t, prepared.tar, prepared.outside)[reader]!);
     if (how === 'truncated') assert.equal((await failureOf(reading)).code, 'store-broken');
     else await reading;
