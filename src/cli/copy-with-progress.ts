@@ -1,4 +1,4 @@
-import { type CopyResult, copyImage } from '../index.js';
+import { type CopyResult, copyImage } from '../api/copy.js';
 import type { CopyDestination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';

@@ -4,8 +4,8 @@ import {
   exportLayers,
   exportRootfs,
   exportTar,
-  type PullResult,
-} from '../index.js';
+} from '../api/export.js';
+import type { PullResult } from '../api/pull.js';
 import type { Destination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';

@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { PullOptions } from '../index.js';
+import type { PullOptions } from '../api/pull.js';
 import { defaultStore } from './default-store.js';
 import type { OptionValues } from './options.js';
 

@@ -1,4 +1,4 @@
-import { type PullEvent, type PullOptions, type PullResult, pullImage } from '../index.js';
+import { type PullEvent, type PullOptions, type PullResult, pullImage } from '../api/pull.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { shownBy } from './progress/renderer.js';

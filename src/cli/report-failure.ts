@@ -1,4 +1,4 @@
-import type { Failure } from '../index.js';
+import type { Failure } from '../api/errors.js';
 import { jsonLine, printable } from './printable.js';
 import { UsageError } from './usage-error.js';
 
@@ -14,7 +14,7 @@ export async function failureOf(error: unknown): Promise<CommandFailure> {
     const { code, message, hint, exitCode } = error;
     return { code, message, hint, exitCode, ...(stack && { stack }) };
   }
-  const { PullError, toFailure } = await import('../index.js');
+  const { PullError, toFailure } = await import('../api/errors.js');
   return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
 }
 

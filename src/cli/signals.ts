@@ -1,4 +1,4 @@
-import { PullError } from '../index.js';
+import { PullError } from '../api/errors.js';
 
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 

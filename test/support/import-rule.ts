@@ -5,9 +5,10 @@ import { posix } from 'node:path';
  * A room is a folder of src, `index` (src/index.ts), workers, bench, scripts or test.
  */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
-  cli: ['index', 'input', 'sandbox', 'measure'],
+  cli: ['api', 'input', 'sandbox', 'measure'],
   measure: ['index'],
-  index: ['pull', 'export', 'store', 'plan', 'format'],
+  index: ['api'],
+  api: ['pull', 'export', 'store', 'format'],
   pull: ['pool', 'plan', 'registry', 'store', 'files', 'format'],
   export: ['pool', 'store', 'files', 'format'],
   workers: ['pool', 'registry', 'store', 'export', 'files', 'format'],

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { posix } from 'node:path';
 import { test } from 'node:test';
 import { filesByPath, importsOf, violationsOf } from '../support/import-rule.js';
 import { readSource, sourceFiles } from '../support/sources.js';
@@ -27,6 +28,26 @@ test('files of the store are opened, read, listed and deleted by way of src/file
     ['src/cli/main.ts', "import { readFileSync } from 'node:fs';", 0],
   ];
   for (const [path, line, count] of cases) assert.equal(filesByPath(path, line).length, count, line);
+});
+
+test('a pull loads no exports, no copies and nothing that looks after the store before it needs them', () => {
+  const loaded = new Set<string>();
+  const load = (path: string) => {
+    if (loaded.has(path)) return;
+    loaded.add(path);
+    // Of the compiled file, which has no imports of types.
+    for (const [, specifier] of readSource(path).matchAll(
+      /^(?:import|export) (?:[^'\n]* from )?'(\.[^']+)'/gm,
+    ))
+      load(posix.join(posix.dirname(path), specifier!));
+  };
+  load('dist/src/cli/commands/pull.js');
+  assert.ok(loaded.has('dist/src/store/paths.js'));
+  const needless = /\/src\/(index|export\/|pull\/copy|store\/(list|prune|verify))/;
+  assert.deepEqual(
+    [...loaded].filter((path) => needless.test(path)),
+    [],
+  );
 });
 
 test('all forms of import are seen, comments are not', () => {
@@ -71,13 +92,15 @@ function dynamic(specifier: string): string {
 
 /** A line of a made-up source, and whether it may stand in that file. */
 const CASES: readonly (readonly [path: string, line: string, allowed: boolean])[] = [
-  ['src/cli/main.ts', "import { pullImage } from '../index.js';", true],
+  ['src/cli/main.ts', "import { pullImage } from '../api/pull.js';", true],
+  ['src/cli/main.ts', "import { pullImage } from '../index.js';", false],
   ['src/cli/commands/pull.ts', "import type { Plan } from '../../plan/plan.js';", false],
   ['src/cli/main.ts', "import { PullError } from '../format/error.js';", false],
   ['src/measure/grid.ts', "import { pullImage } from '../index.js';", true],
   ['src/measure/grid.ts', "import { x } from '../pull/pull.js';", false],
-  ['src/index.ts', "export { pullImage } from './pull/pull.js';", true],
-  ['src/index.ts', "export { x } from './registry/session.js';", false],
+  ['src/index.ts', "export * from './api/pull.js';", true],
+  ['src/api/pull.ts', "export { pullImage } from '../pull/pull.js';", true],
+  ['src/api/pull.ts', "export { x } from '../registry/session.js';", false],
   ['src/pull/pull.ts', "import { x } from '../sandbox/prng.js';", false],
   ['src/export/tar.ts', "import { x } from '../pull/pull.js';", false],
   ['src/store/verify.ts', "import { x } from '../pool/worker-pool.js';", true],

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type PullResult, pullImage } from '../../index.js';
+import { type PullResult, pullImage } from '../../api/pull.js';
 import { writeSampleImage } from '../../sandbox/sample-image.js';
 import { DEFAULT_LAYER_SHARES } from '../../sandbox/sample-tree.js';
 import { formatBytes, formatCount, formatDuration, formatShare } from '../format-text.js';

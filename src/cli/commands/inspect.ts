@@ -1,4 +1,4 @@
-import { type ImageInspection, inspectImage, type LayerInspection } from '../../index.js';
+import { type ImageInspection, inspectImage, type LayerInspection } from '../../api/pull.js';
 import { formatBytes, formatCount, formatCut } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine, printable } from '../printable.js';

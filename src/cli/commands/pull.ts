@@ -1,7 +1,5 @@
-import { checkCopyDestination, type PullResult } from '../../index.js';
-import { copyWithProgress } from '../copy-with-progress.js';
+import type { PullResult } from '../../api/pull.js';
 import { type CopyDestination, type Destination, parseOutput } from '../destination.js';
-import { checkExport, exportImage, isStdout } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { publicResult } from '../public-result.js';
@@ -15,7 +13,7 @@ type Output = Destination | CopyDestination;
 
 /** `zpull pull IMAGE…`: each image is pulled, whatever becomes of the others; the exit code of the first that failed. */
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
-  const destination = outputOf(images, given);
+  const destination = await outputOf(images, given);
   const options = await readPassword(given);
   const shared: Shared = { tokens: new Map(), warned: new Set() };
   let exitCode = 0;
@@ -39,7 +37,7 @@ export async function runPull(images: readonly string[], given: OptionValues): P
  * Where the image goes besides the store.
  * @throws UsageError when it goes nowhere that is known, or several images would go to one place; PullError as exports and copies do
  */
-function outputOf(images: readonly string[], options: OptionValues): Output | undefined {
+async function outputOf(images: readonly string[], options: OptionValues): Promise<Output | undefined> {
   const { output, force, policy } = options;
   if (output === undefined) {
     if (force === true) throw new UsageError('--force is about --output', 'add --output rootfs:DIR');
@@ -50,6 +48,7 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
   }
   const destination = parseOutput(output);
   if ('scheme' in destination) {
+    const { checkExport } = await import('../export-image.js');
     checkExport(destination, options);
     return destination;
   }
@@ -59,6 +58,7 @@ function outputOf(images: readonly string[], options: OptionValues): Output | un
       'leave out --policy, or name a destination of zpull export',
     );
   }
+  const { checkCopyDestination } = await import('../../api/copy.js');
   checkCopyDestination(destination);
   return destination;
 }
@@ -73,9 +73,11 @@ async function pullOne(
   const result = await pullWithProgress(image, options, signal, shared);
   if (destination === undefined) return print(result, options);
   if ('kind' in destination) {
+    const { copyWithProgress } = await import('../copy-with-progress.js');
     await copyWithProgress(pinned(result), destination, options, signal, shared);
     return print(result, options, { destination: options.output });
   }
+  const { exportImage, isStdout } = await import('../export-image.js');
   const { files, destination: text } = await exportImage(image, result, destination, options, signal);
   if (!isStdout(destination)) print(result, options, { destination: text, ...(files && { files }) });
 }

@@ -1,4 +1,4 @@
-import { PullError } from '../../index.js';
+import { PullError } from '../../api/errors.js';
 import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../input/read-file.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';

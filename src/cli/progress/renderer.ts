@@ -1,4 +1,6 @@
-import type { CopyResult, ExportEvent, PullEvent, PullResult } from '../../index.js';
+import type { CopyResult } from '../../api/copy.js';
+import type { ExportEvent } from '../../api/export.js';
+import type { PullEvent, PullResult } from '../../api/pull.js';
 
 /** What a display hears of. */
 export type ShownEvent = PullEvent | ExportEvent;

@@ -1,4 +1,5 @@
-import type { CopyResult, PullEvent, PullResult } from '../../index.js';
+import type { CopyResult } from '../../api/copy.js';
+import type { PullEvent, PullResult } from '../../api/pull.js';
 import { formatBytes, formatCount, formatDuration, formatRate } from '../format-text.js';
 
 /** What a pull or a copy did, in a line. */

@@ -1,4 +1,4 @@
-import { listStore } from '../../index.js';
+import { listStore } from '../../api/store.js';
 import type { StoreArguments } from '../commands/store.js';
 import { formatBytes } from '../format-text.js';
 import { jsonLine, printable } from '../printable.js';

@@ -1,4 +1,4 @@
-import { pruneStore } from '../../index.js';
+import { pruneStore } from '../../api/store.js';
 import type { StoreArguments } from '../commands/store.js';
 import { formatBytes, formatCount } from '../format-text.js';
 import { jsonLine } from '../printable.js';

@@ -1,4 +1,4 @@
-import { removeImage } from '../../index.js';
+import { removeImage } from '../../api/store.js';
 import type { StoreArguments } from '../commands/store.js';
 import { jsonLine, printable } from '../printable.js';
 

@@ -1,4 +1,4 @@
-import { verifyStore } from '../../index.js';
+import { verifyStore } from '../../api/store.js';
 import type { StoreArguments } from '../commands/store.js';
 import { formatCount } from '../format-text.js';
 import { jsonLine } from '../printable.js';

@@ -2,7 +2,12 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
-import { BLOCK_BYTES, BlockTags, createBlockTags, createPartRecords } from '../../../src/export/block-tags.js';
+import {
+  BLOCK_BYTES,
+  BlockTags,
+  createBlockTags,
+  createPartRecords,
+} from '../../../src/export/block-tags.js';
 import { ExtentReader } from '../../../src/export/extent-reader.js';
 import { HeaderComparison, HeaderSource } from '../../../src/export/header-source.js';
 import { BlockCache, LayerSource } from '../../../src/export/layer-source.js';

@@ -1,0 +1,1 @@
+export { ERROR_CODES, type ErrorCode, type Failure, PullError, toFailure } from '../format/error.js';
