@@ -81,7 +81,8 @@ class TarOutput {
   /** Takes what needs no write yet, or returns false: to wait for each of the many small parts costs more than to copy it. */
   put(bytes: Buffer): boolean {
     if (bytes.length >= DIRECT_BYTES || this.#filled + bytes.length >= BLOCK_BYTES) return false;
-    this.#filled += bytes.copy(this.#block, this.#filled);
+    this.#block.set(bytes, this.#filled);
+    this.#filled += bytes.length;
     return true;
   }
 

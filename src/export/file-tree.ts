@@ -16,6 +16,9 @@ export const DIRECTORY = 0x35;
 /** No row: what the parent of the root's entries is. */
 export const NO_ROW = -1;
 
+/** Most rows have no link and no attributes. */
+const NO_BYTES = Buffer.alloc(0);
+
 /** The name of a row in the directory that it is in, as bytes: names need not be UTF-8. */
 export function nameAt(tree: FileTree, row: number): Buffer {
   const parent = tree.parent[row]!;
@@ -46,7 +49,8 @@ export function xattrRecordsAt(tree: FileTree, row: number): Buffer {
 
 function textAt(tree: FileTree, row: number, which: 0 | 1 | 2): Buffer {
   const start = startOfText(tree, row, which);
-  return Buffer.from(tree.text.buffer, start, tree.textEnd[row * 3 + which]! - start);
+  const lengthBytes = tree.textEnd[row * 3 + which]! - start;
+  return lengthBytes === 0 ? NO_BYTES : Buffer.from(tree.text.buffer, start, lengthBytes);
 }
 
 function startOfText(tree: FileTree, row: number, which: 0 | 1 | 2): number {

@@ -24,6 +24,8 @@ const MAX_SIZE = 0o77777777777;
 /** The two blocks that end an archive. */
 export const TAR_END = Buffer.alloc(2 * TAR_BLOCK_BYTES);
 
+const NO_BYTES = Buffer.alloc(0);
+
 /** The bytes between a content of this size and the next header. */
 export function tarPadding(sizeBytes: number): Buffer {
   return TAR_END.subarray(0, paddingOf(sizeBytes));
@@ -43,14 +45,18 @@ export function tarHeader(item: TarItem): Buffer {
   if (item.mtimeNanos !== 0 || item.mtimeSeconds < 0 || item.mtimeSeconds > MAX_SIZE)
     records.push(paxRecord('mtime', timeOf(item)));
   if (item.records !== undefined) records.push(item.records);
-  const [prefix, base] = split ?? [TAR_END.subarray(0, 0), name.subarray(0, 100)];
+  const [prefix, base] = split ?? [NO_BYTES, name.subarray(0, 100)];
   const block = ustarBlock(item, prefix, base, linkName.subarray(0, 100));
   if (records.length === 0) return block;
   const body = Buffer.concat(records);
   const meta = { ...item, type: 'x' as const, sizeBytes: body.length, mode: 0o644 };
   const metaName = Buffer.from('PaxHeaders/entry');
-  const none = TAR_END.subarray(0, 0);
-  return Buffer.concat([ustarBlock(meta, none, metaName, none), body, tarPadding(body.length), block]);
+  return Buffer.concat([
+    ustarBlock(meta, NO_BYTES, metaName, NO_BYTES),
+    body,
+    tarPadding(body.length),
+    block,
+  ]);
 }
 
 function ustarBlock(
@@ -74,15 +80,24 @@ function ustarBlock(
   octal(block, 329, 8, item.devMajor ?? 0);
   octal(block, 337, 8, item.devMinor ?? 0);
   prefix.copy(block, 345);
-  let sum = 0;
-  for (let at = 0; at < TAR_BLOCK_BYTES; at += 1) sum += block[at]!;
+  // All else is zeros.
+  const sum =
+    sumOf(block, 0, base.length) +
+    sumOf(block, 100, 157 + linkName.length) +
+    sumOf(block, 257, 345 + prefix.length);
   octal(block, 148, 7, sum);
   return block;
 }
 
+function sumOf(block: Buffer, start: number, end: number): number {
+  let sum = 0;
+  for (let at = start; at < end; at += 1) sum += block[at]!;
+  return sum;
+}
+
 /** ustar's two fields for a name: up to 155 bytes, a slash that is not written, up to 100 bytes. */
 function splitName(name: Buffer): [prefix: Buffer, base: Buffer] | undefined {
-  if (name.length <= 100) return [TAR_END.subarray(0, 0), name];
+  if (name.length <= 100) return [NO_BYTES, name];
   // A name that ends in a slash must keep something before it.
   const slash = name.indexOf(0x2f, name.length - 101);
   if (slash <= 0 || slash > 155 || slash === name.length - 1) return undefined;
