@@ -14,7 +14,7 @@ const NONCE = Buffer.alloc(12);
 const KEY_BYTES = 16;
 
 /**
- * Numbers that the parts of all layers may take, two a part: 32 MiB, touched as they are used. Four million parts are the headers of as
+ * Numbers that the parts of all layers may take, two a part and three a block: 32 MiB, touched as they are used. Four million parts are the headers of as
  * many entries. Where they do not suffice, whole blocks are read.
  */
 const MAX_PART_NUMBERS = 8 * 2 ** 20;

@@ -20,7 +20,7 @@ const MOST_THREADS = 4;
 const TICK_MS = 100;
 
 /**
- * Tars of all layers of a file system: their tags take 32 bytes a MiB. No file system that an image is made for, and no disk, has
+ * Tars of all layers of a file system: their tags take 48 bytes a MiB. No file system that an image is made for, and no disk, has
  * so much.
  */
 const MAX_FILES_TAR_BYTES = 2 ** 44;
