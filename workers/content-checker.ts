@@ -18,8 +18,8 @@ export interface SpanChecker {
    * @throws PullError `metadata-malformed` for bytes that are no tar
    */
   check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece;
-  /** What is wrong with the span as a whole, after its last piece. */
-  finish(): CheckedPiece['wrong'];
+  /** What is wrong with the span as a whole, after its last piece. `blobEnd`: where it ends, if that is not where the task says. */
+  finish(blobEnd?: number): CheckedPiece['wrong'];
 }
 
 /**

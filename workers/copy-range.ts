@@ -5,7 +5,7 @@ import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { noteRange } from '../src/store/range-journal.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { NotedBytes } from './noted-bytes.js';
-import { countingEvents, rangeClient } from './range-client.js';
+import { countingEvents, rangeClient, stopFor } from './range-client.js';
 import { unwatch, watch } from './ticker.js';
 
 /**
@@ -13,7 +13,7 @@ import { unwatch, watch } from './ticker.js';
  * decoded or kept; what came before a failure is noted in the file's journal, and found by the next copy.
  */
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
-  const { blob, start, end, file, position, journal } = task;
+  const { blob, start, end, file, position, journal, control } = task;
   const { path } = file;
   const { fetchRange, client } = await rangeClient();
   const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
@@ -27,17 +27,24 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
     watch(receiver);
     return receiver.take;
   };
-  const { events, totals, sender } = countingEvents();
-  const range = { blob, start, end, onBytes: begin(position + start), events };
+  const { events, totals, sender } = countingEvents(control);
+  const { stop, close } = stopFor(control);
+  const range = { blob, start, end, onBytes: begin(position + start), events, stop };
   try {
     await fetchRange(client, { ...range, wholeInstead: () => begin(position) });
   } catch (error) {
     if (receivers.length === 1 || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
     return { ...totals, sender: sender(), isWhole: true };
   } finally {
+    close();
     for (const receiver of receivers) unwatch(receiver);
     closeWritten(fd, path);
     for (const receiver of receivers) receiver.note();
   }
-  return { ...totals, sender: sender(), isWhole: false };
+  return {
+    ...totals,
+    sender: sender(),
+    isWhole: false,
+    ...(stop.end !== undefined && { stoppedAt: stop.end }),
+  };
 }

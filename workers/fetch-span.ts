@@ -1,7 +1,8 @@
 import { type Failure, toFailure } from '../src/format/error.js';
+import { findEdge } from '../src/format/layer-edges.js';
 import type { FetchSpanResult, FetchSpanTask } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
-import { countingEvents, rangeClient } from './range-client.js';
+import { countingEvents, rangeClient, stopFor } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 import { unwatch, watch } from './ticker.js';
 import { wholeBlobTaker } from './whole-blob.js';
@@ -12,7 +13,10 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region);
   watch(receiver);
-  const { events, totals, sender } = countingEvents();
+  const { events, totals, sender } = countingEvents(task.control);
+  const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;
+  const { stop, close } = stopFor(task.control, endFor);
+  let end: FetchSpanResult['stopped'];
   const whole = wholeBlobTaker(task.blob);
   let failure: Failure | undefined;
   try {
@@ -23,17 +27,27 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
       wholeInstead: whole.begin,
       onBytes: receiver.take,
       events,
+      stop,
     });
-    await receiver.finish();
+    const edge = stop.end === undefined ? undefined : findEdge(task.table, task, stop.end);
+    if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
+    await receiver.finish(end);
   } catch (error) {
     if (!(error instanceof WrongStream)) failure = toFailure(error);
   } finally {
+    close();
     unwatch(receiver);
     whole.close();
     await receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;
-  const result = { pack: region.pack, packOffset: region.start, goodTarBytes, ...totals };
+  const result = {
+    pack: region.pack,
+    packOffset: region.start,
+    goodTarBytes,
+    ...(end && { stopped: end }),
+    ...totals,
+  };
   if (failure !== undefined) return { ...result, failure };
   if (wrong === undefined) return result;
   client.choice.lacks(sender(), task.blob.digest);

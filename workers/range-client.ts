@@ -1,12 +1,15 @@
 import { count } from '../src/pool/counters.js';
 import { RETRY_WAIT_MS } from '../src/pool/messages.js';
+import { noteReceived, type RangeControl, takeStop } from '../src/pool/range-control.js';
 import { draw, type RateLimit } from '../src/pool/rate-limit.js';
 import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
 import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
+import { RangeStop } from '../src/registry/range-stop.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
 import { noteGarbage } from './garbage.js';
 import { sharedTargets } from './shared-targets.js';
+import { unwatch, watch } from './ticker.js';
 
 interface Loaded {
   readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
@@ -69,8 +72,21 @@ function stopAsking(): () => void {
   return () => tell({ event: 'asking', change: 1 });
 }
 
-/** Events of one range that also add up what it cost; `totals` grows. */
-export function countingEvents(): {
+/** Lets the main thread stop a range until `close` is called. `endFor`: as RangeStop has it. */
+export function stopFor(control: RangeControl | undefined, endFor?: (next: number) => number) {
+  const stop = new RangeStop(endFor);
+  if (control === undefined) return { stop, close: () => {} };
+  const asked = {
+    tick: () => {
+      if (takeStop(control)) stop.ask();
+    },
+  };
+  watch(asked);
+  return { stop, close: () => unwatch(asked) };
+}
+
+/** Events of one range that also add up what it cost; `totals` grows. The main thread sees in `control` how much has come. */
+export function countingEvents(control?: RangeControl): {
   readonly events: RangeEvents;
   readonly totals: { fetchedBytes: number; requests: number };
   /** Who is to blame for wrong bytes: of several endpoints that sent some the first, as mirrors stand before the registry. */
@@ -82,6 +98,7 @@ export function countingEvents(): {
     ...rangeEvents,
     received(bytes: number, endpoint: number): void {
       totals.fetchedBytes += bytes;
+      if (control !== undefined) noteReceived(control, bytes);
       sender = Math.min(sender ?? endpoint, endpoint);
       rangeEvents.received(bytes, endpoint);
     },

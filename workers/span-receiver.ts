@@ -31,7 +31,7 @@ export class WrongStream extends Error {
  */
 export class SpanReceiver {
   wrong: WrongBytes | undefined;
-  readonly #task: FetchSpanTask;
+  #task: FetchSpanTask;
   readonly #region: Region;
   readonly #walker: Walker;
   readonly #cutter: PieceCutter;
@@ -101,13 +101,14 @@ export class SpanReceiver {
     return this.#decoding === undefined ? next() : this.#decoding.then(next);
   }
 
-  /** Everything has come: decodes the rest. */
-  async finish(): Promise<void> {
+  /** Everything has come: decodes the rest. `end`: where the span ends that was stopped. */
+  async finish(end?: Pick<FetchSpanTask, 'blobEnd' | 'tarEnd'>): Promise<void> {
+    this.#task = { ...this.#task, ...end };
     await this.#decodeWhole();
     if (this.#filled > 0) throw this.#wrongHere('do not end where a frame ends');
-    const { table, tarEnd } = this.#task;
+    const { table, blobEnd, tarEnd } = this.#task;
     if (table.layout === 'split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
-    const wrong = this.#checker.finish();
+    const wrong = this.#checker.finish(blobEnd);
     if (wrong !== undefined) this.#dropAll(wrong);
   }
 

@@ -64,8 +64,8 @@ export class UnsplitChecker implements SpanChecker, TarSink {
     return this.#checked();
   }
 
-  finish(): CheckedPiece['wrong'] {
-    const { table, blobEnd } = this.#task;
+  finish(blobEnd = this.#task.blobEnd): CheckedPiece['wrong'] {
+    const { table } = this.#task;
     const edges = layerEdges(table, blobEnd, blobEnd);
     // A span can end at a chunk within a content.
     const chunk = edges.chunk[0] ?? -1;

@@ -83,3 +83,37 @@ function within(columns: Columns, blobStart: number, blobEnd: number): LayerEdge
   const { blobAt, tarAt, row, chunk } = columns;
   return { count: end - first, blobAt: part(blobAt), tarAt: part(tarAt), row: part(row), chunk: part(chunk) };
 }
+
+/**
+ * The first place at or behind `blobAt` where a range may be cut in two that is within the data of a layer; undefined when there is
+ * none before its end. The tar offset is that of the table.
+ */
+export function findEdge(
+  table: LayerTable,
+  { blobStart, blobEnd }: { readonly blobStart: number; readonly blobEnd: number },
+  blobAt: number,
+): { readonly blobAt: number; readonly tarAt: number } | undefined {
+  const from = Math.max(blobAt, blobStart + 1);
+  const edge =
+    table.layout === 'split' ? firstUnitFrom(table, from) : firstEdgeFrom(table, blobStart, blobEnd, from);
+  return edge !== undefined && edge.blobAt < blobEnd ? edge : undefined;
+}
+
+function firstEdgeFrom(table: LayerTable, blobStart: number, blobEnd: number, blobAt: number) {
+  const edges = layerEdges(table, blobStart, blobEnd);
+  const edge = edges.blobAt.findIndex((at) => at >= blobAt);
+  return edge < 0 ? undefined : { blobAt: edges.blobAt[edge]!, tarAt: edges.tarAt[edge]! };
+}
+
+/** The first content, or chunk of one, that begins at or behind `blobAt`. */
+function firstUnitFrom(table: LayerTable, blobAt: number) {
+  const { count, blobStart, tarStart, chunkFirst, chunkBlobStart, chunkTarStart } = table;
+  const before = lastAtMost(blobStart, count, blobAt - 1);
+  const end = before < 0 ? 0 : chunkFirst[before + 1]!;
+  for (let chunk = before < 0 ? 0 : chunkFirst[before]! + 1; chunk < end; chunk++) {
+    if (chunkBlobStart[chunk]! >= blobAt && chunkBlobStart[chunk]! > chunkBlobStart[chunk - 1]!)
+      return { blobAt: chunkBlobStart[chunk]!, tarAt: chunkTarStart[chunk]! };
+  }
+  const row = before + 1;
+  return row < count ? { blobAt: blobStart[row]!, tarAt: tarStart[row]! } : undefined;
+}

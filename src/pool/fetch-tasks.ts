@@ -4,6 +4,7 @@ import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
+import type { RangeControl } from './range-control.js';
 
 /** Tasks that ask a registry for bytes of a blob. */
 
@@ -74,8 +75,14 @@ export interface LayerMetadata {
   readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
 }
 
+/** A task that fetches one range, which may be stopped. */
+interface RangeTask {
+  /** Left out, nobody looks how it comes along. */
+  readonly control?: RangeControl;
+}
+
 /** Fetches one span, decodes it piece by piece, checks it and appends it to the worker's pack. */
-export interface FetchSpanTask {
+export interface FetchSpanTask extends RangeTask {
   readonly task: 'fetch-span';
   /** Position in the pull's order: the earlier span is decoded first. */
   readonly sequence: number;
@@ -96,6 +103,8 @@ export interface FetchSpanResult extends Fetched {
   readonly pack: string;
   readonly packOffset: number;
   readonly goodTarBytes: number;
+  /** Where the span ended that was stopped; what is behind it was not fetched. */
+  readonly stopped?: { readonly blobEnd: number; readonly tarEnd: number };
   /** The first thing that is wrong; everything before it stands. */
   readonly wrong?: WrongBytes & {
     /** An endpoint is left that has not sent anything wrong of this blob. */
@@ -116,7 +125,7 @@ export interface WrongBytes {
 }
 
 /** Fetches a range of a blob and writes it, as it is, to the pack that this thread has for raw pieces of the blob. */
-export interface FetchRawTask {
+export interface FetchRawTask extends RangeTask {
   readonly task: 'fetch-raw';
   /** Position in the pull's order. */
   readonly sequence: number;
@@ -126,6 +135,8 @@ export interface FetchRawTask {
 }
 
 export interface FetchRawResult extends Fetched {
+  /** Where the range ended that was stopped; what is behind it was not fetched. */
+  readonly stoppedAt?: number;
   readonly pack: string;
   readonly packOffset: number;
   /** The endpoint that sent it, by its place in the list, the first of several; -1 for none. */
@@ -133,7 +144,7 @@ export interface FetchRawResult extends Fetched {
 }
 
 /** Fetches a range of a blob as it is, straight to its place in a file. */
-export interface CopyRangeTask {
+export interface CopyRangeTask extends RangeTask {
   readonly task: 'copy-range';
   readonly blob: BlobSource;
   readonly start: number;
@@ -146,6 +157,8 @@ export interface CopyRangeTask {
 }
 
 export interface CopyRangeResult {
+  /** As `FetchRawResult` has it. */
+  readonly stoppedAt?: number;
   /** As `FetchRawResult` has it. */
   readonly sender: number;
   /** The whole blob has come instead of the range. */

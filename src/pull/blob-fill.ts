@@ -1,11 +1,11 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { inLayer } from '../format/error.js';
-import { type BlobRange, joinRanges } from '../plan/missing.js';
+import { type BlobRange, cutRanges, joinRanges } from '../plan/missing.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { BlobPlace, MadePlace } from './copy-target.js';
-import type { Fetcher, FetchJob } from './fetcher.js';
+import type { Fetcher, FetchJob, RangeTurn } from './fetcher.js';
 import type { FetchFigures } from './layer.js';
 
 interface FillOptions {
@@ -68,15 +68,20 @@ export class BlobFill {
     }
   }
 
-  #job(range: BlobRange, ended: () => void): FetchJob {
+  #job(range: BlobRange, ended: () => void, splits = 0): FetchJob {
     const done = () => {
       this.#running -= 1;
       if (this.#running === 0 && (this.#isLast || this.#isOver)) ended();
     };
     return {
       work: { layer: this.#options.layer, dropped: false },
-      run: async (pool, _, cost) => {
-        await this.#fetch(pool, range, cost);
+      sizeBytes: range.end - range.start,
+      splits,
+      run: async (pool, turn, cost) => {
+        await this.#fetch(pool, range, turn, {
+          cost,
+          stopped: (rest) => this.#addFirst(rest, ended, splits + 1),
+        });
         done();
       },
       failed: (error) => {
@@ -86,19 +91,35 @@ export class BlobFill {
     };
   }
 
+  /** Fetches the rest of a range that was stopped, in parts. */
+  #addFirst(rest: BlobRange, ended: () => void, splits: number): void {
+    const { fetcher } = this.#options;
+    for (const range of cutRanges([rest], fetcher.partBytes(rest.end - rest.start))) {
+      this.#running += 1;
+      fetcher.addFirst(this.#job(range, ended, splits));
+    }
+  }
+
   /** Its connection is free again when the range is there; that of the last one when all is hashed. */
-  async #fetch(pool: WorkerPool, range: BlobRange, cost: (figures: FetchFigures) => void): Promise<void> {
+  async #fetch(
+    pool: WorkerPool,
+    { start, end }: BlobRange,
+    { control }: RangeTurn,
+    tell: { readonly cost: (figures: FetchFigures) => void; readonly stopped: (rest: BlobRange) => void },
+  ): Promise<void> {
     const { blob, place } = this.#options;
     const hash = this.#begin();
     const { file, start: position, journal } = place;
-    const result = await pool.run({ task: 'copy-range', blob, ...range, file, position, journal });
-    cost(result);
+    const result = await pool.run({ task: 'copy-range', blob, start, end, file, position, journal, control });
+    tell.cost(result);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
     if (result.isWhole) {
       this.#isWhole = true;
       return;
     }
-    if (this.#front.add(range)) hash.reach(this.#front.end);
+    const { stoppedAt = end } = result;
+    if (stoppedAt < end && !this.#isOver) tell.stopped({ start: stoppedAt, end });
+    if (this.#front.add({ start, end: stoppedAt })) hash.reach(this.#front.end);
     if (this.#isLast && this.#running === 1 && !this.#isOver) await hash.end();
   }
 

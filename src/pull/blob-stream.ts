@@ -1,6 +1,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
+import { cutRanges } from '../plan/missing.js';
 import type { RawPart } from '../plan/whole.js';
 import type { DecodeBlobResult, HeldRows } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
@@ -32,6 +33,13 @@ interface Outcome {
   readonly actual: Digest | null;
 }
 
+/** A part of the blob that is on disk or being fetched, and where it is. */
+interface BegunPart {
+  readonly blobStart: number;
+  blobEnd: number;
+  place: { readonly pack: PackId; readonly offset: number } | undefined;
+}
+
 /** One blob fetched, hashed and decoded from beginning to end. */
 export class BlobStream {
   /** Where its own bytes lie. */
@@ -45,8 +53,8 @@ export class BlobStream {
   /** The parts that were not begun yet. */
   readonly #upcoming: Iterator<RawPart, void>;
   readonly #work: Work;
-  /** The parts that were begun. */
-  readonly #begun: Array<RawPart & { place: { pack: PackId; offset: number } | undefined }> = [];
+  /** The parts that were begun, in order. */
+  readonly #begun: BegunPart[] = [];
   /** All parts were begun. */
   #isPlanned = false;
   /** The first of the begun parts that is not before the front. */
@@ -91,8 +99,8 @@ export class BlobStream {
     await Promise.allSettled([this.#options.fetcher.ended(this.#work), this.#decoding]);
   }
 
-  /** Begins the parts up to the first that is to be fetched. Returns its row; undefined when nothing is left. */
-  #beginNext(): number | undefined {
+  /** Begins the parts up to the first that is to be fetched, and returns that; undefined when nothing is left. */
+  #beginNext(): BegunPart | undefined {
     try {
       for (;;) {
         const { done, value: part } = this.#upcoming.next();
@@ -100,10 +108,12 @@ export class BlobStream {
           this.#isPlanned = true;
           return undefined;
         }
-        const { held } = part;
-        if (held === undefined) return this.#begun.push({ ...part, place: undefined }) - 1;
-        this.rawPacks.add(held.pack as PackId);
-        this.#begun.push({ ...part, place: { pack: held.pack as PackId, offset: held.packOffset } });
+        const { held, blobStart, blobEnd } = part;
+        const place = held && { pack: held.pack as PackId, offset: held.packOffset };
+        const begun = { blobStart, blobEnd, place };
+        this.#begun.push(begun);
+        if (place === undefined) return begun;
+        this.rawPacks.add(place.pack);
       }
     } finally {
       this.#advance();
@@ -111,31 +121,50 @@ export class BlobStream {
   }
 
   /** The jobs for all that is missing, each made when it is to begin. */
-  *#jobs(first: number, failed: (error: unknown) => void): Generator<FetchJob, void> {
-    for (let row: number | undefined = first; row !== undefined && !this.#work.dropped; ) {
-      yield this.#job(row, failed);
-      row = this.#beginNext();
+  *#jobs(first: BegunPart, failed: (error: unknown) => void): Generator<FetchJob, void> {
+    for (let part: BegunPart | undefined = first; part !== undefined && !this.#work.dropped; ) {
+      yield this.#job(part, failed);
+      part = this.#beginNext();
     }
   }
 
-  #job(row: number, failed: (error: unknown) => void): FetchJob {
+  #job(part: BegunPart, failed: (error: unknown) => void, splits = 0): FetchJob {
     const blob = { ...this.#options.layer.blob, url: this.#url };
-    const part = this.#begun[row]!;
     const { blobStart, blobEnd } = part;
     return {
       work: this.#work,
+      sizeBytes: blobEnd - blobStart,
+      splits,
       failed,
-      run: async (pool, sequence, cost) => {
-        const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+      run: async (pool, turn, cost) => {
+        const result = await pool.run({ task: 'fetch-raw', ...turn, blob, blobStart, blobEnd });
         cost(result);
         const pack = result.pack as PackId;
         this.rawPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
         part.place = { pack, offset: result.packOffset };
+        const { stoppedAt = blobEnd } = result;
+        if (stoppedAt < blobEnd)
+          for (const rest of this.#cutOff(part, stoppedAt))
+            this.#options.fetcher.addFirst(this.#job(rest, failed, splits + 1));
         this.#advance();
       },
     };
+  }
+
+  /** Ends a part where it was stopped. Returns the parts behind it, which are to be fetched. */
+  #cutOff(part: BegunPart, blobEnd: number): BegunPart[] {
+    const rest = { start: blobEnd, end: part.blobEnd };
+    const bytes = this.#options.fetcher.partBytes(rest.end - rest.start);
+    const parts = Array.from(cutRanges([rest], bytes), ({ start, end }) => ({
+      blobStart: start,
+      blobEnd: end,
+      place: undefined,
+    }));
+    part.blobEnd = blobEnd;
+    this.#begun.splice(this.#begun.indexOf(part) + 1, 0, ...parts);
+    return parts;
   }
 
   /** Moves the front over all parts that are on disk, and hands them to the decoder if it is there. */

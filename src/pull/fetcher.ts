@@ -1,6 +1,8 @@
+import { createRangeControl, type RangeControl, resetControl } from '../pool/range-control.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PullContext } from './context.js';
 import type { FetchFigures } from './layer.js';
+import { SlowRanges } from './slow-ranges.js';
 
 /** What several jobs belong to: all of them are given up at once. */
 export interface Work {
@@ -9,14 +11,22 @@ export interface Work {
   dropped: boolean;
 }
 
+/** What the fetcher gives a range for its task. */
+export interface RangeTurn {
+  /** Its place in the pull's order; the earlier is decoded first. */
+  readonly sequence: number;
+  /** Shared with the worker. Where it was asked to stop, its rest is to be added as jobs that go first. */
+  readonly control: RangeControl;
+}
+
 /** One range of a blob to be fetched by a worker. */
 export interface FetchJob {
   readonly work: Work;
-  /**
-   * `sequence`: its place in the pull's order; the earlier is decoded first. `cost` is told what it cost before anybody
-   * hears of what it brought, as that can be the pull's last byte.
-   */
-  run(pool: WorkerPool, sequence: number, cost: (figures: FetchFigures) => void): Promise<void>;
+  readonly sizeBytes: number;
+  /** How many ranges were stopped that it was a part of. */
+  readonly splits: number;
+  /** `cost` is told what it cost before anybody hears of what it brought, as that can be the pull's last byte. */
+  run(pool: WorkerPool, turn: RangeTurn, cost: (figures: FetchFigures) => void): Promise<void>;
   /** It could not be done. */
   failed(error: unknown): void;
 }
@@ -36,6 +46,9 @@ export class Fetcher {
   /** Goes before all that waits. */
   readonly #again: FetchJob[] = [];
   readonly #running = new Set<{ readonly work: Work; readonly ended: Promise<void> }>();
+  readonly #slow = new SlowRanges(() => this.#isIdle);
+  /** Those of ranges that are over. */
+  readonly #controls: RangeControl[] = [];
   #sequence = 0;
   #lastByteMs = performance.now();
 
@@ -73,7 +86,25 @@ export class Fetcher {
     await Promise.all(ofWork.map(({ ended }) => ended));
   }
 
+  /** How many bytes each part of the rest of a range should have that was stopped and is about to end. */
+  partBytes(restBytes: number): number {
+    return this.#slow.partBytes(restBytes, this.#context.concurrency.limit - this.#running.size + 1);
+  }
+
+  /** Nothing waits for the connections that are free. */
+  get #isIdle(): boolean {
+    const { concurrency, stop, settings } = this.#context;
+    // A limit makes all ranges slow on purpose, and each by turns.
+    if (stop.reason !== undefined || settings.limitRate !== undefined) return false;
+    return this.#running.size > 0 && this.#running.size < concurrency.limit;
+  }
+
   #fill(): void {
+    this.#begin();
+    this.#slow.watch();
+  }
+
+  #begin(): void {
     while (this.#running.size < this.#context.concurrency.limit && this.#context.stop.reason === undefined) {
       const job = this.#again.shift() ?? this.#nextWaiting();
       if (job === undefined) return;
@@ -98,14 +129,19 @@ export class Fetcher {
   }
 
   async #run(job: FetchJob): Promise<void> {
-    const sequence = ++this.#sequence;
+    const control = this.#controls.pop() ?? createRangeControl();
+    resetControl(control);
+    const turn = { sequence: ++this.#sequence, control };
+    const ended = this.#slow.started({ ...job, control });
     this.#context.patience.asking(1);
     try {
       this.#pool ??= this.#startPool();
-      await job.run(await this.#pool, sequence, (cost) => this.#note(job.work.layer, cost));
+      await job.run(await this.#pool, turn, (cost) => this.#note(job.work.layer, cost));
     } catch (error) {
       if (!job.work.dropped) job.failed(error);
     } finally {
+      ended();
+      this.#controls.push(control);
       this.#context.patience.asking(-1);
     }
   }

@@ -1,10 +1,12 @@
 import { fromFailure, PullError } from '../format/error.js';
+import { findEdge } from '../format/layer-edges.js';
+import { cutRanges } from '../plan/missing.js';
 import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
 import type { Extent } from './assembly.js';
 import type { PullContext } from './context.js';
-import type { Fetcher, FetchJob, Work } from './fetcher.js';
+import type { Fetcher, FetchJob, RangeTurn, Work } from './fetcher.js';
 import type { ChunkedLayer, FetchFigures } from './layer.js';
 
 /** A range to fetch for a span of the plan: all of it, or what is left after bytes that proved wrong. */
@@ -17,6 +19,8 @@ export interface SpanRange {
   readonly checkContents?: 'first' | 'again';
   /** The next part, in tar order, is on disk, and nothing is known to be wrong with it; `last`: it is the end of the range. */
   readonly onPart: (part: Extent, last: boolean) => void;
+  /** How often ranges were stopped that it was a part of. */
+  readonly splits?: number;
   /** Who is told when it could not be fetched, where that is not who made the SpanFetch. */
   readonly failed?: (error: unknown) => void;
 }
@@ -64,7 +68,9 @@ export class SpanFetch {
   job(range: SpanRange, retries = 0): FetchJob {
     return {
       work: this.#work,
-      run: (pool, sequence, cost) => this.#run(range, retries, pool, sequence, cost),
+      sizeBytes: range.blobEnd - range.blobStart,
+      splits: range.splits ?? 0,
+      run: (pool, turn, cost) => this.#run(range, retries, pool, turn, cost),
       failed: range.failed ?? this.#failed,
     };
   }
@@ -73,14 +79,14 @@ export class SpanFetch {
     range: SpanRange,
     retries: number,
     pool: WorkerPool,
-    sequence: number,
+    turn: RangeTurn,
     cost: (figures: FetchFigures) => void,
   ): Promise<void> {
     const { blobStart, blobEnd, tarStart, tarEnd } = range;
     const { blob, metadata } = this.#layer;
     const result = await pool.run({
       task: 'fetch-span',
-      sequence,
+      ...turn,
       blob,
       table: metadata.table,
       blobStart,
@@ -94,7 +100,31 @@ export class SpanFetch {
     this.#packs.add(result.pack as PackId);
     this.#wrote(result.pack as PackId);
     if (result.failure !== undefined) throw fromFailure(result.failure);
-    if (!this.#work.dropped) await this.#accept(range, retries, result);
+    if (this.#work.dropped) return;
+    const { stopped } = result;
+    await this.#accept(stopped === undefined ? range : this.#cutOff(range, stopped), retries, result);
+  }
+
+  /** Ends a range where it was stopped, and has the rest fetched in parts that begin and end where the layer can be cut. */
+  #cutOff(range: SpanRange, { blobEnd, tarEnd }: Pick<SpanRange, 'blobEnd' | 'tarEnd'>): SpanRange {
+    const rest = { start: blobEnd, end: range.blobEnd };
+    const ends = [{ blobEnd, tarEnd }];
+    for (const { start } of cutRanges([rest], this.#fetcher.partBytes(rest.end - rest.start))) {
+      const last = ends.at(-1)!;
+      const behind = { blobStart: last.blobEnd, blobEnd: range.blobEnd };
+      const edge = start > last.blobEnd ? findEdge(this.#layer.metadata.table, behind, start) : undefined;
+      if (edge !== undefined) ends.push({ blobEnd: edge.blobAt, tarEnd: edge.tarAt });
+    }
+    ends.push({ blobEnd: range.blobEnd, tarEnd: range.tarEnd });
+    const tell = inOrder(range.onPart, ends.length);
+    const splits = (range.splits ?? 0) + 1;
+    for (let i = 1; i < ends.length; i++) {
+      const { blobEnd: blobStart, tarEnd: tarStart } = ends[i - 1]!;
+      this.#fetcher.addFirst(
+        this.job({ ...range, ...ends[i]!, blobStart, tarStart, onPart: tell[i]!, splits }),
+      );
+    }
+    return { ...range, blobEnd, tarEnd, onPart: tell[0]! };
   }
 
   async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {
@@ -150,4 +180,22 @@ export class SpanFetch {
       return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
     }
   }
+}
+
+/** One `onPart` for each of the ranges that a range was cut into: however they come, the parts are told in tar order. */
+function inOrder(onPart: SpanRange['onPart'], count: number): Array<SpanRange['onPart']> {
+  const ranges = Array.from({ length: count }, () => ({ parts: [] as Extent[], isWhole: false }));
+  let next = 0;
+  return ranges.map((range) => (part, last) => {
+    range.parts.push(part);
+    range.isWhole = last;
+    for (; next < count; next++) {
+      const { parts, isWhole } = ranges[next]!;
+      for (const [i, told] of parts.entries()) {
+        onPart(told, isWhole && next === count - 1 && i === parts.length - 1);
+      }
+      parts.length = 0;
+      if (!isWhole) return;
+    }
+  });
 }

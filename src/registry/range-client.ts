@@ -3,6 +3,7 @@ import { type Connections, createConnections } from './connections.js';
 import { EndpointChoice } from './endpoint-choice.js';
 import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
+import type { RangeStop } from './range-stop.js';
 import type { WaitBudget } from './retry-after.js';
 import { type SharedTargets, Targets } from './targets.js';
 import type { Transport } from './transport.js';
@@ -94,6 +95,8 @@ export interface RangeJob {
    * range are skipped.
    */
   wholeInstead?(): RangeJob['onBytes'] | undefined;
+  /** Lets the range be ended before its end. Only a 206 is: the rest of another response could not be asked for alone. */
+  readonly stop?: RangeStop;
   /**
    * Takes the bytes in order, each once. While a promise is open nothing more is read from the network; what it
    * throws or rejects with ends the range and is thrown on.

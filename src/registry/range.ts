@@ -7,6 +7,9 @@ import { firstErrorMessage, refusal, serverError, storageRefusal } from './refus
 import { requestLine } from './request-line.js';
 import { type Headers, type Sink, transfer } from './transfer.js';
 
+/** Why a stopped range is asked for again. */
+const TOO_SLOW = 'it came much slower than others';
+
 /** A range under way. */
 interface Range {
   readonly client: RangeClient;
@@ -99,7 +102,13 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     const told = { method: 'GET', url, range: headers.range, status: answered.status, bytes, startedMs };
     job.events.answered?.(requestLine({ ...told, again, givenUp }, performance.now()));
   };
-  const sink = sinkFor(range, place, (status, next) => Object.assign(answered, { status, next }));
+  const sink: Sink = {
+    ...sinkFor(range, place, (status, next) => Object.assign(answered, { status, next })),
+    started: (stop) =>
+      job.stop?.inFlight(() => {
+        if (answered.status === 206 && mayBeCut(range)) stop();
+      }),
+  };
   try {
     const { idleTimeoutMs, answerTimeoutMs } = client.options;
     const request = { path: url.pathname + url.search, headers, idleTimeoutMs, answerTimeoutMs };
@@ -111,12 +120,14 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     } else if (range.receivedBytes > before.receivedBytes) range.fruitless++;
     const { repeated, fruitless, contradictions } = range;
     const isBroken = outcome.kind === 'broken';
+    const isStopped = outcome.kind === 'stopped';
+    if (isStopped) range.end = job.stop!.ended(range.next, range.end);
     const next = isBroken
       ? classifyBreak({ ...outcome, host: url.host, repeated, fruitless, contradictions })
       : answered.next!;
     const isContradiction = isBroken ? outcome.error instanceof PullError : answered.status < 300;
     if (isContradiction && next.next === 'fail') range.contradictions++;
-    tell(next);
+    tell(isStopped ? { again: TOO_SLOW } : next);
     const body = outcome.kind === 'spare' ? outcome.body : Buffer.alloc(0);
     return { next, place, status: answered.status, body };
   } catch (error) {
@@ -124,6 +135,7 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     tell({ givenUp: error instanceof Error ? error.message : String(error) });
     throw error;
   } finally {
+    job.stop?.inFlight(undefined);
     connections.give(connection);
   }
 }
@@ -142,6 +154,11 @@ function headersFor(range: Range, place: Place) {
 
 function isPart({ isWhole, where }: Range): boolean {
   return !isWhole && where.isPart;
+}
+
+/** Whether its rest may be asked for alone: not where the endpoint gives parts of blobs now and then only. */
+function mayBeCut({ where, isWhole }: Range): boolean {
+  return !isWhole && !where.does('whole-blobs-only');
 }
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */

@@ -21,6 +21,8 @@ export interface Sink {
   /** Hears of every byte of a wanted body, those that are skipped included. */
   received(bytes: number): void;
   readonly take: TakeBytes;
+  /** Is told what ends the request at once, as `stopped` unless it has ended already. */
+  started?(stop: () => void): void;
 }
 
 /** How a request ended. */
@@ -29,6 +31,8 @@ type Outcome =
   | { readonly kind: 'whole' }
   /** The network failed, or the body is longer than it may be. `unanswered`: before any response, on a reused connection. */
   | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
+  /** It was stopped before every wanted byte had come. */
+  | { readonly kind: 'stopped' }
   /** The body is not wanted: its first 64 KiB, none of a 2xx. */
   | { readonly kind: 'spare'; readonly body: Buffer };
 
@@ -56,6 +60,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
     let reused = false;
+    let stopped = false;
     let words: GatheredBytes | undefined;
     let wordsTimer: NodeJS.Timeout | undefined;
 
@@ -72,6 +77,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
         // The status counts even if the body behind it broke off.
         else if (words !== undefined) resolve({ kind: 'spare', body: words.bytes() });
         else if (body.isWhole() && !(error instanceof PullError)) resolve({ kind: 'whole' });
+        else if (stopped) resolve({ kind: 'stopped' });
         else resolve({ kind: 'broken', error, unanswered: reused && status === 0 && !timer.expired() });
       });
     }
@@ -87,6 +93,10 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
           controller = started;
           reused = connection.answers > 0;
           timer.start();
+          sink.started?.(() => {
+            stopped = true;
+            started.abort(ENOUGH);
+          });
         },
         onResponseStart(data, statusCode, answerHeaders) {
           // An interim answer is no progress: a server may send them for ever.

@@ -87,6 +87,7 @@ const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json)
       },
     };
   },
+  trickle: (field) => ({ drip: { bytesPerSecond: integerOf(field, 1) } }),
   firstByteAfterMs: (field) => ({ firstByteAfterMs: integerOf(field, 0, MAX_TIMER_MS) }),
   withHeaders: (field) => ({ withHeaders: parseHeaders(field) }),
   flipByteAt: (field) => ({ flipByteAt: integerOf(field, 0) }),

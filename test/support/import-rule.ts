@@ -25,7 +25,12 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
-const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/counters.ts', 'src/pool/rate-limit.ts'];
+const POOL_FILES_OF_WORKERS = [
+  'src/pool/messages.ts',
+  'src/pool/counters.ts',
+  'src/pool/rate-limit.ts',
+  'src/pool/range-control.ts',
+];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],

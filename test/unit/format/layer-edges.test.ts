@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type LayerEdges, layerEdges } from '../../../src/format/layer-edges.js';
+import { findEdge, type LayerEdges, layerEdges } from '../../../src/format/layer-edges.js';
 import { type ContentRow, tableOf } from '../../support/layer-tables.js';
 import { seededRandom } from '../../support/random.js';
 import { randomUnsplit } from '../../support/random-unsplit.js';
@@ -132,4 +132,28 @@ test('the edges of a part cost no more than the part, however many chunks its co
     [0, 10, 20, 30, 40, 50].map((at) => middle + at),
   );
   assert.ok(seen.size < 100, `${seen.size} chunks looked at`);
+});
+
+test('a range is cut where a content begins, or a chunk of one, and nowhere else', () => {
+  const chunks = [
+    { blobStart: 310, tarStart: 10_000 },
+    { blobStart: 330, tarStart: 10_003 },
+    { blobStart: 330, tarStart: 10_004 },
+  ];
+  const rows: ContentRow[] = [...APART.slice(0, 1), { ...APART[1]!, chunks }];
+  const all = { blobStart: 0, blobEnd: 900 };
+  const split = tableOf(rows, 900, 20_000);
+  const places = [0, 100, 101, 310, 311, 331].map((at) => findEdge(split, all, at));
+  assert.deepEqual(places, [
+    { blobAt: 100, tarAt: 5000 },
+    { blobAt: 100, tarAt: 5000 },
+    { blobAt: 310, tarAt: 10_000 },
+    { blobAt: 310, tarAt: 10_000 },
+    { blobAt: 330, tarAt: 10_003 },
+    undefined,
+  ]);
+  assert.equal(findEdge(split, { blobStart: 100, blobEnd: 310 }, 100), undefined);
+  const apart = tableOf(rows, 900, 20_000, { layout: 'apart' });
+  assert.deepEqual(findEdge(apart, all, 101), { blobAt: 300, tarAt: 5020 });
+  assert.equal(findEdge(apart, { blobStart: 310, blobEnd: 900 }, 351), undefined);
 });

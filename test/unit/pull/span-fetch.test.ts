@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Digest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
+import type { LayerTable } from '../../../src/format/layer-table.js';
 import type { FetchSpanResult, FetchSpanTask, Task, WrongBytes } from '../../../src/pool/messages.js';
 import { Fetcher, type FetchJob, type Work } from '../../../src/pull/fetcher.js';
 import { SpanFetch, type SpanRange } from '../../../src/pull/span-fetch.js';
 import type { Stop } from '../../../src/pull/stop.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
+import { tableOf } from '../../support/layer-tables.js';
 
 const PACK = 'a'.repeat(32);
 /** Each job is so long in the blob, and as long in the tar. */
@@ -23,25 +25,30 @@ function create(
     contentOf?: (n: number) => number;
     /** Whether an endpoint is left that has not sent anything wrong. */
     elsewhere?: () => boolean;
+    /** Where the n-th request was stopped, if it was. */
+    stoppedAt?: (n: number) => number | undefined;
     /** How long a request takes. */
-    until?: () => Promise<void>;
+    until?: (n: number) => Promise<void>;
+    table?: LayerTable;
   } = {},
 ) {
   const { connections = 4, wrongOf = () => undefined, contentOf = () => 7 } = options;
-  const { until = () => Promise.resolve(), elsewhere = () => false } = options;
+  const { until = () => Promise.resolve(), elsewhere = () => false, stoppedAt = () => undefined } = options;
   const asked: FetchSpanTask[] = [];
   const running = { now: 0, most: 0 };
   const fetchSpan = async (task: FetchSpanTask): Promise<FetchSpanResult> => {
     const at = wrongOf(task, asked.length);
     const content = contentOf(asked.length);
+    const stop = stoppedAt(asked.length);
     asked.push(task);
     running.now += 1;
     running.most = Math.max(running.most, running.now);
-    await until();
+    await until(asked.length);
     running.now -= 1;
     const result = { pack: PACK, packOffset: task.tarStart, fetchedBytes: JOB_BYTES, requests: 1 };
-    const goodTarBytes = (at ?? task.tarEnd) - task.tarStart;
-    const whole = { ...result, goodTarBytes };
+    const goodTarBytes = (at ?? stop ?? task.tarEnd) - task.tarStart;
+    const stopped = stop === undefined ? {} : { stopped: { blobEnd: stop, tarEnd: stop } };
+    const whole = { ...result, goodTarBytes, ...stopped };
     return at === undefined
       ? whole
       : { ...whole, wrong: { ...wrongAt(at, content), elsewhere: elsewhere() } };
@@ -54,6 +61,8 @@ function create(
     layers: 1,
   });
   const work: Work = { layer: 0, dropped: false };
+  const layer = fakeLayer();
+  const { table = layer.metadata.table } = options;
   const failures: unknown[] = [];
   const failed = (error: unknown) => {
     failures.push(error);
@@ -62,7 +71,7 @@ function create(
   const spans = new SpanFetch({
     context,
     fetcher,
-    layer: fakeLayer(),
+    layer: { ...layer, metadata: { ...layer.metadata, table } },
     work,
     pieceBytes: 1000,
     failed,
@@ -224,6 +233,47 @@ test('bytes that cannot be decoded and a wrong content behind them are two place
   await new Promise(setImmediate);
   assert.equal(asked.length, 3);
   assert.equal(codeOf(context.stop), 'digest-mismatch');
+});
+
+test('the rest of a span that was stopped is fetched in parts, and told in order however they come', async () => {
+  const half = 512 * 1024;
+  const size = 8 * half;
+  const contents = Array.from({ length: 8 }, (_, i) => ({
+    name: i,
+    blob: [i * half, (i + 1) * half] as const,
+    tarStart: i * half,
+    sizeBytes: half,
+  }));
+  const stops = new Map([
+    [0, 2 * half],
+    [3, 6 * half],
+  ]);
+  const { add, asked, events } = create({
+    connections: 4,
+    table: tableOf(contents, size, size),
+    stoppedAt: (n) => stops.get(n),
+    wrongOf: ({ blobStart }, n) => (n === 2 ? blobStart + 10 : undefined),
+    // The later it was asked for, the sooner it comes.
+    until: async (n) => {
+      for (let turn = n; turn < 20; turn++) await new Promise(setImmediate);
+    },
+  });
+  const told: number[] = [];
+  await new Promise<void>((resolve) => {
+    const onPart: SpanRange['onPart'] = ({ offset, lengthBytes }, last) => {
+      if (lengthBytes > 0) told.push(offset);
+      if (last) resolve();
+    };
+    add([{ blobStart: 0, blobEnd: size, tarStart: 0, tarEnd: size, onPart }]);
+  });
+  const starts = [0, 2, 4, 5, 6, 7].map((halves) => halves * half);
+  starts.splice(3, 0, 4 * half + 10);
+  assert.deepEqual(told, starts);
+  const askedBytes = asked.reduce((sum, { blobStart, blobEnd }) => sum + blobEnd - blobStart, 0);
+  const stopped = size - 2 * half + (7 * half - 6 * half);
+  const wrong = half - 10;
+  assert.equal(askedBytes, size + stopped + wrong);
+  assert.equal(events.length, 1);
 });
 
 test('nothing is asked for when the pull has stopped', async () => {

@@ -94,6 +94,12 @@ test('every kind of rule is read from JSON', () => {
   );
 });
 
+test('a trickle is a drip without an end', () => {
+  assert.deepEqual(parseFaults(JSON.parse('[{"then":{"trickle":20000}}]')), [
+    { match: {}, action: { drip: { bytesPerSecond: 20_000 } } },
+  ]);
+});
+
 test('a rule without a match matches everything', () => {
   assert.deepEqual(parseFaults(JSON.parse('[{"then":{"status":500}}]')), [
     { match: {}, action: { status: 500 } },
@@ -119,6 +125,7 @@ const MALFORMED: readonly (readonly [string, RegExp])[] = [
   ['[{"then":{"flipByteAt":1,"body":"x"}}]', /^fault rule 1: then has headers or a body/],
   ['[{"then":{"closeAfterBytes":-1}}]', /^fault rule 1: then\.closeAfterBytes must be/],
   ['[{"then":{"drip":{"closeAfterBytes":1}}}]', /^fault rule 1: then\.drip\.bytesPerSecond must be/],
+  ['[{"then":{"trickle":0}}]', /^fault rule 1: then\.trickle must be/],
   ['[{"then":{"stallAfterBytes":1.5}}]', /^fault rule 1: then\.stallAfterBytes must be/],
   ['[{"then":{"ignoreRange":false}}]', /^fault rule 1: then\.ignoreRange must be true$/],
   ['[{"then":{"wrongContentRange":"a\\nb"}}]', /^fault rule 1: then\.wrongContentRange must be/],
