@@ -1,4 +1,4 @@
-import { fromFailure } from '../src/format/error.js';
+import { fromFailure, type PullError } from '../src/format/error.js';
 import type { MainMessage } from '../src/pool/messages.js';
 import { noteAuthorization } from '../src/registry/secrets-in-use.js';
 import { network, tell } from './context.js';
@@ -22,6 +22,8 @@ interface Known {
 const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
 
 const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
+/** Endpoints after the first that let us in with no credentials we have: they are not asked for a token again. */
+const closed = new Map<number, PullError>();
 let waiters: Waiter[] = [];
 
 /**
@@ -45,6 +47,8 @@ export function authorization(refused: string | undefined, endpoint: number): Pr
 
 /** `http://…` or `https://…` of an endpoint after the first: the main thread asks it, and so learns what token it wants. */
 export async function originOf(endpoint: number): Promise<string> {
+  const refusal = closed.get(endpoint);
+  if (refusal !== undefined) throw refusal;
   if (!known.has(endpoint)) await authorization('', endpoint);
   const origin = known.get(endpoint)?.origin;
   if (origin === undefined) throw new Error(`endpoint ${endpoint} is unknown`);
@@ -58,7 +62,9 @@ function answer(message: MainMessage): void {
   const waiting = waiters.filter(isAnswered);
   waiters = waiters.filter((waiter) => !isAnswered(waiter));
   if (message.message === 'authorization-failed') {
-    for (const { reject } of waiting) reject(fromFailure(message.failure));
+    const failure = fromFailure(message.failure);
+    if (message.stale === '' && failure.code === 'unauthorized') closed.set(message.endpoint, failure);
+    for (const { reject } of waiting) reject(failure);
     return;
   }
   const { value, expiresAtMs, origin } = message;

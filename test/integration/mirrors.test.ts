@@ -125,7 +125,7 @@ test('a mirror whose answers are not what was asked for is passed over for the b
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
   await assertProven(result);
   assert.ok(layerAsks(mirror).some(({ path }) => path.endsWith(LAYER_DIGEST)));
-  assert.ok(layerAsks(registry).every(({ path }) => path.endsWith(LAYER_DIGEST)));
+  assert.ok(layerAsks(registry).some(({ path }) => path.endsWith(LAYER_DIGEST)));
 });
 
 for (const [what, flipByteAt] of [
