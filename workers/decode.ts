@@ -6,7 +6,7 @@ import { PullError } from '../src/format/error.js';
 /** The largest decoded size of one decode call: more must be streamed, so that memory stays bounded. */
 export const DECODE_CALL_BYTES = 32 * 2 ** 20;
 
-/** Decode calls at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
+/** Decode calls on libuv's pool at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
 const CALLS_AT_A_TIME = 2;
 
 /**

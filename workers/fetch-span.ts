@@ -2,6 +2,7 @@ import { type Failure, toFailure } from '../src/format/error.js';
 import { findEdge } from '../src/format/layer-edges.js';
 import type { FetchSpanResult, FetchSpanTask } from '../src/pool/messages.js';
 import { packWriter } from './context.js';
+import { frameDecoder } from './frame-decoder.js';
 import { countingEvents, rangeClient, stopFor } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 import { unwatch, watch } from './ticker.js';
@@ -10,8 +11,9 @@ import { wholeBlobTaker } from './whole-blob.js';
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { fetchRange, client } = await rangeClient();
+  const decodeFrames = task.table.compression === 'zstd' ? await frameDecoder() : undefined;
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
-  const receiver = new SpanReceiver(task, region);
+  const receiver = new SpanReceiver(task, region, decodeFrames);
   watch(receiver);
   const { events, totals, sender } = countingEvents(task.control);
   const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestBytes } from '../src/format/digest.js';
 import { PullError } from '../src/format/error.js';
 import { FrameWalker } from '../src/format/zstd-frame.js';
@@ -8,7 +9,8 @@ import type { ContentRows, Region } from '../src/store/pack-writer.js';
 import { giveBuffer, takeBuffer } from './buffers.js';
 import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-checker.js';
 import { packWriter, paths, setup } from './context.js';
-import { decodeFrames, decodeMembers } from './decode.js';
+import { DECODE_CALL_BYTES, decodeMembers } from './decode.js';
+import type { FrameDecoder } from './frame-decoder.js';
 import { noteGarbage } from './garbage.js';
 import { MemberWalker } from './member-walker.js';
 import { PieceCutter, statedTarAt, type Walker } from './piece-cutter.js';
@@ -20,6 +22,9 @@ const WAIT_MS = 500;
 /** Room beside a piece's bytes for the chunk that completes it (a socket read is 64 KiB). */
 const CHUNK_ROOM_BYTES = 128 * 1024;
 
+/** Tar bytes decoded in one turn of the event loop, a tenth of a second: other spans of the thread, and the timers of their connections, wait. */
+const TURN_BYTES = DECODE_CALL_BYTES;
+
 /** Thrown to end a stream whose bytes are wrong; `SpanReceiver.wrong` says what is. */
 export class WrongStream extends Error {
   override readonly message = 'these are not the bytes of the layer';
@@ -27,7 +32,8 @@ export class WrongStream extends Error {
 
 /**
  * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames, and has each decoded,
- * checked and written. One piece is decoded while the next is received; when that is full too, the socket waits.
+ * checked and written. zstd frames are decoded here and now, into the one buffer that all spans of the thread use; of gzip members one piece
+ * is decoded while the next is received, and when that is full too, the socket waits.
  */
 export class SpanReceiver {
   wrong: WrongBytes | undefined;
@@ -37,6 +43,7 @@ export class SpanReceiver {
   readonly #cutter: PieceCutter;
   readonly #checker: SpanChecker;
   readonly #blobDigest: Buffer;
+  readonly #decodeFrames: FrameDecoder | undefined;
   /** Received and not yet cut off: `#buffer[0, #filled)`, which begins at `#blobAt` of the blob. */
   #buffer: Buffer;
   #filled = 0;
@@ -47,11 +54,13 @@ export class SpanReceiver {
    */
   #tarAt: number;
   #cutMs = performance.now();
-  /** The piece being decoded; stays when that failed. */
+  /** The piece of gzip members being decoded; of any piece, what it failed with. */
   #decoding: Promise<void> | undefined;
 
-  constructor(task: FetchSpanTask, region: Region) {
+  /** A layer in zstd frames needs a decoder for them. */
+  constructor(task: FetchSpanTask, region: Region, decodeFrames: FrameDecoder | undefined) {
     this.#task = task;
+    this.#decodeFrames = decodeFrames;
     this.#region = region;
     const { table, blobStart, blobEnd, pieceBytes } = task;
     this.#walker =
@@ -88,17 +97,20 @@ export class SpanReceiver {
 
   /** One chunk can complete several pieces: none of them waits for the next chunk. */
   #startNext(): void | Promise<void> {
-    const piece = this.#nextPiece(false);
-    if (piece === 0) return undefined;
-    return this.#afterDecoding(() => {
+    const turnEnd = this.#tarAt + TURN_BYTES;
+    while (this.#tarAt < turnEnd) {
+      const piece = this.#nextPiece(false);
+      if (piece === 0) return undefined;
+      // Only then is it known where the tar is at; a piece that failed is heard of first.
+      if (this.#decoding !== undefined) return this.#decoding.then(() => this.#startWith(piece));
       this.#start(piece);
-      return this.#startNext();
-    });
+    }
+    return nextTurn().then(() => this.#startNext());
   }
 
-  /** Only then is it known where the tar is at; a piece that failed is heard of first. */
-  #afterDecoding(next: () => void | Promise<void>): void | Promise<void> {
-    return this.#decoding === undefined ? next() : this.#decoding.then(next);
+  #startWith(piece: number): void | Promise<void> {
+    this.#start(piece);
+    return this.#startNext();
   }
 
   /** Everything has come: decodes the rest. `end`: where the span ends that was stopped. */
@@ -115,9 +127,13 @@ export class SpanReceiver {
   /** Decodes all frames that are whole. */
   async #decodeWhole(): Promise<void> {
     await this.#decoding;
+    let turnEnd = this.#tarAt + TURN_BYTES;
     for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
       this.#start(piece);
       await this.#decoding;
+      if (this.#tarAt < turnEnd) continue;
+      await nextTurn();
+      turnEnd = this.#tarAt + TURN_BYTES;
     }
   }
 
@@ -154,19 +170,46 @@ export class SpanReceiver {
     return this.#cutter.next(this.#walker, this.#blobAt, all);
   }
 
-  /** Cuts off the first `bytes` bytes and starts to decode them; what follows moves to a buffer of its own. */
+  /** Decodes the first `bytes` bytes and drops them: at once, or beside what comes next. */
   #start(bytes: number): void {
-    const buffer = this.#buffer;
-    const piece = buffer.subarray(0, bytes);
-    this.#buffer = takeBuffer(Math.max(this.#task.pieceBytes + CHUNK_ROOM_BYTES, this.#filled - bytes));
-    buffer.copy(this.#buffer, 0, bytes, this.#filled);
-    this.#filled -= bytes;
     const mostBytes = this.#mostBytes(bytes);
     this.#walker.cut(bytes);
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    const decoding = this.#process(piece, blobStart, mostBytes)
+    if (this.#decodeFrames === undefined) this.#startBeside(bytes, blobStart, mostBytes);
+    else this.#startHere(this.#decodeFrames, bytes, blobStart, mostBytes);
+  }
+
+  #startHere(decode: FrameDecoder, bytes: number, blobStart: number, mostBytes: number): void {
+    try {
+      this.#checkAndWrite(this.#decodeHere(decode, bytes, blobStart, mostBytes), blobStart, bytes);
+    } catch (error) {
+      this.#decoding = Promise.reject(error);
+      this.#decoding.catch(() => {}); // heard of at the next bytes, or at the end
+    }
+    this.#buffer.copyWithin(0, bytes, this.#filled);
+    this.#filled -= bytes;
+    // Reads of the socket: what they brought has been copied.
+    noteGarbage(bytes);
+  }
+
+  #decodeHere(decode: FrameDecoder, bytes: number, blobStart: number, mostBytes: number): Buffer {
+    try {
+      return decode(this.#buffer.subarray(0, bytes), mostBytes);
+    } catch (error) {
+      throw this.#asWrong(error, blobStart);
+    }
+  }
+
+  /** What follows the piece moves to a buffer of its own. */
+  #startBeside(bytes: number, blobStart: number, mostBytes: number): void {
+    const buffer = this.#buffer;
+    const piece = buffer.subarray(0, bytes);
+    this.#buffer = takeBuffer(Math.max(this.#task.pieceBytes + CHUNK_ROOM_BYTES, this.#filled - bytes));
+    buffer.copy(this.#buffer, 0, bytes, this.#filled);
+    this.#filled -= bytes;
+    const decoding = this.#processMembers(piece, blobStart, mostBytes)
       .then(() => {
         if (this.#decoding === decoding) this.#decoding = undefined;
       })
@@ -182,25 +225,24 @@ export class SpanReceiver {
     return this.#walker.boundUpTo(frame);
   }
 
-  async #process(piece: Buffer, blobStart: number, mostBytes: number): Promise<void> {
-    const { table, sequence, tarEnd } = this.#task;
-    const split = table.layout === 'split';
-    let bytes: Buffer;
-    try {
-      bytes =
-        table.compression === 'zstd'
-          ? await decodeFrames(piece, sequence)
-          : await decodeMembers(piece, mostBytes, sequence);
-    } catch (error) {
+  async #processMembers(members: Buffer, blobStart: number, mostBytes: number): Promise<void> {
+    const decoded = await decodeMembers(members, mostBytes, this.#task.sequence).catch((error) => {
       throw this.#asWrong(error, blobStart);
-    }
-    if (split) this.#checkLength(bytes.length, blobStart, blobStart + piece.length);
+    });
+    this.#checkAndWrite(decoded, blobStart, members.length);
+    noteGarbage(decoded.length);
+  }
+
+  /** Checks what a piece decoded to and writes it; `bytes` are not kept. */
+  #checkAndWrite(bytes: Buffer, blobStart: number, blobLength: number): void {
+    const { table, tarEnd } = this.#task;
+    const split = table.layout === 'split';
+    if (split) this.#checkLength(bytes.length, blobStart, blobStart + blobLength);
     else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
     const { contents, wrong } = this.#check(bytes, blobStart);
-    if (wrong === undefined) this.#write(bytes, blobStart, piece.length, contents);
+    if (wrong === undefined) this.#write(bytes, blobStart, blobLength, contents);
     else if (split) this.#keepGoodPart(bytes, blobStart, contents, wrong);
     else this.#dropAll(wrong);
-    noteGarbage(bytes.length);
   }
 
   #check(bytes: Buffer, blobStart: number): CheckedPiece {

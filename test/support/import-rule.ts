@@ -36,6 +36,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],
   undici: ['registry'],
   fzstd: ['workers'],
+  zstddec: ['workers'],
   'smol-toml': ['registry'],
   yargs: ['cli'],
   ora: ['cli'],
