@@ -4,6 +4,7 @@
 const { readFileSync } = require('node:fs');
 const { availableParallelism } = require('node:os');
 const { posix } = require('node:path');
+const { setFlagsFromString } = require('node:v8');
 
 /** The text of a file, or none: no Linux, no cgroup v2, no limit at this level. */
 function read(path) {
@@ -54,5 +55,7 @@ const cores = Math.min(availableParallelism(), quotaCores());
 process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : String(cores + 4);
 // Of the threads that @mongodb-js/zstd starts for each core it uses none.
 process.env.TOKIO_WORKER_THREADS ||= '1';
+// Threads have heaps of 10 MB. V8 would start with less, and mark all of it whenever 64 MB of buffers have come and gone.
+setFlagsFromString('--initial-old-space-size=32');
 require('node:module').enableCompileCache?.();
 import('../dist/bundle/cli/main.js').then(({ main }) => main(process.argv.slice(2)));
