@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type BuildOptions, build } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 
 const DIST = fileURLToPath(new URL('../', import.meta.url));
 const BUNDLE = `${DIST}bundle/`;
@@ -15,12 +15,30 @@ const EXTERNAL = ['@mongodb-js/zstd', 'ora', 'piscina', 'yargs'];
 /** Packages written in CommonJS ask for Node's modules by `require`. */
 const REQUIRE = "import{createRequire}from'node:module';const require=createRequire(import.meta.url);";
 
+/**
+ * What is used of undici. Its own index loads fetch, caches, proxies and WebSocket as well, a third of a thread's code: without them a pull of a
+ * small image takes 0.55 s of CPU time in place of 0.63 s.
+ */
+const UNDICI = `
+  exports.Client = require('undici/lib/dispatcher/client.js');
+  exports.buildConnector = require('undici/lib/core/connect.js');
+`;
+
+const undiciByParts: Plugin = {
+  name: 'undici-by-parts',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^undici$/ }, () => ({ path: 'undici', namespace: 'parts' }));
+    onLoad({ filter: /^undici$/, namespace: 'parts' }, () => ({ contents: UNDICI, resolveDir: DIST }));
+  },
+};
+
 const COMMON = {
   bundle: true,
   platform: 'node',
   target: 'node20',
   external: EXTERNAL,
   logLevel: 'warning',
+  plugins: [undiciByParts],
 } as const satisfies BuildOptions;
 
 /**
