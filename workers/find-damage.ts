@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { DIGEST_BYTES } from '../src/format/digest.js';
+import { DIGEST_BYTES, digestBytes } from '../src/format/digest.js';
 import type { LayerTable } from '../src/format/layer-table.js';
 import { copyTarBytes } from '../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../src/pool/messages.js';
@@ -31,7 +31,8 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
     const found = await falseContents(reader, extents, task.table);
     const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
     const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
-    markRotten(paths, reader, suspects(extents, task.table, found.contents, raw));
+    const blobDigest = digestBytes(task.blob.digest);
+    markRotten(paths, reader, suspects(extents, task.table, found.contents, raw), blobDigest);
     return { ...found, raw };
   } finally {
     reader.close();

@@ -34,7 +34,7 @@ const UNSPLIT_EXTRA_SHARE = 0.1;
  * A request costs as much CPU time as fetching, decoding, hashing and writing 48 KiB of a blob (0.55 ms: 10,700 requests for
  * 73 MB took 7.6 s where 588 MB in 137 requests took 6.2 s).
  */
-const REQUEST_BYTES = 48 * 1024;
+export const REQUEST_BYTES = 48 * 1024;
 
 /**
  * Where two thirds are wanted, fetching over what is held adds at most half of that again, and saves up to thousands of

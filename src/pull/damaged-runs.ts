@@ -1,6 +1,7 @@
 import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { lastAtMost } from '../format/search.js';
 import { findFirstOccurrences } from '../plan/duplicates.js';
+import { REQUEST_BYTES } from '../plan/limits.js';
 import type { FindDamageResult } from '../pool/messages.js';
 
 /** A false content, or a false chunk of one. */
@@ -12,15 +13,14 @@ interface Unit {
   readonly tarEnd: number;
 }
 
-/** Neighbouring false units, which one request fetches. */
+/** False units near each other, which one request fetches with what is between them. */
 export interface DamagedRun {
   readonly blobStart: number;
   blobEnd: number;
   readonly tarStart: number;
   tarEnd: number;
-  readonly firstContent: number;
   lastContent: number;
-  /** Whether all of them came in this pull; else none of them did. */
+  /** Whether all false ones came in this pull; else none of them did. */
   readonly isFresh: boolean;
 }
 
@@ -39,7 +39,9 @@ export interface DamagedParts {
 }
 
 /**
- * What is to be fetched of a layer with these false contents, in requests that are no larger than spans unless a content is.
+ * What is to be fetched of a layer with these false contents, in requests that are no larger than spans unless a content is. A
+ * content that the layer has at several places is fetched for the first of them: it can be there thousands of times. What is
+ * between false units is fetched over where it costs less than a request: who lies about every second file chooses how many there are.
  * `isFresh`: whether a range of the tar came in this pull.
  */
 export function damagedParts(
@@ -47,20 +49,31 @@ export function damagedParts(
   damage: Pick<FindDamageResult, 'contents' | 'chunks'>,
   isFresh: (tarStart: number, tarEnd: number) => boolean,
 ): DamagedParts {
-  const joined: DamagedRun[] = [];
-  for (const unit of unitsOf(table, damage)) {
-    const fresh = isFresh(unit.tarStart, unit.tarEnd);
-    const run = joined.at(-1);
-    if (run !== undefined && run.isFresh === fresh && mayJoin(table, run, unit)) {
-      run.blobEnd = unit.blobEnd;
-      run.tarEnd = unit.tarEnd;
-      run.lastContent = unit.content;
-    } else {
-      const { content, ...range } = unit;
-      joined.push({ ...range, firstContent: content, lastContent: content, isFresh: fresh });
+  const [firsts] = findFirstOccurrences([table]);
+  const isFetched = new Uint8Array(table.count);
+  const runs: DamagedRun[] = [];
+  const copies: Omit<DamagedCopy, 'run'>[] = [];
+  for (const { content, ...range } of unitsOf(table, damage)) {
+    const { tarStart, tarEnd } = range;
+    const first = firsts!.layer[content]! < 0 ? content : firsts!.row[content]!;
+    if (tarEnd - tarStart === table.sizeBytes[content]) {
+      if (first !== content && isFetched[first] === 1) {
+        copies.push({ tarStart, tarEnd, origin: table.tarStart[first]! });
+        continue;
+      }
+      isFetched[content] = 1;
     }
+    const run = runs.at(-1);
+    const fresh = isFresh(tarStart, tarEnd);
+    if (run !== undefined && run.isFresh === fresh && mayJoin(table, run, { content, ...range })) {
+      run.blobEnd = range.blobEnd;
+      run.tarEnd = tarEnd;
+      run.lastContent = content;
+    } else runs.push({ ...range, lastContent: content, isFresh: fresh });
   }
-  return withoutDuplicates(table, joined);
+  const starts = runs.map(({ tarStart }) => tarStart);
+  const runOf = (origin: number) => lastAtMost(starts, starts.length, origin);
+  return { runs, copies: copies.map((copy) => ({ ...copy, run: runOf(copy.origin) })) };
 }
 
 function* unitsOf(
@@ -95,39 +108,21 @@ function* unitsOf(
   }
 }
 
-/** Whether nothing but a gap lies between a run and a unit, and both together are no larger than a span. */
-function mayJoin({ tarStart, sizeBytes }: LayerTable, run: DamagedRun, unit: Unit): boolean {
-  const { content } = unit;
-  const last = run.lastContent;
-  const isNext =
-    content === last
-      ? unit.tarStart === run.tarEnd
-      : content === last + 1 &&
-        unit.tarStart === tarStart[content] &&
-        run.tarEnd === tarStart[last]! + sizeBytes[last]!;
+/** Whether what lies between a run and a unit is fetched over, and both together are no larger than a span. */
+function mayJoin(table: LayerTable, run: DamagedRun, unit: Unit): boolean {
   return (
-    isNext && unit.blobEnd - run.blobStart <= SPAN_BLOB_BYTES && unit.tarEnd - run.tarStart <= SPAN_TAR_BYTES
+    unit.blobStart - run.blobEnd <= REQUEST_BYTES &&
+    unit.blobEnd - run.blobStart <= SPAN_BLOB_BYTES &&
+    unit.tarEnd - run.tarStart <= SPAN_TAR_BYTES &&
+    !hasHole(table, run.lastContent, unit.content)
   );
 }
 
-/** Takes out each run that is one content which another run has, too: a layer can have it at thousands of places. */
-function withoutDuplicates(table: LayerTable, joined: readonly DamagedRun[]): DamagedParts {
-  const [firsts] = findFirstOccurrences([table]);
-  const runs: DamagedRun[] = [];
-  const copies: DamagedCopy[] = [];
-  const starts: number[] = [];
-  for (const run of joined) {
-    const { tarStart, tarEnd, firstContent } = run;
-    const isWhole = tarEnd - tarStart === table.sizeBytes[firstContent];
-    const isFirst = firsts!.layer[firstContent]! < 0;
-    const origin = isFirst ? -1 : table.tarStart[firsts!.row[firstContent]!]!;
-    const row = isWhole && !isFirst ? lastAtMost(starts, starts.length, origin) : -1;
-    if (row >= 0 && origin + tarEnd - tarStart <= runs[row]!.tarEnd) {
-      copies.push({ tarStart, tarEnd, run: row, origin });
-    } else {
-      runs.push(run);
-      starts.push(tarStart);
-    }
+/** Whether between two contents the tar has bytes for which the blob has none: a range over them decodes to less. */
+function hasHole({ blobStart, blobEnd, tarStart, sizeBytes }: LayerTable, from: number, to: number): boolean {
+  for (let row = from; row < to; row++) {
+    const isInTar = tarStart[row + 1]! > tarStart[row]! + sizeBytes[row]!;
+    if (isInTar && blobStart[row + 1] === blobEnd[row]) return true;
   }
-  return { runs, copies };
+  return false;
 }

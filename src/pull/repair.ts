@@ -129,7 +129,7 @@ function splice(extents: ExtentList, patches: readonly Patch[]): ExtentList {
   const mended = new ExtentList();
   let at = 0;
   for (const patch of patches.toSorted((a, b) => a.tarStart - b.tarStart)) {
-    if (patch.tarStart < at) continue; // a gap that came with the contents around it
+    if (patch.tarStart < at) continue; // it came with what is around it
     mended.append(extents.slice(at, patch.tarStart));
     mended.append(patch.extents);
     at = patch.tarEnd;

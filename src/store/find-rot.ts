@@ -2,7 +2,8 @@ import { statFile } from '../files/open-file.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
-import { hasDigest } from './has-digest.js';
+import { digestOfExtents } from './has-digest.js';
+import { IndexCorrection } from './index-correction.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
 import type { PackReader } from './pack-reader.js';
@@ -27,6 +28,8 @@ interface Row {
 interface KnownContent extends PackRun {
   readonly digest: Buffer;
   readonly stated: boolean;
+  /** Where its record begins in the index. */
+  readonly position: number;
 }
 
 /**
@@ -59,20 +62,23 @@ export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentLi
           known.add(offset);
           const start = digestStart(at);
           const digest = Buffer.from(block.subarray(start, start + DIGEST_BYTES));
-          contents.push({ offset, lengthBytes, digest, stated: type === RECORD_TYPES.stated });
+          const stated = type === RECORD_TYPES.stated;
+          contents.push({ offset, lengthBytes, digest, stated, position: indexes.blockStart + at });
         }
       },
     );
     contents.sort((a, b) => a.offset - b.offset);
     const bad: PackRun[] = [];
+    const correction = new IndexCorrection(paths, pack);
     for (const row of own) {
-      const found = falseRuns(reader, pack.id, proof, contents, row);
+      const found = falseRuns(reader, pack.id, proof, contents, row, correction);
       bad.push(...found.contents, ...found.gaps);
       for (const { offset, lengthBytes } of found.contents) {
         const start = row.tarStart + (offset - row.offset);
         parts.push({ start, end: start + lengthBytes });
       }
     }
+    correction.close();
     const fresh = bad.filter(({ offset, lengthBytes }) => !overlapsBad(pack.bad, offset, lengthBytes));
     if (fresh.length > 0) noteBad(paths, pack.id, fresh);
   }
@@ -119,6 +125,7 @@ function falseRuns(
   proof: PieceProof,
   contents: readonly KnownContent[],
   row: Row,
+  correction: IndexCorrection,
 ): { contents: PackRun[]; gaps: PackRun[] } {
   const end = row.offset + row.lengthBytes;
   const found: { contents: PackRun[]; gaps: PackRun[] } = { contents: [], gaps: [] };
@@ -129,7 +136,7 @@ function falseRuns(
     // A chunk that begins where its content does, or a content that other bytes of the row cut short.
     if (contentEnd > end || content.offset < at) continue;
     found.gaps.push(...proof.falseParts(at, content.offset - at));
-    if (isFalse(reader, pack, proof, content)) found.contents.push(content);
+    if (isFalse(reader, pack, proof, content, correction)) found.contents.push(content);
     at = contentEnd;
   }
   found.gaps.push(...proof.falseParts(at, end - at));
@@ -140,11 +147,17 @@ function isFalse(
   reader: PackReader,
   pack: PackId,
   proof: PieceProof,
-  { offset, lengthBytes, digest, stated }: KnownContent,
+  content: KnownContent,
+  correction: IndexCorrection,
 ): boolean {
+  const { offset, lengthBytes, digest, stated, position } = content;
   const run = new ExtentList();
   run.push(pack, offset, lengthBytes);
-  return !hasDigest(reader, run, digest) && !(stated && proof.covers(offset, lengthBytes));
+  const actual = digestOfExtents(reader, run);
+  if (actual?.equals(digest) === true) return false;
+  if (actual === undefined || !stated || !proof.covers(offset, lengthBytes)) return true;
+  correction.content(position, actual, content);
+  return false;
 }
 
 function firstFrom(contents: readonly KnownContent[], offset: number): number {

@@ -46,6 +46,8 @@ export function hasRun(pack: IndexedPack, offset: number, lengthBytes: number): 
 /** One look at the indexes of a store, with the memory that they are read into and how much of them may be read. */
 export class IndexScan {
   readonly block: Buffer;
+  /** Where `block` begins in the index. */
+  blockStart = 0;
   readonly #paths: StorePaths;
   #leftBytes: number;
 
@@ -92,6 +94,7 @@ export class IndexScan {
       const room = whole === this.block.length ? this.block : this.block.subarray(0, whole);
       const filled = fill(fd, room, position);
       this.#leftBytes -= filled;
+      this.blockStart = position;
       position += filled;
       bad = scanIndex(filled === room.length ? room : room.subarray(0, filled), wants, visit, bad);
       if (filled < this.block.length) return;

@@ -72,3 +72,15 @@ export function runAround(runs: Runs, start: number, end: number): number {
   const row = low - 1;
   return row >= 0 && end <= runs[2 * row + 1]! ? row : -1;
 }
+
+/** Whether a byte of [start, end) is in a run. */
+export function touchesRun(runs: Runs, start: number, end: number): boolean {
+  let low = 0;
+  let high = runs.length / 2;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (runs[2 * middle + 1]! > start) high = middle;
+    else low = middle + 1;
+  }
+  return 2 * low < runs.length && runs[2 * low]! < end;
+}

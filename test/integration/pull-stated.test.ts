@@ -1,11 +1,12 @@
 import assert from 'node:assert/strict';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { verifyStore } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/index-format.js';
+import { storePaths } from '../../src/store/paths.js';
 import {
   addLayer,
   emptyLayout,
@@ -83,8 +84,8 @@ test('a TOC that lies about the digests of contents costs the next layer that ha
   const { fetchedBytes } = result;
   const least = A.length + B.length + OWN.length;
   assert.ok(fetchedBytes >= least && fetchedBytes < least + SLACK_BYTES, `${fetchedBytes}`);
-  // Those that were fetched again have digests that were computed, and those are preferred from now on.
-  assert.deepEqual(contentRecords(store), { computed: 2, stated: 3 });
+  // Those that were fetched again have digests that were computed, and those of the liar are corrected.
+  assert.deepEqual(contentRecords(store), { computed: 4, stated: 1 });
   const next = await take('next');
   await assertProven(next.result);
   assert.deepEqual(warnings(next.events), []);
@@ -104,9 +105,34 @@ test('a layer without tar-split that takes what a TOC lied about is pulled as a 
     const { result, events } = await take(ref);
     await assertProven(result);
     assert.match(warnings(events).join('\n'), says);
+    assert.equal(contentRecords(store).stated, 0);
     assert.ok(holdsLayer(store, evilDiffId));
     assert.deepEqual(packFiles(store, '.bad'), []);
   }
+});
+
+test('a lie that shares its beginning with what streams write is found out once, not with each of them', async (t) => {
+  const large = noise(4, 1_100_000);
+  const lie = Buffer.from(large);
+  lie[lie.length - 1]! ^= 1;
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'evil', [tarOf({ large: lie })]);
+  const manifest = readManifest(layout, 'evil');
+  const lying = await withMetadata(layout, manifest.layers[0]!, ({ toc }) => {
+    toc.entries[0]!.digest = digestOf(large);
+  });
+  nameImage(layout, 'evil', [lying], readConfig(layout, manifest).rootfs.diff_ids);
+  for (const ref of ['one', 'two'])
+    await writeTars(t, layout, ref, [tarOf({ [ref]: large, own: OWN })], 'zstd:chunked-old');
+  const { host } = await startSandbox(t, { layout });
+  const store = temporaryDirectory(t);
+  const told = [];
+  for (const ref of ['evil', 'one', 'two']) {
+    const { result, events } = await pull(`${host}/x:${ref}`, { store });
+    await assertProven(result);
+    told.push(warnings(events).length);
+  }
+  assert.deepEqual(told, [0, 1, 0]);
 });
 
 /** A registry that sends the content `file5` of `it` wrong once; `other` has the same content. */
@@ -152,6 +178,12 @@ test('a content that came wrong before the proof of a pull that was ended is fet
   assert.deepEqual(warnings(events), ['1 parts in the store are damaged and are replaced']);
   assert.ok(result.resumedBytes > 300_000, `${result.resumedBytes}`);
   assert.ok(result.fetchedBytes < 3 * 60_000 + SLACK_BYTES, `${result.fetchedBytes}`);
+  // The wrong bytes are still there, and are nobody's: a pull that has to go on from these packs again does not take them.
+  rmSync(join(storePaths(store).layers, result.layers[0]!.diffId.slice('sha256:'.length)));
+  const again = await pull(`${registry.host}/x:it`, { store });
+  await assertProven(again.result);
+  assert.deepEqual(warnings(again.events), []);
+  assert.ok(again.result.fetchedBytes < SLACK_BYTES, `${again.result.fetchedBytes}`);
 });
 
 test('a content that came wrong in a pull that is not done makes no other layer false', async (t) => {

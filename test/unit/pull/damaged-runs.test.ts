@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SPAN_BLOB_BYTES } from '../../../src/format/layer-table.js';
+import { REQUEST_BYTES } from '../../../src/plan/limits.js';
 import { damagedParts } from '../../../src/pull/damaged-runs.js';
 import { type ContentRow, tableOf } from '../../support/layer-tables.js';
 
@@ -9,7 +10,7 @@ const SIZE_BYTES = 1000;
 const at = (row: number) => 512 + row * 2048;
 
 /** Contents one behind the other; equal names are equal contents. */
-function tableWith(names: readonly string[], blobBytes = 500) {
+function tableWith(names: readonly string[], blobBytes = REQUEST_BYTES) {
   const rows = names.map((name, row): ContentRow => {
     const start = row * (blobBytes + 100);
     return { name, blob: [start, start + blobBytes], tarStart: at(row), sizeBytes: SIZE_BYTES };
@@ -45,14 +46,59 @@ test('no request is larger than a span', () => {
   assert.equal(runs.length, 3);
 });
 
+test('what is between false contents is fetched over where that costs less than a request', () => {
+  const names = Array.from({ length: 400 }, (_, row) => `${row}`);
+  const everySecond = names.flatMap((_, row) => (row % 2 === 0 ? [row] : []));
+  assert.deepEqual(partsOf(tableWith(names, 1000), everySecond).runs, [[at(0), at(398) + SIZE_BYTES, true]]);
+  const { runs } = partsOf(tableWith(['a', 'b', 'c', 'd', 'e'], REQUEST_BYTES / 2), [0, 2, 4]);
+  assert.deepEqual(runs, [[at(0), at(4) + SIZE_BYTES, true]]);
+});
+
+test('no request goes over bytes of the tar that the blob does not have', () => {
+  const table = tableWith(['a', 'b', 'c', 'd']);
+  table.blobEnd[1] = table.blobStart[2]!;
+  assert.deepEqual(partsOf(table, [0, 1, 2, 3]).runs, [
+    [at(0), at(1) + SIZE_BYTES, true],
+    [at(2), at(3) + SIZE_BYTES, true],
+  ]);
+});
+
 test('the same content at several places is fetched at one', () => {
   const { runs, copies } = partsOf(tableWith(['x', 'a', 'x', 'b', 'x', 'c', 'd']), [0, 2, 4, 5, 6]);
   assert.deepEqual(runs, [
     [at(0), at(0) + SIZE_BYTES, true],
-    // It comes with its neighbours: nothing would be gained by leaving it out.
-    [at(4), at(6) + SIZE_BYTES, true],
+    [at(5), at(6) + SIZE_BYTES, true],
   ]);
-  assert.deepEqual(copies, [{ tarStart: at(2), tarEnd: at(2) + SIZE_BYTES, run: 0, origin: at(0) }]);
+  assert.deepEqual(
+    copies,
+    [2, 4].map((row) => ({ tarStart: at(row), tarEnd: at(row) + SIZE_BYTES, run: 0, origin: at(0) })),
+  );
+});
+
+test('a run that is as long as a content that is elsewhere is no copy of it', () => {
+  const part = { name: 'x', blob: [100_000, 100_300], tarStart: 4096, sizeBytes: 3000 } as const;
+  const chunks = [
+    { blobStart: 100_000, tarStart: 4096 },
+    { blobStart: 100_200, tarStart: 6096 },
+  ];
+  const rows: ContentRow[] = [
+    { name: 'x', blob: [0, 300], tarStart: 512, sizeBytes: 3000 },
+    { ...part, chunks },
+    { name: 'y', blob: [100_400, 100_500], tarStart: 8096, sizeBytes: 1000 },
+  ];
+  const { runs, copies } = damagedParts(
+    tableOf(rows, 100_600, 9600),
+    { contents: [0, 1, 2], chunks: [1] },
+    () => true,
+  );
+  assert.deepEqual(
+    runs.map(({ tarStart, tarEnd }) => [tarStart, tarEnd]),
+    [
+      [512, 3512],
+      [6096, 9096],
+    ],
+  );
+  assert.deepEqual(copies, []);
 });
 
 test('a content whose first place is not false is fetched', () => {
@@ -80,10 +126,7 @@ function chunkRuns(row: ContentRow, chunks: number[]) {
 
 test('of a content in chunks the false ones are fetched', () => {
   assert.deepEqual(chunkRuns(CHUNKED, [1]), [[200, 300, 1512, 2512]]);
-  assert.deepEqual(chunkRuns(CHUNKED, [0, 2]), [
-    [100, 200, 512, 1512],
-    [300, 400, 2512, 3512],
-  ]);
+  assert.deepEqual(chunkRuns(CHUNKED, [0, 2]), [[100, 400, 512, 3512]]);
   assert.deepEqual(chunkRuns(CHUNKED, [1, 2]), [[200, 400, 1512, 3512]]);
 });
 

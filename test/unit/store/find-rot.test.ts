@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
-import fs, { existsSync } from 'node:fs';
+import fs, { existsSync, readFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
 import { findRot } from '../../../src/store/find-rot.js';
+import { encodeContent, RECORD_BYTES } from '../../../src/store/index-format.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
-import { badRunsPath, packPath } from '../../../src/store/paths.js';
+import { badRunsPath, indexPath, packPath } from '../../../src/store/paths.js';
 import { flipByte } from '../../support/packs.js';
-import { freshStore, writePack } from './support.js';
+import { freshStore, sha256, writePack } from './support.js';
 
 test('damage is found on a disk that has no room to note it', (t) => {
   const paths = freshStore(t);
@@ -38,8 +39,14 @@ test('a content that is not what a TOC said is false only where its piece has ro
   extents.push(id, 0, 11);
   const reader = new PackReader(paths);
   t.after(() => reader.close());
+  const stated = readFileSync(indexPath(paths, id, false));
   assert.deepEqual(findRot(paths, reader, extents), []);
   assert.ok(!existsSync(badRunsPath(paths, id)));
+  // From now on nobody believes what the TOC said.
+  const record = Buffer.alloc(RECORD_BYTES);
+  encodeContent(record, 0, sha256('second'), 0, 5, 6);
+  const corrected = Buffer.concat([stated.subarray(0, 2 * RECORD_BYTES), record]);
+  assert.deepEqual(readFileSync(indexPath(paths, id, false)), corrected);
   flipByte(packPath(paths, id), 7);
   assert.deepEqual(findRot(paths, reader, extents), [{ start: 5, end: 11 }]);
   assert.ok(existsSync(badRunsPath(paths, id)));

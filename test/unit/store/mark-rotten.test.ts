@@ -1,13 +1,22 @@
 import assert from 'node:assert/strict';
-import { existsSync, truncateSync, unlinkSync } from 'node:fs';
+import fs, { existsSync, readFileSync, truncateSync, unlinkSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { type TestContext, test } from 'node:test';
+import { digestOfBytes } from '../../../src/format/digest.js';
 import { overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { lookUp } from '../../../src/store/look-up.js';
 import { markRotten } from '../../../src/store/mark-rotten.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { sealPack } from '../../../src/store/pack-sync.js';
-import { badRunsPath, newPackId, type PackId, packPath, type StorePaths } from '../../../src/store/paths.js';
+import {
+  badRunsPath,
+  indexPath,
+  newPackId,
+  type PackId,
+  packPath,
+  type StorePaths,
+} from '../../../src/store/paths.js';
 import { flipByte } from '../../support/packs.js';
 import { freshStore, randomBytes, seededRandom, sha256, writePack } from './support.js';
 
@@ -22,11 +31,15 @@ async function sealed(t: TestContext): Promise<{ paths: StorePaths; id: PackId }
   return { paths, id };
 }
 
-function mark(paths: StorePaths, runs: readonly (readonly [id: PackId, offset: number, length: number])[]) {
+function mark(
+  paths: StorePaths,
+  runs: readonly (readonly [id: PackId, offset: number, length: number])[],
+  blobDigest?: Uint8Array,
+) {
   const suspects = new ExtentList();
   for (const run of runs) suspects.push(...run);
   const reader = new PackReader(paths);
-  markRotten(paths, reader, suspects);
+  markRotten(paths, reader, suspects, blobDigest);
   reader.close();
 }
 
@@ -83,4 +96,71 @@ test('bytes that no record states are not marked', async (t) => {
   const { paths, id } = await sealed(t);
   mark(paths, [[id, 3500, 100]]);
   assert.ok(!existsSync(badRunsPath(paths, id)));
+});
+
+const OTHER = randomBytes(random, B.length);
+
+/** A sealed pack of one piece that holds A and B, of which a TOC says that B is OTHER. */
+async function lied(t: TestContext, blobDigest: Buffer): Promise<{ paths: StorePaths; id: PackId }> {
+  const paths = freshStore(t);
+  const { id } = writePack(paths, [A, B], { blobDigest }, [A, OTHER]);
+  await sealPack(paths, id);
+  return { paths, id };
+}
+
+/** Whether A, B and OTHER are found, and how many pieces of the blob. */
+function foundOf(paths: StorePaths, blobDigest: Buffer): { contents: boolean[]; pieces: number } {
+  const digests = Buffer.concat([A, B, OTHER].map(sha256));
+  const sizeBytes = Float64Array.of(A.length, B.length, B.length);
+  const blobs = [{ digest: digestOfBytes(blobDigest), raw: false }];
+  const answer = lookUp(paths, { digests: [{ digests, sizeBytes }], blobs });
+  return {
+    contents: Array.from(answer.found[0]!.pack, (pack) => pack >= 0),
+    pieces: answer.resumed.count,
+  };
+}
+
+test('a digest that a TOC stated wrongly is corrected where its bytes are as they were written', async (t) => {
+  const blob = sha256('blob');
+  const { paths, id } = await lied(t, blob);
+  assert.deepEqual(foundOf(paths, blob), { contents: [true, false, true], pieces: 1 });
+  // A chunk of it is enough; what is beside it is not asked.
+  mark(paths, [[id, 0, A.length]]);
+  assert.deepEqual(foundOf(paths, blob), { contents: [true, false, true], pieces: 1 });
+  mark(paths, [[id, A.length + 100, 10]], sha256('another blob'));
+  assert.deepEqual(foundOf(paths, blob), { contents: [true, true, false], pieces: 1 });
+  assert.ok(!existsSync(badRunsPath(paths, id)));
+});
+
+test('a piece that is not what its blob has there is no piece of that blob any more', async (t) => {
+  const blob = sha256('blob');
+  const { paths, id } = await lied(t, blob);
+  mark(paths, [[id, A.length, B.length]], blob);
+  assert.deepEqual(foundOf(paths, blob), { contents: [true, true, false], pieces: 0 });
+  assert.ok(!existsSync(badRunsPath(paths, id)));
+  // Its crc32 still finds rot.
+  flipByte(packPath(paths, id), 5);
+  mark(paths, [[id, 0, A.length]]);
+  assert.ok(overlapsBad(readBadRuns(paths, id), 0, 1));
+});
+
+test('no record is corrected by bytes that have rotted, nor where nothing can be written', async (t) => {
+  const blob = sha256('blob');
+  const { paths, id } = await lied(t, blob);
+  const index = indexPath(paths, id, true);
+  const before = readFileSync(index);
+  const write = t.mock.method(fs, 'writeSync', () => {
+    throw Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' });
+  });
+  syncBuiltinESMExports();
+  try {
+    mark(paths, [[id, A.length, B.length]], blob);
+    assert.equal(write.mock.callCount(), 1);
+  } finally {
+    write.mock.restore();
+    syncBuiltinESMExports();
+  }
+  flipByte(packPath(paths, id), A.length + 5);
+  mark(paths, [[id, A.length, B.length]], blob);
+  assert.ok(readFileSync(index).equals(before));
 });
