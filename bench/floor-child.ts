@@ -1,8 +1,8 @@
-import { createHash, type Hash, hash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { decompress } from '@mongodb-js/zstd';
-import { floorPieces, type Part } from './floor-pieces.js';
+import { floorPieces } from './floor-pieces.js';
 import { receiveBlob } from './floor-receive.js';
 import { type LayerToc, readLayerTocs, readRange } from './layer-toc.js';
 import type { Sample } from './sample.js';
@@ -21,8 +21,7 @@ export interface FloorOptions {
 /** What the same work costs, part by part, each alone. */
 export interface Floor {
   readonly decode: Cost;
-  readonly hashLayers: Cost;
-  readonly hashContents: Cost;
+  readonly hash: Cost;
   readonly write: Cost;
   readonly receive: Cost;
 }
@@ -30,15 +29,13 @@ export interface Floor {
 const options = JSON.parse(process.argv[2] ?? '') as FloorOptions;
 const watches = {
   decode: new Stopwatch(),
-  hashLayers: new Stopwatch(),
-  hashContents: new Stopwatch(),
+  hash: new Stopwatch(),
   write: new Stopwatch(),
   receive: new Stopwatch(),
 };
 const files = Array.from({ length: options.files }, (_, i) =>
   openSync(join(options.directory, `${i}`), 'wx'),
 );
-let running: Hash | undefined;
 
 const layers = await readLayerTocs(options.sample);
 for (const { digest } of layers) {
@@ -52,43 +49,16 @@ for (const file of files) closeSync(file);
 const costs = Object.entries(watches).map(([name, watch]) => [name, watch.cost] as const);
 process.stdout.write(`${JSON.stringify(Object.fromEntries(costs))}\n`);
 
-/** Decodes, hashes twice and writes one layer, a piece at a time: nothing is read back, all is warm in the caches. */
+/** Decodes, hashes and writes one layer, a piece at a time: nothing is read back, all is warm in the caches. */
 async function unpack(layer: LayerToc): Promise<void> {
   const whole = createHash('sha256');
-  for (const [i, { blobStart, blobEnd, parts }] of floorPieces(layer).entries()) {
+  for (const [i, { blobStart, blobEnd }] of floorPieces(layer).entries()) {
     const frames = readRange(layer.blobPath, blobStart, blobEnd);
     const bytes = await watches.decode.wait(() => decompress(frames));
-    watches.hashLayers.turn(() => whole.update(bytes));
-    watches.hashContents.turn(() => hashContents(bytes, parts));
+    watches.hash.turn(() => whole.update(bytes));
     watches.write.turn(() => writeSync(files[i % files.length]!, bytes));
-    for (const name of ['decode', 'hashLayers', 'write'] as const) watches[name].bytes += bytes.length;
-    watches.hashContents.bytes += contentBytes(parts);
+    for (const name of ['decode', 'hash', 'write'] as const) watches[name].bytes += bytes.length;
   }
   const diffId = `sha256:${whole.digest('hex')}`;
   if (diffId !== layer.diffId) throw new Error(`the floor decoded ${diffId} instead of ${layer.diffId}`);
-}
-
-function contentBytes(parts: readonly Part[]): number {
-  return parts.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-}
-
-/**
- * Hashes as many bytes as each content has. Where in the piece they lie does not matter to what it costs, and the TOC
- * does not say how long the headers between are.
- */
-function hashContents(bytes: Buffer, parts: readonly Part[]): void {
-  let at = 0;
-  for (const { sizeBytes, endsContent } of parts) {
-    const part = bytes.subarray(at, at + sizeBytes);
-    at += sizeBytes;
-    if (running === undefined && endsContent) {
-      hash('sha256', part, 'buffer');
-      continue;
-    }
-    running ??= createHash('sha256');
-    running.update(part);
-    if (!endsContent) continue;
-    running.digest();
-    running = undefined;
-  }
 }

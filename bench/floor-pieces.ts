@@ -1,16 +1,9 @@
 import type { LayerToc } from './layer-toc.js';
 
-/** A part of a content that a piece holds. */
-export interface Part {
-  readonly sizeBytes: number;
-  readonly endsContent: boolean;
-}
-
 /** Whole frames that are decoded by one call. */
 export interface Piece {
   readonly blobStart: number;
   readonly blobEnd: number;
-  readonly parts: readonly Part[];
 }
 
 /** At 1 MiB decoded a decode call costs little beside the decoding. */
@@ -22,16 +15,13 @@ const GAP_TAR_BYTES = 768;
 export function floorPieces({ chunks, dataEnd }: LayerToc): Piece[] {
   const pieces: Piece[] = [];
   let blobStart = 0;
-  let parts: Part[] = [];
   let tarBytes = 0;
   const cut = (blobEnd: number) => {
-    if (blobEnd > blobStart) pieces.push({ blobStart, blobEnd, parts });
+    if (blobEnd > blobStart) pieces.push({ blobStart, blobEnd });
     blobStart = blobEnd;
-    parts = [];
     tarBytes = 0;
   };
-  for (const { sizeBytes, blobEnd, endsContent } of chunks) {
-    parts.push({ sizeBytes, endsContent });
+  for (const { sizeBytes, blobEnd } of chunks) {
     tarBytes += sizeBytes + GAP_TAR_BYTES;
     if (tarBytes >= PIECE_TAR_BYTES) cut(blobEnd);
   }

@@ -18,6 +18,6 @@ export async function runFloor(options: FloorOptions): Promise<Floor> {
 
 /** CPU seconds of all parts. */
 export function floorSeconds(floor: Floor): number {
-  const { decode, hashLayers, hashContents, write, receive } = floor;
-  return [decode, hashLayers, hashContents, write, receive].reduce((sum, cost) => sum + cost.cpuSeconds, 0);
+  const { decode, hash, write, receive } = floor;
+  return [decode, hash, write, receive].reduce((sum, cost) => sum + cost.cpuSeconds, 0);
 }

@@ -2,9 +2,10 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { type Comparison, compareResults, readResults } from './compare.js';
 import type { Bench } from './context.js';
 import { type BenchOptions, parseOptions, USAGE } from './options.js';
-import { createReport } from './report.js';
+import { createReport, type Results } from './report.js';
 import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
 import { copy } from './scenarios/copy.js';
@@ -42,8 +43,10 @@ await main();
 
 async function main(): Promise<void> {
   let options: BenchOptions;
+  let before: Results | undefined;
   try {
     options = parseOptions(process.argv.slice(2));
+    if (options.compareWith !== undefined) before = readResults(options.compareWith, options);
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n${USAGE}\n`);
     process.exitCode = 2;
@@ -61,6 +64,21 @@ async function main(): Promise<void> {
   process.stderr.write(`seed ${options.seed}; results go to ${path}\n`);
   await runAll({ options, report, scratch });
   process.stdout.write(`${report.text()}\n`);
+  if (before !== undefined) tellComparison(compareResults(before, readResults(path, options)));
+}
+
+/** Exit code 1 if something got worse, 3 if that cannot be told. */
+function tellComparison({ lines, worse, doubts }: Comparison): void {
+  process.stdout.write(`\n${lines.join('\n')}\n`);
+  if (doubts.length > 0) {
+    process.stderr.write(
+      'no verdict: the machine was too busy to tell, see the warnings; measure both again\n',
+    );
+    process.exitCode = 3;
+  } else if (worse.length > 0) {
+    process.stderr.write(`worse by more than 10 %: ${worse.join('; ')}\n`);
+    process.exitCode = 1;
+  }
 }
 
 /** A scenario that fails is reported, and the others still run. */

@@ -15,13 +15,22 @@ export interface BenchOptions {
   readonly large: boolean;
   /** Decides the moments at which pulls are killed. */
   readonly seed: number;
+  /** A file of results to compare with; undefined: none. */
+  readonly compareWith: string | undefined;
 }
+
+/** What `--quick` measures: ratios alone, of what most pulls and exports do, in less than three minutes. */
+const QUICK_FILES = '4000';
+const QUICK_ROWS = '1,2,7,8,10,13,14,15,23,24';
 
 export const USAGE = `npm run bench -- [options]
   --runs N     repeat each measurement N times (3)
   --files N    files of the sample image (20000, about 1 GiB)
   --work DIR   keeps samples, holds stores while they are needed (${join(tmpdir(), 'zpull-bench')})
   --only ROWS  measure these rows, as in --only 1,4,11
+  --quick      ${QUICK_FILES} files and the rows ${QUICK_ROWS} (less than three minutes), for --compare
+  --compare FILE  compare with the results of another run with the same options: exit code 1 if a ratio got worse by more than
+               10 %, 3 if the machine is too busy to tell
   --large      also measure the 4 GiB and the 120,000-file image (minutes, 10 GB of disk)
   --seed N     moments of the kills (random, printed)`;
 
@@ -31,23 +40,24 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     args: [...argv],
     options: {
       runs: { type: 'string', default: '3' },
-      files: { type: 'string', default: '20000' },
+      files: { type: 'string' },
+      quick: { type: 'boolean', default: false },
+      compare: { type: 'string' },
       work: { type: 'string', default: join(tmpdir(), 'zpull-bench') },
       only: { type: 'string' },
       large: { type: 'boolean', default: false },
       seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 32)) },
     },
   });
+  const only = values.only ?? (values.quick ? QUICK_ROWS : undefined);
   return {
     runs: integer('runs', values.runs, 1),
-    files: integer('files', values.files, 1),
+    files: integer('files', values.files ?? (values.quick ? QUICK_FILES : '20000'), 1),
     workDir: values.work,
-    only:
-      values.only === undefined
-        ? undefined
-        : new Set(values.only.split(',').map((row) => integer('only', row, 1))),
+    only: only === undefined ? undefined : new Set(only.split(',').map((row) => integer('only', row, 1))),
     large: values.large,
     seed: integer('seed', values.seed, 0),
+    compareWith: values.compare,
   };
 }
 

@@ -23,6 +23,13 @@ export interface Row extends RowDefinition {
   readonly note: string;
 }
 
+/** What a file of results holds. */
+export interface Results {
+  readonly options: { readonly files: number };
+  readonly rows: readonly Row[];
+  readonly warnings: readonly string[];
+}
+
 /** What has been measured so far, on the screen and in a file. */
 export interface Report {
   record(id: string, measurement: Measurement): void;

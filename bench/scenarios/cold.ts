@@ -63,12 +63,11 @@ function recordFloor(bench: Bench, turns: readonly Turn[]): void {
     recordWanted(bench, id, seconds, `${median(rates).toFixed(2)} GB/s`);
   };
   part('1a', (floor) => floor.decode);
-  part('1b', (floor) => floor.hashLayers);
-  part('1c', (floor) => floor.hashContents);
-  part('1d', (floor) => floor.write);
-  part('1e', (floor) => floor.receive);
+  part('1b', (floor) => floor.hash);
+  part('1c', (floor) => floor.write);
+  part('1d', (floor) => floor.receive);
   const sums = turns.map(({ floor }) => floorSeconds(floor));
-  recordWanted(bench, '1f', sums);
+  recordWanted(bench, '1e', sums);
 }
 
 function recordPull(bench: Bench, turns: readonly Turn[]): void {
@@ -77,8 +76,8 @@ function recordPull(bench: Bench, turns: readonly Turn[]): void {
   const [{ pull }] = turns as [Turn];
   const size = `${(tarBytes(pull.result) / 2 ** 30).toFixed(2)} GiB, blob ${(blobBytes(pull.result) / 1e6).toFixed(0)} MB`;
   record('1', (turn) => turn.pull.cpuSeconds / floorSeconds(turn.floor), size);
-  record('1g', (turn) => turn.pull.cpuSeconds);
-  record('1h', (turn) => turn.serverSeconds);
+  record('1f', (turn) => turn.pull.cpuSeconds);
+  record('1g', (turn) => turn.serverSeconds);
   const ideal = turns.map((turn) => idealSeconds(turn));
   record(
     '2',
@@ -93,7 +92,7 @@ function recordPull(bench: Bench, turns: readonly Turn[]): void {
 
 /** All cores busy with nothing but the floor and the server, or one core hashing the largest layer: its hash cannot be split. */
 function idealSeconds({ floor, serverSeconds, pull }: Turn): number {
-  const { bytes, cpuSeconds } = floor.hashLayers;
+  const { bytes, cpuSeconds } = floor.hash;
   const largest = Math.max(...pull.result.layers.map((layer) => layer.tarBytes));
   return Math.max(
     (floorSeconds(floor) + serverSeconds) / availableParallelism(),

@@ -15,8 +15,8 @@ function start(t: TestContext) {
 
 test('a row is judged by the median of its runs and saved at once', (t) => {
   const { report, row } = start(t);
-  report.record('1', { runs: [1.3, 1.36, 1.34] });
-  assert.deepEqual([row('1').figure, row('1').verdict], [1.34, 'ok']);
+  report.record('1', { runs: [1.2, 1.26, 1.24] });
+  assert.deepEqual([row('1').figure, row('1').verdict], [1.24, 'ok']);
   report.record('3', { runs: [1.25, 1.5] });
   assert.deepEqual([row('3').figure, row('3').verdict], [1.375, 'NOT MET']);
 });
