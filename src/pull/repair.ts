@@ -73,7 +73,8 @@ function warn(
     context.emit({ event: 'warning', message });
   }
   if (stored > 0) {
-    const message = `${stored} parts in the store are damaged and are replaced`;
+    const [what, they] = stored === 1 ? ['1 part', 'is'] : [`${stored} parts`, 'are'];
+    const message = `${what} of layer ${layer.blob.digest} that the store had ${they} not what the metadata states, and ${they} replaced`;
     context.emit({ event: 'warning', message });
   }
 }

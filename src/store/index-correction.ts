@@ -1,16 +1,12 @@
 import { constants } from 'node:fs';
 import { within } from '../files/guarded-directory.js';
 import { openFile } from '../files/open-file.js';
-import { DIGEST_BYTES } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { PackRun } from './bad-runs.js';
 import type { IndexedPack } from './index-files.js';
-import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES } from './index-format.js';
+import { encodeContent, encodePiece, NO_BLOB, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, type StorePaths } from './paths.js';
 import { closeWritten, unlessAbsent, writeFully } from './storage-error.js';
-
-/** No blob has this digest. */
-const NO_BLOB = Buffer.alloc(DIGEST_BYTES);
 
 /**
  * Overwrites records of one pack's index that are not true although the pack's bytes are as they were written, so that nobody

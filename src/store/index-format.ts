@@ -14,6 +14,9 @@ export const RECORD_BYTES = 80;
 export const RECORD_TYPES = { piece: 1, content: 2, raw: 3, stated: 4 } as const;
 export type RecordType = (typeof RECORD_TYPES)[keyof typeof RECORD_TYPES];
 
+/** Stands in the record of a piece for the digest of its blob, where the piece proved not to be what the blob has there. */
+export const NO_BLOB = Buffer.alloc(DIGEST_BYTES);
+
 /** Whether a record is of the run of a digest, computed or stated. */
 export function isContent(type: RecordType): boolean {
   return type === RECORD_TYPES.content || type === RECORD_TYPES.stated;

@@ -3,7 +3,7 @@ import { getBlob } from './blob-cache.js';
 import type { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
-import { isContent, pieceOf, type RecordType } from './index-format.js';
+import { isContent, NO_BLOB, pieceOf, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readLayerRecord, readRecordFile } from './layer-record.js';
 import { neededRuns } from './needed-runs.js';
@@ -108,7 +108,7 @@ function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
     const wants = (type: RecordType) => !isContent(type);
     indexes.read(pack, wants, (_, at) => {
       const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
-      if (!hasRun(pack, packOffset, lengthBytes)) return;
+      if (NO_BLOB.equals(blobDigest) || !hasRun(pack, packOffset, lengthBytes)) return;
       if (runAround(runs, packOffset, packOffset + lengthBytes) >= 0) return;
       const digest = digestOfBytes(blobDigest);
       blobs.set(digest, (blobs.get(digest) ?? new Map()).set(blobStart, blobLength));

@@ -80,7 +80,10 @@ test('a TOC that lies about the digests of contents costs the next layer that ha
   const { store, take, evilDiffId } = await poisoned(t);
   const { result, events } = await take('honest');
   await assertProven(result);
-  assert.deepEqual(warnings(events), ['2 parts in the store are damaged and are replaced']);
+  assert.match(
+    warnings(events).join(),
+    /^2 parts of layer [^,]* are not what the metadata states, and are replaced$/,
+  );
   const { fetchedBytes } = result;
   const least = A.length + B.length + OWN.length;
   assert.ok(fetchedBytes >= least && fetchedBytes < least + SLACK_BYTES, `${fetchedBytes}`);
@@ -175,7 +178,10 @@ test('a content that came wrong before the proof of a pull that was ended is fet
   const { store, registry } = await killed(t);
   const { result, events } = await pull(`${registry.host}/x:it`, { store });
   await assertProven(result);
-  assert.deepEqual(warnings(events), ['1 parts in the store are damaged and are replaced']);
+  assert.match(
+    warnings(events).join(),
+    /^1 part of layer [^,]* is not what the metadata states, and is replaced$/,
+  );
   assert.ok(result.resumedBytes > 300_000, `${result.resumedBytes}`);
   assert.ok(result.fetchedBytes < 3 * 60_000 + SLACK_BYTES, `${result.fetchedBytes}`);
   // The wrong bytes are still there, and are nobody's: a pull that has to go on from these packs again does not take them.
