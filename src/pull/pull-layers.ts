@@ -33,17 +33,14 @@ export async function pullLayers(
     figures: layers.map((layer, i) => {
       const { tarBytes, whole, fetchedBytes, requests } = run.layers[i]!;
       const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
-      const allFetchedBytes = layer.cost.fetchedBytes + fetchedBytes;
-      // What this pull has fetched itself before the layer became one stream was found as well.
-      const leftBytes = Math.max(0, layer.blob.sizeBytes - allFetchedBytes);
       return {
         format: whole === undefined ? layer.format : layer.compression,
         tarBytes,
         metadataBytes,
-        fetchedBytes: allFetchedBytes,
+        fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
         // A layer that had to be pulled as a whole after all made no use of what had been found.
         reusedBytes: whole === undefined ? reuseBytes : 0,
-        resumedBytes: whole === undefined ? resumedBytes : Math.min(whole.resumedBytes, leftBytes),
+        resumedBytes: whole === undefined ? resumedBytes : whole.resumedBytes,
         requests: layer.cost.requests + requests,
       };
     }),

@@ -25,6 +25,8 @@ export class WholeLayer {
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
   #plan: WholeBlob;
+  /** Whether an earlier pull left what is there of the blob, rather than this one, when it asked for a range and got the whole. */
+  #isResumed: boolean;
   readonly #rawPacks = new Set<PackId>();
 
   /**
@@ -36,12 +38,12 @@ export class WholeLayer {
     this.#options = options;
     this.#limits = limits;
     this.#plan = plan;
-    this.#failedBefore = failedBefore?.code === 'unsupported' ? undefined : failedBefore;
+    this.#isResumed = failedBefore?.code !== 'unsupported';
+    this.#failedBefore = this.#isResumed ? failedBefore : undefined;
   }
 
   /**
-   * The extents that prove true, and how much of the blob was there for them: an earlier pull has left it, or what this one fetched
-   * before it was one stream.
+   * The extents that prove true, and how much of the blob an earlier pull had left for them.
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
@@ -50,7 +52,7 @@ export class WholeLayer {
       const extents = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
       const { resumedBytes } = totalsOf(this.#plan, this.#limits);
-      return { extents, resumedBytes };
+      return { extents, resumedBytes: this.#isResumed ? resumedBytes : 0 };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -104,6 +106,7 @@ export class WholeLayer {
         await stream.ended();
         await this.#beginAgain(stream);
         this.#plan = { ...this.#planAnew(), held: await lookUpRaw(context, digest) };
+        this.#isResumed = false;
         continue;
       } finally {
         for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
