@@ -3,7 +3,7 @@ import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
-import { NEW_FILE, openFile, statFile, statName } from '../files/open-file.js';
+import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
 import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
@@ -126,12 +126,15 @@ export class Lease {
     }
   }
 
-  /** One that fails is followed by another; if all do, others think us dead, which costs a download at most. */
+  /**
+   * One that fails is followed by another; if all do, others think us dead, which costs a download at most. What others put in the
+   * directory's place may not end the process from within a timer: the work itself meets it, too.
+   */
   #beat(): void {
     try {
       this.#write();
     } catch (error) {
-      if (systemCode(error) === undefined) throw error;
+      if (systemCode(error) === undefined && !(error instanceof UnfitFile)) throw error;
     }
   }
 

@@ -1,7 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import fs, { readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import fs, {
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -123,6 +132,23 @@ test('the heart beats while the holder lives, also after its file was deleted', 
   other.close();
   t.mock.timers.tick(5 * SECOND);
   assert.deepEqual(own.others(), []);
+});
+
+test('a heart beats on when another directory stands in the place of that of the leases', (t) => {
+  t.mock.timers.enable({ apis: ['setInterval'] });
+  const paths = freshStore(t);
+  const own = take(t, paths, 'pull');
+  const [aside, elsewhere] = [`${paths.leases}-aside`, `${paths.leases}-elsewhere`];
+  renameSync(paths.leases, aside);
+  mkdirSync(elsewhere);
+  symlinkSync(elsewhere, paths.leases);
+  t.mock.timers.tick(5 * SECOND);
+  assert.deepEqual(readdirSync(elsewhere), []);
+  rmSync(paths.leases);
+  renameSync(aside, paths.leases);
+  t.mock.timers.tick(5 * SECOND);
+  assert.deepEqual(take(t, paths, 'prune').others(), ['pull']);
+  own.close();
 });
 
 test('what dead processes have left can be removed, nothing else is', (t) => {
