@@ -35,6 +35,9 @@ let failed = false;
 /** The longest file takes 40 s on two cores: what has not ended after this hangs. */
 const FILE_TIMEOUT_MS = 240_000;
 
+// A pull of a test decodes little: V8 would spend a third of its CPU time on optimizing the decoder. Tests inherit what node was given.
+process.execArgv.push('--wasm-tiering-budget=180000000');
+
 /** One more than the cores of a small machine: many tests wait for a third of their time. */
 const FILES_AT_A_TIME = 3;
 

@@ -40,7 +40,8 @@ export function startPullingChild(
   onLine: (line: ChildLine, child: ChildProcess) => void = () => {},
   env: Readonly<Record<string, string>> = {},
 ): PullingChild {
-  const child = spawn(process.execPath, [join(import.meta.dirname, 'pull-child.js'), JSON.stringify(job)], {
+  const script = join(import.meta.dirname, 'pull-child.js');
+  const child = spawn(process.execPath, [...process.execArgv, script, JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: { ...process.env, ...env },
   });
