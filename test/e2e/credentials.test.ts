@@ -25,7 +25,7 @@ async function zpull(
   env: NodeJS.ProcessEnv = {},
 ): Promise<Ending> {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [BIN, ...args, '--store', join(home, 'store')], {
+  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', join(home, 'store')], {
     env: { PATH, HOME: home, ...env },
   });
   child.stdin.end(input);

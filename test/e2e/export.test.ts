@@ -42,7 +42,10 @@ after(async () => {
 
 function start(...args: string[]): ChildProcess {
   const env = { ...process.env, ZPULL_STORE: join(directory, 'store') };
-  return spawn(process.execPath, [BIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  return spawn(process.execPath, [...process.execArgv, BIN, ...args], {
+    env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
 }
 
 async function zpull(
@@ -229,7 +232,7 @@ test('an export into what nobody reads ends by SIGTERM', { skip: skipUnless('mkf
     [`tar:${unread}`, 'ignore'],
     ['tar:-', reader],
   ] as const) {
-    const child = spawn(process.execPath, [BIN, 'export', image, destination], {
+    const child = spawn(process.execPath, [...process.execArgv, BIN, 'export', image, destination], {
       env,
       stdio: ['ignore', stdout, 'pipe'],
       timeout: 30_000,

@@ -22,7 +22,7 @@ function homeWith(t: TestContext, type: string): string {
 
 async function zpull(home: string, ...args: string[]) {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [BIN, ...args, '--store', join(home, 'store')], {
+  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', join(home, 'store')], {
     env: { PATH, HOME: home },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -39,7 +39,7 @@ interface Run {
 
 /** Runs the command and hunts for secrets in all that it says; its exit code and its output. */
 async function runQuietly({ args, env, input = '' }: Run): Promise<{ code: number | null; output: string }> {
-  const child = spawn(process.execPath, [BIN, ...args], { env });
+  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args], { env });
   child.stdin.end(input);
   const closed = once(child, 'close');
   const output = (await Promise.all([text(child.stdout), text(child.stderr)])).join('\n');

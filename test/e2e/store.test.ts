@@ -24,7 +24,7 @@ interface Ending {
 
 /** Runs `zpull` on a store. */
 async function zpull(store: string, ...args: string[]): Promise<Ending> {
-  const child = spawn(process.execPath, [BIN, ...args, '--store', store], {
+  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', store], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const closed = once(child, 'close');

@@ -53,7 +53,7 @@ async function assertSurvivesKills(
 
 test('a kill at any step of a copy into a layout leaves only proven names, and the next copy completes', async (t) => {
   const image = await serveImage(t);
-  const args = (path: string) => [BIN, 'copy', image, `oci:${path}:it`];
+  const args = (path: string) => [...process.execArgv, BIN, 'copy', image, `oci:${path}:it`];
   const steps = await assertSurvivesKills(t, args, (path) =>
     copyImage(image, { destination: { kind: 'layout', path, tag: 'it' } }),
   );
@@ -64,7 +64,13 @@ test('a kill at any step of a copy into a layout leaves only proven names, and t
 test('a kill at any step of a copy into a file leaves no file of that name, and the next copy completes', async (t) => {
   const image = await serveImage(t);
   const fileIn = (directory: string) => join(directory, 'x.tar');
-  const args = (directory: string) => [BIN, 'copy', image, `oci-archive:${fileIn(directory)}:it`];
+  const args = (directory: string) => [
+    ...process.execArgv,
+    BIN,
+    'copy',
+    image,
+    `oci-archive:${fileIn(directory)}:it`,
+  ];
   await assertSurvivesKills(t, args, (directory) =>
     copyImage(image, { destination: { kind: 'archive', path: fileIn(directory), tag: 'it' } }),
   );
@@ -76,7 +82,7 @@ test('a copy that was killed goes on: only what lacks is fetched', async (t) => 
   const image = `${host}/x:one`;
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
-  const args = [BIN, 'copy', image, `oci:${store}:it`];
+  const args = [...process.execArgv, BIN, 'copy', image, `oci:${store}:it`];
   const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
@@ -109,7 +115,7 @@ test('of a range that a kill broke off hardly more than a mebibyte is fetched ag
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
   // Ranges of 1.5 MiB: a line for the first mebibyte and one for the rest.
-  const args = [BIN, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
+  const args = [...process.execArgv, BIN, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
   const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
@@ -132,7 +138,13 @@ test('what a killed export left is gone after the next one, and never had the na
     ['layers', (directory) => exportLayers({ store, diffIds, directory })],
   ];
   for (const [kind, again] of kinds) {
-    const args = (directory: string) => [BIN, 'export', image, `${kind}:${join(directory, 'x')}`];
+    const args = (directory: string) => [
+      ...process.execArgv,
+      BIN,
+      'export',
+      image,
+      `${kind}:${join(directory, 'x')}`,
+    ];
     const inStore = (directory: string) => [...args(directory), '--store', store];
     await assertSurvivesKills(t, inStore, (directory) => again(join(directory, 'x')));
   }

@@ -73,7 +73,9 @@ test('the command line says of a config nested 400,000 deep what is wrong with i
   const [, config = '', , message = /./] = EVIL.at(-1)!;
   const { host, store } = await serve(t, config, manifestOf);
   const command = ['inspect', '--json', `${host}/x:evil`, '--store', store];
-  const child = spawn(process.execPath, [BIN, ...command], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [...process.execArgv, BIN, ...command], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const closed = once(child, 'close');
   const { error } = JSON.parse(await text(child.stdout)) as { error: { message: string; hint: string } };
   assert.deepEqual(await closed, [6, null]);

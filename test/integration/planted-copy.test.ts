@@ -59,11 +59,15 @@ async function endOf(kind: Kind, image: string, scheme: 'oci' | 'oci-archive', p
     );
     return { code: error === undefined ? 0 : error.exitCode, said: `${error} hint: ${error?.hint}` };
   }
-  const child = spawn(process.execPath, [BIN, 'copy', image, `${scheme}:${path}`, '-q'], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-    timeout: LIMIT_MS,
-    killSignal: 'SIGKILL',
-  });
+  const child = spawn(
+    process.execPath,
+    [...process.execArgv, BIN, 'copy', image, `${scheme}:${path}`, '-q'],
+    {
+      stdio: ['ignore', 'ignore', 'pipe'],
+      timeout: LIMIT_MS,
+      killSignal: 'SIGKILL',
+    },
+  );
   let said = '';
   child.stderr.on('data', (chunk) => {
     said += chunk;

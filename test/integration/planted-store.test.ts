@@ -236,7 +236,7 @@ test('a store of another user is warned of once a command, unless it is to be qu
 }, async (t) => {
   const { image, store } = await pulledStore(t);
   const said = async (...args: string[]) => {
-    const child = spawn(process.execPath, [BIN, ...args, '--store', store], {
+    const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', store], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let text = '';

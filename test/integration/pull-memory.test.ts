@@ -56,7 +56,7 @@ interface Case {
 
 const FRAMES = { frameBytes: 2 ** 20 };
 const ZERO_BYTES = [30e6, 300e6] as const;
-const NOISE_BYTES = [30e6, 200e6] as const;
+const NOISE_BYTES = [30e6, 150e6] as const;
 
 /** Frames that decode to 32 MiB together are decoded at once, and of zeros some are in every hand. */
 const FRAME_BYTES = [150e6, 300e6] as const;

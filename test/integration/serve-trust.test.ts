@@ -75,7 +75,7 @@ test('an index.json that is no file ends serve before it listens', {
   for (const kind of ['fifo', 'zeros', 'link', 'directory', 'huge'] as const) {
     const layout = temporaryDirectory(t);
     plant(kind, [join(layout, 'index.json')], secret);
-    const args = [BIN, 'serve', `oci:${layout}`];
+    const args = [...process.execArgv, BIN, 'serve', `oci:${layout}`];
     const child = spawn(process.execPath, args, { timeout: 60_000, killSignal: 'SIGKILL' });
     let said = '';
     child.stderr.on('data', (chunk) => {

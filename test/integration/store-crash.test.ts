@@ -173,7 +173,7 @@ test('a kill at any step of a prune takes nothing that is needed, and the next o
   await pull(`${host}/x:all`, { store: prepared });
   await pull(image, { store: prepared });
   await removeImage({ store: prepared, image: `${host}/x:all` });
-  const pruning = (store: string) => [BIN, 'store', 'prune', '--store', store];
+  const pruning = (store: string) => [...process.execArgv, BIN, 'store', 'prune', '--store', store];
   const named = packsNamed(prepared);
   const { store: pruned, steps, kills, left } = await killEverywhere(t, pruning, prepared);
   assertRewrittenInOrder(steps, storePaths(pruned), named);
@@ -202,7 +202,7 @@ test('a kill at any step of rm leaves the image as a whole or not at all', async
   const { image } = await serveImage(t);
   const prepared = join(temporaryDirectory(t), 'prepared');
   await pull(image, { store: prepared });
-  const args = (store: string) => [BIN, 'store', 'rm', image, '--store', store];
+  const args = (store: string) => [...process.execArgv, BIN, 'store', 'rm', image, '--store', store];
   const { left } = await killEverywhere(t, args, prepared);
   const changes = left.filter(({ step }) => !step.startsWith('main mkdir'));
   assert.deepEqual(
@@ -227,7 +227,7 @@ test('a kill at any step of verify leaves damage that the next one finds or know
   await pull(image, { store: prepared });
   const { path, at } = findInPacks(prepared, noise(2, 200_000));
   flipByte(path, at);
-  const args = (store: string) => [BIN, 'store', 'verify', '--store', store];
+  const args = (store: string) => [...process.execArgv, BIN, 'store', 'verify', '--store', store];
   const { kills, left } = await killEverywhere(t, args, prepared, 6);
   assert.ok(kills.includes('main rename to layers/HEX.damaged 1') && kills.length > 4, `${kills}`);
   for (const { store, step } of left.filter(({ isNew }) => isNew)) {
