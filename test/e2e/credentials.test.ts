@@ -5,11 +5,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { ZPULL } from '../support/command.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
-
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
 interface Ending {
   readonly exitCode: number | null;
@@ -25,7 +23,7 @@ async function zpull(
   env: NodeJS.ProcessEnv = {},
 ): Promise<Ending> {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', join(home, 'store')], {
+  const child = spawn(process.execPath, [...ZPULL, ...args, '--store', join(home, 'store')], {
     env: { PATH, HOME: home, ...env },
   });
   child.stdin.end(input);
@@ -77,7 +75,7 @@ test('who is refused is told where to log in, and a wrong file by its name', asy
 /** Runs a line of bash in a home of its own, in which `zpull` is the command; `IMAGES` are those. */
 async function inBash(home: string, images: readonly string[], line: string): Promise<Ending> {
   const { PATH } = process.env;
-  const script = `zpull() { "${process.execPath}" "${BIN}" --store "$HOME/store" "$@"; }; ${line}`;
+  const script = `zpull() { "${[process.execPath, ...ZPULL].join('" "')}" --store "$HOME/store" "$@"; }; ${line}`;
   const child = spawn('bash', ['-c', script], {
     env: { PATH, HOME: home, IMAGES: images.join(' ') },
     stdio: ['ignore', 'pipe', 'pipe'],

@@ -18,11 +18,11 @@ import { createInterface } from 'node:readline';
 import { buffer, text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
+import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { listTar } from '../support/listing.js';
 import { skipUnless } from '../support/programs.js';
 
-const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
 
 /** The digest of chunked-v2. */
@@ -42,7 +42,7 @@ after(async () => {
 
 function start(...args: string[]): ChildProcess {
   const env = { ...process.env, ZPULL_STORE: join(directory, 'store') };
-  return spawn(process.execPath, [...process.execArgv, BIN, ...args], {
+  return spawn(process.execPath, [...ZPULL, ...args], {
     env,
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -232,7 +232,7 @@ test('an export into what nobody reads ends by SIGTERM', { skip: skipUnless('mkf
     [`tar:${unread}`, 'ignore'],
     ['tar:-', reader],
   ] as const) {
-    const child = spawn(process.execPath, [...process.execArgv, BIN, 'export', image, destination], {
+    const child = spawn(process.execPath, [...ZPULL, 'export', image, destination], {
       env,
       stdio: ['ignore', stdout, 'pipe'],
       timeout: 30_000,

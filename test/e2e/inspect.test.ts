@@ -3,9 +3,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import type { ImageInspection } from '../../src/index.js';
+import { ZPULL } from '../support/command.js';
 import { DIALECT_LAYOUT, FORMATS_LAYOUT } from '../support/fixture-layout.js';
 import { emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
 import { layerAsks } from '../support/pull.js';
@@ -14,8 +14,6 @@ import { answerRange, startServer } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
 
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
-
 interface Ending {
   readonly exitCode: number | null;
   readonly stdout: string;
@@ -23,7 +21,7 @@ interface Ending {
 }
 
 async function zpull(store: string, ...args: string[]): Promise<Ending> {
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', store], {
+  const child = spawn(process.execPath, [...ZPULL, ...args, '--store', store], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const closed = once(child, 'close');

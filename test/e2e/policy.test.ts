@@ -5,11 +5,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { ZPULL } from '../support/command.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
-
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
 /** A home whose policy.json asks this of all images. */
 function homeWith(t: TestContext, type: string): string {
@@ -22,7 +20,7 @@ function homeWith(t: TestContext, type: string): string {
 
 async function zpull(home: string, ...args: string[]) {
   const { PATH } = process.env;
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', join(home, 'store')], {
+  const child = spawn(process.execPath, [...ZPULL, ...args, '--store', join(home, 'store')], {
     env: { PATH, HOME: home },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

@@ -5,14 +5,12 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { assertNoCanary, base64, CANARY } from '../support/canary.js';
+import { ZPULL } from '../support/command.js';
 import { startProxy } from '../support/proxy-server.js';
 import { startSandbox } from '../support/sandbox.js';
 import { startSecretRegistry, type Trouble } from '../support/secret-registry.js';
 import { temporaryDirectory } from '../support/temporary.js';
-
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
 interface Setting {
   readonly trouble?: Trouble;
@@ -39,7 +37,7 @@ interface Run {
 
 /** Runs the command and hunts for secrets in all that it says; its exit code and its output. */
 async function runQuietly({ args, env, input = '' }: Run): Promise<{ code: number | null; output: string }> {
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args], { env });
+  const child = spawn(process.execPath, [...ZPULL, ...args], { env });
   child.stdin.end(input);
   const closed = once(child, 'close');
   const output = (await Promise.all([text(child.stdout), text(child.stderr)])).join('\n');

@@ -6,15 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import { Lease } from '../../src/store/leases.js';
 import { storePaths } from '../../src/store/paths.js';
+import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { flipByte, packFiles } from '../support/packs.js';
 import { temporaryDirectory } from '../support/temporary.js';
-
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
 interface Ending {
   readonly exitCode: number | null;
@@ -24,7 +22,7 @@ interface Ending {
 
 /** Runs `zpull` on a store. */
 async function zpull(store: string, ...args: string[]): Promise<Ending> {
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', store], {
+  const child = spawn(process.execPath, [...ZPULL, ...args, '--store', store], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const closed = once(child, 'close');

@@ -2,16 +2,14 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { copyImage, exportLayers, exportRootfs, exportTar } from '../../src/index.js';
 import { LOCK_DIRECTORY } from '../../src/pull/layout-lock.js';
+import { ZPULL } from '../support/command.js';
 import { filesOf, killEverywhere, makeOld, runWithHook } from '../support/crash.js';
 import { emptyLayout, noise, overlappingImages, tarOf, writeTars } from '../support/layout.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
-
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 
 /** Directories of locks; what becomes of those of the dead is tested elsewhere. */
 const LOCKS = [LOCK_DIRECTORY, 'x.tar.part.lock'];
@@ -53,7 +51,7 @@ async function assertSurvivesKills(
 
 test('a kill at any step of a copy into a layout leaves only proven names, and the next copy completes', async (t) => {
   const image = await serveImage(t);
-  const args = (path: string) => [...process.execArgv, BIN, 'copy', image, `oci:${path}:it`];
+  const args = (path: string) => [...ZPULL, 'copy', image, `oci:${path}:it`];
   const steps = await assertSurvivesKills(t, args, (path) =>
     copyImage(image, { destination: { kind: 'layout', path, tag: 'it' } }),
   );
@@ -64,13 +62,7 @@ test('a kill at any step of a copy into a layout leaves only proven names, and t
 test('a kill at any step of a copy into a file leaves no file of that name, and the next copy completes', async (t) => {
   const image = await serveImage(t);
   const fileIn = (directory: string) => join(directory, 'x.tar');
-  const args = (directory: string) => [
-    ...process.execArgv,
-    BIN,
-    'copy',
-    image,
-    `oci-archive:${fileIn(directory)}:it`,
-  ];
+  const args = (directory: string) => [...ZPULL, 'copy', image, `oci-archive:${fileIn(directory)}:it`];
   await assertSurvivesKills(t, args, (directory) =>
     copyImage(image, { destination: { kind: 'archive', path: fileIn(directory), tag: 'it' } }),
   );
@@ -82,7 +74,7 @@ test('a copy that was killed goes on: only what lacks is fetched', async (t) => 
   const image = `${host}/x:one`;
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
-  const args = [...process.execArgv, BIN, 'copy', image, `oci:${store}:it`];
+  const args = [...ZPULL, 'copy', image, `oci:${store}:it`];
   const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
@@ -115,7 +107,7 @@ test('of a range that a kill broke off hardly more than a mebibyte is fetched ag
   const directory = temporaryDirectory(t);
   const store = join(directory, 'layout');
   // Ranges of 1.5 MiB: a line for the first mebibyte and one for the rest.
-  const args = [...process.execArgv, BIN, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
+  const args = [...ZPULL, 'copy', `${host}/x:it`, `oci:${store}`, '--connections', '1'];
   const killAt = 'worker write sha256/HEX.part.ranges 4';
   assert.equal((await runWithHook(t, { store, log: join(directory, 'log'), args, killAt })).end, 'SIGKILL');
   const blobs = join(store, 'blobs', 'sha256');
@@ -138,13 +130,7 @@ test('what a killed export left is gone after the next one, and never had the na
     ['layers', (directory) => exportLayers({ store, diffIds, directory })],
   ];
   for (const [kind, again] of kinds) {
-    const args = (directory: string) => [
-      ...process.execArgv,
-      BIN,
-      'export',
-      image,
-      `${kind}:${join(directory, 'x')}`,
-    ];
+    const args = (directory: string) => [...ZPULL, 'export', image, `${kind}:${join(directory, 'x')}`];
     const inStore = (directory: string) => [...args(directory), '--store', store];
     await assertSurvivesKills(t, inStore, (directory) => again(join(directory, 'x')));
   }

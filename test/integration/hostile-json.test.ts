@@ -3,17 +3,16 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { copyImage, inspectImage } from '../../src/index.js';
 import { firstErrorMessage } from '../../src/registry/refusal.js';
 import { parseToken } from '../../src/registry/token.js';
 import { nameManifest } from '../../src/sandbox/oci-layout.js';
+import { ZPULL } from '../support/command.js';
 import { addBlob, type DescriptorJson, emptyLayout, nameImage, OCI_MANIFEST } from '../support/layout.js';
 import { failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 const CONFIG = 'application/vnd.oci.image.config.v1+json';
 const CONFIG_JSON = '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[]}}';
 
@@ -73,7 +72,7 @@ test('the command line says of a config nested 400,000 deep what is wrong with i
   const [, config = '', , message = /./] = EVIL.at(-1)!;
   const { host, store } = await serve(t, config, manifestOf);
   const command = ['inspect', '--json', `${host}/x:evil`, '--store', store];
-  const child = spawn(process.execPath, [...process.execArgv, BIN, ...command], {
+  const child = spawn(process.execPath, [...ZPULL, ...command], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const closed = once(child, 'close');

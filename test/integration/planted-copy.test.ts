@@ -20,6 +20,7 @@ import { type TestContext, test } from 'node:test';
 import { makeOwnFile, openOwnFile } from '../../src/files/own-file.js';
 import { copyImage, type PullError } from '../../src/index.js';
 import { LOCK_DIRECTORY } from '../../src/pull/layout-lock.js';
+import { ZPULL } from '../support/command.js';
 import { fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { KINDS, type Kind, plant } from '../support/planted.js';
 import { skipUnless } from '../support/programs.js';
@@ -27,7 +28,6 @@ import { failureOf } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const NOBODY = 65_534;
 const AS_ROOT = process.getuid?.() !== 0 && 'needs root, to give files to another user';
 const HEX = LAYER_DIGEST.slice(7);
@@ -59,15 +59,11 @@ async function endOf(kind: Kind, image: string, scheme: 'oci' | 'oci-archive', p
     );
     return { code: error === undefined ? 0 : error.exitCode, said: `${error} hint: ${error?.hint}` };
   }
-  const child = spawn(
-    process.execPath,
-    [...process.execArgv, BIN, 'copy', image, `${scheme}:${path}`, '-q'],
-    {
-      stdio: ['ignore', 'ignore', 'pipe'],
-      timeout: LIMIT_MS,
-      killSignal: 'SIGKILL',
-    },
-  );
+  const child = spawn(process.execPath, [...ZPULL, 'copy', image, `${scheme}:${path}`, '-q'], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    timeout: LIMIT_MS,
+    killSignal: 'SIGKILL',
+  });
   let said = '';
   child.stderr.on('data', (chunk) => {
     said += chunk;

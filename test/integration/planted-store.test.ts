@@ -21,6 +21,7 @@ import { exportTar, listStore, pruneStore, removeImage, verifyStore } from '../.
 import { Lease } from '../../src/store/leases.js';
 import { openStore, storePaths } from '../../src/store/paths.js';
 import { Sweep } from '../../src/store/sweep.js';
+import { ZPULL } from '../support/command.js';
 import { plant } from '../support/planted.js';
 import type { PlantedJob, PlantedLine } from '../support/planted-child.js';
 import { skipUnless } from '../support/programs.js';
@@ -28,7 +29,6 @@ import { failureOf, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const NOBODY = 65_534;
 const AS_ROOT = process.getuid?.() !== 0 && 'needs root, to give files to another user';
 
@@ -236,7 +236,7 @@ test('a store of another user is warned of once a command, unless it is to be qu
 }, async (t) => {
   const { image, store } = await pulledStore(t);
   const said = async (...args: string[]) => {
-    const child = spawn(process.execPath, [...process.execArgv, BIN, ...args, '--store', store], {
+    const child = spawn(process.execPath, [...ZPULL, ...args, '--store', store], {
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let text = '';

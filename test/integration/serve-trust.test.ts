@@ -8,13 +8,13 @@ import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { openBlob, openLayout } from '../../src/sandbox/layout-reader.js';
 import { startRegistry } from '../../src/sandbox/registry-server.js';
+import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { ask } from '../support/http.js';
 import { plant } from '../support/planted.js';
 import { skipUnless } from '../support/programs.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-const BIN = join(import.meta.dirname, '../../../bin/zpull.cjs');
 const BLOB_PATH = `/v2/x/blobs/${LAYER_DIGEST}`;
 const HEX = LAYER_DIGEST.slice(7);
 
@@ -75,7 +75,7 @@ test('an index.json that is no file ends serve before it listens', {
   for (const kind of ['fifo', 'zeros', 'link', 'directory', 'huge'] as const) {
     const layout = temporaryDirectory(t);
     plant(kind, [join(layout, 'index.json')], secret);
-    const args = [...process.execArgv, BIN, 'serve', `oci:${layout}`];
+    const args = [...ZPULL, 'serve', `oci:${layout}`];
     const child = spawn(process.execPath, args, { timeout: 60_000, killSignal: 'SIGKILL' });
     let said = '';
     child.stderr.on('data', (chunk) => {

@@ -15,6 +15,7 @@ import {
   type StorePaths,
   storePaths,
 } from '../../src/store/paths.js';
+import { ZPULL } from '../support/command.js';
 import {
   buryLeases,
   killEverywhere,
@@ -29,7 +30,6 @@ import { assertWhole, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
-const BIN = fileURLToPath(new URL('../../../bin/zpull.cjs', import.meta.url));
 const PULL_CHILD = fileURLToPath(new URL('../support/pull-child.js', import.meta.url));
 
 /** The arguments of a process that pulls. */
@@ -173,7 +173,7 @@ test('a kill at any step of a prune takes nothing that is needed, and the next o
   await pull(`${host}/x:all`, { store: prepared });
   await pull(image, { store: prepared });
   await removeImage({ store: prepared, image: `${host}/x:all` });
-  const pruning = (store: string) => [...process.execArgv, BIN, 'store', 'prune', '--store', store];
+  const pruning = (store: string) => [...ZPULL, 'store', 'prune', '--store', store];
   const named = packsNamed(prepared);
   const { store: pruned, steps, kills, left } = await killEverywhere(t, pruning, prepared);
   assertRewrittenInOrder(steps, storePaths(pruned), named);
@@ -202,7 +202,7 @@ test('a kill at any step of rm leaves the image as a whole or not at all', async
   const { image } = await serveImage(t);
   const prepared = join(temporaryDirectory(t), 'prepared');
   await pull(image, { store: prepared });
-  const args = (store: string) => [...process.execArgv, BIN, 'store', 'rm', image, '--store', store];
+  const args = (store: string) => [...ZPULL, 'store', 'rm', image, '--store', store];
   const { left } = await killEverywhere(t, args, prepared);
   const changes = left.filter(({ step }) => !step.startsWith('main mkdir'));
   assert.deepEqual(
@@ -227,7 +227,7 @@ test('a kill at any step of verify leaves damage that the next one finds or know
   await pull(image, { store: prepared });
   const { path, at } = findInPacks(prepared, noise(2, 200_000));
   flipByte(path, at);
-  const args = (store: string) => [...process.execArgv, BIN, 'store', 'verify', '--store', store];
+  const args = (store: string) => [...ZPULL, 'store', 'verify', '--store', store];
   const { kills, left } = await killEverywhere(t, args, prepared, 6);
   assert.ok(kills.includes('main rename to layers/HEX.damaged 1') && kills.length > 4, `${kills}`);
   for (const { store, step } of left.filter(({ isNew }) => isNew)) {
