@@ -1,9 +1,7 @@
 import type { BlobSource } from '../src/pool/messages.js';
 import { paths } from './context.js';
 import type { NotedBytes } from './noted-bytes.js';
-import { rawReceiver } from './raw-receiver.js';
-import { giveRawWriter, takeRawWriter } from './raw-writers.js';
-import { unwatch, watch } from './ticker.js';
+import { openRawPart } from './raw-writers.js';
 
 /**
  * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
@@ -13,22 +11,13 @@ export function wholeBlobTaker(blob: BlobSource): {
   readonly begin: () => NotedBytes['take'] | undefined;
   readonly close: () => void;
 } {
-  let close = (): void => {};
+  let part: ReturnType<typeof openRawPart> | undefined;
   return {
     begin() {
       if (paths.isReadOnly) return undefined;
-      const raw = takeRawWriter(blob.digest);
-      const { writer, blobDigest } = raw;
-      const region = writer.reserve(blob.sizeBytes);
-      const receiver = rawReceiver({ writer, region, blobDigest, blobStart: 0 });
-      watch(receiver);
-      close = () => {
-        unwatch(receiver);
-        receiver.note();
-        giveRawWriter(raw);
-      };
-      return receiver.take;
+      part = openRawPart(blob, 0, blob.sizeBytes);
+      return part.take;
     },
-    close: () => close(),
+    close: () => part?.close(),
   };
 }

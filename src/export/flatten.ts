@@ -76,7 +76,7 @@ export function flatten(
       throw ofLayer(error, layer, layers);
     }
   }
-  return rowsOf(tree);
+  return rowsOf(tree, maxTextBytes);
 }
 
 /** The same error with its layer, by number and DiffID, where the layer's bytes are what is wrong. The lowest has number 1. */
@@ -172,9 +172,9 @@ function xattrRecords(xattrs: ReadonlyMap<string, Buffer>): string {
 }
 
 /** The tree as rows: a walk that takes the names of each directory in the order of their bytes. */
-function rowsOf({ root, rootIsStated }: LayerTree): FileTree {
+function rowsOf({ root, rootIsStated }: LayerTree, maxTextBytes: number): FileTree {
   const { rows, textBytes } = measure(root.directory!, '');
-  if (textBytes > MAX_TEXT_BYTES) throw malformed(`its names have more than ${MAX_TEXT_BYTES} bytes`);
+  if (textBytes > maxTextBytes) throw malformed(`its names have more than ${maxTextBytes} bytes`);
   const writer = new RowWriter(rootIsStated ? rows + 1 : rows, textBytes + root.inode.xattrRecords.length);
   if (rootIsStated) writer.add(root.inode, '', NO_ROW);
   addNames(writer, root.directory!, '', NO_ROW);

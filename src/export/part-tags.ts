@@ -67,10 +67,8 @@ export class PartTags {
     const start = Math.max(1, records[0]!);
     const end = start + PREFIX_NUMBERS + bounds.length;
     if (recordOf[block] !== 0 || end > records.length) return false;
-    const tag = tagOf(key, bytes);
     records[start] = bounds.length;
-    records[start + 1] = Number(BigInt.asUintN(32, tag));
-    records[start + 2] = Number(BigInt.asUintN(32, tag >> 32n));
+    records.set(halvesOf(tagOf(key, bytes)), start + 1);
     records.set(bounds, start + PREFIX_NUMBERS);
     records[0] = end;
     Atomics.store(recordOf, block, start);
@@ -88,10 +86,11 @@ export class PartTags {
     const first = start + PREFIX_NUMBERS;
     for (let at = first; at < first + records[start]!; at += 2)
       parts.add(records[at]!, bytes.subarray(records[at], records[at + 1]));
-    const tag = tagOf(key, parts.bytes);
-    return (
-      records[start + 1] === Number(BigInt.asUintN(32, tag)) &&
-      records[start + 2] === Number(BigInt.asUintN(32, tag >> 32n))
-    );
+    const [low, high] = halvesOf(tagOf(key, parts.bytes));
+    return records[start + 1] === low && records[start + 2] === high;
   }
+}
+
+function halvesOf(tag: bigint): readonly [low: number, high: number] {
+  return [Number(BigInt.asUintN(32, tag)), Number(BigInt.asUintN(32, tag >> 32n))];
 }
