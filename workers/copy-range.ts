@@ -5,7 +5,7 @@ import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { noteRange } from '../src/store/range-journal.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { NotedBytes } from './noted-bytes.js';
-import { countingEvents, rangeClient, stopFor } from './range-client.js';
+import { beginRange, rangeClient } from './range-client.js';
 import { unwatch, watch } from './ticker.js';
 
 /**
@@ -27,8 +27,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
     watch(receiver);
     return receiver.take;
   };
-  const { events, totals, sender } = countingEvents(control);
-  const { stop, close } = stopFor(control);
+  const { events, totals, sender, stop, close } = beginRange(control);
   const range = { blob, start, end, onBytes: begin(position + start), events, stop };
   try {
     await fetchRange(client, { ...range, wholeInstead: () => begin(position) });

@@ -1,6 +1,6 @@
 import { toFailure } from '../src/format/error.js';
 import type { FetchRawResult, FetchRawTask } from '../src/pool/messages.js';
-import { countingEvents, rangeClient, stopFor } from './range-client.js';
+import { beginRange, rangeClient } from './range-client.js';
 import { openRawPart } from './raw-writers.js';
 import { wholeBlobTaker } from './whole-blob.js';
 
@@ -10,8 +10,7 @@ export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   const { fetchRange, client } = await rangeClient();
   const part = openRawPart(blob, blobStart, blobEnd);
   const { pack, packOffset } = part;
-  const { events, totals, sender } = countingEvents(control);
-  const { stop, close } = stopFor(control);
+  const { events, totals, sender, stop, close } = beginRange(control);
   const whole = wholeBlobTaker(blob);
   try {
     const range = { blob, start: blobStart, end: blobEnd, wholeInstead: whole.begin };

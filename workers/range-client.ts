@@ -8,6 +8,7 @@ import { RangeStop } from '../src/registry/range-stop.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
 import { noteGarbage } from './garbage.js';
+import { ReadingOrder } from './reading-order.js';
 import { sharedTargets } from './shared-targets.js';
 import { unwatch, watch } from './ticker.js';
 
@@ -73,7 +74,7 @@ function stopAsking(): () => void {
 }
 
 /** Lets the main thread stop a range until `close` is called. `endFor`: as RangeStop has it. */
-export function stopFor(control: RangeControl | undefined, endFor?: (next: number) => number) {
+function stopFor(control: RangeControl | undefined, endFor?: (next: number) => number) {
   const stop = new RangeStop(endFor);
   if (control === undefined) return { stop, close: () => {} };
   const asked = {
@@ -107,4 +108,26 @@ export function countingEvents(control?: RangeControl): {
     },
   };
   return { events, totals, sender: () => sender ?? NO_ENDPOINT };
+}
+
+const order = new ReadingOrder();
+
+/**
+ * What one range of many needs: its events and what it cost so far, as `countingEvents` has them; how the main thread stops it; its place among
+ * the ranges of this thread. `close` is to be called when it is over.
+ */
+export function beginRange(control: RangeControl | undefined, endFor?: (next: number) => number) {
+  const { events, totals, sender } = countingEvents(control);
+  const { stop, close } = stopFor(control, endFor);
+  const { took, end } = order.begin();
+  return {
+    events: { ...events, limit: (bytes: number) => rangeEvents.limit?.(bytes) ?? took() },
+    totals,
+    sender,
+    stop,
+    close() {
+      close();
+      end();
+    },
+  };
 }
