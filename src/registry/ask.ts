@@ -223,7 +223,8 @@ export async function exchange(
       return { again: message, hint, error, receivedBytes, host: url.host, sign };
     }
     const { status, body } = answer;
-    const known = { waited, renewals: 0, contradictions: 0, nowMs: Date.now(), random: Math.random() };
+    const none = { renewals: 0, contradictions: 0, givesRanges: false };
+    const known = { ...none, waited, nowMs: Date.now(), random: Math.random() };
     const allowHttp = asking.isProven === true && options.allowHttpStorage === true;
     const response = { url, status, headers: answer.headers };
     const next = classify(response, { method, origin, hops, allowHttp }, known);

@@ -83,6 +83,8 @@ export interface Known {
   readonly renewals: number;
   /** Responses in a row that contradicted themselves. */
   readonly contradictions: number;
+  /** The endpoint has answered a range with that range, and refused none since. */
+  readonly givesRanges: boolean;
   /** Unix time. */
   readonly nowMs: number;
   /** In [0, 1). */
@@ -123,7 +125,7 @@ const RULES: readonly Rule[] = [
     next: () => ({ next: 'renew-target', again: 'the target of a redirect has expired' }),
   },
   {
-    when: ({ status }, { range }) => range?.ranged === true && REFUSED_RANGE.has(status),
+    when: ({ status }, { range }) => range?.ranged === true && refusesRange(status),
     next: refusedRange,
   },
   {
@@ -190,6 +192,11 @@ function contradiction(error: PullError, before: number): Next {
 
 function giveUp(error: PullError): Next {
   return { next: 'give-up', error, givenUp: error.message };
+}
+
+/** Whether a status may mean that a server takes no Range header. */
+export function refusesRange(status: number): boolean {
+  return REFUSED_RANGE.has(status);
 }
 
 function isBody(status: number): boolean {
@@ -260,14 +267,19 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
   return { next: 'take', plan: { skipBytes: start - came.start, takeBytes, exact }, sizeBytes };
 }
 
-/** A range that is refused is none of the blob's, where its size is another than was stated; else it is asked for without. */
-function refusedRange({ url, status, headers }: Response, { range }: Asked): Next {
+/**
+ * A range that is refused is none of the blob's, where its size is another than was stated. One refusal among good ranges is a failure;
+ * else the blob is asked for without a range.
+ */
+function refusedRange({ url, status, headers }: Response, { range }: Asked, { givesRanges }: Known): Next {
   const { blob, sizeUnknown, isPart } = range!;
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   const isOther = sizeBytes !== undefined && (sizeUnknown || sizeBytes !== blob.sizeBytes);
   if (status === 416 && isOther) return giveUp(sizeError(blob, url, sizeBytes));
+  const again = `${url.host} answers ${status} to a range`;
+  if (givesRanges) return { next: 'fail', sign: 'alive', again };
   if (isPart) return giveUp(wholeBlobsOnly(url.host));
-  return { next: 'ask-whole', again: `${url.host} answers ${status} to a range` };
+  return { next: 'ask-whole', again };
 }
 
 /** Ends a range whose caller can fetch the whole blob instead. */

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { Concurrency, type Limits } from './concurrency.js';
+import { TURN_WORDS } from './range-turns.js';
 
 /** How long an endpoint that failed is left alone, doubled by each failure after the first: a connect timeout takes 5 s. */
 const AVOID_MS = 10_000;
@@ -46,11 +47,17 @@ const TRAIT_SLOTS = LACKING_BITS + 1 + HOST_SLOTS;
 
 /**
  * For all threads of a pull: which endpoints lack which blobs, a word of traits for each endpoint and each hash of a host, and
- * which blobs come as a whole where a range was asked for.
+ * the words of `RangeTurns`.
  */
 export function createLacking(): Uint32Array<SharedArrayBuffer> {
-  const words = 2 * LACKING_SLOTS + TRAIT_SLOTS;
+  const words = LACKING_SLOTS + TRAIT_SLOTS + TURN_WORDS;
   return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/** The words of `RangeTurns` in what `createLacking` returned. */
+export function turnWords({ buffer, byteOffset }: Uint32Array): Int32Array {
+  const before = (LACKING_SLOTS + TRAIT_SLOTS) * Uint32Array.BYTES_PER_ELEMENT;
+  return new Int32Array(buffer, byteOffset + before, TURN_WORDS);
 }
 
 /**
@@ -163,12 +170,6 @@ export class EndpointChoice {
   has(endpoint: number, trait: Trait): boolean {
     if (endpoint >= LACKING_BITS) return false;
     return (Atomics.load(this.#lacking, traitSlotOf(endpoint)) & TRAITS[trait]) !== 0;
-  }
-
-  /** Whether the caller is the first of all threads to be sent this blob as a whole instead of a part: it takes that. */
-  claimWhole(digest: string): boolean {
-    const bit = 1 << (Number.parseInt(digest.slice(-2), 16) & 31);
-    return (Atomics.or(this.#lacking, LACKING_SLOTS + TRAIT_SLOTS + slotOf(digest), bit) & bit) === 0;
   }
 
   /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */

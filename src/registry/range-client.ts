@@ -1,9 +1,10 @@
 import type { Limits } from './concurrency.js';
 import { type Connections, createConnections } from './connections.js';
-import { EndpointChoice } from './endpoint-choice.js';
+import { EndpointChoice, turnWords } from './endpoint-choice.js';
 import type { FailedHost } from './network-error.js';
 import type { Wait } from './patience.js';
 import type { RangeStop } from './range-stop.js';
+import { RangeTurns, type TurnLimits } from './range-turns.js';
 import type { WaitBudget } from './retry-after.js';
 import { type SharedTargets, Targets } from './targets.js';
 import type { Transport } from './transport.js';
@@ -23,6 +24,8 @@ export interface RangeClientOptions {
   readonly limits: Limits;
   readonly waits: WaitBudget;
   readonly userAgent?: string;
+  /** How long ranges of a blob wait for each other; left out, as suits a registry that is near. */
+  readonly turnLimits?: TurnLimits;
   /** Left out, this thread is the only one. */
   readonly sharedTargets?: SharedTargets;
 }
@@ -43,6 +46,7 @@ export interface RangeClient {
   connectionsTo(endpoint: number, blobUrl: string): Connections;
   readonly choice: EndpointChoice;
   readonly targets: Targets;
+  readonly turns: RangeTurns;
   close(): Promise<void>;
 }
 
@@ -128,6 +132,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
     },
     choice: new EndpointChoice(options.endpoints.length, options.lacking, options.limits),
     targets: new Targets(options.sharedTargets),
+    turns: new RangeTurns(turnWords(options.lacking), options.turnLimits),
     close: async () => {
       await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));
     },

@@ -1,5 +1,13 @@
 import { PullError } from '../format/error.js';
-import { type Asked, classify, classifyBreak, type Known, type Next, wholeBlobsOnly } from './classify.js';
+import {
+  type Asked,
+  classify,
+  classifyBreak,
+  type Known,
+  type Next,
+  refusesRange,
+  wholeBlobsOnly,
+} from './classify.js';
 import { rangeHeader } from './content-range.js';
 import { NextUrl, type Place } from './next-url.js';
 import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
@@ -33,6 +41,8 @@ interface Range {
   contradictions: number;
   /** What takes the bytes has failed, which is no endpoint's fault. */
   takerFailed: boolean;
+  /** Ends its turn, where it has one. */
+  endTurn: (() => void) | undefined;
 }
 
 /** What came of a request. */
@@ -60,7 +70,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
   }
   const where = new NextUrl(client, job);
   const counts = { next: start, end, requests: 0, receivedBytes: 0, fruitless: 0, contradictions: 0 };
-  const flags = { isWhole: false, repeated: false, takerFailed: false };
+  const flags = { isWhole: false, repeated: false, takerFailed: false, endTurn: undefined };
   const range: Range = { client, job, where, take: job.onBytes, ...counts, ...flags };
   try {
     if (start < end) await where.choose();
@@ -68,10 +78,12 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
       try {
         await act(range, await send(range, await where.next()));
       } catch (error) {
+        endTurn(range);
         if (range.takerFailed || !(await where.passOn(error))) throw error;
       }
     }
   } finally {
+    endTurn(range);
     where.close();
   }
   if (range.isWhole) throw wholeBlobsOnly(new URL(where.blobUrl).host);
@@ -85,6 +97,7 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
   const connections = client.connectionsTo(where.endpoint, where.blobUrl);
   const connection = await connections.take(url.origin);
+  if (isPart(range)) range.endTurn ??= await client.turns.take(job.blob.digest);
   if (isPart(range) && where.does('whole-blobs-only')) {
     connections.give(connection);
     throw wholeBlobsOnly(url.host);
@@ -152,6 +165,11 @@ function headersFor(range: Range, place: Place) {
   };
 }
 
+function endTurn(range: Range): void {
+  range.endTurn?.();
+  range.endTurn = undefined;
+}
+
 function isPart({ isWhole, where }: Range): boolean {
   return !isWhole && where.isPart;
 }
@@ -163,7 +181,7 @@ function mayBeCut({ where, isWhole }: Range): boolean {
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
 function sinkFor(range: Range, place: Place, classified: (status: number, next: Next) => void): Sink {
-  const { job, where } = range;
+  const { client, job, where } = range;
   let allowed: Promise<void> | undefined;
   const classifyHead = (status: number, headers: Headers) =>
     classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
@@ -172,6 +190,8 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
       let next = classifyHead(status, headers);
       if (status === 200 && becomesWhole(range, next)) next = classifyHead(status, headers);
       classified(status, next);
+      if (next.next !== 'redirect') endTurn(range);
+      if (next.next === 'fail' && where.ranged && refusesRange(status)) where.note('gives-ranges', false);
       if (next.next !== 'take') return undefined;
       if (status === 206) where.note('gives-ranges');
       if (next.sizeBytes !== undefined) job.onSize?.(next.sizeBytes);
@@ -181,6 +201,7 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
     received: (bytes) => {
       range.receivedBytes += bytes;
       job.events.received(bytes, where.endpoint);
+      if (isPart(range) && client.turns.comesWhole(job.blob.digest)) throw wholeBlobsOnly(place.url.host);
       allowed = job.events.limit?.(bytes);
     },
     take: (chunk) => {
@@ -203,7 +224,7 @@ function becomesWhole(range: Range, next: Next): boolean {
   if (wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
   if (!where.ranged) where.note('refuses-ranges');
   if (!where.ranged || isRefused) where.note('whole-blobs-only');
-  if (!isRefused || where.hasOthersWithRanges || !range.client.choice.claimWhole(blob.digest)) return false;
+  if (!isRefused || where.hasOthersWithRanges || !range.client.turns.claimWhole(blob.digest)) return false;
   const take = wholeInstead();
   if (take === undefined) return false;
   Object.assign(range, { next: 0, end: blob.sizeBytes, take, isWhole: true });
@@ -220,7 +241,8 @@ function askedBy(asked: Range, { hops }: Place): Asked {
 
 function known({ where, contradictions }: Range, { target }: Place): Known {
   const { waited, renewals } = where;
-  return { target, waited, renewals, contradictions, nowMs: Date.now(), random: Math.random() };
+  const givesRanges = where.does('gives-ranges');
+  return { target, waited, renewals, contradictions, givesRanges, nowMs: Date.now(), random: Math.random() };
 }
 
 /** Does what follows from a response. Returns when it is time for the next request. */
@@ -232,6 +254,7 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
     return;
   }
   where.ended();
+  endTurn(range);
   range.repeated = next.next === 'repeat';
   switch (next.next) {
     case 'take':

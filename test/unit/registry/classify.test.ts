@@ -25,7 +25,7 @@ const RANGE: AskedRange = {
   isPart: false,
 };
 const GET: Asked = { method: 'GET', origin: 'https://reg.example', hops: 0 };
-const KNOWN: Known = { waited: 0, renewals: 0, contradictions: 0, nowMs: 0, random: 0.5 };
+const KNOWN: Known = { waited: 0, renewals: 0, contradictions: 0, givesRanges: false, nowMs: 0, random: 0.5 };
 
 interface Row {
   readonly status: number;
@@ -157,6 +157,15 @@ const BODIES: readonly (readonly [string, Row])[] = [
   ['ask-whole: reg.example answers 400 to a range', { status: 400, asked: ranged }],
   ['ask-whole: store.example answers 501 to a range', { ...stored, status: 501 }],
   ['give-up: unsupported', { status: 501, asked: { range: { ...RANGE, isPart: true } } }],
+  ['fail: reg.example answers 416 to a range', { status: 416, asked: ranged, known: { givesRanges: true } }],
+  [
+    'fail: reg.example answers 501 to a range',
+    { status: 501, asked: { range: { ...RANGE, isPart: true } }, known: { givesRanges: true } },
+  ],
+  [
+    'give-up: metadata-malformed',
+    { status: 416, headers: { 'content-range': 'bytes */77' }, asked: ranged, known: { givesRanges: true } },
+  ],
   ['give-up: unsupported', { status: 200, asked: { range: { ...RANGE, isPart: true } } }],
   ['give-up', { status: 416, asked: { range: { ...RANGE, ranged: false } } }],
   ['fail: reg.example answers 501', { status: 501, asked: { range: { ...RANGE, ranged: false } } }],

@@ -180,9 +180,3 @@ test('a part of a blob is asked of no endpoint that gives whole blobs only, wher
   choice.lacks(1, A);
   assert.equal(choice.next(A, NONE, 0, true), 0);
 });
-
-test('one range of all threads takes a blob that comes as a whole', () => {
-  const lacking = createLacking();
-  const [one, other] = [choiceOf(1, lacking), choiceOf(1, lacking)];
-  assert.deepEqual([one.claimWhole(A), other.claimWhole(A), other.claimWhole(B)], [true, false, true]);
-});

@@ -1,0 +1,103 @@
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { createLimits } from '../../src/registry/concurrency.js';
+import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { fetchRange } from '../../src/registry/range.js';
+import { createRangeClient } from '../../src/registry/range-client.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
+import type { FaultRule } from '../../src/sandbox/faults.js';
+import { addBlob, emptyLayout, nameImage, noise } from '../support/layout.js';
+import { failureOf } from '../support/pull.js';
+import { startSandbox } from '../support/sandbox.js';
+import { recordEvents } from '../support/scripted-server.js';
+
+const CONNECTIONS = 8;
+const BLOB = noise(1, 4 * 2 ** 20);
+const RANGE_BYTES = BLOB.length / CONNECTIONS;
+
+/** Longer than any test: a machine that is busy looks like a registry that is far away. */
+const LONG_MS = 600_000;
+
+/** Asks a registry with these faults for all ranges of a blob at once. Returns how each ended, and the whole blob if that came. */
+async function fetchAll(t: TestContext, faults: readonly FaultRule[]) {
+  const layout = emptyLayout(t);
+  const digest = addBlob(layout, BLOB);
+  nameImage(layout, 'x', [], []);
+  const registry = await startSandbox(t, { layout, faults });
+  const transport = { host: registry.host, tlsVerify: true, environment: {} };
+  const client = createRangeClient({
+    connections: CONNECTIONS,
+    connectTimeoutMs: LONG_MS,
+    idleTimeoutMs: LONG_MS,
+    answerTimeoutMs: LONG_MS,
+    endpoints: [{ transport, repository: 'x' }],
+    elsewhere: { tlsVerify: true, environment: {} },
+    lacking: createLacking(),
+    limits: createLimits(1, CONNECTIONS),
+    waits: createWaitBudget(),
+    turnLimits: { responseMs: LONG_MS, totalMs: LONG_MS },
+  });
+  t.after(() => client.close());
+  const whole: Buffer[] = [];
+  const wholeInstead = () => (chunk: Buffer) => void whole.push(chunk);
+  const blob = { url: `http://${registry.host}/v2/x/blobs/${digest}`, digest, sizeBytes: BLOB.length };
+  const events = recordEvents();
+  const ends = await Promise.allSettled(
+    Array.from({ length: CONNECTIONS }, (_, i) => {
+      const range = { start: i * RANGE_BYTES, end: (i + 1) * RANGE_BYTES };
+      return fetchRange(client, { blob, ...range, wholeInstead, onBytes: () => {}, events });
+    }),
+  );
+  return { registry, ends, whole: Buffer.concat(whole), events };
+}
+
+/** From the n-th request on, ranges are ignored. */
+function ignoredFrom(nth: number): FaultRule {
+  return { match: { range: 'any', nth: [nth, 1e9] }, action: { ignoreRange: true } };
+}
+
+for (const nth of [1, 2, 3, CONNECTIONS]) {
+  test(`a registry that ignores ranges from request ${nth} on sends the blob once besides what came before`, async (t) => {
+    const { registry, ends, whole, events } = await fetchAll(t, [ignoredFrom(nth)]);
+    const statuses = registry.requests.map(({ status }) => status);
+    assert.deepEqual(statuses, [...new Array<number>(nth - 1).fill(206), 200]);
+    const sentBytes = registry.requests.reduce((sum, request) => sum + request.sentBytes, 0);
+    assert.equal(sentBytes, BLOB.length + (nth - 1) * RANGE_BYTES);
+    assert.ok(whole.equals(BLOB));
+    assert.ok(ends.filter(({ status }) => status === 'rejected').length > CONNECTIONS - nth);
+    assert.deepEqual(events.misses, []);
+  });
+}
+
+test('a range that still comes when another has become the whole blob is closed', async (t) => {
+  const slow = { match: { range: 'any', nth: 1 }, action: { drip: { bytesPerSecond: 100_000 } } };
+  const { registry, ends, whole } = await fetchAll(t, [slow, ignoredFrom(2)]);
+  assert.ok(registry.requests[0]!.sentBytes < RANGE_BYTES);
+  const failure = await failureOf(Promise.reject((ends[0] as PromiseRejectedResult).reason));
+  assert.equal(failure.code, 'unsupported');
+  assert.ok(whole.equals(BLOB));
+});
+
+for (const status of [400, 416, 501]) {
+  test(`one ${status} among good ranges is a failure, and two in a row have the blob asked for as a whole`, async (t) => {
+    const refuse = (nth: readonly [number, number]): FaultRule => ({
+      match: { range: 'any', nth },
+      action: { status },
+    });
+    const once = await fetchAll(t, [refuse([3, 3])]);
+    assert.deepEqual(
+      once.ends.map((end) => end.status),
+      once.ends.map(() => 'fulfilled'),
+    );
+    assert.equal(once.events.misses.length, 1);
+    assert.equal(once.registry.requests.length, CONNECTIONS + 1);
+    const turned = await fetchAll(t, [refuse([3, 1e9])]);
+    const failures = turned.ends.filter(({ status }) => status === 'rejected');
+    assert.ok(failures.length >= CONNECTIONS - 2);
+    for (const end of failures) {
+      const failure = await failureOf(Promise.reject((end as PromiseRejectedResult).reason));
+      assert.equal(failure.code, 'unsupported');
+    }
+    assert.equal(turned.events.misses.length, 1);
+  });
+}

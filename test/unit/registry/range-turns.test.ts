@@ -1,0 +1,58 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setImmediate as turnOfLoop } from 'node:timers/promises';
+import { createLacking, turnWords } from '../../../src/registry/endpoint-choice.js';
+import { RangeTurns } from '../../../src/registry/range-turns.js';
+
+const A = `sha256:a12${'0'.repeat(61)}`;
+const B = `sha256:b12${'0'.repeat(61)}`;
+
+/** Longer than any test. */
+const LONG_MS = 600_000;
+
+/** The turns of two threads. */
+function twoThreads(responseMs: number, totalMs = LONG_MS): readonly [RangeTurns, RangeTurns] {
+  const words = turnWords(createLacking());
+  const limits = { responseMs, totalMs };
+  return [new RangeTurns(words, limits), new RangeTurns(words, limits)];
+}
+
+test('ranges of a blob take turns, on all threads, and those of another blob are not waited for', async () => {
+  const [one, other] = twoThreads(LONG_MS);
+  const ends: Array<() => void> = [];
+  const waiting = [one, other, other].map(async (turns) => ends.push(await turns.take(A)));
+  const endOfB = await one.take(B);
+  for (let count = 1; count <= waiting.length; count++) {
+    await Promise.race(waiting.slice(count - 1));
+    await turnOfLoop();
+    assert.equal(ends.length, count);
+    ends[count - 1]!();
+    ends[count - 1]!();
+  }
+  await Promise.all(waiting);
+  endOfB();
+  (await other.take(A))();
+});
+
+for (const [what, responseMs, totalMs] of [
+  ['one response', 5, LONG_MS],
+  ['all before it', LONG_MS, 5],
+] as const) {
+  test(`a range that waited too long for ${what} goes, and no range of that blob waits any more`, async (t) => {
+    const [one, other] = twoThreads(responseMs, totalMs);
+    // What waits for a turn does not keep a thread going.
+    const going = setInterval(() => {}, 1000);
+    t.after(() => clearInterval(going));
+    const end = await one.take(A);
+    await Promise.all([one.take(A), other.take(A)]);
+    end();
+    await Promise.all([one.take(A), other.take(A)]);
+  });
+}
+
+test('one range of all threads takes a blob that comes as a whole, and all others learn of it', () => {
+  const [one, other] = twoThreads(LONG_MS);
+  assert.equal(other.comesWhole(A), false);
+  assert.deepEqual([one.claimWhole(A), other.claimWhole(A), other.claimWhole(B)], [true, false, true]);
+  assert.deepEqual([other.comesWhole(A), one.comesWhole(`${A.slice(0, -1)}1`)], [true, false]);
+});
