@@ -2,7 +2,8 @@ import { ftruncateSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { parseConfig, parseManifest } from '../format/manifest.js';
+import { parseConfig } from '../format/image-config.js';
+import { parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { planArchive } from '../format/tar-archive.js';
 import type { OpenFile } from '../pool/messages.js';
@@ -35,8 +36,9 @@ export async function exportDockerArchive(
 ): Promise<void> {
   const file = resolve(options.file);
   requireFile(file);
-  const { digest, bytes } = readConfig(openStore(options.store), parseDigest(options.digest, 'the digest'));
-  const { diffIds } = parseConfig(bytes);
+  const manifestDigest = parseDigest(options.digest, 'the digest');
+  const { digest, bytes, mediaType } = readConfig(openStore(options.store), manifestDigest);
+  const { diffIds } = parseConfig(bytes, mediaType);
   const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
@@ -104,11 +106,14 @@ function repoTags(text: string): string[] {
   return [text.includes(':', text.lastIndexOf('/') + 1) ? text : `${text}:latest`];
 }
 
-function readConfig(paths: StorePaths, manifestDigest: Digest): { digest: Digest; bytes: Buffer } {
+function readConfig(
+  paths: StorePaths,
+  manifestDigest: Digest,
+): { digest: Digest; bytes: Buffer; mediaType: string } {
   const manifest = parseManifest(keptBlob(paths, manifestDigest, 'manifest'));
   if (manifest.kind !== 'manifest') throw new PullError('internal', `${manifestDigest} is an index`);
-  const { digest } = manifest.config;
-  return { digest, bytes: keptBlob(paths, digest, 'config') };
+  const { digest, mediaType } = manifest.config;
+  return { digest, bytes: keptBlob(paths, digest, 'config'), mediaType };
 }
 
 function keptBlob(paths: StorePaths, digest: Digest, what: string): Buffer {

@@ -1,4 +1,5 @@
 import { PullError } from './error.js';
+import { type Fields, malformed, textOf } from './json-fields.js';
 
 /** What an image runs on, in Go's words for it (GOOS, GOARCH). */
 export interface Platform {
@@ -9,6 +10,9 @@ export interface Platform {
 
 /** The annotation by which an index marks the zstd twin of a gzip image. */
 const ZSTD_ANNOTATION = 'io.github.containers.compression.zstd';
+
+/** Operating systems, architectures and variants are words of some letters. */
+const MAX_PART_LENGTH = 128;
 
 const PART = /^[A-Za-z0-9_.-]{1,64}$/;
 /** Node's process.arch where Go has another word. Node's ppc64 is little-endian on every system it still runs on. */
@@ -33,6 +37,31 @@ export function parsePlatform(text: string): Platform {
     });
   }
   return normalisePlatform({ os, architecture, ...(variant === undefined ? {} : { variant }) });
+}
+
+/**
+ * The platform that an object of a document states, `what` by name. What is left out, or null, is empty.
+ * @throws PullError `metadata-malformed` for what is no string, or no word
+ */
+export function parsePlatformFields(fields: Fields, what: string): Platform {
+  const part = (name: string): string => {
+    const text = textOf(fields, name, what);
+    if (text.length <= MAX_PART_LENGTH) return text;
+    throw malformed(`${what}.${name} has ${text.length} letters; at most ${MAX_PART_LENGTH} are accepted`);
+  };
+  const variant = part('variant');
+  return {
+    os: part('os'),
+    architecture: part('architecture'),
+    ...(variant === '' ? {} : { variant }),
+  };
+}
+
+/** What a document states of a platform, and of `wanted` what it leaves out. */
+export function completePlatform(stated: Platform, wanted: Platform): Platform {
+  const os = stated.os === '' ? wanted.os : stated.os;
+  if (stated.architecture === '') return { ...wanted, os };
+  return { ...stated, os };
 }
 
 /** Linux on the architecture that Node calls `arch` (process.arch). */

@@ -1,17 +1,15 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { checkConfigSize, parseConfig } from '../format/image-config.js';
 import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
-import { choosePlatform, formatPlatform } from '../format/platform.js';
+import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { foreignPlaces } from './foreign.js';
-import { noSuchPlatform } from './resolve.js';
+import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from './image-index.js';
 import type { Settings } from './settings.js';
-
-/** An index may name an index, whose entries must be manifests: deeper nests are nobody's image. */
-const MOST_INDEX_LEVELS = 2;
 
 /** Manifests and blobs of everything that an index names: some dozen platforms of some dozen layers are a few hundred. */
 const MAX_MEMBERS = 10_000;
@@ -59,6 +57,7 @@ export async function readCopySource(
   name: string,
   settings: Settings,
   allPlatforms: boolean,
+  warn: (message: string) => void,
 ): Promise<CopySource> {
   const members = new Members(session, settings.allowForeign);
   const first = await readDocument(session, name);
@@ -67,12 +66,16 @@ export async function readCopySource(
     return members.source('its only platform');
   }
   if (allPlatforms) {
-    await addAll(members, session, first, 1);
+    await addAll(members, session, first, 1, warn);
     return members.source('all platforms');
   }
-  const { document, platform } = await choose(session, first.manifest, settings);
+  const { document, platform } = await chooseManifest(first.manifest, settings.platform, {
+    readDocument: (digest) => readDocument(session, digest),
+    readPlatform: (manifest) => readPlatform(session, manifest),
+    warn,
+  });
   members.add(document);
-  return members.source(platform);
+  return members.source(formatPlatform(completePlatform(platform, settings.platform)));
 }
 
 interface ReadDocument extends CopyDocument {
@@ -86,20 +89,9 @@ async function readDocument(session: MirroredSession, name: string): Promise<Rea
   return { digest, mediaType: manifest.mediaType, bytes, manifest };
 }
 
-async function choose(
-  session: MirroredSession,
-  index: ImageIndex,
-  settings: Settings,
-): Promise<{ document: ReadDocument; platform: string }> {
-  for (let level = 1; level <= MOST_INDEX_LEVELS; level++) {
-    const chosen = choosePlatform(settings.platform, index.manifests);
-    if (chosen === undefined) throw noSuchPlatform(settings, index);
-    const document = await readDocument(session, chosen.digest);
-    const platform = chosen.platform === undefined ? 'its only platform' : formatPlatform(chosen.platform);
-    if (document.manifest.kind === 'manifest') return { document, platform };
-    index = document.manifest;
-  }
-  throw tooDeep();
+async function readPlatform(session: MirroredSession, { config }: ImageManifest): Promise<Platform> {
+  checkConfigSize(config);
+  return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
 }
 
 /** Adds a document and all that it names, each once and as it comes: what is beyond a limit ends the reading. */
@@ -108,13 +100,17 @@ async function addAll(
   session: MirroredSession,
   document: ReadDocument,
   level: number,
+  warn: (message: string) => void,
 ): Promise<void> {
   members.add(document);
   if (document.manifest.kind === 'manifest') return;
-  if (level > MOST_INDEX_LEVELS) throw tooDeep();
+  if (level > MAX_INDEX_LEVELS) throw tooDeep();
+  for (const problem of document.manifest.unreadable) {
+    warn(`an entry of the index is left out, as it cannot be read: ${problem}`);
+  }
   for (const { digest } of document.manifest.manifests) {
     if (members.has(digest)) continue;
-    await addAll(members, session, await readDocument(session, digest), level + 1);
+    await addAll(members, session, await readDocument(session, digest), level + 1, warn);
   }
 }
 
@@ -203,8 +199,4 @@ function tooMuch(limit: string): PullError {
   return new PullError('unsupported', `the image has more than ${limit}, which is more than a copy takes`, {
     hint: 'copy one platform at a time: choose it with --platform, without --all-platforms',
   });
-}
-
-function tooDeep(): PullError {
-  return new PullError('unsupported', `the image index is nested deeper than ${MOST_INDEX_LEVELS} levels`);
 }

@@ -111,7 +111,9 @@ class Copy {
     const { emit } = this.#link.progress;
     const { digest, tag = 'latest' } = reference;
     const source = await this.#link.resolve((session) =>
-      readCopySource(session, digest ?? tag, settings, this.#options.allPlatforms === true),
+      readCopySource(session, digest ?? tag, settings, this.#options.allPlatforms === true, (message) =>
+        emit({ event: 'warning', message }),
+      ),
     );
     emit({
       event: 'resolved',

@@ -1,6 +1,7 @@
 import { PullError } from '../format/error.js';
-import { checkLayerCount, parseConfig, parseManifest } from '../format/manifest.js';
-import { formatPlatform } from '../format/platform.js';
+import { checkLayerCount, parseConfig } from '../format/image-config.js';
+import { parseManifest } from '../format/manifest.js';
+import { completePlatform, formatPlatform, parsePlatform } from '../format/platform.js';
 import { getBlob } from '../store/blob-cache.js';
 import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
@@ -57,10 +58,12 @@ function keptImage(paths: StorePaths, record: ImageRecord | undefined): Resolved
   if (manifestBytes === undefined || configBytes === undefined) return undefined;
   const manifest = parseManifest(manifestBytes, record.manifestMediaType);
   if (manifest.kind !== 'manifest') return undefined;
-  const config = parseConfig(configBytes);
-  checkLayerCount(manifest, config);
-  const { manifestDigest } = record;
-  return { manifestDigest, manifest, config, configBytes, platform: formatPlatform(config) };
+  const stated = parseConfig(configBytes, manifest.config.mediaType);
+  checkLayerCount(manifest, stated);
+  const { manifestDigest, indexDigest } = record;
+  const config = { ...stated, ...completePlatform(stated, parsePlatform(record.platform)) };
+  const platform = formatPlatform(config);
+  return { manifestDigest, ...(indexDigest && { indexDigest }), manifest, config, configBytes, platform };
 }
 
 /** Notes that an image was used; a store that cannot be written gives what it has all the same. */
@@ -84,7 +87,7 @@ export async function writeRecord(
   settings: Settings,
   image: ResolvedImage,
 ): Promise<void> {
-  const { manifest, config, manifestDigest } = image;
+  const { manifest, config, manifestDigest, indexDigest } = image;
   for (const diffId of config.diffIds) {
     if (readLayerRecord(paths, diffId) === undefined) {
       throw new PullError('store-broken', `layer ${diffId} is gone from the store ${paths.root}`, {
@@ -94,12 +97,13 @@ export async function writeRecord(
   }
   const known = readImageRecord(paths, reference, settings.platformName);
   const now = Date.now();
-  const same = known?.manifestDigest === manifestDigest;
+  const same = known?.manifestDigest === manifestDigest && known.indexDigest === indexDigest;
   if (same && now - known.lastUsedMs < NOTE_USE_MS) return;
   const record: ImageRecord = {
     reference,
     platform: settings.platformName,
     manifestDigest,
+    ...(indexDigest && { indexDigest }),
     manifestMediaType: manifest.mediaType,
     configDigest: manifest.config.digest,
     diffIds: config.diffIds,

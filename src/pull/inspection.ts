@@ -32,6 +32,8 @@ export interface LayerInspection {
 export interface ImageInspection {
   readonly image: string;
   readonly digest: string;
+  /** Of the index that led to it, when there was one. */
+  readonly indexDigest?: string;
   readonly mediaType: string;
   readonly platform: string;
   /** What else the index has, if there is one. */
@@ -60,7 +62,7 @@ export function inspectionOf(
   layers: readonly ImageLayer[],
   prepared: PreparedLayers,
 ): ImageInspection {
-  const { manifest, manifestDigest, configBytes, platform, platforms } = resolved;
+  const { manifest, manifestDigest, indexDigest, configBytes, platform, platforms } = resolved;
   const planned = new Map(
     prepared.layers.map((layer, i) => [layer.diffId, { layer, figures: prepared.figures[i]! }]),
   );
@@ -75,6 +77,7 @@ export function inspectionOf(
   return {
     image,
     digest: manifestDigest,
+    ...(indexDigest && { indexDigest }),
     mediaType: manifest.mediaType,
     platform,
     ...(platforms === undefined ? {} : { platforms }),

@@ -69,6 +69,8 @@ export interface LayerResult {
 export interface PullResult {
   readonly image: string;
   readonly digest: string;
+  /** Of the index that led to it, when there was one. */
+  readonly indexDigest?: string;
   readonly platform: string;
   readonly store: string;
   readonly layers: readonly LayerResult[];

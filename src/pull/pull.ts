@@ -184,13 +184,14 @@ class Pull {
   async #resolve(): Promise<ResolvedImage> {
     const { reference, settings } = this.#link;
     const image = await this.#link.resolve((session) =>
-      resolveImage(session, reference, this.#paths, settings),
+      resolveImage(session, reference, this.#paths, settings, this.#warnOnce),
     );
     this.#warnOfPlatform(image);
     this.#link.progress.emit({
       event: 'resolved',
       image: this.#link.image,
       digest: image.manifestDigest,
+      ...(image.indexDigest && { indexDigest: image.indexDigest }),
       platform: image.platform,
       layers: image.manifest.layers.length,
       totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
@@ -208,7 +209,7 @@ class Pull {
   }
 
   #result(
-    image: Pick<ResolvedImage, 'manifestDigest' | 'platform'>,
+    image: Pick<ResolvedImage, 'manifestDigest' | 'indexDigest' | 'platform'>,
     layers: readonly ImageLayer[],
     figures: ReadonlyMap<string, LayerFigures>,
     provenAfterMs: number,
@@ -217,6 +218,7 @@ class Pull {
     return {
       image: this.#link.image,
       digest: image.manifestDigest,
+      ...(image.indexDigest && { indexDigest: image.indexDigest }),
       platform: image.platform,
       store: this.#paths.root,
       layers: results,

@@ -1,33 +1,25 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
-import { PullError } from '../format/error.js';
-import {
-  checkLayerCount,
-  type ImageConfig,
-  type ImageIndex,
-  type ImageManifest,
-  parseConfig,
-  parseManifest,
-  requireImage,
-} from '../format/manifest.js';
-import { choosePlatform, formatPlatform } from '../format/platform.js';
+import { checkConfigSize, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
+import { type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
+import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import { formatReference, type Reference } from '../format/reference.js';
-import { listSome } from '../format/text.js';
 import type { RegistrySession } from '../registry/session.js';
 import { getBlob, putBlob } from '../store/blob-cache.js';
 import { readImageRecord } from '../store/image-record.js';
 import type { StorePaths } from '../store/paths.js';
+import { chooseManifest, platformsOf } from './image-index.js';
 import type { Settings } from './settings.js';
-
-/** An index may name an index, whose entries must be manifests: deeper nests are nobody's image. */
-const MOST_INDEX_LEVELS = 2;
 
 type Questions = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
 
 /** What a reference names, checked down to the config. */
 export interface ResolvedImage {
   readonly manifestDigest: Digest;
+  /** Of the index that led to it, when there was one. */
+  readonly indexDigest?: Digest;
   readonly manifest: ImageManifest;
+  /** With the platform that was asked for, as far as it states none. */
   readonly config: ImageConfig;
   /** The config as it is in the registry. */
   readonly configBytes: Buffer;
@@ -46,29 +38,47 @@ export async function resolveImage(
   reference: Reference,
   paths: StorePaths,
   settings: Settings,
+  warn: (message: string) => void,
 ): Promise<ResolvedImage> {
   let name: string = reference.digest ?? reference.tag ?? 'latest';
-  let platforms: ResolvedImage['platforms'];
   const pulledBefore =
     readImageRecord(paths, formatReference(reference), settings.platformName) !== undefined;
   if (pulledBefore && !isDigest(name)) name = (await heldDigest(session, name, paths)) ?? name;
-  for (let level = 0; level <= MOST_INDEX_LEVELS; level++) {
-    const { bytes, manifest } = await readManifest(session, name, paths);
-    if (manifest.kind === 'manifest') {
-      requireImage(manifest);
-      const { bytes: configBytes, config } = await readConfig(session, manifest, paths);
-      const manifestDigest = digestOf(bytes);
-      await putBlob(paths, manifestDigest, bytes);
-      const resolved = { manifestDigest, manifest, config, configBytes, platform: formatPlatform(config) };
-      return platforms === undefined ? resolved : { ...resolved, platforms };
-    }
-    platforms ??= platformsOf(manifest);
-    const chosen = choosePlatform(settings.platform, manifest.manifests);
-    if (chosen === undefined) throw noSuchPlatform(settings, manifest);
-    await putBlob(paths, digestOf(bytes), bytes);
-    name = chosen.digest;
+  const { digest, manifest } = await readManifest(session, name, paths);
+  if (manifest.kind === 'manifest') {
+    return { manifestDigest: digest, ...(await withConfig(session, manifest, paths, settings, warn)) };
   }
-  throw new PullError('unsupported', `the image index is nested deeper than ${MOST_INDEX_LEVELS} levels`);
+  const { document } = await chooseManifest(manifest, settings.platform, {
+    readDocument: (entry) => readManifest(session, entry, paths),
+    readPlatform: async (entry) => (await readConfig(session, entry, paths)).config,
+    warn,
+  });
+  return {
+    manifestDigest: document.digest,
+    indexDigest: digest,
+    platforms: platformsOf(manifest),
+    ...(await withConfig(session, document.manifest, paths, settings, warn)),
+  };
+}
+
+async function withConfig(
+  session: Questions,
+  manifest: ImageManifest,
+  paths: StorePaths,
+  settings: Settings,
+  warn: (message: string) => void,
+): Promise<Pick<ResolvedImage, 'manifest' | 'config' | 'configBytes' | 'platform'>> {
+  const { bytes: configBytes, config: stated } = await readConfig(session, manifest, paths);
+  const config = { ...stated, ...completePlatform(stated, settings.platform) };
+  const platform = formatPlatform(config);
+  const missing = whatIsMissing(stated);
+  if (missing !== '') warn(`the image's config does not say ${missing}; it is taken for ${platform}`);
+  return { manifest, config, configBytes, platform };
+}
+
+function whatIsMissing({ os, architecture }: Platform): string {
+  const parts = [os === '' ? 'its operating system' : '', architecture === '' ? 'its architecture' : ''];
+  return parts.filter((part) => part !== '').join(' and ');
 }
 
 /**
@@ -84,11 +94,14 @@ async function readManifest(
   session: Questions,
   name: string,
   paths: StorePaths,
-): Promise<{ bytes: Buffer; manifest: ImageIndex | ImageManifest }> {
+): Promise<{ digest: Digest; manifest: ImageIndex | ImageManifest }> {
   const kept = isDigest(name) ? getBlob(paths, name) : undefined;
-  if (kept !== undefined) return { bytes: kept, manifest: parseManifest(kept) };
+  if (kept !== undefined) return { digest: digestOf(kept), manifest: parseManifest(kept) };
   const { bytes, mediaType } = await session.getManifest(name);
-  return { bytes, manifest: parseManifest(bytes, mediaType) };
+  const manifest = parseManifest(bytes, mediaType);
+  const digest = digestOf(bytes);
+  await putBlob(paths, digest, bytes);
+  return { digest, manifest };
 }
 
 async function readConfig(
@@ -96,32 +109,18 @@ async function readConfig(
   manifest: ImageManifest,
   paths: StorePaths,
 ): Promise<{ bytes: Buffer; config: ImageConfig }> {
-  const { digest, sizeBytes } = manifest.config;
+  const { digest, sizeBytes, mediaType } = manifest.config;
+  checkConfigSize(manifest.config);
   let bytes = getBlob(paths, digest);
   if (bytes === undefined) {
     bytes = await session.getBlob(digest, sizeBytes);
     await putBlob(paths, digest, bytes);
   }
-  const config = parseConfig(bytes);
+  const config = parseConfig(bytes, mediaType);
   checkLayerCount(manifest, config);
   return { bytes, config };
 }
 
 function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
-}
-
-/** The error for an index without a manifest for the platform: it names those that there are. */
-export function noSuchPlatform(settings: Settings, index: ImageIndex): PullError {
-  const list = listSome([...new Set(platformsOf(index).map(({ platform }) => platform))]);
-  return new PullError('platform-not-found', `the image has no manifest for ${settings.platformName}`, {
-    hint: list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`,
-  });
-}
-
-function platformsOf(index: ImageIndex): { platform: string; digest: Digest }[] {
-  return index.manifests.flatMap(({ platform, digest }) => {
-    const name = platform === undefined ? 'unknown/unknown' : formatPlatform(platform);
-    return name === 'unknown/unknown' ? [] : [{ platform: name, digest }];
-  });
 }

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { leavesSizeOut, MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from '../format/manifest.js';
+import { MAX_CONFIG_BYTES } from '../format/image-config.js';
+import { leavesSizeOut, MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import {
   type Answered,
   askPatiently,

@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { readFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
-import { MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES } from '../format/manifest.js';
+import { MAX_CONFIG_BYTES } from '../format/image-config.js';
+import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { removeFile, removeFileSync, writeAtomically } from './atomic-file.js';
 import { blobPath, type StorePaths } from './paths.js';
 import { unlessAbsent } from './storage-error.js';

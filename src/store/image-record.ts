@@ -18,6 +18,8 @@ export interface ImageRecord {
   readonly reference: string;
   readonly platform: string;
   readonly manifestDigest: Digest;
+  /** Of the index that led to the manifest, when there was one. */
+  readonly indexDigest?: Digest;
   readonly manifestMediaType: string;
   readonly configDigest: Digest;
   readonly diffIds: readonly Digest[];
@@ -91,16 +93,19 @@ function parseRecord(text: string): ImageRecord | undefined {
   if (!isObject(value) || value['version'] !== VERSION) return undefined;
   const { reference, platform, manifestDigest, manifestMediaType, configDigest, createdMs, lastUsedMs } =
     value;
+  const { indexDigest } = value;
   const diffIds = listOf(value['diffIds'], (item) => (isDigest(item) ? item : undefined));
   const layers = listOf(value['layers'], parseLayer);
   if (!isText(reference) || !isText(platform) || !isText(manifestMediaType)) return undefined;
   if (!isDigest(manifestDigest) || !isDigest(configDigest)) return undefined;
+  if (indexDigest !== undefined && !isDigest(indexDigest)) return undefined;
   if (!isCount(createdMs) || !isCount(lastUsedMs)) return undefined;
   if (diffIds === undefined || layers === undefined || diffIds.length !== layers.length) return undefined;
   return {
     reference,
     platform,
     manifestDigest,
+    ...(indexDigest && { indexDigest }),
     manifestMediaType,
     configDigest,
     diffIds,
@@ -113,7 +118,8 @@ function parseRecord(text: string): ImageRecord | undefined {
 function parseLayer(value: unknown): ImageLayer | undefined {
   if (!isObject(value)) return undefined;
   const { digest, mediaType, sizeBytes } = value;
-  return isDigest(digest) && isText(mediaType) && isCount(sizeBytes)
+  // A manifest may leave the media type of a layer out.
+  return isDigest(digest) && (isText(mediaType) || mediaType === '') && isCount(sizeBytes)
     ? { digest, mediaType, sizeBytes }
     : undefined;
 }

@@ -5,7 +5,7 @@ import { connect, createServer } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
-import { MAX_CONFIG_BYTES } from '../../src/format/manifest.js';
+import { MAX_CONFIG_BYTES } from '../../src/format/image-config.js';
 import type { SessionOptions } from '../../src/registry/ask.js';
 import { createCredentials } from '../../src/registry/credentials.js';
 import { createMirroredSession } from '../../src/registry/mirrored-session.js';

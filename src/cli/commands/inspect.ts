@@ -79,10 +79,11 @@ const LAYER_COLUMNS: readonly Column[] = [
 const MAX_CONFIG_TEXT_LENGTH = 500;
 
 function inspectionText(inspection: ImageInspection): string {
-  const { image, digest, mediaType, platform, platforms = [], layers } = inspection;
+  const { image, digest, indexDigest, mediaType, platform, platforms = [], layers } = inspection;
   const head = [
     ['image', image],
     ['digest', digest],
+    ...(indexDigest === undefined ? [] : [['index', indexDigest]]),
     ['media type', mediaType],
     ['platform', platform],
     ...platforms.map((other, i) => [i === 0 ? 'in the index' : '', `${other.platform} ${other.digest}`]),

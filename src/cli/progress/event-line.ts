@@ -1,7 +1,7 @@
 import { formatCount, formatDuration } from '../format-text.js';
 import { printable } from '../printable.js';
 import type { ShownEvent } from './renderer.js';
-import { foundLine } from './summary.js';
+import { chosenLine, foundLine } from './summary.js';
 
 /** How much is told besides progress itself, and how. */
 export interface Talk {
@@ -21,6 +21,8 @@ function rawLine(event: ShownEvent, verbose: boolean, debug: boolean): string | 
   switch (event.event) {
     case 'warning':
       return `warning: ${event.message}`;
+    case 'resolved':
+      return verbose ? chosenLine(event) : undefined;
     case 'planned':
       return foundLine(event);
     case 'layer':

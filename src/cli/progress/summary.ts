@@ -31,3 +31,11 @@ export function foundLine(event: PullEvent & { event: 'planned' }): string | und
   const { resumeBytes } = event;
   return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of a pull that was broken off` : undefined;
 }
+
+/** What was chosen from an index, in a line; undefined where there was none. */
+export function chosenLine(event: PullEvent & { event: 'resolved' }): string | undefined {
+  const { indexDigest, digest, platform } = event;
+  return indexDigest === undefined
+    ? undefined
+    : `chose ${digest} (${platform}) from the index ${indexDigest}`;
+}

@@ -1,27 +1,30 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { checkLayerCount, MAX_CONFIG_BYTES, parseConfig as parse } from '../../../src/format/image-config.js';
 import {
-  checkLayerCount,
   DOCKER_LIST,
   DOCKER_MANIFEST,
   MAX_BLOB_BYTES,
-  MAX_CONFIG_BYTES,
   MAX_INDEX_ENTRIES,
   MAX_LAYERS,
   MAX_MANIFEST_BYTES,
   OCI_INDEX,
   OCI_MANIFEST,
-  parseConfig,
   parseManifest,
-  requireImage,
 } from '../../../src/format/manifest.js';
 import { IMAGES, readBlob, readImage, sha256, throwsError } from './fixture.js';
 
 const DIGEST = `sha256:${'a'.repeat(64)}`;
+const parseConfig = (bytes: Buffer) => parse(bytes, 'application/vnd.oci.image.config.v1+json');
 const bytes = (value: unknown) => Buffer.from(JSON.stringify(value));
 type Fields = Record<string, unknown>;
 
-const descriptor = (more: Fields = {}): Fields => ({ mediaType: 'x/y', digest: DIGEST, size: 5, ...more });
+const descriptor = (more: Fields = {}): Fields => ({
+  mediaType: OCI_MANIFEST,
+  digest: DIGEST,
+  size: 5,
+  ...more,
+});
 const manifest = (more: Fields = {}): Fields => ({
   schemaVersion: 2,
   mediaType: OCI_MANIFEST,
@@ -39,7 +42,6 @@ const index = (more: Fields = {}): Fields => ({
 test('the fixtures are images whose configs name a DiffID for each layer', () => {
   for (const digest of IMAGES) {
     const image = readImage(digest);
-    requireImage(image);
     const blob = readBlob(image.config.digest);
     assert.equal(sha256(blob), image.config.digest);
     const config = parseConfig(blob);
@@ -66,6 +68,11 @@ test('a manifest that does not say what it is goes by the header, then by its fi
   assert.equal(parseManifest(bytes(bare), `${DOCKER_MANIFEST}; charset=utf-8`).mediaType, DOCKER_MANIFEST);
   assert.equal(parseManifest(bytes(bare), 'application/octet-stream').mediaType, OCI_MANIFEST);
   assert.equal(parseManifest(bytes(bare)).mediaType, OCI_MANIFEST);
+  assert.equal(parseManifest(bytes({ ...bare, mediaType: null, layers: undefined })).mediaType, OCI_MANIFEST);
+  assert.equal(
+    parseManifest(bytes({ ...bare, mediaType: 'text/plain' }), DOCKER_MANIFEST).mediaType,
+    DOCKER_MANIFEST,
+  );
   assert.equal(parseManifest(bytes({ manifests: [] })).mediaType, OCI_INDEX);
 });
 
@@ -76,7 +83,7 @@ test('an index keeps the platforms and annotations of its entries', () => {
   );
   assert.ok(parsed.kind === 'index');
   assert.deepEqual(parsed.manifests[0], {
-    mediaType: 'x/y',
+    mediaType: OCI_MANIFEST,
     digest: DIGEST,
     sizeBytes: 5,
     platform: { os: 'linux', architecture: 'arm', variant: 'v7' },
@@ -138,8 +145,6 @@ const malformed: [string, unknown, RegExp][] = [
   ['a list', [], /The manifest is not an object/],
   ['null', null, /The manifest is not an object/],
   ['no config', { ...manifest(), config: undefined }, /config is not an object/],
-  ['no layers', { ...manifest(), layers: undefined }, /layers is not a list/],
-  ['no manifests', { ...index(), manifests: undefined }, /manifests is not a list/],
   ['both layers and manifests', { ...manifest(), manifests: [] }, /has manifests/],
   ['both layers and those of schema 1', { ...manifest(), fsLayers: [] }, /has fsLayers/],
   ['an index with layers', { ...index(), layers: [] }, /has layers/],
@@ -147,16 +152,10 @@ const malformed: [string, unknown, RegExp][] = [
   ['another schemaVersion', manifest({ schemaVersion: 99 }), /has a schemaVersion that is not 2/],
   ['that of schema 1', manifest({ schemaVersion: 1 }), /has a schemaVersion that is not 2/],
   ['a schemaVersion as text', index({ schemaVersion: '2' }), /has a schemaVersion that is not 2/],
-  ['no schemaVersion but null', index({ schemaVersion: null }), /has a schemaVersion that is not 2/],
   [
     'a size that no registry takes',
     manifest({ layers: [descriptor({ size: MAX_BLOB_BYTES + 1 })] }),
     /layers\[0\]\.size is 549755813889 bytes; at most 549755813888/,
-  ],
-  [
-    'an operating system of 129 letters',
-    index({ manifests: [descriptor({ platform: { os: 'x'.repeat(129), architecture: 'b' } })] }),
-    /platform\.os has 129 letters; at most 128/,
   ],
   ['a media type that is no string', manifest({ mediaType: 5 }), /mediaType is not a string/],
   ['a size as text', manifest({ config: descriptor({ size: '5' }) }), /config\.size is not a size in bytes/],
@@ -178,11 +177,6 @@ const malformed: [string, unknown, RegExp][] = [
   ],
   ['a layer that is no object', manifest({ layers: [7] }), /layers\[0\] is not an object/],
   [
-    'a layer without a type',
-    manifest({ layers: [descriptor({ mediaType: null })] }),
-    /layers\[0\]\.mediaType is not/,
-  ],
-  [
     'annotations as a list',
     manifest({ layers: [descriptor({ annotations: [] })] }),
     /annotations is not an object/,
@@ -195,16 +189,6 @@ const malformed: [string, unknown, RegExp][] = [
   ['addresses as text', manifest({ layers: [descriptor({ urls: 'x' })] }), /layers\[0\]\.urls is not a list/],
   ['too many layers', manifest({ layers: many(MAX_LAYERS + 1) }), /layers has 1001 entries; at most 1000/],
   ['too many entries', index({ manifests: many(MAX_INDEX_ENTRIES + 1) }), /manifests has 4097 entries/],
-  [
-    'a platform without a system',
-    index({ manifests: [descriptor({ platform: {} })] }),
-    /platform\.os is not a string/,
-  ],
-  [
-    'a variant as number',
-    index({ manifests: [descriptor({ platform: { os: 'a', architecture: 'b', variant: 7 } })] }),
-    /platform\.variant/,
-  ],
 ];
 
 for (const [what, value, message] of malformed) {
@@ -295,13 +279,6 @@ test('a manifest that was sent as an index is malformed', () => {
   assert.equal(parseManifest(bytes(manifest()), DOCKER_MANIFEST).mediaType, OCI_MANIFEST);
 });
 
-test('what is no image is named by the media type of its config', () => {
-  const chart = manifest({ config: descriptor({ mediaType: 'application/vnd.cncf.helm.config.v1+json' }) });
-  const parsed = parseManifest(bytes(chart));
-  assert.ok(parsed.kind === 'manifest');
-  throwsError(() => requireImage(parsed), 'unsupported', /application\/vnd\.cncf\.helm\.config\.v1\+json/);
-});
-
 const config = (more: Fields = {}) => ({
   os: 'linux',
   architecture: 'arm',
@@ -321,14 +298,13 @@ test('a config gives its platform and DiffIDs', () => {
 });
 
 const malformedConfigs: [string, unknown, RegExp][] = [
-  ['no rootfs', config({ rootfs: undefined }), /rootfs is not an object/],
+  ['a rootfs that is a list', config({ rootfs: [] }), /rootfs is not an object/],
   ['another kind of rootfs', config({ rootfs: { type: 'files' } }), /rootfs\.type of the image config/],
   [
     'a DiffID that is none',
     config({ rootfs: { type: 'layers', diff_ids: ['x'] } }),
     /diff_ids\[0\] is not a sha256/,
   ],
-  ['no architecture', config({ architecture: undefined }), /image config\.architecture is not a string/],
   ['DiffIDs as text', config({ rootfs: { type: 'layers', diff_ids: DIGEST } }), /diff_ids is not a list/],
 ];
 

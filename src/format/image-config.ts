@@ -1,0 +1,115 @@
+import { type Digest, parseDigest } from './digest.js';
+import { PullError } from './error.js';
+import { asFields, malformed, own, parseList, parseObject, quote, textOf } from './json-fields.js';
+import { type Descriptor, type ImageManifest, MAX_LAYERS, PLATFORM_KEYS } from './manifest.js';
+import { mediaTypeOf } from './media-type.js';
+import { type Platform, parsePlatformFields } from './platform.js';
+import { type KnownKeys, strictParser } from './strict-json.js';
+
+/** Configs hold a history and labels: kilobytes, as a rule. The limit of manifests serves. */
+export const MAX_CONFIG_BYTES = 4 * 2 ** 20;
+
+/** Media types of image configs. A config of any of them that cannot be read is a broken one. */
+const CONFIG_TYPES: ReadonlySet<string> = new Set([
+  'application/vnd.oci.image.config.v1+json',
+  'application/vnd.docker.container.image.v1+json',
+]);
+
+/** The part of an image config that a pull needs. System and architecture are empty where it leaves them out. */
+export interface ImageConfig extends Platform {
+  /** Of each layer's tar, in order. */
+  readonly diffIds: readonly Digest[];
+}
+
+/** OCI image-spec, config.md, and what Docker has besides. */
+const CONTAINER_KEYS: KnownKeys = {
+  User: null,
+  ExposedPorts: null,
+  Env: null,
+  Entrypoint: null,
+  Cmd: null,
+  Volumes: null,
+  WorkingDir: null,
+  Labels: null,
+  StopSignal: null,
+  StopTimeout: null,
+  ArgsEscaped: null,
+  Healthcheck: {
+    Test: null,
+    Interval: null,
+    Timeout: null,
+    StartPeriod: null,
+    StartInterval: null,
+    Retries: null,
+  },
+  OnBuild: null,
+  Shell: null,
+  Image: null,
+};
+
+const parseConfigJson = strictParser({
+  ...PLATFORM_KEYS,
+  created: null,
+  author: null,
+  config: CONTAINER_KEYS,
+  rootfs: { type: null, diff_ids: null },
+  history: { created: null, created_by: null, author: null, comment: null, empty_layer: null },
+});
+
+/**
+ * Platform and DiffIDs of an image config (OCI image-spec, config.md). Whether it is one, it tells itself: its media type is
+ * only asked when it has no DiffIDs. What is left out, or null, is empty, as Go reads it.
+ * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs that are no sha256, and for a config of another
+ * media type that is none of an image
+ */
+export function parseConfig(bytes: Uint8Array, mediaType: string): ImageConfig {
+  if (CONFIG_TYPES.has(mediaTypeOf(mediaType))) return parse(bytes, {});
+  try {
+    return parse(bytes, undefined);
+  } catch (error) {
+    throw error instanceof PullError ? notAnImage(mediaType, error) : error;
+  }
+}
+
+/** `emptyRootfs` stands for one that is left out. */
+function parse(bytes: Uint8Array, emptyRootfs: object | undefined): ImageConfig {
+  const fields = parseObject(bytes, MAX_CONFIG_BYTES, 'The image config', parseConfigJson);
+  const rootfs = asFields(own(fields, 'rootfs') ?? emptyRootfs, 'rootfs');
+  const type = textOf(rootfs, 'type', 'rootfs');
+  if (type !== 'layers' && type !== '') throw malformed('rootfs.type of the image config is not "layers"');
+  const diffIds = own(rootfs, 'diff_ids') ?? [];
+  return {
+    ...parsePlatformFields(fields, 'image config'),
+    diffIds: parseList(diffIds, 'rootfs.diff_ids', MAX_LAYERS).map((id, i) =>
+      parseDigest(id, `rootfs.diff_ids[${i}]`),
+    ),
+  };
+}
+
+/**
+ * Checks, before a config is fetched, that it can be one of an image.
+ * @throws PullError `unsupported` for one of another media type that is too long
+ */
+export function checkConfigSize({ mediaType, sizeBytes }: Descriptor): void {
+  if (sizeBytes <= MAX_CONFIG_BYTES || CONFIG_TYPES.has(mediaTypeOf(mediaType))) return;
+  throw notAnImage(mediaType, undefined);
+}
+
+/**
+ * Checks that the config names a DiffID for each layer.
+ * @throws PullError `metadata-malformed`
+ */
+export function checkLayerCount(manifest: ImageManifest, config: ImageConfig): void {
+  const layers = manifest.layers.length;
+  const diffIds = config.diffIds.length;
+  if (layers !== diffIds) throw malformed(`The manifest has ${layers} layers, its config ${diffIds} DiffIDs`);
+}
+
+function notAnImage(mediaType: string, cause: PullError | undefined): PullError {
+  const reason = cause === undefined ? '' : ` (${cause.message})`;
+  return new PullError(
+    'unsupported',
+    `This is no container image: its config has media type ${quote(mediaType)}${reason}`,
+    { hint: 'Artifacts of other kinds can be fetched with `oras pull`.', cause },
+  );
+}
