@@ -1,25 +1,27 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Compression } from '../src/format/compression.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../src/format/decoded-limits.js';
 import { digestOfBytes } from '../src/format/digest.js';
+import { largeWindowLockOf } from '../src/pool/counters.js';
 import type {
+  BytesBehind,
   DecodeBlobResult,
   DecodeBlobTask,
   ExtentRows,
-  StreamCompression,
   StreamFault,
 } from '../src/pool/messages.js';
+import { ExtentList } from '../src/store/extents.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
+import { BlobDecoder } from './blob-decoder.js';
 import { paths, setup } from './context.js';
 import { extentsOf } from './extents.js';
-import { GzipDecoder } from './gzip-decoder.js';
+import { GzipMembersDecoder } from './gzip-members.js';
+import { largeWindows } from './large-windows.js';
 import { Outflow } from './outflow.js';
 import { portMessages } from './port-messages.js';
-import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
 import { StreamWriter } from './stream-writer.js';
-import { TarDecoder } from './tar-decoder.js';
-import { ZstdDecoder } from './zstd-decoder.js';
-import { bestZstdEngine } from './zstd-engine.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn. */
 const BLOCKS_A_TURN = 8;
@@ -30,14 +32,23 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
   const tell = (rows: ExtentRows) => task.port.postMessage(rows);
   const writer = new StreamWriter({ paths, counters, held: task.held, tell });
   const stream = new Stream(task, writer);
+  const raw = new ExtentList();
   try {
-    const blobDigest = await hashAndDecode(task, stream);
+    const blobDigest = await hashAndDecode(task, stream, raw);
     if (blobDigest !== null) await stream.end();
+    if (stream.hasUnclearEnd && blobDigest === task.blob.digest) await decodeMembers(stream, raw);
     writer.end();
     task.port.postMessage(null);
     const { pack, tarBytes } = writer;
-    const result = { blobDigest, tarBytes, pack };
-    return stream.fault === undefined ? result : { ...result, problem: stream.fault };
+    const { compression, behind, fault } = stream;
+    return {
+      blobDigest,
+      tarBytes,
+      pack,
+      compression,
+      ...(behind && { behind }),
+      ...(fault && { problem: fault }),
+    };
   } finally {
     await stream.close();
     writer.close();
@@ -45,14 +56,23 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
   }
 }
 
-/** The blob's digest, which does not depend on whether it can be decoded; null when a pack does not have all of it. */
-async function hashAndDecode(task: DecodeBlobTask, stream: Stream): Promise<DecodeBlobResult['blobDigest']> {
+/**
+ * The blob's digest, which does not depend on whether it can be decoded; null when a pack does not have all of it. `raw` gets
+ * the extents of all of it.
+ */
+async function hashAndDecode(
+  task: DecodeBlobTask,
+  stream: Stream,
+  raw: ExtentList,
+): Promise<DecodeBlobResult['blobDigest']> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
   let blocks = 0;
   try {
     for await (const rows of portMessages<ExtentRows>(task.port)) {
-      for (const block of reader.blocks(extentsOf(rows))) {
+      const extents = extentsOf(rows);
+      raw.append(extents);
+      for (const block of reader.blocks(extents)) {
         const room = stream.write(block);
         hash.update(block);
         await room;
@@ -69,6 +89,21 @@ async function hashAndDecode(task: DecodeBlobTask, stream: Stream): Promise<Deco
   return digestOfBytes(hash.digest());
 }
 
+/** Goes through a gzip blob once more, member by member. */
+async function decodeMembers(stream: Stream, raw: ExtentList): Promise<void> {
+  const reader = new PackReader(paths);
+  stream.beginAgain();
+  try {
+    for (const block of reader.blocks(raw)) {
+      await stream.write(block);
+      await nextTurn();
+    }
+  } finally {
+    reader.close();
+  }
+  await stream.end();
+}
+
 function tooMuch(mostTarBytes: number): StreamProblem {
   return new StreamProblem(
     `decodes to more than ${mostTarBytes} bytes, the limit for its length`,
@@ -78,18 +113,17 @@ function tooMuch(mostTarBytes: number): StreamProblem {
   );
 }
 
-function decoderOf(compression: StreamCompression, out: Outflow): StreamDecoder {
-  if (compression === 'gzip') return new GzipDecoder(out);
-  if (compression === 'zstd') return new ZstdDecoder(bestZstdEngine(), out);
-  return new TarDecoder(out);
-}
-
 /** A blob on its way to a tar, until the first problem: what comes after that is not decoded any more. */
 class Stream {
   fault: StreamFault | undefined;
-  readonly #out: Outflow;
-  readonly #decoder: StreamDecoder;
+  /** Whether the problem can be that there are bytes behind the last gzip member. */
+  hasUnclearEnd = false;
+  readonly #first: BlobDecoder;
+  readonly #writer: StreamWriter;
   readonly #mostTarBytes: number;
+  #out: Outflow;
+  #decoder: StreamDecoder;
+  #members: GzipMembersDecoder | undefined;
   #blobBytes = 0;
   #tarBytes = 0;
   /** Why the decoded bytes were not taken. */
@@ -97,8 +131,35 @@ class Stream {
 
   constructor({ compression, blob, freeBytes }: DecodeBlobTask, writer: StreamWriter) {
     this.#mostTarBytes = blob.sizeBytes * MAX_DECODED_RATIO + freeBytes;
-    this.#out = new Outflow((bytes) => this.#take(bytes, writer));
-    this.#decoder = decoderOf(compression, this.#out);
+    this.#writer = writer;
+    this.#out = new Outflow((bytes) => this.#take(bytes));
+    const windows = largeWindows(largeWindowLockOf(setup.counters));
+    this.#first = new BlobDecoder(compression, this.#out, windows);
+    this.#decoder = this.#first;
+  }
+
+  /** What the blob was taken for. */
+  get compression(): Compression {
+    return this.#first.compression;
+  }
+
+  /** What was found behind the last gzip member, and ignored. */
+  get behind(): BytesBehind | undefined {
+    return this.#members?.behind;
+  }
+
+  /** The blob comes once more, and is decoded member by member. What of it was taken is not taken again. */
+  beginAgain(): void {
+    this.fault = undefined;
+    this.#blobBytes = 0;
+    let passBytes = this.#tarBytes;
+    this.#out = new Outflow((bytes) => {
+      const fresh = bytes.subarray(Math.min(passBytes, bytes.length));
+      passBytes -= bytes.length - fresh.length;
+      if (fresh.length > 0) this.#take(fresh);
+    });
+    this.#members = new GzipMembersDecoder(this.#out);
+    this.#decoder = this.#members;
   }
 
   async write(bytes: Buffer): Promise<void> {
@@ -116,11 +177,11 @@ class Stream {
   }
 
   /** Once they are refused, the decoder ends at once: it may have GiBs to come of what it was given. */
-  #take(bytes: Buffer, writer: StreamWriter): void {
+  #take(bytes: Buffer): void {
     try {
       this.#tarBytes += bytes.length;
       if (this.#tarBytes > this.#mostTarBytes) throw tooMuch(this.#mostTarBytes);
-      writer.take(bytes);
+      this.#writer.take(bytes);
     } catch (error) {
       this.#refusal ??= { error };
       void this.#decoder.close();
@@ -134,6 +195,7 @@ class Stream {
     } catch (failure) {
       const error = this.#refusal === undefined ? failure : this.#refusal.error;
       if (!(error instanceof StreamProblem)) throw error;
+      this.hasUnclearEnd = error instanceof UnclearEnd;
       const { code, message, hint, blobAt = this.#blobBytes } = error;
       this.fault = hint === undefined ? { code, message, blobAt } : { code, message, blobAt, hint };
       await this.close();

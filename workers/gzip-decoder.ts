@@ -1,6 +1,6 @@
 import { createGunzip } from 'node:zlib';
 import type { Outflow } from './outflow.js';
-import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
 /**
@@ -8,6 +8,14 @@ import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
  * nobody pads thousands of times.
  */
 const MAX_PADDED_MEMBERS = 10_000;
+
+/** What zlib says of bytes that begin no gzip member (inflate.c). */
+const NO_HEADER: ReadonlySet<string> = new Set([
+  'incorrect header check',
+  'unknown compression method',
+  'unknown header flags set',
+  'header crc mismatch',
+]);
 
 /** A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the first. */
 const MAGIC = Buffer.from([0x1f, 0x8b]);
@@ -107,15 +115,14 @@ export class GzipDecoder implements StreamDecoder {
   /** What zlib says (its messages are those of inflate.c) as what is wrong with the blob. */
   #problem(error: NodeJS.ErrnoException): StreamProblem {
     const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
-    if (error.code === 'Z_BUF_ERROR')
-      return new StreamProblem('is cut off: its gzip data have no end', blobAt);
-    if (error.message === 'incorrect header check') return this.#noMember();
+    if (error.code === 'Z_BUF_ERROR') return new UnclearEnd('is cut off: its gzip data have no end', blobAt);
+    if (NO_HEADER.has(error.message)) return this.#noMember();
     return new StreamProblem(`has gzip data that cannot be decoded (${error.message})`, blobAt);
   }
 
   #noMember(): StreamProblem {
     if (!this.#head.equals(MAGIC)) return new StreamProblem('is no gzip data', 0);
     const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
-    return new StreamProblem('has bytes behind its gzip data that are no padding', blobAt);
+    return new UnclearEnd('has bytes behind its gzip data that are no padding', blobAt);
   }
 }

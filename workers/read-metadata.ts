@@ -50,7 +50,10 @@ async function read(
     await bookParts(book, place.toc, place.tarSplit);
     return readChunked(source, place.toc, place.tarSplit);
   }
-  if (place.compression === 'gzip') return readStargz(source, blob, place.tocDigest, book);
+  if (place.compression === 'gzip') {
+    const metadata = await readStargz(source, blob, place.tocDigest, book);
+    return metadata ?? (place.otherwise && read(source, blob, place.otherwise, book));
+  }
   const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;
   const { toc, tarSplit } = footer;

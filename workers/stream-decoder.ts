@@ -33,3 +33,6 @@ export class StreamProblem extends Error {
     this.hint = hint;
   }
 }
+
+/** A problem that bytes behind the last gzip member can be the reason of: zlib does not tell where that ended. */
+export class UnclearEnd extends StreamProblem {}

@@ -1,7 +1,8 @@
 import { PullError } from '../src/format/error.js';
-import { FrameWalker } from '../src/format/zstd-frame.js';
+import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES, decodeFrames } from './decode.js';
 import { noteGarbage } from './garbage.js';
+import { type LargeWindows, windowHint } from './large-windows.js';
 import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
@@ -25,7 +26,9 @@ const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 export class ZstdDecoder implements StreamDecoder {
   readonly #engine: ZstdEngine;
   readonly #out: Outflow;
-  readonly #walker = new FrameWalker();
+  readonly #windows: LargeWindows;
+  /** Of frames that are decoded whole the window does not count. */
+  readonly #walker = new FrameWalker(0, Number.POSITIVE_INFINITY);
   /** Bytes of the blob from `#blobAt` on that are not decoded yet: `#buffer[0, #filled)`. */
   #buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
   #filled = 0;
@@ -35,12 +38,16 @@ export class ZstdDecoder implements StreamDecoder {
   /** Where in the blob it began; whether a frame that it has a part of is not whole. */
   #largeAt = 0;
   #isInFrame = false;
+  /** Ends this stream's turn to decode with a large window. */
+  #endTurn: (() => void) | undefined;
+  #isClosed = false;
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
 
-  constructor(engine: ZstdEngine, out: Outflow) {
+  constructor(engine: ZstdEngine, out: Outflow, windows: LargeWindows) {
     this.#engine = engine;
     this.#out = out;
+    this.#windows = windows;
   }
 
   async write(bytes: Buffer): Promise<void> {
@@ -62,7 +69,10 @@ export class ZstdDecoder implements StreamDecoder {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     await this.#large?.close();
+    this.#endTurn?.();
+    this.#endTurn = undefined;
   }
 
   /** A copy: the caller's bytes are his again. */
@@ -124,6 +134,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** At most one piece is decoded while the next is gathered. */
   async #decode(length: number): Promise<void> {
     const piece = Buffer.from(this.#buffer.subarray(0, length));
+    if (this.#hasLargeWindow()) this.#limitWindows(piece);
     const blobAt = this.#blobAt;
     this.#walker.cut(length);
     this.#drop(length);
@@ -145,11 +156,23 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
+  #hasLargeWindow(): boolean {
+    return this.#walker.largestWindowBytes > MAX_USUAL_WINDOW_BYTES;
+  }
+
+  /** These frames decode to less than the usual window. */
+  #limitWindows(frames: Buffer): void {
+    for (let frame = 0, start = 0; start < frames.length; start = this.#walker.frameEnd(frame++))
+      limitWindow(frames, start);
+  }
+
   async #beginLarge(): Promise<void> {
     await this.#decoding;
+    if (this.#hasLargeWindow()) await this.#takeTurn();
     this.#largeAt = this.#blobAt;
     try {
-      this.#large = startFrame(this.#engine, this.#walker.windowBytes, this.#out);
+      const windows = { neededBytes: this.#walker.windowBytes, maxBytes: this.#windows.maxBytes };
+      this.#large = startFrame(this.#engine, windows, this.#out);
     } catch (error) {
       throw problemOf(error, this.#blobAt);
     }
@@ -158,6 +181,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** Hands on what is there of a large frame, and of those behind it; returns whether that was all of it. */
   async #passLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
+    if (this.#hasLargeWindow()) await this.#takeTurn();
     const isWhole = walker.frameCount > 0;
     const wholeBytes = isWhole && large.takesMany ? walker.completeBytes : isWhole ? walker.frameEnd(0) : 0;
     const length = isWhole ? wholeBytes : walker.passableBytes;
@@ -174,6 +198,19 @@ export class ZstdDecoder implements StreamDecoder {
     if (isWhole && isEnough) await this.#endLarge(large);
     await this.#out.room();
     return isWhole;
+  }
+
+  /** From the first large window on to the end of the stream. */
+  async #takeTurn(): Promise<void> {
+    const { largestWindowBytes } = this.#walker;
+    const { maxBytes } = this.#windows;
+    if (largestWindowBytes > maxBytes) throw tooLarge(largestWindowBytes, maxBytes, this.#blobAt);
+    if (this.#endTurn !== undefined) return;
+    const endTurn = await this.#windows.take();
+    this.#endTurn = endTurn;
+    if (!this.#isClosed) return;
+    endTurn();
+    throw new StreamProblem('is not decoded any more', this.#blobAt);
   }
 
   async #endLarge(large: FrameDecoder): Promise<void> {
@@ -193,6 +230,15 @@ export class ZstdDecoder implements StreamDecoder {
   }
 }
 
+function tooLarge(windowBytes: number, maxBytes: number, blobAt: number): StreamProblem {
+  const message = `has a zstd frame that needs a window of ${inMiB(windowBytes)}; at most ${inMiB(maxBytes)} are supported here`;
+  return new StreamProblem(message, blobAt, 'unsupported', windowHint(windowBytes));
+}
+
+function inMiB(bytes: number): string {
+  return `${Math.ceil(bytes / 2 ** 20)} MiB`;
+}
+
 function isMalformed(error: unknown): boolean {
   return error instanceof PullError && error.code === 'metadata-malformed';
 }
@@ -200,8 +246,10 @@ function isMalformed(error: unknown): boolean {
 /** What went wrong as what is wrong with the blob, where that is the reason. */
 function problemOf(error: unknown, blobAt: number): unknown {
   const reason = error instanceof Error ? error.message : String(error);
-  if (error instanceof PullError && error.code === 'unsupported')
-    return new StreamProblem(`has zstd data that cannot be decoded here (${reason})`, blobAt, error.code);
+  if (error instanceof PullError && error.code === 'unsupported') {
+    const message = `has zstd data that cannot be decoded here (${reason})`;
+    return new StreamProblem(message, blobAt, error.code, error.hint);
+  }
   if (error instanceof PullError && !isMalformed(error)) return error;
   return new StreamProblem(`has zstd data that cannot be decoded (${reason})`, blobAt);
 }

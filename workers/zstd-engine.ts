@@ -25,10 +25,16 @@ export type ZstdEngine = 'node' | 'program' | 'script';
 
 /** As much of node:zlib as the types of Node 20 do not know yet. */
 type NewerZlib = Partial<{
-  createZstdDecompress(options: { chunkSize: number }): Transform & { readonly bytesWritten: number };
+  createZstdDecompress(options: {
+    chunkSize: number;
+    params: Readonly<Record<number, number>>;
+  }): Transform & { readonly bytesWritten: number };
 }>;
 
 const { createZstdDecompress } = zlib as NewerZlib;
+
+/** The decoder's parameter for the most bits that offsets may have (zstd.h, ZSTD_d_windowLogMax). */
+const WINDOW_LOG_MAX = 100;
 
 /** The best engine here; looked for anew at each call, which is one a layer at the most. */
 export function bestZstdEngine(): ZstdEngine {
@@ -36,14 +42,22 @@ export function bestZstdEngine(): ZstdEngine {
   return isOnPath('zstd') ? 'program' : 'script';
 }
 
-/**
- * A decoder for one frame that needs a window of so many bytes. By default all take windows up to 128 MiB.
- * @throws PullError `unsupported` for a window that the engine cannot have
- */
-export function startFrame(engine: ZstdEngine, windowBytes: number, out: Outflow): FrameDecoder {
-  if (engine === 'program') return new ProgramFrame(out);
-  if (engine === 'script') return new ScriptFrame(windowBytes, out);
+/** The window that a frame needs, and the most that any frame may have. */
+export interface WindowBytes {
+  readonly neededBytes: number;
+  readonly maxBytes: number;
+}
+
+/** A decoder for one frame. @throws PullError `unsupported` for a window that the engine cannot have */
+export function startFrame(
+  engine: ZstdEngine,
+  { neededBytes, maxBytes }: WindowBytes,
+  out: Outflow,
+): FrameDecoder {
+  if (engine === 'program') return new ProgramFrame(maxBytes, out);
+  if (engine === 'script') return new ScriptFrame(neededBytes, out);
   if (createZstdDecompress === undefined) throw new Error('this Node has no zstd');
-  const stream = new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES }), out);
+  const params = { [WINDOW_LOG_MAX]: Math.ceil(Math.log2(maxBytes)) };
+  const stream = new ZlibStream(createZstdDecompress({ chunkSize: ZLIB_CHUNK_BYTES, params }), out);
   return Object.assign(stream, { takesMany: false });
 }

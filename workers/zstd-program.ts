@@ -20,10 +20,11 @@ export class ProgramFrame implements FrameDecoder {
   #complaint = '';
   #failure: Error | undefined;
 
-  constructor(out: Outflow) {
+  /** `maxWindowBytes`: the largest window that a frame may ask for. */
+  constructor(maxWindowBytes: number, out: Outflow) {
     this.#out = out;
-    // 2^27 bytes is the largest window that a layer may ask for.
-    this.#child = spawn('zstd', ['-dcq', '--long=27'], { stdio: 'pipe' });
+    const memory = `--memory=${Math.ceil(maxWindowBytes / 2 ** 10)}KiB`;
+    this.#child = spawn('zstd', ['-dcq', memory], { stdio: 'pipe' });
     const { stdin, stdout, stderr } = this.#child;
     stdin.on('error', () => {}); // a broken pipe: how the program ended says why
     out.pour(stdout, (chunk) => this.#gather(chunk));

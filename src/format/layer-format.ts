@@ -1,22 +1,30 @@
 import { type ChunkedPositions, parseChunkedAnnotations } from './annotations.js';
+import type { Compression } from './compression.js';
 import { type Digest, isDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Descriptor } from './manifest.js';
+import { isVague, mediaTypeOf } from './media-type.js';
 import { shorten } from './text.js';
 
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
-export type Compression = 'gzip' | 'zstd' | 'tar';
-
 /** Where a chunked layer's table of contents is found. */
 export type MetadataPlace =
   | ({ readonly by: 'annotations' } & ChunkedPositions)
-  /** At the end of the blob, if it is chunked at all. `tocDigest` is that of the decoded TOC. */
-  | { readonly by: 'footer'; readonly compression: 'gzip' | 'zstd'; readonly tocDigest?: Digest };
+  /** At the end of the blob, if it is chunked at all. */
+  | { readonly by: 'footer'; readonly compression: 'zstd' }
+  /** `tocDigest` is that of the decoded TOC. `otherwise`: where it may be when the blob has no such footer. */
+  | {
+      readonly by: 'footer';
+      readonly compression: 'gzip';
+      readonly tocDigest: Digest;
+      readonly otherwise?: Exclude<MetadataPlace, { readonly compression: 'gzip' }>;
+    };
 
 /** What a layer is, as its descriptor tells. */
 export interface LayerKind {
   readonly format: LayerFormat;
+  /** As the media type states it, else the most likely one: the blob's first bytes decide. */
   readonly compression: Compression;
   /** What of the descriptor says so, for people. */
   readonly reason: string;
@@ -44,69 +52,108 @@ const OCI_FOREIGN = 'application/vnd.oci.image.layer.nondistributable.v1.tar';
 const DOCKER = 'application/vnd.docker.image.rootfs.diff.tar';
 const DOCKER_FOREIGN = 'application/vnd.docker.image.rootfs.foreign.diff.tar';
 
-/** Media types of layers and their compression (OCI image-spec layer.md, Docker image manifest v2 schema 2). */
-const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map(
-  [OCI, OCI_FOREIGN, DOCKER, DOCKER_FOREIGN].flatMap((tar): Array<[string, Compression]> => {
-    const mark = tar.startsWith('application/vnd.oci.') ? '+' : '.';
-    return [
+/** What writers called them before OCI and Docker had settled on names, and what names any tar. */
+const OTHER_TARS = [
+  'application/vnd.oci.image.layer.tar',
+  'application/vnd.oci.image.serialization.rootfs.tar',
+  'application/vnd.docker.container.image.rootfs.diff.tar',
+  'application/tar',
+  'application/x-tar',
+];
+
+/** Media types of layers and their compression (OCI image-spec layer.md, Docker image manifest v2 schema 2), with either's mark. */
+const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
+  ...[OCI, OCI_FOREIGN, DOCKER, DOCKER_FOREIGN, ...OTHER_TARS].flatMap(
+    (tar): Array<[string, Compression]> => [
       [tar, 'tar'],
-      [`${tar}${mark}gzip`, 'gzip'],
-      [`${tar}${mark}zstd`, 'zstd'],
-    ];
-  }),
-);
+      [`${tar}+gzip`, 'gzip'],
+      [`${tar}.gzip`, 'gzip'],
+      [`${tar}+zstd`, 'zstd'],
+      [`${tar}.zstd`, 'zstd'],
+    ],
+  ),
+  ['application/gzip', 'gzip'],
+  ['application/x-gzip', 'gzip'],
+  ['application/zstd', 'zstd'],
+]);
+
+/** What a layer is most likely compressed with when its media type says nothing. */
+const USUAL_COMPRESSION = 'gzip';
+
+/** The compression that a layer's media type states, undefined when it states none. */
+export function statedCompression(mediaType: string): Compression | undefined {
+  return COMPRESSIONS.get(mediaTypeOf(mediaType));
+}
 
 /** Whether a layer is not for every registry to hold: foreign in Docker's words, non-distributable in OCI's. */
 export function isForeign({ mediaType }: Descriptor): boolean {
-  return mediaType.startsWith(OCI_FOREIGN) || mediaType.startsWith(DOCKER_FOREIGN);
+  const type = mediaTypeOf(mediaType);
+  return type.startsWith(OCI_FOREIGN) || type.startsWith(DOCKER_FOREIGN);
 }
 
 /**
- * The format of a layer by annotation, else by media type.
+ * The format of a layer by annotation, whatever its media type says of the compression, else by media type.
  * @throws PullError `unsupported` for a media type that is no layer
  */
 export function layerKind(layer: Descriptor): LayerKind {
-  const { mediaType, digest, sizeBytes, annotations } = layer;
-  const compression = COMPRESSIONS.get(mediaType);
-  if (compression === undefined) {
-    throw new PullError(
-      'unsupported',
-      `layer ${digest} has the media type ${JSON.stringify(shorten(mediaType, MAX_SHOWN_TYPE_LENGTH))}`,
-      {
-        layer: digest,
-        hint: mediaType.endsWith('+encrypted')
-          ? 'encrypted layers need keys; pull it with skopeo or nerdctl, which can decrypt'
-          : 'zpull takes layers that are tar, gzip or zstd',
-      },
-    );
-  }
+  const { mediaType, sizeBytes, annotations } = layer;
+  const stated = statedCompression(mediaType);
+  if (stated === undefined && !isVague(mediaTypeOf(mediaType))) throw noLayer(layer);
+  const compression = stated ?? USUAL_COMPRESSION;
   const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
   // Without a size nothing can be said of where in the blob its metadata lies.
   if (sizeBytes === 0) return whole;
-  if (compression === 'zstd') {
-    try {
-      const positions = parseChunkedAnnotations(annotations, sizeBytes);
-      if (positions !== undefined) return { ...whole, ...chunkedKind(positions) };
-    } catch (error) {
-      if (!(error instanceof PullError)) throw error;
-      return { ...whole, problem: error.message };
-    }
-    const place = { by: 'footer', compression } as const;
-    return sizeBytes >= LEAST_FOOTER_BLOB_BYTES ? { ...whole, place } : whole;
-  }
+  const chunked = chunkedPlace(layer, stated);
   const tocDigest = annotations?.[ESTARGZ_TOC_DIGEST];
-  if (compression !== 'gzip' || tocDigest === undefined) return whole;
+  // nerdctl's zstd:chunked has this annotation as well.
+  const isChunked = chunked?.place?.by === 'annotations' && stated === 'zstd';
+  if (tocDigest === undefined || isChunked || chunked?.problem !== undefined) return { ...whole, ...chunked };
   if (!isDigest(tocDigest)) return { ...whole, problem: `The annotation ${ESTARGZ_TOC_DIGEST} is no digest` };
+  const otherwise = chunked?.place;
   return {
     ...whole,
     format: 'estargz',
     reason: `annotation ${ESTARGZ_TOC_DIGEST}`,
-    place: { by: 'footer', compression, tocDigest },
+    place: { by: 'footer', compression: 'gzip', tocDigest, ...(otherwise && { otherwise }) },
   };
 }
 
-function chunkedKind(positions: ChunkedPositions): Pick<LayerKind, 'format' | 'reason' | 'place'> {
+interface ChunkedPlace extends Partial<Pick<LayerKind, 'format' | 'reason' | 'problem'>> {
+  readonly place?: Exclude<MetadataPlace, { readonly compression: 'gzip' }>;
+}
+
+/** Where the metadata of a layer is if it is zstd:chunked; undefined when nothing says that it is. */
+function chunkedPlace(
+  { annotations, sizeBytes }: Descriptor,
+  stated: Compression | undefined,
+): ChunkedPlace | undefined {
+  try {
+    const positions = parseChunkedAnnotations(annotations, sizeBytes);
+    if (positions !== undefined) return chunkedKind(positions);
+  } catch (error) {
+    if (!(error instanceof PullError)) throw error;
+    // Of a layer that is said to be something else they are left from what it was before.
+    return stated === 'zstd' ? { problem: error.message } : undefined;
+  }
+  const mayHaveFooter = stated === 'zstd' && sizeBytes >= LEAST_FOOTER_BLOB_BYTES;
+  return mayHaveFooter ? { place: { by: 'footer', compression: 'zstd' } } : undefined;
+}
+
+function noLayer({ mediaType, digest }: Descriptor): PullError {
+  return new PullError(
+    'unsupported',
+    `layer ${digest} has the media type ${JSON.stringify(shorten(mediaType, MAX_SHOWN_TYPE_LENGTH))}`,
+    {
+      layer: digest,
+      hint: mediaTypeOf(mediaType).endsWith('+encrypted')
+        ? 'encrypted layers need keys; pull it with skopeo or nerdctl, which can decrypt'
+        : 'zpull takes layers that are tar, gzip or zstd',
+    },
+  );
+}
+
+function chunkedKind(positions: ChunkedPositions): ChunkedPlace {
   const split = positions.tarSplit !== undefined;
   return {
     format: split ? 'zstd:chunked' : 'zstd:chunked-no-tarsplit',

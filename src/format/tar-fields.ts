@@ -38,12 +38,23 @@ export function textOf(field: Buffer): Buffer {
 
 /** Checks that the block is a header. @throws PullError `metadata-malformed` when its checksum is wrong */
 export function verifyHeader(block: Buffer): void {
+  if (!hasChecksum(block)) throw malformedTar('a header');
+}
+
+/** Whether bytes begin with a header, by its checksum. */
+export function isHeader(bytes: Buffer): boolean {
+  if (bytes.length < TAR_BLOCK_BYTES) return false;
+  const field = bytes.subarray(CHECKSUM_AT, CHECKSUM_AT + CHECKSUM_BYTES).toString('latin1');
+  return /^[ 0-7]{1,7}[ \0]/.test(field) && hasChecksum(bytes);
+}
+
+function hasChecksum(block: Buffer): boolean {
   // The field itself counts as blanks.
   let sum = CHECKSUM_BYTES * 0x20;
   for (let at = 0; at < CHECKSUM_AT; at += 1) sum += block[at]!;
   for (let at = CHECKSUM_AT + CHECKSUM_BYTES; at < TAR_BLOCK_BYTES; at += 1) sum += block[at]!;
   const stated = numberAt(block, CHECKSUM_AT, CHECKSUM_BYTES);
-  if (stated !== sum && stated !== sum - 256 * negativeBytes(block)) throw malformedTar('a header');
+  return stated === sum || stated === sum - 256 * negativeBytes(block);
 }
 
 /** How many bytes outside the checksum some old programs added up as negative ones. */

@@ -2,8 +2,10 @@ import { PullError } from './error.js';
 
 /** Block_Maximum_Size (RFC 8878, section 3.1.1.2.4): no block is longer, compressed or not. */
 export const MAX_BLOCK_BYTES = 128 * 2 ** 10;
-/** What `zstd -d` accepts without --long, and the memory that one streaming decoder may take. */
-const MAX_WINDOW_BYTES = 128 * 2 ** 20;
+/** What `zstd -d` accepts without --long, and the memory that one streaming decoder may take without being asked for. */
+export const MAX_USUAL_WINDOW_BYTES = 128 * 2 ** 20;
+/** That window in a frame header: exponent 27, mantissa 0 (RFC 8878, section 3.1.1.1.2). */
+const USUAL_WINDOW_DESCRIPTOR = 17 << 3;
 
 /** Length of a skippable frame's header (RFC 8878, section 3.1.2): TOC and tar-split lie behind one each. */
 export const SKIPPABLE_HEADER_BYTES = 8;
@@ -40,6 +42,8 @@ export class FrameWalker {
   #ends = new Float64Array(64);
   #bounds = new Float64Array(64);
   #base: number;
+  readonly #maxWindowBytes: number;
+  #largestWindowBytes = 0;
   #stage: Stage = 'frame';
   #offset = 0;
   #length = 0;
@@ -48,8 +52,9 @@ export class FrameWalker {
   #maxBlockBytes = 0;
 
   /** `baseOffset` is the blob offset of the buffer's first byte; only error messages use it. */
-  constructor(baseOffset = 0) {
+  constructor(baseOffset = 0, maxWindowBytes = MAX_USUAL_WINDOW_BYTES) {
     this.#base = baseOffset;
+    this.#maxWindowBytes = maxWindowBytes;
   }
 
   /** Where the last whole frame ends, 0 if there is none. */
@@ -75,7 +80,7 @@ export class FrameWalker {
   /**
    * Takes note of buffer[0, lengthBytes), of which the part before was there at the last call.
    * @throws PullError `metadata-malformed` with the blob offset if it is no zstd frame, `unsupported` for a window
-   * above MAX_WINDOW_BYTES
+   * above the most that were allowed
    */
   advance(buffer: Uint8Array, lengthBytes: number): void {
     this.#length = lengthBytes;
@@ -115,6 +120,11 @@ export class FrameWalker {
   /** The window that the frame begun last needs, in bytes; 0 for a skippable one, which decodes to nothing. */
   get windowBytes(): number {
     return this.#windowBytes;
+  }
+
+  /** The largest window of all frames so far, in bytes. */
+  get largestWindowBytes(): number {
+    return this.#largestWindowBytes;
   }
 
   /** Where in the blob the next header is looked for: what an error is about. */
@@ -196,13 +206,14 @@ export class FrameWalker {
       for (let i = contentEnd - 1; i >= at; i--) windowBytes = windowBytes * 256 + buffer[i]!;
       if (contentEnd - at === 2) windowBytes += 256;
     }
-    if (windowBytes > MAX_WINDOW_BYTES) {
+    this.#windowBytes = windowBytes;
+    this.#largestWindowBytes = Math.max(this.#largestWindowBytes, windowBytes);
+    if (windowBytes > this.#maxWindowBytes) {
       throw new PullError(
         'unsupported',
-        `The zstd frame at byte ${this.#base + this.#offset} needs a window of ${windowBytes} bytes; at most ${MAX_WINDOW_BYTES} are supported`,
+        `The zstd frame at byte ${this.#base + this.#offset} needs a window of ${windowBytes} bytes; at most ${this.#maxWindowBytes} are supported`,
       );
     }
-    this.#windowBytes = windowBytes;
     this.#maxBlockBytes = Math.min(windowBytes, MAX_BLOCK_BYTES);
     this.#hasChecksum = (descriptor & 0x04) !== 0;
     this.#offset += headerBytes;
@@ -246,6 +257,16 @@ export class FrameWalker {
     const at = this.#base + this.#offset;
     return new PullError('metadata-malformed', `At byte ${at} of the blob ${problem}`);
   }
+}
+
+/**
+ * Has the frame that begins at `start` ask for the usual window where it asks for more. That is for frames that decode to no more than that:
+ * nothing in them lies further back than their beginning.
+ */
+export function limitWindow(frames: Uint8Array, start: number): void {
+  if (readUint32(frames, start) !== FRAME_MAGIC || (frames[start + MAGIC_BYTES]! & 0x20) !== 0) return;
+  const at = start + MAGIC_BYTES + 1;
+  if (frames[at]! > USUAL_WINDOW_DESCRIPTOR) frames[at] = USUAL_WINDOW_DESCRIPTOR;
 }
 
 /** Length of a frame's header, magic number included, by its descriptor (RFC 8878, section 3.1.1.1). */

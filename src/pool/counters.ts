@@ -11,9 +11,11 @@ const COUNTER = {
   verified: 2,
   /** Packs that all threads have open for reading: the one that also goes down. */
   openPacks: 3,
+  /** 1 while a stream is decoded whose zstd window is large: not a counter but a lock. */
+  largeWindow: 4,
 } as const;
 
-export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks'>;
+export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks' | 'largeWindow'>;
 
 /** Fresh counters, all zero. */
 export function createCounters(): Uint32Array<SharedArrayBuffer> {
@@ -23,6 +25,11 @@ export function createCounters(): Uint32Array<SharedArrayBuffer> {
 /** The one counter of open packs, for those who open them. */
 export function openPacksOf(counters: Uint32Array): Uint32Array {
   return counters.subarray(COUNTER.openPacks, COUNTER.openPacks + 1);
+}
+
+/** The one lock of streams with large windows. */
+export function largeWindowLockOf(counters: Uint32Array): Uint32Array {
+  return counters.subarray(COUNTER.largeWindow, COUNTER.largeWindow + 1);
 }
 
 /** Adds `amount` (below 4 GiB) to a counter; any thread. */

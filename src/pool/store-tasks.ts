@@ -1,5 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { OwnFile } from '../files/own-file.js';
+import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { BlobSource, MetadataPart } from './fetch-tasks.js';
@@ -60,9 +61,6 @@ export interface HeldRows {
   readonly slots: Uint32Array<SharedArrayBuffer>;
 }
 
-/** How the tar in a layer that is one stream is compressed. */
-export type StreamCompression = 'gzip' | 'zstd' | 'tar';
-
 /**
  * Decodes a blob that is one stream into a pack of its own, but for contents that are held. Through `port` come its raw bytes
  * as `ExtentRows` in the order of the blob, then `null`; back go the decoded bytes as `ExtentRows` in the order of the tar,
@@ -71,7 +69,8 @@ export type StreamCompression = 'gzip' | 'zstd' | 'tar';
 export interface DecodeBlobTask {
   readonly task: 'decode-blob';
   readonly blob: BlobSource;
-  readonly compression: StreamCompression;
+  /** What it is if its first bytes do not tell. */
+  readonly compression: Compression;
   readonly held: HeldRows;
   /** What it may decode to beyond MAX_DECODED_RATIO times its length. */
   readonly freeBytes: number;
@@ -85,7 +84,19 @@ export interface DecodeBlobResult {
   readonly tarBytes: number;
   /** Null when nothing had to be written. Nobody writes to it any more. */
   readonly pack: string | null;
+  /** What the blob turned out to be, by its first bytes. */
+  readonly compression: Compression;
+  /** Bytes behind the last gzip member, which are ignored. */
+  readonly behind?: BytesBehind;
   readonly problem?: StreamFault;
+}
+
+/** Bytes of a blob that belong to nothing in it. */
+export interface BytesBehind {
+  readonly blobAt: number;
+  readonly lengthBytes: number;
+  /** The first of them, in hex. */
+  readonly first: string;
 }
 
 /**

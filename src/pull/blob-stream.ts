@@ -1,5 +1,5 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
-import type { Digest } from '../format/digest.js';
+import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { cutRanges } from '../plan/missing.js';
 import type { RawPart } from '../plan/whole.js';
@@ -182,7 +182,10 @@ export class BlobStream {
 
   async #decode(): Promise<Outcome> {
     const { context, layer } = this.#options;
-    const { blob, compression, diffId } = layer;
+    const { blob, diffId } = layer;
+    // A tar of no bytes, as some writers leave a layer that changes nothing. Docker takes it under any media type.
+    const isNothing = blob.digest === EMPTY_DIGEST && diffId === EMPTY_DIGEST;
+    const compression = isNothing ? 'tar' : layer.compression;
     const held = await this.#options.held();
     if (this.#work.dropped) throw new PullError('internal', `${blob.digest} is not decoded any more`);
     const prover = new LayerProver(context, diffId);

@@ -1,13 +1,17 @@
+import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import type { PullError } from '../format/error.js';
-import type { Compression, LayerFormat, MetadataPlace } from '../format/layer-format.js';
+import { type LayerFormat, type MetadataPlace, statedCompression } from '../format/layer-format.js';
 import type { BlobSource, LayerMetadata } from '../pool/messages.js';
+import type { PullContext } from './context.js';
 
 /** A layer that the store does not have, as its descriptor describes it. */
 export interface WantedLayer {
   readonly blob: BlobSource;
   readonly diffId: Digest;
   readonly format: LayerFormat;
+  readonly mediaType: string;
+  /** What it is taken for until its first bytes are there. */
   readonly compression: Compression;
   /** Where its metadata is, for what may be chunked. */
   readonly place?: MetadataPlace;
@@ -29,6 +33,18 @@ export type ChunkedLayer = KnownLayer & Required<Pick<KnownLayer, 'metadata'>>;
 /** Whether a layer is pulled by its table of contents. */
 export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
   return layer.metadata !== undefined;
+}
+
+/** Tells that a media type states another compression than the blob has; other clients may refuse such an image. */
+export function warnOfType(
+  emit: PullContext['emit'],
+  { blob, mediaType }: WantedLayer,
+  actual: Compression,
+): void {
+  const stated = statedCompression(mediaType);
+  if (stated === undefined || stated === actual) return;
+  const message = `layer ${blob.digest}: its media type says ${stated}, but its bytes are ${actual}; they are decoded as ${actual}`;
+  emit({ event: 'warning', message });
 }
 
 /** Body bytes of one blob that were received, and GETs of it. */

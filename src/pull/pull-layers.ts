@@ -34,7 +34,7 @@ export async function pullLayers(
       const { tarBytes, whole, fetchedBytes, requests } = run.layers[i]!;
       const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
       return {
-        format: whole === undefined ? layer.format : layer.compression,
+        format: whole === undefined ? layer.format : whole.compression,
         tarBytes,
         metadataBytes,
         fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,

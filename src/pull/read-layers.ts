@@ -6,7 +6,7 @@ import type { ReadMetadataResult } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import { warnOfFallback } from './fall-back.js';
-import type { FetchFigures, KnownLayer, WantedLayer } from './layer.js';
+import { type FetchFigures, type KnownLayer, type WantedLayer, warnOfType } from './layer.js';
 
 /**
  * Contents and chunks of one image: a million files, or 64 GB in large files, whose chunks have 64 KiB on average. Until they are
@@ -96,6 +96,7 @@ async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataPl
     countRows(reading, metadata.table);
     context.decoded.noteTable(layer, metadata.table);
     if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
+    warnOfType(context.emit, layer, metadata.format === 'estargz' ? 'gzip' : 'zstd');
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {
     return asStream(context, layer, cost, error);

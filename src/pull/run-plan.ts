@@ -1,3 +1,4 @@
+import type { Compression } from '../format/compression.js';
 import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
 import type { WholeBlob } from '../plan/whole.js';
@@ -37,8 +38,8 @@ const STREAMS_AT_A_TIME = 2;
 /** What became of a layer. */
 interface LayerOutcome {
   readonly tarBytes: number;
-  /** Of a layer that was pulled as one stream: bytes of the blob that an earlier pull had left. */
-  readonly whole?: { readonly resumedBytes: number };
+  /** Of a layer that was pulled as one stream: bytes of the blob that an earlier pull had left, and what it is. */
+  readonly whole?: { readonly resumedBytes: number; readonly compression: Compression };
 }
 
 export interface RunFigures {
@@ -249,8 +250,8 @@ class Run {
     };
     const whole = new WholeLayer(options, limits, blob, failedBefore);
     const pull = async () => {
-      const { extents, resumedBytes } = await whole.pull();
-      this.#wholes.set(i, { resumedBytes });
+      const { extents, ...result } = await whole.pull();
+      this.#wholes.set(i, result);
       this.#assemblies[i]!.settle(extents);
       await this.#publish(layer, extents);
       this.#advance();

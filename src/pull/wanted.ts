@@ -49,7 +49,7 @@ export function wantedLayers(layers: readonly ImageLayer[], options: WantOptions
 }
 
 function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOptions): WantedLayer {
-  const { digest, sizeBytes } = descriptor;
+  const { digest, sizeBytes, mediaType } = descriptor;
   const { format, compression, place, problem } = kind;
   if (problem !== undefined) {
     options.warn(`layer ${digest}: ${problem}; it is pulled as a whole`);
@@ -59,7 +59,15 @@ function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOpti
     foreignUrl === undefined
       ? { url: options.session.blobUrl(digest), digest, sizeBytes }
       : { url: foreignUrl, digest, sizeBytes, anonymous: true as const };
-  return { blob, diffId, format, compression, otherUrls, ...(place === undefined ? {} : { place }) };
+  return {
+    blob,
+    diffId,
+    format,
+    mediaType,
+    compression,
+    otherUrls,
+    ...(place === undefined ? {} : { place }),
+  };
 }
 
 /** Where a foreign layer lies; nowhere but in the registry when its descriptor says nothing. */

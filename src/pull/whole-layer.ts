@@ -1,8 +1,9 @@
+import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planOneRequest, planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
-import type { StreamFault } from '../pool/messages.js';
+import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { foreignHost, MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { ExtentList } from '../store/extents.js';
 import { nothingHeld } from '../store/held-contents.js';
@@ -10,11 +11,18 @@ import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
 import { fromAnyPlace } from './foreign.js';
-import type { KnownLayer } from './layer.js';
+import { type KnownLayer, warnOfType } from './layer.js';
 import { lookUpRaw } from './plan-layers.js';
 import { mismatch } from './repair.js';
 
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
+
+/** A layer that was pulled as one stream, what its blob is, and how much of that an earlier pull had left. */
+interface WholeResult {
+  readonly extents: ExtentList;
+  readonly compression: Compression;
+  readonly resumedBytes: number;
+}
 
 /**
  * Pulls a layer that is one stream, or whose table of contents is not to be trusted: the blob comes by parallel ranges into
@@ -43,16 +51,16 @@ export class WholeLayer {
   }
 
   /**
-   * The extents that prove true, and how much of the blob an earlier pull had left for them.
+   * The extents that prove true, and of what blob they are.
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
-  async pull(): Promise<{ readonly extents: ExtentList; readonly resumedBytes: number }> {
+  async pull(): Promise<WholeResult> {
     try {
-      const extents = await this.#pullFromAnywhere();
+      const { extents, compression } = await this.#pullFromAnywhere();
       await this.#removeRawPacks();
       const { resumedBytes } = totalsOf(this.#plan, this.#limits);
-      return { extents, resumedBytes: this.#isResumed ? resumedBytes : 0 };
+      return { extents, compression, resumedBytes: this.#isResumed ? resumedBytes : 0 };
     } catch (error) {
       // All of the blob was there, and was of no use.
       if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
@@ -60,7 +68,7 @@ export class WholeLayer {
     }
   }
 
-  #pullFromAnywhere(): Promise<ExtentList> {
+  #pullFromAnywhere(): Promise<Omit<WholeResult, 'resumedBytes'>> {
     const { layer, context } = this.#options;
     return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
       if (again) this.#plan = this.#planAnew();
@@ -89,7 +97,7 @@ export class WholeLayer {
    * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
    * kept. What a layer shares can be gone before it is proven (a prune that had begun before): it shares nothing the second time.
    */
-  async #pullFrom(url: string): Promise<ExtentList> {
+  async #pullFrom(url: string): Promise<Omit<WholeResult, 'resumedBytes'>> {
     const { context, layer } = this.#options;
     const { digest, anonymous } = layer.blob;
     let options = this.#options;
@@ -115,11 +123,12 @@ export class WholeLayer {
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) {
           for (const pack of stream.ownPacks) context.scrap.delete(pack);
-          return extents;
+          this.#tellWhatItIs(decoded);
+          return { extents, compression: decoded.compression };
         }
         const isShared = extents.packs.some((pack) => pack !== decoded.pack);
         if (actual !== null || decoded.problem !== undefined || !isShared)
-          throw this.#failedBefore ?? notTheTar(layer, decoded.problem, actual);
+          throw this.#failedBefore ?? notTheTar(layer, decoded, actual);
         context.emit({
           event: 'warning',
           message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
@@ -140,6 +149,20 @@ export class WholeLayer {
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       await this.#beginAgain(stream);
     }
+  }
+
+  /** Tells what of the blob is not as it is described, or is of no use, though its DiffID is right. */
+  #tellWhatItIs({ compression, behind }: DecodeBlobResult): void {
+    const { context, layer } = this.#options;
+    warnOfType(context.emit, layer, compression);
+    if (behind === undefined) return;
+    const { lengthBytes, blobAt, first } = behind;
+    const shown = first.replaceAll(/..(?=.)/g, '$& ');
+    const which = `${lengthBytes} ${lengthBytes === 1 ? 'byte' : 'bytes'} behind its gzip data, at byte ${blobAt} of the blob (${shown}${lengthBytes * 2 > first.length ? ' …' : ''})`;
+    context.emit({
+      event: 'warning',
+      message: `layer ${layer.blob.digest} has ${which}; ignored, as pigz does`,
+    });
   }
 
   /** What the last run decoded is of no use to the next. */
@@ -166,11 +189,15 @@ function wrongBlob(layer: string, message: string): PullError {
 }
 
 /** What is wrong with a blob that has its digest. */
-function notTheTar(layer: KnownLayer, problem: StreamFault | undefined, actual: Digest | null): PullError {
-  return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, problem);
+function notTheTar(
+  layer: KnownLayer,
+  { problem, compression }: DecodeBlobResult,
+  actual: Digest | null,
+): PullError {
+  return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, compression, problem);
 }
 
-function notDecodable({ blob, compression }: KnownLayer, fault: StreamFault): PullError {
+function notDecodable({ blob }: KnownLayer, compression: Compression, fault: StreamFault): PullError {
   const { code, message, blobAt } = fault;
   const sentence = `layer ${blob.digest} (${compression}) ${message}, at or behind byte ${blobAt} of the blob`;
   const usual =

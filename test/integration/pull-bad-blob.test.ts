@@ -105,7 +105,6 @@ function flipped(blob: Buffer): Buffer {
 }
 
 const GARBAGE = noise(7, 5000);
-const GZIP_GARBAGE = Buffer.concat([GZIP, GARBAGE]);
 const ZSTD_GARBAGE = Buffer.concat([ZSTD, GARBAGE]);
 
 const BAD: ReadonlyArray<
@@ -132,13 +131,9 @@ const BAD: ReadonlyArray<
     /cut off/,
     [ZSTD.length - 700, ZSTD.length],
   ],
-  // Where within a block of 1 MiB gzip data go wrong Node does not tell.
-  ['garbage behind gzip', GZIP_GARBAGE, 'gzip', /no padding/, [0, GZIP_GARBAGE.length]],
   ['garbage behind zstd', ZSTD_GARBAGE, 'zstd', /no zstd frames/, [ZSTD.length, ZSTD_GARBAGE.length]],
-  ['a gzip layer that is a tar', TAR, 'gzip', /no gzip data/, [0, 0]],
-  ['a gzip layer that is zstd', ZSTD, 'gzip', /no gzip data/, [0, 0]],
-  ['a zstd layer that is gzip', GZIP, 'zstd', /no zstd data/, [0, 0]],
   ['a gzip layer of no bytes', Buffer.alloc(0), 'gzip', /is empty/, [0, 0]],
+  // Where within a block of 1 MiB gzip data go wrong Node does not tell.
   ['a gzip stream with a wrong bit in it', flipped(GZIP), 'gzip', /cannot be decoded/, [0, GZIP.length]],
 ];
 
@@ -161,7 +156,6 @@ test('what decodes, and is not the tar of the DiffID, is refused for that', asyn
     ['a tar that is cut off', TAR.subarray(0, 100_000), 'tar'],
     ['a gzip of a tar that is cut off', gzipSync(TAR.subarray(0, 1000)), 'gzip'],
     ['a gzip of something else than a tar', gzipSync(noise(5, 3000)), 'gzip'],
-    ['gzip that goes by tar', GZIP, 'tar'],
   ];
   for (const [what, blob, compression] of cases) {
     const error = await integrityFailure(await imageOf(t, blob, compression));

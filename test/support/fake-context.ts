@@ -62,6 +62,7 @@ export function fakeLayer(metadataRawBytes = 200, number = 0): ChunkedLayer {
     blob: { url: 'http://127.0.0.1/', digest: digestOf(number), sizeBytes: 1000 },
     diffId: NOTHING,
     format: 'zstd:chunked',
+    mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
     compression: 'zstd',
     place: { by: 'annotations', dialect: '', toc, tarSplit },
     otherUrls: [],

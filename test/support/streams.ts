@@ -1,15 +1,10 @@
 import type { TestContext } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
+import type { Compression } from '../../src/format/compression.js';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { fromFailure } from '../../src/format/error.js';
 import { createCounters } from '../../src/pool/counters.js';
-import type {
-  BlobSource,
-  DecodeBlobResult,
-  ExtentRows,
-  LookUpResult,
-  StreamCompression,
-} from '../../src/pool/messages.js';
+import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
 import { nothingHeld } from '../../src/store/held-contents.js';
@@ -66,7 +61,7 @@ export async function fetchRaw(pool: WorkerPool, blob: BlobSource, rangeBytes: n
 export async function decodeBlob(
   pool: WorkerPool,
   blob: BlobSource,
-  compression: StreamCompression,
+  compression: Compression,
   raw: ExtentList,
   held = nothingHeld(),
   freeBytes = 2 ** 30,

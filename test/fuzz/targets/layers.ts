@@ -21,6 +21,7 @@ import { type StreamDecoder, StreamProblem } from '../../../workers/stream-decod
 import { UnsplitChecker } from '../../../workers/unsplit-checker.js';
 import { ZstdDecoder } from '../../../workers/zstd-decoder.js';
 import { cutUp } from '../../support/chunked-layers.js';
+import { USUAL_WINDOWS } from '../../support/decoding.js';
 import { mutatedJson } from '../json.js';
 import { mutated } from '../mutate.js';
 import { chunkedLayer, layerOf, TAR } from '../seeds.js';
@@ -345,8 +346,8 @@ const zstdStream = target(
     const walked = walkFrames(bytes, bytes.length);
     if (walked.bound > 16 * MAX_DECODED_BYTES) return;
     const pieces = cutUp(bytes, Math.max(pieceBytes, bytes.length >> 6));
-    const inPieces = await decoded((out) => new ZstdDecoder('script', out), pieces);
-    const whole = await decoded((out) => new ZstdDecoder('script', out), [bytes]);
+    const inPieces = await decoded((out) => new ZstdDecoder('script', out, USUAL_WINDOWS), pieces);
+    const whole = await decoded((out) => new ZstdDecoder('script', out, USUAL_WINDOWS), [bytes]);
     assert.deepEqual(inPieces, whole);
   },
 );

@@ -59,7 +59,6 @@ test('annotations make a layer chunked, whatever else they say', () => {
   assert.deepEqual([place.toc.start, place.toc.end], [100, 150]);
   assert.deepEqual([place.tarSplit?.start, place.tarSplit?.end], [158, 178]);
   assert.equal(kindOf(`${TAR}+zstd`, POSITIONS).format, 'zstd:chunked-no-tarsplit');
-  assert.equal(kindOf(`${TAR}+zstd`, ESTARGZ).format, 'zstd');
 });
 
 test('an eStargz layer has its table of contents where its footer says, with the digest of the annotation', () => {
@@ -69,6 +68,22 @@ test('an eStargz layer has its table of contents where its footer says, with the
   const { problem, ...bad } = kindOf(`${TAR}+gzip`, { 'containerd.io/snapshot/stargz/toc.digest': 'md5:1' });
   assert.match(problem ?? '', /is no digest/);
   assert.deepEqual([bad.format, bad.place], ['gzip', undefined]);
+});
+
+test('annotations count whatever the media type says of the compression, and those of a layer that has both in turn', () => {
+  const estargz = { by: 'footer', compression: 'gzip', tocDigest: DIGEST };
+  for (const mediaType of [TAR, `${TAR}+gzip`, `${DOCKER}.gzip`, 'application/octet-stream', '']) {
+    assert.equal(kindOf(mediaType, POSITIONS).format, 'zstd:chunked-no-tarsplit', mediaType);
+    const { otherwise, ...place } = kindOf(mediaType, { ...POSITIONS, ...ESTARGZ }).place as {
+      otherwise?: { by: string };
+    };
+    assert.deepEqual([place, otherwise?.by], [estargz, 'annotations'], mediaType);
+  }
+  assert.equal(kindOf(`${TAR}+zstd`, { ...POSITIONS, ...ESTARGZ }).format, 'zstd:chunked-no-tarsplit');
+  assert.deepEqual(kindOf(`${TAR}+zstd`, ESTARGZ).place, estargz);
+  // What a layer was before it was compressed anew.
+  const stale = { 'io.github.containers.zstd-chunked.manifest-position': '1:2' };
+  assert.deepEqual(kindOf(`${TAR}+gzip`, stale), kindOf(`${TAR}+gzip`));
 });
 
 test('a large zstd layer without annotations may have a footer, a small one is not asked', () => {

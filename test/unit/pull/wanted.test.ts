@@ -34,6 +34,7 @@ test('a layer is asked of the registry, as what its descriptor says', () => {
       blob: { url: `https://registry/${digestOf(1)}`, digest: digestOf(1), sizeBytes: 1001 },
       diffId: digestOf(101),
       format: 'gzip',
+      mediaType: GZIP,
       compression: 'gzip',
       otherUrls: [],
     },

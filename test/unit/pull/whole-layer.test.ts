@@ -31,7 +31,7 @@ function pullStream(proofs: readonly (string | null)[]) {
         extents.push(task.held === HELD ? OTHER : OWN, 0, 100);
         task.port.postMessage(extents.toRows());
         task.port.postMessage(null);
-        return { blobDigest: layer.blob.digest, tarBytes: 100, pack: OWN };
+        return { blobDigest: layer.blob.digest, tarBytes: 100, pack: OWN, compression: 'zstd' as const };
       }
       default:
         return { digest: proofs[asked.proofs++]! } as Results['verify-layer'];

@@ -8,10 +8,11 @@ import { compress } from '@mongodb-js/zstd';
 import { ZstdDecoder } from '../../../workers/zstd-decoder.js';
 import { bestZstdEngine, type ZstdEngine } from '../../../workers/zstd-engine.js';
 import { cutUp } from '../../support/chunked-layers.js';
-import { decode } from '../../support/decoding.js';
+import { decode, USUAL_WINDOWS } from '../../support/decoding.js';
 import { setEnvironment } from '../../support/environment.js';
 import { noise } from '../../support/layout.js';
 import { skipUnless } from '../../support/programs.js';
+import { zstdBomb } from '../../support/streams.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Those that this machine has; a Node without zstd cannot try the first. */
@@ -22,7 +23,7 @@ const ENGINES: readonly ZstdEngine[] = [
 ];
 
 const unzstd = (engine: ZstdEngine, ...pieces: Buffer[]) =>
-  decode((out) => new ZstdDecoder(engine, out), pieces);
+  decode((out) => new ZstdDecoder(engine, out, USUAL_WINDOWS), pieces);
 
 /** Above what one decoder call may yield, of which a part is noise and most is not. */
 const LARGE = Buffer.concat([
@@ -112,7 +113,7 @@ for (const engine of ENGINES) {
     await assert.rejects(
       decode(
         (out) => {
-          const decoder = new ZstdDecoder(engine, out);
+          const decoder = new ZstdDecoder(engine, out, USUAL_WINDOWS);
           return {
             write: (bytes) => decoder.write(bytes),
             end: () => Promise.reject(new Error('enough')),
@@ -150,11 +151,17 @@ test('what the program zstd writes is decoded', { skip: skipUnless('zstd') }, as
   }
 });
 
-test('a window above 128 MiB is told of as one that is not supported', async () => {
+test('a window above what a frame of usual size can need is of no account, that of a large frame is', async () => {
   const frame = await compress(SMALL, 1);
-  const { problem } = await unzstd('script', frame, MAGIC, Buffer.of(0, 0x89, 1, 0, 0));
+  const wide = Buffer.concat([MAGIC, Buffer.of(0, 0xff, 1, 0, 0)]);
+  assert.deepEqual(await unzstd('script', frame, wide), { bytes: SMALL });
+  const large = zstdBomb(300);
+  large[5] = 18 << 3;
+  const { problem } = await unzstd('script', frame, large);
   assert.equal(problem?.code, 'unsupported');
   assert.equal(problem.blobAt, frame.length);
+  assert.match(problem.message, /needs a window of 256 MiB; at most 128 MiB are supported/);
+  assert.match(problem.hint ?? '', /1024 MiB of memory/);
 });
 
 test('what is no zstd is told with its place', async () => {

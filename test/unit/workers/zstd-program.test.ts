@@ -12,7 +12,7 @@ async function feed(t: TestContext, script?: string): Promise<void> {
   if (script !== undefined) writeFileSync(join(directory, 'zstd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const path = process.env['PATH'];
   process.env['PATH'] = directory;
-  const frame = new ProgramFrame(new Outflow(() => {}));
+  const frame = new ProgramFrame(2 ** 27, new Outflow(() => {}));
   process.env['PATH'] = path;
   try {
     await frame.feed(Buffer.alloc(10_000_000));
