@@ -2,20 +2,19 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
-import { fromFailure } from '../../src/format/error.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
-import { createRegistrySession } from '../../src/registry/session.js';
 import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';
+import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
 import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { startServer } from '../support/scripted-server.js';
+import { startSession } from '../support/session.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { tlsFront } from '../support/tls-front.js';
 
-/** A registry with https that redirects its blobs to a storage in http; returns its host. */
+/** A registry with https that redirects a layer, which threads fetch, to a storage in http; returns its host. */
 async function withHttpStorage(t: TestContext): Promise<string> {
-  const redirect = { match: { path: '/blobs/' }, action: { redirect: {} } };
+  const redirect = { match: { path: LAYER_DIGEST }, action: { redirect: {} } };
   return tlsFront(t, (await startSandbox(t, { faults: [redirect] })).host);
 }
 
@@ -57,18 +56,9 @@ test(
       response.writeHead(isKnown ? 307 : 401, headers).end();
     }, certificates().server);
     t.after(() => Promise.all([storage.close(), registry.close()]));
-    const session = createRegistrySession({
-      host: registry.host,
-      repository: 'team/app',
+    const { session } = startSession(t, registry.host, {
       tlsVerify: false,
-      environment: {},
       allowHttpStorage: true,
-      connectTimeoutMs: 2000,
-      idleTimeoutMs: 2000,
-      answerTimeoutMs: 2000,
-      userAgent: 'zpull-test',
-      waits: createWaitBudget(),
-      tokens: new Map(),
       credentials: {
         find: async () => ({
           secret: { kind: 'password', username: 'u', password: 'p' },
@@ -78,13 +68,7 @@ test(
         places: [],
         close: () => {},
       },
-      patience: {
-        received: () => {},
-        miss: (reason) => Promise.reject(fromFailure(reason)),
-        pause: () => () => {},
-      },
     });
-    t.after(() => session.close());
     assert.deepEqual(await session.getBlob(digest, bytes.length), bytes);
     assert.deepEqual((await session.getManifest(digest)).bytes, bytes);
     assert.equal((await failureOf(session.getManifest('v1'))).code, 'redirect-refused');

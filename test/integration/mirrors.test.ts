@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { copyImage, inspectImage } from '../../src/index.js';
 import type { RegistryOptions, SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
-import { FIXTURE_LAYOUT, LAYER_DIGEST } from '../support/fixture-layout.js';
+import { FIXTURE_LAYOUT, LAYER_DIGEST, MANIFEST_DIGEST } from '../support/fixture-layout.js';
 import { largerImage } from '../support/larger-image.js';
 import { addBlob, emptyLayout, nameImage, noise, readBlob, tarOf } from '../support/layout.js';
 import { skipUnless } from '../support/programs.js';
@@ -24,9 +24,6 @@ import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
-
-/** The manifest of chunked-v1. */
-const MANIFEST_DIGEST = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
 
 /** A registry and a mirror of it that registries.conf names. */
 async function mirrored(

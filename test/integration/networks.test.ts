@@ -1,6 +1,6 @@
 /**
  * Networks that fail, a row each, by what the server saw. Elsewhere: URLs that expire by the clock, Retry-After and a
- * server that is gone for good (pull-faults, range), flipped bytes (pull-refetch).
+ * server that is gone for good (pull-faults), flipped bytes (pull-refetch).
  */
 import assert from 'node:assert/strict';
 import { cpSync } from 'node:fs';

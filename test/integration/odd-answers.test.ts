@@ -3,15 +3,12 @@ import { createHash } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { brotliCompressSync, gzipSync } from 'node:zlib';
 import type { Digest } from '../../src/format/digest.js';
-import { fromFailure, PullError } from '../../src/format/error.js';
-import type { SessionOptions } from '../../src/registry/ask.js';
-import type { Wait } from '../../src/registry/patience.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
-import { createRegistrySession } from '../../src/registry/session.js';
+import { PullError } from '../../src/format/error.js';
 import type { FaultAction } from '../../src/sandbox/faults.js';
 import { assertProven, failureOf, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { type Answering, type ScriptedServer, startServer } from '../support/scripted-server.js';
+import { startSession } from '../support/session.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}');
@@ -24,35 +21,6 @@ async function serverFor(t: TestContext, answer: Answering): Promise<ScriptedSer
   return server;
 }
 
-function sessionFor(t: TestContext, host: string) {
-  const waits: Wait[] = [];
-  const options: SessionOptions = {
-    host,
-    tlsVerify: true,
-    environment: {},
-    repository: 'team/app',
-    connectTimeoutMs: 2000,
-    idleTimeoutMs: 2000,
-    answerTimeoutMs: 2000,
-    userAgent: 'zpull-test',
-    waits: createWaitBudget(),
-    tokens: new Map(),
-    patience: {
-      received: () => {},
-      miss: async (reason) => {
-        throw fromFailure(reason);
-      },
-      pause: (wait) => {
-        waits.push(wait);
-        return () => {};
-      },
-    },
-  };
-  const session = createRegistrySession(options);
-  t.after(() => session.close());
-  return { session, waits };
-}
-
 function digestOf(bytes: Buffer): Digest {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}` as Digest;
 }
@@ -60,20 +28,20 @@ function digestOf(bytes: Buffer): Digest {
 test('a pull limit without a time ends the question after four waits, in the words of the registry', async (t) => {
   t.mock.method(Math, 'random', () => 0.001);
   const server = await serverFor(t, (_, response) => response.writeHead(429).end(LIMIT_BODY));
-  const { session, waits } = sessionFor(t, server.host);
+  const { session, heard } = startSession(t, server.host);
   const error = await failureOf(session.getManifest('v1'));
   assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
   assert.ok(error.message.includes(LIMIT), error.message);
   assert.match(error.hint, /log in with "docker login"/);
   assert.equal(server.asked.length, 5);
-  assert.ok(waits.every(({ words }) => words === JSON.stringify(LIMIT)));
+  assert.ok(heard.waits.every(({ words }) => words === JSON.stringify(LIMIT)));
 });
 
 test('a pull limit with a long time ends the question in the words of the registry', async (t) => {
   const server = await serverFor(t, (_, response) =>
     response.writeHead(429, { 'retry-after': '21600' }).end(LIMIT_BODY),
   );
-  const error = await failureOf(sessionFor(t, server.host).session.getManifest('v1'));
+  const error = await failureOf(startSession(t, server.host).session.getManifest('v1'));
   assert.deepEqual([error.code, server.asked.length], ['network-hopeless', 1]);
   assert.match(error.message, /wait too long: 21600 s/);
   assert.ok(error.message.includes(LIMIT), error.message);
@@ -117,7 +85,7 @@ test('a manifest, a config and a token that really are gzip are decoded, within 
       response.writeHead(200, gzip).end(gzipSync(MANIFEST).subarray(0, 15));
     else response.writeHead(200, { 'content-encoding': 'aws-chunked, X-GZIP' }).end(gzipSync(MANIFEST));
   });
-  const { session } = sessionFor(t, server.host);
+  const { session } = startSession(t, server.host);
   assert.deepEqual((await session.getManifest('v1')).bytes, MANIFEST);
   assert.deepEqual((await session.getManifest(digestOf(MANIFEST))).bytes, MANIFEST);
   assert.deepEqual(await session.getBlob(digestOf(config), config.length), config);
@@ -134,7 +102,7 @@ test('a coding that nobody asked for and that is not gzip ends the question', as
   const server = await serverFor(t, (_, response) =>
     response.writeHead(200, { 'content-encoding': 'br' }).end(brotliCompressSync(MANIFEST)),
   );
-  const error = await failureOf(sessionFor(t, server.host).session.getManifest('v1'));
+  const error = await failureOf(startSession(t, server.host).session.getManifest('v1'));
   assert.equal(error.code, 'answer-unexpected');
   assert.match(error.message, /encodes its answer/);
 });
@@ -145,7 +113,7 @@ for (const name of ['v1', digestOf(MANIFEST)]) {
     const server = await serverFor(t, (_, response) =>
       response.writeHead(200, { 'content-type': 'text/html' }).end(page),
     );
-    const error = await failureOf(sessionFor(t, server.host).session.getManifest(name));
+    const error = await failureOf(startSession(t, server.host).session.getManifest(name));
     assert.deepEqual([error.code, error.exitCode], ['answer-unexpected', 5]);
     assert.ok(error.message.startsWith(`${server.host} answers with a web page`), error.message);
     assert.ok(error.message.endsWith('"Sign in to Wifi\\u001b[2J"'), error.message);
@@ -163,7 +131,7 @@ test('each type of manifest is a line of Accept, and schema 1 is asked for only 
     else if (request.url?.endsWith('/new') === true) response.end(isOld ? '{"schemaVersion":1}' : MANIFEST);
     else response.writeHead(404).end();
   });
-  const { session } = sessionFor(t, server.host);
+  const { session } = startSession(t, server.host);
   assert.deepEqual((await session.getManifest('new')).bytes, MANIFEST);
   assert.equal(accepts.length, 1);
   assert.equal(accepts[0]?.length, 4);
@@ -184,7 +152,7 @@ for (const empty of ['""', 'null']) {
         response.writeHead(401, { 'www-authenticate': challenge }).end();
       }
     });
-    assert.deepEqual((await sessionFor(t, server.host).session.getManifest('v1')).bytes, MANIFEST);
+    assert.deepEqual((await startSession(t, server.host).session.getManifest('v1')).bytes, MANIFEST);
   });
 }
 
@@ -194,7 +162,7 @@ test('a web page where a token should be is told as one', async (t) => {
     if (request.url?.startsWith('/token') === true) response.end('<html><title>Sign in</title></html>');
     else response.writeHead(401, { 'www-authenticate': challenge }).end();
   });
-  const error = await failureOf(sessionFor(t, server.host).session.getManifest('v1'));
+  const error = await failureOf(startSession(t, server.host).session.getManifest('v1'));
   assert.equal(error.code, 'answer-unexpected');
   assert.equal(error.message, `${server.host} answers with a web page where a token should be, "Sign in"`);
 });
@@ -210,7 +178,7 @@ for (const stated of [undefined, 'Bearer error="invalid_token"', 'Negotiate']) {
         response.writeHead(401, stated === undefined ? {} : { 'www-authenticate': stated }).end();
       else response.end(MANIFEST);
     });
-    const { session } = sessionFor(t, server.host);
+    const { session } = startSession(t, server.host);
     await session.getManifest('v1');
     assert.deepEqual((await session.getManifest('v2')).bytes, MANIFEST);
     assert.equal(serial, 2);
@@ -225,7 +193,7 @@ test('a storage that refuses is named with the code and message of its XML, and 
     if (request.url?.includes('/blobs/') !== true) response.end(MANIFEST);
     else response.writeHead(307, { location: `${storage.origin}/b?X-Amz-Signature=secret` }).end();
   });
-  const error = await failureOf(sessionFor(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
+  const error = await failureOf(startSession(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
   assert.ok(error instanceof PullError);
   assert.ok(error.message.includes(`the storage ${storage.host}`), error.message);
   assert.ok(error.message.includes('"AccessDenied: Request has \\"expired\\"\\u001b[2J'), error.message);

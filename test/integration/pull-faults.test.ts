@@ -81,18 +81,14 @@ test('metadata whose connection breaks is continued too', async (t) => {
 });
 
 test('an answer under a wrong Content-Range is not taken for the bytes asked for', async (t) => {
-  for (const [wrongContentRange, code, exitCode] of [
-    ['bytes 1-363014/378391', 'answer-unexpected', 5],
-    ['bytes 0-363013/400000', 'metadata-malformed', 6],
-  ] as const) {
-    const registry = await startSandbox(t, {
-      faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { wrongContentRange } }],
-    });
-    const store = temporaryDirectory(t);
-    const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, { store }));
-    assert.deepEqual([error.code, error.exitCode, error.layer], [code, exitCode, LAYER_DIGEST]);
-    assert.deepEqual(listedImages(store), []);
-  }
+  const wrongContentRange = 'bytes 0-363013/400000';
+  const registry = await startSandbox(t, {
+    faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { wrongContentRange } }],
+  });
+  const store = temporaryDirectory(t);
+  const error = await failureOf(pull(`${registry.host}/x:chunked-v1`, { store }));
+  assert.deepEqual([error.code, error.exitCode, error.layer], ['metadata-malformed', 6, LAYER_DIGEST]);
+  assert.deepEqual(listedImages(store), []);
 });
 
 test('a registry that gives less than is asked for is asked on from there', async (t) => {

@@ -343,7 +343,8 @@ test('a blob of another size than the manifest says ends the pull', async (t) =>
     layers[1]!.size += 1000;
   });
   assert.equal(readBlob(layout, layer.digest).length, layer.size);
-  await assertFails(t, layout, { code: 'metadata-malformed', layer: layer.digest, says: /bytes/ });
+  const says = /has \d+ bytes at .* says \d+/;
+  await assertFails(t, layout, { code: 'metadata-malformed', layer: layer.digest, says });
 });
 
 test('a manifest with fewer layers than its config has DiffIDs ends the pull', async (t) => {

@@ -7,7 +7,7 @@ import { type TestContext, test } from 'node:test';
 import { PullError } from '../../src/format/error.js';
 import { installHelper } from '../support/credential-helper.js';
 import { type Answering, type ScriptedServer, startServer } from '../support/scripted-server.js';
-import { sessionWithLogin } from '../support/session-with-login.js';
+import { sessionWithLogin } from '../support/session.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const BASIC = `Basic ${Buffer.from('me:canary').toString('base64')}`;

@@ -7,7 +7,7 @@ import type { Digest } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import type { RegistrySession } from '../../src/registry/session.js';
 import { type Answering, startServer } from '../support/scripted-server.js';
-import { sessionWithLogin } from '../support/session-with-login.js';
+import { sessionWithLogin } from '../support/session.js';
 
 const BASIC = `Basic ${Buffer.from('me:canary').toString('base64')}`;
 const LOGIN = { username: 'me', password: 'canary' };

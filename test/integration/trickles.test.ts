@@ -3,15 +3,9 @@ import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
-import { type Failure, fromFailure } from '../../src/format/error.js';
-import type { SessionOptions } from '../../src/registry/ask.js';
-import { createLimits } from '../../src/registry/concurrency.js';
-import { createLacking } from '../../src/registry/endpoint-choice.js';
-import { fetchRange } from '../../src/registry/range.js';
-import { createRangeClient } from '../../src/registry/range-client.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
-import { createRegistrySession } from '../../src/registry/session.js';
+import { fetchBlob } from '../support/range.js';
 import { listen, recordEvents } from '../support/scripted-server.js';
+import { startSession } from '../support/session.js';
 
 /** The time between two bytes of a trickle: it never falls silent for as long as the idle timeout. */
 const STEP_MS = 20;
@@ -50,63 +44,17 @@ async function tricklingServer(t: TestContext, answer: (path: string, nth: numbe
   return { host, asked: () => asked };
 }
 
-/** A session with patience for `misses` misses, and those it had. */
+/** A session in plain HTTP with patience for `misses` misses, and those it had. */
 function sessionFor(t: TestContext, host: string, misses = 0, idleTimeoutMs = IDLE_TIMEOUT_MS) {
-  const heard: Failure[] = [];
-  const options: SessionOptions = {
-    host,
-    tlsVerify: true,
-    environment: {},
-    repository: 'team/app',
-    plainHttp: true,
-    connectTimeoutMs: IDLE_TIMEOUT_MS,
-    idleTimeoutMs,
-    answerTimeoutMs: idleTimeoutMs,
-    userAgent: 'zpull-test',
-    waits: createWaitBudget(),
-    tokens: new Map(),
-    patience: {
-      received: () => {},
-      miss: async (reason) => {
-        heard.push(reason);
-        if (heard.length > misses) throw fromFailure(reason);
-      },
-      pause: () => () => {},
-    },
-  };
-  const session = createRegistrySession(options);
-  t.after(() => session.close());
-  return { session, heard };
-}
-
-function rangeClientFor(t: TestContext) {
-  const transport = { host: '127.0.0.1', tlsVerify: true, environment: {} };
-  const client = createRangeClient({
-    connections: 1,
-    connectTimeoutMs: IDLE_TIMEOUT_MS,
-    idleTimeoutMs: IDLE_TIMEOUT_MS,
-    answerTimeoutMs: IDLE_TIMEOUT_MS,
-    endpoints: [{ transport, repository: 'team/app' }],
-    elsewhere: { tlsVerify: true, environment: {} },
-    lacking: createLacking(),
-    limits: createLimits(1, 1),
-    waits: createWaitBudget(),
-  });
-  t.after(() => client.close());
-  return client;
+  const timeouts = { connectTimeoutMs: IDLE_TIMEOUT_MS, idleTimeoutMs, answerTimeoutMs: idleTimeoutMs };
+  const { session, heard } = startSession(t, host, { plainHttp: true, ...timeouts }, misses);
+  return { session, heard: heard.misses };
 }
 
 /** The blob by a range, as a worker fetches it. */
-async function rangeOf(t: TestContext, host: string, onMiss: (message: string) => void = assert.fail) {
-  const chunks: Buffer[] = [];
-  await fetchRange(rangeClientFor(t), {
-    blob: { url: `http://${host}/v2/team/app/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BYTES.length },
-    start: 0,
-    end: BYTES.length,
-    onBytes: (chunk) => void chunks.push(Buffer.from(chunk)),
-    events: recordEvents({ miss: onMiss }),
-  });
-  return Buffer.concat(chunks);
+async function rangeOf(t: TestContext, host: string, miss: (message: string) => void = assert.fail) {
+  const options = { digest: DIGEST, sizeBytes: BYTES.length, timeoutMs: IDLE_TIMEOUT_MS };
+  return (await fetchBlob(t, `http://${host}`, { ...options, events: recordEvents({ miss }) })).bytes;
 }
 
 const CHUNK = '1\r\nx\r\n';
@@ -212,7 +160,7 @@ test('a small answer that trickles takes too long as a whole, and five of them a
     });
     assert.equal(asked(), 5);
     // A busy machine may be silent for as long as the idle timeout.
-    assert.ok(heard.some(({ message }) => message === `${host} took too long for a small answer`));
+    assert.ok(heard.some((message) => message === `${host} took too long for a small answer`));
   };
   await Promise.all(heads.map(trickle));
 });

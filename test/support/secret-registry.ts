@@ -2,11 +2,8 @@ import type { ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
 import { base64, CANARY } from './canary.js';
-import { fixtureBlob } from './fixture-layout.js';
+import { fixtureBlob, MANIFEST_DIGEST } from './fixture-layout.js';
 import { type Answering, answerRange, type ScriptedServer, startServer } from './scripted-server.js';
-
-/** The manifest of chunked-v1. */
-const MANIFEST = 'sha256:a7cbf2be864cf34761affaf764b246eb44d3095472f3c120e0a0b3bb18198e9c';
 
 /** Who refuses, breaks, talks nonsense or sends elsewhere. */
 export type Trouble =
@@ -77,7 +74,7 @@ export async function startSecretRegistry(t: TestContext, trouble?: Trouble): Pr
       answerTrouble(response, STATUSES[what]!);
     } else if (url.includes('/manifests/')) {
       const type = 'application/vnd.oci.image.manifest.v1+json';
-      response.writeHead(200, { 'content-type': type }).end(fixtureBlob(MANIFEST));
+      response.writeHead(200, { 'content-type': type }).end(fixtureBlob(MANIFEST_DIGEST));
     } else {
       const location = `http://me:${CANARY}@${storage.host}/${digest}?sig=${CANARY}#${CANARY}`;
       response.writeHead(307, { location }).end();

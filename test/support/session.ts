@@ -1,0 +1,75 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import { fromFailure } from '../../src/format/error.js';
+import type { SessionOptions } from '../../src/registry/ask.js';
+import { createCredentials } from '../../src/registry/credentials.js';
+import type { Wait } from '../../src/registry/patience.js';
+import { createWaitBudget } from '../../src/registry/retry-after.js';
+import { createRegistrySession, type RegistrySession } from '../../src/registry/session.js';
+import { temporaryDirectory } from './temporary.js';
+
+/** What a session told its pull, and the lines of its log. */
+interface Heard {
+  receivedBytes: number;
+  readonly misses: string[];
+  readonly waits: Wait[];
+  readonly lines: string[];
+}
+
+/** Options that put up with so many misses, each without a pause, and what is told by them. */
+export function sessionOptions(host: string, misses = 0): { options: SessionOptions; heard: Heard } {
+  const heard: Heard = { receivedBytes: 0, misses: [], waits: [], lines: [] };
+  const options: SessionOptions = {
+    host,
+    repository: 'team/app',
+    tlsVerify: true,
+    environment: {},
+    connectTimeoutMs: 2000,
+    idleTimeoutMs: 2000,
+    answerTimeoutMs: 2000,
+    userAgent: 'zpull-test',
+    waits: createWaitBudget(),
+    tokens: new Map(),
+    patience: {
+      received: (bytes) => {
+        heard.receivedBytes += bytes;
+      },
+      miss: async (reason) => {
+        heard.misses.push(reason.message);
+        if (heard.misses.length > misses) throw fromFailure(reason);
+      },
+      pause: (wait) => {
+        heard.waits.push(wait);
+        return () => {};
+      },
+    },
+    debug: (line) => heard.lines.push(line),
+  };
+  return { options, heard };
+}
+
+/** A session for `team/app` at a host, and what it tells. */
+export function startSession(
+  t: TestContext,
+  host: string,
+  more: Partial<SessionOptions> = {},
+  misses = 0,
+): { readonly session: RegistrySession; readonly heard: Heard } {
+  const { options, heard } = sessionOptions(host, misses);
+  const session = createRegistrySession({ ...options, ...more });
+  t.after(() => session.close());
+  return { session, heard };
+}
+
+/** A session with the credentials of an auth file with this content; `{host}` in it stands for the registry. */
+export function sessionWithLogin(
+  t: TestContext,
+  host: string,
+  content: object,
+): { readonly session: RegistrySession; readonly authfile: string } {
+  const authfile = join(temporaryDirectory(t), 'auth.json');
+  writeFileSync(authfile, JSON.stringify(content).replaceAll('{host}', host));
+  const credentials = createCredentials({ host, repository: 'team/app', authfile, env: {} });
+  return { session: startSession(t, host, { credentials }).session, authfile };
+}

@@ -1,0 +1,144 @@
+/** Which URL a range is asked for next, where that hangs on what other ranges do at the same moment: no registry can bring that about. */
+import assert from 'node:assert/strict';
+import { type TestContext, test } from 'node:test';
+import { Concurrency, createLimits, sharedClockMs } from '../../../src/registry/concurrency.js';
+import { createLacking } from '../../../src/registry/endpoint-choice.js';
+import { NextUrl } from '../../../src/registry/next-url.js';
+import { createRangeClient } from '../../../src/registry/range-client.js';
+import { bookWait, createWaitBudget } from '../../../src/registry/retry-after.js';
+import { recordEvents } from '../../support/scripted-server.js';
+
+const DIGEST = `sha256:${'ab'.repeat(32)}`;
+const MIRROR = `http://mirror/v2/x/blobs/${DIGEST}`;
+const REGISTRY = `http://registry/v2/x/blobs/${DIGEST}`;
+const STORAGE = new URL('http://storage/1');
+const BLOB = { url: MIRROR, digest: DIGEST, sizeBytes: 10 };
+const WAIT = { host: 'mirror', waitMs: 1000 };
+
+/** A mirror and its registry, with room for so many requests each, as the ranges of one thread ask them. */
+function twoEndpoints(t: TestContext, most: number) {
+  // Nobody's wait is longer than it has to be.
+  t.mock.method(Math, 'random', () => 0);
+  const endpoint = { transport: { host: 'x', tlsVerify: true, environment: {} }, repository: 'x' };
+  const limits = createLimits(2, most);
+  const waits = createWaitBudget();
+  const client = createRangeClient({
+    connections: most,
+    connectTimeoutMs: 1000,
+    idleTimeoutMs: 1000,
+    answerTimeoutMs: 1000,
+    endpoints: [endpoint, endpoint],
+    elsewhere: { tlsVerify: true, environment: {} },
+    lacking: createLacking(),
+    limits,
+    waits,
+  });
+  t.after(() => client.close());
+  const load = [new Concurrency(limits, 0), new Concurrency(limits, 1)];
+  const begin = async (events = recordEvents({ origins: ['', 'http://registry'] })) => {
+    const where = new NextUrl(client, { blob: BLOB, start: 0, end: 10, onBytes: () => {}, events });
+    await where.choose();
+    return where;
+  };
+  return { begin, waits, mirror: load[0]!, full: () => load.map(({ isFull }) => isFull) };
+}
+
+/** Two ranges of which one has leave to ask where the blob is now, and the other waits for what it finds. */
+async function twoOfExpired(t: TestContext, most: number) {
+  const endpoints = twoEndpoints(t, most);
+  const [leader, waiting] = [await endpoints.begin(), await endpoints.begin()];
+  const place = await leader.next();
+  leader.redirected(place, STORAGE);
+  leader.found(await leader.next());
+  const { target } = await leader.next();
+  assert.equal(target?.href, STORAGE.href);
+  await leader.renewTarget(target);
+  return { ...endpoints, leader, waiting, next: waiting.next() };
+}
+
+test('who waits for a new target goes on when the range that was to ask for it turns to another endpoint', async (t) => {
+  const { leader, waiting, next, mirror } = await twoOfExpired(t, 4);
+  // For longer than anybody waits.
+  mirror.throttled(300_000, sharedClockMs());
+  for (const [where, asking] of [
+    [leader, leader.next()],
+    [waiting, next],
+  ] as const) {
+    const error: unknown = await asking.catch((reason: unknown) => reason);
+    assert.equal(await where.passOn(error), true);
+    assert.equal((await where.next()).url.href, REGISTRY);
+    where.close();
+  }
+});
+
+test('a range for which others wait asks, although more are in flight than may be', async (t) => {
+  const { leader, waiting, next, mirror } = await twoOfExpired(t, 2);
+  // A while ago.
+  mirror.throttled(0, sharedClockMs() - 4000);
+  const place = await leader.next();
+  assert.equal(place.url.href, MIRROR);
+  leader.redirected(place, new URL('http://storage/2'));
+  leader.found(await leader.next());
+  leader.close();
+  assert.equal((await next).url.href, 'http://storage/2');
+  waiting.close();
+});
+
+test('a range that is one too many waits until another has ended', async (t) => {
+  const { begin, mirror } = twoEndpoints(t, 2);
+  const [one, other] = [await begin(), await begin()];
+  one.note('serves-itself');
+  mirror.throttled(0, sharedClockMs() - 4000);
+  let asks = false;
+  const next = other.next().then(() => {
+    asks = true;
+  });
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.equal(asks, false);
+  one.close();
+  await next;
+});
+
+test('a range is in flight at the endpoint that is asked, and nowhere when it has ended or cannot begin', async (t) => {
+  const { begin, full } = twoEndpoints(t, 1);
+  const where = await begin();
+  assert.deepEqual(full(), [true, false]);
+  await where.failed(await where.next(), 'broke off', { sign: 'alive' });
+  assert.deepEqual(full(), [false, true]);
+  where.close();
+  assert.deepEqual(full(), [false, false]);
+  const refuse = (): string => assert.fail('no token');
+  await assert.rejects(begin(recordEvents({ authorize: refuse, origins: ['', 'http://registry'] })));
+  assert.deepEqual(full(), [false, false]);
+});
+
+test('an endpoint that asks to wait has its share halved, and a wait is over with the Authorization of then', async (t) => {
+  const { begin, mirror } = twoEndpoints(t, 4);
+  let serial = 0;
+  const events = recordEvents({ authorize: () => `Bearer ${++serial}`, origins: ['', 'http://registry'] });
+  const where = await begin(events);
+  const before = where.authorizationAt(await where.next());
+  await where.wait({ ...WAIT, waitMs: 0 });
+  assert.deepEqual(
+    [mirror.limit, where.endpoint, events.pauses],
+    [2, 1, 0],
+    'the registry is asked meanwhile',
+  );
+  await where.wait({ ...WAIT, waitMs: 0 });
+  assert.deepEqual([events.pauses, events.pausesOpen, events.misses.length], [1, 0, 0]);
+  assert.notEqual(where.authorizationAt(await where.next()), before);
+  assert.equal(serial, 3);
+  where.close();
+});
+
+test('a wait counts together with what other threads have waited', async (t) => {
+  const { begin, waits } = twoEndpoints(t, 4);
+  const longAgoMs = Date.now() - 1_000_000;
+  for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
+  const events = recordEvents({ origins: ['', 'http://registry'] });
+  const where = await begin(events);
+  await where.wait(WAIT);
+  await assert.rejects(where.wait(WAIT), { code: 'network-hopeless', message: /1 s after 600 s of waiting/ });
+  assert.equal(events.pauses, 0);
+  where.close();
+});
