@@ -101,11 +101,11 @@ test('a config that is not there is a blob that is not there', async (t) => {
   assert.match(error.message, /has no blob sha256/);
 });
 
-test('failures of the server and of the network are misses, on a new connection and on a kept one', async (t) => {
+async function assertMisses(t: TestContext): Promise<void> {
   const silent = { stallAfterBytes: 0 };
   const faults = [{ status: 502 }, { closeAfterBytes: 4 }, { status: 408 }, silent, undefined, silent];
   const { host, requests } = await answering(t, faults);
-  const { session, heard } = startSession(t, host, { answerTimeoutMs: 400 }, 5);
+  const { session, heard } = startSession(t, host, { answerTimeoutMs: 800 }, 5);
   await session.getManifest(TAG);
   await session.getManifest(TAG);
   assert.deepEqual(heard.misses, [
@@ -117,6 +117,22 @@ test('failures of the server and of the network are misses, on a new connection 
   ]);
   assert.equal(heard.receivedBytes, 4 + 2 * MANIFEST.length);
   assert.equal(requests[5]!.connection, requests[4]!.connection);
+}
+
+async function assertNoSilence(t: TestContext): Promise<void> {
+  const { host } = await always(t, { drip: { bytesPerSecond: 0.8 * MANIFEST.length } });
+  const { session } = startSession(t, host, { idleTimeoutMs: 800 });
+  assert.deepEqual((await session.getManifest(TAG)).bytes, MANIFEST);
+}
+
+test('of what takes its time', { concurrency: true }, async (t) => {
+  await Promise.all([
+    t.test(
+      'failures are misses, of the server and of the network, on a new connection and on a kept one',
+      assertMisses,
+    ),
+    t.test('a slow body is none', assertNoSilence),
+  ]);
 });
 
 test('a request that dies on a kept connection is repeated on a new one without a miss', async (t) => {
@@ -130,12 +146,6 @@ test('a request that dies on a kept connection is repeated on a new one without 
   assert.notEqual(one, other, 'two connections are kept');
   assert.ok(died === one || died === other);
   assert.equal(repeated, 3);
-});
-
-test('a slow body is no silence', async (t) => {
-  const { host } = await always(t, { drip: { bytesPerSecond: 2 * MANIFEST.length } });
-  const { session } = startSession(t, host, { idleTimeoutMs: 300 });
-  assert.deepEqual((await session.getManifest(TAG)).bytes, MANIFEST);
 });
 
 test('a host that has answered in http is not tried in https afterwards', async (t) => {
