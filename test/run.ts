@@ -3,7 +3,7 @@
  * Arguments choose files whose path contains one of them. With CI=true a skipped test is a failure, unless the program it
  * needs is optional.
  */
-import { readdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { run } from 'node:test';
 import { spec } from 'node:test/reporters';
@@ -21,6 +21,25 @@ const files = readdirSync(root, { recursive: true, encoding: 'utf8' })
 if (files.length === 0) {
   process.stderr.write(`no test file matches ${wanted.join(' ')}\n`);
   process.exit(1);
+}
+
+/** Unit tests share this many processes: one for each of their 190 files would spend a quarter of its time on starting. */
+const UNIT_PROCESSES = 6;
+
+/** Files that import the unit tests, so that several run in one process, and all other test files. */
+function grouped(paths: readonly string[]): string[] {
+  const groups = join(root, 'groups');
+  rmSync(groups, { recursive: true, force: true });
+  mkdirSync(groups);
+  const isUnit = (path: string) => relative(root, path).startsWith('unit');
+  const unit = paths.filter(isUnit);
+  const names = Array.from({ length: Math.min(UNIT_PROCESSES, unit.length) }, (_, i) => {
+    const name = join(groups, `unit-${i}.js`);
+    const imports = unit.filter((_, row) => row % UNIT_PROCESSES === i);
+    writeFileSync(name, imports.map((path) => `import '../${relative(root, path)}';\n`).join(''));
+    return name;
+  });
+  return [...paths.filter((path) => !isUnit(path)), ...names];
 }
 
 // What threads run must be what was compiled last.
@@ -41,7 +60,7 @@ process.execArgv.push('--wasm-tiering-budget=180000000');
 /** One more than the cores of a small machine: many tests wait for a third of their time. */
 const FILES_AT_A_TIME = 3;
 
-const events = run({ files, concurrency: FILES_AT_A_TIME, timeout: FILE_TIMEOUT_MS });
+const events = run({ files: grouped(files), concurrency: FILES_AT_A_TIME, timeout: FILE_TIMEOUT_MS });
 events.on('test:fail', () => {
   failed = true;
 });

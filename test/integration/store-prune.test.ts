@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import promises from 'node:fs/promises';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { fillDisk, skipUnlessMount, smallDisk } from '../support/small-disk.js';
-import { temporaryDirectory } from '../support/temporary.js';
+import { FILE, temporaryDirectory } from '../support/temporary.js';
 
 const MIB = 2 ** 20;
 const NOTHING = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0, stoppedBy: null };
@@ -29,16 +29,24 @@ const FIFTH = FILES['f5']!;
 const OWN = noise(99, 100_000);
 
 /** A store with the images `all` and `part`, pulled in this order. */
-async function allAndPart(t: TestContext, store = temporaryDirectory(t)) {
-  const layout = emptyLayout(t);
-  await writeTars(t, layout, 'all', [tarOf(FILES)]);
-  await writeTars(t, layout, 'part', [tarOf({ fifth: FIFTH, own: OWN })]);
-  const { host } = await startSandbox(t, { layout });
+const pulled = (async () => {
+  const store = temporaryDirectory(FILE);
+  const layout = emptyLayout(FILE);
+  await writeTars(FILE, layout, 'all', [tarOf(FILES)]);
+  await writeTars(FILE, layout, 'part', [tarOf({ fifth: FIFTH, own: OWN })]);
+  const { host } = await startSandbox(FILE, { layout });
   const [all, part] = [`${host}/x:all`, `${host}/x:part`];
   await pull(all, { store });
   const { result } = await pull(part, { store });
   assert.ok(result.reusedBytes >= FIFTH.length);
   return { store, all, part, host, layout, partDiffId: parseDigest(result.layers[0]!.diffId, 'DiffID') };
+})();
+
+/** A copy of that store. */
+async function allAndPart(t: TestContext, store = temporaryDirectory(t)) {
+  const kept = await pulled;
+  cpSync(kept.store, store, { recursive: true, preserveTimestamps: true });
+  return { ...kept, store };
 }
 
 /** Room that the store's packs take. */

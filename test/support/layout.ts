@@ -1,6 +1,5 @@
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
@@ -8,7 +7,7 @@ import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layo
 import type { SampleFormat } from '../../src/sandbox/sample-format.js';
 import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
-import { temporaryDirectory } from './temporary.js';
+import { type Lifetime, temporaryDirectory } from './temporary.js';
 
 export interface DescriptorJson {
   mediaType: string;
@@ -55,14 +54,14 @@ export type Suffix = '' | '+gzip' | '+zstd';
 const PREFIX = 'io.github.containers.zstd-chunked.';
 
 /** A copy of the fixture layout that a test may change. */
-export function fixtureCopy(t: TestContext): string {
+export function fixtureCopy(t: Lifetime): string {
   const directory = temporaryDirectory(t);
   cpSync(FIXTURE_LAYOUT, directory, { recursive: true });
   return directory;
 }
 
 /** A layout with nothing in it. */
-export function emptyLayout(t: TestContext): string {
+export function emptyLayout(t: Lifetime): string {
   const directory = temporaryDirectory(t);
   createLayout(directory);
   return directory;
@@ -244,7 +243,7 @@ export async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Pro
 
 /** Writes an image of these tars as chunked layers, lowest first. */
 export function writeTars(
-  t: TestContext,
+  t: Lifetime,
   layout: string,
   ref: string,
   tars: readonly Buffer[],
@@ -276,7 +275,7 @@ export function noise(seed: number, sizeBytes: number): Buffer {
 }
 
 /** `one` has a large layer, `two` has it and a small one of its own. */
-export async function overlappingImages(t: TestContext): Promise<string> {
+export async function overlappingImages(t: Lifetime): Promise<string> {
   const layout = emptyLayout(t);
   const files = Object.fromEntries(Array.from({ length: 16 }, (_, i) => [`f${i}`, noise(i + 1, 2 ** 18)]));
   await writeTars(t, layout, 'one', [tarOf(files)]);

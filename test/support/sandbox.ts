@@ -1,17 +1,17 @@
-import type { TestContext } from 'node:test';
 import {
   type RegistryOptions,
   type SandboxRegistry,
   startRegistry,
 } from '../../src/sandbox/registry-server.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
+import type { Lifetime } from './temporary.js';
 
 /** What tests call a registry that is reached through a proxy, or by no name of the loopback. */
 const NAMES = ['registry.test', '0.0.0.0'];
 
 /** A sandbox registry over the fixture layout, unless the options name another, that closes when the test ends. */
 export async function startSandbox(
-  t: TestContext,
+  t: Lifetime,
   options: Partial<RegistryOptions> = {},
 ): Promise<SandboxRegistry> {
   const registry = await startRegistry({ layout: FIXTURE_LAYOUT, names: NAMES, ...options });
