@@ -27,7 +27,7 @@ test(
     const error = await failureOf(pull(image, options));
     assert.deepEqual([error.code, error.exitCode], ['redirect-refused', 5]);
     assert.match(error.hint, /--allow-http-storage, or insecure = true .* allows it/);
-    await assertProven((await pull(image, { ...options, allowHttpStorage: true })).result);
+    assertProven((await pull(image, { ...options, allowHttpStorage: true })).result);
   },
 );
 
@@ -37,7 +37,7 @@ test(
   async (t) => {
     const host = await withHttpStorage(t);
     useRegistriesConf(t, registryTable(host, [], 'insecure = true'));
-    await assertProven((await pull(`${host}/x:chunked-v1`, { store: temporaryDirectory(t) })).result);
+    assertProven((await pull(`${host}/x:chunked-v1`, { store: temporaryDirectory(t) })).result);
   },
 );
 

@@ -51,7 +51,7 @@ test('mirror and registry each get the credentials that the file has for their h
     [registry.host, OWN],
   ]);
   const { result } = await pull(image, { store: join(directory, 'store'), authfile, workers: 2 });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   assert.deepEqual([tokenAsks(mirror), tokenAsks(registry)], [[200], [200]]);
   assert.ok(layerAsks(registry).length > 0);
@@ -61,7 +61,7 @@ test('credentials of the command line are for the registry and for none of its m
   // The mirror would let them in.
   const { mirror, registry, image, directory } = await guarded(t, {}, OWN);
   const options = { store: join(directory, 'store'), authfile: logIn(directory, []), credentials: OWN };
-  await assertProven((await pull(image, options)).result);
+  assertProven((await pull(image, options)).result);
   assert.deepEqual([tokenAsks(mirror), tokenAsks(registry)], [[401], [200]]);
   assert.ok(layerAsks(registry).length > 0 && layerAsks(mirror).length === 0);
   const stranger = { store: join(directory, 'other'), authfile: logIn(directory, []) };
@@ -76,7 +76,7 @@ test('a token that a mirror refuses on the way is renewed there, and the registr
   const { mirror, registry, image, directory } = await guarded(t, challenged);
   const authfile = logIn(directory, [[mirror.host, THEIRS]]);
   const { result } = await pull(image, { store: join(directory, 'store'), authfile, workers: 2 });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   const tokens = tokenAsks(mirror);
   assert.ok(tokens.length >= 2 && tokens.length <= 3, `${tokens.length} tokens`);
@@ -90,7 +90,7 @@ test('a failure of the mirror is a miss like any other where the registry gives 
   });
   const authfile = logIn(directory, [[mirror.host, THEIRS]]);
   const { result } = await pull(image, { store: join(directory, 'store'), authfile });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 1);
   assert.deepEqual([tokenAsks(registry), layerAsks(registry)], [[401], []]);
 });
@@ -150,7 +150,7 @@ test('a foreign layer is asked for at its own address alone, without credentials
   ]);
   const store = join(directory, 'store');
   const { result } = await pull(`${registry.host}/x:it`, { store, authfile, allowForeign: true });
-  await assertProven(result);
+  assertProven(result);
   assert.ok(elsewhere.asked.length > 0);
   for (const { url, authorization } of elsewhere.asked)
     assert.deepEqual([url, authorization], ['/theirs', undefined]);

@@ -55,12 +55,12 @@ function assertNothingTwice({ result, events }: Pulled, registry: SandboxRegistr
 for (const link of ['http', 'TLS'] as const) {
   const needs = link === 'TLS' ? NEEDS_OPENSSL : {};
   test(`over ${link}, connections that break every 256 KiB cost no byte twice`, needs, async (t) => {
-    const { layout, digest } = await largerImage(t, FILES);
+    const { layout, digest } = await largerImage(FILES);
     const faults = [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 256 * 1024 } }];
     const registry = await startSandbox(t, { layout, faults });
     const host = await over(t, link, registry);
     const pulled = await pull(`${host}/x:larger`, { store: temporaryDirectory(t), connections: 8 });
-    await assertProven(pulled.result);
+    assertProven(pulled.result);
     assert.ok(pulled.result.misses >= FILES, `${pulled.result.misses} misses`);
     assertNothingTwice(pulled, registry);
   });
@@ -69,7 +69,7 @@ for (const link of ['http', 'TLS'] as const) {
     `over ${link}, a connection that stalls is taken over and the others do not wait for it`,
     needs,
     async (t) => {
-      const { layout, digest } = await largerImage(t, FILES);
+      const { layout, digest } = await largerImage(FILES);
       // The second range request for content: the first is for metadata.
       const stall: FaultRule = {
         match: { path: digest, range: 'any', nth: 2 },
@@ -79,7 +79,7 @@ for (const link of ['http', 'TLS'] as const) {
       const host = await over(t, link, registry);
       const options = { store: temporaryDirectory(t), connections: 3, idleTimeoutMs: 1500 };
       const pulled = await pull(`${host}/x:larger`, options);
-      await assertProven(pulled.result);
+      assertProven(pulled.result);
       assert.equal(pulled.result.misses, 1);
       assertNothingTwice(pulled, registry);
       const asks = layerAsks(registry);
@@ -94,7 +94,7 @@ for (const link of ['http', 'TLS'] as const) {
     `over ${link}, a server that is away for five time constants and comes back is gone on with`,
     needs,
     async (t) => {
-      const { layout } = await largerImage(t, FILES);
+      const { layout } = await largerImage(FILES);
       let registry = await startRegistry({ layout, rateBytes: 3e6 });
       t.after(() => registry.close());
       const host = await over(t, link, registry);
@@ -114,7 +114,7 @@ for (const link of ['http', 'TLS'] as const) {
         },
       });
       await away;
-      await assertProven(pulled.result);
+      assertProven(pulled.result);
       assert.ok(pulled.result.misses >= 3);
       assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
     },
@@ -130,19 +130,19 @@ function byChance(match: FaultMatch, choose: () => FaultAction | undefined): Fau
 }
 
 test('answers that are all cut at a random byte cost no byte twice', async (t) => {
-  const { layout, digest } = await largerImage(t, FILES);
+  const { layout, digest } = await largerImage(FILES);
   const random = seeded(20261125);
   const cut = () => ({ closeAfterBytes: 1 + Math.floor(random() * 600_000) });
   const faults = byChance({ path: digest, range: 'any' }, cut);
   const registry = await startSandbox(t, { layout, faults });
   const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.ok(pulled.result.misses > 0);
   assertNothingTwice(pulled, registry);
 });
 
 test('half of all requests after the manifest may fail at random', async (t) => {
-  const { layout } = await largerImage(t, FILES);
+  const { layout } = await largerImage(FILES);
   // With this seed the config fails twice and the metadata once before contents are asked for.
   const random = seeded(19);
   const failures: readonly FaultAction[] = [{ status: 500 }, { status: 502 }, { closeAfterBytes: 0 }];
@@ -150,7 +150,7 @@ test('half of all requests after the manifest may fail at random', async (t) => 
   const faults = byChance({ path: '/blobs/' }, choose);
   const registry = await startSandbox(t, { layout, faults });
   const pulled = await pull(`${registry.host}/x:larger`, { store: temporaryDirectory(t), connections: 6 });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.ok(pulled.result.misses >= 3, `${pulled.result.misses} misses`);
   const { config } = readManifest(layout, 'larger');
   const asks = registry.requests.filter(({ path }) => path.endsWith(config.digest));
@@ -180,7 +180,7 @@ test('100 bytes a second, a failure each second and a time constant of 0.1 s are
   const slow = await run({ drip: { bytesPerSecond: 100, closeAfterBytes: 100 } });
   const dead = await run({ closeAfterBytes: 0 });
   const [pulled, error] = await Promise.all([slow.pulling, failureOf(dead.pulling)]);
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.equal(pulled.result.misses, 2);
   assertNothingTwice(pulled, slow.registry);
   assert.deepEqual([error.code, error.exitCode], ['network-hopeless', 5]);
@@ -222,7 +222,7 @@ test('tokens and signed URLs that expire in the middle of a layer are renewed on
     cpSync(store, copy, { recursive: true });
     const { result } = await pull(`${registry.host}/x:all`, { store: copy, workers: 2, connections });
     assert.equal(result.misses, 0);
-    await assertProven(result);
+    assertProven(result);
     return (wanted: number) =>
       registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
   };

@@ -22,7 +22,7 @@ test('http is asked of the proxy under the whole URL, by main thread and workers
   const proxy = await startProxy(t, registry.host);
   setEnvironment(t, { HTTP_PROXY: `http://${SECRET}@${proxy.host}` });
   const pulled = await pull(IMAGE, options(t, { plainHttp: true }));
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.ok(proxy.passed.length === registry.requests.length && proxy.passed.length > 3);
   for (const { asked, credentials } of proxy.passed) {
     assert.match(asked, /^GET http:\/\/registry\.test:5000\/v2\/x\//);
@@ -44,7 +44,7 @@ test(
     trustTestAuthority(t);
     const before = proxy.passed.length;
     const pulled = await pull(IMAGE, options(t));
-    await assertProven(pulled.result);
+    assertProven(pulled.result);
     const passed = proxy.passed.slice(before);
     // At least one of the main thread and one of a worker.
     assert.ok(passed.length >= 2);
@@ -66,7 +66,7 @@ test(
       const proxy = await startProxy(t, scheme === 'http' ? registry.host : await tlsFront(t, registry.host));
       const url = `https://${SECRET}@${await tlsFront(t, proxy.host)}`;
       setEnvironment(t, { [`${scheme.toUpperCase()}_PROXY`]: url });
-      await assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
+      assertProven((await pull(IMAGE, options(t, { plainHttp: scheme === 'http' }))).result);
       assert.ok(proxy.passed.length >= 2 && proxy.passed.every(({ credentials }) => credentials === SECRET));
     }
   },
@@ -76,7 +76,7 @@ test('NO_PROXY and loopback go past the proxy', async (t) => {
   const registry = await startSandbox(t);
   const proxy = await startProxy(t, registry.host);
   setEnvironment(t, { HTTP_PROXY: proxy.host, HTTPS_PROXY: proxy.host, NO_PROXY: 'example.com,.test:5000' });
-  await assertProven((await pull(`${registry.host}/x:chunked-v1`, options(t))).result);
+  assertProven((await pull(`${registry.host}/x:chunked-v1`, options(t))).result);
   const error = await failureOf(pull(IMAGE, options(t, { plainHttp: true })));
   assert.match(error.message, /host registry\.test:5000/);
   assert.equal(proxy.passed.length, 0);

@@ -32,7 +32,7 @@ test('an image behind a token server is pulled with credentials, each renewal as
   assert.match(anonymous.hint ?? '', /looked for in \/dev\/null: log in with "docker login 127/);
   const before = registry.requests.length;
   const authfile = writeLogin(join(directory, 'auth.json'), registry.host, USER);
-  await assertProven((await pull(image, { store, authfile, workers: 2 })).result);
+  assertProven((await pull(image, { store, authfile, workers: 2 })).result);
   const tokens = registry.requests.slice(before).filter(({ path }) => path === '/token');
   assert.deepEqual(
     tokens.map(({ status }) => status),
@@ -47,7 +47,7 @@ test('a token that expires on the way is renewed with the credentials for all wo
   const registry = await startSandbox(t, { requireToken, faults: [challenged] });
   const options = { store: join(temporaryDirectory(t), 'store'), credentials: USER, workers: 2 };
   const { result } = await pull(`${registry.host}/team/app:chunked-v1`, options);
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   const tokens = registry.requests.filter(({ path }) => path === '/token');
   assert.ok(tokens.length >= 2 && tokens.length <= 3, `${tokens.length} tokens`);
@@ -66,7 +66,7 @@ test("Debian's docker-registry lets in by TLS who is in its file of users", {
   const authfile = join(directory, 'auth.json');
   const login = ['login', '--tls-verify=false', '--authfile', authfile, '--username', USER.username];
   await promisify(execFile)('skopeo', [...login, '--password', USER.password, registry.host]);
-  await assertProven((await pull(image, { store, authfile })).result);
+  assertProven((await pull(image, { store, authfile })).result);
 
   const wrong = { ...USER, password: 'wrong' };
   const refused = await failureOf(pull(image, { store: join(directory, 'other'), credentials: wrong }));

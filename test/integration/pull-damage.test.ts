@@ -62,7 +62,7 @@ test('a store in good order gives what it holds, and only the rest is fetched', 
   assertFetched(result, OWN.length);
   assert.equal(result.reusedBytes, ONE.length + TWO.length + THREE.length);
   assert.deepEqual(warnings(events), []);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a content that has changed on the disk is found and fetched, alone', async (t) => {
@@ -72,12 +72,12 @@ test('a content that has changed on the disk is found and fetched, alone', async
   const { result, events } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length + TWO.length);
   assert.equal(warnings(events).length, 1);
-  await assertProven(result);
+  assertProven(result);
   // It is known to be false from now on: the layer that had it is not held, and is mended by what is there now.
   const again = await pull(`${host}/x:old`, { store });
   assert.equal(again.result.digest, old.digest);
   assertFetched(again.result, 0);
-  await assertProven(again.result);
+  assertProven(again.result);
 });
 
 test('several contents that have changed on the disk are all found and fetched', async (t) => {
@@ -89,7 +89,7 @@ test('several contents that have changed on the disk are all found and fetched',
   }
   const { result } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length + ONE.length + THREE.length);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a damaged layer is not exported, and leaves no file under its name', async (t) => {
@@ -110,7 +110,7 @@ test('what a pack has lost at its end is fetched', async (t) => {
   truncateSync(path, at + 5000);
   const { result } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length + THREE.length);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('packs that are gone are fetched again', async (t) => {
@@ -119,7 +119,7 @@ test('packs that are gone are fetched again', async (t) => {
   for (const ref of ['old', 'new']) {
     const { result } = await pull(`${host}/x:${ref}`, { store });
     assertFetched(result, ref === 'old' ? ONE.length + TWO.length + THREE.length : OWN.length);
-    await assertProven(result);
+    assertProven(result);
   }
 });
 
@@ -128,14 +128,14 @@ test('an index of garbage costs a download and nothing else', async (t) => {
   for (const path of packFiles(store, '.idx')) writeFileSync(path, noise(99, statSync(path).size + 33));
   const { result } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length + ONE.length + TWO.length + THREE.length);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('an index that was cut gives what is left of it', async (t) => {
   const { host, store } = await oldAndNew(t);
   for (const path of packFiles(store, '.idx')) truncateSync(path, statSync(path).size - 10);
   const { result } = await pull(`${host}/x:new`, { store });
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('an index that says another content is this one is not believed', async (t) => {
@@ -151,7 +151,7 @@ test('an index that says another content is this one is not believed', async (t)
   const { result, events } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length);
   assert.equal(warnings(events).length, 1);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('runs that were found false by another process are not used', async (t) => {
@@ -166,7 +166,7 @@ test('runs that were found false by another process are not used', async (t) => 
   const { result } = await pull(`${host}/x:old`, { store });
   assert.equal(result.digest, old.digest);
   assertFetched(result, TWO.length);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a layer record that was changed is not believed: the layer is put together from its contents', async (t) => {
@@ -177,7 +177,7 @@ test('a layer record that was changed is not believed: the layer is put together
     const { result } = await pull(`${host}/x:old`, { store });
     assertFetched(result, 0);
     assert.equal(result.requests, 1);
-    await assertProven(result);
+    assertProven(result);
   }
 });
 
@@ -189,7 +189,7 @@ test('the layer record of another layer does not stand in for this one', async (
   const wrong = readFileSync(layerRecordPath(paths, parseDigest(other, 'DiffID')));
   writeFileSync(layerRecordPath(paths, parseDigest(old.layers[0]!.diffId, 'DiffID')), wrong);
   const { result } = await pull(`${host}/x:old`, { store });
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a kept manifest or config that was changed is fetched again', async (t) => {
@@ -244,7 +244,7 @@ test('a tar-split that another pull drops before its bytes are written is fetche
       if (event === 'planned') dropMetadata(store);
     },
   });
-  await assertProven(result);
+  assertProven(result);
   assert.deepEqual(metadataAsks(layout, 'new', layerAsks(registry)), { both: 1, tarSplit: 1 });
 });
 
@@ -263,11 +263,11 @@ for (const [how, lose] of [
     });
     assertFetched(result, OWN.length + ONE.length + TWO.length + THREE.length);
     assert.equal(warnings(events).length, 1);
-    await assertProven(result);
+    assertProven(result);
     // The other layer is not taken for one that is there, and is mended by what is there now.
     const again = await pull(`${host}/x:old`, { store });
     assertFetched(again.result, 0);
-    await assertProven(again.result);
+    assertProven(again.result);
   });
 }
 
@@ -302,7 +302,7 @@ test('a pull that was broken off is resumed: bytes that are there are not asked 
   const { store, registry, image } = await brokenOff(t);
   assert.deepEqual(packFiles(store, '.idx'), []);
   const { result } = await pull(image, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.ok(result.resumedBytes >= 1_400_000, `${result.resumedBytes}`);
   assertFetched(result, result.layers[0]!.tarBytes - result.resumedBytes - SLACK_BYTES / 2);
   assert.ok(!layerAsks(registry).some(({ start }) => start! < FIRST_BYTES.length));
@@ -313,7 +313,7 @@ test('bytes of a broken-off pull that have changed are not believed', async (t) 
   const { path, at } = findInPacks(store, FIRST_BYTES);
   flipByte(path, at + 500);
   const { result } = await pull(image, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.ok(result.resumedBytes > 0);
   assert.ok(layerAsks(registry).some(({ start }) => start! < FIRST_BYTES.length));
 });
@@ -322,7 +322,7 @@ test('a pack of a broken-off pull that ends early, as after a power cut, is used
   const { store, image } = await brokenOff(t);
   for (const path of packFiles(store, '.pack')) truncateSync(path, 700_000);
   const { result } = await pull(image, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.ok(result.resumedBytes > 0 && result.resumedBytes <= 700_000, `${result.resumedBytes}`);
 });
 
@@ -334,6 +334,6 @@ test('zeros where a broken-off pull had written, as after a power cut, are not b
     truncateSync(path, size);
   }
   const { result } = await pull(image, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.resumedBytes, 0);
 });

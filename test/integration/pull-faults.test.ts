@@ -37,7 +37,7 @@ test('connections that break are continued from the first byte not received', as
     faults: [{ match: { path: LAYER_DIGEST, range: 'any' }, action: { closeAfterBytes: 150_000 } }],
   });
   const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   const ranges = contentRanges(layerAsks(registry));
   assert.ok(ranges.length >= 3, `${ranges.length} requests`);
   for (const [i, [start, end]] of ranges.entries()) {
@@ -62,7 +62,7 @@ test('a connection that falls silent is a miss and is continued from the byte it
     store: temporaryDirectory(t),
     idleTimeoutMs: 1000,
   });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.deepEqual(contentRanges(layerAsks(registry)), [
     [0, CONTENT_END],
     [100_000, CONTENT_END],
@@ -76,7 +76,7 @@ test('metadata whose connection breaks is continued too', async (t) => {
     faults: [{ match: { path: LAYER_DIGEST, range: 'any', nth: 1 }, action: { closeAfterBytes: 5000 } }],
   });
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 1);
 });
 
@@ -96,7 +96,7 @@ test('a registry that gives less than is asked for is asked on from there', asyn
     faults: [{ match: { path: '/blobs/', range: 'any' }, action: { shortRange: 100_000 } }],
   });
   const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.equal(pulled.result.misses, 0);
   assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
   assert.equal(contentRanges(layerAsks(registry)).length, Math.ceil(CONTENT_END / 100_000));
@@ -111,7 +111,7 @@ test('one answer that contradicts itself is a miss, whatever it is an answer to'
     const match = { path: LAYER_DIGEST, range, nth: 1 };
     const registry = await startSandbox(t, { faults: [{ match, action: { wrongContentRange } }] });
     const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-    await assertProven(result);
+    assertProven(result);
     assert.equal(result.misses, 1);
   }
 });
@@ -126,7 +126,7 @@ test('a request for metadata that is of no use counts like any other', async (t)
     ],
   });
   const { result, events } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(warnings(events).length, 1);
   assert.equal(result.requests, layerAsks(registry).length);
 });
@@ -136,7 +136,7 @@ test('a server that answers every range with the whole blob is good enough', asy
     faults: [{ match: { range: 'any' }, action: { ignoreRange: true } }],
   });
   const { result } = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t) });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   assert.ok(layerAsks(registry).every(({ status }) => status === 200));
 });
@@ -160,7 +160,7 @@ test('being told to wait is no miss, whoever is told', async (t) => {
   });
   const options = { store: temporaryDirectory(t), patienceMs: 10 };
   const { result, events } = await pull(`${registry.host}/x:chunked-v1`, options);
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   assert.deepEqual(
     registry.requests.map(({ status }) => status).filter((status) => status >= 400),
@@ -172,19 +172,19 @@ test('being told to wait is no miss, whoever is told', async (t) => {
 });
 
 test('a registry that refuses some of what is asked at once is asked less, without a miss', async (t) => {
-  const { layout } = await largerImage(t, 12);
+  const { layout } = await largerImage(12);
   const match = { path: '/blobs/', range: 'any', nth: [3, 8] as const };
   const registry = await startSandbox(t, { layout, faults: [{ match, action: { status: 429 } }] });
   const options = { store: temporaryDirectory(t), connections: 8, workers: 2 };
   const pulled = await pull(`${registry.host}/x:larger`, options);
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.equal(pulled.result.misses, 0);
   assert.equal(registry.requests.filter(({ status }) => status === 429).length, 6);
   assert.ok(pulled.events.some(({ event }) => event === 'waiting'));
 });
 
 test('signed URLs that expire during the pull are asked for again at the registry', async (t) => {
-  const { layout, digest } = await largerImage(t, 12);
+  const { layout, digest } = await largerImage(12);
   const registry = await startSandbox(t, {
     layout,
     requireToken: {},
@@ -195,7 +195,7 @@ test('signed URLs that expire during the pull are asked for again at the registr
     store: temporaryDirectory(t),
     connections: 2,
   });
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   const signed = registry.requests.filter(({ path }) => path.startsWith('/signed/') && path.endsWith(digest));
   assert.ok(signed.some(({ status }) => status === 403));
@@ -203,7 +203,7 @@ test('signed URLs that expire during the pull are asked for again at the registr
 });
 
 test('the workers ask the registry for a new signed URL once, not each', async (t) => {
-  const { layout, digest } = await largerImage(t, 36);
+  const { layout, digest } = await largerImage(36);
   const lifeMs = 300;
   const askedMs: number[] = [];
   const registry = await startSandbox(t, {
@@ -216,7 +216,7 @@ test('the workers ask the registry for a new signed URL once, not each', async (
   });
   const options = { store: temporaryDirectory(t), connections: 4, workers: 2 };
   const { result } = await pull(`${registry.host}/x:larger`, options);
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   // One range asks for all; again when the URL that it found has expired.
   const soon = askedMs.filter((ms, i) => i > 0 && ms - askedMs[i - 1]! < lifeMs / 2);
@@ -228,23 +228,23 @@ test('the workers ask the registry for a new signed URL once, not each', async (
 });
 
 test('ranges that begin at once have one of them ask the registry where the blob is', async (t) => {
-  const { layout, digest } = await largerImage(t, 24);
+  const { layout, digest } = await largerImage(24);
   const faults: FaultRule[] = [{ match: { path: '/blobs/' }, action: { redirect: {} } }];
   const registry = await startSandbox(t, { layout, faults, latencyMs: 10 });
   const options = { store: temporaryDirectory(t), connections: 16, workers: 4 };
-  await assertProven((await pull(`${registry.host}/x:larger`, options)).result);
+  assertProven((await pull(`${registry.host}/x:larger`, options)).result);
   const ofLayer = registry.requests.filter(({ path }) => path.endsWith(digest));
   assert.equal(ofLayer.filter(({ status }) => status === 307).length, 1);
   assert.ok(ofLayer.filter(({ status }) => status === 206).length > 8);
 });
 
 test('signed URLs that are good for one request cost each range one more request, and few more', async (t) => {
-  const { layout, digest } = await largerImage(t, 36);
+  const { layout, digest } = await largerImage(36);
   const action = { redirect: { expiresAfterRequests: 1 } };
   const registry = await startSandbox(t, { layout, faults: [{ match: { path: '/blobs/' }, action }] });
   const options = { store: temporaryDirectory(t), connections: 8, workers: 2 };
   const { result } = await pull(`${registry.host}/x:larger`, options);
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 0);
   const count = (wanted: number) =>
     registry.requests.filter(({ path, status }) => path.endsWith(digest) && status === wanted).length;
@@ -295,7 +295,7 @@ test('metadata is read over no more connections than the pull may use', async (t
   for (const connections of [1, 3]) {
     const registry = await startSandbox(t, { layout, latencyMs: 20 });
     const options = { store: temporaryDirectory(t), workers: 8, connections };
-    await assertProven((await pull(`${registry.host}/x:layers`, options)).result);
+    assertProven((await pull(`${registry.host}/x:layers`, options)).result);
     const metadata = layerAsks(registry).filter(({ start }) => start !== 0);
     assert.equal(metadata.length, 12);
     const used = new Set(metadata.map(({ connection }) => connection));
@@ -305,7 +305,7 @@ test('metadata is read over no more connections than the pull may use', async (t
 
 /** A registry over a slow link that is gone once some content has been received. */
 async function vanishing(t: TestContext, options: Partial<RegistryOptions>) {
-  const { layout } = await largerImage(t, 12);
+  const { layout } = await largerImage(12);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6, ...options });
   return {
     registry,
@@ -333,7 +333,7 @@ test('a server that vanishes during the pull is given up when patience is used u
 
 test('what was received before a server vanished is not fetched again', async (t) => {
   const { registry, vanish } = await vanishing(t, {});
-  const { layout, digest } = await largerImage(t, 12);
+  const { layout, digest } = await largerImage(12);
   const store = temporaryDirectory(t);
   const options = { store, workers: 2, connections: 4, patienceMs: 100 };
   const error = await failureOf(
@@ -347,14 +347,14 @@ test('what was received before a server vanished is not fetched again', async (t
   assert.equal(error.code, 'network-hopeless');
   const second = await startSandbox(t, { layout });
   const pulled = await pull(`${second.host}/x:larger`, options);
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   assert.ok(pulled.result.resumedBytes > 0);
   assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
   assert.ok(layerAsks(second).every(({ path }) => path.endsWith(digest)));
 });
 
 test('an abort during the pull ends it at once with the reason given, and the next pull goes on', async (t) => {
-  const { layout } = await largerImage(t, 12);
+  const { layout } = await largerImage(12);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
   const store = temporaryDirectory(t);
   const controller = new AbortController();
@@ -375,7 +375,7 @@ test('an abort during the pull ends it at once with the reason given, and the ne
   assert.deepEqual([error.code, error.exitCode], ['interrupted', 130]);
   assert.deepEqual(listedImages(store), []);
   const { result } = await pull(`${registry.host}/x:larger`, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.ok(result.resumedBytes >= 500_000, `${result.resumedBytes}`);
 });
 
@@ -390,7 +390,7 @@ test('a pull whose signal was aborted before asks nobody', async (t) => {
 });
 
 test('an abort while a token is being renewed leaves nothing that fails later', async (t) => {
-  const { layout } = await largerImage(t, 12);
+  const { layout } = await largerImage(12);
   const registry = await startSandbox(t, {
     layout,
     rateBytes: 1e6,
@@ -420,23 +420,23 @@ test('while a limited rate makes everybody wait the clock of karma stands still'
   // 25,000 bytes are paid for after 1.25 s: forty time constants, in which they would fade to nothing before the failure.
   const options = { store: temporaryDirectory(t), limitRate: 20_000, patienceMs: 30 };
   const { result } = await pull(`${registry.host}/x:it`, options);
-  await assertProven(result);
+  assertProven(result);
   assert.equal(result.misses, 2);
 });
 
 test('a limited rate holds for all threads and connections together', async (t) => {
-  const { layout } = await largerImage(t, 12);
+  const { layout } = await largerImage(12);
   const registry = await startSandbox(t, { layout });
   const options = { store: temporaryDirectory(t), limitRate: 4e6, connections: 8, workers: 2 };
   const { result } = await pull(`${registry.host}/x:larger`, options);
-  await assertProven(result);
+  assertProven(result);
   // A busy machine is slower and never faster; without the limit it takes a third of this.
   const leastMs = (result.fetchedBytes / 4e6) * 1000;
   assert.ok(result.durationMs > 0.9 * leastMs, `${result.durationMs} of ${leastMs} ms`);
 });
 
 test('tar bytes are verified while spans are still to be asked for', async (t) => {
-  const { layout } = await largerImage(t, 14);
+  const { layout } = await largerImage(14);
   const registry = await startSandbox(t, { layout, rateBytes: 2e6 });
   const seen: Array<{ verifiedBytes: number; asks: number }> = [];
   const { result } = await pull(`${registry.host}/x:larger`, {
@@ -448,7 +448,7 @@ test('tar bytes are verified while spans are still to be asked for', async (t) =
       }
     },
   });
-  await assertProven(result);
+  assertProven(result);
   const all = layerAsks(registry).length;
   assert.ok(seen.some(({ verifiedBytes, asks }) => verifiedBytes > 0 && asks < all));
   assert.equal(seen.at(-1)!.verifiedBytes, result.layers[0]!.tarBytes);
@@ -462,7 +462,7 @@ test('with debug every request of a pull has a line, and one that is repeated sa
     ],
   });
   const pulled = await pull(`${registry.host}/x:chunked-v1`, { store: temporaryDirectory(t), debug: true });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   const lines = pulled.events.flatMap((event) => (event.event === 'debug' ? [event.line] : []));
   const requests = lines.filter((line) => /^(GET|HEAD) /.test(line));
   assert.equal(requests.length, registry.requests.length);

@@ -79,7 +79,7 @@ eachFormat('random trees are pulled to the tars that were written', async (t, ra
     result.layers.map((layer) => [layer.diffId, layer.tarBytes]),
     written.layers.map((layer) => [layer.diffId, layer.tarBytes]),
   );
-  await assertProven(result);
+  assertProven(result);
   assert.deepEqual(warnings(events), []);
 });
 
@@ -104,7 +104,7 @@ eachFormat(
     const store = temporaryDirectory(t);
     await pull(`${host}/x:old`, { store });
     const { result, events } = await pull(`${host}/x:both`, { store });
-    await assertProven(result);
+    assertProven(result);
     assert.deepEqual(warnings(events), [], `${SEED}: ${nextFormat}`);
     const [layer] = result.layers;
     assert.ok(layer!.fetchedBytes < layer!.sizeBytes - 200_000, `${SEED}: ${JSON.stringify(layer)}`);
@@ -168,7 +168,7 @@ eachFormat('a pull that was cut off anywhere goes on from there', async (t, rand
 
   const registry = await startSandbox(t, { layout });
   const { result, events } = await pull(`${registry.host}/x:it`, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.deepEqual(warnings(events), []);
   const [layer] = result.layers;
   const { sizeBytes, fetchedBytes, resumedBytes, requests } = layer!;

@@ -61,7 +61,7 @@ for (const [link, rate] of [
     const made = await sample(t, 6, 60_000);
     const { pulling, starts } = await pullWith(t, made, [wrongFrom(made, 0, made.places[3]!.start)], rate);
     const { result, events } = await pulling;
-    await assertProven(result);
+    assertProven(result);
     assert.equal(warnings(events).length, 1);
     assert.equal(result.misses, 0);
     // Everything before the content was right and is kept.
@@ -75,7 +75,7 @@ for (const [link, rate] of [
     const { start, middle, end } = made.places[3]!;
     const { pulling, ranges } = await pullWith(t, made, [wrongFrom(made, 0, middle)], rate);
     const { result, events } = await pulling;
-    await assertProven(result);
+    assertProven(result);
     assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
     assert.equal(result.misses, 0);
     assert.deepEqual(ranges(), [
@@ -97,7 +97,7 @@ test('two places of one span that come wrong once each are both fetched again', 
     const faults = [wrongFrom(made, 0, first), wrongFrom(made, again, second)];
     const { pulling, starts } = await pullWith(t, made, faults);
     const { result, events } = await pulling;
-    await assertProven(result);
+    assertProven(result);
     assert.equal(warnings(events).length, starts().length - 1);
     assert.deepEqual(starts().slice(0, 2), [0, again]);
   }
@@ -109,7 +109,7 @@ test('a content that is wrong, and then cannot be decoded, is asked for a third 
   const faults = [wrongFrom(made, 0, middle), wrongFrom(made, start, start, end)];
   const { pulling, ranges } = await pullWith(t, made, faults);
   const { result, events } = await pulling;
-  await assertProven(result);
+  assertProven(result);
   assert.equal(warnings(events).length, 2);
   assert.deepEqual(ranges(), [
     [0, made.end],
@@ -128,7 +128,7 @@ test('the same place wrong twice is asked for no third time: the layer is pulled
     const faults = [wrongFrom(made, 0, at), wrongFrom(made, start, at, againUpTo)];
     const { pulling, ranges } = await pullWith(t, made, faults);
     const { result, events } = await pulling;
-    await assertProven(result);
+    assertProven(result);
     assert.match(warnings(events).at(-1)!, says);
     const asked = ranges().filter(([from, to]) => to === made.end || from === start);
     assert.deepEqual(asked, [
@@ -156,7 +156,7 @@ test('eight places of one span may come wrong once each, nine are too many', asy
   const faults = asked.map((start, i) => wrongFrom(made, start, made.places[i]!.start));
   const eight = await pullWith(t, made, faults.slice(0, 8));
   const { result, events } = await eight.pulling;
-  await assertProven(result);
+  assertProven(result);
   assert.equal(warnings(events).length, 8);
   assert.deepEqual(eight.starts(), asked);
   const nine = await pullWith(t, made, faults);

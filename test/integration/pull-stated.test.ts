@@ -70,7 +70,7 @@ async function poisoned(t: TestContext) {
   const store = temporaryDirectory(t);
   const take = (ref: string) => pull(`${host}/x:${ref}`, { store });
   const evil = await take('evil');
-  await assertProven(evil.result);
+  assertProven(evil.result);
   assert.deepEqual(warnings(evil.events), []);
   assert.deepEqual(contentRecords(store), { computed: 0, stated: 2 });
   return { store, take, evilDiffId: diffIds[0]! };
@@ -79,7 +79,7 @@ async function poisoned(t: TestContext) {
 test('a TOC that lies about the digests of contents costs the next layer that has them one more request', async (t) => {
   const { store, take, evilDiffId } = await poisoned(t);
   const { result, events } = await take('honest');
-  await assertProven(result);
+  assertProven(result);
   assert.match(
     warnings(events).join(),
     /^2 parts of layer [^,]* are not what the metadata states, and are replaced$/,
@@ -90,7 +90,7 @@ test('a TOC that lies about the digests of contents costs the next layer that ha
   // Those that were fetched again have digests that were computed, and those of the liar are corrected.
   assert.deepEqual(contentRecords(store), { computed: 4, stated: 1 });
   const next = await take('next');
-  await assertProven(next.result);
+  assertProven(next.result);
   assert.deepEqual(warnings(next.events), []);
   assert.ok(next.result.fetchedBytes < SLACK_BYTES, `${next.result.fetchedBytes}`);
   // The liar keeps its layer: its bytes are what its DiffID names.
@@ -106,7 +106,7 @@ test('a layer without tar-split that takes what a TOC lied about is pulled as a 
   ] as const) {
     const { store, take, evilDiffId } = await poisoned(t);
     const { result, events } = await take(ref);
-    await assertProven(result);
+    assertProven(result);
     assert.match(warnings(events).join('\n'), says);
     assert.equal(contentRecords(store).stated, 0);
     assert.ok(holdsLayer(store, evilDiffId));
@@ -132,7 +132,7 @@ test('a lie that shares its beginning with what streams write is found out once,
   const told = [];
   for (const ref of ['evil', 'one', 'two']) {
     const { result, events } = await pull(`${host}/x:${ref}`, { store });
-    await assertProven(result);
+    assertProven(result);
     told.push(warnings(events).length);
   }
   assert.deepEqual(told, [0, 1, 0]);
@@ -177,7 +177,7 @@ async function killed(t: TestContext) {
 test('a content that came wrong before the proof of a pull that was ended is fetched again when that is resumed', async (t) => {
   const { store, registry } = await killed(t);
   const { result, events } = await pull(`${registry.host}/x:it`, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.match(
     warnings(events).join(),
     /^1 part of layer [^,]* is not what the metadata states, and is replaced$/,
@@ -187,7 +187,7 @@ test('a content that came wrong before the proof of a pull that was ended is fet
   // The wrong bytes are still there, and are nobody's: a pull that has to go on from these packs again does not take them.
   rmSync(join(storePaths(store).layers, result.layers[0]!.diffId.slice('sha256:'.length)));
   const again = await pull(`${registry.host}/x:it`, { store });
-  await assertProven(again.result);
+  assertProven(again.result);
   assert.deepEqual(warnings(again.events), []);
   assert.ok(again.result.fetchedBytes < SLACK_BYTES, `${again.result.fetchedBytes}`);
 });
@@ -195,11 +195,11 @@ test('a content that came wrong before the proof of a pull that was ended is fet
 test('a content that came wrong in a pull that is not done makes no other layer false', async (t) => {
   const { store, registry } = await killed(t);
   const other = await pull(`${registry.host}/x:other`, { store });
-  await assertProven(other.result);
+  assertProven(other.result);
   assert.equal(warnings(other.events).length, 1);
   assert.ok(other.result.reusedBytes >= 60_000, 'it was found in the pack of the other pull');
   const { result } = await pull(`${registry.host}/x:it`, { store });
-  await assertProven(result);
+  assertProven(result);
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
@@ -210,7 +210,7 @@ test('a content that comes wrong and is copied to the layer above is mended in b
   const faults = [{ match: { path, nth: 2 }, action: { flipByteAt: 25_000 } }];
   const { host } = await startSandbox(t, { layout, faults });
   const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
-  await assertProven(result);
+  assertProven(result);
   const told = warnings(events);
   assert.ok(
     told.length >= 1 && told.every((warning) => warning.endsWith('fetching it once more')),
@@ -231,7 +231,7 @@ test('a content that comes wrong and is at many places of its layer is fetched o
     faults: [{ match: { path, nth: 2 }, action: { flipByteAt: 25_000 } }],
   });
   const { result } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
-  await assertProven(result);
+  assertProven(result);
   const asked = layerAsks(registry).filter(({ start }) => start! < 50_000);
   assert.equal(asked.length, 2);
   assert.ok(result.fetchedBytes < 3 * A.length + 30_000 + SLACK_BYTES, `${result.fetchedBytes}`);
@@ -245,7 +245,7 @@ test('of a content larger than a span only the chunk that came wrong is fetched 
   const once = { match: { path, nth: [2, 3] }, action: { flipByteAt: 5_000_000 } } as const;
   const { host } = await startSandbox(t, { layout, faults: [once] });
   const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t), connections: 1 });
-  await assertProven(result);
+  assertProven(result);
   assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
   assert.ok(result.fetchedBytes < 10 * 2 ** 20, `${result.fetchedBytes}`);
 });

@@ -53,7 +53,7 @@ test('ten processes pull overlapping images into one store, and nothing is fetch
   const most = [...blobs.values()].reduce((sum, bytes) => sum + bytes, 0);
   assert.ok(fetched > 0 && fetched <= most, `${fetched} of ${most}`);
   assert.equal(listedImages(store).length, 2);
-  await assertProven(results[1]!);
+  assertProven(results[1]!);
   for (const directory of [storePaths(store).locks, storePaths(store).leases])
     assert.deepEqual(readdirSync(directory), []);
 });
@@ -75,7 +75,7 @@ test('a pull goes on with what nobody pulls, waits for the rest, and then uses i
   assert.ok(small!.fetchedBytes > 0);
   assert.ok(layerAsks(fast).every(({ path }) => path.endsWith(small!.digest)));
   await first;
-  await assertProven(second.result);
+  assertProven(second.result);
 });
 
 test('what the other one gives up is pulled here, and what it received is used', async (t) => {
@@ -94,7 +94,7 @@ test('what the other one gives up is pulled here, and what it received is used',
   const { result } = await pull(`${fast.host}/x:one`, { store, onEvent });
   assert.equal((await first).code, 'interrupted');
   assert.ok(result.resumedBytes > MIB / 2, `${result.resumedBytes}`);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a process that was killed holds up nobody once its heart has been silent for 15 s', async (t) => {
@@ -117,7 +117,7 @@ test('a process that was killed holds up nobody once its heart has been silent f
   const { result, events } = await pull(`${fast.host}/x:one`, { store, onEvent });
   assert.ok(events.some(({ event }) => event === 'waiting-for-layers'));
   assert.ok(result.resumedBytes > MIB / 2, `${result.resumedBytes}`);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('a layer that is in the store is not locked any more, while others are still pulled', async (t) => {
@@ -166,7 +166,7 @@ test('a layer that a prune took while others were pulled is pulled again', async
   const { result } = await pull(`${registry.host}/x:two`, { store, onEvent });
   assert.ok(taken && result.layers[0]!.fetchedBytes > 0);
   assert.equal(readdirSync(layers).length, 2);
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('an export, a verify and a pull hold a lease while they read', async (t) => {

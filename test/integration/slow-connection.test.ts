@@ -61,7 +61,7 @@ async function pullSlowly(t: TestContext, format: SampleFormat): Promise<void> {
   const nth = 3;
   const registry = await serve(t, format, trickle(nth));
   const pulled = await pull(`${registry.host}/x:v1`, { ...OPTIONS, store: temporaryDirectory(t) });
-  await assertProven(pulled.result);
+  assertProven(pulled.result);
   const { fetchedBytes, misses } = pulled.result;
   const planned = onlyEvent(pulled, 'planned');
   assert.deepEqual([fetchedBytes, misses], [planned.totalBytes, 0]);

@@ -11,12 +11,13 @@ import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { Lease } from '../../src/store/leases.js';
 import { damagedRecordPath, storePaths } from '../../src/store/paths.js';
+import { FILE } from '../support/file-lifetime.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { fillDisk, skipUnlessMount, smallDisk } from '../support/small-disk.js';
-import { FILE, temporaryDirectory } from '../support/temporary.js';
+import { temporaryDirectory } from '../support/temporary.js';
 
 const MIB = 2 ** 20;
 const NOTHING = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0, stoppedBy: null };
@@ -98,13 +99,13 @@ test('a pack of which little is needed is written anew, and its contents are sti
   assert.equal(packFiles(store, '.pack').length, 1);
   assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
   const held = await pull(part, { store, policy: 'never' });
-  await assertProven(held.result);
+  assertProven(held.result);
   const again = await pull(all, { store });
   // By its digest, or by the pieces that lie in it whole.
   const { reusedBytes, resumedBytes, fetchedBytes } = again.result;
   assert.ok(reusedBytes + resumedBytes > FIFTH.length / 2, `${reusedBytes} and ${resumedBytes}`);
   assert.ok(fetchedBytes < 11.5 * FIFTH.length, `${fetchedBytes}`);
-  await assertProven(again.result);
+  assertProven(again.result);
 });
 
 test('a pack that a record names stays, whatever fails after the record has its name', {
@@ -145,7 +146,7 @@ test('small packs are put together, and what they know of pieces and contents go
   assert.deepEqual(await verifyStore({ store }), { checked: 3, damaged: [] });
   const { result } = await pull(`${host}/x:abc`, { store });
   assert.equal(result.reusedBytes, 150_000);
-  await assertProven(result);
+  assertProven(result);
   const { path, at } = findInPacks(store, noise(1, 50_000));
   flipByte(path, at);
   assert.deepEqual((await verifyStore({ store })).damaged.map((each) => each.path).sort(), ['b', 'b2']);
@@ -202,7 +203,7 @@ test('the good extents of a damaged layer stay until it is repaired, its record 
   await pruneStore({ store });
   const { result } = await pull(part, { store });
   assert.ok(result.fetchedBytes > OWN.length && result.fetchedBytes < OWN.length + SLACK_BYTES);
-  await assertProven(result);
+  assertProven(result);
   const record = damagedRecordPath(storePaths(store), partDiffId);
   assert.ok(existsSync(record));
   await pruneStore({ store });
@@ -220,7 +221,7 @@ test('what is known to be false stays so in a pack that is written anew', async 
   const { result, events } = await pull(part, { store });
   assert.ok(result.fetchedBytes > FIFTH.length);
   assert.ok(!events.some(({ event }) => event === 'warning'), 'it was not tried first');
-  await assertProven(result);
+  assertProven(result);
 });
 
 test('two at a time harm nothing', async (t) => {
@@ -260,7 +261,7 @@ test('a disk too full to write a pack anew stops no prune, and dead packs go fir
   assert.ok(first.removedPacks > 0);
   assert.ok(first.rewrittenPacks > 1, 'the room of the dead pack was enough');
   rmSync(filler);
-  await assertProven((await pull(part, { store, policy: 'never' })).result);
+  assertProven((await pull(part, { store, policy: 'never' })).result);
 });
 
 test('a disk that stays full leaves packs as they are', { skip: skipUnlessMount() }, async (t) => {
@@ -275,5 +276,5 @@ test('a disk that stays full leaves packs as they are', { skip: skipUnlessMount(
   rmSync(filler);
   assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
   assert.ok((await pruneStore({ store })).rewrittenPacks > 1);
-  await assertProven((await pull(part, { store, policy: 'never' })).result);
+  assertProven((await pull(part, { store, policy: 'never' })).result);
 });

@@ -29,7 +29,7 @@ async function pullWith(
   const [outcome] = outcomesOf(child.lines);
   assert.ok(outcome !== undefined);
   if ('code' in outcome) return `${outcome.code}: ${outcome.message}`;
-  await assertProven(outcome);
+  assertProven(outcome);
   return 'proven';
 }
 

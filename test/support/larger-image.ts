@@ -1,13 +1,21 @@
-import type { TestContext } from 'node:test';
+import { FILE } from './file-lifetime.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from './layout.js';
 
-/** An image `larger` of one layer with `count` files of 512 KiB that zstd cannot make smaller. */
-export async function largerImage(
-  t: TestContext,
-  count: number,
-): Promise<{ layout: string; digest: string }> {
-  const layout = emptyLayout(t);
+const images = new Map<number, Promise<{ layout: string; digest: string }>>();
+
+/**
+ * An image `larger` of one layer with `count` files of 512 KiB that zstd cannot make smaller. All tests of a file share it, and
+ * none may change it.
+ */
+export function largerImage(count: number): Promise<{ layout: string; digest: string }> {
+  const image = images.get(count) ?? writeLarger(count);
+  images.set(count, image);
+  return image;
+}
+
+async function writeLarger(count: number) {
+  const layout = emptyLayout(FILE);
   const files = Array.from({ length: count }, (_, i) => [`file${i}`, noise(i + 1, 512 * 1024)] as const);
-  await writeTars(t, layout, 'larger', [tarOf(Object.fromEntries(files))]);
+  await writeTars(FILE, layout, 'larger', [tarOf(Object.fromEntries(files))]);
   return { layout, digest: readManifest(layout, 'larger').layers[0]!.digest };
 }
