@@ -52,12 +52,15 @@ export class HeldRows {
 
   /** Makes the directory that a row is; with `replace` one that is there is taken as it is. @throws PullError as `storageError` */
   async make(row: number): Promise<void> {
-    const { tree, replace, inodes } = this.#task;
+    const { tree, replace, begun, inodes } = this.#task;
     const parent = this.around(row);
     const name = nameAt(tree, row);
     // Where nobody can put another in its place, it is opened when there is something to make in it.
     if (!replace && parent.isGuarded)
-      return place(parent, name, replace, () => mkdirSync(parent.at(name), WRITABLE));
+      // With `recursive` one that is there is no error.
+      return place(parent, name, replace, () => {
+        mkdirSync(parent.at(name), { mode: WRITABLE, recursive: begun });
+      });
     const held =
       (replace && takeOver(parent, name)) ||
       (await place(parent, name, replace, () => parent.make(name, WRITABLE)));

@@ -11,7 +11,7 @@ let sources: readonly LayerSource[] | undefined;
 
 /** The layers of the image that this thread's pool exports, opened once a thread. */
 export function layerSources(): readonly LayerSource[] {
-  sources ??= openLayers().map(({ source }) => source);
+  sources ??= openLayers().map(({ whole }) => whole.source);
   return sources;
 }
 
@@ -20,7 +20,7 @@ export function headerSources(comparison: HeaderComparison): readonly HeaderSour
   return openLayers().map((layer) => new HeaderSource(layer, comparison));
 }
 
-function openLayers(): HeaderLayer[] {
+function openLayers(): Required<HeaderLayer>[] {
   if (setup.layers === undefined) throw new Error('this pool was started without layers');
   const packs = new PackReader(paths);
   const cache = new BlockCache();
@@ -28,6 +28,6 @@ function openLayers(): HeaderLayer[] {
     const reader = new ExtentReader(packs, extentsOf(extents));
     const tags = new BlockTags(rows);
     const source = new LayerSource(cache, { diffId, reader, tags });
-    return { diffId, reader, tags, partTags: new PartTags(rows), source };
+    return { diffId, reader, partTags: new PartTags(rows), whole: { tags, source } };
   });
 }

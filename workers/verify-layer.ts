@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { BlockTagger } from '../src/export/block-tags.js';
 import { digestOfBytes } from '../src/format/digest.js';
 import { count } from '../src/pool/counters.js';
 import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../src/pool/messages.js';
@@ -17,6 +18,7 @@ const RECORD_BYTES = 10_240;
 /** Hashes the extents that come through the port, in order, until there are no more. */
 export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerResult> {
   const hash = createHash('sha256');
+  const tagger = task.tags && new BlockTagger(task.tags);
   const reader = new PackReader(paths);
   let lengthBytes = 0;
   try {
@@ -24,6 +26,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
       let blocks = 0;
       for (const block of reader.blocks(extentsOf(rows))) {
         hash.update(block);
+        tagger?.add(block);
         lengthBytes += block.length;
         count(setup.counters, 'verified', block.length);
         blocks += 1;
@@ -31,27 +34,35 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
       }
     }
   } catch (error) {
-    if (error instanceof NotInPack) return { digest: null };
+    if (error instanceof NotInPack) return { digest: null, isTagged: false };
     throw error;
   } finally {
     reader.close();
     task.port.close();
   }
-  return proof(task, hash, lengthBytes);
+  return proof(task, hash, lengthBytes, tagger);
 }
 
 /** Where the digest is not the DiffID, it is tried with the zeros that would complete the last record. */
-function proof({ diffId }: VerifyLayerTask, hash: Hash, lengthBytes: number): VerifyLayerResult {
+function proof(
+  { diffId }: VerifyLayerTask,
+  hash: Hash,
+  lengthBytes: number,
+  tagger: BlockTagger | undefined,
+): VerifyLayerResult {
   const digest = digestOfBytes(hash.copy().digest());
   const missingBytes = (RECORD_BYTES - (lengthBytes % RECORD_BYTES)) % RECORD_BYTES;
-  if (digest === diffId || missingBytes === 0) return { digest };
+  const asIs = () => ({ digest, isTagged: tagger?.end() ?? false });
+  if (digest === diffId || missingBytes === 0) return asIs();
   const zeros = Buffer.alloc(missingBytes);
-  if (digestOfBytes(hash.update(zeros).digest()) !== diffId) return { digest };
+  if (digestOfBytes(hash.update(zeros).digest()) !== diffId) return asIs();
+  tagger?.add(zeros);
   const writer = packWriter();
   const region = writer.reserve(missingBytes);
   writer.writePlain(region, zeros, region.start);
   return {
     digest: diffId,
+    isTagged: tagger?.end() ?? false,
     padding: { pack: region.pack, packOffset: region.start, lengthBytes: missingBytes },
   };
 }

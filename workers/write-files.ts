@@ -2,8 +2,9 @@ import { constants, fchmodSync, fchownSync, futimesSync, openSync, symlinkSync }
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isPlain, modeFor } from '../src/export/abilities.js';
 import { FILE, fileTime, linkAt, nameAt, SYMLINK } from '../src/export/file-tree.js';
+import type { LayerSource } from '../src/export/layer-source.js';
 import { count } from '../src/pool/counters.js';
-import type { WriteFilesTask } from '../src/pool/messages.js';
+import type { OpenFile, TreeRows, WriteFilesTask } from '../src/pool/messages.js';
 import type { HeldDirectory } from '../src/store/held-directory.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
 import { setup } from './context.js';
@@ -18,6 +19,9 @@ const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 const BYTES_A_TURN = 8 * 2 ** 20;
 
 const PERMISSIONS = 0o777;
+
+/** The rows of files, and what can be made of them. */
+type Files = Pick<WriteFilesTask, 'tree' | 'abilities'>;
 
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
@@ -36,15 +40,27 @@ export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
 }
 
 async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
-  const { tree, abilities, replace } = task;
+  const { tree, replace } = task;
   const name = nameAt(tree, row);
-  const path = directory.pathOf(name);
+  const fd = await place(directory, name, replace, () => createFile(task, directory.at(name), row));
+  await fillFile(task, layerSources()[tree.layer[row]!]!, row, { fd, path: directory.pathOf(name) });
+}
+
+/** Makes the file of a row, which must not be there. @throws the system's error */
+export function createFile({ tree, abilities }: Files, at: Buffer, row: number): number {
+  return openSync(at, NEW, modeFor(tree, row, abilities) & PERMISSIONS);
+}
+
+/** Gives a new file what the row says, and closes it. @throws PullError as `storageError` and `LayerSource.part` */
+export async function fillFile(
+  { tree, abilities }: Files,
+  source: LayerSource,
+  row: number,
+  { fd, path }: OpenFile,
+): Promise<void> {
   const mode = modeFor(tree, row, abilities);
-  const fd = await place(directory, name, replace, () =>
-    openSync(directory.at(name), NEW, mode & PERMISSIONS),
-  );
   try {
-    await writeContent(task, row, fd, path);
+    await writeContent(tree, source, row, { fd, path });
     onDisk(`finish ${path}`, () => {
       if (abilities.owners) fchownSync(fd, tree.uid[row]!, tree.gid[row]!);
       // A change of the owner takes set-user-ID away; the umask may have taken other bits.
@@ -57,8 +73,12 @@ async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: nu
   }
 }
 
-async function writeContent({ tree }: WriteFilesTask, row: number, fd: number, path: string): Promise<void> {
-  const source = layerSources()[tree.layer[row]!]!;
+async function writeContent(
+  tree: TreeRows,
+  source: LayerSource,
+  row: number,
+  { fd, path }: OpenFile,
+): Promise<void> {
   const sizeBytes = tree.sizeBytes[row]!;
   let turnAt = 0;
   for (let done = 0; done < sizeBytes; ) {

@@ -5,3 +5,4 @@ export { exportLayers } from '../export/export-layers.js';
 export { exportRootfs } from '../export/export-rootfs.js';
 export { exportTar } from '../export/export-tar.js';
 export type { ExportOptions } from '../export/options.js';
+export { RootfsFollower } from '../export/rootfs-follower.js';

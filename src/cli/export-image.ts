@@ -4,11 +4,13 @@ import {
   exportLayers,
   exportRootfs,
   exportTar,
+  RootfsFollower,
 } from '../api/export.js';
-import type { PullResult } from '../api/pull.js';
+import type { PullOptions, PullResult } from '../api/pull.js';
 import type { Destination } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
+import { pullOptionsOf } from './pull-options.js';
 import { UsageError } from './usage-error.js';
 
 /** What an export did, as `--json` prints it. */
@@ -40,16 +42,46 @@ export function checkExport(destination: Destination, options: OptionValues): vo
   }
 }
 
+/** An image to be pulled and exported. */
+interface PullAndExport {
+  readonly reference: string;
+  readonly destination: Destination;
+  readonly options: OptionValues;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Pulls an image as `pull` does and exports it. The files of a `rootfs:` are written while layers come, unless something may stand
+ * in their place.
+ * @throws PullError as pull and exports do
+ */
+export async function pullAndExport(
+  { reference, destination, options, signal }: PullAndExport,
+  pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult>,
+): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
+  const { store } = pullOptionsOf(options, process.env);
+  const { scheme, path } = destination;
+  const mayFollow = scheme === 'rootfs' && options.force !== true;
+  const follower = mayFollow ? new RootfsFollower({ store, directory: path }) : undefined;
+  try {
+    const pulled = await pull(follower === undefined ? {} : { follower });
+    return {
+      pulled,
+      outcome: await exportImage({ reference, destination, options, signal }, pulled, follower),
+    };
+  } finally {
+    await follower?.discard();
+  }
+}
+
 /**
  * Exports an image that was pulled under the name `reference` and shows on stderr how it goes.
  * @throws PullError as the exports do
  */
-export async function exportImage(
-  reference: string,
+async function exportImage(
+  { reference, destination, options, signal }: PullAndExport,
   pulled: PullResult,
-  destination: Destination,
-  options: OptionValues,
-  signal: AbortSignal,
+  follower: RootfsFollower | undefined,
 ): Promise<ExportOutcome> {
   const { image, digest, store, layers } = pulled;
   const { scheme, path } = destination;
@@ -62,7 +94,7 @@ export async function exportImage(
         await exportTar({ ...common, ...(!isStdout(destination) && { file: path }) });
         return outcome;
       case 'rootfs':
-        await exportRootfs({ ...common, directory: path, force: options.force === true });
+        await exportRootfs({ ...common, directory: path, force: options.force === true, follower });
         return outcome;
       case 'layers':
         return { ...outcome, files: await exportLayers({ ...common, directory: path }) };

@@ -5,7 +5,7 @@ import { shownBy } from './progress/renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
 /** What all pulls of one command have together. */
-export interface Shared extends Pick<PullOptions, 'tokens'> {
+export interface Shared extends Pick<PullOptions, 'tokens' | 'follower'> {
   /** Warnings that were shown: what is true of the store is told once, however many images go there. */
   readonly warned?: Set<string>;
 }

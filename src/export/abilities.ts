@@ -1,3 +1,5 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
 import { parsePax } from '../format/tar-fields.js';
 import { paxRecord } from '../format/tar-writer.js';
 import type { Abilities } from '../pool/messages.js';
@@ -13,6 +15,33 @@ const SET_IDS = 0o6000;
 const USER_XATTR = 'SCHILY.xattr.user.';
 
 const CAPABILITY_XATTR = 'SCHILY.xattr.security.capability';
+
+/** What this process can make; tar is looked for only if there is something for it. */
+export async function findAbilities(tree: FileTree): Promise<Abilities> {
+  const wished = abilitiesWithTar();
+  const needed = someRow(tree, (row) => needsTar(tree, row, wished));
+  return { ...wished, tar: needed ? await hasGnuTar() : true };
+}
+
+/** What this process can make if GNU tar is there. */
+export function abilitiesWithTar(): Abilities {
+  const uid = process.getuid?.() ?? -1;
+  return { uid, umask: process.umask(), owners: process.geteuid?.() === 0, tar: true };
+}
+
+async function hasGnuTar(): Promise<boolean> {
+  try {
+    const { stdout } = await promisify(execFile)('tar', ['--version']);
+    return stdout.includes('GNU tar');
+  } catch {
+    return false; // not there, or none that knows the word
+  }
+}
+
+export function someRow(tree: FileTree, holds: (row: number) => boolean): boolean {
+  for (let row = 0; row < tree.count; row++) if (holds(row)) return true;
+  return false;
+}
 
 /** Whether GNU tar has to make a row, as Node has no call for it: devices, fifos and what has extended attributes. */
 export function needsTar(tree: FileTree, row: number, abilities: Abilities): boolean {

@@ -1,4 +1,4 @@
-import { createCipheriv, randomBytes } from 'node:crypto';
+import { type CipherGCM, createCipheriv, randomBytes } from 'node:crypto';
 import { PullError } from '../format/error.js';
 import type { BlockTagRows } from '../pool/messages.js';
 
@@ -64,10 +64,61 @@ export class BlockTags {
   }
 }
 
+/** Tags a layer that comes in pieces of any length, block after block, for one thread that reads all of it. */
+export class BlockTagger {
+  readonly #rows: BlockTagRows;
+  #cipher: CipherGCM | undefined;
+  #block = 0;
+  #filledBytes = 0;
+  #agrees = true;
+
+  constructor(rows: BlockTagRows) {
+    this.#rows = rows;
+  }
+
+  /** Adds the next bytes of the tar. */
+  add(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length; ) {
+      const part = bytes.subarray(done, done + BLOCK_BYTES - this.#filledBytes);
+      this.#cipher ??= gmac(this.#rows.key);
+      this.#cipher.setAAD(part);
+      this.#filledBytes += part.length;
+      done += part.length;
+      if (this.#filledBytes === BLOCK_BYTES) this.#leave();
+    }
+  }
+
+  /** No more to come. Returns whether every block has a tag now, and no other thread read other bytes of one. */
+  end(): boolean {
+    if (this.#filledBytes > 0) this.#leave();
+    return this.#agrees;
+  }
+
+  #leave(): void {
+    const { tags } = this.#rows;
+    const tag = endOf(this.#cipher!);
+    // A tar that is longer than was thought has no room for all of its tags.
+    const before =
+      this.#block < tags.length ? Atomics.compareExchange(tags, this.#block, 0n, tag) : undefined;
+    this.#agrees &&= before === 0n || before === tag;
+    this.#cipher = undefined;
+    this.#block += 1;
+    this.#filledBytes = 0;
+  }
+}
+
 /** The tag of these bytes; never 0, which stands for none. */
 export function tagOf(key: Uint8Array, bytes: Uint8Array): bigint {
-  const cipher = createCipheriv('aes-128-gcm', key, NONCE);
+  const cipher = gmac(key);
   cipher.setAAD(bytes);
+  return endOf(cipher);
+}
+
+function gmac(key: Uint8Array): CipherGCM {
+  return createCipheriv('aes-128-gcm', key, NONCE);
+}
+
+function endOf(cipher: CipherGCM): bigint {
   cipher.final();
   return cipher.getAuthTag().readBigInt64LE() || 1n;
 }

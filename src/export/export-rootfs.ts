@@ -1,14 +1,13 @@
-import { execFile } from 'node:child_process';
 import { dirname, resolve } from 'node:path';
-import { promisify } from 'node:util';
 import type { Abilities } from '../pool/messages.js';
 import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
-import { leftOut, needsTar } from './abilities.js';
+import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
 import { type FilesRun, withFilesExport } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import { finishRoot } from './finish-root.js';
 import type { ExportOptions } from './options.js';
+import type { BegunRootfs, RootfsFollower } from './rootfs-follower.js';
 import { type RootfsPlace, takePlace } from './rootfs-place.js';
 
 /** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
@@ -19,33 +18,40 @@ const TASK_ROWS = 500;
  * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then what it
  * has under a name of the image is replaced and all else stays. Nothing is written or followed outside it, whatever other users
  * do there meanwhile. One that was absent appears under its name only when it is whole and all layers are proven; one that was
- * empty is empty again after a failure; in one that was full nothing is touched before all layers are proven.
+ * empty is empty again after a failure; in one that was full nothing is touched before all layers are proven. With the `follower` that the
+ * layers were pulled with, what it has written is not written again.
  * @throws PullError `option-malformed` when the directory is not empty or none, `digest-mismatch` when a layer in the store is
  *   damaged, `store-broken` when one is gone, `metadata-malformed` or `unsupported` when they make no file system;
  *   as `storageError` for the destination
  */
 export async function exportRootfs(
-  options: ExportOptions & { readonly directory: string; readonly force?: boolean },
+  options: ExportOptions & {
+    readonly directory: string;
+    readonly force?: boolean;
+    readonly follower?: Pick<RootfsFollower, 'finish'> | undefined;
+  },
 ): Promise<void> {
   const directory = resolve(options.directory);
   const force = options.force === true;
-  const found = lookAtDirectory(directory, force);
-  let place: RootfsPlace | undefined;
+  const begun = await options.follower?.finish(options);
+  let place = begun?.place;
   let isDone = false;
   try {
-    await withFilesExport(options, async (run) => {
-      const flattening = run.pool.run({ task: 'flatten' });
+    const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
+    await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
+      const flattening = begun === undefined ? run.pool.run({ task: 'flatten' }) : begun.tree;
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;
-      place = await takePlace(directory, found === 'absent', force);
-      const totalBytes = contentBytes(tree);
-      run.begin(`rootfs:${options.directory}`, totalBytes);
+      place ??= await takePlace(directory, found === 'absent', force);
+      const rows = await missingRows(tree, begun);
+      const [totalBytes, missingBytes] = [contentBytes(tree), contentBytes(tree, rows)];
+      run.begin(`rootfs:${options.directory}`, totalBytes, begun && totalBytes - missingBytes);
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
       if (!place.isEmpty) await proof;
-      else await requireSpace(found === 'absent' ? dirname(directory) : directory, totalBytes);
+      else await requireSpace(found === 'absent' ? dirname(directory) : place.root.path, missingBytes);
       const abilities = await findAbilities(tree);
-      await writeTree(run, tree, place, abilities);
+      await writeTree(run, { tree, rows, begun: begun !== undefined }, place, abilities);
       await proof;
       const closed = finishRoot(place, tree, abilities, force);
       await place.publish();
@@ -60,16 +66,25 @@ export async function exportRootfs(
   }
 }
 
+/** The rows that are not there yet. */
+async function missingRows(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
+  const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
+  if (begun === undefined) return rows;
+  const isKept = await begun.keep();
+  return rows.filter((row) => isKept[row] === 0);
+}
+
 async function writeTree(
   { pool, emit }: FilesRun,
-  tree: FileTree,
+  { tree, rows, begun }: { readonly tree: FileTree; readonly rows: Uint32Array; readonly begun: boolean },
   { root, isEmpty }: RootfsPlace,
   abilities: Abilities,
 ): Promise<void> {
   const inodes = new BigUint64Array(new SharedArrayBuffer(tree.count * BigUint64Array.BYTES_PER_ELEMENT));
-  const common = { tree, directory: root.shared, inodes, abilities, replace: !isEmpty };
+  const common = { tree, directory: root.shared, inodes, abilities, replace: !isEmpty, begun };
   await pool.run({ task: 'make-directories', ...common });
-  await Promise.all(rowBatches(tree).map((rows) => pool.run({ task: 'write-files', ...common, rows })));
+  const batches = rowBatches(tree, rows);
+  await Promise.all(batches.map((batch) => pool.run({ task: 'write-files', ...common, rows: batch })));
   if (someRow(tree, (row) => needsTar(tree, row, abilities))) {
     const { warnings } = await pool.run({ task: 'write-specials', ...common });
     for (const message of warnings) emit({ event: 'warning', message });
@@ -77,33 +92,9 @@ async function writeTree(
   await pool.run({ task: 'finish-files', ...common });
 }
 
-/** What this process can make; tar is looked for only if there is something for it. */
-async function findAbilities(tree: FileTree): Promise<Abilities> {
-  const uid = process.getuid?.() ?? -1;
-  const owners = process.geteuid?.() === 0;
-  const wished = { uid, umask: process.umask(), owners, tar: true };
-  const needed = someRow(tree, (row) => needsTar(tree, row, wished));
-  return { ...wished, tar: needed ? await hasGnuTar() : true };
-}
-
-async function hasGnuTar(): Promise<boolean> {
-  try {
-    const { stdout } = await promisify(execFile)('tar', ['--version']);
-    return stdout.includes('GNU tar');
-  } catch {
-    return false; // not there, or none that knows the word
-  }
-}
-
-function someRow(tree: FileTree, holds: (row: number) => boolean): boolean {
-  for (let row = 0; row < tree.count; row++) if (holds(row)) return true;
-  return false;
-}
-
 /** The rows in batches, one a task, as they lie in the layers: packs that are not in memory are read in one go. */
-function rowBatches(tree: FileTree): Uint32Array[] {
-  const { layer, contentStart, sizeBytes } = tree;
-  const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
+function rowBatches({ layer, contentStart, sizeBytes }: FileTree, missing: Uint32Array): Uint32Array[] {
+  const rows = missing.slice();
   rows.sort((a, b) => layer[a]! - layer[b]! || contentStart[a]! - contentStart[b]!);
   const batches: Uint32Array[] = [];
   let start = 0;

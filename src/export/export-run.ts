@@ -2,8 +2,8 @@ import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { guardListener } from '../format/listener.js';
 import { usableCores } from '../pool/cores.js';
-import { CounterReader, createCounters } from '../pool/counters.js';
-import type { ExportedLayer, ExtentRows } from '../pool/messages.js';
+import { createCounters } from '../pool/counters.js';
+import type { BlockTagRows, ExportedLayer, ExtentRows } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
@@ -11,13 +11,11 @@ import { openStore, type StorePaths } from '../store/paths.js';
 import { outsideStore } from '../store/storage-error.js';
 import { changedLayer, createBlockTags, createPartRecords } from './block-tags.js';
 import type { ExportEvent } from './events.js';
+import { ExportProgress } from './export-progress.js';
 import type { ExportOptions } from './options.js';
 
 /** Threads of an export: more than this wait for the disk, not for a core. */
 const MOST_THREADS = 4;
-
-/** Ten times a second: the eye sees no more. */
-const TICK_MS = 100;
 
 /**
  * Tars of all layers of a file system: their tags take 48 bytes a MiB. No file system that an image is made for, and no disk, has
@@ -38,14 +36,22 @@ export interface StoredLayer {
 /** One that several threads read, and that none may read differently. */
 type TaggedLayer = StoredLayer & ExportedLayer;
 
+/** What was read of layers before the export. */
+export interface FollowedTags {
+  /** The tags that were left meanwhile. */
+  readonly tags: ReadonlyMap<Digest, BlockTagRows>;
+  /** Layers that were hashed meanwhile, and whose blocks all have the tags of what was hashed. */
+  readonly proven: ReadonlySet<Digest>;
+}
+
 /** What an export under way works with. */
 export interface ExportRun {
   readonly pool: WorkerPool;
   /** Lowest first; the same one may occur twice. */
   readonly layers: readonly StoredLayer[];
   readonly emit: (event: ExportEvent) => void;
-  /** Tells how much there is to write, and from then on how much is written. */
-  begin(destination: string, totalBytes: number): void;
+  /** Tells how much there is to write, and from then on how much is written; with `doneBytes`, which are, the first was told before. */
+  begin(destination: string, totalBytes: number, doneBytes?: number): void;
 }
 
 /** The same for an export that makes files of the layers. */
@@ -71,17 +77,22 @@ export function withExport<T>(options: ExportOptions, work: (run: ExportRun) => 
 }
 
 /**
- * The same for the tasks that read layers as files, and with their proof.
+ * The same for the tasks that read layers as files, and with their proof; `followed` need not be proven again.
  * @throws PullError as `withExport`; `digest-mismatch` rather than what damaged bytes look like; `unsupported` beyond 16 TiB
  */
-export function withFilesExport<T>(options: ExportOptions, work: (run: FilesRun) => Promise<T>): Promise<T> {
+export function withFilesExport<T>(
+  options: ExportOptions & { readonly followed?: FollowedTags },
+  work: (run: FilesRun) => Promise<T>,
+): Promise<T> {
   const paths = openStore(options.store);
+  const { followed } = options;
   return withLease(paths, 'export', () => {
-    const layers = tagLayers(storedLayers(paths, options.diffIds));
+    const layers = tagLayers(storedLayers(paths, options.diffIds), followed?.tags);
+    const unproven = layers.filter(({ diffId }) => followed?.proven.has(diffId) !== true);
     return withThreads({ paths, layers, files: layers, options }, async (run) => {
       let proof: Promise<void> | undefined;
       const prove = () => {
-        proof ??= proveLayers(run.pool, layers);
+        proof ??= proveLayers(run.pool, unproven);
         proof.catch(() => {}); // callers of `prove` get it
         return proof;
       };
@@ -151,7 +162,7 @@ function storedLayers(paths: StorePaths, diffIds: readonly string[]): StoredLaye
 }
 
 /** The layers with their tags; a layer that occurs twice has the same ones. */
-function tagLayers(layers: readonly StoredLayer[]): TaggedLayer[] {
+function tagLayers(layers: readonly StoredLayer[], known?: FollowedTags['tags']): TaggedLayer[] {
   const each = distinct(layers);
   if (sumOf(each) > MAX_FILES_TAR_BYTES) {
     throw new PullError('unsupported', `the tars of the layers have ${sumOf(each)} bytes: more than 16 TiB`, {
@@ -160,11 +171,15 @@ function tagLayers(layers: readonly StoredLayer[]): TaggedLayer[] {
   }
   const records = createPartRecords();
   const tagged = new Map(
-    each.map((layer) => [layer.diffId, { ...layer, tags: createBlockTags(layer.tarBytes, records) }]),
+    each.map((layer) => {
+      const tags = known?.get(layer.diffId) ?? createBlockTags(layer.tarBytes, records);
+      return [layer.diffId, { ...layer, tags }];
+    }),
   );
   return layers.map(({ diffId }) => tagged.get(diffId)!);
 }
 
+/** @throws PullError `store-broken` when it is not in the store any more */
 function storedLayer(paths: StorePaths, diffId: Digest): StoredLayer {
   const record = readLayerRecord(paths, diffId);
   if (record === undefined) {
@@ -174,34 +189,6 @@ function storedLayer(paths: StorePaths, diffId: Digest): StoredLayer {
     });
   }
   return { diffId, extents: record.extents.toRows(), tarBytes: record.extents.lengthBytes };
-}
-
-/** Makes regular events of what the threads count. */
-class ExportProgress {
-  readonly #written: CounterReader;
-  readonly #onEvent: (event: ExportEvent) => void;
-  #timer: NodeJS.Timeout | undefined;
-  #totalBytes = 0;
-
-  constructor(counters: Uint32Array, onEvent: (event: ExportEvent) => void) {
-    this.#written = new CounterReader(counters, 'written');
-    this.#onEvent = onEvent;
-  }
-
-  readonly begin = (destination: string, totalBytes: number): void => {
-    this.#totalBytes = totalBytes;
-    this.#onEvent({ event: 'exporting', destination, totalBytes });
-    this.#timer = setInterval(() => this.tell(), TICK_MS).unref();
-  };
-
-  tell(): void {
-    const totalBytes = this.#totalBytes;
-    this.#onEvent({ event: 'written', writtenBytes: this.#written.total(), totalBytes });
-  }
-
-  close(): void {
-    clearInterval(this.#timer);
-  }
 }
 
 /** Each layer once, in the order of their first occurrence. */

@@ -1,9 +1,8 @@
 import type { ExtentList } from '../store/extents.js';
 import type { PackReader } from '../store/pack-reader.js';
 
-/** Reads a layer's tar at any position from its extents. Fastest where positions ascend. */
+/** Reads a layer's tar at any position from its extents, to which more can be appended. Fastest where positions ascend. */
 export class ExtentReader {
-  readonly lengthBytes: number;
   readonly #packs: PackReader;
   readonly #extents: ExtentList;
   /** The extent that was read last. */
@@ -12,7 +11,15 @@ export class ExtentReader {
   constructor(packs: PackReader, extents: ExtentList) {
     this.#packs = packs;
     this.#extents = extents;
-    this.lengthBytes = extents.lengthBytes;
+  }
+
+  get lengthBytes(): number {
+    return this.#extents.lengthBytes;
+  }
+
+  /** How far the tar can be read. */
+  reach(): number {
+    return this.#extents.lengthBytes;
   }
 
   /** Fills `target` from its beginning with the bytes [position, position + lengthBytes). @throws PullError as `PackReader.readInto` */

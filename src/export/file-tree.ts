@@ -58,10 +58,14 @@ function startOfText(tree: FileTree, row: number, which: 0 | 1 | 2): number {
   return at === 0 ? 0 : tree.textEnd[at - 1]!;
 }
 
-/** Bytes of all files, each once. */
-export function contentBytes(tree: FileTree): number {
+/** Bytes of all files, each once; or of those among these rows. */
+export function contentBytes(tree: FileTree, rows?: Uint32Array): number {
   let sum = 0;
-  for (let row = 0; row < tree.count; row++) if (tree.type[row] === FILE) sum += tree.sizeBytes[row]!;
+  const count = rows?.length ?? tree.count;
+  for (let i = 0; i < count; i++) {
+    const row = rows?.[i] ?? i;
+    if (tree.type[row] === FILE) sum += tree.sizeBytes[row]!;
+  }
   return sum;
 }
 

@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 import { paxRecord } from '../format/tar-writer.js';
-import { DIRECTORY, type FileTree, HARD_LINK, NO_ROW } from './file-tree.js';
+import { DIRECTORY, FILE, type FileTree, HARD_LINK, NO_ROW } from './file-tree.js';
 import { type Directory, type Inode, LayerTree, partsOf } from './layer-tree.js';
 
 /** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
@@ -41,6 +41,9 @@ interface FlattenLimits {
   readonly maxTextBytes?: number;
 }
 
+/** Told of each file as its header is read: whether it is there in the end is not known yet. */
+type FileListener = (layer: number, path: string, inode: Inode) => void;
+
 /**
  * The file system that these layers make, lowest first. Only headers are read.
  * @throws PullError `metadata-malformed` when a layer is no tar or makes no file system, `unsupported` for types of
@@ -49,6 +52,7 @@ interface FlattenLimits {
 export function flatten(
   layers: readonly TarSource[],
   { maxSteps = MAX_STEPS, maxImplied = MAX_IMPLIED, maxTextBytes = MAX_TEXT_BYTES }: FlattenLimits = {},
+  onFile: FileListener = () => {},
 ): FileTree {
   const tree = new LayerTree({ implied: maxImplied, steps: maxSteps });
   const onMeta = (bytes: number) => tree.spend(Math.ceil(bytes / META_BYTES_A_STEP));
@@ -67,6 +71,7 @@ export function flatten(
         textBytes += textBytesOf(added);
         if (textBytes > maxTextBytes) throw malformed(`its names have more than ${maxTextBytes} bytes`);
         named.push(added);
+        if (typeof added.what !== 'string' && added.what.type === FILE) onFile(layer, path, added.what);
       }
       for (const { path, what } of named) {
         if (typeof what === 'string') tree.link(path, what);
@@ -207,7 +212,7 @@ function addNames(writer: RowWriter, { names }: Directory, path: string, parent:
 }
 
 /** Fills the rows of a tree, one after the other. */
-class RowWriter {
+export class RowWriter {
   readonly tree: FileTree;
   readonly #text: Buffer;
   #row = 0;

@@ -8,19 +8,23 @@ import { BlockParts, type PartTags } from './part-tags.js';
 /** A header with its extended headers seldom has more; a small file's content and the next header come along. */
 const WINDOW_BYTES = 4096;
 
+/** A layer's tar, which may still be coming. */
+export interface TarReader extends Pick<ExtentReader, 'lengthBytes' | 'readInto'> {
+  /** How far the tar can be read now: at least to `end`, if it is that long. */
+  reach(end: number): number;
+}
+
 /** What a layer's headers are read from, and compared with. */
 export interface HeaderLayer {
   readonly diffId: Digest;
-  readonly reader: ExtentReader;
-  readonly tags: BlockTags;
+  readonly reader: TarReader;
   readonly partTags: PartTags;
-  /** For whole blocks. */
-  readonly source: LayerSource;
+  /** For whole blocks; absent where others compare them later. */
+  readonly whole?: { readonly tags: BlockTags; readonly source: LayerSource };
 }
 
 /** A layer's tar for one who reads little of it, at positions that ascend. Who hashes the layer compares what was read. */
 export class HeaderSource implements TarSource {
-  readonly lengthBytes: number;
   readonly diffId: Digest;
   readonly #layer: HeaderLayer;
   readonly #comparison: HeaderComparison;
@@ -31,8 +35,11 @@ export class HeaderSource implements TarSource {
   constructor(layer: HeaderLayer, comparison: HeaderComparison) {
     this.#layer = layer;
     this.#comparison = comparison;
-    this.lengthBytes = layer.reader.lengthBytes;
     this.diffId = layer.diffId;
+  }
+
+  get lengthBytes(): number {
+    return this.#layer.reader.lengthBytes;
   }
 
   /** @throws PullError `digest-mismatch` when other bytes were hashed before, else as `PackReader.readInto` */
@@ -40,7 +47,8 @@ export class HeaderSource implements TarSource {
     if (position < this.#windowStart || position + lengthBytes > this.#windowEnd) {
       if (lengthBytes > this.#window.length) this.#window = Buffer.allocUnsafeSlow(lengthBytes);
       this.#windowStart = position;
-      this.#windowEnd = Math.min(this.lengthBytes, position + this.#window.length);
+      const reach = this.#layer.reader.reach(position + lengthBytes);
+      this.#windowEnd = Math.min(reach, position + this.#window.length);
       this.#layer.reader.readInto(this.#window, position, this.#windowEnd - position);
     }
     const from = position - this.#windowStart;
@@ -57,8 +65,14 @@ export class HeaderSource implements TarSource {
  */
 export class HeaderComparison {
   readonly #parts = new BlockParts();
+  readonly #onLeft: (layer: HeaderLayer, block: number) => void;
   #layer: HeaderLayer | undefined;
   #block = 0;
+
+  /** `onLeft` is called with each block that others are to compare as a whole, after this. */
+  constructor(onLeft: (layer: HeaderLayer, block: number) => void = () => {}) {
+    this.#onLeft = onLeft;
+  }
 
   /** Adds what was read at `position` of a layer's tar. @throws PullError as `finish` */
   add(layer: HeaderLayer, position: number, bytes: Buffer): void {
@@ -82,9 +96,14 @@ export class HeaderComparison {
     const layer = this.#layer;
     if (layer === undefined) return;
     this.#layer = undefined;
-    const isLeft = layer.partTags.leave(this.#block, this.#parts);
-    if (!isLeft || layer.tags.has(this.#block)) {
-      if (!this.#parts.areIn(layer.source.wholeBlock(this.#block))) throw changedLayer(layer.diffId);
+    const { partTags, whole, diffId } = layer;
+    const isLeft = partTags.leave(this.#block, this.#parts);
+    if (whole === undefined) {
+      // Left before, where a layer occurs twice.
+      if (!isLeft && !partTags.areLeft(this.#block, this.#parts)) throw changedLayer(diffId);
+      this.#onLeft(layer, this.#block);
+    } else if (!isLeft || whole.tags.has(this.#block)) {
+      if (!this.#parts.areIn(whole.source.wholeBlock(this.#block))) throw changedLayer(diffId);
     }
     this.#parts.clear();
   }

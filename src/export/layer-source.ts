@@ -1,6 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { BLOCK_BYTES, type BlockTags, changedLayer } from './block-tags.js';
 import type { ExtentReader } from './extent-reader.js';
+import type { PartTags } from './part-tags.js';
 
 /**
  * Blocks that a thread keeps: 2 MiB, what a core's cache holds. One would do for files in the order of a layer; a tar goes from
@@ -50,18 +51,30 @@ export class LayerSource {
   readonly #lengthBytes: number;
   readonly #reader: ExtentReader;
   readonly #tags: BlockTags;
+  readonly #partTags: PartTags | undefined;
+  readonly #firstBlock: number;
   readonly #cache: BlockCache;
   #last: Slot | undefined;
 
   constructor(
     cache: BlockCache,
-    layer: { readonly diffId: Digest; readonly reader: ExtentReader; readonly tags: BlockTags },
+    layer: {
+      readonly diffId: Digest;
+      readonly reader: ExtentReader;
+      readonly tags: BlockTags;
+      /** Where nobody else compares the parts that were read before. */
+      readonly partTags?: PartTags;
+      /** Where the reader has only a part of the layer: the block that it begins with. */
+      readonly firstBlock?: number;
+    },
   ) {
     this.#cache = cache;
     this.#diffId = layer.diffId;
     this.#reader = layer.reader;
     this.#tags = layer.tags;
-    this.#lengthBytes = layer.reader.lengthBytes;
+    this.#partTags = layer.partTags;
+    this.#firstBlock = layer.firstBlock ?? 0;
+    this.#lengthBytes = layer.reader.lengthBytes + this.#firstBlock * BLOCK_BYTES;
   }
 
   /**
@@ -93,9 +106,10 @@ export class LayerSource {
     slot.source = undefined;
     const start = block * BLOCK_BYTES;
     const lengthBytes = Math.min(BLOCK_BYTES, this.#lengthBytes - start);
-    this.#reader.readInto(slot.bytes, start, lengthBytes);
+    this.#reader.readInto(slot.bytes, start - this.#firstBlock * BLOCK_BYTES, lengthBytes);
     const bytes = lengthBytes === BLOCK_BYTES ? slot.bytes : slot.bytes.subarray(0, lengthBytes);
     if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.#diffId);
+    if (this.#partTags?.agree(block, bytes) === false) throw changedLayer(this.#diffId);
     slot.source = this;
     slot.block = block;
     return slot;

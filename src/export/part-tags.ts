@@ -75,6 +75,16 @@ export class PartTags {
     return true;
   }
 
+  /** Whether these very parts of a block left their tag. */
+  areLeft(block: number, { bounds, bytes }: BlockParts): boolean {
+    const { key, records, recordOf } = this.#rows;
+    const start = Atomics.load(recordOf, block);
+    if (start === 0 || records[start] !== bounds.length) return false;
+    const [low, high] = halvesOf(tagOf(key, bytes));
+    if (records[start + 1] !== low || records[start + 2] !== high) return false;
+    return bounds.every((bound, i) => records[start + PREFIX_NUMBERS + i] === bound);
+  }
+
   /** Whether a whole block has the parts of which a tag was left. */
   agree(block: number, bytes: Buffer): boolean {
     const { key, records, recordOf } = this.#rows;

@@ -1,5 +1,6 @@
+import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
-import type { ExtentRows } from './store-tasks.js';
+import type { BlockTagRows, ExtentRows } from './store-tasks.js';
 
 /** Tasks that write what is in the store somewhere else. */
 
@@ -26,6 +27,61 @@ export interface ExportLayerResult {
 /** Reads the headers of the pool's layers and tells what file system they make. */
 interface FlattenTask {
   readonly task: 'flatten';
+}
+
+/**
+ * The same for layers that are still coming. Through `port` come `ComingBytes`; back go the files as their headers are read, as
+ * `FileBatch`, and then `null`. Which of them are there in the end is not known by then.
+ */
+export interface FollowLayersTask {
+  readonly task: 'follow-layers';
+  /** Each layer once. */
+  readonly diffIds: readonly Digest[];
+  /** Of the image's layers, lowest first: rows of `diffIds`. */
+  readonly order: readonly number[];
+  readonly port: MessagePort;
+  /** Changed and notified after each message: the thread waits for that alone. */
+  readonly sent: Int32Array<SharedArrayBuffer>;
+}
+
+/** A layer that several threads read, and the tags that they leave. */
+interface TaggedDiffId {
+  readonly diffId: Digest;
+  readonly tags: BlockTagRows;
+}
+
+/** The next bytes of a layer's tar, which are on disk; without bytes it has no more. */
+export interface ComingBytes {
+  /** Row of the task's `diffIds`. */
+  readonly layer: number;
+  readonly bytes?: { readonly tags: BlockTagRows; readonly extents: ExtentRows };
+}
+
+/** Files of one layer, in the order of its tar. */
+export interface FileBatch {
+  /** Row of the task's `diffIds`. */
+  readonly layer: number;
+  /** Rows without parents: their paths are those in the layer, with no `.` or `..` in them. */
+  readonly tree: TreeRows;
+  /** Blocks of which headers were read, ascending: they are still to be compared as a whole. */
+  readonly blocks: readonly number[];
+}
+
+/** Writes files of a layer to their paths, as far as nothing stands in the way, into a directory that nobody else can change. */
+export interface UnpackFilesTask extends Pick<FileBatch, 'tree' | 'blocks'> {
+  readonly task: 'unpack-files';
+  readonly layer: TaggedDiffId;
+  /** A part of the layer's tar that has all that is needed. */
+  readonly extents: ExtentRows;
+  /** The block that it begins with. */
+  readonly firstBlock: number;
+  readonly directory: SharedDirectory;
+  readonly abilities: Abilities;
+}
+
+export interface UnpackFilesResult {
+  /** By row: 1 for a file that is there. */
+  readonly written: Uint8Array;
 }
 
 /** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
@@ -107,6 +163,8 @@ export interface WriteTreeTask {
   readonly abilities: Abilities;
   /** Whether what is there under a name that the tree has goes. */
   readonly replace: boolean;
+  /** Whether directories may be there already, made by this export where nobody else could make any. */
+  readonly begun: boolean;
 }
 
 /** Makes all directories, for this user alone until `finish-files`. */
@@ -138,6 +196,8 @@ export interface FinishFilesTask extends WriteTreeTask {
 export type ExportTask =
   | ExportLayerTask
   | FlattenTask
+  | FollowLayersTask
+  | UnpackFilesTask
   | WriteTarTask
   | MakeDirectoriesTask
   | WriteFilesTask
@@ -148,6 +208,8 @@ export type ExportTask =
 export interface ExportResults {
   'export-layer': ExportLayerResult;
   flatten: TreeRows;
+  'follow-layers': TreeRows;
+  'unpack-files': UnpackFilesResult;
   'write-tar': WriteTarResult;
   'make-directories': undefined;
   'write-files': undefined;

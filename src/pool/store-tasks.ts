@@ -146,11 +146,15 @@ export interface VerifyLayerTask {
   readonly task: 'verify-layer';
   readonly diffId: Digest;
   readonly port: MessagePort;
+  /** Where the tags of the blocks that are hashed go, for an export that reads the layer meanwhile or afterwards. */
+  readonly tags?: BlockTagRows;
 }
 
 export interface VerifyLayerResult {
   /** With the padding, if there is any. Null when a pack does not have all bytes any more. */
   readonly digest: Digest | null;
+  /** With tags: whether they are those of the very bytes that were hashed, all of them. */
+  readonly isTagged: boolean;
   /** What must follow the extents for the digest to be true. */
   readonly padding?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
 }

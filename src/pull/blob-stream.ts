@@ -188,7 +188,7 @@ export class BlobStream {
     const compression = isNothing ? 'tar' : layer.compression;
     const held = await this.#options.held();
     if (this.#work.dropped) throw new PullError('internal', `${blob.digest} is not decoded any more`);
-    const prover = new LayerProver(context, diffId);
+    const prover = new LayerProver(context, layer);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
     const heldPacks = new Set(held.packs);

@@ -1,3 +1,4 @@
+import type { LayerFollower } from '../pool/layer-follower.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/concurrency.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
@@ -33,4 +34,6 @@ export interface PullContext {
   readonly failed: Set<PackId>;
   /** Packs that the threads of this pull write; sealed when it is done. */
   readonly packs: Set<PackId>;
+  /** Told of each layer as it comes. */
+  readonly follower?: LayerFollower | undefined;
 }

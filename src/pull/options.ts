@@ -1,4 +1,5 @@
 import type { LayerFormat } from '../format/layer-format.js';
+import type { LayerFollower } from '../pool/layer-follower.js';
 import type { TokenCache } from '../registry/token-cache.js';
 import type { PullEvent } from './events.js';
 
@@ -45,6 +46,8 @@ export interface PullOptions {
   readonly debug?: boolean;
   /** Aborting ends the pull at once and leaves a store from which the next one goes on; the reason is thrown. */
   readonly signal?: AbortSignal;
+  /** What uses layers while others still come, such as `RootfsFollower`. */
+  readonly follower?: LayerFollower;
   readonly onEvent?: (event: PullEvent) => void;
 }
 

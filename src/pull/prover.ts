@@ -1,9 +1,15 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
+import type { FollowedLayer } from '../pool/layer-follower.js';
 import type { VerifyLayerResult } from '../pool/messages.js';
-import type { ExtentList } from '../store/extents.js';
+import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
+import type { KnownLayer } from './layer.js';
+
+/** A stream says how long its tar is when it ends. One that is longer than this many times its blob is followed by nobody. */
+const USUAL_RATIO = 16;
+const SMALL_TAR_BYTES = 2 ** 30;
 
 /**
  * The hash of one layer, computed in a worker behind the front of what is on disk: extents go to it as they come,
@@ -12,17 +18,22 @@ import type { PullContext } from './context.js';
 export class LayerProver {
   readonly #context: PullContext;
   readonly #diffId: Digest;
+  readonly #followed: FollowedLayer | undefined;
   #port: MessagePort | undefined;
   #result: Promise<VerifyLayerResult> | undefined;
 
-  constructor(context: PullContext, diffId: Digest) {
+  constructor(context: PullContext, { diffId, metadata, blob }: KnownLayer) {
     this.#context = context;
     this.#diffId = diffId;
+    const mostTarBytes = metadata?.table.tarBytes ?? Math.max(SMALL_TAR_BYTES, USUAL_RATIO * blob.sizeBytes);
+    this.#followed = context.follower?.follow(diffId, mostTarBytes);
   }
 
   /** The next bytes of the tar. */
   feed(extents: ExtentList): void {
-    if (extents.count > 0) this.#open().postMessage(extents.toRows());
+    if (extents.count === 0) return;
+    this.#open().postMessage(extents.toRows());
+    this.#followed?.feed(extents.toRows());
   }
 
   /**
@@ -32,17 +43,22 @@ export class LayerProver {
   async end(extents: ExtentList): Promise<Digest | null> {
     const port = this.#open();
     port.postMessage(null);
-    const { digest, padding } = await this.#result!.finally(() => port.close());
+    const { digest, isTagged, padding } = await this.#result!.finally(() => port.close());
     if (padding !== undefined) {
-      extents.push(padding.pack as PackId, padding.packOffset, padding.lengthBytes);
+      const zeros = new ExtentList();
+      zeros.push(padding.pack as PackId, padding.packOffset, padding.lengthBytes);
+      extents.append(zeros);
       this.#context.packs.add(padding.pack as PackId);
+      this.#followed?.feed(zeros.toRows());
     }
+    this.#followed?.end(digest === this.#diffId && isTagged);
     return digest;
   }
 
   /** Nobody wants to know any more. */
   abandon(): void {
     const port = this.#port;
+    this.#followed?.end(false);
     port?.postMessage(null);
     this.#result?.catch(() => {}).then(() => port?.close());
   }
@@ -52,7 +68,8 @@ export class LayerProver {
       const { port1, port2 } = new MessageChannel();
       this.#port = port1;
       const task = { task: 'verify-layer', diffId: this.#diffId, port: port2 } as const;
-      this.#result = this.#context.support.run(task, [port2]);
+      const tags = this.#followed?.tags;
+      this.#result = this.#context.support.run(tags === undefined ? task : { ...task, tags }, [port2]);
       this.#result.catch(() => {}); // whoever calls end() hears of it
     }
     return this.#port;

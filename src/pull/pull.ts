@@ -2,6 +2,7 @@ import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
+import type { LayerFollower } from '../pool/layer-follower.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
@@ -45,7 +46,7 @@ async function within<T>(
   const link = await RegistryLink.open(reference, options, 'the pull was interrupted');
   let pull: Pull | undefined;
   try {
-    pull = new Pull(link, open);
+    pull = new Pull(link, open, options.follower);
     const result = await link.stop.guard(use(pull));
     link.end();
     return result;
@@ -61,6 +62,7 @@ async function within<T>(
 class Pull {
   readonly #link: RegistryLink;
   readonly #paths: StorePaths;
+  readonly #follower: LayerFollower | undefined;
   readonly #warned = new Set<string>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
@@ -68,8 +70,9 @@ class Pull {
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(link: RegistryLink, open: typeof openStore) {
+  constructor(link: RegistryLink, open: typeof openStore, follower: LayerFollower | undefined) {
     this.#link = link;
+    this.#follower = follower;
     this.#paths = open(link.settings.store, this.#warnOnce);
   }
 
@@ -81,6 +84,7 @@ class Pull {
     }
     this.#lease = new Lease(this.#paths, 'pull');
     const image = await this.#resolve();
+    this.#follower?.begin(image.config.diffIds);
     this.#locks = new LayerLocks(this.#paths, this.#lease);
     const { figures, provenAfterMs } = await pullMissing({
       locks: this.#locks,
@@ -155,7 +159,8 @@ class Pull {
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
   async #loadWorkers(layers: number): Promise<Workers> {
     const { Workers: Threads } = await import('./workers.js');
-    return Threads.start({ link: this.#link, paths: this.#paths, layers, emit: this.#emit });
+    const [link, paths, follower] = [this.#link, this.#paths, this.#follower];
+    return Threads.start({ link, paths, layers, emit: this.#emit, follower });
   }
 
   /** Ends whatever is still running. */

@@ -52,7 +52,7 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   );
   const copied = copies.map((copy) => copyOf(copy, fetched[copy.run]!));
   const mended = splice(extents, [...inline, ...fetched, ...copied]);
-  const prover = new LayerProver(context, layer.diffId);
+  const prover = new LayerProver(context, layer);
   prover.feed(mended);
   const actual = await prover.end(mended);
   if (actual !== layer.diffId) throw mismatch(layer, actual);

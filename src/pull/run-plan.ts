@@ -129,7 +129,7 @@ class Run {
       const failed = (error: unknown) => this.#failed(i, error);
       const wrote = (pack: PackId) => this.#noteWriter(pack, i);
       const spans = new SpanFetch({ context, fetcher, layer, work, pieceBytes, failed, wrote });
-      return { layer, work, spans, prover: new LayerProver(context, layer.diffId) };
+      return { layer, work, spans, prover: new LayerProver(context, layer) };
     });
   }
 

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import type { LayerFollower } from '../pool/layer-follower.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
@@ -22,6 +23,7 @@ interface Options {
   readonly paths: StorePaths;
   readonly layers: number;
   readonly emit: (event: PullEvent) => void;
+  readonly follower?: LayerFollower | undefined;
 }
 
 /** The threads of one pull. */
@@ -55,7 +57,7 @@ export class Workers {
   }
 
   private constructor(
-    { link, paths, emit }: Options,
+    { link, paths, emit, follower }: Options,
     setup: WorkerSetup & { readonly network: NetworkSetup },
     events: WorkerEvents,
     support: { readonly pool: WorkerPool; readonly threads: number },
@@ -94,6 +96,7 @@ export class Workers {
       support: support.pool,
       startFetchers,
       packs,
+      follower,
     };
     stop.onStop(() => void this.close());
   }

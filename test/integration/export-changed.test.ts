@@ -20,11 +20,12 @@ import { exportDockerArchive } from '../../src/export/export-docker-archive.js';
 import { exportLayers } from '../../src/export/export-layers.js';
 import { exportRootfs } from '../../src/export/export-rootfs.js';
 import { exportTar } from '../../src/export/export-tar.js';
-import { flatten } from '../../src/export/flatten.js';
+import { NO_ROW } from '../../src/export/file-tree.js';
+import { flatten, RowWriter } from '../../src/export/flatten.js';
 import { digestHex } from '../../src/format/digest.js';
 import { paxRecord } from '../../src/format/tar-writer.js';
 import { createCounters } from '../../src/pool/counters.js';
-import type { Task } from '../../src/pool/messages.js';
+import type { ExportedLayer, Task, TreeRows } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { putBlob } from '../../src/store/blob-cache.js';
 import { HeldDirectory } from '../../src/store/held-directory.js';
@@ -91,17 +92,30 @@ async function poolFor(t: TestContext, { paths, diffIds }: Prepared) {
     onEvent: () => {},
   });
   t.after(() => pool.destroy());
-  return { pool, proof: { task: 'check-layer', ...layer } as const };
+  return { pool, layer, proof: { task: 'check-layer', ...layer } as const };
+}
+
+/** The files of a tar as they are written before all layers are there. */
+function filesOf(tar: Buffer): TreeRows {
+  const writer = new RowWriter(3, 100);
+  flatten([sourceOf(tar)], {}, (_, path, inode) => {
+    writer.add({ ...inode, xattrRecords: '', row: -1 }, path, NO_ROW);
+  });
+  return writer.tree;
 }
 
 /** Every task that reads the layer as files. */
-function readers(t: TestContext, tar: Buffer, directory: string): Record<string, Task> {
+function readers(
+  t: TestContext,
+  { tar, outside: directory }: Prepared,
+  layer: ExportedLayer,
+): Record<string, Task> {
   const tree = flatten([sourceOf(tar)]);
   const abilities = { uid: 0, umask: 0o022, owners: false };
   const held = HeldDirectory.hold(directory);
   t.after(() => held.close());
   const inodes = new BigUint64Array(new SharedArrayBuffer(8 * tree.count));
-  const common = { tree, directory: held.shared, inodes, replace: true };
+  const common = { tree, directory: held.shared, inodes, replace: true, begun: false };
   const path = join(directory, 'all.tar');
   const fd = openSync(path, 'w');
   t.after(() => closeSync(fd));
@@ -110,12 +124,22 @@ function readers(t: TestContext, tar: Buffer, directory: string): Record<string,
     flatten: { task: 'flatten' },
     'write-tar': { task: 'write-tar', tree, to: { fd, path } },
     'write-files': { task: 'write-files', ...common, abilities: { ...abilities, tar: false }, rows },
+    'unpack-files': {
+      task: 'unpack-files',
+      tree: filesOf(tar),
+      blocks: [],
+      layer,
+      extents: layer.extents,
+      firstBlock: 0,
+      directory: held.shared,
+      abilities: { ...abilities, tar: false },
+    },
     'write-specials': { task: 'write-specials', ...common, abilities: { ...abilities, tar: true } },
   };
 }
 
 const CASES = [
-  ...['flatten', 'write-tar', 'write-files', 'write-specials'].map(
+  ...['flatten', 'write-tar', 'write-files', 'unpack-files', 'write-specials'].map(
     (reader) => [reader, 'written over'] as const,
   ),
   ['write-files', 'renamed over'] as const,
@@ -132,11 +156,11 @@ for (const [reader, how] of CASES) {
 
   test(`${reader} does not take what a pack says that is ${how} after the proof`, { skip }, async (t) => {
     const prepared = await prepare(t);
-    const { pool, proof } = await poolFor(t, prepared);
+    const { pool, layer, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
     assert.deepEqual(await pool.run(proof), { whole: true, changed: false, falsePaths: [] });
     CHANGES[how]!(prepared.pack, wrongFor(reader, prepared));
-    const { code } = await failureOf(pool.run(readers(t, prepared.tar, prepared.outside)[reader]!));
+    const { code } = await failureOf(pool.run(readers(t, prepared, layer)[reader]!));
     assert.equal(code, how === 'truncated' ? 'store-broken' : 'digest-mismatch');
   });
 
@@ -144,10 +168,10 @@ for (const [reader, how] of CASES) {
     skip,
   }, async (t) => {
     const prepared = await prepare(t);
-    const { pool, proof } = await poolFor(t, prepared);
+    const { pool, layer, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
     CHANGES[how]!(prepared.pack, wrongFor(reader, prepared));
-    const reading = pool.run(readers(t, prepared.tar, prepared.outside)[reader]!);
+    const reading = pool.run(readers(t, prepared, layer)[reader]!);
     if (how === 'truncated') assert.equal((await failureOf(reading)).code, 'store-broken');
     else await reading;
     CHANGES[how]!(prepared.pack, prepared.right);

@@ -1,5 +1,5 @@
 import { parseDestination } from '../destination.js';
-import { checkExport, exportImage, isStdout } from '../export-image.js';
+import { checkExport, isStdout, pullAndExport } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { pullWithProgress } from '../pull-with-progress.js';
@@ -12,10 +12,13 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   const destination = parseDestination(text);
   checkExport(destination, given);
   const options = await readPassword(given);
-  const outcome = await untilSignal(async (signal) => {
-    const pulled = await pullWithProgress(image, { policy: 'missing', ...options }, signal);
-    return exportImage(image, pulled, destination, options, signal);
-  }, 'in the store');
+  const { outcome } = await untilSignal(
+    (signal) =>
+      pullAndExport({ reference: image, destination, options, signal }, (follower) =>
+        pullWithProgress(image, { policy: 'missing', ...options }, signal, follower),
+      ),
+    'in the store',
+  );
   if (isStdout(destination)) return 0;
   process.stdout.write(options.json === true ? jsonLine(outcome) : `${outcome.destination}\n`);
   return 0;

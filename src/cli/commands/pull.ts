@@ -70,16 +70,22 @@ async function pullOne(
   signal: AbortSignal,
   shared: Shared,
 ): Promise<void> {
-  const result = await pullWithProgress(image, options, signal, shared);
-  if (destination === undefined) return print(result, options);
+  if (destination === undefined) {
+    return print(await pullWithProgress(image, options, signal, shared), options);
+  }
   if ('kind' in destination) {
+    const result = await pullWithProgress(image, options, signal, shared);
     const { copyWithProgress } = await import('../copy-with-progress.js');
     await copyWithProgress(pinned(result), destination, options, signal, shared);
     return print(result, options, { destination: options.output });
   }
-  const { exportImage, isStdout } = await import('../export-image.js');
-  const { files, destination: text } = await exportImage(image, result, destination, options, signal);
-  if (!isStdout(destination)) print(result, options, { destination: text, ...(files && { files }) });
+  const { pullAndExport, isStdout } = await import('../export-image.js');
+  const { pulled, outcome } = await pullAndExport(
+    { reference: image, destination, options, signal },
+    (follower) => pullWithProgress(image, options, signal, { ...shared, ...follower }),
+  );
+  const { destination: text, files } = outcome;
+  if (!isStdout(destination)) print(pulled, options, { destination: text, ...(files && { files }) });
 }
 
 /** The image as it was pulled, whatever its tag names by now. */

@@ -93,7 +93,7 @@ test('a blob that is no good ends the pull though another layer could not be rep
       case 'write-inline':
         return Promise.resolve({ pack: PACK, packOffset: 0, lengthBytes: TAR_BYTES });
       case 'verify-layer':
-        return Promise.resolve({ digest: null });
+        return Promise.resolve({ digest: null, isTagged: false });
       case 'find-damage':
         return Promise.resolve(damage);
       case 'list-held':

@@ -1,0 +1,319 @@
+import { dirname, resolve } from 'node:path';
+import { MessageChannel } from 'node:worker_threads';
+import type { Digest } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { guardListener } from '../format/listener.js';
+import { usableCores } from '../pool/cores.js';
+import { createCounters } from '../pool/counters.js';
+import type { FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
+import type { Abilities, BlockTagRows, ComingBytes, ExtentRows, FileBatch } from '../pool/messages.js';
+import { WorkerPool } from '../pool/worker-pool.js';
+import { lookAtDirectory, requireDirectory } from '../store/destination.js';
+import { requireSpace } from '../store/disk-space.js';
+import { ExtentList, type ExtentRows as StoreRows } from '../store/extents.js';
+import { readLayerRecord } from '../store/layer-record.js';
+import { openStore } from '../store/paths.js';
+import { abilitiesWithTar } from './abilities.js';
+import { BLOCK_BYTES, createBlockTags, createPartRecords } from './block-tags.js';
+import { type EarlyBatch, EarlyFiles } from './early-files.js';
+import { ExportProgress } from './export-progress.js';
+import type { FollowedTags } from './export-run.js';
+import { contentBytes, type FileTree } from './file-tree.js';
+import type { ExportOptions } from './options.js';
+import { type RootfsPlace, takePlace } from './rootfs-place.js';
+
+/** Threads that write files, beside the one that reads headers: as many as an export has. */
+const MOST_WRITERS = 4;
+
+/** A root file system of which files are there. */
+export interface BegunRootfs extends FollowedTags {
+  readonly place: RootfsPlace;
+  readonly tree: FileTree;
+  /** Removes the files that are not in the tree; returns 1 for each row that is there as the tree has it. */
+  keep(): Promise<Uint8Array>;
+}
+
+/** One layer of the image. */
+interface Layer {
+  readonly diffId: Digest;
+  readonly row: number;
+  tags: BlockTagRows | undefined;
+  /** What lies on disk. */
+  readonly extents: ExtentList;
+  isWhole: boolean;
+  isProven: boolean;
+  /** Files whose bytes may not be there yet. */
+  readonly waiting: EarlyBatch[];
+}
+
+/** What does the work once there is some. */
+interface Work {
+  readonly pool: WorkerPool;
+  readonly place: RootfsPlace;
+  readonly tree: Promise<FileTree>;
+  /** Resolves when the last batch has come. */
+  readonly batched: Promise<void>;
+  readonly abilities: Abilities;
+  post(message: ComingBytes): void;
+  close(): void;
+}
+
+/**
+ * Writes the files of an image into a directory while its layers are being pulled, for `exportRootfs` to complete. Only this user can
+ * change that directory, there are no symbolic links in it, and no directory in it has its mode yet; it gets its name when all layers
+ * are proven, as in every export.
+ *
+ * This is advance work. Whatever goes wrong (a layer is fetched again, the disk is full), what was written is removed, and
+ * `exportRootfs` starts from nothing when the image is there: so all errors are its errors.
+ */
+export class RootfsFollower implements LayerFollower {
+  readonly #store: string;
+  readonly #directory: string;
+  readonly #layers = new Map<Digest, Layer>();
+  /** The image's layers, lowest first. */
+  #order: readonly Digest[] = [];
+  readonly #counters = createCounters();
+  readonly #records = createPartRecords();
+  readonly #files = new EarlyFiles();
+  /** Batches that are being written. */
+  readonly #writing: Promise<void>[] = [];
+  #starting: Promise<Work> | undefined;
+  #work: Work | undefined;
+  #place: RootfsPlace | undefined;
+  #disposal: Promise<void> | undefined;
+
+  constructor(options: { readonly store: string; readonly directory: string }) {
+    this.#store = options.store;
+    this.#directory = resolve(options.directory);
+  }
+
+  begin(diffIds: readonly Digest[]): void {
+    this.#order = diffIds;
+    for (const diffId of new Set(diffIds)) {
+      const state = { tags: undefined, extents: new ExtentList(), isWhole: false, isProven: false };
+      this.#layers.set(diffId, { diffId, row: this.#layers.size, ...state, waiting: [] });
+    }
+  }
+
+  follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined {
+    const layer = this.#layers.get(diffId);
+    if (layer === undefined || this.#disposal !== undefined) return undefined;
+    // Another attempt: what was written came from bytes that were no good.
+    if (layer.tags !== undefined) {
+      this.#giveUp();
+      return undefined;
+    }
+    const tags = createBlockTags(mostTarBytes, this.#records);
+    layer.tags = tags;
+    return {
+      tags,
+      feed: (rows) => this.#feed(layer, rows),
+      end: (isProven) => {
+        layer.isProven = isProven;
+        if (isProven) this.#end(layer);
+        else this.#giveUp();
+      },
+    };
+  }
+
+  /**
+   * Waits for the files of all layers, which are in the store by now. What is returned belongs to the caller.
+   * @returns undefined when nothing is begun
+   * @throws the signal's reason; what `onEvent` threw
+   */
+  async finish(options: ExportOptions & { readonly directory: string }): Promise<BegunRootfs | undefined> {
+    const { diffIds, signal, directory } = options;
+    const abort = () => this.#giveUp();
+    signal?.addEventListener('abort', abort);
+    let thrown: Error | undefined;
+    const emit = guardListener(options.onEvent, (error) => {
+      thrown = error;
+      abort();
+    });
+    const progress = new ExportProgress(this.#counters, emit);
+    try {
+      if (diffIds.join() !== this.#order.join() || this.#starting === undefined) abort();
+      const work = await this.#starting;
+      for (const layer of this.#layers.values()) if (!layer.isWhole) this.#feedFromStore(layer);
+      const tree = await work?.tree;
+      if (tree !== undefined) progress.begin(`rootfs:${directory}`, contentBytes(tree));
+      await work?.batched;
+      await Promise.all(this.#writing);
+      if (tree !== undefined && this.#disposal === undefined) return await this.#begun(tree);
+    } catch {
+      abort(); // the export meets the same error, if it is one
+    } finally {
+      progress.close();
+      signal?.removeEventListener('abort', abort);
+    }
+    await this.#disposal;
+    signal?.throwIfAborted();
+    if (thrown !== undefined) throw thrown;
+    return undefined;
+  }
+
+  /** Removes what was written, unless `finish` returned it. */
+  async discard(): Promise<void> {
+    this.#giveUp();
+    await this.#disposal;
+  }
+
+  async #begun(tree: FileTree): Promise<BegunRootfs> {
+    const place = this.#place!;
+    this.#place = undefined;
+    await this.discard();
+    const layers = [...this.#layers.values()];
+    const rowOf = this.#order.map((diffId) => this.#layers.get(diffId)!.row);
+    return {
+      place,
+      tree,
+      tags: new Map(layers.map(({ diffId, tags }) => [diffId, tags!])),
+      proven: new Set(layers.filter(({ isProven }) => isProven).map(({ diffId }) => diffId)),
+      keep: () => this.#files.keep(tree, rowOf, place.root),
+    };
+  }
+
+  #feed(layer: Layer, rows: ExtentRows): void {
+    if (this.#disposal !== undefined) return;
+    layer.extents.append(ExtentList.fromRows(rows as StoreRows));
+    this.#post(layer, rows);
+    this.#write(layer);
+    if (this.#starting !== undefined) return;
+    this.#starting = this.#start();
+    this.#starting.catch(() => this.#giveUp());
+  }
+
+  #end(layer: Layer): void {
+    layer.isWhole = true;
+    this.#work?.post({ layer: layer.row });
+    this.#write(layer);
+  }
+
+  /** A layer that was there before, or that another process has pulled: the export proves it. */
+  #feedFromStore(layer: Layer): void {
+    const record = readLayerRecord(openStore(this.#store), layer.diffId);
+    if (record === undefined || layer.tags !== undefined) {
+      this.#giveUp();
+      return;
+    }
+    layer.tags = createBlockTags(record.extents.lengthBytes, this.#records);
+    this.#feed(layer, record.extents.toRows());
+    this.#end(layer);
+  }
+
+  /** Only where the parent is there: one that is made stays when the pull fails. */
+  async #start(): Promise<Work> {
+    const paths = openStore(this.#store);
+    if (!requireDirectory(dirname(this.#directory))) throw nothingBegun('its parent is not there');
+    const isAbsent = lookAtDirectory(this.#directory, false) === 'absent';
+    const place = await takePlace(this.#directory, isAbsent, false);
+    this.#place = place;
+    if (!place.root.isPrivate) throw nothingBegun('others may write to it');
+    const pool = await WorkerPool.start({
+      threads: 1 + Math.min(MOST_WRITERS, usableCores()),
+      tasksPerThread: 1,
+      setup: { storeRoot: paths.root, counters: this.#counters },
+      onEvent: () => {},
+    });
+    this.#work = this.#follow(pool, place);
+    for (const layer of this.#layers.values()) {
+      if (layer.tags === undefined && readLayerRecord(paths, layer.diffId) !== undefined) {
+        this.#feedFromStore(layer);
+        continue;
+      }
+      if (layer.extents.count > 0) this.#post(layer, layer.extents.toRows());
+      if (layer.isWhole) this.#work.post({ layer: layer.row });
+    }
+    return this.#work;
+  }
+
+  /** Has a thread read the headers of all layers as they come. */
+  #follow(pool: WorkerPool, place: RootfsPlace): Work {
+    const { port1, port2 } = new MessageChannel();
+    const sent = new Int32Array(new SharedArrayBuffer(4));
+    const layers = [...this.#layers.values()];
+    const batched = new Promise<void>((done) => {
+      port1.on('close', done);
+      port1.on('message', (batch: FileBatch | null) => {
+        if (batch === null) return done();
+        const layer = layers[batch.layer]!;
+        layer.waiting.push(this.#files.add(batch));
+        this.#write(layer);
+      });
+    });
+    const diffIds = layers.map(({ diffId }) => diffId);
+    const order = this.#order.map((diffId) => this.#layers.get(diffId)!.row);
+    const tree = pool.run({ task: 'follow-layers', diffIds, order, port: port2, sent }, [port2]);
+    tree.catch(() => this.#giveUp());
+    return {
+      pool,
+      place,
+      tree,
+      batched,
+      abilities: abilitiesWithTar(),
+      post: (message) => {
+        port1.postMessage(message);
+        Atomics.add(sent, 0, 1);
+        Atomics.notify(sent, 0);
+      },
+      close: () => port1.close(),
+    };
+  }
+
+  #post({ row, tags }: Layer, extents: ExtentRows): void {
+    this.#work?.post({ layer: row, bytes: { tags: tags!, extents } });
+  }
+
+  /** Has the files written whose bytes lie on disk. */
+  #write(layer: Layer): void {
+    const { extents, waiting, isWhole } = layer;
+    for (let [batch] = waiting; batch !== undefined; [batch] = waiting) {
+      const { firstBlock, endBlock } = batch;
+      const isThere = extents.lengthBytes >= endBlock * BLOCK_BYTES;
+      if (!isThere && !isWhole) return;
+      if (batch.endBytes > extents.lengthBytes) this.#giveUp();
+      if (this.#disposal !== undefined) return;
+      waiting.shift();
+      const end = Math.min(extents.lengthBytes, endBlock * BLOCK_BYTES);
+      const part = extents.slice(firstBlock * BLOCK_BYTES, end);
+      const writing = this.#writeBatch(layer, batch, part);
+      this.#writing.push(writing);
+      writing.catch(() => this.#giveUp());
+    }
+  }
+
+  async #writeBatch({ diffId, tags }: Layer, batch: EarlyBatch, part: ExtentList): Promise<void> {
+    const { pool, place, abilities } = this.#work!;
+    const { tree, blocks, firstBlock } = batch;
+    await requireSpace(dirname(this.#directory), contentBytes(tree), true);
+    const { written } = await pool.run({
+      task: 'unpack-files',
+      layer: { diffId, tags: tags! },
+      extents: part.toRows(),
+      firstBlock,
+      tree,
+      blocks,
+      directory: place.root.shared,
+      abilities,
+    });
+    batch.written = written;
+  }
+
+  /** Ends the work, whatever it does, and removes what it has done. */
+  #giveUp(): void {
+    this.#disposal ??= this.#dispose();
+  }
+
+  async #dispose(): Promise<void> {
+    const work = await this.#starting?.catch(() => undefined);
+    work?.close();
+    await work?.pool.destroy();
+    await this.#place?.discard();
+    this.#place?.close();
+    this.#place = undefined;
+  }
+}
+
+function nothingBegun(why: string): PullError {
+  return new PullError('unsupported', `no file is written before the layers are there: ${why}`);
+}
