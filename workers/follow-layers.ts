@@ -105,6 +105,8 @@ class Coming {
 /** A coming layer and its tar. */
 class ComingLayer implements HeaderLayer, TarReader {
   readonly diffId: Digest;
+  /** Those who write the files compare them. */
+  readonly whole = undefined;
   readonly #coming: Coming;
   readonly #row: number;
   readonly #extents: ExtentReader;

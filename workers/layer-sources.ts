@@ -20,7 +20,7 @@ export function headerSources(comparison: HeaderComparison): readonly HeaderSour
   return openLayers().map((layer) => new HeaderSource(layer, comparison));
 }
 
-function openLayers(): Required<HeaderLayer>[] {
+function openLayers(): (HeaderLayer & { readonly whole: { readonly source: LayerSource } })[] {
   if (setup.layers === undefined) throw new Error('this pool was started without layers');
   const packs = new PackReader(paths);
   const cache = new BlockCache();

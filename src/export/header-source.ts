@@ -19,8 +19,8 @@ export interface HeaderLayer {
   readonly diffId: Digest;
   readonly reader: TarReader;
   readonly partTags: PartTags;
-  /** For whole blocks; absent where others compare them later. */
-  readonly whole?: { readonly tags: BlockTags; readonly source: LayerSource };
+  /** For whole blocks; undefined where others compare them later. */
+  readonly whole: { readonly tags: BlockTags; readonly source: LayerSource } | undefined;
 }
 
 /** A layer's tar for one who reads little of it, at positions that ascend. Who hashes the layer compares what was read. */

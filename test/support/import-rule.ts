@@ -155,6 +155,7 @@ const EXPORTING = [
   'workers/held-rows.ts',
   'workers/make-directories.ts',
   'workers/placing.ts',
+  'workers/unpack-files.ts',
   'workers/write-files.ts',
   'workers/write-specials.ts',
   'workers/write-tar.ts',

@@ -37,14 +37,15 @@ async function prepare(t: TestContext, records = createPartRecords(100)) {
   const { diffIds, packs } = await storeTars(paths, TAR);
   const { diffId, extents } = readLayerRecord(paths, diffIds[0]!)!;
   const rows = createBlockTags(TAR.length, records);
-  const readHeaders = () => {
+  const readHeaders = (blocks?: number[]) => {
     const packReader = new PackReader(paths);
-    const comparison = new HeaderComparison();
+    const comparison = new HeaderComparison((_, block) => blocks?.push(block));
     try {
       const reader = new ExtentReader(packReader, extents);
       const tags = new BlockTags(rows);
       const source = new LayerSource(new BlockCache(), { diffId, reader, tags });
-      const layer = { diffId, reader, tags, partTags: new PartTags(rows), source };
+      const whole = blocks === undefined ? { tags, source } : undefined;
+      const layer = { diffId, reader, partTags: new PartTags(rows), whole };
       const names = [...tarEntries(new HeaderSource(layer, comparison))].map(({ entry }) => `${entry.name}`);
       comparison.finish();
       return names;
@@ -116,6 +117,16 @@ test('headers for whose parts no room is left, or that are read twice, are compa
     const agreed = BLOCKS.every((bytes, block) => tags.agrees(block, bytes) && partTags.agree(block, bytes));
     assert.ok(outcome === 'digest-mismatch' || !agreed, `${records.length} numbers: ${outcome}`);
   }
+});
+
+test('blocks of headers that others are to compare are named, and headers that are read twice are compared here', async (t) => {
+  const { packs, readHeaders, partTags } = await prepare(t);
+  const blocks: number[] = [];
+  for (const _ of [1, 2]) assert.deepEqual(readHeaders(blocks), NAMES);
+  assert.deepEqual(blocks, [...BLOCKS.keys(), ...BLOCKS.keys()]);
+  assert.ok(BLOCKS.every((bytes, block) => partTags.agree(block, bytes)));
+  change(packs, 'user.x');
+  assert.throws(() => readHeaders([]), { code: 'digest-mismatch' });
 });
 
 test('a thread that reads parts and one that hashes others at the same time cannot both be right', async () => {
