@@ -150,7 +150,7 @@ class ComingLayer implements HeaderLayer, TarReader {
 }
 
 /**
- * A coming tar of which the end was read. A tar may do without the zeros at its end; but where nobody knew its length when its last
+ * A coming tar of which the end was read. A tar may do without the zeros at its end, and be empty; but where nobody knew its length when its last
  * entry was read, nobody knows whether it has all of that entry.
  */
 class WholeSource extends HeaderSource {
@@ -163,7 +163,7 @@ class WholeSource extends HeaderSource {
   }
 
   requireEnd(): void {
-    if (!this.#endsInZeros) throw unreadableTar('it has no end');
+    if (!this.#endsInZeros && this.lengthBytes > 0) throw unreadableTar('it has no end');
   }
 }
 
