@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, linkSync, lstatSync, utimesSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { isPlain, modeFor } from '../src/export/abilities.js';
+import { isPlain, modeFor, ownerFor } from '../src/export/abilities.js';
 import { DIRECTORY, fileTime, HARD_LINK, isRoot, nameAt } from '../src/export/file-tree.js';
 import type { FinishFilesTask } from '../src/pool/messages.js';
 import { onDisk } from '../src/store/storage-error.js';
@@ -43,7 +43,8 @@ async function link(
 function finishDirectory({ tree, abilities }: FinishFilesTask, held: HeldRows, row: number): void {
   const { self, path } = held.directory(row);
   onDisk(`finish ${path}`, () => {
-    if (abilities.owners) chownSync(self, tree.uid[row]!, tree.gid[row]!);
+    const owner = ownerFor(tree, row, abilities);
+    if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
     chmodSync(self, modeFor(tree, row, abilities));
     const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
     utimesSync(self, time, time);

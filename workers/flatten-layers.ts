@@ -1,13 +1,13 @@
 import { flatten } from '../src/export/flatten.js';
 import { HeaderComparison } from '../src/export/header-source.js';
-import type { TreeRows } from '../src/pool/messages.js';
+import type { FlattenTask, TreeRows } from '../src/pool/messages.js';
 import { headerSources } from './layer-sources.js';
 
 /** The file system that the pool's layers make; of the layers only headers are read. */
-export function flattenLayers(): TreeRows {
+export function flattenLayers({ intoFiles }: FlattenTask): TreeRows {
   const comparison = new HeaderComparison();
   try {
-    return flatten(headerSources(comparison));
+    return flatten(headerSources(comparison), { intoFiles });
   } finally {
     // Headers that make no sense may be none that were hashed: that is the reason then.
     comparison.finish();

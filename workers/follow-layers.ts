@@ -1,15 +1,17 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
 import { ExtentReader } from '../src/export/extent-reader.js';
 import { NO_ROW } from '../src/export/file-tree.js';
-import { flatten, RowWriter } from '../src/export/flatten.js';
+import { flatten } from '../src/export/flatten.js';
 import {
   HeaderComparison,
   type HeaderLayer,
   HeaderSource,
   type TarReader,
 } from '../src/export/header-source.js';
-import { type Inode, partsOf } from '../src/export/layer-tree.js';
+import type { Inode } from '../src/export/layer-tree.js';
 import { PartTags } from '../src/export/part-tags.js';
+import { partsOf } from '../src/export/tree-paths.js';
+import { RowWriter } from '../src/export/tree-rows.js';
 import type { Digest } from '../src/format/digest.js';
 import { isZeroBlock, unreadableTar } from '../src/format/tar-fields.js';
 import type {
@@ -43,7 +45,7 @@ export function followLayers({ diffIds, order, port, sent }: FollowLayersTask): 
   const sources = order.map((row) => new WholeSource(layers[row]!, comparison));
   const isFirst = order.map((row, at) => order.indexOf(row) === at);
   try {
-    const tree = flatten(sources, {}, (at, path, inode) => {
+    const tree = flatten(sources, { intoFiles: true }, (at, path, inode) => {
       if (isFirst[at] === true) batches.addFile(order[at]!, path, inode);
     });
     comparison.finish();
@@ -203,7 +205,7 @@ class Batches {
     for (const { path, inode } of this.#files) {
       writer.add({ ...inode, row: -1 }, path, NO_ROW);
     }
-    this.#post({ layer: this.#layer, tree: writer.tree, blocks: this.#blocks });
+    this.#post({ layer: this.#layer, tree: writer.finish(), blocks: this.#blocks });
     this.#files = [];
     this.#blocks = [];
     this.#contentBytes = 0;

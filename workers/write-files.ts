@@ -1,7 +1,15 @@
-import { constants, fchmodSync, fchownSync, futimesSync, openSync, symlinkSync } from 'node:fs';
+import {
+  constants,
+  fchmodSync,
+  fchownSync,
+  ftruncateSync,
+  futimesSync,
+  openSync,
+  symlinkSync,
+} from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { isPlain, modeFor } from '../src/export/abilities.js';
-import { FILE, fileTime, linkAt, nameAt, SYMLINK } from '../src/export/file-tree.js';
+import { isPlain, modeFor, ownerFor } from '../src/export/abilities.js';
+import { boundsAt, FILE, fileBytesAt, fileTime, linkAt, nameAt, SYMLINK } from '../src/export/file-tree.js';
 import type { LayerSource } from '../src/export/layer-source.js';
 import { count } from '../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../src/pool/messages.js';
@@ -17,6 +25,9 @@ const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
 /** Bytes of one file written before other tasks have their turn: a thread cannot be stopped in between. */
 const BYTES_A_TURN = 8 * 2 ** 20;
+
+/** What a write costs beside its bytes, as if it had so many more: the smallest runs of a sparse file have one byte. */
+const RUN_BYTES = 2 ** 13;
 
 const PERMISSIONS = 0o777;
 
@@ -62,7 +73,8 @@ export async function fillFile(
   try {
     await writeContent(tree, source, row, { fd, path });
     onDisk(`finish ${path}`, () => {
-      if (abilities.owners) fchownSync(fd, tree.uid[row]!, tree.gid[row]!);
+      const owner = ownerFor(tree, row, abilities);
+      if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
       // A change of the owner takes set-user-ID away; the umask may have taken other bits.
       if ((mode & ~PERMISSIONS) !== 0 || (mode & abilities.umask) !== 0) fchmodSync(fd, mode);
       const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
@@ -73,6 +85,7 @@ export async function fillFile(
   }
 }
 
+/** Writes what the layer has of a file; between that, and behind it, holes stay. */
 async function writeContent(
   tree: TreeRows,
   source: LayerSource,
@@ -80,16 +93,25 @@ async function writeContent(
   { fd, path }: OpenFile,
 ): Promise<void> {
   const sizeBytes = tree.sizeBytes[row]!;
-  let turnAt = 0;
-  for (let done = 0; done < sizeBytes; ) {
-    const part = source.part(tree.contentStart[row]! + done, sizeBytes - done);
-    writeFully(fd, path, part, done);
-    done += part.length;
-    count(setup.counters, 'written', part.length);
-    if (done - turnAt < BYTES_A_TURN) continue;
-    turnAt = done;
-    await nextTurn();
+  const bounds = boundsAt(tree, row) ?? [0, sizeBytes];
+  let from = tree.contentStart[row]!;
+  let turnBytes = 0;
+  for (let run = 0; run < bounds.length; run += 2) {
+    const end = bounds[run + 1]!;
+    for (let at = bounds[run]!; at < end; ) {
+      const part = source.part(from, end - at);
+      writeFully(fd, path, part, at);
+      at += part.length;
+      from += part.length;
+      count(setup.counters, 'written', part.length);
+      turnBytes += part.length + RUN_BYTES;
+      if (turnBytes < BYTES_A_TURN) continue;
+      turnBytes = 0;
+      await nextTurn();
+    }
   }
+  const fileBytes = fileBytesAt(tree, row);
+  if (bounds.at(-1) !== fileBytes) onDisk(`write ${path}`, () => ftruncateSync(fd, fileBytes));
 }
 
 async function writeLink(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
@@ -97,7 +119,7 @@ async function writeLink(task: WriteFilesTask, directory: HeldDirectory, row: nu
   const name = nameAt(tree, row);
   await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
   onDisk(`finish ${directory.pathOf(name)}`, () => {
-    const owner = abilities.owners ? { uid: tree.uid[row]!, gid: tree.gid[row]! } : undefined;
+    const owner = ownerFor(tree, row, abilities);
     directory.finishLink(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
   });
 }

@@ -3,15 +3,15 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { lstatSync, renameSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import { modeFor, needsTar, xattrsFor } from '../src/export/abilities.js';
-import { DIRECTORY, FILE, isRoot, NO_ROW, nameAt, pathAt } from '../src/export/file-tree.js';
+import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../src/export/abilities.js';
+import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../src/export/file-tree.js';
 import { headerAt } from '../src/export/tar-item.js';
 import { pathOfOpen } from '../src/files/proc-fd.js';
 import { PullError } from '../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../src/format/tar-writer.js';
 import { count } from '../src/pool/counters.js';
-import type { WriteSpecialsResult, WriteSpecialsTask } from '../src/pool/messages.js';
+import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../src/pool/messages.js';
 import type { HeldDirectory } from '../src/store/held-directory.js';
 import { removeAt } from '../src/store/remove-tree.js';
 import { onDisk, onDiskAsync } from '../src/store/storage-error.js';
@@ -116,7 +116,7 @@ async function moveOut(
   for (const [item, row] of made.entries()) {
     const from = held.at(String(item));
     const stat = lstatSync(from, { throwIfNoEntry: false });
-    if (tree.type[row] === FILE && stat?.size !== tree.sizeBytes[row]) {
+    if (tree.type[row] === FILE && stat?.size !== fileBytesAt(tree, row)) {
       throw new PullError(
         'store-broken',
         `tar could not write ${pathAt(tree, row)}: ${complaint ?? 'it did not say why'}`,
@@ -183,10 +183,11 @@ function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: numb
 function* tarOf({ tree, abilities }: WriteSpecialsTask, places: readonly Place[]): Generator<Buffer> {
   for (const { name, row } of itemsOf(places)) {
     const records = xattrsFor(tree, row, abilities);
+    const mode = modeFor(tree, row, abilities);
     yield headerAt(tree, row, {
       name,
       records: records.length > 0 ? records : undefined,
-      ...(tree.type[row] === DIRECTORY ? UNFINISHED : { mode: modeFor(tree, row, abilities) }),
+      ...(tree.type[row] === DIRECTORY ? UNFINISHED : { mode, ...ownerOf(tree, row, abilities) }),
     });
     const sizeBytes = tree.sizeBytes[row]!;
     for (let done = 0; done < sizeBytes; ) {
@@ -199,6 +200,13 @@ function* tarOf({ tree, abilities }: WriteSpecialsTask, places: readonly Place[]
     if (sizeBytes % TAR_BLOCK_BYTES > 0) yield tarPadding(sizeBytes);
   }
   yield TAR_END;
+}
+
+/** Whose tar makes a row: this process's where it is nobody else's, as tar knows no way to leave it. */
+function ownerOf(tree: TreeRows, row: number, abilities: Abilities): { uid: number; gid: number } {
+  const own = { uid: abilities.uid, gid: process.getgid?.() ?? 0 };
+  const { uid, gid } = ownerFor(tree, row, abilities) ?? own;
+  return { uid: uid === NO_ID ? own.uid : uid, gid: gid === NO_ID ? own.gid : gid };
 }
 
 function isBrokenPipe(error: unknown): boolean {

@@ -29,9 +29,12 @@ export function isStdout({ scheme, path }: Destination): boolean {
 
 /**
  * Refuses a destination at which no export ends well, before anything is pulled for it.
- * @throws UsageError for a tar and a result that would mix on the standard output; PullError as the exports do
+ * @throws UsageError for a tar and a result that would mix on the standard output, and for options of another destination; PullError as
+ *   the exports do
  */
 export function checkExport(destination: Destination, options: OptionValues): void {
+  if (options['no-same-owner'] === true && destination.scheme !== 'rootfs')
+    throw new UsageError('--no-same-owner is about files', 'leave it out, or name a destination rootfs:DIR');
   if (!isStdout(destination)) {
     checkDestination(destination.scheme, destination.path, options.force === true);
   } else if (options.json === true) {
@@ -40,6 +43,10 @@ export function checkExport(destination: Destination, options: OptionValues): vo
       'leave out --json, or name a file',
     );
   }
+}
+
+function keepsOwners(options: OptionValues): boolean {
+  return options['no-same-owner'] !== true;
 }
 
 /** An image to be pulled and exported. */
@@ -62,7 +69,8 @@ export async function pullAndExport(
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
   const mayFollow = scheme === 'rootfs' && options.force !== true;
-  const follower = mayFollow ? new RootfsFollower({ store, directory: path }) : undefined;
+  const sameOwner = keepsOwners(options);
+  const follower = mayFollow ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
   try {
     const pulled = await pull(follower === undefined ? {} : { follower });
     return {
@@ -94,7 +102,13 @@ async function exportImage(
         await exportTar({ ...common, ...(!isStdout(destination) && { file: path }) });
         return outcome;
       case 'rootfs':
-        await exportRootfs({ ...common, directory: path, force: options.force === true, follower });
+        await exportRootfs({
+          ...common,
+          directory: path,
+          force: options.force === true,
+          sameOwner: keepsOwners(options),
+          follower,
+        });
         return outcome;
       case 'layers':
         return { ...outcome, files: await exportLayers({ ...common, directory: path }) };

@@ -53,6 +53,7 @@ export interface OptionValues {
   readonly 'older-than'?: number;
   readonly output?: string;
   readonly force?: boolean;
+  readonly 'no-same-owner'?: boolean;
   readonly 'all-platforms'?: boolean;
 }
 
@@ -207,6 +208,7 @@ export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
 /** Options of the commands that write an image somewhere. */
 export const EXPORT_OPTIONS: readonly OptionSpec[] = [
   { name: 'force', help: 'write into a directory that is not empty; what has the same names is replaced' },
+  { name: 'no-same-owner', help: 'leave the files of a rootfs to the user who exports, as tar does' },
 ];
 
 export const COPY_OPTIONS: readonly OptionSpec[] = [

@@ -4,12 +4,17 @@ import { parsePax } from '../format/tar-fields.js';
 import { paxRecord } from '../format/tar-writer.js';
 import type { Abilities } from '../pool/messages.js';
 import { DIRECTORY, FILE, type FileTree, HARD_LINK, xattrRecordsAt } from './file-tree.js';
+import { givenIds } from './given-ids.js';
 
 const CHARACTER_DEVICE = 0x33;
 const BLOCK_DEVICE = 0x34;
 const FIFO = 0x36;
 
 const SET_IDS = 0o6000;
+const SET_GROUP_ID = 0o2000;
+
+/** The ID that leaves an owner as it is (chown(2)). */
+export const NO_ID = 2 ** 32 - 1;
 
 /** What any user may set of a file that is theirs (xattr(7)). */
 const USER_XATTR = 'SCHILY.xattr.user.';
@@ -17,16 +22,18 @@ const USER_XATTR = 'SCHILY.xattr.user.';
 const CAPABILITY_XATTR = 'SCHILY.xattr.security.capability';
 
 /** What this process can make; tar is looked for only if there is something for it. */
-export async function findAbilities(tree: FileTree): Promise<Abilities> {
-  const wished = abilitiesWithTar();
+export async function findAbilities(tree: FileTree, sameOwner: boolean): Promise<Abilities> {
+  const wished = abilitiesWithTar(sameOwner);
   const needed = someRow(tree, (row) => needsTar(tree, row, wished));
   return { ...wished, tar: needed ? await hasGnuTar() : true };
 }
 
-/** What this process can make if GNU tar is there. */
-export function abilitiesWithTar(): Abilities {
+/** What this process can make if GNU tar is there; without `sameOwner` all files are this user's. */
+export function abilitiesWithTar(sameOwner: boolean): Abilities {
   const uid = process.getuid?.() ?? -1;
-  return { uid, umask: process.umask(), owners: process.geteuid?.() === 0, tar: true };
+  const owners = process.geteuid?.() === 0;
+  const ids = owners ? givenIds(sameOwner) : undefined;
+  return { uid, umask: process.umask(), owners, tar: true, ...(ids && { ids }) };
 }
 
 async function hasGnuTar(): Promise<boolean> {
@@ -48,14 +55,14 @@ export function needsTar(tree: FileTree, row: number, abilities: Abilities): boo
   if (!abilities.tar) return false;
   const type = tree.type[row]!;
   if (type === FIFO) return true;
-  if (isDevice(type)) return abilities.owners;
+  if (isDevice(type)) return makesDevices(abilities);
   return xattrsFor(tree, row, abilities).length > 0;
 }
 
 /** The extended attributes of a row that this user can set, as pax records. */
-export function xattrsFor(tree: FileTree, row: number, { owners }: Abilities): Buffer {
+export function xattrsFor(tree: FileTree, row: number, abilities: Abilities): Buffer {
   const records = xattrRecordsAt(tree, row);
-  if (owners || records.length === 0) return records;
+  if (makesDevices(abilities) || records.length === 0) return records;
   // tar would close a directory that its user may not write to, before what belongs in it is there.
   if (tree.type[row] === DIRECTORY) return Buffer.alloc(0);
   const own = [...parsePax(records)].filter(([name]) => name.startsWith(USER_XATTR));
@@ -68,10 +75,39 @@ export function isPlain(tree: FileTree, row: number, abilities: Abilities): bool
   return type !== FIFO && !isDevice(type) && !needsTar(tree, row, abilities);
 }
 
+/** Whose a row becomes, `NO_ID` for what stays as it is; undefined when all does. */
+export function ownerFor(
+  tree: FileTree,
+  row: number,
+  { owners, ids }: Abilities,
+): { readonly uid: number; readonly gid: number } | undefined {
+  if (!owners) return undefined;
+  const uid = given(tree.uid[row]!, ids?.uids);
+  const gid = given(tree.gid[row]!, ids?.gids);
+  return uid === NO_ID && gid === NO_ID ? undefined : { uid, gid };
+}
+
+function given(id: number, ranges: readonly number[] | undefined): number {
+  if (ranges === undefined) return id;
+  for (let at = 0; at < ranges.length; at += 2)
+    if (id >= ranges[at]! && id < ranges[at]! + ranges[at + 1]!) return id;
+  return NO_ID;
+}
+
 /** The mode that a row gets: a program of root must not become one that runs as somebody else. */
-export function modeFor(tree: FileTree, row: number, { owners, uid }: Abilities): number {
+export function modeFor(tree: FileTree, row: number, abilities: Abilities): number {
   const mode = tree.mode[row]!;
-  return owners || tree.uid[row] === uid ? mode : mode & ~SET_IDS;
+  if ((mode & SET_IDS) === 0) return mode;
+  const owner = ownerFor(tree, row, abilities);
+  const isOwn = tree.uid[row] === abilities.uid;
+  if (!isOwn && (owner === undefined || owner.uid === NO_ID)) return mode & ~SET_IDS;
+  const losesGroup = abilities.owners && (owner === undefined || owner.gid === NO_ID);
+  return losesGroup ? mode & ~SET_GROUP_ID : mode;
+}
+
+/** Devices are for root outside of user namespaces, and so are most attributes. */
+function makesDevices({ owners, ids }: Abilities): boolean {
+  return owners && ids?.why !== 'namespace';
 }
 
 /**
@@ -89,7 +125,7 @@ export function isPrivileged(tree: FileTree, row: number, abilities: Abilities):
 
 /** One line on what these abilities do not reach, or undefined when they reach everything. */
 export function leftOut(tree: FileTree, abilities: Abilities): string | undefined {
-  const { owners, tar, uid } = abilities;
+  const { tar, ids } = abilities;
   let strangers = 0;
   let setIds = 0;
   let devices = 0;
@@ -98,29 +134,42 @@ export function leftOut(tree: FileTree, abilities: Abilities): string | undefine
   for (let row = 0; row < tree.count; row++) {
     const type = tree.type[row]!;
     if (type === HARD_LINK) continue;
-    if (isDevice(type)) devices += owners && tar ? 0 : 1;
+    if (isDevice(type)) devices += makesDevices(abilities) && tar ? 0 : 1;
     else if (type === FIFO && !tar) fifos += 1;
     else {
-      if (!owners && tree.uid[row] !== uid) strangers += 1;
+      if (losesOwner(tree, row, abilities)) strangers += 1;
       if (modeFor(tree, row, abilities) !== tree.mode[row]) setIds += 1;
       const settable = tar ? xattrsFor(tree, row, abilities).length : 0;
       if (settable < xattrRecordsAt(tree, row).length) xattrs += 1;
     }
   }
+  const unmapped = ids?.why === 'namespace' ? ' whose IDs are not mapped' : '';
   const parts = [
-    ...(strangers > 0 ? [`owners of ${strangers}`] : []),
+    ...(strangers > 0 ? [`owners of ${strangers}${unmapped}`] : []),
     ...(setIds > 0 ? [`set-user-ID or set-group-ID of ${setIds}`] : []),
     ...(devices > 0 ? [`devices: ${devices}`] : []),
     ...(fifos > 0 ? [`fifos: ${fifos}`] : []),
     ...(xattrs > 0 ? [`extended attributes of ${xattrs}`] : []),
   ];
-  if (parts.length === 0) return undefined;
-  const why = owners
-    ? 'without GNU tar'
-    : tar
-      ? 'as a user who is not root'
-      : 'as a user who is not root and without GNU tar';
-  return `left out ${why}: ${parts.join(', ')}`;
+  return parts.length === 0 ? undefined : `left out${whyOf(abilities)}: ${parts.join(', ')}`;
+}
+
+/** Owners that were not asked for are not missed. */
+function losesOwner(tree: FileTree, row: number, abilities: Abilities): boolean {
+  if (!abilities.owners) return tree.uid[row] !== abilities.uid;
+  if (abilities.ids?.why !== 'namespace') return false;
+  const owner = ownerFor(tree, row, abilities);
+  return (owner?.uid ?? NO_ID) !== tree.uid[row] || (owner?.gid ?? NO_ID) !== tree.gid[row];
+}
+
+function whyOf({ owners, tar, ids }: Abilities): string {
+  const reasons = [
+    ...(owners ? [] : ['as a user who is not root']),
+    ...(ids?.why === 'namespace' ? ['in a user namespace'] : []),
+    ...(ids?.why === 'asked' ? ['along with the owners'] : []),
+    ...(tar ? [] : ['without GNU tar']),
+  ];
+  return reasons.length === 0 ? '' : ` ${reasons.join(' and ')}`;
 }
 
 function isDevice(type: number): boolean {

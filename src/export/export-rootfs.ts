@@ -29,6 +29,8 @@ export async function exportRootfs(
     readonly directory: string;
     readonly force?: boolean;
     readonly follower?: Pick<RootfsFollower, 'finish'> | undefined;
+    /** False leaves every file to the user of this process. */
+    readonly sameOwner?: boolean;
   },
 ): Promise<void> {
   const directory = resolve(options.directory);
@@ -39,7 +41,8 @@ export async function exportRootfs(
   try {
     const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
     await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
-      const flattening = begun === undefined ? run.pool.run({ task: 'flatten' }) : begun.tree;
+      const flattening =
+        begun === undefined ? run.pool.run({ task: 'flatten', intoFiles: true }) : begun.tree;
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;
@@ -50,7 +53,7 @@ export async function exportRootfs(
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
       if (!place.isEmpty) await proof;
       else await requireSpace(found === 'absent' ? dirname(directory) : place.root.path, missingBytes);
-      const abilities = await findAbilities(tree);
+      const abilities = await findAbilities(tree, options.sameOwner !== false);
       await writeTree(run, { tree, rows, begun: begun !== undefined }, place, abilities);
       await proof;
       const closed = finishRoot(place, tree, abilities, force);

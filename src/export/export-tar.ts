@@ -65,7 +65,7 @@ async function writeTar(
   publish = async () => {},
 ): Promise<boolean> {
   return withFilesExport(options, async ({ pool, prove, begin }) => {
-    const tree = await pool.run({ task: 'flatten' });
+    const tree = await pool.run({ task: 'flatten', intoFiles: false });
     begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
     const writing = pool.run({ task: 'write-tar', tree, to });
     // One thread writes until the end: the hashes have the others.

@@ -1,3 +1,4 @@
+import { lastAtMost } from '../format/search.js';
 import type { TreeRows } from '../pool/messages.js';
 
 /**
@@ -58,7 +59,7 @@ function startOfText(tree: FileTree, row: number, which: 0 | 1 | 2): number {
   return at === 0 ? 0 : tree.textEnd[at - 1]!;
 }
 
-/** Bytes of all files, each once; or of those among these rows. */
+/** Bytes of all files, each once and without holes; or of those among these rows. */
 export function contentBytes(tree: FileTree, rows?: Uint32Array): number {
   let sum = 0;
   const count = rows?.length ?? tree.count;
@@ -69,7 +70,34 @@ export function contentBytes(tree: FileTree, rows?: Uint32Array): number {
   return sum;
 }
 
-/** A time as Node sets it, to the microsecond; before 1970, where a number would mean "now", to the millisecond. */
-export function fileTime(seconds: number, nanos: number): number | Date {
-  return seconds < 0 ? new Date(seconds * 1000 + Math.floor(nanos / 1e6)) : seconds + nanos / 1e9;
+/** How long a row's file is, holes included. */
+export function fileBytesAt({ sparse, sizeBytes }: FileTree, row: number): number {
+  const at = sparseAt(sparse, row);
+  return at < 0 ? sizeBytes[row]! : sparse.fileBytes[at]!;
+}
+
+/** Start and end of each run of bytes in a row's file that its content has, or undefined where that is all of it. */
+export function boundsAt({ sparse }: FileTree, row: number): Float64Array | undefined {
+  const at = sparseAt(sparse, row);
+  return at < 0
+    ? undefined
+    : sparse.bounds.subarray(at === 0 ? 0 : sparse.boundsEnd[at - 1], sparse.boundsEnd[at]);
+}
+
+function sparseAt({ rows }: FileTree['sparse'], row: number): number {
+  if (rows.length === 0) return -1;
+  const at = lastAtMost(rows, rows.length, row);
+  return rows[at] === row ? at : -1;
+}
+
+const HALF_MICROSECOND = 0.5;
+
+/**
+ * A time as Node sets it, to the microsecond, which it cuts off towards zero: half of one more keeps what a double makes of the
+ * fraction from falling below it, until 2242. Before 1970 that is towards the next microsecond, and only as text: a negative number means "now".
+ */
+export function fileTime(seconds: number, nanos: number): number | string {
+  const micros = Math.floor(nanos / 1000);
+  if (seconds >= 0) return seconds + (micros + HALF_MICROSECOND) / 1e6;
+  return String(seconds + (micros - HALF_MICROSECOND) / 1e6);
 }

@@ -2,7 +2,7 @@ import { chmodSync, chownSync, statSync, utimesSync } from 'node:fs';
 import type { Abilities } from '../pool/messages.js';
 import type { HeldDirectory } from '../store/held-directory.js';
 import { onDisk } from '../store/storage-error.js';
-import { isPrivileged, modeFor } from './abilities.js';
+import { isPrivileged, modeFor, ownerFor } from './abilities.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
 import { closeToOthers, type RootfsPlace, restore } from './rootfs-place.js';
 
@@ -35,7 +35,8 @@ export function finishRoot(
   const isClosed = isDangerous && closeToOthers(root);
   onDisk(`finish ${root.path}`, () => {
     if (states) {
-      if (abilities.owners && !isClosed) chownSync(root.self, uid, tree.gid[0]!);
+      const owner = ownerFor(tree, 0, abilities);
+      if (owner !== undefined && !isClosed) chownSync(root.self, owner.uid, owner.gid);
       if (!isClosed) chmodSync(root.self, mode);
       const time = fileTime(tree.mtimeSeconds[0]!, tree.mtimeNanos[0]!);
       utimesSync(root.self, time, time);

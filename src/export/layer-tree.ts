@@ -1,12 +1,15 @@
-import { PullError } from '../format/error.js';
+import type { SparseMap } from '../format/tar-sparse.js';
 import { DIRECTORY, SYMLINK } from './file-tree.js';
+import { isName, noFileSystem, quote, shallowFirst, workedOff } from './tree-paths.js';
 
 /** What a path stands for, apart from its names. Text is latin1: a letter a byte. */
 export interface Inode {
   readonly type: number;
   readonly layer: number;
   readonly contentStart: number;
+  /** How long the content is: of a sparse file without its holes. */
   readonly sizeBytes: number;
+  readonly sparse: SparseMap | undefined;
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
@@ -63,12 +66,20 @@ export interface TreeLimits {
   readonly steps: number;
 }
 
+/** What a layer has at a path that may be that of a symbolic link of a lower layer. */
+export interface StatedPath {
+  readonly path: string;
+  /** Of a symbolic link: what it says. */
+  readonly link: string;
+}
+
 /** What a directory that no layer states is like. All of them share it: nothing of a directory's inode is its own. */
 const IMPLIED: Inode = {
   type: DIRECTORY,
   layer: 0,
   contentStart: 0,
   sizeBytes: 0,
+  sparse: undefined,
   mode: 0o755,
   uid: 0,
   gid: 0,
@@ -98,9 +109,41 @@ export class LayerTree {
   /** The path that was looked up last. The entries of a directory stand together in a tar. */
   #lastPath = '';
   #last: Target | undefined;
+  /** Symbolic links that no path leads through. */
+  readonly #closed = new Set<Node>();
 
   constructor(limits: TreeLimits) {
     this.#limits = limits;
+  }
+
+  /** Whether there is nothing in it. */
+  get isEmpty(): boolean {
+    return this.root.directory!.names.size === 0;
+  }
+
+  /**
+   * Has no path lead through symbolic links for which a layer has something else, until `openLinks`. Of two of which one lies behind the
+   * other only that one is replaced which fewer names lead to: the layer means what is below the new one.
+   */
+  closeReplaced(stated: readonly StatedPath[]): void {
+    const linkAt = ({ path, link }: StatedPath) => {
+      const node = this.#find(path);
+      return node?.inode.type === SYMLINK && link !== node.inode.link ? node : undefined;
+    };
+    const candidates = stated.filter((each) => linkAt(each) !== undefined);
+    for (const each of shallowFirst(candidates, ({ path }) => path)) {
+      const link = linkAt(each);
+      if (link === undefined) continue;
+      this.#closed.add(link);
+      this.#losses += 1;
+    }
+  }
+
+  /** Lets paths lead through all links again. */
+  openLinks(): void {
+    if (this.#closed.size === 0) return;
+    this.#closed.clear();
+    this.#losses += 1;
   }
 
   /** Puts an entry at a path: a directory keeps what is below it, all else takes the place of what is there. */
@@ -119,19 +162,16 @@ export class LayerTree {
   }
 
   /**
-   * Gives what is at `target` another name.
-   * @throws PullError `metadata-malformed` when there is nothing, or a directory
+   * The file that a hard link `path` to `target` is another name of.
+   * @throws PullError `metadata-malformed` when there is none
    */
-  link(path: string, target: string): void {
-    const { parent, name } = this.#split(path);
+  fileAt(target: string, path: string): Inode {
     const known = this.#find(target);
-    if (known === undefined || known.directory !== undefined || name === undefined) {
-      throw new PullError(
-        'metadata-malformed',
+    if (known === undefined || known.directory !== undefined)
+      throw noFileSystem(
         `a layer has a hard link ${quote(path)} to ${quote(target)}, which is no file of the image`,
       );
-    }
-    this.#set(this.#make(parent), name, known.inode);
+    return known.inode;
   }
 
   /** Takes away what lower layers have at a path. */
@@ -160,7 +200,7 @@ export class LayerTree {
   spend(steps: number): void {
     this.#steps += steps;
     const { steps: most } = this.#limits;
-    if (this.#steps > most) throw malformed(`its paths and links take more than ${most} steps to follow`);
+    if (this.#steps > most) throw noFileSystem(`its paths and links take more than ${most} steps to follow`);
   }
 
   #find(path: string): Node | undefined {
@@ -196,7 +236,7 @@ export class LayerTree {
   #imply(parent: Directory, name: string): Directory {
     this.#implied += 1;
     const { implied: most } = this.#limits;
-    if (this.#implied > most) throw malformed(`more than ${most} directories in it have no entry`);
+    if (this.#implied > most) throw noFileSystem(`more than ${most} directories in it have no entry`);
     return this.#set(parent, name, IMPLIED).directory!;
   }
 
@@ -235,7 +275,7 @@ export class LayerTree {
         continue;
       }
       const next = directory.names.get(part);
-      if (next?.inode.type === SYMLINK) {
+      if (next?.inode.type === SYMLINK && !this.#closed.has(next)) {
         const target = this.#followLink(directory, part, next, make, linksBefore + links);
         if (target === undefined) return undefined;
         links += target.links;
@@ -261,7 +301,7 @@ export class LayerTree {
   ): Target | undefined {
     let target = node.target?.losses === this.#losses ? node.target : undefined;
     if (linksBefore + (target?.links ?? 1) > MAX_LINKS) {
-      throw malformed(`${quote(name)} leads through more than ${MAX_LINKS} links`);
+      throw noFileSystem(`${quote(name)} leads through more than ${MAX_LINKS} links`);
     }
     if (target !== undefined) return target;
     const { link } = node.inode;
@@ -277,32 +317,6 @@ export class LayerTree {
 /** @throws PullError `metadata-malformed` when it lies too deep */
 function newDirectory(parent: Directory | undefined): Directory {
   const depth = parent === undefined ? 0 : parent.depth + 1;
-  if (depth > MAX_DEPTH) throw malformed(`directories lie more than ${MAX_DEPTH} deep`);
+  if (depth > MAX_DEPTH) throw noFileSystem(`directories lie more than ${MAX_DEPTH} deep`);
   return { names: new Map(), parent, depth };
-}
-
-/** The names that a path has after `.` and `..` are worked off; `..` at the root is the root. */
-export function partsOf(path: string): string[] {
-  return workedOff(path.split('/'));
-}
-
-function workedOff(path: readonly string[]): string[] {
-  const parts: string[] = [];
-  for (const part of path) {
-    if (part === '..') parts.pop();
-    else if (isName(part)) parts.push(part);
-  }
-  return parts;
-}
-
-function isName(part: string): boolean {
-  return part !== '' && part !== '.';
-}
-
-function quote(text: string): string {
-  return JSON.stringify(Buffer.from(text, 'latin1').toString().slice(0, 200));
-}
-
-function malformed(what: string): PullError {
-  return new PullError('metadata-malformed', `the layers make no file system: ${what}`);
 }

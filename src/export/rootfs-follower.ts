@@ -69,6 +69,8 @@ interface Work {
 export class RootfsFollower implements LayerFollower {
   readonly #store: string;
   readonly #directory: string;
+  /** As `exportRootfs` has it. */
+  readonly #sameOwner: boolean;
   readonly #layers = new Map<Digest, Layer>();
   /** The image's layers, lowest first. */
   #order: readonly Digest[] = [];
@@ -82,9 +84,10 @@ export class RootfsFollower implements LayerFollower {
   #place: RootfsPlace | undefined;
   #disposal: Promise<void> | undefined;
 
-  constructor(options: { readonly store: string; readonly directory: string }) {
+  constructor(options: { readonly store: string; readonly directory: string; readonly sameOwner?: boolean }) {
     this.#store = options.store;
     this.#directory = resolve(options.directory);
+    this.#sameOwner = options.sameOwner !== false;
   }
 
   begin(diffIds: readonly Digest[]): void {
@@ -250,7 +253,7 @@ export class RootfsFollower implements LayerFollower {
       place,
       tree,
       batched,
-      abilities: abilitiesWithTar(),
+      abilities: abilitiesWithTar(this.#sameOwner),
       post: (message) => {
         port1.postMessage(message);
         Atomics.add(sent, 0, 1);

@@ -1,6 +1,7 @@
 import type { Digest } from './digest.js';
 import { PullError } from './error.js';
 import {
+  isGnuHeader,
   isHeaderOnly,
   isZeroBlock,
   MAX_TAR_META_BYTES,
@@ -9,6 +10,8 @@ import {
   unreadableTar,
 } from './tar-fields.js';
 import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
+import { placeOldData, placePaxData, type SparseMap } from './tar-sparse.js';
+import { quoteBytes } from './text.js';
 
 /** A tar that can be read anywhere. What `read` returns is good until the next call. */
 export interface TarSource {
@@ -24,54 +27,122 @@ export interface PlacedEntry {
   readonly entry: TarEntry;
   readonly contentStart: number;
   readonly contentBytes: number;
+  /** Of a file whose holes the tar leaves out: what its content is. */
+  readonly sparse?: SparseMap;
 }
 
 /**
- * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers). Global pax
- * headers, which state nothing that a file system has, are passed over. `onMeta` is called with the length of every other extended header
- * before it is read.
- * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for GNU's sparse formats
+ * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers), but for the maps of sparse
+ * files. Global pax headers, which state nothing that a file system has, are passed over. `onMeta` is called with the length of every
+ * other extended header before it is read, and of a block of a map.
+ * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for sparse formats that GNU tar has not defined; both say
+ *   where in the tar that is
  */
 export function* tarEntries(
   source: TarSource,
   onMeta: (lengthBytes: number) => void = () => {},
 ): Generator<PlacedEntry, void, undefined> {
-  const extended = new ExtendedHeaders();
-  for (let at = 0; at < source.lengthBytes; ) {
-    const block = bytesAt(source, at, TAR_BLOCK_BYTES);
-    at += TAR_BLOCK_BYTES;
-    if (isZeroBlock(block)) {
-      if (at < source.lengthBytes && !isZeroBlock(bytesAt(source, at, TAR_BLOCK_BYTES))) {
-        throw unreadableTar('a block of zeros stands between its entries');
-      }
-      return;
-    }
-    const entry = parseHeader(Buffer.from(block));
-    if ('xgLK'.includes(entry.type)) {
-      if (entry.sizeBytes > MAX_TAR_META_BYTES)
-        throw unreadableTar('an extended header is larger than 1 MiB');
-      requireInside(source, at, entry.sizeBytes);
-      if (entry.type !== 'g') {
-        onMeta(entry.sizeBytes);
-        extended.take(entry.type, Buffer.from(source.read(at, entry.sizeBytes)));
-      }
-      at += entry.sizeBytes + paddingOf(entry.sizeBytes);
-      continue;
-    }
-    extended.complete(entry);
-    if (entry.type === 'S') throw new PullError('unsupported', 'the tar holds a sparse file');
-    const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
-    if (contentBytes > source.lengthBytes - at) throw unreadableTar('it ends inside an entry');
-    yield { entry, contentStart: at, contentBytes };
-    at += contentBytes + paddingOf(contentBytes);
+  const reader = new EntryReader(source, onMeta);
+  for (let placed = reader.next(); placed !== undefined; placed = reader.next()) yield placed;
+}
+
+/** Reads one entry after the other. */
+class EntryReader {
+  readonly #source: TarSource;
+  readonly #onMeta: (lengthBytes: number) => void;
+  readonly #extended = new ExtendedHeaders();
+  #at = 0;
+  /** What is being read, as far as it is known. */
+  #headerAt = 0;
+  #entry: TarEntry | undefined;
+
+  constructor(source: TarSource, onMeta: (lengthBytes: number) => void) {
+    this.#source = source;
+    this.#onMeta = onMeta;
   }
-}
 
-function bytesAt(source: TarSource, position: number, lengthBytes: number): Buffer {
-  requireInside(source, position, lengthBytes);
-  return source.read(position, lengthBytes);
-}
+  /** The next entry, or undefined at the end of the archive. @throws as `tarEntries` */
+  next(): PlacedEntry | undefined {
+    this.#entry = undefined;
+    try {
+      while (this.#at < this.#source.lengthBytes) {
+        this.#headerAt = this.#at;
+        const block = Buffer.from(this.#block(this.#at));
+        this.#at += TAR_BLOCK_BYTES;
+        if (isZeroBlock(block)) {
+          this.#endArchive();
+          return undefined;
+        }
+        const entry = parseHeader(block);
+        if (!'xgLK'.includes(entry.type)) return this.#place(entry, block);
+        this.#takeMeta(entry);
+      }
+      return undefined;
+    } catch (error) {
+      throw this.#located(error);
+    }
+  }
 
-function requireInside(source: TarSource, position: number, lengthBytes: number): void {
-  if (position + lengthBytes > source.lengthBytes) throw unreadableTar('it ends inside an entry');
+  #endArchive(): void {
+    const { lengthBytes } = this.#source;
+    if (this.#at < lengthBytes && !isZeroBlock(this.#block(this.#at)))
+      throw unreadableTar('a block of zeros stands between its entries');
+  }
+
+  #takeMeta({ type, sizeBytes }: TarEntry): void {
+    if (sizeBytes > MAX_TAR_META_BYTES) throw unreadableTar('an extended header is larger than 1 MiB');
+    this.#requireInside(this.#at, sizeBytes);
+    if (type !== 'g') {
+      this.#onMeta(sizeBytes);
+      this.#extended.take(type, Buffer.from(this.#source.read(this.#at, sizeBytes)));
+    }
+    this.#at += sizeBytes + paddingOf(sizeBytes);
+  }
+
+  #place(entry: TarEntry, block: Buffer): PlacedEntry {
+    this.#entry = entry;
+    this.#extended.complete(entry);
+    const storedBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
+    const data = this.#dataOf(entry, block, storedBytes);
+    const { contentStart, contentBytes } = data;
+    if (contentBytes > this.#source.lengthBytes - contentStart)
+      throw unreadableTar('it ends inside an entry');
+    this.#at = contentStart + contentBytes + paddingOf(storedBytes);
+    return { entry, ...data };
+  }
+
+  #dataOf(entry: TarEntry, block: Buffer, storedBytes: number): Omit<PlacedEntry, 'entry'> {
+    const start = this.#at;
+    const isOld = entry.type === 'S' && entry.sparse === undefined;
+    if (!isOld && entry.sparse === undefined) return { contentStart: start, contentBytes: storedBytes };
+    if (isHeaderOnly(entry.type)) throw unreadableTar('what is no file cannot be sparse');
+    const read = (position: number) => {
+      this.#onMeta(TAR_BLOCK_BYTES);
+      return this.#block(position);
+    };
+    if (entry.sparse !== undefined) return placePaxData(entry.sparse, start, storedBytes, read);
+    if (!isGnuHeader(block))
+      throw new PullError('unsupported', 'the tar holds a sparse file without the header of GNU tar');
+    return placeOldData(block, start, storedBytes, read);
+  }
+
+  #block(position: number): Buffer {
+    this.#requireInside(position, TAR_BLOCK_BYTES);
+    return this.#source.read(position, TAR_BLOCK_BYTES);
+  }
+
+  #requireInside(position: number, lengthBytes: number): void {
+    if (position + lengthBytes > this.#source.lengthBytes) throw unreadableTar('it ends inside an entry');
+  }
+
+  /** The same error with the place in the tar. */
+  #located(error: unknown): unknown {
+    if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
+      return error;
+    const where =
+      this.#entry === undefined
+        ? `at byte ${this.#headerAt} of the tar`
+        : `in the entry ${quoteBytes(this.#entry.name)}`;
+    return new PullError(error.code, `${error.message}, ${where}`, { hint: error.hint, cause: error });
+  }
 }

@@ -30,6 +30,11 @@ export function isHeaderOnly(type: string): boolean {
   return type >= '1' && type <= '6';
 }
 
+/** Whether the header is GNU tar's own, which has other fields where ustar has a prefix. */
+export function isGnuHeader(block: Buffer): boolean {
+  return block.toString('latin1', 257, 265) === 'ustar  \0';
+}
+
 /** The bytes before the first NUL. */
 export function textOf(field: Buffer): Buffer {
   const end = field.indexOf(0);
@@ -64,6 +69,15 @@ function negativeBytes(block: Buffer): number {
     if (at < CHECKSUM_AT || at >= CHECKSUM_AT + CHECKSUM_BYTES) count += block[at]! >>> 7;
   }
   return count;
+}
+
+/**
+ * A user or group ID of a header in 32 bits: a larger or negative one wraps, as chown(2) takes it.
+ * @throws PullError `metadata-malformed` when it is no number
+ */
+export function idAt(block: Buffer, offset: number, length: number): number {
+  if ((block[offset]! & 0x80) === 0) return numberAt(block, offset, length);
+  return block.readUInt32BE(offset + length - 4);
 }
 
 /** The size field of a header in bytes. @throws PullError `metadata-malformed` when it is no size */
@@ -105,13 +119,20 @@ function base256(field: Buffer): number {
   return safe(Number(value));
 }
 
+/** The records of a sparse file that are repeated, in this order (GNU tar, format 0.0), and the one that they are the parts of (0.1). */
+const SPARSE_OFFSET = 'GNU.sparse.offset';
+const SPARSE_LENGTH = 'GNU.sparse.numbytes';
+const SPARSE_MAP = 'GNU.sparse.map';
+
 /**
- * The records of a pax extended header (POSIX pax, "pax Extended Header"); bytes as latin1, so that nothing is lost.
+ * The records of a pax extended header (POSIX pax, "pax Extended Header"); bytes as latin1, so that nothing is lost. Of a record that
+ * is repeated the last counts; the map of a sparse file, which GNU tar 0.0 states by repeated ones, is one record here.
  * @throws PullError `metadata-malformed` when a record is
  */
 export function parsePax(body: Buffer): Map<string, string> {
   const text = body.toString('latin1');
   const records = new Map<string, string>();
+  const map: string[] = [];
   for (let at = 0; at < text.length; ) {
     let space = at;
     let lengthBytes = 0;
@@ -124,9 +145,15 @@ export function parsePax(body: Buffer): Map<string, string> {
     if (!isLength || end > text.length || body[end - 1] !== 0x0a) throw malformedTar('a pax record');
     const equals = text.indexOf('=', space);
     if (equals <= space + 1 || equals >= end) throw malformedTar('a pax record');
-    records.set(text.slice(space + 1, equals), text.slice(equals + 1, end - 1));
+    const key = text.slice(space + 1, equals);
+    const value = text.slice(equals + 1, end - 1);
+    if (key === SPARSE_OFFSET || key === SPARSE_LENGTH) {
+      if ((key === SPARSE_OFFSET) !== (map.length % 2 === 0)) throw malformedTar('the map of a sparse file');
+      map.push(value);
+    } else records.set(key, value);
     at = end;
   }
+  if (map.length > 0) records.set(SPARSE_MAP, map.join(','));
   return records;
 }
 
@@ -134,6 +161,12 @@ export function parsePax(body: Buffer): Map<string, string> {
 export function integerOf(value: string): number {
   if (!/^-?\d{1,16}$/.test(value)) throw malformedTar('a number');
   return safe(Number(value));
+}
+
+/** A user or group ID of a pax record, as `idAt`. @throws PullError `metadata-malformed` when it is no number of 64 bits */
+export function idOf(value: string): number {
+  if (!/^[+-]?\d{1,19}$/.test(value)) throw malformedTar('a user or group ID');
+  return Number(BigInt.asUintN(32, BigInt(value.replace('+', ''))));
 }
 
 /** A size in bytes. @throws PullError `metadata-malformed` when it is negative */

@@ -1,6 +1,8 @@
-import { PullError } from './error.js';
 import {
+  idAt,
+  idOf,
   integerOf,
+  isGnuHeader,
   malformedTar,
   numberAt,
   parsePax,
@@ -9,6 +11,7 @@ import {
   textOf,
   verifyHeader,
 } from './tar-fields.js';
+import { type SparseRecords, sparseRecords } from './tar-sparse.js';
 
 /** A time as tar can state it: whole seconds since 1970 and 0 to 999,999,999 nanoseconds on top. */
 export interface TarTime {
@@ -18,11 +21,12 @@ export interface TarTime {
 
 /** What a tar says about one entry, extended headers merged in. Names are bytes: they need not be UTF-8. */
 export interface TarEntry {
-  /** The type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  /** The type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo, `S` sparse file (GNU). */
   type: string;
   name: Buffer;
   linkName: Buffer;
   mode: number;
+  /** IDs have 32 bits; the largest leaves the owner as it is (chown(2)). */
   uid: number;
   gid: number;
   sizeBytes: number;
@@ -32,6 +36,8 @@ export interface TarEntry {
   devMajor: number;
   devMinor: number;
   xattrs: ReadonlyMap<string, Buffer>;
+  /** Of a sparse file in one of the pax formats: its content is not the file. */
+  sparse: SparseRecords | undefined;
 }
 
 /** Of most entries: a map for each would be most of what they leave to the garbage collector. */
@@ -43,14 +49,13 @@ const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
  */
 export function parseHeader(block: Buffer): TarEntry {
   verifyHeader(block);
-  const magic = block.toString('latin1', 257, 265);
   const entry: TarEntry = {
     type: String.fromCharCode(block[156]!),
     name: textOf(block.subarray(0, 100)),
     linkName: textOf(block.subarray(157, 257)),
     mode: numberAt(block, 100, 8),
-    uid: numberAt(block, 108, 8),
-    gid: numberAt(block, 116, 8),
+    uid: idAt(block, 108, 8),
+    gid: idAt(block, 116, 8),
     sizeBytes: sizeFieldOf(block),
     mtime: { seconds: numberAt(block, 136, 12), nanos: 0 },
     atime: undefined,
@@ -58,21 +63,50 @@ export function parseHeader(block: Buffer): TarEntry {
     devMajor: 0,
     devMinor: 0,
     xattrs: NO_XATTRS,
+    sparse: undefined,
   };
-  const isUstar = magic.startsWith('ustar\0');
-  const isGnu = magic === 'ustar  \0';
+  const isUstar = block.toString('latin1', 257, 263) === 'ustar\0';
+  const isGnu = isGnuHeader(block);
   if (isUstar || isGnu) {
     entry.devMajor = numberAt(block, 329, 8);
     entry.devMinor = numberAt(block, 337, 8);
   }
-  if (isGnu) {
-    entry.atime = timeAt(block, 345);
-    entry.ctime = timeAt(block, 357);
-  } else if (isUstar) {
-    const prefix = textOf(block.subarray(345, 500));
+  if (isGnu && !hasGoPrefix(block)) {
+    entry.atime = timeAt(block, ATIME_AT);
+    entry.ctime = timeAt(block, CTIME_AT);
+  } else if (isUstar || isGnu) {
+    const prefix = textOf(block.subarray(PREFIX_AT, PREFIX_END));
     if (prefix.length > 0) entry.name = Buffer.concat([prefix, Buffer.from('/'), entry.name]);
   }
   return entry;
+}
+
+/** Where ustar has the first part of a long name, and GNU two times. */
+const PREFIX_AT = 345;
+const PREFIX_END = 500;
+const ATIME_AT = 345;
+const CTIME_AT = 357;
+/** Of a time in GNU's fields, which are filled with zeros. */
+const TIME_DIGITS = 11;
+
+/**
+ * Whether a header with GNU's magic has a prefix in the place of times: Go before 1.8, and so docker up to 17.05, wrote that. No path
+ * of it looks like two times.
+ */
+function hasGoPrefix(block: Buffer): boolean {
+  return !isTimeOrNone(block, ATIME_AT) || !isTimeOrNone(block, CTIME_AT);
+}
+
+function isTimeOrNone(block: Buffer, offset: number): boolean {
+  const first = block[offset]!;
+  // Base-256, or blanks before a number.
+  if (first === 0 || (first & 0x80) !== 0 || first === 0x20) return true;
+  for (let at = offset; at < offset + TIME_DIGITS; at += 1) if (!isOctal(block[at]!)) return false;
+  return true;
+}
+
+function isOctal(byte: number): boolean {
+  return byte >= 0x30 && byte <= 0x37;
 }
 
 /** What extended headers have said of the entry that follows them. */
@@ -93,7 +127,7 @@ export class ExtendedHeaders {
 
   /**
    * Completes the entry, and forgets what was said.
-   * @throws PullError `metadata-malformed` when a record is malformed, `unsupported` as `applyPax`
+   * @throws PullError `metadata-malformed` when a record is malformed, `unsupported` as `sparseRecords`
    */
   complete(entry: TarEntry): void {
     if (this.#pax !== undefined) applyPax(entry, this.#pax);
@@ -107,21 +141,27 @@ export class ExtendedHeaders {
   }
 }
 
-/**
- * Lets pax records replace what the header says. Unknown records mean nothing here.
- * @throws PullError `unsupported` for GNU's sparse records, whose content is not the file
- */
+/** Lets pax records replace what the header says. Unknown records mean nothing here. @throws as `complete` */
 function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
   const xattrs = new Map<string, Buffer>();
+  let isSparse = false;
   for (const [key, value] of records) {
-    if (key.startsWith('GNU.sparse.')) throw new PullError('unsupported', 'the tar holds a sparse file');
     if (key.startsWith('SCHILY.xattr.')) {
       xattrs.set(key.slice('SCHILY.xattr.'.length), Buffer.from(value, 'latin1'));
-    } else if (value !== '') {
-      applyRecord(entry, key, value);
-    }
+    } else if (key.startsWith(SPARSE)) isSparse = true;
+    else if (value !== '') applyRecord(entry, key, value);
   }
   if (xattrs.size > 0) entry.xattrs = xattrs;
+  if (isSparse) applySparse(entry, records);
+}
+
+const SPARSE = 'GNU.sparse.';
+
+/** The path in the header of a sparse file is for readers that do not know of any: they get data and map under it. */
+function applySparse(entry: TarEntry, records: ReadonlyMap<string, string>): void {
+  entry.sparse = sparseRecords(records);
+  const name = records.get('GNU.sparse.name') ?? '';
+  if (entry.sparse !== undefined && name !== '') entry.name = Buffer.from(name, 'latin1');
 }
 
 function applyRecord(entry: TarEntry, key: string, value: string): void {
@@ -134,7 +174,7 @@ function applyRecord(entry: TarEntry, key: string, value: string): void {
       break;
     case 'uid':
     case 'gid':
-      entry[key] = integerOf(value);
+      entry[key] = idOf(value);
       break;
     case 'size':
       entry.sizeBytes = sizeOf(integerOf(value));

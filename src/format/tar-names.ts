@@ -48,9 +48,10 @@ export function* tarSpans(
   }
 }
 
-/** The path of a pax extended header, empty when it states none. */
+/** The path of a pax extended header, that of a sparse file before any other; empty when it states none. */
 function paxPath(meta: Buffer): Buffer {
-  return Buffer.from(parsePax(meta).get('path') ?? '', 'latin1');
+  const records = parsePax(meta);
+  return Buffer.from(records.get('GNU.sparse.name') || records.get('path') || '', 'latin1');
 }
 
 /** What `parse` makes of bytes that are there and make sense. */

@@ -59,6 +59,45 @@ export function tarHeader(item: TarItem): Buffer {
   ]);
 }
 
+/**
+ * The header of a sparse file in GNU's pax format 1.0 and the map that its content begins with (GNU tar manual, "PAX Format, Version 1.0").
+ * @param item has the length of the data, which follows
+ * @param bounds start and end in the file of each run of data
+ */
+export function sparseHeader(item: TarItem, bounds: Float64Array, fileBytes: number): Buffer {
+  const name = toBytes(item.name);
+  const records = [
+    paxRecord('GNU.sparse.major', '1'),
+    paxRecord('GNU.sparse.minor', '0'),
+    paxRecord('GNU.sparse.name', name),
+    paxRecord('GNU.sparse.realsize', String(fileBytes)),
+    item.records ?? NO_BYTES,
+  ];
+  const map = sparseMap(bounds, fileBytes);
+  const header = tarHeader({
+    ...item,
+    name: placeholderOf(name),
+    sizeBytes: map.length + item.sizeBytes,
+    records: Buffer.concat(records),
+  });
+  return Buffer.concat([header, map]);
+}
+
+/** What a reader that knows of no sparse files makes of one: not what has its name. */
+function placeholderOf(name: Buffer): Buffer {
+  const base = name.lastIndexOf(0x2f) + 1;
+  return Buffer.concat([name.subarray(0, base), Buffer.from('GNUSparseFile.0/'), name.subarray(base)]);
+}
+
+/** How many runs there are, then offset and length of each, a line a number. As GNU tar does it, an empty one ends at a hole's end. */
+function sparseMap(bounds: Float64Array, fileBytes: number): Buffer {
+  const lines: number[] = [];
+  for (let at = 0; at < bounds.length; at += 2) lines.push(bounds[at]!, bounds[at + 1]! - bounds[at]!);
+  if (bounds.at(-1) !== fileBytes) lines.push(fileBytes, 0);
+  const text = Buffer.from(`${[lines.length / 2, ...lines].join('\n')}\n`);
+  return Buffer.concat([text, tarPadding(text.length)]);
+}
+
 function ustarBlock(
   item: Omit<TarItem, 'type'> & { type: string },
   prefix: Buffer,

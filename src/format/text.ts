@@ -25,3 +25,11 @@ export function listSome(items: readonly string[]): string {
 function formatNumber(value: number): string {
   return value.toLocaleString('en-US');
 }
+
+/** What a message shows of a name: half a line or more. */
+const MAX_NAME_LENGTH = 300;
+
+/** A name of a tar in quotes. Names are bytes: what is no UTF-8 is replaced. */
+export function quoteBytes(name: Buffer): string {
+  return JSON.stringify(shorten(name.toString(), MAX_NAME_LENGTH));
+}

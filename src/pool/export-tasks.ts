@@ -25,8 +25,22 @@ export interface ExportLayerResult {
 }
 
 /** Reads the headers of the pool's layers and tells what file system they make. */
-interface FlattenTask {
+export interface FlattenTask {
   readonly task: 'flatten';
+  /** Whether the file system becomes files: then its names and links must be such that Linux takes. */
+  readonly intoFiles: boolean;
+}
+
+/** The sparse files among the rows of a tree, all others are whole. */
+interface SparseRows {
+  /** Which rows, ascending. */
+  readonly rows: Uint32Array<SharedArrayBuffer>;
+  /** How long each file is. */
+  readonly fileBytes: Float64Array<SharedArrayBuffer>;
+  /** Where the bounds of each end in `bounds`. */
+  readonly boundsEnd: Uint32Array<SharedArrayBuffer>;
+  /** Start and end in the file of each run of bytes that its content has. */
+  readonly bounds: Float64Array<SharedArrayBuffer>;
 }
 
 /**
@@ -92,8 +106,11 @@ export interface TreeRows {
   /** Which layer the content is in, and where in its tar. */
   readonly layer: Uint16Array<SharedArrayBuffer>;
   readonly contentStart: Float64Array<SharedArrayBuffer>;
+  /** How long the content is: of a sparse file without its holes. */
   readonly sizeBytes: Float64Array<SharedArrayBuffer>;
+  readonly sparse: SparseRows;
   readonly mode: Uint16Array<SharedArrayBuffer>;
+  /** An ID of 2^32 - 1 leaves the owner as it is. */
   readonly uid: Uint32Array<SharedArrayBuffer>;
   readonly gid: Uint32Array<SharedArrayBuffer>;
   readonly mtimeSeconds: Float64Array<SharedArrayBuffer>;
@@ -131,6 +148,14 @@ export interface WriteTarResult {
   readonly closed: boolean;
 }
 
+/** The IDs that files can be given; start and count of each range. */
+export interface GivenIds {
+  readonly uids: readonly number[];
+  readonly gids: readonly number[];
+  /** Why no others can: they are not mapped in this user namespace, or owners are not asked for. */
+  readonly why: 'namespace' | 'asked';
+}
+
 /** What the user of this process can make of a file system. */
 export interface Abilities {
   /** Whose process it is. */
@@ -139,6 +164,8 @@ export interface Abilities {
   readonly umask: number;
   /** Whether files can be given to others, and devices made. */
   readonly owners: boolean;
+  /** With `owners`: to whom; absent: to all. */
+  readonly ids?: GivenIds;
   /** Whether there is GNU tar to make what Node has no call for. */
   readonly tar: boolean;
 }

@@ -152,7 +152,7 @@ export class HeldDirectory {
    * link itself is held.
    * @throws the system's error; PullError `store-broken` when it is not there any more
    */
-  finishLink(name: Buffer, owner: Owner | undefined, time: number | Date): void {
+  finishLink(name: Buffer, owner: Owner | undefined, time: number | string): void {
     const path = this.at(name);
     if (this.isGuarded) {
       if (owner !== undefined) lchownSync(path, owner.uid, owner.gid);

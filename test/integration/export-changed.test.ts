@@ -21,7 +21,8 @@ import { exportLayers } from '../../src/export/export-layers.js';
 import { exportRootfs } from '../../src/export/export-rootfs.js';
 import { exportTar } from '../../src/export/export-tar.js';
 import { NO_ROW } from '../../src/export/file-tree.js';
-import { flatten, RowWriter } from '../../src/export/flatten.js';
+import { flatten } from '../../src/export/flatten.js';
+import { RowWriter } from '../../src/export/tree-rows.js';
 import { digestHex } from '../../src/format/digest.js';
 import { paxRecord } from '../../src/format/tar-writer.js';
 import { createCounters } from '../../src/pool/counters.js';
@@ -101,7 +102,7 @@ function filesOf(tar: Buffer): TreeRows {
   flatten([sourceOf(tar)], {}, (_, path, inode) => {
     writer.add({ ...inode, xattrRecords: '', row: -1 }, path, NO_ROW);
   });
-  return writer.tree;
+  return writer.finish();
 }
 
 /** Every task that reads the layer as files. */
@@ -121,7 +122,7 @@ function readers(
   t.after(() => closeSync(fd));
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   return {
-    flatten: { task: 'flatten' },
+    flatten: { task: 'flatten', intoFiles: false },
     'write-tar': { task: 'write-tar', tree, to: { fd, path } },
     'write-files': { task: 'write-files', ...common, abilities: { ...abilities, tar: false }, rows },
     'unpack-files': {

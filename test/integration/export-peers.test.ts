@@ -1,8 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { chmodSync, chownSync, cpSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { paxRecord, TAR_END } from '../../src/format/tar-writer.js';
 import {
   type ExportEvent,
   exportDockerArchive,
@@ -12,6 +22,7 @@ import {
 } from '../../src/index.js';
 import { openBlob } from '../../src/sandbox/oci-layout.js';
 import { applyLayers } from '../support/apply-layers.js';
+import { editedHeader } from '../support/edited-header.js';
 import { emptyLayout, nameImage } from '../support/layout.js';
 import { assertSameTree, listDirectory, listTar } from '../support/listing.js';
 import { skipUnless, skipUnlessThere } from '../support/programs.js';
@@ -114,6 +125,64 @@ test('the root file system is what umoci unpacks', { skip: skipUnless('umoci') |
   });
   const rootfs = join(directory, 'rootfs');
   await exportRootfs({ store, diffIds, directory: rootfs });
+  assertSameTree(listDirectory(rootfs), listDirectory(join(bundle, 'rootfs')), startedMs);
+});
+
+/** Layers with what images of the last ten years have: each entry as umoci takes it, too. */
+function oddLayers(directory: string): Buffer[] {
+  const goHeader = editedHeader(tarOf({ name: 'old-go' }).subarray(0, 512), {
+    257: 'ustar  \0',
+    345: 'a/long/way',
+  });
+  mkdirSync(directory);
+  writeFileSync(join(directory, 'sparse'), 'data');
+  truncateSync(join(directory, 'sparse'), 1_000_000);
+  const sparse = execFileSync('tar', ['-cSf', '-', '--format=pax', '-C', directory, 'sparse']);
+  return [
+    tarOf(
+      { name: 'target', type: '5' },
+      { name: 'target/keep', content: 'kept' },
+      { name: 'target/gone', content: 'gone' },
+      { name: 'opaque', type: '2', linkName: '/target' },
+      { name: 'plain', type: '2', linkName: 'target' },
+      { name: 'through', type: '2', linkName: 'target' },
+      { name: 'file', content: 'x', mtimeNanos: 123_456_789 },
+      { name: 'hard', type: '1', linkName: 'file', mode: 0o600, uid: 5 },
+      { name: 'missing/parents/file', content: 'x' },
+      {
+        name: 'nobody',
+        content: 'x',
+        records: Buffer.concat([paxRecord('uid', '-2'), paxRecord('gid', '4294967303')]),
+      },
+      { name: 'late', content: 'x', mtimeSeconds: 1_700_000_000, mtimeNanos: 999_999_999 },
+      { name: 'early', content: 'x', mtimeSeconds: -2, mtimeNanos: 999_999_999 },
+    ),
+    tarOf(
+      { name: 'opaque', type: '5' },
+      { name: 'opaque/.wh..wh..opq' },
+      { name: 'opaque/new', content: 'new' },
+      { name: 'plain', type: '5' },
+      { name: 'plain/.wh.keep' },
+      { name: 'through/.wh.gone' },
+    ),
+    Buffer.concat([goHeader, TAR_END]),
+    sparse,
+  ];
+}
+
+test('odd layers make what umoci makes of them', { skip: skipUnless('umoci') || skip }, async (t) => {
+  const startedMs = Date.now();
+  const directory = temporaryDirectory(t);
+  const paths = freshStore(t);
+  const layers = oddLayers(join(directory, 'source'));
+  const { diffIds } = await storeTars(paths, ...layers);
+  const tars = await exportLayers({ store: paths.root, diffIds, directory: join(directory, 'layers') });
+  const bundle = join(directory, 'bundle');
+  execFileSync('umoci', ['unpack', '--image', `${plainLayout(t, tars, diffIds)}:plain`, bundle], {
+    stdio: 'pipe',
+  });
+  const rootfs = join(directory, 'rootfs');
+  await exportRootfs({ store: paths.root, diffIds, directory: rootfs });
   assertSameTree(listDirectory(rootfs), listDirectory(join(bundle, 'rootfs')), startedMs);
 });
 

@@ -38,9 +38,11 @@ export async function runPull(images: readonly string[], given: OptionValues): P
  * @throws UsageError when it goes nowhere that is known, or several images would go to one place; PullError as exports and copies do
  */
 async function outputOf(images: readonly string[], options: OptionValues): Promise<Output | undefined> {
-  const { output, force, policy } = options;
+  const { output, force, 'no-same-owner': noSameOwner, policy } = options;
   if (output === undefined) {
     if (force === true) throw new UsageError('--force is about --output', 'add --output rootfs:DIR');
+    if (noSameOwner === true)
+      throw new UsageError('--no-same-owner is about --output', 'add --output rootfs:DIR');
     return undefined;
   }
   if (images.length > 1) {

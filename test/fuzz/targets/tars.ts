@@ -51,10 +51,22 @@ const PAX = Buffer.concat([
   SMALL,
 ]);
 
+const SPARSE = Buffer.concat([
+  metaEntry('x', '22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n26 GNU.sparse.realsize=99\n'),
+  tarOf({ name: 's', content: `${'2\n0\n5\n9\n1\n'.padEnd(512, '\0')}sparse` }),
+]);
+
 const PAX_WORDS = [
-  ...['path', 'linkpath', 'size', 'uid', 'mtime', 'SCHILY.xattr.user.a', 'GNU.sparse.major'].map((key) =>
-    paxRecord(key, Buffer.from('7')).toString(),
-  ),
+  ...[
+    'path',
+    'linkpath',
+    'size',
+    'uid',
+    'mtime',
+    'SCHILY.xattr.user.a',
+    'GNU.sparse.major',
+    'GNU.sparse.map',
+  ].map((key) => paxRecord(key, Buffer.from('7')).toString()),
   'ustar\x0000',
   'ustar  \0',
   '0000000\0',
@@ -64,7 +76,7 @@ const PAX_WORDS = [
 ];
 
 const tars = fc
-  .tuple(mutated([TAR, SMALL, GNU, PAX], PAX_WORDS), fc.boolean())
+  .tuple(mutated([TAR, SMALL, GNU, PAX, SPARSE], PAX_WORDS), fc.boolean())
   .map(([bytes, isSealed]) => (isSealed ? sealed(bytes) : bytes));
 
 /** Contents of regular files, as a walker that is given the tar in pieces finds them; undefined when it refuses. */
@@ -114,10 +126,12 @@ function counted(bytes: Buffer): { source: TarSource; reads: () => number } {
   return { source: { ...source, read }, reads: () => count };
 }
 
+/** What a walker calls contents: the map of a sparse file is a part of them where it stands there, and old sparse files have none. */
 function fileContents(bytes: Buffer, entries: readonly PlacedEntry[]): Buffer[] {
   return entries.flatMap(({ entry, contentStart, contentBytes }) => {
     const isFile = entry.type === '0' || entry.type === '7';
-    return isFile && contentBytes > 0 ? [bytes.subarray(contentStart, contentStart + contentBytes)] : [];
+    const end = contentStart + contentBytes;
+    return isFile && entry.sizeBytes > 0 ? [bytes.subarray(end - entry.sizeBytes, end)] : [];
   });
 }
 

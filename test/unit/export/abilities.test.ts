@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isPlain, leftOut, modeFor, needsTar, xattrsFor } from '../../../src/export/abilities.js';
+import { isPlain, leftOut, modeFor, needsTar, ownerFor, xattrsFor } from '../../../src/export/abilities.js';
 import { flatten } from '../../../src/export/flatten.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { sourceOf, tarOf } from '../../support/tars.js';
@@ -57,5 +57,54 @@ test('what is left out is told in one line', () => {
   assert.equal(
     leftOut(TREE, { ...ROOT, tar: false }),
     'left out without GNU tar: devices: 1, fifos: 1, extended attributes of 2',
+  );
+});
+
+/** Rows: 0 of root and mapped, 1 of a group that is not, 2 of a user that is not, 3 of nobody, 4 a device. */
+const IDS = flatten([
+  sourceOf(
+    tarOf(
+      { name: 'a', uid: 0, gid: 7, mode: 0o6755 },
+      { name: 'b', uid: 3, gid: 50, mode: 0o6755 },
+      { name: 'c', uid: 50, gid: 7, mode: 0o6755, records: Buffer.concat([SECURITY, USER]) },
+      { name: 'd', uid: 2 ** 32 - 1, gid: 7, mode: 0o4755 },
+      { name: 'e', type: '3' },
+    ),
+  ),
+]);
+const ROWS_OF_IDS = [...Array(IDS.count).keys()];
+const NAMESPACE = { ...ROOT, ids: { uids: [0, 1, 3, 2], gids: [0, 10], why: 'namespace' } } as const;
+const AS_ASKED = { ...ROOT, ids: { uids: [], gids: [], why: 'asked' } } as const;
+const NONE = 2 ** 32 - 1;
+
+test('in a user namespace files are given those IDs that it maps, and no program becomes another user', () => {
+  assert.deepEqual(ROWS_OF_IDS.map((row) => ownerFor(IDS, row, NAMESPACE)).slice(0, 4), [
+    { uid: 0, gid: 7 },
+    { uid: 3, gid: NONE },
+    { uid: NONE, gid: 7 },
+    { uid: NONE, gid: 7 },
+  ]);
+  const modes = ROWS_OF_IDS.map((row) => modeFor(IDS, row, NAMESPACE).toString(8));
+  assert.deepEqual(modes.slice(0, 4), ['6755', '4755', '755', '755']);
+  assert.deepEqual([needsTar(IDS, 4, NAMESPACE), xattrsFor(IDS, 2, NAMESPACE)], [false, USER]);
+  assert.equal(
+    leftOut(IDS, NAMESPACE),
+    'left out in a user namespace: owners of 2 whose IDs are not mapped, set-user-ID or set-group-ID of 3, devices: 1, extended attributes of 1',
+  );
+});
+
+test('owners that were not asked for are not missed, but programs of others lose their rights', () => {
+  assert.deepEqual(new Set(ROWS_OF_IDS.map((row) => ownerFor(IDS, row, AS_ASKED))), new Set([undefined]));
+  const modes = ROWS_OF_IDS.map((row) => modeFor(IDS, row, AS_ASKED).toString(8));
+  assert.deepEqual(modes.slice(0, 4), ['4755', '755', '755', '755']);
+  assert.equal(needsTar(IDS, 4, AS_ASKED), true);
+  assert.equal(leftOut(IDS, AS_ASKED), 'left out along with the owners: set-user-ID or set-group-ID of 4');
+});
+
+test('an ID that is none leaves the owner as it is', () => {
+  assert.deepEqual(ownerFor(IDS, 3, ROOT), { uid: NONE, gid: 7 });
+  assert.deepEqual(
+    [modeFor(IDS, 3, ROOT), leftOut(IDS, ROOT)],
+    [0o755, 'left out: set-user-ID or set-group-ID of 1'],
   );
 });

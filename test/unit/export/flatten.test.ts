@@ -193,9 +193,8 @@ test('owners, times, devices and extended attributes are those of the header', (
 test('entries that no image has are named', () => {
   assert.throws(() => flat([{ name: 'a', type: 'V' as '0' }]), { code: 'unsupported', message: /"V"/ });
   assert.throws(() => flat([{ name: 'x/'.repeat(2049) }]), { code: 'metadata-malformed', message: /4096/ });
-  assert.throws(() => flat([{ name: 'a', uid: 2 ** 32 }]), {
-    code: 'metadata-malformed',
-    message: /user ID/,
+  assert.throws(() => flat([{ name: 'a', type: '3', devMajor: 4096 }]), {
+    message: /"a" has the device number 4096 \(layer 1/,
   });
   for (const records of [paxRecord('path', 'a\0b'), paxRecord('linkpath', 'a\0b')]) {
     assert.throws(() => flat([{ ...symlink('a', 'b'), records }]), {
@@ -368,4 +367,158 @@ test('a link that was followed leads elsewhere once what it leads through has ch
   assert.ok(whiteout('.wh.via').includes('0 via/x/after layer 1'));
   assert.ok(whiteout('.wh.one').includes('0 one/after layer 1'));
   assert.ok(whiteout('.wh..wh..opq').includes('0 to/after layer 1'));
+});
+
+/** All orders of these. */
+function orders<T>(items: readonly T[]): T[][] {
+  if (items.length <= 1) return [[...items]];
+  return items.flatMap((item, at) => orders(items.toSpliced(at, 1)).map((rest) => [item, ...rest]));
+}
+
+/** What every order of the upper layer's entries makes of it, which is the same. */
+function flatInEveryOrder(lower: readonly Entry[], upper: readonly Entry[]): string[] {
+  const [first, ...others] = orders(upper).map((entries) => flat([...lower], entries));
+  for (const other of others) assert.deepEqual(other, first);
+  return first!;
+}
+
+test('a whiteout does not pass through a link that its own layer replaces by a directory, in any order', () => {
+  const lower = [directory('target'), { name: 'target/keep' }, symlink('link', '/target')];
+  const kept = ['5 link', '5 target', '0 target/keep layer 0'];
+  for (const whiteout of ['link/.wh..wh..opq', './link/.wh.keep', '/link/../link/.wh.keep'])
+    assert.deepEqual(flatInEveryOrder(lower, [directory('link/'), { name: whiteout }]), kept, whiteout);
+  const withNew = flat(lower, [directory('link'), { name: 'link/.wh..wh..opq' }, { name: 'link/new' }]);
+  assert.deepEqual(withNew, ['5 link', '0 link/new layer 1', '5 target', '0 target/keep layer 0']);
+});
+
+test('nor through one that it replaces by anything else, takes away, or reaches by another name', () => {
+  const lower = [
+    directory('target'),
+    { name: 'target/keep' },
+    symlink('link', 'target'),
+    symlink('to-link', 'link'),
+    symlink('here', '.'),
+    { name: 'other/keep' },
+  ];
+  const has = (rows: readonly string[], path: string) => rows.some((row) => row.startsWith(`0 ${path} `));
+  const whiteouts = ['link/.wh.keep', 'to-link/.wh..wh..opq', 'here/link/.wh.keep'].map((name) => ({ name }));
+  const replacements: readonly Entry[] = [
+    { name: 'link' },
+    symlink('link', 'other'),
+    hardLink('link', 'other/keep'),
+    { name: 'link', type: '6' },
+    { name: '.wh.link' },
+    { name: '.wh..wh..opq' },
+    directory('here/link'),
+    directory('here/here/link'),
+  ];
+  for (const replacement of replacements)
+    for (const whiteout of whiteouts)
+      for (const upper of [
+        [replacement, whiteout],
+        [whiteout, replacement],
+      ]) {
+        const rows = flat([...lower], replacement.type === '1' ? [...upper] : upper);
+        const isCleared = replacement.name === '.wh..wh..opq';
+        assert.equal(has(rows, 'target/keep'), !isCleared, JSON.stringify(upper));
+      }
+});
+
+test('a whiteout passes through a link that its layer leaves alone or states again as it is', () => {
+  const lower = [{ name: 'target/keep' }, { name: 'target/gone' }, symlink('link', '/target')];
+  for (const upper of [[], [symlink('link', '/target')], [directory('target')]])
+    assert.deepEqual(
+      flatInEveryOrder(lower, [...upper, { name: 'link/.wh.gone' }]).filter((row) => row.startsWith('0')),
+      ['0 target/keep layer 0'],
+    );
+});
+
+test('a directory behind a replaced link is another one than that of its name below the new directory', () => {
+  const lower = [symlink('link', '/target'), symlink('target/sub', '/x'), { name: 'x/y' }, { name: 'x/z' }];
+  const upper = [directory('link'), directory('link/sub'), { name: 'target/sub/.wh.y' }];
+  assert.deepEqual(
+    flatInEveryOrder(lower, [upper[0]!, upper[2]!]).filter((row) => row.startsWith('0')),
+    ['0 x/z layer 0'],
+  );
+  assert.deepEqual(
+    flat(lower, upper).filter((row) => row.startsWith('0')),
+    ['0 x/z layer 0'],
+  );
+});
+
+test('opaque directories within opaque directories take away what is lower in each, and no more', () => {
+  const lower = [{ name: 'd/a' }, { name: 'd/e/b' }, { name: 'd/e/f/c' }, { name: 'e/kept' }];
+  const upper = [
+    directory('d'),
+    { name: 'd/.wh..wh..opq' },
+    { name: 'd/e/.wh..wh..opq' },
+    { name: 'd/e/new' },
+    { name: 'd/e/f/.wh..wh..opq' },
+  ];
+  assert.deepEqual(flatInEveryOrder(lower, upper), [
+    '5 d',
+    '5 d/e',
+    '0 d/e/new layer 1',
+    '5 e',
+    '0 e/kept layer 0',
+  ]);
+});
+
+test('what aufs has of its own is not in the image, but hard links may lead to it', () => {
+  const plink = (name: string): Entry => ({ name: `.wh..wh.plnk/${name}`, content: 'linked' });
+  const layer = [
+    { name: '.wh..wh.aufs' },
+    directory('.wh..wh.orph'),
+    directory('.wh..wh.plnk'),
+    plink('4.1'),
+    hardLink('b', '.wh..wh.plnk/4.1'),
+    hardLink('a', './.wh..wh.plnk//4.1'),
+    hardLink('.wh..wh.plnk/5.1', 'b'),
+    hardLink('c', '/.wh..wh.plnk/5.1'),
+  ];
+  assert.deepEqual(flat(layer), ['0 a layer 0', '1 b a', '1 c a']);
+  assert.deepEqual(flat(layer, [hardLink('d', '.wh..wh.plnk/4.1'), { name: '.wh.a' }]), [
+    '0 b layer 0',
+    '1 c b',
+    '1 d b',
+  ]);
+  assert.deepEqual(
+    flat(
+      [plink('1.1'), hardLink('a', '.wh..wh.plnk/1.1')],
+      [plink('1.1'), hardLink('b', '.wh..wh.plnk/1.1')],
+    ),
+    ['0 a layer 0', '0 b layer 1'],
+  );
+  for (const target of ['.wh..wh.plnk/9.9', '.wh..wh.plnk', '.wh..wh.orph'])
+    assert.throws(() => flat([directory('.wh..wh.plnk'), hardLink('a', target)]), {
+      message: /hard link "a".*layer 1 of 1/,
+    });
+});
+
+test('what Linux takes for no name or link is refused where files are made of it, with layer and entry', () => {
+  const long = 'n'.repeat(256);
+  const refused: ReadonlyArray<readonly [entry: Entry, message: RegExp]> = [
+    [{ name: `d/${long}` }, /a name in "d\/n+" is longer than 255 bytes \(layer 2 of 2\)$/],
+    [directory(`${long}/d`), /longer than 255 bytes \(layer 2 of 2\)$/],
+    [hardLink(long, 'lower'), /longer than 255 bytes \(layer 2 of 2\)$/],
+    [symlink('soft', ''), /the symbolic link "soft" leads nowhere \(layer 2 of 2\)$/],
+    [
+      { ...symlink('soft', ''), records: paxRecord('linkpath', 'x'.repeat(4096)) },
+      /"soft" is longer than 4095 bytes \(layer 2/,
+    ],
+  ];
+  for (const [entry, message] of refused) {
+    const layers = [[{ name: 'lower' }], [entry]];
+    assert.equal(flatten(layers.map((each) => sourceOf(tarOf(...each)))).count > 1, true);
+    assert.throws(() => flattenWithin({ intoFiles: true }, ...layers), {
+      code: 'metadata-malformed',
+      message,
+      hint: /tar:FILE/,
+    });
+  }
+  assert.equal(
+    flattenWithin({ intoFiles: true }, [{ name: 'n'.repeat(255) }, { name: Buffer.from('é'.repeat(127)) }])
+      .count,
+    2,
+  );
 });

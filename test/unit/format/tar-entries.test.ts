@@ -3,8 +3,9 @@ import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
 import { tarEntries } from '../../../src/format/tar-entries.js';
 import type { TarEntry } from '../../../src/format/tar-header.js';
-import { TAR_END } from '../../../src/format/tar-writer.js';
+import { paxRecord, TAR_END } from '../../../src/format/tar-writer.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
+import { editedHeader } from '../../support/edited-header.js';
 import { fixtureBlob, LAYER_DIGEST } from '../../support/fixture-layout.js';
 import { sourceOf, tarOf } from '../../support/tars.js';
 
@@ -75,9 +76,67 @@ test('what is no tar is refused', () => {
   }
 });
 
-test("GNU's sparse files are not supported", () => {
+test("a sparse file's type is GNU's: not of other headers", () => {
   const tar = tarOf({ name: 'a', type: 'S' as '0' });
-  assert.throws(() => walk(tar), { code: 'unsupported', message: /sparse/ });
+  assert.throws(() => walk(tar), { code: 'unsupported', message: /sparse.*in the entry "a"/ });
+});
+
+/** A header of Go before 1.8: GNU's magic over the fields of ustar. */
+function goHeader(prefix: string): TarEntry {
+  const block = editedHeader(tarOf({ name: 'base' }).subarray(0, 512), { 257: 'ustar  \0', 345: prefix });
+  return walk(Buffer.concat([block, TAR_END]))[0]!.entry;
+}
+
+test("what is no time of access behind GNU's magic is the prefix that old Go programs wrote", () => {
+  for (const prefix of [
+    'usr/lib',
+    '2017',
+    '1',
+    '77777777777',
+    'a'.repeat(155),
+    '20170504123/x',
+    'caf\xc3\xa9',
+  ])
+    assert.equal(
+      goHeader(prefix).name.toString('latin1'),
+      prefix === '77777777777' ? 'base' : `${Buffer.from(prefix).toString('latin1')}/base`,
+    );
+  assert.deepEqual(goHeader('00000000012\0').atime, { seconds: 10, nanos: 0 });
+  assert.equal(goHeader('00000000012\x0000000000013\0').name.toString(), 'base');
+});
+
+test('user and group IDs have 32 bits, as the system takes them', () => {
+  const ids = (uid: string, gid: string) => {
+    const records = Buffer.concat([paxRecord('uid', uid), paxRecord('gid', gid)]);
+    const { entry } = walk(tarOf({ name: 'a', records }))[0]!;
+    return [entry.uid, entry.gid];
+  };
+  assert.deepEqual(ids('-2', '-1'), [2 ** 32 - 2, 2 ** 32 - 1]);
+  assert.deepEqual(ids('4294967296', '4294967301'), [0, 5]);
+  assert.deepEqual(ids('9223372036854775807', '-9223372036854775808'), [2 ** 32 - 1, 0]);
+  for (const bad of ['1x', '', ' 1', '1.5', '0x10', '99999999999999999999'])
+    if (bad !== '')
+      assert.throws(() => ids(bad, '0'), { code: 'metadata-malformed', message: /in the entry "a"/ });
+  const field = (hex: string) => {
+    const block = editedHeader(tarOf({ name: 'a' }).subarray(0, 512), { 108: Buffer.from(hex, 'hex') });
+    return walk(Buffer.concat([block, TAR_END]))[0]!.entry.uid;
+  };
+  assert.deepEqual(['fffffffffffffffe', '8000000100000007', 'bfffffffffffffff'].map(field), [
+    2 ** 32 - 2,
+    7,
+    2 ** 32 - 1,
+  ]);
+});
+
+test('an error says which entry it is about, or where in the tar', () => {
+  const tar = tarOf({ name: 'first', content: 'x' }, { name: 'second', records: paxRecord('mtime', 'x') });
+  assert.throws(() => walk(tar), { message: /a time in it is malformed, in the entry "second"$/ });
+  const wrong = tarOf({ name: 'first', content: 'x' }, { name: 'second' });
+  wrong[1024 + 110]! ^= 1;
+  assert.throws(() => walk(wrong), { message: /at byte 1024 of the tar$/ });
+  assert.throws(() => walk(tarOf({ name: 'a', content: 'x'.repeat(600) }).subarray(0, 1000)), {
+    message: /in the entry "a"$/,
+  });
 });
 
 test('a global pax header is no entry', () => {

@@ -1,0 +1,181 @@
+import { PullError } from '../format/error.js';
+import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
+import { paxRecord } from '../format/tar-writer.js';
+import { FILE, SYMLINK } from './file-tree.js';
+import type { Inode, LayerTree } from './layer-tree.js';
+import { noFileSystem, partsOf, quote } from './tree-paths.js';
+
+/** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
+export const MAX_ENTRIES = 4 * 2 ** 20;
+/** PATH_MAX of Linux: no file system takes a longer path. */
+export const MAX_PATH_BYTES = 4096;
+/** What Linux takes: of a part of a path (NAME_MAX), and of a symbolic link (PATH_MAX with its NUL). */
+const MAX_NAME_BYTES = 255;
+const MAX_LINK_BYTES = 4095;
+/** Bytes of extended headers and of maps of sparse files that count as a step of `LayerTree`. */
+const META_BYTES_A_STEP = 16;
+/** Linux has 12 bits for the major number of a device and 20 for the minor one. */
+const MAX_DEV_MAJOR = 2 ** 12 - 1;
+const MAX_DEV_MINOR = 2 ** 20 - 1;
+
+/** What a name begins with that takes something away (OCI image-spec, layer.md, "Whiteouts"). */
+export const WHITEOUT = '.wh.';
+export const OPAQUE = '.wh..wh..opq';
+/** Names of aufs's own, which are no part of the image. */
+export const AUFS = '.wh..wh.';
+
+/** Types that an image may have; `7` is a file that wants to lie in one piece, `S` GNU's sparse one. */
+const FILE_TYPES = '07S';
+const OTHER_TYPES = '23456';
+
+/** What a layer does to those below it, entries without their header's bytes. */
+export interface LayerChanges {
+  readonly named: readonly Named[];
+  /** Paths of whiteouts. */
+  readonly whiteouts: readonly string[];
+}
+
+/** What is to be under a path: something new, or the file of another path. */
+export interface Named {
+  readonly path: string;
+  readonly what: Inode | string;
+  /** Whether it is aufs's own: no part of the image, but hard links may lead to it. */
+  readonly isHidden: boolean;
+}
+
+/** Told of each file as its header is read: whether it is there in the end is not known yet. */
+export type FileListener = (layer: number, path: string, inode: Inode) => void;
+
+/** Reads what layers have, one after the other, and counts what all of them ask for. */
+export class LayerReader {
+  readonly #tree: LayerTree;
+  readonly #maxTextBytes: number;
+  readonly #intoFiles: boolean;
+  #entries = 0;
+  #textBytes = 0;
+
+  constructor(tree: LayerTree, maxTextBytes: number, intoFiles: boolean) {
+    this.#tree = tree;
+    this.#maxTextBytes = maxTextBytes;
+    this.#intoFiles = intoFiles;
+  }
+
+  /** What a layer has, in the order of its tar. @throws as `flatten` */
+  read(source: TarSource, layer: number, onFile: FileListener): LayerChanges {
+    const named: Named[] = [];
+    const whiteouts: string[] = [];
+    const onMeta = (bytes: number) => this.#tree.spend(Math.ceil(bytes / META_BYTES_A_STEP));
+    for (const entry of tarEntries(source, onMeta)) {
+      this.#entries += 1;
+      if (this.#entries > MAX_ENTRIES) throw noFileSystem(`the image has more than ${MAX_ENTRIES} entries`);
+      const path = pathOf(entry);
+      const kind = this.#kindOf(path);
+      if (kind === 'whiteout') {
+        this.#countText(path.length);
+        whiteouts.push(path);
+      } else if (kind === 'file' || entry.entry.type !== '5') {
+        const added = { path, what: whatOf(path, entry, layer), isHidden: kind === 'hidden' };
+        this.#countText(textBytesOf(added));
+        if (this.#intoFiles) requireFileName(added);
+        named.push(added);
+        const { what, isHidden } = added;
+        if (!isHidden && typeof what !== 'string' && what.type === FILE) onFile(layer, path, what);
+      }
+    }
+    return { named, whiteouts };
+  }
+
+  #kindOf(path: string): 'file' | 'whiteout' | 'hidden' {
+    if (!path.includes(WHITEOUT)) return 'file';
+    const parts = partsOf(path);
+    this.#tree.spend(parts.length);
+    const name = parts.at(-1) ?? '';
+    if (name === OPAQUE) return 'whiteout';
+    if (parts.some((part) => part.startsWith(AUFS))) return 'hidden';
+    return name.startsWith(WHITEOUT) ? 'whiteout' : 'file';
+  }
+
+  #countText(bytes: number): void {
+    this.#textBytes += bytes;
+    if (this.#textBytes > this.#maxTextBytes)
+      throw noFileSystem(`its names have more than ${this.#maxTextBytes} bytes`);
+  }
+}
+
+function pathOf({ entry: { name } }: PlacedEntry): string {
+  const path = name.toString('latin1');
+  if (name.length > MAX_PATH_BYTES)
+    throw noFileSystem(`the path ${quote(path)} is longer than ${MAX_PATH_BYTES} bytes`);
+  return path;
+}
+
+function whatOf(path: string, placed: PlacedEntry, layer: number): Inode | string {
+  const { type, linkName } = placed.entry;
+  // Extended headers can state what no system call takes.
+  if (path.includes('\0') || linkName.includes(0))
+    throw noFileSystem(`there is a NUL in the path or the link of ${quote(path)}`);
+  if (linkName.length > MAX_PATH_BYTES)
+    throw noFileSystem(`the link ${quote(path)} is longer than ${MAX_PATH_BYTES} bytes`);
+  return type === '1' ? linkName.toString('latin1') : inodeOf(path, placed, layer);
+}
+
+function textBytesOf({ path, what }: Named): number {
+  if (typeof what === 'string') return path.length + what.length;
+  return path.length + what.link.length + what.xattrRecords.length + (what.sparse?.bounds.byteLength ?? 0);
+}
+
+/** @throws PullError for what no system call makes; a tar can have it */
+function requireFileName({ path, what }: Named): void {
+  if (path.length > MAX_NAME_BYTES && path.split('/').some((part) => part.length > MAX_NAME_BYTES))
+    throw noFileSystem(`a name in ${quote(path)} is longer than ${MAX_NAME_BYTES} bytes`, TAR_HINT);
+  if (typeof what === 'string' || what.type !== SYMLINK) return;
+  if (what.link === '') throw noFileSystem(`the symbolic link ${quote(path)} leads nowhere`, TAR_HINT);
+  if (what.link.length > MAX_LINK_BYTES)
+    throw noFileSystem(`the symbolic link ${quote(path)} is longer than ${MAX_LINK_BYTES} bytes`, TAR_HINT);
+}
+
+const TAR_HINT =
+  'the image has what no file system takes: report it to the publisher; zpull export IMAGE tar:FILE writes it as it is';
+
+function inodeOf(
+  path: string,
+  { entry, contentStart, contentBytes, sparse }: PlacedEntry,
+  layer: number,
+): Inode {
+  const { type, mode, mtime, linkName, uid, gid } = entry;
+  if (!FILE_TYPES.includes(type) && !OTHER_TYPES.includes(type)) {
+    throw new PullError('unsupported', `${quote(path)} is an entry of type ${JSON.stringify(type)}`, {
+      hint: 'zpull export IMAGE layers:DIR writes the layers as they are',
+    });
+  }
+  const isFile = FILE_TYPES.includes(type);
+  return {
+    type: (isFile ? '0' : type).charCodeAt(0),
+    layer,
+    contentStart,
+    sizeBytes: isFile ? contentBytes : 0,
+    sparse,
+    mode: mode & 0o7777,
+    uid,
+    gid,
+    mtimeSeconds: mtime.seconds,
+    mtimeNanos: mtime.nanos,
+    devMajor: deviceNumber(path, entry.devMajor, MAX_DEV_MAJOR),
+    devMinor: deviceNumber(path, entry.devMinor, MAX_DEV_MINOR),
+    link: type === '2' ? linkName.toString('latin1') : '',
+    xattrRecords: xattrRecords(entry.xattrs),
+    row: -1,
+  };
+}
+
+function deviceNumber(path: string, value: number, most: number): number {
+  if (value >= 0 && value <= most) return value;
+  throw noFileSystem(`${quote(path)} has the device number ${value}`);
+}
+
+function xattrRecords(xattrs: ReadonlyMap<string, Buffer>): string {
+  if (xattrs.size === 0) return '';
+  return [...xattrs]
+    .map(([name, value]) => paxRecord(`SCHILY.xattr.${name}`, value).toString('latin1'))
+    .join('');
+}
