@@ -22,6 +22,8 @@ export interface PullContext {
   /** Memory for decoded metadata. */
   readonly metadata: MetadataBudget;
   readonly emit: (event: PullEvent) => void;
+  /** The plan has changed, and so many more bytes are to be received. */
+  readonly addTotal: (bytes: number) => void;
   /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
   readonly support: WorkerPool;
   /** Starts the threads that fetch spans. */

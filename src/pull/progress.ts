@@ -42,6 +42,11 @@ export class Progress {
     };
   }
 
+  /** So many more bytes are to be received than was planned; fewer when it is negative. */
+  addTotal(bytes: number): void {
+    this.#totalBytes += bytes;
+  }
+
   /** The last state is told, then no more. */
   close(): void {
     this.#warnings.end();

@@ -1,7 +1,7 @@
 import type { Compression } from '../format/compression.js';
 import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
-import type { WholeBlob } from '../plan/whole.js';
+import { totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { HeldRows } from '../pool/messages.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
@@ -294,7 +294,11 @@ class Run {
     try {
       if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
       const held = await lookUpRaw(this.#context, layer.blob.digest);
-      this.#pullWhole(i, { blobBytes: layer.blob.sizeBytes, held }, failedBefore);
+      const blob = { blobBytes: layer.blob.sizeBytes, held };
+      const { totals } = this.#plan.chunked.layers[i]!;
+      const notFetchedBytes = totals.fetchBytes - this.#fetcher.figures[i]!.fetchedBytes;
+      this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes);
+      this.#pullWhole(i, blob, failedBefore);
     } catch (error) {
       void this.#end(i, error);
     }

@@ -33,6 +33,8 @@ export class WholeLayer {
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
   #plan: WholeBlob;
+  /** What the plan had to fetch, and what had been fetched of the layer before. */
+  #planned: { readonly fetchBytes: number; readonly before: number };
   /** Whether an earlier pull left what is there of the blob, rather than this one, when it asked for a range and got the whole. */
   #isResumed: boolean;
   readonly #rawPacks = new Set<PackId>();
@@ -46,6 +48,7 @@ export class WholeLayer {
     this.#options = options;
     this.#limits = limits;
     this.#plan = plan;
+    this.#planned = this.#noted();
     this.#isResumed = failedBefore?.code !== 'unsupported';
     this.#failedBefore = this.#isResumed ? failedBefore : undefined;
   }
@@ -71,9 +74,24 @@ export class WholeLayer {
   #pullFromAnywhere(): Promise<Omit<WholeResult, 'resumedBytes'>> {
     const { layer, context } = this.#options;
     return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
-      if (again) this.#plan = this.#planAnew();
+      if (again) this.#replan(this.#planAnew());
       return this.#pullFrom(url);
     });
+  }
+
+  #noted() {
+    const { fetcher, index } = this.#options;
+    const { fetchBytes } = totalsOf(this.#plan, this.#limits);
+    return { fetchBytes, before: fetcher.figures[index]!.fetchedBytes };
+  }
+
+  /** The plan becomes another one, and what is to be received with it. */
+  #replan(plan: WholeBlob): void {
+    const { fetchBytes, before } = this.#planned;
+    this.#plan = plan;
+    this.#planned = this.#noted();
+    const notFetchedBytes = fetchBytes - (this.#planned.before - before);
+    this.#options.context.addTotal(this.#planned.fetchBytes - notFetchedBytes);
   }
 
   #planAnew(): WholeBlob {
@@ -88,7 +106,7 @@ export class WholeLayer {
     const first = layer.blob.anonymous === true ? foreignHost(url) : 0;
     const isWhole = context.endpoints.has(first, 'whole-blobs-only');
     if (isThere || (ranges && !isWhole)) return planWhole(this.#plan, this.#limits);
-    this.#plan = this.#planAnew();
+    this.#replan(this.#planAnew());
     return planOneRequest(blobBytes);
   }
 
@@ -113,7 +131,7 @@ export class WholeLayer {
         ranges = false;
         await stream.ended();
         await this.#beginAgain(stream);
-        this.#plan = { ...this.#planAnew(), held: await lookUpRaw(context, digest) };
+        this.#replan({ ...this.#planAnew(), held: await lookUpRaw(context, digest) });
         this.#isResumed = false;
         continue;
       } finally {
@@ -173,7 +191,7 @@ export class WholeLayer {
       packs.delete(pack);
       scrap.delete(pack);
     }
-    this.#plan = this.#planAnew();
+    this.#replan(this.#planAnew());
   }
 
   /** Raw packs have nothing but this blob's bytes; not before its end, as workers go on writing to them. */

@@ -62,7 +62,7 @@ export class Workers {
     events: WorkerEvents,
     support: { readonly pool: WorkerPool; readonly threads: number },
   ) {
-    const { settings, stop, patience, concurrency } = link;
+    const { settings, stop, patience, concurrency, progress } = link;
     const { network } = setup;
     this.#events = events;
     this.#pools.push(support.pool);
@@ -93,6 +93,7 @@ export class Workers {
       scrap: new Set(),
       failed: new Set(),
       emit,
+      addTotal: (bytes) => progress.addTotal(bytes),
       support: support.pool,
       startFetchers,
       packs,

@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { decompress } from '@mongodb-js/zstd';
+import { compress, decompress } from '@mongodb-js/zstd';
 import { digestBytes, parseDigest } from '../../src/format/digest.js';
 import { OLD_MAGIC, OLD_PREFIX } from '../../src/sandbox/chunked-dialect.js';
 import { squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
@@ -27,6 +27,7 @@ import {
 import { assertProven, failureOf, layerAsks, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
 
 const TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
 
@@ -85,6 +86,8 @@ async function assertPulledWhole(t: TestContext, { layout }: Sample, says: RegEx
   assert.ok(last.includes(layer!.digest), last);
   assert.equal(layer!.format, layer!.mediaType.endsWith('gzip') ? 'gzip' : 'zstd');
   assert.deepEqual([layer!.reusedBytes, layer!.resumedBytes], [0, 0]);
+  const { receivedBytes, totalBytes } = events.findLast((event) => event.event === 'progress')!;
+  assert.ok(receivedBytes <= totalBytes, `${receivedBytes} of ${totalBytes} bytes`);
 }
 
 test('an eStargz layer whose TOC does not have the digest of its annotation is pulled as a whole', async (t) => {
@@ -179,6 +182,41 @@ const LIES: ReadonlyArray<readonly [what: string, change: (toc: Toc) => void, sa
     /beyond/,
   ],
 ];
+
+test('a frame of more than 32 MiB costs a warning, and the totals are those of what is fetched then', async (t) => {
+  const files = { one: noise(1, 100_000), large: Buffer.alloc(33 * 2 ** 20, 'text ') };
+  const tar = tarOf(files);
+  const one = await sample(t, 'zstd:chunked-old', tarOf({ ...files, large: Buffer.alloc(0) }));
+  const frames: Buffer[] = [];
+  const add = async (start: number, end: number) => {
+    const offset = frames.reduce((sum, frame) => sum + frame.length, 0);
+    frames.push(await compress(tar.subarray(start, end), 1));
+    return { offset, endOffset: offset + frames.at(-1)!.length };
+  };
+  const largeAt = 512 + Math.ceil(files.one.length / 512) * 512 + 512;
+  await add(0, 512);
+  const ranges = { one: await add(512, 512 + files.one.length), large: { offset: 0, endOffset: 0 } };
+  await add(512 + files.one.length, largeAt);
+  ranges.large = await add(largeAt, largeAt + files.large.length);
+  await add(largeAt + files.large.length, tar.length);
+  const entries = (['one', 'large'] as const).map((name) => ({
+    type: 'reg',
+    name,
+    mode: 0o644,
+    size: files[name].length,
+    digest: digestOf(files[name]),
+    ...ranges[name],
+  }));
+  const dataBytes = frames.reduce((sum, frame) => sum + frame.length, 0);
+  const toc = await squeeze(Buffer.from(JSON.stringify({ version: 1, entries })));
+  const [written] = writeTail((bytes) => frames.push(bytes), dataBytes, OLD_MAGIC, toc);
+  const annotations = {
+    [`${OLD_PREFIX}manifest-checksum`]: toc.digest,
+    [`${OLD_PREFIX}manifest-position`]: written,
+  };
+  replace({ ...one, diffIds: [digestOf(tar)] }, Buffer.concat(frames), annotations);
+  await assertPulledWhole(t, one, /a zstd frame could decode to more than 32 MiB at once/);
+});
 
 for (const format of ['zstd:chunked-old', 'stargz-zstd'] as const) {
   for (const [what, change, says] of LIES) {

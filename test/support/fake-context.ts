@@ -46,6 +46,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     scrap: new Set(),
     failed: new Set(),
     emit: (event) => events.push(event),
+    addTotal: () => {},
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),
     packs: new Set(),

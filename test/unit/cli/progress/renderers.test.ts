@@ -102,6 +102,16 @@ test('verbose adds layers and failures, debug the requests, and nothing a termin
   ]);
 });
 
+test('verbose says which manifest was chosen from an index', () => {
+  const [, resolved] = EVENTS as [PullEvent, PullEvent & { event: 'resolved' }];
+  for (const verbose of [false, true]) {
+    const stream = new PassThrough();
+    createPlainRenderer(stream, { verbose, debug: false }).onEvent({ ...resolved, indexDigest: 'sha256:i' });
+    const told = linesOf(stream).slice(1);
+    assert.deepEqual(told, verbose ? ['chose sha256:d (linux/amd64) from the index sha256:i'] : []);
+  }
+});
+
 test('that a registry asks to wait is told without being asked', () => {
   const stream = new PassThrough();
   const renderer = createPlainRenderer(stream, QUIET);
