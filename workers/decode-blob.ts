@@ -3,7 +3,8 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Compression } from '../src/format/compression.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../src/format/decoded-limits.js';
 import { digestOfBytes } from '../src/format/digest.js';
-import { largeWindowLockOf } from '../src/pool/counters.js';
+import { largeWindowsOf } from '../src/pool/counters.js';
+import { type DecodedRoom, roomLeft, takeRoom } from '../src/pool/decoded-room.js';
 import type {
   BytesBehind,
   DecodeBlobResult,
@@ -120,7 +121,10 @@ class Stream {
   hasUnclearEnd = false;
   readonly #first: BlobDecoder;
   readonly #writer: StreamWriter;
-  readonly #mostTarBytes: number;
+  /** What the blob may decode to without any of the room, and what was taken of that. */
+  readonly #freeBytes: number;
+  readonly #room: DecodedRoom;
+  #takenBytes: number;
   #out: Outflow;
   #decoder: StreamDecoder;
   #members: GzipMembersDecoder | undefined;
@@ -129,11 +133,13 @@ class Stream {
   /** Why the decoded bytes were not taken. */
   #refusal: { readonly error: unknown } | undefined;
 
-  constructor({ compression, blob, freeBytes }: DecodeBlobTask, writer: StreamWriter) {
-    this.#mostTarBytes = blob.sizeBytes * MAX_DECODED_RATIO + freeBytes;
+  constructor({ compression, blob, room, takenBytes }: DecodeBlobTask, writer: StreamWriter) {
+    this.#freeBytes = blob.sizeBytes * MAX_DECODED_RATIO;
+    this.#room = room;
+    this.#takenBytes = takenBytes;
     this.#writer = writer;
     this.#out = new Outflow((bytes) => this.#take(bytes));
-    const windows = largeWindows(largeWindowLockOf(setup.counters));
+    const windows = largeWindows(largeWindowsOf(setup.counters));
     this.#first = new BlobDecoder(compression, this.#out, windows);
     this.#decoder = this.#first;
   }
@@ -180,13 +186,21 @@ class Stream {
   #take(bytes: Buffer): void {
     try {
       this.#tarBytes += bytes.length;
-      if (this.#tarBytes > this.#mostTarBytes) throw tooMuch(this.#mostTarBytes);
+      this.#takeRoom();
       this.#writer.take(bytes);
     } catch (error) {
       this.#refusal ??= { error };
       void this.#decoder.close();
       throw error;
     }
+  }
+
+  #takeRoom(): void {
+    const bytes = this.#tarBytes - this.#freeBytes - this.#takenBytes;
+    if (bytes <= 0) return;
+    if (!takeRoom(this.#room, bytes))
+      throw tooMuch(this.#freeBytes + this.#takenBytes + roomLeft(this.#room));
+    this.#takenBytes += bytes;
   }
 
   async #attempt(work: Promise<void>): Promise<void> {

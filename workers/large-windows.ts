@@ -1,6 +1,6 @@
-import { totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_USUAL_WINDOW_BYTES } from '../src/format/zstd-frame.js';
+import { usableMemoryBytes } from '../src/pool/usable-memory.js';
 
 /** The largest window that zstd itself decodes (ZSTD_WINDOWLOG_MAX is 31): what `zstd --long=31` asks for. */
 const MAX_WINDOW_BYTES = 2 ** 31;
@@ -11,23 +11,36 @@ const WINDOW_SHARE = 1 / 4;
 /** How often a stream looks whether another one's large window is gone, in milliseconds. It happens in hardly any pull. */
 const LOOK_AGAIN_MS = 100;
 
-/** Windows above what `zstd -d` takes without being asked: how large they may be, and one stream of all threads at a time that has them. */
+/** What the windows of all streams may take together. One that is larger is alone. */
+const MAX_TOTAL_MIB = 256;
+
+/** Windows up to this need not wait: they are those of `zstd -19`, and as small as what else a stream takes. */
+export const MAX_SMALL_WINDOW_BYTES = 8 * 2 ** 20;
+
+/** How large windows may be, and memory for those of all threads. */
 export interface LargeWindows {
   readonly maxBytes: number;
-  /** Resolves when no other stream decodes with large windows any more, with what ends this one's turn. */
-  take(): Promise<() => void>;
+  /** Resolves when there is memory for a window of so many bytes, with what gives it back. */
+  take(windowBytes: number): Promise<() => void>;
 }
 
-/** `lock`: 1 while a stream has its turn; all threads share it. */
-export function largeWindows(lock: Uint32Array): LargeWindows {
-  const allowedBytes = Math.min(totalmem(), constrainedBytes()) * WINDOW_SHARE;
+/** `takenMib`: the MiB of windows that are in use; all threads share it. */
+export function largeWindows(takenMib: Uint32Array): LargeWindows {
+  const allowedBytes = usableMemoryBytes() * WINDOW_SHARE;
   return {
     maxBytes: Math.max(MAX_USUAL_WINDOW_BYTES, Math.min(MAX_WINDOW_BYTES, allowedBytes)),
-    take: async () => {
-      while (Atomics.compareExchange(lock, 0, 0, 1) !== 0) await sleep(LOOK_AGAIN_MS);
-      return () => Atomics.store(lock, 0, 0);
+    take: async (windowBytes) => {
+      const mib = Math.ceil(windowBytes / 2 ** 20);
+      while (!hasTaken(takenMib, mib)) await sleep(LOOK_AGAIN_MS);
+      return () => Atomics.sub(takenMib, 0, mib);
     },
   };
+}
+
+function hasTaken(takenMib: Uint32Array, mib: number): boolean {
+  const before = Atomics.load(takenMib, 0);
+  if (before > 0 && before + mib > MAX_TOTAL_MIB) return false;
+  return Atomics.compareExchange(takenMib, 0, before, before + mib) === before;
 }
 
 /** What there is to do about a window that is too large. */
@@ -36,9 +49,4 @@ export function windowHint(windowBytes: number): string {
   if (windowBytes > MAX_WINDOW_BYTES) return push;
   const memoryMiB = Math.ceil(windowBytes / WINDOW_SHARE / 2 ** 20);
   return `pull where zpull may use ${memoryMiB} MiB of memory (a window may have a quarter of it), or ${push}`;
-}
-
-/** The limit of a container; 0 and absurd numbers mean none. */
-function constrainedBytes(): number {
-  return process.constrainedMemory() || Number.POSITIVE_INFINITY;
 }

@@ -2,7 +2,7 @@ import { PullError } from '../src/format/error.js';
 import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES, decodeFrames } from './decode.js';
 import { noteGarbage } from './garbage.js';
-import { type LargeWindows, windowHint } from './large-windows.js';
+import { type LargeWindows, MAX_SMALL_WINDOW_BYTES, windowHint } from './large-windows.js';
 import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
@@ -38,8 +38,8 @@ export class ZstdDecoder implements StreamDecoder {
   /** Where in the blob it began; whether a frame that it has a part of is not whole. */
   #largeAt = 0;
   #isInFrame = false;
-  /** Ends this stream's turn to decode with a large window. */
-  #endTurn: (() => void) | undefined;
+  /** The window that this stream has memory for, and what gives that back. */
+  #window: { readonly bytes: number; readonly giveBack: () => void } | undefined;
   #isClosed = false;
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
@@ -71,8 +71,7 @@ export class ZstdDecoder implements StreamDecoder {
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#large?.close();
-    this.#endTurn?.();
-    this.#endTurn = undefined;
+    this.#giveWindowBack();
   }
 
   /** A copy: the caller's bytes are his again. */
@@ -134,7 +133,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** At most one piece is decoded while the next is gathered. */
   async #decode(length: number): Promise<void> {
     const piece = Buffer.from(this.#buffer.subarray(0, length));
-    if (this.#hasLargeWindow()) this.#limitWindows(piece);
+    if (this.#walker.largestWindowBytes > MAX_USUAL_WINDOW_BYTES) this.#limitWindows(piece);
     const blobAt = this.#blobAt;
     this.#walker.cut(length);
     this.#drop(length);
@@ -156,10 +155,6 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
-  #hasLargeWindow(): boolean {
-    return this.#walker.largestWindowBytes > MAX_USUAL_WINDOW_BYTES;
-  }
-
   /** These frames decode to less than the usual window. */
   #limitWindows(frames: Buffer): void {
     for (let frame = 0, start = 0; start < frames.length; start = this.#walker.frameEnd(frame++))
@@ -168,7 +163,7 @@ export class ZstdDecoder implements StreamDecoder {
 
   async #beginLarge(): Promise<void> {
     await this.#decoding;
-    if (this.#hasLargeWindow()) await this.#takeTurn();
+    await this.#takeWindow();
     this.#largeAt = this.#blobAt;
     try {
       const windows = { neededBytes: this.#walker.windowBytes, maxBytes: this.#windows.maxBytes };
@@ -181,7 +176,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** Hands on what is there of a large frame, and of those behind it; returns whether that was all of it. */
   async #passLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
-    if (this.#hasLargeWindow()) await this.#takeTurn();
+    await this.#takeWindow();
     const isWhole = walker.frameCount > 0;
     const wholeBytes = isWhole && large.takesMany ? walker.completeBytes : isWhole ? walker.frameEnd(0) : 0;
     const length = isWhole ? wholeBytes : walker.passableBytes;
@@ -200,17 +195,23 @@ export class ZstdDecoder implements StreamDecoder {
     return isWhole;
   }
 
-  /** From the first large window on to the end of the stream. */
-  async #takeTurn(): Promise<void> {
-    const { largestWindowBytes } = this.#walker;
+  /** Waits until there is memory for the largest window so far, and keeps it to the end of the stream. */
+  async #takeWindow(): Promise<void> {
+    const { largestWindowBytes: bytes } = this.#walker;
     const { maxBytes } = this.#windows;
-    if (largestWindowBytes > maxBytes) throw tooLarge(largestWindowBytes, maxBytes, this.#blobAt);
-    if (this.#endTurn !== undefined) return;
-    const endTurn = await this.#windows.take();
-    this.#endTurn = endTurn;
+    if (bytes <= (this.#window?.bytes ?? MAX_SMALL_WINDOW_BYTES)) return;
+    if (bytes > maxBytes) throw tooLarge(bytes, maxBytes, this.#blobAt);
+    // Two that wait for more and keep what they have would wait for ever.
+    this.#giveWindowBack();
+    this.#window = { bytes, giveBack: await this.#windows.take(bytes) };
     if (!this.#isClosed) return;
-    endTurn();
+    this.#giveWindowBack();
     throw new StreamProblem('is not decoded any more', this.#blobAt);
+  }
+
+  #giveWindowBack(): void {
+    this.#window?.giveBack();
+    this.#window = undefined;
   }
 
   async #endLarge(large: FrameDecoder): Promise<void> {

@@ -11,11 +11,11 @@ const COUNTER = {
   verified: 2,
   /** Packs that all threads have open for reading: the one that also goes down. */
   openPacks: 3,
-  /** 1 while a stream is decoded whose zstd window is large: not a counter but a lock. */
-  largeWindow: 4,
+  /** MiB of the large windows of zstd streams that are being decoded; goes down, too. */
+  largeWindows: 4,
 } as const;
 
-export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks' | 'largeWindow'>;
+export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks' | 'largeWindows'>;
 
 /** Fresh counters, all zero. */
 export function createCounters(): Uint32Array<SharedArrayBuffer> {
@@ -27,9 +27,9 @@ export function openPacksOf(counters: Uint32Array): Uint32Array {
   return counters.subarray(COUNTER.openPacks, COUNTER.openPacks + 1);
 }
 
-/** The one lock of streams with large windows. */
-export function largeWindowLockOf(counters: Uint32Array): Uint32Array {
-  return counters.subarray(COUNTER.largeWindow, COUNTER.largeWindow + 1);
+/** The one counter of large windows, for those who decode with them. */
+export function largeWindowsOf(counters: Uint32Array): Uint32Array {
+  return counters.subarray(COUNTER.largeWindows, COUNTER.largeWindows + 1);
 }
 
 /** Adds `amount` (below 4 GiB) to a counter; any thread. */

@@ -3,6 +3,7 @@ import type { OwnFile } from '../files/own-file.js';
 import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import type { LayerTable } from '../format/layer-table.js';
+import type { DecodedRoom } from './decoded-room.js';
 import type { BlobSource, MetadataPart } from './fetch-tasks.js';
 
 /** Tasks on bytes that are here: finding, decoding, checking and rewriting them. */
@@ -72,8 +73,9 @@ export interface DecodeBlobTask {
   /** What it is if its first bytes do not tell. */
   readonly compression: Compression;
   readonly held: HeldRows;
-  /** What it may decode to beyond MAX_DECODED_RATIO times its length. */
-  readonly freeBytes: number;
+  /** What it may decode to beyond MAX_DECODED_RATIO times its length, and what it took of that when it was decoded before. */
+  readonly room: DecodedRoom;
+  readonly takenBytes: number;
   readonly port: MessagePort;
 }
 

@@ -199,11 +199,11 @@ export class BlobStream {
     });
     this.#decoder = port1;
     this.#advance();
-    const freeBytes = context.decoded.freeBytes(layer);
-    const task = { task: 'decode-blob', blob, compression, held, freeBytes, port: port2 } as const;
+    const allowance = context.decoded.forStream(layer);
+    const task = { task: 'decode-blob', blob, compression, held, ...allowance, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
-      context.decoded.note(layer, decoded.tarBytes);
+      context.decoded.noteStream(layer, decoded.tarBytes);
       if (decoded.pack !== null) this.#own(decoded.pack as PackId);
       for (const pack of this.ownPacks) context.packs.add(pack);
       // What was posted before a result can arrive after it.

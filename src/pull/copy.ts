@@ -158,7 +158,8 @@ class Copy {
   #startWorkers(source: CopySource): Promise<Workers> {
     const { emit } = this.#link.progress;
     const { size: layers } = source.blobs;
-    this.#workers ??= Workers.start({ link: this.#link, paths: storePaths(NO_STORE), layers, emit });
+    const paths = storePaths(NO_STORE);
+    this.#workers ??= Workers.start({ link: this.#link, paths, layers, streamBytes: [], emit });
     return this.#workers;
   }
 }

@@ -133,7 +133,7 @@ class Pull {
 
   async #prepare(wanted: readonly WantedLayer[]): Promise<PreparedLayers> {
     const [workers, { prepareLayers }] = await Promise.all([
-      this.#startWorkers(wanted.length),
+      this.#startWorkers(wanted),
       import('./pull-layers.js'),
     ]);
     return prepareLayers(workers.context, wanted);
@@ -142,7 +142,7 @@ class Pull {
   async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
     if (this.#workers === undefined) await this.#remove((lease) => removeUseless(this.#paths, lease));
     const [workers, { pullLayers }] = await Promise.all([
-      this.#startWorkers(wanted.length),
+      this.#startWorkers(wanted),
       import('./pull-layers.js'),
     ]);
     const pulled = await pullLayers(workers.context, wanted);
@@ -151,16 +151,20 @@ class Pull {
   }
 
   /** Known from the first moment on: `close` ends them, whatever fails meanwhile. */
-  #startWorkers(layers: number): Promise<Workers> {
-    this.#workers = this.#loadWorkers(layers);
+  #startWorkers(wanted: readonly WantedLayer[]): Promise<Workers> {
+    this.#workers = this.#loadWorkers(wanted);
     return this.#workers;
   }
 
   /** Piscina and what runs on it are loaded only when there is a layer to pull. */
-  async #loadWorkers(layers: number): Promise<Workers> {
-    const { Workers: Threads } = await import('./workers.js');
+  async #loadWorkers(wanted: readonly WantedLayer[]): Promise<Workers> {
+    const [{ Workers: Threads }, { likelyStreamBytes }] = await Promise.all([
+      import('./workers.js'),
+      import('./thread-counts.js'),
+    ]);
     const [link, paths, follower] = [this.#link, this.#paths, this.#follower];
-    return Threads.start({ link, paths, layers, emit: this.#emit, follower });
+    const demand = { layers: wanted.length, streamBytes: likelyStreamBytes(wanted) };
+    return Threads.start({ link, paths, ...demand, emit: this.#emit, follower });
   }
 
   /** Ends whatever is still running. */

@@ -3,6 +3,7 @@ import { inLayer, type PullError } from '../format/error.js';
 import type { Span } from '../plan/plan.js';
 import { totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { HeldRows } from '../pool/messages.js';
+import { usableMemoryBytes } from '../pool/usable-memory.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly } from './assembly.js';
@@ -16,11 +17,9 @@ import { LayerProver } from './prover.js';
 import { publishLayer } from './publish.js';
 import { repairLayer } from './repair.js';
 import { SpanFetch } from './span-fetch.js';
+import { fetchThreads, streamsAtATime } from './thread-counts.js';
 import { Turns } from './turns.js';
 import { WholeLayer } from './whole-layer.js';
-
-/** A pull that fetches less than this uses one worker: one small pack instead of several tiny ones. */
-const ONE_WORKER_BYTES = 8 * 2 ** 20;
 
 /**
  * Compressed bytes that a piece has before it is decoded. A killed process loses what its connections had received
@@ -31,9 +30,6 @@ const LOST_SHARE = 0.03;
 const LOST_PIECES = 1.5;
 const LEAST_PIECE_BYTES = 32 * 1024;
 const MOST_PIECE_BYTES = 256 * 1024;
-
-/** Blobs that are decoded as one stream at a time: each keeps about a core and a half busy, and 20 MB. */
-const STREAMS_AT_A_TIME = 2;
 
 /** What became of a layer. */
 interface LayerOutcome {
@@ -55,7 +51,8 @@ export async function runPlan(
   plan: LayersPlan,
   fetchBytes: number,
 ): Promise<RunFigures> {
-  const threads = fetchBytes < ONE_WORKER_BYTES ? 1 : context.settings.workers;
+  const areStreams = !layers.some(isChunked);
+  const threads = fetchThreads(context.settings.workers, fetchBytes, areStreams);
   const startPool = () => context.startFetchers(threads);
   const fetcher = new Fetcher({ context, startPool, layers: layers.length });
   const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
@@ -96,7 +93,7 @@ class Run {
   readonly #wholes = new Map<number, NonNullable<LayerOutcome['whole']>>();
   /** Rows of the layers that have something in a pack of this pull. */
   readonly #writers = new Map<PackId, Set<number>>();
-  readonly #turns = new Turns(STREAMS_AT_A_TIME);
+  readonly #turns: Turns;
   #held: Promise<HeldRows> | undefined;
   #published = 0;
   #resolve: () => void = () => {};
@@ -112,6 +109,7 @@ class Run {
     this.#layers = layers;
     this.#plan = plan;
     this.#fetcher = fetcher;
+    this.#turns = new Turns(streamsAtATime(context.settings.workers, usableMemoryBytes()));
     this.#assemblies = layers.map((layer, i) => {
       const tail = layer.metadata?.tail;
       const extent = tail && {
@@ -139,12 +137,23 @@ class Run {
       this.#resolve = resolve;
     });
     void this.#writeInlines();
+    for (const i of this.#streams()) this.#pullWhole(i, this.#plan.whole[i]!, this.#layers[i]!.failedBefore);
     for (const [i, filling] of this.#fillings.entries()) {
-      if (filling === undefined) this.#pullWhole(i, this.#plan.whole[i]!, this.#layers[i]!.failedBefore);
-      else this.#fetcher.add(this.#spansOf(i).map(({ span, row }) => this.#job(filling, span, row)));
+      if (filling === undefined) continue;
+      this.#fetcher.add(this.#spansOf(i).map(({ span, row }) => this.#job(filling, span, row)));
     }
     this.#advance();
     await published;
+  }
+
+  /**
+   * The layers that are one stream, largest first, as none is decoded by more than one thread: a large one that began last would
+   * end long after the others.
+   */
+  #streams(): number[] {
+    const rows = [...this.#layers.keys()].filter((i) => this.#fillings[i] === undefined);
+    const sizeOf = (i: number) => this.#layers[i]!.blob.sizeBytes;
+    return rows.sort((a, b) => sizeOf(b) - sizeOf(a));
   }
 
   #noteWriter(pack: PackId, layer: number): void {

@@ -1,6 +1,7 @@
 import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
+import { usableMemoryBytes } from '../pool/usable-memory.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
 import { removePack, sealPack } from '../store/pack-sync.js';
@@ -10,18 +11,18 @@ import { DecodedAllowance } from './decoded-allowance.js';
 import type { PullEvent } from './events.js';
 import { MetadataBudget } from './metadata-budget.js';
 import type { RegistryLink } from './registry-link.js';
+import { supportThreads } from './thread-counts.js';
 import { WorkerEvents } from './worker-events.js';
 
-/** Threads for metadata, look-up and hashing: one hashes 1.7 GB/s, more than most networks bring. */
-const MOST_SUPPORT_THREADS = 4;
-
-/** Tasks that one support thread interleaves besides the layers being hashed: metadata, inline bytes, repairs. */
+/** Tasks that one support thread interleaves besides the layers being hashed and decoded: metadata, inline bytes, repairs. */
 const OTHER_SUPPORT_TASKS = 4;
 
 interface Options {
   readonly link: RegistryLink;
   readonly paths: StorePaths;
   readonly layers: number;
+  /** Sizes of the blobs of those layers that are one stream to decode. */
+  readonly streamBytes: readonly number[];
   readonly emit: (event: PullEvent) => void;
   readonly follower?: LayerFollower | undefined;
 }
@@ -35,17 +36,25 @@ export class Workers {
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
   static async start(options: Options): Promise<Workers> {
-    const { link, paths, layers, emit } = options;
+    const { link, paths, layers, streamBytes, emit } = options;
     const network = await link.network();
     const { session, patience } = link;
     const { workers, connections } = link.settings;
     const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...link.setup };
-    const threads = Math.max(1, Math.min(MOST_SUPPORT_THREADS, Math.floor(workers / 2), layers, connections));
+    const threads = supportThreads({
+      workers,
+      connections,
+      memoryBytes: usableMemoryBytes(),
+      layers,
+      streamBytes,
+    });
+    const layerTasks = layers + streamBytes.length;
     const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
     try {
       const support = await WorkerPool.start({
         threads,
-        tasksPerThread: Math.ceil(layers / threads) + OTHER_SUPPORT_TASKS + (threads === 1 ? connections : 0),
+        tasksPerThread:
+          Math.ceil(layerTasks / threads) + OTHER_SUPPORT_TASKS + (threads === 1 ? connections : 0),
         setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
         onEvent: events.handle,
       });

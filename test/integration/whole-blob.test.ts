@@ -5,6 +5,7 @@ import { compress } from '@mongodb-js/zstd';
 import type { Compression } from '../../src/format/compression.js';
 import type { Digest } from '../../src/format/digest.js';
 import { CounterReader } from '../../src/pool/counters.js';
+import { createDecodedRoom } from '../../src/pool/decoded-room.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';
@@ -130,7 +131,7 @@ test('a blob that decodes to more than it may is decoded no further, whoever dec
     const blob = await serveBlob(t, bytes);
     const { pool } = await startWorkers(t);
     const raw = await fetchRaw(pool, blob, 2_000_000);
-    const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, freeBytes);
+    const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, createDecodedRoom(freeBytes));
     const mostBytes = bytes.length * 1032 + freeBytes;
     assert.equal(
       result.problem?.message,
@@ -140,6 +141,24 @@ test('a blob that decodes to more than it may is decoded no further, whoever dec
     assert.ok(result.tarBytes <= mostBytes);
     assert.equal(result.blobDigest, blob.digest);
   }
+});
+
+test('layers that are decoded at the same time share what they may decode to beyond their lengths', async (t) => {
+  const freeBytes = 50e6;
+  const room = createDecodedRoom(freeBytes);
+  const { pool } = await startWorkers(t);
+  const bytes = zstdBomb(2 ** 13);
+  const blob = await serveBlob(t, bytes);
+  const raw = await fetchRaw(pool, blob, 2_000_000);
+  const decoded = await Promise.all(
+    [1, 2].map(async () => {
+      const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, room);
+      assert.match(result.problem?.message ?? '', /the limit for its length/);
+      return result.tarBytes - bytes.length * 1032;
+    }),
+  );
+  const tookBytes = decoded.reduce((sum, bytes) => sum + Math.max(0, bytes), 0);
+  assert.ok(tookBytes <= freeBytes, `${tookBytes} bytes`);
 });
 
 test('raw bytes that are gone have no digest', async (t) => {

@@ -30,6 +30,8 @@ const POOL_FILES_OF_WORKERS = [
   'src/pool/counters.ts',
   'src/pool/rate-limit.ts',
   'src/pool/range-control.ts',
+  'src/pool/decoded-room.ts',
+  'src/pool/usable-memory.ts',
 ];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {

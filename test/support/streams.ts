@@ -4,6 +4,7 @@ import type { Compression } from '../../src/format/compression.js';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { fromFailure } from '../../src/format/error.js';
 import { createCounters } from '../../src/pool/counters.js';
+import { createDecodedRoom } from '../../src/pool/decoded-room.js';
 import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
@@ -64,7 +65,7 @@ export async function decodeBlob(
   compression: Compression,
   raw: ExtentList,
   held = nothingHeld(),
-  freeBytes = 2 ** 30,
+  room = createDecodedRoom(2 ** 30),
 ): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
   const { port1, port2 } = new MessageChannel();
   const extents = new ExtentList();
@@ -74,7 +75,10 @@ export async function decodeBlob(
       else extents.append(ExtentList.fromRows(rows as StoreRows));
     });
   });
-  const running = pool.run({ task: 'decode-blob', blob, compression, held, freeBytes, port: port2 }, [port2]);
+  const running = pool.run(
+    { task: 'decode-blob', blob, compression, held, room, takenBytes: 0, port: port2 },
+    [port2],
+  );
   for (let row = 0; row < raw.count; row++) {
     const one = raw.slice(raw.startAt(row), raw.startAt(row) + raw.lengthAt(row));
     port1.postMessage(one.toRows());

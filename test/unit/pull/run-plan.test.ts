@@ -116,3 +116,19 @@ test('a blob that is no good ends the pull though another layer could not be rep
   failRepair();
   await ended;
 });
+
+test('layers that are one stream are fetched before others, the largest first', async () => {
+  const streams = [300, 500, 400].map((sizeBytes, number) => {
+    const { metadata: _, ...layer } = fakeLayer(200, number + 1);
+    return { ...layer, blob: { ...layer.blob, sizeBytes } };
+  });
+  const asked: number[] = [];
+  const { running, context } = run([layerOf(), ...streams], (task) => {
+    if (task.task === 'fetch-raw' || task.task === 'fetch-span') asked.push(task.blob.sizeBytes);
+    return NEVER;
+  });
+  await settled();
+  assert.deepEqual(asked, [500, 400, 300, layerOf().blob.sizeBytes]);
+  context.stop.now(LOST);
+  await assert.rejects(running, LOST);
+});
