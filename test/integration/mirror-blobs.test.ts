@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import type { FaultAction } from '../../src/sandbox/faults.js';
-import { asksFor, blobsImage, copyBlobs } from '../support/blobs.js';
+import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
+import { asksFor, type BlobsImage, blobsImage, copyBlobs, inTurn } from '../support/blobs.js';
 import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 
@@ -31,6 +32,13 @@ const ROWS: Readonly<Record<string, Row>> = {
   },
 };
 
+/** Statuses of the requests for a blob, 0 for no answer. */
+function told(at: SandboxRegistry, digest: string): string {
+  return asksFor(at, digest)
+    .map(({ status }) => status)
+    .join(' ');
+}
+
 test('each blob comes from the mirror, or from the registry where the mirror is of no use for it', async (t) => {
   const rows = Object.entries(ROWS);
   const image = await blobsImage(t, ...rows.map(([, { bytes }]) => bytes));
@@ -43,12 +51,80 @@ test('each blob comes from the mirror, or from the registry where the mirror is 
   useRegistriesConf(t, registryTable(registry.host, [mirror.host]));
   const { error, misses } = await copyBlobs(t, image, registry.host, { connections: 1 });
   assert.deepEqual([error, misses], [undefined, []]);
-  for (const [i, [name, { asked }]] of rows.entries()) {
-    const statuses = [mirror, registry].map((each) =>
-      asksFor(each, digests[i]!)
-        .map(({ status }) => status)
-        .join(' '),
+  for (const [i, [name, { asked }]] of rows.entries())
+    assert.deepEqual(
+      [mirror, registry].map((each) => told(each, digests[i]!)),
+      asked,
+      name,
     );
-    assert.deepEqual(statuses, asked, name);
-  }
+});
+
+interface Pair {
+  /** How each answers at first. */
+  readonly says: readonly [mirror: FaultAction, registry: FaultAction];
+  readonly asked: readonly [mirror: string, registry: string];
+  readonly misses?: number;
+}
+
+const SHORTLY = { retryAfter: { status: 429, seconds: 1 } } as const;
+const DOWN = { closeAfterBytes: 0 };
+
+const PAIRS: Readonly<Record<string, Pair>> = {
+  'a mirror that asks to wait is waited for where the registry refuses the blob': {
+    says: [SHORTLY, { status: 404 }],
+    asked: ['429 206', '404'],
+  },
+  'a registry that asks to wait is waited for where the mirror lacks the blob': {
+    says: [{ status: 404 }, SHORTLY],
+    asked: ['404', '429 206'],
+  },
+  'when nobody is left to try, it is a miss, and then all are tried again': {
+    says: [DOWN, DOWN],
+    asked: ['0 206', '0'],
+    misses: 1,
+  },
+  'a failure of the mirror is a miss like any other where the registry refuses the blob': {
+    says: [DOWN, { status: 403 }],
+    asked: ['0 206', '403'],
+    misses: 1,
+  },
+};
+
+/** A blob at a mirror and a registry that answer so at first, and how often each was asked for it. */
+async function atTwo(t: TestContext, image: BlobsImage, says: Pair['says']) {
+  const { layout, digests } = image;
+  const serve = (action: FaultAction) => startSandbox(t, { layout, faults: inTurn(digests[0]!, action) });
+  const [mirror, registry] = [await serve(says[0]), await serve(says[1])];
+  const asked = () => [mirror, registry].map((each) => told(each, digests[0]!));
+  return { host: registry.host, table: registryTable(registry.host, [mirror.host]), asked };
+}
+
+test('a mirror and its registry are both asked before a blob is given up', {
+  concurrency: true,
+}, async (t) => {
+  const image = await blobsImage(t, 1000);
+  const long = { retryAfter: { status: 503, seconds: 300 } } as const;
+  const hopeless = await atTwo(t, image, [long, long]);
+  const pairs = await Promise.all(
+    Object.entries(PAIRS).map(async ([name, pair]) => ({
+      ...pair,
+      name,
+      at: await atTwo(t, image, pair.says),
+    })),
+  );
+  useRegistriesConf(t, [hopeless, ...pairs.map(({ at }) => at)].map(({ table }) => table).join('\n'));
+  await Promise.all([
+    ...pairs.map(({ name, at, asked, misses = 0 }) =>
+      t.test(name, async (t) => {
+        const copied = await copyBlobs(t, image, at.host);
+        assert.deepEqual([copied.error, copied.misses.length, at.asked()], [undefined, misses, asked]);
+      }),
+    ),
+    t.test('when both ask for a wait that nobody waits, that is the end at once', async (t) => {
+      const { error, misses } = await copyBlobs(t, image, hopeless.host);
+      assert.equal(error?.code, 'network-hopeless');
+      assert.match(error.message, /wait too long: \d+ s after 0 s/);
+      assert.deepEqual([misses, hopeless.asked()], [[], ['503', '503']]);
+    }),
+  ]);
 });

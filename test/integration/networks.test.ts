@@ -27,7 +27,7 @@ import { tlsFront } from '../support/tls-front.js';
 const FILES = 12;
 
 /** Where to pull from: the registry itself, or by TLS. */
-async function over(t: TestContext, link: 'http' | 'TLS', registry: SandboxRegistry): Promise<string> {
+async function over(t: TestContext, link: Link, registry: SandboxRegistry): Promise<string> {
   if (link === 'http') return registry.host;
   trustTestAuthority(t);
   return tlsFront(t, registry.host);
@@ -52,73 +52,77 @@ function assertNothingTwice({ result, events }: Pulled, registry: SandboxRegistr
   }
 }
 
-for (const link of ['http', 'TLS'] as const) {
-  const needs = link === 'TLS' ? NEEDS_OPENSSL : {};
-  test(`over ${link}, connections that break every 256 KiB cost no byte twice`, needs, async (t) => {
-    const { layout, digest } = await largerImage(FILES);
-    const faults = [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 256 * 1024 } }];
-    const registry = await startSandbox(t, { layout, faults });
-    const host = await over(t, link, registry);
-    const pulled = await pull(`${host}/x:larger`, { store: temporaryDirectory(t), connections: 8 });
-    assertProven(pulled.result);
-    assert.ok(pulled.result.misses >= FILES, `${pulled.result.misses} misses`);
-    assertNothingTwice(pulled, registry);
+type Link = 'http' | 'TLS';
+
+async function pullBroken(t: TestContext, link: Link): Promise<void> {
+  const { layout, digest } = await largerImage(FILES);
+  const faults = [{ match: { path: digest, range: 'any' }, action: { closeAfterBytes: 256 * 1024 } }];
+  const registry = await startSandbox(t, { layout, faults });
+  const host = await over(t, link, registry);
+  const pulled = await pull(`${host}/x:larger`, { store: temporaryDirectory(t), connections: 8 });
+  assertProven(pulled.result);
+  assert.ok(pulled.result.misses >= FILES, `${pulled.result.misses} misses`);
+  assertNothingTwice(pulled, registry);
+}
+
+async function pullStalled(t: TestContext, link: Link): Promise<void> {
+  const { layout, digest } = await largerImage(FILES);
+  // The second range request for content: the first is for metadata.
+  const stall: FaultRule = {
+    match: { path: digest, range: 'any', nth: 2 },
+    action: { stallAfterBytes: 100_000 },
+  };
+  const registry = await startSandbox(t, { layout, faults: [stall] });
+  const host = await over(t, link, registry);
+  const options = { store: temporaryDirectory(t), connections: 3, idleTimeoutMs: 1500 };
+  const pulled = await pull(`${host}/x:larger`, options);
+  assertProven(pulled.result);
+  assert.equal(pulled.result.misses, 1);
+  assertNothingTwice(pulled, registry);
+  const asks = layerAsks(registry);
+  const retry = asks.findIndex((ask, i) => asks.slice(0, i).some(({ end }) => end === ask.end));
+  const stalled = asks.findIndex(({ end }) => end === asks[retry]!.end);
+  // Two others were under way with it; what was asked for beyond them, other connections fetched meanwhile.
+  assert.ok(retry - stalled > 3, `asked for again after ${retry - stalled} others`);
+}
+
+async function pullDeserted(t: TestContext, link: Link): Promise<void> {
+  const { layout } = await largerImage(FILES);
+  let registry = await startRegistry({ layout, rateBytes: 3e6 });
+  t.after(() => registry.close());
+  const host = await over(t, link, registry);
+  const port = Number(registry.host.split(':')[1]);
+  let away: Promise<void> | undefined;
+  const leave = async (): Promise<void> => {
+    await registry.close();
+    await new Promise((resolve) => setTimeout(resolve, 2000));
+    registry = await startRegistry({ layout, port });
+  };
+  const pulled = await pull(`${host}/x:larger`, {
+    store: temporaryDirectory(t),
+    connections: 3,
+    patienceMs: 400,
+    onEvent: (event) => {
+      if (event.event === 'progress' && event.receivedBytes > 2e6) away ??= leave();
+    },
   });
+  await away;
+  assertProven(pulled.result);
+  assert.ok(pulled.result.misses >= 3);
+  assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
+}
 
-  test(
-    `over ${link}, a connection that stalls is taken over and the others do not wait for it`,
-    needs,
-    async (t) => {
-      const { layout, digest } = await largerImage(FILES);
-      // The second range request for content: the first is for metadata.
-      const stall: FaultRule = {
-        match: { path: digest, range: 'any', nth: 2 },
-        action: { stallAfterBytes: 100_000 },
-      };
-      const registry = await startSandbox(t, { layout, faults: [stall] });
-      const host = await over(t, link, registry);
-      const options = { store: temporaryDirectory(t), connections: 3, idleTimeoutMs: 1500 };
-      const pulled = await pull(`${host}/x:larger`, options);
-      assertProven(pulled.result);
-      assert.equal(pulled.result.misses, 1);
-      assertNothingTwice(pulled, registry);
-      const asks = layerAsks(registry);
-      const retry = asks.findIndex((ask, i) => asks.slice(0, i).some(({ end }) => end === ask.end));
-      const stalled = asks.findIndex(({ end }) => end === asks[retry]!.end);
-      // Two others were under way with it; what was asked for beyond them, other connections fetched meanwhile.
-      assert.ok(retry - stalled > 3, `asked for again after ${retry - stalled} others`);
-    },
-  );
-
-  test(
-    `over ${link}, a server that is away for five time constants and comes back is gone on with`,
-    needs,
-    async (t) => {
-      const { layout } = await largerImage(FILES);
-      let registry = await startRegistry({ layout, rateBytes: 3e6 });
-      t.after(() => registry.close());
-      const host = await over(t, link, registry);
-      const port = Number(registry.host.split(':')[1]);
-      let away: Promise<void> | undefined;
-      const leave = async (): Promise<void> => {
-        await registry.close();
-        await new Promise((resolve) => setTimeout(resolve, 2000));
-        registry = await startRegistry({ layout, port });
-      };
-      const pulled = await pull(`${host}/x:larger`, {
-        store: temporaryDirectory(t),
-        connections: 3,
-        patienceMs: 400,
-        onEvent: (event) => {
-          if (event.event === 'progress' && event.receivedBytes > 2e6) away ??= leave();
-        },
-      });
-      await away;
-      assertProven(pulled.result);
-      assert.ok(pulled.result.misses >= 3);
-      assert.equal(pulled.result.fetchedBytes, onlyEvent(pulled, 'planned').totalBytes);
-    },
-  );
+for (const [what, pullFrom] of [
+  ['connections that break every 256 KiB cost no byte twice', pullBroken],
+  ['a connection that stalls is taken over and the others do not wait for it', pullStalled],
+  ['a server that is away for five time constants and comes back is gone on with', pullDeserted],
+] as const) {
+  test(what, { concurrency: true }, async (t) => {
+    await Promise.all([
+      t.test('over http', (t) => pullFrom(t, 'http')),
+      t.test('over TLS', NEEDS_OPENSSL, (t) => pullFrom(t, 'TLS')),
+    ]);
+  });
 }
 
 /** A fault for each of the first 400 such requests, by chance; undefined leaves it alone. */

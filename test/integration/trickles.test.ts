@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
-import { type TestContext, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { fetchBlob } from '../support/range.js';
 import { listen, recordEvents } from '../support/scripted-server.js';
@@ -68,99 +68,102 @@ const SPARE: readonly (readonly [name: string, head: string, drip: string])[] = 
   ['with chunk extensions', CHUNKED, `1;${'a'.repeat(100)}\r\nx\r\n`],
 ];
 
-for (const [name, rest, drip] of SPARE) {
-  test(`the body of a redirect or a refusal that trickles ${name} is not waited for`, async (t) => {
-    const { host, asked } = await tricklingServer(t, (path) => {
-      if (path.startsWith('/storage/')) return { head: WHOLE };
-      if (path.endsWith('/none')) return { head: `HTTP/1.1 404 Not Found\r\n${rest}`, drip };
-      return { head: `HTTP/1.1 307 Elsewhere\r\nLocation: /storage/x\r\n${rest}`, drip };
+// All of them wait most of their time.
+describe('what trickles is not waited for', { concurrency: true }, () => {
+  for (const [name, rest, drip] of SPARE) {
+    test(`the body of a redirect or a refusal that trickles ${name} is not waited for`, async (t) => {
+      const { host, asked } = await tricklingServer(t, (path) => {
+        if (path.startsWith('/storage/')) return { head: WHOLE };
+        if (path.endsWith('/none')) return { head: `HTTP/1.1 404 Not Found\r\n${rest}`, drip };
+        return { head: `HTTP/1.1 307 Elsewhere\r\nLocation: /storage/x\r\n${rest}`, drip };
+      });
+      const { session } = sessionFor(t, host);
+      assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
+      await assert.rejects(session.getManifest('none'), { code: 'image-not-found' });
+      assert.deepEqual(await rangeOf(t, host), BYTES);
+      // Two redirects with what they lead to, and a refusal that is asked about once more, with schema 1.
+      assert.equal(asked(), 6);
+    });
+  }
+
+  test('a challenge whose body trickles is answered at once, and so is a worker refused', async (t) => {
+    const { host } = await tricklingServer(t, (path, nth) => {
+      if (path.startsWith('/token'))
+        return { head: WHOLE.replace(BYTES.toString(), '{"token":"token-ab"}').replace('19', '20') };
+      if (nth > 0 && path.includes('/manifests/')) return { head: WHOLE };
+      const challenge = `WWW-Authenticate: Bearer realm="http://${host}/token"\r\n`;
+      return { head: `HTTP/1.1 401 Unauthorized\r\n${challenge}${CHUNKED}`, drip: CHUNK };
     });
     const { session } = sessionFor(t, host);
     assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
-    await assert.rejects(session.getManifest('none'), { code: 'image-not-found' });
-    assert.deepEqual(await rangeOf(t, host), BYTES);
-    // Two redirects with what they lead to, and a refusal that is asked about once more, with schema 1.
-    assert.equal(asked(), 6);
+    await assert.rejects(rangeOf(t, host), { code: 'unauthorized' });
   });
-}
 
-test('a challenge whose body trickles is answered at once, and so is a worker refused', async (t) => {
-  const { host } = await tricklingServer(t, (path, nth) => {
-    if (path.startsWith('/token'))
-      return { head: WHOLE.replace(BYTES.toString(), '{"token":"token-ab"}').replace('19', '20') };
-    if (nth > 0 && path.includes('/manifests/')) return { head: WHOLE };
-    const challenge = `WWW-Authenticate: Bearer realm="http://${host}/token"\r\n`;
-    return { head: `HTTP/1.1 401 Unauthorized\r\n${challenge}${CHUNKED}`, drip: CHUNK };
-  });
-  const { session } = sessionFor(t, host);
-  assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
-  await assert.rejects(rangeOf(t, host), { code: 'unauthorized' });
-});
-
-/** Interim answers that a server may repeat for ever before the one that counts (RFC 9110, 15.2). */
-for (const interim of ['100 Continue', '102 Processing', '103 Early Hints', '199 Whatever']) {
-  test(`a flood of ${interim} is silence, on the main thread and in a worker`, async (t) => {
-    const drip = `HTTP/1.1 ${interim}\r\nLink: </x>\r\n\r\n`;
-    const { host } = await tricklingServer(t, () => ({ head: drip, drip }));
-    const { session, heard } = sessionFor(t, host, 1);
-    await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
-    assert.equal(heard.length, 2);
-    const misses: string[] = [];
-    const miss = (message: string) => {
-      misses.push(message);
-      if (misses.length === 2) throw new Error('enough');
-    };
-    await assert.rejects(rangeOf(t, host, miss), /enough/);
-  });
-}
-
-test('a protocol that nobody asked for is no answer, and what follows is not read', async (t) => {
-  const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n';
-  const { host } = await tricklingServer(t, () => ({ head, drip: 'x' }));
-  const { session } = sessionFor(t, host);
-  await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
-  await assert.rejects(
-    rangeOf(t, host, () => {
-      throw new Error('enough');
-    }),
-  );
-});
-
-test('an answer to HEAD has no body, whatever follows its headers', async (t) => {
-  const { host } = await tricklingServer(t, (_path, nth) => {
-    if (nth > 0) return { head: WHOLE };
-    return { head: `HTTP/1.1 200 OK\r\nDocker-Content-Digest: ${DIGEST}\r\n${CHUNKED}`, drip: CHUNK };
-  });
-  const { session } = sessionFor(t, host);
-  assert.equal(await session.headManifest('v1'), DIGEST);
-  assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
-});
-
-test('headers that trickle are silence', async (t) => {
-  const { host } = await tricklingServer(t, () => ({ head: 'HTTP/1.1 200 OK\r\n', drip: 'a' }));
-  const { session } = sessionFor(t, host);
-  await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
-  await assert.rejects(
-    rangeOf(t, host, () => {
-      throw new Error('enough');
-    }),
-    /enough/,
-  );
-});
-
-test('a small answer that trickles takes too long as a whole, and five of them are the end', async (t) => {
-  const heads = [`HTTP/1.1 200 OK\r\n${CHUNKED}`, 'HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n'];
-  const trickle = async (head: string) => {
-    const drip = head.includes('chunked') ? CHUNK : 'x';
-    const { host, asked } = await tricklingServer(t, () => ({ head, drip }));
-    const { session, heard } = sessionFor(t, host, 1000, 100);
-    await assert.rejects(session.getManifest('v1'), {
-      code: 'network-hopeless',
-      message: /too long.* \(5 times for the same answer\)$/,
+  /** Interim answers that a server may repeat for ever before the one that counts (RFC 9110, 15.2). */
+  for (const interim of ['100 Continue', '102 Processing', '103 Early Hints', '199 Whatever']) {
+    test(`a flood of ${interim} is silence, on the main thread and in a worker`, async (t) => {
+      const drip = `HTTP/1.1 ${interim}\r\nLink: </x>\r\n\r\n`;
+      const { host } = await tricklingServer(t, () => ({ head: drip, drip }));
+      const { session, heard } = sessionFor(t, host, 1);
+      await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+      assert.equal(heard.length, 2);
+      const misses: string[] = [];
+      const miss = (message: string) => {
+        misses.push(message);
+        if (misses.length === 2) throw new Error('enough');
+      };
+      await assert.rejects(rangeOf(t, host, miss), /enough/);
     });
-    assert.equal(asked(), 5);
-    // A busy machine may be silent for as long as the idle timeout.
-    assert.ok(heard.some((message) => message === `${host} took too long for a small answer`));
-  };
-  await Promise.all(heads.map(trickle));
+  }
+
+  test('a protocol that nobody asked for is no answer, and what follows is not read', async (t) => {
+    const head = 'HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n';
+    const { host } = await tricklingServer(t, () => ({ head, drip: 'x' }));
+    const { session } = sessionFor(t, host);
+    await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+    await assert.rejects(
+      rangeOf(t, host, () => {
+        throw new Error('enough');
+      }),
+    );
+  });
+
+  test('an answer to HEAD has no body, whatever follows its headers', async (t) => {
+    const { host } = await tricklingServer(t, (_path, nth) => {
+      if (nth > 0) return { head: WHOLE };
+      return { head: `HTTP/1.1 200 OK\r\nDocker-Content-Digest: ${DIGEST}\r\n${CHUNKED}`, drip: CHUNK };
+    });
+    const { session } = sessionFor(t, host);
+    assert.equal(await session.headManifest('v1'), DIGEST);
+    assert.deepEqual((await session.getManifest('v1')).bytes, BYTES);
+  });
+
+  test('headers that trickle are silence', async (t) => {
+    const { host } = await tricklingServer(t, () => ({ head: 'HTTP/1.1 200 OK\r\n', drip: 'a' }));
+    const { session } = sessionFor(t, host);
+    await assert.rejects(session.getManifest('v1'), { code: 'network-hopeless' });
+    await assert.rejects(
+      rangeOf(t, host, () => {
+        throw new Error('enough');
+      }),
+      /enough/,
+    );
+  });
+
+  test('a small answer that trickles takes too long as a whole, and five of them are the end', async (t) => {
+    const heads = [`HTTP/1.1 200 OK\r\n${CHUNKED}`, 'HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n'];
+    const trickle = async (head: string) => {
+      const drip = head.includes('chunked') ? CHUNK : 'x';
+      const { host, asked } = await tricklingServer(t, () => ({ head, drip }));
+      const { session, heard } = sessionFor(t, host, 1000, 100);
+      await assert.rejects(session.getManifest('v1'), {
+        code: 'network-hopeless',
+        message: /too long.* \(5 times for the same answer\)$/,
+      });
+      assert.equal(asked(), 5);
+      // A busy machine may be silent for as long as the idle timeout.
+      assert.ok(heard.some((message) => message === `${host} took too long for a small answer`));
+    };
+    await Promise.all(heads.map(trickle));
+  });
 });

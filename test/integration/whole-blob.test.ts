@@ -11,6 +11,7 @@ import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';
 import { removePack, sealPack } from '../../src/store/pack-sync.js';
 import { type PackId, storePaths } from '../../src/store/paths.js';
+import { FILE } from '../support/file-lifetime.js';
 import { noise, tarOf } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import {
@@ -37,8 +38,10 @@ const TAR = tarOf({
   again: SMALL,
 });
 
+const GZIP = gzipSync(TAR, { level: 1 });
+
 const COMPRESSIONS: ReadonlyArray<readonly [Compression, (tar: Buffer) => Buffer | Promise<Buffer>]> = [
-  ['gzip', (tar) => gzipSync(tar, { level: 1 })],
+  ['gzip', () => GZIP],
   ['zstd', (tar) => compress(tar, 1)],
   ['tar', (tar) => tar],
 ];
@@ -58,7 +61,7 @@ for (const [compression, pack] of COMPRESSIONS) {
   test(`a blob of ${compression} is fetched in ranges and decoded, and its contents are found later`, async (t) => {
     const bytes = await pack(TAR);
     const blob = await serveBlob(t, bytes);
-    const { store, pool, counters } = await startWorkers(t);
+    const { store, pool, counters } = await startWorkers(t, undefined, 2);
     const raw = await fetchRaw(pool, blob, 1_000_003);
     assert.ok(readExtents(store, raw).equals(bytes));
     assert.equal(await foundRaw(pool, store, blob.digest, bytes), bytes.length);
@@ -83,7 +86,7 @@ for (const [compression, pack] of COMPRESSIONS) {
     const flipAt = bytes.length - 100;
     const faults = [{ match: { path: '/blobs/' }, action: { flipByteAt: flipAt } }];
     const blob = await serveBlob(t, bytes, { faults });
-    const { pool } = await startWorkers(t);
+    const pool = await sharedPool();
     const raw = await fetchRaw(pool, blob, 4_000_000);
     const { result } = await decodeBlob(pool, blob, compression, raw);
     const flipped = Buffer.from(bytes);
@@ -92,10 +95,18 @@ for (const [compression, pack] of COMPRESSIONS) {
   });
 }
 
+let shared: ReturnType<typeof startWorkers> | undefined;
+
+/** Threads for blobs that have nothing to do with each other. */
+function sharedPool(): Promise<WorkerPool> {
+  shared ??= startWorkers(FILE);
+  return shared.then(({ pool }) => pool);
+}
+
 /** What comes of a blob that says it is compressed so. */
 async function broken(t: TestContext, compression: Compression, bytes: Buffer) {
   const blob = await serveBlob(t, bytes);
-  const { pool } = await startWorkers(t);
+  const pool = await sharedPool();
   const raw = await fetchRaw(pool, blob, 2_000_000);
   const { result, extents } = await decodeBlob(pool, blob, compression, raw);
   assert.equal(result.blobDigest, blob.digest, 'the bytes are what the manifest names');
@@ -104,10 +115,9 @@ async function broken(t: TestContext, compression: Compression, bytes: Buffer) {
 }
 
 test('a layer that is cut off is told with its place, and what came before stands', async (t) => {
-  const gzip = gzipSync(TAR, { level: 1 });
-  const cut = await broken(t, 'gzip', gzip.subarray(0, -3_000));
+  const cut = await broken(t, 'gzip', GZIP.subarray(0, -3_000));
   assert.match(cut.problem?.message ?? '', /cut off/);
-  assert.equal(cut.problem?.blobAt, gzip.length - 3_000);
+  assert.equal(cut.problem?.blobAt, GZIP.length - 3_000);
   assert.ok(cut.tarBytes > 10_000_000);
   const zstd = await compress(TAR, 1);
   const { problem } = await broken(t, 'zstd', zstd.subarray(0, -3_000));
@@ -129,7 +139,7 @@ test('a blob that decodes to more than it may is decoded no further, whoever dec
     [frames, 2 ** 20],
   ] as const) {
     const blob = await serveBlob(t, bytes);
-    const { pool } = await startWorkers(t);
+    const pool = await sharedPool();
     const raw = await fetchRaw(pool, blob, 2_000_000);
     const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, createDecodedRoom(freeBytes));
     const mostBytes = bytes.length * 1032 + freeBytes;
@@ -162,7 +172,7 @@ test('layers that are decoded at the same time share what they may decode to bey
 });
 
 test('raw bytes that are gone have no digest', async (t) => {
-  const blob = await serveBlob(t, gzipSync(TAR, { level: 1 }));
+  const blob = await serveBlob(t, GZIP);
   const { store, pool } = await startWorkers(t);
   const raw = await fetchRaw(pool, blob, 4_000_000);
   for (const pack of raw.packs) await removePack(storePaths(store), pack);

@@ -237,7 +237,8 @@ export function tarOf(files: Readonly<Record<string, Buffer>>): Buffer {
 
 /** A layer that is one stream. */
 export async function addLayer(layout: string, tar: Buffer, suffix: Suffix): Promise<DescriptorJson> {
-  const blob = suffix === '' ? tar : suffix === '+gzip' ? gzipSync(tar) : await compress(tar, 3);
+  const blob =
+    suffix === '' ? tar : suffix === '+gzip' ? gzipSync(tar, { level: 1 }) : await compress(tar, 3);
   return { mediaType: `${OCI_LAYER}${suffix}`, digest: addBlob(layout, blob), size: blob.length };
 }
 

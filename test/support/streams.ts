@@ -1,4 +1,3 @@
-import type { TestContext } from 'node:test';
 import { MessageChannel } from 'node:worker_threads';
 import type { Compression } from '../../src/format/compression.js';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
@@ -15,23 +14,21 @@ import { tableOf } from './layer-tables.js';
 import { addBlob, emptyLayout, nameImage } from './layout.js';
 import { networkSetup } from './network.js';
 import { startSandbox } from './sandbox.js';
-import { temporaryDirectory } from './temporary.js';
-
-const THREADS = 2;
+import { type Lifetime, temporaryDirectory } from './temporary.js';
 
 type Sandbox = Parameters<typeof startSandbox>[1];
 
-/** A store and a pool of threads over it, which ends with the test. */
-export async function startWorkers(t: TestContext, store = temporaryDirectory(t)) {
+/** A store and a pool of threads over it, which ends as it does. */
+export async function startWorkers(t: Lifetime, store = temporaryDirectory(t), threads = 1) {
   openStore(store);
   const setup = { storeRoot: store, counters: createCounters(), network: networkSetup() };
-  const pool = await WorkerPool.start({ threads: THREADS, tasksPerThread: 4, setup, onEvent: () => {} });
+  const pool = await WorkerPool.start({ threads, tasksPerThread: 4, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
-  return { store, pool, counters: setup.counters, threads: THREADS };
+  return { store, pool, counters: setup.counters, threads };
 }
 
 /** A registry with this blob in it. */
-export async function serveBlob(t: TestContext, bytes: Buffer, options?: Sandbox): Promise<BlobSource> {
+export async function serveBlob(t: Lifetime, bytes: Buffer, options?: Sandbox): Promise<BlobSource> {
   const layout = emptyLayout(t);
   const digest = addBlob(layout, bytes);
   const layer = { mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, size: bytes.length };
