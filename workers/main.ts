@@ -17,6 +17,7 @@ const handlers = {
   'check-layer': async () => (await import('./check-layer.js')).checkLayer,
   'copy-runs': async () => (await import('./copy-runs.js')).copyRuns,
   'export-layer': async () => (await import('./export-layer.js')).exportLayer,
+  'write-archive': async () => (await import('./write-archive.js')).writeArchive,
   'copy-range': async () => (await import('./copy-range.js')).copyRange,
   'hash-file': async () => (await import('./hash-file.js')).hashFile,
   flatten: async () => (await import('./flatten-layers.js')).flattenLayers,

@@ -63,20 +63,26 @@ export const COMMANDS: readonly CommandSpec[] = [
       IMAGE,
       {
         name: 'DEST',
-        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID; docker-archive:FILE, for docker load",
+        help: "rootfs:DIR, the files of the image; tar:FILE or tar:-, the same as one tar; layers:DIR, each layer's tar named by its DiffID; docker-archive:FILE or docker-archive:-, for docker load",
       },
     ],
     options: [...EXPORT_OPTIONS, ...PULL_OPTIONS, ...COMMON_OPTIONS],
     examples: [
       ['zpull export alpine rootfs:./alpine', 'the files into ./alpine'],
       ['zpull export alpine tar:- | tar -t', 'what is in the image'],
-      ['zpull export alpine docker-archive:alpine.tar', 'then: docker load --input alpine.tar'],
+      ['zpull export alpine docker-archive:- | docker load', 'without a file between'],
     ],
   },
   {
     name: 'copy',
     help: 'copy an image as it is into an OCI layout; prints its digest',
-    words: [IMAGE, { name: 'DEST', help: 'oci:DIR[:TAG], or oci-archive:FILE[:TAG] for a tar of it' }],
+    words: [
+      IMAGE,
+      {
+        name: 'DEST',
+        help: 'oci:DIR[:TAG], or oci-archive:FILE[:TAG] for a tar of it, with FILE - on stdout',
+      },
+    ],
     options: [...COPY_OPTIONS, ...PULL_OPTIONS.filter(({ name }) => name !== 'policy'), ...COMMON_OPTIONS],
     examples: [['zpull copy alpine oci:./images:alpine', 'then: skopeo inspect oci:./images:alpine']],
   },

@@ -25,6 +25,34 @@ export function parseDestination(text: string, known = EXPORTS): Destination {
   return { scheme, path };
 }
 
+/** Destinations whose archive can go to the standard output: their path is `-` then. */
+const STREAMED = ['tar', 'docker-archive', 'archive'];
+
+/** Whether an export or a copy takes the standard output for itself. */
+export function isStdout(destination: Destination | CopyDestination): boolean {
+  const kind = 'scheme' in destination ? destination.scheme : destination.kind;
+  return destination.path === '-' && STREAMED.includes(kind);
+}
+
+/**
+ * Refuses an archive on the standard output where it would be mixed with a result, or shown by a terminal.
+ * @throws UsageError
+ */
+export function checkStdout(text: string, json: boolean | undefined, isTerminal: boolean): void {
+  if (json === true) {
+    throw new UsageError(
+      `${text} and --json both write to the standard output`,
+      'leave out --json, or name a file',
+    );
+  }
+  if (isTerminal) {
+    throw new UsageError(
+      `${text} would write an archive to the terminal`,
+      'send it on with a pipe or into a file, or name a file',
+    );
+  }
+}
+
 /** Where a copy goes. */
 export interface CopyDestination {
   readonly kind: 'layout' | 'archive';

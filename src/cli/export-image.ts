@@ -7,7 +7,7 @@ import {
   RootfsFollower,
 } from '../api/export.js';
 import type { PullOptions, PullResult } from '../api/pull.js';
-import type { Destination } from './destination.js';
+import { checkStdout, type Destination, isStdout } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { pullOptionsOf } from './pull-options.js';
@@ -22,27 +22,16 @@ export interface ExportOutcome {
   readonly files?: readonly string[];
 }
 
-/** Whether the tar takes the standard output for itself. */
-export function isStdout({ scheme, path }: Destination): boolean {
-  return scheme === 'tar' && path === '-';
-}
-
 /**
  * Refuses a destination at which no export ends well, before anything is pulled for it.
- * @throws UsageError for a tar and a result that would mix on the standard output, and for options of another destination; PullError as
- *   the exports do
+ * @throws UsageError as `checkStdout`, and for options of another destination; PullError as the exports do
  */
 export function checkExport(destination: Destination, options: OptionValues): void {
-  if (options['no-same-owner'] === true && destination.scheme !== 'rootfs')
+  const { scheme, path } = destination;
+  if (options['no-same-owner'] === true && scheme !== 'rootfs')
     throw new UsageError('--no-same-owner is about files', 'leave it out, or name a destination rootfs:DIR');
-  if (!isStdout(destination)) {
-    checkDestination(destination.scheme, destination.path, options.force === true);
-  } else if (options.json === true) {
-    throw new UsageError(
-      'tar:- and --json both write to the standard output',
-      'leave out --json, or name a file',
-    );
-  }
+  if (isStdout(destination)) checkStdout(`${scheme}:-`, options.json, process.stdout.isTTY);
+  else checkDestination(scheme, path, options.force === true);
 }
 
 function keepsOwners(options: OptionValues): boolean {
@@ -95,11 +84,12 @@ async function exportImage(
   const { scheme, path } = destination;
   const renderer = await createRenderer(options);
   const common = { store, diffIds: layers.map(({ diffId }) => diffId), signal, onEvent: renderer.onEvent };
+  const toFile = isStdout(destination) ? {} : { file: path };
   const outcome = { image, digest, destination: `${scheme}:${path}` };
   try {
     switch (scheme) {
       case 'tar':
-        await exportTar({ ...common, ...(!isStdout(destination) && { file: path }) });
+        await exportTar({ ...common, ...toFile });
         return outcome;
       case 'rootfs':
         await exportRootfs({
@@ -113,7 +103,7 @@ async function exportImage(
       case 'layers':
         return { ...outcome, files: await exportLayers({ ...common, directory: path }) };
       case 'docker-archive':
-        await exportDockerArchive({ ...common, file: path, digest, reference });
+        await exportDockerArchive({ ...common, ...toFile, digest, reference });
         return outcome;
     }
   } finally {

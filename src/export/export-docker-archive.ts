@@ -5,7 +5,7 @@ import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
 import { parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
-import { planArchive } from '../format/tar-archive.js';
+import { type ArchiveMember, planArchive } from '../format/tar-archive.js';
 import type { OpenFile } from '../pool/messages.js';
 import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
@@ -21,33 +21,44 @@ import { UnfinishedFile } from './unfinished.js';
 /**
  * Writes the archive that `docker load` takes (moby/image-spec v1.2: manifest.json, the config under its digest, layers as plain
  * tars). The image ID is the digest of the config, as it is wherever the image comes from. The file appears under its
- * name only once all layers are proven.
+ * name only once all layers are proven; on the standard output the documents that name the layers follow them, so that no reader
+ * takes an archive for whole in which a layer is damaged.
+ * @returns whether all was written: false when nobody read the standard output any more
  * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one, the manifest or the
  *   config is gone; `option-malformed` when the file is none, as `storageError` for the file
  */
 export async function exportDockerArchive(
   options: Omit<ExportOptions, 'diffIds'> & {
-    readonly file: string;
+    /** Without one the archive goes to the standard output. */
+    readonly file?: string;
     /** The image's manifest, as the pull resolved it. */
     readonly digest: string;
     /** What the image was called: its tag becomes the archive's, a digest none. */
     readonly reference: string;
   },
-): Promise<void> {
-  const file = resolve(options.file);
-  requireFile(file);
+): Promise<boolean> {
+  const file = options.file === undefined ? undefined : resolve(options.file);
+  if (file !== undefined) requireFile(file);
   const manifestDigest = parseDigest(options.digest, 'the digest');
   const { digest, bytes, mediaType } = readConfig(openStore(options.store), manifestDigest);
   const { diffIds } = parseConfig(bytes, mediaType);
+  const write = (to: (run: ExportRun, documents: readonly Document[]) => Promise<boolean>) =>
+    withExport({ ...options, diffIds }, (run) => {
+      run.begin(`docker-archive:${options.file ?? '-'}`, sumOf(distinct(run.layers)));
+      const config = { name: `${digestHex(digest)}.json`, bytes };
+      const named = { Config: config.name, RepoTags: repoTags(options.reference) };
+      const manifest = [{ ...named, Layers: run.layers.map(nameOf) }];
+      return to(run, [{ name: 'manifest.json', bytes: Buffer.from(JSON.stringify(manifest)) }, config]);
+    });
+  if (file === undefined) return write(writeStream);
   const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
     try {
-      await withExport({ ...options, diffIds }, async (run) => {
-        run.begin(`docker-archive:${options.file}`, sumOf(distinct(run.layers)));
-        const config = { name: `${digestHex(digest)}.json`, bytes };
-        await writeArchive(run, unfinished, config, repoTags(options.reference));
+      return await write(async (run, documents) => {
+        await writeFile(run, unfinished, documents);
         await unfinished.publish();
+        return true;
       });
     } finally {
       await unfinished.discard();
@@ -63,15 +74,32 @@ interface Document {
   readonly bytes: Buffer;
 }
 
-async function writeArchive(
+/** Writes the archive to the standard output. Returns whether somebody read all of it. */
+async function writeStream({ pool, layers }: ExportRun, documents: readonly Document[]): Promise<boolean> {
+  const each = distinct(layers);
+  const headerOf = (member: ArchiveMember) => planArchive([member]).members[0]!.header;
+  const { closed, damaged } = await pool.run({
+    task: 'write-archive',
+    layers: each.map((layer) => ({
+      ...layer,
+      header: headerOf({ name: nameOf(layer), sizeBytes: layer.tarBytes }),
+    })),
+    documents: documents.map(({ name, bytes }) => ({
+      header: headerOf({ name, sizeBytes: bytes.length }),
+      bytes,
+    })),
+  });
+  if (damaged !== undefined) throw await damageOf(pool, each[damaged]!);
+  return !closed;
+}
+
+/** Writes the archive to a file, layers beside each other. */
+async function writeFile(
   { pool, layers }: ExportRun,
   { fd, path }: OpenFile,
-  config: Document,
-  tags: readonly string[],
+  documents: readonly Document[],
 ): Promise<void> {
   const each = distinct(layers);
-  const manifest = [{ Config: config.name, RepoTags: tags, Layers: layers.map(nameOf) }];
-  const documents = [{ name: 'manifest.json', bytes: Buffer.from(JSON.stringify(manifest)) }, config];
   const plan = planArchive([
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
     ...each.map((layer) => ({ name: nameOf(layer), sizeBytes: layer.tarBytes })),

@@ -24,6 +24,29 @@ export interface ExportLayerResult {
   readonly digest: Digest;
 }
 
+/** A layer as a member of an archive. */
+export interface ArchiveLayer {
+  readonly diffId: Digest;
+  readonly extents: ExtentRows;
+  readonly tarBytes: number;
+  /** What stands before it. */
+  readonly header: Uint8Array;
+}
+
+/** Writes an archive of layers, each hashed on the way, to the standard output, and documents behind them. */
+export interface WriteArchiveTask {
+  readonly task: 'write-archive';
+  readonly layers: readonly ArchiveLayer[];
+  readonly documents: ReadonlyArray<{ readonly header: Uint8Array; readonly bytes: Uint8Array }>;
+}
+
+export interface WriteArchiveResult {
+  /** Nobody reads the standard output any more. */
+  readonly closed: boolean;
+  /** Row of the layer that did not hash to its DiffID, with which the archive breaks off. */
+  readonly damaged?: number;
+}
+
 /** Reads the headers of the pool's layers and tells what file system they make. */
 export interface FlattenTask {
   readonly task: 'flatten';
@@ -222,6 +245,7 @@ export interface FinishFilesTask extends WriteTreeTask {
 
 export type ExportTask =
   | ExportLayerTask
+  | WriteArchiveTask
   | FlattenTask
   | FollowLayersTask
   | UnpackFilesTask
@@ -234,6 +258,7 @@ export type ExportTask =
 /** The answer to each of them. */
 export interface ExportResults {
   'export-layer': ExportLayerResult;
+  'write-archive': WriteArchiveResult;
   flatten: TreeRows;
   'follow-layers': TreeRows;
   'unpack-files': UnpackFilesResult;

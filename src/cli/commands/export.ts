@@ -1,5 +1,5 @@
-import { parseDestination } from '../destination.js';
-import { checkExport, isStdout, pullAndExport } from '../export-image.js';
+import { isStdout, parseDestination } from '../destination.js';
+import { checkExport, pullAndExport } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { pullWithProgress } from '../pull-with-progress.js';

@@ -1,5 +1,11 @@
 import type { PullResult } from '../../api/pull.js';
-import { type CopyDestination, type Destination, parseOutput } from '../destination.js';
+import {
+  type CopyDestination,
+  checkStdout,
+  type Destination,
+  isStdout,
+  parseOutput,
+} from '../destination.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
 import { publicResult } from '../public-result.js';
@@ -60,8 +66,11 @@ async function outputOf(images: readonly string[], options: OptionValues): Promi
       'leave out --policy, or name a destination of zpull export',
     );
   }
-  const { checkCopyDestination } = await import('../../api/copy.js');
-  checkCopyDestination(destination);
+  if (isStdout(destination)) checkStdout(output, options.json, process.stdout.isTTY);
+  else {
+    const { checkCopyDestination } = await import('../../api/copy.js');
+    checkCopyDestination(destination);
+  }
   return destination;
 }
 
@@ -79,9 +88,10 @@ async function pullOne(
     const result = await pullWithProgress(image, options, signal, shared);
     const { copyWithProgress } = await import('../copy-with-progress.js');
     await copyWithProgress(pinned(result), destination, options, signal, shared);
-    return print(result, options, { destination: options.output });
+    if (!isStdout(destination)) print(result, options, { destination: options.output });
+    return;
   }
-  const { pullAndExport, isStdout } = await import('../export-image.js');
+  const { pullAndExport } = await import('../export-image.js');
   const { pulled, outcome } = await pullAndExport(
     { reference: image, destination, options, signal },
     (follower) => pullWithProgress(image, options, signal, { ...shared, ...follower }),

@@ -1,0 +1,84 @@
+import { write as writeFile } from 'node:fs';
+import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import { PullError } from '../api/errors.js';
+
+const write = promisify(writeFile);
+
+const STDOUT = 1;
+
+/** Where large temporary files go unless TMPDIR says otherwise, as for podman and skopeo: /tmp is often memory. */
+const TEMPORARY = '/var/tmp';
+
+/** Bytes read and written with one call. */
+const BLOCK_BYTES = 2 ** 20;
+
+/** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
+const FULL_PIPE_MS = 1;
+
+/**
+ * Has `make` write a file into a new directory for temporary files, which only this user may enter, and sends it to the standard output when it
+ * is whole: a reader never gets the beginning of an archive that proves false. It is deleted before it is sent, so nothing stays behind.
+ * @throws PullError `store-denied` when no such directory can be made, `store-broken` when the file cannot be read or written on; what
+ *   `make` throws; the reason of an abort
+ */
+export async function throughFile<T>(make: (path: string) => Promise<T>, signal: AbortSignal): Promise<T> {
+  const holder = process.env['TMPDIR'] || TEMPORARY;
+  const directory = await mkdtemp(join(holder, 'zpull-')).catch((error: Error) => {
+    throw new PullError('store-denied', `could not make a directory in ${holder}: ${error.message}`, {
+      hint: 'set TMPDIR to a directory for large temporary files',
+      cause: error,
+    });
+  });
+  let file: FileHandle | undefined;
+  try {
+    const path = join(directory, 'archive');
+    const result = await make(path);
+    file = await open(path);
+    await rm(directory, { recursive: true });
+    await Promise.race([send(file, signal), abortOf(signal)]);
+    return result;
+  } finally {
+    await file?.close();
+    await rm(directory, { recursive: true, force: true });
+  }
+}
+
+/** A write to a pipe that nobody reads takes for ever: the abort does not wait for it. */
+function abortOf(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
+/** Sends a file on, by calls that wait in libuv's pool; a reader that has enough ends it quietly. */
+async function send(file: FileHandle, signal: AbortSignal): Promise<void> {
+  const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  try {
+    for (let at = 0; !signal.aborted; ) {
+      const { bytesRead } = await file.read(block, 0, BLOCK_BYTES, at);
+      if (bytesRead === 0) return;
+      for (let done = 0; done < bytesRead; ) done += await writeSome(block.subarray(done, bytesRead));
+      at += bytesRead;
+    }
+  } catch (error) {
+    const { code = '', message } = error as NodeJS.ErrnoException;
+    if (code === 'EPIPE') return;
+    throw new PullError('store-broken', `could not write to the standard output: ${message}`, {
+      hint: 'make room where the output goes, then run the same command again',
+      cause: error,
+    });
+  }
+}
+
+async function writeSome(bytes: Buffer): Promise<number> {
+  try {
+    return (await write(STDOUT, bytes)).bytesWritten;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    await sleep(FULL_PIPE_MS);
+    return 0;
+  }
+}

@@ -1,0 +1,189 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { buffer } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { tarEntries } from '../../src/format/tar-entries.js';
+import { ZPULL } from '../support/command.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import { fixtureCopy, readManifest } from '../support/layout.js';
+import { flipByte, packFiles } from '../support/packs.js';
+import { OPTIONAL, skipUnless, skipUnlessThere } from '../support/programs.js';
+import { startSandbox } from '../support/sandbox.js';
+import { sourceOf } from '../support/tars.js';
+import { type Lifetime, temporaryDirectory } from '../support/temporary.js';
+
+const TAG = 'chunked-v2';
+const CONFIG_DIGEST = readManifest(FIXTURE_LAYOUT, TAG).config.digest;
+
+/** For programs that load images into a place of their own, which takes root. */
+function skipUnlessRoot(...programs: readonly string[]): string | false {
+  return skipUnlessThere(...programs) || (process.getuid?.() === 0 ? false : `${OPTIONAL}needs root`);
+}
+
+async function prepare(t: Lifetime, layout = FIXTURE_LAYOUT) {
+  const registry = await startSandbox(t, { layout });
+  const directory = temporaryDirectory(t);
+  const spool = join(directory, 'tmp');
+  mkdirSync(spool);
+  const store = join(directory, 'store');
+  const env = { ...process.env, ZPULL_STORE: store, TMPDIR: spool };
+  const start = (...args: string[]) => spawn(process.execPath, [...ZPULL, ...args, '-q'], { env });
+  const zpull = async (...args: string[]) => {
+    const child = start(...args);
+    const exit = new Promise<number | null>((resolve) => child.once('close', resolve));
+    const [stdout, stderr] = await Promise.all([buffer(child.stdout), buffer(child.stderr)]);
+    return { stdout, stderr: stderr.toString(), exitCode: await exit };
+  };
+  return { image: `${registry.host}/some/image:${TAG}`, directory, spool, store, env, zpull };
+}
+
+const namesIn = (tar: Buffer): string[] =>
+  [...tarEntries(sourceOf(tar))].map(({ entry }) => entry.name.toString());
+
+test('docker-archive:- has what the file has, layers first', async (t) => {
+  const { zpull, image, directory } = await prepare(t);
+  const file = join(directory, 'docker.tar');
+  const toFile = await zpull('export', image, `docker-archive:${file}`);
+  assert.equal(toFile.exitCode, 0, toFile.stderr);
+  const { exitCode, stdout, stderr } = await zpull('export', image, 'docker-archive:-');
+  assert.equal(exitCode, 0, stderr);
+  const names = namesIn(stdout);
+  assert.deepEqual([...names].sort(), namesIn(readFileSync(file)).sort());
+  assert.deepEqual(names.slice(-2), ['manifest.json', `${CONFIG_DIGEST.slice(7)}.json`]);
+  assert.equal(stdout.length, statSync(file).size);
+  assert.equal(existsSync('-'), false);
+});
+
+test('a damaged layer ends docker-archive:- with 6, before anything names an image and without an end', async (t) => {
+  const { zpull, image, store } = await prepare(t);
+  await zpull('pull', image);
+  const [pack = ''] = packFiles(store, '.pack');
+  flipByte(pack, Math.floor(statSync(pack).size / 2));
+  const { exitCode, stdout, stderr } = await zpull('export', image, 'docker-archive:-');
+  assert.equal(exitCode, 6, stderr);
+  assert.equal(stdout.includes('manifest.json'), false);
+  assert.notEqual(stdout.length % 10240, 0);
+});
+
+test('oci-archive:- has the bytes of the file, alone on the standard output, and leaves nothing behind', async (t) => {
+  const { zpull, image, directory, spool } = await prepare(t);
+  const file = join(directory, 'oci.tar');
+  await zpull('copy', image, `oci-archive:${file}:v2`);
+  for (const args of [
+    ['copy', image, 'oci-archive:-:v2'],
+    ['pull', image, '--output', 'oci-archive:-:v2'],
+  ]) {
+    const { exitCode, stdout, stderr } = await zpull(...args);
+    assert.equal(exitCode, 0, stderr);
+    assert.ok(stdout.equals(readFileSync(file)), args[0]);
+  }
+  assert.deepEqual(readdirSync(spool), []);
+});
+
+test('a blob that proves false ends oci-archive:- with 6 before its first byte', async (t) => {
+  const layout = fixtureCopy(t);
+  flipByte(join(layout, 'blobs', readManifest(layout, TAG).layers[0]!.digest.replace(':', '/')), 5);
+  const { zpull, image, spool } = await prepare(t, layout);
+  const { exitCode, stdout } = await zpull('copy', image, 'oci-archive:-');
+  assert.deepEqual([exitCode, stdout.length, readdirSync(spool)], [6, 0, []]);
+});
+
+test('a reader of an archive that has enough ends it quietly', {
+  skip: skipUnless('sh', 'head'),
+}, async (t) => {
+  const { image, env, spool } = await prepare(t);
+  for (const words of [`export ${image} docker-archive:-`, `copy ${image} oci-archive:-`]) {
+    const script = `{ "$@" ${words} -q; echo $? >&2; } | head -c 1`;
+    const child = spawn('sh', ['-c', script, 'sh', process.execPath, ...ZPULL], { env });
+    const [stdout, stderr] = await Promise.all([buffer(child.stdout), buffer(child.stderr)]);
+    assert.deepEqual([stdout.length, stderr.toString()], [1, '0\n'], words);
+  }
+  assert.deepEqual(readdirSync(spool), []);
+});
+
+test('no archive goes to a terminal or beside --json', { skip: skipUnless('script') }, async (t) => {
+  const { zpull, env } = await prepare(t);
+  // Nothing is asked for: no registry has this name.
+  const image = 'registry.invalid/image';
+  for (const words of [
+    ['export', image, 'tar:-'],
+    ['export', image, 'docker-archive:-'],
+    ['copy', image, 'oci-archive:-:tag'],
+    ['pull', image, '--output', 'oci-archive:-'],
+  ]) {
+    const typed = [process.execPath, ...ZPULL, ...words].map((word) => `'${word}'`).join(' ');
+    const shown = spawnSync('script', ['-qec', typed, '/dev/null'], { env, encoding: 'utf8' });
+    assert.equal(shown.status, 2, shown.stdout);
+    assert.match(shown.stdout, /would write an archive to the terminal\s+hint: /);
+  }
+  const json = await zpull('copy', image, 'oci-archive:-', '--json');
+  const { error } = JSON.parse(json.stdout.toString()) as { error: { code: string } };
+  assert.deepEqual([json.exitCode, error.code], [2, 'option-malformed']);
+});
+
+test('podman loads both archives from a pipe', { skip: skipUnlessRoot('podman') }, async (t) => {
+  const { zpull, image, directory } = await prepare(t);
+  const places = ['--root', join(directory, 'root'), '--runroot', join(directory, 'run')];
+  const podman = (input: Buffer, ...args: string[]) =>
+    execFileSync('podman', [...places, '--storage-driver', 'vfs', ...args], {
+      input,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    }).trim();
+  const docker = await zpull('export', image, 'docker-archive:-');
+  assert.equal(podman(docker.stdout, 'load', '--quiet'), `Loaded image: ${image}`);
+  const oci = await zpull('copy', image, 'oci-archive:-:example.com/some/copy:v2');
+  assert.equal(podman(oci.stdout, 'load', '--quiet'), 'Loaded image: example.com/some/copy:v2');
+  assert.equal(podman(Buffer.alloc(0), 'inspect', '--format', '{{.Id}}', image), CONFIG_DIGEST.slice(7));
+});
+
+test('containerd imports both archives from a pipe', {
+  skip: skipUnlessRoot('containerd', 'ctr'),
+}, async (t) => {
+  const { zpull, image, directory } = await prepare(t);
+  const ctr = await startContainerd(t, directory);
+  const oci = await zpull('copy', image, 'oci-archive:-:example.com/some/copy:v2');
+  ctr(oci.stdout, 'images', 'import', '--no-unpack', '-');
+  const docker = await zpull('export', image, 'docker-archive:-');
+  ctr(docker.stdout, 'images', 'import', '--no-unpack', '-');
+  const listed = ctr(Buffer.alloc(0), 'images', 'ls', '-q').trim().split('\n').sort();
+  assert.deepEqual(listed, [image, 'example.com/some/copy:v2'].sort());
+  assert.match(ctr(Buffer.alloc(0), 'content', 'ls', '-q'), new RegExp(CONFIG_DIGEST));
+});
+
+/** containerd with sockets and places of its own; what calls its client. */
+async function startContainerd(t: TestContext, directory: string) {
+  const place = join(directory, 'containerd');
+  const config = join(directory, 'containerd.toml');
+  const lines = [
+    'version = 2',
+    `root = "${place}/root"`,
+    `state = "${place}/state"`,
+    'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]',
+    `[grpc]\naddress = "${place}/socket"`,
+    `[ttrpc]\naddress = "${place}/ttrpc"`,
+  ];
+  mkdirSync(place);
+  writeFileSync(config, lines.join('\n'));
+  const daemon = spawn('containerd', ['--config', config], { stdio: 'ignore' });
+  const ended = new Promise((resolve) => daemon.once('close', resolve));
+  t.after(async () => {
+    daemon.kill();
+    await ended;
+  });
+  const ctr = (input: Buffer, ...args: string[]) =>
+    execFileSync('ctr', ['--address', join(place, 'socket'), ...args], {
+      input,
+      encoding: 'utf8',
+      stdio: 'pipe',
+    });
+  while (
+    daemon.exitCode === null &&
+    spawnSync('ctr', ['--address', join(place, 'socket'), 'version']).status !== 0
+  )
+    await sleep(100);
+  return ctr;
+}
