@@ -19,6 +19,9 @@ export const MAX_INDEX_LEVELS = 2;
  */
 const MAX_READ = 64;
 
+/** Platforms, and entries that cannot be read, that are remembered to be told: a message has room for some dozen. */
+const MAX_TOLD = 100;
+
 /** How one entry of an index can be of no use, while another one is. */
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set([
   'metadata-malformed',
@@ -44,6 +47,7 @@ export interface IndexReader<D extends AnyDocument> {
 export interface Choice<D> {
   readonly document: D & { readonly manifest: ImageManifest };
   readonly platform: Platform;
+  readonly annotations?: NonNullable<IndexEntry['annotations']>;
 }
 
 /**
@@ -88,8 +92,8 @@ class Search<D extends AnyDocument> {
   }
 
   async search(index: ImageIndex, level: number): Promise<Choice<D> | undefined> {
-    for (const { platform } of platformsOf(index)) this.#platforms.add(platform);
-    this.#unreadable.push(...index.unreadable);
+    for (const { platform } of platformsOf(index)) this.#notePlatform(platform);
+    for (const problem of index.unreadable) this.#noteUnreadable(problem);
     return (await this.#stated(index, level)) ?? (await this.#unstated(index, level));
   }
 
@@ -128,25 +132,29 @@ class Search<D extends AnyDocument> {
     return undefined;
   }
 
-  /** The best of the entries without a platform, by what their configs say; one whose config says nothing suits last of all. */
+  /**
+   * The best of the entries without a platform, by what their configs say; one whose config says nothing suits last of all. Only the best so far
+   * is kept: each can be a manifest of 4 MiB.
+   */
   async #unstated(index: ImageIndex, level: number): Promise<Choice<D> | undefined> {
-    const found: Choice<D>[] = [];
-    const silent: Choice<D>[] = [];
+    let best: Choice<D> | undefined;
+    let silent: Choice<D> | undefined;
     for (const entry of index.manifests) {
       if (entry.platform !== undefined) continue;
       const choice = await this.#lookInto(entry, level);
       if (choice === undefined) continue;
       const { os, architecture } = choice.platform;
       if (os === '' && architecture === '') {
-        silent.push(choice);
+        silent ??= choice;
         continue;
       }
       const platform = completePlatform(choice.platform, this.#wanted);
-      this.#platforms.add(formatPlatform(platform));
-      found.push({ ...choice, platform });
-      if (isSame(platform, this.#wanted)) break;
+      this.#notePlatform(formatPlatform(platform));
+      const next = { ...choice, platform };
+      best = choosePlatform(this.#wanted, best === undefined ? [next] : [best, next]);
+      if (best !== undefined && isSame(best.platform, this.#wanted)) break;
     }
-    return choosePlatform(this.#wanted, found) ?? silent[0];
+    return best ?? silent;
   }
 
   async #lookInto(entry: IndexEntry, level: number): Promise<Choice<D> | undefined> {
@@ -158,14 +166,14 @@ class Search<D extends AnyDocument> {
     } catch (error) {
       const failure = ofNoUse(error);
       this.#failedInside ??= failure;
-      this.#unreadable.push(failure.message);
+      this.#noteUnreadable(failure.message);
       return undefined;
     }
   }
 
   /** The manifest that an entry leads to; its platform where an index in between knows it. */
   async #follow(
-    { digest }: IndexEntry,
+    { digest, annotations }: IndexEntry,
     level: number,
   ): Promise<(Omit<Choice<D>, 'platform'> & Partial<Choice<D>>) | undefined> {
     if (this.#read === MAX_READ) {
@@ -177,10 +185,18 @@ class Search<D extends AnyDocument> {
     }
     this.#read += 1;
     const document = await this.#reader.readDocument(digest);
-    if (isManifest(document)) return { document };
+    if (isManifest(document)) return { document, ...(annotations && { annotations }) };
     if (level >= MAX_INDEX_LEVELS) throw tooDeep();
     if (document.manifest.kind !== 'index') return undefined;
     return this.search(document.manifest, level + 1);
+  }
+
+  #notePlatform(platform: string): void {
+    if (this.#platforms.size < MAX_TOLD) this.#platforms.add(platform);
+  }
+
+  #noteUnreadable(problem: string): void {
+    if (this.#unreadable.length < MAX_TOLD) this.#unreadable.push(problem);
   }
 
   #tell({ digest }: IndexEntry, { message }: PullError): void {

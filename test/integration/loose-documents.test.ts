@@ -150,7 +150,7 @@ test('media types of manifests and layers count without case and parameters, and
 const SHA512 = `sha512:${'a'.repeat(128)}`;
 const ABSENT = digestOf('absent');
 
-test('entries of an index that cannot be read take nothing from the others, first or last', async (t) => {
+test('entries of an index that cannot be read take nothing from the others, before and behind them', async (t) => {
   const { image, name, entry, index, take } = await begin(t);
   const good = entry(image(), { platform: { os: 'linux', architecture: 'amd64' } });
   const { platform } = good;
@@ -173,15 +173,11 @@ test('entries of an index that cannot be read take nothing from the others, firs
     entry({ hello: 1 }, { platform }),
     entry(image(), { platform: { os: 'unknown', architecture: 'unknown' } }),
   ];
-  for (const one of bad)
-    for (const manifests of [
-      [one, good],
-      [good, one],
-    ]) {
-      const digest = name('it', index(manifests), OCI_INDEX);
-      const { result } = await take('it');
-      assert.deepEqual([result.digest, result.indexDigest], [good['digest'], digest], JSON.stringify(one));
-    }
+  for (const one of bad) {
+    const digest = name('it', index([one, good, one]), OCI_INDEX);
+    const { result } = await take('it');
+    assert.deepEqual([result.digest, result.indexDigest], [good['digest'], digest], JSON.stringify(one));
+  }
   for (const more of [{ size: undefined }, { size: null }, { mediaType: '' }, { mediaType: undefined }]) {
     name('it', index([{ ...good, ...more }]), OCI_INDEX);
     await take('it');
@@ -221,6 +217,12 @@ test('entries without a platform are what their configs say, in indexes within t
     assert.equal((await take('it')).result.digest, entry(amd64)['digest'], what);
     assert.equal((await take('it', 'linux/arm64/v8')).result.digest, entry(arm64)['digest'], what);
   }
+  const twin = image(configOf({ created: '2026-01-01T00:00:00Z' }));
+  const isZstd = { annotations: { 'io.github.containers.compression.zstd': 'true' } };
+  const gzip = entry(image(configOf({ architecture: 'arm', variant: 'v6' })));
+  name('it', index([gzip, entry(twin, isZstd), gzip]), OCI_INDEX);
+  assert.equal((await take('it')).result.digest, entry(twin)['digest']);
+  assert.equal((await take('it', 'linux/arm/v7')).result.digest, gzip['digest']);
   name('it', index([entry(arm), entry(chart)]), OCI_INDEX);
   const error = await fail('it');
   assert.deepEqual([error.code, error.exitCode], ['platform-not-found', 3]);
