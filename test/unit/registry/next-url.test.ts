@@ -60,15 +60,16 @@ test('who waits for a new target goes on when the range that was to ask for it t
   const { leader, waiting, next, mirror } = await twoOfExpired(t, 4);
   // For longer than anybody waits.
   mirror.throttled(300_000, sharedClockMs());
-  for (const [where, asking] of [
-    [leader, leader.next()],
-    [waiting, next],
-  ] as const) {
+  const turn = async (where: NextUrl, asking: Promise<unknown>) => {
     const error: unknown = await asking.catch((reason: unknown) => reason);
     assert.equal(await where.passOn(error), true);
-    assert.equal((await where.next()).url.href, REGISTRY);
-    where.close();
-  }
+  };
+  await turn(leader, leader.next());
+  assert.equal((await leader.next()).url.href, REGISTRY);
+  await turn(waiting, next);
+  leader.close();
+  assert.equal((await waiting.next()).url.href, REGISTRY);
+  waiting.close();
 });
 
 test('a range for which others wait asks, although more are in flight than may be', async (t) => {
