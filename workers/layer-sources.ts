@@ -9,22 +9,24 @@ import { extentsOf } from './extents.js';
 
 let sources: readonly LayerSource[] | undefined;
 
-/** The layers of the image that this thread's pool exports, opened once a thread. */
-export function layerSources(): readonly LayerSource[] {
-  sources ??= openLayers().map(({ whole }) => whole.source);
+/** The layers of the image that this thread's pool exports, opened once a thread; `given`, if the pool was started without. */
+export function layerSources(given = setup.layers): readonly LayerSource[] {
+  sources ??= openLayers(given).map(({ whole }) => whole.source);
   return sources;
 }
 
 /** The same layers for one who reads their headers and then calls `finish` of `comparison`. */
 export function headerSources(comparison: HeaderComparison): readonly HeaderSource[] {
-  return openLayers().map((layer) => new HeaderSource(layer, comparison));
+  return openLayers(setup.layers).map((layer) => new HeaderSource(layer, comparison));
 }
 
-function openLayers(): (HeaderLayer & { readonly whole: { readonly source: LayerSource } })[] {
-  if (setup.layers === undefined) throw new Error('this pool was started without layers');
+function openLayers(
+  layers: typeof setup.layers,
+): (HeaderLayer & { readonly whole: { readonly source: LayerSource } })[] {
+  if (layers === undefined) throw new Error('this pool was started without layers');
   const packs = new PackReader(paths);
   const cache = new BlockCache();
-  return setup.layers.map(({ diffId, extents, tags: rows }) => {
+  return layers.map(({ diffId, extents, tags: rows }) => {
     const reader = new ExtentReader(packs, extentsOf(extents));
     const tags = new BlockTags(rows);
     const source = new LayerSource(cache, { diffId, reader, tags });

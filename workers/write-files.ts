@@ -54,7 +54,10 @@ async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: nu
   const { tree, replace } = task;
   const name = nameAt(tree, row);
   const fd = await place(directory, name, replace, () => createFile(task, directory.at(name), row));
-  await fillFile(task, layerSources()[tree.layer[row]!]!, row, { fd, path: directory.pathOf(name) });
+  await fillFile(task, layerSources(task.layers)[tree.layer[row]!]!, row, {
+    fd,
+    path: directory.pathOf(name),
+  });
 }
 
 /** Makes the file of a row, which must not be there. @throws the system's error */

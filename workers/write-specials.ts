@@ -180,7 +180,7 @@ function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: numb
 }
 
 /** A tar of what tar is to make. */
-function* tarOf({ tree, abilities }: WriteSpecialsTask, places: readonly Place[]): Generator<Buffer> {
+function* tarOf({ tree, abilities, layers }: WriteSpecialsTask, places: readonly Place[]): Generator<Buffer> {
   for (const { name, row } of itemsOf(places)) {
     const records = xattrsFor(tree, row, abilities);
     const mode = modeFor(tree, row, abilities);
@@ -191,7 +191,10 @@ function* tarOf({ tree, abilities }: WriteSpecialsTask, places: readonly Place[]
     });
     const sizeBytes = tree.sizeBytes[row]!;
     for (let done = 0; done < sizeBytes; ) {
-      const part = layerSources()[tree.layer[row]!]!.part(tree.contentStart[row]! + done, sizeBytes - done);
+      const part = layerSources(layers)[tree.layer[row]!]!.part(
+        tree.contentStart[row]! + done,
+        sizeBytes - done,
+      );
       done += part.length;
       count(setup.counters, 'written', part.length);
       // The stream keeps what it is given until tar takes it.

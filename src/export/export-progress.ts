@@ -1,4 +1,4 @@
-import { CounterReader } from '../pool/counters.js';
+import type { CounterReader } from '../pool/counters.js';
 import type { ExportEvent } from './events.js';
 
 /** Ten times a second: the eye sees no more. */
@@ -10,24 +10,22 @@ export class ExportProgress {
   readonly #onEvent: (event: ExportEvent) => void;
   #timer: NodeJS.Timeout | undefined;
   #totalBytes = 0;
-  #doneBytes = 0;
 
-  constructor(counters: Uint32Array, onEvent: (event: ExportEvent) => void) {
-    this.#written = new CounterReader(counters, 'written');
+  constructor(written: CounterReader, onEvent: (event: ExportEvent) => void) {
+    this.#written = written;
     this.#onEvent = onEvent;
   }
 
-  /** Tells how much there is to write, unless `doneBytes` of it are written: then that was told before. */
-  readonly begin = (destination: string, totalBytes: number, doneBytes?: number): void => {
+  /** Tells how much there is to write, unless that was told before, and from then on how much is written. */
+  readonly begin = (destination: string, totalBytes: number, wasTold = false): void => {
     this.#totalBytes = totalBytes;
-    this.#doneBytes = doneBytes ?? 0;
-    if (doneBytes === undefined) this.#onEvent({ event: 'exporting', destination, totalBytes });
+    if (!wasTold) this.#onEvent({ event: 'exporting', destination, totalBytes });
     this.#timer = setInterval(() => this.tell(), TICK_MS).unref();
   };
 
   tell(): void {
     const totalBytes = this.#totalBytes;
-    const writtenBytes = Math.min(totalBytes, this.#doneBytes + this.#written.total());
+    const writtenBytes = Math.min(totalBytes, this.#written.total());
     this.#onEvent({ event: 'written', writtenBytes, totalBytes });
   }
 

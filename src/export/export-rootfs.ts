@@ -4,7 +4,7 @@ import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
 import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
 import { type FilesRun, withFilesExport } from './export-run.js';
-import { contentBytes, type FileTree } from './file-tree.js';
+import { contentBytes, FILE, type FileTree } from './file-tree.js';
 import { finishRoot } from './finish-root.js';
 import type { ExportOptions } from './options.js';
 import type { BegunRootfs, RootfsFollower } from './rootfs-follower.js';
@@ -40,7 +40,7 @@ export async function exportRootfs(
   let isDone = false;
   try {
     const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
-    await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
+    await withFilesExport({ ...options, followed: begun }, async (run) => {
       const flattening =
         begun === undefined ? run.pool.run({ task: 'flatten', intoFiles: true }) : begun.tree;
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
@@ -48,11 +48,13 @@ export async function exportRootfs(
       const tree = await flattening;
       place ??= await takePlace(directory, found === 'absent', force);
       const rows = await missingRows(tree, begun);
-      const [totalBytes, missingBytes] = [contentBytes(tree), contentBytes(tree, rows)];
-      run.begin(`rootfs:${options.directory}`, totalBytes, begun && totalBytes - missingBytes);
+      run.begin(`rootfs:${options.directory}`, contentBytes(tree), begun !== undefined);
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
       if (!place.isEmpty) await proof;
-      else await requireSpace(found === 'absent' ? dirname(directory) : place.root.path, missingBytes);
+      else {
+        const disk = found === 'absent' ? dirname(directory) : place.root.path;
+        await requireSpace(disk, contentBytes(tree, rows));
+      }
       const abilities = await findAbilities(tree, options.sameOwner !== false);
       await writeTree(run, { tree, rows, begun: begun !== undefined }, place, abilities);
       await proof;
@@ -63,6 +65,7 @@ export async function exportRootfs(
         if (message !== undefined) run.emit({ event: 'warning', message });
     });
   } finally {
+    await begun?.pool.destroy();
     // No thread is left that uses what is held.
     if (!isDone) await place?.discard();
     place?.close();
@@ -78,7 +81,7 @@ async function missingRows(tree: FileTree, begun: BegunRootfs | undefined): Prom
 }
 
 async function writeTree(
-  { pool, emit }: FilesRun,
+  { pool, emit, given }: FilesRun,
   { tree, rows, begun }: { readonly tree: FileTree; readonly rows: Uint32Array; readonly begun: boolean },
   { root, isEmpty }: RootfsPlace,
   abilities: Abilities,
@@ -87,9 +90,12 @@ async function writeTree(
   const common = { tree, directory: root.shared, inodes, abilities, replace: !isEmpty, begun };
   await pool.run({ task: 'make-directories', ...common });
   const batches = rowBatches(tree, rows);
-  await Promise.all(batches.map((batch) => pool.run({ task: 'write-files', ...common, rows: batch })));
+  const layersFor = (batch: Uint32Array) => (batch.some((row) => tree.type[row] === FILE) ? given : {});
+  await Promise.all(
+    batches.map((batch) => pool.run({ task: 'write-files', ...common, rows: batch, ...layersFor(batch) })),
+  );
   if (someRow(tree, (row) => needsTar(tree, row, abilities))) {
-    const { warnings } = await pool.run({ task: 'write-specials', ...common });
+    const { warnings } = await pool.run({ task: 'write-specials', ...common, ...given });
     for (const message of warnings) emit({ event: 'warning', message });
   }
   await pool.run({ task: 'finish-files', ...common });

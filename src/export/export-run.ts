@@ -2,8 +2,8 @@ import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { guardListener } from '../format/listener.js';
 import { usableCores } from '../pool/cores.js';
-import { createCounters } from '../pool/counters.js';
-import type { BlockTagRows, ExportedLayer, ExtentRows } from '../pool/messages.js';
+import { CounterReader, createCounters } from '../pool/counters.js';
+import type { BlockTagRows, ExportedLayer, ExtentRows, WorkerSetup } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
@@ -36,8 +36,12 @@ export interface StoredLayer {
 /** One that several threads read, and that none may read differently. */
 type TaggedLayer = StoredLayer & ExportedLayer;
 
-/** What was read of layers before the export. */
-export interface FollowedTags {
+/** What read layers before the export. */
+export interface FollowedLayers {
+  /** Threads that go on with it; they are ended with the export. */
+  readonly pool: WorkerPool;
+  /** Bytes that they have written. */
+  readonly written: CounterReader;
   /** The tags that were left meanwhile. */
   readonly tags: ReadonlyMap<Digest, BlockTagRows>;
   /** Layers that were hashed meanwhile, and whose blocks all have the tags of what was hashed. */
@@ -50,8 +54,8 @@ export interface ExportRun {
   /** Lowest first; the same one may occur twice. */
   readonly layers: readonly StoredLayer[];
   readonly emit: (event: ExportEvent) => void;
-  /** Tells how much there is to write, and from then on how much is written; with `doneBytes`, which are, the first was told before. */
-  begin(destination: string, totalBytes: number, doneBytes?: number): void;
+  /** Tells how much there is to write, unless that was told before, and from then on how much is written. */
+  begin(destination: string, totalBytes: number, wasTold?: boolean): void;
 }
 
 /** The same for an export that makes files of the layers. */
@@ -62,6 +66,8 @@ export interface FilesRun extends ExportRun {
    * @throws PullError `digest-mismatch` for bytes that are gone, not their DiffID's, or not what another thread read before
    */
   prove(): Promise<void>;
+  /** For the tasks of threads that were started without knowing the layers. */
+  readonly given: { readonly layers?: readonly ExportedLayer[] };
 }
 
 /**
@@ -81,7 +87,7 @@ export function withExport<T>(options: ExportOptions, work: (run: ExportRun) => 
  * @throws PullError as `withExport`; `digest-mismatch` rather than what damaged bytes look like; `unsupported` beyond 16 TiB
  */
 export function withFilesExport<T>(
-  options: ExportOptions & { readonly followed?: FollowedTags },
+  options: ExportOptions & { readonly followed?: FollowedLayers | undefined },
   work: (run: FilesRun) => Promise<T>,
 ): Promise<T> {
   const paths = openStore(options.store);
@@ -89,7 +95,8 @@ export function withFilesExport<T>(
   return withLease(paths, 'export', () => {
     const layers = tagLayers(storedLayers(paths, options.diffIds), followed?.tags);
     const unproven = layers.filter(({ diffId }) => followed?.proven.has(diffId) !== true);
-    return withThreads({ paths, layers, files: layers, options }, async (run) => {
+    const given = followed && { layers };
+    return withThreads({ paths, layers, files: layers, options, followed }, async (run) => {
       let proof: Promise<void> | undefined;
       const prove = () => {
         proof ??= proveLayers(run.pool, unproven);
@@ -97,7 +104,7 @@ export function withFilesExport<T>(
         return proof;
       };
       try {
-        return await work({ ...run, prove });
+        return await work({ ...run, prove, given: given ?? {} });
       } catch (error) {
         options.signal?.throwIfAborted();
         // Bytes that are damaged make no sense: then the damage is the reason.
@@ -114,19 +121,16 @@ async function withThreads<T>(
     readonly layers: readonly StoredLayer[];
     readonly files?: readonly TaggedLayer[];
     readonly options: ExportOptions;
+    readonly followed?: FollowedLayers | undefined;
   },
   work: (run: ExportRun) => Promise<T>,
 ): Promise<T> {
-  const { paths, layers, files } = given;
+  const { paths, layers, files, followed } = given;
   const { signal } = given.options;
   signal?.throwIfAborted();
   const counters = createCounters();
-  const pool = await WorkerPool.start({
-    threads: Math.max(1, Math.min(MOST_THREADS, usableCores())),
-    tasksPerThread: 1,
-    setup: { storeRoot: paths.root, counters, ...(files && { layers: files }) },
-    onEvent: () => {},
-  });
+  const setup = { storeRoot: paths.root, counters, ...(files && { layers: files }) };
+  const pool = followed?.pool ?? (await startExportPool(exportThreads(), setup));
   const abort = () => void pool.destroy();
   signal?.addEventListener('abort', abort);
   if (signal?.aborted) abort();
@@ -135,7 +139,7 @@ async function withThreads<T>(
     thrown = error;
     abort();
   });
-  const progress = new ExportProgress(counters, emit);
+  const progress = new ExportProgress(followed?.written ?? new CounterReader(counters, 'written'), emit);
   try {
     const result = await work({ pool, layers, emit, begin: progress.begin });
     progress.tell();
@@ -151,6 +155,16 @@ async function withThreads<T>(
   }
 }
 
+/** How many threads an export has. */
+export function exportThreads(): number {
+  return Math.max(1, Math.min(MOST_THREADS, usableCores()));
+}
+
+/** Threads that do the tasks of an export. @throws PullError as `WorkerPool.start` */
+export function startExportPool(threads: number, setup: WorkerSetup): Promise<WorkerPool> {
+  return WorkerPool.start({ threads, tasksPerThread: 1, setup, onEvent: () => {} });
+}
+
 /** The layers as their records have them, each record read once. */
 function storedLayers(paths: StorePaths, diffIds: readonly string[]): StoredLayer[] {
   const known = new Map<string, StoredLayer>();
@@ -162,7 +176,7 @@ function storedLayers(paths: StorePaths, diffIds: readonly string[]): StoredLaye
 }
 
 /** The layers with their tags; a layer that occurs twice has the same ones. */
-function tagLayers(layers: readonly StoredLayer[], known?: FollowedTags['tags']): TaggedLayer[] {
+function tagLayers(layers: readonly StoredLayer[], known?: FollowedLayers['tags']): TaggedLayer[] {
   const each = distinct(layers);
   if (sumOf(each) > MAX_FILES_TAR_BYTES) {
     throw new PullError('unsupported', `the tars of the layers have ${sumOf(each)} bytes: more than 16 TiB`, {

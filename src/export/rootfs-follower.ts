@@ -3,11 +3,10 @@ import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { guardListener } from '../format/listener.js';
-import { usableCores } from '../pool/cores.js';
-import { createCounters } from '../pool/counters.js';
+import { CounterReader, createCounters } from '../pool/counters.js';
 import type { FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
 import type { Abilities, BlockTagRows, ComingBytes, ExtentRows, FileBatch } from '../pool/messages.js';
-import { WorkerPool } from '../pool/worker-pool.js';
+import type { WorkerPool } from '../pool/worker-pool.js';
 import { lookAtDirectory, requireDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../store/extents.js';
@@ -17,16 +16,16 @@ import { abilitiesWithTar } from './abilities.js';
 import { BLOCK_BYTES, createBlockTags, createPartRecords } from './block-tags.js';
 import { type EarlyBatch, EarlyFiles } from './early-files.js';
 import { ExportProgress } from './export-progress.js';
-import type { FollowedTags } from './export-run.js';
+import { exportThreads, type FollowedLayers, startExportPool } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import { type RootfsPlace, takePlace } from './rootfs-place.js';
 
-/** Threads that write files, beside the one that reads headers: as many as an export has. */
-const MOST_WRITERS = 4;
+/** One reads headers as long as layers come, and writes files then. */
+const LEAST_THREADS = 2;
 
 /** A root file system of which files are there. */
-export interface BegunRootfs extends FollowedTags {
+export interface BegunRootfs extends FollowedLayers {
   readonly place: RootfsPlace;
   readonly tree: FileTree;
   /** Removes the files that are not in the tree; returns 1 for each row that is there as the tree has it. */
@@ -75,6 +74,7 @@ export class RootfsFollower implements LayerFollower {
   /** The image's layers, lowest first. */
   #order: readonly Digest[] = [];
   readonly #counters = createCounters();
+  readonly #written = new CounterReader(this.#counters, 'written');
   readonly #records = createPartRecords();
   readonly #files = new EarlyFiles();
   /** Batches that are being written. */
@@ -133,7 +133,7 @@ export class RootfsFollower implements LayerFollower {
       thrown = error;
       abort();
     });
-    const progress = new ExportProgress(this.#counters, emit);
+    const progress = new ExportProgress(this.#written, emit);
     try {
       if (diffIds.join() !== this.#order.join() || this.#starting === undefined) abort();
       const work = await this.#starting;
@@ -142,7 +142,8 @@ export class RootfsFollower implements LayerFollower {
       if (tree !== undefined) progress.begin(`rootfs:${directory}`, contentBytes(tree));
       await work?.batched;
       await Promise.all(this.#writing);
-      if (tree !== undefined && this.#disposal === undefined) return await this.#begun(tree);
+      if (work !== undefined && tree !== undefined && this.#disposal === undefined)
+        return this.#begun(work, tree);
     } catch {
       abort(); // the export meets the same error, if it is one
     } finally {
@@ -161,15 +162,18 @@ export class RootfsFollower implements LayerFollower {
     await this.#disposal;
   }
 
-  async #begun(tree: FileTree): Promise<BegunRootfs> {
-    const place = this.#place!;
+  #begun({ pool, place, close }: Work, tree: FileTree): BegunRootfs {
+    close();
     this.#place = undefined;
-    await this.discard();
+    // Nothing is left to end.
+    this.#disposal = Promise.resolve();
     const layers = [...this.#layers.values()];
     const rowOf = this.#order.map((diffId) => this.#layers.get(diffId)!.row);
     return {
       place,
       tree,
+      pool,
+      written: this.#written,
       tags: new Map(layers.map(({ diffId, tags }) => [diffId, tags!])),
       proven: new Set(layers.filter(({ isProven }) => isProven).map(({ diffId }) => diffId)),
       keep: () => this.#files.keep(tree, rowOf, place.root),
@@ -212,12 +216,8 @@ export class RootfsFollower implements LayerFollower {
     const place = await takePlace(this.#directory, isAbsent, false);
     this.#place = place;
     if (!place.root.isPrivate) throw nothingBegun('others may write to it');
-    const pool = await WorkerPool.start({
-      threads: 1 + Math.min(MOST_WRITERS, usableCores()),
-      tasksPerThread: 1,
-      setup: { storeRoot: paths.root, counters: this.#counters },
-      onEvent: () => {},
-    });
+    const setup = { storeRoot: paths.root, counters: this.#counters };
+    const pool = await startExportPool(Math.max(LEAST_THREADS, exportThreads()), setup);
     this.#work = this.#follow(pool, place);
     for (const layer of this.#layers.values()) {
       if (layer.tags === undefined && readLayerRecord(paths, layer.diffId) !== undefined) {
@@ -300,6 +300,8 @@ export class RootfsFollower implements LayerFollower {
       abilities,
     });
     batch.written = written;
+    // The counter wraps at 4 GiB.
+    this.#written.drain();
   }
 
   /** Ends the work, whatever it does, and removes what it has done. */

@@ -1,6 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import type { BlockTagRows, ExtentRows } from './store-tasks.js';
+import type { ExportedLayer } from './thread-setup.js';
 
 /** Tasks that write what is in the store somewhere else. */
 
@@ -226,11 +227,15 @@ export interface MakeDirectoriesTask extends WriteTreeTask {
 export interface WriteFilesTask extends WriteTreeTask {
   readonly task: 'write-files';
   readonly rows: Uint32Array;
+  /** Where the pool was started without them, and contents are to be written. */
+  readonly layers?: readonly ExportedLayer[];
 }
 
 /** Has GNU tar make what Node cannot. */
 export interface WriteSpecialsTask extends WriteTreeTask {
   readonly task: 'write-specials';
+  /** As in `WriteFilesTask`. */
+  readonly layers?: readonly ExportedLayer[];
 }
 
 export interface WriteSpecialsResult {

@@ -135,6 +135,7 @@ const LAYERS: readonly Entry[][] = [
     { name: 'd/gone', content: 'gone' },
     { name: 'd/kept', content: 'kept', mode: 0o600, mtimeSeconds: 5 },
     { name: 'was/a/directory', content: 'x' },
+    { name: 'empty' },
   ],
   [
     { name: 'd/.wh.gone' },
