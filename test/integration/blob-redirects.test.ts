@@ -108,7 +108,7 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
     let waited: boolean | undefined;
     const registry = await startSandbox(t, {
       layout: image.layout,
-      faults: inTurn(large, { firstByteAfterMs: 10_000 }),
+      faults: inTurn(large, { firstByteAfterMs: 50_000 }),
       onRequest: ({ path, status }) => {
         if (!path.endsWith(large) || status !== 206) return;
         waited ??= asksFor(registry, large)[0]!.status !== 0;
