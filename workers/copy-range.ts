@@ -15,7 +15,7 @@ import { unwatch, watch } from './ticker.js';
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { blob, start, end, file, position, journal, control } = task;
   const { path } = file;
-  const { fetchRange, client } = await rangeClient();
+  const { fetchRange } = await rangeClient();
   const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
   const receivers: NotedBytes[] = [];
   const begin = (base: number) => {
@@ -30,7 +30,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { events, totals, sender, stop, close } = beginRange(control);
   const range = { blob, start, end, onBytes: begin(position + start), events, stop };
   try {
-    await fetchRange(client, { ...range, wholeInstead: () => begin(position) });
+    await fetchRange({ ...range, wholeInstead: () => begin(position) });
   } catch (error) {
     if (receivers.length === 1 || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
     return { ...totals, sender: sender(), isWhole: true };

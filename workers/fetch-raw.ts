@@ -7,14 +7,14 @@ import { wholeBlobTaker } from './whole-blob.js';
 /** Fetches a range of a blob and writes it as it is. What came before a failure is noted and found by the next pull. */
 export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
   const { blob, blobStart, blobEnd, control } = task;
-  const { fetchRange, client } = await rangeClient();
+  const { fetchRange } = await rangeClient();
   const part = openRawPart(blob, blobStart, blobEnd);
   const { pack, packOffset } = part;
   const { events, totals, sender, stop, close } = beginRange(control);
   const whole = wholeBlobTaker(blob);
   try {
     const range = { blob, start: blobStart, end: blobEnd, wholeInstead: whole.begin };
-    await fetchRange(client, { ...range, onBytes: part.take, events, stop });
+    await fetchRange({ ...range, onBytes: part.take, events, stop });
   } catch (error) {
     return { pack, packOffset, sender: sender(), ...totals, failure: toFailure(error) };
   } finally {

@@ -10,7 +10,7 @@ import { wholeBlobTaker } from './whole-blob.js';
 
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
-  const { fetchRange, client } = await rangeClient();
+  const { fetchRange, choice } = await rangeClient();
   const decodeFrames = task.table.compression === 'zstd' ? await frameDecoder() : undefined;
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region, decodeFrames);
@@ -21,7 +21,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const whole = wholeBlobTaker(task.blob);
   let failure: Failure | undefined;
   try {
-    await fetchRange(client, {
+    await fetchRange({
       blob: task.blob,
       start: task.blobStart,
       end: task.blobEnd,
@@ -51,6 +51,6 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   };
   if (failure !== undefined) return { ...result, failure };
   if (wrong === undefined) return result;
-  client.choice.lacks(sender(), task.blob.digest);
-  return { ...result, wrong: { ...wrong, elsewhere: client.choice.mayBeHad(task.blob.digest) } };
+  choice.lacks(sender(), task.blob.digest);
+  return { ...result, wrong: { ...wrong, elsewhere: choice.mayBeHad(task.blob.digest) } };
 }

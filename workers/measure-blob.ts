@@ -7,13 +7,13 @@ import { countingEvents, rangeClient } from './range-client.js';
  * @throws PullError as `fetchRange`; `answer-unexpected` when no endpoint says it
  */
 export async function measureBlob({ blob }: MeasureBlobTask): Promise<MeasureBlobResult> {
-  const { fetchRange, client } = await rangeClient();
+  const { fetchRange } = await rangeClient();
   const { events, totals } = countingEvents();
   let size: number | undefined;
   const onSize = (sizeBytes: number) => {
     size = sizeBytes;
   };
-  await fetchRange(client, { blob, start: 0, end: 1, onSize, onBytes: () => {}, events });
+  await fetchRange({ blob, start: 0, end: 1, onSize, onBytes: () => {}, events });
   if (size === undefined) throw new PullError('internal', `nobody was asked for the size of ${blob.digest}`);
   return { ...totals, sizeBytes: size };
 }

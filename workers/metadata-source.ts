@@ -102,8 +102,8 @@ export class MetadataSource {
   /** The bytes at hand were wrong: what is asked for next is fetched, and from another endpoint if there is one. */
   async forget(): Promise<void> {
     this.#bytes = Buffer.alloc(0);
-    const { client } = await rangeClient();
-    client.choice.lacks(this.#sender, this.#blob.digest);
+    const { choice } = await rangeClient();
+    choice.lacks(this.#sender, this.#blob.digest);
   }
 
   #has(part: Range): boolean {
@@ -112,7 +112,7 @@ export class MetadataSource {
 
   /** What is at hand of the range's end is not fetched again: a guess can have brought the end of a long TOC. */
   async #fetch(start: number, end: number): Promise<void> {
-    const { fetchRange, client } = await rangeClient();
+    const { fetchRange } = await rangeClient();
     const bytes = Buffer.allocUnsafeSlow(end - start);
     const known = this.#start > start && this.#start < end && this.#start + this.#bytes.length >= end;
     const fetchEnd = known ? this.#start : end;
@@ -121,7 +121,7 @@ export class MetadataSource {
     const { events, totals, sender } = countingEvents();
     const whole = wholeBlobTaker(this.#blob);
     try {
-      await fetchRange(client, {
+      await fetchRange({
         blob: this.#blob,
         start,
         end: fetchEnd,

@@ -2,8 +2,8 @@ import { count } from '../src/pool/counters.js';
 import { RETRY_WAIT_MS } from '../src/pool/messages.js';
 import { noteReceived, type RangeControl, takeStop } from '../src/pool/range-control.js';
 import { draw, type RateLimit } from '../src/pool/rate-limit.js';
-import { NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
-import type { RangeClient, RangeEvents } from '../src/registry/range-client.js';
+import { EndpointChoice, NO_ENDPOINT } from '../src/registry/endpoint-choice.js';
+import type { RangeEvents, RangeJob, RangeTotals } from '../src/registry/range-client.js';
 import { RangeStop } from '../src/registry/range-stop.js';
 import { authorization, originOf } from './authorization.js';
 import { network, setup, tell } from './context.js';
@@ -13,24 +13,39 @@ import { sharedTargets } from './shared-targets.js';
 import { unwatch, watch } from './ticker.js';
 
 interface Loaded {
-  readonly fetchRange: typeof import('../src/registry/range.js').fetchRange;
-  readonly client: RangeClient;
+  /** As `fetchRange` of src/registry/range.ts, and as `readRange` for a blob on this machine. */
+  readonly fetchRange: (job: RangeJob) => Promise<RangeTotals>;
+  readonly choice: EndpointChoice;
 }
 
 let loaded: Promise<Loaded> | undefined;
 
-/** This thread's HTTP client, loaded at its first use: undici takes about 100 ms of a thread that may never need it. */
+/** What fetches ranges in this thread, loaded at its first use: undici takes about 100 ms of a thread that may never need it. */
 export function rangeClient(): Promise<Loaded> {
-  loaded ??= load();
+  loaded ??= network().isLocal === true ? loadLocal() : loadHttp();
   return loaded;
 }
 
-async function load(): Promise<Loaded> {
+async function loadHttp(): Promise<Loaded> {
   const [{ fetchRange }, { createRangeClient }] = await Promise.all([
     import('../src/registry/range.js'),
     import('../src/registry/range-client.js'),
   ]);
-  return { fetchRange, client: createRangeClient({ ...network(), sharedTargets }) };
+  const client = createRangeClient({ ...network(), sharedTargets });
+  return { fetchRange: (job) => fetchRange(client, job), choice: client.choice };
+}
+
+/** Blobs of a layout on this machine; foreign ones still lie elsewhere. */
+async function loadLocal(): Promise<Loaded> {
+  const { isFile, readRange } = await import('./local-range.js');
+  const { endpoints, lacking, limits } = network();
+  let http: Promise<Loaded> | undefined;
+  const fetchRange = async (job: RangeJob): Promise<RangeTotals> => {
+    if (isFile(job.blob.url)) return readRange(job);
+    http ??= loadHttp();
+    return (await http).fetchRange(job);
+  };
+  return { fetchRange, choice: new EndpointChoice(endpoints.length, lacking, limits) };
 }
 
 /** Timers are due to a millisecond: what is shorter is added to the next wait. */

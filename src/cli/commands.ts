@@ -29,7 +29,10 @@ interface WordSpec {
   readonly choices?: readonly string[];
 }
 
-const IMAGE: WordSpec = { name: 'IMAGE', help: 'like alpine, ghcr.io/owner/name:tag or host/name@sha256:…' };
+const IMAGE: WordSpec = {
+  name: 'IMAGE',
+  help: 'like alpine, ghcr.io/owner/name:tag or host/name@sha256:…; oci:DIR[:TAG] or oci-archive:FILE[:TAG] on this machine',
+};
 
 export const COMMANDS: readonly CommandSpec[] = [
   {
@@ -70,6 +73,7 @@ export const COMMANDS: readonly CommandSpec[] = [
     examples: [
       ['zpull export alpine rootfs:./alpine', 'the files into ./alpine'],
       ['zpull export alpine tar:- | tar -t', 'what is in the image'],
+      ['zpull export oci:./layout:v1 rootfs:./files', 'from a layout on this machine'],
       ['zpull export alpine docker-archive:- | docker load', 'without a file between'],
     ],
   },

@@ -3,6 +3,7 @@ import { basename, dirname, resolve } from 'node:path';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
+import { parseLocalImage } from '../format/local-image.js';
 import { parseManifest } from '../format/manifest.js';
 import { parseReference } from '../format/reference.js';
 import { type ArchiveMember, planArchive } from '../format/tar-archive.js';
@@ -127,8 +128,16 @@ function nameOf({ diffId }: StoredLayer): string {
   return `${digestHex(diffId)}.tar`;
 }
 
-/** The name with its tag, which is `latest` when none is given; none for a digest, as docker has it. */
+/**
+ * The name with its tag, which is `latest` when none is given; none for a digest, as docker has it. An image of a layout has the name of its
+ * tag, if that is the name of an image.
+ */
 function repoTags(text: string): string[] {
+  const local = parseLocalImage(text, (path) => resolve(path));
+  if (local !== undefined) {
+    const { tag = '', digest } = local;
+    return digest === undefined && /[/:]/.test(tag) ? repoTags(tag) : [];
+  }
   const { digest } = parseReference(text);
   if (digest !== undefined) return [];
   return [text.includes(':', text.lastIndexOf('/') + 1) ? text : `${text}:latest`];

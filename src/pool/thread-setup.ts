@@ -43,6 +43,8 @@ export interface NetworkSetup {
   readonly limits: BigInt64Array<SharedArrayBuffer>;
   readonly waits: BigInt64Array<SharedArrayBuffer>;
   readonly userAgent: string;
+  /** Blobs lie in files on this machine, but for foreign ones. */
+  readonly isLocal?: true;
   /** Whether each request is to be told of. */
   readonly debug: boolean;
   /**

@@ -58,7 +58,7 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
     link.end();
     return result;
   } catch (error) {
-    throw outsideStore(asOutOfResources(error));
+    throw outsideStore(asOutOfResources(link.explain(error)));
   } finally {
     link.close();
     await copy.close();
@@ -107,11 +107,10 @@ class Copy {
   }
 
   async #readSource(): Promise<CopySource> {
-    const { reference, settings, image } = this.#link;
+    const { name, settings, image } = this.#link;
     const { emit } = this.#link.progress;
-    const { digest, tag = 'latest' } = reference;
     const source = await this.#link.resolve((session) =>
-      readCopySource(session, digest ?? tag, settings, this.#options.allPlatforms === true, (message) =>
+      readCopySource(session, name, settings, this.#options.allPlatforms === true, (message) =>
         emit({ event: 'warning', message }),
       ),
     );

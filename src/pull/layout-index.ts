@@ -1,3 +1,4 @@
+import { type Digest, isDigest } from '../format/digest.js';
 import { PullError, withHint } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
 import { strictParser } from '../format/strict-json.js';
@@ -5,6 +6,9 @@ import type { CopyDocument } from './copy-source.js';
 
 /** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
 export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
+
+/** index.json of a layout; one with 10,000 images has 3 MB. */
+export const MAX_INDEX_BYTES = 16 * 2 ** 20;
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
@@ -18,7 +22,8 @@ type Entry = Readonly<Record<string, unknown>>;
  * @throws PullError `metadata-malformed` when `before` is no image index
  */
 export function nameInIndex(before: Buffer | undefined, root: CopyDocument, tag: string | undefined): Buffer {
-  const others = before === undefined ? [] : entriesOf(before).filter((entry) => !isSame(entry, root, tag));
+  const others =
+    before === undefined ? [] : entriesBefore(before).filter((entry) => !isSame(entry, root, tag));
   const entry = {
     mediaType: root.mediaType,
     digest: root.digest,
@@ -38,15 +43,43 @@ function tagOf({ annotations }: Entry): unknown {
   return isEntry(annotations) ? annotations[REF_NAME] : undefined;
 }
 
-function entriesOf(bytes: Buffer): Entry[] {
+/** An image that a layout's index names. */
+export interface NamedManifest {
+  readonly digest: Digest;
+  readonly mediaType: string | undefined;
+  readonly tag: string | undefined;
+}
+
+/**
+ * The images that the index.json at `path` names. Entries whose digest cannot be read are left out: they can be asked for by no name.
+ * @throws PullError `metadata-malformed` when it is no image index
+ */
+export function namedIn(index: Buffer, path: string): NamedManifest[] {
+  return entriesOf(index, path).flatMap((entry) => {
+    const { digest, mediaType } = entry;
+    if (!isDigest(digest)) return [];
+    const tag = tagOf(entry);
+    return {
+      digest,
+      mediaType: typeof mediaType === 'string' ? mediaType : undefined,
+      tag: typeof tag === 'string' ? tag : undefined,
+    };
+  });
+}
+
+function entriesBefore(bytes: Buffer): Entry[] {
   try {
-    const index = parseIndex(bytes, 'The index.json of the destination');
-    const manifests = isEntry(index) ? index['manifests'] : undefined;
-    if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
-    throw new PullError('metadata-malformed', 'The index.json of the destination is no OCI image index');
+    return entriesOf(bytes, 'The index.json of the destination');
   } catch (error) {
     throw withHint(error, 'name another destination, or repair that file');
   }
+}
+
+function entriesOf(bytes: Buffer, what: string): Entry[] {
+  const index = parseIndex(bytes, what);
+  const manifests = isEntry(index) ? index['manifests'] : undefined;
+  if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
+  throw new PullError('metadata-malformed', `${what} is no OCI image index`);
 }
 
 function isEntry(value: unknown): value is Entry {

@@ -19,11 +19,8 @@ import { RangeJournal } from '../store/range-journal.js';
 import { onDisk, unlessAbsent } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
-import { nameInIndex, OCI_LAYOUT } from './layout-index.js';
+import { MAX_INDEX_BYTES, nameInIndex, OCI_LAYOUT } from './layout-index.js';
 import { type HeldLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
-
-/** index.json of a layout; one with 10,000 images has 3 MB. */
-const MAX_INDEX_BYTES = 16 * 2 ** 20;
 
 /**
  * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with

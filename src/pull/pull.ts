@@ -51,7 +51,7 @@ async function within<T>(
     link.end();
     return result;
   } catch (error) {
-    throw asOutOfResources(error);
+    throw asOutOfResources(link.explain(error));
   } finally {
     link.close();
     await pull?.close();
@@ -191,9 +191,8 @@ class Pull {
   }
 
   async #resolve(): Promise<ResolvedImage> {
-    const { reference, settings } = this.#link;
     const image = await this.#link.resolve((session) =>
-      resolveImage(session, reference, this.#paths, settings, this.#warnOnce),
+      resolveImage(session, this.#link, this.#paths, this.#warnOnce),
     );
     this.#warnOfPlatform(image);
     this.#link.progress.emit({

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+import { PullError, withHint } from '../format/error.js';
+import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
@@ -13,6 +16,7 @@ import { createWaitBudget } from '../registry/retry-after.js';
 import { checkPolicy } from '../registry/signature-policy.js';
 import type { TokenCache } from '../registry/token-cache.js';
 import { networkEnvironment } from '../registry/transport.js';
+import { createLocalSession } from './local-session.js';
 import type { PullOptions } from './options.js';
 import { Patience } from './patience.js';
 import { Progress } from './progress.js';
@@ -30,15 +34,17 @@ const DRAIN_MS = 50;
  */
 export class RegistryLink {
   readonly settings: Settings;
-  readonly reference: Reference;
   /** The reference in full. */
   readonly image: string;
+  /** What the session is asked for: a digest or a tag; empty for the only image of a layout. */
+  readonly name: string;
   readonly stop = new Stop();
   readonly progress: Progress;
   readonly patience: Patience;
   readonly concurrency: Concurrency;
   /** What all threads keep to together. */
   readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
+  readonly #named: Reference | LocalImage;
   readonly #registries: Registries | undefined;
   readonly #draining: NodeJS.Timeout;
   readonly #unfollow: () => void;
@@ -63,9 +69,21 @@ export class RegistryLink {
     interrupted: string,
     registries: Registries | undefined,
   ) {
-    this.settings = settle(options);
-    this.reference = parseReference(reference, (name) => expandShortName(name, registries));
-    this.image = formatReference(this.reference);
+    const local = parseLocalImage(reference, (path) => resolve(path));
+    const settings = settle(options);
+    if (local === undefined) {
+      const named = parseReference(reference, (name) => expandShortName(name, registries));
+      this.#named = named;
+      this.settings = settings;
+      this.image = formatReference(named);
+      this.name = named.digest ?? named.tag ?? 'latest';
+    } else {
+      this.#named = local;
+      // To look into a layout costs nothing, and nobody's store is then older than what it was taken from.
+      this.settings = settings.policy === 'missing' ? { ...settings, policy: 'always' } : settings;
+      this.image = formatLocalImage(local);
+      this.name = local.digest ?? local.tag ?? '';
+    }
     this.#registries = registries;
     this.#tokens = options.tokens ?? new Map();
     this.#signal = options.signal;
@@ -102,10 +120,15 @@ export class RegistryLink {
 
   /** Opened when first asked for. */
   get session(): MirroredSession {
+    this.#session ??= 'transport' in this.#named ? createLocalSession(this.#named) : this.#ask(this.#named);
+    return this.#session;
+  }
+
+  #ask(reference: Reference): MirroredSession {
     const { plainHttp, tlsVerify, certDir, connectTimeoutMs, debug } = this.settings;
     const { credentials: given, authfile, idleTimeoutMs, answerTimeoutMs, allowHttpStorage } = this.settings;
-    this.#session ??= createMirroredSession({
-      endpoints: endpointsOf(this.reference, this.#registries),
+    return createMirroredSession({
+      endpoints: endpointsOf(reference, this.#registries),
       credentialsFor: ({ host, repository }, isOwn) =>
         createCredentials({
           host,
@@ -130,7 +153,6 @@ export class RegistryLink {
       userAgent: USER_AGENT,
       ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
     });
-    return this.#session;
   }
 
   /**
@@ -142,10 +164,12 @@ export class RegistryLink {
     const { emit } = this.progress;
     const { insecurePolicy, authfile } = this.settings;
     emit({ event: 'resolving', image: this.image });
-    for (const message of checkPolicy(this.reference, { env: process.env, insecurePolicy })) {
+    for (const message of checkPolicy(this.#named, { env: process.env, insecurePolicy })) {
       emit({ event: 'warning', message });
     }
-    await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal: this.#signal }));
+    if (!('transport' in this.#named)) {
+      await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal: this.#signal }));
+    }
     return this.asking(() => ask(this.session));
   }
 
@@ -168,6 +192,7 @@ export class RegistryLink {
       limits: createLimits(session.endpoints.length, connections),
       waits: this.#waits,
       userAgent: USER_AGENT,
+      ...('transport' in this.#named && { isLocal: true as const }),
       debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
     };
@@ -181,6 +206,13 @@ export class RegistryLink {
     } finally {
       this.patience.asking(-1);
     }
+  }
+
+  /** The error with a hint that is about where the image lies: there is no registry to blame for the bytes of a layout. */
+  explain(error: unknown): unknown {
+    const isDamage = error instanceof PullError && error.code === 'digest-mismatch';
+    if (!isDamage || !('transport' in this.#named)) return error;
+    return withHint(error, `${this.#named.path} is damaged: write it again, with zpull copy or skopeo copy`);
   }
 
   /** The last events are told. @throws the reason of a stop, which an error of the callback is too */

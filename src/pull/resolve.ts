@@ -3,12 +3,12 @@ import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { checkConfigSize, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
 import { type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
-import { formatReference, type Reference } from '../format/reference.js';
 import type { RegistrySession } from '../registry/session.js';
 import { getBlob, putBlob } from '../store/blob-cache.js';
 import { readImageRecord } from '../store/image-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';
+import type { RegistryLink } from './registry-link.js';
 import type { Settings } from './settings.js';
 
 type Questions = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
@@ -35,14 +35,13 @@ export interface ResolvedImage {
  */
 export async function resolveImage(
   session: Questions,
-  reference: Reference,
+  asked: Pick<RegistryLink, 'name' | 'image' | 'settings'>,
   paths: StorePaths,
-  settings: Settings,
   warn: (message: string) => void,
 ): Promise<ResolvedImage> {
-  let name: string = reference.digest ?? reference.tag ?? 'latest';
-  const pulledBefore =
-    readImageRecord(paths, formatReference(reference), settings.platformName) !== undefined;
+  const { image, settings } = asked;
+  let { name } = asked;
+  const pulledBefore = readImageRecord(paths, image, settings.platformName) !== undefined;
   if (pulledBefore && !isDigest(name)) name = (await heldDigest(session, name, paths)) ?? name;
   const { digest, manifest } = await readManifest(session, name, paths);
   if (manifest.kind === 'manifest') {

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
+import { formatLocalImage, type LocalImage } from '../format/local-image.js';
 import type { Reference } from '../format/reference.js';
 import { type StrictParser, strictParser } from '../format/strict-json.js';
 import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../input/read-file.js';
@@ -35,7 +36,7 @@ export interface PolicyOptions {
  * @throws PullError `policy-rejected`; `unsupported` for a proof that cannot be checked here, and when the system's file cannot be
  *   read; `option-malformed` for a file that is not as the format asks
  */
-export function checkPolicy(reference: Reference, options: PolicyOptions): string[] {
+export function checkPolicy(reference: Reference | LocalImage, options: PolicyOptions): string[] {
   const { env, insecurePolicy, root = '/' } = options;
   const system = join(root, SYSTEM_POLICY);
   const user = env['HOME'] ? [join(env['HOME'], '.config/containers/policy.json')] : [];
@@ -60,13 +61,14 @@ interface Requirement {
 }
 
 function judge(
-  reference: Reference,
+  reference: Reference | LocalImage,
   path: string,
   bytes: Buffer,
   { insecurePolicy }: PolicyOptions,
 ): string[] {
   const types = requirementsFor(reference, path, bytes).map(({ type }) => type);
-  const image = `${reference.host}/${reference.repository}`;
+  const image =
+    'transport' in reference ? formatLocalImage(reference) : `${reference.host}/${reference.repository}`;
   if (types.includes(REJECT)) {
     throw new PullError('policy-rejected', `${path} rejects ${image}`, {
       hint: 'choose an image that the policy accepts, or ask the administrator who maintains that file; --insecure-policy does not change this',
@@ -83,22 +85,29 @@ function judge(
   });
 }
 
-/** The requirements that decide: those of the most specific scope for registries, else the default. */
-function requirementsFor(reference: Reference, path: string, bytes: Buffer): readonly Requirement[] {
-  const { requirements, scopes } = readPolicy(path, bytes);
-  const scope = scopesOf(reference).find((each) => scopes.has(each));
+/** The requirements that decide: those of the most specific scope of the transport, else the default. */
+function requirementsFor(
+  reference: Reference | LocalImage,
+  path: string,
+  bytes: Buffer,
+): readonly Requirement[] {
+  const isLocal = 'transport' in reference;
+  const { requirements, scopes } = readPolicy(path, bytes, isLocal ? reference.transport : 'docker');
+  const scope = (isLocal ? pathScopesOf(reference.path) : scopesOf(reference)).find((each) =>
+    scopes.has(each),
+  );
   return scope === undefined ? requirements : scopes.get(scope)!;
 }
 
 interface Policy {
   /** The default. */
   readonly requirements: readonly Requirement[];
-  /** What the transport `docker` has, by scope. */
+  /** What the transport has, by scope. */
   readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
 }
 
 /** All of the file is checked, whatever the image: a typing error in a key must not turn into a default that accepts. */
-function readPolicy(path: string, bytes: Buffer): Policy {
+function readPolicy(path: string, bytes: Buffer, wanted: string): Policy {
   let parsed: unknown;
   try {
     parsed = parsePolicy(bytes, path);
@@ -114,7 +123,7 @@ function readPolicy(path: string, bytes: Buffer): Policy {
   for (const [transport, entries] of transports) {
     for (const [scope, list] of Object.entries(fieldsOf(path, entries, `transport ${quote(transport)}`))) {
       const requirements = requirementsOf(path, list, `scope ${quote(scope)} of ${quote(transport)}`);
-      if (transport === 'docker') scopes.set(scope, requirements);
+      if (transport === wanted) scopes.set(scope, requirements);
     }
   }
   return { requirements: requirementsOf(path, policy['default'], '"default"'), scopes };
@@ -169,4 +178,10 @@ function scopesOf({ host, repository, tag, digest }: Reference): string[] {
   const domains = labels.slice(1).map((_, i) => `*.${labels.slice(i + 1).join('.')}`);
   const itself = digest === undefined ? `${name}:${tag}` : `${name}@${digest}`;
   return [itself, ...namespaces, ...domains, ''];
+}
+
+/** From the layout or archive itself over the directories around it, without the root, to all of this transport (containers/image, oci/layout). */
+function pathScopesOf(path: string): string[] {
+  const steps = path.split('/').filter((step) => step !== '');
+  return [...steps.map((_, i) => `/${steps.slice(0, steps.length - i).join('/')}`), ''];
 }

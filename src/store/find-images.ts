@@ -1,4 +1,6 @@
+import { resolve } from 'node:path';
 import { PullError } from '../format/error.js';
+import { formatLocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference } from '../format/reference.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import type { StorePaths } from './paths.js';
@@ -8,7 +10,8 @@ import type { StorePaths } from './paths.js';
  * @throws PullError `reference-malformed`; `image-not-found` when the store has none
  */
 export function imagesNamed(paths: StorePaths, name: string): ImageRecord[] {
-  const reference = formatReference(parseReference(name));
+  const local = parseLocalImage(name, (path) => resolve(path));
+  const reference = local === undefined ? formatReference(parseReference(name)) : formatLocalImage(local);
   const records = listImageRecords(paths).filter((record) => record.reference === reference);
   if (records.length > 0) return records;
   throw new PullError('image-not-found', `${reference} is not in the store ${paths.root}`, {

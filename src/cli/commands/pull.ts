@@ -102,7 +102,7 @@ async function pullOne(
 
 /** The image as it was pulled, whatever its tag names by now. */
 function pinned({ image, digest }: PullResult): string {
-  return `${image.replace(/@.*/, '')}@${digest}`;
+  return `${image.replace(/@sha256:[0-9a-f]{64}$/, '')}@${digest}`;
 }
 
 function print(result: PullResult, { json = false }: OptionValues, more: object = {}): void {
