@@ -6,3 +6,4 @@ export { exportRootfs } from '../export/export-rootfs.js';
 export { exportTar } from '../export/export-tar.js';
 export type { ExportOptions } from '../export/options.js';
 export { RootfsFollower } from '../export/rootfs-follower.js';
+export { TagFollower } from '../export/tag-follower.js';

@@ -5,6 +5,7 @@ import {
   exportRootfs,
   exportTar,
   RootfsFollower,
+  TagFollower,
 } from '../api/export.js';
 import type { PullOptions, PullResult } from '../api/pull.js';
 import { checkStdout, type Destination, isStdout } from './destination.js';
@@ -46,8 +47,14 @@ interface PullAndExport {
   readonly signal: AbortSignal;
 }
 
+/** What went along with the pull. */
+interface Followers {
+  readonly rootfs: RootfsFollower | undefined;
+  readonly tagged: TagFollower | undefined;
+}
+
 /**
- * Pulls an image as `pull` does and exports it. The files of a `rootfs:` are written while layers come, unless something may stand
+ * Pulls an image as `pull` does and exports it; a file system is made without hashing again what the pull has proven. The files of a `rootfs:` are written while layers come, unless something may stand
  * in their place.
  * @throws PullError as pull and exports do
  */
@@ -57,17 +64,21 @@ export async function pullAndExport(
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
-  const mayFollow = scheme === 'rootfs' && options.force !== true;
   const sameOwner = keepsOwners(options);
-  const follower = mayFollow ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
+  const isNew = scheme === 'rootfs' && options.force !== true;
+  const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
+  const needsTags = !isNew && (scheme === 'rootfs' || scheme === 'tar');
+  const tagged = needsTags ? new TagFollower() : undefined;
+  const follower = rootfs ?? tagged;
   try {
     const pulled = await pull(follower === undefined ? {} : { follower });
-    return {
-      pulled,
-      outcome: await exportImage({ reference, destination, options, signal }, pulled, follower),
-    };
+    const outcome = await exportImage({ reference, destination, options, signal }, pulled, {
+      rootfs,
+      tagged,
+    });
+    return { pulled, outcome };
   } finally {
-    await follower?.discard();
+    await rootfs?.discard();
   }
 }
 
@@ -78,7 +89,7 @@ export async function pullAndExport(
 async function exportImage(
   { reference, destination, options, signal }: PullAndExport,
   pulled: PullResult,
-  follower: RootfsFollower | undefined,
+  { rootfs, tagged }: Followers,
 ): Promise<ExportOutcome> {
   const { image, digest, store, layers } = pulled;
   const { scheme, path } = destination;
@@ -89,7 +100,7 @@ async function exportImage(
   try {
     switch (scheme) {
       case 'tar':
-        await exportTar({ ...common, ...toFile });
+        await exportTar({ ...common, ...toFile, followed: tagged });
         return outcome;
       case 'rootfs':
         await exportRootfs({
@@ -97,7 +108,8 @@ async function exportImage(
           directory: path,
           force: options.force === true,
           sameOwner: keepsOwners(options),
-          follower,
+          follower: rootfs,
+          followed: tagged,
         });
         return outcome;
       case 'layers':

@@ -3,7 +3,7 @@ import type { Abilities } from '../pool/messages.js';
 import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
 import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
-import { type FilesRun, withFilesExport } from './export-run.js';
+import { type FilesRun, type FollowedLayers, withFilesExport } from './export-run.js';
 import { contentBytes, FILE, type FileTree } from './file-tree.js';
 import { finishRoot } from './finish-root.js';
 import type { ExportOptions } from './options.js';
@@ -29,6 +29,8 @@ export async function exportRootfs(
     readonly directory: string;
     readonly force?: boolean;
     readonly follower?: Pick<RootfsFollower, 'finish'> | undefined;
+    /** Layers that need not be proven again, such as those of a `TagFollower`. */
+    readonly followed?: FollowedLayers | undefined;
     /** False leaves every file to the user of this process. */
     readonly sameOwner?: boolean;
   },
@@ -40,7 +42,7 @@ export async function exportRootfs(
   let isDone = false;
   try {
     const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
-    await withFilesExport({ ...options, followed: begun }, async (run) => {
+    await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
       const flattening =
         begun === undefined ? run.pool.run({ task: 'flatten', intoFiles: true }) : begun.tree;
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
@@ -65,7 +67,7 @@ export async function exportRootfs(
         if (message !== undefined) run.emit({ event: 'warning', message });
     });
   } finally {
-    await begun?.pool.destroy();
+    await begun?.pool?.destroy();
     // No thread is left that uses what is held.
     if (!isDone) await place?.discard();
     place?.close();

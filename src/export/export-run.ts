@@ -36,12 +36,12 @@ export interface StoredLayer {
 /** One that several threads read, and that none may read differently. */
 type TaggedLayer = StoredLayer & ExportedLayer;
 
-/** What read layers before the export. */
+/** What was read of layers before the export. */
 export interface FollowedLayers {
   /** Threads that go on with it; they are ended with the export. */
-  readonly pool: WorkerPool;
+  readonly pool?: WorkerPool;
   /** Bytes that they have written. */
-  readonly written: CounterReader;
+  readonly written?: CounterReader;
   /** The tags that were left meanwhile. */
   readonly tags: ReadonlyMap<Digest, BlockTagRows>;
   /** Layers that were hashed meanwhile, and whose blocks all have the tags of what was hashed. */
@@ -95,7 +95,7 @@ export function withFilesExport<T>(
   return withLease(paths, 'export', () => {
     const layers = tagLayers(storedLayers(paths, options.diffIds), followed?.tags);
     const unproven = layers.filter(({ diffId }) => followed?.proven.has(diffId) !== true);
-    const given = followed && { layers };
+    const given = followed?.pool && { layers };
     return withThreads({ paths, layers, files: layers, options, followed }, async (run) => {
       let proof: Promise<void> | undefined;
       const prove = () => {

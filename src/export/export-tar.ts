@@ -5,10 +5,17 @@ import { isSpecialFile } from '../store/atomic-file.js';
 import { look, requirePlace } from '../store/destination.js';
 import { HeldDirectory } from '../store/held-directory.js';
 import { onDisk } from '../store/storage-error.js';
-import { withFilesExport } from './export-run.js';
+import { type FollowedLayers, withFilesExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import { UnfinishedFile } from './unfinished.js';
+
+interface TarOptions extends ExportOptions {
+  /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
+  readonly file?: string;
+  /** Layers that need not be proven again, such as those of a `TagFollower`. */
+  readonly followed?: FollowedLayers | undefined;
+}
 
 /**
  * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
@@ -18,12 +25,7 @@ import { UnfinishedFile } from './unfinished.js';
  *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file
  *   is a directory or has none around it, or a link of another user leads elsewhere
  */
-export async function exportTar(
-  options: ExportOptions & {
-    /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
-    readonly file?: string;
-  },
-): Promise<boolean> {
+export async function exportTar(options: TarOptions): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
   if (file === undefined) return writeTar(options, undefined);
   requirePlace(file);
@@ -43,10 +45,7 @@ export async function exportTar(
 }
 
 /** Writes into a device or a pipe, and into nothing that another user puts in its place. */
-async function writeSpecialFile(
-  options: ExportOptions & { readonly file?: string },
-  file: string,
-): Promise<boolean> {
+async function writeSpecialFile(options: TarOptions, file: string): Promise<boolean> {
   const place = look(file, () => followLinks(file));
   const directory = onDisk(`open ${dirname(place)}`, () => HeldDirectory.hold(dirname(place)));
   try {
@@ -60,7 +59,7 @@ async function writeSpecialFile(
 
 /** Writes the tar and proves the layers, then does what `publish` does. */
 async function writeTar(
-  options: ExportOptions & { readonly file?: string },
+  options: TarOptions,
   to: WriteTarTask['to'],
   publish = async () => {},
 ): Promise<boolean> {

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import {
   exportRootfs,
+  exportTar,
   type PullEvent,
   type PullOptions,
   pullImage,
   RootfsFollower,
+  TagFollower,
 } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SampleFormat } from '../../src/sandbox/sample-format.js';
@@ -181,4 +183,24 @@ test('a pull that fails or is stopped leaves nothing of the directory', async (t
     assert.equal(code, isMissing ? 'blob-not-found' : 'interrupted');
     assert.deepEqual(readdirSync(served.outside), []);
   }
+});
+
+test('a layer that the pull has proven is not hashed again, and a pack that changes since is found', async (t) => {
+  const served = await serve(t, LAYERS, 'gzip');
+  const { store, outside } = served;
+  const follower = new TagFollower();
+  const { layers } = await pullImage(served.image, { store, follower });
+  const diffIds = layers.map(({ diffId }) => diffId);
+  assert.deepEqual([...follower.proven].sort(), [...diffIds].sort());
+  const options = { store, diffIds, file: join(outside, 'tar') };
+  await exportTar({ ...options, followed: follower });
+  const tar = readFileSync(options.file);
+  await exportTar(options);
+  assert.ok(tar.equals(readFileSync(options.file)));
+  // A hash that is made would tell of the layer, and not that it changed.
+  const { path, at } = findInPacks(store, noise(2, 2_000_000));
+  flipByte(path, at + 1_000_000);
+  const { code, message } = await failureOf(exportTar({ ...options, followed: follower }));
+  assert.equal(code, 'digest-mismatch');
+  assert.match(message, /changed in the store while it was exported/);
 });
