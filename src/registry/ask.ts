@@ -239,7 +239,12 @@ export async function exchange(
         break;
       case 'wait':
         waited++;
-        await wait(context, { host: url.host, waitMs: next.waitMs, words: firstErrorMessage(body) });
+        await wait(context, {
+          host: url.host,
+          waitMs: next.waitMs,
+          words: firstErrorMessage(body),
+          isElsewhere,
+        });
         break;
       case 'fail':
         return { again: serverError(url.host, status, body), host: url.host, sign: next.sign };
@@ -257,7 +262,7 @@ function withoutAuthorization(headers: RequestHeaders): RequestHeaders {
 }
 
 async function wait({ options, ending }: Context, wait: Wait): Promise<void> {
-  bookWait(options.waits, wait.waitMs, Date.now(), wait.host, wait.words);
+  bookWait(options.waits, wait, Date.now());
   const goOn = options.patience.pause(wait);
   try {
     await sleep(wait.waitMs, undefined, { signal: ending.signal });

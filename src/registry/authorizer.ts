@@ -151,7 +151,10 @@ function tokenRefusal(
     return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
   }
   if (status === 429)
-    return rateLimited(host, `the token server ${host} does not answer any more for now (429)`, message);
+    return rateLimited(
+      { host, words: message },
+      `the token server ${host} does not answer any more for now (429)`,
+    );
   const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!no) {
     return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);

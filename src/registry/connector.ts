@@ -1,31 +1,30 @@
 import type { Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { buildConnector } from 'undici';
-import { hasSlowAddress } from './network-error.js';
+import { connectPatiently } from './patient-connect.js';
 import { type HttpProxy, portOf, proxyFor } from './proxy.js';
-import { addressTimeoutMs } from './route.js';
 import type { Transport } from './transport.js';
 
 /**
  * undici's connector, with what the registry is trusted by once the first https connection asks for it. https goes through a
  * proxy in a tunnel; http is asked of the proxy itself, which the connection's client takes for the origin.
  */
-export function createConnector(transport: Transport, timeout: number): buildConnector.connector {
-  const plain = patientConnector({ timeout });
+export function createConnector(transport: Transport, timeoutMs: number): buildConnector.connector {
+  const plain = patientConnector(timeoutMs, {});
   let secure: Promise<buildConnector.connector> | undefined;
 
   async function secureConnector(): Promise<buildConnector.connector> {
     const { createTrust } = await import('./trust.js');
     const secureContext = createTrust(transport);
     const verified = { secureContext, rejectUnauthorized: transport.tlsVerify };
-    const connect = patientConnector({ timeout, ...verified });
+    const connect = patientConnector(timeoutMs, verified);
     return (target, callback) => {
       const proxy = proxyFor(originOfTarget(target), transport.environment);
       if (proxy === undefined) {
         connect(target, callback);
         return;
       }
-      openTunnelTo(proxy, target, { timeoutMs: timeout, ...verified }).then(
+      openTunnelTo(proxy, target, { timeoutMs, ...verified }).then(
         (httpSocket) => connect({ ...target, httpSocket }, callback),
         (error: Error) => callback(error, null),
       );
@@ -45,18 +44,20 @@ export function createConnector(transport: Transport, timeout: number): buildCon
   };
 }
 
-/** A connector that gives slow addresses more time where Node's 250 ms each were too short. */
-function patientConnector(
-  options: buildConnector.BuildOptions & { timeout: number },
-): buildConnector.connector {
-  const quick = buildConnector(options);
-  const autoSelectFamilyAttemptTimeout = addressTimeoutMs(options.timeout);
-  const patient = buildConnector({ ...options, autoSelectFamilyAttemptTimeout });
+/** undici's connector, by `connectPatiently`. */
+function patientConnector(timeoutMs: number, options: buildConnector.BuildOptions): buildConnector.connector {
+  const build = (more: object) => buildConnector({ ...options, ...more, timeout: 0 });
+  const first = build({});
   return (target, callback) =>
-    quick(target, (...result) => {
-      if (hasSlowAddress(result[0])) patient(target, callback);
-      else callback(...result);
-    });
+    connectPatiently(
+      (more, connected) => {
+        const connect = more.autoSelectFamilyAttemptTimeout === undefined ? first : build(more);
+        // The types do not say that it returns the socket.
+        return connect(target, connected as buildConnector.Callback) as unknown as Socket;
+      },
+      timeoutMs,
+      callback as (error: Error | null, socket: Socket | null) => void,
+    );
 }
 
 type Target = Parameters<buildConnector.connector>[0];

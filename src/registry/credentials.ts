@@ -1,12 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
-import {
-  type Input,
-  MAX_CONFIGURATION_FILE_BYTES,
-  readFileOrPipe,
-  readRegularFile,
-} from '../input/read-file.js';
+import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
 /** A secret and where it was found, which may be told. */
@@ -125,9 +120,9 @@ function namedSource({
   return {
     name: path,
     async read() {
-      const file = parse(path, await readFileOrPipe(path, MAX_CONFIGURATION_FILE_BYTES, signal));
-      if (file === undefined) throw absent(path);
-      return file;
+      const read = await readFileOrPipe(path, MAX_CONFIGURATION_FILE_BYTES, signal);
+      if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
+      throw read.kind === 'absent' ? absent(path) : unfit(path, read.problem);
     },
   };
 }
@@ -136,13 +131,14 @@ function variableSource(name: string, text: string): Source {
   return { name, read: async () => parseAuthFile(text, name) };
 }
 
-/** A file that need not be there: one that the system does not let us read is warned of, and the next one counts. */
+/** A file that need not be there: what is none, or cannot be read, is warned of, and the next place counts. */
 function fileSource(path: string, warn: (message: string) => void): Source {
   return {
     name: path,
     async read() {
       const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
-      if ('bytes' in read || read.kind !== 'unreadable') return parse(path, read);
+      if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
+      if (read.kind === 'absent') return undefined;
       warn(`the file of credentials ${path} ${read.problem}, and is passed over`);
       return undefined;
     },
@@ -159,11 +155,8 @@ function warnOnce(warn: CredentialOptions['warn']): (message: string) => void {
   };
 }
 
-/** Undefined: it is not there. */
-function parse(path: string, read: Input): AuthFile | undefined {
-  if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
-  if (read.kind === 'absent') return undefined;
-  throw new PullError('option-malformed', `the file of credentials ${path} ${read.problem}`, {
+function unfit(path: string, problem: string): PullError {
+  return new PullError('option-malformed', `the file of credentials ${path} ${problem}`, {
     hint: 'check what it is and who may read it, or name another file (or a pipe that is written to) with --authfile',
   });
 }

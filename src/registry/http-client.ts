@@ -1,7 +1,7 @@
 import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { GatheredBytes } from '../format/gathered-bytes.js';
 import { isCoded, MAX_CODING_BYTES } from './content-coding.js';
-import { hasSlowAddress, proxyError, timeoutError } from './network-error.js';
+import { proxyError, timeoutError } from './network-error.js';
 import { createAgent, findRoute, type Route } from './route.js';
 import { MAX_HEADER_BYTES, MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
 import type { Transport } from './transport.js';
@@ -51,15 +51,13 @@ export interface HttpClient {
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Promise<Agent>>();
-  /** An address was slow: each is given more time. */
-  let isPatient = false;
 
   /** The agent that keeps connections for such requests; a fresh one keeps none and has none. */
   function agentFor(route: Route, fresh: boolean): Promise<Agent> {
-    const key = `${route.secure} ${route.tunnel?.origin} ${isPatient}`;
+    const key = `${route.secure} ${route.tunnel?.origin}`;
     const kept = agents.get(key);
     if (kept !== undefined && !fresh) return kept;
-    const agent = createAgent(route, !fresh, options.connectTimeoutMs, isPatient);
+    const agent = createAgent(route, !fresh, options.connectTimeoutMs);
     if (!fresh) agents.set(key, agent);
     return agent;
   }
@@ -110,14 +108,11 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
 
   return {
     async get(get) {
-      const wasPatient = isPatient;
       try {
         return await send(get);
       } catch (error) {
         if (diedOnReusedSocket(error)) return await send(get, true);
-        if (wasPatient || !hasSlowAddress(error)) throw error;
-        isPatient = true;
-        return await send(get);
+        throw error;
       }
     },
     close() {
@@ -144,42 +139,28 @@ interface Watch {
   expired(): boolean;
 }
 
-/**
- * Destroys the request when its connection does not stand, its answer or body does not begin, or its body does not go on, each
- * within a time of its own.
- */
+/** Destroys the request when its answer or body does not begin, or its body does not go on, each within a time of its own. */
 function watch(request: ClientRequest, options: HttpClientOptions): Watch {
   let expired = false;
-  let phase: 'connect' | 'answer' | 'idle' = 'connect';
-  let timer = arm(options.connectTimeoutMs);
+  let phase: 'answer' | 'idle' = 'answer';
+  let timer: NodeJS.Timeout | undefined;
 
-  function arm(timeoutMs: number): NodeJS.Timeout {
-    return setTimeout(() => {
+  function enter(next: typeof phase, timeoutMs: number): void {
+    clearTimeout(timer);
+    phase = next;
+    timer = setTimeout(() => {
       expired = true;
       request.destroy(timeoutError(phase));
     }, timeoutMs);
   }
-  function enter(next: typeof phase, timeoutMs: number): void {
-    clearTimeout(timer);
-    phase = next;
-    timer = arm(timeoutMs);
-  }
-  const awaitAnswer = () => {
-    if (!expired) enter('answer', options.answerTimeoutMs);
-  };
+  const awaitAnswer = () => enter('answer', options.answerTimeoutMs);
 
-  request.once('socket', (socket) => {
-    const isTls = 'getSession' in socket;
-    // A connection made by an agent of ours (through a tunnel) is a TLS socket over one that stands.
-    const isMaking =
-      socket.connecting || (isTls && (socket as { secureConnecting?: boolean }).secureConnecting);
-    if (isMaking !== true) awaitAnswer();
-    else socket.once(isTls ? 'secureConnect' : 'connect', awaitAnswer);
-  });
+  // It has one when the connection stands, for which there is a time as well.
+  request.once('socket', awaitAnswer);
   return {
     answered: awaitAnswer,
     progress: () => {
-      if (phase === 'idle') timer.refresh();
+      if (phase === 'idle') timer?.refresh();
       else enter('idle', options.idleTimeoutMs);
     },
     stop: () => clearTimeout(timer),

@@ -82,7 +82,6 @@ const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
   EHOSTUNREACH: (host) => ({ message: `there is no way to host ${host}`, final: false }),
   ENETUNREACH: (host) => ({ message: `there is no network that leads to ${host}`, final: false }),
   ETIMEDOUT: (host) => ({ message: `${host} did not answer in time`, final: false, sign: 'silent' }),
-  UND_ERR_CONNECT_TIMEOUT: noConnection,
   [CODE_CONNECT_TIMEOUT]: noConnection,
   [CODE_ANSWER_TIMEOUT]: (host) => ({
     message: `${host} did not begin to answer in time`,
@@ -218,14 +217,6 @@ export function mayBeTls(error: unknown): boolean {
 /** Whether the peer answered a TLS greeting with something else. */
 export function isNotTls(error: unknown): boolean {
   return NOT_TLS.has(codeOf(error));
-}
-
-/**
- * Whether a name with several addresses was given up because none answered within the 250 ms that Node gives to each: a slow one
- * is not dead.
- */
-export function hasSlowAddress(error: unknown): boolean {
-  return error instanceof AggregateError && error.errors.some((each) => codeOf(each) === 'ETIMEDOUT');
 }
 
 /**

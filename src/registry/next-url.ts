@@ -160,9 +160,16 @@ export class NextUrl {
     if (targets.areGoodForOne) this.note('one-time-targets');
   }
 
+  /** Takes the value of Authorization that there is by now: others may have renewed it. */
+  async refreshToken(): Promise<void> {
+    if (this.#job.blob.anonymous === true) return;
+    this.#authorization = await this.#job.events.authorization(undefined, this.endpoint);
+  }
+
   /** Whether there is another value of Authorization to ask with. */
   async renewToken(): Promise<boolean> {
     this.renewals += 1;
+    this.#redirected = undefined;
     const refused = this.#authorization;
     this.#authorization = await this.#job.events.authorization(refused ?? '', this.endpoint);
     return this.#authorization !== undefined && this.#authorization !== refused;
@@ -181,7 +188,7 @@ export class NextUrl {
   async wait(told: Wait): Promise<void> {
     if (await this.#takeOver(told.waitMs)) return;
     this.waited += 1;
-    bookWait(this.#client.options.waits, told.waitMs, Date.now(), told.host, told.words);
+    bookWait(this.#client.options.waits, told, Date.now());
     await this.#stepAside(told.waitMs, told);
     this.#tried.clear();
     await this.choose();
@@ -292,7 +299,7 @@ export class NextUrl {
       // Ranges that wait for this one count as in flight: it would wait for them in turn.
       if (waitMs === undefined || (waitMs === 0 && this.#renewing !== undefined)) return waited;
       const told = { host: new URL(this.blobUrl).host, waitMs };
-      bookWait(this.#client.options.waits, waitMs, Date.now(), told.host);
+      bookWait(this.#client.options.waits, told, Date.now());
       // The range that was told has told it on, unless it turned to another endpoint, which is of no help any more.
       await this.#stepAside(waitMs, waitMs > SPREAD_MS ? told : undefined);
     }

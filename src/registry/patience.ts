@@ -5,6 +5,8 @@ import type { FailedHost } from './network-error.js';
 export interface Wait {
   readonly host: string;
   readonly waitMs: number;
+  /** It is no registry but a storage, to which a redirect led, or where foreign blobs lie: no credentials are sent there. */
+  readonly isElsewhere?: boolean | undefined;
   /** Why, in the server's own words, escaped. */
   readonly words?: string | undefined;
 }

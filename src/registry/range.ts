@@ -97,7 +97,10 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
   const connections = client.connectionsTo(where.endpoint, where.blobUrl);
   const connection = await connections.take(url.origin);
-  if (isPart(range)) range.endTurn ??= await client.turns.take(job.blob.digest);
+  if (isPart(range) && range.endTurn === undefined) {
+    range.endTurn = await client.turns.take(job.blob.digest);
+    await where.refreshToken();
+  }
   if (isPart(range) && where.does('whole-blobs-only')) {
     connections.give(connection);
     throw wholeBlobsOnly(url.host);
@@ -190,7 +193,7 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
       let next = classifyHead(status, headers);
       if (status === 200 && becomesWhole(range, next)) next = classifyHead(status, headers);
       classified(status, next);
-      if (next.next !== 'redirect') endTurn(range);
+      if (next.next !== 'redirect' && next.next !== 'renew-token') endTurn(range);
       if (next.next === 'fail' && where.ranged && refusesRange(status)) where.note('gives-ranges', false);
       if (next.next !== 'take') return undefined;
       if (status === 206) where.note('gives-ranges');
@@ -253,9 +256,14 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
     where.redirected(place, next.to);
     return;
   }
+  range.repeated = next.next === 'repeat';
+  if (next.next === 'renew-token') {
+    // Those that wait for this one find the new token.
+    if (await where.renewToken()) return;
+    throw refusalOf(range, attempt);
+  }
   where.ended();
   endTurn(range);
-  range.repeated = next.next === 'repeat';
   switch (next.next) {
     case 'take':
       where.succeeded();
@@ -265,6 +273,7 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
         host: place.url.host,
         waitMs: next.waitMs,
         words: firstErrorMessage(attempt.body),
+        isElsewhere: !place.trusted || where.origin === undefined,
       });
       break;
     case 'renew-target':
@@ -275,9 +284,6 @@ async function act(range: Range, attempt: Attempt): Promise<void> {
       break;
     case 'ask-whole':
       where.ranged = false;
-      break;
-    case 'renew-token':
-      if (!(await where.renewToken())) throw refusalOf(range, attempt);
       break;
     case 'give-up':
       throw next.error ?? refusalOf(range, attempt);

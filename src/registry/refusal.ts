@@ -167,7 +167,8 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${words}`, { hint });
   }
-  if (status === 429) return rateLimited(host, `${host} does not answer any more for now (429)`, message);
+  if (status === 429)
+    return rateLimited({ host, words: message }, `${host} does not answer any more for now (429)`);
   if (status === 407) {
     return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
@@ -192,8 +193,12 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
  * login changes nothing.
  */
 export function storageRefusal(status: number, wanted: Wanted, body: Buffer, storage: string): PullError {
-  if (status !== 401 && status !== 403) return refusal(status, { ...wanted, host: storage }, body);
   const message = firstErrorMessage(body);
+  if (status === 429) {
+    const limited = { host: storage, words: message, isElsewhere: true };
+    return rateLimited(limited, `the storage ${storage} does not answer any more for now (429)`);
+  }
+  if (status !== 401 && status !== 403) return refusal(status, { ...wanted, host: storage }, body);
   const words = message === undefined ? '' : `; it says ${message}`;
   const { host, kind, name } = wanted;
   return new PullError(

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import type { Wait } from './patience.js';
 import type { ToldRequest } from './request-line.js';
 
 /** The longest single wait that is obeyed: above it a user is better served by an answer. */
@@ -80,16 +81,11 @@ export function createWaitBudget(): WaitBudget {
 }
 
 /**
- * Books a wait of `waitMs` from `nowMs` (Unix time) on; waits at the same time count once, whichever threads wait.
+ * Books a wait from `nowMs` (Unix time) on; waits at the same time count once, whichever threads wait.
  * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
  */
-export function bookWait(
-  budget: WaitBudget,
-  waitMs: number,
-  nowMs: number,
-  host: string,
-  words?: string,
-): void {
+export function bookWait(budget: WaitBudget, wait: Wait, nowMs: number): void {
+  const { host, waitMs } = wait;
   for (;;) {
     const booked = Atomics.load(budget, 0);
     const totalMs = Number(booked & TOTAL_MASK);
@@ -98,16 +94,18 @@ export function bookWait(
     const newTotalMs = totalMs + newUntilMs - Math.max(nowMs, untilMs);
     if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) {
       const times = `${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`;
-      throw rateLimited(host, `${host} tells us to wait too long: ${times}`, words);
+      throw rateLimited(wait, `${host} tells us to wait too long: ${times}`);
     }
     const after = (BigInt(newUntilMs) << TOTAL_BITS) | BigInt(newTotalMs);
     if (Atomics.compareExchange(budget, 0, booked, after) === booked) return;
   }
 }
 
-/** The error for a server that will not be asked any more for now; `words` are its own, escaped. */
-export function rateLimited(host: string, sentence: string, words: string | undefined): PullError {
+/** The error for a server that will not be asked any more for now. */
+export function rateLimited({ host, words, isElsewhere }: Omit<Wait, 'waitMs'>, sentence: string): PullError {
+  const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
+  const storage = 'wait, and try again later; it is a storage, which never sees credentials';
   return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
-    hint: `${host} limits how often it may be asked: try again later, or log in with "docker login" or "podman login" if that raises the limit`,
+    hint: `${host} limits how often it may be asked: ${isElsewhere === true ? storage : login}`,
   });
 }

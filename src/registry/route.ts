@@ -1,6 +1,7 @@
 import type { Agent, RequestOptions } from 'node:http';
 import { isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
+import { type Attempt, connected, connectPatiently, whenReady } from './patient-connect.js';
 import type { HttpProxy } from './proxy.js';
 import { namesProxy, type Transport } from './transport.js';
 
@@ -66,32 +67,52 @@ async function proxyTo(url: URL, { environment }: Transport): Promise<HttpProxy 
   return proxyFor(url, environment);
 }
 
-/** How long one of several addresses is waited for before the next is tried, where the 250 ms of Node were too short. */
-export function addressTimeoutMs(connectTimeoutMs: number): number {
-  return Math.ceil(connectTimeoutMs / 2);
-}
-
-/** An agent whose connections go that way; a patient one gives slow addresses more time. */
-export async function createAgent(
-  route: Route,
-  keepAlive: boolean,
-  timeoutMs: number,
-  isPatient: boolean,
-): Promise<Agent> {
+/** An agent whose connections go that way. Each stands before a request has it, its TLS included. */
+export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: number): Promise<Agent> {
   const http = route.secure ? await import('node:https') : await import('node:http');
-  const { tunnel, tls } = route;
-  const patience = isPatient ? { autoSelectFamilyAttemptTimeout: addressTimeoutMs(timeoutMs) } : {};
-  if (tunnel === undefined || tls === undefined) return new http.Agent({ keepAlive, ...patience });
-  const [{ openTunnel }, { connect }] = await Promise.all([import('./tunnel.js'), import('node:tls')]);
-  const through = async (options: RequestOptions): Promise<Socket> => {
-    const { host, port } = options as { host: string; port: number };
-    const target = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-    const socket = await openTunnel(tunnel, target, { timeoutMs, ...tls });
-    return connect({ socket, host, ...(isIP(host) === 0 && { servername: host }), ...tls });
-  };
-  return Object.assign(new http.Agent({ keepAlive }), {
-    createConnection(options: RequestOptions, made: (error: Error | null, socket?: Socket) => void): void {
-      through(options).then((socket) => made(null, socket), made);
+  const { tunnel, tls, secure } = route;
+  const agent = new http.Agent({ keepAlive });
+  const direct = agent.createConnection.bind(agent);
+  const destroy = agent.destroy.bind(agent);
+  const pending = new Set<() => void>();
+  return Object.assign(agent, {
+    createConnection(options: RequestOptions, made: Made): void {
+      const ready = secure ? 'secureConnect' : 'connect';
+      if (tunnel === undefined || tls === undefined) {
+        const attempt: Attempt = (more, done) =>
+          whenReady(direct({ ...options, ...more }) as Socket, ready, done);
+        const cancel = connectPatiently(attempt, timeoutMs, (error, socket) => {
+          pending.delete(cancel);
+          made(error, socket);
+        });
+        pending.add(cancel);
+        return;
+      }
+      connectThrough(tunnel, tls, options, timeoutMs).then(
+        (socket) => made(null, socket),
+        (error: Error) => made(error, null),
+      );
+    },
+    destroy(): void {
+      for (const cancel of pending) cancel();
+      destroy();
     },
   });
+}
+
+type Made = (error: Error | null, socket: Socket | null) => void;
+
+/** A TLS connection to the server of `options`, through a tunnel. */
+async function connectThrough(
+  proxy: HttpProxy,
+  tls: TlsOptions,
+  options: RequestOptions,
+  timeoutMs: number,
+): Promise<Socket> {
+  const [{ openTunnel }, { connect }] = await Promise.all([import('./tunnel.js'), import('node:tls')]);
+  const { host, port } = options as { host: string; port: number };
+  const target = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  const socket = await openTunnel(proxy, target, { timeoutMs, ...tls });
+  const secured = { socket, host, ...(isIP(host) === 0 && { servername: host }), ...tls };
+  return connected((_, done) => whenReady(connect(secured), 'secureConnect', done), timeoutMs);
 }

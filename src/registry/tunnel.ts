@@ -1,8 +1,8 @@
 import { connect, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { hasSlowAddress, proxyError, timeoutError } from './network-error.js';
-import type { HttpProxy } from './proxy.js';
-import { addressTimeoutMs } from './route.js';
+import { proxyError, timeoutError } from './network-error.js';
+import { connected, whenReady } from './patient-connect.js';
+import { type HttpProxy, portOf } from './proxy.js';
 
 /** A proxy's answer to CONNECT is a few lines; what goes on for longer is none. */
 const MAX_HEAD_BYTES = 16 * 1024;
@@ -69,43 +69,26 @@ function notHttp(): Error {
   return Object.assign(new Error('no HTTP'), { code: 'HPE_INVALID_CONSTANT' });
 }
 
-/** A connection to the proxy itself. Slow addresses get more time where Node's 250 ms each were too short. */
+/** A connection to the proxy itself. */
 async function connectTo(proxy: HttpProxy, options: TunnelOptions): Promise<Socket> {
-  try {
-    return await connectOnce(proxy, options, {});
-  } catch (error) {
-    if (!hasSlowAddress(error)) throw error;
-    const autoSelectFamilyAttemptTimeout = addressTimeoutMs(options.timeoutMs);
-    return connectOnce(proxy, options, { autoSelectFamilyAttemptTimeout });
-  }
-}
-
-async function connectOnce(
-  proxy: HttpProxy,
-  options: TunnelOptions,
-  patience: { autoSelectFamilyAttemptTimeout?: number },
-): Promise<Socket> {
+  const { secureContext, rejectUnauthorized, timeoutMs } = options;
   const url = new URL(proxy.origin);
   const host = url.hostname.replace(/^\[|\]$/g, '');
-  const port = Number(proxy.host.slice(proxy.host.lastIndexOf(':') + 1));
+  const to = { host, port: portOf(url) };
   const secure = url.protocol === 'https:' ? await import('node:tls') : undefined;
-  return new Promise((resolve, reject) => {
-    const { secureContext, rejectUnauthorized, timeoutMs } = options;
-    const socket =
-      secure === undefined
-        ? connect({ host, port, ...patience })
-        : secure.connect({ host, port, secureContext, rejectUnauthorized, ...patience });
-    const timer = setTimeout(() => fail(timeoutError('connect')), timeoutMs);
-    function fail(error: Error): void {
-      clearTimeout(timer);
-      socket.destroy();
-      reject(proxyError(error, proxy.host));
-    }
-    socket.once('error', fail);
-    socket.once(secure === undefined ? 'connect' : 'secureConnect', () => {
-      clearTimeout(timer);
-      socket.off('error', fail);
-      resolve(socket);
-    });
-  });
+  try {
+    return await connected(
+      (more, done) =>
+        secure === undefined
+          ? whenReady(connect({ ...to, ...more }), 'connect', done)
+          : whenReady(
+              secure.connect({ ...to, secureContext, rejectUnauthorized, ...more }),
+              'secureConnect',
+              done,
+            ),
+      timeoutMs,
+    );
+  } catch (error) {
+    throw proxyError(error as Error, proxy.host);
+  }
 }

@@ -18,6 +18,8 @@ export interface ResumedPieces {
 export interface Candidate {
   readonly blob: number;
   readonly sealed: boolean;
+  /** It is as the blob has it, byte by byte: any part of it is of use. */
+  readonly isRaw: boolean;
   readonly piece: PieceFields;
   /** Row of the answer's packs, asked only for what is chosen. */
   readonly pack: () => number;
@@ -25,9 +27,15 @@ export interface Candidate {
   readonly isTrue: () => boolean;
 }
 
+/** What is left of a candidate without its first bytes, which one before it has. */
+interface Chosen {
+  readonly candidate: Candidate;
+  readonly skipBytes: number;
+}
+
 /**
- * The candidates that are true and do not overlap, sealed and long ones first where several begin at one place. Bytes are
- * read only of those that would be chosen.
+ * The candidates that are true and do not overlap, sealed and long ones first where several begin at one place; of a raw one what
+ * those before it do not have. Bytes are read only of those that would be chosen.
  */
 export function choosePieces(candidates: Candidate[]): ResumedPieces {
   candidates.sort(
@@ -37,24 +45,28 @@ export function choosePieces(candidates: Candidate[]): ResumedPieces {
       Number(b.sealed) - Number(a.sealed) ||
       b.piece.blobLength - a.piece.blobLength,
   );
-  const chosen: Candidate[] = [];
+  const chosen: Chosen[] = [];
   let blob = -1;
   let end = 0;
   for (const candidate of candidates) {
-    if (candidate.blob === blob && candidate.piece.blobStart < end) continue;
+    const { blobStart, blobLength } = candidate.piece;
+    const skipBytes = candidate.blob === blob ? Math.max(0, end - blobStart) : 0;
+    if (skipBytes > 0 && (!candidate.isRaw || skipBytes >= blobLength)) continue;
     if (!candidate.isTrue()) continue;
-    chosen.push(candidate);
+    chosen.push({ candidate, skipBytes });
     blob = candidate.blob;
-    end = candidate.piece.blobStart + candidate.piece.blobLength;
+    end = blobStart + blobLength;
   }
+  const column = (value: (piece: PieceFields, skipBytes: number) => number) =>
+    Float64Array.from(chosen, ({ candidate, skipBytes }) => value(candidate.piece, skipBytes));
   return {
     count: chosen.length,
-    blob: Uint32Array.from(chosen, ({ blob }) => blob),
-    blobStart: Float64Array.from(chosen, ({ piece }) => piece.blobStart),
-    blobLength: Float64Array.from(chosen, ({ piece }) => piece.blobLength),
-    tarStart: Float64Array.from(chosen, ({ piece }) => piece.tarStart),
-    lengthBytes: Float64Array.from(chosen, ({ piece }) => piece.lengthBytes),
-    pack: Int32Array.from(chosen, ({ pack }) => pack()),
-    packOffset: Float64Array.from(chosen, ({ piece }) => piece.packOffset),
+    blob: Uint32Array.from(chosen, ({ candidate }) => candidate.blob),
+    blobStart: column(({ blobStart }, skipBytes) => blobStart + skipBytes),
+    blobLength: column(({ blobLength }, skipBytes) => blobLength - skipBytes),
+    tarStart: column(({ tarStart }) => tarStart),
+    lengthBytes: column(({ lengthBytes }, skipBytes) => lengthBytes - skipBytes),
+    pack: Int32Array.from(chosen, ({ candidate }) => candidate.pack()),
+    packOffset: column(({ packOffset }, skipBytes) => packOffset + skipBytes),
   };
 }

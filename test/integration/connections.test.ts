@@ -46,55 +46,80 @@ test(
 );
 
 /** A server whose connections stand only after `answer` is called: its process is stopped and its backlog is full. */
-const SERVER = `
-  const server = require('node:http').createServer((_, response) => response.end('{}'));
-  server.listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => console.log(server.address().port));
-`;
-
-async function slowServer(t: TestContext) {
-  const child = spawn(process.execPath, ['-e', SERVER], { stdio: ['ignore', 'pipe', 'inherit'] });
+async function slowServer(t: TestContext, host: string, port = 0) {
+  const script = `
+    const server = require('node:http').createServer((_, response) => response.end('{}'));
+    server.listen({ port: ${port}, host: '${host}', backlog: 1 }, () => console.log(server.address().port));
+  `;
+  const child = spawn(process.execPath, ['-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   t.after(() => child.kill('SIGKILL'));
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
-  const port = Number(line.toString());
+  const bound = Number(line.toString());
   child.kill('SIGSTOP');
-  const fill = Array.from({ length: 4 }, () => connect(port, '127.0.0.1').on('error', () => {}));
+  const fill = Array.from({ length: 4 }, () => connect(bound, host).on('error', () => {}));
   t.after(() => {
     for (const socket of fill) socket.destroy();
   });
   await sleep(100);
-  return { port, answer: () => child.kill('SIGCONT') };
+  return { port: bound, answer: () => child.kill('SIGCONT') };
 }
 
-/** A name with a slow address and one at which nobody listens. */
-function slowName(t: TestContext): void {
-  const addresses = ['127.0.0.1', '127.0.0.2'].map((address) => ({ address, family: 4 }));
+/** A name with these addresses. */
+function nameFor(t: TestContext, ...addresses: string[]): void {
+  const found = addresses.map((address) => ({ address, family: 4 }));
   const lookup = (_name: string, _options: object, done: (error: null, found: object) => void) =>
-    process.nextTick(done, null, addresses);
+    process.nextTick(done, null, found);
   t.mock.method(dns, 'lookup', lookup as typeof dns.lookup);
 }
 
-test('of two addresses, a slow one that the first quarter of a second loses is asked again', async (t) => {
-  slowName(t);
-  const { port, answer } = await slowServer(t);
-  const client = createHttpClient({
-    transport: TRANSPORT,
-    connectTimeoutMs: 20_000,
-    idleTimeoutMs: 20_000,
-    answerTimeoutMs: 20_000,
-    userAgent: 'test',
-  });
-  t.after(() => client.close());
-  const url = new URL(`http://slow.test:${port}/`);
-  const asked = [1, 2].map(() => client.get({ url, headers: {}, maxBytes: 10, received: () => {} }));
-  const connected = new Promise<string>((resolve) => {
-    const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
-    createConnector(TRANSPORT, 20_000)(target, (error, socket) => {
-      socket?.destroy();
-      resolve(error === null ? 'connected' : error.message);
+for (const [other, isSilent] of [
+  ['one where nobody listens', false],
+  ['one that never answers', true],
+] as const) {
+  test(`of a slow address and ${other}, the slow one is found, although it has a quarter of a second at first`, async (t) => {
+    nameFor(t, '127.0.0.1', '127.0.0.2');
+    const { port, answer } = await slowServer(t, '127.0.0.1');
+    if (isSilent) await slowServer(t, '127.0.0.2', port);
+    const client = createHttpClient({
+      transport: TRANSPORT,
+      connectTimeoutMs: 20_000,
+      idleTimeoutMs: 20_000,
+      answerTimeoutMs: 20_000,
+      userAgent: 'test',
     });
+    t.after(() => client.close());
+    const url = new URL(`http://slow.test:${port}/`);
+    const asked = [1, 2].map(() => client.get({ url, headers: {}, maxBytes: 10, received: () => {} }));
+    const connected = new Promise<string>((resolve) => {
+      const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
+      createConnector(TRANSPORT, 20_000)(target, (error, socket) => {
+        socket?.destroy();
+        resolve(error === null ? 'connected' : error.message);
+      });
+    });
+    await sleep(700);
+    answer();
+    for (const { status } of await Promise.all(asked)) assert.equal(status, 200);
+    assert.equal(await connected, 'connected');
   });
-  await sleep(700);
-  answer();
-  for (const { status } of await Promise.all(asked)) assert.equal(status, 200);
-  assert.equal(await connected, 'connected');
+}
+
+test('a connection that does not stand in time is given up, by the main thread and by workers', async (t) => {
+  nameFor(t, '127.0.0.1', '127.0.0.2');
+  const { port } = await slowServer(t, '127.0.0.1');
+  await slowServer(t, '127.0.0.2', port);
+  const times = { connectTimeoutMs: 400, idleTimeoutMs: 20_000, answerTimeoutMs: 20_000 };
+  const client = createHttpClient({ transport: TRANSPORT, ...times, userAgent: 'test' });
+  const url = new URL(`http://slow.test:${port}/`);
+  const code = 'ZPULL_CONNECT_TIMEOUT';
+  const ask = () => client.get({ url, headers: {}, maxBytes: 10, received: () => {} });
+  await assert.rejects(ask(), { code });
+  const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
+  const [error] = await new Promise<unknown[]>((resolve) => {
+    createConnector(TRANSPORT, 400)(target, (...result) => resolve(result));
+  });
+  assert.equal((error as { code?: string }).code, code);
+  const asked = ask();
+  setTimeout(() => client.close(), 50);
+  await assert.rejects(asked, /closed/);
 });

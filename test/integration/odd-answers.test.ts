@@ -199,3 +199,21 @@ test('a storage that refuses is named with the code and message of its XML, and 
   assert.ok(error.message.includes('"AccessDenied: Request has \\"expired\\"\\u001b[2J'), error.message);
   assert.doesNotMatch(`${error.message} ${error.hint}`, /secret|log ?in|logging in/);
 });
+
+for (const [how, headers, asked] of [
+  ['in the end', {}, 5],
+  ['for too long', { 'retry-after': '21600' }, 1],
+] as const) {
+  test(`a storage that asks to wait ${how} is named, with advice to wait and none to log in`, async (t) => {
+    t.mock.method(Math, 'random', () => 0.001);
+    const storage = await serverFor(t, (_, response) => response.writeHead(429, headers).end(LIMIT_BODY));
+    const registry = await serverFor(t, (_, response) =>
+      response.writeHead(307, { location: `${storage.origin}/b` }).end(),
+    );
+    const error = await failureOf(sessionFor(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
+    assert.equal(storage.asked.length, asked);
+    assert.ok(error.message.includes(storage.host) && error.message.includes(LIMIT), error.message);
+    assert.match(error.hint, /storage/);
+    assert.doesNotMatch(`${error.message} ${error.hint}`, /log ?in/);
+  });
+}

@@ -3,34 +3,36 @@ import { type TestContext, test } from 'node:test';
 import { createLimits } from '../../src/registry/concurrency.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
-import { createRangeClient } from '../../src/registry/range-client.js';
+import {
+  type BlobSource,
+  createRangeClient,
+  type RangeClient,
+  type RangeEvents,
+  type RangeJob,
+} from '../../src/registry/range-client.js';
 import { createWaitBudget } from '../../src/registry/retry-after.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { addBlob, emptyLayout, nameImage, noise } from '../support/layout.js';
 import { failureOf } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
-import { recordEvents } from '../support/scripted-server.js';
+import { answerRange, recordEvents, startServer } from '../support/scripted-server.js';
+import { digestOf } from '../unit/store/support.js';
 
 const CONNECTIONS = 8;
 const BLOB = noise(1, 4 * 2 ** 20);
+const DIGEST = digestOf(BLOB);
 const RANGE_BYTES = BLOB.length / CONNECTIONS;
 
 /** Longer than any test: a machine that is busy looks like a registry that is far away. */
 const LONG_MS = 600_000;
 
-/** Asks a registry with these faults for all ranges of a blob at once. Returns how each ended, and the whole blob if that came. */
-async function fetchAll(t: TestContext, faults: readonly FaultRule[]) {
-  const layout = emptyLayout(t);
-  const digest = addBlob(layout, BLOB);
-  nameImage(layout, 'x', [], []);
-  const registry = await startSandbox(t, { layout, faults });
-  const transport = { host: registry.host, tlsVerify: true, environment: {} };
+function clientFor(t: TestContext, host: string) {
   const client = createRangeClient({
     connections: CONNECTIONS,
     connectTimeoutMs: LONG_MS,
     idleTimeoutMs: LONG_MS,
     answerTimeoutMs: LONG_MS,
-    endpoints: [{ transport, repository: 'x' }],
+    endpoints: [{ transport: { host, tlsVerify: true, environment: {} }, repository: 'x' }],
     elsewhere: { tlsVerify: true, environment: {} },
     lacking: createLacking(),
     limits: createLimits(1, CONNECTIONS),
@@ -38,16 +40,37 @@ async function fetchAll(t: TestContext, faults: readonly FaultRule[]) {
     turnLimits: { responseMs: LONG_MS, totalMs: LONG_MS },
   });
   t.after(() => client.close());
+  return client;
+}
+
+/** Asks for all ranges of a blob at once. */
+function allRanges(
+  client: RangeClient,
+  blob: BlobSource,
+  events: RangeEvents,
+  wholeInstead = (): RangeJob['onBytes'] => assert.fail('the whole blob came'),
+): Promise<unknown>[] {
+  return Array.from({ length: CONNECTIONS }, (_, i) => {
+    const range = { start: i * RANGE_BYTES, end: (i + 1) * RANGE_BYTES };
+    return fetchRange(client, { blob, ...range, wholeInstead, onBytes: () => {}, events });
+  });
+}
+
+/** Asks a registry with these faults for all ranges of a blob at once. Returns how each ended, and the whole blob if that came. */
+async function fetchAll(t: TestContext, faults: readonly FaultRule[]) {
+  const layout = emptyLayout(t);
+  addBlob(layout, BLOB);
+  nameImage(layout, 'x', [], []);
+  const registry = await startSandbox(t, { layout, faults });
   const whole: Buffer[] = [];
   const wholeInstead = () => (chunk: Buffer) => void whole.push(chunk);
-  const blob = { url: `http://${registry.host}/v2/x/blobs/${digest}`, digest, sizeBytes: BLOB.length };
+  const blob = {
+    url: `http://${registry.host}/v2/x/blobs/${DIGEST}`,
+    digest: DIGEST,
+    sizeBytes: BLOB.length,
+  };
   const events = recordEvents();
-  const ends = await Promise.allSettled(
-    Array.from({ length: CONNECTIONS }, (_, i) => {
-      const range = { start: i * RANGE_BYTES, end: (i + 1) * RANGE_BYTES };
-      return fetchRange(client, { blob, ...range, wholeInstead, onBytes: () => {}, events });
-    }),
-  );
+  const ends = await Promise.allSettled(allRanges(clientFor(t, registry.host), blob, events, wholeInstead));
   return { registry, ends, whole: Buffer.concat(whole), events };
 }
 
@@ -101,3 +124,24 @@ for (const status of [400, 416, 501]) {
     assert.equal(turned.events.misses.length, 1);
   });
 }
+
+test('of ranges that begin at once with a token that has expired, one is refused', async (t) => {
+  const server = await startServer((request, response) => {
+    if (request.headers.authorization === 'new') answerRange(request, response, BLOB);
+    else response.writeHead(401).end();
+  });
+  t.after(() => server.close());
+  let token = 'old';
+  const events = recordEvents({
+    authorize: (stale) => {
+      if (stale === token) token = 'new';
+      return token;
+    },
+  });
+  const blob = { url: `${server.origin}/v2/x/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BLOB.length };
+  await Promise.all(allRanges(clientFor(t, server.host), blob, events));
+  assert.deepEqual(
+    server.asked.map(({ authorization }) => authorization),
+    ['old', ...new Array<string>(CONNECTIONS).fill('new')],
+  );
+});

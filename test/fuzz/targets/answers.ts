@@ -114,7 +114,10 @@ const retryAfter = target(
     assert.ok(Number.isSafeInteger(waitMs) && waitMs >= 0);
     const budget = createWaitBudget();
     for (let times = 0; times < 20; times++) {
-      tolerate(() => bookWait(budget, waitMs, NOW_MS + times, 'registry.example'), 'network-hopeless');
+      tolerate(
+        () => bookWait(budget, { host: 'registry.example', waitMs }, NOW_MS + times),
+        'network-hopeless',
+      );
     }
   },
 );

@@ -14,7 +14,8 @@ test('what workers have waited counts for the main thread, too', async (t) => {
   t.after(() => link.close());
   const { waits } = await link.network();
   const longAgoMs = Date.now() - 1_000_000;
-  for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
+  for (let nth = 0; nth < 5; nth++)
+    bookWait(waits, { host: 'example.com', waitMs: 120_000 }, longAgoMs + nth * 120_000);
   await assert.rejects(link.session.getManifest('1'), { code: 'network-hopeless', message: /after 600 s/ });
   assert.equal((await link.network()).waits, waits);
 });

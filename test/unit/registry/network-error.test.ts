@@ -19,7 +19,7 @@ test('a sentence names the host and never repeats the text of the error', () => 
     ['ECONNREFUSED', 'h:1 refuses the connection'],
     ['ECONNRESET', 'h:1 broke off the connection'],
     ['UND_ERR_SOCKET', 'h:1 broke off the connection'],
-    ['UND_ERR_CONNECT_TIMEOUT', 'cannot connect to h:1 in time'],
+    ['ZPULL_CONNECT_TIMEOUT', 'cannot connect to h:1 in time'],
     ['HPE_INVALID_CONSTANT', 'h:1 does not answer in HTTP (HPE_INVALID_CONSTANT)'],
     ['EWHATEVER', 'the connection to h:1 failed (EWHATEVER)'],
     ['constructor', 'the connection to h:1 failed (constructor)'],

@@ -135,7 +135,8 @@ test('an endpoint that asks to wait has its share halved, and a wait is over wit
 test('a wait counts together with what other threads have waited', async (t) => {
   const { begin, waits } = twoEndpoints(t, 4);
   const longAgoMs = Date.now() - 1_000_000;
-  for (let nth = 0; nth < 5; nth++) bookWait(waits, 120_000, longAgoMs + nth * 120_000, 'example.com');
+  for (let nth = 0; nth < 5; nth++)
+    bookWait(waits, { host: 'example.com', waitMs: 120_000 }, longAgoMs + nth * 120_000);
   const events = recordEvents({ origins: ['', 'http://registry'] });
   const where = await begin(events);
   await where.wait(WAIT);

@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { bookWait, createWaitBudget, parseRetryAfter, waitAfter } from '../../../src/registry/retry-after.js';
+import {
+  bookWait,
+  createWaitBudget,
+  parseRetryAfter,
+  type WaitBudget,
+  waitAfter,
+} from '../../../src/registry/retry-after.js';
 
 const NOW_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
 
@@ -40,6 +46,10 @@ test('a time that is stated is obeyed without jitter, and a 503 without one is n
   assert.equal(waitAfter({ status: 500, retryAfter: '7' }, 1, NOW_MS, 0.9), undefined);
 });
 
+function book(budget: WaitBudget, waitMs: number, nowMs: number): void {
+  bookWait(budget, { host: 'example.com', waitMs }, nowMs);
+}
+
 function isTooLong(error: unknown): boolean {
   return (
     error instanceof PullError && error.code === 'network-hopeless' && error.message.includes('example.com')
@@ -47,39 +57,39 @@ function isTooLong(error: unknown): boolean {
 }
 
 test('a wait of two minutes is obeyed, a longer one is not', () => {
-  bookWait(createWaitBudget(), 120_000, NOW_MS, 'example.com');
-  assert.throws(() => bookWait(createWaitBudget(), 120_001, NOW_MS, 'example.com'), isTooLong);
+  book(createWaitBudget(), 120_000, NOW_MS);
+  assert.throws(() => book(createWaitBudget(), 120_001, NOW_MS), isTooLong);
 });
 
 test('waits add up to ten minutes at most', () => {
   const budget = createWaitBudget();
-  for (let nth = 0; nth < 5; nth++) bookWait(budget, 120_000, NOW_MS + nth * 200_000, 'example.com');
-  assert.throws(() => bookWait(budget, 1000, NOW_MS + 1_000_000, 'example.com'), isTooLong);
+  for (let nth = 0; nth < 5; nth++) book(budget, 120_000, NOW_MS + nth * 200_000);
+  assert.throws(() => book(budget, 1000, NOW_MS + 1_000_000), isTooLong);
 });
 
 test('waits at the same time count once', () => {
   const budget = createWaitBudget();
-  for (let nth = 0; nth < 100; nth++) bookWait(budget, 100_000, NOW_MS + nth, 'example.com');
-  for (let nth = 1; nth < 5; nth++) bookWait(budget, 120_000, NOW_MS + nth * 200_000, 'example.com');
-  assert.throws(() => bookWait(budget, 30_000, NOW_MS + 2_000_000, 'example.com'), isTooLong);
+  for (let nth = 0; nth < 100; nth++) book(budget, 100_000, NOW_MS + nth);
+  for (let nth = 1; nth < 5; nth++) book(budget, 120_000, NOW_MS + nth * 200_000);
+  assert.throws(() => book(budget, 30_000, NOW_MS + 2_000_000), isTooLong);
 });
 
 test('waits of several threads are one sum, and count once when they are at the same time', () => {
   const one = createWaitBudget();
   const other: typeof one = new BigInt64Array(one.buffer);
   for (let nth = 0; nth < 4; nth++) {
-    bookWait(one, 120_000, NOW_MS + nth * 200_000, 'example.com');
-    bookWait(other, 120_000, NOW_MS + nth * 200_000 + 20_000, 'example.com');
+    book(one, 120_000, NOW_MS + nth * 200_000);
+    book(other, 120_000, NOW_MS + nth * 200_000 + 20_000);
   }
   // Four times 140 s.
-  bookWait(other, 40_000, NOW_MS + 1_000_000, 'example.com');
-  assert.throws(() => bookWait(one, 1000, NOW_MS + 2_000_000, 'example.com'), isTooLong);
+  book(other, 40_000, NOW_MS + 1_000_000);
+  assert.throws(() => book(one, 1000, NOW_MS + 2_000_000), isTooLong);
 });
 
 test('a wait that is refused is not booked', () => {
   const budget = createWaitBudget();
-  for (let nth = 0; nth < 4; nth++) bookWait(budget, 120_000, NOW_MS + nth * 200_000, 'example.com');
-  bookWait(budget, 100_000, NOW_MS + 800_000, 'example.com');
-  assert.throws(() => bookWait(budget, 60_000, NOW_MS + 1_000_000, 'example.com'), isTooLong);
-  bookWait(budget, 20_000, NOW_MS + 1_000_000, 'example.com');
+  for (let nth = 0; nth < 4; nth++) book(budget, 120_000, NOW_MS + nth * 200_000);
+  book(budget, 100_000, NOW_MS + 800_000);
+  assert.throws(() => book(budget, 60_000, NOW_MS + 1_000_000), isTooLong);
+  book(budget, 20_000, NOW_MS + 1_000_000);
 });

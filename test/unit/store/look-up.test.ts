@@ -346,6 +346,21 @@ test('pieces that overlap are taken once: sealed before unsealed, long before sh
   assert.ok(unsealed);
 });
 
+test('of a raw piece what those before it do not have is taken', (t) => {
+  const paths = freshStore(t);
+  const part = writeBroken(paths, 'x', [{ start: 0, length: 7 }], true);
+  const ranges = [0, 5, 10].map((start) => ({ start, length: 5 }));
+  const whole = writeBroken(paths, 'x', ranges, true);
+  assert.deepEqual(
+    resume(paths, ['x', true]).map(({ range, tar, at }) => [...range, tar[1], at]),
+    [
+      [0, 7, 7, `${part}:0`],
+      [7, 3, 3, `${whole}:7`],
+      [10, 5, 5, `${whole}:10`],
+    ],
+  );
+});
+
 test('a resumed piece that is false gives way to a true one', (t) => {
   const paths = freshStore(t);
   const spoiled = writeBroken(paths, 'x', [{ start: 0, length: 30 }]);
