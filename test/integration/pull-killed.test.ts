@@ -121,7 +121,7 @@ test('what a killed pull of a gzip layer had decoded goes when the layer is pull
     const lease = isInUse ? new Lease(storePaths(store), 'export') : undefined;
     const { result } = await pull(`${fast.host}/x:x`, { store });
     lease?.close();
-    assert.ok(result.resumedBytes > MIB, 'what was received is used');
+    assert.ok(result.resumedBytes >= MIB, 'what was received is used');
     assert.equal(assertWhole(store), 1);
     if (isInUse) assert.ok(unnamedPacks(store).length > 0, 'it may be of use to the other process');
     else assert.deepEqual(unnamedPacks(store), []);
