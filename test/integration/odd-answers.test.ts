@@ -210,7 +210,7 @@ for (const [how, headers, asked] of [
     const registry = await serverFor(t, (_, response) =>
       response.writeHead(307, { location: `${storage.origin}/b` }).end(),
     );
-    const error = await failureOf(sessionFor(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
+    const error = await failureOf(startSession(t, registry.host).session.getBlob(digestOf(MANIFEST), 5));
     assert.equal(storage.asked.length, asked);
     assert.ok(error.message.includes(storage.host) && error.message.includes(LIMIT), error.message);
     assert.match(error.hint, /storage/);
