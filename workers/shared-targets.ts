@@ -9,7 +9,12 @@ type Answer = URL | 'renew' | undefined;
 /** What waits for the main thread, by blob. */
 const waiting = new Map<
   string,
-  { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
+  {
+    /** The target that was refused. */
+    readonly refused: string | undefined;
+    readonly answered: Promise<Answer>;
+    readonly resolve: (answer: Answer) => void;
+  }
 >();
 
 /** The main thread lets one thread ask the registry for a blob's new target, and tells all what it found. */
@@ -22,8 +27,9 @@ export const sharedTargets: SharedTargets = {
     const answered = new Promise<Answer>((settle) => {
       resolve = settle;
     });
-    waiting.set(blobUrl, { answered, resolve });
-    tell({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
+    const refused = target?.href;
+    waiting.set(blobUrl, { refused, answered, resolve });
+    tell({ event: 'target-expired', blobUrl, target: refused, thread: threadId });
     return answered;
   },
   renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),
@@ -39,6 +45,9 @@ function answer(message: MainMessage): void {
     if (message.message === 'renew-target') sharedTargets.renewed(message.blobUrl, undefined);
     return;
   }
+  // What was told before it was refused is no answer.
+  if (message.message === 'target' && message.target !== undefined && message.target === asked.refused)
+    return;
   waiting.delete(message.blobUrl);
   if (message.message === 'renew-target') asked.resolve('renew');
   else asked.resolve(message.target === undefined ? undefined : new URL(message.target));

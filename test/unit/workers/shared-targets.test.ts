@@ -39,6 +39,8 @@ test('an expired target is told with the thread, which takes what another one fo
   answer({ message: 'target', blobUrl: 'http://registry/other', target: OLD });
   answer({ message: 'renew-target', blobUrl: BLOB, thread: id + 1 });
   answer({ message: 'target', blobUrl: BLOB, target: OLD, thread: id + 1 });
+  // What all were told of it before it was refused.
+  answer({ message: 'target', blobUrl: BLOB, target: OLD });
   answer({ message: 'target', blobUrl: BLOB, target: NEW });
   assert.deepEqual(await next(), { settled: NEW });
 });
