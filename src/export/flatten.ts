@@ -60,7 +60,7 @@ export function flatten(
       throw ofLayer(error, layer, layers);
     }
   }
-  return rowsOf(tree, maxTextBytes);
+  return rowsOf(tree, maxTextBytes, (error, layer) => ofLayer(error, layer, layers));
 }
 
 /**

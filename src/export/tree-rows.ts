@@ -1,12 +1,19 @@
+import type { PullError } from '../format/error.js';
 import type { SparseMap } from '../format/tar-sparse.js';
 import { DIRECTORY, type FileTree, HARD_LINK, NO_ROW } from './file-tree.js';
 import { MAX_PATH_BYTES } from './layer-changes.js';
 import type { Directory, Inode, LayerTree } from './layer-tree.js';
 import { noFileSystem, quote } from './tree-paths.js';
 
-/** The tree as rows: a walk that takes the names of each directory in the order of their bytes. */
-export function rowsOf({ root, rootIsStated }: LayerTree, maxTextBytes: number): FileTree {
-  const { rows, textBytes } = measure(root.directory!, '');
+/** The same error with the layer that it is about. */
+type Locate = (error: PullError, layer: number) => unknown;
+
+/**
+ * The tree as rows: a walk that takes the names of each directory in the order of their bytes.
+ * @throws PullError `metadata-malformed` for more text than that, and for a path that is too long
+ */
+export function rowsOf({ root, rootIsStated }: LayerTree, maxTextBytes: number, locate: Locate): FileTree {
+  const { rows, textBytes } = measure(root.directory!, '', locate);
   if (textBytes > maxTextBytes) throw noFileSystem(`its names have more than ${maxTextBytes} bytes`);
   const writer = new RowWriter(rootIsStated ? rows + 1 : rows, textBytes + root.inode.xattrRecords.length);
   if (rootIsStated) writer.add(root.inode, '', NO_ROW);
@@ -14,17 +21,20 @@ export function rowsOf({ root, rootIsStated }: LayerTree, maxTextBytes: number):
   return writer.finish();
 }
 
-function measure({ names }: Directory, path: string): { rows: number; textBytes: number } {
+function measure({ names }: Directory, path: string, locate: Locate): { rows: number; textBytes: number } {
   let rows = 0;
   let textBytes = 0;
   for (const [name, child] of names) {
     const own = path === '' ? name : `${path}/${name}`;
     if (own.length > MAX_PATH_BYTES)
-      throw noFileSystem(`the path ${quote(own)} is longer than ${MAX_PATH_BYTES} bytes`);
+      throw locate(
+        noFileSystem(`the path ${quote(own)} is longer than ${MAX_PATH_BYTES} bytes`),
+        child.inode.layer,
+      );
     rows += 1;
     textBytes += own.length + child.inode.link.length + child.inode.xattrRecords.length;
     if (child.directory === undefined) continue;
-    const below = measure(child.directory, own);
+    const below = measure(child.directory, own, locate);
     rows += below.rows;
     textBytes += below.textBytes;
   }

@@ -6,6 +6,10 @@ export const TAR_BLOCK_BYTES = 512;
 /** The largest extended header or long name; Go's reader, which other clients use, stops there too. */
 export const MAX_TAR_META_BYTES = 2 ** 20;
 
+/** Where old GNU sparse headers, and the blocks that extend them, say whether another block follows. */
+export const SPARSE_HEADER_FLAG_AT = 482;
+export const SPARSE_EXTENSION_FLAG_AT = 504;
+
 /** Where a header's checksum is. */
 const CHECKSUM_AT = 148;
 const CHECKSUM_BYTES = 8;

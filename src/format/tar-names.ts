@@ -4,6 +4,8 @@ import {
   MAX_TAR_META_BYTES,
   paddingOf,
   parsePax,
+  SPARSE_EXTENSION_FLAG_AT,
+  SPARSE_HEADER_FLAG_AT,
   TAR_BLOCK_BYTES,
   textOf,
 } from './tar-fields.js';
@@ -32,7 +34,8 @@ export function* tarSpans(
     if (entry === undefined) return;
     const { type } = entry;
     const sizeBytes = isHeaderOnly(type) ? 0 : entry.sizeBytes;
-    const end = at + TAR_BLOCK_BYTES + sizeBytes + paddingOf(sizeBytes);
+    const map = type === 'S' ? oldMapBytes(at, read) : 0;
+    const end = at + TAR_BLOCK_BYTES + map + sizeBytes + paddingOf(sizeBytes);
     if (end > tarBytes) return;
     if (type === 'x' || type === 'L') {
       const meta = sizeBytes <= MAX_TAR_META_BYTES ? read(at + TAR_BLOCK_BYTES, sizeBytes) : undefined;
@@ -46,6 +49,24 @@ export function* tarSpans(
     }
     at = end;
   }
+}
+
+/** Bytes of the blocks behind a GNU header that continue the map of a sparse file. */
+function oldMapBytes(
+  headerAt: number,
+  read: (start: number, lengthBytes: number) => Buffer | undefined,
+): number {
+  let mapBytes = 0;
+  for (
+    let flagAt = SPARSE_HEADER_FLAG_AT;
+    mapBytes <= MAX_TAR_META_BYTES;
+    flagAt = SPARSE_EXTENSION_FLAG_AT
+  ) {
+    const block = read(headerAt + mapBytes, TAR_BLOCK_BYTES);
+    if (block === undefined || block[flagAt] === 0) break;
+    mapBytes += TAR_BLOCK_BYTES;
+  }
+  return mapBytes;
 }
 
 /** The path of a pax extended header, that of a sparse file before any other; empty when it states none. */

@@ -3,6 +3,8 @@ import {
   integerOf,
   MAX_TAR_META_BYTES,
   numberAt,
+  SPARSE_EXTENSION_FLAG_AT,
+  SPARSE_HEADER_FLAG_AT,
   sizeOf,
   TAR_BLOCK_BYTES,
   unreadableTar,
@@ -41,9 +43,9 @@ interface PlacedData {
 const MAX_FILE_BYTES = 2 ** 44;
 
 /** The fields of an old GNU header: runs of 24 bytes, whether a block with more follows, and the length of the file. */
-const OLD = { runsAt: 386, runs: 4, moreAt: 482, fileBytesAt: 483 } as const;
+const OLD = { runsAt: 386, runs: 4, moreAt: SPARSE_HEADER_FLAG_AT, fileBytesAt: 483 } as const;
 /** The same of a block that continues it. */
-const CONTINUED = { runsAt: 0, runs: 21, moreAt: 504 } as const;
+const CONTINUED = { runsAt: 0, runs: 21, moreAt: SPARSE_EXTENSION_FLAG_AT } as const;
 const RUN_BYTES = 24;
 const FIELD_BYTES = 12;
 

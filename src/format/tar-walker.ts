@@ -1,10 +1,13 @@
 import {
   integerOf,
+  isGnuHeader,
   isHeaderOnly,
   isZeroBlock,
   MAX_TAR_META_BYTES,
   paddingOf,
   parsePax,
+  SPARSE_EXTENSION_FLAG_AT,
+  SPARSE_HEADER_FLAG_AT,
   sizeFieldOf,
   sizeOf,
   TAR_BLOCK_BYTES,
@@ -22,10 +25,6 @@ export interface TarSink {
   data(part: Buffer): void;
   end(): void;
 }
-
-/** Where old GNU sparse headers, and the blocks that extend them, say whether another block follows. */
-const SPARSE_HEADER_FLAG_AT = 482;
-const SPARSE_EXTENSION_FLAG_AT = 504;
 
 const SLASH = 0x2f;
 
@@ -185,7 +184,8 @@ export class TarWalker {
     const isFile = !isOldDirectory && (type === '0' || type === '\0' || type === '7');
     if (isFile && sizeBytes > 0) sink.begin(sizeBytes);
     this.#await(isFile && sizeBytes > 0 ? 'content' : 'passed', sizeBytes);
-    if (type === 'S' && isGnu(block) && block[SPARSE_HEADER_FLAG_AT] !== 0) this.#beginSparse(sizeBytes);
+    if (type === 'S' && isGnuHeader(block) && block[SPARSE_HEADER_FLAG_AT] !== 0)
+      this.#beginSparse(sizeBytes);
   }
 
   /** The blocks that extend a sparse header stand before its content and do not count as such. */
@@ -198,10 +198,6 @@ export class TarWalker {
     if (another) this.#await('sparse', TAR_BLOCK_BYTES);
     else this.#await('passed', this.#metaBytes);
   }
-}
-
-function isGnu(block: Buffer): boolean {
-  return block.toString('latin1', 257, 265) === 'ustar  \0';
 }
 
 function endsInSlash(block: Buffer): boolean {

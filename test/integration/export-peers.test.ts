@@ -261,11 +261,15 @@ test('a user gets what a user can have, and is told the rest', { skip }, async (
   assert.ok(listed.every((line) => line.includes(`| ${NOBODY}:${NOBODY} |`)));
 });
 
-test('directories that are closed to their own user are closed when all is in them', { skip }, async (t) => {
+test('as a user directories are closed when all is in them, and programs of others lose what makes them run as those', {
+  skip,
+}, async (t) => {
   const paths = freshStore(t);
+  const records = paxRecord('SCHILY.xattr.user.x', 'y');
+  const program = { name: 'program', mode: 0o4755, records } as const;
   const directories = ['a', 'a/b', 'a/b/c'].map((name) => ({ name, type: '5', mode: 0o400 }) as const);
   const link = { name: 'a/b/c/link', type: '1', linkName: 'a/b/c/file' } as const;
-  const { diffIds } = await storeTars(paths, tarOf(...directories, { name: 'a/b/c/file' }, link));
+  const { diffIds } = await storeTars(paths, tarOf(...directories, { name: 'a/b/c/file' }, link, program));
   const directory = temporaryDirectory(t);
   for (const path of [directory, paths.root]) chmodSync(path, 0o755);
   chownSync(directory, NOBODY, NOBODY);
@@ -274,4 +278,5 @@ test('directories that are closed to their own user are closed when all is in th
   const modes = directories.map(({ name }) => (statSync(join(rootfs, name)).mode & 0o777).toString(8));
   assert.deepEqual(modes, ['400', '400', '400']);
   assert.equal(statSync(join(rootfs, 'a/b/c/file')).nlink, 2);
+  assert.equal((statSync(join(rootfs, 'program')).mode & 0o7777).toString(8), '755');
 });

@@ -20,12 +20,21 @@ import { storeTars, tarOf } from '../../support/tars.js';
 import { freshStore } from '../store/support.js';
 
 const RECORDS = paxRecord('SCHILY.xattr.user.x', Buffer.alloc(3000, 'value'));
+/** The map of a sparse file (GNU tar, format 1.0), which its content begins with. */
+const MAP = '1\n7\n6\n';
+const SPARSE = Buffer.concat([
+  paxRecord('GNU.sparse.major', '1'),
+  paxRecord('GNU.sparse.minor', '0'),
+  paxRecord('GNU.sparse.realsize', '20'),
+]);
+
 /** The extended header of `second` lies in two blocks. */
 const TAR = tarOf(
   { name: 'first', content: Buffer.alloc(BLOCK_BYTES - 512 - 1536, 'first') },
   { name: 'second', content: 'second', records: RECORDS },
   { name: 'third', content: Buffer.alloc(BLOCK_BYTES, 'third') },
   { name: 'fourth', content: 'fourth' },
+  { name: 'fifth', content: `${MAP.padEnd(512, '\0')}inhole`, records: SPARSE },
 );
 const BLOCKS = Array.from({ length: Math.ceil(TAR.length / BLOCK_BYTES) }, (_, block) =>
   TAR.subarray(block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES),
@@ -56,7 +65,7 @@ async function prepare(t: TestContext, records = createPartRecords(100)) {
   return { packs, readHeaders, tags: new BlockTags(rows), partTags: new PartTags(rows) };
 }
 
-const NAMES = ['first', 'second', 'third', 'fourth'];
+const NAMES = ['first', 'second', 'third', 'fourth', 'fifth'];
 
 /** Changes the last occurrence of some text in the packs. */
 function change(packs: readonly string[], text: string): void {
@@ -83,14 +92,14 @@ test('who hashes a layer after its headers were read sees every byte of them tha
   };
   const second = TAR.indexOf('PaxHeaders/entry');
   const headers = [0, 511, second, BLOCK_BYTES - 1, BLOCK_BYTES, second + 512 + RECORDS.length - 1];
-  headers.push(TAR.indexOf('third\0'), TAR.indexOf('fourth\0') + 511, TAR.length - 1);
+  headers.push(TAR.indexOf('third\0'), TAR.indexOf('fourth\0') + 511, TAR.indexOf(MAP) + 2, TAR.length - 1);
   assert.deepEqual(headers.filter(agrees), []);
   // Contents are compared by those who read them.
-  assert.ok(agrees(512) && agrees(TAR.indexOf('thirdthird')));
+  assert.ok(agrees(512) && agrees(TAR.indexOf('thirdthird')) && agrees(TAR.indexOf('inhole')));
 });
 
 test('who reads headers after the layer was hashed sees what differs from then', async (t) => {
-  for (const text of ['user.x', 'fourth\0', undefined]) {
+  for (const text of ['user.x', 'fourth\0', MAP.slice(2), undefined]) {
     const { packs, readHeaders, tags } = await prepare(t);
     for (const [block, bytes] of BLOCKS.entries()) assert.ok(tags.agrees(block, bytes));
     if (text === undefined) assert.deepEqual(readHeaders(), NAMES);

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tarSpans } from '../../../src/format/tar-names.js';
-import { TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
+import { sparseHeader, TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
+import { editedHeader } from '../../support/edited-header.js';
 
 const TIMES = { mtimeSeconds: 1_700_000_000, mtimeNanos: 0 };
 const COMMON = { mode: 0o644, uid: 0, gid: 0, ...TIMES };
@@ -52,5 +53,33 @@ test('it ends where a header is not sound, where bytes are gone, and at the end 
   assert.deepEqual(
     spansOf(tar.subarray(0, 1536)).map(({ path }) => path),
     ['a'],
+  );
+});
+
+test('a sparse file has its own name, and the blocks of its map', () => {
+  const header = tarHeader({ type: '0', name: 'old', sizeBytes: 5, ...COMMON });
+  const old = editedHeader(header, { 156: 'S', 257: 'ustar  \0', 482: '\x01' });
+  const more = Buffer.alloc(1024);
+  more[504] = 1;
+  const sparse = sparseHeader(
+    { type: '0', name: 'd/new', sizeBytes: 0, ...COMMON },
+    new Float64Array(),
+    1000,
+  );
+  const tar = Buffer.concat([
+    old,
+    more,
+    Buffer.from('sheep'),
+    tarPadding(5),
+    sparse,
+    fileOf('b', Buffer.alloc(1)),
+  ]);
+  assert.deepEqual(
+    spansOf(tar).map(({ path, end }) => [path, end]),
+    [
+      ['old', 2048],
+      ['d/new', 2048 + sparse.length],
+      ['b', tar.length],
+    ],
   );
 });
