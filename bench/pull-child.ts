@@ -5,7 +5,7 @@ import { type PullOptions, pullImage } from '../src/index.js';
 export interface PullChildOptions {
   readonly reference: string;
   readonly options: Omit<PullOptions, 'onEvent' | 'signal'>;
-  /** Print how many bytes were received, ten times a second. */
+  /** Print how many bytes are to be fetched when that is known, and how many were received, ten times a second. */
   readonly tellProgress: boolean;
 }
 
@@ -15,6 +15,7 @@ const result = await pullImage(reference, {
   ...options,
   onEvent: (event) => {
     if (tellProgress && event.event === 'progress') tell({ receivedBytes: event.receivedBytes });
+    if (tellProgress && event.event === 'planned') tell({ plannedBytes: event.totalBytes });
   },
 });
 tell({ result, cpu: process.cpuUsage(), maxRssKib: peakKib() });
