@@ -6,6 +6,7 @@ import { type Comparison, compareResults, readResults } from './compare.js';
 import type { Bench } from './context.js';
 import { type BenchOptions, parseOptions, USAGE } from './options.js';
 import { createReport, type Results } from './report.js';
+import { REAL_ROWS, ROWS } from './rows.js';
 import { again } from './scenarios/again.js';
 import { cold } from './scenarios/cold.js';
 import { copy } from './scenarios/copy.js';
@@ -15,6 +16,7 @@ import { kill } from './scenarios/kill.js';
 import { limited } from './scenarios/limited.js';
 import { memory } from './scenarios/memory.js';
 import { pinned } from './scenarios/pinned.js';
+import { real } from './scenarios/real.js';
 import { rootfs } from './scenarios/rootfs.js';
 import { startUp } from './scenarios/start-up.js';
 import { planning, sharing, verifying } from './scenarios/store.js';
@@ -55,14 +57,16 @@ async function main(): Promise<void> {
   const startedAt = new Date().toISOString();
   const path = join(RESULTS, `${startedAt.replaceAll(':', '-')}.json`);
   const about = { startedAt, node: process.version, cores: availableParallelism(), cpu: cpus()[0]?.model };
-  const report = createReport(path, { ...about, options: { ...options, only: [...(options.only ?? [])] } });
+  const isReal = options.realBytes !== undefined;
+  const told = { ...about, options: { ...options, only: [...(options.only ?? [])] } };
+  const report = createReport(path, told, isReal ? REAL_ROWS : ROWS);
   const [busy = 0] = loadavg();
   if (busy > availableParallelism() / 2) {
     report.warn(`the machine was busy at the start: load ${busy.toFixed(1)} on ${about.cores} cores`);
   }
   const scratch = makeScratch(options.workDir);
   process.stderr.write(`seed ${options.seed}; results go to ${path}\n`);
-  await runAll({ options, report, scratch });
+  await runAll(isReal ? [real] : SCENARIOS, { options, report, scratch });
   process.stdout.write(`${report.text()}\n`);
   if (before !== undefined) tellComparison(compareResults(before, readResults(path, options)));
 }
@@ -82,8 +86,8 @@ function tellComparison({ lines, worse, doubts }: Comparison): void {
 }
 
 /** A scenario that fails is reported, and the others still run. */
-async function runAll(bench: Bench): Promise<void> {
-  for (const scenario of SCENARIOS) {
+async function runAll(scenarios: typeof SCENARIOS, bench: Bench): Promise<void> {
+  for (const scenario of scenarios) {
     try {
       await scenario(bench);
     } catch (error) {

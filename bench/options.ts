@@ -13,6 +13,8 @@ export interface BenchOptions {
   readonly only: ReadonlySet<number> | undefined;
   /** Also the 4 GiB and the 120,000-file image. */
   readonly large: boolean;
+  /** Bytes of this machine's files to measure instead of the generated tree; undefined: that tree. */
+  readonly realBytes: number | undefined;
   /** Decides the moments at which pulls are killed. */
   readonly seed: number;
   /** A file of results to compare with; undefined: none. */
@@ -32,6 +34,8 @@ export const USAGE = `npm run bench -- [options]
   --compare FILE  compare with the results of another run with the same options: exit code 1 if a ratio got worse by more than
                10 %, 3 if the machine is too busy to tell
   --large      also measure the 4 GiB and the 120,000-file image (minutes, 10 GB of disk)
+  --real       measure on files of /usr, against what else is installed, in place of the rows above (half an hour, 10 GB of disk)
+  --real-mb N  so many megabytes of files (2000)
   --seed N     moments of the kills (random, printed)`;
 
 /** The options that the command line means. @throws Error naming the one that is wrong */
@@ -46,6 +50,8 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
       work: { type: 'string', default: join(tmpdir(), 'zpull-bench') },
       only: { type: 'string' },
       large: { type: 'boolean', default: false },
+      real: { type: 'boolean', default: false },
+      'real-mb': { type: 'string', default: '2000' },
       seed: { type: 'string', default: String(Math.floor(Math.random() * 2 ** 32)) },
     },
   });
@@ -56,6 +62,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     workDir: values.work,
     only: only === undefined ? undefined : new Set(only.split(',').map((row) => integer('only', row, 1))),
     large: values.large,
+    realBytes: values.real ? integer('real-mb', values['real-mb'], 1) * 1e6 : undefined,
     seed: integer('seed', values.seed, 0),
     compareWith: values.compare,
   };

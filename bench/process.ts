@@ -21,7 +21,8 @@ export function startNode(args: readonly string[], cores?: string): ChildProcess
   const [program = '', ...rest] = cores === undefined ? command : ['taskset', '-c', cores, ...command];
   // As bin/zpull.cjs sets it: decodes run on libuv's pool, and look-ups of names must not queue behind them.
   const env = { ...process.env, UV_THREADPOOL_SIZE: String(count + 4) };
-  return spawn(program, rest, { env, stdio: ['pipe', 'pipe', 'pipe'] });
+  // The fourth is for bench/meter-child.cts.
+  return spawn(program, rest, { env, stdio: ['pipe', 'pipe', 'pipe', 'pipe'] });
 }
 
 /** Whether processes can be pinned to these cores here. */

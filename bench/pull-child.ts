@@ -1,4 +1,3 @@
-import { readFileSync } from 'node:fs';
 import { type PullOptions, pullImage } from '../src/index.js';
 
 /** What the process is told, as JSON in its first argument. */
@@ -18,22 +17,8 @@ const result = await pullImage(reference, {
     if (tellProgress && event.event === 'planned') tell({ plannedBytes: event.totalBytes });
   },
 });
-tell({ result, cpu: process.cpuUsage(), maxRssKib: peakKib() });
+tell({ result });
 
 function tell(line: object): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);
-}
-
-/**
- * The largest resident size of this process. getrusage(2) tells of what it was before exec, too, which is that of whoever
- * started it; Linux has the figure of the program alone.
- */
-function peakKib(): number {
-  try {
-    const [, kib] = /^VmHWM:\s*(\d+) kB$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-    if (kib !== undefined) return Number(kib);
-  } catch {
-    // Not Linux.
-  }
-  return process.resourceUsage().maxRSS;
 }

@@ -1,14 +1,14 @@
-import type { ChildProcess } from 'node:child_process';
 import type { PullResult } from '../src/index.js';
-import { benchFile, cpuSeconds, finish, lastJson, startNode } from './process.js';
+import { benchFile, finish, lastJson, startNode } from './process.js';
 import type { PullChildOptions } from './pull-child.js';
+import { runZpull, type ZpullRun } from './zpull-process.js';
 
-/** One pull in a process of its own. */
-export interface PullRun {
-  readonly result: PullResult;
-  readonly cpuSeconds: number;
-  readonly maxRssBytes: number;
-  readonly wallSeconds: number;
+/** What `pull --json` prints. */
+type PublicResult = Omit<PullResult, 'measured'>;
+
+/** One pull by the command. */
+export interface PullRun extends Omit<ZpullRun, 'stdout'> {
+  readonly result: PublicResult;
 }
 
 export interface PullJob {
@@ -21,39 +21,40 @@ export interface PullJob {
   readonly limitRate?: number;
 }
 
-/** Starts a pull. `tellProgress`: it prints the bytes received, ten times a second. */
-export function startPull(job: PullJob, tellProgress: boolean, cores?: string): ChildProcess {
+/** Pulls to the end, by the command. `cores`: as `startNode`. @throws Error when the pull fails */
+export async function runPull(job: PullJob, cores?: string): Promise<PullRun> {
+  const { host, ref, store, workers, connections, limitRate } = job;
+  const given = { workers, connections, 'limit-rate': limitRate };
+  const options = Object.entries(given).flatMap(([name, value]) =>
+    value === undefined ? [] : [`--${name}`, String(value)],
+  );
+  const args = ['pull', `${host}/bench:${ref}`, '--store', store, '--platform', 'linux/amd64'];
+  const { stdout, ...run } = await runZpull([...args, ...options, '--plain-http', '--json'], cores);
+  return { ...run, result: JSON.parse(stdout) as PublicResult };
+}
+
+/** Pulls to the end, by the library: its result has figures that the command does not print. @throws Error when the pull fails */
+export async function measurePull(job: PullJob): Promise<PullResult> {
+  return (lastJson(await finish(startPull(job, false))) as { result: PullResult }).result;
+}
+
+/** Starts a pull by the library. `tellProgress`: it prints the bytes received, ten times a second. */
+export function startPull(job: PullJob, tellProgress: boolean): ReturnType<typeof startNode> {
   const { host, ref, ...options } = job;
   const told: PullChildOptions = {
     reference: `${host}/bench:${ref}`,
     options: { ...options, plainHttp: true, platform: 'linux/amd64' },
     tellProgress,
   };
-  return startNode([benchFile('pull-child.js'), JSON.stringify(told)], cores);
-}
-
-/** Pulls to the end. @throws Error when the pull fails */
-export async function runPull(job: PullJob, cores?: string): Promise<PullRun> {
-  const finished = await finish(startPull(job, false, cores));
-  const { result, cpu, maxRssKib } = lastJson(finished) as {
-    result: PullResult;
-    cpu: NodeJS.CpuUsage;
-    maxRssKib: number;
-  };
-  return {
-    result,
-    cpuSeconds: cpuSeconds(cpu),
-    maxRssBytes: maxRssKib * 1024,
-    wallSeconds: finished.wallMs / 1000,
-  };
+  return startNode([benchFile('pull-child.js'), JSON.stringify(told)]);
 }
 
 /** Compressed bytes of all layers. */
-export function blobBytes({ layers }: PullResult): number {
+export function blobBytes({ layers }: PublicResult): number {
   return layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
 }
 
 /** Bytes of all tars. */
-export function tarBytes({ layers }: PullResult): number {
+export function tarBytes({ layers }: PublicResult): number {
   return layers.reduce((sum, layer) => sum + layer.tarBytes, 0);
 }

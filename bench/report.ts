@@ -40,9 +40,13 @@ export interface Report {
   text(): string;
 }
 
-/** A report that writes itself to `path` after every measurement; `about` says on what machine and with what options. */
-export function createReport(path: string, about: Readonly<Record<string, unknown>>): Report {
-  const rows = new Map(ROWS.map((row) => [row.id, unmeasured(row, '')]));
+/** A report on these rows that writes itself to `path` after every measurement; `about` says on what machine and with what options. */
+export function createReport(
+  path: string,
+  about: Readonly<Record<string, unknown>>,
+  definitions: readonly RowDefinition[] = ROWS,
+): Report {
+  const rows = new Map(definitions.map((row) => [row.id, unmeasured(row, '')]));
   const warnings: string[] = [];
   const save = () => {
     mkdirSync(dirname(path), { recursive: true });

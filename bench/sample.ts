@@ -18,7 +18,7 @@ export interface Sample {
 const NOISE_BYTES = 2 ** 20;
 
 /** Four layers, ever smaller, as images have them. */
-const LAYER_SHARES = [0.5, 0.3, 0.15, 0.05];
+export const LAYER_SHARES = [0.5, 0.3, 0.15, 0.05];
 
 /** The generated tree of seed 1 in one format, written once and then kept in `workDir`. */
 export function treeSample(
@@ -46,13 +46,18 @@ export function oneLayerSample(workDir: string, files: number, format: SampleFor
 /** Layers of `files` files of 1 to 8 KB in all, which a tree has no option for. */
 export function smallFilesSample(workDir: string, files: number): Promise<Sample> {
   return keptSample(join(workDir, `small-${files}`), 'v1', async (sample) => {
-    const tars = LAYER_SHARES.map((share, layer) => {
-      const path = join(sample.layoutDir, `layer-${layer}.tar`);
-      writeSmallFilesTar(path, Math.round(files * share), layer);
-      return path;
-    });
+    const tars = smallFilesTars(join(sample.layoutDir, 'layer-'), files);
     await writeSampleImage({ ...sample, sources: tars.map((path) => ({ kind: 'tar', path })) });
     for (const path of tars) rmSync(path);
+  });
+}
+
+/** Writes the tars of those layers as `prefix`0 and so on. @returns their paths */
+export function smallFilesTars(prefix: string, files: number): string[] {
+  return LAYER_SHARES.map((share, layer) => {
+    const path = `${prefix}${layer}`;
+    writeSmallFilesTar(path, Math.round(files * share), layer);
+    return path;
   });
 }
 
@@ -78,6 +83,23 @@ export function largeLayerSample(workDir: string, sizeBytes: number): Promise<Sa
       putJson(layoutDir, mediaType, { schemaVersion: 2, mediaType, config, layers }),
     );
   });
+}
+
+/** An image of these tars, one a layer, that nobody keeps; `layoutDir` is not there or has another version. */
+export async function tarSample(
+  layoutDir: string,
+  ref: string,
+  tars: readonly string[],
+  format: SampleFormat,
+): Promise<Sample> {
+  process.stderr.write(`writing sample ${ref} of ${tars.length} ${format} layers into ${layoutDir}\n`);
+  await writeSampleImage({
+    layoutDir,
+    ref,
+    format,
+    sources: tars.map((path) => ({ kind: 'tar', path })),
+  });
+  return { layoutDir, ref };
 }
 
 /** Writes a sample unless it is there; its mark is set last. */

@@ -2,6 +2,7 @@ import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Bench, eachRun, newPath, recordWanted, wants, withStore } from '../context.js';
 import { readLayerTocs } from '../layer-toc.js';
+import { tarPipe } from '../peers.js';
 import { missingProgram, runProgram } from '../process.js';
 import { type Sample, treeSample } from '../sample.js';
 import { withServer } from '../server.js';
@@ -26,13 +27,14 @@ async function againstTar(bench: Bench, sample: Sample, host: string): Promise<v
   if (missing !== undefined) return bench.report.skip('23', `${missing} is not installed`);
   await withStore(bench, async (store) => {
     const image = [`${host}/bench:${sample.ref}`, '--store', store, ...PLATFORM];
-    await runZpull('pull', ...image);
+    await runZpull(['pull', ...image]);
     const layers = newPath(bench);
-    await runZpull('export', ...image.toSpliced(1, 0, `layers:${layers}`));
+    await runZpull(['export', ...image.toSpliced(1, 0, `layers:${layers}`)]);
     const tocs = await readLayerTocs(sample);
     const tars = tocs.map(({ diffId }) => join(layers, `${diffId.slice('sha256:'.length)}.tar`));
     await inTurns(bench, '23', 'export rootfs and tar -x', {
-      ours: (directory) => runZpull('export', ...image.toSpliced(1, 0, `rootfs:${directory}`)),
+      ours: async (directory) =>
+        (await runZpull(['export', ...image.toSpliced(1, 0, `rootfs:${directory}`)])).wallSeconds,
       theirs: async (directory) => {
         mkdirSync(directory);
         let seconds = 0;
@@ -47,29 +49,14 @@ async function againstTar(bench: Bench, sample: Sample, host: string): Promise<v
 
 /** Row 24: from the registry to files. */
 async function againstPipe(bench: Bench, sample: Sample, host: string): Promise<void> {
-  const missing = missingProgram('curl', 'zstd', 'tar');
-  if (missing !== undefined) return bench.report.skip('24', `${missing} is not installed`);
-  const tocs = await readLayerTocs(sample);
-  const urls = tocs.map(({ digest }) => `http://${host}/v2/bench/blobs/${digest}`);
+  if (tarPipe.missing !== undefined) return bench.report.skip('24', tarPipe.missing);
   await inTurns(bench, '24', 'pull + rootfs and curl | zstd | tar', {
     ours: (directory) =>
-      withStore(bench, (store) =>
-        runZpull(
-          'pull',
-          `${host}/bench:${sample.ref}`,
-          '--output',
-          `rootfs:${directory}`,
-          '--store',
-          store,
-          ...PLATFORM,
-        ),
-      ),
-    theirs: (directory) => {
-      mkdirSync(directory);
-      const unpack = `zstd -dcq | tar -xp --numeric-owner -C '${directory}'`;
-      const script = urls.map((url) => `curl -sf '${url}' | ${unpack}`).join(' && ');
-      return runProgram('sh', ['-c', script]);
-    },
+      withStore(bench, async (store) => {
+        const args = [`${host}/bench:${sample.ref}`, '--output', `rootfs:${directory}`, '--store', store];
+        return (await runZpull(['pull', ...args, ...PLATFORM])).wallSeconds;
+      }),
+    theirs: (directory) => tarPipe.run(host, sample, directory),
   });
 }
 

@@ -1,7 +1,7 @@
-import { commandLine } from '../command-line.js';
 import { type Bench, eachRun, recordWanted, wants } from '../context.js';
 import { runNode } from '../process.js';
 import { median } from '../statistics.js';
+import { ZPULL } from '../zpull-process.js';
 
 const COMMANDS: Readonly<Record<string, readonly string[]>> = {
   '10a': ['--version'],
@@ -15,18 +15,13 @@ const TIMES = 10;
 /** Row 10: what the command line takes to say something short, and `node -e 0`, in turns. */
 export async function startUp(bench: Bench): Promise<void> {
   if (!wants(bench, 10)) return;
-  const program = commandLine();
-  if (program === undefined) {
-    for (const id of Object.keys(COMMANDS)) bench.report.skip(id, 'bin/zpull.cjs is absent');
-    return;
-  }
   const ratios: Record<string, number[]> = { '10a': [], '10b': [], '10c': [] };
   for (const _ of eachRun(bench, 'start-up')) {
     const wallMs: Record<string, number[]> = { empty: [], '10a': [], '10b': [], '10c': [] };
     for (let i = 0; i < TIMES; i += 1) {
       wallMs['empty']!.push((await runNode(['-e', '0'])).wallMs);
       for (const [id, args] of Object.entries(COMMANDS)) {
-        wallMs[id]!.push((await runNode([program, ...args])).wallMs);
+        wallMs[id]!.push((await runNode([ZPULL, ...args])).wallMs);
       }
     }
     for (const [id, runs] of Object.entries(ratios))

@@ -1,8 +1,9 @@
 import { type Bench, recordWanted, wants, withStore } from '../context.js';
-import { type LayerToc, readLayerTocs } from '../layer-toc.js';
+import { readLayerTocs } from '../layer-toc.js';
 import { runPull } from '../pull-process.js';
 import { type SampleFormat, treeSample } from '../sample.js';
 import { withServer } from '../server.js';
+import { leastBytes } from '../update-bytes.js';
 
 /** Rows 6 and 16: version 2 onto a store that has version 1. Bytes repeat exactly: one run is enough. */
 export async function update(bench: Bench): Promise<void> {
@@ -30,43 +31,4 @@ async function measure(bench: Bench, id: string, format: SampleFormat): Promise<
       recordWanted(bench, id, [result.fetchedBytes / least], note);
     }),
   );
-}
-
-/**
- * Compressed bytes that an update cannot do without: the metadata, contents that are nowhere in `before`, each once, and
- * the frames with headers: those before such contents where tar-split has the headers, all of them where it is the frames alone
- * that have them. Where a content's frame goes on with the headers behind it, only chunks before its last can be done without.
- */
-function leastBytes(before: readonly LayerToc[], after: readonly LayerToc[], format: SampleFormat): number {
-  const held = new Set(before.flatMap(({ chunks }) => chunks.map(({ digest }) => digest)));
-  const heldLayers = new Set(before.map(({ diffId }) => diffId));
-  const changed = after.filter(({ diffId }) => !heldLayers.has(diffId));
-  const least = format === 'zstd:chunked' ? leastWithTarSplit : leastWithoutTarSplit;
-  return changed.reduce((sum, layer) => sum + layer.metadataBytes + least(layer, held), 0);
-}
-
-function leastWithTarSplit({ chunks }: LayerToc, held: Set<string>): number {
-  let bytes = 0;
-  let gapStart = 0;
-  let contentStart = 0;
-  let begins = true;
-  for (const { digest, blobStart, blobEnd, endsContent } of chunks) {
-    if (begins) contentStart = gapStart;
-    begins = endsContent;
-    if (!endsContent) continue;
-    gapStart = blobEnd;
-    if (held.has(digest)) continue;
-    held.add(digest);
-    bytes += blobEnd - Math.min(contentStart, blobStart);
-  }
-  return bytes;
-}
-
-function leastWithoutTarSplit({ chunks, dataEnd, gapsWithin }: LayerToc, held: Set<string>): number {
-  let bytes = dataEnd;
-  for (const { digest, blobStart, blobEnd, endsContent } of chunks) {
-    if (held.has(digest) && !(gapsWithin && endsContent)) bytes -= blobEnd - blobStart;
-    if (endsContent) held.add(digest);
-  }
-  return bytes;
 }
