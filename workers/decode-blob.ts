@@ -5,13 +5,7 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../src/format/decoded-lim
 import { digestOfBytes } from '../src/format/digest.js';
 import { largeWindowsOf } from '../src/pool/counters.js';
 import { type DecodedRoom, roomLeft, takeRoom } from '../src/pool/decoded-room.js';
-import type {
-  BytesBehind,
-  DecodeBlobResult,
-  DecodeBlobTask,
-  ExtentRows,
-  StreamFault,
-} from '../src/pool/messages.js';
+import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../src/pool/messages.js';
 import { ExtentList } from '../src/store/extents.js';
 import { NotInPack, PackReader } from '../src/store/pack-reader.js';
 import { BlobDecoder } from './blob-decoder.js';
@@ -21,7 +15,7 @@ import { GzipMembersDecoder } from './gzip-members.js';
 import { largeWindows } from './large-windows.js';
 import { Outflow } from './outflow.js';
 import { portMessages } from './port-messages.js';
-import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
+import { StreamProblem, UnclearEnd } from './stream-decoder.js';
 import { StreamWriter } from './stream-writer.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn. */
@@ -37,19 +31,14 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
   try {
     const blobDigest = await hashAndDecode(task, stream, raw);
     if (blobDigest !== null) await stream.end();
-    if (stream.hasUnclearEnd && blobDigest === task.blob.digest) await decodeMembers(stream, raw);
+    if (stream.hasUnclearEnd && blobDigest === task.blob.digest) {
+      stream.fault = (await findEnd(raw)) ?? stream.fault;
+    }
     writer.end();
     task.port.postMessage(null);
     const { pack, tarBytes } = writer;
-    const { compression, behind, fault } = stream;
-    return {
-      blobDigest,
-      tarBytes,
-      pack,
-      compression,
-      ...(behind && { behind }),
-      ...(fault && { problem: fault }),
-    };
+    const { compression, fault } = stream;
+    return { blobDigest, tarBytes, pack, compression, ...(fault && { problem: fault }) };
   } finally {
     await stream.close();
     writer.close();
@@ -90,19 +79,33 @@ async function hashAndDecode(
   return digestOfBytes(hash.digest());
 }
 
-/** Goes through a gzip blob once more, member by member. */
-async function decodeMembers(stream: Stream, raw: ExtentList): Promise<void> {
+/**
+ * What is wrong with a gzip blob that did not end as it should, found by going through it once more, member by member; undefined for what
+ * only zlib looks at, such as the checksum of a header.
+ */
+async function findEnd(raw: ExtentList): Promise<StreamFault | undefined> {
   const reader = new PackReader(paths);
-  stream.beginAgain();
+  const out = new Outflow(() => {});
+  const decoder = new GzipMembersDecoder(out);
   try {
     for (const block of reader.blocks(raw)) {
-      await stream.write(block);
+      await decoder.write(block);
       await nextTurn();
     }
+    await decoder.end();
+    return undefined;
+  } catch (error) {
+    if (error instanceof StreamProblem) return faultOf(error, raw.lengthBytes);
+    throw error;
   } finally {
+    out.close();
+    await decoder.close();
     reader.close();
   }
-  await stream.end();
+}
+
+function faultOf({ code, message, hint, blobAt }: StreamProblem, reachedAt: number): StreamFault {
+  return { code, message, blobAt: blobAt ?? reachedAt, ...(hint !== undefined && { hint }) };
 }
 
 function tooMuch(mostTarBytes: number): StreamProblem {
@@ -119,15 +122,13 @@ class Stream {
   fault: StreamFault | undefined;
   /** Whether the problem can be that there are bytes behind the last gzip member. */
   hasUnclearEnd = false;
-  readonly #first: BlobDecoder;
   readonly #writer: StreamWriter;
   /** What the blob may decode to without any of the room, and what was taken of that. */
   readonly #freeBytes: number;
   readonly #room: DecodedRoom;
   #takenBytes: number;
-  #out: Outflow;
-  #decoder: StreamDecoder;
-  #members: GzipMembersDecoder | undefined;
+  readonly #out: Outflow;
+  readonly #decoder: BlobDecoder;
   #blobBytes = 0;
   #tarBytes = 0;
   /** Why the decoded bytes were not taken. */
@@ -140,32 +141,12 @@ class Stream {
     this.#writer = writer;
     this.#out = new Outflow((bytes) => this.#take(bytes));
     const windows = largeWindows(largeWindowsOf(setup.counters));
-    this.#first = new BlobDecoder(compression, this.#out, windows);
-    this.#decoder = this.#first;
+    this.#decoder = new BlobDecoder(compression, this.#out, windows);
   }
 
   /** What the blob was taken for. */
   get compression(): Compression {
-    return this.#first.compression;
-  }
-
-  /** What was found behind the last gzip member, and ignored. */
-  get behind(): BytesBehind | undefined {
-    return this.#members?.behind;
-  }
-
-  /** The blob comes once more, and is decoded member by member. What of it was taken is not taken again. */
-  beginAgain(): void {
-    this.fault = undefined;
-    this.#blobBytes = 0;
-    let passBytes = this.#tarBytes;
-    this.#out = new Outflow((bytes) => {
-      const fresh = bytes.subarray(Math.min(passBytes, bytes.length));
-      passBytes -= bytes.length - fresh.length;
-      if (fresh.length > 0) this.#take(fresh);
-    });
-    this.#members = new GzipMembersDecoder(this.#out);
-    this.#decoder = this.#members;
+    return this.#decoder.compression;
   }
 
   async write(bytes: Buffer): Promise<void> {
@@ -210,8 +191,7 @@ class Stream {
       const error = this.#refusal === undefined ? failure : this.#refusal.error;
       if (!(error instanceof StreamProblem)) throw error;
       this.hasUnclearEnd = error instanceof UnclearEnd;
-      const { code, message, hint, blobAt = this.#blobBytes } = error;
-      this.fault = hint === undefined ? { code, message, blobAt } : { code, message, blobAt, hint };
+      this.fault = faultOf(error, this.#blobBytes);
       await this.close();
     }
   }

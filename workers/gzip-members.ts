@@ -1,5 +1,4 @@
 import { createInflateRaw } from 'node:zlib';
-import type { BytesBehind } from '../src/pool/messages.js';
 import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
@@ -17,8 +16,8 @@ const TRAILER_BYTES = 8;
 const SHOWN_BYTES = 8;
 
 /**
- * Decodes gzip members one by one, up to bytes that begin none: GNU gzip and pigz ignore those, and so do Docker and containerd where they
- * use pigz. Slower than GzipDecoder, to which zlib does not tell where a member ended when it fails behind it.
+ * Decodes gzip members one by one, to find where the last one ends and what is behind it: zlib does not tell that to GzipDecoder when it
+ * fails there. Slower than that.
  */
 export class GzipMembersDecoder implements StreamDecoder {
   readonly #out: Outflow;
@@ -48,18 +47,12 @@ export class GzipMembersDecoder implements StreamDecoder {
     if (isHalfHeader && this.#members > 0) this.#noMember();
     else if (isHalfHeader || this.#stage === 'data' || this.#stage === 'trailer')
       throw new StreamProblem('is cut off: its gzip data have no end', this.#blobAt);
+    if (this.#stage === 'behind') throw this.#behind();
     await this.#out.drained();
   }
 
   async close(): Promise<void> {
     this.#data?.close();
-  }
-
-  /** What is behind the last member, once all is written; undefined when nothing is. */
-  get behind(): BytesBehind | undefined {
-    if (this.#stage !== 'behind') return undefined;
-    const lengthBytes = this.#blobAt - this.#beganAt;
-    return { blobAt: this.#beganAt, lengthBytes, first: this.#part.toString('hex', 0, SHOWN_BYTES) };
   }
 
   /** Takes some of the bytes; returns how many. */
@@ -133,6 +126,19 @@ export class GzipMembersDecoder implements StreamDecoder {
       const reason = error instanceof Error ? error.message : String(error);
       throw new StreamProblem(`has gzip data that cannot be decoded (${reason})`, this.#beganAt);
     }
+  }
+
+  #behind(): StreamProblem {
+    const lengthBytes = this.#blobAt - this.#beganAt;
+    const first = this.#part.toString('hex', 0, SHOWN_BYTES).replaceAll(/..(?=.)/g, '$& ');
+    const shown = lengthBytes > SHOWN_BYTES ? `${first} …` : first;
+    const count = lengthBytes === 1 ? '1 byte' : `${lengthBytes} bytes`;
+    return new StreamProblem(
+      `has ${count} behind its gzip data that are no gzip and no padding (${shown})`,
+      this.#beganAt,
+      'metadata-malformed',
+      'something appended them to the blob before it was pushed: rebuild the image, or push it again without them',
+    );
   }
 
   /** What is there begins no member. */

@@ -2,7 +2,7 @@ import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import { asFields, malformed, own, parseList, parseObject, quote, textOf } from './json-fields.js';
 import { type Descriptor, type ImageManifest, MAX_LAYERS, PLATFORM_KEYS } from './manifest.js';
-import { mediaTypeOf } from './media-type.js';
+import { isVague, mediaTypeOf } from './media-type.js';
 import { type Platform, parsePlatformFields } from './platform.js';
 import { type KnownKeys, strictParser } from './strict-json.js';
 
@@ -57,10 +57,9 @@ const parseConfigJson = strictParser({
 });
 
 /**
- * Platform and DiffIDs of an image config (OCI image-spec, config.md). Whether it is one, it tells itself: its media type is
- * only asked when it has no DiffIDs. What is left out, or null, is empty, as Go reads it.
- * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs that are no sha256, and for a config of another
- * media type that is none of an image
+ * Platform and DiffIDs of an image config (OCI image-spec, config.md). What is left out, or null, is empty, as Go reads it.
+ * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs that are no sha256, and for a config whose media type
+ * says nothing and that is none of an image
  */
 export function parseConfig(bytes: Uint8Array, mediaType: string): ImageConfig {
   if (CONFIG_TYPES.has(mediaTypeOf(mediaType))) return parse(bytes, {});
@@ -87,11 +86,13 @@ function parse(bytes: Uint8Array, emptyRootfs: object | undefined): ImageConfig 
 }
 
 /**
- * Checks, before a config is fetched, that it can be one of an image.
- * @throws PullError `unsupported` for one of another media type that is too long
+ * Checks, before a config is fetched, that it can be one of an image: by its media type, or because that says nothing, as registries and
+ * writers left it (Docker takes the same).
+ * @throws PullError `unsupported` for another media type, and for a config without one that is too long
  */
-export function checkConfigSize({ mediaType, sizeBytes }: Descriptor): void {
-  if (sizeBytes <= MAX_CONFIG_BYTES || CONFIG_TYPES.has(mediaTypeOf(mediaType))) return;
+export function checkConfigType({ mediaType, sizeBytes }: Descriptor): void {
+  const type = mediaTypeOf(mediaType);
+  if (CONFIG_TYPES.has(type) || (isVague(type) && sizeBytes <= MAX_CONFIG_BYTES)) return;
   throw notAnImage(mediaType, undefined);
 }
 

@@ -3,7 +3,7 @@ import type { Compression } from './compression.js';
 import { type Digest, isDigest } from './digest.js';
 import { PullError } from './error.js';
 import type { Descriptor } from './manifest.js';
-import { isVague, mediaTypeOf } from './media-type.js';
+import { mediaTypeOf } from './media-type.js';
 import { shorten } from './text.js';
 
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
@@ -77,6 +77,9 @@ const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   ['application/zstd', 'zstd'],
 ]);
 
+/** Types that leave open what a layer is; those that a registry makes up for pages and texts do not. */
+const OPEN_TYPES: ReadonlySet<string> = new Set(['', 'application/octet-stream', 'binary/octet-stream']);
+
 /** What a layer is most likely compressed with when its media type says nothing. */
 const USUAL_COMPRESSION = 'gzip';
 
@@ -98,7 +101,7 @@ export function isForeign({ mediaType }: Descriptor): boolean {
 export function layerKind(layer: Descriptor): LayerKind {
   const { mediaType, sizeBytes, annotations } = layer;
   const stated = statedCompression(mediaType);
-  if (stated === undefined && !isVague(mediaTypeOf(mediaType))) throw noLayer(layer);
+  if (stated === undefined && !OPEN_TYPES.has(mediaTypeOf(mediaType))) throw noLayer(layer);
   const compression = stated ?? USUAL_COMPRESSION;
   const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };

@@ -62,7 +62,7 @@ export interface ImageIndex {
   readonly mediaType: string;
   readonly manifests: readonly IndexEntry[];
   /** What is wrong with each of the other entries, which cannot be chosen. */
-  readonly unreadable: readonly string[];
+  readonly unreadable: readonly PullError[];
 }
 
 export interface ImageManifest {
@@ -180,13 +180,13 @@ function documentType(fields: Fields, header: string | undefined): string {
 /** The entries of an index: one that cannot be read takes nothing from the others. */
 function parseEntries(value: unknown): Pick<ImageIndex, 'manifests' | 'unreadable'> {
   const manifests: IndexEntry[] = [];
-  const unreadable: string[] = [];
+  const unreadable: PullError[] = [];
   for (const [i, entry] of parseList(value ?? [], 'manifests', MAX_INDEX_ENTRIES).entries()) {
     try {
       manifests.push(parseIndexEntry(entry, `manifests[${i}]`));
     } catch (error) {
       if (!(error instanceof PullError)) throw error;
-      unreadable.push(error.message);
+      unreadable.push(error);
     }
   }
   return { manifests, unreadable };

@@ -88,17 +88,7 @@ export interface DecodeBlobResult {
   readonly pack: string | null;
   /** What the blob turned out to be, by its first bytes. */
   readonly compression: Compression;
-  /** Bytes behind the last gzip member, which are ignored. */
-  readonly behind?: BytesBehind;
   readonly problem?: StreamFault;
-}
-
-/** Bytes of a blob that belong to nothing in it. */
-export interface BytesBehind {
-  readonly blobAt: number;
-  readonly lengthBytes: number;
-  /** The first of them, in hex. */
-  readonly first: string;
 }
 
 /**

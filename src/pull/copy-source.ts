@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { checkConfigSize, parseConfig } from '../format/image-config.js';
+import { checkConfigType, parseConfig } from '../format/image-config.js';
 import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
@@ -90,7 +90,7 @@ async function readDocument(session: MirroredSession, name: string): Promise<Rea
 }
 
 async function readPlatform(session: MirroredSession, { config }: ImageManifest): Promise<Platform> {
-  checkConfigSize(config);
+  checkConfigType(config);
   return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
 }
 
@@ -105,8 +105,8 @@ async function addAll(
   members.add(document);
   if (document.manifest.kind === 'manifest') return;
   if (level > MAX_INDEX_LEVELS) throw tooDeep();
-  for (const problem of document.manifest.unreadable) {
-    warn(`an entry of the index is left out, as it cannot be read: ${problem}`);
+  for (const { message } of document.manifest.unreadable) {
+    warn(`an entry of the index is left out, as it cannot be read: ${message}`);
   }
   for (const { digest } of document.manifest.manifests) {
     if (members.has(digest)) continue;

@@ -1,6 +1,11 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
-import type { ImageIndex, ImageManifest, IndexEntry } from '../format/manifest.js';
+import {
+  type ImageIndex,
+  type ImageManifest,
+  type IndexEntry,
+  MAX_INDEX_ENTRIES,
+} from '../format/manifest.js';
 import {
   choosePlatform,
   completePlatform,
@@ -19,8 +24,8 @@ export const MAX_INDEX_LEVELS = 2;
  */
 const MAX_READ = 64;
 
-/** Platforms, and entries that cannot be read, that are remembered to be told: a message has room for some dozen. */
-const MAX_TOLD = 100;
+/** Platforms, and entries that cannot be read, that are remembered to be told: as many as one index has, all together. */
+const MAX_TOLD = MAX_INDEX_ENTRIES;
 
 /** How one entry of an index can be of no use, while another one is. */
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set([
@@ -53,7 +58,7 @@ export interface Choice<D> {
 /**
  * The manifest of an index, or of indexes in it, that suits `wanted` best. Entries that cannot be read are passed over. Entries without a
  * platform are read, in order, only when none with one suits: then their configs say what they are for.
- * @throws PullError `platform-not-found` naming the platforms that there are; as the reader, when nothing but entries that failed is left
+ * @throws PullError `platform-not-found` naming the platforms that there are; as the reader, and as `parseManifest` for its fields, when all entries failed
  */
 export async function chooseManifest<D extends AnyDocument>(
   index: ImageIndex,
@@ -80,11 +85,10 @@ class Search<D extends AnyDocument> {
   readonly #reader: IndexReader<D>;
   /** What was found, in words, though it does not suit. */
   readonly #platforms = new Set<string>();
-  readonly #unreadable: string[] = [];
+  readonly #unreadable: PullError[] = [];
   #read = 0;
-  /** The first error of an entry that suits, and of one without a platform. */
+  /** The first error of an entry that suits. */
   #failed: PullError | undefined;
-  #failedInside: PullError | undefined;
 
   constructor(wanted: Platform, reader: IndexReader<D>) {
     this.#wanted = wanted;
@@ -100,10 +104,13 @@ class Search<D extends AnyDocument> {
   /** Why nothing was found. */
   failure(): PullError {
     if (this.#failed !== undefined) return this.#failed;
-    if (this.#failedInside !== undefined && this.#platforms.size === 0) return this.#failedInside;
+    const [unread] = this.#unreadable;
+    if (unread !== undefined && this.#platforms.size === 0) return unread;
     const list = listSome([...this.#platforms]);
     const unreadable =
-      this.#unreadable.length === 0 ? '' : `; entries that cannot be read: ${listSome(this.#unreadable)}`;
+      unread === undefined
+        ? ''
+        : `; entries that cannot be read: ${listSome(this.#unreadable.map(({ message }) => message))}`;
     const choose = list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`;
     return new PullError(
       'platform-not-found',
@@ -164,9 +171,7 @@ class Search<D extends AnyDocument> {
       const platform = found.platform ?? (await this.#reader.readPlatform(found.document.manifest));
       return { ...found, platform };
     } catch (error) {
-      const failure = ofNoUse(error);
-      this.#failedInside ??= failure;
-      this.#noteUnreadable(failure.message);
+      this.#noteUnreadable(ofNoUse(error));
       return undefined;
     }
   }
@@ -195,7 +200,7 @@ class Search<D extends AnyDocument> {
     if (this.#platforms.size < MAX_TOLD) this.#platforms.add(platform);
   }
 
-  #noteUnreadable(problem: string): void {
+  #noteUnreadable(problem: PullError): void {
     if (this.#unreadable.length < MAX_TOLD) this.#unreadable.push(problem);
   }
 

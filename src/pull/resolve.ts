@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
-import { checkConfigSize, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
+import { checkConfigType, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
 import { type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import type { RegistrySession } from '../registry/session.js';
@@ -109,7 +109,7 @@ async function readConfig(
   paths: StorePaths,
 ): Promise<{ bytes: Buffer; config: ImageConfig }> {
   const { digest, sizeBytes, mediaType } = manifest.config;
-  checkConfigSize(manifest.config);
+  checkConfigType(manifest.config);
   let bytes = getBlob(paths, digest);
   if (bytes === undefined) {
     bytes = await session.getBlob(digest, sizeBytes);

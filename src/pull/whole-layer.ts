@@ -141,7 +141,7 @@ export class WholeLayer {
       if (decoded.blobDigest === digest) {
         if (actual === layer.diffId && decoded.problem === undefined) {
           for (const pack of stream.ownPacks) context.scrap.delete(pack);
-          this.#tellWhatItIs(decoded);
+          warnOfType(context.emit, layer, decoded.compression);
           return { extents, compression: decoded.compression };
         }
         const isShared = extents.packs.some((pack) => pack !== decoded.pack);
@@ -167,20 +167,6 @@ export class WholeLayer {
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       await this.#beginAgain(stream);
     }
-  }
-
-  /** Tells what of the blob is not as it is described, or is of no use, though its DiffID is right. */
-  #tellWhatItIs({ compression, behind }: DecodeBlobResult): void {
-    const { context, layer } = this.#options;
-    warnOfType(context.emit, layer, compression);
-    if (behind === undefined) return;
-    const { lengthBytes, blobAt, first } = behind;
-    const shown = first.replaceAll(/..(?=.)/g, '$& ');
-    const which = `${lengthBytes} ${lengthBytes === 1 ? 'byte' : 'bytes'} behind its gzip data, at byte ${blobAt} of the blob (${shown}${lengthBytes * 2 > first.length ? ' …' : ''})`;
-    context.emit({
-      event: 'warning',
-      message: `layer ${layer.blob.digest} has ${which}; ignored, as pigz does`,
-    });
   }
 
   /** What the last run decoded is of no use to the next. */

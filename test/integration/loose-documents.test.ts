@@ -65,19 +65,26 @@ async function begin(t: TestContext) {
 }
 
 test('whatever the media type of a config, it is one of an image when it has DiffIDs', async (t) => {
-  const { image, name, take, fail } = await begin(t);
+  const { image, name, take, fail, requests } = await begin(t);
   const types = ['application/octet-stream', 'application/json', 'text/html', '', null, undefined];
-  for (const mediaType of [...types, `${CONFIG.toUpperCase()}; charset=utf-8`, 'application/x-own']) {
+  for (const mediaType of [...types, 'text/plain', `${CONFIG.toUpperCase()}; charset=utf-8`]) {
     name('it', image(configOf(), {}, { mediaType }));
     assert.deepEqual((await take('it')).told, [], String(mediaType));
   }
   name('it', image(configOf(), {}, { size: undefined }));
   await take('it');
   for (const config of ['{"name":"a chart"}', '{"rootfs":null}', '{}', '[]', 'no JSON', '']) {
-    name('it', image(config, { layers: [] }, { mediaType: 'application/vnd.cncf.helm.config.v1+json' }));
+    name('it', image(config, { layers: [] }, { mediaType: 'application/json' }));
     const { code, exitCode, message } = await fail('it');
     assert.deepEqual([code, exitCode], ['unsupported', 8], config);
-    assert.match(message, /no container image: its config has media type .*helm/);
+    assert.match(message, /no container image: its config has media type "application\/json"/);
+  }
+  const size = 50_000_000;
+  for (const more of [{ mediaType: 'application/vnd.cncf.helm.config.v1+json' }, { mediaType: '', size }]) {
+    name('it', image(configOf(), {}, more));
+    const before = requests.length;
+    assert.equal((await fail('it')).exitCode, 8);
+    assert.ok(requests.slice(before).every(({ path }) => !path.includes('/blobs/')));
   }
 });
 
@@ -141,7 +148,7 @@ test('media types of manifests and layers count without case and parameters, and
     name('it', image(configOf(), { layers: [{ ...layer, mediaType, annotations: null, urls: null }] }));
     await take('it');
   }
-  for (const mediaType of ['application/x-something', `${LAYER}+encrypted`, 'application/wasm']) {
+  for (const mediaType of ['application/x-something', `${LAYER}+encrypted`, 'text/html']) {
     name('it', image(configOf(), { layers: [{ ...layer, mediaType }] }));
     assert.equal((await fail('it')).code, 'unsupported', mediaType);
   }
@@ -187,10 +194,28 @@ test('entries of an index that cannot be read take nothing from the others, befo
 test('an index of which no entry can be read says why', async (t) => {
   const { image, name, entry, index, fail } = await begin(t);
   const good = entry(image(), { platform: { os: 'linux', architecture: 'amd64' } });
-  name('it', index([{ ...good, digest: SHA512 }]), OCI_INDEX);
-  const error = await fail('it');
-  assert.deepEqual([error.code, error.exitCode], ['platform-not-found', 3]);
-  assert.match(error.hint, /manifests\[0\]\.digest is a sha512 digest/);
+  for (const [more, exitCode, message] of [
+    [{ digest: SHA512 }, 8, /manifests\[0\]\.digest is a sha512 digest/],
+    [{ digest: undefined }, 6, /manifests\[0\]\.digest is not a sha256 digest/],
+    [{ mediaType: 'application/x-other' }, 6, /manifests\[0\] has media type "application\/x-other"/],
+  ] as const) {
+    name('it', index([{ ...good, ...more }]), OCI_INDEX);
+    const error = await fail('it');
+    assert.equal(error.exitCode, exitCode);
+    assert.match(error.message, message);
+  }
+  const arm = { platform: { os: 'linux', architecture: 'arm64' } };
+  name(
+    'it',
+    index([
+      { ...good, digest: SHA512 },
+      { ...good, ...arm },
+    ]),
+    OCI_INDEX,
+  );
+  const { exitCode, hint } = await fail('it');
+  assert.equal(exitCode, 3);
+  assert.match(hint, /--platform: linux\/arm64; entries that cannot be read: .*sha512/);
   for (const manifests of [[], null, undefined]) {
     name('it', index(manifests), OCI_INDEX);
     assert.equal((await fail('it')).code, 'platform-not-found');
