@@ -10,10 +10,11 @@ export interface Destination {
 const EXPORTS = SCHEMES.map((known) => `${known}:PATH`).join(', ');
 
 /**
- * Where an export goes, from `scheme:path`; `known` names the destinations there are.
+ * Where an export goes, from `scheme:path`, or `-` for `tar:-`; `known` names the destinations there are.
  * @throws UsageError for an unknown scheme or no path
  */
 export function parseDestination(text: string, known = EXPORTS): Destination {
+  if (text === '-') return { scheme: 'tar', path: '-' };
   const cut = text.indexOf(':');
   const scheme = SCHEMES.find((name) => name === text.slice(0, Math.max(0, cut)));
   const hint = isCopyDestination(text)

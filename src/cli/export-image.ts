@@ -31,6 +31,12 @@ export function checkExport(destination: Destination, options: OptionValues): vo
   const { scheme, path } = destination;
   if (options['no-same-owner'] === true && scheme !== 'rootfs')
     throw new UsageError('--no-same-owner is about files', 'leave it out, or name a destination rootfs:DIR');
+  if (options.path !== undefined && scheme !== 'rootfs' && scheme !== 'tar') {
+    throw new UsageError(
+      `--path is about files, and ${scheme}: has layers`,
+      'name a destination rootfs:DIR, tar:FILE or tar:-',
+    );
+  }
   if (isStdout(destination)) checkStdout(`${scheme}:-`, options.json, process.stdout.isTTY);
   else checkDestination(scheme, path, options.force === true);
 }
@@ -65,7 +71,7 @@ export async function pullAndExport(
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
   const sameOwner = keepsOwners(options);
-  const isNew = scheme === 'rootfs' && options.force !== true;
+  const isNew = scheme === 'rootfs' && options.force !== true && options.path === undefined;
   const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
   const needsTags = !isNew && (scheme === 'rootfs' || scheme === 'tar');
   const tagged = needsTags ? new TagFollower() : undefined;
@@ -100,12 +106,13 @@ async function exportImage(
   try {
     switch (scheme) {
       case 'tar':
-        await exportTar({ ...common, ...toFile, followed: tagged });
+        await exportTar({ ...common, ...toFile, path: options.path, followed: tagged });
         return outcome;
       case 'rootfs':
         await exportRootfs({
           ...common,
           directory: path,
+          path: options.path,
           force: options.force === true,
           sameOwner: keepsOwners(options),
           follower: rootfs,

@@ -53,6 +53,7 @@ export interface OptionValues {
   readonly 'older-than'?: number;
   readonly output?: string;
   readonly force?: boolean;
+  readonly path?: string;
   readonly 'no-same-owner'?: boolean;
   readonly 'all-platforms'?: boolean;
 }
@@ -209,6 +210,15 @@ export const OUTPUT_OPTIONS: readonly OptionSpec[] = [
 export const EXPORT_OPTIONS: readonly OptionSpec[] = [
   { name: 'force', help: 'write into a directory that is not empty; what has the same names is replaced' },
   { name: 'no-same-owner', help: 'leave the files of a rootfs to the user who exports, as tar does' },
+];
+
+/** Options of `export` alone. */
+export const PATH_OPTIONS: readonly OptionSpec[] = [
+  {
+    name: 'path',
+    placeholder: 'PATH',
+    help: 'only this file or directory of the image, for rootfs: and tar:; links in the image are followed',
+  },
 ];
 
 export const COPY_OPTIONS: readonly OptionSpec[] = [

@@ -31,6 +31,8 @@ export async function exportRootfs(
     readonly follower?: Pick<RootfsFollower, 'finish'> | undefined;
     /** Layers that need not be proven again, such as those of a `TagFollower`. */
     readonly followed?: FollowedLayers | undefined;
+    /** The file or directory that is wanted, as a path in the image; left out, all of it. What is in a directory goes into `directory`. */
+    readonly path?: string | undefined;
     /** False leaves every file to the user of this process. */
     readonly sameOwner?: boolean;
   },
@@ -44,7 +46,9 @@ export async function exportRootfs(
     const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
     await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
       const flattening =
-        begun === undefined ? run.pool.run({ task: 'flatten', intoFiles: true }) : begun.tree;
+        begun === undefined
+          ? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path })
+          : begun.tree;
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;

@@ -13,6 +13,8 @@ import { UnfinishedFile } from './unfinished.js';
 interface TarOptions extends ExportOptions {
   /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
   readonly file?: string;
+  /** The file or directory that is wanted, as a path in the image; left out, all of it. */
+  readonly path?: string | undefined;
   /** Layers that need not be proven again, such as those of a `TagFollower`. */
   readonly followed?: FollowedLayers | undefined;
 }
@@ -64,7 +66,7 @@ async function writeTar(
   publish = async () => {},
 ): Promise<boolean> {
   return withFilesExport(options, async ({ pool, prove, begin }) => {
-    const tree = await pool.run({ task: 'flatten', intoFiles: false });
+    const tree = await pool.run({ task: 'flatten', intoFiles: false, path: options.path });
     begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
     const writing = pool.run({ task: 'write-tar', tree, to });
     // One thread writes until the end: the hashes have the others.

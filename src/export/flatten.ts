@@ -12,6 +12,7 @@ import {
   WHITEOUT,
 } from './layer-changes.js';
 import { type Inode, LayerTree, type StatedPath } from './layer-tree.js';
+import { type Selection, subtreeOf } from './subtree.js';
 import { noFileSystem, partsOf, quote, shallowFirst } from './tree-paths.js';
 import { rowsOf } from './tree-rows.js';
 
@@ -32,13 +33,15 @@ interface FlattenLimits {
   readonly maxTextBytes?: number;
   /** Whether what Linux takes for no name or link is refused. */
   readonly intoFiles?: boolean;
+  /** What is taken of the file system; left out, all of it. */
+  readonly only?: Selection | undefined;
 }
 
 /**
  * The file system that these layers make, lowest first. Only headers are read. `docs/exports.md` says what it does where programs
  * differ.
  * @throws PullError `metadata-malformed` when a layer is no tar or makes no file system, `unsupported` for types of
- *   entries that images do not have; as the source's `read`
+ *   entries that images do not have; as `subtreeOf`; as the source's `read`
  */
 export function flatten(
   layers: readonly TarSource[],
@@ -47,6 +50,7 @@ export function flatten(
     maxImplied = MAX_IMPLIED,
     maxTextBytes = MAX_TEXT_BYTES,
     intoFiles = false,
+    only,
   }: FlattenLimits = {},
   onFile: FileListener = () => {},
 ): FileTree {
@@ -60,7 +64,8 @@ export function flatten(
       throw ofLayer(error, layer, layers);
     }
   }
-  return rowsOf(tree, maxTextBytes, (error, layer) => ofLayer(error, layer, layers));
+  const chosen = only === undefined ? tree : subtreeOf(tree, only);
+  return rowsOf(chosen, maxTextBytes, (error, layer) => ofLayer(error, layer, layers));
 }
 
 /**

@@ -12,7 +12,11 @@ type Locate = (error: PullError, layer: number) => unknown;
  * The tree as rows: a walk that takes the names of each directory in the order of their bytes.
  * @throws PullError `metadata-malformed` for more text than that, and for a path that is too long
  */
-export function rowsOf({ root, rootIsStated }: LayerTree, maxTextBytes: number, locate: Locate): FileTree {
+export function rowsOf(
+  { root, rootIsStated }: Pick<LayerTree, 'root' | 'rootIsStated'>,
+  maxTextBytes: number,
+  locate: Locate,
+): FileTree {
   const { rows, textBytes } = measure(root.directory!, '', locate);
   if (textBytes > maxTextBytes) throw noFileSystem(`its names have more than ${maxTextBytes} bytes`);
   const writer = new RowWriter(rootIsStated ? rows + 1 : rows, textBytes + root.inode.xattrRecords.length);

@@ -25,6 +25,10 @@ const ERRORS = {
     exit: 3,
     hint: 'choose another platform with --platform; zpull inspect IMAGE lists them',
   },
+  'path-not-found': {
+    exit: 3,
+    hint: 'check the path; zpull export IMAGE tar:FILE writes all that the image has',
+  },
   'blob-not-found': {
     exit: 3,
     hint: 'the image is incomplete in the registry: push it again, or pull another version',

@@ -53,6 +53,8 @@ export interface FlattenTask {
   readonly task: 'flatten';
   /** Whether the file system becomes files: then its names and links must be such that Linux takes. */
   readonly intoFiles: boolean;
+  /** What is wanted of it; left out, all of it. */
+  readonly path?: string | undefined;
 }
 
 /** The sparse files among the rows of a tree, all others are whole. */

@@ -79,6 +79,21 @@ test('a reader of tar:- that has enough ends it quietly', async () => {
   assert.deepEqual([exitCode, stderr], [0, '']);
 });
 
+test('--path takes a file or a directory of the image, as a tar or as files', async () => {
+  const piped = await zpull('export', image, '--path', '/usr/lib', '-');
+  assert.equal(piped.exitCode, 0, piped.stderr);
+  const names = listTar(piped.stdout).map((line) => line.split(' | ')[0]);
+  assert.ok(names.includes('lib/lib0.so') && names.every((name) => /^lib\b/.test(name ?? '')), names.join());
+  const rootfs = join(directory, 'path');
+  const files = await zpull('export', image, '--path', 'usr/lib/lib0.so', `rootfs:${rootfs}`);
+  assert.deepEqual([files.exitCode, readdirSync(rootfs)], [0, ['lib0.so']], files.stderr);
+  const absent = await zpull('export', image, '--path', '/usr/lob/x', '-');
+  assert.deepEqual([absent.exitCode, absent.stdout.length], [3, 0]);
+  assert.match(absent.stderr, /the nearest directory is "\/usr"\nhint: /);
+  const layers = await zpull('export', image, '--path', '/usr', 'docker-archive:-');
+  assert.equal(layers.exitCode, 2);
+});
+
 test('tar:- and --json cannot share the standard output', async () => {
   const { exitCode, stdout } = await zpull('export', image, 'tar:-', '--json');
   const { error } = JSON.parse(stdout.toString()) as { error: { code: string } };
