@@ -8,6 +8,9 @@ import { SpanReceiver, WrongStream } from './span-receiver.js';
 import { unwatch, watch } from './ticker.js';
 import { wholeBlobTaker } from './whole-blob.js';
 
+/** As a socket brings them. */
+const CHUNK_BYTES = 64 * 1024;
+
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { fetchRange, choice } = await rangeClient();
@@ -17,6 +20,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   watch(receiver);
   const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
+  const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
   let end: FetchSpanResult['stopped'];
   const whole = wholeBlobTaker(task.blob);
   let failure: Failure | undefined;
@@ -24,14 +28,17 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     await fetchRange({
       blob: task.blob,
       start: task.blobStart,
-      end: task.blobEnd,
+      end: askEnd,
       wholeInstead: whole.begin,
       onBytes: receiver.take,
       events,
       stop,
     });
-    const edge = stop.end === undefined ? undefined : findEdge(task.table, task, stop.end);
-    if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
+    if (stop.end === undefined || stop.end === askEnd) await takeLastBytes(task, askEnd, receiver);
+    else {
+      const edge = findEdge(task.table, task, stop.end);
+      if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
+    }
     await receiver.finish(end);
   } catch (error) {
     if (!(error instanceof WrongStream)) failure = toFailure(error);
@@ -53,4 +60,16 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   if (wrong === undefined) return result;
   choice.lacks(sender(), task.blob.digest);
   return { ...result, wrong: { ...wrong, elsewhere: choice.mayBeHad(task.blob.digest) } };
+}
+
+/** The bytes from `blobStart` to the end of the span, which are here. */
+async function takeLastBytes(
+  { lastBytes, blobEnd }: FetchSpanTask,
+  blobStart: number,
+  receiver: SpanReceiver,
+): Promise<void> {
+  if (lastBytes === undefined) return;
+  const { buffer } = lastBytes.bytes;
+  for (let at = blobStart; at < blobEnd; at += CHUNK_BYTES)
+    await receiver.take(Buffer.from(buffer, at - lastBytes.blobStart, Math.min(CHUNK_BYTES, blobEnd - at)));
 }

@@ -92,6 +92,11 @@ export class MetadataSource {
     return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
   }
 
+  /** What is at hand of the bytes before `end`, without asking for any. */
+  before(end: number): Buffer {
+    return this.#bytes.subarray(0, Math.max(0, end - this.#start));
+  }
+
   /** The last bytes of the blob, at most `most` of them. */
   async tail(most: number): Promise<Buffer> {
     const { sizeBytes } = this.#blob;

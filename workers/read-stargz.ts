@@ -49,7 +49,8 @@ export async function readStargz(
     if (tocDigest === undefined || actual === tocDigest) {
       const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
       const metadataBytes = blob.sizeBytes - range.start;
-      const metadata = { format: 'estargz', table, metadataBytes } as const;
+      const lastBytes = shareLastBytes(source.before(range.start), range.start);
+      const metadata = { format: 'estargz', table, metadataBytes, ...(lastBytes && { lastBytes }) } as const;
       return paths.isReadOnly ? metadata : { ...metadata, tail: writeTail(member) };
     }
     if (tries === TRIES_FOR_DIGEST) {
@@ -83,6 +84,14 @@ function tocOf(member: Buffer): Buffer {
   const end = TAR_BLOCK_BYTES + sizeFieldOf(member);
   if (end > member.length) throw malformed('is longer than its gzip member');
   return member.subarray(TAR_BLOCK_BYTES, end);
+}
+
+/** What a guess of the TOC's length brought of the data before it, 256 KiB at most: in shared memory, for the thread that fetches the rest. */
+function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastBytes'] {
+  if (bytes.length === 0) return undefined;
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  return { blobStart: dataEnd - bytes.length, bytes: shared };
 }
 
 function writeTail(member: Buffer): NonNullable<LayerMetadata['tail']> {

@@ -73,6 +73,14 @@ export interface LayerMetadata {
   readonly tarSplit?: MetadataPart & { readonly digest: Digest };
   /** Where the last bytes of the tar were written, which came with the metadata: eStargz has its TOC in the tar. */
   readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
+  /** The last bytes of the data in the blob, where some came with the metadata. */
+  readonly lastBytes?: LastBytes;
+}
+
+/** Bytes of a blob from `blobStart` to the end of its data, as they are. Nothing proves them. */
+interface LastBytes {
+  readonly blobStart: number;
+  readonly bytes: Uint8Array<SharedArrayBuffer>;
 }
 
 /** A task that fetches one range, which may be stopped. */
@@ -92,6 +100,8 @@ export interface FetchSpanTask extends RangeTask {
   readonly blobEnd: number;
   readonly tarStart: number;
   readonly tarEnd: number;
+  /** Not asked for again. */
+  readonly lastBytes?: LastBytes;
   /** Compressed bytes a piece should have before it is decoded. */
   readonly pieceBytes: number;
   /** Compute the digests of contents, though the DiffID proves the layer. Without tar-split they are computed in any case. */

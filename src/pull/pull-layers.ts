@@ -1,5 +1,5 @@
 import { totalsOf } from '../plan/whole.js';
-import type { MeasureBlobResult } from '../pool/messages.js';
+import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
@@ -97,15 +97,28 @@ function figuresOf({ metadata, blob }: KnownLayer, plan: LayersPlan, i: number):
   }
   const { totals } = plan.chunked.layers[i]!;
   const { table, metadataBytes } = metadata!;
+  const here = hereAlready(metadata!, plan, i);
   return {
     tarBytes: table.layout === 'split' ? table.tarBytes : null,
     metadataBytes,
-    fetchBytes: totals.fetchBytes,
+    fetchBytes: totals.fetchBytes - here.bytes,
     reuseBytes: totals.reusedBytes,
     resumedBytes: totals.resumedBytes,
-    requests: totals.requests,
+    requests: totals.requests - here.requests,
     diskBytes: totals.decodedBytes + totals.inlineBytes,
   };
+}
+
+/** What the spans of a layer need not ask for, as it came with the metadata, and how many ask for nothing. */
+function hereAlready({ lastBytes }: LayerMetadata, plan: LayersPlan, i: number) {
+  const { firstSpan, endSpan } = plan.chunked.layers[i]!;
+  const here = { bytes: 0, requests: 0 };
+  if (lastBytes === undefined) return here;
+  for (const { blobStart, blobEnd } of plan.chunked.spans.slice(firstSpan, endSpan)) {
+    here.bytes += Math.max(0, blobEnd - Math.max(blobStart, lastBytes.blobStart));
+    if (blobStart >= lastBytes.blobStart) here.requests += 1;
+  }
+  return here;
 }
 
 /** Exact totals, before the first content byte. */

@@ -1,7 +1,7 @@
 import { fromFailure, PullError } from '../format/error.js';
 import { findEdge } from '../format/layer-edges.js';
 import { cutRanges } from '../plan/missing.js';
-import type { FetchSpanResult, WrongBytes } from '../pool/messages.js';
+import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
 import type { Extent } from './assembly.js';
@@ -93,6 +93,7 @@ export class SpanFetch {
       blobEnd,
       tarStart,
       tarEnd,
+      ...lastBytesFor(range, metadata, retries),
       pieceBytes: this.#pieceBytes,
       checkContents: range.checkContents !== undefined,
     });
@@ -180,6 +181,16 @@ export class SpanFetch {
       return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
     }
   }
+}
+
+/** What a range needs not ask for, as it came with the metadata; not when bytes proved wrong. */
+function lastBytesFor(
+  { blobEnd, checkContents }: SpanRange,
+  { lastBytes }: LayerMetadata,
+  retries: number,
+): Pick<FetchSpanTask, 'lastBytes'> {
+  const isOfUse = lastBytes !== undefined && lastBytes.blobStart < blobEnd;
+  return isOfUse && retries === 0 && checkContents === undefined ? { lastBytes } : {};
 }
 
 /** One `onPart` for each of the ranges that a range was cut into: however they come, the parts are told in tar order. */

@@ -6,7 +6,15 @@ import { DIALECT_LAYOUT, FIXTURE_LAYOUT, FORMATS_LAYOUT, V2S2_DIRECTORY } from '
 import { readConfig, readManifest } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
-import { askedBytes, assertProven, layerAsks, pull, warnings } from '../support/pull.js';
+import {
+  askedBytes,
+  assertAskedOnce,
+  assertProven,
+  layerAsks,
+  onlyEvent,
+  pull,
+  warnings,
+} from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { DOCKER_MANIFEST, v2s2Layout } from '../support/v2s2.js';
@@ -39,6 +47,9 @@ for (const [layout, ref, format] of FIXTURES) {
     assert.deepEqual(warnings(events), []);
     const asks = layerAsks(registry);
     assert.deepEqual([result.requests, result.fetchedBytes], [asks.length, askedBytes(asks)]);
+    const planned = onlyEvent({ events }, 'planned');
+    assert.deepEqual([planned.requests, planned.totalBytes], [asks.length, askedBytes(asks)]);
+    assertAskedOnce(asks);
     assert.deepEqual(packFiles(store, '.idx.open'), []);
   });
 }

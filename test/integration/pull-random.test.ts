@@ -175,8 +175,8 @@ eachFormat('a pull that was cut off anywhere goes on from there', async (t, rand
   assert.equal(layer!.diffId, written.layers[0]!.diffId);
   t.diagnostic(`${how}: ${receivedBytes} received, ${fetchedBytes} of ${sizeBytes} fetched afterwards`);
   assert.equal(layerAsks(registry).length, requests);
-  // The footer of eStargz is fetched with a guess of how long the TOC is, which can have some of the data in it; that of zstd
-  // tells whether there is a TOC.
+  // The footer of eStargz is fetched with a guess of how long the TOC is, which can have some data that was resumed; that of zstd tells
+  // whether there is a TOC.
   const twice = format === 'estargz' ? footerGuessBytes(sizeBytes) : CHUNKED_FOOTER_BYTES;
   assert.ok(fetchedBytes <= sizeBytes + twice, `seed ${SEED}: ${fetchedBytes} of ${sizeBytes}`);
   if (receivedBytes >= ENOUGH_BYTES)
