@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { openOwnFile } from '../src/files/own-file.js';
-import { PullError } from '../src/format/error.js';
+import { PullError, toFailure } from '../src/format/error.js';
 import type { CopyRangeResult, CopyRangeTask } from '../src/pool/messages.js';
 import { noteRange } from '../src/store/range-journal.js';
 import { closeWritten, onDisk, writeFully } from '../src/store/storage-error.js';
@@ -32,8 +32,8 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   try {
     await fetchRange({ ...range, wholeInstead: () => begin(position) });
   } catch (error) {
-    if (receivers.length === 1 || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
-    return { ...totals, sender: sender(), isWhole: true };
+    const isWhole = receivers.length > 1 && error instanceof PullError && error.code === 'unsupported';
+    return { ...totals, sender: sender(), isWhole, ...(!isWhole && { failure: toFailure(error) }) };
   } finally {
     close();
     for (const receiver of receivers) unwatch(receiver);

@@ -166,15 +166,13 @@ export interface CopyRangeTask extends RangeTask {
   readonly journal: OwnFile;
 }
 
-export interface CopyRangeResult {
+export interface CopyRangeResult extends Fetched {
   /** As `FetchRawResult` has it. */
   readonly stoppedAt?: number;
   /** As `FetchRawResult` has it. */
   readonly sender: number;
   /** The whole blob has come instead of the range. */
   readonly isWhole: boolean;
-  readonly fetchedBytes: number;
-  readonly requests: number;
 }
 
 export type FetchTask = MeasureBlobTask | ReadMetadataTask | FetchSpanTask | FetchRawTask | CopyRangeTask;

@@ -1,6 +1,6 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
-import { inLayer } from '../format/error.js';
+import { fromFailure, inLayer } from '../format/error.js';
 import { type BlobRange, cutRanges, joinRanges } from '../plan/missing.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
@@ -112,6 +112,7 @@ export class BlobFill {
     const { file, start: position, journal } = place;
     const result = await pool.run({ task: 'copy-range', blob, start, end, file, position, journal, control });
     tell.cost(result);
+    if (result.failure !== undefined) throw fromFailure(result.failure);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
     if (result.isWhole) {
       this.#isWhole = true;

@@ -1,7 +1,10 @@
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Descriptor } from '../format/manifest.js';
 import { listSome, shorten } from '../format/text.js';
+import type { BlobSource } from '../pool/messages.js';
+import { foreignHost } from '../registry/endpoint-choice.js';
 import { isUsableHost } from '../registry/hosts.js';
+import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
 
 /** Where a foreign layer failed, another of its places may do. */
@@ -53,4 +56,12 @@ export async function fromAnyPlace<T>(
     }
   }
   throw last;
+}
+
+/** Whether the first place that is asked for a blob, its endpoint or its host, is known to give no ranges. */
+export function givesWholeOnly(
+  { endpoints }: PullContext,
+  { anonymous, url }: Pick<BlobSource, 'anonymous' | 'url'>,
+): boolean {
+  return endpoints.has(anonymous === true ? foreignHost(url) : 0, 'whole-blobs-only');
 }

@@ -2,6 +2,7 @@ import { totalsOf } from '../plan/whole.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
 import type { PullContext } from './context.js';
+import { givesWholeOnly } from './foreign.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
 import { measureBlobs } from './measure.js';
 import { type LayersPlan, planLayers } from './plan-layers.js';
@@ -73,7 +74,7 @@ export async function prepareLayers(
   const sized = wanted.map((layer, i) => withSize(layer, measured[i]));
   const layers = (await readLayers(context, sized)).map((layer, i) => withCost(layer, measured[i]));
   const plan = await planLayers(context, layers);
-  return { layers, plan, figures: layers.map((layer, i) => figuresOf(layer, plan, i)) };
+  return { layers, plan, figures: layers.map((layer, i) => figuresOf(context, layer, plan, i)) };
 }
 
 function withSize(layer: WantedLayer, measured: MeasureBlobResult | undefined): WantedLayer {
@@ -87,10 +88,17 @@ function withCost(layer: KnownLayer, measured: MeasureBlobResult | undefined): K
   return { ...layer, cost: { fetchedBytes, requests: layer.cost.requests + measured.requests } };
 }
 
-function figuresOf({ metadata, blob }: KnownLayer, plan: LayersPlan, i: number): PlannedFigures {
+function figuresOf(
+  context: PullContext,
+  { metadata, blob }: KnownLayer,
+  plan: LayersPlan,
+  i: number,
+): PlannedFigures {
   const whole = plan.whole[i];
   if (whole !== undefined) {
-    const totals = totalsOf(whole, plan.limits);
+    const inRanges = totalsOf(whole, plan.limits);
+    const isOneRequest = inRanges.fetchBytes > 0 && givesWholeOnly(context, blob);
+    const totals = isOneRequest ? { fetchBytes: blob.sizeBytes, resumedBytes: 0, requests: 1 } : inRanges;
     // Its bytes as they are, and a tar that is hardly ever shorter.
     const diskBytes = totals.fetchBytes + blob.sizeBytes;
     return { ...totals, tarBytes: null, metadataBytes: 0, reuseBytes: 0, diskBytes };

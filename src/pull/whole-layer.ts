@@ -4,13 +4,13 @@ import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { planOneRequest, planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
-import { foreignHost, MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { ExtentList } from '../store/extents.js';
 import { nothingHeld } from '../store/held-contents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
 import { BlobStream, type StreamOptions } from './blob-stream.js';
-import { fromAnyPlace } from './foreign.js';
+import { fromAnyPlace, givesWholeOnly } from './foreign.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { lookUpRaw } from './plan-layers.js';
 import { mismatch } from './repair.js';
@@ -103,9 +103,8 @@ export class WholeLayer {
     const { context, layer } = this.#options;
     const { blobBytes } = this.#plan;
     const isThere = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
-    const first = layer.blob.anonymous === true ? foreignHost(url) : 0;
-    const isWhole = context.endpoints.has(first, 'whole-blobs-only');
-    if (isThere || (ranges && !isWhole)) return planWhole(this.#plan, this.#limits);
+    if (isThere || (ranges && !givesWholeOnly(context, { ...layer.blob, url })))
+      return planWhole(this.#plan, this.#limits);
     this.#replan(this.#planAnew());
     return planOneRequest(blobBytes);
   }

@@ -11,7 +11,14 @@ import {
 import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
 import type { Answer } from './http-client.js';
-import { firstErrorMessage, loginHint, type Tried, unexpectedAnswer, webPageError } from './refusal.js';
+import {
+  firstErrorMessage,
+  itSays,
+  loginHint,
+  type Tried,
+  unexpectedAnswer,
+  webPageError,
+} from './refusal.js';
 import { rateLimited } from './retry-after.js';
 import { noteAuthorization, noteSecret } from './secrets-in-use.js';
 import {
@@ -145,14 +152,13 @@ function tokenRefusal(
   found: Credential | undefined,
 ): PullError {
   const { status, body } = answer;
-  const message = firstErrorMessage(body);
-  const words = message === undefined ? '' : `: ${message}`;
+  const words = itSays(body, ': ');
   if (isElsewhere) {
     return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
   }
   if (status === 429)
     return rateLimited(
-      { host, words: message },
+      { host, words: firstErrorMessage(body) },
       `the token server ${host} does not answer any more for now (429)`,
     );
   const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');

@@ -1,6 +1,7 @@
-import type { Agent, ClientRequest, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { GatheredBytes } from '../format/gathered-bytes.js';
 import { isCoded, MAX_CODING_BYTES } from './content-coding.js';
+import { createIdleTimer, type IdleTimer } from './idle-timer.js';
 import { proxyError, timeoutError } from './network-error.js';
 import { createAgent, findRoute, type Route } from './route.js';
 import { MAX_HEADER_BYTES, MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
@@ -80,7 +81,13 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
         },
         ...route.tls,
       });
-      const timer = watch(request, options);
+      const timer = createIdleTimer(
+        options,
+        () => false,
+        (phase) => request.destroy(timeoutError(phase)),
+      );
+      // It has one when the connection stands, for which there is a time as well.
+      request.once('socket', timer.start);
       let responded = false;
       request.on('response', (response) => {
         responded = true;
@@ -130,46 +137,13 @@ function diedOnReusedSocket(error: unknown): boolean {
   return error instanceof Error && 'onReusedSocket' in error && error.onReusedSocket === true;
 }
 
-interface Watch {
-  /** The answer has begun; its body has not. */
-  answered(): void;
-  /** Bytes of the body have come. */
-  progress(): void;
-  stop(): void;
-  expired(): boolean;
-}
-
-/** Destroys the request when its answer or body does not begin, or its body does not go on, each within a time of its own. */
-function watch(request: ClientRequest, options: HttpClientOptions): Watch {
-  let expired = false;
-  let phase: 'answer' | 'idle' = 'answer';
-  let timer: NodeJS.Timeout | undefined;
-
-  function enter(next: typeof phase, timeoutMs: number): void {
-    clearTimeout(timer);
-    phase = next;
-    timer = setTimeout(() => {
-      expired = true;
-      request.destroy(timeoutError(phase));
-    }, timeoutMs);
-  }
-  const awaitAnswer = () => enter('answer', options.answerTimeoutMs);
-
-  // It has one when the connection stands, for which there is a time as well.
-  request.once('socket', awaitAnswer);
-  return {
-    answered: awaitAnswer,
-    progress: () => {
-      if (phase === 'idle') timer?.refresh();
-      else enter('idle', options.idleTimeoutMs);
-    },
-    stop: () => clearTimeout(timer),
-    expired: () => expired,
-  };
-}
-
 /** A 2xx answer with its body, cut where the request says. One that takes too long as a whole fails as one that falls silent. */
-function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
+function collect(
+  response: IncomingMessage,
+  get: Get,
+  timer: IdleTimer,
+  idleTimeoutMs: number,
+): Promise<Answer> {
   const body = new GatheredBytes();
   const coded = isCoded(response.headers['content-encoding']);
   const maxBytes = get.maxBytes + (coded ? MAX_CODING_BYTES : 0);
@@ -202,7 +176,7 @@ function collect(response: IncomingMessage, get: Get, timer: Watch, idleTimeoutM
 }
 
 /** Any other answer with the beginning of its body, which says no more than the status does: it is not waited for. */
-function collectSpare(response: IncomingMessage, timer: Watch, idleTimeoutMs: number): Promise<Answer> {
+function collectSpare(response: IncomingMessage, timer: IdleTimer, idleTimeoutMs: number): Promise<Answer> {
   timer.stop();
   const body = new GatheredBytes();
   return new Promise((resolve) => {

@@ -63,95 +63,78 @@ const NOT_TLS = new Set([
 const CLIENT_CERTIFICATE_HINT =
   'put the client certificate as NAME.cert and its key as NAME.key into a directory and name that with --cert-dir (or keep them in ~/.config/containers/certs.d/HOST)';
 
-const SENTENCES: Readonly<Record<string, (host: string) => NetworkFault>> = {
-  ENOTFOUND: (host) => ({
-    message: `cannot find host ${host}`,
-    hint: 'check the name for typing errors',
-    final: false,
-  }),
-  EAI_AGAIN: (host) => ({
-    message: `cannot look up host ${host}: the name server does not answer`,
-    hint: 'check this machine’s network connection',
-    final: false,
-  }),
-  ECONNREFUSED: (host) => ({
-    message: `${host} refuses the connection`,
-    hint: 'check that a registry runs there and that the port is right',
-    final: false,
-  }),
-  EHOSTUNREACH: (host) => ({ message: `there is no way to host ${host}`, final: false }),
-  ENETUNREACH: (host) => ({ message: `there is no network that leads to ${host}`, final: false }),
-  ETIMEDOUT: (host) => ({ message: `${host} did not answer in time`, final: false, sign: 'silent' }),
-  [CODE_CONNECT_TIMEOUT]: noConnection,
-  [CODE_ANSWER_TIMEOUT]: (host) => ({
-    message: `${host} did not begin to answer in time`,
-    hint: 'a registry that fetches the image from elsewhere first may take minutes: wait longer with --answer-timeout SECONDS',
-    final: false,
-    sign: 'silent',
-  }),
-  [CODE_IDLE_TIMEOUT]: (host) => ({
-    message: `${host} sent nothing for too long`,
-    final: false,
-    sign: 'silent',
-  }),
-  [CODE_WHOLE_TIMEOUT]: (host) => ({ message: `${host} took too long for a small answer`, final: false }),
-  ECONNRESET: brokeOff,
-  EPIPE: brokeOff,
-  UND_ERR_SOCKET: brokeOff,
-  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: brokeOff,
-  ERR_SSL_UNSUPPORTED_PROTOCOL: oldTls,
-  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: oldTls,
-  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: (host) => ({
-    message: `${host} ends the TLS handshake: it wants a client certificate, or a version or cipher of TLS that is not spoken here`,
-    hint: `if it wants a client certificate, ${CLIENT_CERTIFICATE_HINT}; else its operator has to allow TLS 1.2 or 1.3`,
-    final: true,
-  }),
-  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: (host) => ({
-    message: `${host} wants a client certificate`,
-    hint: CLIENT_CERTIFICATE_HINT,
-    final: true,
-  }),
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: badClientCertificate,
-  ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: badClientCertificate,
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: badClientCertificate,
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: badClientCertificate,
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: badClientCertificate,
-  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: badClientCertificate,
-  HPE_HEADER_OVERFLOW: longHeaders,
-  UND_ERR_HEADERS_OVERFLOW: longHeaders,
+/** Stands for the host in the sentences below. */
+const HOST = '{host}';
+
+/** A sentence about a host; not final unless it says so. */
+type Sentence = Omit<NetworkFault, 'final'> & { readonly final?: true };
+
+const BROKE_OFF: Sentence = { message: `${HOST} broke off the connection`, sign: 'alive' };
+
+const OLD_TLS: Sentence = {
+  message: `${HOST} speaks only versions of TLS that are too old to be safe`,
+  hint: 'its operator has to allow TLS 1.2 or 1.3; a proxy before it may be older than it is',
+  final: true,
 };
 
-function brokeOff(host: string): NetworkFault {
-  return { message: `${host} broke off the connection`, final: false, sign: 'alive' };
-}
+const BAD_CLIENT_CERTIFICATE: Sentence = {
+  message: `${HOST} does not accept the client certificate`,
+  hint: 'check NAME.cert and NAME.key in the directory of --cert-dir or certs.d/HOST: which authority signed them, and until when they are good',
+  final: true,
+};
 
-function oldTls(host: string): NetworkFault {
-  return {
-    message: `${host} speaks only versions of TLS that are too old to be safe`,
-    hint: 'its operator has to allow TLS 1.2 or 1.3; a proxy before it may be older than it is',
+const LONG_HEADERS: Sentence = {
+  message: `${HOST} answers with more than ${MAX_HEADER_BYTES / 1024} KiB of headers`,
+  hint: 'a proxy before it may add them: --debug tells of each request; its operator has to shorten them',
+  final: true,
+};
+
+const SENTENCES: Readonly<Record<string, Sentence>> = {
+  ENOTFOUND: { message: `cannot find host ${HOST}`, hint: 'check the name for typing errors' },
+  EAI_AGAIN: {
+    message: `cannot look up host ${HOST}: the name server does not answer`,
+    hint: 'check this machine’s network connection',
+  },
+  ECONNREFUSED: {
+    message: `${HOST} refuses the connection`,
+    hint: 'check that a registry runs there and that the port is right',
+  },
+  EHOSTUNREACH: { message: `there is no way to host ${HOST}` },
+  ENETUNREACH: { message: `there is no network that leads to ${HOST}` },
+  ETIMEDOUT: { message: `${HOST} did not answer in time`, sign: 'silent' },
+  [CODE_CONNECT_TIMEOUT]: { message: `cannot connect to ${HOST} in time`, sign: 'silent' },
+  [CODE_ANSWER_TIMEOUT]: {
+    message: `${HOST} did not begin to answer in time`,
+    hint: 'a registry that fetches the image from elsewhere first may take minutes: wait longer with --answer-timeout SECONDS',
+    sign: 'silent',
+  },
+  [CODE_IDLE_TIMEOUT]: { message: `${HOST} sent nothing for too long`, sign: 'silent' },
+  [CODE_WHOLE_TIMEOUT]: { message: `${HOST} took too long for a small answer` },
+  ECONNRESET: BROKE_OFF,
+  EPIPE: BROKE_OFF,
+  UND_ERR_SOCKET: BROKE_OFF,
+  UND_ERR_RES_CONTENT_LENGTH_MISMATCH: BROKE_OFF,
+  ERR_SSL_UNSUPPORTED_PROTOCOL: OLD_TLS,
+  ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: OLD_TLS,
+  ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: {
+    message: `${HOST} ends the TLS handshake: it wants a client certificate, or a version or cipher of TLS that is not spoken here`,
+    hint: `if it wants a client certificate, ${CLIENT_CERTIFICATE_HINT}; else its operator has to allow TLS 1.2 or 1.3`,
     final: true,
-  };
-}
-
-function badClientCertificate(host: string): NetworkFault {
-  return {
-    message: `${host} does not accept the client certificate`,
-    hint: 'check NAME.cert and NAME.key in the directory of --cert-dir or certs.d/HOST: which authority signed them, and until when they are good',
+  },
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: {
+    message: `${HOST} wants a client certificate`,
+    hint: CLIENT_CERTIFICATE_HINT,
     final: true,
-  };
-}
-
-function longHeaders(host: string): NetworkFault {
-  return {
-    message: `${host} answers with more than ${MAX_HEADER_BYTES / 1024} KiB of headers`,
-    hint: 'a proxy before it may add them: --debug tells of each request; its operator has to shorten them',
-    final: true,
-  };
-}
-
-function noConnection(host: string): NetworkFault {
-  return { message: `cannot connect to ${host} in time`, final: false, sign: 'silent' };
-}
+  },
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: BAD_CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_UNSUPPORTED_CERTIFICATE: BAD_CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_REVOKED: BAD_CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: BAD_CLIENT_CERTIFICATE,
+  ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN: BAD_CLIENT_CERTIFICATE,
+  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: BAD_CLIENT_CERTIFICATE,
+  HPE_HEADER_OVERFLOW: LONG_HEADERS,
+  UND_ERR_HEADERS_OVERFLOW: LONG_HEADERS,
+};
 
 /** The error of a connection that was not made, an answer that did not go on, or one that did not end, within its time. */
 export function timeoutError(phase: keyof typeof TIMEOUT_CODES): Error {
@@ -242,35 +225,39 @@ function describeCode(code: string, host: string): NetworkFault {
     };
   }
   const sentence = Object.hasOwn(SENTENCES, code) ? SENTENCES[code] : undefined;
-  if (sentence !== undefined) return sentence(host);
+  if (sentence !== undefined)
+    return { final: false, ...sentence, message: sentence.message.replace(HOST, () => host) };
   if (isNotHttp(code)) return { message: `${host} does not answer in HTTP (${code})`, final: false };
   return { message: `the connection to ${host} failed${code === '' ? '' : ` (${code})`}`, final: false };
 }
 
+const OTHER_NAME = [
+  'is for another name',
+  'check the host in the name of the image: the certificate has to state it',
+] as const;
+
+/** What is wrong with a certificate, and what helps; any other fault means that it is not trusted. */
+const CERTIFICATE_FAULTS: Readonly<Record<string, readonly [what: string, hint: string]>> = {
+  CERT_HAS_EXPIRED: [
+    'has expired',
+    'its operator has to renew it, unless the clock of this machine is wrong',
+  ],
+  CERT_NOT_YET_VALID: ['is not valid yet', 'check the clock of this machine'],
+  CERT_REVOKED: ['has been revoked', 'its operator has to replace it'],
+  ERR_TLS_CERT_ALTNAME_INVALID: OTHER_NAME,
+  HOSTNAME_MISMATCH: OTHER_NAME,
+};
+
+const UNTRUSTED = [
+  'is not trusted',
+  'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST)',
+] as const;
+
 function describeCertificate(code: string, host: string): NetworkFault {
-  const risk = '--tls-verify=false accepts the risk';
-  const told = (what: string, hint: string): NetworkFault => ({
+  const [what, hint] = CERTIFICATE_FAULTS[code] ?? UNTRUSTED;
+  return {
     message: `the TLS certificate of ${host} ${what} (${code})`,
-    hint: `${hint}; ${risk}`,
+    hint: `${hint}; --tls-verify=false accepts the risk`,
     final: true,
-  });
-  switch (code) {
-    case 'CERT_HAS_EXPIRED':
-      return told('has expired', 'its operator has to renew it, unless the clock of this machine is wrong');
-    case 'CERT_NOT_YET_VALID':
-      return told('is not valid yet', 'check the clock of this machine');
-    case 'CERT_REVOKED':
-      return told('has been revoked', 'its operator has to replace it');
-    case 'ERR_TLS_CERT_ALTNAME_INVALID':
-    case 'HOSTNAME_MISMATCH':
-      return told(
-        'is for another name',
-        'check the host in the name of the image: the certificate has to state it',
-      );
-    default:
-      return told(
-        'is not trusted',
-        'put the certificate of the authority that signed it, as ca.crt, into a directory and name that with --cert-dir (or keep it in ~/.config/containers/certs.d/HOST)',
-      );
-  }
+  };
 }

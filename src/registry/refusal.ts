@@ -56,16 +56,18 @@ function isMarkup(text: string): boolean {
  */
 export function webPageError(host: string, wanted: string, body: Buffer): PullError | undefined {
   if (!isMarkup(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'))) return undefined;
-  const title = firstErrorMessage(body);
-  return unexpectedAnswer(
-    `${host} answers with a web page where ${wanted} should be${title === undefined ? '' : `, ${title}`}`,
-  );
+  return unexpectedAnswer(`${host} answers with a web page where ${wanted} should be${itSays(body, ', ')}`);
 }
 
 /** That a server failed, in its own words if it has any. */
 export function serverError(host: string, status: number, body: Buffer): string {
+  return `${host} answers ${status}${itSays(body, ': ')}`;
+}
+
+/** The server's own words behind a text, if it has any. */
+export function itSays(body: Buffer, text = '; it says '): string {
   const words = firstErrorMessage(body);
-  return `${host} answers ${status}${words === undefined ? '' : `: ${words}`}`;
+  return words === undefined ? '' : `${text}${words}`;
 }
 
 /** Whether a status is a failure of the server and no answer of its own: 5xx, and 408, with which proxies end a slow request. */
@@ -154,8 +156,7 @@ const DENIED = ['UNAUTHORIZED', 'DENIED'];
  */
 export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tried): PullError {
   const { host, repository, name, kind } = wanted;
-  const message = firstErrorMessage(body);
-  const words = message === undefined ? '' : `; it says ${message}`;
+  const words = itSays(body);
   const denied =
     status === 400 || status === 404 ? DENIED.includes(firstError(body)?.code ?? '') : status === 403;
   if (status === 401 || denied) {
@@ -168,7 +169,10 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
     return new PullError('unauthorized', `${sentence}${words}`, { hint });
   }
   if (status === 429)
-    return rateLimited({ host, words: message }, `${host} does not answer any more for now (429)`);
+    return rateLimited(
+      { host, words: firstErrorMessage(body) },
+      `${host} does not answer any more for now (429)`,
+    );
   if (status === 407) {
     return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
@@ -193,17 +197,15 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
  * login changes nothing.
  */
 export function storageRefusal(status: number, wanted: Wanted, body: Buffer, storage: string): PullError {
-  const message = firstErrorMessage(body);
   if (status === 429) {
-    const limited = { host: storage, words: message, isElsewhere: true };
+    const limited = { host: storage, words: firstErrorMessage(body), isElsewhere: true };
     return rateLimited(limited, `the storage ${storage} does not answer any more for now (429)`);
   }
   if (status !== 401 && status !== 403) return refusal(status, { ...wanted, host: storage }, body);
-  const words = message === undefined ? '' : `; it says ${message}`;
   const { host, kind, name } = wanted;
   return new PullError(
     'unauthorized',
-    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${words}`,
+    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${itSays(body)}`,
     {
       hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },

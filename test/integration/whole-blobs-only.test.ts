@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type CopyOptions, copyImage } from '../../src/index.js';
+import { type CopyOptions, copyImage, inspectImage } from '../../src/index.js';
 import type { FaultAction } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { largerImage } from '../support/larger-image.js';
@@ -115,6 +115,7 @@ for (const [what, action] of Object.entries(WAYS)) {
       const copy = await copied(image, other.host, join(temporaryDirectory(t), 'copy'));
       assert.equal(copy.misses, 0);
       assertSentOnce(other, image);
+      assert.equal(copy.requests, other.requests.filter(({ path }) => path.includes('/blobs/')).length);
     });
   }
 }
@@ -254,4 +255,14 @@ test('a blob that comes whole over ranges of it that were hashed is hashed again
   assert.equal((await failureOf(copying)).code, 'digest-mismatch');
   // A range, the whole blob instead of the next, and that once more.
   assert.equal(elsewhere.asked.length, 3);
+});
+
+test('a plan knows of one request for each layer of a registry that ignores ranges', async (t) => {
+  const image = { ...(await largerImage(8)), ref: 'larger' };
+  const registry = await startWithout(t, image, { ignoreRange: true });
+  const { layers } = await inspectImage(`${registry.host}/x:larger`, { store: temporaryDirectory(t) });
+  assert.deepEqual(
+    layers.map(({ requests, fetchBytes, sizeBytes }) => [requests, fetchBytes === sizeBytes]),
+    [[1, true]],
+  );
 });
