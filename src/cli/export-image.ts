@@ -7,7 +7,7 @@ import {
   RootfsFollower,
   TagFollower,
 } from '../api/export.js';
-import type { PullOptions, PullResult } from '../api/pull.js';
+import type { PathResult, PullOptions, PullResult } from '../api/pull.js';
 import { checkStdout, type Destination, isStdout } from './destination.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
@@ -66,14 +66,16 @@ interface Followers {
  */
 export async function pullAndExport(
   { reference, destination, options, signal }: PullAndExport,
-  pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult>,
+  pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult | PathResult>,
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
   const sameOwner = keepsOwners(options);
-  const isNew = scheme === 'rootfs' && options.force !== true && options.path === undefined;
+  // What is at a path is a layer of its own, or a part of many.
+  const mayFollow = options.path === undefined;
+  const isNew = mayFollow && scheme === 'rootfs' && options.force !== true;
   const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
-  const needsTags = !isNew && (scheme === 'rootfs' || scheme === 'tar');
+  const needsTags = mayFollow && !isNew && (scheme === 'rootfs' || scheme === 'tar');
   const tagged = needsTags ? new TagFollower() : undefined;
   const follower = rootfs ?? tagged;
   try {
@@ -94,25 +96,28 @@ export async function pullAndExport(
  */
 async function exportImage(
   { reference, destination, options, signal }: PullAndExport,
-  pulled: PullResult,
+  pulled: PullResult | PathResult,
   { rootfs, tagged }: Followers,
 ): Promise<ExportOutcome> {
   const { image, digest, store, layers } = pulled;
   const { scheme, path } = destination;
   const renderer = await createRenderer(options);
-  const common = { store, diffIds: layers.map(({ diffId }) => diffId), signal, onEvent: renderer.onEvent };
+  const isPicked = 'isPicked' in pulled && pulled.isPicked;
+  const only = isPicked ? undefined : options.path;
+  const diffIds = isPicked ? pulled.diffIds : layers.map(({ diffId }) => diffId);
+  const common = { store, diffIds, signal, onEvent: renderer.onEvent };
   const toFile = isStdout(destination) ? {} : { file: path };
   const outcome = { image, digest, destination: `${scheme}:${path}` };
   try {
     switch (scheme) {
       case 'tar':
-        await exportTar({ ...common, ...toFile, path: options.path, followed: tagged });
+        await exportTar({ ...common, ...toFile, path: only, followed: tagged });
         return outcome;
       case 'rootfs':
         await exportRootfs({
           ...common,
           directory: path,
-          path: options.path,
+          path: only,
           force: options.force === true,
           sameOwner: keepsOwners(options),
           follower: rootfs,

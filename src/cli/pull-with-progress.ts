@@ -1,4 +1,12 @@
-import { type PullEvent, type PullOptions, type PullResult, pullImage } from '../api/pull.js';
+import {
+  type PathResult,
+  type PathSelection,
+  type PullEvent,
+  type PullOptions,
+  type PullResult,
+  pullImage,
+  pullPath,
+} from '../api/pull.js';
 import type { OptionValues } from './options.js';
 import { createRenderer } from './progress/create-renderer.js';
 import { shownBy } from './progress/renderer.js';
@@ -18,8 +26,31 @@ export async function pullWithProgress(
   image: string,
   options: OptionValues,
   signal: AbortSignal,
-  { warned = new Set(), ...shared }: Shared = {},
+  shared: Shared = {},
 ): Promise<PullResult> {
+  return withProgress(options, signal, shared, (given) => pullImage(image, given));
+}
+
+/**
+ * The same for one file or directory of an image.
+ * @throws PullError as `pullPath` does
+ */
+export async function pullPathWithProgress(
+  image: string,
+  selection: PathSelection,
+  options: OptionValues,
+  signal: AbortSignal,
+  shared: Shared = {},
+): Promise<PathResult> {
+  return withProgress(options, signal, shared, (given) => pullPath(image, selection, given));
+}
+
+async function withProgress<T extends PullResult>(
+  options: OptionValues,
+  signal: AbortSignal,
+  { warned = new Set(), ...shared }: Shared,
+  pull: (options: PullOptions) => Promise<T>,
+): Promise<T> {
   const renderer = await createRenderer(options);
   return shownBy(renderer, (show) => {
     const onEvent = (event: PullEvent): void => {
@@ -29,6 +60,6 @@ export async function pullWithProgress(
       }
       show(event);
     };
-    return pullImage(image, { ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
+    return pull({ ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
   });
 }

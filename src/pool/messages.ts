@@ -1,11 +1,13 @@
 import type { Failure } from '../format/error.js';
 import type { ExportResults, ExportTask } from './export-tasks.js';
 import type { FetchResults, FetchTask } from './fetch-tasks.js';
+import type { PathResults, PathTask } from './path-tasks.js';
 import type { StoreResults, StoreTask } from './store-tasks.js';
 
 export * from './events.js';
 export type * from './export-tasks.js';
 export type * from './fetch-tasks.js';
+export type * from './path-tasks.js';
 export type * from './store-tasks.js';
 export type * from './thread-setup.js';
 
@@ -14,10 +16,10 @@ export type * from './thread-setup.js';
  * task at any time, even after its outcome: they are advice, totals come from results. An Error loses its class
  * and code on the way, so failures are data.
  */
-export type Task = FetchTask | StoreTask | ExportTask;
+export type Task = FetchTask | StoreTask | ExportTask | PathTask;
 
 /** The answer to each task. */
-export interface Results extends FetchResults, StoreResults, ExportResults {}
+export interface Results extends FetchResults, StoreResults, ExportResults, PathResults {}
 
 export type Outcome<Result> =
   | { readonly ok: true; readonly value: Result }

@@ -8,9 +8,14 @@ import type { WantedLayer } from './layer.js';
  */
 const CODES: ReadonlySet<ErrorCode> = new Set(['metadata-malformed', 'digest-mismatch', 'unsupported']);
 
+/** Whether what failed so may still be had by pulling whole layers. */
+export function mayFallBack(error: unknown): error is PullError {
+  return error instanceof PullError && CODES.has(error.code);
+}
+
 /** Whether a chunked layer that failed so may still be pulled as a whole; if so, the user is told. */
 export function warnOfFallback(context: PullContext, layer: WantedLayer, error: unknown): boolean {
-  if (!(error instanceof PullError) || !CODES.has(error.code)) return false;
+  if (!mayFallBack(error)) return false;
   const message = `layer ${layer.blob.digest}: ${error.message}; it is pulled as a whole`;
   context.emit({ event: 'warning', message });
   return true;

@@ -92,3 +92,17 @@ export interface PullResult {
     readonly mainThreadBusy: number;
   };
 }
+
+/** What is wanted of an image. */
+export interface PathSelection {
+  /** In the image, links followed. */
+  readonly path: string;
+  /** Whether a directory is to be the root of what is exported; else it keeps its name. */
+  readonly asRoot: boolean;
+}
+
+export interface PathResult extends PullResult {
+  /** What to export: the layers of the image, of which the path is to be taken, or one that has nothing but what is at the path. */
+  readonly diffIds: readonly string[];
+  readonly isPicked: boolean;
+}

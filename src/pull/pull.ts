@@ -8,11 +8,12 @@ import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
 import { removeUnnamed, removeUseless } from '../store/remove-unnamed.js';
 import type { PullEvent } from './events.js';
+import { mayFallBack } from './fall-back.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import type { LayerFigures, WantedLayer } from './layer.js';
 import { pullMissing } from './missing-layers.js';
-import type { PullOptions, PullResult } from './options.js';
+import type { PathResult, PathSelection, PullOptions, PullResult } from './options.js';
 import type { PulledLayers } from './pull-layers.js';
 import { RegistryLink } from './registry-link.js';
 import { type ResolvedImage, resolveImage } from './resolve.js';
@@ -26,6 +27,20 @@ import type { Workers } from './workers.js';
  */
 export function pullImage(reference: string, options: PullOptions): Promise<PullResult> {
   return within(reference, options, openStore, (pull) => pull.run());
+}
+
+/**
+ * Pulls what an export of one file or directory needs. Of layers whose format allows it only the contents that are wanted are fetched, and proven by
+ * the digests of a table of contents whose own digest the manifest states: the result is a layer that has nothing else. Else, and where that fails, the
+ * image is pulled as `pullImage` does.
+ * @throws PullError as `pullImage`; `path-not-found`, unless the whole image was pulled, of which an export finds it out
+ */
+export function pullPath(
+  reference: string,
+  selection: PathSelection,
+  options: PullOptions,
+): Promise<PathResult> {
+  return within(reference, options, openStore, (pull) => pull.runPath(selection));
 }
 
 /**
@@ -77,22 +92,71 @@ class Pull {
   }
 
   async run(): Promise<PullResult> {
+    return (await this.#recorded()) ?? this.#pullImage(await this.#resolveToPull());
+  }
+
+  async runPath(selection: PathSelection): Promise<PathResult> {
+    const whole = (result: PullResult): PathResult => ({
+      ...result,
+      diffIds: result.layers.map(({ diffId }) => diffId),
+      isPicked: false,
+    });
+    const recorded = await this.#recorded();
+    if (recorded !== undefined) return whole(recorded);
+    const image = await this.#resolveToPull();
+    return (await this.#pick(image, selection)) ?? whole(await this.#pullImage(image));
+  }
+
+  /** The image as the store has it, where the policy allows that. */
+  async #recorded(): Promise<PullResult | undefined> {
     const recorded = recordedImage(this.#paths, this.#link.image, this.#link.settings);
-    if (recorded !== undefined) {
-      await noteUse(this.#paths, recorded.record);
-      return this.#result(recorded.image, recorded.layers, new Map(), 0);
-    }
+    if (recorded === undefined) return undefined;
+    await noteUse(this.#paths, recorded.record);
+    return this.#result(recorded.image, recorded.layers, new Map(), 0);
+  }
+
+  #resolveToPull(): Promise<ResolvedImage> {
     this.#lease = new Lease(this.#paths, 'pull');
-    const image = await this.#resolve();
-    this.#follower?.begin(image.config.diffIds);
     this.#locks = new LayerLocks(this.#paths, this.#lease);
-    const { figures, provenAfterMs } = await pullMissing({
-      locks: this.#locks,
+    return this.#resolve();
+  }
+
+  /** What is at a path, in a layer of its own; undefined where whole layers have to be pulled. */
+  async #pick(image: ResolvedImage, selection: PathSelection): Promise<PathResult | undefined> {
+    const { allowsParts, pickPath } = await import('./pull-path.js');
+    const wanted = async () => this.#wanted(imageLayers(image, this.#paths));
+    const inParts = (await wanted()).filter(allowsParts);
+    if (inParts.length === 0) return undefined;
+    await this.#pullMissing(async () => (await wanted()).filter((layer) => !allowsParts(layer)));
+    const workers = await this.#startWorkers(inParts);
+    try {
+      const picked = await pickPath(workers.context, image.config.diffIds, inParts, selection);
+      await workers.seal();
+      const { diffId, fetchedBytes, requests } = picked;
+      const result = this.#result(image, [], new Map(), 0);
+      return { ...result, fetchedBytes, requests, diffIds: [diffId], isPicked: true };
+    } catch (error) {
+      if (!mayFallBack(error)) throw error;
+      await workers.close();
+      this.#warnOnce(`${error.message}; the image is pulled whole`);
+      return undefined;
+    }
+  }
+
+  #pullMissing(missing: () => Promise<WantedLayer[]>): ReturnType<typeof pullMissing> {
+    return pullMissing({
+      locks: this.#locks!,
       stop: this.#link.stop,
-      missing: () => this.#wanted(imageLayers(image, this.#paths)),
+      missing,
       pull: (layers) => this.#pullLayers(layers),
       onWait: (layers) => this.#link.progress.emit({ event: 'waiting-for-layers', layers }),
     });
+  }
+
+  async #pullImage(image: ResolvedImage): Promise<PullResult> {
+    this.#follower?.begin(image.config.diffIds);
+    const missing = () => this.#wanted(imageLayers(image, this.#paths));
+    const { figures, provenAfterMs } = await this.#pullMissing(missing);
     await writeRecord(this.#paths, this.#link.image, this.#link.settings, image);
     return this.#result(image, imageLayers(image, this.#paths), figures, provenAfterMs);
   }

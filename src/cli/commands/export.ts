@@ -2,7 +2,7 @@ import { isStdout, parseDestination } from '../destination.js';
 import { checkExport, pullAndExport } from '../export-image.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
-import { pullWithProgress } from '../pull-with-progress.js';
+import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
 import { readPassword } from '../read-password.js';
 import { untilSignal } from '../signals.js';
 
@@ -14,9 +14,12 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   const options = await readPassword(given);
   const { outcome } = await untilSignal(
     (signal) =>
-      pullAndExport({ reference: image, destination, options, signal }, (follower) =>
-        pullWithProgress(image, { policy: 'missing', ...options }, signal, follower),
-      ),
+      pullAndExport({ reference: image, destination, options, signal }, (follower) => {
+        const given = { policy: 'missing', ...options } as const;
+        if (options.path === undefined) return pullWithProgress(image, given, signal, follower);
+        const selection = { path: options.path, asRoot: destination.scheme === 'rootfs' };
+        return pullPathWithProgress(image, selection, given, signal, follower);
+      }),
     'in the store',
   );
   if (isStdout(destination)) return 0;
