@@ -65,7 +65,7 @@ function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
 const rangeEvents: RangeEvents = {
   received: (bytes) => {
     count(setup.counters, 'received', bytes);
-    noteGarbage(bytes);
+    if (setup.network?.reusesBuffers !== true) noteGarbage(bytes);
   },
   requested: () => {},
   ...(setup.network?.debug === true && { answered: (line: string) => tell({ event: 'request', line }) }),

@@ -33,6 +33,8 @@ export interface NetworkSetup {
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly answerTimeoutMs: number;
+  /** What a connection brings is written before more comes, so that it may read into one buffer again and again. */
+  readonly reusesBuffers?: boolean;
   /** Where blobs are asked for, in this order; the first is where their URLs lead. */
   readonly endpoints: readonly EndpointSetup[];
   /** How a foreign blob is asked for where it lies. */

@@ -26,8 +26,8 @@ export interface PullContext {
   readonly addTotal: (bytes: number) => void;
   /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
   readonly support: WorkerPool;
-  /** Starts the threads that fetch spans. */
-  readonly startFetchers: (threads: number) => Promise<WorkerPool>;
+  /** Starts the threads that fetch ranges. One may share the only support thread, unless `mayShare` is false. */
+  readonly startFetchers: (threads: number, mayShare?: boolean) => Promise<WorkerPool>;
   /** What its layers may decode to. */
   readonly decoded: DecodedAllowance;
   /** Packs that nobody has a use for when the pull ends: deleted when its threads are gone. */

@@ -158,7 +158,14 @@ class Copy {
     const { emit } = this.#link.progress;
     const { size: layers } = source.blobs;
     const paths = storePaths(NO_STORE);
-    this.#workers ??= Workers.start({ link: this.#link, paths, layers, streamBytes: [], emit });
+    this.#workers ??= Workers.start({
+      link: this.#link,
+      paths,
+      layers,
+      streamBytes: [],
+      emit,
+      reusesBuffers: true,
+    });
     return this.#workers;
   }
 }

@@ -24,6 +24,8 @@ interface Options {
   /** Sizes of the blobs of those layers that are one stream to decode. */
   readonly streamBytes: readonly number[];
   readonly emit: (event: PullEvent) => void;
+  /** As `NetworkSetup` has it. */
+  readonly reusesBuffers?: boolean;
   readonly follower?: LayerFollower | undefined;
 }
 
@@ -36,8 +38,8 @@ export class Workers {
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
   static async start(options: Options): Promise<Workers> {
-    const { link, paths, layers, streamBytes, emit } = options;
-    const network = await link.network();
+    const { link, paths, layers, streamBytes, emit, reusesBuffers = false } = options;
+    const network = { ...(await link.network()), reusesBuffers };
     const { session, patience } = link;
     const { workers, connections } = link.settings;
     const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...link.setup };
@@ -75,9 +77,9 @@ export class Workers {
     const { network } = setup;
     this.#events = events;
     this.#pools.push(support.pool);
-    const startFetchers = async (threads: number): Promise<WorkerPool> => {
+    const startFetchers = async (threads: number, mayShare = true): Promise<WorkerPool> => {
       // Another thread would take longer to start than so little takes to fetch.
-      if (threads === 1 && support.threads === 1) return support.pool;
+      if (mayShare && threads === 1 && support.threads === 1) return support.pool;
       const pool = await WorkerPool.start({
         threads,
         tasksPerThread: Math.ceil(settings.connections / threads),

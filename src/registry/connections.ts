@@ -1,9 +1,10 @@
 import type { Socket } from 'node:net';
-import { type buildConnector, Client } from 'undici';
+import { Client } from 'undici';
 import { PullError } from '../format/error.js';
-import { createConnector } from './connector.js';
+import { createConnectors } from './connector.js';
 import { proxyError } from './network-error.js';
 import { type HttpProxy, proxyFor } from './proxy.js';
+import { ReusedBuffer } from './reused-buffer.js';
 import { MAX_HEADER_BYTES } from './small-answers.js';
 import type { Transport } from './transport.js';
 
@@ -15,6 +16,8 @@ export interface ConnectionsOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly transport: Transport;
+  /** Each connection reads into one buffer again and again: whoever takes bytes must be done with them when it returns. */
+  readonly reusesBuffers?: boolean | undefined;
 }
 
 /** One connection at a time to one origin, used by one request at a time, kept alive in between. */
@@ -27,6 +30,8 @@ export interface Connection {
   readonly proxyHeaders: Readonly<Record<string, string>>;
   /** Answers that began on the present connection; above 0 it is a reused one. */
   answers: number;
+  /** A body comes whose bytes nobody keeps. */
+  isBody: boolean;
   /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
   hold(): void;
   /** `isOver`: the request was aborted, undici closes the connection, and what waits in it is for nobody. */
@@ -56,7 +61,7 @@ interface OriginConnections {
 export function createConnections(options: ConnectionsOptions): Connections {
   const origins = new Map<string, OriginConnections>();
   let closed = false;
-  const connect = createConnector(options.transport, options.connectTimeoutMs);
+  const connectors = createConnectors(options.transport, options.connectTimeoutMs);
 
   return {
     take(origin) {
@@ -72,7 +77,10 @@ export function createConnections(options: ConnectionsOptions): Connections {
       if (free !== undefined) return Promise.resolve(free);
       if (atOrigin.all.length < options.connections) {
         const proxy = proxyFor(new URL(origin), options.transport.environment);
-        const connection = createConnection(origin, connect, proxy);
+        const connection = createConnection(origin, connectors, {
+          proxy,
+          reusesBuffers: options.reusesBuffers === true,
+        });
         atOrigin.all.push(connection);
         return Promise.resolve(connection);
       }
@@ -112,10 +120,12 @@ function closeIdleOrigins(origins: Map<string, OriginConnections>): void {
 
 function createConnection(
   origin: string,
-  connect: buildConnector.connector,
-  proxy: HttpProxy | undefined,
+  connectors: ReturnType<typeof createConnectors>,
+  { proxy, reusesBuffers }: { readonly proxy: HttpProxy | undefined; readonly reusesBuffers: boolean },
 ): Connection {
   let held = false;
+  const reused = reusesBuffers ? new ReusedBuffer(() => held) : undefined;
+  const connect = connectors(reused?.onread);
   let socket: Socket | undefined;
   const asked = origin.startsWith('http:') ? proxy : undefined;
   const client = new Client(asked?.origin ?? origin, {
@@ -131,7 +141,8 @@ function createConnection(
         }
         socket = connected;
         connection.answers = 0;
-        gate(connected, () => held);
+        if (reused === undefined) gate(connected, () => held);
+        else reused.serve(connected, () => connection.isBody);
         callback(null, connected);
       });
     },
@@ -142,6 +153,7 @@ function createConnection(
     pathPrefix: asked === undefined ? '' : origin,
     proxyHeaders: asked === undefined ? {} : headersFor(asked, origin),
     answers: 0,
+    isBody: false,
     hold() {
       held = true;
     },

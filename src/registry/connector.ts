@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { buildConnector } from 'undici';
 import { connectPatiently } from './patient-connect.js';
@@ -10,14 +10,37 @@ import type { Transport } from './transport.js';
  * proxy in a tunnel; http is asked of the proxy itself, which the connection's client takes for the origin.
  */
 export function createConnector(transport: Transport, timeoutMs: number): buildConnector.connector {
-  const plain = patientConnector(timeoutMs, {});
+  return createConnectors(transport, timeoutMs)();
+}
+
+/** As `createConnector`, for connections that each read into a buffer of their own where they are given one; all trust the same. */
+export function createConnectors(
+  transport: Transport,
+  timeoutMs: number,
+): (onread?: OnReadOpts) => buildConnector.connector {
+  let trusted: Promise<SecureContext> | undefined;
+  const trust = () => {
+    trusted ??= import('./trust.js').then(({ createTrust }) => createTrust(transport));
+    return trusted;
+  };
+  return (onread) =>
+    connectorWith({ transport, timeoutMs, trust, reading: onread === undefined ? {} : { onread } });
+}
+
+interface ConnectorOptions {
+  readonly transport: Transport;
+  readonly timeoutMs: number;
+  readonly trust: () => Promise<SecureContext>;
+  readonly reading: { readonly onread?: OnReadOpts };
+}
+
+function connectorWith({ transport, timeoutMs, trust, reading }: ConnectorOptions): buildConnector.connector {
+  const plain = patientConnector(timeoutMs, reading);
   let secure: Promise<buildConnector.connector> | undefined;
 
   async function secureConnector(): Promise<buildConnector.connector> {
-    const { createTrust } = await import('./trust.js');
-    const secureContext = createTrust(transport);
-    const verified = { secureContext, rejectUnauthorized: transport.tlsVerify };
-    const connect = patientConnector(timeoutMs, verified);
+    const verified = { secureContext: await trust(), rejectUnauthorized: transport.tlsVerify };
+    const connect = patientConnector(timeoutMs, { ...verified, ...reading });
     return (target, callback) => {
       const proxy = proxyFor(originOfTarget(target), transport.environment);
       if (proxy === undefined) {
@@ -45,7 +68,10 @@ export function createConnector(transport: Transport, timeoutMs: number): buildC
 }
 
 /** undici's connector, by `connectPatiently`. */
-function patientConnector(timeoutMs: number, options: buildConnector.BuildOptions): buildConnector.connector {
+function patientConnector(
+  timeoutMs: number,
+  options: Partial<buildConnector.BuildOptions>,
+): buildConnector.connector {
   const build = (more: object) => buildConnector({ ...options, ...more, timeout: 0 });
   const first = build({});
   return (target, callback) =>

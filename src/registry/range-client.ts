@@ -15,6 +15,8 @@ export interface RangeClientOptions {
   readonly connectTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly answerTimeoutMs: number;
+  /** See `ConnectionsOptions`. */
+  readonly reusesBuffers?: boolean;
   /** Where a blob is asked for, in this order; the first is where its URL leads. */
   readonly endpoints: readonly RangeEndpoint[];
   /** How a foreign blob is asked for where it lies. */

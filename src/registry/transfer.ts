@@ -71,6 +71,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
     function end(error: unknown): void {
       timer.stop();
       clearTimeout(wordsTimer);
+      connection.isBody = false;
       body.settled((failure) => {
         connection.release(error !== undefined);
         if (failure !== undefined) reject(failure);
@@ -106,6 +107,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
           status = statusCode;
           const plan = sink.begin(status, answerHeaders);
           if (plan !== undefined) {
+            connection.isBody = true;
             body.begin(plan);
             return;
           }
