@@ -9,15 +9,10 @@ type Answer = URL | 'renew' | undefined;
 /** What waits for the main thread, by blob. */
 const waiting = new Map<
   string,
-  {
-    /** The target that was refused. */
-    readonly refused: string | undefined;
-    readonly answered: Promise<Answer>;
-    readonly resolve: (answer: Answer) => void;
-  }
+  { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
 >();
 
-/** The main thread lets one thread ask the registry for a blob's new target, and tells all what it found. */
+/** The main thread lets one thread ask the registry for a blob's new target, and tells the others what it found. */
 export const sharedTargets: SharedTargets = {
   expired(blobUrl, target) {
     const asked = waiting.get(blobUrl);
@@ -27,28 +22,20 @@ export const sharedTargets: SharedTargets = {
     const answered = new Promise<Answer>((settle) => {
       resolve = settle;
     });
-    const refused = target?.href;
-    waiting.set(blobUrl, { refused, answered, resolve });
-    tell({ event: 'target-expired', blobUrl, target: refused, thread: threadId });
+    waiting.set(blobUrl, { answered, resolve });
+    tell({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
     return answered;
   },
   renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),
   failed: (blobUrl, target) => tell({ event: 'target-failed', blobUrl, target: target.href }),
 };
 
+/** Each `target-expired` has one answer. */
 function answer(message: MainMessage): void {
   if (message.message !== 'target' && message.message !== 'renew-target') return;
-  if (message.thread !== undefined && message.thread !== threadId) return;
+  if (message.thread !== threadId) return;
   const asked = waiting.get(message.blobUrl);
-  if (asked === undefined) {
-    // What another thread had found came first: whoever waits for this one must not wait for ever.
-    if (message.message === 'renew-target') sharedTargets.renewed(message.blobUrl, undefined);
-    return;
-  }
-  // What was told before it was refused is no answer.
-  if (message.message === 'target' && message.target !== undefined && message.target === asked.refused)
-    return;
   waiting.delete(message.blobUrl);
-  if (message.message === 'renew-target') asked.resolve('renew');
-  else asked.resolve(message.target === undefined ? undefined : new URL(message.target));
+  if (message.message === 'renew-target') asked?.resolve('renew');
+  else asked?.resolve(message.target === undefined ? undefined : new URL(message.target));
 }

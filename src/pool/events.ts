@@ -57,10 +57,10 @@ export type MainMessage =
     }
   /** A thread has leave to ask the registry where a blob is. */
   | { readonly message: 'renew-target'; readonly blobUrl: string; readonly thread: number }
-  /** Where a blob is now; undefined when asking was in vain. Left out, `thread` is all. */
+  /** Where a blob is now, for one thread that asked; undefined when the registry was asked in vain. */
   | {
       readonly message: 'target';
       readonly blobUrl: string;
       readonly target: string | undefined;
-      readonly thread?: number;
+      readonly thread: number;
     };

@@ -3,8 +3,8 @@ import type { MainMessage } from '../pool/messages.js';
 interface Blob {
   /** Where the registry last led, as far as is known here. */
   latest: string | undefined;
-  /** A thread is asking the registry. */
-  renewing: boolean;
+  /** Threads that wait for what another one finds at the registry; undefined while none asks it. */
+  waiting: number[] | undefined;
 }
 
 /**
@@ -19,7 +19,10 @@ export class TargetRenewals {
     this.#post = post;
   }
 
-  /** A target is refused from now on; undefined: a thread knows none. Answered by the latest one, or by leave to ask, or once another thread has asked. */
+  /**
+   * A thread's target is refused from now on; undefined: it knows none. It gets one answer: the latest target, or leave to ask the
+   * registry, or what another thread finds there, which may be the same target again.
+   */
   expired({
     blobUrl,
     target,
@@ -30,19 +33,23 @@ export class TargetRenewals {
     thread: number;
   }): void {
     const blob = this.#blob(blobUrl);
-    if (blob.renewing) return;
+    if (blob.waiting !== undefined) {
+      blob.waiting.push(thread);
+      return;
+    }
     if (blob.latest !== undefined && blob.latest !== target) {
       this.#post({ message: 'target', blobUrl, target: blob.latest, thread });
       return;
     }
-    blob.renewing = true;
+    blob.waiting = [];
     this.#post({ message: 'renew-target', blobUrl, thread });
   }
 
   /** The thread that had leave to ask has found a target, or none: then each asks for itself. */
   renewed(blobUrl: string, target: string | undefined): void {
-    this.#blobs.set(blobUrl, { latest: target, renewing: false });
-    this.#post({ message: 'target', blobUrl, target });
+    const { waiting = [] } = this.#blob(blobUrl);
+    this.#blobs.set(blobUrl, { latest: target, waiting: undefined });
+    for (const thread of waiting) this.#post({ message: 'target', blobUrl, target, thread });
   }
 
   /** A target failed: nobody is to be sent there any more. */
@@ -52,7 +59,7 @@ export class TargetRenewals {
   }
 
   #blob(blobUrl: string): Blob {
-    const blob = this.#blobs.get(blobUrl) ?? { latest: undefined, renewing: false };
+    const blob = this.#blobs.get(blobUrl) ?? { latest: undefined, waiting: undefined };
     this.#blobs.set(blobUrl, blob);
     return blob;
   }

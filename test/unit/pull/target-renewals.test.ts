@@ -20,18 +20,27 @@ function create() {
 }
 
 const leave = (thread: number) => ({ message: 'renew-target', blobUrl: BLOB, thread });
-const told = (target: string | undefined, thread?: number) => ({
+const told = (target: string | undefined, thread: number) => ({
   message: 'target',
   blobUrl: BLOB,
   target,
-  ...(thread !== undefined && { thread }),
+  thread,
 });
 
-test('the first thread has leave to ask, and what it finds is told once to all', () => {
+test('the first thread has leave to ask, and what it finds is told once to each that waits', () => {
   const { expired, renewed } = create();
   assert.deepEqual(expired(1, 'a'), [leave(1)]);
   assert.deepEqual(expired(2, 'b'), []);
-  assert.deepEqual(renewed('c'), [told('c')]);
+  assert.deepEqual(expired(3, 'a'), []);
+  assert.deepEqual(renewed('c'), [told('c', 2), told('c', 3)]);
+  assert.deepEqual(renewed('d'), []);
+});
+
+test('a thread is answered when the registry names the target again that was refused', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  expired(2, 'a');
+  assert.deepEqual(renewed('a'), [told('a', 2)]);
 });
 
 test('a thread with an older target catches up; the next to lose the latest asks', () => {
@@ -42,10 +51,11 @@ test('a thread with an older target catches up; the next to lose the latest asks
   assert.deepEqual(expired(2, 'c'), [leave(2)]);
 });
 
-test('when asking was in vain all are told, and the next has leave', () => {
+test('when asking was in vain those that wait are told, and the next has leave', () => {
   const { expired, renewed } = create();
   expired(1, 'a');
-  assert.deepEqual(renewed(undefined), [told(undefined)]);
+  expired(3, 'a');
+  assert.deepEqual(renewed(undefined), [told(undefined, 3)]);
   assert.deepEqual(expired(2, 'a'), [leave(2)]);
 });
 
@@ -63,6 +73,7 @@ test('blobs have nothing to do with each other', () => {
   const { renewals, expired, renewed } = create();
   renewals.expired({ blobUrl: 'http://registry/other', target: 'a', thread: 1 });
   assert.deepEqual(expired(2, 'a'), [{ ...leave(1), blobUrl: 'http://registry/other' }, leave(2)]);
+  expired(3, 'a');
   renewals.renewed('http://registry/other', 'c');
-  assert.deepEqual(renewed('d').at(-1), told('d'));
+  assert.deepEqual(renewed('d'), [told('d', 3)]);
 });
