@@ -2,9 +2,12 @@ import { lstatSync } from 'node:fs';
 import type { FileBatch } from '../pool/messages.js';
 import type { HeldDirectory } from '../store/held-directory.js';
 import { removeAt } from '../store/remove-tree.js';
-import { onDiskAsync } from '../store/storage-error.js';
+import { onDiskAsync, storageError, systemCode } from '../store/storage-error.js';
 import { BLOCK_BYTES } from './block-tags.js';
 import { DIRECTORY, FILE, type FileTree, pathAt } from './file-tree.js';
+
+/** How a system says that nothing has a name, or that nothing can have it. */
+const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
 /** Files that are written before it is known which of them are there in the end. */
 export interface EarlyBatch extends FileBatch {
@@ -93,9 +96,18 @@ async function removeStale(
       gone.add(needless);
       // Nothing else can be in it: what the tree has is in directories that the tree has. A file there is dealt with by itself.
       const place = Buffer.from(needless, 'latin1');
-      if (lstatSync(root.at(place), { throwIfNoEntry: false })?.isDirectory() === true)
-        await remove(root, place);
+      if (isDirectory(root, place)) await remove(root, place);
     }
+  }
+}
+
+/** Whether a directory is there. A file can be in its place, or in that of one around it. */
+function isDirectory(root: HeldDirectory, path: Buffer): boolean {
+  try {
+    return lstatSync(root.at(path)).isDirectory();
+  } catch (error) {
+    if (NOT_THERE.includes(systemCode(error) ?? '')) return false;
+    throw storageError(error, `look at ${root.pathOf(path)}`);
   }
 }
 

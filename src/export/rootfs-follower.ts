@@ -306,16 +306,22 @@ export class RootfsFollower implements LayerFollower {
 
   /** Ends the work, whatever it does, and removes what it has done. */
   #giveUp(): void {
-    this.#disposal ??= this.#dispose();
+    if (this.#disposal !== undefined) return;
+    this.#disposal = this.#dispose();
+    this.#disposal.catch(() => {}); // `finish` and `discard` throw it; the pull goes on until then
   }
 
   async #dispose(): Promise<void> {
-    const work = await this.#starting?.catch(() => undefined);
-    work?.close();
-    await work?.pool.destroy();
-    await this.#place?.discard();
-    this.#place?.close();
+    await this.#starting?.catch(() => {}); // the reason for this, or a result of it
+    this.#work?.close();
+    await this.#work?.pool.destroy();
+    const place = this.#place;
     this.#place = undefined;
+    try {
+      await place?.discard();
+    } finally {
+      place?.close();
+    }
   }
 }
 

@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import type { Worker } from 'node:worker_threads';
 import {
   exportRootfs,
   exportTar,
@@ -14,6 +16,8 @@ import {
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SampleFormat } from '../../src/sandbox/sample-format.js';
 import { writeSampleImage } from '../../src/sandbox/sample-image.js';
+import { ExtentList } from '../../src/store/extents.js';
+import { newPackId, openStore } from '../../src/store/paths.js';
 import { emptyLayout, noise } from '../support/layout.js';
 import { listDirectory } from '../support/listing.js';
 import { findInPacks, flipByte } from '../support/packs.js';
@@ -22,6 +26,7 @@ import { type Random, seededRandom } from '../support/random.js';
 import { startSandbox } from '../support/sandbox.js';
 import { type Entry, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 1e6));
 
@@ -183,6 +188,36 @@ test('a pull that fails or is stopped leaves nothing of the directory', async (t
     assert.equal(code, isMissing ? 'blob-not-found' : 'interrupted');
     assert.deepEqual(readdirSync(served.outside), []);
   }
+});
+
+test('threads that write files end when the store cannot be read', async (t) => {
+  const [store, outside] = [temporaryDirectory(t), temporaryDirectory(t)];
+  const { layers } = openStore(store);
+  const threads: Worker[] = [];
+  const ended: Promise<unknown>[] = [];
+  const watch = (thread: Worker) => {
+    threads.push(thread);
+    ended.push(once(thread, 'exit'));
+  };
+  process.on('worker', watch);
+  t.after(() => {
+    process.off('worker', watch);
+    for (const thread of threads) void thread.terminate();
+  });
+  const follower = new RootfsFollower({ store, directory: join(outside, 'out') });
+  const diffIds = [digestOf(Buffer.from('1')), digestOf(Buffer.from('2'))] as const;
+  follower.begin(diffIds);
+  const extents = new ExtentList();
+  extents.push(newPackId(), 0, 512);
+  follower.follow(diffIds[0], 2 ** 20)!.feed(extents.toRows());
+  rmSync(layers, { recursive: true });
+  writeFileSync(layers, 'no directory');
+  await follower.discard();
+  assert.ok(threads.length > 0);
+  // Each has ended by now: what has not is not waited for.
+  const first = await Promise.race([Promise.all(ended), new Promise((resolve) => setImmediate(resolve))]);
+  assert.ok(first !== undefined, 'a thread still lives');
+  assert.deepEqual(readdirSync(outside), []);
 });
 
 test('a layer that the pull has proven is not hashed again, and a pack that changes since is found', async (t) => {
