@@ -97,13 +97,11 @@ async function send(range: Range, place: Place): Promise<Attempt> {
   const before = { next: range.next, receivedBytes: range.receivedBytes, isWhole: range.isWhole };
   const connections = client.connectionsTo(where.endpoint, where.blobUrl);
   const connection = await connections.take(url.origin);
-  if (isPart(range) && range.endTurn === undefined) {
-    range.endTurn = await client.turns.take(job.blob.digest);
-    await where.refreshToken();
-  }
-  if (isPart(range) && where.does('whole-blobs-only')) {
+  try {
+    if (isPart(range)) await takeTurn(range, url.host);
+  } catch (error) {
     connections.give(connection);
-    throw wholeBlobsOnly(url.host);
+    throw error;
   }
   if (place.hops === 0) {
     range.requests++;
@@ -154,6 +152,16 @@ async function send(range: Range, place: Place): Promise<Attempt> {
     job.stop?.inFlight(undefined);
     connections.give(connection);
   }
+}
+
+/** @throws PullError `unsupported` when the endpoint turned out to give whole blobs only; as `events.authorization` */
+async function takeTurn(range: Range, host: string): Promise<void> {
+  const { client, job, where } = range;
+  if (range.endTurn === undefined) {
+    range.endTurn = await client.turns.take(job.blob.digest);
+    await where.refreshToken();
+  }
+  if (where.does('whole-blobs-only')) throw wholeBlobsOnly(host);
 }
 
 function headersFor(range: Range, place: Place) {

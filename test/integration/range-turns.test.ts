@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { PullError } from '../../src/format/error.js';
 import { createLimits } from '../../src/registry/concurrency.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
@@ -26,9 +27,9 @@ const RANGE_BYTES = BLOB.length / CONNECTIONS;
 /** Longer than any test: a machine that is busy looks like a registry that is far away. */
 const LONG_MS = 600_000;
 
-function clientFor(t: TestContext, host: string) {
+function clientFor(t: TestContext, host: string, connections = CONNECTIONS) {
   const client = createRangeClient({
-    connections: CONNECTIONS,
+    connections,
     connectTimeoutMs: LONG_MS,
     idleTimeoutMs: LONG_MS,
     answerTimeoutMs: LONG_MS,
@@ -144,4 +145,23 @@ test('of ranges that begin at once with a token that has expired, one is refused
     server.asked.map(({ authorization }) => authorization),
     ['old', ...new Array<string>(CONNECTIONS).fill('new')],
   );
+});
+
+test('a range that gets no token when it is its turn gives its connection back', async (t) => {
+  const server = await startServer((request, response) => answerRange(request, response, BLOB));
+  t.after(() => server.close());
+  const client = clientFor(t, server.host, 1);
+  const blob = { url: `${server.origin}/v2/x/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BLOB.length };
+  const range = { blob, start: 0, end: RANGE_BYTES, wholeInstead: () => undefined, onBytes: () => {} };
+  let asked = 0;
+  const authorize = () => {
+    asked += 1;
+    if (asked === 2) throw new PullError('unauthorized', 'no token');
+    return 'token';
+  };
+  const refused = await failureOf(fetchRange(client, { ...range, events: recordEvents({ authorize }) }));
+  assert.equal(refused.code, 'unauthorized');
+  assert.deepEqual(server.asked, []);
+  const { requests } = await fetchRange(client, { ...range, events: recordEvents() });
+  assert.equal(requests, 1);
 });
