@@ -60,8 +60,8 @@ interface Followers {
 }
 
 /**
- * Pulls an image as `pull` does and exports it; a file system is made without hashing again what the pull has proven. The files of a `rootfs:` are written while layers come, unless something may stand
- * in their place.
+ * Pulls an image as `pull` does and exports it; a file system is made without hashing again what the pull has proven. The files of a
+ * `rootfs:` are written while layers come, unless `--force` lets them replace others.
  * @throws PullError as pull and exports do
  */
 export async function pullAndExport(
