@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Comparison, compareResults, readResults } from './compare.js';
 import type { Bench } from './context.js';
+import { writeMarkdownTable } from './markdown.js';
 import { type BenchOptions, parseOptions, USAGE } from './options.js';
 import { createReport, type Results } from './report.js';
 import { REAL_ROWS, ROWS } from './rows.js';
@@ -68,6 +69,11 @@ async function main(): Promise<void> {
   process.stderr.write(`seed ${options.seed}; results go to ${path}\n`);
   await runAll(isReal ? [real] : SCENARIOS, { options, report, scratch });
   process.stdout.write(`${report.text()}\n`);
+  if (options.tableIn !== undefined) {
+    const day = startedAt.slice(0, 'YYYY-MM-DD'.length);
+    const heading = `${day}, ${about.cores} cores (${about.cpu}), Node ${about.node.slice(1)}, ${options.runs} runs, load ${busy.toFixed(1)} at the start:`;
+    writeMarkdownTable(options.tableIn, isReal ? 'real' : 'rows', heading, report.rows());
+  }
   if (before !== undefined) tellComparison(compareResults(before, readResults(path, options)));
 }
 

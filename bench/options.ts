@@ -19,6 +19,8 @@ export interface BenchOptions {
   readonly seed: number;
   /** A file of results to compare with; undefined: none. */
   readonly compareWith: string | undefined;
+  /** A Markdown document whose table is replaced; undefined: none. */
+  readonly tableIn: string | undefined;
 }
 
 /** What `--quick` measures: ratios alone, of what most pulls and exports do, in less than three minutes. */
@@ -33,6 +35,7 @@ export const USAGE = `npm run bench -- [options]
   --quick      ${QUICK_FILES} files and the rows ${QUICK_ROWS} (less than three minutes), for --compare
   --compare FILE  compare with the results of another run with the same options: exit code 1 if a ratio got worse by more than
                10 %, 3 if the machine is too busy to tell
+  --table-in FILE  put the table into a Markdown file, in the place of the one that BENCHMARKS.md has, for example
   --large      also measure the 4 GiB and the 120,000-file image (minutes, 10 GB of disk)
   --real       measure on files of /usr, against what else is installed, in place of the rows above (half an hour, 10 GB of disk)
   --real-mb N  so many megabytes of files (2000)
@@ -47,6 +50,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
       files: { type: 'string' },
       quick: { type: 'boolean', default: false },
       compare: { type: 'string' },
+      'table-in': { type: 'string' },
       work: { type: 'string', default: join(tmpdir(), 'zpull-bench') },
       only: { type: 'string' },
       large: { type: 'boolean', default: false },
@@ -65,6 +69,7 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     realBytes: values.real ? integer('real-mb', values['real-mb'], 1) * 1e6 : undefined,
     seed: integer('seed', values.seed, 0),
     compareWith: values.compare,
+    tableIn: values['table-in'],
   };
 }
 

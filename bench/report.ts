@@ -1,6 +1,6 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { formatFigure, ROWS, type RowDefinition, rowNumber } from './rows.js';
+import { formatFigure, limitsOf, ROWS, type RowDefinition, rowNumber } from './rows.js';
 import { median, spread } from './statistics.js';
 
 /** A wider spread than this of repeated runs makes their median doubtful. */
@@ -36,6 +36,7 @@ export interface Report {
   /** Says why a row has no figure. */
   skip(id: string, reason: string): void;
   warn(message: string): void;
+  rows(): Row[];
   /** The table and the warnings as text. */
   text(): string;
 }
@@ -71,6 +72,7 @@ export function createReport(
       save();
     },
     warn,
+    rows: () => [...rows.values()],
     text: () => [table([...rows.values()]), ...warnings.map((warning) => `warning: ${warning}`)].join('\n'),
   };
 }
@@ -119,10 +121,4 @@ function cells(row: Row): string[] {
     runs.length > 1 ? runs.map((run) => formatFigure(run, unit)).join(', ') : '',
     note,
   ];
-}
-
-function limitsOf({ atLeast, atMost, unit }: Row): string {
-  const least = atLeast === undefined ? [] : [`>= ${formatFigure(atLeast, unit)}`];
-  const most = atMost === undefined ? [] : [`<= ${formatFigure(atMost, unit)}`];
-  return [...least, ...most].join(' ');
 }

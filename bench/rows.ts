@@ -119,3 +119,10 @@ export function formatFigure(value: number, unit: Unit): string {
       return String(value);
   }
 }
+
+/** The goal of a row as the table shows it. */
+export function limitsOf({ atLeast, atMost, unit }: RowDefinition): string {
+  const least = atLeast === undefined ? [] : [`>= ${formatFigure(atLeast, unit)}`];
+  const most = atMost === undefined ? [] : [`<= ${formatFigure(atMost, unit)}`];
+  return [...least, ...most].join(' ');
+}
