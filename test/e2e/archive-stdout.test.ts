@@ -1,6 +1,18 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
@@ -103,6 +115,33 @@ test('a reader of an archive that has enough ends it quietly', {
   }
   assert.deepEqual(readdirSync(spool), []);
 });
+
+test('a copy whose reader stopped reading is interrupted', { skip: skipUnless('mkfifo') }, async (t) => {
+  const { env, directory, spool } = await prepare(t);
+  const pipe = join(directory, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const reader = openSync(pipe, constants.O_RDONLY | constants.O_NONBLOCK);
+  const writer = openSync(pipe, 'w');
+  t.after(() => [reader, writer].forEach(closeSync));
+  const args = [...ZPULL, 'copy', `oci:${FIXTURE_LAYOUT}:${TAG}`, 'oci-archive:-', '-q'];
+  const options = { env, timeout: 30_000, killSignal: 'SIGKILL' as const };
+  const child = spawn(process.execPath, args, { ...options, stdio: ['ignore', writer, 'inherit'] });
+  const exit = once(child, 'exit');
+  // It has begun to write.
+  while (child.exitCode === null && readOne(reader) === 0) await sleep(20);
+  child.kill('SIGTERM');
+  assert.deepEqual([await exit, readdirSync(spool)], [[143, null], []]);
+});
+
+/** How many bytes are read of a pipe that may be empty. */
+function readOne(fd: number): number {
+  try {
+    return readSync(fd, Buffer.alloc(1));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    return 0;
+  }
+}
 
 test('no archive goes to a terminal or beside --json', { skip: skipUnless('script') }, async (t) => {
   const { zpull, env } = await prepare(t);

@@ -13,7 +13,7 @@ export async function runCopy(words: readonly string[], given: OptionValues): Pr
   const options = await readPassword(given);
   const result = await untilSignal(
     (signal) => copyWithProgress(image, destination, options, signal),
-    'at the destination',
+    isStdout(destination) ? undefined : 'at the destination',
   );
   if (isStdout(destination)) return 0;
   const { json = false } = options;

@@ -7,6 +7,7 @@ import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
 import { type Digest, digestBytes, parseDigest } from '../../../src/format/digest.js';
 import { parseReference } from '../../../src/format/reference.js';
+import { createLocalSession } from '../../../src/pull/local-session.js';
 import { offersOf, parseAuthFile } from '../../../src/registry/auth-file.js';
 import { endpointsOf, expandShortName } from '../../../src/registry/endpoints.js';
 import { proxyFor } from '../../../src/registry/proxy.js';
@@ -297,12 +298,24 @@ const LAYOUT_FILES = [
   { schemaVersion: 2, mediaType: 'application/vnd.oci.image.manifest.v1+json', config: {}, layers: [] },
 ];
 
+const LAYOUT_REFUSALS = [
+  'metadata-malformed',
+  'reference-malformed',
+  'image-not-found',
+  'blob-not-found',
+  'digest-mismatch',
+] as const;
+
 const layout = target(
   'layout',
   fc.tuple(mutatedJson(LAYOUT_FILES), mutatedJson(LAYOUT_FILES, ['mediaType'])),
-  ([index, manifest]) => {
+  async ([index, manifest]) => {
     writeFileSync(join(LAYOUT, 'index.json'), index);
     writeFileSync(MANIFEST_BLOB, manifest);
+    for (const name of ['', 'tag', DIGEST]) {
+      const session = createLocalSession({ transport: 'oci', path: LAYOUT });
+      await tolerateAsync(() => session.getManifest(name), ...LAYOUT_REFUSALS);
+    }
     const reader = tolerate(() => openLayout(LAYOUT), 'metadata-malformed', 'option-malformed');
     if (reader === undefined) return;
     for (const reference of [...reader.tags().slice(0, 3), DIGEST as Digest]) {

@@ -8,6 +8,7 @@ import { type NumberRule, readNumber } from '../../../src/cli/numbers.js';
 import { jsonLine, printable } from '../../../src/cli/printable.js';
 import { UsageError } from '../../../src/cli/usage-error.js';
 import { isDigest, parseDigest } from '../../../src/format/digest.js';
+import { formatLocalImage, parseLocalImage } from '../../../src/format/local-image.js';
 import { choosePlatform, formatPlatform, hostPlatform, parsePlatform } from '../../../src/format/platform.js';
 import { formatReference, parseReference } from '../../../src/format/reference.js';
 import { apiHost, originOf } from '../../../src/registry/hosts.js';
@@ -36,6 +37,17 @@ const reference = target(
     const url = tolerate(() => originOf('https', apiHost(parsed.host)), 'reference-malformed');
     if (url !== undefined) assert.equal(url.pathname, '/');
     parseReference(text, () => 'registry.example/full/name');
+  },
+);
+
+const absolute = (path: string): string => (path.startsWith('/') ? path : `/${path}`);
+
+const localImage = target(
+  'local-image',
+  mutatedText(['oci:dir:v1', `oci:/a:b/c:1@sha256:${HEX}`, 'oci-archive:x.tar'], ['@sha256:', ':', 'oci:']),
+  (text) => {
+    const parsed = tolerate(() => parseLocalImage(text, absolute), 'reference-malformed');
+    if (parsed !== undefined) assert.deepEqual(parseLocalImage(formatLocalImage(parsed), absolute), parsed);
   },
 );
 
@@ -181,6 +193,7 @@ const foreignText = target(
 
 export const NAME_TARGETS: readonly Target[] = [
   reference,
+  localImage,
   digest,
   platform,
   commandLine,

@@ -234,7 +234,13 @@ const flattened = target(
   ),
   (layers) => {
     const tree = tolerate(() => flatten(layers.map(sourceOf)), ...REFUSALS);
-    if (tree !== undefined) assertTree(tree);
+    if (tree === undefined) return;
+    assertTree(tree);
+    for (const path of ['.', ...(tree.count > 1 ? [pathAt(tree, tree.count - 1).toString()] : [])]) {
+      const only = { path, asRoot: false };
+      const part = tolerate(() => flatten(layers.map(sourceOf), { only }), ...REFUSALS, 'path-not-found');
+      if (part !== undefined) assertTree(part);
+    }
   },
 );
 
