@@ -1,4 +1,4 @@
-import { closeSync, constants, fstatSync, openSync, write as writeFile } from 'node:fs';
+import { write as writeFile } from 'node:fs';
 import { type FileHandle, mkdtemp, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -46,36 +46,22 @@ export async function throughFile<T>(make: (path: string) => Promise<T>, signal:
   }
 }
 
-/** A write to a socket that nobody reads takes for ever: the abort does not wait for it. */
+/** A write to a pipe that nobody reads takes for ever: the abort does not wait for it. */
 function abortOf(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     signal.addEventListener('abort', () => reject(signal.reason), { once: true });
   });
 }
 
-/**
- * The standard output. A pipe is opened once more so that no write to it waits: a thread in a call that waits would keep the process from ending.
- * Where that is not possible, as for a socket, it is the one that there is.
- */
-function openOutput(): number {
-  if (!fstatSync(STDOUT).isFIFO()) return STDOUT;
-  try {
-    return openSync(`/proc/self/fd/${STDOUT}`, constants.O_WRONLY | constants.O_NONBLOCK);
-  } catch {
-    return STDOUT;
-  }
-}
-
-/** Sends a file on; a reader that has enough ends it quietly. */
+/** Sends a file on, by calls that wait in libuv's pool; a reader that has enough ends it quietly. */
 async function send(file: FileHandle, signal: AbortSignal): Promise<void> {
   const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
-  const output = openOutput();
   try {
     for (let at = 0; !signal.aborted; ) {
       const { bytesRead } = await file.read(block, 0, BLOCK_BYTES, at);
       if (bytesRead === 0) return;
       for (let done = 0; done < bytesRead && !signal.aborted; ) {
-        done += await writeSome(output, block.subarray(done, bytesRead));
+        done += await writeSome(block.subarray(done, bytesRead));
       }
       at += bytesRead;
     }
@@ -87,14 +73,12 @@ async function send(file: FileHandle, signal: AbortSignal): Promise<void> {
       hint: 'make room where the output goes, then run the same command again',
       cause: error,
     });
-  } finally {
-    if (output !== STDOUT) closeSync(output);
   }
 }
 
-async function writeSome(output: number, bytes: Buffer): Promise<number> {
+async function writeSome(bytes: Buffer): Promise<number> {
   try {
-    return (await write(output, bytes)).bytesWritten;
+    return (await write(STDOUT, bytes)).bytesWritten;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
     await sleep(FULL_PIPE_MS);
