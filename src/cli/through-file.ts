@@ -38,7 +38,7 @@ export async function throughFile<T>(make: (path: string) => Promise<T>, signal:
     const result = await make(path);
     file = await open(path);
     await rm(directory, { recursive: true });
-    await Promise.race([send(file, signal), abortOf(signal)]);
+    await Promise.race([abortOf(signal), send(file, signal)]);
     return result;
   } finally {
     await file?.close();
@@ -49,7 +49,10 @@ export async function throughFile<T>(make: (path: string) => Promise<T>, signal:
 /** A write to a pipe that nobody reads takes for ever: the abort does not wait for it. */
 function abortOf(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
-    signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+    const abort = () => reject(signal.reason);
+    // It can have come while the archive was being made ready.
+    if (signal.aborted) abort();
+    else signal.addEventListener('abort', abort, { once: true });
   });
 }
 
