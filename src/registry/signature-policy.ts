@@ -1,3 +1,4 @@
+import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { PullError } from '../format/error.js';
 import { formatLocalImage, type LocalImage } from '../format/local-image.js';
@@ -180,8 +181,21 @@ function scopesOf({ host, repository, tag, digest }: Reference): string[] {
   return [itself, ...namespaces, ...domains, ''];
 }
 
-/** From the layout or archive itself over the directories around it, without the root, to all of this transport (containers/image, oci/layout). */
+/**
+ * From the layout or archive itself over the directories around it, without the root, to all of this transport. As in containers/image
+ * (oci/layout), the path is that without symbolic links: a link to a layout has the layout's scopes.
+ */
 function pathScopesOf(path: string): string[] {
-  const steps = path.split('/').filter((step) => step !== '');
+  const steps = withoutLinks(path)
+    .split('/')
+    .filter((step) => step !== '');
   return [...steps.map((_, i) => `/${steps.slice(0, steps.length - i).join('/')}`), ''];
+}
+
+function withoutLinks(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path; // the layout cannot be opened either, and that error says why
+  }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
@@ -185,4 +185,35 @@ test("a user's file that cannot be read is told of, and the system's decides; on
     insecure,
     /etc\/containers\/policy\.json cannot be read \(ELOOP\): what it asks of images is not known/,
   );
+});
+
+test('a symbolic link to a layout has the scopes of the layout, and of the directories around that', (t) => {
+  const root = temporaryDirectory(t);
+  const kept = join(root, 'kept');
+  mkdirSync(join(kept, 'layout'), { recursive: true });
+  const link = join(root, 'link');
+  symlinkSync(join(kept, 'layout'), link);
+  const saidWith = (path: string, policy: object) => {
+    mkdirSync(join(root, dirname(USER)), { recursive: true });
+    writeFileSync(join(root, USER), JSON.stringify(policy));
+    const options = { env: { HOME: join(root, 'home') }, insecurePolicy: false, root };
+    try {
+      return checkPolicy({ transport: 'oci', path }, options).join() || 'accepted';
+    } catch (error) {
+      return error instanceof PullError ? error.code : String(error);
+    }
+  };
+  const real = realpathSync(kept);
+  for (const scope of [real, join(real, 'layout')]) {
+    const rejects = { default: ACCEPT, transports: { oci: { [scope]: REJECT } } };
+    assert.equal(saidWith(link, rejects), 'policy-rejected');
+    const accepts = { default: REJECT, transports: { oci: { [scope]: ACCEPT } } };
+    assert.equal(saidWith(link, accepts), 'accepted');
+  }
+  // The place of the link is no scope of what it leads to.
+  assert.equal(
+    saidWith(link, { default: REJECT, transports: { oci: { [link]: ACCEPT } } }),
+    'policy-rejected',
+  );
+  assert.equal(saidWith(join(root, 'absent'), { default: REJECT }), 'policy-rejected');
 });
