@@ -6,7 +6,7 @@ import { guardDirectory, within } from '../src/files/guarded-directory.js';
 import { openFile, UnfitFile } from '../src/files/open-file.js';
 import { PullError } from '../src/format/error.js';
 import type { RangeJob, RangeTotals } from '../src/registry/range-client.js';
-import { storageError } from '../src/store/storage-error.js';
+import { storageError, systemCode } from '../src/store/storage-error.js';
 
 /** Bytes read with one call: as much as what comes from a socket at a time, and one allocation for each. */
 const BLOCK_BYTES = 64 * 1024;
@@ -22,7 +22,8 @@ export function isFile(url: string): boolean {
 /**
  * Reads bytes [start, end) of a blob in a layout on this machine, as `fetchRange` fetches them: limited, counted and handed on in the same
  * way. No link in the layout is followed.
- * @throws PullError `blob-not-found`, `metadata-malformed` for a blob of another size than its manifest says or that is no file; what `onBytes` throws
+ * @throws PullError `blob-not-found` when its file is gone; `metadata-malformed` for a blob of another size than its manifest says or that is
+ *   no file; `store-denied` when the file cannot be read; what `onBytes` throws
  */
 export async function readRange({
   blob,
@@ -37,7 +38,7 @@ export async function readRange({
     onSize?.(file.sizeBytes);
     if (onSize === undefined && file.sizeBytes !== blob.sizeBytes) {
       const message = `${file.path} has ${file.sizeBytes} bytes for blob ${blob.digest}, not ${blob.sizeBytes}`;
-      throw new PullError('metadata-malformed', message);
+      throw new PullError('metadata-malformed', message, { hint: HINT });
     }
     events.requested();
     for (let at = start; at < Math.min(end, file.sizeBytes); ) {
@@ -75,11 +76,12 @@ function openBlob(url: URL): OpenBlob {
   return { fd, path, start: 0, sizeBytes: fstatSync(fd).size };
 }
 
-/** Fresh memory each time: whoever takes the bytes may keep them. */
+/** Fresh memory each time, as the caller hands it on. */
 function readBlock({ fd, path, start }: OpenBlob, at: number, lengthBytes: number): Buffer {
   const block = Buffer.allocUnsafeSlow(lengthBytes);
   const read = onLayout(path, () => readSync(fd, block, 0, lengthBytes, start + at));
-  if (read === 0) throw new PullError('metadata-malformed', `${path} became shorter while it was read`);
+  if (read === 0)
+    throw new PullError('metadata-malformed', `${path} became shorter while it was read`, { hint: HINT });
   return block.subarray(0, read);
 }
 
@@ -87,8 +89,18 @@ function onLayout<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
+    const code = systemCode(error);
     if (error instanceof UnfitFile)
-      throw new PullError('metadata-malformed', error.message, { cause: error });
-    throw storageError(error, `read ${path}`);
+      throw new PullError('metadata-malformed', error.message, { hint: HINT, cause: error });
+    if (code === 'ENOENT' || code === 'ENOTDIR')
+      throw new PullError('blob-not-found', `${path} is not there any more`, { hint: HINT, cause: error });
+    if (code === undefined) throw error;
+    const { message } = storageError(error, `read ${path}`) as PullError;
+    throw new PullError('store-denied', message, {
+      hint: 'check that this user may read the layout',
+      cause: error,
+    });
   }
 }
+
+const HINT = 'write the layout again, with zpull copy or skopeo copy';
