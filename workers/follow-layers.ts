@@ -26,13 +26,13 @@ import { PackReader } from '../src/store/pack-reader.js';
 import { paths } from './context.js';
 import { extentsOf } from './extents.js';
 
-/** What one batch has, as a task of `exportRootfs` has: little enough that all threads end together. */
+/** Limits of one batch, as for a task of `exportRootfs`: small enough that all threads end together. */
 const BATCH_BYTES = 16 * 2 ** 20;
 const BATCH_ROWS = 500;
 
 /**
- * The file system that layers make which are still coming. Waits for them within the call: the thread does nothing else, and can be
- * ended at any time.
+ * Makes the file tree of layers that are still being pulled. Blocks its thread while it waits for more bytes; the thread does nothing
+ * else and can be terminated at any time.
  */
 export function followLayers({ diffIds, order, port, sent }: FollowLayersTask): TreeRows {
   const coming = new Coming(port, sent, diffIds.length);
@@ -84,7 +84,7 @@ class Coming {
     return tags;
   }
 
-  /** Takes the next message, for which it waits. */
+  /** Waits for the next message and takes it. */
   take(): void {
     for (;;) {
       const sent = Atomics.load(this.#sent, 0);
@@ -104,10 +104,10 @@ class Coming {
   }
 }
 
-/** A coming layer and its tar. */
+/** The tar of a layer that is still being pulled. */
 class ComingLayer implements HeaderLayer, TarReader {
   readonly diffId: Digest;
-  /** Those who write the files compare them. */
+  /** The tasks that write the files compare whole blocks. */
   readonly whole = undefined;
   readonly #coming: Coming;
   readonly #row: number;
@@ -129,7 +129,7 @@ class ComingLayer implements HeaderLayer, TarReader {
     return new PartTags(this.#coming.tagsOf(this.#row));
   }
 
-  /** Infinite while more may come than was asked for. */
+  /** Infinite while the tar may become longer than what was read of it. */
   get lengthBytes(): number {
     while (!this.#isWhole && this.#extents.lengthBytes <= this.#end) this.#coming.take();
     return this.#isWhole ? this.#extents.lengthBytes : Number.POSITIVE_INFINITY;
@@ -152,8 +152,8 @@ class ComingLayer implements HeaderLayer, TarReader {
 }
 
 /**
- * A coming tar of which the end was read. A tar may do without the zeros at its end, and be empty; but where nobody knew its length when its last
- * entry was read, nobody knows whether it has all of that entry.
+ * Requires that a tar ends in zeros or is empty. Other readers accept a tar without them, but here its length was not known when its last
+ * entry was read, so that entry may be cut off.
  */
 class WholeSource extends HeaderSource {
   #endsInZeros = false;
@@ -169,7 +169,7 @@ class WholeSource extends HeaderSource {
   }
 }
 
-/** Gathers the files of one layer after the other. */
+/** Gathers files into batches, one layer after the other. */
 class Batches {
   readonly #post: (batch: FileBatch) => void;
   #layer = 0;
@@ -188,7 +188,7 @@ class Batches {
     if (this.#blocks.length === BATCH_ROWS) this.flush();
   }
 
-  /** Adds a file that has a content and nothing that only GNU tar can make. */
+  /** Adds a file, unless it is empty or needs GNU tar. */
   addFile(layer: number, path: string, inode: Inode): void {
     const own = partsOf(path).join('/');
     if (inode.sizeBytes === 0 || inode.xattrRecords !== '' || own === '' || path.includes('..')) return;

@@ -17,20 +17,20 @@ import { createFile, fillFile } from './write-files.js';
 /** Directories held at a time, as in `HeldRows`. */
 const MAX_HELD = 64;
 
-/** For this user alone until `finish-files`. */
+/** Directories are for this user alone until `finish-files`. */
 const WRITABLE = 0o700;
 
 const SLASH = 0x2f;
 
 /**
- * How a system says that something else stands in the way, which the same image has there: whether it stays is known when all layers
- * are. A name that no file can have is left to those who say so.
+ * Errors of a path that is taken by something else of the same image, and of a name that the file system does not accept. Such a file is
+ * left to the export, which knows the whole file tree and reports the error.
  */
 const IN_THE_WAY: readonly string[] = ['EEXIST', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
 const cache = new BlockCache();
 
-/** Writes files of a layer that may not be proven yet, and compares the blocks of which the headers were read. */
+/** Writes files of a layer that may not be proven yet, and compares the blocks whose headers were read. */
 export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesResult> {
   const { tree, blocks, layer, firstBlock } = task;
   const packs = new PackReader(paths);
@@ -44,7 +44,7 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
   const directories = new Directories(task.directory);
   const written = new Uint8Array(tree.count);
   let compared = 0;
-  /** In step with the files: most of these blocks are theirs. */
+  /** Goes along with the files, as most of these blocks are read for them. */
   const compareUpTo = (block: number) => {
     for (; compared < blocks.length && blocks[compared]! <= block; compared++)
       source.wholeBlock(blocks[compared]!);
@@ -66,7 +66,7 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
   return { written };
 }
 
-/** Opens the file of a row for writing; undefined when something stands in the way. */
+/** Creates the file of a row; undefined when its path is taken. */
 function create(task: UnpackFilesTask, directories: Directories, row: number) {
   const path = pathAt(task.tree, row);
   const cut = path.lastIndexOf(SLASH);
@@ -80,7 +80,7 @@ function create(task: UnpackFilesTask, directories: Directories, row: number) {
   }
 }
 
-/** Directories by their paths, latin1, below one that nobody else can change. */
+/** Directories by their paths, latin1, below one that no other user can change. */
 class Directories {
   readonly #root: HeldDirectory;
   readonly #held = new Map<string, HeldDirectory>();
@@ -89,7 +89,7 @@ class Directories {
     this.#root = HeldDirectory.receive(root);
   }
 
-  /** The directory at a path, made with those around it unless it is there. @throws the system's error */
+  /** Opens the directory at a path; makes it and its parents if needed. @throws the system's error */
   make(path: string): HeldDirectory {
     if (path === '') return this.#root;
     const known = this.#held.get(path);

@@ -9,9 +9,9 @@ import { DIRECTORY, FILE, type FileTree, pathAt } from './file-tree.js';
 /** How a system says that nothing has a name, or that nothing can have it. */
 const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
-/** Files that are written before it is known which of them are there in the end. */
+/** Files that are written before it is known whether the image has them in the end. */
 export interface EarlyBatch extends FileBatch {
-  /** Blocks of the layer that are read for them. */
+  /** The blocks of the layer that are read to write them, half-open. */
   readonly firstBlock: number;
   readonly endBlock: number;
   /** Where the last content ends. */
@@ -20,7 +20,7 @@ export interface EarlyBatch extends FileBatch {
   written: Uint8Array;
 }
 
-/** All of them, and what becomes of them when the file tree is known. */
+/** All early batches. Decides which files stay when the file tree is known. */
 export class EarlyFiles {
   readonly #batches: EarlyBatch[] = [];
 
@@ -41,9 +41,9 @@ export class EarlyFiles {
   }
 
   /**
-   * Removes the files that the tree does not have where they are, with directories that it does not have. `rowOf`: the row of each of
-   * the image's layers among those that batches name.
-   * @returns by row of the tree, 1 for a file that is there
+   * Removes files and directories that the tree does not have at their paths. `rowOf` gives, for each layer of the image, its number in
+   * the batches.
+   * @returns by row of the tree, 1 for a file that is already written
    * @throws PullError as `storageError`
    */
   async keep(tree: FileTree, rowOf: readonly number[], root: HeldDirectory): Promise<Uint8Array> {
@@ -64,7 +64,7 @@ export class EarlyFiles {
   }
 }
 
-/** The rows of files, by where their contents lie. */
+/** The rows of files by layer and by where their contents begin in it. */
 function rowsByContent(tree: FileTree, rowOf: readonly number[]): Map<number, Map<number, number>> {
   const rows = new Map(rowOf.map((layer) => [layer, new Map<number, number>()]));
   for (let row = 0; row < tree.count; row++) {
@@ -94,7 +94,7 @@ async function removeStale(
       if (isWritten) await remove(root, path);
     } else if (!gone.has(needless)) {
       gone.add(needless);
-      // Nothing else can be in it: what the tree has is in directories that the tree has. A file there is dealt with by itself.
+      // It has only stale files: the files of the tree are in directories of the tree. A stale file in its place has an entry of its own.
       const place = Buffer.from(needless, 'latin1');
       if (isDirectory(root, place)) await remove(root, place);
     }

@@ -21,14 +21,14 @@ import { contentBytes, type FileTree } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import { type RootfsPlace, takePlace } from './rootfs-place.js';
 
-/** One reads headers as long as layers come, and writes files then. */
-const LEAST_THREADS = 2;
+/** One thread reads headers while layers come, the others write files. */
+const MIN_THREADS = 2;
 
-/** A root file system of which files are there. */
+/** A root file system that already has some of its files. */
 export interface BegunRootfs extends FollowedLayers {
   readonly place: RootfsPlace;
   readonly tree: FileTree;
-  /** Removes the files that are not in the tree; returns 1 for each row that is there as the tree has it. */
+  /** Removes files that are not in the tree. Returns, by row of the tree, 1 for a file that is already written. */
   keep(): Promise<Uint8Array>;
 }
 
@@ -37,7 +37,7 @@ interface Layer {
   readonly diffId: Digest;
   readonly row: number;
   tags: BlockTagRows | undefined;
-  /** What lies on disk. */
+  /** The part of the tar that is on disk. */
   readonly extents: ExtentList;
   isWhole: boolean;
   isProven: boolean;
@@ -45,12 +45,12 @@ interface Layer {
   readonly waiting: EarlyBatch[];
 }
 
-/** What does the work once there is some. */
+/** Everything that is started with the first bytes of a layer. */
 interface Work {
   readonly pool: WorkerPool;
   readonly place: RootfsPlace;
   readonly tree: Promise<FileTree>;
-  /** Resolves when the last batch has come. */
+  /** Resolves when the last batch has arrived. */
   readonly batched: Promise<void>;
   readonly abilities: Abilities;
   post(message: ComingBytes): void;
@@ -58,17 +58,17 @@ interface Work {
 }
 
 /**
- * Writes the files of an image into a directory while its layers are being pulled, for `exportRootfs` to complete. Only this user can
- * change that directory, there are no symbolic links in it, and no directory in it has its mode yet; it gets its name when all layers
+ * Writes the files of an image into a directory while its layers are being pulled; `exportRootfs` completes it. Only this user can
+ * change that directory, it has no symbolic links, and its subdirectories do not have their modes yet. It gets its name when all layers
  * are proven, as in every export.
  *
- * This is advance work. Whatever goes wrong (a layer is fetched again, the disk is full), what was written is removed, and
- * `exportRootfs` starts from nothing when the image is there: so all errors are its errors.
+ * On any failure (a layer is fetched again, the disk is full) the written files are removed, and `exportRootfs` starts from an empty
+ * directory when the image is in the store. It reports the errors.
  */
 export class RootfsFollower implements LayerFollower {
   readonly #store: string;
   readonly #directory: string;
-  /** As `exportRootfs` has it. */
+  /** See `exportRootfs`. */
   readonly #sameOwner: boolean;
   readonly #layers = new Map<Digest, Layer>();
   /** The image's layers, lowest first. */
@@ -77,7 +77,7 @@ export class RootfsFollower implements LayerFollower {
   readonly #written = new CounterReader(this.#counters, 'written');
   readonly #records = createPartRecords();
   readonly #files = new EarlyFiles();
-  /** Batches that are being written. */
+  /** One promise for each batch that was sent to a thread. */
   readonly #writing: Promise<void>[] = [];
   #starting: Promise<Work> | undefined;
   #work: Work | undefined;
@@ -101,7 +101,7 @@ export class RootfsFollower implements LayerFollower {
   follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined {
     const layer = this.#layers.get(diffId);
     if (layer === undefined || this.#disposal !== undefined) return undefined;
-    // Another attempt: what was written came from bytes that were no good.
+    // A second attempt: files were written from bytes that turned out to be wrong.
     if (layer.tags !== undefined) {
       this.#giveUp();
       return undefined;
@@ -120,9 +120,9 @@ export class RootfsFollower implements LayerFollower {
   }
 
   /**
-   * Waits for the files of all layers, which are in the store by now. What is returned belongs to the caller.
-   * @returns undefined when nothing is begun
-   * @throws the signal's reason; what `onEvent` threw
+   * Waits until the files of all layers are written; the layers must be in the store. The caller owns the result and closes it.
+   * @returns undefined when no files were written
+   * @throws the signal's reason; what `onEvent` threw; PullError as `storageError` when the files cannot be removed
    */
   async finish(options: ExportOptions & { readonly directory: string }): Promise<BegunRootfs | undefined> {
     const { diffIds, signal, directory } = options;
@@ -145,7 +145,7 @@ export class RootfsFollower implements LayerFollower {
       if (work !== undefined && tree !== undefined && this.#disposal === undefined)
         return this.#begun(work, tree);
     } catch {
-      abort(); // the export meets the same error, if it is one
+      abort(); // the export meets the same error and reports it
     } finally {
       progress.close();
       signal?.removeEventListener('abort', abort);
@@ -156,7 +156,7 @@ export class RootfsFollower implements LayerFollower {
     return undefined;
   }
 
-  /** Removes what was written, unless `finish` returned it. */
+  /** Removes the written files, unless `finish` returned them. @throws PullError as `storageError` */
   async discard(): Promise<void> {
     this.#giveUp();
     await this.#disposal;
@@ -165,7 +165,7 @@ export class RootfsFollower implements LayerFollower {
   #begun({ pool, place, close }: Work, tree: FileTree): BegunRootfs {
     close();
     this.#place = undefined;
-    // Nothing is left to end.
+    // Nothing is left to clean up.
     this.#disposal = Promise.resolve();
     const layers = [...this.#layers.values()];
     const rowOf = this.#order.map((diffId) => this.#layers.get(diffId)!.row);
@@ -196,7 +196,7 @@ export class RootfsFollower implements LayerFollower {
     this.#write(layer);
   }
 
-  /** A layer that was there before, or that another process has pulled: the export proves it. */
+  /** Reads a layer from the store that this pull did not fetch. The export proves it. */
   #feedFromStore(layer: Layer): void {
     const record = readLayerRecord(openStore(this.#store), layer.diffId);
     if (record === undefined || layer.tags !== undefined) {
@@ -208,16 +208,16 @@ export class RootfsFollower implements LayerFollower {
     this.#end(layer);
   }
 
-  /** Only where the parent is there: one that is made stays when the pull fails. */
+  /** The parent directory must exist: a new one would stay behind when the pull fails. */
   async #start(): Promise<Work> {
     const paths = openStore(this.#store);
-    if (!requireDirectory(dirname(this.#directory))) throw nothingBegun('its parent is not there');
+    if (!requireDirectory(dirname(this.#directory))) throw notFollowed('its parent directory does not exist');
     const isAbsent = lookAtDirectory(this.#directory, false) === 'absent';
     const place = await takePlace(this.#directory, isAbsent, false);
     this.#place = place;
-    if (!place.root.isPrivate) throw nothingBegun('others may write to it');
+    if (!place.root.isPrivate) throw notFollowed('other users may write to it');
     const setup = { storeRoot: paths.root, counters: this.#counters };
-    const pool = await startExportPool(Math.max(LEAST_THREADS, exportThreads()), setup);
+    const pool = await startExportPool(Math.max(MIN_THREADS, exportThreads()), setup);
     this.#work = this.#follow(pool, place);
     for (const layer of this.#layers.values()) {
       if (layer.tags === undefined && readLayerRecord(paths, layer.diffId) !== undefined) {
@@ -230,7 +230,7 @@ export class RootfsFollower implements LayerFollower {
     return this.#work;
   }
 
-  /** Has a thread read the headers of all layers as they come. */
+  /** Starts a thread that reads the headers of all layers as they come. */
   #follow(pool: WorkerPool, place: RootfsPlace): Work {
     const { port1, port2 } = new MessageChannel();
     const sent = new Int32Array(new SharedArrayBuffer(4));
@@ -267,7 +267,7 @@ export class RootfsFollower implements LayerFollower {
     this.#work?.post({ layer: row, bytes: { tags: tags!, extents } });
   }
 
-  /** Has the files written whose bytes lie on disk. */
+  /** Sends batches to threads once their bytes are on disk. */
   #write(layer: Layer): void {
     const { extents, waiting, isWhole } = layer;
     for (let [batch] = waiting; batch !== undefined; [batch] = waiting) {
@@ -304,7 +304,7 @@ export class RootfsFollower implements LayerFollower {
     this.#written.drain();
   }
 
-  /** Ends the work, whatever it does, and removes what it has done. */
+  /** Ends all threads and removes the written files. */
   #giveUp(): void {
     if (this.#disposal !== undefined) return;
     this.#disposal = this.#dispose();
@@ -325,6 +325,6 @@ export class RootfsFollower implements LayerFollower {
   }
 }
 
-function nothingBegun(why: string): PullError {
-  return new PullError('unsupported', `no file is written before the layers are there: ${why}`);
+function notFollowed(why: string): PullError {
+  return new PullError('unsupported', `files are not written while layers come: ${why}`);
 }

@@ -71,7 +71,7 @@ interface SparseRows {
 
 /**
  * The same for layers that are still coming. Through `port` come `ComingBytes`; back go the files as their headers are read, as
- * `FileBatch`, and then `null`. Which of them are there in the end is not known by then.
+ * `FileBatch`, and then `null`. Whether the image has them in the end is not known by then.
  */
 export interface FollowLayersTask {
   readonly task: 'follow-layers';
@@ -107,7 +107,7 @@ export interface FileBatch {
   readonly blocks: readonly number[];
 }
 
-/** Writes files of a layer to their paths, as far as nothing stands in the way, into a directory that nobody else can change. */
+/** Writes files of a layer into a directory that no other user can change; leaves out those whose path is taken. */
 export interface UnpackFilesTask extends Pick<FileBatch, 'tree' | 'blocks'> {
   readonly task: 'unpack-files';
   readonly layer: TaggedDiffId;
@@ -216,7 +216,7 @@ export interface WriteTreeTask {
   readonly abilities: Abilities;
   /** Whether what is there under a name that the tree has goes. */
   readonly replace: boolean;
-  /** Whether directories may be there already, made by this export where nobody else could make any. */
+  /** Whether this export may have made directories already. No other user could make any there. */
   readonly begun: boolean;
 }
 

@@ -24,7 +24,7 @@ export interface LayoutFiles {
   readonly indexPath: string;
   /** index.json. @throws PullError `metadata-malformed` when it is no file, or too large */
   index(): Buffer;
-  /** A small blob, whose bytes nobody has checked. @throws PullError `blob-not-found`, `metadata-malformed` */
+  /** The bytes of a small blob, not checked against the digest. @throws PullError `blob-not-found`, `metadata-malformed` */
   read(digest: Digest, maxBytes: number): Buffer;
   /**
    * Where workers read a blob: the URL of its file, or that of the archive with `start` and `size`, in bytes, in its query.
@@ -34,7 +34,7 @@ export interface LayoutFiles {
 }
 
 /**
- * Opens the layout that has an image. No link in it is followed, be it in a directory or in an archive, and nothing of it is believed.
+ * Opens the layout that has an image. No symbolic link inside it is followed, and none of its bytes is trusted.
  * @throws PullError `image-not-found` when nothing is there, `option-malformed` for what is no layout, `unsupported` for a compressed archive,
  *   `metadata-malformed` for what is no tar
  */
@@ -133,7 +133,7 @@ async function scanArchive(
     const place = { start: contentStart, sizeBytes: contentBytes };
     const hex = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name)?.[1];
     if (hex !== undefined) blobs.set(hex, place);
-    // Which of two holds is for each reader of tars to decide.
+    // Readers of tars differ in which of two they take.
     if (name === 'index.json' && index !== undefined) throw malformed(path, 'it has two files index.json');
     if (name === 'index.json') index = place;
   }

@@ -9,10 +9,10 @@ import type { MirroredSession } from '../registry/mirrored-session.js';
 import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 import { type NamedManifest, namedIn } from './layout-index.js';
 
-/** Nobody is asked by the name of a host: blobs have the URLs of files. */
+/** A layout has no host: its blobs have the URLs of files. */
 const NO_HOST = { transport: { host: '', tlsVerify: true, environment: {} }, repository: '' };
 
-/** The answers of an OCI layout on this machine to what a registry is asked. Nothing needs a network, and nobody is shown a credential. */
+/** Answers from an OCI layout on this machine what a registry would be asked. Uses no network and no credentials. */
 export function createLocalSession(image: LocalImage): MirroredSession {
   let opened: Promise<LayoutFiles> | undefined;
   let files: LayoutFiles | undefined;

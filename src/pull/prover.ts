@@ -7,7 +7,10 @@ import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
 
-/** A stream says how long its tar is when it ends. One that is longer than this many times its blob is followed by nobody. */
+/**
+ * How long the tar of a stream is becomes known at its end. Tags are made for this many times its blob, and for a GiB at least; a follower
+ * gives up a longer tar.
+ */
 const USUAL_RATIO = 16;
 const SMALL_TAR_BYTES = 2 ** 30;
 
@@ -55,7 +58,7 @@ export class LayerProver {
     return digest;
   }
 
-  /** Nobody wants to know any more. */
+  /** The digest is not needed any more. */
   abandon(): void {
     const port = this.#port;
     this.#followed?.end(false);
@@ -70,7 +73,7 @@ export class LayerProver {
       const task = { task: 'verify-layer', diffId: this.#diffId, port: port2 } as const;
       const tags = this.#followed?.tags;
       this.#result = this.#context.support.run(tags === undefined ? task : { ...task, tags }, [port2]);
-      this.#result.catch(() => {}); // whoever calls end() hears of it
+      this.#result.catch(() => {}); // `end` throws it
     }
     return this.#port;
   }

@@ -79,7 +79,7 @@ export class RegistryLink {
       this.name = named.digest ?? named.tag ?? 'latest';
     } else {
       this.#named = local;
-      // To look into a layout costs nothing, and nobody's store is then older than what it was taken from.
+      // A look into a layout is cheap, and without it the store could stay behind the layout.
       this.settings = settings.policy === 'missing' ? { ...settings, policy: 'always' } : settings;
       this.image = formatLocalImage(local);
       this.name = local.digest ?? local.tag ?? '';

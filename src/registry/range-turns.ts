@@ -1,10 +1,10 @@
 /** Blobs are told apart by the first three hex digits of their digests: two with the same share a turn. */
 const SLOTS = 16 ** 3;
 
-/** So many words hold the turns and claims of a pull. */
+/** How many words hold the turns and claims of a pull. */
 export const TURN_WORDS = 2 * SLOTS;
 
-/** A turn: nobody has it, a range has it, or the blob has none any more. */
+/** The state of a blob's turn: free, taken by a range, or given up for this blob. */
 const FREE = 0;
 const TAKEN = 1;
 const OVER = 2;
