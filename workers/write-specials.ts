@@ -146,8 +146,11 @@ async function runTar(task: WriteSpecialsTask, places: readonly Place[]): Promis
   if (lines.length === 0) return lines;
   const paths = new Map<string, string>();
   for (const { name, row } of itemsOf(places)) paths.set(String(name), String(pathAt(task.tree, row)));
-  return lines.map((line) => line.replace(/(?<=^tar: )[^:]+/, (name) => paths.get(name) ?? name));
+  return lines.map((line) => line.replace(NAME_IN_WORDS, (name) => paths.get(name) ?? name));
 }
+
+/** Where tar names a file: before what it says, or behind a system call that failed (`setxattrat: … for file 'NAME': …`). */
+const NAME_IN_WORDS = /(?<=^tar: )[^:]+|(?<= for file ')[^']+/g;
 
 function startTar({ abilities }: WriteSpecialsTask, places: readonly Place[]): ChildProcess {
   const attributes = ['--xattrs', '--xattrs-include=*'];

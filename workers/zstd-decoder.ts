@@ -19,6 +19,10 @@ const LEAST_PROGRAM_BYTES = 4 * 2 ** 20;
 /** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
+/** The magic numbers of a frame (28 b5 2f fd) and of a skippable one (5X 2a 4d 18) behind their first bytes. */
+const FRAME_MAGIC_REST = [0xb5, 0x2f, 0xfd] as const;
+const SKIPPABLE_MAGIC_REST = [0x2a, 0x4d, 0x18] as const;
+
 /**
  * Decodes zstd of one or many frames, skippable ones included (RFC 8878, section 3.1). Frames that cannot decode to more
  * than 32 MiB are decoded several in one call; a larger one, and a skippable one above that, goes through as it comes.
@@ -63,6 +67,8 @@ export class ZstdDecoder implements StreamDecoder {
       await this.#endLarge(this.#large);
     const length = this.#blobAt + this.#filled;
     if (length === 0) throw new StreamProblem('is empty', 0);
+    if (!this.#isInFrame && !mayBeginFrame(this.#buffer.subarray(0, this.#filled)))
+      throw noFrame(this.#blobAt);
     if (this.#filled > 0 || this.#large !== undefined)
       throw new StreamProblem('is cut off inside a zstd frame', length);
     await this.#out.drained();
@@ -92,7 +98,7 @@ export class ZstdDecoder implements StreamDecoder {
     } catch (error) {
       const { blobAt } = this.#walker;
       if (!isMalformed(error)) throw problemOf(error, blobAt);
-      throw new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
+      throw noFrame(blobAt);
     }
   }
 
@@ -229,6 +235,19 @@ export class ZstdDecoder implements StreamDecoder {
     this.#filled -= length;
     this.#blobAt += length;
   }
+}
+
+function noFrame(blobAt: number): StreamProblem {
+  return new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
+}
+
+/** Whether up to four bytes may begin a zstd frame or a skippable one; `FrameWalker` refuses longer ones. */
+function mayBeginFrame(bytes: Uint8Array): boolean {
+  const isSkippable = ((bytes[0] ?? 0) & 0xf0) === 0x50;
+  const rest = isSkippable ? SKIPPABLE_MAGIC_REST : FRAME_MAGIC_REST;
+  return (
+    (isSkippable || (bytes[0] ?? 0x28) === 0x28) && bytes.subarray(1, 4).every((byte, i) => byte === rest[i])
+  );
 }
 
 function tooLarge(windowBytes: number, maxBytes: number, blobAt: number): StreamProblem {

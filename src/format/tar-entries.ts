@@ -2,11 +2,13 @@ import type { Digest } from './digest.js';
 import { PullError } from './error.js';
 import {
   isGnuHeader,
+  isHeader,
   isHeaderOnly,
   isZeroBlock,
   MAX_TAR_META_BYTES,
   paddingOf,
   TAR_BLOCK_BYTES,
+  textOf,
   unreadableTar,
 } from './tar-fields.js';
 import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
@@ -74,7 +76,7 @@ class EntryReader {
           return undefined;
         }
         const entry = parseHeader(block);
-        if (!'xgLK'.includes(entry.type)) return this.#place(entry, block);
+        if (!isExtended(entry.type)) return this.#place(entry, block);
         this.#takeMeta(entry);
       }
       return undefined;
@@ -135,14 +137,27 @@ class EntryReader {
     if (position + lengthBytes > this.#source.lengthBytes) throw unreadableTar('it ends inside an entry');
   }
 
+  /** The name in a header of which something else is wrong, in words. */
+  #named(): string {
+    if (this.#headerAt + TAR_BLOCK_BYTES > this.#source.lengthBytes) return '';
+    const block = this.#source.read(this.#headerAt, TAR_BLOCK_BYTES);
+    if (isExtended(String.fromCharCode(block[156]!)) || !isHeader(block)) return '';
+    return `, in the entry ${quoteBytes(textOf(block.subarray(0, 100)))}`;
+  }
+
   /** The same error with the place in the tar. */
   #located(error: unknown): unknown {
     if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
       return error;
     const where =
       this.#entry === undefined
-        ? `at byte ${this.#headerAt} of the tar`
+        ? `at byte ${this.#headerAt} of the tar${this.#named()}`
         : `in the entry ${quoteBytes(this.#entry.name)}`;
     return new PullError(error.code, `${error.message}, ${where}`, { hint: error.hint, cause: error });
   }
+}
+
+/** Whether a header says something of the entry that follows it. */
+function isExtended(type: string): boolean {
+  return 'xgLK'.includes(type);
 }

@@ -86,8 +86,9 @@ const PREFIX_AT = 345;
 const PREFIX_END = 500;
 const ATIME_AT = 345;
 const CTIME_AT = 357;
-/** Of a time in GNU's fields, which are filled with zeros. */
-const TIME_DIGITS = 11;
+const TIME_BYTES = 12;
+/** A time in GNU's fields, which are full: digits behind zeros or blanks, and a NUL or a blank. */
+const OCTAL_TIME = /^ *[0-7]+[ \0]$/;
 
 /**
  * Whether a header with GNU's magic has a prefix in the place of times: Go before 1.8, and so docker up to 17.05, wrote that. No path
@@ -99,14 +100,9 @@ function hasGoPrefix(block: Buffer): boolean {
 
 function isTimeOrNone(block: Buffer, offset: number): boolean {
   const first = block[offset]!;
-  // Base-256, or blanks before a number.
-  if (first === 0 || (first & 0x80) !== 0 || first === 0x20) return true;
-  for (let at = offset; at < offset + TIME_DIGITS; at += 1) if (!isOctal(block[at]!)) return false;
-  return true;
-}
-
-function isOctal(byte: number): boolean {
-  return byte >= 0x30 && byte <= 0x37;
+  // Base-256 begins with one of two bytes, with which no UTF-8 begins.
+  if (first === 0 || first === 0x80 || first === 0xff) return true;
+  return OCTAL_TIME.test(block.toString('latin1', offset, offset + TIME_BYTES));
 }
 
 /** What extended headers have said of the entry that follows them. */
@@ -188,7 +184,7 @@ function applyRecord(entry: TarEntry, key: string, value: string): void {
 }
 
 function paxTime(value: string): TarTime {
-  const match = /^(-?\d{1,12})(?:\.(\d*))?$/.exec(value);
+  const match = /^(-?\d{1,15})(?:\.(\d*))?$/.exec(value);
   if (match === null) throw malformedTar('a time');
   const seconds = Number(match[1]);
   const nanos = Number((match[2] ?? '').slice(0, 9).padEnd(9, '0'));

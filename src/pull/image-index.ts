@@ -110,7 +110,7 @@ class Search<D extends AnyDocument> {
     const unreadable =
       unread === undefined
         ? ''
-        : `; entries that cannot be read: ${listSome(this.#unreadable.map(({ message }) => message))}`;
+        : `; entries that cannot be read: ${listSome([...new Set(this.#unreadable.map(({ message }) => message))])}`;
     const choose = list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`;
     return new PullError(
       'platform-not-found',

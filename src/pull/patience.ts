@@ -6,8 +6,11 @@ import type { Wait } from '../registry/patience.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
 
+/** Karma of fewer bytes has faded before the second try, so a body that breaks off in its first bytes is as one that never began. */
+const FIRST_BYTES = 64;
+
 /**
- * Failures of a host that is alive, before the first byte of the pull, that karma does not hear of: a restarted backend is back
+ * Failures of a host that is alive, before the first bytes of the pull, that karma does not hear of: a restarted backend is back
  * after a second or two. Requests that fail within half the pause between two tries belong to the same one.
  */
 const FREE_TRIES = 2;
@@ -53,9 +56,9 @@ export class Patience {
   readonly #onMiss: (message: string) => void;
   readonly #silences = new Silences();
   #misses = 0;
-  /** Anything at all, of this pull. */
-  #hasReceived = false;
-  /** Times that a host failed which is alive, before the first byte, and until when a failure belongs to the last of them. */
+  /** Of this pull. */
+  #receivedBytes = 0;
+  /** Times that a host failed which is alive, before the first bytes, and until when a failure belongs to the last of them. */
   #tries = 0;
   #tryEndsMs = Number.NEGATIVE_INFINITY;
   #asking = 0;
@@ -85,7 +88,7 @@ export class Patience {
 
   /** Body bytes that the main thread itself received. */
   received(bytes: number): void {
-    this.#hasReceived = true;
+    this.#receivedBytes += bytes;
     this.#karma.received(bytes, this.#now());
   }
 
@@ -112,9 +115,9 @@ export class Patience {
     return true;
   }
 
-  /** Whether a failure of a host that is alive is one of the first tries, before the first byte. */
+  /** Whether a failure of a host that is alive is one of the first tries, before the first bytes. */
   #isHiccup(now: number): boolean {
-    if (this.#hasReceived) return false;
+    if (this.#receivedBytes >= FIRST_BYTES) return false;
     if (now >= this.#tryEndsMs) {
       this.#tries += 1;
       this.#tryEndsMs = now + RETRY_WAIT_MS / 2;

@@ -182,6 +182,19 @@ function canUnshare(): boolean {
   return spawnSync('unshare', ['-Ur', 'true']).status === 0;
 }
 
+test('a warning of the program tar names the path in the image', { skip: skipUnless('tar') }, async (t) => {
+  const records = paxRecord(`SCHILY.xattr.user.${'n'.repeat(300)}`, 'y');
+  const paths = freshStore(t);
+  const { diffIds } = await storeTars(paths, tarOf({ name: 'dir/file', content: 'x', records }));
+  const told: string[] = [];
+  const onEvent = (event: ExportEvent) => {
+    if (event.event === 'warning') told.push(event.message);
+  };
+  await exportRootfs({ store: paths.root, diffIds, directory: join(temporaryDirectory(t), 'out'), onEvent });
+  assert.match(told.join(), /^tar: .*dir\/file/);
+  assert.doesNotMatch(told.join(), /\/proc\//);
+});
+
 test('in a user namespace an export goes on with the IDs that are mapped, and one warning', {
   skip: skipUnless('tar') || skipUnless('unshare') || (canUnshare() ? false : 'no user namespaces'),
 }, async (t) => {

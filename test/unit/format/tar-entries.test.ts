@@ -95,7 +95,11 @@ test("what is no time of access behind GNU's magic is the prefix that old Go pro
     '77777777777',
     'a'.repeat(155),
     '20170504123/x',
+    '00000000000/11111111111',
+    '77777777777x',
+    ' usr',
     'caf\xc3\xa9',
+    '\xe9t\xe9',
   ])
     assert.equal(
       goHeader(prefix).name.toString('latin1'),
@@ -103,6 +107,11 @@ test("what is no time of access behind GNU's magic is the prefix that old Go pro
     );
   assert.deepEqual(goHeader('00000000012\0').atime, { seconds: 10, nanos: 0 });
   assert.equal(goHeader('00000000012\x0000000000013\0').name.toString(), 'base');
+});
+
+test('a time of an extended header may have as many digits as a number of a header can', () => {
+  const tar = tarOf({ name: 'a', records: paxRecord('mtime', '-99999999999999.5') });
+  assert.deepEqual(walk(tar)[0]!.entry.mtime, { seconds: -(10 ** 14), nanos: 500_000_000 });
 });
 
 test('user and group IDs have 32 bits, as the system takes them', () => {
@@ -134,6 +143,12 @@ test('an error says which entry it is about, or where in the tar', () => {
   const wrong = tarOf({ name: 'first', content: 'x' }, { name: 'second' });
   wrong[1024 + 110]! ^= 1;
   assert.throws(() => walk(wrong), { message: /at byte 1024 of the tar$/ });
+  const noNumber = editedHeader(tarOf({ name: 'second' }).subarray(0, 512), { 108: 'zzzzzzz' });
+  const behind = Buffer.concat([tar.subarray(0, 1024), noNumber, TAR_END]);
+  assert.throws(() => walk(behind), {
+    message: /a number .* at byte 1024 of the tar, in the entry "second"$/,
+  });
+  assert.throws(() => walk(behind.subarray(0, 1030)), { message: /at byte 1024 of the tar$/ });
   assert.throws(() => walk(tarOf({ name: 'a', content: 'x'.repeat(600) }).subarray(0, 1000)), {
     message: /in the entry "a"$/,
   });

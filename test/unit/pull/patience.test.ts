@@ -151,9 +151,10 @@ test('a miss of the main thread that is fatal rejects at once with the reason', 
 const RESET = { message: 'reset', host: 'registry', sign: 'alive' } as const;
 const TIMEOUT = { message: 'silent', host: 'registry', sign: 'silent' } as const;
 
-test('before the first byte, two failures of a host that is alive are no end, however many requests share them', () => {
+test('before the first bytes, two failures of a host that is alive are no end, however many requests share them', () => {
   const { patience, stop, clock } = create();
   patience.asking(1);
+  patience.received(1);
   for (clock.now of [0, 1, 400, 1000, 1300]) patience.missed(RESET);
   assert.equal(stop.reason, undefined);
   clock.now = 2000;
@@ -168,7 +169,7 @@ test('a host that is not alive, and one that was heard of, get no such tries', (
   assert.equal(messageOf(refused.stop), 'refused');
   const faded = create();
   faded.patience.asking(1);
-  faded.patience.received(5);
+  faded.patience.received(64);
   faded.clock.now = 20 * TAU_MS;
   faded.patience.missed(RESET);
   assert.equal(messageOf(faded.stop), 'reset');

@@ -172,6 +172,14 @@ test('what is no zstd is told with its place', async () => {
     ['cut off', frame.subarray(0, -1), /cut off/, frame.length - 1],
     ['a cut header', frame.subarray(0, 3), /cut off/, 3],
     ['garbage', Buffer.concat([frame, Buffer.from('garbage')]), /no zstd frames/, frame.length],
+    ['a newline', Buffer.concat([frame, Buffer.from('\n')]), /no zstd frames/, frame.length],
+    [
+      'a wrong magic number',
+      Buffer.concat([frame, MAGIC.subarray(0, 2), Buffer.of(1)]),
+      /no zstd frames/,
+      frame.length,
+    ],
+    ['a cut skippable frame', Buffer.concat([frame, Buffer.of(0x50, 0x2a)]), /cut off/, frame.length + 2],
     ['zeros', Buffer.concat([frame, Buffer.alloc(1000)]), /no zstd frames/, frame.length],
     [
       'no block',
