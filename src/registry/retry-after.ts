@@ -11,7 +11,7 @@ const MAX_TOTAL_WAIT_MS = 600_000;
 /** `Retry-After: 0` must not make a busy loop; one second is also what a miss waits. */
 const MIN_WAIT_MS = 1_000;
 
-const SECONDS = /^\d{1,10}$/;
+const SECONDS = /^\d+$/;
 const IMF_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 /**
@@ -20,7 +20,9 @@ const IMF_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2
  */
 export function parseRetryAfter(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
-  if (SECONDS.test(header)) return Math.max(MIN_WAIT_MS, Number(header) * 1000);
+  // More digits than a time has are a long wait, too.
+  if (SECONDS.test(header))
+    return Math.min(Number.MAX_SAFE_INTEGER, Math.max(MIN_WAIT_MS, Number(header) * 1000));
   if (!IMF_DATE.test(header)) return undefined;
   const dateMs = Date.parse(header);
   return Number.isNaN(dateMs) ? undefined : Math.max(MIN_WAIT_MS, dateMs - nowMs);

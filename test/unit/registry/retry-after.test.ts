@@ -14,6 +14,8 @@ const NOW_MS = Date.UTC(2026, 0, 2, 3, 4, 5);
 test('seconds and dates become milliseconds from now, one second at least', () => {
   assert.equal(parseRetryAfter('7', NOW_MS), 7000);
   assert.equal(parseRetryAfter('0', NOW_MS), 1000);
+  for (const many of [20, 400])
+    assert.equal(parseRetryAfter('9'.repeat(many), NOW_MS), Number.MAX_SAFE_INTEGER);
   assert.equal(parseRetryAfter('Fri, 02 Jan 2026 03:05:05 GMT', NOW_MS), 60_000);
   assert.equal(parseRetryAfter('Fri, 02 Jan 2026 03:00:00 GMT', NOW_MS), 1000);
 });
