@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, readSync, realpathSync, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -39,12 +39,12 @@ export interface LayoutFiles {
  *   `metadata-malformed` for what is no tar
  */
 export async function openLayoutFiles({ transport, path }: LocalImage): Promise<LayoutFiles> {
-  if (orDenied(path, () => statName(path)) === undefined) {
+  const kind = orDenied(path, () => kindOf(path));
+  if (kind === undefined) {
     throw new PullError('image-not-found', `there is no ${path}`, {
       hint: 'check the path; it is taken from the current directory on',
     });
   }
-  const kind = orDenied(path, () => statSync(path));
   if (transport === 'oci') {
     if (!kind.isDirectory())
       throw notLayout(path, 'it is no directory; an archive is named as oci-archive:FILE');
@@ -54,6 +54,16 @@ export async function openLayoutFiles({ transport, path }: LocalImage): Promise<
   if (!kind.isFile())
     throw notLayout(path, 'it is no file; what comes from a pipe has to be in a file first');
   return archiveFiles(path);
+}
+
+/** What a path leads to, links followed; undefined when nothing is there. */
+function kindOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
+    throw error;
+  }
 }
 
 function directoryFiles(root: string): LayoutFiles {

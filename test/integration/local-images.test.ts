@@ -254,9 +254,12 @@ test('archives that are none, compressed, cut off or ambiguous are refused', asy
     const failure = await failureOf(pullImage(`oci-archive:${file}`, optionsFor(t)));
     assert.equal(failure.code, code, `${bytes.length} bytes: ${failure.message}`);
   }
+  symlinkSync('nowhere', join(directory, 'link'));
   for (const [image, code] of [
     [`oci-archive:${directory}`, 'option-malformed'],
     [`oci-archive:${directory}/none`, 'image-not-found'],
+    [`oci-archive:${directory}/link`, 'image-not-found'],
+    [`oci:${file}/none`, 'image-not-found'],
     ['oci-archive:/dev/null', 'option-malformed'],
     [`oci:${good}`, 'option-malformed'],
     [`oci:${directory}`, 'option-malformed'],
