@@ -28,10 +28,10 @@ export class NotedBytes {
   /** The next bytes. @throws PullError as the place */
   readonly take = (chunk: Buffer): void => {
     if (this.#failure !== undefined) throw this.#failure;
+    if (this.#written - this.#noted + chunk.length > PIECE_BYTES) this.note();
     if (this.#written === this.#noted) this.#waitingSinceMs = performance.now();
     this.#place.write(chunk, this.#written);
     this.#written += chunk.length;
-    if (this.#written - this.#noted >= PIECE_BYTES) this.note();
   };
 
   /** Notes what has waited too long; a failure comes with the next bytes, or at the end. */

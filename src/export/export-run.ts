@@ -140,11 +140,10 @@ async function withThreads<T>(
     abort();
   });
   const progress = new ExportProgress(followed?.written ?? new CounterReader(counters, 'written'), emit);
+  let result: T;
   try {
-    const result = await work({ pool, layers, emit, begin: progress.begin });
+    result = await work({ pool, layers, emit, begin: progress.begin });
     progress.tell();
-    if (thrown !== undefined) throw thrown;
-    return result;
   } catch (error) {
     signal?.throwIfAborted();
     throw thrown ?? outsideStore(error, paths.root);
@@ -153,6 +152,9 @@ async function withThreads<T>(
     signal?.removeEventListener('abort', abort);
     await pool.destroy();
   }
+  // A promise that the last call returned has been rejected by now.
+  if (thrown !== undefined) throw thrown;
+  return result;
 }
 
 /** How many threads an export has. */

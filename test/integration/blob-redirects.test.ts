@@ -74,7 +74,8 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
     const registry = await startSandbox(t, { layout, faults });
     const { error, misses } = await copyBlobs(t, image, registry.host);
     assert.equal(error, undefined);
-    assert.deepEqual(misses, [`${dying.host} refuses the connection`]);
+    assert.equal(misses.length, 1);
+    assert.match(misses[0]!, new RegExp(`^${dying.host} (refuses|broke off) the connection$`));
     const asks = [registry, dying, living].map((each) => told(asksFor(each, digest)));
     assert.deepEqual(asks, ['307 307', '206', '206']);
   });
