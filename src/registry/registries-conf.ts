@@ -122,7 +122,9 @@ function fileIfThere(path: string): ConfigFile[] {
 function textOf(path: string, read: Input): string | undefined {
   if ('bytes' in read) return read.bytes.toString('utf8');
   if (read.kind === 'absent') return undefined;
-  throw malformed(path, read.problem);
+  const hint =
+    'make it a file that this user may read, set HOME to the home of this user, or name another in CONTAINERS_REGISTRIES_CONF';
+  throw malformed(path, read.problem, hint);
 }
 
 function parseToml(parse: (text: string) => unknown, path: string, text: string): unknown {

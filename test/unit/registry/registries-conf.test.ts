@@ -174,6 +174,7 @@ test('files that cannot be understood are named, with the line when they are no 
     const failure = { code: 'option-malformed', message: words };
     await assert.rejects(readRegistries({ CONTAINERS_REGISTRIES_CONF: path }), failure);
   }
+  await assert.rejects(readRegistries({ CONTAINERS_REGISTRIES_CONF: '/' }), { hint: /this user may read/ });
   await assert.rejects(read(t, '#'.repeat(2 ** 20 + 1)), /is larger than 1 MiB/);
   assert.deepEqual((await readRegistries({ CONTAINERS_REGISTRIES_CONF: '/dev/null' }))?.rules, []);
 });
