@@ -14,6 +14,9 @@ import type { KnownLayer } from './layer.js';
 const USUAL_RATIO = 16;
 const SMALL_TAR_BYTES = 2 ** 30;
 
+/** A layer that claims to be larger is not followed: no tags are made for what hardly fits on a disk. They take 12 bytes a MiB. */
+const MAX_FOLLOWED_TAR_BYTES = 2 ** 40;
+
 /**
  * The hash of one layer, computed in a worker behind the front of what is on disk: extents go to it as they come,
  * in tar order, and at the end it answers with the digest of all.
@@ -21,7 +24,7 @@ const SMALL_TAR_BYTES = 2 ** 30;
 export class LayerProver {
   readonly #context: PullContext;
   readonly #diffId: Digest;
-  readonly #followed: FollowedLayer | undefined;
+  readonly #followed: FollowedLayer | undefined = undefined;
   #port: MessagePort | undefined;
   #result: Promise<VerifyLayerResult> | undefined;
 
@@ -29,7 +32,8 @@ export class LayerProver {
     this.#context = context;
     this.#diffId = diffId;
     const mostTarBytes = metadata?.table.tarBytes ?? Math.max(SMALL_TAR_BYTES, USUAL_RATIO * blob.sizeBytes);
-    this.#followed = context.follower?.follow(diffId, mostTarBytes);
+    if (mostTarBytes <= MAX_FOLLOWED_TAR_BYTES)
+      this.#followed = context.follower?.follow(diffId, mostTarBytes);
   }
 
   /** The next bytes of the tar. */

@@ -254,7 +254,7 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
   if (status === 200 && mayBeOther && /^text\/html\b/i.test(single(headers['content-type']) ?? ''))
     return contradiction(unexpected('a web page'), contradictions);
   const wrong = wrongSize(range!, url, sizeBytes);
-  if (wrong !== undefined) return contradiction(wrong, contradictions);
+  if (wrong !== undefined) return status === 200 ? contradiction(wrong, contradictions) : giveUp(wrong);
   if (status === 200 && range!.isPart) return giveUp(wholeBlobsOnly(url.host));
   if (status === 206) {
     const what = `bytes ${came.start} to ${came.end}`;
@@ -271,15 +271,11 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
  * A range that is refused is none of the blob's, where its size is another than was stated. One refusal among good ranges is a failure;
  * else the blob is asked for without a range.
  */
-function refusedRange(
-  { url, status, headers }: Response,
-  { range }: Asked,
-  { givesRanges, contradictions }: Known,
-): Next {
+function refusedRange({ url, status, headers }: Response, { range }: Asked, { givesRanges }: Known): Next {
   const { blob, sizeUnknown, isPart } = range!;
   const { sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   const isOther = sizeBytes !== undefined && (sizeUnknown || sizeBytes !== blob.sizeBytes);
-  if (status === 416 && isOther) return contradiction(sizeError(blob, url, sizeBytes), contradictions);
+  if (status === 416 && isOther) return giveUp(sizeError(blob, url, sizeBytes));
   const again = `${url.host} answers ${status} to a range`;
   if (givesRanges) return { next: 'fail', sign: 'alive', again };
   if (isPart) return giveUp(wholeBlobsOnly(url.host));

@@ -26,7 +26,7 @@ export function randomTar(random: Random): Buffer {
   const entries = randomEntries(random);
   const end = random.int(0, 9);
   // The two end blocks may be missing, or be followed by zeros up to a whole record.
-  const tar = end > 0 ? Buffer.concat([entries, TAR_END]) : entries;
+  const tar = end > 0 || entries.length === 0 ? Buffer.concat([entries, TAR_END]) : entries;
   if (end < 5) return tar;
   return Buffer.concat([tar, Buffer.alloc((RECORD_BYTES - (tar.length % RECORD_BYTES)) % RECORD_BYTES)]);
 }
