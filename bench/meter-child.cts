@@ -1,7 +1,7 @@
 import fs = require('node:fs');
 import threads = require('node:worker_threads');
 
-/** The pipe on which whoever started the process reads what it cost. */
+/** The pipe from which the parent process reads what this one cost. */
 const METER_FD = 3;
 
 // Loaded before the command, which knows nothing of it; its threads load this as well.

@@ -11,7 +11,7 @@ interface RealFile {
 }
 
 const READ_BYTES = 2 ** 20;
-/** Of the files of an update, one in nine is another one. */
+/** An update changes one file in nine. */
 const CHANGED_SHARE = 1 / 9;
 /** In such a file every so many bytes one differs: no chunk of it is as it was. */
 const CHANGE_EVERY_BYTES = 1024;

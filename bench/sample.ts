@@ -85,7 +85,7 @@ export function largeLayerSample(workDir: string, sizeBytes: number): Promise<Sa
   });
 }
 
-/** An image of these tars, one a layer, that nobody keeps; `layoutDir` is not there or has another version. */
+/** Writes an image with a layer for each of these tars. Nothing else uses it; `layoutDir` is absent or has another version. */
 export async function tarSample(
   layoutDir: string,
   ref: string,

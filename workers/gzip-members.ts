@@ -141,7 +141,7 @@ export class GzipMembersDecoder implements StreamDecoder {
     );
   }
 
-  /** What is there begins no member. */
+  /** The bytes here do not begin a member. */
   #noMember(): void {
     if (this.#members === 0) throw new StreamProblem('is no gzip data', 0);
     this.#stage = 'behind';

@@ -3,10 +3,10 @@ import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { guardDirectory, within } from '../src/files/guarded-directory.js';
-import { openFile, UnfitFile } from '../src/files/open-file.js';
+import { openFile } from '../src/files/open-file.js';
 import { PullError } from '../src/format/error.js';
 import type { RangeJob, RangeTotals } from '../src/registry/range-client.js';
-import { storageError, systemCode } from '../src/store/storage-error.js';
+import { LAYOUT_HINT, readingLayout } from '../src/store/read-layout.js';
 
 /** Bytes read with one call: as much as what comes from a socket at a time, and one allocation for each. */
 const BLOCK_BYTES = 64 * 1024;
@@ -38,7 +38,7 @@ export async function readRange({
     onSize?.(file.sizeBytes);
     if (onSize === undefined && file.sizeBytes !== blob.sizeBytes) {
       const message = `${file.path} has ${file.sizeBytes} bytes for blob ${blob.digest}, not ${blob.sizeBytes}`;
-      throw new PullError('metadata-malformed', message, { hint: HINT });
+      throw new PullError('metadata-malformed', message, { hint: LAYOUT_HINT });
     }
     events.requested();
     for (let at = start; at < Math.min(end, file.sizeBytes); ) {
@@ -67,40 +67,28 @@ function openBlob(url: URL): OpenBlob {
   const path = fileURLToPath(url);
   const start = url.searchParams.get('start');
   if (start !== null) {
-    const fd = onLayout(path, () => openFile(path));
+    const fd = readFrom(path, () => openFile(path));
     return { fd, path, start: Number(start), sizeBytes: Number(url.searchParams.get('size')) };
   }
   // LAYOUT/blobs/sha256/HEX
   guardDirectory(dirname(dirname(dirname(path))), 'blobs', 'sha256');
-  const fd = onLayout(path, () => within(path, (at) => openFile(path, undefined, at)));
+  const fd = readFrom(path, () => within(path, (at) => openFile(path, undefined, at)));
   return { fd, path, start: 0, sizeBytes: fstatSync(fd).size };
 }
 
 /** Fresh memory each time, as the caller hands it on. */
 function readBlock({ fd, path, start }: OpenBlob, at: number, lengthBytes: number): Buffer {
   const block = Buffer.allocUnsafeSlow(lengthBytes);
-  const read = onLayout(path, () => readSync(fd, block, 0, lengthBytes, start + at));
+  const read = readFrom(path, () => readSync(fd, block, 0, lengthBytes, start + at));
   if (read === 0)
-    throw new PullError('metadata-malformed', `${path} became shorter while it was read`, { hint: HINT });
+    throw new PullError('metadata-malformed', `${path} became shorter while it was read`, {
+      hint: LAYOUT_HINT,
+    });
   return block.subarray(0, read);
 }
 
-function onLayout<T>(path: string, action: () => T): T {
-  try {
-    return action();
-  } catch (error) {
-    const code = systemCode(error);
-    if (error instanceof UnfitFile)
-      throw new PullError('metadata-malformed', error.message, { hint: HINT, cause: error });
-    if (code === 'ENOENT' || code === 'ENOTDIR')
-      throw new PullError('blob-not-found', `${path} is not there any more`, { hint: HINT, cause: error });
-    if (code === undefined) throw error;
-    const { message } = storageError(error, `read ${path}`) as PullError;
-    throw new PullError('store-denied', message, {
-      hint: 'check that this user may read the layout',
-      cause: error,
-    });
-  }
+function readFrom<T>(path: string, action: () => T): T {
+  return readingLayout(path, action, (cause) => {
+    return new PullError('blob-not-found', `${path} is not there any more`, { hint: LAYOUT_HINT, cause });
+  });
 }
-
-const HINT = 'write the layout again, with zpull copy or skopeo copy';

@@ -92,7 +92,7 @@ export class MetadataSource {
     return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
   }
 
-  /** What is at hand of the bytes before `end`, without asking for any. */
+  /** The bytes before `end` that have come already. */
   before(end: number): Buffer {
     return this.#bytes.subarray(0, Math.max(0, end - this.#start));
   }

@@ -24,7 +24,7 @@ interface RawPart {
   readonly pack: string;
   readonly packOffset: number;
   readonly take: NotedBytes['take'];
-  /** Notes what came: whoever looks for pieces of the blob finds it. To be called once. */
+  /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */
   close(): void;
 }
 

@@ -14,7 +14,7 @@ const DIRECT_BYTES = 2 ** 17;
 /** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
 const FULL_PIPE_MS = 1;
 
-/** Nobody reads what is written any more. */
+/** The output has no reader any more. */
 export class Closed extends Error {}
 
 /** Gathers what is written to large blocks. */

@@ -31,7 +31,7 @@ export class ZstdDecoder implements StreamDecoder {
   readonly #engine: ZstdEngine;
   readonly #out: Outflow;
   readonly #windows: LargeWindows;
-  /** Of frames that are decoded whole the window does not count. */
+  /** The window of a frame does not count where the frame is decoded whole. */
   readonly #walker = new FrameWalker(0, Number.POSITIVE_INFINITY);
   /** Bytes of the blob from `#blobAt` on that are not decoded yet: `#buffer[0, #filled)`. */
   #buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);

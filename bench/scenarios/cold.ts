@@ -14,7 +14,7 @@ import type { Cost } from '../stopwatch.js';
 interface Turn {
   readonly floor: Floor;
   readonly pull: PullRun;
-  /** Of another pull, by the library. */
+  /** The same for another pull, by the library. */
   readonly measured: PullResult | undefined;
   /** CPU seconds of the server during the pull. */
   readonly serverSeconds: number;

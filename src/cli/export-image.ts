@@ -71,7 +71,7 @@ export async function pullAndExport(
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
   const sameOwner = keepsOwners(options);
-  // What is at a path is a layer of its own, or a part of many.
+  // A path is exported from a layer made for it, or from the layers of the image.
   const mayFollow = options.path === undefined;
   const isNew = mayFollow && scheme === 'rootfs' && options.force !== true;
   const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;

@@ -46,7 +46,7 @@ export async function throughFile<T>(make: (path: string) => Promise<T>, signal:
   }
 }
 
-/** A write to a pipe that nobody reads takes for ever: the abort does not wait for it. */
+/** A write to a pipe without a reader never ends: the abort does not wait for it. */
 function abortOf(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     const abort = () => reject(signal.reason);

@@ -36,7 +36,7 @@ export interface StoredLayer {
 /** One that several threads read, and that none may read differently. */
 type TaggedLayer = StoredLayer & ExportedLayer;
 
-/** What was read of layers before the export. */
+/** The tags and proofs of layers that were read before the export. */
 export interface FollowedLayers {
   /** Threads that go on with it; they are ended with the export. */
   readonly pool?: WorkerPool;

@@ -33,7 +33,7 @@ interface FlattenLimits {
   readonly maxTextBytes?: number;
   /** Whether what Linux takes for no name or link is refused. */
   readonly intoFiles?: boolean;
-  /** What is taken of the file system; left out, all of it. */
+  /** Only this part of the file system is exported; all of it when left out. */
   readonly only?: Selection | undefined;
 }
 

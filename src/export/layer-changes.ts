@@ -35,7 +35,7 @@ export interface LayerChanges {
   readonly whiteouts: readonly string[];
 }
 
-/** What is to be under a path: something new, or the file of another path. */
+/** An entry for a path: a new file, or a hard link to the file of another path. */
 export interface Named {
   readonly path: string;
   readonly what: Inode | string;

@@ -62,7 +62,7 @@ export class LayerSource {
       readonly diffId: Digest;
       readonly reader: ExtentReader;
       readonly tags: BlockTags;
-      /** Where nobody else compares the parts that were read before. */
+      /** Where no other thread compares the parts that were read before. */
       readonly partTags?: PartTags;
       /** Where the reader has only a part of the layer: the block that it begins with. */
       readonly firstBlock?: number;

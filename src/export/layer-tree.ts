@@ -69,7 +69,7 @@ export interface TreeLimits {
 /** What a layer has at a path that may be that of a symbolic link of a lower layer. */
 export interface StatedPath {
   readonly path: string;
-  /** Of a symbolic link: what it says. */
+  /** The target of a symbolic link. */
   readonly link: string;
 }
 
@@ -104,7 +104,7 @@ export class LayerTree {
   readonly #limits: TreeLimits;
   #implied = 0;
   #steps = 0;
-  /** How often a directory or a symbolic link was taken away: any path may lead elsewhere since. */
+  /** How often a directory or a symbolic link was removed: since then any path may lead elsewhere. */
   #losses = 0;
   /** The path that was looked up last. The entries of a directory stand together in a tar. */
   #lastPath = '';

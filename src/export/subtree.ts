@@ -6,7 +6,7 @@ import { isName, quote } from './tree-paths.js';
 /** As many links as Linux follows in one path (path_resolution(7)). */
 const MAX_LINKS = 40;
 
-/** What is exported of a file system. */
+/** The part of a file system that is exported. */
 export interface Selection {
   /** From the root of the image on, with or without a slash before it; links are followed inside the image, that at its end, too. */
   readonly path: string;

@@ -16,7 +16,7 @@ export class TagFollower implements LayerFollower {
     return {
       tags,
       feed: () => {},
-      // Of several attempts the last one counts.
+      // The last of several attempts counts.
       end: (isProven) => {
         if (!isProven) return;
         this.tags.set(diffId, tags);

@@ -77,13 +77,14 @@ class Walk {
 
 /** Whether the system follows the link to what is at `end`: not so for a link to nothing, nor for some links of `/proc`. */
 function isSamePlace(link: string, end: string): boolean {
-  const [followed, found] = [statOf(() => statSync(link)), statOf(() => lstatSync(end))];
+  const [followed, found] = [statIfThere(() => statSync(link)), statIfThere(() => lstatSync(end))];
   return (
     followed !== undefined && found !== undefined && followed.ino === found.ino && followed.dev === found.dev
   );
 }
 
-function statOf(look: () => Stats): Stats | undefined {
+/** What `look` finds; undefined when nothing is there. @throws the system's own errors */
+export function statIfThere(look: () => Stats): Stats | undefined {
   try {
     return look();
   } catch (error) {

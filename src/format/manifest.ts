@@ -61,7 +61,7 @@ export interface ImageIndex {
   readonly kind: 'index';
   readonly mediaType: string;
   readonly manifests: readonly IndexEntry[];
-  /** What is wrong with each of the other entries, which cannot be chosen. */
+  /** The error of each entry that cannot be read, and so cannot be chosen. */
   readonly unreadable: readonly PullError[];
 }
 

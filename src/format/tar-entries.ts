@@ -29,7 +29,7 @@ export interface PlacedEntry {
   readonly entry: TarEntry;
   readonly contentStart: number;
   readonly contentBytes: number;
-  /** Of a file whose holes the tar leaves out: what its content is. */
+  /** The map of a sparse file: its content in the tar lacks the holes. */
   readonly sparse?: SparseMap;
 }
 
@@ -54,7 +54,7 @@ class EntryReader {
   readonly #onMeta: (lengthBytes: number) => void;
   readonly #extended = new ExtendedHeaders();
   #at = 0;
-  /** What is being read, as far as it is known. */
+  /** Where the header under way begins, and its entry as far as it is known. */
   #headerAt = 0;
   #entry: TarEntry | undefined;
 

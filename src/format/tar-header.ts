@@ -36,7 +36,7 @@ export interface TarEntry {
   devMajor: number;
   devMinor: number;
   xattrs: ReadonlyMap<string, Buffer>;
-  /** Of a sparse file in one of the pax formats: its content is not the file. */
+  /** The fields of a sparse file in one of the pax formats: its content is not the whole file. */
   sparse: SparseRecords | undefined;
 }
 

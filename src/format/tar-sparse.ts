@@ -50,7 +50,7 @@ const RUN_BYTES = 24;
 const FIELD_BYTES = 12;
 
 const NEWLINE = 0x0a;
-/** Of a number in a map: as many as the largest exact integer has. */
+/** Digits of a number in a map: as many as the largest exact integer has. */
 const MAX_DIGITS = 16;
 
 /**

@@ -8,7 +8,7 @@ export function createDecodedRoom(bytes: number): DecodedRoom {
   return room;
 }
 
-/** Bytes that nobody has taken. */
+/** Bytes that are left. */
 export function roomLeft(room: DecodedRoom): number {
   return Number(Atomics.load(room, 0));
 }

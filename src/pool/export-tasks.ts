@@ -42,7 +42,7 @@ export interface WriteArchiveTask {
 }
 
 export interface WriteArchiveResult {
-  /** Nobody reads the standard output any more. */
+  /** The standard output has no reader any more. */
   readonly closed: boolean;
   /** Row of the layer that did not hash to its DiffID, with which the archive breaks off. */
   readonly damaged?: number;
@@ -53,7 +53,7 @@ export interface FlattenTask {
   readonly task: 'flatten';
   /** Whether the file system becomes files: then its names and links must be such that Linux takes. */
   readonly intoFiles: boolean;
-  /** What is wanted of it; left out, all of it. */
+  /** Only the file or directory at this path is wanted; everything when left out. */
   readonly path?: string | undefined;
 }
 
@@ -77,7 +77,7 @@ export interface FollowLayersTask {
   readonly task: 'follow-layers';
   /** Each layer once. */
   readonly diffIds: readonly Digest[];
-  /** Of the image's layers, lowest first: rows of `diffIds`. */
+  /** The rows of `diffIds` that the image's layers have, lowest first. */
   readonly order: readonly number[];
   readonly port: MessagePort;
   /** Changed and notified after each message: the thread waits for that alone. */
@@ -170,7 +170,7 @@ export interface WriteTarTask {
 }
 
 export interface WriteTarResult {
-  /** Nobody reads the standard output any more. */
+  /** The standard output has no reader any more. */
   readonly closed: boolean;
 }
 

@@ -9,7 +9,7 @@ export interface PartialLayer {
   readonly diffId: Digest;
   /** Length of its tar. */
   readonly tarBytes: number;
-  /** What is here of it, in order. */
+  /** The parts of its tar that the store has, in order. */
   readonly extents: ExtentRows;
   /** Which parts of the tar that is, as pairs [start, end); left out, all of it. */
   readonly ranges?: Float64Array;

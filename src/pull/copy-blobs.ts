@@ -9,19 +9,14 @@ import type { CopyBlob, CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, MadePlace } from './copy-target.js';
 import { Fetcher } from './fetcher.js';
 import { fromAnyPlace } from './foreign.js';
-import type { FetchFigures } from './layer.js';
+import { type FetchFigures, sumOfFetches } from './layer.js';
+import { copyThreads } from './thread-counts.js';
 
 /** What one request fetches: at 20 MB/s a connection and 50 ms away 8 MiB spend a tenth of their time waiting. */
 const MOST_RANGE_BYTES = 8 * 2 ** 20;
 const LEAST_RANGE_BYTES = 2 ** 20;
 /** Ranges a connection in small copies, so that all of them end together. */
 const RANGES_PER_CONNECTION = 4;
-
-/**
- * A copy that fetches less than this uses one thread. Of a larger one half of the workers fetch and the others hash: on two cores a thread
- * that fetches keeps up with one that hashes, and a second one costs 0.5 s of CPU time and 15 MB more a copy of 800 MB.
- */
-const ONE_WORKER_BYTES = 8 * 2 ** 20;
 
 export interface CopyFigures extends Readonly<FetchFigures> {
   readonly reusedBytes: number;
@@ -68,10 +63,8 @@ class BlobCopies {
     // Before files have their length: not every file system can leave holes.
     await requireSpace(this.#target.directory, Math.min(fetchBytes, lackOf(missing)));
     const places = this.#target.make(missing);
-    const { workers } = this.#context.settings;
-    const isSmall = fetchBytes < ONE_WORKER_BYTES;
-    const threads = isSmall ? 1 : Math.ceil(workers / 2);
-    const startPool = () => this.#context.startFetchers(threads, workers === 1 || isSmall);
+    const { threads, mayShare } = copyThreads(this.#context.settings.workers, fetchBytes);
+    const startPool = () => this.#context.startFetchers(threads, mayShare);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });
     const of = layers.size;
     let done = of - missing.filter(({ digest }) => layers.has(digest)).length;
@@ -84,8 +77,7 @@ class BlobCopies {
       }),
     );
     return {
-      fetchedBytes: fetcher.figures.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0),
-      requests: fetcher.figures.reduce((sum, { requests }) => sum + requests, 0),
+      ...sumOfFetches(fetcher.figures),
       reusedBytes: this.#reusedBytes,
       resumedBytes: this.#resumedBytes,
     };

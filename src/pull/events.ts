@@ -6,7 +6,7 @@ export type PullEvent =
       readonly event: 'resolved';
       readonly image: string;
       readonly digest: string;
-      /** Of the index that it was chosen from, when there was one. */
+      /** The digest of the index that it was chosen from, when there was one. */
       readonly indexDigest?: string;
       readonly platform: string;
       readonly layers: number;

@@ -15,7 +15,7 @@ import {
 } from '../format/platform.js';
 import { listSome } from '../format/text.js';
 
-/** An index may name an index, whose entries must be manifests: deeper nests are nobody's image. */
+/** An index may name an index, whose entries must be manifests. Deeper nests are refused. */
 export const MAX_INDEX_LEVELS = 2;
 
 /**
@@ -83,7 +83,7 @@ export function platformsOf(index: ImageIndex): { platform: string; digest: Dige
 class Search<D extends AnyDocument> {
   readonly #wanted: Platform;
   readonly #reader: IndexReader<D>;
-  /** What was found, in words, though it does not suit. */
+  /** The platforms that were found, in words, though none suits. */
   readonly #platforms = new Set<string>();
   readonly #unreadable: PullError[] = [];
   #read = 0;

@@ -32,7 +32,7 @@ export interface LayerInspection {
 export interface ImageInspection {
   readonly image: string;
   readonly digest: string;
-  /** Of the index that led to it, when there was one. */
+  /** The digest of the index that led to it, when there was one. */
   readonly indexDigest?: string;
   readonly mediaType: string;
   readonly platform: string;

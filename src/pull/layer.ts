@@ -53,6 +53,14 @@ export interface FetchFigures {
   requests: number;
 }
 
+/** The total of several fetches. */
+export function sumOfFetches(figures: readonly Readonly<FetchFigures>[]): FetchFigures {
+  return {
+    fetchedBytes: figures.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0),
+    requests: figures.reduce((sum, { requests }) => sum + requests, 0),
+  };
+}
+
 /** Figures of one layer's fetch, as the result reports them. */
 export interface LayerFigures {
   readonly format: LayerFormat;

@@ -1,14 +1,15 @@
-import { closeSync, fstatSync, readSync, realpathSync, type Stats, statSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
+import { statIfThere } from '../files/follow-links.js';
 import { guardDirectory, within } from '../files/guarded-directory.js';
-import { openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
+import { openFile, readFile, statName } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LocalImage } from '../format/local-image.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
-import { storageError, systemCode } from '../store/storage-error.js';
+import { LAYOUT_HINT, readingLayout } from '../store/read-layout.js';
 import { MAX_INDEX_BYTES } from './layout-index.js';
 
 /** A layout of 10,000 images with some layers each; their places take 20 MB of memory. */
@@ -39,7 +40,7 @@ export interface LayoutFiles {
  *   `metadata-malformed` for what is no tar
  */
 export async function openLayoutFiles({ transport, path }: LocalImage): Promise<LayoutFiles> {
-  const kind = orDenied(path, () => kindOf(path));
+  const kind = readingLayout(path, () => statIfThere(() => statSync(path)));
   if (kind === undefined) {
     throw new PullError('image-not-found', `there is no ${path}`, {
       hint: 'check the path; it is taken from the current directory on',
@@ -56,19 +57,9 @@ export async function openLayoutFiles({ transport, path }: LocalImage): Promise<
   return archiveFiles(path);
 }
 
-/** What a path leads to, links followed; undefined when nothing is there. */
-function kindOf(path: string): Stats | undefined {
-  try {
-    return statSync(path);
-  } catch (error) {
-    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
-    throw error;
-  }
-}
-
 function directoryFiles(root: string): LayoutFiles {
   const indexPath = join(root, 'index.json');
-  if (orDenied(indexPath, () => statName(indexPath)) === undefined) {
+  if (readingLayout(indexPath, () => statName(indexPath)) === undefined) {
     throw notLayout(root, 'it has no index.json');
   }
   const blobs = guardDirectory(root, 'blobs', 'sha256');
@@ -76,16 +67,20 @@ function directoryFiles(root: string): LayoutFiles {
   return {
     path: root,
     indexPath,
-    index: () => orDenied(indexPath, () => readFile(indexPath, MAX_INDEX_BYTES)),
+    index: () => readingLayout(indexPath, () => readFile(indexPath, MAX_INDEX_BYTES)),
     read: (digest, maxBytes) =>
-      orDenied(
+      readingLayout(
         pathOf(digest),
         () => within(pathOf(digest), (at) => readFile(pathOf(digest), maxBytes, at)),
-        digest,
+        () => noBlob(pathOf(digest), digest),
       ),
     blobUrl: (digest) => {
       const path = pathOf(digest);
-      orDenied(path, () => within(path, (at) => closeSync(openFile(path, undefined, at))), digest);
+      readingLayout(
+        path,
+        () => within(path, (at) => closeSync(openFile(path, undefined, at))),
+        () => noBlob(path, digest),
+      );
       return pathToFileURL(path).href;
     },
   };
@@ -98,8 +93,8 @@ interface Place {
 }
 
 async function archiveFiles(named: string): Promise<LayoutFiles> {
-  const path = orDenied(named, () => realpathSync(named));
-  const fd = orDenied(path, () => openFile(path));
+  const path = readingLayout(named, () => realpathSync(named));
+  const fd = readingLayout(path, () => openFile(path));
   try {
     const { index, blobs } = await scanArchive(path, fd);
     if (index === undefined) throw notLayout(path, 'it has no index.json');
@@ -167,7 +162,7 @@ function sourceOf(path: string, fd: number): TarSource {
   return {
     lengthBytes: size,
     read: (position, lengthBytes) => {
-      const bytes = orDenied(path, () => readExactly(fd, position, lengthBytes));
+      const bytes = readingLayout(path, () => readExactly(fd, position, lengthBytes));
       if (bytes === undefined) throw malformed(path, 'it became shorter while it was read');
       return bytes;
     },
@@ -192,7 +187,7 @@ function refuseCompressed(path: string, source: TarSource): void {
 function readAt(path: string, { start, sizeBytes }: Place, maxBytes: number): Buffer {
   if (sizeBytes > maxBytes)
     throw malformed(path, `a file in it has ${sizeBytes} bytes; ${maxBytes} at most are read`);
-  const bytes = orDenied(path, () => {
+  const bytes = readingLayout(path, () => {
     const fd = openFile(path);
     try {
       return readExactly(fd, start, sizeBytes);
@@ -216,30 +211,6 @@ function readExactly(fd: number, start: number, lengthBytes: number): Buffer | u
   return bytes;
 }
 
-/**
- * What `action` finds out about a file of the layout.
- * @throws PullError `blob-not-found` when that of `digest` is not there; `metadata-malformed` for a link, a pipe or what is too large in place
- *   of a file; as `storageError`, with a hint that is about the layout
- */
-function orDenied<T>(path: string, action: () => T, digest?: Digest): T {
-  try {
-    return action();
-  } catch (error) {
-    if (error instanceof UnfitFile)
-      throw new PullError('metadata-malformed', error.message, { hint: HINT, cause: error });
-    const code = systemCode(error);
-    if (digest !== undefined && (code === 'ENOENT' || code === 'ENOTDIR')) throw noBlob(path, digest);
-    if (code === undefined) throw error;
-    const { message } = storageError(error, `read ${path}`) as PullError;
-    throw new PullError('store-denied', message, {
-      hint: 'check that this user may read the layout',
-      cause: error,
-    });
-  }
-}
-
-const HINT = 'write the layout again, with zpull copy or skopeo copy';
-
 function noBlob(path: string, digest: Digest): PullError {
   return new PullError('blob-not-found', `${path} does not have the blob ${digest}`, {
     hint: 'the layout is incomplete: write it again, with zpull copy or skopeo copy',
@@ -254,7 +225,7 @@ function notLayout(path: string, problem: string): PullError {
 
 function malformed(path: string, problem: string): PullError {
   return new PullError('metadata-malformed', `${path} is no archive that can be read: ${problem}`, {
-    hint: HINT,
+    hint: LAYOUT_HINT,
   });
 }
 

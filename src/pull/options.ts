@@ -72,7 +72,7 @@ export interface LayerResult {
 export interface PullResult {
   readonly image: string;
   readonly digest: string;
-  /** Of the index that led to it, when there was one. */
+  /** The digest of the index that led to it, when there was one. */
   readonly indexDigest?: string;
   readonly platform: string;
   readonly store: string;
@@ -93,7 +93,7 @@ export interface PullResult {
   };
 }
 
-/** What is wanted of an image. */
+/** The part of an image that is wanted. */
 export interface PathSelection {
   /** In the image, links followed. */
   readonly path: string;

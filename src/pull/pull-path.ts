@@ -10,15 +10,13 @@ import { readLayerRecord, writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import { writeInline } from './inline.js';
-import { type ChunkedLayer, type FetchFigures, isChunked, type WantedLayer } from './layer.js';
+import { type ChunkedLayer, type FetchFigures, isChunked, sumOfFetches, type WantedLayer } from './layer.js';
 import type { PathSelection } from './options.js';
 import { readLayers } from './read-layers.js';
+import { fetchThreads } from './thread-counts.js';
 
 /** The type flag of a file, as a byte. */
 const FILE = 0x30;
-
-/** A path that fetches less than this uses one thread. */
-const ONE_WORKER_BYTES = 8 * 2 ** 20;
 
 /** Compressed bytes that are decoded with one call. */
 const PIECE_BYTES = 512 * 1024;
@@ -61,12 +59,7 @@ export async function pickPath(
   const extents = ExtentList.fromRows(picked.extents as ExtentRows);
   for (const pack of picked.packs) context.packs.add(pack as PackId);
   await writeLayerRecord(context.paths, { diffId: picked.digest, extents });
-  const cost = [...known.map((layer) => layer.cost), fetching.cost];
-  return {
-    diffId: picked.digest,
-    fetchedBytes: cost.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0),
-    requests: cost.reduce((sum, { requests }) => sum + requests, 0),
-  };
+  return { diffId: picked.digest, ...sumOfFetches([...known.map(({ cost }) => cost), fetching.cost]) };
 }
 
 function requireSplit(layer: Parameters<typeof isChunked>[0]): ChunkedLayer {
@@ -74,7 +67,7 @@ function requireSplit(layer: Parameters<typeof isChunked>[0]): ChunkedLayer {
   throw layer.failedBefore ?? new PullError('unsupported', `layer ${layer.blob.digest} has no tar-split`);
 }
 
-/** What is here of a layer: all of one that the store has, which is hashed first, else the headers. */
+/** The part of a layer that the store has: all of a layer that was pulled before, which is hashed first, else the headers. */
 async function partialLayer(
   context: PullContext,
   diffId: Digest,
@@ -150,7 +143,7 @@ class ContentFetch {
       sumOf(({ tarStart, tarEnd }) => tarEnd - tarStart),
       true,
     );
-    const pool = await context.startFetchers(fetchBytes < ONE_WORKER_BYTES ? 1 : context.settings.workers);
+    const pool = await context.startFetchers(fetchThreads(context.settings.workers, fetchBytes, false));
     const askers = Math.min(requests, context.concurrency.limit);
     await Promise.all(Array.from({ length: askers }, () => this.#fetchNext(pool)));
   }

@@ -121,7 +121,7 @@ class Pull {
     return this.#resolve();
   }
 
-  /** What is at a path, in a layer of its own; undefined where whole layers have to be pulled. */
+  /** The file or directory at a path, in a layer of its own; undefined where whole layers have to be pulled. */
   async #pick(image: ResolvedImage, selection: PathSelection): Promise<PathResult | undefined> {
     const { allowsParts, pickPath } = await import('./pull-path.js');
     const wanted = async () => this.#wanted(imageLayers(image, this.#paths));

@@ -16,7 +16,7 @@ type Questions = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob
 /** What a reference names, checked down to the config. */
 export interface ResolvedImage {
   readonly manifestDigest: Digest;
-  /** Of the index that led to it, when there was one. */
+  /** The digest of the index that led to it, when there was one. */
   readonly indexDigest?: Digest;
   readonly manifest: ImageManifest;
   /** With the platform that was asked for, as far as it states none. */

@@ -34,7 +34,7 @@ const MOST_PIECE_BYTES = 256 * 1024;
 /** What became of a layer. */
 interface LayerOutcome {
   readonly tarBytes: number;
-  /** Of a layer that was pulled as one stream: bytes of the blob that an earlier pull had left, and what it is. */
+  /** For a layer that was pulled as one stream: bytes of the blob that an earlier pull had left, and its compression. */
   readonly whole?: { readonly resumedBytes: number; readonly compression: Compression };
 }
 

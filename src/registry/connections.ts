@@ -16,7 +16,7 @@ export interface ConnectionsOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly transport: Transport;
-  /** Each connection reads into one buffer again and again: whoever takes bytes must be done with them when it returns. */
+  /** Each connection reads into one buffer again and again: the function that takes bytes must be done with them when it returns. */
   readonly reusesBuffers?: boolean | undefined;
 }
 
@@ -30,7 +30,7 @@ export interface Connection {
   readonly proxyHeaders: Readonly<Record<string, string>>;
   /** Answers that began on the present connection; above 0 it is a reused one. */
   answers: number;
-  /** A body comes whose bytes nobody keeps. */
+  /** A body is coming whose bytes are not kept. */
   isBody: boolean;
   /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
   hold(): void;

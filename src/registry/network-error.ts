@@ -236,7 +236,7 @@ const OTHER_NAME = [
   'check the host in the name of the image: the certificate has to state it',
 ] as const;
 
-/** What is wrong with a certificate, and what helps; any other fault means that it is not trusted. */
+/** Faults of a certificate with their hints; any other fault means that it is not trusted. */
 const CERTIFICATE_FAULTS: Readonly<Record<string, readonly [what: string, hint: string]>> = {
   CERT_HAS_EXPIRED: [
     'has expired',

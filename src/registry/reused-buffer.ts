@@ -15,7 +15,7 @@ export class ReusedBuffer {
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   readonly #isHeld: () => boolean;
   #socket: Socket | undefined;
-  /** What of the buffer nobody has taken. */
+  /** The bytes of the buffer that have not been taken. */
   #start = 0;
   #end = 0;
   /** Node reads no more until it is asked to. */

@@ -18,7 +18,7 @@ export interface ImageRecord {
   readonly reference: string;
   readonly platform: string;
   readonly manifestDigest: Digest;
-  /** Of the index that led to the manifest, when there was one. */
+  /** The digest of the index that led to the manifest, when there was one. */
   readonly indexDigest?: Digest;
   readonly manifestMediaType: string;
   readonly configDigest: Digest;

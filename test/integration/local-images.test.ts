@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join, relative } from 'node:path';
 import { test } from 'node:test';
-import { TAR_END, tarHeader } from '../../src/format/tar-writer.js';
+import { TAR_END } from '../../src/format/tar-writer.js';
 import {
   copyImage,
   exportDockerArchive,
@@ -227,23 +227,10 @@ test('archives that are none, compressed, cut off or ambiguous are refused', asy
   const directory = temporaryDirectory(t);
   const file = join(directory, 'bad.tar');
   const index = readFileSync(join(layout, 'index.json'));
-  const twice = ['index.json', './index.json'].flatMap((name) => [
-    tarHeader({
-      type: '0',
-      name,
-      mode: 0o644,
-      uid: 0,
-      gid: 0,
-      sizeBytes: index.length,
-      mtimeSeconds: 0,
-      mtimeNanos: 0,
-    }),
-    index,
-    Buffer.alloc(512 - (index.length % 512)),
-  ]);
+  const twice = tarOf({ 'index.json': index, './index.json': index });
   const whole = readFileSync(good);
   for (const [bytes, code] of [
-    [Buffer.concat([...twice, TAR_END]), 'metadata-malformed'],
+    [twice, 'metadata-malformed'],
     [Buffer.from('no tar, but long enough to be one'.repeat(50)), 'metadata-malformed'],
     [whole.subarray(0, whole.indexOf('schemaVersion')), 'metadata-malformed'],
     [TAR_END, 'option-malformed'],

@@ -32,7 +32,7 @@ export function foundLine(event: PullEvent & { event: 'planned' }): string | und
   return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of a pull that was broken off` : undefined;
 }
 
-/** What was chosen from an index, in a line; undefined where there was none. */
+/** A line that names the manifest chosen from an index; undefined where there was no index. */
 export function chosenLine(event: PullEvent & { event: 'resolved' }): string | undefined {
   const { indexDigest, digest, platform } = event;
   return indexDigest === undefined
