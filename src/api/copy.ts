@@ -1,1 +1,1 @@
-export { type CopyOptions, type CopyResult, checkCopyDestination, copyImage } from '../pull/copy.js';
+export { type CopyOptions, type CopyResult, checkCopyDestination, copyImage } from '../copy/copy.js';

@@ -1,5 +1,5 @@
 import { addAbortSignal, type Readable } from 'node:stream';
-import { INPUT_LIMIT_MS } from '../input/read-file.js';
+import { INPUT_LIMIT_MS } from '../files/read-input.js';
 import type { OptionValues } from './options.js';
 import { UsageError } from './usage-error.js';
 

@@ -1,8 +1,8 @@
 import { dirname, resolve } from 'node:path';
 import type { Abilities } from '../pool/messages.js';
-import { lookAtDirectory } from '../store/destination.js';
 import { requireSpace } from '../store/disk-space.js';
 import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
+import { lookAtDirectory } from './destination.js';
 import { type FilesRun, type FollowedLayers, withFilesExport } from './export-run.js';
 import { contentBytes, FILE, type FileTree } from './file-tree.js';
 import { finishRoot } from './finish-root.js';

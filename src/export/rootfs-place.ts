@@ -1,9 +1,9 @@
 import { chmodSync, chownSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { notEmpty } from '../store/destination.js';
 import { HeldDirectory, makeHeldDirectory } from '../store/held-directory.js';
 import { emptyHeld } from '../store/remove-tree.js';
 import { onDisk, storageError, systemCode } from '../store/storage-error.js';
+import { notEmpty } from './destination.js';
 import { UnfinishedDirectory } from './unfinished.js';
 
 /** For its owner alone. */

@@ -1,8 +1,8 @@
+import type { CopyDocument } from '../copy/copy-source.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError, withHint } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
 import { strictParser } from '../format/strict-json.js';
-import type { CopyDocument } from './copy-source.js';
 
 /** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
 export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');

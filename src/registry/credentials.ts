@@ -1,7 +1,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
-import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../input/read-file.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
 /** A secret and where it was found, which may be told. */

@@ -5,7 +5,7 @@ import {
   MAX_CONFIGURATION_FILE_BYTES,
   readFileOrPipe,
   readRegularFile,
-} from '../input/read-file.js';
+} from '../files/read-input.js';
 import { Fields, malformed } from './toml-fields.js';
 
 /** Which references a mirror is asked for: all, those with a digest, or those with a tag. */

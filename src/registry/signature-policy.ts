@@ -1,10 +1,10 @@
 import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
 import { formatLocalImage, type LocalImage } from '../format/local-image.js';
 import type { Reference } from '../format/reference.js';
 import { type StrictParser, strictParser } from '../format/strict-json.js';
-import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../input/read-file.js';
 import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';

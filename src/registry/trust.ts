@@ -1,8 +1,8 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createSecureContext, rootCertificates, type SecureContext } from 'node:tls';
+import { readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
-import { readRegularFile } from '../input/read-file.js';
 import type { NetworkEnvironment, Transport } from './transport.js';
 
 /** Where distributions keep the authorities they trust, in one file: the first that is there counts, as in Go. */

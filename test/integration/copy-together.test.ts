@@ -11,9 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { LOCK_DIRECTORY, lockDestination } from '../../src/copy/layout-lock.js';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
-import { LOCK_DIRECTORY, lockDestination } from '../../src/pull/layout-lock.js';
 import { Stop } from '../../src/pull/stop.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';

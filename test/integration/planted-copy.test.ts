@@ -17,9 +17,9 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
 import { makeOwnFile, openOwnFile } from '../../src/files/own-file.js';
 import { copyImage, type PullError } from '../../src/index.js';
-import { LOCK_DIRECTORY } from '../../src/pull/layout-lock.js';
 import { ZPULL } from '../support/command.js';
 import { fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { KINDS, type Kind, plant } from '../support/planted.js';

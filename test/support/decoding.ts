@@ -1,7 +1,7 @@
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
-import type { LargeWindows } from '../../workers/large-windows.js';
-import { Outflow } from '../../workers/outflow.js';
-import { type StreamDecoder, StreamProblem } from '../../workers/stream-decoder.js';
+import type { LargeWindows } from '../../workers/opaque/large-windows.js';
+import { Outflow } from '../../workers/opaque/outflow.js';
+import { type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
 /** What a decoder of zstd may have where no other one is decoding. */
 export const USUAL_WINDOWS: LargeWindows = { maxBytes: MAX_USUAL_WINDOW_BYTES, take: async () => () => {} };

@@ -140,27 +140,27 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // The root, which the user named: it may be a link.
   'src/store/check-directories.ts': ['statSync'],
   // Destinations and roots, which the user named.
-  'src/store/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
+  'src/export/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
   'src/store/make-directory.ts': ['accessSync', 'existsSync', 'mkdirSync'],
   // /proc
   'src/store/processes.ts': ['readFileSync', 'readlinkSync'],
   // Programs
-  'workers/on-path.ts': ['accessSync'],
+  'workers/opaque/on-path.ts': ['accessSync'],
 };
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */
 const EXPORTING = [
   'src/store/held-directory.ts',
   'src/store/remove-tree.ts',
-  'workers/export-layer.ts',
-  'workers/finish-files.ts',
-  'workers/held-rows.ts',
-  'workers/make-directories.ts',
-  'workers/placing.ts',
-  'workers/unpack-files.ts',
-  'workers/write-files.ts',
-  'workers/write-specials.ts',
-  'workers/write-tar.ts',
+  'workers/export/export-layer.ts',
+  'workers/export/finish-files.ts',
+  'workers/opaque/held-rows.ts',
+  'workers/export/make-directories.ts',
+  'workers/export/placing.ts',
+  'workers/export/unpack-files.ts',
+  'workers/export/write-files.ts',
+  'workers/export/write-specials.ts',
+  'workers/export/write-tar.ts',
 ];
 
 /**

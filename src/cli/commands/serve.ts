@@ -1,5 +1,5 @@
 import { PullError } from '../../api/errors.js';
-import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../input/read-file.js';
+import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../files/read-input.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';

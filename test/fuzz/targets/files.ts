@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import fc from 'fast-check';
+import { noteRange, RangeJournal } from '../../../src/copy/range-journal.js';
 import { type Digest, digestBytes, parseDigest } from '../../../src/format/digest.js';
 import { parseReference } from '../../../src/format/reference.js';
 import { createLocalSession } from '../../../src/pull/local-session.js';
@@ -28,7 +29,6 @@ import {
 } from '../../../src/store/index-format.js';
 import { decodeLayerRecord, encodeLayerRecord } from '../../../src/store/layer-record.js';
 import { badRunsPath, imageRecordPath, openStore, type PackId } from '../../../src/store/paths.js';
-import { noteRange, RangeJournal } from '../../../src/store/range-journal.js';
 import { mutatedJson } from '../json.js';
 import { mutated, mutatedText } from '../mutate.js';
 import { scratchDirectory } from '../scratch.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CopyDocument } from '../../../src/pull/copy-source.js';
+import type { CopyDocument } from '../../../src/copy/copy-source.js';
 import { nameInIndex } from '../../../src/pull/layout-index.js';
 import { digestOf } from '../store/support.js';
 

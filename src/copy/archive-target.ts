@@ -1,0 +1,122 @@
+import { basename, dirname, join, resolve } from 'node:path';
+import { look } from '../export/destination.js';
+import { followLinks } from '../files/follow-links.js';
+import { statName } from '../files/open-file.js';
+import { findOwnFile, type OwnFile } from '../files/own-file.js';
+import { type Digest, digestHex } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
+import { joinRanges } from '../plan/missing.js';
+import { nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
+import { writeArchiveFrame } from '../store/archive-frame.js';
+import { removeFileSync } from '../store/atomic-file.js';
+import { onDisk } from '../store/storage-error.js';
+import type { CopySource } from './copy-source.js';
+import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
+import { lockDestination } from './layout-lock.js';
+import { makeFile, moveOwnFile } from './layout-target.js';
+import { RangeJournal } from './range-journal.js';
+
+/**
+ * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
+ * with `FILE.part.ranges` beside it, and the lock in `FILE.part.lock`.
+ * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` that no copy has left, and as `followLinks`; as `storageError`
+ */
+export async function openArchiveTarget(
+  file: string,
+  source: CopySource,
+  { tag, stop, onWait }: TargetOptions,
+): Promise<CopyTarget> {
+  const holder = dirname(resolve(file));
+  const path = join(
+    look(holder, () => followLinks(holder)),
+    basename(file),
+  );
+  const { owner, close } = await lockDestination(`${path}.part.lock`, stop, onWait);
+  try {
+    return { ...openPart(path, source, tag, owner), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+function openPart(
+  path: string,
+  source: CopySource,
+  tag: string | undefined,
+  owner: number,
+): Omit<CopyTarget, 'close'> {
+  const part = `${path}.part`;
+  const { plan, documents, startOf } = planLayout(source, tag);
+  const key = `${source.root.digest} ${plan.sizeBytes}`;
+  const ranges = new RangeJournal(`${part}.ranges`, key, owner);
+  const left = leftOver(part, ranges, owner);
+  const written = left === undefined ? [] : ranges.read();
+  if (written.length === 0) removeFileSync(part);
+  const journal = (written.length === 0 ? undefined : ranges.find()) ?? ranges.begin();
+  let file: OwnFile | undefined;
+  const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
+    const start = startOf.get(digest)!;
+    return { digest, sizeBytes, path: part, start, held: false };
+  };
+  return {
+    directory: dirname(path),
+    async place(digest, sizeBytes) {
+      const place = placeOf(digest, sizeBytes);
+      const inside = written
+        .map(({ start, end }) => ({ start: start - place.start, end: end - place.start }))
+        .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
+      return { ...place, written: joinRanges(inside) };
+    },
+    make(places) {
+      const made = makeFile(part, plan.sizeBytes, owner);
+      file = made;
+      return places.map((place) => ({ ...place, file: made, journal }));
+    },
+    forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
+    keep: async () => {},
+    async finish() {
+      const made = file ?? makeFile(part, plan.sizeBytes, owner);
+      writeArchiveFrame(made, plan, documents);
+      await moveOwnFile(made, path);
+      ranges.remove();
+    },
+  };
+}
+
+/** What an earlier copy of this user left. @throws PullError `option-malformed` for what somebody else put there */
+function leftOver(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
+  if (onDisk(`look at ${part}`, () => statName(part)) === undefined) return undefined;
+  const left = onDisk(`open ${part}`, () => findOwnFile(part, owner));
+  if (left === undefined || ranges.find() === undefined) throw notOurs(part);
+  return left;
+}
+
+/** A copy begins its journal before it makes the file. Other programs call what they download `FILE.part`, too. */
+function notOurs(part: string): PullError {
+  return new PullError('option-malformed', `${part} is there already, and no copy has left it`, {
+    hint: 'Move it away, or name another file.',
+  });
+}
+
+function planLayout(
+  source: CopySource,
+  tag: string | undefined,
+): { plan: ArchivePlan; documents: readonly Buffer[]; startOf: ReadonlyMap<Digest, number> } {
+  const nameOf = (digest: Digest) => `blobs/sha256/${digestHex(digest)}`;
+  const documents = [
+    { name: 'oci-layout', bytes: OCI_LAYOUT },
+    { name: 'index.json', bytes: nameInIndex(undefined, source.root, tag) },
+    ...source.documents.map(({ digest, bytes }) => ({ name: nameOf(digest), bytes })),
+  ];
+  const blobs = [...source.blobs];
+  const plan = planArchive([
+    ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
+    ...blobs.map(([digest, { sizeBytes }]) => ({ name: nameOf(digest), sizeBytes })),
+  ]);
+  const startOf = new Map(
+    blobs.map(([digest], row) => [digest, plan.members[documents.length + row]!.contentStart]),
+  );
+  return { plan, documents: documents.map(({ bytes }) => bytes), startOf };
+}

@@ -1,0 +1,202 @@
+import { createHash } from 'node:crypto';
+import { type Digest, digestOfBytes } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { checkConfigType, parseConfig } from '../format/image-config.js';
+import { isForeign } from '../format/layer-format.js';
+import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
+import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
+import type { BlobSource } from '../pool/messages.js';
+import { foreignPlaces } from '../pull/foreign.js';
+import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
+import type { Settings } from '../pull/settings.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
+
+/** Manifests and blobs of everything that an index names: some dozen platforms of some dozen layers are a few hundred. */
+const MAX_MEMBERS = 10_000;
+
+/** All manifests together, which are in memory until the image gets its name: 4,096, as many as an index may name, of 16 KiB each. */
+const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
+
+/** A manifest or an index, byte for byte. */
+export interface CopyDocument {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
+
+/** A config or a layer. */
+export interface CopyBlob extends Omit<BlobSource, 'url'> {
+  /** Where it is to be had, the first that serves. */
+  readonly urls: readonly string[];
+}
+
+type LeftOut = Pick<Descriptor, 'digest' | 'urls'>;
+
+/** All that belongs to an image, or to all images of an index. */
+export interface CopySource {
+  /** What the copy is named after: the index, or the one manifest. */
+  readonly root: CopyDocument;
+  /** The root and every manifest below it. */
+  readonly documents: readonly CopyDocument[];
+  /** Configs and layers by digest, without what is left out. */
+  readonly blobs: ReadonlyMap<Digest, CopyBlob>;
+  /** Foreign layers that stay where their descriptors say they lie. */
+  readonly leftOut: readonly LeftOut[];
+  /** Which of the blobs are layers. */
+  readonly layers: ReadonlySet<Digest>;
+  /** Which platform was chosen, in words. */
+  readonly platform: string;
+}
+
+/**
+ * What `name` (a tag or a digest) stands for: of an index the manifest for the platform, or with `allPlatforms` all of it.
+ * @throws PullError as `MirroredSession.getManifest`, `platform-not-found`, `metadata-malformed`, `unsupported`
+ */
+export async function readCopySource(
+  session: MirroredSession,
+  name: string,
+  settings: Settings,
+  allPlatforms: boolean,
+  warn: (message: string) => void,
+): Promise<CopySource> {
+  const members = new Members(session, settings.allowForeign);
+  const first = await readDocument(session, name);
+  if (first.manifest.kind === 'manifest') {
+    members.add(first);
+    return members.source('its only platform');
+  }
+  if (allPlatforms) {
+    await addAll(members, session, first, 1, warn);
+    return members.source('all platforms');
+  }
+  const { document, platform } = await chooseManifest(first.manifest, settings.platform, {
+    readDocument: (digest) => readDocument(session, digest),
+    readPlatform: (manifest) => readPlatform(session, manifest),
+    warn,
+  });
+  members.add(document);
+  return members.source(formatPlatform(completePlatform(platform, settings.platform)));
+}
+
+interface ReadDocument extends CopyDocument {
+  readonly manifest: ImageIndex | ImageManifest;
+}
+
+async function readDocument(session: MirroredSession, name: string): Promise<ReadDocument> {
+  const { bytes, mediaType } = await session.getManifest(name);
+  const manifest = parseManifest(bytes, mediaType);
+  const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
+  return { digest, mediaType: manifest.mediaType, bytes, manifest };
+}
+
+async function readPlatform(session: MirroredSession, { config }: ImageManifest): Promise<Platform> {
+  checkConfigType(config);
+  return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
+}
+
+/** Adds a document and all that it names, each once and as it comes: what is beyond a limit ends the reading. */
+async function addAll(
+  members: Members,
+  session: MirroredSession,
+  document: ReadDocument,
+  level: number,
+  warn: (message: string) => void,
+): Promise<void> {
+  members.add(document);
+  if (document.manifest.kind === 'manifest') return;
+  if (level > MAX_INDEX_LEVELS) throw tooDeep();
+  for (const { message } of document.manifest.unreadable) {
+    warn(`an entry of the index is left out, as it cannot be read: ${message}`);
+  }
+  for (const { digest } of document.manifest.manifests) {
+    if (members.has(digest)) continue;
+    await addAll(members, session, await readDocument(session, digest), level + 1, warn);
+  }
+}
+
+/** What belongs to a copy, as it is found. */
+class Members {
+  readonly #session: Pick<MirroredSession, 'blobUrl'>;
+  readonly #allowForeign: boolean;
+  readonly #documents = new Map<Digest, CopyDocument>();
+  readonly #blobs = new Map<Digest, CopyBlob>();
+  readonly #layers = new Set<Digest>();
+  readonly #leftOut = new Map<Digest, LeftOut>();
+  #documentBytes = 0;
+
+  constructor(session: Pick<MirroredSession, 'blobUrl'>, allowForeign: boolean) {
+    this.#session = session;
+    this.#allowForeign = allowForeign;
+  }
+
+  has(digest: Digest): boolean {
+    return this.#documents.has(digest);
+  }
+
+  /**
+   * Adds a document, and the blobs that it names when it is a manifest.
+   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignPlaces`
+   */
+  add({ digest, mediaType, bytes, manifest }: ReadDocument): void {
+    this.#documentBytes += bytes.length;
+    if (this.#documentBytes > MAX_DOCUMENT_BYTES) throw tooMuch(`${MAX_DOCUMENT_BYTES} bytes of manifests`);
+    this.#documents.set(digest, { digest, mediaType, bytes });
+    this.#checkCount();
+    if (manifest.kind !== 'manifest') return;
+    this.#addBlob(fromRegistry(manifest.config, this.#session));
+    for (const layer of manifest.layers) this.#addLayer(layer);
+  }
+
+  #addLayer(layer: Descriptor): void {
+    const { digest, urls = [] } = layer;
+    const isElsewhere = isForeign(layer) && urls.length > 0;
+    if (isElsewhere && !this.#allowForeign) {
+      this.#leftOut.set(digest, { digest, urls });
+      this.#checkCount();
+      return;
+    }
+    this.#addBlob(isElsewhere ? fromElsewhere(layer) : fromRegistry(layer, this.#session));
+    this.#layers.add(digest);
+  }
+
+  #addBlob(blob: CopyBlob): void {
+    const { digest, sizeBytes } = blob;
+    const known = this.#blobs.get(digest);
+    if (known !== undefined && known.sizeBytes !== sizeBytes) {
+      const message = `blob ${digest} is said to have ${known.sizeBytes} and ${sizeBytes} bytes`;
+      throw new PullError('metadata-malformed', message, { layer: digest });
+    }
+    if (known === undefined) this.#blobs.set(digest, blob);
+    this.#checkCount();
+  }
+
+  #checkCount(): void {
+    const count = this.#documents.size + this.#blobs.size + this.#leftOut.size;
+    if (count > MAX_MEMBERS) throw tooMuch(`${MAX_MEMBERS} manifests and blobs`);
+  }
+
+  /** All that was added; the first document is the root. */
+  source(platform: string): CopySource {
+    const documents = [...this.#documents.values()];
+    const leftOut = [...this.#leftOut.values()];
+    return { root: documents[0]!, documents, blobs: this.#blobs, leftOut, layers: this.#layers, platform };
+  }
+}
+
+function fromRegistry(
+  { digest, sizeBytes }: Descriptor,
+  session: Pick<MirroredSession, 'blobUrl'>,
+): CopyBlob {
+  return { digest, sizeBytes, urls: [session.blobUrl(digest)] };
+}
+
+function fromElsewhere(layer: Descriptor): CopyBlob {
+  const { digest, sizeBytes } = layer;
+  return { digest, sizeBytes, urls: foreignPlaces(layer), anonymous: true };
+}
+
+function tooMuch(limit: string): PullError {
+  return new PullError('unsupported', `the image has more than ${limit}, which is more than a copy takes`, {
+    hint: 'copy one platform at a time: choose it with --platform, without --all-platforms',
+  });
+}

@@ -1,0 +1,171 @@
+import { resolve } from 'node:path';
+import { requireFile } from '../export/destination.js';
+import { leavesSizeOut } from '../format/manifest.js';
+import { asOutOfResources } from '../format/out-of-resources.js';
+import { hostsOf } from '../pull/foreign.js';
+import type { FetchFigures } from '../pull/layer.js';
+import { measureBlobs } from '../pull/measure.js';
+import type { PullOptions } from '../pull/options.js';
+import { RegistryLink } from '../pull/registry-link.js';
+import { Workers } from '../pull/workers.js';
+import { storePaths } from '../store/paths.js';
+import { outsideStore } from '../store/storage-error.js';
+import { openArchiveTarget } from './archive-target.js';
+import { type CopyFigures, copyBlobs } from './copy-blobs.js';
+import { type CopySource, readCopySource } from './copy-source.js';
+import type { CopyTarget } from './copy-target.js';
+import { openLayoutTarget, requireLayout } from './layout-target.js';
+
+/** A copy keeps nothing. */
+const NO_STORE = '';
+
+export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
+  /** A directory that is or becomes an OCI layout, or a file that becomes one as a tar. */
+  readonly destination: { readonly kind: 'layout' | 'archive'; readonly path: string; readonly tag?: string };
+  /** Everything that an index names, and not one platform of it. */
+  readonly allPlatforms?: boolean;
+}
+
+/**
+ * Refuses a destination that no copy can end well at, as `copyImage` does before it asks for anything.
+ * @throws PullError `option-malformed`, and as `storageError` when it cannot be looked at
+ */
+export function checkCopyDestination({ kind, path }: CopyOptions['destination']): void {
+  if (kind === 'archive') requireFile(resolve(path));
+  else requireLayout(resolve(path));
+}
+
+export interface CopyResult extends CopyFigures {
+  readonly image: string;
+  /** Of the manifest, or of the index with all platforms. */
+  readonly digest: string;
+  readonly misses: number;
+  readonly durationMs: number;
+}
+
+/**
+ * Copies an image into an OCI layout, blobs byte for byte: its digest stays what it is. What the layout has is not fetched, and
+ * a copy that was broken off goes on where it ended.
+ * @throws PullError; no blob has its name before it is proven, and the image none before all of them are
+ */
+export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
+  checkCopyDestination(options.destination);
+  const interrupted = 'the copy was interrupted';
+  const link = await RegistryLink.open(reference, { ...options, store: NO_STORE }, interrupted);
+  const copy = new Copy(link, options);
+  try {
+    const result = await copy.run();
+    link.end();
+    return result;
+  } catch (error) {
+    throw outsideStore(asOutOfResources(link.explain(error)));
+  } finally {
+    link.close();
+    await copy.close();
+  }
+}
+
+/** One copy from the reference to the layout's index. */
+class Copy {
+  readonly #options: CopyOptions;
+  readonly #link: RegistryLink;
+  readonly #startedMs = performance.now();
+  /** What asking for sizes cost. */
+  readonly #measuring: FetchFigures = { fetchedBytes: 0, requests: 0 };
+  #target: Promise<CopyTarget> | undefined;
+  #workers: Promise<Workers> | undefined;
+
+  constructor(link: RegistryLink, options: CopyOptions) {
+    this.#link = link;
+    this.#options = options;
+  }
+
+  /** Ends at once when it is stopped, but not while the image gets its name: nobody else may write there meanwhile. */
+  async run(): Promise<CopyResult> {
+    const source = await this.#withSizes(await this.#readSource());
+    this.#target = this.#openTarget(source);
+    const target = await this.#target;
+    const { context } = await this.#link.stop.guard(this.#startWorkers(source));
+    const figures = await copyBlobs(context, target, source);
+    await target.finish(source);
+    return {
+      image: this.#link.image,
+      digest: source.root.digest,
+      ...figures,
+      fetchedBytes: figures.fetchedBytes + this.#measuring.fetchedBytes,
+      requests: figures.requests + this.#measuring.requests,
+      misses: this.#link.patience.misses,
+      durationMs: Math.round(performance.now() - this.#startedMs),
+    };
+  }
+
+  async close(): Promise<void> {
+    const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
+    await workers?.close();
+    const target = await this.#target?.catch(() => undefined); // the same
+    target?.close();
+  }
+
+  async #readSource(): Promise<CopySource> {
+    const { name, settings, image } = this.#link;
+    const { emit } = this.#link.progress;
+    const source = await this.#link.resolve((session) =>
+      readCopySource(session, name, settings, this.#options.allPlatforms === true, (message) =>
+        emit({ event: 'warning', message }),
+      ),
+    );
+    emit({
+      event: 'resolved',
+      image,
+      digest: source.root.digest,
+      platform: source.platform,
+      layers: source.layers.size,
+      totalBytes: [...source.blobs.values()].reduce((sum, { sizeBytes }) => sum + sizeBytes, 0),
+    });
+    for (const layer of source.leftOut) {
+      const message = `layer ${layer.digest} stays at ${hostsOf(layer)}; --allow-foreign copies it`;
+      emit({ event: 'warning', message });
+    }
+    return source;
+  }
+
+  /** The source with the sizes that its descriptors leave out. */
+  async #withSizes(source: CopySource): Promise<CopySource> {
+    const blobs = [...source.blobs.values()];
+    if (!blobs.some(leavesSizeOut)) return source;
+    const { context } = await this.#link.stop.guard(this.#startWorkers(source));
+    const measured = await measureBlobs(
+      context,
+      blobs.map(({ urls, ...blob }) => ({ blob, urls })),
+    );
+    for (const { fetchedBytes, requests } of measured.filter((one) => one !== undefined)) {
+      this.#measuring.fetchedBytes += fetchedBytes;
+      this.#measuring.requests += requests;
+    }
+    const sized = blobs.map((blob, i) => ({ ...blob, sizeBytes: measured[i]?.sizeBytes ?? blob.sizeBytes }));
+    return { ...source, blobs: new Map(sized.map((blob) => [blob.digest, blob])) };
+  }
+
+  #openTarget(source: CopySource): Promise<CopyTarget> {
+    const { kind, path, tag } = this.#options.destination;
+    const { stop, progress } = this.#link;
+    const onWait = () => progress.emit({ event: 'waiting-for-layers', layers: source.layers.size });
+    const options = { tag, stop, onWait };
+    return kind === 'archive' ? openArchiveTarget(path, source, options) : openLayoutTarget(path, options);
+  }
+
+  #startWorkers(source: CopySource): Promise<Workers> {
+    const { emit } = this.#link.progress;
+    const { size: layers } = source.blobs;
+    const paths = storePaths(NO_STORE);
+    this.#workers ??= Workers.start({
+      link: this.#link,
+      paths,
+      layers,
+      streamBytes: [],
+      emit,
+      reusesBuffers: true,
+    });
+    return this.#workers;
+  }
+}

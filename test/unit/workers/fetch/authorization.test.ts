@@ -1,0 +1,113 @@
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { type TestContext, test } from 'node:test';
+import { BroadcastChannel, Worker } from 'node:worker_threads';
+import { createCounters } from '../../../../src/pool/counters.js';
+import type { MainMessage, WorkerSetup } from '../../../../src/pool/messages.js';
+import { networkSetup } from '../../../support/network.js';
+import { temporaryDirectory } from '../../../support/temporary.js';
+
+type Message =
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
+  | { readonly settled: readonly [refused: string | null, outcome: string] };
+
+const NEVER = Number.POSITIVE_INFINITY;
+
+/** A thread that holds the value `one`, its messages in order, and the main thread's end of the channel. */
+function startThread(t: TestContext, expiresAtMs = NEVER) {
+  const channel = `test-${randomUUID()}`;
+  const workerData: WorkerSetup = {
+    storeRoot: temporaryDirectory(t),
+    counters: createCounters(),
+    network: networkSetup({ channel, authorization: { value: 'one', expiresAtMs } }),
+  };
+  const thread = new Worker(new URL('../../../support/authorization-thread.js', import.meta.url), {
+    workerData,
+  });
+  const main = new BroadcastChannel(channel);
+  t.after(async () => {
+    main.close();
+    await thread.terminate();
+  });
+  const messages: Message[] = [];
+  let wake = (): void => {};
+  thread.on('message', (message: Message) => {
+    messages.push(message);
+    wake();
+  });
+  /** Resolves when so many messages have come. */
+  const come = async (count: number): Promise<readonly Message[]> => {
+    while (messages.length < count) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+    return messages;
+  };
+  return {
+    ask: (refused: string | null) => thread.postMessage(refused),
+    answer: (message: MainMessage) => main.postMessage(message),
+    messages,
+    come,
+  };
+}
+
+/** The main thread's answer: `value` stands for what was refused. */
+function value(stale: string, value: string): MainMessage {
+  return {
+    message: 'authorization',
+    endpoint: 0,
+    stale,
+    value,
+    expiresAtMs: NEVER,
+    origin: 'http://127.0.0.1',
+  };
+}
+
+const FAILURE = { code: 'unauthorized', message: 'no', hint: 'log in' } as const;
+
+test('the value is asked for once for all that were refused the same one', async (t) => {
+  const { ask, answer, come } = startThread(t);
+  for (let i = 0; i < 3; i++) ask('one');
+  assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
+  answer(value('one', 'two'));
+  const settled = { settled: ['one', 'two'] };
+  assert.deepEqual((await come(4)).slice(1), [settled, settled, settled]);
+  // Whoever comes late with the old value gets the new one.
+  ask('one');
+  ask(null);
+  assert.deepEqual((await come(6)).slice(4), [settled, { settled: [null, 'two'] }]);
+});
+
+test('the answer to one refused value does not settle who waits for that to another', async (t) => {
+  const { ask, answer, come, messages } = startThread(t);
+  ask('one');
+  await come(1);
+  // Another worker had been refused an older value.
+  answer(value('zero', 'two'));
+  while (!messages.some((message) => 'settled' in message && message.settled[1] === 'two')) {
+    const known = messages.length;
+    ask(null);
+    await come(known + 1);
+  }
+  const before = messages.length;
+  ask('two');
+  assert.deepEqual((await come(before + 1)).at(-1), { event: 'authorization', endpoint: 0, stale: 'two' });
+  answer({ message: 'authorization-failed', endpoint: 0, stale: 'one', failure: FAILURE });
+  answer(value('two', 'three'));
+  assert.deepEqual((await come(before + 3)).slice(-2), [
+    { settled: ['one', 'failed: unauthorized'] },
+    { settled: ['two', 'three'] },
+  ]);
+});
+
+test('a value that is about to expire is replaced before it is used, once for all', async (t) => {
+  const { ask, answer, come } = startThread(t, 0);
+  for (let i = 0; i < 2; i++) ask(null);
+  assert.deepEqual(await come(1), [{ event: 'authorization', endpoint: 0, stale: 'one' }]);
+  answer(value('one', 'two'));
+  const settled = { settled: [null, 'two'] };
+  assert.deepEqual((await come(3)).slice(1), [settled, settled]);
+  ask(null);
+  assert.deepEqual((await come(4)).slice(3), [settled]);
+});

@@ -1,0 +1,129 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { layerEdges } from '../../../../src/format/layer-edges.js';
+import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
+import { MemberWalker } from '../../../../workers/fetch/member-walker.js';
+import { type ContentRow, tableOf } from '../../../support/layer-tables.js';
+import { seededRandom } from '../../../support/random.js';
+import { randomTar } from '../../../support/random-tar.js';
+import { writeUnsplit } from '../../../support/unsplit-layers.js';
+
+const NOTHING = new Uint8Array(0);
+const MIB = 2 ** 20;
+const SEEDS = 10;
+
+const ROWS: readonly ContentRow[] = [
+  { name: 'a', blob: [100, 300], tarStart: 5000, sizeBytes: 20 },
+  { name: 'b', blob: [300, 900], tarStart: 14_000, sizeBytes: 20 },
+];
+const TABLE = tableOf(ROWS, 900, 20_000, { layout: 'within', compression: 'gzip' });
+
+test('a member is whole when all bytes before the next one are there', () => {
+  const walker = new MemberWalker(TABLE, 0, 900);
+  const seen: number[][] = [];
+  for (const received of [0, 1, 99, 100, 101, 299, 300, 899, 900]) {
+    walker.advance(NOTHING, received);
+    seen.push([walker.frameCount, walker.completeBytes, walker.openFrameBytes]);
+  }
+  assert.deepEqual(seen, [
+    [0, 0, 0],
+    [0, 0, 100],
+    [0, 0, 100],
+    [1, 100, 0],
+    [1, 100, 200],
+    [1, 100, 200],
+    [2, 300, 0],
+    [2, 300, 600],
+    [3, 900, 0],
+  ]);
+  assert.deepEqual(
+    [0, 1, 2].map((index) => walker.frameEnd(index)),
+    [100, 300, 900],
+  );
+  assert.deepEqual(
+    [0, 1, 2].map((index) => walker.boundUpTo(index)),
+    [5000, 14_000, 20_000],
+  );
+});
+
+test('what was cut off is forgotten, and offsets count from there', () => {
+  const walker = new MemberWalker(TABLE, 0, 900);
+  walker.advance(NOTHING, 350);
+  walker.cut(100);
+  assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 200, 9000]);
+  assert.deepEqual([walker.completeBytes, walker.openFrameBytes], [200, 600]);
+  walker.cut(200);
+  assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [0, 0, 600]);
+  walker.advance(NOTHING, 600);
+  assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 600, 6000]);
+});
+
+test('with only whole members left there is no open one', () => {
+  const walker = new MemberWalker(TABLE, 0, 900);
+  walker.advance(NOTHING, 300);
+  walker.cut(100);
+  assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [1, 200, 0]);
+});
+
+test('a span knows its own members only', () => {
+  const walker = new MemberWalker(TABLE, 100, 300);
+  walker.advance(NOTHING, 200);
+  assert.deepEqual([walker.frameCount, walker.frameEnd(0), walker.boundUpTo(0)], [1, 200, 9000]);
+  // A server that sends more: it belongs to no member.
+  walker.advance(NOTHING, 250);
+  assert.deepEqual([walker.frameCount, walker.completeBytes, walker.openFrameBytes], [1, 200, 0]);
+});
+
+test('of written layers it finds members where they are, none with more in it than its bound', async () => {
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const random = seededRandom(seed);
+    const options = { chunkBytes: 50_000, minChunkBytes: (seed % 3) * 30_000 };
+    const { table, members, dataEnd } = await writeUnsplit('estargz', randomTar(random), options);
+    const walker = new MemberWalker(table, 0, dataEnd);
+    const ends = new Set(members.map(({ end }) => end));
+    let blobAt = 0;
+    for (let received = 0; received < dataEnd; ) {
+      received = Math.min(dataEnd, received + random.int(1, 20_000));
+      walker.advance(NOTHING, received - blobAt);
+      for (let index = 0; index < walker.frameCount; index++) {
+        const end = blobAt + walker.frameEnd(index);
+        assert.ok(ends.has(end), `seed ${seed}`);
+        const own = members.filter((member) => member.start >= blobAt && member.end <= end);
+        const decoded = own.reduce((sum, { raw }) => sum + raw.length, 0);
+        assert.ok(decoded <= walker.boundUpTo(index), `seed ${seed}`);
+      }
+      if (walker.frameCount > 0 && random.chance(0.5)) {
+        const cut = walker.frameEnd(random.int(0, walker.frameCount - 1));
+        walker.cut(cut);
+        blobAt += cut;
+      }
+    }
+    assert.equal(blobAt + walker.completeBytes, dataEnd, `seed ${seed}`);
+    assert.equal(layerEdges(table).blobAt.at(-1), dataEnd);
+  }
+});
+
+test('a member with many headers behind its content is bounded by a decode call, not by what is allotted', () => {
+  const sized = (sizeBytes: number) => {
+    const row: ContentRow = { name: 'a', blob: [0, 5000], tarStart: 4096, sizeBytes };
+    const table = tableOf([row], 5000, 4096 + sizeBytes + 40 * MIB, {
+      layout: 'within',
+      compression: 'gzip',
+    });
+    const walker = new MemberWalker(table, 0, 5000);
+    walker.advance(NOTHING, 5000);
+    return walker.boundUpTo(0);
+  };
+  assert.equal(sized(20), DECODE_CALL_BYTES);
+  assert.equal(sized(DECODE_CALL_BYTES), DECODE_CALL_BYTES);
+  // That much is known to come, and is too much.
+  assert.equal(sized(DECODE_CALL_BYTES + 1), DECODE_CALL_BYTES + 1 + 40 * MIB);
+});
+
+test('members together are bounded by all that is allotted to them', () => {
+  const rows = ROWS.map((row, i) => ({ ...row, tarStart: row.tarStart + i * 20 * MIB }));
+  const table = tableOf(rows, 900, 60 * MIB, { layout: 'within', compression: 'gzip' });
+  const walker = new MemberWalker(table, 0, 900);
+  walker.advance(NOTHING, 900);
+  assert.equal(walker.boundUpTo(2), 60 * MIB);
+});

@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Outflow } from '../../../../workers/opaque/outflow.js';
+import { ScriptFrame } from '../../../../workers/opaque/zstd-script.js';
+
+/** A frame of so many blocks, each of which is 4 bytes and decodes to 128 KiB (RFC 8878, 3.1.1.2.2: RLE). */
+function runs(blocks: number): Buffer {
+  const block = (last: boolean) => {
+    const header = Number(last) | (1 << 1) | ((128 * 1024) << 3);
+    return [header & 0xff, (header >> 8) & 0xff, header >> 16, 0x78];
+  };
+  const bytes = Array.from({ length: blocks }, (_, i) => block(i === blocks - 1)).flat();
+  return Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, ...bytes]);
+}
+
+test('blocks that decode to 32,768 times their size do not fill the memory at once', async () => {
+  let waiting = 0;
+  let most = 0;
+  let all = 0;
+  const out = {
+    push(bytes: Buffer) {
+      waiting += bytes.length;
+      all += bytes.length;
+      most = Math.max(most, waiting);
+    },
+    room() {
+      waiting = 0;
+      return Promise.resolve();
+    },
+  };
+  const frame = new ScriptFrame(2 ** 17, out as unknown as Outflow);
+  await frame.feed(runs(1000));
+  await frame.finish();
+  assert.equal(all, 1000 * 128 * 1024);
+  assert.ok(most <= 17 * 2 ** 20, `${most} bytes at once`);
+});
+
+test('blocks of a byte come out in large parts, and frames that are nothing else are refused', async () => {
+  const parts: number[] = [];
+  const out = {
+    push: (bytes: Buffer) => parts.push(bytes.length),
+    room: () => Promise.resolve(),
+  } as unknown as Outflow;
+  // Raw blocks of one byte each, and an empty one that is the last.
+  const tiny = (blocks: number) => Buffer.alloc(blocks * 4, Buffer.from([1 << 3, 0, 0, 0x78]));
+  const frame = (...blocks: Buffer[]) =>
+    Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38]), ...blocks, Buffer.from([1, 0, 0])]);
+  const some = new ScriptFrame(2 ** 17, out);
+  await some.feed(frame(tiny(5000)));
+  await some.finish();
+  assert.deepEqual(parts, [5000]);
+  const refused = { code: 'unsupported', message: /blocks are so small/ };
+  await assert.rejects(new ScriptFrame(2 ** 26 - 1, out).feed(frame(tiny(200))), refused);
+});
+
+test('what frames take is counted for all of a stream', async () => {
+  const out = { push: () => {}, room: () => Promise.resolve() } as unknown as Outflow;
+  const block = [1 << 3, 0, 0, 0x78];
+  const frame = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, ...block, ...block, ...block, 1, 0, 0]);
+  const all = async () => {
+    for (let frames = 0; frames < 100; frames++) await new ScriptFrame(2 ** 25, out).feed(frame);
+  };
+  await assert.rejects(all(), { code: 'unsupported' });
+});

@@ -1,0 +1,96 @@
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { BLOCK_BYTES, BlockTags } from '../../src/export/block-tags.js';
+import { PartTags } from '../../src/export/part-tags.js';
+import { digestOfBytes } from '../../src/format/digest.js';
+import { tarSpans } from '../../src/format/tar-names.js';
+import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
+import type { ExtentList } from '../../src/store/extents.js';
+import { findRot, type TarPart } from '../../src/store/find-rot.js';
+import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { paths } from '../context.js';
+import { extentsOf } from '../extents.js';
+
+/** Blocks hashed between two moments at which the thread can be ended: 8 MiB, about 8 ms. */
+const BLOCKS_A_TURN = 32;
+
+/** Hashes a layer; one that is not its DiffID's is looked through for what is false. */
+export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult> {
+  const reader = new PackReader(paths);
+  const extents = extentsOf(task.extents);
+  try {
+    const { digest, changed } = await hashOf(reader, extents, task.tags && comparisonWith(task.tags));
+    if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };
+    const parts = findRot(paths, reader, extents);
+    return { whole: false, changed, falsePaths: namesOf(reader, extents, parts) };
+  } finally {
+    reader.close();
+  }
+}
+
+interface Hashed {
+  /** Undefined when a pack does not have all bytes. */
+  readonly digest: string | undefined;
+  readonly changed: boolean;
+}
+
+/** Whether no other thread read other bytes of a block. */
+type Agrees = (block: number, bytes: Buffer) => boolean;
+
+function comparisonWith(rows: BlockTagRows): Agrees {
+  const tags = new BlockTags(rows);
+  const parts = new PartTags(rows);
+  // In this order: `HeaderComparison`.
+  return (block, bytes) => tags.agrees(block, bytes) && parts.agree(block, bytes);
+}
+
+/** Hashes all extents and tags the very bytes that it hashes. */
+async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | undefined): Promise<Hashed> {
+  const hash = createHash('sha256');
+  let changed = false;
+  let block = 0;
+  try {
+    for (const bytes of reader.blocks(extents, BLOCK_BYTES)) {
+      hash.update(bytes);
+      if (agrees?.(block, bytes) === false) changed = true;
+      block += 1;
+      if (block % BLOCKS_A_TURN === 0) await nextTurn();
+    }
+  } catch (error) {
+    if (error instanceof NotInPack) return { digest: undefined, changed };
+    throw error;
+  }
+  return { digest: digestOfBytes(hash.digest()), changed };
+}
+
+/** The names of the tar's entries that have a byte in one of these parts, which are in order. */
+function namesOf(reader: PackReader, extents: ExtentList, parts: readonly TarPart[]): string[] {
+  const names = new Set<string>();
+  const read = (start: number, lengthBytes: number) => readTar(reader, extents, start, lengthBytes);
+  let next = 0;
+  for (const { path, start, end } of tarSpans(read, extents.lengthBytes)) {
+    while (next < parts.length && parts[next]!.end <= start) next += 1;
+    if (next === parts.length) break;
+    if (parts[next]!.start < end) names.add(path);
+  }
+  return [...names];
+}
+
+/** Bytes of the tar, or undefined when a pack does not have them. */
+function readTar(
+  reader: PackReader,
+  extents: ExtentList,
+  start: number,
+  lengthBytes: number,
+): Buffer | undefined {
+  const bytes = Buffer.alloc(lengthBytes);
+  const part = extents.slice(start, start + lengthBytes);
+  try {
+    for (let i = 0; i < part.count; i++)
+      reader.readInto(bytes, part.startAt(i), part.packAt(i), part.offsetAt(i), part.lengthAt(i));
+  } catch (error) {
+    if (error instanceof NotInPack) return undefined;
+    throw error;
+  }
+  return bytes;
+}

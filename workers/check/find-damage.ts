@@ -1,0 +1,135 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { DIGEST_BYTES, digestBytes } from '../../src/format/digest.js';
+import type { LayerTable } from '../../src/format/layer-table.js';
+import { copyTarBytes } from '../../src/format/tar-split.js';
+import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
+import { hasDigest } from '../../src/store/has-digest.js';
+import { markRotten } from '../../src/store/mark-rotten.js';
+import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { paths } from '../context.js';
+import { extentsOf } from '../extents.js';
+import { UnitCursor } from '../fetch/unit-cursor.js';
+import { releaseLargeGarbage } from '../garbage.js';
+import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
+
+/** Bytes hashed before other tasks of this thread have their turn: about 8 ms. */
+const BYTES_A_TURN = 8 * 2 ** 20;
+
+/** What metadata can name of a layer, and is false: rows of contents, and of the chunks of these that are. */
+type FalseContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
+
+/** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
+export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
+  const extents = extentsOf(task.extents);
+  const reader = new PackReader(paths);
+  try {
+    if (task.tarSplit === undefined) {
+      markRotten(paths, reader, extents);
+      return { contents: [], chunks: [], raw: new Float64Array(0) };
+    }
+    const found = await falseContents(reader, extents, task.table);
+    const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
+    const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
+    const blobDigest = digestBytes(task.blob.digest);
+    markRotten(paths, reader, suspects(extents, task.table, found.contents, raw), blobDigest);
+    return { ...found, raw };
+  } finally {
+    reader.close();
+    if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.rawBytes);
+  }
+}
+
+/** The extents of everything that is false. */
+function suspects(
+  extents: ExtentList,
+  table: LayerTable,
+  contents: readonly number[],
+  raw: Float64Array,
+): ExtentList {
+  const parts = new ExtentList();
+  for (const row of contents) {
+    const start = table.tarStart[row]!;
+    parts.append(extents.slice(start, start + table.sizeBytes[row]!));
+  }
+  for (let i = 0; i < raw.length; i += 2) parts.append(extents.slice(raw[i]!, raw[i + 1]!));
+  return parts;
+}
+
+/** Hashes all contents, chunk by chunk where the metadata has chunks. */
+async function falseContents(
+  reader: PackReader,
+  extents: ExtentList,
+  table: LayerTable,
+): Promise<FalseContents> {
+  const contents: number[] = [];
+  const chunks: number[] = [];
+  let turnBytes = 0;
+  for (const unit = new UnitCursor(table, 0, table.tarBytes); !unit.done; unit.advance()) {
+    const { content, tarStart, tarEnd, digests, digestRow } = unit;
+    const expected = digests.subarray(digestRow * DIGEST_BYTES, (digestRow + 1) * DIGEST_BYTES);
+    if (!hasDigest(reader, extents.slice(tarStart, tarEnd), expected)) {
+      if (contents.at(-1) !== content) contents.push(content);
+      if (digests === table.chunkDigests) chunks.push(digestRow);
+    }
+    turnBytes += tarEnd - tarStart;
+    if (turnBytes < BYTES_A_TURN) continue;
+    turnBytes = 0;
+    await nextTurn();
+  }
+  return { contents, chunks };
+}
+
+/** The tar ranges that are no content, as pairs [start, end), none empty. */
+function gapsOf(table: LayerTable): Float64Array {
+  const pairs: number[] = [];
+  let at = 0;
+  for (let row = 0; row < table.count; row++) {
+    if (table.tarStart[row]! > at) pairs.push(at, table.tarStart[row]!);
+    at = table.tarStart[row]! + table.sizeBytes[row]!;
+  }
+  if (table.tarBytes > at) pairs.push(at, table.tarBytes);
+  return Float64Array.from(pairs);
+}
+
+/** Which of the gaps do not have tar-split's bytes; one pass over tar-split. */
+function falseGaps(
+  reader: PackReader,
+  extents: ExtentList,
+  tarSplit: Buffer,
+  gaps: Float64Array,
+): Float64Array {
+  const wrong: number[] = [];
+  let gap = 0;
+  let at = gaps[0] ?? 0;
+  copyTarBytes(tarSplit, gaps, (bytes) => {
+    for (let done = 0; done < bytes.length; ) {
+      const end = gaps[gap + 1]!;
+      const length = Math.min(end - at, bytes.length - done);
+      const expected = bytes.subarray(done, done + length);
+      const known = wrong.at(-2) === gaps[gap];
+      if (!known && !hasBytes(reader, extents.slice(at, at + length), expected)) wrong.push(gaps[gap]!, end);
+      done += length;
+      at += length;
+      if (at === end) {
+        gap += 2;
+        at = gaps[gap] ?? 0;
+      }
+    }
+  });
+  return Float64Array.from(wrong);
+}
+
+function hasBytes(reader: PackReader, part: ExtentList, expected: Buffer): boolean {
+  let at = 0;
+  try {
+    for (const block of reader.blocks(part)) {
+      if (!block.equals(expected.subarray(at, at + block.length))) return false;
+      at += block.length;
+    }
+  } catch (error) {
+    if (error instanceof NotInPack) return false;
+    throw error;
+  }
+  return true;
+}

@@ -1,0 +1,219 @@
+import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { ExtentReader } from '../../src/export/extent-reader.js';
+import { NO_ROW } from '../../src/export/file-tree.js';
+import { flatten } from '../../src/export/flatten.js';
+import {
+  HeaderComparison,
+  type HeaderLayer,
+  HeaderSource,
+  type TarReader,
+} from '../../src/export/header-source.js';
+import type { Inode } from '../../src/export/layer-tree.js';
+import { PartTags } from '../../src/export/part-tags.js';
+import { partsOf } from '../../src/export/tree-paths.js';
+import { RowWriter } from '../../src/export/tree-rows.js';
+import type { Digest } from '../../src/format/digest.js';
+import { isZeroBlock, unreadableTar } from '../../src/format/tar-fields.js';
+import type {
+  BlockTagRows,
+  ComingBytes,
+  FileBatch,
+  FollowLayersTask,
+  TreeRows,
+} from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
+import { PackReader } from '../../src/store/pack-reader.js';
+import { paths } from '../context.js';
+import { extentsOf } from '../extents.js';
+
+/** Limits of one batch, as for a task of `exportRootfs`: small enough that all threads end together. */
+const BATCH_BYTES = 16 * 2 ** 20;
+const BATCH_ROWS = 500;
+
+/**
+ * Makes the file tree of layers that are still being pulled. Blocks its thread while it waits for more bytes; the thread does nothing
+ * else and can be terminated at any time.
+ */
+export function followLayers({ diffIds, order, port, sent }: FollowLayersTask): TreeRows {
+  const coming = new Coming(port, sent, diffIds.length);
+  const packs = new PackReader(paths);
+  const layers = diffIds.map((diffId, row) => new ComingLayer(coming, packs, row, diffId));
+  const batches = new Batches((batch) => port.postMessage(batch));
+  const comparison = new HeaderComparison((layer, block) =>
+    batches.addBlock(diffIds.indexOf(layer.diffId), block),
+  );
+  const sources = order.map((row) => new WholeSource(layers[row]!, comparison));
+  const isFirst = order.map((row, at) => order.indexOf(row) === at);
+  try {
+    const tree = flatten(sources, { intoFiles: true }, (at, path, inode) => {
+      if (isFirst[at] === true) batches.addFile(order[at]!, path, inode);
+    });
+    comparison.finish();
+    for (const source of sources) source.requireEnd();
+    batches.flush();
+    port.postMessage(null);
+    return tree;
+  } finally {
+    packs.close();
+    port.close();
+  }
+}
+
+/** The layers as they come. */
+class Coming {
+  readonly extents: readonly ExtentList[];
+  readonly #port: MessagePort;
+  readonly #sent: Int32Array<SharedArrayBuffer>;
+  readonly #tags = new Map<number, BlockTagRows>();
+  readonly #whole = new Set<number>();
+
+  constructor(port: MessagePort, sent: Int32Array<SharedArrayBuffer>, layers: number) {
+    this.#port = port;
+    this.#sent = sent;
+    this.extents = Array.from({ length: layers }, () => new ExtentList());
+  }
+
+  isWhole(layer: number): boolean {
+    return this.#whole.has(layer);
+  }
+
+  /** @throws Error before the first bytes of the layer */
+  tagsOf(layer: number): BlockTagRows {
+    const tags = this.#tags.get(layer);
+    if (tags === undefined) throw new Error('nothing of this layer has come');
+    return tags;
+  }
+
+  /** Waits for the next message and takes it. */
+  take(): void {
+    for (;;) {
+      const sent = Atomics.load(this.#sent, 0);
+      const received = receiveMessageOnPort(this.#port) as { readonly message: ComingBytes } | undefined;
+      if (received === undefined) {
+        Atomics.wait(this.#sent, 0, sent);
+        continue;
+      }
+      const { layer, bytes } = received.message;
+      if (bytes === undefined) this.#whole.add(layer);
+      else {
+        this.#tags.set(layer, bytes.tags);
+        this.extents[layer]!.append(extentsOf(bytes.extents));
+      }
+      return;
+    }
+  }
+}
+
+/** The tar of a layer that is still being pulled. */
+class ComingLayer implements HeaderLayer, TarReader {
+  readonly diffId: Digest;
+  /** The tasks that write the files compare whole blocks. */
+  readonly whole = undefined;
+  readonly #coming: Coming;
+  readonly #row: number;
+  readonly #extents: ExtentReader;
+  #end = 0;
+
+  constructor(coming: Coming, packs: PackReader, row: number, diffId: Digest) {
+    this.diffId = diffId;
+    this.#coming = coming;
+    this.#row = row;
+    this.#extents = new ExtentReader(packs, coming.extents[row]!);
+  }
+
+  get reader(): TarReader {
+    return this;
+  }
+
+  get partTags(): PartTags {
+    return new PartTags(this.#coming.tagsOf(this.#row));
+  }
+
+  /** Infinite while the tar may become longer than what was read of it. */
+  get lengthBytes(): number {
+    while (!this.#isWhole && this.#extents.lengthBytes <= this.#end) this.#coming.take();
+    return this.#isWhole ? this.#extents.lengthBytes : Number.POSITIVE_INFINITY;
+  }
+
+  reach(end: number): number {
+    this.#end = end;
+    while (!this.#isWhole && this.#extents.lengthBytes < end) this.#coming.take();
+    if (this.#extents.lengthBytes < end) throw unreadableTar('it ends inside an entry');
+    return this.#extents.lengthBytes;
+  }
+
+  readInto(target: Buffer, position: number, lengthBytes: number): void {
+    this.#extents.readInto(target, position, lengthBytes);
+  }
+
+  get #isWhole(): boolean {
+    return this.#coming.isWhole(this.#row);
+  }
+}
+
+/**
+ * Requires that a tar ends in zeros or is empty. Other readers accept a tar without them, but here its length was not known when its last
+ * entry was read, so that entry may be cut off.
+ */
+class WholeSource extends HeaderSource {
+  #endsInZeros = false;
+
+  override read(position: number, lengthBytes: number): Buffer {
+    const bytes = super.read(position, lengthBytes);
+    this.#endsInZeros = bytes[0] === 0 && isZeroBlock(bytes);
+    return bytes;
+  }
+
+  requireEnd(): void {
+    if (!this.#endsInZeros && this.lengthBytes > 0) throw unreadableTar('it has no end');
+  }
+}
+
+/** Gathers files into batches, one layer after the other. */
+class Batches {
+  readonly #post: (batch: FileBatch) => void;
+  #layer = 0;
+  #files: { readonly path: string; readonly inode: Inode }[] = [];
+  #blocks: number[] = [];
+  #contentBytes = 0;
+  #textBytes = 0;
+
+  constructor(post: (batch: FileBatch) => void) {
+    this.#post = post;
+  }
+
+  addBlock(layer: number, block: number): void {
+    this.#go(layer);
+    this.#blocks.push(block);
+    if (this.#blocks.length === BATCH_ROWS) this.flush();
+  }
+
+  /** Adds a file, unless it is empty or needs GNU tar. */
+  addFile(layer: number, path: string, inode: Inode): void {
+    const own = partsOf(path).join('/');
+    if (inode.sizeBytes === 0 || inode.xattrRecords !== '' || own === '' || path.includes('..')) return;
+    this.#go(layer);
+    this.#files.push({ path: own, inode });
+    this.#contentBytes += inode.sizeBytes;
+    this.#textBytes += own.length;
+    if (this.#files.length === BATCH_ROWS || this.#contentBytes >= BATCH_BYTES) this.flush();
+  }
+
+  flush(): void {
+    if (this.#files.length === 0 && this.#blocks.length === 0) return;
+    const writer = new RowWriter(this.#files.length, this.#textBytes);
+    for (const { path, inode } of this.#files) {
+      writer.add({ ...inode, row: -1 }, path, NO_ROW);
+    }
+    this.#post({ layer: this.#layer, tree: writer.finish(), blocks: this.#blocks });
+    this.#files = [];
+    this.#blocks = [];
+    this.#contentBytes = 0;
+    this.#textBytes = 0;
+  }
+
+  #go(layer: number): void {
+    if (layer !== this.#layer) this.flush();
+    this.#layer = layer;
+  }
+}

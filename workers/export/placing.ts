@@ -1,0 +1,29 @@
+import type { HeldDirectory } from '../../src/store/held-directory.js';
+import { removeAt } from '../../src/store/remove-tree.js';
+import { onDiskAsync, storageError, systemCode } from '../../src/store/storage-error.js';
+
+/** Rows dealt with before the thread's other business has its turn: some milliseconds. */
+export const ROWS_A_TURN = 100;
+
+/**
+ * Does what makes `name` in a directory. With `replace`, what is there under that name goes first, whatever it is; it is never
+ * written to or followed.
+ * @throws PullError as `storageError`
+ */
+export async function place<T>(
+  directory: HeldDirectory,
+  name: Buffer,
+  replace: boolean,
+  make: () => T,
+): Promise<T> {
+  try {
+    return make();
+  } catch (error) {
+    if (!replace || systemCode(error) !== 'EEXIST')
+      throw storageError(error, `create ${directory.pathOf(name)}`);
+  }
+  return onDiskAsync(`replace ${directory.pathOf(name)}`, async () => {
+    await removeAt(directory, name);
+    return make();
+  });
+}

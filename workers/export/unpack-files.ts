@@ -1,0 +1,116 @@
+import { mkdirSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { BLOCK_BYTES, BlockTags } from '../../src/export/block-tags.js';
+import { ExtentReader } from '../../src/export/extent-reader.js';
+import { pathAt } from '../../src/export/file-tree.js';
+import { BlockCache, LayerSource } from '../../src/export/layer-source.js';
+import { PartTags } from '../../src/export/part-tags.js';
+import type { SharedDirectory, UnpackFilesResult, UnpackFilesTask } from '../../src/pool/messages.js';
+import { HeldDirectory } from '../../src/store/held-directory.js';
+import { PackReader } from '../../src/store/pack-reader.js';
+import { storageError, systemCode } from '../../src/store/storage-error.js';
+import { paths } from '../context.js';
+import { extentsOf } from '../extents.js';
+import { ROWS_A_TURN } from './placing.js';
+import { createFile, fillFile } from './write-files.js';
+
+/** Directories held at a time, as in `HeldRows`. */
+const MAX_HELD = 64;
+
+/** Directories are for this user alone until `finish-files`. */
+const WRITABLE = 0o700;
+
+const SLASH = 0x2f;
+
+/**
+ * Errors of a path that is taken by something else of the same image, and of a name that the file system does not accept. Such a file is
+ * left to the export, which knows the whole file tree and reports the error.
+ */
+const IN_THE_WAY: readonly string[] = ['EEXIST', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
+
+const cache = new BlockCache();
+
+/** Writes files of a layer that may not be proven yet, and compares the blocks whose headers were read. */
+export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesResult> {
+  const { tree, blocks, layer, firstBlock } = task;
+  const packs = new PackReader(paths);
+  const source = new LayerSource(cache, {
+    diffId: layer.diffId,
+    reader: new ExtentReader(packs, extentsOf(task.extents)),
+    tags: new BlockTags(layer.tags),
+    partTags: new PartTags(layer.tags),
+    firstBlock,
+  });
+  const directories = new Directories(task.directory);
+  const written = new Uint8Array(tree.count);
+  let compared = 0;
+  /** Goes along with the files, as most of these blocks are read for them. */
+  const compareUpTo = (block: number) => {
+    for (; compared < blocks.length && blocks[compared]! <= block; compared++)
+      source.wholeBlock(blocks[compared]!);
+  };
+  try {
+    for (let row = 0; row < tree.count; row++) {
+      if (row % ROWS_A_TURN === 0) await nextTurn();
+      compareUpTo(Math.floor(tree.contentStart[row]! / BLOCK_BYTES));
+      const file = create(task, directories, row);
+      if (file === undefined) continue;
+      await fillFile(task, source, row, file);
+      written[row] = 1;
+    }
+    compareUpTo(Number.POSITIVE_INFINITY);
+  } finally {
+    directories.close();
+    packs.close();
+  }
+  return { written };
+}
+
+/** Creates the file of a row; undefined when its path is taken. */
+function create(task: UnpackFilesTask, directories: Directories, row: number) {
+  const path = pathAt(task.tree, row);
+  const cut = path.lastIndexOf(SLASH);
+  const name = path.subarray(cut + 1);
+  try {
+    const directory = directories.make(path.toString('latin1', 0, Math.max(0, cut)));
+    return { fd: createFile(task, directory.at(name), row), path: directory.pathOf(name) };
+  } catch (error) {
+    if (IN_THE_WAY.includes(systemCode(error) ?? '')) return undefined;
+    throw storageError(error, `create ${path}`);
+  }
+}
+
+/** Directories by their paths, latin1, below one that no other user can change. */
+class Directories {
+  readonly #root: HeldDirectory;
+  readonly #held = new Map<string, HeldDirectory>();
+
+  constructor(root: SharedDirectory) {
+    this.#root = HeldDirectory.receive(root);
+  }
+
+  /** Opens the directory at a path; makes it and its parents if needed. @throws the system's error */
+  make(path: string): HeldDirectory {
+    if (path === '') return this.#root;
+    const known = this.#held.get(path);
+    if (known !== undefined) return known;
+    const cut = path.lastIndexOf('/');
+    const parent = this.make(path.slice(0, Math.max(0, cut)));
+    const name = Buffer.from(path.slice(cut + 1), 'latin1');
+    // With `recursive` one that is there is no error.
+    mkdirSync(parent.at(name), { mode: WRITABLE, recursive: true });
+    const directory = parent.open(name, true);
+    this.#held.set(path, directory);
+    if (this.#held.size > MAX_HELD) {
+      const [oldest, unused] = this.#held.entries().next().value!;
+      this.#held.delete(oldest);
+      unused.close();
+    }
+    return directory;
+  }
+
+  close(): void {
+    for (const held of this.#held.values()) held.close();
+    this.#held.clear();
+  }
+}

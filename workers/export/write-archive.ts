@@ -1,0 +1,51 @@
+import { createHash } from 'node:crypto';
+import { digestOfBytes } from '../../src/format/digest.js';
+import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
+import { count } from '../../src/pool/counters.js';
+import type { ArchiveLayer, WriteArchiveResult, WriteArchiveTask } from '../../src/pool/messages.js';
+import { PackReader } from '../../src/store/pack-reader.js';
+import { paths, setup } from '../context.js';
+import { extentsOf } from '../extents.js';
+import { Closed, STDOUT, TarOutput } from './tar-output.js';
+
+/**
+ * Writes an archive of layers to the standard output, each hashed on the way, and the documents that name them behind them: a reader that
+ * is given a damaged layer never learns of an image, and the archive has no end.
+ */
+export async function writeArchive({ layers, documents }: WriteArchiveTask): Promise<WriteArchiveResult> {
+  const output = new TarOutput(STDOUT);
+  try {
+    for (const [row, layer] of layers.entries()) {
+      await output.add(layer.header);
+      if (!(await writeLayer(layer, output))) return { closed: false, damaged: row };
+      await output.add(tarPadding(layer.tarBytes));
+    }
+    for (const { header, bytes } of documents) {
+      await output.add(header);
+      await output.add(bytes);
+      await output.add(tarPadding(bytes.length));
+    }
+    await output.add(TAR_END);
+    await output.flush();
+  } catch (error) {
+    if (!(error instanceof Closed)) throw error;
+    return { closed: true };
+  }
+  return { closed: false };
+}
+
+/** Whether the bytes that were written hash to the layer's DiffID. */
+async function writeLayer({ diffId, extents }: ArchiveLayer, output: TarOutput): Promise<boolean> {
+  const hash = createHash('sha256');
+  const reader = new PackReader(paths);
+  try {
+    for (const block of reader.blocks(extentsOf(extents))) {
+      hash.update(block);
+      await output.add(block);
+      count(setup.counters, 'written', block.length);
+    }
+  } finally {
+    reader.close();
+  }
+  return digestOfBytes(hash.digest()) === diffId;
+}

@@ -1,0 +1,136 @@
+import {
+  constants,
+  fchmodSync,
+  fchownSync,
+  ftruncateSync,
+  futimesSync,
+  openSync,
+  symlinkSync,
+} from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
+import {
+  boundsAt,
+  FILE,
+  fileBytesAt,
+  fileTime,
+  linkAt,
+  nameAt,
+  SYMLINK,
+} from '../../src/export/file-tree.js';
+import type { LayerSource } from '../../src/export/layer-source.js';
+import { count } from '../../src/pool/counters.js';
+import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
+import type { HeldDirectory } from '../../src/store/held-directory.js';
+import { closeWritten, onDisk, writeFully } from '../../src/store/storage-error.js';
+import { setup } from '../context.js';
+import { HeldRows } from '../opaque/held-rows.js';
+import { layerSources } from './layer-sources.js';
+import { place, ROWS_A_TURN } from './placing.js';
+
+/** Only what is new: an open that finds a file or a symbolic link fails. */
+const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
+
+/** Bytes of one file written before other tasks have their turn: a thread cannot be stopped in between. */
+const BYTES_A_TURN = 8 * 2 ** 20;
+
+/** What a write costs beside its bytes, as if it had so many more: the smallest runs of a sparse file have one byte. */
+const RUN_BYTES = 2 ** 13;
+
+const PERMISSIONS = 0o777;
+
+/** The rows of files, and what can be made of them. */
+type Files = Pick<WriteFilesTask, 'tree' | 'abilities'>;
+
+/** Writes files, their contents from the layers, and symbolic links. */
+export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
+  const { tree, abilities, rows } = task;
+  const held = new HeldRows(task);
+  try {
+    for (const [done, row] of rows.entries()) {
+      if (done % ROWS_A_TURN === 0) await nextTurn();
+      if (!isPlain(tree, row, abilities)) continue;
+      if (tree.type[row] === FILE) await writeFile(task, held.around(row), row);
+      else if (tree.type[row] === SYMLINK) await writeLink(task, held.around(row), row);
+    }
+  } finally {
+    held.close();
+  }
+}
+
+async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+  const { tree, replace } = task;
+  const name = nameAt(tree, row);
+  const fd = await place(directory, name, replace, () => createFile(task, directory.at(name), row));
+  await fillFile(task, layerSources(task.layers)[tree.layer[row]!]!, row, {
+    fd,
+    path: directory.pathOf(name),
+  });
+}
+
+/** Makes the file of a row, which must not be there. @throws the system's error */
+export function createFile({ tree, abilities }: Files, at: Buffer, row: number): number {
+  return openSync(at, NEW, modeFor(tree, row, abilities) & PERMISSIONS);
+}
+
+/** Gives a new file what the row says, and closes it. @throws PullError as `storageError` and `LayerSource.part` */
+export async function fillFile(
+  { tree, abilities }: Files,
+  source: LayerSource,
+  row: number,
+  { fd, path }: OpenFile,
+): Promise<void> {
+  const mode = modeFor(tree, row, abilities);
+  try {
+    await writeContent(tree, source, row, { fd, path });
+    onDisk(`finish ${path}`, () => {
+      const owner = ownerFor(tree, row, abilities);
+      if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
+      // A change of the owner takes set-user-ID away; the umask may have taken other bits.
+      if ((mode & ~PERMISSIONS) !== 0 || (mode & abilities.umask) !== 0) fchmodSync(fd, mode);
+      const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
+      futimesSync(fd, time, time);
+    });
+  } finally {
+    closeWritten(fd, path);
+  }
+}
+
+/** Writes what the layer has of a file; between that, and behind it, holes stay. */
+async function writeContent(
+  tree: TreeRows,
+  source: LayerSource,
+  row: number,
+  { fd, path }: OpenFile,
+): Promise<void> {
+  const sizeBytes = tree.sizeBytes[row]!;
+  const bounds = boundsAt(tree, row) ?? [0, sizeBytes];
+  let from = tree.contentStart[row]!;
+  let turnBytes = 0;
+  for (let run = 0; run < bounds.length; run += 2) {
+    const end = bounds[run + 1]!;
+    for (let at = bounds[run]!; at < end; ) {
+      const part = source.part(from, end - at);
+      writeFully(fd, path, part, at);
+      at += part.length;
+      from += part.length;
+      count(setup.counters, 'written', part.length);
+      turnBytes += part.length + RUN_BYTES;
+      if (turnBytes < BYTES_A_TURN) continue;
+      turnBytes = 0;
+      await nextTurn();
+    }
+  }
+  const fileBytes = fileBytesAt(tree, row);
+  if (bounds.at(-1) !== fileBytes) onDisk(`write ${path}`, () => ftruncateSync(fd, fileBytes));
+}
+
+async function writeLink(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+  const { tree, abilities, replace } = task;
+  const name = nameAt(tree, row);
+  await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
+  onDisk(`finish ${directory.pathOf(name)}`, () => {
+    const owner = ownerFor(tree, row, abilities);
+    directory.finishLink(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
+  });
+}

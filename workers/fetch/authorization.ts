@@ -1,0 +1,74 @@
+import { fromFailure, type PullError } from '../../src/format/error.js';
+import type { MainMessage } from '../../src/pool/messages.js';
+import { noteAuthorization } from '../../src/registry/secrets-in-use.js';
+import { network, tell } from '../context.js';
+import { hearMain } from '../main-messages.js';
+
+interface Waiter {
+  readonly endpoint: number;
+  /** The value that was refused, or is too old. */
+  readonly stale: string;
+  readonly resolve: (value: string | undefined) => void;
+  readonly reject: (error: Error) => void;
+}
+
+/** What is known of an endpoint by its place in the list; of those after the first nothing until they are asked for. */
+interface Known {
+  readonly value: string | undefined;
+  readonly expiresAtMs: number;
+  readonly origin?: string;
+}
+
+const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
+
+const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
+/** Endpoints after the first that let us in with no credentials we have: they are not asked for a token again. */
+const closed = new Map<number, PullError>();
+let waiters: Waiter[] = [];
+
+/**
+ * An endpoint's value of the Authorization header, if one is needed. `refused`: the value that was refused ('' for none).
+ * For that, and for one that is about to expire, unless a newer one has come meanwhile, the main thread is asked; it
+ * refreshes once for all workers and answers on the channel.
+ */
+export function authorization(refused: string | undefined, endpoint: number): Promise<string | undefined> {
+  const { value, expiresAtMs } = known.get(endpoint) ?? NOTHING;
+  if (value !== undefined) noteAuthorization(value);
+  const stale = refused ?? (Date.now() < expiresAtMs ? undefined : value);
+  if (stale === undefined || stale !== (value ?? '')) return Promise.resolve(value);
+  return new Promise((resolve, reject) => {
+    const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
+    waiters.push({ endpoint, stale, resolve, reject });
+    if (asked) return;
+    hearMain(answer);
+    tell({ event: 'authorization', endpoint, stale });
+  });
+}
+
+/** `http://…` or `https://…` of an endpoint after the first: the main thread asks it, and so learns what token it wants. */
+export async function originOf(endpoint: number): Promise<string> {
+  const refusal = closed.get(endpoint);
+  if (refusal !== undefined) throw refusal;
+  if (!known.has(endpoint)) await authorization('', endpoint);
+  const origin = known.get(endpoint)?.origin;
+  if (origin === undefined) throw new Error(`endpoint ${endpoint} is unknown`);
+  return origin;
+}
+
+function answer(message: MainMessage): void {
+  if (message.message !== 'authorization' && message.message !== 'authorization-failed') return;
+  const isAnswered = ({ endpoint, stale }: Waiter) =>
+    endpoint === message.endpoint && stale === message.stale;
+  const waiting = waiters.filter(isAnswered);
+  waiters = waiters.filter((waiter) => !isAnswered(waiter));
+  if (message.message === 'authorization-failed') {
+    const failure = fromFailure(message.failure);
+    if (message.stale === '' && failure.code === 'unauthorized') closed.set(message.endpoint, failure);
+    for (const { reject } of waiting) reject(failure);
+    return;
+  }
+  const { value, expiresAtMs, origin } = message;
+  if (value !== undefined) noteAuthorization(value);
+  known.set(message.endpoint, { value, expiresAtMs, origin });
+  for (const { resolve } of waiting) resolve(value);
+}

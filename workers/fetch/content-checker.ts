@@ -1,0 +1,93 @@
+import { createHash, type Hash, hash } from 'node:crypto';
+import { DIGEST_BYTES, digestAt, digestOfBytes } from '../../src/format/digest.js';
+import type { FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { ContentRows } from '../../src/store/pack-writer.js';
+import { ContentList } from './content-list.js';
+import { UnitCursor } from './unit-cursor.js';
+
+/** What is known of a piece, up to the first thing in it that is wrong. */
+export interface CheckedPiece {
+  readonly contents: ContentRows;
+  readonly wrong?: WrongBytes;
+}
+
+/** Checks the decoded pieces of one span, one after the other. */
+export interface SpanChecker {
+  /**
+   * Takes the decoded bytes of the tar from `tarStart` on, which go to `packOffset` in the pack.
+   * @throws PullError `metadata-malformed` for bytes that are no tar
+   */
+  check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece;
+  /** What is wrong with the span as a whole, after its last piece. `blobEnd`: where it ends, if that is not where the task says. */
+  finish(blobEnd?: number): CheckedPiece['wrong'];
+}
+
+/**
+ * Lists the contents of one span of a layer with tar-split while its decoded bytes come by, piece after piece. The DiffID
+ * proves the layer, so digests are computed only where the task asks for it; else they are what the metadata states.
+ */
+export class ContentChecker implements SpanChecker {
+  /** At the first unit that has not ended yet. */
+  readonly #unit: UnitCursor;
+  readonly #computes: boolean;
+  /** The hash of a unit that began in an earlier piece. */
+  #running: Hash | undefined;
+
+  constructor(task: FetchSpanTask) {
+    this.#unit = new UnitCursor(task.table, task.tarStart, task.tarEnd);
+    this.#computes = task.checkContents;
+  }
+
+  check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece {
+    const tarEnd = tarStart + bytes.length;
+    const shift = packOffset - tarStart;
+    const unit = this.#unit;
+    const contents = new ContentList(!this.#computes);
+    while (!unit.done && unit.tarStart < tarEnd) {
+      const at = unit.digestRow * DIGEST_BYTES;
+      const expected = unit.digests.subarray(at, at + DIGEST_BYTES);
+      if (this.#computes) {
+        const actual = this.#digest(bytes, tarStart, tarEnd);
+        if (actual === undefined) break;
+        if (!actual.equals(expected)) return { contents: contents.rows(), wrong: wrongUnit(unit, actual) };
+      } else if (unit.tarEnd > tarEnd) break;
+      contents.add(expected, unit.tarStart + shift, unit.tarEnd - unit.tarStart);
+      unit.advance();
+    }
+    return { contents: contents.rows() };
+  }
+
+  /** The length of the tar was compared with the table's piece by piece. */
+  finish(): undefined {
+    return undefined;
+  }
+
+  /** The digest of the unit if it ends in this piece, else undefined. */
+  #digest(bytes: Buffer, tarStart: number, tarEnd: number): Buffer | undefined {
+    const unit = this.#unit;
+    const ends = unit.tarEnd <= tarEnd;
+    const from = Math.max(unit.tarStart - tarStart, 0);
+    const part = bytes.subarray(from, Math.min(unit.tarEnd, tarEnd) - tarStart);
+    if (ends && unit.tarStart >= tarStart) return hash('sha256', part, 'buffer');
+    this.#running ??= createHash('sha256');
+    this.#running.update(part);
+    if (!ends) return undefined;
+    const digest = this.#running.digest();
+    this.#running = undefined;
+    return digest;
+  }
+}
+
+function wrongUnit(unit: UnitCursor, digest: Buffer): WrongBytes {
+  const { content, tarStart, blobStart } = unit;
+  const expected = digestAt(unit.digests, unit.digestRow);
+  const actual = digestOfBytes(digest);
+  return {
+    blobStart,
+    tarStart,
+    content,
+    expected,
+    actual,
+    problem: `content ${content} has the digest ${actual}, not ${expected}`,
+  };
+}

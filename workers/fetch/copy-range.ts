@@ -1,0 +1,49 @@
+import { constants } from 'node:fs';
+import { noteRange } from '../../src/copy/range-journal.js';
+import { openOwnFile } from '../../src/files/own-file.js';
+import { PullError, toFailure } from '../../src/format/error.js';
+import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
+import { closeWritten, onDisk, writeFully } from '../../src/store/storage-error.js';
+import { unwatch, watch } from '../ticker.js';
+import { NotedBytes } from './noted-bytes.js';
+import { beginRange, rangeClient } from './range-client.js';
+
+/**
+ * Fetches a range of a blob into its place in a file that is there, or the whole blob where a server sends that instead. Nothing is
+ * decoded or kept; what came before a failure is noted in the file's journal, and found by the next copy.
+ */
+export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
+  const { blob, start, end, file, position, journal, control } = task;
+  const { path } = file;
+  const { fetchRange } = await rangeClient();
+  const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
+  const receivers: NotedBytes[] = [];
+  const begin = (base: number) => {
+    const receiver = new NotedBytes({
+      write: (chunk, at) => writeFully(fd, path, chunk, base + at),
+      note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
+    });
+    receivers.push(receiver);
+    watch(receiver);
+    return receiver.take;
+  };
+  const { events, totals, sender, stop, close } = beginRange(control);
+  const range = { blob, start, end, onBytes: begin(position + start), events, stop };
+  try {
+    await fetchRange({ ...range, wholeInstead: () => begin(position) });
+  } catch (error) {
+    const isWhole = receivers.length > 1 && error instanceof PullError && error.code === 'unsupported';
+    return { ...totals, sender: sender(), isWhole, ...(!isWhole && { failure: toFailure(error) }) };
+  } finally {
+    close();
+    for (const receiver of receivers) unwatch(receiver);
+    closeWritten(fd, path);
+    for (const receiver of receivers) receiver.note();
+  }
+  return {
+    ...totals,
+    sender: sender(),
+    isWhole: false,
+    ...(stop.end !== undefined && { stoppedAt: stop.end }),
+  };
+}

@@ -1,0 +1,75 @@
+import { type Failure, toFailure } from '../../src/format/error.js';
+import { findEdge } from '../../src/format/layer-edges.js';
+import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js';
+import { packWriter } from '../context.js';
+import { unwatch, watch } from '../ticker.js';
+import { frameDecoder } from './frame-decoder.js';
+import { beginRange, rangeClient } from './range-client.js';
+import { SpanReceiver, WrongStream } from './span-receiver.js';
+import { wholeBlobTaker } from './whole-blob.js';
+
+/** As a socket brings them. */
+const CHUNK_BYTES = 64 * 1024;
+
+/** Fetches one span, decodes, checks and writes it; says how far it proved right. */
+export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
+  const { fetchRange, choice } = await rangeClient();
+  const decodeFrames = task.table.compression === 'zstd' ? await frameDecoder() : undefined;
+  const region = packWriter().reserve(task.tarEnd - task.tarStart);
+  const receiver = new SpanReceiver(task, region, decodeFrames);
+  watch(receiver);
+  const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;
+  const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
+  const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
+  let end: FetchSpanResult['stopped'];
+  const whole = wholeBlobTaker(task.blob);
+  let failure: Failure | undefined;
+  try {
+    await fetchRange({
+      blob: task.blob,
+      start: task.blobStart,
+      end: askEnd,
+      wholeInstead: whole.begin,
+      onBytes: receiver.take,
+      events,
+      stop,
+    });
+    if (stop.end === undefined || stop.end === askEnd) await takeLastBytes(task, askEnd, receiver);
+    else {
+      const edge = findEdge(task.table, task, stop.end);
+      if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
+    }
+    await receiver.finish(end);
+  } catch (error) {
+    if (!(error instanceof WrongStream)) failure = toFailure(error);
+  } finally {
+    close();
+    unwatch(receiver);
+    whole.close();
+    await receiver.close();
+  }
+  const { goodTarBytes, wrong } = receiver;
+  const result = {
+    pack: region.pack,
+    packOffset: region.start,
+    goodTarBytes,
+    ...(end && { stopped: end }),
+    ...totals,
+  };
+  if (failure !== undefined) return { ...result, failure };
+  if (wrong === undefined) return result;
+  choice.lacks(sender(), task.blob.digest);
+  return { ...result, wrong: { ...wrong, elsewhere: choice.mayBeHad(task.blob.digest) } };
+}
+
+/** The bytes from `blobStart` to the end of the span, which are here. */
+async function takeLastBytes(
+  { lastBytes, blobEnd }: FetchSpanTask,
+  blobStart: number,
+  receiver: SpanReceiver,
+): Promise<void> {
+  if (lastBytes === undefined) return;
+  const { buffer } = lastBytes.bytes;
+  for (let at = blobStart; at < blobEnd; at += CHUNK_BYTES)
+    await receiver.take(Buffer.from(buffer, at - lastBytes.blobStart, Math.min(CHUNK_BYTES, blobEnd - at)));
+}

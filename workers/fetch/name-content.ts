@@ -1,0 +1,13 @@
+import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/metadata-limits.js';
+import { contentPath } from '../../src/format/toc.js';
+import type { NameContentTask } from '../../src/pool/messages.js';
+import { getBlob } from '../../src/store/blob-cache.js';
+import { paths } from '../context.js';
+import { decodeMetadata } from '../metadata/metadata-blob.js';
+
+/** The path of a content, which no table keeps: read from the kept TOC when an error has to name it. */
+export async function nameContent(task: NameContentTask): Promise<string> {
+  const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
+  if (frames === undefined) return `content ${task.content}`;
+  return contentPath(await decodeMetadata(frames, task.tocRawBytes, 'TOC'), task.content);
+}

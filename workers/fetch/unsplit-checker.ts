@@ -1,0 +1,187 @@
+import { createHash, type Hash, hash } from 'node:crypto';
+import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../../src/format/digest.js';
+import { layerEdges } from '../../src/format/layer-edges.js';
+import { type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
+import { lastAtMost } from '../../src/format/search.js';
+import { paddingOf } from '../../src/format/tar-fields.js';
+import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
+import type { FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { CheckedPiece, SpanChecker } from './content-checker.js';
+import { ContentList } from './content-list.js';
+
+type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
+
+/**
+ * Checks the contents of one span of a layer without tar-split: finds them by walking the tar's headers as they come by,
+ * and compares each with the row of the table whose turn it is. Contents are proven by digest, those with chunk rows
+ * chunk by chunk; headers by nothing but the DiffID.
+ */
+export class UnsplitChecker implements SpanChecker, TarSink {
+  readonly #task: FetchSpanTask;
+  readonly #walker: TarWalker;
+  /** The content being read, or the next one; `#done` bytes of it are behind. */
+  #row: number;
+  #done = 0;
+  /** Its chunk, when it has chunk rows. */
+  #chunk = -1;
+  #hash: Hash | undefined;
+  /** Where the unit (content or chunk) that is being read begins in the pack. */
+  #unitStart = -1;
+  /** A content with chunk rows whose first bytes were in this span, and which is not too large to have its digest looked for. */
+  #whole: { readonly hash: Hash; packStart: number } | undefined;
+  /** What the piece that is being checked proved so far, and what is wrong with it. */
+  #proven = new ContentList();
+  #problem: Problem | undefined;
+  #piece: Buffer = Buffer.alloc(0);
+  #packOffset = 0;
+
+  constructor(task: FetchSpanTask) {
+    this.#task = task;
+    const { table, blobStart, blobEnd } = task;
+    const edges = layerEdges(table, blobStart, blobEnd);
+    const row = edges.row[0] ?? -1;
+    this.#row = row;
+    if (row < 0) {
+      // A gap: behind the last content that ends here, or at the beginning of the tar.
+      const before = blobStart === 0 ? -1 : lastAtMost(table.blobEnd, table.count, blobStart);
+      this.#row = before + 1;
+      this.#walker =
+        before < 0 ? new TarWalker() : new TarWalker({ paddingBytes: paddingOf(table.sizeBytes[before]!) });
+      return;
+    }
+    const chunk = edges.chunk[0]!;
+    this.#enter(chunk >= 0 ? chunk : firstChunk(table, row), chunk < 0);
+    this.#done = chunk >= 0 ? table.chunkTarStart[chunk]! - table.tarStart[row]! : 0;
+    const sizeBytes = table.sizeBytes[row]!;
+    this.#walker = new TarWalker({ sizeBytes, leftBytes: sizeBytes - this.#done });
+  }
+
+  check(bytes: Buffer, _tarStart: number, packOffset: number): CheckedPiece {
+    this.#piece = bytes;
+    this.#packOffset = packOffset;
+    this.#proven = new ContentList();
+    this.#walker.walk(bytes, this);
+    return this.#checked();
+  }
+
+  finish(blobEnd = this.#task.blobEnd): CheckedPiece['wrong'] {
+    const { table } = this.#task;
+    const edges = layerEdges(table, blobEnd, blobEnd);
+    // A span can end at a chunk within a content.
+    const chunk = edges.chunk[0] ?? -1;
+    const row = chunk >= 0 ? edges.row[0]! : rowsBefore(table, blobEnd);
+    const expected = chunk >= 0 ? table.chunkTarStart[chunk]! - table.tarStart[row]! : 0;
+    if (this.#row !== row || this.#done !== expected) {
+      this.#problem ??= {
+        problem: `the frames up to byte ${blobEnd} of the blob end before their contents do`,
+      };
+    }
+    return this.#checked().wrong;
+  }
+
+  begin(sizeBytes: number): void {
+    const { table } = this.#task;
+    const expected = this.#row < table.count ? table.sizeBytes[this.#row] : undefined;
+    if (sizeBytes !== expected) {
+      const stated = expected === undefined ? 'no further file' : `one of ${expected}`;
+      this.#problem ??= { problem: `the tar has a file of ${sizeBytes} bytes where the TOC has ${stated}` };
+      return;
+    }
+    this.#done = 0;
+    this.#enter(firstChunk(table, this.#row), true);
+  }
+
+  /** Goes to a chunk of the content, or to the content if it has none; `first`: its first bytes come next. */
+  #enter(chunk: number, first: boolean): void {
+    this.#chunk = chunk;
+    const isLookedFor = this.#task.table.sizeBytes[this.#row]! <= SPAN_TAR_BYTES;
+    this.#whole =
+      chunk >= 0 && first && isLookedFor ? { hash: createHash('sha256'), packStart: -1 } : undefined;
+  }
+
+  data(part: Buffer): void {
+    for (let at = 0; at < part.length && this.#problem === undefined; ) {
+      const { end, digests, digestRow } = this.#unit();
+      const bytes = part.subarray(at, at + end - this.#done);
+      if (this.#unitStart < 0) {
+        this.#unitStart = this.#packOffset + (bytes.byteOffset - this.#piece.byteOffset);
+        if (this.#whole !== undefined && this.#done === 0) this.#whole.packStart = this.#unitStart;
+      }
+      this.#whole?.hash.update(bytes);
+      const digest = this.#digest(bytes, this.#done + bytes.length === end);
+      this.#done += bytes.length;
+      at += bytes.length;
+      if (digest === undefined) continue;
+      const stated = digests.subarray(digestRow * DIGEST_BYTES, (digestRow + 1) * DIGEST_BYTES);
+      if (digest.equals(stated)) this.#prove(stated, end);
+      else this.#differs(digestAt(digests, digestRow), digestOfBytes(digest));
+    }
+  }
+
+  end(): void {
+    if (this.#problem === undefined && this.#whole !== undefined) this.#proveWhole(this.#whole);
+    this.#whole = undefined;
+    this.#row += 1;
+    this.#done = 0;
+  }
+
+  /** Its chunks were right; the digest of the whole must be, too. */
+  #proveWhole({ hash, packStart }: { readonly hash: Hash; readonly packStart: number }): void {
+    const { digests, sizeBytes } = this.#task.table;
+    const stated = digests.subarray(this.#row * DIGEST_BYTES, (this.#row + 1) * DIGEST_BYTES);
+    const actual = hash.digest();
+    if (actual.equals(stated)) this.#proven.add(stated, packStart, sizeBytes[this.#row]!);
+    else this.#differs(digestAt(digests, this.#row), digestOfBytes(actual));
+  }
+
+  /** The unit being read: where it ends in its content, and what its digest is. */
+  #unit(): { start: number; end: number; digests: Uint8Array; digestRow: number } {
+    const { table } = this.#task;
+    const row = this.#row;
+    const size = table.sizeBytes[row]!;
+    if (this.#chunk < 0) return { start: 0, end: size, digests: table.digests, digestRow: row };
+    const start = table.chunkTarStart[this.#chunk]! - table.tarStart[row]!;
+    const isLast = this.#chunk + 1 === table.chunkFirst[row + 1];
+    const end = isLast ? size : table.chunkTarStart[this.#chunk + 1]! - table.tarStart[row]!;
+    return { start, end, digests: table.chunkDigests, digestRow: this.#chunk };
+  }
+
+  /** The digest of the unit when these are its last bytes. */
+  #digest(bytes: Buffer, last: boolean): Buffer | undefined {
+    if (last && this.#hash === undefined) return hash('sha256', bytes, 'buffer');
+    this.#hash ??= createHash('sha256');
+    this.#hash.update(bytes);
+    if (!last) return undefined;
+    const digest = this.#hash.digest();
+    this.#hash = undefined;
+    return digest;
+  }
+
+  #prove(digest: Uint8Array, end: number): void {
+    this.#proven.add(digest, this.#unitStart, end - this.#unit().start);
+    this.#unitStart = -1;
+    if (this.#chunk >= 0 && end < this.#task.table.sizeBytes[this.#row]!) this.#chunk += 1;
+  }
+
+  #differs(expected: Digest, actual: Digest): void {
+    const problem = `content ${this.#row} has the digest ${actual}, not ${expected}`;
+    this.#problem ??= { problem, expected, actual };
+  }
+
+  /** What is wrong makes all of the span wrong: nobody knows where in the blob its bytes came from. */
+  #checked(): CheckedPiece {
+    const contents = this.#proven.rows();
+    if (this.#problem === undefined) return { contents };
+    const { blobStart, tarStart } = this.#task;
+    return { contents, wrong: { ...this.#problem, content: this.#row, blobStart, tarStart } };
+  }
+}
+
+function firstChunk({ chunkFirst }: LayerTable, row: number): number {
+  return chunkFirst[row]! < chunkFirst[row + 1]! ? chunkFirst[row]! : -1;
+}
+
+/** How many contents begin before this place of the blob. */
+function rowsBefore(table: LayerTable, blobAt: number): number {
+  return lastAtMost(table.blobStart, table.count, blobAt - 1) + 1;
+}

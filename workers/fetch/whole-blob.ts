@@ -1,0 +1,23 @@
+import type { BlobSource } from '../../src/pool/messages.js';
+import { paths } from '../context.js';
+import { openRawPart } from '../opaque/raw-writers.js';
+import type { NotedBytes } from './noted-bytes.js';
+
+/**
+ * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
+ * Nothing is opened before `begin`, which returns nothing where the store is only read.
+ */
+export function wholeBlobTaker(blob: BlobSource): {
+  readonly begin: () => NotedBytes['take'] | undefined;
+  readonly close: () => void;
+} {
+  let part: ReturnType<typeof openRawPart> | undefined;
+  return {
+    begin() {
+      if (paths.isReadOnly) return undefined;
+      part = openRawPart(blob, 0, blob.sizeBytes);
+      return part.take;
+    },
+    close: () => part?.close(),
+  };
+}

@@ -1,0 +1,28 @@
+import { copyTarBytes } from '../../src/format/tar-split.js';
+import type { WriteInlineResult, WriteInlineTask } from '../../src/pool/messages.js';
+import { packWriter } from '../context.js';
+import { releaseLargeGarbage } from '../garbage.js';
+import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
+
+/** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
+export async function writeInline(task: WriteInlineTask): Promise<WriteInlineResult> {
+  try {
+    return await writeRanges(task);
+  } finally {
+    await releaseLargeGarbage(task.tarSplit.rawBytes);
+  }
+}
+
+async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {
+  const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
+  let lengthBytes = 0;
+  for (let i = 0; i < task.ranges.length; i += 2) lengthBytes += task.ranges[i + 1]! - task.ranges[i]!;
+  const writer = packWriter();
+  const region = writer.reserve(lengthBytes);
+  let at = region.start;
+  copyTarBytes(tarSplit, task.ranges, (bytes) => {
+    writer.writePlain(region, bytes, at);
+    at += bytes.length;
+  });
+  return { pack: region.pack, packOffset: region.start, lengthBytes };
+}

@@ -1,0 +1,61 @@
+import type { LayerTable } from '../../src/format/layer-table.js';
+import type { LayerHoldings, LookUpResult, LookUpTask, RawRow, ResumedRow } from '../../src/pool/messages.js';
+import { lookUp as lookUpInStore, type WantedDigests } from '../../src/store/look-up.js';
+import { paths } from '../context.js';
+
+/** Asks all packs at once for the contents, chunks and blobs of the layers. */
+export function lookUp(task: LookUpTask): LookUpResult {
+  const unique = [...new Set(task.blobs)];
+  const rawUnique = [...new Set(task.rawBlobs)];
+  const answer = lookUpInStore(paths, {
+    digests: task.tables.flatMap((table) => [contents(table), chunks(table)]),
+    blobs: [
+      ...unique.map((digest) => ({ digest, raw: false })),
+      ...rawUnique.map((digest) => ({ digest, raw: true })),
+    ],
+  });
+  const { resumed } = answer;
+  const rows = [...unique, ...rawUnique].map((): ResumedRow[] => []);
+  for (let i = 0; i < resumed.count; i++) {
+    const blobStart = resumed.blobStart[i]!;
+    rows[resumed.blob[i]!]!.push({
+      blobStart,
+      blobEnd: blobStart + resumed.blobLength[i]!,
+      tarStart: resumed.tarStart[i]!,
+      lengthBytes: resumed.lengthBytes[i]!,
+      pack: resumed.pack[i]!,
+      packOffset: resumed.packOffset[i]!,
+    });
+  }
+  const layers = task.blobs.map((blob, i): LayerHoldings => {
+    const whole = answer.found[2 * i]!;
+    const parts = answer.found[2 * i + 1]!;
+    return {
+      heldPack: whole.pack,
+      heldOffset: whole.offset,
+      chunkHeldPack: parts.pack,
+      chunkHeldOffset: parts.offset,
+      resumed: rows[unique.indexOf(blob)]!,
+    };
+  });
+  const raw = task.rawBlobs.map((blob): readonly RawRow[] => rows[unique.length + rawUnique.indexOf(blob)]!);
+  return { packs: answer.packs, layers, raw };
+}
+
+function contents(table: LayerTable): WantedDigests {
+  return { digests: table.digests, sizeBytes: table.sizeBytes };
+}
+
+/** A chunk ends where the next begins, the last one of a content where the content ends. */
+function chunks(table: LayerTable): WantedDigests {
+  const { chunkFirst, chunkTarStart } = table;
+  const sizeBytes = new Float64Array(chunkTarStart.length);
+  for (let row = 0; row < table.count; row++) {
+    const end = table.tarStart[row]! + table.sizeBytes[row]!;
+    const last = chunkFirst[row + 1]! - 1;
+    for (let chunk = chunkFirst[row]!; chunk <= last; chunk++) {
+      sizeBytes[chunk] = (chunk === last ? end : chunkTarStart[chunk + 1]!) - chunkTarStart[chunk]!;
+    }
+  }
+  return { digests: table.chunkDigests, sizeBytes };
+}

@@ -1,0 +1,51 @@
+import { decompress } from '@mongodb-js/zstd';
+import { PullError } from '../../src/format/error.js';
+import { FrameWalker } from '../../src/format/zstd-frame.js';
+
+/** Block bounds may exceed the stated size by this factor (blocks cut short by flushes) before we refuse to decode. */
+const BOUND_FACTOR = 2;
+const BOUND_SLACK_BYTES = 2 ** 20;
+
+/**
+ * Decodes a TOC or a tar-split whose decoded size is stated by the annotations.
+ * Its frames are walked first: nothing is decoded that could become much larger than stated.
+ * @throws PullError `metadata-malformed` when it is no whole frame or has another length
+ */
+export async function decodeMetadata(frames: Buffer, rawBytes: number, what: string): Promise<Buffer> {
+  const walker = walkFrames(frames, what);
+  if (frames.length === 0 || walker.completeBytes !== frames.length) {
+    throw new PullError('metadata-malformed', `the ${what} does not end where a zstd frame ends`);
+  }
+  if (walker.boundUpTo(walker.frameCount - 1) > rawBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
+    throw new PullError(
+      'metadata-malformed',
+      `the ${what} could decode to far more than the ${rawBytes} bytes it states`,
+    );
+  }
+  let decoded: Buffer;
+  try {
+    decoded = await decompress(frames);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new PullError('metadata-malformed', `the ${what} cannot be decoded (${reason})`);
+  }
+  if (decoded.length !== rawBytes) {
+    throw new PullError(
+      'metadata-malformed',
+      `the ${what} has ${decoded.length} bytes, ${rawBytes} are stated`,
+    );
+  }
+  return decoded;
+}
+
+/** What the walker says of a place of the blob would be one of these bytes. */
+function walkFrames(frames: Buffer, what: string): FrameWalker {
+  const walker = new FrameWalker();
+  try {
+    walker.advance(frames, frames.length);
+  } catch (error) {
+    if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
+    throw new PullError('metadata-malformed', `the ${what} is no zstd frame`, { cause: error });
+  }
+  return walker;
+}

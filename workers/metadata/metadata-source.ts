@@ -1,0 +1,148 @@
+import { createHash } from 'node:crypto';
+import { type Digest, digestOfBytes } from '../../src/format/digest.js';
+import { PullError } from '../../src/format/error.js';
+import type { BlobSource, MetadataPart } from '../../src/pool/messages.js';
+import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
+import { getBlob, putBlob } from '../../src/store/blob-cache.js';
+import { paths } from '../context.js';
+import { countingEvents, rangeClient } from '../fetch/range-client.js';
+import { wholeBlobTaker } from '../fetch/whole-blob.js';
+import { decodeMetadata } from './metadata-blob.js';
+
+/** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
+const ONE_REQUEST_GAP_BYTES = 64 * 1024;
+
+/** The TOC, decoded; `tarSplit`, when it follows closely, comes in the same request. */
+export async function readToc(
+  source: MetadataSource,
+  toc: MetadataPart & { readonly digest: Digest },
+  tarSplit: MetadataPart = toc,
+): Promise<Buffer> {
+  const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
+  return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.rawBytes, 'TOC');
+}
+
+/** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
+export async function readTarSplit(
+  source: MetadataSource,
+  tarSplit: MetadataPart & { readonly digest: Digest },
+): Promise<Buffer> {
+  const expected = { digest: tarSplit.digest, what: 'tar-split', field: 'tarSplitDigest' };
+  return decodeMetadata(await readPart(source, tarSplit, tarSplit, expected), tarSplit.rawBytes, 'tar-split');
+}
+
+/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+const TRIES_FOR_DIGEST = 2;
+
+interface Expected {
+  readonly digest: Digest;
+  /** How messages name the part, and what states its digest. */
+  readonly what: string;
+  readonly field: string;
+}
+
+/** The bytes of `part`, kept or fetched, with the right digest; `next` as in `MetadataSource.part`. */
+async function readPart(
+  source: MetadataSource,
+  part: MetadataPart,
+  next: MetadataPart,
+  { digest, what, field }: Expected,
+): Promise<Buffer> {
+  const kept = getBlob(paths, digest, part.end - part.start);
+  if (kept !== undefined) return kept;
+  for (let tries = 1; ; tries++) {
+    const bytes = await source.part(part, next);
+    const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
+    if (actual === digest) {
+      await putBlob(paths, digest, bytes);
+      return bytes;
+    }
+    if (tries === TRIES_FOR_DIGEST) {
+      throw new PullError(
+        'digest-mismatch',
+        `the ${what} does not match ${field}: expected ${digest}, got ${actual}, twice`,
+      );
+    }
+    await source.forget();
+  }
+}
+
+type Range = Pick<MetadataPart, 'start' | 'end'>;
+
+/** Fetches parts of one blob; what one request brought along for a later part is remembered. */
+export class MetadataSource {
+  fetchedBytes = 0;
+  requests = 0;
+  readonly #blob: BlobSource;
+  #bytes = Buffer.alloc(0);
+  #start = 0;
+  /** The endpoint to blame for the bytes at hand. */
+  #sender = NO_ENDPOINT;
+
+  constructor(blob: BlobSource) {
+    this.#blob = blob;
+  }
+
+  /** The bytes of `part`; `next`, when it follows closely, comes in the same request. */
+  async part(part: Range, next: Range): Promise<Buffer> {
+    if (!this.#has(part)) {
+      const near = next.start >= part.end && next.start - part.end <= ONE_REQUEST_GAP_BYTES;
+      await this.#fetch(part.start, near ? next.end : part.end);
+    }
+    return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
+  }
+
+  /** The bytes before `end` that have come already. */
+  before(end: number): Buffer {
+    return this.#bytes.subarray(0, Math.max(0, end - this.#start));
+  }
+
+  /** The last bytes of the blob, at most `most` of them. */
+  async tail(most: number): Promise<Buffer> {
+    const { sizeBytes } = this.#blob;
+    const start = Math.max(0, sizeBytes - most);
+    return this.part({ start, end: sizeBytes }, { start, end: sizeBytes });
+  }
+
+  /** The bytes at hand were wrong: what is asked for next is fetched, and from another endpoint if there is one. */
+  async forget(): Promise<void> {
+    this.#bytes = Buffer.alloc(0);
+    const { choice } = await rangeClient();
+    choice.lacks(this.#sender, this.#blob.digest);
+  }
+
+  #has(part: Range): boolean {
+    return part.start >= this.#start && part.end <= this.#start + this.#bytes.length;
+  }
+
+  /** What is at hand of the range's end is not fetched again: a guess can have brought the end of a long TOC. */
+  async #fetch(start: number, end: number): Promise<void> {
+    const { fetchRange } = await rangeClient();
+    const bytes = Buffer.allocUnsafeSlow(end - start);
+    const known = this.#start > start && this.#start < end && this.#start + this.#bytes.length >= end;
+    const fetchEnd = known ? this.#start : end;
+    if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
+    let filled = 0;
+    const { events, totals, sender } = countingEvents();
+    const whole = wholeBlobTaker(this.#blob);
+    try {
+      await fetchRange({
+        blob: this.#blob,
+        start,
+        end: fetchEnd,
+        wholeInstead: whole.begin,
+        onBytes: (chunk) => {
+          filled += chunk.copy(bytes, filled);
+        },
+        events,
+      });
+    } finally {
+      whole.close();
+      this.fetchedBytes += totals.fetchedBytes;
+      this.requests += totals.requests;
+      this.#sender = sender();
+    }
+    this.#bytes = bytes;
+    this.#start = start;
+  }
+}

@@ -1,0 +1,118 @@
+import { createHash } from 'node:crypto';
+import { type Digest, digestOfBytes, parseDigest } from '../../src/format/digest.js';
+import { PullError, toFailure } from '../../src/format/error.js';
+import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/footer.js';
+import type { MetadataPlace } from '../../src/format/layer-format.js';
+import { buildLayerTable } from '../../src/format/layer-table-builder.js';
+import { tocTarSplitDigest } from '../../src/format/toc.js';
+import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
+import { SKIPPABLE_HEADER_BYTES } from '../../src/format/zstd-frame.js';
+import type {
+  BlobSource,
+  Fetched,
+  LayerMetadata,
+  MetadataPart,
+  ReadMetadataResult,
+  ReadMetadataTask,
+} from '../../src/pool/messages.js';
+import { releaseLargeGarbage } from '../garbage.js';
+import { type BookMetadata, MetadataBooking } from './metadata-booking.js';
+import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
+import { readStargz } from './read-stargz.js';
+
+/** Fetches what is not kept of TOC and tar-split, checks their digests, keeps them, and builds the layer's table. */
+export async function readMetadata({ blob, place, port }: ReadMetadataTask): Promise<ReadMetadataResult> {
+  const source = new MetadataSource(blob);
+  const booking = new MetadataBooking(port);
+  try {
+    const metadata = await read(source, blob, place, booking.book);
+    return metadata === undefined ? costOf(source) : { metadata, ...costOf(source) };
+  } catch (error) {
+    return { failure: toFailure(error), ...costOf(source) };
+  } finally {
+    port.close();
+    // Else what is dead here would be there still when the next layer is given the room.
+    await releaseLargeGarbage(booking.memoryBytes);
+  }
+}
+
+function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
+  return { fetchedBytes, requests };
+}
+
+async function read(
+  source: MetadataSource,
+  blob: BlobSource,
+  place: MetadataPlace,
+  book: BookMetadata,
+): Promise<LayerMetadata | undefined> {
+  if (place.by === 'annotations') {
+    await bookParts(book, place.toc, place.tarSplit);
+    return readChunked(source, place.toc, place.tarSplit);
+  }
+  if (place.compression === 'gzip') {
+    const metadata = await readStargz(source, blob, place.tocDigest, book);
+    return metadata ?? (place.otherwise && read(source, blob, place.otherwise, book));
+  }
+  const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
+  if (footer === undefined) return undefined;
+  const { toc, tarSplit } = footer;
+  await bookParts(book, toc, tarSplit);
+  // Nothing states the digest: what the bytes have names them in the store.
+  const digest = digestOfBytes(
+    createHash('sha256')
+      .update(await source.part(toc, tarSplit ?? toc))
+      .digest(),
+  );
+  return readChunked(source, { ...toc, digest }, tarSplit);
+}
+
+function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart | undefined): Promise<void> {
+  const lengthOf = ({ start, end, rawBytes }: MetadataPart) => ({ bytes: end - start, rawBytes });
+  return book(lengthOf(toc), tarSplit && lengthOf(tarSplit));
+}
+
+async function readChunked(
+  source: MetadataSource,
+  toc: MetadataPart & { readonly digest: Digest },
+  tarSplit: MetadataPart | undefined,
+): Promise<LayerMetadata> {
+  const json = await readToc(source, toc, tarSplit);
+  const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
+  const kept = { digest: toc.digest, rawBytes: toc.rawBytes };
+  if (tarSplit === undefined) {
+    return {
+      format: 'zstd:chunked-no-tarsplit',
+      table: buildUnsplitTable({ toc: json, dataEnd, compression: 'zstd' }),
+      metadataBytes: toc.end - toc.start,
+      toc: kept,
+    };
+  }
+  const split = { ...tarSplit, digest: tarSplitDigest(json, tarSplit.digest) };
+  return {
+    format: 'zstd:chunked',
+    table: buildLayerTable({ toc: json, tarSplit: await readTarSplit(source, split), tocStart: dataEnd }),
+    metadataBytes: toc.end - toc.start + (tarSplit.end - tarSplit.start),
+    toc: kept,
+    tarSplit: split,
+  };
+}
+
+/** The digest that the TOC or the annotation states; when both do, they must agree. */
+function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {
+  const stated = tocTarSplitDigest(toc);
+  if (stated !== undefined && annotated !== undefined && stated !== annotated) {
+    throw new PullError(
+      'metadata-malformed',
+      'the TOC and the annotation tarsplit-checksum state different digests',
+    );
+  }
+  const digest = stated ?? annotated;
+  if (digest === undefined) {
+    throw new PullError(
+      'metadata-malformed',
+      'neither the TOC (tarSplitDigest) nor an annotation states the digest of tar-split',
+    );
+  }
+  return parseDigest(digest, 'tarSplitDigest');
+}

@@ -1,0 +1,102 @@
+import { createHash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
+import { type Digest, digestOfBytes } from '../../src/format/digest.js';
+import { PullError } from '../../src/format/error.js';
+import { footerGuessBytes, parseEstargzFooter } from '../../src/format/footer.js';
+import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
+import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
+import type { BlobSource, LayerMetadata } from '../../src/pool/messages.js';
+import { packWriter, paths } from '../context.js';
+import type { BookMetadata } from './metadata-booking.js';
+import type { MetadataSource } from './metadata-source.js';
+
+/** The name of the tar entry that the TOC is. */
+const TOC_NAME = 'stargz.index.json';
+
+/** The last four bytes of a gzip member are the length of what it decodes to (RFC 1952, ISIZE). */
+const ISIZE_BYTES = 4;
+
+/** zlib asks for room behind the last byte before it says that there is no more. */
+const ROOM_BEHIND_BYTES = 64;
+
+/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+const TRIES_FOR_DIGEST = 2;
+
+const gunzipAll = promisify(gunzip);
+
+/**
+ * The metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), which the blob's footer leads to; undefined when it
+ * has none. The TOC's gzip member is the end of the tar, too, and is written to this thread's pack at once, unless the store is only read.
+ * @throws PullError `digest-mismatch` when the TOC does not have `tocDigest`, `metadata-malformed`
+ */
+export async function readStargz(
+  source: MetadataSource,
+  blob: BlobSource,
+  tocDigest: Digest | undefined,
+  book: BookMetadata,
+): Promise<LayerMetadata | undefined> {
+  for (let tries = 1; ; tries++) {
+    const footer = parseEstargzFooter(await source.tail(footerGuessBytes(blob.sizeBytes)), blob.sizeBytes);
+    if (footer === undefined) return undefined;
+    const range = { start: footer.tocStart, end: footer.tocEnd };
+    const isize = { start: Math.max(range.start, range.end - ISIZE_BYTES), end: range.end };
+    const rawBytes = (await source.part(isize, isize)).readUInt32LE();
+    await book({ bytes: range.end - range.start, rawBytes });
+    const member = await decodeMember(await source.part(range, range), rawBytes);
+    const toc = tocOf(member);
+    const actual = digestOfBytes(createHash('sha256').update(toc).digest());
+    if (tocDigest === undefined || actual === tocDigest) {
+      const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
+      const metadataBytes = blob.sizeBytes - range.start;
+      const lastBytes = shareLastBytes(source.before(range.start), range.start);
+      const metadata = { format: 'estargz', table, metadataBytes, ...(lastBytes && { lastBytes }) } as const;
+      return paths.isReadOnly ? metadata : { ...metadata, tail: writeTail(member) };
+    }
+    if (tries === TRIES_FOR_DIGEST) {
+      throw new PullError(
+        'digest-mismatch',
+        `the TOC does not match its annotation: expected ${tocDigest}, got ${actual}, twice`,
+      );
+    }
+    await source.forget();
+  }
+}
+
+/** One block of output, where zlib would make many and join them. */
+async function decodeMember(bytes: Buffer, rawBytes: number): Promise<Buffer> {
+  try {
+    const maxOutputLength = Math.max(1, rawBytes);
+    return await gunzipAll(bytes, { maxOutputLength, chunkSize: rawBytes + ROOM_BEHIND_BYTES });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new PullError('metadata-malformed', `the TOC cannot be decoded (${reason})`);
+  }
+}
+
+/** The content of the one entry of this end of a tar. */
+function tocOf(member: Buffer): Buffer {
+  const malformed = (problem: string) => new PullError('metadata-malformed', `the TOC ${problem}`);
+  if (member.length < TAR_BLOCK_BYTES) throw malformed('is shorter than a tar header');
+  verifyHeader(member.subarray(0, TAR_BLOCK_BYTES));
+  if (textOf(member.subarray(0, 100)).toString('latin1') !== TOC_NAME)
+    throw malformed(`is not named ${TOC_NAME}`);
+  const end = TAR_BLOCK_BYTES + sizeFieldOf(member);
+  if (end > member.length) throw malformed('is longer than its gzip member');
+  return member.subarray(TAR_BLOCK_BYTES, end);
+}
+
+/** What a guess of the TOC's length brought of the data before it, 256 KiB at most: in shared memory, for the thread that fetches the rest. */
+function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastBytes'] {
+  if (bytes.length === 0) return undefined;
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  return { blobStart: dataEnd - bytes.length, bytes: shared };
+}
+
+function writeTail(member: Buffer): NonNullable<LayerMetadata['tail']> {
+  const writer = packWriter();
+  const region = writer.reserve(member.length);
+  writer.writePlain(region, member, region.start);
+  return { pack: region.pack, packOffset: region.start, lengthBytes: member.length };
+}

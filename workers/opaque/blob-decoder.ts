@@ -1,0 +1,69 @@
+import {
+  type Compression,
+  compressionOf,
+  HEAD_BYTES,
+  otherCompression,
+} from '../../src/format/compression.js';
+import { GzipDecoder } from './gzip-decoder.js';
+import type { LargeWindows } from './large-windows.js';
+import type { Outflow } from './outflow.js';
+import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { TarDecoder } from './tar-decoder.js';
+import { ZstdDecoder } from './zstd-decoder.js';
+import { bestZstdEngine } from './zstd-engine.js';
+
+/** Decodes a blob as what its first bytes say that it is, as other clients do: media types were and are stated wrongly. */
+export class BlobDecoder implements StreamDecoder {
+  /** What the blob is taken for: as stated until its first bytes are there. */
+  compression: Compression;
+  readonly #out: Outflow;
+  readonly #windows: LargeWindows;
+  #decoder: StreamDecoder | undefined;
+  /** The first bytes, while they are too few. */
+  #head = Buffer.alloc(0);
+
+  constructor(stated: Compression, out: Outflow, windows: LargeWindows) {
+    this.compression = stated;
+    this.#out = out;
+    this.#windows = windows;
+  }
+
+  async write(bytes: Buffer): Promise<void> {
+    if (this.#decoder !== undefined) return this.#decoder.write(bytes);
+    const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
+    if (head.length >= HEAD_BYTES) return this.#begin(head).write(head);
+    this.#head = Buffer.from(head);
+  }
+
+  async end(): Promise<void> {
+    const head = this.#head;
+    if (this.#decoder === undefined && head.length > 0) await this.#begin(head).write(head);
+    await (this.#decoder ?? this.#begin(head)).end();
+  }
+
+  async close(): Promise<void> {
+    await this.#decoder?.close();
+  }
+
+  #begin(bytes: Buffer): StreamDecoder {
+    const head = bytes.subarray(0, HEAD_BYTES);
+    const other = otherCompression(head);
+    if (other !== undefined) {
+      throw new StreamProblem(
+        `is compressed by ${other}, which is not supported`,
+        0,
+        'unsupported',
+        'push the image again with gzip or zstd layers: skopeo copy --dest-compress-format gzip --dest-force-compress-format',
+      );
+    }
+    this.compression = compressionOf(head, this.compression);
+    this.#decoder = this.#create();
+    return this.#decoder;
+  }
+
+  #create(): StreamDecoder {
+    if (this.compression === 'gzip') return new GzipDecoder(this.#out);
+    if (this.compression === 'zstd') return new ZstdDecoder(bestZstdEngine(), this.#out, this.#windows);
+    return new TarDecoder(this.#out);
+  }
+}

@@ -1,0 +1,27 @@
+import { toFailure } from '../../src/format/error.js';
+import type { FetchRawResult, FetchRawTask } from '../../src/pool/messages.js';
+import { beginRange, rangeClient } from '../fetch/range-client.js';
+import { wholeBlobTaker } from '../fetch/whole-blob.js';
+import { openRawPart } from './raw-writers.js';
+
+/** Fetches a range of a blob and writes it as it is. What came before a failure is noted and found by the next pull. */
+export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
+  const { blob, blobStart, blobEnd, control } = task;
+  const { fetchRange } = await rangeClient();
+  const part = openRawPart(blob, blobStart, blobEnd);
+  const { pack, packOffset } = part;
+  const { events, totals, sender, stop, close } = beginRange(control);
+  const whole = wholeBlobTaker(blob);
+  try {
+    const range = { blob, start: blobStart, end: blobEnd, wholeInstead: whole.begin };
+    await fetchRange({ ...range, onBytes: part.take, events, stop });
+  } catch (error) {
+    return { pack, packOffset, sender: sender(), ...totals, failure: toFailure(error) };
+  } finally {
+    close();
+    part.close();
+    whole.close();
+  }
+  const stopped = stop.end === undefined ? {} : { stoppedAt: stop.end };
+  return { pack, packOffset, sender: sender(), ...totals, ...stopped };
+}

@@ -1,0 +1,118 @@
+import { chmodSync, mkdirSync } from 'node:fs';
+import { NO_ROW, nameAt } from '../../src/export/file-tree.js';
+import type { WriteTreeTask } from '../../src/pool/messages.js';
+import { changedByOthers, HeldDirectory } from '../../src/store/held-directory.js';
+import { onDisk, storageError, systemCode } from '../../src/store/storage-error.js';
+import { place } from '../export/placing.js';
+
+/** Directories held at a time: neighbours in a layer are in few. Four threads stay far below 1024 open files. */
+const MAX_HELD = 64;
+
+/** For this user alone while it is written into, whatever mode it is to have. */
+const WRITABLE = 0o700;
+
+/** The directories of a tree at its destination, each held through the one that it is in. */
+export class HeldRows {
+  readonly #task: WriteTreeTask;
+  readonly #root: HeldDirectory;
+  /** By row; the one that was asked for last stands last. */
+  readonly #held = new Map<number, HeldDirectory>();
+  #last = NO_ROW;
+
+  constructor(task: WriteTreeTask) {
+    this.#task = task;
+    this.#root = HeldDirectory.receive(task.directory);
+  }
+
+  /**
+   * The directory that a row is, or the root for `NO_ROW`. Valid until the next call, or the one after that if that is given it as `kept`.
+   * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` made or found
+   */
+  directory(row: number, kept?: HeldDirectory): HeldDirectory {
+    const known = row === NO_ROW ? this.#root : this.#known(row);
+    if (known !== undefined) return known;
+    const { parent } = this.#task.tree;
+    const missing = [row];
+    let held: HeldDirectory | undefined;
+    for (let above = parent[row]!; held === undefined; above = parent[above]!) {
+      held = above === NO_ROW ? this.#root : this.#known(above);
+      if (held === undefined) missing.push(above);
+    }
+    for (const below of missing.reverse()) {
+      held = this.#open(held, below);
+      this.#keep(below, held, kept);
+    }
+    return held;
+  }
+
+  /** The directory that a row is in. @throws as `directory` */
+  around(row: number, kept?: HeldDirectory): HeldDirectory {
+    return this.directory(this.#task.tree.parent[row]!, kept);
+  }
+
+  /** Makes the directory that a row is; with `replace` one that is there is taken as it is. @throws PullError as `storageError` */
+  async make(row: number): Promise<void> {
+    const { tree, replace, begun, inodes } = this.#task;
+    const parent = this.around(row);
+    const name = nameAt(tree, row);
+    // Where nobody can put another in its place, it is opened when there is something to make in it.
+    if (!replace && parent.isGuarded)
+      // With `recursive` one that is there is no error.
+      return place(parent, name, replace, () => {
+        mkdirSync(parent.at(name), { mode: WRITABLE, recursive: begun });
+      });
+    const held =
+      (replace && takeOver(parent, name)) ||
+      (await place(parent, name, replace, () => parent.make(name, WRITABLE)));
+    if (!parent.isGuarded) inodes[row] = held.ino;
+    this.#keep(row, held);
+  }
+
+  close(): void {
+    for (const held of this.#held.values()) held.close();
+    this.#held.clear();
+  }
+
+  #known(row: number): HeldDirectory | undefined {
+    const held = this.#held.get(row);
+    if (held === undefined || row === this.#last) return held;
+    this.#last = row;
+    this.#held.delete(row);
+    this.#held.set(row, held);
+    return held;
+  }
+
+  #open(parent: HeldDirectory, row: number): HeldDirectory {
+    const name = nameAt(this.#task.tree, row);
+    const held = onDisk(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
+    if (parent.isGuarded || held.ino === this.#task.inodes[row]) return held;
+    held.close();
+    throw changedByOthers(held.path);
+  }
+
+  #keep(row: number, held: HeldDirectory, kept?: HeldDirectory): void {
+    this.#held.set(row, held);
+    this.#last = row;
+    if (this.#held.size <= MAX_HELD) return;
+    for (const [oldest, unused] of this.#held) {
+      if (unused === kept) continue;
+      this.#held.delete(oldest);
+      unused.close();
+      return;
+    }
+  }
+}
+
+/** Holds a directory that is there and makes it writable; undefined when there is none, or something else. */
+function takeOver(parent: HeldDirectory, name: Buffer): HeldDirectory | undefined {
+  let held: HeldDirectory | undefined;
+  try {
+    held = parent.open(name);
+    chmodSync(held.self, WRITABLE);
+    return held;
+  } catch (error) {
+    held?.close();
+    if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
+    throw storageError(error, `open ${parent.pathOf(name)}`);
+  }
+}

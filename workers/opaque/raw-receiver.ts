@@ -1,0 +1,34 @@
+import { crc32 } from 'node:zlib';
+import type { PackWriter, Region } from '../../src/store/pack-writer.js';
+import { NotedBytes } from '../fetch/noted-bytes.js';
+
+interface Target {
+  readonly writer: PackWriter;
+  readonly region: Region;
+  /** The 32 bytes of the blob's digest. */
+  readonly blobDigest: Uint8Array;
+  /** Where in the blob the region begins. */
+  readonly blobStart: number;
+}
+
+/** What takes a range of a blob into its region of a pack, with a record in the index for each piece. */
+export function rawReceiver({ writer, region, blobDigest, blobStart }: Target): NotedBytes {
+  /** Of what is written and not noted. */
+  let crc = 0;
+  return new NotedBytes({
+    write(chunk, position) {
+      writer.writePlain(region, chunk, region.start + position);
+      crc = crc32(chunk, crc);
+    },
+    note(start, end) {
+      writer.noteRaw(region, {
+        blobDigest,
+        packOffset: region.start + start,
+        lengthBytes: end - start,
+        blobStart: blobStart + start,
+        crc32: crc,
+      });
+      crc = 0;
+    },
+  });
+}

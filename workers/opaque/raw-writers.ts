@@ -1,0 +1,94 @@
+import { statFile } from '../../src/files/open-file.js';
+import { type Digest, digestBytes } from '../../src/format/digest.js';
+import type { BlobSource } from '../../src/pool/messages.js';
+import { PackWriter } from '../../src/store/pack-writer.js';
+import { packPath } from '../../src/store/paths.js';
+import { paths } from '../context.js';
+import type { NotedBytes } from '../fetch/noted-bytes.js';
+import { unwatch, watch } from '../ticker.js';
+import { rawReceiver } from './raw-receiver.js';
+
+/** What one thread writes raw pieces of one blob with. */
+interface RawWriter {
+  readonly blob: Digest;
+  readonly blobDigest: Buffer;
+  readonly writer: PackWriter;
+  /** Fetches that write to it now. */
+  users: number;
+}
+
+const writers = new Map<Digest, RawWriter>();
+
+/** A range of a blob that is written as it is, to the pack that this thread has for raw pieces of the blob. */
+interface RawPart {
+  readonly pack: string;
+  readonly packOffset: number;
+  readonly take: NotedBytes['take'];
+  /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */
+  close(): void;
+}
+
+/** Makes room for a range of a blob. @throws PullError as `PackWriter.reserve` */
+export function openRawPart(blob: BlobSource, blobStart: number, blobEnd: number): RawPart {
+  const raw = takeRawWriter(blob.digest);
+  try {
+    const { writer, blobDigest } = raw;
+    const region = writer.reserve(blobEnd - blobStart);
+    const receiver = rawReceiver({ writer, region, blobDigest, blobStart });
+    watch(receiver);
+    return {
+      pack: region.pack,
+      packOffset: region.start,
+      take: receiver.take,
+      close() {
+        unwatch(receiver);
+        try {
+          receiver.note();
+        } finally {
+          giveRawWriter(raw);
+        }
+      },
+    };
+  } catch (error) {
+    giveRawWriter(raw);
+    throw error;
+  }
+}
+
+/**
+ * The pack that this thread has for raw pieces of a blob: nothing else is in it, so that it can go when the layer is
+ * proven. Packs of other blobs that nobody writes any more are closed, or their space would not be free before this
+ * thread ends; a straggler of such a blob gets a new pack. So does a blob whose pack is gone: another process that
+ * found its pieces may have been first to prove the layer. Whoever takes a writer gives it back.
+ */
+function takeRawWriter(blob: Digest): RawWriter {
+  for (const other of writers.values()) {
+    if (other.blob !== blob || isGone(other)) retire(other);
+  }
+  const raw = writers.get(blob) ?? {
+    blob,
+    blobDigest: digestBytes(blob),
+    writer: new PackWriter(paths),
+    users: 0,
+  };
+  raw.users += 1;
+  writers.set(blob, raw);
+  return raw;
+}
+
+/** A fetch that took the writer is over. */
+function giveRawWriter(raw: RawWriter): void {
+  raw.users -= 1;
+  if (writers.get(raw.blob) !== raw && raw.users === 0) raw.writer.close();
+}
+
+/** Gives a writer up that nobody uses, and one whose pack is gone to those that use it still. */
+function retire(raw: RawWriter): void {
+  if (raw.users > 0 && !isGone(raw)) return;
+  writers.delete(raw.blob);
+  if (raw.users === 0) raw.writer.close();
+}
+
+function isGone({ writer }: RawWriter): boolean {
+  return writer.id !== undefined && statFile(packPath(paths, writer.id)) === undefined;
+}

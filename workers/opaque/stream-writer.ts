@@ -1,0 +1,101 @@
+import { PullError } from '../../src/format/error.js';
+import { TarWalker } from '../../src/format/tar-walker.js';
+import { count } from '../../src/pool/counters.js';
+import type { ExtentRows, HeldRows } from '../../src/pool/messages.js';
+import { HeldContents } from '../../src/store/held-contents.js';
+import type { PackId, StorePaths } from '../../src/store/paths.js';
+import { noteGarbage } from '../garbage.js';
+import { HeldBytes } from './held-bytes.js';
+import { StreamContents } from './stream-contents.js';
+import { StreamPack } from './stream-pack.js';
+
+/** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
+const TOLD_BYTES = 4 * 2 ** 20;
+
+interface Options {
+  readonly paths: StorePaths;
+  readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** What need not be written. */
+  readonly held: HeldRows;
+  /** Hears where the bytes of the tar are, in order. */
+  readonly tell: (rows: ExtentRows) => void;
+}
+
+/**
+ * Writes the tar of one layer, as it is decoded, to a pack of its own, but for contents that are held; notes the contents of
+ * regular files in the index, and tells of where everything is.
+ */
+export class StreamWriter {
+  readonly #counters: Options['counters'];
+  readonly #tell: Options['tell'];
+  readonly #pack: StreamPack;
+  readonly #held: HeldBytes;
+  readonly #contents: StreamContents;
+  /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
+  #walker: TarWalker | undefined = new TarWalker();
+  #tarBytes = 0;
+  /** Of the bytes written, those that the counter has. */
+  #countedBytes = 0;
+
+  constructor({ paths, counters, held, tell }: Options) {
+    this.#counters = counters;
+    this.#tell = tell;
+    this.#pack = new StreamPack(paths);
+    this.#held = new HeldBytes(paths, new HeldContents(held));
+    this.#contents = new StreamContents(this.#pack, this.#held);
+  }
+
+  get pack(): PackId | null {
+    return this.#pack.id;
+  }
+
+  get tarBytes(): number {
+    return this.#tarBytes;
+  }
+
+  /** The next bytes, at most 1 MiB; they are not the caller's any more. @throws PullError as PackWriter */
+  readonly take = (bytes: Buffer): void => {
+    this.#pack.beginBlock(bytes);
+    this.#contents.enter(bytes, this.#tarBytes);
+    this.#tarBytes += bytes.length;
+    this.#walk(bytes);
+    this.#endBlock(this.#contents.waitsFrom ?? this.#tarBytes);
+    this.#pack.note(this.#contents.leave());
+    if (this.#pack.untoldBytes >= TOLD_BYTES) this.#tellRest();
+    noteGarbage(bytes.length);
+  };
+
+  /** No more to come: what waited for more is written, and told of. @throws PullError as PackWriter */
+  end(): void {
+    this.#endBlock(this.#tarBytes);
+    this.#tellRest();
+    this.#held.markRot();
+  }
+
+  /** Ends the pack. @throws PullError as PackWriter */
+  close(): void {
+    this.#held.close();
+    this.#pack.close();
+  }
+
+  #endBlock(waitFrom: number): void {
+    this.#pack.endBlock(waitFrom);
+    const { writtenBytes } = this.#pack;
+    count(this.#counters, 'written', writtenBytes - this.#countedBytes);
+    this.#countedBytes = writtenBytes;
+  }
+
+  #tellRest(): void {
+    const extents = this.#pack.takeExtents();
+    if (extents.count > 0) this.#tell(extents.toRows());
+  }
+
+  #walk(bytes: Buffer): void {
+    try {
+      this.#walker?.walk(bytes, this.#contents);
+    } catch (error) {
+      if (!(error instanceof PullError) || error.code !== 'metadata-malformed') throw error;
+      this.#walker = undefined;
+    }
+  }
+}
