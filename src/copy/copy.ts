@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { requireFile } from '../export/destination.js';
+import { outsideStore } from '../files/storage-error.js';
 import { leavesSizeOut } from '../format/manifest.js';
 import { asOutOfResources } from '../format/out-of-resources.js';
 import { hostsOf } from '../pull/foreign.js';
@@ -9,7 +10,6 @@ import type { PullOptions } from '../pull/options.js';
 import { RegistryLink } from '../pull/registry-link.js';
 import { Workers } from '../pull/workers.js';
 import { storePaths } from '../store/paths.js';
-import { outsideStore } from '../store/storage-error.js';
 import { openArchiveTarget } from './archive-target.js';
 import { type CopyFigures, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { canHoldDirectories } from '../files/proc-fd.js';
+import { onDisk, systemCode } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { LOOK_MS } from '../pull/missing-layers.js';
@@ -11,7 +12,6 @@ import type { Stop } from '../pull/stop.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { makeDirectory } from '../store/make-directory.js';
-import { onDisk, systemCode } from '../store/storage-error.js';
 
 /**
  * In the layout, while somebody copies into it. Leases and the lock lie in it together: while there is a lease it is not

@@ -5,6 +5,7 @@ import { followLinks } from '../files/follow-links.js';
 import { guardPlace, listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { readFile, statFile } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
+import { onDisk, unlessAbsent } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
@@ -16,7 +17,6 @@ import {
   removeFileSync,
   writeAtomically,
 } from '../store/atomic-file.js';
-import { onDisk, unlessAbsent } from '../store/storage-error.js';
 import type { CopySource } from './copy-source.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { type HeldLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';

@@ -1,9 +1,9 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
+import { onDisk, outsideStore, unlessAbsent } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { refuseSpecialFile } from '../store/atomic-file.js';
-import { onDisk, outsideStore, unlessAbsent } from '../store/storage-error.js';
 
 /**
  * What stands where a directory is to be.

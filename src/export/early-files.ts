@@ -1,8 +1,8 @@
 import { lstatSync } from 'node:fs';
+import { onDiskAsync, storageError, systemCode } from '../files/storage-error.js';
 import type { FileBatch } from '../pool/messages.js';
-import type { HeldDirectory } from '../store/held-directory.js';
+import type { HeldDirectory } from '../store/open-directory.js';
 import { removeAt } from '../store/remove-tree.js';
-import { onDiskAsync, storageError, systemCode } from '../store/storage-error.js';
 import { BLOCK_BYTES } from './block-tags.js';
 import { DIRECTORY, FILE, type FileTree, pathAt } from './file-tree.js';
 

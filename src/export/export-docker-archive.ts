@@ -1,5 +1,6 @@
 import { ftruncateSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
+import { onDisk } from '../files/storage-error.js';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
@@ -11,9 +12,8 @@ import type { OpenFile } from '../pool/messages.js';
 import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
 import { requireSpace } from '../store/disk-space.js';
-import { HeldDirectory } from '../store/held-directory.js';
+import { HeldDirectory } from '../store/open-directory.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { onDisk } from '../store/storage-error.js';
 import { requireFile } from './destination.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';

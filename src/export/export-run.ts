@@ -1,3 +1,4 @@
+import { outsideStore } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import { guardListener } from '../format/listener.js';
@@ -8,7 +9,6 @@ import { WorkerPool } from '../pool/worker-pool.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { withLease } from '../store/leases.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { outsideStore } from '../store/storage-error.js';
 import { changedLayer, createBlockTags, createPartRecords } from './block-tags.js';
 import type { ExportEvent } from './events.js';
 import { ExportProgress } from './export-progress.js';

@@ -1,9 +1,9 @@
 import { basename, dirname, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
+import { onDisk } from '../files/storage-error.js';
 import type { WriteTarTask } from '../pool/messages.js';
 import { isSpecialFile } from '../store/atomic-file.js';
-import { HeldDirectory } from '../store/held-directory.js';
-import { onDisk } from '../store/storage-error.js';
+import { HeldDirectory } from '../store/open-directory.js';
 import { look, requirePlace } from './destination.js';
 import { type FollowedLayers, withFilesExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';

@@ -1,8 +1,8 @@
 import { chmodSync, chownSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { HeldDirectory, makeHeldDirectory } from '../store/held-directory.js';
+import { onDisk, storageError, systemCode } from '../files/storage-error.js';
+import { HeldDirectory, makeHeldDirectory } from '../store/open-directory.js';
 import { emptyHeld } from '../store/remove-tree.js';
-import { onDisk, storageError, systemCode } from '../store/storage-error.js';
 import { notEmpty } from './destination.js';
 import { UnfinishedDirectory } from './unfinished.js';
 

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
+import { closeWritten, onDisk } from '../files/storage-error.js';
 import { moveFile } from '../store/atomic-file.js';
-import { changedByOthers, type HeldDirectory } from '../store/held-directory.js';
+import { changedByOthers, type HeldDirectory } from '../store/open-directory.js';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
 import { emptyHeld, removeAt } from '../store/remove-tree.js';
-import { closeWritten, onDisk } from '../store/storage-error.js';
 
 /** For its owner alone until it is whole. */
 const UNFINISHED_MODE = 0o700;

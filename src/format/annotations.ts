@@ -7,7 +7,7 @@ interface MetadataPosition {
   /** Blob range [start, end) of the zstd frame: the skippable frame's header lies 8 bytes before. */
   readonly start: number;
   readonly end: number;
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
 }
 
 /** What a descriptor's annotations say about a zstd:chunked blob. */
@@ -79,13 +79,13 @@ function parseNumbers(name: string, text: string, count: number): number[] {
 }
 
 function checkPosition(name: string, numbers: readonly number[], blobBytes: number): MetadataPosition {
-  const [start = 0, bytes = 0, rawBytes = 0] = numbers;
+  const [start = 0, bytes = 0, uncompressedBytes = 0] = numbers;
   if (start < SKIPPABLE_HEADER_BYTES) throw malformed(name, `starts at ${start}, inside a frame header`);
-  if (bytes === 0 || rawBytes === 0) throw malformed(name, 'describes an empty range');
+  if (bytes === 0 || uncompressedBytes === 0) throw malformed(name, 'describes an empty range');
   if (start + bytes > blobBytes) {
     throw malformed(name, `ends at ${start + bytes}, beyond the blob's ${blobBytes} bytes`);
   }
-  return { start, end: start + bytes, rawBytes };
+  return { start, end: start + bytes, uncompressedBytes };
 }
 
 function malformed(name: string, problem: string): PullError {

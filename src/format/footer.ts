@@ -14,7 +14,7 @@ export function footerGuessBytes(blobBytes: number): number {
 interface Position {
   readonly start: number;
   readonly end: number;
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
 }
 
 /** The content of the last skippable frame: u64le fields, then a magic number (containers/storage, pkg/chunked). */
@@ -54,12 +54,12 @@ function numbers(fields: Buffer): number[] {
 }
 
 function position(
-  [start = 0, bytes = 0, rawBytes = 0]: readonly number[],
+  [start = 0, bytes = 0, uncompressedBytes = 0]: readonly number[],
   blobBytes: number,
 ): Position | undefined {
   const end = start + bytes;
-  const isSane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && rawBytes > 0 && end <= blobBytes;
-  return isSane ? { start, end, rawBytes } : undefined;
+  const isSane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && uncompressedBytes > 0 && end <= blobBytes;
+  return isSane ? { start, end, uncompressedBytes } : undefined;
 }
 
 /** An empty gzip member whose extra field has the TOC's offset: in a subfield SG, or alone in the legacy form. */

@@ -25,7 +25,7 @@ const FREE_LARGE_RATIO_BYTES = 96 * 2 ** 20;
 /** One part of the metadata: its length in the blob, and what it decodes to. */
 export interface MetadataLength {
   readonly bytes: number;
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
 }
 
 /**
@@ -36,10 +36,10 @@ export interface MetadataLength {
 export function metadataMemoryBytes(toc: MetadataLength, tarSplit?: MetadataLength): number {
   const parts = tarSplit === undefined ? [toc] : [toc, tarSplit];
   for (const part of parts) checkRatio(part, MAX_METADATA_RATIO, FREE_RATIO_BYTES);
-  const both = { bytes: sumOf(parts, 'bytes'), rawBytes: sumOf(parts, 'rawBytes') };
+  const both = { bytes: sumOf(parts, 'bytes'), uncompressedBytes: sumOf(parts, 'uncompressedBytes') };
   checkRatio(both, MAX_LARGE_METADATA_RATIO, FREE_LARGE_RATIO_BYTES);
-  const rowBytes = tarSplit === undefined ? toc.rawBytes : 0;
-  const memoryBytes = both.bytes + both.rawBytes + rowBytes;
+  const rowBytes = tarSplit === undefined ? toc.uncompressedBytes : 0;
+  const memoryBytes = both.bytes + both.uncompressedBytes + rowBytes;
   if (memoryBytes <= MAX_METADATA_MEMORY_BYTES) return memoryBytes;
   throw new PullError(
     'unsupported',
@@ -51,10 +51,10 @@ function sumOf(parts: readonly MetadataLength[], field: keyof MetadataLength): n
   return parts.reduce((sum, part) => sum + part[field], 0);
 }
 
-function checkRatio({ bytes, rawBytes }: MetadataLength, maxRatio: number, freeBytes: number): void {
-  if (rawBytes <= freeBytes + bytes * maxRatio) return;
+function checkRatio({ bytes, uncompressedBytes }: MetadataLength, maxRatio: number, freeBytes: number): void {
+  if (uncompressedBytes <= freeBytes + bytes * maxRatio) return;
   throw new PullError(
     'metadata-malformed',
-    `its metadata would decode from ${bytes} to ${rawBytes} bytes; ${maxRatio} times as many are the limit`,
+    `its metadata would decode from ${bytes} to ${uncompressedBytes} bytes; ${maxRatio} times as many are the limit`,
   );
 }

@@ -60,7 +60,7 @@ export function collectContents(tarSplit: Buffer): TarContents {
     sizeBytes.push(line.lengthBytes);
     nameStart.push(line.nameStart);
     nameEnd.push(line.nameEnd);
-    nameForm.push((line.nameEscaped ? NAME_ESCAPED : 0) | (line.nameRaw ? NAME_BASE64 : 0));
+    nameForm.push((line.nameEscaped ? NAME_ESCAPED : 0) | (line.nameBlob ? NAME_BASE64 : 0));
   });
   return {
     tarSplit,

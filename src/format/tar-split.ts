@@ -22,11 +22,11 @@ export interface TarSplitLine {
   tarStart: number;
   /** Raw bytes, or file content (0 for what has none). */
   lengthBytes: number;
-  /** The text of the name as it stands in the tar-split; `nameRaw` tells that it is base64. */
+  /** The text of the name as it stands in the tar-split; `nameBlob` tells that it is base64. */
   nameStart: number;
   nameEnd: number;
   nameEscaped: boolean;
-  nameRaw: boolean;
+  nameBlob: boolean;
   /** The base64 text of raw bytes. */
   payloadStart: number;
   payloadEnd: number;
@@ -47,7 +47,7 @@ export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => vo
     nameStart: 0,
     nameEnd: 0,
     nameEscaped: false,
-    nameRaw: false,
+    nameBlob: false,
     payloadStart: 0,
     payloadEnd: 0,
   };
@@ -68,7 +68,7 @@ export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => vo
 
 function readLine(cursor: JsonCursor, line: TarSplitLine): void {
   line.nameStart = line.nameEnd = line.payloadStart = line.payloadEnd = 0;
-  line.nameEscaped = line.nameRaw = false;
+  line.nameEscaped = line.nameBlob = false;
   let type = 0;
   let size = 0;
   for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
@@ -83,7 +83,7 @@ function readLine(cursor: JsonCursor, line: TarSplitLine): void {
       line.payloadEnd = cursor.stringEnd;
     } else {
       cursor.readString();
-      line.nameRaw = key === 2;
+      line.nameBlob = key === 2;
       line.nameStart = cursor.stringStart;
       line.nameEnd = cursor.stringEnd;
       line.nameEscaped = cursor.escaped;

@@ -34,7 +34,7 @@ export interface MeasureBlobResult {
 export interface MetadataPart {
   readonly start: number;
   readonly end: number;
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
   readonly digest?: Digest;
 }
 
@@ -69,7 +69,7 @@ export interface LayerMetadata {
   /** Of TOC and tar-split in the blob. */
   readonly metadataBytes: number;
   /** As kept, for as long as the layer is not proven; eStargz keeps none. */
-  readonly toc?: { readonly digest: Digest; readonly rawBytes: number };
+  readonly toc?: { readonly digest: Digest; readonly uncompressedBytes: number };
   readonly tarSplit?: MetadataPart & { readonly digest: Digest };
   /** Where the last bytes of the tar were written, which came with the metadata: eStargz has its TOC in the tar. */
   readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
@@ -135,7 +135,7 @@ export interface WrongBytes {
 }
 
 /** Fetches a range of a blob and writes it, as it is, to the pack that this thread has for raw pieces of the blob. */
-export interface FetchRawTask extends RangeTask {
+export interface FetchOpaqueTask extends RangeTask {
   readonly task: 'fetch-raw';
   /** Position in the pull's order. */
   readonly sequence: number;
@@ -144,7 +144,7 @@ export interface FetchRawTask extends RangeTask {
   readonly blobEnd: number;
 }
 
-export interface FetchRawResult extends Fetched {
+export interface FetchOpaqueResult extends Fetched {
   /** Where the range ended that was stopped; what is behind it was not fetched. */
   readonly stoppedAt?: number;
   readonly pack: string;
@@ -167,21 +167,21 @@ export interface CopyRangeTask extends RangeTask {
 }
 
 export interface CopyRangeResult extends Fetched {
-  /** As `FetchRawResult` has it. */
+  /** As `FetchOpaqueResult` has it. */
   readonly stoppedAt?: number;
-  /** As `FetchRawResult` has it. */
+  /** As `FetchOpaqueResult` has it. */
   readonly sender: number;
   /** The whole blob has come instead of the range. */
   readonly isWhole: boolean;
 }
 
-export type FetchTask = MeasureBlobTask | ReadMetadataTask | FetchSpanTask | FetchRawTask | CopyRangeTask;
+export type FetchTask = MeasureBlobTask | ReadMetadataTask | FetchSpanTask | FetchOpaqueTask | CopyRangeTask;
 
 /** The answer to each of them. */
 export interface FetchResults {
   'measure-blob': MeasureBlobResult;
   'read-metadata': ReadMetadataResult;
   'fetch-span': FetchSpanResult;
-  'fetch-raw': FetchRawResult;
+  'fetch-raw': FetchOpaqueResult;
   'copy-range': CopyRangeResult;
 }

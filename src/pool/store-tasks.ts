@@ -14,14 +14,14 @@ export interface LookUpTask {
   readonly tables: readonly LayerTable[];
   readonly blobs: readonly Digest[];
   /** Blobs of which the bytes as they are would be of use. */
-  readonly rawBlobs: readonly Digest[];
+  readonly opaqueBlobs: readonly Digest[];
 }
 
 export interface LookUpResult {
   readonly packs: readonly string[];
   readonly layers: readonly LayerHoldings[];
-  /** One list for each of the task's `rawBlobs`, in the order of `blobStart`; none overlaps another. */
-  readonly raw: ReadonlyArray<readonly RawRow[]>;
+  /** One list for each of the task's `opaqueBlobs`, in the order of `blobStart`; none overlaps another. */
+  readonly raw: ReadonlyArray<readonly BlobRow[]>;
 }
 
 /** What the store has of one layer, row by row; -1 where it has nothing. Pack numbers index `packs`. */
@@ -43,7 +43,7 @@ export interface ResumedRow {
 }
 
 /** A part of a blob that a pack has as it is. */
-export interface RawRow {
+export interface BlobRow {
   readonly blobStart: number;
   readonly blobEnd: number;
   /** Row of `packs`. */
@@ -232,7 +232,7 @@ export interface HashFileResult {
 export interface NameContentTask {
   readonly task: 'name-content';
   readonly toc: Digest;
-  readonly tocRawBytes: number;
+  readonly tocUncompressedBytes: number;
   readonly content: number;
 }
 

@@ -1,3 +1,4 @@
+import { isUnwritable } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { checkLayerCount, parseConfig } from '../format/image-config.js';
 import { parseManifest } from '../format/manifest.js';
@@ -6,7 +7,6 @@ import { getBlob } from '../store/blob-cache.js';
 import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
-import { isUnwritable } from '../store/storage-error.js';
 import type { ResolvedImage } from './resolve.js';
 import type { Settings } from './settings.js';
 import { type ImageLayer, imageLayers } from './wanted.js';

@@ -16,7 +16,7 @@ export async function writeInline(
   ranges: Float64Array,
 ): Promise<Extent> {
   const task = { task: 'write-inline', blob: layer.blob, tarSplit, ranges } as const;
-  const { pack, packOffset, lengthBytes } = await context.metadata.with(tarSplit.rawBytes, () =>
+  const { pack, packOffset, lengthBytes } = await context.metadata.with(tarSplit.uncompressedBytes, () =>
     context.support.run(task),
   );
   context.packs.add(pack as PackId);

@@ -1,8 +1,8 @@
 import type { Digest } from '../format/digest.js';
 import { allocateTable, type LayerTable } from '../format/layer-table.js';
 import { type PlanLimits, planLimits } from '../plan/limits.js';
+import type { BlobRun, OpaqueBlob } from '../plan/opaque.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
-import type { RawRun, WholeBlob } from '../plan/whole.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
@@ -15,7 +15,7 @@ export interface LayersPlan {
   /** The table that held segments of `chunked` point into. */
   readonly packs: readonly PackId[];
   /** Each layer that is one stream. */
-  readonly whole: ReadonlyArray<WholeBlob | undefined>;
+  readonly whole: ReadonlyArray<OpaqueBlob | undefined>;
 }
 
 /** Stands for the table of a layer that has none. */
@@ -30,30 +30,30 @@ export async function planLayers(context: PullContext, layers: readonly KnownLay
       task: 'look-up',
       tables,
       blobs: layers.map((layer) => layer.blob.digest),
-      rawBlobs: streams,
+      opaqueBlobs: streams,
     }),
   );
   const limits = planLimits(context.settings.connections);
   const wants = tables.map((table, i) => ({ table, ...held.layers[i]! }));
   const whole = layers.map((layer) => {
     if (layer.metadata !== undefined) return undefined;
-    const runs = rawRuns(held.packs, held.raw[streams.indexOf(layer.blob.digest)]!);
+    const runs = blobRuns(held.packs, held.raw[streams.indexOf(layer.blob.digest)]!);
     return { blobBytes: layer.blob.sizeBytes, held: runs };
   });
   return { limits, chunked: planPull(wants, limits), packs: held.packs as readonly PackId[], whole };
 }
 
 /** What an earlier pull left of one blob as it is. */
-export async function lookUpRaw(context: PullContext, blob: Digest): Promise<RawRun[]> {
+export async function lookUpBlobRuns(context: PullContext, blob: Digest): Promise<BlobRun[]> {
   const answer = await context.stop.guard(
-    context.support.run({ task: 'look-up', tables: [], blobs: [], rawBlobs: [blob] }),
+    context.support.run({ task: 'look-up', tables: [], blobs: [], opaqueBlobs: [blob] }),
   );
-  return rawRuns(answer.packs, answer.raw[0]!);
+  return blobRuns(answer.packs, answer.raw[0]!);
 }
 
-function rawRuns(
+function blobRuns(
   packs: readonly string[],
-  rows: ReadonlyArray<Omit<RawRun, 'pack'> & { readonly pack: number }>,
-): RawRun[] {
+  rows: ReadonlyArray<Omit<BlobRun, 'pack'> & { readonly pack: number }>,
+): BlobRun[] {
   return rows.map((row) => ({ ...row, pack: packs[row.pack]! }));
 }

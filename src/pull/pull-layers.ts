@@ -1,4 +1,4 @@
-import { totalsOf } from '../plan/whole.js';
+import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
 import type { PullContext } from './context.js';

@@ -38,7 +38,7 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents, spans } = repair;
   const { table, tarSplit } = layer.metadata;
   const task = { task: 'find-damage', table, blob: layer.blob, extents: extents.toRows() } as const;
-  const damage = await context.metadata.with(tarSplit?.rawBytes ?? 0, () =>
+  const damage = await context.metadata.with(tarSplit?.uncompressedBytes ?? 0, () =>
     context.support.run(tarSplit === undefined ? task : { ...task, tarSplit }),
   );
   const isSound = damage.contents.length === 0 && damage.raw.length === 0;

@@ -1,7 +1,7 @@
 import type { Compression } from '../format/compression.js';
 import { inLayer, type PullError } from '../format/error.js';
+import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import type { Span } from '../plan/plan.js';
-import { totalsOf, type WholeBlob } from '../plan/whole.js';
 import type { HeldRows } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
 import type { ExtentList } from '../store/extents.js';
@@ -12,14 +12,14 @@ import { warnOfFallback } from './fall-back.js';
 import { Fetcher, type Work } from './fetcher.js';
 import { writeInline } from './inline.js';
 import { type ChunkedLayer, type FetchFigures, isChunked, type KnownLayer } from './layer.js';
-import { type LayersPlan, lookUpRaw } from './plan-layers.js';
+import { OpaqueLayer } from './opaque-layer.js';
+import { type LayersPlan, lookUpBlobRuns } from './plan-layers.js';
 import { LayerProver } from './prover.js';
 import { publishLayer } from './publish.js';
 import { repairLayer } from './repair.js';
+import { Turns } from './semaphore.js';
 import { SpanFetch } from './span-fetch.js';
 import { fetchThreads, streamsAtATime } from './thread-counts.js';
-import { Turns } from './turns.js';
-import { WholeLayer } from './whole-layer.js';
 
 /**
  * Compressed bytes that a piece has before it is decoded. A killed process loses what its connections had received
@@ -137,7 +137,7 @@ class Run {
       this.#resolve = resolve;
     });
     void this.#writeInlines();
-    for (const i of this.#streams()) this.#pullWhole(i, this.#plan.whole[i]!, this.#layers[i]!.failedBefore);
+    for (const i of this.#streams()) this.#pullOpaque(i, this.#plan.whole[i]!, this.#layers[i]!.failedBefore);
     for (const [i, filling] of this.#fillings.entries()) {
       if (filling === undefined) continue;
       this.#fetcher.add(this.#spansOf(i).map(({ span, row }) => this.#job(filling, span, row)));
@@ -246,7 +246,7 @@ class Run {
   }
 
   /** Pulls a layer as one stream, and publishes it. */
-  #pullWhole(i: number, blob: WholeBlob, failedBefore?: PullError): void {
+  #pullOpaque(i: number, blob: OpaqueBlob, failedBefore?: PullError): void {
     const { limits } = this.#plan;
     const layer = this.#layers[i]!;
     const options = {
@@ -257,7 +257,7 @@ class Run {
       turns: this.#turns,
       held: this.#listHeld,
     };
-    const whole = new WholeLayer(options, limits, blob, failedBefore);
+    const whole = new OpaqueLayer(options, limits, blob, failedBefore);
     const pull = async () => {
       const { extents, ...result } = await whole.pull();
       this.#wholes.set(i, result);
@@ -302,12 +302,12 @@ class Run {
   async #startAgain(i: number, { layer, work }: Filling, failedBefore: PullError): Promise<void> {
     try {
       if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
-      const held = await lookUpRaw(this.#context, layer.blob.digest);
+      const held = await lookUpBlobRuns(this.#context, layer.blob.digest);
       const blob = { blobBytes: layer.blob.sizeBytes, held };
       const { totals } = this.#plan.chunked.layers[i]!;
       const notFetchedBytes = totals.fetchBytes - this.#fetcher.figures[i]!.fetchedBytes;
       this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes);
-      this.#pullWhole(i, blob, failedBefore);
+      this.#pullOpaque(i, blob, failedBefore);
     } catch (error) {
       void this.#end(i, error);
     }

@@ -173,10 +173,15 @@ export class SpanFetch {
   async #nameOf(content: number): Promise<string> {
     const { toc } = this.#layer.metadata;
     if (toc === undefined) return `content ${content}`;
-    const { digest, rawBytes } = toc;
+    const { digest, uncompressedBytes } = toc;
     try {
-      const task = { task: 'name-content', toc: digest, tocRawBytes: rawBytes, content } as const;
-      return await this.#context.metadata.with(rawBytes, () => this.#context.support.run(task));
+      const task = {
+        task: 'name-content',
+        toc: digest,
+        tocUncompressedBytes: uncompressedBytes,
+        content,
+      } as const;
+      return await this.#context.metadata.with(uncompressedBytes, () => this.#context.support.run(task));
     } catch (error) {
       return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
     }

@@ -5,7 +5,7 @@ import { type Digest, digestOfBytes } from '../format/digest.js';
 /** A text of the metadata, compressed. */
 interface Squeezed {
   readonly bytes: Buffer;
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
   /** Of the compressed bytes. */
   readonly digest: Digest;
 }
@@ -19,7 +19,7 @@ const TOC_TYPE = 1;
 export async function squeeze(raw: Buffer): Promise<Squeezed> {
   const bytes = await compress(raw);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
-  return { bytes, rawBytes: raw.length, digest };
+  return { bytes, uncompressedBytes: raw.length, digest };
 }
 
 /**
@@ -35,12 +35,12 @@ export function writeTail(
   tarSplit?: Squeezed,
 ): [toc: string, tarSplit: string] {
   const tocOffset = dataEnd + SKIPPABLE_HEADER_BYTES;
-  const tocNumbers = [tocOffset, toc.bytes.length, toc.rawBytes, TOC_TYPE];
+  const tocNumbers = [tocOffset, toc.bytes.length, toc.uncompressedBytes, TOC_TYPE];
   write(skippable(toc.bytes));
   let splitNumbers: number[] = [];
   if (tarSplit !== undefined) {
     const splitOffset = tocOffset + toc.bytes.length + SKIPPABLE_HEADER_BYTES;
-    splitNumbers = [splitOffset, tarSplit.bytes.length, tarSplit.rawBytes];
+    splitNumbers = [splitOffset, tarSplit.bytes.length, tarSplit.uncompressedBytes];
     write(skippable(tarSplit.bytes));
   }
   const numbers = [...tocNumbers, ...splitNumbers];

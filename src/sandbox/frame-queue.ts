@@ -7,7 +7,7 @@ const MAX_CALLS = 64;
 const MAX_WAITING_BYTES = 16 * 2 ** 20;
 
 interface Item {
-  readonly rawBytes: number;
+  readonly uncompressedBytes: number;
   readonly done: (startBytes: number, endBytes: number) => void;
   frame: Buffer | undefined;
 }
@@ -37,7 +37,7 @@ export class FrameQueue {
 
   /** One frame of these bytes, which must stay as they are; `done` learns where it lies once it is written. */
   add(raw: Buffer, done: (startBytes: number, endBytes: number) => void): void {
-    const item: Item = { rawBytes: raw.length, done, frame: undefined };
+    const item: Item = { uncompressedBytes: raw.length, done, frame: undefined };
     this.#items.push(item);
     this.#calls += 1;
     this.#waitingBytes += raw.length;
@@ -55,7 +55,7 @@ export class FrameQueue {
 
   /** Calls `done` after the frames added before. */
   after(done: () => void): void {
-    this.#items.push({ rawBytes: 0, done, frame: Buffer.alloc(0) });
+    this.#items.push({ uncompressedBytes: 0, done, frame: Buffer.alloc(0) });
     this.#drain();
   }
 
@@ -101,7 +101,7 @@ export class FrameQueue {
       this.offsetBytes += item.frame.length;
       if (item.frame.length > 0) this.#write(item.frame);
       item.done(start, this.offsetBytes);
-      this.#waitingBytes -= item.rawBytes;
+      this.#waitingBytes -= item.uncompressedBytes;
     }
     if (count > 0) this.#items.splice(0, count);
   }

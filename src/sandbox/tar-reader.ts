@@ -32,7 +32,7 @@ export class TarReader {
   /** Pieces of this state, when it must be whole. */
   #gathered: Buffer[] = [];
   #raw: Buffer[] = [];
-  #rawBytes = 0;
+  #uncompressedBytes = 0;
   #metaType = '';
   #metaBytes = 0;
   #paddingBytes = 0;
@@ -65,7 +65,7 @@ export class TarReader {
   end(): void {
     const partial = this.#gathered.length > 0 || this.#state === 'content' || this.#state === 'meta';
     if (partial) throw unreadableTar('it ends inside an entry');
-    if (this.#rawBytes > 0) this.#handler.trailer(this.#takeRaw());
+    if (this.#uncompressedBytes > 0) this.#handler.trailer(this.#takeBlobPart());
   }
 
   #next(): void {
@@ -110,7 +110,7 @@ export class TarReader {
       this.#await('second-end', TAR_BLOCK_BYTES);
       return;
     }
-    this.#handler.trailer(this.#takeRaw());
+    this.#handler.trailer(this.#takeBlobPart());
     this.#state = 'trailer';
   }
 
@@ -123,28 +123,28 @@ export class TarReader {
     this.#extended.complete(entry);
     const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
     this.#paddingBytes = paddingOf(contentBytes);
-    this.#handler.entry(entry, contentBytes, this.#takeRaw());
+    this.#handler.entry(entry, contentBytes, this.#takeBlobPart());
     this.#await('content', contentBytes);
   }
 
   #trailer(bytes: Buffer): void {
     for (let at = 0; at < bytes.length; ) {
-      const part = bytes.subarray(at, at + TRAILER_BYTES - this.#rawBytes);
+      const part = bytes.subarray(at, at + TRAILER_BYTES - this.#uncompressedBytes);
       at += part.length;
       this.#keepRaw(part);
-      if (this.#rawBytes === TRAILER_BYTES) this.#handler.trailer(this.#takeRaw());
+      if (this.#uncompressedBytes === TRAILER_BYTES) this.#handler.trailer(this.#takeBlobPart());
     }
   }
 
   #keepRaw(part: Buffer): void {
     this.#raw.push(part);
-    this.#rawBytes += part.length;
+    this.#uncompressedBytes += part.length;
   }
 
-  #takeRaw(): Buffer {
-    const raw = Buffer.concat(this.#raw, this.#rawBytes);
+  #takeBlobPart(): Buffer {
+    const raw = Buffer.concat(this.#raw, this.#uncompressedBytes);
     this.#raw = [];
-    this.#rawBytes = 0;
+    this.#uncompressedBytes = 0;
     return raw;
   }
 }

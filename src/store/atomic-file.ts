@@ -5,8 +5,8 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holdDirectory, within, withinAsync } from '../files/guarded-directory.js';
 import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from '../files/open-file.js';
+import { onDisk, onDiskAsync, systemCode, unlessAbsent } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { onDisk, onDiskAsync, systemCode, unlessAbsent } from './storage-error.js';
 
 const { O_RDWR } = constants;
 

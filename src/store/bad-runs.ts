@@ -1,9 +1,9 @@
 import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { within } from '../files/guarded-directory.js';
 import { openFile, readFile, UnfitFile } from '../files/open-file.js';
+import { onDisk, unlessAbsent } from '../files/storage-error.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** A run that proved false: u64 offset, u64 length, little-endian. */
 const RUN_BYTES = 16;

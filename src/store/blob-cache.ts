@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { readFile, UnfitFile } from '../files/open-file.js';
+import { unlessAbsent } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { removeFile, removeFileSync, writeAtomically } from './atomic-file.js';
 import { blobPath, type StorePaths } from './paths.js';
-import { unlessAbsent } from './storage-error.js';
 
 /** The largest manifest or config that is parsed. */
 const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);

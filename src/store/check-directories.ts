@@ -1,7 +1,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { statName, UnfitFile } from '../files/open-file.js';
+import { onDisk, unlessAbsent } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** The right of others to write, in a mode (POSIX.1-2017, sys/stat.h: S_IWOTH). */
 const WRITABLE_BY_ALL = 0o002;

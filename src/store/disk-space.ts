@@ -1,8 +1,8 @@
 import { statfs } from 'node:fs/promises';
 import { statFile } from '../files/open-file.js';
+import { onDisk, systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { leftFreeBytes, spaceOf } from './free-room.js';
-import { onDisk, systemCode } from './storage-error.js';
 
 /** File systems that compress, by `statfs().type` (linux/magic.h, OpenZFS, bcachefs): they hold more than they have room for. */
 const COMPRESSING: readonly number[] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];

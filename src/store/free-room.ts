@@ -1,6 +1,6 @@
 import { type StatsFs, statfsSync } from 'node:fs';
+import { systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { systemCode } from './storage-error.js';
 
 /**
  * What is always left on the file system of the store: a fiftieth of it, 256 MiB at the most. With it, logs and other programs go on

@@ -1,10 +1,10 @@
 import { basename, join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { readFile, unlessUnfit } from '../files/open-file.js';
+import { unlessAbsent } from '../files/storage-error.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
 import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
-import { unlessAbsent } from './storage-error.js';
 
 /** A layer as the manifest names it. */
 interface ImageLayer {

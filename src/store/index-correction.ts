@@ -1,12 +1,12 @@
 import { constants } from 'node:fs';
 import { within } from '../files/guarded-directory.js';
 import { openFile } from '../files/open-file.js';
+import { closeWritten, unlessAbsent, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { PackRun } from './bad-runs.js';
 import type { IndexedPack } from './index-files.js';
 import { encodeContent, encodePiece, NO_BLOB, type PieceFields, RECORD_BYTES } from './index-format.js';
 import { indexPath, type StorePaths } from './paths.js';
-import { closeWritten, unlessAbsent, writeFully } from './storage-error.js';
 
 /**
  * Overwrites records of one pack's index that are not true although the pack's bytes are as they were written, so that nobody

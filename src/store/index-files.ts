@@ -1,10 +1,10 @@
 import { closeSync, readSync } from 'node:fs';
 import { listNames } from '../files/guarded-directory.js';
 import { openFile, statFile, UnfitFile } from '../files/open-file.js';
+import { onDisk, systemCode, unlessAbsent } from '../files/storage-error.js';
 import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
 import { MAX_BAD_RECORDS, RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk, systemCode, unlessAbsent } from './storage-error.js';
 
 /** Whole records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;

@@ -1,11 +1,11 @@
 import { join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { statFile } from '../files/open-file.js';
+import { isDenied, onDisk, unlessAbsent } from '../files/storage-error.js';
 import type { Digest } from '../format/digest.js';
 import { moveFile, syncDirectory } from './atomic-file.js';
 import { type LayerRecord, readRecordFile } from './layer-record.js';
 import { damagedRecordPath, layerRecordPath, type StorePaths } from './paths.js';
-import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
 
 /** A layer record as it lies on the disk, whether the layer is held or not. */
 export interface LayerFile {

@@ -2,12 +2,12 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
+import { onDisk, systemCode, unlessAbsent, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { moveFileSync, removeFileSync } from './atomic-file.js';
 import type { Lease } from './leases.js';
 import type { StorePaths } from './paths.js';
-import { onDisk, systemCode, unlessAbsent, writeFully } from './storage-error.js';
 
 /** Somebody else may take a lock that one has just found to be nobody's; then there is another to look at. */
 const MOST_TRIES = 3;

@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
 import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
+import { onDisk, unlessAbsent } from '../files/storage-error.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
 import { writeAtomically } from './atomic-file.js';
 import { overlapsBad, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { syncPacks } from './pack-sync.js';
 import { layerRecordPath, PACK_ID_BYTES, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** A proven layer: the extents, one after the other, are the tar that hashes to the DiffID. */
 export interface LayerRecord {

@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
+import { isDenied, onDisk, systemCode } from '../files/storage-error.js';
 import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
 import { BEAT_MS, LOOKS_APART_MS, SilentFiles } from './silent-files.js';
-import { isDenied, onDisk, systemCode } from './storage-error.js';
 
 /** What a process does with the store meanwhile. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;

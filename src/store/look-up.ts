@@ -129,8 +129,8 @@ class Search {
       proof?.add(offset, lengthBytes, piece.crc32);
       if (row < 0 || !exists) return;
       const isTrue = () => proof === undefined || proof.covers(offset, lengthBytes);
-      const isRaw = type === RECORD_TYPES.raw;
-      this.candidates.push({ blob: row, sealed: pack.sealed, isRaw, piece, pack: packRow, isTrue });
+      const isBlobPiece = type === RECORD_TYPES.raw;
+      this.candidates.push({ blob: row, sealed: pack.sealed, isBlobPiece, piece, pack: packRow, isTrue });
     });
     for (const { row, offset, lengthBytes, type } of unproven) {
       if (this.#isBetter(row, type) && proof?.covers(offset, lengthBytes))

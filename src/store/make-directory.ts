@@ -1,6 +1,6 @@
 import { accessSync, constants, existsSync, mkdirSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { systemCode } from './storage-error.js';
+import { systemCode } from '../files/storage-error.js';
 
 /**
  * Makes a directory and those around it, which may all be there.

@@ -1,9 +1,9 @@
 import { closeSync, readSync } from 'node:fs';
 import { openFile, UnfitFile } from '../files/open-file.js';
+import { CALL_BYTES, storageError, systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
-import { CALL_BYTES, storageError, systemCode } from './storage-error.js';
 
 /**
  * Packs open at a time, all readers together: far below the 1024 files that many systems give a process. Beyond it each reader

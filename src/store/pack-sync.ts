@@ -1,9 +1,9 @@
 import { statFile } from '../files/open-file.js';
+import { onDisk } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { moveFile, removeFile, syncDirectory, syncFile } from './atomic-file.js';
 import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk } from './storage-error.js';
 
 /**
  * Packs of which a sync has failed in this process. Linux reports lost pages once; a second fsync would succeed over

@@ -2,11 +2,11 @@ import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
+import { CALL_BYTES, closeWritten, onDisk, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { FreeRoom } from './free-room.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { CALL_BYTES, closeWritten, onDisk, writeFully } from './storage-error.js';
 
 /** A part of a pack that one span has for itself: whatever else is written, its bytes lie in one run. */
 export interface Region {
@@ -27,7 +27,10 @@ export interface ContentRows {
 }
 
 /** Bytes of a blob as they are, which the pack has already. */
-export type RawPiece = Pick<PieceFields, 'blobDigest' | 'packOffset' | 'lengthBytes' | 'blobStart' | 'crc32'>;
+export type BlobPiece = Pick<
+  PieceFields,
+  'blobDigest' | 'packOffset' | 'lengthBytes' | 'blobStart' | 'crc32'
+>;
 
 /** A piece and what is known about it. */
 export interface PieceToWrite extends Omit<PieceFields, 'crc32' | 'lengthBytes'> {
@@ -96,7 +99,7 @@ export class PackWriter {
   }
 
   /**
-   * Writes bytes that no index names: the inline bytes of a layer, or what `noteRaw` and `noteContents` name later.
+   * Writes bytes that no index names: the inline bytes of a layer, or what `noteBlobPart` and `noteContents` name later.
    * @throws PullError as `writePiece`
    */
   writePlain(region: Region, bytes: Uint8Array, packOffset: number): void {
@@ -104,7 +107,7 @@ export class PackWriter {
   }
 
   /** Notes bytes of a blob that `writePlain` wrote to this region. @throws PullError as `writePiece` */
-  noteRaw(region: Region, piece: RawPiece): void {
+  noteBlobPart(region: Region, piece: BlobPiece): void {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
       throw new RangeError('a piece lies outside its region');

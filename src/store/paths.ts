@@ -2,12 +2,12 @@ import { createHash, randomBytes } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
 import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
+import { isDenied, onDisk, unlessAbsent } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { checkDirectories } from './check-directories.js';
 import { makeDirectory } from './make-directory.js';
-import { isDenied, onDisk, unlessAbsent } from './storage-error.js';
 
 declare const brand: unique symbol;
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
-import { systemCode } from './storage-error.js';
+import { systemCode } from '../files/storage-error.js';
 
 let place: string | undefined;
 

@@ -1,6 +1,6 @@
 import { UnfitFile } from '../files/open-file.js';
+import { storageError, systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { storageError, systemCode } from './storage-error.js';
 
 /** What helps where a layout is not as it should be. */
 export const LAYOUT_HINT = 'write the layout again, with zpull copy or skopeo copy';

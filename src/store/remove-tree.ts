@@ -1,7 +1,7 @@
 import { chmodSync, lstatSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { HeldDirectory } from './held-directory.js';
-import { systemCode } from './storage-error.js';
+import { systemCode } from '../files/storage-error.js';
+import type { HeldDirectory } from './open-directory.js';
 
 /** No path that a system call takes leads deeper (PATH_MAX is 4096 bytes), and each level holds a descriptor. */
 const MAX_DEPTH = 2048;

@@ -1,4 +1,5 @@
 import { listNames } from '../files/guarded-directory.js';
+import { unlessAbsent } from '../files/storage-error.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { isContent, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
@@ -6,7 +7,6 @@ import { readRecordFile } from './layer-record.js';
 import type { Lease } from './leases.js';
 import { removePack } from './pack-sync.js';
 import type { PackId, StorePaths } from './paths.js';
-import { unlessAbsent } from './storage-error.js';
 import { InUse } from './sweep.js';
 
 /**

@@ -19,7 +19,7 @@ export interface Candidate {
   readonly blob: number;
   readonly sealed: boolean;
   /** It is as the blob has it, byte by byte: any part of it is of use. */
-  readonly isRaw: boolean;
+  readonly isBlobPiece: boolean;
   readonly piece: PieceFields;
   /** Row of the answer's packs, asked only for what is chosen. */
   readonly pack: () => number;
@@ -51,7 +51,7 @@ export function choosePieces(candidates: Candidate[]): ResumedPieces {
   for (const candidate of candidates) {
     const { blobStart, blobLength } = candidate.piece;
     const skipBytes = candidate.blob === blob ? Math.max(0, end - blobStart) : 0;
-    if (skipBytes > 0 && (!candidate.isRaw || skipBytes >= blobLength)) continue;
+    if (skipBytes > 0 && (!candidate.isBlobPiece || skipBytes >= blobLength)) continue;
     if (!candidate.isTrue()) continue;
     chosen.push({ candidate, skipBytes });
     blob = candidate.blob;

@@ -2,11 +2,11 @@ import type { Stats } from 'node:fs';
 import { join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
+import { onDisk, unlessAbsent } from '../files/storage-error.js';
 import { removeFile } from './atomic-file.js';
 import type { Lease, LeaseKind } from './leases.js';
 import { removePack } from './pack-sync.js';
 import { isPackId, type PackId, packPath, type StorePaths } from './paths.js';
-import { onDisk, unlessAbsent } from './storage-error.js';
 
 /** Bytes of a block in `stat`, on every system. */
 const BLOCK_BYTES = 512;

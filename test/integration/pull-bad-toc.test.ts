@@ -304,7 +304,7 @@ function leaveRaw(store: string, digest: string, bytes: Buffer): void {
   const writer = new PackWriter(openStore(store));
   const region = writer.reserve(bytes.length);
   writer.writePlain(region, bytes, region.start);
-  writer.noteRaw(region, {
+  writer.noteBlobPart(region, {
     blobDigest: digestBytes(parseDigest(digest, 'layer')),
     packOffset: region.start,
     lengthBytes: bytes.length,

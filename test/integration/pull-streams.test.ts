@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { planLimits } from '../../src/plan/limits.js';
-import { planWhole } from '../../src/plan/whole.js';
+import { planOpaque } from '../../src/plan/opaque.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { startPullingChild } from '../support/child.js';
 import { addBlob, emptyLayout, nameImage, noise, tarOf } from '../support/layout.js';
@@ -38,7 +38,7 @@ async function startStallingRegistry(t: TestContext, layers: number) {
   let decodableBytes = 0;
   const faults = blobs.map((blob, i): FaultRule => {
     const { blobStart, blobEnd } = [
-      ...planWhole({ blobBytes: blob.length, held: [] }, planLimits(CONNECTIONS)),
+      ...planOpaque({ blobBytes: blob.length, held: [] }, planLimits(CONNECTIONS)),
     ].at(-1)!;
     decodableBytes += blobStart - BLOCK_BYTES;
     const match = { path: digests[i]!, range: `${blobStart}-${blobEnd - 1}` };

@@ -16,8 +16,8 @@ import { noise, tarOf } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import {
   decodeBlob,
-  fetchRaw,
-  lookUpRaw,
+  fetchOpaque,
+  lookUpBlobRuns,
   readExtents,
   serveBlob,
   startWorkers,
@@ -62,7 +62,7 @@ for (const [compression, pack] of COMPRESSIONS) {
     const bytes = await pack(TAR);
     const blob = await serveBlob(t, bytes);
     const { store, pool, counters } = await startWorkers(t, undefined, 2);
-    const raw = await fetchRaw(pool, blob, 1_000_003);
+    const raw = await fetchOpaque(pool, blob, 1_000_003);
     assert.ok(readExtents(store, raw).equals(bytes));
     assert.equal(await foundRaw(pool, store, blob.digest, bytes), bytes.length);
     assert.equal(new CounterReader(counters, 'received').total(), bytes.length);
@@ -87,7 +87,7 @@ for (const [compression, pack] of COMPRESSIONS) {
     const faults = [{ match: { path: '/blobs/' }, action: { flipByteAt: flipAt } }];
     const blob = await serveBlob(t, bytes, { faults });
     const pool = await sharedPool();
-    const raw = await fetchRaw(pool, blob, 4_000_000);
+    const raw = await fetchOpaque(pool, blob, 4_000_000);
     const { result } = await decodeBlob(pool, blob, compression, raw);
     const flipped = Buffer.from(bytes);
     flipped[flipAt]! ^= 0xff;
@@ -107,7 +107,7 @@ function sharedPool(): Promise<WorkerPool> {
 async function broken(t: TestContext, compression: Compression, bytes: Buffer) {
   const blob = await serveBlob(t, bytes);
   const pool = await sharedPool();
-  const raw = await fetchRaw(pool, blob, 2_000_000);
+  const raw = await fetchOpaque(pool, blob, 2_000_000);
   const { result, extents } = await decodeBlob(pool, blob, compression, raw);
   assert.equal(result.blobDigest, blob.digest, 'the bytes are what the manifest names');
   assert.equal(result.tarBytes, extents.lengthBytes);
@@ -140,7 +140,7 @@ test('a blob that decodes to more than it may is decoded no further, whoever dec
   ] as const) {
     const blob = await serveBlob(t, bytes);
     const pool = await sharedPool();
-    const raw = await fetchRaw(pool, blob, 2_000_000);
+    const raw = await fetchOpaque(pool, blob, 2_000_000);
     const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, createDecodedRoom(freeBytes));
     const mostBytes = bytes.length * 1032 + freeBytes;
     assert.equal(
@@ -159,7 +159,7 @@ test('layers that are decoded at the same time share what they may decode to bey
   const { pool } = await startWorkers(t);
   const bytes = zstdBomb(2 ** 13);
   const blob = await serveBlob(t, bytes);
-  const raw = await fetchRaw(pool, blob, 2_000_000);
+  const raw = await fetchOpaque(pool, blob, 2_000_000);
   const decoded = await Promise.all(
     [1, 2].map(async () => {
       const { result } = await decodeBlob(pool, blob, 'zstd', raw, undefined, room);
@@ -174,7 +174,7 @@ test('layers that are decoded at the same time share what they may decode to bey
 test('raw bytes that are gone have no digest', async (t) => {
   const blob = await serveBlob(t, GZIP);
   const { store, pool } = await startWorkers(t);
-  const raw = await fetchRaw(pool, blob, 4_000_000);
+  const raw = await fetchOpaque(pool, blob, 4_000_000);
   for (const pack of raw.packs) await removePack(storePaths(store), pack);
   const { result } = await decodeBlob(pool, blob, 'gzip', raw);
   assert.equal(result.blobDigest, null);
@@ -183,7 +183,7 @@ test('raw bytes that are gone have no digest', async (t) => {
 
 /** Raw pieces of a blob that a look-up in this store finds, checked against its bytes; how many bytes they are. */
 async function foundRaw(pool: WorkerPool, store: string, digest: Digest, bytes: Buffer): Promise<number> {
-  const { packs, raw } = await lookUpRaw(pool, digest);
+  const { packs, raw } = await lookUpBlobRuns(pool, digest);
   assert.equal(raw.length, 1);
   const all = raw[0]!.map(({ blobStart, blobEnd, pack, packOffset }) => {
     const extents = new ExtentList();
@@ -202,7 +202,7 @@ test('what a fetch received before it failed is found by the next pull', async (
   ];
   const blob = await serveBlob(t, bytes, { faults });
   const { store, pool } = await startWorkers(t);
-  await assert.rejects(fetchRaw(pool, blob, bytes.length), { code: 'blob-not-found' });
+  await assert.rejects(fetchOpaque(pool, blob, bytes.length), { code: 'blob-not-found' });
   await pool.destroy();
   const next = await startWorkers(t, store);
   assert.equal(await foundRaw(next.pool, store, blob.digest, bytes), 3_000_000);
@@ -212,7 +212,7 @@ test('what a fetch noted before its thread was ended is found by the next pull',
   const bytes = noise(5, 8_000_000);
   const blob = await serveBlob(t, bytes, { rateBytes: 4e6 });
   const { store, pool, counters } = await startWorkers(t);
-  const fetching = assert.rejects(fetchRaw(pool, blob, bytes.length));
+  const fetching = assert.rejects(fetchOpaque(pool, blob, bytes.length));
   const received = new CounterReader(counters, 'received');
   while (received.total() < 3_000_000) await new Promise((resolve) => setTimeout(resolve, 5));
   await pool.destroy();
@@ -226,7 +226,7 @@ test('what a fetch noted before its thread was ended is found by the next pull',
 test('all ranges of a blob that one thread fetches go to one pack', async (t) => {
   const blob = await serveBlob(t, noise(8, 100_000));
   const { store, pool, threads } = await startWorkers(t);
-  for (let i = 0; i < 3; i++) await fetchRaw(pool, blob, 10_000);
+  for (let i = 0; i < 3; i++) await fetchOpaque(pool, blob, 10_000);
   assert.ok(packFiles(store, '.pack').length <= threads);
 });
 
@@ -234,8 +234,11 @@ test('each blob has raw packs of its own, which can go when its layer is proven'
   const one = await serveBlob(t, noise(6, 2_000_000));
   const two = await serveBlob(t, noise(7, 2_000_000));
   const { store, pool } = await startWorkers(t);
-  const [first, second] = await Promise.all([fetchRaw(pool, one, 500_000), fetchRaw(pool, two, 500_000)]);
-  const third = await fetchRaw(pool, one, 500_000);
+  const [first, second] = await Promise.all([
+    fetchOpaque(pool, one, 500_000),
+    fetchOpaque(pool, two, 500_000),
+  ]);
+  const third = await fetchOpaque(pool, one, 500_000);
   const packs = new Set([...first.packs, ...second.packs, ...third.packs]);
   for (const pack of second.packs) assert.ok(!first.packs.includes(pack) && !third.packs.includes(pack));
   assert.equal(packFiles(store, '.pack').length, packs.size);
@@ -248,9 +251,9 @@ test('a blob whose raw packs another process has removed is fetched to new ones'
   const bytes = noise(9, 300_000);
   const blob = await serveBlob(t, bytes);
   const { store, pool, threads } = await startWorkers(t);
-  const packs = new Set((await fetchRaw(pool, blob, 50_000)).packs);
+  const packs = new Set((await fetchOpaque(pool, blob, 50_000)).packs);
   for (const pack of packs) await removePack(storePaths(store), pack);
-  const again = await fetchRaw(pool, blob, 50_000);
+  const again = await fetchOpaque(pool, blob, 50_000);
   assert.ok(readExtents(store, again).equals(bytes));
   assert.ok(packFiles(store, '.pack').length <= threads);
 });

@@ -1,6 +1,6 @@
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
+import { Outflow } from '../../workers/opaque/decoded-queue.js';
 import type { LargeWindows } from '../../workers/opaque/large-windows.js';
-import { Outflow } from '../../workers/opaque/outflow.js';
 import { type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
 /** What a decoder of zstd may have where no other one is decoding. */

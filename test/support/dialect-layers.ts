@@ -187,7 +187,7 @@ async function oldToc({ blob, annotations }: StoredLayer): Promise<{ toc: Buffer
   assert.equal(footer.toString('latin1', 32), 'GnUlInUx');
   const numbers = Array.from({ length: 4 }, (_, row) => footer.readBigUInt64LE(row * 8));
   assert.equal(numbers.join(':'), position);
-  const [start = 0, length = 0, rawBytes] = position.split(':').map(Number);
+  const [start = 0, length = 0, uncompressedBytes] = position.split(':').map(Number);
   const bytes = blob.subarray(start, start + length);
   assert.equal(sha256(bytes), annotations[`${OLD_PREFIX}manifest-checksum`]);
   for (const [from, count] of [
@@ -199,7 +199,7 @@ async function oldToc({ blob, annotations }: StoredLayer): Promise<{ toc: Buffer
   }
   assert.equal(start + length + 8 + 40, blob.length);
   const toc = await decompress(bytes);
-  assert.equal(toc.length, rawBytes);
+  assert.equal(toc.length, uncompressedBytes);
   return { toc, dataEnd: start - 8 };
 }
 

@@ -56,9 +56,9 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
 
 /** A layer with no content whose TOC and tar-split decode to so many bytes together; `number` tells blobs apart. */
 export function fakeLayer(metadataRawBytes = 200, number = 0): ChunkedLayer {
-  const rawBytes = metadataRawBytes / 2;
-  const toc = { start: 800, end: 850, rawBytes, digest: NOTHING };
-  const tarSplit = { start: 858, end: 900, rawBytes, digest: NOTHING };
+  const uncompressedBytes = metadataRawBytes / 2;
+  const toc = { start: 800, end: 850, uncompressedBytes, digest: NOTHING };
+  const tarSplit = { start: 858, end: 900, uncompressedBytes, digest: NOTHING };
   return {
     blob: { url: 'http://127.0.0.1/', digest: digestOf(number), sizeBytes: 1000 },
     diffId: NOTHING,

@@ -150,11 +150,11 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */
 const EXPORTING = [
-  'src/store/held-directory.ts',
+  'src/store/open-directory.ts',
   'src/store/remove-tree.ts',
   'workers/export/export-layer.ts',
   'workers/export/finish-files.ts',
-  'workers/opaque/held-rows.ts',
+  'workers/opaque/cached-rows.ts',
   'workers/export/make-directories.ts',
   'workers/export/placing.ts',
   'workers/export/unpack-files.ts',

@@ -6,8 +6,8 @@ import { createCounters } from '../../src/pool/counters.js';
 import { createDecodedRoom } from '../../src/pool/decoded-room.js';
 import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
+import { nothingHeld } from '../../src/store/cached-contents.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
-import { nothingHeld } from '../../src/store/held-contents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
@@ -39,7 +39,11 @@ export async function serveBlob(t: Lifetime, bytes: Buffer, options?: Sandbox): 
 }
 
 /** Fetches a blob in ranges of so many bytes, all at a time; the extents of its raw bytes. */
-export async function fetchRaw(pool: WorkerPool, blob: BlobSource, rangeBytes: number): Promise<ExtentList> {
+export async function fetchOpaque(
+  pool: WorkerPool,
+  blob: BlobSource,
+  rangeBytes: number,
+): Promise<ExtentList> {
   const starts = Array.from({ length: Math.ceil(blob.sizeBytes / rangeBytes) }, (_, i) => i * rangeBytes);
   const fetched = await Promise.all(
     starts.map(async (blobStart, sequence) => {
@@ -104,12 +108,12 @@ export function readExtents(store: string, extents: ExtentList): Buffer {
 }
 
 /** What the packs hold of the raw bytes of a blob. */
-export async function lookUpRaw(
+export async function lookUpBlobRuns(
   pool: WorkerPool,
   blob: Digest,
 ): Promise<Pick<LookUpResult, 'packs' | 'raw'>> {
   const tables = [tableOf([], 1, 1)];
-  return await pool.run({ task: 'look-up', tables, blobs: [blob], rawBlobs: [blob] });
+  return await pool.run({ task: 'look-up', tables, blobs: [blob], opaqueBlobs: [blob] });
 }
 
 /** A zstd frame of so many blocks of 128 KiB, four bytes each, that are one letter again and again (RFC 8878, 3.1.1.2). */

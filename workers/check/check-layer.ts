@@ -6,7 +6,7 @@ import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-names.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
 import type { ExtentList } from '../../src/store/extents.js';
-import { findRot, type TarPart } from '../../src/store/find-rot.js';
+import { findRot, type TarPart } from '../../src/store/find-corruption.js';
 import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';

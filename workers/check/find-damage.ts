@@ -5,7 +5,7 @@ import { copyTarBytes } from '../../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { hasDigest } from '../../src/store/has-digest.js';
-import { markRotten } from '../../src/store/mark-rotten.js';
+import { markRotten } from '../../src/store/mark-corrupt.js';
 import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
@@ -36,7 +36,7 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
     return { ...found, raw };
   } finally {
     reader.close();
-    if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.rawBytes);
+    if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.uncompressedBytes);
   }
 }
 

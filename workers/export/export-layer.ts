@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { writeFully } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { count } from '../../src/pool/counters.js';
 import type { ExportLayerResult, ExportLayerTask } from '../../src/pool/messages.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { writeFully } from '../../src/store/storage-error.js';
 import { paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';
 

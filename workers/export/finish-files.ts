@@ -2,9 +2,9 @@ import { chmodSync, chownSync, linkSync, lstatSync, utimesSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
 import { DIRECTORY, fileTime, HARD_LINK, isRoot, nameAt } from '../../src/export/file-tree.js';
+import { onDisk } from '../../src/files/storage-error.js';
 import type { FinishFilesTask } from '../../src/pool/messages.js';
-import { onDisk } from '../../src/store/storage-error.js';
-import { HeldRows } from '../opaque/held-rows.js';
+import { HeldRows } from '../opaque/cached-rows.js';
 import { place, ROWS_A_TURN } from './placing.js';
 
 /** Makes hard links, then gives directories what they are to have, the deepest first: a parent may be closed then. */

@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { DIRECTORY, isRoot } from '../../src/export/file-tree.js';
 import type { MakeDirectoriesTask } from '../../src/pool/messages.js';
-import { HeldRows } from '../opaque/held-rows.js';
+import { HeldRows } from '../opaque/cached-rows.js';
 import { ROWS_A_TURN } from './placing.js';
 
 /** Makes every directory of the tree, parents first; the one they are made in is there. */

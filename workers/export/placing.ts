@@ -1,6 +1,6 @@
-import type { HeldDirectory } from '../../src/store/held-directory.js';
+import { onDiskAsync, storageError, systemCode } from '../../src/files/storage-error.js';
+import type { HeldDirectory } from '../../src/store/open-directory.js';
 import { removeAt } from '../../src/store/remove-tree.js';
-import { onDiskAsync, storageError, systemCode } from '../../src/store/storage-error.js';
 
 /** Rows dealt with before the thread's other business has its turn: some milliseconds. */
 export const ROWS_A_TURN = 100;

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { storageError, systemCode } from '../../src/files/storage-error.js';
 import type { OpenFile } from '../../src/pool/messages.js';
-import { storageError, systemCode } from '../../src/store/storage-error.js';
 
 export const STDOUT: OpenFile = { fd: 1, path: 'the standard output' };
 

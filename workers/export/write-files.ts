@@ -19,12 +19,12 @@ import {
   SYMLINK,
 } from '../../src/export/file-tree.js';
 import type { LayerSource } from '../../src/export/layer-source.js';
+import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.js';
 import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
-import type { HeldDirectory } from '../../src/store/held-directory.js';
-import { closeWritten, onDisk, writeFully } from '../../src/store/storage-error.js';
+import type { HeldDirectory } from '../../src/store/open-directory.js';
 import { setup } from '../context.js';
-import { HeldRows } from '../opaque/held-rows.js';
+import { HeldRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
 import { place, ROWS_A_TURN } from './placing.js';
 

@@ -7,16 +7,16 @@ import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/
 import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
 import { headerAt } from '../../src/export/tar-item.js';
 import { pathOfOpen } from '../../src/files/proc-fd.js';
+import { onDisk, onDiskAsync } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import { count } from '../../src/pool/counters.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
-import type { HeldDirectory } from '../../src/store/held-directory.js';
+import type { HeldDirectory } from '../../src/store/open-directory.js';
 import { removeAt } from '../../src/store/remove-tree.js';
-import { onDisk, onDiskAsync } from '../../src/store/storage-error.js';
 import { setup } from '../context.js';
-import { HeldRows } from '../opaque/held-rows.js';
+import { HeldRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
 
 /** Directories that one run of tar has: that many descriptors are open here, and again in tar. */

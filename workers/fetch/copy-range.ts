@@ -1,11 +1,11 @@
 import { constants } from 'node:fs';
 import { noteRange } from '../../src/copy/range-journal.js';
 import { openOwnFile } from '../../src/files/own-file.js';
+import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
-import { closeWritten, onDisk, writeFully } from '../../src/store/storage-error.js';
 import { unwatch, watch } from '../ticker.js';
-import { NotedBytes } from './noted-bytes.js';
+import { NotedBytes } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 
 /**

@@ -4,9 +4,9 @@ import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js'
 import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';
 import { frameDecoder } from './frame-decoder.js';
+import { wholeBlobTaker } from './full-blob.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
-import { wholeBlobTaker } from './whole-blob.js';
 
 /** As a socket brings them. */
 const CHUNK_BYTES = 64 * 1024;

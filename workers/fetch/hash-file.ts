@@ -3,11 +3,11 @@ import { closeSync, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openFile } from '../../src/files/open-file.js';
 import { openOwnFile } from '../../src/files/own-file.js';
+import { onDisk } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import { count } from '../../src/pool/counters.js';
 import type { HashFileResult, HashFileTask } from '../../src/pool/messages.js';
-import { onDisk } from '../../src/store/storage-error.js';
 import { setup } from '../context.js';
 import { portMessages } from '../port-messages.js';
 

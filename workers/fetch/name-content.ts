@@ -9,5 +9,5 @@ import { decodeMetadata } from '../metadata/metadata-blob.js';
 export async function nameContent(task: NameContentTask): Promise<string> {
   const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
   if (frames === undefined) return `content ${task.content}`;
-  return contentPath(await decodeMetadata(frames, task.tocRawBytes, 'TOC'), task.content);
+  return contentPath(await decodeMetadata(frames, task.tocUncompressedBytes, 'TOC'), task.content);
 }

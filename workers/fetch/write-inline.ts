@@ -9,7 +9,7 @@ export async function writeInline(task: WriteInlineTask): Promise<WriteInlineRes
   try {
     return await writeRanges(task);
   } finally {
-    await releaseLargeGarbage(task.tarSplit.rawBytes);
+    await releaseLargeGarbage(task.tarSplit.uncompressedBytes);
   }
 }
 

@@ -1,12 +1,18 @@
 import type { LayerTable } from '../../src/format/layer-table.js';
-import type { LayerHoldings, LookUpResult, LookUpTask, RawRow, ResumedRow } from '../../src/pool/messages.js';
+import type {
+  BlobRow,
+  LayerHoldings,
+  LookUpResult,
+  LookUpTask,
+  ResumedRow,
+} from '../../src/pool/messages.js';
 import { lookUp as lookUpInStore, type WantedDigests } from '../../src/store/look-up.js';
 import { paths } from '../context.js';
 
 /** Asks all packs at once for the contents, chunks and blobs of the layers. */
 export function lookUp(task: LookUpTask): LookUpResult {
   const unique = [...new Set(task.blobs)];
-  const rawUnique = [...new Set(task.rawBlobs)];
+  const rawUnique = [...new Set(task.opaqueBlobs)];
   const answer = lookUpInStore(paths, {
     digests: task.tables.flatMap((table) => [contents(table), chunks(table)]),
     blobs: [
@@ -38,7 +44,9 @@ export function lookUp(task: LookUpTask): LookUpResult {
       resumed: rows[unique.indexOf(blob)]!,
     };
   });
-  const raw = task.rawBlobs.map((blob): readonly RawRow[] => rows[unique.length + rawUnique.indexOf(blob)]!);
+  const raw = task.opaqueBlobs.map(
+    (blob): readonly BlobRow[] => rows[unique.length + rawUnique.indexOf(blob)]!,
+  );
   return { packs: answer.packs, layers, raw };
 }
 

@@ -11,15 +11,19 @@ const BOUND_SLACK_BYTES = 2 ** 20;
  * Its frames are walked first: nothing is decoded that could become much larger than stated.
  * @throws PullError `metadata-malformed` when it is no whole frame or has another length
  */
-export async function decodeMetadata(frames: Buffer, rawBytes: number, what: string): Promise<Buffer> {
+export async function decodeMetadata(
+  frames: Buffer,
+  uncompressedBytes: number,
+  what: string,
+): Promise<Buffer> {
   const walker = walkFrames(frames, what);
   if (frames.length === 0 || walker.completeBytes !== frames.length) {
     throw new PullError('metadata-malformed', `the ${what} does not end where a zstd frame ends`);
   }
-  if (walker.boundUpTo(walker.frameCount - 1) > rawBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
+  if (walker.boundUpTo(walker.frameCount - 1) > uncompressedBytes * BOUND_FACTOR + BOUND_SLACK_BYTES) {
     throw new PullError(
       'metadata-malformed',
-      `the ${what} could decode to far more than the ${rawBytes} bytes it states`,
+      `the ${what} could decode to far more than the ${uncompressedBytes} bytes it states`,
     );
   }
   let decoded: Buffer;
@@ -29,10 +33,10 @@ export async function decodeMetadata(frames: Buffer, rawBytes: number, what: str
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the ${what} cannot be decoded (${reason})`);
   }
-  if (decoded.length !== rawBytes) {
+  if (decoded.length !== uncompressedBytes) {
     throw new PullError(
       'metadata-malformed',
-      `the ${what} has ${decoded.length} bytes, ${rawBytes} are stated`,
+      `the ${what} has ${decoded.length} bytes, ${uncompressedBytes} are stated`,
     );
   }
   return decoded;

@@ -5,8 +5,8 @@ import type { BlobSource, MetadataPart } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import { getBlob, putBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
+import { wholeBlobTaker } from '../fetch/full-blob.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';
-import { wholeBlobTaker } from '../fetch/whole-blob.js';
 import { decodeMetadata } from './metadata-blob.js';
 
 /** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
@@ -19,7 +19,7 @@ export async function readToc(
   tarSplit: MetadataPart = toc,
 ): Promise<Buffer> {
   const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
-  return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.rawBytes, 'TOC');
+  return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.uncompressedBytes, 'TOC');
 }
 
 /** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
@@ -28,7 +28,11 @@ export async function readTarSplit(
   tarSplit: MetadataPart & { readonly digest: Digest },
 ): Promise<Buffer> {
   const expected = { digest: tarSplit.digest, what: 'tar-split', field: 'tarSplitDigest' };
-  return decodeMetadata(await readPart(source, tarSplit, tarSplit, expected), tarSplit.rawBytes, 'tar-split');
+  return decodeMetadata(
+    await readPart(source, tarSplit, tarSplit, expected),
+    tarSplit.uncompressedBytes,
+    'tar-split',
+  );
 }
 
 /** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */

@@ -68,7 +68,10 @@ async function read(
 }
 
 function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart | undefined): Promise<void> {
-  const lengthOf = ({ start, end, rawBytes }: MetadataPart) => ({ bytes: end - start, rawBytes });
+  const lengthOf = ({ start, end, uncompressedBytes }: MetadataPart) => ({
+    bytes: end - start,
+    uncompressedBytes,
+  });
   return book(lengthOf(toc), tarSplit && lengthOf(tarSplit));
 }
 
@@ -79,7 +82,7 @@ async function readChunked(
 ): Promise<LayerMetadata> {
   const json = await readToc(source, toc, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
-  const kept = { digest: toc.digest, rawBytes: toc.rawBytes };
+  const kept = { digest: toc.digest, uncompressedBytes: toc.uncompressedBytes };
   if (tarSplit === undefined) {
     return {
       format: 'zstd:chunked-no-tarsplit',

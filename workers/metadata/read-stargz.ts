@@ -41,9 +41,9 @@ export async function readStargz(
     if (footer === undefined) return undefined;
     const range = { start: footer.tocStart, end: footer.tocEnd };
     const isize = { start: Math.max(range.start, range.end - ISIZE_BYTES), end: range.end };
-    const rawBytes = (await source.part(isize, isize)).readUInt32LE();
-    await book({ bytes: range.end - range.start, rawBytes });
-    const member = await decodeMember(await source.part(range, range), rawBytes);
+    const uncompressedBytes = (await source.part(isize, isize)).readUInt32LE();
+    await book({ bytes: range.end - range.start, uncompressedBytes });
+    const member = await decodeMember(await source.part(range, range), uncompressedBytes);
     const toc = tocOf(member);
     const actual = digestOfBytes(createHash('sha256').update(toc).digest());
     if (tocDigest === undefined || actual === tocDigest) {
@@ -64,10 +64,10 @@ export async function readStargz(
 }
 
 /** One block of output, where zlib would make many and join them. */
-async function decodeMember(bytes: Buffer, rawBytes: number): Promise<Buffer> {
+async function decodeMember(bytes: Buffer, uncompressedBytes: number): Promise<Buffer> {
   try {
-    const maxOutputLength = Math.max(1, rawBytes);
-    return await gunzipAll(bytes, { maxOutputLength, chunkSize: rawBytes + ROOM_BEHIND_BYTES });
+    const maxOutputLength = Math.max(1, uncompressedBytes);
+    return await gunzipAll(bytes, { maxOutputLength, chunkSize: uncompressedBytes + ROOM_BEHIND_BYTES });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the TOC cannot be decoded (${reason})`);

@@ -4,9 +4,9 @@ import {
   HEAD_BYTES,
   otherCompression,
 } from '../../src/format/compression.js';
+import type { Outflow } from './decoded-queue.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import type { LargeWindows } from './large-windows.js';
-import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { TarDecoder } from './tar-decoder.js';
 import { ZstdDecoder } from './zstd-decoder.js';

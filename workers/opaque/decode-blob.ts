@@ -12,11 +12,11 @@ import { paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
 import { BlobDecoder } from './blob-decoder.js';
+import { Outflow } from './decoded-queue.js';
 import { GzipMembersDecoder } from './gzip-members.js';
 import { largeWindows } from './large-windows.js';
-import { Outflow } from './outflow.js';
+import { OpaqueWriter } from './opaque-writer.js';
 import { StreamProblem, UnclearEnd } from './stream-decoder.js';
-import { StreamWriter } from './stream-writer.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn. */
 const BLOCKS_A_TURN = 8;
@@ -25,7 +25,7 @@ const BLOCKS_A_TURN = 8;
 export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult> {
   const { counters } = setup;
   const tell = (rows: ExtentRows) => task.port.postMessage(rows);
-  const writer = new StreamWriter({ paths, counters, held: task.held, tell });
+  const writer = new OpaqueWriter({ paths, counters, held: task.held, tell });
   const stream = new Stream(task, writer);
   const raw = new ExtentList();
   try {
@@ -122,7 +122,7 @@ class Stream {
   fault: StreamFault | undefined;
   /** Whether the problem can be that there are bytes behind the last gzip member. */
   hasUnclearEnd = false;
-  readonly #writer: StreamWriter;
+  readonly #writer: OpaqueWriter;
   /** What the blob may decode to without any of the room, and what was taken of that. */
   readonly #freeBytes: number;
   readonly #room: DecodedRoom;
@@ -134,7 +134,7 @@ class Stream {
   /** Why the decoded bytes were not taken. */
   #refusal: { readonly error: unknown } | undefined;
 
-  constructor({ compression, blob, room, takenBytes }: DecodeBlobTask, writer: StreamWriter) {
+  constructor({ compression, blob, room, takenBytes }: DecodeBlobTask, writer: OpaqueWriter) {
     this.#freeBytes = blob.sizeBytes * MAX_DECODED_RATIO;
     this.#room = room;
     this.#takenBytes = takenBytes;

@@ -1,5 +1,5 @@
 import { createGunzip } from 'node:zlib';
-import type { Outflow } from './outflow.js';
+import type { Outflow } from './decoded-queue.js';
 import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 

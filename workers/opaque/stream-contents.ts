@@ -1,10 +1,10 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import type { TarSink } from '../../src/format/tar-walker.js';
-import { WHOLE_BYTES } from '../../src/store/held-contents.js';
+import { WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 import { ContentList } from '../fetch/content-list.js';
-import type { HeldBytes } from './held-bytes.js';
-import type { StreamPack } from './stream-pack.js';
+import type { HeldBytes } from './cached-bytes.js';
+import type { OpaquePack } from './opaque-pack.js';
 
 /** Contents of one stream that are shared at most: with what is between them they are a third of the extents that a record can have. */
 const MOST_SHARED = 2 ** 20;
@@ -17,7 +17,7 @@ const NOTHING = Buffer.alloc(0);
  * as it does.
  */
 export class StreamContents implements TarSink {
-  readonly #pack: StreamPack;
+  readonly #pack: OpaquePack;
   readonly #held: HeldBytes;
   #ended = new ContentList();
   /** The block that is walked, and where it stands in the tar. */
@@ -36,7 +36,7 @@ export class StreamContents implements TarSink {
   /** Contents of which that was so. */
   #shared = 0;
 
-  constructor(pack: StreamPack, held: HeldBytes) {
+  constructor(pack: OpaquePack, held: HeldBytes) {
     this.#pack = pack;
     this.#held = held;
   }

@@ -1,4 +1,4 @@
-import type { Outflow } from './outflow.js';
+import type { Outflow } from './decoded-queue.js';
 import type { StreamDecoder } from './stream-decoder.js';
 
 /** "Decodes" a blob that is a tar as it is. */

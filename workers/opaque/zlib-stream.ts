@@ -1,5 +1,5 @@
 import type { Transform } from 'node:stream';
-import type { Outflow } from './outflow.js';
+import type { Outflow } from './decoded-queue.js';
 
 /** Decoded bytes of one call of the decoder, on libuv's pool: large enough that the way there and back costs nothing. */
 export const ZLIB_CHUNK_BYTES = 512 * 1024;

@@ -2,8 +2,8 @@ import { PullError } from '../../src/format/error.js';
 import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES, decodeFrames } from '../fetch/decode.js';
 import { noteGarbage } from '../garbage.js';
+import type { Outflow } from './decoded-queue.js';
 import { type LargeWindows, MAX_SMALL_WINDOW_BYTES, windowHint } from './large-windows.js';
-import type { Outflow } from './outflow.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
 

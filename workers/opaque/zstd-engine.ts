@@ -1,7 +1,7 @@
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
+import type { Outflow } from './decoded-queue.js';
 import { isOnPath } from './on-path.js';
-import type { Outflow } from './outflow.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 import { ProgramFrame } from './zstd-program.js';
 import { ScriptFrame } from './zstd-script.js';

@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { PullError } from '../../src/format/error.js';
-import type { Outflow } from './outflow.js';
+import type { Outflow } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
 /** What comes out of the pipe, 64 KiB at a time, is gathered to blocks of this size. */

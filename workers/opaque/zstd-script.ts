@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Decompress } from 'fzstd';
 import { PullError } from '../../src/format/error.js';
-import type { Outflow } from './outflow.js';
+import type { Outflow } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
 /** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */

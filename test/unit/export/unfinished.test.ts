@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/unfinished.js';
-import { HeldDirectory } from '../../../src/store/held-directory.js';
+import { HeldDirectory } from '../../../src/store/open-directory.js';
 import { placeOfProcesses } from '../../../src/store/processes.js';
 import { failureOf } from '../../support/pull.js';
 import { temporaryDirectory } from '../../support/temporary.js';

@@ -29,13 +29,13 @@ test('a layer without chunked annotations is not chunked', () => {
 test('an older writer names a TOC and no tar-split', () => {
   assert.deepEqual(parseChunkedAnnotations(toc('8:2:3:1', OLD), 10), {
     dialect: OLD,
-    toc: { start: 8, end: 10, rawBytes: 3, digest: TOC_DIGEST },
+    toc: { start: 8, end: 10, uncompressedBytes: 3, digest: TOC_DIGEST },
   });
 });
 
 test('a tar-split is there with or without a digest of its own', () => {
   const annotations = { ...toc('100:20:300:1'), [`${NEW}tarsplit-position`]: '128:30:400' };
-  const tarSplit = { start: 128, end: 158, rawBytes: 400 };
+  const tarSplit = { start: 128, end: 158, uncompressedBytes: 400 };
   assert.deepEqual(parseChunkedAnnotations(annotations, 222)?.tarSplit, tarSplit);
   const withDigest = { ...annotations, [`${NEW}tarsplit-checksum`]: SPLIT_DIGEST };
   assert.deepEqual(parseChunkedAnnotations(withDigest, 222)?.tarSplit, { ...tarSplit, digest: SPLIT_DIGEST });

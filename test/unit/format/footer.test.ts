@@ -23,8 +23,8 @@ async function written(format: Parameters<typeof formatWriter>[0]) {
 
 /** What an annotation says, in the form of a footer's position. */
 function positionOf(annotation: string | undefined) {
-  const [start = 0, bytes = 0, rawBytes = 0] = annotation!.split(':').map(Number);
-  return { start, end: start + bytes, rawBytes };
+  const [start = 0, bytes = 0, uncompressedBytes = 0] = annotation!.split(':').map(Number);
+  return { start, end: start + bytes, uncompressedBytes };
 }
 
 /** A footer of these fields. */
@@ -86,11 +86,11 @@ test('written blobs have the footer of their format, and none other', async () =
 });
 
 test('a long footer without tar-split is one of the TOC alone', () => {
-  const toc = { start: 1000, end: 1100, rawBytes: 500 };
+  const toc = { start: 1000, end: 1100, uncompressedBytes: 500 };
   assert.deepEqual(parseChunkedFooter(long(1000, 100, 500, 1, 0, 0, 0), 2000), { toc });
   assert.deepEqual(parseChunkedFooter(long(1000, 100, 500, 1, 1108, 50, 300), 2000), {
     toc,
-    tarSplit: { start: 1108, end: 1158, rawBytes: 300 },
+    tarSplit: { start: 1108, end: 1158, uncompressedBytes: 300 },
   });
 });
 

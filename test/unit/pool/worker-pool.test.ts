@@ -17,7 +17,7 @@ import { writePack } from '../store/support.js';
 
 const NOWHERE: Digest = parseDigest(`sha256:${'0'.repeat(64)}`, 'digest');
 /** A task that only looks into the store, where nothing is. */
-const QUICK = { task: 'name-content', toc: NOWHERE, tocRawBytes: 1, content: 3 } as const;
+const QUICK = { task: 'name-content', toc: NOWHERE, tocUncompressedBytes: 1, content: 3 } as const;
 
 function startPool(root: string): Promise<WorkerPool> {
   openStore(root);

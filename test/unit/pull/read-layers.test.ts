@@ -56,7 +56,7 @@ test('contents and chunks of all layers together are limited, and what is beyond
 
 /** The most tasks at a time and the layers read, when the metadata of each decodes to so many bytes. */
 async function mostAtATime(
-  rawBytes: readonly number[],
+  uncompressedBytes: readonly number[],
   { connections = 16, throttled = false } = {},
 ): Promise<{ most: number; read: number; streams: number }> {
   let running = 0;
@@ -64,7 +64,7 @@ async function mostAtATime(
   const support = fakePool(async (task) => {
     assert.ok(task.task === 'read-metadata' && task.place.by === 'annotations');
     const answer = once(task.port, 'message');
-    task.port.postMessage(task.place.toc.rawBytes + task.place.tarSplit!.rawBytes);
+    task.port.postMessage(task.place.toc.uncompressedBytes + task.place.tarSplit!.uncompressedBytes);
     const [refusal] = (await answer) as [Failure | null];
     if (refusal !== null) return { failure: refusal, fetchedBytes: 0, requests: 0 };
     running += 1;
@@ -77,7 +77,7 @@ async function mostAtATime(
   if (throttled) context.concurrency.throttled(1000, 1);
   const layers = await readLayers(
     context,
-    rawBytes.map((bytes, i) => {
+    uncompressedBytes.map((bytes, i) => {
       const { metadata: _, ...layer } = fakeLayer(bytes, i);
       return layer;
     }),

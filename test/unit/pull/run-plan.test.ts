@@ -6,7 +6,7 @@ import { planPull } from '../../../src/plan/plan.js';
 import type { FindDamageResult, Results, Task } from '../../../src/pool/messages.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import { runPlan } from '../../../src/pull/run-plan.js';
-import { nothingHeld } from '../../../src/store/held-contents.js';
+import { nothingHeld } from '../../../src/store/cached-contents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 import { type ContentRow, tableOf, wantOf } from '../../support/layer-tables.js';

@@ -205,19 +205,19 @@ test('raw pieces and contents are noted after their bytes, within their region o
     blobStart: 70,
     crc32: crc32(bytes),
   };
-  writer.noteRaw(region, raw);
+  writer.noteBlobPart(region, raw);
   const { contents } = pieceOf(bytes, 4, [
     { digest: sha256('hello'), packOffset: 4, lengthBytes: 5 },
     { digest: sha256('world'), packOffset: 10, lengthBytes: 5 },
   ]);
   writer.noteContents(region, contents);
   writer.noteContents(region, { ...contents, count: 0 });
-  assert.throws(() => writer.noteRaw(region, { ...raw, packOffset: 3 }), RangeError);
-  assert.throws(() => writer.noteRaw(region, { ...raw, lengthBytes: 12 }), RangeError);
+  assert.throws(() => writer.noteBlobPart(region, { ...raw, packOffset: 3 }), RangeError);
+  assert.throws(() => writer.noteBlobPart(region, { ...raw, lengthBytes: 12 }), RangeError);
   const outside = pieceOf(bytes, 4, [{ digest: sha256('x'), packOffset: 14, lengthBytes: 2 }]);
   assert.throws(() => writer.noteContents(region, outside.contents), RangeError);
   writer.close();
-  assert.throws(() => writer.noteRaw(region, raw), { code: 'store-broken' });
+  assert.throws(() => writer.noteBlobPart(region, raw), { code: 'store-broken' });
   assert.throws(() => writer.noteContents(region, contents), { code: 'store-broken' });
   const index = readFileSync(indexPath(paths, region.pack, false));
   assert.equal(index.length, 3 * RECORD_BYTES);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { HeldDirectory } from '../../../src/store/held-directory.js';
+import { HeldDirectory } from '../../../src/store/open-directory.js';
 import { emptyHeld, removeAt } from '../../../src/store/remove-tree.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { Outflow } from '../../../../workers/opaque/outflow.js';
+import { Outflow } from '../../../../workers/opaque/decoded-queue.js';
 import { ProgramFrame } from '../../../../workers/opaque/zstd-program.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Outflow } from '../../../../workers/opaque/outflow.js';
+import type { Outflow } from '../../../../workers/opaque/decoded-queue.js';
 import { ScriptFrame } from '../../../../workers/opaque/zstd-script.js';
 
 /** A frame of so many blocks, each of which is 4 bytes and decodes to 128 KiB (RFC 8878, 3.1.1.2.2: RLE). */

@@ -2,7 +2,7 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { cutRanges } from '../plan/missing.js';
-import type { RawPart } from '../plan/whole.js';
+import type { BlobPart } from '../plan/opaque.js';
 import type { DecodeBlobResult, HeldRows } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
@@ -10,7 +10,7 @@ import type { PullContext } from './context.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
-import type { Turns } from './turns.js';
+import type { Turns } from './semaphore.js';
 
 export interface StreamOptions {
   readonly context: PullContext;
@@ -41,9 +41,9 @@ interface BegunPart {
 }
 
 /** One blob fetched, hashed and decoded from beginning to end. */
-export class BlobStream {
+export class OpaqueAttempt {
   /** Where its own bytes lie. */
-  readonly rawPacks = new Set<PackId>();
+  readonly blobPacks = new Set<PackId>();
   /** Where what they decode to lies, without what is shared. */
   readonly ownPacks = new Set<PackId>();
   /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
@@ -51,7 +51,7 @@ export class BlobStream {
   readonly #options: StreamOptions;
   readonly #url: string;
   /** The parts that were not begun yet. */
-  readonly #upcoming: Iterator<RawPart, void>;
+  readonly #upcoming: Iterator<BlobPart, void>;
   readonly #work: Work;
   /** The parts that were begun, in order. */
   readonly #begun: BegunPart[] = [];
@@ -65,7 +65,7 @@ export class BlobStream {
   #decoding: Promise<unknown> | undefined;
 
   /** `parts`: those that tile the blob, in order. */
-  constructor(options: StreamOptions, url: string, parts: Iterator<RawPart, void>) {
+  constructor(options: StreamOptions, url: string, parts: Iterator<BlobPart, void>) {
     this.#options = options;
     this.#url = url;
     this.#upcoming = parts;
@@ -113,7 +113,7 @@ export class BlobStream {
         const begun = { blobStart, blobEnd, place };
         this.#begun.push(begun);
         if (place === undefined) return begun;
-        this.rawPacks.add(place.pack);
+        this.blobPacks.add(place.pack);
       }
     } finally {
       this.#advance();
@@ -140,7 +140,7 @@ export class BlobStream {
         const result = await pool.run({ task: 'fetch-raw', ...turn, blob, blobStart, blobEnd });
         cost(result);
         const pack = result.pack as PackId;
-        this.rawPacks.add(pack);
+        this.blobPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
         part.place = { pack, offset: result.packOffset };

@@ -1,14 +1,14 @@
 import { toFailure } from '../../src/format/error.js';
-import type { FetchRawResult, FetchRawTask } from '../../src/pool/messages.js';
+import type { FetchOpaqueResult, FetchOpaqueTask } from '../../src/pool/messages.js';
+import { wholeBlobTaker } from '../fetch/full-blob.js';
 import { beginRange, rangeClient } from '../fetch/range-client.js';
-import { wholeBlobTaker } from '../fetch/whole-blob.js';
-import { openRawPart } from './raw-writers.js';
+import { openBlobPart } from './blob-writers.js';
 
 /** Fetches a range of a blob and writes it as it is. What came before a failure is noted and found by the next pull. */
-export async function fetchRaw(task: FetchRawTask): Promise<FetchRawResult> {
+export async function fetchOpaque(task: FetchOpaqueTask): Promise<FetchOpaqueResult> {
   const { blob, blobStart, blobEnd, control } = task;
   const { fetchRange } = await rangeClient();
-  const part = openRawPart(blob, blobStart, blobEnd);
+  const part = openBlobPart(blob, blobStart, blobEnd);
   const { pack, packOffset } = part;
   const { events, totals, sender, stop, close } = beginRange(control);
   const whole = wholeBlobTaker(blob);

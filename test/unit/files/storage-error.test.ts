@@ -3,7 +3,6 @@ import fs, { closeSync, openSync, readFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { PullError } from '../../../src/format/error.js';
 import {
   onDisk,
   onDiskAsync,
@@ -11,8 +10,9 @@ import {
   storageError,
   unlessAbsent,
   writeFully,
-} from '../../../src/store/storage-error.js';
-import { freshStore } from './support.js';
+} from '../../../src/files/storage-error.js';
+import { PullError } from '../../../src/format/error.js';
+import { freshStore } from '../store/support.js';
 
 function systemError(code: string): Error {
   return Object.assign(new Error(`${code}: from the system`), { code });

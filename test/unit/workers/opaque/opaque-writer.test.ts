@@ -4,12 +4,12 @@ import { type TestContext, test } from 'node:test';
 import { CounterReader, createCounters } from '../../../../src/pool/counters.js';
 import type { HeldRows } from '../../../../src/pool/messages.js';
 import { readBadRuns } from '../../../../src/store/bad-runs.js';
+import { HeldContents, listHeldContents, nothingHeld } from '../../../../src/store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../../../../src/store/extents.js';
-import { HeldContents, listHeldContents, nothingHeld } from '../../../../src/store/held-contents.js';
 import { lookUp } from '../../../../src/store/look-up.js';
 import { removePack, sealPack } from '../../../../src/store/pack-sync.js';
 import { type PackId, packPath, type StorePaths } from '../../../../src/store/paths.js';
-import { StreamWriter } from '../../../../workers/opaque/stream-writer.js';
+import { OpaqueWriter } from '../../../../workers/opaque/opaque-writer.js';
 import { noise, tarOf } from '../../../support/layout.js';
 import { flipByte } from '../../../support/packs.js';
 import { type Random, seededRandom } from '../../../support/random.js';
@@ -39,7 +39,7 @@ function write(paths: StorePaths, tar: Buffer, held: HeldRows, blockBytes = MIB)
   const extents = new ExtentList();
   const counters = createCounters();
   const tell = (rows: unknown) => extents.append(ExtentList.fromRows(rows as ExtentRows));
-  const writer = new StreamWriter({ paths, counters, held, tell });
+  const writer = new OpaqueWriter({ paths, counters, held, tell });
   for (let at = 0; at < tar.length; at += blockBytes)
     writer.take(Buffer.from(tar.subarray(at, at + blockBytes)));
   writer.end();

@@ -19,9 +19,9 @@ import {
   openPlaceWithoutLinks,
   pathOfOpen,
 } from '../files/proc-fd.js';
+import { systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SharedDirectory } from '../pool/messages.js';
-import { systemCode } from './storage-error.js';
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
 const STICKY = 0o1000;

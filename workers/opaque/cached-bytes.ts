@@ -1,7 +1,7 @@
 import { PullError } from '../../src/format/error.js';
+import { type HeldContents, type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { findRot } from '../../src/store/find-rot.js';
-import { type HeldContents, type Place, WHOLE_BYTES } from '../../src/store/held-contents.js';
+import { findRot } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import type { StorePaths } from '../../src/store/paths.js';
 

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { PackWriter, Region } from '../../src/store/pack-writer.js';
-import { NotedBytes } from '../fetch/noted-bytes.js';
+import { NotedBytes } from '../fetch/checkpointed-writer.js';
 
 interface Target {
   readonly writer: PackWriter;
@@ -12,7 +12,7 @@ interface Target {
 }
 
 /** What takes a range of a blob into its region of a pack, with a record in the index for each piece. */
-export function rawReceiver({ writer, region, blobDigest, blobStart }: Target): NotedBytes {
+export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): NotedBytes {
   /** Of what is written and not noted. */
   let crc = 0;
   return new NotedBytes({
@@ -21,7 +21,7 @@ export function rawReceiver({ writer, region, blobDigest, blobStart }: Target): 
       crc = crc32(chunk, crc);
     },
     note(start, end) {
-      writer.noteRaw(region, {
+      writer.noteBlobPart(region, {
         blobDigest,
         packOffset: region.start + start,
         lengthBytes: end - start,

@@ -2,23 +2,23 @@ import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
-import { planOneRequest, planWhole, totalsOf, type WholeBlob } from '../plan/whole.js';
+import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/opaque.js';
 import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import { nothingHeld } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
-import { nothingHeld } from '../store/held-contents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
-import { BlobStream, type StreamOptions } from './blob-stream.js';
 import { fromAnyPlace, givesWholeOnly } from './foreign.js';
 import { type KnownLayer, warnOfType } from './layer.js';
-import { lookUpRaw } from './plan-layers.js';
+import { OpaqueAttempt, type StreamOptions } from './opaque-attempt.js';
+import { lookUpBlobRuns } from './plan-layers.js';
 import { mismatch } from './repair.js';
 
 const OF_NO_USE: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);
 
 /** A layer that was pulled as one stream, what its blob is, and how much of that an earlier pull had left. */
-interface WholeResult {
+interface OpaqueResult {
   readonly extents: ExtentList;
   readonly compression: Compression;
   readonly resumedBytes: number;
@@ -28,23 +28,23 @@ interface WholeResult {
  * Pulls a layer that is one stream, or whose table of contents is not to be trusted: the blob comes by parallel ranges into
  * raw packs; right behind the front of what is there it is hashed and decoded, and what it decodes to is proven by the DiffID.
  */
-export class WholeLayer {
+export class OpaqueLayer {
   readonly #options: StreamOptions;
   readonly #limits: PlanLimits;
   readonly #failedBefore: PullError | undefined;
-  #plan: WholeBlob;
+  #plan: OpaqueBlob;
   /** What the plan had to fetch, and what had been fetched of the layer before. */
   #planned: { readonly fetchBytes: number; readonly before: number };
   /** Whether an earlier pull left what is there of the blob, rather than this one, when it asked for a range and got the whole. */
   #isResumed: boolean;
-  readonly #rawPacks = new Set<PackId>();
+  readonly #blobPacks = new Set<PackId>();
 
   /**
    * `plan`: for the first run through the blob, with what an earlier pull left of it. `failedBefore`: how the layer
    * failed when it was pulled by its table of contents; when its blob is no better, that says more of what is wrong, unless
    * it was only more than we do.
    */
-  constructor(options: StreamOptions, limits: PlanLimits, plan: WholeBlob, failedBefore?: PullError) {
+  constructor(options: StreamOptions, limits: PlanLimits, plan: OpaqueBlob, failedBefore?: PullError) {
     this.#options = options;
     this.#limits = limits;
     this.#plan = plan;
@@ -58,20 +58,20 @@ export class WholeLayer {
    * @throws PullError `digest-mismatch` when blob or tar are not what manifest and config state, `metadata-malformed` when the
    * blob is right and cannot be decoded, and as fetching does
    */
-  async pull(): Promise<WholeResult> {
+  async pull(): Promise<OpaqueResult> {
     try {
       const { extents, compression } = await this.#pullFromAnywhere();
-      await this.#removeRawPacks();
+      await this.#removeBlobPacks();
       const { resumedBytes } = totalsOf(this.#plan, this.#limits);
       return { extents, compression, resumedBytes: this.#isResumed ? resumedBytes : 0 };
     } catch (error) {
       // All of the blob was there, and was of no use.
-      if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeRawPacks();
+      if (error instanceof PullError && OF_NO_USE.has(error.code)) await this.#removeBlobPacks();
       throw error;
     }
   }
 
-  #pullFromAnywhere(): Promise<Omit<WholeResult, 'resumedBytes'>> {
+  #pullFromAnywhere(): Promise<Omit<OpaqueResult, 'resumedBytes'>> {
     const { layer, context } = this.#options;
     return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
       if (again) this.#replan(this.#planAnew());
@@ -86,7 +86,7 @@ export class WholeLayer {
   }
 
   /** The plan becomes another one, and what is to be received with it. */
-  #replan(plan: WholeBlob): void {
+  #replan(plan: OpaqueBlob): void {
     const { fetchBytes, before } = this.#planned;
     this.#plan = plan;
     this.#planned = this.#noted();
@@ -94,7 +94,7 @@ export class WholeLayer {
     this.#options.context.addTotal(this.#planned.fetchBytes - notFetchedBytes);
   }
 
-  #planAnew(): WholeBlob {
+  #planAnew(): OpaqueBlob {
     return { blobBytes: this.#options.layer.blob.sizeBytes, held: [] };
   }
 
@@ -104,7 +104,7 @@ export class WholeLayer {
     const { blobBytes } = this.#plan;
     const isThere = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
     if (isThere || (ranges && !givesWholeOnly(context, { ...layer.blob, url })))
-      return planWhole(this.#plan, this.#limits);
+      return planOpaque(this.#plan, this.#limits);
     this.#replan(this.#planAnew());
     return planOneRequest(blobBytes);
   }
@@ -114,14 +114,14 @@ export class WholeLayer {
    * an endpoint is left that has sent none of them. Of a layer that failed before, that was the second time, but for what was
    * kept. What a layer shares can be gone before it is proven (a prune that had begun before): it shares nothing the second time.
    */
-  async #pullFrom(url: string): Promise<Omit<WholeResult, 'resumedBytes'>> {
+  async #pullFrom(url: string): Promise<Omit<OpaqueResult, 'resumedBytes'>> {
     const { context, layer } = this.#options;
     const { digest, anonymous } = layer.blob;
     let options = this.#options;
     let ranges = true;
     for (let tries = 1; ; tries++) {
-      const stream = new BlobStream(options, url, this.#parts(url, ranges));
-      let outcome: Awaited<ReturnType<BlobStream['run']>>;
+      const stream = new OpaqueAttempt(options, url, this.#parts(url, ranges));
+      let outcome: Awaited<ReturnType<OpaqueAttempt['run']>>;
       try {
         outcome = await stream.run();
       } catch (error) {
@@ -130,11 +130,11 @@ export class WholeLayer {
         ranges = false;
         await stream.ended();
         await this.#beginAgain(stream);
-        this.#replan({ ...this.#planAnew(), held: await lookUpRaw(context, digest) });
+        this.#replan({ ...this.#planAnew(), held: await lookUpBlobRuns(context, digest) });
         this.#isResumed = false;
         continue;
       } finally {
-        for (const pack of stream.rawPacks) this.#rawPacks.add(pack);
+        for (const pack of stream.blobPacks) this.#blobPacks.add(pack);
       }
       const { extents, decoded, actual } = outcome;
       if (decoded.blobDigest === digest) {
@@ -169,7 +169,7 @@ export class WholeLayer {
   }
 
   /** What the last run decoded is of no use to the next. */
-  async #beginAgain({ ownPacks }: BlobStream): Promise<void> {
+  async #beginAgain({ ownPacks }: OpaqueAttempt): Promise<void> {
     const { paths, packs, scrap } = this.#options.context;
     for (const pack of ownPacks) {
       await removePack(paths, pack);
@@ -180,8 +180,8 @@ export class WholeLayer {
   }
 
   /** Raw packs have nothing but this blob's bytes; not before its end, as workers go on writing to them. */
-  async #removeRawPacks(): Promise<void> {
-    for (const pack of this.#rawPacks) await removePack(this.#options.context.paths, pack);
+  async #removeBlobPacks(): Promise<void> {
+    for (const pack of this.#blobPacks) await removePack(this.#options.context.paths, pack);
   }
 }
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Outflow } from '../../../../workers/opaque/outflow.js';
+import { Outflow } from '../../../../workers/opaque/decoded-queue.js';
 
 test('bytes are handed on in order, in parts of a mebibyte, a few in each later turn', async () => {
   const lengths: number[] = [];

@@ -1,4 +1,5 @@
 import { statFile } from '../files/open-file.js';
+import { onDisk } from '../files/storage-error.js';
 import type { HeldRows } from '../pool/messages.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import {
@@ -10,7 +11,6 @@ import {
   type RecordType,
 } from './index-format.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
-import { onDisk } from './storage-error.js';
 
 /** Less is written once more: an extent costs 20 bytes of the record, and a call whenever the layer is read. */
 const LEAST_BYTES = 4096;

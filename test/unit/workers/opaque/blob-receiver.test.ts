@@ -5,7 +5,7 @@ import { crc32 } from 'node:zlib';
 import { type PieceFields, pieceOf, RECORD_BYTES } from '../../../../src/store/index-format.js';
 import { PackWriter } from '../../../../src/store/pack-writer.js';
 import { indexPath, packPath } from '../../../../src/store/paths.js';
-import { rawReceiver } from '../../../../workers/opaque/raw-receiver.js';
+import { blobReceiver } from '../../../../workers/opaque/blob-receiver.js';
 import { noise } from '../../../support/layout.js';
 import { freshStore, sha256 } from '../../store/support.js';
 
@@ -15,7 +15,7 @@ function begin(t: TestContext, lengthBytes: number) {
   const writer = new PackWriter(paths);
   writer.reserve(10);
   const region = writer.reserve(lengthBytes);
-  const receiver = rawReceiver({ writer, region, blobDigest: sha256('blob'), blobStart: 1000 });
+  const receiver = blobReceiver({ writer, region, blobDigest: sha256('blob'), blobStart: 1000 });
   const noted = (): PieceFields[] => {
     const index = readFileSync(indexPath(paths, region.pack, false));
     return Array.from({ length: index.length / RECORD_BYTES }, (_, i) => pieceOf(index, i * RECORD_BYTES));

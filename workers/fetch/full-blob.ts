@@ -1,7 +1,7 @@
 import type { BlobSource } from '../../src/pool/messages.js';
 import { paths } from '../context.js';
-import { openRawPart } from '../opaque/raw-writers.js';
-import type { NotedBytes } from './noted-bytes.js';
+import { openBlobPart } from '../opaque/blob-writers.js';
+import type { NotedBytes } from './checkpointed-writer.js';
 
 /**
  * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
@@ -11,11 +11,11 @@ export function wholeBlobTaker(blob: BlobSource): {
   readonly begin: () => NotedBytes['take'] | undefined;
   readonly close: () => void;
 } {
-  let part: ReturnType<typeof openRawPart> | undefined;
+  let part: ReturnType<typeof openBlobPart> | undefined;
   return {
     begin() {
       if (paths.isReadOnly) return undefined;
-      part = openRawPart(blob, 0, blob.sizeBytes);
+      part = openBlobPart(blob, 0, blob.sizeBytes);
       return part.take;
     },
     close: () => part?.close(),

@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { planLimits } from '../../../src/plan/limits.js';
 import type { HeldRows, Results, Task } from '../../../src/pool/messages.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
-import { Turns } from '../../../src/pull/turns.js';
-import { WholeLayer } from '../../../src/pull/whole-layer.js';
+import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';
+import { Turns } from '../../../src/pull/semaphore.js';
+import { nothingHeld } from '../../../src/store/cached-contents.js';
 import { ExtentList } from '../../../src/store/extents.js';
-import { nothingHeld } from '../../../src/store/held-contents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 import { warnings } from '../../support/pull.js';
@@ -42,7 +42,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
   const options = { context, fetcher, layer, index: 0, turns: new Turns(1), held: async () => HELD };
   const blob = { blobBytes: layer.blob.sizeBytes, held: [] };
-  const pulling = new WholeLayer(options, planLimits(4), blob).pull();
+  const pulling = new OpaqueLayer(options, planLimits(4), blob).pull();
   return { pulling, held, asked, events, layer };
 }
 

@@ -3,7 +3,7 @@ import fs, { existsSync, readFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
-import { findRot } from '../../../src/store/find-rot.js';
+import { findRot } from '../../../src/store/find-corruption.js';
 import { encodeContent, RECORD_BYTES } from '../../../src/store/index-format.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { badRunsPath, indexPath, packPath } from '../../../src/store/paths.js';

@@ -2,12 +2,12 @@ import { PullError } from '../../src/format/error.js';
 import { TarWalker } from '../../src/format/tar-walker.js';
 import { count } from '../../src/pool/counters.js';
 import type { ExtentRows, HeldRows } from '../../src/pool/messages.js';
-import { HeldContents } from '../../src/store/held-contents.js';
+import { HeldContents } from '../../src/store/cached-contents.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
 import { noteGarbage } from '../garbage.js';
-import { HeldBytes } from './held-bytes.js';
+import { HeldBytes } from './cached-bytes.js';
+import { OpaquePack } from './opaque-pack.js';
 import { StreamContents } from './stream-contents.js';
-import { StreamPack } from './stream-pack.js';
 
 /** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
 const TOLD_BYTES = 4 * 2 ** 20;
@@ -25,10 +25,10 @@ interface Options {
  * Writes the tar of one layer, as it is decoded, to a pack of its own, but for contents that are held; notes the contents of
  * regular files in the index, and tells of where everything is.
  */
-export class StreamWriter {
+export class OpaqueWriter {
   readonly #counters: Options['counters'];
   readonly #tell: Options['tell'];
-  readonly #pack: StreamPack;
+  readonly #pack: OpaquePack;
   readonly #held: HeldBytes;
   readonly #contents: StreamContents;
   /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
@@ -40,7 +40,7 @@ export class StreamWriter {
   constructor({ paths, counters, held, tell }: Options) {
     this.#counters = counters;
     this.#tell = tell;
-    this.#pack = new StreamPack(paths);
+    this.#pack = new OpaquePack(paths);
     this.#held = new HeldBytes(paths, new HeldContents(held));
     this.#contents = new StreamContents(this.#pack, this.#held);
   }

@@ -1,5 +1,5 @@
+import { type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { type Place, WHOLE_BYTES } from '../../src/store/held-contents.js';
 import { type ContentRows, PackWriter, type Region } from '../../src/store/pack-writer.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
 
@@ -10,7 +10,7 @@ const NOTHING = Buffer.alloc(0);
  * Where the tar of one layer goes as it comes, block after block: to a pack of its own, one byte behind the other, but for
  * what another pack has. Positions are those in the tar.
  */
-export class StreamPack {
+export class OpaquePack {
   readonly #writer: PackWriter;
   #region: Region | undefined;
   /** Where the next byte is written. */

@@ -4,12 +4,12 @@ import type { BlobSource } from '../../src/pool/messages.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { packPath } from '../../src/store/paths.js';
 import { paths } from '../context.js';
-import type { NotedBytes } from '../fetch/noted-bytes.js';
+import type { NotedBytes } from '../fetch/checkpointed-writer.js';
 import { unwatch, watch } from '../ticker.js';
-import { rawReceiver } from './raw-receiver.js';
+import { blobReceiver } from './blob-receiver.js';
 
 /** What one thread writes raw pieces of one blob with. */
-interface RawWriter {
+interface BlobWriter {
   readonly blob: Digest;
   readonly blobDigest: Buffer;
   readonly writer: PackWriter;
@@ -17,10 +17,10 @@ interface RawWriter {
   users: number;
 }
 
-const writers = new Map<Digest, RawWriter>();
+const writers = new Map<Digest, BlobWriter>();
 
 /** A range of a blob that is written as it is, to the pack that this thread has for raw pieces of the blob. */
-interface RawPart {
+interface BlobPart {
   readonly pack: string;
   readonly packOffset: number;
   readonly take: NotedBytes['take'];
@@ -29,12 +29,12 @@ interface RawPart {
 }
 
 /** Makes room for a range of a blob. @throws PullError as `PackWriter.reserve` */
-export function openRawPart(blob: BlobSource, blobStart: number, blobEnd: number): RawPart {
-  const raw = takeRawWriter(blob.digest);
+export function openBlobPart(blob: BlobSource, blobStart: number, blobEnd: number): BlobPart {
+  const raw = acquireBlobWriter(blob.digest);
   try {
     const { writer, blobDigest } = raw;
     const region = writer.reserve(blobEnd - blobStart);
-    const receiver = rawReceiver({ writer, region, blobDigest, blobStart });
+    const receiver = blobReceiver({ writer, region, blobDigest, blobStart });
     watch(receiver);
     return {
       pack: region.pack,
@@ -45,12 +45,12 @@ export function openRawPart(blob: BlobSource, blobStart: number, blobEnd: number
         try {
           receiver.note();
         } finally {
-          giveRawWriter(raw);
+          releaseBlobWriter(raw);
         }
       },
     };
   } catch (error) {
-    giveRawWriter(raw);
+    releaseBlobWriter(raw);
     throw error;
   }
 }
@@ -61,7 +61,7 @@ export function openRawPart(blob: BlobSource, blobStart: number, blobEnd: number
  * thread ends; a straggler of such a blob gets a new pack. So does a blob whose pack is gone: another process that
  * found its pieces may have been first to prove the layer. Whoever takes a writer gives it back.
  */
-function takeRawWriter(blob: Digest): RawWriter {
+function acquireBlobWriter(blob: Digest): BlobWriter {
   for (const other of writers.values()) {
     if (other.blob !== blob || isGone(other)) retire(other);
   }
@@ -77,18 +77,18 @@ function takeRawWriter(blob: Digest): RawWriter {
 }
 
 /** A fetch that took the writer is over. */
-function giveRawWriter(raw: RawWriter): void {
+function releaseBlobWriter(raw: BlobWriter): void {
   raw.users -= 1;
   if (writers.get(raw.blob) !== raw && raw.users === 0) raw.writer.close();
 }
 
 /** Gives a writer up that nobody uses, and one whose pack is gone to those that use it still. */
-function retire(raw: RawWriter): void {
+function retire(raw: BlobWriter): void {
   if (raw.users > 0 && !isGone(raw)) return;
   writers.delete(raw.blob);
   if (raw.users === 0) raw.writer.close();
 }
 
-function isGone({ writer }: RawWriter): boolean {
+function isGone({ writer }: BlobWriter): boolean {
   return writer.id !== undefined && statFile(packPath(paths, writer.id)) === undefined;
 }

@@ -1,25 +1,25 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type PlanLimits, planLimits } from '../../../src/plan/limits.js';
-import { planWhole as partsOf, type RawPart, type RawRun, totalsOf } from '../../../src/plan/whole.js';
+import { type BlobPart, type BlobRun, planOpaque as partsOf, totalsOf } from '../../../src/plan/opaque.js';
 import { type Random, seededRandom } from '../../support/random.js';
 
 const MIB = 2 ** 20;
 const SEEDS = 2000;
 
-const planWhole = (blobBytes: number, held: readonly RawRun[], limits: PlanLimits): RawPart[] => [
+const planOpaque = (blobBytes: number, held: readonly BlobRun[], limits: PlanLimits): BlobPart[] => [
   ...partsOf({ blobBytes, held }, limits),
 ];
-const bytesOf = ({ blobStart, blobEnd }: RawPart) => blobEnd - blobStart;
-const isMissing = ({ held }: RawPart) => held === undefined;
+const bytesOf = ({ blobStart, blobEnd }: BlobPart) => blobEnd - blobStart;
+const isMissing = ({ held }: BlobPart) => held === undefined;
 
-function run(blobStart: number, blobEnd: number): RawRun {
+function run(blobStart: number, blobEnd: number): BlobRun {
   return { blobStart, blobEnd, pack: `pack-${blobStart}`, packOffset: blobStart * 2 };
 }
 
 /** Runs in order that do not overlap; some touch. */
-function randomRuns(random: Random, blobBytes: number): RawRun[] {
-  const runs: RawRun[] = [];
+function randomRuns(random: Random, blobBytes: number): BlobRun[] {
+  const runs: BlobRun[] = [];
   for (let at = 0; random.chance(0.6); ) {
     const start = at + (random.chance(0.3) ? 0 : random.int(0, blobBytes / 4));
     const end = start + random.int(1, Math.ceil(blobBytes / 4));
@@ -36,7 +36,7 @@ test('the parts tile the blob, and what is on disk is used as it lies there', ()
     const blobBytes = random.chance(0.2) ? random.int(0, 10) : random.int(1, 200 * MIB);
     const held = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
-    const parts = planWhole(blobBytes, held, limits);
+    const parts = planOpaque(blobBytes, held, limits);
     let at = 0;
     for (const part of parts) {
       assert.equal(part.blobStart, at, `seed ${seed}`);
@@ -60,7 +60,7 @@ test('no request is longer than a span and a half, and none is a crumb but where
     const blobBytes = random.int(1, 500 * MIB);
     const held = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
-    const parts = planWhole(blobBytes, held, limits);
+    const parts = planOpaque(blobBytes, held, limits);
     for (const [i, part] of parts.entries()) {
       if (!isMissing(part)) continue;
       assert.ok(bytesOf(part) <= limits.spanBlobBytes * 1.5, `seed ${seed}`);
@@ -72,7 +72,7 @@ test('no request is longer than a span and a half, and none is a crumb but where
 
 test('requests begin short, grow to the length of a span, and are short again at the end', () => {
   const limits = planLimits(8);
-  const sizes = planWhole(1024 * MIB, [], limits).map(bytesOf);
+  const sizes = planOpaque(1024 * MIB, [], limits).map(bytesOf);
   const largest = sizes.indexOf(limits.spanBlobBytes);
   const last = sizes.lastIndexOf(limits.spanBlobBytes);
   assert.equal(sizes[0], MIB / 2);
@@ -88,7 +88,7 @@ test('requests begin short, grow to the length of a span, and are short again at
 
 test('while they grow, a request is at most an even share of what comes before it', () => {
   const limits = planLimits(8);
-  for (const { blobStart, blobEnd } of planWhole(1024 * MIB, [], limits)) {
+  for (const { blobStart, blobEnd } of planOpaque(1024 * MIB, [], limits)) {
     const share = Math.max(MIB / 2, blobStart / limits.connections);
     if (blobEnd < 1023 * MIB) assert.ok(blobEnd - blobStart <= Math.ceil(share), `at ${blobStart}`);
   }
@@ -97,20 +97,20 @@ test('while they grow, a request is at most an even share of what comes before i
 test('what is on disk does not count as work that is left', () => {
   const limits = planLimits(4);
   const all = 800 * MIB;
-  const tail = planWhole(all, [run(0, all - 16 * MIB)], limits).filter(isMissing);
+  const tail = planOpaque(all, [run(0, all - 16 * MIB)], limits).filter(isMissing);
   // Two requests for each connection: 16 MiB / 8, and shorter ones from there.
   assert.deepEqual(bytesOf(tail[0]!), 2 * MIB);
   assert.ok(tail.length >= 8);
 });
 
 test('a small blob is one request', () => {
-  assert.deepEqual(planWhole(700_000, [], planLimits(8)), [{ blobStart: 0, blobEnd: 700_000 }]);
-  assert.deepEqual(planWhole(0, [], planLimits(8)), []);
+  assert.deepEqual(planOpaque(700_000, [], planLimits(8)), [{ blobStart: 0, blobEnd: 700_000 }]);
+  assert.deepEqual(planOpaque(0, [], planLimits(8)), []);
 });
 
 test('a blob that is on disk is no request', () => {
   const held = [run(0, 100), run(100, 5000)];
-  assert.ok(planWhole(5000, held, planLimits(8)).every((part) => !isMissing(part)));
+  assert.ok(planOpaque(5000, held, planLimits(8)).every((part) => !isMissing(part)));
   assert.deepEqual(totalsOf({ blobBytes: 5000, held }, planLimits(8)), {
     fetchBytes: 0,
     resumedBytes: 5000,
@@ -121,7 +121,7 @@ test('a blob that is on disk is no request', () => {
 test('totals are those of the parts', () => {
   const limits: PlanLimits = { ...planLimits(1), minSpanBytes: 1 };
   const held = [run(1000, 1500), run(4000, 4100)];
-  const parts = planWhole(5000, held, limits);
+  const parts = planOpaque(5000, held, limits);
   assert.deepEqual(totalsOf({ blobBytes: 5000, held }, limits), {
     fetchBytes: 4400,
     resumedBytes: 600,
@@ -137,7 +137,7 @@ test('totals are those of the parts, however large the blob and whatever of it i
     const held = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
     const { requests, fetchBytes, resumedBytes } = totalsOf({ blobBytes, held }, limits);
-    const parts = planWhole(blobBytes, held, limits);
+    const parts = planOpaque(blobBytes, held, limits);
     assert.equal(requests, parts.filter(isMissing).length, `seed ${seed}`);
     assert.equal(fetchBytes + resumedBytes, blobBytes, `seed ${seed}`);
   }

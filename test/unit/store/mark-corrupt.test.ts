@@ -7,7 +7,7 @@ import { overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { listStore } from '../../../src/store/list.js';
 import { lookUp } from '../../../src/store/look-up.js';
-import { markRotten } from '../../../src/store/mark-rotten.js';
+import { markRotten } from '../../../src/store/mark-corrupt.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { sealPack } from '../../../src/store/pack-sync.js';
 import {

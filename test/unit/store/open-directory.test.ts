@@ -11,9 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { systemCode } from '../../../src/files/storage-error.js';
 import { PullError } from '../../../src/format/error.js';
-import { HeldDirectory, makeHeldDirectory } from '../../../src/store/held-directory.js';
-import { systemCode } from '../../../src/store/storage-error.js';
+import { HeldDirectory, makeHeldDirectory } from '../../../src/store/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Any user but root. */

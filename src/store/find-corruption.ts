@@ -1,4 +1,5 @@
 import { statFile } from '../files/open-file.js';
+import { isUnwritable, onDisk } from '../files/storage-error.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
@@ -9,7 +10,6 @@ import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './in
 import type { PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
-import { isUnwritable, onDisk } from './storage-error.js';
 
 /** A false content, or a part of one, in a layer's tar; half-open. */
 export interface TarPart {

@@ -1,7 +1,7 @@
 import type { PlanLimits } from './limits.js';
 
 /** An unbroken part of a blob as it is, which a pack has. */
-export interface RawRun {
+export interface BlobRun {
   readonly blobStart: number;
   readonly blobEnd: number;
   readonly pack: string;
@@ -9,10 +9,10 @@ export interface RawRun {
 }
 
 /** A part of a blob that is pulled as one stream: on disk already, or one request. */
-export interface RawPart {
+export interface BlobPart {
   readonly blobStart: number;
   readonly blobEnd: number;
-  readonly held?: RawRun;
+  readonly held?: BlobRun;
 }
 
 /**
@@ -22,16 +22,16 @@ export interface RawPart {
 const FIRST_SPAN_BYTES = 512 * 1024;
 
 /** The blob of a layer that is one stream, and what of it is on disk: in order, not overlapping. */
-export interface WholeBlob {
+export interface OpaqueBlob {
   readonly blobBytes: number;
-  readonly held: readonly RawRun[];
+  readonly held: readonly BlobRun[];
 }
 
 /**
  * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span
  * and a half long, and small again at the end, so that all connections finish together (guided self-scheduling, as for spans).
  */
-export function* planWhole({ blobBytes, held }: WholeBlob, limits: PlanLimits): Generator<RawPart, void> {
+export function* planOpaque({ blobBytes, held }: OpaqueBlob, limits: PlanLimits): Generator<BlobPart, void> {
   let remaining = blobBytes - lengthOf(held);
   let at = 0;
   for (const run of [...held, undefined]) {
@@ -49,13 +49,13 @@ export function* planWhole({ blobBytes, held }: WholeBlob, limits: PlanLimits): 
 }
 
 /** A blob that is fetched by one request, from a server that gives no ranges. */
-export function* planOneRequest(blobBytes: number): Generator<RawPart, void> {
+export function* planOneRequest(blobBytes: number): Generator<BlobPart, void> {
   yield { blobStart: 0, blobEnd: blobBytes };
 }
 
 /** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. No part is made for it. */
 export function totalsOf(
-  { blobBytes, held }: WholeBlob,
+  { blobBytes, held }: OpaqueBlob,
   limits: PlanLimits,
 ): { readonly fetchBytes: number; readonly resumedBytes: number; readonly requests: number } {
   const resumedBytes = lengthOf(held);
@@ -77,7 +77,7 @@ export function totalsOf(
   return { fetchBytes, resumedBytes, requests };
 }
 
-function lengthOf(runs: readonly RawRun[]): number {
+function lengthOf(runs: readonly BlobRun[]): number {
   return runs.reduce((sum, run) => sum + run.blobEnd - run.blobStart, 0);
 }
 

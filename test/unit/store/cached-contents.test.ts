@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { markBad } from '../../../src/store/bad-runs.js';
-import { HeldContents, listHeldContents, nothingHeld, type Place } from '../../../src/store/held-contents.js';
+import {
+  HeldContents,
+  listHeldContents,
+  nothingHeld,
+  type Place,
+} from '../../../src/store/cached-contents.js';
 import { removePack, sealPack } from '../../../src/store/pack-sync.js';
 import type { StorePaths } from '../../../src/store/paths.js';
 import { noise } from '../../support/layout.js';
