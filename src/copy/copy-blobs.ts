@@ -119,7 +119,7 @@ class BlobCopies {
       place = target.make([await target.forget(place)])[0]!;
       missing = cutRanges(missingRanges(place.sizeBytes, []), MOST_RANGE_BYTES);
     };
-    const beginWhole = async () => {
+    const beginFullBlob = async () => {
       await beginAnew();
       missing = [{ start: 0, end: place.sizeBytes }];
     };
@@ -136,7 +136,7 @@ class BlobCopies {
           if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
           // The server gives no ranges.
           ranges = false;
-          await beginWhole();
+          await beginFullBlob();
           continue;
         }
         if (actual === blob.digest) return target.keep(place);

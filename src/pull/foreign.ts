@@ -59,7 +59,7 @@ export async function fromAnyPlace<T>(
 }
 
 /** Whether the first place that is asked for a blob, its endpoint or its host, is known to give no ranges. */
-export function givesWholeOnly(
+export function ignoresRanges(
   { endpoints }: PullContext,
   { anonymous, url }: Pick<BlobSource, 'anonymous' | 'url'>,
 ): boolean {

@@ -9,7 +9,7 @@ import { nothingHeld } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
-import { fromAnyPlace, givesWholeOnly } from './foreign.js';
+import { fromAnyPlace, ignoresRanges } from './foreign.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type StreamOptions } from './opaque-attempt.js';
 import { lookUpBlobRuns } from './plan-layers.js';
@@ -103,7 +103,7 @@ export class OpaqueLayer {
     const { context, layer } = this.#options;
     const { blobBytes } = this.#plan;
     const isThere = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
-    if (isThere || (ranges && !givesWholeOnly(context, { ...layer.blob, url })))
+    if (isThere || (ranges && !ignoresRanges(context, { ...layer.blob, url })))
       return planOpaque(this.#plan, this.#limits);
     this.#replan(this.#planAnew());
     return planOneRequest(blobBytes);

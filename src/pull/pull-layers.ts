@@ -2,7 +2,7 @@ import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
 import type { PullContext } from './context.js';
-import { givesWholeOnly } from './foreign.js';
+import { ignoresRanges } from './foreign.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
 import { measureBlobs } from './measure.js';
 import { type LayersPlan, planLayers } from './plan-layers.js';
@@ -97,7 +97,7 @@ function figuresOf(
   const whole = plan.whole[i];
   if (whole !== undefined) {
     const inRanges = totalsOf(whole, plan.limits);
-    const isOneRequest = inRanges.fetchBytes > 0 && givesWholeOnly(context, blob);
+    const isOneRequest = inRanges.fetchBytes > 0 && ignoresRanges(context, blob);
     const totals = isOneRequest ? { fetchBytes: blob.sizeBytes, resumedBytes: 0, requests: 1 } : inRanges;
     // Its bytes as they are, and a tar that is hardly ever shorter.
     const diskBytes = totals.fetchBytes + blob.sizeBytes;

@@ -255,7 +255,7 @@ function takeRange({ url, status, headers }: Response, { range }: Asked, { contr
     return contradiction(unexpected('a web page'), contradictions);
   const wrong = wrongSize(range!, url, sizeBytes);
   if (wrong !== undefined) return status === 200 ? contradiction(wrong, contradictions) : giveUp(wrong);
-  if (status === 200 && range!.isPart) return giveUp(wholeBlobsOnly(url.host));
+  if (status === 200 && range!.isPart) return giveUp(rangesIgnored(url.host));
   if (status === 206) {
     const what = `bytes ${came.start} to ${came.end}`;
     if (came.start !== start) return contradiction(unexpected(what), contradictions);
@@ -278,12 +278,12 @@ function refusedRange({ url, status, headers }: Response, { range }: Asked, { gi
   if (status === 416 && isOther) return giveUp(sizeError(blob, url, sizeBytes));
   const again = `${url.host} answers ${status} to a range`;
   if (givesRanges) return { next: 'fail', sign: 'alive', again };
-  if (isPart) return giveUp(wholeBlobsOnly(url.host));
+  if (isPart) return giveUp(rangesIgnored(url.host));
   return { next: 'ask-whole', again };
 }
 
 /** Ends a range whose caller can fetch the whole blob instead. */
-export function wholeBlobsOnly(host: string): PullError {
+export function rangesIgnored(host: string): PullError {
   return new PullError('unsupported', `${host} gives whole blobs only, and no ranges of them`);
 }
 

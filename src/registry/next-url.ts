@@ -69,8 +69,8 @@ export class NextUrl {
 
   /** Whether the caller would rather have the whole blob than skip to its range. */
   get isPart(): boolean {
-    const { blob, start, end, wholeInstead } = this.#job;
-    return wholeInstead !== undefined && end - start < blob.sizeBytes;
+    const { blob, start, end, fullBlobInstead } = this.#job;
+    return fullBlobInstead !== undefined && end - start < blob.sizeBytes;
   }
 
   /** The origin that may want credentials, if any may. */
@@ -203,12 +203,12 @@ export class NextUrl {
     const { blob, events } = this.#job;
     if (!(error instanceof PullError) || !PASSED_ON.has(error.code) || blob.anonymous === true) return false;
     const { choice } = this.#client;
-    const isWholeOnly = error.code === 'unsupported';
-    if (!isWholeOnly) choice.lacks(this.endpoint, blob.digest);
+    const isRangesIgnored = error.code === 'unsupported';
+    if (!isRangesIgnored) choice.lacks(this.endpoint, blob.digest);
     else if (!this.hasOthersWithRanges) return false;
     this.#tried.add(this.endpoint);
     if (await this.choose()) return true;
-    if (isWholeOnly || !choice.mayBeHad(blob.digest)) return false;
+    if (isRangesIgnored || !choice.mayBeHad(blob.digest)) return false;
     if (!choice.isToBeWaitedFor(blob.digest, sharedClockMs())) await events.miss(error.message);
     this.#tried.clear();
     return this.choose();

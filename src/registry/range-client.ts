@@ -100,7 +100,7 @@ export interface RangeJob {
    * response for the blob goes to what this returns, if anything, before; others are closed at their heads. Left out, bytes before the
    * range are skipped.
    */
-  wholeInstead?(): RangeJob['onBytes'] | undefined;
+  fullBlobInstead?(): RangeJob['onBytes'] | undefined;
   /** Lets the range be ended before its end. Only a 206 is: the rest of another response could not be asked for alone. */
   readonly stop?: RangeStop;
   /**

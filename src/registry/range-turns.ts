@@ -58,13 +58,13 @@ export class RangeTurns {
   }
 
   /** Whether the caller is the first to be sent this blob as a whole instead of a part: it takes that. */
-  claimWhole(digest: string): boolean {
+  claimFullBlob(digest: string): boolean {
     const [slot, bit] = claimOf(digest);
     return (Atomics.or(this.#words, slot, bit) & bit) === 0;
   }
 
   /** Whether a range of this blob has become the whole: the others are of no use. */
-  comesWhole(digest: string): boolean {
+  isFullBlobComing(digest: string): boolean {
     const [slot, bit] = claimOf(digest);
     return (Atomics.load(this.#words, slot) & bit) !== 0;
   }

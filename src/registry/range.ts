@@ -5,8 +5,8 @@ import {
   classifyBreak,
   type Known,
   type Next,
+  rangesIgnored,
   refusesRange,
-  wholeBlobsOnly,
 } from './classify.js';
 import { rangeHeader } from './content-range.js';
 import { NextUrl, type Place } from './next-url.js';
@@ -60,7 +60,7 @@ interface Attempt {
  * network; a received byte is never asked for again. Each turn sends one request: `NextUrl` says where, `classify` what
  * follows from its response.
  * @throws PullError `blob-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`, `answer-unexpected`,
- *   `metadata-malformed` (the blob has another size than its manifest says), `unsupported` (see `wholeInstead`); what
+ *   `metadata-malformed` (the blob has another size than its manifest says), `unsupported` (see `fullBlobInstead`); what
  *   `events.miss` and `onBytes` throw
  */
 export async function fetchRange(client: RangeClient, job: RangeJob): Promise<RangeTotals> {
@@ -86,7 +86,7 @@ export async function fetchRange(client: RangeClient, job: RangeJob): Promise<Ra
     endTurn(range);
     where.close();
   }
-  if (range.isWhole) throw wholeBlobsOnly(new URL(where.blobUrl).host);
+  if (range.isWhole) throw rangesIgnored(new URL(where.blobUrl).host);
   return { requests: range.requests, receivedBytes: range.receivedBytes };
 }
 
@@ -161,7 +161,7 @@ async function takeTurn(range: Range, host: string): Promise<void> {
     range.endTurn = await client.turns.take(job.blob.digest);
     await where.refreshToken();
   }
-  if (where.does('whole-blobs-only')) throw wholeBlobsOnly(host);
+  if (where.does('whole-blobs-only')) throw rangesIgnored(host);
 }
 
 function headersFor(range: Range, place: Place) {
@@ -199,7 +199,7 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
   return {
     begin: (status, headers) => {
       let next = classifyHead(status, headers);
-      if (status === 200 && becomesWhole(range, next)) next = classifyHead(status, headers);
+      if (status === 200 && becomesFullBlob(range, next)) next = classifyHead(status, headers);
       classified(status, next);
       if (next.next !== 'redirect' && next.next !== 'renew-token') endTurn(range);
       if (next.next === 'fail' && where.ranged && refusesRange(status)) where.note('gives-ranges', false);
@@ -212,7 +212,8 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
     received: (bytes) => {
       range.receivedBytes += bytes;
       job.events.received(bytes, where.endpoint);
-      if (isPart(range) && client.turns.comesWhole(job.blob.digest)) throw wholeBlobsOnly(place.url.host);
+      if (isPart(range) && client.turns.isFullBlobComing(job.blob.digest))
+        throw rangesIgnored(place.url.host);
       allowed = job.events.limit?.(bytes);
     },
     take: (chunk) => {
@@ -228,15 +229,15 @@ function sinkFor(range: Range, place: Place, classified: (status: number, next: 
  * Notes that the endpoint gives whole blobs only, when it has answered so. The first such response for each blob is not lost: the
  * range becomes the whole blob, unless another endpoint gives ranges.
  */
-function becomesWhole(range: Range, next: Next): boolean {
+function becomesFullBlob(range: Range, next: Next): boolean {
   const { job, where } = range;
-  const { blob, wholeInstead } = job;
+  const { blob, fullBlobInstead } = job;
   const isRefused = next.next === 'give-up' && next.error?.code === 'unsupported';
-  if (wholeInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
+  if (fullBlobInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
   if (!where.ranged) where.note('refuses-ranges');
   if (!where.ranged || isRefused) where.note('whole-blobs-only');
-  if (!isRefused || where.hasOthersWithRanges || !range.client.turns.claimWhole(blob.digest)) return false;
-  const take = wholeInstead();
+  if (!isRefused || where.hasOthersWithRanges || !range.client.turns.claimFullBlob(blob.digest)) return false;
+  const take = fullBlobInstead();
   if (take === undefined) return false;
   Object.assign(range, { next: 0, end: blob.sizeBytes, take, isWhole: true });
   return true;

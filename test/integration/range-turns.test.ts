@@ -49,11 +49,11 @@ function allRanges(
   client: RangeClient,
   blob: BlobSource,
   events: RangeEvents,
-  wholeInstead = (): RangeJob['onBytes'] => assert.fail('the whole blob came'),
+  fullBlobInstead = (): RangeJob['onBytes'] => assert.fail('the whole blob came'),
 ): Promise<unknown>[] {
   return Array.from({ length: CONNECTIONS }, (_, i) => {
     const range = { start: i * RANGE_BYTES, end: (i + 1) * RANGE_BYTES };
-    return fetchRange(client, { blob, ...range, wholeInstead, onBytes: () => {}, events });
+    return fetchRange(client, { blob, ...range, fullBlobInstead, onBytes: () => {}, events });
   });
 }
 
@@ -64,14 +64,16 @@ async function fetchAll(t: TestContext, faults: readonly FaultRule[]) {
   nameImage(layout, 'x', [], []);
   const registry = await startSandbox(t, { layout, faults });
   const whole: Buffer[] = [];
-  const wholeInstead = () => (chunk: Buffer) => void whole.push(chunk);
+  const fullBlobInstead = () => (chunk: Buffer) => void whole.push(chunk);
   const blob = {
     url: `http://${registry.host}/v2/x/blobs/${DIGEST}`,
     digest: DIGEST,
     sizeBytes: BLOB.length,
   };
   const events = recordEvents();
-  const ends = await Promise.allSettled(allRanges(clientFor(t, registry.host), blob, events, wholeInstead));
+  const ends = await Promise.allSettled(
+    allRanges(clientFor(t, registry.host), blob, events, fullBlobInstead),
+  );
   return { registry, ends, whole: Buffer.concat(whole), events };
 }
 
@@ -152,7 +154,7 @@ test('a range that gets no token when it is its turn gives its connection back',
   t.after(() => server.close());
   const client = clientFor(t, server.host, 1);
   const blob = { url: `${server.origin}/v2/x/blobs/${DIGEST}`, digest: DIGEST, sizeBytes: BLOB.length };
-  const range = { blob, start: 0, end: RANGE_BYTES, wholeInstead: () => undefined, onBytes: () => {} };
+  const range = { blob, start: 0, end: RANGE_BYTES, fullBlobInstead: () => undefined, onBytes: () => {} };
   let asked = 0;
   const authorize = () => {
     asked += 1;

@@ -30,7 +30,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { events, totals, sender, stop, close } = beginRange(control);
   const range = { blob, start, end, onBytes: begin(position + start), events, stop };
   try {
-    await fetchRange({ ...range, wholeInstead: () => begin(position) });
+    await fetchRange({ ...range, fullBlobInstead: () => begin(position) });
   } catch (error) {
     const isWhole = receivers.length > 1 && error instanceof PullError && error.code === 'unsupported';
     return { ...totals, sender: sender(), isWhole, ...(!isWhole && { failure: toFailure(error) }) };

@@ -4,7 +4,7 @@ import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js'
 import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';
 import { frameDecoder } from './frame-decoder.js';
-import { wholeBlobTaker } from './full-blob.js';
+import { fullBlobReceiver } from './full-blob.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 
@@ -22,14 +22,14 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
   const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
   let end: FetchSpanResult['stopped'];
-  const whole = wholeBlobTaker(task.blob);
+  const whole = fullBlobReceiver(task.blob);
   let failure: Failure | undefined;
   try {
     await fetchRange({
       blob: task.blob,
       start: task.blobStart,
       end: askEnd,
-      wholeInstead: whole.begin,
+      fullBlobInstead: whole.begin,
       onBytes: receiver.take,
       events,
       stop,

@@ -7,7 +7,7 @@ import type { NotedBytes } from './checkpointed-writer.js';
  * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
  * Nothing is opened before `begin`, which returns nothing where the store is only read.
  */
-export function wholeBlobTaker(blob: BlobSource): {
+export function fullBlobReceiver(blob: BlobSource): {
   readonly begin: () => NotedBytes['take'] | undefined;
   readonly close: () => void;
 } {

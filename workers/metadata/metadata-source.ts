@@ -5,7 +5,7 @@ import type { BlobSource, MetadataPart } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import { getBlob, putBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
-import { wholeBlobTaker } from '../fetch/full-blob.js';
+import { fullBlobReceiver } from '../fetch/full-blob.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';
 import { decodeMetadata } from './metadata-blob.js';
 
@@ -128,13 +128,13 @@ export class MetadataSource {
     if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
     const { events, totals, sender } = countingEvents();
-    const whole = wholeBlobTaker(this.#blob);
+    const whole = fullBlobReceiver(this.#blob);
     try {
       await fetchRange({
         blob: this.#blob,
         start,
         end: fetchEnd,
-        wholeInstead: whole.begin,
+        fullBlobInstead: whole.begin,
         onBytes: (chunk) => {
           filled += chunk.copy(bytes, filled);
         },

@@ -1,6 +1,6 @@
 import { toFailure } from '../../src/format/error.js';
 import type { FetchOpaqueResult, FetchOpaqueTask } from '../../src/pool/messages.js';
-import { wholeBlobTaker } from '../fetch/full-blob.js';
+import { fullBlobReceiver } from '../fetch/full-blob.js';
 import { beginRange, rangeClient } from '../fetch/range-client.js';
 import { openBlobPart } from './blob-writers.js';
 
@@ -11,9 +11,9 @@ export async function fetchOpaque(task: FetchOpaqueTask): Promise<FetchOpaqueRes
   const part = openBlobPart(blob, blobStart, blobEnd);
   const { pack, packOffset } = part;
   const { events, totals, sender, stop, close } = beginRange(control);
-  const whole = wholeBlobTaker(blob);
+  const whole = fullBlobReceiver(blob);
   try {
-    const range = { blob, start: blobStart, end: blobEnd, wholeInstead: whole.begin };
+    const range = { blob, start: blobStart, end: blobEnd, fullBlobInstead: whole.begin };
     await fetchRange({ ...range, onBytes: part.take, events, stop });
   } catch (error) {
     return { pack, packOffset, sender: sender(), ...totals, failure: toFailure(error) };

@@ -52,7 +52,10 @@ for (const [what, responseMs, totalMs] of [
 
 test('one range of all threads takes a blob that comes as a whole, and all others learn of it', () => {
   const [one, other] = twoThreads(LONG_MS);
-  assert.equal(other.comesWhole(A), false);
-  assert.deepEqual([one.claimWhole(A), other.claimWhole(A), other.claimWhole(B)], [true, false, true]);
-  assert.deepEqual([other.comesWhole(A), one.comesWhole(`${A.slice(0, -1)}1`)], [true, false]);
+  assert.equal(other.isFullBlobComing(A), false);
+  assert.deepEqual(
+    [one.claimFullBlob(A), other.claimFullBlob(A), other.claimFullBlob(B)],
+    [true, false, true],
+  );
+  assert.deepEqual([other.isFullBlobComing(A), one.isFullBlobComing(`${A.slice(0, -1)}1`)], [true, false]);
 });
