@@ -10,7 +10,7 @@ import type { PullContext } from './context.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
-import type { Turns } from './semaphore.js';
+import type { Semaphore } from './semaphore.js';
 
 export interface StreamOptions {
   readonly context: PullContext;
@@ -19,7 +19,7 @@ export interface StreamOptions {
   /** Row of the layer among those of the pull. */
   readonly index: number;
   /** Decoders at a time: each has some tens of MB in hand, and more than threads would only share them. */
-  readonly turns: Turns;
+  readonly turns: Semaphore;
   /** The contents that need not be written again. */
   readonly held: () => Promise<HeldRows>;
 }

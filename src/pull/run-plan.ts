@@ -17,7 +17,7 @@ import { type LayersPlan, lookUpBlobRuns } from './plan-layers.js';
 import { LayerProver } from './prover.js';
 import { publishLayer } from './publish.js';
 import { repairLayer } from './repair.js';
-import { Turns } from './semaphore.js';
+import { Semaphore } from './semaphore.js';
 import { SpanFetch } from './span-fetch.js';
 import { fetchThreads, streamsAtATime } from './thread-counts.js';
 
@@ -93,7 +93,7 @@ class Run {
   readonly #wholes = new Map<number, NonNullable<LayerOutcome['whole']>>();
   /** Rows of the layers that have something in a pack of this pull. */
   readonly #writers = new Map<PackId, Set<number>>();
-  readonly #turns: Turns;
+  readonly #turns: Semaphore;
   #held: Promise<HeldRows> | undefined;
   #published = 0;
   #resolve: () => void = () => {};
@@ -109,7 +109,7 @@ class Run {
     this.#layers = layers;
     this.#plan = plan;
     this.#fetcher = fetcher;
-    this.#turns = new Turns(streamsAtATime(context.settings.workers, usableMemoryBytes()));
+    this.#turns = new Semaphore(streamsAtATime(context.settings.workers, usableMemoryBytes()));
     this.#assemblies = layers.map((layer, i) => {
       const tail = layer.metadata?.tail;
       const extent = tail && {

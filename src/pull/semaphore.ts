@@ -1,5 +1,5 @@
 /** So many at a time, in the order in which they asked. */
-export class Turns {
+export class Semaphore {
   #free: number;
   readonly #waiting: Array<() => void> = [];
 

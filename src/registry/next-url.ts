@@ -221,7 +221,7 @@ export class NextUrl {
   }
 
   /**
-   * Turns to the endpoint that is to be asked next. One that cannot even be opened is passed over.
+   * Semaphore to the endpoint that is to be asked next. One that cannot even be opened is passed over.
    * @returns false when every endpoint has failed since the last byte
    * @throws PullError of the last endpoint that could not be opened, when none could or none is left that may have the blob
    */

@@ -57,7 +57,7 @@ export async function writeChunkedLayer(
   };
 }
 
-/** Turns the events of the tar reader into frames and lines. */
+/** Semaphore the events of the tar reader into frames and lines. */
 class LayerState implements TarHandler {
   readonly tarSplit: TarSplitText | undefined;
   readonly #queue: FrameQueue;

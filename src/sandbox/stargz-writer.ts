@@ -57,7 +57,7 @@ function landmark(): Buffer {
   return Buffer.concat([header, LANDMARK_CONTENT, tarPadding(sizeBytes)]);
 }
 
-/** Turns the events of the tar reader into members and TOC entries. */
+/** Semaphore the events of the tar reader into members and TOC entries. */
 class StargzState implements TarHandler {
   readonly #members: StargzMembers;
   readonly #meter: TarMeter;

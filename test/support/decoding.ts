@@ -1,5 +1,5 @@
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
-import { Outflow } from '../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../workers/opaque/decoded-queue.js';
 import type { LargeWindows } from '../../workers/opaque/large-windows.js';
 import { type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
@@ -8,11 +8,11 @@ export const USUAL_WINDOWS: LargeWindows = { maxBytes: MAX_USUAL_WINDOW_BYTES, t
 
 /** Decodes these pieces, one after the other: what came out, and the problem if there was one. */
 export async function decode(
-  make: (out: Outflow) => StreamDecoder,
+  make: (out: DecodedQueue) => StreamDecoder,
   pieces: readonly Buffer[],
 ): Promise<{ bytes: Buffer; problem?: StreamProblem }> {
   const parts: Buffer[] = [];
-  const out = new Outflow((bytes) => parts.push(Buffer.from(bytes)));
+  const out = new DecodedQueue((bytes) => parts.push(Buffer.from(bytes)));
   const decoder = make(out);
   try {
     for (const piece of pieces) {

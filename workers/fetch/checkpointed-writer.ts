@@ -5,7 +5,7 @@ const PIECE_BYTES = 2 ** 20;
 const WAIT_MS = 500;
 
 /** Where the bytes of a range go; positions count from its start. */
-interface NotedPlace {
+interface CheckpointedFile {
   /** Bytes have come. @throws PullError as `storageError` */
   write(chunk: Buffer, position: number): void;
   /** These are written. @throws PullError as `storageError` */
@@ -13,15 +13,15 @@ interface NotedPlace {
 }
 
 /** Writes a range of a blob as it comes, and notes what is there, piece by piece. */
-export class NotedBytes {
-  readonly #place: NotedPlace;
+export class CheckpointedWriter {
+  readonly #place: CheckpointedFile;
   /** Bytes written, and those of them that are noted. */
   #written = 0;
   #noted = 0;
   #waitingSinceMs = 0;
   #failure: unknown;
 
-  constructor(place: NotedPlace) {
+  constructor(place: CheckpointedFile) {
     this.#place = place;
   }
 

@@ -5,7 +5,7 @@ import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
 import { unwatch, watch } from '../ticker.js';
-import { NotedBytes } from './checkpointed-writer.js';
+import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 
 /**
@@ -17,9 +17,9 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { path } = file;
   const { fetchRange } = await rangeClient();
   const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
-  const receivers: NotedBytes[] = [];
+  const receivers: CheckpointedWriter[] = [];
   const begin = (base: number) => {
-    const receiver = new NotedBytes({
+    const receiver = new CheckpointedWriter({
       write: (chunk, at) => writeFully(fd, path, chunk, base + at),
       note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
     });

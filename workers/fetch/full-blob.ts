@@ -1,14 +1,14 @@
 import type { BlobSource } from '../../src/pool/messages.js';
 import { paths } from '../context.js';
 import { openBlobPart } from '../opaque/blob-writers.js';
-import type { NotedBytes } from './checkpointed-writer.js';
+import type { CheckpointedWriter } from './checkpointed-writer.js';
 
 /**
  * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
  * Nothing is opened before `begin`, which returns nothing where the store is only read.
  */
 export function fullBlobReceiver(blob: BlobSource): {
-  readonly begin: () => NotedBytes['take'] | undefined;
+  readonly begin: () => CheckpointedWriter['take'] | undefined;
   readonly close: () => void;
 } {
   let part: ReturnType<typeof openBlobPart> | undefined;

@@ -4,7 +4,7 @@ import {
   HEAD_BYTES,
   otherCompression,
 } from '../../src/format/compression.js';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import type { LargeWindows } from './large-windows.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
@@ -16,13 +16,13 @@ import { bestZstdEngine } from './zstd-engine.js';
 export class BlobDecoder implements StreamDecoder {
   /** What the blob is taken for: as stated until its first bytes are there. */
   compression: Compression;
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   readonly #windows: LargeWindows;
   #decoder: StreamDecoder | undefined;
   /** The first bytes, while they are too few. */
   #head = Buffer.alloc(0);
 
-  constructor(stated: Compression, out: Outflow, windows: LargeWindows) {
+  constructor(stated: Compression, out: DecodedQueue, windows: LargeWindows) {
     this.compression = stated;
     this.#out = out;
     this.#windows = windows;

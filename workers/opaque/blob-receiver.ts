@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import type { PackWriter, Region } from '../../src/store/pack-writer.js';
-import { NotedBytes } from '../fetch/checkpointed-writer.js';
+import { CheckpointedWriter } from '../fetch/checkpointed-writer.js';
 
 interface Target {
   readonly writer: PackWriter;
@@ -12,10 +12,10 @@ interface Target {
 }
 
 /** What takes a range of a blob into its region of a pack, with a record in the index for each piece. */
-export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): NotedBytes {
+export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): CheckpointedWriter {
   /** Of what is written and not noted. */
   let crc = 0;
-  return new NotedBytes({
+  return new CheckpointedWriter({
     write(chunk, position) {
       writer.writePlain(region, chunk, region.start + position);
       crc = crc32(chunk, crc);

@@ -4,7 +4,7 @@ import type { BlobSource } from '../../src/pool/messages.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { packPath } from '../../src/store/paths.js';
 import { paths } from '../context.js';
-import type { NotedBytes } from '../fetch/checkpointed-writer.js';
+import type { CheckpointedWriter } from '../fetch/checkpointed-writer.js';
 import { unwatch, watch } from '../ticker.js';
 import { blobReceiver } from './blob-receiver.js';
 
@@ -23,7 +23,7 @@ const writers = new Map<Digest, BlobWriter>();
 interface BlobPart {
   readonly pack: string;
   readonly packOffset: number;
-  readonly take: NotedBytes['take'];
+  readonly take: CheckpointedWriter['take'];
   /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */
   close(): void;
 }

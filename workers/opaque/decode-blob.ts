@@ -12,7 +12,7 @@ import { paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
 import { BlobDecoder } from './blob-decoder.js';
-import { Outflow } from './decoded-queue.js';
+import { DecodedQueue } from './decoded-queue.js';
 import { GzipMembersDecoder } from './gzip-members.js';
 import { largeWindows } from './large-windows.js';
 import { OpaqueWriter } from './opaque-writer.js';
@@ -85,7 +85,7 @@ async function hashAndDecode(
  */
 async function findEnd(raw: ExtentList): Promise<StreamFault | undefined> {
   const reader = new PackReader(paths);
-  const out = new Outflow(() => {});
+  const out = new DecodedQueue(() => {});
   const decoder = new GzipMembersDecoder(out);
   try {
     for (const block of reader.blocks(raw)) {
@@ -127,7 +127,7 @@ class Stream {
   readonly #freeBytes: number;
   readonly #room: DecodedRoom;
   #takenBytes: number;
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   readonly #decoder: BlobDecoder;
   #blobBytes = 0;
   #tarBytes = 0;
@@ -139,7 +139,7 @@ class Stream {
     this.#room = room;
     this.#takenBytes = takenBytes;
     this.#writer = writer;
-    this.#out = new Outflow((bytes) => this.#take(bytes));
+    this.#out = new DecodedQueue((bytes) => this.#take(bytes));
     const windows = largeWindows(largeWindowsOf(setup.counters));
     this.#decoder = new BlobDecoder(compression, this.#out, windows);
   }

@@ -11,7 +11,7 @@ const FULL_BYTES = 8 * 2 ** 20;
  * Decoded bytes on their way to who takes them. They are handed on in a turn of their own, so that libuv's pool has its
  * next work before this thread hashes and writes what the last one gave.
  */
-export class Outflow {
+export class DecodedQueue {
   readonly #take: (bytes: Buffer) => void;
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;

@@ -1,5 +1,5 @@
 import { createGunzip } from 'node:zlib';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
@@ -25,7 +25,7 @@ const MAGIC = Buffer.from([0x1f, 0x8b]);
  * member are a problem. One block is decoded while the next is taken.
  */
 export class GzipDecoder implements StreamDecoder {
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   /** Decodes members that follow each other directly; none before the first one and within padding. */
   #members: ZlibStream | undefined;
   /** Where in the blob `#members` began, or the padding is at. */
@@ -39,7 +39,7 @@ export class GzipDecoder implements StreamDecoder {
   readonly #blocks = [Buffer.alloc(0), Buffer.alloc(0)];
   #nextBlock = 0;
 
-  constructor(out: Outflow) {
+  constructor(out: DecodedQueue) {
     this.#out = out;
   }
 

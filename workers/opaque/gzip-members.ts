@@ -1,5 +1,5 @@
 import { createInflateRaw } from 'node:zlib';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
@@ -20,7 +20,7 @@ const SHOWN_BYTES = 8;
  * fails there. Slower than that.
  */
 export class GzipMembersDecoder implements StreamDecoder {
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   #stage: 'padding' | 'header' | 'data' | 'trailer' | 'behind' = 'header';
   #data: ZlibStream | undefined;
   /** The part of a header or trailer that is there. */
@@ -30,7 +30,7 @@ export class GzipMembersDecoder implements StreamDecoder {
   #blobAt = 0;
   #beganAt = 0;
 
-  constructor(out: Outflow) {
+  constructor(out: DecodedQueue) {
     this.#out = out;
   }
 

@@ -1,6 +1,6 @@
 import type { StreamFault } from '../../src/pool/messages.js';
 
-/** Decodes a blob that is one stream. Decoded bytes go to an `Outflow`. */
+/** Decodes a blob that is one stream. Decoded bytes go to an `DecodedQueue`. */
 export interface StreamDecoder {
   /**
    * Takes the next bytes, which are the caller's again when this returns; resolves when it wants more. One call is made

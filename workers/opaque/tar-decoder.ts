@@ -1,11 +1,11 @@
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import type { StreamDecoder } from './stream-decoder.js';
 
 /** "Decodes" a blob that is a tar as it is. */
 export class TarDecoder implements StreamDecoder {
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
 
-  constructor(out: Outflow) {
+  constructor(out: DecodedQueue) {
     this.#out = out;
   }
 

@@ -1,5 +1,5 @@
 import type { Transform } from 'node:stream';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 
 /** Decoded bytes of one call of the decoder, on libuv's pool: large enough that the way there and back costs nothing. */
 export const ZLIB_CHUNK_BYTES = 512 * 1024;
@@ -10,7 +10,7 @@ export class ZlibStream {
   #failure: Error | undefined;
   #reject: ((error: Error) => void) | undefined;
 
-  constructor(stream: Transform & { readonly bytesWritten: number }, out: Outflow) {
+  constructor(stream: Transform & { readonly bytesWritten: number }, out: DecodedQueue) {
     this.#stream = stream;
     out.pour(stream);
     stream.on('error', (error) => {

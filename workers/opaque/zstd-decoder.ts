@@ -2,7 +2,7 @@ import { PullError } from '../../src/format/error.js';
 import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES, decodeFrames } from '../fetch/decode.js';
 import { noteGarbage } from '../garbage.js';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import { type LargeWindows, MAX_SMALL_WINDOW_BYTES, windowHint } from './large-windows.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
@@ -29,7 +29,7 @@ const SKIPPABLE_MAGIC_REST = [0x2a, 0x4d, 0x18] as const;
  */
 export class ZstdDecoder implements StreamDecoder {
   readonly #engine: ZstdEngine;
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   readonly #windows: LargeWindows;
   /** The window of a frame does not count where the frame is decoded whole. */
   readonly #walker = new FrameWalker(0, Number.POSITIVE_INFINITY);
@@ -48,7 +48,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
 
-  constructor(engine: ZstdEngine, out: Outflow, windows: LargeWindows) {
+  constructor(engine: ZstdEngine, out: DecodedQueue, windows: LargeWindows) {
     this.#engine = engine;
     this.#out = out;
     this.#windows = windows;

@@ -1,12 +1,12 @@
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import { isOnPath } from './on-path.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 import { ProgramFrame } from './zstd-program.js';
 import { ScriptFrame } from './zstd-script.js';
 
-/** Decodes a zstd frame as it comes; what it decodes goes to an Outflow. */
+/** Decodes a zstd frame as it comes; what it decodes goes to an DecodedQueue. */
 export interface FrameDecoder {
   /** Takes the next bytes of the frame, which must stay as they are until this resolves. Rejects when they are damaged. */
   feed(bytes: Buffer): Promise<unknown>;
@@ -52,7 +52,7 @@ export interface WindowBytes {
 export function startFrame(
   engine: ZstdEngine,
   { neededBytes, maxBytes }: WindowBytes,
-  out: Outflow,
+  out: DecodedQueue,
 ): FrameDecoder {
   if (engine === 'program') return new ProgramFrame(maxBytes, out);
   if (engine === 'script') return new ScriptFrame(neededBytes, out);

@@ -1,6 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { PullError } from '../../src/format/error.js';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
 /** What comes out of the pipe, 64 KiB at a time, is gathered to blocks of this size. */
@@ -12,7 +12,7 @@ const MAX_COMPLAINT_LETTERS = 500;
 /** Decodes a frame by the program zstd. When this thread is ended, its pipe breaks, and the program ends, too. */
 export class ProgramFrame implements FrameDecoder {
   readonly takesMany = true;
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   readonly #child: ChildProcessWithoutNullStreams;
   readonly #closed: Promise<void>;
   #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
@@ -21,7 +21,7 @@ export class ProgramFrame implements FrameDecoder {
   #failure: Error | undefined;
 
   /** `maxWindowBytes`: the largest window that a frame may ask for. */
-  constructor(maxWindowBytes: number, out: Outflow) {
+  constructor(maxWindowBytes: number, out: DecodedQueue) {
     this.#out = out;
     const memory = `--memory=${Math.ceil(maxWindowBytes / 2 ** 10)}KiB`;
     this.#child = spawn('zstd', ['-dcq', memory], { stdio: 'pipe' });

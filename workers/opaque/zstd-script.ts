@@ -1,7 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Decompress } from 'fzstd';
 import { PullError } from '../../src/format/error.js';
-import type { Outflow } from './decoded-queue.js';
+import type { DecodedQueue } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
 /** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */
@@ -25,7 +25,7 @@ interface Work {
   movedBytes: number;
 }
 
-const works = new WeakMap<Outflow, Work>();
+const works = new WeakMap<DecodedQueue, Work>();
 
 /** Compressed bytes of one call: blocks of 4 bytes can each decode to 128 KiB, all of which is memory when it returns. */
 const CALL_BYTES = 512;
@@ -36,13 +36,13 @@ const BYTES_A_TURN = 64 * 1024;
 /** Decodes a frame by fzstd. It checks no checksum: that of the layer tells. */
 export class ScriptFrame implements FrameDecoder {
   readonly takesMany = false;
-  readonly #out: Outflow;
+  readonly #out: DecodedQueue;
   readonly #decompress: Decompress;
   readonly #work: Work;
   #block = NOTHING;
   #filled = 0;
 
-  constructor(windowBytes: number, out: Outflow) {
+  constructor(windowBytes: number, out: DecodedQueue) {
     if (windowBytes > MAX_WINDOW_BYTES) {
       throw new PullError(
         'unsupported',

@@ -16,7 +16,7 @@ import { FrameWalker } from '../../../src/format/zstd-frame.js';
 import { ContentChecker, type SpanChecker } from '../../../workers/fetch/content-checker.js';
 import { MemberWalker } from '../../../workers/fetch/member-walker.js';
 import { UnsplitChecker } from '../../../workers/fetch/unsplit-checker.js';
-import { Outflow } from '../../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../../workers/opaque/decoded-queue.js';
 import { GzipDecoder } from '../../../workers/opaque/gzip-decoder.js';
 import { type StreamDecoder, StreamProblem } from '../../../workers/opaque/stream-decoder.js';
 import { ZstdDecoder } from '../../../workers/opaque/zstd-decoder.js';
@@ -297,12 +297,12 @@ class Enough extends Error {}
 
 /** What the pieces decode to; undefined where the decoder, or the taker of too much, refuses them. */
 async function decoded(
-  make: (out: Outflow) => StreamDecoder,
+  make: (out: DecodedQueue) => StreamDecoder,
   pieces: readonly Buffer[],
 ): Promise<Buffer | undefined> {
   const parts: Buffer[] = [];
   let length = 0;
-  const out = new Outflow((bytes) => {
+  const out = new DecodedQueue((bytes) => {
     length += bytes.length;
     if (length > MAX_DECODED_BYTES) throw new Enough();
     parts.push(Buffer.from(bytes));

@@ -4,7 +4,7 @@ import { planLimits } from '../../../src/plan/limits.js';
 import type { HeldRows, Results, Task } from '../../../src/pool/messages.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
 import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';
-import { Turns } from '../../../src/pull/semaphore.js';
+import { Semaphore } from '../../../src/pull/semaphore.js';
 import { nothingHeld } from '../../../src/store/cached-contents.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';
@@ -40,7 +40,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   const pool = fakePool(answer);
   const { context, events } = fakeContext({ support: pool });
   const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
-  const options = { context, fetcher, layer, index: 0, turns: new Turns(1), held: async () => HELD };
+  const options = { context, fetcher, layer, index: 0, turns: new Semaphore(1), held: async () => HELD };
   const blob = { blobBytes: layer.blob.sizeBytes, held: [] };
   const pulling = new OpaqueLayer(options, planLimits(4), blob).pull();
   return { pulling, held, asked, events, layer };

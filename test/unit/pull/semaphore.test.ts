@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Turns } from '../../../src/pull/semaphore.js';
+import { Semaphore } from '../../../src/pull/semaphore.js';
 
 /** Lets everything that can go on do so. */
 const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 /** Actions that take a turn each, and end when they are told to. */
-function start(turns: Turns, count: number) {
+function start(turns: Semaphore, count: number) {
   const started: number[] = [];
   const ends: Array<{ done: (value: string) => void; fail: (error: Error) => void }> = [];
   const results = Array.from({ length: count }, (_, i) =>
@@ -21,7 +21,7 @@ function start(turns: Turns, count: number) {
 }
 
 test('no more than so many run at a time, in the order in which they asked', async () => {
-  const { started, ends } = start(new Turns(2), 5);
+  const { started, ends } = start(new Semaphore(2), 5);
   await settle();
   assert.deepEqual(started, [0, 1]);
   ends[1]!.done('');
@@ -34,7 +34,7 @@ test('no more than so many run at a time, in the order in which they asked', asy
 });
 
 test('the result is that of the action', async () => {
-  const { ends, results } = start(new Turns(1), 2);
+  const { ends, results } = start(new Semaphore(1), 2);
   await settle();
   ends[0]!.done('one');
   assert.equal(await results[0], 'one');
@@ -44,7 +44,7 @@ test('the result is that of the action', async () => {
 });
 
 test('a turn ends with a failure, too', async () => {
-  const { started, ends, results } = start(new Turns(1), 2);
+  const { started, ends, results } = start(new Semaphore(1), 2);
   await settle();
   ends[0]!.fail(new Error('no'));
   await assert.rejects(results[0]!, /no/);
@@ -53,7 +53,7 @@ test('a turn ends with a failure, too', async () => {
 });
 
 test('an action that throws at once fails, and gives its turn back', async () => {
-  const turns = new Turns(1);
+  const turns = new Semaphore(1);
   const thrown = turns.take(() => {
     throw new Error('at once');
   });
@@ -62,7 +62,7 @@ test('an action that throws at once fails, and gives its turn back', async () =>
 });
 
 test('turns that nobody waited for are there for those who come later', async () => {
-  const turns = new Turns(2);
+  const turns = new Semaphore(2);
   await Promise.all([turns.take(async () => 1), turns.take(async () => 2)]);
   const { started } = start(turns, 3);
   await settle();
@@ -70,7 +70,7 @@ test('turns that nobody waited for are there for those who come later', async ()
 });
 
 test('who comes while a turn is handed over does not take it from who waited', async () => {
-  const turns = new Turns(1);
+  const turns = new Semaphore(1);
   const { started, ends } = start(turns, 2);
   await settle();
   ends[0]!.done('');

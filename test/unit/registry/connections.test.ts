@@ -21,7 +21,7 @@ test('undici has the exact version whose inside is known', () => {
   assert.equal(field('node_modules/undici/package.json', 'version'), wanted, HINT);
 });
 
-/** Turns of the event loop in which a connection that is not held brings megabytes. */
+/** Semaphore of the event loop in which a connection that is not held brings megabytes. */
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
 }

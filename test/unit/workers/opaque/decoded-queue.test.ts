@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Outflow } from '../../../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
 
 test('bytes are handed on in order, in parts of a mebibyte, a few in each later turn', async () => {
   const lengths: number[] = [];
-  const out = new Outflow((bytes) => lengths.push(bytes.length));
+  const out = new DecodedQueue((bytes) => lengths.push(bytes.length));
   out.push(Buffer.alloc(3));
   out.push(Buffer.alloc(6 * 2 ** 20 + 1));
   assert.deepEqual(lengths, []);
@@ -16,7 +16,7 @@ test('bytes are handed on in order, in parts of a mebibyte, a few in each later 
 
 test('whoever decodes more waits while eight mebibytes are on their way', async () => {
   let taken = 0;
-  const out = new Outflow((bytes) => {
+  const out = new DecodedQueue((bytes) => {
     taken += bytes.length;
   });
   out.push(Buffer.alloc(2 ** 20));
@@ -29,7 +29,7 @@ test('whoever decodes more waits while eight mebibytes are on their way', async 
 
 test('what the taker throws comes to whoever waits, and nothing is handed on after it', async () => {
   let calls = 0;
-  const out = new Outflow(() => {
+  const out = new DecodedQueue(() => {
     calls += 1;
     throw new Error('no room');
   });
@@ -43,7 +43,7 @@ test('what the taker throws comes to whoever waits, and nothing is handed on aft
 
 test('nothing is handed on after close', async () => {
   let calls = 0;
-  const out = new Outflow(() => {
+  const out = new DecodedQueue(() => {
     calls += 1;
   });
   out.push(Buffer.alloc(1));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { Outflow } from '../../../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
 import { GzipDecoder } from '../../../../workers/opaque/gzip-decoder.js';
 import { cutUp } from '../../../support/chunked-layers.js';
 import { decode } from '../../../support/decoding.js';
@@ -98,7 +98,7 @@ test('what is no gzip is told with its place', async () => {
 test('what the taker of the decoded bytes throws ends it', async () => {
   const blob = gzipSync(Buffer.alloc(50_000_000));
   let taken = 0;
-  const out = new Outflow(() => {
+  const out = new DecodedQueue(() => {
     taken += 1;
     throw new Error('the disk is full');
   });

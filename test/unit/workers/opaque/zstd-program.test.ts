@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { Outflow } from '../../../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
 import { ProgramFrame } from '../../../../workers/opaque/zstd-program.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 
@@ -12,7 +12,7 @@ async function feed(t: TestContext, script?: string): Promise<void> {
   if (script !== undefined) writeFileSync(join(directory, 'zstd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const path = process.env['PATH'];
   process.env['PATH'] = directory;
-  const frame = new ProgramFrame(2 ** 27, new Outflow(() => {}));
+  const frame = new ProgramFrame(2 ** 27, new DecodedQueue(() => {}));
   process.env['PATH'] = path;
   try {
     await frame.feed(Buffer.alloc(10_000_000));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Outflow } from '../../../../workers/opaque/decoded-queue.js';
+import type { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
 import { ScriptFrame } from '../../../../workers/opaque/zstd-script.js';
 
 /** A frame of so many blocks, each of which is 4 bytes and decodes to 128 KiB (RFC 8878, 3.1.1.2.2: RLE). */
@@ -28,7 +28,7 @@ test('blocks that decode to 32,768 times their size do not fill the memory at on
       return Promise.resolve();
     },
   };
-  const frame = new ScriptFrame(2 ** 17, out as unknown as Outflow);
+  const frame = new ScriptFrame(2 ** 17, out as unknown as DecodedQueue);
   await frame.feed(runs(1000));
   await frame.finish();
   assert.equal(all, 1000 * 128 * 1024);
@@ -40,7 +40,7 @@ test('blocks of a byte come out in large parts, and frames that are nothing else
   const out = {
     push: (bytes: Buffer) => parts.push(bytes.length),
     room: () => Promise.resolve(),
-  } as unknown as Outflow;
+  } as unknown as DecodedQueue;
   // Raw blocks of one byte each, and an empty one that is the last.
   const tiny = (blocks: number) => Buffer.alloc(blocks * 4, Buffer.from([1 << 3, 0, 0, 0x78]));
   const frame = (...blocks: Buffer[]) =>
@@ -54,7 +54,7 @@ test('blocks of a byte come out in large parts, and frames that are nothing else
 });
 
 test('what frames take is counted for all of a stream', async () => {
-  const out = { push: () => {}, room: () => Promise.resolve() } as unknown as Outflow;
+  const out = { push: () => {}, room: () => Promise.resolve() } as unknown as DecodedQueue;
   const block = [1 << 3, 0, 0, 0x78];
   const frame = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 0x38, ...block, ...block, ...block, 1, 0, 0]);
   const all = async () => {
