@@ -23,11 +23,11 @@ export const LOCK_DIRECTORY = '.zpull';
 const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
 /** A lock that is held. */
-export interface HeldLock {
+export interface AcquiredLock {
   /** To whom files belong that this user makes there: on some mounts to somebody else. */
   readonly owner: number;
   /** Whether it is still held: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
-  readonly isHeld: () => boolean;
+  readonly isCached: () => boolean;
   /** Takes it once more, as `lockDestination` does. */
   readonly retake: () => Promise<void>;
   /** Gives it back. */
@@ -39,7 +39,11 @@ export interface HeldLock {
  * under the lock, since blobs are looked for at its start and get their names at its end. `onWait` is called once, if at all.
  * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as `storageError`
  */
-export async function lockDestination(directory: string, stop: Stop, onWait: () => void): Promise<HeldLock> {
+export async function lockDestination(
+  directory: string,
+  stop: Stop,
+  onWait: () => void,
+): Promise<AcquiredLock> {
   if (stop.reason !== undefined) throw stop.reason;
   const place = guardPlace(dirname(directory));
   guardPlace(place, basename(directory));
@@ -66,7 +70,7 @@ export async function lockDestination(directory: string, stop: Stop, onWait: () 
   const held = locks;
   return {
     owner: lease.owner,
-    isHeld: () => held.holds(DESTINATION),
+    isCached: () => held.holds(DESTINATION),
     retake: () => take(held, lease, stop, onWait),
     close: release,
   };

@@ -19,7 +19,7 @@ import {
 } from '../store/atomic-file.js';
 import type { CopySource } from './copy-source.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
-import { type HeldLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
+import { type AcquiredLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 import { RangeJournal } from './range-journal.js';
 
 /**
@@ -81,7 +81,7 @@ export async function openLayoutTarget(
       await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
       return await nameImage(join(root, 'index.json'), lock, (before) => nameInIndex(before, named, tag));
     } catch (error) {
-      if (lock.isHeld()) throw error;
+      if (lock.isCached()) throw error;
       return false;
     }
   };
@@ -107,12 +107,12 @@ export async function openLayoutTarget(
  */
 async function nameImage(
   index: string,
-  lock: Pick<HeldLock, 'isHeld'>,
+  lock: Pick<AcquiredLock, 'isCached'>,
   nameIn: (before: Buffer | undefined) => Buffer,
 ): Promise<boolean> {
   const unfinished = await beginAtomically(index);
   try {
-    if (!lock.isHeld()) return false;
+    if (!lock.isCached()) return false;
     const before = unlessAbsent(`read ${index}`, () =>
       within(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
     );

@@ -1,7 +1,7 @@
 import { lstatSync } from 'node:fs';
 import { onDiskAsync, storageError, systemCode } from '../files/storage-error.js';
 import type { FileBatch } from '../pool/messages.js';
-import type { HeldDirectory } from '../store/open-directory.js';
+import type { OpenDirectory } from '../store/open-directory.js';
 import { removeAt } from '../store/remove-tree.js';
 import { BLOCK_BYTES } from './block-tags.js';
 import { DIRECTORY, FILE, type FileTree, pathAt } from './file-tree.js';
@@ -46,7 +46,7 @@ export class EarlyFiles {
    * @returns by row of the tree, 1 for a file that is already written
    * @throws PullError as `storageError`
    */
-  async keep(tree: FileTree, rowOf: readonly number[], root: HeldDirectory): Promise<Uint8Array> {
+  async keep(tree: FileTree, rowOf: readonly number[], root: OpenDirectory): Promise<Uint8Array> {
     const isKept = new Uint8Array(tree.count);
     const rows = rowsByContent(tree, rowOf);
     const stale: { readonly path: Buffer; readonly isWritten: boolean }[] = [];
@@ -85,7 +85,7 @@ function directoriesOf(tree: FileTree): Set<string> {
 async function removeStale(
   stale: readonly { readonly path: Buffer; readonly isWritten: boolean }[],
   wanted: ReadonlySet<string>,
-  root: HeldDirectory,
+  root: OpenDirectory,
 ): Promise<void> {
   const gone = new Set<string>();
   for (const { path, isWritten } of stale) {
@@ -102,7 +102,7 @@ async function removeStale(
 }
 
 /** Whether a directory is there. A file can be in its place, or in that of one around it. */
-function isDirectory(root: HeldDirectory, path: Buffer): boolean {
+function isDirectory(root: OpenDirectory, path: Buffer): boolean {
   try {
     return lstatSync(root.at(path)).isDirectory();
   } catch (error) {
@@ -111,7 +111,7 @@ function isDirectory(root: HeldDirectory, path: Buffer): boolean {
   }
 }
 
-function remove(root: HeldDirectory, path: Buffer): Promise<void> {
+function remove(root: OpenDirectory, path: Buffer): Promise<void> {
   return onDiskAsync(`remove ${root.pathOf(path)}`, () => removeAt(root, path));
 }
 

@@ -12,7 +12,7 @@ import type { OpenFile } from '../pool/messages.js';
 import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
 import { requireSpace } from '../store/disk-space.js';
-import { HeldDirectory } from '../store/open-directory.js';
+import { OpenDirectory } from '../store/open-directory.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { requireFile } from './destination.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
@@ -52,7 +52,7 @@ export async function exportDockerArchive(
       return to(run, [{ name: 'manifest.json', bytes: Buffer.from(JSON.stringify(manifest)) }, config]);
     });
   if (file === undefined) return write(writeStream);
-  const directory = onDisk(`open ${dirname(file)}`, () => HeldDirectory.hold(dirname(file)));
+  const directory = onDisk(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
     try {
@@ -147,13 +147,13 @@ function readConfig(
   paths: StorePaths,
   manifestDigest: Digest,
 ): { digest: Digest; bytes: Buffer; mediaType: string } {
-  const manifest = parseManifest(keptBlob(paths, manifestDigest, 'manifest'));
+  const manifest = parseManifest(cachedBlob(paths, manifestDigest, 'manifest'));
   if (manifest.kind !== 'manifest') throw new PullError('internal', `${manifestDigest} is an index`);
   const { digest, mediaType } = manifest.config;
-  return { digest, bytes: keptBlob(paths, digest, 'config'), mediaType };
+  return { digest, bytes: cachedBlob(paths, digest, 'config'), mediaType };
 }
 
-function keptBlob(paths: StorePaths, digest: Digest, what: string): Buffer {
+function cachedBlob(paths: StorePaths, digest: Digest, what: string): Buffer {
   const bytes = getBlob(paths, digest);
   if (bytes !== undefined) return bytes;
   throw new PullError('store-broken', `the ${what} ${digest} is not in the store ${paths.root} any more`, {

@@ -4,7 +4,7 @@ import { onDisk } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { requireSpace } from '../store/disk-space.js';
-import { type HeldDirectory, makeHeldDirectory } from '../store/open-directory.js';
+import { makeOpenDirectory, type OpenDirectory } from '../store/open-directory.js';
 import { requireDirectory } from './destination.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';
@@ -26,10 +26,10 @@ export async function exportLayers(
   const directory = resolve(options.directory);
   requireDirectory(directory);
   const files: UnfinishedFile[] = [];
-  let held: HeldDirectory | undefined;
+  let held: OpenDirectory | undefined;
   try {
     return await withExport(options, async ({ pool, layers, begin }) => {
-      const place = onDisk(`make the directory ${directory}`, () => makeHeldDirectory(directory));
+      const place = onDisk(`make the directory ${directory}`, () => makeOpenDirectory(directory));
       held = place;
       const each = distinct(layers);
       begin(`layers:${options.directory}`, sumOf(each));

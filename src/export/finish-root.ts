@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, statSync, utimesSync } from 'node:fs';
 import { onDisk } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
-import type { HeldDirectory } from '../store/open-directory.js';
+import type { OpenDirectory } from '../store/open-directory.js';
 import { isPrivileged, modeFor, ownerFor } from './abilities.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
 import { closeToOthers, type RootfsPlace, restore } from './rootfs-place.js';
@@ -56,7 +56,7 @@ function hasPrivileged(tree: FileTree, abilities: Abilities): boolean {
 }
 
 /** Whether other users than root may search all directories around one. */
-function othersReach({ self }: HeldDirectory): boolean {
+function othersReach({ self }: OpenDirectory): boolean {
   let below: { readonly dev: bigint; readonly ino: bigint } | undefined;
   for (let path = `${self}/..`; ; path += '/..') {
     const { uid, mode, dev, ino } = statSync(path, { bigint: true });

@@ -1,8 +1,8 @@
 import { chmodSync, chownSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { onDisk, storageError, systemCode } from '../files/storage-error.js';
-import { HeldDirectory, makeHeldDirectory } from '../store/open-directory.js';
-import { emptyHeld } from '../store/remove-tree.js';
+import { makeOpenDirectory, OpenDirectory } from '../store/open-directory.js';
+import { emptyCached } from '../store/remove-tree.js';
 import { notEmpty } from './destination.js';
 import { UnfinishedDirectory } from './unfinished.js';
 
@@ -14,7 +14,7 @@ const FORBIDDEN: readonly string[] = ['EPERM', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP'
 
 /** Where a root file system goes, held open from before its first byte until after its last. */
 export interface RootfsPlace {
-  readonly root: HeldDirectory;
+  readonly root: OpenDirectory;
   /** What the directory was before, if it was there. */
   readonly before: Stats | undefined;
   /** Whether nothing was in it. */
@@ -36,7 +36,7 @@ export async function takePlace(path: string, isAbsent: boolean, force: boolean)
 }
 
 async function newPlace(path: string): Promise<RootfsPlace> {
-  const parent = onDisk(`make the directory ${dirname(path)}`, () => makeHeldDirectory(dirname(path)));
+  const parent = onDisk(`make the directory ${dirname(path)}`, () => makeOpenDirectory(dirname(path)));
   try {
     const unfinished = await UnfinishedDirectory.create(parent, basename(path));
     return {
@@ -57,7 +57,7 @@ async function newPlace(path: string): Promise<RootfsPlace> {
 }
 
 function existingPlace(path: string, force: boolean): RootfsPlace {
-  const root = onDisk(`open ${path}`, () => HeldDirectory.hold(path));
+  const root = onDisk(`open ${path}`, () => OpenDirectory.hold(path));
   try {
     const isEmpty = onDisk(`look at ${path}`, () => root.names).length === 0;
     // Looked at again, now that it stays the same one.
@@ -72,7 +72,7 @@ function existingPlace(path: string, force: boolean): RootfsPlace {
       discard: async () => {
         if (!isEmpty) return;
         // Where others may write, it is not only ours what is there.
-        if (root.isPrivate) await emptyHeld(root).catch(() => {});
+        if (root.isPrivate) await emptyCached(root).catch(() => {});
         restore(root, before);
       },
       close: () => root.close(),
@@ -84,7 +84,7 @@ function existingPlace(path: string, force: boolean): RootfsPlace {
 }
 
 /** Makes a directory one of this user alone; returns whether that could be. @throws PullError as `storageError` */
-export function closeToOthers({ self, path }: HeldDirectory): boolean {
+export function closeToOthers({ self, path }: OpenDirectory): boolean {
   return unlessForbidden(path, () => {
     if (process.geteuid?.() === 0) setOwner(self, 0, 0);
     chmodSync(self, PRIVATE_MODE);
@@ -92,7 +92,7 @@ export function closeToOthers({ self, path }: HeldDirectory): boolean {
 }
 
 /** Gives a directory its owner and mode back. @throws PullError as `storageError` */
-export function restore({ self, path }: HeldDirectory, { uid, gid, mode }: Stats): void {
+export function restore({ self, path }: OpenDirectory, { uid, gid, mode }: Stats): void {
   unlessForbidden(path, () => {
     if (process.geteuid?.() === 0) setOwner(self, uid, gid);
     chmodSync(self, mode & 0o7777);

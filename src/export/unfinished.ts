@@ -3,9 +3,9 @@ import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
 import { closeWritten, onDisk } from '../files/storage-error.js';
 import { moveFile } from '../store/atomic-file.js';
-import { changedByOthers, type HeldDirectory } from '../store/open-directory.js';
+import { changedByOthers, type OpenDirectory } from '../store/open-directory.js';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
-import { emptyHeld, removeAt } from '../store/remove-tree.js';
+import { emptyCached, removeAt } from '../store/remove-tree.js';
 
 /** For its owner alone until it is whole. */
 const UNFINISHED_MODE = 0o700;
@@ -22,7 +22,7 @@ function unfinishedName(name: string): string {
  * Removes what exports of `name` left in a directory whose processes were killed, as far as it can be. Only what belongs to this user, and
  * only where no other user may write: elsewhere a name says nothing about what it stands for.
  */
-async function removeLeft(directory: HeldDirectory, name: string): Promise<void> {
+async function removeLeft(directory: OpenDirectory, name: string): Promise<void> {
   const prefix = `${name}.part-`;
   try {
     if (!directory.isPrivate) return;
@@ -37,7 +37,7 @@ async function removeLeft(directory: HeldDirectory, name: string): Promise<void>
  * The number of a process says nothing about those of another container or another machine; and in containers every process may
  * have the same one, one after the other. Asked for is the time of the last change, which no layer can set.
  */
-function isLeft(directory: HeldDirectory, name: string, holder: string): boolean {
+function isLeft(directory: OpenDirectory, name: string, holder: string): boolean {
   const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(holder) ?? [];
   if (pid === undefined) return false;
   const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
@@ -51,11 +51,11 @@ function isLeft(directory: HeldDirectory, name: string, holder: string): boolean
 
 /** What is made under an unfinished name and gets its own when it is whole. */
 class Unfinished {
-  protected readonly directory: HeldDirectory;
+  protected readonly directory: OpenDirectory;
   protected readonly part: string;
   readonly #name: string;
 
-  constructor(directory: HeldDirectory, name: string) {
+  constructor(directory: OpenDirectory, name: string) {
     this.directory = directory;
     this.#name = name;
     this.part = unfinishedName(name);
@@ -84,12 +84,12 @@ export class UnfinishedFile extends Unfinished {
   #state: 'open' | 'closed' | 'done' = 'open';
 
   /** Makes it in a directory. @throws PullError as `storageError` */
-  static async create(directory: HeldDirectory, name: string): Promise<UnfinishedFile> {
+  static async create(directory: OpenDirectory, name: string): Promise<UnfinishedFile> {
     await removeLeft(directory, name);
     return new UnfinishedFile(directory, name);
   }
 
-  private constructor(directory: HeldDirectory, name: string) {
+  private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
     // O_EXCL: neither a file that is there is taken, nor a link followed.
     this.fd = onDisk(`create ${this.path}`, () => openSync(directory.at(this.part), 'wx'));
@@ -116,15 +116,15 @@ export class UnfinishedFile extends Unfinished {
 
 /** The same as a directory, for this user alone. */
 export class UnfinishedDirectory extends Unfinished {
-  readonly held: HeldDirectory;
+  readonly held: OpenDirectory;
 
   /** Makes it in a directory. @throws PullError as `storageError` */
-  static async create(directory: HeldDirectory, name: string): Promise<UnfinishedDirectory> {
+  static async create(directory: OpenDirectory, name: string): Promise<UnfinishedDirectory> {
     await removeLeft(directory, name);
     return new UnfinishedDirectory(directory, name);
   }
 
-  private constructor(directory: HeldDirectory, name: string) {
+  private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
     this.held = onDisk(`make the directory ${this.path}`, () => directory.make(this.part, UNFINISHED_MODE));
   }
@@ -136,16 +136,16 @@ export class UnfinishedDirectory extends Unfinished {
 
   /** Removes it with all that is in it, as far as it can be. */
   async discard(): Promise<void> {
-    await emptyHeld(this.held).catch(() => {});
+    await emptyCached(this.held).catch(() => {});
     await rmdir(this.directory.at(this.part)).catch(() => {});
   }
 }
 
-function isInode(directory: HeldDirectory, name: string, ino: bigint): boolean {
+function isInode(directory: OpenDirectory, name: string, ino: bigint): boolean {
   return lstatSync(directory.at(name), { bigint: true, throwIfNoEntry: false })?.ino === ino;
 }
 
 /** Whether what has this name belongs to this user: another export may have put its own there by now. */
-function isOwn(directory: HeldDirectory, name: string): boolean {
+function isOwn(directory: OpenDirectory, name: string): boolean {
   return lstatSync(directory.at(name), { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }

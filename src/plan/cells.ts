@@ -82,12 +82,12 @@ export function buildCells(layers: readonly LayerWant[], layer: number, firsts: 
     const firstLayer = firsts.layer[row]!;
     const first = firstLayer < 0 ? undefined : layers[firstLayer]!;
     const firstRow = firsts.row[row]!;
-    if (want.heldPack[row]! >= 0) {
-      pushContent(cells, table, row, CELL.held, want.heldPack[row]!, want.heldOffset[row]!);
+    if (want.cachedPack[row]! >= 0) {
+      pushContent(cells, table, row, CELL.held, want.cachedPack[row]!, want.cachedOffset[row]!);
     } else if (first === undefined || first.table.layout !== 'split') {
       pushWanted(cells, want, row);
-    } else if (first.heldPack[firstRow]! >= 0) {
-      pushContent(cells, table, row, CELL.held, first.heldPack[firstRow]!, first.heldOffset[firstRow]!);
+    } else if (first.cachedPack[firstRow]! >= 0) {
+      pushContent(cells, table, row, CELL.held, first.cachedPack[firstRow]!, first.cachedOffset[firstRow]!);
     } else {
       pushContent(cells, table, row, CELL.copy, firstLayer, first.table.tarStart[firstRow]!);
     }
@@ -132,9 +132,9 @@ function pushWanted(cells: Cells, want: LayerWant, row: number): void {
     const last = chunk + 1 === end;
     const blobAt = last ? blobEnd : table.chunkBlobStart[chunk + 1]!;
     const tarAt = last ? tarEnd : table.chunkTarStart[chunk + 1]!;
-    const pack = want.chunkHeldPack[chunk]!;
+    const pack = want.chunkCachedPack[chunk]!;
     if (pack < 0) pushCell(cells, blobAt, tarAt, CELL.wanted, -1, 0);
-    else pushCell(cells, blobAt, tarAt, CELL.held, pack, want.chunkHeldOffset[chunk]!);
+    else pushCell(cells, blobAt, tarAt, CELL.held, pack, want.chunkCachedOffset[chunk]!);
   }
 }
 

@@ -67,22 +67,22 @@ function placeOf(
   // A gap in the same frame, or (where the TOC shows none between two contents) in no frame at all.
   if (edges.tarAt[edge + 1]! > table.tarStart[row]! + table.sizeBytes[row]!) return WANTED;
   const inContent = edges.tarAt[edge]! - table.tarStart[row]!;
-  if (want.heldPack[row]! >= 0) {
-    return { state: CELL.held, source: want.heldPack[row]!, offset: want.heldOffset[row]! + inContent };
+  if (want.cachedPack[row]! >= 0) {
+    return { state: CELL.held, source: want.cachedPack[row]!, offset: want.cachedOffset[row]! + inContent };
   }
   const chunk = edges.chunk[edge]! < 0 ? table.chunkFirst[row]! : edges.chunk[edge]!;
   const hasChunks = chunk < table.chunkFirst[row + 1]!;
-  if (hasChunks && isOneChunk(table, edges, edge, chunk) && want.chunkHeldPack[chunk]! >= 0) {
-    return { state: CELL.held, source: want.chunkHeldPack[chunk]!, offset: want.chunkHeldOffset[chunk]! };
+  if (hasChunks && isOneChunk(table, edges, edge, chunk) && want.chunkCachedPack[chunk]! >= 0) {
+    return { state: CELL.held, source: want.chunkCachedPack[chunk]!, offset: want.chunkCachedOffset[chunk]! };
   }
   const first = layers[firsts.layer[row]!];
   if (first === undefined || first.table.layout !== 'split') return WANTED;
   const firstRow = firsts.row[row]!;
-  if (first.heldPack[firstRow]! >= 0) {
+  if (first.cachedPack[firstRow]! >= 0) {
     return {
       state: CELL.held,
-      source: first.heldPack[firstRow]!,
-      offset: first.heldOffset[firstRow]! + inContent,
+      source: first.cachedPack[firstRow]!,
+      offset: first.cachedOffset[firstRow]! + inContent,
     };
   }
   return {

@@ -16,11 +16,11 @@ export interface ResumedPiece {
 export interface LayerWant {
   readonly table: LayerTable;
   /** Index into the caller's table of packs, or -1 for a content that no pack holds whole. */
-  readonly heldPack: Int32Array;
-  readonly heldOffset: Float64Array;
+  readonly cachedPack: Int32Array;
+  readonly cachedOffset: Float64Array;
   /** The same for each chunk row; not looked at when the whole content is held. */
-  readonly chunkHeldPack: Int32Array;
-  readonly chunkHeldOffset: Float64Array;
+  readonly chunkCachedPack: Int32Array;
+  readonly chunkCachedOffset: Float64Array;
   /** Ascending by blobStart, not overlapping. A piece that contradicts the table is not used. */
   readonly resumed: readonly ResumedPiece[];
 }

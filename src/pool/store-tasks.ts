@@ -26,10 +26,10 @@ export interface LookUpResult {
 
 /** What the store has of one layer, row by row; -1 where it has nothing. Pack numbers index `packs`. */
 export interface LayerHoldings {
-  readonly heldPack: Int32Array;
-  readonly heldOffset: Float64Array;
-  readonly chunkHeldPack: Int32Array;
-  readonly chunkHeldOffset: Float64Array;
+  readonly cachedPack: Int32Array;
+  readonly cachedOffset: Float64Array;
+  readonly chunkCachedPack: Int32Array;
+  readonly chunkCachedOffset: Float64Array;
   readonly resumed: readonly ResumedRow[];
 }
 
@@ -52,12 +52,12 @@ export interface BlobRow {
 }
 
 /** Lists the contents of the store that layers which are one stream may share. */
-interface ListHeldTask {
+interface ListCachedTask {
   readonly task: 'list-held';
 }
 
-/** Contents that packs have, found as `HeldContents` does it; empty when there are none. */
-export interface HeldRows {
+/** Contents that packs have, found as `CachedContents` does it; empty when there are none. */
+export interface CachedRows {
   readonly packs: readonly string[];
   readonly slots: Uint32Array<SharedArrayBuffer>;
 }
@@ -72,7 +72,7 @@ export interface DecodeBlobTask {
   readonly blob: BlobSource;
   /** What it is if its first bytes do not tell. */
   readonly compression: Compression;
-  readonly held: HeldRows;
+  readonly held: CachedRows;
   /** What it may decode to beyond MAX_DECODED_RATIO times its length, and what it took of that when it was decoded before. */
   readonly room: DecodedRoom;
   readonly takenBytes: number;
@@ -238,7 +238,7 @@ export interface NameContentTask {
 
 export type StoreTask =
   | LookUpTask
-  | ListHeldTask
+  | ListCachedTask
   | DecodeBlobTask
   | WriteInlineTask
   | VerifyLayerTask
@@ -251,7 +251,7 @@ export type StoreTask =
 /** The answer to each of them. */
 export interface StoreResults {
   'look-up': LookUpResult;
-  'list-held': HeldRows;
+  'list-held': CachedRows;
   'decode-blob': DecodeBlobResult;
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;

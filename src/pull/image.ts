@@ -32,12 +32,12 @@ export function recordedImage(
 ): RecordedImage | undefined {
   if (settings.policy === 'always') return undefined;
   const record = readImageRecord(paths, reference, settings.platformName);
-  const image = keptImage(paths, record);
+  const image = cachedImage(paths, record);
   const layers = image === undefined ? [] : imageLayers(image, paths);
   if (
     record !== undefined &&
     image !== undefined &&
-    layers.every((layer) => layer.heldTarBytes !== undefined)
+    layers.every((layer) => layer.cachedTarBytes !== undefined)
   )
     return { image, layers, record };
   if (settings.policy === 'missing') return undefined;
@@ -51,7 +51,7 @@ export function recordedImage(
 }
 
 /** What the record names, from the blobs it keeps. */
-function keptImage(paths: StorePaths, record: ImageRecord | undefined): ResolvedImage | undefined {
+function cachedImage(paths: StorePaths, record: ImageRecord | undefined): ResolvedImage | undefined {
   if (record === undefined) return undefined;
   const manifestBytes = getBlob(paths, record.manifestDigest);
   const configBytes = getBlob(paths, record.configDigest);

@@ -92,21 +92,21 @@ export function inspectionOf(
 }
 
 function inspectLayer(
-  { descriptor, diffId, kind, heldTarBytes }: ImageLayer,
+  { descriptor, diffId, kind, cachedTarBytes }: ImageLayer,
   planned: { layer: KnownLayer; figures: PlannedFigures } | undefined,
 ): LayerInspection {
   const { digest, mediaType, sizeBytes } = descriptor;
   const { format, reason } = kind;
   const names = { digest, diffId, mediaType, sizeBytes };
   if (planned === undefined) {
-    const tarBytes = heldTarBytes ?? null;
+    const tarBytes = cachedTarBytes ?? null;
     const nothing = { metadataBytes: 0, fetchBytes: 0, resumedBytes: 0, requests: 0 };
     return {
       ...names,
       format,
       reason,
       tarBytes,
-      held: heldTarBytes !== undefined,
+      held: cachedTarBytes !== undefined,
       ...nothing,
       reuseBytes: tarBytes ?? 0,
     };

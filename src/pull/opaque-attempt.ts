@@ -3,7 +3,7 @@ import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { cutRanges } from '../plan/missing.js';
 import type { BlobPart } from '../plan/opaque.js';
-import type { DecodeBlobResult, HeldRows } from '../pool/messages.js';
+import type { CachedRows, DecodeBlobResult } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
@@ -21,7 +21,7 @@ export interface StreamOptions {
   /** Decoders at a time: each has some tens of MB in hand, and more than threads would only share them. */
   readonly turns: Semaphore;
   /** The contents that need not be written again. */
-  readonly held: () => Promise<HeldRows>;
+  readonly held: () => Promise<CachedRows>;
 }
 
 /** What became of a blob that was there as a whole. */
@@ -191,9 +191,9 @@ export class OpaqueAttempt {
     const prover = new LayerProver(context, layer);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
-    const heldPacks = new Set(held.packs);
+    const cachedPacks = new Set(held.packs);
     const arriving = arrivals(port1, (part) => {
-      for (const pack of part.packs) if (!heldPacks.has(pack)) this.#own(pack);
+      for (const pack of part.packs) if (!cachedPacks.has(pack)) this.#own(pack);
       extents.append(part);
       prover.feed(part);
     });

@@ -73,7 +73,7 @@ async function partialLayer(
   diffId: Digest,
   layer: ChunkedLayer | undefined,
 ): Promise<PartialLayer> {
-  if (layer === undefined) return heldLayer(context, diffId);
+  if (layer === undefined) return cachedLayer(context, diffId);
   const { table, tarSplit } = layer.metadata;
   const ranges = gapsOf(table);
   const extents = new ExtentList();
@@ -82,7 +82,7 @@ async function partialLayer(
   return { diffId, tarBytes: table.tarBytes, extents: extents.toRows(), ranges };
 }
 
-async function heldLayer({ paths, support }: PullContext, diffId: Digest): Promise<PartialLayer> {
+async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Promise<PartialLayer> {
   const extents = readLayerRecord(paths, diffId)?.extents;
   const rows = extents?.toRows();
   const isWhole =

@@ -179,8 +179,8 @@ class Pull {
 
   /** The image itself may have come from the store: then the registry hears of the pull here at first. */
   async #wanted(layers: readonly ImageLayer[]): Promise<WantedLayer[]> {
-    const isHeld = ({ heldTarBytes }: ImageLayer) => heldTarBytes !== undefined;
-    if (!layers.every(isHeld)) await this.#link.asking(() => this.#link.session.open());
+    const isCached = ({ cachedTarBytes }: ImageLayer) => cachedTarBytes !== undefined;
+    if (!layers.every(isCached)) await this.#link.asking(() => this.#link.session.open());
     return wantedLayers(layers, {
       session: this.#link.session,
       allowForeign: this.#link.settings.allowForeign,

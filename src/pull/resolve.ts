@@ -42,7 +42,7 @@ export async function resolveImage(
   const { image, settings } = asked;
   let { name } = asked;
   const pulledBefore = readImageRecord(paths, image, settings.platformName) !== undefined;
-  if (pulledBefore && !isDigest(name)) name = (await heldDigest(session, name, paths)) ?? name;
+  if (pulledBefore && !isDigest(name)) name = (await cachedDigest(session, name, paths)) ?? name;
   const { digest, manifest } = await readManifest(session, name, paths);
   if (manifest.kind === 'manifest') {
     return { manifestDigest: digest, ...(await withConfig(session, manifest, paths, settings, warn)) };
@@ -84,7 +84,7 @@ function whatIsMissing({ os, architecture }: Platform): string {
  * The digest of a tag, if the store has what it names: a pull limit (Docker Hub's) counts GETs. The word of the registry
  * selects among manifests that were proven; a GET says more to whoever does not have it.
  */
-async function heldDigest(session: Questions, tag: string, paths: StorePaths): Promise<Digest | undefined> {
+async function cachedDigest(session: Questions, tag: string, paths: StorePaths): Promise<Digest | undefined> {
   const digest = await session.headManifest(tag);
   return digest !== undefined && getBlob(paths, digest) !== undefined ? digest : undefined;
 }

@@ -8,19 +8,19 @@ export function layerResults(
   figures: ReadonlyMap<string, LayerFigures>,
 ): LayerResult[] {
   const seen = new Set<string>();
-  return layers.map(({ descriptor, diffId, kind, heldTarBytes = 0 }) => {
+  return layers.map(({ descriptor, diffId, kind, cachedTarBytes = 0 }) => {
     const { digest, mediaType, sizeBytes } = descriptor;
     const pulled = figures.get(diffId);
     const first = pulled !== undefined && !seen.has(diffId);
     seen.add(diffId);
     const format = pulled?.format ?? kind.format;
-    const own = first ? pulled : { format, ...heldFigures(pulled?.tarBytes ?? heldTarBytes) };
+    const own = first ? pulled : { format, ...cachedFigures(pulled?.tarBytes ?? cachedTarBytes) };
     return { digest, diffId, mediaType, sizeBytes, ...own };
   });
 }
 
 /** Of a layer that was there, or that came with an equal one below it. */
-function heldFigures(tarBytes: number): Omit<LayerFigures, 'format'> {
+function cachedFigures(tarBytes: number): Omit<LayerFigures, 'format'> {
   return { tarBytes, metadataBytes: 0, fetchedBytes: 0, reusedBytes: tarBytes, resumedBytes: 0, requests: 0 };
 }
 

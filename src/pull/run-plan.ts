@@ -2,7 +2,7 @@ import type { Compression } from '../format/compression.js';
 import { inLayer, type PullError } from '../format/error.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import type { Span } from '../plan/plan.js';
-import type { HeldRows } from '../pool/messages.js';
+import type { CachedRows } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
@@ -94,7 +94,7 @@ class Run {
   /** Rows of the layers that have something in a pack of this pull. */
   readonly #writers = new Map<PackId, Set<number>>();
   readonly #turns: Semaphore;
-  #held: Promise<HeldRows> | undefined;
+  #held: Promise<CachedRows> | undefined;
   #published = 0;
   #resolve: () => void = () => {};
 
@@ -255,7 +255,7 @@ class Run {
       layer,
       index: i,
       turns: this.#turns,
-      held: this.#listHeld,
+      held: this.#listCached,
     };
     const whole = new OpaqueLayer(options, limits, blob, failedBefore);
     const pull = async () => {
@@ -269,7 +269,7 @@ class Run {
   }
 
   /** Listed once for all streams, while the first of them comes. */
-  readonly #listHeld = (): Promise<HeldRows> => {
+  readonly #listCached = (): Promise<CachedRows> => {
     this.#held ??= this.#context.support.run({ task: 'list-held' });
     return this.#held;
   };

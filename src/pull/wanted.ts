@@ -15,15 +15,15 @@ export interface ImageLayer {
   readonly diffId: Digest;
   readonly kind: LayerKind;
   /** Length of its tar, when the store has it. */
-  readonly heldTarBytes: number | undefined;
+  readonly cachedTarBytes: number | undefined;
 }
 
 /** The layers of an image, and which of them the store has. @throws PullError `unsupported` for what is no layer */
 export function imageLayers(image: ResolvedImage, paths: StorePaths): ImageLayer[] {
   return image.manifest.layers.map((descriptor, i) => {
     const diffId = image.config.diffIds[i]!;
-    const heldTarBytes = readLayerRecord(paths, diffId)?.extents.lengthBytes;
-    return { descriptor, diffId, kind: layerKind(descriptor), heldTarBytes };
+    const cachedTarBytes = readLayerRecord(paths, diffId)?.extents.lengthBytes;
+    return { descriptor, diffId, kind: layerKind(descriptor), cachedTarBytes };
   });
 }
 
@@ -42,7 +42,7 @@ interface WantOptions {
 export function wantedLayers(layers: readonly ImageLayer[], options: WantOptions): WantedLayer[] {
   const wanted = new Map<Digest, WantedLayer>();
   for (const layer of layers) {
-    if (layer.heldTarBytes !== undefined || wanted.has(layer.diffId)) continue;
+    if (layer.cachedTarBytes !== undefined || wanted.has(layer.diffId)) continue;
     wanted.set(layer.diffId, wantedLayer(layer, options));
   }
   return [...wanted.values()];

@@ -31,7 +31,7 @@ import {
   tokenRequest,
   tokenUrl,
 } from './token.js';
-import { keptToken } from './token-cache.js';
+import { cachedToken } from './token-cache.js';
 
 const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 
@@ -65,7 +65,7 @@ export function createAuthorizer(context: Context): Authorizer {
     if (source === undefined) return basicAuthorization(challenges, found);
     const request = tokenRequest(source, found?.secret);
     isInherited = true;
-    return keptToken(context.options.tokens, request, stale, Date.now, () => {
+    return cachedToken(context.options.tokens, request, stale, Date.now, () => {
       isInherited = false;
       return fetchToken(context, request, found);
     });

@@ -175,9 +175,9 @@ function headersFor({ authorization }: HttpProxy, origin: string): Record<string
   };
 }
 
-/** Makes `read()` find nothing while `isHeld`; `read(0)`, with which streams move their own machinery, goes through. */
-function gate(socket: Socket, isHeld: () => boolean): void {
+/** Makes `read()` find nothing while `isCached`; `read(0)`, with which streams move their own machinery, goes through. */
+function gate(socket: Socket, isCached: () => boolean): void {
   const read = socket.read;
   socket.read = (sizeBytes?: number): unknown =>
-    sizeBytes !== 0 && isHeld() ? null : read.call(socket, sizeBytes);
+    sizeBytes !== 0 && isCached() ? null : read.call(socket, sizeBytes);
 }

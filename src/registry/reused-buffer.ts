@@ -13,7 +13,7 @@ const HEAD_END = '\r\n\r\n';
 export class ReusedBuffer {
   readonly onread: OnReadOpts;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  readonly #isHeld: () => boolean;
+  readonly #isCached: () => boolean;
   #socket: Socket | undefined;
   /** The bytes of the buffer that have not been taken. */
   #start = 0;
@@ -21,9 +21,9 @@ export class ReusedBuffer {
   /** Node reads no more until it is asked to. */
   #isStopped = false;
 
-  /** `isHeld`: nothing is to be read. */
-  constructor(isHeld: () => boolean) {
-    this.#isHeld = isHeld;
+  /** `isCached`: nothing is to be read. */
+  constructor(isCached: () => boolean) {
+    this.#isCached = isCached;
     this.onread = { buffer: this.#buffer, callback: (bytes) => this.#filled(bytes) };
   }
 
@@ -38,7 +38,7 @@ export class ReusedBuffer {
     const read = socket.read;
     socket.read = (sizeBytes?: number): unknown => {
       if (sizeBytes === 0) return read.call(socket, 0);
-      if (this.#isHeld()) return null;
+      if (this.#isCached()) return null;
       if (this.#start < this.#end)
         return isBody() ? this.#take(this.#end) : Buffer.from(this.#take(this.#headEnd()));
       if (this.#isStopped) {
@@ -66,7 +66,7 @@ export class ReusedBuffer {
     this.#start = 0;
     this.#end = bytes;
     this.#socket?.emit('readable');
-    const goesOn = this.#start === this.#end && !this.#isHeld();
+    const goesOn = this.#start === this.#end && !this.#isCached();
     this.#isStopped = !goesOn;
     return goesOn;
   }

@@ -9,7 +9,7 @@ export type TokenCache = Map<string, Promise<Token>>;
  * `stale`, a value that was refused ('' for none), and what has expired are replaced by what `fetch` finds, once for all
  * who ask meanwhile. Whose fetch fails hears of it alone.
  */
-export async function keptToken(
+export async function cachedToken(
   cache: TokenCache,
   request: TokenRequest,
   stale: string | undefined,

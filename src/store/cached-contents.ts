@@ -1,6 +1,6 @@
 import { statFile } from '../files/open-file.js';
 import { onDisk } from '../files/storage-error.js';
-import type { HeldRows } from '../pool/messages.js';
+import type { CachedRows } from '../pool/messages.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
@@ -42,8 +42,8 @@ export interface Place {
   readonly offset: number;
 }
 
-/** The contents in sealed packs that a stream may share, for `HeldContents`. @throws PullError as `storageError` */
-export function listHeldContents(paths: StorePaths): HeldRows {
+/** The contents in sealed packs that a stream may share, for `CachedContents`. @throws PullError as `storageError` */
+export function listCachedContents(paths: StorePaths): CachedRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
@@ -51,9 +51,9 @@ export function listHeldContents(paths: StorePaths): HeldRows {
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
   const most = Math.min(records, MOST_CONTENTS);
-  if (most === 0) return nothingHeld();
+  if (most === 0) return nothingCached();
   const rows = { packs: packs.map(({ id }) => id), slots: emptySlots(Math.ceil(most * SLOTS_PER_CONTENT)) };
-  const held = new HeldContents(rows);
+  const held = new CachedContents(rows);
   const indexes = new IndexScan(paths);
   const { block } = indexes;
   let count = 0;
@@ -70,11 +70,11 @@ export function listHeldContents(paths: StorePaths): HeldRows {
     };
     indexes.read(pack, take, () => {});
   }
-  return count > 0 ? rows : nothingHeld();
+  return count > 0 ? rows : nothingCached();
 }
 
 /** A store without any. */
-export function nothingHeld(): HeldRows {
+export function nothingCached(): CachedRows {
   return { packs: [], slots: emptySlots(0) };
 }
 
@@ -91,11 +91,11 @@ function keyOf(bytes: Buffer, digestAt: number, lengthBytes: number): number {
  * Which contents packs have, and where: open addressing over shared memory, 30 bytes a content. What is found may be
  * something else, or gone: whoever asks reads it and compares.
  */
-export class HeldContents {
+export class CachedContents {
   readonly #packs: readonly PackId[];
   readonly #slots: Uint32Array;
 
-  constructor({ packs, slots }: HeldRows) {
+  constructor({ packs, slots }: CachedRows) {
     this.#packs = packs as readonly PackId[];
     this.#slots = slots;
   }

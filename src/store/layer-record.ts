@@ -76,7 +76,7 @@ export function decodeLayerRecord(bytes: Buffer, diffId: Digest): LayerRecord | 
 }
 
 /** Whether every pack is there and long enough, and no byte of the extents is known to be false. */
-function isHeld(paths: StorePaths, extents: ExtentList): boolean {
+function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
       const path = packPath(paths, id);
@@ -100,7 +100,7 @@ function isHeld(paths: StorePaths, extents: ExtentList): boolean {
  */
 export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
   const record = readRecordFile(layerRecordPath(paths, diffId), diffId);
-  return record && isHeld(paths, record.extents) ? record : undefined;
+  return record && isCached(paths, record.extents) ? record : undefined;
 }
 
 /**

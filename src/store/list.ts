@@ -51,7 +51,7 @@ export function listStore(options: {
   const paths = openStoreToRead(options.store, options.warn);
   const whole: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
   for (const record of listImageRecords(paths)) {
-    const extents = heldExtents(paths, record);
+    const extents = cachedExtents(paths, record);
     if (extents === undefined) options.incomplete?.(record.reference, record.platform);
     else whole.push({ record, runs: neededRuns(extents) });
   }
@@ -74,7 +74,7 @@ function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, own: Runs) =
 }
 
 /** The extents of all layers of an image, or undefined if one is not held, or its manifest or config. */
-function heldExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
+function cachedExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
   const { diffIds, manifestDigest, configDigest } = record;
   const hasBlobs = [manifestDigest, configDigest].every((digest) => getBlob(paths, digest) !== undefined);
   if (!hasBlobs) return undefined;

@@ -36,7 +36,7 @@ interface Owner {
  * it is held open: Linux resolves `/proc/self/fd/N/NAME` from the open directory N and looks up NAME alone, as openat(2) would.
  * Where none can, its path is as good, and takes 5 % less time. Without `/proc` there is no other way.
  */
-export class HeldDirectory {
+export class OpenDirectory {
   /** What messages call it. */
   readonly path: string;
   readonly #base: Buffer;
@@ -57,18 +57,18 @@ export class HeldDirectory {
    * @throws the system's error, ENOTDIR for a link that came meanwhile, too; PullError `option-malformed` as `followLinks`, and where
    *   other users can change what is on the path and it cannot be held
    */
-  static hold(path: string, canHold = canHoldDirectories()): HeldDirectory {
+  static hold(path: string, canHold = canHoldDirectories()): OpenDirectory {
     const real = followLinks(path);
     const unguarded = firstUnguarded(real);
-    if (unguarded === undefined) return new HeldDirectory(real, Buffer.from(real), undefined, canHold);
+    if (unguarded === undefined) return new OpenDirectory(real, Buffer.from(real), undefined, canHold);
     if (!canHold) throw notSafe(unguarded);
-    return HeldDirectory.receive({ path, fd: openPlaceWithoutLinks(real) });
+    return OpenDirectory.receive({ path, fd: openPlaceWithoutLinks(real) });
   }
 
   /** A directory that another thread holds, and closes. */
-  static receive({ path, fd }: SharedDirectory): HeldDirectory {
-    if (fd === undefined) return new HeldDirectory(path, Buffer.from(path));
-    return new HeldDirectory(path, Buffer.from(pathOfOpen(fd)), fd);
+  static receive({ path, fd }: SharedDirectory): OpenDirectory {
+    if (fd === undefined) return new OpenDirectory(path, Buffer.from(path));
+    return new OpenDirectory(path, Buffer.from(pathOfOpen(fd)), fd);
   }
 
   /** For other threads, while this one holds it. */
@@ -115,13 +115,13 @@ export class HeldDirectory {
    * Holds a directory in it, never what a link leads to. `isOurs`: this process made it, and nobody may write to it since.
    * @throws the system's error: ENOTDIR for a link, too; PullError `option-malformed` as `hold`
    */
-  open(name: string | Buffer, isOurs = false): HeldDirectory {
+  open(name: string | Buffer, isOurs = false): OpenDirectory {
     const [path, place] = [this.pathOf(name), this.at(name)];
     const isSafe = isOurs && this.isGuarded;
     const held =
       this.#fd === undefined && (isSafe || this.#isSafe(place))
-        ? new HeldDirectory(path, Buffer.from(place), undefined, this.#canHold)
-        : HeldDirectory.receive({ path, fd: openPlaceItself(place) });
+        ? new OpenDirectory(path, Buffer.from(place), undefined, this.#canHold)
+        : OpenDirectory.receive({ path, fd: openPlaceItself(place) });
     if (isSafe) held.#isGuarded = true;
     return held;
   }
@@ -139,7 +139,7 @@ export class HeldDirectory {
    * Makes a directory in it and holds that.
    * @throws the system's error: EEXIST when the name is taken; PullError `store-broken` when something else stands there a moment later
    */
-  make(name: string | Buffer, mode: number): HeldDirectory {
+  make(name: string | Buffer, mode: number): OpenDirectory {
     mkdirSync(this.at(name), mode);
     const held = this.open(name);
     if (this.isGuarded || held.#isNew) return held;
@@ -195,10 +195,10 @@ export class HeldDirectory {
 
 const SLASH = Buffer.from('/');
 
-/** Holds a directory, made with those around it where they are not there yet. @throws as `HeldDirectory.hold` and `make` */
-export function makeHeldDirectory(path: string): HeldDirectory {
-  if (existsSync(path) || path === dirname(path)) return HeldDirectory.hold(path);
-  const parent = makeHeldDirectory(dirname(path));
+/** Holds a directory, made with those around it where they are not there yet. @throws as `OpenDirectory.hold` and `make` */
+export function makeOpenDirectory(path: string): OpenDirectory {
+  if (existsSync(path) || path === dirname(path)) return OpenDirectory.hold(path);
+  const parent = makeOpenDirectory(dirname(path));
   try {
     return openOrMake(parent, basename(path));
   } finally {
@@ -206,7 +206,7 @@ export function makeHeldDirectory(path: string): HeldDirectory {
   }
 }
 
-function openOrMake(parent: HeldDirectory, name: string): HeldDirectory {
+function openOrMake(parent: OpenDirectory, name: string): OpenDirectory {
   try {
     return parent.make(name, 0o777);
   } catch (error) {

@@ -1,7 +1,7 @@
 import { chmodSync, lstatSync, rmdirSync, statSync, unlinkSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { systemCode } from '../files/storage-error.js';
-import type { HeldDirectory } from './open-directory.js';
+import type { OpenDirectory } from './open-directory.js';
 
 /** No path that a system call takes leads deeper (PATH_MAX is 4096 bytes), and each level holds a descriptor. */
 const MAX_DEPTH = 2048;
@@ -15,12 +15,12 @@ const ALL_OF_OWNER = 0o700;
  * swapped for a link meanwhile is removed as that link, or ends the removal. What is not there is removed already.
  * @throws the system's error for what cannot be removed
  */
-export async function removeAt(parent: HeldDirectory, name: string | Buffer, depth = 0): Promise<void> {
+export async function removeAt(parent: OpenDirectory, name: string | Buffer, depth = 0): Promise<void> {
   if (unlinked(parent, name)) return;
   if (depth >= MAX_DEPTH) throw Object.assign(new Error(parent.path), { code: 'ENAMETOOLONG' });
   const directory = parent.open(name);
   try {
-    await emptyHeld(directory, depth + 1);
+    await emptyCached(directory, depth + 1);
   } finally {
     directory.close();
   }
@@ -28,7 +28,7 @@ export async function removeAt(parent: HeldDirectory, name: string | Buffer, dep
 }
 
 /** Removes all that is in a directory, as `removeAt`. A directory of this user that is closed to them is opened. */
-export async function emptyHeld(directory: HeldDirectory, depth = 0): Promise<void> {
+export async function emptyCached(directory: OpenDirectory, depth = 0): Promise<void> {
   const { mode, uid } = statSync(directory.self);
   const isClosed = (mode & ALL_OF_OWNER) !== ALL_OF_OWNER;
   if (isClosed && uid === process.geteuid?.()) chmodSync(directory.self, ALL_OF_OWNER);
@@ -39,7 +39,7 @@ export async function emptyHeld(directory: HeldDirectory, depth = 0): Promise<vo
 }
 
 /** Removes all but a directory; returns whether it did, or nothing was there. */
-function unlinked(parent: HeldDirectory, name: string | Buffer): boolean {
+function unlinked(parent: OpenDirectory, name: string | Buffer): boolean {
   const path = parent.at(name);
   try {
     unlinkSync(path);

@@ -30,7 +30,7 @@ import type { ExportedLayer, Task, TreeRows } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { putBlob } from '../../src/store/blob-cache.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
-import { HeldDirectory } from '../../src/store/open-directory.js';
+import { OpenDirectory } from '../../src/store/open-directory.js';
 import { skipUnless } from '../support/programs.js';
 import { sourceOf, storeTars, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
@@ -113,7 +113,7 @@ function readers(
 ): Record<string, Task> {
   const tree = flatten([sourceOf(tar)]);
   const abilities = { uid: 0, umask: 0o022, owners: false };
-  const held = HeldDirectory.hold(directory);
+  const held = OpenDirectory.hold(directory);
   t.after(() => held.close());
   const inodes = new BigUint64Array(new SharedArrayBuffer(8 * tree.count));
   const common = { tree, directory: held.shared, inodes, replace: true, begun: false };

@@ -53,14 +53,14 @@ export function wantOf(
   more: { held?: readonly number[]; resumed?: readonly ResumedPiece[] } = {},
 ): LayerWant {
   const chunks = table.chunkBlobStart.length;
-  const heldPack = new Int32Array(table.count).fill(-1);
-  for (const row of more.held ?? []) heldPack[row] = 0;
+  const cachedPack = new Int32Array(table.count).fill(-1);
+  for (const row of more.held ?? []) cachedPack[row] = 0;
   return {
     table,
-    heldPack,
-    heldOffset: table.tarStart.map((offset) => offset * 2),
-    chunkHeldPack: new Int32Array(chunks).fill(-1),
-    chunkHeldOffset: new Float64Array(chunks),
+    cachedPack,
+    cachedOffset: table.tarStart.map((offset) => offset * 2),
+    chunkCachedPack: new Int32Array(chunks).fill(-1),
+    chunkCachedOffset: new Float64Array(chunks),
     resumed: more.resumed ?? [],
   };
 }

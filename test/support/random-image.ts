@@ -62,17 +62,17 @@ function randomLayer(
   for (let row = 0; row < count; row++) {
     const tarStart = table.tarStart[row]!;
     if (random.chance(shares.held)) {
-      want.heldPack[row] = random.int(0, packs.length - 1);
+      want.cachedPack[row] = random.int(0, packs.length - 1);
       const bytes = draft.tar.slice(tarStart, tarStart + table.sizeBytes[row]!);
-      want.heldOffset[row] = append(packs[want.heldPack[row]!]!, bytes, random);
+      want.cachedOffset[row] = append(packs[want.cachedPack[row]!]!, bytes, random);
     }
     for (let chunk = table.chunkFirst[row]!; chunk < table.chunkFirst[row + 1]!; chunk++) {
       if (!random.chance(shares.held)) continue;
       const last = chunk + 1 === table.chunkFirst[row + 1]!;
       const end = last ? tarStart + table.sizeBytes[row]! : table.chunkTarStart[chunk + 1]!;
-      want.chunkHeldPack[chunk] = random.int(0, packs.length - 1);
+      want.chunkCachedPack[chunk] = random.int(0, packs.length - 1);
       const bytes = draft.tar.slice(table.chunkTarStart[chunk]!, end);
-      want.chunkHeldOffset[chunk] = append(packs[want.chunkHeldPack[chunk]!]!, bytes, random);
+      want.chunkCachedOffset[chunk] = append(packs[want.chunkCachedPack[chunk]!]!, bytes, random);
     }
   }
   const trueResumed = randomPieces(draft, random, packs, shares.resumed);

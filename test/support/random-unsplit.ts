@@ -173,16 +173,16 @@ function hold(
   let chunk = 0;
   for (const [row, { start, sizeBytes, chunks, hasRows }] of contents.entries()) {
     if (random.chance(share)) {
-      want.heldPack[row] = random.int(0, packs.length - 1);
+      want.cachedPack[row] = random.int(0, packs.length - 1);
       const bytes = tar.slice(start, start + sizeBytes);
-      want.heldOffset[row] = append(packs[want.heldPack[row]!]!, bytes, random);
+      want.cachedOffset[row] = append(packs[want.cachedPack[row]!]!, bytes, random);
     }
     if (!hasRows) continue;
     for (const [i, from] of chunks.entries()) {
       if (random.chance(share)) {
-        want.chunkHeldPack[chunk] = random.int(0, packs.length - 1);
+        want.chunkCachedPack[chunk] = random.int(0, packs.length - 1);
         const bytes = tar.slice(from, chunks[i + 1] ?? start + sizeBytes);
-        want.chunkHeldOffset[chunk] = append(packs[want.chunkHeldPack[chunk]!]!, bytes, random);
+        want.chunkCachedOffset[chunk] = append(packs[want.chunkCachedPack[chunk]!]!, bytes, random);
       }
       chunk++;
     }

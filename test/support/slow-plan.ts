@@ -25,7 +25,7 @@ function contentStates(image: RandomImage): ('held' | 'copy' | 'wanted')[][] {
   const firsts = new Map<string | number, boolean>();
   return image.layers.map(({ contents, want }) =>
     contents.map(({ name }, row) => {
-      const held = want.heldPack[row]! >= 0;
+      const held = want.cachedPack[row]! >= 0;
       const first = firsts.get(name);
       if (first === undefined) firsts.set(name, held);
       if (held || first === true) return 'held';
@@ -44,7 +44,7 @@ function partsOf(layer: RandomLayer, row: number) {
     ...start,
     blobEnd: starts[i + 1]?.blobStart ?? content.blob[1],
     tarEnd: starts[i + 1]?.tarStart ?? content.tarStart + content.sizeBytes,
-    held: content.chunks !== undefined && want.chunkHeldPack[chunk + i]! >= 0,
+    held: content.chunks !== undefined && want.chunkCachedPack[chunk + i]! >= 0,
   }));
 }
 

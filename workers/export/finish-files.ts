@@ -4,13 +4,13 @@ import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
 import { DIRECTORY, fileTime, HARD_LINK, isRoot, nameAt } from '../../src/export/file-tree.js';
 import { onDisk } from '../../src/files/storage-error.js';
 import type { FinishFilesTask } from '../../src/pool/messages.js';
-import { HeldRows } from '../opaque/cached-rows.js';
+import { CachedRows } from '../opaque/cached-rows.js';
 import { place, ROWS_A_TURN } from './placing.js';
 
 /** Makes hard links, then gives directories what they are to have, the deepest first: a parent may be closed then. */
 export async function finishFiles(task: FinishFilesTask): Promise<undefined> {
   const { tree } = task;
-  const held = new HeldRows(task);
+  const held = new CachedRows(task);
   try {
     for (let row = 0; row < tree.count; row++) {
       if (row % ROWS_A_TURN === 0) await nextTurn();
@@ -27,7 +27,7 @@ export async function finishFiles(task: FinishFilesTask): Promise<undefined> {
 
 async function link(
   { tree, replace, abilities }: FinishFilesTask,
-  held: HeldRows,
+  held: CachedRows,
   row: number,
 ): Promise<void> {
   const target = tree.target[row]!;
@@ -40,7 +40,7 @@ async function link(
   await place(directory, name, replace, () => linkSync(from, directory.at(name)));
 }
 
-function finishDirectory({ tree, abilities }: FinishFilesTask, held: HeldRows, row: number): void {
+function finishDirectory({ tree, abilities }: FinishFilesTask, held: CachedRows, row: number): void {
   const { self, path } = held.directory(row);
   onDisk(`finish ${path}`, () => {
     const owner = ownerFor(tree, row, abilities);

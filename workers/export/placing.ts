@@ -1,5 +1,5 @@
 import { onDiskAsync, storageError, systemCode } from '../../src/files/storage-error.js';
-import type { HeldDirectory } from '../../src/store/open-directory.js';
+import type { OpenDirectory } from '../../src/store/open-directory.js';
 import { removeAt } from '../../src/store/remove-tree.js';
 
 /** Rows dealt with before the thread's other business has its turn: some milliseconds. */
@@ -11,7 +11,7 @@ export const ROWS_A_TURN = 100;
  * @throws PullError as `storageError`
  */
 export async function place<T>(
-  directory: HeldDirectory,
+  directory: OpenDirectory,
   name: Buffer,
   replace: boolean,
   make: () => T,

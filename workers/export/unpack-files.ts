@@ -7,14 +7,14 @@ import { BlockCache, LayerSource } from '../../src/export/layer-source.js';
 import { PartTags } from '../../src/export/part-tags.js';
 import { storageError, systemCode } from '../../src/files/storage-error.js';
 import type { SharedDirectory, UnpackFilesResult, UnpackFilesTask } from '../../src/pool/messages.js';
-import { HeldDirectory } from '../../src/store/open-directory.js';
+import { OpenDirectory } from '../../src/store/open-directory.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { ROWS_A_TURN } from './placing.js';
 import { createFile, fillFile } from './write-files.js';
 
-/** Directories held at a time, as in `HeldRows`. */
+/** Directories held at a time, as in `CachedRows`. */
 const MAX_HELD = 64;
 
 /** Directories are for this user alone until `finish-files`. */
@@ -82,15 +82,15 @@ function create(task: UnpackFilesTask, directories: Directories, row: number) {
 
 /** Directories by their paths, latin1, below one that no other user can change. */
 class Directories {
-  readonly #root: HeldDirectory;
-  readonly #held = new Map<string, HeldDirectory>();
+  readonly #root: OpenDirectory;
+  readonly #held = new Map<string, OpenDirectory>();
 
   constructor(root: SharedDirectory) {
-    this.#root = HeldDirectory.receive(root);
+    this.#root = OpenDirectory.receive(root);
   }
 
   /** Opens the directory at a path; makes it and its parents if needed. @throws the system's error */
-  make(path: string): HeldDirectory {
+  make(path: string): OpenDirectory {
     if (path === '') return this.#root;
     const known = this.#held.get(path);
     if (known !== undefined) return known;

@@ -22,9 +22,9 @@ import type { LayerSource } from '../../src/export/layer-source.js';
 import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.js';
 import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
-import type { HeldDirectory } from '../../src/store/open-directory.js';
+import type { OpenDirectory } from '../../src/store/open-directory.js';
 import { setup } from '../context.js';
-import { HeldRows } from '../opaque/cached-rows.js';
+import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
 import { place, ROWS_A_TURN } from './placing.js';
 
@@ -45,7 +45,7 @@ type Files = Pick<WriteFilesTask, 'tree' | 'abilities'>;
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
   const { tree, abilities, rows } = task;
-  const held = new HeldRows(task);
+  const held = new CachedRows(task);
   try {
     for (const [done, row] of rows.entries()) {
       if (done % ROWS_A_TURN === 0) await nextTurn();
@@ -58,7 +58,7 @@ export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
   }
 }
 
-async function writeFile(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+async function writeFile(task: WriteFilesTask, directory: OpenDirectory, row: number): Promise<void> {
   const { tree, replace } = task;
   const name = nameAt(tree, row);
   const fd = await place(directory, name, replace, () => createFile(task, directory.at(name), row));
@@ -125,7 +125,7 @@ async function writeContent(
   if (bounds.at(-1) !== fileBytes) onDisk(`write ${path}`, () => ftruncateSync(fd, fileBytes));
 }
 
-async function writeLink(task: WriteFilesTask, directory: HeldDirectory, row: number): Promise<void> {
+async function writeLink(task: WriteFilesTask, directory: OpenDirectory, row: number): Promise<void> {
   const { tree, abilities, replace } = task;
   const name = nameAt(tree, row);
   await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));

@@ -13,10 +13,10 @@ import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import { count } from '../../src/pool/counters.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
-import type { HeldDirectory } from '../../src/store/open-directory.js';
+import type { OpenDirectory } from '../../src/store/open-directory.js';
 import { removeAt } from '../../src/store/remove-tree.js';
 import { setup } from '../context.js';
-import { HeldRows } from '../opaque/cached-rows.js';
+import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
 
 /** Directories that one run of tar has: that many descriptors are open here, and again in tar. */
@@ -40,7 +40,7 @@ interface Job {
 
 /** Where tar works: a private directory beside what it makes, or the very directory whose attributes it sets. */
 interface Place extends Job {
-  readonly held: HeldDirectory;
+  readonly held: OpenDirectory;
 }
 
 /**
@@ -52,7 +52,7 @@ interface Place extends Job {
 export async function writeSpecials(task: WriteSpecialsTask): Promise<WriteSpecialsResult> {
   const jobs = jobsOf(task);
   const warnings: string[] = [];
-  const rows = new HeldRows(task);
+  const rows = new CachedRows(task);
   try {
     for (let at = 0; at < jobs.length; at += MAX_PLACES)
       warnings.push(...(await doJobs(task, rows, jobs.slice(at, at + MAX_PLACES))));
@@ -80,7 +80,7 @@ function jobsOf({ tree, abilities }: WriteSpecialsTask): Job[] {
 }
 
 /** Has one tar do these; returns what it says. */
-async function doJobs(task: WriteSpecialsTask, rows: HeldRows, jobs: readonly Job[]): Promise<string[]> {
+async function doJobs(task: WriteSpecialsTask, rows: CachedRows, jobs: readonly Job[]): Promise<string[]> {
   const stage = `.zpull-${randomBytes(8).toString('hex')}`;
   const places: Place[] = [];
   try {
@@ -96,7 +96,7 @@ async function doJobs(task: WriteSpecialsTask, rows: HeldRows, jobs: readonly Jo
   }
 }
 
-function openPlace({ tree }: WriteSpecialsTask, rows: HeldRows, job: Job, stage: string): HeldDirectory {
+function openPlace({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stage: string): OpenDirectory {
   const row = job.rows[0]!;
   if (job.isDirectory) return rows.directory(isRoot(tree, row) ? NO_ROW : row).open('.');
   const directory = rows.around(row);
@@ -108,7 +108,7 @@ function openPlace({ tree }: WriteSpecialsTask, rows: HeldRows, job: Job, stage:
 /** Renames what tar made to where it belongs. */
 async function moveOut(
   { tree, replace }: WriteSpecialsTask,
-  rows: HeldRows,
+  rows: CachedRows,
   { held, rows: made }: Place,
   complaint: string | undefined,
 ): Promise<void> {

@@ -70,18 +70,18 @@ export class ReadingOrder {
   #endTurn(): void {
     const ended = this.#turn++;
     let isDecided = false;
-    let areHeld = false;
+    let areCached = false;
     for (const reader of this.#readers) {
       if (reader.turn === ended) isDecided = true;
       if (reader.goOn === undefined) continue;
       if (isDecided) {
-        areHeld = true;
+        areCached = true;
         continue;
       }
       isDecided = true;
       reader.goOn();
       reader.goOn = undefined;
     }
-    if (areHeld) this.#watch();
+    if (areCached) this.#watch();
   }
 }

@@ -37,10 +37,10 @@ export function lookUp(task: LookUpTask): LookUpResult {
     const whole = answer.found[2 * i]!;
     const parts = answer.found[2 * i + 1]!;
     return {
-      heldPack: whole.pack,
-      heldOffset: whole.offset,
-      chunkHeldPack: parts.pack,
-      chunkHeldOffset: parts.offset,
+      cachedPack: whole.pack,
+      cachedOffset: whole.offset,
+      chunkCachedPack: parts.pack,
+      chunkCachedOffset: parts.offset,
       resumed: rows[unique.indexOf(blob)]!,
     };
   });

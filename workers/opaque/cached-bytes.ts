@@ -1,5 +1,5 @@
 import { PullError } from '../../src/format/error.js';
-import { type HeldContents, type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
+import { type CachedContents, type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { findRot } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
@@ -12,15 +12,15 @@ const STEP_BYTES = 64 * 1024;
 const MOST_SUSPECTS = 1000;
 
 /** Bytes in memory that a pack has, too: they are read and compared, so that no index needs to be believed. */
-export class HeldBytes {
+export class CachedBytes {
   readonly #paths: StorePaths;
-  readonly #contents: HeldContents;
+  readonly #contents: CachedContents;
   readonly #reader: PackReader;
   readonly #step = Buffer.allocUnsafeSlow(STEP_BYTES);
   /** Whole contents with the beginning of a digest whose bytes are others. */
   readonly #suspects = new ExtentList();
 
-  constructor(paths: StorePaths, contents: HeldContents) {
+  constructor(paths: StorePaths, contents: CachedContents) {
     this.#paths = paths;
     this.#contents = contents;
     this.#reader = new PackReader(paths);

@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync } from 'node:fs';
 import { NO_ROW, nameAt } from '../../src/export/file-tree.js';
 import { onDisk, storageError, systemCode } from '../../src/files/storage-error.js';
 import type { WriteTreeTask } from '../../src/pool/messages.js';
-import { changedByOthers, HeldDirectory } from '../../src/store/open-directory.js';
+import { changedByOthers, OpenDirectory } from '../../src/store/open-directory.js';
 import { place } from '../export/placing.js';
 
 /** Directories held at a time: neighbours in a layer are in few. Four threads stay far below 1024 open files. */
@@ -12,28 +12,28 @@ const MAX_HELD = 64;
 const WRITABLE = 0o700;
 
 /** The directories of a tree at its destination, each held through the one that it is in. */
-export class HeldRows {
+export class CachedRows {
   readonly #task: WriteTreeTask;
-  readonly #root: HeldDirectory;
+  readonly #root: OpenDirectory;
   /** By row; the one that was asked for last stands last. */
-  readonly #held = new Map<number, HeldDirectory>();
+  readonly #held = new Map<number, OpenDirectory>();
   #last = NO_ROW;
 
   constructor(task: WriteTreeTask) {
     this.#task = task;
-    this.#root = HeldDirectory.receive(task.directory);
+    this.#root = OpenDirectory.receive(task.directory);
   }
 
   /**
    * The directory that a row is, or the root for `NO_ROW`. Valid until the next call, or the one after that if that is given it as `kept`.
    * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` made or found
    */
-  directory(row: number, kept?: HeldDirectory): HeldDirectory {
+  directory(row: number, kept?: OpenDirectory): OpenDirectory {
     const known = row === NO_ROW ? this.#root : this.#known(row);
     if (known !== undefined) return known;
     const { parent } = this.#task.tree;
     const missing = [row];
-    let held: HeldDirectory | undefined;
+    let held: OpenDirectory | undefined;
     for (let above = parent[row]!; held === undefined; above = parent[above]!) {
       held = above === NO_ROW ? this.#root : this.#known(above);
       if (held === undefined) missing.push(above);
@@ -46,7 +46,7 @@ export class HeldRows {
   }
 
   /** The directory that a row is in. @throws as `directory` */
-  around(row: number, kept?: HeldDirectory): HeldDirectory {
+  around(row: number, kept?: OpenDirectory): OpenDirectory {
     return this.directory(this.#task.tree.parent[row]!, kept);
   }
 
@@ -73,7 +73,7 @@ export class HeldRows {
     this.#held.clear();
   }
 
-  #known(row: number): HeldDirectory | undefined {
+  #known(row: number): OpenDirectory | undefined {
     const held = this.#held.get(row);
     if (held === undefined || row === this.#last) return held;
     this.#last = row;
@@ -82,7 +82,7 @@ export class HeldRows {
     return held;
   }
 
-  #open(parent: HeldDirectory, row: number): HeldDirectory {
+  #open(parent: OpenDirectory, row: number): OpenDirectory {
     const name = nameAt(this.#task.tree, row);
     const held = onDisk(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
     if (parent.isGuarded || held.ino === this.#task.inodes[row]) return held;
@@ -90,7 +90,7 @@ export class HeldRows {
     throw changedByOthers(held.path);
   }
 
-  #keep(row: number, held: HeldDirectory, kept?: HeldDirectory): void {
+  #keep(row: number, held: OpenDirectory, kept?: OpenDirectory): void {
     this.#held.set(row, held);
     this.#last = row;
     if (this.#held.size <= MAX_HELD) return;
@@ -104,8 +104,8 @@ export class HeldRows {
 }
 
 /** Holds a directory that is there and makes it writable; undefined when there is none, or something else. */
-function takeOver(parent: HeldDirectory, name: Buffer): HeldDirectory | undefined {
-  let held: HeldDirectory | undefined;
+function takeOver(parent: OpenDirectory, name: Buffer): OpenDirectory | undefined {
+  let held: OpenDirectory | undefined;
   try {
     held = parent.open(name);
     chmodSync(held.self, WRITABLE);

@@ -1,8 +1,8 @@
-import type { HeldRows } from '../../src/pool/messages.js';
-import { listHeldContents } from '../../src/store/cached-contents.js';
+import type { CachedRows } from '../../src/pool/messages.js';
+import { listCachedContents } from '../../src/store/cached-contents.js';
 import { paths } from '../context.js';
 
 /** Lists once what all streams of a pull may share. */
-export function listHeld(): HeldRows {
-  return listHeldContents(paths);
+export function listCached(): CachedRows {
+  return listCachedContents(paths);
 }

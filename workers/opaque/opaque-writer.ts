@@ -1,11 +1,11 @@
 import { PullError } from '../../src/format/error.js';
 import { TarWalker } from '../../src/format/tar-walker.js';
 import { count } from '../../src/pool/counters.js';
-import type { ExtentRows, HeldRows } from '../../src/pool/messages.js';
-import { HeldContents } from '../../src/store/cached-contents.js';
+import type { CachedRows, ExtentRows } from '../../src/pool/messages.js';
+import { CachedContents } from '../../src/store/cached-contents.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
 import { noteGarbage } from '../garbage.js';
-import { HeldBytes } from './cached-bytes.js';
+import { CachedBytes } from './cached-bytes.js';
 import { OpaquePack } from './opaque-pack.js';
 import { StreamContents } from './stream-contents.js';
 
@@ -16,7 +16,7 @@ interface Options {
   readonly paths: StorePaths;
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** What need not be written. */
-  readonly held: HeldRows;
+  readonly held: CachedRows;
   /** Hears where the bytes of the tar are, in order. */
   readonly tell: (rows: ExtentRows) => void;
 }
@@ -29,7 +29,7 @@ export class OpaqueWriter {
   readonly #counters: Options['counters'];
   readonly #tell: Options['tell'];
   readonly #pack: OpaquePack;
-  readonly #held: HeldBytes;
+  readonly #held: CachedBytes;
   readonly #contents: StreamContents;
   /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
   #walker: TarWalker | undefined = new TarWalker();
@@ -41,7 +41,7 @@ export class OpaqueWriter {
     this.#counters = counters;
     this.#tell = tell;
     this.#pack = new OpaquePack(paths);
-    this.#held = new HeldBytes(paths, new HeldContents(held));
+    this.#held = new CachedBytes(paths, new CachedContents(held));
     this.#contents = new StreamContents(this.#pack, this.#held);
   }
 

@@ -3,7 +3,7 @@ import type { TarSink } from '../../src/format/tar-walker.js';
 import { WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 import { ContentList } from '../fetch/content-list.js';
-import type { HeldBytes } from './cached-bytes.js';
+import type { CachedBytes } from './cached-bytes.js';
 import type { OpaquePack } from './opaque-pack.js';
 
 /** Contents of one stream that are shared at most: with what is between them they are a third of the extents that a record can have. */
@@ -18,7 +18,7 @@ const NOTHING = Buffer.alloc(0);
  */
 export class StreamContents implements TarSink {
   readonly #pack: OpaquePack;
-  readonly #held: HeldBytes;
+  readonly #held: CachedBytes;
   #ended = new ContentList();
   /** The block that is walked, and where it stands in the tar. */
   #block: Buffer = NOTHING;
@@ -36,7 +36,7 @@ export class StreamContents implements TarSink {
   /** Contents of which that was so. */
   #shared = 0;
 
-  constructor(pack: OpaquePack, held: HeldBytes) {
+  constructor(pack: OpaquePack, held: CachedBytes) {
     this.#pack = pack;
     this.#held = held;
   }

@@ -6,7 +6,7 @@ import { EarlyFiles } from '../../../src/export/early-files.js';
 import { DIRECTORY, FILE, NO_ROW } from '../../../src/export/file-tree.js';
 import type { Inode } from '../../../src/export/layer-tree.js';
 import { RowWriter } from '../../../src/export/tree-rows.js';
-import { HeldDirectory } from '../../../src/store/open-directory.js';
+import { OpenDirectory } from '../../../src/store/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 function inodeOf(type: number, layer: number): Inode {
@@ -40,7 +40,7 @@ test('a file that was written in the place of a directory of a lower layer is re
   early.add({ layer: 1, tree: rowsOf('a', inodeOf(FILE, 1)), blocks: [] }).written[0] = 1;
   writeFileSync(join(directory, 'a'), 'x');
   const tree = rowsOf('a', inodeOf(DIRECTORY, 2));
-  const isKept = await early.keep(tree, [0, 1, 2], HeldDirectory.hold(directory));
+  const isKept = await early.keep(tree, [0, 1, 2], OpenDirectory.hold(directory));
   assert.deepEqual([...isKept], [0]);
   assert.deepEqual(readdirSync(directory), []);
 });

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/unfinished.js';
-import { HeldDirectory } from '../../../src/store/open-directory.js';
+import { OpenDirectory } from '../../../src/store/open-directory.js';
 import { placeOfProcesses } from '../../../src/store/processes.js';
 import { failureOf } from '../../support/pull.js';
 import { temporaryDirectory } from '../../support/temporary.js';
@@ -28,8 +28,8 @@ const isRoot = process.geteuid?.() === 0;
 const skip = process.platform !== 'linux' && 'no process namespaces here';
 const ID = '0'.repeat(16);
 
-function hold(t: TestContext, path: string): HeldDirectory {
-  const held = HeldDirectory.hold(path);
+function hold(t: TestContext, path: string): OpenDirectory {
+  const held = OpenDirectory.hold(path);
   t.after(() => held.close());
   return held;
 }

@@ -130,8 +130,8 @@ test('of a large content only the chunks that are not held are fetched', () => {
   const chunks = [0, 1, 2, 3].map((i) => ({ blobStart: i * 4 * MIB, tarStart: 512 + i * 8 * MIB }));
   const row = { name: 'big', blob: [0, 16 * MIB], tarStart: 512, sizeBytes: 32 * MIB, chunks } as const;
   const want = wantOf(tableOf([row], 16 * MIB, 33 * MIB));
-  want.chunkHeldPack.set([4, 4], 1);
-  want.chunkHeldOffset.set([1000, 1000 + 8 * MIB], 1);
+  want.chunkCachedPack.set([4, 4], 1);
+  want.chunkCachedOffset.set([1000, 1000 + 8 * MIB], 1);
   const plan = planPull([want], planLimits(1));
   const { segments } = plan.layers[0]!;
   assert.deepEqual(

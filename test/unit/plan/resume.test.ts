@@ -73,7 +73,7 @@ test('a resumed piece wins over a held content, which keeps what is left of it',
   );
   const { segments } = plan.layers[0]!;
   const rest = segments.tarStart.indexOf(3200);
-  // heldOffset of b is twice its tar offset.
+  // cachedOffset of b is twice its tar offset.
   assert.deepEqual([segments.source[rest], segments.sourceOffset[rest]], [0, 6144 + 128]);
 });
 

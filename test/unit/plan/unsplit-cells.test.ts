@@ -25,8 +25,8 @@ function large(layout: 'apart' | 'within') {
 test('the chunks that a pack holds are taken from there, the last one only where no gap follows in its frame', () => {
   for (const layout of ['apart', 'within'] as const) {
     const want = large(layout);
-    want.chunkHeldPack.fill(4);
-    want.chunkHeldOffset.set([0, 100 * MIB, 200 * MIB, 300 * MIB]);
+    want.chunkCachedPack.fill(4);
+    want.chunkCachedOffset.set([0, 100 * MIB, 200 * MIB, 300 * MIB]);
     const { totals, layers } = planPull([want], LIMITS);
     const { kind, source, sourceOffset, lengthBytes } = layers[0]!.segments;
     const isApart = layout === 'apart';

@@ -79,7 +79,7 @@ test('of a content that is on disk nothing is fetched but what a span runs over'
     if (layer.layout === 'within' || layer.want.resumed.length > 0) return;
     const bytes = fetched(one, number);
     for (const [row, { blob }] of layer.contents.entries()) {
-      if (layer.want.heldPack[row]! < 0) continue;
+      if (layer.want.cachedPack[row]! < 0) continue;
       const own = bytes.slice(blob[0], blob[1]);
       const distance = blob[1] - blob[0];
       // Gaps stand on both sides, so that a content is a distance by itself unless the next one touches it.

@@ -28,15 +28,15 @@ function digestOf(name: number): Digest {
 
 function layerOf(
   name: number,
-  more: { mediaType?: string; heldTarBytes?: number; kind?: object } = {},
+  more: { mediaType?: string; cachedTarBytes?: number; kind?: object } = {},
 ): ImageLayer {
-  const { mediaType = GZIP, heldTarBytes } = more;
+  const { mediaType = GZIP, cachedTarBytes } = more;
   const descriptor = { mediaType, digest: digestOf(name), sizeBytes: 1000 + name };
   return {
     descriptor,
     diffId: digestOf(name + 100),
     kind: { ...layerKind(descriptor), ...more.kind },
-    heldTarBytes,
+    cachedTarBytes,
   };
 }
 
@@ -104,7 +104,7 @@ test('a wanted layer has the figures of its plan, but for the disk', () => {
 });
 
 test('a layer that the store has is held and reused as a whole', () => {
-  const inspection = inspect([layerOf(1, { heldTarBytes: 700 })], { layers: [], figures: [] });
+  const inspection = inspect([layerOf(1, { cachedTarBytes: 700 })], { layers: [], figures: [] });
   const [layer] = inspection.layers;
   assert.deepEqual([layer?.held, layer?.tarBytes, layer?.reuseBytes], [true, 700, 700]);
   assert.deepEqual([layer?.fetchBytes, layer?.requests, inspection.reuseBytes], [0, 0, 700]);
@@ -123,7 +123,7 @@ test('a layer that the image has twice is fetched once', () => {
 });
 
 test('totals are the sums over the layers', () => {
-  const layers = [layerOf(1), layerOf(2, { heldTarBytes: 70 }), layerOf(3)];
+  const layers = [layerOf(1), layerOf(2, { cachedTarBytes: 70 }), layerOf(3)];
   const figures = [
     FIGURES,
     { ...FIGURES, tarBytes: null, fetchBytes: 1, reuseBytes: 2, resumedBytes: 3, requests: 4 },

@@ -14,10 +14,10 @@ function digestOf(name: number): Digest {
   return parseDigest(`sha256:${String(name).padStart(64, '0')}`, 'digest');
 }
 
-function layerOf(name: number, more: Partial<Descriptor> & { heldTarBytes?: number } = {}): ImageLayer {
-  const { heldTarBytes, ...own } = more;
+function layerOf(name: number, more: Partial<Descriptor> & { cachedTarBytes?: number } = {}): ImageLayer {
+  const { cachedTarBytes, ...own } = more;
   const descriptor = { mediaType: GZIP, digest: digestOf(name), sizeBytes: 1000 + name, ...own };
-  return { descriptor, diffId: digestOf(name + 100), kind: layerKind(descriptor), heldTarBytes };
+  return { descriptor, diffId: digestOf(name + 100), kind: layerKind(descriptor), cachedTarBytes };
 }
 
 function want(layers: readonly ImageLayer[], allowForeign = false) {
@@ -44,7 +44,7 @@ test('a layer is asked of the registry, as what its descriptor says', () => {
 
 test('what the store has is not wanted, nor is a DiffID twice, in whatever compression', () => {
   const twin = { ...layerOf(3), diffId: layerOf(2).diffId };
-  const { wanted } = want([layerOf(1, { heldTarBytes: 5000 }), layerOf(2), twin, layerOf(4)]);
+  const { wanted } = want([layerOf(1, { cachedTarBytes: 5000 }), layerOf(2), twin, layerOf(4)]);
   assert.deepEqual(
     wanted.map(({ blob }) => blob.digest),
     [digestOf(2), digestOf(4)],
@@ -52,7 +52,7 @@ test('what the store has is not wanted, nor is a DiffID twice, in whatever compr
 });
 
 test('a layer of no bytes that the store has is not wanted either', () => {
-  assert.deepEqual(want([layerOf(1, { heldTarBytes: 0 })]).wanted, []);
+  assert.deepEqual(want([layerOf(1, { cachedTarBytes: 0 })]).wanted, []);
 });
 
 test('where metadata may be goes with the layer', () => {
@@ -126,7 +126,7 @@ test('a foreign layer that names no address is in the registry like others', () 
 });
 
 test('a foreign layer that the store has needs no permission', () => {
-  const layer = layerOf(1, { mediaType: FOREIGN, urls: ['https://a.example/1'], heldTarBytes: 10 });
+  const layer = layerOf(1, { mediaType: FOREIGN, urls: ['https://a.example/1'], cachedTarBytes: 10 });
   assert.deepEqual(want([layer]).wanted, []);
 });
 
@@ -142,7 +142,7 @@ test('the layers of an image have the DiffIDs of its config, and nothing is in a
   const image = { manifest: { layers }, config: { diffIds } } as unknown as Parameters<typeof imageLayers>[0];
   const found = imageLayers(image, storePaths(temporaryDirectory(t)));
   assert.deepEqual(
-    found.map(({ diffId, heldTarBytes, kind }) => [diffId, heldTarBytes, kind.format]),
+    found.map(({ diffId, cachedTarBytes, kind }) => [diffId, cachedTarBytes, kind.format]),
     diffIds.map((diffId) => [diffId, undefined, 'gzip']),
   );
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Token, type TokenRequest, tokenRequest } from '../../../src/registry/token.js';
-import { keptToken, type TokenCache } from '../../../src/registry/token-cache.js';
+import { cachedToken, type TokenCache } from '../../../src/registry/token-cache.js';
 
 const SOURCE = new URL('https://auth.example/token?service=s&scope=repository:a:pull');
 const ANYBODY = tokenRequest(SOURCE, undefined);
@@ -17,7 +17,7 @@ function create() {
     return { value, expiresAtMs: state.nowMs + 100 };
   };
   const get = async (stale: string | undefined = '', request: TokenRequest = ANYBODY) =>
-    (await keptToken(cache, request, stale, () => state.nowMs, fetch)).value;
+    (await cachedToken(cache, request, stale, () => state.nowMs, fetch)).value;
   return { cache, state, get };
 }
 

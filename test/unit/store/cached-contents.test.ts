@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { markBad } from '../../../src/store/bad-runs.js';
 import {
-  HeldContents,
-  listHeldContents,
-  nothingHeld,
+  CachedContents,
+  listCachedContents,
+  nothingCached,
   type Place,
 } from '../../../src/store/cached-contents.js';
 import { removePack, sealPack } from '../../../src/store/pack-sync.js';
@@ -24,7 +24,7 @@ async function sealed(paths: StorePaths, contents: Buffer[]) {
 
 /** Where each content may lie. */
 function find(paths: StorePaths, contents: readonly Buffer[]): Place[][] {
-  const held = new HeldContents(listHeldContents(paths));
+  const held = new CachedContents(listCachedContents(paths));
   return contents.map((content) => [...held.places(content.length, sha256(content))]);
 }
 
@@ -44,11 +44,11 @@ test('the contents of sealed packs are found, but for those that are too small',
 
 test('of a store without such contents nothing is kept', async (t) => {
   const paths = freshStore(t);
-  assert.deepEqual(listHeldContents(paths), nothingHeld());
+  assert.deepEqual(listCachedContents(paths), nothingCached());
   await sealed(paths, [noise(1, LEAST - 1)]);
-  assert.deepEqual(listHeldContents(paths), nothingHeld());
-  assert.equal(nothingHeld().slots.length, 0);
-  assert.equal(new HeldContents(nothingHeld()).takes(LEAST), false);
+  assert.deepEqual(listCachedContents(paths), nothingCached());
+  assert.equal(nothingCached().slots.length, 0);
+  assert.equal(new CachedContents(nothingCached()).takes(LEAST), false);
 });
 
 test('what is known to be false is not found, nor what the pack is too short for', async (t) => {

@@ -88,22 +88,22 @@ test('a published layer is held, until something it needs is not', async (t) => 
   const paths = freshStore(t);
   assert.equal(readLayerRecord(paths, DIFF_ID), undefined);
   const { one, two, extents } = await publish(paths);
-  const isHeld = () => readLayerRecord(paths, DIFF_ID) !== undefined;
+  const isCached = () => readLayerRecord(paths, DIFF_ID) !== undefined;
   assert.deepEqual(listed(readLayerRecord(paths, DIFF_ID)!.extents), listed(extents));
   assert.deepEqual(readdirSync(paths.layers).length, 1);
 
   markBad(paths, one, [{ offset: 50, lengthBytes: 50 }]);
-  assert.ok(isHeld(), 'bytes that it does not need may be bad');
+  assert.ok(isCached(), 'bytes that it does not need may be bad');
   renameSync(packPath(paths, one), `${packPath(paths, one)}.away`);
-  assert.equal(isHeld(), false, 'a pack is gone');
+  assert.equal(isCached(), false, 'a pack is gone');
   renameSync(`${packPath(paths, one)}.away`, packPath(paths, one));
-  assert.ok(isHeld());
+  assert.ok(isCached());
   truncateSync(packPath(paths, two), 99);
-  assert.equal(isHeld(), false, 'a pack is too short');
+  assert.equal(isCached(), false, 'a pack is too short');
   truncateSync(packPath(paths, two), 100);
-  assert.ok(isHeld());
+  assert.ok(isCached());
   markBad(paths, two, [{ offset: 99, lengthBytes: 1 }]);
-  assert.equal(isHeld(), false, 'a byte of it proved false');
+  assert.equal(isCached(), false, 'a byte of it proved false');
 });
 
 test('a damaged record file is no record', async (t) => {

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { systemCode } from '../../../src/files/storage-error.js';
 import { PullError } from '../../../src/format/error.js';
-import { HeldDirectory, makeHeldDirectory } from '../../../src/store/open-directory.js';
+import { makeOpenDirectory, OpenDirectory } from '../../../src/store/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Any user but root. */
@@ -21,7 +21,7 @@ const NOBODY = 65_534;
 const isRoot = process.geteuid?.() === 0;
 const skip = !existsSync('/proc/self/fd') && 'needs /proc';
 
-function closing(t: TestContext, held: HeldDirectory): HeldDirectory {
+function closing(t: TestContext, held: OpenDirectory): OpenDirectory {
   t.after(() => held.close());
   return held;
 }
@@ -32,7 +32,7 @@ test('where the system has no owners (Windows) no directory is refused for its m
   const { geteuid } = process;
   t.after(() => Object.assign(process, { geteuid }));
   Object.assign(process, { geteuid: undefined });
-  const held = closing(t, HeldDirectory.hold(directory, false));
+  const held = closing(t, OpenDirectory.hold(directory, false));
   assert.deepEqual([held.isPrivate, held.isGuarded], [true, true]);
   closing(t, held.make('below', 0o777));
 });
@@ -42,7 +42,7 @@ test('a directory that is held stays the same one when it is renamed', { skip },
   // Else its path would do.
   chmodSync(directory, 0o777);
   for (const name of ['a', 'outside']) mkdirSync(join(directory, name));
-  const held = closing(t, HeldDirectory.hold(join(directory, 'a')));
+  const held = closing(t, OpenDirectory.hold(join(directory, 'a')));
   renameSync(join(directory, 'a'), join(directory, 'moved'));
   symlinkSync('outside', join(directory, 'a'));
   closing(t, held.make('b', 0o700)).make(Buffer.from('caf\xe9', 'latin1'), 0o700).close();
@@ -60,7 +60,7 @@ for (const canHold of [true, false]) {
     mkdirSync(join(directory, 'outside'));
     symlinkSync('outside', join(directory, 'link'));
     writeFileSync(join(directory, 'file'), '');
-    const held = closing(t, HeldDirectory.hold(directory, canHold));
+    const held = closing(t, OpenDirectory.hold(directory, canHold));
     for (const [name, code] of [
       ['link', 'ENOTDIR'],
       ['file', 'ENOTDIR'],
@@ -84,18 +84,18 @@ test('without /proc a directory is refused that others may change, or one on the
   mkdirSync(below, { recursive: true });
   const refused = (path: string) =>
     assert.throws(
-      () => HeldDirectory.hold(path, false),
+      () => OpenDirectory.hold(path, false),
       (error) =>
         error instanceof PullError && error.code === 'option-malformed' && /Linux/.test(error.hint ?? ''),
     );
   for (const mode of [0o777, 0o770]) {
     chmodSync(open, mode);
     for (const path of [open, below]) refused(path);
-    assert.throws(() => HeldDirectory.hold(directory, false).open('open'), /other users/);
+    assert.throws(() => OpenDirectory.hold(directory, false).open('open'), /other users/);
   }
   // Nobody renames there what belongs to others.
   chmodSync(open, 0o1777);
-  for (const path of [open, below]) HeldDirectory.hold(path, false);
+  for (const path of [open, below]) OpenDirectory.hold(path, false);
   if (!isRoot) return;
   chmodSync(open, 0o755);
   chownSync(open, NOBODY, NOBODY);
@@ -108,7 +108,7 @@ test('what a directory lets others do is known from its mode and owner', {
   const directory = temporaryDirectory(t);
   const seen = [0o755, 0o1777, 0o775, 0o757].map((mode) => {
     chmodSync(directory, mode);
-    const held = closing(t, HeldDirectory.hold(directory));
+    const held = closing(t, OpenDirectory.hold(directory));
     return [held.isGuarded, held.isPrivate];
   });
   assert.deepEqual(seen, [
@@ -121,9 +121,9 @@ test('what a directory lets others do is known from its mode and owner', {
 
 test('a directory is made with those around it', (t) => {
   const directory = temporaryDirectory(t);
-  closing(t, makeHeldDirectory(join(directory, 'a/b/c')));
-  closing(t, makeHeldDirectory(join(directory, 'a/b/c')));
+  closing(t, makeOpenDirectory(join(directory, 'a/b/c')));
+  closing(t, makeOpenDirectory(join(directory, 'a/b/c')));
   assert.ok(existsSync(join(directory, 'a/b/c')));
   writeFileSync(join(directory, 'file'), '');
-  assert.throws(() => makeHeldDirectory(join(directory, 'file/x')), /ENOTDIR/);
+  assert.throws(() => makeOpenDirectory(join(directory, 'file/x')), /ENOTDIR/);
 });

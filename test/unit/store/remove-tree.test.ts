@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { HeldDirectory } from '../../../src/store/open-directory.js';
-import { emptyHeld, removeAt } from '../../../src/store/remove-tree.js';
+import { OpenDirectory } from '../../../src/store/open-directory.js';
+import { emptyCached, removeAt } from '../../../src/store/remove-tree.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 for (const canHold of [true, false]) {
@@ -19,13 +19,13 @@ for (const canHold of [true, false]) {
       writeFileSync(Buffer.from(join(directory, path), 'latin1'), '');
     chmodSync(join(directory, 'a/b'), 0o500);
     chmodSync(join(directory, 'a'), 0o500);
-    const held = HeldDirectory.hold(directory, canHold);
+    const held = OpenDirectory.hold(directory, canHold);
     t.after(() => held.close());
     await removeAt(held, 'absent');
     await removeAt(held, 'link');
     await removeAt(held, Buffer.from('a'));
     assert.deepEqual(readdirSync(directory), ['file']);
-    await emptyHeld(held);
+    await emptyCached(held);
     assert.deepEqual([readdirSync(directory), readdirSync(outside)], [[], ['kept']]);
   });
 }

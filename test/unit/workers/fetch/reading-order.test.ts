@@ -17,13 +17,13 @@ function startOrder() {
 function begin(order: ReadingOrder) {
   const { took, end } = order.begin();
   const range = {
-    isHeld: false,
+    isCached: false,
     end,
     took() {
       const wait = took();
-      range.isHeld = wait !== undefined;
+      range.isCached = wait !== undefined;
       void wait?.then(() => {
-        range.isHeld = false;
+        range.isCached = false;
       });
     },
   };
@@ -35,16 +35,16 @@ test('a range waits while an earlier one takes bytes, and goes on when that has 
   const [first, second] = [begin(order), begin(order)];
   first.took();
   second.took();
-  assert.deepEqual([first.isHeld, second.isHeld], [false, true]);
+  assert.deepEqual([first.isCached, second.isCached], [false, true]);
   for (let turn = 0; turn < 3; turn++) {
     await endTurn();
     first.took();
-    assert.ok(second.isHeld);
+    assert.ok(second.isCached);
   }
   await endTurn();
-  assert.ok(second.isHeld, 'the first one took bytes in that turn');
+  assert.ok(second.isCached, 'the first one took bytes in that turn');
   await endTurn();
-  assert.ok(!second.isHeld);
+  assert.ok(!second.isCached);
 });
 
 test('a range that comes first in a turn is held because of the turn before', async () => {
@@ -53,11 +53,11 @@ test('a range that comes first in a turn is held because of the turn before', as
   first.took();
   await endTurn();
   second.took();
-  assert.ok(second.isHeld);
+  assert.ok(second.isCached);
   await endTurn();
   await endTurn();
   second.took();
-  assert.ok(!second.isHeld, 'the first one has taken nothing for two turns');
+  assert.ok(!second.isCached, 'the first one has taken nothing for two turns');
 });
 
 test('ranges that are held go on one a turn, the earliest first', async () => {
@@ -65,7 +65,7 @@ test('ranges that are held go on one a turn, the earliest first', async () => {
   const [first, second, third, fourth] = [begin(order), begin(order), begin(order), begin(order)];
   first.took();
   for (const range of [fourth, second, third]) range.took();
-  const held = () => [second, third, fourth].map(({ isHeld }) => isHeld);
+  const held = () => [second, third, fourth].map(({ isCached }) => isCached);
   await endTurn();
   assert.deepEqual(held(), [true, true, true]);
   await endTurn();
@@ -86,7 +86,7 @@ test('a range that has ended holds up no other, and is not waited for', async ()
   first.end();
   second.end();
   for (let turn = 0; turn < 2; turn++) await endTurn();
-  assert.ok(!third.isHeld);
+  assert.ok(!third.isCached);
   third.took();
-  assert.ok(!third.isHeld);
+  assert.ok(!third.isCached);
 });

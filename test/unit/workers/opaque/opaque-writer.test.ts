@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { CounterReader, createCounters } from '../../../../src/pool/counters.js';
-import type { HeldRows } from '../../../../src/pool/messages.js';
+import type { CachedRows } from '../../../../src/pool/messages.js';
 import { readBadRuns } from '../../../../src/store/bad-runs.js';
-import { HeldContents, listHeldContents, nothingHeld } from '../../../../src/store/cached-contents.js';
+import { CachedContents, listCachedContents, nothingCached } from '../../../../src/store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../../../../src/store/extents.js';
 import { lookUp } from '../../../../src/store/look-up.js';
 import { removePack, sealPack } from '../../../../src/store/pack-sync.js';
@@ -35,7 +35,7 @@ interface Written {
 }
 
 /** Writes a tar in blocks of this size, and sees that the extents are that tar. */
-function write(paths: StorePaths, tar: Buffer, held: HeldRows, blockBytes = MIB): Written {
+function write(paths: StorePaths, tar: Buffer, held: CachedRows, blockBytes = MIB): Written {
   const extents = new ExtentList();
   const counters = createCounters();
   const tell = (rows: unknown) => extents.append(ExtentList.fromRows(rows as ExtentRows));
@@ -81,7 +81,7 @@ test('what is held is not written: its extents are named, whatever the blocks th
   const [one, two, most] = [noise(1, 5000), noise(2, 300_000), noise(3, MIB)];
   const [newOne, newTwo] = [noise(4, 6000), noise(5, 200_000)];
   const { paths, offsets } = await storeWith(t, [one, two, most]);
-  const held = listHeldContents(paths);
+  const held = listCachedContents(paths);
   const tar = tarOf({ one, newOne, two, most, newTwo, again: one });
   const places = [
     { at: tar.indexOf(one), content: one, offset: offsets[0]! },
@@ -113,7 +113,7 @@ test('of a content above 1 MiB what a held one of its size begins with is not wr
   changed[MIB + 100]! ^= 1;
   const { paths, offsets } = await storeWith(t, [Buffer.alloc(large.length), large]);
   const tar = tarOf({ large, changed });
-  const written = write(paths, tar, listHeldContents(paths));
+  const written = write(paths, tar, listCachedContents(paths));
   const at = tar.indexOf(changed);
   const shared = Math.floor((MIB + 100 + at) / MIB) * MIB - at;
   const end = 512 + large.length;
@@ -130,7 +130,7 @@ test('of a content above 1 MiB what a held one of its size begins with is not wr
 
 test('of a stream whose contents are all held only headers are written, and one of which none is stays one run', async (t) => {
   const { paths } = await storeWith(t, [noise(1, 50_000)]);
-  const held = listHeldContents(paths);
+  const held = listCachedContents(paths);
   assert.equal(write(paths, tarOf({ it: noise(1, 50_000) }), held).writtenBytes, 512 + 176 + 1024);
   const other = tarOf({ it: noise(2, 50_000), that: noise(3, MIB + 1) });
   assert.deepEqual(rowsOf(write(paths, other, held, 100_003)), ['0: own+0']);
@@ -140,7 +140,7 @@ test('bytes that are not what the index says are written, and those in the pack 
   const [content, good] = [noise(1, 200_000), noise(2, 5000)];
   const { paths, id } = await storeWith(t, [content, good]);
   const tar = tarOf({ content });
-  const held = listHeldContents(paths);
+  const held = listCachedContents(paths);
   flipByte(packPath(paths, id), 199_999);
   assert.deepEqual(rowsOf(write(paths, tar, held, MIB)), ['0: own+0']);
   const written = write(paths, tar, held, 4096);
@@ -152,9 +152,9 @@ test('bytes that are not what the index says are written, and those in the pack 
 test('another content whose digest begins as this one does is not taken for it', async (t) => {
   const content = noise(1, 5000);
   const { paths, id } = await storeWith(t, [noise(2, 5000), noise(3, 5000)]);
-  const held = listHeldContents(paths);
-  new HeldContents(held).add(sha256(content), 0, content.length, 0, 5000);
-  assert.equal([...new HeldContents(held).places(content.length, sha256(content))].length, 1);
+  const held = listCachedContents(paths);
+  new CachedContents(held).add(sha256(content), 0, content.length, 0, 5000);
+  assert.equal([...new CachedContents(held).places(content.length, sha256(content))].length, 1);
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
   assert.equal(readBadRuns(paths, id).start.length, 0, 'it is what its own index says');
 });
@@ -162,7 +162,7 @@ test('another content whose digest begins as this one does is not taken for it',
 test('a pack that is gone or has become shorter holds nothing', async (t) => {
   const content = noise(1, 100_000);
   const { paths, id } = await storeWith(t, [content]);
-  const held = listHeldContents(paths);
+  const held = listCachedContents(paths);
   truncateSync(packPath(paths, id), 99_999);
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
   await removePack(paths, id);
@@ -172,7 +172,7 @@ test('a pack that is gone or has become shorter holds nothing', async (t) => {
 test('a pack that the disk does not give back holds nothing, and the stream comes to its end', async (t) => {
   const content = noise(1, 100_000);
   const { paths, id } = await storeWith(t, [content]);
-  const held = listHeldContents(paths);
+  const held = listCachedContents(paths);
   rmSync(packPath(paths, id));
   mkdirSync(packPath(paths, id));
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
@@ -183,7 +183,7 @@ test('what waited for the end of a content is written when there is none', async
   const { paths } = await storeWith(t, [content]);
   const cut = tarOf({ content }).subarray(0, 400_000);
   for (const blockBytes of [MIB, 100_000])
-    assert.deepEqual(rowsOf(write(paths, cut, listHeldContents(paths), blockBytes)), ['0: own+0']);
+    assert.deepEqual(rowsOf(write(paths, cut, listCachedContents(paths), blockBytes)), ['0: own+0']);
 });
 
 test('any tar comes out as it went in, and what is noted of it is there', async (t) => {
@@ -196,9 +196,9 @@ test('any tar comes out as it went in, and what is noted of it is there', async 
     );
     const files = [...known, ...randomFiles(random)].map((bytes, i) => [`file-${i}`, bytes]);
     const tar = Buffer.concat([randomEntries(random), tarOf(Object.fromEntries(files))]);
-    const written = write(paths, tar, listHeldContents(paths), random.int(3000, MIB));
+    const written = write(paths, tar, listCachedContents(paths), random.int(3000, MIB));
     if (written.pack !== null) await notedIn(paths, written.pack, known);
-    const nothing = write(paths, tar, nothingHeld(), random.int(3000, MIB));
+    const nothing = write(paths, tar, nothingCached(), random.int(3000, MIB));
     assert.deepEqual([rowsOf(nothing), nothing.writtenBytes], [['0: own+0'], tar.length]);
   }
 });
