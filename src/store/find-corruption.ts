@@ -40,7 +40,7 @@ interface KnownContent extends PackRun {
  * @returns the false contents, in tar order
  * @throws PullError as `storageError`
  */
-export function findRot(paths: StorePaths, reader: PackReader, extents: ExtentList): TarPart[] {
+export function findCorruption(paths: StorePaths, reader: PackReader, extents: ExtentList): TarPart[] {
   const rows = rowsByPack(extents);
   const indexes = new IndexScan(paths);
   const { block } = indexes;

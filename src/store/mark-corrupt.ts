@@ -18,7 +18,7 @@ import { type Runs, touchesRun } from './runs.js';
  * corrected: digests that metadata stated, and, of the pieces of `blobDigest`, that they are what that blob has there.
  * @throws PullError as `storageError`
  */
-export function markRotten(
+export function markCorrupt(
   paths: StorePaths,
   reader: PackReader,
   suspects: ExtentList,

@@ -6,7 +6,7 @@ import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-names.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
 import type { ExtentList } from '../../src/store/extents.js';
-import { findRot, type TarPart } from '../../src/store/find-corruption.js';
+import { findCorruption, type TarPart } from '../../src/store/find-corruption.js';
 import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
@@ -21,7 +21,7 @@ export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult
   try {
     const { digest, changed } = await hashOf(reader, extents, task.tags && comparisonWith(task.tags));
     if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };
-    const parts = findRot(paths, reader, extents);
+    const parts = findCorruption(paths, reader, extents);
     return { whole: false, changed, falsePaths: namesOf(reader, extents, parts) };
   } finally {
     reader.close();

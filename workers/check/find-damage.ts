@@ -5,7 +5,7 @@ import { copyTarBytes } from '../../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { hasDigest } from '../../src/store/has-digest.js';
-import { markRotten } from '../../src/store/mark-corrupt.js';
+import { markCorrupt } from '../../src/store/mark-corrupt.js';
 import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
@@ -25,14 +25,14 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
   const reader = new PackReader(paths);
   try {
     if (task.tarSplit === undefined) {
-      markRotten(paths, reader, extents);
+      markCorrupt(paths, reader, extents);
       return { contents: [], chunks: [], raw: new Float64Array(0) };
     }
     const found = await falseContents(reader, extents, task.table);
     const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
     const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
     const blobDigest = digestBytes(task.blob.digest);
-    markRotten(paths, reader, suspects(extents, task.table, found.contents, raw), blobDigest);
+    markCorrupt(paths, reader, suspects(extents, task.table, found.contents, raw), blobDigest);
     return { ...found, raw };
   } finally {
     reader.close();

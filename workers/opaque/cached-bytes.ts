@@ -1,7 +1,7 @@
 import { PullError } from '../../src/format/error.js';
 import { type CachedContents, type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { findRot } from '../../src/store/find-corruption.js';
+import { findCorruption } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import type { StorePaths } from '../../src/store/paths.js';
 
@@ -46,10 +46,10 @@ export class CachedBytes {
   }
 
   /** Marks what has not the digest that its index says: others would believe it. What the disk refuses is left as it is. */
-  markRot(): void {
+  markCorruptRun(): void {
     if (this.#suspects.count === 0) return;
     try {
-      findRot(this.#paths, this.#reader, this.#suspects);
+      findCorruption(this.#paths, this.#reader, this.#suspects);
     } catch (error) {
       // The stream has its own bytes: a disk that does not give back those of others is no reason to end.
       if (!(error instanceof PullError)) throw error;

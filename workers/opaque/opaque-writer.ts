@@ -69,7 +69,7 @@ export class OpaqueWriter {
   end(): void {
     this.#endBlock(this.#tarBytes);
     this.#tellRest();
-    this.#held.markRot();
+    this.#held.markCorruptRun();
   }
 
   /** Ends the pack. @throws PullError as PackWriter */

@@ -3,7 +3,7 @@ import fs, { existsSync, readFileSync } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
-import { findRot } from '../../../src/store/find-corruption.js';
+import { findCorruption } from '../../../src/store/find-corruption.js';
 import { encodeContent, RECORD_BYTES } from '../../../src/store/index-format.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { badRunsPath, indexPath, packPath } from '../../../src/store/paths.js';
@@ -23,7 +23,7 @@ test('damage is found on a disk that has no room to note it', (t) => {
   });
   syncBuiltinESMExports();
   try {
-    assert.deepEqual(findRot(paths, reader, extents), [{ start: 5, end: 11 }]);
+    assert.deepEqual(findCorruption(paths, reader, extents), [{ start: 5, end: 11 }]);
     assert.equal(write.mock.callCount(), 1);
   } finally {
     write.mock.restore();
@@ -40,7 +40,7 @@ test('a content that is not what a TOC said is false only where its piece has ro
   const reader = new PackReader(paths);
   t.after(() => reader.close());
   const stated = readFileSync(indexPath(paths, id, false));
-  assert.deepEqual(findRot(paths, reader, extents), []);
+  assert.deepEqual(findCorruption(paths, reader, extents), []);
   assert.ok(!existsSync(badRunsPath(paths, id)));
   // From now on nobody believes what the TOC said.
   const record = Buffer.alloc(RECORD_BYTES);
@@ -48,6 +48,6 @@ test('a content that is not what a TOC said is false only where its piece has ro
   const corrected = Buffer.concat([stated.subarray(0, 2 * RECORD_BYTES), record]);
   assert.deepEqual(readFileSync(indexPath(paths, id, false)), corrected);
   flipByte(packPath(paths, id), 7);
-  assert.deepEqual(findRot(paths, reader, extents), [{ start: 5, end: 11 }]);
+  assert.deepEqual(findCorruption(paths, reader, extents), [{ start: 5, end: 11 }]);
   assert.ok(existsSync(badRunsPath(paths, id)));
 });

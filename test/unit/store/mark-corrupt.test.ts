@@ -7,7 +7,7 @@ import { overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { listStore } from '../../../src/store/list.js';
 import { lookUp } from '../../../src/store/look-up.js';
-import { markRotten } from '../../../src/store/mark-corrupt.js';
+import { markCorrupt } from '../../../src/store/mark-corrupt.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { sealPack } from '../../../src/store/pack-sync.js';
 import {
@@ -40,7 +40,7 @@ function mark(
   const suspects = new ExtentList();
   for (const run of runs) suspects.push(...run);
   const reader = new PackReader(paths);
-  markRotten(paths, reader, suspects, blobDigest);
+  markCorrupt(paths, reader, suspects, blobDigest);
   reader.close();
 }
 
