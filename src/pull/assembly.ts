@@ -43,7 +43,7 @@ export class LayerAssembly {
   }
 
   /** The layer came another way, and these are its extents: all that was known does not count any more. */
-  settle(extents: ExtentList): void {
+  resolveOptions(extents: ExtentList): void {
     this.extents = extents;
     this.#next = this.#segments.count;
     this.#tail = undefined;

@@ -20,7 +20,7 @@ import { createLocalSession } from './local-session.js';
 import type { PullOptions } from './options.js';
 import { Patience } from './patience.js';
 import { Progress } from './progress.js';
-import { type Settings, settle } from './settings.js';
+import { resolveOptions, type Settings } from './settings.js';
 import { Stop } from './stop.js';
 
 const USER_AGENT = 'zpull';
@@ -57,7 +57,7 @@ export class RegistryLink {
 
   /**
    * Nothing is sent yet. `interrupted` is what is said when the options' signal is aborted.
-   * @throws PullError as `settle`, `parseReference` and `readRegistries`
+   * @throws PullError as `resolveOptions`, `parseReference` and `readRegistries`
    */
   static async open(reference: string, options: PullOptions, interrupted: string): Promise<RegistryLink> {
     return new RegistryLink(reference, options, interrupted, await readRegistries(process.env));
@@ -70,7 +70,7 @@ export class RegistryLink {
     registries: Registries | undefined,
   ) {
     const local = parseLocalImage(reference, (path) => resolve(path));
-    const settings = settle(options);
+    const settings = resolveOptions(options);
     if (local === undefined) {
       const named = parseReference(reference, (name) => expandShortName(name, registries));
       this.#named = named;

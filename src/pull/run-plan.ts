@@ -240,7 +240,7 @@ class Run {
         actual,
         spans,
       });
-      if (!work.dropped) assembly.settle(extents);
+      if (!work.dropped) assembly.resolveOptions(extents);
     }
     if (!work.dropped) await this.#publish(layer, extents);
   }
@@ -261,7 +261,7 @@ class Run {
     const pull = async () => {
       const { extents, ...result } = await whole.pull();
       this.#wholes.set(i, result);
-      this.#assemblies[i]!.settle(extents);
+      this.#assemblies[i]!.resolveOptions(extents);
       await this.#publish(layer, extents);
       this.#advance();
     };

@@ -46,7 +46,7 @@ export interface Settings {
  * The settings that these options mean.
  * @throws PullError `option-malformed` naming the option that is out of bounds
  */
-export function settle(options: PullOptions): Settings {
+export function resolveOptions(options: PullOptions): Settings {
   const platform =
     options.platform === undefined ? hostPlatform(process.arch) : parsePlatform(options.platform);
   return {

@@ -8,7 +8,7 @@ import type { PullEvent } from '../../src/pull/events.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
 import { MetadataBudget } from '../../src/pull/metadata-budget.js';
 import { Patience } from '../../src/pull/patience.js';
-import { settle } from '../../src/pull/settings.js';
+import { resolveOptions } from '../../src/pull/settings.js';
 import { Stop } from '../../src/pull/stop.js';
 import { Concurrency, createLimits } from '../../src/registry/concurrency.js';
 import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
@@ -35,7 +35,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
   const counters = createCounters();
   const store = '/nowhere';
   const context: PullContext = {
-    settings: settle({ store, connections }),
+    settings: resolveOptions({ store, connections }),
     paths: storePaths(store),
     stop,
     patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {}, onMiss: () => {} }),

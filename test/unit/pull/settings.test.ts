@@ -3,10 +3,10 @@ import { test } from 'node:test';
 import { PULL_OPTIONS } from '../../../src/cli/options.js';
 import { PullError } from '../../../src/format/error.js';
 import type { PullOptions } from '../../../src/pull/options.js';
-import { MOST_CONNECTIONS, MOST_MS, MOST_WORKERS, settle } from '../../../src/pull/settings.js';
+import { MOST_CONNECTIONS, MOST_MS, MOST_WORKERS, resolveOptions } from '../../../src/pull/settings.js';
 
 test('without options a pull has the defaults that the documentation names', () => {
-  const settings = settle({ store: '/somewhere' });
+  const settings = resolveOptions({ store: '/somewhere' });
   assert.equal(settings.store, '/somewhere');
   assert.equal(settings.policy, 'always');
   assert.equal(settings.connections, 16);
@@ -20,8 +20,8 @@ test('without options a pull has the defaults that the documentation names', () 
 });
 
 test('a platform is taken in its one spelling', () => {
-  assert.equal(settle({ store: '/s', platform: 'linux/x86_64' }).platformName, 'linux/amd64');
-  assert.equal(settle({ store: '/s', platform: 'linux/arm64/v8' }).platformName, 'linux/arm64');
+  assert.equal(resolveOptions({ store: '/s', platform: 'linux/x86_64' }).platformName, 'linux/amd64');
+  assert.equal(resolveOptions({ store: '/s', platform: 'linux/arm64/v8' }).platformName, 'linux/arm64');
 });
 
 test('an option out of bounds is refused by its name', () => {
@@ -44,19 +44,19 @@ test('an option out of bounds is refused by its name', () => {
   for (const options of wrong) {
     const [name = ''] = Object.keys(options);
     assert.throws(
-      () => settle({ store: '/s', ...options }),
+      () => resolveOptions({ store: '/s', ...options }),
       (error) =>
         error instanceof PullError && error.code === 'option-malformed' && error.message.includes(name),
       name,
     );
   }
-  assert.throws(() => settle({ store: '/s', platform: 'linux' }), { code: 'option-malformed' });
+  assert.throws(() => resolveOptions({ store: '/s', platform: 'linux' }), { code: 'option-malformed' });
 });
 
 test('a user name that Basic authentication cannot say is refused without the password', () => {
   for (const username of ['', 'a:b']) {
     assert.throws(
-      () => settle({ store: '/s', credentials: { username, password: 'canary' } }),
+      () => resolveOptions({ store: '/s', credentials: { username, password: 'canary' } }),
       (error) =>
         error instanceof PullError && error.code === 'option-malformed' && !/canary/.test(String(error)),
     );
