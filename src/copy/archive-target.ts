@@ -3,7 +3,7 @@ import { look } from '../export/destination.js';
 import { followLinks } from '../files/follow-links.js';
 import { statName } from '../files/open-file.js';
 import { findOwnFile, type OwnFile } from '../files/own-file.js';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type ArchivePlan, planArchive } from '../format/tar-archive.js';
@@ -87,8 +87,8 @@ function openPart(
 
 /** What an earlier copy of this user left. @throws PullError `option-malformed` for what somebody else put there */
 function leftOver(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
-  if (onDisk(`look at ${part}`, () => statName(part)) === undefined) return undefined;
-  const left = onDisk(`open ${part}`, () => findOwnFile(part, owner));
+  if (wrapFsError(`look at ${part}`, () => statName(part)) === undefined) return undefined;
+  const left = wrapFsError(`open ${part}`, () => findOwnFile(part, owner));
   if (left === undefined || ranges.find() === undefined) throw notOurs(part);
   return left;
 }

@@ -3,7 +3,7 @@ import { PullError } from '../format/error.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../plan/missing.js';
 import type { PullContext } from '../pull/context.js';
 import { Fetcher } from '../pull/fetcher.js';
-import { fromAnyPlace } from '../pull/foreign.js';
+import { fromAnyUrl } from '../pull/foreign.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
 import { copyThreads } from '../pull/thread-counts.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
@@ -123,7 +123,7 @@ class BlobCopies {
       await beginAnew();
       missing = [{ start: 0, end: place.sizeBytes }];
     };
-    return fromAnyPlace(urls, emit, async (url, again) => {
+    return fromAnyUrl(urls, emit, async (url, again) => {
       if (again) await beginAnew();
       let ranges = true;
       for (let tries = 1; ; tries++) {

@@ -6,7 +6,7 @@ import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import type { BlobSource } from '../pool/messages.js';
-import { foreignPlaces } from '../pull/foreign.js';
+import { foreignUrlsOf } from '../pull/foreign.js';
 import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
 import type { Settings } from '../pull/settings.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
@@ -135,7 +135,7 @@ class Members {
 
   /**
    * Adds a document, and the blobs that it names when it is a manifest.
-   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignPlaces`
+   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignUrlsOf`
    */
   add({ digest, mediaType, bytes, manifest }: ReadDocument): void {
     this.#documentBytes += bytes.length;
@@ -192,7 +192,7 @@ function fromRegistry(
 
 function fromElsewhere(layer: Descriptor): CopyBlob {
   const { digest, sizeBytes } = layer;
-  return { digest, sizeBytes, urls: foreignPlaces(layer), anonymous: true };
+  return { digest, sizeBytes, urls: foreignUrlsOf(layer), anonymous: true };
 }
 
 function tooMuch(limit: string): PullError {

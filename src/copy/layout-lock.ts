@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { canHoldDirectories } from '../files/proc-fd.js';
-import { onDisk, systemCode } from '../files/storage-error.js';
+import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { LOOK_MS } from '../pull/missing-layers.js';
@@ -47,7 +47,9 @@ export async function lockDestination(
   if (stop.reason !== undefined) throw stop.reason;
   const place = guardPlace(dirname(directory));
   guardPlace(place, basename(directory));
-  onDisk(`make ${place}`, () => (canHoldDirectories() ? makeGuarded(place, 0o777) : makeDirectory(place)));
+  wrapFsError(`make ${place}`, () =>
+    canHoldDirectories() ? makeGuarded(place, 0o777) : makeDirectory(place),
+  );
   const lease = new Lease({ leases: directory }, 'pull');
   let locks: LayerLocks | undefined;
   const release = () => {
@@ -88,7 +90,7 @@ async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => v
 
 /** A user who may write beside the lock can hold up this copy for ever, or let two copies write at a time. */
 function requireOwnDirectory(directory: string, owner: number): void {
-  const stat = onDisk(`look at ${directory}`, () => statName(directory));
+  const stat = wrapFsError(`look at ${directory}`, () => statName(directory));
   if (stat === undefined || process.geteuid === undefined) return;
   if (stat.uid === owner && (stat.mode & 0o002) === 0) return;
   throw new PullError(

@@ -5,7 +5,7 @@ import { followLinks } from '../files/follow-links.js';
 import { guardPlace, listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { readFile, statFile } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
-import { onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../plan/missing.js';
@@ -42,10 +42,10 @@ export async function openLayoutTarget(
   const target: CopyTarget = {
     directory: root,
     async place(digest, sizeBytes) {
-      const held = onDisk(`look at ${pathOf(digest)}`, () => statFile(pathOf(digest)));
+      const held = wrapFsError(`look at ${pathOf(digest)}`, () => statFile(pathOf(digest)));
       const place = { digest, sizeBytes, start: 0 };
       if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
-      const part = onDisk(`open ${partOf(digest)}`, () => findOwnFile(partOf(digest), owner));
+      const part = wrapFsError(`open ${partOf(digest)}`, () => findOwnFile(partOf(digest), owner));
       const written = part === undefined ? [] : journalOf(digest).read();
       const inside = joinRanges(written.filter(({ end }) => end <= sizeBytes));
       return { ...place, path: partOf(digest), held: false, written: inside };
@@ -89,7 +89,7 @@ export async function openLayoutTarget(
     for (const path of [root, blobs]) await removeTemporary(path);
   };
   try {
-    onDisk(`make the layout ${root}`, () => makeGuarded(blobs));
+    wrapFsError(`make the layout ${root}`, () => makeGuarded(blobs));
     await clear();
   } catch (error) {
     close();
@@ -113,7 +113,7 @@ async function nameImage(
   const unfinished = await beginAtomically(index);
   try {
     if (!lock.isCached()) return false;
-    const before = unlessAbsent(`read ${index}`, () =>
+    const before = ifExists(`read ${index}`, () =>
       within(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
     );
     await unfinished.publish(nameIn(before), true);
@@ -131,7 +131,7 @@ const isBegun = (name: string) =>
 async function removeTemporary(directory: string): Promise<void> {
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
-  const names = onDisk(`look at ${directory}`, () => listNames(directory, isUnfinished));
+  const names = wrapFsError(`look at ${directory}`, () => listNames(directory, isUnfinished));
   for (const name of names) await removeFile(join(directory, name));
 }
 
@@ -153,7 +153,7 @@ export function requireLayout(directory: string): void {
  * @throws PullError as `storageError`
  */
 export function makeFile(path: string, sizeBytes: number, owner: number): OwnFile {
-  return onDisk(`make ${path}`, () => {
+  return wrapFsError(`make ${path}`, () => {
     const found = findOwnFile(path, owner);
     if (found === undefined) {
       removeFileSync(path);
@@ -166,6 +166,6 @@ export function makeFile(path: string, sizeBytes: number, owner: number): OwnFil
 
 /** Renames the file that was made, and no other that has its name by now. @throws PullError as `storageError` */
 export async function moveOwnFile(file: OwnFile, to: string): Promise<void> {
-  onDisk(`open ${file.path}`, () => withOwnFile(file, constants.O_RDONLY, () => {}));
+  wrapFsError(`open ${file.path}`, () => withOwnFile(file, constants.O_RDONLY, () => {}));
   await moveFile(file.path, to);
 }

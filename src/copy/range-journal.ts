@@ -1,7 +1,7 @@
 import { constants, fstatSync, writeSync } from 'node:fs';
 import { readBytes } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
-import { onDisk, writeFully } from '../files/storage-error.js';
+import { wrapFsError, writeFully } from '../files/storage-error.js';
 import { removeFileSync } from '../store/atomic-file.js';
 
 /**
@@ -34,7 +34,7 @@ export class RangeJournal {
 
   /** The journal that an earlier process of this user left, if there is one. @throws PullError as `storageError` */
   find(): OwnFile | undefined {
-    return onDisk(`open ${this.path}`, () => findOwnFile(this.path, this.#owner));
+    return wrapFsError(`open ${this.path}`, () => findOwnFile(this.path, this.#owner));
   }
 
   /** The ranges that `find` has noted for this same purpose, as they came. @throws PullError as `storageError` */
@@ -42,7 +42,7 @@ export class RangeJournal {
     const file = this.find();
     if (file === undefined) return [];
     const read = (fd: number) => readBytes(fd, Math.min(fstatSync(fd).size, MAX_JOURNAL_BYTES));
-    const bytes = onDisk(`read ${this.path}`, () => withOwnFile(file, constants.O_RDONLY, read));
+    const bytes = wrapFsError(`read ${this.path}`, () => withOwnFile(file, constants.O_RDONLY, read));
     const text = bytes.toString('latin1');
     if (!text.startsWith(`${this.#key}\n`)) return [];
     return text.split('\n').slice(1, -1).flatMap(parseLine);
@@ -52,7 +52,7 @@ export class RangeJournal {
   begin(): OwnFile {
     this.remove();
     const line = Buffer.from(`${this.#key}\n`);
-    return onDisk(`write ${this.path}`, () =>
+    return wrapFsError(`write ${this.path}`, () =>
       makeOwnFile(this.path, (fd) => writeFully(fd, this.path, line, 0)),
     );
   }
@@ -69,7 +69,7 @@ export class RangeJournal {
  */
 export function noteRange(journal: OwnFile, { start, end }: FileRange): void {
   const flags = constants.O_WRONLY | constants.O_APPEND;
-  onDisk(`write ${journal.path}`, () =>
+  wrapFsError(`write ${journal.path}`, () =>
     withOwnFile(journal, flags, (fd) => writeSync(fd, `${start} ${end}\n`)),
   );
 }

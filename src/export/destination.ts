@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
-import { onDisk, outsideStore, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, outsideStore, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { refuseSpecialFile } from '../store/atomic-file.js';
 
@@ -66,13 +66,13 @@ function isDirectory(path: string): boolean {
 
 /** As `look`; undefined when nothing is there. */
 function lookFor<T>(path: string, action: () => T): T | undefined {
-  return look(path, () => unlessAbsent(`look at ${path}`, action));
+  return look(path, () => ifExists(`look at ${path}`, action));
 }
 
 /** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
 export function look<T>(path: string, action: () => T): T {
   try {
-    return onDisk(`look at ${path}`, action);
+    return wrapFsError(`look at ${path}`, action);
   } catch (error) {
     throw outsideStore(error);
   }

@@ -1,5 +1,5 @@
 import { lstatSync } from 'node:fs';
-import { onDiskAsync, storageError, systemCode } from '../files/storage-error.js';
+import { storageError, systemCode, wrapFsErrorAsync } from '../files/storage-error.js';
 import type { FileBatch } from '../pool/messages.js';
 import type { OpenDirectory } from '../store/open-directory.js';
 import { removeAt } from '../store/remove-tree.js';
@@ -112,7 +112,7 @@ function isDirectory(root: OpenDirectory, path: Buffer): boolean {
 }
 
 function remove(root: OpenDirectory, path: Buffer): Promise<void> {
-  return onDiskAsync(`remove ${root.pathOf(path)}`, () => removeAt(root, path));
+  return wrapFsErrorAsync(`remove ${root.pathOf(path)}`, () => removeAt(root, path));
 }
 
 /** The topmost of the directories around a path that is not wanted; undefined when all are. */

@@ -1,6 +1,6 @@
 import { ftruncateSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
@@ -52,7 +52,7 @@ export async function exportDockerArchive(
       return to(run, [{ name: 'manifest.json', bytes: Buffer.from(JSON.stringify(manifest)) }, config]);
     });
   if (file === undefined) return write(writeStream);
-  const directory = onDisk(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
+  const directory = wrapFsError(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
     try {
@@ -107,7 +107,7 @@ async function writeFile(
   ]);
   // Before the file has its length: not every file system can leave holes.
   await requireSpace(dirname(path), plan.sizeBytes);
-  onDisk(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
+  wrapFsError(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
   writeFrame(
     fd,
     path,

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { requireSpace } from '../store/disk-space.js';
@@ -29,7 +29,7 @@ export async function exportLayers(
   let held: OpenDirectory | undefined;
   try {
     return await withExport(options, async ({ pool, layers, begin }) => {
-      const place = onDisk(`make the directory ${directory}`, () => makeOpenDirectory(directory));
+      const place = wrapFsError(`make the directory ${directory}`, () => makeOpenDirectory(directory));
       held = place;
       const each = distinct(layers);
       begin(`layers:${options.directory}`, sumOf(each));

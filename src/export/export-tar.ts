@@ -1,6 +1,6 @@
 import { basename, dirname, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import type { WriteTarTask } from '../pool/messages.js';
 import { isSpecialFile } from '../store/atomic-file.js';
 import { OpenDirectory } from '../store/open-directory.js';
@@ -32,7 +32,7 @@ export async function exportTar(options: TarOptions): Promise<boolean> {
   if (file === undefined) return writeTar(options, undefined);
   requirePlace(file);
   if (isSpecialFile(file)) return writeSpecialFile(options, file);
-  const directory = onDisk(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
+  const directory = wrapFsError(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
   try {
     const unfinished = await UnfinishedFile.create(directory, basename(file));
     try {
@@ -49,7 +49,7 @@ export async function exportTar(options: TarOptions): Promise<boolean> {
 /** Writes into a device or a pipe, and into nothing that another user puts in its place. */
 async function writeSpecialFile(options: TarOptions, file: string): Promise<boolean> {
   const place = look(file, () => followLinks(file));
-  const directory = onDisk(`open ${dirname(place)}`, () => OpenDirectory.hold(dirname(place)));
+  const directory = wrapFsError(`open ${dirname(place)}`, () => OpenDirectory.hold(dirname(place)));
   try {
     // What is left of a link is one of ours in /proc, to a pipe that has no path.
     const follows = directory.shared.fd === undefined && directory.isPrivate;

@@ -1,5 +1,5 @@
 import { chmodSync, chownSync, statSync, utimesSync } from 'node:fs';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
 import type { OpenDirectory } from '../store/open-directory.js';
 import { isPrivileged, modeFor, ownerFor } from './abilities.js';
@@ -33,7 +33,7 @@ export function finishRoot(
   const mayStayClosed = abilities.owners && opensToOthers && (before === undefined || !force);
   const isDangerous = mayStayClosed && othersReach(root) && hasPrivileged(tree, abilities);
   const isClosed = isDangerous && closeToOthers(root);
-  onDisk(`finish ${root.path}`, () => {
+  wrapFsError(`finish ${root.path}`, () => {
     if (states) {
       const owner = ownerFor(tree, 0, abilities);
       if (owner !== undefined && !isClosed) chownSync(root.self, owner.uid, owner.gid);

@@ -1,6 +1,6 @@
 import { chmodSync, chownSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { onDisk, storageError, systemCode } from '../files/storage-error.js';
+import { storageError, systemCode, wrapFsError } from '../files/storage-error.js';
 import { makeOpenDirectory, OpenDirectory } from '../store/open-directory.js';
 import { emptyCached } from '../store/remove-tree.js';
 import { notEmpty } from './destination.js';
@@ -36,7 +36,7 @@ export async function takePlace(path: string, isAbsent: boolean, force: boolean)
 }
 
 async function newPlace(path: string): Promise<RootfsPlace> {
-  const parent = onDisk(`make the directory ${dirname(path)}`, () => makeOpenDirectory(dirname(path)));
+  const parent = wrapFsError(`make the directory ${dirname(path)}`, () => makeOpenDirectory(dirname(path)));
   try {
     const unfinished = await UnfinishedDirectory.create(parent, basename(path));
     return {
@@ -57,12 +57,12 @@ async function newPlace(path: string): Promise<RootfsPlace> {
 }
 
 function existingPlace(path: string, force: boolean): RootfsPlace {
-  const root = onDisk(`open ${path}`, () => OpenDirectory.hold(path));
+  const root = wrapFsError(`open ${path}`, () => OpenDirectory.hold(path));
   try {
-    const isEmpty = onDisk(`look at ${path}`, () => root.names).length === 0;
+    const isEmpty = wrapFsError(`look at ${path}`, () => root.names).length === 0;
     // Looked at again, now that it stays the same one.
     if (!isEmpty && !force) throw notEmpty(path);
-    const before = onDisk(`look at ${path}`, () => statSync(root.self));
+    const before = wrapFsError(`look at ${path}`, () => statSync(root.self));
     if (isEmpty) closeToOthers(root);
     return {
       root,

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { onDisk, systemCode } from '../files/storage-error.js';
+import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SpecialFile } from '../pool/messages.js';
 import { isFifo } from '../store/atomic-file.js';
@@ -24,7 +24,7 @@ const FLAGS = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NO
 export async function openSpecialFile(file: SpecialFile, limitMs = READER_LIMIT_MS): Promise<number> {
   const { path } = file;
   for (let waitedMs = 0; ; waitedMs += POLL_MS) {
-    const fd = onDisk(`open ${path}`, () => openUnlessUnread(file));
+    const fd = wrapFsError(`open ${path}`, () => openUnlessUnread(file));
     if (fd !== undefined) return checked(fd, path);
     if (waitedMs >= limitMs) {
       throw new PullError('option-malformed', `nobody reads the pipe ${path}`, {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
-import { closeWritten, onDisk } from '../files/storage-error.js';
+import { closeWritten, wrapFsError } from '../files/storage-error.js';
 import { moveFile } from '../store/atomic-file.js';
 import { changedByOthers, type OpenDirectory } from '../store/open-directory.js';
 import { hasProcess, placeOfProcesses } from '../store/processes.js';
@@ -92,7 +92,7 @@ export class UnfinishedFile extends Unfinished {
   private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
     // O_EXCL: neither a file that is there is taken, nor a link followed.
-    this.fd = onDisk(`create ${this.path}`, () => openSync(directory.at(this.part), 'wx'));
+    this.fd = wrapFsError(`create ${this.path}`, () => openSync(directory.at(this.part), 'wx'));
     this.#ino = fstatSync(this.fd, { bigint: true }).ino;
   }
 
@@ -126,7 +126,9 @@ export class UnfinishedDirectory extends Unfinished {
 
   private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
-    this.held = onDisk(`make the directory ${this.path}`, () => directory.make(this.part, UNFINISHED_MODE));
+    this.held = wrapFsError(`make the directory ${this.path}`, () =>
+      directory.make(this.part, UNFINISHED_MODE),
+    );
   }
 
   /** Gives it its name, where nothing but an empty directory may be. @throws PullError as `storageError`; `store-broken` */

@@ -79,7 +79,7 @@ function namesPath(message: string, path: string): boolean {
 }
 
 /** What `action` returns. @throws PullError as `storageError` makes it */
-export function onDisk<T>(doing: string, action: () => T): T {
+export function wrapFsError<T>(doing: string, action: () => T): T {
   try {
     return action();
   } catch (error) {
@@ -88,7 +88,7 @@ export function onDisk<T>(doing: string, action: () => T): T {
 }
 
 /** What `action` resolves to. @throws PullError as `storageError` makes it */
-export async function onDiskAsync<T>(doing: string, action: () => Promise<T>): Promise<T> {
+export async function wrapFsErrorAsync<T>(doing: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
   } catch (error) {
@@ -108,9 +108,9 @@ export function isUnwritable(error: unknown): boolean {
 
 /**
  * What `action` returns, or undefined when the file it needs is not there. Not by `throwIfNoEntry: false`, as that hides with
- * Node 24 a path that leads through a file, too, and with Node 20 does not. @throws PullError as `onDisk`
+ * Node 24 a path that leads through a file, too, and with Node 20 does not. @throws PullError as `wrapFsError`
  */
-export function unlessAbsent<T>(doing: string, action: () => T): T | undefined {
+export function ifExists<T>(doing: string, action: () => T): T | undefined {
   try {
     return action();
   } catch (error) {
@@ -145,5 +145,5 @@ export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array,
  * @throws PullError as `storageError`
  */
 export function closeWritten(fd: number, path: string | Buffer): void {
-  onDisk(`close ${path}`, () => closeSync(fd));
+  wrapFsError(`close ${path}`, () => closeSync(fd));
 }

@@ -29,7 +29,7 @@ const TOC_TYPE = 1;
 
 /**
  * The positions that a layer descriptor's annotations give, undefined if it has none of them.
- * @param blobBytes size of the blob; every range must lie within it. How long they are is for `metadataMemoryBytes` to judge
+ * @param blobBytes size of the blob; every range must lie within it. How long they are is for `metadataMemoryBytes` to applyPolicy
  * @throws PullError `metadata-malformed` naming the annotation (docs/containers-storage-zstd-chunked.md of
  * containers/storage describes them), `unsupported` for a digest that is no sha256
  */

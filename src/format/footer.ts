@@ -29,7 +29,7 @@ export const CHUNKED_FOOTER_BYTES = 64;
 
 /**
  * The positions that the footer of a zstd:chunked blob states; undefined when it has none that makes sense. `tail`: the last
- * bytes of a blob of `blobBytes` bytes. How long they are is for `metadataMemoryBytes` to judge. A footer is not authenticated,
+ * bytes of a blob of `blobBytes` bytes. How long they are is for `metadataMemoryBytes` to applyPolicy. A footer is not authenticated,
  * so what it leads to is proven by the DiffID alone.
  */
 export function parseChunkedFooter(

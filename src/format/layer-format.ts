@@ -9,7 +9,7 @@ import { shorten } from './text.js';
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
 /** Where a chunked layer's table of contents is found. */
-export type MetadataPlace =
+export type MetadataLocation =
   | ({ readonly by: 'annotations' } & ChunkedPositions)
   /** At the end of the blob, if it is chunked at all. */
   | { readonly by: 'footer'; readonly compression: 'zstd' }
@@ -18,7 +18,7 @@ export type MetadataPlace =
       readonly by: 'footer';
       readonly compression: 'gzip';
       readonly tocDigest: Digest;
-      readonly otherwise?: Exclude<MetadataPlace, { readonly compression: 'gzip' }>;
+      readonly otherwise?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
     };
 
 /** What a layer is, as its descriptor tells. */
@@ -29,7 +29,7 @@ export interface LayerKind {
   /** What of the descriptor says so, for people. */
   readonly reason: string;
   /** Absent for what is one stream. */
-  readonly place?: MetadataPlace;
+  readonly place?: MetadataLocation;
   /** What is wrong with the annotations, which then do not count. */
   readonly problem?: string;
   /** Not in the registry but where `urls` say: foreign in Docker's words, non-distributable in OCI's. */
@@ -123,7 +123,7 @@ export function layerKind(layer: Descriptor): LayerKind {
 }
 
 interface ChunkedPlace extends Partial<Pick<LayerKind, 'format' | 'reason' | 'problem'>> {
-  readonly place?: Exclude<MetadataPlace, { readonly compression: 'gzip' }>;
+  readonly place?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
 }
 
 /** Where the metadata of a layer is if it is zstd:chunked; undefined when nothing says that it is. */

@@ -2,7 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
-import type { LayerFormat, MetadataPlace } from '../format/layer-format.js';
+import type { LayerFormat, MetadataLocation } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { RangeControl } from './range-control.js';
 
@@ -45,7 +45,7 @@ export interface MetadataPart {
 export interface ReadMetadataTask {
   readonly task: 'read-metadata';
   readonly blob: BlobSource;
-  readonly place: MetadataPlace;
+  readonly place: MetadataLocation;
   readonly port: MessagePort;
 }
 

@@ -17,7 +17,7 @@ const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
 ]);
 
 /** The addresses of a foreign layer that can be asked. @throws PullError `unsupported` when there is none */
-export function foreignPlaces({ digest, urls = [] }: Descriptor): string[] {
+export function foreignUrlsOf({ digest, urls = [] }: Descriptor): string[] {
   const usable = urls.filter(
     (url) => /^https?:\/\//i.test(url) && URL.canParse(url) && isUsableHost(new URL(url)),
   );
@@ -38,7 +38,7 @@ export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
  * What `from` resolves to at the first of these places that serves. `again`: a place before this one has failed.
  * @throws what `from` throws at the last place, or where another place would not do
  */
-export async function fromAnyPlace<T>(
+export async function fromAnyUrl<T>(
   urls: readonly string[],
   emit: (event: PullEvent) => void,
   from: (url: string, again: boolean) => Promise<T>,

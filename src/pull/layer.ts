@@ -1,7 +1,7 @@
 import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import type { PullError } from '../format/error.js';
-import { type LayerFormat, type MetadataPlace, statedCompression } from '../format/layer-format.js';
+import { type LayerFormat, type MetadataLocation, statedCompression } from '../format/layer-format.js';
 import type { BlobSource, LayerMetadata } from '../pool/messages.js';
 import type { PullContext } from './context.js';
 
@@ -14,7 +14,7 @@ export interface WantedLayer {
   /** What it is taken for until its first bytes are there. */
   readonly compression: Compression;
   /** Where its metadata is, for what may be chunked. */
-  readonly place?: MetadataPlace;
+  readonly place?: MetadataLocation;
   /** Where else a foreign layer is to be had, in the manifest's order. */
   readonly otherUrls: readonly string[];
 }

@@ -2,7 +2,7 @@ import { inLayer, PullError } from '../format/error.js';
 import { leavesSizeOut, MAX_BLOB_BYTES } from '../format/manifest.js';
 import type { BlobSource, MeasureBlobResult } from '../pool/messages.js';
 import type { PullContext } from './context.js';
-import { fromAnyPlace } from './foreign.js';
+import { fromAnyUrl } from './foreign.js';
 
 /** A blob and the places that have it. */
 interface Measurable {
@@ -35,7 +35,7 @@ export async function measureBlobs(
 async function measureBlob(context: PullContext, { blob, urls }: Measurable): Promise<MeasureBlobResult> {
   context.patience.asking(1);
   try {
-    const result = await fromAnyPlace(urls, context.emit, (url) =>
+    const result = await fromAnyUrl(urls, context.emit, (url) =>
       context.support.run({ task: 'measure-blob', blob: { ...blob, url } }),
     );
     if (result.sizeBytes <= MAX_BLOB_BYTES) return result;

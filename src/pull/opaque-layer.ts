@@ -9,7 +9,7 @@ import { nothingCached } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
-import { fromAnyPlace, ignoresRanges } from './foreign.js';
+import { fromAnyUrl, ignoresRanges } from './foreign.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type StreamOptions } from './opaque-attempt.js';
 import { lookUpBlobRuns } from './plan-layers.js';
@@ -73,7 +73,7 @@ export class OpaqueLayer {
 
   #pullFromAnywhere(): Promise<Omit<OpaqueResult, 'resumedBytes'>> {
     const { layer, context } = this.#options;
-    return fromAnyPlace([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
+    return fromAnyUrl([layer.blob.url, ...layer.otherUrls], context.emit, (url, again) => {
       if (again) this.#replan(this.#planAnew());
       return this.#pullFrom(url);
     });

@@ -1,6 +1,6 @@
 import { MessageChannel } from 'node:worker_threads';
 import { fromFailure, inLayer, PullError, toFailure } from '../format/error.js';
-import type { MetadataPlace } from '../format/layer-format.js';
+import type { MetadataLocation } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { ReadMetadataResult } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
@@ -83,7 +83,7 @@ function countRows(reading: Reading, table: LayerTable): void {
   reading.rows = all;
 }
 
-async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataPlace): Promise<KnownLayer> {
+async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataLocation): Promise<KnownLayer> {
   const { context } = reading;
   let cost = NO_COST;
   context.patience.asking(1);
@@ -109,7 +109,7 @@ async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataPl
 async function runBooked(
   { patience, support, metadata }: PullContext,
   { blob }: WantedLayer,
-  place: MetadataPlace,
+  place: MetadataLocation,
 ): Promise<ReadMetadataResult> {
   const { port1, port2 } = new MessageChannel();
   let bookedBytes = 0;

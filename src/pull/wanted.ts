@@ -5,7 +5,7 @@ import type { Descriptor } from '../format/manifest.js';
 import type { RegistrySession } from '../registry/session.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
-import { foreignPlaces, hostsOf } from './foreign.js';
+import { foreignUrlsOf, hostsOf } from './foreign.js';
 import type { WantedLayer } from './layer.js';
 import type { ResolvedImage } from './resolve.js';
 
@@ -74,7 +74,7 @@ function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOpti
 function foreignUrls(layer: Descriptor, { allowForeign }: WantOptions): string[] {
   const { digest, urls = [] } = layer;
   if (urls.length === 0) return [];
-  if (allowForeign) return foreignPlaces(layer);
+  if (allowForeign) return foreignUrlsOf(layer);
   throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(layer)}`, {
     layer: digest,
     hint: 'if you trust that place, pull with --allow-foreign: no credentials are sent there, and the digest is checked',

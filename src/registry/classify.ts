@@ -6,7 +6,7 @@ import { describeNetworkError, type FailedHost } from './network-error.js';
 import type { BlobSource } from './range-client.js';
 import { isRedirect, nextHop } from './redirect.js';
 import { isServerFailure, unexpectedAnswer } from './refusal.js';
-import type { ToldRequest } from './request-line.js';
+import type { LoggedRequest } from './request-line.js';
 import { asksToWait, MAX_UNSTATED_WAITS, parseRetryAfter, waitAfter } from './retry-after.js';
 import { type Headers, single } from './transfer.js';
 
@@ -108,7 +108,7 @@ export type Next = (
   /** Without an error it is for the caller to say what the status means. */
   | { readonly next: 'give-up'; readonly error?: PullError }
 ) &
-  Pick<ToldRequest, 'again' | 'givenUp'>;
+  Pick<LoggedRequest, 'again' | 'givenUp'>;
 
 interface Rule {
   when(response: Response, asked: Asked, known: Known): boolean;

@@ -1,7 +1,7 @@
 import { withoutSecretsInUse } from './secrets-in-use.js';
 
 /** One request that is over. */
-export interface ToldRequest {
+export interface LoggedRequest {
   readonly method: string;
   readonly url: URL;
   /** The Range header. */
@@ -23,7 +23,7 @@ const MAX_PATH_LENGTH = 512;
  * A line about a request for who watches (`--debug`): what was asked, what came, how long it took. Queries are secret
  * (signatures) and stay out, as do all headers but Range.
  */
-export function requestLine(request: ToldRequest, nowMs: number): string {
+export function requestLine(request: LoggedRequest, nowMs: number): string {
   const { method, url, range, status, bytes, startedMs, again, givenUp } = request;
   const path = cut(withoutSecretsInUse(url.pathname));
   const what = `${method} ${url.host}${path}${range === undefined ? '' : ` ${range}`}`;

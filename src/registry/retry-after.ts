@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
 import type { Wait } from './patience.js';
-import type { ToldRequest } from './request-line.js';
+import type { LoggedRequest } from './request-line.js';
 
 /** The longest single wait that is obeyed: above it a user is better served by an answer. */
 const MAX_WAIT_MS = 120_000;
@@ -62,7 +62,7 @@ export function waitAfter(
 }
 
 /** What a line about such an answer says: that it is asked for again, or that the wait is too long for that. */
-export function asksToWait(host: string, waitMs: number): Pick<ToldRequest, 'again' | 'givenUp'> {
+export function asksToWait(host: string, waitMs: number): Pick<LoggedRequest, 'again' | 'givenUp'> {
   const reason = `${host} asks to wait ${(waitMs / 1000).toFixed(1)} s`;
   return waitMs > MAX_WAIT_MS ? { givenUp: reason } : { again: reason };
 }

@@ -44,7 +44,7 @@ export function checkPolicy(reference: Reference | LocalImage, options: PolicyOp
   const warnings: string[] = [];
   for (const path of [...user, system]) {
     const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
-    if ('bytes' in read) return [...warnings, ...judge(reference, path, read.bytes, options)];
+    if ('bytes' in read) return [...warnings, ...applyPolicy(reference, path, read.bytes, options)];
     if (read.kind === 'absent') continue;
     if (read.kind === 'unfit') throw malformed(path, read.problem);
     const sentence = `${path} ${read.problem}: what it asks of images is not known`;
@@ -61,7 +61,7 @@ interface Requirement {
   readonly type: string;
 }
 
-function judge(
+function applyPolicy(
   reference: Reference | LocalImage,
   path: string,
   bytes: Buffer,

@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { type OwnFile, withOwnFile } from '../files/own-file.js';
-import { onDisk, writeFully } from '../files/storage-error.js';
+import { wrapFsError, writeFully } from '../files/storage-error.js';
 import type { ArchivePlan } from '../format/tar-archive.js';
 
 /**
@@ -9,7 +9,7 @@ import type { ArchivePlan } from '../format/tar-archive.js';
  * @throws PullError as `storageError`
  */
 export function writeArchiveFrame(file: OwnFile, plan: ArchivePlan, contents: readonly Buffer[]): void {
-  onDisk(`write ${file.path}`, () =>
+  wrapFsError(`write ${file.path}`, () =>
     withOwnFile(file, constants.O_WRONLY, (fd) => writeFrame(fd, file.path, plan, contents)),
   );
 }

@@ -5,7 +5,7 @@ import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { holdDirectory, within, withinAsync } from '../files/guarded-directory.js';
 import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from '../files/open-file.js';
-import { onDisk, onDiskAsync, systemCode, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, systemCode, wrapFsError, wrapFsErrorAsync } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 
 const { O_RDWR } = constants;
@@ -30,13 +30,13 @@ async function patiently<T>(action: () => Promise<T>): Promise<T> {
 
 /** Whether there is something at `path` that is no plain file and no directory: a device or a pipe, which no rename may replace. */
 export function isSpecialFile(path: string): boolean {
-  const stat = unlessAbsent(`look at ${path}`, () => statSync(path));
+  const stat = ifExists(`look at ${path}`, () => statSync(path));
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
 /** Whether there is a named pipe at `path`. @throws PullError as `storageError` */
 export function isFifo(path: string): boolean {
-  return unlessAbsent(`look at ${path}`, () => statSync(path))?.isFIFO() === true;
+  return ifExists(`look at ${path}`, () => statSync(path))?.isFIFO() === true;
 }
 
 /**
@@ -52,7 +52,7 @@ export function refuseSpecialFile(path: string): void {
 
 /** Renames a file over whatever is there, or a directory where nothing is. @throws PullError as `storageError` */
 export async function moveFile(from: string, to: string, doing = `rename ${from} to ${to}`): Promise<void> {
-  await onDiskAsync(doing, async () => {
+  await wrapFsErrorAsync(doing, async () => {
     const [holder, target] = [holdDirectory(dirname(from)), holdDirectory(dirname(to))];
     try {
       await patiently(() => rename(holder.at(basename(from)), target.at(basename(to))));
@@ -65,12 +65,12 @@ export async function moveFile(from: string, to: string, doing = `rename ${from}
 
 /** As `moveFile`, where nothing can be waited for; what is not there is not renamed. @throws PullError as `storageError` */
 export function moveFileSync(from: string, to: string): void {
-  unlessAbsent(`rename ${from} to ${to}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
+  ifExists(`rename ${from} to ${to}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
 }
 
 /** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */
 export async function removeFile(path: string): Promise<void> {
-  await onDiskAsync(`delete ${path}`, async () => {
+  await wrapFsErrorAsync(`delete ${path}`, async () => {
     try {
       await withinAsync(path, (at) => patiently(() => unlink(at)));
     } catch (error) {
@@ -81,13 +81,13 @@ export async function removeFile(path: string): Promise<void> {
 
 /** As `removeFile`, where nothing can be waited for. @throws PullError as `storageError` */
 export function removeFileSync(path: string): void {
-  unlessAbsent(`delete ${path}`, () => within(path, unlinkSync));
+  ifExists(`delete ${path}`, () => within(path, unlinkSync));
 }
 
 /** Makes a directory's entries survive a power cut, as `syncFile` does. Windows has no such call. @throws PullError as `storageError` */
 export async function syncDirectory(path: string, onLoss?: () => void): Promise<void> {
   if (process.platform === 'win32') return;
-  await onDiskAsync(`sync ${path} to the disk`, async () => {
+  await wrapFsErrorAsync(`sync ${path} to the disk`, async () => {
     const directory = await openDirectoryAsync(path);
     await syncAndClose(directory, onLoss);
   });
@@ -96,7 +96,7 @@ export async function syncDirectory(path: string, onLoss?: () => void): Promise<
 /** As `syncDirectory`, where nothing can be waited for. @throws PullError as `storageError` */
 export function syncDirectorySync(path: string): void {
   if (process.platform === 'win32') return;
-  onDisk(`sync ${path} to the disk`, () => {
+  wrapFsError(`sync ${path} to the disk`, () => {
     const fd = openDirectory(path);
     try {
       fsyncSync(fd);
@@ -111,7 +111,7 @@ export function syncDirectorySync(path: string): void {
  * @throws PullError as `storageError`
  */
 export async function syncFile(path: string, onLoss?: () => void): Promise<void> {
-  await onDiskAsync(`sync ${path} to the disk`, async () => {
+  await wrapFsErrorAsync(`sync ${path} to the disk`, async () => {
     await syncAndClose(await openFileAsync(path, O_RDWR), onLoss);
   });
 }
@@ -142,13 +142,13 @@ interface UnnamedFile {
 /** Makes a file that is to be at `path`: `PATH.HEX.tmp`, with 16 hex digits. @throws PullError as `storageError` */
 export async function beginAtomically(path: string): Promise<UnnamedFile> {
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
-  const file = await onDiskAsync(`write ${path}`, () =>
+  const file = await wrapFsErrorAsync(`write ${path}`, () =>
     withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at)),
   );
   let isPublished = false;
   return {
     async publish(bytes, durable) {
-      await onDiskAsync(`write ${bytes.length} bytes to ${path}`, async () => {
+      await wrapFsErrorAsync(`write ${bytes.length} bytes to ${path}`, async () => {
         await file.writeFile(bytes);
         if (durable) await file.sync();
         await file.close();

@@ -1,7 +1,7 @@
 import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { within } from '../files/guarded-directory.js';
 import { openFile, readFile, UnfitFile } from '../files/open-file.js';
-import { onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 
@@ -58,7 +58,7 @@ export function isLost(paths: StorePaths, id: PackId): boolean {
 function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: number) => void): void {
   const path = badRunsPath(paths, id);
   const writing = constants.O_WRONLY | constants.O_CREAT | flags;
-  onDisk(`write ${path}`, () => {
+  wrapFsError(`write ${path}`, () => {
     const fd = within(path, (at) => openFile(path, writing, at));
     try {
       change(fd);
@@ -91,7 +91,7 @@ export function readBadRuns(paths: StorePaths, id: PackId): BadRuns {
 
 function readList(path: string): Buffer | 'unfit' | undefined {
   try {
-    return unlessAbsent(`read ${path}`, () => readFile(path, MAX_LIST_BYTES));
+    return ifExists(`read ${path}`, () => readFile(path, MAX_LIST_BYTES));
   } catch (error) {
     if (error instanceof UnfitFile) return 'unfit';
     throw error;

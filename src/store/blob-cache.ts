@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, UnfitFile } from '../files/open-file.js';
-import { unlessAbsent } from '../files/storage-error.js';
+import { ifExists } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
@@ -32,7 +32,7 @@ export function getBlob(
 ): Buffer | undefined {
   const path = blobPath(paths, digest);
   try {
-    const bytes = unlessAbsent(`read ${path}`, () => readFile(path, maxBytes));
+    const bytes = ifExists(`read ${path}`, () => readFile(path, maxBytes));
     if (bytes === undefined) return undefined;
     if (createHash('sha256').update(bytes).digest('hex') === digestHex(digest)) return bytes;
   } catch (error) {

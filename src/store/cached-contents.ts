@@ -1,5 +1,5 @@
 import { statFile } from '../files/open-file.js';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import type { CachedRows } from '../pool/messages.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import {
@@ -47,7 +47,7 @@ export function listCachedContents(paths: StorePaths): CachedRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
-    return onDisk(`look at ${path}`, () => statFile(path))?.size ?? 0;
+    return wrapFsError(`look at ${path}`, () => statFile(path))?.size ?? 0;
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
   const most = Math.min(records, MOST_CONTENTS);

@@ -1,6 +1,6 @@
 import { type Stats, statSync } from 'node:fs';
 import { statName, UnfitFile } from '../files/open-file.js';
-import { onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 
 /** The right of others to write, in a mode (POSIX.1-2017, sys/stat.h: S_IWOTH). */
@@ -22,7 +22,7 @@ export function checkDirectories(
 ): ReadonlySet<string> {
   const found = new Map<string, Stats>();
   for (const path of directories) {
-    const stat = path === root ? statRoot(root) : onDisk(`look at ${path}`, () => statName(path));
+    const stat = path === root ? statRoot(root) : wrapFsError(`look at ${path}`, () => statName(path));
     if (stat === undefined) continue;
     if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
     found.set(path, stat);
@@ -33,7 +33,7 @@ export function checkDirectories(
 }
 
 function statRoot(root: string): Stats | undefined {
-  return unlessAbsent(`look at ${root}`, () => statSync(root));
+  return ifExists(`look at ${root}`, () => statSync(root));
 }
 
 function checkOwners(

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import { statFile } from '../files/open-file.js';
-import { onDisk, systemCode } from '../files/storage-error.js';
+import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { leftFreeBytes, spaceOf } from './free-room.js';
 
@@ -33,7 +33,7 @@ export async function requireSpace(
  * @throws PullError as `storageError`
  */
 export function allocatedBytes(path: string): number {
-  const stat = onDisk(`look at ${path}`, () => statFile(path));
+  const stat = wrapFsError(`look at ${path}`, () => statFile(path));
   return (stat?.blocks ?? 0) * 512;
 }
 

@@ -1,5 +1,5 @@
 import { statFile } from '../files/open-file.js';
-import { isUnwritable, onDisk } from '../files/storage-error.js';
+import { isUnwritable, wrapFsError } from '../files/storage-error.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
@@ -103,7 +103,7 @@ function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>)
 }
 
 function isThere(path: string): boolean {
-  return onDisk(`look at ${path}`, () => statFile(path)) !== undefined;
+  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
 }
 
 function rowsByPack(extents: ExtentList): Map<PackId, Row[]> {

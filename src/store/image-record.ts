@@ -1,7 +1,7 @@
 import { basename, join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { readFile, unlessUnfit } from '../files/open-file.js';
-import { unlessAbsent } from '../files/storage-error.js';
+import { ifExists } from '../files/storage-error.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
 import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
@@ -68,7 +68,7 @@ export function readImageRecord(
 /** All image records that can be believed, in the order of reference and platform. @throws PullError as `readImageRecord` */
 export function listImageRecords(paths: StorePaths): ImageRecord[] {
   const isRecord = (name: string) => /^[0-9a-f]{64}\.json$/.test(name);
-  const names = unlessAbsent(`read ${paths.images}`, () => listNames(paths.images, isRecord)) ?? [];
+  const names = ifExists(`read ${paths.images}`, () => listNames(paths.images, isRecord)) ?? [];
   return names
     .map((name) => readRecordFile(paths, join(paths.images, name)))
     .filter((record) => record !== undefined)
@@ -76,7 +76,7 @@ export function listImageRecords(paths: StorePaths): ImageRecord[] {
 }
 
 function readRecordFile(paths: StorePaths, path: string): ImageRecord | undefined {
-  const bytes = unlessUnfit(() => unlessAbsent(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
+  const bytes = unlessUnfit(() => ifExists(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
   const record = bytes && parseRecord(bytes.toString('utf8'));
   if (record === undefined) return undefined;
   const name = basename(imageRecordPath(paths, record.reference, record.platform));

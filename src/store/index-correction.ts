@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { within } from '../files/guarded-directory.js';
 import { openFile } from '../files/open-file.js';
-import { closeWritten, unlessAbsent, writeFully } from '../files/storage-error.js';
+import { closeWritten, ifExists, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { PackRun } from './bad-runs.js';
 import type { IndexedPack } from './index-files.js';
@@ -71,7 +71,7 @@ function openToWrite(
 ): { fd: number; path: string } | undefined {
   for (const path of new Set([indexPath(paths, id, sealed), indexPath(paths, id, true)])) {
     const open = () => within(path, (at) => openFile(path, constants.O_WRONLY, at));
-    const fd = unlessAbsent(`write ${path}`, open);
+    const fd = ifExists(`write ${path}`, open);
     if (fd !== undefined) return { fd, path };
   }
   return undefined;

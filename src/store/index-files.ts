@@ -1,7 +1,7 @@
 import { closeSync, readSync } from 'node:fs';
 import { listNames } from '../files/guarded-directory.js';
 import { openFile, statFile, UnfitFile } from '../files/open-file.js';
-import { onDisk, systemCode, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, systemCode, wrapFsError } from '../files/storage-error.js';
 import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
 import { MAX_BAD_RECORDS, RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
@@ -25,7 +25,7 @@ export interface IndexedPack {
 
 /** All packs that have an index, the sealed ones first. @throws PullError as `storageError` */
 export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
-  const names = unlessAbsent(`read ${paths.packs}`, () => listNames(paths.packs)) ?? [];
+  const names = ifExists(`read ${paths.packs}`, () => listNames(paths.packs)) ?? [];
   const listed = [true, false].flatMap((sealed) => {
     const suffix = sealed ? '.idx' : '.idx.open';
     const ids = names.filter((name) => name.endsWith(suffix)).map((name) => name.slice(0, -suffix.length));
@@ -33,7 +33,7 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
   });
   return listed.flatMap(({ id, sealed }) => {
     const path = packPath(paths, id);
-    const stat = onDisk(`look at ${path}`, () => statFile(path));
+    const stat = wrapFsError(`look at ${path}`, () => statFile(path));
     return stat === undefined ? [] : [{ id, sealed, sizeBytes: stat.size, bad: readBadRuns(paths, id) }];
   });
 }
@@ -72,7 +72,7 @@ export class IndexScan {
     visit: (type: RecordType, at: number) => void,
   ): void {
     const path = indexPath(this.#paths, pack.id, pack.sealed);
-    onDisk(`read ${path}`, () => {
+    wrapFsError(`read ${path}`, () => {
       const fd = openIndex(this.#paths, pack);
       if (fd === undefined) return;
       try {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { statFile } from '../files/open-file.js';
-import { isDenied, onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
 import type { Digest } from '../format/digest.js';
 import { moveFile, syncDirectory } from './atomic-file.js';
 import { type LayerRecord, readRecordFile } from './layer-record.js';
@@ -17,7 +17,7 @@ export interface LayerFile {
 
 /** All files that are named as layer records, in the order of their names. @throws PullError as `storageError` */
 export function listLayerFiles(paths: StorePaths): LayerFile[] {
-  const names = unlessAbsent(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
+  const names = ifExists(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
   return names.flatMap((name) => {
     const [, hex, damaged] = /^([0-9a-f]{64})(\.damaged)?$/.exec(name) ?? [];
     if (hex === undefined) return [];
@@ -41,7 +41,7 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  */
 export async function setAsideDamaged(paths: StorePaths, diffId: Digest): Promise<void> {
   const path = layerRecordPath(paths, diffId);
-  if (onDisk(`look at ${path}`, () => statFile(path)) === undefined) return;
+  if (wrapFsError(`look at ${path}`, () => statFile(path)) === undefined) return;
   try {
     await moveFile(path, damagedRecordPath(paths, diffId));
   } catch (error) {

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
-import { onDisk, systemCode, unlessAbsent, writeFully } from '../files/storage-error.js';
+import { ifExists, systemCode, wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { moveFileSync, removeFileSync } from './atomic-file.js';
@@ -31,7 +31,7 @@ export class LayerLocks {
   constructor(paths: Pick<StorePaths, 'locks'>, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
-    onDisk(`make ${paths.locks}`, () => makeGuarded(paths.locks));
+    wrapFsError(`make ${paths.locks}`, () => makeGuarded(paths.locks));
   }
 
   /** Whether the lock of a layer is still held here: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
@@ -82,7 +82,7 @@ export class LayerLocks {
 
   /** Makes a lock, whose holder is a lease; false when there is one. */
   #create(path: string, holder: string): boolean {
-    return onDisk(`create ${path}`, () => {
+    return wrapFsError(`create ${path}`, () => {
       let fd: number;
       try {
         fd = within(path, (at) => openFile(path, NEW_FILE, at));
@@ -122,7 +122,7 @@ export class LayerLocks {
 /** The lease that a lock names, empty while it is being written, NOBODY for what is no lock; undefined if nothing is there. */
 function readHolder(path: string): string | undefined {
   try {
-    return unlessAbsent(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
+    return ifExists(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
   } catch (error) {
     if (error instanceof UnfitFile) return NOBODY;
     throw error;
@@ -131,7 +131,7 @@ function readHolder(path: string): string | undefined {
 
 /** Nothing in the store empties a directory, and while one has its name there can be no lock. */
 function requireNoDirectory(path: string): void {
-  if (onDisk(`look at ${path}`, () => statName(path))?.isDirectory() !== true) return;
+  if (wrapFsError(`look at ${path}`, () => statName(path))?.isDirectory() !== true) return;
   throw new PullError('store-broken', `the lock ${path} is a directory`, {
     hint: 'Find out who put it there, then remove it.',
   });

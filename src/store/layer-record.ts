@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
-import { onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
 import { writeAtomically } from './atomic-file.js';
 import { overlapsBad, readBadRuns } from './bad-runs.js';
@@ -80,7 +80,7 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
       const path = packPath(paths, id);
-      const sizeBytes = onDisk(`look at ${path}`, () => statFile(path))?.size ?? -1;
+      const sizeBytes = wrapFsError(`look at ${path}`, () => statFile(path))?.size ?? -1;
       return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
     }),
   );
@@ -108,7 +108,7 @@ export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  * @throws PullError `store-denied` or `store-broken` when the disk does not answer
  */
 export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
-  const bytes = unlessUnfit(() => unlessAbsent(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
+  const bytes = unlessUnfit(() => ifExists(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
   return bytes && decodeLayerRecord(bytes, diffId);
 }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
-import { isDenied, onDisk, systemCode } from '../files/storage-error.js';
+import { isDenied, systemCode, wrapFsError } from '../files/storage-error.js';
 import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
 import { hasProcess, placeOfProcesses } from './processes.js';
@@ -41,7 +41,7 @@ export class Lease {
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
     this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
-    this.#fd = onDisk(`create ${this.#path}`, () => this.#create());
+    this.#fd = wrapFsError(`create ${this.#path}`, () => this.#create());
     // Not in libuv's pool, where it would wait behind decodes and syncs.
     this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
   }
@@ -63,7 +63,7 @@ export class Lease {
 
   /** The time of the file system, in its milliseconds. @throws PullError as `storageError` */
   renewedMs(): number {
-    return onDisk(`write ${this.#path}`, () => {
+    return wrapFsError(`write ${this.#path}`, () => {
       this.#write();
       return fstatSync(this.#fd).mtimeMs;
     });
@@ -81,7 +81,7 @@ export class Lease {
    * @throws PullError as `storageError`
    */
   isLeftOver(path: string): boolean {
-    const stat = onDisk(`look at ${path}`, () => statFile(path));
+    const stat = wrapFsError(`look at ${path}`, () => statFile(path));
     return stat !== undefined && this.#silent.isDead(path, stat.mtimeMs, this.renewedMs());
   }
 
@@ -101,13 +101,13 @@ export class Lease {
 
   #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
     const nowMs = this.renewedMs();
-    const names = onDisk(`read ${this.#directory}`, () => listNames(this.#directory));
+    const names = wrapFsError(`read ${this.#directory}`, () => listNames(this.#directory));
     return names.flatMap((name) => {
       const [, id, word, pid, place] =
         /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
-      const stat = onDisk(`look at ${path}`, () => statFile(path));
+      const stat = wrapFsError(`look at ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
       const isQuiet = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
       const isGone = isQuiet && place === placeOfProcesses() && !hasProcess(Number(pid));

@@ -1,5 +1,5 @@
 import { statFile } from '../files/open-file.js';
-import { onDisk } from '../files/storage-error.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { moveFile, removeFile, syncDirectory, syncFile } from './atomic-file.js';
 import { isLost, markLost } from './bad-runs.js';
@@ -42,7 +42,7 @@ async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
 
 function isSealed(paths: StorePaths, id: PackId): boolean {
   const path = indexPath(paths, id, true);
-  return onDisk(`look at ${path}`, () => statFile(path)) !== undefined;
+  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
 }
 
 /**

@@ -2,7 +2,7 @@ import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
-import { CALL_BYTES, closeWritten, onDisk, writeFully } from '../files/storage-error.js';
+import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { FreeRoom } from './free-room.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
@@ -208,7 +208,7 @@ function createPack(paths: StorePaths): OpenPack {
   const id = newPackId();
   const create = (path: string) => ({
     path,
-    fd: onDisk(`create ${path}`, () => within(path, (at) => openFile(path, NEW_FILE, at))),
+    fd: wrapFsError(`create ${path}`, () => within(path, (at) => openFile(path, NEW_FILE, at))),
   });
   const pack = create(packPath(paths, id));
   try {

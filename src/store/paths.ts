@@ -2,7 +2,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { dirname, join, resolve } from 'node:path';
 import { followLinks } from '../files/follow-links.js';
 import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
-import { isDenied, onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { syncDirectorySync } from './atomic-file.js';
@@ -64,7 +64,7 @@ export function openStore(root: string, warn: (message: string) => void = () => 
   // Refused before anything is made there.
   const known = checkStore(paths, warn);
   const changed = new Set<string>();
-  onDisk(`make the store ${root}`, () => {
+  wrapFsError(`make the store ${root}`, () => {
     const first = known.has(root) ? undefined : makeDirectory(root, 0o700);
     if (first !== undefined) for (const parent of parentsOf(root, first)) changed.add(parent);
     for (const path of [packs, layers, images, blobs])
@@ -89,7 +89,7 @@ export function openStoreToRead(root: string, warn: (message: string) => void = 
 function checkStore(paths: StorePaths, warn: (message: string) => void): ReadonlySet<string> {
   const { root, packs, layers, images, blobs, locks, leases } = paths;
   const version = dirname(packs);
-  onDisk(`look at ${root}`, () => followLinks(root));
+  wrapFsError(`look at ${root}`, () => followLinks(root));
   const below = [version, dirname(blobs), root, packs, layers, images, blobs, locks, leases];
   const known = checkDirectories(root, below, warn);
   if (!known.has(version)) refuseOtherVersions(root);
@@ -98,8 +98,7 @@ function checkStore(paths: StorePaths, warn: (message: string) => void): Readonl
 
 function refuseOtherVersions(root: string): void {
   const isVersion = (name: string) => /^v[0-9]+$/.test(name);
-  const versions =
-    unlessAbsent(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
+  const versions = ifExists(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
   // Another process may have made ours since it was looked for.
   if (versions.length === 0 || versions.includes(VERSION)) return;
   throw new PullError(

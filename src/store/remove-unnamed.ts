@@ -1,5 +1,5 @@
 import { listNames } from '../files/guarded-directory.js';
-import { unlessAbsent } from '../files/storage-error.js';
+import { ifExists } from '../files/storage-error.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { isContent, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
@@ -44,7 +44,7 @@ export async function removeUnnamed(
  */
 export async function removeUseless(paths: StorePaths, lease: Lease): Promise<void> {
   const isOpen = (name: string) => name.endsWith('.idx.open');
-  const names = unlessAbsent(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
+  const names = ifExists(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
   if (names.length === 0) return;
   const indexes = new IndexScan(paths);
   const useless = listIndexedPacks(paths).filter((pack) => {

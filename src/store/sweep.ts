@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs';
 import { join } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
-import { onDisk, unlessAbsent } from '../files/storage-error.js';
+import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { removeFile } from './atomic-file.js';
 import type { Lease, LeaseKind } from './leases.js';
 import { removePack } from './pack-sync.js';
@@ -59,7 +59,7 @@ export class Sweep {
 
   /** Deletes the files of a directory that `isGarbage` names and that are old enough; how many. @throws as `removeFile` */
   async files(directory: string, isGarbage: (name: string) => boolean): Promise<number> {
-    const names = unlessAbsent(`read ${directory}`, () => listNames(directory, isGarbage)) ?? [];
+    const names = ifExists(`read ${directory}`, () => listNames(directory, isGarbage)) ?? [];
     let removed = 0;
     for (const name of names) if (await this.#file(join(directory, name))) removed += 1;
     return removed;
@@ -82,7 +82,7 @@ export class Sweep {
 
   /** All packs, also those of which only an index or a list of bad runs is there. @throws PullError as `storageError` */
   packs(): PackFiles[] {
-    const names = onDisk(`read ${this.#paths.packs}`, () => listNames(this.#paths.packs));
+    const names = wrapFsError(`read ${this.#paths.packs}`, () => listNames(this.#paths.packs));
     const byId = new Map<PackId, string[]>();
     for (const name of names) {
       const id = name.slice(0, name.indexOf('.'));
@@ -111,6 +111,6 @@ export class Sweep {
 
 /** What has this name, a link itself included. A directory counts as nothing: no file of ours is one, and none is emptied. */
 function lookAt(path: string): Stats | undefined {
-  const stat = onDisk(`look at ${path}`, () => statName(path));
+  const stat = wrapFsError(`look at ${path}`, () => statName(path));
   return stat?.isDirectory() === true ? undefined : stat;
 }

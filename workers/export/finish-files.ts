@@ -2,7 +2,7 @@ import { chmodSync, chownSync, linkSync, lstatSync, utimesSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
 import { DIRECTORY, fileTime, HARD_LINK, isRoot, nameAt } from '../../src/export/file-tree.js';
-import { onDisk } from '../../src/files/storage-error.js';
+import { wrapFsError } from '../../src/files/storage-error.js';
 import type { FinishFilesTask } from '../../src/pool/messages.js';
 import { CachedRows } from '../opaque/cached-rows.js';
 import { place, ROWS_A_TURN } from './placing.js';
@@ -42,7 +42,7 @@ async function link(
 
 function finishDirectory({ tree, abilities }: FinishFilesTask, held: CachedRows, row: number): void {
   const { self, path } = held.directory(row);
-  onDisk(`finish ${path}`, () => {
+  wrapFsError(`finish ${path}`, () => {
     const owner = ownerFor(tree, row, abilities);
     if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
     chmodSync(self, modeFor(tree, row, abilities));

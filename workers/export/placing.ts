@@ -1,4 +1,4 @@
-import { onDiskAsync, storageError, systemCode } from '../../src/files/storage-error.js';
+import { storageError, systemCode, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import type { OpenDirectory } from '../../src/store/open-directory.js';
 import { removeAt } from '../../src/store/remove-tree.js';
 
@@ -22,7 +22,7 @@ export async function place<T>(
     if (!replace || systemCode(error) !== 'EEXIST')
       throw storageError(error, `create ${directory.pathOf(name)}`);
   }
-  return onDiskAsync(`replace ${directory.pathOf(name)}`, async () => {
+  return wrapFsErrorAsync(`replace ${directory.pathOf(name)}`, async () => {
     await removeAt(directory, name);
     return make();
   });

@@ -19,7 +19,7 @@ import {
   SYMLINK,
 } from '../../src/export/file-tree.js';
 import type { LayerSource } from '../../src/export/layer-source.js';
-import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.js';
+import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
 import type { OpenDirectory } from '../../src/store/open-directory.js';
@@ -83,7 +83,7 @@ export async function fillFile(
   const mode = modeFor(tree, row, abilities);
   try {
     await writeContent(tree, source, row, { fd, path });
-    onDisk(`finish ${path}`, () => {
+    wrapFsError(`finish ${path}`, () => {
       const owner = ownerFor(tree, row, abilities);
       if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
       // A change of the owner takes set-user-ID away; the umask may have taken other bits.
@@ -122,14 +122,14 @@ async function writeContent(
     }
   }
   const fileBytes = fileBytesAt(tree, row);
-  if (bounds.at(-1) !== fileBytes) onDisk(`write ${path}`, () => ftruncateSync(fd, fileBytes));
+  if (bounds.at(-1) !== fileBytes) wrapFsError(`write ${path}`, () => ftruncateSync(fd, fileBytes));
 }
 
 async function writeLink(task: WriteFilesTask, directory: OpenDirectory, row: number): Promise<void> {
   const { tree, abilities, replace } = task;
   const name = nameAt(tree, row);
   await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
-  onDisk(`finish ${directory.pathOf(name)}`, () => {
+  wrapFsError(`finish ${directory.pathOf(name)}`, () => {
     const owner = ownerFor(tree, row, abilities);
     directory.finishLink(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
   });

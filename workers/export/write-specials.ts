@@ -7,7 +7,7 @@ import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/
 import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
 import { headerAt } from '../../src/export/tar-item.js';
 import { pathOfOpen } from '../../src/files/proc-fd.js';
-import { onDisk, onDiskAsync } from '../../src/files/storage-error.js';
+import { wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
@@ -100,7 +100,7 @@ function openPlace({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stag
   const row = job.rows[0]!;
   if (job.isDirectory) return rows.directory(isRoot(tree, row) ? NO_ROW : row).open('.');
   const directory = rows.around(row);
-  return onDisk(`make the directory ${directory.pathOf(stage)}`, () =>
+  return wrapFsError(`make the directory ${directory.pathOf(stage)}`, () =>
     directory.make(stage, UNFINISHED.mode),
   );
 }
@@ -124,7 +124,7 @@ async function moveOut(
       );
     }
     const name = nameAt(tree, row);
-    await onDiskAsync(`create ${directory.pathOf(name)}`, async () => {
+    await wrapFsErrorAsync(`create ${directory.pathOf(name)}`, async () => {
       if (replace) await removeAt(directory, name);
       if (stat !== undefined) renameSync(from, directory.at(name));
     });

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { noteRange } from '../../src/copy/range-journal.js';
 import { openOwnFile } from '../../src/files/own-file.js';
-import { closeWritten, onDisk, writeFully } from '../../src/files/storage-error.js';
+import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
 import { unwatch, watch } from '../ticker.js';
@@ -16,7 +16,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { blob, start, end, file, position, journal, control } = task;
   const { path } = file;
   const { fetchRange } = await rangeClient();
-  const fd = onDisk(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
+  const fd = wrapFsError(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
   const receivers: CheckpointedWriter[] = [];
   const begin = (base: number) => {
     const receiver = new CheckpointedWriter({

@@ -3,7 +3,7 @@ import { closeSync, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { openFile } from '../../src/files/open-file.js';
 import { openOwnFile } from '../../src/files/own-file.js';
-import { onDisk } from '../../src/files/storage-error.js';
+import { wrapFsError } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import { count } from '../../src/pool/counters.js';
@@ -17,14 +17,14 @@ const BLOCK_BYTES = 512 * 1024;
 /** Hashes a part of a file behind the front of what is there. */
 export async function hashFile({ path, file, position, port }: HashFileTask): Promise<HashFileResult> {
   const hash = createHash('sha256');
-  const fd = onDisk(`open ${path}`, () => (file ? openOwnFile(file) : openFile(path)));
+  const fd = wrapFsError(`open ${path}`, () => (file ? openOwnFile(file) : openFile(path)));
   const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   let at = position;
   try {
     for await (const end of portMessages<number>(port)) {
       while (at < position + end) {
         const wanted = Math.min(BLOCK_BYTES, position + end - at);
-        const read = onDisk(`read ${path}`, () => readSync(fd, block, 0, wanted, at));
+        const read = wrapFsError(`read ${path}`, () => readSync(fd, block, 0, wanted, at));
         if (read === 0) throw new PullError('store-broken', `${path} ends before its time`);
         hash.update(block.subarray(0, read));
         at += read;

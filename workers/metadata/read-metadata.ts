@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, parseDigest } from '../../src/format/digest.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/footer.js';
-import type { MetadataPlace } from '../../src/format/layer-format.js';
+import type { MetadataLocation } from '../../src/format/layer-format.js';
 import { buildLayerTable } from '../../src/format/layer-table-builder.js';
 import { tocTarSplitDigest } from '../../src/format/toc.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
@@ -43,7 +43,7 @@ function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
 async function read(
   source: MetadataSource,
   blob: BlobSource,
-  place: MetadataPlace,
+  place: MetadataLocation,
   book: BookMetadata,
 ): Promise<LayerMetadata | undefined> {
   if (place.by === 'annotations') {

@@ -1,6 +1,6 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { NO_ROW, nameAt } from '../../src/export/file-tree.js';
-import { onDisk, storageError, systemCode } from '../../src/files/storage-error.js';
+import { storageError, systemCode, wrapFsError } from '../../src/files/storage-error.js';
 import type { WriteTreeTask } from '../../src/pool/messages.js';
 import { changedByOthers, OpenDirectory } from '../../src/store/open-directory.js';
 import { place } from '../export/placing.js';
@@ -84,7 +84,7 @@ export class CachedRows {
 
   #open(parent: OpenDirectory, row: number): OpenDirectory {
     const name = nameAt(this.#task.tree, row);
-    const held = onDisk(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
+    const held = wrapFsError(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
     if (parent.isGuarded || held.ino === this.#task.inodes[row]) return held;
     held.close();
     throw changedByOthers(held.path);

@@ -4,11 +4,11 @@ import { syncBuiltinESMExports } from 'node:module';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import {
-  onDisk,
-  onDiskAsync,
+  ifExists,
   outsideStore,
   storageError,
-  unlessAbsent,
+  wrapFsError,
+  wrapFsErrorAsync,
   writeFully,
 } from '../../../src/files/storage-error.js';
 import { PullError } from '../../../src/format/error.js';
@@ -60,9 +60,9 @@ test('what is no system error passes unchanged', async () => {
     storageError(Object.assign(new Error(), { code: 'ERR_INVALID_ARG_TYPE' }), 'x') instanceof PullError,
     false,
   );
-  assert.throws(() => onDisk('x', () => assert.fail(mistake)), mistake);
+  assert.throws(() => wrapFsError('x', () => assert.fail(mistake)), mistake);
   await assert.rejects(
-    onDiskAsync('x', () => Promise.reject(systemError('EIO'))),
+    wrapFsErrorAsync('x', () => Promise.reject(systemError('EIO'))),
     { code: 'store-broken' },
   );
 });
@@ -71,8 +71,8 @@ test('only an absent file is no error', () => {
   const fail = (code: string) => () => {
     throw systemError(code);
   };
-  assert.equal(unlessAbsent('x', fail('ENOENT')), undefined);
-  assert.throws(() => unlessAbsent('x', fail('EACCES')), { code: 'store-denied' });
+  assert.equal(ifExists('x', fail('ENOENT')), undefined);
+  assert.throws(() => ifExists('x', fail('EACCES')), { code: 'store-denied' });
 });
 
 test('a short write is continued where it stopped', (t) => {
