@@ -47,7 +47,8 @@ function pushContent(columns: Columns, table: LayerTable, row: number, from: num
     if (at > chunkBlobStart[chunk - 1]! && at < blobEnd[row]!)
       push(columns, at, chunkTarStart[chunk]!, row, chunk);
   }
-  if (table.layout === 'apart') push(columns, blobEnd[row]!, tarStart[row]! + sizeBytes[row]!, -1, -1);
+  if (table.layout === 'separate-frames')
+    push(columns, blobEnd[row]!, tarStart[row]! + sizeBytes[row]!, -1, -1);
 }
 
 /** Appends an edge; one at the same blob offset as the last takes its place: there was nothing between them. */
@@ -95,7 +96,9 @@ export function findEdge(
 ): { readonly blobAt: number; readonly tarAt: number } | undefined {
   const from = Math.max(blobAt, blobStart + 1);
   const edge =
-    table.layout === 'split' ? firstUnitFrom(table, from) : firstEdgeFrom(table, blobStart, blobEnd, from);
+    table.layout === 'tar-split'
+      ? firstUnitFrom(table, from)
+      : firstEdgeFrom(table, blobStart, blobEnd, from);
   return edge !== undefined && edge.blobAt < blobEnd ? edge : undefined;
 }
 

@@ -10,7 +10,7 @@ import { PullError } from './error.js';
  * Without tar-split, tar offsets are allotments: sizes of contents are true, gaps get more room than they need, and what
  * is decoded is never longer than what is allotted to its part of the blob.
  */
-export type GapLayout = 'split' | 'apart' | 'within';
+export type GapLayout = 'tar-split' | 'separate-frames' | 'shared-frames';
 
 /**
  * The contents of one chunked layer as flat rows, in tar order, which is blob order too. Every array is a view on
@@ -84,7 +84,15 @@ export function allocateTable(size: {
   compression?: LayerTable['compression'];
   entries?: number;
 }): LayerTable {
-  const { count, chunks, dataEnd, tarBytes, layout = 'split', compression = 'zstd', entries = count } = size;
+  const {
+    count,
+    chunks,
+    dataEnd,
+    tarBytes,
+    layout = 'tar-split',
+    compression = 'zstd',
+    entries = count,
+  } = size;
   const floats = (n: number) => new Float64Array(new SharedArrayBuffer(n * 8));
   const bytes = (n: number) => new Uint8Array(new SharedArrayBuffer(n));
   return {

@@ -114,13 +114,13 @@ function emptyRows(metadata: UnsplitMetadata): Rows {
 function addContent(rows: Rows, entry: TocEntry): void {
   const { number, sizeBytes, offset, endOffset, chunkSize } = entry;
   const { dataEnd } = rows.metadata;
-  const layout = endOffset > 0 ? 'apart' : 'within';
+  const layout = endOffset > 0 ? 'separate-frames' : 'shared-frames';
   rows.layout ??= layout;
   if (rows.layout !== layout) throw tocError(number, 'endOffset is given for some files and not for others');
   if (entry.digestStart < 0) throw tocError(number, 'digest is missing');
   if (entry.chunkOffset !== 0) throw tocError(number, `chunkOffset is ${entry.chunkOffset} in a reg entry`);
   if (chunkSize > sizeBytes) throw tocError(number, `chunkSize ${chunkSize} is above the size, ${sizeBytes}`);
-  if (layout === 'apart') {
+  if (layout === 'separate-frames') {
     if (endOffset <= offset) throw tocError(number, `endOffset ${endOffset} is not beyond offset ${offset}`);
     if (endOffset > dataEnd)
       throw tocError(number, `endOffset ${endOffset} lies beyond the data, ${dataEnd}`);
@@ -149,7 +149,10 @@ function addContent(rows: Rows, entry: TocEntry): void {
 
 /** A frame begins where an entry says; the data before it belongs to earlier frames. */
 function beginFrame(rows: Rows, { number, offset }: TocEntry): void {
-  if (offset < rows.frameStart || (offset === rows.frameStart && rows.layout === 'within' && offset > 0)) {
+  if (
+    offset < rows.frameStart ||
+    (offset === rows.frameStart && rows.layout === 'shared-frames' && offset > 0)
+  ) {
     throw tocError(number, `offset ${offset} lies before ${rows.frameStart}, where other data is`);
   }
   if (offset >= rows.metadata.dataEnd) throw tocError(number, `offset ${offset} lies beyond the data`);
@@ -177,7 +180,7 @@ function addChunk(rows: Rows, entry: TocEntry): void {
   if (chunkSize <= 0 || chunkSize > sizeBytes - chunkOffset) {
     throw tocError(number, `chunkSize ${chunkSize} reaches beyond the file's ${sizeBytes} bytes`);
   }
-  if (rows.layout === 'within') {
+  if (rows.layout === 'shared-frames') {
     if (entry.innerOffset === 0) beginFrame(rows, entry);
     else if (offset !== rows.frameStart) throw tocError(number, `no file before it is at offset ${offset}`);
   } else if (offset <= lastChunkStart(rows, row) || offset >= rows.blobEnd.values[row]!) {
@@ -225,15 +228,15 @@ function keepsChunks(
   { blobStart, blobEnd, sizeBytes, frameStart, layout, ...rows }: Rows,
   row: number,
 ): boolean {
-  const end = layout === 'apart' ? blobEnd.values[row]! : frameStart;
+  const end = layout === 'separate-frames' ? blobEnd.values[row]! : frameStart;
   const { chunkDigests, chunkFirst } = rows;
   if (end - blobStart.values[row]! > SPAN_BLOB_BYTES || sizeBytes.values[row]! > SPAN_TAR_BYTES) return true;
   const digests = chunkDigests.values.subarray(chunkFirst.values[row]!, chunkDigests.length);
-  return layout === 'within' && digests.every((start) => start >= 0);
+  return layout === 'shared-frames' && digests.every((start) => start >= 0);
 }
 
 function fillTable(rows: Rows): LayerTable {
-  const { metadata, layout = 'apart', tarAt: tarBytes, entries } = rows;
+  const { metadata, layout = 'separate-frames', tarAt: tarBytes, entries } = rows;
   const count = rows.blobStart.length;
   const chunks = rows.chunkBlobStart.length;
   const { dataEnd, compression } = metadata;

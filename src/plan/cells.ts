@@ -84,7 +84,7 @@ export function buildCells(layers: readonly LayerWant[], layer: number, firsts: 
     const firstRow = firsts.row[row]!;
     if (want.cachedPack[row]! >= 0) {
       pushContent(cells, table, row, CELL.held, want.cachedPack[row]!, want.cachedOffset[row]!);
-    } else if (first === undefined || first.table.layout !== 'split') {
+    } else if (first === undefined || first.table.layout !== 'tar-split') {
       pushWanted(cells, want, row);
     } else if (first.cachedPack[firstRow]! >= 0) {
       pushContent(cells, table, row, CELL.held, first.cachedPack[firstRow]!, first.cachedOffset[firstRow]!);

@@ -66,11 +66,11 @@ export interface PullPlan {
 export function planPull(layers: readonly LayerWant[], limits: PlanLimits): PullPlan {
   const firsts = findFirstOccurrences(layers.map((want) => want.table));
   const cells = layers.map((want, layer) =>
-    want.table.layout === 'split'
+    want.table.layout === 'tar-split'
       ? layResumed(buildCells(layers, layer, firsts[layer]!), want.resumed)
       : buildUnsplitCells(layers, layer, firsts[layer]!),
   );
-  const unsplit = layers.map(({ table }) => table.layout !== 'split');
+  const unsplit = layers.map(({ table }) => table.layout !== 'tar-split');
   const ranges = cutRuns(cells, chooseRuns(cells, unsplit, limits), limits);
   const plans: LayerPlan[] = [];
   let firstSpan = 0;

@@ -76,7 +76,7 @@ function placeOf(
     return { state: CELL.held, source: want.chunkCachedPack[chunk]!, offset: want.chunkCachedOffset[chunk]! };
   }
   const first = layers[firsts.layer[row]!];
-  if (first === undefined || first.table.layout !== 'split') return WANTED;
+  if (first === undefined || first.table.layout !== 'tar-split') return WANTED;
   const firstRow = firsts.row[row]!;
   if (first.cachedPack[firstRow]! >= 0) {
     return {
@@ -113,7 +113,7 @@ function estimate({ layout, tarStart, sizeBytes }: LayerTable, edges: LayerEdges
   const gapBytes = Math.min(tarBytes, Math.max(GAP_LEAST_BYTES, blobBytes * GAP_RATIO));
   if (row < 0) return gapBytes;
   const contentBytes = tarStart[row]! + sizeBytes[row]! - edges.tarAt[edge]!;
-  return layout === 'apart' || contentBytes >= tarBytes
+  return layout === 'separate-frames' || contentBytes >= tarBytes
     ? tarBytes
     : Math.min(tarBytes, contentBytes + GAP_LEAST_BYTES);
 }

@@ -136,7 +136,7 @@ export interface WrongBytes {
 
 /** Fetches a range of a blob and writes it, as it is, to the pack that this thread has for raw pieces of the blob. */
 export interface FetchOpaqueTask extends RangeTask {
-  readonly task: 'fetch-raw';
+  readonly task: 'fetch-opaque';
   /** Position in the pull's order. */
   readonly sequence: number;
   readonly blob: BlobSource;
@@ -182,6 +182,6 @@ export interface FetchResults {
   'measure-blob': MeasureBlobResult;
   'read-metadata': ReadMetadataResult;
   'fetch-span': FetchSpanResult;
-  'fetch-raw': FetchOpaqueResult;
+  'fetch-opaque': FetchOpaqueResult;
   'copy-range': CopyRangeResult;
 }

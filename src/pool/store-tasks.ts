@@ -53,7 +53,7 @@ export interface BlobRow {
 
 /** Lists the contents of the store that layers which are one stream may share. */
 interface ListCachedTask {
-  readonly task: 'list-held';
+  readonly task: 'list-cached';
 }
 
 /** Contents that packs have, found as `CachedContents` does it; empty when there are none. */
@@ -251,7 +251,7 @@ export type StoreTask =
 /** The answer to each of them. */
 export interface StoreResults {
   'look-up': LookUpResult;
-  'list-held': CachedRows;
+  'list-cached': CachedRows;
   'decode-blob': DecodeBlobResult;
   'write-inline': WriteInlineResult;
   'verify-layer': VerifyLayerResult;

@@ -30,7 +30,7 @@ export class DecodedAllowance {
    */
   noteTable(layer: Layer, table: LayerTable): void {
     const { sizeBytes, layout, tarBytes } = table;
-    const statedBytes = layout === 'split' ? tarBytes : sizeBytes.reduce((sum, bytes) => sum + bytes, 0);
+    const statedBytes = layout === 'tar-split' ? tarBytes : sizeBytes.reduce((sum, bytes) => sum + bytes, 0);
     const { room, takenBytes } = this.forStream(layer);
     const bytes = beyondRatio(layer, statedBytes);
     if (!takeRoom(room, Math.max(0, bytes - takenBytes))) {

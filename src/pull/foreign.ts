@@ -63,5 +63,5 @@ export function ignoresRanges(
   { endpoints }: PullContext,
   { anonymous, url }: Pick<BlobSource, 'anonymous' | 'url'>,
 ): boolean {
-  return endpoints.has(anonymous === true ? foreignHost(url) : 0, 'whole-blobs-only');
+  return endpoints.has(anonymous === true ? foreignHost(url) : 0, 'ranges-ignored');
 }

@@ -137,7 +137,7 @@ export class OpaqueAttempt {
       splits,
       failed,
       run: async (pool, turn, cost) => {
-        const result = await pool.run({ task: 'fetch-raw', ...turn, blob, blobStart, blobEnd });
+        const result = await pool.run({ task: 'fetch-opaque', ...turn, blob, blobStart, blobEnd });
         cost(result);
         const pack = result.pack as PackId;
         this.blobPacks.add(pack);

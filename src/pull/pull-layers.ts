@@ -107,7 +107,7 @@ function figuresOf(
   const { table, metadataBytes } = metadata!;
   const here = hereAlready(metadata!, plan, i);
   return {
-    tarBytes: table.layout === 'split' ? table.tarBytes : null,
+    tarBytes: table.layout === 'tar-split' ? table.tarBytes : null,
     metadataBytes,
     fetchBytes: totals.fetchBytes - here.bytes,
     reuseBytes: totals.reusedBytes,

@@ -270,7 +270,7 @@ class Run {
 
   /** Listed once for all streams, while the first of them comes. */
   readonly #listCached = (): Promise<CachedRows> => {
-    this.#held ??= this.#context.support.run({ task: 'list-held' });
+    this.#held ??= this.#context.support.run({ task: 'list-cached' });
     return this.#held;
   };
 

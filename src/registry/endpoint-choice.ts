@@ -36,7 +36,7 @@ const TRAITS = {
   /** It redirects each request to a URL that is good for that one. */
   'one-time-targets': 2,
   /** It answers a range with the whole blob. */
-  'whole-blobs-only': 4,
+  'ranges-ignored': 4,
   /** It does not answer a request that has a Range header. */
   'refuses-ranges': 8,
   /** It has answered a range with that range. */
@@ -85,7 +85,7 @@ export class EndpointChoice {
    * blobs only is not asked where another gives ranges.
    */
   next(digest: string, tried: ReadonlySet<number>, now: number, isPart = false): number | undefined {
-    const isOfUse = (i: number) => !isPart || !this.has(i, 'whole-blobs-only');
+    const isOfUse = (i: number) => !isPart || !this.has(i, 'ranges-ignored');
     const all = [...this.#failures.keys()].filter(this.givesRanges(digest) ? isOfUse : () => true);
     const having = all.filter((i) => !this.#isLacking(i, digest));
     // Whoever lacks the blob is no help against a failure or a wait of one that has it.
@@ -122,7 +122,7 @@ export class EndpointChoice {
 
   /** Whether an endpoint that may have the blob gives ranges. */
   givesRanges(digest: string): boolean {
-    const gives = (i: number) => this.has(i, 'gives-ranges') && !this.has(i, 'whole-blobs-only');
+    const gives = (i: number) => this.has(i, 'gives-ranges') && !this.has(i, 'ranges-ignored');
     return this.#mayHave(digest).some(gives);
   }
 

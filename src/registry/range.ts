@@ -161,7 +161,7 @@ async function takeTurn(range: Range, host: string): Promise<void> {
     range.endTurn = await client.turns.take(job.blob.digest);
     await where.refreshToken();
   }
-  if (where.does('whole-blobs-only')) throw rangesIgnored(host);
+  if (where.does('ranges-ignored')) throw rangesIgnored(host);
 }
 
 function headersFor(range: Range, place: Place) {
@@ -187,7 +187,7 @@ function isPart({ isWhole, where }: Range): boolean {
 
 /** Whether its rest may be asked for alone: not where the endpoint gives parts of blobs now and then only. */
 function mayBeCut({ where, isWhole }: Range): boolean {
-  return !isWhole && !where.does('whole-blobs-only');
+  return !isWhole && !where.does('ranges-ignored');
 }
 
 /** Where the body goes, and the one place that counts its bytes. `classified` is told what follows from the head. */
@@ -235,7 +235,7 @@ function becomesFullBlob(range: Range, next: Next): boolean {
   const isRefused = next.next === 'give-up' && next.error?.code === 'unsupported';
   if (fullBlobInstead === undefined || (next.next !== 'take' && !isRefused)) return false;
   if (!where.ranged) where.note('refuses-ranges');
-  if (!where.ranged || isRefused) where.note('whole-blobs-only');
+  if (!where.ranged || isRefused) where.note('ranges-ignored');
   if (!isRefused || where.hasOthersWithRanges || !range.client.turns.claimFullBlob(blob.digest)) return false;
   const take = fullBlobInstead();
   if (take === undefined) return false;

@@ -94,10 +94,15 @@ eachFormat(
     const apart = Buffer.concat([between, before, news, shared, between, behind, TAR_END]);
     const next = Buffer.concat([news, behind, shared, before, TAR_END]);
     await write(t, random, { layout, ref: 'old', format, tars: [old] });
-    const first = await write(t, random, { layout, ref: 'apart', format: APART[number % 3]!, tars: [apart] });
+    const first = await write(t, random, {
+      layout,
+      ref: 'separate-frames',
+      format: APART[number % 3]!,
+      tars: [apart],
+    });
     const nextFormat = SAMPLE_FORMATS[random.int(0, SAMPLE_FORMATS.length - 1)]!;
     const second = await write(t, random, { layout, ref: 'next', format: nextFormat, tars: [next] });
-    const layers = ['apart', 'next'].map((ref) => readManifest(layout, ref).layers[0]!);
+    const layers = ['separate-frames', 'next'].map((ref) => readManifest(layout, ref).layers[0]!);
     nameImage(layout, 'both', layers, [first.layers[0]!.diffId, second.layers[0]!.diffId]);
 
     const { host } = await startSandbox(t, { layout });

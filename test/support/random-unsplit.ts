@@ -5,7 +5,7 @@ import { append, contentOf, type Frame } from './random-image.js';
 
 /** A small layer without tar-split, with all that a plan cannot see: its frames and its tar. */
 export interface RandomUnsplit {
-  readonly layout: 'apart' | 'within';
+  readonly layout: 'separate-frames' | 'shared-frames';
   readonly frames: readonly Frame[];
   /** As it is; the table has only allotments. */
   readonly tar: readonly number[];
@@ -37,7 +37,7 @@ interface DraftContent {
 }
 
 interface Draft {
-  readonly layout: 'apart' | 'within';
+  readonly layout: 'separate-frames' | 'shared-frames';
   readonly tar: number[];
   readonly contents: DraftContent[];
   /** Where in the true tar frames begin that the TOC states, and that it does not. */
@@ -47,7 +47,7 @@ interface Draft {
 }
 
 export function randomUnsplit(random: Random, packs: number[][], shares: Shares): RandomUnsplit {
-  const layout = random.chance(0.5) ? 'apart' : 'within';
+  const layout = random.chance(0.5) ? 'separate-frames' : 'shared-frames';
   const draft: Draft = { layout, tar: [], contents: [], stated: new Set(), cuts: new Set([0]), tarAt: 0 };
   const count = random.chance(0.1) ? 0 : random.int(1, 10);
   addGap(draft, random);
@@ -74,7 +74,7 @@ export function randomUnsplit(random: Random, packs: number[][], shares: Shares)
 
 /** Headers and padding; where they are frames of their own there may be none of them. */
 function addGap(draft: Draft, random: Random): void {
-  const isApart = draft.layout === 'apart';
+  const isApart = draft.layout === 'separate-frames';
   const bytes = isApart && random.chance(0.1) ? 0 : random.int(1, 30);
   const start = draft.tar.length;
   draft.tar.push(...Array.from({ length: bytes }, () => random.int(0, 255)));
@@ -87,7 +87,7 @@ function addContent(draft: Draft, random: Random, name: number): void {
   const { tar, stated, layout, contents } = draft;
   const bytes = contentOf(name);
   const start = tar.length;
-  const owns = layout === 'apart' || contents.length === 0 || random.chance(0.6);
+  const owns = layout === 'separate-frames' || contents.length === 0 || random.chance(0.6);
   if (owns) stated.add(start);
   const chunks = [start];
   for (let done = 0; random.chance(0.7); ) {
@@ -96,7 +96,7 @@ function addContent(draft: Draft, random: Random, name: number): void {
     if (random.chance(0.3)) draft.cuts.add(start + done);
     else {
       chunks.push(start + done);
-      if (layout === 'apart' || random.chance(0.7)) stated.add(start + done);
+      if (layout === 'separate-frames' || random.chance(0.7)) stated.add(start + done);
     }
   }
   const hasRows = chunks.length > 1 && random.chance(0.6);
@@ -138,7 +138,10 @@ function rowsOf(draft: Draft, blobAt: ReadonlyMap<number, number>, dataEnd: numb
     const owner = owners.findLast((other) => other.start <= start)!;
     const next = owners.find((other) => other.start > start);
     const withinEnd = next === undefined ? dataEnd : blob(next.start);
-    const range = [blob(owner.start), layout === 'apart' ? blob(start + sizeBytes) : withinEnd] as const;
+    const range = [
+      blob(owner.start),
+      layout === 'separate-frames' ? blob(start + sizeBytes) : withinEnd,
+    ] as const;
     const row = { name, blob: range, tarStart, sizeBytes };
     if (!hasRows) return row;
     const chunkRows = chunks.map((at) => ({ blobStart: frameOf(at), tarStart: tarStart + at - start }));
@@ -157,7 +160,7 @@ function edgesOf(
     0,
     dataEnd,
     ...rows.map(({ blob }) => blob[0]),
-    ...(layout === 'apart' ? rows.map(({ blob }) => blob[1]) : []),
+    ...(layout === 'separate-frames' ? rows.map(({ blob }) => blob[1]) : []),
     ...chunks.filter((start) => stated.has(start)).map((start) => blobAt.get(start)!),
   ];
   return [...new Set(at)].sort((a, b) => a - b);

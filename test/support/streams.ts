@@ -48,7 +48,7 @@ export async function fetchOpaque(
   const fetched = await Promise.all(
     starts.map(async (blobStart, sequence) => {
       const blobEnd = Math.min(blob.sizeBytes, blobStart + rangeBytes);
-      const result = await pool.run({ task: 'fetch-raw', sequence, blob, blobStart, blobEnd });
+      const result = await pool.run({ task: 'fetch-opaque', sequence, blob, blobStart, blobEnd });
       if (result.failure !== undefined) throw fromFailure(result.failure);
       return { ...result, lengthBytes: blobEnd - blobStart };
     }),

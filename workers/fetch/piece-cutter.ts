@@ -41,7 +41,7 @@ export class PieceCutter {
   /** For the bytes of the blob from `blobStart` on, up to `blobEnd` at the most. */
   constructor(table: LayerTable, blobStart: number, pieceBytes: number, blobEnd = table.dataEnd) {
     this.#table = table;
-    this.#edges = table.layout === 'split' ? undefined : layerEdges(table, blobStart, blobEnd);
+    this.#edges = table.layout === 'tar-split' ? undefined : layerEdges(table, blobStart, blobEnd);
     this.#pieceBytes = pieceBytes;
     this.#row = lastAtMost(table.blobEnd, table.count, blobStart) + 1;
     this.#tarFrom = this.#tarAt(this.#row, blobStart);

@@ -66,7 +66,7 @@ export class SpanReceiver {
     this.#walker =
       table.compression === 'zstd' ? new FrameWalker(blobStart) : new MemberWalker(table, blobStart, blobEnd);
     this.#cutter = new PieceCutter(table, blobStart, pieceBytes, blobEnd);
-    this.#checker = table.layout === 'split' ? new ContentChecker(task) : new UnsplitChecker(task);
+    this.#checker = table.layout === 'tar-split' ? new ContentChecker(task) : new UnsplitChecker(task);
     this.#blobDigest = digestBytes(task.blob.digest);
     this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
     this.#blobAt = task.blobStart;
@@ -119,7 +119,7 @@ export class SpanReceiver {
     await this.#decodeWhole();
     if (this.#filled > 0) throw this.#wrongHere('do not end where a frame ends');
     const { table, blobEnd, tarEnd } = this.#task;
-    if (table.layout === 'split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
+    if (table.layout === 'tar-split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
     const wrong = this.#checker.finish(blobEnd);
     if (wrong !== undefined) this.#dropAll(wrong);
   }
@@ -236,7 +236,7 @@ export class SpanReceiver {
   /** Checks what a piece decoded to and writes it; `bytes` are not kept. */
   #checkAndWrite(bytes: Buffer, blobStart: number, blobLength: number): void {
     const { table, tarEnd } = this.#task;
-    const split = table.layout === 'split';
+    const split = table.layout === 'tar-split';
     if (split) this.#checkLength(bytes.length, blobStart, blobStart + blobLength);
     else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
     const { contents, wrong } = this.#check(bytes, blobStart);
@@ -321,7 +321,7 @@ export class SpanReceiver {
   #wrongHere(problem: string, blobStart = this.#blobAt): WrongStream {
     const { blobEnd, table, blobStart: spanStart, tarStart } = this.#task;
     const wrong = { content: -1, problem: `bytes ${blobStart} to ${blobEnd} of the blob ${problem}` };
-    if (table.layout !== 'split') this.#dropAll({ ...wrong, blobStart: spanStart, tarStart });
+    if (table.layout !== 'tar-split') this.#dropAll({ ...wrong, blobStart: spanStart, tarStart });
     this.wrong = { ...wrong, blobStart, tarStart: this.#tarAt };
     return new WrongStream();
   }

@@ -154,7 +154,7 @@ function assertTable(table: LayerTable): void {
     assert.ok(sizeBytes[row]! > 0 && blobStart[row]! < blobEnd[row]! && blobEnd[row]! <= dataEnd);
     assert.ok(tarStart[row]! + sizeBytes[row]! <= (row + 1 < count ? tarStart[row + 1]! : tarBytes));
     const next = row + 1 < count ? blobStart[row + 1]! : dataEnd;
-    if (layout !== 'within') assert.ok(blobEnd[row]! <= next);
+    if (layout !== 'shared-frames') assert.ok(blobEnd[row]! <= next);
     assert.ok(chunkFirst[row]! <= chunkFirst[row + 1]!);
   }
   assert.ok(Number.isSafeInteger(tarBytes));
@@ -204,7 +204,7 @@ const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to
   };
   const how = { pieceBytes: 1, checkContents: true } as const;
   const task = { task: 'fetch-span', sequence: 1, blob, table, ...range, ...how } as const;
-  const checker = table.layout === 'split' ? new ContentChecker(task) : new UnsplitChecker(task);
+  const checker = table.layout === 'tar-split' ? new ContentChecker(task) : new UnsplitChecker(task);
   const checked = tolerate(
     () => checkPieces(checker, bytes, range.tarStart, pieceBytes),
     'metadata-malformed',

@@ -18,7 +18,7 @@ const APART: readonly ContentRow[] = [
 ];
 
 test('where gaps are frames of their own, every content begins and ends at an edge', () => {
-  const table = tableOf(APART, 900, 20_000, { layout: 'apart' });
+  const table = tableOf(APART, 900, 20_000, { layout: 'separate-frames' });
   assert.deepEqual(rowsOf(layerEdges(table)), [
     [0, 0, -1, -1],
     [100, 5000, 0, -1],
@@ -35,7 +35,7 @@ test('where they are not, an edge is where a frame with a new content begins', (
     { name: 'b', blob: [100, 300], tarStart: 9000, sizeBytes: 20 },
     { name: 'c', blob: [300, 900], tarStart: 14_000, sizeBytes: 20 },
   ];
-  const table = tableOf(rows, 900, 20_000, { layout: 'within' });
+  const table = tableOf(rows, 900, 20_000, { layout: 'shared-frames' });
   assert.deepEqual(rowsOf(layerEdges(table)), [
     [0, 0, -1, -1],
     [100, 5000, 0, -1],
@@ -47,7 +47,7 @@ test('where they are not, an edge is where a frame with a new content begins', (
 test('chunks with rows have edges, those in the frame of the chunk before them have none', () => {
   const chunks = [100, 150, 150, 200].map((blobStart, i) => ({ blobStart, tarStart: 5000 + i * 10 }));
   const row: ContentRow = { name: 'a', blob: [100, 300], tarStart: 5000, sizeBytes: 40, chunks };
-  const table = tableOf([row], 300, 20_000, { layout: 'within' });
+  const table = tableOf([row], 300, 20_000, { layout: 'shared-frames' });
   assert.deepEqual(rowsOf(layerEdges(table)), [
     [0, 0, -1, -1],
     [100, 5000, 0, -1],
@@ -62,7 +62,7 @@ test('a content that begins where the blob does, or where the last one ends, lea
     { name: 'a', blob: [0, 300], tarStart: 5000, sizeBytes: 20 },
     { name: 'b', blob: [300, 350], tarStart: 10_000, sizeBytes: 5 },
   ];
-  const table = tableOf(rows, 350, 20_000, { layout: 'apart' });
+  const table = tableOf(rows, 350, 20_000, { layout: 'separate-frames' });
   assert.deepEqual(rowsOf(layerEdges(table)), [
     [0, 5000, 0, -1],
     [300, 10_000, 1, -1],
@@ -71,12 +71,12 @@ test('a content that begins where the blob does, or where the last one ends, lea
 });
 
 test('a layer without contents is one gap', () => {
-  const table = tableOf([], 900, 20_000, { layout: 'apart' });
+  const table = tableOf([], 900, 20_000, { layout: 'separate-frames' });
   assert.deepEqual(rowsOf(layerEdges(table)), [
     [0, 0, -1, -1],
     [900, 20_000, -1, -1],
   ]);
-  const nothing = tableOf([], 0, 1024, { layout: 'apart' });
+  const nothing = tableOf([], 0, 1024, { layout: 'separate-frames' });
   assert.deepEqual(rowsOf(layerEdges(nothing)), [[0, 1024, -1, -1]]);
 });
 
@@ -116,7 +116,7 @@ test('the edges of a part cost no more than the part, however many chunks its co
   const count = 500_000;
   const chunks = Array.from({ length: count }, (_, i) => ({ blobStart: i * 10, tarStart: i * 20 }));
   const row: ContentRow = { name: 'a', blob: [0, count * 10], tarStart: 0, sizeBytes: count * 20, chunks };
-  const table = tableOf([row], count * 10, count * 20 + 1024, { layout: 'within' });
+  const table = tableOf([row], count * 10, count * 20 + 1024, { layout: 'shared-frames' });
   const seen = new Set<string>();
   const chunkBlobStart = new Proxy(table.chunkBlobStart, {
     get: (rows, key) => {
@@ -153,7 +153,7 @@ test('a range is cut where a content begins, or a chunk of one, and nowhere else
     undefined,
   ]);
   assert.equal(findEdge(split, { blobStart: 100, blobEnd: 310 }, 100), undefined);
-  const apart = tableOf(rows, 900, 20_000, { layout: 'apart' });
+  const apart = tableOf(rows, 900, 20_000, { layout: 'separate-frames' });
   assert.deepEqual(findEdge(apart, all, 101), { blobAt: 300, tarAt: 5020 });
   assert.equal(findEdge(apart, { blobStart: 310, blobEnd: 900 }, 351), undefined);
 });

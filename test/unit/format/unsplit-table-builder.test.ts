@@ -94,7 +94,7 @@ function assertInvariants(table: LayerTable, hint: string): void {
     if (last) continue;
     const shared = blobStart[row] === blobStart[row + 1] && blobEnd[row] === blobEnd[row + 1];
     assert.ok(
-      (shared && table.layout === 'within') || blobEnd[row]! <= blobStart[row + 1]!,
+      (shared && table.layout === 'shared-frames') || blobEnd[row]! <= blobStart[row + 1]!,
       `${hint}, row ${row}`,
     );
   }
@@ -127,7 +127,10 @@ test('the tables of layers that other programs wrote have what their TOCs state'
     assertAllotment(layer, layer.name);
     assert.equal(layer.table.chunkBlobStart.length, 0);
     const isOld = layer.entries.some(({ endOffset }) => endOffset !== undefined);
-    assert.equal(layer.table.layout, isOld ? 'apart' : layer.table.count === 0 ? 'apart' : 'within');
+    assert.equal(
+      layer.table.layout,
+      isOld ? 'separate-frames' : layer.table.count === 0 ? 'separate-frames' : 'shared-frames',
+    );
     if (isOld || layer.table.count === 0) continue;
     assert.deepEqual(ranges(layer.table).at(-1)?.[1], layer.dataEnd);
   }
@@ -184,7 +187,7 @@ test('a content behind the last chunk of another belongs to the frames of both',
 
 test('where headers are frames of their own, contents end where they say', () => {
   const table = build([apart(100, 300), { type: 'dir', name: 'd' }, apart(300, 301), apart(500, 1000)]);
-  assert.equal(table.layout, 'apart');
+  assert.equal(table.layout, 'separate-frames');
   assert.deepEqual(ranges(table), [
     [100, 300],
     [300, 301],
@@ -194,7 +197,7 @@ test('where headers are frames of their own, contents end where they say', () =>
 
 test('where they are not, a content ends where the next one begins, the last at the end of the data', () => {
   const table = build([within(0), within(100), within(300), within(300, { innerOffset: 522 }), within(700)]);
-  assert.equal(table.layout, 'within');
+  assert.equal(table.layout, 'shared-frames');
   assert.deepEqual(ranges(table), [
     [0, 100],
     [100, 300],

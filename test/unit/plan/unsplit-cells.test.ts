@@ -11,7 +11,7 @@ const LIMITS = { ...planLimits(1), gapBytes: 0, extraShare: 0 };
 /** Four chunks of 8 MiB, 4 MiB compressed, behind a gap of 1000 bytes. */
 const CHUNKS = [0, 1, 2, 3].map((i) => ({ blobStart: 1000 + i * 4 * MIB, tarStart: 5000 + i * 8 * MIB }));
 
-function large(layout: 'apart' | 'within') {
+function large(layout: 'separate-frames' | 'shared-frames') {
   const row: ContentRow = {
     name: 'big',
     blob: [1000, 1000 + 16 * MIB],
@@ -19,17 +19,19 @@ function large(layout: 'apart' | 'within') {
     sizeBytes: 32 * MIB,
     chunks: CHUNKS,
   };
-  return wantOf(tableOf([row], 1000 + 16 * MIB + (layout === 'apart' ? 200 : 0), 33 * MIB, { layout }));
+  return wantOf(
+    tableOf([row], 1000 + 16 * MIB + (layout === 'separate-frames' ? 200 : 0), 33 * MIB, { layout }),
+  );
 }
 
 test('the chunks that a pack holds are taken from there, the last one only where no gap follows in its frame', () => {
-  for (const layout of ['apart', 'within'] as const) {
+  for (const layout of ['separate-frames', 'shared-frames'] as const) {
     const want = large(layout);
     want.chunkCachedPack.fill(4);
     want.chunkCachedOffset.set([0, 100 * MIB, 200 * MIB, 300 * MIB]);
     const { totals, layers } = planPull([want], LIMITS);
     const { kind, source, sourceOffset, lengthBytes } = layers[0]!.segments;
-    const isApart = layout === 'apart';
+    const isApart = layout === 'separate-frames';
     assert.deepEqual([...kind], [SEGMENT.span, 1, 1, 1, ...(isApart ? [1] : []), SEGMENT.span]);
     assert.deepEqual([...source.slice(1, 4)], [4, 4, 4]);
     assert.deepEqual([...sourceOffset.slice(1, 4)], [0, 100 * MIB, 200 * MIB]);
@@ -47,10 +49,10 @@ test('what headers will decode to is estimated by their compressed length, and n
     sizeBytes: 1000,
   });
   const rows = [row(10, 300), row(1000, 9000), row(2000, 50_000)];
-  const apart = planPull([wantOf(tableOf(rows, 2600, 60_000, { layout: 'apart' }))], LIMITS);
+  const apart = planPull([wantOf(tableOf(rows, 2600, 60_000, { layout: 'separate-frames' }))], LIMITS);
   // Gaps: 10 bytes with 300 allotted, 490 bytes, 500 bytes, 100 bytes.
   assert.equal(apart.totals.decodedBytes, 300 + 490 * 8 + 500 * 8 + 100 * 8 + 3 * 1000);
   const frames = [0, 1, 2].map((i): ContentRow => ({ ...rows[i]!, blob: [10 + i * 100, 110 + i * 100] }));
-  const within = planPull([wantOf(tableOf(frames, 310, 60_000, { layout: 'within' }))], LIMITS);
+  const within = planPull([wantOf(tableOf(frames, 310, 60_000, { layout: 'shared-frames' }))], LIMITS);
   assert.equal(within.totals.decodedBytes, 300 + 3 * (1000 + 512));
 });

@@ -63,7 +63,7 @@ test('every byte is fetched once or on disk, and headers are on disk only in wha
     for (let edge = 0; edge + 1 < edges.length; edge++) {
       const [start, end] = [edges[edge]!, edges[edge + 1]!];
       // A content, or all of it from here on, and nothing else.
-      const hasMore = layout === 'within' && !isInnerChunk(layer, start, end);
+      const hasMore = layout === 'shared-frames' && !isInnerChunk(layer, start, end);
       const isGap = !contents.some(({ blob }) => blob[0] <= start && end <= blob[1]);
       for (let at = start; at < end; at++) {
         assert.ok(bytes[at]! <= 1);
@@ -76,7 +76,7 @@ test('every byte is fetched once or on disk, and headers are on disk only in wha
 
 test('of a content that is on disk nothing is fetched but what a span runs over', () => {
   eachUnsplit((one, layer, number) => {
-    if (layer.layout === 'within' || layer.want.resumed.length > 0) return;
+    if (layer.layout === 'shared-frames' || layer.want.resumed.length > 0) return;
     const bytes = fetched(one, number);
     for (const [row, { blob }] of layer.contents.entries()) {
       if (layer.want.cachedPack[row]! < 0) continue;
@@ -143,7 +143,8 @@ test('the random layers have all of what the other tests are about', () => {
     see('a piece that is of no use', pieces.length < layer.trueResumed.length);
     see(
       'contents that touch',
-      layout === 'apart' && contents.some(({ blob }, row) => blob[0] === contents[row - 1]?.blob[1]),
+      layout === 'separate-frames' &&
+        contents.some(({ blob }, row) => blob[0] === contents[row - 1]?.blob[1]),
     );
   });
   for (const [what, times] of seen) assert.ok(times >= 20, `${what}: ${times}`);
@@ -195,7 +196,7 @@ function tarAtEdge({ contents, want, layout }: RandomUnsplit, at: number): numbe
     .flatMap(({ chunks = [] }) => chunks.slice(1))
     .find(({ blobStart }) => blobStart === at);
   if (chunk !== undefined) return chunk.tarStart;
-  const ended = layout === 'apart' ? contents.find(({ blob }) => blob[1] === at) : undefined;
+  const ended = layout === 'separate-frames' ? contents.find(({ blob }) => blob[1] === at) : undefined;
   return ended === undefined ? 0 : ended.tarStart + ended.sizeBytes;
 }
 

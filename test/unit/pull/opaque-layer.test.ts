@@ -22,7 +22,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   const asked = { ranges: 0, proofs: 0 };
   const answer = async (task: Task) => {
     switch (task.task) {
-      case 'fetch-raw':
+      case 'fetch-opaque':
         asked.ranges += 1;
         return { pack: OWN, packOffset: 0, sender: 0, fetchedBytes: 1, requests: 1 };
       case 'decode-blob': {

@@ -96,7 +96,7 @@ test('a blob that is no good ends the pull though another layer could not be rep
         return Promise.resolve({ digest: null, isTagged: false });
       case 'find-damage':
         return Promise.resolve(damage);
-      case 'list-held':
+      case 'list-cached':
         return Promise.resolve(nothingCached());
       case 'decode-blob':
         return new Promise((_, reject) => {
@@ -124,7 +124,7 @@ test('layers that are one stream are fetched before others, the largest first', 
   });
   const asked: number[] = [];
   const { running, context } = run([layerOf(), ...streams], (task) => {
-    if (task.task === 'fetch-raw' || task.task === 'fetch-span') asked.push(task.blob.sizeBytes);
+    if (task.task === 'fetch-opaque' || task.task === 'fetch-span') asked.push(task.blob.sizeBytes);
     return NEVER;
   });
   await settled();

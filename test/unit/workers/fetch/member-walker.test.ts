@@ -16,7 +16,7 @@ const ROWS: readonly ContentRow[] = [
   { name: 'a', blob: [100, 300], tarStart: 5000, sizeBytes: 20 },
   { name: 'b', blob: [300, 900], tarStart: 14_000, sizeBytes: 20 },
 ];
-const TABLE = tableOf(ROWS, 900, 20_000, { layout: 'within', compression: 'gzip' });
+const TABLE = tableOf(ROWS, 900, 20_000, { layout: 'shared-frames', compression: 'gzip' });
 
 test('a member is whole when all bytes before the next one are there', () => {
   const walker = new MemberWalker(TABLE, 0, 900);
@@ -107,7 +107,7 @@ test('a member with many headers behind its content is bounded by a decode call,
   const sized = (sizeBytes: number) => {
     const row: ContentRow = { name: 'a', blob: [0, 5000], tarStart: 4096, sizeBytes };
     const table = tableOf([row], 5000, 4096 + sizeBytes + 40 * MIB, {
-      layout: 'within',
+      layout: 'shared-frames',
       compression: 'gzip',
     });
     const walker = new MemberWalker(table, 0, 5000);
@@ -122,7 +122,7 @@ test('a member with many headers behind its content is bounded by a decode call,
 
 test('members together are bounded by all that is allotted to them', () => {
   const rows = ROWS.map((row, i) => ({ ...row, tarStart: row.tarStart + i * 20 * MIB }));
-  const table = tableOf(rows, 900, 60 * MIB, { layout: 'within', compression: 'gzip' });
+  const table = tableOf(rows, 900, 60 * MIB, { layout: 'shared-frames', compression: 'gzip' });
   const walker = new MemberWalker(table, 0, 900);
   walker.advance(NOTHING, 900);
   assert.equal(walker.boundUpTo(2), 60 * MIB);

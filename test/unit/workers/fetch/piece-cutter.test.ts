@@ -135,7 +135,7 @@ function receivedWhenRefused(frame: Buffer, stepBytes: number): number {
 
 test('a gzip member above the limit is called by its name', () => {
   const row = { name: 0, blob: [0, MIB], tarStart: 512, sizeBytes: DECODE_CALL_BYTES + 1 } as const;
-  const table = tableOf([row], MIB, 2 * DECODE_CALL_BYTES, { layout: 'within', compression: 'gzip' });
+  const table = tableOf([row], MIB, 2 * DECODE_CALL_BYTES, { layout: 'shared-frames', compression: 'gzip' });
   const walker = new MemberWalker(table, 0, MIB);
   walker.advance(Buffer.alloc(0), MIB);
   assert.throws(() => new PieceCutter(table, 0, MIB).next(walker, 0, true), {
@@ -187,7 +187,7 @@ async function apartLayer(frames: number) {
     tarStart: 50_000 * (i + 1),
     sizeBytes: 400 * frames,
   }));
-  const table = tableOf(rows, bytes.length, 300_000, { layout: 'apart' });
+  const table = tableOf(rows, bytes.length, 300_000, { layout: 'separate-frames' });
   const walker = new FrameWalker();
   walker.advance(bytes, bytes.length);
   return { table, walker, bytes, ends };
@@ -199,7 +199,7 @@ test('without tar-split a piece ends where a content or gap does, though it coul
   // Worth a decode call after the fourth frame, the first of the content.
   const cutter = new PieceCutter(table, 0, first! + 10);
   assert.equal(cutter.next(walker, 0, false), first);
-  const split = { ...table, layout: 'split' as const };
+  const split = { ...table, layout: 'tar-split' as const };
   assert.ok(new PieceCutter(split, 0, first! + 10).next(walker, 0, false) > first!);
 });
 
@@ -218,12 +218,12 @@ test('a piece that is as long as may be ends where a content does, too', async (
   const { bytes, ends } = await framesOf(...contents);
   const row = { name: 'a', blob: [0, ends[0]!] as const, tarStart: 0, sizeBytes: 14 * MIB };
   // Little is allotted, so that only the bound of the frames ends a piece.
-  const table = tableOf([{ ...row, sizeBytes: 20 }], bytes.length, 1000, { layout: 'apart' });
+  const table = tableOf([{ ...row, sizeBytes: 20 }], bytes.length, 1000, { layout: 'separate-frames' });
   const walker = new FrameWalker();
   walker.advance(bytes, bytes.length);
   assert.ok(walker.boundUpTo(2) <= DECODE_CALL_BYTES && walker.boundUpTo(3) > DECODE_CALL_BYTES);
   assert.equal(new PieceCutter(table, 0, 10 * MIB).next(walker, 0, false), ends[0]);
-  const split = { ...table, layout: 'split' as const };
+  const split = { ...table, layout: 'tar-split' as const };
   assert.equal(new PieceCutter(split, 0, 10 * MIB).next(walker, 0, false), ends[2]);
 });
 
