@@ -8,6 +8,7 @@ import { completePlatform, formatPlatform, type Platform } from '../format/platf
 import type { BlobSource } from '../pool/messages.js';
 import { foreignUrlsOf } from '../pull/foreign.js';
 import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
+import type { ManifestBytes } from '../pull/layout-index.js';
 import type { Settings } from '../pull/settings.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 
@@ -16,13 +17,6 @@ const MAX_MEMBERS = 10_000;
 
 /** All manifests together, which are in memory until the image gets its name: 4,096, as many as an index may name, of 16 KiB each. */
 const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
-
-/** A manifest or an index, byte for byte. */
-export interface CopyDocument {
-  readonly digest: Digest;
-  readonly mediaType: string;
-  readonly bytes: Buffer;
-}
 
 /** A config or a layer. */
 export interface CopyBlob extends Omit<BlobSource, 'url'> {
@@ -35,9 +29,9 @@ type LeftOut = Pick<Descriptor, 'digest' | 'urls'>;
 /** All that belongs to an image, or to all images of an index. */
 export interface CopySource {
   /** What the copy is named after: the index, or the one manifest. */
-  readonly root: CopyDocument;
+  readonly root: ManifestBytes;
   /** The root and every manifest below it. */
-  readonly documents: readonly CopyDocument[];
+  readonly documents: readonly ManifestBytes[];
   /** Configs and layers by digest, without what is left out. */
   readonly blobs: ReadonlyMap<Digest, CopyBlob>;
   /** Foreign layers that stay where their descriptors say they lie. */
@@ -78,7 +72,7 @@ export async function readCopySource(
   return members.source(formatPlatform(completePlatform(platform, settings.platform)));
 }
 
-interface ReadDocument extends CopyDocument {
+interface ReadDocument extends ManifestBytes {
   readonly manifest: ImageIndex | ImageManifest;
 }
 
@@ -118,7 +112,7 @@ async function addAll(
 class Members {
   readonly #session: Pick<MirroredSession, 'blobUrl'>;
   readonly #allowForeign: boolean;
-  readonly #documents = new Map<Digest, CopyDocument>();
+  readonly #documents = new Map<Digest, ManifestBytes>();
   readonly #blobs = new Map<Digest, CopyBlob>();
   readonly #layers = new Set<Digest>();
   readonly #leftOut = new Map<Digest, LeftOut>();

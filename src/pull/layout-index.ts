@@ -1,8 +1,14 @@
-import type { CopyDocument } from '../copy/copy-source.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError, withHint } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
 import { strictParser } from '../format/strict-json.js';
+
+/** A manifest or an index, byte for byte. */
+export interface ManifestBytes {
+  readonly digest: Digest;
+  readonly mediaType: string;
+  readonly bytes: Buffer;
+}
 
 /** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
 export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
@@ -21,7 +27,11 @@ type Entry = Readonly<Record<string, unknown>>;
  * tag, or the same digest and no tag, is replaced.
  * @throws PullError `metadata-malformed` when `before` is no image index
  */
-export function nameInIndex(before: Buffer | undefined, root: CopyDocument, tag: string | undefined): Buffer {
+export function nameInIndex(
+  before: Buffer | undefined,
+  root: ManifestBytes,
+  tag: string | undefined,
+): Buffer {
   const others =
     before === undefined ? [] : entriesBefore(before).filter((entry) => !isSame(entry, root, tag));
   const entry = {
@@ -34,7 +44,7 @@ export function nameInIndex(before: Buffer | undefined, root: CopyDocument, tag:
   return Buffer.from(JSON.stringify(index));
 }
 
-function isSame(entry: Entry, root: CopyDocument, tag: string | undefined): boolean {
+function isSame(entry: Entry, root: ManifestBytes, tag: string | undefined): boolean {
   const name = tagOf(entry);
   return tag === undefined ? name === undefined && entry['digest'] === root.digest : name === tag;
 }

@@ -4,9 +4,10 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CopyDocument, CopySource } from '../../src/copy/copy-source.js';
+import type { CopySource } from '../../src/copy/copy-source.js';
 import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
 import { openLayoutTarget } from '../../src/copy/layout-target.js';
+import type { ManifestBytes } from '../../src/pull/layout-index.js';
 import { Stop } from '../../src/pull/stop.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
@@ -15,7 +16,7 @@ const MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 
 /** A copy without blobs, at the moment when its image is to get its name. */
 async function copyOf(layout: string, tag: string) {
-  const root = { digest: digestOf(tag), mediaType: MANIFEST, bytes: Buffer.from(tag) } as CopyDocument;
+  const root = { digest: digestOf(tag), mediaType: MANIFEST, bytes: Buffer.from(tag) } as ManifestBytes;
   const source = { documents: [root], root } as unknown as CopySource;
   const target = await openLayoutTarget(layout, { tag, stop: new Stop(), onWait: () => {} });
   return {

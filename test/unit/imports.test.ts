@@ -43,7 +43,7 @@ test('a pull loads no exports, no copies and nothing that looks after the store 
   };
   load('dist/src/cli/commands/pull.js');
   assert.ok(loaded.has('dist/src/store/paths.js'));
-  const needless = /\/src\/(index|export\/|pull\/copy|store\/(list|prune|verify))/;
+  const needless = /\/src\/(index|export\/|copy\/|store\/(list|prune|verify))/;
   assert.deepEqual(
     [...loaded].filter((path) => needless.test(path)),
     [],
@@ -106,9 +106,8 @@ const CASES: readonly (readonly [path: string, line: string, allowed: boolean])[
   ['src/store/verify.ts', "import { x } from '../pool/worker-pool.js';", true],
   ['src/store/verify.ts', "import { x } from '../plan/plan.js';", false],
   ['src/registry/ask.ts', "import { x } from '../pool/messages.js';", false],
-  ['src/registry/trust.ts', "import { x } from '../input/read-file.js';", true],
-  ['src/cli/read-password.ts', "import { x } from '../input/read-file.js';", true],
-  ['src/store/verify.ts', "import { x } from '../input/read-file.js';", false],
+  ['src/registry/trust.ts', "import { x } from '../files/read-input.js';", true],
+  ['src/pull/pull.ts', "import { x } from '../copy/copy.js';", false],
   ['src/format/toc.ts', "import type { x } from '../plan/plan.js';", false],
   ['src/format/toc.ts', "import { x } from '../../workers/fetch/decode.js';", false],
   ['src/format/toc.ts', "import { Buffer } from 'node:buffer';", true],
@@ -116,9 +115,9 @@ const CASES: readonly (readonly [path: string, line: string, allowed: boolean])[
   ['src/plan/plan.ts', "import { performance } from 'node:perf_hooks';", false],
   ['src/pull/pull.ts', "const { x } = await import('../cli/main.js');", false],
   ['src/pull/pull.ts', 'await import(name);', false],
-  ['workers/fetch/fetch-span.ts', "import type { Task } from '../src/pool/messages.js';", true],
-  ['workers/fetch/fetch-span.ts', "import { WorkerPool } from '../src/pool/worker-pool.js';", false],
-  ['workers/fetch/fetch-span.ts', "import { x } from '../src/pull/karma.js';", false],
+  ['workers/fetch/fetch-span.ts', "import type { Task } from '../../src/pool/messages.js';", true],
+  ['workers/fetch/fetch-span.ts', "import { WorkerPool } from '../../src/pool/worker-pool.js';", false],
+  ['workers/fetch/fetch-span.ts', "import { x } from '../../src/pull/karma.js';", false],
   ['workers/fetch/decode.ts', "import { decompress } from '@mongodb-js/zstd';", true],
   ['src/registry/ask.ts', "import { decompress } from '@mongodb-js/zstd';", false],
   ['src/pool/worker-pool.ts', dynamic('piscina'), true],

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { CopyDocument } from '../../../src/copy/copy-source.js';
-import { nameInIndex } from '../../../src/pull/layout-index.js';
+import { type ManifestBytes, nameInIndex } from '../../../src/pull/layout-index.js';
 import { digestOf } from '../store/support.js';
 
-function document(text: string): CopyDocument {
+function document(text: string): ManifestBytes {
   return { digest: digestOf(text), mediaType: `type/${text}`, bytes: Buffer.from(text) };
 }
 
