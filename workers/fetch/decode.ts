@@ -1,5 +1,3 @@
-import { promisify } from 'node:util';
-import { gunzip, gunzipSync } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { PullError } from '../../src/format/error.js';
 
@@ -8,15 +6,6 @@ export const DECODE_CALL_BYTES = 32 * 2 ** 20;
 
 /** Decode calls on libuv's pool at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
 const CALLS_AT_A_TIME = 2;
-
-/**
- * Members up to this are decoded in this thread, as a thread can be stopped soon enough then: node:zlib's way through libuv's
- * pool takes 8 % more CPU time and 20 MB more memory over 588 MB.
- */
-const HERE_BYTES = 4 * 2 ** 20;
-
-/** The least that node:zlib takes. */
-const LEAST_CHUNK_BYTES = 64;
 
 interface Waiting {
   readonly priority: number;
@@ -32,29 +21,10 @@ const waiting: Waiting[] = [];
  * The caller has bounded the decoded size by walking the frames (the library has no limit of its own).
  * @throws PullError `metadata-malformed` when the bytes are no valid frames
  */
-export function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {
-  return decode(() => decompress(frames), priority);
-}
-
-const gunzipAll = promisify(gunzip);
-
-/**
- * The same for whole gzip members that decode to at most `mostBytes`. zlib takes zeros behind a member for padding, and
- * passes over all behind them: what is missing then is for the caller to notice.
- * @throws PullError `metadata-malformed` when the bytes are no valid members or decode to more
- */
-export function decodeMembers(members: Buffer, mostBytes: number, priority: number): Promise<Buffer> {
-  // One block of output where zlib would make many and join them.
-  const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(LEAST_CHUNK_BYTES, mostBytes));
-  const options = { maxOutputLength: Math.max(1, mostBytes), chunkSize };
-  const isSmall = mostBytes <= HERE_BYTES;
-  return decode(async () => (isSmall ? gunzipSync(members, options) : gunzipAll(members, options)), priority);
-}
-
-async function decode(call: () => Promise<Buffer>, priority: number): Promise<Buffer> {
+export async function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {
   await takeTurn(priority);
   try {
-    return await call();
+    return await decompress(frames);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the compressed data cannot be decoded (${reason})`);

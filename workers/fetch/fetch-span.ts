@@ -5,6 +5,7 @@ import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';
 import { frameDecoder } from './frame-decoder.js';
 import { fullBlobReceiver } from './full-blob.js';
+import { decodeMembers } from './member-decoder.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 
@@ -14,9 +15,9 @@ const CHUNK_BYTES = 64 * 1024;
 /** Fetches one span, decodes, checks and writes it; says how far it proved right. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { fetchRange, choice } = await rangeClient();
-  const decodeFrames = task.table.compression === 'zstd' ? await frameDecoder() : undefined;
+  const decode = task.table.compression === 'zstd' ? await frameDecoder() : decodeMembers;
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
-  const receiver = new SpanReceiver(task, region, decodeFrames);
+  const receiver = new SpanReceiver(task, region, decode);
   watch(receiver);
   const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
@@ -46,7 +47,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     close();
     unwatch(receiver);
     whole.close();
-    await receiver.close();
+    receiver.close();
   }
   const { goodTarBytes, wrong } = receiver;
   const result = {

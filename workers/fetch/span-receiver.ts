@@ -10,7 +10,7 @@ import { packWriter, paths, setup } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { giveBuffer, takeBuffer } from './buffers.js';
 import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-checker.js';
-import { DECODE_CALL_BYTES, decodeMembers } from './decode.js';
+import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
 import { PieceCutter, statedTarAt, type Walker } from './piece-cutter.js';
@@ -31,9 +31,8 @@ export class WrongStream extends Error {
 }
 
 /**
- * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames, and has each decoded,
- * checked and written. zstd frames are decoded here and now, into the one buffer that all spans of the thread use; of gzip members one piece
- * is decoded while the next is received, and when that is full too, the socket waits.
+ * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames (of gzip: members), and decodes, checks and
+ * writes each before it takes more: what a piece decodes to is in the one buffer that all spans of the thread use.
  */
 export class SpanReceiver {
   wrong: WrongBytes | undefined;
@@ -43,24 +42,23 @@ export class SpanReceiver {
   readonly #cutter: PieceCutter;
   readonly #checker: SpanChecker;
   readonly #blobDigest: Buffer;
-  readonly #decodeFrames: FrameDecoder | undefined;
+  readonly #decode: FrameDecoder;
   /** Received and not yet cut off: `#buffer[0, #filled)`, which begins at `#blobAt` of the blob. */
   #buffer: Buffer;
   #filled = 0;
   #blobAt: number;
   /**
-   * Where the tar is at after all pieces written; the piece being decoded begins here. Without tar-split it counts from
+   * Where the tar is at after all pieces written. Without tar-split it counts from
    * what is allotted to the span's start.
    */
   #tarAt: number;
   #cutMs = performance.now();
-  /** The piece of gzip members being decoded; of any piece, what it failed with. */
-  #decoding: Promise<void> | undefined;
+  /** What a piece failed with that was decoded because it had waited. */
+  #failure: unknown;
 
-  /** A layer in zstd frames needs a decoder for them. */
-  constructor(task: FetchSpanTask, region: Region, decodeFrames: FrameDecoder | undefined) {
+  constructor(task: FetchSpanTask, region: Region, decode: FrameDecoder) {
     this.#task = task;
-    this.#decodeFrames = decodeFrames;
+    this.#decode = decode;
     this.#region = region;
     const { table, blobStart, blobEnd, pieceBytes } = task;
     this.#walker =
@@ -80,13 +78,14 @@ export class SpanReceiver {
 
   /** The next bytes; a returned promise asks to wait. Throws when the stream is of no further use. */
   readonly take = (chunk: Buffer): void | Promise<void> => {
+    this.#requireGood();
     this.#append(chunk);
     try {
       this.#walker.advance(this.#buffer, this.#filled);
     } catch (error) {
       return this.#endBefore(error);
     }
-    return this.#startNext();
+    return this.#processNext();
   };
 
   /** Frames that are whole before bytes that are none count: what is wrong is then known to the frame. */
@@ -96,21 +95,18 @@ export class SpanReceiver {
   }
 
   /** One chunk can complete several pieces: none of them waits for the next chunk. */
-  #startNext(): void | Promise<void> {
+  #processNext(): void | Promise<void> {
     const turnEnd = this.#tarAt + TURN_BYTES;
     while (this.#tarAt < turnEnd) {
       const piece = this.#nextPiece(false);
       if (piece === 0) return undefined;
-      // Only then is it known where the tar is at; a piece that failed is heard of first.
-      if (this.#decoding !== undefined) return this.#decoding.then(() => this.#startWith(piece));
-      this.#start(piece);
+      this.#process(piece);
     }
-    return nextTurn().then(() => this.#startNext());
+    return nextTurn().then(() => this.#processNext());
   }
 
-  #startWith(piece: number): void | Promise<void> {
-    this.#start(piece);
-    return this.#startNext();
+  #requireGood(): void {
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   /** Everything has come: decodes the rest. `end`: where the span ends that was stopped. */
@@ -126,11 +122,10 @@ export class SpanReceiver {
 
   /** Decodes all frames that are whole. */
   async #decodeWhole(): Promise<void> {
-    await this.#decoding;
+    this.#requireGood();
     let turnEnd = this.#tarAt + TURN_BYTES;
     for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
-      this.#start(piece);
-      await this.#decoding;
+      this.#process(piece);
       if (this.#tarAt < turnEnd) continue;
       await nextTurn();
       turnEnd = this.#tarAt + TURN_BYTES;
@@ -139,25 +134,27 @@ export class SpanReceiver {
 
   /** Decodes frames that have waited too long. Called from time to time. */
   tick(nowMs: number): void {
-    if (this.#decoding !== undefined || nowMs - this.#cutMs < WAIT_MS || this.wrong !== undefined) return;
+    if (this.#failure !== undefined || nowMs - this.#cutMs < WAIT_MS || this.wrong !== undefined) return;
     try {
       const piece = this.#nextPiece(true);
-      if (piece > 0) this.#start(piece);
-    } catch {
-      // The cutter says the same again at the next bytes or at the end, where somebody listens.
+      if (piece > 0) this.#process(piece);
+    } catch (error) {
+      this.#failure = error; // heard of at the next bytes, or at the end
     }
   }
 
-  /** Ends the use of buffers; waits for the decoder, which reads one of them. */
-  async close(): Promise<void> {
-    await this.#decoding?.catch(() => {});
+  /** Ends the use of its buffer. */
+  close(): void {
     giveBuffer(this.#buffer);
   }
 
   #append(chunk: Buffer): void {
     const needed = this.#filled + chunk.length;
     if (needed > this.#buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
+      const { completeBytes, openFrameBytes } = this.#walker;
+      // Of a gzip member the length is known, of a zstd frame only that of the next block.
+      const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
+      const larger = takeBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);
       giveBuffer(this.#buffer);
       this.#buffer = larger;
@@ -170,52 +167,26 @@ export class SpanReceiver {
     return this.#cutter.next(this.#walker, this.#blobAt, all);
   }
 
-  /** Decodes the first `bytes` bytes and drops them: at once, or beside what comes next. */
-  #start(bytes: number): void {
+  /** Decodes the first `bytes` bytes, checks and writes what they decode to, and drops them. */
+  #process(bytes: number): void {
     const mostBytes = this.#mostBytes(bytes);
     this.#walker.cut(bytes);
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    if (this.#decodeFrames === undefined) this.#startBeside(bytes, blobStart, mostBytes);
-    else this.#startHere(this.#decodeFrames, bytes, blobStart, mostBytes);
-  }
-
-  #startHere(decode: FrameDecoder, bytes: number, blobStart: number, mostBytes: number): void {
-    try {
-      this.#checkAndWrite(this.#decodeHere(decode, bytes, blobStart, mostBytes), blobStart, bytes);
-    } catch (error) {
-      this.#decoding = Promise.reject(error);
-      this.#decoding.catch(() => {}); // heard of at the next bytes, or at the end
-    }
+    this.#checkAndWrite(this.#decodePiece(bytes, blobStart, mostBytes), blobStart, bytes);
     this.#buffer.copyWithin(0, bytes, this.#filled);
     this.#filled -= bytes;
     // Reads of the socket: what they brought has been copied.
     noteGarbage(bytes);
   }
 
-  #decodeHere(decode: FrameDecoder, bytes: number, blobStart: number, mostBytes: number): Buffer {
+  #decodePiece(bytes: number, blobStart: number, mostBytes: number): Buffer {
     try {
-      return decode(this.#buffer.subarray(0, bytes), mostBytes);
+      return this.#decode(this.#buffer.subarray(0, bytes), mostBytes);
     } catch (error) {
       throw this.#asWrong(error, blobStart);
     }
-  }
-
-  /** What follows the piece moves to a buffer of its own. */
-  #startBeside(bytes: number, blobStart: number, mostBytes: number): void {
-    const buffer = this.#buffer;
-    const piece = buffer.subarray(0, bytes);
-    this.#buffer = takeBuffer(Math.max(this.#task.pieceBytes + CHUNK_ROOM_BYTES, this.#filled - bytes));
-    buffer.copy(this.#buffer, 0, bytes, this.#filled);
-    this.#filled -= bytes;
-    const decoding = this.#processMembers(piece, blobStart, mostBytes)
-      .then(() => {
-        if (this.#decoding === decoding) this.#decoding = undefined;
-      })
-      .finally(() => giveBuffer(buffer));
-    decoding.catch(() => {}); // heard of at the next bytes, or at the end
-    this.#decoding = decoding;
   }
 
   /** What the first `bytes` bytes of the buffer, whole frames, decode to at most. */
@@ -223,14 +194,6 @@ export class SpanReceiver {
     let frame = 0;
     while (this.#walker.frameEnd(frame) < bytes) frame += 1;
     return this.#walker.boundUpTo(frame);
-  }
-
-  async #processMembers(members: Buffer, blobStart: number, mostBytes: number): Promise<void> {
-    const decoded = await decodeMembers(members, mostBytes, this.#task.sequence).catch((error) => {
-      throw this.#asWrong(error, blobStart);
-    });
-    this.#checkAndWrite(decoded, blobStart, members.length);
-    noteGarbage(decoded.length);
   }
 
   /** Checks what a piece decoded to and writes it; `bytes` are not kept. */
