@@ -11,29 +11,23 @@ import {
   readFileSync,
   readSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
-import { type TestContext, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { fixtureCopy, readManifest } from '../support/layout.js';
 import { flipByte, packFiles } from '../support/packs.js';
-import { OPTIONAL, skipUnless, skipUnlessThere } from '../support/programs.js';
+import { skipUnless } from '../support/programs.js';
 import { startSandbox } from '../support/sandbox.js';
 import { sourceOf } from '../support/tars.js';
 import { type Lifetime, temporaryDirectory } from '../support/temporary.js';
 
 const TAG = 'chunked-v2';
 const CONFIG_DIGEST = readManifest(FIXTURE_LAYOUT, TAG).config.digest;
-
-/** For programs that load images into a place of their own, which takes root. */
-function skipUnlessRoot(...programs: readonly string[]): string | false {
-  return skipUnlessThere(...programs) || (process.getuid?.() === 0 ? false : `${OPTIONAL}needs root`);
-}
 
 async function prepare(t: Lifetime, layout = FIXTURE_LAYOUT) {
   const registry = await startSandbox(t, { layout });
@@ -162,67 +156,3 @@ test('no archive goes to a terminal or beside --json', { skip: skipUnless('scrip
   const { error } = JSON.parse(json.stdout.toString()) as { error: { code: string } };
   assert.deepEqual([json.exitCode, error.code], [2, 'option-malformed']);
 });
-
-test('podman loads both archives from a pipe', { skip: skipUnlessRoot('podman') }, async (t) => {
-  const { zpull, image, directory } = await prepare(t);
-  const places = ['--root', join(directory, 'root'), '--runroot', join(directory, 'run')];
-  const podman = (input: Buffer, ...args: string[]) =>
-    execFileSync('podman', [...places, '--storage-driver', 'vfs', ...args], {
-      input,
-      encoding: 'utf8',
-      stdio: 'pipe',
-    }).trim();
-  const docker = await zpull('export', image, 'docker-archive:-');
-  assert.equal(podman(docker.stdout, 'load', '--quiet'), `Loaded image: ${image}`);
-  const oci = await zpull('copy', image, 'oci-archive:-:example.com/some/copy:v2');
-  assert.equal(podman(oci.stdout, 'load', '--quiet'), 'Loaded image: example.com/some/copy:v2');
-  assert.equal(podman(Buffer.alloc(0), 'inspect', '--format', '{{.Id}}', image), CONFIG_DIGEST.slice(7));
-});
-
-test('containerd imports both archives from a pipe', {
-  skip: skipUnlessRoot('containerd', 'ctr'),
-}, async (t) => {
-  const { zpull, image, directory } = await prepare(t);
-  const ctr = await startContainerd(t, directory);
-  const oci = await zpull('copy', image, 'oci-archive:-:example.com/some/copy:v2');
-  ctr(oci.stdout, 'images', 'import', '--no-unpack', '-');
-  const docker = await zpull('export', image, 'docker-archive:-');
-  ctr(docker.stdout, 'images', 'import', '--no-unpack', '-');
-  const listed = ctr(Buffer.alloc(0), 'images', 'ls', '-q').trim().split('\n').sort();
-  assert.deepEqual(listed, [image, 'example.com/some/copy:v2'].sort());
-  assert.match(ctr(Buffer.alloc(0), 'content', 'ls', '-q'), new RegExp(CONFIG_DIGEST));
-});
-
-/** containerd with sockets and places of its own; what calls its client. */
-async function startContainerd(t: TestContext, directory: string) {
-  const place = join(directory, 'containerd');
-  const config = join(directory, 'containerd.toml');
-  const lines = [
-    'version = 2',
-    `root = "${place}/root"`,
-    `state = "${place}/state"`,
-    'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]',
-    `[grpc]\naddress = "${place}/socket"`,
-    `[ttrpc]\naddress = "${place}/ttrpc"`,
-  ];
-  mkdirSync(place);
-  writeFileSync(config, lines.join('\n'));
-  const daemon = spawn('containerd', ['--config', config], { stdio: 'ignore' });
-  const ended = new Promise((resolve) => daemon.once('close', resolve));
-  t.after(async () => {
-    daemon.kill();
-    await ended;
-  });
-  const ctr = (input: Buffer, ...args: string[]) =>
-    execFileSync('ctr', ['--address', join(place, 'socket'), ...args], {
-      input,
-      encoding: 'utf8',
-      stdio: 'pipe',
-    });
-  while (
-    daemon.exitCode === null &&
-    spawnSync('ctr', ['--address', join(place, 'socket'), 'version']).status !== 0
-  )
-    await sleep(100);
-  return ctr;
-}
