@@ -6,7 +6,7 @@ import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
 import { parseLocalImage } from '../format/local-image.js';
 import { parseManifest } from '../format/manifest.js';
-import { parseReference } from '../format/reference.js';
+import { parseReference, withoutTransport } from '../format/reference.js';
 import { type ArchiveMember, planArchive } from '../format/tar-archive.js';
 import type { OpenFile } from '../pool/messages.js';
 import { writeFrame } from '../store/archive-frame.js';
@@ -140,7 +140,8 @@ function repoTags(text: string): string[] {
   }
   const { digest } = parseReference(text);
   if (digest !== undefined) return [];
-  return [text.includes(':', text.lastIndexOf('/') + 1) ? text : `${text}:latest`];
+  const name = withoutTransport(text);
+  return [name.includes(':', name.lastIndexOf('/') + 1) ? name : `${name}:latest`];
 }
 
 function readConfig(

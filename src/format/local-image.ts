@@ -36,6 +36,11 @@ export function parseLocalImage(text: string, absolute: (path: string) => string
   const [path = '', ...names] = place.split(':');
   const tag = names.length === 0 ? undefined : names.join(':');
   if (path === '') throw malformed(text, 'it names no path');
+  if (transport === 'oci' && /^\/\/[^/]/.test(path)) {
+    const hint =
+      'An image of a registry is named without oci://; for a layout in a directory write oci:DIR:TAG.';
+    throw malformed(text, 'it starts with oci://, as Helm names what a registry has', hint);
+  }
   if (tag !== undefined && !REF_NAME.test(tag)) throw malformed(text, `${JSON.stringify(tag)} is not a tag`);
   const image: LocalImage = {
     transport,
@@ -54,7 +59,7 @@ export function formatLocalImage({ transport, path, tag, digest }: LocalImage): 
   return `${transport}:${path}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
-function malformed(text: string, problem: string): PullError {
+function malformed(text: string, problem: string, hint = HINT): PullError {
   const shown = JSON.stringify(text.length > 200 ? `${text.slice(0, 200)}…` : text);
-  return new PullError('reference-malformed', `${shown} is no image reference: ${problem}`, { hint: HINT });
+  return new PullError('reference-malformed', `${shown} is no image reference: ${problem}`, { hint });
 }

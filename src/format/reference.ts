@@ -23,6 +23,21 @@ const MAX_HOST = 255 + ':65535'.length;
 /** Name, tag and digest together cannot be longer; nothing above is worth looking at. */
 const MAX_REFERENCE = 1024;
 
+const DOCKER_TRANSPORT = 'docker://';
+
+/** What other programs read images from (containers-transports(5)), as they write it. Docker Hub has no official image of these names. */
+const OTHER_TRANSPORTS: Readonly<Record<string, string>> = {
+  'containers-storage': 'containers-storage:NAME:TAG',
+  dir: 'dir:DIR',
+  'docker-archive': 'docker-archive:FILE',
+  'docker-daemon': 'docker-daemon:NAME:TAG',
+  ostree: 'ostree:NAME@REPOSITORY',
+  sif: 'sif:FILE',
+  tarball: 'tarball:FILE',
+};
+/** What oras and BuildKit call a layout in a directory. */
+const LAYOUT_TRANSPORT = 'oci-layout';
+
 const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?';
 const HOST = new RegExp(`^(?:${LABEL}(?:\\.${LABEL})*|\\[[0-9A-Fa-f:]+\\])(?::(\\d{1,5}))?$`);
 const COMPONENT = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
@@ -30,16 +45,17 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
 
 /**
- * The reference that a user's `text` names, expanded as Docker does (the grammar of distribution/reference): `alpine`
- * is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
+ * The reference that a user's `text` names, with or without `docker://` before it, expanded as Docker does (the grammar of
+ * distribution/reference): `alpine` is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
  * letter, or is `localhost`. `expand` may know another full name for a name without a host.
  * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest that is no sha256
  */
 export function parseReference(
-  text: string,
+  written: string,
   expand: (name: string) => string | undefined = () => undefined,
 ): Reference {
-  refuseOtherForms(text);
+  const text = withoutTransport(written);
+  refuseOtherForms(text, text !== written);
   const at = text.indexOf('@');
   const name = at < 0 ? text : text.slice(0, at);
   const digest = at < 0 ? undefined : referenceDigest(text, text.slice(at + 1));
@@ -59,6 +75,11 @@ export function parseReference(
 
 const TAG_HINT = 'A tag has up to 128 letters, digits, dots, dashes and underscores, no dot or dash first.';
 
+/** A name as docker and podman write it: without the `docker://` by which skopeo says that it is a registry's. */
+export function withoutTransport(text: string): string {
+  return text.startsWith(DOCKER_TRANSPORT) ? text.slice(DOCKER_TRANSPORT.length) : text;
+}
+
 /** `host/repository[:tag][@digest]`, which `parseReference` understands. */
 export function formatReference({ host, repository, tag, digest }: Reference): string {
   return `${host}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
@@ -70,13 +91,14 @@ export function withoutUser(location: string): string {
 }
 
 /** What looks like a reference to other programs, or like nothing at all. */
-function refuseOtherForms(text: string): void {
+function refuseOtherForms(text: string, isInRegistry: boolean): void {
   if (text === '')
     throw malformed(text, 'it is empty', 'Name an image, like alpine or ghcr.io/owner/name:tag.');
   if (text.length > MAX_REFERENCE) {
     const shown = `${text.slice(0, 64)}…`;
     throw malformed(shown, `it is ${text.length} characters long; at most ${MAX_REFERENCE} are allowed`);
   }
+  if (!isInRegistry) refuseTransports(text);
   const scheme = /^[A-Za-z][A-Za-z0-9+-]*:\/\//.exec(text)?.[0];
   if (scheme !== undefined) {
     throw malformed(`${scheme}…`, `it starts with ${scheme}`, `Leave out ${scheme} and try again.`);
@@ -84,6 +106,19 @@ function refuseOtherForms(text: string): void {
   if (/^[0-9a-f]{64}$/.test(text)) {
     throw malformed(text, '64 hex digits could be an image ID', 'Write NAME@sha256:HEX for a digest.');
   }
+}
+
+/** Names that say where else than in a registry an image is. */
+function refuseTransports(text: string): void {
+  const [, transport = ''] = /^([a-z-]+):/.exec(text) ?? [];
+  if (transport === LAYOUT_TRANSPORT)
+    throw malformed(text, 'a layout in a directory is named as oci:DIR', 'Write oci:DIR:TAG.');
+  if (!Object.hasOwn(OTHER_TRANSPORTS, transport)) return;
+  throw malformed(
+    text,
+    `zpull reads no images from ${transport}:`,
+    `Make a layout of it with skopeo copy ${OTHER_TRANSPORTS[transport]} oci:DIR:TAG, and name that: oci:DIR:TAG.`,
+  );
 }
 
 function referenceDigest(text: string, digest: string): Digest {

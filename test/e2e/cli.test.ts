@@ -107,6 +107,8 @@ test('wrong usage is a sentence and a hint on stderr, exit code 2, and nothing i
     ['expotr', 'alpine', 'tar:x'],
     ['bench', 'alpine'],
     ['plan', 'alpine', 'debian'],
+    ['plan', 'docker-daemon:alpine'],
+    ['copy', 'containers-storage:alpine', `oci:${directory}/copy`],
     ['--paltform', 'linux/amd64', 'alpine'],
     ['--workers', 'many', 'alpine'],
     ['--store', store, '--store', store, 'alpine'],

@@ -118,7 +118,7 @@ test('rootfs: is written to a directory that is not there; a full one needs --fo
 
 test('docker-archive: is written to a file, with the tag as it was given', async () => {
   const file = join(directory, 'docker.tar');
-  const { exitCode, stdout, stderr } = await zpull('export', image, `docker-archive:${file}`);
+  const { exitCode, stdout, stderr } = await zpull('export', `docker://${image}`, `docker-archive:${file}`);
   assert.deepEqual([exitCode, stdout.toString()], [0, `docker-archive:${file}\n`], stderr);
   assert.ok(readFileSync(file).includes(`"RepoTags":["${image}"]`));
 });
@@ -137,7 +137,13 @@ test('copy prints the digest; its layout has the image under the tag', async () 
   const { exitCode, stdout, stderr } = await zpull('copy', image, `oci:${layout}:mine`);
   assert.deepEqual([exitCode, stdout.toString()], [0, `${V2}\n`], stderr);
   assert.match(readFileSync(join(layout, 'index.json'), 'utf8'), /"mine"/);
-  const again = await zpull('copy', image, `oci-archive:${join(directory, 'layout.tar')}`, '--json', '-q');
+  const again = await zpull(
+    'copy',
+    `docker://${image}`,
+    `oci-archive:${join(directory, 'layout.tar')}`,
+    '--json',
+    '-q',
+  );
   const result = JSON.parse(again.stdout.toString()) as { digest: string; destination: string };
   assert.deepEqual([result.digest, result.destination], [V2, `oci-archive:${join(directory, 'layout.tar')}`]);
 });

@@ -105,7 +105,7 @@ test('inspect and plan as text are tables on stdout, with a row a layer and the 
   const { host } = await startSandbox(t, { layout: FORMATS_LAYOUT });
   const store = temporaryDirectory(t);
   const image = `${host}/x:index`;
-  const inspected = await zpull(store, 'inspect', image, '--platform', 'linux/arm64', '-q');
+  const inspected = await zpull(store, 'inspect', `docker://${image}`, '--platform', 'linux/arm64', '-q');
   assert.deepEqual([inspected.exitCode, inspected.stderr], [0, '']);
   const [head = '', table = ''] = inspected.stdout.split('\n\n');
   assert.match(head, new RegExp(`^image +${host}/x:index$`, 'm'));

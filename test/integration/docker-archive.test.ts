@@ -69,6 +69,8 @@ test('an image without a tag is latest, one named by digest has none', async (t)
   for (const [reference, tags] of [
     [image, [`${image}:latest`]],
     ['alpine', ['alpine:latest']],
+    ['docker://alpine', ['alpine:latest']],
+    [`docker://${image}:${TAG}`, [`${image}:${TAG}`]],
     [`${image}@${digest}`, []],
   ] as const) {
     const file = join(directory, 'tagged.tar');

@@ -33,6 +33,14 @@ test('a prefix makes a name that of a layout: a path, a tag behind the first col
     assert.equal(parse(text), undefined, text);
 });
 
+test('what Helm calls oci:// is no layout, and the hint says how it is named', () => {
+  assert.throws(() => parse('oci://ghcr.io/owner/name'), {
+    code: 'reference-malformed',
+    hint: /named without oci:\/\//,
+  });
+  assert.equal(parse('oci:///a/b')?.path, '///a/b');
+});
+
 test('a local name without a path, with a tag that cannot be one, or without end is refused', () => {
   for (const text of [
     'oci:',

@@ -30,6 +30,14 @@ const expanded: [string, string][] = [
   ['x/a.b_c__d---e', 'docker.io/x/a.b_c__d---e:latest'],
   [`a:${'t'.repeat(128)}`, `docker.io/library/a:${'t'.repeat(128)}`],
   ['a:_T.-1', 'docker.io/library/a:_T.-1'],
+  ['docker://alpine', 'docker.io/library/alpine:latest'],
+  ['docker://h.io:5000/a/b:c', 'h.io:5000/a/b:c'],
+  [`docker://a@${DIGEST}`, `docker.io/library/a@${DIGEST}`],
+  // A transport before it says that the rest is a name.
+  ['docker://dir:v1', 'docker.io/library/dir:v1'],
+  ['docker:dind', 'docker.io/library/docker:dind'],
+  ['dir/a:v1', 'docker.io/dir/a:v1'],
+  ['docker-archive', 'docker.io/library/docker-archive:latest'],
   [`h.io/${'a'.repeat(255)}`, `h.io/${'a'.repeat(255)}:latest`],
   ['h.io:65535/a', 'h.io:65535/a:latest'],
 ];
@@ -57,7 +65,19 @@ const malformed: [string, RegExp][] = [
   [' a', /" a" cannot be part of a repository/],
   ['a b', /cannot be part of a repository/],
   ['a\n', /cannot be part of a repository/],
-  ['docker://alpine', /it starts with docker:\/\//],
+  ['docker://', /it is empty/],
+  ['docker://docker://alpine', /it starts with docker:\/\//],
+  ['docker:///alpine', /a part of its repository is empty/],
+  ['Docker://alpine', /it starts with Docker:\/\//],
+  ['docker-image://alpine', /it starts with docker-image:\/\//],
+  ['docker-daemon:alpine:3', /zpull reads no images from docker-daemon:/],
+  ['docker-daemon://alpine', /zpull reads no images from docker-daemon:/],
+  ['docker-archive:./a.tar', /zpull reads no images from docker-archive:/],
+  ['docker-archive:a.tar', /zpull reads no images from docker-archive:/],
+  ['containers-storage:[vfs@/var/lib]alpine', /zpull reads no images from containers-storage:/],
+  ['dir:/a/b', /zpull reads no images from dir:/],
+  ['oci-layout:/a/b', /a layout in a directory is named as oci:DIR/],
+  ['oci-layout://a/b', /a layout in a directory is named as oci:DIR/],
   ['https://ghcr.io/a/b', /it starts with https:\/\//],
   ['oci-archive://x', /it starts with oci-archive:\/\//],
   [HEX, /64 hex digits could be an image ID/],
@@ -129,7 +149,15 @@ test('a wrong reference comes with a hint what to write instead', () => {
     }
     return undefined;
   };
-  assert.equal(hint('docker://alpine'), 'Leave out docker:// and try again.');
+  assert.equal(hint('https://alpine'), 'Leave out https:// and try again.');
+  for (const name of [
+    'docker-daemon:NAME:TAG',
+    'containers-storage:NAME:TAG',
+    'docker-archive:FILE',
+    'dir:DIR',
+  ])
+    assert.ok(hint(name)?.includes(`skopeo copy ${name} oci:DIR:TAG`), name);
+  assert.match(hint('oci-layout:x') ?? '', /Write oci:DIR:TAG/);
   assert.equal(hint('ghcr.io/Owner/Name:T'), 'Repositories are lower-case: try owner/name.');
   assert.match(hint(HEX) ?? '', /NAME@sha256:HEX/);
 });
