@@ -124,11 +124,7 @@ export function parseManifest(bytes: Uint8Array, mediaTypeHeader?: string): Imag
   const fields = parseObject(bytes, MAX_MANIFEST_BYTES, 'The manifest', parseManifestJson);
   const mediaType = documentType(fields, mediaTypeHeader);
   if (!MANIFEST_TYPES.includes(mediaType)) {
-    throw new PullError('unsupported', `The manifest has media type ${quote(mediaType)}, which is no image`, {
-      hint: SCHEMA_1.test(mediaType)
-        ? 'Push the image again: schema 1 is no longer in use.'
-        : 'Artifacts of other kinds can be fetched with `oras pull`.',
-    });
+    throw notAnImage('The manifest', mediaType);
   }
   const isIndex = INDEX_TYPES.includes(mediaType);
   checkKind(fields, mediaType, isIndex);
@@ -143,6 +139,14 @@ export function parseManifest(bytes: Uint8Array, mediaTypeHeader?: string): Imag
       parseDescriptor(layer, `layers[${i}]`),
     ),
   };
+}
+
+function notAnImage(what: string, mediaType: string): PullError {
+  return new PullError('unsupported', `${what} has media type ${quote(mediaType)}, which is no image`, {
+    hint: SCHEMA_1.test(mediaTypeOf(mediaType))
+      ? 'Push the image again: schema 1 is no longer in use.'
+      : 'Artifacts of other kinds can be fetched with `oras pull`.',
+  });
 }
 
 /** A document of two kinds can be read as either by different programs; one of another version as nobody knows what. */
@@ -196,7 +200,7 @@ function parseIndexEntry(value: unknown, what: string): IndexEntry {
   const descriptor = parseDescriptor(value, what);
   const mediaType = mediaTypeOf(descriptor.mediaType);
   if (!MANIFEST_TYPES.includes(mediaType) && !isVague(mediaType)) {
-    throw malformed(`${what} has media type ${quote(descriptor.mediaType)}, which is no image`);
+    throw notAnImage(`${what} of the image index`, descriptor.mediaType);
   }
   const stated = own(asFields(value, what), 'platform') ?? {};
   const { os, architecture, variant } = parsePlatformFields(

@@ -73,18 +73,23 @@ export async function chooseManifest<D extends AnyDocument>(
 
 /** The platforms that an index states; attestations, which are for none, are left out. */
 export function platformsOf(index: ImageIndex): { platform: string; digest: Digest }[] {
-  return index.manifests.flatMap(({ platform, digest }) => {
-    const name = platform === undefined ? 'unknown/unknown' : formatPlatform(platform);
-    return name === 'unknown/unknown' ? [] : [{ platform: name, digest }];
-  });
+  return index.manifests.flatMap(({ platform, digest }) =>
+    platform === undefined || isForNone(platform) ? [] : [{ platform: formatPlatform(platform), digest }],
+  );
+}
+
+/** Whether an entry is an attestation, as BuildKit writes them. */
+function isForNone(platform: Platform): boolean {
+  return formatPlatform(platform) === 'unknown/unknown';
 }
 
 /** One search through an index and the indexes in it. */
 class Search<D extends AnyDocument> {
   readonly #wanted: Platform;
   readonly #reader: IndexReader<D>;
-  /** The platforms that were found, in words, though none suits. */
-  readonly #platforms = new Set<string>();
+  /** The platforms that were found, by their names. */
+  readonly #platforms = new Map<string, Platform>();
+  #attestations = 0;
   readonly #unreadable: PullError[] = [];
   #read = 0;
   /** The first error of an entry that suits. */
@@ -96,7 +101,7 @@ class Search<D extends AnyDocument> {
   }
 
   async search(index: ImageIndex, level: number): Promise<Choice<D> | undefined> {
-    for (const { platform } of platformsOf(index)) this.#notePlatform(platform);
+    for (const { platform } of index.manifests) if (platform !== undefined) this.#notePlatform(platform);
     for (const problem of index.unreadable) this.#noteUnreadable(problem);
     return (await this.#stated(index, level)) ?? (await this.#unstated(index, level));
   }
@@ -105,17 +110,31 @@ class Search<D extends AnyDocument> {
   failure(): PullError {
     if (this.#failed !== undefined) return this.#failed;
     const [unread] = this.#unreadable;
-    if (unread !== undefined && this.#platforms.size === 0) return unread;
-    const list = listSome([...this.#platforms]);
+    // One that suits is an index in the index, in which there was nothing.
+    const others = [...this.#platforms]
+      .filter(([, platform]) => choosePlatform(this.#wanted, [{ platform }]) === undefined)
+      .map(([name]) => name);
+    if (unread !== undefined && others.length === 0) return unread;
+    if (others.length === 0) return this.#nothingThere();
+    const list = listSome(others);
     const unreadable =
       unread === undefined
         ? ''
         : `; entries that cannot be read: ${listSome([...new Set(this.#unreadable.map(({ message }) => message))])}`;
-    const choose = list === '' ? 'the index names no platform at all' : `choose one with --platform: ${list}`;
     return new PullError(
       'platform-not-found',
       `the image has no manifest for ${formatPlatform(this.#wanted)}`,
-      { hint: `${choose}${unreadable}` },
+      { hint: `choose one with --platform: ${list}${unreadable}` },
+    );
+  }
+
+  #nothingThere(): PullError {
+    const what =
+      this.#attestations === 0 ? 'nothing in its index leads to one' : 'its index has attestations only';
+    return new PullError(
+      'platform-not-found',
+      `the image has no manifest for ${formatPlatform(this.#wanted)}: ${what}`,
+      { hint: 'no platform of it can be pulled: choose another tag, or push the image again' },
     );
   }
 
@@ -156,7 +175,7 @@ class Search<D extends AnyDocument> {
         continue;
       }
       const platform = completePlatform(choice.platform, this.#wanted);
-      this.#notePlatform(formatPlatform(platform));
+      this.#notePlatform(platform);
       const next = { ...choice, platform };
       best = choosePlatform(this.#wanted, best === undefined ? [next] : [best, next]);
       if (best !== undefined && isSame(best.platform, this.#wanted)) break;
@@ -196,8 +215,9 @@ class Search<D extends AnyDocument> {
     return this.search(document.manifest, level + 1);
   }
 
-  #notePlatform(platform: string): void {
-    if (this.#platforms.size < MAX_TOLD) this.#platforms.add(platform);
+  #notePlatform(platform: Platform): void {
+    if (isForNone(platform)) this.#attestations += 1;
+    else if (this.#platforms.size < MAX_TOLD) this.#platforms.set(formatPlatform(platform), platform);
   }
 
   #noteUnreadable(problem: PullError): void {

@@ -197,7 +197,11 @@ test('an index of which no entry can be read says why', async (t) => {
   for (const [more, exitCode, message] of [
     [{ digest: SHA512 }, 8, /manifests\[0\]\.digest is a sha512 digest/],
     [{ digest: undefined }, 6, /manifests\[0\]\.digest is not a sha256 digest/],
-    [{ mediaType: 'application/x-other' }, 6, /manifests\[0\] has media type "application\/x-other"/],
+    [
+      { mediaType: 'application/x-other' },
+      8,
+      /manifests\[0\] of the image index has media type "application\/x-other"/,
+    ],
   ] as const) {
     name('it', index([{ ...good, ...more }]), OCI_INDEX);
     const error = await fail('it');
@@ -218,7 +222,51 @@ test('an index of which no entry can be read says why', async (t) => {
   assert.match(hint, /--platform: linux\/arm64; entries that cannot be read: .*sha512/);
   for (const manifests of [[], null, undefined]) {
     name('it', index(manifests), OCI_INDEX);
-    assert.equal((await fail('it')).code, 'platform-not-found');
+    const { code, message } = await fail('it');
+    assert.deepEqual([code, /nothing in its index leads to one/.test(message)], ['platform-not-found', true]);
+  }
+});
+
+test('an index that leads to no image says what is there instead, whether it states platforms or not', async (t) => {
+  const { image, name, entry, index, host, options, fail } = await begin(t);
+  const linux = { platform: { os: 'linux', architecture: 'amd64' } };
+  const none = { platform: { os: 'unknown', architecture: 'unknown' } };
+  const nested = (manifests: readonly Json[], more = {}) =>
+    entry(index(manifests), { mediaType: OCI_INDEX, ...more });
+  const artifact = (mediaType: string, more = {}) => entry(image('{}', {}, { mediaType }), more);
+  const helm = 'application/vnd.cncf.helm.config.v1+json';
+  const wasm = 'application/vnd.wasm.config.v0+json';
+  const other = entry(image(), { mediaType: 'application/vnd.oci.artifact.manifest.v1+json' });
+  const schema1 = 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+  for (const [manifests, exitCode, said] of [
+    [[other], 8, /has media type "application\/vnd\.oci\.artifact\.manifest/],
+    [
+      [
+        { ...other, ...linux },
+        { ...other, ...none },
+      ],
+      8,
+      /has media type "application/,
+    ],
+    [[nested([other], linux)], 8, /has media type "application/],
+    [[nested([other])], 8, /has media type "application/],
+    [[entry(image(), { ...linux, mediaType: schema1 })], 8, /schema 1 is no longer/],
+    [[artifact(helm)], 8, /config has media type "application\/vnd\.cncf\.helm/],
+    [[artifact(helm, linux)], 8, /config has media type "application\/vnd\.cncf\.helm/],
+    [[artifact(wasm), artifact(helm)], 8, /config has media type "application\/vnd\.wasm/],
+    [[artifact(wasm, none), artifact(helm)], 8, /vnd\.cncf\.helm/],
+    [[artifact(wasm, { platform: { os: 'wasi', architecture: 'wasm' } })], 3, /--platform: wasi\/wasm$/m],
+    [[entry(image(), none)], 3, /has attestations only/],
+    [[nested([entry(image(), none)], linux)], 3, /has attestations only/],
+    [[nested([])], 3, /nothing in its index leads to one/],
+    [[nested([], linux), nested([], linux)], 3, /nothing in its index leads to one/],
+  ] as ReadonlyArray<readonly [Json[], number, RegExp]>) {
+    name('it', index(manifests), OCI_INDEX);
+    const error = await fail('it');
+    assert.equal(error.exitCode, exitCode, error.message);
+    assert.match(`${error.message}\n${error.hint}`, said);
+    assert.doesNotMatch(error.hint, /--platform: linux\/amd64/);
+    assert.equal((await failureOf(inspectImage(`${host}/x:it`, options))).exitCode, exitCode);
   }
 });
 
