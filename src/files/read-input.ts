@@ -137,6 +137,11 @@ function readSome(fd: number): Buffer | undefined {
   }
 }
 
+/** A file's text, without the byte-order mark that editors on Windows put before it. */
+export function fileText(bytes: Buffer): string {
+  return bytes.toString('utf8').replace(/^\ufeff/, '');
+}
+
 function failed(error: unknown): Unread {
   const code = codeOf(error);
   if (code === 'ENOENT' || code === 'ENOTDIR') return { kind: 'absent', problem: 'is not there' };

@@ -73,18 +73,21 @@ function isUrl(key: string): boolean {
 /**
  * What a file offers for a repository, in the order in which it is to be tried: entries of `auths` for the longest
  * part of `host/path` first, then what it says of the host: its helper, the helper of all hosts, its entry, which
- * docker does not look at either while a helper has an answer.
+ * docker does not look at either while a helper has an answer. An entry is read when it is its turn: one that cannot be read hides no other
+ * before it.
  * @throws PullError `option-malformed` for an entry that cannot be read
  */
-export function offersOf(file: AuthFile, host: string, repository: string): Offer[] {
+export function* offersOf(
+  file: AuthFile,
+  host: string,
+  repository: string,
+): Generator<Offer, void, undefined> {
   const parts = repository.split('/');
   const paths = parts.map((_, i) => [host, ...parts.slice(0, parts.length - i)].join('/'));
   const entry = hostKey(file.auths, host);
-  return [
-    ...paths.filter((path) => Object.hasOwn(file.auths, path)).flatMap((path) => secretOffers(file, path)),
-    ...helperOffers(file, host),
-    ...(entry === undefined ? [] : secretOffers(file, entry)),
-  ];
+  for (const path of paths) if (Object.hasOwn(file.auths, path)) yield* secretOffers(file, path);
+  yield* helperOffers(file, host);
+  if (entry !== undefined) yield* secretOffers(file, entry);
 }
 
 /**

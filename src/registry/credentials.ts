@@ -1,6 +1,6 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../files/read-input.js';
+import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
@@ -121,7 +121,7 @@ function namedSource({
     name: path,
     async read() {
       const read = await readFileOrPipe(path, MAX_CONFIGURATION_FILE_BYTES, signal);
-      if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
+      if ('bytes' in read) return parseAuthFile(fileText(read.bytes), path);
       throw read.kind === 'absent' ? absent(path) : unfit(path, read.problem);
     },
   };
@@ -137,7 +137,7 @@ function fileSource(path: string, warn: (message: string) => void): Source {
     name: path,
     async read() {
       const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
-      if ('bytes' in read) return parseAuthFile(read.bytes.toString('utf8'), path);
+      if ('bytes' in read) return parseAuthFile(fileText(read.bytes), path);
       if (read.kind === 'absent') return undefined;
       warn(`the file of credentials ${path} ${read.problem}, and is passed over`);
       return undefined;

@@ -1,5 +1,5 @@
 import { PullError } from '../../api/errors.js';
-import { MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../files/read-input.js';
+import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../files/read-input.js';
 import { parseFaults } from '../../sandbox/fault-file.js';
 import type { FaultRule } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
@@ -50,7 +50,7 @@ async function readFaults(path: string): Promise<FaultRule[]> {
   if (!('bytes' in read)) throw malformedFaults(`the file of fault rules ${path} ${read.problem}`);
   let json: unknown;
   try {
-    json = JSON.parse(read.bytes.toString('utf8'));
+    json = JSON.parse(fileText(read.bytes));
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw malformedFaults(`cannot read the fault rules of ${path}: ${reason}`, cause);

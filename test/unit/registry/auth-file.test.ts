@@ -7,7 +7,7 @@ function base64(text: string): string {
 }
 
 function offers(file: unknown, host: string, repository: string): Offer[] {
-  return offersOf(parseAuthFile(JSON.stringify(file), '/a/file'), host, repository);
+  return [...offersOf(parseAuthFile(JSON.stringify(file), '/a/file'), host, repository)];
 }
 
 /** What is offered, in short: user names and passwords, tokens, helpers. */
@@ -90,7 +90,7 @@ test('each form of an entry is read', () => {
 
 test('a file without content is one without credentials', () => {
   for (const text of ['', '\n', '{}', '{"auths":{},"HttpHeaders":{}}']) {
-    assert.deepEqual(offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app'), []);
+    assert.deepEqual([...offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app')], []);
   }
 });
 
@@ -112,7 +112,7 @@ test('what cannot be read is refused by the name of the file, without its text',
     entry({ identitytoken: ['secret'] }),
   ]) {
     assert.throws(
-      () => offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app'),
+      () => [...offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app')],
       (error: Error & { code?: string }) => {
         assert.equal(error.code, 'option-malformed', text);
         assert.match(error.message, /\/a\/file/);
@@ -122,6 +122,17 @@ test('what cannot be read is refused by the name of the file, without its text',
       text,
     );
   }
+});
+
+test('an entry that cannot be read is an error when it is its turn, and hides none that goes before it', () => {
+  const file = {
+    auths: { 'example.com': { auth: 'broken' }, 'example.com/team': login('team') },
+    credHelpers: { 'example.com': 'one' },
+  };
+  const found = offersOf(parseAuthFile(JSON.stringify(file), '/a/file'), 'example.com', 'team/app');
+  const kinds = [found.next().value, found.next().value].map((offer) => offer?.kind);
+  assert.deepEqual(kinds, ['secret', 'helper']);
+  assert.throws(() => found.next(), { code: 'option-malformed', message: /entry of "example\.com"/ });
 });
 
 test('an empty helper is none, and stands for that of all hosts too', () => {

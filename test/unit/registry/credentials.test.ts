@@ -61,6 +61,18 @@ test('the first place that has some is taken, in the order of podman and docker'
   }
 });
 
+test('a byte-order mark before the text of a file of credentials is no part of it', async (t) => {
+  const { root, env } = home(t, { 'home/.docker/config.json': `\ufeff${fileFor('marked')}` });
+  assert.equal(await userOf(env), 'marked');
+  assert.equal(await userOf({}, { authfile: join(root, 'home/.docker/config.json') }), 'marked');
+});
+
+test('a broken entry of the host leaves that of a repository in it', async (t) => {
+  const auths = { [HOST]: { auth: 'broken' }, [`${HOST}/team`]: { username: 'team', password: 'pass' } };
+  const { env } = home(t, { 'home/.docker/config.json': JSON.stringify({ auths }) });
+  assert.equal(await userOf(env), 'team');
+});
+
 test('XDG_CONFIG_HOME and DOCKER_CONFIG move their files', async (t) => {
   const { root, env } = home(t, {
     'config/containers/auth.json': fileFor('podman'),
