@@ -1,9 +1,10 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../plan/missing.js';
+import type { BlobSource } from '../pool/messages.js';
 import type { PullContext } from '../pull/context.js';
 import { Fetcher } from '../pull/fetcher.js';
-import { fromAnyUrl } from '../pull/foreign.js';
+import { fromAnyUrl, wrongBytesHint } from '../pull/foreign.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
 import { copyThreads } from '../pull/thread-counts.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
@@ -147,7 +148,7 @@ class BlobCopies {
         if (sender !== undefined && allSent) endpoints.lacks(sender, blob.digest);
         const mayBeHad = blob.anonymous !== true && sender !== undefined && endpoints.mayBeHad(blob.digest);
         const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
-        if (tries > 1 && !elsewhere) throw wrongBlob(blob.digest, actual);
+        if (tries > 1 && !elsewhere) throw wrongBlob(blob, actual);
         const message = `blob ${blob.digest} does not match its digest; fetching it once more`;
         emit({ event: 'warning', message });
       }
@@ -162,9 +163,8 @@ function lackOf(places: readonly BlobPlace[]): number {
   return [...paths].reduce((lack, path) => lack - allocatedBytes(path), sizes);
 }
 
-function wrongBlob(digest: Digest, actual: Digest): PullError {
-  const hint =
-    'the registry or something on the way changes bytes: ask whoever runs it, or copy from another one';
+function wrongBlob(blob: BlobSource, actual: Digest): PullError {
+  const { digest } = blob;
   const message = `blob ${digest} does not match its digest: its bytes hash to ${actual}, twice`;
-  return new PullError('digest-mismatch', message, { layer: digest, hint });
+  return new PullError('digest-mismatch', message, { layer: digest, hint: wrongBytesHint(blob) });
 }

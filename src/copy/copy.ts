@@ -58,7 +58,7 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
     link.end();
     return result;
   } catch (error) {
-    throw outsideStore(asOutOfResources(link.explain(error)));
+    throw outsideStore(asOutOfResources(error));
   } finally {
     link.close();
     await copy.close();

@@ -45,7 +45,7 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
 
 /**
- * The reference that a user's `text` names, with or without `docker://` before it, expanded as Docker does (the grammar of
+ * The reference that the user has `written`, with or without `docker://` before it, expanded as Docker does (the grammar of
  * distribution/reference): `alpine` is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
  * letter, or is `localhost`. `expand` may know another full name for a name without a host.
  * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest that is no sha256

@@ -1,9 +1,11 @@
+import { fileURLToPath } from 'node:url';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Descriptor } from '../format/manifest.js';
 import { listSome, shorten } from '../format/text.js';
 import type { BlobSource } from '../pool/messages.js';
 import { foreignHost } from '../registry/endpoint-choice.js';
 import { isUsableHost } from '../registry/hosts.js';
+import { layoutDamaged } from '../store/read-layout.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
 
@@ -32,6 +34,15 @@ const MAX_SHOWN_HOST_LENGTH = 259;
 export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
   const hosts = urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address'));
   return listSome([...new Set(hosts)].map((host) => shorten(host, MAX_SHOWN_HOST_LENGTH)));
+}
+
+/** The hint where all bytes of a blob came and are another one: what to do depends on the place that it was read from. */
+export function wrongBytesHint({ url, anonymous }: Pick<BlobSource, 'anonymous' | 'url'>): string {
+  const { protocol, host } = new URL(url);
+  if (protocol === 'file:') return layoutDamaged(fileURLToPath(url));
+  if (anonymous === true)
+    return `${host} has other bytes for this layer than the image names: ask whoever published the image`;
+  return 'what the registry or a proxy before it holds is damaged: ask whoever runs it, or take the image from another one';
 }
 
 /**

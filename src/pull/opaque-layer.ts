@@ -1,15 +1,15 @@
 import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
-import { type ErrorCode, PullError } from '../format/error.js';
+import { type ErrorCode, PullError, withHint } from '../format/error.js';
 import type { PlanLimits } from '../plan/limits.js';
 import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/opaque.js';
-import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
+import type { BlobSource, DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import { nothingCached } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
-import { fromAnyUrl, ignoresRanges } from './foreign.js';
+import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './foreign.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type StreamOptions } from './opaque-attempt.js';
 import { lookUpBlobRuns } from './plan-layers.js';
@@ -145,7 +145,7 @@ export class OpaqueLayer {
         }
         const isShared = extents.packs.some((pack) => pack !== decoded.pack);
         if (actual !== null || decoded.problem !== undefined || !isShared)
-          throw this.#failedBefore ?? notTheTar(layer, decoded, actual);
+          throw notTheTar(layer, decoded, actual, this.#failedBefore);
         context.emit({
           event: 'warning',
           message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
@@ -161,8 +161,8 @@ export class OpaqueLayer {
       const mayBeHad = anonymous !== true && sender !== undefined && context.endpoints.mayBeHad(digest);
       const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
       const wasKept = this.#plan.held.length > 0;
-      if (this.#failedBefore !== undefined && !wasKept && !elsewhere) throw this.#failedBefore;
-      if (tries > 1 && !elsewhere) throw wrongBlob(digest, `${message}, twice`);
+      const isLast = tries > 1 || (this.#failedBefore !== undefined && !wasKept);
+      if (isLast && !elsewhere) throw wrongBlob({ ...layer.blob, url }, message, this.#failedBefore);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });
       await this.#beginAgain(stream);
     }
@@ -185,10 +185,11 @@ export class OpaqueLayer {
   }
 }
 
-function wrongBlob(layer: string, message: string): PullError {
-  const hint =
-    'what the registry or a proxy before it holds is damaged: ask whoever runs it, or pull from another one';
-  return new PullError('digest-mismatch', message, { layer, hint });
+/** What is wrong with a blob that came twice and is another one. */
+function wrongBlob(blob: BlobSource, message: string, failedBefore: PullError | undefined): unknown {
+  const hint = wrongBytesHint(blob);
+  if (failedBefore !== undefined) return withHint(failedBefore, hint);
+  return new PullError('digest-mismatch', `${message}, twice`, { layer: blob.digest, hint });
 }
 
 /** What is wrong with a blob that has its digest. */
@@ -196,9 +197,15 @@ function notTheTar(
   layer: KnownLayer,
   { problem, compression }: DecodeBlobResult,
   actual: Digest | null,
-): PullError {
-  return problem === undefined ? mismatch(layer, actual) : notDecodable(layer, compression, problem);
+  failedBefore: PullError | undefined,
+): unknown {
+  if (problem !== undefined) return failedBefore ?? notDecodable(layer, compression, problem);
+  const error = failedBefore ?? mismatch(layer, actual);
+  return actual === null ? error : withHint(error, WRONG_DIFF_ID);
 }
+
+const WRONG_DIFF_ID =
+  'the blob is the one that the manifest names, but the config states the DiffID of another tar: rebuild the image, or pull another version';
 
 function notDecodable({ blob }: KnownLayer, compression: Compression, fault: StreamFault): PullError {
   const { code, message, blobAt } = fault;

@@ -66,7 +66,7 @@ async function within<T>(
     link.end();
     return result;
   } catch (error) {
-    throw asOutOfResources(link.explain(error));
+    throw asOutOfResources(error);
   } finally {
     link.close();
     await pull?.close();

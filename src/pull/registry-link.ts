@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import { PullError, withHint } from '../format/error.js';
 import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
@@ -206,13 +205,6 @@ export class RegistryLink {
     } finally {
       this.patience.asking(-1);
     }
-  }
-
-  /** The error with a hint that is about where the image lies: there is no registry to blame for the bytes of a layout. */
-  explain(error: unknown): unknown {
-    const isDamage = error instanceof PullError && error.code === 'digest-mismatch';
-    if (!isDamage || !('transport' in this.#named)) return error;
-    return withHint(error, `${this.#named.path} is damaged: write it again, with zpull copy or skopeo copy`);
   }
 
   /** The last events are told. @throws the reason of a stop, which an error of the callback is too */

@@ -1,6 +1,11 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe, readRegularFile } from '../files/read-input.js';
+import {
+  fileText,
+  MAX_CONFIGURATION_FILE_BYTES,
+  readFileOrPipe,
+  readRegularFile,
+} from '../files/read-input.js';
 import { PullError } from '../format/error.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 

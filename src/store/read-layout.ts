@@ -5,6 +5,11 @@ import { PullError } from '../format/error.js';
 /** What helps where a layout is not as it should be. */
 export const LAYOUT_HINT = 'write the layout again, with zpull copy or skopeo copy';
 
+/** What helps where bytes in the layout, or in a blob of it, at `path` are not those of their digest. */
+export function layoutDamaged(path: string): string {
+  return `${path} is damaged: ${LAYOUT_HINT}`;
+}
+
 /**
  * Returns what `action` reads of a file of an OCI layout.
  * @param absent makes the error for a file that is not there; without it that is an error like others

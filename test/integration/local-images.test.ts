@@ -42,6 +42,7 @@ import { flipByte } from '../support/packs.js';
 import { plant } from '../support/planted.js';
 import { skipUnless } from '../support/programs.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
+import { answerRange, startServer } from '../support/scripted-server.js';
 import { type Lifetime, temporaryDirectory } from '../support/temporary.js';
 
 const TAG = 'chunked-v1';
@@ -207,7 +208,7 @@ test('bytes that are false or cut off end with 6, and the hint is about the layo
   for (const image of [`oci:${layout}:${TAG}`, `oci-archive:${archive}:${TAG}`]) {
     const failure = await failureOf(pullImage(image, optionsFor(t)));
     assert.deepEqual(
-      [failure.code, /is damaged: write it again/.test(failure.hint)],
+      [failure.code, /is damaged: write the layout again/.test(failure.hint)],
       ['digest-mismatch', true],
       failure.hint,
     );
@@ -219,6 +220,45 @@ test('bytes that are false or cut off end with 6, and the hint is about the layo
   );
   rmSync(blob);
   assert.equal((await failureOf(pullImage(`oci:${layout}:${TAG}`, optionsFor(t)))).code, 'blob-not-found');
+});
+
+test('a config with the DiffID of another tar ends with 6, and neither the layout nor a registry is blamed', async (t) => {
+  const chunked = fixtureCopy(t);
+  const small = await smallLayout(t);
+  for (const [layout, tag] of [
+    [chunked, TAG],
+    [small, 'v1'],
+  ] as const) {
+    changeImage(layout, tag, (_manifest, { rootfs }) =>
+      rootfs.diff_ids.reverse().unshift(`sha256:${'1'.repeat(64)}`),
+    );
+    changeImage(layout, tag, (_manifest, { rootfs }) => rootfs.diff_ids.pop());
+    const { code, message, hint } = await failureOf(pullImage(`oci:${layout}:${tag}`, optionsFor(t)));
+    assert.deepEqual([code, /does not match its DiffID/.test(message)], ['digest-mismatch', true], message);
+    assert.match(hint, /the config states the DiffID of another tar/);
+  }
+});
+
+test('a foreign layer of a layout that comes with other bytes is blamed on the host that sent them', async (t) => {
+  const layout = await smallLayout(t);
+  const host = await startServer((request, response) => answerRange(request, response, Buffer.from('other')));
+  t.after(() => host.close());
+  changeImage(layout, 'v1', (manifest) => {
+    const layer = manifest.layers[0]!;
+    layer.mediaType = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip';
+    layer.size = 5;
+    layer.urls = [`${host.origin}/layer`];
+  });
+  const destination = { kind: 'layout', path: join(temporaryDirectory(t), 'copy') } as const;
+  const options = { ...optionsFor(t), allowForeign: true };
+  for (const failing of [
+    () => pullImage(`oci:${layout}:v1`, options),
+    () => copyImage(`oci:${layout}:v1`, { ...options, destination }),
+  ]) {
+    const { code, hint } = await failureOf(failing());
+    assert.equal(code, 'digest-mismatch');
+    assert.ok(hint.startsWith(`${host.host} has other bytes`), hint);
+  }
 });
 
 test('archives that are none, compressed, cut off or ambiguous are refused', async (t) => {

@@ -53,7 +53,7 @@ export class BlobDecoder implements StreamDecoder {
         `is compressed by ${other}, which is not supported`,
         0,
         'unsupported',
-        'push the image again with gzip or zstd layers: skopeo copy --dest-compress-format gzip --dest-force-compress-format',
+        'decompress its layers with skopeo copy docker://IMAGE docker-archive:FILE, and push the image again from that file',
       );
     }
     this.compression = compressionOf(head, this.compression);
