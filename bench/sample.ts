@@ -2,8 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createLayout, nameManifest, openBlob, putJson } from '../src/sandbox/oci-layout.js';
-import type { SampleFormat } from '../src/sandbox/sample-format.js';
-import { writeSampleImage } from '../src/sandbox/sample-image.js';
+import type { SampleFormat } from '../test/support/layers/sample-format.js';
+import { writeSampleImage } from '../test/support/layers/sample-image.js';
 import { writeSmallFilesTar } from './small-files-tar.js';
 
 export type { SampleFormat };

@@ -1,28 +1,28 @@
 import type { Digest } from '../format/digest.js';
-import { directoryTar } from './directory-source.js';
-import type { WrittenLayer } from './layer-writer.js';
+import { writeChunkedLayer } from './chunked-writer.js';
+import type { LayerWriter, WrittenLayer } from './layer-writer.js';
 import { createLayout, type Descriptor, nameManifest, openBlob, putJson } from './oci-layout.js';
-import { type FormatOptions, formatWriter, type SampleFormat } from './sample-format.js';
-import { planTree, type TreeOptions } from './sample-tree.js';
-import { fileTar, treeTar } from './tar-sources.js';
 
-/** Where layers come from: a generated tree (a layer a share), a directory or a tar file (one layer each). */
-export type SampleSource =
-  | ({ readonly kind: 'tree' } & TreeOptions)
-  | { readonly kind: 'directory'; readonly path: string }
-  | { readonly kind: 'tar'; readonly path: string };
+/** How layers are written, and their media type (OCI image-spec, layer.md). */
+export interface FormatWriter {
+  readonly mediaType: string;
+  readonly write: LayerWriter;
+}
 
-export interface SampleOptions extends FormatOptions {
+const ZSTD_CHUNKED: FormatWriter = {
+  mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
+  write: writeChunkedLayer,
+};
+
+export interface ImageOptions extends Partial<FormatWriter> {
   /** The OCI image layout to create or to add to. */
   readonly layoutDir: string;
   /** The image's name in the layout; an image of this name is replaced. */
   readonly ref: string;
-  /** Lowest layer first. */
-  readonly sources: readonly SampleSource[];
-  /** What the layers are written as; zstd:chunked by default. */
-  readonly format?: SampleFormat;
-  /** Told the tar bytes done so far, all layers together. */
-  readonly onProgress?: (doneBytes: number) => void;
+  /** The layers' tars, lowest first. */
+  readonly tars: Iterable<Iterable<Buffer>>;
+  /** Called with the tar bytes written so far, all layers together. */
+  readonly onProgress?: ((doneBytes: number) => void) | undefined;
 }
 
 interface SampleLayer extends WrittenLayer {
@@ -41,28 +41,23 @@ export interface SampleResult {
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
-/** Samples are of no date, so that the same options give the same digests; version 2 is a day younger. */
-const MTIME_SECONDS = 1_700_000_000;
-const DAY_SECONDS = 86_400;
-
 /**
- * Writes an image into an OCI image layout, next to the images that are there; equal layers
- * are stored once. The same options give the same digests.
+ * Writes an image into an OCI image layout, next to the images in it; equal layers are stored once.
+ * The layers are zstd:chunked unless another writer is given. Equal options give equal digests.
  * @throws PullError `metadata-malformed` or `unsupported` for a tar that cannot be a layer; errors of the file system
  */
-export async function writeSampleImage(options: SampleOptions): Promise<SampleResult> {
-  createLayout(options.layoutDir);
+export async function writeImage(options: ImageOptions): Promise<SampleResult> {
+  const { layoutDir, ref, tars, mediaType, write } = { ...ZSTD_CHUNKED, ...options };
+  createLayout(layoutDir);
   let doneBytes = 0;
   const onBytes = (bytes: number) => {
     doneBytes += bytes;
     options.onProgress?.(doneBytes);
   };
   const layers: SampleLayer[] = [];
-  for (const source of options.sources) {
-    for (const tar of tarsOf(source)) layers.push(await writeLayer(options, tar, onBytes));
-  }
-  const manifest = writeManifest(options.layoutDir, layers);
-  nameManifest(options.layoutDir, options.ref, manifest);
+  for (const tar of tars) layers.push(await writeLayer(layoutDir, { mediaType, write }, tar, onBytes));
+  const manifest = writeManifest(layoutDir, layers);
+  nameManifest(layoutDir, ref, manifest);
   const sum = (key: 'tarBytes' | 'blobBytes') => layers.reduce((total, layer) => total + layer[key], 0);
   return {
     manifestDigest: manifest.digest,
@@ -72,24 +67,12 @@ export async function writeSampleImage(options: SampleOptions): Promise<SampleRe
   };
 }
 
-function* tarsOf(source: SampleSource): Generator<Iterable<Buffer>> {
-  if (source.kind === 'tar') {
-    yield fileTar(source.path);
-  } else if (source.kind === 'directory') {
-    yield directoryTar(source.path);
-  } else {
-    const mtimeSeconds = MTIME_SECONDS + (source.version - 1) * DAY_SECONDS;
-    for (const items of planTree(source)) yield treeTar(items, mtimeSeconds);
-  }
-}
-
 async function writeLayer(
-  options: SampleOptions,
+  layoutDir: string,
+  { mediaType, write }: FormatWriter,
   tar: Iterable<Buffer>,
   onBytes: (bytes: number) => void,
 ): Promise<SampleLayer> {
-  const { layoutDir, format = 'zstd:chunked' } = options;
-  const { mediaType, write } = formatWriter(format, options);
   const blob = openBlob(layoutDir);
   try {
     const layer = await write(tar, blob.write, onBytes);

@@ -1,6 +1,7 @@
+import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
 import { createPrng, type Prng } from './prng.js';
 import { type Change, planChanges } from './sample-changes.js';
-import type { SampleContent } from './sample-content.js';
+import { contentPieces, type SampleContent } from './sample-content.js';
 import { directoryNames, fileName } from './sample-names.js';
 
 /** What decides a generated tree; equal options give equal bytes. */
@@ -43,6 +44,29 @@ const HARDLINK_PERCENT = 1;
 const FIRST_NAME_STREAM = 100;
 
 const NO_CONTENT: SampleContent = { kind: 'text', seed: 0, sizeBytes: 0 };
+
+/** Samples have a fixed date, so that equal options give equal digests; version 2 is a day younger. */
+const MTIME_SECONDS = 1_700_000_000;
+const DAY_SECONDS = 86_400;
+
+const TAR_TYPES = { file: '0', hardlink: '1', symlink: '2', directory: '5' } as const;
+
+/** The tars of a generated tree, one for each share, piece by piece. */
+export function* treeTars(options: TreeOptions): Generator<Generator<Buffer>> {
+  const mtimeSeconds = MTIME_SECONDS + (options.version - 1) * DAY_SECONDS;
+  for (const items of planTree(options)) yield treeTar(items, mtimeSeconds);
+}
+
+function* treeTar(items: readonly TreeItem[], mtimeSeconds: number): Generator<Buffer> {
+  for (const { type, path, target, content, mode } of items) {
+    const { sizeBytes } = content;
+    const ids = { uid: 0, gid: 0, mtimeSeconds, mtimeNanos: 0 };
+    yield tarHeader({ type: TAR_TYPES[type], name: path, linkName: target, mode, sizeBytes, ...ids });
+    yield* contentPieces(content);
+    if (sizeBytes % 512 !== 0) yield tarPadding(sizeBytes);
+  }
+  yield TAR_END;
+}
 
 /** The items of every layer. Layers have roots of their own; a copy may repeat a file of another layer. */
 export function planTree(options: TreeOptions): TreeItem[][] {

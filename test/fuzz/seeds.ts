@@ -1,6 +1,6 @@
 import { decompress } from '@mongodb-js/zstd';
 import { type ChunkedPositions, parseChunkedAnnotations } from '../../src/format/annotations.js';
-import { formatWriter, type SampleFormat } from '../../src/sandbox/sample-format.js';
+import { formatWriter, type SampleFormat } from '../support/layers/sample-format.js';
 import { type Entry, tarOf } from '../support/tars.js';
 
 /** A layer as the sample writer makes it. */

@@ -7,10 +7,10 @@ import { compress, decompress } from '@mongodb-js/zstd';
 import { digestBytes, parseDigest } from '../../src/format/digest.js';
 import { OLD_MAGIC, OLD_PREFIX } from '../../src/sandbox/chunked-dialect.js';
 import { squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
-import type { SampleFormat } from '../../src/sandbox/sample-format.js';
-import { writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { openStore } from '../../src/store/paths.js';
+import type { SampleFormat } from '../support/layers/sample-format.js';
+import { writeSampleImage } from '../support/layers/sample-image.js';
 import {
   addBlob,
   changeImage,

@@ -14,10 +14,10 @@ import {
   TagFollower,
 } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
-import type { SampleFormat } from '../../src/sandbox/sample-format.js';
-import { writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { newPackId, openStore } from '../../src/store/paths.js';
+import type { SampleFormat } from '../support/layers/sample-format.js';
+import { writeSampleImage } from '../support/layers/sample-image.js';
 import { emptyLayout, noise } from '../support/layout.js';
 import { listDirectory } from '../support/listing.js';
 import { findInPacks, flipByte } from '../support/packs.js';

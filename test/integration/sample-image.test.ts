@@ -4,8 +4,8 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { type SampleSource, writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { fixtureLayers } from '../support/chunked-layers.js';
+import { type SampleSource, writeSampleImage } from '../support/layers/sample-image.js';
 import { skipUnless } from '../support/programs.js';
 import { temporaryDirectory } from '../support/temporary.js';
 

@@ -5,7 +5,7 @@ import { compress } from '@mongodb-js/zstd';
 import { CURRENT_DIALECT, OLD_MAGIC } from '../../src/sandbox/chunked-dialect.js';
 import { squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
 import { TarMeter } from '../../src/sandbox/layer-writer.js';
-import { ESTARGZ } from '../../src/sandbox/stargz-tail.js';
+import { ESTARGZ } from './layers/stargz-tail.js';
 import { addBlob, type DescriptorJson, noise, tarOf } from './layout.js';
 
 const ZSTD = 'application/vnd.oci.image.layer.v1.tar+zstd';

@@ -20,7 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   plan: ['format'],
   sandbox: ['files', 'format'],
   format: [],
-  bench: ['index', 'sandbox', 'format', 'pull'],
+  bench: ['index', 'sandbox', 'format', 'pull', 'test'],
   scripts: [],
 };
 

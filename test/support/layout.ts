@@ -4,9 +4,9 @@ import { gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
-import type { SampleFormat } from '../../src/sandbox/sample-format.js';
-import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
+import type { SampleFormat } from './layers/sample-format.js';
+import { type SampleResult, writeSampleImage } from './layers/sample-image.js';
 import { type Lifetime, temporaryDirectory } from './temporary.js';
 
 export interface DescriptorJson {

@@ -2,8 +2,8 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type SampleResult, writeSampleImage } from '../../src/sandbox/sample-image.js';
 import type { TreeOptions } from '../../src/sandbox/sample-tree.js';
+import { type SampleResult, writeSampleImage } from './layers/sample-image.js';
 
 /** To be raised when the sandbox writes other bytes for the same options. */
 const FORMAT = 1;

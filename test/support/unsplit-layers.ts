@@ -1,7 +1,6 @@
 import { DIGEST_BYTES } from '../../src/format/digest.js';
 import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
-import { type FormatOptions, formatWriter } from '../../src/sandbox/sample-format.js';
 import { cutUp } from './chunked-layers.js';
 import {
   dialectLayers,
@@ -10,6 +9,7 @@ import {
   readStargzLayer,
   type StoredLayer,
 } from './dialect-layers.js';
+import { type FormatOptions, formatWriter } from './layers/sample-format.js';
 
 /** The formats that have a TOC and no tar-split. */
 export const UNSPLIT_FORMATS = ['zstd:chunked-old', 'stargz-zstd', 'estargz'] as const;

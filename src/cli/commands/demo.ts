@@ -2,8 +2,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type PullResult, pullImage } from '../../api/pull.js';
-import { writeSampleImage } from '../../sandbox/sample-image.js';
-import { DEFAULT_LAYER_SHARES } from '../../sandbox/sample-tree.js';
+import { writeImage } from '../../sandbox/sample-image.js';
+import { DEFAULT_LAYER_SHARES, treeTars } from '../../sandbox/sample-tree.js';
 import { formatBytes, formatCount, formatDuration, formatShare } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine } from '../printable.js';
@@ -71,10 +71,10 @@ async function play(stage: Stage): Promise<PullResult[]> {
 async function writeVersions({ layoutDir, options, signal, say }: Stage): Promise<void> {
   const fileCount = options.files ?? FILES;
   for (const version of [1, 2] as const) {
-    const { tarBytes, blobBytes } = await writeSampleImage({
+    const { tarBytes, blobBytes } = await writeImage({
       layoutDir,
       ref: `v${version}`,
-      sources: [{ kind: 'tree', seed: SEED, fileCount, layerShares: DEFAULT_LAYER_SHARES, version }],
+      tars: treeTars({ seed: SEED, fileCount, layerShares: DEFAULT_LAYER_SHARES, version }),
       onProgress: () => signal.throwIfAborted(),
     });
     const sizes = `${formatBytes(tarBytes)}, ${formatBytes(blobBytes)} compressed`;

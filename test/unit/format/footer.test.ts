@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gunzipSync } from 'node:zlib';
 import { footerGuessBytes, parseChunkedFooter, parseEstargzFooter } from '../../../src/format/footer.js';
-import { formatWriter } from '../../../src/sandbox/sample-format.js';
 import { dialectLayers } from '../../support/dialect-layers.js';
+import { formatWriter } from '../../support/layers/sample-format.js';
 import { noise, tarOf } from '../../support/layout.js';
 import { readLayers } from './fixture.js';
 

@@ -3,8 +3,8 @@ import { chmodSync, linkSync, mkdirSync, symlinkSync, utimesSync, writeFileSync 
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { directoryTar } from '../../../src/sandbox/directory-source.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
+import { directoryTar } from '../../support/layers/directory-source.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 interface Seen {

@@ -2,8 +2,6 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { type FormatOptions, SAMPLE_FORMATS, type SampleFormat } from '../../../src/sandbox/sample-format.js';
-import { writeSampleImage } from '../../../src/sandbox/sample-image.js';
 import {
   gzipMembers,
   readOldLayer,
@@ -13,6 +11,8 @@ import {
   storedLayers,
   zstdMembers,
 } from '../../support/dialect-layers.js';
+import { type FormatOptions, SAMPLE_FORMATS, type SampleFormat } from '../../support/layers/sample-format.js';
+import { writeSampleImage } from '../../support/layers/sample-image.js';
 import { seededRandom } from '../../support/random.js';
 import { randomTar } from '../../support/random-tar.js';
 import { temporaryDirectory } from '../../support/temporary.js';

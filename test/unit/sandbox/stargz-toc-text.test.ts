@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseHeader, type TarTime } from '../../../src/format/tar-header.js';
 import { tarHeader } from '../../../src/format/tar-writer.js';
-import { stargzTocText } from '../../../src/sandbox/stargz-toc-text.js';
+import { stargzTocText } from '../../support/layers/stargz-toc-text.js';
 
 const FILE = { type: '0', mode: 0, uid: 0, gid: 0, sizeBytes: 0, mtimeSeconds: 0, mtimeNanos: 0 } as const;
 

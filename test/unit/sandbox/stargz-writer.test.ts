@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TAR_END } from '../../../src/format/tar-writer.js';
-import type { StargzCuts } from '../../../src/sandbox/stargz-content.js';
-import { ESTARGZ, STARGZ_ZSTD } from '../../../src/sandbox/stargz-tail.js';
-import { stargzWriter } from '../../../src/sandbox/stargz-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { dialectLayers, readStargzLayer, type StoredLayer } from '../../support/dialect-layers.js';
+import type { StargzCuts } from '../../support/layers/stargz-content.js';
+import { ESTARGZ, STARGZ_ZSTD } from '../../support/layers/stargz-tail.js';
+import { stargzWriter } from '../../support/layers/stargz-writer.js';
 import { noise, tarOf } from '../../support/layout.js';
 
 const FORMS = [

@@ -5,8 +5,8 @@ import { gunzipSync } from 'node:zlib';
 import { decompress } from '@mongodb-js/zstd';
 import { FrameWalker } from '../../../src/format/zstd-frame.js';
 import type { LayerWriter, WrittenLayer } from '../../../src/sandbox/layer-writer.js';
-import { writeGzipLayer, writeTarLayer, zstdWriter } from '../../../src/sandbox/whole-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
+import { writeGzipLayer, writeTarLayer, zstdWriter } from '../../support/layers/whole-writer.js';
 import { noise, tarOf } from '../../support/layout.js';
 
 const TAR = tarOf({ text: Buffer.from('abc '.repeat(100_000)), noise: noise(1, 700_000) });

@@ -2,11 +2,11 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
-import { type Digest, digestOfBytes } from '../format/digest.js';
-import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
-import { OLD_MAGIC, OLD_PREFIX } from './chunked-dialect.js';
-import { squeeze, writeTail } from './chunked-tail.js';
-import type { TarMeter } from './layer-writer.js';
+import { type Digest, digestOfBytes } from '../../../src/format/digest.js';
+import { TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
+import { OLD_MAGIC, OLD_PREFIX } from '../../../src/sandbox/chunked-dialect.js';
+import { squeeze, writeTail } from '../../../src/sandbox/chunked-tail.js';
+import type { TarMeter } from '../../../src/sandbox/layer-writer.js';
 
 /** What distinguishes eStargz from stargz-snapshotter's zstd:chunked. */
 export interface StargzCompression {

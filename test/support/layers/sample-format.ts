@@ -1,6 +1,6 @@
-import { ANNOTATED_DIALECT, OLD_DIALECT } from './chunked-dialect.js';
-import { writeChunkedLayer } from './chunked-writer.js';
-import type { LayerWriter } from './layer-writer.js';
+import { ANNOTATED_DIALECT, OLD_DIALECT } from '../../../src/sandbox/chunked-dialect.js';
+import { writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
+import type { FormatWriter } from '../../../src/sandbox/sample-image.js';
 import type { StargzCuts } from './stargz-content.js';
 import { ESTARGZ, STARGZ_ZSTD } from './stargz-tail.js';
 import { stargzWriter } from './stargz-writer.js';
@@ -24,12 +24,6 @@ export type SampleFormat = (typeof SAMPLE_FORMATS)[number];
 export interface FormatOptions extends Partial<StargzCuts> {
   /** zstd: decoded bytes of a frame, at least 1; everything is one frame without it. */
   readonly frameBytes?: number;
-}
-
-/** A layer's media type (OCI image-spec, layer.md) and what writes it. */
-interface FormatWriter {
-  readonly mediaType: string;
-  readonly write: LayerWriter;
 }
 
 const TAR_TYPE = 'application/vnd.oci.image.layer.v1.tar';

@@ -7,8 +7,8 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs';
-import { PullError } from '../format/error.js';
-import { TAR_END, type TarItem, tarHeader, tarPadding } from '../format/tar-writer.js';
+import { PullError } from '../../../src/format/error.js';
+import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 
 const READ_BYTES = 2 ** 20;
 const SLASH = Buffer.from('/');

@@ -1,6 +1,6 @@
-import type { TarEntry, TarTime } from '../format/tar-header.js';
-import { goJson, goText } from './go-json.js';
-import { timeText, tocType, xattrsOf } from './toc-text.js';
+import type { TarEntry, TarTime } from '../../../src/format/tar-header.js';
+import { goJson, goText } from '../../../src/sandbox/go-json.js';
+import { timeText, tocType, xattrsOf } from '../../../src/sandbox/toc-text.js';
 
 /** One chunk of a content; `blobStart` is known once its member is written. */
 export interface StargzChunk {

@@ -1,15 +1,15 @@
 import { hash } from 'node:crypto';
-import type { TarEntry } from '../format/tar-header.js';
-import { tarHeader, tarPadding } from '../format/tar-writer.js';
-import { FrameQueue } from './frame-queue.js';
-import { type LayerWriter, TarMeter } from './layer-writer.js';
+import type { TarEntry } from '../../../src/format/tar-header.js';
+import { tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
+import { FrameQueue } from '../../../src/sandbox/frame-queue.js';
+import { type LayerWriter, TarMeter } from '../../../src/sandbox/layer-writer.js';
+import { type TarHandler, TarReader } from '../../../src/sandbox/tar-reader.js';
+import { TextSpool } from '../../../src/sandbox/text-spool.js';
+import { tocType } from '../../../src/sandbox/toc-text.js';
 import { StargzContent, type StargzCuts } from './stargz-content.js';
 import { StargzMembers } from './stargz-members.js';
 import { type StargzCompression, stargzAnnotations } from './stargz-tail.js';
 import { type StargzChunk, stargzTocText } from './stargz-toc-text.js';
-import { type TarHandler, TarReader } from './tar-reader.js';
-import { TextSpool } from './text-spool.js';
-import { tocType } from './toc-text.js';
 
 /** What the converter does unless it is told otherwise. */
 const DEFAULT_CUTS: StargzCuts = { chunkBytes: 4 * 2 ** 20, minChunkBytes: 0 };
