@@ -34,3 +34,41 @@ export class TarMeter {
     return digestOfBytes(this.#hash.digest());
   }
 }
+
+/** Short strings are joined up to this length before they become bytes. */
+const PIECE_CHARS = 2 ** 20;
+
+/** UTF-8 takes at most three bytes for each unit of a JavaScript string. */
+const MAX_BYTES_PER_CHAR = 3;
+
+/**
+ * A long text built from many short ones, as bytes in one growing buffer: the tar-split of 60,000 files is 150 MB,
+ * which as a list of pieces would be in memory twice when they are joined.
+ */
+export class TextSpool {
+  #bytes = Buffer.alloc(0);
+  #length = 0;
+  #text = '';
+
+  add(text: string): void {
+    this.#text += text;
+    if (this.#text.length >= PIECE_CHARS) this.#flush();
+  }
+
+  /** The whole text as UTF-8. */
+  toBuffer(): Buffer {
+    this.#flush();
+    return this.#bytes.subarray(0, this.#length);
+  }
+
+  #flush(): void {
+    const needed = this.#length + this.#text.length * MAX_BYTES_PER_CHAR;
+    if (needed > this.#bytes.length) {
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
+      this.#bytes.copy(larger, 0, 0, this.#length);
+      this.#bytes = larger;
+    }
+    this.#length += this.#bytes.write(this.#text, this.#length);
+    this.#text = '';
+  }
+}

@@ -2,13 +2,12 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PullError } from '../format/error.js';
-import { createGatekeeper } from './access.js';
+import { createGatekeeper, createHosts } from './access.js';
+import { createLink } from './body.js';
 import { type Registry, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
 import { createFaults, type FaultRule } from './faults.js';
-import { createHosts } from './hosts.js';
 import { openLayout } from './layout-reader.js';
 import { type RequestRecord, type ServerState, serveRequest } from './serve-request.js';
-import { createLink } from './shaping.js';
 
 export interface RegistryOptions {
   /** Directory of the OCI image layout. */

@@ -1,8 +1,6 @@
 import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
-import { createPrng, type Prng } from './prng.js';
-import { type Change, planChanges } from './sample-changes.js';
+import { createPrng, type Prng, randomWord } from './prng.js';
 import { contentPieces, type SampleContent } from './sample-content.js';
-import { directoryNames, fileName } from './sample-names.js';
 
 /** What decides a generated tree; equal options give equal bytes. */
 export interface TreeOptions {
@@ -163,4 +161,101 @@ function planFile(file: Change, index: number, directory: string, prng: Prng): T
     items.push({ type: 'symlink', path: `${path}.link`, target: name, content: NO_CONTENT, mode: 0o777 });
   }
   return items;
+}
+
+/** Where the files of each layer live; a further layer gets a root of its own. */
+const ROOTS = ['usr/', 'opt/runtime/', 'app/node_modules/', 'app/src/'];
+
+/** Files to a directory on average, as in a /usr of 20,000 files. */
+const FILES_PER_DIRECTORY = 12;
+
+/** Deeper than that is rare, and paths stay below the 255 bytes of ustar. */
+const MAX_DEPTH = 9;
+
+const TEXT_ENDINGS = ['.js', '.py', '.h', '.txt', '.json', '.md', '.html', ''];
+const NOISE_ENDINGS = ['.so', '.bin', '.gz', '.png', '.pyc', ''];
+
+/** The directories of one layer, each after its parent, with a slash at the end. */
+function directoryNames(layer: number, fileCount: number, prng: Prng): string[] {
+  const root = ROOTS[layer] ?? `srv/layer${layer}/`;
+  const steps = root.split('/').slice(0, -1);
+  const names = new Set(steps.map((_, depth) => `${steps.slice(0, depth + 1).join('/')}/`));
+  // Files and new directories go to any directory from the root on, not to what leads there.
+  const open = [root];
+  for (let left = Math.floor(fileCount / FILES_PER_DIRECTORY); left > 0; left -= 1) {
+    const parent = open[prng.below(open.length)]!;
+    const plain = `${parent}${randomWord(prng)}-${randomWord(prng)}/`;
+    const name = names.has(plain) ? `${parent}${left.toString(36)}/` : plain;
+    names.add(name);
+    if (name.split('/').length <= MAX_DEPTH) open.push(name);
+  }
+  return [...names].sort();
+}
+
+/** A file's name: its number makes it the only one. */
+function fileName(kind: 'text' | 'noise', index: number, prng: Prng): string {
+  const endings = kind === 'text' ? TEXT_ENDINGS : NOISE_ENDINGS;
+  return `${randomWord(prng)}-${index.toString(36)}${endings[prng.below(endings.length)]!}`;
+}
+
+/** What became of one file in version 2. */
+interface Change {
+  readonly content: SampleContent;
+  readonly isGone: boolean;
+  /** A new file next to it. */
+  readonly added: SampleContent | undefined;
+}
+
+/** An update as distributions ship it: few files, but rather the large ones. */
+const CHANGED_SHARE = 0.03;
+const CHANGED_BYTES_SHARE = 0.1;
+const GONE_SHARE = 0.005;
+
+/** The stream of random numbers that belongs to version 2. */
+const STREAM = 50;
+
+/** What version 2 does to each file: 3 % changed (about a tenth of the bytes), 0.5 % new, 0.5 % gone. */
+function planChanges(contents: readonly SampleContent[], seed: number): Change[] {
+  const prng = createPrng(seed, STREAM);
+  const order = shuffled(contents.length, prng);
+  const few = Math.ceil(contents.length * GONE_SHARE);
+  const gone = new Set(order.splice(0, few));
+  const neighbours = new Set(order.splice(0, few));
+  const changed = pickChanged(contents, order);
+  return contents.map((content, index) => {
+    const random = prng.next();
+    return {
+      content: changed.has(index) ? { ...content, seed: random } : content,
+      isGone: gone.has(index),
+      added: neighbours.has(index) ? { ...content, seed: random } : undefined,
+    };
+  });
+}
+
+/** Half of them as they come; the others of the size that brings the bytes to their share. */
+function pickChanged(contents: readonly SampleContent[], order: readonly number[]): Set<number> {
+  const quota = Math.round(contents.length * CHANGED_SHARE);
+  const half = Math.ceil(quota / 2);
+  const sizeOf = (index: number) => contents[index]!.sizeBytes;
+  const candidates = order.filter((index) => sizeOf(index) > 0);
+  const picked = new Set(candidates.slice(0, half));
+  let bytesLeft = CHANGED_BYTES_SHARE * contents.reduce((sum, content) => sum + content.sizeBytes, 0);
+  for (const index of picked) bytesLeft -= sizeOf(index);
+  for (const index of candidates.slice(half)) {
+    if (picked.size >= quota) break;
+    const wanted = bytesLeft / (quota - picked.size);
+    if (sizeOf(index) < wanted / 2 || sizeOf(index) > wanted * 2) continue;
+    picked.add(index);
+    bytesLeft -= sizeOf(index);
+  }
+  return picked;
+}
+
+function shuffled(count: number, prng: Prng): number[] {
+  const order = Array.from({ length: count }, (_, index) => index);
+  for (let last = count - 1; last > 0; last -= 1) {
+    const other = prng.below(last + 1);
+    [order[last], order[other]] = [order[other]!, order[last]!];
+  }
+  return order;
 }

@@ -1,12 +1,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { Hosts } from './access.js';
 import { errorAnswer } from './answers.js';
-import { sendBody } from './body.js';
+import { createLink, type Link, sendBody } from './body.js';
 import { chooseAnswer, type Registry, type RegistryRequest } from './exchange.js';
-import type { Hosts } from './hosts.js';
 import { shapeAnswer, type Transmission } from './shape-answer.js';
-import { createLink, type Link } from './shaping.js';
 
 /** One request as the server saw it; `status` and `sentBytes` grow while it is being answered. */
 export interface RequestRecord {

@@ -1,6 +1,7 @@
+import { isUtf8 } from 'node:buffer';
 import { PullError } from '../format/error.js';
 import type { TarEntry, TarTime } from '../format/tar-header.js';
-import { goJson, goText } from './go-json.js';
+import { TextSpool } from './layer-writer.js';
 
 /** One chunk of a content as the TOC states it; `blobStart` is known once its frame is written. */
 export interface TocChunk {
@@ -110,4 +111,64 @@ export function timeText(time: TarTime): string {
   const whole = date.toISOString().slice(0, 19);
   if (time.nanos === 0) return `${whole}Z`;
   return `${whole}.${String(time.nanos).padStart(9, '0').replace(/0+$/, '')}Z`;
+}
+
+/** The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line an entry. */
+export class TarSplitText {
+  readonly #spool = new TextSpool();
+  #position = 0;
+
+  /** Tar bytes that are no content. */
+  raw(bytes: Buffer): void {
+    this.#spool.add(`{"type":2,"payload":"${bytes.toString('base64')}","position":${this.#position++}}\n`);
+  }
+
+  /** A tar entry; `crc` is the checksum of its content, if it has a size. */
+  entry(entry: TarEntry, crc: Buffer | undefined): void {
+    const named = isUtf8(entry.name)
+      ? { name: entry.name.toString() || undefined }
+      : { name_raw: entry.name.toString('base64') };
+    const size = entry.sizeBytes || undefined;
+    const payload = crc === undefined ? null : crc.toString('base64');
+    const line = { type: 1, ...named, size, payload, position: this.#position++ };
+    this.#spool.add(`${goJson(line)}\n`);
+  }
+
+  toBuffer(): Buffer {
+    return this.#spool.toBuffer();
+  }
+}
+
+/** Stands for a byte that is not UTF-8: no decoded text holds half a surrogate pair, and JSON.stringify escapes it. */
+const INVALID = '\udc80';
+
+/** Everything that is escaped in JSON, and what Go's encoder escapes besides. */
+const ESCAPED = /\\(?:u[0-9a-f]{4}|.)|[<>&\u2028\u2029]/g;
+
+/** JSON as Go's encoder writes it: `<`, `>`, `&`, line separators and what was not UTF-8 as `\uXXXX`. */
+export function goJson(value: unknown, indent = ''): string {
+  return JSON.stringify(value, undefined, indent).replace(ESCAPED, (found) => {
+    if (found.length === 1) return `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`;
+    return found === '\\udc80' ? '\\ufffd' : found;
+  });
+}
+
+/** Bytes as text for goJson: each byte that is no part of a UTF-8 sequence will be one U+FFFD. */
+export function goText(bytes: Buffer): string {
+  if (isUtf8(bytes)) return bytes.toString();
+  let text = '';
+  for (let at = 0; at < bytes.length; ) {
+    const end = endOfSequence(bytes, at);
+    text += end === at ? INVALID : bytes.toString('utf8', at, end);
+    at = end === at ? at + 1 : end;
+  }
+  return text;
+}
+
+/** The end of the UTF-8 sequence that starts here, or its start if none does. */
+function endOfSequence(bytes: Buffer, start: number): number {
+  for (let end = start + 1; end <= Math.min(start + 4, bytes.length); end += 1) {
+    if (isUtf8(bytes.subarray(start, end))) return end;
+  }
+  return start;
 }

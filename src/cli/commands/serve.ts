@@ -1,7 +1,6 @@
 import { PullError } from '../../api/errors.js';
 import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../files/read-input.js';
-import { parseFaults } from '../../sandbox/fault-file.js';
-import type { FaultRule } from '../../sandbox/faults.js';
+import { type FaultRule, parseFaults } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
 import type { OptionValues } from '../options.js';
 import { jsonLine, printable } from '../printable.js';

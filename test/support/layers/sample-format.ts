@@ -1,4 +1,4 @@
-import { ANNOTATED_DIALECT, OLD_DIALECT } from '../../../src/sandbox/chunked-dialect.js';
+import { ANNOTATED_DIALECT, OLD_DIALECT } from '../../../src/sandbox/chunked-tail.js';
 import { writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
 import type { FormatWriter } from '../../../src/sandbox/sample-image.js';
 import type { StargzCuts } from './stargz-content.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { contentRange, parseRange } from '../../../src/sandbox/byte-range.js';
+import { contentRange, parseRange } from '../../../src/sandbox/shape-answer.js';
 
 const CASES: readonly (readonly [string, number, ReturnType<typeof parseRange>])[] = [
   ['bytes=0-0', 10, { start: 0, end: 1 }],

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
-import { ANNOTATED_DIALECT, type ChunkedDialect, OLD_DIALECT } from '../../../src/sandbox/chunked-dialect.js';
+import { ANNOTATED_DIALECT, type ChunkedDialect, OLD_DIALECT } from '../../../src/sandbox/chunked-tail.js';
 import { writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
 import { cutUp, decodeLayer, fixtureLayers } from '../../support/chunked-layers.js';
 import { dialectLayers, readOldLayer, type StoredLayer, sha256 } from '../../support/dialect-layers.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Crc64 } from '../../../src/sandbox/crc64.js';
+import { Crc64 } from '../../../src/sandbox/chunked-writer.js';
 import { createPrng } from '../../../src/sandbox/prng.js';
 
 const POLYNOMIAL = 0xd800000000000000n;

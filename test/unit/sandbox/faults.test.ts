@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { parseFaults } from '../../../src/sandbox/fault-file.js';
-import { createFaults, type FaultMatch, type FaultRequest } from '../../../src/sandbox/faults.js';
+import {
+  createFaults,
+  type FaultMatch,
+  type FaultRequest,
+  parseFaults,
+} from '../../../src/sandbox/faults.js';
 
 const BLOB: FaultRequest = { method: 'GET', path: '/v2/a/blobs/sha256:3f', range: 'bytes=0-9' };
 const always = (): boolean => true;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { goJson, goText } from '../../../src/sandbox/go-json.js';
+import { goJson, goText } from '../../../src/sandbox/toc-text.js';
 
 test('what Go escapes is escaped', () => {
   assert.equal(

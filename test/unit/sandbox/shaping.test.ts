@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createLink, passAll, sliceOf } from '../../../src/sandbox/shaping.js';
+import { createLink, passAll, sliceOf } from '../../../src/sandbox/body.js';
 
 /** A clock that stands still but for sleeps, which it notes and ends at once. */
 function sleepyClock(): { sleeps: number[]; now: () => number; sleep: (ms: number) => Promise<void> } {
