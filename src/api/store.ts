@@ -1,4 +1,4 @@
+export { type RemovedImage, removeImage } from '../store/image-record.js';
 export { type BrokenOffBlob, type ListedImage, listStore, type StoreListing } from '../store/list.js';
 export { type PruneResult, pruneStore } from '../store/prune.js';
-export { type RemovedImage, removeImage } from '../store/remove-image.js';
 export { type DamagedPart, type VerifyResult, verifyStore } from '../store/verify.js';

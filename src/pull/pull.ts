@@ -6,7 +6,7 @@ import type { LayerFollower } from '../pool/layer-follower.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
-import { removeUnnamed, removeUseless } from '../store/remove-unnamed.js';
+import { removeUnnamed, removeUseless } from '../store/sweep.js';
 import type { PullEvent } from './events.js';
 import { mayFallBack } from './fall-back.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';

@@ -1,7 +1,6 @@
 import { DIGEST_BYTES } from '../format/digest.js';
 import { type BadRuns, markBad, type PackRun, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
-import { hasDigest } from './has-digest.js';
 import { type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
@@ -15,7 +14,7 @@ import {
   RECORD_TYPES,
   type RecordType,
 } from './index-format.js';
-import type { PackReader } from './pack-reader.js';
+import { hasDigest, type PackReader } from './pack-reader.js';
 import type { PackWriter } from './pack-writer.js';
 import type { PackId, StorePaths } from './paths.js';
 import { bytesOf, type Runs, runAround } from './runs.js';

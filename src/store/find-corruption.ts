@@ -3,11 +3,10 @@ import { isUnwritable, wrapFsError } from '../files/storage-error.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
-import { digestOfExtents } from './has-digest.js';
-import { IndexCorrection } from './index-correction.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
-import type { PackReader } from './pack-reader.js';
+import { IndexCorrection } from './mark-corrupt.js';
+import { digestOfExtents, type PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
 

@@ -1,10 +1,13 @@
-import { basename, join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { listNames } from '../files/guarded-directory.js';
 import { readFile, unlessUnfit } from '../files/open-file.js';
 import { ifExists } from '../files/storage-error.js';
 import { type Digest, isDigest } from '../format/digest.js';
-import { syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
-import { blobPath, imageRecordPath, type StorePaths } from './paths.js';
+import { PullError } from '../format/error.js';
+import { formatLocalImage, parseLocalImage } from '../format/local-image.js';
+import { formatReference, parseReference } from '../format/reference.js';
+import { removeFile, syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
+import { blobPath, imageRecordPath, openStore, type StorePaths } from './paths.js';
 
 /** A layer as the manifest names it. */
 interface ImageLayer {
@@ -145,4 +148,48 @@ function isCount(value: unknown): value is number {
 
 function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * The records of the image that `name` names as a pull of it would, one a platform.
+ * @throws PullError `reference-malformed`; `image-not-found` when the store has none
+ */
+export function imagesNamed(paths: StorePaths, name: string): ImageRecord[] {
+  const local = parseLocalImage(name, (path) => resolve(path));
+  const reference = local === undefined ? formatReference(parseReference(name)) : formatLocalImage(local);
+  const records = listImageRecords(paths).filter((record) => record.reference === reference);
+  if (records.length > 0) return records;
+  throw new PullError('image-not-found', `${reference} is not in the store ${paths.root}`, {
+    hint: 'zpull store ls lists what is',
+  });
+}
+
+/** An image that is not in the store any more. */
+export interface RemovedImage {
+  readonly image: string;
+  readonly digest: Digest;
+  readonly platform: string;
+}
+
+/**
+ * Takes an image out of the store, on every platform. Its layers stay until `pruneStore` finds that nobody needs them.
+ * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
+ */
+export async function removeImage(options: {
+  /** Root directory of the store. */
+  readonly store: string;
+  /** Hears what the user should know of the store. */
+  readonly warn?: (message: string) => void;
+  readonly image: string;
+}): Promise<RemovedImage[]> {
+  const paths = openStore(options.store, options.warn);
+  const records = imagesNamed(paths, options.image);
+  for (const { reference, platform } of records)
+    await removeFile(imageRecordPath(paths, reference, platform));
+  await syncDirectory(paths.images);
+  return records.map(({ reference, manifestDigest, platform }) => ({
+    image: reference,
+    digest: manifestDigest,
+    platform,
+  }));
 }

@@ -6,9 +6,8 @@ import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import { isContent, NO_BLOB, pieceOf, type RecordType } from './index-format.js';
 import { listLayerFiles } from './layer-files.js';
 import { readLayerRecord, readRecordFile } from './layer-record.js';
-import { neededRuns } from './needed-runs.js';
 import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
-import { bytesOf, commonBytes, type Runs, runAround, sharedRuns } from './runs.js';
+import { bytesOf, commonBytes, neededRuns, type Runs, runAround, sharedRuns } from './runs.js';
 
 /** An image that is complete. */
 export interface ListedImage {

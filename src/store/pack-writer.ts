@@ -4,7 +4,7 @@ import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { FreeRoom } from './free-room.js';
+import { FreeRoom } from './disk-space.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 

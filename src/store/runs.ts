@@ -1,3 +1,6 @@
+import type { ExtentList } from './extents.js';
+import type { PackId } from './paths.js';
+
 /** Runs of one pack as pairs [start, end), ascending; merged: none touches the next. */
 export type Runs = Float64Array;
 
@@ -83,4 +86,21 @@ export function touchesRun(runs: Runs, start: number, end: number): boolean {
     else low = middle + 1;
   }
   return 2 * low < runs.length && runs[2 * low]! < end;
+}
+
+/** What these extents are made of, pack by pack, each byte once. */
+export function neededRuns(lists: readonly ExtentList[]): Map<PackId, Runs> {
+  const pairs = new Map<PackId, number[]>();
+  for (const extents of lists) {
+    for (let i = 0; i < extents.count; i++) {
+      const offset = extents.offsetAt(i);
+      let own = pairs.get(extents.packAt(i));
+      if (own === undefined) {
+        own = [];
+        pairs.set(extents.packAt(i), own);
+      }
+      own.push(offset, offset + extents.lengthAt(i));
+    }
+  }
+  return new Map([...pairs].map(([id, own]) => [id, mergeRuns(Float64Array.from(own))]));
 }

@@ -138,7 +138,7 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // By way of a directory that is held; and what stands where an export goes.
   'src/store/atomic-file.ts': ['rename', 'renameSync', 'statSync', 'unlink', 'unlinkSync'],
   // The root, which the user named: it may be a link.
-  'src/store/check-directories.ts': ['statSync'],
+  'src/store/paths.ts': ['statSync'],
   // Destinations and roots, which the user named.
   'src/export/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
   'src/store/make-directory.ts': ['accessSync', 'existsSync', 'mkdirSync'],

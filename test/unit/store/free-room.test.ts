@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import fs, { type StatsFs } from 'node:fs';
 import { syncBuiltinESMExports } from 'node:module';
 import { type TestContext, test } from 'node:test';
-import { FreeRoom } from '../../../src/store/free-room.js';
+import { FreeRoom } from '../../../src/store/disk-space.js';
 
 const MIB = 2 ** 20;
 
