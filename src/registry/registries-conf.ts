@@ -1,7 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import {
-  fileText,
   type Input,
   MAX_CONFIGURATION_FILE_BYTES,
   readFileOrPipe,
@@ -121,7 +120,7 @@ function fileIfThere(path: string): ConfigFile[] {
 
 /** Undefined: it is not there. */
 function textOf(path: string, read: Input): string | undefined {
-  if ('bytes' in read) return fileText(read.bytes);
+  if ('bytes' in read) return read.bytes.toString('utf8');
   if (read.kind === 'absent') return undefined;
   const hint =
     'make it a file that this user may read, set HOME to the home of this user, or name another in CONTAINERS_REGISTRIES_CONF';

@@ -145,10 +145,6 @@ test('a user’s file stands for the system’s, and the *.conf of both are laid
   assert.deepEqual(await origins({ CONTAINERS_REGISTRIES_CONF: named }), { both: relative(root, named) });
 });
 
-test('a byte-order mark before the text is no part of it', async (t) => {
-  assert.equal((await read(t, '\ufeff[[registry]]\nlocation = "a"')).registries.rules.length, 1);
-});
-
 test('files that cannot be understood are named, with the line when they are no TOML', async (t) => {
   for (const [text, words] of [
     ['[[registry]\n', /r\.conf is no TOML, line 1$/],
