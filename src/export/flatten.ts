@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
 import type { TarSource } from '../format/tar-entries.js';
-import type { FileTree } from './file-tree.js';
+import { type FileTree, SYMLINK } from './file-tree.js';
 import {
   AUFS,
   type FileListener,
@@ -19,12 +19,12 @@ import { rowsOf } from './tree-rows.js';
 /** Directories without an entry of their own: one for eight of the most entries. They take 160 MB; a path of 4 KB can ask for 2,048. */
 const MAX_IMPLIED = MAX_ENTRIES / 8;
 /** Names, links, extended attributes and maps of sparse files of all rows: 256 bytes for each of the most there may be. */
-const MAX_TEXT_BYTES = 2 ** 30;
+export const MAX_TEXT_BYTES = 2 ** 30;
 /**
  * Parts of paths that may be followed in all layers together, 32 for each of the most entries: four million files in directories 30
  * deep take as many, and about ten seconds. Sixteen bytes of an extended header count as one.
  */
-const MAX_STEPS = 32 * MAX_ENTRIES;
+export const MAX_STEPS = 32 * MAX_ENTRIES;
 
 /** What the layers of an image may ask for. */
 interface FlattenLimits {
@@ -100,7 +100,10 @@ function atPath(error: unknown, path: string): unknown {
 function statedPaths(named: readonly Named[]): StatedPath[] {
   return named
     .filter(({ isHidden }) => !isHidden)
-    .map(({ path, what }) => ({ path, link: typeof what === 'string' ? '' : what.link }));
+    .map(({ path, what }) => ({
+      path,
+      link: typeof what !== 'string' && what.type === SYMLINK ? what.link : undefined,
+    }));
 }
 
 function linkedInode(

@@ -69,8 +69,8 @@ export interface TreeLimits {
 /** What a layer has at a path that may be that of a symbolic link of a lower layer. */
 export interface StatedPath {
   readonly path: string;
-  /** The target of a symbolic link. */
-  readonly link: string;
+  /** The target, if it is a symbolic link. */
+  readonly link: string | undefined;
 }
 
 /** What a directory that no layer states is like. All of them share it: nothing of a directory's inode is its own. */

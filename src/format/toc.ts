@@ -39,7 +39,9 @@ export interface TocEntry {
   chunkOffset: number;
   /** Where the bytes begin in the frame at `offset`, when several files share it (stargz writers). */
   innerOffset: number;
-  /** How long the entry's text is: nothing in the tar's headers is longer but by a constant. */
+  /** Where the entry's text lies, an object behind a comma or white space. */
+  textStart: number;
+  /** How long that is: nothing in the tar's headers is longer but by a constant. */
   textBytes: number;
   /** Where the text of a digest lies, -1 if there is none. */
   digestStart: number;
@@ -111,6 +113,7 @@ function emptyEntry(): TocEntry {
     chunkSize: 0,
     chunkOffset: 0,
     innerOffset: 0,
+    textStart: 0,
     textBytes: 0,
     digestStart: -1,
     digestEnd: -1,
@@ -127,13 +130,13 @@ function readEntry(cursor: JsonCursor, entry: TocEntry): void {
   entry.sizeBytes = entry.offset = entry.endOffset = 0;
   entry.chunkSize = entry.chunkOffset = entry.innerOffset = 0;
   entry.digestStart = entry.digestEnd = entry.chunkDigestStart = entry.chunkDigestEnd = -1;
-  const textStart = cursor.offset;
+  entry.textStart = cursor.offset;
   for (let more = cursor.firstMember(); more; more = cursor.nextMember()) {
     const key = cursor.match(ENTRY_KEYS);
     if (key < 0) cursor.skipValue();
     else if (!cursor.skipNull()) readField(cursor, key, entry);
   }
-  entry.textBytes = cursor.offset - textStart;
+  entry.textBytes = cursor.offset - entry.textStart;
 }
 
 /** Reads the value of `ENTRY_KEYS.words[key]`. */

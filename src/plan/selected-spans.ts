@@ -1,3 +1,4 @@
+import { layerEdges } from '../format/layer-edges.js';
 import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 
 /** A gap of up to so many bytes between two contents is fetched too, instead of sending two requests: 3 ms at 20 MB/s. */
@@ -11,13 +12,18 @@ export interface SelectedSpan {
   readonly tarEnd: number;
 }
 
-/** The spans that bring these contents of a layer with tar-split, rows of its table, ascending. Neighbours come together, large ones in their chunks. */
+/**
+ * The spans that bring these contents of a layer, rows of its table, ascending. Neighbours come together, large ones in their chunks, and contents
+ * that share a frame with all of that.
+ */
 export function selectedSpans(table: LayerTable, rows: readonly number[]): SelectedSpan[] {
   const spans: SelectedSpan[] = [];
   let lastRow = -1;
   for (const row of rows) {
-    for (const unit of unitsOf(table, row)) {
+    for (const unit of table.layout === 'tar-split' ? unitsOf(table, row) : edgesOf(table, row)) {
       const before = spans.at(-1);
+      // Brought along by a content before it.
+      if (table.layout !== 'tar-split' && before !== undefined && unit.blobStart < before.blobEnd) continue;
       const isNext = before !== undefined && (row === lastRow || row === lastRow + 1);
       if (isNext && mayJoin(before, unit))
         spans[spans.length - 1] = { ...before, blobEnd: unit.blobEnd, tarEnd: unit.tarEnd };
@@ -50,6 +56,17 @@ function* unitsOf(table: LayerTable, row: number): Generator<SelectedSpan, void,
       blobEnd: isLast ? contentEnd.blobEnd : table.chunkBlobStart[chunk + 1]!,
       tarEnd: isLast ? contentEnd.tarEnd : table.chunkTarStart[chunk + 1]!,
     };
+  }
+}
+
+/** The parts of a layer without tar-split, from edge to edge, that have a content; tar offsets are as allotted. */
+function* edgesOf(table: LayerTable, row: number): Generator<SelectedSpan, void, undefined> {
+  const { count, blobAt, tarAt } = layerEdges(table, table.blobStart[row]!, table.blobEnd[row]!);
+  const contentEnd = table.tarStart[row]! + table.sizeBytes[row]!;
+  for (let edge = 0; edge + 1 < count; edge++) {
+    const [tarStart, tarEnd] = [tarAt[edge]!, tarAt[edge + 1]!];
+    if (tarEnd <= table.tarStart[row]! || tarStart >= contentEnd) continue;
+    yield { blobStart: blobAt[edge]!, blobEnd: blobAt[edge + 1]!, tarStart, tarEnd };
   }
 }
 

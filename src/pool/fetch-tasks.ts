@@ -5,6 +5,7 @@ import type { Failure } from '../format/error.js';
 import type { LayerFormat, MetadataLocation } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { RangeControl } from './range-control.js';
+import type { ExtentRows } from './store-tasks.js';
 
 /** Tasks that ask a registry for bytes of a blob. */
 
@@ -46,6 +47,8 @@ export interface ReadMetadataTask {
   readonly task: 'read-metadata';
   readonly blob: BlobSource;
   readonly place: MetadataLocation;
+  /** Whether headers are written for a layer that is read without tar-split. */
+  readonly withHeaders?: boolean | undefined;
   readonly port: MessagePort;
 }
 
@@ -75,6 +78,16 @@ export interface LayerMetadata {
   readonly tail?: { readonly pack: string; readonly packOffset: number; readonly lengthBytes: number };
   /** The last bytes of the data in the blob, where some came with the metadata. */
   readonly lastBytes?: LastBytes;
+  /** Where the task asks for them. */
+  readonly headers?: WrittenHeaders;
+}
+
+/** The headers of a tar that has what a TOC states, in a pack. */
+export interface WrittenHeaders {
+  readonly extents: ExtentRows;
+  /** Which parts of that tar they are, as pairs [start, end): between them lie the contents, in the order of the table's rows. */
+  readonly ranges: Float64Array;
+  readonly tarBytes: number;
 }
 
 /** Bytes of a blob from `blobStart` to the end of its data, as they are. Nothing proves them. */
@@ -106,6 +119,18 @@ export interface FetchSpanTask extends RangeTask {
   readonly pieceBytes: number;
   /** Compute the digests of contents, though the DiffID proves the layer. Without tar-split they are computed in any case. */
   readonly checkContents: boolean;
+  /** Tell where contents lie, of a layer without tar-split: what the tar offsets of its table do not say. */
+  readonly tellPlaces?: boolean;
+}
+
+/** A content, or a chunk of one, whose digest came out right. */
+export interface ContentPlace {
+  /** Of the layer's table. */
+  readonly row: number;
+  /** Where in the content it begins. */
+  readonly start: number;
+  readonly lengthBytes: number;
+  readonly packOffset: number;
 }
 
 export interface FetchSpanResult extends Fetched {
@@ -113,6 +138,8 @@ export interface FetchSpanResult extends Fetched {
   readonly pack: string;
   readonly packOffset: number;
   readonly goodTarBytes: number;
+  /** Where the task asks for them; in the order of the tar. */
+  readonly places?: readonly ContentPlace[];
   /** Where the span ended that was stopped; what is behind it was not fetched. */
   readonly stopped?: { readonly blobEnd: number; readonly tarEnd: number };
   /** The first thing that is wrong; everything before it stands. */

@@ -15,6 +15,21 @@ export interface PartialLayer {
   readonly ranges?: Float64Array;
 }
 
+/** Reads the headers of some layers, lowest first, and tells which of them hides from a path what lies below it. */
+export interface FindCoverTask {
+  readonly task: 'find-cover';
+  readonly layers: readonly PartialLayer[];
+  /** The names on the way, a letter a byte. */
+  readonly names: readonly string[];
+}
+
+export interface FindCoverResult {
+  /** The highest layer that hides everything below it, -1 where none does. */
+  readonly cover: number;
+  /** Whether the effect of all layers that were looked at is known, whatever lies below them: if not, no layer below can hide anything. */
+  readonly isClear: boolean;
+}
+
 /** Reads the headers of an image's layers, lowest first, and tells what file system is at a path. */
 export interface PickTreeTask {
   readonly task: 'pick-tree';
@@ -39,10 +54,11 @@ export interface WritePickedResult {
   readonly packs: readonly string[];
 }
 
-export type PathTask = PickTreeTask | WritePickedTask;
+export type PathTask = FindCoverTask | PickTreeTask | WritePickedTask;
 
 /** The answer to each of them. */
 export interface PathResults {
+  'find-cover': FindCoverResult;
   'pick-tree': TreeRows;
   'write-picked': WritePickedResult;
 }

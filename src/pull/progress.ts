@@ -18,6 +18,8 @@ export class Progress {
   readonly #warnings: Warnings;
   #timer: NodeJS.Timeout | undefined;
   #totalBytes = 0;
+  /** Layers that are pulled after others have a plan of their own. */
+  #isPlanned = false;
 
   constructor(
     counters: Uint32Array,
@@ -34,7 +36,11 @@ export class Progress {
         this.#warnings.add(event.message);
         return;
       }
-      if (event.event === 'resolved' || event.event === 'planned') this.#totalBytes = event.totalBytes;
+      if (event.event === 'resolved') this.#totalBytes = event.totalBytes;
+      if (event.event === 'planned') {
+        this.#totalBytes = this.#isPlanned ? this.#totalBytes + event.totalBytes : event.totalBytes;
+        this.#isPlanned = true;
+      }
       tell(event);
       if (event.event === 'resolved' && onEvent !== undefined) {
         this.#timer = setInterval(() => tell(this.#state()), TICK_MS).unref();

@@ -1,4 +1,4 @@
-import { parseDigest } from '../format/digest.js';
+import { type Digest, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
@@ -11,7 +11,7 @@ import type { PullEvent } from './events.js';
 import { mayFallBack } from './fall-back.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
-import type { LayerFigures, WantedLayer } from './layer.js';
+import { type LayerFigures, sumOfFetches, type WantedLayer } from './layer.js';
 import { pullMissing } from './missing-layers.js';
 import type { PathResult, PathSelection, PullOptions, PullResult } from './options.js';
 import type { PulledLayers } from './pull-layers.js';
@@ -79,6 +79,8 @@ class Pull {
   readonly #paths: StorePaths;
   readonly #follower: LayerFollower | undefined;
   readonly #warned = new Set<string>();
+  /** What layers cost that were pulled whole for a path. */
+  readonly #pulled = new Map<Digest, LayerFigures>();
   readonly #startedMs = performance.now();
   readonly #startedBusy = performance.eventLoopUtilization();
   #lease: Lease | undefined;
@@ -123,23 +125,31 @@ class Pull {
 
   /** The file or directory at a path, in a layer of its own; undefined where whole layers have to be pulled. */
   async #pick(image: ResolvedImage, selection: PathSelection): Promise<PathResult | undefined> {
-    const { allowsParts, pickPath } = await import('./pull-path.js');
-    const wanted = async () => this.#wanted(imageLayers(image, this.#paths));
-    const inParts = (await wanted()).filter(allowsParts);
-    if (inParts.length === 0) return undefined;
-    await this.#pullMissing(async () => (await wanted()).filter((layer) => !allowsParts(layer)));
-    const workers = await this.#startWorkers(inParts);
+    const missing = async () => this.#wanted(imageLayers(image, this.#paths));
+    const [wanted, { pickPath }] = await Promise.all([missing(), import('./pull-path.js')]);
+    if (wanted.length === 0) return undefined;
+    await this.#remove((lease) => removeUseless(this.#paths, lease));
+    const workers = await this.#startWorkers(wanted);
+    const pullWhole = async (diffIds: ReadonlySet<Digest>) => {
+      const layers = async () => (await missing()).filter(({ diffId }) => diffIds.has(diffId));
+      const { figures } = await this.#pullMissing(layers);
+      for (const [diffId, figure] of figures) this.#pulled.set(diffId, figure);
+      return sumOfFetches([...figures.values()]);
+    };
+    const layers = { order: image.config.diffIds, missing, pullWhole };
     try {
-      const picked = await pickPath(workers.context, image.config.diffIds, inParts, selection);
+      const picked = await pickPath(workers.context, layers, selection);
+      if (picked === undefined) return undefined;
       await workers.seal();
       const { diffId, fetchedBytes, requests } = picked;
       const result = this.#result(image, [], new Map(), 0);
       return { ...result, fetchedBytes, requests, diffIds: [diffId], isPicked: true };
     } catch (error) {
       if (!mayFallBack(error)) throw error;
-      await workers.close();
       this.#warnOnce(`${error.message}; the image is pulled whole`);
       return undefined;
+    } finally {
+      await workers.close();
     }
   }
 
@@ -158,7 +168,8 @@ class Pull {
     const missing = () => this.#wanted(imageLayers(image, this.#paths));
     const { figures, provenAfterMs } = await this.#pullMissing(missing);
     await writeRecord(this.#paths, this.#link.image, this.#link.settings, image);
-    return this.#result(image, imageLayers(image, this.#paths), figures, provenAfterMs);
+    const all = new Map([...this.#pulled, ...figures]);
+    return this.#result(image, imageLayers(image, this.#paths), all, provenAfterMs);
   }
 
   /** A layer that is in the store is nobody's to pull any more. */

@@ -19,6 +19,7 @@ const NO_COST: FetchFigures = { fetchedBytes: 0, requests: 0 };
 /** What the layers of one pull share while their metadata is read. */
 interface Reading {
   readonly context: PullContext;
+  readonly withHeaders: boolean;
   /** Contents and chunks of all tables so far. */
   rows: number;
 }
@@ -26,13 +27,14 @@ interface Reading {
 /**
  * Reads the metadata of all layers that have any, in order, as many at a time as the registry puts up with and the budget
  * allows; that of a blob that several layers name, once. Metadata that is malformed, lies about its digest or is more than there is room
- * for costs a warning, and the layer is pulled as one stream.
+ * for costs a warning, and the layer is pulled as one stream. `withHeaders`: as `ReadMetadataTask` has it.
  */
 export async function readLayers(
   context: PullContext,
   wanted: readonly WantedLayer[],
+  withHeaders = false,
 ): Promise<KnownLayer[]> {
-  const reading: Reading = { context, rows: 0 };
+  const reading: Reading = { context, withHeaders, rows: 0 };
   const running = new Set<Promise<unknown>>();
   const known = new Map<string, Promise<KnownLayer>>();
   const read: Array<Promise<KnownLayer>> = [];
@@ -88,7 +90,7 @@ async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataLo
   let cost = NO_COST;
   context.patience.asking(1);
   try {
-    const { metadata, fetchedBytes, requests, failure } = await runBooked(context, layer, place);
+    const { metadata, fetchedBytes, requests, failure } = await runBooked(reading, layer, place);
     cost = { fetchedBytes, requests };
     if (failure !== undefined) throw fromFailure(failure);
     if (requests > 0) context.concurrency.good();
@@ -107,7 +109,7 @@ async function readLayer(reading: Reading, layer: WantedLayer, place: MetadataLo
 
 /** Runs the task, and books the memory that it asks for. While it waits for room, it asks no server. */
 async function runBooked(
-  { patience, support, metadata }: PullContext,
+  { context: { patience, support, metadata }, withHeaders }: Reading,
   { blob }: WantedLayer,
   place: MetadataLocation,
 ): Promise<ReadMetadataResult> {
@@ -130,7 +132,7 @@ async function runBooked(
   };
   port1.on('message', (bytes: number) => void book(bytes));
   try {
-    return await support.run({ task: 'read-metadata', blob, place, port: port2 }, [port2]);
+    return await support.run({ task: 'read-metadata', blob, place, withHeaders, port: port2 }, [port2]);
   } finally {
     port1.close();
     metadata.give(bookedBytes);

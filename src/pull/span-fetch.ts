@@ -189,8 +189,8 @@ export class SpanFetch {
 }
 
 /** What a range needs not ask for, as it came with the metadata; not when bytes proved wrong. */
-function lastBytesFor(
-  { blobEnd, checkContents }: SpanRange,
+export function lastBytesFor(
+  { blobEnd, checkContents }: Pick<SpanRange, 'blobEnd' | 'checkContents'>,
   { lastBytes }: LayerMetadata,
   retries: number,
 ): Pick<FetchSpanTask, 'lastBytes'> {

@@ -2,8 +2,10 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { paxRecord } from '../../src/format/tar-writer.js';
 import { exportTar, listStore, type PullEvent, pruneStore, pullImage, pullPath } from '../../src/index.js';
-import { DIALECT_LAYOUT, FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
+import type { SampleFormat } from '../support/layers/sample-format.js';
 import {
   addLayer,
   emptyLayout,
@@ -14,12 +16,15 @@ import {
   readManifest,
   tarOf,
   withMetadata,
+  withStargzToc,
   writeTars,
 } from '../support/layout.js';
 import { flipByte } from '../support/packs.js';
 import { askedBytes, assertProven, assertWhole, failureOf, layerAsks, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
+import { type Entry, tarOf as tarOfEntries } from '../support/tars.js';
 import { type Lifetime, temporaryDirectory } from '../support/temporary.js';
+import { digestOf } from '../unit/store/support.js';
 
 function optionsFor(t: Lifetime, onEvent: (event: PullEvent) => void = () => {}) {
   const store = join(temporaryDirectory(t), 'store');
@@ -94,13 +99,11 @@ test('layers without tar-split come whole, and parts of the others, through all 
 
 test('an image whose layers allow no parts is pulled whole, and so is one that is there', async (t) => {
   const options = optionsFor(t);
+  const layout = emptyLayout(t);
+  const tar = tarOf({ 'usr/x': noise(1, 5000) });
+  nameImage(layout, 'gzip', [await addLayer(layout, tar, '+gzip')], [digestOf(tar)]);
   for (const expected of [true, false]) {
-    const { isPicked, fetchedBytes, tar } = await tarOfPath(
-      t,
-      `oci:${DIALECT_LAYOUT}:estargz`,
-      'usr',
-      options,
-    );
+    const { isPicked, fetchedBytes, tar } = await tarOfPath(t, `oci:${layout}:gzip`, 'usr', options);
     assert.deepEqual([isPicked, fetchedBytes > 0, tar.length > 0], [false, expected, true]);
   }
 });
@@ -148,4 +151,114 @@ test('bytes that are not those of the blob end with 6', async (t) => {
   }
   const { code } = await failureOf(tarOfPath(t, `oci:${layout}:chunked-v1`, '/usr/bin', optionsFor(t)));
   assert.equal(code, 'digest-mismatch');
+});
+
+/** A tar of these entries without the end of the archive, which writers of eStargz leave out. */
+const tarWith = (...entries: readonly Entry[]): Buffer => tarOfEntries(...entries);
+const directory = (name: string): Entry => ({ name, type: '5' });
+
+const LOWER = tarWith(
+  directory('etc/'),
+  { name: 'etc/large', content: noise(1, 150_000), mode: 0o4755 },
+  { name: 'etc/empty' },
+  { name: 'etc/gone', content: 'gone' },
+  directory('etc/d/'),
+  { name: 'etc/d/gone', content: 'gone' },
+  { name: 'etc/same', content: noise(1, 150_000) },
+  directory('srv/'),
+  { name: 'srv/other', content: noise(2, 2_000_000) },
+  { name: 'srv/target', content: noise(3, 700), records: paxRecord('SCHILY.xattr.user.k', 'v') },
+);
+const UPPER = tarWith(
+  directory('etc/'),
+  { name: 'etc/.wh.gone' },
+  directory('etc/d/'),
+  { name: 'etc/d/.wh..wh..opq' },
+  { name: `etc/d/${'long/'.repeat(30)}é`, content: 'long' },
+  { name: 'etc/hard', type: '1', linkName: 'srv/target' },
+  { name: 'etc/soft', type: '2', linkName: '../srv/other' },
+  { name: 'etc/null', type: '3', devMajor: 1, devMinor: 3 },
+  directory('opt/'),
+  { name: 'opt/other', content: noise(4, 1_000_000) },
+);
+
+for (const [format, options] of [
+  ['estargz', { chunkBytes: 40_000 }],
+  ['estargz', { chunkBytes: 40_000, minChunkBytes: 60_000 }],
+  ['stargz-zstd', {}],
+  ['zstd:chunked-old', { chunkBytes: 40_000 }],
+] as ReadonlyArray<[SampleFormat, { chunkBytes?: number; minChunkBytes?: number }]>)
+  test(`a table of contents makes up for tar-split: ${format} ${JSON.stringify(options)}`, async (t) => {
+    const layout = emptyLayout(t);
+    await writeTars(t, layout, 'image', [LOWER, UPPER], format, options);
+    const registry = await startSandbox(t, { layout });
+    const own = optionsFor(t);
+    const expected = await wholeTar(t, `oci:${layout}:image`, '/etc');
+    const { tar, isPicked, fetchedBytes } = await tarOfPath(t, `${registry.host}/x:image`, '/etc', own);
+    assert.ok(tar.equals(expected));
+    assert.ok(tar.includes(noise(1, 150_000)) && tar.includes('SCHILY.xattr.user.k=v'));
+    const asks = layerAsks(registry);
+    assert.deepEqual([isPicked, askedBytes(asks)], [true, fetchedBytes]);
+    assert.ok(fetchedBytes < 900_000, String(fetchedBytes));
+  });
+
+test('a layer that hides a path spares those below it, whatever their format', async (t) => {
+  const layout = emptyLayout(t);
+  const base = tarOf({ 'etc/x': noise(1, 50_000), other: noise(2, 50_000) });
+  const middle = tarWith(directory('etc/'), { name: 'etc/x', content: 'middle' }, { name: 'etc/y' });
+  const top = tarWith(directory('srv/'), { name: 'srv/z', content: 'top' });
+  await writeTars(t, layout, 'chunked', [top]);
+  const tars = [base, base, middle, top];
+  const opaque = await Promise.all(
+    tars.map((tar, i) => addLayer(layout, tar, i % 2 === 0 ? '+gzip' : '+zstd')),
+  );
+  nameImage(layout, 'opaque', opaque, tars.map(digestOf));
+  const chunkedTop = [...opaque.slice(0, 3), readManifest(layout, 'chunked').layers[0]!];
+  nameImage(layout, 'mixed', chunkedTop, tars.map(digestOf));
+  const whole = optionsFor(t);
+  await pullImage(`oci:${layout}:opaque`, whole);
+  for (const [ref, path, count] of [
+    ['opaque', 'etc/x', 2],
+    ['opaque', 'srv/z', 1],
+    ['mixed', 'etc/x', 2],
+    // The lowest two are one layer.
+    ['mixed', 'etc', 3],
+  ] as const) {
+    const registry = await startSandbox(t, { layout });
+    const picked = await tarOfPath(t, `${registry.host}/x:${ref}`, path, optionsFor(t));
+    const { tar } = await tarOfPath(t, `oci:${layout}:opaque`, path, whole);
+    assert.ok(picked.tar.equals(tar), path);
+    const asks = layerAsks(registry);
+    const blobs = new Set(asks.map((ask) => ask.path));
+    const found = [picked.isPicked, blobs.size, picked.fetchedBytes];
+    assert.deepEqual(found, [true, count, askedBytes(asks)], `${ref} ${path}`);
+  }
+});
+
+test('a table of contents without tar-split that lies costs a warning, or says what the author says, and leads nowhere else', async (t) => {
+  const layout = emptyLayout(t);
+  await writeTars(t, layout, 'good', [tarOf({ a: noise(1, 5000), b: noise(2, 5000) })], 'stargz-zstd');
+  const manifest = readManifest(layout, 'good');
+  const diffIds = readConfig(layout, manifest).rootfs.diff_ids;
+  const expected = await wholeTar(t, `oci:${layout}:good`, 'b');
+  for (const [fields, isPicked] of [
+    [{ digest: `sha256:${'0'.repeat(64)}`, chunkDigest: `sha256:${'0'.repeat(64)}` }, false],
+    [{ size: 4999 }, false],
+    [{ digest: undefined }, false],
+    [{ name: '../../b' }, true],
+  ] as const) {
+    const layer = await withStargzToc(layout, manifest.layers[0]!, (entries) => {
+      Object.assign(entries.find(({ name }) => name === 'b')!, fields);
+    });
+    nameImage(layout, 'lying', [layer], diffIds);
+    const events: PullEvent[] = [];
+    const options = optionsFor(t, (event) => events.push(event));
+    const picked = await tarOfPath(t, `oci:${layout}:lying`, 'b', options);
+    assert.equal(picked.isPicked, isPicked, JSON.stringify(fields));
+    assert.ok(picked.tar.equals(expected), JSON.stringify(fields));
+    assert.equal(
+      warnings(events).some((text) => text.endsWith('the image is pulled whole')),
+      !isPicked,
+    );
+  }
 });

@@ -5,7 +5,7 @@ import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
-import type { SampleFormat } from './layers/sample-format.js';
+import type { FormatOptions, SampleFormat } from './layers/sample-format.js';
 import { type SampleResult, writeSampleImage } from './layers/sample-image.js';
 import { type Lifetime, temporaryDirectory } from './temporary.js';
 
@@ -195,6 +195,33 @@ export async function withMetadata(
   };
 }
 
+/** A layer of nerdctl's zstd:chunked with another TOC behind the same data, of which only that is wrong. */
+export async function withStargzToc(
+  layout: string,
+  layer: DescriptorJson,
+  change: (entries: Array<Record<string, unknown>>) => void,
+): Promise<DescriptorJson> {
+  const prefix = 'io.containers.zstd-chunked.';
+  const [start = 0, length = 0] = layer.annotations![`${prefix}manifest-position`]!.split(':').map(Number);
+  const blob = readBlob(layout, layer.digest);
+  const toc = JSON.parse((await decompress(blob.subarray(start, start + length))).toString()) as {
+    entries: Array<Record<string, unknown>>;
+  };
+  change(toc.entries);
+  const raw = Buffer.from(JSON.stringify(toc));
+  const frame = await compress(raw, 3);
+  const bytes = Buffer.concat([blob.subarray(0, start - 8), skippable(frame), skippable(Buffer.alloc(40))]);
+  return {
+    ...layer,
+    digest: addBlob(layout, bytes),
+    size: bytes.length,
+    annotations: {
+      [`${prefix}manifest-checksum`]: addBlob(layout, frame),
+      [`${prefix}manifest-position`]: `${start}:${frame.length}:${raw.length}:1`,
+    },
+  };
+}
+
 /** Where TOC and tar-split of a layer lie in its blob. */
 export function metadataRanges(layer: DescriptorJson): { toc: [number, number]; tarSplit: [number, number] } {
   const range = (name: string): [number, number] => {
@@ -249,6 +276,7 @@ export function writeTars(
   ref: string,
   tars: readonly Buffer[],
   format: SampleFormat = 'zstd:chunked',
+  options: FormatOptions = {},
 ): Promise<SampleResult> {
   const directory = temporaryDirectory(t);
   mkdirSync(directory, { recursive: true });
@@ -257,7 +285,7 @@ export function writeTars(
     writeFileSync(path, tar);
     return { kind: 'tar' as const, path };
   });
-  return writeSampleImage({ layoutDir: layout, ref, sources, format });
+  return writeSampleImage({ layoutDir: layout, ref, sources, format, ...options });
 }
 
 /** Bytes that zstd cannot make smaller; the same seed gives the same. */

@@ -7,11 +7,9 @@ import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import type { TreeRows, WritePickedResult, WritePickedTask } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { packWriter, paths } from '../context.js';
+import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
-
-/** Bytes written with one call, about. */
-const WRITE_BYTES = 2 ** 20;
+import { PlainBytes } from '../plain-bytes.js';
 
 /** Writes what is no content of the tar to this thread's pack, and hashes the whole. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
@@ -34,41 +32,15 @@ function writeTree(tree: TreeRows, contents: ExtentList, plain: PlainBytes): Ext
   const extents = new ExtentList();
   let at = 0;
   for (let row = 0; row < tree.count; row++) {
-    plain.add(headerAt(tree, row));
-    if (plain.lengthBytes >= WRITE_BYTES) plain.flush(extents);
+    plain.add(headerAt(tree, row), extents);
     if (tree.type[row] !== FILE || tree.sizeBytes[row] === 0) continue;
     const sizeBytes = tree.sizeBytes[row]!;
     plain.flush(extents);
     extents.append(contents.slice(at, at + sizeBytes));
     at += sizeBytes;
-    plain.add(tarPadding(sizeBytes));
+    plain.add(tarPadding(sizeBytes), extents);
   }
-  plain.add(TAR_END);
+  plain.add(TAR_END, extents);
   plain.flush(extents);
   return extents;
-}
-
-/** Gathers bytes until they are written. */
-class PlainBytes {
-  /** Those that were written to. */
-  readonly packs = new Set<string>();
-  lengthBytes = 0;
-  #parts: Buffer[] = [];
-
-  add(bytes: Buffer): void {
-    this.#parts.push(bytes);
-    this.lengthBytes += bytes.length;
-  }
-
-  /** Writes them, and appends where they are. */
-  flush(extents: ExtentList): void {
-    if (this.lengthBytes === 0) return;
-    const writer = packWriter();
-    const region = writer.reserve(this.lengthBytes);
-    writer.writePlain(region, Buffer.concat(this.#parts), region.start);
-    this.packs.add(region.pack);
-    extents.push(region.pack, region.start, this.lengthBytes);
-    this.#parts = [];
-    this.lengthBytes = 0;
-  }
 }

@@ -1,6 +1,6 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import { DIGEST_BYTES, digestAt, digestOfBytes } from '../../src/format/digest.js';
-import type { FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 import { ContentList } from './content-list.js';
 import { UnitCursor } from './unit-cursor.js';
@@ -13,6 +13,8 @@ export interface CheckedPiece {
 
 /** Checks the decoded pieces of one span, one after the other. */
 export interface SpanChecker {
+  /** Where contents lie that were right, if the task asks for it and the tar offsets of the table do not tell. */
+  readonly places?: readonly ContentPlace[] | undefined;
   /**
    * Takes the decoded bytes of the tar from `tarStart` on, which go to `packOffset` in the pack.
    * @throws PullError `metadata-malformed` for bytes that are no tar

@@ -49,11 +49,12 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     whole.close();
     receiver.close();
   }
-  const { goodTarBytes, wrong } = receiver;
+  const { goodTarBytes, places, wrong } = receiver;
   const result = {
     pack: region.pack,
     packOffset: region.start,
     goodTarBytes,
+    ...(places && { places }),
     ...(end && { stopped: end }),
     ...totals,
   };

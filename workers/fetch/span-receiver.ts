@@ -3,7 +3,7 @@ import { digestBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
 import { count } from '../../src/pool/counters.js';
-import type { FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { FetchSpanResult, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import { markBad } from '../../src/store/bad-runs.js';
 import type { ContentRows, Region } from '../../src/store/pack-writer.js';
 import { packWriter, paths, setup } from '../context.js';
@@ -69,6 +69,11 @@ export class SpanReceiver {
     this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
     this.#blobAt = task.blobStart;
     this.#tarAt = task.tarStart;
+  }
+
+  /** As `SpanChecker.places`. */
+  get places(): FetchSpanResult['places'] {
+    return this.#checker.places;
   }
 
   /** Tar bytes of the span that are written and checked. */

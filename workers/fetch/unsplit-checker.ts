@@ -5,7 +5,7 @@ import { type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js
 import { lastAtMost } from '../../src/format/search.js';
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
-import type { FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import type { CheckedPiece, SpanChecker } from './content-checker.js';
 import { ContentList } from './content-list.js';
 
@@ -17,6 +17,7 @@ type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
  * chunk by chunk; headers by nothing but the DiffID.
  */
 export class UnsplitChecker implements SpanChecker, TarSink {
+  readonly places: ContentPlace[] | undefined;
   readonly #task: FetchSpanTask;
   readonly #walker: TarWalker;
   /** The content being read, or the next one; `#done` bytes of it are behind. */
@@ -37,6 +38,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
 
   constructor(task: FetchSpanTask) {
     this.#task = task;
+    this.places = task.tellPlaces ? [] : undefined;
     const { table, blobStart, blobEnd } = task;
     const edges = layerEdges(table, blobStart, blobEnd);
     const row = edges.row[0] ?? -1;
@@ -158,7 +160,10 @@ export class UnsplitChecker implements SpanChecker, TarSink {
   }
 
   #prove(digest: Uint8Array, end: number): void {
-    this.#proven.add(digest, this.#unitStart, end - this.#unit().start);
+    const { start } = this.#unit();
+    const lengthBytes = end - start;
+    this.#proven.add(digest, this.#unitStart, lengthBytes);
+    this.places?.push({ row: this.#row, start, lengthBytes, packOffset: this.#unitStart });
     this.#unitStart = -1;
     if (this.#chunk >= 0 && end < this.#task.table.sizeBytes[this.#row]!) this.#chunk += 1;
   }

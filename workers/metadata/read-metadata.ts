@@ -8,7 +8,6 @@ import { tocTarSplitDigest } from '../../src/format/toc.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
 import { SKIPPABLE_HEADER_BYTES } from '../../src/format/zstd-frame.js';
 import type {
-  BlobSource,
   Fetched,
   LayerMetadata,
   MetadataPart,
@@ -19,13 +18,19 @@ import { releaseLargeGarbage } from '../garbage.js';
 import { type BookMetadata, MetadataBooking } from './metadata-booking.js';
 import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
 import { readStargz } from './read-stargz.js';
+import { writeHeaders } from './write-headers.js';
 
 /** Fetches what is not kept of TOC and tar-split, checks their digests, keeps them, and builds the layer's table. */
-export async function readMetadata({ blob, place, port }: ReadMetadataTask): Promise<ReadMetadataResult> {
+export async function readMetadata({
+  blob,
+  place,
+  withHeaders,
+  port,
+}: ReadMetadataTask): Promise<ReadMetadataResult> {
   const source = new MetadataSource(blob);
   const booking = new MetadataBooking(port);
   try {
-    const metadata = await read(source, blob, place, booking.book);
+    const metadata = await read(source, { blob, withHeaders }, place, booking.book);
     return metadata === undefined ? costOf(source) : { metadata, ...costOf(source) };
   } catch (error) {
     return { failure: toFailure(error), ...costOf(source) };
@@ -42,17 +47,18 @@ function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
 
 async function read(
   source: MetadataSource,
-  blob: BlobSource,
+  layer: Pick<ReadMetadataTask, 'blob' | 'withHeaders'>,
   place: MetadataLocation,
   book: BookMetadata,
 ): Promise<LayerMetadata | undefined> {
   if (place.by === 'annotations') {
     await bookParts(book, place.toc, place.tarSplit);
-    return readChunked(source, place.toc, place.tarSplit);
+    return readChunked(source, place.toc, place.tarSplit, layer.withHeaders);
   }
+  const { blob } = layer;
   if (place.compression === 'gzip') {
-    const metadata = await readStargz(source, blob, place.tocDigest, book);
-    return metadata ?? (place.otherwise && read(source, blob, place.otherwise, book));
+    const metadata = await readStargz(source, layer, place.tocDigest, book);
+    return metadata ?? (place.otherwise && read(source, layer, place.otherwise, book));
   }
   const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;
@@ -64,7 +70,7 @@ async function read(
       .update(await source.part(toc, tarSplit ?? toc))
       .digest(),
   );
-  return readChunked(source, { ...toc, digest }, tarSplit);
+  return readChunked(source, { ...toc, digest }, tarSplit, layer.withHeaders);
 }
 
 function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart | undefined): Promise<void> {
@@ -79,6 +85,7 @@ async function readChunked(
   source: MetadataSource,
   toc: MetadataPart & { readonly digest: Digest },
   tarSplit: MetadataPart | undefined,
+  withHeaders: boolean | undefined,
 ): Promise<LayerMetadata> {
   const json = await readToc(source, toc, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
@@ -89,6 +96,7 @@ async function readChunked(
       table: buildUnsplitTable({ toc: json, dataEnd, compression: 'zstd' }),
       metadataBytes: toc.end - toc.start,
       toc: kept,
+      ...(withHeaders && { headers: writeHeaders(json) }),
     };
   }
   const split = { ...tarSplit, digest: tarSplitDigest(json, tarSplit.digest) };

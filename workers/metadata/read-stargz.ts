@@ -6,10 +6,11 @@ import { PullError } from '../../src/format/error.js';
 import { footerGuessBytes, parseEstargzFooter } from '../../src/format/footer.js';
 import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
-import type { BlobSource, LayerMetadata } from '../../src/pool/messages.js';
+import type { LayerMetadata, ReadMetadataTask } from '../../src/pool/messages.js';
 import { packWriter, paths } from '../context.js';
 import type { BookMetadata } from './metadata-booking.js';
 import type { MetadataSource } from './metadata-source.js';
+import { writeHeaders } from './write-headers.js';
 
 /** The name of the tar entry that the TOC is. */
 const TOC_NAME = 'stargz.index.json';
@@ -32,7 +33,7 @@ const gunzipAll = promisify(gunzip);
  */
 export async function readStargz(
   source: MetadataSource,
-  blob: BlobSource,
+  { blob, withHeaders }: Pick<ReadMetadataTask, 'blob' | 'withHeaders'>,
   tocDigest: Digest | undefined,
   book: BookMetadata,
 ): Promise<LayerMetadata | undefined> {
@@ -50,7 +51,13 @@ export async function readStargz(
       const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
       const metadataBytes = blob.sizeBytes - range.start;
       const lastBytes = shareLastBytes(source.before(range.start), range.start);
-      const metadata = { format: 'estargz', table, metadataBytes, ...(lastBytes && { lastBytes }) } as const;
+      const metadata = {
+        format: 'estargz',
+        table,
+        metadataBytes,
+        ...(lastBytes && { lastBytes }),
+        ...(withHeaders && { headers: writeHeaders(toc, TOC_NAME) }),
+      } as const;
       return paths.isReadOnly ? metadata : { ...metadata, tail: writeTail(member) };
     }
     if (tries === TRIES_FOR_DIGEST) {

@@ -1,0 +1,145 @@
+import type { Digest } from '../format/digest.js';
+import { PullError } from '../format/error.js';
+import { gapsOf } from '../plan/selected-spans.js';
+import type { PartialLayer } from '../pool/messages.js';
+import { ExtentList } from '../store/extents.js';
+import { readLayerRecord } from '../store/layer-record.js';
+import type { PackId } from '../store/paths.js';
+import type { PullContext } from './context.js';
+import { writeInline } from './inline.js';
+import {
+  type ChunkedLayer,
+  type FetchFigures,
+  isChunked,
+  type KnownLayer,
+  type WantedLayer,
+} from './layer.js';
+import { readLayers } from './read-layers.js';
+
+/** How `upperLayers` gets what an image's layers are. */
+export interface PathLayers {
+  /** All of them, lowest first. */
+  readonly order: readonly Digest[];
+  /** Those that the store does not have now. */
+  readonly missing: () => Promise<readonly WantedLayer[]>;
+  /** Pulls the missing ones among these layers whole. */
+  readonly pullWhole: (diffIds: ReadonlySet<Digest>) => Promise<FetchFigures>;
+}
+
+/** The layers that may have something at a path, lowest first, with what fetching them cost. */
+interface UpperLayers {
+  readonly layers: readonly PartialLayer[];
+  /** Those of which parts are fetched. */
+  readonly chunked: ReadonlyMap<Digest, ChunkedLayer>;
+  readonly costs: readonly FetchFigures[];
+}
+
+/** Takes layer after layer from the highest on, until one hides the rest. */
+export async function upperLayers(
+  context: PullContext,
+  { order, missing, pullWhole }: PathLayers,
+  path: string,
+): Promise<UpperLayers | undefined> {
+  const names = Buffer.from(path)
+    .toString('latin1')
+    .split('/')
+    .filter((name) => name !== '' && name !== '.');
+  const chunked = new Map<Digest, ChunkedLayer>();
+  const costs: FetchFigures[] = [];
+  let layers: PartialLayer[] = [];
+  let isClear = names.length > 0 && !names.includes('..');
+  let wholeBytes = 0;
+  for (let end = order.length; end > 0; ) {
+    const wanted = (await missing()).filter(({ diffId }) => !chunked.has(diffId));
+    const byDiffId = new Map(wanted.map((layer) => [layer.diffId, layer]));
+    const sizes = order.map((diffId) => wholeSize(byDiffId.get(diffId)));
+    const start = isClear ? startOfNext(sizes, end, wholeBytes) : 0;
+    const next = order.slice(start, end);
+    const inParts = wanted.filter((layer) => next.includes(layer.diffId) && allowsParts(layer));
+    if (start === 0 && chunked.size + inParts.length === 0) return undefined;
+    const whole = next.filter((_, i) => sizes[start + i]! > 0);
+    if (whole.length > 0) costs.push(await pullWhole(new Set(whole)));
+    wholeBytes += whole.reduce((sum, diffId) => sum + wholeSize(byDiffId.get(diffId)), 0);
+    for (const layer of await readLayers(context, inParts, true)) {
+      chunked.set(layer.diffId, requireParts(layer));
+      costs.push(layer.cost);
+    }
+    const read = await context.stop.guard(
+      Promise.all(next.map((diffId) => partialLayer(context, diffId, chunked.get(diffId)))),
+    );
+    layers = [...read, ...layers];
+    end = start;
+    if (!isClear || end === 0) continue;
+    const found = await context.stop.guard(context.support.run({ task: 'find-cover', layers: read, names }));
+    if (found.cover >= 0) return { layers: layers.slice(found.cover), chunked, costs };
+    isClear = found.isClear;
+  }
+  return { layers, chunked, costs };
+}
+
+/** Bytes to fetch for a layer that is not here and allows no parts, 0 for any other. */
+function wholeSize(layer: WantedLayer | undefined): number {
+  return layer === undefined || allowsParts(layer) ? 0 : Math.max(1, layer.blob.sizeBytes);
+}
+
+/**
+ * Which layers below `end` to look at next: those that cost no more together than what was pulled whole before, at least one. So layers that may turn
+ * out to be hidden cost no more than those that were needed, and still some are pulled together.
+ */
+function startOfNext(sizes: readonly number[], end: number, pulledBytes: number): number {
+  let start = end - 1;
+  let sum = sizes[start]!;
+  while (start > 0 && (sizes[start - 1] === 0 || sum + sizes[start - 1]! <= pulledBytes)) {
+    start -= 1;
+    sum += sizes[start]!;
+  }
+  return start;
+}
+
+/** @throws PullError where nothing proves what is fetched of a layer */
+function requireParts(layer: KnownLayer): ChunkedLayer {
+  if (isChunked(layer)) {
+    const { place, metadata } = layer;
+    const isStargz = metadata.format === 'estargz';
+    // eStargz that turned out to be something else, by a footer of which nothing states a digest.
+    const stated = place?.by === 'footer' && place.compression === 'gzip' ? place.otherwise : place;
+    if ((isStargz || stated?.by === 'annotations') && (metadata.tarSplit ?? metadata.headers) !== undefined)
+      return layer;
+  }
+  throw layer.failedBefore ?? new PullError('unsupported', `layer ${layer.blob.digest} allows no parts`);
+}
+
+/** The part of a layer that the store has: all of a layer that was pulled before, which is hashed first, else the headers. */
+async function partialLayer(
+  context: PullContext,
+  diffId: Digest,
+  layer: ChunkedLayer | undefined,
+): Promise<PartialLayer> {
+  if (layer === undefined) return cachedLayer(context, diffId);
+  const { table, tarSplit, headers } = layer.metadata;
+  if (headers !== undefined) {
+    for (const pack of headers.extents.packs) context.packs.add(pack as PackId);
+    return { diffId, ...headers };
+  }
+  const ranges = gapsOf(table);
+  const extents = new ExtentList();
+  const { pack, offset, lengthBytes } = await writeInline(context, layer, tarSplit!, ranges);
+  extents.push(pack, offset, lengthBytes);
+  return { diffId, tarBytes: table.tarBytes, extents: extents.toRows(), ranges };
+}
+
+async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Promise<PartialLayer> {
+  const extents = readLayerRecord(paths, diffId)?.extents;
+  const rows = extents?.toRows();
+  const isWhole =
+    rows !== undefined && (await support.run({ task: 'check-layer', diffId, extents: rows })).whole;
+  if (extents === undefined || rows === undefined || !isWhole) {
+    throw new PullError('digest-mismatch', `layer ${diffId} is damaged in the store ${paths.root}`);
+  }
+  return { diffId, tarBytes: extents.lengthBytes, extents: rows };
+}
+
+/** Whether parts of a layer may be proven without the rest: annotations state the digest of its TOC. */
+function allowsParts({ place }: WantedLayer): boolean {
+  return place?.by === 'annotations' || (place !== undefined && place.compression === 'gzip');
+}

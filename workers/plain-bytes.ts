@@ -1,0 +1,32 @@
+import type { ExtentList } from '../src/store/extents.js';
+import { packWriter } from './context.js';
+
+/** Bytes written with one call, about. */
+const WRITE_BYTES = 2 ** 20;
+
+/** Writes small parts to this thread's pack, many with one call. */
+export class PlainBytes {
+  /** Those that were written to. */
+  readonly packs = new Set<string>();
+  #lengthBytes = 0;
+  #parts: Buffer[] = [];
+
+  /** Adds bytes; where those are that were written meanwhile is appended to `extents`. */
+  add(bytes: Buffer, extents: ExtentList): void {
+    this.#parts.push(bytes);
+    this.#lengthBytes += bytes.length;
+    if (this.#lengthBytes >= WRITE_BYTES) this.flush(extents);
+  }
+
+  /** Writes what is left, and appends where it is. */
+  flush(extents: ExtentList): void {
+    if (this.#lengthBytes === 0) return;
+    const writer = packWriter();
+    const region = writer.reserve(this.#lengthBytes);
+    writer.writePlain(region, Buffer.concat(this.#parts), region.start);
+    this.packs.add(region.pack);
+    extents.push(region.pack, region.start, this.#lengthBytes);
+    this.#parts = [];
+    this.#lengthBytes = 0;
+  }
+}
