@@ -1,6 +1,6 @@
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import type { Concurrency } from '../registry/concurrency.js';
+import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { DecodedAllowance } from './decoded-allowance.js';

@@ -4,7 +4,7 @@ import type { Descriptor } from '../format/manifest.js';
 import { listSome, shorten } from '../format/text.js';
 import type { BlobSource } from '../pool/messages.js';
 import { foreignHost } from '../registry/endpoint-choice.js';
-import { isUsableHost } from '../registry/hosts.js';
+import { isUsableHost } from '../registry/urls.js';
 import { layoutDamaged } from '../store/read-layout.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';

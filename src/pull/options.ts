@@ -1,6 +1,6 @@
 import type { LayerFormat } from '../format/layer-format.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
-import type { TokenCache } from '../registry/token-cache.js';
+import type { TokenCache } from '../registry/token.js';
 import type { PullEvent } from './events.js';
 
 /** Whether the registry is asked: always, only when the image is not in the store, or never. */

@@ -1,8 +1,8 @@
 import { PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
+import type { Wait } from '../registry/backoff.js';
 import type { FailedHost } from '../registry/network-error.js';
-import type { Wait } from '../registry/patience.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
 

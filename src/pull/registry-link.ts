@@ -5,15 +5,14 @@ import { formatReference, parseReference, type Reference } from '../format/refer
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
-import { Concurrency, createLimits, sharedClockMs } from '../registry/concurrency.js';
+import { Concurrency, createLimits, createWaitBudget, sharedClockMs } from '../registry/backoff.js';
 import { checkAuthFile, createCredentials } from '../registry/credentials.js';
 import { createLacking } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
-import { createWaitBudget } from '../registry/retry-after.js';
 import { checkPolicy } from '../registry/signature-policy.js';
-import type { TokenCache } from '../registry/token-cache.js';
+import type { TokenCache } from '../registry/token.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './local-session.js';
 import type { PullOptions } from './options.js';

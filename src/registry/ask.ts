@@ -1,17 +1,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Failure, PullError, toFailure } from '../format/error.js';
+import { bookWait, type Patience, type Wait, type WaitBudget } from './backoff.js';
 import { classify, type Next } from './classify.js';
-import { decodeAnswer } from './content-coding.js';
 import type { Credentials } from './credentials.js';
-import { apiHost, isLoopback, originOf } from './hosts.js';
-import { type Answer, createHttpClient, type HttpClient, type RequestHeaders } from './http-client.js';
+import {
+  type Answer,
+  createHttpClient,
+  decodeAnswer,
+  type HttpClient,
+  type RequestHeaders,
+} from './http-client.js';
 import { describeNetworkError, type FailedHost, isNotTls, mayBeTls } from './network-error.js';
-import type { Patience, Wait } from './patience.js';
+import { requestLine } from './redaction.js';
 import { firstErrorMessage, serverError } from './refusal.js';
-import { requestLine } from './request-line.js';
-import { bookWait, type WaitBudget } from './retry-after.js';
-import type { TokenCache } from './token-cache.js';
+import type { TokenCache } from './token.js';
 import type { Transport } from './transport.js';
+import { apiHost, isLoopback, originOf } from './urls.js';
 
 /** A session's `host`, `host[:port]` as references have it, is asked at its API host. */
 export interface SessionOptions extends Transport {

@@ -8,22 +8,23 @@ import {
   exchange,
   networkMiss,
 } from './ask.js';
-import { type Challenge, parseChallenges } from './challenge.js';
 import type { Credential } from './credentials.js';
+import { type Challenge, parseChallenges } from './headers.js';
 import type { Answer } from './http-client.js';
+import { noteAuthorization, noteSecret } from './redaction.js';
 import {
   firstErrorMessage,
   itSays,
   loginHint,
+  rateLimited,
   type Tried,
   unexpectedAnswer,
   webPageError,
 } from './refusal.js';
-import { rateLimited } from './retry-after.js';
-import { noteAuthorization, noteSecret } from './secrets-in-use.js';
 import {
   askThreeTimes,
   basicValue,
+  cachedToken,
   createTokenKeeper,
   parseToken,
   type Token,
@@ -31,7 +32,6 @@ import {
   tokenRequest,
   tokenUrl,
 } from './token.js';
-import { cachedToken } from './token-cache.js';
 
 const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
 

@@ -1,14 +1,19 @@
 import { PullError } from '../format/error.js';
-import type { BodyPlan } from './body.js';
-import { isCoded } from './content-coding.js';
-import { parseContentLength, parseContentRange } from './content-range.js';
+import { MAX_UNSTATED_WAITS, MAX_WAIT_MS, waitAfter } from './backoff.js';
+import {
+  isCoded,
+  parseContentLength,
+  parseContentRange,
+  parseRetryAfter,
+  type ResponseHeaders,
+  single,
+} from './headers.js';
 import { describeNetworkError, type FailedHost } from './network-error.js';
 import type { BlobSource } from './range-client.js';
-import { isRedirect, nextHop } from './redirect.js';
+import type { LoggedRequest } from './redaction.js';
 import { isServerFailure, unexpectedAnswer } from './refusal.js';
-import type { LoggedRequest } from './request-line.js';
-import { asksToWait, MAX_UNSTATED_WAITS, parseRetryAfter, waitAfter } from './retry-after.js';
-import { type Headers, single } from './transfer.js';
+import type { BodyPlan } from './transfer.js';
+import { isRedirect, nextHop } from './urls.js';
 
 /**
  * New Authorization values tried in a row. A value that another range was given in the meantime is tried before a new one
@@ -44,7 +49,7 @@ const REFUSED_RANGE: ReadonlySet<number> = new Set([400, 416, 501]);
 export interface Response {
   readonly url: URL;
   readonly status: number;
-  readonly headers: Headers;
+  readonly headers: ResponseHeaders;
 }
 
 /** What was asked for. */
@@ -233,6 +238,12 @@ function waitMsOf({ status, headers }: Response, { method, range }: Asked, known
 function wait(response: Response, asked: Asked, known: Known): Next {
   const waitMs = waitMsOf(response, asked, known)!;
   return { next: 'wait', waitMs, ...asksToWait(response.url.host, waitMs) };
+}
+
+/** What a line about such an answer says: that it is asked for again, or that the wait is too long for that. */
+function asksToWait(host: string, waitMs: number): Pick<LoggedRequest, 'again' | 'givenUp'> {
+  const reason = `${host} asks to wait ${(waitMs / 1000).toFixed(1)} s`;
+  return waitMs > MAX_WAIT_MS ? { givenUp: reason } : { again: reason };
 }
 
 /** Compares a 200 or 206 with what was asked for. A 206 may have less of it (RFC 9110, 15.3.7), or more. */

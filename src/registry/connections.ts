@@ -1,12 +1,10 @@
-import type { Socket } from 'node:net';
+import type { OnReadOpts, Socket } from 'node:net';
 import { Client } from 'undici';
 import { PullError } from '../format/error.js';
 import { createConnectors } from './connector.js';
 import { proxyError } from './network-error.js';
-import { type HttpProxy, proxyFor } from './proxy.js';
-import { ReusedBuffer } from './reused-buffer.js';
-import { MAX_HEADER_BYTES } from './small-answers.js';
-import type { Transport } from './transport.js';
+import { MAX_HEADER_BYTES } from './response-limits.js';
+import { type HttpProxy, proxyFor, type Transport } from './transport.js';
 
 /** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
 const MAX_ORIGINS = 16;
@@ -180,4 +178,76 @@ function gate(socket: Socket, isCached: () => boolean): void {
   const read = socket.read;
   socket.read = (sizeBytes?: number): unknown =>
     sizeBytes !== 0 && isCached() ? null : read.call(socket, sizeBytes);
+}
+
+/** What one read of a socket brings at most: four times what Node reads by itself, so that there are fewer of them. 16 connections have 4 MiB. */
+const BUFFER_BYTES = 256 * 1024;
+
+/** RFC 9112, section 2.1. */
+const HEAD_END = '\r\n\r\n';
+
+/**
+ * One buffer that a connection's sockets read into again and again, in place of a new one for each read. undici asks a socket for what it has
+ * read, which a socket with `onread` does not answer: `serve` makes it do so. The bytes that it gives are good until the next read.
+ */
+class ReusedBuffer {
+  readonly onread: OnReadOpts;
+  readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  readonly #isCached: () => boolean;
+  #socket: Socket | undefined;
+  /** The bytes of the buffer that have not been taken. */
+  #start = 0;
+  #end = 0;
+  /** Node reads no more until it is asked to. */
+  #isStopped = false;
+
+  /** `isCached`: nothing is to be read. */
+  constructor(isCached: () => boolean) {
+    this.#isCached = isCached;
+    this.onread = { buffer: this.#buffer, callback: (bytes) => this.#filled(bytes) };
+  }
+
+  /**
+   * Makes `read()` of a connected socket give what is in the buffer. Unless `isBody` that is a copy, as undici keeps what it has of a head; what
+   * comes behind the head is not copied with it: of a copy of 800 MB that would be 25 MB, for V8 to collect some day.
+   */
+  serve(socket: Socket, isBody: () => boolean): void {
+    this.#socket = socket;
+    this.#end = this.#start;
+    this.#isStopped = false;
+    const read = socket.read;
+    socket.read = (sizeBytes?: number): unknown => {
+      if (sizeBytes === 0) return read.call(socket, 0);
+      if (this.#isCached()) return null;
+      if (this.#start < this.#end)
+        return isBody() ? this.#take(this.#end) : Buffer.from(this.#take(this.#headEnd()));
+      if (this.#isStopped) {
+        this.#isStopped = false;
+        read.call(socket, 0);
+      }
+      return null;
+    };
+  }
+
+  #take(end: number): Buffer {
+    const bytes = this.#buffer.subarray(this.#start, end);
+    this.#start = end;
+    return bytes;
+  }
+
+  /** Where a head ends that lies in the buffer; the end of all if none does. */
+  #headEnd(): number {
+    const at = this.#buffer.indexOf(HEAD_END, this.#start);
+    return at < 0 ? this.#end : Math.min(at + HEAD_END.length, this.#end);
+  }
+
+  /** Node has read. @returns whether it may read on: all has been taken, and is of no use to anybody any more */
+  #filled(bytes: number): boolean {
+    this.#start = 0;
+    this.#end = bytes;
+    this.#socket?.emit('readable');
+    const goesOn = this.#start === this.#end && !this.#isCached();
+    this.#isStopped = !goesOn;
+    return goesOn;
+  }
 }

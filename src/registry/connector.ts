@@ -1,9 +1,8 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
 import { buildConnector } from 'undici';
-import { connectPatiently } from './patient-connect.js';
-import { type HttpProxy, portOf, proxyFor } from './proxy.js';
-import type { Transport } from './transport.js';
+import { connectPatiently, openTunnel } from './route.js';
+import { type HttpProxy, portOf, proxyFor, type Transport } from './transport.js';
 
 /**
  * undici's connector, with what the registry is trusted by once the first https connection asks for it. https goes through a
@@ -98,7 +97,6 @@ async function openTunnelTo(
   target: Target,
   options: { timeoutMs: number; secureContext: SecureContext; rejectUnauthorized: boolean },
 ): Promise<Socket> {
-  const { openTunnel } = await import('./tunnel.js');
   const origin = originOfTarget(target);
   return openTunnel(proxy, `${origin.hostname}:${portOf(origin)}`, options);
 }

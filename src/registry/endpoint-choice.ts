@@ -1,5 +1,5 @@
 import { crc32 } from 'node:zlib';
-import { Concurrency, type Limits } from './concurrency.js';
+import { Concurrency, type Limits } from './backoff.js';
 import { TURN_WORDS } from './range-turns.js';
 
 /** How long an endpoint that failed is left alone, doubled by each failure after the first: a connect timeout takes 5 s. */

@@ -1,10 +1,18 @@
 import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { PullError } from '../format/error.js';
 import { GatheredBytes } from '../format/gathered-bytes.js';
-import { isCoded, MAX_CODING_BYTES } from './content-coding.js';
-import { createIdleTimer, type IdleTimer } from './idle-timer.js';
+import { codingsOf, isCoded, MAX_CODING_BYTES } from './headers.js';
 import { proxyError, timeoutError } from './network-error.js';
+import { unexpectedAnswer } from './refusal.js';
+import {
+  createIdleTimer,
+  type IdleTimer,
+  MAX_HEADER_BYTES,
+  MAX_SPARE_BODY_BYTES,
+  smallAnswerMs,
+  spareBodyMs,
+} from './response-limits.js';
 import { createAgent, findRoute, type Route } from './route.js';
-import { MAX_HEADER_BYTES, MAX_SPARE_BODY_BYTES, smallAnswerMs, spareBodyMs } from './small-answers.js';
 import type { Transport } from './transport.js';
 
 export interface HttpClientOptions {
@@ -200,4 +208,31 @@ function collectSpare(response: IncomingMessage, timer: IdleTimer, idleTimeoutMs
 
 function answerOf(response: IncomingMessage, body: GatheredBytes, tooLong: boolean): Answer {
   return { status: response.statusCode ?? 0, headers: response.headers, body: body.bytes(), tooLong };
+}
+
+/**
+ * A small answer without the coding that its header names, although nobody asked for one; one whose bytes are not in that coding
+ * comes back as it is.
+ * @throws PullError `answer-unexpected` for a coding that is not gzip, and for one that is damaged
+ */
+export async function decodeAnswer(answer: Answer, host: string, maxBytes: number): Promise<Answer> {
+  const { body, headers, tooLong, status } = answer;
+  const encoding = headers['content-encoding'];
+  if (status >= 300 || tooLong || !isCoded(encoding)) return answer;
+  const [coding = '', ...others] = codingsOf(encoding);
+  const isGzip = others.length === 0 && /^(x-)?gzip$/.test(coding);
+  const looksCoded = body[0] === 0x1f && body[1] === 0x8b;
+  if (!isGzip && !/^\s*[[{]/.test(body.toString('latin1', 0, 16))) {
+    throw unexpectedAnswer(`${host} encodes its answer, which nobody asked for`);
+  }
+  if (!isGzip || !looksCoded) return { ...answer, tooLong: body.length > maxBytes };
+  const { gunzipSync } = await import('node:zlib');
+  try {
+    return { ...answer, body: gunzipSync(body, { maxOutputLength: Math.max(1, maxBytes) }) };
+  } catch (error) {
+    if (error instanceof RangeError) return { ...answer, tooLong: true };
+    throw new PullError('answer-unexpected', `${host} encodes its answer, and what it sent is damaged`, {
+      cause: error,
+    });
+  }
 }

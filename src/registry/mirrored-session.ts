@@ -1,10 +1,9 @@
 import type { Digest } from '../format/digest.js';
 import { type Failure, fromFailure, PullError } from '../format/error.js';
 import type { SessionOptions } from './ask.js';
+import { createWaitBudget, type Patience } from './backoff.js';
 import type { Credentials } from './credentials.js';
 import type { Endpoint } from './endpoints.js';
-import type { Patience } from './patience.js';
-import { createWaitBudget } from './retry-after.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
 import type { Transport } from './transport.js';
 

@@ -1,4 +1,4 @@
-import { MAX_HEADER_BYTES } from './small-answers.js';
+import { MAX_HEADER_BYTES } from './response-limits.js';
 
 /** What went wrong on the network, for a user, and whether asking again can help. */
 export interface NetworkFault {

@@ -1,11 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ErrorCode, PullError } from '../format/error.js';
+import { bookWait, sharedClockMs, type Wait } from './backoff.js';
 import type { Next } from './classify.js';
-import { sharedClockMs } from './concurrency.js';
 import { foreignHost, NO_ENDPOINT, type Trait } from './endpoint-choice.js';
-import type { Wait } from './patience.js';
 import type { RangeClient, RangeJob } from './range-client.js';
-import { bookWait } from './retry-after.js';
 
 /** What one endpoint may say while another has the blob. */
 const PASSED_ON: ReadonlySet<ErrorCode> = new Set([

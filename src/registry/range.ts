@@ -8,12 +8,12 @@ import {
   rangesIgnored,
   refusesRange,
 } from './classify.js';
-import { rangeHeader } from './content-range.js';
+import { type ResponseHeaders, rangeHeader } from './headers.js';
 import { NextUrl, type Place } from './next-url.js';
 import type { RangeClient, RangeJob, RangeTotals } from './range-client.js';
+import { requestLine } from './redaction.js';
 import { firstErrorMessage, refusal, serverError, storageRefusal } from './refusal.js';
-import { requestLine } from './request-line.js';
-import { type Headers, type Sink, transfer } from './transfer.js';
+import { type Sink, transfer } from './transfer.js';
 
 /** Why a stopped range is asked for again. */
 const TOO_SLOW = 'it came much slower than others';
@@ -194,7 +194,7 @@ function mayBeCut({ where, isWhole }: Range): boolean {
 function sinkFor(range: Range, place: Place, classified: (status: number, next: Next) => void): Sink {
   const { client, job, where } = range;
   let allowed: Promise<void> | undefined;
-  const classifyHead = (status: number, headers: Headers) =>
+  const classifyHead = (status: number, headers: ResponseHeaders) =>
     classify({ url: place.url, status, headers }, askedBy(range, place), known(range, place));
   return {
     begin: (status, headers) => {

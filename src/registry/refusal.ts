@@ -1,9 +1,6 @@
 import { PullError } from '../format/error.js';
-import { rateLimited } from './retry-after.js';
-import { withoutSecretsInUse } from './secrets-in-use.js';
-
-/** What is shown of a registry's own words. */
-const MAX_MESSAGE_LENGTH = 200;
+import type { Wait } from './backoff.js';
+import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 
 /** What was asked for, for the sentence that says it was not given. */
 export interface Wanted {
@@ -13,9 +10,6 @@ export interface Wanted {
   readonly name: string;
   readonly kind: 'manifest' | 'blob';
 }
-
-/** What is looked at of them: what is secret is taken out before they are cut. */
-const MAX_SCANNED_LENGTH = 4096;
 
 /**
  * The first message (else code) in an error body, or what a storage's XML or a web page says, without what may be secret, in quotes with control characters escaped
@@ -94,29 +88,6 @@ function firstError(body: Buffer): { message: string; code: string } | undefined
   if (!isRecord(first)) return undefined;
   const text = (value: unknown): string => (typeof value === 'string' ? value : '');
   return { message: text(first['message']), code: text(first['code']) };
-}
-
-/**
- * Proxies and caches repeat what failed before them: a URL with the signature in its query, a user in it, or the
- * Authorization that they were given. Others repeat what they were given without a word around it.
- */
-function withoutSecrets(text: string): string {
-  return withoutSecretsInUse(text)
-    .slice(0, MAX_SCANNED_LENGTH)
-    .replaceAll(/(:\/\/)[^\s/?#"'<>]*@/g, '$1')
-    .replaceAll(/(:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/g, '$1?…')
-    .replaceAll(/\b(basic|bearer)\s+[\w.~+/=-]+/gi, '$1 …');
-}
-
-/** Someone else's text in quotes, safe to show on a terminal. */
-function escapeForeignText(foreign: string): string {
-  const text = withoutSecrets(foreign);
-  const short = text.length > MAX_MESSAGE_LENGTH ? `${text.slice(0, MAX_MESSAGE_LENGTH)}…` : text;
-  // C1 controls and the marks that turn the direction of text around: JSON leaves them as they are.
-  return JSON.stringify(short).replaceAll(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -210,4 +181,13 @@ export function storageRefusal(status: number, wanted: Wanted, body: Buffer, sto
       hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },
   );
+}
+
+/** The error for a server that will not be asked any more for now. */
+export function rateLimited({ host, words, isElsewhere }: Omit<Wait, 'waitMs'>, sentence: string): PullError {
+  const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
+  const storage = 'wait, and try again later; it is a storage, which never sees credentials';
+  return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
+    hint: `${host} limits how often it may be asked: ${isElsewhere === true ? storage : login}`,
+  });
 }

@@ -6,7 +6,7 @@ import {
   readFileOrPipe,
   readRegularFile,
 } from '../files/read-input.js';
-import { Fields, malformed } from './toml-fields.js';
+import { PullError } from '../format/error.js';
 
 /** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
 type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
@@ -169,4 +169,68 @@ function readMirror(entry: Fields, digestOnly: boolean): Mirror {
     throw malformed(entry.path, 'has a pull-from-mirror that is none of "all", "digest-only" and "tag-only"');
   }
   return { location, insecure: entry.flag('insecure'), pullFromMirror: when };
+}
+
+/** A table of a file, read field by field: each must have the type that is asked for. */
+class Fields {
+  readonly path: string;
+  readonly #values: Readonly<Record<string, unknown>>;
+
+  constructor(value: unknown, path: string) {
+    if (!isTable(value)) throw malformed(path, 'has a value where a table belongs');
+    this.path = path;
+    this.#values = value;
+  }
+
+  has(name: string): boolean {
+    return Object.hasOwn(this.#values, name);
+  }
+
+  text(name: string): string | undefined {
+    return this.#typed(name, 'a string', (value) => typeof value === 'string');
+  }
+
+  flag(name: string): boolean {
+    return this.#typed<boolean>(name, 'true or false', (value) => typeof value === 'boolean') ?? false;
+  }
+
+  strings(name: string): readonly string[] | undefined {
+    return this.#typed<string[]>(
+      name,
+      'a list of strings',
+      (value) => Array.isArray(value) && value.every((item) => typeof item === 'string'),
+    );
+  }
+
+  table(name: string): Fields {
+    return new Fields(this.#typed(name, 'a table', isTable) ?? {}, this.path);
+  }
+
+  tables(name: string): Fields[] {
+    const list = this.#typed<unknown[]>(name, 'a list of tables', Array.isArray) ?? [];
+    return list.map((item) => new Fields(item, this.path));
+  }
+
+  /** All fields, which must be strings. */
+  texts(): Array<[string, string]> {
+    return Object.keys(this.#values).map((name) => [name, this.text(name)!]);
+  }
+
+  #typed<T>(name: string, form: string, test: (value: unknown) => boolean): T | undefined {
+    const value = this.has(name) ? this.#values[name] : undefined;
+    if (value === undefined) return undefined;
+    if (!test(value)) throw malformed(this.path, `has a ${JSON.stringify(name)} that is not ${form}`);
+    return value as T;
+  }
+}
+
+function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** The error for a file of the configuration that is not what it must be. */
+function malformed(path: string, problem: string, hint?: string): PullError {
+  return new PullError('option-malformed', `${path} ${problem}`, {
+    hint: hint ?? 'see containers-registries.conf(5) for its form',
+  });
 }

@@ -1,9 +1,8 @@
 import type { Agent, RequestOptions } from 'node:http';
-import { isIP, type Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 import type { SecureContext } from 'node:tls';
-import { type Attempt, connected, connectPatiently, whenReady } from './patient-connect.js';
-import type { HttpProxy } from './proxy.js';
-import { namesProxy, type Transport } from './transport.js';
+import { proxyError, timeoutError } from './network-error.js';
+import { type HttpProxy, portOf, proxyFor, type Transport } from './transport.js';
 
 /** How node:http gets a request to its server: at once, or by a proxy. */
 export interface Route {
@@ -38,7 +37,7 @@ async function tlsOptions(transport: Transport): Promise<TlsOptions> {
  * @throws PullError `option-malformed` for a proxy that is no URL, and for certificates that cannot be used
  */
 export async function findRoute(url: URL, transport: Transport): Promise<Route> {
-  const proxy = await proxyTo(url, transport);
+  const proxy = proxyFor(url, transport.environment);
   const asked = url.protocol === 'http:' ? proxy : undefined;
   const first = new URL(asked?.origin ?? url.origin);
   const secure = first.protocol === 'https:';
@@ -58,13 +57,6 @@ export async function findRoute(url: URL, transport: Transport): Promise<Route> 
     tunnel: asked === undefined ? proxy : undefined,
     askedProxy: asked?.host,
   };
-}
-
-/** Nothing is loaded where no proxy is named. */
-async function proxyTo(url: URL, { environment }: Transport): Promise<HttpProxy | undefined> {
-  if (!namesProxy(environment)) return undefined;
-  const { proxyFor } = await import('./proxy.js');
-  return proxyFor(url, environment);
 }
 
 /** An agent whose connections go that way. Each stands before a request has it, its TLS included. */
@@ -109,10 +101,153 @@ async function connectThrough(
   options: RequestOptions,
   timeoutMs: number,
 ): Promise<Socket> {
-  const [{ openTunnel }, { connect }] = await Promise.all([import('./tunnel.js'), import('node:tls')]);
+  const { connect } = await import('node:tls');
   const { host, port } = options as { host: string; port: number };
   const target = `${host.includes(':') ? `[${host}]` : host}:${port}`;
   const socket = await openTunnel(proxy, target, { timeoutMs, ...tls });
   const secured = { socket, host, ...(isIP(host) === 0 && { servername: host }), ...tls };
   return connected((_, done) => whenReady(connect(secured), 'secureConnect', done), timeoutMs);
+}
+
+/** A proxy's answer to CONNECT is a few lines; what goes on for longer is none. */
+const MAX_HEAD_BYTES = 16 * 1024;
+
+interface TunnelOptions {
+  readonly timeoutMs: number;
+  /** For a proxy that is itself asked over TLS. */
+  readonly secureContext: SecureContext;
+  readonly rejectUnauthorized: boolean;
+}
+
+/**
+ * A connection through `proxy` to `target` (`host:port`), by CONNECT (RFC 9110, 9.3.6): what is sent on it arrives there.
+ * Rejects with an error that `describeNetworkError` understands.
+ */
+export async function openTunnel(proxy: HttpProxy, target: string, options: TunnelOptions): Promise<Socket> {
+  const socket = await connectTo(proxy, options);
+  return new Promise((resolve, reject) => {
+    let head = '';
+    const timer = setTimeout(() => fail(timeoutError('connect')), options.timeoutMs);
+    function fail(error: Error, status?: number): void {
+      clearTimeout(timer);
+      socket.destroy();
+      reject(proxyError(error, proxy.host, status));
+    }
+    function closed(): void {
+      fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' }));
+    }
+    function read(): void {
+      // Byte by byte at the end: what follows the empty line is the target's and stays in the socket.
+      for (
+        let byte = socket.read(1) as Buffer | null;
+        byte !== null;
+        byte = socket.read(1) as Buffer | null
+      ) {
+        head += byte.toString('latin1');
+        if (head.endsWith('\r\n\r\n')) {
+          settle();
+          return;
+        }
+        if (head.length > MAX_HEAD_BYTES) {
+          fail(notHttp());
+          return;
+        }
+      }
+    }
+    function settle(): void {
+      clearTimeout(timer);
+      socket.off('readable', read).off('error', fail).off('close', closed);
+      const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1]);
+      if (status >= 200 && status < 300) resolve(socket);
+      else if (Number.isNaN(status)) fail(notHttp());
+      else fail(new Error('refused'), status);
+    }
+    socket.on('readable', read).on('error', fail).on('close', closed);
+    const credentials =
+      proxy.authorization === undefined ? '' : `Proxy-Authorization: ${proxy.authorization}\r\n`;
+    socket.write(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n${credentials}\r\n`);
+  });
+}
+
+/** The error that node:http has for an answer that is none. */
+function notHttp(): Error {
+  return Object.assign(new Error('no HTTP'), { code: 'HPE_INVALID_CONSTANT' });
+}
+
+/** A connection to the proxy itself. */
+async function connectTo(proxy: HttpProxy, options: TunnelOptions): Promise<Socket> {
+  const { secureContext, rejectUnauthorized, timeoutMs } = options;
+  const url = new URL(proxy.origin);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const to = { host, port: portOf(url) };
+  const secure = url.protocol === 'https:' ? await import('node:tls') : undefined;
+  try {
+    return await connected(
+      (more, done) =>
+        secure === undefined
+          ? whenReady(connect({ ...to, ...more }), 'connect', done)
+          : whenReady(
+              secure.connect({ ...to, secureContext, rejectUnauthorized, ...more }),
+              'secureConnect',
+              done,
+            ),
+      timeoutMs,
+    );
+  } catch (error) {
+    throw proxyError(error as Error, proxy.host);
+  }
+}
+
+type Connected = (error: Error | null, socket: Socket | null) => void;
+
+/** How `connect` of node:net tries the addresses of a name. */
+interface AddressOptions {
+  readonly autoSelectFamilyAttemptTimeout?: number;
+}
+
+/** Begins to connect and returns the socket at once. */
+type Attempt = (options: AddressOptions, connected: Connected) => Socket;
+
+/**
+ * Connects to a name that may have several addresses, within a time. Node gives each but the last 250 ms and does not come back to it,
+ * so one that is slow would be lost. When that happens all are tried once more beside it, with half of the time for each, and the first
+ * connection that stands is taken (compare RFC 8305, 5).
+ * @returns what ends it before
+ */
+export function connectPatiently(attempt: Attempt, timeoutMs: number, connected: Connected): () => void {
+  const sockets = new Set<Socket>();
+  let isOver = false;
+  const finish: Connected = (error, made) => {
+    if (isOver) return;
+    isOver = true;
+    clearTimeout(timer);
+    for (const socket of sockets) socket.destroy();
+    connected(error, made);
+  };
+  const begin = (options: AddressOptions): Socket => {
+    const socket = attempt(options, (error, made) => {
+      sockets.delete(socket);
+      if (error === null || sockets.size === 0) finish(error, made);
+    });
+    sockets.add(socket);
+    return socket;
+  };
+  const timer = setTimeout(() => finish(timeoutError('connect'), null), timeoutMs);
+  const patient = { autoSelectFamilyAttemptTimeout: Math.ceil(timeoutMs / 2) };
+  begin({}).once('connectionAttemptTimeout', () => begin(patient));
+  return () => finish(new Error('closed'), null);
+}
+
+/** Calls back when a socket that connects is ready, which its `event` tells, or has failed. */
+function whenReady(socket: Socket, event: 'connect' | 'secureConnect', connected: Connected): Socket {
+  return socket.once(event, () => connected(null, socket)).once('error', (error) => connected(error, null));
+}
+
+/** As `connectPatiently`. Rejects with the error. */
+function connected(attempt: Attempt, timeoutMs: number): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    connectPatiently(attempt, timeoutMs, (error, socket) =>
+      socket === null ? reject(error) : resolve(socket),
+    );
+  });
 }

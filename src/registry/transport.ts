@@ -1,3 +1,7 @@
+import { BlockList, isIP } from 'node:net';
+import { PullError } from '../format/error.js';
+import { isLoopback } from './urls.js';
+
 /** What the environment says about the network: variables that Go's, curl's and Node's users know. */
 const VARIABLES = [
   'HOME',
@@ -27,14 +31,116 @@ export interface Transport {
   readonly allowHttpStorage?: boolean | undefined;
 }
 
-/** Whether any proxy is named at all. */
-export function namesProxy(environment: NetworkEnvironment): boolean {
-  const { HTTP_PROXY, http_proxy, HTTPS_PROXY, https_proxy } = environment;
-  return (HTTP_PROXY ?? http_proxy ?? HTTPS_PROXY ?? https_proxy) !== undefined;
-}
-
 /** Those variables of `env` that concern the network; an empty one is as none. */
 export function networkEnvironment(env: NodeJS.ProcessEnv): NetworkEnvironment {
   const given = VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : []));
   return Object.fromEntries(given) as NetworkEnvironment;
+}
+
+/** A server that stands between. */
+export interface HttpProxy {
+  /** `http://host:port` or `https://host:port`. */
+  readonly origin: string;
+  /** Its `host:port`, for messages. */
+  readonly host: string;
+  /** The value of Proxy-Authorization, from user and password in the URL. */
+  readonly authorization: string | undefined;
+}
+
+/**
+ * The proxy for requests to `target`: `HTTP_PROXY` or `HTTPS_PROXY` by its scheme, unless `NO_PROXY` names it; in upper or lower
+ * case, by Go's rules (golang.org/x/net/http/httpproxy). Loopback is never asked through a proxy. `HTTP_PROXY` is not believed where
+ * `REQUEST_METHOD` shows a CGI program, which gets that variable from a request's header `Proxy`.
+ * @throws PullError `option-malformed` for a proxy that is no http(s) URL
+ */
+export function proxyFor(target: URL, environment: NetworkEnvironment): HttpProxy | undefined {
+  const [name, value] = target.protocol === 'https:' ? httpsProxy(environment) : httpProxy(environment);
+  if (value === undefined || isLoopback(target.hostname)) return undefined;
+  if (isExcepted(target, environment.NO_PROXY ?? environment.no_proxy ?? '')) return undefined;
+  return parseProxy(name, value);
+}
+
+type Named = readonly [name: string, value: string | undefined];
+
+function httpsProxy({ HTTPS_PROXY, https_proxy }: NetworkEnvironment): Named {
+  return HTTPS_PROXY === undefined ? ['https_proxy', https_proxy] : ['HTTPS_PROXY', HTTPS_PROXY];
+}
+
+function httpProxy({ HTTP_PROXY, http_proxy, REQUEST_METHOD }: NetworkEnvironment): Named {
+  const believed = HTTP_PROXY !== undefined && REQUEST_METHOD === undefined;
+  return believed ? ['HTTP_PROXY', HTTP_PROXY] : ['http_proxy', http_proxy];
+}
+
+/** Nothing of the value is told when it is malformed: it may hold a password. */
+function parseProxy(name: string, value: string): HttpProxy {
+  const text = value.includes('://') ? value : `http://${value}`;
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || (url.protocol !== 'http:' && url.protocol !== 'https:') || url.hostname === '') {
+    if (url !== undefined && /^socks/.test(url.protocol)) {
+      throw new PullError('option-malformed', `${name} names a SOCKS proxy, which is not supported`, {
+        hint: 'name an HTTP proxy, such as privoxy or gost, which can forward to the SOCKS proxy, or put the host into NO_PROXY if it can be reached without',
+      });
+    }
+    throw new PullError('option-malformed', `${name} is not the URL of an http or https proxy`, {
+      hint: 'write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if it wants them',
+    });
+  }
+  const { username, password, origin } = url;
+  const credentials = [username, password].map(decode).join(':');
+  const authorization =
+    credentials === ':' ? undefined : `Basic ${Buffer.from(credentials).toString('base64')}`;
+  return { origin, host: `${url.hostname}:${portOf(url)}`, authorization };
+}
+
+/** A percent sign that begins no escape stands for itself, as curl has it. */
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** The port of a URL, stated or not. */
+export function portOf({ protocol, port }: URL): number {
+  if (port !== '') return Number(port);
+  return protocol === 'https:' ? 443 : 80;
+}
+
+/** Whether one of the entries, with commas between, means this host: `*`, an address, a CIDR block or a domain, with or without port. */
+function isExcepted(target: URL, noProxy: string): boolean {
+  const host = target.hostname.replace(/^\[|\]$/g, '').toLowerCase();
+  return noProxy
+    .split(',')
+    .map((entry) => entry.trim().toLowerCase())
+    .some((entry) => entry !== '' && means(entry, host, portOf(target)));
+}
+
+function means(entry: string, host: string, port: number): boolean {
+  if (entry === '*') return true;
+  if (entry.includes('/')) return isInBlock(entry, host);
+  const { name, port: wantedPort } = splitPort(entry);
+  if (wantedPort !== undefined && wantedPort !== port) return false;
+  const family = isIP(name);
+  if (family !== 0) return isInBlock(`${name}/${family === 4 ? 32 : 128}`, host);
+  // `.domain` and `*.domain` mean what is below the domain, `domain` means itself as well.
+  const domain = name.replace(/^\*?\./, '');
+  return host.endsWith(`.${domain}`) || (host === domain && domain === name);
+}
+
+function splitPort(entry: string): { name: string; port: number | undefined } {
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d+))?$/.exec(entry) ?? [];
+  return { name: bracketed ?? plain ?? entry, port: port === undefined ? undefined : Number(port) };
+}
+
+/** Whether a host lies in a block like `10.0.0.0/8`. BlockList throws for a zone (`%eth0`), and ends the process for a length of -0. */
+function isInBlock(block: string, host: string): boolean {
+  const [, network = '', length = ''] = /^([0-9a-f.:]+)\/(\d{1,3})$/.exec(block) ?? [];
+  const bits = Number(length);
+  const family = isIP(network) === 6 ? 'ipv6' : 'ipv4';
+  const most = family === 'ipv6' ? 128 : 32;
+  if (isIP(network) === 0 || isIP(host) === 0 || bits > most) return false;
+  const list = new BlockList();
+  list.addSubnet(network, bits, family);
+  return list.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4');
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../src/format/error.js';
-import { createLimits } from '../../src/registry/concurrency.js';
+import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import {
@@ -11,7 +11,6 @@ import {
   type RangeEvents,
   type RangeJob,
 } from '../../src/registry/range-client.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { addBlob, emptyLayout, nameImage, noise } from '../support/layout.js';
 import { failureOf } from '../support/pull.js';

@@ -10,7 +10,7 @@ import { MetadataBudget } from '../../src/pull/metadata-budget.js';
 import { Patience } from '../../src/pull/patience.js';
 import { resolveOptions } from '../../src/pull/settings.js';
 import { Stop } from '../../src/pull/stop.js';
-import { Concurrency, createLimits } from '../../src/registry/concurrency.js';
+import { Concurrency, createLimits } from '../../src/registry/backoff.js';
 import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';

@@ -1,8 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { NetworkSetup } from '../../src/pool/messages.js';
-import { createLimits } from '../../src/registry/concurrency.js';
+import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
 import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
 
 /** How the threads of a test reach the one registry there is. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {

@@ -1,9 +1,8 @@
 import type { TestContext } from 'node:test';
-import { createLimits } from '../../src/registry/concurrency.js';
+import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
 import { createLacking } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeTotals } from '../../src/registry/range-client.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
 import { type RecordedEvents, recordEvents } from './scripted-server.js';
 
 interface RangeOptions {

@@ -3,9 +3,8 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fromFailure } from '../../src/format/error.js';
 import type { SessionOptions } from '../../src/registry/ask.js';
+import { createWaitBudget, type Wait } from '../../src/registry/backoff.js';
 import { createCredentials } from '../../src/registry/credentials.js';
-import type { Wait } from '../../src/registry/patience.js';
-import { createWaitBudget } from '../../src/registry/retry-after.js';
 import { createRegistrySession, type RegistrySession } from '../../src/registry/session.js';
 import { temporaryDirectory } from './temporary.js';
 

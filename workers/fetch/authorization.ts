@@ -1,6 +1,6 @@
 import { fromFailure, type PullError } from '../../src/format/error.js';
 import type { MainMessage } from '../../src/pool/messages.js';
-import { noteAuthorization } from '../../src/registry/secrets-in-use.js';
+import { noteAuthorization } from '../../src/registry/redaction.js';
 import { network, tell } from '../context.js';
 import { hearMain } from '../main-messages.js';
 

@@ -3,8 +3,12 @@ import { RETRY_WAIT_MS } from '../../src/pool/messages.js';
 import { noteReceived, type RangeControl, takeStop } from '../../src/pool/range-control.js';
 import { draw, type RateLimit } from '../../src/pool/rate-limit.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
-import type { RangeEvents, RangeJob, RangeTotals } from '../../src/registry/range-client.js';
-import { RangeStop } from '../../src/registry/range-stop.js';
+import {
+  type RangeEvents,
+  type RangeJob,
+  RangeStop,
+  type RangeTotals,
+} from '../../src/registry/range-client.js';
 import { network, setup, tell } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { unwatch, watch } from '../ticker.js';

@@ -4,14 +4,19 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { parseChallenges } from '../../../src/registry/challenge.js';
-import { decodeAnswer } from '../../../src/registry/content-coding.js';
-import { parseContentLength, parseContentRange, rangeHeader } from '../../../src/registry/content-range.js';
+import { bookWait, createWaitBudget, waitAfter } from '../../../src/registry/backoff.js';
 import { askHelper } from '../../../src/registry/credential-helper.js';
-import { nextHop } from '../../../src/registry/redirect.js';
+import {
+  parseChallenges,
+  parseContentLength,
+  parseContentRange,
+  parseRetryAfter,
+  rangeHeader,
+} from '../../../src/registry/headers.js';
+import { decodeAnswer } from '../../../src/registry/http-client.js';
 import { firstErrorMessage, refusal, webPageError } from '../../../src/registry/refusal.js';
-import { bookWait, createWaitBudget, parseRetryAfter, waitAfter } from '../../../src/registry/retry-after.js';
 import { parseToken, tokenRequest, tokenUrl } from '../../../src/registry/token.js';
+import { nextHop } from '../../../src/registry/urls.js';
 import { parseFaults } from '../../../src/sandbox/faults.js';
 import { contentRange, parseRange } from '../../../src/sandbox/shape-answer.js';
 import { mutatedJson } from '../json.js';

@@ -4,7 +4,7 @@ import { PullError } from '../../../src/format/error.js';
 import { count, createCounters } from '../../../src/pool/counters.js';
 import { Patience } from '../../../src/pull/patience.js';
 import { Stop } from '../../../src/pull/stop.js';
-import type { Wait } from '../../../src/registry/patience.js';
+import type { Wait } from '../../../src/registry/backoff.js';
 
 const TAU_MS = 1000;
 

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { RegistryLink } from '../../../src/pull/registry-link.js';
-import { Concurrency } from '../../../src/registry/concurrency.js';
-import { bookWait } from '../../../src/registry/retry-after.js';
+import { bookWait, Concurrency } from '../../../src/registry/backoff.js';
 import { startServer } from '../../support/scripted-server.js';
 
 test('what workers have waited counts for the main thread, too', async (t) => {

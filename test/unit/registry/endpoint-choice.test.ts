@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createLimits } from '../../../src/registry/concurrency.js';
+import { createLimits } from '../../../src/registry/backoff.js';
 import {
   createLacking,
   EndpointChoice,

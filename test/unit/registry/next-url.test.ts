@@ -1,11 +1,16 @@
 /** Which URL a range is asked for next, where that hangs on what other ranges do at the same moment: no registry can bring that about. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { Concurrency, createLimits, sharedClockMs } from '../../../src/registry/concurrency.js';
+import {
+  bookWait,
+  Concurrency,
+  createLimits,
+  createWaitBudget,
+  sharedClockMs,
+} from '../../../src/registry/backoff.js';
 import { createLacking } from '../../../src/registry/endpoint-choice.js';
 import { NextUrl } from '../../../src/registry/next-url.js';
 import { createRangeClient } from '../../../src/registry/range-client.js';
-import { bookWait, createWaitBudget } from '../../../src/registry/retry-after.js';
 import { recordEvents } from '../../support/scripted-server.js';
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { requestLine } from '../../../src/registry/request-line.js';
+import { requestLine } from '../../../src/registry/redaction.js';
 
 const URL_WITH_SECRETS = new URL('https://user:secret@example.com:5000/v2/a/blobs/b?sig=secret#secret');
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createIdleTimer } from '../../../src/registry/idle-timer.js';
+import { createIdleTimer } from '../../../src/registry/response-limits.js';
 
 test('silence is told once', async () => {
   let told = 0;

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { proxyFor } from '../../../src/registry/proxy.js';
-import type { NetworkEnvironment } from '../../../src/registry/transport.js';
+import { type NetworkEnvironment, proxyFor } from '../../../src/registry/transport.js';
 
 function proxyOf(url: string, environment: NetworkEnvironment): string | undefined {
   return proxyFor(new URL(url), environment)?.origin;
