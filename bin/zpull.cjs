@@ -57,5 +57,8 @@ process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : S
 process.env.TOKIO_WORKER_THREADS ||= '1';
 // Threads have heaps of 10 MB. V8 would start with less, and mark all of it whenever 64 MB of buffers have come and gone.
 setFlagsFromString('--initial-old-space-size=32');
+// The parser of HTTP answers (undici's, in WebAssembly) runs a few thousand times a copy. To optimize its one large function takes 38 MB for a moment, and
+// 0.1 to 0.3 s of CPU time. Threads of a pull decode zstd in WebAssembly, too, which has to be optimized.
+if (process.argv[2] === 'copy') setFlagsFromString('--wasm-tiering-budget=2000000000');
 require('node:module').enableCompileCache?.();
 import('../dist/bundle/cli/main.js').then(({ main }) => main(process.argv.slice(2)));
