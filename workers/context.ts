@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { openPacksOf } from '../src/pool/counters.js';
 import type { NetworkSetup, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
+import { onFullDisk } from '../src/store/full-disk.js';
 import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';
@@ -17,6 +18,15 @@ export function network(): NetworkSetup {
 shareOpenPacks(openPacksOf(setup.counters));
 
 export const paths: StorePaths = storePaths(setup.storeRoot, setup.isReadOnly);
+
+const { spareRoom } = setup;
+if (spareRoom !== undefined) {
+  onFullDisk(() => {
+    if (Atomics.load(spareRoom, 0) === 0) tell({ event: 'store-full' });
+    Atomics.wait(spareRoom, 0, 0);
+    return true;
+  });
+}
 
 let writer: PackWriter | undefined;
 

@@ -24,6 +24,7 @@ const handlers = {
   'follow-layers': async () => (await import('./export/follow-layers.js')).followLayers,
   'unpack-files': async () => (await import('./export/unpack-files.js')).unpackFiles,
   'find-cover': async () => (await import('./export/find-cover.js')).findCover,
+  'keep-files': async () => (await import('./export/keep-files.js')).keepFiles,
   'pick-tree': async () => (await import('./export/pick-tree.js')).pickTree,
   'write-picked': async () => (await import('./export/write-picked.js')).writePicked,
   'write-tar': async () => (await import('./export/write-tar.js')).writeTar,

@@ -46,15 +46,13 @@ export async function exportRootfs(
     const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
     await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
       const flattening =
-        begun === undefined
-          ? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path })
-          : begun.tree;
+        begun?.tree ?? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path, ...run.given });
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;
       place ??= await takePlace(directory, found === 'absent', force);
       const rows = await missingRows(tree, begun);
-      run.begin(`rootfs:${options.directory}`, contentBytes(tree), begun !== undefined);
+      run.begin(`rootfs:${options.directory}`, contentBytes(tree), (begun?.tree ?? null) !== null);
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
       if (!place.isEmpty) await proof;
       else {
@@ -82,7 +80,7 @@ export async function exportRootfs(
 async function missingRows(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   if (begun === undefined) return rows;
-  const isKept = await begun.keep();
+  const isKept = await begun.keep(tree);
   return rows.filter((row) => isKept[row] === 0);
 }
 

@@ -14,6 +14,9 @@ export const HARD_LINK = 0x31;
 export const SYMLINK = 0x32;
 export const DIRECTORY = 0x35;
 
+/** The paths, links and attributes of rows. */
+type Texts = Pick<FileTree, 'text' | 'textEnd'>;
+
 /** No row: what the parent of the root's entries is. */
 export const NO_ROW = -1;
 
@@ -34,7 +37,7 @@ export function isRoot(tree: FileTree, row: number): boolean {
 }
 
 /** The path of a row, without a slash at either end; the root's is empty. */
-export function pathAt(tree: FileTree, row: number): Buffer {
+export function pathAt(tree: Texts, row: number): Buffer {
   return textAt(tree, row, 0);
 }
 
@@ -48,13 +51,13 @@ export function xattrRecordsAt(tree: FileTree, row: number): Buffer {
   return textAt(tree, row, 2);
 }
 
-function textAt(tree: FileTree, row: number, which: 0 | 1 | 2): Buffer {
+function textAt(tree: Texts, row: number, which: 0 | 1 | 2): Buffer {
   const start = startOfText(tree, row, which);
   const lengthBytes = tree.textEnd[row * 3 + which]! - start;
   return lengthBytes === 0 ? NO_BYTES : Buffer.from(tree.text.buffer, start, lengthBytes);
 }
 
-function startOfText(tree: FileTree, row: number, which: 0 | 1 | 2): number {
+function startOfText(tree: Texts, row: number, which: 0 | 1 | 2): number {
   const at = row * 3 + which;
   return at === 0 ? 0 : tree.textEnd[at - 1]!;
 }

@@ -31,6 +31,7 @@ interface FlattenLimits {
   readonly maxSteps?: number;
   readonly maxImplied?: number;
   readonly maxTextBytes?: number;
+  readonly maxEntries?: number;
   /** Whether what Linux takes for no name or link is refused. */
   readonly intoFiles?: boolean;
   /** Only this part of the file system is exported; all of it when left out. */
@@ -49,13 +50,14 @@ export function flatten(
     maxSteps = MAX_STEPS,
     maxImplied = MAX_IMPLIED,
     maxTextBytes = MAX_TEXT_BYTES,
+    maxEntries = MAX_ENTRIES,
     intoFiles = false,
     only,
   }: FlattenLimits = {},
   onFile: FileListener = () => {},
 ): FileTree {
   const tree = new LayerTree({ implied: maxImplied, steps: maxSteps });
-  const reader = new LayerReader(tree, maxTextBytes, intoFiles);
+  const reader = new LayerReader(tree, { maxEntries, maxTextBytes, intoFiles });
   const hidden = new Map<string, Inode>();
   for (const [layer, source] of layers.entries()) {
     try {

@@ -43,31 +43,39 @@ export interface Named {
   readonly isHidden: boolean;
 }
 
+/** What all layers together may have. */
+interface ReadLimits {
+  readonly maxEntries: number;
+  /** Bytes of names, links and extended attributes. */
+  readonly maxTextBytes: number;
+  /** Whether what Linux takes for no name or link is refused. */
+  readonly intoFiles: boolean;
+}
+
 /** Told of each file as its header is read: whether it is there in the end is not known yet. */
 export type FileListener = (layer: number, path: string, inode: Inode) => void;
 
 /** Reads what layers have, one after the other, and counts what all of them ask for. */
 export class LayerReader {
   readonly #tree: LayerTree;
-  readonly #maxTextBytes: number;
-  readonly #intoFiles: boolean;
+  readonly #limits: ReadLimits;
   #entries = 0;
   #textBytes = 0;
 
-  constructor(tree: LayerTree, maxTextBytes: number, intoFiles: boolean) {
+  constructor(tree: LayerTree, limits: ReadLimits) {
     this.#tree = tree;
-    this.#maxTextBytes = maxTextBytes;
-    this.#intoFiles = intoFiles;
+    this.#limits = limits;
   }
 
   /** What a layer has, in the order of its tar. @throws as `flatten` */
   read(source: TarSource, layer: number, onFile: FileListener): LayerChanges {
+    const { maxEntries, intoFiles } = this.#limits;
     const named: Named[] = [];
     const whiteouts: string[] = [];
     const onMeta = (bytes: number) => this.#tree.spend(Math.ceil(bytes / META_BYTES_A_STEP));
     for (const entry of tarEntries(source, onMeta)) {
       this.#entries += 1;
-      if (this.#entries > MAX_ENTRIES) throw noFileSystem(`the image has more than ${MAX_ENTRIES} entries`);
+      if (this.#entries > maxEntries) throw noFileSystem(`the image has more than ${maxEntries} entries`);
       const path = pathOf(entry);
       const kind = this.#kindOf(path);
       if (kind === 'whiteout') {
@@ -76,7 +84,7 @@ export class LayerReader {
       } else if (kind === 'file' || entry.entry.type !== '5') {
         const added = { path, what: whatOf(path, entry, layer), isHidden: kind === 'hidden' };
         this.#countText(textBytesOf(added));
-        if (this.#intoFiles) requireFileName(added);
+        if (intoFiles) requireFileName(added);
         named.push(added);
         const { what, isHidden } = added;
         if (!isHidden && typeof what !== 'string' && what.type === FILE) onFile(layer, path, what);
@@ -97,8 +105,8 @@ export class LayerReader {
 
   #countText(bytes: number): void {
     this.#textBytes += bytes;
-    if (this.#textBytes > this.#maxTextBytes)
-      throw noFileSystem(`its names have more than ${this.#maxTextBytes} bytes`);
+    const { maxTextBytes } = this.#limits;
+    if (this.#textBytes > maxTextBytes) throw noFileSystem(`its names have more than ${maxTextBytes} bytes`);
   }
 }
 

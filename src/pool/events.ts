@@ -36,6 +36,8 @@ export type WorkerEvent =
   | { readonly event: 'target-renewed'; readonly blobUrl: string; readonly target: string | undefined }
   /** Where a blob's URL led is broken. */
   | { readonly event: 'target-failed'; readonly blobUrl: string; readonly target: string }
+  /** The disk of the store is full. The thread waits at `WorkerSetup.spareRoom`. */
+  | { readonly event: 'store-full' }
   | { readonly event: 'request'; readonly line: string };
 
 /** From the main thread to all workers, on the BroadcastChannel: the answers to `authorization` and `target-expired`. */

@@ -55,6 +55,8 @@ export interface FlattenTask {
   readonly intoFiles: boolean;
   /** Only the file or directory at this path is wanted; everything when left out. */
   readonly path?: string | undefined;
+  /** As in `WriteFilesTask`. */
+  readonly layers?: readonly ExportedLayer[];
 }
 
 /** The sparse files among the rows of a tree, all others are whole. */
@@ -71,7 +73,8 @@ interface SparseRows {
 
 /**
  * The same for layers that are still coming. Through `port` come `ComingBytes`; back go the files as their headers are read, as
- * `FileBatch`, and then `null`. Whether the image has them in the end is not known by then.
+ * `FileBatch`, and then `null`. Whether the image has them in the end is not known by then. The answer is null when there are more
+ * entries than that, or they make no file system.
  */
 export interface FollowLayersTask {
   readonly task: 'follow-layers';
@@ -80,6 +83,7 @@ export interface FollowLayersTask {
   /** The rows of `diffIds` that the image's layers have, lowest first. */
   readonly order: readonly number[];
   readonly port: MessagePort;
+  readonly maxEntries: number;
   /** Changed and notified after each message: the thread waits for that alone. */
   readonly sent: Int32Array<SharedArrayBuffer>;
 }
@@ -105,6 +109,11 @@ export interface FileBatch {
   readonly tree: TreeRows;
   /** Blocks of which headers were read, ascending: they are still to be compared as a whole. */
   readonly blocks: readonly number[];
+  /** The blocks of the layer that are read to write the files, half-open. */
+  readonly firstBlock: number;
+  readonly endBlock: number;
+  /** Where in the tar the last content ends. */
+  readonly endBytes: number;
 }
 
 /** Writes files of a layer into a directory that no other user can change; leaves out those whose path is taken. */
@@ -122,6 +131,27 @@ export interface UnpackFilesTask extends Pick<FileBatch, 'tree' | 'blocks'> {
 export interface UnpackFilesResult {
   /** By row: 1 for a file that is there. */
   readonly written: Uint8Array;
+}
+
+/** Files of one batch that were to be written before it was known whether the image has them in the end. */
+export interface EarlyRows extends Pick<TreeRows, 'count' | 'contentStart' | 'text' | 'textEnd'> {
+  /** Row of the layer in the task that read their headers. */
+  readonly layer: number;
+  /** By row: 1 for a file that is there. */
+  readonly written: Uint8Array;
+}
+
+/**
+ * Removes early files, and directories made for them, that a file system does not have at their paths. The answer: by row of the tree, 1
+ * for a file that is there.
+ */
+export interface KeepFilesTask {
+  readonly task: 'keep-files';
+  readonly early: readonly EarlyRows[];
+  readonly tree: TreeRows;
+  /** For each layer of the tree, its number in the early rows. */
+  readonly rowOf: readonly number[];
+  readonly directory: SharedDirectory;
 }
 
 /** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
@@ -256,6 +286,7 @@ export type ExportTask =
   | FlattenTask
   | FollowLayersTask
   | UnpackFilesTask
+  | KeepFilesTask
   | WriteTarTask
   | MakeDirectoriesTask
   | WriteFilesTask
@@ -267,8 +298,9 @@ export interface ExportResults {
   'export-layer': ExportLayerResult;
   'write-archive': WriteArchiveResult;
   flatten: TreeRows;
-  'follow-layers': TreeRows;
+  'follow-layers': TreeRows | null;
   'unpack-files': UnpackFilesResult;
+  'keep-files': Uint8Array;
   'write-tar': WriteTarResult;
   'make-directories': undefined;
   'write-files': undefined;

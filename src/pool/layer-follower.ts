@@ -6,10 +6,17 @@ export interface LayerFollower {
   /** The layers of the image, lowest first. Called once, before any of them is pulled. */
   begin(diffIds: readonly Digest[]): void;
   /**
+   * Called before the first byte of some of them. About `storeBytes` bytes will be written to the store; `tarBytes`: of those tars whose
+   * length is known.
+   */
+  expect?(bytes: { readonly storeBytes: number; readonly tarBytes: number }): Promise<void>;
+  /**
    * Called for each attempt at a layer, before its first byte; `mostTarBytes` is an estimate of how long its tar is at most.
    * Returns undefined when this attempt is not followed.
    */
   follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined;
+  /** The disk of the store is full. Resolves when all that the follower has written is removed, if it could be. */
+  makeRoom?(): Promise<void>;
 }
 
 /** One attempt at a layer; told of its tar as that is written to disk. */

@@ -12,6 +12,11 @@ export interface WorkerSetup {
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** What all threads together may receive. */
   readonly rateLimit?: RateLimit;
+  /**
+   * Of pools that write to a store whose disk has files that could go: 1 once they are gone. A thread that finds the disk full says so and
+   * waits for that.
+   */
+  readonly spareRoom?: Int32Array<SharedArrayBuffer>;
   /** For pools whose tasks ask a registry. */
   readonly network?: NetworkSetup;
   /** For pools that export a file system: the layers of the image, lowest first. */

@@ -1,5 +1,6 @@
 import { deleteBlob } from '../store/blob-cache.js';
 import type { ExtentList } from '../store/extents.js';
+import { withRoomFrom } from '../store/full-disk.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
@@ -10,7 +11,8 @@ export async function publishLayer(
   layer: KnownLayer,
   extents: ExtentList,
 ): Promise<void> {
-  await writeLayerRecord(context.paths, { diffId: layer.diffId, extents });
+  const record = { diffId: layer.diffId, extents };
+  await withRoomFrom(context.follower, () => writeLayerRecord(context.paths, record));
   for (const part of [layer.metadata?.toc, layer.metadata?.tarSplit]) {
     if (part !== undefined) await deleteBlob(context.paths, part.digest);
   }

@@ -1,6 +1,7 @@
 import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { requireSpace } from '../store/disk-space.js';
+import { withRoomFrom } from '../store/full-disk.js';
 import type { PullContext } from './context.js';
 import { ignoresRanges } from './foreign.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
@@ -24,11 +25,9 @@ export async function pullLayers(
   const { layers, plan, figures } = await prepareLayers(context, wanted);
   const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
   announce(context, layers, figures);
-  await requireSpace(
-    context.paths.root,
-    sum(figures, ({ diskBytes }) => diskBytes),
-    true,
-  );
+  const storeBytes = sum(figures, ({ diskBytes }) => diskBytes);
+  await withRoomFrom(context.follower, () => requireSpace(context.paths.root, storeBytes, true));
+  await context.follower?.expect?.({ storeBytes, tarBytes: sum(figures, ({ tarBytes }) => tarBytes ?? 0) });
   const run = await runPlan(context, layers, plan, fetchBytes);
   return {
     figures: layers.map((layer, i) => {

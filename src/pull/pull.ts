@@ -3,6 +3,7 @@ import { PullError } from '../format/error.js';
 import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
+import { withRoomFrom } from '../store/full-disk.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
@@ -167,7 +168,9 @@ class Pull {
     this.#follower?.begin(image.config.diffIds);
     const missing = () => this.#wanted(imageLayers(image, this.#paths));
     const { figures, provenAfterMs } = await this.#pullMissing(missing);
-    await writeRecord(this.#paths, this.#link.image, this.#link.settings, image);
+    await withRoomFrom(this.#follower, () =>
+      writeRecord(this.#paths, this.#link.image, this.#link.settings, image),
+    );
     const all = new Map([...this.#pulled, ...figures]);
     return this.#result(image, imageLayers(image, this.#paths), all, provenAfterMs);
   }

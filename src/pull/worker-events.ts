@@ -12,6 +12,7 @@ export class WorkerEvents {
   readonly #session: MirroredSession;
   readonly #patience: Patience;
   readonly #emit: (event: PullEvent) => void;
+  readonly #onFullStore: () => void;
   readonly #targets = new TargetRenewals((message) => this.#post(message));
   #closed = false;
 
@@ -20,11 +21,13 @@ export class WorkerEvents {
     session: MirroredSession;
     patience: Patience;
     emit: (event: PullEvent) => void;
+    onFullStore: () => void;
   }) {
     this.#channel = new BroadcastChannel(options.channel);
     this.#session = options.session;
     this.#patience = options.patience;
     this.#emit = options.emit;
+    this.#onFullStore = options.onFullStore;
   }
 
   readonly handle = (event: WorkerEvent): void => {
@@ -51,6 +54,9 @@ export class WorkerEvents {
         break;
       case 'target-failed':
         this.#targets.failed(event.blobUrl, event.target);
+        break;
+      case 'store-full':
+        this.#onFullStore();
         break;
       case 'request':
         this.#emit({ event: 'debug', line: event.line });

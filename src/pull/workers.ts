@@ -38,11 +38,12 @@ export class Workers {
 
   /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
   static async start(options: Options): Promise<Workers> {
-    const { link, paths, layers, streamBytes, emit, reusesBuffers = false } = options;
+    const { link, paths, layers, streamBytes, emit, follower, reusesBuffers = false } = options;
     const network = { ...(await link.network()), reusesBuffers };
     const { session, patience } = link;
     const { workers, connections } = link.settings;
-    const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...link.setup };
+    const spare = follower?.makeRoom && { spareRoom: new Int32Array(new SharedArrayBuffer(4)) };
+    const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...spare, ...link.setup };
     const threads = supportThreads({
       workers,
       connections,
@@ -51,7 +52,13 @@ export class Workers {
       streamBytes,
     });
     const layerTasks = layers + streamBytes.length;
-    const events = new WorkerEvents({ channel: network.channel, session, patience, emit });
+    const onFullStore = async () => {
+      if (spare === undefined) return;
+      await follower?.makeRoom?.();
+      Atomics.store(spare.spareRoom, 0, 1);
+      Atomics.notify(spare.spareRoom, 0);
+    };
+    const events = new WorkerEvents({ channel: network.channel, session, patience, emit, onFullStore });
     try {
       const support = await WorkerPool.start({
         threads,

@@ -1,7 +1,7 @@
 import { type StatsFs, statfsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { statFile } from '../files/open-file.js';
-import { systemCode, wrapFsError } from '../files/storage-error.js';
+import { systemCode, wrapFsError, wrapFsErrorAsync } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 
 /**
@@ -99,6 +99,22 @@ export async function requireSpace(
     `${directory} needs ${neededBytes} bytes and has ${free}: ${missing} bytes are missing`,
     { hint: 'Free some space there, or choose another place with --store.' },
   );
+}
+
+/**
+ * Bytes that can be written in a directory when `storeBytes` more have been written to the store, and `FreeRoom` leaves its reserve;
+ * infinite where that is not known. Below 0 when the store alone needs more.
+ */
+export async function spareBytes(directory: string, store: string, storeBytes: number): Promise<number> {
+  const freeBytes = await freeBytesOf(directory, true);
+  if (freeBytes === undefined) return Number.POSITIVE_INFINITY;
+  return (await shareRoom(directory, store)) ? freeBytes - storeBytes : freeBytes;
+}
+
+/** Whether two directories may be on one file system. Subvolumes have device numbers of their own, and the size of the whole. */
+async function shareRoom(one: string, other: string): Promise<boolean> {
+  const [a, b] = await wrapFsErrorAsync(`look at ${one}`, () => Promise.all([statfs(one), statfs(other)]));
+  return a.type === b.type && a.bsize === b.bsize && a.blocks === b.blocks;
 }
 
 /**

@@ -5,6 +5,7 @@ import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import { FreeRoom } from './disk-space.js';
+import { withRoom } from './full-disk.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
@@ -49,8 +50,8 @@ interface OpenPack {
 
 /**
  * The writing end of a pack, one a worker. Invariants: no file is opened that was there before; no byte is written
- * twice; a record follows the bytes it states; after a failed write the pack gets no further byte, and the next
- * reservation opens a new one.
+ * twice, except when the disk was full the first time; a record follows the bytes it states; after a failed write the
+ * pack gets no further byte, and the next reservation opens a new one.
  */
 export class PackWriter {
   readonly #paths: StorePaths;
@@ -79,7 +80,7 @@ export class PackWriter {
   reserve(lengthBytes: number): Region {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0)
       throw new RangeError(`cannot reserve ${lengthBytes} bytes`);
-    this.#open ??= createPack(this.#paths);
+    this.#open ??= withRoom(() => createPack(this.#paths));
     const start = this.#open.packEnd;
     this.#open.packEnd += lengthBytes;
     return { pack: this.#open.id, start, end: start + lengthBytes };
@@ -169,11 +170,11 @@ export class PackWriter {
     return this.#records.subarray(0, length);
   }
 
-  /** After an error nobody knows what the file holds: the pack is given up. */
+  /** Does what writes the same bytes to the same place when it is called again. After an error nobody knows what the file holds: the pack is given up. */
   #attempt(action: (open: OpenPack) => void): void {
     const open = this.#open!;
     try {
-      action(open);
+      withRoom(() => action(open));
     } catch (error) {
       this.#open = undefined;
       this.#failures.set(open.id, error);

@@ -13,6 +13,7 @@ import {
   RootfsFollower,
   TagFollower,
 } from '../../src/index.js';
+import type { BegunRootfs } from '../../src/export/rootfs-follower.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { newPackId, openStore } from '../../src/store/paths.js';
@@ -21,9 +22,10 @@ import { writeSampleImage } from '../support/layers/sample-image.js';
 import { emptyLayout, noise } from '../support/layout.js';
 import { listDirectory } from '../support/listing.js';
 import { findInPacks, flipByte } from '../support/packs.js';
-import { failureOf } from '../support/pull.js';
+import { failureOf, listedImages } from '../support/pull.js';
 import { type Random, seededRandom } from '../support/random.js';
 import { startSandbox } from '../support/sandbox.js';
+import { skipUnlessMount, smallDisk } from '../support/small-disk.js';
 import { type Entry, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
@@ -89,16 +91,20 @@ async function serve(
 }
 
 /** Pulls with a follower and exports; returns how many rows were there before the export began to write, -1 when it wrote all. */
-async function pullToRootfs({ image, store, directory }: Served, options: Partial<PullOptions> = {}) {
-  const follower = new RootfsFollower({ store, directory });
+async function pullToRootfs(
+  { image, store, directory }: Served,
+  options: Partial<PullOptions> = {},
+  limits: { readonly maxEntries?: number } = {},
+) {
+  const follower = new RootfsFollower({ store, directory, ...limits });
   try {
     const { layers } = await pullImage(image, { ...options, store, follower });
     const diffIds = layers.map(({ diffId }) => diffId);
     let keptRows = -1;
     const finish: RootfsFollower['finish'] = async (given) => {
       const begun = await follower.finish(given);
-      const keep = async () => {
-        const kept = await begun!.keep();
+      const keep: BegunRootfs['keep'] = async (tree) => {
+        const kept = await begun!.keep(tree);
         keptRows = kept.reduce((sum, one) => sum + one, 0);
         return kept;
       };
@@ -160,6 +166,33 @@ test('an empty directory is filled while layers come, next to a layer that the s
   const { diffIds, keptRows } = await pullToRootfs(served);
   assert.ok(keptRows >= 4, `${keptRows} rows were kept`);
   await assertAsLater(served, diffIds);
+});
+
+test('entries beyond a limit are left to the export, which keeps what was written before', async (t) => {
+  const served = await serve(t, LAYERS, 'gzip');
+  const { diffIds, keptRows } = await pullToRootfs(served, {}, { maxEntries: LAYERS[0]!.length });
+  assert.equal(keptRows, 2);
+  await assertAsLater(served, diffIds);
+});
+
+/** Files that gzip shrinks by a factor of thirty: nobody knows before how much room they take. */
+const SHRINKING: readonly Entry[] = Array.from({ length: 1500 }, (_, i) => ({
+  name: `d/${i}`,
+  content: noise(i + 1, 64).toString('hex').repeat(48),
+}));
+
+test('a disk that has room for the store alone takes the pull: early files go', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const served = await serve(t, [[...SHRINKING]], 'gzip');
+  const disk = smallDisk(t, 16 * 2 ** 20);
+  const [store, directory] = [join(disk, 'store'), join(disk, 'out')];
+  // Slow enough for the files to be written as the layer comes.
+  const limited = pullToRootfs({ ...served, store, directory }, { limitRate: 300_000 });
+  const { code, message } = await failureOf(limited);
+  assert.equal(code, 'store-full', message);
+  assert.deepEqual(readdirSync(disk), ['store']);
+  assert.equal(listedImages(store).length, 1, 'the pull failed, and not the export behind it');
 });
 
 test('a layer that is mended is proven before its files are written', async (t) => {

@@ -1,4 +1,5 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
+import { BLOCK_BYTES } from '../../src/export/block-tags.js';
 import { ExtentReader } from '../../src/export/extent-reader.js';
 import { NO_ROW } from '../../src/export/file-tree.js';
 import { flatten } from '../../src/export/flatten.js';
@@ -13,6 +14,7 @@ import { PartTags } from '../../src/export/part-tags.js';
 import { partsOf } from '../../src/export/tree-paths.js';
 import { RowWriter } from '../../src/export/tree-rows.js';
 import type { Digest } from '../../src/format/digest.js';
+import { type ErrorCode, PullError } from '../../src/format/error.js';
 import { isZeroBlock, unreadableTar } from '../../src/format/tar-fields.js';
 import type {
   BlockTagRows,
@@ -30,11 +32,19 @@ import { extentsOf } from '../extents.js';
 const BATCH_BYTES = 16 * 2 ** 20;
 const BATCH_ROWS = 500;
 
+/** For each entry that is followed: bytes of names, links and attributes, and the share of directories that have no entry. */
+const TEXT_BYTES_AN_ENTRY = 128;
+const ENTRIES_AN_IMPLIED = 8;
+
+/** What is wrong with layers that make no file system, or one beyond the limits. */
+const SENSELESS: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
+
 /**
- * Makes the file tree of layers that are still being pulled. Blocks its thread while it waits for more bytes; the thread does nothing
+ * Makes the file tree of layers that are still being pulled; null when they have more than is followed, or make none, which an export
+ * finds out again. Blocks its thread while it waits for more bytes; the thread does nothing
  * else and can be terminated at any time.
  */
-export function followLayers({ diffIds, order, port, sent }: FollowLayersTask): TreeRows {
+export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowLayersTask): TreeRows | null {
   const coming = new Coming(port, sent, diffIds.length);
   const packs = new PackReader(paths);
   const layers = diffIds.map((diffId, row) => new ComingLayer(coming, packs, row, diffId));
@@ -44,12 +54,27 @@ export function followLayers({ diffIds, order, port, sent }: FollowLayersTask): 
   );
   const sources = order.map((row) => new WholeSource(layers[row]!, comparison));
   const isFirst = order.map((row, at) => order.indexOf(row) === at);
+  const limits = {
+    intoFiles: true,
+    maxEntries,
+    maxTextBytes: maxEntries * TEXT_BYTES_AN_ENTRY,
+    maxImplied: maxEntries / ENTRIES_AN_IMPLIED,
+  };
+  const treeOf = (): TreeRows | null => {
+    try {
+      const tree = flatten(sources, limits, (at, path, inode) => {
+        if (isFirst[at] === true) batches.addFile(order[at]!, path, inode);
+      });
+      for (const source of sources) source.requireEnd();
+      return tree;
+    } catch (error) {
+      if (error instanceof PullError && SENSELESS.includes(error.code)) return null;
+      throw error;
+    }
+  };
   try {
-    const tree = flatten(sources, { intoFiles: true }, (at, path, inode) => {
-      if (isFirst[at] === true) batches.addFile(order[at]!, path, inode);
-    });
+    const tree = treeOf();
     comparison.finish();
-    for (const source of sources) source.requireEnd();
     batches.flush();
     port.postMessage(null);
     return tree;
@@ -205,11 +230,23 @@ class Batches {
     for (const { path, inode } of this.#files) {
       writer.add({ ...inode, row: -1 }, path, NO_ROW);
     }
-    this.#post({ layer: this.#layer, tree: writer.finish(), blocks: this.#blocks });
+    this.#post({ layer: this.#layer, tree: writer.finish(), blocks: this.#blocks, ...this.#bounds() });
     this.#files = [];
     this.#blocks = [];
     this.#contentBytes = 0;
     this.#textBytes = 0;
+  }
+
+  /** What of the layer is read to write the batch. */
+  #bounds(): Pick<FileBatch, 'firstBlock' | 'endBlock' | 'endBytes'> {
+    const first = this.#files.at(0)?.inode.contentStart ?? Number.POSITIVE_INFINITY;
+    const last = this.#files.at(-1)?.inode;
+    const endBytes = last === undefined ? 0 : last.contentStart + last.sizeBytes;
+    return {
+      firstBlock: Math.min(Math.floor(first / BLOCK_BYTES), ...this.#blocks),
+      endBlock: Math.max(Math.ceil(endBytes / BLOCK_BYTES), ...this.#blocks.map((block) => block + 1)),
+      endBytes,
+    };
   }
 
   #go(layer: number): void {

@@ -16,8 +16,8 @@ export function layerSources(given = setup.layers): readonly LayerSource[] {
 }
 
 /** The same layers for one who reads their headers and then calls `finish` of `comparison`. */
-export function headerSources(comparison: HeaderComparison): readonly HeaderSource[] {
-  return openLayers(setup.layers).map((layer) => new HeaderSource(layer, comparison));
+export function headerSources(comparison: HeaderComparison, given = setup.layers): readonly HeaderSource[] {
+  return openLayers(given).map((layer) => new HeaderSource(layer, comparison));
 }
 
 function openLayers(

@@ -23,6 +23,7 @@ test('of a pull that has failed only lines about its requests are still told', (
     session: {} as MirroredSession,
     patience,
     emit: (event) => told.push(event),
+    onFullStore: () => {},
   });
   events.close();
   events.handle({ event: 'miss', message: 'it broke' });

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { EarlyFiles } from '../../../src/export/early-files.js';
 import { DIRECTORY, FILE, NO_ROW } from '../../../src/export/file-tree.js';
 import type { Inode } from '../../../src/export/layer-tree.js';
 import { RowWriter } from '../../../src/export/tree-rows.js';
 import { OpenDirectory } from '../../../src/store/open-directory.js';
+import { keepFiles } from '../../../workers/export/keep-files.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 function inodeOf(type: number, layer: number): Inode {
@@ -34,13 +34,16 @@ function rowsOf(path: string, inode: Inode) {
 
 test('a file that was written in the place of a directory of a lower layer is removed', async (t) => {
   const directory = temporaryDirectory(t);
-  const early = new EarlyFiles();
   // The lowest layer has a/x/c, the next one a file in the place of a, the last one the directory a again.
-  early.add({ layer: 0, tree: rowsOf('a/x/c', inodeOf(FILE, 0)), blocks: [] });
-  early.add({ layer: 1, tree: rowsOf('a', inodeOf(FILE, 1)), blocks: [] }).written[0] = 1;
+  const early = [
+    { ...rowsOf('a/x/c', inodeOf(FILE, 0)), layer: 0, written: Uint8Array.of(0) },
+    { ...rowsOf('a', inodeOf(FILE, 1)), layer: 1, written: Uint8Array.of(1) },
+  ];
   writeFileSync(join(directory, 'a'), 'x');
   const tree = rowsOf('a', inodeOf(DIRECTORY, 2));
-  const isKept = await early.keep(tree, [0, 1, 2], OpenDirectory.hold(directory));
+  const root = OpenDirectory.hold(directory);
+  const task = { task: 'keep-files', early, tree, rowOf: [0, 1, 2], directory: root.shared } as const;
+  const isKept = await keepFiles(task);
   assert.deepEqual([...isKept], [0]);
   assert.deepEqual(readdirSync(directory), []);
 });

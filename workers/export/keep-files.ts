@@ -1,0 +1,108 @@
+import { lstatSync } from 'node:fs';
+import { DIRECTORY, FILE, pathAt } from '../../src/export/file-tree.js';
+import type { EarlyRows, KeepFilesTask, TreeRows } from '../../src/pool/messages.js';
+import { OpenDirectory } from '../../src/store/open-directory.js';
+import { removeAt } from '../../src/store/remove-tree.js';
+import { wrapFsErrorAsync, storageError, systemCode } from '../../src/files/storage-error.js';
+
+/** How a system says that nothing has a name, or that nothing can have it. */
+const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
+
+/** A file of a batch. */
+interface EarlyFile {
+  readonly batch: EarlyRows;
+  readonly row: number;
+}
+
+/** A path that the file tree does not have, or has for something else. */
+interface StalePath {
+  readonly path: Buffer;
+  readonly isWritten: boolean;
+}
+
+/**
+ * Removes early files and directories that the tree does not have at their paths.
+ * @returns by row of the tree, 1 for a file that is already written
+ * @throws PullError as `storageError`
+ */
+export async function keepFiles({ early, tree, rowOf, directory }: KeepFilesTask): Promise<Uint8Array> {
+  const isKept = new Uint8Array(tree.count);
+  const files = filesByContent(early);
+  for (let row = 0; row < tree.count; row++) {
+    if (tree.type[row] !== FILE) continue;
+    const ofLayer = files.get(rowOf[tree.layer[row]!]!);
+    const file = ofLayer?.get(tree.contentStart[row]!);
+    if (file === undefined || file.batch.written[file.row] !== 1) continue;
+    if (!pathAt(tree, row).equals(pathAt(file.batch, file.row))) continue;
+    isKept[row] = 1;
+    ofLayer!.delete(tree.contentStart[row]!);
+  }
+  const stale = [...files.values()].flatMap((ofLayer) => Array.from(ofLayer.values(), stalePath));
+  if (stale.length > 0) await removeStale(stale, directoriesOf(tree), OpenDirectory.receive(directory));
+  return isKept;
+}
+
+/** The files by layer and by where their contents begin in it. */
+function filesByContent(early: readonly EarlyRows[]): Map<number, Map<number, EarlyFile>> {
+  const files = new Map<number, Map<number, EarlyFile>>();
+  for (const batch of early) {
+    const ofLayer = files.get(batch.layer) ?? new Map<number, EarlyFile>();
+    files.set(batch.layer, ofLayer);
+    for (let row = 0; row < batch.count; row++) ofLayer.set(batch.contentStart[row]!, { batch, row });
+  }
+  return files;
+}
+
+function stalePath({ batch, row }: EarlyFile): StalePath {
+  return { path: pathAt(batch, row), isWritten: batch.written[row] === 1 };
+}
+
+/** The paths of all directories, latin1. */
+function directoriesOf(tree: TreeRows): Set<string> {
+  const paths = new Set<string>();
+  for (let row = 0; row < tree.count; row++)
+    if (tree.type[row] === DIRECTORY) paths.add(pathAt(tree, row).toString('latin1'));
+  return paths;
+}
+
+async function removeStale(
+  stale: readonly StalePath[],
+  wanted: ReadonlySet<string>,
+  root: OpenDirectory,
+): Promise<void> {
+  const gone = new Set<string>();
+  for (const { path, isWritten } of stale) {
+    const needless = topmost(path.toString('latin1'), wanted);
+    if (needless === undefined) {
+      if (isWritten) await remove(root, path);
+    } else if (!gone.has(needless)) {
+      gone.add(needless);
+      // It has only stale files: the files of the tree are in directories of the tree. A stale file in its place has an entry of its own.
+      const place = Buffer.from(needless, 'latin1');
+      if (isDirectory(root, place)) await remove(root, place);
+    }
+  }
+}
+
+/** Whether a directory is there. A file can be in its place, or in that of one around it. */
+function isDirectory(root: OpenDirectory, path: Buffer): boolean {
+  try {
+    return lstatSync(root.at(path)).isDirectory();
+  } catch (error) {
+    if (NOT_THERE.includes(systemCode(error) ?? '')) return false;
+    throw storageError(error, `look at ${root.pathOf(path)}`);
+  }
+}
+
+function remove(root: OpenDirectory, path: Buffer): Promise<void> {
+  return wrapFsErrorAsync(`remove ${root.pathOf(path)}`, () => removeAt(root, path));
+}
+
+/** The topmost of the directories around a path that is not wanted; undefined when all are. */
+function topmost(path: string, wanted: ReadonlySet<string>): string | undefined {
+  for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
+    const above = path.slice(0, slash);
+    if (!wanted.has(above)) return above;
+  }
+  return undefined;
+}
