@@ -2,7 +2,7 @@ import { dirname, resolve } from 'node:path';
 import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/listener.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
-import type { FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
+import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
 import type { ExtentRows } from '../pool/messages.js';
 import { spareBytes } from '../store/disk-space.js';
 import { readLayerRecord } from '../store/layer-record.js';
@@ -16,7 +16,7 @@ import { contentBytes, type FileTree } from './file-tree.js';
 import type { ExportOptions } from './options.js';
 import type { RootfsPlace } from './rootfs-place.js';
 
-/** Entries of all layers up to which files are written early. */
+/** Entries of all layers up to which files are written early: SECURITY.md says why. */
 const MAX_EARLY_ENTRIES = 2 ** 17;
 
 /** A root file system that already has some of its files. */
@@ -72,13 +72,7 @@ export class RootfsFollower implements LayerFollower {
   }
 
   /** Writes nothing early where the disk may not have room for it beside the store. */
-  async expect({
-    storeBytes,
-    tarBytes,
-  }: {
-    readonly storeBytes: number;
-    readonly tarBytes: number;
-  }): Promise<void> {
+  async expect({ storeBytes, tarBytes }: ExpectedBytes): Promise<void> {
     try {
       const { root } = openStore(this.#options.store);
       this.#spareBytes = await spareBytes(dirname(this.#directory), root, storeBytes);
@@ -101,10 +95,9 @@ export class RootfsFollower implements LayerFollower {
       this.#giveUp();
       return undefined;
     }
-    const tags = createBlockTags(mostTarBytes, this.#records);
-    layer.tags = tags;
+    layer.tags = createBlockTags(mostTarBytes, this.#records);
     return {
-      tags,
+      tags: layer.tags,
       feed: (rows) => this.#feed(layer, rows),
       end: (isProven) => {
         layer.isProven = isProven;
@@ -176,9 +169,10 @@ export class RootfsFollower implements LayerFollower {
     layer.feed(rows);
     this.#writer?.post({ layer: layer.row, bytes: { tags: layer.tags!, extents: rows } });
     this.#write(layer);
-    if (this.#starting !== undefined) return;
-    this.#starting = this.#start();
-    this.#starting.catch(() => this.#giveUp());
+    this.#starting ??= this.#start().catch((error) => {
+      this.#giveUp();
+      throw error;
+    });
   }
 
   #end(layer: EarlyLayer): void {
@@ -250,7 +244,7 @@ export class RootfsFollower implements LayerFollower {
   }
 
   async #dispose(): Promise<void> {
-    const writer = await this.#starting?.catch(() => undefined); // the reason for this, or a result of it
-    await writer?.discard();
+    await this.#starting?.catch(() => {}); // the reason for this, or a result of it
+    await this.#writer?.discard();
   }
 }

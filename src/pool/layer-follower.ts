@@ -5,11 +5,8 @@ import type { BlockTagRows, ExtentRows } from './store-tasks.js';
 export interface LayerFollower {
   /** The layers of the image, lowest first. Called once, before any of them is pulled. */
   begin(diffIds: readonly Digest[]): void;
-  /**
-   * Called before the first byte of some of them. About `storeBytes` bytes will be written to the store; `tarBytes`: of those tars whose
-   * length is known.
-   */
-  expect?(bytes: { readonly storeBytes: number; readonly tarBytes: number }): Promise<void>;
+  /** Called before the first byte of some of them. */
+  expect?(bytes: ExpectedBytes): Promise<void>;
   /**
    * Called for each attempt at a layer, before its first byte; `mostTarBytes` is an estimate of how long its tar is at most.
    * Returns undefined when this attempt is not followed.
@@ -17,6 +14,13 @@ export interface LayerFollower {
   follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined;
   /** The disk of the store is full. Resolves when all that the follower has written is removed, if it could be. */
   makeRoom?(): Promise<void>;
+}
+
+/** What the pull of some layers will write, about. */
+export interface ExpectedBytes {
+  readonly storeBytes: number;
+  /** Of the tars whose length is known. */
+  readonly tarBytes: number;
 }
 
 /** One attempt at a layer; told of its tar as that is written to disk. */

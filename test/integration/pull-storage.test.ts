@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { promisify } from 'node:util';
 import { parseDigest } from '../../src/format/digest.js';
-import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
+import { listStore, pruneStore, RootfsFollower, removeImage, verifyStore } from '../../src/index.js';
 import { readImageRecord, writeImageRecord } from '../../src/store/image-record.js';
 import { LayerLocks } from '../../src/store/layer-locks.js';
 import { Lease } from '../../src/store/leases.js';
@@ -101,6 +101,36 @@ test('a disk that fills up during the pull ends it; with space again the next pu
   assertProven(result);
   assert.ok(result.resumedBytes > MIB, `${result.resumedBytes}`);
   assert.ok(holdsLayer(store, result.layers[0]!.diffId));
+});
+
+test('a disk that fills up while early files are on it is asked for room, and the pull goes on', {
+  skip: skipUnlessMount(),
+}, async (t) => {
+  const { host } = await startSandbox(t, { layout: await sixMebibytes(t), rateBytes: 6 * MIB });
+  const disk = smallDisk(t, 16 * MIB);
+  const store = join(disk, 'store');
+  const rootfs = new RootfsFollower({ store, directory: join(disk, 'out') });
+  let filler: string | undefined;
+  let left: string[] = [];
+  const makeRoom = async () => {
+    await rootfs.makeRoom();
+    left = readdirSync(disk);
+    rmSync(filler!, { force: true });
+  };
+  const { result } = await pull(`${host}/x:it`, {
+    store,
+    connections: 4,
+    follower: {
+      begin: (diffIds) => rootfs.begin(diffIds),
+      follow: (diffId, mostTarBytes) => rootfs.follow(diffId, mostTarBytes),
+      makeRoom,
+    },
+    onEvent: (event) => {
+      if (event.event === 'progress' && event.writtenBytes > 2 * MIB) filler ??= fillDisk(disk);
+    },
+  });
+  assertProven(result);
+  assert.deepEqual(left.sort(), ['filler', 'store']);
 });
 
 test('a store may lie on another file system than temporary files, which are not used', {

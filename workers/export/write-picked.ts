@@ -10,11 +10,12 @@ import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { PlainBytes } from '../plain-bytes.js';
+import { ROWS_A_TURN } from './placing.js';
 
 /** Writes what is no content of the tar to this thread's pack, and hashes the whole. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
   const plain = new PlainBytes();
-  const extents = writeTree(tree, extentsOf(contents), plain);
+  const extents = await writeTree(tree, extentsOf(contents), plain);
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
   try {
@@ -28,10 +29,11 @@ export async function writePicked({ tree, contents }: WritePickedTask): Promise<
   return { digest: digestOfBytes(hash.digest()), extents: extents.toRows(), packs: [...plain.packs] };
 }
 
-function writeTree(tree: TreeRows, contents: ExtentList, plain: PlainBytes): ExtentList {
+async function writeTree(tree: TreeRows, contents: ExtentList, plain: PlainBytes): Promise<ExtentList> {
   const extents = new ExtentList();
   let at = 0;
   for (let row = 0; row < tree.count; row++) {
+    if (row % ROWS_A_TURN === 0) await nextTurn();
     plain.add(headerAt(tree, row), extents);
     if (tree.type[row] !== FILE || tree.sizeBytes[row] === 0) continue;
     const sizeBytes = tree.sizeBytes[row]!;

@@ -1,9 +1,9 @@
 import { lstatSync } from 'node:fs';
-import { DIRECTORY, FILE, pathAt } from '../../src/export/file-tree.js';
-import type { EarlyRows, KeepFilesTask, TreeRows } from '../../src/pool/messages.js';
-import { OpenDirectory } from '../../src/store/open-directory.js';
-import { removeAt } from '../../src/store/remove-tree.js';
-import { wrapFsErrorAsync, storageError, systemCode } from '../../src/files/storage-error.js';
+import { storageError, systemCode, wrapFsErrorAsync } from '../files/storage-error.js';
+import type { EarlyRows, KeepFilesTask, TreeRows } from '../pool/messages.js';
+import { OpenDirectory } from '../store/open-directory.js';
+import { removeAt } from '../store/remove-tree.js';
+import { DIRECTORY, FILE, pathAt } from './file-tree.js';
 
 /** How a system says that nothing has a name, or that nothing can have it. */
 const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { keepFiles } from '../../../src/export/early-files.js';
 import { DIRECTORY, FILE, NO_ROW } from '../../../src/export/file-tree.js';
 import type { Inode } from '../../../src/export/layer-tree.js';
 import { RowWriter } from '../../../src/export/tree-rows.js';
 import { OpenDirectory } from '../../../src/store/open-directory.js';
-import { keepFiles } from '../../../workers/export/keep-files.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 function inodeOf(type: number, layer: number): Inode {
