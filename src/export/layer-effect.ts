@@ -1,7 +1,7 @@
 import type { TarSource } from '../format/tar-entries.js';
 import { DIRECTORY, SYMLINK } from './file-tree.js';
 import { MAX_STEPS, MAX_TEXT_BYTES } from './flatten.js';
-import { type LayerChanges, LayerReader, OPAQUE, WHITEOUT } from './layer-changes.js';
+import { type LayerChanges, LayerReader, MAX_ENTRIES, OPAQUE, WHITEOUT } from './layer-changes.js';
 import { LayerTree } from './layer-tree.js';
 import { isName } from './tree-paths.js';
 
@@ -19,7 +19,8 @@ export type LayerEffect = 'covers' | 'leaves' | 'unclear';
  */
 export function effectOf(source: TarSource, names: readonly string[]): LayerEffect {
   const tree = new LayerTree({ implied: 0, steps: MAX_STEPS });
-  const changes = new LayerReader(tree, MAX_TEXT_BYTES, false).read(source, 0, () => {});
+  const limits = { maxEntries: MAX_ENTRIES, maxTextBytes: MAX_TEXT_BYTES, intoFiles: false };
+  const changes = new LayerReader(tree, limits).read(source, 0, () => {});
   const wanted = names.join('/');
   const own = ownDirectories(changes, wanted);
   if (own === undefined) return 'unclear';
