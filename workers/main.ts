@@ -1,5 +1,5 @@
+import { asOutOfResources } from '../src/files/storage-error.js';
 import { toFailure } from '../src/format/error.js';
-import { asOutOfResources } from '../src/format/out-of-resources.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
 /** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */

@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer } from '../format/error.js';
-import { type BlobRange, cutRanges, joinRanges } from '../plan/missing.js';
+import { type BlobRange, cutRanges, joinRanges } from '../format/ranges.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';

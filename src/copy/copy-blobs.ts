@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../plan/missing.js';
+import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/ranges.js';
 import type { BlobSource } from '../pool/messages.js';
 import type { PullContext } from '../pull/context.js';
 import { Fetcher } from '../pull/fetcher.js';

@@ -1,6 +1,6 @@
 import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
-import type { BlobRange } from '../plan/missing.js';
+import type { BlobRange } from '../format/ranges.js';
 import type { Stop } from '../pull/stop.js';
 import type { CopySource } from './copy-source.js';
 

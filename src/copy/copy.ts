@@ -1,8 +1,7 @@
 import { resolve } from 'node:path';
 import { requireFile } from '../export/destination.js';
-import { outsideStore } from '../files/storage-error.js';
+import { asOutOfResources, outsideStore } from '../files/storage-error.js';
 import { leavesSizeOut } from '../format/manifest.js';
-import { asOutOfResources } from '../format/out-of-resources.js';
 import { hostsOf } from '../pull/foreign.js';
 import type { FetchFigures } from '../pull/layer.js';
 import { measureBlobs } from '../pull/measure.js';

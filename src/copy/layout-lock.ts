@@ -1,9 +1,8 @@
 import { rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
+import { canHoldDirectories, guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
-import { canHoldDirectories } from '../files/proc-fd.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';

@@ -8,7 +8,7 @@ import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/ow
 import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { joinRanges } from '../plan/missing.js';
+import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES, nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
 import {
   beginAtomically,

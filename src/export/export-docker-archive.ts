@@ -7,7 +7,7 @@ import { parseConfig } from '../format/image-config.js';
 import { parseLocalImage } from '../format/local-image.js';
 import { parseManifest } from '../format/manifest.js';
 import { parseReference, withoutTransport } from '../format/reference.js';
-import { type ArchiveMember, planArchive } from '../format/tar-archive.js';
+import { type ArchiveMember, planArchive } from '../format/tar-writer.js';
 import type { OpenFile } from '../pool/messages.js';
 import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';

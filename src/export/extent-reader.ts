@@ -48,15 +48,8 @@ export class ExtentReader {
         return row;
       }
     }
-    let low = 0;
-    let high = count - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1;
-      if (this.#extents.startAt(middle) <= position) low = middle;
-      else high = middle - 1;
-    }
-    this.#row = low;
-    return low;
+    this.#row = this.#extents.rowAt(position);
+    return this.#row;
   }
 
   #holds(row: number, position: number): boolean {

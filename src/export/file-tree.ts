@@ -1,4 +1,4 @@
-import { lastAtMost } from '../format/search.js';
+import { lastAtMost } from '../format/arrays.js';
 import type { TreeRows } from '../pool/messages.js';
 
 /**

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { GatheredBytes } from '../format/gathered-bytes.js';
+import { GrowingBuffer } from '../format/arrays.js';
 
 /** Files of the configuration with all their comments have some KiB; one that lists a thousand registries has 100. */
 export const MAX_CONFIGURATION_FILE_BYTES = 2 ** 20;
@@ -30,7 +30,7 @@ export function readRegularFile(path: string, maxBytes: number): Input {
   const opened = open(path, false);
   if (typeof opened !== 'number') return opened;
   try {
-    const gathered = new GatheredBytes();
+    const gathered = new GrowingBuffer();
     for (;;) {
       const chunk = readSome(opened);
       if (chunk === undefined) return unfit('does not end');
@@ -72,7 +72,7 @@ export async function readFileOrPipe(path: string, maxBytes: number, signal?: Ab
 async function readPipe(path: string, maxBytes: number, signal: AbortSignal | undefined): Promise<Input> {
   const opened = open(path, true);
   if (typeof opened !== 'number') return opened;
-  const gathered = new GatheredBytes();
+  const gathered = new GrowingBuffer();
   const endMs = performance.now() + INPUT_LIMIT_MS;
   try {
     for (;;) {

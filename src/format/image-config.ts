@@ -1,10 +1,25 @@
 import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
-import { asFields, malformed, own, parseList, parseObject, quote, textOf } from './json-fields.js';
-import { type Descriptor, type ImageManifest, MAX_LAYERS, PLATFORM_KEYS } from './manifest.js';
-import { isVague, mediaTypeOf } from './media-type.js';
+import {
+  type Descriptor,
+  type ImageManifest,
+  isVague,
+  MAX_LAYERS,
+  mediaTypeOf,
+  PLATFORM_KEYS,
+} from './manifest.js';
 import { type Platform, parsePlatformFields } from './platform.js';
-import { type KnownKeys, strictParser } from './strict-json.js';
+import {
+  asFields,
+  type KnownKeys,
+  malformed,
+  own,
+  parseList,
+  parseObject,
+  strictParser,
+  textOf,
+} from './strict-json.js';
+import { quote } from './text.js';
 
 /** Configs hold a history and labels: kilobytes, as a rule. The limit of manifests serves. */
 export const MAX_CONFIG_BYTES = 4 * 2 ** 20;

@@ -1,4 +1,5 @@
-import { DIGEST_BYTES, type Digest } from './digest.js';
+import { Column } from './arrays.js';
+import { DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 import {
   allocateTable,
@@ -7,7 +8,7 @@ import {
   SPAN_BLOB_BYTES,
   SPAN_TAR_BYTES,
 } from './layer-table.js';
-import { Column, collectContents, sameName, type TarContents } from './tar-contents.js';
+import { collectContents, sameName, type TarContents } from './tar-split.js';
 import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
 /** What a layer table is made from. */
@@ -18,8 +19,6 @@ export interface LayerMetadata {
   readonly tarSplit: Buffer;
   /** Blob offset where the TOC's skippable frame begins: the data frames end there. */
   readonly tocStart: number;
-  /** Digest of the tar-split as fetched, to be compared with the one the TOC states, if it does. */
-  readonly expectTarSplitDigest?: Digest;
 }
 
 /** The rows so far, and the content whose chunks are being read. */
@@ -58,8 +57,7 @@ interface OpenContent {
  * The layer table that a TOC and a tar-split make together, on shared memory, with the invariants of `LayerTable`
  * checked. The n-th `reg` entry that is not empty is the n-th file of the tar-split that is not empty: both are in
  * tar order, and sizes and names must agree.
- * @throws PullError `metadata-malformed` naming the entry and field, `digest-mismatch` if the TOC states another
- * digest for the tar-split
+ * @throws PullError `metadata-malformed` naming the entry and field
  */
 export function buildLayerTable(metadata: LayerMetadata): LayerTable {
   const tar = collectContents(metadata.tarSplit);
@@ -78,7 +76,7 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
     open: { row: -1, large: false, coveredBytes: 0, chunkStart: 0, firstDigestStart: -1, firstDigestEnd: -1 },
   };
   let last = 0;
-  const stated = scanToc(metadata.toc, (entry) => {
+  scanToc(metadata.toc, (entry) => {
     last = entry.number;
     if (entry.type === 'chunk') {
       addChunk(rows, entry);
@@ -95,10 +93,6 @@ export function buildLayerTable(metadata: LayerMetadata): LayerTable {
       'metadata-malformed',
       `The TOC has ${rows.count} files with content, the tar-split ${tar.count}`,
     );
-  }
-  const expected = metadata.expectTarSplitDigest;
-  if (stated !== undefined && expected !== undefined && stated !== expected) {
-    throw new PullError('digest-mismatch', 'The tar-split does not match the digest that the TOC states');
   }
   const table = fillTable(rows);
   checkSizes(table);

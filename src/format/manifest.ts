@@ -1,19 +1,19 @@
 import { type Digest, EMPTY_DIGEST, parseDigest } from './digest.js';
 import { PullError } from './error.js';
+import { type Platform, parsePlatformFields } from './platform.js';
 import {
   asFields,
   asString,
   type Fields,
+  type KnownKeys,
   malformed,
   own,
   parseList,
   parseObject,
-  quote,
+  strictParser,
   textOf,
-} from './json-fields.js';
-import { isVague, mediaTypeOf } from './media-type.js';
-import { type Platform, parsePlatformFields } from './platform.js';
-import { type KnownKeys, strictParser } from './strict-json.js';
+} from './strict-json.js';
+import { quote } from './text.js';
 
 /** The distribution-spec asks registries to accept manifests up to 4 MiB and lets them refuse larger ones. */
 export const MAX_MANIFEST_BYTES = 4 * 2 ** 20;
@@ -255,4 +255,28 @@ function parseStrings(value: unknown, what: string): Readonly<Record<string, str
 
 function parseUrls(value: unknown, what: string): string[] {
   return parseList(value, what, MAX_URLS).map((url, i) => asString(url, `${what}[${i}]`));
+}
+
+/**
+ * Types that say nothing of what something is: writers that do not know better state them, and proxies and registries that keep no
+ * types. What it is then, its contents tell.
+ */
+const VAGUE_TYPES: ReadonlySet<string> = new Set([
+  '',
+  'application/json',
+  'application/octet-stream',
+  'application/x-www-form-urlencoded',
+  'binary/octet-stream',
+  'text/html',
+  'text/plain',
+]);
+
+/** A media type as it is compared: in lower case and without parameters (RFC 9110, section 8.3.1). */
+export function mediaTypeOf(text: string): string {
+  return (text.split(';', 1)[0] ?? '').trim().toLowerCase();
+}
+
+/** Whether a media type, as `mediaTypeOf` has it, leaves open what something is. */
+export function isVague(mediaType: string): boolean {
+  return VAGUE_TYPES.has(mediaType);
 }

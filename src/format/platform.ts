@@ -1,5 +1,5 @@
 import { PullError } from './error.js';
-import { type Fields, malformed, textOf } from './json-fields.js';
+import { type Fields, malformed, textOf } from './strict-json.js';
 
 /** What an image runs on, in Go's words for it (GOOS, GOARCH). */
 export interface Platform {

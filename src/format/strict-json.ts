@@ -1,6 +1,7 @@
+import type { Digest } from './digest.js';
 import { PullError } from './error.js';
 import { JsonCursor } from './json-cursor.js';
-import { shorten } from './text.js';
+import { quote } from './text.js';
 
 /**
  * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes
@@ -10,6 +11,9 @@ const MAX_JSON_DEPTH = 100;
 
 /** Labels and annotations are some dozens. Half a million keys, which 4 MiB have room for, would take 200 MB of memory. */
 const MAX_OBJECT_KEYS = 10_000;
+
+/** Names of fields have at most some dozen letters. */
+const MAX_SHOWN_KEY_LENGTH = 100;
 
 /**
  * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys
@@ -115,14 +119,18 @@ function goOn(cursor: JsonCursor, level: Level | undefined): boolean {
 function checkKey(cursor: JsonCursor, rules: Level['rules'], keys: Set<string>): Level['rules'] {
   // Go reads half a surrogate pair as U+FFFD, so that two such keys can be one.
   const key = cursor.text().replaceAll(/\p{Surrogate}/gu, '\ufffd');
-  if (keys.has(key)) throw malformed(cursor, `has the key ${quote(key)} twice`);
-  if (keys.size === MAX_OBJECT_KEYS) throw malformed(cursor, `has an object of over ${MAX_OBJECT_KEYS} keys`);
+  if (keys.has(key)) throw malformedAt(cursor, `has the key ${quote(key, MAX_SHOWN_KEY_LENGTH)} twice`);
+  if (keys.size === MAX_OBJECT_KEYS)
+    throw malformedAt(cursor, `has an object of over ${MAX_OBJECT_KEYS} keys`);
   keys.add(key);
   if (rules === null || rules === 'integer') return null;
   const known = rules.byFold.get(fold(key));
   if (known === undefined) return null;
   if (known.name === key) return known.value;
-  throw malformed(cursor, `has the key ${quote(key)}, which some programs take for ${quote(known.name)}`);
+  throw malformedAt(
+    cursor,
+    `has the key ${quote(key, MAX_SHOWN_KEY_LENGTH)}, which some programs take for ${quote(known.name, MAX_SHOWN_KEY_LENGTH)}`,
+  );
 }
 
 function checkScalar(cursor: JsonCursor, rules: Level['rules']): void {
@@ -130,13 +138,60 @@ function checkScalar(cursor: JsonCursor, rules: Level['rules']): void {
   cursor.skipValue();
   if (rules !== 'integer') return;
   const text = cursor.bytes.toString('latin1', start, cursor.offset);
-  if (/^-?\d.*[.eE]/.test(text)) throw malformed(cursor, `has ${quote(text)} where an integer must be`);
+  if (/^-?\d.*[.eE]/.test(text))
+    throw malformedAt(cursor, `has ${quote(text, MAX_SHOWN_KEY_LENGTH)} where an integer must be`);
 }
 
-function malformed({ what, offset }: JsonCursor, problem: string): PullError {
+function malformedAt({ what, offset }: JsonCursor, problem: string): PullError {
   return new PullError('metadata-malformed', `${what} ${problem}, at byte ${offset}`);
 }
 
-function quote(text: string): string {
-  return JSON.stringify(shorten(text, 100));
+/** A parsed JSON object. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+/**
+ * The object that a document of at most `maxBytes` bytes is; `what` names it in errors.
+ * @throws PullError `metadata-malformed`
+ */
+export function parseObject(bytes: Uint8Array, maxBytes: number, what: string, parse: StrictParser): Fields {
+  if (bytes.length > maxBytes) {
+    throw malformed(`${what} is ${bytes.length} bytes long; at most ${maxBytes} are accepted`);
+  }
+  return asFields(parse(bytes, what), what);
+}
+
+/** A field of a parsed document, never one that every object inherits. */
+export function own(fields: Fields, name: string): unknown {
+  return Object.hasOwn(fields, name) ? fields[name] : undefined;
+}
+
+/** `value` as an object. @throws PullError `metadata-malformed` */
+export function asFields(value: unknown, what: string): Fields {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw malformed(`${what} is not an object`);
+  }
+  return value as Fields;
+}
+
+/** `value` as a string. @throws PullError `metadata-malformed` */
+export function asString(value: unknown, what: string): string {
+  if (typeof value !== 'string') throw malformed(`${what} is not a string`);
+  return value;
+}
+
+/** The string of a field; empty when the field is absent or null, as Go reads it. @throws PullError `metadata-malformed` */
+export function textOf(fields: Fields, name: string, what: string): string {
+  return asString(own(fields, name) ?? '', `${what}.${name}`);
+}
+
+/** `value` as a list of at most `max` items. @throws PullError `metadata-malformed` */
+export function parseList(value: unknown, what: string, max: number): readonly unknown[] {
+  if (!Array.isArray(value)) throw malformed(`${what} is not a list`);
+  if (value.length > max) throw malformed(`${what} has ${value.length} entries; at most ${max} are accepted`);
+  return value;
+}
+
+/** The error for a document that breaks the rules of its format. */
+export function malformed(problem: string, layer?: Digest): PullError {
+  return new PullError('metadata-malformed', problem, layer === undefined ? {} : { layer });
 }

@@ -43,7 +43,6 @@ export class TarWalker {
   #metaType = '';
   #metaBytes = 0;
   /** What an extended header says of the next entry: its size, and how its name ends. */
-  #extended = false;
   #extendedSize: number | undefined;
   #extendedSlash: boolean | undefined;
   /** The last block was zeros: another one ends the archive. */
@@ -60,19 +59,6 @@ export class TarWalker {
       this.#state = 'content';
       this.#left = start.leftBytes;
       this.#paddingBytes = paddingOf(start.sizeBytes);
-    }
-  }
-
-  /** Between two entries: nothing of a header, an extended header or a content is still to come. */
-  get atRest(): boolean {
-    switch (this.#state) {
-      case 'header':
-        return this.#left === TAR_BLOCK_BYTES && !this.#extended;
-      case 'padding':
-      case 'ended':
-        return true;
-      default:
-        return false;
     }
   }
 
@@ -152,7 +138,6 @@ export class TarWalker {
 
   #beginMeta(type: string, sizeBytes: number): void {
     if (sizeBytes > MAX_TAR_META_BYTES) throw unreadableTar('an extended header is larger than 1 MiB');
-    this.#extended = true;
     this.#metaType = type;
     this.#metaBytes = sizeBytes;
     this.#await('meta', sizeBytes + paddingOf(sizeBytes));
@@ -176,7 +161,6 @@ export class TarWalker {
     const stored = this.#extendedSize ?? statedBytes;
     // Archives from before POSIX have no type for files, and mark directories by a slash.
     const isOldDirectory = type === '\0' && (this.#extendedSlash ?? endsInSlash(block));
-    this.#extended = false;
     this.#extendedSize = undefined;
     this.#extendedSlash = undefined;
     const sizeBytes = isOldDirectory || isHeaderOnly(type) ? 0 : stored;

@@ -26,10 +26,15 @@ function formatNumber(value: number): string {
   return value.toLocaleString('en-US');
 }
 
-/** What a message shows of a name: half a line or more. */
+/** Foreign text in quotes, cut to `maxLength` characters; control characters are escaped as in JSON. */
+export function quote(text: string, maxLength = 200): string {
+  return JSON.stringify(shorten(text, maxLength));
+}
+
+/** What a message shows of a file name: half a line or more. */
 const MAX_NAME_LENGTH = 300;
 
-/** A name of a tar in quotes. Names are bytes: what is no UTF-8 is replaced. */
+/** A file name of a tar in quotes. Names are bytes: what is not UTF-8 is replaced by U+FFFD. */
 export function quoteBytes(name: Buffer): string {
-  return JSON.stringify(shorten(name.toString(), MAX_NAME_LENGTH));
+  return quote(name.toString(), MAX_NAME_LENGTH);
 }

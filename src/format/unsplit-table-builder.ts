@@ -1,3 +1,4 @@
+import { Column } from './arrays.js';
 import { DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 import {
@@ -8,7 +9,6 @@ import {
   SPAN_BLOB_BYTES,
   SPAN_TAR_BYTES,
 } from './layer-table.js';
-import { Column } from './tar-contents.js';
 import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
 /** What the table of a layer without tar-split is made from. */

@@ -1,3 +1,4 @@
+import { enlarged } from './arrays.js';
 import { PullError } from './error.js';
 
 /** Block_Maximum_Size (RFC 8878, section 3.1.1.2.4): no block is longer, compressed or not. */
@@ -242,8 +243,8 @@ export class FrameWalker {
   #endFrame(): void {
     const index = this.frameCount;
     if (index === this.#ends.length) {
-      this.#ends = doubled(this.#ends);
-      this.#bounds = doubled(this.#bounds);
+      this.#ends = enlarged(this.#ends, index * 2);
+      this.#bounds = enlarged(this.#bounds, index * 2);
     }
     const before = index === 0 ? 0 : this.#bounds[index - 1]!;
     this.#ends[index] = this.#offset;
@@ -280,10 +281,4 @@ function frameHeaderBytes(descriptor: number): number {
 
 function readUint32(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
-}
-
-function doubled(values: Float64Array): Float64Array<ArrayBuffer> {
-  const grown = new Float64Array(values.length * 2);
-  grown.set(values);
-  return grown;
 }

@@ -1,4 +1,4 @@
-import type { PlanLimits } from './limits.js';
+import type { PlanLimits } from './spans.js';
 
 /** An unbroken part of a blob as it is, which a pack has. */
 export interface BlobRun {

@@ -1,13 +1,119 @@
-import { lastAtMost } from '../format/search.js';
-import { buildCells, CELL, type Cells } from './cells.js';
-import { type CellRange, cutRuns } from './cut.js';
+import { buildCells, CELL, type Cells, type LayerWant, layResumed } from './cells.js';
 import { findFirstOccurrences } from './duplicates.js';
-import type { PlanLimits } from './limits.js';
-import { layResumed } from './resume.js';
-import { chooseRuns } from './runs.js';
-import { buildSegments, type Segments } from './segments.js';
+import { type CellRange, chooseRuns, cutRuns, type PlanLimits } from './spans.js';
 import { buildUnsplitCells } from './unsplit-cells.js';
-import type { LayerWant } from './want.js';
+
+/** Where the bytes of a segment come from. */
+export const SEGMENT = {
+  /** Decoded from one span; `source` is its row in the plan's spans, the segment is the whole of it. */
+  span: 0,
+  /** In a pack already; `source` is the pack, `sourceOffset` the offset in it. */
+  held: 1,
+  /** As at another place of this pull, always an earlier one and itself no copy; `source` is the layer, `sourceOffset` the tar offset. */
+  copy: 2,
+  /** tar-split has them; `source` is -1. */
+  inline: 3,
+} as const;
+
+/** The segments that tile one layer's tar, in order (29 bytes each). Segment i is [tarStart[i], tarStart[i + 1]). */
+export interface Segments {
+  readonly count: number;
+  readonly kind: Uint8Array;
+  /** One more than `count`: the last is the length of the tar. */
+  readonly tarStart: Float64Array;
+  readonly source: Int32Array;
+  readonly sourceOffset: Float64Array;
+  /** Bytes of the tar it has: as many as its range says, or fewer where tar offsets are allotments; of a span, not known before. */
+  readonly lengthBytes: Float64Array;
+}
+
+/** The segments of one layer; `spans` are its own, in order, the first of them row `firstSpan` of the plan's. */
+function buildSegments(cells: Cells, spans: readonly CellRange[], firstSpan: number): Segments {
+  const rows = {
+    count: 0,
+    kind: new Uint8Array(cells.count),
+    tarStart: new Float64Array(cells.count + 1),
+    source: new Int32Array(cells.count),
+    sourceOffset: new Float64Array(cells.count),
+    lengthBytes: new Float64Array(cells.count),
+  };
+  let span = 0;
+  for (let cell = 0; cell < cells.count; ) {
+    if (span < spans.length && spans[span]!.first === cell) {
+      const range = spans[span]!;
+      const tarEnd = cells.tarStart[range.end]!;
+      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - cells.tarStart[cell]!);
+      span++;
+      cell = range.end;
+      continue;
+    }
+    const tarEnd = cells.tarStart[cell + 1]!;
+    if (tarEnd > cells.tarStart[cell]!) pushCellSegment(rows, cells, cell, tarEnd);
+    cell++;
+  }
+  return trimmed(rows);
+}
+
+type Rows = { -readonly [name in keyof Segments]: Segments[name] };
+
+function pushCellSegment(rows: Rows, cells: Cells, cell: number, tarEnd: number): void {
+  const state = cells.state[cell]!;
+  const source = cells.source[cell]!;
+  const offset = cells.sourceOffset[cell]!;
+  const length = cells.lengthBytes[cell]!;
+  if (state === CELL.gap || state === CELL.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
+  else pushJoined(rows, state === CELL.copy ? SEGMENT.copy : SEGMENT.held, source, offset, tarEnd, length);
+}
+
+/** Lengthens the last segment when this one goes on where it ends: chunks of one content, pieces of one pack. */
+function pushJoined(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
+  const last = rows.count - 1;
+  if (last >= 0 && rows.kind[last] === kind && rows.source[last] === source) {
+    if (kind === SEGMENT.inline || rows.sourceOffset[last]! + rows.lengthBytes[last]! === offset) {
+      rows.tarStart[last + 1] = tarEnd;
+      rows.lengthBytes[last]! += lengthBytes;
+      return;
+    }
+  }
+  push(rows, kind, source, offset, tarEnd, lengthBytes);
+}
+
+function push(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
+  const row = rows.count;
+  rows.kind[row] = kind;
+  rows.source[row] = source;
+  rows.sourceOffset[row] = offset;
+  rows.lengthBytes[row] = lengthBytes;
+  rows.tarStart[row + 1] = tarEnd;
+  rows.count = row + 1;
+}
+
+/** A cold pull has few segments and room for many. */
+function trimmed(rows: Rows): Segments {
+  const { count } = rows;
+  return {
+    count,
+    kind: rows.kind.slice(0, count),
+    tarStart: rows.tarStart.slice(0, count + 1),
+    source: rows.source.slice(0, count),
+    sourceOffset: rows.sourceOffset.slice(0, count),
+    lengthBytes: rows.lengthBytes.slice(0, count),
+  };
+}
 
 /**
  * One range request: blob [blobStart, blobEnd) decodes to exactly tar [tarStart, tarEnd), or to at most so much where the
@@ -19,9 +125,6 @@ export interface Span {
   readonly blobEnd: number;
   readonly tarStart: number;
   readonly tarEnd: number;
-  /** Contents [firstContent, endContent) have bytes in this span; the first and the last may have others elsewhere. */
-  readonly firstContent: number;
-  readonly endContent: number;
 }
 
 /**
@@ -83,28 +186,19 @@ export function planPull(layers: readonly LayerWant[], limits: PlanLimits): Pull
     firstSpan = endSpan;
   }
   return {
-    spans: ranges.map((range) => toSpan(layers[range.layer]!, cells[range.layer]!, range)),
+    spans: ranges.map((range) => toSpan(cells[range.layer]!, range)),
     layers: plans,
     totals: plans.reduce((sum, plan) => addTotals(sum, plan.totals), NOTHING),
   };
 }
 
-function toSpan(want: LayerWant, cells: Cells, range: CellRange): Span {
-  const { count, tarStart: contentStart, sizeBytes } = want.table;
-  const tarStart = cells.tarStart[range.first]!;
-  const tarEnd = cells.tarStart[range.end]!;
-  let firstContent = Math.max(0, lastAtMost(contentStart, count, tarStart));
-  // The last content that starts before the span may also end before it.
-  if (firstContent < count && contentStart[firstContent]! + sizeBytes[firstContent]! <= tarStart)
-    firstContent++;
+function toSpan(cells: Cells, { layer, first, end }: CellRange): Span {
   return {
-    layer: range.layer,
-    blobStart: cells.blobStart[range.first]!,
-    blobEnd: cells.blobStart[range.end]!,
-    tarStart,
-    tarEnd,
-    firstContent,
-    endContent: lastAtMost(contentStart, count, tarEnd - 1) + 1,
+    layer,
+    blobStart: cells.blobStart[first]!,
+    blobEnd: cells.blobStart[end]!,
+    tarStart: cells.tarStart[first]!,
+    tarEnd: cells.tarStart[end]!,
   };
 }
 

@@ -1,5 +1,4 @@
-import { layerEdges } from '../format/layer-edges.js';
-import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
+import { type LayerTable, layerEdges, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 
 /** A gap of up to so many bytes between two contents is fetched too, instead of sending two requests: 3 ms at 20 MB/s. */
 const MAX_GAP_BLOB_BYTES = 64 * 1024;

@@ -1,9 +1,7 @@
-import { type LayerEdges, layerEdges } from '../format/layer-edges.js';
-import type { LayerTable } from '../format/layer-table.js';
-import { lastAtMost } from '../format/search.js';
-import { allocateCells, CELL, type Cells, pushCell } from './cells.js';
+import { lastAtMost } from '../format/arrays.js';
+import { type LayerEdges, type LayerTable, layerEdges } from '../format/layer-table.js';
+import { allocateCells, CELL, type Cells, type LayerWant, pushCell, type ResumedPiece } from './cells.js';
 import type { FirstOccurrences } from './duplicates.js';
-import type { LayerWant, ResumedPiece } from './want.js';
 
 /** Headers decode to about eight times their compressed length, and to at least a block; only space is asked by it. */
 const GAP_RATIO = 8;

@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { OwnFile } from '../files/own-file.js';
-import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
+import type { Compression } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { DecodedRoom } from './decoded-room.js';
 import type { BlobSource, MetadataPart } from './fetch-tasks.js';

@@ -1,7 +1,7 @@
 import type { MessagePort, Worker } from 'node:worker_threads';
 import type { Piscina } from 'piscina';
+import { asOutOfResources } from '../files/storage-error.js';
 import { fromFailure, PullError } from '../format/error.js';
-import { asOutOfResources } from '../format/out-of-resources.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
 import { threadLimitHint } from './thread-limit.js';
 import { workerEnvironment } from './worker-environment.js';

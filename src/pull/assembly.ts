@@ -1,5 +1,5 @@
 import { PullError } from '../format/error.js';
-import { SEGMENT, type Segments } from '../plan/segments.js';
+import { SEGMENT, type Segments } from '../plan/plan.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 

@@ -1,7 +1,7 @@
+import { lastAtMost } from '../format/arrays.js';
 import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
-import { lastAtMost } from '../format/search.js';
 import { findFirstOccurrences } from '../plan/duplicates.js';
-import { REQUEST_BYTES } from '../plan/limits.js';
+import { REQUEST_BYTES } from '../plan/spans.js';
 import type { FindDamageResult } from '../pool/messages.js';
 
 /** A false content, or a false chunk of one. */

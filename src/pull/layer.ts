@@ -1,7 +1,11 @@
-import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import type { PullError } from '../format/error.js';
-import { type LayerFormat, type MetadataLocation, statedCompression } from '../format/layer-format.js';
+import {
+  type Compression,
+  type LayerFormat,
+  type MetadataLocation,
+  statedCompression,
+} from '../format/layer-format.js';
 import type { BlobSource, LayerMetadata } from '../pool/messages.js';
 import type { PullContext } from './context.js';
 

@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
-import { cutRanges } from '../plan/missing.js';
+import { cutRanges } from '../format/ranges.js';
 import type { BlobPart } from '../plan/opaque.js';
 import type { CachedRows, DecodeBlobResult } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';

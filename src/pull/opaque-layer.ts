@@ -1,8 +1,8 @@
-import type { Compression } from '../format/compression.js';
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError, withHint } from '../format/error.js';
-import type { PlanLimits } from '../plan/limits.js';
+import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/opaque.js';
+import type { PlanLimits } from '../plan/spans.js';
 import type { BlobSource, DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import { nothingCached } from '../store/cached-contents.js';

@@ -1,8 +1,8 @@
 import type { Digest } from '../format/digest.js';
 import { allocateTable, type LayerTable } from '../format/layer-table.js';
-import { type PlanLimits, planLimits } from '../plan/limits.js';
 import type { BlobRun, OpaqueBlob } from '../plan/opaque.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
+import { type PlanLimits, planLimits } from '../plan/spans.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';

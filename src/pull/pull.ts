@@ -1,6 +1,6 @@
+import { asOutOfResources } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { asOutOfResources } from '../format/out-of-resources.js';
 import { normalisePlatform } from '../format/platform.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import { withRoomFrom } from '../store/full-disk.js';

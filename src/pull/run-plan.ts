@@ -1,5 +1,5 @@
-import type { Compression } from '../format/compression.js';
 import { inLayer, type PullError } from '../format/error.js';
+import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import type { Span } from '../plan/plan.js';
 import type { CachedRows } from '../pool/messages.js';

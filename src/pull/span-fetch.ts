@@ -1,6 +1,6 @@
 import { fromFailure, PullError } from '../format/error.js';
-import { findEdge } from '../format/layer-edges.js';
-import { cutRanges } from '../plan/missing.js';
+import { findEdge } from '../format/layer-table.js';
+import { cutRanges } from '../format/ranges.js';
 import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';

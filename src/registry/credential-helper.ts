@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { GrowingBuffer } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
-import { GatheredBytes } from '../format/gathered-bytes.js';
 import { type Secret, secretOf } from './auth-file.js';
 
 /** A helper may have to ask a cloud, which takes seconds, or unlock a keyring, for which somebody types a password. */
@@ -48,7 +48,7 @@ interface Ended {
 function run(call: HelperCall): Promise<Ended> {
   const { name, server, limitMs = HELPER_LIMIT_MS, signal } = call;
   return new Promise((resolve) => {
-    const output = new GatheredBytes();
+    const output = new GrowingBuffer();
     let finished = false;
     // In a process group of its own, so that what it starts can be ended with it.
     const child = spawn(`docker-credential-${name}`, ['get'], {

@@ -1,6 +1,6 @@
 import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { PullError } from '../format/error.js';
-import { GatheredBytes } from '../format/gathered-bytes.js';
+import { GrowingBuffer } from '../format/arrays.js';
 import { codingsOf, isCoded, MAX_CODING_BYTES } from './headers.js';
 import { proxyError, timeoutError } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
@@ -152,7 +152,7 @@ function collect(
   timer: IdleTimer,
   idleTimeoutMs: number,
 ): Promise<Answer> {
-  const body = new GatheredBytes();
+  const body = new GrowingBuffer();
   const coded = isCoded(response.headers['content-encoding']);
   const maxBytes = get.maxBytes + (coded ? MAX_CODING_BYTES : 0);
   let startedMs: number | undefined;
@@ -186,7 +186,7 @@ function collect(
 /** Any other answer with the beginning of its body, which says no more than the status does: it is not waited for. */
 function collectSpare(response: IncomingMessage, timer: IdleTimer, idleTimeoutMs: number): Promise<Answer> {
   timer.stop();
-  const body = new GatheredBytes();
+  const body = new GrowingBuffer();
   return new Promise((resolve) => {
     const finish = () => {
       clearTimeout(limit);
@@ -206,7 +206,7 @@ function collectSpare(response: IncomingMessage, timer: IdleTimer, idleTimeoutMs
   });
 }
 
-function answerOf(response: IncomingMessage, body: GatheredBytes, tooLong: boolean): Answer {
+function answerOf(response: IncomingMessage, body: GrowingBuffer, tooLong: boolean): Answer {
   return { status: response.statusCode ?? 0, headers: response.headers, body: body.bytes(), tooLong };
 }
 

@@ -1,6 +1,7 @@
 import type { Dispatcher } from 'undici';
+import { GrowingBuffer } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
-import { GatheredBytes } from '../format/gathered-bytes.js';
+import { GrowingBuffer } from '../format/arrays.js';
 import type { Connection } from './connections.js';
 import type { ResponseHeaders } from './headers.js';
 import { timeoutError } from './network-error.js';
@@ -175,7 +176,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
     let status = 0;
     let reused = false;
     let stopped = false;
-    let words: GatheredBytes | undefined;
+    let words: GrowingBuffer | undefined;
     let wordsTimer: NodeJS.Timeout | undefined;
 
     const timer = createIdleTimer(request, body.isHolding, (phase) => {
@@ -226,7 +227,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
             return;
           }
           timer.stop();
-          words = new GatheredBytes();
+          words = new GrowingBuffer();
           if (status < 300) {
             data.abort(ENOUGH);
             return;

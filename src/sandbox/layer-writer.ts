@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { withRoom } from '../format/arrays.js';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 
 /** What has been written, and what the layer's descriptor must say about it. */
@@ -46,7 +47,7 @@ const MAX_BYTES_PER_CHAR = 3;
  * which as a list of pieces would be in memory twice when they are joined.
  */
 export class TextSpool {
-  #bytes = Buffer.alloc(0);
+  #bytes: Buffer = Buffer.alloc(0);
   #length = 0;
   #text = '';
 
@@ -63,11 +64,7 @@ export class TextSpool {
 
   #flush(): void {
     const needed = this.#length + this.#text.length * MAX_BYTES_PER_CHAR;
-    if (needed > this.#bytes.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
-      this.#bytes.copy(larger, 0, 0, this.#length);
-      this.#bytes = larger;
-    }
+    this.#bytes = withRoom(this.#bytes, this.#length, needed);
     this.#length += this.#bytes.write(this.#text, this.#length);
     this.#text = '';
   }

@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { type OwnFile, withOwnFile } from '../files/own-file.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
-import type { ArchivePlan } from '../format/tar-archive.js';
+import type { ArchivePlan } from '../format/tar-writer.js';
 
 /**
  * Puts the headers of an archive into their places in a file that was made before and has its length, and the first members' contents; the

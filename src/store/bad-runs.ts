@@ -2,6 +2,8 @@ import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:
 import { within } from '../files/guarded-directory.js';
 import { openFile, readFile, UnfitFile } from '../files/open-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
+import { lastAtMost } from '../format/arrays.js';
+import { type BlobRange, joinRanges } from '../format/ranges.js';
 import { syncDirectorySync } from './atomic-file.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 
@@ -98,13 +100,8 @@ function readList(path: string): Buffer | 'unfit' | undefined {
   }
 }
 
-function merge(runs: { start: number; end: number }[]): BadRuns {
-  const merged: { start: number; end: number }[] = [];
-  for (const run of runs.sort((a, b) => a.start - b.start)) {
-    const last = merged.at(-1);
-    if (last !== undefined && run.start <= last.end) last.end = Math.max(last.end, run.end);
-    else merged.push(run);
-  }
+function merge(runs: readonly BlobRange[]): BadRuns {
+  const merged = joinRanges(runs);
   return {
     start: Float64Array.from(merged, (run) => run.start),
     end: Float64Array.from(merged, (run) => run.end),
@@ -113,12 +110,7 @@ function merge(runs: { start: number; end: number }[]): BadRuns {
 
 /** Whether a byte of [offset, offset + lengthBytes) is in a bad run. */
 export function overlapsBad(bad: BadRuns, offset: number, lengthBytes: number): boolean {
-  let low = 0;
-  let high = bad.start.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (bad.end[middle]! > offset) high = middle;
-    else low = middle + 1;
-  }
-  return low < bad.start.length && bad.start[low]! < offset + lengthBytes;
+  // The first run that ends behind `offset`.
+  const row = lastAtMost(bad.end, bad.end.length, offset) + 1;
+  return row < bad.start.length && bad.start[row]! < offset + lengthBytes;
 }

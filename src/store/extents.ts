@@ -1,3 +1,4 @@
+import { enlarged, lastAtMost } from '../format/arrays.js';
 import type { PackId } from './paths.js';
 
 /** The rows of an extent list as plain data, which travels between threads. */
@@ -106,7 +107,7 @@ export class ExtentList {
       throw new RangeError(`[${startBytes}, ${endBytes}) is not within ${this.lengthBytes} bytes of extents`);
     }
     const part = new ExtentList();
-    for (let i = this.#rowAround(startBytes); i < this.#count && this.#start[i]! < endBytes; i++) {
+    for (let i = this.rowAt(startBytes); i < this.#count && this.#start[i]! < endBytes; i++) {
       const from = Math.max(startBytes, this.#start[i]!);
       const to = Math.min(endBytes, this.#start[i + 1]!);
       part.push(this.packAt(i), this.#offset[i]! + (from - this.#start[i]!), to - from);
@@ -115,15 +116,8 @@ export class ExtentList {
   }
 
   /** The extent that holds the byte at `position`; `count` at the end. */
-  #rowAround(position: number): number {
-    let low = 0;
-    let high = this.#count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#start[middle + 1]! > position) high = middle;
-      else low = middle + 1;
-    }
-    return low;
+  rowAt(position: number): number {
+    return lastAtMost(this.#start, this.#count + 1, position);
   }
 
   #rowOf(pack: PackId): number {
@@ -137,14 +131,8 @@ export class ExtentList {
 
   #grow(): void {
     const rows = this.#count * 2;
-    const pack = new Uint32Array(rows);
-    const offset = new Float64Array(rows);
-    const start = new Float64Array(rows + 1);
-    pack.set(this.#pack);
-    offset.set(this.#offset);
-    start.set(this.#start);
-    this.#pack = pack;
-    this.#offset = offset;
-    this.#start = start;
+    this.#pack = enlarged(this.#pack, rows);
+    this.#offset = enlarged(this.#offset, rows);
+    this.#start = enlarged(this.#start, rows + 1);
   }
 }

@@ -1,5 +1,6 @@
 import { statFile } from '../files/open-file.js';
 import { isUnwritable, wrapFsError } from '../files/storage-error.js';
+import { countBefore } from '../format/arrays.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
@@ -129,7 +130,11 @@ function falseRuns(
   const end = row.offset + row.lengthBytes;
   const found: { contents: PackRun[]; gaps: PackRun[] } = { contents: [], gaps: [] };
   let at = row.offset;
-  for (let i = firstFrom(contents, row.offset); i < contents.length && contents[i]!.offset < end; i++) {
+  for (
+    let i = countBefore(contents, (content) => content.offset < row.offset);
+    i < contents.length && contents[i]!.offset < end;
+    i++
+  ) {
     const content = contents[i]!;
     const contentEnd = content.offset + content.lengthBytes;
     // A chunk that begins where its content does, or a content that other bytes of the row cut short.
@@ -157,15 +162,4 @@ function isFalse(
   if (actual === undefined || !stated || !proof.covers(offset, lengthBytes)) return true;
   correction.content(position, actual, content);
   return false;
-}
-
-function firstFrom(contents: readonly KnownContent[], offset: number): number {
-  let low = 0;
-  let high = contents.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (contents[middle]!.offset < offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

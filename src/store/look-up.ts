@@ -1,5 +1,5 @@
 import { DIGEST_BYTES, type Digest, digestBytes } from '../format/digest.js';
-import { DigestTable } from './digest-table.js';
+import { DigestTable } from '../format/digest-table.js';
 import { hasRun, type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,

@@ -18,7 +18,7 @@ import {
   openPlaceItself,
   openPlaceWithoutLinks,
   pathOfOpen,
-} from '../files/proc-fd.js';
+} from '../files/guarded-directory.js';
 import { systemCode } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SharedDirectory } from '../pool/messages.js';

@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib';
+import { countBefore } from '../format/arrays.js';
 import type { PackRun } from './bad-runs.js';
 import { NotInPack, type PackReader } from './pack-reader.js';
 import type { PackId } from './paths.js';
@@ -71,14 +72,7 @@ export class PieceProof {
   }
 
   #lastAtOrBefore(offset: number): number {
-    let low = 0;
-    let high = this.#pieces.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.#pieces[middle]!.offset > offset) high = middle;
-      else low = middle + 1;
-    }
-    return low - 1;
+    return countBefore(this.#pieces, (piece) => piece.offset <= offset) - 1;
   }
 
   #isTrue(piece: Piece): boolean {

@@ -1,28 +1,10 @@
+import { lastAtMost } from '../format/arrays.js';
+import { mergePairs } from '../format/ranges.js';
 import type { ExtentList } from './extents.js';
 import type { PackId } from './paths.js';
 
 /** Runs of one pack as pairs [start, end), ascending; merged: none touches the next. */
 export type Runs = Float64Array;
-
-/** These runs merged; `pairs` are in any order and may overlap. */
-export function mergeRuns(pairs: Float64Array): Runs {
-  const rows = Array.from({ length: pairs.length / 2 }, (_, i) => i);
-  rows.sort((a, b) => pairs[2 * a]! - pairs[2 * b]!);
-  const merged = new Float64Array(pairs.length);
-  let length = 0;
-  for (const row of rows) {
-    const start = pairs[2 * row]!;
-    const end = pairs[2 * row + 1]!;
-    if (length > 0 && start <= merged[length - 1]!) {
-      merged[length - 1] = Math.max(merged[length - 1]!, end);
-    } else {
-      merged[length] = start;
-      merged[length + 1] = end;
-      length += 2;
-    }
-  }
-  return merged.slice(0, length);
-}
 
 /** Bytes in these runs. */
 export function bytesOf(runs: Runs): number {
@@ -49,7 +31,7 @@ export function sharedRuns(lists: readonly Runs[]): Runs {
       end += 1;
     }
   }
-  return mergeRuns(Float64Array.from(shared));
+  return mergePairs(Float64Array.from(shared));
 }
 
 /** Bytes that are in both. */
@@ -65,27 +47,15 @@ export function commonBytes(a: Runs, b: Runs): number {
 
 /** The row of the run that holds all of [start, end), or -1. */
 export function runAround(runs: Runs, start: number, end: number): number {
-  let low = 0;
-  let high = runs.length / 2;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (runs[2 * middle]! <= start) low = middle + 1;
-    else high = middle;
-  }
-  const row = low - 1;
+  const row = lastAtMost(runs, runs.length, start) >> 1;
   return row >= 0 && end <= runs[2 * row + 1]! ? row : -1;
 }
 
 /** Whether a byte of [start, end) is in a run. */
 export function touchesRun(runs: Runs, start: number, end: number): boolean {
-  let low = 0;
-  let high = runs.length / 2;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (runs[2 * middle + 1]! > start) high = middle;
-    else low = middle + 1;
-  }
-  return 2 * low < runs.length && runs[2 * low]! < end;
+  // The first run that ends behind `start`.
+  const row = (lastAtMost(runs, runs.length, start) + 1) >> 1;
+  return 2 * row < runs.length && runs[2 * row]! < end;
 }
 
 /** What these extents are made of, pack by pack, each byte once. */
@@ -102,5 +72,5 @@ export function neededRuns(lists: readonly ExtentList[]): Map<PackId, Runs> {
       own.push(offset, offset + extents.lengthAt(i));
     }
   }
-  return new Map([...pairs].map(([id, own]) => [id, mergeRuns(Float64Array.from(own))]));
+  return new Map([...pairs].map(([id, own]) => [id, mergePairs(Float64Array.from(own))]));
 }

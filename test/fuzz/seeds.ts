@@ -1,5 +1,5 @@
 import { decompress } from '@mongodb-js/zstd';
-import { type ChunkedPositions, parseChunkedAnnotations } from '../../src/format/annotations.js';
+import { type ChunkedPositions, parseChunkedAnnotations } from '../../src/format/metadata-position.js';
 import { formatWriter, type SampleFormat } from '../support/layers/sample-format.js';
 import { type Entry, tarOf } from '../support/tars.js';
 

@@ -1,6 +1,6 @@
 import { DIGEST_BYTES } from '../../src/format/digest.js';
 import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
-import type { LayerWant, ResumedPiece } from '../../src/plan/want.js';
+import type { LayerWant, ResumedPiece } from '../../src/plan/cells.js';
 
 /** A content as a test writes it down: [start, end) of the blob, where the tar has it and how long it is. */
 export interface ContentRow {

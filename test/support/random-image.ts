@@ -1,4 +1,4 @@
-import type { ResumedPiece } from '../../src/plan/want.js';
+import type { ResumedPiece } from '../../src/plan/cells.js';
 import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
 

@@ -1,5 +1,5 @@
-import type { PlanLimits } from '../../src/plan/limits.js';
-import type { PullPlan } from '../../src/plan/plan.js';
+import type { PullPlan, Segments } from '../../src/plan/plan.js';
+import type { PlanLimits } from '../../src/plan/spans.js';
 import type { RandomImage, RandomLayer } from './random-image.js';
 
 /** What a byte of a blob is to the slow model of the gap rule. */
@@ -121,6 +121,20 @@ function sectionsOf(layer: RandomLayer, marks: readonly Mark[]): [number, number
     start = marks[at] === 'barrier' ? at + 1 : at;
   }
   return sections;
+}
+
+/** Visits the segments that overlap [tarStart, tarEnd), each with the part of that range it has. */
+export function eachSegmentIn(
+  { count, tarStart: starts }: Segments,
+  tarStart: number,
+  tarEnd: number,
+  visit: (row: number, partStart: number, partEnd: number) => void,
+): void {
+  for (let row = 0; row < count; row++) {
+    const partStart = Math.max(tarStart, starts[row]!);
+    const partEnd = Math.min(tarEnd, starts[row + 1]!);
+    if (partStart < partEnd) visit(row, partStart, partEnd);
+  }
 }
 
 /** The totals of one layer, counted byte by byte. */

@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
-import type { Compression } from '../../src/format/compression.js';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { fromFailure } from '../../src/format/error.js';
+import type { Compression } from '../../src/format/layer-format.js';
 import { createCounters } from '../../src/pool/counters.js';
 import { createDecodedRoom } from '../../src/pool/decoded-room.js';
 import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_BYTES, BlockTags } from '../../src/export/block-tags.js';
 import { PartTags } from '../../src/export/part-tags.js';
 import { digestOfBytes } from '../../src/format/digest.js';
-import { tarSpans } from '../../src/format/tar-names.js';
+import { tarSpans } from '../../src/format/tar-entries.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
 import type { ExtentList } from '../../src/store/extents.js';
 import { findCorruption, type TarPart } from '../../src/store/find-corruption.js';

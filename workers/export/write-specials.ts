@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/abilities.js';
 import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
 import { headerAt } from '../../src/export/tar-item.js';
-import { pathOfOpen } from '../../src/files/proc-fd.js';
+import { pathOfOpen } from '../../src/files/guarded-directory.js';
 import { wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';

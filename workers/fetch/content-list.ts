@@ -1,3 +1,4 @@
+import { enlarged } from '../../src/format/arrays.js';
 import { DIGEST_BYTES } from '../../src/format/digest.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 
@@ -39,14 +40,8 @@ export class ContentList {
 
   #grow(): void {
     const rows = this.#count * 2;
-    const digests = new Uint8Array(rows * DIGEST_BYTES);
-    const packOffset = new Float64Array(rows);
-    const lengthBytes = new Float64Array(rows);
-    digests.set(this.#digests);
-    packOffset.set(this.#packOffset);
-    lengthBytes.set(this.#lengthBytes);
-    this.#digests = digests;
-    this.#packOffset = packOffset;
-    this.#lengthBytes = lengthBytes;
+    this.#digests = enlarged(this.#digests, rows * DIGEST_BYTES);
+    this.#packOffset = enlarged(this.#packOffset, rows);
+    this.#lengthBytes = enlarged(this.#lengthBytes, rows);
   }
 }

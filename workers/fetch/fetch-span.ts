@@ -1,5 +1,5 @@
 import { type Failure, toFailure } from '../../src/format/error.js';
-import { findEdge } from '../../src/format/layer-edges.js';
+import { findEdge } from '../../src/format/layer-table.js';
 import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js';
 import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';

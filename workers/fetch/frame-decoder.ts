@@ -1,6 +1,6 @@
 import { ZSTDDecoder } from 'zstddec';
+import { RESOURCE_LIMITS } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
-import { OUT_OF_RESOURCES } from '../../src/format/out-of-resources.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /**
@@ -99,7 +99,7 @@ function allocate(libzstd: Libzstd, sizeBytes: number): number {
 }
 
 function outOfMemory(cause?: unknown): PullError {
-  const { code, hint } = OUT_OF_RESOURCES.ENOMEM;
+  const { code, hint } = RESOURCE_LIMITS.ENOMEM;
   return new PullError(code, 'a thread has no memory to decode zstd frames', { hint, cause });
 }
 

@@ -1,6 +1,5 @@
-import { type LayerEdges, layerEdges } from '../../src/format/layer-edges.js';
-import type { LayerTable } from '../../src/format/layer-table.js';
-import { lastAtMost } from '../../src/format/search.js';
+import { lastAtMost } from '../../src/format/arrays.js';
+import { type LayerEdges, type LayerTable, layerEdges } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /**

@@ -1,7 +1,6 @@
+import { lastAtMost } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
-import { type LayerEdges, layerEdges } from '../../src/format/layer-edges.js';
-import type { LayerTable } from '../../src/format/layer-table.js';
-import { lastAtMost } from '../../src/format/search.js';
+import { type LayerEdges, type LayerTable, layerEdges } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /** Tar bytes of a piece: at 1 MiB a decode call costs little beside the decoding (5 times faster than frame by frame). */

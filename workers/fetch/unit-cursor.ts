@@ -1,5 +1,5 @@
+import { lastAtMost } from '../../src/format/arrays.js';
 import type { LayerTable } from '../../src/format/layer-table.js';
-import { lastAtMost } from '../../src/format/search.js';
 
 /**
  * Goes over the units that lie wholly in [spanStart, spanEnd) of the tar, in order. A unit is a run whose digest the

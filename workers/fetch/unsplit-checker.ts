@@ -1,8 +1,7 @@
 import { createHash, type Hash, hash } from 'node:crypto';
+import { lastAtMost } from '../../src/format/arrays.js';
 import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../../src/format/digest.js';
-import { layerEdges } from '../../src/format/layer-edges.js';
-import { type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
-import { lastAtMost } from '../../src/format/search.js';
+import { type LayerTable, layerEdges, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
 import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';

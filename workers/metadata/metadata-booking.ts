@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
+import { type MetadataLength, metadataMemoryBytes } from '../../src/format/decoded-limits.js';
 import { type Failure, fromFailure } from '../../src/format/error.js';
-import { type MetadataLength, metadataMemoryBytes } from '../../src/format/metadata-limits.js';
 
 /**
  * Asks the pull for the memory that a layer's metadata takes; resolves when there is room.

@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, parseDigest } from '../../src/format/digest.js';
 import { PullError, toFailure } from '../../src/format/error.js';
-import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/footer.js';
 import type { MetadataLocation } from '../../src/format/layer-format.js';
 import { buildLayerTable } from '../../src/format/layer-table-builder.js';
+import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/metadata-position.js';
 import { tocTarSplitDigest } from '../../src/format/toc.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
 import { SKIPPABLE_HEADER_BYTES } from '../../src/format/zstd-frame.js';

@@ -3,7 +3,7 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
-import { footerGuessBytes, parseEstargzFooter } from '../../src/format/footer.js';
+import { footerGuessBytes, parseEstargzFooter } from '../../src/format/metadata-position.js';
 import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
 import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
 import type { LayerMetadata, ReadMetadataTask } from '../../src/pool/messages.js';

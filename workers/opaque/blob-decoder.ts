@@ -3,7 +3,7 @@ import {
   compressionOf,
   HEAD_BYTES,
   otherCompression,
-} from '../../src/format/compression.js';
+} from '../../src/format/layer-format.js';
 import type { DecodedQueue } from './decoded-queue.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import type { LargeWindows } from './large-windows.js';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Compression } from '../../src/format/compression.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/decoded-limits.js';
 import { digestOfBytes } from '../../src/format/digest.js';
+import type { Compression } from '../../src/format/layer-format.js';
 import { largeWindowsOf } from '../../src/pool/counters.js';
 import { type DecodedRoom, roomLeft, takeRoom } from '../../src/pool/decoded-room.js';
 import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../../src/pool/messages.js';

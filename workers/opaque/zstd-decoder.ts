@@ -1,3 +1,4 @@
+import { withRoom } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
 import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
 import { DECODE_CALL_BYTES, decodeFrames } from '../fetch/decode.js';
@@ -34,7 +35,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** The window of a frame does not count where the frame is decoded whole. */
   readonly #walker = new FrameWalker(0, Number.POSITIVE_INFINITY);
   /** Bytes of the blob from `#blobAt` on that are not decoded yet: `#buffer[0, #filled)`. */
-  #buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
+  #buffer: Buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
   #filled = 0;
   #blobAt = 0;
   /** Decodes the frame at the beginning of the buffer as it comes. */
@@ -83,11 +84,7 @@ export class ZstdDecoder implements StreamDecoder {
   /** A copy: the caller's bytes are his again. */
   #append(bytes: Buffer): void {
     const needed = this.#filled + bytes.length;
-    if (needed > this.#buffer.length) {
-      const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#buffer.length));
-      this.#buffer.copy(larger, 0, 0, this.#filled);
-      this.#buffer = larger;
-    }
+    this.#buffer = withRoom(this.#buffer, this.#filled, needed);
     bytes.copy(this.#buffer, this.#filled);
     this.#filled = needed;
   }

@@ -1,13 +1,16 @@
 /** What names an image's parts: manifests, configs, annotations. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { parseChunkedAnnotations } from '../../../src/format/annotations.js';
 import { parseDigest } from '../../../src/format/digest.js';
-import { parseChunkedFooter, parseEstargzFooter } from '../../../src/format/footer.js';
 import { checkLayerCount, parseConfig } from '../../../src/format/image-config.js';
 import { JsonCursor } from '../../../src/format/json-cursor.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import { parseManifest } from '../../../src/format/manifest.js';
+import {
+  parseChunkedAnnotations,
+  parseChunkedFooter,
+  parseEstargzFooter,
+} from '../../../src/format/metadata-position.js';
 import { strictParser } from '../../../src/format/strict-json.js';
 import { nameInIndex } from '../../../src/pull/layout-index.js';
 import { mutatedJson } from '../json.js';

@@ -63,7 +63,7 @@ const authFile = target(
     const file = tolerate(() => parseAuthFile(bytes.toString(), 'auth.json'), 'option-malformed');
     if (file === undefined) return;
     for (const host of ['registry.example', 'docker.io', 'other.example', '__proto__']) {
-      const offers = tolerate(() => offersOf(file, host, repository), 'option-malformed') ?? [];
+      const offers = tolerate(() => [...offersOf(file, host, repository)], 'option-malformed') ?? [];
       for (const offer of offers) if (offer.kind === 'helper') assert.match(offer.name, /^[\w.-]+$/);
     }
   },

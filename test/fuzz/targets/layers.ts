@@ -5,11 +5,10 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import fc from 'fast-check';
 import { DIGEST_BYTES, parseDigest } from '../../../src/format/digest.js';
-import { parseEstargzFooter } from '../../../src/format/footer.js';
-import { layerEdges } from '../../../src/format/layer-edges.js';
-import type { LayerTable } from '../../../src/format/layer-table.js';
+import { type LayerTable, layerEdges } from '../../../src/format/layer-table.js';
 import { buildLayerTable } from '../../../src/format/layer-table-builder.js';
-import { copyTarBytes, forEachSegment, scanTarSplit } from '../../../src/format/tar-split.js';
+import { parseEstargzFooter } from '../../../src/format/metadata-position.js';
+import { copyTarBytes, scanTarSplit } from '../../../src/format/tar-split.js';
 import { contentPath, scanToc, tocTarSplitDigest } from '../../../src/format/toc.js';
 import { buildUnsplitTable } from '../../../src/format/unsplit-table-builder.js';
 import { FrameWalker } from '../../../src/format/zstd-frame.js';
@@ -82,10 +81,10 @@ const tarSplit = target('tar-split', tarSplits, (bytes) => {
   let end = 0;
   const raw: number[] = [];
   const expected: Buffer[] = [];
-  forEachSegment(bytes, (kind, tarStart, lengthBytes, payloadStart, payloadEnd) => {
+  scanTarSplit(bytes, ({ kind, tarStart, lengthBytes, payloadStart, payloadEnd }) => {
     assert.equal(tarStart, end);
     end += lengthBytes;
-    if (kind !== 'raw') return;
+    if (kind !== 'raw' || lengthBytes === 0) return;
     raw.push(tarStart, end);
     expected.push(Buffer.from(bytes.toString('latin1', payloadStart, payloadEnd), 'base64'));
   });

@@ -4,10 +4,10 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { decompress } from '@mongodb-js/zstd';
-import { type ChunkedPositions, parseChunkedAnnotations } from '../../../src/format/annotations.js';
 import { type Digest, digestHex } from '../../../src/format/digest.js';
 import { type ErrorCode, PullError } from '../../../src/format/error.js';
 import { type ImageManifest, parseManifest } from '../../../src/format/manifest.js';
+import { type ChunkedPositions, parseChunkedAnnotations } from '../../../src/format/metadata-position.js';
 
 const layout = join(import.meta.dirname, '../../../../test/fixtures/layout');
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type PlanLimits, planLimits } from '../../../src/plan/limits.js';
 import { type BlobPart, type BlobRun, planOpaque as partsOf, totalsOf } from '../../../src/plan/opaque.js';
+import { type PlanLimits, planLimits } from '../../../src/plan/spans.js';
 import { type Random, seededRandom } from '../../support/random.js';
 
 const MIB = 2 ** 20;

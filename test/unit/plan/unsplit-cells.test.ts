@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { planLimits } from '../../../src/plan/limits.js';
-import { planPull } from '../../../src/plan/plan.js';
-import { SEGMENT } from '../../../src/plan/segments.js';
+import { planPull, SEGMENT } from '../../../src/plan/plan.js';
+import { planLimits } from '../../../src/plan/spans.js';
 import { type ContentRow, tableOf, wantOf } from '../../support/layer-tables.js';
 
 const MIB = 2 ** 20;

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { PlanLimits } from '../../../src/plan/limits.js';
-import { type PullPlan, planPull, type Span } from '../../../src/plan/plan.js';
-import { eachSegmentIn, SEGMENT } from '../../../src/plan/segments.js';
-import type { LayerWant, ResumedPiece } from '../../../src/plan/want.js';
+import type { LayerWant, ResumedPiece } from '../../../src/plan/cells.js';
+import { type PullPlan, planPull, SEGMENT, type Span } from '../../../src/plan/plan.js';
+import type { PlanLimits } from '../../../src/plan/spans.js';
 import { type Random, seededRandom } from '../../support/random.js';
 import { type RandomLayer, randomImage } from '../../support/random-image.js';
 import { type RandomUnsplit, randomUnsplit } from '../../support/random-unsplit.js';
+import { eachSegmentIn } from '../../support/slow-plan.js';
 
 const SEEDS = 3000;
 

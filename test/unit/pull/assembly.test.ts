@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SEGMENT, type Segments } from '../../../src/plan/segments.js';
+import { SEGMENT, type Segments } from '../../../src/plan/plan.js';
 import { LayerAssembly } from '../../../src/pull/assembly.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { planLimits } from '../../../src/plan/limits.js';
+import { planLimits } from '../../../src/plan/spans.js';
 import type { CachedRows, Results, Task } from '../../../src/pool/messages.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
 import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { planLimits } from '../../../src/plan/limits.js';
 import { planPull } from '../../../src/plan/plan.js';
+import { planLimits } from '../../../src/plan/spans.js';
 import type { FindDamageResult, Results, Task } from '../../../src/pool/messages.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import { runPlan } from '../../../src/pull/run-plan.js';

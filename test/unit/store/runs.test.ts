@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { mergePairs } from '../../../src/format/ranges.js';
 import {
   bytesOf,
   commonBytes,
-  mergeRuns,
   type Runs,
   runAround,
   sharedRuns,
@@ -12,7 +12,7 @@ import {
 import { seededRandom } from './support.js';
 
 function runsOf(...pairs: number[]): Runs {
-  return mergeRuns(Float64Array.from(pairs));
+  return mergePairs(Float64Array.from(pairs));
 }
 
 /** Runs as one number a byte: how many of the lists have it. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { layerEdges } from '../../../../src/format/layer-edges.js';
+import { layerEdges } from '../../../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
 import { MemberWalker } from '../../../../workers/fetch/member-walker.js';
 import { type ContentRow, tableOf } from '../../../support/layer-tables.js';

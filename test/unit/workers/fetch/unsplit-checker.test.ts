@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { digestAt, parseDigest } from '../../../../src/format/digest.js';
-import { layerEdges } from '../../../../src/format/layer-edges.js';
-import { type LayerTable, SPAN_TAR_BYTES } from '../../../../src/format/layer-table.js';
+import { type LayerTable, layerEdges, SPAN_TAR_BYTES } from '../../../../src/format/layer-table.js';
 import type { ContentRows } from '../../../../src/store/pack-writer.js';
 import type { CheckedPiece } from '../../../../workers/fetch/content-checker.js';
 import { UnsplitChecker } from '../../../../workers/fetch/unsplit-checker.js';

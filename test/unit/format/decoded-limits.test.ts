@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { type MetadataLength, metadataMemoryBytes } from '../../../src/format/decoded-limits.js';
 import { PullError } from '../../../src/format/error.js';
-import { type MetadataLength, metadataMemoryBytes } from '../../../src/format/metadata-limits.js';
 
 const MIB = 2 ** 20;
 

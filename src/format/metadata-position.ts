@@ -91,3 +91,99 @@ function checkPosition(name: string, numbers: readonly number[], blobBytes: numb
 function malformed(name: string, problem: string): PullError {
   return new PullError('metadata-malformed', `The annotation ${name} ${problem}`);
 }
+
+/** A TOC is about a fiftieth of its blob, more for small files; 256 KiB hold that of 10,000 files. */
+const LEAST_GUESS_BYTES = 16 * 1024;
+const MOST_GUESS_BYTES = 256 * 1024;
+const GUESS_SHARE = 1 / 16;
+
+/** How many bytes of an eStargz blob's end to read for its footer, and with luck the TOC before it. */
+export function footerGuessBytes(blobBytes: number): number {
+  return Math.min(MOST_GUESS_BYTES, Math.max(LEAST_GUESS_BYTES, Math.ceil(blobBytes * GUESS_SHARE)));
+}
+
+/** Where one part of the metadata lies in its blob, and what it decodes to. */
+interface Position {
+  readonly start: number;
+  readonly end: number;
+  readonly uncompressedBytes: number;
+}
+
+/** The content of the last skippable frame: u64le fields, then a magic number (containers/storage, pkg/chunked). */
+const CHUNKED_FOOTERS = [
+  { bytes: 64, magic: 'GNUlInUx' },
+  { bytes: 40, magic: 'GnUlInUx' },
+] as const;
+
+/** The longest footer: most zstd blobs have none, and no more is read to see that. */
+export const CHUNKED_FOOTER_BYTES = 64;
+
+/**
+ * The positions that the footer of a zstd:chunked blob states; undefined when it has none that makes sense. `tail`: the last
+ * bytes of a blob of `blobBytes` bytes. How long they are is for `metadataMemoryBytes` to applyPolicy. A footer is not authenticated,
+ * so what it leads to is proven by the DiffID alone.
+ */
+export function parseChunkedFooter(
+  tail: Buffer,
+  blobBytes: number,
+): { readonly toc: Position; readonly tarSplit?: Position } | undefined {
+  for (const { bytes, magic } of CHUNKED_FOOTERS) {
+    if (tail.length < bytes || tail.toString('latin1', tail.length - magic.length) !== magic) continue;
+    const fields = numbers(tail.subarray(tail.length - bytes, tail.length - magic.length));
+    const toc = position(fields.slice(0, 3), blobBytes);
+    if (toc === undefined || fields[3] !== TOC_TYPE) return undefined;
+    const split = fields.slice(4);
+    if (split.length === 0 || split.every((field) => field === 0)) return { toc };
+    const tarSplit = position(split, blobBytes);
+    return tarSplit === undefined ? undefined : { toc, tarSplit };
+  }
+  return undefined;
+}
+
+function numbers(fields: Buffer): number[] {
+  return Array.from({ length: fields.length / 8 }, (_, i) => Number(fields.readBigUInt64LE(i * 8)));
+}
+
+function position(
+  [start = 0, bytes = 0, uncompressedBytes = 0]: readonly number[],
+  blobBytes: number,
+): Position | undefined {
+  const end = start + bytes;
+  const isSane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && uncompressedBytes > 0 && end <= blobBytes;
+  return isSane ? { start, end, uncompressedBytes } : undefined;
+}
+
+/** An empty gzip member whose extra field has the TOC's offset: in a subfield SG, or alone in the legacy form. */
+const ESTARGZ_FOOTERS = [
+  { bytes: 51, extra: Buffer.from([26, 0, 0x53, 0x47, 22, 0]) },
+  { bytes: 47, extra: Buffer.from([22, 0]) },
+] as const;
+const GZIP_WITH_EXTRA = Buffer.from([0x1f, 0x8b, 8, 4]);
+const GZIP_HEADER_BYTES = 10;
+/** Header, an empty block, checksum and length. */
+const LEAST_MEMBER_BYTES = 20;
+
+/**
+ * Where the TOC's gzip member begins and ends in an eStargz blob (stargz-snapshotter, docs/estargz.md), by the blob's last
+ * bytes; undefined when it has no such footer, or one that makes no sense.
+ */
+export function parseEstargzFooter(
+  tail: Buffer,
+  blobBytes: number,
+): { readonly tocStart: number; readonly tocEnd: number } | undefined {
+  for (const { bytes, extra } of ESTARGZ_FOOTERS) {
+    const footer = tail.subarray(Math.max(0, tail.length - bytes));
+    if (footer.length < bytes || !footer.subarray(0, 4).equals(GZIP_WITH_EXTRA)) continue;
+    if (!footer.subarray(GZIP_HEADER_BYTES, GZIP_HEADER_BYTES + extra.length).equals(extra)) continue;
+    const text = footer.toString(
+      'latin1',
+      GZIP_HEADER_BYTES + extra.length,
+      GZIP_HEADER_BYTES + extra.length + 22,
+    );
+    const [, digits] = /^([0-9a-f]{16})STARGZ$/.exec(text) ?? [];
+    const tocStart = Number.parseInt(digits ?? '', 16);
+    const tocEnd = blobBytes - bytes;
+    if (tocEnd - tocStart >= LEAST_MEMBER_BYTES) return { tocStart, tocEnd };
+  }
+  return undefined;
+}

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DigestTable } from '../../../src/store/digest-table.js';
-import { seededRandom, sha256 } from './support.js';
+import { DigestTable } from '../../../src/format/digest-table.js';
+import { seededRandom, sha256 } from '../store/support.js';
 
 test('rows are found as in a Map, by digest and number', () => {
   const random = seededRandom(1);

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { planLimits } from '../../../src/plan/limits.js';
-import { planPull } from '../../../src/plan/plan.js';
-import { SEGMENT } from '../../../src/plan/segments.js';
-import type { ResumedPiece } from '../../../src/plan/want.js';
+import type { ResumedPiece } from '../../../src/plan/cells.js';
+import { planPull, SEGMENT } from '../../../src/plan/plan.js';
+import { planLimits } from '../../../src/plan/spans.js';
 import { tableOf, wantOf } from '../../support/layer-tables.js';
 
 const LIMITS = planLimits(8);
@@ -37,14 +36,8 @@ function planWith(resumed: readonly ResumedPiece[], held: readonly number[] = []
 test('a piece that ends inside a content leaves the rest of it to fetch', () => {
   const plan = planWith([piece(0, 600, 0, 1500)]);
   assert.deepEqual(
-    plan.spans.map((span) => [
-      span.blobStart,
-      span.blobEnd,
-      span.tarStart,
-      span.firstContent,
-      span.endContent,
-    ]),
-    [[600, 2300, 1500, 0, 2]],
+    plan.spans.map((span) => [span.blobStart, span.blobEnd, span.tarStart]),
+    [[600, 2300, 1500]],
   );
   assert.deepEqual([plan.totals.resumedBytes, plan.totals.fetchBytes], [1500, 1700]);
   const { segments } = plan.layers[0]!;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { findEdge, type LayerEdges, layerEdges } from '../../../src/format/layer-edges.js';
+import { findEdge, type LayerEdges, layerEdges } from '../../../src/format/layer-table.js';
 import { type ContentRow, tableOf } from '../../support/layer-tables.js';
 import { seededRandom } from '../../support/random.js';
 import { randomUnsplit } from '../../support/random-unsplit.js';

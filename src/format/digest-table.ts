@@ -1,4 +1,4 @@
-import { DIGEST_BYTES } from '../format/digest.js';
+import { DIGEST_BYTES } from './digest.js';
 
 /**
  * Slots looked at for one digest. With half of the slots empty the longest run of sha256 digests is about 70 for a million
