@@ -1,6 +1,6 @@
+import { lastAtMost } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer, PullError } from '../format/error.js';
-import { lastAtMost } from '../format/arrays.js';
 import { type SelectedSpan, selectedSpans } from '../plan/selected-spans.js';
 import type { FetchSpanResult, PartialLayer, TreeRows } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';

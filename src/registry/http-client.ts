@@ -1,6 +1,6 @@
 import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
-import { PullError } from '../format/error.js';
 import { GrowingBuffer } from '../format/arrays.js';
+import { PullError } from '../format/error.js';
 import { codingsOf, isCoded, MAX_CODING_BYTES } from './headers.js';
 import { proxyError, timeoutError } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';

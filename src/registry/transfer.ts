@@ -1,7 +1,6 @@
 import type { Dispatcher } from 'undici';
 import { GrowingBuffer } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
-import { GrowingBuffer } from '../format/arrays.js';
 import type { Connection } from './connections.js';
 import type { ResponseHeaders } from './headers.js';
 import { timeoutError } from './network-error.js';

@@ -6,7 +6,7 @@ import type { RandomImage, RandomLayer } from './random-image.js';
 type Mark = 'wanted' | 'other' | 'barrier';
 
 /** The integers of [start, end). */
-export function range(start: number, end: number): number[] {
+function range(start: number, end: number): number[] {
   return Array.from({ length: end - start }, (_, i) => start + i);
 }
 

@@ -1,6 +1,6 @@
 import { ExtentReader } from '../../src/export/extent-reader.js';
-import { PullError } from '../../src/format/error.js';
 import { lastAtMost } from '../../src/format/arrays.js';
+import { PullError } from '../../src/format/error.js';
 import type { TarSource } from '../../src/format/tar-entries.js';
 import type { PartialLayer } from '../../src/pool/messages.js';
 import type { PackReader } from '../../src/store/pack-reader.js';
