@@ -1,7 +1,6 @@
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { TAR_END, tarHeader, tarPadding } from '../src/format/tar-writer.js';
-import { createPrng } from '../src/sandbox/prng.js';
-import { contentPieces } from '../src/sandbox/sample-content.js';
+import { contentPieces, createPrng } from '../src/sandbox/sample-content.js';
 
 const FILES_A_DIRECTORY = 200;
 const LEAST_BYTES = 1024;

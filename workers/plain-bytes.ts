@@ -23,7 +23,7 @@ export class PlainBytes {
     if (this.#lengthBytes === 0) return;
     const writer = packWriter();
     const region = writer.reserve(this.#lengthBytes);
-    writer.writePlain(region, Buffer.concat(this.#parts), region.start);
+    writer.writeUnindexed(region, Buffer.concat(this.#parts), region.start);
     this.packs.add(region.pack);
     extents.push(region.pack, region.start, this.#lengthBytes);
     this.#parts = [];

@@ -1,4 +1,4 @@
-import { createPrng } from '../../src/sandbox/prng.js';
+import { createPrng } from '../../src/sandbox/sample-content.js';
 import { type Bench, recordWanted, wants, withStore } from '../context.js';
 import { finish } from '../process.js';
 import { blobBytes, type PullJob, runPull, startPull } from '../pull-process.js';

@@ -1,16 +1,16 @@
+import { constants } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { look } from '../export/destination.js';
+import { removeFileSync } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
 import { statName } from '../files/open-file.js';
-import { findOwnFile, type OwnFile } from '../files/own-file.js';
-import { wrapFsError } from '../files/storage-error.js';
+import { findOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
+import { wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
-import { type ArchivePlan, planArchive } from '../format/tar-writer.js';
+import { type ArchivePlan, archiveParts, planArchive } from '../format/tar-writer.js';
 import { nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
-import { writeArchiveFrame } from '../store/archive-frame.js';
-import { removeFileSync } from '../store/atomic-file.js';
 import type { CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, TargetOptions } from './copy-target.js';
 import { lockDestination } from './layout-lock.js';
@@ -78,7 +78,12 @@ function openPart(
     keep: async () => {},
     async finish() {
       const made = file ?? makeFile(part, plan.sizeBytes, owner);
-      writeArchiveFrame(made, plan, documents);
+      wrapFsError(`write ${made.path}`, () =>
+        withOwnFile(made, constants.O_WRONLY, (fd) => {
+          for (const [bytes, offset] of archiveParts(plan, documents))
+            writeFully(fd, made.path, bytes, offset);
+        }),
+      );
       await moveOwnFile(made, path);
       ranges.remove();
     },

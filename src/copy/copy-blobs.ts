@@ -1,3 +1,4 @@
+import { allocatedBytes, requireSpace } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/ranges.js';
@@ -8,7 +9,6 @@ import { fromAnyUrl, wrongBytesHint } from '../pull/foreign.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
 import { copyThreads } from '../pull/thread-counts.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
-import { allocatedBytes, requireSpace } from '../store/disk-space.js';
 import { BlobFill, hashPlace } from './blob-fill.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
 import type { BlobPlace, CopyTarget, MadePlace } from './copy-target.js';

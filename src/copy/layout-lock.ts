@@ -1,7 +1,13 @@
 import { rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { canHoldDirectories, guardPlace, makeGuarded, within } from '../files/guarded-directory.js';
+import {
+  canHoldDirectories,
+  guardPlace,
+  makeDirectory,
+  makeGuarded,
+  within,
+} from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
@@ -10,7 +16,6 @@ import { LOOK_MS } from '../pull/missing-layers.js';
 import type { Stop } from '../pull/stop.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
-import { makeDirectory } from '../store/make-directory.js';
 
 /**
  * In the layout, while somebody copies into it. Leases and the lock lie in it together: while there is a lease it is not
@@ -54,7 +59,7 @@ export async function lockDestination(
   const release = () => {
     try {
       locks?.releaseAll();
-      lease.removeDead();
+      lease.removeDeadLeases();
     } finally {
       lease.close();
     }
@@ -79,7 +84,7 @@ export async function lockDestination(
 
 async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => void): Promise<void> {
   if (locks.tryLock(DESTINATION)) return;
-  await stop.guard(lease.settle());
+  await stop.guard(lease.awaitSilent());
   if (locks.tryLock(DESTINATION)) return;
   onWait();
   // Nobody asks a server meanwhile: karma's clock stands still.

@@ -1,6 +1,13 @@
 import { constants, ftruncateSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { look, requireDirectory } from '../export/destination.js';
+import {
+  createAtomically,
+  moveFile,
+  removeFile,
+  removeFileSync,
+  writeAtomically,
+} from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
 import { guardPlace, listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { readFile, statFile } from '../files/open-file.js';
@@ -10,13 +17,6 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES, nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
-import {
-  beginAtomically,
-  moveFile,
-  removeFile,
-  removeFileSync,
-  writeAtomically,
-} from '../store/atomic-file.js';
 import type { CopySource } from './copy-source.js';
 import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { type AcquiredLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
@@ -110,7 +110,7 @@ async function nameImage(
   lock: Pick<AcquiredLock, 'isCached'>,
   nameIn: (before: Buffer | undefined) => Buffer,
 ): Promise<boolean> {
-  const unfinished = await beginAtomically(index);
+  const unfinished = await createAtomically(index);
   try {
     if (!lock.isCached()) return false;
     const before = ifExists(`read ${index}`, () =>

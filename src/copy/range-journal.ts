@@ -1,8 +1,8 @@
 import { constants, fstatSync, writeSync } from 'node:fs';
+import { removeFileSync } from '../files/atomic-file.js';
 import { readBytes } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
-import { removeFileSync } from '../store/atomic-file.js';
 
 /**
  * What is beyond is fetched again. A line is 30 bytes at most, and stands for 1 MiB as a rule: 2 TB. Where 16 slow connections

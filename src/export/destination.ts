@@ -1,9 +1,9 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import { refuseSpecialFile } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
 import { ifExists, outsideStore, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { refuseSpecialFile } from '../store/atomic-file.js';
 
 /**
  * What stands where a directory is to be.

@@ -1,8 +1,8 @@
 import { lstatSync } from 'node:fs';
+import { OpenDirectory } from '../files/open-directory.js';
+import { removeAt } from '../files/remove-tree.js';
 import { storageError, systemCode, wrapFsErrorAsync } from '../files/storage-error.js';
 import type { EarlyRows, KeepFilesTask, TreeRows } from '../pool/messages.js';
-import { OpenDirectory } from '../store/open-directory.js';
-import { removeAt } from '../store/remove-tree.js';
 import { DIRECTORY, FILE, pathAt } from './file-tree.js';
 
 /** How a system says that nothing has a name, or that nothing can have it. */

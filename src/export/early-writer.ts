@@ -1,11 +1,11 @@
 import { dirname } from 'node:path';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { requireSpace } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { CounterReader } from '../pool/counters.js';
 import type { ComingBytes, EarlyRows, ExtentRows, FileBatch, WorkerSetup } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { requireSpace } from '../store/disk-space.js';
 import { abilitiesWithTar } from './abilities.js';
 import { lookAtDirectory, requireDirectory } from './destination.js';
 import type { EarlyLayer } from './early-layer.js';

@@ -1,18 +1,17 @@
 import { ftruncateSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { wrapFsError } from '../files/storage-error.js';
+import { requireSpace } from '../files/disk-space.js';
+import { OpenDirectory } from '../files/open-directory.js';
+import { wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { parseConfig } from '../format/image-config.js';
 import { parseLocalImage } from '../format/local-image.js';
 import { parseManifest } from '../format/manifest.js';
 import { parseReference, withoutTransport } from '../format/reference.js';
-import { type ArchiveMember, planArchive } from '../format/tar-writer.js';
+import { type ArchiveMember, archiveParts, planArchive } from '../format/tar-writer.js';
 import type { OpenFile } from '../pool/messages.js';
-import { writeFrame } from '../store/archive-frame.js';
 import { getBlob } from '../store/blob-cache.js';
-import { requireSpace } from '../store/disk-space.js';
-import { OpenDirectory } from '../store/open-directory.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import { requireFile } from './destination.js';
 import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
@@ -108,12 +107,8 @@ async function writeFile(
   // Before the file has its length: not every file system can leave holes.
   await requireSpace(dirname(path), plan.sizeBytes);
   wrapFsError(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
-  writeFrame(
-    fd,
-    path,
-    plan,
-    documents.map(({ bytes }) => bytes),
-  );
+  const contents = documents.map(({ bytes }) => bytes);
+  for (const [bytes, offset] of archiveParts(plan, contents)) writeFully(fd, path, bytes, offset);
   await Promise.all(
     each.map(async (layer, row) => {
       const { diffId, extents } = layer;

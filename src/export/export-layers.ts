@@ -1,10 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
+import { requireSpace } from '../files/disk-space.js';
+import { makeOpenDirectory, type OpenDirectory } from '../files/open-directory.js';
 import { wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { requireSpace } from '../store/disk-space.js';
-import { makeOpenDirectory, type OpenDirectory } from '../store/open-directory.js';
 import { requireDirectory } from './destination.js';
 import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
 import type { ExportOptions } from './options.js';

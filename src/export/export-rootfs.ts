@@ -1,6 +1,6 @@
 import { dirname, resolve } from 'node:path';
+import { requireSpace } from '../files/disk-space.js';
 import type { Abilities } from '../pool/messages.js';
-import { requireSpace } from '../store/disk-space.js';
 import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
 import { lookAtDirectory } from './destination.js';
 import { type FilesRun, type FollowedLayers, withFilesExport } from './export-run.js';

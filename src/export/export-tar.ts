@@ -1,9 +1,9 @@
 import { basename, dirname, resolve } from 'node:path';
+import { isSpecialFile } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
+import { OpenDirectory } from '../files/open-directory.js';
 import { wrapFsError } from '../files/storage-error.js';
 import type { WriteTarTask } from '../pool/messages.js';
-import { isSpecialFile } from '../store/atomic-file.js';
-import { OpenDirectory } from '../store/open-directory.js';
 import { look, requirePlace } from './destination.js';
 import { type FollowedLayers, withFilesExport } from './export-run.js';
 import { contentBytes } from './file-tree.js';

@@ -1,7 +1,7 @@
 import { chmodSync, chownSync, statSync, utimesSync } from 'node:fs';
+import type { OpenDirectory } from '../files/open-directory.js';
 import { wrapFsError } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
-import type { OpenDirectory } from '../store/open-directory.js';
 import { isPrivileged, modeFor, ownerFor } from './abilities.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
 import { closeToOthers, type RootfsPlace, restore } from './rootfs-place.js';

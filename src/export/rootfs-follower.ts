@@ -1,10 +1,10 @@
 import { dirname, resolve } from 'node:path';
+import { spareBytes } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/listener.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
 import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
 import type { ExtentRows } from '../pool/messages.js';
-import { spareBytes } from '../store/disk-space.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
 import { createBlockTags, createPartRecords } from './block-tags.js';

@@ -1,8 +1,8 @@
 import { chmodSync, chownSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { makeOpenDirectory, OpenDirectory } from '../files/open-directory.js';
+import { emptyDirectory } from '../files/remove-tree.js';
 import { storageError, systemCode, wrapFsError } from '../files/storage-error.js';
-import { makeOpenDirectory, OpenDirectory } from '../store/open-directory.js';
-import { emptyCached } from '../store/remove-tree.js';
 import { notEmpty } from './destination.js';
 import { UnfinishedDirectory } from './unfinished.js';
 
@@ -72,7 +72,7 @@ function existingPlace(path: string, force: boolean): RootfsPlace {
       discard: async () => {
         if (!isEmpty) return;
         // Where others may write, it is not only ours what is there.
-        if (root.isPrivate) await emptyCached(root).catch(() => {});
+        if (root.isPrivate) await emptyDirectory(root).catch(() => {});
         restore(root, before);
       },
       close: () => root.close(),

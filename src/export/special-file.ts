@@ -1,10 +1,10 @@
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isFifo } from '../files/atomic-file.js';
+import { changedByOthers } from '../files/open-directory.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SpecialFile } from '../pool/messages.js';
-import { isFifo } from '../store/atomic-file.js';
-import { changedByOthers } from '../store/open-directory.js';
 
 /** Whoever starts the reader of a pipe by hand, or a script that starts it next, needs less. */
 const READER_LIMIT_MS = 60_000;

@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
+import { moveFile } from '../files/atomic-file.js';
+import { changedByOthers, type OpenDirectory } from '../files/open-directory.js';
+import { emptyDirectory, removeAt } from '../files/remove-tree.js';
 import { closeWritten, wrapFsError } from '../files/storage-error.js';
-import { moveFile } from '../store/atomic-file.js';
-import { changedByOthers, type OpenDirectory } from '../store/open-directory.js';
-import { hasProcess, placeOfProcesses } from '../store/processes.js';
-import { emptyCached, removeAt } from '../store/remove-tree.js';
+import { isProcessAlive, pidNamespaceId } from '../store/leases.js';
 
 /** For its owner alone until it is whole. */
 const UNFINISHED_MODE = 0o700;
@@ -15,7 +15,7 @@ const ABANDONED_MS = 24 * 3_600_000;
 
 /** A name for what is to become `name`, which no other export has, be it of this process, and nobody can guess. */
 function unfinishedName(name: string): string {
-  return `${name}.part-${process.pid}-${placeOfProcesses()}-${randomBytes(8).toString('hex')}`;
+  return `${name}.part-${process.pid}-${pidNamespaceId()}-${randomBytes(8).toString('hex')}`;
 }
 
 /**
@@ -43,8 +43,8 @@ function isLeft(directory: OpenDirectory, name: string, holder: string): boolean
   const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
   if (stat === undefined || !(stat.isFile() || stat.isDirectory())) return false;
   if (process.geteuid !== undefined && stat.uid !== process.geteuid()) return false;
-  const isHere = place !== '' && place === placeOfProcesses();
-  if (isHere && Number(pid) !== process.pid) return !hasProcess(Number(pid));
+  const isHere = place !== '' && place === pidNamespaceId();
+  if (isHere && Number(pid) !== process.pid) return !isProcessAlive(Number(pid));
   const agoMs = isHere ? 1000 * process.uptime() : ABANDONED_MS;
   return Date.now() - stat.ctimeMs > agoMs;
 }
@@ -138,7 +138,7 @@ export class UnfinishedDirectory extends Unfinished {
 
   /** Removes it with all that is in it, as far as it can be. */
   async discard(): Promise<void> {
-    await emptyCached(this.held).catch(() => {});
+    await emptyDirectory(this.held).catch(() => {});
     await rmdir(this.directory.at(this.part)).catch(() => {});
   }
 }

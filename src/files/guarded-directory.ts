@@ -1,7 +1,17 @@
-import { closeSync, constants, existsSync, lstatSync, mkdirSync, opendirSync, openSync } from 'node:fs';
-import { basename, dirname, join, parse, sep } from 'node:path';
+import {
+  accessSync,
+  closeSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  opendirSync,
+  openSync,
+} from 'node:fs';
+import { basename, dirname, join, parse, resolve, sep } from 'node:path';
 import { PullError } from '../format/error.js';
 import { statName, UnfitFile } from './open-file.js';
+import { systemCode } from './storage-error.js';
 
 /**
  * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
@@ -241,4 +251,23 @@ export function listNames(
   } finally {
     held.close();
   }
+}
+
+/**
+ * Creates a directory and its parents where they are missing.
+ * @returns the topmost directory that it created
+ * @throws the system's error; EROFS where Node reports a read-only file system as ENOENT
+ */
+export function makeDirectory(path: string, mode?: number): string | undefined {
+  try {
+    return mkdirSync(path, { recursive: true, ...(mode !== undefined && { mode }) });
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') accessSync(nearest(resolve(path)), constants.W_OK);
+    throw error;
+  }
+}
+
+/** Returns the path itself or its nearest existing parent. */
+function nearest(path: string): string {
+  return existsSync(path) || path === dirname(path) ? path : nearest(dirname(path));
 }

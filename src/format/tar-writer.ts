@@ -207,3 +207,15 @@ export function planArchive(members: readonly ArchiveMember[]): ArchivePlan {
   }
   return { members: placed, sizeBytes: at + TAR_END.length };
 }
+
+/** Yields the headers of an archive, and the given contents of its first members, each with its offset in the file. */
+export function* archiveParts(
+  { members }: ArchivePlan,
+  contents: readonly Buffer[],
+): Generator<readonly [bytes: Buffer, offset: number], void, undefined> {
+  for (const [row, { header, headerStart, contentStart }] of members.entries()) {
+    yield [header, headerStart];
+    const bytes = contents[row];
+    if (bytes !== undefined) yield [bytes, contentStart];
+  }
+}

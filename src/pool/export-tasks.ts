@@ -1,4 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
+import type { SharedDirectory } from '../files/open-directory.js';
 import type { Digest } from '../format/digest.js';
 import type { BlockTagRows, ExtentRows } from './store-tasks.js';
 import type { ExportedLayer } from './thread-setup.js';
@@ -224,14 +225,6 @@ export interface Abilities {
   readonly ids?: GivenIds;
   /** Whether there is GNU tar to make what Node has no call for. */
   readonly tar: boolean;
-}
-
-/** A directory that the main thread holds open, as all threads of the process can use it. */
-export interface SharedDirectory {
-  /** What messages call it. */
-  readonly path: string;
-  /** Absent where directories cannot be held. */
-  readonly fd?: number;
 }
 
 /** Part of writing a file system into a directory. */

@@ -1,11 +1,11 @@
 import { fileURLToPath } from 'node:url';
+import { damagedHint } from '../files/layout-error.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import type { Descriptor } from '../format/manifest.js';
 import { listSome, shorten } from '../format/text.js';
 import type { BlobSource } from '../pool/messages.js';
 import { foreignHost } from '../registry/endpoint-choice.js';
 import { isUsableHost } from '../registry/urls.js';
-import { layoutDamaged } from '../store/read-layout.js';
 import type { PullContext } from './context.js';
 import type { PullEvent } from './events.js';
 
@@ -39,7 +39,7 @@ export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
 /** The hint where all bytes of a blob came and are another one: what to do depends on the place that it was read from. */
 export function wrongBytesHint({ url, anonymous }: Pick<BlobSource, 'anonymous' | 'url'>): string {
   const { protocol, host } = new URL(url);
-  if (protocol === 'file:') return layoutDamaged(fileURLToPath(url));
+  if (protocol === 'file:') return damagedHint(fileURLToPath(url));
   if (anonymous === true)
     return `${host} has other bytes for this layer than the image names: ask whoever published the image`;
   return 'what the registry or a proxy before it holds is damaged: ask whoever runs it, or take the image from another one';

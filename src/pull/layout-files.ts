@@ -4,12 +4,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { statIfThere } from '../files/follow-links.js';
 import { guardDirectory, within } from '../files/guarded-directory.js';
+import { LAYOUT_HINT, wrapLayoutError } from '../files/layout-error.js';
 import { openFile, readFile, statName } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LocalImage } from '../format/local-image.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
-import { LAYOUT_HINT, readingLayout } from '../store/read-layout.js';
 import { MAX_INDEX_BYTES } from './layout-index.js';
 
 /** A layout of 10,000 images with some layers each; their places take 20 MB of memory. */
@@ -40,7 +40,7 @@ export interface LayoutFiles {
  *   `metadata-malformed` for what is no tar
  */
 export async function openLayoutFiles({ transport, path }: LocalImage): Promise<LayoutFiles> {
-  const kind = readingLayout(path, () => statIfThere(() => statSync(path)));
+  const kind = wrapLayoutError(path, () => statIfThere(() => statSync(path)));
   if (kind === undefined) {
     throw new PullError('image-not-found', `there is no ${path}`, {
       hint: 'check the path; it is taken from the current directory on',
@@ -59,7 +59,7 @@ export async function openLayoutFiles({ transport, path }: LocalImage): Promise<
 
 function directoryFiles(root: string): LayoutFiles {
   const indexPath = join(root, 'index.json');
-  if (readingLayout(indexPath, () => statName(indexPath)) === undefined) {
+  if (wrapLayoutError(indexPath, () => statName(indexPath)) === undefined) {
     throw notLayout(root, 'it has no index.json');
   }
   const blobs = guardDirectory(root, 'blobs', 'sha256');
@@ -67,16 +67,16 @@ function directoryFiles(root: string): LayoutFiles {
   return {
     path: root,
     indexPath,
-    index: () => readingLayout(indexPath, () => readFile(indexPath, MAX_INDEX_BYTES)),
+    index: () => wrapLayoutError(indexPath, () => readFile(indexPath, MAX_INDEX_BYTES)),
     read: (digest, maxBytes) =>
-      readingLayout(
+      wrapLayoutError(
         pathOf(digest),
         () => within(pathOf(digest), (at) => readFile(pathOf(digest), maxBytes, at)),
         () => noBlob(pathOf(digest), digest),
       ),
     blobUrl: (digest) => {
       const path = pathOf(digest);
-      readingLayout(
+      wrapLayoutError(
         path,
         () => within(path, (at) => closeSync(openFile(path, undefined, at))),
         () => noBlob(path, digest),
@@ -93,8 +93,8 @@ interface Place {
 }
 
 async function archiveFiles(named: string): Promise<LayoutFiles> {
-  const path = readingLayout(named, () => realpathSync(named));
-  const fd = readingLayout(path, () => openFile(path));
+  const path = wrapLayoutError(named, () => realpathSync(named));
+  const fd = wrapLayoutError(path, () => openFile(path));
   try {
     const { index, blobs } = await scanArchive(path, fd);
     if (index === undefined) throw notLayout(path, 'it has no index.json');
@@ -162,7 +162,7 @@ function sourceOf(path: string, fd: number): TarSource {
   return {
     lengthBytes: size,
     read: (position, lengthBytes) => {
-      const bytes = readingLayout(path, () => readExactly(fd, position, lengthBytes));
+      const bytes = wrapLayoutError(path, () => readExactly(fd, position, lengthBytes));
       if (bytes === undefined) throw malformed(path, 'it became shorter while it was read');
       return bytes;
     },
@@ -187,7 +187,7 @@ function refuseCompressed(path: string, source: TarSource): void {
 function readAt(path: string, { start, sizeBytes }: Place, maxBytes: number): Buffer {
   if (sizeBytes > maxBytes)
     throw malformed(path, `a file in it has ${sizeBytes} bytes; ${maxBytes} at most are read`);
-  const bytes = readingLayout(path, () => {
+  const bytes = wrapLayoutError(path, () => {
     const fd = openFile(path);
     try {
       return readExactly(fd, start, sizeBytes);

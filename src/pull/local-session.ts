@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { damagedHint } from '../files/layout-error.js';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
@@ -6,7 +7,6 @@ import type { LocalImage } from '../format/local-image.js';
 import { leavesSizeOut, MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { listSome } from '../format/text.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
-import { layoutDamaged } from '../store/read-layout.js';
 import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 import { type NamedManifest, namedIn } from './layout-index.js';
 
@@ -57,7 +57,7 @@ function verified(layout: LayoutFiles, digest: Digest, maxBytes: number): Buffer
   throw new PullError(
     'digest-mismatch',
     `${layout.path} has other bytes for ${digest}: their digest is ${actual}`,
-    { hint: layoutDamaged(layout.path) },
+    { hint: damagedHint(layout.path) },
   );
 }
 

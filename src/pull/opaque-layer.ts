@@ -5,7 +5,7 @@ import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/o
 import type { PlanLimits } from '../plan/spans.js';
 import type { BlobSource, DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
-import { nothingCached } from '../store/cached-contents.js';
+import { noCachedContents } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
@@ -150,7 +150,7 @@ export class OpaqueLayer {
           event: 'warning',
           message: `bytes of the store that layer ${digest} shares are gone; fetching it once more`,
         });
-        options = { ...options, held: async () => nothingCached() };
+        options = { ...options, held: async () => noCachedContents() };
         await this.#beginAgain(stream);
         continue;
       }

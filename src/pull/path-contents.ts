@@ -1,10 +1,10 @@
+import { requireSpace } from '../files/disk-space.js';
 import { lastAtMost } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer, PullError } from '../format/error.js';
 import { type SelectedSpan, selectedSpans } from '../plan/selected-spans.js';
 import type { FetchSpanResult, PartialLayer, TreeRows } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { requireSpace } from '../store/disk-space.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';

@@ -1,6 +1,6 @@
+import { requireSpace } from '../files/disk-space.js';
 import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
-import { requireSpace } from '../store/disk-space.js';
 import { withRoomFrom } from '../store/full-disk.js';
 import type { PullContext } from './context.js';
 import { ignoresRanges } from './foreign.js';

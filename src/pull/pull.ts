@@ -7,7 +7,7 @@ import { withRoomFrom } from '../store/full-disk.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
-import { removeUnnamed, removeUseless } from '../store/sweep.js';
+import { removeUnreferenced, removeUnusable } from '../store/sweep.js';
 import type { PullEvent } from './events.js';
 import { mayFallBack } from './fall-back.js';
 import { noteUse, recordedImage, writeRecord } from './image.js';
@@ -129,7 +129,7 @@ class Pull {
     const missing = async () => this.#wanted(imageLayers(image, this.#paths));
     const [wanted, { pickPath }] = await Promise.all([missing(), import('./pull-path.js')]);
     if (wanted.length === 0) return undefined;
-    await this.#remove((lease) => removeUseless(this.#paths, lease));
+    await this.#remove((lease) => removeUnusable(this.#paths, lease));
     const workers = await this.#startWorkers(wanted);
     const pullWhole = async (diffIds: ReadonlySet<Digest>) => {
       const layers = async () => (await missing()).filter(({ diffId }) => diffIds.has(diffId));
@@ -218,7 +218,7 @@ class Pull {
   }
 
   async #pullLayers(wanted: readonly WantedLayer[]): Promise<PulledLayers> {
-    if (this.#workers === undefined) await this.#remove((lease) => removeUseless(this.#paths, lease));
+    if (this.#workers === undefined) await this.#remove((lease) => removeUnusable(this.#paths, lease));
     const [workers, { pullLayers }] = await Promise.all([
       this.#startWorkers(wanted),
       import('./pull-layers.js'),
@@ -251,7 +251,7 @@ class Pull {
     await workers?.close();
     if (workers !== undefined) {
       const { failed } = workers.context;
-      await this.#remove((lease) => removeUnnamed(this.#paths, lease, failed));
+      await this.#remove((lease) => removeUnreferenced(this.#paths, lease, failed));
     }
     this.#locks?.releaseAll();
     this.#lease?.close();

@@ -41,7 +41,7 @@ export const OLD_DIALECT: ChunkedDialect = {
 };
 
 /** A text of the metadata, compressed. */
-interface Squeezed {
+interface CompressedText {
   readonly bytes: Buffer;
   readonly uncompressedBytes: number;
   /** Of the compressed bytes. */
@@ -54,7 +54,7 @@ const SKIPPABLE_HEADER_BYTES = 8;
 const TOC_TYPE = 1;
 
 /** One zstd frame of a text. */
-export async function squeeze(raw: Buffer): Promise<Squeezed> {
+export async function compressText(raw: Buffer): Promise<CompressedText> {
   const bytes = await compress(raw);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
   return { bytes, uncompressedBytes: raw.length, digest };
@@ -69,8 +69,8 @@ export function writeTail(
   write: (bytes: Buffer) => void,
   dataEnd: number,
   magic: string,
-  toc: Squeezed,
-  tarSplit?: Squeezed,
+  toc: CompressedText,
+  tarSplit?: CompressedText,
 ): [toc: string, tarSplit: string] {
   const tocOffset = dataEnd + SKIPPABLE_HEADER_BYTES;
   const tocNumbers = [tocOffset, toc.bytes.length, toc.uncompressedBytes, TOC_TYPE];

@@ -1,5 +1,5 @@
 import type { TarEntry } from '../format/tar-header.js';
-import { type ChunkedDialect, CURRENT_DIALECT, squeeze, writeTail } from './chunked-tail.js';
+import { type ChunkedDialect, CURRENT_DIALECT, compressText, writeTail } from './chunked-tail.js';
 import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
 import { FrameQueue } from './frame-queue.js';
 import { TarMeter, TextSpool, type WrittenLayer } from './layer-writer.js';
@@ -116,7 +116,7 @@ export async function writeChunkedLayer(
   };
 }
 
-/** Semaphore the events of the tar reader into frames and lines. */
+/** Turns the events of the tar reader into frames and JSON lines. */
 class LayerState implements TarHandler {
   readonly tarSplit: TarSplitText | undefined;
   readonly #queue: FrameQueue;
@@ -209,10 +209,10 @@ async function writeTables(
   write: (bytes: Buffer) => void,
   { prefix, tarSplitDigest, magic }: ChunkedDialect,
 ): Promise<Record<string, string>> {
-  const tarSplit = state.tarSplit && (await squeeze(state.tarSplit.toBuffer()));
+  const tarSplit = state.tarSplit && (await compressText(state.tarSplit.toBuffer()));
   const tocEnd =
     tarSplit !== undefined && tarSplitDigest === 'toc' ? `,"tarSplitDigest":"${tarSplit.digest}"}` : '}';
-  const toc = await squeeze(state.endToc(tocEnd));
+  const toc = await compressText(state.endToc(tocEnd));
   const [tocPosition, tarSplitPosition] = writeTail(write, dataEnd, magic, toc, tarSplit);
   const annotations = {
     [`${prefix}manifest-checksum`]: toc.digest,

@@ -1,6 +1,5 @@
 import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
-import { createPrng, type Prng, randomWord } from './prng.js';
-import { contentPieces, type SampleContent } from './sample-content.js';
+import { contentPieces, createPrng, type Prng, randomWord, type SampleContent } from './sample-content.js';
 
 /** What decides a generated tree; equal options give equal bytes. */
 export interface TreeOptions {

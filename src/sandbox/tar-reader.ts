@@ -32,7 +32,7 @@ export class TarReader {
   /** Pieces of this state, when it must be whole. */
   #gathered: Buffer[] = [];
   #raw: Buffer[] = [];
-  #uncompressedBytes = 0;
+  #rawBytes = 0;
   #metaType = '';
   #metaBytes = 0;
   #paddingBytes = 0;
@@ -55,7 +55,7 @@ export class TarReader {
       if (this.#state === 'content') {
         this.#handler.content(part);
       } else {
-        this.#keepRaw(part);
+        this.#addRaw(part);
         if (this.#state !== 'padding') this.#gathered.push(part);
       }
       if (this.#left === 0) this.#next();
@@ -65,7 +65,7 @@ export class TarReader {
   end(): void {
     const partial = this.#gathered.length > 0 || this.#state === 'content' || this.#state === 'meta';
     if (partial) throw unreadableTar('it ends inside an entry');
-    if (this.#uncompressedBytes > 0) this.#handler.trailer(this.#takeBlobPart());
+    if (this.#rawBytes > 0) this.#handler.trailer(this.#takeRaw());
   }
 
   #next(): void {
@@ -110,7 +110,7 @@ export class TarReader {
       this.#await('second-end', TAR_BLOCK_BYTES);
       return;
     }
-    this.#handler.trailer(this.#takeBlobPart());
+    this.#handler.trailer(this.#takeRaw());
     this.#state = 'trailer';
   }
 
@@ -123,28 +123,28 @@ export class TarReader {
     this.#extended.complete(entry);
     const contentBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
     this.#paddingBytes = paddingOf(contentBytes);
-    this.#handler.entry(entry, contentBytes, this.#takeBlobPart());
+    this.#handler.entry(entry, contentBytes, this.#takeRaw());
     this.#await('content', contentBytes);
   }
 
   #trailer(bytes: Buffer): void {
     for (let at = 0; at < bytes.length; ) {
-      const part = bytes.subarray(at, at + TRAILER_BYTES - this.#uncompressedBytes);
+      const part = bytes.subarray(at, at + TRAILER_BYTES - this.#rawBytes);
       at += part.length;
-      this.#keepRaw(part);
-      if (this.#uncompressedBytes === TRAILER_BYTES) this.#handler.trailer(this.#takeBlobPart());
+      this.#addRaw(part);
+      if (this.#rawBytes === TRAILER_BYTES) this.#handler.trailer(this.#takeRaw());
     }
   }
 
-  #keepRaw(part: Buffer): void {
+  #addRaw(part: Buffer): void {
     this.#raw.push(part);
-    this.#uncompressedBytes += part.length;
+    this.#rawBytes += part.length;
   }
 
-  #takeBlobPart(): Buffer {
-    const raw = Buffer.concat(this.#raw, this.#uncompressedBytes);
+  #takeRaw(): Buffer {
+    const raw = Buffer.concat(this.#raw, this.#rawBytes);
     this.#raw = [];
-    this.#uncompressedBytes = 0;
+    this.#rawBytes = 0;
     return raw;
   }
 }

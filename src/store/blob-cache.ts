@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
+import { removeFile, removeFileSync, writeAtomically } from '../files/atomic-file.js';
 import { readFile, UnfitFile } from '../files/open-file.js';
 import { ifExists } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
-import { removeFile, removeFileSync, writeAtomically } from './atomic-file.js';
 import { blobPath, type StorePaths } from './paths.js';
 
 /** The largest manifest or config that is parsed. */

@@ -13,19 +13,19 @@ import {
 import { indexPath, type PackId, type StorePaths } from './paths.js';
 
 /** Less is written once more: an extent costs 20 bytes of the record, and a call whenever the layer is read. */
-const LEAST_BYTES = 4096;
+const MIN_BYTES = 4096;
 
 /** Up to this, a content is found by its digest; a larger one, which nobody has whole in memory, by its size. */
-export const WHOLE_BYTES = 2 ** 20;
+export const MAX_DIGEST_KEY_BYTES = 2 ** 20;
 
 /** Sizes have 32 bits here; what is larger is written once more. */
-const MOST_BYTES = 2 ** 32 - 1;
+const MAX_BYTES = 2 ** 32 - 1;
 
 /** 63 MB of rows. What a store has beyond that is written once more. */
-const MOST_CONTENTS = 2 ** 21;
+const MAX_CONTENTS = 2 ** 21;
 
 /** Places that are kept of one size where contents are found by it: versions of a program, say. */
-const MOST_ALIKE = 4;
+const MAX_ALIKE = 4;
 
 /** A third of the slots stays empty: 5 are looked at for a digest that is not there. */
 const SLOTS_PER_CONTENT = 1.5;
@@ -50,8 +50,8 @@ export function listCachedContents(paths: StorePaths): CachedRows {
     return wrapFsError(`look at ${path}`, () => statFile(path))?.size ?? 0;
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
-  const most = Math.min(records, MOST_CONTENTS);
-  if (most === 0) return nothingCached();
+  const most = Math.min(records, MAX_CONTENTS);
+  if (most === 0) return noCachedContents();
   const rows = { packs: packs.map(({ id }) => id), slots: emptySlots(Math.ceil(most * SLOTS_PER_CONTENT)) };
   const held = new CachedContents(rows);
   const indexes = new IndexScan(paths);
@@ -70,11 +70,11 @@ export function listCachedContents(paths: StorePaths): CachedRows {
     };
     indexes.read(pack, take, () => {});
   }
-  return count > 0 ? rows : nothingCached();
+  return count > 0 ? rows : noCachedContents();
 }
 
 /** A store without any. */
-export function nothingCached(): CachedRows {
+export function noCachedContents(): CachedRows {
   return { packs: [], slots: emptySlots(0) };
 }
 
@@ -84,7 +84,9 @@ function emptySlots(slots: number): Uint32Array<SharedArrayBuffer> {
 
 /** What a content is found by: the first four bytes of its digest, or its size, well spread. */
 function keyOf(bytes: Buffer, digestAt: number, lengthBytes: number): number {
-  return lengthBytes > WHOLE_BYTES ? Math.imul(lengthBytes, 0x9e3779b1) >>> 0 : bytes.readUInt32LE(digestAt);
+  return lengthBytes > MAX_DIGEST_KEY_BYTES
+    ? Math.imul(lengthBytes, 0x9e3779b1) >>> 0
+    : bytes.readUInt32LE(digestAt);
 }
 
 /**
@@ -102,14 +104,14 @@ export class CachedContents {
 
   /** Whether a content of this size may be here. */
   takes(lengthBytes: number): boolean {
-    return this.#slots.length > 0 && lengthBytes >= LEAST_BYTES && lengthBytes <= MOST_BYTES;
+    return this.#slots.length > 0 && lengthBytes >= MIN_BYTES && lengthBytes <= MAX_BYTES;
   }
 
   /** Adds the content whose digest stands in `bytes` at `digestAt`; false: it is here, or there is no room near its slot. */
   add(bytes: Buffer, digestAt: number, lengthBytes: number, packRow: number, offset: number): boolean {
     const slots = this.#slots;
     const key = keyOf(bytes, digestAt, lengthBytes);
-    const most = lengthBytes > WHOLE_BYTES ? MOST_ALIKE : 1;
+    const most = lengthBytes > MAX_DIGEST_KEY_BYTES ? MAX_ALIKE : 1;
     let alike = 0;
     let at = this.#first(key);
     for (let probe = 0; probe < MAX_PROBES && alike < most; probe++, at = this.#after(at)) {
@@ -126,7 +128,7 @@ export class CachedContents {
     return false;
   }
 
-  /** Where contents of this size lie that may have this digest; of those above WHOLE_BYTES the digest is not asked. */
+  /** Where contents of this size lie that may have this digest; of those above MAX_DIGEST_KEY_BYTES the digest is not asked. */
   *places(lengthBytes: number, digest: Buffer): Generator<Place, void, undefined> {
     if (!this.takes(lengthBytes)) return;
     const slots = this.#slots;

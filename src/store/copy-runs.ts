@@ -1,5 +1,5 @@
 import { DIGEST_BYTES } from '../format/digest.js';
-import { type BadRuns, markBad, type PackRun, readBadRuns } from './bad-runs.js';
+import { markBad, type PackRun, readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
@@ -17,7 +17,7 @@ import {
 import { hasDigest, type PackReader } from './pack-reader.js';
 import type { PackWriter } from './pack-writer.js';
 import type { PackId, StorePaths } from './paths.js';
-import { bytesOf, type Runs, runAround } from './runs.js';
+import { bytesOf, containingRun, type Runs } from './runs.js';
 
 /** The runs of a pack that go to another one. */
 export interface CopySource {
@@ -26,7 +26,7 @@ export interface CopySource {
 }
 
 /** Where the runs of a source begin now, row by row. */
-export type CopiedTo = Float64Array;
+export type NewOffsets = Float64Array;
 
 /**
  * Copies runs of packs, one behind the other, into the writer's pack, and with them what their indexes know of bytes that lie
@@ -34,17 +34,17 @@ export type CopiedTo = Float64Array;
  * behind where they do not lie in one run. What is known to be false stays known to be false. Yields after each block, as the
  * caller has turns to take.
  * @returns where the runs of each source begin
- * @throws NotInPack, else PullError as `storageError`
+ * @throws MissingBytes, else PullError as `storageError`
  */
 export function* copyRuns(
   paths: StorePaths,
   reader: PackReader,
   writer: PackWriter,
   sources: readonly CopySource[],
-): Generator<void, CopiedTo[], undefined> {
+): Generator<void, NewOffsets[], undefined> {
   const indexes = new Map(listIndexedPacks(paths).map((pack) => [pack.id, pack]));
   const scan = new IndexScan(paths);
-  const copied: CopiedTo[] = [];
+  const copied: NewOffsets[] = [];
   for (const { pack, runs } of sources) {
     const region = writer.reserve(bytesOf(runs));
     const starts = new Float64Array(runs.length / 2);
@@ -54,14 +54,14 @@ export function* copyRuns(
       const run = new ExtentList();
       run.push(pack, runs[2 * row]!, runs[2 * row + 1]! - runs[2 * row]!);
       for (const bytes of reader.blocks(run)) {
-        writer.writePlain(region, bytes, at);
+        writer.writeUnindexed(region, bytes, at);
         at += bytes.length;
         yield;
       }
     }
     const indexed = indexes.get(pack);
     const moved = (offset: number, lengthBytes: number): number => {
-      const row = runAround(runs, offset, offset + lengthBytes);
+      const row = containingRun(runs, offset, offset + lengthBytes);
       return row < 0 ? -1 : starts[row]! + offset - runs[2 * row]!;
     };
     const { records, stated } =
@@ -119,12 +119,12 @@ function movedRecords(
 }
 
 /** What of the bad runs was copied, where it is now. */
-function movedBadRuns(bad: BadRuns, runs: Runs, starts: CopiedTo): PackRun[] {
+function movedBadRuns(bad: Runs, runs: Runs, starts: NewOffsets): PackRun[] {
   const moved: PackRun[] = [];
-  for (let i = 0; i < bad.start.length; i++) {
+  for (let i = 0; i < bad.length; i += 2) {
     for (let row = 0; row < starts.length; row++) {
-      const start = Math.max(bad.start[i]!, runs[2 * row]!);
-      const end = Math.min(bad.end[i]!, runs[2 * row + 1]!);
+      const start = Math.max(bad[i]!, runs[2 * row]!);
+      const end = Math.min(bad[i + 1]!, runs[2 * row + 1]!);
       if (start < end)
         moved.push({ offset: starts[row]! + start - runs[2 * row]!, lengthBytes: end - start });
     }

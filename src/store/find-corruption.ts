@@ -2,7 +2,7 @@ import { statFile } from '../files/open-file.js';
 import { isUnwritable, wrapFsError } from '../files/storage-error.js';
 import { countBefore } from '../format/arrays.js';
 import { DIGEST_BYTES } from '../format/digest.js';
-import { markBad, overlapsBad, type PackRun } from './bad-runs.js';
+import { markBad, type PackRun } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { digestStart, lengthOf, packOffsetOf, pieceOf, RECORD_TYPES } from './index-format.js';
@@ -10,6 +10,7 @@ import { IndexCorrection } from './mark-corrupt.js';
 import { digestOfExtents, type PackReader } from './pack-reader.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
+import { overlapsRun } from './runs.js';
 
 /** A false content, or a part of one, in a layer's tar; half-open. */
 export interface TarPart {
@@ -79,7 +80,9 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
       }
     }
     correction.close();
-    const fresh = bad.filter(({ offset, lengthBytes }) => !overlapsBad(pack.bad, offset, lengthBytes));
+    const fresh = bad.filter(
+      ({ offset, lengthBytes }) => !overlapsRun(pack.bad, offset, offset + lengthBytes),
+    );
     if (fresh.length > 0) noteBad(paths, pack.id, fresh);
   }
   return [...parts, ...lostParts(paths, rows)].sort((a, b) => a.start - b.start);
@@ -139,11 +142,11 @@ function falseRuns(
     const contentEnd = content.offset + content.lengthBytes;
     // A chunk that begins where its content does, or a content that other bytes of the row cut short.
     if (contentEnd > end || content.offset < at) continue;
-    found.gaps.push(...proof.falseParts(at, content.offset - at));
+    found.gaps.push(...proof.corruptParts(at, content.offset - at));
     if (isFalse(reader, pack, proof, content, correction)) found.contents.push(content);
     at = contentEnd;
   }
-  found.gaps.push(...proof.falseParts(at, end - at));
+  found.gaps.push(...proof.corruptParts(at, end - at));
   return found;
 }
 

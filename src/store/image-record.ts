@@ -1,4 +1,5 @@
 import { basename, join, resolve } from 'node:path';
+import { removeFile, syncDirectory, syncFile, writeAtomically } from '../files/atomic-file.js';
 import { listNames } from '../files/guarded-directory.js';
 import { readFile, unlessUnfit } from '../files/open-file.js';
 import { ifExists } from '../files/storage-error.js';
@@ -6,7 +7,6 @@ import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { formatLocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference } from '../format/reference.js';
-import { removeFile, syncDirectory, syncFile, writeAtomically } from './atomic-file.js';
 import { blobPath, imageRecordPath, openStore, type StorePaths } from './paths.js';
 
 /** A layer as the manifest names it. */

@@ -2,9 +2,10 @@ import { closeSync, readSync } from 'node:fs';
 import { listNames } from '../files/guarded-directory.js';
 import { openFile, statFile, UnfitFile } from '../files/open-file.js';
 import { ifExists, systemCode, wrapFsError } from '../files/storage-error.js';
-import { type BadRuns, overlapsBad, readBadRuns } from './bad-runs.js';
+import { readBadRuns } from './bad-runs.js';
 import { MAX_BAD_RECORDS, RECORD_BYTES, type RecordType, scanIndex } from './index-format.js';
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
+import { overlapsRun, type Runs } from './runs.js';
 
 /** Whole records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
@@ -20,7 +21,7 @@ export interface IndexedPack {
   readonly id: PackId;
   readonly sealed: boolean;
   readonly sizeBytes: number;
-  readonly bad: BadRuns;
+  readonly bad: Runs;
 }
 
 /** All packs that have an index, the sealed ones first. @throws PullError as `storageError` */
@@ -40,7 +41,7 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
 
 /** Whether a run exists: the pack is long enough, and no byte of it is known to be false. */
 export function hasRun(pack: IndexedPack, offset: number, lengthBytes: number): boolean {
-  return offset + lengthBytes <= pack.sizeBytes && !overlapsBad(pack.bad, offset, lengthBytes);
+  return offset + lengthBytes <= pack.sizeBytes && !overlapsRun(pack.bad, offset, offset + lengthBytes);
 }
 
 /** One look at the indexes of a store, with the memory that they are read into and how much of them may be read. */

@@ -1,16 +1,16 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
+import { moveFileSync, removeFileSync } from '../files/atomic-file.js';
 import { makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
 import { ifExists, systemCode, wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { moveFileSync, removeFileSync } from './atomic-file.js';
 import type { Lease } from './leases.js';
 import type { StorePaths } from './paths.js';
 
 /** Somebody else may take a lock that one has just found to be nobody's; then there is another to look at. */
-const MOST_TRIES = 3;
+const MAX_ATTEMPTS = 3;
 
 /** A lock names a lease of 32 digits, and nothing else. */
 const MAX_LOCK_BYTES = 64;
@@ -41,7 +41,7 @@ export class LayerLocks {
 
   /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */
   tryLock(diffId: Digest): boolean {
-    for (let tries = 0; tries < MOST_TRIES; tries++) {
+    for (let tries = 0; tries < MAX_ATTEMPTS; tries++) {
       if (this.#create(this.#path(diffId), this.#lease.id)) {
         this.#held.add(diffId);
         // A process that was stopped before it wrote its lease may have been thought dead.
@@ -61,7 +61,7 @@ export class LayerLocks {
     if (holder === undefined) return false;
     if (holder !== '') return this.#lease.living().has(holder);
     // Made a moment ago by a process that is about to write its lease, or has died since.
-    return !this.#lease.isLeftOver(path);
+    return !this.#lease.isAbandoned(path);
   }
 
   /** Gives a lock back; one that is not ours (any more) stays. @throws PullError as `storageError` */

@@ -1,12 +1,22 @@
 import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+import { moveFile, syncDirectory, writeAtomically } from '../files/atomic-file.js';
+import { listNames } from '../files/guarded-directory.js';
 import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
-import { ifExists, wrapFsError } from '../files/storage-error.js';
+import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
-import { writeAtomically } from './atomic-file.js';
-import { overlapsBad, readBadRuns } from './bad-runs.js';
+import { readBadRuns } from './bad-runs.js';
 import { ExtentList } from './extents.js';
 import { syncPacks } from './pack-sync.js';
-import { layerRecordPath, PACK_ID_BYTES, type PackId, packPath, type StorePaths } from './paths.js';
+import {
+  damagedRecordPath,
+  layerRecordPath,
+  PACK_ID_BYTES,
+  type PackId,
+  packPath,
+  type StorePaths,
+} from './paths.js';
+import { overlapsRun } from './runs.js';
 
 /** A proven layer: the extents, one after the other, are the tar that hashes to the DiffID. */
 export interface LayerRecord {
@@ -88,7 +98,7 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
     const { sizeBytes, bad } = packs.get(extents.packAt(i))!;
     const offset = extents.offsetAt(i);
     const length = extents.lengthAt(i);
-    if (offset + length > sizeBytes || overlapsBad(bad, offset, length)) return false;
+    if (offset + length > sizeBytes || overlapsRun(bad, offset, offset + length)) return false;
   }
   return true;
 }
@@ -132,4 +142,48 @@ function writeU64(bytes: Buffer, at: number, value: number): void {
 
 function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
+}
+
+/** A layer record as it lies on the disk, whether the layer is held or not. */
+export interface LayerFile {
+  readonly diffId: Digest;
+  readonly path: string;
+  /** Whether verify found it false: its layer is not held, its good extents are still of use. */
+  readonly damaged: boolean;
+}
+
+/** All files that are named as layer records, in the order of their names. @throws PullError as `storageError` */
+export function listLayerFiles(paths: StorePaths): LayerFile[] {
+  const names = ifExists(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
+  return names.flatMap((name) => {
+    const [, hex, damaged] = /^([0-9a-f]{64})(\.damaged)?$/.exec(name) ?? [];
+    if (hex === undefined) return [];
+    const diffId = `sha256:${hex}` as Digest;
+    return [{ diffId, path: join(paths.layers, name), damaged: damaged !== undefined }];
+  });
+}
+
+/** The record of a DiffID, else the one that was found damaged, whatever has become of its packs. */
+export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
+  return (
+    readRecordFile(layerRecordPath(paths, diffId), diffId) ??
+    readRecordFile(damagedRecordPath(paths, diffId), diffId)
+  );
+}
+
+/**
+ * Takes a layer out of what is held, if its record is there and this user may. It stays beside, so that nothing deletes the
+ * extents that are still good.
+ * @throws PullError as `storageError`
+ */
+export async function setAsideRecord(paths: StorePaths, diffId: Digest): Promise<void> {
+  const path = layerRecordPath(paths, diffId);
+  if (wrapFsError(`look at ${path}`, () => statFile(path)) === undefined) return;
+  try {
+    await moveFile(path, damagedRecordPath(paths, diffId));
+  } catch (error) {
+    if (isDenied(error)) return;
+    throw error;
+  }
+  await syncDirectory(paths.layers);
 }

@@ -1,13 +1,12 @@
-import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, ftruncateSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import { closeSync, fstatSync, ftruncateSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { removeFileSync } from '../files/atomic-file.js';
 import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
 import { isDenied, systemCode, wrapFsError } from '../files/storage-error.js';
-import { removeFileSync } from './atomic-file.js';
 import type { StorePaths } from './paths.js';
-import { hasProcess, placeOfProcesses } from './processes.js';
 
 /** What a process does with the store meanwhile. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
@@ -16,7 +15,7 @@ export type LeaseKind = (typeof KINDS)[number];
 /** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
 const GONE_MS = 2000;
 /** Whoever goes may remove an empty directory just after it was found or made here. */
-const MOST_TRIES = 5;
+const MAX_ATTEMPTS = 5;
 
 /**
  * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
@@ -39,7 +38,7 @@ export class Lease {
   /** The directory is a guarded one, and made if it is not there. @throws PullError as `storageError` */
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
-    this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${placeOfProcesses()}`);
+    this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${pidNamespaceId()}`);
     this.#fd = wrapFsError(`create ${this.#path}`, () => this.#create());
     // Not in libuv's pool, where it would wait behind decodes and syncs.
     this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
@@ -61,7 +60,7 @@ export class Lease {
   }
 
   /** The time of the file system, in its milliseconds. @throws PullError as `storageError` */
-  renewedMs(): number {
+  renew(): number {
     return wrapFsError(`write ${this.#path}`, () => {
       this.#write();
       return fstatSync(this.#fd).mtimeMs;
@@ -69,7 +68,7 @@ export class Lease {
   }
 
   /** Waits, if a lease is silent, until another look tells whether its holder is dead. @throws PullError as `storageError` */
-  async settle(): Promise<void> {
+  async awaitSilent(): Promise<void> {
     this.#list();
     // Timers may be a millisecond early.
     if (this.#silent.areThere) await sleep(LOOKS_APART_MS + 10);
@@ -79,13 +78,13 @@ export class Lease {
    * Whether a file that its maker should have written to at once is left over from one that is dead; false when it is not there.
    * @throws PullError as `storageError`
    */
-  isLeftOver(path: string): boolean {
+  isAbandoned(path: string): boolean {
     const stat = wrapFsError(`look at ${path}`, () => statFile(path));
-    return stat !== undefined && this.#silent.isDead(path, stat.mtimeMs, this.renewedMs());
+    return stat !== undefined && this.#silent.isDead(path, stat.mtimeMs, this.renew());
   }
 
   /** Deletes what dead processes have left. @throws PullError as `storageError` */
-  removeDead(): void {
+  removeDeadLeases(): void {
     for (const { path, isAlive } of this.#list()) if (!isAlive) removeFileSync(path);
   }
 
@@ -99,7 +98,7 @@ export class Lease {
   }
 
   #list(): { id: string; kind: LeaseKind; path: string; isAlive: boolean }[] {
-    const nowMs = this.renewedMs();
+    const nowMs = this.renew();
     const names = wrapFsError(`read ${this.#directory}`, () => listNames(this.#directory));
     return names.flatMap((name) => {
       const [, id, word, pid, place] =
@@ -109,7 +108,7 @@ export class Lease {
       const stat = wrapFsError(`look at ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
       const isQuiet = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
-      const isGone = isQuiet && place === placeOfProcesses() && !hasProcess(Number(pid));
+      const isGone = isQuiet && place === pidNamespaceId() && !isProcessAlive(Number(pid));
       return [{ id, kind, path, isAlive: !isGone && !this.#silent.isDead(path, stat.mtimeMs, nowMs) }];
     });
   }
@@ -119,7 +118,7 @@ export class Lease {
       try {
         return this.#createFile();
       } catch (error) {
-        if (systemCode(error) !== 'ENOENT' || tries === MOST_TRIES) throw error;
+        if (systemCode(error) !== 'ENOENT' || tries === MAX_ATTEMPTS) throw error;
         makeGuarded(this.#directory);
       }
     }
@@ -217,5 +216,32 @@ class SilentFiles {
     if (first?.mtimeMs === mtimeMs) return performance.now() - first.atMs >= LOOKS_APART_MS;
     this.#firstLooks.set(path, { mtimeMs, atMs: performance.now() });
     return false;
+  }
+}
+
+let place: string | undefined;
+
+/** A name for where numbers of processes mean the same: this start of this system, this namespace. Empty where none is known. */
+export function pidNamespaceId(): string {
+  if (place === undefined) {
+    try {
+      const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
+      const namespace = readlinkSync('/proc/self/ns/pid');
+      place = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
+    } catch {
+      place = '';
+    }
+  }
+  return place;
+}
+
+/** Whether a process has this number; also true where nobody can tell. */
+export function isProcessAlive(pid: number): boolean {
+  if (pidNamespaceId() === '') return true;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return systemCode(error) !== 'ESRCH';
   }
 }

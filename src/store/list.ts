@@ -4,10 +4,9 @@ import type { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import { isContent, NO_BLOB, pieceOf, type RecordType } from './index-format.js';
-import { listLayerFiles } from './layer-files.js';
-import { readLayerRecord, readRecordFile } from './layer-record.js';
+import { listLayerFiles, readLayerRecord, readRecordFile } from './layer-record.js';
 import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
-import { bytesOf, commonBytes, neededRuns, type Runs, runAround, sharedRuns } from './runs.js';
+import { bytesOf, commonBytes, containingRun, neededRuns, type Runs, sharedRuns } from './runs.js';
 
 /** An image that is complete. */
 export interface ListedImage {
@@ -108,7 +107,7 @@ function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
     indexes.read(pack, wants, (_, at) => {
       const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
       if (NO_BLOB.equals(blobDigest) || !hasRun(pack, packOffset, lengthBytes)) return;
-      if (runAround(runs, packOffset, packOffset + lengthBytes) >= 0) return;
+      if (containingRun(runs, packOffset, packOffset + lengthBytes) >= 0) return;
       const digest = digestOfBytes(blobDigest);
       blobs.set(digest, (blobs.get(digest) ?? new Map()).set(blobStart, blobLength));
     });

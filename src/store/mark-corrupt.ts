@@ -22,7 +22,7 @@ import {
 import { digestOfExtents, type PackReader } from './pack-reader.js';
 import { indexPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
-import { neededRuns, type Runs, touchesRun } from './runs.js';
+import { neededRuns, overlapsRun, type Runs } from './runs.js';
 
 /**
  * Overwrites records of one pack's index that are not true although the pack's bytes are as they were written, so that nobody
@@ -48,7 +48,7 @@ export class IndexCorrection {
   }
 
   /** The record at `position` is of a piece that is not what its blob has there. Its crc32 still tells rot. */
-  pieceOfNoBlob(position: number, piece: PieceFields): void {
+  detachPiece(position: number, piece: PieceFields): void {
     encodePiece(this.#record, 0, { ...piece, blobDigest: NO_BLOB });
     this.#write(position);
   }
@@ -123,7 +123,7 @@ export function markCorrupt(
     );
     const rotten = [];
     for (let i = 0; i < runs.length; i += 2)
-      rotten.push(...proof.falseParts(runs[i]!, runs[i + 1]! - runs[i]!));
+      rotten.push(...proof.corruptParts(runs[i]!, runs[i + 1]! - runs[i]!));
     if (rotten.length > 0) markBad(paths, pack.id, rotten);
     correctRecords(paths, reader, indexes, { pack, runs, proof }, blobDigest);
   }
@@ -146,7 +146,7 @@ function correctRecords(
     (type, at) => {
       const offset = packOffsetOf(block, at);
       const isAsked = type === RECORD_TYPES.stated || (type === RECORD_TYPES.piece && isOfBlob(at));
-      return isAsked && touchesRun(runs, offset, offset + lengthOf(block, at));
+      return isAsked && overlapsRun(runs, offset, offset + lengthOf(block, at));
     },
     (type, at) => {
       const position = indexes.blockStart + at;
@@ -154,7 +154,7 @@ function correctRecords(
       const lengthBytes = lengthOf(block, at);
       if (!proof.covers(offset, lengthBytes)) return;
       if (type === RECORD_TYPES.piece) {
-        correction.pieceOfNoBlob(position, pieceOf(block, at));
+        correction.detachPiece(position, pieceOf(block, at));
         return;
       }
       const extents = new ExtentList();

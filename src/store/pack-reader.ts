@@ -10,7 +10,7 @@ import { type PackId, packPath, type StorePaths } from './paths.js';
  * Packs open at a time, all readers together: far below the 1024 files that many systems give a process. Beyond it each reader
  * has one, the one it reads from.
  */
-export const OPEN_PACKS = 64;
+export const MAX_OPEN_PACKS = 64;
 
 /** How many are open, in this thread or in all that share it. */
 let openPacks: Uint32Array = new Uint32Array(1);
@@ -24,7 +24,7 @@ export function shareOpenPacks(counter: Uint32Array): void {
 const BLOCK_BYTES = 2 ** 20;
 
 /** Bytes that a record or an index promises and no pack has: the pack is gone or too short. Names the run. */
-export class NotInPack extends PullError {
+export class MissingBytes extends PullError {
   readonly pack: PackId;
   readonly offset: number;
   readonly lengthBytes: number;
@@ -39,7 +39,7 @@ export class NotInPack extends PullError {
   }
 }
 
-/** Reads packs with synchronous calls, for worker threads. Invariant: whoever opens a pack beyond OPEN_PACKS has no other. */
+/** Reads packs with synchronous calls, for worker threads. Invariant: whoever opens a pack beyond MAX_OPEN_PACKS has no other. */
 export class PackReader {
   readonly #paths: StorePaths;
   /** In order of last use, the longest unused first. */
@@ -59,7 +59,7 @@ export class PackReader {
 
   /**
    * Reads `lengthBytes` bytes of a pack at `offset` into `target` at `at`.
-   * @throws NotInPack if the pack does not have all of them, else PullError as `storageError`
+   * @throws MissingBytes if the pack does not have all of them, else PullError as `storageError`
    */
   readInto(target: Uint8Array, at: number, pack: PackId, offset: number, lengthBytes: number): void {
     const fd = pack === this.#lastPack ? this.#lastFd : this.#fdOf(pack, offset, lengthBytes);
@@ -73,13 +73,13 @@ export class PackReader {
     } catch (error) {
       throw storageError(error, `read ${lengthBytes} bytes of ${packPath(this.#paths, pack)}`);
     }
-    if (done < lengthBytes) throw new NotInPack(packPath(this.#paths, pack), pack, offset, lengthBytes);
+    if (done < lengthBytes) throw new MissingBytes(packPath(this.#paths, pack), pack, offset, lengthBytes);
   }
 
   /**
    * The bytes of all extents, one after the other, in blocks of `blockBytes` (the last one is shorter). All blocks of
    * a reader are the same memory: one is good until the next is asked for, and one list is read at a time.
-   * @throws NotInPack or PullError as `readInto`
+   * @throws MissingBytes or PullError as `readInto`
    */
   *blocks(extents: ExtentList, blockBytes = BLOCK_BYTES): Generator<Buffer, void, undefined> {
     const block = this.#blockOf(Math.min(blockBytes, Math.max(1, extents.lengthBytes)));
@@ -135,14 +135,14 @@ export class PackReader {
   #openPack(pack: PackId, offset: number, lengthBytes: number): number {
     const path = packPath(this.#paths, pack);
     Atomics.add(openPacks, 0, 1);
-    while (this.#open.size > 0 && Atomics.load(openPacks, 0) > OPEN_PACKS)
+    while (this.#open.size > 0 && Atomics.load(openPacks, 0) > MAX_OPEN_PACKS)
       this.#close(this.#open.keys().next().value!);
     try {
       return openFile(path);
     } catch (error) {
       Atomics.sub(openPacks, 0, 1);
       if (systemCode(error) === 'ENOENT' || error instanceof UnfitFile)
-        throw new NotInPack(path, pack, offset, lengthBytes);
+        throw new MissingBytes(path, pack, offset, lengthBytes);
       throw storageError(error, `open ${path}`);
     }
   }
@@ -154,7 +154,7 @@ export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer
   try {
     for (const block of reader.blocks(extents)) hash.update(block);
   } catch (error) {
-    if (error instanceof NotInPack) return undefined;
+    if (error instanceof MissingBytes) return undefined;
     throw error;
   }
   return hash.digest();

@@ -1,7 +1,7 @@
+import { moveFile, removeFile, syncDirectory, syncFile } from '../files/atomic-file.js';
 import { statFile } from '../files/open-file.js';
 import { wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { moveFile, removeFile, syncDirectory, syncFile } from './atomic-file.js';
 import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
 

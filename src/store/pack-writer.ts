@@ -1,10 +1,10 @@
 import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
+import { SpaceGuard } from '../files/disk-space.js';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { FreeRoom } from './disk-space.js';
 import { withRoom } from './full-disk.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
@@ -55,7 +55,7 @@ interface OpenPack {
  */
 export class PackWriter {
   readonly #paths: StorePaths;
-  readonly #room: FreeRoom;
+  readonly #room: SpaceGuard;
   #open: OpenPack | undefined;
   /** What packs were given up for: other regions of theirs are still being filled, and fail for the same reason. */
   readonly #failures = new Map<PackId, unknown>();
@@ -64,7 +64,7 @@ export class PackWriter {
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
-    this.#room = new FreeRoom(paths.packs);
+    this.#room = new SpaceGuard(paths.packs);
   }
 
   /** The pack that is written now, or undefined before the first reservation and after a failure or `close`. */
@@ -100,15 +100,15 @@ export class PackWriter {
   }
 
   /**
-   * Writes bytes that no index names: the inline bytes of a layer, or what `noteBlobPart` and `noteContents` name later.
+   * Writes bytes that no index names: the inline bytes of a layer, or what `recordBlobPart` and `recordContents` name later.
    * @throws PullError as `writePiece`
    */
-  writePlain(region: Region, bytes: Uint8Array, packOffset: number): void {
+  writeUnindexed(region: Region, bytes: Uint8Array, packOffset: number): void {
     this.#write(region, bytes, packOffset);
   }
 
-  /** Notes bytes of a blob that `writePlain` wrote to this region. @throws PullError as `writePiece` */
-  noteBlobPart(region: Region, piece: BlobPiece): void {
+  /** Notes bytes of a blob that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  recordBlobPart(region: Region, piece: BlobPiece): void {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
       throw new RangeError('a piece lies outside its region');
@@ -117,8 +117,8 @@ export class PackWriter {
     this.writeRecords(region, records);
   }
 
-  /** Notes contents that `writePlain` wrote to this region. @throws PullError as `writePiece` */
-  noteContents(region: Region, contents: ContentRows): void {
+  /** Notes contents that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  recordContents(region: Region, contents: ContentRows): void {
     if (contents.count === 0) return;
     const records = this.#recordsOf(contents.count);
     encodeContents(records, 0, contents, region);

@@ -1,14 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { type Stats, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { syncDirectorySync } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
-import { guardDirectory, listNames, makeGuarded } from '../files/guarded-directory.js';
+import { guardDirectory, listNames, makeDirectory, makeGuarded } from '../files/guarded-directory.js';
 import { statName, UnfitFile } from '../files/open-file.js';
 import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { syncDirectorySync } from './atomic-file.js';
-import { makeDirectory } from './make-directory.js';
 
 declare const brand: unique symbol;
 
@@ -71,7 +70,7 @@ export function openStore(root: string, warn: (message: string) => void = () => 
     for (const path of [packs, layers, images, blobs])
       if (!known.has(path)) for (const made of makeGuarded(path)) changed.add(resolve(dirname(made)));
   });
-  for (const path of changed) syncNames(path);
+  for (const path of changed) syncParent(path);
   return paths;
 }
 
@@ -120,7 +119,7 @@ function parentsOf(path: string, first: string): string[] {
 }
 
 /** A directory in which this user may make names and not read them cannot be synced. */
-function syncNames(path: string): void {
+function syncParent(path: string): void {
   try {
     syncDirectorySync(path);
   } catch (error) {

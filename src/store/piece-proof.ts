@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { countBefore } from '../format/arrays.js';
 import type { PackRun } from './bad-runs.js';
-import { NotInPack, type PackReader } from './pack-reader.js';
+import { MissingBytes, type PackReader } from './pack-reader.js';
 import type { PackId } from './paths.js';
 
 /** Bytes read and summed at a time. */
@@ -53,7 +53,7 @@ export class PieceProof {
   }
 
   /** The parts of [offset, offset + lengthBytes) that lie in pieces whose crc32 is wrong. @throws PullError as `readInto` */
-  falseParts(offset: number, lengthBytes: number): PackRun[] {
+  corruptParts(offset: number, lengthBytes: number): PackRun[] {
     this.#sort();
     const parts: PackRun[] = [];
     for (let row = Math.max(this.#lastAtOrBefore(offset), 0); row < this.#pieces.length; row++) {
@@ -90,7 +90,7 @@ export class PieceProof {
         sum = crc32(part === BLOCK_BYTES ? block : block.subarray(0, part), sum);
       }
     } catch (error) {
-      if (error instanceof NotInPack) return undefined;
+      if (error instanceof MissingBytes) return undefined;
       throw error;
     }
     return sum;

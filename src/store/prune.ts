@@ -1,19 +1,25 @@
 import { basename } from 'node:path';
+import { writeAtomically } from '../files/atomic-file.js';
+import { requireSpace } from '../files/disk-space.js';
 import { digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { createCounters } from '../pool/counters.js';
 import { WorkerPool } from '../pool/worker-pool.js';
-import { writeAtomically } from './atomic-file.js';
-import { requireSpace } from './disk-space.js';
 import { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
-import { type LayerFile, listLayerFiles } from './layer-files.js';
-import { encodeLayerRecord, type LayerRecord, readLayerRecord, readRecordFile } from './layer-record.js';
+import {
+  encodeLayerRecord,
+  type LayerFile,
+  type LayerRecord,
+  listLayerFiles,
+  readLayerRecord,
+  readRecordFile,
+} from './layer-record.js';
 import { Lease, type LeaseKind } from './leases.js';
 import { removePack, sealPack } from './pack-sync.js';
 import { imageRecordPath, openStore, type PackId, type StorePaths } from './paths.js';
-import { bytesOf, neededRuns, type Runs, runAround } from './runs.js';
-import { InUse, type PackFiles, Sweep } from './sweep.js';
+import { bytesOf, containingRun, neededRuns, type Runs } from './runs.js';
+import { type PackFiles, StoreInUse, Sweep } from './sweep.js';
 
 /** What a prune did. */
 export interface PruneResult {
@@ -50,12 +56,12 @@ export async function pruneStore(options: {
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };
   let stoppedBy: LeaseKind | null = null;
   try {
-    await lease.settle();
+    await lease.awaitSilent();
     sweep.requireUnused();
-    lease.removeDead();
+    lease.removeDeadLeases();
     await prune(paths, sweep, counts);
   } catch (error) {
-    if (!(error instanceof InUse)) throw error;
+    if (!(error instanceof StoreInUse)) throw error;
     stoppedBy = error.by;
   } finally {
     lease.close();
@@ -79,7 +85,7 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   const needed = neededRuns(records.map(({ record }) => record.extents));
   const packs = sweep.packs();
   for (const pack of packs) {
-    if (needed.has(pack.id) || !sweep.mayGo(pack.writtenMs)) continue;
+    if (needed.has(pack.id) || !sweep.isOldEnough(pack.writtenMs)) continue;
     await sweep.pack(pack);
     counts.removedPacks += 1;
   }
@@ -154,7 +160,7 @@ function worthRewriting(
 ): Source[] {
   const whole = packs.flatMap((files) => {
     const runs = needed.get(files.id);
-    if (runs === undefined || !sweep.mayGo(files.writtenMs)) return [];
+    if (runs === undefined || !sweep.isOldEnough(files.writtenMs)) return [];
     return runs.at(-1)! <= files.packBytes ? [{ files, runs }] : [];
   });
   const mostlyDead = whole.filter(({ files, runs }) => 2 * bytesOf(runs) < files.diskBytes);
@@ -170,7 +176,7 @@ function worthRewriting(
  * Copies what is needed of these packs into a new one, has the layer records name that, and deletes the old ones. A disk
  * that is full ends it without an error: all is as it was, or the records say what is where.
  * @returns how many packs were replaced
- * @throws InUse, else PullError as `storageError`
+ * @throws StoreInUse, else PullError as `storageError`
  */
 async function rewritePacks(
   paths: StorePaths,
@@ -251,7 +257,7 @@ function moved(
       continue;
     }
     const { runs } = sources[source]!;
-    const run = runAround(runs, offset, offset + length);
+    const run = containingRun(runs, offset, offset + length);
     list.push(pack, starts[source]![run]! + offset - runs[2 * run]!, length);
   }
   return list;

@@ -3,24 +3,24 @@ import { mergePairs } from '../format/ranges.js';
 import type { ExtentList } from './extents.js';
 import type { PackId } from './paths.js';
 
-/** Runs of one pack as pairs [start, end), ascending; merged: none touches the next. */
+/** Runs of one pack as pairs [start, end), ascending and merged: no run touches the next. */
 export type Runs = Float64Array;
 
-/** Bytes in these runs. */
+/** Returns how many bytes these runs have. */
 export function bytesOf(runs: Runs): number {
   let bytes = 0;
   for (let i = 0; i < runs.length; i += 2) bytes += runs[i + 1]! - runs[i]!;
   return bytes;
 }
 
-/** The runs that lie in at least two of these lists. */
+/** Returns the runs that at least two of these lists have. */
 export function sharedRuns(lists: readonly Runs[]): Runs {
   const starts = lists.flatMap((runs) => [...runs.filter((_, i) => i % 2 === 0)]).sort((a, b) => a - b);
   const ends = lists.flatMap((runs) => [...runs.filter((_, i) => i % 2 === 1)]).sort((a, b) => a - b);
   const shared: number[] = [];
   let depth = 0;
   for (let start = 0, end = 0; end < ends.length; ) {
-    // Where one ends and another begins, the end comes first: what only touches is not shared.
+    // An end comes before a start at the same offset: runs that only touch share nothing.
     if (start < starts.length && starts[start]! < ends[end]!) {
       depth += 1;
       if (depth === 2) shared.push(starts[start]!);
@@ -34,7 +34,7 @@ export function sharedRuns(lists: readonly Runs[]): Runs {
   return mergePairs(Float64Array.from(shared));
 }
 
-/** Bytes that are in both. */
+/** Returns how many bytes both have. */
 export function commonBytes(a: Runs, b: Runs): number {
   let bytes = 0;
   for (let i = 0, j = 0; i < a.length && j < b.length; ) {
@@ -45,32 +45,32 @@ export function commonBytes(a: Runs, b: Runs): number {
   return bytes;
 }
 
-/** The row of the run that holds all of [start, end), or -1. */
-export function runAround(runs: Runs, start: number, end: number): number {
+/** Returns the row of the run that contains [start, end), or -1. */
+export function containingRun(runs: Runs, start: number, end: number): number {
   const row = lastAtMost(runs, runs.length, start) >> 1;
   return row >= 0 && end <= runs[2 * row + 1]! ? row : -1;
 }
 
-/** Whether a byte of [start, end) is in a run. */
-export function touchesRun(runs: Runs, start: number, end: number): boolean {
-  // The first run that ends behind `start`.
+/** Returns whether a run has a byte of [start, end). */
+export function overlapsRun(runs: Runs, start: number, end: number): boolean {
+  // The run that contains `start`, or else the next one.
   const row = (lastAtMost(runs, runs.length, start) + 1) >> 1;
   return 2 * row < runs.length && runs[2 * row]! < end;
 }
 
-/** What these extents are made of, pack by pack, each byte once. */
+/** Returns the runs that these extents consist of, by pack. */
 export function neededRuns(lists: readonly ExtentList[]): Map<PackId, Runs> {
   const pairs = new Map<PackId, number[]>();
   for (const extents of lists) {
     for (let i = 0; i < extents.count; i++) {
       const offset = extents.offsetAt(i);
-      let own = pairs.get(extents.packAt(i));
-      if (own === undefined) {
-        own = [];
-        pairs.set(extents.packAt(i), own);
+      let ofPack = pairs.get(extents.packAt(i));
+      if (ofPack === undefined) {
+        ofPack = [];
+        pairs.set(extents.packAt(i), ofPack);
       }
-      own.push(offset, offset + extents.lengthAt(i));
+      ofPack.push(offset, offset + extents.lengthAt(i));
     }
   }
-  return new Map([...pairs].map(([id, own]) => [id, mergePairs(Float64Array.from(own))]));
+  return new Map([...pairs].map(([id, ofPack]) => [id, mergePairs(Float64Array.from(ofPack))]));
 }

@@ -1,22 +1,19 @@
 import type { Stats } from 'node:fs';
 import { join } from 'node:path';
+import { removeFile } from '../files/atomic-file.js';
+import { BLOCK_BYTES } from '../files/disk-space.js';
 import { listNames } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
-import { removeFile } from './atomic-file.js';
 import { IndexScan, listIndexedPacks } from './index-files.js';
 import { isContent, type RecordType } from './index-format.js';
-import { listLayerFiles } from './layer-files.js';
-import { readRecordFile } from './layer-record.js';
+import { listLayerFiles, readRecordFile } from './layer-record.js';
 import type { Lease, LeaseKind } from './leases.js';
 import { removePack } from './pack-sync.js';
 import { isPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
-/** Bytes of a block in `stat`, on every system. */
-const BLOCK_BYTES = 512;
-
 /** Somebody uses the store: nothing more is deleted. */
-export class InUse extends Error {
+export class StoreInUse extends Error {
   readonly by: LeaseKind;
 
   constructor(by: LeaseKind) {
@@ -50,14 +47,14 @@ export class Sweep {
     this.#beforeMs = beforeMs;
   }
 
-  /** @throws InUse when somebody else has a lease; PullError as `storageError` */
+  /** @throws StoreInUse when somebody else has a lease; PullError as `storageError` */
   requireUnused(): void {
     const [other] = this.#lease.others();
-    if (other !== undefined) throw new InUse(other);
+    if (other !== undefined) throw new StoreInUse(other);
   }
 
   /** Whether something is old enough to be deleted. */
-  mayGo(writtenMs: number): boolean {
+  isOldEnough(writtenMs: number): boolean {
     return writtenMs <= this.#beforeMs;
   }
 
@@ -71,14 +68,14 @@ export class Sweep {
 
   async #file(path: string): Promise<boolean> {
     const stat = lookAt(path);
-    if (stat === undefined || !this.mayGo(stat.mtimeMs)) return false;
+    if (stat === undefined || !this.isOldEnough(stat.mtimeMs)) return false;
     this.requireUnused();
     await removeFile(path);
     this.freedBytes += stat.blocks * BLOCK_BYTES;
     return true;
   }
 
-  /** Deletes a pack. @throws InUse, else PullError as `storageError` */
+  /** Deletes a pack. @throws StoreInUse, else PullError as `storageError` */
   async pack({ id, diskBytes }: PackFiles): Promise<void> {
     await removePack(this.#paths, id, () => this.requireUnused());
     this.freedBytes += diskBytes;
@@ -124,14 +121,14 @@ function lookAt(path: string): Stats | undefined {
  * found in them. What is left is prune's to delete.
  * @throws PullError as `storageError`
  */
-export async function removeUnnamed(
+export async function removeUnreferenced(
   paths: StorePaths,
   lease: Lease,
   packs: ReadonlySet<PackId>,
 ): Promise<void> {
   const requireUnused = () => {
     const [other] = lease.others();
-    if (other !== undefined) throw new InUse(other);
+    if (other !== undefined) throw new StoreInUse(other);
   };
   if (packs.size === 0) return;
   try {
@@ -142,7 +139,7 @@ export async function removeUnnamed(
     }
     for (const pack of unnamed) await removePack(paths, pack, requireUnused);
   } catch (error) {
-    if (!(error instanceof InUse)) throw error;
+    if (!(error instanceof StoreInUse)) throw error;
   }
 }
 
@@ -152,7 +149,7 @@ export async function removeUnnamed(
  * in such a pack. Call this before this process writes a pack.
  * @throws PullError as `storageError`
  */
-export async function removeUseless(paths: StorePaths, lease: Lease): Promise<void> {
+export async function removeUnusable(paths: StorePaths, lease: Lease): Promise<void> {
   const isOpen = (name: string) => name.endsWith('.idx.open');
   const names = ifExists(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
   if (names.length === 0) return;
@@ -163,5 +160,5 @@ export async function removeUseless(paths: StorePaths, lease: Lease): Promise<vo
     if (!pack.sealed) indexes.read(pack, isPiece, () => (hasPieces = true));
     return !hasPieces;
   });
-  await removeUnnamed(paths, lease, new Set(useless.map(({ id }) => id)));
+  await removeUnreferenced(paths, lease, new Set(useless.map(({ id }) => id)));
 }

@@ -3,13 +3,19 @@ import { usableCores } from '../pool/cores.js';
 import { createCounters } from '../pool/counters.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { imagesNamed, listImageRecords } from './image-record.js';
-import { findLayerRecord, listLayerFiles, setAsideDamaged } from './layer-files.js';
-import { encodeLayerRecord, type LayerRecord, readLayerRecord } from './layer-record.js';
+import {
+  encodeLayerRecord,
+  findLayerRecord,
+  type LayerRecord,
+  listLayerFiles,
+  readLayerRecord,
+  setAsideRecord,
+} from './layer-record.js';
 import { withLease } from './leases.js';
 import { openStore, type StorePaths } from './paths.js';
 
 /** Threads that hash: each does 1.7 GB/s, and four are as much as the fastest disks give. */
-const MOST_THREADS = 4;
+const MAX_THREADS = 4;
 
 /** Something in the store that is not what it should be. */
 export interface DamagedPart {
@@ -96,7 +102,7 @@ async function checkAll(
   for (const { diffId, record } of wanted) if (record === undefined) damaged.set(diffId, [undefined]);
   if (found.length === 0) return damaged;
   const pool = await WorkerPool.start({
-    threads: Math.max(1, Math.min(MOST_THREADS, usableCores(), found.length)),
+    threads: Math.max(1, Math.min(MAX_THREADS, usableCores(), found.length)),
     tasksPerThread: 1,
     setup: { storeRoot: paths.root, counters: createCounters() },
     onEvent: () => {},
@@ -134,6 +140,6 @@ async function checkLayer(
   // A pull may have put a good one in its place meanwhile.
   const replaced = now !== undefined && !encodeLayerRecord(now).equals(encodeLayerRecord(record));
   if (replaced || (whole && now !== undefined)) return undefined;
-  if (!whole) await setAsideDamaged(paths, diffId);
+  if (!whole) await setAsideRecord(paths, diffId);
   return falsePaths.length === 0 ? [undefined] : [...falsePaths];
 }

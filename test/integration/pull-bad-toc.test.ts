@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { digestBytes, parseDigest } from '../../src/format/digest.js';
-import { OLD_MAGIC, OLD_PREFIX, squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
+import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../src/sandbox/chunked-tail.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { openStore } from '../../src/store/paths.js';
 import type { SampleFormat } from '../support/layers/sample-format.js';
@@ -137,11 +137,11 @@ async function withToc(one: Sample, change: (toc: Toc) => void): Promise<void> {
   const toc = JSON.parse((await decompress(one.blob.subarray(start, start + length))).toString()) as Toc;
   change(toc);
   const parts = [one.blob.subarray(0, start - 8)];
-  const squeezed = await squeeze(Buffer.from(JSON.stringify(toc)));
-  const [written] = writeTail((bytes) => parts.push(bytes), start - 8, OLD_MAGIC, squeezed);
+  const compressedToc = await compressText(Buffer.from(JSON.stringify(toc)));
+  const [written] = writeTail((bytes) => parts.push(bytes), start - 8, OLD_MAGIC, compressedToc);
   replace(one, Buffer.concat(parts), {
     ...one.layer.annotations,
-    [`${OLD_PREFIX}manifest-checksum`]: squeezed.digest,
+    [`${OLD_PREFIX}manifest-checksum`]: compressedToc.digest,
     [`${OLD_PREFIX}manifest-position`]: written,
   });
 }
@@ -207,7 +207,7 @@ test('a frame of more than 32 MiB costs a warning, and the totals are those of w
     ...ranges[name],
   }));
   const dataBytes = frames.reduce((sum, frame) => sum + frame.length, 0);
-  const toc = await squeeze(Buffer.from(JSON.stringify({ version: 1, entries })));
+  const toc = await compressText(Buffer.from(JSON.stringify({ version: 1, entries })));
   const [written] = writeTail((bytes) => frames.push(bytes), dataBytes, OLD_MAGIC, toc);
   const annotations = {
     [`${OLD_PREFIX}manifest-checksum`]: toc.digest,
@@ -302,8 +302,8 @@ test('where the TOC lies and the blob is no better, the pull ends with what the 
 function leaveRaw(store: string, digest: string, bytes: Buffer): void {
   const writer = new PackWriter(openStore(store));
   const region = writer.reserve(bytes.length);
-  writer.writePlain(region, bytes, region.start);
-  writer.noteBlobPart(region, {
+  writer.writeUnindexed(region, bytes, region.start);
+  writer.recordBlobPart(region, {
     blobDigest: digestBytes(parseDigest(digest, 'layer')),
     packOffset: region.start,
     lengthBytes: bytes.length,

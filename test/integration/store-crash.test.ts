@@ -4,8 +4,7 @@ import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
-import { listLayerFiles } from '../../src/store/layer-files.js';
-import { readLayerRecord } from '../../src/store/layer-record.js';
+import { listLayerFiles, readLayerRecord } from '../../src/store/layer-record.js';
 import {
   blobPath,
   indexPath,

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
-import { CURRENT_DIALECT, OLD_MAGIC, squeeze, writeTail } from '../../src/sandbox/chunked-tail.js';
+import { CURRENT_DIALECT, compressText, OLD_MAGIC, writeTail } from '../../src/sandbox/chunked-tail.js';
 import { TarMeter } from '../../src/sandbox/layer-writer.js';
 import { ESTARGZ } from './layers/stargz-tail.js';
 import { addBlob, type DescriptorJson, noise, tarOf } from './layout.js';
@@ -58,11 +58,11 @@ function eachSalt(text: Buffer, seed: number, write: (salt: string, at: number) 
     write(salt.slice(i, i + 32), at);
 }
 
-const squeezed = new Map<Buffer, ReturnType<typeof squeeze>>();
+const squeezed = new Map<Buffer, ReturnType<typeof compressText>>();
 
 /** The same text is compressed once: it takes a second for 500 MB. */
-function squeezeOnce(text: Buffer): ReturnType<typeof squeeze> {
-  const known = squeezed.get(text) ?? squeeze(text);
+function compressOnce(text: Buffer): ReturnType<typeof compressText> {
+  const known = squeezed.get(text) ?? compressText(text);
   squeezed.set(text, known);
   return known;
 }
@@ -77,8 +77,8 @@ export async function zstdLayer(
   const tar = tarOf({ ...(annotated ? {} : { data: DATA }), seed: Buffer.from(String(seed)) });
   const data = await compress(tar, 1);
   const blob: Buffer[] = [data];
-  const tail = await squeezeOnce(toc);
-  const split = tarSplit && (await squeezeOnce(tarSplit));
+  const tail = await compressOnce(toc);
+  const split = tarSplit && (await compressOnce(tarSplit));
   const { magic, prefix } = CURRENT_DIALECT;
   const write = (bytes: Buffer) => blob.push(bytes);
   const [tocAt, splitAt] = writeTail(

@@ -135,23 +135,18 @@ const BY_DESCRIPTOR = [
 
 /** What else sources that work on the store take from node:fs, and why. */
 const BY_PATH: Readonly<Record<string, readonly string[]>> = {
-  // By way of a directory that is held; and what stands where an export goes.
-  'src/store/atomic-file.ts': ['rename', 'renameSync', 'statSync', 'unlink', 'unlinkSync'],
   // The root, which the user named: it may be a link.
   'src/store/paths.ts': ['statSync'],
   // Destinations and roots, which the user named.
   'src/export/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
-  'src/store/make-directory.ts': ['accessSync', 'existsSync', 'mkdirSync'],
   // /proc
-  'src/store/processes.ts': ['readFileSync', 'readlinkSync'],
+  'src/store/leases.ts': ['readFileSync', 'readlinkSync'],
   // Programs
   'workers/opaque/on-path.ts': ['accessSync'],
 };
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */
 const EXPORTING = [
-  'src/store/open-directory.ts',
-  'src/store/remove-tree.ts',
   'workers/export/export-layer.ts',
   'workers/export/finish-files.ts',
   'workers/opaque/cached-rows.ts',

@@ -5,8 +5,7 @@ import { PullError, type PullEvent, type PullOptions, type PullResult, pullImage
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { listImageRecords } from '../../src/store/image-record.js';
-import { listLayerFiles } from '../../src/store/layer-files.js';
-import { readLayerRecord } from '../../src/store/layer-record.js';
+import { listLayerFiles, readLayerRecord } from '../../src/store/layer-record.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { storePaths } from '../../src/store/paths.js';
 

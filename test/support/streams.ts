@@ -6,7 +6,7 @@ import { createCounters } from '../../src/pool/counters.js';
 import { createDecodedRoom } from '../../src/pool/decoded-room.js';
 import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
-import { nothingCached } from '../../src/store/cached-contents.js';
+import { noCachedContents } from '../../src/store/cached-contents.js';
 import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
@@ -65,7 +65,7 @@ export async function decodeBlob(
   blob: BlobSource,
   compression: Compression,
   raw: ExtentList,
-  held = nothingCached(),
+  held = noCachedContents(),
   room = createDecodedRoom(2 ** 30),
 ): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
   const { port1, port2 } = new MessageChannel();

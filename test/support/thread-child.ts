@@ -16,7 +16,7 @@ import {
   pullImage,
   verifyStore,
 } from '../../src/index.js';
-import { listLayerFiles } from '../../src/store/layer-files.js';
+import { listLayerFiles } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
 
 export interface ThreadJob {

@@ -7,7 +7,7 @@ import { tarSpans } from '../../src/format/tar-entries.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
 import type { ExtentList } from '../../src/store/extents.js';
 import { findCorruption, type TarPart } from '../../src/store/find-corruption.js';
-import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
 
@@ -57,7 +57,7 @@ async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | 
       if (block % BLOCKS_A_TURN === 0) await nextTurn();
     }
   } catch (error) {
-    if (error instanceof NotInPack) return { digest: undefined, changed };
+    if (error instanceof MissingBytes) return { digest: undefined, changed };
     throw error;
   }
   return { digest: digestOfBytes(hash.digest()), changed };
@@ -89,7 +89,7 @@ function readTar(
     for (let i = 0; i < part.count; i++)
       reader.readInto(bytes, part.startAt(i), part.packAt(i), part.offsetAt(i), part.lengthAt(i));
   } catch (error) {
-    if (error instanceof NotInPack) return undefined;
+    if (error instanceof MissingBytes) return undefined;
     throw error;
   }
   return bytes;

@@ -5,7 +5,7 @@ import { copyTarBytes } from '../../src/format/tar-split.js';
 import type { FindDamageResult, FindDamageTask } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { markCorrupt } from '../../src/store/mark-corrupt.js';
-import { hasDigest, NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { hasDigest, MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { UnitCursor } from '../fetch/unit-cursor.js';
@@ -127,7 +127,7 @@ function hasBytes(reader: PackReader, part: ExtentList, expected: Buffer): boole
       at += block.length;
     }
   } catch (error) {
-    if (error instanceof NotInPack) return false;
+    if (error instanceof MissingBytes) return false;
     throw error;
   }
   return true;

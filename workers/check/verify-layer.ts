@@ -4,7 +4,7 @@ import { BlockTagger } from '../../src/export/block-tags.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { count } from '../../src/pool/counters.js';
 import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../../src/pool/messages.js';
-import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { packWriter, paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
@@ -34,7 +34,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
       }
     }
   } catch (error) {
-    if (error instanceof NotInPack) return { digest: null, isTagged: false };
+    if (error instanceof MissingBytes) return { digest: null, isTagged: false };
     throw error;
   } finally {
     reader.close();
@@ -59,7 +59,7 @@ function proof(
   tagger?.add(zeros);
   const writer = packWriter();
   const region = writer.reserve(missingBytes);
-  writer.writePlain(region, zeros, region.start);
+  writer.writeUnindexed(region, zeros, region.start);
   return {
     digest: diffId,
     isTagged: tagger?.end() ?? false,

@@ -1,6 +1,6 @@
+import type { OpenDirectory } from '../../src/files/open-directory.js';
+import { removeAt } from '../../src/files/remove-tree.js';
 import { storageError, systemCode, wrapFsErrorAsync } from '../../src/files/storage-error.js';
-import type { OpenDirectory } from '../../src/store/open-directory.js';
-import { removeAt } from '../../src/store/remove-tree.js';
 
 /** Rows dealt with before the thread's other business has its turn: some milliseconds. */
 export const ROWS_A_TURN = 100;

@@ -19,10 +19,10 @@ import {
   SYMLINK,
 } from '../../src/export/file-tree.js';
 import type { LayerSource } from '../../src/export/layer-source.js';
+import type { OpenDirectory } from '../../src/files/open-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
-import type { OpenDirectory } from '../../src/store/open-directory.js';
 import { setup } from '../context.js';
 import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
@@ -131,6 +131,6 @@ async function writeLink(task: WriteFilesTask, directory: OpenDirectory, row: nu
   await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
   wrapFsError(`finish ${directory.pathOf(name)}`, () => {
     const owner = ownerFor(tree, row, abilities);
-    directory.finishLink(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
+    directory.setLinkAttributes(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));
   });
 }

@@ -7,14 +7,14 @@ import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/
 import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
 import { headerAt } from '../../src/export/tar-item.js';
 import { pathOfOpen } from '../../src/files/guarded-directory.js';
+import type { OpenDirectory } from '../../src/files/open-directory.js';
+import { removeAt } from '../../src/files/remove-tree.js';
 import { wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import { count } from '../../src/pool/counters.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
-import type { OpenDirectory } from '../../src/store/open-directory.js';
-import { removeAt } from '../../src/store/remove-tree.js';
 import { setup } from '../context.js';
 import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';

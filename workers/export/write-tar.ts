@@ -1,11 +1,11 @@
 import { dirname } from 'node:path';
 import { openSpecialFile } from '../../src/export/special-file.js';
 import { headerAt, leastTarBytes } from '../../src/export/tar-item.js';
+import { requireSpace } from '../../src/files/disk-space.js';
 import { closeWritten } from '../../src/files/storage-error.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import { count } from '../../src/pool/counters.js';
 import type { TreeRows, WriteTarResult, WriteTarTask } from '../../src/pool/messages.js';
-import { requireSpace } from '../../src/store/disk-space.js';
 import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { Closed, STDOUT, TarOutput } from './tar-output.js';

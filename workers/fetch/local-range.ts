@@ -3,10 +3,10 @@ import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { guardDirectory, within } from '../../src/files/guarded-directory.js';
+import { LAYOUT_HINT, wrapLayoutError } from '../../src/files/layout-error.js';
 import { openFile } from '../../src/files/open-file.js';
 import { PullError } from '../../src/format/error.js';
 import type { RangeJob, RangeTotals } from '../../src/registry/range-client.js';
-import { LAYOUT_HINT, readingLayout } from '../../src/store/read-layout.js';
 
 /** Bytes read with one call: as much as what comes from a socket at a time, and one allocation for each. */
 const BLOCK_BYTES = 64 * 1024;
@@ -88,7 +88,7 @@ function readBlock({ fd, path, start }: OpenBlob, at: number, lengthBytes: numbe
 }
 
 function readFrom<T>(path: string, action: () => T): T {
-  return readingLayout(path, action, (cause) => {
+  return wrapLayoutError(path, action, (cause) => {
     return new PullError('blob-not-found', `${path} is not there any more`, { hint: LAYOUT_HINT, cause });
   });
 }

@@ -21,7 +21,7 @@ async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {
   const region = writer.reserve(lengthBytes);
   let at = region.start;
   copyTarBytes(tarSplit, task.ranges, (bytes) => {
-    writer.writePlain(region, bytes, at);
+    writer.writeUnindexed(region, bytes, at);
     at += bytes.length;
   });
   return { pack: region.pack, packOffset: region.start, lengthBytes };

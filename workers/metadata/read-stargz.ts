@@ -104,6 +104,6 @@ function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastByte
 function writeTail(member: Buffer): NonNullable<LayerMetadata['tail']> {
   const writer = packWriter();
   const region = writer.reserve(member.length);
-  writer.writePlain(region, member, region.start);
+  writer.writeUnindexed(region, member, region.start);
   return { pack: region.pack, packOffset: region.start, lengthBytes: member.length };
 }

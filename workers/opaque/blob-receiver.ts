@@ -17,11 +17,11 @@ export function blobReceiver({ writer, region, blobDigest, blobStart }: Target):
   let crc = 0;
   return new CheckpointedWriter({
     write(chunk, position) {
-      writer.writePlain(region, chunk, region.start + position);
+      writer.writeUnindexed(region, chunk, region.start + position);
       crc = crc32(chunk, crc);
     },
     note(start, end) {
-      writer.noteBlobPart(region, {
+      writer.recordBlobPart(region, {
         blobDigest,
         packOffset: region.start + start,
         lengthBytes: end - start,

@@ -1,5 +1,5 @@
 import { PullError } from '../../src/format/error.js';
-import { type CachedContents, type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
+import { type CachedContents, MAX_DIGEST_KEY_BYTES, type Place } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { findCorruption } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
@@ -39,7 +39,7 @@ export class CachedBytes {
     for (const { pack, offset } of this.#contents.places(sizeBytes, digest)) {
       const place = { pack, offset: offset + position };
       if (this.#has(place, parts)) return place;
-      if (sizeBytes <= WHOLE_BYTES && this.#suspects.count < MOST_SUSPECTS)
+      if (sizeBytes <= MAX_DIGEST_KEY_BYTES && this.#suspects.count < MOST_SUSPECTS)
         this.#suspects.push(pack, offset, sizeBytes);
     }
     return undefined;

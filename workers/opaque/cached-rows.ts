@@ -1,8 +1,8 @@
 import { chmodSync, mkdirSync } from 'node:fs';
 import { NO_ROW, nameAt } from '../../src/export/file-tree.js';
+import { changedByOthers, OpenDirectory } from '../../src/files/open-directory.js';
 import { storageError, systemCode, wrapFsError } from '../../src/files/storage-error.js';
 import type { WriteTreeTask } from '../../src/pool/messages.js';
-import { changedByOthers, OpenDirectory } from '../../src/store/open-directory.js';
 import { place } from '../export/placing.js';
 
 /** Directories held at a time: neighbours in a layer are in few. Four threads stay far below 1024 open files. */

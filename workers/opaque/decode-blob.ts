@@ -7,7 +7,7 @@ import { largeWindowsOf } from '../../src/pool/counters.js';
 import { type DecodedRoom, roomLeft, takeRoom } from '../../src/pool/decoded-room.js';
 import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { NotInPack, PackReader } from '../../src/store/pack-reader.js';
+import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
@@ -71,7 +71,7 @@ async function hashAndDecode(
       }
     }
   } catch (error) {
-    if (error instanceof NotInPack) return null;
+    if (error instanceof MissingBytes) return null;
     throw error;
   } finally {
     reader.close();

@@ -1,4 +1,4 @@
-import { type Place, WHOLE_BYTES } from '../../src/store/cached-contents.js';
+import { MAX_DIGEST_KEY_BYTES, type Place } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { type ContentRows, PackWriter, type Region } from '../../src/store/pack-writer.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
@@ -68,7 +68,7 @@ export class OpaquePack {
   }
 
   /**
-   * Writes what is to be written of the block; the bytes from `waitFrom` on, less than WHOLE_BYTES, wait.
+   * Writes what is to be written of the block; the bytes from `waitFrom` on, less than MAX_DIGEST_KEY_BYTES, wait.
    * @throws PullError as PackWriter
    */
   endBlock(waitFrom: number): void {
@@ -84,7 +84,7 @@ export class OpaquePack {
 
   /** Notes contents that are in the pack. @throws PullError as PackWriter */
   note(contents: ContentRows): void {
-    if (contents.count > 0) this.#writer.noteContents(this.#own(), contents);
+    if (contents.count > 0) this.#writer.recordContents(this.#own(), contents);
   }
 
   /** Where the next bytes of the tar are; they are on disk at the end of a block. */
@@ -116,7 +116,7 @@ export class OpaquePack {
 
   #wait(bytes: Buffer): void {
     if (bytes.length === 0) return;
-    if (this.#memory.length === 0) this.#memory = Buffer.allocUnsafeSlow(WHOLE_BYTES);
+    if (this.#memory.length === 0) this.#memory = Buffer.allocUnsafeSlow(MAX_DIGEST_KEY_BYTES);
     const waiting = this.#back.length;
     bytes.copy(this.#memory, waiting);
     this.#back = this.#memory.subarray(0, waiting + bytes.length);
@@ -126,8 +126,8 @@ export class OpaquePack {
   #write(bytes: Buffer): void {
     const last = bytes.length - 1;
     const isHole = bytes[0] === 0 && bytes[last] === 0 && bytes.equals(ZEROS.subarray(0, bytes.length));
-    if (isHole) this.#writer.writePlain(this.#own(), bytes.subarray(last), this.#packEnd + last);
-    else this.#writer.writePlain(this.#own(), bytes, this.#packEnd);
+    if (isHole) this.#writer.writeUnindexed(this.#own(), bytes.subarray(last), this.#packEnd + last);
+    else this.#writer.writeUnindexed(this.#own(), bytes, this.#packEnd);
     this.#packEnd += bytes.length;
   }
 

@@ -1,6 +1,6 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import type { TarSink } from '../../src/format/tar-walker.js';
-import { WHOLE_BYTES } from '../../src/store/cached-contents.js';
+import { MAX_DIGEST_KEY_BYTES } from '../../src/store/cached-contents.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 import { ContentList } from '../fetch/content-list.js';
 import type { CachedBytes } from './cached-bytes.js';
@@ -12,7 +12,7 @@ const MOST_SHARED = 2 ** 20;
 const NOTHING = Buffer.alloc(0);
 
 /**
- * The contents of a tar, block after block: their digests, and which of their bytes are held. One of up to WHOLE_BYTES waits for
+ * The contents of a tar, block after block: their digests, and which of their bytes are held. One of up to MAX_DIGEST_KEY_BYTES waits for
  * its digest, and is shared as a whole. A larger one is compared with those of its size, for as long as one of them goes on
  * as it does.
  */
@@ -49,7 +49,9 @@ export class StreamContents implements TarSink {
 
   /** Where a content begins that must not be written before its end is there; undefined: nothing waits. */
   get waitsFrom(): number | undefined {
-    return this.#start >= 0 && this.#asks && this.#sizeBytes <= WHOLE_BYTES ? this.#start : undefined;
+    return this.#start >= 0 && this.#asks && this.#sizeBytes <= MAX_DIGEST_KEY_BYTES
+      ? this.#start
+      : undefined;
   }
 
   /** The contents that ended in the block, and are in the pack. */
@@ -76,13 +78,13 @@ export class StreamContents implements TarSink {
       this.#running ??= createHash('sha256');
       this.#running.update(part);
     }
-    if (this.#sizeBytes > WHOLE_BYTES) this.#share(at, at + part.length);
+    if (this.#sizeBytes > MAX_DIGEST_KEY_BYTES) this.#share(at, at + part.length);
   }
 
   end(): void {
     if (this.#running !== undefined) this.#digest = this.#running.digest();
     this.#running = undefined;
-    if (this.#sizeBytes <= WHOLE_BYTES) this.#share(this.#start, this.#start + this.#sizeBytes);
+    if (this.#sizeBytes <= MAX_DIGEST_KEY_BYTES) this.#share(this.#start, this.#start + this.#sizeBytes);
     if (this.#isShared) this.#shared += 1;
     else this.#ended.add(this.#digest, this.#packOffset, this.#sizeBytes);
     this.#start = -1;

@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import { type Digest, digestOfBytes } from '../../../src/format/digest.js';
 import { TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
-import { OLD_MAGIC, OLD_PREFIX, squeeze, writeTail } from '../../../src/sandbox/chunked-tail.js';
+import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../../src/sandbox/chunked-tail.js';
 import type { TarMeter } from '../../../src/sandbox/layer-writer.js';
 
 /** What distinguishes eStargz from stargz-snapshotter's zstd:chunked. */
@@ -45,7 +45,7 @@ export const ESTARGZ: StargzCompression = {
 export const STARGZ_ZSTD: StargzCompression = {
   compress: (raw) => compress(raw),
   end: async (text, dataEnd, write) => {
-    const toc = await squeeze(text);
+    const toc = await compressText(text);
     const [position] = writeTail(write, dataEnd, OLD_MAGIC, toc);
     return { [`${OLD_PREFIX}manifest-checksum`]: toc.digest, [`${OLD_PREFIX}manifest-position`]: position };
   },

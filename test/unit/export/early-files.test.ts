@@ -6,7 +6,7 @@ import { keepFiles } from '../../../src/export/early-files.js';
 import { DIRECTORY, FILE, NO_ROW } from '../../../src/export/file-tree.js';
 import type { Inode } from '../../../src/export/layer-tree.js';
 import { RowWriter } from '../../../src/export/tree-rows.js';
-import { OpenDirectory } from '../../../src/store/open-directory.js';
+import { OpenDirectory } from '../../../src/files/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 function inodeOf(type: number, layer: number): Inode {

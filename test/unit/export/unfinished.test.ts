@@ -17,8 +17,8 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/unfinished.js';
-import { OpenDirectory } from '../../../src/store/open-directory.js';
-import { placeOfProcesses } from '../../../src/store/processes.js';
+import { OpenDirectory } from '../../../src/files/open-directory.js';
+import { pidNamespaceId } from '../../../src/store/leases.js';
 import { failureOf } from '../../support/pull.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
@@ -46,7 +46,7 @@ async function lookFor(t: TestContext, directory: string): Promise<void> {
 
 test('what killed processes left goes, what may still be written stays', { skip }, async (t) => {
   const directory = temporaryDirectory(t);
-  const place = placeOfProcesses();
+  const place = pidNamespaceId();
   const [gone, another] = [deadPid(), deadPid()];
   const elsewhere = '0123456789abcdef';
   const left = [
@@ -91,7 +91,7 @@ test('what killed processes left goes, what may still be written stays', { skip 
 
 /** What another process may have left of x.tar: a directory with a file, in `directory`. */
 function leave(directory: string): string {
-  const left = join(directory, `x.tar.part-${deadPid()}-${placeOfProcesses()}-${ID}`);
+  const left = join(directory, `x.tar.part-${deadPid()}-${pidNamespaceId()}-${ID}`);
   mkdirSync(left);
   writeFileSync(join(left, 'file'), '');
   return left;

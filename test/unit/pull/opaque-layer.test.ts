@@ -5,7 +5,7 @@ import type { CachedRows, Results, Task } from '../../../src/pool/messages.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
 import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';
 import { Semaphore } from '../../../src/pull/semaphore.js';
-import { nothingCached } from '../../../src/store/cached-contents.js';
+import { noCachedContents } from '../../../src/store/cached-contents.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
@@ -50,7 +50,7 @@ test('a layer whose shared bytes are gone before it is proven is fetched again, 
   const { pulling, held, asked, events, layer } = pullStream([null, fakeLayer().diffId]);
   const { extents } = await pulling;
   assert.deepEqual(extents.packs, [OWN]);
-  assert.deepEqual(held, [HELD, nothingCached()]);
+  assert.deepEqual(held, [HELD, noCachedContents()]);
   assert.equal(asked.ranges, 2);
   assert.deepEqual(warnings(events), [
     `bytes of the store that layer ${layer.blob.digest} shares are gone; fetching it once more`,

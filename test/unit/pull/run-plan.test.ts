@@ -6,7 +6,7 @@ import { planLimits } from '../../../src/plan/spans.js';
 import type { FindDamageResult, Results, Task } from '../../../src/pool/messages.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import { runPlan } from '../../../src/pull/run-plan.js';
-import { nothingCached } from '../../../src/store/cached-contents.js';
+import { noCachedContents } from '../../../src/store/cached-contents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 import { type ContentRow, tableOf, wantOf } from '../../support/layer-tables.js';
@@ -97,7 +97,7 @@ test('a blob that is no good ends the pull though another layer could not be rep
       case 'find-damage':
         return Promise.resolve(damage);
       case 'list-cached':
-        return Promise.resolve(nothingCached());
+        return Promise.resolve(noCachedContents());
       case 'decode-blob':
         return new Promise((_, reject) => {
           failStream = () => reject(BAD);

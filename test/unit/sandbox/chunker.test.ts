@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Chunker, type Cut } from '../../../src/sandbox/chunker.js';
-import { createPrng } from '../../../src/sandbox/prng.js';
+import { createPrng } from '../../../src/sandbox/sample-content.js';
 
 function cutsOf(bytes: Buffer, pieceBytes = bytes.length): Cut[] {
   const chunker = new Chunker();

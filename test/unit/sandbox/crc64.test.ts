@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Crc64 } from '../../../src/sandbox/chunked-writer.js';
-import { createPrng } from '../../../src/sandbox/prng.js';
+import { createPrng } from '../../../src/sandbox/sample-content.js';
 
 const POLYNOMIAL = 0xd800000000000000n;
 const ALL_ONES = 0xffffffffffffffffn;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { decompress } from '@mongodb-js/zstd';
 import { FrameQueue } from '../../../src/sandbox/frame-queue.js';
-import { createPrng } from '../../../src/sandbox/prng.js';
+import { createPrng } from '../../../src/sandbox/sample-content.js';
 
 test('frames are written in the order of their pieces, and each learns where it lies', async () => {
   const prng = createPrng(3, 0);

@@ -4,7 +4,7 @@ import { markBad } from '../../../src/store/bad-runs.js';
 import {
   CachedContents,
   listCachedContents,
-  nothingCached,
+  noCachedContents,
   type Place,
 } from '../../../src/store/cached-contents.js';
 import { removePack, sealPack } from '../../../src/store/pack-sync.js';
@@ -44,11 +44,11 @@ test('the contents of sealed packs are found, but for those that are too small',
 
 test('of a store without such contents nothing is kept', async (t) => {
   const paths = freshStore(t);
-  assert.deepEqual(listCachedContents(paths), nothingCached());
+  assert.deepEqual(listCachedContents(paths), noCachedContents());
   await sealed(paths, [noise(1, LEAST - 1)]);
-  assert.deepEqual(listCachedContents(paths), nothingCached());
-  assert.equal(nothingCached().slots.length, 0);
-  assert.equal(new CachedContents(nothingCached()).takes(LEAST), false);
+  assert.deepEqual(listCachedContents(paths), noCachedContents());
+  assert.equal(noCachedContents().slots.length, 0);
+  assert.equal(new CachedContents(noCachedContents()).takes(LEAST), false);
 });
 
 test('what is known to be false is not found, nor what the pack is too short for', async (t) => {

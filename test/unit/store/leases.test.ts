@@ -80,7 +80,7 @@ test('leases that live still do so after the clock was set, or the machine has s
   for (const ms of [3600 * SECOND, -3600 * SECOND, 60 * SECOND]) {
     silence(paths, other, ms);
     assert.deepEqual(own.others(), ['pull'], 'seen before its heart beats again');
-    own.removeDead();
+    own.removeDeadLeases();
     t.mock.timers.tick(SECOND);
     skip(5 * SECOND);
     assert.deepEqual(own.others(), ['pull']);
@@ -95,12 +95,12 @@ test('who has to know waits for the second look, if a lease is silent', async (t
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   const other = take(t, paths, 'pull');
-  await own.settle();
+  await own.awaitSilent();
   assert.deepEqual(own.others(), ['pull']);
   t.mock.method(fs, 'ftruncateSync', () => {}); // no heart beats
   syncBuiltinESMExports();
   silence(paths, other, 60 * SECOND);
-  await own.settle();
+  await own.awaitSilent();
   t.mock.restoreAll();
   syncBuiltinESMExports();
   assert.deepEqual(own.others(), []);
@@ -158,10 +158,10 @@ test('what dead processes have left can be removed, nothing else is', (t) => {
   const [dead, alive] = [take(t, paths, 'pull'), take(t, paths, 'pull')];
   writeFileSync(join(paths.leases, 'strange'), '');
   silence(paths, dead, 20 * SECOND);
-  own.removeDead();
+  own.removeDeadLeases();
   assert.equal(readdirSync(paths.leases).length, 4, 'one look is not enough');
   skip(3 * SECOND);
-  own.removeDead();
+  own.removeDeadLeases();
   const left = readdirSync(paths.leases).map((name) => name.slice(0, 32));
   assert.deepEqual(left.sort(), [own.id, alive.id, 'strange'].sort());
 });

@@ -161,7 +161,7 @@ test('a content that crosses pieces of an unsealed pack needs all of them', (t) 
     const run = { digest: sha256(bytes.subarray(5, 25)), packOffset: 5, lengthBytes: 20 };
     for (const [i, start] of [0, 10, 20].entries()) {
       const part = bytes.subarray(start, start + 10);
-      if (i === missing) writer.writePlain(region, part, start);
+      if (i === missing) writer.writeUnindexed(region, part, start);
       else writer.writePiece(region, pieceOf(part, start, i === 2 ? [run] : []));
     }
     if (missing === 2) writer.writePiece(region, pieceOf(bytes.subarray(25), 25, [run]));

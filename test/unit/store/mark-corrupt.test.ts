@@ -3,7 +3,7 @@ import fs, { existsSync, readFileSync, truncateSync, unlinkSync } from 'node:fs'
 import { syncBuiltinESMExports } from 'node:module';
 import { type TestContext, test } from 'node:test';
 import { digestOfBytes } from '../../../src/format/digest.js';
-import { overlapsBad, readBadRuns } from '../../../src/store/bad-runs.js';
+import { readBadRuns } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { listStore } from '../../../src/store/list.js';
 import { lookUp } from '../../../src/store/look-up.js';
@@ -18,6 +18,7 @@ import {
   packPath,
   type StorePaths,
 } from '../../../src/store/paths.js';
+import { overlapsRun } from '../../../src/store/runs.js';
 import { flipByte } from '../../support/packs.js';
 import { freshStore, randomBytes, seededRandom, sha256, writePack } from './support.js';
 
@@ -64,7 +65,7 @@ test('of a piece that has rotted only what was suspected is marked', async (t) =
   flipByte(packPath(paths, id), A.length + 5);
   mark(paths, [[id, A.length, B.length]]);
   const bad = readBadRuns(paths, id);
-  assert.deepEqual([...bad.start, ...bad.end], [1000, 3000]);
+  assert.deepEqual([...bad], [1000, 3000]);
   assert.deepEqual(found(paths), [true, false, true]);
 });
 
@@ -72,7 +73,7 @@ test('bytes that a pack has lost are marked', async (t) => {
   const { paths, id } = await sealed(t);
   truncateSync(packPath(paths, id), A.length + 5);
   mark(paths, [[id, A.length, B.length]]);
-  assert.ok(overlapsBad(readBadRuns(paths, id), A.length, 1));
+  assert.ok(overlapsRun(readBadRuns(paths, id), A.length, A.length + 1));
   assert.deepEqual(found(paths), [true, false, false]);
 });
 
@@ -143,7 +144,7 @@ test('a piece that is not what its blob has there is no piece of that blob any m
   // Its crc32 still finds rot.
   flipByte(packPath(paths, id), 5);
   mark(paths, [[id, 0, A.length]]);
-  assert.ok(overlapsBad(readBadRuns(paths, id), 0, 1));
+  assert.ok(overlapsRun(readBadRuns(paths, id), 0, 1));
 });
 
 test('no record is corrected by bytes that have rotted, nor where nothing can be written', (t) => {

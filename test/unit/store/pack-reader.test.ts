@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { truncateSync, unlinkSync } from 'node:fs';
 import { test } from 'node:test';
 import { ExtentList } from '../../../src/store/extents.js';
-import { NotInPack, OPEN_PACKS, PackReader, shareOpenPacks } from '../../../src/store/pack-reader.js';
+import { MAX_OPEN_PACKS, MissingBytes, PackReader, shareOpenPacks } from '../../../src/store/pack-reader.js';
 import { newPackId, packPath } from '../../../src/store/paths.js';
 import { freshStore, randomBytes, seededRandom, writePack } from './support.js';
 
@@ -34,7 +34,7 @@ test('blocks are the bytes of the extents, one after the other, full but for the
 
 test('no more than 64 packs are open, and the longest unused is closed first', (t) => {
   const paths = freshStore(t);
-  const ids = Array.from({ length: OPEN_PACKS + 6 }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
+  const ids = Array.from({ length: MAX_OPEN_PACKS + 6 }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
   const reader = new PackReader(paths);
   const byte = Buffer.alloc(1);
   const read = (row: number) => {
@@ -44,19 +44,19 @@ test('no more than 64 packs are open, and the longest unused is closed first', (
   for (let round = 0; round < 2; round++) {
     for (let i = 0; i < ids.length; i++) {
       assert.equal(read(i), i);
-      assert.ok(reader.openPacks <= OPEN_PACKS);
+      assert.ok(reader.openPacks <= MAX_OPEN_PACKS);
     }
   }
   reader.close();
-  for (let i = 0; i < OPEN_PACKS; i++) read(i);
+  for (let i = 0; i < MAX_OPEN_PACKS; i++) read(i);
   read(0);
-  read(OPEN_PACKS);
-  assert.equal(reader.openPacks, OPEN_PACKS);
+  read(MAX_OPEN_PACKS);
+  assert.equal(reader.openPacks, MAX_OPEN_PACKS);
   if (process.platform !== 'win32') {
     // Pack 0 was used again and is still open; pack 1 had to go.
     for (const row of [0, 1]) unlinkSync(packPath(paths, ids[row]!));
     assert.equal(read(0), 0);
-    assert.throws(() => read(1), NotInPack);
+    assert.throws(() => read(1), MissingBytes);
   }
   reader.close();
   assert.equal(reader.openPacks, 0);
@@ -64,7 +64,7 @@ test('no more than 64 packs are open, and the longest unused is closed first', (
 
 test('readers share the 64, also with other threads, and each has one in any case', (t) => {
   const paths = freshStore(t);
-  const ids = Array.from({ length: OPEN_PACKS }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
+  const ids = Array.from({ length: MAX_OPEN_PACKS }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
   const [one, two] = [new PackReader(paths), new PackReader(paths)];
   const byte = Buffer.alloc(1);
   const readAll = (reader: PackReader) => {
@@ -75,20 +75,20 @@ test('readers share the 64, also with other threads, and each has one in any cas
   };
   readAll(one);
   readAll(two);
-  assert.deepEqual([one.openPacks, two.openPacks], [OPEN_PACKS, 1]);
+  assert.deepEqual([one.openPacks, two.openPacks], [MAX_OPEN_PACKS, 1]);
   one.readInto(byte, 0, writePack(paths, [byte]).id, 0, 1);
-  assert.deepEqual([one.openPacks, two.openPacks], [OPEN_PACKS - 1, 1], 'who has more gives way');
+  assert.deepEqual([one.openPacks, two.openPacks], [MAX_OPEN_PACKS - 1, 1], 'who has more gives way');
   one.close();
   two.close();
-  const all = new Uint32Array(new SharedArrayBuffer(4)).fill(OPEN_PACKS - 2);
+  const all = new Uint32Array(new SharedArrayBuffer(4)).fill(MAX_OPEN_PACKS - 2);
   shareOpenPacks(all);
   t.after(() => shareOpenPacks(new Uint32Array(1)));
   const three = new PackReader(paths);
   readAll(three);
-  assert.deepEqual([three.openPacks, all[0]], [2, OPEN_PACKS]);
-  assert.throws(() => three.readInto(byte, 0, newPackId(), 0, 1), NotInPack);
+  assert.deepEqual([three.openPacks, all[0]], [2, MAX_OPEN_PACKS]);
+  assert.throws(() => three.readInto(byte, 0, newPackId(), 0, 1), MissingBytes);
   three.close();
-  assert.equal(all[0], OPEN_PACKS - 2);
+  assert.equal(all[0], MAX_OPEN_PACKS - 2);
 });
 
 test('bytes that a pack does not have are told apart from other errors', (t) => {
@@ -101,9 +101,9 @@ test('bytes that a pack does not have are told apart from other errors', (t) => 
   assert.throws(
     () => reader.readInto(target, 0, id, 40, 21),
     (error) =>
-      error instanceof NotInPack && error.pack === id && error.offset === 40 && error.lengthBytes === 21,
+      error instanceof MissingBytes && error.pack === id && error.offset === 40 && error.lengthBytes === 21,
   );
-  assert.throws(() => reader.readInto(target, 0, newPackId(), 0, 1), NotInPack);
+  assert.throws(() => reader.readInto(target, 0, newPackId(), 0, 1), MissingBytes);
   const extents = new ExtentList();
   extents.push(id, 0, 100);
   assert.throws(() => [...reader.blocks(extents)], { code: 'store-broken' });

@@ -34,7 +34,7 @@ test('spans written in turns lie unbroken, and one that is broken off leaves a h
   assert.deepEqual([first.start, first.end, brokenOff.start, last.start], [0, 4, 4, 7]);
   writer.writePiece(last, pieceOf(Buffer.from('CC'), 7));
   writer.writePiece(first, pieceOf(Buffer.from('AA'), 0));
-  writer.writePlain(last, Buffer.from('DD'), 9);
+  writer.writeUnindexed(last, Buffer.from('DD'), 9);
   writer.writePiece(first, pieceOf(Buffer.from('BB'), 2));
   writer.close();
   assert.equal(readFileSync(packPath(paths, first.pack), 'latin1'), 'AABB\0\0\0CCDD');
@@ -49,7 +49,7 @@ test('the index says of each piece what it is, and plain bytes are not in it', (
     { digest: sha256('hello'), packOffset: 0, lengthBytes: 5 },
     { digest: sha256('world'), packOffset: 6, lengthBytes: 5 },
   ];
-  writer.writePlain(region, Buffer.from('plain'), 11);
+  writer.writeUnindexed(region, Buffer.from('plain'), 11);
   writer.writePiece(region, pieceOf(bytes, 0, runs, { blobStart: 7, blobLength: 9, tarStart: 512 }));
   writer.close();
   const index = readFileSync(indexPath(paths, region.pack, false));
@@ -122,10 +122,10 @@ test('nothing is written outside a region', (t) => {
   writer.reserve(5);
   const region = writer.reserve(5);
   const outside = { digest: sha256('x'), packOffset: 4, lengthBytes: 2 };
-  assert.throws(() => writer.writePlain(region, Buffer.alloc(2), 4), RangeError);
+  assert.throws(() => writer.writeUnindexed(region, Buffer.alloc(2), 4), RangeError);
   assert.throws(() => writer.writePiece(region, pieceOf(Buffer.alloc(2), 9)), RangeError);
   assert.throws(() => writer.writePiece(region, pieceOf(Buffer.alloc(2), 5, [outside])), RangeError);
-  writer.writePlain(region, Buffer.alloc(5), 5);
+  writer.writeUnindexed(region, Buffer.alloc(5), 5);
   writer.close();
 });
 
@@ -164,7 +164,7 @@ for (const [what, failing] of [
     assert.throws(() => writer.writePiece(region, pieceOf(Buffer.alloc(10, 3), 20)), { code: 'store-full' });
     const next = writer.reserve(10);
     assert.notEqual(next.pack, region.pack);
-    assert.throws(() => writer.writePlain(region, Buffer.alloc(1), 0), { code: 'store-full' });
+    assert.throws(() => writer.writeUnindexed(region, Buffer.alloc(1), 0), { code: 'store-full' });
     writer.writePiece(next, pieceOf(Buffer.alloc(10, 4), 0));
     writer.close();
     assert.deepEqual(readFileSync(packPath(paths, region.pack)), left);
@@ -186,7 +186,7 @@ test('after close a reservation opens a new pack, and regions of the old one are
   writer.close();
   const region = writer.reserve(10);
   assert.notEqual(region.pack, old.pack);
-  assert.throws(() => writer.writePlain(old, Buffer.alloc(1), 0), { code: 'store-broken' });
+  assert.throws(() => writer.writeUnindexed(old, Buffer.alloc(1), 0), { code: 'store-broken' });
   writer.close();
   assert.ok(existsSync(packPath(paths, region.pack)));
 });
@@ -197,7 +197,7 @@ test('raw pieces and contents are noted after their bytes, within their region o
   writer.reserve(4);
   const region = writer.reserve(11);
   const bytes = Buffer.from('hello world');
-  writer.writePlain(region, bytes, 4);
+  writer.writeUnindexed(region, bytes, 4);
   const raw = {
     blobDigest: sha256('blob'),
     packOffset: 4,
@@ -205,20 +205,20 @@ test('raw pieces and contents are noted after their bytes, within their region o
     blobStart: 70,
     crc32: crc32(bytes),
   };
-  writer.noteBlobPart(region, raw);
+  writer.recordBlobPart(region, raw);
   const { contents } = pieceOf(bytes, 4, [
     { digest: sha256('hello'), packOffset: 4, lengthBytes: 5 },
     { digest: sha256('world'), packOffset: 10, lengthBytes: 5 },
   ]);
-  writer.noteContents(region, contents);
-  writer.noteContents(region, { ...contents, count: 0 });
-  assert.throws(() => writer.noteBlobPart(region, { ...raw, packOffset: 3 }), RangeError);
-  assert.throws(() => writer.noteBlobPart(region, { ...raw, lengthBytes: 12 }), RangeError);
+  writer.recordContents(region, contents);
+  writer.recordContents(region, { ...contents, count: 0 });
+  assert.throws(() => writer.recordBlobPart(region, { ...raw, packOffset: 3 }), RangeError);
+  assert.throws(() => writer.recordBlobPart(region, { ...raw, lengthBytes: 12 }), RangeError);
   const outside = pieceOf(bytes, 4, [{ digest: sha256('x'), packOffset: 14, lengthBytes: 2 }]);
-  assert.throws(() => writer.noteContents(region, outside.contents), RangeError);
+  assert.throws(() => writer.recordContents(region, outside.contents), RangeError);
   writer.close();
-  assert.throws(() => writer.noteBlobPart(region, raw), { code: 'store-broken' });
-  assert.throws(() => writer.noteContents(region, contents), { code: 'store-broken' });
+  assert.throws(() => writer.recordBlobPart(region, raw), { code: 'store-broken' });
+  assert.throws(() => writer.recordContents(region, contents), { code: 'store-broken' });
   const index = readFileSync(indexPath(paths, region.pack, false));
   assert.equal(index.length, 3 * RECORD_BYTES);
   assert.deepEqual(pieceAt(index, 0), { ...raw, raw: true, blobLength: 11, tarStart: 0 });

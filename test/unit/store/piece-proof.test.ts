@@ -29,7 +29,7 @@ test('the false parts of a run are those that lie in pieces whose bytes have cha
     const offset = Math.floor(random() * 2990);
     const length = 1 + Math.floor(random() * Math.min(400, 3000 - offset));
     const told = new Array<boolean>(bytes.length).fill(false);
-    for (const part of proof.falseParts(offset, length))
+    for (const part of proof.corruptParts(offset, length))
       told.fill(true, part.offset, part.offset + part.lengthBytes);
     const expected = isFalse.map((bad, at) => bad && at >= offset && at < offset + length);
     assert.deepEqual(told, expected, `[${offset}, ${offset + length})`);

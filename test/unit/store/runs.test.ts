@@ -4,10 +4,10 @@ import { mergePairs } from '../../../src/format/ranges.js';
 import {
   bytesOf,
   commonBytes,
+  containingRun,
+  overlapsRun,
   type Runs,
-  runAround,
   sharedRuns,
-  touchesRun,
 } from '../../../src/store/runs.js';
 import { seededRandom } from './support.js';
 
@@ -58,16 +58,16 @@ test('a run is around what lies in it whole', () => {
     [39, 41, -1],
     [0, 5, -1],
   ] as const) {
-    assert.equal(runAround(runs, start, end), row, `${start} ${end}`);
+    assert.equal(containingRun(runs, start, end), row, `${start} ${end}`);
   }
 });
 
 test('a run is touched by what has one byte of it', () => {
   const runs = runsOf(10, 20, 30, 40);
-  const touching = [9, 10, 19, 20, 29, 30, 39, 40].filter((at) => touchesRun(runs, at, at + 1));
+  const touching = [9, 10, 19, 20, 29, 30, 39, 40].filter((at) => overlapsRun(runs, at, at + 1));
   assert.deepEqual(touching, [10, 19, 30, 39]);
   assert.deepEqual(
-    [touchesRun(runs, 20, 30), touchesRun(runs, 5, 11), touchesRun(runsOf(), 0, 9)],
+    [overlapsRun(runs, 20, 30), overlapsRun(runs, 5, 11), overlapsRun(runsOf(), 0, 9)],
     [false, true, false],
   );
 });

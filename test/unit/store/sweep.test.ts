@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { markBad } from '../../../src/store/bad-runs.js';
 import { Lease } from '../../../src/store/leases.js';
-import { InUse, Sweep } from '../../../src/store/sweep.js';
+import { StoreInUse, Sweep } from '../../../src/store/sweep.js';
 import { freshStore, writePack } from './support.js';
 
 test('it looks for leases before each file, and stops in the middle', async (t) => {
@@ -24,11 +24,11 @@ test('it looks for leases before each file, and stops in the middle', async (t) 
   });
   await assert.rejects(
     sweep.files(paths.blobs, () => true),
-    (error: InUse) => error.by === 'pull',
+    (error: StoreInUse) => error.by === 'pull',
   );
   assert.deepEqual(readdirSync(paths.blobs).sort(), ['b', 'c', 'd']);
   const pack = writePack(paths, [Buffer.from('x')]).id;
-  await assert.rejects(sweep.pack(sweep.packs().find(({ id }) => id === pack)!), InUse);
+  await assert.rejects(sweep.pack(sweep.packs().find(({ id }) => id === pack)!), StoreInUse);
 });
 
 test('it looks for leases before each file of a pack: bytes stay for whoever comes in between', async (t) => {
@@ -46,7 +46,7 @@ test('it looks for leases before each file of a pack: bytes stay for whoever com
     if (mock.callCount() === 2) other = new Lease(paths, 'pull');
     requireUnused();
   });
-  await assert.rejects(sweep.pack(pack!), (error: InUse) => error.by === 'pull');
+  await assert.rejects(sweep.pack(pack!), (error: StoreInUse) => error.by === 'pull');
   assert.deepEqual(readdirSync(paths.packs).sort(), [`${id}.bad`, `${id}.pack`]);
   assert.equal(sweep.freedBytes, 0);
 });

@@ -11,17 +11,16 @@ import {
   utimesSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { followLinks } from '../files/follow-links.js';
+import { PullError } from '../format/error.js';
+import { followLinks } from './follow-links.js';
 import {
   canHoldDirectories,
   openLinkItself,
   openPlaceItself,
   openPlaceWithoutLinks,
   pathOfOpen,
-} from '../files/guarded-directory.js';
-import { systemCode } from '../files/storage-error.js';
-import { PullError } from '../format/error.js';
-import type { SharedDirectory } from '../pool/messages.js';
+} from './guarded-directory.js';
+import { systemCode } from './storage-error.js';
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
 const STICKY = 0o1000;
@@ -31,13 +30,22 @@ interface Owner {
   readonly gid: number;
 }
 
+/** A directory that the main thread holds open, for the other threads of the process. */
+export interface SharedDirectory {
+  /** The path in messages. */
+  readonly path: string;
+  /** Absent for a directory that is found by its path. */
+  readonly fd?: number;
+}
+
 /**
- * A directory that stays the same one whatever other users rename. Where one of them could rename a directory on the path to it,
- * it is held open: Linux resolves `/proc/self/fd/N/NAME` from the open directory N and looks up NAME alone, as openat(2) would.
- * Where none can, its path is as good, and takes 5 % less time. Without `/proc` there is no other way.
+ * A directory that stays the same one whatever other users rename. If another user could rename a
+ * directory on the path to it, it is held open: Linux resolves `/proc/self/fd/N/NAME` from the open
+ * directory N and looks up NAME alone, as openat(2) does. Otherwise its path is used, which takes
+ * 5 % less time. Systems without `/proc` have the path only.
  */
 export class OpenDirectory {
-  /** What messages call it. */
+  /** The path in messages. */
   readonly path: string;
   readonly #base: Buffer;
   readonly #fd: number | undefined;
@@ -53,9 +61,10 @@ export class OpenDirectory {
   }
 
   /**
-   * Holds the directory that a path leads to, links followed as `followLinks` does.
-   * @throws the system's error, ENOTDIR for a link that came meanwhile, too; PullError `option-malformed` as `followLinks`, and where
-   *   other users can change what is on the path and it cannot be held
+   * Opens the directory that a path leads to, following links as `followLinks` does.
+   * @throws the system's error, ENOTDIR also for a link created meanwhile; PullError
+   *   `option-malformed` as `followLinks`, and if other users can change the path and the system
+   *   cannot hold directories
    */
   static hold(path: string, canHold = canHoldDirectories()): OpenDirectory {
     const real = followLinks(path);
@@ -65,40 +74,40 @@ export class OpenDirectory {
     return OpenDirectory.receive({ path, fd: openPlaceWithoutLinks(real) });
   }
 
-  /** A directory that another thread holds, and closes. */
+  /** Wraps a directory that another thread holds and closes. */
   static receive({ path, fd }: SharedDirectory): OpenDirectory {
     if (fd === undefined) return new OpenDirectory(path, Buffer.from(path));
     return new OpenDirectory(path, Buffer.from(pathOfOpen(fd)), fd);
   }
 
-  /** For other threads, while this one holds it. */
+  /** The directory for other threads, valid until this one closes it. */
   get shared(): SharedDirectory {
     return { path: this.path, ...(this.#fd !== undefined && { fd: this.#fd }) };
   }
 
-  /** A path to the directory itself, for calls that follow links: chmod, chown, utimes, readdir. */
+  /** A path to the directory itself for calls that follow links: chmod, chown, utimes, readdir. */
   get self(): Buffer {
     return this.#base;
   }
 
-  /** A path to what has this name here, for calls that do not follow it. */
+  /** A path to an entry of the directory for calls that do not follow links. */
   at<T extends string | Buffer>(name: T): T {
     if (typeof name === 'string') return `${this.#base}/${name}` as T;
     return Buffer.concat([this.#base, SLASH, name]) as Buffer as T;
   }
 
-  /** What messages call a name in it. */
+  /** The path of an entry in messages. */
   pathOf(name: string | Buffer): string {
     return `${this.path}/${name}`;
   }
 
-  /** Whether no other user but root can put something else under a name of ours. As it was when it was first asked. */
+  /** Whether only this user and root can replace our entries. Cached at the first call. */
   get isGuarded(): boolean {
     this.#isGuarded ??= isGuarded(this.#status);
     return this.#isGuarded;
   }
 
-  /** Whether no other user but root can put anything into it. As it was when it was first asked. */
+  /** Whether only this user and root can create entries. Cached at the first call. */
   get isPrivate(): boolean {
     return isPrivate(this.#status);
   }
@@ -112,32 +121,34 @@ export class OpenDirectory {
   }
 
   /**
-   * Holds a directory in it, never what a link leads to. `isOurs`: this process made it, and nobody may write to it since.
-   * @throws the system's error: ENOTDIR for a link, too; PullError `option-malformed` as `hold`
+   * Opens a directory in it without following links.
+   * @param isOurs this process created the entry, and no other user could write to it since
+   * @throws the system's error, ENOTDIR also for a link; PullError `option-malformed` as `hold`
    */
   open(name: string | Buffer, isOurs = false): OpenDirectory {
-    const [path, place] = [this.pathOf(name), this.at(name)];
+    const [path, target] = [this.pathOf(name), this.at(name)];
     const isSafe = isOurs && this.isGuarded;
     const held =
-      this.#fd === undefined && (isSafe || this.#isSafe(place))
-        ? new OpenDirectory(path, Buffer.from(place), undefined, this.#canHold)
-        : OpenDirectory.receive({ path, fd: openPlaceItself(place) });
+      this.#fd === undefined && (isSafe || this.#isSafe(target))
+        ? new OpenDirectory(path, Buffer.from(target), undefined, this.#canHold)
+        : OpenDirectory.receive({ path, fd: openPlaceItself(target) });
     if (isSafe) held.#isGuarded = true;
     return held;
   }
 
-  /** Whether a directory in this one, which is found by its path, can be, too. @throws as `open` */
-  #isSafe(place: string | Buffer): boolean {
-    const stat = lstatSync(place);
-    if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${place}`), { code: 'ENOTDIR' });
+  /** Returns whether the path of a directory in this one is as good as holding it. @throws as `open` */
+  #isSafe(target: string | Buffer): boolean {
+    const stat = lstatSync(target);
+    if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${target}`), { code: 'ENOTDIR' });
     if (isGuarded(stat)) return true;
     if (this.#canHold) return false;
-    throw notSafe(String(place));
+    throw notSafe(String(target));
   }
 
   /**
-   * Makes a directory in it and holds that.
-   * @throws the system's error: EEXIST when the name is taken; PullError `store-broken` when something else stands there a moment later
+   * Creates a directory in it and opens it.
+   * @throws the system's error, EEXIST if the name is taken; PullError `store-broken` if another
+   *   user replaces the new directory
    */
   make(name: string | Buffer, mode: number): OpenDirectory {
     mkdirSync(this.at(name), mode);
@@ -148,11 +159,11 @@ export class OpenDirectory {
   }
 
   /**
-   * Sets owner and time of a symbolic link that was just made. Where another user could put something else under its name, the
-   * link itself is held.
-   * @throws the system's error; PullError `store-broken` when it is not there any more
+   * Sets owner and times of a symbolic link that was just created. If another user could replace
+   * it, the link itself is opened first.
+   * @throws the system's error; PullError `store-broken` if another user replaced it
    */
-  finishLink(name: Buffer, owner: Owner | undefined, time: number | string): void {
+  setLinkAttributes(name: Buffer, owner: Owner | undefined, time: number | string): void {
     const path = this.at(name);
     if (this.isGuarded) {
       if (owner !== undefined) lchownSync(path, owner.uid, owner.gid);
@@ -164,7 +175,7 @@ export class OpenDirectory {
       const stat = fstatSync(fd);
       if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.())
         throw changedByOthers(this.pathOf(name));
-      // Leads to what is held and no further.
+      // Resolves to the open link itself and does not follow it.
       const self = pathOfOpen(fd);
       if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
       utimesSync(self, time, time);
@@ -195,7 +206,7 @@ export class OpenDirectory {
 
 const SLASH = Buffer.from('/');
 
-/** Holds a directory, made with those around it where they are not there yet. @throws as `OpenDirectory.hold` and `make` */
+/** Opens a directory, creating it and its parents if needed. @throws as `OpenDirectory.hold` and `make` */
 export function makeOpenDirectory(path: string): OpenDirectory {
   if (existsSync(path) || path === dirname(path)) return OpenDirectory.hold(path);
   const parent = makeOpenDirectory(dirname(path));
@@ -211,13 +222,13 @@ function openOrMake(parent: OpenDirectory, name: string): OpenDirectory {
     return parent.make(name, 0o777);
   } catch (error) {
     if (systemCode(error) !== 'EEXIST') throw error;
-    return parent.open(name); // another process made it meanwhile
+    return parent.open(name); // Another process created it meanwhile.
   }
 }
 
-/** The error for something that is not what this process put there. */
+/** Returns the error for an entry that another user replaced. */
 export function changedByOthers(path: string): PullError {
-  return new PullError('store-broken', `another user changes what is at ${path}`, {
+  return new PullError('store-broken', `another user is changing ${path}`, {
     hint: 'Choose a destination in a directory that no other user may write to.',
   });
 }
@@ -225,9 +236,9 @@ export function changedByOthers(path: string): PullError {
 function notSafe(path: string): PullError {
   return new PullError(
     'option-malformed',
-    `other users may change what is in ${path}, which is not safe on this system`,
+    `other users can change ${path}, which is not safe on this system`,
     {
-      hint: 'Choose a destination in directories that only you or root may write to; Linux with /proc takes any.',
+      hint: 'Choose a destination in directories that only you or root can write to. Linux with /proc has no such limit.',
     },
   );
 }
@@ -237,7 +248,7 @@ interface Access {
   readonly mode: number;
 }
 
-/** Windows tells no owner, and the same mode of every directory. */
+/** Windows reports no owner and the same mode for every directory. */
 function isPrivate({ uid, mode }: Access): boolean {
   if (process.geteuid === undefined) return true;
   return isTrusted(uid) && (mode & GROUP_OR_OTHERS_WRITE) === 0;
@@ -251,7 +262,7 @@ function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
-/** The directory on a path without links in which another user could rename something, itself included. */
+/** Returns the topmost directory on a path without links in which another user could rename entries. */
 function firstUnguarded(real: string): string | undefined {
   const above = dirname(real) === real ? undefined : firstUnguarded(dirname(real));
   if (above !== undefined) return above;

@@ -11,9 +11,9 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { makeOpenDirectory, OpenDirectory } from '../../../src/files/open-directory.js';
 import { systemCode } from '../../../src/files/storage-error.js';
 import { PullError } from '../../../src/format/error.js';
-import { makeOpenDirectory, OpenDirectory } from '../../../src/store/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 /** Any user but root. */

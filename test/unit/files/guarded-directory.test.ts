@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { statSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { makeDirectory } from '../../../src/store/make-directory.js';
+import { makeDirectory } from '../../../src/files/guarded-directory.js';
 import { makeReadOnly, skipUnlessMount, smallDisk } from '../../support/small-disk.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { chmodSync, existsSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { OpenDirectory } from '../../../src/store/open-directory.js';
-import { emptyCached, removeAt } from '../../../src/store/remove-tree.js';
+import { OpenDirectory } from '../../../src/files/open-directory.js';
+import { emptyDirectory, removeAt } from '../../../src/files/remove-tree.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 for (const canHold of [true, false]) {
@@ -25,7 +25,7 @@ for (const canHold of [true, false]) {
     await removeAt(held, 'link');
     await removeAt(held, Buffer.from('a'));
     assert.deepEqual(readdirSync(directory), ['file']);
-    await emptyCached(held);
+    await emptyDirectory(held);
     assert.deepEqual([readdirSync(directory), readdirSync(outside)], [[], ['kept']]);
   });
 }

@@ -9,10 +9,10 @@ import {
   refuseSpecialFile,
   removeFile,
   writeAtomically,
-} from '../../../src/store/atomic-file.js';
+} from '../../../src/files/atomic-file.js';
 import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
-import { freshStore } from './support.js';
+import { freshStore } from '../store/support.js';
 
 test('a file appears whole, replaces what was there, and leaves no other file', async (t) => {
   const { layers } = freshStore(t);

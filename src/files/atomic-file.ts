@@ -3,44 +3,44 @@ import { closeSync, constants, fsyncSync, renameSync, statSync, unlinkSync } fro
 import { type FileHandle, rename, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { holdDirectory, within, withinAsync } from '../files/guarded-directory.js';
-import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from '../files/open-file.js';
-import { ifExists, systemCode, wrapFsError, wrapFsErrorAsync } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
+import { holdDirectory, within, withinAsync } from './guarded-directory.js';
+import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from './open-file.js';
+import { ifExists, systemCode, wrapFsError, wrapFsErrorAsync } from './storage-error.js';
 
 const { O_RDWR } = constants;
 
-/** On Windows a virus scanner or indexer holds new files for moments: rename and unlink are tried for this long. */
-const PATIENCE_MS = 2000;
-const PAUSE_MS = 50;
+/** On Windows, virus scanners and indexers hold new files briefly: rename and unlink are retried for this long. */
+const MAX_BUSY_MS = 2000;
+const RETRY_MS = 50;
 
-/** What `action` resolves to; on Windows it is tried again for 2 s while another program holds the file. */
-async function patiently<T>(action: () => Promise<T>): Promise<T> {
-  for (let waitedMs = 0; ; waitedMs += PAUSE_MS) {
+/** Runs `action` and returns its result. On Windows, retries it for 2 s while another program holds the file. */
+async function retryWhileBusy<T>(action: () => Promise<T>): Promise<T> {
+  for (let waitedMs = 0; ; waitedMs += RETRY_MS) {
     try {
       return await action();
     } catch (error) {
-      const held =
+      const isBusy =
         process.platform === 'win32' && ['EPERM', 'EBUSY', 'EACCES'].includes(systemCode(error) ?? '');
-      if (!held || waitedMs >= PATIENCE_MS) throw error;
-      await sleep(PAUSE_MS);
+      if (!isBusy || waitedMs >= MAX_BUSY_MS) throw error;
+      await sleep(RETRY_MS);
     }
   }
 }
 
-/** Whether there is something at `path` that is no plain file and no directory: a device or a pipe, which no rename may replace. */
+/** Returns whether `path` is a device, a pipe or a socket, which a rename must not replace. */
 export function isSpecialFile(path: string): boolean {
   const stat = ifExists(`look at ${path}`, () => statSync(path));
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
-/** Whether there is a named pipe at `path`. @throws PullError as `storageError` */
+/** Returns whether `path` is a named pipe. @throws PullError as `storageError` */
 export function isFifo(path: string): boolean {
   return ifExists(`look at ${path}`, () => statSync(path))?.isFIFO() === true;
 }
 
 /**
- * Refuses a device or a pipe where a file is to be written in many places at once, and then renamed.
+ * Refuses a device or a pipe as the target of an output that needs random access and a rename.
  * @throws PullError `option-malformed`
  */
 export function refuseSpecialFile(path: string): void {
@@ -50,12 +50,12 @@ export function refuseSpecialFile(path: string): void {
   });
 }
 
-/** Renames a file over whatever is there, or a directory where nothing is. @throws PullError as `storageError` */
+/** Renames a file, replacing an existing one, or a directory. @throws PullError as `storageError` */
 export async function moveFile(from: string, to: string, doing = `rename ${from} to ${to}`): Promise<void> {
   await wrapFsErrorAsync(doing, async () => {
     const [holder, target] = [holdDirectory(dirname(from)), holdDirectory(dirname(to))];
     try {
-      await patiently(() => rename(holder.at(basename(from)), target.at(basename(to))));
+      await retryWhileBusy(() => rename(holder.at(basename(from)), target.at(basename(to))));
     } finally {
       holder.close();
       target.close();
@@ -63,28 +63,28 @@ export async function moveFile(from: string, to: string, doing = `rename ${from}
   });
 }
 
-/** As `moveFile`, where nothing can be waited for; what is not there is not renamed. @throws PullError as `storageError` */
+/** As `moveFile`, synchronously; an absent file is no error. @throws PullError as `storageError` */
 export function moveFileSync(from: string, to: string): void {
   ifExists(`rename ${from} to ${to}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
 }
 
-/** Deletes a file; one that is not there is deleted already. @throws PullError as `storageError` */
+/** Deletes a file; an absent file is no error. @throws PullError as `storageError` */
 export async function removeFile(path: string): Promise<void> {
   await wrapFsErrorAsync(`delete ${path}`, async () => {
     try {
-      await withinAsync(path, (at) => patiently(() => unlink(at)));
+      await withinAsync(path, (at) => retryWhileBusy(() => unlink(at)));
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error;
     }
   });
 }
 
-/** As `removeFile`, where nothing can be waited for. @throws PullError as `storageError` */
+/** As `removeFile`, synchronously. @throws PullError as `storageError` */
 export function removeFileSync(path: string): void {
   ifExists(`delete ${path}`, () => within(path, unlinkSync));
 }
 
-/** Makes a directory's entries survive a power cut, as `syncFile` does. Windows has no such call. @throws PullError as `storageError` */
+/** Makes a directory's entries survive a power cut, as `syncFile`. Does nothing on Windows. @throws PullError as `storageError` */
 export async function syncDirectory(path: string, onLoss?: () => void): Promise<void> {
   if (process.platform === 'win32') return;
   await wrapFsErrorAsync(`sync ${path} to the disk`, async () => {
@@ -93,7 +93,7 @@ export async function syncDirectory(path: string, onLoss?: () => void): Promise<
   });
 }
 
-/** As `syncDirectory`, where nothing can be waited for. @throws PullError as `storageError` */
+/** As `syncDirectory`, synchronously. @throws PullError as `storageError` */
 export function syncDirectorySync(path: string): void {
   if (process.platform === 'win32') return;
   wrapFsError(`sync ${path} to the disk`, () => {
@@ -107,7 +107,8 @@ export function syncDirectorySync(path: string): void {
 }
 
 /**
- * Makes a file's bytes survive a power cut. `onLoss` is called when they do not, but not when the file cannot even be opened.
+ * Makes a file's bytes survive a power cut.
+ * @param onLoss called if the sync fails, but not if the file cannot be opened
  * @throws PullError as `storageError`
  */
 export async function syncFile(path: string, onLoss?: () => void): Promise<void> {
@@ -127,20 +128,20 @@ async function syncAndClose(file: FileHandle, onLoss: () => void = () => {}): Pr
   }
 }
 
-/** A file that is made under another name, and gets its own all at once. */
-interface UnnamedFile {
+/** A file that is written under a temporary name and then renamed. */
+interface AtomicFile {
   /**
-   * Whoever looks at its name finds the whole file, what was there before, or nothing. `durable`: the bytes have survived a power cut when
-   * the promise resolves, and the name never stands for less.
-   * @throws PullError as `storageError`; `store-broken` when somebody has deleted it meanwhile
+   * Writes the bytes and renames the file: readers see the complete file or the previous one.
+   * @param durable bytes and name survive a power cut once the promise resolves
+   * @throws PullError as `storageError`; `store-broken` if the temporary file was deleted meanwhile
    */
   publish(bytes: Uint8Array, durable: boolean): Promise<void>;
-  /** Leaves nothing behind, unless it was published. */
+  /** Closes the file, and deletes it unless it was published. */
   discard(): Promise<void>;
 }
 
-/** Makes a file that is to be at `path`: `PATH.HEX.tmp`, with 16 hex digits. @throws PullError as `storageError` */
-export async function beginAtomically(path: string): Promise<UnnamedFile> {
+/** Creates `PATH.HEX.tmp`, with 16 hex digits, to be published as `path`. @throws PullError as `storageError` */
+export async function createAtomically(path: string): Promise<AtomicFile> {
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
   const file = await wrapFsErrorAsync(`write ${path}`, () =>
     withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at)),
@@ -164,9 +165,9 @@ export async function beginAtomically(path: string): Promise<UnnamedFile> {
   };
 }
 
-/** Puts `bytes` at `path` all at once, as `UnnamedFile.publish` does; after an error nothing is left behind. @throws PullError as that */
+/** Writes `path` as `AtomicFile.publish` does. After an error, tries to delete the temporary file. @throws as `publish` */
 export async function writeAtomically(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
-  const file = await beginAtomically(path);
+  const file = await createAtomically(path);
   try {
     await file.publish(bytes, durable);
   } finally {
