@@ -120,7 +120,7 @@ export function allocateTable(size: {
  * a content or a gap begins, where a frame begins that several contents share, where a chunk of a content with chunk rows
  * begins, and the end. Between two edges lies a gap, a content or chunk, or (layout `within`) one of them with its gap.
  */
-export interface LayerEdges {
+export interface CutPoints {
   /** The last edge is the end, and begins nothing. */
   readonly count: number;
   readonly blobAt: Float64Array;
@@ -135,7 +135,7 @@ export interface LayerEdges {
 type Columns = { readonly [name in 'blobAt' | 'tarAt' | 'row' | 'chunk']: Column };
 
 /** The edges of the blob range [blobStart, blobEnd] of a layer; both should be edges themselves. */
-export function layerEdges(table: LayerTable, blobStart = 0, blobEnd = table.dataEnd): LayerEdges {
+export function cutPoints(table: LayerTable, blobStart = 0, blobEnd = table.dataEnd): CutPoints {
   const columns = { blobAt: new Column(), tarAt: new Column(), row: new Column(), chunk: new Column() };
   if (blobStart === 0) push(columns, 0, 0, -1, -1);
   for (let row = firstRowBehind(table, blobStart); row < table.count; row++) {
@@ -180,7 +180,7 @@ function firstRowBehind({ blobEnd, count }: LayerTable, blobStart: number): numb
   return lastAtMost(blobEnd, count, blobStart - 1) + 1;
 }
 
-function within(columns: Columns, blobStart: number, blobEnd: number): LayerEdges {
+function within(columns: Columns, blobStart: number, blobEnd: number): CutPoints {
   const { values, length } = columns.blobAt;
   let first = 0;
   while (first < length && values[first]! < blobStart) first++;
@@ -195,7 +195,7 @@ function within(columns: Columns, blobStart: number, blobEnd: number): LayerEdge
  * The first place at or behind `blobAt` where a range may be cut in two that is within the data of a layer; undefined when there is
  * none before its end. The tar offset is that of the table.
  */
-export function findEdge(
+export function findCutPoint(
   table: LayerTable,
   { blobStart, blobEnd }: { readonly blobStart: number; readonly blobEnd: number },
   blobAt: number,
@@ -209,7 +209,7 @@ export function findEdge(
 }
 
 function firstEdgeFrom(table: LayerTable, blobStart: number, blobEnd: number, blobAt: number) {
-  const edges = layerEdges(table, blobStart, blobEnd);
+  const edges = cutPoints(table, blobStart, blobEnd);
   const edge = edges.blobAt.findIndex((at) => at >= blobAt);
   return edge < 0 ? undefined : { blobAt: edges.blobAt[edge]!, tarAt: edges.tarAt[edge]! };
 }

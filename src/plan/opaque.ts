@@ -1,7 +1,7 @@
 import type { PlanLimits } from './spans.js';
 
 /** An unbroken part of a blob as it is, which a pack has. */
-export interface BlobRun {
+export interface CachedPart {
   readonly blobStart: number;
   readonly blobEnd: number;
   readonly pack: string;
@@ -12,7 +12,7 @@ export interface BlobRun {
 export interface BlobPart {
   readonly blobStart: number;
   readonly blobEnd: number;
-  readonly held?: BlobRun;
+  readonly cached?: CachedPart;
 }
 
 /**
@@ -24,17 +24,20 @@ const FIRST_SPAN_BYTES = 512 * 1024;
 /** The blob of a layer that is one stream, and what of it is on disk: in order, not overlapping. */
 export interface OpaqueBlob {
   readonly blobBytes: number;
-  readonly held: readonly BlobRun[];
+  readonly cached: readonly CachedPart[];
 }
 
 /**
  * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span
  * and a half long, and small again at the end, so that all connections finish together (guided self-scheduling, as for spans).
  */
-export function* planOpaque({ blobBytes, held }: OpaqueBlob, limits: PlanLimits): Generator<BlobPart, void> {
-  let remaining = blobBytes - lengthOf(held);
+export function* planOpaque(
+  { blobBytes, cached }: OpaqueBlob,
+  limits: PlanLimits,
+): Generator<BlobPart, void> {
+  let remaining = blobBytes - lengthOf(cached);
   let at = 0;
-  for (const run of [...held, undefined]) {
+  for (const run of [...cached, undefined]) {
     const gapEnd = run?.blobStart ?? blobBytes;
     while (at < gapEnd) {
       const blobEnd = requestEnd(at, gapEnd, remaining, limits);
@@ -43,7 +46,7 @@ export function* planOpaque({ blobBytes, held }: OpaqueBlob, limits: PlanLimits)
       at = blobEnd;
     }
     if (run === undefined) return;
-    yield { blobStart: run.blobStart, blobEnd: run.blobEnd, held: run };
+    yield { blobStart: run.blobStart, blobEnd: run.blobEnd, cached: run };
     at = run.blobEnd;
   }
 }
@@ -55,15 +58,15 @@ export function* planOneRequest(blobBytes: number): Generator<BlobPart, void> {
 
 /** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. No part is made for it. */
 export function totalsOf(
-  { blobBytes, held }: OpaqueBlob,
+  { blobBytes, cached }: OpaqueBlob,
   limits: PlanLimits,
 ): { readonly fetchBytes: number; readonly resumedBytes: number; readonly requests: number } {
-  const resumedBytes = lengthOf(held);
+  const resumedBytes = lengthOf(cached);
   const fetchBytes = blobBytes - resumedBytes;
   let remaining = fetchBytes;
   let at = 0;
   let requests = 0;
-  for (const run of [...held, undefined]) {
+  for (const run of [...cached, undefined]) {
     const gapEnd = run?.blobStart ?? blobBytes;
     while (at < gapEnd) {
       const full = fullSpans(at, gapEnd, remaining, limits);
@@ -77,7 +80,7 @@ export function totalsOf(
   return { fetchBytes, resumedBytes, requests };
 }
 
-function lengthOf(runs: readonly BlobRun[]): number {
+function lengthOf(runs: readonly CachedPart[]): number {
   return runs.reduce((sum, run) => sum + run.blobEnd - run.blobStart, 0);
 }
 

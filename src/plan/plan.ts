@@ -1,14 +1,14 @@
-import { buildCells, CELL, type Cells, type LayerWant, layResumed } from './cells.js';
 import { findFirstOccurrences } from './duplicates.js';
-import { type CellRange, chooseRuns, cutRuns, type PlanLimits } from './spans.js';
-import { buildUnsplitCells } from './unsplit-cells.js';
+import { buildParts, type LayerParts, type LayerToPlan, layResumed, PART } from './layer-parts.js';
+import { cutSpans, type PartRange, type PlanLimits, selectParts } from './spans.js';
+import { buildTocOnlyParts } from './toc-only-parts.js';
 
 /** Where the bytes of a segment come from. */
 export const SEGMENT = {
   /** Decoded from one span; `source` is its row in the plan's spans, the segment is the whole of it. */
   span: 0,
   /** In a pack already; `source` is the pack, `sourceOffset` the offset in it. */
-  held: 1,
+  cached: 1,
   /** As at another place of this pull, always an earlier one and itself no copy; `source` is the layer, `sourceOffset` the tar offset. */
   copy: 2,
   /** tar-split has them; `source` is -1. */
@@ -28,41 +28,41 @@ export interface Segments {
 }
 
 /** The segments of one layer; `spans` are its own, in order, the first of them row `firstSpan` of the plan's. */
-function buildSegments(cells: Cells, spans: readonly CellRange[], firstSpan: number): Segments {
+function buildSegments(parts: LayerParts, spans: readonly PartRange[], firstSpan: number): Segments {
   const rows = {
     count: 0,
-    kind: new Uint8Array(cells.count),
-    tarStart: new Float64Array(cells.count + 1),
-    source: new Int32Array(cells.count),
-    sourceOffset: new Float64Array(cells.count),
-    lengthBytes: new Float64Array(cells.count),
+    kind: new Uint8Array(parts.count),
+    tarStart: new Float64Array(parts.count + 1),
+    source: new Int32Array(parts.count),
+    sourceOffset: new Float64Array(parts.count),
+    lengthBytes: new Float64Array(parts.count),
   };
   let span = 0;
-  for (let cell = 0; cell < cells.count; ) {
-    if (span < spans.length && spans[span]!.first === cell) {
+  for (let part = 0; part < parts.count; ) {
+    if (span < spans.length && spans[span]!.first === part) {
       const range = spans[span]!;
-      const tarEnd = cells.tarStart[range.end]!;
-      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - cells.tarStart[cell]!);
+      const tarEnd = parts.tarStart[range.end]!;
+      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - parts.tarStart[part]!);
       span++;
-      cell = range.end;
+      part = range.end;
       continue;
     }
-    const tarEnd = cells.tarStart[cell + 1]!;
-    if (tarEnd > cells.tarStart[cell]!) pushCellSegment(rows, cells, cell, tarEnd);
-    cell++;
+    const tarEnd = parts.tarStart[part + 1]!;
+    if (tarEnd > parts.tarStart[part]!) pushPartSegment(rows, parts, part, tarEnd);
+    part++;
   }
   return trimmed(rows);
 }
 
 type Rows = { -readonly [name in keyof Segments]: Segments[name] };
 
-function pushCellSegment(rows: Rows, cells: Cells, cell: number, tarEnd: number): void {
-  const state = cells.state[cell]!;
-  const source = cells.source[cell]!;
-  const offset = cells.sourceOffset[cell]!;
-  const length = cells.lengthBytes[cell]!;
-  if (state === CELL.gap || state === CELL.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
-  else pushJoined(rows, state === CELL.copy ? SEGMENT.copy : SEGMENT.held, source, offset, tarEnd, length);
+function pushPartSegment(rows: Rows, parts: LayerParts, part: number, tarEnd: number): void {
+  const state = parts.state[part]!;
+  const source = parts.source[part]!;
+  const offset = parts.sourceOffset[part]!;
+  const length = parts.lengthBytes[part]!;
+  if (state === PART.gap || state === PART.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
+  else pushJoined(rows, state === PART.copy ? SEGMENT.copy : SEGMENT.cached, source, offset, tarEnd, length);
 }
 
 /** Lengthens the last segment when this one goes on where it ends: chunks of one content, pieces of one pack. */
@@ -166,39 +166,39 @@ export interface PullPlan {
  * Where every byte of every layer's tar will come from, and the exact totals, before the first byte of content is
  * fetched. Layers are in the order of the image; tables keep the invariants of LayerTable. Throws nothing.
  */
-export function planPull(layers: readonly LayerWant[], limits: PlanLimits): PullPlan {
-  const firsts = findFirstOccurrences(layers.map((want) => want.table));
-  const cells = layers.map((want, layer) =>
-    want.table.layout === 'tar-split'
-      ? layResumed(buildCells(layers, layer, firsts[layer]!), want.resumed)
-      : buildUnsplitCells(layers, layer, firsts[layer]!),
+export function planPull(layers: readonly LayerToPlan[], limits: PlanLimits): PullPlan {
+  const firsts = findFirstOccurrences(layers.map((input) => input.table));
+  const parts = layers.map((input, layer) =>
+    input.table.layout === 'tar-split'
+      ? layResumed(buildParts(layers, layer, firsts[layer]!), input.resumed)
+      : buildTocOnlyParts(layers, layer, firsts[layer]!),
   );
-  const unsplit = layers.map(({ table }) => table.layout !== 'tar-split');
-  const ranges = cutRuns(cells, chooseRuns(cells, unsplit, limits), limits);
+  const tocOnly = layers.map(({ table }) => table.layout !== 'tar-split');
+  const ranges = cutSpans(parts, selectParts(parts, tocOnly, limits), limits);
   const plans: LayerPlan[] = [];
   let firstSpan = 0;
-  for (const [layer, layerCells] of cells.entries()) {
+  for (const [layer, layerParts] of parts.entries()) {
     let endSpan = firstSpan;
     while (ranges[endSpan]?.layer === layer) endSpan++;
     const own = ranges.slice(firstSpan, endSpan);
-    const segments = buildSegments(layerCells, own, firstSpan);
-    plans.push({ segments, firstSpan, endSpan, totals: countTotals(layerCells, own) });
+    const segments = buildSegments(layerParts, own, firstSpan);
+    plans.push({ segments, firstSpan, endSpan, totals: countTotals(layerParts, own) });
     firstSpan = endSpan;
   }
   return {
-    spans: ranges.map((range) => toSpan(cells[range.layer]!, range)),
+    spans: ranges.map((range) => toSpan(parts[range.layer]!, range)),
     layers: plans,
     totals: plans.reduce((sum, plan) => addTotals(sum, plan.totals), NOTHING),
   };
 }
 
-function toSpan(cells: Cells, { layer, first, end }: CellRange): Span {
+function toSpan(parts: LayerParts, { layer, first, end }: PartRange): Span {
   return {
     layer,
-    blobStart: cells.blobStart[first]!,
-    blobEnd: cells.blobStart[end]!,
-    tarStart: cells.tarStart[first]!,
-    tarEnd: cells.tarStart[end]!,
+    blobStart: parts.blobStart[first]!,
+    blobEnd: parts.blobStart[end]!,
+    tarStart: parts.tarStart[first]!,
+    tarEnd: parts.tarStart[end]!,
   };
 }
 
@@ -212,30 +212,30 @@ const NOTHING: PlanTotals = {
   requests: 0,
 };
 
-function countTotals(cells: Cells, spans: readonly CellRange[]): PlanTotals {
-  // By cell state; what spans run over is counted with them instead.
-  const tarBytes = new Float64Array(Object.keys(CELL).length);
+function countTotals(parts: LayerParts, spans: readonly PartRange[]): PlanTotals {
+  // By part state; what spans run over is counted with them instead.
+  const tarBytes = new Float64Array(Object.keys(PART).length);
   let fetchBytes = 0;
   let decodedBytes = 0;
-  let cell = 0;
+  let part = 0;
   const countUpTo = (end: number) => {
-    for (; cell < end; cell++) {
-      tarBytes[cells.state[cell]!]! += cells.lengthBytes[cell]!;
+    for (; part < end; part++) {
+      tarBytes[parts.state[part]!]! += parts.lengthBytes[part]!;
     }
   };
   for (const { first, end } of spans) {
     countUpTo(first);
-    fetchBytes += cells.blobStart[end]! - cells.blobStart[first]!;
-    for (; cell < end; cell++) decodedBytes += cells.lengthBytes[cell]!;
+    fetchBytes += parts.blobStart[end]! - parts.blobStart[first]!;
+    for (; part < end; part++) decodedBytes += parts.lengthBytes[part]!;
   }
-  countUpTo(cells.count);
+  countUpTo(parts.count);
   return {
     fetchBytes,
     decodedBytes,
-    reusedBytes: tarBytes[CELL.held]!,
-    copiedBytes: tarBytes[CELL.copy]!,
-    resumedBytes: tarBytes[CELL.resumed]!,
-    inlineBytes: tarBytes[CELL.gap]! + tarBytes[CELL.hole]!,
+    reusedBytes: tarBytes[PART.cached]!,
+    copiedBytes: tarBytes[PART.copy]!,
+    resumedBytes: tarBytes[PART.resumed]!,
+    inlineBytes: tarBytes[PART.gap]! + tarBytes[PART.hole]!,
     requests: spans.length,
   };
 }

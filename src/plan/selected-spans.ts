@@ -1,4 +1,4 @@
-import { type LayerTable, layerEdges, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
+import { cutPoints, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 
 /** A gap of up to so many bytes between two contents is fetched too, instead of sending two requests: 3 ms at 20 MB/s. */
 const MAX_GAP_BLOB_BYTES = 64 * 1024;
@@ -60,7 +60,7 @@ function* unitsOf(table: LayerTable, row: number): Generator<SelectedSpan, void,
 
 /** The parts of a layer without tar-split, from edge to edge, that have a content; tar offsets are as allotted. */
 function* edgesOf(table: LayerTable, row: number): Generator<SelectedSpan, void, undefined> {
-  const { count, blobAt, tarAt } = layerEdges(table, table.blobStart[row]!, table.blobEnd[row]!);
+  const { count, blobAt, tarAt } = cutPoints(table, table.blobStart[row]!, table.blobEnd[row]!);
   const contentEnd = table.tarStart[row]! + table.sizeBytes[row]!;
   for (let edge = 0; edge + 1 < count; edge++) {
     const [tarStart, tarEnd] = [tarAt[edge]!, tarAt[edge + 1]!];

@@ -1,5 +1,5 @@
 import { SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
-import { CELL, type Cells } from './cells.js';
+import { type LayerParts, PART } from './layer-parts.js';
 
 export interface PlanLimits {
   /** Requests that run at the same time; at least 1. */
@@ -9,7 +9,7 @@ export interface PlanLimits {
   /** Larger distances together may add this share of the wanted bytes. */
   readonly extraShare: number;
   /** The same in layers without tar-split, whose gaps are wanted all over the layer. */
-  readonly unsplitExtraShare: number;
+  readonly tocOnlyExtraShare: number;
   /** Of a layer of which this share is wanted, distances up to `requestBytes` are fetched over whatever they add. */
   readonly mostShare: number;
   readonly requestBytes: number;
@@ -29,7 +29,7 @@ const EXTRA_SHARE = 0.03;
  * Without tar-split an update has to fetch every gap. Of 20,000 files of which a tenth changed, a share of 0.03 asks 10,675
  * times and 0.10 8,608 times, for 1.02 and 1.09 times the bytes that cannot be done without.
  */
-const UNSPLIT_EXTRA_SHARE = 0.1;
+const TOC_ONLY_EXTRA_SHARE = 0.1;
 
 /**
  * A request costs as much CPU time as fetching, decoding, hashing and writing 48 KiB of a blob (0.55 ms: 10,700 requests for
@@ -52,7 +52,7 @@ export function planLimits(connections: number): PlanLimits {
     connections,
     gapBytes: GAP_BYTES,
     extraShare: EXTRA_SHARE,
-    unsplitExtraShare: UNSPLIT_EXTRA_SHARE,
+    tocOnlyExtraShare: TOC_ONLY_EXTRA_SHARE,
     mostShare: MOST_SHARE,
     requestBytes: REQUEST_BYTES,
     minSpanBytes: MIN_SPAN_BYTES,
@@ -61,7 +61,7 @@ export function planLimits(connections: number): PlanLimits {
   };
 }
 
-/** The distances above `gapBytes`: cells [first, end) of a layer and their blob bytes. */
+/** The distances above `gapBytes`: parts [first, end) of a layer and their blob bytes. */
 interface Distances {
   readonly layer: number[];
   readonly first: number[];
@@ -70,40 +70,40 @@ interface Distances {
 }
 
 /**
- * Which cells are fetched, one array a layer: 1 for the wanted ones and for those of the distances between them
- * that cost less as bytes than as a request. Neighbouring fetched cells make a run.
+ * Which parts are fetched, one array a layer: 1 for the wanted ones and for those of the distances between them
+ * that cost less as bytes than as a request. Neighbouring fetched parts make a run.
  *
- * A distance is what lies between two wanted cells, or between a wanted cell and the layer's end or a cell that no
+ * A distance is what lies between two wanted parts, or between a wanted part and the layer's end or a part that no
  * span may run over. Distances up to `gapBytes` are always fetched over, and up to `requestBytes` where most of the layer is
  * wanted. The larger ones follow smallest first over the whole pull, while their sum stays within the share of the wanted
- * bytes that layers with or without tar-split (`unsplit`) have for it; of equal ones the earlier.
+ * bytes that layers with or without tar-split (`tocOnly`) have for it; of equal ones the earlier.
  */
-export function chooseRuns(
-  layers: readonly Cells[],
-  unsplit: readonly boolean[],
+export function selectParts(
+  layers: readonly LayerParts[],
+  tocOnly: readonly boolean[],
   limits: PlanLimits,
 ): Uint8Array[] {
-  const taken = layers.map((cells) => new Uint8Array(cells.count));
+  const taken = layers.map((parts) => new Uint8Array(parts.count));
   for (const kind of [false, true]) {
     const large: Distances = { layer: [], first: [], end: [], blobBytes: [] };
     let wantedBytes = 0;
-    for (const [layer, cells] of layers.entries()) {
-      if (unsplit[layer] !== kind) continue;
-      const freeBytes = isMostlyWanted(cells, limits) ? limits.requestBytes : limits.gapBytes;
-      wantedBytes += takeWanted(cells, layer, freeBytes, taken[layer]!, large);
+    for (const [layer, parts] of layers.entries()) {
+      if (tocOnly[layer] !== kind) continue;
+      const freeBytes = isMostlyMissing(parts, limits) ? limits.requestBytes : limits.gapBytes;
+      wantedBytes += takeWanted(parts, layer, freeBytes, taken[layer]!, large);
     }
-    takeSmallest(large, wantedBytes * (kind ? limits.unsplitExtraShare : limits.extraShare), taken);
+    takeSmallest(large, wantedBytes * (kind ? limits.tocOnlyExtraShare : limits.extraShare), taken);
   }
   return taken;
 }
 
-function isMostlyWanted({ count, state, blobStart }: Cells, { mostShare }: PlanLimits): boolean {
+function isMostlyMissing({ count, state, blobStart }: LayerParts, { mostShare }: PlanLimits): boolean {
   let wantedBytes = 0;
   let allBytes = 0;
   for (let row = 0; row < count; row++) {
     const bytes = blobStart[row + 1]! - blobStart[row]!;
-    if (state[row] === CELL.wanted) wantedBytes += bytes;
-    if (state[row] !== CELL.resumed) allBytes += bytes;
+    if (state[row] === PART.missing) wantedBytes += bytes;
+    if (state[row] !== PART.resumed) allBytes += bytes;
   }
   return wantedBytes > 0 && wantedBytes >= mostShare * allBytes;
 }
@@ -119,21 +119,21 @@ function takeSmallest(large: Distances, budgetBytes: number, taken: readonly Uin
   }
 }
 
-/** Takes the wanted cells of a layer and the small distances, notes the large ones; returns the wanted blob bytes. */
+/** Takes the wanted parts of a layer and the small distances, notes the large ones; returns the wanted blob bytes. */
 function takeWanted(
-  cells: Cells,
+  parts: LayerParts,
   layer: number,
   freeBytes: number,
   taken: Uint8Array,
   large: Distances,
 ): number {
-  const { count, blobStart, state } = cells;
+  const { count, blobStart, state } = parts;
   let wantedBytes = 0;
   let from = 0;
   let nearWanted = false;
   for (let row = 0; row <= count; row++) {
-    const isWanted = row < count && state[row] === CELL.wanted;
-    const isBarrier = row === count || state[row] === CELL.resumed || state[row] === CELL.hole;
+    const isWanted = row < count && state[row] === PART.missing;
+    const isBarrier = row === count || state[row] === PART.resumed || state[row] === PART.hole;
     if (!isWanted && !isBarrier) continue;
     const bytes = blobStart[row]! - blobStart[from]!;
     if (isWanted || nearWanted) {
@@ -150,7 +150,7 @@ function takeWanted(
   return wantedBytes;
 }
 
-/** A loop, since most distances are one cell and fill() costs a call each. */
+/** A loop, since most distances are one part and fill() costs a call each. */
 function take(taken: Uint8Array, first: number, end: number): void {
   for (let row = first; row < end; row++) taken[row] = 1;
 }
@@ -178,8 +178,8 @@ function largestTaken(sizes: readonly number[], budgetBytes: number) {
   return { maxBytes, ofMaxBytes };
 }
 
-/** The cells [first, end) of a layer that one request fetches. */
-export interface CellRange {
+/** The parts [first, end) of a layer that one request fetches. */
+export interface PartRange {
   readonly layer: number;
   readonly first: number;
   readonly end: number;
@@ -190,35 +190,35 @@ export interface CellRange {
  * Trans. Computers C-36(12), 1987): each takes the bytes that remain / (2 x connections), so that the last ones are
  * small and all connections finish together. Cuts fall at the end of a content or chunk; the gap goes with what follows.
  */
-export function cutRuns(
-  layers: readonly Cells[],
+export function cutSpans(
+  layers: readonly LayerParts[],
   taken: readonly Uint8Array[],
   limits: PlanLimits,
-): CellRange[] {
-  const spans: CellRange[] = [];
-  const runs = layers.flatMap((cells, layer) => runsOf(cells, taken[layer]!, layer));
+): PartRange[] {
+  const spans: PartRange[] = [];
+  const runs = layers.flatMap((parts, layer) => runsOf(parts, taken[layer]!, layer));
   let remaining = runs.reduce((sum, run) => sum + blobBytes(layers[run.layer]!, run.first, run.end), 0);
   for (const run of runs) {
-    const cells = layers[run.layer]!;
+    const parts = layers[run.layer]!;
     let first = run.first;
     while (first < run.end) {
-      const target = targetBytes(remaining, blobBytes(cells, first, run.end), limits);
-      const end = spanEnd(cells, first, run.end, target, limits);
+      const target = targetBytes(remaining, blobBytes(parts, first, run.end), limits);
+      const end = spanEnd(parts, first, run.end, target, limits);
       // Frames that decode to nothing can stand alone at a run's end: nobody needs them.
-      if (cells.tarStart[end]! > cells.tarStart[first]!) spans.push({ layer: run.layer, first, end });
-      remaining -= blobBytes(cells, first, end);
+      if (parts.tarStart[end]! > parts.tarStart[first]!) spans.push({ layer: run.layer, first, end });
+      remaining -= blobBytes(parts, first, end);
       first = end;
     }
   }
   return spans;
 }
 
-function runsOf(cells: Cells, taken: Uint8Array, layer: number): CellRange[] {
-  const runs: CellRange[] = [];
+function runsOf(parts: LayerParts, taken: Uint8Array, layer: number): PartRange[] {
+  const runs: PartRange[] = [];
   let end = 0;
   for (let first = taken.indexOf(1); first >= 0; first = taken.indexOf(1, end)) {
     end = taken.indexOf(0, first);
-    if (end < 0) end = cells.count;
+    if (end < 0) end = parts.count;
     runs.push({ layer, first, end });
   }
   return runs;
@@ -232,19 +232,25 @@ function targetBytes(remaining: number, runBytes: number, limits: PlanLimits): n
   return runBytes / parts;
 }
 
-function spanEnd(cells: Cells, first: number, runEnd: number, target: number, limits: PlanLimits): number {
+function spanEnd(
+  parts: LayerParts,
+  first: number,
+  runEnd: number,
+  target: number,
+  limits: PlanLimits,
+): number {
   let end = first;
   while (end < runEnd) {
-    const next = unitEnd(cells, end, runEnd, limits);
+    const next = unitEnd(parts, end, runEnd, limits);
     if (end > first) {
-      const onlyGaps = cells.state[next - 1] === CELL.gap;
-      if (!fits(cells, first, next, limits)) {
+      const onlyGaps = parts.state[next - 1] === PART.gap;
+      if (!fits(parts, first, next, limits)) {
         // A content above the limits is streamed: a gap behind it comes along instead of as a request.
-        if (onlyGaps && !fits(cells, first, end, limits)) end = next;
+        if (onlyGaps && !fits(parts, first, end, limits)) end = next;
         break;
       }
-      const bytes = blobBytes(cells, first, end);
-      const middle = (bytes + blobBytes(cells, first, next)) / 2;
+      const bytes = blobBytes(parts, first, end);
+      const middle = (bytes + blobBytes(parts, first, next)) / 2;
       if (!onlyGaps && bytes >= limits.minSpanBytes && middle > target) break;
     }
     end = next;
@@ -256,19 +262,19 @@ function spanEnd(cells: Cells, first: number, runEnd: number, target: number, li
  * The end of what should stay together: gaps and the content or chunk behind them. The gaps alone, at the end of a
  * run or when they would push that content over the limits; a content that is above them anyway takes its gap along.
  */
-function unitEnd(cells: Cells, first: number, runEnd: number, limits: PlanLimits): number {
+function unitEnd(parts: LayerParts, first: number, runEnd: number, limits: PlanLimits): number {
   let content = first;
-  while (content < runEnd && cells.state[content] === CELL.gap) content++;
+  while (content < runEnd && parts.state[content] === PART.gap) content++;
   if (content === runEnd) return runEnd;
-  const together = fits(cells, first, content + 1, limits) || !fits(cells, content, content + 1, limits);
+  const together = fits(parts, first, content + 1, limits) || !fits(parts, content, content + 1, limits);
   return together ? content + 1 : content;
 }
 
-function blobBytes(cells: Cells, first: number, end: number): number {
-  return cells.blobStart[end]! - cells.blobStart[first]!;
+function blobBytes(parts: LayerParts, first: number, end: number): number {
+  return parts.blobStart[end]! - parts.blobStart[first]!;
 }
 
-function fits(cells: Cells, first: number, end: number, limits: PlanLimits): boolean {
-  const tarBytes = cells.tarStart[end]! - cells.tarStart[first]!;
-  return blobBytes(cells, first, end) <= limits.spanBlobBytes && tarBytes <= limits.spanTarBytes;
+function fits(parts: LayerParts, first: number, end: number, limits: PlanLimits): boolean {
+  const tarBytes = parts.tarStart[end]! - parts.tarStart[first]!;
+  return blobBytes(parts, first, end) <= limits.spanBlobBytes && tarBytes <= limits.spanTarBytes;
 }

@@ -97,7 +97,7 @@ export class LayerAssembly {
     const source = this.#segments.source[row]!;
     const sourceOffset = this.#segments.sourceOffset[row]!;
     switch (this.#segments.kind[row]) {
-      case SEGMENT.held:
+      case SEGMENT.cached:
         push(this.#packs[source]!, sourceOffset, lengthBytes);
         return true;
       case SEGMENT.span: {

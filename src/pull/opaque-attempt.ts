@@ -108,8 +108,8 @@ export class OpaqueAttempt {
           this.#isPlanned = true;
           return undefined;
         }
-        const { held, blobStart, blobEnd } = part;
-        const place = held && { pack: held.pack as PackId, offset: held.packOffset };
+        const { cached, blobStart, blobEnd } = part;
+        const place = cached && { pack: cached.pack as PackId, offset: cached.packOffset };
         const begun = { blobStart, blobEnd, place };
         this.#begun.push(begun);
         if (place === undefined) return begun;

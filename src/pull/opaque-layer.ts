@@ -95,7 +95,7 @@ export class OpaqueLayer {
   }
 
   #planAnew(): OpaqueBlob {
-    return { blobBytes: this.#options.layer.blob.sizeBytes, held: [] };
+    return { blobBytes: this.#options.layer.blob.sizeBytes, cached: [] };
   }
 
   /** What to fetch; without `ranges`, or where the first endpoint is known to give none, all by one request. */
@@ -130,7 +130,7 @@ export class OpaqueLayer {
         ranges = false;
         await stream.ended();
         await this.#beginAgain(stream);
-        this.#replan({ ...this.#planAnew(), held: await lookUpBlobRuns(context, digest) });
+        this.#replan({ ...this.#planAnew(), cached: await lookUpBlobRuns(context, digest) });
         this.#isResumed = false;
         continue;
       } finally {
@@ -160,7 +160,7 @@ export class OpaqueLayer {
       if (sender !== undefined) context.endpoints.lacks(sender, digest);
       const mayBeHad = anonymous !== true && sender !== undefined && context.endpoints.mayBeHad(digest);
       const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
-      const wasKept = this.#plan.held.length > 0;
+      const wasKept = this.#plan.cached.length > 0;
       const isLast = tries > 1 || (this.#failedBefore !== undefined && !wasKept);
       if (isLast && !elsewhere) throw wrongBlob({ ...layer.blob, url }, message, this.#failedBefore);
       context.emit({ event: 'warning', message: `${message}; fetching it once more` });

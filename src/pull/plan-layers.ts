@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { allocateTable, type LayerTable } from '../format/layer-table.js';
-import type { BlobRun, OpaqueBlob } from '../plan/opaque.js';
+import type { CachedPart, OpaqueBlob } from '../plan/opaque.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
 import type { PackId } from '../store/paths.js';
@@ -38,13 +38,13 @@ export async function planLayers(context: PullContext, layers: readonly KnownLay
   const whole = layers.map((layer) => {
     if (layer.metadata !== undefined) return undefined;
     const runs = blobRuns(held.packs, held.raw[streams.indexOf(layer.blob.digest)]!);
-    return { blobBytes: layer.blob.sizeBytes, held: runs };
+    return { blobBytes: layer.blob.sizeBytes, cached: runs };
   });
   return { limits, chunked: planPull(wants, limits), packs: held.packs as readonly PackId[], whole };
 }
 
 /** What an earlier pull left of one blob as it is. */
-export async function lookUpBlobRuns(context: PullContext, blob: Digest): Promise<BlobRun[]> {
+export async function lookUpBlobRuns(context: PullContext, blob: Digest): Promise<CachedPart[]> {
   const answer = await context.stop.guard(
     context.support.run({ task: 'look-up', tables: [], blobs: [], opaqueBlobs: [blob] }),
   );
@@ -53,7 +53,7 @@ export async function lookUpBlobRuns(context: PullContext, blob: Digest): Promis
 
 function blobRuns(
   packs: readonly string[],
-  rows: ReadonlyArray<Omit<BlobRun, 'pack'> & { readonly pack: number }>,
-): BlobRun[] {
+  rows: ReadonlyArray<Omit<CachedPart, 'pack'> & { readonly pack: number }>,
+): CachedPart[] {
   return rows.map((row) => ({ ...row, pack: packs[row.pack]! }));
 }

@@ -302,8 +302,8 @@ class Run {
   async #startAgain(i: number, { layer, work }: Filling, failedBefore: PullError): Promise<void> {
     try {
       if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
-      const held = await lookUpBlobRuns(this.#context, layer.blob.digest);
-      const blob = { blobBytes: layer.blob.sizeBytes, held };
+      const cached = await lookUpBlobRuns(this.#context, layer.blob.digest);
+      const blob = { blobBytes: layer.blob.sizeBytes, cached };
       const { totals } = this.#plan.chunked.layers[i]!;
       const notFetchedBytes = totals.fetchBytes - this.#fetcher.figures[i]!.fetchedBytes;
       this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes);

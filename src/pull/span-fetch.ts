@@ -1,5 +1,5 @@
 import { fromFailure, PullError } from '../format/error.js';
-import { findEdge } from '../format/layer-table.js';
+import { findCutPoint } from '../format/layer-table.js';
 import { cutRanges } from '../format/ranges.js';
 import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
@@ -113,7 +113,7 @@ export class SpanFetch {
     for (const { start } of cutRanges([rest], this.#fetcher.partBytes(rest.end - rest.start))) {
       const last = ends.at(-1)!;
       const behind = { blobStart: last.blobEnd, blobEnd: range.blobEnd };
-      const edge = start > last.blobEnd ? findEdge(this.#layer.metadata.table, behind, start) : undefined;
+      const edge = start > last.blobEnd ? findCutPoint(this.#layer.metadata.table, behind, start) : undefined;
       if (edge !== undefined) ends.push({ blobEnd: edge.blobAt, tarEnd: edge.tarAt });
     }
     ends.push({ blobEnd: range.blobEnd, tarEnd: range.tarEnd });

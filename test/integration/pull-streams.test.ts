@@ -38,7 +38,7 @@ async function startStallingRegistry(t: TestContext, layers: number) {
   let decodableBytes = 0;
   const faults = blobs.map((blob, i): FaultRule => {
     const { blobStart, blobEnd } = [
-      ...planOpaque({ blobBytes: blob.length, held: [] }, planLimits(CONNECTIONS)),
+      ...planOpaque({ blobBytes: blob.length, cached: [] }, planLimits(CONNECTIONS)),
     ].at(-1)!;
     decodableBytes += blobStart - BLOCK_BYTES;
     const match = { path: digests[i]!, range: `${blobStart}-${blobEnd - 1}` };

@@ -1,6 +1,6 @@
 import { DIGEST_BYTES } from '../../src/format/digest.js';
 import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
-import type { LayerWant, ResumedPiece } from '../../src/plan/cells.js';
+import type { LayerToPlan, ResumedPiece } from '../../src/plan/layer-parts.js';
 
 /** A content as a test writes it down: [start, end) of the blob, where the tar has it and how long it is. */
 export interface ContentRow {
@@ -51,7 +51,7 @@ function fakeDigest(name: string | number): Uint8Array {
 export function wantOf(
   table: LayerTable,
   more: { held?: readonly number[]; resumed?: readonly ResumedPiece[] } = {},
-): LayerWant {
+): LayerToPlan {
   const chunks = table.chunkBlobStart.length;
   const cachedPack = new Int32Array(table.count).fill(-1);
   for (const row of more.held ?? []) cachedPack[row] = 0;

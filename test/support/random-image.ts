@@ -1,4 +1,4 @@
-import type { ResumedPiece } from '../../src/plan/cells.js';
+import type { ResumedPiece } from '../../src/plan/layer-parts.js';
 import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
 

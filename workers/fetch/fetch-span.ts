@@ -1,5 +1,5 @@
 import { type Failure, toFailure } from '../../src/format/error.js';
-import { findEdge } from '../../src/format/layer-table.js';
+import { findCutPoint } from '../../src/format/layer-table.js';
 import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js';
 import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';
@@ -19,7 +19,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const region = packWriter().reserve(task.tarEnd - task.tarStart);
   const receiver = new SpanReceiver(task, region, decode);
   watch(receiver);
-  const endFor = (next: number) => findEdge(task.table, task, next)?.blobAt ?? task.blobEnd;
+  const endFor = (next: number) => findCutPoint(task.table, task, next)?.blobAt ?? task.blobEnd;
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
   const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
   let end: FetchSpanResult['stopped'];
@@ -37,7 +37,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     });
     if (stop.end === undefined || stop.end === askEnd) await takeLastBytes(task, askEnd, receiver);
     else {
-      const edge = findEdge(task.table, task, stop.end);
+      const edge = findCutPoint(task.table, task, stop.end);
       if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
     }
     await receiver.finish(end);

@@ -1,5 +1,5 @@
 import { lastAtMost } from '../../src/format/arrays.js';
-import { type LayerEdges, type LayerTable, layerEdges } from '../../src/format/layer-table.js';
+import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /**
@@ -12,7 +12,7 @@ export class MemberWalker {
   /** Nothing is known of a member before it is whole but what `boundUpTo` will say. */
   readonly openFrameBound = 0;
   readonly #table: LayerTable;
-  readonly #edges: LayerEdges;
+  readonly #edges: CutPoints;
   /** Blob offset and edge of the buffer's first byte. */
   #base: number;
   #first: number;
@@ -20,7 +20,7 @@ export class MemberWalker {
 
   constructor(table: LayerTable, blobStart: number, blobEnd: number) {
     this.#table = table;
-    this.#edges = layerEdges(table, blobStart, blobEnd);
+    this.#edges = cutPoints(table, blobStart, blobEnd);
     this.#base = blobStart;
     this.#first = 0;
   }

@@ -1,6 +1,6 @@
 import { lastAtMost } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
-import { type LayerEdges, type LayerTable, layerEdges } from '../../src/format/layer-table.js';
+import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /** Tar bytes of a piece: at 1 MiB a decode call costs little beside the decoding (5 times faster than frame by frame). */
@@ -31,7 +31,7 @@ export interface Walker {
 export class PieceCutter {
   readonly #table: LayerTable;
   readonly #pieceBytes: number;
-  readonly #edges: LayerEdges | undefined;
+  readonly #edges: CutPoints | undefined;
   /** First content that ends after the frames looked at so far. */
   #row: number;
   /** About where the tar is at after the last cut. */
@@ -40,7 +40,7 @@ export class PieceCutter {
   /** For the bytes of the blob from `blobStart` on, up to `blobEnd` at the most. */
   constructor(table: LayerTable, blobStart: number, pieceBytes: number, blobEnd = table.dataEnd) {
     this.#table = table;
-    this.#edges = table.layout === 'tar-split' ? undefined : layerEdges(table, blobStart, blobEnd);
+    this.#edges = table.layout === 'tar-split' ? undefined : cutPoints(table, blobStart, blobEnd);
     this.#pieceBytes = pieceBytes;
     this.#row = lastAtMost(table.blobEnd, table.count, blobStart) + 1;
     this.#tarFrom = this.#tarAt(this.#row, blobStart);

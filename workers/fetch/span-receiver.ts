@@ -14,7 +14,7 @@ import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
 import { PieceCutter, statedTarAt, type Walker } from './piece-cutter.js';
-import { UnsplitChecker } from './unsplit-checker.js';
+import { TocOnlyChecker } from './toc-only-checker.js';
 
 /** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
 const WAIT_MS = 500;
@@ -64,7 +64,7 @@ export class SpanReceiver {
     this.#walker =
       table.compression === 'zstd' ? new FrameWalker(blobStart) : new MemberWalker(table, blobStart, blobEnd);
     this.#cutter = new PieceCutter(table, blobStart, pieceBytes, blobEnd);
-    this.#checker = table.layout === 'tar-split' ? new ContentChecker(task) : new UnsplitChecker(task);
+    this.#checker = table.layout === 'tar-split' ? new ContentChecker(task) : new TocOnlyChecker(task);
     this.#blobDigest = digestBytes(task.blob.digest);
     this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
     this.#blobAt = task.blobStart;

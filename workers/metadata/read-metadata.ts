@@ -5,7 +5,7 @@ import type { MetadataLocation } from '../../src/format/layer-format.js';
 import { buildLayerTable } from '../../src/format/layer-table-builder.js';
 import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/metadata-position.js';
 import { tocTarSplitDigest } from '../../src/format/toc.js';
-import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
+import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import { SKIPPABLE_HEADER_BYTES } from '../../src/format/zstd-frame.js';
 import type {
   Fetched,
@@ -93,7 +93,7 @@ async function readChunked(
   if (tarSplit === undefined) {
     return {
       format: 'zstd:chunked-no-tarsplit',
-      table: buildUnsplitTable({ toc: json, dataEnd, compression: 'zstd' }),
+      table: buildTocOnlyTable({ toc: json, dataEnd, compression: 'zstd' }),
       metadataBytes: toc.end - toc.start,
       toc: kept,
       ...(withHeaders && { headers: writeHeaders(json) }),

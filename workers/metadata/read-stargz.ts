@@ -5,7 +5,7 @@ import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import { footerGuessBytes, parseEstargzFooter } from '../../src/format/metadata-position.js';
 import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
-import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
+import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import type { LayerMetadata, ReadMetadataTask } from '../../src/pool/messages.js';
 import { packWriter, paths } from '../context.js';
 import type { BookMetadata } from './metadata-booking.js';
@@ -48,7 +48,7 @@ export async function readStargz(
     const toc = tocOf(member);
     const actual = digestOfBytes(createHash('sha256').update(toc).digest());
     if (tocDigest === undefined || actual === tocDigest) {
-      const table = buildUnsplitTable({ toc, dataEnd: range.start, compression: 'gzip' });
+      const table = buildTocOnlyTable({ toc, dataEnd: range.start, compression: 'gzip' });
       const metadataBytes = blob.sizeBytes - range.start;
       const lastBytes = shareLastBytes(source.before(range.start), range.start);
       const metadata = {

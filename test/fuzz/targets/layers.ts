@@ -5,16 +5,16 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import fc from 'fast-check';
 import { DIGEST_BYTES, parseDigest } from '../../../src/format/digest.js';
-import { type LayerTable, layerEdges } from '../../../src/format/layer-table.js';
+import { cutPoints, type LayerTable } from '../../../src/format/layer-table.js';
 import { buildLayerTable } from '../../../src/format/layer-table-builder.js';
 import { parseEstargzFooter } from '../../../src/format/metadata-position.js';
 import { copyTarBytes, scanTarSplit } from '../../../src/format/tar-split.js';
 import { contentPath, scanToc, tocTarSplitDigest } from '../../../src/format/toc.js';
-import { buildUnsplitTable } from '../../../src/format/unsplit-table-builder.js';
+import { buildTocOnlyTable } from '../../../src/format/toc-only-table-builder.js';
 import { FrameWalker } from '../../../src/format/zstd-frame.js';
 import { ContentChecker, type SpanChecker } from '../../../workers/fetch/content-checker.js';
 import { MemberWalker } from '../../../workers/fetch/member-walker.js';
-import { UnsplitChecker } from '../../../workers/fetch/unsplit-checker.js';
+import { TocOnlyChecker } from '../../../workers/fetch/toc-only-checker.js';
 import { DecodedQueue } from '../../../workers/opaque/decoded-queue.js';
 import { GzipDecoder } from '../../../workers/opaque/gzip-decoder.js';
 import { type StreamDecoder, StreamProblem } from '../../../workers/opaque/stream-decoder.js';
@@ -122,8 +122,8 @@ async function estargzToc(): Promise<unknown> {
   return JSON.parse(file.toString('utf8', 0, file.indexOf(0)));
 }
 
-const unsplitTable = target(
-  'unsplit-table',
+const tocOnlyTable = target(
+  'toc-only-table',
   fc.tuple(
     mutatedJson([TOC, STARGZ_TOC], TOC_WORDS),
     fc.constantFrom('zstd', 'gzip'),
@@ -131,13 +131,13 @@ const unsplitTable = target(
   ),
   ([bytes, compression, dataEnd]) => {
     const table = tolerate(
-      () => buildUnsplitTable({ toc: bytes, dataEnd, compression }),
+      () => buildTocOnlyTable({ toc: bytes, dataEnd, compression }),
       'metadata-malformed',
       'unsupported',
     );
     if (table === undefined) return;
     assertTable(table);
-    const edges = layerEdges(table);
+    const edges = cutPoints(table);
     for (let edge = 1; edge < edges.count; edge++) {
       assert.ok(edges.blobAt[edge]! > edges.blobAt[edge - 1]!);
       assert.ok(edges.tarAt[edge]! >= edges.tarAt[edge - 1]!);
@@ -187,12 +187,12 @@ const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to
     () =>
       changedToc === undefined
         ? buildLayerTable({ toc: goodToc, tarSplit, tocStart: dataEnd })
-        : buildUnsplitTable({ toc: changedToc, dataEnd, compression: 'zstd' }),
+        : buildTocOnlyTable({ toc: changedToc, dataEnd, compression: 'zstd' }),
     'metadata-malformed',
     'unsupported',
   );
   if (table === undefined) return;
-  const { blobAt, tarAt, count } = layerEdges(table);
+  const { blobAt, tarAt, count } = cutPoints(table);
   const [first, last] = [from % count, to % count].sort((a, b) => a - b) as [number, number];
   const blob = { url: 'http://x/', digest: NO_DIGEST, sizeBytes: dataEnd };
   const range = {
@@ -203,7 +203,7 @@ const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to
   };
   const how = { pieceBytes: 1, checkContents: true } as const;
   const task = { task: 'fetch-span', sequence: 1, blob, table, ...range, ...how } as const;
-  const checker = table.layout === 'tar-split' ? new ContentChecker(task) : new UnsplitChecker(task);
+  const checker = table.layout === 'tar-split' ? new ContentChecker(task) : new TocOnlyChecker(task);
   const checked = tolerate(
     () => checkPieces(checker, bytes, range.tarStart, pieceBytes),
     'metadata-malformed',
@@ -355,7 +355,7 @@ export const LAYER_TARGETS: readonly Target[] = [
   toc,
   tarSplit,
   layerTable,
-  unsplitTable,
+  tocOnlyTable,
   spanChecker,
   zstdFrames,
   gzipStream,

@@ -1,25 +1,25 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type BlobPart, type BlobRun, planOpaque as partsOf, totalsOf } from '../../../src/plan/opaque.js';
+import { type BlobPart, type CachedPart, planOpaque as partsOf, totalsOf } from '../../../src/plan/opaque.js';
 import { type PlanLimits, planLimits } from '../../../src/plan/spans.js';
 import { type Random, seededRandom } from '../../support/random.js';
 
 const MIB = 2 ** 20;
 const SEEDS = 2000;
 
-const planOpaque = (blobBytes: number, held: readonly BlobRun[], limits: PlanLimits): BlobPart[] => [
-  ...partsOf({ blobBytes, held }, limits),
+const planOpaque = (blobBytes: number, cached: readonly CachedPart[], limits: PlanLimits): BlobPart[] => [
+  ...partsOf({ blobBytes, cached }, limits),
 ];
 const bytesOf = ({ blobStart, blobEnd }: BlobPart) => blobEnd - blobStart;
-const isMissing = ({ held }: BlobPart) => held === undefined;
+const isMissing = ({ cached }: BlobPart) => cached === undefined;
 
-function run(blobStart: number, blobEnd: number): BlobRun {
+function run(blobStart: number, blobEnd: number): CachedPart {
   return { blobStart, blobEnd, pack: `pack-${blobStart}`, packOffset: blobStart * 2 };
 }
 
 /** Runs in order that do not overlap; some touch. */
-function randomRuns(random: Random, blobBytes: number): BlobRun[] {
-  const runs: BlobRun[] = [];
+function randomRuns(random: Random, blobBytes: number): CachedPart[] {
+  const runs: CachedPart[] = [];
   for (let at = 0; random.chance(0.6); ) {
     const start = at + (random.chance(0.3) ? 0 : random.int(0, blobBytes / 4));
     const end = start + random.int(1, Math.ceil(blobBytes / 4));
@@ -34,9 +34,9 @@ test('the parts tile the blob, and what is on disk is used as it lies there', ()
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.chance(0.2) ? random.int(0, 10) : random.int(1, 200 * MIB);
-    const held = randomRuns(random, blobBytes);
+    const cached = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
-    const parts = planOpaque(blobBytes, held, limits);
+    const parts = planOpaque(blobBytes, cached, limits);
     let at = 0;
     for (const part of parts) {
       assert.equal(part.blobStart, at, `seed ${seed}`);
@@ -45,11 +45,11 @@ test('the parts tile the blob, and what is on disk is used as it lies there', ()
     }
     assert.equal(at, blobBytes, `seed ${seed}`);
     assert.deepEqual(
-      parts.flatMap(({ held }) => held ?? []),
-      held,
+      parts.flatMap(({ cached }) => cached ?? []),
+      cached,
     );
-    for (const { held, blobStart, blobEnd } of parts) {
-      if (held !== undefined) assert.deepEqual([held.blobStart, held.blobEnd], [blobStart, blobEnd]);
+    for (const { cached, blobStart, blobEnd } of parts) {
+      if (cached !== undefined) assert.deepEqual([cached.blobStart, cached.blobEnd], [blobStart, blobEnd]);
     }
   }
 });
@@ -58,9 +58,9 @@ test('no request is longer than a span and a half, and none is a crumb but where
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.int(1, 500 * MIB);
-    const held = randomRuns(random, blobBytes);
+    const cached = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
-    const parts = planOpaque(blobBytes, held, limits);
+    const parts = planOpaque(blobBytes, cached, limits);
     for (const [i, part] of parts.entries()) {
       if (!isMissing(part)) continue;
       assert.ok(bytesOf(part) <= limits.spanBlobBytes * 1.5, `seed ${seed}`);
@@ -109,9 +109,9 @@ test('a small blob is one request', () => {
 });
 
 test('a blob that is on disk is no request', () => {
-  const held = [run(0, 100), run(100, 5000)];
-  assert.ok(planOpaque(5000, held, planLimits(8)).every((part) => !isMissing(part)));
-  assert.deepEqual(totalsOf({ blobBytes: 5000, held }, planLimits(8)), {
+  const cached = [run(0, 100), run(100, 5000)];
+  assert.ok(planOpaque(5000, cached, planLimits(8)).every((part) => !isMissing(part)));
+  assert.deepEqual(totalsOf({ blobBytes: 5000, cached }, planLimits(8)), {
     fetchBytes: 0,
     resumedBytes: 5000,
     requests: 0,
@@ -120,9 +120,9 @@ test('a blob that is on disk is no request', () => {
 
 test('totals are those of the parts', () => {
   const limits: PlanLimits = { ...planLimits(1), minSpanBytes: 1 };
-  const held = [run(1000, 1500), run(4000, 4100)];
-  const parts = planOpaque(5000, held, limits);
-  assert.deepEqual(totalsOf({ blobBytes: 5000, held }, limits), {
+  const cached = [run(1000, 1500), run(4000, 4100)];
+  const parts = planOpaque(5000, cached, limits);
+  assert.deepEqual(totalsOf({ blobBytes: 5000, cached }, limits), {
     fetchBytes: 4400,
     resumedBytes: 600,
     requests: parts.filter(isMissing).length,
@@ -134,17 +134,17 @@ test('totals are those of the parts, however large the blob and whatever of it i
   for (let seed = 1; seed <= SEEDS / 10; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.int(1, 8 * 1024 * MIB);
-    const held = randomRuns(random, blobBytes);
+    const cached = randomRuns(random, blobBytes);
     const limits = planLimits(random.int(1, 32));
-    const { requests, fetchBytes, resumedBytes } = totalsOf({ blobBytes, held }, limits);
-    const parts = planOpaque(blobBytes, held, limits);
+    const { requests, fetchBytes, resumedBytes } = totalsOf({ blobBytes, cached }, limits);
+    const parts = planOpaque(blobBytes, cached, limits);
     assert.equal(requests, parts.filter(isMissing).length, `seed ${seed}`);
     assert.equal(fetchBytes + resumedBytes, blobBytes, `seed ${seed}`);
   }
 });
 
 test('parts are made as they are asked for, and totals without any', () => {
-  const blob = { blobBytes: 2 ** 53 - 1, held: [] };
+  const blob = { blobBytes: 2 ** 53 - 1, cached: [] };
   assert.deepEqual(partsOf(blob, planLimits(8)).next().value, { blobStart: 0, blobEnd: MIB / 2 });
   assert.ok(totalsOf(blob, planLimits(8)).requests > 2 ** 29);
 });

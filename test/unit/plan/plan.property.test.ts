@@ -47,7 +47,7 @@ test('copies point at an earlier place that is no copy', () => {
         assert.ok(layer < number || (layer === number && from + bytes <= segments.tarStart[row]!));
         eachSegmentIn(plan.layers[layer]!.segments, from, from + bytes, (target) => {
           const kind = plan.layers[layer]!.segments.kind[target];
-          assert.ok(kind === SEGMENT.span || kind === SEGMENT.held);
+          assert.ok(kind === SEGMENT.span || kind === SEGMENT.cached);
         });
       }
     }
@@ -174,7 +174,7 @@ function randomLimits(random: Random): PlanLimits {
     connections: random.int(1, 8),
     gapBytes,
     extraShare: random.int(0, 60) / 100,
-    unsplitExtraShare: random.int(0, 60) / 100,
+    tocOnlyExtraShare: random.int(0, 60) / 100,
     mostShare: random.chance(0.3) ? 2 : random.int(0, 100) / 100,
     requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
@@ -198,7 +198,7 @@ function segmentBytes(
   const source = segments.source[row]!;
   const from = segments.sourceOffset[row]! + start - segments.tarStart[row]!;
   if (segments.kind[row] === SEGMENT.inline) return layer.tar.slice(start, end);
-  if (segments.kind[row] === SEGMENT.held) return image.packs[source]!.slice(from, from + end - start);
+  if (segments.kind[row] === SEGMENT.cached) return image.packs[source]!.slice(from, from + end - start);
   if (segments.kind[row] === SEGMENT.copy) {
     const bytes: number[] = [];
     eachSegmentIn(plan.layers[source]!.segments, from, from + end - start, (target, a, b) => {

@@ -48,7 +48,7 @@ test('a layer that is held whole has no spans, only extents and inline headers',
   assert.equal(plan.totals.inlineBytes, table.tarBytes - 10 * 10_240);
   assert.deepEqual(
     [...plan.layers[0]!.segments.kind.slice(0, 3)],
-    [SEGMENT.inline, SEGMENT.held, SEGMENT.inline],
+    [SEGMENT.inline, SEGMENT.cached, SEGMENT.inline],
   );
   assert.equal(plan.layers[0]!.segments.sourceOffset[1], table.tarStart[0]! * 2);
 });
@@ -135,7 +135,7 @@ test('of a large content only the chunks that are not held are fetched', () => {
   const { segments } = plan.layers[0]!;
   assert.deepEqual(
     [...segments.kind],
-    [SEGMENT.inline, SEGMENT.span, SEGMENT.held, SEGMENT.span, SEGMENT.inline],
+    [SEGMENT.inline, SEGMENT.span, SEGMENT.cached, SEGMENT.span, SEGMENT.inline],
   );
   assert.deepEqual([segments.source[2], segments.sourceOffset[2]], [4, 1000]);
   assert.deepEqual([plan.totals.reusedBytes, plan.totals.fetchBytes], [16 * MIB, 8 * MIB]);

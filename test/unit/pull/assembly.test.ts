@@ -34,9 +34,9 @@ function rowsOf(extents: ExtentList): Array<[PackId, number, number]> {
 test('what a pack holds is before the front at once; neighbours become one extent', () => {
   const layer = new LayerAssembly(
     segmentsOf([
-      ['held', 10, 0, 100],
-      ['held', 5, 0, 110],
-      ['held', 7, 1, 0],
+      ['cached', 10, 0, 100],
+      ['cached', 5, 0, 110],
+      ['cached', 7, 1, 0],
     ]),
     PACKS,
   );
@@ -75,7 +75,7 @@ test('inline segments lie one after the other in their run', () => {
   const layer = new LayerAssembly(
     segmentsOf([
       ['inline', 3],
-      ['held', 10, 0, 0],
+      ['cached', 10, 0, 0],
       ['inline', 4],
     ]),
     PACKS,
@@ -115,8 +115,8 @@ test('a copy waits until the front of the layer it copies has passed it', () => 
 test('a copy of an earlier place of the same layer needs no second look', () => {
   const layer = new LayerAssembly(
     segmentsOf([
-      ['held', 10, 0, 0],
-      ['held', 5, 1, 30],
+      ['cached', 10, 0, 0],
+      ['cached', 5, 1, 30],
       ['copy', 10, 0, 0],
     ]),
     PACKS,
@@ -139,7 +139,7 @@ test('a span without tar-split can be shorter than what is allotted to it', () =
   const layer = new LayerAssembly(
     segmentsOf([
       ['span', 4096, 0],
-      ['held', 10, 1, 5],
+      ['cached', 10, 1, 5],
     ]),
     PACKS,
   );

@@ -41,7 +41,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   const { context, events } = fakeContext({ support: pool });
   const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
   const options = { context, fetcher, layer, index: 0, turns: new Semaphore(1), held: async () => HELD };
-  const blob = { blobBytes: layer.blob.sizeBytes, held: [] };
+  const blob = { blobBytes: layer.blob.sizeBytes, cached: [] };
   const pulling = new OpaqueLayer(options, planLimits(4), blob).pull();
   return { pulling, held, asked, events, layer };
 }

@@ -39,7 +39,7 @@ function run(layers: readonly KnownLayer[], answer: (task: Task) => Answer) {
     metadata === undefined ? wantOf(tableOf([], 0, 0)) : wantOf(metadata.table, { held: [1] }),
   );
   const whole = layers.map(({ metadata, blob }) =>
-    metadata === undefined ? { blobBytes: blob.sizeBytes, held: [] } : undefined,
+    metadata === undefined ? { blobBytes: blob.sizeBytes, cached: [] } : undefined,
   );
   const plan = { limits, chunked: planPull(wants, limits), packs: [PACK], whole };
   const running = runPlan({ ...context, startFetchers: async () => pool }, layers, plan, 1000);

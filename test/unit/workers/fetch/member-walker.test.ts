@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { layerEdges } from '../../../../src/format/layer-table.js';
+import { cutPoints } from '../../../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
 import { MemberWalker } from '../../../../workers/fetch/member-walker.js';
 import { type ContentRow, tableOf } from '../../../support/layer-tables.js';
 import { seededRandom } from '../../../support/random.js';
 import { randomTar } from '../../../support/random-tar.js';
-import { writeUnsplit } from '../../../support/unsplit-layers.js';
+import { writeTocOnly } from '../../../support/toc-only-layers.js';
 
 const NOTHING = new Uint8Array(0);
 const MIB = 2 ** 20;
@@ -78,7 +78,7 @@ test('of written layers it finds members where they are, none with more in it th
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const options = { chunkBytes: 50_000, minChunkBytes: (seed % 3) * 30_000 };
-    const { table, members, dataEnd } = await writeUnsplit('estargz', randomTar(random), options);
+    const { table, members, dataEnd } = await writeTocOnly('estargz', randomTar(random), options);
     const walker = new MemberWalker(table, 0, dataEnd);
     const ends = new Set(members.map(({ end }) => end));
     let blobAt = 0;
@@ -99,7 +99,7 @@ test('of written layers it finds members where they are, none with more in it th
       }
     }
     assert.equal(blobAt + walker.completeBytes, dataEnd, `seed ${seed}`);
-    assert.equal(layerEdges(table).blobAt.at(-1), dataEnd);
+    assert.equal(cutPoints(table).blobAt.at(-1), dataEnd);
   }
 });
 

@@ -15,7 +15,7 @@ export interface ResumedPiece {
 }
 
 /** One layer to plan: its contents and what is on disk already. Rows of the held arrays are rows of the table. */
-export interface LayerWant {
+export interface LayerToPlan {
   readonly table: LayerTable;
   /** Index into the caller's table of packs, or -1 for a content that no pack holds whole. */
   readonly cachedPack: Int32Array;
@@ -27,14 +27,14 @@ export interface LayerWant {
   readonly resumed: readonly ResumedPiece[];
 }
 
-/** What the plan may do with a cell. */
-export const CELL = {
+/** What the plan may do with a part. */
+export const PART = {
   /** Tar headers and padding: in a span or inline. */
   gap: 0,
   /** Part of a content that has to be fetched. */
-  wanted: 1,
+  missing: 1,
   /** Part of a content that a pack holds. */
-  held: 2,
+  cached: 2,
   /** Part of a content that occurs earlier in this pull. */
   copy: 3,
   /** A piece of a broken-off pull: no span runs over it. */
@@ -44,24 +44,24 @@ export const CELL = {
 } as const;
 
 /**
- * One layer cut at every place where a range may begin or end. Cells tile blob and tar, in order: cell i is
+ * One layer cut at every place where a range may begin or end. LayerParts tile blob and tar, in order: part i is
  * [blobStart[i], blobStart[i + 1]) of the blob and [tarStart[i], tarStart[i + 1]) of the tar.
  */
-export interface Cells {
+export interface LayerParts {
   count: number;
   readonly blobStart: Float64Array;
   readonly tarStart: Float64Array;
   readonly state: Uint8Array;
-  /** Pack of a held or resumed cell, layer of a copy, else -1. */
+  /** Pack of a held or resumed part, layer of a copy, else -1. */
   readonly source: Int32Array;
-  /** Where the cell's bytes begin in that pack, or in that layer's tar. */
+  /** Where the part's bytes begin in that pack, or in that layer's tar. */
   readonly sourceOffset: Float64Array;
-  /** What the cell decodes to: as long as its part of the tar, or less where that is an allotment; an estimate for gaps. */
+  /** What the part decodes to: as long as its part of the tar, or less where that is an allotment; an estimate for gaps. */
   readonly lengthBytes: Float64Array;
 }
 
-/** No cells yet, with room for `capacity`. */
-export function allocateCells(capacity: number): Cells {
+/** No parts yet, with room for `capacity`. */
+export function allocateParts(capacity: number): LayerParts {
   return {
     count: 0,
     blobStart: new Float64Array(capacity + 1),
@@ -73,61 +73,65 @@ export function allocateCells(capacity: number): Cells {
   };
 }
 
-/** Appends the cell from the end of the last one to these ends; one of no bytes at all is left out. */
-export function pushCell(
-  cells: Cells,
+/** Appends the part from the end of the last one to these ends; one of no bytes at all is left out. */
+export function pushPart(
+  parts: LayerParts,
   blobEnd: number,
   tarEnd: number,
   state: number,
   source: number,
   sourceOffset: number,
-  lengthBytes = tarEnd - cells.tarStart[cells.count]!,
+  lengthBytes = tarEnd - parts.tarStart[parts.count]!,
 ): void {
-  const row = cells.count;
-  if (blobEnd === cells.blobStart[row] && tarEnd === cells.tarStart[row]) return;
-  cells.lengthBytes[row] = lengthBytes;
-  cells.state[row] = state;
-  cells.source[row] = source;
-  cells.sourceOffset[row] = sourceOffset;
-  cells.blobStart[row + 1] = blobEnd;
-  cells.tarStart[row + 1] = tarEnd;
-  cells.count = row + 1;
+  const row = parts.count;
+  if (blobEnd === parts.blobStart[row] && tarEnd === parts.tarStart[row]) return;
+  parts.lengthBytes[row] = lengthBytes;
+  parts.state[row] = state;
+  parts.source[row] = source;
+  parts.sourceOffset[row] = sourceOffset;
+  parts.blobStart[row + 1] = blobEnd;
+  parts.tarStart[row + 1] = tarEnd;
+  parts.count = row + 1;
 }
 
 /**
- * The cells of one layer with tar-split, without its resumed pieces: gaps, contents, and the chunks of those that have
+ * The parts of one layer with tar-split, without its resumed pieces: gaps, contents, and the chunks of those that have
  * chunk rows. Nothing is copied from a layer without tar-split: where its contents lie is known too late.
  */
-export function buildCells(layers: readonly LayerWant[], layer: number, firsts: FirstOccurrences): Cells {
-  const want = layers[layer]!;
-  const { table } = want;
-  const cells = allocateCells(table.count * 2 + 1 + table.chunkBlobStart.length);
+export function buildParts(
+  layers: readonly LayerToPlan[],
+  layer: number,
+  firsts: FirstOccurrences,
+): LayerParts {
+  const input = layers[layer]!;
+  const { table } = input;
+  const parts = allocateParts(table.count * 2 + 1 + table.chunkBlobStart.length);
   for (let row = 0; row < table.count; row++) {
-    pushGap(cells, table.blobStart[row]!, table.tarStart[row]!);
+    pushGap(parts, table.blobStart[row]!, table.tarStart[row]!);
     const firstLayer = firsts.layer[row]!;
     const first = firstLayer < 0 ? undefined : layers[firstLayer]!;
     const firstRow = firsts.row[row]!;
-    if (want.cachedPack[row]! >= 0) {
-      pushContent(cells, table, row, CELL.held, want.cachedPack[row]!, want.cachedOffset[row]!);
+    if (input.cachedPack[row]! >= 0) {
+      pushContent(parts, table, row, PART.cached, input.cachedPack[row]!, input.cachedOffset[row]!);
     } else if (first === undefined || first.table.layout !== 'tar-split') {
-      pushWanted(cells, want, row);
+      pushMissing(parts, input, row);
     } else if (first.cachedPack[firstRow]! >= 0) {
-      pushContent(cells, table, row, CELL.held, first.cachedPack[firstRow]!, first.cachedOffset[firstRow]!);
+      pushContent(parts, table, row, PART.cached, first.cachedPack[firstRow]!, first.cachedOffset[firstRow]!);
     } else {
-      pushContent(cells, table, row, CELL.copy, firstLayer, first.table.tarStart[firstRow]!);
+      pushContent(parts, table, row, PART.copy, firstLayer, first.table.tarStart[firstRow]!);
     }
   }
-  pushGap(cells, table.dataEnd, table.tarBytes);
-  return cells;
+  pushGap(parts, table.dataEnd, table.tarBytes);
+  return parts;
 }
 
-function pushGap(cells: Cells, blobEnd: number, tarEnd: number): void {
-  pushCell(cells, blobEnd, tarEnd, blobEnd === cells.blobStart[cells.count] ? CELL.hole : CELL.gap, -1, 0);
+function pushGap(parts: LayerParts, blobEnd: number, tarEnd: number): void {
+  pushPart(parts, blobEnd, tarEnd, blobEnd === parts.blobStart[parts.count] ? PART.hole : PART.gap, -1, 0);
 }
 
 /** A content that lies whole at one place, cut at its chunks all the same: a span may run over it. */
 function pushContent(
-  cells: Cells,
+  parts: LayerParts,
   table: LayerTable,
   row: number,
   state: number,
@@ -137,29 +141,29 @@ function pushContent(
   const tarStart = table.tarStart[row]!;
   const end = chunksEnd(table, row);
   for (let chunk = table.chunkFirst[row]! + 1; chunk < end; chunk++) {
-    const done = cells.tarStart[cells.count]! - tarStart;
+    const done = parts.tarStart[parts.count]! - tarStart;
     const [blobAt, tarAt] = [table.chunkBlobStart[chunk]!, table.chunkTarStart[chunk]!];
-    pushCell(cells, blobAt, tarAt, state, source, offset + done);
+    pushPart(parts, blobAt, tarAt, state, source, offset + done);
   }
-  const done = cells.tarStart[cells.count]! - tarStart;
-  pushCell(cells, table.blobEnd[row]!, tarStart + table.sizeBytes[row]!, state, source, offset + done);
+  const done = parts.tarStart[parts.count]! - tarStart;
+  pushPart(parts, table.blobEnd[row]!, tarStart + table.sizeBytes[row]!, state, source, offset + done);
 }
 
 /** A content that is held nowhere as a whole: fetched, but for the chunks that a pack holds. */
-function pushWanted(cells: Cells, want: LayerWant, row: number): void {
-  const { table } = want;
+function pushMissing(parts: LayerParts, input: LayerToPlan, row: number): void {
+  const { table } = input;
   const blobEnd = table.blobEnd[row]!;
   const tarEnd = table.tarStart[row]! + table.sizeBytes[row]!;
   const end = chunksEnd(table, row);
   let chunk = table.chunkFirst[row]!;
-  if (chunk === end) pushCell(cells, blobEnd, tarEnd, CELL.wanted, -1, 0);
+  if (chunk === end) pushPart(parts, blobEnd, tarEnd, PART.missing, -1, 0);
   for (; chunk < end; chunk++) {
     const last = chunk + 1 === end;
     const blobAt = last ? blobEnd : table.chunkBlobStart[chunk + 1]!;
     const tarAt = last ? tarEnd : table.chunkTarStart[chunk + 1]!;
-    const pack = want.chunkCachedPack[chunk]!;
-    if (pack < 0) pushCell(cells, blobAt, tarAt, CELL.wanted, -1, 0);
-    else pushCell(cells, blobAt, tarAt, CELL.held, pack, want.chunkCachedOffset[chunk]!);
+    const pack = input.chunkCachedPack[chunk]!;
+    if (pack < 0) pushPart(parts, blobAt, tarAt, PART.missing, -1, 0);
+    else pushPart(parts, blobAt, tarAt, PART.cached, pack, input.chunkCachedOffset[chunk]!);
   }
 }
 
@@ -182,12 +186,12 @@ function chunksAscend(table: LayerTable, row: number): boolean {
   return blobAt === table.blobStart[row] && tarAt === table.tarStart[row];
 }
 
-/** The cells with the usable resumed pieces laid over them; cells that a piece cuts keep what is left of them. */
-export function layResumed(base: Cells, resumed: readonly ResumedPiece[]): Cells {
+/** The parts with the usable resumed pieces laid over them; parts that a piece cuts keep what is left of them. */
+export function layResumed(base: LayerParts, resumed: readonly ResumedPiece[]): LayerParts {
   const pieces = usablePieces(base, resumed);
   if (pieces.length === 0) return base;
-  // A piece adds itself and may cut a cell into two.
-  const cells = allocateCells(base.count + pieces.length * 2);
+  // A piece adds itself and may cut a part into two.
+  const parts = allocateParts(base.count + pieces.length * 2);
   let next = 0;
   for (let row = 0; row < base.count; row++) {
     const blobEnd = base.blobStart[row + 1]!;
@@ -195,29 +199,35 @@ export function layResumed(base: Cells, resumed: readonly ResumedPiece[]): Cells
     while (!covered && next < pieces.length && pieces[next]!.blobStart < blobEnd) {
       const piece = pieces[next]!;
       if (piece.blobStart >= base.blobStart[row]!) {
-        pushPart(cells, base, row, piece.blobStart, piece.tarStart);
+        pushRemaining(parts, base, row, piece.blobStart, piece.tarStart);
         const tarEnd = piece.tarStart + piece.lengthBytes;
-        pushCell(cells, piece.blobEnd, tarEnd, CELL.resumed, piece.pack, piece.packOffset);
+        pushPart(parts, piece.blobEnd, tarEnd, PART.resumed, piece.pack, piece.packOffset);
       }
       covered = piece.blobEnd >= blobEnd;
       if (piece.blobEnd <= blobEnd) next++;
     }
-    if (!covered) pushPart(cells, base, row, blobEnd, base.tarStart[row + 1]!);
+    if (!covered) pushRemaining(parts, base, row, blobEnd, base.tarStart[row + 1]!);
   }
-  return cells;
+  return parts;
 }
 
-/** Appends what lies between the last cell and these ends as a part of cell `row`. */
-function pushPart(cells: Cells, base: Cells, row: number, blobEnd: number, tarEnd: number): void {
-  const tarStart = cells.tarStart[cells.count]!;
+/** Appends what lies between the last part and these ends as a part of part `row`. */
+function pushRemaining(
+  parts: LayerParts,
+  base: LayerParts,
+  row: number,
+  blobEnd: number,
+  tarEnd: number,
+): void {
+  const tarStart = parts.tarStart[parts.count]!;
   // Frames that decode to nothing are left of a content whose last bytes came with the piece: no reason to fetch.
-  const state = tarEnd === tarStart ? CELL.gap : base.state[row]!;
+  const state = tarEnd === tarStart ? PART.gap : base.state[row]!;
   const offset = base.sourceOffset[row]! + (tarStart - base.tarStart[row]!);
-  pushCell(cells, blobEnd, tarEnd, state, base.source[row]!, offset);
+  pushPart(parts, blobEnd, tarEnd, state, base.source[row]!, offset);
 }
 
 /** The pieces that agree with the table and with those before them. */
-function usablePieces(base: Cells, resumed: readonly ResumedPiece[]): ResumedPiece[] {
+function usablePieces(base: LayerParts, resumed: readonly ResumedPiece[]): ResumedPiece[] {
   const usable: ResumedPiece[] = [];
   const dataEnd = base.blobStart[base.count]!;
   let blobAt = 0;
@@ -230,7 +240,7 @@ function usablePieces(base: Cells, resumed: readonly ResumedPiece[]): ResumedPie
     if (tarStart < tarAt || lengthBytes < 0) continue;
     const inside = startAgrees(base, blobStart, tarStart);
     if (inside === undefined || !endAgrees(base, blobEnd, tarEnd)) continue;
-    // Inside a cell the table cannot tell the tar position, but two pieces that touch can.
+    // Inside a part the table cannot tell the tar position, but two pieces that touch can.
     if (inside && blobStart === blobAt && tarStart !== tarAt) continue;
     usable.push(piece);
     blobAt = blobEnd;
@@ -239,20 +249,20 @@ function usablePieces(base: Cells, resumed: readonly ResumedPiece[]): ResumedPie
   return usable;
 }
 
-/** Whether a piece may begin here: true inside a cell, false at the start of one, undefined when it contradicts. */
-function startAgrees(base: Cells, blobStart: number, tarStart: number): boolean | undefined {
+/** Whether a piece may begin here: true inside a part, false at the start of one, undefined when it contradicts. */
+function startAgrees(base: LayerParts, blobStart: number, tarStart: number): boolean | undefined {
   const row = lastAtMost(base.blobStart, base.count, blobStart);
   if (blobStart === base.blobStart[row]) return tarStart === base.tarStart[row] ? false : undefined;
   return withinTar(base, row, tarStart) ? true : undefined;
 }
 
-function endAgrees(base: Cells, blobEnd: number, tarEnd: number): boolean {
-  // The cell of the last byte: where a hole follows, the piece ends before the hole.
+function endAgrees(base: LayerParts, blobEnd: number, tarEnd: number): boolean {
+  // The part of the last byte: where a hole follows, the piece ends before the hole.
   const row = lastAtMost(base.blobStart, base.count, blobEnd - 1);
   if (blobEnd === base.blobStart[row + 1]) return tarEnd === base.tarStart[row + 1];
   return withinTar(base, row, tarEnd);
 }
 
-function withinTar(base: Cells, row: number, tarOffset: number): boolean {
+function withinTar(base: LayerParts, row: number, tarOffset: number): boolean {
   return base.tarStart[row]! <= tarOffset && tarOffset <= base.tarStart[row + 1]!;
 }

@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { before, test } from 'node:test';
 import { digestAt, parseDigest } from '../../../../src/format/digest.js';
-import { type LayerTable, layerEdges, SPAN_TAR_BYTES } from '../../../../src/format/layer-table.js';
+import { cutPoints, type LayerTable, SPAN_TAR_BYTES } from '../../../../src/format/layer-table.js';
 import type { ContentRows } from '../../../../src/store/pack-writer.js';
 import type { CheckedPiece } from '../../../../workers/fetch/content-checker.js';
-import { UnsplitChecker } from '../../../../workers/fetch/unsplit-checker.js';
+import { TocOnlyChecker } from '../../../../workers/fetch/toc-only-checker.js';
 import { noise, tarOf } from '../../../support/layout.js';
 import { type Random, seededRandom } from '../../../support/random.js';
 import { randomTar } from '../../../support/random-tar.js';
 import {
-  UNSPLIT_FORMATS,
-  type UnsplitFormat,
-  type UnsplitLayer,
+  TOC_ONLY_FORMATS,
+  type TocOnlyFormat,
+  type TocOnlyLayer,
   withChunkRows,
-  writeUnsplit,
-} from '../../../support/unsplit-layers.js';
+  writeTocOnly,
+} from '../../../support/toc-only-layers.js';
 
 const PACK_AT = 7000;
 const SEEDS = 8;
@@ -41,17 +41,17 @@ interface Unit {
   readonly end: number;
 }
 
-function spanOf({ members }: UnsplitLayer, table: LayerTable, blobStart: number, blobEnd: number): Span {
+function spanOf({ members }: TocOnlyLayer, table: LayerTable, blobStart: number, blobEnd: number): Span {
   const isOwn = ({ start, end }: { start: number; end: number }) => start >= blobStart && end <= blobEnd;
   const tarAt = members.reduce((sum, { end, raw }) => sum + (end <= blobStart ? raw.length : 0), 0);
   const own = members.filter(isOwn).map(({ start, raw }) => ({ start, bytes: raw }));
   return { table, blobStart, blobEnd, tarAt, members: own };
 }
 
-function checkerOf({ table, blobStart, blobEnd }: Span): UnsplitChecker {
+function checkerOf({ table, blobStart, blobEnd }: Span): TocOnlyChecker {
   const blob = { url: 'http://x/', digest: parseDigest(`sha256:${'0'.repeat(64)}`, 'blob'), sizeBytes: 1e9 };
   const task = { task: 'fetch-span', sequence: 1, blob, table, blobStart, blobEnd, pieceBytes: 1 } as const;
-  return new UnsplitChecker({ ...task, tarStart: 50, tarEnd: 1e9, checkContents: false });
+  return new TocOnlyChecker({ ...task, tarStart: 50, tarEnd: 1e9, checkContents: false });
 }
 
 /** The members joined into a few pieces. */
@@ -90,7 +90,7 @@ function check(span: Span, pieces: readonly Buffer[]): { proven: Unit[]; wrong: 
 }
 
 /** Contents, and their chunks where the table has these, in the true tar; of chunks before their content. */
-function unitsOf({ entries, members }: UnsplitLayer, table: LayerTable): Unit[] {
+function unitsOf({ entries, members }: TocOnlyLayer, table: LayerTable): Unit[] {
   const tarAt = new Map<number, number>();
   let at = 0;
   for (const { start, raw } of members) {
@@ -128,15 +128,15 @@ function expectedUnits(span: Span, units: readonly Unit[]): Unit[] {
 
 /** Random spans of random layers, with and without chunk rows. */
 async function eachSpan(
-  format: UnsplitFormat,
+  format: TocOnlyFormat,
   visit: (span: Span, units: readonly Unit[], random: Random) => void,
 ): Promise<void> {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const options = { chunkBytes: 50_000, minChunkBytes: (seed % 3) * 30_000 };
-    const layer = await writeUnsplit(format, randomTar(random), options);
+    const layer = await writeTocOnly(format, randomTar(random), options);
     for (const table of [layer.table, withChunkRows(layer)]) {
-      const { blobAt, count } = layerEdges(table);
+      const { blobAt, count } = cutPoints(table);
       const units = unitsOf(layer, table);
       for (let spans = 0; spans < SPANS && count > 1; spans++) {
         const first = random.int(0, count - 2);
@@ -151,7 +151,7 @@ async function eachSpan(
   }
 }
 
-for (const format of UNSPLIT_FORMATS) {
+for (const format of TOC_ONLY_FORMATS) {
   test(`${format}: what a span has is proven, wherever it begins and ends and its pieces are cut`, async () => {
     let units = 0;
     await eachSpan(format, (span, all, random) => {
@@ -208,22 +208,22 @@ for (const format of UNSPLIT_FORMATS) {
   });
 }
 
-const layers = new Map<UnsplitFormat, UnsplitLayer>();
+const layers = new Map<TocOnlyFormat, TocOnlyLayer>();
 const FILES = { a: noise(1, 700), b: noise(2, 300), c: noise(3, 5) };
 
 before(async () => {
-  for (const format of UNSPLIT_FORMATS) layers.set(format, await writeUnsplit(format, tarOf(FILES)));
+  for (const format of TOC_ONLY_FORMATS) layers.set(format, await writeTocOnly(format, tarOf(FILES)));
 });
 
 /** The whole layer with these bytes changed. */
-function checkChanged(format: UnsplitFormat, change: (tar: Buffer) => Buffer) {
+function checkChanged(format: TocOnlyFormat, change: (tar: Buffer) => Buffer) {
   const layer = layers.get(format)!;
   const span = spanOf(layer, layer.table, 0, layer.dataEnd);
   return check(span, [change(Buffer.concat(span.members.map(({ bytes }) => bytes)))]);
 }
 
 test('a file of another size than the TOC has is wrong, and what stood before it is proven', () => {
-  for (const format of UNSPLIT_FORMATS) {
+  for (const format of TOC_ONLY_FORMATS) {
     const { proven, wrong } = checkChanged(format, (tar) => {
       const other = tarOf({ ...FILES, b: noise(2, 301) });
       const from = tar.length - tarOf(FILES).length;
@@ -253,7 +253,7 @@ test('a file less than the TOC has is wrong at the end', () => {
 });
 
 test('bytes that are no tar are malformed', () => {
-  for (const format of UNSPLIT_FORMATS) {
+  for (const format of TOC_ONLY_FORMATS) {
     assert.throws(() => checkChanged(format, (tar) => noise(1, tar.length)), { code: 'metadata-malformed' });
   }
 });

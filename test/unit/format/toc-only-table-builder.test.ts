@@ -2,17 +2,17 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DIGEST_BYTES, digestAt, parseDigest } from '../../../src/format/digest.js';
 import type { LayerTable } from '../../../src/format/layer-table.js';
-import { buildUnsplitTable } from '../../../src/format/unsplit-table-builder.js';
+import { buildTocOnlyTable } from '../../../src/format/toc-only-table-builder.js';
 import type { ReadLayer } from '../../support/dialect-layers.js';
 import { noise, tarOf } from '../../support/layout.js';
 import { seededRandom } from '../../support/random.js';
 import { randomTar } from '../../support/random-tar.js';
 import {
-  UNSPLIT_FORMATS,
-  type UnsplitLayer,
-  unsplitFixtures,
-  writeUnsplit,
-} from '../../support/unsplit-layers.js';
+  TOC_ONLY_FORMATS,
+  type TocOnlyLayer,
+  tocOnlyFixtures,
+  writeTocOnly,
+} from '../../support/toc-only-layers.js';
 import { throwsError } from './fixture.js';
 
 const MIB = 2 ** 20;
@@ -29,7 +29,7 @@ function tocOf(entries: readonly Entry[]): Buffer {
 
 /** The table of these entries in a blob with so many bytes of data. */
 function build(entries: readonly Entry[], dataEnd = 1000): LayerTable {
-  return buildUnsplitTable({ toc: tocOf(entries), dataEnd, compression: 'zstd' });
+  return buildTocOnlyTable({ toc: tocOf(entries), dataEnd, compression: 'zstd' });
 }
 
 /** A file whose frames are [offset, endOffset) of the blob. */
@@ -51,7 +51,7 @@ function ranges({ blobStart, blobEnd }: LayerTable): number[][] {
 }
 
 /** Contents of a TOC by a slow reading of the format: a content's frames end where a frame of a later one begins. */
-function contentsOf({ entries, dataEnd }: UnsplitLayer) {
+function contentsOf({ entries, dataEnd }: TocOnlyLayer) {
   const contents = entries.filter(({ type, size = 0 }) => type === 'reg' && size > 0);
   return contents.map((entry) => {
     const next = entries.indexOf(entry) + 1;
@@ -64,7 +64,7 @@ function contentsOf({ entries, dataEnd }: UnsplitLayer) {
   });
 }
 
-function assertTable(layer: UnsplitLayer, hint: string): void {
+function assertTable(layer: TocOnlyLayer, hint: string): void {
   const { table, entries, tar } = layer;
   const contents = contentsOf(layer);
   assert.equal(table.count, contents.length, hint);
@@ -101,7 +101,7 @@ function assertInvariants(table: LayerTable, hint: string): void {
 }
 
 /** Between any two places of the blob where a content begins, the frames decode to no more than is allotted. */
-function assertAllotment({ table, members, name }: UnsplitLayer, hint: string): void {
+function assertAllotment({ table, members, name }: TocOnlyLayer, hint: string): void {
   let tarAt = 0;
   const trueAt = new Map<number, number>();
   for (const { start, raw } of members) {
@@ -122,7 +122,7 @@ function assertAllotment({ table, members, name }: UnsplitLayer, hint: string): 
 }
 
 test('the tables of layers that other programs wrote have what their TOCs state', async () => {
-  for (const layer of await unsplitFixtures()) {
+  for (const layer of await tocOnlyFixtures()) {
     assertTable(layer, layer.name);
     assertAllotment(layer, layer.name);
     assert.equal(layer.table.chunkBlobStart.length, 0);
@@ -136,11 +136,11 @@ test('the tables of layers that other programs wrote have what their TOCs state'
   }
 });
 
-for (const format of UNSPLIT_FORMATS) {
+for (const format of TOC_ONLY_FORMATS) {
   test(`the tables of random trees written as ${format} have what their TOCs state`, async () => {
     for (let seed = 1; seed <= SEEDS; seed++) {
       const options = { chunkBytes: 100_000, minChunkBytes: (seed % 3) * 20_000 };
-      const layer = await writeUnsplit(format, randomTar(seededRandom(seed)), options);
+      const layer = await writeTocOnly(format, randomTar(seededRandom(seed)), options);
       assertTable(layer, `seed ${seed}`);
       assertAllotment(layer, `seed ${seed}`);
       assert.equal(layer.table.compression, format === 'estargz' ? 'gzip' : 'zstd');
@@ -151,7 +151,7 @@ for (const format of UNSPLIT_FORMATS) {
 test('contents that share a frame have its whole range, each its own digest', async () => {
   const files = Object.fromEntries(Array.from({ length: 6 }, (_, row) => [`f${row}`, noise(row + 1, 600)]));
   for (const format of ['stargz-zstd', 'estargz'] as const) {
-    const { table, entries, dataEnd } = await writeUnsplit(format, tarOf(files), { minChunkBytes: 4000 });
+    const { table, entries, dataEnd } = await writeTocOnly(format, tarOf(files), { minChunkBytes: 4000 });
     const offsets = [...new Set(entries.map(({ offset }) => offset!))];
     assert.equal(offsets.length, 3);
     const ends = [...offsets.slice(1), dataEnd];
@@ -275,7 +275,7 @@ test('the last chunk of a stargz writer needs no size', () => {
 test('a large content written in chunks has them as rows', async () => {
   const tar = tarOf({ big: Buffer.alloc(33 * MIB, 'text'), small: noise(1, 100) });
   for (const format of ['stargz-zstd', 'estargz'] as const) {
-    const { table, entries } = await writeUnsplit(format, tar, { chunkBytes: 8 * MIB });
+    const { table, entries } = await writeTocOnly(format, tar, { chunkBytes: 8 * MIB });
     const parts = entries.filter(({ name }) => name === 'big');
     assert.deepEqual(
       [...table.chunkBlobStart],

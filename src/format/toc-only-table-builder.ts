@@ -12,7 +12,7 @@ import {
 import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
 /** What the table of a layer without tar-split is made from. */
-export interface UnsplitMetadata {
+export interface TocOnlyMetadata {
   /** Decoded. */
   readonly toc: Buffer;
   /** Blob offset at which the data frames end. */
@@ -32,7 +32,7 @@ const END_BYTES = 2 ** 20;
 
 /** The rows so far, and the content whose chunks are being read. */
 interface Rows {
-  readonly metadata: UnsplitMetadata;
+  readonly metadata: TocOnlyMetadata;
   readonly digests: Column;
   readonly blobStart: Column;
   readonly blobEnd: Column;
@@ -62,7 +62,7 @@ interface Rows {
  * and what stargz writers make (nerdctl's zstd:chunked, eStargz). See `GapLayout` for what its tar offsets mean.
  * @throws PullError `metadata-malformed` naming the entry and field
  */
-export function buildUnsplitTable(metadata: UnsplitMetadata): LayerTable {
+export function buildTocOnlyTable(metadata: TocOnlyMetadata): LayerTable {
   const rows = emptyRows(metadata);
   let last = 0;
   scanToc(metadata.toc, (entry) => {
@@ -88,7 +88,7 @@ export function buildUnsplitTable(metadata: UnsplitMetadata): LayerTable {
   return table;
 }
 
-function emptyRows(metadata: UnsplitMetadata): Rows {
+function emptyRows(metadata: TocOnlyMetadata): Rows {
   return {
     metadata,
     digests: new Column(),

@@ -1,10 +1,10 @@
-import type { ResumedPiece } from '../../src/plan/cells.js';
+import type { ResumedPiece } from '../../src/plan/layer-parts.js';
 import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
 import { append, contentOf, type Frame } from './random-image.js';
 
 /** A small layer without tar-split, with all that a plan cannot see: its frames and its tar. */
-export interface RandomUnsplit {
+export interface RandomTocOnly {
   readonly layout: 'separate-frames' | 'shared-frames';
   readonly frames: readonly Frame[];
   /** As it is; the table has only allotments. */
@@ -46,7 +46,7 @@ interface Draft {
   tarAt: number;
 }
 
-export function randomUnsplit(random: Random, packs: number[][], shares: Shares): RandomUnsplit {
+export function randomTocOnly(random: Random, packs: number[][], shares: Shares): RandomTocOnly {
   const layout = random.chance(0.5) ? 'separate-frames' : 'shared-frames';
   const draft: Draft = { layout, tar: [], contents: [], stated: new Set(), cuts: new Set([0]), tarAt: 0 };
   const count = random.chance(0.1) ? 0 : random.int(1, 10);

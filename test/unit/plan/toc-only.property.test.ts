@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LayerWant, ResumedPiece } from '../../../src/plan/cells.js';
+import type { LayerToPlan, ResumedPiece } from '../../../src/plan/layer-parts.js';
 import { type PullPlan, planPull, SEGMENT, type Span } from '../../../src/plan/plan.js';
 import type { PlanLimits } from '../../../src/plan/spans.js';
 import { type Random, seededRandom } from '../../support/random.js';
 import { type RandomLayer, randomImage } from '../../support/random-image.js';
-import { type RandomUnsplit, randomUnsplit } from '../../support/random-unsplit.js';
+import { type RandomTocOnly, randomTocOnly } from '../../support/random-toc-only.js';
 import { eachSegmentIn } from '../../support/slow-plan.js';
 
 const SEEDS = 3000;
 
 /** A layer with tar-split or without. */
-type AnyLayer = RandomLayer | RandomUnsplit;
+type AnyLayer = RandomLayer | RandomTocOnly;
 
 interface Case {
   readonly image: { readonly layers: readonly AnyLayer[]; readonly packs: number[][] };
@@ -29,7 +29,7 @@ function fetched({ image, plan }: Case, number: number): Uint8Array {
 }
 
 test('carrying the plan out gives the tar, though the table does not know it', () => {
-  eachUnsplit((one, layer, number) => {
+  eachTocOnly((one, layer, number) => {
     const { segments } = one.plan.layers[number]!;
     const bytes = [...Array(segments.count).keys()].flatMap((row) => segmentBytes(one, number, row));
     assert.deepEqual(bytes, layer.tar);
@@ -40,7 +40,7 @@ test('carrying the plan out gives the tar, though the table does not know it', (
 });
 
 test('a span begins and ends at edges, and decodes to no more than is allotted', () => {
-  eachUnsplit(({ plan }, layer, number) => {
+  eachTocOnly(({ plan }, layer, number) => {
     const { firstSpan, endSpan } = plan.layers[number]!;
     let before: Span | undefined;
     for (const span of plan.spans.slice(firstSpan, endSpan)) {
@@ -54,7 +54,7 @@ test('a span begins and ends at edges, and decodes to no more than is allotted',
 });
 
 test('every byte is fetched once or on disk, and headers are on disk only in what was resumed', () => {
-  eachUnsplit((one, layer, number) => {
+  eachTocOnly((one, layer, number) => {
     const bytes = fetched(one, number);
     const pieces = usablePieces(layer);
     const resumed = (blobAt: number) =>
@@ -75,7 +75,7 @@ test('every byte is fetched once or on disk, and headers are on disk only in wha
 });
 
 test('of a content that is on disk nothing is fetched but what a span runs over', () => {
-  eachUnsplit((one, layer, number) => {
+  eachTocOnly((one, layer, number) => {
     if (layer.layout === 'shared-frames' || layer.want.resumed.length > 0) return;
     const bytes = fetched(one, number);
     for (const [row, { blob }] of layer.contents.entries()) {
@@ -87,19 +87,19 @@ test('of a content that is on disk nothing is fetched but what a span runs over'
       if (blob[1] === dataEnd) continue;
       if (layer.contents.some((other) => other.blob[0] === blob[1] || other.blob[1] === blob[0])) continue;
       if (distance <= one.limits.gapBytes) assert.ok(own.every((times) => times === 1));
-      else if (one.limits.unsplitExtraShare === 0 && one.limits.mostShare > 1)
+      else if (one.limits.tocOnlyExtraShare === 0 && one.limits.mostShare > 1)
         assert.ok(own.every((times) => times === 0));
     }
   });
 });
 
 test('totals are what a recount gives', () => {
-  eachUnsplit((one, layer, number) => {
+  eachTocOnly((one, layer, number) => {
     const { totals, segments, firstSpan, endSpan } = one.plan.layers[number]!;
     const sums = { held: 0, copy: 0 };
     for (let row = 0; row < segments.count; row++) {
       const bytes = segments.lengthBytes[row]!;
-      if (segments.kind[row] === SEGMENT.held) sums.held += bytes;
+      if (segments.kind[row] === SEGMENT.cached) sums.held += bytes;
       if (segments.kind[row] === SEGMENT.copy) sums.copy += bytes;
     }
     const resumedBytes = usablePieces(layer).reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
@@ -121,7 +121,7 @@ test('totals are what a recount gives', () => {
 test('the random layers have all of what the other tests are about', () => {
   const seen = new Map<string, number>();
   const see = (what: string, is: boolean) => seen.set(what, (seen.get(what) ?? 0) + (is ? 1 : 0));
-  eachUnsplit((one, layer, number) => {
+  eachTocOnly((one, layer, number) => {
     const { totals, segments } = one.plan.layers[number]!;
     const { layout, contents, want } = layer;
     see(`${layout}, several spans`, totals.requests > 2);
@@ -151,7 +151,7 @@ test('the random layers have all of what the other tests are about', () => {
 });
 
 /** Whether between these edges lies part of a content that goes on behind them. */
-function isInnerChunk({ contents }: RandomUnsplit, start: number, end: number): boolean {
+function isInnerChunk({ contents }: RandomTocOnly, start: number, end: number): boolean {
   return contents.some(({ blob, chunks = [] }) => {
     const starts = chunks.map(({ blobStart }) => blobStart);
     return blob[0] <= start && end < blob[1] && starts.includes(end) && starts.includes(start);
@@ -159,7 +159,7 @@ function isInnerChunk({ contents }: RandomUnsplit, start: number, end: number): 
 }
 
 /** The true pieces that go from edge to edge, alone or joined, and have room in what is allotted. */
-function usablePieces(layer: RandomUnsplit): ResumedPiece[] {
+function usablePieces(layer: RandomTocOnly): ResumedPiece[] {
   const { trueResumed, edges } = layer;
   const usable: ResumedPiece[] = [];
   let chain: ResumedPiece[] = [];
@@ -176,7 +176,7 @@ function usablePieces(layer: RandomUnsplit): ResumedPiece[] {
 }
 
 /** Whether a share of what is allotted to the cells that a piece has a part of is left for it: segments have no length 0. */
-function hasRoom({ blobStart, blobEnd }: ResumedPiece, layer: RandomUnsplit): boolean {
+function hasRoom({ blobStart, blobEnd }: ResumedPiece, layer: RandomTocOnly): boolean {
   const tarAt = (blobAt: number) => {
     const edge = layer.edges.findLastIndex((at) => at <= blobAt);
     const from = tarAtEdge(layer, layer.edges[edge]!);
@@ -188,7 +188,7 @@ function hasRoom({ blobStart, blobEnd }: ResumedPiece, layer: RandomUnsplit): bo
 }
 
 /** The tar offset allotted to an edge. */
-function tarAtEdge({ contents, want, layout }: RandomUnsplit, at: number): number {
+function tarAtEdge({ contents, want, layout }: RandomTocOnly, at: number): number {
   if (at === want.table.dataEnd) return want.table.tarBytes;
   const content = contents.find(({ blob }) => blob[0] === at);
   if (content !== undefined) return content.tarStart;
@@ -201,7 +201,7 @@ function tarAtEdge({ contents, want, layout }: RandomUnsplit, at: number): numbe
 }
 
 /** The plan of many random images with at least one layer without tar-split, layer by layer; a failure names its seed. */
-function eachUnsplit(check: (one: Case, layer: RandomUnsplit, number: number) => void): void {
+function eachTocOnly(check: (one: Case, layer: RandomTocOnly, number: number) => void): void {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const { layers: split, packs: full } = randomImage(random);
@@ -213,10 +213,10 @@ function eachUnsplit(check: (one: Case, layer: RandomUnsplit, number: number) =>
     };
     const layers: AnyLayer[] = [...split];
     for (let more = random.int(1, 2); more > 0; more--) {
-      layers.splice(random.int(0, layers.length), 0, randomUnsplit(random, packs, shares));
+      layers.splice(random.int(0, layers.length), 0, randomTocOnly(random, packs, shares));
     }
     const limits = randomLimits(random);
-    const wants: LayerWant[] = layers.map(({ want }) => want);
+    const wants: LayerToPlan[] = layers.map(({ want }) => want);
     const one: Case = { image: { layers, packs }, plan: planPull(wants, limits), limits };
     try {
       for (const [number, layer] of layers.entries()) if ('layout' in layer) check(one, layer, number);
@@ -232,7 +232,7 @@ function randomLimits(random: Random): PlanLimits {
     connections: random.int(1, 8),
     gapBytes,
     extraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
-    unsplitExtraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
+    tocOnlyExtraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
     mostShare: random.chance(0.5) ? 2 : random.int(0, 100) / 100,
     requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
@@ -247,7 +247,7 @@ function segmentBytes({ image, plan }: Case, number: number, row: number): reado
   const source = segments.source[row]!;
   const from = segments.sourceOffset[row]!;
   const bytes = segments.lengthBytes[row]!;
-  if (segments.kind[row] === SEGMENT.held) {
+  if (segments.kind[row] === SEGMENT.cached) {
     assert.ok(from + bytes <= image.packs[source]!.length);
     return image.packs[source]!.slice(from, from + bytes);
   }
@@ -265,7 +265,7 @@ function segmentBytes({ image, plan }: Case, number: number, row: number): reado
   // Somewhere on disk already, or fetched: nothing that is itself a copy or inline.
   const target = plan.layers[source]!.segments;
   eachSegmentIn(target, from, from + bytes, (part) => {
-    assert.ok(target.kind[part] === SEGMENT.span || target.kind[part] === SEGMENT.held);
+    assert.ok(target.kind[part] === SEGMENT.span || target.kind[part] === SEGMENT.cached);
   });
   return layer.tar.slice(from, from + bytes);
 }

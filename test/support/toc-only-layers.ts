@@ -1,6 +1,6 @@
 import { DIGEST_BYTES } from '../../src/format/digest.js';
 import { allocateTable, type LayerTable } from '../../src/format/layer-table.js';
-import { buildUnsplitTable } from '../../src/format/unsplit-table-builder.js';
+import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import { cutUp } from './chunked-layers.js';
 import {
   dialectLayers,
@@ -12,11 +12,11 @@ import {
 import { type FormatOptions, formatWriter } from './layers/sample-format.js';
 
 /** The formats that have a TOC and no tar-split. */
-export const UNSPLIT_FORMATS = ['zstd:chunked-old', 'stargz-zstd', 'estargz'] as const;
-export type UnsplitFormat = (typeof UNSPLIT_FORMATS)[number];
+export const TOC_ONLY_FORMATS = ['zstd:chunked-old', 'stargz-zstd', 'estargz'] as const;
+export type TocOnlyFormat = (typeof TOC_ONLY_FORMATS)[number];
 
 /** A layer without tar-split: all that is true of it, and the table that its TOC makes. */
-export interface UnsplitLayer extends ReadLayer {
+export interface TocOnlyLayer extends ReadLayer {
   readonly name: string;
   readonly blob: Buffer;
   readonly dataEnd: number;
@@ -24,11 +24,11 @@ export interface UnsplitLayer extends ReadLayer {
 }
 
 /** Writes a tar so. */
-export async function writeUnsplit(
-  format: UnsplitFormat,
+export async function writeTocOnly(
+  format: TocOnlyFormat,
   tar: Buffer,
   options: FormatOptions = {},
-): Promise<UnsplitLayer> {
+): Promise<TocOnlyLayer> {
   const written: Buffer[] = [];
   const { mediaType, write } = formatWriter(format, options);
   const layer = await write(
@@ -36,23 +36,23 @@ export async function writeUnsplit(
     (bytes) => written.push(bytes),
     () => {},
   );
-  return readUnsplit(format, { name: format, blob: Buffer.concat(written), mediaType, ...layer });
+  return readTocOnly(format, { name: format, blob: Buffer.concat(written), mediaType, ...layer });
 }
 
 /** Layers that other programs wrote. */
-export async function unsplitFixtures(): Promise<UnsplitLayer[]> {
+export async function tocOnlyFixtures(): Promise<TocOnlyLayer[]> {
   const images = [
     ['old', 'zstd:chunked-old'],
     ['nerdctl', 'stargz-zstd'],
     ['estargz', 'estargz'],
   ] as const;
   const layers = images.flatMap(([ref, format]) =>
-    dialectLayers(ref).map((layer) => readUnsplit(format, layer)),
+    dialectLayers(ref).map((layer) => readTocOnly(format, layer)),
   );
   return Promise.all(layers);
 }
 
-async function readUnsplit(format: UnsplitFormat, layer: StoredLayer): Promise<UnsplitLayer> {
+async function readTocOnly(format: TocOnlyFormat, layer: StoredLayer): Promise<TocOnlyLayer> {
   const { name, blob } = layer;
   const read = format === 'zstd:chunked-old' ? await readOldLayer(layer) : await readStargzLayer(layer);
   const compression = format === 'estargz' ? 'gzip' : 'zstd';
@@ -61,12 +61,12 @@ async function readUnsplit(format: UnsplitFormat, layer: StoredLayer): Promise<U
     compression === 'gzip'
       ? Number.parseInt(blob.toString('latin1', blob.length - 35, blob.length - 19), 16)
       : Number(blob.readBigUInt64LE(blob.length - 40)) - 8;
-  const table = buildUnsplitTable({ toc: Buffer.from(read.toc), dataEnd, compression });
+  const table = buildTocOnlyTable({ toc: Buffer.from(read.toc), dataEnd, compression });
   return { ...read, name, blob, dataEnd, table };
 }
 
 /** The layer's table with the chunks of all contents as rows, which the builder keeps only of large ones. */
-export function withChunkRows({ table, entries }: UnsplitLayer): LayerTable {
+export function withChunkRows({ table, entries }: TocOnlyLayer): LayerTable {
   const parts = entries.filter(({ offset }) => offset !== undefined);
   const contents = parts.flatMap(({ type }, i) => (type === 'reg' ? [i] : []));
   const owned = contents.map((from, i) => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { ResumedPiece } from '../../../src/plan/cells.js';
+import type { ResumedPiece } from '../../../src/plan/layer-parts.js';
 import { planPull, SEGMENT } from '../../../src/plan/plan.js';
 import { planLimits } from '../../../src/plan/spans.js';
 import { tableOf, wantOf } from '../../support/layer-tables.js';
@@ -43,7 +43,7 @@ test('a piece that ends inside a content leaves the rest of it to fetch', () => 
   const { segments } = plan.layers[0]!;
   assert.deepEqual(
     [segments.kind[0], segments.source[0], segments.sourceOffset[0]],
-    [SEGMENT.held, 3, 70_000],
+    [SEGMENT.cached, 3, 70_000],
   );
 });
 

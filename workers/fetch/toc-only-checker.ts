@@ -1,7 +1,7 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import { lastAtMost } from '../../src/format/arrays.js';
 import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../../src/format/digest.js';
-import { type LayerTable, layerEdges, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
+import { cutPoints, type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
 import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
@@ -15,7 +15,7 @@ type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
  * and compares each with the row of the table whose turn it is. Contents are proven by digest, those with chunk rows
  * chunk by chunk; headers by nothing but the DiffID.
  */
-export class UnsplitChecker implements SpanChecker, TarSink {
+export class TocOnlyChecker implements SpanChecker, TarSink {
   readonly places: ContentPlace[] | undefined;
   readonly #task: FetchSpanTask;
   readonly #walker: TarWalker;
@@ -39,7 +39,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
     this.#task = task;
     this.places = task.tellPlaces ? [] : undefined;
     const { table, blobStart, blobEnd } = task;
-    const edges = layerEdges(table, blobStart, blobEnd);
+    const edges = cutPoints(table, blobStart, blobEnd);
     const row = edges.row[0] ?? -1;
     this.#row = row;
     if (row < 0) {
@@ -67,7 +67,7 @@ export class UnsplitChecker implements SpanChecker, TarSink {
 
   finish(blobEnd = this.#task.blobEnd): CheckedPiece['wrong'] {
     const { table } = this.#task;
-    const edges = layerEdges(table, blobEnd, blobEnd);
+    const edges = cutPoints(table, blobEnd, blobEnd);
     // A span can end at a chunk within a content.
     const chunk = edges.chunk[0] ?? -1;
     const row = chunk >= 0 ? edges.row[0]! : rowsBefore(table, blobEnd);
