@@ -3,7 +3,7 @@ import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer } from '../format/error.js';
 import { type BlobRange, cutRanges, joinRanges } from '../format/ranges.js';
 import type { BlobSource } from '../pool/messages.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
+import type { TaskRunner } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';
 import type { FetchFigures } from '../pull/layer.js';
 import type { BlobPlace, MadePlace } from './copy-target.js';
@@ -15,7 +15,7 @@ interface FillOptions {
   /** Row of the fetcher's figures. */
   readonly layer: number;
   /** Threads that hash. */
-  readonly support: WorkerPool;
+  readonly support: TaskRunner;
 }
 
 /** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
@@ -102,7 +102,7 @@ export class BlobFill {
 
   /** Its connection is free again when the range is there; that of the last one when all is hashed. */
   async #fetch(
-    pool: WorkerPool,
+    pool: TaskRunner,
     { start, end }: BlobRange,
     { control }: RangeTurn,
     tell: { readonly cost: (figures: FetchFigures) => void; readonly stopped: (rest: BlobRange) => void },
@@ -145,7 +145,7 @@ interface Hash {
 }
 
 /** Begins to hash what is there of a blob, up to `end` at first. */
-export function hashPlace(support: WorkerPool, place: BlobPlace | MadePlace, end: number): Hash {
+export function hashPlace(support: TaskRunner, place: BlobPlace | MadePlace, end: number): Hash {
   const { path, start } = place;
   const { port1, port2 } = new MessageChannel();
   const file = 'file' in place ? place.file : undefined;

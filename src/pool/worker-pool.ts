@@ -111,6 +111,27 @@ export class WorkerPool {
   }
 }
 
+/** What runs tasks. */
+export type TaskRunner = Pick<WorkerPool, 'run'>;
+
+/** Pools that share tasks: each goes to the pool that has the fewest of them for a thread, the first of several such. */
+export function shareTasks(
+  pools: ReadonlyArray<{ readonly pool: TaskRunner; readonly threads: number }>,
+): TaskRunner {
+  const shares = pools.map(({ pool, threads }) => ({ pool, threads, running: 0 }));
+  return {
+    async run(task, transfer) {
+      const share = shares.reduce((a, b) => (b.running / b.threads < a.running / a.threads ? b : a));
+      share.running += 1;
+      try {
+        return await share.pool.run(task, transfer);
+      } finally {
+        share.running -= 1;
+      }
+    },
+  };
+}
+
 /**
  * Makes a pool, and tells which threads that started. When one cannot be started, the pool's constructor throws and leaves the others
  * running, which nobody else knows of. Node tells of each new thread on the tick queue, which keeps its order.

@@ -1,5 +1,5 @@
 import type { LayerFollower } from '../pool/layer-follower.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
+import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
@@ -24,10 +24,10 @@ export interface PullContext {
   readonly emit: (event: PullEvent) => void;
   /** The plan has changed, and so many more bytes are to be received. */
   readonly addTotal: (bytes: number) => void;
-  /** Threads that read metadata, look up, write inline bytes and hash: apart, so that they starve no socket. */
+  /** Threads that read metadata, look up, write inline bytes and hash. */
   readonly support: WorkerPool;
-  /** Starts the threads that fetch ranges. One may share the only support thread, unless `mayShare` is false. */
-  readonly startFetchers: (threads: number, mayShare?: boolean) => Promise<WorkerPool>;
+  /** Starts threads that fetch ranges, in all `threads`; `mayShare`: the support threads fetch as well, unless there are more of them. */
+  readonly startFetchers: (threads: number, mayShare: boolean) => Promise<TaskRunner>;
   /** What its layers may decode to. */
   readonly decoded: DecodedAllowance;
   /** Packs that nobody has a use for when the pull ends: deleted when its threads are gone. */

@@ -1,5 +1,5 @@
 import { createRangeControl, type RangeControl, resetControl } from '../pool/range-control.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
+import type { TaskRunner } from '../pool/worker-pool.js';
 import type { PullContext } from './context.js';
 import type { FetchFigures } from './layer.js';
 import { SlowRanges } from './slow-ranges.js';
@@ -26,7 +26,7 @@ export interface FetchJob {
   /** How many ranges were stopped that it was a part of. */
   readonly splits: number;
   /** `cost` is told what it cost before anybody hears of what it brought, as that can be the pull's last byte. */
-  run(pool: WorkerPool, turn: RangeTurn, cost: (figures: FetchFigures) => void): Promise<void>;
+  run(pool: TaskRunner, turn: RangeTurn, cost: (figures: FetchFigures) => void): Promise<void>;
   /** It could not be done. */
   failed(error: unknown): void;
 }
@@ -39,8 +39,8 @@ export class Fetcher {
   /** What fetching each layer has cost so far. */
   readonly figures: readonly FetchFigures[];
   readonly #context: PullContext;
-  readonly #startPool: () => Promise<WorkerPool>;
-  #pool: Promise<WorkerPool> | undefined;
+  readonly #startPool: () => Promise<TaskRunner>;
+  #pool: Promise<TaskRunner> | undefined;
   /** In order; each job is made when it is its turn. */
   readonly #waiting: Iterator<FetchJob>[] = [];
   /** Goes before all that waits. */
@@ -55,7 +55,7 @@ export class Fetcher {
   constructor(options: {
     context: PullContext;
     /** Called when the first job is to be done. */
-    startPool: () => Promise<WorkerPool>;
+    startPool: () => Promise<TaskRunner>;
     layers: number;
   }) {
     this.#context = options.context;

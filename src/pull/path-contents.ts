@@ -4,7 +4,7 @@ import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer, PullError } from '../format/error.js';
 import { type SelectedSpan, selectedSpans } from '../plan/selected-spans.js';
 import type { FetchSpanResult, PartialLayer, TreeRows } from '../pool/messages.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
+import type { TaskRunner } from '../pool/worker-pool.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { PullContext } from './context.js';
@@ -73,7 +73,7 @@ export class PathContents {
       sumOf(({ tarStart, tarEnd }) => tarEnd - tarStart),
       true,
     );
-    const pool = await context.startFetchers(fetchThreads(context.settings.workers, fetchBytes, false));
+    const pool = await context.startFetchers(fetchThreads(context.settings.workers, fetchBytes, false), true);
     const askers = Math.min(requests, context.concurrency.limit);
     await Promise.all(Array.from({ length: askers }, () => this.#fetchNext(pool)));
     for (const [diffId, parts] of this.#fetched) {
@@ -99,7 +99,7 @@ export class PathContents {
     return extents;
   }
 
-  async #fetchNext(pool: WorkerPool): Promise<void> {
+  async #fetchNext(pool: TaskRunner): Promise<void> {
     const { patience, packs } = this.#context;
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       const { layer, span } = next;

@@ -53,7 +53,9 @@ export async function runPlan(
 ): Promise<RunFigures> {
   const areStreams = !layers.some(isChunked);
   const threads = fetchThreads(context.settings.workers, fetchBytes, areStreams);
-  const startPool = () => context.startFetchers(threads);
+  // Support threads have enough to do where they decode streams.
+  const mayShare = threads === 1 || layers.every(isChunked);
+  const startPool = () => context.startFetchers(threads, mayShare);
   const fetcher = new Fetcher({ context, startPool, layers: layers.length });
   const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
   await context.stop.guard(run.start());

@@ -2,7 +2,7 @@ import { fromFailure, PullError } from '../format/error.js';
 import { findCutPoint } from '../format/layer-table.js';
 import { cutRanges } from '../format/ranges.js';
 import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '../pool/messages.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
+import type { TaskRunner } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
 import type { Extent } from './assembly.js';
 import type { PullContext } from './context.js';
@@ -78,7 +78,7 @@ export class SpanFetch {
   async #run(
     range: SpanRange,
     retries: number,
-    pool: WorkerPool,
+    pool: TaskRunner,
     turn: RangeTurn,
     cost: (figures: FetchFigures) => void,
   ): Promise<void> {

@@ -2,7 +2,7 @@ import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
-import { WorkerPool } from '../pool/worker-pool.js';
+import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
 import { removePack, sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
@@ -63,7 +63,7 @@ export class Workers {
       const support = await WorkerPool.start({
         threads,
         tasksPerThread:
-          Math.ceil(layerTasks / threads) + OTHER_SUPPORT_TASKS + (threads === 1 ? connections : 0),
+          Math.ceil(layerTasks / threads) + OTHER_SUPPORT_TASKS + Math.ceil(connections / threads),
         setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
         onEvent: events.handle,
       });
@@ -84,9 +84,10 @@ export class Workers {
     const { network } = setup;
     this.#events = events;
     this.#pools.push(support.pool);
-    const startFetchers = async (threads: number, mayShare = true): Promise<WorkerPool> => {
-      // Another thread would take longer to start than so little takes to fetch.
-      if (mayShare && threads === 1 && support.threads === 1) return support.pool;
+    const startFetchers = async (all: number, mayShare: boolean): Promise<TaskRunner> => {
+      const isShared = mayShare && all >= support.threads;
+      const threads = isShared ? all - support.threads : all;
+      if (threads === 0) return support.pool;
       const pool = await WorkerPool.start({
         threads,
         tasksPerThread: Math.ceil(settings.connections / threads),
@@ -95,7 +96,7 @@ export class Workers {
       });
       this.#pools.push(pool);
       if (this.#closing !== undefined) await pool.destroy();
-      return pool;
+      return isShared ? shareTasks([{ pool, threads }, support]) : pool;
     };
     const packs = new Set<PackId>();
     const endpoints = new EndpointChoice(network.endpoints.length, network.lacking, network.limits);

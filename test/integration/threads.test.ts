@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
 import { pruneStore, removeImage } from '../../src/index.js';
 import { usableCores } from '../../src/pool/cores.js';
+import { storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
@@ -133,4 +135,25 @@ test('where few threads are allowed libuv gets one, so that it does not abort th
     [1, 1],
     [cores + 4, 1],
   ]);
+});
+
+test('a pull of chunked layers has as many threads as workers, which all fetch', async (t) => {
+  const layout = emptyLayout(t);
+  const files = Object.fromEntries([1, 2, 3].map((seed) => [`file${seed}`, noise(seed, 3 * 2 ** 20)]));
+  await writeTars(t, layout, 'one', [tarOf(files)]);
+  const { host } = await startSandbox(t, { layout });
+  let threads = 0;
+  const count = () => {
+    threads += 1;
+  };
+  process.on('worker', count);
+  t.after(() => process.off('worker', count));
+  for (const workers of [1, 2, 3]) {
+    threads = 0;
+    const store = temporaryDirectory(t);
+    await pull(`${host}/x:one`, { store, workers });
+    assert.equal(threads, workers);
+    const packs = readdirSync(storePaths(store).packs).filter((name) => name.endsWith('.pack'));
+    assert.equal(packs.length, workers, 'each thread that fetches writes one');
+  }
 });

@@ -8,7 +8,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/counters.js';
-import { ENTRY, WorkerPool } from '../../../src/pool/worker-pool.js';
+import { ENTRY, shareTasks, type TaskRunner, WorkerPool } from '../../../src/pool/worker-pool.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { openStore } from '../../../src/store/paths.js';
 import { heapUsedBytes } from '../../support/heap.js';
@@ -102,4 +102,28 @@ test('tasks that are done leave nothing behind', async (t) => {
   await nextTurn();
   const grownBytes = heapUsedBytes() - beforeBytes;
   assert.ok(grownBytes < 2 ** 21, `${grownBytes} bytes for 5000 tasks`);
+});
+
+test('pools that share tasks have as many of them for each thread, and a failed one is over', async () => {
+  const ends: Array<() => void> = [];
+  const taken: number[] = [];
+  const poolOf = (row: number): TaskRunner => ({
+    run: () =>
+      new Promise<never>((_, reject) => {
+        taken.push(row);
+        ends.push(() => reject(new Error('over')));
+      }),
+  });
+  const shared = shareTasks([
+    { pool: poolOf(0), threads: 1 },
+    { pool: poolOf(1), threads: 2 },
+  ]);
+  const running = Array.from({ length: 6 }, () => shared.run(QUICK));
+  assert.deepEqual(taken, [0, 1, 1, 0, 1, 1]);
+  ends[0]!();
+  await assert.rejects(running[0]!);
+  const more = shared.run(QUICK);
+  assert.equal(taken.at(-1), 0);
+  for (const end of ends) end();
+  await Promise.allSettled([...running, more]);
 });
