@@ -34,11 +34,21 @@ export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2+json';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
-/** What a registry is asked for, and all that `parseManifest` understands. */
-const MANIFEST_TYPES: readonly string[] = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST];
+/**
+ * The media types requested from a registry, and all that `parseManifest` reads. Each is sent as an Accept line of its own: some
+ * registries do not split a line at its commas.
+ */
+export const MANIFEST_TYPES: readonly string[] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
 const INDEX_TYPES: readonly string[] = [OCI_INDEX, DOCKER_LIST];
 const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+/;
-const SCHEMA_1_TYPE = 'application/vnd.docker.distribution.manifest.v1+json';
+/**
+ * Requested where a registry has nothing else, so that the error can name schema 1. Never requested first: a registry that
+ * converts manifests might prefer it.
+ */
+export const SCHEMA_1_TYPES = [
+  'application/vnd.docker.distribution.manifest.v1+prettyjws',
+  'application/vnd.docker.distribution.manifest.v1+json',
+] as const;
 
 /** OCI image-spec, descriptor.md. */
 export interface Descriptor {
@@ -174,7 +184,7 @@ function documentType(fields: Fields, header: string | undefined): string {
     }
     return stated;
   }
-  if (own(fields, 'schemaVersion') === 1 || own(fields, 'fsLayers') !== undefined) return SCHEMA_1_TYPE;
+  if (own(fields, 'schemaVersion') === 1 || own(fields, 'fsLayers') !== undefined) return SCHEMA_1_TYPES[1];
   if (fromHeader !== undefined && MANIFEST_TYPES.includes(fromHeader)) return fromHeader;
   if (own(fields, 'manifests') !== undefined) return OCI_INDEX;
   if (own(fields, 'config') !== undefined) return OCI_MANIFEST;

@@ -91,9 +91,9 @@ function checkDocument(cursor: JsonCursor, rules: Rules): void {
     let more: boolean;
     if (byte === OPEN_BRACE || byte === OPEN_BRACKET) {
       if (open.length === MAX_JSON_DEPTH) throw cursor.malformed(`at most ${MAX_JSON_DEPTH} nested values`);
-      const isObject = byte === OPEN_BRACE;
-      open.push({ rules: next, keys: isObject ? new Set() : undefined });
-      more = isObject ? cursor.firstMember() : cursor.firstElement();
+      const opensObject = byte === OPEN_BRACE;
+      open.push({ rules: next, keys: opensObject ? new Set() : undefined });
+      more = opensObject ? cursor.firstMember() : cursor.firstElement();
     } else {
       checkScalar(cursor, next);
       more = goOn(cursor, open.at(-1));
@@ -165,12 +165,15 @@ export function own(fields: Fields, name: string): unknown {
   return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
 
+/** Whether a parsed value is an object, and neither null nor a list. */
+export function isObject(value: unknown): value is Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 /** `value` as an object. @throws PullError `metadata-malformed` */
 export function asFields(value: unknown, what: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw malformed(`${what} is not an object`);
-  }
-  return value as Fields;
+  if (!isObject(value)) throw malformed(`${what} is not an object`);
+  return value;
 }
 
 /** `value` as a string. @throws PullError `metadata-malformed` */

@@ -15,17 +15,27 @@ export function usableCores(): number {
  * without one. bin/zpull.cjs does the same for libuv's pool, before any module can be loaded.
  */
 function cgroupCores(): number {
-  const [, group] = /^0::(.*)$/m.exec(read('/proc/self/cgroup')) ?? [];
-  if (group === undefined) return Number.POSITIVE_INFINITY;
   let cores = Number.POSITIVE_INFINITY;
-  for (let path = posix.join('/', group); ; path = posix.dirname(path)) {
-    cores = Math.min(cores, parseCpuMax(read(posix.join('/sys/fs/cgroup', path, 'cpu.max'))));
-    if (path === '/') return cores;
+  for (const path of cgroupPaths(/^0::(.*)$/m))
+    cores = Math.min(cores, parseCpuMax(readIfReadable(posix.join('/sys/fs/cgroup', path, 'cpu.max'))));
+  return cores;
+}
+
+/**
+ * Yields the path of this process's cgroup and those of its ancestors, up to `/`; nothing where there are no cgroups.
+ * @param line finds the path in `/proc/self/cgroup` (cgroups(7)) as its first group
+ */
+export function* cgroupPaths(line: RegExp): Generator<string, void, undefined> {
+  const [, ownPath] = line.exec(readIfReadable('/proc/self/cgroup')) ?? [];
+  if (ownPath === undefined) return;
+  for (let path = posix.join('/', ownPath); ; path = posix.dirname(path)) {
+    yield path;
+    if (path === '/') return;
   }
 }
 
-/** The text of a file, or none: no Linux, no cgroup v2, no limit at this level. */
-function read(path: string): string {
+/** Returns the text of a file, or an empty one: no Linux, or no such limit here. */
+export function readIfReadable(path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch {

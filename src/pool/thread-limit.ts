@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
 import { posix } from 'node:path';
+import { cgroupPaths, readIfReadable } from './cores.js';
 
 /** Other threads may have ended between the refusal and the look at the count. */
 const MARGIN_THREADS = 8;
@@ -15,9 +15,9 @@ export function threadLimitHint(): string {
   if (pidsMax !== undefined) {
     return `Raise the limit of processes and threads of the container, pids.max, which is ${pidsMax} (docker run --pids-limit).`;
   }
-  const limits = read('/proc/self/limits');
+  const limits = readIfReadable('/proc/self/limits');
   const softLimit = (name: string) => Number(new RegExp(`^${name} +([0-9]+) `, 'm').exec(limits)?.[1]);
-  const usedKiB = Number(/^VmSize:\s+([0-9]+) kB$/m.exec(read('/proc/self/status'))?.[1]);
+  const usedKiB = Number(/^VmSize:\s+([0-9]+) kB$/m.exec(readIfReadable('/proc/self/status'))?.[1]);
   if ((usedKiB + MARGIN_KIB) * 1024 > softLimit('Max address space')) {
     return 'Raise the limit of address space (ulimit -v): there is no room in it for the stack of a thread.';
   }
@@ -28,25 +28,14 @@ export function threadLimitHint(): string {
 
 /** The limit of the cgroup, or of one above it, that is used up; undefined if none is. */
 function smallestPidsMax(): number | undefined {
-  const [, path] = /^(?:0:|[0-9]+:pids):(.*)$/m.exec(read('/proc/self/cgroup')) ?? [];
-  if (path === undefined) return undefined;
-  for (let group = posix.join('/', path); ; group = posix.dirname(group)) {
+  for (const group of cgroupPaths(/^(?:0:|[0-9]+:pids):(.*)$/m)) {
     for (const root of ['/sys/fs/cgroup', '/sys/fs/cgroup/pids']) {
       const directory = posix.join(root, group);
       const [max, current] = ['pids.max', 'pids.current'].map((name) =>
-        Number.parseInt(read(posix.join(directory, name)), 10),
+        Number.parseInt(readIfReadable(posix.join(directory, name)), 10),
       );
       if (current! + MARGIN_THREADS > max!) return max;
     }
-    if (group === '/') return undefined;
   }
-}
-
-/** The text of a file, or none: no Linux, or no such limit here. */
-function read(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return '';
-  }
+  return undefined;
 }

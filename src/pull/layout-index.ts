@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError, withHint } from '../format/error.js';
 import { OCI_INDEX } from '../format/manifest.js';
-import { strictParser } from '../format/strict-json.js';
+import { type Fields, isObject, strictParser } from '../format/strict-json.js';
 
 /** A manifest or an index, byte for byte. */
 export interface ManifestBytes {
@@ -19,8 +19,6 @@ export const MAX_INDEX_BYTES = 16 * 2 ** 20;
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
 const parseIndex = strictParser({ manifests: { digest: null, annotations: null } });
-
-type Entry = Readonly<Record<string, unknown>>;
 
 /**
  * The index.json that names `root` by the tag (or, without one, not at all) beside what `before` names. What had the same
@@ -44,13 +42,13 @@ export function nameInIndex(
   return Buffer.from(JSON.stringify(index));
 }
 
-function isSame(entry: Entry, root: ManifestBytes, tag: string | undefined): boolean {
+function isSame(entry: Fields, root: ManifestBytes, tag: string | undefined): boolean {
   const name = tagOf(entry);
   return tag === undefined ? name === undefined && entry['digest'] === root.digest : name === tag;
 }
 
-function tagOf({ annotations }: Entry): unknown {
-  return isEntry(annotations) ? annotations[REF_NAME] : undefined;
+function tagOf({ annotations }: Fields): unknown {
+  return isObject(annotations) ? annotations[REF_NAME] : undefined;
 }
 
 /** An image that a layout's index names. */
@@ -77,7 +75,7 @@ export function namedIn(index: Buffer, path: string): NamedManifest[] {
   });
 }
 
-function entriesBefore(bytes: Buffer): Entry[] {
+function entriesBefore(bytes: Buffer): Fields[] {
   try {
     return entriesOf(bytes, 'The index.json of the destination');
   } catch (error) {
@@ -85,13 +83,9 @@ function entriesBefore(bytes: Buffer): Entry[] {
   }
 }
 
-function entriesOf(bytes: Buffer, what: string): Entry[] {
+function entriesOf(bytes: Buffer, what: string): Fields[] {
   const index = parseIndex(bytes, what);
-  const manifests = isEntry(index) ? index['manifests'] : undefined;
-  if (Array.isArray(manifests) && manifests.every(isEntry)) return manifests;
+  const manifests = isObject(index) ? index['manifests'] : undefined;
+  if (Array.isArray(manifests) && manifests.every(isObject)) return manifests;
   throw new PullError('metadata-malformed', `${what} is no OCI image index`);
-}
-
-function isEntry(value: unknown): value is Entry {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import { type Fields, isObject } from '../format/strict-json.js';
 
 /** What lets a registry or its token server know a user. */
 export type Secret =
@@ -11,8 +12,6 @@ export type Offer =
   | { readonly kind: 'secret'; readonly secret: Secret }
   /** `docker-credential-NAME get`, to be told the name of a server. */
   | { readonly kind: 'helper'; readonly name: string; readonly server: string };
-
-type Fields = Readonly<Record<string, unknown>>;
 
 /** The parts of docker's `config.json` and containers' `auth.json` that are about credentials. */
 export interface AuthFile {
@@ -165,7 +164,7 @@ function helperOf(helper: unknown, name: string, what: string): string {
 }
 
 function fieldsOf(value: unknown, name: string, problem: string): Fields {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value as Fields;
+  if (isObject(value)) return value;
   throw malformed(name, problem);
 }
 

@@ -1,4 +1,5 @@
 import { PullError } from '../format/error.js';
+import { isObject } from '../format/strict-json.js';
 import type { Wait } from './backoff.js';
 import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 
@@ -83,15 +84,11 @@ function firstError(body: Buffer): { message: string; code: string } | undefined
   } catch {
     return undefined;
   }
-  const errors = isRecord(parsed) ? parsed['errors'] : undefined;
+  const errors = isObject(parsed) ? parsed['errors'] : undefined;
   const first: unknown = Array.isArray(errors) ? errors[0] : undefined;
-  if (!isRecord(first)) return undefined;
+  if (!isObject(first)) return undefined;
   const text = (value: unknown): string => (typeof value === 'string' ? value : '');
   return { message: text(first['message']), code: text(first['code']) };
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null;
 }
 
 /** What a request was let in with, or not. */

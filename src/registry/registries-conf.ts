@@ -7,6 +7,7 @@ import {
   readRegularFile,
 } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
+import { isObject } from '../format/strict-json.js';
 
 /** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
 type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
@@ -177,7 +178,7 @@ class Fields {
   readonly #values: Readonly<Record<string, unknown>>;
 
   constructor(value: unknown, path: string) {
-    if (!isTable(value)) throw malformed(path, 'has a value where a table belongs');
+    if (!isObject(value)) throw malformed(path, 'has a value where a table belongs');
     this.path = path;
     this.#values = value;
   }
@@ -203,7 +204,7 @@ class Fields {
   }
 
   table(name: string): Fields {
-    return new Fields(this.#typed(name, 'a table', isTable) ?? {}, this.path);
+    return new Fields(this.#typed(name, 'a table', isObject) ?? {}, this.path);
   }
 
   tables(name: string): Fields[] {
@@ -222,10 +223,6 @@ class Fields {
     if (!test(value)) throw malformed(this.path, `has a ${JSON.stringify(name)} that is not ${form}`);
     return value as T;
   }
-}
-
-function isTable(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The error for a file of the configuration that is not what it must be. */

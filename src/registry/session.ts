@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
-import { leavesSizeOut, MAX_MANIFEST_BYTES } from '../format/manifest.js';
+import { leavesSizeOut, MANIFEST_TYPES, MAX_MANIFEST_BYTES, SCHEMA_1_TYPES } from '../format/manifest.js';
 import {
   type Answered,
   askPatiently,
@@ -17,20 +17,6 @@ import { refusal, storageRefusal, type Wanted, webPageError } from './refusal.js
 
 /** A digest mismatch is asked for once more: a proxy may have kept a broken copy. */
 const TRIES_FOR_DIGEST = 2;
-
-/** Each is a line of its own: some registries do not split one at its commas. */
-const MANIFEST_TYPES = [
-  'application/vnd.oci.image.index.v1+json',
-  'application/vnd.docker.distribution.manifest.list.v2+json',
-  'application/vnd.oci.image.manifest.v1+json',
-  'application/vnd.docker.distribution.manifest.v2+json',
-];
-
-/** Asked for where there is nothing else, to be refused by its name; a registry that makes manifests of it might prefer it. */
-const SCHEMA_1_TYPES = [
-  'application/vnd.docker.distribution.manifest.v1+prettyjws',
-  'application/vnd.docker.distribution.manifest.v1+json',
-];
 
 /** Type and subtype have at most 127 characters each (RFC 6838, 4.2): what is longer is no media type, and messages repeat it. */
 const MAX_MEDIA_TYPE_LENGTH = 255;
@@ -121,7 +107,7 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
 
     async headManifest(tag) {
       const path = `${base}/manifests/${tag}`;
-      const question = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
+      const question = { path, accept: [...MANIFEST_TYPES], maxBytes: 0, method: 'HEAD' as const };
       const { answer } = await askAuthorized(context, authorizer, question);
       const { status, headers } = answer;
       const digest = headers['docker-content-digest'];
@@ -165,11 +151,11 @@ async function askForManifest(
   authorizer: Authorizer,
   question: Omit<WantedQuestion, 'accept'>,
 ): Promise<Answered> {
-  const wanted = { ...question, accept: MANIFEST_TYPES };
+  const wanted = { ...question, accept: [...MANIFEST_TYPES] };
   const answered = await askAuthorized(context, authorizer, wanted);
   const { status } = answered.answer;
   if (status === 404 || status === 406) {
-    const old = await askAuthorized(context, authorizer, { ...question, accept: SCHEMA_1_TYPES });
+    const old = await askAuthorized(context, authorizer, { ...question, accept: [...SCHEMA_1_TYPES] });
     if (isGood(old.answer.status)) return good(old, authorizer, wanted);
   }
   return good(answered, authorizer, wanted);

@@ -4,7 +4,7 @@ import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../files/read-inp
 import { PullError } from '../format/error.js';
 import { formatLocalImage, type LocalImage } from '../format/local-image.js';
 import type { Reference } from '../format/reference.js';
-import { type StrictParser, strictParser } from '../format/strict-json.js';
+import { isObject, type StrictParser, strictParser } from '../format/strict-json.js';
 import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
@@ -147,9 +147,7 @@ function requirementsOf(path: string, value: unknown, where: string): Requiremen
 }
 
 function fieldsOf(path: string, value: unknown, where: string): Readonly<Record<string, unknown>> {
-  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
-    return value as Readonly<Record<string, unknown>>;
-  }
+  if (isObject(value)) return value;
   throw malformed(path, `has something that is no object where ${where} should be`);
 }
 

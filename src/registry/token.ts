@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
+import { isObject } from '../format/strict-json.js';
 import type { Secret } from './auth-file.js';
 import type { Challenge } from './headers.js';
 import type { FailedHost } from './network-error.js';
@@ -123,8 +124,7 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   } catch {
     answer = undefined;
   }
-  const fields: Readonly<Record<string, unknown>> =
-    typeof answer === 'object' && answer !== null ? { ...answer } : {};
+  const fields = isObject(answer) ? answer : {};
   const token = [fields['token'], fields['access_token']].find(
     (value) => value !== undefined && value !== null && value !== '',
   );

@@ -4,7 +4,8 @@ import { guardDirectory, within } from '../files/guarded-directory.js';
 import { openFile, readFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
+import { MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, SCHEMA_1_TYPES } from '../format/manifest.js';
+import { isObject } from '../format/strict-json.js';
 
 /** A manifest as a registry answers with it. */
 interface StoredManifest {
@@ -127,13 +128,11 @@ function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifes
 function manifestType(bytes: Buffer): string | undefined {
   const manifest = parseObject(bytes);
   if (manifest === undefined) return undefined;
-  if (manifest['schemaVersion'] === 1) return 'application/vnd.docker.distribution.manifest.v1+prettyjws';
+  if (manifest['schemaVersion'] === 1) return SCHEMA_1_TYPES[0];
   if (manifest['schemaVersion'] !== 2) return undefined;
   const stated = manifest['mediaType'];
   if (typeof stated === 'string' && MEDIA_TYPE.test(stated)) return stated;
-  return Array.isArray(manifest['manifests'])
-    ? 'application/vnd.oci.image.index.v1+json'
-    : 'application/vnd.oci.image.manifest.v1+json';
+  return Array.isArray(manifest['manifests']) ? OCI_INDEX : OCI_MANIFEST;
 }
 
 function readSmall(path: string): Buffer {
@@ -158,5 +157,5 @@ function parseObject(bytes: Buffer): Json | undefined {
 }
 
 function asObject(value: unknown): Json | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
+  return isObject(value) ? value : undefined;
 }

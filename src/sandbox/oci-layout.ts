@@ -12,6 +12,8 @@ import {
 import { join } from 'node:path';
 import { type Digest, digestHex, digestOfBytes } from '../format/digest.js';
 import { PullError } from '../format/error.js';
+import { OCI_INDEX } from '../format/manifest.js';
+import { type Fields, isObject } from '../format/strict-json.js';
 
 /** A descriptor (OCI image-spec, descriptor.md). */
 export interface Descriptor {
@@ -96,12 +98,12 @@ export function nameManifest(layoutDir: string, ref: string, manifest: Descripto
   const path = join(layoutDir, 'index.json');
   const others = readIndex(path).filter((entry) => refOf(entry) !== ref);
   const manifests = [...others, { ...manifest, annotations: { [REF_NAME]: ref } }];
-  const index = { schemaVersion: 2, mediaType: 'application/vnd.oci.image.index.v1+json', manifests };
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests };
   writeFileSync(`${path}.tmp`, JSON.stringify(index));
   renameSync(`${path}.tmp`, path);
 }
 
-function readIndex(path: string): object[] {
+function readIndex(path: string): Fields[] {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
@@ -111,21 +113,14 @@ function readIndex(path: string): object[] {
   }
   try {
     const index: unknown = JSON.parse(text);
-    if (typeof index === 'object' && index !== null && 'manifests' in index) {
-      const { manifests } = index;
-      if (Array.isArray(manifests) && manifests.every((item) => typeof item === 'object' && item !== null)) {
-        return manifests;
-      }
-    }
+    const manifests = isObject(index) ? index['manifests'] : undefined;
+    if (Array.isArray(manifests) && manifests.every(isObject)) return manifests;
   } catch (cause) {
     throw new PullError('metadata-malformed', `${path} is not JSON`, { hint: HINT, cause });
   }
   throw new PullError('metadata-malformed', `${path} is no OCI image index`, { hint: HINT });
 }
 
-function refOf(entry: object): unknown {
-  const annotations: unknown = 'annotations' in entry ? entry.annotations : undefined;
-  return typeof annotations === 'object' && annotations !== null
-    ? (annotations as Record<string, unknown>)[REF_NAME]
-    : undefined;
+function refOf({ annotations }: Fields): unknown {
+  return isObject(annotations) ? annotations[REF_NAME] : undefined;
 }

@@ -1,4 +1,5 @@
 import type { Digest } from '../format/digest.js';
+import { OCI_MANIFEST } from '../format/manifest.js';
 import { writeChunkedLayer } from './chunked-writer.js';
 import type { LayerWriter, WrittenLayer } from './layer-writer.js';
 import { createLayout, type Descriptor, nameManifest, openBlob, putJson } from './oci-layout.js';
@@ -39,7 +40,6 @@ export interface SampleResult {
 }
 
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 
 /**
  * Writes an image into an OCI image layout, next to the images in it; equal layers are stored once.
@@ -91,9 +91,9 @@ function writeManifest(layoutDir: string, layers: readonly SampleLayer[]): Descr
     config: {},
     rootfs: { type: 'layers', diff_ids: layers.map((layer) => layer.diffId) },
   });
-  return putJson(layoutDir, MANIFEST_TYPE, {
+  return putJson(layoutDir, OCI_MANIFEST, {
     schemaVersion: 2,
-    mediaType: MANIFEST_TYPE,
+    mediaType: OCI_MANIFEST,
     config,
     layers: layers.map(({ mediaType, digest, blobBytes, annotations }) => ({
       mediaType,

@@ -7,6 +7,7 @@ import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { formatLocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference } from '../format/reference.js';
+import { isObject } from '../format/strict-json.js';
 import { blobPath, imageRecordPath, openStore, type StorePaths } from './paths.js';
 
 /** A layer as the manifest names it. */
@@ -132,10 +133,6 @@ function listOf<T>(value: unknown, parse: (item: unknown) => T | undefined): T[]
   if (!Array.isArray(value) || value.length > MAX_LAYERS) return undefined;
   const items = value.map(parse).filter((item) => item !== undefined);
   return items.length === value.length ? items : undefined;
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }
 
 function isText(value: unknown): value is string {
