@@ -6,7 +6,7 @@ import type { BlobSource } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';
 import type { FetchFigures } from '../pull/layer.js';
-import type { BlobPlace, MadePlace } from './copy-target.js';
+import type { BlobPlace, MadePlace } from './copy-blobs.js';
 
 interface FillOptions {
   readonly blob: BlobSource;

@@ -6,10 +6,10 @@ import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import type { BlobSource } from '../pool/messages.js';
-import { foreignUrlsOf } from '../pull/foreign.js';
+import { foreignUrlsOf } from '../pull/blob-locations.js';
 import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
 import type { ManifestBytes } from '../pull/layout-index.js';
-import type { Settings } from '../pull/settings.js';
+import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 
 /** Manifests and blobs of everything that an index names: some dozen platforms of some dozen layers are a few hundred. */

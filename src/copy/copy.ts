@@ -2,17 +2,15 @@ import { resolve } from 'node:path';
 import { requireFile } from '../export/destination.js';
 import { asOutOfResources, outsideStore } from '../files/storage-error.js';
 import { leavesSizeOut } from '../format/manifest.js';
-import { hostsOf } from '../pull/foreign.js';
+import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
 import type { FetchFigures } from '../pull/layer.js';
-import { measureBlobs } from '../pull/measure.js';
-import type { PullOptions } from '../pull/options.js';
-import { RegistryLink } from '../pull/registry-link.js';
+import type { PullOptions } from '../pull/pull-options.js';
+import { RegistryLink } from '../pull/pull-session.js';
 import { Workers } from '../pull/workers.js';
 import { storePaths } from '../store/paths.js';
 import { openArchiveTarget } from './archive-target.js';
-import { type CopyFigures, copyBlobs } from './copy-blobs.js';
+import { type CopyFigures, type CopyTarget, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
-import type { CopyTarget } from './copy-target.js';
 import { openLayoutTarget, requireLayout } from './layout-target.js';
 
 /** A copy keeps nothing. */

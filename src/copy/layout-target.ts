@@ -17,8 +17,8 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES, nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
+import type { CopyTarget, TargetOptions } from './copy-blobs.js';
 import type { CopySource } from './copy-source.js';
-import type { CopyTarget, TargetOptions } from './copy-target.js';
 import { type AcquiredLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 import { RangeJournal } from './range-journal.js';
 

@@ -1,7 +1,11 @@
+import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { SEGMENT, type Segments } from '../plan/plan.js';
+import type { MetadataPart } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
+import type { ChunkedLayer } from './layer.js';
+import type { PullContext } from './pull-context.js';
 
 /** A run of bytes in a pack. */
 export interface Extent {
@@ -43,7 +47,7 @@ export class LayerAssembly {
   }
 
   /** The layer came another way, and these are its extents: all that was known does not count any more. */
-  resolveOptions(extents: ExtentList): void {
+  replace(extents: ExtentList): void {
     this.extents = extents;
     this.#next = this.#segments.count;
     this.#tail = undefined;
@@ -128,4 +132,22 @@ export class LayerAssembly {
 
 function missingOrigin(): PullError {
   return new PullError('digest-mismatch', 'a content it shares with a layer below is not in that layer');
+}
+
+/** A tar-split whose digest is known. */
+export type TarSplitPart = MetadataPart & { readonly digest: Digest };
+
+/** Has these ranges of the tar (pairs [start, end), all tar-split's) written to a pack, one after the other. */
+export async function writeInline(
+  context: PullContext,
+  layer: ChunkedLayer,
+  tarSplit: TarSplitPart,
+  ranges: Float64Array,
+): Promise<Extent> {
+  const task = { task: 'write-inline', blob: layer.blob, tarSplit, ranges } as const;
+  const { pack, packOffset, lengthBytes } = await context.metadata.with(tarSplit.uncompressedBytes, () =>
+    context.support.run(task),
+  );
+  context.packs.add(pack as PackId);
+  return { pack: pack as PackId, offset: packOffset, lengthBytes };
 }

@@ -1,7 +1,7 @@
 import { createRangeControl, type RangeControl, resetControl } from '../pool/range-control.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
-import type { PullContext } from './context.js';
 import type { FetchFigures } from './layer.js';
+import type { PullContext } from './pull-context.js';
 import { SlowRanges } from './slow-ranges.js';
 
 /** What several jobs belong to: all of them are given up at once. */

@@ -6,11 +6,11 @@ import type { BlobPart } from '../plan/opaque.js';
 import type { CachedRows, DecodeBlobResult } from '../pool/messages.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import type { PullContext } from './context.js';
+import type { Semaphore } from './budgets.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
-import type { Semaphore } from './semaphore.js';
+import type { PullContext } from './pull-context.js';
 
 export interface StreamOptions {
   readonly context: PullContext;

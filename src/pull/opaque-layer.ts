@@ -9,7 +9,7 @@ import { noCachedContents } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { removePack } from '../store/pack-sync.js';
 import type { PackId } from '../store/paths.js';
-import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './foreign.js';
+import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './blob-locations.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type StreamOptions } from './opaque-attempt.js';
 import { lookUpBlobRuns } from './plan-layers.js';

@@ -4,8 +4,8 @@ import type { CachedPart, OpaqueBlob } from '../plan/opaque.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
 import type { PackId } from '../store/paths.js';
-import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
+import type { PullContext } from './pull-context.js';
 
 /** Where every byte of the wanted layers will come from. */
 export interface LayersPlan {

@@ -4,8 +4,8 @@ import type { FollowedLayer } from '../pool/layer-follower.js';
 import type { VerifyLayerResult } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import type { PullContext } from './context.js';
 import type { KnownLayer } from './layer.js';
+import type { PullContext } from './pull-context.js';
 
 /**
  * How long the tar of a stream is becomes known at its end. Tags are made for this many times its blob, and for a GiB at least; a follower

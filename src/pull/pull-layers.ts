@@ -2,11 +2,10 @@ import { requireSpace } from '../files/disk-space.js';
 import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
 import { withRoomFrom } from '../store/full-disk.js';
-import type { PullContext } from './context.js';
-import { ignoresRanges } from './foreign.js';
+import { ignoresRanges, measureBlobs } from './blob-locations.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
-import { measureBlobs } from './measure.js';
 import { type LayersPlan, planLayers } from './plan-layers.js';
+import type { PullContext } from './pull-context.js';
 import { readLayers } from './read-layers.js';
 import { runPlan } from './run-plan.js';
 

@@ -8,18 +8,15 @@ import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
 import { removeUnreferenced, removeUnusable } from '../store/sweep.js';
-import type { PullEvent } from './events.js';
-import { mayFallBack } from './fall-back.js';
-import { noteUse, recordedImage, writeRecord } from './image.js';
 import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
-import { type LayerFigures, sumOfFetches, type WantedLayer } from './layer.js';
-import { pullMissing } from './missing-layers.js';
-import type { PathResult, PathSelection, PullOptions, PullResult } from './options.js';
+import { type LayerFigures, mayFallBack, sumOfFetches, type WantedLayer } from './layer.js';
+import { type ImageLayer, imageLayers, pullMissing, wantedLayers } from './missing-layers.js';
+import type { PullEvent } from './pull-events.js';
 import type { PulledLayers } from './pull-layers.js';
-import { RegistryLink } from './registry-link.js';
-import { type ResolvedImage, resolveImage } from './resolve.js';
-import { layerResults, sumOf } from './result.js';
-import { type ImageLayer, imageLayers, wantedLayers } from './wanted.js';
+import type { PullOptions } from './pull-options.js';
+import { layerResults, type PathResult, type PathSelection, type PullResult, sumOf } from './pull-result.js';
+import { RegistryLink } from './pull-session.js';
+import { noteUse, type ResolvedImage, recordedImage, resolveImage, writeRecord } from './resolve-image.js';
 import type { Workers } from './workers.js';
 
 /**

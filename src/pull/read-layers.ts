@@ -4,9 +4,8 @@ import type { MetadataLocation } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { ReadMetadataResult } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
-import type { PullContext } from './context.js';
-import { warnOfFallback } from './fall-back.js';
-import { type FetchFigures, type KnownLayer, type WantedLayer, warnOfType } from './layer.js';
+import { type FetchFigures, type KnownLayer, type WantedLayer, warnOfFallback, warnOfType } from './layer.js';
+import type { PullContext } from './pull-context.js';
 
 /**
  * Contents and chunks of one image: a million files, or 64 GB in large files, whose chunks have 64 KiB on average. Until they are

@@ -4,20 +4,20 @@ import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import type { Span } from '../plan/plan.js';
 import type { CachedRows } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
+import { deleteBlob } from '../store/blob-cache.js';
 import type { ExtentList } from '../store/extents.js';
+import { withRoomFrom } from '../store/full-disk.js';
+import { writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
-import { LayerAssembly } from './assembly.js';
-import type { PullContext } from './context.js';
-import { warnOfFallback } from './fall-back.js';
+import { LayerAssembly, writeInline } from './assembly.js';
+import { Semaphore } from './budgets.js';
 import { Fetcher, type Work } from './fetcher.js';
-import { writeInline } from './inline.js';
-import { type ChunkedLayer, type FetchFigures, isChunked, type KnownLayer } from './layer.js';
+import { type ChunkedLayer, type FetchFigures, isChunked, type KnownLayer, warnOfFallback } from './layer.js';
 import { OpaqueLayer } from './opaque-layer.js';
 import { type LayersPlan, lookUpBlobRuns } from './plan-layers.js';
 import { LayerProver } from './prover.js';
-import { publishLayer } from './publish.js';
+import type { PullContext } from './pull-context.js';
 import { repairLayer } from './repair.js';
-import { Semaphore } from './semaphore.js';
 import { SpanFetch } from './span-fetch.js';
 import { fetchThreads, streamsAtATime } from './thread-counts.js';
 
@@ -242,7 +242,7 @@ class Run {
         actual,
         spans,
       });
-      if (!work.dropped) assembly.resolveOptions(extents);
+      if (!work.dropped) assembly.replace(extents);
     }
     if (!work.dropped) await this.#publish(layer, extents);
   }
@@ -263,7 +263,7 @@ class Run {
     const pull = async () => {
       const { extents, ...result } = await whole.pull();
       this.#wholes.set(i, result);
-      this.#assemblies[i]!.resolveOptions(extents);
+      this.#assemblies[i]!.replace(extents);
       await this.#publish(layer, extents);
       this.#advance();
     };
@@ -326,5 +326,14 @@ class Run {
       await Promise.allSettled(this.#proofs.filter((_, other) => this.#fillings[other] !== undefined));
     }
     this.#context.stop.now(failure);
+  }
+}
+
+/** Publishes a proven layer and drops its metadata, which only an unproven one needs. */
+async function publishLayer(context: PullContext, layer: KnownLayer, extents: ExtentList): Promise<void> {
+  const record = { diffId: layer.diffId, extents };
+  await withRoomFrom(context.follower, () => writeLayerRecord(context.paths, record));
+  for (const part of [layer.metadata?.toc, layer.metadata?.tarSplit]) {
+    if (part !== undefined) await deleteBlob(context.paths, part.digest);
   }
 }

@@ -5,9 +5,9 @@ import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
 import type { Extent } from './assembly.js';
-import type { PullContext } from './context.js';
 import type { Fetcher, FetchJob, RangeTurn, Work } from './fetcher.js';
 import type { ChunkedLayer, FetchFigures } from './layer.js';
+import type { PullContext } from './pull-context.js';
 
 /** A range to fetch for a span of the plan: all of it, or what is left after bytes that proved wrong. */
 export interface SpanRange {

@@ -5,8 +5,7 @@ import type { PartialLayer } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
-import type { PullContext } from './context.js';
-import { writeInline } from './inline.js';
+import { writeInline } from './assembly.js';
 import {
   type ChunkedLayer,
   type FetchFigures,
@@ -14,6 +13,7 @@ import {
   type KnownLayer,
   type WantedLayer,
 } from './layer.js';
+import type { PullContext } from './pull-context.js';
 import { readLayers } from './read-layers.js';
 
 /** How `upperLayers` gets what an image's layers are. */

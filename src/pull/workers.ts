@@ -6,11 +6,10 @@ import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js'
 import { EndpointChoice } from '../registry/endpoint-choice.js';
 import { removePack, sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';
-import type { PullContext } from './context.js';
-import { DecodedAllowance } from './decoded-allowance.js';
-import type { PullEvent } from './events.js';
-import { MetadataBudget } from './metadata-budget.js';
-import type { RegistryLink } from './registry-link.js';
+import { DecodedAllowance, MetadataBudget } from './budgets.js';
+import type { PullContext } from './pull-context.js';
+import type { PullEvent } from './pull-events.js';
+import type { RegistryLink } from './pull-session.js';
 import { supportThreads } from './thread-counts.js';
 import { WorkerEvents } from './worker-events.js';
 

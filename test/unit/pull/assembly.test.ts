@@ -173,7 +173,7 @@ test('a layer that came another way is complete, and others copy from what it ca
   const third = new LayerAssembly(segmentsOf([['copy', 4, 0, 9]]), PACKS);
   const extents = new ExtentList();
   extents.push(B, 100, 10);
-  first.resolveOptions(extents);
+  first.replace(extents);
   assert.ok(first.complete);
   assert.deepEqual(rowsOf(second.advance([first, second, third])), [[B, 103, 4]]);
   assert.throws(() => third.advance([first, second, third]), { code: 'digest-mismatch' });

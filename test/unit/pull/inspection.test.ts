@@ -5,8 +5,8 @@ import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import { inspectionOf, type PreparedLayers } from '../../../src/pull/inspection.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
-import type { ResolvedImage } from '../../../src/pull/resolve.js';
-import type { ImageLayer } from '../../../src/pull/wanted.js';
+import type { ImageLayer } from '../../../src/pull/missing-layers.js';
+import type { ResolvedImage } from '../../../src/pull/resolve-image.js';
 import { fakeLayer } from '../../support/fake-context.js';
 
 const GZIP = 'application/vnd.oci.image.layer.v1.tar+gzip';

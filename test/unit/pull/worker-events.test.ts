@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCounters } from '../../../src/pool/counters.js';
-import type { PullEvent } from '../../../src/pull/events.js';
-import { Patience } from '../../../src/pull/patience.js';
+import type { MainMessage } from '../../../src/pool/messages.js';
+import type { PullEvent } from '../../../src/pull/pull-events.js';
+import { Patience } from '../../../src/pull/retry-policy.js';
 import { Stop } from '../../../src/pull/stop.js';
-import { WorkerEvents } from '../../../src/pull/worker-events.js';
+import { TargetRenewals, WorkerEvents } from '../../../src/pull/worker-events.js';
 import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
 
 test('of a pull that has failed only lines about its requests are still told', () => {
@@ -30,4 +31,79 @@ test('of a pull that has failed only lines about its requests are still told', (
   events.handle({ event: 'request', line: 'GET the blob: 404' });
   assert.deepEqual(told, [{ event: 'debug', line: 'GET the blob: 404' }]);
   assert.deepEqual([patience.misses, stop.reason], [0, undefined]);
+});
+
+const BLOB = 'http://registry/blob';
+
+function create() {
+  const posted: MainMessage[] = [];
+  const renewals = new TargetRenewals((message) => posted.push(message));
+  const expired = (thread: number, target: string) => {
+    renewals.expired({ blobUrl: BLOB, target, thread });
+    return posted.splice(0);
+  };
+  const renewed = (target: string | undefined) => {
+    renewals.renewed(BLOB, target);
+    return posted.splice(0);
+  };
+  return { renewals, expired, renewed };
+}
+
+const leave = (thread: number) => ({ message: 'renew-target', blobUrl: BLOB, thread });
+const told = (target: string | undefined, thread: number) => ({
+  message: 'target',
+  blobUrl: BLOB,
+  target,
+  thread,
+});
+
+test('the first thread has leave to ask, and what it finds is told once to each that waits', () => {
+  const { expired, renewed } = create();
+  assert.deepEqual(expired(1, 'a'), [leave(1)]);
+  assert.deepEqual(expired(2, 'b'), []);
+  assert.deepEqual(expired(3, 'a'), []);
+  assert.deepEqual(renewed('c'), [told('c', 2), told('c', 3)]);
+  assert.deepEqual(renewed('d'), []);
+});
+
+test('a thread is answered when the registry names the target again that was refused', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  expired(2, 'a');
+  assert.deepEqual(renewed('a'), [told('a', 2)]);
+});
+
+test('a thread with an older target catches up; the next to lose the latest asks', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
+  assert.deepEqual(expired(2, 'c'), [leave(2)]);
+});
+
+test('when asking was in vain those that wait are told, and the next has leave', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  expired(3, 'a');
+  assert.deepEqual(renewed(undefined), [told(undefined, 3)]);
+  assert.deepEqual(expired(2, 'a'), [leave(2)]);
+});
+
+test('nobody is sent to a target that failed', () => {
+  const { renewals, expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  renewals.failed(BLOB, 'other');
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
+  renewals.failed(BLOB, 'c');
+  assert.deepEqual(expired(2, 'b'), [leave(2)]);
+});
+
+test('blobs have nothing to do with each other', () => {
+  const { renewals, expired, renewed } = create();
+  renewals.expired({ blobUrl: 'http://registry/other', target: 'a', thread: 1 });
+  assert.deepEqual(expired(2, 'a'), [{ ...leave(1), blobUrl: 'http://registry/other' }, leave(2)]);
+  expired(3, 'a');
+  renewals.renewed('http://registry/other', 'c');
+  assert.deepEqual(renewed('d'), [told('d', 3)]);
 });

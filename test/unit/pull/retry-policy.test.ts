@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { count, createCounters } from '../../../src/pool/counters.js';
-import { Patience } from '../../../src/pull/patience.js';
+import { Patience } from '../../../src/pull/retry-policy.js';
 import { Stop } from '../../../src/pull/stop.js';
 import type { Wait } from '../../../src/registry/backoff.js';
 

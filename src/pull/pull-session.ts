@@ -15,10 +15,9 @@ import { checkPolicy } from '../registry/signature-policy.js';
 import type { TokenCache } from '../registry/token.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './local-session.js';
-import type { PullOptions } from './options.js';
-import { Patience } from './patience.js';
-import { Progress } from './progress.js';
-import { resolveOptions, type Settings } from './settings.js';
+import { Progress } from './pull-events.js';
+import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';
+import { Patience } from './retry-policy.js';
 import { Stop } from './stop.js';
 
 const USER_AGENT = 'zpull';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SPAN_BLOB_BYTES } from '../../../src/format/layer-table.js';
 import { REQUEST_BYTES } from '../../../src/plan/spans.js';
-import { damagedParts } from '../../../src/pull/damaged-runs.js';
+import { damagedParts } from '../../../src/pull/repair.js';
 import { type ContentRow, tableOf } from '../../support/layer-tables.js';
 
 const SIZE_BYTES = 1000;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { writeRecord } from '../../../src/pull/image.js';
+import { writeRecord } from '../../../src/pull/resolve-image.js';
 import { putBlob } from '../../../src/store/blob-cache.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { listImageRecords } from '../../../src/store/image-record.js';

@@ -2,8 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PULL_OPTIONS } from '../../../src/cli/options.js';
 import { PullError } from '../../../src/format/error.js';
-import type { PullOptions } from '../../../src/pull/options.js';
-import { MOST_CONNECTIONS, MOST_MS, MOST_WORKERS, resolveOptions } from '../../../src/pull/settings.js';
+import {
+  MOST_CONNECTIONS,
+  MOST_MS,
+  MOST_WORKERS,
+  type PullOptions,
+  resolveOptions,
+} from '../../../src/pull/pull-options.js';
 
 test('without options a pull has the defaults that the documentation names', () => {
   const settings = resolveOptions({ store: '/somewhere' });

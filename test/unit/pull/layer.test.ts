@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ERROR_CODES, type ErrorCode, PullError } from '../../../src/format/error.js';
-import { warnOfFallback } from '../../../src/pull/fall-back.js';
+import { warnOfFallback } from '../../../src/pull/layer.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 
 /** What chunked metadata can be guilty of. */

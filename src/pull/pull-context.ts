@@ -3,11 +3,10 @@ import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-choice.js';
 import type { PackId, StorePaths } from '../store/paths.js';
-import type { DecodedAllowance } from './decoded-allowance.js';
-import type { PullEvent } from './events.js';
-import type { MetadataBudget } from './metadata-budget.js';
-import type { Patience } from './patience.js';
-import type { Settings } from './settings.js';
+import type { DecodedAllowance, MetadataBudget } from './budgets.js';
+import type { PullEvent } from './pull-events.js';
+import type { Settings } from './pull-options.js';
+import type { Patience } from './retry-policy.js';
 import type { Stop } from './stop.js';
 
 /** What the steps of one pull share. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Warnings } from '../../../src/pull/warnings.js';
+import { Warnings } from '../../../src/pull/pull-events.js';
 import { digestOf } from '../store/support.js';
 
 function told(messages: readonly string[]): string[] {

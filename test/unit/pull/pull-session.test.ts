@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RegistryLink } from '../../../src/pull/registry-link.js';
+import { RegistryLink } from '../../../src/pull/pull-session.js';
 import { bookWait, Concurrency } from '../../../src/registry/backoff.js';
 import { startServer } from '../../support/scripted-server.js';
 
