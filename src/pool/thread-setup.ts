@@ -43,9 +43,9 @@ export interface NetworkSetup {
   /** Where blobs are asked for, in this order; the first is where their URLs lead. */
   readonly endpoints: readonly EndpointSetup[];
   /** How a foreign blob is asked for where it lies. */
-  readonly elsewhere: Omit<TransportSetup, 'host' | 'certDir'>;
+  readonly foreignTransport: Omit<TransportSetup, 'host' | 'certDir'>;
   /** Which endpoints lack which blobs; all threads add to it. */
-  readonly lacking: Uint32Array<SharedArrayBuffer>;
+  readonly endpointState: Uint32Array<SharedArrayBuffer>;
   /** How much each endpoint is asked, and what all waits together took; all threads add to them. */
   readonly limits: BigInt64Array<SharedArrayBuffer>;
   readonly waits: BigInt64Array<SharedArrayBuffer>;

@@ -7,7 +7,7 @@ import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
 import { Concurrency, createLimits, createWaitBudget, sharedClockMs } from '../registry/backoff.js';
 import { checkAuthFile, createCredentials } from '../registry/credentials.js';
-import { createLacking } from '../registry/endpoint-choice.js';
+import { createEndpointState } from '../registry/endpoint-choice.js';
 import { endpointsOf, expandShortName } from '../registry/endpoints.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
@@ -45,7 +45,7 @@ export class RegistryLink {
   readonly #registries: Registries | undefined;
   readonly #draining: NodeJS.Timeout;
   readonly #unfollow: () => void;
-  readonly #lacking = createLacking();
+  readonly #endpointState = createEndpointState();
   readonly #waits = createWaitBudget();
   readonly #tokens: TokenCache;
   readonly #signal: AbortSignal | undefined;
@@ -144,7 +144,7 @@ export class RegistryLink {
       connectTimeoutMs,
       idleTimeoutMs,
       answerTimeoutMs,
-      patience: this.patience,
+      retryPolicy: this.patience,
       waits: this.#waits,
       tokens: this.#tokens,
       userAgent: USER_AGENT,
@@ -183,8 +183,8 @@ export class RegistryLink {
       idleTimeoutMs,
       answerTimeoutMs,
       endpoints: session.endpoints,
-      elsewhere: { tlsVerify, environment: networkEnvironment(process.env), allowHttpStorage },
-      lacking: this.#lacking,
+      foreignTransport: { tlsVerify, environment: networkEnvironment(process.env), allowHttpStorage },
+      endpointState: this.#endpointState,
       // Anew for the threads of now: those before may have been ended with ranges in flight.
       limits: createLimits(session.endpoints.length, connections),
       waits: this.#waits,

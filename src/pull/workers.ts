@@ -98,7 +98,7 @@ export class Workers {
       return isShared ? shareTasks([{ pool, threads }, support]) : pool;
     };
     const packs = new Set<PackId>();
-    const endpoints = new EndpointChoice(network.endpoints.length, network.lacking, network.limits);
+    const endpoints = new EndpointChoice(network.endpoints.length, network.endpointState, network.limits);
     this.context = {
       settings,
       paths,

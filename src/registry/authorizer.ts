@@ -1,55 +1,55 @@
 import { PullError } from '../format/error.js';
+import type { Credential } from './credentials.js';
 import {
-  type Answered,
-  askPatiently,
-  type Context,
-  createBreaks,
+  createBreakCounter,
   currentOrigin,
   exchange,
+  exchangeWithRetries,
   networkMiss,
-} from './ask.js';
-import type { Credential } from './credentials.js';
+  type ServedResponse,
+  type SessionContext,
+} from './exchange.js';
 import { type Challenge, parseChallenges } from './headers.js';
-import type { Answer } from './http-client.js';
+import type { HttpResponse } from './http-client.js';
 import { noteAuthorization, noteSecret } from './redaction.js';
 import {
   firstErrorMessage,
-  itSays,
   loginHint,
   rateLimited,
+  serverSays,
   type Tried,
   unexpectedAnswer,
   webPageError,
 } from './refusal.js';
 import {
-  askThreeTimes,
   basicValue,
   cachedToken,
   createTokenKeeper,
   parseToken,
+  requestTokenWithRetries,
   type Token,
   type TokenRequest,
   tokenRequest,
   tokenUrl,
 } from './token.js';
 
-const MAX_TOKEN_ANSWER_BYTES = 1024 * 1024;
+const MAX_TOKEN_RESPONSE_BYTES = 1024 * 1024;
 
-/** What one session's questions are let in with. */
+/** The Authorization of one session's requests. */
 export interface Authorizer {
   /** The value of the Authorization header; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
   readonly expiresAtMs: number;
-  /** Whether the present value was made for another pull: then it may be refused where a new one is not. */
+  /** Whether the current value was fetched for another pull: it may be refused where a new one is not. */
   readonly isInherited: boolean;
-  /** Notes what a 401 of the registry itself wants to see: the next renewal goes by it. */
-  challenged(answer: Answer): void;
-  /** Whose credentials the present value was had with, and where others were looked for. */
+  /** Notes the challenges of a 401 of the registry itself: the next renewal follows them. */
+  challenged(response: HttpResponse): void;
+  /** The source of the credentials behind the current value, and the sources that were searched. */
   tried(): Tried;
 }
 
-/** Authorization as the registry's challenges ask for it, with what credentials there are. */
-export function createAuthorizer(context: Context): Authorizer {
+/** Authorization as the registry's challenges require it, with the user's credentials if there are any. */
+export function createAuthorizer(context: SessionContext): Authorizer {
   const { credentials } = context.options;
   let challenges: readonly Challenge[] | undefined;
   let found: Credential | undefined;
@@ -83,34 +83,32 @@ export function createAuthorizer(context: Context): Authorizer {
     get isInherited() {
       return isInherited;
     },
-    challenged: (answer) => {
-      const stated = challengesOf(answer);
-      // Some servers refuse a token that has expired without a word, or with an error alone (RFC 6750, 3).
+    challenged: (response) => {
+      const stated = challengesOf(response);
+      // Some servers refuse an expired token without a challenge, or with an error alone (RFC 6750, 3).
       if (stated.some(canBeMet) || challenges === undefined) challenges = stated;
     },
     tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
   };
 }
 
-function challengesOf(answer: Answer): Challenge[] {
-  return parseChallenges(answer.headers['www-authenticate']);
+function challengesOf(response: HttpResponse): Challenge[] {
+  return parseChallenges(response.headers['www-authenticate']);
 }
 
-/** Whether a challenge says how to get in: by a token of a token server, or with a password. */
+/** Whether a challenge says how to meet it: with a token of a token server, or with a password. */
 function canBeMet({ scheme, parameters }: Challenge): boolean {
   return scheme === 'basic' || (scheme === 'bearer' && parameters.has('realm'));
 }
 
-/**
- * The challenges, asked of the registry itself: for sessions whose first question comes from a worker. What the target of a redirect
- * asks for is nobody's business here.
- */
-async function probe(context: Context): Promise<readonly Challenge[]> {
-  const { answer, isElsewhere, next } = await askPatiently(context, '/v2/', {}, MAX_TOKEN_ANSWER_BYTES);
-  return next === 'renew-token' && !isElsewhere ? challengesOf(answer) : [];
+/** The registry's challenges, for sessions whose first request comes from a worker. Those of a redirect's target do not count. */
+async function probe(context: SessionContext): Promise<readonly Challenge[]> {
+  const request = { headers: {}, maxBytes: MAX_TOKEN_RESPONSE_BYTES };
+  const { response, isCrossOrigin, action } = await exchangeWithRetries(context, '/v2/', request);
+  return action === 'renew-token' && !isCrossOrigin ? challengesOf(response) : [];
 }
 
-/** A header value that meets a challenge without a token; undefined when none can be made of these credentials. */
+/** A header value that meets a Basic challenge; undefined when these credentials cannot. */
 function basicAuthorization(
   challenges: readonly Challenge[],
   found: Credential | undefined,
@@ -121,39 +119,42 @@ function basicAuthorization(
 }
 
 async function fetchToken(
-  context: Context,
-  { url, headers, ...asking }: TokenRequest,
+  context: SessionContext,
+  { url, ...request }: TokenRequest,
   found: Credential | undefined,
 ): Promise<Token> {
-  const breaks = createBreaks();
-  const askOnce = async () => {
-    const result = await exchange(context, url, headers, MAX_TOKEN_ANSWER_BYTES, asking);
-    if ('again' in result) {
+  const breaks = createBreakCounter();
+  const requestOnce = async () => {
+    const result = await exchange(context, url, { ...request, maxBytes: MAX_TOKEN_RESPONSE_BYTES });
+    if ('retryReason' in result) {
       breaks.count(result);
       return result;
     }
     if ('final' in result) throw result.final;
-    const { body } = result.answer;
-    if (result.next === 'take') return { body };
+    const { body } = result.response;
+    if (result.action === 'accept') return { body };
     throw tokenRefusal(context, result, found);
   };
-  const body = await askThreeTimes(askOnce, ({ again, host, sign }) =>
-    context.options.patience.miss(networkMiss(`no token from ${url.host}: ${again}`), { host, sign }),
+  const body = await requestTokenWithRetries(requestOnce, ({ retryReason, host, sign }) =>
+    context.options.retryPolicy.miss(networkMiss(`no token from ${url.host}: ${retryReason}`), {
+      host,
+      sign,
+    }),
   );
   const page = webPageError(url.host, 'a token', body);
   if (page !== undefined) throw page;
   return parseToken(body, url.host, Date.now());
 }
 
-/** Token servers say no to a name they do not know with 401 or 403, and to a refresh token with 400 (RFC 6749, 5.2). */
+/** Token servers refuse an unknown user with 401 or 403, and a refresh token with 400 (RFC 6749, 5.2). */
 function tokenRefusal(
-  { options }: Context,
-  { answer, host, isElsewhere }: Answered,
+  { options }: SessionContext,
+  { response, host, isCrossOrigin }: ServedResponse,
   found: Credential | undefined,
 ): PullError {
-  const { status, body } = answer;
-  const words = itSays(body, ': ');
-  if (isElsewhere) {
+  const { status, body } = response;
+  const words = serverSays(body, ': ');
+  if (isCrossOrigin) {
     return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
   }
   if (status === 429)
@@ -161,8 +162,9 @@ function tokenRefusal(
       { host, words: firstErrorMessage(body) },
       `the token server ${host} does not answer any more for now (429)`,
     );
-  const no = status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
-  if (!no) {
+  const isRefused =
+    status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
+  if (!isRefused) {
     return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);
   }
   const whose = found === undefined ? '' : ` to the credentials of ${found.from}`;

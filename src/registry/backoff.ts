@@ -83,7 +83,7 @@ export interface Wait {
   readonly host: string;
   readonly waitMs: number;
   /** It is no registry but a storage, to which a redirect led, or where foreign blobs lie: no credentials are sent there. */
-  readonly isElsewhere?: boolean | undefined;
+  readonly isCrossOrigin?: boolean | undefined;
   /** Why, in the server's own words, escaped. */
   readonly words?: string | undefined;
 }
@@ -92,7 +92,7 @@ export interface Wait {
  * What the main thread's requests report to: karma, seen from the network's side. Whoever implements it decides when
  * the network is beyond hope.
  */
-export interface Patience {
+export interface RetryPolicy {
   /** Body bytes of a 2xx answer. */
   received(bytes: number): void;
   /** A network failure, of `failed`. Resolves when it is time to ask again, rejects with the PullError that ends the pull. */

@@ -26,21 +26,21 @@ export interface Connection {
   readonly pathPrefix: string;
   /** What a proxy wants to see besides. */
   readonly proxyHeaders: Readonly<Record<string, string>>;
-  /** Answers that began on the present connection; above 0 it is a reused one. */
-  answers: number;
+  /** Responses that began on the present connection; above 0 it is reused. */
+  responses: number;
   /** A body is coming whose bytes are not kept. */
   isBody: boolean;
-  /** Reads no more from the connection until `release`; what it holds by then is at most one chunk of 64 KiB. */
-  hold(): void;
-  /** `isOver`: the request was aborted, undici closes the connection, and what waits in it is for nobody. */
-  release(isOver?: boolean): void;
+  /** Reads no more from the connection until `resume`; it buffers at most one chunk of 64 KiB by then. */
+  pause(): void;
+  /** `isOver`: the request was aborted and undici closes the connection: its buffered bytes are not read. */
+  resume(isOver?: boolean): void;
 }
 
 /** The connections of one worker. */
 export interface Connections {
-  /** A connection to `origin`, at once or when one is given back. Rejects (`internal`) once the connections are closed. */
-  take(origin: string): Promise<Connection>;
-  give(connection: Connection): void;
+  /** A connection to `origin`, at once or when one is released. Rejects (`internal`) once the connections are closed. */
+  acquire(origin: string): Promise<Connection>;
+  release(connection: Connection): void;
   /** Closes every connection; requests under way fail. */
   close(): Promise<void>;
 }
@@ -53,7 +53,7 @@ interface OriginConnections {
 
 /**
  * One undici Client a connection, not an Agent: only so is it known which request runs on a reused connection, and
- * only so can a connection be held without `controller.pause()`, after which undici 7 throws an AssertionError that
+ * only so can a connection be paused without `controller.pause()`, after which undici 7 throws an AssertionError that
  * nobody can catch when a server that said `Connection: close` closes (nodejs/undici#5360, mended in 8).
  */
 export function createConnections(options: ConnectionsOptions): Connections {
@@ -62,7 +62,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
   const connectors = createConnectors(options.transport, options.connectTimeoutMs);
 
   return {
-    take(origin) {
+    acquire(origin) {
       if (closed) return Promise.reject(closedError());
       let atOrigin = origins.get(origin);
       if (atOrigin === undefined) {
@@ -70,7 +70,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
         atOrigin = { all: [], free: [], waiting: [] };
         origins.set(origin, atOrigin);
       }
-      // The one given back last is the warmest.
+      // The one released last is the warmest.
       const free = atOrigin.free.pop();
       if (free !== undefined) return Promise.resolve(free);
       if (atOrigin.all.length < options.connections) {
@@ -87,7 +87,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
         waiting.push({ resolve, reject });
       });
     },
-    give(connection) {
+    release(connection) {
       const atOrigin = origins.get(connection.origin);
       const next = atOrigin?.waiting.shift();
       if (next === undefined) atOrigin?.free.push(connection);
@@ -121,14 +121,14 @@ function createConnection(
   connectors: ReturnType<typeof createConnectors>,
   { proxy, reusesBuffers }: { readonly proxy: HttpProxy | undefined; readonly reusesBuffers: boolean },
 ): Connection {
-  let held = false;
-  const reused = reusesBuffers ? new ReusedBuffer(() => held) : undefined;
+  let paused = false;
+  const reused = reusesBuffers ? new ReusedBuffer(() => paused) : undefined;
   const connect = connectors(reused?.onread);
   let socket: Socket | undefined;
   const asked = origin.startsWith('http:') ? proxy : undefined;
   const client = new Client(asked?.origin ?? origin, {
     maxHeaderSize: MAX_HEADER_BYTES,
-    // Both are watched in transfer.ts, where time spent holding does not count.
+    // transfer.ts watches both, and does not count pauses.
     headersTimeout: 0,
     bodyTimeout: 0,
     connect: (target, callback) => {
@@ -138,8 +138,8 @@ function createConnection(
           return;
         }
         socket = connected;
-        connection.answers = 0;
-        if (reused === undefined) gate(connected, () => held);
+        connection.responses = 0;
+        if (reused === undefined) gate(connected, () => paused);
         else reused.serve(connected, () => connection.isBody);
         callback(null, connected);
       });
@@ -150,14 +150,14 @@ function createConnection(
     client,
     pathPrefix: asked === undefined ? '' : origin,
     proxyHeaders: asked === undefined ? {} : headersFor(asked, origin),
-    answers: 0,
+    responses: 0,
     isBody: false,
-    hold() {
-      held = true;
+    pause() {
+      paused = true;
     },
-    release(isOver = false) {
-      if (!held) return;
-      held = false;
+    resume(isOver = false) {
+      if (!paused) return;
+      paused = false;
       if (isOver) return;
       // Wakes undici's reader: the event that announced the waiting bytes has gone by.
       if (socket?.destroyed === false) socket.emit('readable');
@@ -173,11 +173,11 @@ function headersFor({ authorization }: HttpProxy, origin: string): Record<string
   };
 }
 
-/** Makes `read()` find nothing while `isCached`; `read(0)`, with which streams move their own machinery, goes through. */
-function gate(socket: Socket, isCached: () => boolean): void {
+/** Makes `read()` find nothing while `isPaused`; `read(0)`, with which streams move their own machinery, goes through. */
+function gate(socket: Socket, isPaused: () => boolean): void {
   const read = socket.read;
   socket.read = (sizeBytes?: number): unknown =>
-    sizeBytes !== 0 && isCached() ? null : read.call(socket, sizeBytes);
+    sizeBytes !== 0 && isPaused() ? null : read.call(socket, sizeBytes);
 }
 
 /** What one read of a socket brings at most: four times what Node reads by itself, so that there are fewer of them. 16 connections have 4 MiB. */
@@ -193,7 +193,7 @@ const HEAD_END = '\r\n\r\n';
 class ReusedBuffer {
   readonly onread: OnReadOpts;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  readonly #isCached: () => boolean;
+  readonly #isPaused: () => boolean;
   #socket: Socket | undefined;
   /** The bytes of the buffer that have not been taken. */
   #start = 0;
@@ -201,9 +201,9 @@ class ReusedBuffer {
   /** Node reads no more until it is asked to. */
   #isStopped = false;
 
-  /** `isCached`: nothing is to be read. */
-  constructor(isCached: () => boolean) {
-    this.#isCached = isCached;
+  /** `isPaused`: nothing is to be read. */
+  constructor(isPaused: () => boolean) {
+    this.#isPaused = isPaused;
     this.onread = { buffer: this.#buffer, callback: (bytes) => this.#filled(bytes) };
   }
 
@@ -218,7 +218,7 @@ class ReusedBuffer {
     const read = socket.read;
     socket.read = (sizeBytes?: number): unknown => {
       if (sizeBytes === 0) return read.call(socket, 0);
-      if (this.#isCached()) return null;
+      if (this.#isPaused()) return null;
       if (this.#start < this.#end)
         return isBody() ? this.#take(this.#end) : Buffer.from(this.#take(this.#headEnd()));
       if (this.#isStopped) {
@@ -246,7 +246,7 @@ class ReusedBuffer {
     this.#start = 0;
     this.#end = bytes;
     this.#socket?.emit('readable');
-    const goesOn = this.#start === this.#end && !this.#isCached();
+    const goesOn = this.#start === this.#end && !this.#isPaused();
     this.#isStopped = !goesOn;
     return goesOn;
   }

@@ -49,12 +49,12 @@ const TRAIT_SLOTS = LACKING_BITS + 1 + HOST_SLOTS;
  * For all threads of a pull: which endpoints lack which blobs, a word of traits for each endpoint and each hash of a host, and
  * the words of `RangeTurns`.
  */
-export function createLacking(): Uint32Array<SharedArrayBuffer> {
+export function createEndpointState(): Uint32Array<SharedArrayBuffer> {
   const words = LACKING_SLOTS + TRAIT_SLOTS + TURN_WORDS;
   return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
 }
 
-/** The words of `RangeTurns` in what `createLacking` returned. */
+/** The words of `RangeTurns` in what `createEndpointState` returned. */
 export function turnWords({ buffer, byteOffset }: Uint32Array): Int32Array {
   const before = (LACKING_SLOTS + TRAIT_SLOTS) * Uint32Array.BYTES_PER_ELEMENT;
   return new Int32Array(buffer, byteOffset + before, TURN_WORDS);
@@ -69,12 +69,12 @@ export class EndpointChoice {
   /** By endpoint: failures in a row, and until when it is left alone. */
   readonly #failures: number[];
   readonly #avoidedUntil: number[];
-  readonly #lacking: Uint32Array;
+  readonly #endpointState: Uint32Array;
   readonly #load: readonly Concurrency[];
 
-  /** `lacking` and `limits`, a row for each endpoint, are those of all threads. */
-  constructor(count: number, lacking: Uint32Array, limits: Limits) {
-    this.#lacking = lacking;
+  /** `endpointState` and `limits`, a row for each endpoint, are those of all threads. */
+  constructor(count: number, endpointState: Uint32Array, limits: Limits) {
+    this.#endpointState = endpointState;
     this.#load = Array.from({ length: count }, (_, i) => new Concurrency(limits, i));
     this.#failures = new Array<number>(count).fill(0);
     this.#avoidedUntil = new Array<number>(count).fill(0);
@@ -99,7 +99,7 @@ export class EndpointChoice {
    * How long a range that is in flight at an endpoint is to step aside before it asks there, in milliseconds: as long as
    * any range was told to wait, and a moment (0) while too many are in flight. Undefined: not at all.
    */
-  stepAsideMs(endpoint: number, now: number): number | undefined {
+  backOffMs(endpoint: number, now: number): number | undefined {
     if (endpoint < 0) return undefined;
     const load = this.#load[endpoint]!;
     const leftMs = load.waitLeftMs(now);
@@ -137,7 +137,7 @@ export class EndpointChoice {
 
   #isLacking(endpoint: number, digest: string): boolean {
     if (endpoint >= LACKING_BITS) return false;
-    return (Atomics.load(this.#lacking, slotOf(digest)) & (1 << endpoint)) !== 0;
+    return (Atomics.load(this.#endpointState, slotOf(digest)) & (1 << endpoint)) !== 0;
   }
 
   /** The network or the server failed, or asked to be left alone for `askedMs`: other blobs go elsewhere for a while, too. */
@@ -163,18 +163,19 @@ export class EndpointChoice {
   /** Notes, for all threads, how the endpoint or host answers; of the 33rd mirror nothing is noted. */
   note(endpoint: number, trait: Trait, holds = true): void {
     if (endpoint >= LACKING_BITS || this.has(endpoint, trait) === holds) return;
-    if (holds) Atomics.or(this.#lacking, traitSlotOf(endpoint), TRAITS[trait]);
-    else Atomics.and(this.#lacking, traitSlotOf(endpoint), ~TRAITS[trait]);
+    if (holds) Atomics.or(this.#endpointState, traitSlotOf(endpoint), TRAITS[trait]);
+    else Atomics.and(this.#endpointState, traitSlotOf(endpoint), ~TRAITS[trait]);
   }
 
   has(endpoint: number, trait: Trait): boolean {
     if (endpoint >= LACKING_BITS) return false;
-    return (Atomics.load(this.#lacking, traitSlotOf(endpoint)) & TRAITS[trait]) !== 0;
+    return (Atomics.load(this.#endpointState, traitSlotOf(endpoint)) & TRAITS[trait]) !== 0;
   }
 
   /** The endpoint refused this blob, answered wrongly, or sent bytes that are not the blob's: no thread asks it for that again. */
   lacks(endpoint: number, digest: string): void {
-    if (endpoint >= 0 && endpoint < LACKING_BITS) Atomics.or(this.#lacking, slotOf(digest), 1 << endpoint);
+    if (endpoint >= 0 && endpoint < LACKING_BITS)
+      Atomics.or(this.#endpointState, slotOf(digest), 1 << endpoint);
   }
 }
 

@@ -1,9 +1,9 @@
 import type { Digest } from '../format/digest.js';
 import { type Failure, fromFailure, PullError } from '../format/error.js';
-import type { SessionOptions } from './ask.js';
-import { createWaitBudget, type Patience } from './backoff.js';
+import { createWaitBudget, type RetryPolicy } from './backoff.js';
 import type { Credentials } from './credentials.js';
 import type { Endpoint } from './endpoints.js';
+import type { SessionOptions } from './exchange.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
 import type { Transport } from './transport.js';
 
@@ -13,21 +13,21 @@ interface EndpointAccess {
   readonly repository: string;
 }
 
-/** What a question to an endpoint needs besides. */
+/** What a worker's request to an endpoint needs besides. */
 interface Access {
-  /** `http://…` or `https://…`, as found out by the first question to it. */
+  /** `http://…` or `https://…`, as the first request to it found out. */
   readonly origin: string;
-  /** The value of the Authorization header, and from when on (Unix time) it is to be renewed. */
+  /** The value of the Authorization header, and when (Unix time) it is to be renewed. */
   readonly value: string | undefined;
   readonly expiresAtMs: number;
 }
 
-/** An image's repository at all its endpoints, asked as one. */
+/** An image's repository at all its endpoints, as one session. */
 export interface MirroredSession
   extends Omit<RegistrySession, 'origin' | 'authorization' | 'authorizationExpiresAtMs'> {
-  /** In the order in which they are to be asked for blobs: first the one that had the manifest, where `blobUrl` leads. */
+  /** In the order in which workers try them for blobs: first the one that had the manifest, where `blobUrl` leads. */
   readonly endpoints: readonly EndpointAccess[];
-  /** To an endpoint by its place in `endpoints`; `stale` as `RegistrySession.authorization` has it. */
+  /** To an endpoint by its index in `endpoints`; `stale` as `RegistrySession.authorization` has it. */
   access(endpoint: number, stale?: string): Promise<Access>;
 }
 
@@ -39,8 +39,8 @@ interface MirroredOptions extends Omit<SessionOptions, 'host' | 'repository' | '
 }
 
 /**
- * A session at several endpoints: a question goes to the next one when an endpoint refuses, fails or answers wrongly,
- * and only the last one's failures are misses. Every endpoint has a token and certificates of its own.
+ * A session at several endpoints: a request goes to the next one when an endpoint refuses, fails or answers wrongly,
+ * and only the last one's failures are misses. Every endpoint has its own token and certificates.
  */
 export function createMirroredSession(options: MirroredOptions): MirroredSession {
   const { endpoints } = options;
@@ -54,8 +54,8 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
       insecure: endpoint.insecure,
       credentials: options.credentialsFor(endpoint, endpoint.host === endpoints[last]!.host),
       ...(i !== last && {
-        patience: impatient(options.patience, endpoint.host),
-        // What is not waited is not booked.
+        retryPolicy: failFast(options.retryPolicy, endpoint.host),
+        // A wait that is skipped must not use up the pull's budget.
         waits: createWaitBudget(),
       }),
     }),
@@ -64,32 +64,32 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
   const order = () => endpoints.map((_, i) => (first + i) % endpoints.length);
   const at = (endpoint: number) => sessions[order()[endpoint]!]!;
 
-  async function askEach<T>(ask: (session: RegistrySession) => Promise<T>): Promise<T> {
+  async function tryEach<T>(request: (session: RegistrySession) => Promise<T>): Promise<T> {
     for (let i = first; ; i++) {
       try {
-        const answer = await ask(sessions[i]!);
+        const result = await request(sessions[i]!);
         first = i;
-        return answer;
+        return result;
       } catch (error) {
-        passOver(i, error);
+        skip(i, error);
       }
     }
   }
 
-  /** Who does not say which digest the tag has may have it all the same: a GET goes there first as before. */
+  /** An endpoint that states no digest may have the tag all the same: a GET still goes there first. */
   async function headEach(tag: string): Promise<Digest | undefined> {
     for (let i = first; ; i++) {
       try {
         const digest = await sessions[i]!.headManifest(tag);
         if (digest !== undefined || i === last) return digest;
       } catch (error) {
-        passOver(i, error);
+        skip(i, error);
         if (first === i) first = i + 1;
       }
     }
   }
 
-  function passOver(i: number, error: unknown): void {
+  function skip(i: number, error: unknown): void {
     if (i === last || !(error instanceof PullError)) throw error;
     options.debug?.(`${error.message}; going on with ${endpoints[i + 1]!.host}`);
   }
@@ -98,23 +98,23 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
     get endpoints() {
       return order().map((i) => ({ transport: transports[i]!, repository: endpoints[i]!.repository }));
     },
-    getManifest: (reference) => askEach((session) => session.getManifest(reference)),
+    getManifest: (reference) => tryEach((session) => session.getManifest(reference)),
     headManifest: headEach,
-    getBlob: (digest, sizeBytes) => askEach((session) => session.getBlob(digest, sizeBytes)),
+    getBlob: (digest, sizeBytes) => tryEach((session) => session.getBlob(digest, sizeBytes)),
     blobUrl: (digest) => at(0).blobUrl(digest),
     async access(endpoint, stale) {
       const session = at(endpoint);
       const value = await session.authorization(stale);
       return { origin: session.origin, value, expiresAtMs: session.authorizationExpiresAtMs };
     },
-    open: () => askEach((session) => session.open()),
+    open: () => tryEach((session) => session.open()),
     close() {
       for (const session of sessions) session.close();
     },
   };
 }
 
-/** An insecure endpoint's certificate may be anybody's, and its storage in http. */
+/** An insecure endpoint may have any certificate, and its storage may use http. */
 function transportOf(options: MirroredOptions, host: string, insecure: boolean) {
   const { certDir, environment } = options;
   const tlsVerify = options.tlsVerify && !insecure;
@@ -122,10 +122,10 @@ function transportOf(options: MirroredOptions, host: string, insecure: boolean) 
   return { host, tlsVerify, ...(certDir === undefined ? {} : { certDir }), environment, allowHttpStorage };
 }
 
-/** Bytes count; the first failure, or being told to wait, ends the question, since another endpoint can be asked. */
-function impatient(patience: Patience, host: string): Patience {
+/** Counts bytes as `policy` does; the first failure or wait ends the request, since another endpoint can serve it. */
+function failFast(policy: RetryPolicy, host: string): RetryPolicy {
   return {
-    received: (bytes) => patience.received(bytes),
+    received: (bytes) => policy.received(bytes),
     miss: (reason: Failure) => Promise.reject(fromFailure(reason)),
     pause: () => {
       throw new PullError('network-hopeless', `${host} tells us to wait`);

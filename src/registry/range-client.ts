@@ -17,9 +17,9 @@ export interface RangeClientOptions {
   /** Where a blob is asked for, in this order; the first is where its URL leads. */
   readonly endpoints: readonly RangeEndpoint[];
   /** How a foreign blob is asked for where it lies. */
-  readonly elsewhere: Omit<Transport, 'host' | 'certDir'>;
-  /** Shared with other threads; see `createLacking`, `createLimits` with a row for each endpoint, `createWaitBudget`. */
-  readonly lacking: Uint32Array;
+  readonly foreignTransport: Omit<Transport, 'host' | 'certDir'>;
+  /** Shared with other threads; see `createEndpointState`, `createLimits` with a row for each endpoint, `createWaitBudget`. */
+  readonly endpointState: Uint32Array;
   readonly limits: Limits;
   readonly waits: WaitBudget;
   readonly userAgent?: string;
@@ -63,10 +63,10 @@ export interface BlobSource {
 export interface RangeEvents {
   /** Body bytes of an endpoint's 200 or 206 answer; called once a chunk. */
   received(bytes: number, endpoint: number): void;
-  /** A GET of the blob is about to be sent; redirect hops are not told. */
+  /** A GET of the blob is about to be sent; requests that follow a redirect are not counted. */
   requested(): void;
-  /** A GET of the blob is over: a line about it, for a log. Left out, no line is made. */
-  answered?(line: string): void;
+  /** A line for the log about a GET that has ended. Left out, no line is made. */
+  log?(line: string): void;
   /**
    * A network failure, of `failed`, with what helps against it. Resolves when it is time to ask again; rejects with the PullError
    * that ends the pull.
@@ -125,13 +125,14 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
       if (endpoint >= 0) return connections[endpoint]!;
       const { host } = new URL(blobUrl);
       const known =
-        elsewhere.get(host) ?? createConnections({ ...options, transport: { ...options.elsewhere, host } });
+        elsewhere.get(host) ??
+        createConnections({ ...options, transport: { ...options.foreignTransport, host } });
       elsewhere.set(host, known);
       return known;
     },
-    choice: new EndpointChoice(options.endpoints.length, options.lacking, options.limits),
+    choice: new EndpointChoice(options.endpoints.length, options.endpointState, options.limits),
     targets: new Targets(options.sharedTargets),
-    turns: new RangeTurns(turnWords(options.lacking), options.turnLimits),
+    turns: new RangeTurns(turnWords(options.endpointState), options.turnLimits),
     close: async () => {
       await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));
     },

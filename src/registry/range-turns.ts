@@ -39,7 +39,7 @@ export class RangeTurns {
   }
 
   /** Resolves when a range of the blob may be asked for, with what ends its turn. */
-  async take(digest: string): Promise<() => void> {
+  async acquire(digest: string): Promise<() => void> {
     const slot = slotOf(digest);
     const { responseMs, totalMs } = this.#limits;
     const untilMs = performance.now() + totalMs;

@@ -64,9 +64,9 @@ export interface LoggedRequest {
   readonly bytes: number;
   readonly startedMs: number;
   /** Why the same is asked for again, if it is. */
-  readonly again?: string | undefined;
+  readonly retryReason?: string | undefined;
   /** Why what came is of no use, if it is not. */
-  readonly givenUp?: string | undefined;
+  readonly failureReason?: string | undefined;
 }
 
 /** The path of a blob has at most some 350 characters; signed URLs, whose queries are left out, have no longer ones. */
@@ -77,12 +77,12 @@ const MAX_PATH_LENGTH = 512;
  * (signatures) and stay out, as do all headers but Range.
  */
 export function requestLine(request: LoggedRequest, nowMs: number): string {
-  const { method, url, range, status, bytes, startedMs, again, givenUp } = request;
+  const { method, url, range, status, bytes, startedMs, retryReason, failureReason } = request;
   const path = cut(withoutSecretsInUse(url.pathname));
   const what = `${method} ${url.host}${path}${range === undefined ? '' : ` ${range}`}`;
   const came = `${status === 0 ? 'no answer' : status}, ${bytes} bytes, ${Math.round(nowMs - startedMs)} ms`;
-  if (again !== undefined) return `${what}: ${came}; again, as ${again}`;
-  return `${what}: ${came}${givenUp === undefined ? '' : `; given up, as ${givenUp}`}`;
+  if (retryReason !== undefined) return `${what}: ${came}; again, as ${retryReason}`;
+  return `${what}: ${came}${failureReason === undefined ? '' : `; given up, as ${failureReason}`}`;
 }
 
 function cut(path: string): string {

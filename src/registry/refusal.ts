@@ -4,7 +4,7 @@ import type { Wait } from './backoff.js';
 import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 
 /** What was asked for, for the sentence that says it was not given. */
-export interface Wanted {
+export interface Requested {
   readonly host: string;
   readonly repository: string;
   /** A tag or digest of a manifest, or the digest of a blob. */
@@ -46,21 +46,23 @@ function isMarkup(text: string): boolean {
 }
 
 /**
- * The error for a web page of `host` in the place of what was wanted.
+ * The error for a web page of `host` in the place of what was requested.
  * @returns undefined when the body is none
  */
-export function webPageError(host: string, wanted: string, body: Buffer): PullError | undefined {
+export function webPageError(host: string, requested: string, body: Buffer): PullError | undefined {
   if (!isMarkup(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'))) return undefined;
-  return unexpectedAnswer(`${host} answers with a web page where ${wanted} should be${itSays(body, ', ')}`);
+  return unexpectedAnswer(
+    `${host} answers with a web page where ${requested} should be${serverSays(body, ', ')}`,
+  );
 }
 
 /** That a server failed, in its own words if it has any. */
 export function serverError(host: string, status: number, body: Buffer): string {
-  return `${host} answers ${status}${itSays(body, ': ')}`;
+  return `${host} answers ${status}${serverSays(body, ': ')}`;
 }
 
 /** The server's own words behind a text, if it has any. */
-export function itSays(body: Buffer, text = '; it says '): string {
+export function serverSays(body: Buffer, text = '; it says '): string {
   const words = firstErrorMessage(body);
   return words === undefined ? '' : `${text}${words}`;
 }
@@ -122,9 +124,9 @@ const DENIED = ['UNAUTHORIZED', 'DENIED'];
  * `image-not-found` or `blob-not-found` for 404, `answer-unexpected` for every other status. `body` may hold the
  * registry's own words.
  */
-export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tried): PullError {
-  const { host, repository, name, kind } = wanted;
-  const words = itSays(body);
+export function refusal(status: number, requested: Requested, body: Buffer, tried?: Tried): PullError {
+  const { host, repository, name, kind } = requested;
+  const words = serverSays(body);
   const denied =
     status === 400 || status === 404 ? DENIED.includes(firstError(body)?.code ?? '') : status === 403;
   if (status === 401 || denied) {
@@ -161,19 +163,24 @@ export function refusal(status: number, wanted: Wanted, body: Buffer, tried?: Tr
 }
 
 /**
- * As `refusal`, for an answer of `storage` (`host[:port]`), to which a redirect of `wanted.host` led: it never sees credentials, so a
+ * As `refusal`, for an answer of `storage` (`host[:port]`), to which a redirect of `requested.host` led: it never sees credentials, so a
  * login changes nothing.
  */
-export function storageRefusal(status: number, wanted: Wanted, body: Buffer, storage: string): PullError {
+export function storageRefusal(
+  status: number,
+  requested: Requested,
+  body: Buffer,
+  storage: string,
+): PullError {
   if (status === 429) {
-    const limited = { host: storage, words: firstErrorMessage(body), isElsewhere: true };
+    const limited = { host: storage, words: firstErrorMessage(body), isCrossOrigin: true };
     return rateLimited(limited, `the storage ${storage} does not answer any more for now (429)`);
   }
-  if (status !== 401 && status !== 403) return refusal(status, { ...wanted, host: storage }, body);
-  const { host, kind, name } = wanted;
+  if (status !== 401 && status !== 403) return refusal(status, { ...requested, host: storage }, body);
+  const { host, kind, name } = requested;
   return new PullError(
     'unauthorized',
-    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${itSays(body)}`,
+    `the storage ${storage}, to which ${host} redirects for ${kind} ${name}, denies access (${status})${serverSays(body)}`,
     {
       hint: `credentials are never sent to ${storage}: pull again to get another URL of the blob, or report it to the operator of ${host}`,
     },
@@ -181,10 +188,13 @@ export function storageRefusal(status: number, wanted: Wanted, body: Buffer, sto
 }
 
 /** The error for a server that will not be asked any more for now. */
-export function rateLimited({ host, words, isElsewhere }: Omit<Wait, 'waitMs'>, sentence: string): PullError {
+export function rateLimited(
+  { host, words, isCrossOrigin }: Omit<Wait, 'waitMs'>,
+  sentence: string,
+): PullError {
   const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
   const storage = 'wait, and try again later; it is a storage, which never sees credentials';
   return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
-    hint: `${host} limits how often it may be asked: ${isElsewhere === true ? storage : login}`,
+    hint: `${host} limits how often it may be asked: ${isCrossOrigin === true ? storage : login}`,
   });
 }

@@ -8,10 +8,10 @@ export const MAX_HEADER_BYTES = 64 * 1024;
  * How far a body is read that nobody needs (of a redirect, a challenge, an error): error bodies have a few hundred bytes. Behind
  * this the connection is closed.
  */
-export const MAX_SPARE_BODY_BYTES = 64 * 1024;
+export const MAX_UNWANTED_BODY_BYTES = 64 * 1024;
 
 /** How long such a body is waited for: it usually comes with its headers, and a new connection costs less than this. */
-const SPARE_BODY_MS = 2_000;
+const UNWANTED_BODY_MS = 2_000;
 
 /** A small answer may take as long as so many silences: nobody who lets a byte go in each of them holds a pull for long. */
 const IDLE_TIMEOUTS = 6;
@@ -20,8 +20,8 @@ const IDLE_TIMEOUTS = 6;
 const MIN_BYTES_A_SECOND = 4096;
 
 /** How long to wait for a body that nobody needs, in milliseconds. */
-export function spareBodyMs(idleTimeoutMs: number): number {
-  return Math.min(SPARE_BODY_MS, idleTimeoutMs);
+export function unwantedBodyMs(idleTimeoutMs: number): number {
+  return Math.min(UNWANTED_BODY_MS, idleTimeoutMs);
 }
 
 /**
@@ -29,7 +29,7 @@ export function spareBodyMs(idleTimeoutMs: number): number {
  * milliseconds: 60 s by default, and a second for each 4 KiB. The idle timeout alone would let a byte every nine seconds go on for a
  * year.
  */
-export function smallAnswerMs(idleTimeoutMs: number, receivedBytes: number): number {
+export function smallResponseMs(idleTimeoutMs: number, receivedBytes: number): number {
   return IDLE_TIMEOUTS * idleTimeoutMs + (receivedBytes * 1000) / MIN_BYTES_A_SECOND;
 }
 
@@ -37,7 +37,7 @@ export interface IdleTimer {
   /** The request has been sent. */
   start(): void;
   /** The answer has begun; its body has not. */
-  answered(): void;
+  responseStarted(): void;
   /** Bytes of the body have come. */
   progress(): void;
   stop(): void;
@@ -52,12 +52,12 @@ interface Timeouts {
 }
 
 /**
- * Calls `onIdle` when an answer, or its body, does not begin (`answer`) or go on (`idle`) in time; time in which `isHolding` is
+ * Calls `onIdle` when an answer, or its body, does not begin (`answer`) or go on (`idle`) in time; time in which `isPaused` is
  * true does not count.
  */
 export function createIdleTimer(
   { answerTimeoutMs, idleTimeoutMs }: Timeouts,
-  isHolding: () => boolean,
+  isPaused: () => boolean,
   onIdle: (phase: 'answer' | 'idle') => void,
 ): IdleTimer {
   let timer: NodeJS.Timeout | undefined;
@@ -66,7 +66,7 @@ export function createIdleTimer(
   let expired = false;
 
   function fire(): void {
-    if (isHolding()) {
+    if (isPaused()) {
       timer?.refresh();
       return;
     }
@@ -88,7 +88,7 @@ export function createIdleTimer(
     start() {
       timer ??= setTimeout(fire, answerTimeoutMs);
     },
-    answered() {
+    responseStarted() {
       steps++;
       timer?.refresh();
     },

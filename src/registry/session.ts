@@ -3,22 +3,21 @@ import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { leavesSizeOut, MANIFEST_TYPES, MAX_MANIFEST_BYTES, SCHEMA_1_TYPES } from '../format/manifest.js';
+import { type Authorizer, createAuthorizer } from './authorizer.js';
 import {
-  type Answered,
-  askPatiently,
-  type Context,
   createContext,
   currentOrigin,
+  exchangeWithRetries,
+  type ServedResponse,
+  type SessionContext,
   type SessionOptions,
-} from './ask.js';
-import { type Authorizer, createAuthorizer } from './authorizer.js';
-import type { Answer } from './http-client.js';
-import { refusal, storageRefusal, type Wanted, webPageError } from './refusal.js';
+  type SmallRequest,
+} from './exchange.js';
+import type { HttpResponse } from './http-client.js';
+import { type Requested, refusal, storageRefusal, webPageError } from './refusal.js';
+import { MAX_DIGEST_TRIES } from './retry-rules.js';
 
-/** A digest mismatch is asked for once more: a proxy may have kept a broken copy. */
-const TRIES_FOR_DIGEST = 2;
-
-/** Type and subtype have at most 127 characters each (RFC 6838, 4.2): what is longer is no media type, and messages repeat it. */
+/** Type and subtype have at most 127 characters each (RFC 6838, 4.2): a longer one is no media type, and messages repeat it. */
 const MAX_MEDIA_TYPE_LENGTH = 255;
 
 interface Manifest {
@@ -27,50 +26,45 @@ interface Manifest {
   readonly mediaType: string | undefined;
 }
 
-/** One repository of one registry, as the main thread asks it. */
+/** One repository of one registry, for the main thread's requests. */
 export interface RegistrySession {
-  /** `http://…` or `https://…`, as found out by the first request. */
+  /** `http://…` or `https://…`, as the first request found out. */
   readonly origin: string;
   /**
-   * The manifest of a tag or digest, at most 4 MiB; verified when asked for by digest.
+   * The manifest of a tag or digest, at most 4 MiB; verified when requested by digest.
    * @throws PullError `image-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`,
    *   `answer-unexpected`, `digest-mismatch`, `metadata-malformed` (too long)
    */
   getManifest(reference: string): Promise<Manifest>;
   /**
-   * The digest that the registry says a tag has; undefined when it does not say, for whatever reason. It is not proven:
-   * it may select a manifest that is at hand already, and nothing more. Docker Hub counts no HEAD as a pull.
+   * The digest that the registry states for a tag; undefined when it states none. It is not proven:
+   * it may select a cached manifest, and nothing more. Docker Hub does not count a HEAD as a pull.
    * @throws PullError `unauthorized`, `network-hopeless`, `redirect-refused`
    */
   headManifest(tag: string): Promise<Digest | undefined>;
   /**
-   * A small blob (a config), whole and verified. A size of 0 that cannot be means that nobody states it.
+   * A small blob (a config), complete and verified. A size of 0 that cannot be true means that the manifest states none.
    * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above MAX_CONFIG_BYTES
    */
   getBlob(digest: Digest, sizeBytes: number): Promise<Buffer>;
   /** Where workers fetch a blob. */
   blobUrl(digest: Digest): string;
-  /** The present Authorization value; see TokenKeeper. */
+  /** The current Authorization value; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
-  /** From when on (Unix time) that value is to be renewed. */
+  /** When (Unix time) that value is to be renewed. */
   readonly authorizationExpiresAtMs: number;
-  /** Finds out the origin where only an answer can tell, and no question was asked. @throws PullError as `getManifest` */
+  /** Finds out the origin where only a response can tell, and nothing was requested yet. @throws PullError as `getManifest` */
   open(): Promise<void>;
-  /** Closes idle connections, ends waits and a credential helper that runs. */
+  /** Closes idle connections, ends waits and a running credential helper. */
   close(): void;
 }
 
-/** A session; nothing is sent before the first question. */
+/** A session; nothing is sent before the first call. */
 export function createRegistrySession(options: SessionOptions): RegistrySession {
   const context = createContext(options);
   const authorizer = createAuthorizer(context);
-  const base = `/v2/${options.repository}`;
-  const describe = (kind: Wanted['kind'], name: string): Wanted => ({
-    host: options.host,
-    repository: options.repository,
-    name,
-    kind,
-  });
+  const { host, repository } = options;
+  const base = `/v2/${repository}`;
 
   return {
     get origin() {
@@ -82,36 +76,35 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       return authorizer.expiresAtMs;
     },
     async open() {
-      // Whoever is let in only with a token will be asked for one anyway.
+      // A registry that requires a token is sent a request for one anyway.
       if (context.origins.length > 1) await authorizer.authorization('');
     },
     close() {
       context.client.close();
-      context.ending.abort();
+      context.closing.abort();
       options.credentials?.close();
     },
 
     async getManifest(reference) {
-      const wanted = describe('manifest', reference);
-      const path = `${base}/manifests/${reference}`;
-      const answer = await askVerified(reference, wanted, async () => {
-        const question = { path, wanted, maxBytes: MAX_MANIFEST_BYTES, isProven: isDigest(reference) };
-        const answered = await askForManifest(context, authorizer, question);
-        if (!answered.answer.tooLong) return answered;
+      const requested: Requested = { host, repository, name: reference, kind: 'manifest' };
+      const response = await requestVerified(requested, async () => {
+        const path = `${base}/manifests/${reference}`;
+        const request = { path, requested, maxBytes: MAX_MANIFEST_BYTES, isProven: isDigest(reference) };
+        const served = await requestManifest(context, authorizer, request);
+        if (!served.response.tooLong) return served;
         throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
       });
-      const type = answer.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+      const type = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
       const isType = type !== undefined && type.length <= MAX_MEDIA_TYPE_LENGTH;
-      return { bytes: answer.body, mediaType: isType ? type : undefined };
+      return { bytes: response.body, mediaType: isType ? type : undefined };
     },
 
     async headManifest(tag) {
       const path = `${base}/manifests/${tag}`;
-      const question = { path, accept: [...MANIFEST_TYPES], maxBytes: 0, method: 'HEAD' as const };
-      const { answer } = await askAuthorized(context, authorizer, question);
-      const { status, headers } = answer;
-      const digest = headers['docker-content-digest'];
-      return status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
+      const request = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
+      const { response } = await requestAuthorized(context, authorizer, request);
+      const digest = response.headers['docker-content-digest'];
+      return response.status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
     },
 
     async getBlob(digest, sizeBytes) {
@@ -120,12 +113,14 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
         throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and ${MAX_CONFIG_BYTES}`);
       }
       const isUnknown = leavesSizeOut({ digest, sizeBytes });
-      const wanted = describe('blob', digest);
+      const requested: Requested = { host, repository, name: digest, kind: 'blob' };
       const path = `${base}/blobs/${digest}`;
       const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
-      const question = { path, wanted, accept: ['*/*'], maxBytes, isProven: true };
-      const { body } = await askVerified(digest, wanted, () => ask(context, authorizer, question));
-      // Bytes with the right digest and another length: then the manifest lies about the size.
+      const request = { path, requested, accept: ['*/*'], maxBytes, isProven: true };
+      const { body } = await requestVerified(requested, async () =>
+        requireSuccess(await requestAuthorized(context, authorizer, request), authorizer, requested),
+      );
+      // The digest is right and the length is not: the manifest states a wrong size.
       if (!isUnknown && body.length !== sizeBytes)
         throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
       return body;
@@ -133,87 +128,78 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
   };
 }
 
-interface Question {
+interface RegistryRequest extends Omit<SmallRequest, 'headers' | 'body'> {
   readonly path: string;
-  /** A line each. */
-  readonly accept: string[];
-  readonly maxBytes: number;
-  readonly method?: 'HEAD';
-  /** It asks by digest. */
-  readonly isProven?: boolean;
+  /** Each is sent as a line of its own: some registries do not split a list at its commas. */
+  readonly accept: readonly string[];
 }
 
-type WantedQuestion = Question & { readonly wanted: Wanted };
+type ManifestRequest = Omit<RegistryRequest, 'accept'> & { readonly requested: Requested };
 
 /** A manifest; one of schema 1 where the registry has no other. */
-async function askForManifest(
-  context: Context,
+async function requestManifest(
+  context: SessionContext,
   authorizer: Authorizer,
-  question: Omit<WantedQuestion, 'accept'>,
-): Promise<Answered> {
-  const wanted = { ...question, accept: [...MANIFEST_TYPES] };
-  const answered = await askAuthorized(context, authorizer, wanted);
-  const { status } = answered.answer;
+  { requested, ...request }: ManifestRequest,
+): Promise<ServedResponse> {
+  const served = await requestAuthorized(context, authorizer, { ...request, accept: MANIFEST_TYPES });
+  const { status } = served.response;
   if (status === 404 || status === 406) {
-    const old = await askAuthorized(context, authorizer, { ...question, accept: [...SCHEMA_1_TYPES] });
-    if (isGood(old.answer.status)) return good(old, authorizer, wanted);
+    const old = await requestAuthorized(context, authorizer, { ...request, accept: SCHEMA_1_TYPES });
+    if (isSuccess(old.response.status)) return old;
   }
-  return good(answered, authorizer, wanted);
+  return requireSuccess(served, authorizer, requested);
 }
 
-/** A 2xx answer of the registry, after tokens, redirects, waits and misses. */
-async function ask(context: Context, authorizer: Authorizer, question: WantedQuestion): Promise<Answered> {
-  return good(await askAuthorized(context, authorizer, question), authorizer, question);
-}
-
-function isGood(status: number): boolean {
+function isSuccess(status: number): boolean {
   return status >= 200 && status < 300;
 }
 
-/** An answer that is one. @throws PullError that says what was answered instead */
-function good(answered: Answered, authorizer: Authorizer, question: WantedQuestion): Answered {
-  const { answer, host, isElsewhere } = answered;
-  const { status, body } = answer;
-  if (isGood(status)) return answered;
-  if (isElsewhere) throw storageRefusal(status, question.wanted, body, host);
-  throw refusal(status, question.wanted, body, authorizer.tried());
+/** @throws PullError for a response that is not 2xx, with the reason the server gave */
+function requireSuccess(
+  served: ServedResponse,
+  authorizer: Authorizer,
+  requested: Requested,
+): ServedResponse {
+  const { response, host, isCrossOrigin } = served;
+  const { status, body } = response;
+  if (isSuccess(status)) return served;
+  if (isCrossOrigin) throw storageRefusal(status, requested, body, host);
+  throw refusal(status, requested, body, authorizer.tried());
 }
 
 /**
- * The answer, whatever its status, to a request that is authorized as far as can be. What others than the registry say is final: a
+ * The response, whatever its status, to a request with the best Authorization there is. A response from another origin is final: a
  * redirect leads to storage, which must not be able to ask for credentials.
  */
-async function askAuthorized(
-  context: Context,
+async function requestAuthorized(
+  context: SessionContext,
   authorizer: Authorizer,
-  { path, accept, maxBytes, ...asking }: Question,
-): Promise<Answered> {
+  { path, accept, ...request }: RegistryRequest,
+): Promise<ServedResponse> {
   let authorization = await authorizer.authorization();
   for (let renewed = false; ; renewed = true) {
-    const headers = { accept, ...(authorization !== undefined && { authorization }) };
-    const answered = await askPatiently(context, path, headers, maxBytes, asking);
-    const { answer, isElsewhere, next } = answered;
-    if (isElsewhere || next === 'take') return answered;
+    const headers = { accept: [...accept], ...(authorization !== undefined && { authorization }) };
+    const served = await exchangeWithRetries(context, path, { ...request, headers });
+    const { response, isCrossOrigin, action } = served;
+    if (isCrossOrigin || action === 'accept') return served;
     const refused = authorization;
-    const isChallenged = next === 'renew-token';
-    if (isChallenged) authorizer.challenged(answer);
+    const isChallenged = action === 'renew-token';
+    if (isChallenged) authorizer.challenged(response);
     const mayRenew = !renewed || authorizer.isInherited;
-    if (mayRenew && (isChallenged || (await mayBeHidden(context, answer, refused)))) {
+    if (mayRenew && (isChallenged || (await mayBeHidden(context, response, refused)))) {
       authorization = await authorizer.authorization(refused ?? '');
     }
-    if (authorization === refused) return answered;
+    if (authorization === refused) return served;
     const { debug, host } = context.options;
-    debug?.(`${host} answers ${answer.status}; asking again with another Authorization`);
+    debug?.(`${host} answers ${response.status}; asking again with another Authorization`);
   }
 }
 
-/**
- * Whether another Authorization may change the answer: a registry that is not told who asks says of what is private
- * that it does not have it, or forbids it.
- */
+/** Whether credentials may change the response: a registry hides private repositories from anonymous requests by 404 or 403. */
 async function mayBeHidden(
-  { options }: Context,
-  { status }: Answer,
+  { options }: SessionContext,
+  { status }: HttpResponse,
   authorization: string | undefined,
 ): Promise<boolean> {
   if ((status !== 403 && status !== 404) || authorization !== undefined) return false;
@@ -221,21 +207,24 @@ async function mayBeHidden(
 }
 
 /**
- * The answer whose body has the digest asked for, if one was; asked once more when it has not.
+ * The response whose body has the requested digest, if one was requested; sent for once more when it has not.
  * @throws PullError `digest-mismatch`; `answer-unexpected` for a web page
  */
-async function askVerified(name: string, wanted: Wanted, ask: () => Promise<Answered>): Promise<Answer> {
+async function requestVerified(
+  { host: registry, kind, name }: Requested,
+  request: () => Promise<ServedResponse>,
+): Promise<HttpResponse> {
   for (let tries = 1; ; tries++) {
-    const { answer, host } = await ask();
-    const computed = isDigest(name) ? digestOfBytes(createHash('sha256').update(answer.body).digest()) : name;
-    const isRight = computed === name && !(isDigest(name) && answer.tooLong);
-    const page =
-      isRight && isDigest(name) ? undefined : webPageError(host, `the ${wanted.kind} ${name}`, answer.body);
+    const { response, host } = await request();
+    const { body, tooLong } = response;
+    const computed = isDigest(name) ? digestOfBytes(createHash('sha256').update(body).digest()) : name;
+    const isProven = isDigest(name) && computed === name && !tooLong;
+    const page = isProven ? undefined : webPageError(host, `the ${kind} ${name}`, body);
     if (page !== undefined) throw page;
-    if (isRight) return answer;
-    if (tries < TRIES_FOR_DIGEST) continue;
-    const what = answer.tooLong ? 'more bytes than it should have' : `bytes whose digest is ${computed}`;
-    throw new PullError('digest-mismatch', `${wanted.host} answers for ${wanted.kind} ${name} with ${what}`, {
+    if (isProven || !isDigest(name)) return response;
+    if (tries < MAX_DIGEST_TRIES) continue;
+    const what = tooLong ? 'more bytes than it should have' : `bytes whose digest is ${computed}`;
+    throw new PullError('digest-mismatch', `${registry} answers for ${kind} ${name} with ${what}`, {
       hint: 'what the registry or a proxy before it holds is damaged',
     });
   }

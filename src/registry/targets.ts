@@ -146,3 +146,62 @@ export class Targets {
     return false;
   }
 }
+
+/** One request of a chain of redirects. */
+export interface Hop {
+  readonly url: URL;
+  /** The cached redirect target where the chain began; undefined where it began at the blob's own URL. */
+  readonly cachedTarget: URL | undefined;
+  /** Redirects that led here. */
+  readonly redirects: number;
+  /** No redirect has left the blob's origin so far: it may see Authorization. */
+  readonly isOnOrigin: boolean;
+}
+
+/** The redirects of one range, and whether it asks the registry for a target on behalf of all others. */
+export class RangeRedirects {
+  /** Where the last redirect led, until the request has ended. */
+  hop: Hop | undefined;
+  readonly #targets: Targets;
+  /** The blob's URL while other ranges wait for the target that this one finds. */
+  #leadsFor: string | undefined;
+
+  constructor(targets: Targets) {
+    this.#targets = targets;
+  }
+
+  get isLeading(): boolean {
+    return this.#leadsFor !== undefined;
+  }
+
+  /** The cached target; undefined when this range is to ask the registry. The first to ask has the others wait. */
+  async find(blobUrl: string): Promise<URL | undefined> {
+    const { target, leads } = await this.#targets.find(blobUrl);
+    if (leads) this.#leadsFor = blobUrl;
+    return target;
+  }
+
+  follow(from: Hop, to: URL, blobUrl: string): void {
+    const { cachedTarget, redirects } = from;
+    const isOnOrigin = from.isOnOrigin && to.origin === new URL(blobUrl).origin;
+    this.hop = { url: to, cachedTarget, redirects: redirects + 1, isOnOrigin };
+  }
+
+  async expired(blobUrl: string, target: URL): Promise<void> {
+    if (await this.#targets.expired(blobUrl, target)) this.#leadsFor = blobUrl;
+  }
+
+  /** The next request starts at the blob's URL; others still wait for what it finds. */
+  restart(): void {
+    this.hop = undefined;
+  }
+
+  /** The request has ended: nobody waits for this range any more. */
+  end(): void {
+    this.hop = undefined;
+    if (this.#leadsFor === undefined) return;
+    const blobUrl = this.#leadsFor;
+    this.#leadsFor = undefined;
+    this.#targets.renewed(blobUrl);
+  }
+}

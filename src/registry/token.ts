@@ -6,39 +6,37 @@ import type { Secret } from './auth-file.js';
 import type { Challenge } from './headers.js';
 import type { FailedHost } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
+import { MAX_TOKEN_TRIES } from './retry-rules.js';
 import { isLoopback, isUsableHost } from './urls.js';
 
-/** Docker's token specification: a token without `expires_in` lives 60 s, and none less. */
+/** Docker's token specification: a token without `expires_in` is valid for 60 s, and none for less. */
 const MIN_LIFE_S = 60;
 const MAX_LIFE_S = 24 * 3600;
 
-/** A token is renewed this long before it dies, so that it does not die under way. */
+/** A token is renewed this long before it expires, so that it does not expire on its way. */
 const MARGIN_MS = 10_000;
 
-/** Docker Hub's tokens have 2 to 5 KiB; above 16 KiB no server takes the header. */
+/** Docker Hub's tokens have 2 to 5 KiB; no server accepts a header above 16 KiB. */
 const MAX_TOKEN_LENGTH = 16 * 1024;
 
-/** A token server is asked up to three times before its silence counts as a miss. */
-const TRIES = 3;
-
 /** Between two tries: long enough for a restarted backend, too short for a user to notice. */
-const TRY_AGAIN_MS = 300;
+const RETRY_MS = 300;
 
 export interface Token {
-  /** The whole value of the Authorization header. */
+  /** The full value of the Authorization header. */
   readonly value: string;
   readonly expiresAtMs: number;
 }
 
-/** What one request to a token server came to: its JSON, or why it is worth asking again. */
-export type TokenAnswer = { readonly body: Buffer } | TokenFailure;
+/** The outcome of one request to a token server: its JSON, or a failure that is worth a retry. */
+type TokenResponse = { readonly body: Buffer } | TokenFailure;
 
 interface TokenFailure extends FailedHost {
-  readonly again: string;
+  readonly retryReason: string;
 }
 
 /**
- * Where to ask for a pull token, after the registry's challenges.
+ * The URL of the registry's token server, from its challenges.
  * @returns undefined when the registry has no token server
  * @throws PullError `answer-unexpected` for a realm that is no URL, `redirect-refused` for a plain http realm of a
  *   registry that itself has https
@@ -70,12 +68,12 @@ export function tokenUrl(
   url.hash = '';
   const service = bearer.parameters.get('service');
   if (service !== undefined) url.searchParams.set('service', service);
-  // Never the scope of the challenge: reading this repository is all that is needed.
+  // Never the scope of the challenge: permission to pull this repository is enough.
   url.searchParams.set('scope', `repository:${repository}:pull`);
   return url;
 }
 
-/** A question to a token server. */
+/** A request to a token server. */
 export interface TokenRequest {
   readonly url: URL;
   readonly headers: Record<string, string>;
@@ -83,11 +81,11 @@ export interface TokenRequest {
   readonly body?: string;
 }
 
-/** Who asks, in the token server's books; OAuth 2 wants a name. */
+/** OAuth 2 requires the name of the client. */
 const CLIENT_ID = 'zpull';
 
 /**
- * How to ask a token server: GET, with Basic credentials if there are any, or POST with a refresh token (Docker's
+ * The request to a token server: GET, with Basic credentials if there are any, or POST with a refresh token (Docker's
  * "Token Authentication Specification" and "Oauth2 Token Authentication"). `source` is what `tokenUrl` returned.
  */
 export function tokenRequest(source: URL, secret: Secret | undefined): TokenRequest {
@@ -114,8 +112,8 @@ export function basicValue({ username, password }: Secret & { kind: 'password' }
 }
 
 /**
- * A token server's answer as a token (Docker's "Token Authentication Specification").
- * @throws PullError `answer-unexpected` without a token that can stand in a header
+ * The token in a token server's response (Docker's "Token Authentication Specification").
+ * @throws PullError `answer-unexpected` without a token that is valid in a header
  */
 export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   let answer: unknown;
@@ -136,30 +134,28 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   return { value: `Bearer ${token}`, expiresAtMs: nowMs + lifeS * 1000 - MARGIN_MS };
 }
 
-/**
- * Asks up to three times; `miss` is called with the last failure when all three failed, and then it begins again.
- */
-export async function askThreeTimes(
-  ask: () => Promise<TokenAnswer>,
+/** Sends a request up to three times; calls `miss` with the last failure when all three failed, and starts over. */
+export async function requestTokenWithRetries(
+  request: () => Promise<TokenResponse>,
   miss: (failure: TokenFailure) => Promise<void>,
 ): Promise<Buffer> {
   for (let tries = 1; ; tries++) {
-    const answer = await ask();
-    if ('body' in answer) return answer.body;
-    if (tries % TRIES === 0) await miss(answer);
-    else await sleep(TRY_AGAIN_MS);
+    const response = await request();
+    if ('body' in response) return response.body;
+    if (tries % MAX_TOKEN_TRIES === 0) await miss(response);
+    else await sleep(RETRY_MS);
   }
 }
 
-/** The registry's token or other header value, kept and renewed for all who share a session. */
+/** The Authorization value of a registry, cached and renewed for all requests of a session. */
 export interface TokenKeeper {
   /**
    * The value of the Authorization header, renewed when it is about to expire. `stale` is a value the registry has
-   * refused ('' for a request that had none): it is replaced, once for all who report it.
-   * @returns undefined when there is none to be had with the credentials there are
+   * refused ('' for a request that had none): it is replaced, once for all requests that report it.
+   * @returns undefined when the user's credentials yield none
    */
   authorization(stale?: string): Promise<string | undefined>;
-  /** From when on (Unix time) the present value is to be renewed before it is used. */
+  /** When (Unix time) the current value is to be renewed. */
   readonly expiresAtMs: number;
 }
 
@@ -186,13 +182,13 @@ export function createTokenKeeper(
   };
 }
 
-/** Tokens by what was asked for them: of all pulls of one command, which share it, and of no other. */
+/** Tokens by their requests, shared by all pulls of one command and no others. */
 export type TokenCache = Map<string, Promise<Token>>;
 
 /**
- * The token that a request is answered with, kept for all who ask the same server the same with the same credentials.
- * `stale`, a value that was refused ('' for none), and what has expired are replaced by what `fetch` finds, once for all
- * who ask meanwhile. Whose fetch fails hears of it alone.
+ * The token for a request, cached for all callers with the same server, scope and credentials. A `stale` value that was refused ('' for
+ * none) or has expired is replaced by what `fetch` returns, once for all concurrent callers. A failed fetch rejects for its own caller
+ * only; the others fetch themselves.
  */
 export async function cachedToken(
   cache: TokenCache,
@@ -204,10 +200,10 @@ export async function cachedToken(
   // A digest: the request has the credentials in it.
   const key = createHash('sha256').update(JSON.stringify(request)).digest('hex');
   for (;;) {
-    const kept = cache.get(key);
-    const token = await kept?.catch(() => undefined);
+    const cached = cache.get(key);
+    const token = await cached?.catch(() => undefined);
     if (token !== undefined && token.value !== stale && token.expiresAtMs > nowMs()) return token;
-    if (cache.get(key) !== kept) continue; // another has begun to replace it meanwhile
+    if (cache.get(key) !== cached) continue; // another caller is already replacing it
     const fetching = fetch();
     cache.set(key, fetching);
     return fetching;

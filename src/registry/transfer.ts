@@ -5,102 +5,102 @@ import type { Connection } from './connections.js';
 import type { ResponseHeaders } from './headers.js';
 import { timeoutError } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
-import { createIdleTimer, MAX_SPARE_BODY_BYTES, spareBodyMs } from './response-limits.js';
+import { createIdleTimer, MAX_UNWANTED_BODY_BYTES, unwantedBodyMs } from './response-limits.js';
 
-/** Which part of a body is wanted. */
-export interface BodyPlan {
-  /** Leading bytes that are not (a 200 answer to a range starts at 0). */
+/** The part of a body to keep. */
+export interface BodyWindow {
+  /** Leading bytes to skip (a 200 response to a range starts at 0). */
   readonly skipBytes: number;
-  readonly takeBytes: number;
+  readonly lengthBytes: number;
   /** Whether the body must end there. If not, the connection is closed to stop it. */
-  readonly exact: boolean;
+  readonly isExact: boolean;
 }
 
-/** Takes wanted bytes in order. While a promise is open it is not called again and the connection is held. */
-type TakeBytes = (chunk: Buffer) => void | Promise<void>;
+/** Receives the bytes of the window in order. While a promise is open it is not called again and the connection is paused. */
+type BodyConsumer = (chunk: Buffer) => void | Promise<void>;
 
-/** For whoever rejects with nothing: a failure has to be something. */
-const NO_REASON = new Error('taking bytes failed without a reason');
+/** Stands in for a rejection with undefined. */
+const NO_REASON = new Error('consuming bytes failed without a reason');
 
-/** A body under way: what of it is wanted, and who takes it. */
+/** A body in progress. */
 interface Body {
-  begin(plan: BodyPlan): void;
+  begin(window: BodyWindow): void;
   add(chunk: Buffer): void;
-  /** Every wanted byte has arrived. */
-  isWhole(): boolean;
-  /** As `isWhole`, for a body that goes on. */
+  /** Every byte of the window has arrived. */
+  isComplete(): boolean;
+  /** As `isComplete`, for a body that continues behind the window. */
   isEnough(): boolean;
-  isHolding(): boolean;
-  /** Calls back when no promise is open any more, with what taking bytes failed with. */
+  isPaused(): boolean;
+  /** Calls back when no promise is open any more, with the failure of the consumer if there was one. */
   settled(callback: (failure: unknown) => void): void;
 }
 
-/** The wanted part of a body: cuts it out of the chunks as they come. */
-interface Window {
-  /** What of the next chunk is wanted. Throws `answer-unexpected` when an exact body goes on behind its end. */
+/** Cuts the window of a body out of its chunks. */
+interface WindowCutter {
+  /** Returns the part of the next chunk inside the window. Throws `answer-unexpected` when an exact body goes on behind its end. */
   cut(chunk: Buffer): Buffer | undefined;
-  isWhole(): boolean;
+  isComplete(): boolean;
 }
 
-function createWindow({ skipBytes, takeBytes, exact }: BodyPlan): Window {
+function createCutter({ skipBytes, lengthBytes, isExact }: BodyWindow): WindowCutter {
   let toSkip = skipBytes;
-  let left = takeBytes;
+  let left = lengthBytes;
   return {
     cut(chunk) {
       const start = Math.min(toSkip, chunk.length);
       toSkip -= start;
       const end = Math.min(chunk.length, start + left);
-      if (exact && end < chunk.length) {
+      if (isExact && end < chunk.length) {
         throw unexpectedAnswer('the answer to a range is longer than the range');
       }
       left -= end - start;
-      // Nearly every chunk is wanted whole: no new Buffer for those.
+      // Nearly every chunk lies in the window completely: no new Buffer for those.
       if (end - start === chunk.length) return chunk;
       return start === end ? undefined : chunk.subarray(start, end);
     },
-    isWhole: () => left === 0,
+    isComplete: () => left === 0,
   };
 }
 
-/** Hands wanted bytes to `take`; holds the connection while that is busy. `abort` ends the request when it rejects. */
-function createBody(connection: Connection, take: TakeBytes, abort: (error: unknown) => void): Body {
-  let window: Window | undefined;
-  let exact = true;
-  let holding = false;
+/** Hands the bytes of the window to `consume`; pauses the connection while that is busy. `abort` ends the request when it rejects. */
+function createBody(connection: Connection, consume: BodyConsumer, abort: (error: unknown) => void): Body {
+  let cutter: WindowCutter | undefined;
+  let isExact = true;
+  let paused = false;
   let failure: unknown;
   let whenSettled: ((failure: unknown) => void) | undefined;
   // One chunk off the socket can hold several pieces of a chunked body, and comes whole.
   const waiting: Buffer[] = [];
 
-  function hand(chunk: Buffer): void {
+  function deliver(chunk: Buffer): void {
     let busy: void | Promise<void>;
     try {
-      busy = take(chunk);
+      busy = consume(chunk);
     } catch (error) {
       failure = error ?? NO_REASON;
       throw error;
     }
     if (busy === undefined) return;
-    holding = true;
-    connection.hold();
-    busy.then(goOn, fail);
+    paused = true;
+    connection.pause();
+    busy.then(resume, fail);
   }
 
-  function goOn(): void {
-    holding = false;
+  function resume(): void {
+    paused = false;
     try {
-      while (!holding && waiting.length > 0) hand(waiting.shift()!);
+      while (!paused && waiting.length > 0) deliver(waiting.shift()!);
     } catch (error) {
       fail(error);
       return;
     }
-    if (holding) return;
-    if (whenSettled === undefined) connection.release();
+    if (paused) return;
+    if (whenSettled === undefined) connection.resume();
     else whenSettled(undefined);
   }
 
   function fail(error: unknown): void {
-    holding = false;
+    paused = false;
     failure = error ?? NO_REASON;
     waiting.length = 0;
     if (whenSettled === undefined) abort(failure);
@@ -108,69 +108,73 @@ function createBody(connection: Connection, take: TakeBytes, abort: (error: unkn
   }
 
   return {
-    begin(plan) {
-      exact = plan.exact;
-      window = createWindow(plan);
+    begin(window) {
+      isExact = window.isExact;
+      cutter = createCutter(window);
     },
     add(chunk) {
-      const wanted = window?.cut(chunk);
-      if (wanted === undefined) return;
-      if (holding) waiting.push(wanted);
-      else hand(wanted);
+      const part = cutter?.cut(chunk);
+      if (part === undefined) return;
+      if (paused) waiting.push(part);
+      else deliver(part);
     },
-    isWhole: () => window?.isWhole() === true,
-    isEnough: () => !exact && window?.isWhole() === true,
-    isHolding: () => holding,
+    isComplete: () => cutter?.isComplete() === true,
+    isEnough: () => !isExact && cutter?.isComplete() === true,
+    isPaused: () => paused,
     settled(callback) {
-      if (holding) whenSettled = callback;
+      if (paused) whenSettled = callback;
       else callback(failure);
     },
   };
 }
 
-/** Where a body goes. */
-export interface Sink {
-  /** Hears of a response before its body. Returns what of that is wanted; undefined: only how it begins. */
-  begin(status: number, headers: ResponseHeaders): BodyPlan | undefined;
-  /** Hears of every byte of a wanted body, those that are skipped included. */
+/** Receives a response. */
+export interface ResponseHandler {
+  /** Called before the body. Returns the part of it to keep; undefined: only its beginning, for a message. */
+  head(status: number, headers: ResponseHeaders): BodyWindow | undefined;
+  /** Called for every byte of a kept body, those that are skipped included. */
   received(bytes: number): void;
-  readonly take: TakeBytes;
-  /** Is told what ends the request at once, as `stopped` unless it has ended already. */
+  readonly consume: BodyConsumer;
+  /** Called with a function that ends the request at once, as `stopped` unless it has ended already. */
   started?(stop: () => void): void;
 }
 
 /** How a request ended. */
-type Outcome =
-  /** Every wanted byte has come. */
-  | { readonly kind: 'whole' }
+export type Outcome =
+  /** Every byte of the window has come. */
+  | { readonly kind: 'complete' }
   /** The network failed, or the body is longer than it may be. `unanswered`: before any response, on a reused connection. */
   | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
-  /** It was stopped before every wanted byte had come. */
+  /** It was stopped before every byte of the window had come. */
   | { readonly kind: 'stopped' }
-  /** The body is not wanted: its first 64 KiB, none of a 2xx. */
-  | { readonly kind: 'spare'; readonly body: Buffer };
+  /** The body is not part of the blob: its first 64 KiB, none of a 2xx. */
+  | { readonly kind: 'unwanted'; readonly body: Buffer };
 
 export interface TransferRequest {
   readonly path: string;
   readonly headers: Record<string, string>;
-  /** Longest silence within a body that has begun, holding not counted. */
+  /** Longest silence within a body that has begun, paused not counted. */
   readonly idleTimeoutMs: number;
-  /** Longest silence before the answer, and again before the first byte of its body. */
+  /** Longest silence before the response, and again before the first byte of its body. */
   readonly answerTimeoutMs: number;
 }
 
-/** The reason given to undici when what was wanted has arrived and the body goes on. */
+/** The reason given to undici when the window has arrived and the body continues. */
 const ENOUGH = new Error('enough');
 
 /**
- * Sends one GET on a connection and feeds its body to `sink`. Runs once a chunk of up to 64 KiB: nothing is allocated
+ * Sends one GET on a connection and feeds its body to `handler`. Runs once a chunk of up to 64 KiB: nothing is allocated
  * there and no promise is made.
  * @returns how it ended; network failures are an outcome
- * @throws what `sink.take` throws or rejects with, after closing the connection
+ * @throws what `handler.consume` throws or rejects with, after closing the connection
  */
-export function transfer(connection: Connection, request: TransferRequest, sink: Sink): Promise<Outcome> {
+export function transfer(
+  connection: Connection,
+  request: TransferRequest,
+  handler: ResponseHandler,
+): Promise<Outcome> {
   return new Promise((resolve, reject) => {
-    const body = createBody(connection, sink.take, (error) => controller?.abort(toError(error)));
+    const body = createBody(connection, handler.consume, (error) => controller?.abort(toError(error)));
     let controller: Dispatcher.DispatchController | undefined;
     let status = 0;
     let reused = false;
@@ -178,7 +182,7 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
     let words: GrowingBuffer | undefined;
     let wordsTimer: NodeJS.Timeout | undefined;
 
-    const timer = createIdleTimer(request, body.isHolding, (phase) => {
+    const timer = createIdleTimer(request, body.isPaused, (phase) => {
       controller?.abort(timeoutError(phase));
     });
 
@@ -187,11 +191,11 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
       clearTimeout(wordsTimer);
       connection.isBody = false;
       body.settled((failure) => {
-        connection.release(error !== undefined);
+        connection.resume(error !== undefined);
         if (failure !== undefined) reject(failure);
         // The status counts even if the body behind it broke off.
-        else if (words !== undefined) resolve({ kind: 'spare', body: words.bytes() });
-        else if (body.isWhole() && !(error instanceof PullError)) resolve({ kind: 'whole' });
+        else if (words !== undefined) resolve({ kind: 'unwanted', body: words.bytes() });
+        else if (body.isComplete() && !(error instanceof PullError)) resolve({ kind: 'complete' });
         else if (stopped) resolve({ kind: 'stopped' });
         else resolve({ kind: 'broken', error, unanswered: reused && status === 0 && !timer.expired() });
       });
@@ -206,23 +210,23 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
       {
         onRequestStart(started) {
           controller = started;
-          reused = connection.answers > 0;
+          reused = connection.responses > 0;
           timer.start();
-          sink.started?.(() => {
+          handler.started?.(() => {
             stopped = true;
             started.abort(ENOUGH);
           });
         },
-        onResponseStart(data, statusCode, answerHeaders) {
-          // An interim answer is no progress: a server may send them for ever.
+        onResponseStart(data, statusCode, headers) {
+          // An interim response is no progress: a server may send them for ever.
           if (statusCode < 200) return;
-          timer.answered();
-          connection.answers++;
+          timer.responseStarted();
+          connection.responses++;
           status = statusCode;
-          const plan = sink.begin(status, answerHeaders);
-          if (plan !== undefined) {
+          const window = handler.head(status, headers);
+          if (window !== undefined) {
             connection.isBody = true;
-            body.begin(plan);
+            body.begin(window);
             return;
           }
           timer.stop();
@@ -231,17 +235,17 @@ export function transfer(connection: Connection, request: TransferRequest, sink:
             data.abort(ENOUGH);
             return;
           }
-          // The status says what matters: what else there is has this long to come, and the connection is closed then.
-          wordsTimer = setTimeout(() => controller?.abort(ENOUGH), spareBodyMs(request.idleTimeoutMs));
+          // The status says what matters: the rest of the body has this long to come before the connection is closed.
+          wordsTimer = setTimeout(() => controller?.abort(ENOUGH), unwantedBodyMs(request.idleTimeoutMs));
         },
         onResponseData(data, chunk) {
           if (words !== undefined) {
-            words.add(chunk.subarray(0, MAX_SPARE_BODY_BYTES - words.length));
-            if (words.length === MAX_SPARE_BODY_BYTES) data.abort(ENOUGH);
+            words.add(chunk.subarray(0, MAX_UNWANTED_BODY_BYTES - words.length));
+            if (words.length === MAX_UNWANTED_BODY_BYTES) data.abort(ENOUGH);
             return;
           }
           timer.progress();
-          sink.received(chunk.length);
+          handler.received(chunk.length);
           body.add(chunk);
           if (body.isEnough()) data.abort(ENOUGH);
         },

@@ -1,4 +1,4 @@
-/** What ends a blob: one answer of its registry a row, which is given to every request for it. Elsewhere: each status (unit/registry/classify). */
+/** What ends a blob: one answer of its registry a row, which is given to every request for it. Elsewhere: each status (unit/registry/retry-rules). */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { CopyOptions } from '../../src/index.js';

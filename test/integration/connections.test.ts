@@ -89,7 +89,7 @@ for (const [other, isSilent] of [
     });
     t.after(() => client.close());
     const url = new URL(`http://slow.test:${port}/`);
-    const asked = [1, 2].map(() => client.get({ url, headers: {}, maxBytes: 10, received: () => {} }));
+    const asked = [1, 2].map(() => client.send({ url, headers: {}, maxBytes: 10, received: () => {} }));
     const connected = new Promise<string>((resolve) => {
       const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
       createConnector(TRANSPORT, 20_000)(target, (error, socket) => {
@@ -112,7 +112,7 @@ test('a connection that does not stand in time is given up, by the main thread a
   const client = createHttpClient({ transport: TRANSPORT, ...times, userAgent: 'test' });
   const url = new URL(`http://slow.test:${port}/`);
   const code = 'ZPULL_CONNECT_TIMEOUT';
-  const ask = () => client.get({ url, headers: {}, maxBytes: 10, received: () => {} });
+  const ask = () => client.send({ url, headers: {}, maxBytes: 10, received: () => {} });
   await assert.rejects(ask(), { code });
   const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
   const [error] = await new Promise<unknown[]>((resolve) => {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../src/format/error.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import {
   type BlobSource,
@@ -33,8 +33,8 @@ function clientFor(t: TestContext, host: string, connections = CONNECTIONS) {
     idleTimeoutMs: LONG_MS,
     answerTimeoutMs: LONG_MS,
     endpoints: [{ transport: { host, tlsVerify: true, environment: {} }, repository: 'x' }],
-    elsewhere: { tlsVerify: true, environment: {} },
-    lacking: createLacking(),
+    foreignTransport: { tlsVerify: true, environment: {} },
+    endpointState: createEndpointState(),
     limits: createLimits(1, CONNECTIONS),
     waits: createWaitBudget(),
     turnLimits: { responseMs: LONG_MS, totalMs: LONG_MS },

@@ -10,7 +10,7 @@ import { resolveOptions } from '../../src/pull/pull-options.js';
 import { Patience } from '../../src/pull/retry-policy.js';
 import { Stop } from '../../src/pull/stop.js';
 import { Concurrency, createLimits } from '../../src/registry/backoff.js';
-import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 
@@ -39,7 +39,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     stop,
     patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {}, onMiss: () => {} }),
     concurrency: new Concurrency(createLimits(1, connections)),
-    endpoints: new EndpointChoice(1, createLacking(), createLimits(1, connections)),
+    endpoints: new EndpointChoice(1, createEndpointState(), createLimits(1, connections)),
     metadata: new MetadataBudget(),
     decoded: new DecodedAllowance(),
     scrap: new Set(),

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { NetworkSetup } from '../../src/pool/messages.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createLacking, EndpointChoice } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-choice.js';
 
 /** How the threads of a test reach the one registry there is. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {
-  const lacking = createLacking();
+  const endpointState = createEndpointState();
   const limits = createLimits(1, 4);
   // Where redirects are not expected, no thread asks the main thread, which does not answer here, who is to ask for a target.
-  new EndpointChoice(1, lacking, limits).note(0, 'serves-itself');
+  new EndpointChoice(1, endpointState, limits).note(0, 'serves-itself');
   return {
     channel: randomUUID(),
     connections: 4,
@@ -16,8 +16,8 @@ export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup 
     idleTimeoutMs: 5000,
     answerTimeoutMs: 5000,
     endpoints: [{ transport: { host: '127.0.0.1', tlsVerify: true, environment: {} }, repository: 'x' }],
-    elsewhere: { tlsVerify: true, environment: {} },
-    lacking,
+    foreignTransport: { tlsVerify: true, environment: {} },
+    endpointState,
     limits,
     waits: createWaitBudget(),
     userAgent: 'test',

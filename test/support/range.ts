@@ -1,6 +1,6 @@
 import type { TestContext } from 'node:test';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createLacking } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeTotals } from '../../src/registry/range-client.js';
 import { type RecordedEvents, recordEvents } from './scripted-server.js';
@@ -34,8 +34,8 @@ export async function fetchBlob(t: TestContext, origin: string, options: RangeOp
     idleTimeoutMs: timeoutMs,
     answerTimeoutMs: timeoutMs,
     endpoints: [{ transport, repository: 'team/app' }],
-    elsewhere: { tlsVerify: true, environment: {} },
-    lacking: createLacking(),
+    foreignTransport: { tlsVerify: true, environment: {} },
+    endpointState: createEndpointState(),
     limits: createLimits(1, 1),
     waits: createWaitBudget(),
   });

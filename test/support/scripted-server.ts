@@ -141,7 +141,7 @@ export function recordEvents(
     requested: () => {
       events.requests++;
     },
-    answered: (line) => {
+    log: (line) => {
       events.lines.push(line);
     },
     miss: async (message, failed) => {

@@ -2,9 +2,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { fromFailure } from '../../src/format/error.js';
-import type { SessionOptions } from '../../src/registry/ask.js';
 import { createWaitBudget, type Wait } from '../../src/registry/backoff.js';
 import { createCredentials } from '../../src/registry/credentials.js';
+import type { SessionOptions } from '../../src/registry/exchange.js';
 import { createRegistrySession, type RegistrySession } from '../../src/registry/session.js';
 import { temporaryDirectory } from './temporary.js';
 
@@ -30,7 +30,7 @@ export function sessionOptions(host: string, misses = 0): { options: SessionOpti
     userAgent: 'zpull-test',
     waits: createWaitBudget(),
     tokens: new Map(),
-    patience: {
+    retryPolicy: {
       received: (bytes) => {
         heard.receivedBytes += bytes;
       },

@@ -42,14 +42,14 @@ async function loadHttp(): Promise<Loaded> {
 /** Blobs of a layout on this machine; foreign ones still lie elsewhere. */
 async function loadLocal(): Promise<Loaded> {
   const { isFile, readRange } = await import('./local-range.js');
-  const { endpoints, lacking, limits } = network();
+  const { endpoints, endpointState, limits } = network();
   let http: Promise<Loaded> | undefined;
   const fetchRange = async (job: RangeJob): Promise<RangeTotals> => {
     if (isFile(job.blob.url)) return readRange(job);
     http ??= loadHttp();
     return (await http).fetchRange(job);
   };
-  return { fetchRange, choice: new EndpointChoice(endpoints.length, lacking, limits) };
+  return { fetchRange, choice: new EndpointChoice(endpoints.length, endpointState, limits) };
 }
 
 /** Timers are due to a millisecond: what is shorter is added to the next wait. */
@@ -72,7 +72,7 @@ const rangeEvents: RangeEvents = {
     if (setup.network?.reusesBuffers !== true) noteGarbage(bytes);
   },
   requested: () => {},
-  ...(setup.network?.debug === true && { answered: (line: string) => tell({ event: 'request', line }) }),
+  ...(setup.network?.debug === true && { log: (line: string) => tell({ event: 'request', line }) }),
   miss: (message, failed) => {
     tell({ event: 'miss', message, ...failed });
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));

@@ -13,7 +13,7 @@ import {
   parseRetryAfter,
   rangeHeader,
 } from '../../../src/registry/headers.js';
-import { decodeAnswer } from '../../../src/registry/http-client.js';
+import { decodeResponse } from '../../../src/registry/http-client.js';
 import { firstErrorMessage, refusal, webPageError } from '../../../src/registry/refusal.js';
 import { parseToken, tokenRequest, tokenUrl } from '../../../src/registry/token.js';
 import { nextHop } from '../../../src/registry/urls.js';
@@ -192,7 +192,7 @@ const codedAnswer = target(
   async ([body, encoding]) => {
     const answer = { status: 200, headers: { 'content-encoding': encoding }, body, tooLong: false };
     const decoded = await tolerateAsync(
-      () => decodeAnswer(answer, 'registry.example', MAX_DECODED_BYTES),
+      () => decodeResponse(answer, 'registry.example', MAX_DECODED_BYTES),
       'answer-unexpected',
     );
     if (decoded !== undefined && decoded.body !== body) assert.ok(decoded.body.length <= MAX_DECODED_BYTES);

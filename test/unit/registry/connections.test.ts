@@ -37,7 +37,7 @@ test('undici reads nothing of a connection while that is held, and goes on when 
   const transport = { host: server.host, tlsVerify: true, environment: {} };
   const connections = createConnections({ connections: 1, connectTimeoutMs: 5000, transport });
   t.after(() => connections.close());
-  const connection = await connections.take(server.origin);
+  const connection = await connections.acquire(server.origin);
   let received = 0;
   let isOver = false;
   let begun = (): void => {};
@@ -51,7 +51,7 @@ test('undici reads nothing of a connection while that is held, and goes on when 
         onRequestStart() {},
         onResponseData(_controller, chunk) {
           received += chunk.length;
-          connection.hold();
+          connection.pause();
           begun();
         },
         onResponseEnd: () => resolve(),
@@ -69,7 +69,7 @@ test('undici reads nothing of a connection while that is held, and goes on when 
     // Each release lets it read until the next chunk has it held again.
     assert.ok(received - released <= 2 * 65_536, HINT);
     released = received;
-    connection.release();
+    connection.resume();
   }
   await ended;
   assert.equal(received, body.length, HINT);
@@ -82,14 +82,14 @@ test('what waits in a connection whose request was aborted is not read any more'
   const transport = { host: server.host, tlsVerify: true, environment: {} };
   const connections = createConnections({ connections: 1, connectTimeoutMs: 5000, transport });
   t.after(() => connections.close());
-  const connection = await connections.take(server.origin);
+  const connection = await connections.acquire(server.origin);
   const failure = new Error('the disk is full');
   const emit = t.mock.method(Socket.prototype, 'emit').mock;
   const request = { path: '/', headers: {}, idleTimeoutMs: 60_000, answerTimeoutMs: 60_000 };
   const done = transfer(connection, request, {
-    begin: () => ({ skipBytes: 0, takeBytes: body.length, exact: true }),
+    head: () => ({ skipBytes: 0, lengthBytes: body.length, isExact: true }),
     received() {},
-    async take() {
+    async consume() {
       await turns(10);
       emit.resetCalls();
       throw failure;
@@ -122,7 +122,7 @@ async function serve(t: TestContext, answer: (socket: Socket) => Promise<void>) 
     reusesBuffers: true,
   });
   t.after(() => connections.close());
-  const connection = await connections.take(`http://127.0.0.1:${port}`);
+  const connection = await connections.acquire(`http://127.0.0.1:${port}`);
   return { connection, sockets: () => sockets };
 }
 
@@ -148,12 +148,12 @@ async function ask(
     connection,
     { path: '/', headers: {}, ...timeouts },
     {
-      begin: (_status, all) => {
+      head: (_status, all) => {
         headers = all;
-        return { skipBytes: 0, takeBytes: BODY.length, exact: true };
+        return { skipBytes: 0, lengthBytes: BODY.length, isExact: true };
       },
       received() {},
-      take(chunk) {
+      consume(chunk) {
         hash.update(chunk);
         memory.add(chunk.buffer);
         chunks++;
@@ -173,7 +173,7 @@ test('a connection that reads into one buffer gives heads in parts and bodies as
   });
   for (const pause of [() => false, () => true, (chunk: number) => chunk % 3 === 0]) {
     const answer = await ask(server, pause);
-    assert.deepEqual([answer.kind, answer.digest], ['whole', WANTED]);
+    assert.deepEqual([answer.kind, answer.digest], ['complete', WANTED]);
     assert.equal(answer.headers['x-long'], LONG_VALUE);
     assert.equal(answer.memory.size, 1);
   }
@@ -192,7 +192,7 @@ test('a chunked body that one read brings many chunks of stays as it is while th
     socket.write('0\r\n\r\n');
   });
   const answer = await ask(server, (chunk) => chunk % 5 === 0);
-  assert.deepEqual([answer.kind, answer.digest], ['whole', WANTED]);
+  assert.deepEqual([answer.kind, answer.digest], ['complete', WANTED]);
 });
 
 test('a body that ends early with its connection is broken, and the next connection reads as the first one did', async (t) => {
@@ -205,6 +205,6 @@ test('a body that ends early with its connection is broken, and the next connect
   });
   assert.equal((await ask(server, () => false)).kind, 'broken');
   const { kind, digest } = await ask(server, (chunk) => chunk === 2);
-  assert.deepEqual([kind, digest], ['whole', WANTED]);
+  assert.deepEqual([kind, digest], ['complete', WANTED]);
   assert.equal(server.sockets(), 2);
 });

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createLimits } from '../../../src/registry/backoff.js';
 import {
-  createLacking,
+  createEndpointState,
   EndpointChoice,
   foreignHost,
   NO_ENDPOINT,
@@ -12,8 +12,12 @@ const A = `sha256:a12${'0'.repeat(61)}`;
 const B = `sha256:b12${'0'.repeat(61)}`;
 const NONE: ReadonlySet<number> = new Set();
 
-function choiceOf(count: number, lacking = createLacking(), limits = createLimits(count, 4)): EndpointChoice {
-  return new EndpointChoice(count, lacking, limits);
+function choiceOf(
+  count: number,
+  endpointState = createEndpointState(),
+  limits = createLimits(count, 4),
+): EndpointChoice {
+  return new EndpointChoice(count, endpointState, limits);
 }
 
 test('the first endpoint is asked, and those tried already are not', () => {
@@ -52,9 +56,9 @@ test('an endpoint that asked for a longer wait is left alone for that long, also
 });
 
 test('an endpoint that lacks a blob is not asked for it by any thread while another may have it', () => {
-  const lacking = createLacking();
-  const choice = choiceOf(2, lacking);
-  const other = choiceOf(2, lacking);
+  const endpointState = createEndpointState();
+  const choice = choiceOf(2, endpointState);
+  const other = choiceOf(2, endpointState);
   other.lacks(0, A);
   assert.equal(choice.next(A, NONE, 0), 1);
   assert.equal(choice.next(B, NONE, 0), 0);
@@ -72,15 +76,15 @@ test('of more endpoints than are remembered, those behind keep nobody going on f
 });
 
 test('what comes from no endpoint is nobody’s success or fault', () => {
-  const lacking = createLacking();
-  const choice = choiceOf(32, lacking);
+  const endpointState = createEndpointState();
+  const choice = choiceOf(32, endpointState);
   choice.lacks(NO_ENDPOINT, A);
   choice.failed(NO_ENDPOINT, 0);
   choice.succeeded(NO_ENDPOINT);
   choice.enter(NO_ENDPOINT);
   choice.leave(NO_ENDPOINT);
   assert.equal(choice.next(A, NONE, 0), 0);
-  assert.ok(lacking.every((slot) => slot === 0));
+  assert.ok(endpointState.every((slot) => slot === 0));
 });
 
 test('an endpoint that asked to be asked less gets half as much of all threads, and then others are asked', () => {
@@ -120,13 +124,13 @@ test('ranges step aside for as long as one of them was told to wait, and while t
   const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
   one.enter(0);
   other.enter(0);
-  assert.equal(other.stepAsideMs(0, 1000), undefined);
+  assert.equal(other.backOffMs(0, 1000), undefined);
   one.failed(0, 1000, 5000);
-  assert.deepEqual([other.stepAsideMs(0, 1500), other.stepAsideMs(1, 1500)], [4500, undefined]);
-  assert.equal(other.stepAsideMs(0, 6000), 0, 'there is room for one now');
+  assert.deepEqual([other.backOffMs(0, 1500), other.backOffMs(1, 1500)], [4500, undefined]);
+  assert.equal(other.backOffMs(0, 6000), 0, 'there is room for one now');
   one.leave(0);
-  assert.equal(other.stepAsideMs(0, 6000), undefined);
-  assert.equal(other.stepAsideMs(NO_ENDPOINT, 6000), undefined);
+  assert.equal(other.backOffMs(0, 6000), undefined);
+  assert.equal(other.backOffMs(NO_ENDPOINT, 6000), undefined);
 });
 
 test('an endpoint with enough in flight is asked before one that failed, and when it is the only one left', () => {
@@ -150,8 +154,8 @@ test('good answers let an endpoint have more again, a failure that asks for noth
 });
 
 test('how an endpoint answers is noted for all threads, beside what it lacks', () => {
-  const lacking = createLacking();
-  const [one, other] = [choiceOf(33, lacking), choiceOf(33, lacking)];
+  const endpointState = createEndpointState();
+  const [one, other] = [choiceOf(33, endpointState), choiceOf(33, endpointState)];
   one.note(1, 'serves-itself');
   one.note(1, 'one-time-targets');
   one.note(1, 'serves-itself', false);

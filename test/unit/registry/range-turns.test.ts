@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { createLacking, turnWords } from '../../../src/registry/endpoint-choice.js';
+import { createEndpointState, turnWords } from '../../../src/registry/endpoint-choice.js';
 import { RangeTurns } from '../../../src/registry/range-turns.js';
 
 const A = `sha256:a12${'0'.repeat(61)}`;
@@ -12,7 +12,7 @@ const LONG_MS = 600_000;
 
 /** The turns of two threads. */
 function twoThreads(responseMs: number, totalMs = LONG_MS): readonly [RangeTurns, RangeTurns] {
-  const words = turnWords(createLacking());
+  const words = turnWords(createEndpointState());
   const limits = { responseMs, totalMs };
   return [new RangeTurns(words, limits), new RangeTurns(words, limits)];
 }
@@ -20,8 +20,8 @@ function twoThreads(responseMs: number, totalMs = LONG_MS): readonly [RangeTurns
 test('ranges of a blob take turns, on all threads, and those of another blob are not waited for', async () => {
   const [one, other] = twoThreads(LONG_MS);
   const ends: Array<() => void> = [];
-  const waiting = [one, other, other].map(async (turns) => ends.push(await turns.take(A)));
-  const endOfB = await one.take(B);
+  const waiting = [one, other, other].map(async (turns) => ends.push(await turns.acquire(A)));
+  const endOfB = await one.acquire(B);
   for (let count = 1; count <= waiting.length; count++) {
     await Promise.race(waiting.slice(count - 1));
     await turnOfLoop();
@@ -31,7 +31,7 @@ test('ranges of a blob take turns, on all threads, and those of another blob are
   }
   await Promise.all(waiting);
   endOfB();
-  (await other.take(A))();
+  (await other.acquire(A))();
 });
 
 for (const [what, responseMs, totalMs] of [
@@ -43,10 +43,10 @@ for (const [what, responseMs, totalMs] of [
     // What waits for a turn does not keep a thread going.
     const going = setInterval(() => {}, 1000);
     t.after(() => clearInterval(going));
-    const end = await one.take(A);
-    await Promise.all([one.take(A), other.take(A)]);
+    const end = await one.acquire(A);
+    await Promise.all([one.acquire(A), other.acquire(A)]);
     end();
-    await Promise.all([one.take(A), other.take(A)]);
+    await Promise.all([one.acquire(A), other.acquire(A)]);
   });
 }
 

@@ -11,11 +11,11 @@ test('a line says what was asked and what came, without any query or user', () =
     'GET example.com:5000/v2/a/blobs/b bytes=0-9: 206, 10 bytes, 20 ms',
   );
   assert.equal(
-    requestLine({ ...told, method: 'HEAD', status: 0, bytes: 0, again: 'it broke off' }, 100),
+    requestLine({ ...told, method: 'HEAD', status: 0, bytes: 0, retryReason: 'it broke off' }, 100),
     'HEAD example.com:5000/v2/a/blobs/b: no answer, 0 bytes, 0 ms; again, as it broke off',
   );
   assert.equal(
-    requestLine({ ...told, status: 200, bytes: 0, givenUp: 'it is encoded' }, 100),
+    requestLine({ ...told, status: 200, bytes: 0, failureReason: 'it is encoded' }, 100),
     'GET example.com:5000/v2/a/blobs/b: 200, 0 bytes, 0 ms; given up, as it is encoded',
   );
 });

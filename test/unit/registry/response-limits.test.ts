@@ -69,7 +69,7 @@ test('an answer that has not begun, and a body, each have a time of their own', 
     (phase) => told.push(phase),
   );
   timer.start();
-  timer.answered();
+  timer.responseStarted();
   await sleep(40);
   assert.deepEqual(told, []);
   timer.progress();

@@ -1,4 +1,4 @@
-/** Which URL a range is asked for next, where that hangs on what other ranges do at the same moment: no registry can bring that about. */
+/** Which URL a range is asked for next, route that hangs on what other ranges do at the same moment: no registry can bring that about. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import {
@@ -8,9 +8,9 @@ import {
   createWaitBudget,
   sharedClockMs,
 } from '../../../src/registry/backoff.js';
-import { createLacking } from '../../../src/registry/endpoint-choice.js';
-import { NextUrl } from '../../../src/registry/next-url.js';
+import { createEndpointState } from '../../../src/registry/endpoint-choice.js';
 import { createRangeClient } from '../../../src/registry/range-client.js';
+import { RangeRoute } from '../../../src/registry/range-route.js';
 import { recordEvents } from '../../support/scripted-server.js';
 
 const DIGEST = `sha256:${'ab'.repeat(32)}`;
@@ -33,29 +33,29 @@ function twoEndpoints(t: TestContext, most: number) {
     idleTimeoutMs: 1000,
     answerTimeoutMs: 1000,
     endpoints: [endpoint, endpoint],
-    elsewhere: { tlsVerify: true, environment: {} },
-    lacking: createLacking(),
+    foreignTransport: { tlsVerify: true, environment: {} },
+    endpointState: createEndpointState(),
     limits,
     waits,
   });
   t.after(() => client.close());
   const load = [new Concurrency(limits, 0), new Concurrency(limits, 1)];
   const begin = async (events = recordEvents({ origins: ['', 'http://registry'] })) => {
-    const where = new NextUrl(client, { blob: BLOB, start: 0, end: 10, onBytes: () => {}, events });
-    await where.choose();
-    return where;
+    const route = new RangeRoute(client, { blob: BLOB, start: 0, end: 10, onBytes: () => {}, events });
+    await route.chooseEndpoint();
+    return route;
   };
   return { begin, waits, mirror: load[0]!, full: () => load.map(({ isFull }) => isFull) };
 }
 
-/** Two ranges of which one has leave to ask where the blob is now, and the other waits for what it finds. */
+/** Two ranges of which one has leave to ask route the blob is now, and the other waits for what it finds. */
 async function twoOfExpired(t: TestContext, most: number) {
   const endpoints = twoEndpoints(t, most);
   const [leader, waiting] = [await endpoints.begin(), await endpoints.begin()];
   const place = await leader.next();
   leader.redirected(place, STORAGE);
-  leader.found(await leader.next());
-  const { target } = await leader.next();
+  leader.bodyBegins(await leader.next());
+  const { cachedTarget: target } = await leader.next();
   assert.equal(target?.href, STORAGE.href);
   await leader.renewTarget(target);
   return { ...endpoints, leader, waiting, next: waiting.next() };
@@ -65,9 +65,9 @@ test('who waits for a new target goes on when the range that was to ask for it t
   const { leader, waiting, next, mirror } = await twoOfExpired(t, 4);
   // For longer than anybody waits.
   mirror.throttled(300_000, sharedClockMs());
-  const turn = async (where: NextUrl, asking: Promise<unknown>) => {
+  const turn = async (route: RangeRoute, asking: Promise<unknown>) => {
     const error: unknown = await asking.catch((reason: unknown) => reason);
-    assert.equal(await where.passOn(error), true);
+    assert.equal(await route.failOver(error), true);
   };
   await turn(leader, leader.next());
   assert.equal((await leader.next()).url.href, REGISTRY);
@@ -84,7 +84,7 @@ test('a range for which others wait asks, although more are in flight than may b
   const place = await leader.next();
   assert.equal(place.url.href, MIRROR);
   leader.redirected(place, new URL('http://storage/2'));
-  leader.found(await leader.next());
+  leader.bodyBegins(await leader.next());
   leader.close();
   assert.equal((await next).url.href, 'http://storage/2');
   waiting.close();
@@ -107,11 +107,11 @@ test('a range that is one too many waits until another has ended', async (t) => 
 
 test('a range is in flight at the endpoint that is asked, and nowhere when it has ended or cannot begin', async (t) => {
   const { begin, full } = twoEndpoints(t, 1);
-  const where = await begin();
+  const route = await begin();
   assert.deepEqual(full(), [true, false]);
-  await where.failed(await where.next(), 'broke off', { sign: 'alive' });
+  await route.failed(await route.next(), 'broke off', { sign: 'alive' });
   assert.deepEqual(full(), [false, true]);
-  where.close();
+  route.close();
   assert.deepEqual(full(), [false, false]);
   const refuse = (): string => assert.fail('no token');
   await assert.rejects(begin(recordEvents({ authorize: refuse, origins: ['', 'http://registry'] })));
@@ -122,19 +122,19 @@ test('an endpoint that asks to wait has its share halved, and a wait is over wit
   const { begin, mirror } = twoEndpoints(t, 4);
   let serial = 0;
   const events = recordEvents({ authorize: () => `Bearer ${++serial}`, origins: ['', 'http://registry'] });
-  const where = await begin(events);
-  const before = where.authorizationAt(await where.next());
-  await where.wait({ ...WAIT, waitMs: 0 });
+  const route = await begin(events);
+  const before = route.authorizationAt(await route.next());
+  await route.wait({ ...WAIT, waitMs: 0 });
   assert.deepEqual(
-    [mirror.limit, where.endpoint, events.pauses],
+    [mirror.limit, route.endpoint, events.pauses],
     [2, 1, 0],
     'the registry is asked meanwhile',
   );
-  await where.wait({ ...WAIT, waitMs: 0 });
+  await route.wait({ ...WAIT, waitMs: 0 });
   assert.deepEqual([events.pauses, events.pausesOpen, events.misses.length], [1, 0, 0]);
-  assert.notEqual(where.authorizationAt(await where.next()), before);
+  assert.notEqual(route.authorizationAt(await route.next()), before);
   assert.equal(serial, 3);
-  where.close();
+  route.close();
 });
 
 test('a wait counts together with what other threads have waited', async (t) => {
@@ -143,9 +143,9 @@ test('a wait counts together with what other threads have waited', async (t) => 
   for (let nth = 0; nth < 5; nth++)
     bookWait(waits, { host: 'example.com', waitMs: 120_000 }, longAgoMs + nth * 120_000);
   const events = recordEvents({ origins: ['', 'http://registry'] });
-  const where = await begin(events);
-  await where.wait(WAIT);
-  await assert.rejects(where.wait(WAIT), { code: 'network-hopeless', message: /1 s after 600 s of waiting/ });
+  const route = await begin(events);
+  await route.wait(WAIT);
+  await assert.rejects(route.wait(WAIT), { code: 'network-hopeless', message: /1 s after 600 s of waiting/ });
   assert.equal(events.pauses, 0);
-  where.close();
+  route.close();
 });
