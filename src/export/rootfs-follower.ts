@@ -17,7 +17,7 @@ import type { ExportOptions } from './options.js';
 import type { RootfsPlace } from './rootfs-place.js';
 
 /** Entries of all layers up to which files are written early: SECURITY.md says why. */
-const MAX_EARLY_ENTRIES = 2 ** 17;
+const MAX_EARLY_ENTRIES = 2 ** 16;
 
 /** A root file system that already has some of its files. */
 export interface BegunRootfs extends FollowedLayers {
@@ -33,7 +33,7 @@ export interface RootfsFollowerOptions {
   readonly directory: string;
   /** See `exportRootfs`. */
   readonly sameOwner?: boolean;
-  /** Entries of all layers up to which files are written while layers come, others afterwards; default 131,072. They take memory. */
+  /** Entries of all layers up to which files are written while layers come, others afterwards; default 65,536. They take memory. */
   readonly maxEntries?: number;
 }
 
