@@ -1,40 +1,40 @@
 import { PullError } from '../format/error.js';
 import { type Fields, isObject } from '../format/strict-json.js';
 
-/** What lets a registry or its token server know a user. */
+/** The secret that identifies a user to a registry or its token server. */
 export type Secret =
   | { readonly kind: 'password'; readonly username: string; readonly password: string }
-  /** A refresh token: a token server changes it for tokens that a registry takes. */
+  /** A refresh token: a token server exchanges it for tokens that the registry accepts. */
   | { readonly kind: 'identity-token'; readonly token: string };
 
-/** One way to a secret that a file offers. */
+/** A secret in a file, or a helper that has one. */
 export type Offer =
   | { readonly kind: 'secret'; readonly secret: Secret }
-  /** `docker-credential-NAME get`, to be told the name of a server. */
+  /** `docker-credential-NAME get`, with the name of the server on stdin. */
   | { readonly kind: 'helper'; readonly name: string; readonly server: string };
 
 /** The parts of docker's `config.json` and containers' `auth.json` that are about credentials. */
 export interface AuthFile {
-  /** The file's path, or the variable it stands in. */
+  /** The path of the file, or the name of the variable. */
   readonly name: string;
   readonly auths: Readonly<Record<string, Fields>>;
   readonly credHelpers: Readonly<Record<string, string>>;
   readonly credsStore: string | undefined;
 }
 
-/** How docker names Docker Hub to its files and helpers, since before there were other registries. */
+/** Docker's key for Docker Hub in its files and helpers, from a time without other registries. */
 const HUB_KEY = 'https://index.docker.io/v1/';
 const HUB_HOSTS = ['docker.io', 'index.docker.io', 'registry-1.docker.io'];
 
-/** It becomes part of a program's name: what is looked for on PATH must not turn into a path. */
+/** The name becomes part of a program's name on PATH: it must not turn into a path. */
 const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
-/** What helpers and their callers write in place of a user name when the secret is an identity token. */
+/** The user name of helpers and files for a secret that is an identity token. */
 const TOKEN_USER = '<token>';
 
 /**
- * Reads docker's `config.json` or containers' `auth.json` (containers-auth.json(5)); one without content is one
- * without credentials. Nothing of the text is in an error: it is secret.
+ * Reads docker's `config.json` or containers' `auth.json` (containers-auth.json(5)); an empty one
+ * has no credentials. Errors repeat nothing of the text, as it is secret.
  * @throws PullError `option-malformed`
  */
 export function parseAuthFile(text: string, name: string): AuthFile {
@@ -58,7 +58,10 @@ export function parseAuthFile(text: string, name: string): AuthFile {
   };
 }
 
-/** The values by their keys, and by those without a slash at the end, which some programs write: `ghcr.io/`. */
+/**
+ * The values by their keys, and by the keys without a trailing slash, which some programs write:
+ * `ghcr.io/`.
+ */
 function mapKeys<T>(fields: Fields, read: (key: string, value: unknown) => T): Record<string, T> {
   const entries = Object.entries(fields).map(([key, value]) => [key, read(key, value)] as const);
   const trimmed = entries.map(([key, value]) => [isUrl(key) ? key : key.replace(/\/+$/, ''), value] as const);
@@ -70,10 +73,10 @@ function isUrl(key: string): boolean {
 }
 
 /**
- * What a file offers for a repository, in the order in which it is to be tried: entries of `auths` for the longest
- * part of `host/path` first, then what it says of the host: its helper, the helper of all hosts, its entry, which
- * docker does not look at either while a helper has an answer. An entry is read when it is its turn: one that cannot be read hides no other
- * before it.
+ * The offers of a file for a repository, in the order in which to try them: the entries of `auths`
+ * for the longest prefix of `host/path` first, then the helper of the host, the helper of all
+ * hosts, and the entry of the host, which docker ignores as well when a helper has credentials. An
+ * entry is read in its turn: a malformed one does not hide those before it.
  * @throws PullError `option-malformed` for an entry that cannot be read
  */
 export function* offersOf(
@@ -90,13 +93,14 @@ export function* offersOf(
 }
 
 /**
- * The helper of the host, then that of all hosts. An empty one of the host means that it has none, as docker has it. Docker Hub is
- * asked for by the key that names its helper first, and then by the other: docker and podman store it under different ones.
+ * The helper of the host, then that of all hosts. As in docker, an empty helper of the host means
+ * none at all. For Docker Hub a helper is called with the key that names it first, and then with
+ * the other: docker and podman store it under different ones.
  */
 function helperOffers(file: AuthFile, host: string): Offer[] {
   const key = hostKey(file.credHelpers, host);
-  const own = key === undefined ? undefined : file.credHelpers[key];
-  if (own === '') return [];
+  const hostHelper = key === undefined ? undefined : file.credHelpers[key];
+  if (hostHelper === '') return [];
   const isHub = host === 'docker.io';
   const offers = (name: string | undefined, servers: readonly (string | undefined)[]): Offer[] =>
     name === undefined
@@ -105,19 +109,21 @@ function helperOffers(file: AuthFile, host: string): Offer[] {
           server === undefined ? [] : [{ kind: 'helper', name, server }],
         );
   return [
-    ...offers(own, isHub ? [key, HUB_KEY, host] : [host]),
+    ...offers(hostHelper, isHub ? [key, HUB_KEY, host] : [host]),
     ...offers(file.credsStore, isHub ? [HUB_KEY, host] : [host]),
   ];
 }
 
-/** The secret for a user name as helpers and files have it, which may say that the rest is an identity token. */
+/**
+ * The secret for a user name and a password, which is an identity token if the user name says so.
+ */
 export function secretOf(username: string, password: string): Secret {
   return username === TOKEN_USER
     ? { kind: 'identity-token', token: password }
     : { kind: 'password', username, password };
 }
 
-/** The key that stands for a host: its name, or a URL of it, which docker wrote for years. */
+/** The key of a host: its name, or a URL of it, as docker wrote for years. */
 function hostKey(keys: Readonly<Record<string, unknown>>, host: string): string | undefined {
   const exact = host === 'docker.io' ? ['docker.io', HUB_KEY] : [host];
   return (
@@ -138,11 +144,14 @@ function secretOffers(file: AuthFile, key: string): Offer[] {
   return secret === undefined ? [] : [{ kind: 'secret', secret }];
 }
 
-/** The secret of an entry; none for one that is empty, as docker leaves behind where a helper keeps it. */
+/**
+ * The secret of an entry; none for an empty one, which docker leaves behind when a helper stores
+ * the secret.
+ */
 function readSecret(entry: Fields, wrong: (what: string) => PullError): Secret | undefined {
   const text = (name: string): string => {
     const value = entry[name] ?? '';
-    if (typeof value !== 'string') throw wrong(`has a "${name}" that is no text`);
+    if (typeof value !== 'string') throw wrong(`has a "${name}" that is not a string`);
     return value;
   };
   if (text('identitytoken') !== '') return { kind: 'identity-token', token: text('identitytoken') };
@@ -152,7 +161,7 @@ function readSecret(entry: Fields, wrong: (what: string) => PullError): Secret |
   const decoded = Buffer.from(text('auth'), 'base64').toString('utf8');
   const colon = decoded.indexOf(':');
   if (colon <= 0) throw wrong('has an "auth" that is not USER:PASSWORD in base64');
-  // Docker's first versions filled it up with zero bytes.
+  // Docker's first versions padded it with zero bytes.
   return secretOf(decoded.slice(0, colon), decoded.slice(colon + 1).replace(/\0+$/, ''));
 }
 
@@ -170,6 +179,6 @@ function fieldsOf(value: unknown, name: string, problem: string): Fields {
 
 function malformed(name: string, problem: string): PullError {
   return new PullError('option-malformed', `the credentials in ${name} cannot be read: ${problem}`, {
-    hint: 'mend the file, remove it and log in again with "docker login" or "podman login", or name another with --authfile',
+    hint: 'repair the file, remove it and log in again with "docker login" or "podman login", or name another with --authfile',
   });
 }

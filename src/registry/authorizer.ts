@@ -40,7 +40,10 @@ export interface Authorizer {
   /** The value of the Authorization header; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
   readonly expiresAtMs: number;
-  /** Whether the current value was fetched for another pull: it may be refused where a new one is not. */
+  /**
+   * Whether the current value was fetched for another pull: it may be refused where a new one is
+   * not.
+   */
   readonly isInherited: boolean;
   /** Notes the challenges of a 401 of the registry itself: the next renewal follows them. */
   challenged(response: HttpResponse): void;
@@ -48,7 +51,10 @@ export interface Authorizer {
   tried(): Tried;
 }
 
-/** Authorization as the registry's challenges require it, with the user's credentials if there are any. */
+/**
+ * Authorization as the registry's challenges require it, with the user's credentials if there are
+ * any.
+ */
 export function createAuthorizer(context: SessionContext): Authorizer {
   const { credentials } = context.options;
   let challenges: readonly Challenge[] | undefined;
@@ -85,7 +91,8 @@ export function createAuthorizer(context: SessionContext): Authorizer {
     },
     challenged: (response) => {
       const stated = challengesOf(response);
-      // Some servers refuse an expired token without a challenge, or with an error alone (RFC 6750, 3).
+      // Some servers refuse an expired token without a challenge, or with an error alone (RFC 6750,
+      // 3).
       if (stated.some(canBeMet) || challenges === undefined) challenges = stated;
     },
     tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
@@ -101,7 +108,10 @@ function canBeMet({ scheme, parameters }: Challenge): boolean {
   return scheme === 'basic' || (scheme === 'bearer' && parameters.has('realm'));
 }
 
-/** The registry's challenges, for sessions whose first request comes from a worker. Those of a redirect's target do not count. */
+/**
+ * The registry's challenges, for sessions whose first request comes from a worker. Those of a
+ * redirect's target do not count.
+ */
 async function probe(context: SessionContext): Promise<readonly Challenge[]> {
   const request = { headers: {}, maxBytes: MAX_TOKEN_RESPONSE_BYTES };
   const { response, isCrossOrigin, action } = await exchangeWithRetries(context, '/v2/', request);
@@ -123,11 +133,11 @@ async function fetchToken(
   { url, ...request }: TokenRequest,
   found: Credential | undefined,
 ): Promise<Token> {
-  const breaks = createBreakCounter();
+  const countBreak = createBreakCounter();
   const requestOnce = async () => {
     const result = await exchange(context, url, { ...request, maxBytes: MAX_TOKEN_RESPONSE_BYTES });
     if ('retryReason' in result) {
-      breaks.count(result);
+      countBreak(result);
       return result;
     }
     if ('final' in result) throw result.final;
@@ -146,7 +156,10 @@ async function fetchToken(
   return parseToken(body, url.host, Date.now());
 }
 
-/** Token servers refuse an unknown user with 401 or 403, and a refresh token with 400 (RFC 6749, 5.2). */
+/**
+ * Token servers refuse an unknown user with 401 or 403, and a refresh token with 400 (RFC 6749,
+ * 5.2).
+ */
 function tokenRefusal(
   { options }: SessionContext,
   { response, host, isCrossOrigin }: ServedResponse,
@@ -160,7 +173,7 @@ function tokenRefusal(
   if (status === 429)
     return rateLimited(
       { host, words: firstErrorMessage(body) },
-      `the token server ${host} does not answer any more for now (429)`,
+      `the token server ${host} refuses further requests for now (429)`,
     );
   const isRefused =
     status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');

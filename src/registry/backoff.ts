@@ -3,48 +3,52 @@ import { parseRetryAfter } from './headers.js';
 import type { FailedHost } from './network-error.js';
 import { rateLimited } from './refusal.js';
 
-/** The longest single wait that is obeyed: above it a user is better served by an answer. */
+/** The longest single wait that is obeyed: above it an error serves the user better. */
 export const MAX_WAIT_MS = 120_000;
 
 /** All waits of a pull together. */
 const MAX_TOTAL_WAIT_MS = 600_000;
 
-/** A 429 that does not say how long is waited out for up to 1 s, the next in a row 2 s, 4 s … and never above this. */
+/**
+ * After a 429 without Retry-After a request waits up to 1 s, after the next in a row up to 2 s, 4 s
+ * …
+ */
 const FIRST_JITTER_MS = 1_000;
 const MAX_JITTER_MS = 32_000;
 
 /**
- * Small answers (a manifest, a token) that are refused so are asked for this many times more, within 15 s: a pull limit, as Docker Hub
- * has it, lasts for hours, and a burst is over by then.
+ * Retries of a small request (a manifest, a token) after such a 429, within 15 s: a burst is over
+ * by then, and a pull limit like that of Docker Hub lasts for hours.
  */
 export const MAX_UNSTATED_WAITS = 4;
 
-/** An answer as far as it may be one that asks to wait. */
-interface Told {
+/** The parts of a response that may ask to wait. */
+interface WaitRequest {
   readonly status: number;
   readonly retryAfter: string | undefined;
 }
 
 /**
- * How many milliseconds to wait before asking again, after the `nth` answer in a row that asks for it (counted from
- * 1): what a 429 or 503 says, and with full jitter what a 429 leaves open. Undefined for any other answer.
- * `random` is in [0, 1).
+ * How many milliseconds to wait before a retry, after the `nth` response in a row that asks for it
+ * (counted from 1): the time that a 429 or 503 states, or full jitter after a 429 that states none.
+ * Undefined for any other response. `random` is in [0, 1).
  */
 export function waitAfter(
-  { status, retryAfter }: Told,
+  { status, retryAfter }: WaitRequest,
   nth: number,
   nowMs: number,
   random: number,
 ): number | undefined {
   if (status !== 429 && status !== 503) return undefined;
-  const askedMs = parseRetryAfter(retryAfter, nowMs);
-  if (askedMs !== undefined || status === 503) return askedMs;
+  const statedMs = parseRetryAfter(retryAfter, nowMs);
+  if (statedMs !== undefined || status === 503) return statedMs;
   return Math.ceil(random * Math.min(MAX_JITTER_MS, FIRST_JITTER_MS * 2 ** (nth - 1)));
 }
 
 /**
- * The waits that servers asked for, of all threads of a pull. One word, so that booking is one exchange: in its low bits
- * what all waits together took, above them until when (Unix time) they are booked; both in milliseconds.
+ * The waits that servers asked of all threads of a pull. One word, so that booking is one atomic
+ * exchange: its low bits are the sum of all waits, the bits above are when (Unix time) the last one
+ * ends; both in milliseconds.
  */
 export type WaitBudget = BigInt64Array<SharedArrayBuffer>;
 
@@ -52,14 +56,15 @@ export type WaitBudget = BigInt64Array<SharedArrayBuffer>;
 const TOTAL_BITS = 20n;
 const TOTAL_MASK = (1n << TOTAL_BITS) - 1n;
 
-/** A budget of which nothing has been booked. */
+/** A budget without any booked wait. */
 export function createWaitBudget(): WaitBudget {
   return new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
 }
 
 /**
- * Books a wait from `nowMs` (Unix time) on; waits at the same time count once, whichever threads wait.
- * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10 minutes
+ * Books a wait that starts at `nowMs` (Unix time); concurrent waits of all threads count once.
+ * @throws PullError `network-hopeless` when it is longer than 120 s, or all waits together than 10
+ *   minutes
  */
 export function bookWait(budget: WaitBudget, wait: Wait, nowMs: number): void {
   const { host, waitMs } = wait;
@@ -71,41 +76,53 @@ export function bookWait(budget: WaitBudget, wait: Wait, nowMs: number): void {
     const newTotalMs = totalMs + newUntilMs - Math.max(nowMs, untilMs);
     if (waitMs > MAX_WAIT_MS || newTotalMs > MAX_TOTAL_WAIT_MS) {
       const times = `${Math.ceil(waitMs / 1000)} s after ${Math.round(totalMs / 1000)} s of waiting`;
-      throw rateLimited(wait, `${host} tells us to wait too long: ${times}`);
+      throw rateLimited(wait, `${host} asks to wait too long: ${times}`);
     }
     const after = (BigInt(newUntilMs) << TOTAL_BITS) | BigInt(newTotalMs);
     if (Atomics.compareExchange(budget, 0, booked, after) === booked) return;
   }
 }
 
-/** A server told us to wait, or to ask less often. */
+/** A server asked to wait, or to send fewer requests. */
 export interface Wait {
   readonly host: string;
   readonly waitMs: number;
-  /** It is no registry but a storage, to which a redirect led, or where foreign blobs lie: no credentials are sent there. */
+  /**
+   * It is not the registry: a redirect or the URL of a foreign blob led there, and no credentials
+   * are sent.
+   */
   readonly isCrossOrigin?: boolean | undefined;
-  /** Why, in the server's own words, escaped. */
+  /** The server's own reason, escaped. */
   readonly words?: string | undefined;
 }
 
 /**
- * What the main thread's requests report to: karma, seen from the network's side. Whoever implements it decides when
- * the network is beyond hope.
+ * Decides for the main thread's requests when to retry and when to give the network up: the
+ * interface of karma (`src/pull/patience.ts`).
  */
 export interface RetryPolicy {
-  /** Body bytes of a 2xx answer. */
+  /** Counts body bytes of a 2xx response. */
   received(bytes: number): void;
-  /** A network failure, of `failed`. Resolves when it is time to ask again, rejects with the PullError that ends the pull. */
+  /**
+   * Counts a network failure of `failed`. Resolves when it is time for a retry, rejects with the
+   * PullError that ends the pull.
+   */
   miss(reason: Failure, failed?: FailedHost): Promise<void>;
-  /** This one waits and does not ask: while nobody asks, karma's clock stands still. Ends by the returned function. */
+  /**
+   * A request waits until the returned function is called: karma's clock stands still while no
+   * request is active.
+   */
   pause(wait: Wait): () => void;
 }
 
-/** Answers that tell to wait come in waves: what comes within this time after the first is the same wave. */
+/**
+ * Responses that ask to wait come in waves: those within this time after the first belong to its
+ * wave.
+ */
 const WAVE_MS = 1000;
 
-/** Words of a row, one row for each of those that are asked. */
-const MOST = 0;
+/** The words of a row; each server has a row. */
+const MAX = 0;
 const LIMIT = 1;
 const GOOD = 2;
 const WAVE_ENDS = 3;
@@ -113,27 +130,28 @@ const CALM_FROM = 4;
 const IN_FLIGHT = 5;
 const ROW_WORDS = 6;
 
-/** How much each of several servers is asked, for all threads of a pull. */
+/** The concurrency of requests to each server, for all threads of a pull. */
 export type Limits = BigInt64Array<SharedArrayBuffer>;
 
-/** So many rows, each with room for `most` requests in flight. */
-export function createLimits(rows: number, most: number): Limits {
+/** Creates `rows` rows, each with a limit of `max` requests in flight. */
+export function createLimits(rows: number, max: number): Limits {
   const limits = new BigInt64Array(new SharedArrayBuffer(rows * ROW_WORDS * BigInt64Array.BYTES_PER_ELEMENT));
   for (let row = 0; row < rows; row++) {
-    for (const word of [MOST, LIMIT]) limits[row * ROW_WORDS + word] = BigInt(most);
+    for (const word of [MAX, LIMIT]) limits[row * ROW_WORDS + word] = BigInt(max);
   }
   return limits;
 }
 
-/** Milliseconds by a clock that all threads share and nobody sets. */
+/** Milliseconds of the monotonic clock, which all threads share. */
 export function sharedClockMs(): number {
   return Number(process.hrtime.bigint() / 1_000_000n);
 }
 
 /**
- * How many requests may be in flight to a server: as many as there are connections, until it asks to be asked less.
- * Then half as many, and one more each time that so many have come well (additive increase, multiplicative decrease,
- * as TCP does it). Any thread may say what came; time is passed in, in milliseconds.
+ * How many requests may be in flight to a server: one a connection, until it asks to wait. Then
+ * half as many, and one more each time that as many as the limit have succeeded (additive increase,
+ * multiplicative decrease, as in TCP). All threads share the numbers; the caller passes in the
+ * time, in milliseconds.
  */
 export class Concurrency {
   readonly #limits: Limits;
@@ -149,22 +167,24 @@ export class Concurrency {
     return Number(this.#load(LIMIT));
   }
 
-  /** Whether as many are in flight as may be. */
+  /** Whether the limit is reached. */
   get isFull(): boolean {
     return this.#load(IN_FLIGHT) >= this.#load(LIMIT);
   }
 
-  /** Whether more are in flight than may be: they were under way when it was asked to be less. */
+  /** Whether more are in flight than the limit: they were sent before it was lowered. */
   get isCrowded(): boolean {
     return this.#load(IN_FLIGHT) > this.#load(LIMIT);
   }
 
-  /** How much is left of the wait that the first answer of the last wave asked for, in milliseconds. */
+  /**
+   * The remainder of the wait that the first response of the last wave asked for, in milliseconds.
+   */
   waitLeftMs(nowMs: number): number {
     return Math.max(0, Number(this.#load(CALM_FROM)) - nowMs);
   }
 
-  /** A request is in flight until it calls `leave`. */
+  /** Counts a request as in flight until `leave` is called. */
   enter(): void {
     this.#add(IN_FLIGHT, 1n);
   }
@@ -174,7 +194,8 @@ export class Concurrency {
   }
 
   /**
-   * A request was told to wait. Those under way at the same time are told the same: only the first of a wave counts.
+   * A request was asked to wait. Concurrent requests are asked the same: only the first of a wave
+   * lowers the limit.
    * @returns whether it was the first
    */
   throttled(waitMs: number, nowMs: number): boolean {
@@ -189,10 +210,10 @@ export class Concurrency {
     return true;
   }
 
-  /** What a request was for came. */
+  /** A request has succeeded. */
   good(): void {
     const limit = this.#load(LIMIT);
-    if (limit === this.#load(MOST)) return;
+    if (limit === this.#load(MAX)) return;
     if (this.#add(GOOD, 1n) + 1n < limit) return;
     Atomics.store(this.#limits, this.#row + GOOD, 0n);
     this.#replace(LIMIT, limit, limit + 1n);
@@ -202,12 +223,12 @@ export class Concurrency {
     return Atomics.load(this.#limits, this.#row + word);
   }
 
-  /** @returns what was there before */
+  /** @returns the value before */
   #add(word: number, change: bigint): bigint {
     return Atomics.add(this.#limits, this.#row + word, change);
   }
 
-  /** @returns whether `from` was still there */
+  /** @returns whether the value was still `from` */
   #replace(word: number, from: bigint, to: bigint): boolean {
     return Atomics.compareExchange(this.#limits, this.#row + word, from, to) === from;
   }

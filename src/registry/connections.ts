@@ -6,7 +6,10 @@ import { proxyError } from './network-error.js';
 import { MAX_HEADER_BYTES } from './response-limits.js';
 import { type HttpProxy, proxyFor, type Transport } from './transport.js';
 
-/** Storage origins behind redirects may change with every signed URL; idle ones above this are closed. */
+/**
+ * Storage origins behind redirects may change with every signed URL; idle ones beyond this number
+ * are closed.
+ */
 const MAX_ORIGINS = 16;
 
 export interface ConnectionsOptions {
@@ -14,34 +17,49 @@ export interface ConnectionsOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly transport: Transport;
-  /** Each connection reads into one buffer again and again: the function that takes bytes must be done with them when it returns. */
+  /**
+   * Each connection reuses one read buffer: a consumer must have finished with the bytes when it
+   * returns.
+   */
   readonly reusesBuffers?: boolean | undefined;
 }
 
-/** One connection at a time to one origin, used by one request at a time, kept alive in between. */
+/**
+ * A slot for one connection to an origin at a time, used by one request at a time and kept alive in
+ * between.
+ */
 export interface Connection {
   readonly origin: string;
   readonly client: Client;
-  /** Stands before each path: the origin, when a proxy is asked for it. */
+  /** Precedes each path: the origin, when the request goes to a proxy. */
   readonly pathPrefix: string;
-  /** What a proxy wants to see besides. */
+  /** Additional headers for a proxy. */
   readonly proxyHeaders: Readonly<Record<string, string>>;
-  /** Responses that began on the present connection; above 0 it is reused. */
+  /** Responses that began on the current connection; above 0 it is reused. */
   responses: number;
-  /** A body is coming whose bytes are not kept. */
+  /** A body is arriving, whose bytes undici does not keep. */
   isBody: boolean;
-  /** Reads no more from the connection until `resume`; it buffers at most one chunk of 64 KiB by then. */
+  /**
+   * Reads no more from the connection until `resume`; it buffers at most one chunk of 64 KiB by
+   * then.
+   */
   pause(): void;
-  /** `isOver`: the request was aborted and undici closes the connection: its buffered bytes are not read. */
+  /**
+   * `isOver`: the request was aborted and undici closes the connection: its buffered bytes are not
+   * read.
+   */
   resume(isOver?: boolean): void;
 }
 
 /** The connections of one worker. */
 export interface Connections {
-  /** A connection to `origin`, at once or when one is released. Rejects (`internal`) once the connections are closed. */
+  /**
+   * A connection to `origin`, at once or when one is released. Rejects (`internal`) once the
+   * connections are closed.
+   */
   acquire(origin: string): Promise<Connection>;
   release(connection: Connection): void;
-  /** Closes every connection; requests under way fail. */
+  /** Closes every connection; requests in progress fail. */
   close(): Promise<void>;
 }
 
@@ -52,9 +70,10 @@ interface OriginConnections {
 }
 
 /**
- * One undici Client a connection, not an Agent: only so is it known which request runs on a reused connection, and
- * only so can a connection be paused without `controller.pause()`, after which undici 7 throws an AssertionError that
- * nobody can catch when a server that said `Connection: close` closes (nodejs/undici#5360, mended in 8).
+ * One undici Client a connection, not an Agent: this tells which request runs on a reused
+ * connection, and allows to pause a connection without `controller.pause()`, after which undici 7
+ * throws an uncatchable AssertionError when a server that sent `Connection: close` closes
+ * (nodejs/undici#5360, fixed in 8).
  */
 export function createConnections(options: ConnectionsOptions): Connections {
   const origins = new Map<string, OriginConnections>();
@@ -125,8 +144,8 @@ function createConnection(
   const reused = reusesBuffers ? new ReusedBuffer(() => paused) : undefined;
   const connect = connectors(reused?.onread);
   let socket: Socket | undefined;
-  const asked = origin.startsWith('http:') ? proxy : undefined;
-  const client = new Client(asked?.origin ?? origin, {
+  const forward = origin.startsWith('http:') ? proxy : undefined;
+  const client = new Client(forward?.origin ?? origin, {
     maxHeaderSize: MAX_HEADER_BYTES,
     // transfer.ts watches both, and does not count pauses.
     headersTimeout: 0,
@@ -134,7 +153,7 @@ function createConnection(
     connect: (target, callback) => {
       connect(target, (...[error, connected]) => {
         if (error !== null) {
-          callback(asked === undefined ? error : proxyError(error, asked.host), null);
+          callback(forward === undefined ? error : proxyError(error, forward.host), null);
           return;
         }
         socket = connected;
@@ -148,8 +167,8 @@ function createConnection(
   const connection: Connection = {
     origin,
     client,
-    pathPrefix: asked === undefined ? '' : origin,
-    proxyHeaders: asked === undefined ? {} : headersFor(asked, origin),
+    pathPrefix: forward === undefined ? '' : origin,
+    proxyHeaders: forward === undefined ? {} : headersFor(forward, origin),
     responses: 0,
     isBody: false,
     pause() {
@@ -159,7 +178,7 @@ function createConnection(
       if (!paused) return;
       paused = false;
       if (isOver) return;
-      // Wakes undici's reader: the event that announced the waiting bytes has gone by.
+      // Wakes undici's reader: the event that announced the buffered bytes has passed.
       if (socket?.destroyed === false) socket.emit('readable');
     },
   };
@@ -173,43 +192,51 @@ function headersFor({ authorization }: HttpProxy, origin: string): Record<string
   };
 }
 
-/** Makes `read()` find nothing while `isPaused`; `read(0)`, with which streams move their own machinery, goes through. */
+/**
+ * Makes `read()` return nothing while `isPaused`; `read(0)`, which streams use internally, passes
+ * through.
+ */
 function gate(socket: Socket, isPaused: () => boolean): void {
   const read = socket.read;
   socket.read = (sizeBytes?: number): unknown =>
     sizeBytes !== 0 && isPaused() ? null : read.call(socket, sizeBytes);
 }
 
-/** What one read of a socket brings at most: four times what Node reads by itself, so that there are fewer of them. 16 connections have 4 MiB. */
+/**
+ * The most that one read of a socket returns: four times Node's default, so that there are fewer
+ * reads. 16 connections use 4 MiB.
+ */
 const BUFFER_BYTES = 256 * 1024;
 
 /** RFC 9112, section 2.1. */
 const HEAD_END = '\r\n\r\n';
 
 /**
- * One buffer that a connection's sockets read into again and again, in place of a new one for each read. undici asks a socket for what it has
- * read, which a socket with `onread` does not answer: `serve` makes it do so. The bytes that it gives are good until the next read.
+ * One read buffer that a connection's sockets reuse, in place of a new one for each read. undici
+ * calls `read()`, which a socket with `onread` does not serve: `serve` makes it do so. The bytes
+ * that it returns are valid until the next read.
  */
 class ReusedBuffer {
   readonly onread: OnReadOpts;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   readonly #isPaused: () => boolean;
   #socket: Socket | undefined;
-  /** The bytes of the buffer that have not been taken. */
+  /** The bytes of the buffer that have not been read by undici. */
   #start = 0;
   #end = 0;
-  /** Node reads no more until it is asked to. */
+  /** Node has stopped reading until `read(0)`. */
   #isStopped = false;
 
-  /** `isPaused`: nothing is to be read. */
+  /** While `isPaused` nothing is read. */
   constructor(isPaused: () => boolean) {
     this.#isPaused = isPaused;
-    this.onread = { buffer: this.#buffer, callback: (bytes) => this.#filled(bytes) };
+    this.onread = { buffer: this.#buffer, callback: (bytes) => this.#onFilled(bytes) };
   }
 
   /**
-   * Makes `read()` of a connected socket give what is in the buffer. Unless `isBody` that is a copy, as undici keeps what it has of a head; what
-   * comes behind the head is not copied with it: of a copy of 800 MB that would be 25 MB, for V8 to collect some day.
+   * Makes `read()` of a connected socket return the bytes in the buffer. Unless `isBody`, it
+   * returns a copy, as undici keeps the bytes of a head. Bytes behind the head are not copied with
+   * it: for an image of 800 MB that would be 25 MB of garbage.
    */
   serve(socket: Socket, isBody: () => boolean): void {
     this.#socket = socket;
@@ -220,7 +247,7 @@ class ReusedBuffer {
       if (sizeBytes === 0) return read.call(socket, 0);
       if (this.#isPaused()) return null;
       if (this.#start < this.#end)
-        return isBody() ? this.#take(this.#end) : Buffer.from(this.#take(this.#headEnd()));
+        return isBody() ? this.#read(this.#end) : Buffer.from(this.#read(this.#headEnd()));
       if (this.#isStopped) {
         this.#isStopped = false;
         read.call(socket, 0);
@@ -229,20 +256,23 @@ class ReusedBuffer {
     };
   }
 
-  #take(end: number): Buffer {
+  #read(end: number): Buffer {
     const bytes = this.#buffer.subarray(this.#start, end);
     this.#start = end;
     return bytes;
   }
 
-  /** Where a head ends that lies in the buffer; the end of all if none does. */
+  /** The end of the head in the buffer; the end of the bytes if no head ends there. */
   #headEnd(): number {
     const at = this.#buffer.indexOf(HEAD_END, this.#start);
     return at < 0 ? this.#end : Math.min(at + HEAD_END.length, this.#end);
   }
 
-  /** Node has read. @returns whether it may read on: all has been taken, and is of no use to anybody any more */
-  #filled(bytes: number): boolean {
+  /**
+   * Node has filled the buffer. @returns whether it may read on: undici has read all bytes and is
+   * done with them
+   */
+  #onFilled(bytes: number): boolean {
     this.#start = 0;
     this.#end = bytes;
     this.#socket?.emit('readable');

@@ -5,14 +5,10 @@ import { connectPatiently, openTunnel } from './route.js';
 import { type HttpProxy, portOf, proxyFor, type Transport } from './transport.js';
 
 /**
- * undici's connector, with what the registry is trusted by once the first https connection asks for it. https goes through a
- * proxy in a tunnel; http is asked of the proxy itself, which the connection's client takes for the origin.
+ * undici's connectors, each with its own read buffer if it is given one. They share the registry's
+ * certificates, which are read for the first https connection. https goes through a proxy in a
+ * tunnel; http requests go to the proxy itself, which the connection's client treats as the origin.
  */
-export function createConnector(transport: Transport, timeoutMs: number): buildConnector.connector {
-  return createConnectors(transport, timeoutMs)();
-}
-
-/** As `createConnector`, for connections that each read into a buffer of their own where they are given one; all trust the same. */
 export function createConnectors(
   transport: Transport,
   timeoutMs: number,

@@ -3,13 +3,19 @@ import { GrowingBuffer } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
 import { type Secret, secretOf } from './auth-file.js';
 
-/** A helper may have to ask a cloud, which takes seconds, or unlock a keyring, for which somebody types a password. */
-const HELPER_LIMIT_MS = 60_000;
+/**
+ * A helper may request a token from a cloud, which takes seconds, or unlock a keyring, for which a
+ * user types a password.
+ */
+const HELPER_TIMEOUT_MS = 60_000;
 
-/** What clouds hand out as a password has 1 to 4 KiB. */
+/** Passwords from clouds have 1 to 4 KiB. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 
-/** How helpers say that there is nothing for this server (docker-credential-helpers, credentials/error.go). */
+/**
+ * The message of a helper that has no credentials for the server (docker-credential-helpers,
+ * credentials/error.go).
+ */
 const NOT_FOUND = 'credentials not found in native keychain';
 
 const NOT_INSTALLED = 'not-installed';
@@ -17,21 +23,21 @@ const NOT_INSTALLED = 'not-installed';
 export interface HelperCall {
   /** What follows `docker-credential-`. */
   readonly name: string;
-  /** What credentials are wanted for. */
+  /** The server that requires credentials. */
   readonly server: string;
-  readonly limitMs?: number;
+  readonly timeoutMs?: number;
   /** Ends the program. */
   readonly signal: AbortSignal;
 }
 
 /**
- * Asks a credential helper (docker-credential-helpers, "Development"): `get`, the server on stdin, JSON on stdout. The
- * program and all it started is killed when it takes longer than a minute. Its own words may be secret and are not
- * repeated.
- * @returns undefined when it has none; `not-installed` when there is no such program
+ * Runs a credential helper (docker-credential-helpers, "Development"): `get`, the server on stdin,
+ * JSON on stdout. The program and all its children are killed after a minute. Its output may be
+ * secret and is not repeated.
+ * @returns undefined when it has no credentials; `not-installed` when there is no such program
  * @throws PullError `unauthorized` when it fails
  */
-export async function askHelper(call: HelperCall): Promise<Secret | 'not-installed' | undefined> {
+export async function runCredentialHelper(call: HelperCall): Promise<Secret | 'not-installed' | undefined> {
   const { ended, output } = await run(call);
   if (ended === NOT_INSTALLED) return ended;
   if (ended === 0) return readAnswer(call, output);
@@ -46,16 +52,16 @@ interface Ended {
 }
 
 function run(call: HelperCall): Promise<Ended> {
-  const { name, server, limitMs = HELPER_LIMIT_MS, signal } = call;
+  const { name, server, timeoutMs = HELPER_TIMEOUT_MS, signal } = call;
   return new Promise((resolve) => {
     const output = new GrowingBuffer();
     let finished = false;
-    // In a process group of its own, so that what it starts can be ended with it.
+    // In its own process group, so that its children can be killed with it.
     const child = spawn(`docker-credential-${name}`, ['get'], {
       detached: true,
       stdio: ['pipe', 'pipe', 'ignore'],
     });
-    const timer = setTimeout(() => finish(`did not answer within ${limitMs / 1000} s`), limitMs);
+    const timer = setTimeout(() => finish(`did not answer within ${timeoutMs / 1000} s`), timeoutMs);
     const abort = (): void => finish('was stopped');
 
     function finish(ended: number | string): void {
@@ -79,9 +85,9 @@ function run(call: HelperCall): Promise<Ended> {
       finish(error.code === 'ENOENT' ? NOT_INSTALLED : `cannot be started (${error.code ?? error.name})`);
     });
     child.on('close', (code, by) => finish(code ?? `was ended by ${by}`));
-    // One that reads nothing before it ends has broken the pipe; its exit code says more.
+    // A helper that exits without reading breaks the pipe; its exit code says more.
     child.stdin.on('error', () => {});
-    // No line end behind it: docker sends none, and some helpers take all that comes for the name.
+    // Without a line feed: docker sends none, and some helpers take all input for the name.
     child.stdin.end(server);
   });
 }
@@ -91,11 +97,14 @@ function killGroup({ pid }: ChildProcess): void {
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
-    // It has ended by itself.
+    // It has exited.
   }
 }
 
-/** `{"ServerURL": …, "Username": …, "Secret": …}`; one in which both are left out, null or empty says that there is none. */
+/**
+ * `{"ServerURL": …, "Username": …, "Secret": …}`; both absent, null or empty mean that there are no
+ * credentials.
+ */
 function readAnswer(call: HelperCall, output: string): Secret | undefined {
   let answer: unknown;
   try {

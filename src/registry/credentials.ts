@@ -9,52 +9,54 @@ import {
 import { PullError } from '../format/error.js';
 import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
 
-/** A secret and where it was found, which may be told. */
+/** A secret and the name of its source, for messages. */
 export interface Credential {
   readonly secret: Secret;
   readonly from: string;
 }
 
-/** The credentials of one repository, looked for when a registry asks for them. */
+/** The credentials of one repository, searched for when a registry requires them. */
 export interface Credentials {
   /**
-   * The first credentials that there are, looked up anew: helpers hand out what expires. Undefined: there are none.
-   * @throws PullError `option-malformed` for a file that is malformed, or was named and cannot be read; `unauthorized` for a helper
-   * that fails
+   * The first credentials found, in a new search: those of helpers expire. Undefined: there are
+   * none.
+   * @throws PullError `option-malformed` for a file that is malformed, or was named and cannot be
+   *   read; `unauthorized` for a helper that fails
    */
   find(): Promise<Credential | undefined>;
-  /** Whether there may be some, as far as that is known without running a helper. @throws as `find` */
+  /** Whether there may be some, without running a helper. @throws as `find` */
   mayHave(): Promise<boolean>;
-  /** Where they are looked for, in words. */
+  /** The names of the sources. */
   readonly places: readonly string[];
-  /** Ends a helper that runs. */
+  /** Ends a running helper. */
   close(): void;
 }
 
 export interface CredentialOptions {
   readonly host: string;
   readonly repository: string;
-  /** These and no others. */
+  /** The only credentials to use. */
   readonly given?: { readonly username: string; readonly password: string } | undefined;
   /** The only file to look into. */
   readonly authfile?: string | undefined;
   readonly env: NodeJS.ProcessEnv;
-  /** Hears what is passed over although it should not be so. Left out, nobody does. */
+  /** Receives warnings about skipped sources. */
   readonly warn?: ((message: string) => void) | undefined;
   /** Ends the wait for a file that is a pipe. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Where credentials are written down. */
+/** A file or variable with credentials. */
 interface Source {
   readonly name: string;
-  /** Undefined when it is not there. @throws PullError `option-malformed` */
+  /** Undefined when it is absent. @throws PullError `option-malformed` */
   read(): Promise<AuthFile | undefined>;
 }
 
 /**
- * Looks at a file that was named even if nobody asks for credentials: a wrong name should not go unnoticed.
- * @throws PullError `option-malformed` when it is not there or cannot be read
+ * Reads a file that the user named even if no credentials are required: a wrong name should not go
+ * unnoticed.
+ * @throws PullError `option-malformed` when it is absent or cannot be read
  */
 export async function checkAuthFile(
   options: Pick<CredentialOptions, 'authfile' | 'env' | 'signal'>,
@@ -62,7 +64,7 @@ export async function checkAuthFile(
   await namedSource(options)?.read();
 }
 
-/** The credentials for a repository, where podman, skopeo, docker and crane look for them. */
+/** The credentials for a repository, from the sources of podman, skopeo, docker and crane. */
 export function createCredentials(options: CredentialOptions): Credentials {
   const { host, repository, given, env } = options;
   const warn = warnOnce(options.warn);
@@ -86,9 +88,9 @@ export function createCredentials(options: CredentialOptions): Credentials {
       if (given !== undefined) return { secret: { kind: 'password', ...given }, from: 'the command line' };
       for await (const { offer, source } of offers()) {
         if (offer.kind === 'secret') return { secret: offer.secret, from: source.name };
-        // Starting processes takes a module that few pulls need.
-        const { askHelper } = await import('./credential-helper.js');
-        const secret = await askHelper({ ...offer, signal: ending.signal });
+        // Few pulls need the module that starts processes.
+        const { runCredentialHelper } = await import('./credential-helper.js');
+        const secret = await runCredentialHelper({ ...offer, signal: ending.signal });
         const from = `docker-credential-${offer.name}, which ${source.name} names`;
         if (secret === 'not-installed') warn(`the credential helper ${from}, is not on PATH`);
         else if (secret !== undefined) return { secret, from };
@@ -98,7 +100,7 @@ export function createCredentials(options: CredentialOptions): Credentials {
   };
 }
 
-/** Containers' files, then docker's; docker itself looks at the variable before its file. */
+/** Podman's files, then docker's; as in docker, the variable precedes the file. */
 function usualSources(env: NodeJS.ProcessEnv, warn: (message: string) => void): Source[] {
   const home = nonEmpty(env['HOME']) ?? homedir();
   const runtime = nonEmpty(env['XDG_RUNTIME_DIR']);
@@ -114,7 +116,7 @@ function usualSources(env: NodeJS.ProcessEnv, warn: (message: string) => void): 
   ];
 }
 
-/** The only file to look into, if one is named. */
+/** The only source, if the user named a file. */
 function namedSource({
   authfile,
   env,
@@ -136,7 +138,7 @@ function variableSource(name: string, text: string): Source {
   return { name, read: async () => parseAuthFile(text, name) };
 }
 
-/** A file that need not be there: what is none, or cannot be read, is warned of, and the next place counts. */
+/** A file that may be absent; one that cannot be read is skipped with a warning. */
 function fileSource(path: string, warn: (message: string) => void): Source {
   return {
     name: path,
@@ -144,18 +146,18 @@ function fileSource(path: string, warn: (message: string) => void): Source {
       const read = readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES);
       if ('bytes' in read) return parseAuthFile(fileText(read.bytes), path);
       if (read.kind === 'absent') return undefined;
-      warn(`the file of credentials ${path} ${read.problem}, and is passed over`);
+      warn(`the file of credentials ${path} ${read.problem}, and is skipped`);
       return undefined;
     },
   };
 }
 
-/** A warning is told once: credentials are looked up again when a token is renewed. */
+/** Reports each warning once: credentials are searched for again when a token is renewed. */
 function warnOnce(warn: CredentialOptions['warn']): (message: string) => void {
-  const told = new Set<string>();
+  const reported = new Set<string>();
   return (message) => {
-    if (told.has(message)) return;
-    told.add(message);
+    if (reported.has(message)) return;
+    reported.add(message);
     warn?.(message);
   };
 }

@@ -2,18 +2,20 @@ import { PullError } from '../format/error.js';
 import { type Reference, withoutUser } from '../format/reference.js';
 import type { Registries, RegistryRule } from './registries-conf.js';
 
-/** One place where an image is to be had: a mirror, or its own registry. */
+/** A mirror of an image, or its own registry. */
 export interface Endpoint {
   /** `host[:port]`. */
   readonly host: string;
   readonly repository: string;
-  /** May have no TLS, or a certificate that nobody signed. */
+  /** May have no TLS, or an untrusted certificate. */
   readonly insecure: boolean;
 }
 
 /**
- * Where to ask for the image, in this order: its mirrors, then its own registry (or the location that stands for it).
- * @throws PullError `registry-blocked`; `option-malformed` for a location that is no host with a repository
+ * Where to request the image, in this order: its mirrors, then its own registry (or the location
+ * that replaces it).
+ * @throws PullError `registry-blocked`; `option-malformed` for a location that is no host with a
+ *   repository
  */
 export function endpointsOf(reference: Reference, registries: Registries | undefined): Endpoint[] {
   const { host, repository, digest } = reference;
@@ -22,12 +24,12 @@ export function endpointsOf(reference: Reference, registries: Registries | undef
   if (rule === undefined) return [{ host, repository, insecure: false }];
   if (rule.blocked) {
     throw new PullError('registry-blocked', `${rule.prefix} is blocked by ${rule.file}`, {
-      hint: 'choose an image from another registry, or ask whoever keeps that file',
+      hint: 'choose an image from another registry, or ask the administrator who maintains that file',
     });
   }
-  const left = digest === undefined ? 'digest-only' : 'tag-only';
-  const mirrors = rule.mirrors.filter(({ pullFromMirror }) => pullFromMirror !== left);
-  return [...mirrors, rule].map(({ location, insecure }) => place(name, rule, location, insecure));
+  const excluded = digest === undefined ? 'digest-only' : 'tag-only';
+  const mirrors = rule.mirrors.filter(({ pullFromMirror }) => pullFromMirror !== excluded);
+  return [...mirrors, rule].map(({ location, insecure }) => endpointAt(name, rule, location, insecure));
 }
 
 const HOST = /^(?:[\w.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/;
@@ -43,17 +45,25 @@ function ruleFor(name: string, rules: readonly RegistryRule[]): RegistryRule | u
   return best?.rule;
 }
 
-/** How much of `name` the prefix covers, in characters; 0 when it does not. Parts of a path count whole or not at all. */
+/**
+ * How many characters of `name` the prefix covers; 0 when it does not match. Path components match
+ * completely or not at all.
+ */
 function matchLength(name: string, prefix: string): number {
   if (prefix.startsWith('*.')) {
     const host = name.slice(0, name.indexOf('/'));
-    // Below that of the host itself: a prefix without asterisk goes before one with it.
+    // Less than the host itself: a prefix without asterisk takes precedence.
     return host.endsWith(prefix.slice(1)) ? prefix.length - 1 : 0;
   }
   return name === prefix || name.startsWith(`${prefix}/`) ? prefix.length : 0;
 }
 
-function place(name: string, rule: RegistryRule, location: string | undefined, insecure: boolean): Endpoint {
+function endpointAt(
+  name: string,
+  rule: RegistryRule,
+  location: string | undefined,
+  insecure: boolean,
+): Endpoint {
   const covered = rule.prefix.startsWith('*.') ? name.indexOf('/') : rule.prefix.length;
   const moved = location === undefined ? name : location + name.slice(covered);
   const slash = moved.indexOf('/');
@@ -73,8 +83,10 @@ function place(name: string, rule: RegistryRule, location: string | undefined, i
 }
 
 /**
- * The full name that a short one stands for, by alias or by the one registry to search; undefined: Docker Hub's.
- * @throws PullError `reference-malformed` when there are several registries to search and nobody to ask which one
+ * The full name for a short one, by alias or by the only registry to search; undefined: Docker
+ * Hub's.
+ * @throws PullError `reference-malformed` when there are several registries to search, as podman
+ *   would ask which one
  */
 export function expandShortName(name: string, registries: Registries | undefined): string | undefined {
   if (registries === undefined) return undefined;

@@ -63,7 +63,10 @@ export function createContext(options: SessionOptions): SessionContext {
   };
 }
 
-/** Loopback hosts are tried in http first; no other host is ever sent plain http unless the user allowed it. */
+/**
+ * Loopback hosts are tried in http first; no other host is ever sent plain http unless the user
+ * allowed it.
+ */
 function originsToTry({ host, plainHttp, insecure }: SessionOptions): URL[] {
   const api = apiHost(host);
   const http = originOf('http', api);
@@ -81,7 +84,7 @@ export function currentOrigin(context: SessionContext): URL {
 /** One small request to the registry or its token server. */
 export interface SmallRequest {
   readonly headers: RequestHeaders;
-  /** Above this a 2xx body is not read; `HttpResponse.tooLong` tells. */
+  /** Above this a 2xx body is not read; `HttpResponse.tooLong` is set. */
   readonly maxBytes: number;
   readonly method?: 'HEAD' | 'POST';
   readonly body?: string;
@@ -94,12 +97,17 @@ export interface ServedResponse {
   readonly response: HttpResponse;
   /** `host[:port]` of the server that sent it. */
   readonly host: string;
-  /** Redirects led away from the origin of the request: whatever the response says, its server gets no credentials. */
+  /**
+   * Redirects led away from the origin of the request: whatever the response says, its server gets
+   * no credentials.
+   */
   readonly isCrossOrigin: boolean;
   readonly action: Decision['action'];
 }
 
-/** The outcome of one request: a deliberate response, a final failure, or one that is worth a retry. */
+/**
+ * The outcome of one request: a deliberate response, a final failure, or one that is worth a retry.
+ */
 type Exchange = ServedResponse | { readonly final: PullError } | FailedRequest;
 
 interface FailedRequest extends FailedHost {
@@ -111,8 +119,8 @@ interface FailedRequest extends FailedHost {
 }
 
 /**
- * Sends a request to the registry until there is a response that is none of: redirect, network failure, "wait", server error
- * (but to HEAD).
+ * Sends a request to the registry until there is a response that is none of: redirect, network
+ * failure, "wait", server error (but to HEAD).
  * @throws PullError as `exchange`; `network-hopeless` when one response after another broke off
  */
 export async function exchangeWithRetries(
@@ -120,7 +128,7 @@ export async function exchangeWithRetries(
   path: string,
   request: SmallRequest,
 ): Promise<ServedResponse> {
-  const breaks = createBreakCounter();
+  const countBreak = createBreakCounter();
   for (;;) {
     const origin = currentOrigin(context);
     let result = await exchange(context, new URL(path, origin), request);
@@ -133,31 +141,27 @@ export async function exchangeWithRetries(
       context.origins.length = 1;
       return result;
     }
-    breaks.count(result);
+    countBreak(result);
     await context.options.retryPolicy.miss(networkMiss(result.retryReason, result.hint), result);
   }
 }
 
-/** Counts the responses to one request that broke off. */
-export interface BreakCounter {
-  /** @throws PullError `network-hopeless` for one too many */
-  count(failed: FailedRequest): void;
-}
-
-export function createBreakCounter(): BreakCounter {
+/**
+ * Counts the responses to one request that broke off.
+ * @throws PullError `network-hopeless` for one too many
+ */
+export function createBreakCounter(): (failed: FailedRequest) => void {
   let count = 0;
-  return {
-    count({ retryReason, hint, receivedBytes = 0 }) {
-      if (receivedBytes === 0 || ++count < MAX_BROKEN_RESPONSES) return;
-      const message = `${retryReason} (${MAX_BROKEN_RESPONSES} times for the same answer)`;
-      throw new PullError('network-hopeless', message, { hint });
-    },
+  return ({ retryReason, hint, receivedBytes = 0 }) => {
+    if (receivedBytes === 0 || ++count < MAX_BROKEN_RESPONSES) return;
+    const message = `${retryReason} (${MAX_BROKEN_RESPONSES} times for the same answer)`;
+    throw new PullError('network-hopeless', message, { hint });
   };
 }
 
 /**
- * The response of the next scheme, which is the session's from then on; undefined when that is no better: the first
- * failure is the one to report then.
+ * The response of the next scheme, which is the session's from then on; undefined when that is no
+ * better: the first failure is the one to report then.
  */
 async function tryNextOrigin(
   context: SessionContext,
@@ -173,8 +177,9 @@ async function tryNextOrigin(
 }
 
 /**
- * Whether the other scheme may be the right one. A TLS server responds to plain HTTP in this way: 400 from Go and nginx, no
- * HTTP or the end from others. An insecure host may have http alone, where nothing need listen at the port of https.
+ * Whether the other scheme may be the right one. A TLS server responds to plain HTTP in this way:
+ * 400 from Go and nginx, no HTTP or the end from others. An insecure host may have http alone,
+ * where nothing need listen at the port of https.
  */
 function speaksOtherScheme(result: Exchange, origin: URL): boolean {
   if (origin.protocol === 'https:') return !('response' in result);
@@ -189,8 +194,10 @@ export function networkMiss(message: string, hint?: string): Failure {
 }
 
 /**
- * Sends one request, follows redirects and waits where a server asks for it. Authorization goes to the first origin only.
- * @throws PullError `redirect-refused` for a POST that is redirected: its body is a secret meant for one server
+ * Sends one request, follows redirects and waits where a server asks for it. Authorization goes to
+ * the first origin only.
+ * @throws PullError `redirect-refused` for a POST that is redirected: its body is a secret meant
+ *   for one server
  */
 export async function exchange(
   context: SessionContext,
@@ -233,20 +240,18 @@ export async function exchange(
   }
 }
 
-interface Sent {
-  readonly response: HttpResponse;
-  readonly decision: Decision;
-}
-
 type Progress = Pick<SentRequest, 'origin' | 'redirects'> & Pick<RequestHistory, 'waits'>;
 
-/** Sends one request to one URL. Returns the response with what it leads to, or the failure of the network. */
+/**
+ * Sends one request to one URL. Returns the response with what it leads to, or the failure of the
+ * network.
+ */
 async function sendOnce(
   { client, options }: SessionContext,
   url: URL,
   request: SmallRequest,
   { origin, redirects, waits }: Progress,
-): Promise<Sent | Exclude<Exchange, ServedResponse>> {
+): Promise<{ response: HttpResponse; decision: Decision } | Exclude<Exchange, ServedResponse>> {
   const { method = 'GET' } = request;
   const startedMs = performance.now();
   const log = (decision: Pick<Decision, 'retryReason' | 'failureReason'>, status: number, bytes: number) => {

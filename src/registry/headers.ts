@@ -5,9 +5,11 @@ export function single(header: string | string[] | undefined): string | undefine
   return typeof header === 'string' ? header : header?.[0];
 }
 
-/** What a `Content-Range` header says, half-open; `sizeBytes` undefined where the header has `*`. */
+/**
+ * What a `Content-Range` header says, half-open; `sizeBytes` undefined where the header has `*`.
+ */
 export interface ContentRange {
-  /** Undefined for `bytes *\/size`, the form of a 416 answer. */
+  /** Undefined for `bytes *\/size`, the form of a 416 response. */
   readonly range: { readonly start: number; readonly end: number } | undefined;
   readonly sizeBytes: number | undefined;
 }
@@ -15,8 +17,8 @@ export interface ContentRange {
 const FORM = /^bytes (?:(\d{1,16})-(\d{1,16})|\*)\/(?:(\d{1,16})|\*)$/i;
 
 /**
- * The header as half-open numbers, or undefined when it is not `bytes a-b/size`, `bytes a-b/*` or `bytes *\/size`
- * with safe integers in order (RFC 9110, 14.4).
+ * The header as half-open numbers, or undefined when it is not `bytes a-b/size`, `bytes a-b/*` or
+ * `bytes *\/size` with safe integers in order (RFC 9110, 14.4).
  */
 export function parseContentRange(header: string | undefined): ContentRange | undefined {
   const match = FORM.exec(header ?? '');
@@ -34,7 +36,10 @@ export function parseContentRange(header: string | undefined): ContentRange | un
   return { range: { start, end }, sizeBytes };
 }
 
-/** The `Range` header for `[start, end)`: the one place where a half-open range becomes HTTP's inclusive form. */
+/**
+ * The `Range` header for `[start, end)`: the one place where a half-open range becomes HTTP's
+ * inclusive form.
+ */
 export function rangeHeader(start: number, end: number): string {
   return `bytes=${start}-${end - 1}`;
 }
@@ -52,7 +57,7 @@ export interface Challenge {
   readonly parameters: ReadonlyMap<string, string>;
 }
 
-/** A challenge header is a line or two; what is longer is read no further. */
+/** A challenge header is a line or two; the rest of a longer one is ignored. */
 const MAX_HEADER_LENGTH = 8192;
 
 /** More challenges than there are registered schemes mean nothing. */
@@ -66,30 +71,32 @@ const SPACE = /[ \t]+/y;
 const SEPARATOR = /[ \t,]*/y;
 
 /**
- * The challenges of one or several `WWW-Authenticate` headers, in order (RFC 9110, 11.2 and 11.6.1). Reading stops
- * at the first place that is no challenge; what came before stands.
+ * The challenges of one or several `WWW-Authenticate` headers, in order (RFC 9110, 11.2 and
+ * 11.6.1). Reading stops at the first text that is no challenge; those before it count.
  */
 export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
   const text = typeof header === 'string' ? header : (header ?? []).join(', ');
   const reader = createReader(text.slice(0, MAX_HEADER_LENGTH));
   const challenges: Challenge[] = [];
-  reader.take(SEPARATOR);
+  reader.accept(SEPARATOR);
   while (challenges.length < MAX_CHALLENGES) {
-    const scheme = reader.take(TOKEN);
+    const scheme = reader.accept(TOKEN);
     if (scheme === undefined) break;
     const parameters = new Map<string, string>();
     challenges.push({ scheme: scheme.toLowerCase(), parameters });
-    if (reader.take(SPACE) !== undefined && reader.take(TOKEN68) === undefined) {
+    if (reader.accept(SPACE) !== undefined && reader.accept(TOKEN68) === undefined) {
       if (!readParameters(reader, parameters)) break;
     }
-    reader.take(SEPARATOR);
+    reader.accept(SEPARATOR);
   }
   return challenges;
 }
 
 interface Reader {
-  /** What `pattern` matches here (its group, if it has one), or undefined and nothing is consumed. */
-  take(pattern: RegExp): string | undefined;
+  /**
+   * The match of `pattern` here (its group, if it has one), or undefined and nothing is consumed.
+   */
+  accept(pattern: RegExp): string | undefined;
   mark(): number;
   reset(mark: number): void;
 }
@@ -97,7 +104,7 @@ interface Reader {
 function createReader(text: string): Reader {
   let at = 0;
   return {
-    take(pattern) {
+    accept(pattern) {
       pattern.lastIndex = at;
       const match = pattern.exec(text);
       if (match === null) return undefined;
@@ -111,26 +118,32 @@ function createReader(text: string): Reader {
   };
 }
 
-/** Reads `name=value` pairs up to a token without `=`, which starts the next challenge. False for nonsense. */
+/**
+ * Reads `name=value` pairs up to a token without `=`, which starts the next challenge. False for
+ * malformed pairs.
+ */
 function readParameters(reader: Reader, into: Map<string, string>): boolean {
   for (;;) {
     const start = reader.mark();
-    const name = reader.take(TOKEN);
+    const name = reader.accept(TOKEN);
     if (name === undefined) return true;
-    if (reader.take(EQUALS) === undefined) {
+    if (reader.accept(EQUALS) === undefined) {
       reader.reset(start);
       return true;
     }
-    const quoted = reader.take(QUOTED);
-    const value = quoted === undefined ? reader.take(TOKEN) : quoted.replaceAll(/\\(.)/gs, '$1');
+    const quoted = reader.accept(QUOTED);
+    const value = quoted === undefined ? reader.accept(TOKEN) : quoted.replaceAll(/\\(.)/gs, '$1');
     if (value === undefined) return false;
     // The first of two equal names counts: a later one must not redirect the token request.
     if (!into.has(name.toLowerCase())) into.set(name.toLowerCase(), value);
-    reader.take(SEPARATOR);
+    reader.accept(SEPARATOR);
   }
 }
 
-/** Codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878). Storages repeat other words that were uploaded with a blob. */
+/**
+ * Codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878). Storage repeats other labels
+ * that were uploaded with a blob.
+ */
 const CODINGS: ReadonlySet<string> = new Set([
   'gzip',
   'x-gzip',
@@ -141,7 +154,10 @@ const CODINGS: ReadonlySet<string> = new Set([
   'zstd',
 ]);
 
-/** What an encoded answer may have above the most that its decoded bytes may: headers and trailers of gzip, stored blocks. */
+/**
+ * How much longer an encoded body may be than its decoded bytes: headers and trailers of gzip,
+ * stored blocks.
+ */
 export const MAX_CODING_BYTES = 4096;
 
 /** Whether a Content-Encoding names a coding that changes bytes. */
@@ -149,25 +165,26 @@ export function isCoded(encoding: string | undefined): boolean {
   return codingsOf(encoding).length > 0;
 }
 
-/** The labels of a Content-Encoding that mean a coding, in lower case. */
+/** The labels of a Content-Encoding that name a coding, in lower case. */
 export function codingsOf(encoding = ''): string[] {
   const labels = encoding.split(',').map((label) => label.trim().toLowerCase());
   return labels.filter((label) => CODINGS.has(label));
 }
 
-/** `Retry-After: 0` must not make a busy loop; one second is also what a miss waits. */
+/** `Retry-After: 0` must not make a busy loop; the wait after a miss is one second, too. */
 const MIN_WAIT_MS = 1_000;
 
 const SECONDS = /^\d+$/;
 const IMF_DATE = /^(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} GMT$/;
 
 /**
- * How many milliseconds a `Retry-After` header asks to wait from `nowMs` (Unix time), at least one second; undefined
- * when there is no header or it is neither seconds nor an IMF-fixdate (RFC 9110, 10.2.3).
+ * How many milliseconds a `Retry-After` header asks to wait from `nowMs` (Unix time), at least one
+ * second; undefined when there is no header or it is neither seconds nor an IMF-fixdate (RFC 9110,
+ * 10.2.3).
  */
 export function parseRetryAfter(header: string | undefined, nowMs: number): number | undefined {
   if (header === undefined) return undefined;
-  // More digits than a time has are a long wait, too.
+  // A number with more digits than any time is a long wait, too.
   if (SECONDS.test(header))
     return Math.min(Number.MAX_SAFE_INTEGER, Math.max(MIN_WAIT_MS, Number(header) * 1000));
   if (!IMF_DATE.test(header)) return undefined;

@@ -33,7 +33,7 @@ interface HttpRequest {
   /** The body of a POST. */
   readonly body?: string | undefined;
   readonly headers: RequestHeaders;
-  /** Above this a 2xx body is not read; `HttpResponse.tooLong` tells. */
+  /** Above this a 2xx body is not read; `HttpResponse.tooLong` is set. */
   readonly maxBytes: number;
   /** Called for every body byte of a 2xx response. */
   received(bytes: number): void;
@@ -55,14 +55,17 @@ export interface HttpClient {
 }
 
 /**
- * The main thread's client for its few small requests: node:http, because importing undici and one GET costs about
- * 170 ms, more than everything else before the first byte. Connections are kept alive; a request that dies on a
- * reused one before any response is sent again on a new one.
+ * The main thread's client for its few small requests: node:http, because importing undici and one
+ * GET costs about 170 ms, more than everything else before the first byte. Connections are kept
+ * alive; a request that dies on a reused one before any response is sent again on a new one.
  */
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Promise<Agent>>();
 
-  /** The agent that keeps connections alive for such requests; with `isFresh`, one with a new connection that is not kept. */
+  /**
+   * The agent that keeps connections alive for such requests; with `isFresh`, one with a new
+   * connection that is not kept.
+   */
   function agentFor(route: Route, isFresh: boolean): Promise<Agent> {
     const key = `${route.secure} ${route.tunnel?.origin}`;
     const existing = agents.get(key);
@@ -89,7 +92,7 @@ export function createHttpClient(options: HttpClientOptions): HttpClient {
       },
       ...route.tls,
     });
-    const response = receive(message, request, options, route.askedProxy);
+    const response = receive(message, request, options, route.forwardProxy);
     message.end(request.body);
     return response;
   }
@@ -151,7 +154,10 @@ function diedOnReusedSocket(error: unknown): boolean {
   return error instanceof Error && 'onReusedSocket' in error && error.onReusedSocket === true;
 }
 
-/** A 2xx response with its body, cut at `maxBytes`. A body that takes too long fails like one that falls silent. */
+/**
+ * A 2xx response with its body, cut at `maxBytes`. A body that takes too long fails like one that
+ * falls silent.
+ */
 function collect(
   response: IncomingMessage,
   request: HttpRequest,
@@ -178,7 +184,7 @@ function collect(
       }
       body.add(chunk);
       const tookMs = performance.now() - startedMs;
-      if (tookMs > smallResponseMs(idleTimeoutMs, body.length)) response.destroy(timeoutError('whole'));
+      if (tookMs > smallResponseMs(idleTimeoutMs, body.length)) response.destroy(timeoutError('small'));
     });
     response.on('end', () => finish(false));
     // A timeout has reached the request's own listener before this.
@@ -189,7 +195,10 @@ function collect(
   });
 }
 
-/** Any other response with the beginning of its body, which says little more than the status and so is not waited for long. */
+/**
+ * Any other response with the beginning of its body, which says little more than the status and so
+ * is not waited for long.
+ */
 function collectUnwanted(
   response: IncomingMessage,
   timer: IdleTimer,
@@ -221,7 +230,8 @@ function responseOf(response: IncomingMessage, body: GrowingBuffer, tooLong: boo
 }
 
 /**
- * Decodes a response with a Content-Encoding, although none was requested; a body that is not in that coding is returned unchanged.
+ * Decodes a response with a Content-Encoding, although none was requested; a body that is not in
+ * that coding is returned unchanged.
  * @throws PullError `answer-unexpected` for a coding that is not gzip, and for one that is damaged
  */
 export async function decodeResponse(
@@ -236,7 +246,7 @@ export async function decodeResponse(
   const isGzip = others.length === 0 && /^(x-)?gzip$/.test(coding);
   const looksCoded = body[0] === 0x1f && body[1] === 0x8b;
   if (!isGzip && !/^\s*[[{]/.test(body.toString('latin1', 0, 16))) {
-    throw unexpectedAnswer(`${host} encodes its answer, which nobody asked for`);
+    throw unexpectedAnswer(`${host} encodes its response, although no encoding was requested`);
   }
   if (!isGzip || !looksCoded) return { ...response, tooLong: body.length > maxBytes };
   const { gunzipSync } = await import('node:zlib');
@@ -244,8 +254,12 @@ export async function decodeResponse(
     return { ...response, body: gunzipSync(body, { maxOutputLength: Math.max(1, maxBytes) }) };
   } catch (error) {
     if (error instanceof RangeError) return { ...response, tooLong: true };
-    throw new PullError('answer-unexpected', `${host} encodes its answer, and what it sent is damaged`, {
-      cause: error,
-    });
+    throw new PullError(
+      'answer-unexpected',
+      `${host} encodes its response, and the encoded bytes are damaged`,
+      {
+        cause: error,
+      },
+    );
   }
 }

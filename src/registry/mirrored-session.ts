@@ -4,14 +4,8 @@ import { createWaitBudget, type RetryPolicy } from './backoff.js';
 import type { Credentials } from './credentials.js';
 import type { Endpoint } from './endpoints.js';
 import type { SessionOptions } from './exchange.js';
+import type { RangeEndpoint } from './range-client.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
-import type { Transport } from './transport.js';
-
-/** How a worker reaches one endpoint. */
-interface EndpointAccess {
-  readonly transport: Transport;
-  readonly repository: string;
-}
 
 /** What a worker's request to an endpoint needs besides. */
 interface Access {
@@ -25,22 +19,31 @@ interface Access {
 /** An image's repository at all its endpoints, as one session. */
 export interface MirroredSession
   extends Omit<RegistrySession, 'origin' | 'authorization' | 'authorizationExpiresAtMs'> {
-  /** In the order in which workers try them for blobs: first the one that had the manifest, where `blobUrl` leads. */
-  readonly endpoints: readonly EndpointAccess[];
-  /** To an endpoint by its index in `endpoints`; `stale` as `RegistrySession.authorization` has it. */
+  /**
+   * In the order in which workers try them for blobs: first the one that had the manifest, where
+   * `blobUrl` leads.
+   */
+  readonly endpoints: readonly RangeEndpoint[];
+  /**
+   * To an endpoint by its index in `endpoints`; `stale` as `RegistrySession.authorization` has it.
+   */
   access(endpoint: number, stale?: string): Promise<Access>;
 }
 
 interface MirroredOptions extends Omit<SessionOptions, 'host' | 'repository' | 'credentials'> {
   /** At least one; the last is the image's own registry. */
   readonly endpoints: readonly Endpoint[];
-  /** `isOwn`: the endpoint is on the host of the image's own registry, and may see what was given for that. */
+  /**
+   * `isOwn`: the endpoint is on the host of the image's own registry, and may see what was given
+   * for that.
+   */
   credentialsFor(endpoint: Endpoint, isOwn: boolean): Credentials;
 }
 
 /**
- * A session at several endpoints: a request goes to the next one when an endpoint refuses, fails or answers wrongly,
- * and only the last one's failures are misses. Every endpoint has its own token and certificates.
+ * A session at several endpoints: a request goes to the next one when an endpoint refuses, fails or
+ * answers wrongly, and only the last one's failures are misses. Every endpoint has its own token
+ * and certificates.
  */
 export function createMirroredSession(options: MirroredOptions): MirroredSession {
   const { endpoints } = options;
@@ -76,7 +79,9 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
     }
   }
 
-  /** An endpoint that states no digest may have the tag all the same: a GET still goes there first. */
+  /**
+   * An endpoint that states no digest may have the tag all the same: a GET still goes there first.
+   */
   async function headEach(tag: string): Promise<Digest | undefined> {
     for (let i = first; ; i++) {
       try {
@@ -122,13 +127,16 @@ function transportOf(options: MirroredOptions, host: string, insecure: boolean) 
   return { host, tlsVerify, ...(certDir === undefined ? {} : { certDir }), environment, allowHttpStorage };
 }
 
-/** Counts bytes as `policy` does; the first failure or wait ends the request, since another endpoint can serve it. */
+/**
+ * Counts bytes as `policy` does; the first failure or wait ends the request, since another endpoint
+ * can serve it.
+ */
 function failFast(policy: RetryPolicy, host: string): RetryPolicy {
   return {
     received: (bytes) => policy.received(bytes),
     miss: (reason: Failure) => Promise.reject(fromFailure(reason)),
     pause: () => {
-      throw new PullError('network-hopeless', `${host} tells us to wait`);
+      throw new PullError('network-hopeless', `${host} asks to wait`);
     },
   };
 }

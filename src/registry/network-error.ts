@@ -1,19 +1,22 @@
 import { MAX_HEADER_BYTES } from './response-limits.js';
 
-/** What went wrong on the network, for a user, and whether asking again can help. */
+/** A network failure, described for a user, and whether a retry can help. */
 export interface NetworkFault {
   readonly message: string;
   readonly hint?: string;
-  /** True: the same would happen again; it is reported at once and is no miss. */
+  /** A retry would fail in the same way: it is reported at once and is no miss. */
   readonly final: boolean;
-  /** What the failure says about the host, where it says anything. */
+  /** What the failure shows about the host, if anything. */
   readonly sign?: Sign;
 }
 
-/** `alive`: the host accepted a connection or answered before it failed. `silent`: a timeout ended the request. */
+/**
+ * `alive`: the host accepted a connection or answered before it failed. `silent`: a timeout ended
+ * the request.
+ */
 type Sign = 'alive' | 'silent';
 
-/** The host that a failure is about, and what it says about it. */
+/** The host of a failure, and what the failure shows about it. */
 export interface FailedHost {
   readonly host: string;
   readonly sign?: Sign | undefined;
@@ -22,13 +25,13 @@ export interface FailedHost {
 const CODE_CONNECT_TIMEOUT = 'ZPULL_CONNECT_TIMEOUT';
 const CODE_IDLE_TIMEOUT = 'ZPULL_IDLE_TIMEOUT';
 const CODE_ANSWER_TIMEOUT = 'ZPULL_ANSWER_TIMEOUT';
-const CODE_WHOLE_TIMEOUT = 'ZPULL_WHOLE_TIMEOUT';
+const CODE_SMALL_RESPONSE_TIMEOUT = 'ZPULL_SMALL_RESPONSE_TIMEOUT';
 
 const TIMEOUT_CODES = {
   connect: CODE_CONNECT_TIMEOUT,
   answer: CODE_ANSWER_TIMEOUT,
   idle: CODE_IDLE_TIMEOUT,
-  whole: CODE_WHOLE_TIMEOUT,
+  small: CODE_SMALL_RESPONSE_TIMEOUT,
 };
 
 /** OpenSSL's verification errors as Node names them, and Node's own for a wrong host name. */
@@ -36,8 +39,8 @@ const CERTIFICATE =
   /^(CERT_|CRL_|DEPTH_ZERO_SELF_SIGNED_CERT$|SELF_SIGNED_CERT_IN_CHAIN$|UNABLE_TO_|ERR_TLS_CERT_ALTNAME_INVALID$|HOSTNAME_MISMATCH$|INVALID_CA$|INVALID_PURPOSE$|PATH_LENGTH_EXCEEDED$)/;
 
 /**
- * Reasons of OpenSSL's TLS errors by their numbers (sslerr.h): node:http tells some of them as EPROTO with the number in the text
- * only, undici by a name.
+ * Reasons of OpenSSL's TLS errors by their numbers (sslerr.h): node:http reports some of them as
+ * EPROTO with the number in the message only, undici by name.
  */
 const TLS_REASONS: Readonly<Record<string, string>> = {
   '0A000102': 'ERR_SSL_UNSUPPORTED_PROTOCOL',
@@ -52,7 +55,7 @@ const TLS_REASONS: Readonly<Record<string, string>> = {
   '0A00045C': 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
 };
 
-/** What a server with something else than TLS looks like to undici; to node:http it is EPROTO. */
+/** The codes of a server without TLS in undici; in node:http it is EPROTO. */
 const NOT_TLS = new Set([
   'EPROTO',
   'ERR_SSL_WRONG_VERSION_NUMBER',
@@ -63,33 +66,33 @@ const NOT_TLS = new Set([
 const CLIENT_CERTIFICATE_HINT =
   'put the client certificate as NAME.cert and its key as NAME.key into a directory and name that with --cert-dir (or keep them in ~/.config/containers/certs.d/HOST)';
 
-/** Stands for the host in the sentences below. */
+/** Placeholder for the host in the messages below. */
 const HOST = '{host}';
 
-/** A sentence about a host; not final unless it says so. */
-type Sentence = Omit<NetworkFault, 'final'> & { readonly final?: true };
+/** A message about a host; a retry may help unless `final`. */
+type Template = Omit<NetworkFault, 'final'> & { readonly final?: true };
 
-const BROKE_OFF: Sentence = { message: `${HOST} broke off the connection`, sign: 'alive' };
+const BROKE_OFF: Template = { message: `${HOST} broke off the connection`, sign: 'alive' };
 
-const OLD_TLS: Sentence = {
-  message: `${HOST} speaks only versions of TLS that are too old to be safe`,
+const OLD_TLS: Template = {
+  message: `${HOST} supports only TLS versions that are too old to be safe`,
   hint: 'its operator has to allow TLS 1.2 or 1.3; a proxy before it may be older than it is',
   final: true,
 };
 
-const BAD_CLIENT_CERTIFICATE: Sentence = {
+const BAD_CLIENT_CERTIFICATE: Template = {
   message: `${HOST} does not accept the client certificate`,
   hint: 'check NAME.cert and NAME.key in the directory of --cert-dir or certs.d/HOST: which authority signed them, and until when they are good',
   final: true,
 };
 
-const LONG_HEADERS: Sentence = {
+const LONG_HEADERS: Template = {
   message: `${HOST} answers with more than ${MAX_HEADER_BYTES / 1024} KiB of headers`,
-  hint: 'a proxy before it may add them: --debug tells of each request; its operator has to shorten them',
+  hint: 'a proxy before it may add them: --debug logs each request; its operator has to shorten them',
   final: true,
 };
 
-const SENTENCES: Readonly<Record<string, Sentence>> = {
+const TEMPLATES: Readonly<Record<string, Template>> = {
   ENOTFOUND: { message: `cannot find host ${HOST}`, hint: 'check the name for typing errors' },
   EAI_AGAIN: {
     message: `cannot look up host ${HOST}: the name server does not answer`,
@@ -99,8 +102,8 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
     message: `${HOST} refuses the connection`,
     hint: 'check that a registry runs there and that the port is right',
   },
-  EHOSTUNREACH: { message: `there is no way to host ${HOST}` },
-  ENETUNREACH: { message: `there is no network that leads to ${HOST}` },
+  EHOSTUNREACH: { message: `no route to host ${HOST}` },
+  ENETUNREACH: { message: `the network of ${HOST} is unreachable` },
   ETIMEDOUT: { message: `${HOST} did not answer in time`, sign: 'silent' },
   [CODE_CONNECT_TIMEOUT]: { message: `cannot connect to ${HOST} in time`, sign: 'silent' },
   [CODE_ANSWER_TIMEOUT]: {
@@ -109,7 +112,7 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
     sign: 'silent',
   },
   [CODE_IDLE_TIMEOUT]: { message: `${HOST} sent nothing for too long`, sign: 'silent' },
-  [CODE_WHOLE_TIMEOUT]: { message: `${HOST} took too long for a small answer` },
+  [CODE_SMALL_RESPONSE_TIMEOUT]: { message: `${HOST} took too long to send a small response` },
   ECONNRESET: BROKE_OFF,
   EPIPE: BROKE_OFF,
   UND_ERR_SOCKET: BROKE_OFF,
@@ -117,12 +120,12 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
   ERR_SSL_UNSUPPORTED_PROTOCOL: OLD_TLS,
   ERR_SSL_TLSV1_ALERT_PROTOCOL_VERSION: OLD_TLS,
   ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE: {
-    message: `${HOST} ends the TLS handshake: it wants a client certificate, or a version or cipher of TLS that is not spoken here`,
-    hint: `if it wants a client certificate, ${CLIENT_CERTIFICATE_HINT}; else its operator has to allow TLS 1.2 or 1.3`,
+    message: `${HOST} ends the TLS handshake: it requires a client certificate, or a version or cipher of TLS that zpull does not support`,
+    hint: `if it requires a client certificate, ${CLIENT_CERTIFICATE_HINT}; else its operator has to allow TLS 1.2 or 1.3`,
     final: true,
   },
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: {
-    message: `${HOST} wants a client certificate`,
+    message: `${HOST} requires a client certificate`,
     hint: CLIENT_CERTIFICATE_HINT,
     final: true,
   },
@@ -136,12 +139,15 @@ const SENTENCES: Readonly<Record<string, Sentence>> = {
   UND_ERR_HEADERS_OVERFLOW: LONG_HEADERS,
 };
 
-/** The error of a connection that was not made, an answer that did not go on, or one that did not end, within its time. */
+/**
+ * The error for a connection that was not established, or a response that did not begin, continue
+ * or end in time.
+ */
 export function timeoutError(phase: keyof typeof TIMEOUT_CODES): Error {
   return Object.assign(new Error(`${phase} timeout`), { code: TIMEOUT_CODES[phase] });
 }
 
-/** Marks an error as a proxy's, `host:port`; `status` is what it answered to CONNECT. */
+/** Marks an error as that of a proxy, `host:port`; `status` is its response to CONNECT. */
 export function proxyError(error: Error, proxy: string, status?: number): Error {
   return Object.assign(error, { proxy, proxyStatus: status });
 }
@@ -156,11 +162,11 @@ function proxyMark(error: unknown): ProxyMark | undefined {
   return error as Error & ProxyMark;
 }
 
-/** A proxy that is there and does not give us a connection to `host`. */
+/** The failure of a proxy that refuses a connection to `host`. */
 function refusedByProxy(proxy: string, status: number, host: string): NetworkFault {
   if (status === 407) {
     return {
-      message: `the proxy ${proxy} wants credentials`,
+      message: `the proxy ${proxy} requires credentials`,
       hint: 'put USER:PASSWORD@ before its host in HTTPS_PROXY or HTTP_PROXY',
       final: true,
     };
@@ -169,13 +175,16 @@ function refusedByProxy(proxy: string, status: number, host: string): NetworkFau
     return { message: `the proxy ${proxy} cannot reach ${host} (${status})`, final: false, sign: 'alive' };
   }
   return {
-    message: `the proxy ${proxy} does not let us reach ${host} (${status})`,
-    hint: 'ask whoever runs the proxy, or name the host in NO_PROXY if it can be reached without',
+    message: `the proxy ${proxy} refuses to connect to ${host} (${status})`,
+    hint: 'ask its operator, or name the host in NO_PROXY if it can be reached without',
     final: true,
   };
 }
 
-/** The code of a system, TLS, HTTP parser or undici error, that of its first part when several addresses were tried. */
+/**
+ * The code of a system, TLS, HTTP parser or undici error; the first one when several addresses were
+ * tried.
+ */
 function codeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return '';
   if ('code' in error && error.code === 'EPROTO' && error instanceof Error) {
@@ -186,24 +195,28 @@ function codeOf(error: unknown): string {
   return error instanceof AggregateError ? codeOf(error.errors[0]) : '';
 }
 
-/** Whether the peer answered, but not in HTTP. */
+/** Whether the peer responded, but not in HTTP. */
 function isNotHttp(code: string): boolean {
   return code.startsWith('HPE_');
 }
 
-/** Whether a peer asked in plain HTTP failed in a way in which a TLS server fails: no HTTP, or the end. */
+/**
+ * Whether a plain HTTP request failed in the way a TLS server makes it fail: no HTTP, or a closed
+ * connection.
+ */
 export function mayBeTls(error: unknown): boolean {
   const code = codeOf(error);
   return isNotHttp(code) || code === 'ECONNRESET' || code === 'EPIPE';
 }
 
-/** Whether the peer answered a TLS greeting with something else. */
+/** Whether the peer responded to a TLS handshake with something else. */
 export function isNotTls(error: unknown): boolean {
   return NOT_TLS.has(codeOf(error));
 }
 
 /**
- * The sentence for a network error of `host`. Nothing of the error's own text is passed on: it may hold a URL.
+ * Describes a network error of `host`. Nothing of the error's own message is repeated: it may hold
+ * a URL.
  */
 export function describeNetworkError(error: unknown, host: string): NetworkFault {
   const mark = proxyMark(error);
@@ -224,10 +237,10 @@ function describeCode(code: string, host: string): NetworkFault {
       final: true,
     };
   }
-  const sentence = Object.hasOwn(SENTENCES, code) ? SENTENCES[code] : undefined;
-  if (sentence !== undefined)
-    return { final: false, ...sentence, message: sentence.message.replace(HOST, () => host) };
-  if (isNotHttp(code)) return { message: `${host} does not answer in HTTP (${code})`, final: false };
+  const template = Object.hasOwn(TEMPLATES, code) ? TEMPLATES[code] : undefined;
+  if (template !== undefined)
+    return { final: false, ...template, message: template.message.replace(HOST, () => host) };
+  if (isNotHttp(code)) return { message: `${host} does not speak HTTP (${code})`, final: false };
   return { message: `the connection to ${host} failed${code === '' ? '' : ` (${code})`}`, final: false };
 }
 
@@ -236,7 +249,7 @@ const OTHER_NAME = [
   'check the host in the name of the image: the certificate has to state it',
 ] as const;
 
-/** Faults of a certificate with their hints; any other fault means that it is not trusted. */
+/** Faults of a certificate with their hints; any other fault means an untrusted one. */
 const CERTIFICATE_FAULTS: Readonly<Record<string, readonly [what: string, hint: string]>> = {
   CERT_HAS_EXPIRED: [
     'has expired',

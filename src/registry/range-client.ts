@@ -14,33 +14,38 @@ export interface RangeClientOptions {
   readonly answerTimeoutMs: number;
   /** See `ConnectionsOptions`. */
   readonly reusesBuffers?: boolean;
-  /** Where a blob is asked for, in this order; the first is where its URL leads. */
+  /** Where a blob is requested, in this order; its URL leads to the first. */
   readonly endpoints: readonly RangeEndpoint[];
-  /** How a foreign blob is asked for where it lies. */
+  /** For foreign blobs, which are fetched from their own hosts. */
   readonly foreignTransport: Omit<Transport, 'host' | 'certDir'>;
-  /** Shared with other threads; see `createEndpointState`, `createLimits` with a row for each endpoint, `createWaitBudget`. */
+  /**
+   * Shared with other threads; see `createEndpointState`, `createLimits` with a row for each
+   * endpoint, `createWaitBudget`.
+   */
   readonly endpointState: Uint32Array;
   readonly limits: Limits;
   readonly waits: WaitBudget;
   readonly userAgent?: string;
-  /** How long ranges of a blob wait for each other; left out, as suits a registry that is near. */
+  /** How long ranges of a blob wait for each other; left out, as suits a nearby registry. */
   readonly turnLimits?: TurnLimits;
   /** Left out, this thread is the only one. */
   readonly sharedTargets?: SharedTargets;
 }
 
-/** One place that has an image's blobs. */
-interface RangeEndpoint {
+/** A mirror or registry with an image's blobs. */
+export interface RangeEndpoint {
   readonly transport: Transport;
   readonly repository: string;
 }
 
-/** What a worker keeps between ranges: connections, which endpoints serve, known redirect targets. */
+/**
+ * What the ranges of a worker share: connections, the choice of endpoints, cached redirect targets.
+ */
 export interface RangeClient {
   readonly options: RangeClientOptions;
   /**
-   * The connections for a blob at an endpoint, or, as `foreignHost`, elsewhere. Each endpoint, and each host
-   * elsewhere, has certificates of its own.
+   * The connections to an endpoint, or to the host of a foreign blob (see `foreignHost`). Each
+   * endpoint and each such host has its own certificates.
    */
   connectionsTo(endpoint: number, blobUrl: string): Connections;
   readonly choice: EndpointChoice;
@@ -49,27 +54,27 @@ export interface RangeClient {
   close(): Promise<void>;
 }
 
-/** A blob of a registry and what its manifest says of it. */
+/** A blob of a registry, with the size that its manifest states. */
 export interface BlobSource {
   /** `ORIGIN/v2/REPOSITORY/blobs/DIGEST`. */
   readonly url: string;
   readonly digest: string;
   readonly sizeBytes: number;
-  /** Asked for without credentials: it is not the registry that has it. */
+  /** Requested without credentials: it is not from the registry. */
   readonly anonymous?: true;
 }
 
-/** How a range talks to the main thread. */
+/** How a range reports to the main thread. */
 export interface RangeEvents {
-  /** Body bytes of an endpoint's 200 or 206 answer; called once a chunk. */
+  /** Body bytes of an endpoint's 200 or 206; called once a chunk. */
   received(bytes: number, endpoint: number): void;
   /** A GET of the blob is about to be sent; requests that follow a redirect are not counted. */
   requested(): void;
   /** A line for the log about a GET that has ended. Left out, no line is made. */
   log?(line: string): void;
   /**
-   * A network failure, of `failed`, with what helps against it. Resolves when it is time to ask again; rejects with the PullError
-   * that ends the pull.
+   * A network failure of `failed`, with a hint. Resolves when it is time for a retry; rejects with
+   * the PullError that ends the pull.
    */
   miss(message: string, failed?: FailedHost & { readonly hint?: string | undefined }): Promise<void>;
   /** An endpoint's Authorization value; with `stale` ('' for none), the value that was refused. */
@@ -77,12 +82,15 @@ export interface RangeEvents {
   /** `http://…` or `https://…` of an endpoint that is not the first. */
   originOf(endpoint: number): Promise<string>;
   /**
-   * Bytes have been received, as `received` tells. A promise: nothing more may be read until it resolves. Left out, the rate
-   * is not limited.
+   * Called after `received`. When it returns a promise, nothing more is read until that resolves.
+   * Left out, the rate is not limited.
    */
   limit?(bytes: number): Promise<void> | undefined;
-  /** Not asking until the returned function is called, as a server wants it; `told` where nobody has heard of that yet. */
-  pause(told: Wait | undefined): () => void;
+  /**
+   * The range waits until the returned function is called; `unreported` is a server's wait that was
+   * not reported yet.
+   */
+  pause(unreported: Wait | undefined): () => void;
 }
 
 export interface RangeJob {
@@ -90,19 +98,25 @@ export interface RangeJob {
   /** Half-open, inside the blob. */
   readonly start: number;
   readonly end: number;
-  /** For a blob whose size nobody knows: called with what each answer says of it, instead of comparing that with `blob.sizeBytes`. */
+  /**
+   * For a blob whose manifest states no size: called with the size that each response states, which
+   * is not compared with `blob.sizeBytes` then.
+   */
   onSize?(sizeBytes: number): void;
   /**
-   * The caller can do with the whole blob instead: a server that gives no ranges ends this one with `unsupported`. The first whole
-   * response for the blob goes to what this returns, if anything, before; others are closed at their heads. Left out, bytes before the
-   * range are skipped.
+   * The caller can use the full blob instead: a server that ignores ranges ends this one with
+   * `unsupported`. The first full response for the blob goes to the consumer that this returns, if
+   * any; others are closed at their heads. Left out, bytes before the range are skipped.
    */
   fullBlobInstead?(): RangeJob['onBytes'] | undefined;
-  /** Lets the range be ended before its end. Only a 206 is: the rest of another response could not be asked for alone. */
+  /**
+   * Lets the range be ended before its end. Only a 206 is: the rest of another response could not
+   * be asked for alone.
+   */
   readonly stop?: RangeStop;
   /**
-   * Takes the bytes in order, each once. While a promise is open nothing more is read from the network; what it
-   * throws or rejects with ends the range and is thrown on.
+   * Receives the bytes in order, each once. While a promise is open nothing more is read from the
+   * network; an error that it throws or rejects with ends the range and is rethrown.
    */
   onBytes(chunk: Buffer): void | Promise<void>;
   readonly events: RangeEvents;
@@ -111,11 +125,14 @@ export interface RangeJob {
 export interface RangeTotals {
   /** GETs sent, retries included, redirect hops not. */
   readonly requests: number;
-  /** Body bytes of 200 and 206 answers, skipped ones included. */
+  /** Body bytes of 200 and 206 responses, skipped ones included. */
   readonly receivedBytes: number;
 }
 
-/** Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a connection at a time. */
+/**
+ * Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a
+ * connection at a time.
+ */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
   const connections = options.endpoints.map(({ transport }) => createConnections({ ...options, transport }));
   const elsewhere = new Map<string, Connections>();
@@ -139,29 +156,35 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
   };
 }
 
-/** Lets somebody end a range before its end, while its bytes come. Its connection is closed, and the range goes on over another up to `end`. */
+/**
+ * Ends a range early while its bytes arrive. Its connection is closed, and the range continues over
+ * another up to `end`.
+ */
 export class RangeStop {
-  /** Where the range ended, or will end, because it was asked to; undefined when it was not. */
+  /** Where the stopped range ended or will end; undefined when it was not stopped. */
   end: number | undefined;
   readonly #endFor: (next: number) => number;
   #abort: (() => void) | undefined;
 
-  /** `endFor`: where the range may end when all bytes before `next` have come, at or behind that. */
+  /**
+   * `endFor` returns where the range may end when all bytes before `next` have come, at or after
+   * `next`.
+   */
   constructor(endFor: (next: number) => number = (next) => next) {
     this.#endFor = endFor;
   }
 
-  /** Ends the range, if bytes are coming that can be asked for in parts. */
-  ask(): void {
+  /** Ends the range, if its response is one whose remaining bytes can be requested alone. */
+  request(): void {
     this.#abort?.();
   }
 
-  /** `abort` ends the request that is in flight; undefined when none is. */
+  /** `abort` ends the request in flight; undefined when there is none. */
   inFlight(abort: (() => void) | undefined): void {
     this.#abort = abort;
   }
 
-  /** The request was ended by `ask`. Returns where the range ends now. */
+  /** The request was ended by `request`. Returns where the range ends now. */
   ended(next: number, end: number): number {
     this.end = Math.min(end, Math.max(next, this.#endFor(next)));
     return this.end;

@@ -72,7 +72,10 @@ export async function sendRequest(range: Range, hop: Hop): Promise<Attempt> {
   }
 }
 
-/** @throws PullError `unsupported` when the endpoint turned out to ignore ranges; as `events.authorization` */
+/**
+ * @throws PullError `unsupported` when the endpoint turned out to ignore ranges; as
+ *   `events.authorization`
+ */
 async function acquireTurn(range: Range, host: string): Promise<void> {
   const { client, job, route } = range;
   if (range.releaseTurn === undefined) {
@@ -156,7 +159,10 @@ function responseHandler(range: Range, attempt: Attempt): ResponseHandler {
   };
 }
 
-/** Whether what is missing may be requested by itself: not where the endpoint serves ranges only now and then. */
+/**
+ * Whether what is missing may be requested by itself: not where the endpoint serves ranges only now
+ * and then.
+ */
 function mayBeSplit({ route, isFullBlob }: Range): boolean {
   return !isFullBlob && !route.has('ranges-ignored');
 }
@@ -187,8 +193,8 @@ function acceptHead(
 }
 
 /**
- * Notes that the endpoint ignores ranges, when its response shows that. The first such response for each blob is not wasted: the
- * range becomes the full blob, unless another endpoint serves ranges.
+ * Notes that the endpoint ignores ranges, when its response shows that. The first such response for
+ * each blob is not wasted: the range becomes the full blob, unless another endpoint serves ranges.
  */
 function becomesFullBlob(range: Range, decision: Decision): boolean {
   const { job, route, client } = range;

@@ -5,8 +5,8 @@ import { unexpectedAnswer } from './refusal.js';
 import type { BodyWindow } from './transfer.js';
 
 /**
- * Statuses of servers that do not support ranges and do not ignore them as they should (RFC 9110, 14.2): bad request,
- * unsatisfiable, not implemented.
+ * Statuses of servers that do not support ranges and do not ignore them as they should (RFC 9110,
+ * 14.2): bad request, unsatisfiable, not implemented.
  */
 const REFUSED_RANGE: ReadonlySet<number> = new Set([400, 416, 501]);
 
@@ -23,13 +23,17 @@ export interface RequestedRange {
   readonly isPart: boolean;
 }
 
-/** The part of the body to keep, and the size of the blob if the response states it; or why the response is wrong. */
+/**
+ * The part of the body to keep, and the size of the blob if the response states it; or why the
+ * response is wrong.
+ */
 type CheckedRange =
   | { readonly window: BodyWindow; readonly sizeBytes: number | undefined }
   /** `mayPass`: the next response may be right, as that of a cache that was filling. */
   | { readonly error: PullError; readonly mayPass: boolean };
 
-interface RangeResponse {
+/** The head of a response, and the URL that gave it. */
+export interface ResponseHead {
   readonly url: URL;
   readonly status: number;
   readonly headers: ResponseHeaders;
@@ -42,15 +46,15 @@ export function refusesRange(status: number): boolean {
 
 /** The error that ends a range whose caller can fetch the full blob instead. */
 export function rangesIgnored(host: string): PullError {
-  return new PullError('unsupported', `${host} gives whole blobs only, and no ranges of them`);
+  return new PullError('unsupported', `${host} sends full blobs only and ignores ranges`);
 }
 
 /** Compares the head of a 200 or 206 with the range that was requested. */
-export function checkRangeResponse(response: RangeResponse, range: RequestedRange): CheckedRange {
+export function checkRangeResponse(response: ResponseHead, range: RequestedRange): CheckedRange {
   return response.status === 200 ? checkFullBlob(response, range) : checkPart(response, range);
 }
 
-function checkFullBlob({ url, headers }: RangeResponse, range: RequestedRange): CheckedRange {
+function checkFullBlob({ url, headers }: ResponseHead, range: RequestedRange): CheckedRange {
   const { blob, start, end, isPart } = range;
   const lengthBytes = parseContentLength(single(headers['content-length']));
   if (lengthBytes !== blob.sizeBytes) {
@@ -66,7 +70,7 @@ function checkFullBlob({ url, headers }: RangeResponse, range: RequestedRange): 
 }
 
 /** A 206 may have less than the range that was requested (RFC 9110, 15.3.7), or more. */
-function checkPart({ url, headers }: RangeResponse, range: RequestedRange): CheckedRange {
+function checkPart({ url, headers }: ResponseHead, range: RequestedRange): CheckedRange {
   const { start, end } = range;
   const { range: part, sizeBytes } = parseContentRange(single(headers['content-range'])) ?? {};
   const lengthBytes = parseContentLength(single(headers['content-length']));
@@ -92,8 +96,9 @@ function transient(error: PullError): CheckedRange {
 }
 
 /**
- * Whether the body may be encoded. Storage repeats a coding with which a blob was uploaded, and its bytes are those of the
- * blob then; a proxy that encodes changes the length, or does not know it. So only a response without the right length is suspect.
+ * Whether the body may be encoded. Storage repeats a coding with which a blob was uploaded, and its
+ * bytes are those of the blob then; a proxy that encodes changes the length, or does not know it.
+ * So only a response without the right length is suspect.
  */
 function hasCoding(headers: ResponseHeaders): boolean {
   return isCoded(single(headers['content-encoding']));
@@ -103,7 +108,10 @@ function unexpected(url: URL, { blob, start, end }: RequestedRange, what: string
   return unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`);
 }
 
-/** The error for the size of the blob that a response states, or does not state; undefined when it is right. */
+/**
+ * The error for the size of the blob that a response states, or does not state; undefined when it
+ * is right.
+ */
 function checkSize({ blob, isSizeUnknown }: RequestedRange, url: URL, sizeBytes: number | undefined) {
   if (!isSizeUnknown) {
     const isRight = sizeBytes === undefined || sizeBytes === blob.sizeBytes;

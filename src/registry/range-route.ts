@@ -13,8 +13,9 @@ const SPREAD_MS = 1000;
 type FailureDetails = Pick<Decision & { readonly action: 'retry' }, 'hint' | 'sign'>;
 
 /**
- * Where a range sends its next request: at which endpoint, with which Authorization, and whether to the blob's own URL or to
- * the target of an earlier redirect. Waits for an endpoint that asked to be left alone.
+ * Where a range sends its next request: at which endpoint, with which Authorization, and whether to
+ * the blob's own URL or to the target of an earlier redirect. Waits for an endpoint that asked to
+ * be left alone.
  */
 export class RangeRoute {
   /** As `foreignHost` for a foreign blob, which has one URL and no token. */
@@ -123,7 +124,9 @@ export class RangeRoute {
     this.#redirects.follow(from, to, this.blobUrl);
   }
 
-  /** A response without a redirect, or none at all, has ended the request: the next one starts anew. */
+  /**
+   * A response without a redirect, or none at all, has ended the request: the next one starts anew.
+   */
   requestEnded(): void {
     this.#redirects.end();
   }
@@ -153,7 +156,10 @@ export class RangeRoute {
     this.#client.choice.succeeded(this.endpoint);
   }
 
-  /** A failure of the network: no miss while another endpoint is left to try. @throws what `events.miss` rejects with */
+  /**
+   * A failure of the network: no miss while another endpoint is left to try. @throws what
+   * `events.miss` rejects with
+   */
   async failed({ url, cachedTarget }: Hop, message: string, { hint, sign }: FailureDetails): Promise<void> {
     this.#client.targets.forget(this.blobUrl, cachedTarget ?? url);
     if (await this.#chooseAnother()) return;
@@ -161,7 +167,10 @@ export class RangeRoute {
     await this.#startOver();
   }
 
-  /** A server asked to wait: waits, unless another endpoint serves the range meanwhile. @throws PullError as `bookWait` */
+  /**
+   * A server asked to wait: waits, unless another endpoint serves the range meanwhile. @throws
+   * PullError as `bookWait`
+   */
   async wait(wait: Wait): Promise<void> {
     if (await this.#chooseAnother(wait.waitMs)) return;
     this.waits += 1;
@@ -171,8 +180,9 @@ export class RangeRoute {
   }
 
   /**
-   * Whether another endpoint continues after one refused the blob, or answered as none should. Where others failed that may
-   * have it, that is a miss; where they asked to wait, they are waited for.
+   * Whether another endpoint continues after one refused the blob, or answered as none should.
+   * Where others failed that may have it, that is a miss; where they asked to wait, they are waited
+   * for.
    */
   async failOver(error: unknown): Promise<boolean> {
     this.requestEnded();
@@ -198,7 +208,8 @@ export class RangeRoute {
   /**
    * Switches to the endpoint to use next. One that cannot even be opened is skipped.
    * @returns false when every endpoint has failed since the last byte
-   * @throws PullError of the last endpoint that could not be opened, when none could or none is left that may have the blob
+   * @throws PullError of the last endpoint that could not be opened, when none could or none is
+   *   left that may have the blob
    */
   async chooseEndpoint(): Promise<boolean> {
     if (this.#isForeign) return this.#tried.size === 0;
@@ -258,8 +269,8 @@ export class RangeRoute {
   }
 
   /**
-   * Waits until the endpoint accepts a request of this range. A wait that a server asked of one range holds for all of them, and
-   * ranges above a lowered limit come back as others end.
+   * Waits until the endpoint accepts a request of this range. A wait that a server asked of one
+   * range holds for all of them, and ranges above a lowered limit come back as others end.
    * @returns whether that took any time
    */
   async #waitUntilAllowed(): Promise<boolean> {
@@ -269,7 +280,8 @@ export class RangeRoute {
       if (waitMs === undefined || (waitMs === 0 && this.#redirects.isLeading)) return hasWaited;
       const wait = { host: new URL(this.blobUrl).host, waitMs };
       bookWait(this.#client.options.waits, wait, Date.now());
-      // The range that was asked to wait has reported that, unless it switched to another endpoint, which is of no help any more.
+      // The range that was asked to wait has reported that, unless it switched to another endpoint,
+      // which is of no help any more.
       await this.#backOff(waitMs, waitMs > SPREAD_MS ? wait : undefined);
     }
   }

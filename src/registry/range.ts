@@ -6,12 +6,12 @@ import { RangeRoute } from './range-route.js';
 import { firstErrorMessage, refusal, serverError, storageRefusal } from './refusal.js';
 
 /**
- * Fetches bytes `[start, end)` of a blob, continuing from the first byte not yet received after every failure of the
- * network; a received byte is never requested again. Each turn of the loop sends one request: `RangeRoute` says where,
- * `decide` what its response leads to.
- * @throws PullError `blob-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`, `answer-unexpected`,
- *   `metadata-malformed` (the blob has another size than its manifest states), `unsupported` (see `fullBlobInstead`); what
- *   `events.miss` and `onBytes` throw
+ * Fetches bytes `[start, end)` of a blob, continuing from the first byte not yet received after
+ * every failure of the network; a received byte is never requested again. Each turn of the loop
+ * sends one request: `RangeRoute` says where, `decide` what its response leads to.
+ * @throws PullError `blob-not-found`, `unauthorized`, `network-hopeless`, `redirect-refused`,
+ *   `answer-unexpected`, `metadata-malformed` (the blob has another size than its manifest states),
+ *   `unsupported` (see `fullBlobInstead`); what `events.miss` and `onBytes` throw
  */
 export async function fetchRange(client: RangeClient, job: RangeJob): Promise<RangeTotals> {
   const range = beginRange(client, job);

@@ -1,12 +1,18 @@
 import type { Secret } from './auth-file.js';
 
-/** Values that are kept: a command has a few registries, each with a password and a token, and what is used again is kept again. */
+/**
+ * Cached secrets, least recently used first out: a command has a few registries, each with a
+ * password and a token.
+ */
 const MAX_SECRETS = 64;
 
-/** Shorter ones are parts of ordinary words: to leave them out would tell what they are. */
+/** Shorter secrets are parts of ordinary words: to mask those would disclose them. */
 const MIN_SECRET_LENGTH = 4;
 
-/** What this thread gives to servers, each value with the forms in which they may repeat it; the one that was used last is last. */
+/**
+ * The secrets that this thread sends to servers, with the forms in which they may come back; the
+ * last one used is last.
+ */
 const inUse = new Map<string, readonly string[]>();
 
 /** Notes a password or an identity token that is about to be used. */
@@ -18,7 +24,10 @@ export function noteSecret(secret: Secret): void {
   }
 }
 
-/** Notes the value of an Authorization header: a token, or credentials and the password in them (RFC 6750, RFC 7617). */
+/**
+ * Notes the value of an Authorization header: a token, or credentials and the password in them (RFC
+ * 6750, RFC 7617).
+ */
 export function noteAuthorization(value: string): void {
   const [, scheme = '', credentials = ''] = /^(\S+) +(\S+)$/.exec(value) ?? [];
   note(credentials);
@@ -29,14 +38,14 @@ export function noteAuthorization(value: string): void {
 
 function note(secret: string): void {
   if (secret.length < MIN_SECRET_LENGTH) return;
-  const known = inUse.get(secret) ?? formsOf(secret);
+  const forms = inUse.get(secret) ?? formsOf(secret);
   inUse.delete(secret);
-  inUse.set(secret, known);
+  inUse.set(secret, forms);
   const [oldest] = inUse.keys();
   if (inUse.size > MAX_SECRETS && oldest !== undefined) inUse.delete(oldest);
 }
 
-/** As it is, in a URL, in a form and in base64, also without the padding of base64, as some leave that out. */
+/** Unchanged, in a URL, in a form and in base64, with and without padding. */
 function formsOf(secret: string): string[] {
   const bytes = Buffer.from(secret);
   const inForm = new URLSearchParams({ '': secret }).toString().slice(1);
@@ -45,7 +54,7 @@ function formsOf(secret: string): string[] {
   return [...new Set([...unpadded.filter(({ length }) => length >= MIN_SECRET_LENGTH), secret])];
 }
 
-/** A text that others wrote, with `…` for each secret in use that it repeats, in upper or lower case. */
+/** Replaces each secret in use, in upper or lower case, by `…`. */
 function withoutSecretsInUse(text: string): string {
   // A token may begin with a password.
   const forms = [...inUse.values()].flat().sort((a, b) => b.length - a.length);
@@ -53,28 +62,31 @@ function withoutSecretsInUse(text: string): string {
   return forms.reduce((masked, form) => masked.replaceAll(literal(form), '…'), text);
 }
 
-/** One request that is over. */
+/** A request that has ended. */
 export interface LoggedRequest {
   readonly method: string;
   readonly url: URL;
   /** The Range header. */
   readonly range?: string | undefined;
-  /** 0 when there was no answer. */
+  /** 0 when there was no response. */
   readonly status: number;
   readonly bytes: number;
   readonly startedMs: number;
-  /** Why the same is asked for again, if it is. */
+  /** Why the request is sent again, if it is. */
   readonly retryReason?: string | undefined;
-  /** Why what came is of no use, if it is not. */
+  /** Why the response is of no use, if it is not. */
   readonly failureReason?: string | undefined;
 }
 
-/** The path of a blob has at most some 350 characters; signed URLs, whose queries are left out, have no longer ones. */
+/**
+ * The path of a blob has at most some 350 characters; those of signed URLs, without the query, are
+ * not longer.
+ */
 const MAX_PATH_LENGTH = 512;
 
 /**
- * A line about a request for who watches (`--debug`): what was asked, what came, how long it took. Queries are secret
- * (signatures) and stay out, as do all headers but Range.
+ * The line of `--debug` for a request: what was requested, what came, how long it took. It has no
+ * query, which may be a signature, and no header but Range.
  */
 export function requestLine(request: LoggedRequest, nowMs: number): string {
   const { method, url, range, status, bytes, startedMs, retryReason, failureReason } = request;
@@ -90,17 +102,17 @@ function cut(path: string): string {
   return cutLength <= 0 ? path : `${path.slice(0, MAX_PATH_LENGTH)}… (${cutLength} characters more)`;
 }
 
-/** What is shown of a registry's own words. */
+/** The most of a server's message that is shown. */
 const MAX_MESSAGE_LENGTH = 200;
 
-/** What is looked at of them: what is secret is taken out before they are cut. */
+/** The most of it that is scanned: secrets are masked before it is cut. */
 export const MAX_SCANNED_LENGTH = 4096;
 
-/** Someone else's text in quotes, safe to show on a terminal. */
+/** A foreign text in quotes, safe to show on a terminal. */
 export function escapeForeignText(foreign: string): string {
   const text = withoutSecrets(foreign);
   const short = text.length > MAX_MESSAGE_LENGTH ? `${text.slice(0, MAX_MESSAGE_LENGTH)}…` : text;
-  // C1 controls and the marks that turn the direction of text around: JSON leaves them as they are.
+  // C1 controls and the marks that change the direction of text: JSON does not escape them.
   return JSON.stringify(short).replaceAll(
     /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
@@ -108,8 +120,8 @@ export function escapeForeignText(foreign: string): string {
 }
 
 /**
- * Proxies and caches repeat what failed before them: a URL with the signature in its query, a user in it, or the
- * Authorization that they were given. Others repeat what they were given without a word around it.
+ * Masks what proxies and caches repeat of a failed request: a URL with the signature in its query
+ * or a user in it, the value of Authorization, or a secret alone.
  */
 function withoutSecrets(text: string): string {
   return withoutSecretsInUse(text)

@@ -3,7 +3,7 @@ import { isObject } from '../format/strict-json.js';
 import type { Wait } from './backoff.js';
 import { escapeForeignText, MAX_SCANNED_LENGTH } from './redaction.js';
 
-/** What was asked for, for the sentence that says it was not given. */
+/** The subject of a failed request, for its message. */
 export interface Requested {
   readonly host: string;
   readonly repository: string;
@@ -13,8 +13,9 @@ export interface Requested {
 }
 
 /**
- * The first message (else code) in an error body, or what a storage's XML or a web page says, without what may be secret, in quotes with control characters escaped
- * and cut to 200 characters; undefined when there is none (OCI distribution-spec, "Error Codes").
+ * The first message (else code) in an error body, or the message of a storage's XML or the title of
+ * a web page: without secrets, in quotes, with control characters escaped, and cut to 200
+ * characters. Undefined when there is none (OCI distribution-spec, "Error Codes").
  */
 export function firstErrorMessage(body: Buffer): string | undefined {
   const { message = '', code = '' } = firstError(body) ?? {};
@@ -24,7 +25,10 @@ export function firstErrorMessage(body: Buffer): string | undefined {
   return words === undefined ? undefined : escapeForeignText(words);
 }
 
-/** `<Code>` and `<Message>` of a storage's error (Amazon S3, "REST Error Responses"), else the title of a web page. */
+/**
+ * `<Code>` and `<Message>` of a storage's error (Amazon S3, "REST Error Responses"), else the title
+ * of a web page.
+ */
 function markupWords(text: string): string | undefined {
   if (!isMarkup(text)) return undefined;
   const element = (name: string): string[] => {
@@ -46,8 +50,8 @@ function isMarkup(text: string): boolean {
 }
 
 /**
- * The error for a web page of `host` in the place of what was requested.
- * @returns undefined when the body is none
+ * The error for a web page from `host` in place of `requested`.
+ * @returns undefined when the body is no web page
  */
 export function webPageError(host: string, requested: string, body: Buffer): PullError | undefined {
   if (!isMarkup(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'))) return undefined;
@@ -56,26 +60,29 @@ export function webPageError(host: string, requested: string, body: Buffer): Pul
   );
 }
 
-/** That a server failed, in its own words if it has any. */
+/** The message for a failure of a server, with the server's own text if it sent one. */
 export function serverError(host: string, status: number, body: Buffer): string {
   return `${host} answers ${status}${serverSays(body, ': ')}`;
 }
 
-/** The server's own words behind a text, if it has any. */
-export function serverSays(body: Buffer, text = '; it says '): string {
+/** The server's own text behind `prefix`, if it sent one. */
+export function serverSays(body: Buffer, prefix = '; it says '): string {
   const words = firstErrorMessage(body);
-  return words === undefined ? '' : `${text}${words}`;
+  return words === undefined ? '' : `${prefix}${words}`;
 }
 
-/** Whether a status is a failure of the server and no answer of its own: 5xx, and 408, with which proxies end a slow request. */
+/**
+ * Whether a status is a failure of the server and no deliberate response: 5xx, and 408, with which
+ * proxies end a slow request.
+ */
 export function isServerFailure(status: number): boolean {
   return status >= 500 || status === 408;
 }
 
-/** The error for an answer that no registry should give. */
+/** The error for a response that no registry should send. */
 export function unexpectedAnswer(message: string): PullError {
   return new PullError('answer-unexpected', message, {
-    hint: 'a proxy or a login page may have answered in place of the registry: --debug tells of each request',
+    hint: 'a proxy or a login page may have answered in place of the registry: --debug logs each request',
   });
 }
 
@@ -93,36 +100,35 @@ function firstError(body: Buffer): { message: string; code: string } | undefined
   return { message: text(first['message']), code: text(first['code']) };
 }
 
-/** What a request was let in with, or not. */
+/** The credentials of a refused request. */
 export interface Tried {
-  /** Whose credentials were used, in words; undefined: it was anonymous. */
+  /** The source of the credentials, for a message; undefined: the request was anonymous. */
   readonly from: string | undefined;
-  /** Where credentials were looked for. */
+  /** The sources that were searched. */
   readonly places: readonly string[];
 }
 
-/** How to get in where a request was refused. `host` as references have it. */
+/** The hint for a refused request. `host` as references have it. */
 export function loginHint(host: string, { from, places }: Tried): string {
   const login = `"docker login ${host}" or "podman login ${host}"`;
   if (from !== undefined)
     return `check that this account may read the repository, or log in with another: ${login}`;
   const name = 'check the name, as a repository that does not exist is often answered in this way';
-  const looked =
-    places.length === 0 ? '' : `credentials for ${host} were looked for in ${places.join(', ')}: `;
+  const looked = places.length === 0 ? '' : `searched for credentials for ${host} in ${places.join(', ')}: `;
   return `${looked}log in with ${login}, or ${name}`;
 }
 
-/** Where no one knows what was tried: in a worker, or before a storage behind a redirect. */
+/** For workers and storage, which do not know the credentials that were tried. */
 const UNKNOWN_HINT =
   'check that you may read this repository, and log in with "docker login" or "podman login"';
 
-/** Codes with which a registry says that it is a matter of rights, whatever the status (OCI distribution-spec). */
+/** Error codes that mean missing rights, whatever the status (OCI distribution-spec). */
 const DENIED = ['UNAUTHORIZED', 'DENIED'];
 
 /**
- * The error for an answer that means no: `unauthorized` for 401, 403 and 407, and where the registry says so in words;
- * `image-not-found` or `blob-not-found` for 404, `answer-unexpected` for every other status. `body` may hold the
- * registry's own words.
+ * The error for a response that refuses a request: `unauthorized` for 401, 403 and 407, and for an
+ * error code that says so; `image-not-found` or `blob-not-found` for 404, `network-hopeless` for
+ * 429, `answer-unexpected` for every other status.
  */
 export function refusal(status: number, requested: Requested, body: Buffer, tried?: Tried): PullError {
   const { host, repository, name, kind } = requested;
@@ -134,17 +140,17 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
     const whose = tried?.from === undefined ? '' : ` with the credentials of ${tried.from}`;
     const sentence =
       status === 401 && tried !== undefined && whose === ''
-        ? `${host} does not let us read ${repository} without logging in`
+        ? `${host} requires a login to read ${repository}`
         : `${host} denies access to ${repository}${whose}`;
     return new PullError('unauthorized', `${sentence}${words}`, { hint });
   }
   if (status === 429)
     return rateLimited(
       { host, words: firstErrorMessage(body) },
-      `${host} does not answer any more for now (429)`,
+      `${host} refuses further requests for now (429)`,
     );
   if (status === 407) {
-    return new PullError('unauthorized', `the proxy before ${host} wants credentials`, {
+    return new PullError('unauthorized', `the proxy before ${host} requires credentials`, {
       hint: 'put USER:PASSWORD@ before its host in HTTP_PROXY',
     });
   }
@@ -163,8 +169,8 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
 }
 
 /**
- * As `refusal`, for an answer of `storage` (`host[:port]`), to which a redirect of `requested.host` led: it never sees credentials, so a
- * login changes nothing.
+ * As `refusal`, for a response of `storage` (`host[:port]`), to which a redirect of
+ * `requested.host` led: it never receives credentials, so a login changes nothing.
  */
 export function storageRefusal(
   status: number,
@@ -174,7 +180,7 @@ export function storageRefusal(
 ): PullError {
   if (status === 429) {
     const limited = { host: storage, words: firstErrorMessage(body), isCrossOrigin: true };
-    return rateLimited(limited, `the storage ${storage} does not answer any more for now (429)`);
+    return rateLimited(limited, `the storage ${storage} refuses further requests for now (429)`);
   }
   if (status !== 401 && status !== 403) return refusal(status, { ...requested, host: storage }, body);
   const { host, kind, name } = requested;
@@ -187,7 +193,7 @@ export function storageRefusal(
   );
 }
 
-/** The error for a server that will not be asked any more for now. */
+/** The error for a server that limits the rate of requests. */
 export function rateLimited(
   { host, words, isCrossOrigin }: Omit<Wait, 'waitMs'>,
   sentence: string,
@@ -195,6 +201,6 @@ export function rateLimited(
   const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
   const storage = 'wait, and try again later; it is a storage, which never sees credentials';
   return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
-    hint: `${host} limits how often it may be asked: ${isCrossOrigin === true ? storage : login}`,
+    hint: `${host} limits the rate of requests: ${isCrossOrigin === true ? storage : login}`,
   });
 }

@@ -9,48 +9,49 @@ import {
 import { PullError } from '../format/error.js';
 import { isObject } from '../format/strict-json.js';
 
-/** Which references a mirror is asked for: all, those with a digest, or those with a tag. */
+/** The references for which a mirror is used: all, those with a digest, or those with a tag. */
 type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
 
 export interface Mirror {
-  /** `host[:port][/path]`, which stands for the prefix. */
+  /** `host[:port][/path]`, which replaces the prefix. */
   readonly location: string;
   readonly insecure: boolean;
   readonly pullFromMirror: PullFromMirror;
 }
 
-/** What is said about the images whose names begin with `prefix`. */
+/** The rule for images whose names begin with `prefix`. */
 export interface RegistryRule {
   /** `host[:port][/path]`, or `*.domain` for all hosts below it. */
   readonly prefix: string;
-  /** Stands for the prefix; undefined: names stay as they are. */
+  /** Replaces the prefix; undefined: names stay unchanged. */
   readonly location: string | undefined;
   readonly insecure: boolean;
   readonly blocked: boolean;
   readonly mirrors: readonly Mirror[];
-  /** The file that says so. */
+  /** The file that has the rule. */
   readonly file: string;
 }
 
-/** The registries.conf files of this machine and this user, put together. */
+/** The merged registries.conf files of this machine and this user. */
 export interface Registries {
   readonly rules: readonly RegistryRule[];
   /** Full names by short ones. */
   readonly aliases: ReadonlyMap<string, string>;
-  /** Where a short name without an alias may be; empty: Docker Hub. */
+  /** The registries to search for a short name without an alias; empty: Docker Hub. */
   readonly searched: readonly string[];
 }
 
 const SYSTEM_DIRECTORY = '/etc/containers';
 
-/** The variables that say where the files are. */
+/** The environment variables that locate the files. */
 export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
 
 /**
- * What registries.conf and registries.conf.d say (containers-registries.conf(5), version 2): `$CONTAINERS_REGISTRIES_CONF`
- * alone, or the user's file, else the system's, with the `*.conf` beside the system's and then beside the user's laid over it.
- * The system's files are looked for below `root`.
- * @returns undefined when there is none: the TOML parser is not even loaded then
+ * Reads registries.conf and registries.conf.d (containers-registries.conf(5), version 2):
+ * `$CONTAINERS_REGISTRIES_CONF` alone, or the user's file, else the system's, merged with the
+ * `*.conf` beside the system's and then those beside the user's. The system's files are below
+ * `root`.
+ * @returns undefined when there is none: the TOML parser is not loaded then
  * @throws PullError `option-malformed` naming the file
  */
 export async function readRegistries(env: ConfigEnvironment, root = '/'): Promise<Registries | undefined> {
@@ -65,7 +66,7 @@ export async function readRegistries(env: ConfigEnvironment, root = '/'): Promis
     refuseVersion1(fields);
     searched = fields.strings('unqualified-search-registries') ?? searched;
     for (const [name, full] of fields.table('aliases').texts()) {
-      // An empty one takes back what an earlier file says.
+      // An empty alias removes that of an earlier file.
       if (full === '') aliases.delete(name);
       else aliases.set(name, full);
     }
@@ -82,7 +83,7 @@ interface ConfigFile {
   readonly text: string;
 }
 
-/** In the order in which they are laid over each other. */
+/** In the order in which they are merged. */
 async function configFiles(env: ConfigEnvironment, root: string): Promise<ConfigFile[]> {
   const named = env['CONTAINERS_REGISTRIES_CONF'];
   if (named) {
@@ -96,7 +97,7 @@ async function configFiles(env: ConfigEnvironment, root: string): Promise<Config
   const main = directories
     .map((directory) => join(directory, 'registries.conf'))
     .reverse()
-    .flatMap(fileIfThere)
+    .flatMap(fileIfPresent)
     .slice(0, 1);
   return [...main, ...directories.flatMap((directory) => dropIns(join(directory, 'registries.conf.d')))];
 }
@@ -106,20 +107,20 @@ function dropIns(directory: string): ConfigFile[] {
   try {
     names = readdirSync(directory);
   } catch {
-    return []; // not there, as on most machines
+    return []; // absent, as on most machines
   }
   return names
     .filter((name) => name.endsWith('.conf'))
     .sort()
-    .flatMap((name) => fileIfThere(join(directory, name)));
+    .flatMap((name) => fileIfPresent(join(directory, name)));
 }
 
-function fileIfThere(path: string): ConfigFile[] {
+function fileIfPresent(path: string): ConfigFile[] {
   const text = textOf(path, readRegularFile(path, MAX_CONFIGURATION_FILE_BYTES));
   return text === undefined ? [] : [{ path, text }];
 }
 
-/** Undefined: it is not there. */
+/** Undefined: the file is absent. */
 function textOf(path: string, read: Input): string | undefined {
   if ('bytes' in read) return read.bytes.toString('utf8');
   if (read.kind === 'absent') return undefined;
@@ -172,7 +173,7 @@ function readMirror(entry: Fields, digestOnly: boolean): Mirror {
   return { location, insecure: entry.flag('insecure'), pullFromMirror: when };
 }
 
-/** A table of a file, read field by field: each must have the type that is asked for. */
+/** A TOML table whose fields are read one by one and must have the requested type. */
 class Fields {
   readonly path: string;
   readonly #values: Readonly<Record<string, unknown>>;
@@ -225,7 +226,7 @@ class Fields {
   }
 }
 
-/** The error for a file of the configuration that is not what it must be. */
+/** The error for a malformed configuration file. */
 function malformed(path: string, problem: string, hint?: string): PullError {
   return new PullError('option-malformed', `${path} ${problem}`, {
     hint: hint ?? 'see containers-registries.conf(5) for its form',

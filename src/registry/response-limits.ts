@@ -1,33 +1,42 @@
 /**
- * How much a response may have before its body: four times what Node and most servers take, as some proxies add policies and cookies of
- * 20 KB.
+ * The most bytes before a body: four times the limit of Node and most servers, as some proxies add
+ * 20 KB of policies and cookies.
  */
 export const MAX_HEADER_BYTES = 64 * 1024;
 
 /**
- * How far a body is read that nobody needs (of a redirect, a challenge, an error): error bodies have a few hundred bytes. Behind
- * this the connection is closed.
+ * How far a body is read that is only good for a message (of a redirect, a challenge, an error):
+ * most have a few hundred bytes. After this the connection is closed.
  */
 export const MAX_UNWANTED_BODY_BYTES = 64 * 1024;
 
-/** How long such a body is waited for: it usually comes with its headers, and a new connection costs less than this. */
+/**
+ * How long to wait for such a body: it usually comes with its headers, and a new connection costs
+ * less than this.
+ */
 const UNWANTED_BODY_MS = 2_000;
 
-/** A small answer may take as long as so many silences: nobody who lets a byte go in each of them holds a pull for long. */
+/**
+ * A small response may take this many idle timeouts, so that a server that sends a byte in each
+ * does not stall a pull for long.
+ */
 const IDLE_TIMEOUTS = 6;
 
-/** Slower than a modem. A manifest of 4 MiB may take 17 minutes at this rate, and one of usual size comes within the first minute. */
+/**
+ * Slower than a modem. A manifest of 4 MiB may take 17 minutes at this rate, and one of usual size
+ * has the first minute.
+ */
 const MIN_BYTES_A_SECOND = 4096;
 
-/** How long to wait for a body that nobody needs, in milliseconds. */
+/** How long to wait for a body that is only good for a message, in milliseconds. */
 export function unwantedBodyMs(idleTimeoutMs: number): number {
   return Math.min(UNWANTED_BODY_MS, idleTimeoutMs);
 }
 
 /**
- * How long the body of a small answer (a token, a manifest, a config) may take when so many bytes of it are there, in
- * milliseconds: 60 s by default, and a second for each 4 KiB. The idle timeout alone would let a byte every nine seconds go on for a
- * year.
+ * How long the body of a small response (a token, a manifest, a config) may take to deliver
+ * `receivedBytes`, in milliseconds: 60 s by default, and a second for each 4 KiB. The idle timeout
+ * alone would allow a byte every nine seconds for a year.
  */
 export function smallResponseMs(idleTimeoutMs: number, receivedBytes: number): number {
   return IDLE_TIMEOUTS * idleTimeoutMs + (receivedBytes * 1000) / MIN_BYTES_A_SECOND;
@@ -36,7 +45,7 @@ export function smallResponseMs(idleTimeoutMs: number, receivedBytes: number): n
 export interface IdleTimer {
   /** The request has been sent. */
   start(): void;
-  /** The answer has begun; its body has not. */
+  /** The response has begun; its body has not. */
   responseStarted(): void;
   /** Bytes of the body have come. */
   progress(): void;
@@ -45,15 +54,15 @@ export interface IdleTimer {
 }
 
 interface Timeouts {
-  /** Before the answer, and again before the first byte of its body. */
+  /** Before the response, and again before the first byte of its body. */
   readonly answerTimeoutMs: number;
   /** Between bytes of the body. */
   readonly idleTimeoutMs: number;
 }
 
 /**
- * Calls `onIdle` when an answer, or its body, does not begin (`answer`) or go on (`idle`) in time; time in which `isPaused` is
- * true does not count.
+ * Calls `onIdle` when a response or its body does not begin (`answer`) or continue (`idle`) in
+ * time; time in which `isPaused` is true does not count.
  */
 export function createIdleTimer(
   { answerTimeoutMs, idleTimeoutMs }: Timeouts,
@@ -70,8 +79,8 @@ export function createIdleTimer(
       timer?.refresh();
       return;
     }
-    // After a long stop (a suspended machine, a busy loop) the timer is due before the bytes that waited are read:
-    // one turn of the event loop lets them count.
+    // After a long stop (a suspended machine, a busy loop) the timer fires before the buffered
+    // bytes are read: one turn of the event loop lets them count.
     const before = steps;
     setImmediate(() => {
       if (timer === undefined) return;

@@ -1,15 +1,17 @@
 /**
- * Where every retry of a request is decided. `decide` says what a response leads to, `decideAfterBreak` what a request
- * that broke off leads to, and `isFaultOfEndpoint` which failures another endpoint may heal. Callers carry the decisions out: `exchange.ts`
- * for manifests, configs and tokens, `range.ts` for ranges of blobs. How many failures a pull survives is up to karma.
+ * Where every retry of a request is decided. `decide` says what a response leads to,
+ * `decideAfterBreak` what a request that broke off leads to, and `isFaultOfEndpoint` which failures
+ * another endpoint may heal. Callers carry the decisions out: `exchange.ts` for manifests, configs
+ * and tokens, `range.ts` for ranges of blobs. How many failures a pull survives is up to karma.
  */
 import { type ErrorCode, PullError } from '../format/error.js';
 import { MAX_UNSTATED_WAITS, MAX_WAIT_MS, waitAfter } from './backoff.js';
-import { parseContentRange, parseRetryAfter, type ResponseHeaders, single } from './headers.js';
+import { parseContentRange, parseRetryAfter, single } from './headers.js';
 import { describeNetworkError, type FailedHost } from './network-error.js';
 import {
   checkRangeResponse,
   type RequestedRange,
+  type ResponseHead,
   rangesIgnored,
   refusesRange,
   sizeError,
@@ -20,38 +22,43 @@ import type { BodyWindow } from './transfer.js';
 import { isRedirect, nextHop } from './urls.js';
 
 /**
- * New Authorization values tried in a row. A value that another range has obtained meanwhile is tried before a new one is
- * requested, and it can have expired as well; so can a new one on a slow link.
+ * New Authorization values tried in a row. A value that another range has obtained meanwhile is
+ * tried before a new one is requested, and it can have expired as well; so can a new one on a slow
+ * link.
  */
 const MAX_RENEWALS = 3;
 
 /**
- * Connections in a row that broke after bytes of which none was new: a server that ignores ranges and always breaks before
- * the missing part would feed karma for ever.
+ * Connections in a row that broke after bytes of which none was new: a server that ignores ranges
+ * and always breaks before the missing part would feed karma for ever.
  */
 const MAX_FRUITLESS = 5;
 
 /**
- * Responses in a row that contradict the request, or themselves. A cache may do so once while it fills; a server that does so
- * three times is misconfigured, and its own message helps more than that of a lost connection.
+ * Responses in a row that contradict the request, or themselves. A cache may do so once while it
+ * fills; a server that does so three times is misconfigured, and its own message helps more than
+ * that of a lost connection.
  */
 const MAX_CONTRADICTIONS = 3;
 
 /**
- * Responses to one small request that may break off, or take too long, after some of their bytes: they are requested from the start again,
- * so a server that never completes one would feed karma for ever. As many as of a range (`MAX_FRUITLESS`).
+ * Responses to one small request that may break off, or take too long, after some of their bytes:
+ * they are requested from the start again, so a server that never completes one would feed karma
+ * for ever. As many as of a range (`MAX_FRUITLESS`).
  */
 export const MAX_BROKEN_RESPONSES = 5;
 
-/** Requests for a manifest or config whose digest is wrong: a proxy may have cached a broken copy. */
+/**
+ * Requests for a manifest or config whose digest is wrong: a proxy may have cached a broken copy.
+ */
 export const MAX_DIGEST_TRIES = 2;
 
 /** Requests to a token server before its failure counts as a miss. */
 export const MAX_TOKEN_TRIES = 3;
 
 /**
- * Statuses with which storage refuses a signed URL that has expired. S3 and Google Cloud Storage answer 400 (`ExpiredToken`) when
- * the credentials that signed it have expired.
+ * Statuses with which storage refuses a signed URL that has expired. S3 and Google Cloud Storage
+ * answer 400 (`ExpiredToken`) when the credentials that signed it have expired.
  */
 const EXPIRED_TARGET: ReadonlySet<number> = new Set([400, 401, 403, 410]);
 
@@ -66,13 +73,6 @@ const ENDPOINT_FAULTS: ReadonlySet<ErrorCode> = new Set([
   // It ignores ranges.
   'unsupported',
 ]);
-
-/** The head of a response, and the URL that gave it. */
-interface ResponseHead {
-  readonly url: URL;
-  readonly status: number;
-  readonly headers: ResponseHeaders;
-}
 
 /** The request that a response answers. */
 export interface SentRequest {
@@ -105,7 +105,10 @@ export interface RequestHistory {
   readonly random: number;
 }
 
-/** What to do next. `retryReason` and `failureReason` go to the log; they hold no secret and none of the server's own text. */
+/**
+ * What to do next. `retryReason` and `failureReason` go to the log; they hold no secret and none of
+ * the server's own text.
+ */
 export type Decision = (
   | { readonly action: 'accept'; readonly window: BodyWindow; readonly sizeBytes?: number | undefined }
   | { readonly action: 'redirect'; readonly to: URL }
@@ -140,7 +143,7 @@ export function decide(response: ResponseHead, request: SentRequest, history: Re
   // A server that does not know HEAD answers 501 or some other code: the GET that follows tells.
   if (isServerFailure(status) && method !== 'HEAD') return retry(`${url.host} answers ${status}`);
   if (status === 401 && url.origin === request.origin && history.renewals < MAX_RENEWALS) {
-    return { action: 'renew-token', retryReason: `${url.host} wants a new token` };
+    return { action: 'renew-token', retryReason: `${url.host} requires a new token` };
   }
   if (range !== undefined && (status === 200 || status === 206)) return acceptRange(response, range, history);
   if (range === undefined && status >= 200 && status < 300)
@@ -214,7 +217,10 @@ function refuseRedirect(url: URL): Decision {
   );
 }
 
-/** Undefined for HEAD as well: its response has no message of the registry, and the GET that follows brings it. */
+/**
+ * Undefined for HEAD as well: its response has no message of the registry, and the GET that follows
+ * brings it.
+ */
 function waitMsOf(response: ResponseHead, request: SentRequest, history: RequestHistory): number | undefined {
   if (request.method === 'HEAD') return undefined;
   const { waits, nowMs, random } = history;
@@ -232,8 +238,8 @@ function wait(host: string, waitMs: number): Decision {
 }
 
 /**
- * A 416 that states another size is final. One refusal among ranges that were served is a failure; otherwise the blob is
- * requested without a range.
+ * A 416 that states another size is final. One refusal among ranges that were served is a failure;
+ * otherwise the blob is requested without a range.
  */
 function rangeRefused(
   { url, status, headers }: ResponseHead,

@@ -4,17 +4,17 @@ import type { SecureContext } from 'node:tls';
 import { proxyError, timeoutError } from './network-error.js';
 import { type HttpProxy, portOf, proxyFor, type Transport } from './transport.js';
 
-/** How node:http gets a request to its server: at once, or by a proxy. */
+/** How node:http sends a request to its server: directly or by a proxy. */
 export interface Route {
-  /** Whether the server that is connected to first speaks TLS. */
+  /** Whether the first server on the way speaks TLS. */
   readonly secure: boolean;
   readonly target: RequestOptions;
   readonly headers: Readonly<Record<string, string>>;
   readonly tls: TlsOptions | undefined;
-  /** The proxy that makes a connection to the server. */
+  /** The proxy that tunnels a connection to the server. */
   readonly tunnel: HttpProxy | undefined;
-  /** `host:port` of the proxy that is asked for the whole URL instead. */
-  readonly askedProxy: string | undefined;
+  /** `host:port` of the proxy that receives the request instead, with the full URL. */
+  readonly forwardProxy: string | undefined;
 }
 
 interface TlsOptions {
@@ -33,13 +33,14 @@ async function tlsOptions(transport: Transport): Promise<TlsOptions> {
 }
 
 /**
- * The way to a URL's server.
- * @throws PullError `option-malformed` for a proxy that is no URL, and for certificates that cannot be used
+ * The route to a URL's server.
+ * @throws PullError `option-malformed` for a proxy that is no URL, and for certificates that cannot
+ *   be used
  */
 export async function findRoute(url: URL, transport: Transport): Promise<Route> {
   const proxy = proxyFor(url, transport.environment);
-  const asked = url.protocol === 'http:' ? proxy : undefined;
-  const first = new URL(asked?.origin ?? url.origin);
+  const forward = url.protocol === 'http:' ? proxy : undefined;
+  const first = new URL(forward?.origin ?? url.origin);
   const secure = first.protocol === 'https:';
   return {
     secure,
@@ -47,19 +48,22 @@ export async function findRoute(url: URL, transport: Transport): Promise<Route> 
       protocol: first.protocol,
       hostname: first.hostname.replace(/^\[|\]$/g, ''),
       port: first.port,
-      path: asked === undefined ? url.pathname + url.search : url.origin + url.pathname + url.search,
+      path: forward === undefined ? url.pathname + url.search : url.origin + url.pathname + url.search,
     },
     headers: {
-      ...(asked !== undefined && { host: url.host }),
-      ...(asked?.authorization !== undefined && { 'proxy-authorization': asked.authorization }),
+      ...(forward !== undefined && { host: url.host }),
+      ...(forward?.authorization !== undefined && { 'proxy-authorization': forward.authorization }),
     },
     tls: secure ? await tlsOptions(transport) : undefined,
-    tunnel: asked === undefined ? proxy : undefined,
-    askedProxy: asked?.host,
+    tunnel: forward === undefined ? proxy : undefined,
+    forwardProxy: forward?.host,
   };
 }
 
-/** An agent whose connections go that way. Each stands before a request has it, its TLS included. */
+/**
+ * An agent whose connections take that route. A request gets a connection when it is established,
+ * TLS included.
+ */
 export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: number): Promise<Agent> {
   const http = route.secure ? await import('node:https') : await import('node:http');
   const { tunnel, tls, secure } = route;
@@ -109,19 +113,19 @@ async function connectThrough(
   return connected((_, done) => whenReady(connect(secured), 'secureConnect', done), timeoutMs);
 }
 
-/** A proxy's answer to CONNECT is a few lines; what goes on for longer is none. */
+/** A proxy's response to CONNECT is a few lines; a longer one is not HTTP. */
 const MAX_HEAD_BYTES = 16 * 1024;
 
 interface TunnelOptions {
   readonly timeoutMs: number;
-  /** For a proxy that is itself asked over TLS. */
+  /** For a proxy that is itself reached over TLS. */
   readonly secureContext: SecureContext;
   readonly rejectUnauthorized: boolean;
 }
 
 /**
- * A connection through `proxy` to `target` (`host:port`), by CONNECT (RFC 9110, 9.3.6): what is sent on it arrives there.
- * Rejects with an error that `describeNetworkError` understands.
+ * A connection through `proxy` to `target` (`host:port`), by CONNECT (RFC 9110, 9.3.6). Rejects
+ * with an error that `describeNetworkError` understands.
  */
 export async function openTunnel(proxy: HttpProxy, target: string, options: TunnelOptions): Promise<Socket> {
   const socket = await connectTo(proxy, options);
@@ -137,7 +141,8 @@ export async function openTunnel(proxy: HttpProxy, target: string, options: Tunn
       fail(Object.assign(new Error('closed'), { code: 'ECONNRESET' }));
     }
     function read(): void {
-      // Byte by byte at the end: what follows the empty line is the target's and stays in the socket.
+      // Byte by byte at the end: what follows the empty line is the target's and stays in the
+      // socket.
       for (
         let byte = socket.read(1) as Buffer | null;
         byte !== null;
@@ -145,7 +150,7 @@ export async function openTunnel(proxy: HttpProxy, target: string, options: Tunn
       ) {
         head += byte.toString('latin1');
         if (head.endsWith('\r\n\r\n')) {
-          settle();
+          finish();
           return;
         }
         if (head.length > MAX_HEAD_BYTES) {
@@ -154,7 +159,7 @@ export async function openTunnel(proxy: HttpProxy, target: string, options: Tunn
         }
       }
     }
-    function settle(): void {
+    function finish(): void {
       clearTimeout(timer);
       socket.off('readable', read).off('error', fail).off('close', closed);
       const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(head)?.[1]);
@@ -169,7 +174,7 @@ export async function openTunnel(proxy: HttpProxy, target: string, options: Tunn
   });
 }
 
-/** The error that node:http has for an answer that is none. */
+/** The error of node:http for a response that is not HTTP. */
 function notHttp(): Error {
   return Object.assign(new Error('no HTTP'), { code: 'HPE_INVALID_CONSTANT' });
 }
@@ -209,10 +214,11 @@ interface AddressOptions {
 type Attempt = (options: AddressOptions, connected: Connected) => Socket;
 
 /**
- * Connects to a name that may have several addresses, within a time. Node gives each but the last 250 ms and does not come back to it,
- * so one that is slow would be lost. When that happens all are tried once more beside it, with half of the time for each, and the first
- * connection that stands is taken (compare RFC 8305, 5).
- * @returns what ends it before
+ * Connects to a name that may have several addresses, with a timeout. Node allows each address but
+ * the last 250 ms and never returns to it, so a slow one would be lost. When that happens, all are
+ * tried once more in parallel, with half of the timeout for each, and the first established
+ * connection wins (compare RFC 8305, 5).
+ * @returns a function that cancels it
  */
 export function connectPatiently(attempt: Attempt, timeoutMs: number, connected: Connected): () => void {
   const sockets = new Set<Socket>();
@@ -238,7 +244,7 @@ export function connectPatiently(attempt: Attempt, timeoutMs: number, connected:
   return () => finish(new Error('closed'), null);
 }
 
-/** Calls back when a socket that connects is ready, which its `event` tells, or has failed. */
+/** Calls back when a connecting socket emits `event`, or has failed. */
 function whenReady(socket: Socket, event: 'connect' | 'secureConnect', connected: Connected): Socket {
   return socket.once(event, () => connected(null, socket)).once('error', (error) => connected(error, null));
 }

@@ -17,7 +17,10 @@ import type { HttpResponse } from './http-client.js';
 import { type Requested, refusal, storageRefusal, webPageError } from './refusal.js';
 import { MAX_DIGEST_TRIES } from './retry-rules.js';
 
-/** Type and subtype have at most 127 characters each (RFC 6838, 4.2): a longer one is no media type, and messages repeat it. */
+/**
+ * Type and subtype have at most 127 characters each (RFC 6838, 4.2): a longer one is no media type,
+ * and messages repeat it.
+ */
 const MAX_MEDIA_TYPE_LENGTH = 255;
 
 interface Manifest {
@@ -43,8 +46,10 @@ export interface RegistrySession {
    */
   headManifest(tag: string): Promise<Digest | undefined>;
   /**
-   * A small blob (a config), complete and verified. A size of 0 that cannot be true means that the manifest states none.
-   * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is above MAX_CONFIG_BYTES
+   * A small blob (a config), complete and verified. A size of 0 that cannot be true means that the
+   * manifest states none.
+   * @throws PullError as `getManifest`, `blob-not-found`; `metadata-malformed` when `sizeBytes` is
+   *   above MAX_CONFIG_BYTES
    */
   getBlob(digest: Digest, sizeBytes: number): Promise<Buffer>;
   /** Where workers fetch a blob. */
@@ -53,7 +58,10 @@ export interface RegistrySession {
   authorization(stale?: string): Promise<string | undefined>;
   /** When (Unix time) that value is to be renewed. */
   readonly authorizationExpiresAtMs: number;
-  /** Finds out the origin where only a response can tell, and nothing was requested yet. @throws PullError as `getManifest` */
+  /**
+   * Finds out the origin where only a response can tell, and nothing was requested yet. @throws
+   * PullError as `getManifest`
+   */
   open(): Promise<void>;
   /** Closes idle connections, ends waits and a running credential helper. */
   close(): void;
@@ -169,8 +177,9 @@ function requireSuccess(
 }
 
 /**
- * The response, whatever its status, to a request with the best Authorization there is. A response from another origin is final: a
- * redirect leads to storage, which must not be able to ask for credentials.
+ * The response, whatever its status, to a request with the best Authorization there is. A response
+ * from another origin is final: a redirect leads to storage, which must not be able to ask for
+ * credentials.
  */
 async function requestAuthorized(
   context: SessionContext,
@@ -196,7 +205,10 @@ async function requestAuthorized(
   }
 }
 
-/** Whether credentials may change the response: a registry hides private repositories from anonymous requests by 404 or 403. */
+/**
+ * Whether credentials may change the response: a registry hides private repositories from anonymous
+ * requests by 404 or 403.
+ */
 async function mayBeHidden(
   { options }: SessionContext,
   { status }: HttpResponse,
@@ -207,7 +219,8 @@ async function mayBeHidden(
 }
 
 /**
- * The response whose body has the requested digest, if one was requested; sent for once more when it has not.
+ * The response whose body has the requested digest, if one was requested; sent for once more when
+ * it has not.
  * @throws PullError `digest-mismatch`; `answer-unexpected` for a web page
  */
 async function requestVerified(

@@ -9,11 +9,14 @@ import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
 
-/** The requirement that asks for nothing, and the one that nothing meets. They have no fields but their type. */
+/**
+ * The requirement that every image meets, and the one that none meets. They have no fields but
+ * their type.
+ */
 const ACCEPT = 'insecureAcceptAnything';
 const REJECT = 'reject';
 
-/** What the other known types ask for. */
+/** The proofs that the other known types require. */
 const DEMANDS: Readonly<Record<string, string>> = {
   signedBy: 'a signature',
   sigstoreSigned: 'a sigstore signature',
@@ -24,18 +27,19 @@ const parsePolicy: StrictParser = strictParser({ default: null, transports: null
 
 export interface PolicyOptions {
   readonly env: ConfigEnvironment;
-  /** Proofs that cannot be checked here are not asked for. `reject` holds all the same. */
+  /** Skips proofs that zpull cannot check. `reject` applies nevertheless. */
   readonly insecurePolicy: boolean;
-  /** The system's file is looked for below this. */
+  /** The system's file is below this directory. */
   readonly root?: string;
 }
 
 /**
- * Holds an image against the policy.json that podman and skopeo obey: the user's, else the system's. The requirements of the most
- * specific scope must all hold (containers-policy.json(5), "POLICY REQUIREMENTS").
- * @returns what the user should know: sentences
- * @throws PullError `policy-rejected`; `unsupported` for a proof that cannot be checked here, and when the system's file cannot be
- *   read; `option-malformed` for a file that is not as the format asks
+ * Checks an image against the policy.json of podman and skopeo: the user's, else the system's. It
+ * must meet all requirements of the most specific scope (containers-policy.json(5), "POLICY
+ * REQUIREMENTS").
+ * @returns warnings for the user
+ * @throws PullError `policy-rejected`; `unsupported` for a proof that zpull cannot check, and when
+ *   the system's file cannot be read; `option-malformed` for a file that violates the format
  */
 export function checkPolicy(reference: Reference | LocalImage, options: PolicyOptions): string[] {
   const { env, insecurePolicy, root = '/' } = options;
@@ -48,7 +52,7 @@ export function checkPolicy(reference: Reference | LocalImage, options: PolicyOp
     if (read.kind === 'absent') continue;
     if (read.kind === 'unfit') throw malformed(path, read.problem);
     const sentence = `${path} ${read.problem}: what it asks of images is not known`;
-    // HOME is often that of another user, as with sudo.
+    // HOME often belongs to another user, as with sudo.
     if (path === system && !insecurePolicy)
       throw new PullError('unsupported', sentence, { hint: UNREADABLE_HINT });
     warnings.push(`${sentence} and not obeyed`);
@@ -56,7 +60,7 @@ export function checkPolicy(reference: Reference | LocalImage, options: PolicyOp
   return warnings;
 }
 
-/** A requirement of an entry, as far as it matters here. */
+/** A requirement of an entry; only its type matters. */
 interface Requirement {
   readonly type: string;
 }
@@ -86,7 +90,7 @@ function applyPolicy(
   });
 }
 
-/** The requirements that decide: those of the most specific scope of the transport, else the default. */
+/** The requirements of the most specific scope of the transport, else the default. */
 function requirementsFor(
   reference: Reference | LocalImage,
   path: string,
@@ -103,12 +107,15 @@ function requirementsFor(
 interface Policy {
   /** The default. */
   readonly requirements: readonly Requirement[];
-  /** What the transport has, by scope. */
+  /** The requirements of the transport, by scope. */
   readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
 }
 
-/** All of the file is checked, whatever the image: a typing error in a key must not turn into a default that accepts. */
-function readPolicy(path: string, bytes: Buffer, wanted: string): Policy {
+/**
+ * Checks the full file, whatever the image: a typing error in a key must not fall back to a default
+ * that accepts.
+ */
+function readPolicy(path: string, bytes: Buffer, selected: string): Policy {
   let parsed: unknown;
   try {
     parsed = parsePolicy(bytes, path);
@@ -117,14 +124,14 @@ function readPolicy(path: string, bytes: Buffer, wanted: string): Policy {
     throw new PullError('option-malformed', error.message, { hint: POLICY_HINT, cause: error });
   }
   const policy = fieldsOf(path, parsed, 'the policy');
-  const strange = Object.keys(policy).find((key) => key !== 'default' && key !== 'transports');
-  if (strange !== undefined) throw malformed(path, `has the unknown key ${quote(strange)}`);
+  const unknown = Object.keys(policy).find((key) => key !== 'default' && key !== 'transports');
+  if (unknown !== undefined) throw malformed(path, `has the unknown key ${quote(unknown)}`);
   const transports = Object.entries(fieldsOf(path, policy['transports'] ?? {}, '"transports"'));
   const scopes = new Map<string, readonly Requirement[]>();
   for (const [transport, entries] of transports) {
     for (const [scope, list] of Object.entries(fieldsOf(path, entries, `transport ${quote(transport)}`))) {
       const requirements = requirementsOf(path, list, `scope ${quote(scope)} of ${quote(transport)}`);
-      if (transport === wanted) scopes.set(scope, requirements);
+      if (transport === selected) scopes.set(scope, requirements);
     }
   }
   return { requirements: requirementsOf(path, policy['default'], '"default"'), scopes };
@@ -138,8 +145,8 @@ function requirementsOf(path: string, value: unknown, where: string): Requiremen
     const requirement = fieldsOf(path, item, `a requirement in ${where}`);
     const { type } = requirement;
     if (typeof type !== 'string') throw malformed(path, `has a requirement without a type in ${where}`);
-    const hasMore = Object.keys(requirement).length > 1;
-    if (hasMore && (type === ACCEPT || type === REJECT)) {
+    const hasOtherFields = Object.keys(requirement).length > 1;
+    if (hasOtherFields && (type === ACCEPT || type === REJECT)) {
       throw malformed(path, `has a requirement of type ${quote(type)} with other fields in ${where}`);
     }
     return { type };
@@ -166,8 +173,9 @@ function quote(text: string): string {
 }
 
 /**
- * From the image itself over its namespaces and its host to the domains above it and all of this transport. A scope that begins with an
- * asterisk has no port (containers/image, DockerReferenceNamespaces).
+ * The scopes of an image, most specific first: itself, its namespaces, its host, the domains above
+ * that, and the transport. A scope that begins with an asterisk has no port (containers/image,
+ * DockerReferenceNamespaces).
  */
 function scopesOf({ host, repository, tag, digest }: Reference): string[] {
   const name = `${host}/${repository}`;
@@ -180,8 +188,9 @@ function scopesOf({ host, repository, tag, digest }: Reference): string[] {
 }
 
 /**
- * From the layout or archive itself over the directories around it, without the root, to all of this transport. As in containers/image
- * (oci/layout), the path is that without symbolic links: a link to a layout has the layout's scopes.
+ * The scopes of a layout or archive, most specific first: itself, the directories above it except
+ * the root, and the transport. As in containers/image (oci/layout), symbolic links are resolved: a
+ * link to a layout has the layout's scopes.
  */
 function pathScopesOf(path: string): string[] {
   const steps = withoutLinks(path)
@@ -194,6 +203,6 @@ function withoutLinks(path: string): string {
   try {
     return realpathSync(path);
   } catch {
-    return path; // the layout cannot be opened either, and that error says why
+    return path; // opening the layout fails as well, with an error that says why
   }
 }

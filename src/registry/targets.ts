@@ -1,52 +1,53 @@
-/** Redirect targets remembered; an image has at most some hundred layers. */
+/** Cached redirect targets; an image has at most some hundred layers. */
 const MAX_TARGETS = 1024;
 
 /**
- * A target that is refused although it was found so short a time before has not expired: it was good for one request. Signed
- * URLs live for a minute at least.
+ * A target that is refused within this time after it was found has not expired: it was valid for
+ * one request only. Signed URLs are valid for a minute at least.
  */
 const EXPIRED_EARLY_MS = 200;
 
-/** Twice in a row is no accident. */
+/** Twice in a row is no coincidence. */
 const MAX_EARLY = 2;
 
 /** How threads share targets. */
 export interface SharedTargets {
   /**
-   * A target is refused, or undefined: none is known. Resolves with one that is good; with `renew` when this thread is to ask
-   * the registry, and say `renewed` afterwards; with undefined when another thread has asked in vain.
+   * A target is refused, or undefined: none is cached. Resolves with a valid one; with `renew` when
+   * this thread is to ask the registry and call `renewed` afterwards; with undefined when another
+   * thread has asked in vain.
    */
   expired(blobUrl: string, target: URL | undefined): Promise<URL | 'renew' | undefined>;
   renewed(blobUrl: string, target: URL | undefined): void;
-  /** The target failed, and serves nobody. */
+  /** The target failed, and no thread is to use it. */
   failed(blobUrl: string, target: URL): void;
 }
 
-interface Known {
+interface CachedTarget {
   readonly target: URL;
-  /** When a redirect led there; undefined when another thread has told of it. */
+  /** When a redirect led there; undefined when another thread has shared it. */
   readonly foundMs: number | undefined;
-  /** When it was first asked without a redirect. */
-  askedMs?: number;
-  /** It has served a request that no redirect led there. */
+  /** When it was first requested without a redirect. */
+  requestedMs?: number;
+  /** It has served a request without a redirect. */
   isReused: boolean;
 }
 
 interface Renewal {
   readonly over: Promise<void>;
   readonly end: () => void;
-  /** Other threads wait for what this one finds. */
+  /** Other threads wait for the target that this one finds. */
   shared: boolean;
 }
 
 /**
- * Where the redirects of blobs led, for all ranges of a thread. One range of all threads asks the registry for a target when
- * none is known or the last has expired, and the others wait for what it finds.
+ * The cached redirect targets of blobs, for all ranges of a thread. When none is cached or the last
+ * has expired, one range of all threads asks the registry, and the others wait for what it finds.
  */
 export class Targets {
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<string, CachedTarget>();
   readonly #renewals = new Map<string, Renewal>();
-  /** Expired ones: what was asked of them before may still be answered well. */
+  /** Expired targets: requests that were sent there before may still succeed. */
   readonly #expired = new WeakSet<URL>();
   readonly #shared: SharedTargets | undefined;
   /** Targets in a row that were refused early. */
@@ -56,22 +57,27 @@ export class Targets {
     this.#shared = shared;
   }
 
-  /** Whether targets seem to be good for one request each: remembering them would double the requests. */
+  /**
+   * Whether targets seem to be valid for one request each: caching them would double the requests.
+   */
   get areGoodForOne(): boolean {
     return this.#early >= MAX_EARLY;
   }
 
-  /** The blob's target; undefined when the registry is to be asked. Waits for the range that asks it. */
+  /**
+   * The blob's target; undefined when the registry is to be asked. Waits for the range that asks
+   * it.
+   */
   async get(blobUrl: string): Promise<URL | undefined> {
     await this.#renewals.get(blobUrl)?.over;
     const known = this.#known.get(blobUrl);
-    if (known !== undefined) known.askedMs ??= performance.now();
+    if (known !== undefined) known.requestedMs ??= performance.now();
     return known?.target;
   }
 
   /**
-   * As `get`, for a registry that is likely to redirect. `leads`: the caller is the one to ask it, and says `renewed`
-   * afterwards.
+   * As `get`, for a registry that is likely to redirect. `leads`: the caller is to ask the
+   * registry, and calls `renewed` afterwards.
    */
   async find(blobUrl: string): Promise<{ readonly target?: URL | undefined; readonly leads: boolean }> {
     if (this.#known.has(blobUrl) || this.#renewals.has(blobUrl)) {
@@ -81,7 +87,7 @@ export class Targets {
     return leads ? { leads } : { target: await this.get(blobUrl), leads };
   }
 
-  /** A target has begun to answer well. */
+  /** A target has begun to serve a request. */
   found(blobUrl: string, target: URL): void {
     if (this.#expired.has(target)) return;
     const known = this.#known.get(blobUrl);
@@ -92,26 +98,32 @@ export class Targets {
     this.renewed(blobUrl);
   }
 
-  /** A URL failed: the storage node behind it may be gone for good, and the registry knows a living one. */
+  /**
+   * A URL failed: the storage node behind it may be gone for good, and the registry can name
+   * another.
+   */
   forget(blobUrl: string, failed: URL): void {
     if (this.#known.get(blobUrl)?.target.href !== failed.href) return;
     this.#known.delete(blobUrl);
     this.#shared?.failed(blobUrl, failed);
   }
 
-  /** The target is refused from now on. True: the caller is the one to ask the registry, and says `renewed` afterwards. */
+  /**
+   * The target is refused from now on. Returns whether the caller is to ask the registry, and call
+   * `renewed` afterwards.
+   */
   async expired(blobUrl: string, target: URL): Promise<boolean> {
     this.#expired.add(target);
     const known = this.#known.get(blobUrl);
     if (known?.target !== target) return false;
     this.#known.delete(blobUrl);
-    const { foundMs, askedMs = Number.POSITIVE_INFINITY, isReused } = known;
+    const { foundMs, requestedMs = Number.POSITIVE_INFINITY, isReused } = known;
     if (foundMs !== undefined)
-      this.#early = isReused || askedMs - foundMs > EXPIRED_EARLY_MS ? 0 : this.#early + 1;
+      this.#early = isReused || requestedMs - foundMs > EXPIRED_EARLY_MS ? 0 : this.#early + 1;
     return this.#renew(blobUrl, target);
   }
 
-  /** The registry has been asked; without a new target each range asks for itself. */
+  /** The registry has been asked; without a new target each waiting range asks for itself. */
   renewed(blobUrl: string): void {
     const renewal = this.#renewals.get(blobUrl);
     if (renewal === undefined) return;
@@ -125,7 +137,10 @@ export class Targets {
     this.#known.set(blobUrl, { target, foundMs, isReused: false });
   }
 
-  /** Whether the caller is the one to ask the registry; if not, another thread has, or a range that asked before. */
+  /**
+   * Whether the caller is to ask the registry; if not, another thread or an earlier range has found
+   * a target.
+   */
   async #renew(blobUrl: string, target: URL | undefined): Promise<boolean> {
     let end = (): void => {};
     const over = new Promise<void>((resolve) => {
@@ -150,7 +165,10 @@ export class Targets {
 /** One request of a chain of redirects. */
 export interface Hop {
   readonly url: URL;
-  /** The cached redirect target where the chain began; undefined where it began at the blob's own URL. */
+  /**
+   * The cached redirect target where the chain began; undefined where it began at the blob's own
+   * URL.
+   */
   readonly cachedTarget: URL | undefined;
   /** Redirects that led here. */
   readonly redirects: number;
@@ -158,7 +176,10 @@ export interface Hop {
   readonly isOnOrigin: boolean;
 }
 
-/** The redirects of one range, and whether it asks the registry for a target on behalf of all others. */
+/**
+ * The redirects of one range, and whether it asks the registry for a target on behalf of all
+ * others.
+ */
 export class RangeRedirects {
   /** Where the last redirect led, until the request has ended. */
   hop: Hop | undefined;
@@ -174,7 +195,10 @@ export class RangeRedirects {
     return this.#leadsFor !== undefined;
   }
 
-  /** The cached target; undefined when this range is to ask the registry. The first to ask has the others wait. */
+  /**
+   * The cached target; undefined when this range is to ask the registry. The first to ask has the
+   * others wait.
+   */
   async find(blobUrl: string): Promise<URL | undefined> {
     const { target, leads } = await this.#targets.find(blobUrl);
     if (leads) this.#leadsFor = blobUrl;
@@ -196,7 +220,7 @@ export class RangeRedirects {
     this.hop = undefined;
   }
 
-  /** The request has ended: nobody waits for this range any more. */
+  /** The request has ended: no other range waits for this one any more. */
   end(): void {
     this.hop = undefined;
     if (this.#leadsFor === undefined) return;

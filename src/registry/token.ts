@@ -9,7 +9,9 @@ import { unexpectedAnswer } from './refusal.js';
 import { MAX_TOKEN_TRIES } from './retry-rules.js';
 import { isLoopback, isUsableHost } from './urls.js';
 
-/** Docker's token specification: a token without `expires_in` is valid for 60 s, and none for less. */
+/**
+ * Docker's token specification: a token without `expires_in` is valid for 60 s, and none for less.
+ */
 const MIN_LIFE_S = 60;
 const MAX_LIFE_S = 24 * 3600;
 
@@ -38,8 +40,8 @@ interface TokenFailure extends FailedHost {
 /**
  * The URL of the registry's token server, from its challenges.
  * @returns undefined when the registry has no token server
- * @throws PullError `answer-unexpected` for a realm that is no URL, `redirect-refused` for a plain http realm of a
- *   registry that itself has https
+ * @throws PullError `answer-unexpected` for a realm that is no URL, `redirect-refused` for a plain
+ *   http realm of a registry that itself has https
  */
 export function tokenUrl(
   challenges: readonly Challenge[],
@@ -85,8 +87,9 @@ export interface TokenRequest {
 const CLIENT_ID = 'zpull';
 
 /**
- * The request to a token server: GET, with Basic credentials if there are any, or POST with a refresh token (Docker's
- * "Token Authentication Specification" and "Oauth2 Token Authentication"). `source` is what `tokenUrl` returned.
+ * The request to a token server: GET, with Basic credentials if there are any, or POST with a
+ * refresh token (Docker's "Token Authentication Specification" and "Oauth2 Token Authentication").
+ * `source` is what `tokenUrl` returned.
  */
 export function tokenRequest(source: URL, secret: Secret | undefined): TokenRequest {
   const url = new URL(source);
@@ -134,7 +137,10 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   return { value: `Bearer ${token}`, expiresAtMs: nowMs + lifeS * 1000 - MARGIN_MS };
 }
 
-/** Sends a request up to three times; calls `miss` with the last failure when all three failed, and starts over. */
+/**
+ * Sends a request up to three times; calls `miss` with the last failure when all three failed, and
+ * starts over.
+ */
 export async function requestTokenWithRetries(
   request: () => Promise<TokenResponse>,
   miss: (failure: TokenFailure) => Promise<void>,
@@ -150,8 +156,9 @@ export async function requestTokenWithRetries(
 /** The Authorization value of a registry, cached and renewed for all requests of a session. */
 export interface TokenKeeper {
   /**
-   * The value of the Authorization header, renewed when it is about to expire. `stale` is a value the registry has
-   * refused ('' for a request that had none): it is replaced, once for all requests that report it.
+   * The value of the Authorization header, renewed when it is about to expire. `stale` is a value
+   * the registry has refused ('' for a request that had none): it is replaced, once for all
+   * requests that report it.
    * @returns undefined when the user's credentials yield none
    */
   authorization(stale?: string): Promise<string | undefined>;
@@ -159,7 +166,10 @@ export interface TokenKeeper {
   readonly expiresAtMs: number;
 }
 
-/** `renew` fetches a new token in place of `stale`; `nowMs` is the clock. Calls at the same time share one renewal. */
+/**
+ * `renew` fetches a new token in place of `stale`; `nowMs` is the clock. Calls at the same time
+ * share one renewal.
+ */
 export function createTokenKeeper(
   renew: (stale: string | undefined) => Promise<Token | undefined>,
   nowMs: () => number,
@@ -186,9 +196,10 @@ export function createTokenKeeper(
 export type TokenCache = Map<string, Promise<Token>>;
 
 /**
- * The token for a request, cached for all callers with the same server, scope and credentials. A `stale` value that was refused ('' for
- * none) or has expired is replaced by what `fetch` returns, once for all concurrent callers. A failed fetch rejects for its own caller
- * only; the others fetch themselves.
+ * The token for a request, cached for all callers with the same server, scope and credentials. A
+ * `stale` value that was refused ('' for none) or has expired is replaced by what `fetch` returns,
+ * once for all concurrent callers. A failed fetch rejects for its own caller only; the others fetch
+ * themselves.
  */
 export async function cachedToken(
   cache: TokenCache,

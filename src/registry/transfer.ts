@@ -16,37 +16,22 @@ export interface BodyWindow {
   readonly isExact: boolean;
 }
 
-/** Receives the bytes of the window in order. While a promise is open it is not called again and the connection is paused. */
+/**
+ * Receives the bytes of the window in order. While a promise is open it is not called again and the
+ * connection is paused.
+ */
 type BodyConsumer = (chunk: Buffer) => void | Promise<void>;
 
 /** Stands in for a rejection with undefined. */
 const NO_REASON = new Error('consuming bytes failed without a reason');
 
-/** A body in progress. */
-interface Body {
-  begin(window: BodyWindow): void;
-  add(chunk: Buffer): void;
-  /** Every byte of the window has arrived. */
-  isComplete(): boolean;
-  /** As `isComplete`, for a body that continues behind the window. */
-  isEnough(): boolean;
-  isPaused(): boolean;
-  /** Calls back when no promise is open any more, with the failure of the consumer if there was one. */
-  settled(callback: (failure: unknown) => void): void;
-}
-
 /** Cuts the window of a body out of its chunks. */
-interface WindowCutter {
-  /** Returns the part of the next chunk inside the window. Throws `answer-unexpected` when an exact body goes on behind its end. */
-  cut(chunk: Buffer): Buffer | undefined;
-  isComplete(): boolean;
-}
-
-function createCutter({ skipBytes, lengthBytes, isExact }: BodyWindow): WindowCutter {
+function createCutter({ skipBytes, lengthBytes, isExact }: BodyWindow) {
   let toSkip = skipBytes;
   let left = lengthBytes;
   return {
-    cut(chunk) {
+    /** Throws `answer-unexpected` when an exact body continues behind its end. */
+    cut(chunk: Buffer): Buffer | undefined {
       const start = Math.min(toSkip, chunk.length);
       toSkip -= start;
       const end = Math.min(chunk.length, start + left);
@@ -62,14 +47,17 @@ function createCutter({ skipBytes, lengthBytes, isExact }: BodyWindow): WindowCu
   };
 }
 
-/** Hands the bytes of the window to `consume`; pauses the connection while that is busy. `abort` ends the request when it rejects. */
-function createBody(connection: Connection, consume: BodyConsumer, abort: (error: unknown) => void): Body {
-  let cutter: WindowCutter | undefined;
+/**
+ * Hands the bytes of the window to `consume`; pauses the connection while that is busy. `abort`
+ * ends the request when it rejects.
+ */
+function createBody(connection: Connection, consume: BodyConsumer, abort: (error: unknown) => void) {
+  let cutter: ReturnType<typeof createCutter> | undefined;
   let isExact = true;
   let paused = false;
   let failure: unknown;
   let whenSettled: ((failure: unknown) => void) | undefined;
-  // One chunk off the socket can hold several pieces of a chunked body, and comes whole.
+  // One read of the socket can hold several parts of a chunked body, which undici delivers at once.
   const waiting: Buffer[] = [];
 
   function deliver(chunk: Buffer): void {
@@ -108,20 +96,22 @@ function createBody(connection: Connection, consume: BodyConsumer, abort: (error
   }
 
   return {
-    begin(window) {
+    begin(window: BodyWindow): void {
       isExact = window.isExact;
       cutter = createCutter(window);
     },
-    add(chunk) {
+    add(chunk: Buffer): void {
       const part = cutter?.cut(chunk);
       if (part === undefined) return;
       if (paused) waiting.push(part);
       else deliver(part);
     },
     isComplete: () => cutter?.isComplete() === true,
+    /** As `isComplete`, for a body that continues behind the window. */
     isEnough: () => !isExact && cutter?.isComplete() === true,
     isPaused: () => paused,
-    settled(callback) {
+    /** Calls back when no promise is open any more, with the failure of the consumer if any. */
+    settled(callback: (failure: unknown) => void): void {
       if (paused) whenSettled = callback;
       else callback(failure);
     },
@@ -130,12 +120,17 @@ function createBody(connection: Connection, consume: BodyConsumer, abort: (error
 
 /** Receives a response. */
 export interface ResponseHandler {
-  /** Called before the body. Returns the part of it to keep; undefined: only its beginning, for a message. */
+  /**
+   * Called before the body. Returns the part of it to keep; undefined: only its beginning, for a
+   * message.
+   */
   head(status: number, headers: ResponseHeaders): BodyWindow | undefined;
   /** Called for every byte of a kept body, those that are skipped included. */
   received(bytes: number): void;
   readonly consume: BodyConsumer;
-  /** Called with a function that ends the request at once, as `stopped` unless it has ended already. */
+  /**
+   * Called with a function that ends the request at once, as `stopped` unless it has ended already.
+   */
   started?(stop: () => void): void;
 }
 
@@ -143,7 +138,10 @@ export interface ResponseHandler {
 export type Outcome =
   /** Every byte of the window has come. */
   | { readonly kind: 'complete' }
-  /** The network failed, or the body is longer than it may be. `unanswered`: before any response, on a reused connection. */
+  /**
+   * The network failed, or the body is longer than it may be. `unanswered`: before any response, on
+   * a reused connection.
+   */
   | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
   /** It was stopped before every byte of the window had come. */
   | { readonly kind: 'stopped' }
@@ -163,8 +161,8 @@ export interface TransferRequest {
 const ENOUGH = new Error('enough');
 
 /**
- * Sends one GET on a connection and feeds its body to `handler`. Runs once a chunk of up to 64 KiB: nothing is allocated
- * there and no promise is made.
+ * Sends one GET on a connection and feeds its body to `handler`. Runs once a chunk of up to 64 KiB:
+ * nothing is allocated there and no promise is made.
  * @returns how it ended; network failures are an outcome
  * @throws what `handler.consume` throws or rejects with, after closing the connection
  */
@@ -235,7 +233,8 @@ export function transfer(
             data.abort(ENOUGH);
             return;
           }
-          // The status says what matters: the rest of the body has this long to come before the connection is closed.
+          // The status says what matters: the rest of the body has this long to come before the
+          // connection is closed.
           wordsTimer = setTimeout(() => controller?.abort(ENOUGH), unwantedBodyMs(request.idleTimeoutMs));
         },
         onResponseData(data, chunk) {

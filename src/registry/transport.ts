@@ -2,7 +2,7 @@ import { BlockList, isIP } from 'node:net';
 import { PullError } from '../format/error.js';
 import { isLoopback } from './urls.js';
 
-/** What the environment says about the network: variables that Go's, curl's and Node's users know. */
+/** The environment variables for the network, as Go, curl and Node know them. */
 const VARIABLES = [
   'HOME',
   'SSL_CERT_FILE',
@@ -19,25 +19,28 @@ const VARIABLES = [
 
 export type NetworkEnvironment = Readonly<Partial<Record<(typeof VARIABLES)[number], string>>>;
 
-/** How the servers of one registry are reached: plain data, which goes to workers with their set-up. */
+/**
+ * How the servers of one registry are reached: plain data, which is sent to workers with their
+ * setup.
+ */
 export interface Transport {
   readonly tlsVerify: boolean;
-  /** `host[:port]` as references have it: names the registry's directories of certificates. */
+  /** `host[:port]` as references have it: names the registry's certificate directories. */
   readonly host: string;
-  /** Stands for the registry's directories of certificates. */
+  /** Replaces the registry's certificate directories. */
   readonly certDir?: string;
   readonly environment: NetworkEnvironment;
   /** A redirect may lead from https to http. */
   readonly allowHttpStorage?: boolean | undefined;
 }
 
-/** Those variables of `env` that concern the network; an empty one is as none. */
+/** The variables of `env` that concern the network; an empty one counts as unset. */
 export function networkEnvironment(env: NodeJS.ProcessEnv): NetworkEnvironment {
   const given = VARIABLES.flatMap((name) => (env[name] ? [[name, env[name]]] : []));
   return Object.fromEntries(given) as NetworkEnvironment;
 }
 
-/** A server that stands between. */
+/** An HTTP proxy. */
 export interface HttpProxy {
   /** `http://host:port` or `https://host:port`. */
   readonly origin: string;
@@ -48,15 +51,16 @@ export interface HttpProxy {
 }
 
 /**
- * The proxy for requests to `target`: `HTTP_PROXY` or `HTTPS_PROXY` by its scheme, unless `NO_PROXY` names it; in upper or lower
- * case, by Go's rules (golang.org/x/net/http/httpproxy). Loopback is never asked through a proxy. `HTTP_PROXY` is not believed where
- * `REQUEST_METHOD` shows a CGI program, which gets that variable from a request's header `Proxy`.
+ * The proxy for requests to `target`: `HTTP_PROXY` or `HTTPS_PROXY` by its scheme, unless
+ * `NO_PROXY` names it; in upper or lower case, by Go's rules (golang.org/x/net/http/httpproxy).
+ * Loopback hosts never use a proxy. `HTTP_PROXY` is ignored in a CGI program (`REQUEST_METHOD` is
+ * set), which gets that variable from a request's header `Proxy`.
  * @throws PullError `option-malformed` for a proxy that is no http(s) URL
  */
 export function proxyFor(target: URL, environment: NetworkEnvironment): HttpProxy | undefined {
   const [name, value] = target.protocol === 'https:' ? httpsProxy(environment) : httpProxy(environment);
   if (value === undefined || isLoopback(target.hostname)) return undefined;
-  if (isExcepted(target, environment.NO_PROXY ?? environment.no_proxy ?? '')) return undefined;
+  if (isExcluded(target, environment.NO_PROXY ?? environment.no_proxy ?? '')) return undefined;
   return parseProxy(name, value);
 }
 
@@ -67,11 +71,11 @@ function httpsProxy({ HTTPS_PROXY, https_proxy }: NetworkEnvironment): Named {
 }
 
 function httpProxy({ HTTP_PROXY, http_proxy, REQUEST_METHOD }: NetworkEnvironment): Named {
-  const believed = HTTP_PROXY !== undefined && REQUEST_METHOD === undefined;
-  return believed ? ['HTTP_PROXY', HTTP_PROXY] : ['http_proxy', http_proxy];
+  const isTrusted = HTTP_PROXY !== undefined && REQUEST_METHOD === undefined;
+  return isTrusted ? ['HTTP_PROXY', HTTP_PROXY] : ['http_proxy', http_proxy];
 }
 
-/** Nothing of the value is told when it is malformed: it may hold a password. */
+/** An error repeats nothing of a malformed value: it may hold a password. */
 function parseProxy(name: string, value: string): HttpProxy {
   const text = value.includes('://') ? value : `http://${value}`;
   const url = URL.canParse(text) ? new URL(text) : undefined;
@@ -82,7 +86,7 @@ function parseProxy(name: string, value: string): HttpProxy {
       });
     }
     throw new PullError('option-malformed', `${name} is not the URL of an http or https proxy`, {
-      hint: 'write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if it wants them',
+      hint: 'write it like http://proxy.example:3128, with USER:PASSWORD@ before the host if it requires them',
     });
   }
   const { username, password, origin } = url;
@@ -92,7 +96,7 @@ function parseProxy(name: string, value: string): HttpProxy {
   return { origin, host: `${url.hostname}:${portOf(url)}`, authorization };
 }
 
-/** A percent sign that begins no escape stands for itself, as curl has it. */
+/** A percent sign that begins no escape stands for itself, as in curl. */
 function decode(text: string): string {
   try {
     return decodeURIComponent(text);
@@ -101,29 +105,32 @@ function decode(text: string): string {
   }
 }
 
-/** The port of a URL, stated or not. */
+/** The port of a URL, explicit or default. */
 export function portOf({ protocol, port }: URL): number {
   if (port !== '') return Number(port);
   return protocol === 'https:' ? 443 : 80;
 }
 
-/** Whether one of the entries, with commas between, means this host: `*`, an address, a CIDR block or a domain, with or without port. */
-function isExcepted(target: URL, noProxy: string): boolean {
+/**
+ * Whether one of the comma-separated entries matches this host: `*`, an address, a CIDR block or a
+ * domain, with or without port.
+ */
+function isExcluded(target: URL, noProxy: string): boolean {
   const host = target.hostname.replace(/^\[|\]$/g, '').toLowerCase();
   return noProxy
     .split(',')
     .map((entry) => entry.trim().toLowerCase())
-    .some((entry) => entry !== '' && means(entry, host, portOf(target)));
+    .some((entry) => entry !== '' && matches(entry, host, portOf(target)));
 }
 
-function means(entry: string, host: string, port: number): boolean {
+function matches(entry: string, host: string, port: number): boolean {
   if (entry === '*') return true;
   if (entry.includes('/')) return isInBlock(entry, host);
-  const { name, port: wantedPort } = splitPort(entry);
-  if (wantedPort !== undefined && wantedPort !== port) return false;
+  const { name, port: entryPort } = splitPort(entry);
+  if (entryPort !== undefined && entryPort !== port) return false;
   const family = isIP(name);
   if (family !== 0) return isInBlock(`${name}/${family === 4 ? 32 : 128}`, host);
-  // `.domain` and `*.domain` mean what is below the domain, `domain` means itself as well.
+  // `.domain` and `*.domain` match subdomains only, `domain` matches itself as well.
   const domain = name.replace(/^\*?\./, '');
   return host.endsWith(`.${domain}`) || (host === domain && domain === name);
 }
@@ -133,13 +140,16 @@ function splitPort(entry: string): { name: string; port: number | undefined } {
   return { name: bracketed ?? plain ?? entry, port: port === undefined ? undefined : Number(port) };
 }
 
-/** Whether a host lies in a block like `10.0.0.0/8`. BlockList throws for a zone (`%eth0`), and ends the process for a length of -0. */
+/**
+ * Whether a host lies in a block like `10.0.0.0/8`. BlockList throws for a zone (`%eth0`), and
+ * aborts the process for a length of -0.
+ */
 function isInBlock(block: string, host: string): boolean {
   const [, network = '', length = ''] = /^([0-9a-f.:]+)\/(\d{1,3})$/.exec(block) ?? [];
   const bits = Number(length);
   const family = isIP(network) === 6 ? 'ipv6' : 'ipv4';
-  const most = family === 'ipv6' ? 128 : 32;
-  if (isIP(network) === 0 || isIP(host) === 0 || bits > most) return false;
+  const maxBits = family === 'ipv6' ? 128 : 32;
+  if (isIP(network) === 0 || isIP(host) === 0 || bits > maxBits) return false;
   const list = new BlockList();
   list.addSubnet(network, bits, family);
   return list.check(host, isIP(host) === 6 ? 'ipv6' : 'ipv4');

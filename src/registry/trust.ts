@@ -5,7 +5,7 @@ import { readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
 import type { NetworkEnvironment, Transport } from './transport.js';
 
-/** Where distributions keep the authorities they trust, in one file: the first that is there counts, as in Go. */
+/** The certificate bundles of distributions: the first that exists counts, as in Go. */
 const SYSTEM_BUNDLES = [
   '/etc/ssl/certs/ca-certificates.crt',
   '/etc/pki/tls/certs/ca-bundle.crt',
@@ -14,32 +14,36 @@ const SYSTEM_BUNDLES = [
   '/etc/ssl/cert.pem',
 ];
 
-/** Podman's and docker's directories of certificates for all users; a user's own goes before them. */
+/** Podman's and docker's certificate directories for all users; a user's own takes precedence. */
 const SYSTEM_CERT_DIRS = ['/etc/containers/certs.d', '/etc/docker/certs.d'];
 
-/** Bundles have about 150 authorities and 220 KB; a directory as large is somebody else's. */
+/**
+ * Bundles have about 150 authorities and 220 KB; a directory with more files is no certificate
+ * directory.
+ */
 const MAX_FILES = 1024;
 
-/** A bundle of all authorities there are has some hundred KB. */
+/** A bundle of all public authorities has some hundred KB. */
 const MAX_PEM_BYTES = 8 * 2 ** 20;
 
-/** All files together, which are in memory at the same time. */
+/** All files together, which are in memory at once. */
 const MAX_TRUST_BYTES = 32 * 2 ** 20;
 
-/** What is trusted, and with what we show who we are; all PEM. */
+/** Trusted authorities, and client certificates with their keys; all PEM. */
 export interface Trust {
-  /** Authorities, or undefined for those that Node brings along. */
+  /** Authorities, or undefined for Node's own. */
   readonly ca: readonly string[] | undefined;
   readonly cert: readonly string[];
   readonly key: readonly string[];
 }
 
 /**
- * What one registry's servers are to be trusted by: the authorities of the distribution (or those `SSL_CERT_FILE` and
- * `SSL_CERT_DIR` name), `NODE_EXTRA_CA_CERTS`, and the registry's own directory: `*.crt` are authorities, `*.cert`
- * with `*.key` client certificates (containers-certs.d(5)). Node 20 knows only the authorities it was built with.
- * The system's files are looked for below `root`.
- * @throws PullError `option-malformed` for a file that was named and cannot be read, and a certificate without its key
+ * The certificates for one registry's servers: the authorities of the distribution (or those of
+ * `SSL_CERT_FILE` and `SSL_CERT_DIR`), `NODE_EXTRA_CA_CERTS`, and the registry's own directory, in
+ * which `*.crt` are authorities, `*.cert` with `*.key` client certificates (containers-certs.d(5)).
+ * Node 20 itself knows only the authorities it was built with. The system's files are below `root`.
+ * @throws PullError `option-malformed` for a file that was named and cannot be read, and a
+ *   certificate without its key
  */
 export function readTrust(transport: Transport, root = '/'): Trust {
   const { environment } = transport;
@@ -53,7 +57,7 @@ export function readTrust(transport: Transport, root = '/'): Trust {
 }
 
 /**
- * The same as OpenSSL takes it; making one with a distribution's bundle takes 17 ms.
+ * As `readTrust`, as OpenSSL's context; a distribution's bundle takes 17 ms.
  * @throws PullError `option-malformed` as `readTrust`, and for a file that is no PEM
  */
 export function createTrust(transport: Transport): SecureContext {
@@ -64,7 +68,7 @@ export function createTrust(transport: Transport): SecureContext {
       ...(cert.length === 0 ? {} : { cert: [...cert], key: [...key] }),
     });
   } catch (error) {
-    // The text of OpenSSL names a function and a line of its own; it holds nothing of the files.
+    // OpenSSL's text names one of its functions and lines; it has nothing of the files.
     const text = error instanceof Error ? error.message : String(error);
     throw new PullError(
       'option-malformed',
@@ -98,7 +102,7 @@ function systemAuthorities(
   return undefined;
 }
 
-/** Node itself warns of a file that it cannot read. */
+/** Node itself warns about a file that it cannot read. */
 function extraAuthorities({ NODE_EXTRA_CA_CERTS }: NetworkEnvironment, reader: PemReader): string[] {
   const extra = NODE_EXTRA_CA_CERTS === undefined ? undefined : reader.ifFile(NODE_EXTRA_CA_CERTS);
   return extra === undefined ? [] : [extra];
@@ -110,7 +114,7 @@ interface CertDir {
   readonly key: string[];
 }
 
-/** The registry's directory: `--cert-dir`, or the first of the usual ones that is there. */
+/** The registry's directory: `--cert-dir`, or the first of the usual ones that exists. */
 function readCertDir({ certDir, host, environment }: Transport, root: string, reader: PemReader): CertDir {
   const user = environment.HOME === undefined ? [] : [join(environment.HOME, '.config/containers/certs.d')];
   const system = SYSTEM_CERT_DIRS.map((path) => join(root, path));
@@ -135,7 +139,7 @@ function readCertDir({ certDir, host, environment }: Transport, root: string, re
   return found;
 }
 
-/** Sorted; none when the directory is not there or not for us. */
+/** Sorted; empty when the directory is absent or not readable. */
 function namesIn(directory: string): string[] {
   try {
     return readdirSync(directory).sort().slice(0, MAX_FILES);
@@ -153,9 +157,12 @@ function namesInNamed(directory: string): string[] {
   }
 }
 
-/** Reads certificates and keys, which have a size together. Every thread does, so that none of them can be a pipe. */
+/**
+ * Reads certificates and keys up to their total limit. Every thread reads them, so none of them can
+ * be a pipe.
+ */
 interface PemReader {
-  /** Undefined when it is no file, or not for us. */
+  /** Undefined when it is no readable file. */
   ifFile(path: string): string | undefined;
   /** @throws PullError `option-malformed` when it cannot be read; `what` says what it should be */
   named(path: string, what: string): string;

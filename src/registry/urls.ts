@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
 import { unexpectedAnswer } from './refusal.js';
 
-/** The name in references is not the name of the API (Docker's own convention). */
+/** References and the API use different names (a convention of Docker). */
 const DOCKER_API_HOST = 'registry-1.docker.io';
 
 /** The `host[:port]` that serves the API of the registry a reference calls `host`. */
@@ -12,12 +12,15 @@ export function apiHost(host: string): string {
 /** DNS names have at most 253 characters, and a port six more. */
 const MAX_HOST_LENGTH = 259;
 
-/** Whether a URL that someone else wrote names a host that can exist: messages repeat it. */
+/** Whether the host of a foreign URL is short enough to exist: messages repeat it. */
 export function isUsableHost({ host }: URL): boolean {
   return host.length <= MAX_HOST_LENGTH;
 }
 
-/** Whether a URL's host name is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (a URL writes them in one way). */
+/**
+ * Whether a URL's host name is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (a URL writes them
+ * in one way).
+ */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
@@ -36,12 +39,12 @@ export function originOf(scheme: 'http' | 'https', host: string): URL {
 }
 
 /** Registries redirect a blob once, to its storage; some storages once more. */
-const MAX_HOPS = 5;
+const MAX_REDIRECTS = 5;
 
 /** Signed URLs are 1 to 2 KiB; servers themselves refuse lines above 8 or 16 KiB. */
 const MAX_LOCATION_LENGTH = 8192;
 
-/** Whether this status sends a GET elsewhere (RFC 9110, 15.4); 300 and 304 do not. */
+/** Whether this status redirects a GET (RFC 9110, 15.4); 300 and 304 do not. */
 export function isRedirect(status: number): boolean {
   return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 }
@@ -64,11 +67,11 @@ export function nextHop(from: URL, location: string | undefined, hop: number, al
   if (from.protocol === 'https:' && to.protocol === 'http:' && !allowHttp) {
     throw refused(
       `${from.host} redirects from https to plain http at ${to.host}`,
-      'nothing was sent there; --allow-http-storage, or insecure = true of the registry in registries.conf, allows it for what digests prove (layers, configs, and manifests by digest): no credentials go there, but whoever is on the way sees what is pulled',
+      'nothing was sent there; --allow-http-storage, or insecure = true of the registry in registries.conf, allows it for what digests prove (layers, configs, and manifests by digest): no credentials go there, but anyone on the network path sees what is pulled',
     );
   }
-  if (hop > MAX_HOPS) {
-    throw refused(`${from.host} redirects more than ${MAX_HOPS} times`);
+  if (hop > MAX_REDIRECTS) {
+    throw refused(`${from.host} redirects more than ${MAX_REDIRECTS} times`);
   }
   to.username = '';
   to.password = '';

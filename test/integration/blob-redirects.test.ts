@@ -48,7 +48,7 @@ describe('blobs that lie elsewhere', { concurrency: true }, () => {
             .replace(/, \d+ ms/, ''),
         ),
       [
-        `GET registry/v2/x/blobs/ bytes=${all}: 401, 0 bytes; again, as registry wants a new token`,
+        `GET registry/v2/x/blobs/ bytes=${all}: 401, 0 bytes; again, as registry requires a new token`,
         `GET registry/v2/x/blobs/ bytes=${all}: 307, 0 bytes`,
         `GET storage/signed/ bytes=${all}: 206, 20000 bytes`,
         `GET storage/signed/ bytes=${rest}: 403, 0 bytes; again, as the target of a redirect has expired`,

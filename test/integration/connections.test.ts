@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createConnector } from '../../src/registry/connector.js';
+import { createConnectors } from '../../src/registry/connector.js';
 import { createHttpClient } from '../../src/registry/http-client.js';
 import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
@@ -31,9 +31,9 @@ test(
     const old = { minVersion: 'TLSv1', maxVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
     const wants = { requestCert: true, rejectUnauthorized: true, ca: certificates().authority };
     for (const [options, message, hint] of [
-      [old, /versions of TLS that are too old/, /TLS 1\.2 or 1\.3/],
-      [wants, /wants a client certificate/, /NAME\.cert .* --cert-dir/],
-      [{ ...wants, maxVersion: 'TLSv1.2' }, /wants a client certificate, or/, /NAME\.cert .* --cert-dir/],
+      [old, /TLS versions that are too old/, /TLS 1\.2 or 1\.3/],
+      [wants, /requires a client certificate/, /NAME\.cert .* --cert-dir/],
+      [{ ...wants, maxVersion: 'TLSv1.2' }, /requires a client certificate, or/, /NAME\.cert .* --cert-dir/],
     ] as const) {
       const front = await tlsFront(t, host, options);
       const pulling = pull(`${front}/x:y`, { store: temporaryDirectory(t), tlsVerify: false });
@@ -92,7 +92,7 @@ for (const [other, isSilent] of [
     const asked = [1, 2].map(() => client.send({ url, headers: {}, maxBytes: 10, received: () => {} }));
     const connected = new Promise<string>((resolve) => {
       const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
-      createConnector(TRANSPORT, 20_000)(target, (error, socket) => {
+      createConnectors(TRANSPORT, 20_000)()(target, (error, socket) => {
         socket?.destroy();
         resolve(error === null ? 'connected' : error.message);
       });
@@ -116,7 +116,7 @@ test('a connection that does not stand in time is given up, by the main thread a
   await assert.rejects(ask(), { code });
   const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
   const [error] = await new Promise<unknown[]>((resolve) => {
-    createConnector(TRANSPORT, 400)(target, (...result) => resolve(result));
+    createConnectors(TRANSPORT, 400)()(target, (...result) => resolve(result));
   });
   assert.equal((error as { code?: string }).code, code);
   const asked = ask();

@@ -104,7 +104,7 @@ test('a coding that nobody asked for and that is not gzip ends the question', as
   );
   const error = await failureOf(startSession(t, server.host).session.getManifest('v1'));
   assert.equal(error.code, 'answer-unexpected');
-  assert.match(error.message, /encodes its answer/);
+  assert.match(error.message, /encodes its response/);
 });
 
 for (const name of ['v1', digestOf(MANIFEST)]) {

@@ -84,10 +84,10 @@ test('NO_PROXY and loopback go past the proxy', async (t) => {
 
 test('a proxy that refuses, wants credentials or is not there is named, and its password is not', async (t) => {
   for (const [status, scheme, code, words] of [
-    [407, 'https', 'network-hopeless', /the proxy 127\.0\.0\.1:\d+ wants credentials/],
-    [403, 'https', 'network-hopeless', /does not let us reach registry\.test:5000 \(403\)/],
+    [407, 'https', 'network-hopeless', /the proxy 127\.0\.0\.1:\d+ requires credentials/],
+    [403, 'https', 'network-hopeless', /refuses to connect to registry\.test:5000 \(403\)/],
     [502, 'https', 'network-hopeless', /cannot reach registry\.test:5000 \(502\)/],
-    [407, 'http', 'unauthorized', /the proxy before registry\.test:5000 wants credentials/],
+    [407, 'http', 'unauthorized', /the proxy before registry\.test:5000 requires credentials/],
     [undefined, 'https', 'network-hopeless', /the proxy 127\.0\.0\.1:1 refuses the connection/],
     [undefined, 'http', 'network-hopeless', /the proxy 127\.0\.0\.1:1 refuses the connection/],
   ] as const) {

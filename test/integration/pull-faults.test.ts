@@ -468,6 +468,6 @@ test('with debug every request of a pull has a line, and one that is repeated sa
   assert.equal(requests.length, registry.requests.length);
   const refused = requests.filter((line) => line.includes('/blobs/') && line.includes(': 401, '));
   assert.equal(refused.length, 1);
-  assert.ok(refused[0]!.endsWith(`; again, as ${registry.host} wants a new token`), refused[0]);
+  assert.ok(refused[0]!.endsWith(`; again, as ${registry.host} requires a new token`), refused[0]);
   assert.doesNotMatch(lines.join(), /Bearer|scope=/);
 });

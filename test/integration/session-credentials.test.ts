@@ -65,8 +65,8 @@ test('credentials that Basic does not let in are refused after one try, with whe
 test('without credentials the hint says where they were looked for', async (t) => {
   const registry = await serverFor(t, guard(new Set(), 'Basic realm="x"'));
   const { session, authfile } = sessionWithLogin(t, registry.host, { auths: {} });
-  const hint = new RegExp(`looked for in ${authfile}: log in with "docker login ${registry.host}"`);
-  await assert.rejects(session.getManifest('v1'), failsWith(/without logging in/, hint));
+  const hint = new RegExp(` in ${authfile}: log in with "docker login ${registry.host}"`);
+  await assert.rejects(session.getManifest('v1'), failsWith(/requires a login/, hint));
 });
 
 /** A registry with a token server that says who asked it for what. */

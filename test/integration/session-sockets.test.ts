@@ -22,7 +22,7 @@ test('a peer that does not speak HTTP is told so', async (t) => {
   const host = await peer(t, (socket) => socket.end('SSH-2.0-OpenSSH_9.6\r\n'));
   const error = await failureOf(startSession(t, host).session.getManifest('v1'));
   assert.equal(error.code, 'network-hopeless');
-  assert.match(error.message, /does not answer in HTTP/);
+  assert.match(error.message, /does not speak HTTP/);
 });
 
 test(

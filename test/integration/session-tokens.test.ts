@@ -33,7 +33,7 @@ test('a token is asked for once, kept, and renewed when it is refused; one that 
   assert.equal(tokensOf(registry), 2);
   const error = await failureOf(session.getManifest(TAG));
   assert.equal(error.code, 'unauthorized');
-  assert.match(error.message, /without logging in/);
+  assert.match(error.message, /requires a login/);
   assert.equal(tokensOf(registry), 3);
   assert.deepEqual(manifestsOf(registry), [401, 200, 200, 401, 200, 401, 401]);
 });

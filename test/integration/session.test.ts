@@ -74,7 +74,7 @@ const REFUSALS: readonly (readonly [FaultAction, string, RegExp, number])[] = [
   // Whoever has no such image is asked whether it has it in schema 1.
   [{ status: 404, body: GONE }, 'image-not-found', /has no image team\/app:v1; it says "no such tag"$/, 2],
   [{ status: 403 }, 'unauthorized', /denies access to team\/app/, 1],
-  [{ status: 401 }, 'unauthorized', /without logging in/, 1],
+  [{ status: 401 }, 'unauthorized', /requires a login/, 1],
   [{ status: 418 }, 'answer-unexpected', /answered 418/, 1],
   [{ status: 302, headers: { Location: '/v2/?sig=secret' } }, 'redirect-refused', /more than 5 times/, 6],
   [{ status: 200, body: 'x'.repeat(2 ** 22 + 1) }, 'metadata-malformed', /larger than 4 MiB/, 1],

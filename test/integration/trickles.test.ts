@@ -162,7 +162,7 @@ describe('what trickles is not waited for', { concurrency: true }, () => {
       });
       assert.equal(asked(), 5);
       // A busy machine may be silent for as long as the idle timeout.
-      assert.ok(heard.some((message) => message === `${host} took too long for a small answer`));
+      assert.ok(heard.some((message) => message === `${host} took too long to send a small response`));
     };
     await Promise.all(heads.map(trickle));
   });

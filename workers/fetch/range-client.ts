@@ -98,7 +98,7 @@ function stopFor(control: RangeControl | undefined, endFor?: (next: number) => n
   if (control === undefined) return { stop, close: () => {} };
   const asked = {
     tick: () => {
-      if (takeStop(control)) stop.ask();
+      if (takeStop(control)) stop.request();
     },
   };
   watch(asked);

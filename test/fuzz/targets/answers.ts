@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { bookWait, createWaitBudget, waitAfter } from '../../../src/registry/backoff.js';
-import { askHelper } from '../../../src/registry/credential-helper.js';
+import { runCredentialHelper } from '../../../src/registry/credential-helper.js';
 import {
   parseChallenges,
   parseContentLength,
@@ -220,7 +220,7 @@ const helper = target(
     writeFileSync(ANSWER, answer);
     const { signal } = new AbortController();
     const secret = await tolerateAsync(
-      () => askHelper({ name: 'fuzz', server: 'x', signal }),
+      () => runCredentialHelper({ name: 'fuzz', server: 'x', signal }),
       'unauthorized',
     );
     if (typeof secret === 'object' && secret.kind === 'password') assert.notEqual(secret.username, '');

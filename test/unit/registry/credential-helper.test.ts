@@ -4,7 +4,7 @@ import { delimiter, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PullError } from '../../../src/format/error.js';
-import { askHelper } from '../../../src/registry/credential-helper.js';
+import { runCredentialHelper } from '../../../src/registry/credential-helper.js';
 import { installHelper } from '../../support/credential-helper.js';
 import { setEnvironment } from '../../support/environment.js';
 import { temporaryDirectory } from '../../support/temporary.js';
@@ -12,10 +12,10 @@ import { temporaryDirectory } from '../../support/temporary.js';
 const SERVER = 'example.com:5000';
 
 /** What comes of a helper that is this script. */
-function ask(t: TestContext, script: string, more: { limitMs?: number; signal?: AbortSignal } = {}) {
+function ask(t: TestContext, script: string, more: { timeoutMs?: number; signal?: AbortSignal } = {}) {
   const directory = installHelper(t, 'test', script);
   const { signal = new AbortController().signal } = more;
-  return { directory, answer: askHelper({ name: 'test', server: SERVER, ...more, signal }) };
+  return { directory, answer: runCredentialHelper({ name: 'test', server: SERVER, ...more, signal }) };
 }
 
 function failsWith(words: RegExp) {
@@ -57,7 +57,7 @@ test('a helper that takes all of its input for the name gets the name and nothin
   writeFileSync(join(directory, 'docker-credential-exact'), script, { mode: 0o755 });
   setEnvironment(t, { PATH: `${directory}${delimiter}${process.env['PATH'] ?? ''}` });
   const { signal } = new AbortController();
-  const secret = await askHelper({ name: 'exact', server: SERVER, signal });
+  const secret = await runCredentialHelper({ name: 'exact', server: SERVER, signal });
   assert.deepEqual(secret, {
     kind: 'password',
     username: 'u',
@@ -85,7 +85,7 @@ test('a helper that reads nothing is believed by its exit code', async (t) => {
 
 test('a helper that is not there is told apart from one that fails', async () => {
   const { signal } = new AbortController();
-  const answer = askHelper({ name: 'not-installed', server: SERVER, signal });
+  const answer = runCredentialHelper({ name: 'not-installed', server: SERVER, signal });
   assert.equal(await answer, 'not-installed');
 });
 
@@ -118,7 +118,7 @@ async function written(path: string): Promise<number> {
 const HANGS = 'sleep 1000 & echo $! >"$(dirname "$0")/pid"; wait';
 
 test('a helper that does not answer is ended with all it started', async (t) => {
-  const { directory, answer } = ask(t, HANGS, { limitMs: 500 });
+  const { directory, answer } = ask(t, HANGS, { timeoutMs: 500 });
   await assert.rejects(answer, failsWith(/did not answer within 0\.5 s/));
   await gone(await written(join(directory, 'pid')));
 });

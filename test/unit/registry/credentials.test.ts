@@ -148,7 +148,7 @@ test('a usual file that is a pipe, a device or a directory is warned of, and the
   symlinkSync('/dev/zero', path);
   assert.equal((await credentials.find())?.from, join(root, 'home/.docker/config.json'));
   assert.deepEqual(
-    warned.map((message) => /is (a directory|not a regular file), and is passed over/.exec(message)?.[1]),
+    warned.map((message) => /is (a directory|not a regular file), and is skipped/.exec(message)?.[1]),
     ['not a regular file', 'a directory'],
   );
 });

@@ -20,7 +20,7 @@ test('a sentence names the host and never repeats the text of the error', () => 
     ['ECONNRESET', 'h:1 broke off the connection'],
     ['UND_ERR_SOCKET', 'h:1 broke off the connection'],
     ['ZPULL_CONNECT_TIMEOUT', 'cannot connect to h:1 in time'],
-    ['HPE_INVALID_CONSTANT', 'h:1 does not answer in HTTP (HPE_INVALID_CONSTANT)'],
+    ['HPE_INVALID_CONSTANT', 'h:1 does not speak HTTP (HPE_INVALID_CONSTANT)'],
     ['EWHATEVER', 'the connection to h:1 failed (EWHATEVER)'],
     ['constructor', 'the connection to h:1 failed (constructor)'],
   ] as const) {
@@ -69,7 +69,7 @@ test('each trouble with TLS has a hint that fits it', () => {
     [coded('ERR_SSL_UNSUPPORTED_PROTOCOL'), /too old/, /TLS 1\.2/],
     [number('0A00042E'), /too old/, /TLS 1\.2/],
     [number('0A000410'), /client certificate/, /--cert-dir/],
-    [number('0A00045C'), /wants a client certificate/, /--cert-dir/],
+    [number('0A00045C'), /requires a client certificate/, /--cert-dir/],
     [number('0A000418'), /does not accept the client certificate/, /NAME\.cert/],
     [number('0A000415'), /does not accept the client certificate/, /NAME\.cert/],
     [coded('ERR_SSL_SSLV3_ALERT_CERTIFICATE_UNKNOWN'), /does not accept the client cert/, /NAME\.cert/],

@@ -91,7 +91,7 @@ test('who is refused learns where credentials were looked for, or whose were use
     refusal(401, wanted, Buffer.alloc(0), { from, places: ['/a', '/b'] });
   assert.match(
     hintFor(undefined).hint ?? '',
-    /looked for in \/a, \/b: log in with "docker login h" or "podman login h"/,
+    / in \/a, \/b: log in with "docker login h" or "podman login h"/,
   );
   assert.match(hintFor('/a').message, /^h denies access to r with the credentials of \/a$/);
   assert.match(hintFor('/a').hint ?? '', /log in with another: "docker login h"/);
