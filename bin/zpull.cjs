@@ -61,4 +61,4 @@ setFlagsFromString('--initial-old-space-size=32');
 // 0.1 to 0.3 s of CPU time. Threads of a pull decode zstd in WebAssembly, too, which has to be optimized.
 if (process.argv[2] === 'copy') setFlagsFromString('--wasm-tiering-budget=2000000000');
 require('node:module').enableCompileCache?.();
-import('../dist/bundle/cli/main.js').then(({ main }) => main(process.argv.slice(2)));
+require('../dist/bundle/cli/main.cjs').main(process.argv.slice(2));

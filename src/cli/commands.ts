@@ -158,3 +158,16 @@ function wordUsage({ name, repeats, optional }: WordSpec): string {
 export function findCommand(name: string | undefined): CommandSpec | undefined {
   return COMMANDS.find((command) => command.name === name);
 }
+
+const OPTIONS = new Map<string, OptionSpec>();
+for (const { options } of COMMANDS) {
+  for (const option of options) {
+    OPTIONS.set(`--${option.name}`, option);
+    if (option.alias !== undefined) OPTIONS.set(`-${option.alias}`, option);
+  }
+}
+
+/** The option that some command has under the name `typed`, dashes included. */
+export function findOption(typed: string): OptionSpec | undefined {
+  return OPTIONS.get(typed);
+}

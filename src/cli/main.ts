@@ -1,13 +1,40 @@
 import { readFileSync } from 'node:fs';
-import { checkArguments } from './check-arguments.js';
+import type { CommandSpec } from './commands.js';
 import { helpText } from './help.js';
+import type { OptionValues } from './options.js';
+import {
+  COMPLETION_OPTION,
+  parseArguments,
+  printCompletionScript,
+  printCompletions,
+} from './parse-arguments.js';
 import { failureOf, reportFailure } from './report-failure.js';
-import { guardStreams } from './streams.js';
 
 /** The width of help where there is no terminal. */
 const HELP_COLUMNS = 100;
+/** The shell's own exit code for a command that cannot write its result. */
+const WRITE_FAILED_EXIT_CODE = 1;
 
-/** Runs one command line (without node and script) and sets the process's exit code. Loads what it needs, no more. */
+/** Runs a command; returns its exit code. */
+type RunCommand = (words: readonly string[], options: OptionValues) => Promise<number>;
+
+/** Each command's code, loaded when it runs. */
+const RUN: Readonly<Record<CommandSpec['name'], () => Promise<RunCommand>>> = {
+  pull: async () => (await import('./commands/pull.js')).runPull,
+  plan: async () => (await import('./commands/inspect.js')).runPlan,
+  inspect: async () => (await import('./commands/inspect.js')).runInspect,
+  export: async () => (await import('./commands/export.js')).runExport,
+  copy: async () => (await import('./commands/copy.js')).runCopy,
+  store: async () => (await import('./commands/store.js')).runStore,
+  serve: async () => (await import('./commands/serve.js')).runServe,
+  demo: async () => (await import('./commands/demo.js')).runDemo,
+  completion: async () => async () => {
+    printCompletionScript();
+    return 0;
+  },
+};
+
+/** Runs one command line (without node and script) and sets the process's exit code. */
 export async function main(argv: readonly string[]): Promise<void> {
   guardStreams();
   try {
@@ -20,22 +47,35 @@ export async function main(argv: readonly string[]): Promise<void> {
 }
 
 async function run(argv: readonly string[]): Promise<number> {
-  if (argv[0] === '--get-yargs-completions') {
-    const { complete } = await import('./completion.js');
-    return complete(argv);
+  if (argv[0] === COMPLETION_OPTION) {
+    await printCompletions(argv);
+    return 0;
   }
-  const checked = checkArguments(argv);
-  const { command, named, options } = checked;
-  if (options.has('help')) {
+  const { command, named, options, words } = parseArguments(argv);
+  if (options.help === true) {
     process.stdout.write(helpText(named ? command : undefined, process.stdout.columns || HELP_COLUMNS));
     return 0;
   }
-  if (options.has('version')) {
+  if (options.version === true) {
     process.stdout.write(`zpull ${packageVersion()}\n`);
     return 0;
   }
-  const { runCommand } = await import('./run-command.js');
-  return runCommand(checked);
+  const runCommand = await RUN[command.name]();
+  return runCommand(words, options);
+}
+
+/**
+ * A closed pipe on stdout ends the process quietly, as `head` expects; any other failure to write the
+ * result (a full disk) is an error. A failure to write to stderr stops nothing.
+ */
+function guardStreams(): void {
+  process.stderr.on('error', () => {});
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit();
+    process.stderr.write(`zpull: cannot write to standard output: ${error.message}\n`);
+    process.stderr.write('hint: make room where the output goes, then run the same command again\n');
+    process.exit(WRITE_FAILED_EXIT_CODE);
+  });
 }
 
 function packageVersion(): string {
@@ -44,7 +84,7 @@ function packageVersion(): string {
   return version;
 }
 
-/** Whether a flag stands on a command line that may not even be well-formed. */
+/** Whether a flag stands on a command line that may be malformed. */
 function hasFlag(argv: readonly string[], flag: string): boolean {
   return argv.includes(flag) || argv.includes(`${flag}=true`);
 }

@@ -1,5 +1,3 @@
-import type { NumberRule } from './numbers.js';
-
 /** An option as it is checked, read and described; without `placeholder` it is a flag. */
 export interface OptionSpec {
   readonly name: string;
@@ -16,8 +14,24 @@ export interface OptionSpec {
   readonly number?: NumberRule;
 }
 
-/** The values of a command line's options, by name, as far as they were given. */
+/** A flag is given or not, or `true` or `false` after an equals sign. */
+export function isFlag({ placeholder }: OptionSpec): boolean {
+  return placeholder === undefined;
+}
+
+/** How an option's text is read as a number, and which numbers it may be. */
+export interface NumberRule {
+  readonly kind: 'whole' | 'decimal' | 'bytes' | 'duration';
+  readonly min: number;
+  readonly max: number;
+  /** What is counted, in words: `seconds`. */
+  readonly unit?: string;
+}
+
+/** The values of the options that a command line gives, by name. */
 export interface OptionValues {
+  readonly help?: boolean;
+  readonly version?: boolean;
   readonly store?: string;
   readonly json?: boolean;
   readonly debug?: boolean;
@@ -82,7 +96,7 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: 'json', help: 'the result, or the error, as one JSON object a line on stdout' },
   { name: 'debug', help: 'a line a request, and the stack of an error' },
   { name: 'help', alias: 'h', help: 'show this help' },
-  { name: 'version', help: 'show the version' },
+  { name: 'version', alias: 'V', help: 'show the version' },
 ];
 
 /** An option of the commands that warn. */

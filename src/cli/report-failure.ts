@@ -1,6 +1,6 @@
 import type { Failure } from '../api/errors.js';
 import { jsonLine, printable } from './printable.js';
-import { UsageError } from './usage-error.js';
+import type { UsageError } from './usage-error.js';
 
 /** A failure and the exit code that belongs to it. */
 export interface CommandFailure extends Failure {
@@ -10,12 +10,17 @@ export interface CommandFailure extends Failure {
 /** What a thrown value means to the user. Loads the engine's error class, unless the command line was at fault. */
 export async function failureOf(error: unknown): Promise<CommandFailure> {
   const stack = error instanceof Error ? error.stack : undefined;
-  if (error instanceof UsageError) {
+  if (isUsageError(error)) {
     const { code, message, hint, exitCode } = error;
     return { code, message, hint, exitCode, ...(stack && { stack }) };
   }
   const { PullError, toFailure } = await import('../api/errors.js');
   return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
+}
+
+/** By name: the bundle of what parses the command line has a class of its own. */
+function isUsageError(error: unknown): error is UsageError {
+  return error instanceof Error && error.name === 'UsageError';
 }
 
 /** Tells of a failure: with `json` as an object on stdout, else a sentence, its layer and its hint on stderr. */

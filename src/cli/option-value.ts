@@ -1,10 +1,29 @@
-/** How an option's text is read as a number, and which numbers it may be. */
-export interface NumberRule {
-  readonly kind: 'whole' | 'decimal' | 'bytes' | 'duration';
-  readonly min: number;
-  readonly max: number;
-  /** What is counted, in words: `seconds`. */
-  readonly unit?: string;
+import type { NumberRule, OptionSpec } from './options.js';
+import { UsageError } from './usage-error.js';
+
+/**
+ * The value of an option from what yargs read: a list for flags and for options given more than once.
+ * @throws UsageError when it is given twice, empty or not a number that the option takes
+ */
+export function readValue(option: OptionSpec, read: unknown): string | number | boolean {
+  const { name, placeholder, number } = option;
+  const [value, again] = [read].flat() as (string | boolean)[];
+  if (again !== undefined) {
+    throw new UsageError(`--${name} is given twice`, 'give it once; nothing was done');
+  }
+  if (typeof value === 'boolean') return value;
+  if (value === undefined || value === '') throw valueMissing(option);
+  if (number === undefined) return value;
+  const parsed = readNumber(value, number);
+  if (parsed !== undefined) return parsed;
+  throw new UsageError(
+    `--${name} must be ${describeNumber(number)}, not "${value}"`,
+    `write --${name} ${placeholder}`,
+  );
+}
+
+export function valueMissing({ name, placeholder }: OptionSpec): UsageError {
+  return new UsageError(`--${name} needs a value`, `write --${name} ${placeholder}`);
 }
 
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { checkArguments } from '../../../src/cli/check-arguments.js';
+import { parseArguments } from '../../../src/cli/parse-arguments.js';
 import { UsageError } from '../../../src/cli/usage-error.js';
 
 /** The message and hint with which a command line is refused. */
 function refusal(line: string): string {
   try {
-    checkArguments(line === '' ? [] : line.split(' '));
+    parseArguments(line === '' ? [] : line.split(' '));
   } catch (error) {
     assert.ok(error instanceof UsageError);
     return `${error.message} | ${error.hint}`;
@@ -19,8 +19,9 @@ function accepted(...argv: string[]): {
   options: Record<string, string>;
   words: readonly string[];
 } {
-  const { command, options, words } = checkArguments(argv);
-  return { command: command.name, options: Object.fromEntries(options), words };
+  const { command, options, words } = parseArguments(argv);
+  const texts = Object.entries(options).map(([name, value]) => [name, String(value)]);
+  return { command: command.name, options: Object.fromEntries(texts), words };
 }
 
 test('a line without a command pulls, and all words stay as they were typed', () => {

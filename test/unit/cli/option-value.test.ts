@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { describeNumber, type NumberRule, readNumber } from '../../../src/cli/numbers.js';
+import { describeNumber, readNumber } from '../../../src/cli/option-value.js';
+import type { NumberRule } from '../../../src/cli/options.js';
 
 const BYTES: NumberRule = { kind: 'bytes', min: 1, max: Number.MAX_SAFE_INTEGER };
 const WHOLE: NumberRule = { kind: 'whole', min: 0, max: 65_535 };
