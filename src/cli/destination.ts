@@ -1,4 +1,4 @@
-import { UsageError } from './usage-error.js';
+import { UsageError } from './report-failure.js';
 
 const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
 

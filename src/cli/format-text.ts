@@ -1,3 +1,4 @@
+
 const UNITS = ['kB', 'MB', 'GB', 'TB', 'PB'] as const;
 
 /** A size as people read it, decimal: `999 B`, `412.3 MB`. */
@@ -62,4 +63,40 @@ export function formatList(names: readonly string[]): string {
 
 function two(value: number): string {
   return String(value).padStart(2, '0');
+}
+
+/** One column of a table for people: its heading, and whether its cells are numbers, which end at the same place. */
+export interface Column {
+  readonly title: string;
+  readonly numeric?: true;
+}
+
+/** Rows of text under headings, in columns as wide as their widest cell; no line ends in blanks. Hostile text is made harmless. */
+export function formatTable(columns: readonly Column[], rows: ReadonlyArray<readonly string[]>): string {
+  const lines = [columns.map(({ title }) => title), ...rows.map((row) => row.map(printable))];
+  const widths = columns.map((_, i) => Math.max(...lines.map((line) => (line[i] ?? '').length)));
+  const pad = (cell: string, i: number) =>
+    columns[i]!.numeric ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!);
+  return lines.map((line) => `${line.map(pad).join('  ').trimEnd()}\n`).join('');
+}
+
+/**
+ * What a terminal might obey instead of showing: control characters, C1 included, and the marks that turn or join
+ * text around them (Unicode's Cc, Cf, Cs, Zl, Zp). The text of a message may come from a registry.
+ */
+const HOSTILE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/** The text on one line with everything that a terminal might obey written as `\u{…}`. */
+export function printable(text: string): string {
+  return text.replace(HOSTILE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
+}
+
+/** One line of JSON, safe to show on a terminal too: JSON itself leaves all but the first 32 characters as they are. */
+export function jsonLine(value: unknown): string {
+  const escaped = JSON.stringify(value).replace(HOSTILE, (character) =>
+    [...Array(character.length).keys()]
+      .map((unit) => `\\u${character.charCodeAt(unit).toString(16).padStart(4, '0')}`)
+      .join(''),
+  );
+  return `${escaped}\n`;
 }

@@ -3,7 +3,7 @@ import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand, findOption, u
 import { readValue, valueMissing } from './option-value.js';
 import { isFlag, type OptionSpec, type OptionValues } from './options.js';
 import { refuseMisspelledCommand, unknownOption } from './suggest.js';
-import { UsageError } from './usage-error.js';
+import { UsageError } from './report-failure.js';
 
 /** A command line that has the form its command asks for. */
 export interface ParsedArguments {

@@ -1,7 +1,10 @@
-import { resolve } from 'node:path';
+import { resolve, isAbsolute, join } from 'node:path';
 import type { PullOptions } from '../api/pull.js';
-import { defaultStore } from './default-store.js';
 import type { OptionValues } from './options.js';
+import { homedir } from 'node:os';
+import { addAbortSignal, type Readable } from 'node:stream';
+import { INPUT_LIMIT_MS } from '../files/read-input.js';
+import { UsageError } from './report-failure.js';
 
 /** The absolute path of the store that a command works on. */
 export function storeOf(values: OptionValues, env: NodeJS.ProcessEnv): string {
@@ -52,3 +55,58 @@ function given<Name extends keyof PullOptions>(
 function milliseconds(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000));
 }
+
+/**
+ * The absolute path of the store when none is given: `$ZPULL_STORE`, else `$XDG_DATA_HOME/zpull`, else
+ * `~/.local/share/zpull`. A relative XDG_DATA_HOME is ignored, as the XDG base directory specification asks.
+ */
+export function defaultStore(env: NodeJS.ProcessEnv): string {
+  const { ZPULL_STORE: store, XDG_DATA_HOME: dataHome } = env;
+  if (store !== undefined && store !== '') return resolve(store);
+  if (dataHome !== undefined && isAbsolute(dataHome)) return join(dataHome, 'zpull');
+  return join(homedir(), '.local', 'share', 'zpull');
+}
+
+/** A password, or a token in its place, has at most some KiB: above it is another file. */
+const MAX_PASSWORD_BYTES = 64 * 1024;
+
+/**
+ * The options with the password from standard input in `creds`, if it is to come from there: it can be read once only,
+ * however many images are pulled. One line end behind it is not part of it, as for docker.
+ * @throws UsageError when there is none, or its end does not come within `limitMs`
+ */
+export async function readPassword(
+  options: OptionValues,
+  input: Readable = process.stdin,
+  limitMs = INPUT_LIMIT_MS,
+): Promise<OptionValues> {
+  const { username, 'password-stdin': wanted, ...others } = options;
+  if (wanted !== true) return options;
+  if (username?.includes(':')) throw new UsageError('a user name has no colon in it', PASSWORD_HINT);
+  const password = (await readInput(input, limitMs)).replace(/\r?\n$/, '');
+  if (password === '') throw new UsageError('standard input has no password', PASSWORD_HINT);
+  return { ...others, creds: `${username}:${password}` };
+}
+
+async function readInput(input: Readable, limitMs: number): Promise<string> {
+  const bytes = Buffer.alloc(MAX_PASSWORD_BYTES);
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(), limitMs);
+  let length = 0;
+  try {
+    for await (const chunk of addAbortSignal(limit.signal, input) as AsyncIterable<Buffer>) {
+      if (length + chunk.length > MAX_PASSWORD_BYTES) {
+        throw new UsageError('what standard input has is too long for a password', PASSWORD_HINT);
+      }
+      length += chunk.copy(bytes, length);
+    }
+  } catch (error) {
+    if (!limit.signal.aborted) throw error;
+    throw new UsageError(`standard input did not end within ${limitMs / 1000} s`, PASSWORD_HINT);
+  } finally {
+    clearTimeout(timer);
+  }
+  return bytes.toString('utf8', 0, length);
+}
+
+const PASSWORD_HINT = 'write the password into it: zpull --username USER --password-stdin IMAGE <FILE';

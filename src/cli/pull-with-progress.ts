@@ -1,15 +1,6 @@
-import {
-  type PathResult,
-  type PathSelection,
-  type PullEvent,
-  type PullOptions,
-  type PullResult,
-  pullImage,
-  pullPath,
-} from '../api/pull.js';
+import { type PathResult, type PathSelection, type PullEvent, type PullOptions, type PullResult, pullImage, pullPath } from '../api/pull.js';
 import type { OptionValues } from './options.js';
-import { createRenderer } from './progress/create-renderer.js';
-import { shownBy } from './progress/renderer.js';
+import { createRenderer, shownBy } from './progress/create-renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
 /** What all pulls of one command have together. */
@@ -62,4 +53,9 @@ async function withProgress<T extends PullResult>(
     };
     return pull({ ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
   });
+}
+
+/** The documented part of a result, as `--json` prints it: figures for benchmarks stay inside. */
+export function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
+  return result;
 }

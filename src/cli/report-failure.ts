@@ -1,6 +1,21 @@
 import type { Failure } from '../api/errors.js';
-import { jsonLine, printable } from './printable.js';
-import type { UsageError } from './usage-error.js';
+import { jsonLine, printable } from './format-text.js';
+
+/**
+ * Wrong usage, found before the engine is loaded: a PullError of code `option-malformed` in everything but its class,
+ * which comes with the whole engine and would make a typing error cost three times as much.
+ */
+export class UsageError extends Error {
+  readonly code = 'option-malformed';
+  readonly exitCode = 2;
+  readonly hint: string;
+
+  constructor(message: string, hint: string) {
+    super(message);
+    this.name = 'UsageError';
+    this.hint = hint;
+  }
+}
 
 /** A failure and the exit code that belongs to it. */
 export interface CommandFailure extends Failure {

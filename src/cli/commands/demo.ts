@@ -4,13 +4,15 @@ import { join } from 'node:path';
 import { type PullResult, pullImage } from '../../api/pull.js';
 import { writeImage } from '../../sandbox/sample-image.js';
 import { DEFAULT_LAYER_SHARES, treeTars } from '../../sandbox/sample-tree.js';
-import { formatBytes, formatCount, formatDuration, formatShare } from '../format-text.js';
+import { formatBytes, formatCount, formatDuration, formatShare, jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { jsonLine } from '../printable.js';
 import { createRenderer } from '../progress/create-renderer.js';
-import { publicResult } from '../public-result.js';
-import { startServeChild } from '../serve-child.js';
+import { publicResult } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 
 /** About 64 MiB at a mean of 50 KiB a file: large enough for several requests, small enough for any machine. */
 const FILES = 1050;
@@ -110,4 +112,36 @@ function outcome({ layers, fetchedBytes, reusedBytes, requests, durationMs }: Pu
   const fetched = `fetched ${formatBytes(fetchedBytes)} (${formatShare(fetchedBytes, blobBytes)} of its blobs) in ${formatCount(requests, 'request')}`;
   const reused = `reused ${formatBytes(reusedBytes)} (${formatShare(reusedBytes, tarBytes)} of its files)`;
   return `${fetched}, ${reused}; verified in ${formatDuration(durationMs)}`;
+}
+
+const SCRIPT = fileURLToPath(new URL('../../../../bin/zpull.cjs', import.meta.url));
+
+export interface ServeChild {
+  /** `127.0.0.1:PORT`. */
+  readonly address: string;
+  /** Ends the process; resolves when it is gone. */
+  stop(): Promise<void>;
+}
+
+/**
+ * `zpull serve` in a process of its own, so that it takes nothing from the one that pulls; resolves when it listens.
+ * @throws Error when it ends before
+ */
+export async function startServeChild(layout: string): Promise<ServeChild> {
+  const child = spawn(process.execPath, [SCRIPT, 'serve', `oci:${layout}`], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'close');
+  const stop = async (): Promise<void> => {
+    child.kill('SIGTERM');
+    await ended;
+  };
+  const address = await Promise.race([firstLine(child), ended.then(() => undefined)]);
+  if (address === undefined) throw new Error('the registry of the demo ended before it listened');
+  return { address, stop };
+}
+
+async function firstLine({ stdout }: ChildProcess): Promise<string | undefined> {
+  for await (const line of createInterface({ input: stdout! })) return line;
+  return undefined;
 }

@@ -1,10 +1,13 @@
-import { isStdout, parseDestination } from '../destination.js';
-import { checkExport, pullAndExport } from '../export-image.js';
+import { isStdout, parseDestination, checkStdout, type Destination } from '../destination.js';
 import type { OptionValues } from '../options.js';
-import { jsonLine } from '../printable.js';
+import { jsonLine } from '../format-text.js';
 import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
-import { readPassword } from '../read-password.js';
+import { readPassword, pullOptionsOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
+import { checkDestination, exportDockerArchive, exportLayers, exportRootfs, exportTar, RootfsFollower, TagFollower } from '../../api/export.js';
+import type { PathResult, PullOptions, PullResult } from '../../api/pull.js';
+import { createRenderer } from '../progress/create-renderer.js';
+import { UsageError } from '../report-failure.js';
 
 /** `zpull export IMAGE DEST`: prints the destination. An image in the store is not looked up again unless told. */
 export async function runExport(words: readonly string[], given: OptionValues): Promise<number> {
@@ -25,4 +28,125 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   if (isStdout(destination)) return 0;
   process.stdout.write(options.json === true ? jsonLine(outcome) : `${outcome.destination}\n`);
   return 0;
+}
+
+/** What an export did, as `--json` prints it. */
+export interface ExportOutcome {
+  readonly image: string;
+  readonly digest: string;
+  readonly destination: string;
+  /** Of a destination that has a file for each layer. */
+  readonly files?: readonly string[];
+}
+
+/**
+ * Refuses a destination at which no export ends well, before anything is pulled for it.
+ * @throws UsageError as `checkStdout`, and for options of another destination; PullError as the exports do
+ */
+export function checkExport(destination: Destination, options: OptionValues): void {
+  const { scheme, path } = destination;
+  if (options['no-same-owner'] === true && scheme !== 'rootfs')
+    throw new UsageError('--no-same-owner is about files', 'leave it out, or name a destination rootfs:DIR');
+  if (options.path !== undefined && scheme !== 'rootfs' && scheme !== 'tar') {
+    throw new UsageError(
+      `--path is about files, and ${scheme}: has layers`,
+      'name a destination rootfs:DIR, tar:FILE or tar:-',
+    );
+  }
+  if (isStdout(destination)) checkStdout(`${scheme}:-`, options.json, process.stdout.isTTY);
+  else checkDestination(scheme, path, options.force === true);
+}
+
+function keepsOwners(options: OptionValues): boolean {
+  return options['no-same-owner'] !== true;
+}
+
+/** An image to be pulled and exported. */
+interface PullAndExport {
+  readonly reference: string;
+  readonly destination: Destination;
+  readonly options: OptionValues;
+  readonly signal: AbortSignal;
+}
+
+/** What went along with the pull. */
+interface Followers {
+  readonly rootfs: RootfsFollower | undefined;
+  readonly tagged: TagFollower | undefined;
+}
+
+/**
+ * Pulls an image as `pull` does and exports it; a file system is made without hashing again what the pull has proven. The files of a
+ * `rootfs:` are written while layers come, unless `--force` lets them replace others.
+ * @throws PullError as pull and exports do
+ */
+export async function pullAndExport(
+  { reference, destination, options, signal }: PullAndExport,
+  pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult | PathResult>,
+): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
+  const { store } = pullOptionsOf(options, process.env);
+  const { scheme, path } = destination;
+  const sameOwner = keepsOwners(options);
+  // A path is exported from a layer made for it, or from the layers of the image.
+  const mayFollow = options.path === undefined;
+  const isNew = mayFollow && scheme === 'rootfs' && options.force !== true;
+  const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
+  const needsTags = mayFollow && !isNew && (scheme === 'rootfs' || scheme === 'tar');
+  const tagged = needsTags ? new TagFollower() : undefined;
+  const follower = rootfs ?? tagged;
+  try {
+    const pulled = await pull(follower === undefined ? {} : { follower });
+    const outcome = await exportImage({ reference, destination, options, signal }, pulled, {
+      rootfs,
+      tagged,
+    });
+    return { pulled, outcome };
+  } finally {
+    await rootfs?.discard();
+  }
+}
+
+/**
+ * Exports an image that was pulled under the name `reference` and shows on stderr how it goes.
+ * @throws PullError as the exports do
+ */
+async function exportImage(
+  { reference, destination, options, signal }: PullAndExport,
+  pulled: PullResult | PathResult,
+  { rootfs, tagged }: Followers,
+): Promise<ExportOutcome> {
+  const { image, digest, store, layers } = pulled;
+  const { scheme, path } = destination;
+  const renderer = await createRenderer(options);
+  const isPicked = 'isPicked' in pulled && pulled.isPicked;
+  const only = isPicked ? undefined : options.path;
+  const diffIds = isPicked ? pulled.diffIds : layers.map(({ diffId }) => diffId);
+  const common = { store, diffIds, signal, onEvent: renderer.onEvent };
+  const toFile = isStdout(destination) ? {} : { file: path };
+  const outcome = { image, digest, destination: `${scheme}:${path}` };
+  try {
+    switch (scheme) {
+      case 'tar':
+        await exportTar({ ...common, ...toFile, path: only, followed: tagged });
+        return outcome;
+      case 'rootfs':
+        await exportRootfs({
+          ...common,
+          directory: path,
+          path: only,
+          force: options.force === true,
+          sameOwner: keepsOwners(options),
+          follower: rootfs,
+          followed: tagged,
+        });
+        return outcome;
+      case 'layers':
+        return { ...outcome, files: await exportLayers({ ...common, directory: path }) };
+      case 'docker-archive':
+        await exportDockerArchive({ ...common, ...toFile, digest, reference });
+        return outcome;
+    }
+  } finally {
+    renderer.end();
+  }
 }

@@ -1,11 +1,9 @@
 import { type ImageInspection, inspectImage, type LayerInspection } from '../../api/pull.js';
-import { formatBytes, formatCount, formatCut } from '../format-text.js';
+import { formatBytes, formatCount, formatCut, type Column, formatTable, jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { jsonLine, printable } from '../printable.js';
 import { createRenderer } from '../progress/create-renderer.js';
 import { pullOptionsOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
-import { type Column, formatTable } from '../table.js';
 
 /** `zpull inspect IMAGE`: what the image is, and of each layer what it is and what says so. */
 export async function runInspect([image = '']: readonly string[], options: OptionValues): Promise<number> {

@@ -1,19 +1,11 @@
 import type { PullResult } from '../../api/pull.js';
-import {
-  type CopyDestination,
-  checkStdout,
-  type Destination,
-  isStdout,
-  parseOutput,
-} from '../destination.js';
+import { type CopyDestination, checkStdout, type Destination, isStdout, parseOutput } from '../destination.js';
 import type { OptionValues } from '../options.js';
-import { jsonLine } from '../printable.js';
-import { publicResult } from '../public-result.js';
-import { pullWithProgress, type Shared } from '../pull-with-progress.js';
-import { readPassword } from '../read-password.js';
-import { failureOf, reportFailure } from '../report-failure.js';
+import { jsonLine } from '../format-text.js';
+import { publicResult, pullWithProgress, type Shared } from '../pull-with-progress.js';
+import { readPassword } from '../pull-options.js';
+import { failureOf, reportFailure, UsageError } from '../report-failure.js';
 import { untilSignal } from '../signals.js';
-import { UsageError } from '../usage-error.js';
 
 type Output = Destination | CopyDestination;
 
@@ -56,7 +48,7 @@ async function outputOf(images: readonly string[], options: OptionValues): Promi
   }
   const destination = parseOutput(output);
   if ('scheme' in destination) {
-    const { checkExport } = await import('../export-image.js');
+    const { checkExport } = await import('./export.js');
     checkExport(destination, options);
     return destination;
   }
@@ -86,12 +78,12 @@ async function pullOne(
   }
   if ('kind' in destination) {
     const result = await pullWithProgress(image, options, signal, shared);
-    const { copyWithProgress } = await import('../copy-with-progress.js');
+    const { copyWithProgress } = await import('./copy.js');
     await copyWithProgress(pinned(result), destination, options, signal, shared);
     if (!isStdout(destination)) print(result, options, { destination: options.output });
     return;
   }
-  const { pullAndExport } = await import('../export-image.js');
+  const { pullAndExport } = await import('./export.js');
   const { pulled, outcome } = await pullAndExport(
     { reference: image, destination, options, signal },
     (follower) => pullWithProgress(image, options, signal, { ...shared, ...follower }),

@@ -3,8 +3,8 @@ import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../fi
 import { type FaultRule, parseFaults } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
 import type { OptionValues } from '../options.js';
-import { jsonLine, printable } from '../printable.js';
-import { UsageError } from '../usage-error.js';
+import { jsonLine, printable } from '../format-text.js';
+import { UsageError } from '../report-failure.js';
 
 /** `zpull serve oci:DIR`: prints its address once it listens; ends with SIGINT or SIGTERM, under their exit codes. */
 export async function runServe(words: readonly string[], options: OptionValues): Promise<number> {

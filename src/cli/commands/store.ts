@@ -1,7 +1,9 @@
 import type { OptionValues } from '../options.js';
-import { jsonLine, printable } from '../printable.js';
+import { jsonLine, printable, formatBytes, type Column, formatTable, formatCount } from '../format-text.js';
 import { storeOf } from '../pull-options.js';
-import { UsageError } from '../usage-error.js';
+import { UsageError } from '../report-failure.js';
+import { listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
+import { untilSignal } from '../signals.js';
 
 /** What an action of `zpull store` works on. */
 export interface StoreArguments {
@@ -66,4 +68,95 @@ function sayWarning(message: string): void {
 async function runPath({ store, json }: StoreArguments): Promise<number> {
   process.stdout.write(json ? jsonLine({ store }) : `${store}\n`);
   return 0;
+}
+
+const IMAGE_COLUMNS: readonly Column[] = [
+  { title: 'IMAGE' },
+  { title: 'DIGEST' },
+  { title: 'PLATFORM' },
+  { title: 'SIZE', numeric: true },
+  { title: 'SHARED', numeric: true },
+  { title: 'LAST USED' },
+];
+const BLOB_COLUMNS: readonly Column[] = [{ title: 'UNFINISHED BLOB' }, { title: 'RECEIVED', numeric: true }];
+
+/** `2026-01-31 12:05 UTC` of an ISO 8601 time. */
+function timeText(iso: string): string {
+  return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
+}
+
+/** `zpull store ls`: prints the images and what pulls that were broken off have left. */
+export async function runList({ store, json, warn }: StoreArguments): Promise<number> {
+  const incomplete = (image: string, platform: string) => {
+    process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not whole any more\n`);
+    process.stderr.write('hint: pull it again: only what is missing is fetched\n');
+  };
+  const listing = listStore({ store, warn, ...(!json && { incomplete }) });
+  if (json) {
+    process.stdout.write(jsonLine(listing));
+    return 0;
+  }
+  const images = listing.images.map(({ image, digest, platform, sizeBytes, sharedBytes, lastUsed }) => {
+    return [image, digest, platform, formatBytes(sizeBytes), formatBytes(sharedBytes), timeText(lastUsed)];
+  });
+  process.stdout.write(formatTable(IMAGE_COLUMNS, images));
+  if (listing.brokenOff.length > 0) {
+    const blobs = listing.brokenOff.map(({ blob, bytes }) => [blob, formatBytes(bytes)]);
+    process.stdout.write(`\n${formatTable(BLOB_COLUMNS, blobs)}`);
+  }
+  return 0;
+}
+
+/** `zpull store prune`: prints what was freed. */
+export async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
+  const result = await pruneStore({ store, warn, ...(olderThanMs !== undefined && { olderThanMs }) });
+  const { freedBytes, removedLayers, removedPacks, removedBlobs, rewrittenPacks, stoppedBy } = result;
+  if (json) {
+    process.stdout.write(jsonLine(result));
+    return 0;
+  }
+  const what = [
+    formatCount(removedLayers, 'layer'),
+    formatCount(removedPacks, 'pack'),
+    formatCount(removedBlobs, 'blob'),
+  ].join(', ');
+  const rewritten = rewrittenPacks === 0 ? '' : `; ${formatCount(rewrittenPacks, 'pack')} written anew`;
+  process.stdout.write(`${formatBytes(freedBytes)} freed: ${what} removed${rewritten}\n`);
+  if (stoppedBy !== null) {
+    process.stderr.write(`zpull: stopped, as another process uses the store (${stoppedBy})\n`);
+    process.stderr.write('hint: run it again later; what was freed stays so\n');
+  }
+  return 0;
+}
+
+/** `zpull store rm IMAGE`: prints the digests of what was removed, one a platform. */
+export async function runRemove({ store, image, json, warn }: StoreArguments): Promise<number> {
+  const removed = await removeImage({ store, warn, image: image! });
+  if (json) process.stdout.write(jsonLine({ removed }));
+  else for (const { digest, platform } of removed) process.stdout.write(`${digest} ${printable(platform)}\n`);
+  return 0;
+}
+
+const COLUMNS = [{ title: 'LAYER' }, { title: 'DAMAGED' }, { title: 'IMAGES' }];
+
+/** As of every command that finds bytes which are not what their digest says. */
+const DAMAGED_EXIT_CODE = 6;
+
+/** `zpull store verify [IMAGE]`: prints what is damaged. */
+export async function runVerify({ store, image, json, warn }: StoreArguments): Promise<number> {
+  const result = await untilSignal((signal) =>
+    verifyStore({ store, warn, signal, ...(image !== undefined && { image }) }),
+  );
+  const { checked, damaged } = result;
+  if (json) process.stdout.write(jsonLine(result));
+  else if (damaged.length === 0)
+    process.stdout.write(`${formatCount(checked, 'layer')} checked, all whole\n`);
+  else {
+    const rows = damaged.map(({ diffId, path = '-', images }) => [diffId, path, images.join(', ') || '-']);
+    process.stdout.write(formatTable(COLUMNS, rows));
+    const layers = new Set(damaged.map(({ diffId }) => diffId)).size;
+    process.stderr.write(`zpull: ${formatCount(layers, 'layer')} of ${checked} damaged\n`);
+    process.stderr.write('hint: pull the images again: only what is damaged is fetched\n');
+  }
+  return damaged.length === 0 ? 0 : DAMAGED_EXIT_CODE;
 }

@@ -1,6 +1,34 @@
 import type { OptionValues } from '../options.js';
-import type { Talk } from './event-line.js';
-import type { Renderer } from './renderer.js';
+import { type Talk, eventLine } from './event-line.js';
+import type { CopyResult } from '../../api/copy.js';
+import type { ExportEvent } from '../../api/export.js';
+import type { PullEvent, PullResult } from '../../api/pull.js';
+import { jsonLine } from '../format-text.js';
+
+/** What a display hears of. */
+export type ShownEvent = PullEvent | ExportEvent;
+
+/** Shows a pull, a copy or an export on stderr. */
+export interface Renderer {
+  onEvent(event: ShownEvent): void;
+  /** The display goes away; with a result it leaves a summary. */
+  end(result?: PullResult | CopyResult): void;
+}
+
+/** What `work` resolves to; the display goes away with it, or with what `work` throws. */
+export async function shownBy<T extends PullResult | CopyResult>(
+  renderer: Renderer,
+  work: (onEvent: Renderer['onEvent']) => Promise<T>,
+): Promise<T> {
+  try {
+    const result = await work(renderer.onEvent);
+    renderer.end(result);
+    return result;
+  } catch (error) {
+    renderer.end();
+    throw error;
+  }
+}
 
 const SILENT: Renderer = { onEvent: () => {}, end: () => {} };
 
@@ -37,4 +65,24 @@ export function progressKind(
   if (quiet) return 'none';
   if (progress !== 'auto' && progress !== 'tty') return progress;
   return isTerminal && term !== 'dumb' ? 'tty' : 'plain';
+}
+
+/** Every event as a JSON object on a line of its own; debug lines only when asked for. */
+export function createJsonRenderer(stream: NodeJS.WritableStream, { debug }: Talk): Renderer {
+  return {
+    onEvent: (event) => {
+      if (event.event !== 'debug' || debug) stream.write(jsonLine(event));
+    },
+    end: () => {},
+  };
+}
+
+/** Shows no progress, but what the user should know of. */
+function createWarningRenderer(stream: NodeJS.WritableStream, talk: Talk): Renderer {
+  return {
+    onEvent: (event) => {
+      if (event.event === 'warning') stream.write(`${eventLine(event, talk)}\n`);
+    },
+    end: () => {},
+  };
 }

@@ -1,10 +1,7 @@
-import { formatBytes, formatCount, formatRate, formatSeconds, formatShare } from '../format-text.js';
-import { printable } from '../printable.js';
-import { eventLine, type Talk } from './event-line.js';
-import { advance, INITIAL_STATE, type ProgressState } from './progress-state.js';
-import { RateMeter } from './rate-meter.js';
-import type { Renderer, ShownEvent } from './renderer.js';
-import { summaryLine } from './summary.js';
+import { formatBytes, formatCount, formatRate, formatSeconds, formatShare, printable } from '../format-text.js';
+import { eventLine, type Talk, summaryLine } from './event-line.js';
+import { advance, INITIAL_STATE, type ProgressState, RateMeter } from './progress-state.js';
+import type { Renderer, ShownEvent } from './create-renderer.js';
 
 /** A log that says nothing for longer looks like a hang. */
 const LINE_EVERY_MS = 5000;

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { test } from 'node:test';
-import { defaultStore } from '../../../src/cli/default-store.js';
+import { defaultStore } from '../../../src/cli/pull-options.js';
 
 test('the store is where ZPULL_STORE says, else under XDG_DATA_HOME, else in the home directory', () => {
   assert.equal(defaultStore({ ZPULL_STORE: '/a', XDG_DATA_HOME: '/b' }), '/a');

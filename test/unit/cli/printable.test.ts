@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { jsonLine, printable } from '../../../src/cli/printable.js';
+import { jsonLine, printable } from '../../../src/cli/format-text.js';
 
 /** Escape sequence, C1's control sequence introducer, right-to-left override, line separator, a hidden tag, half a pair. */
 const HOSTILE = 'a\u001b[2Jb\u009b31m\u202ec\u2028\u{e0041}\ud800';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
-import { readPassword } from '../../../src/cli/read-password.js';
+import { readPassword } from '../../../src/cli/pull-options.js';
 
 function read(...chunks: string[]) {
   const options = { username: 'me', 'password-stdin': true, json: true };

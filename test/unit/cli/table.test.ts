@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatTable } from '../../../src/cli/table.js';
+import { formatTable } from '../../../src/cli/format-text.js';
 
 const COLUMNS = [{ title: 'LAYER' }, { title: 'SIZE', numeric: true }, { title: 'FORMAT' }] as const;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { bar, progressLine } from '../../../../src/cli/progress/progress-line.js';
+import { bar, progressLine } from '../../../../src/cli/progress/tty-renderer.js';
 import { INITIAL_STATE, type ProgressState } from '../../../../src/cli/progress/progress-state.js';
 
 const STATE: ProgressState = {

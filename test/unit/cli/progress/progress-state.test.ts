@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { progressLine } from '../../../../src/cli/progress/progress-line.js';
+import { progressLine } from '../../../../src/cli/progress/tty-renderer.js';
 import { advance, INITIAL_STATE } from '../../../../src/cli/progress/progress-state.js';
 import type { PullEvent } from '../../../../src/index.js';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RateMeter } from '../../../../src/cli/progress/rate-meter.js';
+import { RateMeter } from '../../../../src/cli/progress/progress-state.js';
 
 test('a steady stream shows its rate from the first step on', () => {
   const meter = new RateMeter(0, 1000);

@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { createRenderer, progressKind } from '../../../../src/cli/progress/create-renderer.js';
-import { createJsonRenderer } from '../../../../src/cli/progress/json-renderer.js';
+import { createRenderer, progressKind, createJsonRenderer } from '../../../../src/cli/progress/create-renderer.js';
 import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
-import { summaryLine } from '../../../../src/cli/progress/summary.js';
+import { summaryLine } from '../../../../src/cli/progress/event-line.js';
 import type { PullEvent, PullResult } from '../../../../src/index.js';
 
 const QUIET = { verbose: false, debug: false };
