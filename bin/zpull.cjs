@@ -1,12 +1,15 @@
 #!/usr/bin/env node
 'use strict';
-// CommonJS, because libuv reads the size of its pool once, and an ES module's imports run before its first line.
+// CommonJS: libuv reads the size of its pool once, and the imports of an ES module would run before it is set.
 const { readFileSync } = require('node:fs');
 const { availableParallelism } = require('node:os');
 const { posix } = require('node:path');
 const { setFlagsFromString } = require('node:v8');
 
-/** The text of a file, or none: no Linux, no cgroup v2, no limit at this level. */
+/** Threads that Node itself has started by now. */
+const NODE_THREADS = 7;
+
+/** The text of a file; empty without Linux, without cgroup v2 and where a level has no limit. */
 function read(path) {
   try {
     return readFileSync(path, 'utf8');
@@ -15,7 +18,7 @@ function read(path) {
   }
 }
 
-/** The cgroup v2 of this process and those above it. */
+/** The cgroup v2 of this process and its ancestors. */
 function* cgroups() {
   const [, group = '/'] = /^0::(.*)$/m.exec(read('/proc/self/cgroup')) ?? [];
   for (let path = posix.join('/', group); ; path = posix.dirname(path)) {
@@ -24,7 +27,7 @@ function* cgroups() {
   }
 }
 
-/** Whole cores of the cgroup quota that holds here, those above included; Infinity without one. */
+/** The smallest cgroup quota that applies, in cores, rounded up; Infinity without one. */
 function quotaCores() {
   let cores = Number.POSITIVE_INFINITY;
   for (const group of cgroups()) {
@@ -34,7 +37,7 @@ function quotaCores() {
   return cores;
 }
 
-/** Whether this user, or this container, may hardly have so many more threads. What other processes of the user have is not counted. */
+/** Whether the limits of this user or container leave fewer than `threads` threads. Other processes of the user are not counted. */
 function hasFewerThreadsThan(threads) {
   const [, processes] = /^Max processes +(\d+) /m.exec(read('/proc/self/limits')) ?? [];
   if (Number(processes) < threads + NODE_THREADS) return true;
@@ -46,16 +49,13 @@ function hasFewerThreadsThan(threads) {
   return false;
 }
 
-/** What Node itself has started by now. */
-const NODE_THREADS = 7;
-
-// Decoding runs on libuv's pool, and look-ups of names would queue behind it: 4 more than the cores. libuv aborts the process when it cannot
-// start one of them; of a worker thread that cannot start zpull can say so. It has up to two a core, and some besides.
+// Decoding runs on libuv's pool, and DNS look-ups would queue behind it: the pool has 4 threads more than there are cores. libuv aborts the
+// process when it cannot start one; when a worker thread cannot start, zpull reports it. It starts up to two a core and some more.
 const cores = Math.min(availableParallelism(), quotaCores());
 process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : String(cores + 4);
-// Of the threads that @mongodb-js/zstd starts for each core it uses none.
+// @mongodb-js/zstd starts a thread for each core and uses none.
 process.env.TOKIO_WORKER_THREADS ||= '1';
-// Threads have heaps of 10 MB. V8 would start with less, and mark all of it whenever 64 MB of buffers have come and gone.
+// Threads have heaps of 10 MB. By default V8 starts smaller, and marks all of it whenever 64 MB of buffers were allocated and freed.
 setFlagsFromString('--initial-old-space-size=32');
 // The parser of HTTP answers (undici's, in WebAssembly) runs a few thousand times a copy. To optimize its one large function takes 38 MB for a moment, and
 // 0.1 to 0.3 s of CPU time. Threads of a pull decode zstd in WebAssembly, too, which has to be optimized.

@@ -12,11 +12,11 @@ import {
   STORE_OPTIONS,
 } from './options.js';
 
-/** A command as it is checked and described. */
+/** A command as it is parsed and described. */
 export interface CommandSpec {
   readonly name: 'pull' | 'plan' | 'inspect' | 'export' | 'copy' | 'store' | 'serve' | 'demo' | 'completion';
   readonly help: string;
-  /** What stands after the name, each with its description; the last may repeat. */
+  /** The arguments; the last may repeat. */
   readonly words: readonly WordSpec[];
   readonly options: readonly OptionSpec[];
   readonly examples: readonly (readonly [command: string, meaning: string])[];
@@ -137,10 +137,10 @@ export const COMMANDS: readonly CommandSpec[] = [
   },
 ];
 
-/** What a line without a command means. */
+/** The command of a line that names none. */
 export const DEFAULT_COMMAND = 'pull';
 
-/** Words that stand for something else than an image, whether this version has the command or not. */
+/** Words that are no images although this version has no such command. */
 const RESERVED = ['bench', 'help', 'version'] as const;
 
 export const COMMAND_WORDS: readonly string[] = [...COMMANDS.map(({ name }) => name), ...RESERVED];

@@ -1,4 +1,4 @@
-import { UsageError } from './report-failure.js';
+import { UsageError } from './failure.js';
 
 const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
 
@@ -10,7 +10,7 @@ export interface Destination {
 const EXPORTS = SCHEMES.map((known) => `${known}:PATH`).join(', ');
 
 /**
- * Where an export goes, from `scheme:path`, or `-` for `tar:-`; `known` names the destinations there are.
+ * Parses the destination of an export: `scheme:path`, or `-` for `tar:-`. `known` lists the destinations in the hint.
  * @throws UsageError for an unknown scheme or no path
  */
 export function parseDestination(text: string, known = EXPORTS): Destination {
@@ -26,17 +26,17 @@ export function parseDestination(text: string, known = EXPORTS): Destination {
   return { scheme, path };
 }
 
-/** Destinations whose archive can go to the standard output: their path is `-` then. */
+/** Destinations that can be the standard output: then their path is `-`. */
 const STREAMED = ['tar', 'docker-archive', 'archive'];
 
-/** Whether an export or a copy takes the standard output for itself. */
+/** Whether an export or a copy writes to the standard output. */
 export function isStdout(destination: Destination | CopyDestination): boolean {
   const kind = 'scheme' in destination ? destination.scheme : destination.kind;
   return destination.path === '-' && STREAMED.includes(kind);
 }
 
 /**
- * Refuses an archive on the standard output where it would be mixed with a result, or shown by a terminal.
+ * Refuses an archive on the standard output that would mix with `--json` or go to a terminal.
  * @throws UsageError
  */
 export function checkStdout(text: string, json: boolean | undefined, isTerminal: boolean): void {
@@ -49,12 +49,12 @@ export function checkStdout(text: string, json: boolean | undefined, isTerminal:
   if (isTerminal) {
     throw new UsageError(
       `${text} would write an archive to the terminal`,
-      'send it on with a pipe or into a file, or name a file',
+      'redirect it to a pipe or a file, or name a file',
     );
   }
 }
 
-/** Where a copy goes. */
+/** The destination of a copy. */
 export interface CopyDestination {
   readonly kind: 'layout' | 'archive';
   readonly path: string;
@@ -63,17 +63,17 @@ export interface CopyDestination {
 
 const COPY_KINDS = { oci: 'layout', 'oci-archive': 'archive' } as const;
 
-/** Whether a word is about a copy, well-formed or not. */
+/** Whether a destination is one of a copy, well-formed or not. */
 function isCopyDestination(text: string): boolean {
   return Object.keys(COPY_KINDS).some((scheme) => text.startsWith(`${scheme}:`));
 }
 
-/** A tag as layouts have them (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name"). */
+/** A tag in a layout (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name"). */
 const REF_NAME = /^[A-Za-z0-9]+(?:[-._:@/+]+[A-Za-z0-9]+)*$/;
 
 /**
- * Where a copy goes, from `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. As other programs read it, the first colon of the
- * path ends it.
+ * Parses the destination of a copy: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. As in other tools, the first colon of the path
+ * ends it.
  * @throws UsageError for another scheme, no path, or a tag that cannot be one
  */
 export function parseCopyDestination(text: string): CopyDestination {
@@ -90,7 +90,7 @@ export function parseCopyDestination(text: string): CopyDestination {
   return { kind, path, tag };
 }
 
-/** Where a pull writes the image besides the store: to what an export or a copy goes to. @throws UsageError as those are */
+/** Parses `--output`: a destination of an export or of a copy. @throws UsageError as for those */
 export function parseOutput(text: string): Destination | CopyDestination {
   if (isCopyDestination(text)) return parseCopyDestination(text);
   return parseDestination(text, `${EXPORTS}, oci:DIR[:TAG], oci-archive:FILE[:TAG]`);

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import type { CommandSpec } from './commands.js';
+import { failureOf, reportFailure } from './failure.js';
 import { helpText } from './help.js';
 import type { OptionValues } from './options.js';
 import {
@@ -8,7 +9,6 @@ import {
   printCompletionScript,
   printCompletions,
 } from './parse-arguments.js';
-import { failureOf, reportFailure } from './report-failure.js';
 
 /** The width of help where there is no terminal. */
 const HELP_COLUMNS = 100;

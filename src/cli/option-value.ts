@@ -1,5 +1,5 @@
+import { UsageError } from './failure.js';
 import type { NumberRule, OptionSpec } from './options.js';
-import { UsageError } from './report-failure.js';
 
 /**
  * The value of an option from what yargs read: a list for flags and for options given more than once.

@@ -1,20 +1,21 @@
-/** An option as it is checked, read and described; without `placeholder` it is a flag. */
+/** An option as it is parsed and described. */
 export interface OptionSpec {
   readonly name: string;
   readonly alias?: string;
+  /** Stands for the value in help; a flag has none. */
   readonly placeholder?: string;
   readonly help: string;
   /** The default, in words. */
   readonly preset?: string;
-  /** Name of the option without which this one says nothing. */
+  /** Name of the option that must be given with this one. */
   readonly needs?: string;
-  /** Name of the option that says the same in another way. */
+  /** Name of the option that contradicts this one. */
   readonly excludes?: string;
   readonly choices?: readonly string[];
   readonly number?: NumberRule;
 }
 
-/** A flag is given or not, or `true` or `false` after an equals sign. */
+/** Whether an option takes no value but `true` or `false` after an equals sign. */
 export function isFlag({ placeholder }: OptionSpec): boolean {
   return placeholder === undefined;
 }
@@ -72,11 +73,11 @@ export interface OptionValues {
   readonly 'all-platforms'?: boolean;
 }
 
-/** A day: no timer can wait longer than 24.8 of them, and nobody means to. */
+/** A day; no timer can wait longer than 24.8 days. */
 const DAY_SECONDS = 86_400;
 /** As many threads as the largest machines have cores; each costs 20 to 35 MB before it does anything. */
 const MAX_WORKERS = 512;
-/** Beyond this a registry sees an attack, and the usual limit of 1024 open files is near. */
+/** More looks like an attack to a registry, and nears the usual limit of 1024 open files. */
 const MAX_CONNECTIONS = 1000;
 
 const SECONDS: NumberRule = { kind: 'decimal', min: 0.001, max: DAY_SECONDS, unit: 'seconds' };
@@ -99,7 +100,7 @@ export const COMMON_OPTIONS: readonly OptionSpec[] = [
   { name: 'version', alias: 'V', help: 'show the version' },
 ];
 
-/** An option of the commands that warn. */
+/** Option of the commands that print warnings. */
 export const QUIET: OptionSpec = { name: 'quiet', alias: 'q', help: 'say nothing but errors on stderr' };
 
 /** Options of the commands that pull. */

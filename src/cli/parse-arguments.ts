@@ -1,9 +1,9 @@
 import yargs, { type Argv } from 'yargs';
 import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand, findOption, usageOf } from './commands.js';
+import { UsageError } from './failure.js';
 import { readValue, valueMissing } from './option-value.js';
 import { isFlag, type OptionSpec, type OptionValues } from './options.js';
 import { refuseMisspelledCommand, unknownOption } from './suggest.js';
-import { UsageError } from './report-failure.js';
 
 /** A command line that has the form its command asks for. */
 export interface ParsedArguments {

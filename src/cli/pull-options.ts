@@ -1,17 +1,17 @@
-import { resolve, isAbsolute, join } from 'node:path';
-import type { PullOptions } from '../api/pull.js';
-import type { OptionValues } from './options.js';
 import { homedir } from 'node:os';
+import { isAbsolute, join, resolve } from 'node:path';
 import { addAbortSignal, type Readable } from 'node:stream';
+import type { PullOptions } from '../api/pull.js';
 import { INPUT_LIMIT_MS } from '../files/read-input.js';
-import { UsageError } from './report-failure.js';
+import { UsageError } from './failure.js';
+import type { OptionValues } from './options.js';
 
-/** The absolute path of the store that a command works on. */
-export function storeOf(values: OptionValues, env: NodeJS.ProcessEnv): string {
-  return values.store === undefined ? defaultStore(env) : resolve(values.store);
-}
+/** A password or a token has at most some KiB; anything longer is some other file. */
+const MAX_PASSWORD_BYTES = 64 * 1024;
 
-/** The options of a pull, as the command line and the environment state them; seconds become milliseconds. */
+const PASSWORD_HINT = 'write the password into it: zpull --username USER --password-stdin IMAGE <FILE';
+
+/** The options of a pull from the command line and the environment. */
 export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): PullOptions {
   const platform = values.platform ?? env['DOCKER_DEFAULT_PLATFORM'];
   return {
@@ -56,8 +56,13 @@ function milliseconds(seconds: number | undefined): number | undefined {
   return seconds === undefined ? undefined : Math.max(1, Math.round(seconds * 1000));
 }
 
+/** The absolute path of the store that a command works on. */
+export function storeOf(values: OptionValues, env: NodeJS.ProcessEnv): string {
+  return values.store === undefined ? defaultStore(env) : resolve(values.store);
+}
+
 /**
- * The absolute path of the store when none is given: `$ZPULL_STORE`, else `$XDG_DATA_HOME/zpull`, else
+ * The absolute path of the store without `--store`: `$ZPULL_STORE`, else `$XDG_DATA_HOME/zpull`, else
  * `~/.local/share/zpull`. A relative XDG_DATA_HOME is ignored, as the XDG base directory specification asks.
  */
 export function defaultStore(env: NodeJS.ProcessEnv): string {
@@ -67,21 +72,18 @@ export function defaultStore(env: NodeJS.ProcessEnv): string {
   return join(homedir(), '.local', 'share', 'zpull');
 }
 
-/** A password, or a token in its place, has at most some KiB: above it is another file. */
-const MAX_PASSWORD_BYTES = 64 * 1024;
-
 /**
- * The options with the password from standard input in `creds`, if it is to come from there: it can be read once only,
- * however many images are pulled. One line end behind it is not part of it, as for docker.
- * @throws UsageError when there is none, or its end does not come within `limitMs`
+ * Replaces `--username` and `--password-stdin` by credentials with the password from standard input, which can be read
+ * once only, however many images are pulled. One line end after the password is not part of it, as for docker.
+ * @throws UsageError when the input has no password or does not end within `limitMs`
  */
 export async function readPassword(
   options: OptionValues,
   input: Readable = process.stdin,
   limitMs = INPUT_LIMIT_MS,
 ): Promise<OptionValues> {
-  const { username, 'password-stdin': wanted, ...others } = options;
-  if (wanted !== true) return options;
+  const { username, 'password-stdin': isOnInput, ...others } = options;
+  if (isOnInput !== true) return options;
   if (username?.includes(':')) throw new UsageError('a user name has no colon in it', PASSWORD_HINT);
   const password = (await readInput(input, limitMs)).replace(/\r?\n$/, '');
   if (password === '') throw new UsageError('standard input has no password', PASSWORD_HINT);
@@ -96,7 +98,7 @@ async function readInput(input: Readable, limitMs: number): Promise<string> {
   try {
     for await (const chunk of addAbortSignal(limit.signal, input) as AsyncIterable<Buffer>) {
       if (length + chunk.length > MAX_PASSWORD_BYTES) {
-        throw new UsageError('what standard input has is too long for a password', PASSWORD_HINT);
+        throw new UsageError('standard input is too long for a password', PASSWORD_HINT);
       }
       length += chunk.copy(bytes, length);
     }
@@ -108,5 +110,3 @@ async function readInput(input: Readable, limitMs: number): Promise<string> {
   }
   return bytes.toString('utf8', 0, length);
 }
-
-const PASSWORD_HINT = 'write the password into it: zpull --username USER --password-stdin IMAGE <FILE';

@@ -1,29 +1,37 @@
-import { type PathResult, type PathSelection, type PullEvent, type PullOptions, type PullResult, pullImage, pullPath } from '../api/pull.js';
+import {
+  type PathResult,
+  type PathSelection,
+  type PullEvent,
+  type PullOptions,
+  type PullResult,
+  pullImage,
+  pullPath,
+} from '../api/pull.js';
 import type { OptionValues } from './options.js';
-import { createRenderer, shownBy } from './progress/create-renderer.js';
+import { createRenderer, withRenderer } from './progress/renderer.js';
 import { pullOptionsOf } from './pull-options.js';
 
-/** What all pulls of one command have together. */
-export interface Shared extends Pick<PullOptions, 'tokens' | 'follower'> {
-  /** Warnings that were shown: what is true of the store is told once, however many images go there. */
+/** What the pulls of one command share. */
+export interface SharedState extends Pick<PullOptions, 'tokens' | 'follower'> {
+  /** Warnings shown so far: one about the store is shown once for all images. */
   readonly warned?: Set<string>;
 }
 
 /**
- * Pulls an image as the command line says and shows on stderr how it goes.
+ * Pulls an image with the options of the command line and shows progress on stderr.
  * @throws PullError as `pullImage` does
  */
 export async function pullWithProgress(
   image: string,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Shared = {},
+  shared: SharedState = {},
 ): Promise<PullResult> {
   return withProgress(options, signal, shared, (given) => pullImage(image, given));
 }
 
 /**
- * The same for one file or directory of an image.
+ * Pulls what one file or directory of an image needs, like `pullWithProgress`.
  * @throws PullError as `pullPath` does
  */
 export async function pullPathWithProgress(
@@ -31,7 +39,7 @@ export async function pullPathWithProgress(
   selection: PathSelection,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Shared = {},
+  shared: SharedState = {},
 ): Promise<PathResult> {
   return withProgress(options, signal, shared, (given) => pullPath(image, selection, given));
 }
@@ -39,11 +47,11 @@ export async function pullPathWithProgress(
 async function withProgress<T extends PullResult>(
   options: OptionValues,
   signal: AbortSignal,
-  { warned = new Set(), ...shared }: Shared,
+  { warned = new Set(), ...shared }: SharedState,
   pull: (options: PullOptions) => Promise<T>,
 ): Promise<T> {
   const renderer = await createRenderer(options);
-  return shownBy(renderer, (show) => {
+  return withRenderer(renderer, (show) => {
     const onEvent = (event: PullEvent): void => {
       if (event.event === 'warning') {
         if (warned.has(event.message)) return;
@@ -55,7 +63,7 @@ async function withProgress<T extends PullResult>(
   });
 }
 
-/** The documented part of a result, as `--json` prints it: figures for benchmarks stay inside. */
+/** The documented part of a result, which `--json` prints: not the figures for benchmarks. */
 export function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
   return result;
 }

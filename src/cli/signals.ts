@@ -3,9 +3,9 @@ import { PullError } from '../api/errors.js';
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * Runs `work` with a signal that SIGINT or SIGTERM abort; the second one ends the process at once. `kept`: where what was
- * received by then is for the next run, when anything is.
- * @throws PullError `interrupted` or `terminated` when aborted, whatever `work` made of it; else what `work` threw
+ * Runs `work` with a signal that SIGINT and SIGTERM abort; a second one ends the process at once. `kept`: where the next run
+ * finds what was received, if it does.
+ * @throws PullError `interrupted` or `terminated` after an abort, whatever `work` throws; else what `work` throws
  */
 export async function untilSignal<T>(
   work: (signal: AbortSignal) => Promise<T>,
@@ -29,13 +29,13 @@ export async function untilSignal<T>(
 }
 
 /**
- * Ends the process by the signal's own action, which a shell tells as 128 and its number. `process.exit` would wait for all threads, and
- * one in a call of the system that does not return (a write to a socket that nobody reads, a dead disk) would hold it for ever.
+ * Ends the process by the signal's own action, for which a shell reports 128 and its number. `process.exit` waits for all threads:
+ * one in a system call that does not return (a write to a socket that nobody reads, a dead disk) would block it forever.
  */
 function endAtOnce(name: keyof typeof EXIT_CODES): never {
   process.removeAllListeners(name);
   process.kill(process.pid, name);
-  // The first process of a container does not end by its own signal; neither does one whose parent blocked it.
+  // The signal does not end the first process of a container, nor a process that inherited it as blocked.
   process.exit(EXIT_CODES[name]);
 }
 
@@ -45,6 +45,6 @@ function stoppedBy(name: keyof typeof EXIT_CODES, kept: string | undefined): Pul
   return kept === undefined
     ? new PullError(code, what, { hint: 'run the same command again' })
     : new PullError(code, `${what}; what was received stays ${kept}`, {
-        hint: 'run the same command again: what is there is not fetched again',
+        hint: 'run the same command again: what was received is not fetched again',
       });
 }

@@ -1,6 +1,6 @@
 import { COMMAND_WORDS, COMMANDS, type CommandSpec, findCommand, findOption } from './commands.js';
+import { UsageError } from './failure.js';
 import { formatList } from './format-text.js';
-import { UsageError } from './report-failure.js';
 
 /** `expotr` is two edits from `export`; more would refuse names of images. */
 const COMMAND_EDITS = 2;

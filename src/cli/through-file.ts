@@ -9,18 +9,19 @@ const write = promisify(writeFile);
 
 const STDOUT = 1;
 
-/** Where large temporary files go unless TMPDIR says otherwise, as for podman and skopeo: /tmp is often memory. */
+/** Where large temporary files go without TMPDIR, as for podman and skopeo: /tmp is often memory. */
 const TEMPORARY = '/var/tmp';
 
-/** Bytes read and written with one call. */
+/** Size of one read and write. */
 const BLOCK_BYTES = 2 ** 20;
 
-/** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
+/** Pause before a full pipe is tried again; the 64 KiB of a pipe drain in less. */
 const FULL_PIPE_MS = 1;
 
 /**
- * Has `make` write a file into a new directory for temporary files, which only this user may enter, and sends it to the standard output when it
- * is whole: a reader never gets the beginning of an archive that proves false. It is deleted before it is sent, so nothing stays behind.
+ * Lets `make` write a file into a new temporary directory that only this user may enter, then sends the complete file to the
+ * standard output: a reader never gets the beginning of an archive that fails verification. It is deleted before it is sent, so that
+ * nothing stays behind.
  * @throws PullError `store-denied` when no such directory can be made, `store-broken` when the file cannot be read or written on; what
  *   `make` throws; the reason of an abort
  */
@@ -50,13 +51,13 @@ export async function throughFile<T>(make: (path: string) => Promise<T>, signal:
 function abortOf(signal: AbortSignal): Promise<never> {
   return new Promise((_, reject) => {
     const abort = () => reject(signal.reason);
-    // It can have come while the archive was being made ready.
+    // It may have been aborted while the archive was written.
     if (signal.aborted) abort();
     else signal.addEventListener('abort', abort, { once: true });
   });
 }
 
-/** Sends a file on, by calls that wait in libuv's pool; a reader that has enough ends it quietly. */
+/** Writes a file to the standard output, by calls that wait in libuv's pool. A reader that closes the pipe ends it quietly. */
 async function send(file: FileHandle, signal: AbortSignal): Promise<void> {
   const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   try {

@@ -58,7 +58,7 @@ test('store verify says that all is whole, also of an empty store', async (t) =>
   const store = twoImages(t);
   assert.deepEqual(await zpull(store, 'store', 'verify', images[0]), {
     exitCode: 0,
-    stdout: '3 layers checked, all whole\n',
+    stdout: '3 layers checked, none damaged\n',
     stderr: '',
   });
   const { stdout } = await zpull(join(store, 'none'), 'store', 'verify', '--json');

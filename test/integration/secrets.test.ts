@@ -7,7 +7,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { failureOf } from '../../src/cli/report-failure.js';
+import { failureOf } from '../../src/cli/failure.js';
 import { copyImage, inspectImage, type PullOptions, pullImage } from '../../src/index.js';
 import { assertNoCanary, base64, CANARY } from '../support/canary.js';
 import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';

@@ -1,13 +1,13 @@
-import { checkStdout, isStdout, parseCopyDestination, type CopyDestination } from '../destination.js';
-import type { OptionValues } from '../options.js';
-import { jsonLine } from '../format-text.js';
-import { readPassword, pullOptionsOf } from '../pull-options.js';
-import { untilSignal } from '../signals.js';
 import { type CopyOptions, type CopyResult, copyImage } from '../../api/copy.js';
-import { createRenderer, shownBy } from '../progress/create-renderer.js';
-import type { Shared } from '../pull-with-progress.js';
+import { type CopyDestination, checkStdout, isStdout, parseCopyDestination } from '../destination.js';
+import { jsonLine } from '../format-text.js';
+import type { OptionValues } from '../options.js';
+import { createRenderer, withRenderer } from '../progress/renderer.js';
+import { pullOptionsOf, readPassword } from '../pull-options.js';
+import type { SharedState } from '../pull-with-progress.js';
+import { untilSignal } from '../signals.js';
 
-/** `zpull copy IMAGE DEST`: prints the digest of the manifest, or of the index with all platforms, unless the copy goes there. */
+/** `zpull copy IMAGE DEST`: prints the digest of the manifest, or of the index with `--all-platforms`, unless the copy goes to stdout. */
 export async function runCopy(words: readonly string[], given: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
   const destination = parseCopyDestination(text);
@@ -24,7 +24,7 @@ export async function runCopy(words: readonly string[], given: OptionValues): Pr
 }
 
 /**
- * Copies an image as the command line says, with what it shares with a pull before it, and shows on stderr how it goes.
+ * Copies an image with the options of the command line and shows progress on stderr. Tokens may come from a pull before it.
  * @throws PullError as `copyImage` and `throughFile` do
  */
 export async function copyWithProgress(
@@ -32,16 +32,16 @@ export async function copyWithProgress(
   destination: CopyDestination,
   options: OptionValues,
   signal: AbortSignal,
-  { tokens }: Shared = {},
+  { tokens }: SharedState = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options, process.stderr, 'at the destination');
   const allPlatforms = options['all-platforms'] === true;
-  const copyTo = (place: CopyOptions['destination']) =>
-    shownBy(renderer, (onEvent) =>
+  const copyTo = (target: CopyOptions['destination']) =>
+    withRenderer(renderer, (onEvent) =>
       copyImage(image, {
         ...pullOptionsOf(options, process.env),
         ...(tokens && { tokens }),
-        destination: place,
+        destination: target,
         allPlatforms,
         signal,
         onEvent,

@@ -1,39 +1,40 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import { type PullResult, pullImage } from '../../api/pull.js';
 import { writeImage } from '../../sandbox/sample-image.js';
 import { DEFAULT_LAYER_SHARES, treeTars } from '../../sandbox/sample-tree.js';
 import { formatBytes, formatCount, formatDuration, formatShare, jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { createRenderer } from '../progress/create-renderer.js';
+import { createRenderer } from '../progress/renderer.js';
 import { publicResult } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 
-/** About 64 MiB at a mean of 50 KiB a file: large enough for several requests, small enough for any machine. */
+/** About 64 MiB at a mean of 50 KiB: enough for several requests, small enough for any machine. */
 const FILES = 1050;
 const SEED = 1;
 
-/** What the demo works with. */
+const SCRIPT = fileURLToPath(new URL('../../../../bin/zpull.cjs', import.meta.url));
+
 interface Stage {
   readonly layoutDir: string;
   readonly store: string;
   readonly options: OptionValues;
   readonly signal: AbortSignal;
-  readonly say: (line: string) => void;
+  readonly print: (line: string) => void;
 }
 
 /**
- * `zpull demo`: writes a sample image and its next version, serves them, pulls the one and then the other, and tells
- * what the second pull found in the store. Everything lies in a temporary directory, which goes away at the end.
+ * `zpull demo`: writes a sample image and its next version, serves them, pulls one after the other, and prints what the
+ * second pull found in the store. Everything is in a temporary directory that is removed at the end.
  */
 export async function runDemo(_words: readonly string[], options: OptionValues): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), 'zpull-demo-'));
-  const say = (line: string): void => {
+  const print = (line: string): void => {
     if (options.json !== true) process.stdout.write(`${line}\n`);
   };
   try {
@@ -43,14 +44,14 @@ export async function runDemo(_words: readonly string[], options: OptionValues):
         store: options.store ?? join(directory, 'store'),
         options,
         signal,
-        say,
+        print,
       }),
     );
     if (options.json === true) process.stdout.write(jsonLine({ pulls: pulls.map(publicResult) }));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
-  say(`cleaned   ${directory} is gone`);
+  print(`cleaned   ${directory} is gone`);
   return 0;
 }
 
@@ -58,7 +59,7 @@ async function play(stage: Stage): Promise<PullResult[]> {
   await writeVersions(stage);
   const registry = await startServeChild(stage.layoutDir);
   try {
-    stage.say(`serving   both on ${registry.address}`);
+    stage.print(`serving   both on ${registry.address}`);
     const image = `${registry.address}/demo/sample`;
     return [
       await pullVersion(stage, `${image}:v1`, 'v1'),
@@ -70,7 +71,7 @@ async function play(stage: Stage): Promise<PullResult[]> {
   }
 }
 
-async function writeVersions({ layoutDir, options, signal, say }: Stage): Promise<void> {
+async function writeVersions({ layoutDir, options, signal, print }: Stage): Promise<void> {
   const fileCount = options.files ?? FILES;
   for (const version of [1, 2] as const) {
     const { tarBytes, blobBytes } = await writeImage({
@@ -81,24 +82,24 @@ async function writeVersions({ layoutDir, options, signal, say }: Stage): Promis
     });
     const sizes = `${formatBytes(tarBytes)}, ${formatBytes(blobBytes)} compressed`;
     const what = version === 1 ? `a sample image of ${formatCount(fileCount, 'file')}` : 'its next version';
-    say(`wrote     v${version}, ${what}: ${sizes}`);
+    print(`wrote     v${version}, ${what}: ${sizes}`);
   }
 }
 
 async function pullVersion(stage: Stage, image: string, name: string): Promise<PullResult> {
-  const { store, options, signal, say } = stage;
+  const { store, options, signal, print } = stage;
   const renderer = await createRenderer(options);
   try {
     const result = await pullImage(image, {
       store,
-      // The sample says amd64, whatever machine this is.
+      // The sample is for amd64, whatever this machine is.
       platform: 'linux/amd64',
       plainHttp: true,
       signal,
       onEvent: renderer.onEvent,
     });
     renderer.end();
-    say(`pulled    ${name}: ${outcome(result)}`);
+    print(`pulled    ${name}: ${outcome(result)}`);
     return result;
   } catch (error) {
     renderer.end();
@@ -114,9 +115,7 @@ function outcome({ layers, fetchedBytes, reusedBytes, requests, durationMs }: Pu
   return `${fetched}, ${reused}; verified in ${formatDuration(durationMs)}`;
 }
 
-const SCRIPT = fileURLToPath(new URL('../../../../bin/zpull.cjs', import.meta.url));
-
-export interface ServeChild {
+interface ServeChild {
   /** `127.0.0.1:PORT`. */
   readonly address: string;
   /** Ends the process; resolves when it is gone. */
@@ -124,10 +123,10 @@ export interface ServeChild {
 }
 
 /**
- * `zpull serve` in a process of its own, so that it takes nothing from the one that pulls; resolves when it listens.
- * @throws Error when it ends before
+ * Starts `zpull serve` in a process of its own, so that it takes no time from the pulls; resolves when it listens.
+ * @throws Error when it ends before it listens
  */
-export async function startServeChild(layout: string): Promise<ServeChild> {
+async function startServeChild(layout: string): Promise<ServeChild> {
   const child = spawn(process.execPath, [SCRIPT, 'serve', `oci:${layout}`], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -1,15 +1,23 @@
-import { isStdout, parseDestination, checkStdout, type Destination } from '../destination.js';
-import type { OptionValues } from '../options.js';
-import { jsonLine } from '../format-text.js';
-import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
-import { readPassword, pullOptionsOf } from '../pull-options.js';
-import { untilSignal } from '../signals.js';
-import { checkDestination, exportDockerArchive, exportLayers, exportRootfs, exportTar, RootfsFollower, TagFollower } from '../../api/export.js';
+import {
+  checkDestination,
+  exportDockerArchive,
+  exportLayers,
+  exportRootfs,
+  exportTar,
+  RootfsFollower,
+  TagFollower,
+} from '../../api/export.js';
 import type { PathResult, PullOptions, PullResult } from '../../api/pull.js';
-import { createRenderer } from '../progress/create-renderer.js';
-import { UsageError } from '../report-failure.js';
+import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
+import { UsageError } from '../failure.js';
+import { jsonLine } from '../format-text.js';
+import type { OptionValues } from '../options.js';
+import { createRenderer } from '../progress/renderer.js';
+import { pullOptionsOf, readPassword } from '../pull-options.js';
+import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
+import { untilSignal } from '../signals.js';
 
-/** `zpull export IMAGE DEST`: prints the destination. An image in the store is not looked up again unless told. */
+/** `zpull export IMAGE DEST`: prints the destination. Without `--policy`, an image in the store is not looked up again. */
 export async function runExport(words: readonly string[], given: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
   const destination = parseDestination(text);
@@ -30,17 +38,17 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   return 0;
 }
 
-/** What an export did, as `--json` prints it. */
-export interface ExportOutcome {
+/** The result of an export, as `--json` prints it. */
+interface ExportOutcome {
   readonly image: string;
   readonly digest: string;
   readonly destination: string;
-  /** Of a destination that has a file for each layer. */
+  /** For a destination with a file for each layer. */
   readonly files?: readonly string[];
 }
 
 /**
- * Refuses a destination at which no export ends well, before anything is pulled for it.
+ * Refuses, before anything is pulled, a destination to which no export can succeed.
  * @throws UsageError as `checkStdout`, and for options of another destination; PullError as the exports do
  */
 export function checkExport(destination: Destination, options: OptionValues): void {
@@ -69,15 +77,15 @@ interface PullAndExport {
   readonly signal: AbortSignal;
 }
 
-/** What went along with the pull. */
+/** What followed the pull. */
 interface Followers {
   readonly rootfs: RootfsFollower | undefined;
   readonly tagged: TagFollower | undefined;
 }
 
 /**
- * Pulls an image as `pull` does and exports it; a file system is made without hashing again what the pull has proven. The files of a
- * `rootfs:` are written while layers come, unless `--force` lets them replace others.
+ * Pulls an image with `pull` and exports it; a file system is written without hashing again what the pull verified. The files of a
+ * `rootfs:` are written while layers are received, unless `--force` lets them replace others.
  * @throws PullError as pull and exports do
  */
 export async function pullAndExport(
@@ -87,7 +95,7 @@ export async function pullAndExport(
   const { store } = pullOptionsOf(options, process.env);
   const { scheme, path } = destination;
   const sameOwner = keepsOwners(options);
-  // A path is exported from a layer made for it, or from the layers of the image.
+  // A path is exported from a layer made for it or from the layers of the image.
   const mayFollow = options.path === undefined;
   const isNew = mayFollow && scheme === 'rootfs' && options.force !== true;
   const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
@@ -107,7 +115,7 @@ export async function pullAndExport(
 }
 
 /**
- * Exports an image that was pulled under the name `reference` and shows on stderr how it goes.
+ * Exports an image that was pulled as `reference` and shows progress on stderr.
  * @throws PullError as the exports do
  */
 async function exportImage(

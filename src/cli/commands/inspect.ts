@@ -1,25 +1,33 @@
 import { type ImageInspection, inspectImage, type LayerInspection } from '../../api/pull.js';
-import { formatBytes, formatCount, formatCut, type Column, formatTable, jsonLine, printable } from '../format-text.js';
+import {
+  type Column,
+  formatBytes,
+  formatCount,
+  formatCut,
+  formatTable,
+  jsonLine,
+  printable,
+} from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { createRenderer } from '../progress/create-renderer.js';
+import { createRenderer } from '../progress/renderer.js';
 import { pullOptionsOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
 
-/** `zpull inspect IMAGE`: what the image is, and of each layer what it is and what says so. */
+/** `zpull inspect IMAGE`: prints what the image consists of, and each layer's format with the reason. */
 export async function runInspect([image = '']: readonly string[], options: OptionValues): Promise<number> {
   const inspection = await inspect(image, options);
   process.stdout.write(options.json === true ? jsonLine(inspection) : inspectionText(inspection));
   return 0;
 }
 
-/** `zpull plan IMAGE`: what a pull would fetch and reuse. */
+/** `zpull plan IMAGE`: prints what a pull would fetch and reuse. */
 export async function runPlan([image = '']: readonly string[], options: OptionValues): Promise<number> {
   const inspection = await inspect(image, options);
   process.stdout.write(options.json === true ? jsonLine(planOf(inspection)) : planText(inspection));
   return 0;
 }
 
-/** As the command line says; stderr hears of what is found on the way. */
+/** Inspects an image with the options of the command line and shows warnings on stderr. */
 async function inspect(image: string, options: OptionValues): Promise<ImageInspection> {
   const renderer = await createRenderer(options);
   try {
@@ -73,7 +81,7 @@ const LAYER_COLUMNS: readonly Column[] = [
   { title: 'BECAUSE OF' },
 ];
 
-/** Some lines of a terminal; --json has all of it. */
+/** Some lines of a terminal; `--json` prints all. */
 const MAX_CONFIG_TEXT_LENGTH = 500;
 
 function inspectionText(inspection: ImageInspection): string {
@@ -104,7 +112,7 @@ function layerRow(layer: LayerInspection): string[] {
   ];
 }
 
-/** What people ask of a config first: when it was made and what it runs. */
+/** When the image was created and what it runs. */
 function configText(config: unknown): string {
   const { created, config: settings } = asObject(config);
   const { Entrypoint: entrypoint, Cmd: command } = asObject(settings);
@@ -113,14 +121,14 @@ function configText(config: unknown): string {
     typeof created === 'string' ? `created ${created}` : '',
     words.length > 0 ? `runs ${words.join(' ')}` : '',
   ];
-  return parts.filter((part) => part !== '').join(', ') || 'says neither when it was made nor what it runs';
+  return parts.filter((part) => part !== '').join(', ') || 'no time of creation, no command';
 }
 
 function asObject(value: unknown): Record<string, unknown> {
   return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
 }
 
-/** Enough of a digest to know it by. */
+/** The beginning of a digest, enough to recognize it. */
 function shortDigest(digest: string): string {
   return digest.slice('sha256:'.length, 'sha256:'.length + 12);
 }

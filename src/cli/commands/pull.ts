@@ -1,26 +1,32 @@
 import type { PullResult } from '../../api/pull.js';
-import { type CopyDestination, checkStdout, type Destination, isStdout, parseOutput } from '../destination.js';
-import type { OptionValues } from '../options.js';
+import {
+  type CopyDestination,
+  checkStdout,
+  type Destination,
+  isStdout,
+  parseOutput,
+} from '../destination.js';
+import { failureOf, reportFailure, UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
-import { publicResult, pullWithProgress, type Shared } from '../pull-with-progress.js';
+import type { OptionValues } from '../options.js';
 import { readPassword } from '../pull-options.js';
-import { failureOf, reportFailure, UsageError } from '../report-failure.js';
+import { publicResult, pullWithProgress, type SharedState } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
 
 type Output = Destination | CopyDestination;
 
-/** `zpull pull IMAGE…`: each image is pulled, whatever becomes of the others; the exit code of the first that failed. */
+/** `zpull pull IMAGE…`: pulls each image even if others fail; the exit code is that of the first failure. */
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = await outputOf(images, given);
   const options = await readPassword(given);
-  const shared: Shared = { tokens: new Map(), warned: new Set() };
+  const shared: SharedState = { tokens: new Map(), warned: new Set() };
   let exitCode = 0;
   await untilSignal(async (signal) => {
     for (const image of images) {
       try {
         await pullOne(image, destination, options, signal, shared);
       } catch (error) {
-        // Told once, by main.
+        // main reports it.
         if (signal.aborted || images.length === 1) throw error;
         const failure = await failureOf(error);
         reportFailure(failure, { json: options.json === true, debug: options.debug === true });
@@ -32,8 +38,8 @@ export async function runPull(images: readonly string[], given: OptionValues): P
 }
 
 /**
- * Where the image goes besides the store.
- * @throws UsageError when it goes nowhere that is known, or several images would go to one place; PullError as exports and copies do
+ * The destination of `--output`, checked.
+ * @throws UsageError for a malformed one, for one with several images, and for options without it; PullError as exports and copies do
  */
 async function outputOf(images: readonly string[], options: OptionValues): Promise<Output | undefined> {
   const { output, force, 'no-same-owner': noSameOwner, policy } = options;
@@ -44,7 +50,10 @@ async function outputOf(images: readonly string[], options: OptionValues): Promi
     return undefined;
   }
   if (images.length > 1) {
-    throw new UsageError('--output takes one image', 'pull them one by one, each to a place of its own');
+    throw new UsageError(
+      '--output takes one image',
+      'pull them one by one, each to a destination of its own',
+    );
   }
   const destination = parseOutput(output);
   if ('scheme' in destination) {
@@ -54,7 +63,7 @@ async function outputOf(images: readonly string[], options: OptionValues): Promi
   }
   if (policy === 'never') {
     throw new UsageError(
-      `${output} gets the blobs as the registry has them, and "--policy never" forbids to ask it`,
+      `${output} gets the blobs as the registry has them, which "--policy never" forbids to ask`,
       'leave out --policy, or name a destination of zpull export',
     );
   }
@@ -71,7 +80,7 @@ async function pullOne(
   destination: Output | undefined,
   options: OptionValues,
   signal: AbortSignal,
-  shared: Shared,
+  shared: SharedState,
 ): Promise<void> {
   if (destination === undefined) {
     return print(await pullWithProgress(image, options, signal, shared), options);
@@ -92,7 +101,7 @@ async function pullOne(
   if (!isStdout(destination)) print(pulled, options, { destination: text, ...(files && { files }) });
 }
 
-/** The image as it was pulled, whatever its tag names by now. */
+/** The image by digest: its tag may have moved since the pull. */
 function pinned({ image, digest }: PullResult): string {
   return `${image.replace(/@sha256:[0-9a-f]{64}$/, '')}@${digest}`;
 }

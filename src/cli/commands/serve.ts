@@ -2,11 +2,11 @@ import { PullError } from '../../api/errors.js';
 import { fileText, MAX_CONFIGURATION_FILE_BYTES, readFileOrPipe } from '../../files/read-input.js';
 import { type FaultRule, parseFaults } from '../../sandbox/faults.js';
 import { type SandboxRegistry, startRegistry } from '../../sandbox/registry-server.js';
-import type { OptionValues } from '../options.js';
+import { UsageError } from '../failure.js';
 import { jsonLine, printable } from '../format-text.js';
-import { UsageError } from '../report-failure.js';
+import type { OptionValues } from '../options.js';
 
-/** `zpull serve oci:DIR`: prints its address once it listens; ends with SIGINT or SIGTERM, under their exit codes. */
+/** `zpull serve oci:DIR`: prints its address once it listens; ends on SIGINT or SIGTERM with their exit codes. */
 export async function runServe(words: readonly string[], options: OptionValues): Promise<number> {
   const layout = layoutPath(words[0] ?? '');
   const { port, host, latency, rate, 'rate-per-connection': ratePerConnection, faults } = options;
@@ -18,14 +18,14 @@ export async function runServe(words: readonly string[], options: OptionValues):
     ...(rate !== undefined && { rateBytes: rate }),
     ...(ratePerConnection !== undefined && { ratePerConnectionBytes: ratePerConnection }),
     ...(faults !== undefined && { faults: await readFaults(faults) }),
-    ...(options.debug === true && { onRequest: sayRequest }),
+    ...(options.debug === true && { onRequest: printRequest }),
   });
   const { host: address, origin } = registry;
   process.stdout.write(options.json === true ? jsonLine({ address, origin }) : `${address}\n`);
   return untilStopped(registry);
 }
 
-/** The exit code of the signal that ended it. */
+/** Waits for a signal; returns its exit code. */
 async function untilStopped(registry: SandboxRegistry): Promise<number> {
   const exitCode = await new Promise<number>((resolve) => {
     process.once('SIGINT', () => resolve(130));
@@ -64,7 +64,7 @@ function malformedFaults(message: string, cause?: unknown): PullError {
   });
 }
 
-function sayRequest(request: SandboxRegistry['requests'][number]): void {
+function printRequest(request: SandboxRegistry['requests'][number]): void {
   const { method, path, start, end, status, sentBytes, connection } = request;
   const range = start === null ? '' : ` [${start}, ${end})`;
   const line = `${method} ${path}${range}: ${status}, ${sentBytes} bytes, connection ${connection}`;

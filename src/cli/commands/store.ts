@@ -1,74 +1,9 @@
-import type { OptionValues } from '../options.js';
-import { jsonLine, printable, formatBytes, type Column, formatTable, formatCount } from '../format-text.js';
-import { storeOf } from '../pull-options.js';
-import { UsageError } from '../report-failure.js';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../api/store.js';
+import { UsageError } from '../failure.js';
+import { type Column, formatBytes, formatCount, formatTable, jsonLine, printable } from '../format-text.js';
+import type { OptionValues } from '../options.js';
+import { storeOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
-
-/** What an action of `zpull store` works on. */
-export interface StoreArguments {
-  readonly store: string;
-  readonly image: string | undefined;
-  readonly json: boolean;
-  /** Shows a warning, unless --quiet is given. */
-  readonly warn: (message: string) => void;
-  readonly olderThanMs: number | undefined;
-}
-
-/** One action: its exit code. */
-type StoreAction = (given: StoreArguments) => Promise<number>;
-
-interface ActionSpec {
-  /** Whether it takes an image. */
-  readonly image: 'needs' | 'may' | 'none';
-  readonly olderThan?: true;
-  /** Its code, loaded when it runs. */
-  readonly run: () => Promise<StoreAction>;
-}
-
-const ACTIONS: Readonly<Record<string, ActionSpec>> = {
-  ls: { image: 'none', run: async () => (await import('../store/list.js')).runList },
-  rm: { image: 'needs', run: async () => (await import('../store/remove.js')).runRemove },
-  prune: { image: 'none', olderThan: true, run: async () => (await import('../store/prune.js')).runPrune },
-  verify: { image: 'may', run: async () => (await import('../store/verify.js')).runVerify },
-  path: { image: 'none', run: async () => runPath },
-};
-
-/** `zpull store ACTION [IMAGE]`. */
-export async function runStore(
-  [name = '', image]: readonly string[],
-  options: OptionValues,
-): Promise<number> {
-  const action = ACTIONS[name]!;
-  if (action.image === 'needs' && image === undefined) {
-    throw new UsageError(`zpull store ${name} needs IMAGE`, `write zpull store ${name} IMAGE`);
-  }
-  if (action.image === 'none' && image !== undefined) {
-    throw new UsageError(`zpull store ${name} does not take "${image}"`, `write zpull store ${name}`);
-  }
-  const olderThan = options['older-than'];
-  if (olderThan !== undefined && action.olderThan !== true) {
-    throw new UsageError(`zpull store ${name} has no option --older-than`, 'it is for zpull store prune');
-  }
-  const run = await action.run();
-  return run({
-    store: storeOf(options, process.env),
-    image,
-    json: options.json === true,
-    warn: options.quiet === true ? () => {} : sayWarning,
-    olderThanMs: olderThan === undefined ? undefined : olderThan * 1000,
-  });
-}
-
-function sayWarning(message: string): void {
-  process.stderr.write(`zpull: warning: ${printable(message)}\n`);
-}
-
-/** Prints where the store is, whether it exists yet or not. */
-async function runPath({ store, json }: StoreArguments): Promise<number> {
-  process.stdout.write(json ? jsonLine({ store }) : `${store}\n`);
-  return 0;
-}
 
 const IMAGE_COLUMNS: readonly Column[] = [
   { title: 'IMAGE' },
@@ -79,17 +14,83 @@ const IMAGE_COLUMNS: readonly Column[] = [
   { title: 'LAST USED' },
 ];
 const BLOB_COLUMNS: readonly Column[] = [{ title: 'UNFINISHED BLOB' }, { title: 'RECEIVED', numeric: true }];
+const DAMAGE_COLUMNS = [{ title: 'LAYER' }, { title: 'DAMAGED' }, { title: 'IMAGES' }];
 
-/** `2026-01-31 12:05 UTC` of an ISO 8601 time. */
+/** As for every command that finds bytes that do not match their digest. */
+const DAMAGED_EXIT_CODE = 6;
+
+/** What an action of `zpull store` works on. */
+interface StoreArguments {
+  readonly store: string;
+  readonly image: string | undefined;
+  readonly json: boolean;
+  /** Shows a warning, unless `--quiet` is given. */
+  readonly warn: (message: string) => void;
+  readonly olderThanMs: number | undefined;
+}
+
+/** Runs an action; returns its exit code. */
+type StoreAction = (given: StoreArguments) => Promise<number>;
+
+interface ActionSpec {
+  readonly image: 'required' | 'optional' | 'none';
+  readonly olderThan?: true;
+  readonly run: StoreAction;
+}
+
+const ACTIONS: Readonly<Record<string, ActionSpec>> = {
+  ls: { image: 'none', run: runList },
+  rm: { image: 'required', run: runRemove },
+  prune: { image: 'none', olderThan: true, run: runPrune },
+  verify: { image: 'optional', run: runVerify },
+  path: { image: 'none', run: runPath },
+};
+
+/** `zpull store ACTION [IMAGE]`. */
+export async function runStore(
+  [name = '', image]: readonly string[],
+  options: OptionValues,
+): Promise<number> {
+  const action = ACTIONS[name]!;
+  if (action.image === 'required' && image === undefined) {
+    throw new UsageError(`zpull store ${name} needs IMAGE`, `write zpull store ${name} IMAGE`);
+  }
+  if (action.image === 'none' && image !== undefined) {
+    throw new UsageError(`zpull store ${name} does not take "${image}"`, `write zpull store ${name}`);
+  }
+  const olderThan = options['older-than'];
+  if (olderThan !== undefined && action.olderThan !== true) {
+    throw new UsageError(`zpull store ${name} has no option --older-than`, 'it is for zpull store prune');
+  }
+  return action.run({
+    store: storeOf(options, process.env),
+    image,
+    json: options.json === true,
+    warn: options.quiet === true ? () => {} : printWarning,
+    olderThanMs: olderThan === undefined ? undefined : olderThan * 1000,
+  });
+}
+
+function printWarning(message: string): void {
+  process.stderr.write(`zpull: warning: ${printable(message)}\n`);
+}
+
+/** `zpull store path`: prints the path even when nothing is there yet. */
+async function runPath({ store, json }: StoreArguments): Promise<number> {
+  process.stdout.write(json ? jsonLine({ store }) : `${store}\n`);
+  return 0;
+}
+
+/** An ISO 8601 time as `2026-01-31 12:05 UTC`. */
 function timeText(iso: string): string {
   return `${iso.slice(0, 10)} ${iso.slice(11, 16)} UTC`;
 }
 
-/** `zpull store ls`: prints the images and what pulls that were broken off have left. */
+/** `zpull store ls`: prints the images and what interrupted pulls left. */
 export async function runList({ store, json, warn }: StoreArguments): Promise<number> {
   const incomplete = (image: string, platform: string) => {
-    process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not whole any more\n`);
-    process.stderr.write('hint: pull it again: only what is missing is fetched\n');
+    process.stderr.write(`zpull: ${printable(image)} for ${printable(platform)} is not complete any more\n`);
+    process.stderr.write('hint: pull it again: zpull fetches only what is missing\n');
   };
   const listing = listStore({ store, warn, ...(!json && { incomplete }) });
   if (json) {
@@ -107,7 +108,7 @@ export async function runList({ store, json, warn }: StoreArguments): Promise<nu
   return 0;
 }
 
-/** `zpull store prune`: prints what was freed. */
+/** `zpull store prune`: prints what it freed. */
 export async function runPrune({ store, olderThanMs, json, warn }: StoreArguments): Promise<number> {
   const result = await pruneStore({ store, warn, ...(olderThanMs !== undefined && { olderThanMs }) });
   const { freedBytes, removedLayers, removedPacks, removedBlobs, rewrittenPacks, stoppedBy } = result;
@@ -120,16 +121,16 @@ export async function runPrune({ store, olderThanMs, json, warn }: StoreArgument
     formatCount(removedPacks, 'pack'),
     formatCount(removedBlobs, 'blob'),
   ].join(', ');
-  const rewritten = rewrittenPacks === 0 ? '' : `; ${formatCount(rewrittenPacks, 'pack')} written anew`;
+  const rewritten = rewrittenPacks === 0 ? '' : `; ${formatCount(rewrittenPacks, 'pack')} rewritten`;
   process.stdout.write(`${formatBytes(freedBytes)} freed: ${what} removed${rewritten}\n`);
   if (stoppedBy !== null) {
-    process.stderr.write(`zpull: stopped, as another process uses the store (${stoppedBy})\n`);
-    process.stderr.write('hint: run it again later; what was freed stays so\n');
+    process.stderr.write(`zpull: stopped, because another process uses the store (${stoppedBy})\n`);
+    process.stderr.write('hint: run it again later to free the rest\n');
   }
   return 0;
 }
 
-/** `zpull store rm IMAGE`: prints the digests of what was removed, one a platform. */
+/** `zpull store rm IMAGE`: prints the digest of each platform's image that it removed. */
 export async function runRemove({ store, image, json, warn }: StoreArguments): Promise<number> {
   const removed = await removeImage({ store, warn, image: image! });
   if (json) process.stdout.write(jsonLine({ removed }));
@@ -137,12 +138,7 @@ export async function runRemove({ store, image, json, warn }: StoreArguments): P
   return 0;
 }
 
-const COLUMNS = [{ title: 'LAYER' }, { title: 'DAMAGED' }, { title: 'IMAGES' }];
-
-/** As of every command that finds bytes which are not what their digest says. */
-const DAMAGED_EXIT_CODE = 6;
-
-/** `zpull store verify [IMAGE]`: prints what is damaged. */
+/** `zpull store verify [IMAGE]`: prints damaged layers. */
 export async function runVerify({ store, image, json, warn }: StoreArguments): Promise<number> {
   const result = await untilSignal((signal) =>
     verifyStore({ store, warn, signal, ...(image !== undefined && { image }) }),
@@ -150,13 +146,13 @@ export async function runVerify({ store, image, json, warn }: StoreArguments): P
   const { checked, damaged } = result;
   if (json) process.stdout.write(jsonLine(result));
   else if (damaged.length === 0)
-    process.stdout.write(`${formatCount(checked, 'layer')} checked, all whole\n`);
+    process.stdout.write(`${formatCount(checked, 'layer')} checked, none damaged\n`);
   else {
     const rows = damaged.map(({ diffId, path = '-', images }) => [diffId, path, images.join(', ') || '-']);
-    process.stdout.write(formatTable(COLUMNS, rows));
+    process.stdout.write(formatTable(DAMAGE_COLUMNS, rows));
     const layers = new Set(damaged.map(({ diffId }) => diffId)).size;
     process.stderr.write(`zpull: ${formatCount(layers, 'layer')} of ${checked} damaged\n`);
-    process.stderr.write('hint: pull the images again: only what is damaged is fetched\n');
+    process.stderr.write('hint: pull the images again: zpull fetches only what is damaged\n');
   }
   return damaged.length === 0 ? 0 : DAMAGED_EXIT_CODE;
 }

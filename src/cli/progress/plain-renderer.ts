@@ -1,45 +1,52 @@
-import { formatBytes, formatCount, formatRate, formatSeconds, formatShare, printable } from '../format-text.js';
-import { eventLine, type Talk, summaryLine } from './event-line.js';
-import { advance, INITIAL_STATE, type ProgressState, RateMeter } from './progress-state.js';
-import type { Renderer, ShownEvent } from './create-renderer.js';
+import {
+  formatBytes,
+  formatCount,
+  formatRate,
+  formatSeconds,
+  formatShare,
+  printable,
+} from '../format-text.js';
+import { type DisplayOptions, eventLine, summaryLine } from './event-text.js';
+import type { Renderer, ShownEvent } from './renderer.js';
+import { advance, INITIAL_STATE, type ProgressState, RateMeter } from './state.js';
 
-/** A log that says nothing for longer looks like a hang. */
+/** A log that is silent for longer looks like a hang. */
 const LINE_EVERY_MS = 5000;
 
-/** A line at every step, and one every five seconds in between, whatever the network does. */
+/** Prints a line at every step, and one every five seconds in between. */
 export function createPlainRenderer(
   stream: NodeJS.WritableStream,
-  talk: Talk,
+  display: DisplayOptions,
   now: () => number = () => performance.now(),
 ): Renderer {
   let state = INITIAL_STATE;
   let meter = new RateMeter(0, now());
-  const say = (line: string): void => {
+  const print = (line: string): void => {
     stream.write(`${line}\n`);
   };
-  const timer = setInterval(() => say(printable(stateLine(state, meter.bytesPerSecond))), LINE_EVERY_MS);
+  const timer = setInterval(() => print(printable(stateLine(state, meter.bytesPerSecond))), LINE_EVERY_MS);
   timer.unref();
   return {
     onEvent: (event) => {
       state = advance(state, event);
       if (event.event === 'resolving' || event.event === 'exporting') meter = new RateMeter(0, now());
       if (event.event === 'progress' || event.event === 'written') meter.update(state.receivedBytes, now());
-      const step = stepLine(state.image, event, talk.place);
+      const step = stepLine(state.image, event, display.cachedWhere);
       if (step !== undefined) {
-        say(printable(step));
+        print(printable(step));
         timer.refresh();
       }
-      const line = eventLine(event, talk);
-      if (line !== undefined) say(line);
+      const line = eventLine(event, display);
+      if (line !== undefined) print(line);
     },
     end: (result) => {
       clearInterval(timer);
-      if (result !== undefined) say(printable(summaryLine(result)));
+      if (result !== undefined) print(printable(summaryLine(result)));
     },
   };
 }
 
-function stepLine(image: string, event: ShownEvent, place = 'in the store'): string | undefined {
+function stepLine(image: string, event: ShownEvent, cachedWhere = 'in the store'): string | undefined {
   switch (event.event) {
     case 'resolving':
       return `${image}: resolving`;
@@ -49,7 +56,7 @@ function stepLine(image: string, event: ShownEvent, place = 'in the store'): str
     }
     case 'planned': {
       const { totalBytes, reuseBytes, requests } = event;
-      const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are ${place}` : '';
+      const reuse = reuseBytes > 0 ? `, ${formatBytes(reuseBytes)} are ${cachedWhere}` : '';
       return `${image}: fetching ${formatBytes(totalBytes)} in ${formatCount(requests, 'request')}${reuse}`;
     }
     case 'exporting':

@@ -1,17 +1,17 @@
 import type { WriteStream } from 'node:tty';
 import ora from 'ora';
-import { printable, formatBytes, formatRate, formatSeconds } from '../format-text.js';
-import { eventLine, type Talk, summaryLine } from './event-line.js';
-import { advance, INITIAL_STATE, RateMeter, type ProgressState } from './progress-state.js';
-import type { Renderer } from './create-renderer.js';
+import { formatBytes, formatRate, formatSeconds, printable } from '../format-text.js';
+import { type DisplayOptions, eventLine, summaryLine } from './event-text.js';
+import type { Renderer } from './renderer.js';
+import { advance, INITIAL_STATE, type ProgressState, RateMeter } from './state.js';
 
 /** Used where a terminal does not say its width. */
 const DEFAULT_COLUMNS = 80;
 
-/** A bar on one line of a terminal, redrawn by ora; lines of their own go above it. */
+/** Shows a bar on one line of a terminal, redrawn by ora, and other lines above it. */
 export function createTtyRenderer(
   stream: WriteStream,
-  talk: Talk,
+  display: DisplayOptions,
   now: () => number = () => performance.now(),
 ): Renderer {
   let state = INITIAL_STATE;
@@ -19,7 +19,7 @@ export function createTtyRenderer(
   const spinner = ora({
     stream,
     isEnabled: true,
-    // Else ora makes stdin raw, and Ctrl-C is no signal any more.
+    // By default ora makes stdin raw, and Ctrl-C sends no signal any more.
     discardStdin: false,
     color: process.env['NO_COLOR'] ? false : 'cyan',
   }).start(state.message);
@@ -28,8 +28,8 @@ export function createTtyRenderer(
       state = advance(state, event);
       if (event.event === 'resolving' || event.event === 'exporting') meter = new RateMeter(0, now());
       if (event.event === 'progress' || event.event === 'written') meter.update(state.receivedBytes, now());
-      const line = eventLine(event, talk);
-      // ora hooks the stream: it clears the bar, lets the line through and draws the bar again below.
+      const line = eventLine(event, display);
+      // ora hooks the stream: it clears the bar, writes the line and draws the bar again below.
       if (line !== undefined) stream.write(`${line}\n`);
       spinner.text = progressLine(state, meter.bytesPerSecond, stream.columns || DEFAULT_COLUMNS);
     },
@@ -43,19 +43,19 @@ export function createTtyRenderer(
 /** The full bar, from `FULL_COLUMNS` columns on. */
 const BAR_CELLS = 40;
 const FULL_COLUMNS = 100;
-/** A shorter bar says nothing. */
+/** A shorter bar is not worth its columns. */
 const MIN_BAR_CELLS = 8;
-/** A shorter rest of a message says nothing. */
+/** A message cut shorter is left out. */
 const MIN_MESSAGE_CELLS = 12;
-/** Smallest columns a terminal is believed to have; a pseudo-terminal may say 0. */
+/** A pseudo-terminal may say that it has 0 columns. */
 const MIN_COLUMNS = 20;
-/** The spinner with its blank, and the last column: some terminals wrap as soon as it is written. */
+/** The spinner with its blank, and the last column: some terminals wrap once it is written. */
 const TAKEN_COLUMNS = 3;
 
 /**
  * One line of progress that fits a terminal of so many columns beside a spinner:
- * `[eta 12s] ████░░  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. What is least needed goes first:
- * the bar's length, the message, the rate, the bar.
+ * `[eta 12s] ████░░  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. Where columns are short, these go in this order: length
+ * of the bar, message, rate, bar.
  */
 export function progressLine(state: ProgressState, bytesPerSecond: number, columns: number): string {
   const room = Math.max(MIN_COLUMNS, columns) - TAKEN_COLUMNS;
@@ -80,14 +80,14 @@ export function progressLine(state: ProgressState, bytesPerSecond: number, colum
   return `${eta} ${size}`.slice(0, room);
 }
 
-/** `cells` characters of which a share is filled. */
+/** A bar of `cells` characters. */
 export function bar(part: number, whole: number, cells: number): string {
   const share = whole > 0 ? Math.min(1, Math.max(0, part / whole)) : 0;
   const filled = Math.floor(share * cells);
   return '█'.repeat(filled) + '░'.repeat(cells - filled);
 }
 
-/** The beginning of a text that fits, or nothing when too little would be left. Any foreign letter may be two columns wide. */
+/** The part of a text that fits, or nothing when it would be too short. Letters outside of ASCII, of which some are two columns wide, become `?`. */
 function cut(text: string, room: number): string {
   const plain = text.replace(/[^\x20-\x7e]/gu, '?');
   if (plain.length <= room) return plain;

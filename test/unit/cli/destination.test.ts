@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseCopyDestination, parseDestination, parseOutput } from '../../../src/cli/destination.js';
-import { UsageError } from '../../../src/cli/report-failure.js';
+import { UsageError } from '../../../src/cli/failure.js';
 
 test('a destination is a scheme and a path, which may hold colons', () => {
   assert.deepEqual(parseDestination('layers:./a:b'), { scheme: 'layers', path: './a:b' });

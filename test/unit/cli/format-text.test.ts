@@ -7,6 +7,9 @@ import {
   formatList,
   formatSeconds,
   formatShare,
+  formatTable,
+  jsonLine,
+  printable,
 } from '../../../src/cli/format-text.js';
 
 test('sizes are decimal and never show a thousand of a unit', () => {
@@ -45,4 +48,56 @@ test('a list has commas, and an and before its last name', () => {
     [[], ['a'], ['a', 'b'], ['a', 'b', 'c']].map((names) => formatList(names)),
     ['', 'a', 'a and b', 'a, b and c'],
   );
+});
+
+const COLUMNS = [{ title: 'LAYER' }, { title: 'SIZE', numeric: true }, { title: 'FORMAT' }] as const;
+
+test('columns are as wide as their widest cell, and numbers end at the same place', () => {
+  const text = formatTable(COLUMNS, [
+    ['a', '1.5 MB', 'gzip'],
+    ['longer-name', '7 B', 'zstd:chunked'],
+  ]);
+  assert.equal(
+    text,
+    [
+      'LAYER          SIZE  FORMAT',
+      'a            1.5 MB  gzip',
+      'longer-name     7 B  zstd:chunked',
+      '',
+    ].join('\n'),
+  );
+});
+
+test('no line ends in blanks, and what a row leaves out is empty', () => {
+  const text = formatTable(COLUMNS, [
+    ['a', '', ''],
+    ['b', '2 B', 'tar'],
+  ]);
+  assert.deepEqual(text.split('\n'), ['LAYER  SIZE  FORMAT', 'a', 'b       2 B  tar', '']);
+});
+
+test('a table without rows is its headings', () => {
+  assert.equal(formatTable(COLUMNS, []), 'LAYER  SIZE  FORMAT\n');
+});
+
+test('what a terminal would obey is shown', () => {
+  assert.equal(formatTable([{ title: 'A' }], [['a\u001b[31m']]), 'A\na\\u{1b}[31m\n');
+});
+
+/** Escape sequence, C1's control sequence introducer, right-to-left override, line separator, a hidden tag, half a pair. */
+const HOSTILE = 'a\u001b[2Jb\u009b31m\u202ec\u2028\u{e0041}\ud800';
+
+test('what a terminal might obey is shown as an escape on one line', () => {
+  assert.equal(printable(HOSTILE), 'a\\u{1b}[2Jb\\u{9b}31m\\u{202e}c\\u{2028}\\u{e0041}\\u{d800}');
+  assert.equal(printable('one\r\ntwo'), 'one\\u{d}\\u{a}two');
+});
+
+test('letters of any language stay', () => {
+  assert.equal(printable('größe 大きさ ✓'), 'größe 大きさ ✓');
+});
+
+test('a line of JSON has nothing a terminal might obey, and reads back the same', () => {
+  const line = jsonLine({ text: HOSTILE });
+  assert.match(line, /^[\x20-\x7e]+\n$/);
+  assert.deepEqual(JSON.parse(line), { text: HOSTILE });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { UsageError } from '../../../src/cli/failure.js';
 import { parseArguments } from '../../../src/cli/parse-arguments.js';
-import { UsageError } from '../../../src/cli/report-failure.js';
 
 /** The message and hint with which a command line is refused. */
 function refusal(line: string): string {

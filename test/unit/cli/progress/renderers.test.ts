@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { PassThrough } from 'node:stream';
 import { test } from 'node:test';
-import { createRenderer, progressKind, createJsonRenderer } from '../../../../src/cli/progress/create-renderer.js';
+import { summaryLine } from '../../../../src/cli/progress/event-text.js';
 import { createPlainRenderer } from '../../../../src/cli/progress/plain-renderer.js';
-import { summaryLine } from '../../../../src/cli/progress/event-line.js';
+import { createJsonRenderer, createRenderer, progressKind } from '../../../../src/cli/progress/renderer.js';
+import { INITIAL_STATE, type ProgressState } from '../../../../src/cli/progress/state.js';
+import { bar, progressLine } from '../../../../src/cli/progress/tty-renderer.js';
 import type { PullEvent, PullResult } from '../../../../src/index.js';
 
 const QUIET = { verbose: false, debug: false };
@@ -70,14 +72,14 @@ test('plain progress has a line a step, what was found of an earlier pull, and a
     'alpine: resolving',
     'alpine: sha256:d linux/amd64, 2 layers, 3.0 MB',
     'alpine: fetching 2.0 MB in 3 requests, 1.0 MB are in the store',
-    'found 500.0 kB of a pull that was broken off',
+    'found 500.0 kB of an interrupted pull',
     'alpine: fetched 2.0 MB in 3 requests, reused 1.0 MB of 5.0 MB, resumed 500.0 kB, 1 network failure; verified in 2.0 s, 1.0 MB/s',
   ]);
 });
 
 test('a copy has what is at its destination, and a summary of its own', () => {
   const stream = new PassThrough();
-  const renderer = createPlainRenderer(stream, { ...QUIET, place: 'at the destination' });
+  const renderer = createPlainRenderer(stream, { ...QUIET, cachedWhere: 'at the destination' });
   for (const event of EVENTS) renderer.onEvent(event);
   const { layers: _, ...copied } = RESULT;
   renderer.end({ ...copied, resumedBytes: 0 });
@@ -184,4 +186,55 @@ test('a terminal that says it has no columns gets plain lines: ora would never e
   for (const event of EVENTS) renderer.onEvent(event);
   renderer.end(RESULT);
   assert.ok(linesOf(stream).every((line) => !line.includes('\u001b')));
+});
+
+const STATE: ProgressState = {
+  ...INITIAL_STATE,
+  receivedBytes: 412_300_000,
+  totalBytes: 1_200_000_000,
+  exact: true,
+  message: '2/5 layers',
+};
+
+test('at 100 columns the line has eta, a bar of 40, sizes, rate and message', () => {
+  assert.equal(
+    progressLine(STATE, 98_100_000, 100),
+    `[eta 8s] ${'█'.repeat(13)}${'░'.repeat(27)}  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`,
+  );
+});
+
+test('a narrower terminal loses length of the bar, message and rate, in this order', () => {
+  const at = (columns: number): string => progressLine(STATE, 98_100_000, columns);
+  assert.match(at(80), /^\[eta 8s\] [█░]{20} {2}412\.3 MB\/1\.2 GB {2}98\.1 MB\/s {2}2\/5 layers$/);
+  assert.match(at(56), /^\[eta 8s\] [█░]{8} {2}412\.3 MB\/1\.2 GB {2}98\.1 MB\/s$/);
+  assert.match(at(40), /^\[eta 8s\] [█░]{8} {2}412\.3 MB\/1\.2 GB$/);
+});
+
+test('no line reaches the last column beside the spinner, whatever it has to say', () => {
+  const extremes: readonly [ProgressState, number][] = [
+    [STATE, 98_100_000],
+    [{ ...STATE, message: 'x'.repeat(500) }, 1],
+    [{ ...STATE, message: '大きさ'.repeat(50) }, 1e15],
+    [{ ...STATE, receivedBytes: 999_949_000, totalBytes: 999_949_000_000, exact: false }, 999_949_000],
+    [INITIAL_STATE, 0],
+  ];
+  for (const [state, rate] of extremes) {
+    for (let columns = 40; columns <= 220; columns++) {
+      const line = progressLine(state, rate, columns);
+      assert.match(line, /^[\x20-\x7e█░≤]*$/);
+      assert.ok(line.length + 2 < columns, `${line.length} of ${columns}: ${line}`);
+    }
+  }
+});
+
+test('the total is an upper bound until the plan is made, and the time left unknown until bytes come', () => {
+  const line = progressLine({ ...STATE, receivedBytes: 0, exact: false }, 0, 120);
+  assert.match(line, /^\[eta --\] ░{40} {2}0 B\/≤1\.2 GB {2}0 B\/s/);
+});
+
+test('a bar is full only when every byte is there, and never longer', () => {
+  assert.equal(bar(999, 1000, 10), `${'█'.repeat(9)}░`);
+  assert.equal(bar(1000, 1000, 10), '█'.repeat(10));
+  assert.equal(bar(5000, 1000, 10), '█'.repeat(10));
+  assert.equal(bar(0, 0, 10), '░'.repeat(10));
 });

@@ -1,18 +1,18 @@
-import { formatCount, formatDuration, printable, formatBytes, formatRate } from '../format-text.js';
-import type { ShownEvent } from './create-renderer.js';
 import type { CopyResult } from '../../api/copy.js';
 import type { PullEvent, PullResult } from '../../api/pull.js';
+import { formatBytes, formatCount, formatDuration, formatRate, printable } from '../format-text.js';
+import type { ShownEvent } from './renderer.js';
 
-/** How much is told besides progress itself, and how. */
-export interface Talk {
+/** What a display shows besides progress. */
+export interface DisplayOptions {
   readonly verbose: boolean;
   readonly debug: boolean;
-  /** Where what need not be fetched is; in the store when left out. */
-  readonly place?: string;
+  /** Where content is that need not be fetched, `in the store` by default. */
+  readonly cachedWhere?: string;
 }
 
-/** The line that an event deserves on a display of its own kind, or undefined for none. */
-export function eventLine(event: ShownEvent, { verbose, debug }: Talk): string | undefined {
+/** The line that an event adds to a display of progress; undefined for none. */
+export function eventLine(event: ShownEvent, { verbose, debug }: DisplayOptions): string | undefined {
   const line = rawLine(event, verbose || debug, debug);
   return line === undefined ? undefined : printable(line);
 }
@@ -40,7 +40,7 @@ function rawLine(event: ShownEvent, verbose: boolean, debug: boolean): string | 
   }
 }
 
-/** What a pull or a copy did, in a line. */
+/** A line on what a pull or a copy did. */
 export function summaryLine(result: PullResult | CopyResult): string {
   const { image, fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs } = result;
   const fetched =
@@ -64,10 +64,10 @@ function reuse(result: PullResult | CopyResult): string {
   return `reused ${reused} of ${formatBytes(result.layers.reduce((sum, layer) => sum + layer.tarBytes, 0))}`;
 }
 
-/** What the plan found, in a line; undefined when it found nothing. */
+/** A line on what an interrupted pull left; undefined when there is nothing. */
 function foundLine(event: PullEvent & { event: 'planned' }): string | undefined {
   const { resumeBytes } = event;
-  return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of a pull that was broken off` : undefined;
+  return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of an interrupted pull` : undefined;
 }
 
 /** A line that names the manifest chosen from an index; undefined where there was no index. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { failureOf, reportFailure } from '../../../src/cli/report-failure.js';
+import { failureOf, reportFailure, UsageError } from '../../../src/cli/failure.js';
 import { ERROR_CODES, PullError } from '../../../src/index.js';
 
 const LAYER = `sha256:${'a'.repeat(64)}`;
@@ -37,4 +38,22 @@ test('a sentence that does not name its layer is followed by it', async (t) => {
     new RegExp(`^zpull: a frame is too large \\(layer ${LAYER}\\)\n`),
   );
   assert.match(await of(`layer ${LAYER} is encrypted`), /is encrypted\nhint: /);
+});
+
+const page = readFileSync(new URL('../../../../docs/errors.md', import.meta.url), 'utf8');
+
+test('docs/errors.md lists every error code with its exit code and its hint, and no other', () => {
+  const rows = [...page.matchAll(/^\| `([a-z-]+)` \| (\d+) \|.*\| (.+) \|$/gm)].map(
+    ([, code, exit, hint]) => `${code} ${exit}: ${hint!.replaceAll('`', '')}`,
+  );
+  const expected = ERROR_CODES.map((code) => {
+    const { exitCode, hint } = new PullError(code, '');
+    return `${code} ${exitCode}: ${hint}`;
+  });
+  assert.deepEqual(rows.toSorted(), expected.toSorted());
+});
+
+test('wrong usage found before the engine is loaded has the code and exit code of the engine', () => {
+  const { code, exitCode } = new UsageError('', '');
+  assert.equal(exitCode, new PullError(code, '').exitCode);
 });

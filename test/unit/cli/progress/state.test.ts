@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { advance, INITIAL_STATE, RateMeter } from '../../../../src/cli/progress/state.js';
 import { progressLine } from '../../../../src/cli/progress/tty-renderer.js';
-import { advance, INITIAL_STATE } from '../../../../src/cli/progress/progress-state.js';
 import type { PullEvent } from '../../../../src/index.js';
 
 const PLAN = { fetchBytes: 0, reuseBytes: 0, resumeBytes: 0, requests: 0 };
@@ -77,4 +77,27 @@ test('what comes beyond the plan is told as fetched again', () => {
     progressLine(state, 100, 120),
     /^\[eta 0s\] █{40} {2}1\.0 kB\/1\.0 kB .* 5\.0 kB fetched again$/,
   );
+});
+
+test('a steady stream shows its rate from the first step on', () => {
+  const meter = new RateMeter(0, 1000);
+  assert.equal(meter.bytesPerSecond, 0);
+  for (let step = 1; step <= 50; step++) {
+    meter.update(step * 1000, 1000 + step * 100);
+    assert.ok(Math.abs(meter.bytesPerSecond - 10_000) < 1e-6);
+  }
+});
+
+test('a stall lets the rate fall smoothly, to a third in three seconds', () => {
+  const meter = new RateMeter(0, 0);
+  for (let step = 1; step <= 300; step++) meter.update(step * 1000, step * 100);
+  for (let step = 301; step <= 330; step++) meter.update(300_000, step * 100);
+  assert.ok(Math.abs(meter.bytesPerSecond / 10_000 - Math.exp(-1)) < 0.01);
+});
+
+test('steps of no time and bytes that become fewer do no harm', () => {
+  const meter = new RateMeter(100, 0);
+  meter.update(200, 0);
+  meter.update(50, 100);
+  assert.equal(meter.bytesPerSecond, 0);
 });

@@ -2,8 +2,8 @@ import type { Failure } from '../api/errors.js';
 import { jsonLine, printable } from './format-text.js';
 
 /**
- * Wrong usage, found before the engine is loaded: a PullError of code `option-malformed` in everything but its class,
- * which comes with the whole engine and would make a typing error cost three times as much.
+ * Wrong usage: like a PullError of code `option-malformed`, whose class is loaded with the engine, which would triple the time that a misspelled
+ * option takes.
  */
 export class UsageError extends Error {
   readonly code = 'option-malformed';
@@ -22,7 +22,7 @@ export interface CommandFailure extends Failure {
   readonly exitCode: number;
 }
 
-/** What a thrown value means to the user. Loads the engine's error class, unless the command line was at fault. */
+/** The failure that a thrown value stands for. Loads the engine's error class, except for wrong usage. */
 export async function failureOf(error: unknown): Promise<CommandFailure> {
   const stack = error instanceof Error ? error.stack : undefined;
   if (isUsageError(error)) {
@@ -33,12 +33,12 @@ export async function failureOf(error: unknown): Promise<CommandFailure> {
   return { ...toFailure(error), exitCode: error instanceof PullError ? error.exitCode : 1 };
 }
 
-/** By name: the bundle of what parses the command line has a class of its own. */
+/** By name, as the bundle has the class twice: with the parser of the command line and with the commands. */
 function isUsageError(error: unknown): error is UsageError {
   return error instanceof Error && error.name === 'UsageError';
 }
 
-/** Tells of a failure: with `json` as an object on stdout, else a sentence, its layer and its hint on stderr. */
+/** Prints a failure: with `json` as an object on stdout, else its message, layer and hint on stderr. */
 export function reportFailure(failure: CommandFailure, how: { json: boolean; debug: boolean }): void {
   const { code, message, hint, layer, stack } = failure;
   if (how.json) {

@@ -1,18 +1,18 @@
 import { formatBytes, formatCount } from '../format-text.js';
-import type { ShownEvent } from './create-renderer.js';
+import type { ShownEvent } from './renderer.js';
 
-/** What a display knows of a pull or an export. Sizes in bytes. */
+/** What a display shows of a pull or an export. */
 export interface ProgressState {
-  /** The image; of an export its destination. */
+  /** The image, or the destination of an export. */
   readonly image: string;
-  /** Received by a pull, written by an export. */
+  /** Received by a pull or written by an export. */
   readonly receivedBytes: number;
   readonly totalBytes: number;
-  /** Before the plan is made the total is an upper bound. */
+  /** Until the plan is made the total is an upper bound. */
   readonly exact: boolean;
   readonly layersDone: number;
   readonly layers: number;
-  /** What is being done, in a few words. */
+  /** What is being done. */
   readonly message: string;
 }
 
@@ -26,7 +26,7 @@ export const INITIAL_STATE: ProgressState = {
   message: 'starting',
 };
 
-/** The state after an event. Pure. */
+/** The state after an event. */
 export function advance(state: ProgressState, event: ShownEvent): ProgressState {
   switch (event.event) {
     case 'resolving':
@@ -40,7 +40,7 @@ export function advance(state: ProgressState, event: ShownEvent): ProgressState 
     case 'progress': {
       const { receivedBytes, totalBytes } = event;
       const next = { ...state, receivedBytes, totalBytes };
-      // A retry is told of until bytes come again.
+      // The message of a retry stays until bytes come again.
       return receivedBytes === state.receivedBytes ? next : withMessage(next);
     }
     case 'layer':
@@ -66,7 +66,7 @@ export function advance(state: ProgressState, event: ShownEvent): ProgressState 
   }
 }
 
-/** Layers done, and verifying once every byte is there. */
+/** The state with a message of how many layers are done, and `verifying` once every byte is received. */
 function withMessage(state: ProgressState): ProgressState {
   if (!state.exact) return state;
   const verifying = state.receivedBytes >= state.totalBytes;
@@ -76,12 +76,12 @@ function withMessage(state: ProgressState): ProgressState {
   return { ...state, message: verifying ? `verifying ${layers}` : layers };
 }
 
-/** Weight of the past: what is older than three of these hardly counts. Shorter, and the time left jumps about. */
+/** Time constant of the weights; with a shorter one the estimate of the time left jumps. */
 const TAU_MS = 3000;
 
 /**
- * Bytes a second, smoothed with exponential weights over uneven steps. Divided by the sum of the weights so far, so
- * that the first second shows its rate and not a share of it. Time is passed in.
+ * Bytes a second, smoothed with exponential weights over uneven steps, and divided by the sum of the weights so far:
+ * else the first seconds would show a share of the rate.
  */
 export class RateMeter {
   #bytes: number;
@@ -94,7 +94,7 @@ export class RateMeter {
     this.#now = now;
   }
 
-  /** Takes note of how many bytes there are by `now` (milliseconds). */
+  /** Records that there are `bytes` bytes at `now` (milliseconds). */
   update(bytes: number, now: number): void {
     const passedMs = now - this.#now;
     if (passedMs <= 0) return;
@@ -106,7 +106,7 @@ export class RateMeter {
     this.#now = now;
   }
 
-  /** 0 until something was noted. */
+  /** 0 before the first update. */
   get bytesPerSecond(): number {
     return this.#weights === 0 ? 0 : this.#weighted / this.#weights;
   }
