@@ -153,7 +153,10 @@ test('store prune says what it freed, and that it stopped for another process', 
   const stopped = await zpull(store, 'store', 'prune');
   lease.close();
   assert.deepEqual([stopped.exitCode, stopped.stdout], [0, nothing.stdout]);
-  assert.match(stopped.stderr, /^zpull: stopped, as another process uses the store \(pull\)\nhint: .+\n$/);
+  assert.match(
+    stopped.stderr,
+    /^zpull: stopped, because another process uses the store \(pull\)\nhint: .+\n$/,
+  );
   const { stdout } = await zpull(store, 'store', 'prune', '--json');
   const { freedBytes, stoppedBy, ...counts } = JSON.parse(stdout) as Record<string, unknown>;
   assert.ok(Number(freedBytes) > 0);

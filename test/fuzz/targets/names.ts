@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { parseCopyDestination, parseDestination, parseOutput } from '../../../src/cli/destination.js';
+import { UsageError } from '../../../src/cli/failure.js';
+import { jsonLine, printable } from '../../../src/cli/format-text.js';
 import { readNumber } from '../../../src/cli/option-value.js';
 import type { NumberRule } from '../../../src/cli/options.js';
 import { parseArguments } from '../../../src/cli/parse-arguments.js';
-import { jsonLine, printable } from '../../../src/cli/format-text.js';
 import { nearest } from '../../../src/cli/suggest.js';
-import { UsageError } from '../../../src/cli/failure.js';
 import { isDigest, parseDigest } from '../../../src/format/digest.js';
 import { formatLocalImage, parseLocalImage } from '../../../src/format/local-image.js';
 import { choosePlatform, formatPlatform, hostPlatform, parsePlatform } from '../../../src/format/platform.js';

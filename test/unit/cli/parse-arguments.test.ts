@@ -156,3 +156,22 @@ test('no refusal repeats a secret', () => {
     assert.doesNotMatch(refusal(line), /canary|accepted/);
   }
 });
+
+test('what yargs would read in another sense is refused', () => {
+  assert.match(refusal('-q5 alpine'), /has no option -q5/);
+  assert.match(refusal('-q=no alpine'), /has no option -q=no/);
+  assert.match(refusal('--json true alpine'), /write --json=true/);
+  assert.match(refusal('--store.x=1 alpine'), /has no option --store\.x/);
+  assert.match(refusal('--policy= alpine'), /^--policy needs a value/);
+  assert.match(refusal('alpine --get-yargs-completions x'), /has no option --get-yargs-completions/);
+  assert.match(refusal('serve oci:x --force'), /zpull serve has no option --force/);
+  assert.match(refusal('-- export alpine'), /^the command "export" comes after --/);
+});
+
+test('names of commands are images behind a command, and - is a value', () => {
+  for (const word of ['pull', 'completion', 'help', '--']) {
+    assert.deepEqual(accepted('pull', '--output', '-', '--', word).words, [word]);
+  }
+  assert.deepEqual(accepted('alpine', 'completion').words, ['alpine', 'completion']);
+  assert.deepEqual(accepted('pull', '-V'), { command: 'pull', options: { version: 'true' }, words: [] });
+});
