@@ -23,23 +23,39 @@ if (files.length === 0) {
   process.exit(1);
 }
 
-/** Unit tests share this many processes: one for each of their 190 files would spend a quarter of its time on starting. */
-const UNIT_PROCESSES = 6;
+/**
+ * Test files of these folders share so many processes: one for each of their 300 would spend a fifth of its time on loading and warming up
+ * the same code. Those that run the command (`e2e`) do little themselves.
+ */
+const SHARED_PROCESSES: Readonly<Record<string, number>> = { integration: 12, unit: 6 };
 
-/** Files that import the unit tests, so that several run in one process, and all other test files. */
+/**
+ * Files that take longest have a process of their own, and begin first: none of them is left when all others have ended. Any other file
+ * leaves its process as it was, and has no `before` or `after` of its own: in a shared process they are those of all files.
+ */
+const ALONE = ['pull-memory', 'pull-killed', 'hostile-table', 'store-crash', 'pull-faults', 'threads'].map((name) =>
+  join('integration', `${name}.test.js`),
+);
+
+/** The files to run: some as they are, others imported by a file that is written here. */
 function grouped(paths: readonly string[]): string[] {
   const groups = join(root, 'groups');
   rmSync(groups, { recursive: true, force: true });
   mkdirSync(groups);
-  const isUnit = (path: string) => relative(root, path).startsWith('unit');
-  const unit = paths.filter(isUnit);
-  const names = Array.from({ length: Math.min(UNIT_PROCESSES, unit.length) }, (_, i) => {
-    const name = join(groups, `unit-${i}.js`);
-    const imports = unit.filter((_, row) => row % UNIT_PROCESSES === i);
-    writeFileSync(name, imports.map((path) => `import '../${relative(root, path)}';\n`).join(''));
-    return name;
+  const names = paths.map((path) => relative(root, path));
+  const folderOf = (name: string) => name.slice(0, name.indexOf('/'));
+  const isAlone = (name: string) => ALONE.includes(name) || !(folderOf(name) in SHARED_PROCESSES);
+  const shared = Object.entries(SHARED_PROCESSES).flatMap(([folder, processes]) => {
+    const inFolder = names.filter((name) => folderOf(name) === folder && !isAlone(name));
+    return Array.from({ length: Math.min(processes, inFolder.length) }, (_, i) => {
+      const path = join(groups, `${folder}-${i}.js`);
+      const imports = inFolder.filter((_, row) => row % processes === i);
+      writeFileSync(path, imports.map((name) => `import '../${name}';\n`).join(''));
+      return path;
+    });
   });
-  return [...paths.filter((path) => !isUnit(path)), ...names];
+  const alone = names.filter(isAlone).sort((a, b) => ALONE.indexOf(b) - ALONE.indexOf(a));
+  return [...alone.map((name) => join(root, name)), ...shared];
 }
 
 // What threads run must be what was compiled last.
