@@ -33,8 +33,8 @@ const SHARED_PROCESSES: Readonly<Record<string, number>> = { integration: 12, un
  * Files that take longest have a process of their own, and begin first: none of them is left when all others have ended. Any other file
  * leaves its process as it was, and has no `before` or `after` of its own: in a shared process they are those of all files.
  */
-const ALONE = ['pull-memory', 'pull-killed', 'hostile-table', 'store-crash', 'pull-faults', 'threads'].map((name) =>
-  join('integration', `${name}.test.js`),
+const ALONE = ['pull-memory', 'pull-killed', 'hostile-table', 'store-crash', 'pull-faults', 'threads'].map(
+  (name) => join('integration', `${name}.test.js`),
 );
 
 /** The files to run: some as they are, others imported by a file that is written here. */
@@ -70,8 +70,9 @@ let failed = false;
 /** The longest file takes 40 s on two cores: what has not ended after this hangs. */
 const FILE_TIMEOUT_MS = 240_000;
 
-// A pull of a test decodes little: V8 would spend a third of its CPU time on optimizing the decoder. Tests inherit what node was given.
-process.execArgv.push('--wasm-tiering-budget=180000000');
+// A pull of a test decodes little: V8 would spend a third of its CPU time on optimizing the decoder, and the parser of HTTP answers. Tests
+// inherit what node was given, and give it to the processes that they start.
+process.execArgv.push('--wasm-tiering-budget=2000000000');
 
 /** One more than the cores of a small machine: many tests wait for a third of their time. */
 const FILES_AT_A_TIME = 3;

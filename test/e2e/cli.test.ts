@@ -36,7 +36,7 @@ function start(
   args: readonly string[],
   more: { env?: NodeJS.ProcessEnv; stdout?: number; bin?: string } = {},
 ): ChildProcess {
-  return spawn(process.execPath, [more.bin ?? BIN, ...args], {
+  return spawn(process.execPath, [...process.execArgv, more.bin ?? BIN, ...args], {
     env: { ...process.env, ZPULL_STORE: store, ...more.env },
     stdio: ['ignore', more.stdout ?? 'pipe', 'pipe'],
   });

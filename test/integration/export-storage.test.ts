@@ -107,7 +107,7 @@ test('what only the closing of a file tells of is told as that', async (t) => {
   const [hook, script] = ['hook.mjs', 'script.mjs'].map((name) => join(directory, name)) as [string, string];
   writeFileSync(hook, hookOf(out));
   writeFileSync(script, SCRIPT);
-  const args = ['--import', hook, script, JSON.stringify([common, image, out])];
+  const args = [...process.execArgv, '--import', hook, script, JSON.stringify([common, image, out])];
   const { stdout } = await promisify(execFile)(process.execPath, args);
   const ends = stdout.trim().split('\n');
   assert.equal(ends.length, 4);

@@ -145,9 +145,10 @@ async function run(
 ): Promise<HostileOutcome[]> {
   mkdirSync(work);
   const outside = outsideIn(work);
+  const script = join(import.meta.dirname, '../support/hostile-child.js');
   const child = spawn(
     process.execPath,
-    [join(import.meta.dirname, '../support/hostile-child.js'), JSON.stringify({ ...job, work, outside })],
+    [...process.execArgv, script, JSON.stringify({ ...job, work, outside })],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
       cwd: join(outside, 'cwd'),

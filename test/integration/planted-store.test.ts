@@ -64,7 +64,7 @@ test('what is planted under the names of files hangs nothing, fills no memory, a
   const { secret, assertUntouched } = secretIn(t);
   const job: PlantedJob = { image, template, directory: temporaryDirectory(t), secret };
   const script = join(import.meta.dirname, '../support/planted-child.js');
-  const child = spawn(process.execPath, [script, JSON.stringify(job)], {
+  const child = spawn(process.execPath, [...process.execArgv, script, JSON.stringify(job)], {
     stdio: ['ignore', 'pipe', 'inherit'],
     timeout: LIMIT_MS,
     killSignal: 'SIGKILL',

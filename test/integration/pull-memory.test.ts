@@ -13,6 +13,9 @@ import { emptyLayout, nameImage, noise } from '../support/layout.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
+// What V8's compilers take counts here: processes are started as a user starts them.
+process.execArgv.splice(0);
+
 /** Node with the threads of two workers takes about 150 MB, spans and decoders under way the rest. */
 const MAX_BYTES = 320e6;
 
@@ -117,7 +120,7 @@ test('a copy by the command takes less than 120 MB, however large its blobs are'
   const words = ['copy', '-q', '--workers', '2', `${host}/x:it`, `oci:${temporaryDirectory(t)}/copy`];
   const { stderr } = await run(process.execPath, [
     `--import=data:text/javascript,${TELL_PEAK}`,
-    ...ZPULL,
+    ZPULL.at(-1)!,
     ...words,
   ]);
   const peak = Number(/^VmHWM:\s+(\d+) kB$/m.exec(stderr)?.[1]) * 1024;

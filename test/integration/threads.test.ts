@@ -23,7 +23,9 @@ const skip = process.platform === 'linux' ? false : 'counts threads in /proc';
 
 /** How each step ends in a process that ends by itself; each must end with exit code 7. */
 async function endsOf(job: ThreadJob): Promise<StepEnd[]> {
-  const running = promisify(execFile)(process.execPath, [CHILD, JSON.stringify(job)], { timeout: LIMIT_MS });
+  const running = promisify(execFile)(process.execPath, [...process.execArgv, CHILD, JSON.stringify(job)], {
+    timeout: LIMIT_MS,
+  });
   const { stdout } = await running;
   const ends = stdout
     .trim()

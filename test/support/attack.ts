@@ -39,7 +39,7 @@ export async function exportUnderAttack(
 ): Promise<{ code: string; isAttacked: boolean }> {
   const marker = join(directory, 'attacked');
   const [hook, child] = ['attack-hook.js', 'attack-child.js'].map((name) => join(import.meta.dirname, name));
-  const args = ['--import', hook!, child!, JSON.stringify(options)];
+  const args = [...process.execArgv, '--import', hook!, child!, JSON.stringify(options)];
   const env = { ...process.env, ZPULL_TEST_ATTACK: JSON.stringify({ ...attack, uid: MALLORY, marker }) };
   const { stdout } = await promisify(execFile)(process.execPath, args, { env });
   return { code: stdout.trim(), isAttacked: existsSync(marker) };

@@ -32,7 +32,7 @@ export async function runWithHook(
   const { store, log, args, killAt, copies } = options;
   if (copies !== undefined) mkdirSync(copies);
   const hook = join(import.meta.dirname, 'crash-hook.js');
-  const child = spawn(process.execPath, ['--import', hook, ...args], {
+  const child = spawn(process.execPath, [...process.execArgv, '--import', hook, ...args], {
     stdio: 'ignore',
     env: {
       ...process.env,
