@@ -84,7 +84,7 @@ export async function lockDestination(
 
 async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => void): Promise<void> {
   if (locks.tryLock(DESTINATION)) return;
-  await stop.guard(lease.awaitSilent());
+  await stop.guard(lease.awaitStale());
   if (locks.tryLock(DESTINATION)) return;
   onWait();
   // Nobody asks a server meanwhile: karma's clock stands still.

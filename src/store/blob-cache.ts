@@ -11,8 +11,8 @@ import { blobPath, type StorePaths } from './paths.js';
 const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
 
 /**
- * Keeps a small blob under its digest. The bytes were hashed by whoever fetched them, and are again by whoever reads
- * them; so nothing is synced here (`writeImageRecord` syncs the blobs that it names). A store that is only read does not keep it.
+ * Stores a small blob, whose digest the caller has checked. Does not sync it: `getBlob` hashes the
+ * bytes again, and `writeImageRecord` syncs the blobs that it names. Does nothing in a read-only store.
  * @throws PullError `store-full`, `store-denied` or `store-broken`
  */
 export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Array): Promise<void> {
@@ -21,9 +21,9 @@ export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Arr
 }
 
 /**
- * A kept blob whose bytes are right. One that is damaged, larger than `maxBytes` (as a rule, what a manifest or config may have) or no
- * regular file is deleted and counts as absent.
- * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ * Returns a stored blob after checking its digest. Deletes a blob that is damaged, larger than
+ * `maxBytes` (default: the limit of manifests and configs) or not a regular file, and returns undefined.
+ * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function getBlob(
   paths: StorePaths,
@@ -42,12 +42,12 @@ export function getBlob(
   try {
     removeFileSync(path);
   } catch {
-    // It stays, and is found damaged again.
+    // The damaged file stays, and the next call tries again.
   }
   return undefined;
 }
 
-/** Deletes a kept blob, if it is there. @throws PullError as `storageError` */
+/** Deletes a stored blob; an absent blob is no error. @throws PullError as `storageError` */
 export async function deleteBlob(paths: StorePaths, digest: Digest): Promise<void> {
   await removeFile(blobPath(paths, digest));
 }

@@ -17,35 +17,35 @@ interface ImageLayer {
   readonly sizeBytes: number;
 }
 
-/** An image that is complete and verified. Manifest and config are kept as blobs, the layers under their DiffIDs. */
+/** A complete and verified image. The store has manifest and config as blobs and the layers under their DiffIDs. */
 export interface ImageRecord {
   readonly reference: string;
   readonly platform: string;
   readonly manifestDigest: Digest;
-  /** The digest of the index that led to the manifest, when there was one. */
+  /** The digest of the image index that the manifest was chosen from, if any. */
   readonly indexDigest?: Digest;
   readonly manifestMediaType: string;
   readonly configDigest: Digest;
   readonly diffIds: readonly Digest[];
-  /** In the order of `diffIds`, one for each. */
+  /** One for each of `diffIds`, in the same order. */
   readonly layers: readonly ImageLayer[];
   /** Milliseconds since 1970. */
   readonly createdMs: number;
   readonly lastUsedMs: number;
 }
 
-/** The version of the record, its first field. */
+/** The version of the record, in its first field. */
 const VERSION = 1;
 
 /** A record of 1,000 layers has about 300 KB; image builders stop at 127. */
 const MAX_RECORD_BYTES = 2 ** 20;
 const MAX_LAYERS = 1000;
-/** References and media types are far below (a reference of the distribution spec has at most 255 + 128 + 71). */
+/** Longer than any reference (the distribution spec allows 255 + 128 + 71 characters) or media type. */
 const MAX_TEXT = 4096;
 
 /**
- * Publishes an image, or notes its last use. The blobs of manifest and config are synced first: the record's presence
- * says that they are there.
+ * Publishes an image, or updates its last use. Syncs the blobs of manifest and config first: an image
+ * record guarantees that they exist.
  * @throws PullError `store-full`, `store-denied` or `store-broken`
  */
 export async function writeImageRecord(paths: StorePaths, record: ImageRecord): Promise<void> {
@@ -58,8 +58,8 @@ export async function writeImageRecord(paths: StorePaths, record: ImageRecord): 
 }
 
 /**
- * The record of an image, or undefined if there is none that can be believed.
- * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ * Returns the record of an image, or undefined if there is no valid one.
+ * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function readImageRecord(
   paths: StorePaths,
@@ -69,7 +69,7 @@ export function readImageRecord(
   return readRecordFile(paths, imageRecordPath(paths, reference, platform));
 }
 
-/** All image records that can be believed, in the order of reference and platform. @throws PullError as `readImageRecord` */
+/** Returns all valid image records, ordered by reference and platform. @throws PullError as `readImageRecord` */
 export function listImageRecords(paths: StorePaths): ImageRecord[] {
   const isRecord = (name: string) => /^[0-9a-f]{64}\.json$/.test(name);
   const names = ifExists(`read ${paths.images}`, () => listNames(paths.images, isRecord)) ?? [];
@@ -122,13 +122,13 @@ function parseRecord(text: string): ImageRecord | undefined {
 function parseLayer(value: unknown): ImageLayer | undefined {
   if (!isObject(value)) return undefined;
   const { digest, mediaType, sizeBytes } = value;
-  // A manifest may leave the media type of a layer out.
+  // A manifest may omit the media type of a layer.
   return isDigest(digest) && (isText(mediaType) || mediaType === '') && isCount(sizeBytes)
     ? { digest, mediaType, sizeBytes }
     : undefined;
 }
 
-/** All items as `parse` makes them, or undefined if one of them is nothing that it knows. */
+/** Returns all items parsed, or undefined if one is malformed or there are too many. */
 function listOf<T>(value: unknown, parse: (item: unknown) => T | undefined): T[] | undefined {
   if (!Array.isArray(value) || value.length > MAX_LAYERS) return undefined;
   const items = value.map(parse).filter((item) => item !== undefined);
@@ -148,8 +148,8 @@ function compare(a: string, b: string): number {
 }
 
 /**
- * The records of the image that `name` names as a pull of it would, one a platform.
- * @throws PullError `reference-malformed`; `image-not-found` when the store has none
+ * Returns the records of an image, one for each platform. `name` is what `zpull pull` takes.
+ * @throws PullError `reference-malformed`; `image-not-found` if the store has none
  */
 export function imagesNamed(paths: StorePaths, name: string): ImageRecord[] {
   const local = parseLocalImage(name, (path) => resolve(path));
@@ -157,11 +157,11 @@ export function imagesNamed(paths: StorePaths, name: string): ImageRecord[] {
   const records = listImageRecords(paths).filter((record) => record.reference === reference);
   if (records.length > 0) return records;
   throw new PullError('image-not-found', `${reference} is not in the store ${paths.root}`, {
-    hint: 'zpull store ls lists what is',
+    hint: 'zpull store ls lists the images in the store',
   });
 }
 
-/** An image that is not in the store any more. */
+/** An image that was removed from the store. */
 export interface RemovedImage {
   readonly image: string;
   readonly digest: Digest;
@@ -169,13 +169,14 @@ export interface RemovedImage {
 }
 
 /**
- * Takes an image out of the store, on every platform. Its layers stay until `pruneStore` finds that nobody needs them.
+ * Removes an image from the store, on every platform. Its layers stay until `pruneStore` removes
+ * those that no other image uses.
  * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
  */
 export async function removeImage(options: {
   /** Root directory of the store. */
   readonly store: string;
-  /** Hears what the user should know of the store. */
+  /** Called with warnings about the store. */
   readonly warn?: (message: string) => void;
   readonly image: string;
 }): Promise<RemovedImage[]> {

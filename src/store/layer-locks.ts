@@ -9,18 +9,19 @@ import { PullError } from '../format/error.js';
 import type { Lease } from './leases.js';
 import type { StorePaths } from './paths.js';
 
-/** Somebody else may take a lock that one has just found to be nobody's; then there is another to look at. */
+/** Another process may acquire a lock right after its stale predecessor was removed. */
 const MAX_ATTEMPTS = 3;
 
-/** A lock names a lease of 32 digits, and nothing else. */
+/** A lock holds the 32 digits of a lease. */
 const MAX_LOCK_BYTES = 64;
 
-/** What stands under a lock's name and is none: it names nobody. */
-const NOBODY = '-';
+/** The holder of a file that is not a valid lock. */
+const NO_HOLDER = '-';
 
 /**
- * Locks on layers, by DiffID: they keep two processes from fetching the same bytes, and nothing else depends on them. A lock
- * is a file that names the lease of its holder; when that is dead, the lock counts for nothing.
+ * Advisory locks on layers, by DiffID. They keep two processes from fetching the same bytes; nothing
+ * depends on them for correctness. A lock is a file with the id of its holder's lease, and is stale
+ * when that lease is dead.
  */
 export class LayerLocks {
   readonly #paths: Pick<StorePaths, 'locks'>;
@@ -31,47 +32,47 @@ export class LayerLocks {
   constructor(paths: Pick<StorePaths, 'locks'>, lease: Lease) {
     this.#paths = paths;
     this.#lease = lease;
-    wrapFsError(`make ${paths.locks}`, () => makeGuarded(paths.locks));
+    wrapFsError(`create ${paths.locks}`, () => makeGuarded(paths.locks));
   }
 
-  /** Whether the lock of a layer is still held here: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
+  /** Returns whether this process still holds a lock: others may have removed it as stale. @throws PullError as `storageError` */
   holds(diffId: Digest): boolean {
     return this.#held.has(diffId) && readHolder(this.#path(diffId)) === this.#lease.id;
   }
 
-  /** Takes the lock of a layer, if nobody who lives has it; whether it is ours. @throws PullError as `storageError` */
+  /** Acquires the lock of a layer unless a live process holds it; returns whether it did. @throws PullError as `storageError` */
   tryLock(diffId: Digest): boolean {
     for (let tries = 0; tries < MAX_ATTEMPTS; tries++) {
       if (this.#create(this.#path(diffId), this.#lease.id)) {
         this.#held.add(diffId);
-        // A process that was stopped before it wrote its lease may have been thought dead.
+        // Others may have removed the lock as stale if this process was suspended before it wrote the id.
         if (this.holds(diffId)) return true;
         this.#held.delete(diffId);
       }
       if (this.isLocked(diffId)) return false;
-      this.#clear(diffId);
+      this.#removeStale(diffId);
     }
     return false;
   }
 
-  /** Whether somebody who lives has the lock of a layer. @throws PullError as `storageError` */
+  /** Returns whether a live process holds the lock of a layer. @throws PullError as `storageError` */
   isLocked(diffId: Digest): boolean {
     const path = this.#path(diffId);
     const holder = readHolder(path);
     if (holder === undefined) return false;
-    if (holder !== '') return this.#lease.living().has(holder);
-    // Made a moment ago by a process that is about to write its lease, or has died since.
+    if (holder !== '') return this.#lease.liveIds().has(holder);
+    // The process that created it is about to write its id, or died before it could.
     return !this.#lease.isAbandoned(path);
   }
 
-  /** Gives a lock back; one that is not ours (any more) stays. @throws PullError as `storageError` */
+  /** Releases a lock; leaves it alone if another process holds it. @throws PullError as `storageError` */
   release(diffId: Digest): void {
     if (!this.#held.delete(diffId)) return;
     const path = this.#path(diffId);
     if (readHolder(path) === this.#lease.id) removeFileSync(path);
   }
 
-  /** Gives all locks back. @throws PullError as `storageError` */
+  /** Releases all locks. @throws PullError as `storageError` */
   releaseAll(): void {
     for (const diffId of [...this.#held]) this.release(diffId);
   }
@@ -80,7 +81,7 @@ export class LayerLocks {
     return join(this.#paths.locks, digestHex(diffId));
   }
 
-  /** Makes a lock, whose holder is a lease; false when there is one. */
+  /** Creates a lock for a lease; returns false if the file exists. */
   #create(path: string, holder: string): boolean {
     return wrapFsError(`create ${path}`, () => {
       let fd: number;
@@ -94,7 +95,7 @@ export class LayerLocks {
         writeFully(fd, path, Buffer.from(holder), 0);
         return true;
       } catch (error) {
-        // On a full disk the file is there, without a name in it: it would hold up others.
+        // On a full disk the file is empty and would block others.
         removeFileSync(path);
         throw error;
       } finally {
@@ -104,32 +105,32 @@ export class LayerLocks {
   }
 
   /**
-   * Deletes a lock that is nobody's. It is moved aside first and looked at once more: another process may have cleared it
-   * and taken it meanwhile. Its lock is made again then, unless a third one has taken it by now, which keeps it.
+   * Deletes a stale lock. Renames it first and reads it again, since another process may have replaced
+   * it meanwhile. Such a lock is then created again, unless a third process holds one by now.
    */
-  #clear(diffId: Digest): void {
+  #removeStale(diffId: Digest): void {
     const path = this.#path(diffId);
     const aside = `${path}.${this.#lease.id}.tmp`;
     requireNoDirectory(path);
     moveFileSync(path, aside);
     const holder = readHolder(aside);
     if (holder === undefined) return;
-    if (holder !== '' && this.#lease.living().has(holder)) this.#create(path, holder);
+    if (holder !== '' && this.#lease.liveIds().has(holder)) this.#create(path, holder);
     removeFileSync(aside);
   }
 }
 
-/** The lease that a lock names, empty while it is being written, NOBODY for what is no lock; undefined if nothing is there. */
+/** Returns the lease id in a lock, '' while it is being written, NO_HOLDER for an invalid file, undefined without a file. */
 function readHolder(path: string): string | undefined {
   try {
     return ifExists(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
   } catch (error) {
-    if (error instanceof UnfitFile) return NOBODY;
+    if (error instanceof UnfitFile) return NO_HOLDER;
     throw error;
   }
 }
 
-/** Nothing in the store empties a directory, and while one has its name there can be no lock. */
+/** A directory under the lock's name prevents the lock, and nothing in the store removes directories. */
 function requireNoDirectory(path: string): void {
   if (wrapFsError(`look at ${path}`, () => statName(path))?.isDirectory() !== true) return;
   throw new PullError('store-broken', `the lock ${path} is a directory`, {

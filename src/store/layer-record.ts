@@ -18,13 +18,13 @@ import {
 } from './paths.js';
 import { overlapsRun } from './runs.js';
 
-/** A proven layer: the extents, one after the other, are the tar that hashes to the DiffID. */
+/** A verified layer: its extents, concatenated, are the tar that hashes to the DiffID. */
 export interface LayerRecord {
   readonly diffId: Digest;
   readonly extents: ExtentList;
 }
 
-/** Seven letters and the version of the record. */
+/** Seven letters and the version of the format. */
 const MAGIC = Buffer.from('zplayer\x01', 'latin1');
 const DIFF_ID_AT = MAGIC.length;
 const TAR_BYTES_AT = DIFF_ID_AT + DIGEST_BYTES;
@@ -33,10 +33,10 @@ const EXTENT_COUNT_AT = PACK_COUNT_AT + 4;
 const HEADER_BYTES = EXTENT_COUNT_AT + 4;
 const EXTENT_BYTES = 20;
 
-/** 6 million extents: fifty times the layer of 120,000 scattered files that this was measured with. */
+/** 6 million extents, fifty times those of a layer with 120,000 scattered files. */
 const MAX_RECORD_BYTES = 128 * 2 ** 20;
 
-/** The bytes of a layer record (docs/store-format.md). */
+/** Encodes a layer record (docs/store-format.md). */
 export function encodeLayerRecord({ diffId, extents }: LayerRecord): Buffer {
   const { packs, pack, offset, count } = extents.toRows();
   const extentsAt = HEADER_BYTES + packs.length * PACK_ID_BYTES;
@@ -59,7 +59,7 @@ export function encodeLayerRecord({ diffId, extents }: LayerRecord): Buffer {
   return bytes;
 }
 
-/** The layer record that these bytes are, or undefined if they are not one of `diffId`, whole and consistent. */
+/** Decodes a layer record. Returns undefined if it is damaged, inconsistent or not of `diffId`. */
 export function decodeLayerRecord(bytes: Buffer, diffId: Digest): LayerRecord | undefined {
   if (bytes.length < HEADER_BYTES + DIGEST_BYTES || !bytes.subarray(0, MAGIC.length).equals(MAGIC))
     return undefined;
@@ -85,7 +85,7 @@ export function decodeLayerRecord(bytes: Buffer, diffId: Digest): LayerRecord | 
   return extents.lengthBytes === readU64(bytes, TAR_BYTES_AT) ? { diffId, extents } : undefined;
 }
 
-/** Whether every pack is there and long enough, and no byte of the extents is known to be false. */
+/** Returns whether every pack exists and is long enough, and no extent overlaps a bad run. */
 function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
@@ -104,9 +104,9 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
 }
 
 /**
- * The layer record of a DiffID, if the store holds the layer: the record is whole, every pack it names is there and long
- * enough, and none of its extents proved false. The bytes themselves are not read.
- * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ * Returns the layer record of a DiffID if the layer is cached: the record is valid, its packs exist
+ * and are long enough, and no extent overlaps a bad run. Does not read the layer's bytes.
+ * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
   const record = readRecordFile(layerRecordPath(paths, diffId), diffId);
@@ -114,8 +114,8 @@ export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
 }
 
 /**
- * The layer record that a file is, whatever has become of the packs it names.
- * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ * Reads the layer record in a file, without looking at its packs. Returns undefined if it is invalid.
+ * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
   const bytes = unlessUnfit(() => ifExists(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
@@ -123,8 +123,8 @@ export function readRecordFile(path: string, diffId: Digest): LayerRecord | unde
 }
 
 /**
- * Publishes a proven layer: its packs are synced, then the record appears under its name, whole and for good.
- * @throws PullError `store-full`, `store-denied` or `store-broken`; the layer is not published then
+ * Publishes a verified layer: syncs its packs, then writes the record atomically and durably.
+ * @throws PullError `store-full`, `store-denied` or `store-broken`; the layer is then not published
  */
 export async function writeLayerRecord(paths: StorePaths, record: LayerRecord): Promise<void> {
   await syncPacks(paths, record.extents.packs);
@@ -144,15 +144,15 @@ function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
-/** A layer record as it lies on the disk, whether the layer is held or not. */
+/** The file of a layer record, whether its layer is cached or not. */
 export interface LayerFile {
   readonly diffId: Digest;
   readonly path: string;
-  /** Whether verify found it false: its layer is not held, its good extents are still of use. */
+  /** Whether `zpull store verify` found the layer damaged: it is not cached, its intact extents are reused. */
   readonly damaged: boolean;
 }
 
-/** All files that are named as layer records, in the order of their names. @throws PullError as `storageError` */
+/** Lists all files with the name of a layer record, ordered by name. @throws PullError as `storageError` */
 export function listLayerFiles(paths: StorePaths): LayerFile[] {
   const names = ifExists(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
   return names.flatMap((name) => {
@@ -163,7 +163,7 @@ export function listLayerFiles(paths: StorePaths): LayerFile[] {
   });
 }
 
-/** The record of a DiffID, else the one that was found damaged, whatever has become of its packs. */
+/** Returns the record of a DiffID, else the one that was set aside, without looking at their packs. */
 export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
   return (
     readRecordFile(layerRecordPath(paths, diffId), diffId) ??
@@ -172,8 +172,8 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
 }
 
 /**
- * Takes a layer out of what is held, if its record is there and this user may. It stays beside, so that nothing deletes the
- * extents that are still good.
+ * Renames the record of a damaged layer, so that the layer is no longer cached. The renamed record
+ * keeps `pruneStore` from deleting intact extents. Does nothing without a record or permission.
  * @throws PullError as `storageError`
  */
 export async function setAsideRecord(paths: StorePaths, diffId: Digest): Promise<void> {

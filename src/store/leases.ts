@@ -8,58 +8,59 @@ import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open
 import { isDenied, systemCode, wrapFsError } from '../files/storage-error.js';
 import type { StorePaths } from './paths.js';
 
-/** What a process does with the store meanwhile. */
+/** What the holder of a lease does with the store. */
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
 export type LeaseKind = (typeof KINDS)[number];
 
-/** Silent for longer, and no process has its number any more: who was killed is not waited for longer than this. */
+/** A lease that was not renewed for this long is dead if its process is gone. Bounds the wait for a killed process. */
 const GONE_MS = 2000;
-/** Whoever goes may remove an empty directory just after it was found or made here. */
+/** Another process may remove the empty directory right after this one found or created it. */
 const MAX_ATTEMPTS = 5;
 
 /**
- * Says that a process uses the store, or a layout: an empty file whose time of change is renewed every second while the
- * process lives, by the descriptor that it was made with: what others put under its name is never written. Nothing depends
- * on it for being right; while there is one, nothing is deleted that its holder may count on. Times are compared with that
- * of one's own lease, a moment after renewing it: both are the file system's, whatever the clocks of two machines say. One
- * look never proves that a holder is dead (see `SilentFiles`), unless its process is gone. The
- * number of a process is asked for only where it means the same (the holder may run in another container), and never
- * proves that one lives.
+ * A lease tells other processes that this one uses the store or a layout: while a live lease exists,
+ * they delete nothing that its holder may rely on. Correctness never depends on it.
+ *
+ * It is an empty file whose modification time is renewed every second through the descriptor that
+ * created it. Ages are differences to the renewed time of this process's own lease, so that both times
+ * are the file system's and the clocks of machines do not matter. A lease is dead if `StaleFiles` says
+ * so, or after 2 s if no process has its PID. The PID is checked only if it is of the same PID
+ * namespace, and never proves that a holder is alive.
  */
 export class Lease {
-  /** 32 hex digits, drawn at random. */
+  /** 32 random hex digits. */
   readonly id = randomBytes(16).toString('hex');
   readonly #directory: string;
   readonly #path: string;
-  readonly #beating: NodeJS.Timeout;
-  readonly #silent = new SilentFiles();
+  readonly #heartbeat: NodeJS.Timeout;
+  readonly #stale = new StaleFiles();
   #fd: number;
 
-  /** The directory is a guarded one, and made if it is not there. @throws PullError as `storageError` */
+  /** Creates the directory, which must be guarded, if it is missing. @throws PullError as `storageError` */
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
     this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${pidNamespaceId()}`);
     this.#fd = wrapFsError(`create ${this.#path}`, () => this.#create());
-    // Not in libuv's pool, where it would wait behind decodes and syncs.
-    this.#beating = setInterval(() => this.#beat(), BEAT_MS).unref();
+    // Synchronous: in libuv's pool it would wait behind decodes and syncs.
+    this.#heartbeat = setInterval(() => this.#onHeartbeat(), RENEW_MS).unref();
   }
 
-  /** To whom files belong that this process makes there. */
+  /** The user id of files that this process creates in the directory. */
   get owner(): number {
     return fstatSync(this.#fd).uid;
   }
 
-  /** What the others do that hold a lease and live. @throws PullError as `storageError` */
-  others(): LeaseKind[] {
+  /** Returns the kinds of the other live leases. @throws PullError as `storageError` */
+  otherKinds(): LeaseKind[] {
     return this.#list().flatMap(({ id, kind, isAlive }) => (id !== this.id && isAlive ? [kind] : []));
   }
 
-  /** Which leases are held by a process that lives, by `id`. @throws PullError as `storageError` */
-  living(): Set<string> {
+  /** Returns the ids of all live leases, this one included. @throws PullError as `storageError` */
+  liveIds(): Set<string> {
     return new Set(this.#list().flatMap(({ id, isAlive }) => (isAlive ? [id] : [])));
   }
 
-  /** The time of the file system, in its milliseconds. @throws PullError as `storageError` */
+  /** Renews the lease. Returns its new modification time in milliseconds. @throws PullError as `storageError` */
   renew(): number {
     return wrapFsError(`write ${this.#path}`, () => {
       this.#write();
@@ -67,30 +68,30 @@ export class Lease {
     });
   }
 
-  /** Waits, if a lease is silent, until another look tells whether its holder is dead. @throws PullError as `storageError` */
-  async awaitSilent(): Promise<void> {
+  /** Waits until the next check can tell whether leases that look stale are dead. @throws PullError as `storageError` */
+  async awaitStale(): Promise<void> {
     this.#list();
-    // Timers may be a millisecond early.
-    if (this.#silent.areThere) await sleep(LOOKS_APART_MS + 10);
+    // Timers may fire a millisecond early.
+    if (this.#stale.hasSuspects) await sleep(CONFIRM_MS + 10);
   }
 
   /**
-   * Whether a file that its maker should have written to at once is left over from one that is dead; false when it is not there.
+   * Returns whether the process that created an empty file died before it wrote to it; false without a file.
    * @throws PullError as `storageError`
    */
   isAbandoned(path: string): boolean {
     const stat = wrapFsError(`look at ${path}`, () => statFile(path));
-    return stat !== undefined && this.#silent.isDead(path, stat.mtimeMs, this.renew());
+    return stat !== undefined && this.#stale.isDead(path, stat.mtimeMs, this.renew());
   }
 
-  /** Deletes what dead processes have left. @throws PullError as `storageError` */
+  /** Deletes dead leases. @throws PullError as `storageError` */
   removeDeadLeases(): void {
     for (const { path, isAlive } of this.#list()) if (!isAlive) removeFileSync(path);
   }
 
-  /** Gives it back. */
+  /** Releases the lease. */
   close(): void {
-    clearInterval(this.#beating);
+    clearInterval(this.#heartbeat);
     if (this.#fd < 0) return;
     closeSync(this.#fd);
     this.#fd = -1;
@@ -101,15 +102,15 @@ export class Lease {
     const nowMs = this.renew();
     const names = wrapFsError(`read ${this.#directory}`, () => listNames(this.#directory));
     return names.flatMap((name) => {
-      const [, id, word, pid, place] =
+      const [, id, word, pid, namespace] =
         /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
       const stat = wrapFsError(`look at ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
-      const isQuiet = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
-      const isGone = isQuiet && place === pidNamespaceId() && !isProcessAlive(Number(pid));
-      return [{ id, kind, path, isAlive: !isGone && !this.#silent.isDead(path, stat.mtimeMs, nowMs) }];
+      const isLate = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
+      const isGone = isLate && namespace === pidNamespaceId() && !isProcessAlive(Number(pid));
+      return [{ id, kind, path, isAlive: !isGone && !this.#stale.isDead(path, stat.mtimeMs, nowMs) }];
     });
   }
 
@@ -125,10 +126,10 @@ export class Lease {
   }
 
   /**
-   * One that fails is followed by another; if all do, others think us dead, which costs a download at most. What others put in the
-   * directory's place may not end the process from within a timer: the work itself meets it, too.
+   * Ignores errors: the next heartbeat follows, and a lease that others take for dead costs a download
+   * at most. A timer must not end the process when others replace the directory; the work itself fails then.
    */
-  #beat(): void {
+  #onHeartbeat(): void {
     try {
       this.#write();
     } catch (error) {
@@ -141,8 +142,8 @@ export class Lease {
   }
 
   /**
-   * A new length changes the time (POSIX.1-2017, ftruncate). A lease that others have taken for dead and deleted is made once
-   * more.
+   * Renews the modification time by changing the length (POSIX.1-2017, ftruncate). Creates the file
+   * again if others deleted it as dead.
    */
   #write(): void {
     if (statName(this.#path) === undefined) {
@@ -153,7 +154,7 @@ export class Lease {
     try {
       ftruncateSync(this.#fd, 1);
     } catch (error) {
-      // A disk that is full and knows no holes; on Linux the old length changes the time as well.
+      // A full disk without sparse files. On Linux, setting the same length changes the time too.
       if (!['ENOSPC', 'EDQUOT'].includes(systemCode(error) ?? '')) throw error;
     }
     ftruncateSync(this.#fd, 0);
@@ -161,8 +162,8 @@ export class Lease {
 }
 
 /**
- * What `work` resolves to, under a lease while it runs. A store that this user cannot write is read without: nobody is
- * told then, and what goes meanwhile is found missing.
+ * Runs `work` under a lease and returns its result. A store that this user cannot write to is used
+ * without a lease: files that another process deletes meanwhile are then found missing.
  * @throws PullError as `storageError`, and what `work` throws
  */
 export async function withLease<T>(paths: StorePaths, kind: LeaseKind, work: () => Promise<T>): Promise<T> {
@@ -183,59 +184,60 @@ function leaseIfWritable(paths: StorePaths, kind: LeaseKind): Lease | undefined 
   }
 }
 
-/** How often who uses a store or a layout renews its lease. Many beats may fail or be late before others think it dead. */
-const BEAT_MS = 1000;
+/** The interval of renewals. Many may fail or be late before a lease counts as dead. */
+const RENEW_MS = 1000;
 
-/** Silent for longer: its process may be gone. */
-const SILENT_MS = 15_000;
+/** A file that was not renewed for longer is stale: its holder may be dead. */
+const STALE_MS = 15_000;
 
-/** A holder that lives renews its file between two looks that are so far apart, one late beat included. */
-const LOOKS_APART_MS = 2 * BEAT_MS;
+/** A live holder renews its file within this time, one late renewal included. */
+const CONFIRM_MS = 2 * RENEW_MS;
 
 /**
- * Files that are renewed while their holder lives. A holder is dead when its file is silent on two looks, a beat apart, and was not renewed
- * in between: on one look every holder seems dead after the clock was set, or after the machine has slept.
+ * Files that a live holder renews. A holder is dead if its file is stale in two checks at least
+ * CONFIRM_MS apart and was not renewed in between. A single check does not suffice: after the clock was
+ * set or the machine has slept, every file looks stale.
  */
-class SilentFiles {
-  /** By the monotonic clock, which stands still while the machine sleeps. */
-  readonly #firstLooks = new Map<string, { readonly mtimeMs: number; readonly atMs: number }>();
+class StaleFiles {
+  /** `atMs` is of the monotonic clock, which stops while the machine sleeps. */
+  readonly #suspects = new Map<string, { readonly mtimeMs: number; readonly atMs: number }>();
 
-  /** Whether there is a file of which only another look can tell. */
-  get areThere(): boolean {
-    return this.#firstLooks.size > 0;
+  /** Whether a file was stale in one check and needs a second one. */
+  get hasSuspects(): boolean {
+    return this.#suspects.size > 0;
   }
 
-  /** Whether the holder of a file is dead, that was written at `mtimeMs` and looked at at `nowMs`, by the clock of the file system. */
+  /** Returns whether the holder of a file is dead; `mtimeMs` and `nowMs` are of the file system's clock. */
   isDead(path: string, mtimeMs: number, nowMs: number): boolean {
-    // Both ways: a clock that was set back leaves times of the future behind.
-    if (Math.abs(nowMs - mtimeMs) <= SILENT_MS) {
-      this.#firstLooks.delete(path);
+    // A clock that was set back leaves times in the future.
+    if (Math.abs(nowMs - mtimeMs) <= STALE_MS) {
+      this.#suspects.delete(path);
       return false;
     }
-    const first = this.#firstLooks.get(path);
-    if (first?.mtimeMs === mtimeMs) return performance.now() - first.atMs >= LOOKS_APART_MS;
-    this.#firstLooks.set(path, { mtimeMs, atMs: performance.now() });
+    const suspect = this.#suspects.get(path);
+    if (suspect?.mtimeMs === mtimeMs) return performance.now() - suspect.atMs >= CONFIRM_MS;
+    this.#suspects.set(path, { mtimeMs, atMs: performance.now() });
     return false;
   }
 }
 
-let place: string | undefined;
+let namespaceId: string | undefined;
 
-/** A name for where numbers of processes mean the same: this start of this system, this namespace. Empty where none is known. */
+/** Returns an id of this boot and PID namespace, within which PIDs can be compared; '' if unknown. */
 export function pidNamespaceId(): string {
-  if (place === undefined) {
+  if (namespaceId === undefined) {
     try {
       const start = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8');
       const namespace = readlinkSync('/proc/self/ns/pid');
-      place = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
+      namespaceId = createHash('sha256').update(start).update(namespace).digest('hex').slice(0, 16);
     } catch {
-      place = '';
+      namespaceId = '';
     }
   }
-  return place;
+  return namespaceId;
 }
 
-/** Whether a process has this number; also true where nobody can tell. */
+/** Returns whether a process has this PID; true if unknown. */
 export function isProcessAlive(pid: number): boolean {
   if (pidNamespaceId() === '') return true;
   try {

@@ -7,23 +7,23 @@ import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 
 /**
- * Packs open at a time, all readers together: far below the 1024 files that many systems give a process. Beyond it each reader
- * has one, the one it reads from.
+ * Packs open at a time in all readers together, far below the usual limit of 1024 files per process.
+ * At the limit, a reader keeps only the pack that it reads from.
  */
 export const MAX_OPEN_PACKS = 64;
 
-/** How many are open, in this thread or in all that share it. */
+/** The number of open packs, in this thread or in all threads that share the counter. */
 let openPacks: Uint32Array = new Uint32Array(1);
 
-/** Counts this thread's open packs with those of others, in shared memory. To be called before a reader opens any. */
+/** Makes this thread count its open packs in shared memory. To be called before a reader opens one. */
 export function shareOpenPacks(counter: Uint32Array): void {
   openPacks = counter;
 }
 
-/** Bytes handed on at a time: large enough that hashing and writing dominate, small enough for a worker's cache. */
+/** The size of blocks: large enough that hashing and writing dominate, small enough for the CPU cache. */
 const BLOCK_BYTES = 2 ** 20;
 
-/** Bytes that a record or an index promises and no pack has: the pack is gone or too short. Names the run. */
+/** A run that a record or an index states but that does not exist: the pack is gone or too short. */
 export class MissingBytes extends PullError {
   readonly pack: PackId;
   readonly offset: number;
@@ -31,7 +31,7 @@ export class MissingBytes extends PullError {
 
   constructor(path: string, pack: PackId, offset: number, lengthBytes: number) {
     super('store-broken', `${path} does not have the bytes [${offset}, ${offset + lengthBytes})`, {
-      hint: 'Run zpull store verify, then pull the image again: only what is missing is fetched.',
+      hint: 'Run zpull store verify, then pull the image again. Only the missing parts are fetched.',
     });
     this.pack = pack;
     this.offset = offset;
@@ -39,10 +39,10 @@ export class MissingBytes extends PullError {
   }
 }
 
-/** Reads packs with synchronous calls, for worker threads. Invariant: whoever opens a pack beyond MAX_OPEN_PACKS has no other. */
+/** Reads packs synchronously, in worker threads. Invariant: a reader that exceeds MAX_OPEN_PACKS has one pack open. */
 export class PackReader {
   readonly #paths: StorePaths;
-  /** In order of last use, the longest unused first. */
+  /** Ordered by last use, the least recently used first. */
   readonly #open = new Map<PackId, number>();
   #lastPack: PackId | undefined;
   #lastFd = -1;
@@ -52,13 +52,13 @@ export class PackReader {
     this.#paths = paths;
   }
 
-  /** How many packs are open now. */
+  /** The number of packs that this reader has open. */
   get openPacks(): number {
     return this.#open.size;
   }
 
   /**
-   * Reads `lengthBytes` bytes of a pack at `offset` into `target` at `at`.
+   * Reads the bytes [offset, offset + lengthBytes) of a pack into `target` at `at`.
    * @throws MissingBytes if the pack does not have all of them, else PullError as `storageError`
    */
   readInto(target: Uint8Array, at: number, pack: PackId, offset: number, lengthBytes: number): void {
@@ -77,8 +77,8 @@ export class PackReader {
   }
 
   /**
-   * The bytes of all extents, one after the other, in blocks of `blockBytes` (the last one is shorter). All blocks of
-   * a reader are the same memory: one is good until the next is asked for, and one list is read at a time.
+   * Yields the bytes of all extents in blocks of `blockBytes`; the last block is shorter. Every block
+   * uses the same memory: it is valid until the next one, and a reader reads one list at a time.
    * @throws MissingBytes or PullError as `readInto`
    */
   *blocks(extents: ExtentList, blockBytes = BLOCK_BYTES): Generator<Buffer, void, undefined> {
@@ -103,7 +103,7 @@ export class PackReader {
     if (filled > 0) yield block.subarray(0, filled);
   }
 
-  /** The reader's own memory, as large as the largest block asked for: a new MiB for every list kept 30 of them alive. */
+  /** Reuses one buffer, as large as the largest block: with one buffer per list, 30 of 1 MiB stayed alive. */
   #blockOf(bytes: number): Buffer {
     if (this.#block.length < bytes) this.#block = Buffer.allocUnsafeSlow(bytes);
     return this.#block.subarray(0, bytes);
@@ -148,7 +148,7 @@ export class PackReader {
   }
 }
 
-/** The sha256 of these bytes, or undefined if the packs do not have them all. @throws PullError as PackReader */
+/** Returns the sha256 of the bytes, or undefined if some are missing. @throws PullError as `readInto` */
 export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer | undefined {
   const hash = createHash('sha256');
   try {
@@ -160,7 +160,7 @@ export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer
   return hash.digest();
 }
 
-/** Whether the packs have these bytes, and they hash to this sha256 digest. @throws PullError as PackReader, but for bytes that are gone */
+/** Returns whether the bytes exist and have this sha256 digest. @throws PullError as `readInto`, but not for missing bytes */
 export function hasDigest(reader: PackReader, extents: ExtentList, digest: Uint8Array): boolean {
   return digestOfExtents(reader, extents)?.equals(digest) === true;
 }

@@ -6,48 +6,17 @@ import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
 
 /**
- * Packs of which a sync has failed in this process. Linux reports lost pages once; a second fsync would succeed over
- * the hole, and reads give from memory what is not on the disk (Rebello et al., "Can Applications Recover from fsync
- * Failures?", USENIX ATC 2020). So none is tried, and others are told by `markLost`.
+ * Packs of which a sync has failed in this process. Linux reports a failed write-back once: a second
+ * fsync would succeed, while reads return cached bytes that are not on the disk (Rebello et al., "Can
+ * Applications Recover from fsync Failures?", USENIX ATC 2020). So a sync is never repeated, and
+ * `markLost` tells other processes.
  */
 const lost = new Set<string>();
 
-/** Called when a sync that packs depend on has failed. */
-function lose(paths: StorePaths, ids: readonly PackId[]): void {
-  for (const id of ids) {
-    lost.add(packPath(paths, id));
-    try {
-      markLost(paths, id);
-    } catch {
-      // The mark may stand for all that: it need not survive a power cut, after which only true bytes are read.
-    }
-  }
-}
-
-/** @throws PullError `store-broken` for a pack that is lost */
-function requireKept(paths: StorePaths, id: PackId): void {
-  const path = packPath(paths, id);
-  if (!lost.has(path) && !isLost(paths, id)) return;
-  throw new PullError('store-broken', `${path} was not written to the disk`, {
-    hint: 'Check the disk, then pull again.',
-  });
-}
-
-/** Who syncs a pack at the same time may be the one that is told of the loss. */
-async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
-  requireKept(paths, id);
-  await syncFile(packPath(paths, id), () => lose(paths, [id]));
-  requireKept(paths, id);
-}
-
-function isSealed(paths: StorePaths, id: PackId): boolean {
-  const path = indexPath(paths, id, true);
-  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
-}
-
 /**
- * Makes packs survive a power cut, whoever wrote them. A sealed one does already. Runs on libuv's pool.
- * @throws PullError as `storageError`; from then on the pack fails every time, and for everybody nothing is in it
+ * Syncs packs, whichever process wrote them, unless they are sealed. Runs on libuv's pool.
+ * @throws PullError as `storageError`; from then on every sync of the pack fails, and for every
+ *   process all of the pack is bad
  */
 export async function syncPacks(paths: StorePaths, ids: readonly PackId[]): Promise<void> {
   const unsealed = ids.filter((id) => !isSealed(paths, id));
@@ -56,8 +25,8 @@ export async function syncPacks(paths: StorePaths, ids: readonly PackId[]): Prom
 }
 
 /**
- * Seals a pack that nobody writes any more: pack and index are on disk, then the index gets its final name. From then
- * on its pieces are believed without reading them.
+ * Seals a complete pack: syncs pack and index, then gives the index its final name. From then on
+ * look-ups trust the index without reading the pack.
  * @throws PullError as `syncPacks`
  */
 export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
@@ -70,8 +39,8 @@ export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
 }
 
 /**
- * Deletes a pack, its indexes first, so that none ever names bytes that are gone. `before` is called before each file: when it throws,
- * those that are left are nobody's.
+ * Deletes a pack, its indexes first, so that no index names missing bytes.
+ * @param before called before each file; if it throws, `zpull store prune` deletes the remaining files
  * @throws PullError as `storageError`, and what `before` throws
  */
 export async function removePack(
@@ -84,4 +53,38 @@ export async function removePack(
     before();
     await removeFile(path);
   }
+}
+
+/** Records that a sync of these packs has failed. */
+function lose(paths: StorePaths, ids: readonly PackId[]): void {
+  for (const id of ids) {
+    lost.add(packPath(paths, id));
+    try {
+      markLost(paths, id);
+    } catch {
+      // The mark may have been written, even if its sync failed. It need not survive a power cut, after
+      // which reads return the bytes on the disk.
+    }
+  }
+}
+
+/** @throws PullError `store-broken` for a pack whose sync has failed */
+function requireSynced(paths: StorePaths, id: PackId): void {
+  const path = packPath(paths, id);
+  if (!lost.has(path) && !isLost(paths, id)) return;
+  throw new PullError('store-broken', `${path} was not written to the disk`, {
+    hint: 'Check the disk, then pull again.',
+  });
+}
+
+/** Checks twice: of two processes that sync a pack at the same time, only one gets the error. */
+async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
+  requireSynced(paths, id);
+  await syncFile(packPath(paths, id), () => lose(paths, [id]));
+  requireSynced(paths, id);
+}
+
+function isSealed(paths: StorePaths, id: PackId): boolean {
+  const path = indexPath(paths, id, true);
+  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
 }

@@ -9,31 +9,31 @@ import { withRoom } from './full-disk.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
-/** A part of a pack that one span has for itself: whatever else is written, its bytes lie in one run. */
+/** A part of a pack that is reserved for one span, so that its bytes are one contiguous run. */
 export interface Region {
   readonly pack: PackId;
   readonly start: number;
   readonly end: number;
 }
 
-/** Runs that are known by digest; each lies within one region, and ends in the piece it is written with if there is one. */
+/** Runs with their digests. Each lies within one region and ends in the piece that it is written with, if any. */
 export interface ContentRows {
   readonly count: number;
-  /** DIGEST_BYTES bytes a row, computed from the runs by this program, unless they are only stated. */
+  /** DIGEST_BYTES bytes a row, computed from the runs unless `stated`. */
   readonly digests: Uint8Array;
-  /** The metadata of a layer states the digests. The DiffID proves the bytes, but nothing proves the digests. */
+  /** The digests are from the metadata of a layer. The DiffID proves the bytes, but not these digests. */
   readonly stated?: boolean;
   readonly packOffset: Float64Array;
   readonly lengthBytes: Float64Array;
 }
 
-/** Bytes of a blob as they are, which the pack has already. */
+/** Raw bytes of a blob that the pack already has. */
 export type BlobPiece = Pick<
   PieceFields,
   'blobDigest' | 'packOffset' | 'lengthBytes' | 'blobStart' | 'crc32'
 >;
 
-/** A piece and what is known about it. */
+/** A piece with its bytes and contents. */
 export interface PieceToWrite extends Omit<PieceFields, 'crc32' | 'lengthBytes'> {
   readonly bytes: Uint8Array;
   readonly contents: ContentRows;
@@ -43,7 +43,7 @@ interface OpenPack {
   readonly id: PackId;
   readonly pack: { readonly fd: number; readonly path: string };
   readonly index: { readonly fd: number; readonly path: string };
-  /** Ends of what is reserved in the pack and written to the index; the files' own sizes are never asked. */
+  /** Ends of the reserved part of the pack and the written part of the index; file sizes are never read. */
   packEnd: number;
   indexEnd: number;
 }
@@ -55,27 +55,27 @@ interface OpenPack {
  */
 export class PackWriter {
   readonly #paths: StorePaths;
-  readonly #room: SpaceGuard;
+  readonly #space: SpaceGuard;
   #open: OpenPack | undefined;
-  /** What packs were given up for: other regions of theirs are still being filled, and fail for the same reason. */
+  /** The errors of abandoned packs: writes to their other regions fail with the same error. */
   readonly #failures = new Map<PackId, unknown>();
-  /** Records of one piece; grows to the largest piece's, about 160 KB for 1 MiB of one-byte files. */
+  /** Buffer for the records of one piece; about 160 KB for 1 MiB of one-byte files. */
   #records = Buffer.allocUnsafeSlow(64 * RECORD_BYTES);
 
   constructor(paths: StorePaths) {
     this.#paths = paths;
-    this.#room = new SpaceGuard(paths.packs);
+    this.#space = new SpaceGuard(paths.packs);
   }
 
-  /** The pack that is written now, or undefined before the first reservation and after a failure or `close`. */
+  /** The current pack; undefined before the first reservation and after a failure or `close`. */
   get id(): PackId | undefined {
     return this.#open?.id;
   }
 
   /**
-   * `lengthBytes` bytes of the pack, for the caller alone. Costs no disk space until they are written: a span that
-   * is broken off leaves a hole.
-   * @throws PullError as `storageError`, when a new pack cannot be made
+   * Reserves `lengthBytes` bytes of the pack. They take no disk space until they are written: an
+   * interrupted span leaves a hole.
+   * @throws PullError as `storageError`, if a new pack cannot be created
    */
   reserve(lengthBytes: number): Region {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0)
@@ -87,7 +87,7 @@ export class PackWriter {
   }
 
   /**
-   * Writes a piece, then its record and those of its contents with one write.
+   * Writes a piece, then in one write its record and those of its contents.
    * @throws PullError `store-full`, `store-denied` or `store-broken`
    */
   writePiece(region: Region, piece: PieceToWrite): void {
@@ -100,14 +100,14 @@ export class PackWriter {
   }
 
   /**
-   * Writes bytes that no index names: the inline bytes of a layer, or what `recordBlobPart` and `recordContents` name later.
+   * Writes bytes without records: inline bytes of a layer, or bytes for `recordBlobPart` or `recordContents`.
    * @throws PullError as `writePiece`
    */
   writeUnindexed(region: Region, bytes: Uint8Array, packOffset: number): void {
     this.#write(region, bytes, packOffset);
   }
 
-  /** Notes bytes of a blob that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  /** Writes the record of blob bytes that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
   recordBlobPart(region: Region, piece: BlobPiece): void {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
@@ -117,7 +117,7 @@ export class PackWriter {
     this.writeRecords(region, records);
   }
 
-  /** Notes contents that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  /** Writes the records of contents that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
   recordContents(region: Region, contents: ContentRows): void {
     if (contents.count === 0) return;
     const records = this.#recordsOf(contents.count);
@@ -126,7 +126,7 @@ export class PackWriter {
   }
 
   /**
-   * Appends records of bytes that were copied into a region, as `encodePiece` and `encodeContent` make them.
+   * Appends records to the index, as `encodePiece` and `encodeContent` make them.
    * @throws PullError as `writePiece`
    */
   writeRecords(region: Region, records: Uint8Array): void {
@@ -137,7 +137,7 @@ export class PackWriter {
     });
   }
 
-  /** Ends the pack. It is sealed by who publishes its layers; a later reservation opens a new one. */
+  /** Closes the pack, which is sealed once its layers are published. The next reservation opens a new one. */
   close(): void {
     const open = this.#open;
     this.#open = undefined;
@@ -150,7 +150,7 @@ export class PackWriter {
     }
     this.#requireOpen(region);
     this.#attempt((open) => {
-      this.#room.use(bytes.length);
+      this.#space.use(bytes.length);
       writeFully(open.pack.fd, open.pack.path, bytes, packOffset);
     });
   }
@@ -158,12 +158,12 @@ export class PackWriter {
   #requireOpen(region: Region): void {
     if (this.#open?.id === region.pack) return;
     if (this.#failures.has(region.pack)) throw this.#failures.get(region.pack);
-    throw new PullError('store-broken', `the pack ${region.pack} takes no further bytes: it is closed`, {
-      hint: 'Pull again: what was fetched so far is kept.',
+    throw new PullError('store-broken', `the pack ${region.pack} is closed`, {
+      hint: 'Pull again. Bytes fetched so far are reused.',
     });
   }
 
-  /** Room for so many records, good until the next call. */
+  /** Returns a buffer for `count` records, valid until the next call. */
   #recordsOf(count: number): Buffer {
     const length = count * RECORD_BYTES;
     if (this.#records.length < length) this.#records = Buffer.allocUnsafeSlow(length);
@@ -181,14 +181,14 @@ export class PackWriter {
       try {
         closePack(open);
       } catch {
-        // The first error is the one to report.
+        // Report the first error.
       }
       throw error;
     }
   }
 }
 
-/** Encodes contents as the records from row `first` on. Each must lie within `bounds`. */
+/** Encodes contents as records from row `first` on. @throws RangeError for one outside of `bounds` */
 function encodeContents(
   records: Buffer,
   first: number,
@@ -228,7 +228,7 @@ function closePack(open: OpenPack): void {
   }
 }
 
-/** crc32 of `bytes`, a bounded part a call. */
+/** Returns the crc32 of `bytes`, computed in parts of bounded size. */
 function crcOf(bytes: Uint8Array): number {
   let value = 0;
   for (let at = 0; at < bytes.length; at += CALL_BYTES)

@@ -11,30 +11,30 @@ import { PullError } from '../format/error.js';
 
 declare const brand: unique symbol;
 
-/** 32 lower-case hex digits: the name of a pack, drawn at random and never used again. */
+/** The name of a pack: 32 random lower-case hex digits, never reused. */
 export type PackId = string & { readonly [brand]: 'PackId' };
 
-/** Bytes of a pack's name: two of 2^64 packs would be needed to meet by chance. */
+/** Bytes of a pack's name. A collision is likely only among 2^64 packs. */
 export const PACK_ID_BYTES = 16;
 
-/** The directories of a store. Plain strings, so that it travels between threads. */
+/** The directories of a store, as plain strings for messages between threads. */
 export interface StorePaths {
   readonly root: string;
   readonly packs: string;
   readonly layers: string;
   readonly images: string;
   readonly blobs: string;
-  /** Made at their first use: a store that cannot be written may lack them. */
+  /** Created at first use, so a store that this user cannot write to may lack them. */
   readonly locks: string;
   readonly leases: string;
-  /** Nothing is written there, and nothing deleted. */
+  /** Nothing is written or deleted. */
   readonly isReadOnly: boolean;
 }
 
-/** The version of the on-disk format (docs/store-format.md), and the directory that holds all of it. */
+/** The version of the on-disk format (docs/store-format.md) and the name of its directory. */
 const VERSION = 'v1';
 
-/** Where things are in the store under `root`. Touches no disk; all of these directories are guarded in this thread. */
+/** Returns the directories of the store under `root` and guards them in this thread. Does no I/O. */
 export function storePaths(root: string, isReadOnly = false): StorePaths {
   const below = (...steps: string[]) => guardDirectory(root, VERSION, ...steps);
   return {
@@ -50,18 +50,17 @@ export function storePaths(root: string, isReadOnly = false): StorePaths {
 }
 
 /**
- * The store under `root`, its directories made if they are not there, in such a way that they survive a power cut. The root is
- * for its user alone (0700, as the XDG base directory specification asks). Directories of other versions beside ours are left
- * alone.
- * @param warn is called, at most once, with a sentence about other users who own the store
- * @throws PullError `store-broken` if the store has only versions that this program does not know, or one of its directories is
- *   a link; `store-denied` if everybody may write in one; `option-malformed` for a root behind a link of another user as `followLinks`;
- *   else as `storageError`
+ * Opens the store under `root`, creating and syncing missing directories. A new root has mode 0700, as
+ * the XDG base directory specification asks. Directories of other format versions are left alone.
+ * @param warn called at most once, with a sentence about other users who own the store
+ * @throws PullError `store-broken` if the store has only unknown versions or one of its directories is
+ *   a link; `store-denied` if one is world-writable; `option-malformed` for a root behind another
+ *   user's link as `followLinks`; else as `storageError`
  */
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
   const paths = storePaths(root);
   const { packs, layers, images, blobs } = paths;
-  // Refused before anything is made there.
+  // Refuses the store before anything is created in it.
   const known = checkStore(paths, warn);
   const changed = new Set<string>();
   wrapFsError(`make the store ${root}`, () => {
@@ -75,8 +74,8 @@ export function openStore(root: string, warn: (message: string) => void = () => 
 }
 
 /**
- * The store under `root` for somebody who only looks at it: nothing is made or changed there. One that is not there is empty.
- * @param warn as of `openStore`
+ * Opens the store under `root` read-only: nothing is created or changed. An absent store is empty.
+ * @param warn as for `openStore`
  * @throws PullError as `openStore`
  */
 export function openStoreToRead(root: string, warn: (message: string) => void = () => {}): StorePaths {
@@ -85,7 +84,7 @@ export function openStoreToRead(root: string, warn: (message: string) => void = 
   return paths;
 }
 
-/** Which directories of a store are there. @throws PullError as `openStore` */
+/** Checks the directories of a store and returns those that exist. @throws PullError as `openStore` */
 function checkStore(paths: StorePaths, warn: (message: string) => void): ReadonlySet<string> {
   const { root, packs, layers, images, blobs, locks, leases } = paths;
   const version = dirname(packs);
@@ -99,7 +98,7 @@ function checkStore(paths: StorePaths, warn: (message: string) => void): Readonl
 function refuseOtherVersions(root: string): void {
   const isVersion = (name: string) => /^v[0-9]+$/.test(name);
   const versions = ifExists(`read the store ${root}`, () => listNames(root, isVersion, 'directories')) ?? [];
-  // Another process may have made ours since it was looked for.
+  // Another process may have created ours since the check.
   if (versions.length === 0 || versions.includes(VERSION)) return;
   throw new PullError(
     'store-broken',
@@ -110,7 +109,7 @@ function refuseOtherVersions(root: string): void {
   );
 }
 
-/** The directories that got a new name when `path` was made, of which `first` was the first to be made. */
+/** Returns the directories that got a new entry when `path` was created; `first` is its topmost new directory. */
 function parentsOf(path: string, first: string): string[] {
   const parents: string[] = [];
   const top = resolve(first);
@@ -118,7 +117,7 @@ function parentsOf(path: string, first: string): string[] {
   return parents;
 }
 
-/** A directory in which this user may make names and not read them cannot be synced. */
+/** A directory that this user can write to but not read cannot be opened for a sync. */
 function syncParent(path: string): void {
   try {
     syncDirectorySync(path);
@@ -127,27 +126,27 @@ function syncParent(path: string): void {
   }
 }
 
-/** A name for a new pack. */
+/** Returns a name for a new pack. */
 export function newPackId(): PackId {
   return randomBytes(PACK_ID_BYTES).toString('hex') as PackId;
 }
 
-/** Whether `text` is the name of a pack. Only a checked name becomes part of a path. */
+/** Returns whether `text` is a pack's name, which is safe as a part of a path. */
 export function isPackId(text: unknown): text is PackId {
   return typeof text === 'string' && /^[0-9a-f]{32}$/.test(text);
 }
 
-/** The pieces of a pack. */
+/** The bytes of a pack. */
 export function packPath(paths: StorePaths, id: PackId): string {
   return join(paths.packs, `${id}.pack`);
 }
 
-/** The index of a pack: sealed, or open while the pack may grow. */
+/** The index of a sealed pack, or of one that may still grow. */
 export function indexPath(paths: StorePaths, id: PackId, sealed: boolean): string {
   return join(paths.packs, sealed ? `${id}.idx` : `${id}.idx.open`);
 }
 
-/** The runs of a pack that proved false. */
+/** The list of a pack's bad runs. */
 export function badRunsPath(paths: StorePaths, id: PackId): string {
   return join(paths.packs, `${id}.bad`);
 }
@@ -157,33 +156,33 @@ export function layerRecordPath(paths: StorePaths, diffId: Digest): string {
   return join(paths.layers, digestHex(diffId));
 }
 
-/** Where `store verify` puts a layer record that failed. */
+/** The name that `zpull store verify` gives to the record of a damaged layer. */
 export function damagedRecordPath(paths: StorePaths, diffId: Digest): string {
   return `${layerRecordPath(paths, diffId)}.damaged`;
 }
 
-/** The image record of a reference and a platform: their hash is a name that every file system takes. */
+/** The image record of a reference and a platform, named by their hash, which is valid on every file system. */
 export function imageRecordPath(paths: StorePaths, reference: string, platform: string): string {
   const name = createHash('sha256').update(`${reference}\n${platform}`).digest('hex');
   return join(paths.images, `${name}.json`);
 }
 
-/** A kept blob. */
+/** A stored blob. */
 export function blobPath(paths: StorePaths, digest: Digest): string {
   return join(paths.blobs, digestHex(digest));
 }
 
-/** The right of others to write, in a mode (POSIX.1-2017, sys/stat.h: S_IWOTH). */
+/** S_IWOTH (POSIX.1-2017, sys/stat.h). */
 const WRITABLE_BY_ALL = 0o002;
 
 /**
- * Looks at the directories of the store under `root`, itself one of them, as far as they are there. A user who may write in one can put
- * anything there, and take any file away. The group is trusted, as umask 002 gives it that right in many home directories, and so is
- * root, who may do everything.
- * @param warn is called, at most once, with a sentence about other users who own some of them
- * @returns those that are there
- * @throws PullError `store-broken` for a link, but for the root, and for what is no directory; `store-denied` where everybody may write;
- *   else as `storageError`
+ * Checks type, mode and owner of the existing directories of the store; `root` is one of them. Whoever
+ * can write to one can replace any of its files. The group is trusted, since a umask of 002 makes many
+ * home directories writable for it, and so is root.
+ * @param warn called at most once, with a sentence about other users who own directories
+ * @returns the directories that exist
+ * @throws PullError `store-broken` for a file or a link (the root may be a link); `store-denied` for a
+ *   world-writable directory; else as `storageError`
  */
 function checkDirectories(
   root: string,
@@ -197,7 +196,7 @@ function checkDirectories(
     if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
     found.set(path, stat);
   }
-  // Windows has neither these modes nor owners in them.
+  // Windows has neither these modes nor owners.
   if (process.geteuid !== undefined) checkOwners(root, found, process.geteuid(), warn);
   return new Set(found.keys());
 }
@@ -215,13 +214,13 @@ function checkOwners(
   const others = new Set<number>();
   for (const [path, { mode, uid }] of found) {
     if ((mode & WRITABLE_BY_ALL) !== 0) {
-      throw new PullError('store-denied', `every user of this machine may write in ${path}`, {
-        hint: `Take that right away (chmod o-w ${path}), or choose another place with --store.`,
+      throw new PullError('store-denied', `every user of this machine can write to ${path}`, {
+        hint: `Run chmod o-w ${path}, or choose another place with --store.`,
       });
     }
     if (uid !== own && uid !== 0) others.add(uid);
   }
   if (others.size === 0) return;
   const users = [...others].map((uid) => `user ${uid}`).join(', ');
-  warn(`the store ${root} belongs to ${users}, who can change what it holds`);
+  warn(`the store ${root} belongs to ${users}, who can change its contents`);
 }

@@ -56,7 +56,7 @@ export async function pruneStore(options: {
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };
   let stoppedBy: LeaseKind | null = null;
   try {
-    await lease.awaitSilent();
+    await lease.awaitStale();
     sweep.requireUnused();
     lease.removeDeadLeases();
     await prune(paths, sweep, counts);

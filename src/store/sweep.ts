@@ -49,7 +49,7 @@ export class Sweep {
 
   /** @throws StoreInUse when somebody else has a lease; PullError as `storageError` */
   requireUnused(): void {
-    const [other] = this.#lease.others();
+    const [other] = this.#lease.otherKinds();
     if (other !== undefined) throw new StoreInUse(other);
   }
 
@@ -127,7 +127,7 @@ export async function removeUnreferenced(
   packs: ReadonlySet<PackId>,
 ): Promise<void> {
   const requireUnused = () => {
-    const [other] = lease.others();
+    const [other] = lease.otherKinds();
     if (other !== undefined) throw new StoreInUse(other);
   };
   if (packs.size === 0) return;

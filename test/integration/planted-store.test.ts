@@ -251,7 +251,7 @@ test('a store of another user is warned of once a command, unless it is to be qu
   chownSync(join(store, 'v1', 'packs'), NOBODY, NOBODY);
   const { events } = await pull(image, { store });
   assert.deepEqual(warnings(events), [
-    `the store ${store} belongs to user ${NOBODY}, who can change what it holds`,
+    `the store ${store} belongs to user ${NOBODY}, who can change its contents`,
   ]);
   const pulls = ['pull', image, image, '--policy', 'missing'];
   const counts = await Promise.all([

@@ -250,7 +250,7 @@ test('a lock that finds no room for its name leaves none behind', { skip: skipUn
   const diffId = parseDigest(`sha256:${'0'.repeat(64)}`, 'DiffID');
   assert.throws(() => locks.tryLock(diffId), { code: 'store-full' });
   assert.deepEqual(readdirSync(paths.locks), []);
-  assert.deepEqual(lease.others(), [], 'a lease needs no room');
+  assert.deepEqual(lease.otherKinds(), [], 'a lease needs no room');
 });
 
 test('damage of a store that cannot be written is found, and nothing is noted', {

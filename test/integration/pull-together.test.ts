@@ -178,13 +178,13 @@ test('an export, a verify and a pull hold a lease while they read', async (t) =>
   const seen: string[] = [];
   const run = WorkerPool.prototype.run;
   t.mock.method(WorkerPool.prototype, 'run', function (this: WorkerPool, ...args: Parameters<typeof run>) {
-    seen.push(...watch.others());
+    seen.push(...watch.otherKinds());
     return Reflect.apply(run, this, args);
   });
   const usesOf = async (work: () => Promise<unknown>) => {
     seen.length = 0;
     await work();
-    assert.deepEqual(watch.others(), [], 'it is given back');
+    assert.deepEqual(watch.otherKinds(), [], 'it is given back');
     return [...new Set(seen)];
   };
   assert.deepEqual(await usesOf(() => pull(image, { store })), ['pull']);

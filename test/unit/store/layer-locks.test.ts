@@ -93,9 +93,9 @@ test('a lock that another takes while a dead one is being cleared stays his', (t
   dead.locks.tryLock(LAYER);
   dead.lease.close();
   // Between the look that finds the holder dead and the rename, somebody else is faster.
-  const { mock } = t.mock.method(lease, 'living', (): Set<string> => {
+  const { mock } = t.mock.method(lease, 'liveIds', (): Set<string> => {
     mock.restore();
-    const living = lease.living();
+    const living = lease.liveIds();
     assert.equal(quick.locks.tryLock(LAYER), true);
     return living;
   });
@@ -114,7 +114,7 @@ test('a lock that is put back leaves the lock that a third one has taken meanwhi
   dead.locks.tryLock(LAYER);
   dead.lease.close();
   let looks = 0;
-  t.mock.method(lease, 'living', (): Set<string> => {
+  t.mock.method(lease, 'liveIds', (): Set<string> => {
     looks += 1;
     const living = new Set([lease, quick.lease, third.lease].map(({ id }) => id));
     // Between the look that finds the holder dead and the rename, and again before what was renamed is put back.

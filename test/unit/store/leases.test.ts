@@ -42,12 +42,12 @@ function silence(paths: StorePaths, lease: Lease, ms: number): void {
 test('the others that live are known by what they do, oneself is none of them', (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
   const pull = take(t, paths, 'pull');
-  assert.deepEqual(own.others(), ['pull']);
-  assert.deepEqual(pull.others(), ['prune']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
+  assert.deepEqual(pull.otherKinds(), ['prune']);
   pull.close();
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
 });
 
 test('one that is silent for more than 15 s on two looks is dead, for 14 s it lives', (t) => {
@@ -58,17 +58,17 @@ test('one that is silent for more than 15 s on two looks is dead, for 14 s it li
   silence(paths, other, 14 * SECOND);
   for (const ms of [0, 5 * SECOND]) {
     skip(ms);
-    assert.deepEqual([own.others(), own.living().has(other.id)], [['export'], true]);
+    assert.deepEqual([own.otherKinds(), own.liveIds().has(other.id)], [['export'], true]);
   }
   for (const ms of [2 * SECOND, -3600 * SECOND]) {
     silence(paths, other, ms);
-    assert.deepEqual([own.others(), own.living().has(other.id)], [['export'], true], 'the first look');
+    assert.deepEqual([own.otherKinds(), own.liveIds().has(other.id)], [['export'], true], 'the first look');
     skip(1.5 * SECOND);
-    assert.deepEqual(own.others(), ['export'], 'a beat may be late');
+    assert.deepEqual(own.otherKinds(), ['export'], 'a beat may be late');
     skip(SECOND);
-    assert.deepEqual([own.others(), own.living().has(other.id)], [[], false], 'the second look');
+    assert.deepEqual([own.otherKinds(), own.liveIds().has(other.id)], [[], false], 'the second look');
   }
-  assert.deepEqual([...own.living()], [own.id]);
+  assert.deepEqual([...own.liveIds()], [own.id]);
 });
 
 test('leases that live still do so after the clock was set, or the machine has slept', (t) => {
@@ -79,14 +79,14 @@ test('leases that live still do so after the clock was set, or the machine has s
   const other = take(t, paths, 'pull');
   for (const ms of [3600 * SECOND, -3600 * SECOND, 60 * SECOND]) {
     silence(paths, other, ms);
-    assert.deepEqual(own.others(), ['pull'], 'seen before its heart beats again');
+    assert.deepEqual(own.otherKinds(), ['pull'], 'seen before its heart beats again');
     own.removeDeadLeases();
     t.mock.timers.tick(SECOND);
     skip(5 * SECOND);
-    assert.deepEqual(own.others(), ['pull']);
+    assert.deepEqual(own.otherKinds(), ['pull']);
     // Another jump is not the second look at the first one.
     silence(paths, other, ms);
-    assert.deepEqual(own.others(), ['pull']);
+    assert.deepEqual(own.otherKinds(), ['pull']);
     t.mock.timers.tick(SECOND);
   }
 });
@@ -95,15 +95,15 @@ test('who has to know waits for the second look, if a lease is silent', async (t
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   const other = take(t, paths, 'pull');
-  await own.awaitSilent();
-  assert.deepEqual(own.others(), ['pull']);
+  await own.awaitStale();
+  assert.deepEqual(own.otherKinds(), ['pull']);
   t.mock.method(fs, 'ftruncateSync', () => {}); // no heart beats
   syncBuiltinESMExports();
   silence(paths, other, 60 * SECOND);
-  await own.awaitSilent();
+  await own.awaitStale();
   t.mock.restoreAll();
   syncBuiltinESMExports();
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
 });
 
 test('the clock of the machine plays no part', (t) => {
@@ -111,7 +111,7 @@ test('the clock of the machine plays no part', (t) => {
   const own = take(t, paths, 'prune');
   take(t, paths, 'pull');
   t.mock.timers.enable({ apis: ['Date'], now: Date.now() + 3600 * SECOND });
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
 });
 
 test('the heart beats while the holder lives, also after its file was deleted', (t) => {
@@ -121,17 +121,17 @@ test('the heart beats while the holder lives, also after its file was deleted', 
   const own = take(t, paths, 'prune');
   const other = take(t, paths, 'pull');
   silence(paths, other, 60 * SECOND);
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
   skip(3 * SECOND);
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
   t.mock.timers.tick(5 * SECOND);
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
   rmSync(fileOf(paths, other));
   t.mock.timers.tick(5 * SECOND);
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
   other.close();
   t.mock.timers.tick(5 * SECOND);
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
 });
 
 test('a heart beats on when another directory stands in the place of that of the leases', (t) => {
@@ -147,7 +147,7 @@ test('a heart beats on when another directory stands in the place of that of the
   rmSync(paths.leases);
   renameSync(aside, paths.leases);
   t.mock.timers.tick(5 * SECOND);
-  assert.deepEqual(take(t, paths, 'prune').others(), ['pull']);
+  assert.deepEqual(take(t, paths, 'prune').otherKinds(), ['pull']);
   own.close();
 });
 
@@ -169,10 +169,10 @@ test('what dead processes have left can be removed, nothing else is', (t) => {
 test('a lease is held while the work runs and given back whatever becomes of it', async (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
-  assert.deepEqual(await withLease(paths, 'verify', async () => own.others()), ['verify']);
+  assert.deepEqual(await withLease(paths, 'verify', async () => own.otherKinds()), ['verify']);
   const failing = withLease(paths, 'verify', async () => Promise.reject(new Error('no')));
   await assert.rejects(failing, { message: 'no' });
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
 });
 
 test('a lease is taken although somebody who goes removes the directory just then', (t) => {
@@ -192,7 +192,7 @@ test('a lease is taken although somebody who goes removes the directory just the
   });
   const lease = take(t, paths, 'pull');
   assert.equal(made, 3);
-  assert.deepEqual([...lease.living()], [lease.id]);
+  assert.deepEqual([...lease.liveIds()], [lease.id]);
 });
 
 test('one whose process is gone is dead after 2 s of silence, if its number means the same here', {
@@ -209,19 +209,19 @@ test('one whose process is gone is dead after 2 s of silence, if its number mean
   };
   const place = path.slice(path.lastIndexOf('.') + 1);
   silence(paths, other, 3 * SECOND);
-  assert.deepEqual(own.others(), ['pull'], 'this process lives');
+  assert.deepEqual(own.otherKinds(), ['pull'], 'this process lives');
   rename(gone, place);
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
   rename(
     gone,
     place.replace(/^./, (digit) => (digit === '0' ? '1' : '0')),
   );
-  assert.deepEqual(own.others(), ['pull'], 'it may be the number of another container');
+  assert.deepEqual(own.otherKinds(), ['pull'], 'it may be the number of another container');
   rename(gone, '');
-  assert.deepEqual(own.others(), ['pull'], 'nor is anything known where there is no /proc');
+  assert.deepEqual(own.otherKinds(), ['pull'], 'nor is anything known where there is no /proc');
   rename(gone, place);
   silence(paths, other, -2 * SECOND);
-  assert.deepEqual(own.others(), ['pull'], 'it has just beaten');
+  assert.deepEqual(own.otherKinds(), ['pull'], 'it has just beaten');
 });
 
 const UNSHARED = ['--pid', '--fork', '--mount-proc', '--kill-child'];
@@ -252,16 +252,16 @@ test('one in another container lives while its heart beats, and is dead after 15
   const [id] = (await once(child.stdout, 'data')) as [Buffer];
   const other = { id: id.toString().trim() } as Lease;
   assert.match(fileOf(paths, other), /\.pull\.1\.[0-9a-f]{16}$/, 'the first process of its namespace');
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
   child.kill('SIGKILL');
   await gone;
   // There is a process 1 here, too; not so one of this number.
   const path = fileOf(paths, other);
   renameSync(path, path.replace('.pull.1.', `.pull.${spawnSync(process.execPath, ['--version']).pid}.`));
   silence(paths, other, 10 * SECOND);
-  assert.deepEqual(own.others(), ['pull'], 'its number says nothing here');
+  assert.deepEqual(own.otherKinds(), ['pull'], 'its number says nothing here');
   silence(paths, other, 6 * SECOND);
-  assert.deepEqual(own.others(), ['pull']);
+  assert.deepEqual(own.otherKinds(), ['pull']);
   skip(3 * SECOND);
-  assert.deepEqual(own.others(), []);
+  assert.deepEqual(own.otherKinds(), []);
 });

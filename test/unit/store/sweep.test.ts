@@ -16,7 +16,7 @@ test('it looks for leases before each file, and stops in the middle', async (t) 
   // Somebody comes while the first file is being looked at.
   let other: Lease | undefined;
   t.after(() => other?.close());
-  const others = t.mock.method(lease, 'others');
+  const others = t.mock.method(lease, 'otherKinds');
   const requireUnused = sweep.requireUnused.bind(sweep);
   t.mock.method(sweep, 'requireUnused', () => {
     if (others.mock.callCount() === 1) other = new Lease(paths, 'pull');
