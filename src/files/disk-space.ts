@@ -141,3 +141,38 @@ async function freeBytesOf(directory: string, keepsReserve: boolean): Promise<nu
     return undefined;
   }
 }
+
+let makeRoom: () => boolean = () => false;
+
+/** Sets what `withRoom` calls in this thread when the disk is full; `make` returns whether to try again. */
+export function onFullDisk(make: () => boolean): void {
+  makeRoom = make;
+}
+
+/** Runs `write`, and once more if the disk was full and space could be freed. @throws what `write` throws */
+export function withRoom<T>(write: () => T): T {
+  try {
+    return write();
+  } catch (error) {
+    if (!isFull(error) || !makeRoom()) throw error;
+    return write();
+  }
+}
+
+/** As `withRoom` for an asynchronous write; `from` frees space. */
+export async function withRoomFrom<T>(
+  from: { makeRoom?(): Promise<void> } | undefined,
+  write: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await write();
+  } catch (error) {
+    if (!isFull(error) || from?.makeRoom === undefined) throw error;
+    await from.makeRoom();
+    return write();
+  }
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof PullError && error.code === 'store-full';
+}

@@ -1,7 +1,6 @@
-import { requireSpace } from '../files/disk-space.js';
+import { requireSpace, withRoomFrom } from '../files/disk-space.js';
 import { totalsOf } from '../plan/opaque.js';
 import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
-import { withRoomFrom } from '../store/full-disk.js';
 import { ignoresRanges, measureBlobs } from './blob-locations.js';
 import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
 import { type LayersPlan, planLayers } from './plan-layers.js';

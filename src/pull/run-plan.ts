@@ -6,7 +6,7 @@ import type { CachedRows } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
 import { deleteBlob } from '../store/blob-cache.js';
 import type { ExtentList } from '../store/extents.js';
-import { withRoomFrom } from '../store/full-disk.js';
+import { withRoomFrom } from '../files/disk-space.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly, writeInline } from './assembly.js';

@@ -19,21 +19,20 @@ import type { PackWriter } from './pack-writer.js';
 import type { PackId, StorePaths } from './paths.js';
 import { bytesOf, containingRun, type Runs } from './runs.js';
 
-/** The runs of a pack that go to another one. */
+/** The runs of a pack to copy. */
 export interface CopySource {
   readonly pack: PackId;
   readonly runs: Runs;
 }
 
-/** Where the runs of a source begin now, row by row. */
+/** The new offsets of the runs of a source, row by row. */
 export type NewOffsets = Float64Array;
 
 /**
- * Copies runs of packs, one behind the other, into the writer's pack, and with them what their indexes know of bytes that lie
- * in one run whole. Digests that metadata stated are computed: pieces, by whose crc32 such a run could be told from rot later, are left
- * behind where they do not lie in one run. What is known to be false stays known to be false. Yields after each block, as the
- * caller has turns to take.
- * @returns where the runs of each source begin
+ * Copies runs of packs into the writer's pack, with their bad runs and the index records of bytes that
+ * lie within one run. Computes stated digests, since a piece that spans several runs is not copied and
+ * its crc32 could not prove them later. Yields after each block, so that the caller can do other work.
+ * @returns the new offsets of the runs of each source
  * @throws MissingBytes, else PullError as `storageError`
  */
 export function* copyRuns(
@@ -81,7 +80,7 @@ export function* copyRuns(
   return copied;
 }
 
-/** A content whose digest is stated, where it lies, and its record in the new index if the digest is right. */
+/** A run with a stated digest, and its record for the new index if the digest is right. */
 interface StatedContent extends PackRun {
   readonly record: Buffer;
 }
@@ -91,7 +90,7 @@ interface MovedRecords {
   readonly stated: readonly StatedContent[];
 }
 
-/** What an index knows of bytes that are copied; `moved`: where a run begins now, or -1. */
+/** Returns the index records of copied bytes. `moved` returns the new offset of a run, or -1. */
 function movedRecords(
   scan: IndexScan,
   pack: IndexedPack,
@@ -100,17 +99,17 @@ function movedRecords(
   const { block } = scan;
   const records: Buffer[] = [];
   const stated: StatedContent[] = [];
-  const isKnown = (type: RecordType, place: number) =>
-    type !== RECORD_TYPES.raw && moved(packOffsetOf(block, place), lengthOf(block, place)) >= 0;
-  scan.read(pack, isKnown, (type, place) => {
+  const isKnown = (type: RecordType, at: number) =>
+    type !== RECORD_TYPES.raw && moved(packOffsetOf(block, at), lengthOf(block, at)) >= 0;
+  scan.read(pack, isKnown, (type, at) => {
     const record = Buffer.alloc(RECORD_BYTES);
-    const offset = packOffsetOf(block, place);
-    const lengthBytes = lengthOf(block, place);
+    const offset = packOffsetOf(block, at);
+    const lengthBytes = lengthOf(block, at);
     const packOffset = moved(offset, lengthBytes);
     if (isContent(type)) {
-      encodeContent(record, 0, block.subarray(digestStart(place)), 0, packOffset, lengthBytes);
+      encodeContent(record, 0, block.subarray(digestStart(at)), 0, packOffset, lengthBytes);
     } else {
-      encodePiece(record, 0, { ...pieceOf(block, place), packOffset });
+      encodePiece(record, 0, { ...pieceOf(block, at), packOffset });
     }
     if (type === RECORD_TYPES.stated) stated.push({ offset, lengthBytes, record });
     else records.push(record);
@@ -118,7 +117,7 @@ function movedRecords(
   return { records, stated };
 }
 
-/** What of the bad runs was copied, where it is now. */
+/** Returns the copied parts of the bad runs at their new offsets. */
 function movedBadRuns(bad: Runs, runs: Runs, starts: NewOffsets): PackRun[] {
   const moved: PackRun[] = [];
   for (let i = 0; i < bad.length; i += 2) {

@@ -1,23 +1,23 @@
 import { enlarged, lastAtMost } from '../format/arrays.js';
 import type { PackId } from './paths.js';
 
-/** The rows of an extent list as plain data, which travels between threads. */
+/** An extent list as plain data, for messages between threads. */
 export interface ExtentRows {
   readonly packs: readonly PackId[];
   readonly count: number;
   /** Row of `packs`. */
   readonly pack: Uint32Array;
   readonly offset: Float64Array;
-  /** Where the extent begins in the tar; one more than `count`: the last is the length of all. */
+  /** Offset in the tar; `count + 1` numbers, of which the last is the total length. */
   readonly start: Float64Array;
 }
 
-/** Room for the first rows. */
+/** Initial capacity. */
 const FIRST_ROWS = 64;
 
 /**
- * Extents in tar order: read one after the other they are a tar, or a part of one. Invariants: none is empty, and no two
- * neighbours could be one. A row costs 20 bytes and no object, as an image has 120,000 of them.
+ * Extents of packs in tar order: concatenated, they are a tar or a part of one. Invariants: no extent is
+ * empty, and adjacent ones are merged. Typed arrays, 20 bytes a row: an image has 120,000 extents.
  */
 export class ExtentList {
   readonly #packs: PackId[] = [];
@@ -27,7 +27,7 @@ export class ExtentList {
   #offset = new Float64Array(FIRST_ROWS);
   #start = new Float64Array(FIRST_ROWS + 1);
 
-  /** The list that these rows are. */
+  /** Builds a list from rows. */
   static fromRows(rows: ExtentRows): ExtentList {
     const list = new ExtentList();
     for (let i = 0; i < rows.count; i++) {
@@ -36,7 +36,7 @@ export class ExtentList {
     return list;
   }
 
-  /** The rows, for a message to another thread; they are the list's own memory as far as they are filled. */
+  /** Returns the rows for a message to another thread; they share the list's memory. */
   toRows(): ExtentRows {
     return {
       packs: this.#packs,
@@ -56,7 +56,7 @@ export class ExtentList {
     return this.#start[this.#count]!;
   }
 
-  /** The packs that have an extent here, each once. */
+  /** The packs of all extents, each once. */
   get packs(): readonly PackId[] {
     return this.#packs;
   }
@@ -74,12 +74,12 @@ export class ExtentList {
     return this.#start[row + 1]! - this.#start[row]!;
   }
 
-  /** Where the extent begins, counted from the beginning of the list. */
+  /** Offset in the concatenated extents. */
   startAt(row: number): number {
     return this.#start[row]!;
   }
 
-  /** Appends an extent; one that goes on where the last ended becomes part of it, and an empty one is nothing. */
+  /** Appends an extent. Merges it with the last one if it continues that, and ignores an empty one. */
   push(pack: PackId, offset: number, lengthBytes: number): void {
     if (lengthBytes === 0) return;
     const packRow = this.#rowOf(pack);
@@ -101,7 +101,7 @@ export class ExtentList {
     for (let i = 0; i < other.count; i++) this.push(other.packAt(i), other.offsetAt(i), other.lengthAt(i));
   }
 
-  /** What the bytes [startBytes, endBytes) of this list are made of. @throws RangeError if the list has not all of them */
+  /** Returns the extents of the bytes [startBytes, endBytes). @throws RangeError if the list is shorter */
   slice(startBytes: number, endBytes: number): ExtentList {
     if (startBytes < 0 || endBytes < startBytes || endBytes > this.lengthBytes) {
       throw new RangeError(`[${startBytes}, ${endBytes}) is not within ${this.lengthBytes} bytes of extents`);
@@ -115,7 +115,7 @@ export class ExtentList {
     return part;
   }
 
-  /** The extent that holds the byte at `position`; `count` at the end. */
+  /** Returns the row of the extent with the byte at `position`, or `count` at the end. */
   rowAt(position: number): number {
     return lastAtMost(this.#start, this.#count + 1, position);
   }

@@ -12,33 +12,34 @@ import { type PackId, packPath, type StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
 import { overlapsRun } from './runs.js';
 
-/** A false content, or a part of one, in a layer's tar; half-open. */
+/** A corrupt part of a layer's tar; half-open. */
 export interface TarPart {
   readonly start: number;
   readonly end: number;
 }
 
-/** A row of a layer's extents. */
+/** An extent of a layer. */
 interface Row {
   readonly tarStart: number;
   readonly offset: number;
   readonly lengthBytes: number;
 }
 
-/** A run that the index of a pack knows by its digest. */
+/** A run with its digest in the index of a pack. */
 interface KnownContent extends PackRun {
   readonly digest: Buffer;
   readonly stated: boolean;
-  /** Where its record begins in the index. */
+  /** Offset of its record in the index. */
   readonly position: number;
 }
 
 /**
- * Marks in its packs what of a layer is not what their indexes say. Contents are checked by digest, and one that metadata
- * stated counts as false only where the pieces around it fail their crc32, too: other layers may be made of bytes about
- * which it lied. What lies between contents (tar headers) counts as false where the piece around it fails its crc32. Bytes
- * that no index names (inline ones) cannot be told from here: a pull writes them anew anyway.
- * @returns the false contents, in tar order
+ * Finds the corrupt bytes of a layer and marks them as bad in their packs. Contents are checked by
+ * digest; one with a stated digest is corrupt only if its pieces fail their crc32 too, since the digest
+ * itself may be wrong and other layers may use the bytes. Bytes between contents (tar headers) are
+ * corrupt if their piece fails its crc32. Bytes without records (inline ones) cannot be checked; a pull
+ * writes them again anyway.
+ * @returns the corrupt contents, in tar order
  * @throws PullError as `storageError`
  */
 export function findCorruption(paths: StorePaths, reader: PackReader, extents: ExtentList): TarPart[] {
@@ -72,7 +73,7 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
     const bad: PackRun[] = [];
     const correction = new IndexCorrection(paths, pack);
     for (const row of own) {
-      const found = falseRuns(reader, pack.id, proof, contents, row, correction);
+      const found = corruptRuns(reader, pack.id, proof, contents, row, correction);
       bad.push(...found.contents, ...found.gaps);
       for (const { offset, lengthBytes } of found.contents) {
         const start = row.tarStart + (offset - row.offset);
@@ -83,13 +84,13 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
     const fresh = bad.filter(
       ({ offset, lengthBytes }) => !overlapsRun(pack.bad, offset, offset + lengthBytes),
     );
-    if (fresh.length > 0) noteBad(paths, pack.id, fresh);
+    if (fresh.length > 0) markBadIfWritable(paths, pack.id, fresh);
   }
   return [...parts, ...lostParts(paths, rows)].sort((a, b) => a.start - b.start);
 }
 
-/** A store that this user cannot write, or that is full, is told of its damage all the same. */
-function noteBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
+/** Marks runs as bad, unless the store is full or this user cannot write to it. */
+function markBadIfWritable(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
   try {
     markBad(paths, id, runs);
   } catch (error) {
@@ -97,15 +98,15 @@ function noteBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void 
   }
 }
 
-/** Rows whose pack is gone. */
+/** Returns the extents whose pack is gone. */
 function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>): TarPart[] {
   return [...rows]
-    .filter(([id]) => !isThere(packPath(paths, id)))
+    .filter(([id]) => !isPresent(packPath(paths, id)))
     .flatMap(([, own]) => own)
     .map(({ tarStart, lengthBytes }) => ({ start: tarStart, end: tarStart + lengthBytes }));
 }
 
-function isThere(path: string): boolean {
+function isPresent(path: string): boolean {
   return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
 }
 
@@ -121,8 +122,8 @@ function rowsByPack(extents: ExtentList): Map<PackId, Row[]> {
   return rows;
 }
 
-/** The false runs of one row; `contents` in the order of their offsets. */
-function falseRuns(
+/** Returns the corrupt runs of one extent; `contents` are ordered by offset. */
+function corruptRuns(
   reader: PackReader,
   pack: PackId,
   proof: PieceProof,
@@ -140,17 +141,17 @@ function falseRuns(
   ) {
     const content = contents[i]!;
     const contentEnd = content.offset + content.lengthBytes;
-    // A chunk that begins where its content does, or a content that other bytes of the row cut short.
+    // A chunk at the start of its content, or a content that the extent has in part.
     if (contentEnd > end || content.offset < at) continue;
     found.gaps.push(...proof.corruptParts(at, content.offset - at));
-    if (isFalse(reader, pack, proof, content, correction)) found.contents.push(content);
+    if (isCorrupt(reader, pack, proof, content, correction)) found.contents.push(content);
     at = contentEnd;
   }
   found.gaps.push(...proof.corruptParts(at, end - at));
   return found;
 }
 
-function isFalse(
+function isCorrupt(
   reader: PackReader,
   pack: PackId,
   proof: PieceProof,

@@ -7,16 +7,16 @@ import { MAX_BAD_RECORDS, RECORD_BYTES, type RecordType, scanIndex } from './ind
 import { indexPath, isPackId, type PackId, packPath, type StorePaths } from './paths.js';
 import { overlapsRun, type Runs } from './runs.js';
 
-/** Whole records read at a time: about 4 MiB. */
+/** Complete records read at a time: about 4 MiB. */
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
 
 /**
- * Bytes of all indexes together that one look at a store reads: 26 million contents, where a large store has a million, in about
- * two seconds. What is beyond counts as absent, and is fetched again.
+ * Bytes that one scan reads of all indexes together: 26 million records in about two seconds. A large
+ * store has a million. Contents beyond the limit count as absent and are fetched again.
  */
 const MAX_INDEX_BYTES = 2 ** 31;
 
-/** A pack that has an index. */
+/** A pack with an index. */
 export interface IndexedPack {
   readonly id: PackId;
   readonly sealed: boolean;
@@ -24,7 +24,7 @@ export interface IndexedPack {
   readonly bad: Runs;
 }
 
-/** All packs that have an index, the sealed ones first. @throws PullError as `storageError` */
+/** Lists all packs with an index, sealed ones first. @throws PullError as `storageError` */
 export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
   const names = ifExists(`read ${paths.packs}`, () => listNames(paths.packs)) ?? [];
   const listed = [true, false].flatMap((sealed) => {
@@ -39,18 +39,18 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
   });
 }
 
-/** Whether a run exists: the pack is long enough, and no byte of it is known to be false. */
+/** Returns whether the pack has a run, and none of its bytes is in a bad run. */
 export function hasRun(pack: IndexedPack, offset: number, lengthBytes: number): boolean {
   return offset + lengthBytes <= pack.sizeBytes && !overlapsRun(pack.bad, offset, offset + lengthBytes);
 }
 
-/** One look at the indexes of a store, with the memory that they are read into and how much of them may be read. */
+/** A scan of the indexes of a store, with its buffer and a limit on the bytes read. */
 export class IndexScan {
   readonly block: Buffer;
   /** Where `block` begins in the index. */
   blockStart = 0;
   readonly #paths: StorePaths;
-  #leftBytes: number;
+  #remainingBytes: number;
 
   constructor(
     paths: StorePaths,
@@ -59,17 +59,17 @@ export class IndexScan {
   ) {
     this.#paths = paths;
     this.block = block;
-    this.#leftBytes = maxBytes;
+    this.#remainingBytes = maxBytes;
   }
 
   /**
-   * `scanIndex` over the index of a pack, block by block: `wants` and `visit` get places in `block`. An index that was
-   * sealed since it was listed is found under its new name; one that is gone, or no regular file, has no records.
+   * Runs `scanIndex` over the index of a pack; `filter` and `visit` get offsets in `block`. Finds an
+   * index that was sealed since it was listed; a missing index or an irregular file has no records.
    * @throws PullError as `storageError`
    */
   read(
     pack: IndexedPack,
-    wants: (type: RecordType, at: number) => boolean,
+    filter: (type: RecordType, at: number) => boolean,
     visit: (type: RecordType, at: number) => void,
   ): void {
     const path = indexPath(this.#paths, pack.id, pack.sealed);
@@ -77,7 +77,7 @@ export class IndexScan {
       const fd = openIndex(this.#paths, pack);
       if (fd === undefined) return;
       try {
-        this.#readAll(fd, wants, visit);
+        this.#readAll(fd, filter, visit);
       } finally {
         closeSync(fd);
       }
@@ -86,18 +86,21 @@ export class IndexScan {
 
   #readAll(
     fd: number,
-    wants: (type: RecordType, at: number) => boolean,
+    filter: (type: RecordType, at: number) => boolean,
     visit: (type: RecordType, at: number) => void,
   ): void {
     let bad = 0;
     for (let position = 0; bad < MAX_BAD_RECORDS; ) {
-      const whole = Math.min(this.block.length, this.#leftBytes - (this.#leftBytes % RECORD_BYTES));
-      const room = whole === this.block.length ? this.block : this.block.subarray(0, whole);
+      const maxBytes = Math.min(
+        this.block.length,
+        this.#remainingBytes - (this.#remainingBytes % RECORD_BYTES),
+      );
+      const room = maxBytes === this.block.length ? this.block : this.block.subarray(0, maxBytes);
       const filled = fill(fd, room, position);
-      this.#leftBytes -= filled;
+      this.#remainingBytes -= filled;
       this.blockStart = position;
       position += filled;
-      bad = scanIndex(filled === room.length ? room : room.subarray(0, filled), wants, visit, bad);
+      bad = scanIndex(filled === room.length ? room : room.subarray(0, filled), filter, visit, bad);
       if (filled < this.block.length) return;
     }
   }

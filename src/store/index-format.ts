@@ -2,22 +2,22 @@ import { crc32 } from 'node:zlib';
 import { DIGEST_BYTES } from '../format/digest.js';
 
 /**
- * The records of a pack's index (docs/store-format.md). All have one size, so that a torn or damaged one costs itself
- * and nothing else. Numbers are little-endian.
+ * The size of every record of a pack's index (docs/store-format.md). With one size, a torn or damaged
+ * record does not affect the others. Numbers are little-endian.
  */
 export const RECORD_BYTES = 80;
 
 /**
- * A piece: decoded bytes of a blob. A content: the run of a digest that was computed from it. A raw piece: bytes of a blob
- * as they are. Stated: the run that the metadata of a layer states this digest for; nobody has computed it.
+ * Piece: decoded bytes of a blob. Content: a run with its computed digest. Raw: raw bytes of a blob.
+ * Stated: a run with a digest from the metadata of a layer, which was not computed.
  */
 export const RECORD_TYPES = { piece: 1, content: 2, raw: 3, stated: 4 } as const;
 export type RecordType = (typeof RECORD_TYPES)[keyof typeof RECORD_TYPES];
 
-/** Stands in the record of a piece for the digest of its blob, where the piece proved not to be what the blob has there. */
+/** Replaces the blob's digest in the record of a piece that turned out not to match the blob. */
 export const NO_BLOB = Buffer.alloc(DIGEST_BYTES);
 
-/** Whether a record is of the run of a digest, computed or stated. */
+/** Returns whether a record has the digest of its run, computed or stated. */
 export function isContent(type: RecordType): boolean {
   return type === RECORD_TYPES.content || type === RECORD_TYPES.stated;
 }
@@ -31,9 +31,9 @@ const TAR_START_AT = 64;
 const BLOB_LENGTH_AT = 72;
 const PIECE_CRC_AT = 76;
 
-/** A piece as its record states it. */
+/** The fields of a piece's record. */
 export interface PieceFields {
-  /** Whether the pack holds the blob's own bytes; then `lengthBytes` is `blobLength` and `tarStart` is 0. */
+  /** Whether the pack has the blob's raw bytes; then `lengthBytes` is `blobLength` and `tarStart` is 0. */
   readonly raw: boolean;
   /** The 32 bytes of the blob's digest. */
   readonly blobDigest: Uint8Array;
@@ -41,13 +41,13 @@ export interface PieceFields {
   readonly lengthBytes: number;
   readonly blobStart: number;
   readonly blobLength: number;
-  /** Where the piece's first byte stands in the layer's tar. */
+  /** Offset of the piece in the layer's tar. */
   readonly tarStart: number;
   /** crc32 of the bytes in the pack. */
   readonly crc32: number;
 }
 
-/** All but the record's own crc32: records are built and checked here, so that none of them allocates. */
+/** A record without its crc32. Records are built and checked here, without allocations. */
 const scratch = Buffer.alloc(RECORD_BYTES - TYPE_AT);
 
 function writeU64(value: number, recordAt: number): void {
@@ -69,7 +69,7 @@ function begin(type: RecordType, digests: Uint8Array, row: number): void {
   for (let i = 0; i < DIGEST_BYTES; i++) scratch[DIGEST_AT - TYPE_AT + i] = digests[start + i]!;
 }
 
-/** Encodes a piece into the RECORD_BYTES bytes of `target` at `at`. */
+/** Encodes a piece into `target` at `at`. */
 export function encodePiece(target: Buffer, at: number, piece: PieceFields): void {
   begin(piece.raw ? RECORD_TYPES.raw : RECORD_TYPES.piece, piece.blobDigest, 0);
   writeU64(piece.packOffset, PACK_OFFSET_AT);
@@ -81,7 +81,7 @@ export function encodePiece(target: Buffer, at: number, piece: PieceFields): voi
   finish(target, at);
 }
 
-/** Encodes the run of the digest in row `row` of `digests`, computed unless `type` says stated, into the RECORD_BYTES bytes of `target` at `at`. */
+/** Encodes a content, whose digest is in row `row` of `digests`, into `target` at `at`. */
 export function encodeContent(
   target: Buffer,
   at: number,
@@ -97,27 +97,27 @@ export function encodeContent(
   finish(target, at);
 }
 
-/** Two 32-bit halves as one number; above 2^53 it is no safe integer, which `isSound` turns away. */
+/** Returns a u64, which is not a safe integer above 2^53 - 1; `isValid` rejects those. */
 function u64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
-/** Where the digest of the record at `at` starts in the same buffer. */
+/** Returns the offset of the digest of the record at `at`. */
 export function digestStart(at: number): number {
   return at + DIGEST_AT;
 }
 
-/** Offset in the pack of the run that the record at `at` states. */
+/** Returns the offset in the pack of the run of the record at `at`. */
 export function packOffsetOf(bytes: Buffer, at: number): number {
   return u64(bytes, at + PACK_OFFSET_AT);
 }
 
-/** Length in bytes of the run that the record at `at` states. */
+/** Returns the length in bytes of the run of the record at `at`. */
 export function lengthOf(bytes: Buffer, at: number): number {
   return u64(bytes, at + LENGTH_AT);
 }
 
-/** The piece that the record at `at` states. */
+/** Decodes the record of a piece at `at`. */
 export function pieceOf(bytes: Buffer, at: number): PieceFields {
   return {
     raw: bytes[at + TYPE_AT] === RECORD_TYPES.raw,
@@ -135,8 +135,8 @@ function isRange(start: number, length: number): boolean {
   return length > 0 && Number.isSafeInteger(start + length);
 }
 
-/** Whether the record at `at` is what was written: its crc32 is right and its numbers are possible. */
-function isSound(bytes: Buffer, at: number): boolean {
+/** Returns whether the crc32 of the record at `at` is right and its numbers are possible. */
+function isValid(bytes: Buffer, at: number): boolean {
   bytes.copy(scratch, 0, at + TYPE_AT, at + RECORD_BYTES);
   if (crc32(scratch) !== bytes.readUInt32LE(at)) return false;
   if (bytes[at + 5] !== 0 || bytes[at + 6] !== 0 || bytes[at + 7] !== 0) return false;
@@ -156,20 +156,22 @@ function isKnown(type: number): type is RecordType {
 }
 
 /**
- * Bad records in a row after which nothing more of an index is read: 320 KiB. What a crash tears is the end of a write, and a bad sector
- * has 4 KiB; a file with more than that between its records is none of ours, or a hole.
+ * Invalid records in a row after which a scan stops: 320 KiB. A crash tears the end of one write and a
+ * bad sector has 4 KiB; a longer gap is a hole, or the file is not an index.
  */
 export const MAX_BAD_RECORDS = 4096;
 
 /**
- * Calls `visit(type, at)` for the records of `bytes` that are sound, in order; a bad one is skipped, a cut one at the
- * end too. `wants(type, at)` is asked first, of records that may still be bad: the crc32 costs about 150 ns, and a
- * look-up wants few of a million records. `badBefore`: bad records right before these.
- * @returns bad records in a row at the end; at MAX_BAD_RECORDS it has stopped
+ * Calls `visit(type, at)` for each valid record of `bytes`, in order. Skips invalid records and a
+ * truncated one at the end.
+ * @param filter called first, also for invalid records: the crc32 costs about 150 ns, and a look-up
+ *   needs few of a million records
+ * @param badBefore invalid records right before `bytes`
+ * @returns invalid records in a row at the end; at MAX_BAD_RECORDS the scan has stopped
  */
 export function scanIndex(
   bytes: Buffer,
-  wants: (type: RecordType, at: number) => boolean,
+  filter: (type: RecordType, at: number) => boolean,
   visit: (type: RecordType, at: number) => void,
   badBefore = 0,
 ): number {
@@ -179,8 +181,8 @@ export function scanIndex(
     const type = bytes[at + TYPE_AT]!;
     bad += 1;
     if (!isKnown(type)) continue;
-    if (wants(type, at)) {
-      if (!isSound(bytes, at)) continue;
+    if (filter(type, at)) {
+      if (!isValid(bytes, at)) continue;
       visit(type, at);
     }
     bad = 0;

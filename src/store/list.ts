@@ -8,20 +8,20 @@ import { listLayerFiles, readLayerRecord, readRecordFile } from './layer-record.
 import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
 import { bytesOf, commonBytes, containingRun, neededRuns, type Runs, sharedRuns } from './runs.js';
 
-/** An image that is complete. */
+/** A complete image. */
 export interface ListedImage {
   readonly image: string;
   readonly digest: string;
   readonly platform: string;
-  /** Bytes of packs that its layers are made of, each once. */
+  /** Bytes of packs that its layers use, each counted once. */
   readonly sizeBytes: number;
-  /** Those of them that other images in the store are made of, too. */
+  /** Those of them that other images in the store use too. */
   readonly sharedBytes: number;
   /** ISO 8601; exact to an hour. */
   readonly lastUsed: string;
 }
 
-/** A layer blob of which a pull that was broken off, or is under way, has left bytes. */
+/** A layer blob of which an interrupted or running pull has stored bytes. */
 export interface BrokenOffBlob {
   readonly blob: string;
   /** Bytes of the blob that need not be fetched again. */
@@ -34,44 +34,44 @@ export interface StoreListing {
 }
 
 /**
- * What a store has: images of which manifest, config and every layer are there, and what waits to be gone on with.
- * @param incomplete hears of each image that is not whole any more: a pull of it fetches what is missing
- * Nothing is written, and a store that is not there is empty.
+ * Lists the complete images of a store, and blobs that the next pull can continue. Writes nothing; an
+ * absent store is empty.
  * @throws PullError as `storageError`
  */
 export function listStore(options: {
   /** Root directory of the store. */
   readonly store: string;
+  /** Called for each image of which something is missing; a pull fetches only that. */
   readonly incomplete?: (image: string, platform: string) => void;
-  /** Hears what the user should know of the store. */
+  /** Called with warnings about the store. */
   readonly warn?: (message: string) => void;
 }): StoreListing {
   const paths = openStoreToRead(options.store, options.warn);
-  const whole: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
+  const complete: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
   for (const record of listImageRecords(paths)) {
     const extents = cachedExtents(paths, record);
     if (extents === undefined) options.incomplete?.(record.reference, record.platform);
-    else whole.push({ record, runs: neededRuns(extents) });
+    else complete.push({ record, runs: neededRuns(extents) });
   }
-  const shared = sharedByImages(whole.map(({ runs }) => runs));
+  const shared = sharedByImages(complete.map(({ runs }) => runs));
   return {
-    images: whole.map(({ record, runs }) => ({
+    images: complete.map(({ record, runs }) => ({
       image: record.reference,
       digest: record.manifestDigest,
       platform: record.platform,
-      sizeBytes: sumOf(runs, (_, own) => bytesOf(own)),
-      sharedBytes: sumOf(runs, (id, own) => commonBytes(own, shared.get(id)!)),
+      sizeBytes: sumOf(runs, (_, ofPack) => bytesOf(ofPack)),
+      sharedBytes: sumOf(runs, (id, ofPack) => commonBytes(ofPack, shared.get(id)!)),
       lastUsed: new Date(record.lastUsedMs).toISOString(),
     })),
     brokenOff: brokenOffBlobs(paths),
   };
 }
 
-function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, own: Runs) => number): number {
-  return [...runs].reduce((sum, [id, own]) => sum + bytes(id, own), 0);
+function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, ofPack: Runs) => number): number {
+  return [...runs].reduce((sum, [id, ofPack]) => sum + bytes(id, ofPack), 0);
 }
 
-/** The extents of all layers of an image, or undefined if one is not held, or its manifest or config. */
+/** Returns the extents of an image's layers, or undefined if a layer, the manifest or the config is missing. */
 function cachedExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
   const { diffIds, manifestDigest, configDigest } = record;
   const hasBlobs = [manifestDigest, configDigest].every((digest) => getBlob(paths, digest) !== undefined);
@@ -85,13 +85,13 @@ function cachedExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | u
   return extents;
 }
 
-/** Pack by pack, the runs that at least two images have. */
+/** Returns the runs that at least two images use, by pack. */
 function sharedByImages(images: readonly ReadonlyMap<PackId, Runs>[]): Map<PackId, Runs> {
   const packs = new Set(images.flatMap((runs) => [...runs.keys()]));
   return new Map([...packs].map((id) => [id, sharedRuns(images.flatMap((runs) => runs.get(id) ?? []))]));
 }
 
-/** Blobs with pieces in packs that are not sealed, as far as no layer record is made of them. */
+/** Returns blobs with pieces in unsealed packs that no layer record uses. */
 function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
   const recorded = listLayerFiles(paths).flatMap(
     ({ path, diffId }) => readRecordFile(path, diffId)?.extents ?? [],
@@ -103,8 +103,8 @@ function brokenOffBlobs(paths: StorePaths): BrokenOffBlob[] {
   for (const pack of listIndexedPacks(paths)) {
     if (pack.sealed) continue;
     const runs = needed.get(pack.id) ?? new Float64Array(0);
-    const wants = (type: RecordType) => !isContent(type);
-    indexes.read(pack, wants, (_, at) => {
+    const isPiece = (type: RecordType) => !isContent(type);
+    indexes.read(pack, isPiece, (_, at) => {
       const { blobDigest, blobStart, blobLength, packOffset, lengthBytes } = pieceOf(block, at);
       if (NO_BLOB.equals(blobDigest) || !hasRun(pack, packOffset, lengthBytes)) return;
       if (containingRun(runs, packOffset, packOffset + lengthBytes) >= 0) return;

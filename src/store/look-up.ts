@@ -15,18 +15,18 @@ import { PackReader } from './pack-reader.js';
 import type { PackId, StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
 
-/** Digests that are wanted: the contents of a layer, say, or its chunks. One row each. */
+/** Digests to look up, such as those of a layer's contents or chunks. */
 export interface WantedDigests {
   /** DIGEST_BYTES bytes a row. */
   readonly digests: Uint8Array;
-  /** Only a run of this length will do. */
+  /** The length of the run, in bytes, which must match. */
   readonly sizeBytes: Float64Array;
 }
 
-/** A blob that may have been fetched in part; each (digest, raw) at most once. */
+/** A blob of which the store may have pieces; each (digest, raw) at most once. */
 interface WantedBlob {
   readonly digest: Digest;
-  /** Whether pieces of its own bytes are wanted, or pieces of the tar that it holds. */
+  /** Whether to look for its raw bytes, or else for decoded ones. */
   readonly raw: boolean;
 }
 
@@ -35,9 +35,9 @@ export interface LookUpRequest {
   readonly blobs: readonly WantedBlob[];
 }
 
-/** Where wanted digests lie, row by row. */
+/** The runs of the requested digests, row by row. */
 interface FoundRuns {
-  /** Row of the answer's packs, or -1: no pack holds it. */
+  /** Row of the answer's packs, or -1 if no pack has the run. */
   readonly pack: Int32Array;
   /** Offset in the pack. */
   readonly offset: Float64Array;
@@ -51,11 +51,12 @@ export interface LookUpAnswer {
 }
 
 /**
- * Which wanted digests and which pieces of wanted blobs the store's packs hold: a join of all index files against a table
- * of what is wanted, as the store is larger than an image and is asked once a pull. Runs in sealed packs are believed
- * and come first; of unsealed packs the bytes are read and their crc32 compared. A run whose digest was computed is preferred to
- * one whose digest is stated: the caller learns by the DiffID whether that is true. Synchronous, for a worker thread.
- * @throws PullError `store-denied` or `store-broken` when the disk does not answer
+ * Finds the requested digests and the pieces of the requested blobs in the store's packs. Scans all
+ * indexes against a table of the request, which is smaller than the store; a pull does this once.
+ * Trusts sealed packs and prefers them; reads the bytes of unsealed packs and compares their crc32.
+ * Prefers a computed digest to a stated one, which the caller verifies by the DiffID. Synchronous, for a
+ * worker thread.
+ * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer {
   const reader = new PackReader(paths);
@@ -72,7 +73,7 @@ export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer 
   }
 }
 
-/** The state of one look-up. Invariant: a row that has an answer keeps it, unless its digest is stated and a computed one comes. */
+/** The state of one look-up. Invariant: a row keeps its first answer, unless that is stated and a computed one follows. */
 class Search {
   readonly packs: PackId[] = [];
   readonly candidates: Candidate[] = [];
@@ -82,7 +83,7 @@ class Search {
   readonly #blobs: DigestTable;
   readonly #pack: Int32Array;
   readonly #offset: Float64Array;
-  /** 1 for a row whose answer has its digest from the metadata of a layer. */
+  /** 1 for a row whose answer has a stated digest. */
   readonly #stated: Uint8Array;
 
   constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
@@ -99,14 +100,14 @@ class Search {
     this.#stated = new Uint8Array(rows);
   }
 
-  /** Takes from one pack what no pack before it had. */
+  /** Adds the answers of one pack to rows without a better one. */
   scan(pack: IndexedPack): void {
     const { block } = this.#scan;
     const proof = pack.sealed ? undefined : new PieceProof(this.#reader, pack.id);
     const packRow = lazily(() => this.packs.push(pack.id) - 1);
     const unproven: { row: number; offset: number; lengthBytes: number; type: RecordType }[] = [];
     let row = -1;
-    const wants = (type: RecordType, at: number): boolean => {
+    const filter = (type: RecordType, at: number): boolean => {
       if (isContent(type)) {
         if (!this.#wanted.mayHave(block, digestStart(at))) return false;
         row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
@@ -115,7 +116,7 @@ class Search {
       row = this.#blobs.find(block, digestStart(at), Number(type === RECORD_TYPES.raw));
       return row >= 0 || proof !== undefined;
     };
-    this.#scan.read(pack, wants, (type, at) => {
+    this.#scan.read(pack, filter, (type, at) => {
       const offset = packOffsetOf(block, at);
       const lengthBytes = lengthOf(block, at);
       const exists = hasRun(pack, offset, lengthBytes);
@@ -125,12 +126,12 @@ class Search {
         return;
       }
       const piece = pieceOf(block, at);
-      // A piece with a bad run in it still tells whether the other runs are as they were written.
+      // A piece with a bad run still proves the other runs in it.
       proof?.add(offset, lengthBytes, piece.crc32);
       if (row < 0 || !exists) return;
-      const isTrue = () => proof === undefined || proof.covers(offset, lengthBytes);
+      const isIntact = () => proof === undefined || proof.covers(offset, lengthBytes);
       const isBlobPiece = type === RECORD_TYPES.raw;
-      this.candidates.push({ blob: row, sealed: pack.sealed, isBlobPiece, piece, pack: packRow, isTrue });
+      this.candidates.push({ blob: row, sealed: pack.sealed, isBlobPiece, piece, pack: packRow, isIntact });
     });
     for (const { row, offset, lengthBytes, type } of unproven) {
       if (this.#isBetter(row, type) && proof?.covers(offset, lengthBytes))
@@ -138,7 +139,7 @@ class Search {
     }
   }
 
-  /** The answers, each row with that of the first row that wants the same. */
+  /** Returns the answers by group; rows with the same digest share one. */
   split(groups: readonly WantedDigests[]): FoundRuns[] {
     let row = 0;
     return groups.map(({ sizeBytes }) => {
@@ -154,7 +155,7 @@ class Search {
     });
   }
 
-  /** Whether a record of this type is an answer that the row does not have yet. */
+  /** Returns whether a record of this type improves the answer of a row. */
   #isBetter(row: number, type: RecordType): boolean {
     return this.#pack[row] === -1 || (this.#stated[row] === 1 && type === RECORD_TYPES.content);
   }
@@ -166,7 +167,7 @@ class Search {
   }
 }
 
-/** One table over all groups, row after row. */
+/** Returns one table with the rows of all groups. */
 function tableOf(groups: readonly WantedDigests[]): DigestTable {
   const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
   const digests = new Uint8Array(rows * DIGEST_BYTES);
@@ -188,10 +189,10 @@ function lazily<T>(make: () => T): () => T {
   };
 }
 
-/** Pieces of wanted blobs that packs hold, as flat rows in the order of blob and blobStart; none overlaps another. */
+/** Pieces of the requested blobs that packs have, as columns, ordered by blob and blobStart; none overlaps another. */
 interface ResumedPieces {
   readonly count: number;
-  /** Row of the wanted blobs. */
+  /** Row of the request's blobs. */
   readonly blob: Uint32Array;
   readonly blobStart: Float64Array;
   readonly blobLength: Float64Array;
@@ -202,28 +203,29 @@ interface ResumedPieces {
   readonly packOffset: Float64Array;
 }
 
-/** A piece that may be of use again. */
+/** A piece that may be reused. */
 interface Candidate {
   readonly blob: number;
   readonly sealed: boolean;
-  /** It is as the blob has it, byte by byte: any part of it is of use. */
+  /** A raw piece, any part of which can be reused. */
   readonly isBlobPiece: boolean;
   readonly piece: PieceFields;
-  /** Row of the answer's packs, asked only for what is chosen. */
+  /** Returns the row of the answer's packs; called only for chosen pieces. */
   readonly pack: () => number;
-  /** Whether its bytes are right; may read them. */
-  readonly isTrue: () => boolean;
+  /** Returns whether its bytes are right, and may read them. */
+  readonly isIntact: () => boolean;
 }
 
-/** What is left of a candidate without its first bytes, which one before it has. */
+/** A candidate without its first bytes, which an earlier one has. */
 interface Chosen {
   readonly candidate: Candidate;
   readonly skipBytes: number;
 }
 
 /**
- * The candidates that are true and do not overlap, sealed and long ones first where several begin at one place; of a raw one what
- * those before it do not have. Bytes are read only of those that would be chosen.
+ * Chooses valid candidates that do not overlap. Of those with the same start, prefers sealed and then
+ * long ones; trims raw ones that overlap earlier ones. Reads the bytes only of candidates that it would
+ * choose.
  */
 function choosePieces(candidates: Candidate[]): ResumedPieces {
   candidates.sort(
@@ -240,7 +242,7 @@ function choosePieces(candidates: Candidate[]): ResumedPieces {
     const { blobStart, blobLength } = candidate.piece;
     const skipBytes = candidate.blob === blob ? Math.max(0, end - blobStart) : 0;
     if (skipBytes > 0 && (!candidate.isBlobPiece || skipBytes >= blobLength)) continue;
-    if (!candidate.isTrue()) continue;
+    if (!candidate.isIntact()) continue;
     chosen.push({ candidate, skipBytes });
     blob = candidate.blob;
     end = blobStart + blobLength;

@@ -25,9 +25,9 @@ import { PieceProof } from './piece-proof.js';
 import { neededRuns, overlapsRun, type Runs } from './runs.js';
 
 /**
- * Overwrites records of one pack's index that are not true although the pack's bytes are as they were written, so that nobody
- * believes them again. The bytes stay: layers may be made of them. A record that is written while it is read fails its crc32, and is
- * skipped. Where nothing can be written the record stays, and costs the next pull that believes it what it cost this one.
+ * Overwrites wrong records in the index of a pack whose bytes are intact. The bytes stay, since layers
+ * may use them. A reader that meets a half-written record skips it for its crc32. If the index cannot be
+ * written, the record stays and costs the next pull a failed DiffID.
  */
 export class IndexCorrection {
   readonly #paths: StorePaths;
@@ -41,13 +41,13 @@ export class IndexCorrection {
     this.#pack = pack;
   }
 
-  /** The record at `position` gets the digest that was computed from its run. */
+  /** Replaces the record at `position` by one with the computed digest of its run. */
   content(position: number, digest: Uint8Array, { offset, lengthBytes }: PackRun): void {
     encodeContent(this.#record, 0, digest, 0, offset, lengthBytes);
     this.#write(position);
   }
 
-  /** The record at `position` is of a piece that is not what its blob has there. Its crc32 still tells rot. */
+  /** Removes the blob's digest from a piece that does not match the blob. Its crc32 still detects corruption. */
   detachPiece(position: number, piece: PieceFields): void {
     encodePiece(this.#record, 0, { ...piece, blobDigest: NO_BLOB });
     this.#write(position);
@@ -69,7 +69,7 @@ export class IndexCorrection {
     });
   }
 
-  /** What the disk refuses is left as it is, as the class says. */
+  /** Stops correcting after the first error. */
   #attempt(action: () => void): void {
     try {
       action();
@@ -80,7 +80,7 @@ export class IndexCorrection {
   }
 }
 
-/** The index for writing; one that was sealed meanwhile is found by its new name, one that is gone is undefined. */
+/** Opens the index for writing, also one that was sealed meanwhile. Returns undefined if it is gone. */
 function openToWrite(
   paths: StorePaths,
   { id, sealed }: IndexedPack,
@@ -94,10 +94,10 @@ function openToWrite(
 }
 
 /**
- * Marks these extents as bad as far as they lie in pieces whose bytes fail their own record. That they are not what
- * somebody wanted is no reason: the wish may be the lie, and other layers may be made of the same bytes. The rest of
- * such a piece stays: what it holds of proven contents is right. Of pieces that are right, the records that lied are
- * corrected: digests that metadata stated, and, of the pieces of `blobDigest`, that they are what that blob has there.
+ * Marks the parts of these extents as bad that lie in pieces with a wrong crc32. That bytes do not match
+ * what a layer needs is no reason to mark them: the layer's metadata may be wrong, and other layers may
+ * use the bytes. The other bytes of such a piece stay usable. In intact pieces, corrects wrong records:
+ * stated digests, and the blob of pieces of `blobDigest`.
  * @throws PullError as `storageError`
  */
 export function markCorrupt(
@@ -121,15 +121,15 @@ export function markCorrupt(
         proof.add(piece.packOffset, piece.lengthBytes, piece.crc32);
       },
     );
-    const rotten = [];
+    const corrupt = [];
     for (let i = 0; i < runs.length; i += 2)
-      rotten.push(...proof.corruptParts(runs[i]!, runs[i + 1]! - runs[i]!));
-    if (rotten.length > 0) markBad(paths, pack.id, rotten);
+      corrupt.push(...proof.corruptParts(runs[i]!, runs[i + 1]! - runs[i]!));
+    if (corrupt.length > 0) markBad(paths, pack.id, corrupt);
     correctRecords(paths, reader, indexes, { pack, runs, proof }, blobDigest);
   }
 }
 
-/** Corrects the records of one pack that touch these runs and are not true of bytes that are as they were written. */
+/** Corrects wrong records of intact bytes that overlap these runs of a pack. */
 function correctRecords(
   paths: StorePaths,
   reader: PackReader,
@@ -145,8 +145,8 @@ function correctRecords(
     pack,
     (type, at) => {
       const offset = packOffsetOf(block, at);
-      const isAsked = type === RECORD_TYPES.stated || (type === RECORD_TYPES.piece && isOfBlob(at));
-      return isAsked && overlapsRun(runs, offset, offset + lengthOf(block, at));
+      const isSuspect = type === RECORD_TYPES.stated || (type === RECORD_TYPES.piece && isOfBlob(at));
+      return isSuspect && overlapsRun(runs, offset, offset + lengthOf(block, at));
     },
     (type, at) => {
       const position = indexes.blockStart + at;

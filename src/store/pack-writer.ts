@@ -1,11 +1,10 @@
 import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import { SpaceGuard } from '../files/disk-space.js';
+import { SpaceGuard, withRoom } from '../files/disk-space.js';
 import { within } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { withRoom } from './full-disk.js';
 import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
@@ -49,9 +48,9 @@ interface OpenPack {
 }
 
 /**
- * The writing end of a pack, one a worker. Invariants: no file is opened that was there before; no byte is written
- * twice, except when the disk was full the first time; a record follows the bytes it states; after a failed write the
- * pack gets no further byte, and the next reservation opens a new one.
+ * Writes packs, one at a time for each worker. Invariants: it opens only files that it creates, writes
+ * no byte twice, except after the disk was full, and writes a record after the bytes that it states.
+ * After a failed write it writes nothing more to the pack, and the next reservation opens a new one.
  */
 export class PackWriter {
   readonly #paths: StorePaths;
@@ -170,7 +169,7 @@ export class PackWriter {
     return this.#records.subarray(0, length);
   }
 
-  /** Does what writes the same bytes to the same place when it is called again. After an error nobody knows what the file holds: the pack is given up. */
+  /** Runs `action`, which must be repeatable. After an error the contents of the file are unknown, so the pack is abandoned. */
   #attempt(action: (open: OpenPack) => void): void {
     const open = this.#open!;
     try {

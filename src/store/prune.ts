@@ -21,15 +21,14 @@ import { imageRecordPath, openStore, type PackId, type StorePaths } from './path
 import { bytesOf, containingRun, neededRuns, type Runs } from './runs.js';
 import { type PackFiles, StoreInUse, Sweep } from './sweep.js';
 
-/** What a prune did. */
 export interface PruneResult {
-  /** Room on the disk; what was written anew is taken off. */
+  /** Disk space, less that of rewritten packs. */
   readonly freedBytes: number;
   readonly removedLayers: number;
   readonly removedPacks: number;
   readonly removedBlobs: number;
   readonly rewrittenPacks: number;
-  /** What another process was doing with the store, which ended this before its time; null if nothing did. */
+  /** What another process did with the store, which ended the prune early; null if it was completed. */
   readonly stoppedBy: LeaseKind | null;
 }
 
@@ -38,16 +37,16 @@ type Counts = {
 };
 
 /**
- * Frees what no image in the store needs: layer records, packs, blobs, leftovers of processes that are gone. Packs of which
- * little is needed are written anew without the rest. It waits for nobody: as soon as another process uses the store it ends.
+ * Deletes what no image in the store needs: layer records, packs, blobs and leftovers of dead processes.
+ * Rewrites packs of which little is needed. Stops as soon as another process uses the store.
  * @throws PullError as `storageError`
  */
 export async function pruneStore(options: {
   /** Root directory of the store. */
   readonly store: string;
-  /** Hears what the user should know of the store. */
+  /** Called with warnings about the store. */
   readonly warn?: (message: string) => void;
-  /** Only what was not written for so long; default 0. */
+  /** Deletes only files that were not written for this long; default 0. */
   readonly olderThanMs?: number;
 }): Promise<PruneResult> {
   const paths = openStore(options.store, options.warn);
@@ -73,7 +72,7 @@ function beforeMs(olderThanMs = 0): number {
   return olderThanMs === 0 ? Number.POSITIVE_INFINITY : Date.now() - olderThanMs;
 }
 
-/** Records first, then packs: what is still named is never deleted. */
+/** Deletes records before packs, so that a pack is never deleted while a record names it. */
 async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<void> {
   const images = listImageRecords(paths);
   await sweepImages(paths, sweep, images);
@@ -92,12 +91,12 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   counts.rewrittenPacks = await rewritePacks(paths, worthRewriting(packs, needed, sweep), records, sweep);
 }
 
-/** A file on its way to its name whose process is gone. */
+/** Returns whether a name is that of an unfinished file; its process is dead. */
 function isUnfinished(name: string): boolean {
   return name.endsWith('.tmp');
 }
 
-/** Image records that cannot be believed, and unfinished ones. */
+/** Deletes invalid and unfinished image records. */
 async function sweepImages(paths: StorePaths, sweep: Sweep, images: readonly ImageRecord[]): Promise<void> {
   const known = new Set(
     images.map(({ reference, platform }) => basename(imageRecordPath(paths, reference, platform))),
@@ -105,13 +104,13 @@ async function sweepImages(paths: StorePaths, sweep: Sweep, images: readonly Ima
   await sweep.files(paths.images, (name) => !known.has(name));
 }
 
-/** Layer records that no image needs or that are none, and damaged ones that were replaced; how many. */
+/** Deletes layer records that are invalid, unused or set aside and replaced; returns how many. */
 async function sweepLayers(paths: StorePaths, sweep: Sweep, images: readonly ImageRecord[]): Promise<number> {
-  const wanted = new Set(images.flatMap(({ diffIds }) => diffIds));
+  const needed = new Set(images.flatMap(({ diffIds }) => diffIds));
   const kept = new Set(
     listLayerFiles(paths)
       .filter(({ diffId, path, damaged }) => {
-        if (!wanted.has(diffId) || readRecordFile(path, diffId) === undefined) return false;
+        if (!needed.has(diffId) || readRecordFile(path, diffId) === undefined) return false;
         return !damaged || readLayerRecord(paths, diffId) === undefined;
       })
       .map(({ path }) => basename(path)),
@@ -119,14 +118,14 @@ async function sweepLayers(paths: StorePaths, sweep: Sweep, images: readonly Ima
   return sweep.files(paths.layers, (name) => !kept.has(name));
 }
 
-/** Blobs that no image names; how many. */
+/** Deletes blobs that no image names; returns how many. */
 async function sweepBlobs(paths: StorePaths, sweep: Sweep, images: readonly ImageRecord[]): Promise<number> {
   const named = images.flatMap(({ manifestDigest, configDigest }) => [manifestDigest, configDigest]);
   const kept = new Set(named.map(digestHex));
   return sweep.files(paths.blobs, (name) => !kept.has(name));
 }
 
-/** The layer records that are still there, held or not. */
+/** Returns the remaining layer records, whether their layers are cached or not. */
 function keptRecords(paths: StorePaths): KeptRecord[] {
   return listLayerFiles(paths).flatMap((file) => {
     const record = readRecordFile(file.path, file.diffId);
@@ -134,48 +133,48 @@ function keptRecords(paths: StorePaths): KeptRecord[] {
   });
 }
 
-/** Sealed packs below this are put together: each costs every look-up an open file, and 64 are open at a time. */
+/** Smaller sealed packs are merged: each costs every look-up an open file, and readers keep 64 open. */
 const SMALL_PACK_BYTES = 4 * 2 ** 20;
 
-/** A layer record that stays. */
+/** A layer record that is kept. */
 interface KeptRecord {
   readonly file: LayerFile;
   readonly record: LayerRecord;
 }
 
-/** A pack that goes, with what must stay of it. */
+/** A pack to replace, with the runs to keep. */
 interface Source {
   readonly files: PackFiles;
   readonly runs: Runs;
 }
 
 /**
- * The packs that are worth writing anew: of which less than half is needed, and those that are small, if there are several.
- * One that has not all bytes that are needed of it stays as it is.
+ * Returns the packs to rewrite: those of which less than half is needed, and small ones if there are
+ * several. Leaves out packs that lack needed bytes.
  */
 function worthRewriting(
   packs: readonly PackFiles[],
   needed: ReadonlyMap<PackId, Runs>,
   sweep: Sweep,
 ): Source[] {
-  const whole = packs.flatMap((files) => {
+  const candidates = packs.flatMap((files) => {
     const runs = needed.get(files.id);
     if (runs === undefined || !sweep.isOldEnough(files.writtenMs)) return [];
     return runs.at(-1)! <= files.packBytes ? [{ files, runs }] : [];
   });
-  const mostlyDead = whole.filter(({ files, runs }) => 2 * bytesOf(runs) < files.diskBytes);
-  const small = whole.filter(
+  const mostlyDead = candidates.filter(({ files, runs }) => 2 * bytesOf(runs) < files.diskBytes);
+  const small = candidates.filter(
     (source) =>
       source.files.sealed && source.files.packBytes < SMALL_PACK_BYTES && !mostlyDead.includes(source),
   );
-  // A single small one would be as small afterwards.
+  // Rewriting a single small pack gains nothing.
   return mostlyDead.length + small.length > 1 ? [...mostlyDead, ...small] : mostlyDead;
 }
 
 /**
- * Copies what is needed of these packs into a new one, has the layer records name that, and deletes the old ones. A disk
- * that is full ends it without an error: all is as it was, or the records say what is where.
- * @returns how many packs were replaced
+ * Copies the needed runs of these packs into a new one, updates the layer records and deletes the old
+ * packs. Returns without an error if the disk is full: every record then names existing packs.
+ * @returns the number of replaced packs
  * @throws StoreInUse, else PullError as `storageError`
  */
 async function rewritePacks(
@@ -210,7 +209,7 @@ async function rewritePacks(
   return sources.length;
 }
 
-/** Whether one of the records names the pack by now. One that has its name may have failed after that. */
+/** Returns whether a record names the pack: its write may have failed after the rename. */
 function isNamed(pack: PackId, records: readonly KeptRecord[]): boolean {
   return records.some(({ file }) => readRecordFile(file.path, file.diffId)?.extents.packs.includes(pack));
 }
@@ -220,7 +219,7 @@ interface Copied {
   readonly starts: readonly Float64Array[];
 }
 
-/** In a thread of its own: the heart of the lease beats on meanwhile. */
+/** Copies in another thread, so that this one keeps renewing the lease. */
 async function copy(paths: StorePaths, sources: readonly Source[]): Promise<Copied> {
   const pool = await WorkerPool.start({
     threads: 1,
@@ -239,7 +238,7 @@ async function copy(paths: StorePaths, sources: readonly Source[]): Promise<Copi
   }
 }
 
-/** The extents with the new places of what was copied, or undefined if none of them was. */
+/** Returns the extents with copied runs at their new offsets, or undefined if none was copied. */
 function moved(
   extents: ExtentList,
   sources: readonly Source[],

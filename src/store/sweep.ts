@@ -12,7 +12,7 @@ import type { Lease, LeaseKind } from './leases.js';
 import { removePack } from './pack-sync.js';
 import { isPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
-/** Somebody uses the store: nothing more is deleted. */
+/** Another process uses the store, so nothing more may be deleted. */
 export class StoreInUse extends Error {
   readonly by: LeaseKind;
 
@@ -22,23 +22,23 @@ export class StoreInUse extends Error {
   }
 }
 
-/** Files of one pack, whatever of them is there. */
+/** The existing files of a pack. */
 export interface PackFiles {
   readonly id: PackId;
-  /** Room that they take on the disk; holes take none. */
+  /** Disk space, which excludes holes. */
   readonly diskBytes: number;
   readonly packBytes: number;
-  /** When one of them was last written, in milliseconds since 1970. */
+  /** The last modification of a file, in milliseconds since 1970. */
   readonly writtenMs: number;
   readonly sealed: boolean;
 }
 
-/** Deletes files as long as nobody else uses the store, and counts what that frees. */
+/** Deletes files while no other process uses the store, and counts the freed bytes. */
 export class Sweep {
   freedBytes = 0;
   readonly #paths: StorePaths;
   readonly #lease: Lease;
-  /** What was written since is left alone, in milliseconds since 1970. */
+  /** Files written later are kept; milliseconds since 1970. */
   readonly #beforeMs: number;
 
   constructor(paths: StorePaths, lease: Lease, beforeMs: number) {
@@ -47,18 +47,17 @@ export class Sweep {
     this.#beforeMs = beforeMs;
   }
 
-  /** @throws StoreInUse when somebody else has a lease; PullError as `storageError` */
+  /** @throws StoreInUse if another live lease exists; PullError as `storageError` */
   requireUnused(): void {
-    const [other] = this.#lease.otherKinds();
-    if (other !== undefined) throw new StoreInUse(other);
+    requireUnused(this.#lease);
   }
 
-  /** Whether something is old enough to be deleted. */
+  /** Returns whether a file may be deleted for its age. */
   isOldEnough(writtenMs: number): boolean {
     return writtenMs <= this.#beforeMs;
   }
 
-  /** Deletes the files of a directory that `isGarbage` names and that are old enough; how many. @throws as `removeFile` */
+  /** Deletes old enough files whose names match `isGarbage`; returns how many. @throws as `requireUnused` and `removeFile` */
   async files(directory: string, isGarbage: (name: string) => boolean): Promise<number> {
     const names = ifExists(`read ${directory}`, () => listNames(directory, isGarbage)) ?? [];
     let removed = 0;
@@ -67,7 +66,7 @@ export class Sweep {
   }
 
   async #file(path: string): Promise<boolean> {
-    const stat = lookAt(path);
+    const stat = statEntry(path);
     if (stat === undefined || !this.isOldEnough(stat.mtimeMs)) return false;
     this.requireUnused();
     await removeFile(path);
@@ -81,7 +80,7 @@ export class Sweep {
     this.freedBytes += diskBytes;
   }
 
-  /** All packs, also those of which only an index or a list of bad runs is there. @throws PullError as `storageError` */
+  /** Lists all packs, also those with only an index or a list of bad runs. @throws PullError as `storageError` */
   packs(): PackFiles[] {
     const names = wrapFsError(`read ${this.#paths.packs}`, () => listNames(this.#paths.packs));
     const byId = new Map<PackId, string[]>();
@@ -92,12 +91,12 @@ export class Sweep {
     return [...byId].map(([id, files]) => this.packFiles(id, files));
   }
 
-  /** What these files of a pack take. */
+  /** Returns the sizes of these files of a pack. */
   packFiles(id: PackId, files: readonly string[]): PackFiles {
     const path = packPath(this.#paths, id);
     const stats = files.flatMap((name) => {
       const file = join(this.#paths.packs, name);
-      const stat = lookAt(file);
+      const stat = statEntry(file);
       return stat === undefined ? [] : [{ stat, isPack: file === path }];
     });
     return {
@@ -110,15 +109,20 @@ export class Sweep {
   }
 }
 
-/** What has this name, a link itself included. A directory counts as nothing: no file of ours is one, and none is emptied. */
-function lookAt(path: string): Stats | undefined {
+function requireUnused(lease: Lease): void {
+  const [other] = lease.otherKinds();
+  if (other !== undefined) throw new StoreInUse(other);
+}
+
+/** Returns the status of a file or of a link itself, or undefined for a directory, which is never deleted. */
+function statEntry(path: string): Stats | undefined {
   const stat = wrapFsError(`look at ${path}`, () => statName(path));
   return stat?.isDirectory() === true ? undefined : stat;
 }
 
 /**
- * Deletes packs that no layer record names, as long as nobody else uses the store: another pull may be making a layer of what it
- * found in them. What is left is prune's to delete.
+ * Deletes those of `packs` that no layer record names, while no other process uses the store: another
+ * pull may be building a layer from them. Remaining packs are left to `zpull store prune`.
  * @throws PullError as `storageError`
  */
 export async function removeUnreferenced(
@@ -126,27 +130,23 @@ export async function removeUnreferenced(
   lease: Lease,
   packs: ReadonlySet<PackId>,
 ): Promise<void> {
-  const requireUnused = () => {
-    const [other] = lease.otherKinds();
-    if (other !== undefined) throw new StoreInUse(other);
-  };
   if (packs.size === 0) return;
   try {
-    requireUnused();
-    const unnamed = new Set(packs);
+    requireUnused(lease);
+    const unreferenced = new Set(packs);
     for (const { path, diffId } of listLayerFiles(paths)) {
-      for (const pack of readRecordFile(path, diffId)?.extents.packs ?? []) unnamed.delete(pack);
+      for (const pack of readRecordFile(path, diffId)?.extents.packs ?? []) unreferenced.delete(pack);
     }
-    for (const pack of unnamed) await removePack(paths, pack, requireUnused);
+    for (const pack of unreferenced) await removePack(paths, pack, () => requireUnused(lease));
   } catch (error) {
     if (!(error instanceof StoreInUse)) throw error;
   }
 }
 
 /**
- * Deletes packs that processes which are gone have left and that no pull can use: they are not sealed, no layer record names them, and their
- * indexes have no pieces, which alone prove anything in such a pack. A pull that was killed leaves what its streams had decoded to
- * in such a pack. Call this before this process writes a pack.
+ * Deletes unsealed packs that no layer record names and no pull can use, because their indexes have no
+ * pieces, whose crc32 alone can prove the bytes of an unsealed pack. A killed pull leaves such packs
+ * with the decoded bytes of opaque layers. To be called before this process writes a pack.
  * @throws PullError as `storageError`
  */
 export async function removeUnusable(paths: StorePaths, lease: Lease): Promise<void> {
@@ -154,11 +154,11 @@ export async function removeUnusable(paths: StorePaths, lease: Lease): Promise<v
   const names = ifExists(`read ${paths.packs}`, () => listNames(paths.packs, isOpen)) ?? [];
   if (names.length === 0) return;
   const indexes = new IndexScan(paths);
-  const useless = listIndexedPacks(paths).filter((pack) => {
+  const unusable = listIndexedPacks(paths).filter((pack) => {
     let hasPieces = pack.sealed;
     const isPiece = (type: RecordType) => !isContent(type);
     if (!pack.sealed) indexes.read(pack, isPiece, () => (hasPieces = true));
     return !hasPieces;
   });
-  await removeUnreferenced(paths, lease, new Set(useless.map(({ id }) => id)));
+  await removeUnreferenced(paths, lease, new Set(unusable.map(({ id }) => id)));
 }

@@ -14,48 +14,48 @@ import {
 import { withLease } from './leases.js';
 import { openStore, type StorePaths } from './paths.js';
 
-/** Threads that hash: each does 1.7 GB/s, and four are as much as the fastest disks give. */
+/** Hashing threads: each does 1.7 GB/s, and four match the fastest disks. */
 const MAX_THREADS = 4;
 
-/** Something in the store that is not what it should be. */
+/** A damaged part of a layer. */
 export interface DamagedPart {
   readonly diffId: Digest;
-  /** The entry of the layer's tar with false bytes, where it is known. */
+  /** The entry of the layer's tar with wrong bytes, if known. */
   readonly path?: string;
-  /** References of the images that have the layer. */
+  /** References of the images with the layer. */
   readonly images: readonly string[];
 }
 
 export interface VerifyResult {
-  /** Layers that were looked at. */
+  /** Number of checked layers. */
   readonly checked: number;
   readonly damaged: readonly DamagedPart[];
 }
 
 /**
- * Hashes every layer of the store, or of one image on every platform, as many at a time as there are cores. A layer that
- * is not its DiffID's is not held any more; what of it is good stays, and the next pull fetches the rest.
+ * Hashes every layer of the store, or of one image on all platforms, in parallel. A layer that does not
+ * match its DiffID is no longer cached; the next pull reuses its intact parts.
  * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
  */
 export async function verifyStore(options: {
   /** Root directory of the store. */
   readonly store: string;
-  /** Hears what the user should know of the store. */
+  /** Called with warnings about the store. */
   readonly warn?: (message: string) => void;
   readonly image?: string;
-  /** Aborting ends the check at once; its reason is thrown. */
+  /** Ends the check at once; its reason is thrown. */
   readonly signal?: AbortSignal;
 }): Promise<VerifyResult> {
   const { signal } = options;
   signal?.throwIfAborted();
   const paths = openStore(options.store, options.warn);
   const images = imagesOf(paths);
-  const wanted = options.image === undefined ? allLayers(paths, images) : layersOf(paths, options.image);
-  const records = wanted.map((diffId) => ({ diffId, record: findLayerRecord(paths, diffId) }));
+  const diffIds = options.image === undefined ? allLayers(paths, images) : layersOf(paths, options.image);
+  const records = diffIds.map((diffId) => ({ diffId, record: findLayerRecord(paths, diffId) }));
   const damaged = await withLease(paths, 'verify', () => checkAll(paths, records, signal));
   return {
-    checked: wanted.length,
-    damaged: wanted.flatMap((diffId) =>
+    checked: diffIds.length,
+    damaged: diffIds.flatMap((diffId) =>
       (damaged.get(diffId) ?? []).map((path) => ({
         diffId,
         ...(path !== undefined && { path }),
@@ -65,7 +65,7 @@ export async function verifyStore(options: {
   };
 }
 
-/** The references that have each DiffID. */
+/** Returns the references of the images with each DiffID. */
 function imagesOf(paths: StorePaths): Map<Digest, string[]> {
   const images = new Map<Digest, string[]>();
   for (const { reference, diffIds } of listImageRecords(paths)) {
@@ -86,20 +86,20 @@ function layersOf(paths: StorePaths, image: string): Digest[] {
   return [...new Set(imagesNamed(paths, image).flatMap(({ diffIds }) => diffIds))];
 }
 
-interface Wanted {
+interface LayerToCheck {
   readonly diffId: Digest;
   readonly record: LayerRecord | undefined;
 }
 
-/** Of the layers that are not whole, the names of what is false; one without a name where none is known. */
+/** Returns the damaged layers with the paths of damaged entries; undefined stands for an unknown path. */
 async function checkAll(
   paths: StorePaths,
-  wanted: readonly Wanted[],
+  layers: readonly LayerToCheck[],
   signal: AbortSignal | undefined,
 ): Promise<Map<Digest, (string | undefined)[]>> {
   const damaged = new Map<Digest, (string | undefined)[]>();
-  const found = wanted.filter(({ record }) => record !== undefined) as { record: LayerRecord }[];
-  for (const { diffId, record } of wanted) if (record === undefined) damaged.set(diffId, [undefined]);
+  const found = layers.filter(({ record }) => record !== undefined) as { record: LayerRecord }[];
+  for (const { diffId, record } of layers) if (record === undefined) damaged.set(diffId, [undefined]);
   if (found.length === 0) return damaged;
   const pool = await WorkerPool.start({
     threads: Math.max(1, Math.min(MAX_THREADS, usableCores(), found.length)),
@@ -109,7 +109,7 @@ async function checkAll(
   });
   const abort = () => void pool.destroy();
   signal?.addEventListener('abort', abort);
-  // The longest first: a short one behind it fills the other threads.
+  // Longest first, so that all threads finish at about the same time.
   found.sort((a, b) => b.record.extents.lengthBytes - a.record.extents.lengthBytes);
   try {
     signal?.throwIfAborted();
@@ -128,7 +128,7 @@ async function checkAll(
   return damaged;
 }
 
-/** What is false of a layer, or undefined if it is whole and held. */
+/** Returns the paths of damaged entries, or undefined if the layer is intact and cached. */
 async function checkLayer(
   pool: WorkerPool,
   paths: StorePaths,
@@ -137,7 +137,7 @@ async function checkLayer(
   const { diffId, extents } = record;
   const { whole, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents: extents.toRows() });
   const now = readLayerRecord(paths, diffId);
-  // A pull may have put a good one in its place meanwhile.
+  // A pull may have replaced the record meanwhile.
   const replaced = now !== undefined && !encodeLayerRecord(now).equals(encodeLayerRecord(record));
   if (replaced || (whole && now !== undefined)) return undefined;
   if (!whole) await setAsideRecord(paths, diffId);

@@ -1,5 +1,9 @@
 import { PullError } from '../../src/format/error.js';
-import { type CachedContents, MAX_DIGEST_KEY_BYTES, type Place } from '../../src/store/cached-contents.js';
+import {
+  type CachedContents,
+  MAX_DIGEST_KEY_BYTES,
+  type PackLocation,
+} from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { findCorruption } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
@@ -28,15 +32,20 @@ export class CachedBytes {
 
   /** Whether a content of this size is worth asking for. */
   takes(sizeBytes: number): boolean {
-    return this.#contents.takes(sizeBytes);
+    return this.#contents.accepts(sizeBytes);
   }
 
   /**
    * Where the bytes of these parts lie one behind the other. They stand at `position` in a content of `sizeBytes`; `digest` is
    * the content's, as far as it is asked for.
    */
-  find(sizeBytes: number, digest: Buffer, position: number, parts: readonly Buffer[]): Place | undefined {
-    for (const { pack, offset } of this.#contents.places(sizeBytes, digest)) {
+  find(
+    sizeBytes: number,
+    digest: Buffer,
+    position: number,
+    parts: readonly Buffer[],
+  ): PackLocation | undefined {
+    for (const { pack, offset } of this.#contents.locations(sizeBytes, digest)) {
       const place = { pack, offset: offset + position };
       if (this.#has(place, parts)) return place;
       if (sizeBytes <= MAX_DIGEST_KEY_BYTES && this.#suspects.count < MOST_SUSPECTS)
@@ -61,7 +70,7 @@ export class CachedBytes {
   }
 
   /** What cannot be read, for whatever reason, is not there. */
-  #has({ pack, offset }: Place, parts: readonly Buffer[]): boolean {
+  #has({ pack, offset }: PackLocation, parts: readonly Buffer[]): boolean {
     let at = offset;
     try {
       for (const part of parts) {

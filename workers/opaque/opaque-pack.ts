@@ -1,4 +1,4 @@
-import { MAX_DIGEST_KEY_BYTES, type Place } from '../../src/store/cached-contents.js';
+import { MAX_DIGEST_KEY_BYTES, type PackLocation } from '../../src/store/cached-contents.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { type ContentRows, PackWriter, type Region } from '../../src/store/pack-writer.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
@@ -60,7 +60,7 @@ export class OpaquePack {
   }
 
   /** The bytes `parts(start, end)` lie here: they are not written. What is before them is. @throws PullError as PackWriter */
-  share(start: number, end: number, { pack, offset }: Place): void {
+  share(start: number, end: number, { pack, offset }: PackLocation): void {
     if (start < this.#blockStart) this.#back = NOTHING;
     else this.#keepUpTo(start - this.#blockStart);
     this.#extents.push(pack, offset, end - start);

@@ -5,7 +5,7 @@ import {
   CachedContents,
   listCachedContents,
   noCachedContents,
-  type Place,
+  type PackLocation,
 } from '../../../src/store/cached-contents.js';
 import { removePack, sealPack } from '../../../src/store/pack-sync.js';
 import type { StorePaths } from '../../../src/store/paths.js';
@@ -23,9 +23,9 @@ async function sealed(paths: StorePaths, contents: Buffer[]) {
 }
 
 /** Where each content may lie. */
-function find(paths: StorePaths, contents: readonly Buffer[]): Place[][] {
+function find(paths: StorePaths, contents: readonly Buffer[]): PackLocation[][] {
   const held = new CachedContents(listCachedContents(paths));
-  return contents.map((content) => [...held.places(content.length, sha256(content))]);
+  return contents.map((content) => [...held.locations(content.length, sha256(content))]);
 }
 
 test('the contents of sealed packs are found, but for those that are too small', async (t) => {
@@ -48,7 +48,7 @@ test('of a store without such contents nothing is kept', async (t) => {
   await sealed(paths, [noise(1, LEAST - 1)]);
   assert.deepEqual(listCachedContents(paths), noCachedContents());
   assert.equal(noCachedContents().slots.length, 0);
-  assert.equal(new CachedContents(noCachedContents()).takes(LEAST), false);
+  assert.equal(new CachedContents(noCachedContents()).accepts(LEAST), false);
 });
 
 test('what is known to be false is not found, nor what the pack is too short for', async (t) => {

@@ -158,7 +158,7 @@ test('another content whose digest begins as this one does is not taken for it',
   const { paths, id } = await storeWith(t, [noise(2, 5000), noise(3, 5000)]);
   const held = listCachedContents(paths);
   new CachedContents(held).add(sha256(content), 0, content.length, 0, 5000);
-  assert.equal([...new CachedContents(held).places(content.length, sha256(content))].length, 1);
+  assert.equal([...new CachedContents(held).locations(content.length, sha256(content))].length, 1);
   assert.deepEqual(rowsOf(write(paths, tarOf({ content }), held)), ['0: own+0']);
   assert.equal(readBadRuns(paths, id).length, 0, 'it is what its own index says');
 });
