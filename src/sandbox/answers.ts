@@ -2,16 +2,16 @@ import { type Digest, isDigest } from '../format/digest.js';
 import type { Body } from './body.js';
 import type { LayoutReader } from './layout-reader.js';
 
-/** A whole answer, before ranges and faults. */
+/** A complete answer, before ranges and faults are applied. */
 export interface Answer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Body;
-  /** Whether a Range header counts. */
+  /** Whether a Range header is honoured. */
   readonly ranges: boolean;
 }
 
-/** What a path of the registry asks for (distribution-spec, "Endpoints"). */
+/** The endpoint that a path names (distribution-spec, "Endpoints"). */
 export type Target =
   | { readonly kind: 'base' }
   | { readonly kind: 'manifest'; readonly name: string; readonly reference: string }
@@ -32,10 +32,10 @@ type RegistryErrorCode =
   | 'UNSUPPORTED';
 
 const NAME = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:\/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$/;
-/** What clients and Docker's registry hold names to. */
+/** The limit of clients and Docker's registry. */
 const MAX_NAME_LENGTH = 255;
 
-/** What `path` asks for, or undefined for a path that is none of the registry's. */
+/** Returns the endpoint of `path`, or undefined for another path. */
 export function parseTarget(path: string): Target | undefined {
   if (path === '/v2/' || path === '/v2') return { kind: 'base' };
   const [, name = '', rest = ''] = /^\/v2\/(.+)\/((?:manifests|blobs)\/[^/]+|tags\/list)$/.exec(path) ?? [];
@@ -45,7 +45,7 @@ export function parseTarget(path: string): Target | undefined {
   return undefined;
 }
 
-/** The answer of a read-only registry that holds the layout's images under every repository name. */
+/** Returns the answer of a read-only registry that has the layout's images under every repository name. */
 export function answerTarget(target: Target, query: URLSearchParams, layout: LayoutReader): Answer {
   if (target.kind === 'base') return jsonAnswer(200, {});
   if (target.name.length > MAX_NAME_LENGTH || !NAME.test(target.name)) {
@@ -57,7 +57,7 @@ export function answerTarget(target: Target, query: URLSearchParams, layout: Lay
   return blobAnswer(target.digest, layout);
 }
 
-/** The blob of this digest, whole; 404 without it. */
+/** Returns the complete blob of a digest, or 404. */
 export function blobAnswer(digest: Digest, layout: LayoutReader): Answer {
   const blob = layout.blob(digest);
   if (blob === undefined) return errorAnswer(404, 'BLOB_UNKNOWN', 'blob unknown to registry');
@@ -92,19 +92,19 @@ function manifestAnswer(reference: string, layout: LayoutReader): Answer {
   };
 }
 
-/** The tags behind `last`, `n` at most, with the link to the next page (distribution-spec, "Listing Tags"). */
+/** Returns the tags after `last`, at most `n`, with a link to the next page (distribution-spec, "Listing Tags"). */
 function tagsAnswer(name: string, query: URLSearchParams, tags: readonly string[]): Answer {
   const last = query.get('last');
-  const rest = last === null ? tags : tags.filter((tag) => tag > last);
+  const remaining = last === null ? tags : tags.filter((tag) => tag > last);
   const limit = query.get('n');
-  const page = limit !== null && /^\d{1,9}$/.test(limit) ? rest.slice(0, Number(limit)) : rest;
+  const page = limit !== null && /^\d{1,9}$/.test(limit) ? remaining.slice(0, Number(limit)) : remaining;
   const end = page.at(-1);
-  const more = end !== undefined && page.length < rest.length;
+  const more = end !== undefined && page.length < remaining.length;
   const next = more ? `/v2/${name}/tags/list?n=${page.length}&last=${encodeURIComponent(end)}` : '';
   return jsonAnswer(200, { name, tags: page }, more ? { Link: `<${next}>; rel="next"` } : {});
 }
 
-/** An answer with the spec's error body. */
+/** Returns an answer with an error body of the distribution spec. */
 export function errorAnswer(
   status: number,
   code: RegistryErrorCode,
@@ -114,7 +114,7 @@ export function errorAnswer(
   return jsonAnswer(status, { errors: [{ code, message, detail: null }] }, headers);
 }
 
-/** An answer with a JSON body. */
+/** Returns an answer with a JSON body. */
 export function jsonAnswer(
   status: number,
   value: unknown,

@@ -3,22 +3,20 @@ import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type BlobFile, openBlob } from './layout-reader.js';
 
-/**
- * One link of a given rate: bytes leave it in the order in which they asked. Several bodies may share it.
- */
+/** A link of limited rate, first come, first served. Several bodies may share it. */
 export interface Link {
-  /** How many bytes a body should ask for next so that all bodies on the link get a turn every few milliseconds. */
+  /** Returns how many bytes a body should send next, so that every body on the link sends every few milliseconds. */
   sliceBytes(): number;
-  /** Resolves when `bytes` more may leave. */
+  /** Resolves when `bytes` more may be sent. */
   pass(bytes: number): Promise<void>;
 }
 
-/** The bytes of one turn: short enough that a slow body looks steady, long enough for a 1 ms timer to be exact. */
-const TURN_MS = 10;
-/** Timers fire late by a millisecond or two; a link that fell behind by up to this much catches up, no burst beyond. */
+/** The time of one slice: short enough that a slow body looks steady, long enough for 1 ms timers. */
+const SLICE_MS = 10;
+/** Timers fire a millisecond or two late. A link catches up at most this much, so that bursts stay short. */
 const CATCH_UP_MS = 20;
 
-/** What a link needs of time, in milliseconds. */
+/** The clock of a link, in milliseconds. */
 interface Clock {
   now(): number;
   sleep(ms: number): Promise<void>;
@@ -26,16 +24,16 @@ interface Clock {
 
 const CLOCK: Clock = {
   now: () => performance.now(),
-  // Unreferenced: a listening server keeps the process alive, a closed one must not wait for its bodies.
+  // Unreferenced, so that a closed server does not wait for its bodies.
   sleep: (ms) => sleep(ms, undefined, { ref: false }),
 };
 
-/** A link of `rateBytes` per second. */
+/** Creates a link of `rateBytes` per second. */
 export function createLink(rateBytes: number, clock: Clock = CLOCK): Link {
   let freeAtMs = clock.now();
   let waiting = 0;
   return {
-    sliceBytes: () => Math.max(1, Math.floor((rateBytes * TURN_MS) / 1000 / Math.max(1, waiting))),
+    sliceBytes: () => Math.max(1, Math.floor((rateBytes * SLICE_MS) / 1000 / Math.max(1, waiting))),
     pass: async (bytes) => {
       freeAtMs = Math.max(freeAtMs, clock.now() - CATCH_UP_MS) + (bytes * 1000) / rateBytes;
       const delayMs = freeAtMs - clock.now();
@@ -47,19 +45,19 @@ export function createLink(rateBytes: number, clock: Clock = CLOCK): Link {
   };
 }
 
-/** Resolves when `bytes` may leave through every one of these links. */
+/** Resolves when `bytes` may pass all of these links. */
 export async function passAll(links: readonly Link[], bytes: number): Promise<void> {
   for (const link of links) await link.pass(bytes);
 }
 
-/** The smallest slice of these links, at most `limitBytes`. */
+/** Returns the smallest slice of these links, at most `limitBytes`. */
 export function sliceOf(links: readonly Link[], limitBytes: number): number {
   let slice = limitBytes;
   for (const link of links) slice = Math.min(slice, link.sliceBytes());
   return slice;
 }
 
-/** What an answer carries: bytes at hand, or a file. */
+/** The body of an answer: bytes in memory or a file. */
 export type Body = Buffer | BlobFile;
 
 export interface BodyPart {
@@ -67,37 +65,38 @@ export interface BodyPart {
   /** Bytes [start, end) of the body are sent. */
   readonly start: number;
   readonly end: number;
-  /** Offset in the body of a byte to send wrong. */
+  /** Offset in the body of a byte to invert. */
   readonly flipByteAt: number | undefined;
   readonly links: readonly Link[];
-  /** Called after each write with the bytes the kernel took. */
+  /** Called after each write with the bytes that the kernel accepted. */
   readonly onSent: (bytes: number) => void;
 }
 
 /**
- * One read and one write. The server shares its cores with the client that is measured: a GB costs it 0.55 CPU
- * seconds at 64 KiB, 0.43 at 512 KiB, 0.39 at 1 MiB, which is not worth twice the memory.
+ * Bytes of one read and one write. The server shares its cores with the client that is measured: 1 GB
+ * costs 0.55 CPU seconds at 64 KiB, 0.43 at 512 KiB and 0.39 at 1 MiB, which does not justify twice the
+ * memory.
  */
 const READ_BYTES = 512 * 1024;
-/** Buffers kept for the next answers: 32 MiB, one for each of 64 connections. */
+/** Buffers kept for reuse: 32 MiB, one for each of 64 connections. */
 const MAX_SPARE_BUFFERS = 64;
 const spareBuffers: Buffer[] = [];
 
-/** How long a body is. */
+/** Returns the length of a body. */
 export function bodySizeBytes(body: Body): number {
   return Buffer.isBuffer(body) ? body.length : body.sizeBytes;
 }
 
 /**
- * Writes a part of a body behind headers already set; one buffer, refilled when the kernel has taken it.
- * Returns true when all of it was taken, false when the client went or the file ended early.
+ * Sends a part of a body after the headers, with one buffer that is refilled after each write.
+ * @returns false if the client disconnected or the file ended early
  */
 export async function sendBody(response: ServerResponse, part: BodyPart): Promise<boolean> {
   const { body } = part;
   if (Buffer.isBuffer(body)) {
     return writeOut(response, part, (buffer, length, at) => body.copy(buffer, 0, at, at + length));
   }
-  // Synchronous: the page cache answers, and the way to libuv's pool and back would cost a tenth more CPU.
+  // Synchronous reads from the page cache: libuv's pool would cost 10 % more CPU.
   const file = openBlob(body);
   try {
     return await writeOut(response, part, (buffer, length, at) => readSync(file, buffer, 0, length, at));
@@ -133,7 +132,7 @@ async function writeOut(
   }
 }
 
-/** A write that resolves when the kernel has the bytes or the client is gone: then the buffer is free again. */
+/** Returns a write that resolves when the kernel has accepted the bytes or the client disconnected. */
 function createWriter(response: ServerResponse): (bytes: Buffer) => Promise<void> {
   let wake: () => void = () => undefined;
   response.once('close', () => wake());

@@ -2,21 +2,21 @@ import { createHash } from 'node:crypto';
 import { compress } from '@mongodb-js/zstd';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 
-/** What tells the releases of the reference writer (containers/storage, pkg/chunked) apart. */
+/** Differences between releases of the reference writer (containers/storage, pkg/chunked). */
 export interface ChunkedDialect {
-  /** Of the annotations. */
+  /** Prefix of the annotations. */
   readonly prefix: string;
-  /** Where the digest of the compressed tar-split stands; undefined where no tar-split is written. */
+  /** Where the digest of the compressed tar-split is; undefined without a tar-split. */
   readonly tarSplitDigest: 'toc' | 'annotation' | undefined;
-  /** What ends the footer. */
+  /** The end of the footer. */
   readonly magic: string;
-  /** Whether the TOC states the year 1 for a time of access or change that the tar does not have. */
+  /** Whether the TOC has the year 1 for a time of access or change that the tar does not have. */
   readonly zeroTimes: boolean;
 }
 
-/** The prefix up to 1.43, and that of stargz-snapshotter's converter. */
+/** The prefix of releases up to 1.43 and of stargz-snapshotter's converter. */
 export const OLD_PREFIX = 'io.containers.zstd-chunked.';
-/** The footer of 40 bytes ends with it; the one of 64 with another spelling. */
+/** The magic of the 40-byte footer; the 64-byte one spells it differently. */
 export const OLD_MAGIC = 'GnUlInUx';
 const PREFIX = 'io.github.containers.zstd-chunked.';
 const MAGIC = 'GNUlInUx';
@@ -40,20 +40,20 @@ export const OLD_DIALECT: ChunkedDialect = {
   zeroTimes: true,
 };
 
-/** A text of the metadata, compressed. */
+/** Compressed metadata. */
 interface CompressedText {
   readonly bytes: Buffer;
   readonly uncompressedBytes: number;
-  /** Of the compressed bytes. */
+  /** Digest of the compressed bytes. */
   readonly digest: Digest;
 }
 
 const SKIPPABLE_MAGIC = 0x184d2a50;
 const SKIPPABLE_HEADER_BYTES = 8;
-/** The only type of TOC there is. */
+/** The only defined type of TOC. */
 const TOC_TYPE = 1;
 
-/** One zstd frame of a text. */
+/** Compresses a text as one zstd frame. */
 export async function compressText(raw: Buffer): Promise<CompressedText> {
   const bytes = await compress(raw);
   const digest = digestOfBytes(createHash('sha256').update(bytes).digest());
@@ -61,9 +61,8 @@ export async function compressText(raw: Buffer): Promise<CompressedText> {
 }
 
 /**
- * Writes TOC, tar-split if there is one, and the footer behind the data frames, each in a skippable frame.
- * @param magic what ends the footer
- * @returns the positions of TOC and tar-split as the annotations state them
+ * Writes TOC, optional tar-split and footer after the data frames, each in a skippable frame.
+ * @returns the values of the position annotations of TOC and tar-split
  */
 export function writeTail(
   write: (bytes: Buffer) => void,
@@ -89,7 +88,7 @@ export function writeTail(
   return [tocNumbers.join(':'), splitNumbers.join(':')];
 }
 
-/** A frame that every zstd decoder passes over (RFC 8878, section 3.1.2). */
+/** Returns a skippable frame (RFC 8878, section 3.1.2). */
 function skippable(content: Buffer): Buffer {
   const head = Buffer.alloc(SKIPPABLE_HEADER_BYTES);
   head.writeUInt32LE(SKIPPABLE_MAGIC, 0);

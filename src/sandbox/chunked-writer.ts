@@ -7,15 +7,15 @@ import { type TarHandler, TarReader } from './tar-reader.js';
 import { TarSplitText, tocText, tocType } from './toc-text.js';
 
 /**
- * CRC-64 with the ISO 3309 polynomial, as tar-split writes it for every file (Go's `hash/crc64`, table ISO).
+ * CRC-64 with the ISO 3309 polynomial, which tar-split has for every file (Go's `hash/crc64`, table ISO).
  *
- * The polynomial is x^64 + x^4 + x^3 + x + 1: so few terms that eight bytes are taken at once by shifts alone,
- * where a sliced table would need eight look-ups in 16 KiB. Bits are reflected: bit 63 stands for x^0.
+ * The polynomial x^64 + x^4 + x^3 + x + 1 has so few terms that shifts alone process eight bytes at a
+ * time; a sliced table would need eight look-ups in 16 KiB. Bits are reflected: bit 63 is x^0.
  */
 
 const HIGH = 0xd8000000;
 
-/** What the low four bits give when they leave the word at x^64 and come back, for the terms x, x^3 and x^4. */
+/** The contribution of the low four bits when they overflow x^64, for the terms x, x^3 and x^4. */
 const CARRY = Uint32Array.from({ length: 16 }, (_, nibble) => carryOf(nibble));
 
 function carryOf(nibble: number): number {
@@ -35,7 +35,7 @@ export class Crc64 {
   #high = -1;
   #low = -1;
 
-  /** Takes the next bytes; pieces may be cut anywhere. */
+  /** Adds the next bytes. */
   update(bytes: Buffer): void {
     let high = this.#high;
     let low = this.#low;
@@ -60,7 +60,7 @@ export class Crc64 {
     this.#low = low;
   }
 
-  /** The checksum of everything taken so far: 8 bytes, big-endian. */
+  /** Returns the checksum of all bytes so far: 8 bytes, big-endian. */
   digest(): Buffer {
     const bytes = Buffer.alloc(8);
     bytes.writeInt32BE(~this.#high, 0);
@@ -69,7 +69,7 @@ export class Crc64 {
   }
 }
 
-/** A layer with what its TOC lists. */
+/** A layer with counts of its TOC. */
 export interface ChunkedLayer extends WrittenLayer {
   readonly entryCount: number;
   /** Files with content. */
@@ -79,11 +79,11 @@ export interface ChunkedLayer extends WrittenLayer {
 }
 
 /**
- * Writes a tar as zstd:chunked, as containers/storage does: a frame for the headers between two contents, a frame a
- * chunk, then the TOC, the tar-split if the dialect has one, and the footer in skippable frames. The tar stays as it is
- * to the bit. Memory is bounded by the frames under way and by the text of TOC and tar-split.
- * Pieces of the tar must not change after they were handed over.
- * @throws PullError `metadata-malformed` or `unsupported` for a tar the reference writer would refuse too
+ * Writes a tar as zstd:chunked, as containers/storage does: a frame for the headers between two contents
+ * and one for each chunk, then TOC, tar-split (if the dialect has one) and footer in skippable frames.
+ * The tar stays identical. Memory is bounded by pending frames and the text of TOC and tar-split.
+ * The pieces of the tar must not change afterwards.
+ * @throws PullError `metadata-malformed` or `unsupported` for a tar that the reference writer refuses too
  */
 export async function writeChunkedLayer(
   tar: Iterable<Buffer>,
@@ -151,7 +151,7 @@ class LayerState implements TarHandler {
       this.#crc = new Crc64();
       return;
     }
-    // The reference writer sums an empty content where a header without content states a size.
+    // Like the reference writer, adds the checksum of no bytes if a header without content states a size.
     this.tarSplit?.entry(entry, entry.sizeBytes > 0 ? new Crc64().digest() : undefined);
     this.#queue.after(() => this.#tocEntry(entry, undefined));
   }
@@ -187,7 +187,7 @@ class LayerState implements TarHandler {
     this.#toc.add(this.#separator() + tocText(entry, content, this.#zeroTimes));
   }
 
-  /** The whole TOC; `end` is what follows its entries. */
+  /** Returns the complete TOC; `end` follows its entries. */
   endToc(end: string): Buffer {
     this.#toc.add(this.entryCount === 0 ? '{"version":1,"entries":null' : ']');
     this.#toc.add(end);
@@ -202,7 +202,7 @@ class LayerState implements TarHandler {
   }
 }
 
-/** Writes TOC, tar-split and footer behind the frames; the annotations that point at them. */
+/** Writes TOC, tar-split and footer after the frames and returns the layer's annotations. */
 async function writeTables(
   state: LayerState,
   dataEnd: number,

@@ -1,45 +1,45 @@
 /**
- * Where the reference writer (containers/storage, pkg/chunked/compressor) cuts a content into chunks: after a byte
- * at which a rolling checksum over the last 64 bytes ends in 16 one-bits (one byte in 65,536), and around every run
- * of at least 1,024 zeros, which is a chunk of its own.
+ * Cuts contents into chunks as the reference writer does (containers/storage, pkg/chunked/compressor):
+ * after a byte at which a rolling checksum over 64 bytes ends in 16 one-bits (one byte in 65,536), and
+ * before and after every run of at least 1,024 zeros, which is a chunk of its own.
  */
 
-/** The rolling checksum is bup's: two sums over a window, each byte counted with an offset. */
+/** bup's rolling checksum: two sums over a window, with an offset added to each byte. */
 const WINDOW = 64;
 const OFFSET = 31;
 const SUM1 = WINDOW * OFFSET;
 const SUM2 = WINDOW * (WINDOW - 1) * OFFSET;
 const SPLIT_MASK = 0xffff;
 
-/** A shorter run of zeros is data like any other. */
+/** Shorter runs of zeros are ordinary data. */
 const HOLE_BYTES = 1024;
 const ZEROS = new Uint8Array(HOLE_BYTES);
 
-/** The end of one chunk, counted from the start of the content. */
+/** The end of a chunk, as an offset in the content. */
 export interface Cut {
   readonly at: number;
   readonly zeros: boolean;
 }
 
-/** Finds the cuts of one content, handed over in pieces of any size. */
+/** Finds the cuts of one content, which comes in pieces of any size. */
 export class Chunker {
   #sum1 = SUM1;
   #sum2 = SUM2;
   /** The 64 bytes before #at. */
   readonly #window = new Uint8Array(WINDOW);
-  /** Everything before this offset has been rolled. */
+  /** All bytes before this offset are in the checksum. */
   #at = 0;
-  /** Zeros behind #at of which it is not known yet how many more follow. */
+  /** Zeros after #at; more may follow. */
   #zeros = 0;
   #lastCut = 0;
   #cuts: Cut[] = [];
 
-  /** No cut to come lies before this offset. */
+  /** No further cut is before this offset. */
   get settledBytes(): number {
     return this.#zeros < HOLE_BYTES ? this.#at : this.#at + this.#zeros;
   }
 
-  /** The cuts that the next bytes of the content make certain, in order. */
+  /** Adds the next bytes and returns the cuts found, in order. */
   push(bytes: Uint8Array): Cut[] {
     let start = 0;
     if (this.#zeros > 0) {
@@ -54,17 +54,17 @@ export class Chunker {
       if (to < bytes.length) this.#endZeros();
       start = to;
     }
-    return this.#taken();
+    return this.#flushCuts();
   }
 
-  /** The remaining cuts; the last one is the end of the content. */
+  /** Returns the remaining cuts; the last one is the end of the content. */
   end(): Cut[] {
     this.#endZeros();
     this.#cut(false);
-    return this.#taken();
+    return this.#flushCuts();
   }
 
-  #taken(): Cut[] {
+  #flushCuts(): Cut[] {
     const cuts = this.#cuts;
     if (cuts.length > 0) this.#cuts = [];
     return cuts;
@@ -90,7 +90,7 @@ export class Chunker {
     }
     this.#at += count;
     this.#cut(true);
-    // 64 zeros or more bring the sums back to where they began.
+    // 64 zeros reset the sums.
     this.#window.fill(0);
     this.#sum1 = SUM1;
     this.#sum2 = SUM2;
@@ -123,8 +123,8 @@ export class Chunker {
 }
 
 /**
- * The first run of zeros from `start` on that is a hole, or that ends with the bytes and could become one;
- * else an empty run at the end. Looks at one byte in 1,024 where there are none.
+ * Returns the first run of zeros from `start` on that is a hole or could become one with the next bytes,
+ * else an empty run at the end. Reads one byte in 1,024 where there are no zeros.
  */
 function findZeros(bytes: Uint8Array, start: number): [from: number, to: number] {
   const end = bytes.length;

@@ -3,10 +3,10 @@ import { Chunker, type Cut } from './chunker.js';
 import type { FrameQueue } from './frame-queue.js';
 import type { TocChunk } from './toc-text.js';
 
-/** A longer chunk (a hole has no limit) becomes several frames, so that neither end needs it in memory at once. */
+/** Longer chunks (a hole has no limit) become several frames, to bound the memory of writers and readers. */
 export const FRAME_RAW_BYTES = 4 * 2 ** 20;
 
-/** One content on its way into frames: a frame a chunk. */
+/** Writes one content as frames, one for each chunk. */
 export class ContentFrames {
   readonly #queue: FrameQueue;
   readonly #sizeBytes: number;
@@ -15,11 +15,11 @@ export class ContentFrames {
   #hash: Hash | undefined;
   #digest = '';
   #chunkHash: Hash | undefined;
-  /** Bytes not yet in a frame, and where in the content they start. */
+  /** Bytes that are not in a frame yet, and their offset in the content. */
   #parts: Buffer[] = [];
   #start = 0;
   #received = 0;
-  /** The chunk that #start lies in. */
+  /** The chunk at #start. */
   #open: TocChunk | undefined;
   #blobEnd = 0;
 
@@ -28,7 +28,7 @@ export class ContentFrames {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** The next bytes of the content, which must stay as they are. After the last ones all frames are under way. */
+  /** Adds the next bytes, which must not change. After the last ones, all frames are queued. */
   push(bytes: Buffer): void {
     this.#hashContent(bytes);
     this.#received += bytes.length;
@@ -43,7 +43,7 @@ export class ContentFrames {
     }
   }
 
-  /** What the TOC states; to be asked after the frames have been written. */
+  /** The fields of the TOC, valid once the frames are written. */
   get toc(): { digest: string; blobEnd: number; chunks: readonly TocChunk[] } {
     return { digest: this.#digest, blobEnd: this.#blobEnd, chunks: this.#chunks };
   }
@@ -72,9 +72,9 @@ export class ContentFrames {
     }
   }
 
-  /** One frame of the bytes up to `end`. */
+  /** Queues a frame of the bytes up to `end`. */
   #frame(end: number): void {
-    const raw = this.#take(end - this.#start);
+    const raw = this.#shift(end - this.#start);
     this.#start = end;
     let chunk = this.#open;
     if (chunk === undefined) {
@@ -93,16 +93,17 @@ export class ContentFrames {
     });
   }
 
-  #take(count: number): Buffer {
-    const taken: Buffer[] = [];
-    let left = count;
-    while (left > 0) {
+  /** Removes and returns the first `count` bytes. */
+  #shift(count: number): Buffer {
+    const parts: Buffer[] = [];
+    let remaining = count;
+    while (remaining > 0) {
       const part = this.#parts[0]!;
-      if (part.length <= left) this.#parts.shift();
-      else this.#parts[0] = part.subarray(left);
-      taken.push(part.subarray(0, left));
-      left -= Math.min(left, part.length);
+      if (part.length <= remaining) this.#parts.shift();
+      else this.#parts[0] = part.subarray(remaining);
+      parts.push(part.subarray(0, remaining));
+      remaining -= Math.min(remaining, part.length);
     }
-    return taken.length === 1 ? taken[0]! : Buffer.concat(taken);
+    return parts.length === 1 ? parts[0]! : Buffer.concat(parts);
   }
 }

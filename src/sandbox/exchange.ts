@@ -12,44 +12,44 @@ import {
 import type { createFaults, FaultAction, FaultRequest } from './faults.js';
 import type { LayoutReader } from './layout-reader.js';
 
-/** What a request must bring to be let in. */
+/** The authentication that requests need. */
 export interface TokenRule {
-  /** How long a token is good after it was handed out. */
+  /** How long a token is valid. */
   readonly expiresAfterMs?: number;
-  /** `USER:PASSWORD` that the token endpoint wants as Basic credentials; without it, anybody gets a token. */
+  /** `USER:PASSWORD` that the token endpoint requires as Basic credentials; without it, every client gets a token. */
   readonly credentials?: string;
 }
 
-/** What the server knows; only what `nextFault` and `gatekeeper` count changes. */
+/** The state of the registry. Only the counters of `nextFault` and `gatekeeper` change. */
 export interface Registry {
   readonly layout: LayoutReader;
   readonly gatekeeper: Gatekeeper;
   readonly nextFault: ReturnType<typeof createFaults>;
   readonly requireToken: TokenRule | undefined;
   readonly tokenLifeMs: number;
-  /** Where the second origin listens, once something redirects there. */
+  /** Port of the second origin, if there are redirects. */
   readonly signedPort: number | undefined;
 }
 
-/** The part of an HTTP request that decides its answer. */
+/** The parts of an HTTP request that determine its answer. */
 export interface RegistryRequest extends FaultRequest {
   readonly query: URLSearchParams;
   readonly authorization: string | undefined;
-  /** Host name and port by which the client reached this server; URLs handed out name the same host. */
+  /** Host name and port by which the client reached this server, for URLs in answers. */
   readonly hostname: string;
   readonly port: number;
-  /** Whether it came in on the second origin. */
+  /** Whether it came to the second origin. */
   readonly signedOrigin: boolean;
 }
 
-/** Tokens live five minutes unless told otherwise, as those of Docker Hub do. */
+/** The default lifetime of tokens: five minutes, as on Docker Hub. */
 export const TOKEN_LIFE_MS = 300_000;
-/** Signed URLs live 20 minutes unless told otherwise, as those of Docker's registry do on S3. */
+/** The default lifetime of signed URLs: 20 minutes, as of Docker's registry on S3. */
 const SIGNED_LIFE_MS = 20 * 60_000;
 const TOKEN_PATH = '/token';
 const SERVICE = 'zpull-sandbox';
 
-/** The answer to `request`, whole, and the fault to put it through. */
+/** Returns the complete answer to a request and the fault to apply to it. */
 export function chooseAnswer(
   registry: Registry,
   request: RegistryRequest,
@@ -67,7 +67,7 @@ export function chooseAnswer(
   return { answer, action };
 }
 
-/** Redirects are for blobs and challenges for the registry: on the second origin both would never end. */
+/** Redirects apply to blobs and challenges to the registry: on the second origin both would loop forever. */
 function applies(
   action: FaultAction,
   registry: Registry,
@@ -130,7 +130,7 @@ function registryAnswer(
   return answerTarget(target, request.query, registry.layout);
 }
 
-/** The scope that a pull of this target needs (Docker's registry, "Token Scope Documentation"). */
+/** Returns the scope that a pull of this target needs (Docker's registry, "Token Scope Documentation"). */
 function scopeOf(target: Target | undefined): string | undefined {
   return target === undefined || target.kind === 'base' ? undefined : `repository:${target.name}:pull`;
 }
@@ -148,10 +148,10 @@ function challengeAnswer(request: RegistryRequest, target: Target | undefined): 
   });
 }
 
-/** A token for whatever scopes are asked (Docker's registry, "Token Authentication Specification"). */
+/** Issues a token for all requested scopes (Docker's registry, "Token Authentication Specification"). */
 function tokenAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
-  const wanted = registry.requireToken?.credentials;
-  if (wanted !== undefined && !isBasic(request.authorization, wanted)) {
+  const credentials = registry.requireToken?.credentials;
+  if (credentials !== undefined && !isBasic(request.authorization, credentials)) {
     return errorAnswer(401, 'UNAUTHORIZED', 'wrong user name or password', {
       'WWW-Authenticate': `Basic realm="${SERVICE}"`,
     });
@@ -167,11 +167,11 @@ function tokenAnswer(registry: Registry, request: RegistryRequest, nowMs: number
 }
 
 function isBasic(authorization: string | undefined, credentials: string): boolean {
-  const [, given = ''] = /^basic ([\w+/=-]+)$/i.exec(authorization ?? '') ?? [];
-  return Buffer.from(given, 'base64').toString() === credentials;
+  const [, encoded = ''] = /^basic ([\w+/=-]+)$/i.exec(authorization ?? '') ?? [];
+  return Buffer.from(encoded, 'base64').toString() === credentials;
 }
 
-/** An object store: the signature is all it looks at, and like S3 it refuses a second kind of authorization. */
+/** Answers like an object store: checks only the signature, and refuses a second authorization as S3 does. */
 function signedAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
   if (request.authorization !== undefined) return storeError(400, 'InvalidArgument');
   if (request.method !== 'GET' && request.method !== 'HEAD') return storeError(405, 'MethodNotAllowed');

@@ -1,41 +1,41 @@
 import { validateHeaderName, validateHeaderValue } from 'node:http';
 import { PullError } from '../format/error.js';
 
-/** Which requests a rule is about; what is absent matches everything. */
+/** The requests that a rule matches; absent fields match everything. */
 export interface FaultMatch {
-  /** A part of the path, or a regular expression between slashes: `/blobs.*3f/`. The query is not looked at. */
+  /** A part of the path or a regular expression between slashes: `/blobs.*3f/`. Ignores the query. */
   readonly path?: string;
   readonly method?: string;
-  /** `a-b`, `a-` or `-n` as in the header, `any` or `none`. */
+  /** `a-b`, `a-` or `-n` as in the Range header, `any` or `none`. */
   readonly range?: string;
-  /** Only the n-th matching request, or the n-th to the m-th, counted from 1, whichever rule answers the others. */
+  /** Only the n-th matching request, or the n-th to the m-th, from 1; counts requests that other rules answer too. */
   readonly nth?: number | readonly [number, number];
 }
 
-/** What is done to the answer: one of these. */
+/** The change of the answer. */
 export type FaultAction =
   | { readonly status: number; readonly headers?: Readonly<Record<string, string>>; readonly body?: string }
-  /** The connection is closed after so many body bytes; 0: before any answer. */
+  /** Closes the connection after this many body bytes; 0: without an answer. */
   | { readonly closeAfterBytes: number }
-  /** The body comes at so many bytes a second; the connection is closed after so many, if that is said. */
+  /** Sends the body at this rate; `closeAfterBytes`: then closes the connection. */
   | { readonly drip: { readonly bytesPerSecond: number; readonly closeAfterBytes?: number } }
-  /** Nothing more is sent after so many body bytes, the connection stays open; 0: no answer at all. */
+  /** Sends nothing more after this many body bytes but keeps the connection open; 0: no answer. */
   | { readonly stallAfterBytes: number }
-  /** The answer is as it should be and begins after so long. */
+  /** Sends the right answer after a delay. */
   | { readonly firstByteAfterMs: number }
-  /** The answer is as it should be, with these headers besides. */
+  /** Sends the right answer with additional headers. */
   | { readonly withHeaders: Readonly<Record<string, string>> }
-  /** Offset in the whole blob of a byte that is sent inverted. */
+  /** Offset in the blob of a byte to invert. */
   | { readonly flipByteAt: number }
-  /** A range is answered with 200 and the whole body. */
+  /** Answers a range request with 200 and the complete body. */
   | { readonly ignoreRange: true }
-  /** A range is answered with at most so many of its bytes, and says so. */
+  /** Answers a range request with at most this many bytes and a matching Content-Range. */
   | { readonly shortRange: number }
-  /** A range is answered as asked, but under this Content-Range. */
+  /** Answers a range request with the right bytes and this Content-Range. */
   | { readonly wrongContentRange: string }
-  /** A blob is answered with 307 to a signed URL on another origin, good for so long and for so many requests. */
+  /** Redirects a blob with 307 to a signed URL on a second origin. */
   | { readonly redirect: { readonly expiresAfterMs?: number; readonly expiresAfterRequests?: number } }
-  /** 401 with a token challenge unless the request carries a good token; `always`: even then. */
+  /** Answers 401 with a token challenge unless the request has a valid token; `always`: even then. */
   | { readonly challenge: { readonly always?: boolean; readonly expiresAfterMs?: number } }
   | { readonly retryAfter: { readonly status: 429 | 503; readonly seconds: number } };
 
@@ -45,18 +45,18 @@ export interface FaultRule {
   readonly action: FaultAction;
 }
 
-/** What the rules look at in a request. */
+/** The parts of a request that rules match. */
 export interface FaultRequest {
   readonly method: string;
   /** Decoded, without the query. */
   readonly path: string;
-  /** The Range header as it came. */
+  /** The Range header. */
   readonly range: string | undefined;
 }
 
 /**
- * A function that names the action for each request in turn: the first rule that matches and whose action `applies`,
- * or undefined. It holds the count of matching requests of every rule.
+ * Returns a function that chooses the action for each request: that of the first matching rule whose
+ * action `applies`, or undefined. It counts the matching requests of every rule.
  */
 export function createFaults(
   rules: readonly FaultRule[],
@@ -89,8 +89,8 @@ function pathTest(path: string | undefined): (path: string) => boolean {
 }
 
 /**
- * The regular expression that `path` holds between slashes, or undefined when it is a plain part of a path.
- * @throws SyntaxError when it is a malformed one
+ * Returns the regular expression between slashes, or undefined for a plain part of a path.
+ * @throws SyntaxError for a malformed regular expression
  */
 function pathPattern(path: string): RegExp | undefined {
   return path.length > 2 && path.startsWith('/') && path.endsWith('/')
@@ -98,10 +98,10 @@ function pathPattern(path: string): RegExp | undefined {
     : undefined;
 }
 
-function matchesRange(wanted: string | undefined, range: string | undefined): boolean {
-  if (wanted === undefined) return true;
-  if (wanted === 'none' || wanted === 'any') return (range === undefined) === (wanted === 'none');
-  return range === `bytes=${wanted}`;
+function matchesRange(match: string | undefined, range: string | undefined): boolean {
+  if (match === undefined) return true;
+  if (match === 'none' || match === 'any') return (range === undefined) === (match === 'none');
+  return range === `bytes=${match}`;
 }
 
 function isTurn(count: number, nth: FaultMatch['nth']): boolean {
@@ -110,23 +110,27 @@ function isTurn(count: number, nth: FaultMatch['nth']): boolean {
   return count >= first && count <= last;
 }
 
-/** More rules than this are a mistake; each is tried at every request. */
+/** More rules are a mistake; every request is matched against each. */
 const MAX_RULES = 1000;
 
-/** The longest time of a timer in Node. */
+/** Node's longest timer. */
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
 type Json = Record<string, unknown>;
 
-/** A value of a rule with the name it goes by in messages: `fault rule 2: then.status`. */
+/** A value with its name in messages: `fault rule 2: then.status`. */
 interface Field {
   readonly name: string;
   readonly value: unknown;
 }
 
+type Parser<T> = (field: Field) => T;
+type Parsers = Readonly<Record<string, Parser<unknown>>>;
+type Parsed<P extends Parsers> = { [Name in keyof P]: ReturnType<P[Name]> };
+
 /**
- * The fault rules that a JSON value states.
- * @throws PullError `option-malformed` that names the rule (counted from 1) and the field
+ * Parses the rules of a fault file.
+ * @throws PullError `option-malformed` with the number of the rule, from 1, and the field
  */
 export function parseFaults(json: unknown): FaultRule[] {
   if (!Array.isArray(json)) throw malformed('the fault rules', 'must be a JSON list');
@@ -136,27 +140,55 @@ export function parseFaults(json: unknown): FaultRule[] {
 
 function parseRule(rule: Field): FaultRule {
   const fields = objectOf(rule, ['match', 'then']);
-  const prefix = `${rule.name}:`;
+  const match = { name: `${rule.name}: match`, value: fields['match'] ?? {} };
   return {
-    match: parseMatch({ name: `${prefix} match`, value: fields['match'] ?? {} }),
-    action: parseAction({ name: `${prefix} then`, value: fields['then'] }),
+    match: parseFields(match, {}, MATCH_FIELDS),
+    action: parseAction({ name: `${rule.name}: then`, value: fields['then'] }),
   };
 }
 
-function parseMatch(match: Field): FaultMatch {
-  const fields = objectOf(match, ['path', 'method', 'range', 'nth']);
-  return {
-    ...optional(match, fields, 'path', parsePath),
-    ...optional(match, fields, 'method', (field) => textOf(field, /^[A-Z]+$/, 'a method in capitals')),
-    ...optional(match, fields, 'range', (field) =>
-      textOf(field, /^(any|none|\d+-\d*|-\d+)$/, '"any", "none" or bytes like "0-99"'),
-    ),
-    ...optional(match, fields, 'nth', parseNth),
-  };
+const MATCH_FIELDS = {
+  path: parsePath,
+  method: text(/^[A-Z]+$/, 'a method in capitals'),
+  range: text(/^(any|none|\d+-\d*|-\d+)$/, '"any", "none" or bytes like "0-99"'),
+  nth: parseNth,
+};
+
+const ACTION_FIELDS = {
+  status: integer(200, 599),
+  headers: parseHeaders,
+  body: text(/^/, 'a text'),
+  closeAfterBytes: integer(0),
+  stallAfterBytes: integer(0),
+  drip: object({ bytesPerSecond: integer(1) }, { closeAfterBytes: integer(0) }),
+  trickle: integer(1),
+  firstByteAfterMs: integer(0, MAX_TIMER_MS),
+  withHeaders: parseHeaders,
+  flipByteAt: integer(0),
+  ignoreRange: oneOf([true], 'true'),
+  shortRange: integer(1),
+  wrongContentRange: text(/^[\x20-\x7e]+$/, 'a Content-Range like "bytes 0-9/100"'),
+  redirect: object({}, { expiresAfterMs: integer(0), expiresAfterRequests: integer(0) }),
+  challenge: object({}, { always: oneOf([true, false], 'true or false'), expiresAfterMs: integer(0) }),
+  retryAfter: object({ status: oneOf([429, 503], '429 or 503'), seconds: integer(0) }, {}),
+};
+
+/** The fields that say what kind of action it is; `headers` and `body` belong to `status`. */
+const ACTION_KINDS = Object.keys(ACTION_FIELDS).filter((name) => name !== 'headers' && name !== 'body');
+
+function parseAction(then: Field): FaultAction {
+  const fields = objectOf(then, Object.keys(ACTION_FIELDS));
+  const [kind, ...others] = ACTION_KINDS.filter((name) => fields[name] !== undefined);
+  if (kind === undefined || others.length > 0)
+    throw malformed(then.name, `must have exactly one of ${ACTION_KINDS.join(', ')}`);
+  if (kind !== 'status' && (fields['headers'] !== undefined || fields['body'] !== undefined))
+    throw malformed(then.name, `has headers or a body, which go with status only, beside ${kind}`);
+  const { trickle, ...action } = parseFields(then, {}, ACTION_FIELDS);
+  return trickle === undefined ? (action as FaultAction) : { drip: { bytesPerSecond: trickle } };
 }
 
 function parsePath(field: Field): string {
-  const path = textOf(field, /./, 'a part of a path');
+  const path = text(/./, 'a part of a path')(field);
   try {
     pathPattern(path);
   } catch (error) {
@@ -165,150 +197,83 @@ function parsePath(field: Field): string {
   return path;
 }
 
-function parseNth(field: Field): number | [number, number] {
-  const { value } = field;
-  if (!Array.isArray(value)) return integerOf(field, 1);
+function parseNth({ name, value }: Field): number | [number, number] {
+  if (!Array.isArray(value)) return integer(1)({ name, value });
   const [first, last] = value as unknown[];
-  const from = integerOf({ name: field.name, value: first }, 1);
-  if (value.length !== 2) throw malformed(field.name, 'must be a number or a pair [from, to]');
-  return [from, integerOf({ name: field.name, value: last }, from)];
+  const from = integer(1)({ name, value: first });
+  if (value.length !== 2) throw malformed(name, 'must be a number or a pair [from, to]');
+  return [from, integer(from)({ name, value: last })];
 }
 
-/** One parser for each kind of action, under the field that gives it away. */
-const ACTIONS: Readonly<Record<string, (field: Field, then: Field, fields: Json) => FaultAction>> = {
-  status: (status, then, fields) => ({
-    status: integerOf(status, 200, 599),
-    ...optional(then, fields, 'headers', parseHeaders),
-    ...optional(then, fields, 'body', (field) => textOf(field, /^/, 'a text')),
-  }),
-  closeAfterBytes: (field) => ({ closeAfterBytes: integerOf(field, 0) }),
-  stallAfterBytes: (field) => ({ stallAfterBytes: integerOf(field, 0) }),
-  drip: (field) => {
-    const fields = objectOf(field, ['bytesPerSecond', 'closeAfterBytes']);
-    return {
-      drip: {
-        bytesPerSecond: integerOf(
-          { name: `${field.name}.bytesPerSecond`, value: fields['bytesPerSecond'] },
-          1,
-        ),
-        ...optional(field, fields, 'closeAfterBytes', (bytes) => integerOf(bytes, 0)),
-      },
-    };
-  },
-  trickle: (field) => ({ drip: { bytesPerSecond: integerOf(field, 1) } }),
-  firstByteAfterMs: (field) => ({ firstByteAfterMs: integerOf(field, 0, MAX_TIMER_MS) }),
-  withHeaders: (field) => ({ withHeaders: parseHeaders(field) }),
-  flipByteAt: (field) => ({ flipByteAt: integerOf(field, 0) }),
-  ignoreRange: (field) => {
-    if (field.value !== true) throw malformed(field.name, 'must be true');
-    return { ignoreRange: true };
-  },
-  shortRange: (field) => ({ shortRange: integerOf(field, 1) }),
-  wrongContentRange: (field) => ({
-    wrongContentRange: textOf(field, /^[\x20-\x7e]+$/, 'a Content-Range like "bytes 0-9/100"'),
-  }),
-  redirect: (field) => {
-    const fields = objectOf(field, ['expiresAfterMs', 'expiresAfterRequests']);
-    return {
-      redirect: {
-        ...optional(field, fields, 'expiresAfterMs', (ms) => integerOf(ms, 0)),
-        ...optional(field, fields, 'expiresAfterRequests', (count) => integerOf(count, 0)),
-      },
-    };
-  },
-  challenge: (field) => {
-    const fields = objectOf(field, ['always', 'expiresAfterMs']);
-    return {
-      challenge: {
-        ...optional(field, fields, 'always', booleanOf),
-        ...optional(field, fields, 'expiresAfterMs', (ms) => integerOf(ms, 0)),
-      },
-    };
-  },
-  retryAfter: (field) => {
-    const fields = objectOf(field, ['status', 'seconds']);
-    const status = fields['status'];
-    if (status !== 429 && status !== 503) throw malformed(`${field.name}.status`, 'must be 429 or 503');
-    return {
-      retryAfter: {
-        status,
-        seconds: integerOf({ name: `${field.name}.seconds`, value: fields['seconds'] }, 0),
-      },
-    };
-  },
-};
-
-function parseAction(then: Field): FaultAction {
-  const fields = objectOf(then, [...Object.keys(ACTIONS), 'headers', 'body']);
-  const kinds = Object.keys(ACTIONS).filter((kind) => fields[kind] !== undefined);
-  const [kind = ''] = kinds;
-  const parse = ACTIONS[kind];
-  if (parse === undefined || kinds.length !== 1) {
-    throw malformed(then.name, `must have exactly one of ${Object.keys(ACTIONS).join(', ')}`);
-  }
-  if (kind !== 'status' && (fields['headers'] !== undefined || fields['body'] !== undefined)) {
-    throw malformed(then.name, `has headers or a body, which go with status only, beside ${kind}`);
-  }
-  return parse({ name: `${then.name}.${kind}`, value: fields[kind] }, then, fields);
-}
-
-function parseHeaders(field: Field): Record<string, string> {
+function parseHeaders({ name, value }: Field): Record<string, string> {
   const headers: Record<string, string> = {};
-  if (typeof field.value !== 'object' || field.value === null || Array.isArray(field.value)) {
-    throw malformed(field.name, 'must be a JSON object');
-  }
-  for (const [name, value] of Object.entries(field.value as Json)) {
-    const header = { name: `${field.name}.${name}`, value };
-    headers[name] = textOf(header, /^/, 'a text');
+  for (const [header, content] of Object.entries(jsonObject({ name, value }))) {
+    const field = { name: `${name}.${header}`, value: content };
+    headers[header] = text(/^/, 'a text')(field);
     try {
-      validateHeaderName(name);
-      validateHeaderValue(name, headers[name]);
+      validateHeaderName(header);
+      validateHeaderValue(header, headers[header]);
     } catch (error) {
-      throw malformed(header.name, 'is not a possible HTTP header', error);
+      throw malformed(field.name, 'is not a possible HTTP header', error);
     }
   }
   return headers;
 }
 
-/** `{ [name]: parsed }` when the field is there, else `{}`. */
-function optional<Name extends string, T>(
-  parent: Field,
-  fields: Json,
-  name: Name,
-  parse: (field: Field) => T,
-): { [K in Name]?: T } {
-  const value = fields[name];
-  if (value === undefined) return {};
-  const parsed: { [K in Name]?: T } = {};
-  parsed[name] = parse({ name: `${parent.name}.${name}`, value });
-  return parsed;
+function object<R extends Parsers, O extends Parsers>(required: R, optional: O) {
+  return (field: Field) => parseFields(field, required, optional);
 }
 
-function objectOf({ name, value }: Field, known: readonly string[]): Json {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
-    throw malformed(name, 'must be a JSON object');
+function parseFields<R extends Parsers, O extends Parsers>(
+  parent: Field,
+  required: R,
+  optional: O,
+): Parsed<R> & Partial<Parsed<O>> {
+  const parsers = { ...required, ...optional };
+  const fields = objectOf(parent, Object.keys(parsers));
+  const parsed: Json = {};
+  for (const [name, parse] of Object.entries(parsers)) {
+    if (fields[name] === undefined && !Object.hasOwn(required, name)) continue;
+    parsed[name] = parse({ name: `${parent.name}.${name}`, value: fields[name] });
   }
-  const unknown = Object.keys(value).find((key) => !known.includes(key));
-  if (unknown !== undefined) throw malformed(name, `has an unknown field "${unknown}"`);
+  return parsed as Parsed<R> & Partial<Parsed<O>>;
+}
+
+function objectOf(field: Field, known: readonly string[]): Json {
+  const fields = jsonObject(field);
+  const unknown = Object.keys(fields).find((name) => !known.includes(name));
+  if (unknown !== undefined) throw malformed(field.name, `has an unknown field "${unknown}"`);
+  return fields;
+}
+
+function jsonObject({ name, value }: Field): Json {
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw malformed(name, 'must be a JSON object');
   return value as Json;
 }
 
-function textOf({ name, value }: Field, pattern: RegExp, what: string): string {
-  if (typeof value !== 'string' || !pattern.test(value)) throw malformed(name, `must be ${what}`);
-  return value;
+function text(pattern: RegExp, what: string): Parser<string> {
+  return ({ name, value }) => {
+    if (typeof value !== 'string' || !pattern.test(value)) throw malformed(name, `must be ${what}`);
+    return value;
+  };
 }
 
-function booleanOf({ name, value }: Field): boolean {
-  if (typeof value !== 'boolean') throw malformed(name, 'must be true or false');
-  return value;
+function oneOf<const T>(values: readonly T[], what: string): Parser<T> {
+  return ({ name, value }) => {
+    const found = values.find((known) => known === value);
+    if (found === undefined) throw malformed(name, `must be ${what}`);
+    return found;
+  };
 }
 
-function integerOf({ name, value }: Field, min: number, max: number = Number.MAX_SAFE_INTEGER): number {
-  if (!Number.isSafeInteger(value) || (value as number) < min || (value as number) > max) {
+function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): Parser<number> {
+  return ({ name, value }) => {
+    if (Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max)
+      return value as number;
     const bounds = max === Number.MAX_SAFE_INTEGER ? `of at least ${min}` : `from ${min} to ${max}`;
     throw malformed(name, `must be a whole number ${bounds}`);
-  }
-  return value as number;
+  };
 }
 
 function malformed(name: string, problem: string, cause?: unknown): PullError {

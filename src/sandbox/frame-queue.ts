@@ -1,9 +1,9 @@
 import { compress } from '@mongodb-js/zstd';
 
-/** Calls on libuv's pool at a time: enough to keep it busy over small frames. */
+/** Concurrent calls on libuv's pool: enough to keep it busy with small frames. */
 const MAX_CALLS = 64;
 
-/** Bytes waiting for compression or for an earlier frame: what bounds the memory of a writer. */
+/** Bytes that wait for compression or for an earlier frame. Bounds the memory of a writer. */
 const MAX_WAITING_BYTES = 16 * 2 ** 20;
 
 interface Item {
@@ -12,12 +12,11 @@ interface Item {
   frame: Buffer | undefined;
 }
 
-/** The level is zstd's default, 3: the library's wrapper hands no other one on. */
+/** Compresses with zstd's default level, 3; the library takes no other. */
 const zstdFrame = (raw: Buffer): Promise<Buffer> => compress(raw);
 
 /**
- * Compresses many pieces at a time and writes the frames in the order in which the pieces came: zstd frames unless
- * another way to compress is given.
+ * Compresses pieces in parallel and writes the frames in the order of the pieces; zstd frames by default.
  */
 export class FrameQueue {
   readonly #write: (frame: Buffer) => void;
@@ -35,7 +34,7 @@ export class FrameQueue {
     this.#compress = compressFrame;
   }
 
-  /** One frame of these bytes, which must stay as they are; `done` learns where it lies once it is written. */
+  /** Queues a frame of these bytes, which must not change. Calls `done` with its offsets once it is written. */
   add(raw: Buffer, done: (startBytes: number, endBytes: number) => void): void {
     const item: Item = { uncompressedBytes: raw.length, done, frame: undefined };
     this.#items.push(item);
@@ -53,19 +52,19 @@ export class FrameQueue {
     );
   }
 
-  /** Calls `done` after the frames added before. */
+  /** Calls `done` once all frames queued before are written. */
   after(done: () => void): void {
     this.#items.push({ uncompressedBytes: 0, done, frame: Buffer.alloc(0) });
     this.#drain();
   }
 
-  /** Resolves when there is room for more; rejects with the first error of a frame or of writing it. */
+  /** Resolves when the queue accepts more; rejects with the first error of compressing or writing. */
   async room(): Promise<void> {
     while (this.#error === undefined && this.#isFull) await this.#change();
     if (this.#error !== undefined) throw this.#error;
   }
 
-  /** Resolves when everything has been written. */
+  /** Resolves when all frames are written; rejects as `room`. */
   async drained(): Promise<void> {
     while (this.#calls > 0) await this.#change();
     if (this.#error !== undefined) throw this.#error;

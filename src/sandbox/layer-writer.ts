@@ -2,17 +2,17 @@ import { createHash } from 'node:crypto';
 import { withRoom } from '../format/arrays.js';
 import { type Digest, digestOfBytes } from '../format/digest.js';
 
-/** What has been written, and what the layer's descriptor must say about it. */
+/** A written layer, with the annotations for its descriptor. */
 export interface WrittenLayer {
   readonly diffId: Digest;
-  /** Of the tar that the blob decodes to. */
+  /** Length of the tar that the blob decodes to. */
   readonly tarBytes: number;
   readonly annotations: Readonly<Record<string, string>>;
 }
 
 /**
- * Writes a tar as the blob of a layer. Pieces of the tar must not change after they were handed over; `onProgress` is
- * told the bytes of each piece.
+ * Writes a tar as the blob of a layer. The pieces of the tar must not change afterwards; `onProgress`
+ * gets the bytes of each piece.
  */
 export type LayerWriter = (
   tar: Iterable<Buffer>,
@@ -20,7 +20,7 @@ export type LayerWriter = (
   onProgress: (doneBytes: number) => void,
 ) => Promise<WrittenLayer>;
 
-/** Hashes and counts the tar that a blob will decode to. */
+/** Hashes and counts the bytes of a tar. */
 export class TarMeter {
   readonly #hash = createHash('sha256');
   tarBytes = 0;
@@ -30,21 +30,21 @@ export class TarMeter {
     this.tarBytes += bytes.length;
   }
 
-  /** What the bytes so far hash to; ends the meter. */
+  /** Returns the digest of all bytes; to be called once. */
   diffId(): Digest {
     return digestOfBytes(this.#hash.digest());
   }
 }
 
-/** Short strings are joined up to this length before they become bytes. */
+/** Short strings are joined up to this length before they are encoded. */
 const PIECE_CHARS = 2 ** 20;
 
-/** UTF-8 takes at most three bytes for each unit of a JavaScript string. */
+/** UTF-8 needs at most three bytes for each UTF-16 code unit. */
 const MAX_BYTES_PER_CHAR = 3;
 
 /**
- * A long text built from many short ones, as bytes in one growing buffer: the tar-split of 60,000 files is 150 MB,
- * which as a list of pieces would be in memory twice when they are joined.
+ * A long text built from many short ones, encoded in one growing buffer: the tar-split of 60,000 files is
+ * 150 MB, and joining a list of pieces would need it twice.
  */
 export class TextSpool {
   #bytes: Buffer = Buffer.alloc(0);
@@ -56,7 +56,7 @@ export class TextSpool {
     if (this.#text.length >= PIECE_CHARS) this.#flush();
   }
 
-  /** The whole text as UTF-8. */
+  /** Returns the complete text as UTF-8. */
   toBuffer(): Buffer {
     this.#flush();
     return this.#bytes.subarray(0, this.#length);

@@ -7,26 +7,26 @@ import { PullError } from '../format/error.js';
 import { MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, SCHEMA_1_TYPES } from '../format/manifest.js';
 import { isObject } from '../format/strict-json.js';
 
-/** A manifest as a registry answers with it. */
+/** A manifest with its media type. */
 interface StoredManifest {
   readonly digest: Digest;
   readonly mediaType: string;
   readonly bytes: Buffer;
 }
 
-/** A blob of the layout: where it lies and how long it is. */
+/** The file of a blob. */
 export interface BlobFile {
   readonly path: string;
   readonly sizeBytes: number;
 }
 
-/** An OCI image layout, read as it is at each call. */
+/** An OCI image layout; each call reads its current state. */
 export interface LayoutReader {
-  /** Every tag, sorted. */
+  /** Returns all tags, sorted. */
   tags(): string[];
-  /** The manifest that a tag or a digest names, or undefined. */
+  /** Returns the manifest of a tag or digest, or undefined. */
   manifest(reference: string): StoredManifest | undefined;
-  /** The blob of this digest, or undefined. */
+  /** Returns the blob of a digest, or undefined. */
   blob(digest: Digest): BlobFile | undefined;
 }
 
@@ -38,10 +38,10 @@ const REF_NAME = 'org.opencontainers.image.ref.name';
 type Json = Record<string, unknown>;
 
 /**
- * Opens the OCI image layout in `directory` (image-spec, image-layout.md). index.json is read again when it changes;
- * while it is half-written, the last good one serves. No link below the directory is followed.
- * @throws PullError `option-malformed` when there is no index.json or it is no regular file, `metadata-malformed` when it is no
- *   image index
+ * Opens the OCI image layout in `directory` (image-spec, image-layout.md). Reads index.json again when it
+ * changes, and uses the last valid one while it is malformed. Follows no link below the directory.
+ * @throws PullError `option-malformed` if index.json is missing or not a regular file,
+ *   `metadata-malformed` if it is not an image index
  */
 export function openLayout(directory: string): LayoutReader {
   const path = join(directory, 'index.json');
@@ -49,7 +49,7 @@ export function openLayout(directory: string): LayoutReader {
   let seen = versionOf(path);
   if (seen === undefined) {
     throw new PullError('option-malformed', `${directory} is not an OCI image layout: it has no index.json`, {
-      hint: `\`skopeo copy docker://IMAGE oci:${directory}:TAG\` makes one`,
+      hint: `create one with \`skopeo copy docker://IMAGE oci:${directory}:TAG\``,
     });
   }
   let tags = readTags(path);
@@ -76,7 +76,7 @@ export function openLayout(directory: string): LayoutReader {
   };
 }
 
-/** Something that differs after a rewrite, or undefined without a file. */
+/** Returns a string that changes with every rewrite, or undefined without a file. */
 function versionOf(path: string): string | undefined {
   const stat = lstatSync(path, { throwIfNoEntry: false, bigint: true });
   return stat === undefined ? undefined : `${stat.ino} ${stat.size} ${stat.mtimeNs}`;
@@ -91,14 +91,14 @@ function findBlob(blobs: string, digest: Digest): BlobFile | undefined {
 }
 
 /**
- * Opens a blob; no step from the layout to it is a link, whatever was swapped since it was found.
- * @throws UnfitFile, and the system's own errors
+ * Opens a blob without following links below the layout.
+ * @throws UnfitFile, and the system's errors
  */
 export function openBlob({ path }: BlobFile): number {
   return within(path, (at) => openFile(path, undefined, at));
 }
 
-/** Tag to digest. A lone manifest without a name, as `skopeo copy … oci:DIR` leaves it, is `latest`. */
+/** Returns the digest of each tag. A single manifest without a name, as `skopeo copy … oci:DIR` writes it, is `latest`. */
 function readTags(path: string): Map<string, Digest> {
   const manifests = parseObject(readSmall(path))?.['manifests'];
   if (!Array.isArray(manifests)) {
@@ -124,7 +124,7 @@ function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifes
   return mediaType === undefined ? undefined : { digest, mediaType, bytes };
 }
 
-/** The media type of a manifest by what it says, else by what it holds; undefined for a blob that is none. */
+/** Returns the stated media type of a manifest, else one by its fields; undefined for another blob. */
 function manifestType(bytes: Buffer): string | undefined {
   const manifest = parseObject(bytes);
   if (manifest === undefined) return undefined;

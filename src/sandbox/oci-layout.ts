@@ -23,23 +23,23 @@ export interface Descriptor {
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
-/** A blob on its way into a layout. */
+/** Writes a new blob of a layout. */
 export interface BlobWriter {
   write(bytes: Buffer): void;
-  /** Gives the blob its name. */
+  /** Completes the blob and renames it to its digest. */
   finish(): { digest: Digest; sizeBytes: number };
-  /** Removes what has been written. */
+  /** Deletes the unfinished blob. */
   discard(): void;
 }
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
 
-const HINT = 'repair the layout, or name a directory that is not there yet';
+const HINT = 'repair the layout, or choose a directory that does not exist yet';
 
-/** Frames are small: they are written this many bytes at a time. */
+/** Small frames are collected up to this size before they are written. */
 const WRITE_BYTES = 2 ** 20;
 
-/** Makes a directory an OCI image layout (OCI image-spec, image-layout.md) unless it is one. */
+/** Creates an OCI image layout in a directory if it is missing (OCI image-spec, image-layout.md). */
 export function createLayout(layoutDir: string): void {
   mkdirSync(join(layoutDir, 'blobs', 'sha256'), { recursive: true });
   writeFileSync(join(layoutDir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
@@ -91,8 +91,8 @@ export function putJson(layoutDir: string, mediaType: string, value: object): De
 }
 
 /**
- * Names a manifest in index.json; other names stay, the same name is replaced.
- * @throws PullError `metadata-malformed` when there is an index.json that is none
+ * Adds a manifest to index.json under a name, replacing an entry with the same name.
+ * @throws PullError `metadata-malformed` for a malformed index.json
  */
 export function nameManifest(layoutDir: string, ref: string, manifest: Descriptor): void {
   const path = join(layoutDir, 'index.json');
@@ -118,7 +118,7 @@ function readIndex(path: string): Fields[] {
   } catch (cause) {
     throw new PullError('metadata-malformed', `${path} is not JSON`, { hint: HINT, cause });
   }
-  throw new PullError('metadata-malformed', `${path} is no OCI image index`, { hint: HINT });
+  throw new PullError('metadata-malformed', `${path} is not an OCI image index`, { hint: HINT });
 }
 
 function refOf({ annotations }: Fields): unknown {

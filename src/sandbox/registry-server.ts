@@ -12,44 +12,44 @@ import { type RequestRecord, type ServerState, serveRequest } from './serve-requ
 export interface RegistryOptions {
   /** Directory of the OCI image layout. */
   readonly layout: string;
-  /** 0, the default, takes a free one. */
+  /** 0, the default, chooses a free port. */
   readonly port?: number;
-  /** The address to listen on: 127.0.0.1 unless told. */
+  /** The address to listen on; default 127.0.0.1. */
   readonly host?: string;
-  /** Names that requests may ask for besides the server's own: those that tests give it through a proxy. */
+  /** Further host names that requests may have, for tests with a proxy. */
   readonly names?: readonly string[];
-  /** Waited before each answer. */
+  /** Delay before each answer. */
   readonly latencyMs?: number;
   /** Body bytes per second on each connection. */
   readonly ratePerConnectionBytes?: number;
   /** Body bytes per second over all connections together. */
   readonly rateBytes?: number;
   readonly faults?: readonly FaultRule[];
-  /** Every path under /v2/ asks for a bearer token. */
+  /** Requires a bearer token for every path under /v2/. */
   readonly requireToken?: TokenRule;
-  /** Called when an answer is over, however it ended. */
+  /** Called after each answer, also if it failed. */
   readonly onRequest?: (record: RequestRecord) => void;
 }
 
 export interface SandboxRegistry {
-  /** `127.0.0.1:PORT`, as it stands in a reference. */
+  /** `127.0.0.1:PORT`, the registry of references. */
   readonly host: string;
   /** `http://127.0.0.1:PORT`. */
   readonly origin: string;
-  /** The first requests in the order of their arrival, as many as 16 MiB take. */
+  /** The first requests in order of arrival, up to 16 MiB of records. */
   readonly requests: readonly RequestRecord[];
-  /** Ends every connection and stops listening. */
+  /** Closes all connections and stops listening. */
   close(): Promise<void>;
 }
 
-/** Longer than any pause within a pull: an idle connection that the server closes costs the client a retry. */
+/** Longer than any pause within a pull: closing an idle connection costs the client a retry. */
 const KEEP_ALIVE_MS = 120_000;
 
 /**
- * Starts a read-only registry over an OCI image layout (distribution-spec v2, pull), which answers for any repository
- * name; resolves when it listens. With a redirect among the faults it listens on a second port, the other origin.
- * @throws PullError `option-malformed` for no layout, or an address it cannot have;
- * `metadata-malformed` for a malformed index.json
+ * Starts a read-only registry for an OCI image layout (distribution-spec v2, pull) under any repository
+ * name; resolves when it listens. If a fault redirects, it listens on a second port, the second origin.
+ * @throws PullError `option-malformed` if there is no layout or it cannot listen on the address;
+ *   `metadata-malformed` for a malformed index.json
  */
 export async function startRegistry(options: RegistryOptions): Promise<SandboxRegistry> {
   const { faults = [], host = '127.0.0.1' } = options;
@@ -96,7 +96,7 @@ function createState(
   };
 }
 
-/** The shortest life that anything asks for: `expires_in` stays honest. */
+/** Returns the shortest configured lifetime, so that `expires_in` is right for every token. */
 function tokenLifeMs(requireToken: TokenRule | undefined, faults: readonly FaultRule[]): number {
   const challenged = faults.map(({ action }) =>
     'challenge' in action ? action.challenge.expiresAfterMs : undefined,
@@ -105,7 +105,7 @@ function tokenLifeMs(requireToken: TokenRule | undefined, faults: readonly Fault
   return lives.length === 0 ? TOKEN_LIFE_MS : Math.min(...lives);
 }
 
-/** A server that listens, still without anybody to answer. */
+/** Starts to listen, without a request handler yet. */
 async function listen(port: number, host: string): Promise<{ server: Server; port: number }> {
   const server = createServer({ noDelay: true, keepAliveTimeout: KEEP_ALIVE_MS });
   try {
@@ -114,7 +114,7 @@ async function listen(port: number, host: string): Promise<{ server: Server; por
   } catch (cause) {
     const reason = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
     throw new PullError('option-malformed', `cannot listen on ${host}:${port}: ${reason}`, {
-      hint: 'port 0 takes one that is free',
+      hint: 'port 0 chooses a free port',
       cause,
     });
   }

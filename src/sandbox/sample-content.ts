@@ -1,33 +1,33 @@
-/** What a generated file holds; equal values give equal bytes. */
+/** The content of a generated file; equal values give equal bytes. */
 export interface SampleContent {
   readonly kind: 'text' | 'noise';
   readonly seed: number;
   readonly sizeBytes: number;
 }
 
-/** Content is made and handed on in pieces of this size, so that a large file costs no more memory than a small one. */
+/** Content is generated in pieces of this size, which bounds the memory. */
 const PIECE_BYTES = 2 ** 20;
 
-/** Words of the text: enough that a file compresses to about a third and not to nothing. */
+/** Number of different words: a file compresses to about a third. */
 const WORDS = 1500;
 
-/** Text is put together from runs of lines of one pool: 200 bytes a copy instead of a word at a time. */
+/** Text consists of runs of lines from one pool, which are copied 200 bytes at a time instead of word by word. */
 const POOL_BYTES = 2 ** 20;
 const RUN_LINES = 3;
 
-/** Every 4 KiB of noise begin with the same 256 bytes: object files and archives shrink a little, too. */
+/** Every 4 KiB of noise start with the same 256 bytes, since object files and archives compress a little too. */
 const NOISE_BLOCK_BYTES = 4096;
 const NOISE_HEAD_BYTES = 256;
 
 interface TextPool {
   readonly bytes: Buffer;
-  /** Where each line starts; the last item is the end of the last line. */
+  /** Start of each line, then the end of the last line. */
   readonly lines: Uint32Array;
 }
 
 let pool: TextPool | undefined;
 
-/** The bytes of a generated file, piece by piece; each piece is a buffer of its own. */
+/** Yields the bytes of a generated file; each piece is a new buffer. */
 export function* contentPieces(content: SampleContent): Generator<Buffer> {
   pool ??= createPool();
   const prng = createPrng(content.seed, content.kind === 'text' ? 1 : 2);
@@ -50,7 +50,7 @@ function fillText(piece: Buffer, prng: Prng, { bytes, lines }: TextPool): void {
 
 function fillNoise(piece: Buffer, prng: Prng, { bytes }: TextPool): void {
   const words = new Uint32Array(Math.ceil(piece.length / 4));
-  // xorshift32 (Marsaglia 2003): one word in a nanosecond, and zstd finds nothing in it.
+  // xorshift32 (Marsaglia 2003): one word in a nanosecond, which zstd cannot compress.
   let state = prng.next() | 1;
   for (let at = 0; at < words.length; at += 1) {
     state ^= state << 13;
@@ -71,8 +71,8 @@ function createPool(): TextPool {
   const lines = [0];
   let text = '';
   while (text.length < POOL_BYTES) {
-    // Few words are frequent and many are rare, as in every language. No Math.pow: its last digit is not the
-    // same in every Node, and one other byte is another digest.
+    // Few words are frequent and many are rare, as in natural languages. Not Math.pow, whose last digit
+    // differs between versions of Node: one different byte changes the digest.
     const count = 6 + prng.below(10);
     const line = Array.from(
       { length: count },
@@ -84,7 +84,7 @@ function createPool(): TextPool {
   return { bytes: Buffer.from(text, 'latin1'), lines: Uint32Array.from(lines) };
 }
 
-/** A seeded source of numbers: the same seed gives the same sample on every machine. Not for secrets. */
+/** A seeded random number generator: one seed gives the same sample on every machine. Not for secrets. */
 export interface Prng {
   /** 32 random bits. */
   next(): number;
@@ -94,7 +94,7 @@ export interface Prng {
   below(limit: number): number;
 }
 
-/** sfc32 (Chris Doty-Humphrey, PractRand): passes the usual tests and is four lines. */
+/** sfc32 (Chris Doty-Humphrey, PractRand). */
 export function createPrng(seed: number, stream: number): Prng {
   let a = seed | 0;
   let b = stream | 0;
@@ -108,13 +108,13 @@ export function createPrng(seed: number, stream: number): Prng {
     c = ((c << 21) | (c >>> 11)) + sum;
     return sum >>> 0;
   };
-  // Close seeds give unrelated numbers after a dozen rounds.
+  // After a dozen rounds, similar seeds give unrelated numbers.
   for (let round = 0; round < 12; round += 1) next();
   const unit = () => next() / 2 ** 32;
   return { next, unit, below: (limit) => Math.floor(unit() * limit) };
 }
 
-/** A pronounceable word of 2 to 9 letters. */
+/** Returns a pronounceable word of 2 to 9 letters. */
 export function randomWord(prng: Prng): string {
   let text = '';
   for (let left = 1 + prng.below(3); left > 0; left -= 1) {

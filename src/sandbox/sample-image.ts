@@ -4,7 +4,7 @@ import { writeChunkedLayer } from './chunked-writer.js';
 import type { LayerWriter, WrittenLayer } from './layer-writer.js';
 import { createLayout, type Descriptor, nameManifest, openBlob, putJson } from './oci-layout.js';
 
-/** How layers are written, and their media type (OCI image-spec, layer.md). */
+/** A writer of layers and their media type (OCI image-spec, layer.md). */
 export interface FormatWriter {
   readonly mediaType: string;
   readonly write: LayerWriter;
@@ -18,7 +18,7 @@ const ZSTD_CHUNKED: FormatWriter = {
 export interface ImageOptions extends Partial<FormatWriter> {
   /** The OCI image layout to create or to add to. */
   readonly layoutDir: string;
-  /** The image's name in the layout; an image of this name is replaced. */
+  /** The image's name in the layout; replaces an image of this name. */
   readonly ref: string;
   /** The layers' tars, lowest first. */
   readonly tars: Iterable<Iterable<Buffer>>;
@@ -42,8 +42,8 @@ export interface SampleResult {
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
 
 /**
- * Writes an image into an OCI image layout, next to the images in it; equal layers are stored once.
- * The layers are zstd:chunked unless another writer is given. Equal options give equal digests.
+ * Adds an image to an OCI image layout, which is created if it is missing. Layers are zstd:chunked by
+ * default; equal layers are stored once, and equal options give equal digests.
  * @throws PullError `metadata-malformed` or `unsupported` for a tar that cannot be a layer; errors of the file system
  */
 export async function writeImage(options: ImageOptions): Promise<SampleResult> {

@@ -1,54 +1,54 @@
 import { TAR_END, tarHeader, tarPadding } from '../format/tar-writer.js';
 import { contentPieces, createPrng, type Prng, randomWord, type SampleContent } from './sample-content.js';
 
-/** What decides a generated tree; equal options give equal bytes. */
+/** Options of a generated tree; equal options give equal bytes. */
 export interface TreeOptions {
   readonly seed: number;
-  /** Regular files, all layers together; links and directories come on top. */
+  /** Regular files of all layers, without links and directories. */
   readonly fileCount: number;
-  /** Share of the files that each layer holds, in order. */
+  /** Share of the files in each layer, in order. */
   readonly layerShares: readonly number[];
   /** 2 is the same image one release later: see planChanges. */
   readonly version: 1 | 2;
 }
 
-/** One thing of a layer, in tar order. */
+/** An entry of a layer. */
 export interface TreeItem {
   readonly type: 'file' | 'directory' | 'symlink' | 'hardlink';
   readonly path: string;
-  /** Of a link. */
+  /** Target of a link. */
   readonly target: string;
-  /** Of a file. */
+  /** Content of a file. */
   readonly content: SampleContent;
   readonly mode: number;
 }
 
-/** Four layers as images have them: a large base and ever smaller ones on top. */
+/** Four layers, as images have them: a large base with smaller ones on top. */
 export const DEFAULT_LAYER_SHARES = [50, 30, 15, 5] as const;
 
-/** Half of the files are below 4 KiB; with this spread the mean is about 50 KiB. */
+/** Half of the files are smaller; with this spread the mean is about 50 KiB. */
 const MEDIAN_BYTES = 4096;
 const SPREAD_LOG2 = 3.4;
 const MAX_FILE_BYTES = 32 * 2 ** 20;
 
-/** In a hundred files: empty ones, copies of an earlier one, and links on top. */
+/** In a hundred files: empty ones and copies of an earlier one; and links in addition. */
 const EMPTY_PERCENT = 2;
 const COPY_PERCENT = 3;
 const SYMLINK_PERCENT = 4;
 const HARDLINK_PERCENT = 1;
 
-/** Each layer's names have a stream of random numbers. */
+/** The names of each layer have their own stream of random numbers. */
 const FIRST_NAME_STREAM = 100;
 
 const NO_CONTENT: SampleContent = { kind: 'text', seed: 0, sizeBytes: 0 };
 
-/** Samples have a fixed date, so that equal options give equal digests; version 2 is a day younger. */
+/** A fixed date, so that equal options give equal digests; version 2 is a day younger. */
 const MTIME_SECONDS = 1_700_000_000;
 const DAY_SECONDS = 86_400;
 
 const TAR_TYPES = { file: '0', hardlink: '1', symlink: '2', directory: '5' } as const;
 
-/** The tars of a generated tree, one for each share, piece by piece. */
+/** Yields the tars of a generated tree, one for each share, as pieces. */
 export function* treeTars(options: TreeOptions): Generator<Generator<Buffer>> {
   const mtimeSeconds = MTIME_SECONDS + (options.version - 1) * DAY_SECONDS;
   for (const items of planTree(options)) yield treeTar(items, mtimeSeconds);
@@ -65,7 +65,7 @@ function* treeTar(items: readonly TreeItem[], mtimeSeconds: number): Generator<B
   yield TAR_END;
 }
 
-/** The items of every layer. Layers have roots of their own; a copy may repeat a file of another layer. */
+/** Returns the entries of every layer. Layers have separate root directories; copies may be of files in other layers. */
 export function planTree(options: TreeOptions): TreeItem[][] {
   const prng = createPrng(options.seed, 0);
   const contents = planContents(options.fileCount, prng);
@@ -76,7 +76,7 @@ export function planTree(options: TreeOptions): TreeItem[][] {
       : planChanges(contents, options.seed);
   return options.layerShares.map((_, layer) => {
     const indexes = [...files.keys()].filter((index) => layerOf[index] === layer);
-    // Names come from a stream of their own and are drawn for gone files, too: version 2 has the same paths.
+    // Names have their own stream and are drawn for removed files too, so that version 2 has the same paths.
     return planLayer(layer, indexes, files, createPrng(options.seed, FIRST_NAME_STREAM + layer));
   });
 }
@@ -94,14 +94,14 @@ function planContents(count: number, prng: Prng): SampleContent[] {
   return contents;
 }
 
-/** A log-normal size: the sum of twelve uniform numbers is close enough to normal, and exact everywhere. */
+/** Returns a log-normal size. The sum of twelve uniform numbers approximates a normal one and is exact on every machine. */
 function sampleSize(prng: Prng): number {
   let normal = -6;
   for (let die = 0; die < 12; die += 1) normal += prng.unit();
   return Math.min(MAX_FILE_BYTES, 1 + Math.floor(MEDIAN_BYTES * powerOf2(normal * SPREAD_LOG2)));
 }
 
-/** 2 to any power by square roots alone: Math.pow may differ in the last digit between Node versions. */
+/** Computes 2 ** exponent with square roots: Math.pow may differ in the last digit between Node versions. */
 function powerOf2(exponent: number): number {
   let fraction = exponent - Math.floor(exponent);
   let power = 2 ** Math.floor(exponent);
@@ -143,7 +143,7 @@ function planLayer(
   ]);
 }
 
-/** A file and the links to it. A hard link goes with its file; a symlink may be left dangling. */
+/** Returns a file and the links to it. A removed file has no hard link, but its symlink stays. */
 function planFile(file: Change, index: number, directory: string, prng: Prng): TreeItem[] {
   const name = fileName(file.content.kind, index, prng);
   const mode = prng.below(8) === 0 ? 0o755 : 0o644;
@@ -162,24 +162,24 @@ function planFile(file: Change, index: number, directory: string, prng: Prng): T
   return items;
 }
 
-/** Where the files of each layer live; a further layer gets a root of its own. */
+/** Root directories of the layers; further layers get generated ones. */
 const ROOTS = ['usr/', 'opt/runtime/', 'app/node_modules/', 'app/src/'];
 
-/** Files to a directory on average, as in a /usr of 20,000 files. */
+/** Average number of files in a directory, as in a /usr of 20,000 files. */
 const FILES_PER_DIRECTORY = 12;
 
-/** Deeper than that is rare, and paths stay below the 255 bytes of ustar. */
+/** Keeps paths below ustar's 255 bytes; images rarely have deeper ones. */
 const MAX_DEPTH = 9;
 
 const TEXT_ENDINGS = ['.js', '.py', '.h', '.txt', '.json', '.md', '.html', ''];
 const NOISE_ENDINGS = ['.so', '.bin', '.gz', '.png', '.pyc', ''];
 
-/** The directories of one layer, each after its parent, with a slash at the end. */
+/** Returns the directories of a layer with a trailing slash, parents first. */
 function directoryNames(layer: number, fileCount: number, prng: Prng): string[] {
   const root = ROOTS[layer] ?? `srv/layer${layer}/`;
   const steps = root.split('/').slice(0, -1);
   const names = new Set(steps.map((_, depth) => `${steps.slice(0, depth + 1).join('/')}/`));
-  // Files and new directories go to any directory from the root on, not to what leads there.
+  // Files and new directories go to the layer's root or below it.
   const open = [root];
   for (let left = Math.floor(fileCount / FILES_PER_DIRECTORY); left > 0; left -= 1) {
     const parent = open[prng.below(open.length)]!;
@@ -191,13 +191,13 @@ function directoryNames(layer: number, fileCount: number, prng: Prng): string[] 
   return [...names].sort();
 }
 
-/** A file's name: its number makes it the only one. */
+/** Returns a file's name, which its index makes unique. */
 function fileName(kind: 'text' | 'noise', index: number, prng: Prng): string {
   const endings = kind === 'text' ? TEXT_ENDINGS : NOISE_ENDINGS;
   return `${randomWord(prng)}-${index.toString(36)}${endings[prng.below(endings.length)]!}`;
 }
 
-/** What became of one file in version 2. */
+/** The change of one file in version 2. */
 interface Change {
   readonly content: SampleContent;
   readonly isGone: boolean;
@@ -205,17 +205,17 @@ interface Change {
   readonly added: SampleContent | undefined;
 }
 
-/** An update as distributions ship it: few files, but rather the large ones. */
+/** Like an update of a distribution: few files, and mostly large ones. */
 const CHANGED_SHARE = 0.03;
 const CHANGED_BYTES_SHARE = 0.1;
 const GONE_SHARE = 0.005;
 
-/** The stream of random numbers that belongs to version 2. */
-const STREAM = 50;
+/** The stream of random numbers of version 2. */
+const CHANGES_STREAM = 50;
 
-/** What version 2 does to each file: 3 % changed (about a tenth of the bytes), 0.5 % new, 0.5 % gone. */
+/** Returns the change of each file in version 2: 3 % changed (about a tenth of the bytes), 0.5 % new, 0.5 % removed. */
 function planChanges(contents: readonly SampleContent[], seed: number): Change[] {
-  const prng = createPrng(seed, STREAM);
+  const prng = createPrng(seed, CHANGES_STREAM);
   const order = shuffled(contents.length, prng);
   const few = Math.ceil(contents.length * GONE_SHARE);
   const gone = new Set(order.splice(0, few));
@@ -231,7 +231,7 @@ function planChanges(contents: readonly SampleContent[], seed: number): Change[]
   });
 }
 
-/** Half of them as they come; the others of the size that brings the bytes to their share. */
+/** Picks half of the files at random, and the others by size, so that the changed bytes reach their share. */
 function pickChanged(contents: readonly SampleContent[], order: readonly number[]): Set<number> {
   const quota = Math.round(contents.length * CHANGED_SHARE);
   const half = Math.ceil(quota / 2);
@@ -242,8 +242,8 @@ function pickChanged(contents: readonly SampleContent[], order: readonly number[
   for (const index of picked) bytesLeft -= sizeOf(index);
   for (const index of candidates.slice(half)) {
     if (picked.size >= quota) break;
-    const wanted = bytesLeft / (quota - picked.size);
-    if (sizeOf(index) < wanted / 2 || sizeOf(index) > wanted * 2) continue;
+    const targetBytes = bytesLeft / (quota - picked.size);
+    if (sizeOf(index) < targetBytes / 2 || sizeOf(index) > targetBytes * 2) continue;
     picked.add(index);
     bytesLeft -= sizeOf(index);
   }

@@ -7,34 +7,34 @@ import { createLink, type Link, sendBody } from './body.js';
 import { chooseAnswer, type Registry, type RegistryRequest } from './exchange.js';
 import { shapeAnswer, type Transmission } from './shape-answer.js';
 
-/** One request as the server saw it; `status` and `sentBytes` grow while it is being answered. */
+/** A request as the server saw it; `status` and `sentBytes` change while it is answered. */
 export interface RequestRecord {
   readonly method: string;
-  /** As it was sent, without the query: that may hold a signature. */
+  /** As sent, without the query, which may have a signature. */
   readonly path: string;
-  /** Bytes [start, end) of the blob that a Range header asked for, else null. */
+  /** The range [start, end) of the blob in the Range header, else null. */
   start: number | null;
   end: number | null;
-  /** 0 when no answer was given. */
+  /** 0 without an answer. */
   status: number;
-  /** Bytes of the body that the kernel took. */
+  /** Bytes of the body that the kernel accepted. */
   sentBytes: number;
-  /** Which connection it came on, counted from 1. */
+  /** Number of the connection, from 1. */
   readonly connection: number;
 }
 
-/** What changes while a server runs, and how it was told to answer. */
+/** The state and options of a running server. */
 export interface ServerState {
   readonly registry: Registry;
   readonly hosts: Hosts;
   readonly records: RequestRecord[];
-  /** About what the records take. */
+  /** Approximate memory of the records. */
   recordBytes: number;
   readonly connections: WeakMap<Socket, Connection>;
   connectionCount: number;
   readonly latencyMs: number;
   readonly ratePerConnectionBytes: number | undefined;
-  /** The links that all connections go over. */
+  /** Links that all connections share. */
   readonly sharedLinks: readonly Link[];
   readonly onRequest: ((record: RequestRecord) => void) | undefined;
 }
@@ -44,12 +44,12 @@ interface Connection {
   readonly links: readonly Link[];
 }
 
-/** 50,000 requests as a pull sends them: neither a day of a benchmark nor long URLs fill the memory. */
+/** About 50,000 requests of pulls. Bounds the memory of long benchmarks and long URLs. */
 const MAX_RECORD_BYTES = 16 * 2 ** 20;
-/** What a record takes besides its path. */
+/** Approximate memory of a record without its path. */
 const RECORD_BYTES = 200;
 
-/** Answers one request; resolves when all of it was sent or the connection is gone, never rejects. */
+/** Answers one request; resolves when the answer is sent or the connection closed, and never rejects. */
 export async function serveRequest(
   state: ServerState,
   signedOrigin: boolean,
@@ -69,8 +69,8 @@ export async function serveRequest(
       { ...request, ifRange: typeof ifRange === 'string' ? ifRange : undefined },
       action,
     );
-    record.start = shaped.asked?.start ?? null;
-    record.end = shaped.asked?.end ?? null;
+    record.start = shaped.requested?.start ?? null;
+    record.end = shaped.requested?.end ?? null;
     const delayMs =
       state.latencyMs + (action !== undefined && 'firstByteAfterMs' in action ? action.firstByteAfterMs : 0);
     if (delayMs > 0) await sleep(delayMs, undefined, { ref: false });
@@ -91,15 +91,15 @@ function connectionOf(state: ServerState, socket: Socket): Connection {
   const known = state.connections.get(socket);
   if (known !== undefined) return known;
   const { ratePerConnectionBytes: rate } = state;
-  const own = rate === undefined ? [] : [createLink(rate)];
-  const connection = { number: ++state.connectionCount, links: [...own, ...state.sharedLinks] };
+  const limited = rate === undefined ? [] : [createLink(rate)];
+  const connection = { number: ++state.connectionCount, links: [...limited, ...state.sharedLinks] };
   state.connections.set(socket, connection);
   return connection;
 }
 
 function startRecord(state: ServerState, message: IncomingMessage, connection: number): RequestRecord {
   const [url = ''] = (message.url ?? '').split('?', 1);
-  // A copy: a slice would keep the whole URL.
+  // Copies the path: a slice would keep the complete URL in memory.
   const path = Buffer.from(url).toString();
   const record = {
     method: message.method ?? '',
@@ -122,7 +122,7 @@ function readRequest(message: IncomingMessage, signedOrigin: boolean): RegistryR
   const url = message.url ?? '';
   const cut = url.indexOf('?');
   const { localAddress = '', localPort = 0 } = message.socket;
-  // A name that is not plainly one would end up inside quotes of a header.
+  // Only a plain name, as it becomes part of a quoted string in a header.
   const [, named] = /^([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?$/.exec(message.headers.host ?? '') ?? [];
   return {
     method: message.method ?? '',
@@ -151,7 +151,7 @@ async function transmit(
   record: RequestRecord,
 ): Promise<void> {
   const { cut, bytesPerSecond } = shaped;
-  if (cut?.silent !== true) {
+  if (cut?.beforeHeaders !== true) {
     record.status = shaped.status;
     response.writeHead(shaped.status, {
       'Docker-Distribution-Api-Version': 'registry/2.0',
@@ -161,15 +161,15 @@ async function transmit(
       record.sentBytes += bytes;
     };
     const drip = bytesPerSecond === undefined ? [] : [createLink(bytesPerSecond)];
-    const whole = await sendBody(response, { ...shaped, links: [...drip, ...links], onSent });
-    if (!whole) response.destroy();
+    const isComplete = await sendBody(response, { ...shaped, links: [...drip, ...links], onSent });
+    if (!isComplete) response.destroy();
   }
-  // A stalled answer is left as it is, until the client or close() ends the connection.
+  // A stalled answer stays open until the client or close() ends the connection.
   if (cut?.how === 'close') response.destroy();
   else if (cut === undefined) response.end();
 }
 
-/** A file that cannot be read, say: 500 while nothing was sent, else the connection is closed. */
+/** Answers 500 after an error, for instance of a file, or closes the connection if the headers are sent. */
 function fail(response: ServerResponse, record: RequestRecord, error: unknown): void {
   if (response.headersSent) {
     response.destroy();

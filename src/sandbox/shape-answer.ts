@@ -2,7 +2,7 @@ import { type Answer, errorAnswer } from './answers.js';
 import { bodySizeBytes } from './body.js';
 import type { FaultAction } from './faults.js';
 
-/** What goes over the wire for one request. */
+/** The answer to send for one request. */
 export interface Transmission {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -11,15 +11,15 @@ export interface Transmission {
   readonly start: number;
   readonly end: number;
   readonly flipByteAt: number | undefined;
-  /** How fast this body comes at most. */
+  /** Maximum rate of this body. */
   readonly bytesPerSecond: number | undefined;
-  /** What happens at `end` instead of a proper end; `silent`: without even the headers. */
-  readonly cut: { readonly how: 'close' | 'stall'; readonly silent: boolean } | undefined;
-  /** The range that was asked for and is in reach, whatever was done to the answer. */
-  readonly asked: ByteRange | undefined;
+  /** How the answer breaks off at `end`, if it does; `beforeHeaders`: not even the headers are sent. */
+  readonly cut: { readonly how: 'close' | 'stall'; readonly beforeHeaders: boolean } | undefined;
+  /** The satisfiable range of the request, before the fault is applied. */
+  readonly requested: ByteRange | undefined;
 }
 
-/** `answer` narrowed to the range that a request asks for, then put through a fault. */
+/** Applies the range of a request and then a fault to an answer. */
 export function shapeAnswer(
   answer: Answer,
   request: {
@@ -30,16 +30,16 @@ export function shapeAnswer(
   action: FaultAction | undefined,
 ): Transmission {
   const sizeBytes = bodySizeBytes(answer.body);
-  const counts =
+  const honoursRange =
     answer.ranges &&
     request.method === 'GET' &&
     (request.ifRange === undefined || request.ifRange === answer.headers['ETag']);
-  const asked = counts ? parseRange(request.range, sizeBytes) : undefined;
-  if (asked === 'unsatisfiable') {
+  const requested = honoursRange ? parseRange(request.range, sizeBytes) : undefined;
+  if (requested === 'unsatisfiable') {
     const headers = { 'Content-Range': `bytes */${sizeBytes}` };
     return shapeAnswer(errorAnswer(416, 'RANGE_INVALID', 'no such bytes', headers), request, action);
   }
-  const ranged = rangeGiven(action, asked);
+  const ranged = rangeToSend(action, requested);
   const { start, end } = ranged ?? { start: 0, end: sizeBytes };
   return {
     status: ranged === undefined ? answer.status : 206,
@@ -53,16 +53,19 @@ export function shapeAnswer(
     ...cutBody(action, start, request.method === 'HEAD' ? start : end),
     flipByteAt: action !== undefined && 'flipByteAt' in action ? action.flipByteAt : undefined,
     bytesPerSecond: action !== undefined && 'drip' in action ? action.drip.bytesPerSecond : undefined,
-    asked,
+    requested,
   };
 }
 
-function rangeGiven(action: FaultAction | undefined, asked: ByteRange | undefined): ByteRange | undefined {
-  if (action === undefined || asked === undefined) return asked;
+function rangeToSend(
+  action: FaultAction | undefined,
+  requested: ByteRange | undefined,
+): ByteRange | undefined {
+  if (action === undefined || requested === undefined) return requested;
   if ('ignoreRange' in action) return undefined;
   return 'shortRange' in action
-    ? { start: asked.start, end: Math.min(asked.end, asked.start + action.shortRange) }
-    : asked;
+    ? { start: requested.start, end: Math.min(requested.end, requested.start + action.shortRange) }
+    : requested;
 }
 
 function statedRange(action: FaultAction | undefined, range: ByteRange, sizeBytes: number): string {
@@ -77,9 +80,9 @@ function cutBody(
   end: number,
 ): Pick<Transmission, 'start' | 'end' | 'cut'> {
   const cut = cutOf(action);
-  // A body that ends before the cut ends as it should.
+  // A body that is shorter than the cut is sent completely.
   if (cut === undefined || (cut.bytes > 0 && start + cut.bytes >= end)) return { start, end, cut: undefined };
-  return { start, end: start + cut.bytes, cut: { how: cut.how, silent: cut.bytes === 0 } };
+  return { start, end: start + cut.bytes, cut: { how: cut.how, beforeHeaders: cut.bytes === 0 } };
 }
 
 function cutOf(action: FaultAction | undefined): { how: 'close' | 'stall'; bytes: number } | undefined {
@@ -101,8 +104,9 @@ interface ByteRange {
 const SINGLE_RANGE = /^bytes=(\d{0,15})-(\d{0,15})$/;
 
 /**
- * What a Range header asks of a body of `sizeBytes`: bytes [start, end); `unsatisfiable`, which is a 416; or
- * `undefined` where a server must or may ignore the header: absent, malformed, or several ranges (RFC 9110, 14.2).
+ * Parses a Range header for a body of `sizeBytes` (RFC 9110, 14.2).
+ * @returns 'unsatisfiable' for status 416; undefined for a header that the server ignores because it is
+ *   absent, malformed or has several ranges
  */
 export function parseRange(
   header: string | undefined,
@@ -122,7 +126,7 @@ export function parseRange(
   return { start, end: last === '' ? sizeBytes : Math.min(Number(last) + 1, sizeBytes) };
 }
 
-/** The Content-Range of `range` in a body of `sizeBytes` (RFC 9110, 14.4): the inclusive form. */
+/** Returns the Content-Range of a range in a body of `sizeBytes` (RFC 9110, 14.4), whose end is inclusive. */
 export function contentRange(range: ByteRange, sizeBytes: number): string {
   return `bytes ${range.start}-${range.end - 1}/${sizeBytes}`;
 }

@@ -8,28 +8,28 @@ import {
 } from '../format/tar-fields.js';
 import { ExtendedHeaders, parseHeader, type TarEntry } from '../format/tar-header.js';
 
-/** What follows the end of an archive is handed on in pieces of at most this size, as tar-split has it. */
+/** Maximum size of the pieces of bytes after the end of the archive, as in tar-split. */
 const TRAILER_BYTES = 2 ** 20;
 
 export interface TarHandler {
-  /** A new entry; `raw` is every byte since the last content byte: padding, extended headers, the header. */
+  /** A new entry; `raw` has all bytes since the last content: padding, extended headers and the header. */
   entry(entry: TarEntry, contentBytes: number, raw: Buffer): void;
   /** The next bytes of the content of the last entry. */
   content(bytes: Buffer): void;
-  /** Bytes that belong to no entry any more: the last padding with the end blocks, then what follows them. */
+  /** Bytes after the last entry: the last padding with the end blocks, then all that follows. */
   trailer(raw: Buffer): void;
 }
 
 /**
- * Takes a tar apart as it comes, in pieces of any size (POSIX pax and ustar, GNU and V7 headers).
- * push and end throw PullError `metadata-malformed` for what is no tar and `unsupported` for sparse formats.
+ * Parses a tar in pieces of any size (POSIX pax and ustar, GNU and V7 headers). `push` and `end` throw
+ * PullError `metadata-malformed` for a malformed tar and `unsupported` for sparse formats.
  */
 export class TarReader {
   readonly #handler: TarHandler;
   #state: 'header' | 'meta' | 'content' | 'padding' | 'second-end' | 'trailer' = 'header';
-  /** Bytes of this state still to come. */
-  #left = TAR_BLOCK_BYTES;
-  /** Pieces of this state, when it must be whole. */
+  /** Remaining bytes of this state. */
+  #remaining = TAR_BLOCK_BYTES;
+  /** Pieces of this state, if it is parsed as one block. */
   #gathered: Buffer[] = [];
   #raw: Buffer[] = [];
   #rawBytes = 0;
@@ -49,16 +49,16 @@ export class TarReader {
         this.#trailer(bytes.subarray(at));
         return;
       }
-      const part = bytes.subarray(at, at + this.#left);
+      const part = bytes.subarray(at, at + this.#remaining);
       at += part.length;
-      this.#left -= part.length;
+      this.#remaining -= part.length;
       if (this.#state === 'content') {
         this.#handler.content(part);
       } else {
         this.#addRaw(part);
         if (this.#state !== 'padding') this.#gathered.push(part);
       }
-      if (this.#left === 0) this.#next();
+      if (this.#remaining === 0) this.#next();
     }
   }
 
@@ -83,7 +83,7 @@ export class TarReader {
 
   #await(state: 'header' | 'meta' | 'content' | 'padding' | 'second-end', bytes: number): void {
     this.#state = state;
-    this.#left = bytes;
+    this.#remaining = bytes;
     if (bytes === 0) this.#next();
   }
 

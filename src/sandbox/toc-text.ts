@@ -3,7 +3,7 @@ import { PullError } from '../format/error.js';
 import type { TarEntry, TarTime } from '../format/tar-header.js';
 import { TextSpool } from './layer-writer.js';
 
-/** One chunk of a content as the TOC states it; `blobStart` is known once its frame is written. */
+/** A chunk of a content in the TOC; `blobStart` is known once its frame is written. */
 export interface TocChunk {
   readonly offset: number;
   sizeBytes: number;
@@ -12,7 +12,7 @@ export interface TocChunk {
   blobStart: number;
 }
 
-/** A content as the TOC states it. */
+/** A content in the TOC. */
 export interface TocContent {
   readonly digest: string;
   readonly blobEnd: number;
@@ -30,31 +30,27 @@ const TYPES: Readonly<Record<string, string>> = {
 };
 
 /**
- * The type of a TOC entry (containers/storage, pkg/chunked/internal/minimal).
- * @throws PullError `unsupported` for an entry a TOC has no word for, such as a global pax header
+ * Returns the type of a TOC entry (containers/storage, pkg/chunked/internal/minimal).
+ * @throws PullError `unsupported` for an entry without a type in TOCs, such as a global pax header
  */
 export function tocType(entry: TarEntry): string {
   const type = TYPES[entry.type];
   if (type !== undefined) return type;
-  throw new PullError(
-    'unsupported',
-    `a tar entry of type ${JSON.stringify(entry.type)} cannot stand in a TOC`,
-    {
-      hint: 'repack the layer with plain files, directories, links and devices',
-    },
-  );
+  throw new PullError('unsupported', `a TOC cannot have a tar entry of type ${JSON.stringify(entry.type)}`, {
+    hint: 'repack the layer with plain files, directories, links and devices',
+  });
 }
 
-/** Go's zero time, which writers before 1.44 stated where the tar has none. */
+/** Go's zero time, which writers before 1.44 write for a missing time. */
 const ZERO_TIME = '0001-01-01T00:00:00Z';
 
-/** The JSON text of one tar entry: its own record and one for each further chunk, between commas. */
+/** Returns the JSON objects of a tar entry and of its further chunks, separated by commas. */
 export function tocText(entry: TarEntry, content: TocContent | undefined, zeroTimes: boolean): string {
   const noTime = zeroTimes ? ZERO_TIME : undefined;
-  const [first, ...rest] = content?.chunks ?? [];
-  const isSplit = rest.length > 0;
+  const [first, ...further] = content?.chunks ?? [];
+  const isSplit = further.length > 0;
   const name = goText(entry.name);
-  const own = {
+  const fields = {
     type: tocType(entry),
     name,
     linkName: goText(entry.linkName) || undefined,
@@ -73,8 +69,8 @@ export function tocText(entry: TarEntry, content: TocContent | undefined, zeroTi
     endOffset: content?.blobEnd,
     ...(isSplit && first !== undefined ? chunkFields(first) : {}),
   };
-  let text = goJson(own);
-  for (const chunk of rest) {
+  let text = goJson(fields);
+  for (const chunk of further) {
     text += `,${goJson({ type: 'chunk', name, offset: chunk.blobStart, ...chunkFields(chunk) })}`;
   }
   return text;
@@ -89,7 +85,7 @@ function chunkFields(chunk: TocChunk): object {
   };
 }
 
-/** Extended attributes in base64: Go sorts the keys of a map by their bytes. */
+/** Returns extended attributes in base64, sorted by the bytes of the keys as Go sorts a map. */
 export function xattrsOf(entry: TarEntry): object | undefined {
   if (entry.xattrs.size === 0) return undefined;
   const pairs = [...entry.xattrs].map(([key, value]) => [goText(Buffer.from(key, 'latin1')), value] as const);
@@ -98,13 +94,13 @@ export function xattrsOf(entry: TarEntry): object | undefined {
 }
 
 /**
- * RFC 3339 in UTC, with as many digits of the second as it takes.
- * @throws PullError `unsupported` for a year that it cannot state
+ * Formats a time by RFC 3339 in UTC, without trailing zeros in the fraction.
+ * @throws PullError `unsupported` for a year outside of 0 to 9999
  */
 export function timeText(time: TarTime): string {
   const date = new Date(time.seconds * 1000);
   if (Number.isNaN(date.getTime()) || date.getUTCFullYear() < 0 || date.getUTCFullYear() > 9999) {
-    throw new PullError('unsupported', 'the tar holds a time outside the years 0 to 9999', {
+    throw new PullError('unsupported', 'the tar has a time outside of the years 0 to 9999', {
       hint: 'repack the layer with other times',
     });
   }
@@ -113,17 +109,17 @@ export function timeText(time: TarTime): string {
   return `${whole}.${String(time.nanos).padStart(9, '0').replace(/0+$/, '')}Z`;
 }
 
-/** The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line an entry. */
+/** The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line for each entry. */
 export class TarSplitText {
   readonly #spool = new TextSpool();
   #position = 0;
 
-  /** Tar bytes that are no content. */
+  /** Adds tar bytes that are not content. */
   raw(bytes: Buffer): void {
     this.#spool.add(`{"type":2,"payload":"${bytes.toString('base64')}","position":${this.#position++}}\n`);
   }
 
-  /** A tar entry; `crc` is the checksum of its content, if it has a size. */
+  /** Adds a tar entry; `crc` is the checksum of its content, if it has a size. */
   entry(entry: TarEntry, crc: Buffer | undefined): void {
     const named = isUtf8(entry.name)
       ? { name: entry.name.toString() || undefined }
@@ -139,13 +135,13 @@ export class TarSplitText {
   }
 }
 
-/** Stands for a byte that is not UTF-8: no decoded text holds half a surrogate pair, and JSON.stringify escapes it. */
+/** Represents a byte that is not UTF-8: decoded text never has a lone surrogate, and JSON.stringify escapes it. */
 const INVALID = '\udc80';
 
-/** Everything that is escaped in JSON, and what Go's encoder escapes besides. */
+/** Escapes of JSON.stringify, and characters that only Go's encoder escapes. */
 const ESCAPED = /\\(?:u[0-9a-f]{4}|.)|[<>&\u2028\u2029]/g;
 
-/** JSON as Go's encoder writes it: `<`, `>`, `&`, line separators and what was not UTF-8 as `\uXXXX`. */
+/** Encodes JSON as Go does: `<`, `>`, `&`, line separators and invalid bytes as `\uXXXX`. */
 export function goJson(value: unknown, indent = ''): string {
   return JSON.stringify(value, undefined, indent).replace(ESCAPED, (found) => {
     if (found.length === 1) return `\\u${found.charCodeAt(0).toString(16).padStart(4, '0')}`;
@@ -153,7 +149,7 @@ export function goJson(value: unknown, indent = ''): string {
   });
 }
 
-/** Bytes as text for goJson: each byte that is no part of a UTF-8 sequence will be one U+FFFD. */
+/** Decodes bytes for goJson, which writes each byte outside of UTF-8 sequences as U+FFFD. */
 export function goText(bytes: Buffer): string {
   if (isUtf8(bytes)) return bytes.toString();
   let text = '';
@@ -165,7 +161,7 @@ export function goText(bytes: Buffer): string {
   return text;
 }
 
-/** The end of the UTF-8 sequence that starts here, or its start if none does. */
+/** Returns the end of the UTF-8 sequence at `start`, or `start` if there is none. */
 function endOfSequence(bytes: Buffer, start: number): number {
   for (let end = start + 1; end <= Math.min(start + 4, bytes.length); end += 1) {
     if (isUtf8(bytes.subarray(start, end))) return end;
