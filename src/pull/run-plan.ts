@@ -1,3 +1,4 @@
+import { withRoomFrom } from '../files/disk-space.js';
 import { inLayer, type PullError } from '../format/error.js';
 import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
@@ -6,7 +7,6 @@ import type { CachedRows } from '../pool/messages.js';
 import { usableMemoryBytes } from '../pool/usable-memory.js';
 import { deleteBlob } from '../store/blob-cache.js';
 import type { ExtentList } from '../store/extents.js';
-import { withRoomFrom } from '../files/disk-space.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
 import { LayerAssembly, writeInline } from './assembly.js';
