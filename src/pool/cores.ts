@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import { posix } from 'node:path';
 
 /**
@@ -48,4 +48,10 @@ export function parseCpuMax(text: string): number {
   const [quota, period] = text.trim().split(/\s+/).map(Number);
   const cores = Math.ceil((quota ?? Number.NaN) / (period ?? Number.NaN));
   return Number.isFinite(cores) && cores > 0 ? cores : Number.POSITIVE_INFINITY;
+}
+
+/** The memory that this process may use: the machine's, or the limit of its container, in bytes. */
+export function usableMemoryBytes(): number {
+  // 0 and absurd numbers mean that there is no limit.
+  return Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
 }

@@ -1,13 +1,12 @@
 import type { Failure } from '../format/error.js';
-import type { ExportResults, ExportTask } from './export-tasks.js';
+import type { ExportResults, ExportTask, PathResults, PathTask } from './export-tasks.js';
 import type { FetchResults, FetchTask } from './fetch-tasks.js';
-import type { PathResults, PathTask } from './path-tasks.js';
 import type { StoreResults, StoreTask } from './store-tasks.js';
 
 export * from './events.js';
 export type * from './export-tasks.js';
+export type * from './export-tasks.js';
 export type * from './fetch-tasks.js';
-export type * from './path-tasks.js';
 export type * from './store-tasks.js';
 export type * from './thread-setup.js';
 

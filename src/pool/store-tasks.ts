@@ -3,7 +3,7 @@ import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
 import type { Compression } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
-import type { DecodedRoom } from './decoded-room.js';
+import type { DecodedRoom } from './counters.js';
 import type { BlobSource, MetadataPart } from './fetch-tasks.js';
 
 /** Tasks on bytes that are here: finding, decoding, checking and rewriting them. */

@@ -2,7 +2,7 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/decoded-limits.
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';
-import { createDecodedRoom, type DecodedRoom, roomLeft, takeRoom } from '../pool/decoded-room.js';
+import { createDecodedRoom, type DecodedRoom, roomLeft, takeRoom } from '../pool/counters.js';
 import type { WantedLayer } from './layer.js';
 
 /** Memory for the metadata of several layers that are read at a time; a layer that needs more is read alone. */

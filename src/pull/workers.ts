@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
+import { usableMemoryBytes } from '../pool/cores.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
-import { usableMemoryBytes } from '../pool/usable-memory.js';
 import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-choice.js';
 import { removePack, sealPack } from '../store/pack-sync.js';

@@ -30,8 +30,8 @@ const POOL_FILES_OF_WORKERS = [
   'src/pool/counters.ts',
   'src/pool/rate-limit.ts',
   'src/pool/range-control.ts',
-  'src/pool/decoded-room.ts',
-  'src/pool/usable-memory.ts',
+  'src/pool/counters.ts',
+  'src/pool/cores.ts',
 ];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
@@ -142,7 +142,7 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // /proc
   'src/store/leases.ts': ['readFileSync', 'readlinkSync'],
   // Programs
-  'workers/opaque/on-path.ts': ['accessSync'],
+  'workers/opaque/zstd-program.ts': ['accessSync'],
 };
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */

@@ -2,7 +2,7 @@ import { fromFailure, type PullError } from '../../src/format/error.js';
 import type { MainMessage } from '../../src/pool/messages.js';
 import { noteAuthorization } from '../../src/registry/redaction.js';
 import { network, tell } from '../context.js';
-import { hearMain } from '../main-messages.js';
+import { hearMain } from './range-client.js';
 
 interface Waiter {
   readonly endpoint: number;

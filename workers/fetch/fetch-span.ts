@@ -5,7 +5,7 @@ import { packWriter } from '../context.js';
 import { unwatch, watch } from '../ticker.js';
 import { frameDecoder } from './frame-decoder.js';
 import { fullBlobReceiver } from './full-blob.js';
-import { decodeMembers } from './member-decoder.js';
+import { decodeMembers } from './member-walker.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 

@@ -1,5 +1,6 @@
+import { BroadcastChannel, threadId } from 'node:worker_threads';
 import { count } from '../../src/pool/counters.js';
-import { RETRY_WAIT_MS } from '../../src/pool/messages.js';
+import { type MainMessage, RETRY_WAIT_MS } from '../../src/pool/messages.js';
 import { noteReceived, type RangeControl, takeStop } from '../../src/pool/range-control.js';
 import { draw, type RateLimit } from '../../src/pool/rate-limit.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
@@ -9,12 +10,12 @@ import {
   RangeStop,
   type RangeTotals,
 } from '../../src/registry/range-client.js';
+import type { SharedTargets } from '../../src/registry/targets.js';
 import { network, setup, tell } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { unwatch, watch } from '../ticker.js';
 import { authorization, originOf } from './authorization.js';
 import { ReadingOrder } from './reading-order.js';
-import { sharedTargets } from './shared-targets.js';
 
 interface Loaded {
   /** As `fetchRange` of src/registry/range.ts, and as `readRange` for a blob on this machine. */
@@ -148,5 +149,56 @@ export function beginRange(control: RangeControl | undefined, endFor?: (next: nu
       close();
       end();
     },
+  };
+}
+
+type Answer = URL | 'renew' | undefined;
+
+/** What waits for the main thread, by blob. */
+const waiting = new Map<
+  string,
+  { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
+>();
+
+/** The main thread lets one thread ask the registry for a blob's new target, and tells the others what it found. */
+export const sharedTargets: SharedTargets = {
+  expired(blobUrl, target) {
+    const asked = waiting.get(blobUrl);
+    if (asked !== undefined) return asked.answered;
+    hearMain(answer);
+    let resolve = (_answer: Answer): void => {};
+    const answered = new Promise<Answer>((settle) => {
+      resolve = settle;
+    });
+    waiting.set(blobUrl, { answered, resolve });
+    tell({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
+    return answered;
+  },
+  renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),
+  failed: (blobUrl, target) => tell({ event: 'target-failed', blobUrl, target: target.href }),
+};
+
+/** Each `target-expired` has one answer. */
+function answer(message: MainMessage): void {
+  if (message.message !== 'target' && message.message !== 'renew-target') return;
+  if (message.thread !== threadId) return;
+  const asked = waiting.get(message.blobUrl);
+  waiting.delete(message.blobUrl);
+  if (message.message === 'renew-target') asked?.resolve('renew');
+  else asked?.resolve(message.target === undefined ? undefined : new URL(message.target));
+}
+
+type Take = (message: MainMessage) => void;
+
+const takers = new Set<Take>();
+let channel: BroadcastChannel | undefined;
+
+/** Calls `take` with each message of the main thread from now on, once, however often it is asked for. */
+export function hearMain(take: Take): void {
+  takers.add(take);
+  if (channel !== undefined) return;
+  channel = new BroadcastChannel(network().channel);
+  channel.onmessage = (event) => {
+    for (const each of takers) each((event as { data: MainMessage }).data);
   };
 }

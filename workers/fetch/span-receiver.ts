@@ -8,12 +8,11 @@ import { markBad } from '../../src/store/bad-runs.js';
 import type { ContentRows, Region } from '../../src/store/pack-writer.js';
 import { packWriter, paths, setup } from '../context.js';
 import { noteGarbage } from '../garbage.js';
-import { giveBuffer, takeBuffer } from './buffers.js';
 import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-checker.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
-import { PieceCutter, statedTarAt, type Walker } from './piece-cutter.js';
+import { giveBuffer, PieceCutter, statedTarAt, takeBuffer, type Walker } from './piece-cutter.js';
 import { TocOnlyChecker } from './toc-only-checker.js';
 
 /** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */

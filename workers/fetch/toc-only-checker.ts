@@ -5,8 +5,7 @@ import { cutPoints, type LayerTable, SPAN_TAR_BYTES } from '../../src/format/lay
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
 import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
-import type { CheckedPiece, SpanChecker } from './content-checker.js';
-import { ContentList } from './content-list.js';
+import { type CheckedPiece, ContentList, type SpanChecker } from './content-checker.js';
 
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
 

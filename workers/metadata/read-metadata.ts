@@ -15,8 +15,13 @@ import type {
   ReadMetadataTask,
 } from '../../src/pool/messages.js';
 import { releaseLargeGarbage } from '../garbage.js';
-import { type BookMetadata, MetadataBooking } from './metadata-booking.js';
-import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
+import {
+  type BookMetadata,
+  MetadataBooking,
+  MetadataSource,
+  readTarSplit,
+  readToc,
+} from './metadata-source.js';
 import { readStargz } from './read-stargz.js';
 import { writeHeaders } from './write-headers.js';
 

@@ -8,8 +8,7 @@ import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/fo
 import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import type { LayerMetadata, ReadMetadataTask } from '../../src/pool/messages.js';
 import { packWriter, paths } from '../context.js';
-import type { BookMetadata } from './metadata-booking.js';
-import type { MetadataSource } from './metadata-source.js';
+import type { BookMetadata, MetadataSource } from './metadata-source.js';
 import { writeHeaders } from './write-headers.js';
 
 /** The name of the tar entry that the TOC is. */

@@ -8,9 +8,28 @@ import type { DecodedQueue } from './decoded-queue.js';
 import { GzipDecoder } from './gzip-decoder.js';
 import type { LargeWindows } from './large-windows.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
-import { TarDecoder } from './tar-decoder.js';
 import { ZstdDecoder } from './zstd-decoder.js';
 import { bestZstdEngine } from './zstd-engine.js';
+
+/** "Decodes" a blob that is a tar as it is. */
+class TarDecoder implements StreamDecoder {
+  readonly #out: DecodedQueue;
+
+  constructor(out: DecodedQueue) {
+    this.#out = out;
+  }
+
+  write(bytes: Buffer): Promise<void> {
+    this.#out.push(Buffer.from(bytes));
+    return this.#out.room();
+  }
+
+  end(): Promise<void> {
+    return this.#out.drained();
+  }
+
+  async close(): Promise<void> {}
+}
 
 /** Decodes a blob as what its first bytes say that it is, as other clients do: media types were and are stated wrongly. */
 export class BlobDecoder implements StreamDecoder {

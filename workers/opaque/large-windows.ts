@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
-import { usableMemoryBytes } from '../../src/pool/usable-memory.js';
+import { usableMemoryBytes } from '../../src/pool/cores.js';
 
 /** The largest window that zstd itself decodes (ZSTD_WINDOWLOG_MAX is 31): what `zstd --long=31` asks for. */
 const MAX_WINDOW_BYTES = 2 ** 31;

@@ -2,7 +2,7 @@ import { createHash, type Hash, hash } from 'node:crypto';
 import type { TarSink } from '../../src/format/tar-walker.js';
 import { MAX_DIGEST_KEY_BYTES } from '../../src/store/cached-contents.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
-import { ContentList } from '../fetch/content-list.js';
+import { ContentList } from '../fetch/content-checker.js';
 import type { CachedBytes } from './cached-bytes.js';
 import type { OpaquePack } from './opaque-pack.js';
 

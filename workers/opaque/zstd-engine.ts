@@ -1,9 +1,8 @@
 import type { Transform } from 'node:stream';
 import * as zlib from 'node:zlib';
 import type { DecodedQueue } from './decoded-queue.js';
-import { isOnPath } from './on-path.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
-import { ProgramFrame } from './zstd-program.js';
+import { isOnPath, ProgramFrame } from './zstd-program.js';
 import { ScriptFrame } from './zstd-script.js';
 
 /** Decodes a zstd frame as it comes; what it decodes goes to an DecodedQueue. */

@@ -1,4 +1,6 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
+import { accessSync, constants } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { PullError } from '../../src/format/error.js';
 import type { DecodedQueue } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
@@ -81,4 +83,16 @@ export class ProgramFrame implements FrameDecoder {
     this.#block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
     this.#filled = 0;
   }
+}
+
+/** Whether a program of this name can be run. */
+export function isOnPath(program: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((directory) => {
+    try {
+      accessSync(join(directory, program), constants.X_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  });
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/decoded-limits.js';
 import { parseDigest } from '../../../src/format/digest.js';
-import { roomLeft, takeRoom } from '../../../src/pool/decoded-room.js';
+import { roomLeft, takeRoom } from '../../../src/pool/counters.js';
 import { DecodedAllowance, Semaphore } from '../../../src/pull/budgets.js';
 import type { WantedLayer } from '../../../src/pull/layer.js';
 import { fakeLayer } from '../../support/fake-context.js';

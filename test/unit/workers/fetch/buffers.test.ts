@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { giveBuffer, takeBuffer } from '../../../../workers/fetch/buffers.js';
+import { giveBuffer, takeBuffer } from '../../../../workers/fetch/piece-cutter.js';
 
 const MIB = 2 ** 20;
 

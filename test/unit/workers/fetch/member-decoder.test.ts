@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
-import { decodeMembers } from '../../../../workers/fetch/member-decoder.js';
+import { decodeMembers } from '../../../../workers/fetch/member-walker.js';
 import { noise } from '../../../support/layout.js';
 
 const MIB = 2 ** 20;
