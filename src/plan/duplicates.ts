@@ -2,7 +2,10 @@ import { DIGEST_BYTES } from '../format/digest.js';
 import { DigestTable } from '../format/digest-table.js';
 import type { LayerTable } from '../format/layer-table.js';
 
-/** For each content of one layer where the same content occurs first in this pull; layer -1 when it is the first. */
+/**
+ * For each content of a layer, where the same content comes first in this pull; layer -1 for the
+ * first itself.
+ */
 export interface FirstOccurrences {
   readonly layer: Int32Array;
   readonly row: Int32Array;

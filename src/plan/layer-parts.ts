@@ -2,65 +2,78 @@ import { lastAtMost } from '../format/arrays.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { FirstOccurrences } from './duplicates.js';
 
-/** An unbroken part of a blob that a broken-off pull left in a pack, checked by whoever found it. */
+/**
+ * A contiguous part of a blob that an interrupted pull left decoded in a pack; its bytes have been
+ * verified.
+ */
 export interface ResumedPiece {
   readonly blobStart: number;
   readonly blobEnd: number;
-  /** Where its decoded bytes begin in the layer's tar. */
+  /** Offset of its decoded bytes in the layer's tar. */
   readonly tarStart: number;
   readonly lengthBytes: number;
-  /** Index into the caller's table of packs. */
+  /** Index into the caller's list of packs. */
   readonly pack: number;
   readonly packOffset: number;
 }
 
-/** One layer to plan: its contents and what is on disk already. Rows of the held arrays are rows of the table. */
+/**
+ * A layer to plan: its contents and which of them are cached. Rows of the arrays are rows of the
+ * table.
+ */
 export interface LayerToPlan {
   readonly table: LayerTable;
-  /** Index into the caller's table of packs, or -1 for a content that no pack holds whole. */
+  /** Index into the caller's list of packs, or -1 for a content that no pack has completely. */
   readonly cachedPack: Int32Array;
   readonly cachedOffset: Float64Array;
-  /** The same for each chunk row; not looked at when the whole content is held. */
+  /** The same for each chunk row; not used where the whole content is cached. */
   readonly chunkCachedPack: Int32Array;
   readonly chunkCachedOffset: Float64Array;
-  /** Ascending by blobStart, not overlapping. A piece that contradicts the table is not used. */
+  /** Ascending by blobStart, not overlapping. A piece that contradicts the table is ignored. */
   readonly resumed: readonly ResumedPiece[];
 }
 
-/** What the plan may do with a part. */
+/** The state of a part, which decides what the plan may do with it. */
 export const PART = {
-  /** Tar headers and padding: in a span or inline. */
+  /** Tar headers and padding: in a span, or inline from tar-split. */
   gap: 0,
-  /** Part of a content that has to be fetched. */
+  /** Part of a content that must be fetched. */
   missing: 1,
-  /** Part of a content that a pack holds. */
+  /** Part of a content that a pack has. */
   cached: 2,
-  /** Part of a content that occurs earlier in this pull. */
+  /** Part of a content that comes earlier in this pull. */
   copy: 3,
-  /** A piece of a broken-off pull: no span runs over it. */
+  /** A piece of an interrupted pull; never inside a span. */
   resumed: 4,
-  /** Tar bytes for which the table shows no blob bytes: inline, and no span runs over it, for it would decode to less. */
+  /**
+   * Tar bytes without blob bytes in the table: inline, and never inside a span, which would decode
+   * to less.
+   */
   hole: 5,
 } as const;
 
 /**
- * One layer cut at every place where a range may begin or end. LayerParts tile blob and tar, in order: part i is
- * [blobStart[i], blobStart[i + 1]) of the blob and [tarStart[i], tarStart[i + 1]) of the tar.
+ * A layer cut at every offset where a range may begin or end. Parts follow each other without gaps:
+ * part i is [blobStart[i], blobStart[i + 1]) of the blob and [tarStart[i], tarStart[i + 1]) of the
+ * tar.
  */
 export interface LayerParts {
   count: number;
   readonly blobStart: Float64Array;
   readonly tarStart: Float64Array;
   readonly state: Uint8Array;
-  /** Pack of a held or resumed part, layer of a copy, else -1. */
+  /** Pack of a cached or resumed part, layer of a copy, else -1. */
   readonly source: Int32Array;
-  /** Where the part's bytes begin in that pack, or in that layer's tar. */
+  /** Offset of the part's bytes in that pack, or in the tar of that layer. */
   readonly sourceOffset: Float64Array;
-  /** What the part decodes to: as long as its part of the tar, or less where that is an allotment; an estimate for gaps. */
+  /**
+   * Decoded length of the part: that of its range of the tar, or less where the range is an
+   * allotment; an estimate for gaps.
+   */
   readonly lengthBytes: Float64Array;
 }
 
-/** No parts yet, with room for `capacity`. */
+/** Returns an empty list with room for `capacity` parts. */
 export function allocateParts(capacity: number): LayerParts {
   return {
     count: 0,
@@ -73,7 +86,7 @@ export function allocateParts(capacity: number): LayerParts {
   };
 }
 
-/** Appends the part from the end of the last one to these ends; one of no bytes at all is left out. */
+/** Appends the part from the end of the last one to these offsets, unless it is empty. */
 export function pushPart(
   parts: LayerParts,
   blobEnd: number,
@@ -95,8 +108,9 @@ export function pushPart(
 }
 
 /**
- * The parts of one layer with tar-split, without its resumed pieces: gaps, contents, and the chunks of those that have
- * chunk rows. Nothing is copied from a layer without tar-split: where its contents lie is known too late.
+ * Returns the parts of a layer with tar-split, without its resumed pieces: gaps, contents, and the
+ * chunks of contents with chunk rows. Nothing is copied from a layer without tar-split, since the
+ * offsets of its contents are known too late.
  */
 export function buildParts(
   layers: readonly LayerToPlan[],
@@ -129,7 +143,10 @@ function pushGap(parts: LayerParts, blobEnd: number, tarEnd: number): void {
   pushPart(parts, blobEnd, tarEnd, blobEnd === parts.blobStart[parts.count] ? PART.hole : PART.gap, -1, 0);
 }
 
-/** A content that lies whole at one place, cut at its chunks all the same: a span may run over it. */
+/**
+ * Appends a content that lies in one place, cut at its chunks all the same, as a span may include
+ * some of them.
+ */
 function pushContent(
   parts: LayerParts,
   table: LayerTable,
@@ -149,7 +166,10 @@ function pushContent(
   pushPart(parts, table.blobEnd[row]!, tarStart + table.sizeBytes[row]!, state, source, offset + done);
 }
 
-/** A content that is held nowhere as a whole: fetched, but for the chunks that a pack holds. */
+/**
+ * Appends a content that is cached nowhere completely: missing, except for the chunks that a pack
+ * has.
+ */
 function pushMissing(parts: LayerParts, input: LayerToPlan, row: number): void {
   const { table } = input;
   const blobEnd = table.blobEnd[row]!;
@@ -167,14 +187,17 @@ function pushMissing(parts: LayerParts, input: LayerToPlan, row: number): void {
   }
 }
 
-/** Where a content's chunk rows end; where they begin, when their boundaries are no places to cut. */
+/**
+ * Returns the end of a content's chunk rows, or their beginning if the content must not be cut at
+ * its chunks.
+ */
 function chunksEnd(table: LayerTable, row: number): number {
   const first = table.chunkFirst[row]!;
   const end = table.chunkFirst[row + 1]!;
   return first < end && chunksAscend(table, row) ? end : first;
 }
 
-/** Whether every chunk has blob and tar bytes. Otherwise its ends are no places to cut, and the content stays whole. */
+/** Whether the chunks ascend in blob and tar. Otherwise the content stays whole. */
 function chunksAscend(table: LayerTable, row: number): boolean {
   let blobAt = table.blobEnd[row]!;
   let tarAt = table.tarStart[row]! + table.sizeBytes[row]!;
@@ -186,7 +209,10 @@ function chunksAscend(table: LayerTable, row: number): boolean {
   return blobAt === table.blobStart[row] && tarAt === table.tarStart[row];
 }
 
-/** The parts with the usable resumed pieces laid over them; parts that a piece cuts keep what is left of them. */
+/**
+ * Returns the parts with the usable resumed pieces in place of what they cover; parts that a piece
+ * covers partly keep the remainder.
+ */
 export function layResumed(base: LayerParts, resumed: readonly ResumedPiece[]): LayerParts {
   const pieces = usablePieces(base, resumed);
   if (pieces.length === 0) return base;
@@ -211,7 +237,10 @@ export function layResumed(base: LayerParts, resumed: readonly ResumedPiece[]): 
   return parts;
 }
 
-/** Appends what lies between the last part and these ends as a part of part `row`. */
+/**
+ * Appends the bytes from the end of the last part to these offsets as a part with the state of part
+ * `row`.
+ */
 function pushRemaining(
   parts: LayerParts,
   base: LayerParts,
@@ -220,13 +249,14 @@ function pushRemaining(
   tarEnd: number,
 ): void {
   const tarStart = parts.tarStart[parts.count]!;
-  // Frames that decode to nothing are left of a content whose last bytes came with the piece: no reason to fetch.
+  // The last bytes of the content came with the piece; only frames that decode to nothing remain,
+  // which need no request.
   const state = tarEnd === tarStart ? PART.gap : base.state[row]!;
   const offset = base.sourceOffset[row]! + (tarStart - base.tarStart[row]!);
   pushPart(parts, blobEnd, tarEnd, state, base.source[row]!, offset);
 }
 
-/** The pieces that agree with the table and with those before them. */
+/** Returns the pieces that agree with the table and with the pieces before them. */
 function usablePieces(base: LayerParts, resumed: readonly ResumedPiece[]): ResumedPiece[] {
   const usable: ResumedPiece[] = [];
   const dataEnd = base.blobStart[base.count]!;
@@ -240,7 +270,7 @@ function usablePieces(base: LayerParts, resumed: readonly ResumedPiece[]): Resum
     if (tarStart < tarAt || lengthBytes < 0) continue;
     const inside = startAgrees(base, blobStart, tarStart);
     if (inside === undefined || !endAgrees(base, blobEnd, tarEnd)) continue;
-    // Inside a part the table cannot tell the tar position, but two pieces that touch can.
+    // Inside a part the table does not tell the tar offset, but two adjacent pieces do.
     if (inside && blobStart === blobAt && tarStart !== tarAt) continue;
     usable.push(piece);
     blobAt = blobEnd;
@@ -249,7 +279,10 @@ function usablePieces(base: LayerParts, resumed: readonly ResumedPiece[]): Resum
   return usable;
 }
 
-/** Whether a piece may begin here: true inside a part, false at the start of one, undefined when it contradicts. */
+/**
+ * Whether a piece may begin here: true inside a part, false at the start of one, undefined if it
+ * contradicts the table.
+ */
 function startAgrees(base: LayerParts, blobStart: number, tarStart: number): boolean | undefined {
   const row = lastAtMost(base.blobStart, base.count, blobStart);
   if (blobStart === base.blobStart[row]) return tarStart === base.tarStart[row] ? false : undefined;
@@ -257,7 +290,7 @@ function startAgrees(base: LayerParts, blobStart: number, tarStart: number): boo
 }
 
 function endAgrees(base: LayerParts, blobEnd: number, tarEnd: number): boolean {
-  // The part of the last byte: where a hole follows, the piece ends before the hole.
+  // The part of the last byte: a piece ends before a hole that follows it.
   const row = lastAtMost(base.blobStart, base.count, blobEnd - 1);
   if (blobEnd === base.blobStart[row + 1]) return tarEnd === base.tarStart[row + 1];
   return withinTar(base, row, tarEnd);

@@ -1,6 +1,6 @@
 import type { PlanLimits } from './spans.js';
 
-/** An unbroken part of a blob as it is, which a pack has. */
+/** A contiguous part of a blob that a pack has as it is. */
 export interface CachedPart {
   readonly blobStart: number;
   readonly blobEnd: number;
@@ -8,7 +8,7 @@ export interface CachedPart {
   readonly packOffset: number;
 }
 
-/** A part of a blob that is pulled as one stream: on disk already, or one request. */
+/** A part of the blob of an opaque layer: on disk already, or one request. */
 export interface BlobPart {
   readonly blobStart: number;
   readonly blobEnd: number;
@@ -16,20 +16,21 @@ export interface BlobPart {
 }
 
 /**
- * The first requests are short, so that the decoder behind them soon has something to do, and from there on as long as an
- * even share of what came before: the front then moves at a connection's pace, whatever that is.
+ * The first requests are short so that the decoder behind them can start soon. Later ones grow to
+ * an even share of what came before, so that the decoded front moves at the pace of one connection.
  */
 const FIRST_SPAN_BYTES = 512 * 1024;
 
-/** The blob of a layer that is one stream, and what of it is on disk: in order, not overlapping. */
+/** The blob of an opaque layer, and its cached parts in order, not overlapping. */
 export interface OpaqueBlob {
   readonly blobBytes: number;
   readonly cached: readonly CachedPart[];
 }
 
 /**
- * The parts that tile a blob, in order, each made when it is asked for: a blob may state any size. Requests are at most a span
- * and a half long, and small again at the end, so that all connections finish together (guided self-scheduling, as for spans).
+ * Yields the parts of a blob in order, lazily, since a blob may state any size. Requests are at
+ * most a span and a half long, and small again at the end, so that all connections end together
+ * (guided self-scheduling, as for spans).
  */
 export function* planOpaque(
   { blobBytes, cached }: OpaqueBlob,
@@ -51,12 +52,14 @@ export function* planOpaque(
   }
 }
 
-/** A blob that is fetched by one request, from a server that gives no ranges. */
+/** Yields one part for the whole blob, for a server that ignores ranges. */
 export function* planOneRequest(blobBytes: number): Generator<BlobPart, void> {
   yield { blobStart: 0, blobEnd: blobBytes };
 }
 
-/** What a blob's parts come to: bytes and requests to be fetched, and bytes that are on disk. No part is made for it. */
+/**
+ * Returns the bytes and requests to fetch and the bytes on disk, without making a part for each.
+ */
 export function totalsOf(
   { blobBytes, cached }: OpaqueBlob,
   limits: PlanLimits,
@@ -84,17 +87,20 @@ function lengthOf(runs: readonly CachedPart[]): number {
   return runs.reduce((sum, run) => sum + run.blobEnd - run.blobStart, 0);
 }
 
-/** Where the request ends that begins at `at`, in a gap that ends at `gapEnd`. */
+/** Returns the end of the request that begins at `at`, in a gap that ends at `gapEnd`. */
 function requestEnd(at: number, gapEnd: number, remaining: number, limits: PlanLimits): number {
   const { connections, spanBlobBytes, minSpanBytes } = limits;
   const rising = Math.max(FIRST_SPAN_BYTES, at / connections);
   const falling = Math.max(minSpanBytes, remaining / (2 * connections));
   const bytes = Math.min(gapEnd - at, Math.ceil(Math.min(spanBlobBytes, rising, falling)));
-  // No crumb is left behind: half a span more is one request still.
+  // A remainder of less than half a request is added to this one.
   return gapEnd - at < bytes * 1.5 ? gapEnd : at + bytes;
 }
 
-/** How many requests from `at` on are surely a span long: all but some dozen at either end of a large blob. */
+/**
+ * Returns how many requests from `at` on are certainly one span long: all but some dozen at either
+ * end of a large blob.
+ */
 function fullSpans(at: number, gapEnd: number, remaining: number, limits: PlanLimits): number {
   const { connections, spanBlobBytes } = limits;
   if (at < connections * spanBlobBytes) return 0;

@@ -5,119 +5,40 @@ import { buildTocOnlyParts } from './toc-only-parts.js';
 
 /** Where the bytes of a segment come from. */
 export const SEGMENT = {
-  /** Decoded from one span; `source` is its row in the plan's spans, the segment is the whole of it. */
+  /** Decoded from one span, all of which it is; `source` is its row in the spans of the plan. */
   span: 0,
   /** In a pack already; `source` is the pack, `sourceOffset` the offset in it. */
   cached: 1,
-  /** As at another place of this pull, always an earlier one and itself no copy; `source` is the layer, `sourceOffset` the tar offset. */
+  /**
+   * Equal to bytes that come earlier in this pull and are no copy themselves; `source` is the
+   * layer, `sourceOffset` the offset in its tar.
+   */
   copy: 2,
-  /** tar-split has them; `source` is -1. */
+  /** In tar-split; `source` is -1. */
   inline: 3,
 } as const;
 
-/** The segments that tile one layer's tar, in order (29 bytes each). Segment i is [tarStart[i], tarStart[i + 1]). */
+/**
+ * The segments of one layer's tar in order, without gaps, 29 bytes each. Segment i is [tarStart[i],
+ * tarStart[i + 1]).
+ */
 export interface Segments {
   readonly count: number;
   readonly kind: Uint8Array;
-  /** One more than `count`: the last is the length of the tar. */
+  /** One more item than `count`: the last is the length of the tar. */
   readonly tarStart: Float64Array;
   readonly source: Int32Array;
   readonly sourceOffset: Float64Array;
-  /** Bytes of the tar it has: as many as its range says, or fewer where tar offsets are allotments; of a span, not known before. */
+  /**
+   * Bytes of the tar in the segment: the length of its range, or less where tar offsets are
+   * allotments. For a span it is not known before it is fetched.
+   */
   readonly lengthBytes: Float64Array;
 }
 
-/** The segments of one layer; `spans` are its own, in order, the first of them row `firstSpan` of the plan's. */
-function buildSegments(parts: LayerParts, spans: readonly PartRange[], firstSpan: number): Segments {
-  const rows = {
-    count: 0,
-    kind: new Uint8Array(parts.count),
-    tarStart: new Float64Array(parts.count + 1),
-    source: new Int32Array(parts.count),
-    sourceOffset: new Float64Array(parts.count),
-    lengthBytes: new Float64Array(parts.count),
-  };
-  let span = 0;
-  for (let part = 0; part < parts.count; ) {
-    if (span < spans.length && spans[span]!.first === part) {
-      const range = spans[span]!;
-      const tarEnd = parts.tarStart[range.end]!;
-      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - parts.tarStart[part]!);
-      span++;
-      part = range.end;
-      continue;
-    }
-    const tarEnd = parts.tarStart[part + 1]!;
-    if (tarEnd > parts.tarStart[part]!) pushPartSegment(rows, parts, part, tarEnd);
-    part++;
-  }
-  return trimmed(rows);
-}
-
-type Rows = { -readonly [name in keyof Segments]: Segments[name] };
-
-function pushPartSegment(rows: Rows, parts: LayerParts, part: number, tarEnd: number): void {
-  const state = parts.state[part]!;
-  const source = parts.source[part]!;
-  const offset = parts.sourceOffset[part]!;
-  const length = parts.lengthBytes[part]!;
-  if (state === PART.gap || state === PART.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
-  else pushJoined(rows, state === PART.copy ? SEGMENT.copy : SEGMENT.cached, source, offset, tarEnd, length);
-}
-
-/** Lengthens the last segment when this one goes on where it ends: chunks of one content, pieces of one pack. */
-function pushJoined(
-  rows: Rows,
-  kind: number,
-  source: number,
-  offset: number,
-  tarEnd: number,
-  lengthBytes: number,
-): void {
-  const last = rows.count - 1;
-  if (last >= 0 && rows.kind[last] === kind && rows.source[last] === source) {
-    if (kind === SEGMENT.inline || rows.sourceOffset[last]! + rows.lengthBytes[last]! === offset) {
-      rows.tarStart[last + 1] = tarEnd;
-      rows.lengthBytes[last]! += lengthBytes;
-      return;
-    }
-  }
-  push(rows, kind, source, offset, tarEnd, lengthBytes);
-}
-
-function push(
-  rows: Rows,
-  kind: number,
-  source: number,
-  offset: number,
-  tarEnd: number,
-  lengthBytes: number,
-): void {
-  const row = rows.count;
-  rows.kind[row] = kind;
-  rows.source[row] = source;
-  rows.sourceOffset[row] = offset;
-  rows.lengthBytes[row] = lengthBytes;
-  rows.tarStart[row + 1] = tarEnd;
-  rows.count = row + 1;
-}
-
-/** A cold pull has few segments and room for many. */
-function trimmed(rows: Rows): Segments {
-  const { count } = rows;
-  return {
-    count,
-    kind: rows.kind.slice(0, count),
-    tarStart: rows.tarStart.slice(0, count + 1),
-    source: rows.source.slice(0, count),
-    sourceOffset: rows.sourceOffset.slice(0, count),
-    lengthBytes: rows.lengthBytes.slice(0, count),
-  };
-}
-
 /**
- * One range request: blob [blobStart, blobEnd) decodes to exactly tar [tarStart, tarEnd), or to at most so much where the
- * table's tar offsets are allotments.
+ * One range request. Blob bytes [blobStart, blobEnd) decode to exactly the tar bytes [tarStart,
+ * tarEnd), or to at most as many where the table's tar offsets are allotments.
  */
 export interface Span {
   readonly layer: number;
@@ -128,8 +49,8 @@ export interface Span {
 }
 
 /**
- * All in bytes but `requests`. fetchBytes are of the blob; the others are of the tar and add up to its length; decodedBytes
- * of a layer without tar-split is an estimate.
+ * In bytes, except `requests`. `fetchBytes` counts bytes of blobs; the others count bytes of tars
+ * and add up to the length of the tars. `decodedBytes` of a layer without tar-split is an estimate.
  */
 interface PlanTotals {
   readonly fetchBytes: number;
@@ -137,34 +58,35 @@ interface PlanTotals {
   readonly decodedBytes: number;
   /** Found in the store by digest. */
   readonly reusedBytes: number;
-  /** The same as at an earlier place of this pull. */
+  /** Equal to bytes that come earlier in this pull. */
   readonly copiedBytes: number;
-  /** Left by a pull that was broken off. */
+  /** Left by an interrupted pull. */
   readonly resumedBytes: number;
-  /** To be written from tar-split. */
+  /** Written from tar-split. */
   readonly inlineBytes: number;
-  /** How many spans. */
+  /** The number of spans. */
   readonly requests: number;
 }
 
 interface LayerPlan {
   readonly segments: Segments;
-  /** Spans [firstSpan, endSpan) of the plan are this layer's. */
+  /** Spans [firstSpan, endSpan) of the plan belong to this layer. */
   readonly firstSpan: number;
   readonly endSpan: number;
   readonly totals: PlanTotals;
 }
 
 export interface PullPlan {
-  /** In order of layers and tar, which is the order to fetch them in. */
+  /** In the order of the layers and their tars, which is the order to fetch them in. */
   readonly spans: readonly Span[];
   readonly layers: readonly LayerPlan[];
   readonly totals: PlanTotals;
 }
 
 /**
- * Where every byte of every layer's tar will come from, and the exact totals, before the first byte of content is
- * fetched. Layers are in the order of the image; tables keep the invariants of LayerTable. Throws nothing.
+ * Plans where every byte of every tar comes from, with exact totals, before the first content byte
+ * is fetched. Layers are in the order of the image; tables keep the invariants of `LayerTable`.
+ * Never throws.
  */
 export function planPull(layers: readonly LayerToPlan[], limits: PlanLimits): PullPlan {
   const firsts = findFirstOccurrences(layers.map((input) => input.table));
@@ -213,7 +135,7 @@ const NOTHING: PlanTotals = {
 };
 
 function countTotals(parts: LayerParts, spans: readonly PartRange[]): PlanTotals {
-  // By part state; what spans run over is counted with them instead.
+  // Bytes by the state of their part. Parts inside spans are counted with the spans instead.
   const tarBytes = new Float64Array(Object.keys(PART).length);
   let fetchBytes = 0;
   let decodedBytes = 0;
@@ -249,5 +171,99 @@ function addTotals(a: PlanTotals, b: PlanTotals): PlanTotals {
     resumedBytes: a.resumedBytes + b.resumedBytes,
     inlineBytes: a.inlineBytes + b.inlineBytes,
     requests: a.requests + b.requests,
+  };
+}
+
+/**
+ * Returns the segments of one layer. `spans` are those of the layer in order; the first is row
+ * `firstSpan` of the spans of the plan.
+ */
+function buildSegments(parts: LayerParts, spans: readonly PartRange[], firstSpan: number): Segments {
+  const rows = {
+    count: 0,
+    kind: new Uint8Array(parts.count),
+    tarStart: new Float64Array(parts.count + 1),
+    source: new Int32Array(parts.count),
+    sourceOffset: new Float64Array(parts.count),
+    lengthBytes: new Float64Array(parts.count),
+  };
+  let span = 0;
+  for (let part = 0; part < parts.count; ) {
+    if (span < spans.length && spans[span]!.first === part) {
+      const range = spans[span]!;
+      const tarEnd = parts.tarStart[range.end]!;
+      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - parts.tarStart[part]!);
+      span++;
+      part = range.end;
+      continue;
+    }
+    const tarEnd = parts.tarStart[part + 1]!;
+    if (tarEnd > parts.tarStart[part]!) pushPartSegment(rows, parts, part, tarEnd);
+    part++;
+  }
+  return trimmed(rows);
+}
+
+type Rows = { -readonly [name in keyof Segments]: Segments[name] };
+
+function pushPartSegment(rows: Rows, parts: LayerParts, part: number, tarEnd: number): void {
+  const state = parts.state[part]!;
+  const source = parts.source[part]!;
+  const offset = parts.sourceOffset[part]!;
+  const length = parts.lengthBytes[part]!;
+  if (state === PART.gap || state === PART.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
+  else pushJoined(rows, state === PART.copy ? SEGMENT.copy : SEGMENT.cached, source, offset, tarEnd, length);
+}
+
+/**
+ * Appends a segment, or lengthens the last one if this one continues it: chunks of one content,
+ * pieces of one pack.
+ */
+function pushJoined(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
+  const last = rows.count - 1;
+  if (last >= 0 && rows.kind[last] === kind && rows.source[last] === source) {
+    if (kind === SEGMENT.inline || rows.sourceOffset[last]! + rows.lengthBytes[last]! === offset) {
+      rows.tarStart[last + 1] = tarEnd;
+      rows.lengthBytes[last]! += lengthBytes;
+      return;
+    }
+  }
+  push(rows, kind, source, offset, tarEnd, lengthBytes);
+}
+
+function push(
+  rows: Rows,
+  kind: number,
+  source: number,
+  offset: number,
+  tarEnd: number,
+  lengthBytes: number,
+): void {
+  const row = rows.count;
+  rows.kind[row] = kind;
+  rows.source[row] = source;
+  rows.sourceOffset[row] = offset;
+  rows.lengthBytes[row] = lengthBytes;
+  rows.tarStart[row + 1] = tarEnd;
+  rows.count = row + 1;
+}
+
+/** The arrays were allocated for the most segments possible; a cold pull has few. */
+function trimmed(rows: Rows): Segments {
+  const { count } = rows;
+  return {
+    count,
+    kind: rows.kind.slice(0, count),
+    tarStart: rows.tarStart.slice(0, count + 1),
+    source: rows.source.slice(0, count),
+    sourceOffset: rows.sourceOffset.slice(0, count),
+    lengthBytes: rows.lengthBytes.slice(0, count),
   };
 }

@@ -1,9 +1,12 @@
 import { cutPoints, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 
-/** A gap of up to so many bytes between two contents is fetched too, instead of sending two requests: 3 ms at 20 MB/s. */
+/**
+ * A gap of up to this many bytes between two contents is fetched too, instead of by a second
+ * request: 3 ms at 20 MB/s.
+ */
 const MAX_GAP_BLOB_BYTES = 64 * 1024;
 
-/** What one request fetches, and the part of the tar that it decodes to. */
+/** What one request fetches, and the range of the tar it decodes to. */
 export interface SelectedSpan {
   readonly blobStart: number;
   readonly blobEnd: number;
@@ -12,8 +15,9 @@ export interface SelectedSpan {
 }
 
 /**
- * The spans that bring these contents of a layer, rows of its table, ascending. Neighbours come together, large ones in their chunks, and contents
- * that share a frame with all of that.
+ * Returns the spans that fetch these contents of a layer, given as ascending rows of its table.
+ * Adjacent contents are joined, large ones are fetched in chunks, and contents that share a frame
+ * come with the whole frame.
  */
 export function selectedSpans(table: LayerTable, rows: readonly number[]): SelectedSpan[] {
   const spans: SelectedSpan[] = [];
@@ -21,7 +25,7 @@ export function selectedSpans(table: LayerTable, rows: readonly number[]): Selec
   for (const row of rows) {
     for (const unit of table.layout === 'tar-split' ? unitsOf(table, row) : edgesOf(table, row)) {
       const before = spans.at(-1);
-      // Brought along by a content before it.
+      // Included in the span of a content before it.
       if (table.layout !== 'tar-split' && before !== undefined && unit.blobStart < before.blobEnd) continue;
       const isNext = before !== undefined && (row === lastRow || row === lastRow + 1);
       if (isNext && mayJoin(before, unit))
@@ -40,7 +44,7 @@ function mayJoin(before: SelectedSpan, { blobStart, blobEnd, tarEnd }: SelectedS
   );
 }
 
-/** A content, or its chunks where it has any. */
+/** Yields a content, or its chunks if it has any. */
 function* unitsOf(table: LayerTable, row: number): Generator<SelectedSpan, void, undefined> {
   const contentEnd = { blobEnd: table.blobEnd[row]!, tarEnd: table.tarStart[row]! + table.sizeBytes[row]! };
   const first = table.chunkFirst[row]!;
@@ -58,7 +62,10 @@ function* unitsOf(table: LayerTable, row: number): Generator<SelectedSpan, void,
   }
 }
 
-/** The parts of a layer without tar-split, from edge to edge, that have a content; tar offsets are as allotted. */
+/**
+ * Yields the ranges between cut points that have bytes of a content of a layer without tar-split;
+ * tar offsets are allotments.
+ */
 function* edgesOf(table: LayerTable, row: number): Generator<SelectedSpan, void, undefined> {
   const { count, blobAt, tarAt } = cutPoints(table, table.blobStart[row]!, table.blobEnd[row]!);
   const contentEnd = table.tarStart[row]! + table.sizeBytes[row]!;
@@ -69,7 +76,7 @@ function* edgesOf(table: LayerTable, row: number): Generator<SelectedSpan, void,
   }
 }
 
-/** The parts of the tar that are no contents, as pairs [start, end): what tar-split has. */
+/** Returns the ranges of the tar between contents as pairs [start, end): what tar-split has. */
 export function gapsOf({ count, tarStart, sizeBytes, tarBytes }: LayerTable): Float64Array {
   const gaps: number[] = [];
   let at = 0;

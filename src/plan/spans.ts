@@ -4,56 +4,72 @@ import { type LayerParts, PART } from './layer-parts.js';
 export interface PlanLimits {
   /** Requests that run at the same time; at least 1. */
   readonly connections: number;
-  /** A distance between wanted bytes up to this is always fetched over. */
+  /** Distances between missing bytes up to this are always fetched too. */
   readonly gapBytes: number;
-  /** Larger distances together may add this share of the wanted bytes. */
+  /** Larger distances may add up to this share of the missing bytes. */
   readonly extraShare: number;
-  /** The same in layers without tar-split, whose gaps are wanted all over the layer. */
+  /** The same for layers without tar-split, where gaps are missing all over the layer. */
   readonly tocOnlyExtraShare: number;
-  /** Of a layer of which this share is wanted, distances up to `requestBytes` are fetched over whatever they add. */
-  readonly mostShare: number;
+  /**
+   * In a layer with at least this share missing, distances up to `requestBytes` are fetched
+   * whatever they add.
+   */
+  readonly mostlyMissingShare: number;
   readonly requestBytes: number;
-  /** A run is not cut into spans smaller than this for the sake of an even finish. */
+  /**
+   * Runs are not cut into smaller spans than this, not even for all connections to end together.
+   */
   readonly minSpanBytes: number;
   readonly spanBlobBytes: number;
   readonly spanTarBytes: number;
 }
 
-/** Tar padding and headers between two files are 150 to 350 bytes compressed: 1 KiB costs less than a request's headers. */
+/**
+ * Padding and headers between two files are 150 to 350 bytes compressed. 1 KiB costs less than the
+ * headers of a request.
+ */
 const GAP_BYTES = 1024;
 
-/** A flat rule of 64 KiB makes an update of scattered small files fetch 1.4 to 4 times what it wants. */
+/**
+ * A fixed limit of 64 KiB makes an update of scattered small files fetch 1.4 to 4 times the missing
+ * bytes.
+ */
 const EXTRA_SHARE = 0.03;
 
 /**
- * Without tar-split an update has to fetch every gap. Of 20,000 files of which a tenth changed, a share of 0.03 asks 10,675
- * times and 0.10 8,608 times, for 1.02 and 1.09 times the bytes that cannot be done without.
+ * Without tar-split an update has to fetch every gap. For 20,000 files of which a tenth changed, a
+ * share of 0.03 takes 10,675 requests and 0.10 takes 8,608, for 1.02 and 1.09 times the missing
+ * bytes.
  */
 const TOC_ONLY_EXTRA_SHARE = 0.1;
 
 /**
- * A request costs as much CPU time as fetching, decoding, hashing and writing 48 KiB of a blob (0.55 ms: 10,700 requests for
- * 73 MB took 7.6 s where 588 MB in 137 requests took 6.2 s).
+ * A request costs as much CPU time as fetching, decoding, hashing and writing 48 KiB of a blob:
+ * 0.55 ms (10,700 requests for 73 MB took 7.6 s, 137 requests for 588 MB took 6.2 s).
  */
 export const REQUEST_BYTES = 48 * 1024;
 
 /**
- * Where two thirds are wanted, fetching over what is held adds at most half of that again, and saves up to thousands of
- * requests. Where less is wanted, the bytes may be worth more than the requests: nobody knows the network beforehand.
+ * Where two thirds are missing, fetching the cached bytes between them adds at most half as much
+ * again and saves up to thousands of requests. Where less is missing, bytes may cost more than
+ * requests: the network is not known beforehand.
  */
-const MOST_SHARE = 2 / 3;
+const MOSTLY_MISSING_SHARE = 2 / 3;
 
-/** One decode call's worth: below it a request's round trip costs more than an uneven finish. */
+/**
+ * The input of one decode call. Below it the round trip of a request costs more than connections
+ * that end at different times.
+ */
 const MIN_SPAN_BYTES = 2 ** 20;
 
-/** The limits a pull over so many connections (at least 1) plans with. */
+/** Returns the limits for a pull over `connections` (at least 1) connections. */
 export function planLimits(connections: number): PlanLimits {
   return {
     connections,
     gapBytes: GAP_BYTES,
     extraShare: EXTRA_SHARE,
     tocOnlyExtraShare: TOC_ONLY_EXTRA_SHARE,
-    mostShare: MOST_SHARE,
+    mostlyMissingShare: MOSTLY_MISSING_SHARE,
     requestBytes: REQUEST_BYTES,
     minSpanBytes: MIN_SPAN_BYTES,
     spanBlobBytes: SPAN_BLOB_BYTES,
@@ -61,7 +77,7 @@ export function planLimits(connections: number): PlanLimits {
   };
 }
 
-/** The distances above `gapBytes`: parts [first, end) of a layer and their blob bytes. */
+/** Distances that are not always fetched: parts [first, end) of a layer and their blob bytes. */
 interface Distances {
   readonly layer: number[];
   readonly first: number[];
@@ -70,100 +86,111 @@ interface Distances {
 }
 
 /**
- * Which parts are fetched, one array a layer: 1 for the wanted ones and for those of the distances between them
- * that cost less as bytes than as a request. Neighbouring fetched parts make a run.
+ * Selects the parts to fetch: returns one array for each layer, 1 for missing parts and for the
+ * distances between them that cost less as bytes than as a request. Adjacent selected parts form a
+ * run.
  *
- * A distance is what lies between two wanted parts, or between a wanted part and the layer's end or a part that no
- * span may run over. Distances up to `gapBytes` are always fetched over, and up to `requestBytes` where most of the layer is
- * wanted. The larger ones follow smallest first over the whole pull, while their sum stays within the share of the wanted
- * bytes that layers with or without tar-split (`tocOnly`) have for it; of equal ones the earlier.
+ * A distance lies between two missing parts, or between a missing part and the end of the layer or
+ * a part that no span may include. Distances up to `gapBytes` are always fetched, and up to
+ * `requestBytes` where most of the layer is missing. Larger ones are added smallest first over the
+ * whole pull, the earlier of equal ones first, as long as their sum stays within a share of the
+ * missing bytes. Layers with and without tar-split (`tocOnly`) have shares of their own.
  */
 export function selectParts(
   layers: readonly LayerParts[],
   tocOnly: readonly boolean[],
   limits: PlanLimits,
 ): Uint8Array[] {
-  const taken = layers.map((parts) => new Uint8Array(parts.count));
+  const selected = layers.map((parts) => new Uint8Array(parts.count));
   for (const kind of [false, true]) {
     const large: Distances = { layer: [], first: [], end: [], blobBytes: [] };
-    let wantedBytes = 0;
+    let missingBytes = 0;
     for (const [layer, parts] of layers.entries()) {
       if (tocOnly[layer] !== kind) continue;
       const freeBytes = isMostlyMissing(parts, limits) ? limits.requestBytes : limits.gapBytes;
-      wantedBytes += takeWanted(parts, layer, freeBytes, taken[layer]!, large);
+      missingBytes += selectMissing(parts, layer, freeBytes, selected[layer]!, large);
     }
-    takeSmallest(large, wantedBytes * (kind ? limits.tocOnlyExtraShare : limits.extraShare), taken);
+    selectSmallest(large, missingBytes * (kind ? limits.tocOnlyExtraShare : limits.extraShare), selected);
   }
-  return taken;
+  return selected;
 }
 
-function isMostlyMissing({ count, state, blobStart }: LayerParts, { mostShare }: PlanLimits): boolean {
-  let wantedBytes = 0;
+function isMostlyMissing(
+  { count, state, blobStart }: LayerParts,
+  { mostlyMissingShare }: PlanLimits,
+): boolean {
+  let missingBytes = 0;
   let allBytes = 0;
   for (let row = 0; row < count; row++) {
     const bytes = blobStart[row + 1]! - blobStart[row]!;
-    if (state[row] === PART.missing) wantedBytes += bytes;
+    if (state[row] === PART.missing) missingBytes += bytes;
     if (state[row] !== PART.resumed) allBytes += bytes;
   }
-  return wantedBytes > 0 && wantedBytes >= mostShare * allBytes;
+  return missingBytes > 0 && missingBytes >= mostlyMissingShare * allBytes;
 }
 
-/** Takes as many of the distances as fit the budget. */
-function takeSmallest(large: Distances, budgetBytes: number, taken: readonly Uint8Array[]): void {
-  const { maxBytes, ofMaxBytes } = largestTaken(large.blobBytes, budgetBytes);
+/** Selects the smallest distances that fit the budget. */
+function selectSmallest(large: Distances, budgetBytes: number, selected: readonly Uint8Array[]): void {
+  const { maxBytes, ofMaxBytes } = largestFitting(large.blobBytes, budgetBytes);
   let left = ofMaxBytes;
   for (let row = 0; row < large.layer.length; row++) {
     const bytes = large.blobBytes[row]!;
     if (bytes > maxBytes || (bytes === maxBytes && left-- <= 0)) continue;
-    take(taken[large.layer[row]!]!, large.first[row]!, large.end[row]!);
+    select(selected[large.layer[row]!]!, large.first[row]!, large.end[row]!);
   }
 }
 
-/** Takes the wanted parts of a layer and the small distances, notes the large ones; returns the wanted blob bytes. */
-function takeWanted(
+/**
+ * Selects the missing parts of a layer and its small distances, and adds the others to `large`.
+ * Returns the missing blob bytes.
+ */
+function selectMissing(
   parts: LayerParts,
   layer: number,
   freeBytes: number,
-  taken: Uint8Array,
+  selected: Uint8Array,
   large: Distances,
 ): number {
   const { count, blobStart, state } = parts;
-  let wantedBytes = 0;
+  let missingBytes = 0;
   let from = 0;
-  let nearWanted = false;
+  let afterMissing = false;
   for (let row = 0; row <= count; row++) {
-    const isWanted = row < count && state[row] === PART.missing;
+    const isMissing = row < count && state[row] === PART.missing;
     const isBarrier = row === count || state[row] === PART.resumed || state[row] === PART.hole;
-    if (!isWanted && !isBarrier) continue;
+    if (!isMissing && !isBarrier) continue;
     const bytes = blobStart[row]! - blobStart[from]!;
-    if (isWanted || nearWanted) {
-      if (bytes <= freeBytes) take(taken, from, row);
-      else note(large, layer, from, row, bytes);
+    if (isMissing || afterMissing) {
+      if (bytes <= freeBytes) select(selected, from, row);
+      else addDistance(large, layer, from, row, bytes);
     }
-    if (isWanted) {
-      taken[row] = 1;
-      wantedBytes += blobStart[row + 1]! - blobStart[row]!;
+    if (isMissing) {
+      selected[row] = 1;
+      missingBytes += blobStart[row + 1]! - blobStart[row]!;
     }
     from = row + 1;
-    nearWanted = isWanted;
+    afterMissing = isMissing;
   }
-  return wantedBytes;
+  return missingBytes;
 }
 
-/** A loop, since most distances are one part and fill() costs a call each. */
-function take(taken: Uint8Array, first: number, end: number): void {
-  for (let row = first; row < end; row++) taken[row] = 1;
+/** A loop, because most distances are one part and `fill` costs a call for each. */
+function select(selected: Uint8Array, first: number, end: number): void {
+  for (let row = first; row < end; row++) selected[row] = 1;
 }
 
-function note(large: Distances, layer: number, first: number, end: number, blobBytes: number): void {
+function addDistance(large: Distances, layer: number, first: number, end: number, blobBytes: number): void {
   large.layer.push(layer);
   large.first.push(first);
   large.end.push(end);
   large.blobBytes.push(blobBytes);
 }
 
-/** The largest size that fits the budget when the smallest go first, and how many of exactly that size do. */
-function largestTaken(sizes: readonly number[], budgetBytes: number) {
+/**
+ * Returns the largest size that fits the budget when the smallest come first, and how many of
+ * exactly that size fit.
+ */
+function largestFitting(sizes: readonly number[], budgetBytes: number) {
   const sorted = new Float64Array(sizes).sort();
   let sum = 0;
   let maxBytes = 0;
@@ -186,17 +213,18 @@ export interface PartRange {
 }
 
 /**
- * The runs cut into spans, in order of layers and tar, by guided self-scheduling (Polychronopoulos and Kuck, IEEE
- * Trans. Computers C-36(12), 1987): each takes the bytes that remain / (2 x connections), so that the last ones are
- * small and all connections finish together. Cuts fall at the end of a content or chunk; the gap goes with what follows.
+ * Cuts the runs into spans, in the order of layers and tar, by guided self-scheduling
+ * (Polychronopoulos and Kuck, IEEE Trans. Computers C-36(12), 1987): each span takes the remaining
+ * bytes / (2 x connections), so that the last ones are small and all connections end together.
+ * Spans end where a content or chunk ends; a gap goes with what follows it.
  */
 export function cutSpans(
   layers: readonly LayerParts[],
-  taken: readonly Uint8Array[],
+  selected: readonly Uint8Array[],
   limits: PlanLimits,
 ): PartRange[] {
   const spans: PartRange[] = [];
-  const runs = layers.flatMap((parts, layer) => runsOf(parts, taken[layer]!, layer));
+  const runs = layers.flatMap((parts, layer) => runsOf(parts, selected[layer]!, layer));
   let remaining = runs.reduce((sum, run) => sum + blobBytes(layers[run.layer]!, run.first, run.end), 0);
   for (const run of runs) {
     const parts = layers[run.layer]!;
@@ -204,7 +232,7 @@ export function cutSpans(
     while (first < run.end) {
       const target = targetBytes(remaining, blobBytes(parts, first, run.end), limits);
       const end = spanEnd(parts, first, run.end, target, limits);
-      // Frames that decode to nothing can stand alone at a run's end: nobody needs them.
+      // Frames that decode to nothing at the end of a run are not fetched.
       if (parts.tarStart[end]! > parts.tarStart[first]!) spans.push({ layer: run.layer, first, end });
       remaining -= blobBytes(parts, first, end);
       first = end;
@@ -213,18 +241,21 @@ export function cutSpans(
   return spans;
 }
 
-function runsOf(parts: LayerParts, taken: Uint8Array, layer: number): PartRange[] {
+function runsOf(parts: LayerParts, selected: Uint8Array, layer: number): PartRange[] {
   const runs: PartRange[] = [];
   let end = 0;
-  for (let first = taken.indexOf(1); first >= 0; first = taken.indexOf(1, end)) {
-    end = taken.indexOf(0, first);
+  for (let first = selected.indexOf(1); first >= 0; first = selected.indexOf(1, end)) {
+    end = selected.indexOf(0, first);
     if (end < 0) end = parts.count;
     runs.push({ layer, first, end });
   }
   return runs;
 }
 
-/** Blob bytes of the next span: the guided share, evened out over the run so that no crumb is left at its end. */
+/**
+ * Returns the blob bytes of the next span: the guided share, evened out over the run so that no
+ * tiny span is left at its end.
+ */
 function targetBytes(remaining: number, runBytes: number, limits: PlanLimits): number {
   const { minSpanBytes, spanBlobBytes } = limits;
   const share = Math.min(spanBlobBytes, Math.max(minSpanBytes, remaining / (2 * limits.connections)));
@@ -245,7 +276,8 @@ function spanEnd(
     if (end > first) {
       const onlyGaps = parts.state[next - 1] === PART.gap;
       if (!fits(parts, first, next, limits)) {
-        // A content above the limits is streamed: a gap behind it comes along instead of as a request.
+        // A content above the limits is streamed: a gap behind it comes along instead of in a
+        // request of its own.
         if (onlyGaps && !fits(parts, first, end, limits)) end = next;
         break;
       }
@@ -259,8 +291,9 @@ function spanEnd(
 }
 
 /**
- * The end of what should stay together: gaps and the content or chunk behind them. The gaps alone, at the end of a
- * run or when they would push that content over the limits; a content that is above them anyway takes its gap along.
+ * Returns the end of what stays together: gaps and the content or chunk behind them. Returns the
+ * end of the gaps alone at the end of a run, or where they would push the content over the limits;
+ * a content above the limits anyway takes its gap along.
  */
 function unitEnd(parts: LayerParts, first: number, runEnd: number, limits: PlanLimits): number {
   let content = first;

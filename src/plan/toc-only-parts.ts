@@ -10,22 +10,26 @@ import {
   type ResumedPiece,
 } from './layer-parts.js';
 
-/** Headers decode to about eight times their compressed length, and to at least a block; only space is asked by it. */
+/**
+ * Headers decode to about eight times their compressed length, and to at least a block. Used only
+ * to reserve disk space.
+ */
 const GAP_RATIO = 8;
-const GAP_LEAST_BYTES = 512;
+const MIN_GAP_BYTES = 512;
 
-/** Where a part's bytes are on disk. */
-interface Place {
+/** Where the bytes of a part are on disk. */
+interface Location {
   readonly state: number;
   readonly source: number;
   readonly offset: number;
 }
 
-const WANTED: Place = { state: PART.missing, source: -1, offset: 0 };
+const MISSING: Location = { state: PART.missing, source: -1, offset: 0 };
 
 /**
- * The parts of one layer without tar-split, its resumed pieces included. Gaps are the headers, so they are wanted like
- * contents; a content or chunk that the store holds is not, unless its frame goes on with a gap (layout `within`).
+ * Returns the parts of a layer without tar-split, its resumed pieces included. Gaps are headers, so
+ * they are missing like contents. A cached content or chunk is not fetched, unless its last frame
+ * continues with a gap (layout `shared-frames`).
  */
 export function buildTocOnlyParts(
   layers: readonly LayerToPlan[],
@@ -33,45 +37,49 @@ export function buildTocOnlyParts(
   firsts: FirstOccurrences,
 ): LayerParts {
   const input = layers[layer]!;
-  const edges = cutPoints(input.table);
-  const pieces = usablePieces(edges, input.resumed);
-  const parts = allocateParts(edges.count + pieces.length * 2);
+  const cuts = cutPoints(input.table);
+  const pieces = usablePieces(cuts, input.resumed);
+  const parts = allocateParts(cuts.count + pieces.length * 2);
   let next = 0;
-  for (let edge = 0; edge + 1 < edges.count; ) {
+  for (let cut = 0; cut + 1 < cuts.count; ) {
     const piece = pieces[next];
-    if (piece !== undefined && piece.blobStart === edges.blobAt[edge]) {
-      // Up to the edge at which a piece ends again: in between, pieces follow each other without a hole.
+    if (piece !== undefined && piece.blobStart === cuts.blobAt[cut]) {
+      // Up to the cut point at which a piece ends: in between, pieces follow each other without a
+      // hole.
       for (;;) {
         const { blobEnd, pack, packOffset, lengthBytes } = pieces[next++]!;
-        pushPart(parts, blobEnd, tarAtOf(edges, blobEnd), PART.resumed, pack, packOffset, lengthBytes);
-        if (isEdge(edges, blobEnd)) break;
+        pushPart(parts, blobEnd, tarAtOf(cuts, blobEnd), PART.resumed, pack, packOffset, lengthBytes);
+        if (isCut(cuts, blobEnd)) break;
       }
-      edge = edgeAt(edges, parts.blobStart[parts.count]!);
+      cut = cutAt(cuts, parts.blobStart[parts.count]!);
       continue;
     }
-    const { state, source, offset } = placeOf(layers, input, firsts, edges, edge);
-    const [tarAt, tarEnd] = [edges.tarAt[edge]!, edges.tarAt[edge + 1]!];
-    const length = state === PART.missing ? estimate(input.table, edges, edge) : tarEnd - tarAt;
-    pushPart(parts, edges.blobAt[edge + 1]!, tarEnd, state, source, offset, length);
-    edge++;
+    const { state, source, offset } = locationOf(layers, input, firsts, cuts, cut);
+    const [tarAt, tarEnd] = [cuts.tarAt[cut]!, cuts.tarAt[cut + 1]!];
+    const length = state === PART.missing ? estimate(input.table, cuts, cut) : tarEnd - tarAt;
+    pushPart(parts, cuts.blobAt[cut + 1]!, tarEnd, state, source, offset, length);
+    cut++;
   }
   return parts;
 }
 
-/** Where the bytes between an edge and the next are on disk, if they are, and are nothing but content. */
-function placeOf(
+/**
+ * Returns where the bytes from this cut point to the next are on disk, if they are, and are only
+ * content.
+ */
+function locationOf(
   layers: readonly LayerToPlan[],
   input: LayerToPlan,
   firsts: FirstOccurrences,
-  edges: CutPoints,
-  edge: number,
-): Place {
-  const row = edges.row[edge]!;
-  if (row < 0) return WANTED;
+  cuts: CutPoints,
+  cut: number,
+): Location {
+  const row = cuts.row[cut]!;
+  if (row < 0) return MISSING;
   const { table } = input;
-  // A gap in the same frame, or (where the TOC shows none between two contents) in no frame at all.
-  if (edges.tarAt[edge + 1]! > table.tarStart[row]! + table.sizeBytes[row]!) return WANTED;
-  const inContent = edges.tarAt[edge]! - table.tarStart[row]!;
+  // A gap in the same frame, or (where the TOC shows none between two contents) in no frame.
+  if (cuts.tarAt[cut + 1]! > table.tarStart[row]! + table.sizeBytes[row]!) return MISSING;
+  const inContent = cuts.tarAt[cut]! - table.tarStart[row]!;
   if (input.cachedPack[row]! >= 0) {
     return {
       state: PART.cached,
@@ -79,9 +87,9 @@ function placeOf(
       offset: input.cachedOffset[row]! + inContent,
     };
   }
-  const chunk = edges.chunk[edge]! < 0 ? table.chunkFirst[row]! : edges.chunk[edge]!;
+  const chunk = cuts.chunk[cut]! < 0 ? table.chunkFirst[row]! : cuts.chunk[cut]!;
   const hasChunks = chunk < table.chunkFirst[row + 1]!;
-  if (hasChunks && isOneChunk(table, edges, edge, chunk) && input.chunkCachedPack[chunk]! >= 0) {
+  if (hasChunks && isOneChunk(table, cuts, cut, chunk) && input.chunkCachedPack[chunk]! >= 0) {
     return {
       state: PART.cached,
       source: input.chunkCachedPack[chunk]!,
@@ -89,7 +97,7 @@ function placeOf(
     };
   }
   const first = layers[firsts.layer[row]!];
-  if (first === undefined || first.table.layout !== 'tar-split') return WANTED;
+  if (first === undefined || first.table.layout !== 'tar-split') return MISSING;
   const firstRow = firsts.row[row]!;
   if (first.cachedPack[firstRow]! >= 0) {
     return {
@@ -105,37 +113,41 @@ function placeOf(
   };
 }
 
-/** Whether the next edge is where this chunk ends: chunks whose frames do not ascend have no edges of their own. */
+/**
+ * Whether this chunk ends at the next cut point: chunks whose frames do not ascend have no cut
+ * points.
+ */
 function isOneChunk(
   { chunkFirst, chunkTarStart }: LayerTable,
-  edges: CutPoints,
-  edge: number,
+  cuts: CutPoints,
+  cut: number,
   chunk: number,
 ): boolean {
-  const last = chunkFirst[edges.row[edge]! + 1]! - 1;
-  return edges.row[edge + 1] === edges.row[edge]
-    ? chunk < last && chunkTarStart[chunk + 1] === edges.tarAt[edge + 1]
+  const last = chunkFirst[cuts.row[cut]! + 1]! - 1;
+  return cuts.row[cut + 1] === cuts.row[cut]
+    ? chunk < last && chunkTarStart[chunk + 1] === cuts.tarAt[cut + 1]
     : chunk === last;
 }
 
-/** About what a part that has to be fetched decodes to. */
-function estimate({ layout, tarStart, sizeBytes }: LayerTable, edges: CutPoints, edge: number): number {
-  const blobBytes = edges.blobAt[edge + 1]! - edges.blobAt[edge]!;
-  const tarBytes = edges.tarAt[edge + 1]! - edges.tarAt[edge]!;
-  const row = edges.row[edge]!;
-  const gapBytes = Math.min(tarBytes, Math.max(GAP_LEAST_BYTES, blobBytes * GAP_RATIO));
+/** Returns an estimate of what a missing part decodes to. */
+function estimate({ layout, tarStart, sizeBytes }: LayerTable, cuts: CutPoints, cut: number): number {
+  const blobBytes = cuts.blobAt[cut + 1]! - cuts.blobAt[cut]!;
+  const tarBytes = cuts.tarAt[cut + 1]! - cuts.tarAt[cut]!;
+  const row = cuts.row[cut]!;
+  const gapBytes = Math.min(tarBytes, Math.max(MIN_GAP_BYTES, blobBytes * GAP_RATIO));
   if (row < 0) return gapBytes;
-  const contentBytes = tarStart[row]! + sizeBytes[row]! - edges.tarAt[edge]!;
+  const contentBytes = tarStart[row]! + sizeBytes[row]! - cuts.tarAt[cut]!;
   return layout === 'separate-frames' || contentBytes >= tarBytes
     ? tarBytes
-    : Math.min(tarBytes, contentBytes + GAP_LEAST_BYTES);
+    : Math.min(tarBytes, contentBytes + MIN_GAP_BYTES);
 }
 
 /**
- * The resumed pieces that begin and end at edges, alone or as neighbours that follow each other without a hole. Where a
- * piece begins within a content nobody could tell how much of it is still to come.
+ * Returns the resumed pieces that begin and end at cut points, alone or as a chain of pieces
+ * without a hole. Where a piece begins inside a content, the remaining length of the content would
+ * be unknown.
  */
-function usablePieces(edges: CutPoints, resumed: readonly ResumedPiece[]): ResumedPiece[] {
+function usablePieces(cuts: CutPoints, resumed: readonly ResumedPiece[]): ResumedPiece[] {
   const usable: ResumedPiece[] = [];
   let chain: ResumedPiece[] = [];
   for (const piece of resumed) {
@@ -144,34 +156,40 @@ function usablePieces(edges: CutPoints, resumed: readonly ResumedPiece[]): Resum
     const last = chain.at(-1) ?? usable.at(-1);
     if (!sane || blobStart < (last?.blobEnd ?? 0)) continue;
     if (chain.at(-1)?.blobEnd !== blobStart) chain = [];
-    if (chain.length === 0 && !isEdge(edges, blobStart)) continue;
+    if (chain.length === 0 && !isCut(cuts, blobStart)) continue;
     chain.push(piece);
-    if (!isEdge(edges, blobEnd)) continue;
-    if (chain.every((part) => hasRoom(edges, part))) usable.push(...chain);
+    if (!isCut(cuts, blobEnd)) continue;
+    if (chain.every((part) => hasRoom(cuts, part))) usable.push(...chain);
     chain = [];
   }
   return usable;
 }
 
-/** Whether a piece has a part of the allotted tar to itself: where a part is shorter than its pieces are many, none is left. */
-function hasRoom(edges: CutPoints, { blobStart, blobEnd }: ResumedPiece): boolean {
-  return tarAtOf(edges, blobStart) < tarAtOf(edges, blobEnd);
+/**
+ * Whether a piece has allotted tar bytes: a part with fewer bytes than pieces has none left for
+ * some.
+ */
+function hasRoom(cuts: CutPoints, { blobStart, blobEnd }: ResumedPiece): boolean {
+  return tarAtOf(cuts, blobStart) < tarAtOf(cuts, blobEnd);
 }
 
-function edgeAt({ blobAt, count }: CutPoints, blobOffset: number): number {
+function cutAt({ blobAt, count }: CutPoints, blobOffset: number): number {
   return lastAtMost(blobAt, count, blobOffset);
 }
 
-function isEdge(edges: CutPoints, blobOffset: number): boolean {
-  return edges.blobAt[edgeAt(edges, blobOffset)] === blobOffset;
+function isCut(cuts: CutPoints, blobOffset: number): boolean {
+  return cuts.blobAt[cutAt(cuts, blobOffset)] === blobOffset;
 }
 
-/** The tar offset allotted to a place of the blob; within a part by proportion, so that offsets ascend with it. */
-function tarAtOf(edges: CutPoints, blobOffset: number): number {
-  const edge = edgeAt(edges, blobOffset);
-  const blobAt = edges.blobAt[edge]!;
-  const tarAt = edges.tarAt[edge]!;
+/**
+ * Returns the tar offset allotted to a blob offset; inside a part it is proportional, so that
+ * offsets ascend.
+ */
+function tarAtOf(cuts: CutPoints, blobOffset: number): number {
+  const cut = cutAt(cuts, blobOffset);
+  const blobAt = cuts.blobAt[cut]!;
+  const tarAt = cuts.tarAt[cut]!;
   if (blobAt === blobOffset) return tarAt;
-  const share = (blobOffset - blobAt) / (edges.blobAt[edge + 1]! - blobAt);
-  return tarAt + Math.floor(share * (edges.tarAt[edge + 1]! - tarAt));
+  const share = (blobOffset - blobAt) / (cuts.blobAt[cut + 1]! - blobAt);
+  return tarAt + Math.floor(share * (cuts.tarAt[cut + 1]! - tarAt));
 }

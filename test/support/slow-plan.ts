@@ -91,7 +91,7 @@ export function slowFetched(image: RandomImage, limits: PlanLimits): number[][] 
   const free = marks.map((layer) => {
     const wanted = layer.filter((mark) => mark === 'wanted').length;
     const all = layer.filter((mark) => mark !== 'barrier').length;
-    return wanted > 0 && wanted >= limits.mostShare * all ? limits.requestBytes : limits.gapBytes;
+    return wanted > 0 && wanted >= limits.mostlyMissingShare * all ? limits.requestBytes : limits.gapBytes;
   });
   const isFree = ({ number, bytes }: (typeof distances)[number]) => bytes <= free[number]!;
   for (const { number, start, end } of distances.filter(isFree)) fetched[number]!.fill(1, start, end);

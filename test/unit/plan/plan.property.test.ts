@@ -175,7 +175,7 @@ function randomLimits(random: Random): PlanLimits {
     gapBytes,
     extraShare: random.int(0, 60) / 100,
     tocOnlyExtraShare: random.int(0, 60) / 100,
-    mostShare: random.chance(0.3) ? 2 : random.int(0, 100) / 100,
+    mostlyMissingShare: random.chance(0.3) ? 2 : random.int(0, 100) / 100,
     requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
     spanBlobBytes: random.int(20, random.chance(0.3) ? 200 : 2000),

@@ -6,7 +6,7 @@ import { planLimits } from '../../../src/plan/spans.js';
 import { type ContentRow, evenTable, tableOf, wantOf } from '../../support/layer-tables.js';
 
 /** However much is wanted: most of the tests want all of it. */
-const LIMITS = { ...planLimits(8), mostShare: 2 };
+const LIMITS = { ...planLimits(8), mostlyMissingShare: 2 };
 
 /** Contents of 100,000 bytes with these blob distances before each and after the last, one tar header before each. */
 function spaced(distances: readonly number[], firstName = 0) {
@@ -96,7 +96,7 @@ test('where most of a layer is wanted, distances up to the cost of a request are
   ] as const) {
     const plan = planPull([wantOf(table, { held })], {
       ...limits,
-      mostShare: end === 1 ? 0.3 : 0.5,
+      mostlyMissingShare: end === 1 ? 0.3 : 0.5,
       extraShare: 0,
     });
     const wanted = table.blobEnd[end]!;
@@ -105,7 +105,11 @@ test('where most of a layer is wanted, distances up to the cost of a request are
       [[0, wanted]],
     );
   }
-  const scattered = planPull([wantOf(table, { held: [1] })], { ...limits, mostShare: 0.9, extraShare: 0 });
+  const scattered = planPull([wantOf(table, { held: [1] })], {
+    ...limits,
+    mostlyMissingShare: 0.9,
+    extraShare: 0,
+  });
   assert.equal(scattered.spans.length, 3);
   const together = planPull([wantOf(spaced([0, 10, 10, 0]), { held: [] })], limits);
   assert.equal(together.spans.length, 1);

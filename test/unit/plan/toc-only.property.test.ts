@@ -87,7 +87,7 @@ test('of a content that is on disk nothing is fetched but what a span runs over'
       if (blob[1] === dataEnd) continue;
       if (layer.contents.some((other) => other.blob[0] === blob[1] || other.blob[1] === blob[0])) continue;
       if (distance <= one.limits.gapBytes) assert.ok(own.every((times) => times === 1));
-      else if (one.limits.tocOnlyExtraShare === 0 && one.limits.mostShare > 1)
+      else if (one.limits.tocOnlyExtraShare === 0 && one.limits.mostlyMissingShare > 1)
         assert.ok(own.every((times) => times === 0));
     }
   });
@@ -233,7 +233,7 @@ function randomLimits(random: Random): PlanLimits {
     gapBytes,
     extraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
     tocOnlyExtraShare: random.chance(0.5) ? 0 : random.int(0, 60) / 100,
-    mostShare: random.chance(0.5) ? 2 : random.int(0, 100) / 100,
+    mostlyMissingShare: random.chance(0.5) ? 2 : random.int(0, 100) / 100,
     requestBytes: gapBytes + random.int(0, 100),
     minSpanBytes: random.int(1, 200),
     spanBlobBytes: random.int(20, random.chance(0.3) ? 200 : 2000),
