@@ -2,11 +2,11 @@ import { rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
-  canHoldDirectories,
-  guardPlace,
+  canHoldDirectory,
+  guardPath,
   makeDirectory,
   makeGuarded,
-  within,
+  withGuarded,
 } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
@@ -49,11 +49,9 @@ export async function lockDestination(
   onWait: () => void,
 ): Promise<AcquiredLock> {
   if (stop.reason !== undefined) throw stop.reason;
-  const place = guardPlace(dirname(directory));
-  guardPlace(place, basename(directory));
-  wrapFsError(`make ${place}`, () =>
-    canHoldDirectories() ? makeGuarded(place, 0o777) : makeDirectory(place),
-  );
+  const place = guardPath(dirname(directory));
+  guardPath(place, basename(directory));
+  wrapFsError(`make ${place}`, () => (canHoldDirectory() ? makeGuarded(place, 0o777) : makeDirectory(place)));
   const lease = new Lease({ leases: directory }, 'pull');
   let locks: LayerLocks | undefined;
   const release = () => {
@@ -109,7 +107,7 @@ function requireOwnDirectory(directory: string, owner: number): void {
 /** One that stays harms nobody, and the next copy tries again. */
 function removeIfEmpty(directory: string): void {
   try {
-    within(directory, rmdirSync);
+    withGuarded(directory, rmdirSync);
   } catch (error) {
     if (systemCode(error) === undefined) throw error;
   }

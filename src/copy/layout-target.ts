@@ -9,7 +9,7 @@ import {
   writeAtomically,
 } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
-import { guardPlace, listNames, makeGuarded, within } from '../files/guarded-directory.js';
+import { guardPath, listNames, makeGuarded, withGuarded } from '../files/guarded-directory.js';
 import { readFile, statFile } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
@@ -32,7 +32,7 @@ export async function openLayoutTarget(
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
   const root = look(directory, () => followLinks(directory));
-  const blobs = guardPlace(root, 'blobs', 'sha256');
+  const blobs = guardPath(root, 'blobs', 'sha256');
   const lock = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const { owner, close } = lock;
   const pathOf = (digest: Digest) => join(blobs, digestHex(digest));
@@ -114,7 +114,7 @@ async function nameImage(
   try {
     if (!lock.isCached()) return false;
     const before = ifExists(`read ${index}`, () =>
-      within(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
+      withGuarded(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
     );
     await unfinished.publish(nameIn(before), true);
     return true;

@@ -4,7 +4,7 @@ import { type FileHandle, rename, unlink } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
-import { holdDirectory, within, withinAsync } from './guarded-directory.js';
+import { openGuarded, withGuarded, withGuardedAsync } from './guarded-directory.js';
 import { NEW_FILE, openDirectory, openDirectoryAsync, openFileAsync } from './open-file.js';
 import { ifExists, systemCode, wrapFsError, wrapFsErrorAsync } from './storage-error.js';
 
@@ -53,7 +53,7 @@ export function refuseSpecialFile(path: string): void {
 /** Renames a file, replacing an existing one, or a directory. @throws PullError as `storageError` */
 export async function moveFile(from: string, to: string, doing = `rename ${from} to ${to}`): Promise<void> {
   await wrapFsErrorAsync(doing, async () => {
-    const [holder, target] = [holdDirectory(dirname(from)), holdDirectory(dirname(to))];
+    const [holder, target] = [openGuarded(dirname(from)), openGuarded(dirname(to))];
     try {
       await retryWhileBusy(() => rename(holder.at(basename(from)), target.at(basename(to))));
     } finally {
@@ -65,14 +65,16 @@ export async function moveFile(from: string, to: string, doing = `rename ${from}
 
 /** As `moveFile`, synchronously; an absent file is no error. @throws PullError as `storageError` */
 export function moveFileSync(from: string, to: string): void {
-  ifExists(`rename ${from} to ${to}`, () => within(from, (a) => within(to, (b) => renameSync(a, b))));
+  ifExists(`rename ${from} to ${to}`, () =>
+    withGuarded(from, (a) => withGuarded(to, (b) => renameSync(a, b))),
+  );
 }
 
 /** Deletes a file; an absent file is no error. @throws PullError as `storageError` */
 export async function removeFile(path: string): Promise<void> {
   await wrapFsErrorAsync(`delete ${path}`, async () => {
     try {
-      await withinAsync(path, (at) => retryWhileBusy(() => unlink(at)));
+      await withGuardedAsync(path, (at) => retryWhileBusy(() => unlink(at)));
     } catch (error) {
       if (systemCode(error) !== 'ENOENT') throw error;
     }
@@ -81,7 +83,7 @@ export async function removeFile(path: string): Promise<void> {
 
 /** As `removeFile`, synchronously. @throws PullError as `storageError` */
 export function removeFileSync(path: string): void {
-  ifExists(`delete ${path}`, () => within(path, unlinkSync));
+  ifExists(`delete ${path}`, () => withGuarded(path, unlinkSync));
 }
 
 /** Makes a directory's entries survive a power cut, as `syncFile`. Does nothing on Windows. @throws PullError as `storageError` */
@@ -144,7 +146,7 @@ interface AtomicFile {
 export async function createAtomically(path: string): Promise<AtomicFile> {
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
   const file = await wrapFsErrorAsync(`write ${path}`, () =>
-    withinAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at)),
+    withGuardedAsync(temporary, (at) => openFileAsync(temporary, NEW_FILE, at)),
   );
   let isPublished = false;
   return {

@@ -3,21 +3,24 @@ import { dirname, isAbsolute, join, parse, resolve, sep } from 'node:path';
 import { PullError } from '../format/error.js';
 import { statName } from './open-file.js';
 
-/** As many as Linux follows in one path (path_resolution(7)). */
+/** The number Linux follows in one path (path_resolution(7)). */
 const MAX_LINKS = 40;
 
-/** A link that neither root nor this user made. */
+/** A link that neither root nor this user created. */
 interface ForeignLink {
   readonly path: string;
   readonly uid: number;
 }
 
 /**
- * The path without links of the place that a path leads to; what is not there yet keeps its name. Links of root and of this user
- * are followed. A link of another user is followed only to a directory, or a file in one, of that same user: whoever may make a link
- * does not decide what is written into other directories. A link to nothing, and one that stands for something without a path (a pipe
- * in `/proc/self/fd`), keeps its name, too. Where the system tells no owners (Windows) the path is returned as it is.
- * @throws PullError `option-malformed` for a link of another user that leads elsewhere; the system's own errors, ELOOP after 40 links
+ * Returns the path without links to what `path` leads to; what does not exist keeps its name. Links
+ * of root and of this user are followed. A link of another user is followed only to a directory of
+ * that user, or a file in one: whoever may create a link must not decide what is written into other
+ * directories. A link to nothing, and one that stands for something without a path (a pipe in
+ * `/proc/self/fd`), keeps its name. Where files have no owners (Windows) the path is returned
+ * unchanged.
+ * @throws PullError `option-malformed` for a link of another user that leads elsewhere; the
+ *   system's own errors, ELOOP after 40 links
  */
 export function followLinks(path: string): string {
   const whole = resolve(path);
@@ -28,16 +31,22 @@ export function followLinks(path: string): string {
 class Walk {
   readonly #own: number;
   #links = 0;
-  /** The last link of another user on the way to where the walk is: `..` leads to a directory of their choice. */
+  /**
+   * The last link of another user on the path so far: `..` behind it leads to a directory of their
+   * choice.
+   */
   #foreign: ForeignLink | undefined;
-  /** How many links of other users the walk is inside of: where those end is looked at, so their own `..` need not be. */
+  /**
+   * The number of links of other users being followed. Where those end is checked, so `..` inside
+   * them need not be.
+   */
   #depth = 0;
 
   constructor(own: number) {
     this.#own = own;
   }
 
-  /** Where `path` leads to from a directory whose path has no links. */
+  /** Returns where `path` leads from a directory whose path has no links. */
   from(directory: string, path: string): string {
     let place = directory;
     if (isAbsolute(path)) {
@@ -75,7 +84,10 @@ class Walk {
   }
 }
 
-/** Whether the system follows the link to what is at `end`: not so for a link to nothing, nor for some links of `/proc`. */
+/**
+ * Whether the system follows the link to `end`: not for a link to nothing, nor for some links of
+ * `/proc`.
+ */
 function isSamePlace(link: string, end: string): boolean {
   const [followed, found] = [statIfThere(() => statSync(link)), statIfThere(() => lstatSync(end))];
   return (
@@ -83,7 +95,9 @@ function isSamePlace(link: string, end: string): boolean {
   );
 }
 
-/** What `look` finds; undefined when nothing is there. @throws the system's own errors */
+/**
+ * Returns what `look` returns, or undefined if nothing is there. @throws the system's own errors
+ */
 export function statIfThere(look: () => Stats): Stats | undefined {
   try {
     return look();

@@ -14,30 +14,39 @@ import { statName, UnfitFile } from './open-file.js';
 import { systemCode } from './storage-error.js';
 
 /**
- * Linux: a descriptor that stands for a place and needs no permission to read it (open(2); node:fs does not name it). The value
- * is the same on every architecture that Node runs on.
+ * Linux: a descriptor that stands for a file or directory and needs no permission to read it
+ * (open(2); node:fs does not name it). The value is the same on every architecture that Node runs
+ * on.
  */
 const O_PATH = 0o10000000;
 
-/** Opens whatever a path names, links followed, as a place. @throws the system's own errors, ENOTDIR for what is no directory */
-function openPlace(path: string | Buffer): number {
+/**
+ * Opens a directory as a location (O_PATH), following links.
+ * @throws the system's own errors, ENOTDIR for anything but a directory
+ */
+function openPath(path: string | Buffer): number {
   return openSync(path, O_PATH | constants.O_DIRECTORY);
 }
 
-/** As `openPlace`, but a link at the end of the path is not followed. @throws as `openPlace`, ENOTDIR for such a link too */
-export function openPlaceItself(path: string | Buffer): number {
+/**
+ * As `openPath`, but does not follow a link at the end of the path.
+ * @throws as `openPath`, ENOTDIR for such a link too
+ */
+export function openPathItself(path: string | Buffer): number {
   return openSync(path, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
 }
 
-/** As `openPlace`, for an absolute path in which no step may be a link. @throws as `openPlaceItself` */
-export function openPlaceWithoutLinks(path: string): number {
+/**
+ * As `openPath`, for an absolute path in which no step may be a link. @throws as `openPathItself`
+ */
+export function openPathWithoutLinks(path: string): number {
   const { root } = parse(path);
-  let fd = openPlace(root);
+  let fd = openPath(root);
   for (const step of path.slice(root.length).split(sep)) {
     if (step === '') continue;
     const holder = fd;
     try {
-      fd = openPlaceItself(`${pathOfOpen(holder)}/${step}`);
+      fd = openPathItself(`${pathOfFd(holder)}/${step}`);
     } finally {
       closeSync(holder);
     }
@@ -45,92 +54,107 @@ export function openPlaceWithoutLinks(path: string): number {
   return fd;
 }
 
-/** Opens a symbolic link itself, or what else has this name, to be looked at and changed. @throws the system's own errors */
+/**
+ * Opens a symbolic link itself, or whatever has this name, to inspect and change it.
+ * @throws the system's own errors
+ */
 export function openLinkItself(path: string | Buffer): number {
   return openSync(path, O_PATH | constants.O_NOFOLLOW);
 }
 
-/** A path to what is open, wherever that has been moved since. All threads of this process can use it. */
-export function pathOfOpen(fd: number): string {
+/**
+ * Returns a path to an open file, wherever it has been moved since. All threads of this process can
+ * use it.
+ */
+export function pathOfFd(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }
 
 let canHold: boolean | undefined;
 
-/** Whether `/proc/self/fd/N/NAME` is NAME in the directory that is open as N. Asked of the system once a thread. */
-export function canHoldDirectories(): boolean {
+/**
+ * Whether `/proc/self/fd/N/NAME` is NAME in the directory that is open as N. Tested once in each
+ * thread.
+ */
+export function canHoldDirectory(): boolean {
   canHold ??= process.platform === 'linux' && leadsToOpenFiles();
   return canHold;
 }
 
 function leadsToOpenFiles(): boolean {
-  const fd = openPlace('/');
+  const fd = openPath('/');
   try {
-    return existsSync(`${pathOfOpen(fd)}/.`);
+    return existsSync(`${pathOfFd(fd)}/.`);
   } finally {
     closeSync(fd);
   }
 }
 
-/** 25 times what the largest directory of a store with 1,000 images of 40 layers has; 100 MB of names. */
+/**
+ * 25 times as many as the largest directory of a store with 1,000 images of 40 layers has; 100 MB
+ * of names.
+ */
 const MAX_NAMES = 2 ** 20;
 
-/** For owner and group, as the umask allows; with a umask of 0, too, nobody else may write there. */
+/** For owner and group, as the umask allows; even with a umask of 0 nobody else may write there. */
 const DIRECTORY_MODE = 0o775;
 
-/** The steps from a root that the user named, links and all, to a directory of ours. */
-interface Way {
+/** The steps from a root that the user named, which may have links, to one of our directories. */
+interface GuardedPath {
   readonly root: string;
   readonly steps: readonly string[];
 }
 
-/** The directories in which files are made and deleted only by way of their roots. Each thread has its own list. */
-const ways = new Map<string, Way>();
+/**
+ * The directories in which files are created and deleted only by way of their roots. Each thread
+ * has its own map.
+ */
+const guarded = new Map<string, GuardedPath>();
 
 /**
- * The path of a directory below `root`. From now on this thread makes, renames and deletes what is in it only when no step below
- * the root is a link. Touches no disk.
+ * Returns the path of a directory below `root`. From now on this thread creates, renames and
+ * deletes files in it only if no step below the root is a link. Does not access the disk.
  */
 export function guardDirectory(root: string, ...steps: string[]): string {
   const path = join(root, ...steps);
-  ways.set(path, { root, steps });
+  guarded.set(path, { root, steps });
   return path;
 }
 
 /**
- * As `guardDirectory` below a path from `followLinks`, itself included: not even the way to it may have a link by then. Where the
- * system cannot hold directories it is found by its path.
+ * As `guardDirectory` below a path from `followLinks`, which is guarded too: no step of it may have
+ * become a link. Where the system cannot hold directories open it is found by its path.
  */
-export function guardPlace(place: string, ...steps: string[]): string {
-  if (!canHoldDirectories()) return steps.length === 0 ? place : guardDirectory(place, ...steps);
+export function guardPath(place: string, ...steps: string[]): string {
+  if (!canHoldDirectory()) return steps.length === 0 ? place : guardDirectory(place, ...steps);
   return guardDirectory('/', ...place.split('/').filter((step) => step !== ''), ...steps);
 }
 
-/** A directory for changes in it, which stays the same one whatever happens to its path meanwhile. */
+/** A directory opened for changes in it, which stays the same one if its path is changed. */
 interface GuardedDirectory {
-  /** What the system finds a file of this directory by. */
+  /** Returns the path by which the system finds a file of this directory. */
   at(name: string): string;
   close(): void;
 }
 
 /**
  * Opens a directory for changes in it. One that is not guarded is found by its path each time.
- * @throws UnfitFile when a step to it is a link or no directory; `store-denied` where it belongs to somebody else and the system
- *   cannot hold it; the system's own errors
+ * @throws UnfitFile if a step to it is a link or no directory; `store-denied` if it belongs to
+ *   somebody else and the system cannot hold it open; the system's own errors
  */
-export function holdDirectory(path: string): GuardedDirectory {
-  const way = ways.get(path);
+export function openGuarded(path: string): GuardedDirectory {
+  const way = guarded.get(path);
   if (way === undefined) return { at: (name) => join(path, name), close: () => {} };
-  return canHoldDirectories() ? follow(way) : checked(way);
+  return canHoldDirectory() ? follow(way) : checked(way);
 }
 
-function follow({ root, steps }: Way): GuardedDirectory {
-  let fd = openPlace(root === '' ? '.' : root);
+function follow({ root, steps }: GuardedPath): GuardedDirectory {
+  let fd = openPath(root === '' ? '.' : root);
   let path = root;
   for (const step of steps) {
     path = join(path, step);
     try {
-      const next = openStep(path, `${pathOfOpen(fd)}/${step}`);
+      const next = openStep(path, `${pathOfFd(fd)}/${step}`);
       closeSync(fd);
       fd = next;
     } catch (error) {
@@ -138,12 +162,12 @@ function follow({ root, steps }: Way): GuardedDirectory {
       throw error;
     }
   }
-  return { at: (name) => `${pathOfOpen(fd)}/${name}`, close: () => closeSync(fd) };
+  return { at: (name) => `${pathOfFd(fd)}/${name}`, close: () => closeSync(fd) };
 }
 
 function openStep(path: string, at: string): number {
   try {
-    return openPlaceItself(at);
+    return openPathItself(at);
   } catch (error) {
     if (['ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
       throw notOwnDirectory(path);
@@ -151,8 +175,10 @@ function openStep(path: string, at: string): number {
   }
 }
 
-/** Without descriptors that stand for directories, only their owner is safe from somebody who swaps them. */
-function checked({ root, steps }: Way): GuardedDirectory {
+/**
+ * Without descriptors for directories, only directories of this user are safe from being swapped.
+ */
+function checked({ root, steps }: GuardedPath): GuardedDirectory {
   let path = root;
   for (const step of steps) {
     path = join(path, step);
@@ -171,9 +197,12 @@ function notOwnDirectory(path: string): UnfitFile {
   return new UnfitFile(path, 'is a link or no directory');
 }
 
-/** What `change` returns, given what the system finds `path` by. @throws as `holdDirectory`, and what `change` throws */
-export function within<T>(path: string, change: (at: string) => T): T {
-  const directory = holdDirectory(dirname(path));
+/**
+ * Calls `change` with the path by which the system finds `path`, and returns its result.
+ * @throws as `openGuarded`, and what `change` throws
+ */
+export function withGuarded<T>(path: string, change: (at: string) => T): T {
+  const directory = openGuarded(dirname(path));
   try {
     return change(directory.at(basename(path)));
   } finally {
@@ -181,9 +210,9 @@ export function within<T>(path: string, change: (at: string) => T): T {
   }
 }
 
-/** As `within`, for what takes time. */
-export async function withinAsync<T>(path: string, change: (at: string) => Promise<T>): Promise<T> {
-  const directory = holdDirectory(dirname(path));
+/** As `withGuarded`, for asynchronous changes. */
+export async function withGuardedAsync<T>(path: string, change: (at: string) => Promise<T>): Promise<T> {
+  const directory = openGuarded(dirname(path));
   try {
     return await change(directory.at(basename(path)));
   } finally {
@@ -192,16 +221,16 @@ export async function withinAsync<T>(path: string, change: (at: string) => Promi
 }
 
 /**
- * Makes a guarded directory and the steps to it; the root is there. A directory that is not guarded is from now on, below the one
- * that it lies in.
- * @returns those that were made
- * @throws as `holdDirectory`
+ * Creates a guarded directory and the steps to it below an existing root. A directory that is not
+ * guarded becomes so, below its parent.
+ * @returns the directories that were created
+ * @throws as `openGuarded`
  */
 export function makeGuarded(path: string, mode: number = DIRECTORY_MODE): string[] {
-  if (!ways.has(path)) guardDirectory(dirname(path), basename(path));
-  // As a rule it is there; whether by way of a link, those find who hold it.
+  if (!guarded.has(path)) guardDirectory(dirname(path), basename(path));
+  // It usually exists. Whether by way of a link, `openGuarded` finds out.
   if (statName(path) !== undefined) return [];
-  const { root, steps } = ways.get(path)!;
+  const { root, steps } = guarded.get(path)!;
   const made: string[] = [];
   for (const row of steps.keys()) {
     const step = guardDirectory(root, ...steps.slice(0, row + 1));
@@ -212,7 +241,7 @@ export function makeGuarded(path: string, mode: number = DIRECTORY_MODE): string
 }
 
 function makeIn(holder: string, path: string, mode: number): boolean {
-  const directory = holdDirectory(holder);
+  const directory = openGuarded(holder);
   try {
     mkdirSync(directory.at(basename(path)), { mode });
     return true;
@@ -225,17 +254,18 @@ function makeIn(holder: string, path: string, mode: number): boolean {
 }
 
 /**
- * The names in a directory that `isWanted` takes, sorted; without those of directories, or these alone.
- * @throws UnfitFile for more names than any store has, else as `holdDirectory`
+ * Returns the sorted names in a directory that `isWanted` accepts, either without those of
+ * directories or these alone.
+ * @throws UnfitFile for more names than any store has, else as `openGuarded`
  */
 export function listNames(
   path: string,
   isWanted: (name: string) => boolean = () => true,
   kind: 'files' | 'directories' = 'files',
 ): string[] {
-  const held = holdDirectory(path);
+  const opened = openGuarded(path);
   try {
-    const directory = opendirSync(held.at('.'), { bufferSize: 1024 });
+    const directory = opendirSync(opened.at('.'), { bufferSize: 1024 });
     try {
       const names: string[] = [];
       let seen = 0;
@@ -249,7 +279,7 @@ export function listNames(
       directory.closeSync();
     }
   } finally {
-    held.close();
+    opened.close();
   }
 }
 

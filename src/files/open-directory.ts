@@ -14,11 +14,11 @@ import { basename, dirname } from 'node:path';
 import { PullError } from '../format/error.js';
 import { followLinks } from './follow-links.js';
 import {
-  canHoldDirectories,
+  canHoldDirectory,
   openLinkItself,
-  openPlaceItself,
-  openPlaceWithoutLinks,
-  pathOfOpen,
+  openPathItself,
+  openPathWithoutLinks,
+  pathOfFd,
 } from './guarded-directory.js';
 import { systemCode } from './storage-error.js';
 
@@ -53,7 +53,7 @@ export class OpenDirectory {
   #stat: { readonly uid: number; readonly mode: number; readonly ino: bigint } | undefined;
   #isGuarded: boolean | undefined;
 
-  private constructor(path: string, base: Buffer, fd?: number, canHold = canHoldDirectories()) {
+  private constructor(path: string, base: Buffer, fd?: number, canHold = canHoldDirectory()) {
     this.path = path;
     this.#base = base;
     this.#fd = fd;
@@ -66,18 +66,18 @@ export class OpenDirectory {
    *   `option-malformed` as `followLinks`, and if other users can change the path and the system
    *   cannot hold directories
    */
-  static hold(path: string, canHold = canHoldDirectories()): OpenDirectory {
+  static hold(path: string, canHold = canHoldDirectory()): OpenDirectory {
     const real = followLinks(path);
     const unguarded = firstUnguarded(real);
     if (unguarded === undefined) return new OpenDirectory(real, Buffer.from(real), undefined, canHold);
     if (!canHold) throw notSafe(unguarded);
-    return OpenDirectory.receive({ path, fd: openPlaceWithoutLinks(real) });
+    return OpenDirectory.receive({ path, fd: openPathWithoutLinks(real) });
   }
 
   /** Wraps a directory that another thread holds and closes. */
   static receive({ path, fd }: SharedDirectory): OpenDirectory {
     if (fd === undefined) return new OpenDirectory(path, Buffer.from(path));
-    return new OpenDirectory(path, Buffer.from(pathOfOpen(fd)), fd);
+    return new OpenDirectory(path, Buffer.from(pathOfFd(fd)), fd);
   }
 
   /** The directory for other threads, valid until this one closes it. */
@@ -131,7 +131,7 @@ export class OpenDirectory {
     const held =
       this.#fd === undefined && (isSafe || this.#isSafe(target))
         ? new OpenDirectory(path, Buffer.from(target), undefined, this.#canHold)
-        : OpenDirectory.receive({ path, fd: openPlaceItself(target) });
+        : OpenDirectory.receive({ path, fd: openPathItself(target) });
     if (isSafe) held.#isGuarded = true;
     return held;
   }
@@ -176,7 +176,7 @@ export class OpenDirectory {
       if (!stat.isSymbolicLink() || stat.uid !== process.geteuid?.())
         throw changedByOthers(this.pathOf(name));
       // Resolves to the open link itself and does not follow it.
-      const self = pathOfOpen(fd);
+      const self = pathOfFd(fd);
       if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
       utimesSync(self, time, time);
     } finally {

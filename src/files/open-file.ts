@@ -5,24 +5,28 @@ import { PullError } from '../format/error.js';
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL } = constants;
 
 /**
- * What every open adds: a link is not followed, and a FIFO that nobody writes is not waited for. Windows has neither flag:
- * links need privileges there, and pipes have a namespace of their own.
+ * Added to every open: links are not followed, and a FIFO without a writer does not block. Windows
+ * has neither flag: links need privileges there, and pipes have a namespace of their own.
  */
 const CAREFUL = (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0);
 
-/** Flags of a file that must not be there yet. */
+/** Flags to create a file that must not exist. */
 export const NEW_FILE = O_WRONLY | O_CREAT | O_EXCL;
 
-/** With a umask of 0, too, nobody but owner and group may write what is made. */
+/** Even with a umask of 0, only owner and group may write new files. */
 const FILE_MODE = 0o664;
 
 /**
- * What `open` says of a link (ELOOP; EMLINK on FreeBSD), of a FIFO without a reader or a socket (ENXIO; EOPNOTSUPP on macOS), of
- * a device that is not there (ENODEV) and of a directory to be written (EISDIR).
+ * Error codes of `open` for a link (ELOOP; EMLINK on FreeBSD), a FIFO without a reader or a socket
+ * (ENXIO; EOPNOTSUPP on macOS), a missing device (ENODEV) and a directory opened for writing
+ * (EISDIR).
  */
 const NOT_REGULAR = ['ELOOP', 'EMLINK', 'ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'];
 
-/** Something stands under a file's name that no file of ours is: a link, a FIFO, a directory, or a file that is too large. */
+/**
+ * Something else has the name of one of our files: a link, a FIFO, a directory, or a file that is
+ * too large.
+ */
 export class UnfitFile extends PullError {
   constructor(path: string, what: string) {
     super('store-broken', `${path} ${what}`, {
@@ -32,7 +36,8 @@ export class UnfitFile extends PullError {
 }
 
 /**
- * Opens a regular file: no link, no FIFO, no device, no directory. `at` is where the system finds it, if that is not `path`.
+ * Opens a regular file: no link, FIFO, device or directory. `at` is the path for the system, if
+ * that is not `path`.
  * @throws UnfitFile for anything else, and the system's own errors
  */
 export function openFile(path: string, flags: number = O_RDONLY, at: string = path): number {
@@ -67,7 +72,7 @@ export async function openFileAsync(path: string, flags: number, at: string = pa
   }
 }
 
-/** The flags of a directory that is opened to be synced, which does no harm behind a link. */
+/** Flags to open a directory in order to sync it, which does no harm behind a link. */
 const DIRECTORY = O_RDONLY | (constants.O_DIRECTORY ?? 0) | (constants.O_NONBLOCK ?? 0);
 
 /** Opens a directory to sync it. @throws the system's own errors */
@@ -81,7 +86,7 @@ export function openDirectoryAsync(path: string): Promise<FileHandle> {
 }
 
 /**
- * All bytes of a regular file.
+ * Returns all bytes of a regular file.
  * @throws UnfitFile for anything else, and for more than `maxBytes`; the system's own errors
  */
 export function readFile(path: string, maxBytes: number, at: string = path): Buffer {
@@ -108,7 +113,8 @@ export function readBytes(fd: number, lengthBytes: number): Buffer {
 }
 
 /**
- * What the system knows of a regular file, or undefined when none has this name: neither a link nor anything else counts.
+ * Returns the status of a regular file, or undefined if there is none with this name; links and
+ * other kinds do not count.
  * @throws the system's own errors
  */
 export function statFile(path: string): Stats | undefined {
@@ -116,7 +122,10 @@ export function statFile(path: string): Stats | undefined {
   return stat?.isFile() === true ? stat : undefined;
 }
 
-/** What the system knows of whatever has this name, a link itself included; undefined when nothing has. @throws the system's own errors */
+/**
+ * Returns the status of whatever has this name, without following a link; undefined if nothing has.
+ * @throws the system's own errors
+ */
 export function statName(path: string): Stats | undefined {
   try {
     return lstatSync(path);
@@ -126,7 +135,7 @@ export function statName(path: string): Stats | undefined {
   }
 }
 
-/** What `read` returns, or undefined when it meets something that is no file of ours. */
+/** Returns what `read` returns, or undefined if it throws UnfitFile. */
 export function unlessUnfit<T>(read: () => T): T | undefined {
   try {
     return read();

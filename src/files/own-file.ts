@@ -1,10 +1,10 @@
 import { closeSync, constants, fstatSync } from 'node:fs';
-import { within } from './guarded-directory.js';
+import { withGuarded } from './guarded-directory.js';
 import { NEW_FILE, openFile, UnfitFile, unlessUnfit } from './open-file.js';
 
 /**
- * A file that this process made or took up, in a directory where others may rename things: opened again, it must be the same one.
- * Plain strings, so that it travels between threads.
+ * A file that this process created or adopted, in a directory where others may rename things:
+ * opened again, it must be the same file. Plain strings, which can be sent to threads.
  */
 export interface OwnFile {
   readonly path: string;
@@ -13,7 +13,7 @@ export interface OwnFile {
 }
 
 /**
- * Makes a file that was not there, with `use` for what is to be done with it at once.
+ * Creates a file that must not exist, and calls `use` with it.
  * @throws the system's own errors, EEXIST among them
  */
 export function makeOwnFile(path: string, use: (fd: number) => void = () => {}): OwnFile {
@@ -24,9 +24,10 @@ export function makeOwnFile(path: string, use: (fd: number) => void = () => {}):
 }
 
 /**
- * The file that an earlier process of this user left under a name: a regular one, with no other name, that belongs to `owner`, the
- * owner of files that this user makes there. Undefined for anything else, which another user may have put there.
- * @throws the system's own errors, but for nothing under this name
+ * Returns the file that an earlier process of this user left under a name: a regular file without
+ * other names that belongs to `owner`, the owner of files that this user creates there. Returns
+ * undefined for anything else, which another user may have put there.
+ * @throws the system's own errors, except for a missing file
  */
 export function findOwnFile(path: string, owner: number): OwnFile | undefined {
   try {
@@ -38,21 +39,24 @@ export function findOwnFile(path: string, owner: number): OwnFile | undefined {
       }),
     );
   } catch (error) {
-    // A file that this user may not write is another user's, or of no use.
+    // A file that this user may not write belongs to another user, or is of no use.
     if (['ENOENT', 'EACCES', 'EPERM'].includes((error as NodeJS.ErrnoException).code ?? '')) return undefined;
     throw error;
   }
 }
 
-/** Opens the same file again. @throws UnfitFile when something else has its name by now, and the system's own errors */
+/**
+ * Opens the same file again.
+ * @throws UnfitFile if something else has its name by now, and the system's own errors
+ */
 export function openOwnFile({ path, identity }: OwnFile, flags: number = constants.O_RDONLY): number {
-  const fd = within(path, (at) => openFile(path, flags, at));
+  const fd = withGuarded(path, (at) => openFile(path, flags, at));
   if (identityOf(fd) === identity) return fd;
   closeSync(fd);
   throw new UnfitFile(path, 'is another file than the one that was made here');
 }
 
-/** `use` of the same file, opened. @throws as `openOwnFile`, and what `use` throws */
+/** Calls `use` with the same file, opened. @throws as `openOwnFile`, and what `use` throws */
 export function withOwnFile<T>(file: OwnFile, flags: number, use: (fd: number) => T): T {
   const fd = openOwnFile(file, flags);
   try {
@@ -63,7 +67,7 @@ export function withOwnFile<T>(file: OwnFile, flags: number, use: (fd: number) =
 }
 
 function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {
-  const fd = within(path, (at) => openFile(path, flags, at));
+  const fd = withGuarded(path, (at) => openFile(path, flags, at));
   try {
     return use(fd);
   } finally {
@@ -71,7 +75,7 @@ function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {
   }
 }
 
-/** Inodes of some file systems have 64 bits. */
+/** Inodes have 64 bits on some file systems. */
 function identityOf(fd: number): string {
   const { dev, ino } = fstatSync(fd, { bigint: true });
   return `${dev} ${ino}`;

@@ -2,29 +2,35 @@ import { closeSync, constants, fstatSync, openSync, readSync, type Stats, statSy
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GrowingBuffer } from '../format/arrays.js';
 
-/** Files of the configuration with all their comments have some KiB; one that lists a thousand registries has 100. */
+/**
+ * Configuration files with all their comments have some KiB; one that lists a thousand registries
+ * has 100.
+ */
 export const MAX_CONFIGURATION_FILE_BYTES = 2 ** 20;
 
-/** What writes a pipe may have to ask a cloud, which takes seconds, or somebody for a password. */
+/** The writer of a pipe may query a cloud service, which takes seconds, or wait for a password. */
 export const INPUT_LIMIT_MS = 60_000;
 
-/** How often a pipe that is empty is looked at again. */
+/** Interval between attempts to read an empty pipe. */
 const POLL_MS = 20;
 
 const BLOCK_BYTES = 64 * 1024;
 
-/** What reading came to. `problem` goes on where the path ends: "is a directory". */
+/**
+ * The bytes read, or why there are none. `problem` continues a sentence that begins with the path:
+ * "is a directory".
+ */
 export type Input = { readonly bytes: Buffer } | Unread;
 
 interface Unread {
-  /** Nothing is there; the system does not let us read it; it is there and not what may be read. */
+  /** Does not exist; may not be read by this user; or exists and is no file to read. */
   readonly kind: 'absent' | 'unreadable' | 'unfit';
   readonly problem: string;
 }
 
 /**
- * The bytes of a regular file; links to one are ordinary. A pipe, a device, a socket or a directory is not waited for and not read, but
- * for the null device, which is an empty file to all programs.
+ * Reads a regular file, through links too. A pipe, device, socket or directory is neither waited
+ * for nor read, except for the null device, which is an empty file to all programs.
  */
 export function readRegularFile(path: string, maxBytes: number): Input {
   const opened = open(path, false);
@@ -45,20 +51,27 @@ export function readRegularFile(path: string, maxBytes: number): Input {
   }
 }
 
-/** Pipes whose bytes are kept: a command has two at most. A program that pulls for a long time must not gather the secrets of all. */
+/**
+ * Pipes whose bytes are kept: a command has two at most. A process that pulls for a long time must
+ * not collect the secrets of all.
+ */
 const MAX_KEPT_PIPES = 16;
 
-/** What the last pipes had, by what tells one from another: a pipe can be read once only, however many pulls ask for it. */
+/**
+ * The bytes of the last pipes, by identity: a pipe can be read only once, however many pulls need
+ * it.
+ */
 const pipes = new Map<string, Promise<Input>>();
 
 /**
- * As `readRegularFile`, for a path that the user states: a pipe that somebody writes is read as well (`<(…)`, /dev/stdin,
- * /dev/fd/N), once as long as it is one of the last few, to its end and for a minute at most. `signal` ends the wait.
+ * As `readRegularFile`, for a path that the user states: reads pipes too (`<(…)`, /dev/stdin,
+ * /dev/fd/N), once as long as it is one of the last few, to the end and for a minute at most.
+ * `signal` ends the wait.
  */
 export async function readFileOrPipe(path: string, maxBytes: number, signal?: AbortSignal): Promise<Input> {
   const stats = statOf(path);
   if (stats?.isFIFO() !== true) return readRegularFile(path, maxBytes);
-  // The number of one that is removed is given to the next.
+  // The inode of a removed pipe is reused by the next.
   const key = `${stats.dev}:${stats.ino}:${stats.birthtimeMs}`;
   const reading = pipes.get(key) ?? readPipe(path, maxBytes, signal);
   pipes.set(key, reading);
@@ -92,11 +105,11 @@ async function readPipe(path: string, maxBytes: number, signal: AbortSignal | un
   return gathered.length > 0 ? { bytes: gathered.bytes() } : unfit('is a pipe that nobody writes to');
 }
 
-/** A descriptor that never blocks, or why there is none. */
+/** Returns a descriptor that never blocks, or why there is none. */
 function open(path: string, pipeIsFit: boolean): number | Input {
   let fd: number | undefined;
   try {
-    // Some devices do something when they are opened.
+    // Opening some devices has side effects.
     const misfit = misfitOf(statSync(path), pipeIsFit);
     if (misfit !== undefined) return misfit;
     fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
@@ -126,7 +139,7 @@ function statOf(path: string): Stats | undefined {
   }
 }
 
-/** The next bytes, none at the end, or undefined when there are none yet. */
+/** Returns the next bytes, none at the end, or undefined if there are none yet. */
 function readSome(fd: number): Buffer | undefined {
   const block = Buffer.allocUnsafe(BLOCK_BYTES);
   try {

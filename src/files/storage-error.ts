@@ -7,7 +7,10 @@ interface Meaning {
   readonly hint: string;
 }
 
-/** What it means for a user that the system refuses a file or memory, by the system's name for it (POSIX.1-2017, errno.h). */
+/**
+ * What a refused file or refused memory means for a user, by the system's error name (POSIX.1-2017,
+ * errno.h).
+ */
 export const RESOURCE_LIMITS = {
   EMFILE: {
     code: 'store-broken',
@@ -26,8 +29,8 @@ export const RESOURCE_LIMITS = {
   },
 } as const satisfies Readonly<Record<string, Meaning>>;
 
-/** EAGAIN means this of threads and programs, and something else of files. */
-const RESOURCE_MEANINGS: Readonly<Record<string, Meaning>> = {
+/** EAGAIN means this for threads and programs, and something else for files. */
+const RESOURCE_ERRORS: Readonly<Record<string, Meaning>> = {
   ...RESOURCE_LIMITS,
   EAGAIN: {
     code: 'store-broken',
@@ -37,14 +40,15 @@ const RESOURCE_MEANINGS: Readonly<Record<string, Meaning>> = {
 };
 
 /**
- * How Node words it: of a thread (Node 20 with the bare name), of a program, of a file. Elsewhere in a message the name may be
- * part of a path.
+ * Node's messages: for a thread (the bare name in Node 20), a program or a file. Elsewhere in a
+ * message the name may be part of a path.
  */
 const MESSAGE = /^(?:(Worker initialization failure: )|spawn (.+) )?(EMFILE|ENFILE|ENOMEM|EAGAIN)\b/;
 
 /**
- * An error that says that a file, a thread, a program or memory could not be had, as a PullError that says which limit is too low. By
- * then Node can often not even load a module. Any other error comes back as it is.
+ * Returns an error about a file, a thread, a program or memory that the system refused as a
+ * PullError that names the limit. By then Node can often not even load a module. Any other error is
+ * returned unchanged.
  */
 export function asOutOfResources(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof PullError) return error;
@@ -57,7 +61,7 @@ export function asOutOfResources(error: unknown): unknown {
   }
   const [, worded, program, name] = MESSAGE.exec(error.message) ?? [];
   const isThread = worded !== undefined || code === 'ERR_WORKER_INIT_FAILED';
-  const meaning = RESOURCE_MEANINGS[name ?? ''];
+  const meaning = RESOURCE_ERRORS[name ?? ''];
   if (meaning === undefined || (name === 'EAGAIN' && !isThread && program === undefined)) return error;
   const doing = isThread
     ? 'start a thread'
@@ -72,7 +76,10 @@ const FULL = 'Free some space there, or choose another place with --store; what 
 const DENIED = 'Make the store writable for this user, or choose another place with --store.';
 const BROKEN = 'Check that the store is on a working disk and that nothing else changes its files.';
 
-/** What the system's error names mean for a user (POSIX.1-2017, errno.h). All others are `store-broken`. */
+/**
+ * What the system's error names mean for a user (POSIX.1-2017, errno.h). All others are
+ * `store-broken`.
+ */
 const MEANINGS: Readonly<Record<string, Meaning>> = {
   ENOSPC: { code: 'store-full', says: 'no space is left on the device', hint: FULL },
   EDQUOT: { code: 'store-full', says: 'the disk quota is used up', hint: FULL },
@@ -97,7 +104,10 @@ const MEANINGS: Readonly<Record<string, Meaning>> = {
   ELOOP: { code: 'store-broken', says: 'the path has too many symbolic links', hint: BROKEN },
 };
 
-/** The system's name of an error (`ENOSPC`), or undefined for what did not come from a system call. */
+/**
+ * Returns the system's name of an error (`ENOSPC`), or undefined if it does not come from a system
+ * call.
+ */
 export function systemCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error instanceof PullError) return undefined;
   const code = (error as NodeJS.ErrnoException).code;
@@ -105,8 +115,8 @@ export function systemCode(error: unknown): string | undefined {
 }
 
 /**
- * An error of a system call as the PullError a user meets: `could not DOING: why`.
- * @returns `store-full`, `store-denied` or `store-broken`; what is no system error comes back as it is
+ * Converts an error of a system call to a PullError: `could not DOING: why`.
+ * @returns `store-full`, `store-denied` or `store-broken`; any other error unchanged
  */
 export function storageError(error: unknown, doing: string): unknown {
   const code = systemCode(error);
@@ -119,8 +129,8 @@ export function storageError(error: unknown, doing: string): unknown {
 }
 
 /**
- * The same error with a hint for something that was written outside the store `root` (without one: there is no store):
- * another store would not help there.
+ * Returns the error with a hint for a file outside the store `root` (or without a store): another
+ * store would not help there.
  */
 export function outsideStore(error: unknown, root?: string): unknown {
   if (!(error instanceof PullError) || (root !== undefined && namesPath(error.message, root))) return error;
@@ -132,13 +142,16 @@ export function outsideStore(error: unknown, root?: string): unknown {
   return hint === undefined ? error : withHint(error, hint);
 }
 
-/** Whether a message is about this path or what is in it, and not about one that only begins with the same letters. */
+/**
+ * Whether a message names this path or a file below it, and not a path that only begins with the
+ * same letters.
+ */
 function namesPath(message: string, path: string): boolean {
   const parts = message.split(path.replace(/[/\\]+$/, ''));
   return parts.slice(1).some((after, row) => /^(?:[/\\:\s]|$)/.test(after) && /(?:^|\s)$/.test(parts[row]!));
 }
 
-/** What `action` returns. @throws PullError as `storageError` makes it */
+/** Returns what `action` returns. @throws PullError as `storageError` converts it */
 export function wrapFsError<T>(doing: string, action: () => T): T {
   try {
     return action();
@@ -147,7 +160,7 @@ export function wrapFsError<T>(doing: string, action: () => T): T {
   }
 }
 
-/** What `action` resolves to. @throws PullError as `storageError` makes it */
+/** Resolves to what `action` resolves to. @throws PullError as `storageError` converts it */
 export async function wrapFsErrorAsync<T>(doing: string, action: () => Promise<T>): Promise<T> {
   try {
     return await action();
@@ -156,19 +169,20 @@ export async function wrapFsErrorAsync<T>(doing: string, action: () => Promise<T
   }
 }
 
-/** Whether an error says that this user may not write there: what is there can be read all the same. */
+/** Whether an error says that this user may not write there. Reading may work all the same. */
 export function isDenied(error: unknown): boolean {
   return error instanceof PullError && error.code === 'store-denied';
 }
 
-/** Whether an error says that nothing more can be written there, for want of permission or of room. */
+/** Whether an error says that nothing can be written there, for lack of permission or space. */
 export function isUnwritable(error: unknown): boolean {
   return isDenied(error) || (error instanceof PullError && error.code === 'store-full');
 }
 
 /**
- * What `action` returns, or undefined when the file it needs is not there. Not by `throwIfNoEntry: false`, as that hides with
- * Node 24 a path that leads through a file, too, and with Node 20 does not. @throws PullError as `wrapFsError`
+ * Returns what `action` returns, or undefined if the file does not exist. Not by `throwIfNoEntry:
+ * false`: with Node 24 that also hides a path through a file, with Node 20 it does not.
+ * @throws PullError as `wrapFsError`
  */
 export function ifExists<T>(doing: string, action: () => T): T | undefined {
   try {
@@ -179,12 +193,13 @@ export function ifExists<T>(doing: string, action: () => T): T | undefined {
   }
 }
 
-/** A worker thread cannot be stopped inside one system call: no call moves more than this. */
+/** A worker thread cannot be stopped inside a system call, so no call moves more than this. */
 export const CALL_BYTES = 4 * 2 ** 20;
 
 /**
- * Writes all of `bytes` at `position`, continuing after short writes.
- * @throws PullError `store-full`, `store-denied` or `store-broken`, naming how much went where
+ * Writes all of `bytes` at `position`, with more calls after short writes.
+ * @throws PullError `store-full`, `store-denied` or `store-broken`, with the path and the bytes not
+ *   written
  */
 export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array, position: number): void {
   let done = 0;
@@ -201,7 +216,7 @@ export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array,
 }
 
 /**
- * Closes a file that was written: on some file systems (NFS) only that tells of what did not get there.
+ * Closes a written file. Some file systems (NFS) report failed writes only then.
  * @throws PullError as `storageError`
  */
 export function closeWritten(fd: number, path: string | Buffer): void {

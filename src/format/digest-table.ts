@@ -1,25 +1,34 @@
 import { DIGEST_BYTES } from './digest.js';
 
 /**
- * Slots looked at for one digest. With half of the slots empty the longest run of sha256 digests is about 70 for a million
- * rows; only a TOC that invents its digests makes longer ones, and a row that does not fit is then not found.
+ * Most slots examined for one digest. With half of the slots empty, the longest run of sha256
+ * digests is about 70 for a million rows. Only a TOC with forged digests makes longer runs, and a
+ * row that does not fit is then not found.
  */
 const MAX_PROBES = 128;
 
 /**
- * Rows of digests that can be found fast: open addressing over typed arrays, by the first four bytes and then all 32.
- * A key is a digest and a number (the size of a content, say): the same digest with another number is another key.
+ * An index of digests: open addressing with linear probing (Knuth, TAOCP vol. 3, 6.4) over typed
+ * arrays, by the first four bytes and then all 32; a Map of strings takes ten times the memory and
+ * time. A key is a digest and a number (the size of a content, say): the same digest with another
+ * number is another key.
  */
 export class DigestTable {
   /** For every row the first row with the same key, or -1 if the row cannot be found. */
   readonly firstRow: Int32Array;
   readonly #digests: Uint8Array;
   readonly #numbers: Float64Array;
-  /** Two numbers a slot, side by side for the processor's cache: first four bytes of the digest, row + 1 (0: empty). */
+  /**
+   * Two numbers for each slot, adjacent for the processor's cache: first four bytes of the digest,
+   * row + 1 (0: empty).
+   */
   readonly #slots: Int32Array;
   readonly #mask: number;
 
-  /** `digests` has DIGEST_BYTES bytes a row and is kept, not copied; `numbers` has one number a row. */
+  /**
+   * `digests` has DIGEST_BYTES bytes a row and is used without a copy; `numbers` has one number a
+   * row.
+   */
   constructor(digests: Uint8Array, numbers: Float64Array) {
     this.#digests = digests;
     this.#numbers = numbers;
@@ -31,8 +40,8 @@ export class DigestTable {
   }
 
   /**
-   * Whether a digest with the first four bytes of the one at `at` is in the table: false for nearly all that are not, at
-   * a third of the price of `find`.
+   * Whether the table has a digest with the same first four bytes as the one at `at`: false for
+   * nearly all that are missing, at a third of the cost of `find`.
    */
   mayHave(bytes: Uint8Array, at: number): boolean {
     const slots = this.#slots;
@@ -46,7 +55,7 @@ export class DigestTable {
     return false;
   }
 
-  /** The first row with the digest that stands in `bytes` at `at` and with this number, or -1. */
+  /** Returns the first row with the digest in `bytes` at `at` and this number, or -1. */
   find(bytes: Uint8Array, at: number, number: number): number {
     const slot = this.#probe(bytes, at, number);
     return slot < 0 ? -1 : this.#slots[slot + 1]! - 1;
@@ -63,7 +72,10 @@ export class DigestTable {
     return this.#slots[slot + 1]! - 1;
   }
 
-  /** Where the slot of a key stands, or the empty slot where it would be; -1 if it is too far from its place. */
+  /**
+   * Returns the slot of a key, or the empty slot where it would be; -1 if that is too far from its
+   * place.
+   */
   #probe(bytes: Uint8Array, at: number, number: number): number {
     const word = firstWord(bytes, at);
     for (let probe = 0; probe < MAX_PROBES; probe++) {

@@ -1,8 +1,9 @@
 import { shorten } from './text.js';
 
 /**
- * Every error a user can meet: the exit code of each (see the table in the README), and the hint of an error that has none
- * of its own. The list is closed; docs/errors.md repeats it and a test compares the two.
+ * All error codes: the exit code of each (see the table in the README), and the hint for errors
+ * without one of their own. The list is closed; docs/errors.md repeats it and a test compares the
+ * two.
  */
 const ERRORS = {
   internal: {
@@ -86,22 +87,28 @@ export type ErrorCode = keyof typeof ERRORS;
 
 export const ERROR_CODES = Object.keys(ERRORS) as readonly ErrorCode[];
 
-/** What travels between threads: an Error loses its class and its fields on the way, a record does not. */
+/** An error as sent between threads: an Error would lose its class and its fields. */
 export interface Failure {
   readonly code: ErrorCode;
   readonly message: string;
   /** What the user can do about it. */
   readonly hint: string;
-  /** The layer concerned: the digest of its blob, or its DiffID where the error is about what the store has of it. */
+  /** The layer concerned: the digest of its blob, or its DiffID for errors about the store. */
   readonly layer?: string;
   /** Stack of the first error, shown with --debug only. */
   readonly stack?: string;
 }
 
-/** A message names a path, of up to 4,096 bytes on most systems, and little else. What others wrote in it may be of any length. */
+/**
+ * A message has little more than a path of up to 4,096 bytes. Text of others in it may have any
+ * length.
+ */
 const MAX_TEXT_LENGTH = 5000;
 
-/** The one error class: one sentence that names what failed, a hint that says what to do (left out: that of the code). */
+/**
+ * The only error class: a sentence that says what failed, and a hint that says what to do (by
+ * default that of the code).
+ */
 export class PullError extends Error {
   readonly code: ErrorCode;
   readonly hint: string;
@@ -119,13 +126,16 @@ export class PullError extends Error {
     this.layer = more.layer;
   }
 
-  /** The process exit code that belongs to this error. */
+  /** The process exit code for this error. */
   get exitCode(): number {
     return ERRORS[this.code].exit;
   }
 }
 
-/** Any thrown value as a record that survives a thread boundary. What is no PullError becomes `internal`. */
+/**
+ * Converts any thrown value to a record that can be sent between threads. Anything but a PullError
+ * becomes `internal`.
+ */
 export function toFailure(error: unknown): Failure {
   const { code, message, hint, layer } =
     error instanceof PullError ? error : new PullError('internal', messageOf(error));
@@ -143,21 +153,21 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** The error a record stands for, on this side of the boundary. */
+/** Converts a record back to an error. */
 export function fromFailure({ code, message, hint, layer, stack }: Failure): PullError {
   const error = new PullError(code, message, { hint, layer });
   if (stack !== undefined) error.stack = stack;
   return error;
 }
 
-/** The same error with another hint. What is no PullError comes back as it is. */
+/** Returns the error with another hint; anything but a PullError unchanged. */
 export function withHint(error: unknown, hint: string): unknown {
   if (!(error instanceof PullError)) return error;
   const { code, message, layer } = error;
   return new PullError(code, message, { hint, layer, cause: error });
 }
 
-/** The same error with the layer it belongs to named. */
+/** Returns the error with its layer named. */
 export function inLayer(error: unknown, layer: string): PullError {
   return fromFailure({ layer, ...toFailure(error) });
 }

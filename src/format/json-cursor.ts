@@ -1,6 +1,6 @@
 import { PullError } from './error.js';
 
-/** Values nested deeper are refused: TOC entries nest three levels, and a skipped value recurses. */
+/** Deeper nesting is refused: TOC entries nest three levels, and skipping a value recurses. */
 const MAX_DEPTH = 64;
 
 /** The longest word, `tarSplitDigest`, has 14 letters, and an escape six bytes. */
@@ -19,13 +19,16 @@ const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
-/** Names to look up among the keys or values of a document, sorted by length so that few bytes are compared. */
+/**
+ * Words to look up among the keys or values of a document, by length so that few bytes are
+ * compared.
+ */
 export interface WordSet {
   readonly words: readonly string[];
   readonly byLength: readonly (readonly { readonly bytes: Uint8Array; readonly word: number }[])[];
 }
 
-/** A word set of these ASCII words; `JsonCursor.match` answers with their places in this list. */
+/** Returns a set of these ASCII words; `JsonCursor.match` returns indexes into this list. */
 export function wordSet(words: readonly string[]): WordSet {
   const byLength: { bytes: Uint8Array; word: number }[][] = [];
   words.forEach((text, word) => {
@@ -36,28 +39,29 @@ export function wordSet(words: readonly string[]): WordSet {
 }
 
 /**
- * Walks a JSON document (RFC 8259) where it lies: strings are slices, numbers are integers, nothing is allocated.
- * JSON.parse of a 40 MB TOC makes 120,000 objects; this makes none, and no key of the document becomes a property.
- * The caller knows what may come next and asks for it; anything else is `metadata-malformed` with the byte offset.
+ * Reads a JSON document (RFC 8259) in place: strings are slices, numbers are integers, nothing is
+ * allocated. JSON.parse of a 40 MB TOC makes 120,000 objects; this makes none, and no key of the
+ * document becomes a property. The caller requests what it expects next; anything else is
+ * `metadata-malformed` with the byte offset.
  */
 export class JsonCursor {
   readonly bytes: Buffer;
   readonly what: string;
   offset = 0;
-  /** The string read last, without its quotes. */
+  /** Range of the string read last, without its quotes. */
   stringStart = 0;
   stringEnd = 0;
-  /** Whether that string holds a backslash: its bytes are not its text then. */
+  /** Whether that string has a backslash, so that its bytes are not its text. */
   escaped = false;
   #nextBackslash = -1;
 
-  /** A cursor at the start of `bytes`; `what` names the document in errors. */
+  /** Creates a cursor at the start of `bytes`; `what` names the document in errors. */
   constructor(bytes: Buffer, what: string) {
     this.bytes = bytes;
     this.what = what;
   }
 
-  /** An error of code `metadata-malformed` at this byte. */
+  /** Returns a `metadata-malformed` error at this offset. */
   malformed(expected: string, offset = this.offset): PullError {
     const found = offset < this.bytes.length ? '' : ', but it ends there';
     return new PullError(
@@ -66,7 +70,7 @@ export class JsonCursor {
     );
   }
 
-  /** The next byte that is no white space, not consumed; -1 at the end. */
+  /** Returns the next byte that is not white space, without consuming it; -1 at the end. */
   peek(): number {
     const { bytes } = this;
     let { offset } = this;
@@ -82,7 +86,10 @@ export class JsonCursor {
     return -1;
   }
 
-  /** Enters an object. Whether it has a member; if so its key is the string read last and its value comes next. */
+  /**
+   * Enters an object. Returns whether it has a member; if so its key is the string read last and
+   * its value comes next.
+   */
   firstMember(): boolean {
     if (this.peek() !== OPEN_BRACE) throw this.malformed('an object');
     this.offset++;
@@ -94,7 +101,7 @@ export class JsonCursor {
     return false;
   }
 
-  /** After a member's value: whether another follows. Leaves the object if not. */
+  /** After a member's value: returns whether another member follows. Leaves the object if not. */
   nextMember(): boolean {
     const byte = this.peek();
     if (byte !== COMMA && byte !== CLOSE_BRACE) throw this.malformed('a comma or the end of the object');
@@ -104,7 +111,7 @@ export class JsonCursor {
     return true;
   }
 
-  /** Enters an array: whether it has an element, which comes next. */
+  /** Enters an array. Returns whether it has an element, which comes next. */
   firstElement(): boolean {
     if (this.peek() !== OPEN_BRACKET) throw this.malformed('an array');
     this.offset++;
@@ -113,7 +120,7 @@ export class JsonCursor {
     return false;
   }
 
-  /** After an element: whether another follows. Leaves the array if not. */
+  /** After an element: returns whether another follows. Leaves the array if not. */
   nextElement(): boolean {
     const byte = this.peek();
     if (byte !== COMMA && byte !== CLOSE_BRACKET) throw this.malformed('a comma or the end of the array');
@@ -134,7 +141,7 @@ export class JsonCursor {
     return true;
   }
 
-  /** Reads a string into `stringStart`, `stringEnd` and `escaped`, with all of its syntax checked. */
+  /** Reads a string into `stringStart`, `stringEnd` and `escaped`, and checks all of its syntax. */
   readString(): void {
     if (this.peek() !== QUOTE) throw this.malformed('a string');
     const { bytes } = this;
@@ -159,7 +166,7 @@ export class JsonCursor {
     this.offset = at + 1;
   }
 
-  /** The offset after the escape sequence at `at`. */
+  /** Returns the offset after the escape sequence at `at`. */
   #escape(at: number): number {
     const letter = this.bytes[at + 1] ?? 0;
     if (letter !== 0x75) {
@@ -179,8 +186,8 @@ export class JsonCursor {
   }
 
   /**
-   * Reads a long string that a writer has no reason to escape (base64) with two searches instead of a loop: several
-   * GB/s. Its characters are left to whoever uses them; a backslash in it is an error.
+   * Reads a long string that needs no escapes (base64) with two searches instead of a loop: several
+   * GB/s. Its characters are not checked, except that a backslash is an error.
    */
   readPlainString(): void {
     if (this.peek() !== QUOTE) throw this.malformed('a string');
@@ -198,7 +205,7 @@ export class JsonCursor {
     this.offset = end + 1;
   }
 
-  /** The place in `set` of the string read last, -1 if it is none of them. */
+  /** Returns the index in `set` of the string read last, -1 if it is not there. */
   match(set: WordSet): number {
     const { bytes, stringStart } = this;
     if (this.escaped) return this.#mayBeWord() ? set.words.indexOf(this.text()) : -1;
@@ -215,8 +222,8 @@ export class JsonCursor {
   }
 
   /**
-   * Whether the escaped string read last may be a word of letters, and short enough: making text of each `"\\n"` of 400 MB would
-   * take as long as all the rest eight times.
+   * Whether the escaped string read last is short enough to be a word and has escaped letters only:
+   * decoding each `"\\n"` of 400 MB would take eight times as long as everything else.
    */
   #mayBeWord(): boolean {
     const { bytes, stringStart, stringEnd } = this;
@@ -228,12 +235,15 @@ export class JsonCursor {
     return true;
   }
 
-  /** The text of the string that `readString` read last. */
+  /** Returns the text of the string read last. */
   text(): string {
     return jsonText(this.bytes, this.stringStart, this.stringEnd, this.escaped);
   }
 
-  /** Reads a number that must be an integer JavaScript holds exactly; a fraction or exponent is an error. */
+  /**
+   * Reads a number that must be an integer JavaScript represents exactly; a fraction or exponent is
+   * an error.
+   */
   readInteger(): number {
     const negative = this.peek() === MINUS;
     const start = this.offset;
@@ -254,7 +264,7 @@ export class JsonCursor {
     return negative && value > 0 ? -value : value;
   }
 
-  /** Moves past the next value, whatever it is, checking its syntax. */
+  /** Skips the next value of any kind, checking its syntax. */
   skipValue(depth = 0): void {
     if (depth > MAX_DEPTH) throw this.malformed(`at most ${MAX_DEPTH} nested values`);
     switch (this.peek()) {
@@ -313,13 +323,16 @@ export class JsonCursor {
     if (this.offset === start) throw this.malformed('a value');
   }
 
-  /** Checks that nothing but white space is left. */
+  /** Checks that only white space is left. */
   end(): void {
     if (this.peek() !== -1) throw this.malformed('the end of the document');
   }
 }
 
-/** The text of a string that `readString` has checked. Bytes that are not UTF-8 become U+FFFD. */
+/**
+ * Returns the text of a string that `readString` has checked. Bytes that are not UTF-8 become
+ * U+FFFD.
+ */
 export function jsonText(bytes: Buffer, start: number, end: number, escaped: boolean): string {
   const text = bytes.toString('utf8', start, end);
   return escaped ? String(JSON.parse(`"${text}"`)) : text;

@@ -1,6 +1,6 @@
 /**
- * A callback of the library's user as one that never throws. The first error that it throws, or that a promise it returns rejects
- * with, goes to `failed`; it is not called after that.
+ * Wraps a callback of the library's user so that it never throws. The first error that it throws,
+ * or that its promise rejects with, goes to `failed`; after that it is not called again.
  */
 export function guardListener<E>(
   listener: ((event: E) => unknown) | undefined,

@@ -4,39 +4,46 @@ import { JsonCursor } from './json-cursor.js';
 import { quote } from './text.js';
 
 /**
- * Go's reader ends at 10,000 levels. The deepest document of an image, a config with a health check, nests five. JSON.parse takes
- * any depth, but JSON.stringify recurses, and fails at some thousands.
+ * Go's reader fails at 10,000 levels. The deepest document of an image, a config with a health
+ * check, has five. JSON.parse takes any depth, but JSON.stringify recurses and fails at some
+ * thousands.
  */
 const MAX_JSON_DEPTH = 100;
 
-/** Labels and annotations are some dozens. Half a million keys, which 4 MiB have room for, would take 200 MB of memory. */
+/**
+ * Labels and annotations are some dozens. Half a million keys, which fit into 4 MiB, would take 200
+ * MB of memory.
+ */
 const MAX_OBJECT_KEYS = 10_000;
 
-/** Names of fields have at most some dozen letters. */
+/** Field names have some dozen letters at most. */
 const MAX_SHOWN_KEY_LENGTH = 100;
 
 /**
- * The keys that readers of a document know by name, each with what its value is: an object (or a list of objects) with known keys
- * of its own, an integer, or null for anything else, such as a map whose keys are free.
+ * The keys that readers of a document know, each with its kind of value: an object (or a list of
+ * objects) with known keys of its own, an integer, or null for anything else, such as a map with
+ * free keys.
  */
 export interface KnownKeys {
   readonly [name: string]: KnownKeys | 'integer' | null;
 }
 
-/** Known keys by their folded names. */
+/** Known keys by folded name. */
 interface Rules {
   readonly byFold: ReadonlyMap<string, { readonly name: string; readonly value: Rules | 'integer' | null }>;
 }
 
-/** Reads documents whose keys are these. */
+/** Parses documents with these keys; `what` names the document in errors. */
 export type StrictParser = (bytes: Uint8Array, what: string) => unknown;
 
 /**
- * A parser of JSON documents that every reader takes for the same: RFC 8259 in UTF-8, without a key twice in one object and
- * without one that equals a known key but for its case. Go's encoding/json, which most container tools use, takes such a key for
- * the known one, and the last of several. It also refuses fractions and exponents for integers, which JSON.parse rounds.
+ * Returns a parser for JSON documents that every reader understands in the same way: RFC 8259 in
+ * UTF-8, without a duplicate key in an object and without a key that equals a known key except for
+ * case. Go's encoding/json, which most container tools use, takes such a key for the known one, and
+ * the last of several. Fractions and exponents for integers, which JSON.parse rounds, are refused
+ * too.
  *
- * The parser throws PullError `metadata-malformed`; `what` names the document in it.
+ * The parser throws PullError `metadata-malformed`.
  */
 export function strictParser(known: KnownKeys): StrictParser {
   const rules = rulesOf(known);
@@ -56,14 +63,14 @@ function rulesOf(known: KnownKeys): Rules {
 }
 
 /**
- * The name by which Go finds a field (encoding/json, foldName): simple case folding, by which the long s and the Kelvin sign are
- * letters of ASCII too.
+ * Returns the name by which Go finds a field (encoding/json, foldName): simple case folding, where
+ * the long s and the Kelvin sign are ASCII letters too.
  */
 function fold(name: string): string {
   return name.toLowerCase().replaceAll('\u017f', 's');
 }
 
-/** A byte order mark stays, and is no JSON: Go refuses it as well. */
+/** A byte order mark is kept, and is not JSON: Go refuses it as well. */
 function decode(bytes: Uint8Array, what: string): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
@@ -72,17 +79,17 @@ function decode(bytes: Uint8Array, what: string): string {
   }
 }
 
-/** An object or a list that has begun. */
+/** An object or list that is being read. */
 interface Level {
   readonly rules: Rules | 'integer' | null;
-  /** The keys so far; undefined in a list. */
+  /** The keys so far; undefined for a list. */
   readonly keys: Set<string> | undefined;
 }
 
 const OPEN_BRACE = 0x7b;
 const OPEN_BRACKET = 0x5b;
 
-/** One pass over a document. It keeps its own stack, whose depth is bounded. */
+/** Checks a document in one pass, with a stack of its own, whose depth is bounded. */
 function checkDocument(cursor: JsonCursor, rules: Rules): void {
   const open: Level[] = [];
   let next: Level['rules'] = rules;
@@ -96,11 +103,11 @@ function checkDocument(cursor: JsonCursor, rules: Rules): void {
       more = opensObject ? cursor.firstMember() : cursor.firstElement();
     } else {
       checkScalar(cursor, next);
-      more = goOn(cursor, open.at(-1));
+      more = hasNext(cursor, open.at(-1));
     }
     while (!more && open.length > 0) {
       open.pop();
-      more = goOn(cursor, open.at(-1));
+      more = hasNext(cursor, open.at(-1));
     }
     const level = open.at(-1);
     if (level === undefined) break;
@@ -110,14 +117,14 @@ function checkDocument(cursor: JsonCursor, rules: Rules): void {
 }
 
 /** Whether another value follows in this object or list; false at the end of the document. */
-function goOn(cursor: JsonCursor, level: Level | undefined): boolean {
+function hasNext(cursor: JsonCursor, level: Level | undefined): boolean {
   if (level === undefined) return false;
   return level.keys === undefined ? cursor.nextElement() : cursor.nextMember();
 }
 
-/** Checks the key that the cursor has read. Returns the rules for its value. */
+/** Checks the key that the cursor has just read. Returns the rules for its value. */
 function checkKey(cursor: JsonCursor, rules: Level['rules'], keys: Set<string>): Level['rules'] {
-  // Go reads half a surrogate pair as U+FFFD, so that two such keys can be one.
+  // Go reads half a surrogate pair as U+FFFD, so that two such keys can be equal.
   const key = cursor.text().replaceAll(/\p{Surrogate}/gu, '\ufffd');
   if (keys.has(key)) throw malformedAt(cursor, `has the key ${quote(key, MAX_SHOWN_KEY_LENGTH)} twice`);
   if (keys.size === MAX_OBJECT_KEYS)
@@ -150,7 +157,7 @@ function malformedAt({ what, offset }: JsonCursor, problem: string): PullError {
 export type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * The object that a document of at most `maxBytes` bytes is; `what` names it in errors.
+ * Returns the object in a document of at most `maxBytes` bytes; `what` names it in errors.
  * @throws PullError `metadata-malformed`
  */
 export function parseObject(bytes: Uint8Array, maxBytes: number, what: string, parse: StrictParser): Fields {
@@ -160,7 +167,7 @@ export function parseObject(bytes: Uint8Array, maxBytes: number, what: string, p
   return asFields(parse(bytes, what), what);
 }
 
-/** A field of a parsed document, never one that every object inherits. */
+/** Returns a field of a parsed object, never one that every object inherits. */
 export function own(fields: Fields, name: string): unknown {
   return Object.hasOwn(fields, name) ? fields[name] : undefined;
 }
@@ -170,31 +177,34 @@ export function isObject(value: unknown): value is Fields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `value` as an object. @throws PullError `metadata-malformed` */
+/** Returns `value` as an object. @throws PullError `metadata-malformed` */
 export function asFields(value: unknown, what: string): Fields {
   if (!isObject(value)) throw malformed(`${what} is not an object`);
   return value;
 }
 
-/** `value` as a string. @throws PullError `metadata-malformed` */
+/** Returns `value` as a string. @throws PullError `metadata-malformed` */
 export function asString(value: unknown, what: string): string {
   if (typeof value !== 'string') throw malformed(`${what} is not a string`);
   return value;
 }
 
-/** The string of a field; empty when the field is absent or null, as Go reads it. @throws PullError `metadata-malformed` */
+/**
+ * Returns a string field; empty if it is absent or null, as Go reads it.
+ * @throws PullError `metadata-malformed`
+ */
 export function textOf(fields: Fields, name: string, what: string): string {
   return asString(own(fields, name) ?? '', `${what}.${name}`);
 }
 
-/** `value` as a list of at most `max` items. @throws PullError `metadata-malformed` */
+/** Returns `value` as a list of at most `max` items. @throws PullError `metadata-malformed` */
 export function parseList(value: unknown, what: string, max: number): readonly unknown[] {
   if (!Array.isArray(value)) throw malformed(`${what} is not a list`);
   if (value.length > max) throw malformed(`${what} has ${value.length} entries; at most ${max} are accepted`);
   return value;
 }
 
-/** The error for a document that breaks the rules of its format. */
+/** Returns the error for a document that breaks the rules of its format. */
 export function malformed(problem: string, layer?: Digest): PullError {
   return new PullError('metadata-malformed', problem, layer === undefined ? {} : { layer });
 }

@@ -2,9 +2,12 @@ import { DIGEST_BYTES, type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import { JsonCursor, jsonText, wordSet } from './json-cursor.js';
 
-/** Entries of one TOC, chunks included. A layer of a million files is rare; the rows of four million are 256 MB. */
+/**
+ * Entries of one TOC, chunks included. A layer of a million files is rare; the rows of four million
+ * are 256 MB.
+ */
 const MAX_TOC_ENTRIES = 4 * 2 ** 20;
-/** No error message needs more of a path. */
+/** Most characters of a path in an error message. */
 const MAX_SHOWN_PATH = 200;
 
 const TOP_KEYS = wordSet(['version', 'entries', 'tarSplitDigest']);
@@ -22,12 +25,12 @@ const ENTRY_KEYS = wordSet([
 ]);
 const TYPES = wordSet(['reg', 'chunk']);
 
-/** One entry as numbers. The same object is given to every visit: what is needed later must be copied. */
+/** One entry as numbers. Every call of `visit` gets the same object: copy what is needed later. */
 export interface TocEntry {
-  /** Place in `entries`, from 0. */
+  /** Index in `entries`. */
   number: number;
   type: 'reg' | 'chunk' | 'other';
-  /** The name as it stands in the TOC's bytes. */
+  /** Range of the name in the bytes of the TOC. */
   nameStart: number;
   nameEnd: number;
   nameEscaped: boolean;
@@ -37,13 +40,13 @@ export interface TocEntry {
   endOffset: number;
   chunkSize: number;
   chunkOffset: number;
-  /** Where the bytes begin in the frame at `offset`, when several files share it (stargz writers). */
+  /** Offset of the bytes in the frame at `offset`, if several files share it (stargz writers). */
   innerOffset: number;
   /** Where the entry's text lies, an object behind a comma or white space. */
   textStart: number;
   /** How long that is: nothing in the tar's headers is longer but by a constant. */
   textBytes: number;
-  /** Where the text of a digest lies, -1 if there is none. */
+  /** Range of the text of a digest, -1 if there is none. */
   digestStart: number;
   digestEnd: number;
   chunkDigestStart: number;
@@ -51,9 +54,11 @@ export interface TocEntry {
 }
 
 /**
- * Calls `visit` for each entry of a TOC in order and returns the digest of the compressed tar-split, if the TOC names it.
- * @param visit returns false to be called no more; the rest is still checked
- * @throws PullError `metadata-malformed` with the byte offset or the entry's number; what `visit` throws
+ * Calls `visit` for each entry of a TOC in order. Returns the digest of the compressed tar-split,
+ * if the TOC states it.
+ * @param visit returns false to skip the remaining entries, which are checked all the same
+ * @throws PullError `metadata-malformed` with the byte offset or the number of the entry; whatever
+ *   `visit` throws
  */
 export function scanToc(toc: Buffer, visit: (entry: TocEntry) => boolean): Digest | undefined {
   const cursor = new JsonCursor(toc, 'The TOC');
@@ -178,7 +183,7 @@ function readNumber(cursor: JsonCursor, key: number, entry: TocEntry): void {
   else entry.innerOffset = value;
 }
 
-/** An error of code `metadata-malformed` about entry `number`. */
+/** Returns a `metadata-malformed` error about entry `number`. */
 export function tocError(number: number, problem: string): PullError {
   return new PullError('metadata-malformed', `TOC entry ${number}: ${problem}`);
 }
@@ -188,7 +193,7 @@ for (let digit = 0; digit < 16; digit++) HEX[digit.toString(16).charCodeAt(0)] =
 const SHA256_PREFIX = Buffer.from('sha256:', 'latin1');
 
 /**
- * Writes the 32 bytes of the digest whose text is `bytes[start, end)` to `out` at `at`.
+ * Writes the 32 bytes of the digest with the text `bytes[start, end)` to `out` at `at`.
  * @returns whether the text is a sha256 digest
  */
 export function copyDigest(bytes: Buffer, start: number, end: number, out: Uint8Array, at: number): boolean {
@@ -206,7 +211,8 @@ export function copyDigest(bytes: Buffer, start: number, end: number, out: Uint8
 }
 
 /**
- * The digest of the compressed tar-split that a decoded TOC states, undefined if it states none (writers before 1.54).
+ * Returns the digest of the compressed tar-split that a decoded TOC states, undefined if it states
+ * none (writers before 1.54).
  * @throws PullError `metadata-malformed` if the TOC is
  */
 export function tocTarSplitDigest(toc: Buffer): Digest | undefined {
@@ -214,8 +220,8 @@ export function tocTarSplitDigest(toc: Buffer): Digest | undefined {
 }
 
 /**
- * The name of content `contentIndex` (the n-th `reg` entry that is not empty) for an error message: control characters
- * are escaped, a long one is cut.
+ * Returns the name of content `contentIndex` (the n-th `reg` entry that is not empty) for an error
+ * message, with control characters escaped and cut if long.
  * @throws PullError `metadata-malformed` if the TOC is, `internal` if it has no such content
  */
 export function contentPath(toc: Buffer, contentIndex: number): string {
@@ -231,7 +237,10 @@ export function contentPath(toc: Buffer, contentIndex: number): string {
   return printable(path);
 }
 
-/** `text` without anything that could steer a terminal, and no longer than a line or two. */
+/**
+ * Returns `text` without characters that could control a terminal, and no longer than a line or
+ * two.
+ */
 export function printable(text: string): string {
   const cut = text.length > MAX_SHOWN_PATH ? `${text.slice(0, MAX_SHOWN_PATH)}…` : text;
   return cut.replace(

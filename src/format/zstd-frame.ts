@@ -3,12 +3,18 @@ import { PullError } from './error.js';
 
 /** Block_Maximum_Size (RFC 8878, section 3.1.1.2.4): no block is longer, compressed or not. */
 export const MAX_BLOCK_BYTES = 128 * 2 ** 10;
-/** What `zstd -d` accepts without --long, and the memory that one streaming decoder may take without being asked for. */
+/**
+ * The largest window `zstd -d` accepts without --long, and the memory a streaming decoder may take
+ * by default.
+ */
 export const MAX_USUAL_WINDOW_BYTES = 128 * 2 ** 20;
 /** That window in a frame header: exponent 27, mantissa 0 (RFC 8878, section 3.1.1.1.2). */
 const USUAL_WINDOW_DESCRIPTOR = 17 << 3;
 
-/** Length of a skippable frame's header (RFC 8878, section 3.1.2): TOC and tar-split lie behind one each. */
+/**
+ * Length of a skippable frame's header (RFC 8878, section 3.1.2). TOC and tar-split each follow
+ * one.
+ */
 export const SKIPPABLE_HEADER_BYTES = 8;
 
 const FRAME_MAGIC = 0xfd2fb528;
@@ -17,7 +23,7 @@ const SKIPPABLE_MAGIC = 0x184d2a50;
 const MAGIC_BYTES = 4;
 const BLOCK_HEADER_BYTES = 3;
 const CHECKSUM_BYTES = 4;
-/** Bytes of the fields whose lengths the frame header descriptor gives by two bits each. */
+/** Lengths of the fields that the frame header descriptor states by two bits each. */
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 
@@ -25,21 +31,25 @@ const DICTIONARY_ID_BYTES = [0, 1, 2, 4] as const;
 type Stage = 'frame' | 'block' | 'checksum' | 'frame-end';
 
 /**
- * Finds the ends of zstd frames (RFC 8878, section 3.1) in bytes that arrive bit by bit, by block headers alone, and
- * bounds what each frame can decode to. Nothing is decoded and no byte is looked at twice.
+ * Finds the ends of zstd frames (RFC 8878, section 3.1) in bytes as they arrive, by block headers
+ * alone, and bounds what each frame can decode to. Decodes nothing, and reads no byte twice.
  *
- * The owner keeps one buffer, whose first byte is a frame's first. It calls `advance` when bytes were added, decodes
- * whole frames, drops them from the front of its buffer and tells by `cut`. All offsets are into that buffer.
+ * The owner keeps one buffer that begins at a frame. It calls `advance` after adding bytes, decodes
+ * complete frames, drops them from the front of its buffer and calls `cut`. All offsets are
+ * relative to that buffer.
  */
 export class FrameWalker {
-  /** Whole frames in the buffer, skippable ones included. */
+  /** Number of complete frames in the buffer, skippable ones included. */
   frameCount = 0;
-  /** At most so many bytes does the incomplete frame at the end decode to, as far as its blocks are known. */
+  /** Most bytes that the incomplete frame at the end decodes to, as far as its blocks are known. */
   openFrameBound = 0;
-  /** At least so many bytes are still needed to complete the incomplete frame; 0 if there is none. */
+  /** Least number of bytes needed to complete the incomplete frame; 0 if there is none. */
   needBytes = 0;
 
-  /** `#ends[i]` and `#bounds[i]`: where frame i ends, and what frames 0 to i decode to at most, together. */
+  /**
+   * `#ends[i]` is where frame i ends; `#bounds[i]` is the most that frames 0 to i decode to
+   * together.
+   */
   #ends = new Float64Array(64);
   #bounds = new Float64Array(64);
   #base: number;
@@ -52,36 +62,36 @@ export class FrameWalker {
   #windowBytes = 0;
   #maxBlockBytes = 0;
 
-  /** `baseOffset` is the blob offset of the buffer's first byte; only error messages use it. */
+  /** `baseOffset` is the blob offset of the first byte of the buffer, for error messages. */
   constructor(baseOffset = 0, maxWindowBytes = MAX_USUAL_WINDOW_BYTES) {
     this.#base = baseOffset;
     this.#maxWindowBytes = maxWindowBytes;
   }
 
-  /** Where the last whole frame ends, 0 if there is none. */
+  /** Offset where the last complete frame ends, 0 if there is none. */
   get completeBytes(): number {
     return this.frameCount === 0 ? 0 : this.#ends[this.frameCount - 1]!;
   }
 
-  /** The incomplete frame is at least so many bytes long, what is still needed included; 0 if there is none. */
+  /** Least length of the incomplete frame, the bytes still needed included; 0 if there is none. */
   get openFrameBytes(): number {
     return this.#length - this.completeBytes + this.needBytes;
   }
 
-  /** Where frame `index` of the buffer ends. */
+  /** Returns the offset where frame `index` ends. */
   frameEnd(index: number): number {
     return this.#ends[index]!;
   }
 
-  /** The most bytes that the buffer's frames up to and including `index` decode to. */
+  /** Returns the most bytes that the frames up to and including `index` decode to. */
   boundUpTo(index: number): number {
     return this.#bounds[index]!;
   }
 
   /**
-   * Takes note of buffer[0, lengthBytes), of which the part before was there at the last call.
-   * @throws PullError `metadata-malformed` with the blob offset if it is no zstd frame, `unsupported` for a window
-   * above the most that were allowed
+   * Reads on in buffer[0, lengthBytes), which begins with the bytes of the last call.
+   * @throws PullError `metadata-malformed` with the blob offset if it is not a zstd frame,
+   *   `unsupported` for a window above the limit
    */
   advance(buffer: Uint8Array, lengthBytes: number): void {
     this.#length = lengthBytes;
@@ -95,8 +105,8 @@ export class FrameWalker {
   }
 
   /**
-   * Takes note that the owner has dropped the first `offset` bytes of its buffer.
-   * @throws PullError `internal` if that is no end of a frame
+   * Adjusts to a buffer without its first `offset` bytes.
+   * @throws PullError `internal` if no frame ends there
    */
   cut(offset: number): void {
     if (offset === 0) return;
@@ -118,30 +128,30 @@ export class FrameWalker {
     this.#base += offset;
   }
 
-  /** The window that the frame begun last needs, in bytes; 0 for a skippable one, which decodes to nothing. */
+  /** Window of the current frame in bytes; 0 for a skippable frame, which decodes to nothing. */
   get windowBytes(): number {
     return this.#windowBytes;
   }
 
-  /** The largest window of all frames so far, in bytes. */
+  /** Largest window of all frames so far, in bytes. */
   get largestWindowBytes(): number {
     return this.#largestWindowBytes;
   }
 
-  /** Where in the blob the next header is looked for: what an error is about. */
+  /** Blob offset of the next header, for errors. */
   get blobAt(): number {
     return this.#base + this.#offset;
   }
 
   /**
-   * Bytes of the buffer that nothing more will be read of while no frame in it is whole: a frame too long to be
-   * gathered is handed on as far as this, and dropped with `pass`.
+   * Bytes of the buffer that are not needed any more while it has no complete frame: frames too
+   * long to collect are passed on up to here, and dropped with `pass`.
    */
   get passableBytes(): number {
     return this.frameCount > 0 || this.#stage === 'frame' ? 0 : Math.min(this.#offset, this.#length);
   }
 
-  /** Takes note that the owner has dropped the first `bytes` bytes, which are `passableBytes` at the most. */
+  /** Adjusts to a buffer without its first `bytes` bytes, which are `passableBytes` at most. */
   pass(bytes: number): void {
     if (bytes > this.passableBytes) throw new PullError('internal', 'bytes of a zstd frame are still needed');
     this.#offset -= bytes;
@@ -149,7 +159,7 @@ export class FrameWalker {
     this.#base += bytes;
   }
 
-  /** Passes one header. The number of bytes missing to do so, 0 if it is done. */
+  /** Passes one header. Returns the number of bytes missing to do so, 0 if done. */
   #step(buffer: Uint8Array, lengthBytes: number): number {
     const available = lengthBytes - this.#offset;
     switch (this.#stage) {
@@ -188,7 +198,7 @@ export class FrameWalker {
     return 0;
   }
 
-  /** Reads a header that is there as a whole: dictionary, window and checksum flag. */
+  /** Reads a complete header: dictionary, window and checksum flag. */
   #readHeader(buffer: Uint8Array, descriptor: number, headerBytes: number): void {
     const singleSegment = (descriptor & 0x20) !== 0;
     let at = this.#offset + MAGIC_BYTES + 1;
@@ -233,7 +243,7 @@ export class FrameWalker {
         `a zstd block is ${sizeBytes} bytes long, above its frame's ${this.#maxBlockBytes}`,
       );
     }
-    // Raw (0) and RLE (1) blocks say what they decode to; an RLE block is one byte in the blob.
+    // Raw (0) and RLE (1) blocks state their decoded length; an RLE block is one byte in the blob.
     this.openFrameBound += type === 2 ? this.#maxBlockBytes : sizeBytes;
     this.#offset = at + BLOCK_HEADER_BYTES + (type === 1 ? 1 : sizeBytes);
     if ((header & 1) !== 0) this.#stage = this.#hasChecksum ? 'checksum' : 'frame-end';
@@ -261,8 +271,8 @@ export class FrameWalker {
 }
 
 /**
- * Has the frame that begins at `start` ask for the usual window where it asks for more. That is for frames that decode to no more than that:
- * nothing in them lies further back than their beginning.
+ * Lowers the window that the frame at `start` requires to the usual one. For frames that decode to
+ * no more than that: nothing in them refers to bytes before their beginning.
  */
 export function limitWindow(frames: Uint8Array, start: number): void {
   if (readUint32(frames, start) !== FRAME_MAGIC || (frames[start + MAGIC_BYTES]! & 0x20) !== 0) return;
@@ -270,7 +280,10 @@ export function limitWindow(frames: Uint8Array, start: number): void {
   if (frames[at]! > USUAL_WINDOW_DESCRIPTOR) frames[at] = USUAL_WINDOW_DESCRIPTOR;
 }
 
-/** Length of a frame's header, magic number included, by its descriptor (RFC 8878, section 3.1.1.1). */
+/**
+ * Returns the length of a frame's header, magic number included, by its descriptor (RFC 8878,
+ * section 3.1.1.1).
+ */
 function frameHeaderBytes(descriptor: number): number {
   const singleSegment = (descriptor >> 5) & 1;
   const contentFlag = (descriptor >> 6) as 0 | 1 | 2 | 3;

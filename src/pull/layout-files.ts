@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { statIfThere } from '../files/follow-links.js';
-import { guardDirectory, within } from '../files/guarded-directory.js';
+import { guardDirectory, withGuarded } from '../files/guarded-directory.js';
 import { LAYOUT_HINT, wrapLayoutError } from '../files/layout-error.js';
 import { openFile, readFile, statName } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
@@ -71,14 +71,14 @@ function directoryFiles(root: string): LayoutFiles {
     read: (digest, maxBytes) =>
       wrapLayoutError(
         pathOf(digest),
-        () => within(pathOf(digest), (at) => readFile(pathOf(digest), maxBytes, at)),
+        () => withGuarded(pathOf(digest), (at) => readFile(pathOf(digest), maxBytes, at)),
         () => noBlob(pathOf(digest), digest),
       ),
     blobUrl: (digest) => {
       const path = pathOf(digest);
       wrapLayoutError(
         path,
-        () => within(path, (at) => closeSync(openFile(path, undefined, at))),
+        () => withGuarded(path, (at) => closeSync(openFile(path, undefined, at))),
         () => noBlob(path, digest),
       );
       return pathToFileURL(path).href;

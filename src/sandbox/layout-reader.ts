@@ -1,6 +1,6 @@
 import { lstatSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { guardDirectory, within } from '../files/guarded-directory.js';
+import { guardDirectory, withGuarded } from '../files/guarded-directory.js';
 import { openFile, readFile, statFile, UnfitFile } from '../files/open-file.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -95,7 +95,7 @@ function findBlob(blobs: string, digest: Digest): BlobFile | undefined {
  * @throws UnfitFile, and the system's errors
  */
 export function openBlob({ path }: BlobFile): number {
-  return within(path, (at) => openFile(path, undefined, at));
+  return withGuarded(path, (at) => openFile(path, undefined, at));
 }
 
 /** Returns the digest of each tag. A single manifest without a name, as `skopeo copy … oci:DIR` writes it, is `latest`. */
@@ -119,7 +119,7 @@ function readTags(path: string): Map<string, Digest> {
 function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifest | undefined {
   if (blob === undefined || blob.sizeBytes > MAX_MANIFEST_BYTES) return undefined;
   const { path } = blob;
-  const bytes = within(path, (at) => readFile(path, MAX_MANIFEST_BYTES, at));
+  const bytes = withGuarded(path, (at) => readFile(path, MAX_MANIFEST_BYTES, at));
   const mediaType = manifestType(bytes);
   return mediaType === undefined ? undefined : { digest, mediaType, bytes };
 }

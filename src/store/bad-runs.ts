@@ -1,6 +1,6 @@
 import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { syncDirectorySync } from '../files/atomic-file.js';
-import { within } from '../files/guarded-directory.js';
+import { withGuarded } from '../files/guarded-directory.js';
 import { openFile, readFile, UnfitFile } from '../files/open-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
 import { mergePairs } from '../format/ranges.js';
@@ -55,7 +55,7 @@ function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: n
   const path = badRunsPath(paths, id);
   const writing = constants.O_WRONLY | constants.O_CREAT | flags;
   wrapFsError(`write ${path}`, () => {
-    const fd = within(path, (at) => openFile(path, writing, at));
+    const fd = withGuarded(path, (at) => openFile(path, writing, at));
     try {
       change(fd);
       fsyncSync(fd);

@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { moveFileSync, removeFileSync } from '../files/atomic-file.js';
-import { makeGuarded, within } from '../files/guarded-directory.js';
+import { makeGuarded, withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, readFile, statName, UnfitFile } from '../files/open-file.js';
 import { ifExists, systemCode, wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
@@ -86,7 +86,7 @@ export class LayerLocks {
     return wrapFsError(`create ${path}`, () => {
       let fd: number;
       try {
-        fd = within(path, (at) => openFile(path, NEW_FILE, at));
+        fd = withGuarded(path, (at) => openFile(path, NEW_FILE, at));
       } catch (error) {
         if (systemCode(error) === 'EEXIST') return false;
         throw error;

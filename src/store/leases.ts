@@ -3,7 +3,7 @@ import { closeSync, fstatSync, ftruncateSync, readFileSync, readlinkSync } from 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { removeFileSync } from '../files/atomic-file.js';
-import { listNames, makeGuarded, within } from '../files/guarded-directory.js';
+import { listNames, makeGuarded, withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
 import { isDenied, systemCode, wrapFsError } from '../files/storage-error.js';
 import type { StorePaths } from './paths.js';
@@ -138,7 +138,7 @@ export class Lease {
   }
 
   #createFile(): number {
-    return within(this.#path, (at) => openFile(this.#path, NEW_FILE, at));
+    return withGuarded(this.#path, (at) => openFile(this.#path, NEW_FILE, at));
   }
 
   /**

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { within } from '../files/guarded-directory.js';
+import { withGuarded } from '../files/guarded-directory.js';
 import { openFile } from '../files/open-file.js';
 import { closeWritten, ifExists, writeFully } from '../files/storage-error.js';
 import { DIGEST_BYTES } from '../format/digest.js';
@@ -86,7 +86,7 @@ function openToWrite(
   { id, sealed }: IndexedPack,
 ): { fd: number; path: string } | undefined {
   for (const path of new Set([indexPath(paths, id, sealed), indexPath(paths, id, true)])) {
-    const open = () => within(path, (at) => openFile(path, constants.O_WRONLY, at));
+    const open = () => withGuarded(path, (at) => openFile(path, constants.O_WRONLY, at));
     const fd = ifExists(`write ${path}`, open);
     if (fd !== undefined) return { fd, path };
   }

@@ -208,7 +208,7 @@ function createPack(paths: StorePaths): OpenPack {
   const id = newPackId();
   const create = (path: string) => ({
     path,
-    fd: wrapFsError(`create ${path}`, () => within(path, (at) => openFile(path, NEW_FILE, at))),
+    fd: wrapFsError(`create ${path}`, () => withGuarded(path, (at) => openFile(path, NEW_FILE, at))),
   });
   const pack = create(packPath(paths, id));
   try {

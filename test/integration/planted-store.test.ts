@@ -288,7 +288,7 @@ test('without descriptors for directories, those of other users are refused, and
     Object.defineProperty(process, 'platform', { value: 'freebsd' });
     const { guardDirectory, within } = await import(${JSON.stringify(new URL('../../src/files/guarded-directory.js', import.meta.url).href)});
     const guarded = guardDirectory(process.argv[1], 'a', 'b');
-    try { console.log(within(guarded + '/x', (at) => at)); } catch (error) { console.log(error.code); }
+    try { console.log(withGuarded(guarded + '/x', (at) => at)); } catch (error) { console.log(error.code); }
   `;
   const run = async () => {
     const child = spawn(process.execPath, ['--input-type=module', '-e', script, root], {

@@ -6,7 +6,7 @@ import { pipeline } from 'node:stream/promises';
 import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/abilities.js';
 import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
 import { headerAt } from '../../src/export/tar-item.js';
-import { pathOfOpen } from '../../src/files/guarded-directory.js';
+import { pathOfFd } from '../../src/files/guarded-directory.js';
 import type { OpenDirectory } from '../../src/files/open-directory.js';
 import { removeAt } from '../../src/files/remove-tree.js';
 import { wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
@@ -84,7 +84,7 @@ async function doJobs(task: WriteSpecialsTask, rows: CachedRows, jobs: readonly 
   const stage = `.zpull-${randomBytes(8).toString('hex')}`;
   const places: Place[] = [];
   try {
-    for (const job of jobs) places.push({ ...job, held: openPlace(task, rows, job, stage) });
+    for (const job of jobs) places.push({ ...job, held: openPath(task, rows, job, stage) });
     const lines = await runTar(task, places);
     for (const place of places.filter(({ isDirectory }) => !isDirectory))
       await moveOut(task, rows, place, lines[0]);
@@ -96,7 +96,7 @@ async function doJobs(task: WriteSpecialsTask, rows: CachedRows, jobs: readonly 
   }
 }
 
-function openPlace({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stage: string): OpenDirectory {
+function openPath({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stage: string): OpenDirectory {
   const row = job.rows[0]!;
   if (job.isDirectory) return rows.directory(isRoot(tree, row) ? NO_ROW : row).open('.');
   const directory = rows.around(row);
@@ -174,7 +174,7 @@ function gather(child: ChildProcess): () => string {
 /** Every row and the name by which tar finds it: a number in a directory that it has open, or that directory. */
 function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: number }> {
   for (const [at, { held, rows, isDirectory }] of places.entries()) {
-    const base = held.shared.fd === undefined ? held.self : Buffer.from(pathOfOpen(FIRST_FD + at));
+    const base = held.shared.fd === undefined ? held.self : Buffer.from(pathOfFd(FIRST_FD + at));
     for (const [item, row] of rows.entries()) {
       const name = Buffer.concat([base, Buffer.from(isDirectory ? '/.' : `/${item}`)]);
       yield { name, row };

@@ -2,7 +2,7 @@ import { closeSync, fstatSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { guardDirectory, within } from '../../src/files/guarded-directory.js';
+import { guardDirectory, withGuarded } from '../../src/files/guarded-directory.js';
 import { LAYOUT_HINT, wrapLayoutError } from '../../src/files/layout-error.js';
 import { openFile } from '../../src/files/open-file.js';
 import { PullError } from '../../src/format/error.js';
@@ -72,7 +72,7 @@ function openBlob(url: URL): OpenBlob {
   }
   // LAYOUT/blobs/sha256/HEX
   guardDirectory(dirname(dirname(dirname(path))), 'blobs', 'sha256');
-  const fd = readFrom(path, () => within(path, (at) => openFile(path, undefined, at)));
+  const fd = readFrom(path, () => withGuarded(path, (at) => openFile(path, undefined, at)));
   return { fd, path, start: 0, sizeBytes: fstatSync(fd).size };
 }
 
