@@ -7,12 +7,15 @@ import { shorten } from './text.js';
 
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 
-/** Where a chunked layer's table of contents is found. */
+/** Where to find the table of contents of a chunked layer. */
 export type MetadataLocation =
   | ({ readonly by: 'annotations' } & ChunkedPositions)
   /** At the end of the blob, if it is chunked at all. */
   | { readonly by: 'footer'; readonly compression: 'zstd' }
-  /** `tocDigest` is that of the decoded TOC. `otherwise`: where it may be when the blob has no such footer. */
+  /**
+   * `tocDigest` is that of the decoded TOC. `otherwise`: where it may be if the blob has no such
+   * footer.
+   */
   | {
       readonly by: 'footer';
       readonly compression: 'gzip';
@@ -20,18 +23,20 @@ export type MetadataLocation =
       readonly otherwise?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
     };
 
-/** What a layer is, as its descriptor tells. */
+/** What a layer is according to its descriptor. */
 export interface LayerKind {
   readonly format: LayerFormat;
-  /** As the media type states it, else the most likely one: the blob's first bytes decide. */
+  /** As stated by the media type, else the most likely one. The first bytes of the blob decide. */
   readonly compression: Compression;
-  /** What of the descriptor says so, for people. */
+  /** Which field of the descriptor says so, for people. */
   readonly reason: string;
-  /** Absent for what is one stream. */
+  /** Absent for an opaque layer. */
   readonly place?: MetadataLocation;
-  /** What is wrong with the annotations, which then do not count. */
+  /** What is wrong with the annotations, which are then ignored. */
   readonly problem?: string;
-  /** Not in the registry but where `urls` say: foreign in Docker's words, non-distributable in OCI's. */
+  /**
+   * Not in the registry but at its `urls`: foreign in Docker's words, non-distributable in OCI's.
+   */
   readonly foreign: boolean;
 }
 
@@ -41,17 +46,17 @@ const MAX_SHOWN_TYPE_LENGTH = 255;
 const ESTARGZ_TOC_DIGEST = 'containerd.io/snapshot/stargz/toc.digest';
 
 /**
- * Below this a zstd blob without annotations is not asked for a footer: the request would take longer than it could save.
- * Annotations get lost where an image is kept as Docker schema 2.
+ * A smaller zstd blob without annotations is not asked for a footer: the request would take longer
+ * than it could save. Annotations get lost where an image is stored as Docker schema 2.
  */
-const LEAST_FOOTER_BLOB_BYTES = 4 * 2 ** 20;
+const MIN_FOOTER_BLOB_BYTES = 4 * 2 ** 20;
 
 const OCI = 'application/vnd.oci.image.layer.v1.tar';
 const OCI_FOREIGN = 'application/vnd.oci.image.layer.nondistributable.v1.tar';
 const DOCKER = 'application/vnd.docker.image.rootfs.diff.tar';
 const DOCKER_FOREIGN = 'application/vnd.docker.image.rootfs.foreign.diff.tar';
 
-/** What writers called them before OCI and Docker had settled on names, and what names any tar. */
+/** Names that writers used before those of OCI and Docker, and names of tar in general. */
 const OTHER_TARS = [
   'application/vnd.oci.image.layer.tar',
   'application/vnd.oci.image.serialization.rootfs.tar',
@@ -60,7 +65,10 @@ const OTHER_TARS = [
   'application/x-tar',
 ];
 
-/** Media types of layers and their compression (OCI image-spec layer.md, Docker image manifest v2 schema 2), with either's mark. */
+/**
+ * Media types of layers and their compression, with the suffixes of both (OCI image-spec layer.md,
+ * Docker image manifest v2 schema 2).
+ */
 const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   ...[OCI, OCI_FOREIGN, DOCKER, DOCKER_FOREIGN, ...OTHER_TARS].flatMap(
     (tar): Array<[string, Compression]> => [
@@ -76,26 +84,33 @@ const COMPRESSIONS: ReadonlyMap<string, Compression> = new Map([
   ['application/zstd', 'zstd'],
 ]);
 
-/** Types that leave open what a layer is; those that a registry makes up for pages and texts do not. */
+/**
+ * Types that do not say what a layer is. Those that a registry makes up for web pages and texts are
+ * not accepted.
+ */
 const OPEN_TYPES: ReadonlySet<string> = new Set(['', 'application/octet-stream', 'binary/octet-stream']);
 
-/** What a layer is most likely compressed with when its media type says nothing. */
+/** The most likely compression of a layer whose media type does not say. */
 const USUAL_COMPRESSION = 'gzip';
 
-/** The compression that a layer's media type states, undefined when it states none. */
+/** Returns the compression that a layer's media type states, undefined if it states none. */
 export function statedCompression(mediaType: string): Compression | undefined {
   return COMPRESSIONS.get(mediaTypeOf(mediaType));
 }
 
-/** Whether a layer is not for every registry to hold: foreign in Docker's words, non-distributable in OCI's. */
+/**
+ * Whether a layer need not be in the registry: foreign in Docker's words, non-distributable in
+ * OCI's.
+ */
 export function isForeign({ mediaType }: Descriptor): boolean {
   const type = mediaTypeOf(mediaType);
   return type.startsWith(OCI_FOREIGN) || type.startsWith(DOCKER_FOREIGN);
 }
 
 /**
- * The format of a layer by annotation, whatever its media type says of the compression, else by media type.
- * @throws PullError `unsupported` for a media type that is no layer
+ * Returns the format of a layer by its annotations, whatever its media type says of the
+ * compression, else by its media type.
+ * @throws PullError `unsupported` for a media type that is not of a layer
  */
 export function layerKind(layer: Descriptor): LayerKind {
   const { mediaType, sizeBytes, annotations } = layer;
@@ -104,11 +119,11 @@ export function layerKind(layer: Descriptor): LayerKind {
   const compression = stated ?? USUAL_COMPRESSION;
   const foreign = isForeign(layer);
   const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
-  // Without a size nothing can be said of where in the blob its metadata lies.
+  // Without a size no position in the blob can be checked.
   if (sizeBytes === 0) return whole;
   const chunked = chunkedPlace(layer, stated);
   const tocDigest = annotations?.[ESTARGZ_TOC_DIGEST];
-  // nerdctl's zstd:chunked has this annotation as well.
+  // nerdctl's zstd:chunked layers have this annotation as well.
   const isChunked = chunked?.place?.by === 'annotations' && stated === 'zstd';
   if (tocDigest === undefined || isChunked || chunked?.problem !== undefined) return { ...whole, ...chunked };
   if (!isDigest(tocDigest)) return { ...whole, problem: `The annotation ${ESTARGZ_TOC_DIGEST} is no digest` };
@@ -125,7 +140,10 @@ interface ChunkedPlace extends Partial<Pick<LayerKind, 'format' | 'reason' | 'pr
   readonly place?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
 }
 
-/** Where the metadata of a layer is if it is zstd:chunked; undefined when nothing says that it is. */
+/**
+ * Returns where the metadata of a layer is if it is zstd:chunked; undefined if nothing says that it
+ * is.
+ */
 function chunkedPlace(
   { annotations, sizeBytes }: Descriptor,
   stated: Compression | undefined,
@@ -135,10 +153,10 @@ function chunkedPlace(
     if (positions !== undefined) return chunkedKind(positions);
   } catch (error) {
     if (!(error instanceof PullError)) throw error;
-    // Of a layer that is said to be something else they are left from what it was before.
+    // A layer that says it is something else has them left over from what it was before.
     return stated === 'zstd' ? { problem: error.message } : undefined;
   }
-  const mayHaveFooter = stated === 'zstd' && sizeBytes >= LEAST_FOOTER_BLOB_BYTES;
+  const mayHaveFooter = stated === 'zstd' && sizeBytes >= MIN_FOOTER_BLOB_BYTES;
   return mayHaveFooter ? { place: { by: 'footer', compression: 'zstd' } } : undefined;
 }
 
@@ -164,27 +182,30 @@ function chunkedKind(positions: ChunkedPositions): ChunkedPlace {
   };
 }
 
-/** How the tar of a layer is compressed. */
+/** The compression of the tar of a layer. */
 export type Compression = 'gzip' | 'zstd' | 'tar';
 
-/** How many of a blob's first bytes `compressionOf` looks at: a tar header. */
+/** How many of a blob's first bytes `compressionOf` needs: a tar header. */
 export const HEAD_BYTES = TAR_BLOCK_BYTES;
 
-/** RFC 1952, section 2.3.1: the magic number, and the only compression method there is. */
+/** RFC 1952, section 2.3.1: the magic number, and the only compression method. */
 const GZIP = Buffer.from([0x1f, 0x8b, 8]);
-/** RFC 8878, sections 3.1.1 and 3.1.2: of skippable frames the first byte is one of sixteen. */
+/** RFC 8878, sections 3.1.1 and 3.1.2. The first byte of a skippable frame is one of sixteen. */
 const ZSTD = Buffer.from([0x28, 0xb5, 0x2f, 0xfd]);
 const ZSTD_SKIPPABLE = Buffer.from([0x2a, 0x4d, 0x18]);
 
-/** What layers are compressed with elsewhere, by their first bytes. Docker decodes them; no specification of images has them. */
+/**
+ * Other compressions of layers by their first bytes. Docker decodes them; no specification of
+ * images has them.
+ */
 const OTHERS = [
   { name: 'xz', magic: Buffer.from([0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]) },
   { name: 'bzip2', magic: Buffer.from('BZh') },
 ] as const;
 
 /**
- * What a blob is by its first HEAD_BYTES bytes, or all of them: `stated` where they can be that, and where they tell nothing. Which one it is
- * is proven by the DiffID.
+ * Returns the compression of a blob by its first HEAD_BYTES bytes, or all of them: `stated` if they
+ * fit it, and if they say nothing. The DiffID proves which one it is.
  */
 export function compressionOf(head: Buffer, stated: Compression): Compression {
   const isTar = isHeader(head) || isZeros(head);
@@ -194,7 +215,10 @@ export function compressionOf(head: Buffer, stated: Compression): Compression {
   return isTar ? 'tar' : stated;
 }
 
-/** The name of a compression that is not supported, by a blob's first bytes; undefined for anything else. */
+/**
+ * Returns the name of an unsupported compression by a blob's first bytes; undefined for anything
+ * else.
+ */
 export function otherCompression(head: Buffer): string | undefined {
   if (isHeader(head)) return undefined;
   return OTHERS.find(({ magic }) => begins(head, magic))?.name;
@@ -204,7 +228,7 @@ function begins(head: Buffer, magic: Buffer): boolean {
   return head.length >= magic.length && head.subarray(0, magic.length).equals(magic);
 }
 
-/** A tar of nothing. */
+/** Whether the bytes are those of an empty tar. */
 function isZeros(head: Buffer): boolean {
   return head.length >= TAR_BLOCK_BYTES && head.every((byte) => byte === 0);
 }

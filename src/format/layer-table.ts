@@ -3,36 +3,41 @@ import { DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 
 /**
- * How a layer's padding and headers, the gaps between its contents, are known:
- * - `split`: tar-split has them; every tar offset of the table is true.
- * - `apart`: they are frames of their own, known when they are decoded (zstd:chunked without tar-split).
- * - `within`: a content's last frame goes on with the gap behind it (stargz writers), so a gap costs its content.
+ * How the padding and headers of a layer, the gaps between its contents, are known:
+ * - `tar-split`: tar-split has them; every tar offset of the table is exact.
+ * - `separate-frames`: they have frames of their own and are known once decoded (zstd:chunked
+ *   without tar-split).
+ * - `shared-frames`: the last frame of a content continues with the gap behind it (stargz writers),
+ *   so that fetching a gap means fetching its content.
  *
- * Without tar-split, tar offsets are allotments: sizes of contents are true, gaps get more room than they need, and what
- * is decoded is never longer than what is allotted to its part of the blob.
+ * Without tar-split, tar offsets are allotments: content sizes are exact, gaps get more room than
+ * they need, and no part of the blob decodes to more than its allotment.
  */
 export type GapLayout = 'tar-split' | 'separate-frames' | 'shared-frames';
 
 /**
- * The contents of one chunked layer as flat rows, in tar order, which is blob order too. Every array is a view on
- * a SharedArrayBuffer: planning, fetching and verifying threads read the same memory and a message carries handles,
- * not rows (about 64 bytes a content). Nothing writes to it once it is built.
+ * The contents of a chunked layer as flat rows in tar order, which is blob order too. Every array
+ * is a view of a SharedArrayBuffer: threads for planning, fetching and verifying read the same
+ * memory, and messages carry references instead of rows (about 64 bytes a content). Nothing writes
+ * to a finished table.
  *
- * Invariants (checked by the builders, relied on by everybody else), for content i of `count`:
- * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd. Layout `within`:
- *   contents that share a frame have the same blobStart and blobEnd, those of all their frames together, and blobEnd[i]
- *   is where the next frame begins
- * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <= tarBytes
- * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true
- * - the chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]); a content within a span's limits has none, but in layout `within`.
- *   The first chunk starts where its content starts (`within`: in the frame where that has its first byte); each ends
- *   where the next starts, the last where its content ends.
+ * Invariants (checked by the builders, relied on elsewhere), for content i of `count`:
+ * - sizeBytes[i] > 0; blobStart[i] < blobEnd[i] <= blobStart[i + 1]; blobEnd[count - 1] <= dataEnd.
+ *   With `shared-frames`, contents that share a frame have the same blobStart and blobEnd, those of
+ *   all their frames together, and blobEnd[i] is where the next frame begins.
+ * - tarStart[i] + sizeBytes[i] <= tarStart[i + 1]; tarStart[count - 1] + sizeBytes[count - 1] <=
+ *   tarBytes.
+ * - blobStart[i] and blobEnd[i] are frame boundaries, if the TOC is true.
+ * - The chunk rows of content i are [chunkFirst[i], chunkFirst[i + 1]). A content within the limits
+ *   of a span has none, except with `shared-frames`. The first chunk starts where its content
+ *   starts (`shared-frames`: in the frame with its first byte); each ends where the next starts,
+ *   the last where its content ends.
  */
 export interface LayerTable {
   readonly layout: GapLayout;
-  /** What the frames are: zstd frames or gzip members. */
+  /** Whether frames are zstd frames or gzip members. */
   readonly compression: 'zstd' | 'gzip';
-  /** Entries of the TOC, without or with content; chunks do not count. */
+  /** Entries of the TOC with or without content; chunks do not count. */
   readonly entries: number;
   readonly count: number;
   /** DIGEST_BYTES bytes a content. */
@@ -46,26 +51,27 @@ export interface LayerTable {
   readonly chunkTarStart: Float64Array;
   /** DIGEST_BYTES bytes a chunk. */
   readonly chunkDigests: Uint8Array;
-  /** Where the data frames end in the blob: the TOC's skippable frame begins here. */
+  /** Blob offset where the data frames end and the skippable frame of the TOC begins. */
   readonly dataEnd: number;
-  /** Length of the whole tar. */
+  /** Length of the complete tar. */
   readonly tarBytes: number;
 }
 
 /**
- * No compressed byte decodes to more: a zstd block of 4 bytes to 128 KiB (RFC 8878, 3.1.1.2), deflate to 1032 times its
- * length (zlib, "Technical Details").
+ * Most bytes that one compressed byte decodes to: a zstd block of 4 bytes to 128 KiB (RFC 8878,
+ * 3.1.1.2), deflate to 1032 times its length (zlib, "Technical Details").
  */
-const MOST_DECODED_BYTES = { zstd: 2 ** 15, gzip: 1032 } as const;
+const MAX_DECODED_RATIOS = { zstd: 2 ** 15, gzip: 1032 } as const;
 
 /**
- * Checks that no content is said to be longer than its part of the blob can decode to: room would be asked for it.
+ * Checks that no content is longer than its part of the blob can decode to: disk space would be
+ * reserved for it.
  * @throws PullError `metadata-malformed`
  */
 export function checkSizes({ count, sizeBytes, blobStart, blobEnd, compression }: LayerTable): void {
   for (let row = 0; row < count; row++) {
     const blobBytes = blobEnd[row]! - blobStart[row]!;
-    if (sizeBytes[row]! <= blobBytes * MOST_DECODED_BYTES[compression]) continue;
+    if (sizeBytes[row]! <= blobBytes * MAX_DECODED_RATIOS[compression]) continue;
     const problem = `${blobBytes} bytes of the blob cannot decode to the ${sizeBytes[row]} of content ${row}`;
     throw new PullError('metadata-malformed', problem);
   }
@@ -75,7 +81,10 @@ export function checkSizes({ count, sizeBytes, blobStart, blobEnd, compression }
 export const SPAN_BLOB_BYTES = 8 * 2 ** 20;
 export const SPAN_TAR_BYTES = 32 * 2 ** 20;
 
-/** An empty table of the given capacity on shared memory; the builder fills the arrays before anybody else sees it. */
+/**
+ * Returns an empty table of this capacity on shared memory. The builder fills the arrays before any
+ * other thread gets them.
+ */
 export function allocateTable(size: {
   count: number;
   chunks: number;
@@ -116,25 +125,29 @@ export function allocateTable(size: {
 }
 
 /**
- * The places of a layer without tar-split where a range may begin or end, in order, and no two at one blob offset: where
- * a content or a gap begins, where a frame begins that several contents share, where a chunk of a content with chunk rows
- * begins, and the end. Between two edges lies a gap, a content or chunk, or (layout `within`) one of them with its gap.
+ * The offsets of a layer without tar-split where a range may begin or end, ascending, one for each
+ * blob offset: where a content, a gap, a frame shared by several contents, or a chunk of a content
+ * with chunk rows begins, and the end. Between two cut points lies a gap, a content or chunk, or
+ * (layout `shared-frames`) one of them with its gap.
  */
 export interface CutPoints {
-  /** The last edge is the end, and begins nothing. */
+  /** The last cut point is the end, where nothing begins. */
   readonly count: number;
   readonly blobAt: Float64Array;
-  /** As allotted. */
+  /** The allotted tar offset. */
   readonly tarAt: Float64Array;
-  /** The content that begins here, or whose chunk does; -1 where a gap does, or nothing. */
+  /** The content that begins here, or whose chunk does; -1 where a gap begins, or nothing. */
   readonly row: Float64Array;
-  /** The chunk that begins here and is not its content's first; -1 otherwise. */
+  /** The chunk that begins here and is not the first of its content; -1 otherwise. */
   readonly chunk: Float64Array;
 }
 
 type Columns = { readonly [name in 'blobAt' | 'tarAt' | 'row' | 'chunk']: Column };
 
-/** The edges of the blob range [blobStart, blobEnd] of a layer; both should be edges themselves. */
+/**
+ * Returns the cut points in the blob range [blobStart, blobEnd] of a layer; both should be cut
+ * points themselves.
+ */
 export function cutPoints(table: LayerTable, blobStart = 0, blobEnd = table.dataEnd): CutPoints {
   const columns = { blobAt: new Column(), tarAt: new Column(), row: new Column(), chunk: new Column() };
   if (blobStart === 0) push(columns, 0, 0, -1, -1);
@@ -143,13 +156,16 @@ export function cutPoints(table: LayerTable, blobStart = 0, blobEnd = table.data
     pushContent(columns, table, row, blobStart, blobEnd);
   }
   if (blobEnd === table.dataEnd) push(columns, blobEnd, table.tarBytes, -1, -1);
-  return within(columns, blobStart, blobEnd);
+  return cropped(columns, blobStart, blobEnd);
 }
 
-/** The edges of one content; of its chunks, only those in [from, to]: it can have more than a span should pay for. */
+/**
+ * Appends the cut points of one content; of its chunks only those in [from, to], since it may have
+ * many more than a span.
+ */
 function pushContent(columns: Columns, table: LayerTable, row: number, from: number, to: number): void {
   const { blobStart, blobEnd, tarStart, sizeBytes, chunkFirst, chunkBlobStart, chunkTarStart } = table;
-  // Contents of one frame: only the first begins at an edge.
+  // Of the contents of one frame only the first begins at a cut point.
   if (row === 0 || blobStart[row]! > blobStart[row - 1]!)
     push(columns, blobStart[row]!, tarStart[row]!, row, -1);
   const end = chunkFirst[row + 1]!;
@@ -164,7 +180,10 @@ function pushContent(columns: Columns, table: LayerTable, row: number, from: num
     push(columns, blobEnd[row]!, tarStart[row]! + sizeBytes[row]!, -1, -1);
 }
 
-/** Appends an edge; one at the same blob offset as the last takes its place: there was nothing between them. */
+/**
+ * Appends a cut point, or replaces the last one at the same blob offset: there was nothing between
+ * them.
+ */
 function push(columns: Columns, blobAt: number, tarAt: number, row: number, chunk: number): void {
   const { length, values } = columns.blobAt;
   if (length > 0 && values[length - 1] === blobAt)
@@ -175,12 +194,15 @@ function push(columns: Columns, blobAt: number, tarAt: number, row: number, chun
   columns.chunk.push(chunk);
 }
 
-/** The first content with bytes behind `blobStart`, or that ends there: the gap behind it begins there. */
+/**
+ * Returns the first content with bytes behind `blobStart`, or that ends there, since the gap behind
+ * it begins there.
+ */
 function firstRowBehind({ blobEnd, count }: LayerTable, blobStart: number): number {
   return lastAtMost(blobEnd, count, blobStart - 1) + 1;
 }
 
-function within(columns: Columns, blobStart: number, blobEnd: number): CutPoints {
+function cropped(columns: Columns, blobStart: number, blobEnd: number): CutPoints {
   const { values, length } = columns.blobAt;
   let first = 0;
   while (first < length && values[first]! < blobStart) first++;
@@ -192,8 +214,8 @@ function within(columns: Columns, blobStart: number, blobEnd: number): CutPoints
 }
 
 /**
- * The first place at or behind `blobAt` where a range may be cut in two that is within the data of a layer; undefined when there is
- * none before its end. The tar offset is that of the table.
+ * Returns the first cut point at or behind `blobAt` inside a range of a layer, undefined if there
+ * is none before the end of the range. The tar offset is that of the table.
  */
 export function findCutPoint(
   table: LayerTable,
@@ -201,20 +223,18 @@ export function findCutPoint(
   blobAt: number,
 ): { readonly blobAt: number; readonly tarAt: number } | undefined {
   const from = Math.max(blobAt, blobStart + 1);
-  const edge =
-    table.layout === 'tar-split'
-      ? firstUnitFrom(table, from)
-      : firstEdgeFrom(table, blobStart, blobEnd, from);
-  return edge !== undefined && edge.blobAt < blobEnd ? edge : undefined;
+  const cut =
+    table.layout === 'tar-split' ? firstUnitFrom(table, from) : firstCutFrom(table, blobStart, blobEnd, from);
+  return cut !== undefined && cut.blobAt < blobEnd ? cut : undefined;
 }
 
-function firstEdgeFrom(table: LayerTable, blobStart: number, blobEnd: number, blobAt: number) {
-  const edges = cutPoints(table, blobStart, blobEnd);
-  const edge = edges.blobAt.findIndex((at) => at >= blobAt);
-  return edge < 0 ? undefined : { blobAt: edges.blobAt[edge]!, tarAt: edges.tarAt[edge]! };
+function firstCutFrom(table: LayerTable, blobStart: number, blobEnd: number, blobAt: number) {
+  const cuts = cutPoints(table, blobStart, blobEnd);
+  const cut = cuts.blobAt.findIndex((at) => at >= blobAt);
+  return cut < 0 ? undefined : { blobAt: cuts.blobAt[cut]!, tarAt: cuts.tarAt[cut]! };
 }
 
-/** The first content, or chunk of one, that begins at or behind `blobAt`. */
+/** Returns the start of the first content or chunk at or behind `blobAt`. */
 function firstUnitFrom(table: LayerTable, blobAt: number) {
   const { count, blobStart, tarStart, chunkFirst, chunkBlobStart, chunkTarStart } = table;
   const before = lastAtMost(blobStart, count, blobAt - 1);

@@ -2,9 +2,12 @@ import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import { SKIPPABLE_HEADER_BYTES } from './zstd-frame.js';
 
-/** Where one piece of chunked metadata lies in its blob, and what it decodes to. */
+/** Where a TOC or tar-split lies in its blob, and what it decodes to. */
 interface MetadataPosition {
-  /** Blob range [start, end) of the zstd frame: the skippable frame's header lies 8 bytes before. */
+  /**
+   * Blob range [start, end) of the zstd frame; the header of the skippable frame lies 8 bytes
+   * before.
+   */
   readonly start: number;
   readonly end: number;
   readonly uncompressedBytes: number;
@@ -12,26 +15,31 @@ interface MetadataPosition {
 
 /** What a descriptor's annotations say about a zstd:chunked blob. */
 export interface ChunkedPositions {
-  /** The prefix of the annotations; it dates the writer. */
+  /** The prefix of the annotations, which tells the version of the writer. */
   readonly dialect: string;
   /** `digest` is that of the compressed TOC. */
   readonly toc: MetadataPosition & { readonly digest: Digest };
-  /** Absent in older writers' blobs; the digest is there unless the TOC has it (`tarSplitDigest`). */
+  /**
+   * Absent in blobs of older writers; the digest is present unless the TOC has it
+   * (`tarSplitDigest`).
+   */
   readonly tarSplit?: MetadataPosition & { readonly digest?: Digest };
 }
 
-/** What containers/storage writes since 1.44, and what it and nerdctl wrote before. */
+/** Written by containers/storage since 1.44, and by it and nerdctl before. */
 const PREFIXES = ['io.github.containers.zstd-chunked.', 'io.containers.zstd-chunked.'] as const;
 
 const NUMBERS = /^\d{1,16}(:\d{1,16})+$/;
-/** The only type of TOC there is. */
+/** The only type of TOC. */
 const TOC_TYPE = 1;
 
 /**
- * The positions that a layer descriptor's annotations give, undefined if it has none of them.
- * @param blobBytes size of the blob; every range must lie within it. How long they are is for `metadataMemoryBytes` to applyPolicy
- * @throws PullError `metadata-malformed` naming the annotation (docs/containers-storage-zstd-chunked.md of
- * containers/storage describes them), `unsupported` for a digest that is no sha256
+ * Returns the positions in a layer descriptor's annotations, undefined if it has none. Their
+ * lengths are checked by `metadataMemoryBytes`.
+ * @param blobBytes size of the blob; every range must lie within it
+ * @throws PullError `metadata-malformed` naming the annotation
+ *   (docs/containers-storage-zstd-chunked.md of containers/storage describes them), `unsupported`
+ *   for a digest other than sha256
  */
 export function parseChunkedAnnotations(
   annotations: Readonly<Record<string, string>> | undefined,
@@ -69,7 +77,7 @@ export function parseChunkedAnnotations(
   return { dialect, toc, tarSplit };
 }
 
-/** The numbers of an annotation like `12:34:56`, exactly `count` of them. */
+/** Parses an annotation like `12:34:56`, which must have exactly `count` numbers. */
 function parseNumbers(name: string, text: string, count: number): number[] {
   if (!NUMBERS.test(text)) throw malformed(name, 'is not a list of numbers with colons between');
   const numbers = text.split(':').map(Number);
@@ -92,41 +100,43 @@ function malformed(name: string, problem: string): PullError {
   return new PullError('metadata-malformed', `The annotation ${name} ${problem}`);
 }
 
-/** A TOC is about a fiftieth of its blob, more for small files; 256 KiB hold that of 10,000 files. */
-const LEAST_GUESS_BYTES = 16 * 1024;
-const MOST_GUESS_BYTES = 256 * 1024;
+/**
+ * A TOC has about a fiftieth of the length of its blob, more with small files; 256 KiB hold that of
+ * 10,000 files.
+ */
+const MIN_GUESS_BYTES = 16 * 1024;
+const MAX_GUESS_BYTES = 256 * 1024;
 const GUESS_SHARE = 1 / 16;
 
-/** How many bytes of an eStargz blob's end to read for its footer, and with luck the TOC before it. */
+/**
+ * Returns how many bytes to read from the end of an eStargz blob for its footer, and often the TOC
+ * before it.
+ */
 export function footerGuessBytes(blobBytes: number): number {
-  return Math.min(MOST_GUESS_BYTES, Math.max(LEAST_GUESS_BYTES, Math.ceil(blobBytes * GUESS_SHARE)));
+  return Math.min(MAX_GUESS_BYTES, Math.max(MIN_GUESS_BYTES, Math.ceil(blobBytes * GUESS_SHARE)));
 }
 
-/** Where one part of the metadata lies in its blob, and what it decodes to. */
-interface Position {
-  readonly start: number;
-  readonly end: number;
-  readonly uncompressedBytes: number;
-}
-
-/** The content of the last skippable frame: u64le fields, then a magic number (containers/storage, pkg/chunked). */
+/**
+ * The content of the last skippable frame: u64le fields, then a magic number (containers/storage,
+ * pkg/chunked).
+ */
 const CHUNKED_FOOTERS = [
   { bytes: 64, magic: 'GNUlInUx' },
   { bytes: 40, magic: 'GnUlInUx' },
 ] as const;
 
-/** The longest footer: most zstd blobs have none, and no more is read to see that. */
+/** Length of the longest footer. Most zstd blobs have none, and no more is read to see that. */
 export const CHUNKED_FOOTER_BYTES = 64;
 
 /**
- * The positions that the footer of a zstd:chunked blob states; undefined when it has none that makes sense. `tail`: the last
- * bytes of a blob of `blobBytes` bytes. How long they are is for `metadataMemoryBytes` to applyPolicy. A footer is not authenticated,
- * so what it leads to is proven by the DiffID alone.
+ * Returns the positions in the footer of a zstd:chunked blob, undefined if it has no valid one.
+ * `tail` is the last bytes of a blob of `blobBytes` bytes. Lengths are checked by
+ * `metadataMemoryBytes`. A footer is not authenticated: only the DiffID proves what it leads to.
  */
 export function parseChunkedFooter(
   tail: Buffer,
   blobBytes: number,
-): { readonly toc: Position; readonly tarSplit?: Position } | undefined {
+): { readonly toc: MetadataPosition; readonly tarSplit?: MetadataPosition } | undefined {
   for (const { bytes, magic } of CHUNKED_FOOTERS) {
     if (tail.length < bytes || tail.toString('latin1', tail.length - magic.length) !== magic) continue;
     const fields = numbers(tail.subarray(tail.length - bytes, tail.length - magic.length));
@@ -147,13 +157,16 @@ function numbers(fields: Buffer): number[] {
 function position(
   [start = 0, bytes = 0, uncompressedBytes = 0]: readonly number[],
   blobBytes: number,
-): Position | undefined {
+): MetadataPosition | undefined {
   const end = start + bytes;
   const isSane = start >= SKIPPABLE_HEADER_BYTES && bytes > 0 && uncompressedBytes > 0 && end <= blobBytes;
   return isSane ? { start, end, uncompressedBytes } : undefined;
 }
 
-/** An empty gzip member whose extra field has the TOC's offset: in a subfield SG, or alone in the legacy form. */
+/**
+ * An empty gzip member whose extra field has the offset of the TOC: in a subfield SG, or alone in
+ * the legacy form.
+ */
 const ESTARGZ_FOOTERS = [
   { bytes: 51, extra: Buffer.from([26, 0, 0x53, 0x47, 22, 0]) },
   { bytes: 47, extra: Buffer.from([22, 0]) },
@@ -161,11 +174,11 @@ const ESTARGZ_FOOTERS = [
 const GZIP_WITH_EXTRA = Buffer.from([0x1f, 0x8b, 8, 4]);
 const GZIP_HEADER_BYTES = 10;
 /** Header, an empty block, checksum and length. */
-const LEAST_MEMBER_BYTES = 20;
+const MIN_MEMBER_BYTES = 20;
 
 /**
- * Where the TOC's gzip member begins and ends in an eStargz blob (stargz-snapshotter, docs/estargz.md), by the blob's last
- * bytes; undefined when it has no such footer, or one that makes no sense.
+ * Returns the range of the TOC's gzip member in an eStargz blob (stargz-snapshotter,
+ * docs/estargz.md), by the last bytes of the blob; undefined if it has no valid footer.
  */
 export function parseEstargzFooter(
   tail: Buffer,
@@ -183,7 +196,7 @@ export function parseEstargzFooter(
     const [, digits] = /^([0-9a-f]{16})STARGZ$/.exec(text) ?? [];
     const tocStart = Number.parseInt(digits ?? '', 16);
     const tocEnd = blobBytes - bytes;
-    if (tocEnd - tocStart >= LEAST_MEMBER_BYTES) return { tocStart, tocEnd };
+    if (tocEnd - tocStart >= MIN_MEMBER_BYTES) return { tocStart, tocEnd };
   }
   return undefined;
 }

@@ -39,7 +39,7 @@ test('carrying the plan out gives the tar, though the table does not know it', (
   });
 });
 
-test('a span begins and ends at edges, and decodes to no more than is allotted', () => {
+test('a span begins and ends at cut points, and decodes to no more than is allotted', () => {
   eachTocOnly(({ plan }, layer, number) => {
     const { firstSpan, endSpan } = plan.layers[number]!;
     let before: Span | undefined;
