@@ -1,7 +1,7 @@
 import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { SpaceGuard, withRoom } from '../files/disk-space.js';
-import { within } from '../files/guarded-directory.js';
+import { withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
