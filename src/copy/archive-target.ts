@@ -92,7 +92,7 @@ function openPart(
 
 /** What an earlier copy of this user left. @throws PullError `option-malformed` for what somebody else put there */
 function leftOver(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
-  if (wrapFsError(`look at ${part}`, () => statName(part)) === undefined) return undefined;
+  if (wrapFsError(`stat ${part}`, () => statName(part)) === undefined) return undefined;
   const left = wrapFsError(`open ${part}`, () => findOwnFile(part, owner));
   if (left === undefined || ranges.find() === undefined) throw notOurs(part);
   return left;

@@ -92,7 +92,7 @@ async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => v
 
 /** A user who may write beside the lock can hold up this copy for ever, or let two copies write at a time. */
 function requireOwnDirectory(directory: string, owner: number): void {
-  const stat = wrapFsError(`look at ${directory}`, () => statName(directory));
+  const stat = wrapFsError(`stat ${directory}`, () => statName(directory));
   if (stat === undefined || process.geteuid === undefined) return;
   if (stat.uid === owner && (stat.mode & 0o002) === 0) return;
   throw new PullError(

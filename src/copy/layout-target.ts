@@ -42,7 +42,7 @@ export async function openLayoutTarget(
   const target: CopyTarget = {
     directory: root,
     async place(digest, sizeBytes) {
-      const held = wrapFsError(`look at ${pathOf(digest)}`, () => statFile(pathOf(digest)));
+      const held = wrapFsError(`stat ${pathOf(digest)}`, () => statFile(pathOf(digest)));
       const place = { digest, sizeBytes, start: 0 };
       if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
       const part = wrapFsError(`open ${partOf(digest)}`, () => findOwnFile(partOf(digest), owner));
@@ -131,7 +131,7 @@ const isBegun = (name: string) =>
 async function removeTemporary(directory: string): Promise<void> {
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
-  const names = wrapFsError(`look at ${directory}`, () => listNames(directory, isUnfinished));
+  const names = wrapFsError(`stat ${directory}`, () => listNames(directory, isUnfinished));
   for (const name of names) await removeFile(join(directory, name));
 }
 

@@ -66,13 +66,13 @@ function isDirectory(path: string): boolean {
 
 /** As `look`; undefined when nothing is there. */
 function lookFor<T>(path: string, action: () => T): T | undefined {
-  return look(path, () => ifExists(`look at ${path}`, action));
+  return look(path, () => ifExists(`stat ${path}`, action));
 }
 
 /** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
 export function look<T>(path: string, action: () => T): T {
   try {
-    return wrapFsError(`look at ${path}`, action);
+    return wrapFsError(`stat ${path}`, action);
   } catch (error) {
     throw outsideStore(error);
   }

@@ -90,7 +90,7 @@ function isDirectory(root: OpenDirectory, path: Buffer): boolean {
     return lstatSync(root.at(path)).isDirectory();
   } catch (error) {
     if (NOT_THERE.includes(systemCode(error) ?? '')) return false;
-    throw storageError(error, `look at ${root.pathOf(path)}`);
+    throw storageError(error, `stat ${root.pathOf(path)}`);
   }
 }
 

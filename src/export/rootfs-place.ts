@@ -59,10 +59,10 @@ async function newPlace(path: string): Promise<RootfsPlace> {
 function existingPlace(path: string, force: boolean): RootfsPlace {
   const root = wrapFsError(`open ${path}`, () => OpenDirectory.hold(path));
   try {
-    const isEmpty = wrapFsError(`look at ${path}`, () => root.names).length === 0;
+    const isEmpty = wrapFsError(`stat ${path}`, () => root.names).length === 0;
     // Looked at again, now that it stays the same one.
     if (!isEmpty && !force) throw notEmpty(path);
-    const before = wrapFsError(`look at ${path}`, () => statSync(root.self));
+    const before = wrapFsError(`stat ${path}`, () => statSync(root.self));
     if (isEmpty) closeToOthers(root);
     return {
       root,

@@ -10,11 +10,17 @@ import { ifExists, systemCode, wrapFsError, wrapFsErrorAsync } from './storage-e
 
 const { O_RDWR } = constants;
 
-/** On Windows, virus scanners and indexers hold new files briefly: rename and unlink are retried for this long. */
+/**
+ * On Windows, virus scanners and indexers hold new files briefly: rename and unlink are retried for
+ * this long.
+ */
 const MAX_BUSY_MS = 2000;
 const RETRY_MS = 50;
 
-/** Runs `action` and returns its result. On Windows, retries it for 2 s while another program holds the file. */
+/**
+ * Runs `action` and returns its result. On Windows, retries it for 2 s while another program holds
+ * the file.
+ */
 async function retryWhileBusy<T>(action: () => Promise<T>): Promise<T> {
   for (let waitedMs = 0; ; waitedMs += RETRY_MS) {
     try {
@@ -30,13 +36,13 @@ async function retryWhileBusy<T>(action: () => Promise<T>): Promise<T> {
 
 /** Returns whether `path` is a device, a pipe or a socket, which a rename must not replace. */
 export function isSpecialFile(path: string): boolean {
-  const stat = ifExists(`look at ${path}`, () => statSync(path));
+  const stat = ifExists(`stat ${path}`, () => statSync(path));
   return stat !== undefined && !stat.isFile() && !stat.isDirectory();
 }
 
 /** Returns whether `path` is a named pipe. @throws PullError as `storageError` */
 export function isFifo(path: string): boolean {
-  return ifExists(`look at ${path}`, () => statSync(path))?.isFIFO() === true;
+  return ifExists(`stat ${path}`, () => statSync(path))?.isFIFO() === true;
 }
 
 /**
@@ -50,7 +56,10 @@ export function refuseSpecialFile(path: string): void {
   });
 }
 
-/** Renames a file, replacing an existing one, or a directory. @throws PullError as `storageError` */
+/**
+ * Renames a file, replacing an existing one, or a directory.
+ * @throws PullError as `storageError`
+ */
 export async function moveFile(from: string, to: string, doing = `rename ${from} to ${to}`): Promise<void> {
   await wrapFsErrorAsync(doing, async () => {
     const [holder, target] = [openGuarded(dirname(from)), openGuarded(dirname(to))];
@@ -86,7 +95,10 @@ export function removeFileSync(path: string): void {
   ifExists(`delete ${path}`, () => withGuarded(path, unlinkSync));
 }
 
-/** Makes a directory's entries survive a power cut, as `syncFile`. Does nothing on Windows. @throws PullError as `storageError` */
+/**
+ * Makes a directory's entries survive a power cut, as `syncFile`. Does nothing on Windows.
+ * @throws PullError as `storageError`
+ */
 export async function syncDirectory(path: string, onLoss?: () => void): Promise<void> {
   if (process.platform === 'win32') return;
   await wrapFsErrorAsync(`sync ${path} to the disk`, async () => {
@@ -142,7 +154,10 @@ interface AtomicFile {
   discard(): Promise<void>;
 }
 
-/** Creates `PATH.HEX.tmp`, with 16 hex digits, to be published as `path`. @throws PullError as `storageError` */
+/**
+ * Creates `PATH.HEX.tmp`, with 16 hex digits, to be published as `path`.
+ * @throws PullError as `storageError`
+ */
 export async function createAtomically(path: string): Promise<AtomicFile> {
   const temporary = `${path}.${randomBytes(8).toString('hex')}.tmp`;
   const file = await wrapFsErrorAsync(`write ${path}`, () =>
@@ -167,7 +182,10 @@ export async function createAtomically(path: string): Promise<AtomicFile> {
   };
 }
 
-/** Writes `path` as `AtomicFile.publish` does. After an error, tries to delete the temporary file. @throws as `publish` */
+/**
+ * Writes `path` as `AtomicFile.publish` does. After an error, tries to delete the temporary file.
+ * @throws as `publish`
+ */
 export async function writeAtomically(path: string, bytes: Uint8Array, durable: boolean): Promise<void> {
   const file = await createAtomically(path);
   try {

@@ -12,10 +12,15 @@ import { systemCode, wrapFsError, wrapFsErrorAsync } from './storage-error.js';
 const RESERVE_SHARE = 1 / 50;
 const MAX_RESERVE_BYTES = 256 * 2 ** 20;
 
-/** Bytes written between two calls of statfs, which take some microseconds; fewer when little space is left. */
+/**
+ * Bytes written between two calls of statfs, which take some microseconds; fewer when little space
+ * is left.
+ */
 const MAX_UNCHECKED_BYTES = 16 * 2 ** 20;
 const MIN_UNCHECKED_BYTES = 64 * 1024;
-/** The share of the remaining space that each of up to 16 threads may write before the next check. */
+/**
+ * The share of the remaining space that each of up to 16 threads may write before the next check.
+ */
 const UNCHECKED_SHARE = 1 / 16;
 
 /** Returns the reserve of a file system of `totalBytes`. */
@@ -32,7 +37,10 @@ export class SpaceGuard {
     this.#directory = directory;
   }
 
-  /** To be called before each write. @throws PullError `store-full` if `bytes` more would use up the reserve */
+  /**
+   * To be called before each write.
+   * @throws PullError `store-full` if `bytes` more would use up the reserve
+   */
   use(bytes: number): void {
     this.#uncheckedBytes -= bytes;
     if (this.#uncheckedBytes < 0) this.#uncheckedBytes = this.#check(bytes);
@@ -62,7 +70,9 @@ interface Space {
   readonly freeBytes: number;
 }
 
-/** Returns undefined for a file system without a size, such as some network and FUSE file systems. */
+/**
+ * Returns undefined for a file system without a size, such as some network and FUSE file systems.
+ */
 function spaceOf({ blocks, bfree, bavail, bsize }: StatsFs): Space | undefined {
   if (blocks === 0) return undefined;
   // Only root may use the blocks reserved for it.
@@ -79,7 +89,10 @@ function spaceIn(directory: string): Space | undefined {
   }
 }
 
-/** `statfs().type` of file systems that compress, which hold more than their free space (linux/magic.h, OpenZFS, bcachefs). */
+/**
+ * `statfs().type` of file systems that compress, which hold more than their free space
+ * (linux/magic.h, OpenZFS, bcachefs).
+ */
 const COMPRESSING: readonly number[] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
 
 /**
@@ -106,7 +119,8 @@ export async function requireSpace(
 
 /**
  * Returns how many bytes can be written to a directory once `storeBytes` more were written to the
- * store, without the reserve of `SpaceGuard`; infinite if unknown, negative if the store alone needs more.
+ * store, without the reserve of `SpaceGuard`; infinite if unknown, negative if the store alone
+ * needs more.
  */
 export async function spareBytes(directory: string, store: string, storeBytes: number): Promise<number> {
   const freeBytes = await freeBytesOf(directory, true);
@@ -114,18 +128,24 @@ export async function spareBytes(directory: string, store: string, storeBytes: n
   return (await mayShareSpace(directory, store)) ? freeBytes - storeBytes : freeBytes;
 }
 
-/** Returns whether two directories may be on one file system. Its subvolumes differ in device number, not in size. */
+/**
+ * Returns whether two directories may be on one file system. Its subvolumes differ in device
+ * number, not in size.
+ */
 async function mayShareSpace(one: string, other: string): Promise<boolean> {
-  const [a, b] = await wrapFsErrorAsync(`look at ${one}`, () => Promise.all([statfs(one), statfs(other)]));
+  const [a, b] = await wrapFsErrorAsync(`stat ${one}`, () => Promise.all([statfs(one), statfs(other)]));
   return a.type === b.type && a.bsize === b.bsize && a.blocks === b.blocks;
 }
 
 /** The unit of `blocks` in `stat`, on every system (POSIX.1-2017, sys/stat.h). */
 export const BLOCK_BYTES = 512;
 
-/** Returns the disk space of a file in bytes, 0 for an absent one. @throws PullError as `storageError` */
+/**
+ * Returns the disk space of a file in bytes, 0 for an absent one.
+ * @throws PullError as `storageError`
+ */
 export function allocatedBytes(path: string): number {
-  const stat = wrapFsError(`look at ${path}`, () => statFile(path));
+  const stat = wrapFsError(`stat ${path}`, () => statFile(path));
   return (stat?.blocks ?? 0) * BLOCK_BYTES;
 }
 
@@ -144,12 +164,18 @@ async function freeBytesOf(directory: string, keepsReserve: boolean): Promise<nu
 
 let makeRoom: () => boolean = () => false;
 
-/** Sets what `withRoom` calls in this thread when the disk is full; `make` returns whether to try again. */
+/**
+ * Sets what `withRoom` calls in this thread when the disk is full; `make` returns whether to try
+ * again.
+ */
 export function onFullDisk(make: () => boolean): void {
   makeRoom = make;
 }
 
-/** Runs `write`, and once more if the disk was full and space could be freed. @throws what `write` throws */
+/**
+ * Runs `write`, and once more if the disk was full and space could be freed.
+ * @throws what `write` throws
+ */
 export function withRoom<T>(write: () => T): T {
   try {
     return write();

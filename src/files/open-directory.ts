@@ -136,7 +136,10 @@ export class OpenDirectory {
     return held;
   }
 
-  /** Returns whether the path of a directory in this one is as good as holding it. @throws as `open` */
+  /**
+   * Returns whether the path of a directory in this one is as good as holding it.
+   * @throws as `open`
+   */
   #isSafe(target: string | Buffer): boolean {
     const stat = lstatSync(target);
     if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${target}`), { code: 'ENOTDIR' });
@@ -206,7 +209,10 @@ export class OpenDirectory {
 
 const SLASH = Buffer.from('/');
 
-/** Opens a directory, creating it and its parents if needed. @throws as `OpenDirectory.hold` and `make` */
+/**
+ * Opens a directory, creating it and its parents if needed.
+ * @throws as `OpenDirectory.hold` and `make`
+ */
 export function makeOpenDirectory(path: string): OpenDirectory {
   if (existsSync(path) || path === dirname(path)) return OpenDirectory.hold(path);
   const parent = makeOpenDirectory(dirname(path));
@@ -262,7 +268,9 @@ function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
-/** Returns the topmost directory on a path without links in which another user could rename entries. */
+/**
+ * Returns the topmost directory on a path without links in which another user could rename entries.
+ */
 function firstUnguarded(real: string): string | undefined {
   const above = dirname(real) === real ? undefined : firstUnguarded(dirname(real));
   if (above !== undefined) return above;

@@ -12,8 +12,8 @@ const ALL_OF_OWNER = 0o700;
 
 /**
  * Removes an entry of a directory and everything below it; an absent entry is no error. Links are
- * removed, never followed: a directory that is replaced by a link meanwhile is removed as a link, or
- * the removal fails.
+ * removed, never followed: a directory that is replaced by a link meanwhile is removed as a link,
+ * or the removal fails.
  * @throws the system's error for an entry that cannot be removed
  */
 export async function removeAt(parent: OpenDirectory, name: string | Buffer, depth = 0): Promise<void> {
@@ -28,7 +28,9 @@ export async function removeAt(parent: OpenDirectory, name: string | Buffer, dep
   rmdirSync(parent.at(name));
 }
 
-/** Removes every entry of a directory, as `removeAt`. Adds missing permissions of the owner first. */
+/**
+ * Removes every entry of a directory, as `removeAt`. Adds missing permissions of the owner first.
+ */
 export async function emptyDirectory(directory: OpenDirectory, depth = 0): Promise<void> {
   const { mode, uid } = statSync(directory.self);
   const isClosed = (mode & ALL_OF_OWNER) !== ALL_OF_OWNER;

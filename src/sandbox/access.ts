@@ -7,8 +7,9 @@ import type { Digest } from '../format/digest.js';
 const ALL_ADDRESSES = ['0.0.0.0', '::'];
 
 /**
- * Returns whether the Host header of a request names this server. Without the check, a web page whose
- * own name resolves to this machine (DNS rebinding) could read the registry through a browser.
+ * Returns whether the Host header of a request names this server. Without the check, a web page
+ * whose own name resolves to this machine (DNS rebinding) could read the registry through a
+ * browser.
  */
 export type Hosts = (message: IncomingMessage) => boolean;
 
@@ -47,9 +48,15 @@ function plainAddress(address = ''): string {
 export interface Gatekeeper {
   /** Returns a token for these scopes that is valid until `expiresMs`. */
   issueToken(scopes: readonly string[], expiresMs: number): string;
-  /** Returns whether an Authorization header has a token that is valid at `nowMs` and covers `scope`. */
+  /**
+   * Returns whether an Authorization header has a token that is valid at `nowMs` and covers
+   * `scope`.
+   */
   admits(authorization: string | undefined, scope: string | undefined, nowMs: number): boolean;
-  /** Returns a signed path and query for a blob on the second origin, valid until `expiresMs` for at most `maxUses` requests. */
+  /**
+   * Returns a signed path and query for a blob on the second origin, valid until `expiresMs` for at
+   * most `maxUses` requests.
+   */
   signBlob(digest: Digest, expiresMs: number, maxUses?: number): string;
   /** Returns whether a path and query are signed and valid at `nowMs`, and counts one use. */
   acceptsSigned(path: string, query: URLSearchParams, nowMs: number): boolean;
@@ -61,7 +68,9 @@ export const SIGNED_PREFIX = '/signed/';
 /** Signed URLs with counted uses, 1 MB; beyond the limit the oldest expire. */
 const MAX_COUNTED = 10_000;
 
-/** Creates a gatekeeper with a random key, so that nothing stays valid after the server has ended. */
+/**
+ * Creates a gatekeeper with a random key, so that nothing stays valid after the server has ended.
+ */
 export function createGatekeeper(): Gatekeeper {
   const key = randomBytes(32);
   /** Remaining uses of signed URLs, by number. */

@@ -45,7 +45,10 @@ export function parseTarget(path: string): Target | undefined {
   return undefined;
 }
 
-/** Returns the answer of a read-only registry that has the layout's images under every repository name. */
+/**
+ * Returns the answer of a read-only registry that has the layout's images under every repository
+ * name.
+ */
 export function answerTarget(target: Target, query: URLSearchParams, layout: LayoutReader): Answer {
   if (target.kind === 'base') return jsonAnswer(200, {});
   if (target.name.length > MAX_NAME_LENGTH || !NAME.test(target.name)) {
@@ -92,7 +95,10 @@ function manifestAnswer(reference: string, layout: LayoutReader): Answer {
   };
 }
 
-/** Returns the tags after `last`, at most `n`, with a link to the next page (distribution-spec, "Listing Tags"). */
+/**
+ * Returns the tags after `last`, at most `n`, with a link to the next page (distribution-spec,
+ * "Listing Tags").
+ */
 function tagsAnswer(name: string, query: URLSearchParams, tags: readonly string[]): Answer {
   const last = query.get('last');
   const remaining = last === null ? tags : tags.filter((tag) => tag > last);

@@ -5,15 +5,23 @@ import { type BlobFile, openBlob } from './layout-reader.js';
 
 /** A link of limited rate, first come, first served. Several bodies may share it. */
 export interface Link {
-  /** Returns how many bytes a body should send next, so that every body on the link sends every few milliseconds. */
+  /**
+   * Returns how many bytes a body should send next, so that every body on the link sends every few
+   * milliseconds.
+   */
   sliceBytes(): number;
   /** Resolves when `bytes` more may be sent. */
   pass(bytes: number): Promise<void>;
 }
 
-/** The time of one slice: short enough that a slow body looks steady, long enough for 1 ms timers. */
+/**
+ * The time of one slice: short enough that a slow body looks steady, long enough for 1 ms timers.
+ */
 const SLICE_MS = 10;
-/** Timers fire a millisecond or two late. A link catches up at most this much, so that bursts stay short. */
+/**
+ * Timers fire a millisecond or two late. A link catches up at most this much, so that bursts stay
+ * short.
+ */
 const CATCH_UP_MS = 20;
 
 /** The clock of a link, in milliseconds. */
@@ -73,9 +81,9 @@ export interface BodyPart {
 }
 
 /**
- * Bytes of one read and one write. The server shares its cores with the client that is measured: 1 GB
- * costs 0.55 CPU seconds at 64 KiB, 0.43 at 512 KiB and 0.39 at 1 MiB, which does not justify twice the
- * memory.
+ * Bytes of one read and one write. The server shares its cores with the client that is measured: 1
+ * GB costs 0.55 CPU seconds at 64 KiB, 0.43 at 512 KiB and 0.39 at 1 MiB, which does not justify
+ * twice the memory.
  */
 const READ_BYTES = 512 * 1024;
 /** Buffers kept for reuse: 32 MiB, one for each of 64 connections. */
@@ -132,7 +140,9 @@ async function writeOut(
   }
 }
 
-/** Returns a write that resolves when the kernel has accepted the bytes or the client disconnected. */
+/**
+ * Returns a write that resolves when the kernel has accepted the bytes or the client disconnected.
+ */
 function createWriter(response: ServerResponse): (bytes: Buffer) => Promise<void> {
   let wake: () => void = () => undefined;
   response.once('close', () => wake());

@@ -7,10 +7,11 @@ import { type TarHandler, TarReader } from './tar-reader.js';
 import { TarSplitText, tocText, tocType } from './toc-text.js';
 
 /**
- * CRC-64 with the ISO 3309 polynomial, which tar-split has for every file (Go's `hash/crc64`, table ISO).
+ * CRC-64 with the ISO 3309 polynomial, which tar-split has for every file (Go's `hash/crc64`, table
+ * ISO).
  *
- * The polynomial x^64 + x^4 + x^3 + x + 1 has so few terms that shifts alone process eight bytes at a
- * time; a sliced table would need eight look-ups in 16 KiB. Bits are reflected: bit 63 is x^0.
+ * The polynomial x^64 + x^4 + x^3 + x + 1 has so few terms that shifts alone process eight bytes at
+ * a time; a sliced table would need eight look-ups in 16 KiB. Bits are reflected: bit 63 is x^0.
  */
 
 const HIGH = 0xd8000000;
@@ -79,11 +80,12 @@ export interface ChunkedLayer extends WrittenLayer {
 }
 
 /**
- * Writes a tar as zstd:chunked, as containers/storage does: a frame for the headers between two contents
- * and one for each chunk, then TOC, tar-split (if the dialect has one) and footer in skippable frames.
- * The tar stays identical. Memory is bounded by pending frames and the text of TOC and tar-split.
- * The pieces of the tar must not change afterwards.
- * @throws PullError `metadata-malformed` or `unsupported` for a tar that the reference writer refuses too
+ * Writes a tar as zstd:chunked, as containers/storage does: a frame for the headers between two
+ * contents and one for each chunk, then TOC, tar-split (if the dialect has one) and footer in
+ * skippable frames. The tar stays identical. Memory is bounded by pending frames and the text of
+ * TOC and tar-split. The pieces of the tar must not change afterwards.
+ * @throws PullError `metadata-malformed` or `unsupported` for a tar that the reference writer
+ *   refuses too
  */
 export async function writeChunkedLayer(
   tar: Iterable<Buffer>,
@@ -151,7 +153,8 @@ class LayerState implements TarHandler {
       this.#crc = new Crc64();
       return;
     }
-    // Like the reference writer, adds the checksum of no bytes if a header without content states a size.
+    // Like the reference writer, adds the checksum of no bytes if a header without content states a
+    // size.
     this.tarSplit?.entry(entry, entry.sizeBytes > 0 ? new Crc64().digest() : undefined);
     this.#queue.after(() => this.#tocEntry(entry, undefined));
   }

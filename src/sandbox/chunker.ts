@@ -1,7 +1,8 @@
 /**
- * Cuts contents into chunks as the reference writer does (containers/storage, pkg/chunked/compressor):
- * after a byte at which a rolling checksum over 64 bytes ends in 16 one-bits (one byte in 65,536), and
- * before and after every run of at least 1,024 zeros, which is a chunk of its own.
+ * Cuts contents into chunks as the reference writer does (containers/storage,
+ * pkg/chunked/compressor): after a byte at which a rolling checksum over 64 bytes ends in 16
+ * one-bits (one byte in 65,536), and before and after every run of at least 1,024 zeros, which is a
+ * chunk of its own.
  */
 
 /** bup's rolling checksum: two sums over a window, with an offset added to each byte. */
@@ -123,8 +124,8 @@ export class Chunker {
 }
 
 /**
- * Returns the first run of zeros from `start` on that is a hole or could become one with the next bytes,
- * else an empty run at the end. Reads one byte in 1,024 where there are no zeros.
+ * Returns the first run of zeros from `start` on that is a hole or could become one with the next
+ * bytes, else an empty run at the end. Reads one byte in 1,024 where there are no zeros.
  */
 function findZeros(bytes: Uint8Array, start: number): [from: number, to: number] {
   const end = bytes.length;

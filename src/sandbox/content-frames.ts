@@ -3,7 +3,10 @@ import { Chunker, type Cut } from './chunker.js';
 import type { FrameQueue } from './frame-queue.js';
 import type { TocChunk } from './toc-text.js';
 
-/** Longer chunks (a hole has no limit) become several frames, to bound the memory of writers and readers. */
+/**
+ * Longer chunks (a hole has no limit) become several frames, to bound the memory of writers and
+ * readers.
+ */
 export const FRAME_RAW_BYTES = 4 * 2 ** 20;
 
 /** Writes one content as frames, one for each chunk. */

@@ -16,7 +16,10 @@ import type { LayoutReader } from './layout-reader.js';
 export interface TokenRule {
   /** How long a token is valid. */
   readonly expiresAfterMs?: number;
-  /** `USER:PASSWORD` that the token endpoint requires as Basic credentials; without it, every client gets a token. */
+  /**
+   * `USER:PASSWORD` that the token endpoint requires as Basic credentials; without it, every client
+   * gets a token.
+   */
   readonly credentials?: string;
 }
 
@@ -67,7 +70,10 @@ export function chooseAnswer(
   return { answer, action };
 }
 
-/** Redirects apply to blobs and challenges to the registry: on the second origin both would loop forever. */
+/**
+ * Redirects apply to blobs and challenges to the registry: on the second origin both would loop
+ * forever.
+ */
 function applies(
   action: FaultAction,
   registry: Registry,
@@ -130,7 +136,10 @@ function registryAnswer(
   return answerTarget(target, request.query, registry.layout);
 }
 
-/** Returns the scope that a pull of this target needs (Docker's registry, "Token Scope Documentation"). */
+/**
+ * Returns the scope that a pull of this target needs (Docker's registry, "Token Scope
+ * Documentation").
+ */
 function scopeOf(target: Target | undefined): string | undefined {
   return target === undefined || target.kind === 'base' ? undefined : `repository:${target.name}:pull`;
 }
@@ -148,7 +157,10 @@ function challengeAnswer(request: RegistryRequest, target: Target | undefined): 
   });
 }
 
-/** Issues a token for all requested scopes (Docker's registry, "Token Authentication Specification"). */
+/**
+ * Issues a token for all requested scopes (Docker's registry, "Token Authentication
+ * Specification").
+ */
 function tokenAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
   const credentials = registry.requireToken?.credentials;
   if (credentials !== undefined && !isBasic(request.authorization, credentials)) {
@@ -171,7 +183,10 @@ function isBasic(authorization: string | undefined, credentials: string): boolea
   return Buffer.from(encoded, 'base64').toString() === credentials;
 }
 
-/** Answers like an object store: checks only the signature, and refuses a second authorization as S3 does. */
+/**
+ * Answers like an object store: checks only the signature, and refuses a second authorization as S3
+ * does.
+ */
 function signedAnswer(registry: Registry, request: RegistryRequest, nowMs: number): Answer {
   if (request.authorization !== undefined) return storeError(400, 'InvalidArgument');
   if (request.method !== 'GET' && request.method !== 'HEAD') return storeError(405, 'MethodNotAllowed');

@@ -3,12 +3,17 @@ import { PullError } from '../format/error.js';
 
 /** The requests that a rule matches; absent fields match everything. */
 export interface FaultMatch {
-  /** A part of the path or a regular expression between slashes: `/blobs.*3f/`. Ignores the query. */
+  /**
+   * A part of the path or a regular expression between slashes: `/blobs.*3f/`. Ignores the query.
+   */
   readonly path?: string;
   readonly method?: string;
   /** `a-b`, `a-` or `-n` as in the Range header, `any` or `none`. */
   readonly range?: string;
-  /** Only the n-th matching request, or the n-th to the m-th, from 1; counts requests that other rules answer too. */
+  /**
+   * Only the n-th matching request, or the n-th to the m-th, from 1; counts requests that other
+   * rules answer too.
+   */
   readonly nth?: number | readonly [number, number];
 }
 
@@ -35,7 +40,9 @@ export type FaultAction =
   | { readonly wrongContentRange: string }
   /** Redirects a blob with 307 to a signed URL on a second origin. */
   | { readonly redirect: { readonly expiresAfterMs?: number; readonly expiresAfterRequests?: number } }
-  /** Answers 401 with a token challenge unless the request has a valid token; `always`: even then. */
+  /**
+   * Answers 401 with a token challenge unless the request has a valid token; `always`: even then.
+   */
   | { readonly challenge: { readonly always?: boolean; readonly expiresAfterMs?: number } }
   | { readonly retryAfter: { readonly status: 429 | 503; readonly seconds: number } };
 
@@ -55,8 +62,8 @@ export interface FaultRequest {
 }
 
 /**
- * Returns a function that chooses the action for each request: that of the first matching rule whose
- * action `applies`, or undefined. It counts the matching requests of every rule.
+ * Returns a function that chooses the action for each request: that of the first matching rule
+ * whose action `applies`, or undefined. It counts the matching requests of every rule.
  */
 export function createFaults(
   rules: readonly FaultRule[],

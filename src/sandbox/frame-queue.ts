@@ -16,7 +16,8 @@ interface Item {
 const zstdFrame = (raw: Buffer): Promise<Buffer> => compress(raw);
 
 /**
- * Compresses pieces in parallel and writes the frames in the order of the pieces; zstd frames by default.
+ * Compresses pieces in parallel and writes the frames in the order of the pieces; zstd frames by
+ * default.
  */
 export class FrameQueue {
   readonly #write: (frame: Buffer) => void;
@@ -34,7 +35,10 @@ export class FrameQueue {
     this.#compress = compressFrame;
   }
 
-  /** Queues a frame of these bytes, which must not change. Calls `done` with its offsets once it is written. */
+  /**
+   * Queues a frame of these bytes, which must not change. Calls `done` with its offsets once it is
+   * written.
+   */
   add(raw: Buffer, done: (startBytes: number, endBytes: number) => void): void {
     const item: Item = { uncompressedBytes: raw.length, done, frame: undefined };
     this.#items.push(item);
@@ -58,7 +62,9 @@ export class FrameQueue {
     this.#drain();
   }
 
-  /** Resolves when the queue accepts more; rejects with the first error of compressing or writing. */
+  /**
+   * Resolves when the queue accepts more; rejects with the first error of compressing or writing.
+   */
   async room(): Promise<void> {
     while (this.#error === undefined && this.#isFull) await this.#change();
     if (this.#error !== undefined) throw this.#error;

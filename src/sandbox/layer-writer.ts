@@ -11,8 +11,8 @@ export interface WrittenLayer {
 }
 
 /**
- * Writes a tar as the blob of a layer. The pieces of the tar must not change afterwards; `onProgress`
- * gets the bytes of each piece.
+ * Writes a tar as the blob of a layer. The pieces of the tar must not change afterwards;
+ * `onProgress` gets the bytes of each piece.
  */
 export type LayerWriter = (
   tar: Iterable<Buffer>,
@@ -43,8 +43,8 @@ const PIECE_CHARS = 2 ** 20;
 const MAX_BYTES_PER_CHAR = 3;
 
 /**
- * A long text built from many short ones, encoded in one growing buffer: the tar-split of 60,000 files is
- * 150 MB, and joining a list of pieces would need it twice.
+ * A long text built from many short ones, encoded in one growing buffer: the tar-split of 60,000
+ * files is 150 MB, and joining a list of pieces would need it twice.
  */
 export class TextSpool {
   #bytes: Buffer = Buffer.alloc(0);

@@ -38,8 +38,9 @@ const REF_NAME = 'org.opencontainers.image.ref.name';
 type Json = Record<string, unknown>;
 
 /**
- * Opens the OCI image layout in `directory` (image-spec, image-layout.md). Reads index.json again when it
- * changes, and uses the last valid one while it is malformed. Follows no link below the directory.
+ * Opens the OCI image layout in `directory` (image-spec, image-layout.md). Reads index.json again
+ * when it changes, and uses the last valid one while it is malformed. Follows no link below the
+ * directory.
  * @throws PullError `option-malformed` if index.json is missing or not a regular file,
  *   `metadata-malformed` if it is not an image index
  */
@@ -98,7 +99,10 @@ export function openBlob({ path }: BlobFile): number {
   return withGuarded(path, (at) => openFile(path, undefined, at));
 }
 
-/** Returns the digest of each tag. A single manifest without a name, as `skopeo copy … oci:DIR` writes it, is `latest`. */
+/**
+ * Returns the digest of each tag. A single manifest without a name, as `skopeo copy … oci:DIR`
+ * writes it, is `latest`.
+ */
 function readTags(path: string): Map<string, Digest> {
   const manifests = parseObject(readSmall(path))?.['manifests'];
   if (!Array.isArray(manifests)) {
@@ -124,7 +128,9 @@ function readManifest(digest: Digest, blob: BlobFile | undefined): StoredManifes
   return mediaType === undefined ? undefined : { digest, mediaType, bytes };
 }
 
-/** Returns the stated media type of a manifest, else one by its fields; undefined for another blob. */
+/**
+ * Returns the stated media type of a manifest, else one by its fields; undefined for another blob.
+ */
 function manifestType(bytes: Buffer): string | undefined {
   const manifest = parseObject(bytes);
   if (manifest === undefined) return undefined;

@@ -39,7 +39,9 @@ const HINT = 'repair the layout, or choose a directory that does not exist yet';
 /** Small frames are collected up to this size before they are written. */
 const WRITE_BYTES = 2 ** 20;
 
-/** Creates an OCI image layout in a directory if it is missing (OCI image-spec, image-layout.md). */
+/**
+ * Creates an OCI image layout in a directory if it is missing (OCI image-spec, image-layout.md).
+ */
 export function createLayout(layoutDir: string): void {
   mkdirSync(join(layoutDir, 'blobs', 'sha256'), { recursive: true });
   writeFileSync(join(layoutDir, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');

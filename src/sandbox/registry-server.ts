@@ -46,8 +46,9 @@ export interface SandboxRegistry {
 const KEEP_ALIVE_MS = 120_000;
 
 /**
- * Starts a read-only registry for an OCI image layout (distribution-spec v2, pull) under any repository
- * name; resolves when it listens. If a fault redirects, it listens on a second port, the second origin.
+ * Starts a read-only registry for an OCI image layout (distribution-spec v2, pull) under any
+ * repository name; resolves when it listens. If a fault redirects, it listens on a second port, the
+ * second origin.
  * @throws PullError `option-malformed` if there is no layout or it cannot listen on the address;
  *   `metadata-malformed` for a malformed index.json
  */

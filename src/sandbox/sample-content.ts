@@ -11,11 +11,17 @@ const PIECE_BYTES = 2 ** 20;
 /** Number of different words: a file compresses to about a third. */
 const WORDS = 1500;
 
-/** Text consists of runs of lines from one pool, which are copied 200 bytes at a time instead of word by word. */
+/**
+ * Text consists of runs of lines from one pool, which are copied 200 bytes at a time instead of
+ * word by word.
+ */
 const POOL_BYTES = 2 ** 20;
 const RUN_LINES = 3;
 
-/** Every 4 KiB of noise start with the same 256 bytes, since object files and archives compress a little too. */
+/**
+ * Every 4 KiB of noise start with the same 256 bytes, since object files and archives compress a
+ * little too.
+ */
 const NOISE_BLOCK_BYTES = 4096;
 const NOISE_HEAD_BYTES = 256;
 
@@ -71,8 +77,8 @@ function createPool(): TextPool {
   const lines = [0];
   let text = '';
   while (text.length < POOL_BYTES) {
-    // Few words are frequent and many are rare, as in natural languages. Not Math.pow, whose last digit
-    // differs between versions of Node: one different byte changes the digest.
+    // Few words are frequent and many are rare, as in natural languages. Not Math.pow, whose last
+    // digit differs between versions of Node: one different byte changes the digest.
     const count = 6 + prng.below(10);
     const line = Array.from(
       { length: count },
@@ -84,7 +90,10 @@ function createPool(): TextPool {
   return { bytes: Buffer.from(text, 'latin1'), lines: Uint32Array.from(lines) };
 }
 
-/** A seeded random number generator: one seed gives the same sample on every machine. Not for secrets. */
+/**
+ * A seeded random number generator: one seed gives the same sample on every machine. Not for
+ * secrets.
+ */
 export interface Prng {
   /** 32 random bits. */
   next(): number;

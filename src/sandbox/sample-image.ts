@@ -42,9 +42,10 @@ export interface SampleResult {
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
 
 /**
- * Adds an image to an OCI image layout, which is created if it is missing. Layers are zstd:chunked by
- * default; equal layers are stored once, and equal options give equal digests.
- * @throws PullError `metadata-malformed` or `unsupported` for a tar that cannot be a layer; errors of the file system
+ * Adds an image to an OCI image layout, which is created if it is missing. Layers are zstd:chunked
+ * by default; equal layers are stored once, and equal options give equal digests.
+ * @throws PullError `metadata-malformed` or `unsupported` for a tar that cannot be a layer; errors
+ *   of the file system
  */
 export async function writeImage(options: ImageOptions): Promise<SampleResult> {
   const { layoutDir, ref, tars, mediaType, write } = { ...ZSTD_CHUNKED, ...options };

@@ -65,7 +65,10 @@ function* treeTar(items: readonly TreeItem[], mtimeSeconds: number): Generator<B
   yield TAR_END;
 }
 
-/** Returns the entries of every layer. Layers have separate root directories; copies may be of files in other layers. */
+/**
+ * Returns the entries of every layer. Layers have separate root directories; copies may be of files
+ * in other layers.
+ */
 export function planTree(options: TreeOptions): TreeItem[][] {
   const prng = createPrng(options.seed, 0);
   const contents = planContents(options.fileCount, prng);
@@ -76,7 +79,8 @@ export function planTree(options: TreeOptions): TreeItem[][] {
       : planChanges(contents, options.seed);
   return options.layerShares.map((_, layer) => {
     const indexes = [...files.keys()].filter((index) => layerOf[index] === layer);
-    // Names have their own stream and are drawn for removed files too, so that version 2 has the same paths.
+    // Names have their own stream and are drawn for removed files too, so that version 2 has the
+    // same paths.
     return planLayer(layer, indexes, files, createPrng(options.seed, FIRST_NAME_STREAM + layer));
   });
 }
@@ -94,14 +98,20 @@ function planContents(count: number, prng: Prng): SampleContent[] {
   return contents;
 }
 
-/** Returns a log-normal size. The sum of twelve uniform numbers approximates a normal one and is exact on every machine. */
+/**
+ * Returns a log-normal size. The sum of twelve uniform numbers approximates a normal one and is
+ * exact on every machine.
+ */
 function sampleSize(prng: Prng): number {
   let normal = -6;
   for (let die = 0; die < 12; die += 1) normal += prng.unit();
   return Math.min(MAX_FILE_BYTES, 1 + Math.floor(MEDIAN_BYTES * powerOf2(normal * SPREAD_LOG2)));
 }
 
-/** Computes 2 ** exponent with square roots: Math.pow may differ in the last digit between Node versions. */
+/**
+ * Computes 2 ** exponent with square roots: Math.pow may differ in the last digit between Node
+ * versions.
+ */
 function powerOf2(exponent: number): number {
   let fraction = exponent - Math.floor(exponent);
   let power = 2 ** Math.floor(exponent);
@@ -213,7 +223,10 @@ const GONE_SHARE = 0.005;
 /** The stream of random numbers of version 2. */
 const CHANGES_STREAM = 50;
 
-/** Returns the change of each file in version 2: 3 % changed (about a tenth of the bytes), 0.5 % new, 0.5 % removed. */
+/**
+ * Returns the change of each file in version 2: 3 % changed (about a tenth of the bytes), 0.5 %
+ * new, 0.5 % removed.
+ */
 function planChanges(contents: readonly SampleContent[], seed: number): Change[] {
   const prng = createPrng(seed, CHANGES_STREAM);
   const order = shuffled(contents.length, prng);
@@ -231,7 +244,10 @@ function planChanges(contents: readonly SampleContent[], seed: number): Change[]
   });
 }
 
-/** Picks half of the files at random, and the others by size, so that the changed bytes reach their share. */
+/**
+ * Picks half of the files at random, and the others by size, so that the changed bytes reach their
+ * share.
+ */
 function pickChanged(contents: readonly SampleContent[], order: readonly number[]): Set<number> {
   const quota = Math.round(contents.length * CHANGED_SHARE);
   const half = Math.ceil(quota / 2);

@@ -49,7 +49,10 @@ const MAX_RECORD_BYTES = 16 * 2 ** 20;
 /** Approximate memory of a record without its path. */
 const RECORD_BYTES = 200;
 
-/** Answers one request; resolves when the answer is sent or the connection closed, and never rejects. */
+/**
+ * Answers one request; resolves when the answer is sent or the connection closed, and never
+ * rejects.
+ */
 export async function serveRequest(
   state: ServerState,
   signedOrigin: boolean,
@@ -169,7 +172,10 @@ async function transmit(
   else if (cut === undefined) response.end();
 }
 
-/** Answers 500 after an error, for instance of a file, or closes the connection if the headers are sent. */
+/**
+ * Answers 500 after an error, for instance of a file, or closes the connection if the headers are
+ * sent.
+ */
 function fail(response: ServerResponse, record: RequestRecord, error: unknown): void {
   if (response.headersSent) {
     response.destroy();

@@ -13,7 +13,9 @@ export interface Transmission {
   readonly flipByteAt: number | undefined;
   /** Maximum rate of this body. */
   readonly bytesPerSecond: number | undefined;
-  /** How the answer breaks off at `end`, if it does; `beforeHeaders`: not even the headers are sent. */
+  /**
+   * How the answer breaks off at `end`, if it does; `beforeHeaders`: not even the headers are sent.
+   */
   readonly cut: { readonly how: 'close' | 'stall'; readonly beforeHeaders: boolean } | undefined;
   /** The satisfiable range of the request, before the fault is applied. */
   readonly requested: ByteRange | undefined;
@@ -105,8 +107,8 @@ const SINGLE_RANGE = /^bytes=(\d{0,15})-(\d{0,15})$/;
 
 /**
  * Parses a Range header for a body of `sizeBytes` (RFC 9110, 14.2).
- * @returns 'unsatisfiable' for status 416; undefined for a header that the server ignores because it is
- *   absent, malformed or has several ranges
+ * @returns 'unsatisfiable' for status 416; undefined for a header that the server ignores because
+ *   it is absent, malformed or has several ranges
  */
 export function parseRange(
   header: string | undefined,
@@ -126,7 +128,10 @@ export function parseRange(
   return { start, end: last === '' ? sizeBytes : Math.min(Number(last) + 1, sizeBytes) };
 }
 
-/** Returns the Content-Range of a range in a body of `sizeBytes` (RFC 9110, 14.4), whose end is inclusive. */
+/**
+ * Returns the Content-Range of a range in a body of `sizeBytes` (RFC 9110, 14.4), whose end is
+ * inclusive.
+ */
 export function contentRange(range: ByteRange, sizeBytes: number): string {
   return `bytes ${range.start}-${range.end - 1}/${sizeBytes}`;
 }

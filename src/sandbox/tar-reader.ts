@@ -12,7 +12,10 @@ import { ExtendedHeaders, parseHeader, type TarEntry } from '../format/tar-heade
 const TRAILER_BYTES = 2 ** 20;
 
 export interface TarHandler {
-  /** A new entry; `raw` has all bytes since the last content: padding, extended headers and the header. */
+  /**
+   * A new entry; `raw` has all bytes since the last content: padding, extended headers and the
+   * header.
+   */
   entry(entry: TarEntry, contentBytes: number, raw: Buffer): void;
   /** The next bytes of the content of the last entry. */
   content(bytes: Buffer): void;
@@ -21,8 +24,8 @@ export interface TarHandler {
 }
 
 /**
- * Parses a tar in pieces of any size (POSIX pax and ustar, GNU and V7 headers). `push` and `end` throw
- * PullError `metadata-malformed` for a malformed tar and `unsupported` for sparse formats.
+ * Parses a tar in pieces of any size (POSIX pax and ustar, GNU and V7 headers). `push` and `end`
+ * throw PullError `metadata-malformed` for a malformed tar and `unsupported` for sparse formats.
  */
 export class TarReader {
   readonly #handler: TarHandler;

@@ -109,7 +109,9 @@ export function timeText(time: TarTime): string {
   return `${whole}.${String(time.nanos).padStart(9, '0').replace(/0+$/, '')}Z`;
 }
 
-/** The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line for each entry. */
+/**
+ * The lines of a tar-split (vbatts/tar-split, tar/storage): raw bytes, and one line for each entry.
+ */
 export class TarSplitText {
   readonly #spool = new TextSpool();
   #position = 0;
@@ -135,7 +137,10 @@ export class TarSplitText {
   }
 }
 
-/** Represents a byte that is not UTF-8: decoded text never has a lone surrogate, and JSON.stringify escapes it. */
+/**
+ * Represents a byte that is not UTF-8: decoded text never has a lone surrogate, and JSON.stringify
+ * escapes it.
+ */
 const INVALID = '\udc80';
 
 /** Escapes of JSON.stringify, and characters that only Go's encoder escapes. */

@@ -23,8 +23,8 @@ export interface PackRun {
 }
 
 /**
- * Records that these runs of a pack differ from what its index or a layer record states. Any process
- * may do so: one append of 16 bytes a run, synced when this returns.
+ * Records that these runs of a pack differ from what its index or a layer record states. Any
+ * process may do so: one append of 16 bytes a run, synced when this returns.
  * @throws PullError as `storageError`
  */
 export function markBad(paths: StorePaths, id: PackId, runs: readonly PackRun[]): void {
@@ -45,7 +45,10 @@ export function markLost(paths: StorePaths, id: PackId): void {
   changeList(paths, id, 0, (fd) => ftruncateSync(fd, 1));
 }
 
-/** Returns whether all of a pack is bad, as after `markLost` by any process. @throws PullError as `storageError` */
+/**
+ * Returns whether all of a pack is bad, as after `markLost` by any process.
+ * @throws PullError as `storageError`
+ */
 export function isLost(paths: StorePaths, id: PackId): boolean {
   return readBadRuns(paths, id) === ALL_BYTES;
 }
@@ -67,8 +70,9 @@ function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: n
 }
 
 /**
- * Returns the bad runs of a pack. A malformed list (truncated, too long, not a regular file, or with
- * impossible numbers) makes the whole pack bad: that costs a download, the opposite a wrong byte.
+ * Returns the bad runs of a pack. A malformed list (truncated, too long, not a regular file, or
+ * with impossible numbers) makes the whole pack bad: that costs a download, the opposite a wrong
+ * byte.
  * @throws PullError as `storageError`
  */
 export function readBadRuns(paths: StorePaths, id: PackId): Runs {

@@ -12,7 +12,8 @@ const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
 
 /**
  * Stores a small blob, whose digest the caller has checked. Does not sync it: `getBlob` hashes the
- * bytes again, and `writeImageRecord` syncs the blobs that it names. Does nothing in a read-only store.
+ * bytes again, and `writeImageRecord` syncs the blobs that it names. Does nothing in a read-only
+ * store.
  * @throws PullError `store-full`, `store-denied` or `store-broken`
  */
 export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Array): Promise<void> {
@@ -22,7 +23,8 @@ export async function putBlob(paths: StorePaths, digest: Digest, bytes: Uint8Arr
 
 /**
  * Returns a stored blob after checking its digest. Deletes a blob that is damaged, larger than
- * `maxBytes` (default: the limit of manifests and configs) or not a regular file, and returns undefined.
+ * `maxBytes` (default: the limit of manifests and configs) or not a regular file, and returns
+ * undefined.
  * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function getBlob(

@@ -12,10 +12,16 @@ import {
 } from './index-format.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
 
-/** Smaller contents are written again: an extent costs 20 bytes of the record and a call at each read. */
+/**
+ * Smaller contents are written again: an extent costs 20 bytes of the record and a call at each
+ * read.
+ */
 const MIN_BYTES = 4096;
 
-/** Contents up to this size are found by digest; larger ones, which are never complete in memory, by size. */
+/**
+ * Contents up to this size are found by digest; larger ones, which are never complete in memory, by
+ * size.
+ */
 export const MAX_DIGEST_KEY_BYTES = 2 ** 20;
 
 /** Sizes have 32 bits here; larger contents are written again. */
@@ -24,7 +30,9 @@ const MAX_BYTES = 2 ** 32 - 1;
 /** 63 MB of rows. Contents beyond the limit are written again. */
 const MAX_CONTENTS = 2 ** 21;
 
-/** Contents of one size that are kept where they are found by size, such as versions of a program. */
+/**
+ * Contents of one size that are kept where they are found by size, such as versions of a program.
+ */
 const MAX_SAME_SIZE = 4;
 
 /** A third of the slots stays empty: a search for an absent digest looks at 5 slots. */
@@ -42,12 +50,15 @@ export interface PackLocation {
   readonly offset: number;
 }
 
-/** Lists the contents of sealed packs that an opaque layer can share. @throws PullError as `storageError` */
+/**
+ * Lists the contents of sealed packs that an opaque layer can share.
+ * @throws PullError as `storageError`
+ */
 export function listCachedContents(paths: StorePaths): CachedRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
-    return wrapFsError(`look at ${path}`, () => statFile(path))?.size ?? 0;
+    return wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? 0;
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
   const maxCount = Math.min(records, MAX_CONTENTS);
@@ -93,8 +104,8 @@ function keyOf(bytes: Buffer, digestAt: number, lengthBytes: number): number {
 }
 
 /**
- * A table of contents in packs: open addressing over shared memory, 30 bytes a content. A location may
- * have other bytes or be gone, so the caller reads and compares them.
+ * A table of contents in packs: open addressing over shared memory, 30 bytes a content. A location
+ * may have other bytes or be gone, so the caller reads and compares them.
  */
 export class CachedContents {
   readonly #packs: readonly PackId[];
@@ -110,7 +121,10 @@ export class CachedContents {
     return this.#slots.length > 0 && lengthBytes >= MIN_BYTES && lengthBytes <= MAX_BYTES;
   }
 
-  /** Adds the content with the digest in `bytes` at `digestAt`; returns false if it is known or its slots are full. */
+  /**
+   * Adds the content with the digest in `bytes` at `digestAt`; returns false if it is known or its
+   * slots are full.
+   */
   add(bytes: Buffer, digestAt: number, lengthBytes: number, packRow: number, offset: number): boolean {
     const slots = this.#slots;
     const key = keyOf(bytes, digestAt, lengthBytes);
@@ -131,7 +145,10 @@ export class CachedContents {
     return false;
   }
 
-  /** Yields locations of contents with this size and perhaps this digest, which is ignored above MAX_DIGEST_KEY_BYTES. */
+  /**
+   * Yields locations of contents with this size and perhaps this digest, which is ignored above
+   * MAX_DIGEST_KEY_BYTES.
+   */
   *locations(lengthBytes: number, digest: Buffer): Generator<PackLocation, void, undefined> {
     if (!this.accepts(lengthBytes)) return;
     const slots = this.#slots;

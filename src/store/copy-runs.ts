@@ -29,9 +29,10 @@ export interface CopySource {
 export type NewOffsets = Float64Array;
 
 /**
- * Copies runs of packs into the writer's pack, with their bad runs and the index records of bytes that
- * lie within one run. Computes stated digests, since a piece that spans several runs is not copied and
- * its crc32 could not prove them later. Yields after each block, so that the caller can do other work.
+ * Copies runs of packs into the writer's pack, with their bad runs and the index records of bytes
+ * that lie within one run. Computes stated digests, since a piece that spans several runs is not
+ * copied and its crc32 could not prove them later. Yields after each block, so that the caller can
+ * do other work.
  * @returns the new offsets of the runs of each source
  * @throws MissingBytes, else PullError as `storageError`
  */

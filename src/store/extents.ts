@@ -16,8 +16,9 @@ export interface ExtentRows {
 const FIRST_ROWS = 64;
 
 /**
- * Extents of packs in tar order: concatenated, they are a tar or a part of one. Invariants: no extent is
- * empty, and adjacent ones are merged. Typed arrays, 20 bytes a row: an image has 120,000 extents.
+ * Extents of packs in tar order: concatenated, they are a tar or a part of one. Invariants: no
+ * extent is empty, and adjacent ones are merged. Typed arrays, 20 bytes a row: an image has 120,000
+ * extents.
  */
 export class ExtentList {
   readonly #packs: PackId[] = [];
@@ -79,7 +80,9 @@ export class ExtentList {
     return this.#start[row]!;
   }
 
-  /** Appends an extent. Merges it with the last one if it continues that, and ignores an empty one. */
+  /**
+   * Appends an extent. Merges it with the last one if it continues that, and ignores an empty one.
+   */
   push(pack: PackId, offset: number, lengthBytes: number): void {
     if (lengthBytes === 0) return;
     const packRow = this.#rowOf(pack);
@@ -101,7 +104,10 @@ export class ExtentList {
     for (let i = 0; i < other.count; i++) this.push(other.packAt(i), other.offsetAt(i), other.lengthAt(i));
   }
 
-  /** Returns the extents of the bytes [startBytes, endBytes). @throws RangeError if the list is shorter */
+  /**
+   * Returns the extents of the bytes [startBytes, endBytes).
+   * @throws RangeError if the list is shorter
+   */
   slice(startBytes: number, endBytes: number): ExtentList {
     if (startBytes < 0 || endBytes < startBytes || endBytes > this.lengthBytes) {
       throw new RangeError(`[${startBytes}, ${endBytes}) is not within ${this.lengthBytes} bytes of extents`);

@@ -35,10 +35,10 @@ interface KnownContent extends PackRun {
 
 /**
  * Finds the corrupt bytes of a layer and marks them as bad in their packs. Contents are checked by
- * digest; one with a stated digest is corrupt only if its pieces fail their crc32 too, since the digest
- * itself may be wrong and other layers may use the bytes. Bytes between contents (tar headers) are
- * corrupt if their piece fails its crc32. Bytes without records (inline ones) cannot be checked; a pull
- * writes them again anyway.
+ * digest; one with a stated digest is corrupt only if its pieces fail their crc32 too, since the
+ * digest itself may be wrong and other layers may use the bytes. Bytes between contents (tar
+ * headers) are corrupt if their piece fails its crc32. Bytes without records (inline ones) cannot
+ * be checked; a pull writes them again anyway.
  * @returns the corrupt contents, in tar order
  * @throws PullError as `storageError`
  */
@@ -107,7 +107,7 @@ function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>)
 }
 
 function isPresent(path: string): boolean {
-  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
+  return wrapFsError(`stat ${path}`, () => statFile(path)) !== undefined;
 }
 
 function rowsByPack(extents: ExtentList): Map<PackId, Row[]> {

@@ -17,7 +17,10 @@ interface ImageLayer {
   readonly sizeBytes: number;
 }
 
-/** A complete and verified image. The store has manifest and config as blobs and the layers under their DiffIDs. */
+/**
+ * A complete and verified image. The store has manifest and config as blobs and the layers under
+ * their DiffIDs.
+ */
 export interface ImageRecord {
   readonly reference: string;
   readonly platform: string;
@@ -40,12 +43,14 @@ const VERSION = 1;
 /** A record of 1,000 layers has about 300 KB; image builders stop at 127. */
 const MAX_RECORD_BYTES = 2 ** 20;
 const MAX_LAYERS = 1000;
-/** Longer than any reference (the distribution spec allows 255 + 128 + 71 characters) or media type. */
+/**
+ * Longer than any reference (the distribution spec allows 255 + 128 + 71 characters) or media type.
+ */
 const MAX_TEXT = 4096;
 
 /**
- * Publishes an image, or updates its last use. Syncs the blobs of manifest and config first: an image
- * record guarantees that they exist.
+ * Publishes an image, or updates its last use. Syncs the blobs of manifest and config first: an
+ * image record guarantees that they exist.
  * @throws PullError `store-full`, `store-denied` or `store-broken`
  */
 export async function writeImageRecord(paths: StorePaths, record: ImageRecord): Promise<void> {
@@ -69,7 +74,10 @@ export function readImageRecord(
   return readRecordFile(paths, imageRecordPath(paths, reference, platform));
 }
 
-/** Returns all valid image records, ordered by reference and platform. @throws PullError as `readImageRecord` */
+/**
+ * Returns all valid image records, ordered by reference and platform.
+ * @throws PullError as `readImageRecord`
+ */
 export function listImageRecords(paths: StorePaths): ImageRecord[] {
   const isRecord = (name: string) => /^[0-9a-f]{64}\.json$/.test(name);
   const names = ifExists(`read ${paths.images}`, () => listNames(paths.images, isRecord)) ?? [];

@@ -11,8 +11,8 @@ import { overlapsRun, type Runs } from './runs.js';
 const BLOCK_BYTES = 52_428 * RECORD_BYTES;
 
 /**
- * Bytes that one scan reads of all indexes together: 26 million records in about two seconds. A large
- * store has a million. Contents beyond the limit count as absent and are fetched again.
+ * Bytes that one scan reads of all indexes together: 26 million records in about two seconds. A
+ * large store has a million. Contents beyond the limit count as absent and are fetched again.
  */
 const MAX_INDEX_BYTES = 2 ** 31;
 
@@ -34,7 +34,7 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
   });
   return listed.flatMap(({ id, sealed }) => {
     const path = packPath(paths, id);
-    const stat = wrapFsError(`look at ${path}`, () => statFile(path));
+    const stat = wrapFsError(`stat ${path}`, () => statFile(path));
     return stat === undefined ? [] : [{ id, sealed, sizeBytes: stat.size, bad: readBadRuns(paths, id) }];
   });
 }
@@ -63,8 +63,9 @@ export class IndexScan {
   }
 
   /**
-   * Runs `scanIndex` over the index of a pack; `filter` and `visit` get offsets in `block`. Finds an
-   * index that was sealed since it was listed; a missing index or an irregular file has no records.
+   * Runs `scanIndex` over the index of a pack; `filter` and `visit` get offsets in `block`. Finds
+   * an index that was sealed since it was listed; a missing index or an irregular file has no
+   * records.
    * @throws PullError as `storageError`
    */
   read(

@@ -2,14 +2,14 @@ import { crc32 } from 'node:zlib';
 import { DIGEST_BYTES } from '../format/digest.js';
 
 /**
- * The size of every record of a pack's index (docs/store-format.md). With one size, a torn or damaged
- * record does not affect the others. Numbers are little-endian.
+ * The size of every record of a pack's index (docs/store-format.md). With one size, a torn or
+ * damaged record does not affect the others. Numbers are little-endian.
  */
 export const RECORD_BYTES = 80;
 
 /**
- * Piece: decoded bytes of a blob. Content: a run with its computed digest. Raw: raw bytes of a blob.
- * Stated: a run with a digest from the metadata of a layer, which was not computed.
+ * Piece: decoded bytes of a blob. Content: a run with its computed digest. Raw: raw bytes of a
+ * blob. Stated: a run with a digest from the metadata of a layer, which was not computed.
  */
 export const RECORD_TYPES = { piece: 1, content: 2, raw: 3, stated: 4 } as const;
 export type RecordType = (typeof RECORD_TYPES)[keyof typeof RECORD_TYPES];
@@ -33,7 +33,10 @@ const PIECE_CRC_AT = 76;
 
 /** The fields of a piece's record. */
 export interface PieceFields {
-  /** Whether the pack has the blob's raw bytes; then `lengthBytes` is `blobLength` and `tarStart` is 0. */
+  /**
+   * Whether the pack has the blob's raw bytes; then `lengthBytes` is `blobLength` and `tarStart` is
+   * 0.
+   */
   readonly raw: boolean;
   /** The 32 bytes of the blob's digest. */
   readonly blobDigest: Uint8Array;
@@ -156,8 +159,8 @@ function isKnown(type: number): type is RecordType {
 }
 
 /**
- * Invalid records in a row after which a scan stops: 320 KiB. A crash tears the end of one write and a
- * bad sector has 4 KiB; a longer gap is a hole, or the file is not an index.
+ * Invalid records in a row after which a scan stops: 320 KiB. A crash tears the end of one write
+ * and a bad sector has 4 KiB; a longer gap is a hole, or the file is not an index.
  */
 export const MAX_BAD_RECORDS = 4096;
 

@@ -19,9 +19,9 @@ const MAX_LOCK_BYTES = 64;
 const NO_HOLDER = '-';
 
 /**
- * Advisory locks on layers, by DiffID. They keep two processes from fetching the same bytes; nothing
- * depends on them for correctness. A lock is a file with the id of its holder's lease, and is stale
- * when that lease is dead.
+ * Advisory locks on layers, by DiffID. They keep two processes from fetching the same bytes;
+ * nothing depends on them for correctness. A lock is a file with the id of its holder's lease, and
+ * is stale when that lease is dead.
  */
 export class LayerLocks {
   readonly #paths: Pick<StorePaths, 'locks'>;
@@ -35,17 +35,24 @@ export class LayerLocks {
     wrapFsError(`create ${paths.locks}`, () => makeGuarded(paths.locks));
   }
 
-  /** Returns whether this process still holds a lock: others may have removed it as stale. @throws PullError as `storageError` */
+  /**
+   * Returns whether this process still holds a lock: others may have removed it as stale.
+   * @throws PullError as `storageError`
+   */
   holds(diffId: Digest): boolean {
     return this.#held.has(diffId) && readHolder(this.#path(diffId)) === this.#lease.id;
   }
 
-  /** Acquires the lock of a layer unless a live process holds it; returns whether it did. @throws PullError as `storageError` */
+  /**
+   * Acquires the lock of a layer unless a live process holds it; returns whether it did.
+   * @throws PullError as `storageError`
+   */
   tryLock(diffId: Digest): boolean {
     for (let tries = 0; tries < MAX_ATTEMPTS; tries++) {
       if (this.#create(this.#path(diffId), this.#lease.id)) {
         this.#held.add(diffId);
-        // Others may have removed the lock as stale if this process was suspended before it wrote the id.
+        // Others may have removed the lock as stale if this process was suspended before it wrote
+        // the id.
         if (this.holds(diffId)) return true;
         this.#held.delete(diffId);
       }
@@ -55,7 +62,10 @@ export class LayerLocks {
     return false;
   }
 
-  /** Returns whether a live process holds the lock of a layer. @throws PullError as `storageError` */
+  /**
+   * Returns whether a live process holds the lock of a layer.
+   * @throws PullError as `storageError`
+   */
   isLocked(diffId: Digest): boolean {
     const path = this.#path(diffId);
     const holder = readHolder(path);
@@ -65,7 +75,10 @@ export class LayerLocks {
     return !this.#lease.isAbandoned(path);
   }
 
-  /** Releases a lock; leaves it alone if another process holds it. @throws PullError as `storageError` */
+  /**
+   * Releases a lock; leaves it alone if another process holds it.
+   * @throws PullError as `storageError`
+   */
   release(diffId: Digest): void {
     if (!this.#held.delete(diffId)) return;
     const path = this.#path(diffId);
@@ -105,8 +118,9 @@ export class LayerLocks {
   }
 
   /**
-   * Deletes a stale lock. Renames it first and reads it again, since another process may have replaced
-   * it meanwhile. Such a lock is then created again, unless a third process holds one by now.
+   * Deletes a stale lock. Renames it first and reads it again, since another process may have
+   * replaced it meanwhile. Such a lock is then created again, unless a third process holds one by
+   * now.
    */
   #removeStale(diffId: Digest): void {
     const path = this.#path(diffId);
@@ -120,7 +134,10 @@ export class LayerLocks {
   }
 }
 
-/** Returns the lease id in a lock, '' while it is being written, NO_HOLDER for an invalid file, undefined without a file. */
+/**
+ * Returns the lease id in a lock, '' while it is being written, NO_HOLDER for an invalid file,
+ * undefined without a file.
+ */
 function readHolder(path: string): string | undefined {
   try {
     return ifExists(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
@@ -130,9 +147,12 @@ function readHolder(path: string): string | undefined {
   }
 }
 
-/** A directory under the lock's name prevents the lock, and nothing in the store removes directories. */
+/**
+ * A directory under the lock's name prevents the lock, and nothing in the store removes
+ * directories.
+ */
 function requireNoDirectory(path: string): void {
-  if (wrapFsError(`look at ${path}`, () => statName(path))?.isDirectory() !== true) return;
+  if (wrapFsError(`stat ${path}`, () => statName(path))?.isDirectory() !== true) return;
   throw new PullError('store-broken', `the lock ${path} is a directory`, {
     hint: 'Find out who put it there, then remove it.',
   });

@@ -90,7 +90,7 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
       const path = packPath(paths, id);
-      const sizeBytes = wrapFsError(`look at ${path}`, () => statFile(path))?.size ?? -1;
+      const sizeBytes = wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? -1;
       return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
     }),
   );
@@ -114,7 +114,8 @@ export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
 }
 
 /**
- * Reads the layer record in a file, without looking at its packs. Returns undefined if it is invalid.
+ * Reads the layer record in a file, without looking at its packs. Returns undefined if it is
+ * invalid.
  * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
@@ -148,11 +149,17 @@ function readU64(bytes: Buffer, at: number): number {
 export interface LayerFile {
   readonly diffId: Digest;
   readonly path: string;
-  /** Whether `zpull store verify` found the layer damaged: it is not cached, its intact extents are reused. */
+  /**
+   * Whether `zpull store verify` found the layer damaged: it is not cached, its intact extents are
+   * reused.
+   */
   readonly damaged: boolean;
 }
 
-/** Lists all files with the name of a layer record, ordered by name. @throws PullError as `storageError` */
+/**
+ * Lists all files with the name of a layer record, ordered by name.
+ * @throws PullError as `storageError`
+ */
 export function listLayerFiles(paths: StorePaths): LayerFile[] {
   const names = ifExists(`read ${paths.layers}`, () => listNames(paths.layers)) ?? [];
   return names.flatMap((name) => {
@@ -163,7 +170,9 @@ export function listLayerFiles(paths: StorePaths): LayerFile[] {
   });
 }
 
-/** Returns the record of a DiffID, else the one that was set aside, without looking at their packs. */
+/**
+ * Returns the record of a DiffID, else the one that was set aside, without looking at their packs.
+ */
 export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord | undefined {
   return (
     readRecordFile(layerRecordPath(paths, diffId), diffId) ??
@@ -178,7 +187,7 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  */
 export async function setAsideRecord(paths: StorePaths, diffId: Digest): Promise<void> {
   const path = layerRecordPath(paths, diffId);
-  if (wrapFsError(`look at ${path}`, () => statFile(path)) === undefined) return;
+  if (wrapFsError(`stat ${path}`, () => statFile(path)) === undefined) return;
   try {
     await moveFile(path, damagedRecordPath(paths, diffId));
   } catch (error) {

@@ -12,20 +12,23 @@ import type { StorePaths } from './paths.js';
 const KINDS = ['pull', 'export', 'verify', 'prune'] as const;
 export type LeaseKind = (typeof KINDS)[number];
 
-/** A lease that was not renewed for this long is dead if its process is gone. Bounds the wait for a killed process. */
+/**
+ * A lease that was not renewed for this long is dead if its process is gone. Bounds the wait for a
+ * killed process.
+ */
 const GONE_MS = 2000;
 /** Another process may remove the empty directory right after this one found or created it. */
 const MAX_ATTEMPTS = 5;
 
 /**
- * A lease tells other processes that this one uses the store or a layout: while a live lease exists,
- * they delete nothing that its holder may rely on. Correctness never depends on it.
+ * A lease tells other processes that this one uses the store or a layout: while a live lease
+ * exists, they delete nothing that its holder may rely on. Correctness never depends on it.
  *
  * It is an empty file whose modification time is renewed every second through the descriptor that
- * created it. Ages are differences to the renewed time of this process's own lease, so that both times
- * are the file system's and the clocks of machines do not matter. A lease is dead if `StaleFiles` says
- * so, or after 2 s if no process has its PID. The PID is checked only if it is of the same PID
- * namespace, and never proves that a holder is alive.
+ * created it. Ages are differences to the renewed time of this process's own lease, so that both
+ * times are the file system's and the clocks of machines do not matter. A lease is dead if
+ * `StaleFiles` says so, or after 2 s if no process has its PID. The PID is checked only if it is of
+ * the same PID namespace, and never proves that a holder is alive.
  */
 export class Lease {
   /** 32 random hex digits. */
@@ -36,7 +39,10 @@ export class Lease {
   readonly #stale = new StaleFiles();
   #fd: number;
 
-  /** Creates the directory, which must be guarded, if it is missing. @throws PullError as `storageError` */
+  /**
+   * Creates the directory, which must be guarded, if it is missing.
+   * @throws PullError as `storageError`
+   */
   constructor(paths: Pick<StorePaths, 'leases'>, kind: LeaseKind) {
     this.#directory = paths.leases;
     this.#path = join(paths.leases, `${this.id}.${kind}.${process.pid}.${pidNamespaceId()}`);
@@ -60,7 +66,10 @@ export class Lease {
     return new Set(this.#list().flatMap(({ id, isAlive }) => (isAlive ? [id] : [])));
   }
 
-  /** Renews the lease. Returns its new modification time in milliseconds. @throws PullError as `storageError` */
+  /**
+   * Renews the lease. Returns its new modification time in milliseconds.
+   * @throws PullError as `storageError`
+   */
   renew(): number {
     return wrapFsError(`write ${this.#path}`, () => {
       this.#write();
@@ -68,7 +77,10 @@ export class Lease {
     });
   }
 
-  /** Waits until the next check can tell whether leases that look stale are dead. @throws PullError as `storageError` */
+  /**
+   * Waits until the next check can tell whether leases that look stale are dead.
+   * @throws PullError as `storageError`
+   */
   async awaitStale(): Promise<void> {
     this.#list();
     // Timers may fire a millisecond early.
@@ -76,11 +88,12 @@ export class Lease {
   }
 
   /**
-   * Returns whether the process that created an empty file died before it wrote to it; false without a file.
+   * Returns whether the process that created an empty file died before it wrote to it; false
+   * without a file.
    * @throws PullError as `storageError`
    */
   isAbandoned(path: string): boolean {
-    const stat = wrapFsError(`look at ${path}`, () => statFile(path));
+    const stat = wrapFsError(`stat ${path}`, () => statFile(path));
     return stat !== undefined && this.#stale.isDead(path, stat.mtimeMs, this.renew());
   }
 
@@ -106,7 +119,7 @@ export class Lease {
         /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
-      const stat = wrapFsError(`look at ${path}`, () => statFile(path));
+      const stat = wrapFsError(`stat ${path}`, () => statFile(path));
       if (id === undefined || kind === undefined || stat === undefined) return [];
       const isLate = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
       const isGone = isLate && namespace === pidNamespaceId() && !isProcessAlive(Number(pid));
@@ -126,8 +139,9 @@ export class Lease {
   }
 
   /**
-   * Ignores errors: the next heartbeat follows, and a lease that others take for dead costs a download
-   * at most. A timer must not end the process when others replace the directory; the work itself fails then.
+   * Ignores errors: the next heartbeat follows, and a lease that others take for dead costs a
+   * download at most. A timer must not end the process when others replace the directory; the work
+   * itself fails then.
    */
   #onHeartbeat(): void {
     try {
@@ -195,8 +209,8 @@ const CONFIRM_MS = 2 * RENEW_MS;
 
 /**
  * Files that a live holder renews. A holder is dead if its file is stale in two checks at least
- * CONFIRM_MS apart and was not renewed in between. A single check does not suffice: after the clock was
- * set or the machine has slept, every file looks stale.
+ * CONFIRM_MS apart and was not renewed in between. A single check does not suffice: after the clock
+ * was set or the machine has slept, every file looks stale.
  */
 class StaleFiles {
   /** `atMs` is of the monotonic clock, which stops while the machine sleeps. */
@@ -207,7 +221,10 @@ class StaleFiles {
     return this.#suspects.size > 0;
   }
 
-  /** Returns whether the holder of a file is dead; `mtimeMs` and `nowMs` are of the file system's clock. */
+  /**
+   * Returns whether the holder of a file is dead; `mtimeMs` and `nowMs` are of the file system's
+   * clock.
+   */
   isDead(path: string, mtimeMs: number, nowMs: number): boolean {
     // A clock that was set back leaves times in the future.
     if (Math.abs(nowMs - mtimeMs) <= STALE_MS) {
@@ -223,7 +240,9 @@ class StaleFiles {
 
 let namespaceId: string | undefined;
 
-/** Returns an id of this boot and PID namespace, within which PIDs can be compared; '' if unknown. */
+/**
+ * Returns an id of this boot and PID namespace, within which PIDs can be compared; '' if unknown.
+ */
 export function pidNamespaceId(): string {
   if (namespaceId === undefined) {
     try {

@@ -34,8 +34,8 @@ export interface StoreListing {
 }
 
 /**
- * Lists the complete images of a store, and blobs that the next pull can continue. Writes nothing; an
- * absent store is empty.
+ * Lists the complete images of a store, and blobs that the next pull can continue. Writes nothing;
+ * an absent store is empty.
  * @throws PullError as `storageError`
  */
 export function listStore(options: {
@@ -71,7 +71,10 @@ function sumOf(runs: ReadonlyMap<PackId, Runs>, bytes: (id: PackId, ofPack: Runs
   return [...runs].reduce((sum, [id, ofPack]) => sum + bytes(id, ofPack), 0);
 }
 
-/** Returns the extents of an image's layers, or undefined if a layer, the manifest or the config is missing. */
+/**
+ * Returns the extents of an image's layers, or undefined if a layer, the manifest or the config is
+ * missing.
+ */
 function cachedExtents(paths: StorePaths, record: ImageRecord): ExtentList[] | undefined {
   const { diffIds, manifestDigest, configDigest } = record;
   const hasBlobs = [manifestDigest, configDigest].every((digest) => getBlob(paths, digest) !== undefined);

@@ -54,8 +54,8 @@ export interface LookUpAnswer {
  * Finds the requested digests and the pieces of the requested blobs in the store's packs. Scans all
  * indexes against a table of the request, which is smaller than the store; a pull does this once.
  * Trusts sealed packs and prefers them; reads the bytes of unsealed packs and compares their crc32.
- * Prefers a computed digest to a stated one, which the caller verifies by the DiffID. Synchronous, for a
- * worker thread.
+ * Prefers a computed digest to a stated one, which the caller verifies by the DiffID. Synchronous,
+ * for a worker thread.
  * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer {
@@ -73,7 +73,10 @@ export function lookUp(paths: StorePaths, request: LookUpRequest): LookUpAnswer 
   }
 }
 
-/** The state of one look-up. Invariant: a row keeps its first answer, unless that is stated and a computed one follows. */
+/**
+ * The state of one look-up. Invariant: a row keeps its first answer, unless that is stated and a
+ * computed one follows.
+ */
 class Search {
   readonly packs: PackId[] = [];
   readonly candidates: Candidate[] = [];
@@ -189,7 +192,10 @@ function lazily<T>(make: () => T): () => T {
   };
 }
 
-/** Pieces of the requested blobs that packs have, as columns, ordered by blob and blobStart; none overlaps another. */
+/**
+ * Pieces of the requested blobs that packs have, as columns, ordered by blob and blobStart; none
+ * overlaps another.
+ */
 interface ResumedPieces {
   readonly count: number;
   /** Row of the request's blobs. */
@@ -223,9 +229,9 @@ interface Chosen {
 }
 
 /**
- * Chooses valid candidates that do not overlap. Of those with the same start, prefers sealed and then
- * long ones; trims raw ones that overlap earlier ones. Reads the bytes only of candidates that it would
- * choose.
+ * Chooses valid candidates that do not overlap. Of those with the same start, prefers sealed and
+ * then long ones; trims raw ones that overlap earlier ones. Reads the bytes only of candidates that
+ * it would choose.
  */
 function choosePieces(candidates: Candidate[]): ResumedPieces {
   candidates.sort(

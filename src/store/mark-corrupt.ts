@@ -25,9 +25,9 @@ import { PieceProof } from './piece-proof.js';
 import { neededRuns, overlapsRun, type Runs } from './runs.js';
 
 /**
- * Overwrites wrong records in the index of a pack whose bytes are intact. The bytes stay, since layers
- * may use them. A reader that meets a half-written record skips it for its crc32. If the index cannot be
- * written, the record stays and costs the next pull a failed DiffID.
+ * Overwrites wrong records in the index of a pack whose bytes are intact. The bytes stay, since
+ * layers may use them. A reader that meets a half-written record skips it for its crc32. If the
+ * index cannot be written, the record stays and costs the next pull a failed DiffID.
  */
 export class IndexCorrection {
   readonly #paths: StorePaths;
@@ -47,7 +47,10 @@ export class IndexCorrection {
     this.#write(position);
   }
 
-  /** Removes the blob's digest from a piece that does not match the blob. Its crc32 still detects corruption. */
+  /**
+   * Removes the blob's digest from a piece that does not match the blob. Its crc32 still detects
+   * corruption.
+   */
   detachPiece(position: number, piece: PieceFields): void {
     encodePiece(this.#record, 0, { ...piece, blobDigest: NO_BLOB });
     this.#write(position);
@@ -80,7 +83,9 @@ export class IndexCorrection {
   }
 }
 
-/** Opens the index for writing, also one that was sealed meanwhile. Returns undefined if it is gone. */
+/**
+ * Opens the index for writing, also one that was sealed meanwhile. Returns undefined if it is gone.
+ */
 function openToWrite(
   paths: StorePaths,
   { id, sealed }: IndexedPack,
@@ -94,10 +99,10 @@ function openToWrite(
 }
 
 /**
- * Marks the parts of these extents as bad that lie in pieces with a wrong crc32. That bytes do not match
- * what a layer needs is no reason to mark them: the layer's metadata may be wrong, and other layers may
- * use the bytes. The other bytes of such a piece stay usable. In intact pieces, corrects wrong records:
- * stated digests, and the blob of pieces of `blobDigest`.
+ * Marks the parts of these extents as bad that lie in pieces with a wrong crc32. That bytes do not
+ * match what a layer needs is no reason to mark them: the layer's metadata may be wrong, and other
+ * layers may use the bytes. The other bytes of such a piece stay usable. In intact pieces, corrects
+ * wrong records: stated digests, and the blob of pieces of `blobDigest`.
  * @throws PullError as `storageError`
  */
 export function markCorrupt(

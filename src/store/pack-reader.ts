@@ -7,23 +7,30 @@ import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';
 
 /**
- * Packs open at a time in all readers together, far below the usual limit of 1024 files per process.
- * At the limit, a reader keeps only the pack that it reads from.
+ * Packs open at a time in all readers together, far below the usual limit of 1024 files per
+ * process. At the limit, a reader keeps only the pack that it reads from.
  */
 export const MAX_OPEN_PACKS = 64;
 
 /** The number of open packs, in this thread or in all threads that share the counter. */
 let openPacks: Uint32Array = new Uint32Array(1);
 
-/** Makes this thread count its open packs in shared memory. To be called before a reader opens one. */
+/**
+ * Makes this thread count its open packs in shared memory. To be called before a reader opens one.
+ */
 export function shareOpenPacks(counter: Uint32Array): void {
   openPacks = counter;
 }
 
-/** The size of blocks: large enough that hashing and writing dominate, small enough for the CPU cache. */
+/**
+ * The size of blocks: large enough that hashing and writing dominate, small enough for the CPU
+ * cache.
+ */
 const BLOCK_BYTES = 2 ** 20;
 
-/** A run that a record or an index states but that does not exist: the pack is gone or too short. */
+/**
+ * A run that a record or an index states but that does not exist: the pack is gone or too short.
+ */
 export class MissingBytes extends PullError {
   readonly pack: PackId;
   readonly offset: number;
@@ -39,7 +46,10 @@ export class MissingBytes extends PullError {
   }
 }
 
-/** Reads packs synchronously, in worker threads. Invariant: a reader that exceeds MAX_OPEN_PACKS has one pack open. */
+/**
+ * Reads packs synchronously, in worker threads. Invariant: a reader that exceeds MAX_OPEN_PACKS has
+ * one pack open.
+ */
 export class PackReader {
   readonly #paths: StorePaths;
   /** Ordered by last use, the least recently used first. */
@@ -77,8 +87,9 @@ export class PackReader {
   }
 
   /**
-   * Yields the bytes of all extents in blocks of `blockBytes`; the last block is shorter. Every block
-   * uses the same memory: it is valid until the next one, and a reader reads one list at a time.
+   * Yields the bytes of all extents in blocks of `blockBytes`; the last block is shorter. Every
+   * block uses the same memory: it is valid until the next one, and a reader reads one list at a
+   * time.
    * @throws MissingBytes or PullError as `readInto`
    */
   *blocks(extents: ExtentList, blockBytes = BLOCK_BYTES): Generator<Buffer, void, undefined> {
@@ -103,7 +114,10 @@ export class PackReader {
     if (filled > 0) yield block.subarray(0, filled);
   }
 
-  /** Reuses one buffer, as large as the largest block: with one buffer per list, 30 of 1 MiB stayed alive. */
+  /**
+   * Reuses one buffer, as large as the largest block: with one buffer per list, 30 of 1 MiB stayed
+   * alive.
+   */
   #blockOf(bytes: number): Buffer {
     if (this.#block.length < bytes) this.#block = Buffer.allocUnsafeSlow(bytes);
     return this.#block.subarray(0, bytes);
@@ -148,7 +162,10 @@ export class PackReader {
   }
 }
 
-/** Returns the sha256 of the bytes, or undefined if some are missing. @throws PullError as `readInto` */
+/**
+ * Returns the sha256 of the bytes, or undefined if some are missing.
+ * @throws PullError as `readInto`
+ */
 export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer | undefined {
   const hash = createHash('sha256');
   try {
@@ -160,7 +177,10 @@ export function digestOfExtents(reader: PackReader, extents: ExtentList): Buffer
   return hash.digest();
 }
 
-/** Returns whether the bytes exist and have this sha256 digest. @throws PullError as `readInto`, but not for missing bytes */
+/**
+ * Returns whether the bytes exist and have this sha256 digest.
+ * @throws PullError as `readInto`, but not for missing bytes
+ */
 export function hasDigest(reader: PackReader, extents: ExtentList, digest: Uint8Array): boolean {
   return digestOfExtents(reader, extents)?.equals(digest) === true;
 }

@@ -6,10 +6,10 @@ import { isLost, markLost } from './bad-runs.js';
 import { badRunsPath, indexPath, type PackId, packPath, type StorePaths } from './paths.js';
 
 /**
- * Packs of which a sync has failed in this process. Linux reports a failed write-back once: a second
- * fsync would succeed, while reads return cached bytes that are not on the disk (Rebello et al., "Can
- * Applications Recover from fsync Failures?", USENIX ATC 2020). So a sync is never repeated, and
- * `markLost` tells other processes.
+ * Packs of which a sync has failed in this process. Linux reports a failed write-back once: a
+ * second fsync would succeed, while reads return cached bytes that are not on the disk (Rebello et
+ * al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020). So a sync is never
+ * repeated, and `markLost` tells other processes.
  */
 const lost = new Set<string>();
 
@@ -40,7 +40,8 @@ export async function sealPack(paths: StorePaths, id: PackId): Promise<void> {
 
 /**
  * Deletes a pack, its indexes first, so that no index names missing bytes.
- * @param before called before each file; if it throws, `zpull store prune` deletes the remaining files
+ * @param before called before each file; if it throws, `zpull store prune` deletes the remaining
+ *   files
  * @throws PullError as `storageError`, and what `before` throws
  */
 export async function removePack(
@@ -62,8 +63,8 @@ function lose(paths: StorePaths, ids: readonly PackId[]): void {
     try {
       markLost(paths, id);
     } catch {
-      // The mark may have been written, even if its sync failed. It need not survive a power cut, after
-      // which reads return the bytes on the disk.
+      // The mark may have been written, even if its sync failed. It need not survive a power cut,
+      // after which reads return the bytes on the disk.
     }
   }
 }
@@ -86,5 +87,5 @@ async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
 
 function isSealed(paths: StorePaths, id: PackId): boolean {
   const path = indexPath(paths, id, true);
-  return wrapFsError(`look at ${path}`, () => statFile(path)) !== undefined;
+  return wrapFsError(`stat ${path}`, () => statFile(path)) !== undefined;
 }

@@ -15,12 +15,18 @@ export interface Region {
   readonly end: number;
 }
 
-/** Runs with their digests. Each lies within one region and ends in the piece that it is written with, if any. */
+/**
+ * Runs with their digests. Each lies within one region and ends in the piece that it is written
+ * with, if any.
+ */
 export interface ContentRows {
   readonly count: number;
   /** DIGEST_BYTES bytes a row, computed from the runs unless `stated`. */
   readonly digests: Uint8Array;
-  /** The digests are from the metadata of a layer. The DiffID proves the bytes, but not these digests. */
+  /**
+   * The digests are from the metadata of a layer. The DiffID proves the bytes, but not these
+   * digests.
+   */
   readonly stated?: boolean;
   readonly packOffset: Float64Array;
   readonly lengthBytes: Float64Array;
@@ -42,15 +48,19 @@ interface OpenPack {
   readonly id: PackId;
   readonly pack: { readonly fd: number; readonly path: string };
   readonly index: { readonly fd: number; readonly path: string };
-  /** Ends of the reserved part of the pack and the written part of the index; file sizes are never read. */
+  /**
+   * Ends of the reserved part of the pack and the written part of the index; file sizes are never
+   * read.
+   */
   packEnd: number;
   indexEnd: number;
 }
 
 /**
- * Writes packs, one at a time for each worker. Invariants: it opens only files that it creates, writes
- * no byte twice, except after the disk was full, and writes a record after the bytes that it states.
- * After a failed write it writes nothing more to the pack, and the next reservation opens a new one.
+ * Writes packs, one at a time for each worker. Invariants: it opens only files that it creates,
+ * writes no byte twice, except after the disk was full, and writes a record after the bytes that it
+ * states. After a failed write it writes nothing more to the pack, and the next reservation opens a
+ * new one.
  */
 export class PackWriter {
   readonly #paths: StorePaths;
@@ -99,14 +109,18 @@ export class PackWriter {
   }
 
   /**
-   * Writes bytes without records: inline bytes of a layer, or bytes for `recordBlobPart` or `recordContents`.
+   * Writes bytes without records: inline bytes of a layer, or bytes for `recordBlobPart` or
+   * `recordContents`.
    * @throws PullError as `writePiece`
    */
   writeUnindexed(region: Region, bytes: Uint8Array, packOffset: number): void {
     this.#write(region, bytes, packOffset);
   }
 
-  /** Writes the record of blob bytes that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  /**
+   * Writes the record of blob bytes that `writeUnindexed` wrote to this region.
+   * @throws PullError as `writePiece`
+   */
   recordBlobPart(region: Region, piece: BlobPiece): void {
     const { packOffset, lengthBytes } = piece;
     if (packOffset < region.start || packOffset + lengthBytes > region.end)
@@ -116,7 +130,10 @@ export class PackWriter {
     this.writeRecords(region, records);
   }
 
-  /** Writes the records of contents that `writeUnindexed` wrote to this region. @throws PullError as `writePiece` */
+  /**
+   * Writes the records of contents that `writeUnindexed` wrote to this region.
+   * @throws PullError as `writePiece`
+   */
   recordContents(region: Region, contents: ContentRows): void {
     if (contents.count === 0) return;
     const records = this.#recordsOf(contents.count);
@@ -136,7 +153,10 @@ export class PackWriter {
     });
   }
 
-  /** Closes the pack, which is sealed once its layers are published. The next reservation opens a new one. */
+  /**
+   * Closes the pack, which is sealed once its layers are published. The next reservation opens a
+   * new one.
+   */
   close(): void {
     const open = this.#open;
     this.#open = undefined;
@@ -169,7 +189,10 @@ export class PackWriter {
     return this.#records.subarray(0, length);
   }
 
-  /** Runs `action`, which must be repeatable. After an error the contents of the file are unknown, so the pack is abandoned. */
+  /**
+   * Runs `action`, which must be repeatable. After an error the contents of the file are unknown,
+   * so the pack is abandoned.
+   */
   #attempt(action: (open: OpenPack) => void): void {
     const open = this.#open!;
     try {
@@ -187,7 +210,10 @@ export class PackWriter {
   }
 }
 
-/** Encodes contents as records from row `first` on. @throws RangeError for one outside of `bounds` */
+/**
+ * Encodes contents as records from row `first` on.
+ * @throws RangeError for one outside of `bounds`
+ */
 function encodeContents(
   records: Buffer,
   first: number,

@@ -34,7 +34,9 @@ export interface StorePaths {
 /** The version of the on-disk format (docs/store-format.md) and the name of its directory. */
 const VERSION = 'v1';
 
-/** Returns the directories of the store under `root` and guards them in this thread. Does no I/O. */
+/**
+ * Returns the directories of the store under `root` and guards them in this thread. Does no I/O.
+ */
 export function storePaths(root: string, isReadOnly = false): StorePaths {
   const below = (...steps: string[]) => guardDirectory(root, VERSION, ...steps);
   return {
@@ -50,12 +52,13 @@ export function storePaths(root: string, isReadOnly = false): StorePaths {
 }
 
 /**
- * Opens the store under `root`, creating and syncing missing directories. A new root has mode 0700, as
- * the XDG base directory specification asks. Directories of other format versions are left alone.
+ * Opens the store under `root`, creating and syncing missing directories. A new root has mode 0700,
+ * as the XDG base directory specification asks. Directories of other format versions are left
+ * alone.
  * @param warn called at most once, with a sentence about other users who own the store
- * @throws PullError `store-broken` if the store has only unknown versions or one of its directories is
- *   a link; `store-denied` if one is world-writable; `option-malformed` for a root behind another
- *   user's link as `followLinks`; else as `storageError`
+ * @throws PullError `store-broken` if the store has only unknown versions or one of its directories
+ *   is a link; `store-denied` if one is world-writable; `option-malformed` for a root behind
+ *   another user's link as `followLinks`; else as `storageError`
  */
 export function openStore(root: string, warn: (message: string) => void = () => {}): StorePaths {
   const paths = storePaths(root);
@@ -63,7 +66,7 @@ export function openStore(root: string, warn: (message: string) => void = () => 
   // Refuses the store before anything is created in it.
   const known = checkStore(paths, warn);
   const changed = new Set<string>();
-  wrapFsError(`make the store ${root}`, () => {
+  wrapFsError(`create the store ${root}`, () => {
     const first = known.has(root) ? undefined : makeDirectory(root, 0o700);
     if (first !== undefined) for (const parent of parentsOf(root, first)) changed.add(parent);
     for (const path of [packs, layers, images, blobs])
@@ -84,11 +87,14 @@ export function openStoreToRead(root: string, warn: (message: string) => void = 
   return paths;
 }
 
-/** Checks the directories of a store and returns those that exist. @throws PullError as `openStore` */
+/**
+ * Checks the directories of a store and returns those that exist.
+ * @throws PullError as `openStore`
+ */
 function checkStore(paths: StorePaths, warn: (message: string) => void): ReadonlySet<string> {
   const { root, packs, layers, images, blobs, locks, leases } = paths;
   const version = dirname(packs);
-  wrapFsError(`look at ${root}`, () => followLinks(root));
+  wrapFsError(`stat ${root}`, () => followLinks(root));
   const below = [version, dirname(blobs), root, packs, layers, images, blobs, locks, leases];
   const known = checkDirectories(root, below, warn);
   if (!known.has(version)) refuseOtherVersions(root);
@@ -109,7 +115,10 @@ function refuseOtherVersions(root: string): void {
   );
 }
 
-/** Returns the directories that got a new entry when `path` was created; `first` is its topmost new directory. */
+/**
+ * Returns the directories that got a new entry when `path` was created; `first` is its topmost new
+ * directory.
+ */
 function parentsOf(path: string, first: string): string[] {
   const parents: string[] = [];
   const top = resolve(first);
@@ -161,7 +170,10 @@ export function damagedRecordPath(paths: StorePaths, diffId: Digest): string {
   return `${layerRecordPath(paths, diffId)}.damaged`;
 }
 
-/** The image record of a reference and a platform, named by their hash, which is valid on every file system. */
+/**
+ * The image record of a reference and a platform, named by their hash, which is valid on every file
+ * system.
+ */
 export function imageRecordPath(paths: StorePaths, reference: string, platform: string): string {
   const name = createHash('sha256').update(`${reference}\n${platform}`).digest('hex');
   return join(paths.images, `${name}.json`);
@@ -176,13 +188,13 @@ export function blobPath(paths: StorePaths, digest: Digest): string {
 const WRITABLE_BY_ALL = 0o002;
 
 /**
- * Checks type, mode and owner of the existing directories of the store; `root` is one of them. Whoever
- * can write to one can replace any of its files. The group is trusted, since a umask of 002 makes many
- * home directories writable for it, and so is root.
+ * Checks type, mode and owner of the existing directories of the store; `root` is one of them.
+ * Whoever can write to one can replace any of its files. The group is trusted, since a umask of 002
+ * makes many home directories writable for it, and so is root.
  * @param warn called at most once, with a sentence about other users who own directories
  * @returns the directories that exist
- * @throws PullError `store-broken` for a file or a link (the root may be a link); `store-denied` for a
- *   world-writable directory; else as `storageError`
+ * @throws PullError `store-broken` for a file or a link (the root may be a link); `store-denied`
+ *   for a world-writable directory; else as `storageError`
  */
 function checkDirectories(
   root: string,
@@ -191,7 +203,7 @@ function checkDirectories(
 ): ReadonlySet<string> {
   const found = new Map<string, Stats>();
   for (const path of directories) {
-    const stat = path === root ? statRoot(root) : wrapFsError(`look at ${path}`, () => statName(path));
+    const stat = path === root ? statRoot(root) : wrapFsError(`stat ${path}`, () => statName(path));
     if (stat === undefined) continue;
     if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
     found.set(path, stat);
@@ -202,7 +214,7 @@ function checkDirectories(
 }
 
 function statRoot(root: string): Stats | undefined {
-  return ifExists(`look at ${root}`, () => statSync(root));
+  return ifExists(`stat ${root}`, () => statSync(root));
 }
 
 function checkOwners(

@@ -17,9 +17,9 @@ interface Piece {
 }
 
 /**
- * Checks runs of a pack by the crc32 of its pieces. After a power cut an unsealed index may state bytes
- * that never reached the disk, so a run counts only if intact pieces cover it without a gap. Each piece
- * is read at most once, when it is first needed.
+ * Checks runs of a pack by the crc32 of its pieces. After a power cut an unsealed index may state
+ * bytes that never reached the disk, so a run counts only if intact pieces cover it without a gap.
+ * Each piece is read at most once, when it is first needed.
  */
 export class PieceProof {
   readonly #reader: PackReader;
@@ -38,7 +38,10 @@ export class PieceProof {
     this.#sorted = false;
   }
 
-  /** Returns whether intact pieces cover [offset, offset + lengthBytes). @throws PullError as `readInto` */
+  /**
+   * Returns whether intact pieces cover [offset, offset + lengthBytes).
+   * @throws PullError as `readInto`
+   */
   covers(offset: number, lengthBytes: number): boolean {
     this.#sort();
     let covered = offset;
@@ -52,7 +55,10 @@ export class PieceProof {
     return false;
   }
 
-  /** Returns the parts of [offset, offset + lengthBytes) in pieces with a wrong crc32. @throws PullError as `readInto` */
+  /**
+   * Returns the parts of [offset, offset + lengthBytes) in pieces with a wrong crc32.
+   * @throws PullError as `readInto`
+   */
   corruptParts(offset: number, lengthBytes: number): PackRun[] {
     this.#sort();
     const parts: PackRun[] = [];

@@ -28,7 +28,9 @@ export interface PruneResult {
   readonly removedPacks: number;
   readonly removedBlobs: number;
   readonly rewrittenPacks: number;
-  /** What another process did with the store, which ended the prune early; null if it was completed. */
+  /**
+   * What another process did with the store, which ended the prune early; null if it was completed.
+   */
   readonly stoppedBy: LeaseKind | null;
 }
 
@@ -37,8 +39,9 @@ type Counts = {
 };
 
 /**
- * Deletes what no image in the store needs: layer records, packs, blobs and leftovers of dead processes.
- * Rewrites packs of which little is needed. Stops as soon as another process uses the store.
+ * Deletes what no image in the store needs: layer records, packs, blobs and leftovers of dead
+ * processes. Rewrites packs of which little is needed. Stops as soon as another process uses the
+ * store.
  * @throws PullError as `storageError`
  */
 export async function pruneStore(options: {
@@ -133,7 +136,9 @@ function keptRecords(paths: StorePaths): KeptRecord[] {
   });
 }
 
-/** Smaller sealed packs are merged: each costs every look-up an open file, and readers keep 64 open. */
+/**
+ * Smaller sealed packs are merged: each costs every look-up an open file, and readers keep 64 open.
+ */
 const SMALL_PACK_BYTES = 4 * 2 ** 20;
 
 /** A layer record that is kept. */
@@ -149,8 +154,8 @@ interface Source {
 }
 
 /**
- * Returns the packs to rewrite: those of which less than half is needed, and small ones if there are
- * several. Leaves out packs that lack needed bytes.
+ * Returns the packs to rewrite: those of which less than half is needed, and small ones if there
+ * are several. Leaves out packs that lack needed bytes.
  */
 function worthRewriting(
   packs: readonly PackFiles[],
@@ -172,8 +177,8 @@ function worthRewriting(
 }
 
 /**
- * Copies the needed runs of these packs into a new one, updates the layer records and deletes the old
- * packs. Returns without an error if the disk is full: every record then names existing packs.
+ * Copies the needed runs of these packs into a new one, updates the layer records and deletes the
+ * old packs. Returns without an error if the disk is full: every record then names existing packs.
  * @returns the number of replaced packs
  * @throws StoreInUse, else PullError as `storageError`
  */

@@ -57,7 +57,10 @@ export class Sweep {
     return writtenMs <= this.#beforeMs;
   }
 
-  /** Deletes old enough files whose names match `isGarbage`; returns how many. @throws as `requireUnused` and `removeFile` */
+  /**
+   * Deletes old enough files whose names match `isGarbage`; returns how many.
+   * @throws as `requireUnused` and `removeFile`
+   */
   async files(directory: string, isGarbage: (name: string) => boolean): Promise<number> {
     const names = ifExists(`read ${directory}`, () => listNames(directory, isGarbage)) ?? [];
     let removed = 0;
@@ -80,7 +83,10 @@ export class Sweep {
     this.freedBytes += diskBytes;
   }
 
-  /** Lists all packs, also those with only an index or a list of bad runs. @throws PullError as `storageError` */
+  /**
+   * Lists all packs, also those with only an index or a list of bad runs.
+   * @throws PullError as `storageError`
+   */
   packs(): PackFiles[] {
     const names = wrapFsError(`read ${this.#paths.packs}`, () => listNames(this.#paths.packs));
     const byId = new Map<PackId, string[]>();
@@ -114,15 +120,18 @@ function requireUnused(lease: Lease): void {
   if (other !== undefined) throw new StoreInUse(other);
 }
 
-/** Returns the status of a file or of a link itself, or undefined for a directory, which is never deleted. */
+/**
+ * Returns the status of a file or of a link itself, or undefined for a directory, which is never
+ * deleted.
+ */
 function statEntry(path: string): Stats | undefined {
-  const stat = wrapFsError(`look at ${path}`, () => statName(path));
+  const stat = wrapFsError(`stat ${path}`, () => statName(path));
   return stat?.isDirectory() === true ? undefined : stat;
 }
 
 /**
- * Deletes those of `packs` that no layer record names, while no other process uses the store: another
- * pull may be building a layer from them. Remaining packs are left to `zpull store prune`.
+ * Deletes those of `packs` that no layer record names, while no other process uses the store:
+ * another pull may be building a layer from them. Remaining packs are left to `zpull store prune`.
  * @throws PullError as `storageError`
  */
 export async function removeUnreferenced(
@@ -144,9 +153,9 @@ export async function removeUnreferenced(
 }
 
 /**
- * Deletes unsealed packs that no layer record names and no pull can use, because their indexes have no
- * pieces, whose crc32 alone can prove the bytes of an unsealed pack. A killed pull leaves such packs
- * with the decoded bytes of opaque layers. To be called before this process writes a pack.
+ * Deletes unsealed packs that no layer record names and no pull can use, because their indexes have
+ * no pieces, whose crc32 alone can prove the bytes of an unsealed pack. A killed pull leaves such
+ * packs with the decoded bytes of opaque layers. To be called before this process writes a pack.
  * @throws PullError as `storageError`
  */
 export async function removeUnusable(paths: StorePaths, lease: Lease): Promise<void> {

@@ -33,8 +33,8 @@ export interface VerifyResult {
 }
 
 /**
- * Hashes every layer of the store, or of one image on all platforms, in parallel. A layer that does not
- * match its DiffID is no longer cached; the next pull reuses its intact parts.
+ * Hashes every layer of the store, or of one image on all platforms, in parallel. A layer that does
+ * not match its DiffID is no longer cached; the next pull reuses its intact parts.
  * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
  */
 export async function verifyStore(options: {
@@ -91,7 +91,10 @@ interface LayerToCheck {
   readonly record: LayerRecord | undefined;
 }
 
-/** Returns the damaged layers with the paths of damaged entries; undefined stands for an unknown path. */
+/**
+ * Returns the damaged layers with the paths of damaged entries; undefined stands for an unknown
+ * path.
+ */
 async function checkAll(
   paths: StorePaths,
   layers: readonly LayerToCheck[],
