@@ -58,10 +58,7 @@ export function parseAuthFile(text: string, name: string): AuthFile {
   };
 }
 
-/**
- * The values by their keys, and by the keys without a trailing slash, which some programs write:
- * `ghcr.io/`.
- */
+/** The values by key, with and without the trailing slash of keys like `ghcr.io/`. */
 function mapKeys<T>(fields: Fields, read: (key: string, value: unknown) => T): Record<string, T> {
   const entries = Object.entries(fields).map(([key, value]) => [key, read(key, value)] as const);
   const trimmed = entries.map(([key, value]) => [isUrl(key) ? key : key.replace(/\/+$/, ''), value] as const);
@@ -144,10 +141,7 @@ function secretOffers(file: AuthFile, key: string): Offer[] {
   return secret === undefined ? [] : [{ kind: 'secret', secret }];
 }
 
-/**
- * The secret of an entry; none for an empty one, which docker leaves behind when a helper stores
- * the secret.
- */
+/** The secret of an entry; docker leaves an empty one when a helper stores the secret. */
 function readSecret(entry: Fields, wrong: (what: string) => PullError): Secret | undefined {
   const text = (name: string): string => {
     const value = entry[name] ?? '';

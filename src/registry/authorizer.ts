@@ -40,10 +40,7 @@ export interface Authorizer {
   /** The value of the Authorization header; see TokenKeeper. */
   authorization(stale?: string): Promise<string | undefined>;
   readonly expiresAtMs: number;
-  /**
-   * Whether the current value was fetched for another pull: it may be refused where a new one is
-   * not.
-   */
+  /** The current value was fetched for another pull: a new one may be accepted instead. */
   readonly isInherited: boolean;
   /** Notes the challenges of a 401 of the registry itself: the next renewal follows them. */
   challenged(response: HttpResponse): void;
@@ -51,10 +48,7 @@ export interface Authorizer {
   tried(): Tried;
 }
 
-/**
- * Authorization as the registry's challenges require it, with the user's credentials if there are
- * any.
- */
+/** Authorization as the registry's challenges require it, with the user's credentials. */
 export function createAuthorizer(context: SessionContext): Authorizer {
   const { credentials } = context.options;
   let challenges: readonly Challenge[] | undefined;
@@ -108,10 +102,7 @@ function canBeMet({ scheme, parameters }: Challenge): boolean {
   return scheme === 'basic' || (scheme === 'bearer' && parameters.has('realm'));
 }
 
-/**
- * The registry's challenges, for sessions whose first request comes from a worker. Those of a
- * redirect's target do not count.
- */
+/** The challenges of the registry itself, for sessions whose first request is a worker's. */
 async function probe(context: SessionContext): Promise<readonly Challenge[]> {
   const request = { headers: {}, maxBytes: MAX_TOKEN_RESPONSE_BYTES };
   const { response, isCrossOrigin, action } = await exchangeWithRetries(context, '/v2/', request);
@@ -156,10 +147,7 @@ async function fetchToken(
   return parseToken(body, url.host, Date.now());
 }
 
-/**
- * Token servers refuse an unknown user with 401 or 403, and a refresh token with 400 (RFC 6749,
- * 5.2).
- */
+/** Token servers refuse users by 401 or 403, and refresh tokens by 400 (RFC 6749, 5.2). */
 function tokenRefusal(
   { options }: SessionContext,
   { response, host, isCrossOrigin }: ServedResponse,

@@ -9,10 +9,7 @@ export const MAX_WAIT_MS = 120_000;
 /** All waits of a pull together. */
 const MAX_TOTAL_WAIT_MS = 600_000;
 
-/**
- * After a 429 without Retry-After a request waits up to 1 s, after the next in a row up to 2 s, 4 s
- * …
- */
+/** Waits after a 429 without Retry-After: up to 1 s, then 2 s, 4 s … */
 const FIRST_JITTER_MS = 1_000;
 const MAX_JITTER_MS = 32_000;
 
@@ -87,10 +84,7 @@ export function bookWait(budget: WaitBudget, wait: Wait, nowMs: number): void {
 export interface Wait {
   readonly host: string;
   readonly waitMs: number;
-  /**
-   * It is not the registry: a redirect or the URL of a foreign blob led there, and no credentials
-   * are sent.
-   */
+  /** It is not the registry but storage or a foreign host: it receives no credentials. */
   readonly isCrossOrigin?: boolean | undefined;
   /** The server's own reason, escaped. */
   readonly words?: string | undefined;
@@ -103,22 +97,13 @@ export interface Wait {
 export interface RetryPolicy {
   /** Counts body bytes of a 2xx response. */
   received(bytes: number): void;
-  /**
-   * Counts a network failure of `failed`. Resolves when it is time for a retry, rejects with the
-   * PullError that ends the pull.
-   */
+  /** Counts a failure. Resolves for a retry, rejects with the PullError that ends the pull. */
   miss(reason: Failure, failed?: FailedHost): Promise<void>;
-  /**
-   * A request waits until the returned function is called: karma's clock stands still while no
-   * request is active.
-   */
+  /** Marks a request as waiting until the returned function is called. */
   pause(wait: Wait): () => void;
 }
 
-/**
- * Responses that ask to wait come in waves: those within this time after the first belong to its
- * wave.
- */
+/** Responses that ask to wait within this time after the first belong to its wave. */
 const WAVE_MS = 1000;
 
 /** The words of a row; each server has a row. */

@@ -1,15 +1,12 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import { Client } from 'undici';
 import { PullError } from '../format/error.js';
-import { createConnectors } from './connector.js';
+import { createConnector } from './connector.js';
 import { proxyError } from './network-error.js';
 import { MAX_HEADER_BYTES } from './response-limits.js';
 import { type HttpProxy, proxyFor, type Transport } from './transport.js';
 
-/**
- * Storage origins behind redirects may change with every signed URL; idle ones beyond this number
- * are closed.
- */
+/** Storage origins may change with every signed URL: idle ones beyond this are closed. */
 const MAX_ORIGINS = 16;
 
 export interface ConnectionsOptions {
@@ -17,17 +14,11 @@ export interface ConnectionsOptions {
   readonly connections: number;
   readonly connectTimeoutMs: number;
   readonly transport: Transport;
-  /**
-   * Each connection reuses one read buffer: a consumer must have finished with the bytes when it
-   * returns.
-   */
+  /** Reuse one read buffer a connection: consumers may not keep the bytes they receive. */
   readonly reusesBuffers?: boolean | undefined;
 }
 
-/**
- * A slot for one connection to an origin at a time, used by one request at a time and kept alive in
- * between.
- */
+/** A slot for one connection to an origin, used by one request at a time and kept alive. */
 export interface Connection {
   readonly origin: string;
   readonly client: Client;
@@ -39,24 +30,15 @@ export interface Connection {
   responses: number;
   /** A body is arriving, whose bytes undici does not keep. */
   isBody: boolean;
-  /**
-   * Reads no more from the connection until `resume`; it buffers at most one chunk of 64 KiB by
-   * then.
-   */
+  /** Stops reading until `resume`; at most one chunk of 64 KiB is buffered. */
   pause(): void;
-  /**
-   * `isOver`: the request was aborted and undici closes the connection: its buffered bytes are not
-   * read.
-   */
+  /** `isOver`: the request was aborted, and buffered bytes are not read. */
   resume(isOver?: boolean): void;
 }
 
 /** The connections of one worker. */
 export interface Connections {
-  /**
-   * A connection to `origin`, at once or when one is released. Rejects (`internal`) once the
-   * connections are closed.
-   */
+  /** At once or when a connection is released. Rejects (`internal`) after `close`. */
   acquire(origin: string): Promise<Connection>;
   release(connection: Connection): void;
   /** Closes every connection; requests in progress fail. */
@@ -78,7 +60,6 @@ interface OriginConnections {
 export function createConnections(options: ConnectionsOptions): Connections {
   const origins = new Map<string, OriginConnections>();
   let closed = false;
-  const connectors = createConnectors(options.transport, options.connectTimeoutMs);
 
   return {
     acquire(origin) {
@@ -94,10 +75,7 @@ export function createConnections(options: ConnectionsOptions): Connections {
       if (free !== undefined) return Promise.resolve(free);
       if (atOrigin.all.length < options.connections) {
         const proxy = proxyFor(new URL(origin), options.transport.environment);
-        const connection = createConnection(origin, connectors, {
-          proxy,
-          reusesBuffers: options.reusesBuffers === true,
-        });
+        const connection = createConnection(origin, proxy, options);
         atOrigin.all.push(connection);
         return Promise.resolve(connection);
       }
@@ -137,12 +115,12 @@ function closeIdleOrigins(origins: Map<string, OriginConnections>): void {
 
 function createConnection(
   origin: string,
-  connectors: ReturnType<typeof createConnectors>,
-  { proxy, reusesBuffers }: { readonly proxy: HttpProxy | undefined; readonly reusesBuffers: boolean },
+  proxy: HttpProxy | undefined,
+  { transport, connectTimeoutMs, reusesBuffers }: ConnectionsOptions,
 ): Connection {
   let paused = false;
-  const reused = reusesBuffers ? new ReusedBuffer(() => paused) : undefined;
-  const connect = connectors(reused?.onread);
+  const reused = reusesBuffers === true ? new ReusedBuffer(() => paused) : undefined;
+  const connect = createConnector(transport, connectTimeoutMs, reused?.onread);
   let socket: Socket | undefined;
   const forward = origin.startsWith('http:') ? proxy : undefined;
   const client = new Client(forward?.origin ?? origin, {
@@ -192,20 +170,14 @@ function headersFor({ authorization }: HttpProxy, origin: string): Record<string
   };
 }
 
-/**
- * Makes `read()` return nothing while `isPaused`; `read(0)`, which streams use internally, passes
- * through.
- */
+/** Makes `read()` return nothing while `isPaused`, except `read(0)`, which streams need. */
 function gate(socket: Socket, isPaused: () => boolean): void {
   const read = socket.read;
   socket.read = (sizeBytes?: number): unknown =>
     sizeBytes !== 0 && isPaused() ? null : read.call(socket, sizeBytes);
 }
 
-/**
- * The most that one read of a socket returns: four times Node's default, so that there are fewer
- * reads. 16 connections use 4 MiB.
- */
+/** Bytes of one read: four times Node's default, for fewer reads. 16 connections use 4 MiB. */
 const BUFFER_BYTES = 256 * 1024;
 
 /** RFC 9112, section 2.1. */

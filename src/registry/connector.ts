@@ -1,48 +1,32 @@
 import type { OnReadOpts, Socket } from 'node:net';
-import type { SecureContext } from 'node:tls';
 import { buildConnector } from 'undici';
-import { connectPatiently, openTunnel } from './route.js';
+import { connectPatiently, openTunnel, type TlsOptions, tlsOptions } from './route.js';
 import { type HttpProxy, portOf, proxyFor, type Transport } from './transport.js';
 
 /**
- * undici's connectors, each with its own read buffer if it is given one. They share the registry's
- * certificates, which are read for the first https connection. https goes through a proxy in a
- * tunnel; http requests go to the proxy itself, which the connection's client treats as the origin.
+ * undici's connector, with the registry's certificates, which are read for the first https
+ * connection, and a read buffer if it is given one. https goes through a proxy in a tunnel; http
+ * requests go to the proxy itself, which the connection's client treats as the origin.
  */
-export function createConnectors(
+export function createConnector(
   transport: Transport,
   timeoutMs: number,
-): (onread?: OnReadOpts) => buildConnector.connector {
-  let trusted: Promise<SecureContext> | undefined;
-  const trust = () => {
-    trusted ??= import('./trust.js').then(({ createTrust }) => createTrust(transport));
-    return trusted;
-  };
-  return (onread) =>
-    connectorWith({ transport, timeoutMs, trust, reading: onread === undefined ? {} : { onread } });
-}
-
-interface ConnectorOptions {
-  readonly transport: Transport;
-  readonly timeoutMs: number;
-  readonly trust: () => Promise<SecureContext>;
-  readonly reading: { readonly onread?: OnReadOpts };
-}
-
-function connectorWith({ transport, timeoutMs, trust, reading }: ConnectorOptions): buildConnector.connector {
+  onread?: OnReadOpts,
+): buildConnector.connector {
+  const reading = onread === undefined ? {} : { onread };
   const plain = patientConnector(timeoutMs, reading);
   let secure: Promise<buildConnector.connector> | undefined;
 
   async function secureConnector(): Promise<buildConnector.connector> {
-    const verified = { secureContext: await trust(), rejectUnauthorized: transport.tlsVerify };
-    const connect = patientConnector(timeoutMs, { ...verified, ...reading });
+    const tls = await tlsOptions(transport);
+    const connect = patientConnector(timeoutMs, { ...tls, ...reading });
     return (target, callback) => {
       const proxy = proxyFor(originOfTarget(target), transport.environment);
       if (proxy === undefined) {
         connect(target, callback);
         return;
       }
-      openTunnelTo(proxy, target, { timeoutMs, ...verified }).then(
+      openTunnelTo(proxy, target, { timeoutMs, ...tls }).then(
         (httpSocket) => connect({ ...target, httpSocket }, callback),
         (error: Error) => callback(error, null),
       );
@@ -91,7 +75,7 @@ function originOfTarget({ protocol, hostname, port }: Target): URL {
 async function openTunnelTo(
   proxy: HttpProxy,
   target: Target,
-  options: { timeoutMs: number; secureContext: SecureContext; rejectUnauthorized: boolean },
+  options: TlsOptions & { timeoutMs: number },
 ): Promise<Socket> {
   const origin = originOfTarget(target);
   return openTunnel(proxy, `${origin.hostname}:${portOf(origin)}`, options);

@@ -3,19 +3,13 @@ import { GrowingBuffer } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
 import { type Secret, secretOf } from './auth-file.js';
 
-/**
- * A helper may request a token from a cloud, which takes seconds, or unlock a keyring, for which a
- * user types a password.
- */
+/** A helper may take seconds to reach a cloud, or wait for the password of a keyring. */
 const HELPER_TIMEOUT_MS = 60_000;
 
 /** Passwords from clouds have 1 to 4 KiB. */
 const MAX_OUTPUT_BYTES = 64 * 1024;
 
-/**
- * The message of a helper that has no credentials for the server (docker-credential-helpers,
- * credentials/error.go).
- */
+/** A helper without credentials prints this (docker-credential-helpers, credentials/error.go). */
 const NOT_FOUND = 'credentials not found in native keychain';
 
 const NOT_INSTALLED = 'not-installed';
@@ -101,10 +95,7 @@ function killGroup({ pid }: ChildProcess): void {
   }
 }
 
-/**
- * `{"ServerURL": …, "Username": …, "Secret": …}`; both absent, null or empty mean that there are no
- * credentials.
- */
+/** `{"Username": …, "Secret": …}`; both are absent, null or empty without credentials. */
 function readAnswer(call: HelperCall, output: string): Secret | undefined {
   let answer: unknown;
   try {

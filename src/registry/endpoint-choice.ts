@@ -1,21 +1,12 @@
 import { crc32 } from 'node:zlib';
 import { Concurrency, type Limits } from './backoff.js';
-import { TURN_WORDS } from './range-turns.js';
+import { BLOB_SLOTS, blobSlot, TURN_WORDS } from './range-turns.js';
 
-/**
- * How long an endpoint is avoided after a failure, doubled by each further one: a connect timeout
- * takes 5 s.
- */
+/** Avoid a failed endpoint this long, doubled by each failure: a connect timeout takes 5 s. */
 const AVOID_MS = 10_000;
 
 /** Ten minutes: no pull waits longer for a mirror to come back. */
 const MAX_AVOID_MS = 600_000;
-
-/**
- * Blobs are distinguished by the first three hex digits of their digests: after a collision a blob
- * is fetched from another endpoint, too.
- */
-const LACKING_SLOTS = 16 ** 3;
 
 /** Each endpoint has a bit of a slot; for the 33rd mirror and those after it nothing is stored. */
 const LACKING_BITS = 32;
@@ -39,10 +30,7 @@ export function foreignHost(blobUrl: string): number {
  */
 export type Trait = keyof typeof TRAITS;
 const TRAITS = {
-  /**
-   * The last response to a range came from the registry itself: ranges need not wait for a redirect
-   * target.
-   */
+  /** The last range came from the registry itself: no need to wait for a redirect target. */
   'serves-itself': 1,
   /** It redirects each request to a URL that is valid for that request only. */
   'one-time-targets': 2,
@@ -61,13 +49,13 @@ const TRAIT_SLOTS = LACKING_BITS + 1 + HOST_SLOTS;
  * and each hash of a host, and the words of `RangeTurns`.
  */
 export function createEndpointState(): Uint32Array<SharedArrayBuffer> {
-  const words = LACKING_SLOTS + TRAIT_SLOTS + TURN_WORDS;
+  const words = BLOB_SLOTS + TRAIT_SLOTS + TURN_WORDS;
   return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
 }
 
 /** The words of `RangeTurns` in what `createEndpointState` returned. */
 export function turnWords({ buffer, byteOffset }: Uint32Array): Int32Array {
-  const before = (LACKING_SLOTS + TRAIT_SLOTS) * Uint32Array.BYTES_PER_ELEMENT;
+  const before = (BLOB_SLOTS + TRAIT_SLOTS) * Uint32Array.BYTES_PER_ELEMENT;
   return new Int32Array(buffer, byteOffset + before, TURN_WORDS);
 }
 
@@ -149,13 +137,10 @@ export class EndpointChoice {
 
   #isLacking(endpoint: number, digest: string): boolean {
     if (endpoint >= LACKING_BITS) return false;
-    return (Atomics.load(this.#endpointState, slotOf(digest)) & (1 << endpoint)) !== 0;
+    return (Atomics.load(this.#endpointState, blobSlot(digest)) & (1 << endpoint)) !== 0;
   }
 
-  /**
-   * The network or the server failed, or asked to wait for `waitMs`: other blobs avoid the endpoint
-   * for a while, too.
-   */
+  /** It failed, or asked to wait for `waitMs`: other blobs avoid it for a while, too. */
   failed(endpoint: number, now: number, waitMs?: number): void {
     if (endpoint < 0) return;
     if (waitMs !== undefined) this.#load[endpoint]!.throttled(waitMs, now);
@@ -189,21 +174,14 @@ export class EndpointChoice {
     return (Atomics.load(this.#endpointState, traitSlotOf(endpoint)) & TRAITS[trait]) !== 0;
   }
 
-  /**
-   * The endpoint refused this blob, answered wrongly, or sent wrong bytes: no thread requests it
-   * there again.
-   */
+  /** It refused this blob or sent wrong bytes: no thread requests the blob there again. */
   lacks(endpoint: number, digest: string): void {
     if (endpoint >= 0 && endpoint < LACKING_BITS)
-      Atomics.or(this.#endpointState, slotOf(digest), 1 << endpoint);
+      Atomics.or(this.#endpointState, blobSlot(digest), 1 << endpoint);
   }
-}
-
-function slotOf(digest: string): number {
-  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
 }
 
 /** Endpoints come first, then `NO_ENDPOINT`, then hosts. */
 function traitSlotOf(endpoint: number): number {
-  return LACKING_SLOTS + (endpoint >= 0 ? endpoint : LACKING_BITS + NO_ENDPOINT - endpoint);
+  return BLOB_SLOTS + (endpoint >= 0 ? endpoint : LACKING_BITS + NO_ENDPOINT - endpoint);
 }

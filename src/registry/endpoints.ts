@@ -45,10 +45,7 @@ function ruleFor(name: string, rules: readonly RegistryRule[]): RegistryRule | u
   return best?.rule;
 }
 
-/**
- * How many characters of `name` the prefix covers; 0 when it does not match. Path components match
- * completely or not at all.
- */
+/** How many characters of `name` the prefix covers, in complete components; 0 for none. */
 function matchLength(name: string, prefix: string): number {
   if (prefix.startsWith('*.')) {
     const host = name.slice(0, name.indexOf('/'));

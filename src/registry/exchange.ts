@@ -63,10 +63,7 @@ export function createContext(options: SessionOptions): SessionContext {
   };
 }
 
-/**
- * Loopback hosts are tried in http first; no other host is ever sent plain http unless the user
- * allowed it.
- */
+/** Loopback hosts are tried in http first, other hosts never unless the user allows it. */
 function originsToTry({ host, plainHttp, insecure }: SessionOptions): URL[] {
   const api = apiHost(host);
   const http = originOf('http', api);
@@ -97,10 +94,7 @@ export interface ServedResponse {
   readonly response: HttpResponse;
   /** `host[:port]` of the server that sent it. */
   readonly host: string;
-  /**
-   * Redirects led away from the origin of the request: whatever the response says, its server gets
-   * no credentials.
-   */
+  /** A redirect has left the origin of the request: this server gets no credentials. */
   readonly isCrossOrigin: boolean;
   readonly action: Decision['action'];
 }
@@ -242,10 +236,7 @@ export async function exchange(
 
 type Progress = Pick<SentRequest, 'origin' | 'redirects'> & Pick<RequestHistory, 'waits'>;
 
-/**
- * Sends one request to one URL. Returns the response with what it leads to, or the failure of the
- * network.
- */
+/** Sends one request to one URL. Returns the response with the decision, or the failure. */
 async function sendOnce(
   { client, options }: SessionContext,
   url: URL,

@@ -36,10 +36,7 @@ export function parseContentRange(header: string | undefined): ContentRange | un
   return { range: { start, end }, sizeBytes };
 }
 
-/**
- * The `Range` header for `[start, end)`: the one place where a half-open range becomes HTTP's
- * inclusive form.
- */
+/** The `Range` header, inclusive, for a half-open range. */
 export function rangeHeader(start: number, end: number): string {
   return `bytes=${start}-${end - 1}`;
 }
@@ -66,84 +63,57 @@ const MAX_CHALLENGES = 16;
 const TOKEN = /[!#$%&'*+.^_`|~0-9A-Za-z-]+/y;
 const TOKEN68 = /[-._~+/0-9A-Za-z]+=*(?=[ \t]*(?:,|$))/y;
 const QUOTED = /"((?:[^"\\]|\\.)*)"/sy;
-const EQUALS = /[ \t]*=[ \t]*/y;
+const NAME = /([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*=[ \t]*/y;
 const SPACE = /[ \t]+/y;
 const SEPARATOR = /[ \t,]*/y;
+
+/** Consumes the match of a pattern and returns it (its group, if it has one); undefined for none. */
+type Accept = (pattern: RegExp) => string | undefined;
 
 /**
  * The challenges of one or several `WWW-Authenticate` headers, in order (RFC 9110, 11.2 and
  * 11.6.1). Reading stops at the first text that is no challenge; those before it count.
  */
 export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
-  const text = typeof header === 'string' ? header : (header ?? []).join(', ');
-  const reader = createReader(text.slice(0, MAX_HEADER_LENGTH));
+  const text = (typeof header === 'string' ? header : (header ?? []).join(', ')).slice(0, MAX_HEADER_LENGTH);
+  let at = 0;
+  const accept: Accept = (pattern) => {
+    pattern.lastIndex = at;
+    const match = pattern.exec(text);
+    if (match === null) return undefined;
+    at = pattern.lastIndex;
+    return match[1] ?? match[0];
+  };
   const challenges: Challenge[] = [];
-  reader.accept(SEPARATOR);
+  accept(SEPARATOR);
   while (challenges.length < MAX_CHALLENGES) {
-    const scheme = reader.accept(TOKEN);
+    const scheme = accept(TOKEN);
     if (scheme === undefined) break;
     const parameters = new Map<string, string>();
     challenges.push({ scheme: scheme.toLowerCase(), parameters });
-    if (reader.accept(SPACE) !== undefined && reader.accept(TOKEN68) === undefined) {
-      if (!readParameters(reader, parameters)) break;
+    if (accept(SPACE) !== undefined && accept(TOKEN68) === undefined) {
+      if (!readParameters(accept, parameters)) break;
     }
-    reader.accept(SEPARATOR);
+    accept(SEPARATOR);
   }
   return challenges;
 }
 
-interface Reader {
-  /**
-   * The match of `pattern` here (its group, if it has one), or undefined and nothing is consumed.
-   */
-  accept(pattern: RegExp): string | undefined;
-  mark(): number;
-  reset(mark: number): void;
-}
-
-function createReader(text: string): Reader {
-  let at = 0;
-  return {
-    accept(pattern) {
-      pattern.lastIndex = at;
-      const match = pattern.exec(text);
-      if (match === null) return undefined;
-      at = pattern.lastIndex;
-      return match[1] ?? match[0];
-    },
-    mark: () => at,
-    reset: (mark) => {
-      at = mark;
-    },
-  };
-}
-
-/**
- * Reads `name=value` pairs up to a token without `=`, which starts the next challenge. False for
- * malformed pairs.
- */
-function readParameters(reader: Reader, into: Map<string, string>): boolean {
+/** Reads `name=value` pairs up to the next challenge. Returns false for malformed pairs. */
+function readParameters(accept: Accept, into: Map<string, string>): boolean {
   for (;;) {
-    const start = reader.mark();
-    const name = reader.accept(TOKEN);
+    const name = accept(NAME)?.toLowerCase();
     if (name === undefined) return true;
-    if (reader.accept(EQUALS) === undefined) {
-      reader.reset(start);
-      return true;
-    }
-    const quoted = reader.accept(QUOTED);
-    const value = quoted === undefined ? reader.accept(TOKEN) : quoted.replaceAll(/\\(.)/gs, '$1');
+    const quoted = accept(QUOTED);
+    const value = quoted === undefined ? accept(TOKEN) : quoted.replaceAll(/\\(.)/gs, '$1');
     if (value === undefined) return false;
     // The first of two equal names counts: a later one must not redirect the token request.
-    if (!into.has(name.toLowerCase())) into.set(name.toLowerCase(), value);
-    reader.accept(SEPARATOR);
+    if (!into.has(name)) into.set(name, value);
+    accept(SEPARATOR);
   }
 }
 
-/**
- * Codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878). Storage repeats other labels
- * that were uploaded with a blob.
- */
+/** Codings that change bytes (RFC 9110, 8.4.1; RFC 7932; RFC 8878); storage sends others, too. */
 const CODINGS: ReadonlySet<string> = new Set([
   'gzip',
   'x-gzip',
@@ -154,10 +124,7 @@ const CODINGS: ReadonlySet<string> = new Set([
   'zstd',
 ]);
 
-/**
- * How much longer an encoded body may be than its decoded bytes: headers and trailers of gzip,
- * stored blocks.
- */
+/** How much longer than its content an encoded body may be: gzip headers, stored blocks. */
 export const MAX_CODING_BYTES = 4096;
 
 /** Whether a Content-Encoding names a coding that changes bytes. */

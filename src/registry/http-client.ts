@@ -62,10 +62,7 @@ export interface HttpClient {
 export function createHttpClient(options: HttpClientOptions): HttpClient {
   const agents = new Map<string, Promise<Agent>>();
 
-  /**
-   * The agent that keeps connections alive for such requests; with `isFresh`, one with a new
-   * connection that is not kept.
-   */
+  /** The agent for such requests; with `isFresh`, one with a new connection. */
   function agentFor(route: Route, isFresh: boolean): Promise<Agent> {
     const key = `${route.secure} ${route.tunnel?.origin}`;
     const existing = agents.get(key);
@@ -154,10 +151,7 @@ function diedOnReusedSocket(error: unknown): boolean {
   return error instanceof Error && 'onReusedSocket' in error && error.onReusedSocket === true;
 }
 
-/**
- * A 2xx response with its body, cut at `maxBytes`. A body that takes too long fails like one that
- * falls silent.
- */
+/** A 2xx response with its body, up to `maxBytes`; a body that takes too long is an error. */
 function collect(
   response: IncomingMessage,
   request: HttpRequest,
@@ -195,10 +189,7 @@ function collect(
   });
 }
 
-/**
- * Any other response with the beginning of its body, which says little more than the status and so
- * is not waited for long.
- */
+/** Any other response, with the beginning of its body if that comes soon. */
 function collectUnwanted(
   response: IncomingMessage,
   timer: IdleTimer,

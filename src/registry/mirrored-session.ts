@@ -19,10 +19,7 @@ interface Access {
 /** An image's repository at all its endpoints, as one session. */
 export interface MirroredSession
   extends Omit<RegistrySession, 'origin' | 'authorization' | 'authorizationExpiresAtMs'> {
-  /**
-   * In the order in which workers try them for blobs: first the one that had the manifest, where
-   * `blobUrl` leads.
-   */
+  /** In the order for blobs: first the one that had the manifest, that of `blobUrl`. */
   readonly endpoints: readonly RangeEndpoint[];
   /**
    * To an endpoint by its index in `endpoints`; `stale` as `RegistrySession.authorization` has it.
@@ -33,10 +30,7 @@ export interface MirroredSession
 interface MirroredOptions extends Omit<SessionOptions, 'host' | 'repository' | 'credentials'> {
   /** At least one; the last is the image's own registry. */
   readonly endpoints: readonly Endpoint[];
-  /**
-   * `isOwn`: the endpoint is on the host of the image's own registry, and may see what was given
-   * for that.
-   */
+  /** `isOwn`: the endpoint is on the registry's own host and may see its credentials. */
   credentialsFor(endpoint: Endpoint, isOwn: boolean): Credentials;
 }
 
@@ -127,10 +121,7 @@ function transportOf(options: MirroredOptions, host: string, insecure: boolean) 
   return { host, tlsVerify, ...(certDir === undefined ? {} : { certDir }), environment, allowHttpStorage };
 }
 
-/**
- * Counts bytes as `policy` does; the first failure or wait ends the request, since another endpoint
- * can serve it.
- */
+/** Ends a request at the first failure or wait, since another endpoint can serve it. */
 function failFast(policy: RetryPolicy, host: string): RetryPolicy {
   return {
     received: (bytes) => policy.received(bytes),

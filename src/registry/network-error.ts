@@ -10,10 +10,7 @@ export interface NetworkFault {
   readonly sign?: Sign;
 }
 
-/**
- * `alive`: the host accepted a connection or answered before it failed. `silent`: a timeout ended
- * the request.
- */
+/** `alive`: the host accepted a connection or answered. `silent`: the request timed out. */
 type Sign = 'alive' | 'silent';
 
 /** The host of a failure, and what the failure shows about it. */
@@ -139,10 +136,7 @@ const TEMPLATES: Readonly<Record<string, Template>> = {
   UND_ERR_HEADERS_OVERFLOW: LONG_HEADERS,
 };
 
-/**
- * The error for a connection that was not established, or a response that did not begin, continue
- * or end in time.
- */
+/** The error for a connection or response that did not begin, continue or end in time. */
 export function timeoutError(phase: keyof typeof TIMEOUT_CODES): Error {
   return Object.assign(new Error(`${phase} timeout`), { code: TIMEOUT_CODES[phase] });
 }
@@ -181,10 +175,7 @@ function refusedByProxy(proxy: string, status: number, host: string): NetworkFau
   };
 }
 
-/**
- * The code of a system, TLS, HTTP parser or undici error; the first one when several addresses were
- * tried.
- */
+/** The code of a network error; the first one when several addresses were tried. */
 function codeOf(error: unknown): string {
   if (typeof error !== 'object' || error === null) return '';
   if ('code' in error && error.code === 'EPROTO' && error instanceof Error) {
@@ -200,10 +191,7 @@ function isNotHttp(code: string): boolean {
   return code.startsWith('HPE_');
 }
 
-/**
- * Whether a plain HTTP request failed in the way a TLS server makes it fail: no HTTP, or a closed
- * connection.
- */
+/** Whether plain HTTP failed as with a TLS server: no HTTP, or a closed connection. */
 export function mayBeTls(error: unknown): boolean {
   const code = codeOf(error);
   return isNotHttp(code) || code === 'ECONNRESET' || code === 'EPIPE';
@@ -214,10 +202,7 @@ export function isNotTls(error: unknown): boolean {
   return NOT_TLS.has(codeOf(error));
 }
 
-/**
- * Describes a network error of `host`. Nothing of the error's own message is repeated: it may hold
- * a URL.
- */
+/** Describes a network error of `host`, without its own message, which may hold a URL. */
 export function describeNetworkError(error: unknown, host: string): NetworkFault {
   const mark = proxyMark(error);
   if (mark === undefined) return describeCode(codeOf(error), host);

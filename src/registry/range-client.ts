@@ -18,10 +18,7 @@ export interface RangeClientOptions {
   readonly endpoints: readonly RangeEndpoint[];
   /** For foreign blobs, which are fetched from their own hosts. */
   readonly foreignTransport: Omit<Transport, 'host' | 'certDir'>;
-  /**
-   * Shared with other threads; see `createEndpointState`, `createLimits` with a row for each
-   * endpoint, `createWaitBudget`.
-   */
+  /** Shared with other threads; `limits` has a row for each endpoint. */
   readonly endpointState: Uint32Array;
   readonly limits: Limits;
   readonly waits: WaitBudget;
@@ -86,10 +83,7 @@ export interface RangeEvents {
    * Left out, the rate is not limited.
    */
   limit?(bytes: number): Promise<void> | undefined;
-  /**
-   * The range waits until the returned function is called; `unreported` is a server's wait that was
-   * not reported yet.
-   */
+  /** The range waits until the returned function is called; `unreported` if that is news. */
   pause(unreported: Wait | undefined): () => void;
 }
 
@@ -109,10 +103,7 @@ export interface RangeJob {
    * any; others are closed at their heads. Left out, bytes before the range are skipped.
    */
   fullBlobInstead?(): RangeJob['onBytes'] | undefined;
-  /**
-   * Lets the range be ended before its end. Only a 206 is: the rest of another response could not
-   * be asked for alone.
-   */
+  /** Ends the range early, if its response is a 206. */
   readonly stop?: RangeStop;
   /**
    * Receives the bytes in order, each once. While a promise is open nothing more is read from the
@@ -129,10 +120,7 @@ export interface RangeTotals {
   readonly receivedBytes: number;
 }
 
-/**
- * Connections and memory for the ranges of one worker: HTTP/1.1, kept alive, one request a
- * connection at a time.
- */
+/** Connections and state for the ranges of one worker: HTTP/1.1, kept alive, not pipelined. */
 export function createRangeClient(options: RangeClientOptions): RangeClient {
   const connections = options.endpoints.map(({ transport }) => createConnections({ ...options, transport }));
   const elsewhere = new Map<string, Connections>();
@@ -156,20 +144,14 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
   };
 }
 
-/**
- * Ends a range early while its bytes arrive. Its connection is closed, and the range continues over
- * another up to `end`.
- */
+/** Ends a range early: its connection is closed, and another brings the rest up to `end`. */
 export class RangeStop {
   /** Where the stopped range ended or will end; undefined when it was not stopped. */
   end: number | undefined;
   readonly #endFor: (next: number) => number;
   #abort: (() => void) | undefined;
 
-  /**
-   * `endFor` returns where the range may end when all bytes before `next` have come, at or after
-   * `next`.
-   */
+  /** `endFor` returns where the range may end, at or after the first missing byte. */
   constructor(endFor: (next: number) => number = (next) => next) {
     this.#endFor = endFor;
   }

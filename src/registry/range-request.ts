@@ -159,10 +159,7 @@ function responseHandler(range: Range, attempt: Attempt): ResponseHandler {
   };
 }
 
-/**
- * Whether what is missing may be requested by itself: not where the endpoint serves ranges only now
- * and then.
- */
+/** Whether the rest can be requested alone: not where an endpoint serves some ranges only. */
 function mayBeSplit({ route, isFullBlob }: Range): boolean {
   return !isFullBlob && !route.has('ranges-ignored');
 }

@@ -23,10 +23,7 @@ export interface RequestedRange {
   readonly isPart: boolean;
 }
 
-/**
- * The part of the body to keep, and the size of the blob if the response states it; or why the
- * response is wrong.
- */
+/** The part of the body to keep and the blob's stated size, or why the response is wrong. */
 type CheckedRange =
   | { readonly window: BodyWindow; readonly sizeBytes: number | undefined }
   /** `mayPass`: the next response may be right, as that of a cache that was filling. */
@@ -108,10 +105,7 @@ function unexpected(url: URL, { blob, start, end }: RequestedRange, what: string
   return unexpectedAnswer(`${url.host} answers for bytes ${start} to ${end} of ${blob.digest} with ${what}`);
 }
 
-/**
- * The error for the size of the blob that a response states, or does not state; undefined when it
- * is right.
- */
+/** The error for a wrong or missing size of the blob; undefined when the size is right. */
 function checkSize({ blob, isSizeUnknown }: RequestedRange, url: URL, sizeBytes: number | undefined) {
   if (!isSizeUnknown) {
     const isRight = sizeBytes === undefined || sizeBytes === blob.sizeBytes;

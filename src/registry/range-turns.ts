@@ -1,11 +1,12 @@
-/**
- * Blobs are distinguished by the first three hex digits of their digests: two with the same share a
- * turn.
- */
-const SLOTS = 16 ** 3;
+/** Blobs with the same first three hex digits of their digests share a turn and its endpoints. */
+export const BLOB_SLOTS = 16 ** 3;
+
+export function blobSlot(digest: string): number {
+  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
+}
 
 /** The number of words for the turns and claims of a pull. */
-export const TURN_WORDS = 2 * SLOTS;
+export const TURN_WORDS = 2 * BLOB_SLOTS;
 
 /** The state of a blob's turn: free, held by a range, or abandoned for this blob. */
 const FREE = 0;
@@ -45,7 +46,7 @@ export class RangeTurns {
 
   /** Resolves when a range of the blob may be requested, with a function that ends its turn. */
   async acquire(digest: string): Promise<() => void> {
-    const slot = slotOf(digest);
+    const slot = blobSlot(digest);
     const { responseMs, totalMs } = this.#limits;
     const untilMs = performance.now() + totalMs;
     for (;;) {
@@ -62,10 +63,7 @@ export class RangeTurns {
     if (Atomics.compareExchange(this.#words, slot, HELD, state) === HELD) Atomics.notify(this.#words, slot);
   }
 
-  /**
-   * Whether the caller is the first to receive this full blob in place of a part: it keeps the
-   * response.
-   */
+  /** Whether the caller is the first to receive this blob in full, and keeps the response. */
   claimFullBlob(digest: string): boolean {
     const [slot, bit] = claimOf(digest);
     return (Atomics.or(this.#words, slot, bit) & bit) === 0;
@@ -78,11 +76,7 @@ export class RangeTurns {
   }
 }
 
-function slotOf(digest: string): number {
-  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
-}
-
 /** A claim ends other ranges for good: the last digits distinguish blobs that share a slot. */
 function claimOf(digest: string): readonly [slot: number, bit: number] {
-  return [SLOTS + slotOf(digest), 1 << (Number.parseInt(digest.slice(-2), 16) & 31)];
+  return [BLOB_SLOTS + blobSlot(digest), 1 << (Number.parseInt(digest.slice(-2), 16) & 31)];
 }

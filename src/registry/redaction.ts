@@ -1,18 +1,12 @@
 import type { Secret } from './auth-file.js';
 
-/**
- * Cached secrets, least recently used first out: a command has a few registries, each with a
- * password and a token.
- */
+/** Secrets to mask, the latest: a command has a few registries with a password and a token. */
 const MAX_SECRETS = 64;
 
 /** Shorter secrets are parts of ordinary words: to mask those would disclose them. */
 const MIN_SECRET_LENGTH = 4;
 
-/**
- * The secrets that this thread sends to servers, with the forms in which they may come back; the
- * last one used is last.
- */
+/** The secrets that this thread sends, in the forms in which they may come back. */
 const inUse = new Map<string, readonly string[]>();
 
 /** Notes a password or an identity token that is about to be used. */
@@ -24,10 +18,7 @@ export function noteSecret(secret: Secret): void {
   }
 }
 
-/**
- * Notes the value of an Authorization header: a token, or credentials and the password in them (RFC
- * 6750, RFC 7617).
- */
+/** Notes an Authorization value, and the password in Basic credentials (RFC 7617). */
 export function noteAuthorization(value: string): void {
   const [, scheme = '', credentials = ''] = /^(\S+) +(\S+)$/.exec(value) ?? [];
   note(credentials);
@@ -78,10 +69,7 @@ export interface LoggedRequest {
   readonly failureReason?: string | undefined;
 }
 
-/**
- * The path of a blob has at most some 350 characters; those of signed URLs, without the query, are
- * not longer.
- */
+/** Paths of blobs and of signed URLs without queries have at most some 350 characters. */
 const MAX_PATH_LENGTH = 512;
 
 /**

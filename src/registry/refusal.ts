@@ -25,10 +25,7 @@ export function firstErrorMessage(body: Buffer): string | undefined {
   return words === undefined ? undefined : escapeForeignText(words);
 }
 
-/**
- * `<Code>` and `<Message>` of a storage's error (Amazon S3, "REST Error Responses"), else the title
- * of a web page.
- */
+/** The error of a storage (Amazon S3, "REST Error Responses"), or the title of a web page. */
 function markupWords(text: string): string | undefined {
   if (!isMarkup(text)) return undefined;
   const element = (name: string): string[] => {
@@ -71,10 +68,7 @@ export function serverSays(body: Buffer, prefix = '; it says '): string {
   return words === undefined ? '' : `${prefix}${words}`;
 }
 
-/**
- * Whether a status is a failure of the server and no deliberate response: 5xx, and 408, with which
- * proxies end a slow request.
- */
+/** Whether a status is a failure of the server: 5xx, and 408, as proxies end slow requests. */
 export function isServerFailure(status: number): boolean {
   return status >= 500 || status === 408;
 }

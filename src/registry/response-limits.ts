@@ -1,7 +1,4 @@
-/**
- * The most bytes before a body: four times the limit of Node and most servers, as some proxies add
- * 20 KB of policies and cookies.
- */
+/** Four times the limit of Node and most servers: some proxies add 20 KB of headers. */
 export const MAX_HEADER_BYTES = 64 * 1024;
 
 /**
@@ -10,22 +7,13 @@ export const MAX_HEADER_BYTES = 64 * 1024;
  */
 export const MAX_UNWANTED_BODY_BYTES = 64 * 1024;
 
-/**
- * How long to wait for such a body: it usually comes with its headers, and a new connection costs
- * less than this.
- */
+/** It usually comes with its headers, and a new connection costs less than this. */
 const UNWANTED_BODY_MS = 2_000;
 
-/**
- * A small response may take this many idle timeouts, so that a server that sends a byte in each
- * does not stall a pull for long.
- */
+/** A small response may take this many idle timeouts, even if each brings a byte. */
 const IDLE_TIMEOUTS = 6;
 
-/**
- * Slower than a modem. A manifest of 4 MiB may take 17 minutes at this rate, and one of usual size
- * has the first minute.
- */
+/** Slower than a modem: a manifest of 4 MiB may take 17 minutes. */
 const MIN_BYTES_A_SECOND = 4096;
 
 /** How long to wait for a body that is only good for a message, in milliseconds. */

@@ -105,10 +105,7 @@ export interface RequestHistory {
   readonly random: number;
 }
 
-/**
- * What to do next. `retryReason` and `failureReason` go to the log; they hold no secret and none of
- * the server's own text.
- */
+/** What to do next. The reasons go to the log, without secrets or text of the server. */
 export type Decision = (
   | { readonly action: 'accept'; readonly window: BodyWindow; readonly sizeBytes?: number | undefined }
   | { readonly action: 'redirect'; readonly to: URL }
@@ -217,10 +214,7 @@ function refuseRedirect(url: URL): Decision {
   );
 }
 
-/**
- * Undefined for HEAD as well: its response has no message of the registry, and the GET that follows
- * brings it.
- */
+/** Undefined for HEAD as well: the GET that follows brings the registry's message. */
 function waitMsOf(response: ResponseHead, request: SentRequest, history: RequestHistory): number | undefined {
   if (request.method === 'HEAD') return undefined;
   const { waits, nowMs, random } = history;

@@ -17,7 +17,7 @@ export interface Route {
   readonly forwardProxy: string | undefined;
 }
 
-interface TlsOptions {
+export interface TlsOptions {
   readonly secureContext: SecureContext;
   readonly rejectUnauthorized: boolean;
 }
@@ -25,7 +25,7 @@ interface TlsOptions {
 const trusted = new WeakMap<Transport, SecureContext>();
 
 /** Read at the first https request: it takes 17 ms, and a loopback registry never needs it. */
-async function tlsOptions(transport: Transport): Promise<TlsOptions> {
+export async function tlsOptions(transport: Transport): Promise<TlsOptions> {
   const { createTrust } = await import('./trust.js');
   const secureContext = trusted.get(transport) ?? createTrust(transport);
   trusted.set(transport, secureContext);
@@ -60,10 +60,7 @@ export async function findRoute(url: URL, transport: Transport): Promise<Route> 
   };
 }
 
-/**
- * An agent whose connections take that route. A request gets a connection when it is established,
- * TLS included.
- */
+/** An agent whose connections take that route and are established for a request, with TLS. */
 export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: number): Promise<Agent> {
   const http = route.secure ? await import('node:https') : await import('node:http');
   const { tunnel, tls, secure } = route;
@@ -116,11 +113,9 @@ async function connectThrough(
 /** A proxy's response to CONNECT is a few lines; a longer one is not HTTP. */
 const MAX_HEAD_BYTES = 16 * 1024;
 
-interface TunnelOptions {
+/** The TLS options are for a proxy that is itself reached over TLS. */
+interface TunnelOptions extends TlsOptions {
   readonly timeoutMs: number;
-  /** For a proxy that is itself reached over TLS. */
-  readonly secureContext: SecureContext;
-  readonly rejectUnauthorized: boolean;
 }
 
 /**

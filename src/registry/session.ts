@@ -17,10 +17,7 @@ import type { HttpResponse } from './http-client.js';
 import { type Requested, refusal, storageRefusal, webPageError } from './refusal.js';
 import { MAX_DIGEST_TRIES } from './retry-rules.js';
 
-/**
- * Type and subtype have at most 127 characters each (RFC 6838, 4.2): a longer one is no media type,
- * and messages repeat it.
- */
+/** Type and subtype have at most 127 characters each (RFC 6838, 4.2). */
 const MAX_MEDIA_TYPE_LENGTH = 255;
 
 interface Manifest {
@@ -205,10 +202,7 @@ async function requestAuthorized(
   }
 }
 
-/**
- * Whether credentials may change the response: a registry hides private repositories from anonymous
- * requests by 404 or 403.
- */
+/** Registries hide private repositories from anonymous requests by 404 or 403. */
 async function mayBeHidden(
   { options }: SessionContext,
   { status }: HttpResponse,

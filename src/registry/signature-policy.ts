@@ -9,10 +9,7 @@ import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
 
-/**
- * The requirement that every image meets, and the one that none meets. They have no fields but
- * their type.
- */
+/** The requirements that every image and no image meets; they have no other fields. */
 const ACCEPT = 'insecureAcceptAnything';
 const REJECT = 'reject';
 
@@ -111,10 +108,7 @@ interface Policy {
   readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
 }
 
-/**
- * Checks the full file, whatever the image: a typing error in a key must not fall back to a default
- * that accepts.
- */
+/** Checks the full file: a typing error in a key must not fall back to a lax default. */
 function readPolicy(path: string, bytes: Buffer, selected: string): Policy {
   let parsed: unknown;
   try {

@@ -64,10 +64,7 @@ export class Targets {
     return this.#early >= MAX_EARLY;
   }
 
-  /**
-   * The blob's target; undefined when the registry is to be asked. Waits for the range that asks
-   * it.
-   */
+  /** The blob's target; undefined: ask the registry. Waits for a range that does. */
   async get(blobUrl: string): Promise<URL | undefined> {
     await this.#renewals.get(blobUrl)?.over;
     const known = this.#known.get(blobUrl);
@@ -98,20 +95,14 @@ export class Targets {
     this.renewed(blobUrl);
   }
 
-  /**
-   * A URL failed: the storage node behind it may be gone for good, and the registry can name
-   * another.
-   */
+  /** A URL failed: its storage node may be gone, and the registry can name another. */
   forget(blobUrl: string, failed: URL): void {
     if (this.#known.get(blobUrl)?.target.href !== failed.href) return;
     this.#known.delete(blobUrl);
     this.#shared?.failed(blobUrl, failed);
   }
 
-  /**
-   * The target is refused from now on. Returns whether the caller is to ask the registry, and call
-   * `renewed` afterwards.
-   */
+  /** The target is refused. Returns whether the caller is to ask the registry, as `find`. */
   async expired(blobUrl: string, target: URL): Promise<boolean> {
     this.#expired.add(target);
     const known = this.#known.get(blobUrl);
@@ -137,10 +128,7 @@ export class Targets {
     this.#known.set(blobUrl, { target, foundMs, isReused: false });
   }
 
-  /**
-   * Whether the caller is to ask the registry; if not, another thread or an earlier range has found
-   * a target.
-   */
+  /** Whether the caller is to ask the registry, since no other thread or range has. */
   async #renew(blobUrl: string, target: URL | undefined): Promise<boolean> {
     let end = (): void => {};
     const over = new Promise<void>((resolve) => {
@@ -165,10 +153,7 @@ export class Targets {
 /** One request of a chain of redirects. */
 export interface Hop {
   readonly url: URL;
-  /**
-   * The cached redirect target where the chain began; undefined where it began at the blob's own
-   * URL.
-   */
+  /** The cached target where the chain began; undefined: at the blob's own URL. */
   readonly cachedTarget: URL | undefined;
   /** Redirects that led here. */
   readonly redirects: number;
@@ -176,10 +161,7 @@ export interface Hop {
   readonly isOnOrigin: boolean;
 }
 
-/**
- * The redirects of one range, and whether it asks the registry for a target on behalf of all
- * others.
- */
+/** The redirects of one range, which may ask the registry on behalf of all others. */
 export class RangeRedirects {
   /** Where the last redirect led, until the request has ended. */
   hop: Hop | undefined;
@@ -195,10 +177,7 @@ export class RangeRedirects {
     return this.#leadsFor !== undefined;
   }
 
-  /**
-   * The cached target; undefined when this range is to ask the registry. The first to ask has the
-   * others wait.
-   */
+  /** The cached target; undefined: this range asks the registry, and others wait for it. */
   async find(blobUrl: string): Promise<URL | undefined> {
     const { target, leads } = await this.#targets.find(blobUrl);
     if (leads) this.#leadsFor = blobUrl;

@@ -137,10 +137,7 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   return { value: `Bearer ${token}`, expiresAtMs: nowMs + lifeS * 1000 - MARGIN_MS };
 }
 
-/**
- * Sends a request up to three times; calls `miss` with the last failure when all three failed, and
- * starts over.
- */
+/** Calls `miss` with the last failure after three failed tries, and starts over. */
 export async function requestTokenWithRetries(
   request: () => Promise<TokenResponse>,
   miss: (failure: TokenFailure) => Promise<void>,
@@ -166,10 +163,7 @@ export interface TokenKeeper {
   readonly expiresAtMs: number;
 }
 
-/**
- * `renew` fetches a new token in place of `stale`; `nowMs` is the clock. Calls at the same time
- * share one renewal.
- */
+/** `renew` fetches a token in place of `stale`. Concurrent calls share one renewal. */
 export function createTokenKeeper(
   renew: (stale: string | undefined) => Promise<Token | undefined>,
   nowMs: () => number,

@@ -16,10 +16,7 @@ export interface BodyWindow {
   readonly isExact: boolean;
 }
 
-/**
- * Receives the bytes of the window in order. While a promise is open it is not called again and the
- * connection is paused.
- */
+/** Receives the window in order. The connection is paused while a promise is open. */
 type BodyConsumer = (chunk: Buffer) => void | Promise<void>;
 
 /** Stands in for a rejection with undefined. */
@@ -47,10 +44,7 @@ function createCutter({ skipBytes, lengthBytes, isExact }: BodyWindow) {
   };
 }
 
-/**
- * Hands the bytes of the window to `consume`; pauses the connection while that is busy. `abort`
- * ends the request when it rejects.
- */
+/** Hands the window of a body to `consume`; `abort` ends the request when that rejects. */
 function createBody(connection: Connection, consume: BodyConsumer, abort: (error: unknown) => void) {
   let cutter: ReturnType<typeof createCutter> | undefined;
   let isExact = true;
@@ -120,10 +114,7 @@ function createBody(connection: Connection, consume: BodyConsumer, abort: (error
 
 /** Receives a response. */
 export interface ResponseHandler {
-  /**
-   * Called before the body. Returns the part of it to keep; undefined: only its beginning, for a
-   * message.
-   */
+  /** Called before the body. Returns the part to keep; undefined: its beginning only. */
   head(status: number, headers: ResponseHeaders): BodyWindow | undefined;
   /** Called for every byte of a kept body, those that are skipped included. */
   received(bytes: number): void;
@@ -138,10 +129,7 @@ export interface ResponseHandler {
 export type Outcome =
   /** Every byte of the window has come. */
   | { readonly kind: 'complete' }
-  /**
-   * The network failed, or the body is longer than it may be. `unanswered`: before any response, on
-   * a reused connection.
-   */
+  /** The network failed, or the body is too long. `unanswered`: on a reused connection. */
   | { readonly kind: 'broken'; readonly error: unknown; readonly unanswered: boolean }
   /** It was stopped before every byte of the window had come. */
   | { readonly kind: 'stopped' }

@@ -19,10 +19,7 @@ const VARIABLES = [
 
 export type NetworkEnvironment = Readonly<Partial<Record<(typeof VARIABLES)[number], string>>>;
 
-/**
- * How the servers of one registry are reached: plain data, which is sent to workers with their
- * setup.
- */
+/** How the servers of a registry are reached: plain data, which workers receive, too. */
 export interface Transport {
   readonly tlsVerify: boolean;
   /** `host[:port]` as references have it: names the registry's certificate directories. */
@@ -58,19 +55,18 @@ export interface HttpProxy {
  * @throws PullError `option-malformed` for a proxy that is no http(s) URL
  */
 export function proxyFor(target: URL, environment: NetworkEnvironment): HttpProxy | undefined {
-  const [name, value] = target.protocol === 'https:' ? httpsProxy(environment) : httpProxy(environment);
+  const [name, value] = proxyVariable(target.protocol, environment);
   if (value === undefined || isLoopback(target.hostname)) return undefined;
   if (isExcluded(target, environment.NO_PROXY ?? environment.no_proxy ?? '')) return undefined;
   return parseProxy(name, value);
 }
 
-type Named = readonly [name: string, value: string | undefined];
+type NamedValue = readonly [name: string, value: string | undefined];
 
-function httpsProxy({ HTTPS_PROXY, https_proxy }: NetworkEnvironment): Named {
-  return HTTPS_PROXY === undefined ? ['https_proxy', https_proxy] : ['HTTPS_PROXY', HTTPS_PROXY];
-}
-
-function httpProxy({ HTTP_PROXY, http_proxy, REQUEST_METHOD }: NetworkEnvironment): Named {
+function proxyVariable(protocol: string, environment: NetworkEnvironment): NamedValue {
+  const { HTTP_PROXY, http_proxy, HTTPS_PROXY, https_proxy, REQUEST_METHOD } = environment;
+  if (protocol === 'https:')
+    return HTTPS_PROXY === undefined ? ['https_proxy', https_proxy] : ['HTTPS_PROXY', HTTPS_PROXY];
   const isTrusted = HTTP_PROXY !== undefined && REQUEST_METHOD === undefined;
   return isTrusted ? ['HTTP_PROXY', HTTP_PROXY] : ['http_proxy', http_proxy];
 }
@@ -111,10 +107,7 @@ export function portOf({ protocol, port }: URL): number {
   return protocol === 'https:' ? 443 : 80;
 }
 
-/**
- * Whether one of the comma-separated entries matches this host: `*`, an address, a CIDR block or a
- * domain, with or without port.
- */
+/** Whether an entry matches this host: `*`, an address, a CIDR block, a domain; a port. */
 function isExcluded(target: URL, noProxy: string): boolean {
   const host = target.hostname.replace(/^\[|\]$/g, '').toLowerCase();
   return noProxy

@@ -17,10 +17,7 @@ const SYSTEM_BUNDLES = [
 /** Podman's and docker's certificate directories for all users; a user's own takes precedence. */
 const SYSTEM_CERT_DIRS = ['/etc/containers/certs.d', '/etc/docker/certs.d'];
 
-/**
- * Bundles have about 150 authorities and 220 KB; a directory with more files is no certificate
- * directory.
- */
+/** Bundles have about 150 authorities: a directory with more files has another purpose. */
 const MAX_FILES = 1024;
 
 /** A bundle of all public authorities has some hundred KB. */
@@ -122,7 +119,7 @@ function readCertDir({ certDir, host, environment }: Transport, root: string, re
   const directory = certDir ?? usual.find((path) => namesIn(path).length > 0);
   const found: CertDir = { ca: [], cert: [], key: [] };
   if (directory === undefined) return found;
-  const names = certDir === undefined ? namesIn(directory) : namesInNamed(directory);
+  const names = namesIn(directory, certDir !== undefined);
   for (const name of names) {
     const path = join(directory, name);
     if (name.endsWith('.crt')) found.ca.push(reader.named(path, 'a certificate'));
@@ -139,28 +136,18 @@ function readCertDir({ certDir, host, environment }: Transport, root: string, re
   return found;
 }
 
-/** Sorted; empty when the directory is absent or not readable. */
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory).sort().slice(0, MAX_FILES);
-  } catch {
-    return [];
-  }
-}
-
-function namesInNamed(directory: string): string[] {
+/** Sorted; empty when the directory is absent or not readable, unless the user named it. */
+function namesIn(directory: string, isNamed = false): string[] {
   try {
     return readdirSync(directory).sort().slice(0, MAX_FILES);
   } catch (error) {
+    if (!isNamed) return [];
     const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
     throw unreadable(directory, '--cert-dir', `cannot be read (${code})`);
   }
 }
 
-/**
- * Reads certificates and keys up to their total limit. Every thread reads them, so none of them can
- * be a pipe.
- */
+/** Reads certificates and keys up to their total limit; no pipes, as each thread reads them. */
 interface PemReader {
   /** Undefined when it is no readable file. */
   ifFile(path: string): string | undefined;

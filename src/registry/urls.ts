@@ -17,10 +17,7 @@ export function isUsableHost({ host }: URL): boolean {
   return host.length <= MAX_HOST_LENGTH;
 }
 
-/**
- * Whether a URL's host name is this machine: `localhost`, 127.0.0.0/8 or `[::1]` (a URL writes them
- * in one way).
- */
+/** Whether a URL's host name is this machine: `localhost`, 127.0.0.0/8 or `[::1]`. */
 export function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createConnectors } from '../../src/registry/connector.js';
+import { createConnector } from '../../src/registry/connector.js';
 import { createHttpClient } from '../../src/registry/http-client.js';
 import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';
@@ -92,7 +92,7 @@ for (const [other, isSilent] of [
     const asked = [1, 2].map(() => client.send({ url, headers: {}, maxBytes: 10, received: () => {} }));
     const connected = new Promise<string>((resolve) => {
       const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
-      createConnectors(TRANSPORT, 20_000)()(target, (error, socket) => {
+      createConnector(TRANSPORT, 20_000)(target, (error, socket) => {
         socket?.destroy();
         resolve(error === null ? 'connected' : error.message);
       });
@@ -116,7 +116,7 @@ test('a connection that does not stand in time is given up, by the main thread a
   await assert.rejects(ask(), { code });
   const target = { protocol: 'http:', hostname: 'slow.test', port: String(port), host: url.host };
   const [error] = await new Promise<unknown[]>((resolve) => {
-    createConnectors(TRANSPORT, 400)()(target, (...result) => resolve(result));
+    createConnector(TRANSPORT, 400)(target, (...result) => resolve(result));
   });
   assert.equal((error as { code?: string }).code, code);
   const asked = ask();
