@@ -3,7 +3,7 @@ import { type Connections, createConnections } from './connections.js';
 import { EndpointChoice, turnWords } from './endpoint-choice.js';
 import type { FailedHost } from './network-error.js';
 import { RangeTurns, type TurnLimits } from './range-turns.js';
-import { type SharedTargets, Targets } from './targets.js';
+import { RedirectTargets, type SharedTargets } from './redirect-targets.js';
 import type { Transport } from './transport.js';
 
 export interface RangeClientOptions {
@@ -46,7 +46,7 @@ export interface RangeClient {
    */
   connectionsTo(endpoint: number, blobUrl: string): Connections;
   readonly choice: EndpointChoice;
-  readonly targets: Targets;
+  readonly targets: RedirectTargets;
   readonly turns: RangeTurns;
   close(): Promise<void>;
 }
@@ -136,7 +136,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
       return known;
     },
     choice: new EndpointChoice(options.endpoints.length, options.endpointState, options.limits),
-    targets: new Targets(options.sharedTargets),
+    targets: new RedirectTargets(options.sharedTargets),
     turns: new RangeTurns(turnWords(options.endpointState), options.turnLimits),
     close: async () => {
       await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));

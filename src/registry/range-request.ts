@@ -5,6 +5,7 @@ import type { RangeClient, RangeJob } from './range-client.js';
 import { rangesIgnored, refusesRange } from './range-response.js';
 import type { RangeRoute } from './range-route.js';
 import { type LoggedRequest, requestLine } from './redaction.js';
+import type { Hop } from './redirect-targets.js';
 import {
   type Decision,
   decide,
@@ -12,7 +13,6 @@ import {
   type RequestHistory,
   type SentRequest,
 } from './retry-rules.js';
-import type { Hop } from './targets.js';
 import { type BodyWindow, type Outcome, type ResponseHandler, transfer } from './transfer.js';
 
 /** Why a stopped range is requested again. */

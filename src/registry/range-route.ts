@@ -3,8 +3,8 @@ import { PullError } from '../format/error.js';
 import { bookWait, sharedClockMs, type Wait } from './backoff.js';
 import { foreignHost, NO_ENDPOINT, type Trait } from './endpoint-choice.js';
 import type { RangeClient, RangeJob } from './range-client.js';
+import { type Hop, RangeRedirects } from './redirect-targets.js';
 import { type Decision, isFaultOfEndpoint } from './retry-rules.js';
-import { type Hop, RangeRedirects } from './targets.js';
 
 /** Ranges that were asked to wait at the same time come back within this time, not all at once. */
 const SPREAD_MS = 1000;

@@ -10,7 +10,7 @@ import {
   RangeStop,
   type RangeTotals,
 } from '../../src/registry/range-client.js';
-import type { SharedTargets } from '../../src/registry/targets.js';
+import type { SharedTargets } from '../../src/registry/redirect-targets.js';
 import { network, setup, tell } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { unwatch, watch } from '../ticker.js';

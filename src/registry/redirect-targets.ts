@@ -44,13 +44,13 @@ interface Renewal {
  * The cached redirect targets of blobs, for all ranges of a thread. When none is cached or the last
  * has expired, one range of all threads asks the registry, and the others wait for what it finds.
  */
-export class Targets {
+export class RedirectTargets {
   readonly #known = new Map<string, CachedTarget>();
   readonly #renewals = new Map<string, Renewal>();
   /** Expired targets: requests that were sent there before may still succeed. */
   readonly #expired = new WeakSet<URL>();
   readonly #shared: SharedTargets | undefined;
-  /** Targets in a row that were refused early. */
+  /** RedirectTargets in a row that were refused early. */
   #early = 0;
 
   constructor(shared: SharedTargets | undefined) {
@@ -165,11 +165,11 @@ export interface Hop {
 export class RangeRedirects {
   /** Where the last redirect led, until the request has ended. */
   hop: Hop | undefined;
-  readonly #targets: Targets;
+  readonly #targets: RedirectTargets;
   /** The blob's URL while other ranges wait for the target that this one finds. */
   #leadsFor: string | undefined;
 
-  constructor(targets: Targets) {
+  constructor(targets: RedirectTargets) {
     this.#targets = targets;
   }
 

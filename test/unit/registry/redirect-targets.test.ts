@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type SharedTargets, Targets } from '../../../src/registry/targets.js';
+import { RedirectTargets, type SharedTargets } from '../../../src/registry/redirect-targets.js';
 
 const BLOB = 'http://registry/blob';
 const OLD = new URL('http://storage/old');
 const NEW = new URL('http://storage/new');
 
-/** Targets whose main thread gives these answers, and what it was told. */
+/** RedirectTargets whose main thread gives these answers, and what it was told. */
 function sharing(...answers: (URL | 'renew' | undefined)[]) {
   const told: unknown[] = [];
   const shared: SharedTargets = {
@@ -17,7 +17,7 @@ function sharing(...answers: (URL | 'renew' | undefined)[]) {
     renewed: (_, target) => told.push(['renewed', target?.href]),
     failed: (_, target) => told.push(['failed', target.href]),
   };
-  return { targets: new Targets(shared), told };
+  return { targets: new RedirectTargets(shared), told };
 }
 
 test('what another thread has found is used, and not told again', async () => {
