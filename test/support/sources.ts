@@ -28,3 +28,10 @@ export function readSource(path: string): string {
 export function exists(path: string): boolean {
   return existsSync(join(ROOT, path));
 }
+
+/** The pages at the root and in docs that describe the project as it is; CHANGELOG.md and BENCHMARKS.md also speak of what was. */
+export function pagesOfProject(): string[] {
+  const root = ['README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md', 'SECURITY.md'];
+  const docs = readdirSync(join(ROOT, 'docs')).filter((name) => name.endsWith('.md'));
+  return [...root, ...docs.map((name) => `docs/${name}`)];
+}

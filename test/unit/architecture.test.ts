@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { foldersIn, pathsIn } from '../support/map-page.js';
-import { exists, readSource, sourceFiles } from '../support/sources.js';
+import { exists, pagesOfProject, readSource, sourceFiles } from '../support/sources.js';
 
 const PAGE = readSource('ARCHITECTURE.md');
 
@@ -17,15 +17,7 @@ function folderOf(path: string): string {
 }
 
 test('every path that a page names exists', () => {
-  for (const page of [
-    'ARCHITECTURE.md',
-    'CONTRIBUTING.md',
-    'README.md',
-    'docs/errors.md',
-    'docs/karma.md',
-    'docs/registries.md',
-    'docs/store-format.md',
-  ]) {
+  for (const page of pagesOfProject()) {
     const missing = pathsIn(readSource(page)).filter((path) => !exists(path));
     assert.deepEqual(missing, [], page);
   }
