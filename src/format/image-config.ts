@@ -21,22 +21,22 @@ import {
 } from './strict-json.js';
 import { quote } from './text.js';
 
-/** Configs hold a history and labels: kilobytes, as a rule. The limit of manifests serves. */
+/** Configs have a history and labels, usually some kilobytes. The same limit as for manifests. */
 export const MAX_CONFIG_BYTES = 4 * 2 ** 20;
 
-/** Media types of image configs. A config of any of them that cannot be read is a broken one. */
+/** Media types of image configs. One of them that cannot be read is malformed. */
 const CONFIG_TYPES: ReadonlySet<string> = new Set([
   'application/vnd.oci.image.config.v1+json',
   'application/vnd.docker.container.image.v1+json',
 ]);
 
-/** The part of an image config that a pull needs. System and architecture are empty where it leaves them out. */
+/** The part of an image config that a pull needs. System and architecture are empty if absent. */
 export interface ImageConfig extends Platform {
-  /** Of each layer's tar, in order. */
+  /** The DiffID of each layer, in order. */
   readonly diffIds: readonly Digest[];
 }
 
-/** OCI image-spec, config.md, and what Docker has besides. */
+/** OCI image-spec, config.md, and additions of Docker. */
 const CONTAINER_KEYS: KnownKeys = {
   User: null,
   ExposedPorts: null,
@@ -72,9 +72,10 @@ const parseConfigJson = strictParser({
 });
 
 /**
- * Platform and DiffIDs of an image config (OCI image-spec, config.md). What is left out, or null, is empty, as Go reads it.
- * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs that are no sha256, and for a config whose media type
- * says nothing and that is none of an image
+ * Returns platform and DiffIDs of an image config (OCI image-spec, config.md). Fields that are
+ * absent or null are empty, as Go reads them.
+ * @throws PullError `metadata-malformed` naming the field, `unsupported` for DiffIDs other than
+ *   sha256, and for a config with a generic media type that is not of an image
  */
 export function parseConfig(bytes: Uint8Array, mediaType: string): ImageConfig {
   if (CONFIG_TYPES.has(mediaTypeOf(mediaType))) return parse(bytes, {});
@@ -85,7 +86,7 @@ export function parseConfig(bytes: Uint8Array, mediaType: string): ImageConfig {
   }
 }
 
-/** `emptyRootfs` stands for one that is left out. */
+/** `emptyRootfs` is used if there is none. */
 function parse(bytes: Uint8Array, emptyRootfs: object | undefined): ImageConfig {
   const fields = parseObject(bytes, MAX_CONFIG_BYTES, 'The image config', parseConfigJson);
   const rootfs = asFields(own(fields, 'rootfs') ?? emptyRootfs, 'rootfs');
@@ -101,9 +102,10 @@ function parse(bytes: Uint8Array, emptyRootfs: object | undefined): ImageConfig 
 }
 
 /**
- * Checks, before a config is fetched, that it can be one of an image: by its media type, or because that says nothing, as registries and
- * writers left it (Docker takes the same).
- * @throws PullError `unsupported` for another media type, and for a config without one that is too long
+ * Checks before a config is fetched that it can be of an image: by its media type, or because that
+ * is generic, as some registries and writers left it (Docker accepts the same).
+ * @throws PullError `unsupported` for another media type, and for a too long config with a generic
+ *   one
  */
 export function checkConfigType({ mediaType, sizeBytes }: Descriptor): void {
   const type = mediaTypeOf(mediaType);
@@ -112,7 +114,7 @@ export function checkConfigType({ mediaType, sizeBytes }: Descriptor): void {
 }
 
 /**
- * Checks that the config names a DiffID for each layer.
+ * Checks that the config has a DiffID for each layer.
  * @throws PullError `metadata-malformed`
  */
 export function checkLayerCount(manifest: ImageManifest, config: ImageConfig): void {

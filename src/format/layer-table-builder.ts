@@ -17,7 +17,7 @@ export interface LayerMetadata {
   readonly toc: Buffer;
   /** Decoded. */
   readonly tarSplit: Buffer;
-  /** Blob offset where the TOC's skippable frame begins: the data frames end there. */
+  /** Blob offset where the TOC's skippable frame begins and the data frames end. */
   readonly tocStart: number;
 }
 
@@ -33,7 +33,7 @@ interface Rows {
   readonly chunkFirst: Uint32Array;
   readonly chunkBlobStart: Column;
   readonly chunkTarStart: Column;
-  /** Where the text of a chunk's digest begins in the TOC. */
+  /** Offset of the text of a chunk's digest in the TOC. */
   readonly chunkDigestStart: Column;
   readonly open: OpenContent;
 }
@@ -44,7 +44,7 @@ interface OpenContent {
   row: number;
   /** Whether its chunks become rows. */
   large: boolean;
-  /** How much of it the chunks so far cover. */
+  /** Bytes of it that the chunks so far cover. */
   coveredBytes: number;
   /** Blob offset of the last chunk. */
   chunkStart: number;
@@ -54,9 +54,9 @@ interface OpenContent {
 }
 
 /**
- * The layer table that a TOC and a tar-split make together, on shared memory, with the invariants of `LayerTable`
- * checked. The n-th `reg` entry that is not empty is the n-th file of the tar-split that is not empty: both are in
- * tar order, and sizes and names must agree.
+ * Returns the layer table of a TOC and a tar-split on shared memory, with the invariants of
+ * `LayerTable` checked. The n-th `reg` entry that is not empty is the n-th file of the tar-split
+ * that is not empty: both are in tar order, and sizes and names must agree.
  * @throws PullError `metadata-malformed` naming the entry and field
  */
 export function buildLayerTable(metadata: LayerMetadata): LayerTable {

@@ -1,7 +1,7 @@
 import { type Digest, isDigest } from './digest.js';
 import { PullError } from './error.js';
 
-/** An image in an OCI layout on this machine: in a directory, or in a tar of one. */
+/** An image in a local OCI layout: a directory, or a tar of one. */
 export interface LocalImage {
   /** As containers-transports(5) names them. */
   readonly transport: 'oci' | 'oci-archive';
@@ -9,7 +9,7 @@ export interface LocalImage {
   readonly path: string;
   /** A name in the layout's index. Without one and without a digest: the only image there. */
   readonly tag?: string;
-  /** Goes before the tag. */
+  /** Takes precedence over the tag. */
   readonly digest?: Digest;
 }
 
@@ -18,14 +18,15 @@ const DIGEST = /@(sha256:[0-9a-f]{64})$/;
 /** A name in a layout (OCI image-spec, annotations.md, "org.opencontainers.image.ref.name"). */
 const REF_NAME = /^[A-Za-z0-9]+(?:[-._:@/+]+[A-Za-z0-9]+)*$/;
 
-/** A record of the store takes names of up to 4,096 characters; no path on Linux is longer. */
+/** A record of the store accepts names of up to 4,096 characters; no path on Linux is longer. */
 const MAX_LOCAL_NAME = 4096;
 
 const HINT = 'Write it as oci:DIR:TAG, oci-archive:FILE:TAG, or with @sha256:… in place of the tag.';
 
 /**
- * The image that `oci:DIR[:TAG][@DIGEST]` or `oci-archive:FILE[:TAG][@DIGEST]` names, undefined for a text without such a prefix. The first
- * colon behind the prefix ends the path, as in containers-transports(5). `absolute` makes a path absolute.
+ * Parses `oci:DIR[:TAG][@DIGEST]` or `oci-archive:FILE[:TAG][@DIGEST]`; undefined for a text
+ * without such a prefix. The first colon behind the prefix ends the path, as in
+ * containers-transports(5). `absolute` makes a path absolute.
  * @throws PullError `reference-malformed`
  */
 export function parseLocalImage(text: string, absolute: (path: string) => string): LocalImage | undefined {
@@ -54,7 +55,7 @@ export function parseLocalImage(text: string, absolute: (path: string) => string
   return image;
 }
 
-/** The name of a local image in full, which `parseLocalImage` understands. */
+/** Returns the complete name of a local image, which `parseLocalImage` reads. */
 export function formatLocalImage({ transport, path, tag, digest }: LocalImage): string {
   return `${transport}:${path}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }

@@ -15,15 +15,21 @@ import {
 } from './strict-json.js';
 import { quote } from './text.js';
 
-/** The distribution-spec asks registries to accept manifests up to 4 MiB and lets them refuse larger ones. */
+/**
+ * The distribution-spec requires registries to accept manifests up to 4 MiB and lets them refuse
+ * larger ones.
+ */
 export const MAX_MANIFEST_BYTES = 4 * 2 ** 20;
-/** Overlay mounts end at 500 layers and Docker at 127. */
+/** Overlay mounts allow 500 layers and Docker 127. */
 export const MAX_LAYERS = 1000;
-/** Some dozen platforms, twice for two compressions, and an attestation each: a few hundred at most. */
+/**
+ * Some dozen platforms, twice for two compressions, with an attestation each: a few hundred at
+ * most.
+ */
 export const MAX_INDEX_ENTRIES = 4096;
 /**
- * 512 GiB. Of the large registries that state a limit, Azure's takes the largest layers: 200 GiB. The sizes of 10,000 blobs,
- * which is more than any copy has, add up to a safe integer.
+ * 512 GiB. Of the large registries that state a limit, Azure's accepts the largest layers: 200 GiB.
+ * The sizes of 10,000 blobs, more than any copy has, add up to a safe integer.
  */
 export const MAX_BLOB_BYTES = 2 ** 39;
 /** Foreign layers have an address or two. */
@@ -52,18 +58,18 @@ export const SCHEMA_1_TYPES = [
 
 /** OCI image-spec, descriptor.md. */
 export interface Descriptor {
-  /** As it is written; empty when it is left out. */
+  /** As written; empty if absent. */
   readonly mediaType: string;
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly annotations?: Readonly<Record<string, string>>;
-  /** Where a foreign layer is found, besides the registry. */
+  /** Addresses of a foreign layer besides the registry. */
   readonly urls?: readonly string[];
 }
 
-/** A manifest or an index that an index names. */
+/** A manifest or index listed in an index. */
 export interface IndexEntry extends Descriptor {
-  /** As the index writes it; absent unless it names both a system and an architecture. */
+  /** As written in the index; absent unless it names both a system and an architecture. */
   readonly platform?: Platform;
 }
 
@@ -104,7 +110,10 @@ const DESCRIPTOR_KEYS: KnownKeys = {
   platform: PLATFORM_KEYS,
 };
 
-/** Those of manifests and indices of every kind, schema 1 included: what they are for is told apart by which they have. */
+/**
+ * Keys of manifests and indexes of every kind, schema 1 included. Which ones a document has tells
+ * its kind.
+ */
 const parseManifestJson = strictParser({
   schemaVersion: 'integer',
   mediaType: null,
@@ -120,15 +129,20 @@ const parseManifestJson = strictParser({
   signatures: null,
 });
 
-/** Keys by which another kind of manifest is known (CVE-2021-41190), of an index and of an image. */
+/**
+ * Keys of other kinds of manifest (CVE-2021-41190), not allowed in an index or in an image
+ * manifest.
+ */
 const NOT_OF_INDEX = ['layers', 'config', 'fsLayers', 'blobs'] as const;
 const NOT_OF_IMAGE = ['manifests', 'fsLayers', 'blobs'] as const;
 
 /**
- * What a registry or layout answered for a reference: an OCI index or manifest, or Docker's schema 2 of either.
- * @param mediaTypeHeader the answer's Content-Type; what the document says of itself goes first
- * @throws PullError `metadata-malformed` naming the field, `unsupported` for schema 1, another media type or a digest
- * that is no sha256
+ * Parses a manifest from a registry or layout: an OCI index or manifest, or Docker's schema 2 of
+ * either.
+ * @param mediaTypeHeader Content-Type of the response; the media type in the document takes
+ *   precedence
+ * @throws PullError `metadata-malformed` naming the field, `unsupported` for schema 1, another
+ *   media type or a digest other than sha256
  */
 export function parseManifest(bytes: Uint8Array, mediaTypeHeader?: string): ImageIndex | ImageManifest {
   const fields = parseObject(bytes, MAX_MANIFEST_BYTES, 'The manifest', parseManifestJson);
@@ -159,7 +173,7 @@ function notAnImage(what: string, mediaType: string): PullError {
   });
 }
 
-/** A document of two kinds can be read as either by different programs; one of another version as nobody knows what. */
+/** Programs could read a document of two kinds as either, and one of another version in any way. */
 function checkKind(fields: Fields, mediaType: string, isIndex: boolean): void {
   const foreign = (isIndex ? NOT_OF_INDEX : NOT_OF_IMAGE).find((key) => own(fields, key) !== undefined);
   if (foreign !== undefined) throw malformed(`The manifest of media type ${mediaType} has ${foreign}`);
@@ -169,8 +183,8 @@ function checkKind(fields: Fields, mediaType: string, isIndex: boolean): void {
 }
 
 /**
- * The media type of a manifest: its own word, else the header's if it is one of ours, else by what fields it has. Generic
- * types, such as `application/json`, say nothing.
+ * Returns the media type of a manifest: its own, else that of the header if known, else by its
+ * fields. Generic types, such as `application/json`, say nothing.
  */
 function documentType(fields: Fields, header: string | undefined): string {
   const stated = mediaTypeOf(asString(own(fields, 'mediaType') ?? '', 'mediaType'));
@@ -191,7 +205,7 @@ function documentType(fields: Fields, header: string | undefined): string {
   return fromHeader || stated || 'unknown';
 }
 
-/** The entries of an index: one that cannot be read takes nothing from the others. */
+/** Parses the entries of an index. One that cannot be read does not affect the others. */
 function parseEntries(value: unknown): Pick<ImageIndex, 'manifests' | 'unreadable'> {
   const manifests: IndexEntry[] = [];
   const unreadable: PullError[] = [];
@@ -236,7 +250,7 @@ function parseDescriptor(value: unknown, what: string): Descriptor {
   };
 }
 
-/** Left out is 0, as Go reads it: see `leavesSizeOut`. */
+/** An absent size is 0, as Go reads it: see `leavesSizeOut`. */
 function parseSize(stated: unknown, what: string, layer: Digest): number {
   const value = stated ?? 0;
   if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) {
@@ -245,16 +259,22 @@ function parseSize(stated: unknown, what: string, layer: Digest): number {
   if (value > MAX_BLOB_BYTES) {
     throw malformed(`${what} is ${value} bytes; at most ${MAX_BLOB_BYTES} are accepted for a blob`, layer);
   }
-  // Not -0, which is another number to some.
+  // Converts -0, which is another number to some.
   return value + 0;
 }
 
-/** Whether a descriptor states no size: some writers left it out, which Go's reader takes for 0. Only nothing has 0 bytes. */
+/**
+ * Whether a descriptor states no size: some writers left it out, which Go reads as 0. Only an empty
+ * blob has 0 bytes.
+ */
 export function leavesSizeOut({ digest, sizeBytes }: Pick<Descriptor, 'digest' | 'sizeBytes'>): boolean {
   return sizeBytes === 0 && digest !== EMPTY_DIGEST;
 }
 
-/** A map of strings without a prototype: no name in it can be mistaken for an object's own. */
+/**
+ * Returns a map of strings without a prototype: no name in it can be mistaken for an inherited
+ * property.
+ */
 function parseStrings(value: unknown, what: string): Readonly<Record<string, string>> {
   const strings: Record<string, string> = Object.create(null) as Record<string, string>;
   for (const [name, text] of Object.entries(asFields(value, what))) {
@@ -268,8 +288,8 @@ function parseUrls(value: unknown, what: string): string[] {
 }
 
 /**
- * Types that say nothing of what something is: writers that do not know better state them, and proxies and registries that keep no
- * types. What it is then, its contents tell.
+ * Types that do not say what something is: generic types of some writers, and of proxies and
+ * registries that store no types. The contents tell.
  */
 const VAGUE_TYPES: ReadonlySet<string> = new Set([
   '',
@@ -281,12 +301,15 @@ const VAGUE_TYPES: ReadonlySet<string> = new Set([
   'text/plain',
 ]);
 
-/** A media type as it is compared: in lower case and without parameters (RFC 9110, section 8.3.1). */
+/**
+ * Returns a media type for comparison: in lower case and without parameters (RFC 9110, section
+ * 8.3.1).
+ */
 export function mediaTypeOf(text: string): string {
   return (text.split(';', 1)[0] ?? '').trim().toLowerCase();
 }
 
-/** Whether a media type, as `mediaTypeOf` has it, leaves open what something is. */
+/** Whether a media type from `mediaTypeOf` does not say what something is. */
 export function isVague(mediaType: string): boolean {
   return VAGUE_TYPES.has(mediaType);
 }

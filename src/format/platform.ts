@@ -1,21 +1,24 @@
 import { PullError } from './error.js';
 import { type Fields, malformed, textOf } from './strict-json.js';
 
-/** What an image runs on, in Go's words for it (GOOS, GOARCH). */
+/** What an image runs on, in Go's terms (GOOS, GOARCH). */
 export interface Platform {
   readonly os: string;
   readonly architecture: string;
   readonly variant?: string;
 }
 
-/** The annotation by which an index marks the zstd twin of a gzip image. */
+/** The annotation that marks the zstd variant of a gzip image in an index. */
 const ZSTD_ANNOTATION = 'io.github.containers.compression.zstd';
 
-/** Operating systems, architectures and variants are words of some letters. */
+/** Systems, architectures and variants are words of some letters. */
 const MAX_PART_LENGTH = 128;
 
 const PART = /^[A-Za-z0-9_.-]{1,64}$/;
-/** Node's process.arch where Go has another word. Node's ppc64 is little-endian on every system it still runs on. */
+/**
+ * Node's process.arch where Go's name differs. Node's ppc64 is little-endian on every system it
+ * still runs on.
+ */
 const NODE_ARCHITECTURES: ReadonlyMap<string, string> = new Map([
   ['x64', 'amd64'],
   ['ia32', '386'],
@@ -24,7 +27,7 @@ const NODE_ARCHITECTURES: ReadonlyMap<string, string> = new Map([
 ]);
 
 /**
- * The platform that `os/architecture[/variant]` names, normalised.
+ * Parses `os/architecture[/variant]` and normalises it.
  * @throws PullError `option-malformed`
  */
 export function parsePlatform(text: string): Platform {
@@ -40,8 +43,9 @@ export function parsePlatform(text: string): Platform {
 }
 
 /**
- * The platform that an object of a document states, `what` by name. What is left out, or null, is empty.
- * @throws PullError `metadata-malformed` for what is no string, or no word
+ * Returns the platform in an object of a document, which `what` names. Absent or null fields are
+ * empty.
+ * @throws PullError `metadata-malformed` for anything but a short string
  */
 export function parsePlatformFields(fields: Fields, what: string): Platform {
   const part = (name: string): string => {
@@ -57,14 +61,14 @@ export function parsePlatformFields(fields: Fields, what: string): Platform {
   };
 }
 
-/** What a document states of a platform, and of `wanted` what it leaves out. */
+/** Returns the stated platform, with what it leaves out from `wanted`. */
 export function completePlatform(stated: Platform, wanted: Platform): Platform {
   const os = stated.os === '' ? wanted.os : stated.os;
   if (stated.architecture === '') return { ...wanted, os };
   return { ...stated, os };
 }
 
-/** Linux on the architecture that Node calls `arch` (process.arch). */
+/** Returns Linux on the architecture that Node calls `arch` (process.arch). */
 export function hostPlatform(arch: string): Platform {
   return normalisePlatform({ os: 'linux', architecture: NODE_ARCHITECTURES.get(arch) ?? arch });
 }
@@ -75,8 +79,8 @@ export function formatPlatform({ os, architecture, variant }: Platform): string 
 }
 
 /**
- * The one spelling of a platform that has several, as containerd's platforms package has it: arm without a variant
- * is v7; v8 of arm64 and v1 of amd64 are left out.
+ * Returns the canonical form of a platform, as in containerd's platforms package: arm without a
+ * variant is v7; v8 of arm64 and v1 of amd64 are left out.
  */
 export function normalisePlatform(platform: Platform): Platform {
   const os = platform.os.toLowerCase();
@@ -114,16 +118,16 @@ function withV(variant: string): string {
   return /^\d/.test(variant) ? `v${variant}` : variant;
 }
 
-/** Anything with a platform, as the entries of an index are. */
+/** Anything with a platform, like the entries of an index. */
 interface Candidate {
   readonly platform?: Platform;
   readonly annotations?: Readonly<Record<string, string>>;
 }
 
 /**
- * The entry of an index that suits `wanted` best, undefined if none does: same system and architecture, the wanted
- * variant or the nearest below it. Among equals the one marked as zstd, else the first. Entries for
- * `unknown/unknown` are attestations and never chosen.
+ * Returns the entry of an index that suits `wanted` best, undefined if none does: same system and
+ * architecture, the wanted variant or the nearest below it. Among equals the one marked as zstd,
+ * else the first. Entries for `unknown/unknown` are attestations and never chosen.
  */
 export function choosePlatform<C extends Candidate>(
   wanted: Platform,
@@ -145,7 +149,9 @@ export function choosePlatform<C extends Candidate>(
   return undefined;
 }
 
-/** The variants that run where this normalised platform does, best first; '' is the one left out. */
+/**
+ * Returns the variants that run on this normalised platform, best first; '' is the one left out.
+ */
 function variants({ architecture, variant = '' }: Platform): string[] {
   const [, major, minor] = /^v(0|[1-9]\d?)(?:\.(0|[1-9]\d?))?$/.exec(variant) ?? [];
   if (major === undefined) return [variant];

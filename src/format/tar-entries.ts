@@ -18,30 +18,31 @@ import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
 import { placeOldData, placePaxData, type SparseMap } from './tar-sparse.js';
 import { quoteBytes } from './text.js';
 
-/** A tar that can be read anywhere. What `read` returns is good until the next call. */
+/** A tar with random access. The bytes returned by `read` are valid until the next call. */
 export interface TarSource {
   readonly lengthBytes: number;
-  /** The DiffID of the layer that it is, where that is known: errors name it. */
+  /** The DiffID of the layer, if known, for errors. */
   readonly diffId?: Digest;
-  /** The bytes [position, position + lengthBytes), which lie inside the tar. */
+  /** Returns the bytes [position, position + lengthBytes), which lie inside the tar. */
   read(position: number, lengthBytes: number): Buffer;
 }
 
-/** An entry and where its content lies in the tar. */
+/** An entry and the range of its content in the tar. */
 export interface PlacedEntry {
   readonly entry: TarEntry;
   readonly contentStart: number;
   readonly contentBytes: number;
-  /** The map of a sparse file: its content in the tar lacks the holes. */
+  /** The map of a sparse file, whose content in the tar lacks the holes. */
   readonly sparse?: SparseMap;
 }
 
 /**
- * The entries of a tar, in order, without reading their contents (POSIX pax and ustar, GNU and V7 headers), but for the maps of sparse
- * files. Global pax headers, which state nothing that a file system has, are passed over. `onMeta` is called with the length of every
- * other extended header before it is read, and of a block of a map.
- * @throws PullError `metadata-malformed` for what is no tar, `unsupported` for sparse formats that GNU tar has not defined; both say
- *   where in the tar that is
+ * Yields the entries of a tar in order, without reading their contents, except for the maps of
+ * sparse files (POSIX pax and ustar, GNU and V7 headers). Global pax headers, which have nothing
+ * for a file system, are skipped. `onMeta` is called with the length of every other extended
+ * header, and of a block of a map, before it is read.
+ * @throws PullError `metadata-malformed` for anything but a tar, `unsupported` for sparse formats
+ *   that GNU tar has not defined; both say where in the tar
  */
 export function* tarEntries(
   source: TarSource,
@@ -57,7 +58,7 @@ class EntryReader {
   readonly #onMeta: (lengthBytes: number) => void;
   readonly #extended = new ExtendedHeaders();
   #at = 0;
-  /** Where the header under way begins, and its entry as far as it is known. */
+  /** Offset of the current header, and its entry as far as it is known. */
   #headerAt = 0;
   #entry: TarEntry | undefined;
 
@@ -66,7 +67,7 @@ class EntryReader {
     this.#onMeta = onMeta;
   }
 
-  /** The next entry, or undefined at the end of the archive. @throws as `tarEntries` */
+  /** Returns the next entry, or undefined at the end of the archive. @throws as `tarEntries` */
   next(): PlacedEntry | undefined {
     this.#entry = undefined;
     try {
@@ -79,8 +80,8 @@ class EntryReader {
           return undefined;
         }
         const entry = parseHeader(block);
-        if (!isExtended(entry.type)) return this.#place(entry, block);
-        this.#takeMeta(entry);
+        if (!isExtended(entry.type)) return this.#locate(entry, block);
+        this.#readMeta(entry);
       }
       return undefined;
     } catch (error) {
@@ -94,7 +95,7 @@ class EntryReader {
       throw unreadableTar('a block of zeros stands between its entries');
   }
 
-  #takeMeta({ type, sizeBytes }: TarEntry): void {
+  #readMeta({ type, sizeBytes }: TarEntry): void {
     if (sizeBytes > MAX_TAR_META_BYTES) throw unreadableTar('an extended header is larger than 1 MiB');
     this.#requireInside(this.#at, sizeBytes);
     if (type !== 'g') {
@@ -104,7 +105,7 @@ class EntryReader {
     this.#at += sizeBytes + paddingOf(sizeBytes);
   }
 
-  #place(entry: TarEntry, block: Buffer): PlacedEntry {
+  #locate(entry: TarEntry, block: Buffer): PlacedEntry {
     this.#entry = entry;
     this.#extended.complete(entry);
     const storedBytes = isHeaderOnly(entry.type) ? 0 : entry.sizeBytes;
@@ -140,7 +141,7 @@ class EntryReader {
     if (position + lengthBytes > this.#source.lengthBytes) throw unreadableTar('it ends inside an entry');
   }
 
-  /** The name in a header of which something else is wrong, in words. */
+  /** Returns the name in a malformed header, in words. */
   #named(): string {
     if (this.#headerAt + TAR_BLOCK_BYTES > this.#source.lengthBytes) return '';
     const block = this.#source.read(this.#headerAt, TAR_BLOCK_BYTES);
@@ -148,7 +149,7 @@ class EntryReader {
     return `, in the entry ${quoteBytes(textOf(block.subarray(0, 100)))}`;
   }
 
-  /** The same error with the place in the tar. */
+  /** Returns the error with its offset in the tar. */
   #located(error: unknown): unknown {
     if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
       return error;
@@ -160,12 +161,12 @@ class EntryReader {
   }
 }
 
-/** Whether a header says something of the entry that follows it. */
+/** Whether a header describes the entry that follows it. */
 function isExtended(type: string): boolean {
   return 'xgLK'.includes(type);
 }
 
-/** An entry of a tar: its headers begin at `start`, its last padding ends before `end`. */
+/** An entry of a tar: its headers begin at `start`, its padding ends at `end`. */
 interface TarSpan {
   readonly path: string;
   readonly start: number;
@@ -173,9 +174,10 @@ interface TarSpan {
 }
 
 /**
- * The entries of a tar with what belongs to each, in order. Names are for messages: what is no UTF-8 is replaced. Ends
- * without an error at the end of the archive, and where no sound header stands: a tar that is damaged may have any there.
- * @param read gives the bytes [start, start + length) of the tar, or undefined where they are gone
+ * Yields the entries of a tar with their ranges, in order, for messages about damage. Names that
+ * are not UTF-8 get replacement characters. Ends without an error at the end of the archive, and
+ * where a header is damaged.
+ * @param read returns the bytes [start, start + length) of the tar, or undefined if they are lost
  */
 export function* tarSpans(
   read: (start: number, lengthBytes: number) => Buffer | undefined,
@@ -184,7 +186,7 @@ export function* tarSpans(
   let start = 0;
   let long: string | undefined;
   for (let at = 0; at + TAR_BLOCK_BYTES <= tarBytes; ) {
-    const entry = sound(read(at, TAR_BLOCK_BYTES), parseHeader);
+    const entry = tryParse(read(at, TAR_BLOCK_BYTES), parseHeader);
     if (entry === undefined) return;
     const { type } = entry;
     const sizeBytes = isHeaderOnly(type) ? 0 : entry.sizeBytes;
@@ -193,7 +195,7 @@ export function* tarSpans(
     if (end > tarBytes) return;
     if (type === 'x' || type === 'L') {
       const meta = sizeBytes <= MAX_TAR_META_BYTES ? read(at + TAR_BLOCK_BYTES, sizeBytes) : undefined;
-      const path = sound(meta, type === 'L' ? textOf : paxPath);
+      const path = tryParse(meta, type === 'L' ? textOf : paxPath);
       if (path === undefined) return;
       if (path.length > 0) long = path.toString();
     } else if (type !== 'K' && type !== 'g') {
@@ -205,7 +207,7 @@ export function* tarSpans(
   }
 }
 
-/** Bytes of the blocks behind a GNU header that continue the map of a sparse file. */
+/** Returns the length of the blocks behind a GNU header that continue the map of a sparse file. */
 function oldMapBytes(
   headerAt: number,
   read: (start: number, lengthBytes: number) => Buffer | undefined,
@@ -223,14 +225,16 @@ function oldMapBytes(
   return mapBytes;
 }
 
-/** The path of a pax extended header, that of a sparse file before any other; empty when it states none. */
+/**
+ * Returns the path in a pax extended header, first that of a sparse file; empty if there is none.
+ */
 function paxPath(meta: Buffer): Buffer {
   const records = parsePax(meta);
   return Buffer.from(records.get('GNU.sparse.name') || records.get('path') || '', 'latin1');
 }
 
-/** What `parse` makes of bytes that are there and make sense. */
-function sound<T>(bytes: Buffer | undefined, parse: (bytes: Buffer) => T): T | undefined {
+/** Returns what `parse` returns, or undefined for lost or malformed bytes. */
+function tryParse<T>(bytes: Buffer | undefined, parse: (bytes: Buffer) => T): T | undefined {
   try {
     return bytes && parse(bytes);
   } catch (error) {

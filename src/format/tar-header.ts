@@ -13,20 +13,25 @@ import {
 } from './tar-fields.js';
 import { type SparseRecords, sparseRecords } from './tar-sparse.js';
 
-/** A time as tar can state it: whole seconds since 1970 and 0 to 999,999,999 nanoseconds on top. */
+/** A time in a tar: whole seconds since 1970 plus 0 to 999,999,999 nanoseconds. */
 export interface TarTime {
   readonly seconds: number;
   readonly nanos: number;
 }
 
-/** What a tar says about one entry, extended headers merged in. Names are bytes: they need not be UTF-8. */
+/**
+ * An entry of a tar with its extended headers merged in. Names are bytes: they need not be UTF-8.
+ */
 export interface TarEntry {
-  /** The type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo, `S` sparse file (GNU). */
+  /**
+   * The type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6`
+   * fifo, `S` sparse file (GNU).
+   */
   type: string;
   name: Buffer;
   linkName: Buffer;
   mode: number;
-  /** IDs have 32 bits; the largest leaves the owner as it is (chown(2)). */
+  /** IDs have 32 bits; the largest leaves the owner unchanged (chown(2)). */
   uid: number;
   gid: number;
   sizeBytes: number;
@@ -36,16 +41,16 @@ export interface TarEntry {
   devMajor: number;
   devMinor: number;
   xattrs: ReadonlyMap<string, Buffer>;
-  /** The fields of a sparse file in one of the pax formats: its content is not the whole file. */
+  /** The fields of a sparse file in a pax format: its content in the tar lacks the holes. */
   sparse: SparseRecords | undefined;
 }
 
-/** Of most entries: a map for each would be most of what they leave to the garbage collector. */
+/** Shared by most entries: a map for each would be most of their garbage. */
 const NO_XATTRS: ReadonlyMap<string, Buffer> = new Map();
 
 /**
- * The entry that one 512-byte header states.
- * @throws PullError `metadata-malformed` when the checksum or a number is wrong
+ * Returns the entry that a 512-byte header states.
+ * @throws PullError `metadata-malformed` if the checksum or a number is wrong
  */
 export function parseHeader(block: Buffer): TarEntry {
   verifyHeader(block);
@@ -81,7 +86,7 @@ export function parseHeader(block: Buffer): TarEntry {
   return entry;
 }
 
-/** Where ustar has the first part of a long name, and GNU two times. */
+/** Offsets of the first part of a long name in ustar headers, and of two times in GNU headers. */
 const PREFIX_AT = 345;
 const PREFIX_END = 500;
 const ATIME_AT = 345;
@@ -91,8 +96,8 @@ const TIME_BYTES = 12;
 const OCTAL_TIME = /^ *[0-7]+[ \0]$/;
 
 /**
- * Whether a header with GNU's magic has a prefix in the place of times: Go before 1.8, and so docker up to 17.05, wrote that. No path
- * of it looks like two times.
+ * Whether a header with GNU's magic has a prefix in place of the times: Go before 1.8, and so
+ * docker up to 17.05, wrote that. No path there looks like two times.
  */
 function hasGoPrefix(block: Buffer): boolean {
   return !isTimeOrNone(block, ATIME_AT) || !isTimeOrNone(block, CTIME_AT);
@@ -100,20 +105,20 @@ function hasGoPrefix(block: Buffer): boolean {
 
 function isTimeOrNone(block: Buffer, offset: number): boolean {
   const first = block[offset]!;
-  // Base-256 begins with one of two bytes, with which no UTF-8 begins.
+  // Base-256 begins with one of two bytes that no UTF-8 begins with.
   if (first === 0 || first === 0x80 || first === 0xff) return true;
   return OCTAL_TIME.test(block.toString('latin1', offset, offset + TIME_BYTES));
 }
 
-/** What extended headers have said of the entry that follows them. */
+/** The extended headers read so far of the entry that follows them. */
 export class ExtendedHeaders {
   #pax: ReadonlyMap<string, string> | undefined;
   #longName: Buffer | undefined;
   #longLink: Buffer | undefined;
 
   /**
-   * Takes what an extended header of this type says: `x`, `L` or `K`.
-   * @throws PullError `metadata-malformed` when a pax record is malformed
+   * Adds an extended header of type `x`, `L` or `K`.
+   * @throws PullError `metadata-malformed` if a pax record is malformed
    */
   take(type: string, body: Buffer): void {
     if (type === 'x') this.#pax = parsePax(body);
@@ -122,8 +127,8 @@ export class ExtendedHeaders {
   }
 
   /**
-   * Completes the entry, and forgets what was said.
-   * @throws PullError `metadata-malformed` when a record is malformed, `unsupported` as `sparseRecords`
+   * Merges the extended headers into the entry and clears them.
+   * @throws PullError `metadata-malformed` for a malformed record, `unsupported` as `sparseRecords`
    */
   complete(entry: TarEntry): void {
     if (this.#pax !== undefined) applyPax(entry, this.#pax);
@@ -137,7 +142,9 @@ export class ExtendedHeaders {
   }
 }
 
-/** Lets pax records replace what the header says. Unknown records mean nothing here. @throws as `complete` */
+/**
+ * Overwrites fields with those of pax records. Unknown records are ignored. @throws as `complete`
+ */
 function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
   const xattrs = new Map<string, Buffer>();
   let isSparse = false;
@@ -153,7 +160,10 @@ function applyPax(entry: TarEntry, records: ReadonlyMap<string, string>): void {
 
 const SPARSE = 'GNU.sparse.';
 
-/** The path in the header of a sparse file is for readers that do not know of any: they get data and map under it. */
+/**
+ * The path in the header of a sparse file is for readers that do not know the format: they extract
+ * data and map under it.
+ */
 function applySparse(entry: TarEntry, records: ReadonlyMap<string, string>): void {
   entry.sparse = sparseRecords(records);
   const name = records.get('GNU.sparse.name') ?? '';

@@ -10,52 +10,60 @@ import {
   unreadableTar,
 } from './tar-fields.js';
 
-/** A file of which the tar leaves runs of zeros out. */
+/** A file with runs of zeros that the tar leaves out. */
 export interface SparseMap {
-  /** How long the file is. */
+  /** Length of the file. */
   readonly fileBytes: number;
   /**
-   * Start and end in the file of each run of bytes that the tar has, one after the other in its content. They ascend, no two of
-   * them touch, and none is empty. All else in the file is zeros.
+   * Start and end in the file of each run of bytes in the tar, where they follow each other. They
+   * ascend, do not touch, and are not empty. Everything else in the file is zeros.
    */
   readonly bounds: Float64Array;
 }
 
-/** What pax records say of a sparse file (GNU tar manual, "Storing Sparse Files"). */
+/** The pax records of a sparse file (GNU tar manual, "Storing Sparse Files"). */
 export interface SparseRecords {
   readonly fileBytes: number | undefined;
-  /** Offset and length of each run, of formats 0.0 and 0.1; format 1.0 has them before the data in the content. */
+  /**
+   * Offset and length of each run in formats 0.0 and 0.1; format 1.0 has them before the data in
+   * the content.
+   */
   readonly map: readonly number[] | undefined;
 }
 
-/** Where an entry's data lies, and which parts of the file it is. */
+/** Where the data of an entry lies, and which parts of the file it is. */
 interface PlacedData {
   readonly contentStart: number;
   readonly contentBytes: number;
-  /** Absent when the data is all of the file. */
+  /** Absent if the data is the complete file. */
   readonly sparse?: SparseMap;
 }
 
 /**
- * The longest file: ext4 takes no longer one, and it keeps every offset an exact integer. The holes of a map cost nothing where it
- * is read, nor where it is written.
+ * The longest file: the limit of ext4, which keeps every offset an exact integer. Holes cost
+ * nothing to read or write.
  */
 const MAX_FILE_BYTES = 2 ** 44;
 
-/** The fields of an old GNU header: runs of 24 bytes, whether a block with more follows, and the length of the file. */
+/**
+ * The fields of an old GNU header: runs of 24 bytes, the flag for another block, and the length of
+ * the file.
+ */
 const OLD = { runsAt: 386, runs: 4, moreAt: SPARSE_HEADER_FLAG_AT, fileBytesAt: 483 } as const;
-/** The same of a block that continues it. */
+/** The same in a block that continues it. */
 const CONTINUED = { runsAt: 0, runs: 21, moreAt: SPARSE_EXTENSION_FLAG_AT } as const;
 const RUN_BYTES = 24;
 const FIELD_BYTES = 12;
 
 const NEWLINE = 0x0a;
-/** Digits of a number in a map: as many as the largest exact integer has. */
+/** Most digits of a number in a map: those of the largest exact integer. */
 const MAX_DIGITS = 16;
 
 /**
- * What the pax records of an entry say of a sparse file, or undefined when they are of none.
- * @throws PullError `metadata-malformed` when a record is, `unsupported` for a version that GNU tar has not defined
+ * Returns the sparse file that the pax records of an entry describe, or undefined if they describe
+ * none.
+ * @throws PullError `metadata-malformed` for a malformed record, `unsupported` for a version that
+ *   GNU tar has not defined
  */
 export function sparseRecords(records: ReadonlyMap<string, string>): SparseRecords | undefined {
   const version = [records.get('GNU.sparse.major') ?? '', records.get('GNU.sparse.minor') ?? ''].join('.');
@@ -77,9 +85,10 @@ export function sparseRecords(records: ReadonlyMap<string, string>): SparseRecor
 }
 
 /**
- * Where the data of a sparse file in a pax format lies whose content is [start, start + storedBytes) of the tar.
- * @param read gives a block of the tar
- * @throws PullError `metadata-malformed` when the map is
+ * Returns where the data of a sparse file in a pax format lies, given its content [start, start +
+ * storedBytes) in the tar.
+ * @param read returns a block of the tar
+ * @throws PullError `metadata-malformed` for a malformed map
  */
 export function placePaxData(
   { fileBytes, map }: SparseRecords,
@@ -93,8 +102,8 @@ export function placePaxData(
 }
 
 /**
- * The same of an old GNU header, whose map continues in blocks before the content.
- * @throws PullError `metadata-malformed` when the map is
+ * As `placePaxData`, for an old GNU header, whose map continues in blocks before the content.
+ * @throws PullError `metadata-malformed` for a malformed map
  */
 export function placeOldData(
   header: Buffer,
@@ -113,7 +122,7 @@ export function placeOldData(
   return placed(map, sizeOf(numberAt(header, OLD.fileBytesAt, FIELD_BYTES)), at, storedBytes);
 }
 
-/** Offsets and lengths in a block. The first that is empty ends them. */
+/** Returns the offsets and lengths in a block, up to the first empty one. */
 function runsOf(
   block: Buffer,
   { runsAt, runs }: { readonly runsAt: number; readonly runs: number },
@@ -124,7 +133,10 @@ function runsOf(
   return numbers;
 }
 
-/** The map of format 1.0: decimal numbers, a line each, how many runs there are first; padded to whole blocks. */
+/**
+ * Reads the map of format 1.0: decimal numbers, one a line, beginning with the number of runs;
+ * padded to full blocks.
+ */
 function readContentMap(
   start: number,
   storedBytes: number,
@@ -171,7 +183,7 @@ function placed(
   return dataBytes === fileBytes ? data : { ...data, sparse: { fileBytes, bounds } };
 }
 
-/** Starts and ends of the runs, those that touch joined and empty ones left out. */
+/** Returns starts and ends of the runs, with adjacent ones joined and empty ones left out. */
 function boundsOf(map: readonly number[], fileBytes: number): Float64Array {
   if (map.length % 2 !== 0) throw unreadableTar('the map of a sparse file is malformed');
   const bounds: number[] = [];

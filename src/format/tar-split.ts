@@ -4,11 +4,11 @@ import { JsonCursor, jsonText, wordSet } from './json-cursor.js';
 import { TAR_BLOCK_BYTES } from './tar-fields.js';
 import type { TocEntry } from './toc.js';
 
-/** A layer tar larger than this is refused: 16 TiB, which keeps every sum of sizes an exact integer. */
+/** A larger layer tar is refused: 16 TiB, which keeps every sum of sizes an exact integer. */
 export const MAX_TAR_BYTES = 2 ** 44;
-/** Lines of one tar-split, two or more a tar entry: a million files have some 2.1 million. */
+/** Lines of one tar-split, two or more for each entry: a million files have some 2.1 million. */
 const MAX_TAR_SPLIT_LINES = 8 * 2 ** 20;
-/** Decoded bytes handed on at a time: large enough that a write costs more than its call. */
+/** Decoded bytes written at a time: enough that the write costs more than the call. */
 const WRITE_BYTES = 2 ** 20;
 
 const KEYS = wordSet(['type', 'name', 'name_raw', 'size', 'payload']);
@@ -16,29 +16,30 @@ const KEYS = wordSet(['type', 'name', 'name_raw', 'size', 'payload']);
 const TYPE_FILE = 1;
 const TYPE_RAW = 2;
 
-/** One line as numbers. The same object is given to every visit: what is needed later must be copied. */
+/** One line as numbers. Every call of `visit` gets the same object: copy what is needed later. */
 export interface TarSplitLine {
   /** From 0. */
   number: number;
   kind: 'raw' | 'file';
-  /** Where its bytes start in the tar. */
+  /** Offset of its bytes in the tar. */
   tarStart: number;
-  /** Raw bytes, or file content (0 for what has none). */
+  /** Length of the raw bytes, or of the file content (0 without content). */
   lengthBytes: number;
-  /** The text of the name as it stands in the tar-split; `nameBlob` tells that it is base64. */
+  /** Range of the name in the tar-split; `nameBlob` says that it is base64. */
   nameStart: number;
   nameEnd: number;
   nameEscaped: boolean;
   nameBlob: boolean;
-  /** The base64 text of raw bytes. */
+  /** Range of the base64 text of raw bytes. */
   payloadStart: number;
   payloadEnd: number;
 }
 
 /**
- * Calls `visit` for each line of a decoded tar-split in order and returns the length of the tar in bytes.
- * Payloads are measured, not decoded: their characters are checked when they are used.
- * @throws PullError `metadata-malformed` with the byte offset or the line's number; what `visit` throws
+ * Calls `visit` for each line of a decoded tar-split in order and returns the length of the tar in
+ * bytes. Payloads are measured, not decoded: their characters are checked by `copyTarBytes`.
+ * @throws PullError `metadata-malformed` with the byte offset or the number of the line; whatever
+ *   `visit` throws
  */
 export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => void): number {
   const cursor = new JsonCursor(tarSplit, 'The tar-split');
@@ -56,13 +57,13 @@ export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => vo
   };
   let tarBytes = 0;
   for (let number = 0; cursor.peek() !== -1; number++) {
-    if (number >= MAX_TAR_SPLIT_LINES) throw lineError(number, `more than ${MAX_TAR_SPLIT_LINES} lines`);
+    if (number >= MAX_TAR_SPLIT_LINES) throw tarSplitError(number, `more than ${MAX_TAR_SPLIT_LINES} lines`);
     line.number = number;
     line.tarStart = tarBytes;
     readLine(cursor, line);
     tarBytes += line.lengthBytes;
     if (tarBytes > MAX_TAR_BYTES) {
-      throw lineError(number, `the tar would be longer than ${MAX_TAR_BYTES} bytes`);
+      throw tarSplitError(number, `the tar would be longer than ${MAX_TAR_BYTES} bytes`);
     }
     visit(line);
   }
@@ -96,34 +97,35 @@ function readLine(cursor: JsonCursor, line: TarSplitLine): void {
     line.kind = 'raw';
     line.lengthBytes = decodedLength(cursor.bytes, line);
   } else if (type === TYPE_FILE) {
-    if (size < 0) throw lineError(line.number, 'size is negative');
+    if (size < 0) throw tarSplitError(line.number, 'size is negative');
     line.kind = 'file';
     line.lengthBytes = size;
   } else {
-    throw lineError(line.number, `type ${type} is unknown`);
+    throw tarSplitError(line.number, `type ${type} is unknown`);
   }
 }
 
-/** Bytes that padded base64 (RFC 4648, section 4) of this length stands for. */
+/** Returns the decoded length of padded base64 (RFC 4648, section 4). */
 function decodedLength(bytes: Buffer, line: TarSplitLine): number {
   const { payloadStart, payloadEnd } = line;
   const length = payloadEnd - payloadStart;
   if (length === 0) return 0;
-  if (length % 4 !== 0) throw lineError(line.number, 'payload is not padded base64');
+  if (length % 4 !== 0) throw tarSplitError(line.number, 'payload is not padded base64');
   const padding = bytes[payloadEnd - 1] !== PADDING ? 0 : bytes[payloadEnd - 2] !== PADDING ? 1 : 2;
   return (length / 4) * 3 - padding;
 }
 
-/** An error of code `metadata-malformed` about line `number`. */
-function lineError(number: number, problem: string): PullError {
+/** Returns a `metadata-malformed` error about line `number`. */
+function tarSplitError(number: number, problem: string): PullError {
   return new PullError('metadata-malformed', `tar-split line ${number}: ${problem}`);
 }
 
 /**
- * Decodes the tar bytes in `ranges` and writes them one after the other, about 1 MiB a call. The buffer given to
- * `write` is used again after it returns.
- * @param ranges ascending, disjoint [start, end) pairs of tar bytes, all of them raw and none empty
- * @throws PullError `metadata-malformed` for characters that are not base64, `internal` for a range that is not raw
+ * Decodes the tar bytes in `ranges` and writes them one after the other, about 1 MiB at a time. The
+ * buffer passed to `write` is reused after it returns.
+ * @param ranges ascending, disjoint [start, end) pairs of tar bytes, all raw and none empty
+ * @throws PullError `metadata-malformed` for characters that are not base64, `internal` for a range
+ *   that is not raw
  */
 export function copyTarBytes(tarSplit: Buffer, ranges: Float64Array, write: (bytes: Buffer) => void): void {
   const out = Buffer.allocUnsafe(WRITE_BYTES);
@@ -163,8 +165,8 @@ for (const [value, char] of [
 }
 
 /**
- * Decodes bytes [start, end) of a raw line to `out` at `at`. Written out because Buffer's own decoder skips what is
- * not base64 without an error.
+ * Decodes bytes [start, end) of a raw line to `out` at `at`. Implemented here because Buffer's
+ * decoder skips characters that are not base64 without an error.
  */
 function decode(
   bytes: Buffer,
@@ -185,7 +187,7 @@ function decode(
       (BASE64[bytes[from + 1]!]! << 12) |
       (BASE64[bytes[from + 2]!]! << 6) |
       BASE64[bytes[from + 3]!]!;
-    if (value < 0) throw lineError(line.number, 'payload is not base64');
+    if (value < 0) throw tarSplitError(line.number, 'payload is not base64');
     out[to] = value >> 16;
     out[to + 1] = value >> 8;
     out[to + 2] = value;
@@ -195,16 +197,19 @@ function decode(
   while (position < end) out[to++] = decodeByte(bytes, line, position++);
 }
 
-/** Byte `position` of a raw line, alone: it lies in two neighbouring characters of its group of four. */
+/**
+ * Returns byte `position` of a raw line alone: it lies in two adjacent characters of its group of
+ * four.
+ */
 function decodeByte(bytes: Buffer, line: TarSplitLine, position: number): number {
   const place = position % 3;
   const from = line.payloadStart + ((position - place) / 3) * 4 + place;
   const value = (BASE64[bytes[from]!]! << 6) | BASE64[bytes[from + 1]!]!;
-  if (value < 0) throw lineError(line.number, 'payload is not base64');
+  if (value < 0) throw tarSplitError(line.number, 'payload is not base64');
   return (value >> (4 - 2 * place)) & 0xff;
 }
 
-/** The contents as the tar-split has them. */
+/** The contents in a tar-split. */
 export interface TarContents {
   readonly tarSplit: Buffer;
   readonly tarBytes: number;
@@ -221,7 +226,7 @@ const NAME_ESCAPED = 1;
 const NAME_BASE64 = 2;
 
 /**
- * The files of a tar-split that have content, in tar order.
+ * Returns the files of a tar-split that have content, in tar order.
  * @throws PullError `metadata-malformed`
  */
 export function collectContents(tarSplit: Buffer): TarContents {
@@ -233,10 +238,10 @@ export function collectContents(tarSplit: Buffer): TarContents {
   let contentBytes = 0;
   const tarBytes = scanTarSplit(tarSplit, (line) => {
     if (line.kind !== 'file' || line.lengthBytes === 0) return;
-    // So there are no more rows than the length of the tar-split allows, which has been booked.
+    // This limits the rows by the length of the tar-split, for which memory has been reserved.
     const headerBytes = line.tarStart - contentBytes;
     if (headerBytes < (tarStart.length + 1) * TAR_BLOCK_BYTES)
-      throw lineError(line.number, 'no header before it');
+      throw tarSplitError(line.number, 'no header before it');
     contentBytes += line.lengthBytes;
     tarStart.push(line.tarStart);
     sizeBytes.push(line.lengthBytes);
@@ -257,8 +262,9 @@ export function collectContents(tarSplit: Buffer): TarContents {
 }
 
 /**
- * Whether the content's name in the tar-split is the entry's. Where a name is not UTF-8 the tar-split has its bytes and
- * the TOC has U+FFFD for them, one a byte as Go decodes and one a sequence as we do: a run of them counts as one.
+ * Whether the name in the tar-split is that of the TOC entry. Where a name is not UTF-8 the
+ * tar-split has its bytes, and the TOC has U+FFFD, one for each byte as Go decodes and one for each
+ * sequence as we do: a run of them counts as one.
  */
 export function sameName(tar: TarContents, row: number, toc: Buffer, entry: TocEntry): boolean {
   const { tarSplit } = tar;

@@ -17,8 +17,8 @@ import {
 } from './tar-fields.js';
 
 /**
- * Where the contents of regular files go, one after the other: begin, data in parts, end. A part is good until the call
- * returns. Empty files are not told of.
+ * Receives the contents of regular files, one after the other: begin, data in parts, end. A part is
+ * valid until the call returns. Empty files are left out.
  */
 export interface TarSink {
   begin(sizeBytes: number): void;
@@ -29,26 +29,26 @@ export interface TarSink {
 const SLASH = 0x2f;
 
 /**
- * Finds the contents of a tar in its bytes as they come (ustar, V7, GNU, pax), and understands no more of an entry than
- * how long it is and whether it is a regular file. Global pax headers are passed over, as Go's reader does it.
+ * Finds the contents in a tar as its bytes arrive (ustar, V7, GNU, pax). Reads only the length of
+ * each entry and whether it is a regular file. Global pax headers are skipped, as by Go's reader.
  */
 export class TarWalker {
-  #state: 'header' | 'meta' | 'sparse' | 'content' | 'passed' | 'padding' | 'ended';
-  /** Bytes of this state still to come. */
+  #state: 'header' | 'meta' | 'sparse' | 'content' | 'skipped' | 'padding' | 'ended';
+  /** Bytes remaining in this state. */
   #left: number;
-  /** What follows a content or what is passed over with it. */
+  /** Padding behind the content, or behind what is skipped. */
   #paddingBytes = 0;
-  /** What came of a block or an extended header that must be whole. */
+  /** Parts of a block or an extended header that must be complete to be read. */
   #gathered: Buffer[] = [];
   #metaType = '';
   #metaBytes = 0;
-  /** What an extended header says of the next entry: its size, and how its name ends. */
+  /** From an extended header of the next entry: its size, and whether its name ends in a slash. */
   #extendedSize: number | undefined;
   #extendedSlash: boolean | undefined;
-  /** The last block was zeros: another one ends the archive. */
+  /** Whether the last block was zeros: another one ends the archive. */
   #zeros = false;
 
-  /** `start`: where the first byte stands; at a header when left out. */
+  /** `start`: where the first byte lies; at a header by default. */
   constructor(
     start: { paddingBytes: number } | { sizeBytes: number; leftBytes: number } = { paddingBytes: 0 },
   ) {
@@ -62,20 +62,21 @@ export class TarWalker {
     }
   }
 
-  /** Both blocks that end an archive have come: what follows them means nothing. */
+  /** Both blocks that end an archive have arrived; what follows them is ignored. */
   get ended(): boolean {
     return this.#state === 'ended';
   }
 
   /**
-   * Takes the next bytes, and tells the sink of the contents in them.
-   * @throws PullError `metadata-malformed` when an entry should begin and no header is there, or it says what cannot be
+   * Reads the next bytes and passes the contents in them to the sink.
+   * @throws PullError `metadata-malformed` if an entry should begin without a header, or states
+   *   impossible values
    */
   walk(bytes: Buffer, sink: TarSink): void {
     let at = 0;
     while (!this.ended) {
       if (this.#left === 0) {
-        this.#turn(sink);
+        this.#advance(sink);
         continue;
       }
       if (at === bytes.length) return;
@@ -83,16 +84,16 @@ export class TarWalker {
       at += part.length;
       this.#left -= part.length;
       if (this.#state === 'content') sink.data(part);
-      else if (this.#state !== 'passed' && this.#state !== 'padding') this.#gather(part, sink);
+      else if (this.#state !== 'skipped' && this.#state !== 'padding') this.#gather(part, sink);
       if (this.#left === 0 && this.#state === 'content') sink.end();
     }
   }
 
-  /** What follows a state that has all its bytes and needed none of them whole. */
-  #turn(sink: TarSink): void {
+  /** Continues after a state that has all its bytes and did not need them in one piece. */
+  #advance(sink: TarSink): void {
     switch (this.#state) {
       case 'content':
-      case 'passed':
+      case 'skipped':
         this.#await('padding', this.#paddingBytes);
         return;
       case 'meta':
@@ -103,12 +104,15 @@ export class TarWalker {
     }
   }
 
-  #await(state: 'header' | 'meta' | 'sparse' | 'content' | 'passed' | 'padding', bytes: number): void {
+  #await(state: 'header' | 'meta' | 'sparse' | 'content' | 'skipped' | 'padding', bytes: number): void {
     this.#state = state;
     this.#left = bytes;
   }
 
-  /** Headers within one call are looked at where they are; what comes in parts is copied, as the caller's memory changes. */
+  /**
+   * Headers inside one call are read in place; parts are copied, since the caller reuses its
+   * memory.
+   */
   #gather(part: Buffer, sink: TarSink): void {
     if (this.#left > 0) {
       this.#gathered.push(Buffer.from(part));
@@ -149,7 +153,7 @@ export class TarWalker {
     this.#await('header', TAR_BLOCK_BYTES);
   }
 
-  /** An empty value means nothing, and a GNU long name goes before a path. */
+  /** An empty value is ignored, and a GNU long name takes precedence over a path. */
   #pax(records: ReadonlyMap<string, string>): void {
     const size = records.get('size') ?? '';
     const path = records.get('path') ?? '';
@@ -167,12 +171,12 @@ export class TarWalker {
     this.#paddingBytes = paddingOf(sizeBytes);
     const isFile = !isOldDirectory && (type === '0' || type === '\0' || type === '7');
     if (isFile && sizeBytes > 0) sink.begin(sizeBytes);
-    this.#await(isFile && sizeBytes > 0 ? 'content' : 'passed', sizeBytes);
+    this.#await(isFile && sizeBytes > 0 ? 'content' : 'skipped', sizeBytes);
     if (type === 'S' && isGnuHeader(block) && block[SPARSE_HEADER_FLAG_AT] !== 0)
       this.#beginSparse(sizeBytes);
   }
 
-  /** The blocks that extend a sparse header stand before its content and do not count as such. */
+  /** The blocks that extend a sparse header lie before its content and do not count as content. */
   #beginSparse(sizeBytes: number): void {
     this.#metaBytes = sizeBytes;
     this.#await('sparse', TAR_BLOCK_BYTES);
@@ -180,7 +184,7 @@ export class TarWalker {
 
   #sparse(another: boolean): void {
     if (another) this.#await('sparse', TAR_BLOCK_BYTES);
-    else this.#await('passed', this.#metaBytes);
+    else this.#await('skipped', this.#metaBytes);
   }
 }
 

@@ -1,8 +1,10 @@
 import { paddingOf, TAR_BLOCK_BYTES } from './tar-fields.js';
 
-/** One entry to write. A name that needs it gets a pax header; names are bytes or text. */
+/** An entry to write. A name that needs it gets a pax header; names are bytes or text. */
 export interface TarItem {
-  /** Type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  /**
+   * Type flag: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo.
+   */
   readonly type: '0' | '1' | '2' | '3' | '4' | '5' | '6';
   readonly name: string | Buffer;
   readonly linkName?: string | Buffer;
@@ -14,7 +16,7 @@ export interface TarItem {
   readonly mtimeNanos: number;
   readonly devMajor?: number;
   readonly devMinor?: number;
-  /** Finished pax records, such as those of extended attributes. */
+  /** Encoded pax records, such as those of extended attributes. */
   readonly records?: Buffer | undefined;
 }
 
@@ -26,12 +28,15 @@ export const TAR_END = Buffer.alloc(2 * TAR_BLOCK_BYTES);
 
 const NO_BYTES = Buffer.alloc(0);
 
-/** The bytes between a content of this size and the next header. */
+/** Returns the padding between a content of this size and the next header. */
 export function tarPadding(sizeBytes: number): Buffer {
   return TAR_END.subarray(0, paddingOf(sizeBytes));
 }
 
-/** The header of an entry: one ustar block, with a pax header before it where ustar has no room (POSIX pax). */
+/**
+ * Returns the header of an entry: one ustar block, with a pax header before it for what does not
+ * fit (POSIX pax).
+ */
 export function tarHeader(item: TarItem): Buffer {
   const name = toBytes(item.name);
   const linkName = toBytes(item.linkName ?? '');
@@ -60,7 +65,8 @@ export function tarHeader(item: TarItem): Buffer {
 }
 
 /**
- * The header of a sparse file in GNU's pax format 1.0 and the map that its content begins with (GNU tar manual, "PAX Format, Version 1.0").
+ * Returns the header of a sparse file in GNU's pax format 1.0 and the map that its content begins
+ * with (GNU tar manual, "PAX Format, Version 1.0").
  * @param item has the length of the data, which follows
  * @param bounds start and end in the file of each run of data
  */
@@ -83,13 +89,19 @@ export function sparseHeader(item: TarItem, bounds: Float64Array, fileBytes: num
   return Buffer.concat([header, map]);
 }
 
-/** What a reader that knows of no sparse files makes of one: not what has its name. */
+/**
+ * Returns the name under which a reader without support for sparse files extracts one: not its real
+ * name.
+ */
 function placeholderOf(name: Buffer): Buffer {
   const base = name.lastIndexOf(0x2f) + 1;
   return Buffer.concat([name.subarray(0, base), Buffer.from('GNUSparseFile.0/'), name.subarray(base)]);
 }
 
-/** How many runs there are, then offset and length of each, a line a number. As GNU tar does it, an empty one ends at a hole's end. */
+/**
+ * Returns the number of runs, then offset and length of each, one number a line. As in GNU tar, an
+ * empty run ends a hole at the end.
+ */
 function sparseMap(bounds: Float64Array, fileBytes: number): Buffer {
   const lines: number[] = [];
   for (let at = 0; at < bounds.length; at += 2) lines.push(bounds[at]!, bounds[at + 1]! - bounds[at]!);
@@ -104,7 +116,7 @@ function ustarBlock(
   base: Buffer,
   linkName: Buffer,
 ): Buffer {
-  // `Buffer.alloc` would give each memory of its own, which costs more than all that is written here.
+  // `Buffer.alloc` would allocate memory for each, which costs more than everything written here.
   const block = Buffer.allocUnsafe(TAR_BLOCK_BYTES).fill(0);
   base.copy(block, 0);
   octal(block, 100, 8, item.mode);
@@ -119,7 +131,7 @@ function ustarBlock(
   octal(block, 329, 8, item.devMajor ?? 0);
   octal(block, 337, 8, item.devMinor ?? 0);
   prefix.copy(block, 345);
-  // All else is zeros.
+  // All other bytes are zeros.
   const sum =
     sumOf(block, 0, base.length) +
     sumOf(block, 100, 157 + linkName.length) +
@@ -134,16 +146,19 @@ function sumOf(block: Buffer, start: number, end: number): number {
   return sum;
 }
 
-/** ustar's two fields for a name: up to 155 bytes, a slash that is not written, up to 100 bytes. */
+/**
+ * Splits a name into ustar's two fields: up to 155 bytes, a slash that is not written, up to 100
+ * bytes.
+ */
 function splitName(name: Buffer): [prefix: Buffer, base: Buffer] | undefined {
   if (name.length <= 100) return [NO_BYTES, name];
-  // A name that ends in a slash must keep something before it.
+  // A name that ends in a slash must have something before it.
   const slash = name.indexOf(0x2f, name.length - 101);
   if (slash <= 0 || slash > 155 || slash === name.length - 1) return undefined;
   return [name.subarray(0, slash), name.subarray(slash + 1)];
 }
 
-/** `length key=value\n`, where the length counts its own digits. */
+/** Returns `length key=value\n`, where the length counts its own digits. */
 export function paxRecord(key: string, value: string | Buffer): Buffer {
   const body = Buffer.concat([Buffer.from(` ${key}=`), toBytes(value), Buffer.from('\n')]);
   let digits = String(body.length).length;
@@ -153,14 +168,14 @@ export function paxRecord(key: string, value: string | Buffer): Buffer {
 
 function timeOf({ mtimeSeconds, mtimeNanos }: TarItem): string {
   if (mtimeNanos === 0) return String(mtimeSeconds);
-  // Before 1970 the fraction counts away from zero, as the sign does.
+  // Before 1970 the fraction counts away from zero, like the sign.
   const isNegative = mtimeSeconds < 0;
   const seconds = isNegative ? -(mtimeSeconds + 1) : mtimeSeconds;
   const nanos = isNegative ? 1e9 - mtimeNanos : mtimeNanos;
   return `${isNegative ? '-' : ''}${seconds}.${String(nanos).padStart(9, '0').replace(/0+$/, '')}`;
 }
 
-/** Octal digits and a NUL. */
+/** Writes octal digits and a NUL. */
 function octal(block: Buffer, offset: number, length: number, value: number): void {
   let left = value;
   for (let at = offset + length - 2; at >= offset; at -= 1) {
@@ -173,7 +188,7 @@ function toBytes(text: string | Buffer): Buffer {
   return typeof text === 'string' ? Buffer.from(text) : text;
 }
 
-/** A file on its way into an archive. */
+/** A file to be put into an archive. */
 export interface ArchiveMember {
   readonly name: string;
   readonly sizeBytes: number;
@@ -186,15 +201,21 @@ interface PlacedMember {
   readonly contentStart: number;
 }
 
-/** An archive of which everything but the contents is known. */
+/** An archive with everything known but the contents. */
 export interface ArchivePlan {
   /** In the order of the members. */
   readonly members: readonly PlacedMember[];
-  /** Paddings and the end are zeros: a file of this length, with headers and contents put into their places, is the archive. */
+  /**
+   * Paddings and the end are zeros: a file of this length with headers and contents written at
+   * their offsets is the archive.
+   */
   readonly sizeBytes: number;
 }
 
-/** Plans a tar of these files, which anybody may read, with the time 0: the same files make the same bytes. */
+/**
+ * Plans a tar of these files, readable by everyone, with time 0: the same files make the same
+ * bytes.
+ */
 export function planArchive(members: readonly ArchiveMember[]): ArchivePlan {
   const placed: PlacedMember[] = [];
   let at = 0;

@@ -21,13 +21,17 @@ export interface TocOnlyMetadata {
 }
 
 /**
- * Tar bytes allotted to the headers of an entry beside its text: its own block, blocks for long names or pax records and
- * their headers, 511 bytes of padding before it. What the records say (names, xattrs, times) is in the TOC's text, in
- * base64 or escaped at least as long. Allotments that are not used cost nothing: a pack can have holes.
+ * Tar bytes allotted to the headers of an entry besides its text: its own block, blocks and headers
+ * for long names or pax records, 511 bytes of padding before it. The content of the records (names,
+ * xattrs, times) is in the TOC's text, in base64 or escaped at least as long. Unused allotments
+ * cost nothing: a pack can have holes.
  */
 const HEADER_BYTES = 4096;
 
-/** Allotted behind the last entry: two blocks of zeros, and what writers fill their last record with. */
+/**
+ * Allotted behind the last entry: two blocks of zeros, and what writers fill their last record
+ * with.
+ */
 const END_BYTES = 2 ** 20;
 
 /** The rows so far, and the content whose chunks are being read. */
@@ -44,22 +48,23 @@ interface Rows {
   readonly chunkDigests: Column;
   entries: number;
   layout: GapLayout | undefined;
-  /** Where the tar is at, as allotted. */
+  /** The current tar offset, as allotted. */
   tarAt: number;
   /** First row whose blobEnd is not known yet: its frame ends where the next one begins. */
   openRow: number;
-  /** Blob offset of the frame that was begun last. */
+  /** Blob offset of the current frame. */
   frameStart: number;
-  /** How much of the last content its chunks cover; -1 while no chunk may follow. */
+  /** Bytes of the last content that its chunks cover; -1 while no chunk may follow. */
   coveredBytes: number;
   firstDigestStart: number;
-  /** Blob offset of the frame that has the last content's first bytes. */
+  /** Blob offset of the frame with the first bytes of the last content. */
   firstFrame: number;
 }
 
 /**
- * The layer table of a TOC alone, on shared memory: for zstd:chunked without tar-split (containers/storage before 1.47),
- * and what stargz writers make (nerdctl's zstd:chunked, eStargz). See `GapLayout` for what its tar offsets mean.
+ * Returns the layer table of a TOC alone, on shared memory: for zstd:chunked without tar-split
+ * (containers/storage before 1.47), and for what stargz writers make (nerdctl's zstd:chunked,
+ * eStargz). See `GapLayout` for its tar offsets.
  * @throws PullError `metadata-malformed` naming the entry and field
  */
 export function buildTocOnlyTable(metadata: TocOnlyMetadata): LayerTable {
@@ -135,7 +140,8 @@ function addContent(rows: Rows, entry: TocEntry): void {
     throw tocError(number, `innerOffset is given, but no file before it is at offset ${offset}`);
   }
   const row = rows.blobStart.length;
-  // One that shares a frame with a content before it begins where that does, be it in an earlier frame.
+  // A content that shares a frame with the one before begins where that does, maybe in an earlier
+  // frame.
   rows.blobStart.push(rows.openRow < row ? rows.blobStart.values[row - 1]! : offset);
   rows.digests.push(entry.digestStart);
   rows.tarStart.push(rows.tarAt);
@@ -147,7 +153,7 @@ function addContent(rows: Rows, entry: TocEntry): void {
   rows.firstFrame = offset;
 }
 
-/** A frame begins where an entry says; the data before it belongs to earlier frames. */
+/** Begins a frame at the offset of an entry; the data before it belongs to earlier frames. */
 function beginFrame(rows: Rows, { number, offset }: TocEntry): void {
   if (
     offset < rows.frameStart ||
@@ -159,7 +165,7 @@ function beginFrame(rows: Rows, { number, offset }: TocEntry): void {
   rows.frameStart = offset;
 }
 
-/** Contents whose frame was open end where the next frame begins. */
+/** Ends the contents of the open frame where the next frame begins. */
 function endFrames(rows: Rows, blobEnd: number): void {
   for (; rows.openRow < rows.blobStart.length; rows.openRow++) rows.blobEnd.push(blobEnd);
 }
@@ -221,8 +227,9 @@ function closeContent(rows: Rows, next: number): void {
 }
 
 /**
- * Chunks of a content within a span's limits are not needed, and the digest of the whole is worth more. But where a content's
- * last frame goes on with the gap, the chunks before the last are all of it that a pack can have instead of the blob.
+ * Whether the chunk rows of a content are kept. Within the limits of a span the digest of the
+ * complete content is enough. But where its last frame continues with the gap, a pack can replace
+ * only the chunks before the last.
  */
 function keepsChunks(
   { blobStart, blobEnd, sizeBytes, frameStart, layout, ...rows }: Rows,
@@ -259,7 +266,7 @@ const DIGEST_TEXT_BYTES = 'sha256:'.length + 2 * DIGEST_BYTES;
 function copyDigests(toc: Buffer, starts: Column, out: Uint8Array, field: string): void {
   for (let row = 0; row < starts.length; row++) {
     const start = starts.values[row]!;
-    // A longer text would go on where its quote should be.
+    // A longer text would continue where its quote should be.
     const whole = start >= 0 && toc[start + DIGEST_TEXT_BYTES] === QUOTE;
     if (whole && copyDigest(toc, start, start + DIGEST_TEXT_BYTES, out, row * DIGEST_BYTES)) continue;
     throw new PullError('metadata-malformed', `The TOC has a ${field} that is no sha256 digest`);

@@ -44,7 +44,7 @@ export interface TocEntry {
   innerOffset: number;
   /** Where the entry's text lies, an object behind a comma or white space. */
   textStart: number;
-  /** How long that is: nothing in the tar's headers is longer but by a constant. */
+  /** Length of the text of the entry: its tar headers are longer by a constant at most. */
   textBytes: number;
   /** Range of the text of a digest, -1 if there is none. */
   digestStart: number;
