@@ -11,7 +11,7 @@ import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
 import { type ArchivePlan, archiveParts, planArchive } from '../format/tar-writer.js';
 import { nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
-import type { BlobPlace, CopyTarget, TargetOptions } from './copy-blobs.js';
+import type { BlobLocation, CopyTarget, TargetOptions } from './copy-blobs.js';
 import type { CopySource } from './copy-source.js';
 import { lockDestination } from './layout-lock.js';
 import { makeFile, moveOwnFile } from './layout-target.js';
@@ -56,7 +56,7 @@ function openPart(
   if (written.length === 0) removeFileSync(part);
   const journal = (written.length === 0 ? undefined : ranges.find()) ?? ranges.begin();
   let file: OwnFile | undefined;
-  const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobPlace, 'written'> => {
+  const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobLocation, 'written'> => {
     const start = startOf.get(digest)!;
     return { digest, sizeBytes, path: part, start, held: false };
   };

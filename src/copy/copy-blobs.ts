@@ -11,7 +11,7 @@ import type { PullContext } from '../pull/pull-context.js';
 import type { Stop } from '../pull/stop.js';
 import { copyThreads } from '../pull/thread-counts.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
-import { BlobFill, hashPlace } from './blob-fill.js';
+import { BlobFetch, hashBlob } from './blob-fetch.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
 
 /** What one request fetches: at 20 MB/s a connection and 50 ms away 8 MiB spend a tenth of their time waiting. */
@@ -86,12 +86,12 @@ class BlobCopies {
   }
 
   /** The places of blobs that are not there, after those that are have been looked through. */
-  async #missing(blobs: Iterable<CopyBlob>): Promise<BlobPlace[]> {
-    const missing: BlobPlace[] = [];
+  async #missing(blobs: Iterable<CopyBlob>): Promise<BlobLocation[]> {
+    const missing: BlobLocation[] = [];
     for (const { digest, sizeBytes } of blobs) {
       let place = await this.#target.place(digest, sizeBytes);
       if (place.held) {
-        if ((await hashPlace(this.#context.support, place, sizeBytes).end()) === digest) {
+        if ((await hashBlob(this.#context.support, place, sizeBytes).end()) === digest) {
           this.#reusedBytes += sizeBytes;
           continue;
         }
@@ -111,7 +111,7 @@ class BlobCopies {
   }
 
   /** Brings a blob from where it is to be had, and gives it its name; bytes that came whole and wrong are fetched once more. */
-  #copy(first: MadePlace, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
+  #copy(first: WritableBlob, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
     const { support, emit, endpoints } = this.#context;
     const { urls, ...rest } = this.#source.blobs.get(first.digest)!;
@@ -130,7 +130,7 @@ class BlobCopies {
       let ranges = true;
       for (let tries = 1; ; tries++) {
         const blob = { ...rest, url };
-        const fill = new BlobFill({ blob, place, fetcher, layer, support });
+        const fill = new BlobFetch({ blob, place, fetcher, layer, support });
         let actual: Digest;
         try {
           actual = await fill.run(missing);
@@ -150,7 +150,7 @@ class BlobCopies {
         const mayBeHad = blob.anonymous !== true && sender !== undefined && endpoints.mayBeHad(blob.digest);
         const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
         if (tries > 1 && !elsewhere) throw wrongBlob(blob, actual);
-        const message = `blob ${blob.digest} does not match its digest; fetching it once more`;
+        const message = `blob ${blob.digest} does not match its digest; fetching it again`;
         emit({ event: 'warning', message });
       }
     });
@@ -158,7 +158,7 @@ class BlobCopies {
 }
 
 /** What files that are there lack of the room for these places. One without holes has all of it, whatever is written. */
-function lackOf(places: readonly BlobPlace[]): number {
+function lackOf(places: readonly BlobLocation[]): number {
   const sizes = places.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const paths = new Set(places.map(({ path }) => path));
   return [...paths].reduce((lack, path) => lack - allocatedBytes(path), sizes);
@@ -171,7 +171,7 @@ function wrongBlob(blob: BlobSource, actual: Digest): PullError {
 }
 
 /** Where a blob goes. */
-export interface BlobPlace {
+export interface BlobLocation {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly path: string;
@@ -184,7 +184,7 @@ export interface BlobPlace {
 }
 
 /** A place with its files. */
-export interface MadePlace extends BlobPlace {
+export interface WritableBlob extends BlobLocation {
   readonly file: OwnFile;
   /** In which its ranges are noted as they come. */
   readonly journal: OwnFile;
@@ -203,13 +203,13 @@ export interface CopyTarget {
   /** Where the bytes go: there must be room for them. */
   readonly directory: string;
   /** The place of a blob, and what of it is there. @throws PullError as `storageError` */
-  place(digest: Digest, sizeBytes: number): Promise<BlobPlace>;
+  place(digest: Digest, sizeBytes: number): Promise<BlobLocation>;
   /** Makes the files of these places, or takes up what an earlier copy left. @throws PullError as `storageError` */
-  make(places: readonly BlobPlace[]): MadePlace[];
+  make(places: readonly BlobLocation[]): WritableBlob[];
   /** The bytes there are wrong, all of them may be. Returns the place again, with nothing in it. */
-  forget(place: BlobPlace): Promise<BlobPlace>;
+  forget(place: BlobLocation): Promise<BlobLocation>;
   /** The bytes there are right. */
-  keep(place: MadePlace): Promise<void>;
+  keep(place: WritableBlob): Promise<void>;
   /** Everything is there: the image gets its name. */
   finish(source: CopySource): Promise<void>;
   /** Leaves it to other copies. Called when nobody writes there any more. @throws PullError as `storageError` */

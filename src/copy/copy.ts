@@ -5,7 +5,7 @@ import { leavesSizeOut } from '../format/manifest.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
 import type { FetchFigures } from '../pull/layer.js';
 import type { PullOptions } from '../pull/pull-options.js';
-import { RegistryLink } from '../pull/pull-session.js';
+import { PullSession } from '../pull/pull-session.js';
 import { Workers } from '../pull/workers.js';
 import { storePaths } from '../store/paths.js';
 import { openArchiveTarget } from './archive-target.js';
@@ -48,16 +48,16 @@ export interface CopyResult extends CopyFigures {
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
   checkCopyDestination(options.destination);
   const interrupted = 'the copy was interrupted';
-  const link = await RegistryLink.open(reference, { ...options, store: NO_STORE }, interrupted);
-  const copy = new Copy(link, options);
+  const session = await PullSession.open(reference, { ...options, store: NO_STORE }, interrupted);
+  const copy = new Copy(session, options);
   try {
     const result = await copy.run();
-    link.end();
+    session.end();
     return result;
   } catch (error) {
     throw outsideStore(asOutOfResources(error));
   } finally {
-    link.close();
+    session.close();
     await copy.close();
   }
 }
@@ -65,15 +65,15 @@ export async function copyImage(reference: string, options: CopyOptions): Promis
 /** One copy from the reference to the layout's index. */
 class Copy {
   readonly #options: CopyOptions;
-  readonly #link: RegistryLink;
+  readonly #session: PullSession;
   readonly #startedMs = performance.now();
   /** What asking for sizes cost. */
   readonly #measuring: FetchFigures = { fetchedBytes: 0, requests: 0 };
   #target: Promise<CopyTarget> | undefined;
   #workers: Promise<Workers> | undefined;
 
-  constructor(link: RegistryLink, options: CopyOptions) {
-    this.#link = link;
+  constructor(session: PullSession, options: CopyOptions) {
+    this.#session = session;
     this.#options = options;
   }
 
@@ -82,16 +82,16 @@ class Copy {
     const source = await this.#withSizes(await this.#readSource());
     this.#target = this.#openTarget(source);
     const target = await this.#target;
-    const { context } = await this.#link.stop.guard(this.#startWorkers(source));
+    const { context } = await this.#session.stop.guard(this.#startWorkers(source));
     const figures = await copyBlobs(context, target, source);
     await target.finish(source);
     return {
-      image: this.#link.image,
+      image: this.#session.source.image,
       digest: source.root.digest,
       ...figures,
       fetchedBytes: figures.fetchedBytes + this.#measuring.fetchedBytes,
       requests: figures.requests + this.#measuring.requests,
-      misses: this.#link.patience.misses,
+      misses: this.#session.retries.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
     };
   }
@@ -104,10 +104,13 @@ class Copy {
   }
 
   async #readSource(): Promise<CopySource> {
-    const { name, settings, image } = this.#link;
-    const { emit } = this.#link.progress;
-    const source = await this.#link.resolve((session) =>
-      readCopySource(session, name, settings, this.#options.allPlatforms === true, (message) =>
+    const {
+      settings,
+      source: { name, image },
+    } = this.#session;
+    const { emit } = this.#session.progress;
+    const source = await this.#session.resolve((registry) =>
+      readCopySource(registry, name, settings, this.#options.allPlatforms === true, (message) =>
         emit({ event: 'warning', message }),
       ),
     );
@@ -130,7 +133,7 @@ class Copy {
   async #withSizes(source: CopySource): Promise<CopySource> {
     const blobs = [...source.blobs.values()];
     if (!blobs.some(leavesSizeOut)) return source;
-    const { context } = await this.#link.stop.guard(this.#startWorkers(source));
+    const { context } = await this.#session.stop.guard(this.#startWorkers(source));
     const measured = await measureBlobs(
       context,
       blobs.map(({ urls, ...blob }) => ({ blob, urls })),
@@ -145,18 +148,18 @@ class Copy {
 
   #openTarget(source: CopySource): Promise<CopyTarget> {
     const { kind, path, tag } = this.#options.destination;
-    const { stop, progress } = this.#link;
+    const { stop, progress } = this.#session;
     const onWait = () => progress.emit({ event: 'waiting-for-layers', layers: source.layers.size });
     const options = { tag, stop, onWait };
     return kind === 'archive' ? openArchiveTarget(path, source, options) : openLayoutTarget(path, options);
   }
 
   #startWorkers(source: CopySource): Promise<Workers> {
-    const { emit } = this.#link.progress;
+    const { emit } = this.#session.progress;
     const { size: layers } = source.blobs;
     const paths = storePaths(NO_STORE);
     this.#workers ??= Workers.start({
-      link: this.#link,
+      session: this.#session,
       paths,
       layers,
       streamBytes: [],

@@ -12,7 +12,7 @@ import { statName } from '../files/open-file.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { LOOK_MS } from '../pull/missing-layers.js';
+import { POLL_MS } from '../pull/missing-layers.js';
 import type { Stop } from '../pull/stop.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
@@ -27,13 +27,13 @@ export const LOCK_DIRECTORY = '.zpull';
 const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
 /** A lock that is held. */
-export interface AcquiredLock {
+export interface DestinationLock {
   /** To whom files belong that this user makes there: on some mounts to somebody else. */
   readonly owner: number;
   /** Whether it is still held: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
-  readonly isCached: () => boolean;
+  readonly isHeld: () => boolean;
   /** Takes it once more, as `lockDestination` does. */
-  readonly retake: () => Promise<void>;
+  readonly reacquire: () => Promise<void>;
   /** Gives it back. */
   readonly close: () => void;
 }
@@ -47,7 +47,7 @@ export async function lockDestination(
   directory: string,
   stop: Stop,
   onWait: () => void,
-): Promise<AcquiredLock> {
+): Promise<DestinationLock> {
   if (stop.reason !== undefined) throw stop.reason;
   const place = guardPath(dirname(directory));
   guardPath(place, basename(directory));
@@ -74,8 +74,8 @@ export async function lockDestination(
   const held = locks;
   return {
     owner: lease.owner,
-    isCached: () => held.holds(DESTINATION),
-    retake: () => take(held, lease, stop, onWait),
+    isHeld: () => held.holds(DESTINATION),
+    reacquire: () => take(held, lease, stop, onWait),
     close: release,
   };
 }
@@ -86,7 +86,7 @@ async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => v
   if (locks.tryLock(DESTINATION)) return;
   onWait();
   // Nobody asks a server meanwhile: karma's clock stands still.
-  do await stop.guard(sleep(LOOK_MS));
+  do await stop.guard(sleep(POLL_MS));
   while (!locks.tryLock(DESTINATION));
 }
 

@@ -19,7 +19,7 @@ import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES, nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
 import type { CopyTarget, TargetOptions } from './copy-blobs.js';
 import type { CopySource } from './copy-source.js';
-import { type AcquiredLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
+import { type DestinationLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';
 import { RangeJournal } from './range-journal.js';
 
 /**
@@ -68,7 +68,7 @@ export async function openLayoutTarget(
     },
     async finish(source) {
       while (!(await finishUnderLock(source))) {
-        await lock.retake();
+        await lock.reacquire();
         await clear();
       }
     },
@@ -81,7 +81,7 @@ export async function openLayoutTarget(
       await writeAtomically(join(root, 'oci-layout'), OCI_LAYOUT, false);
       return await nameImage(join(root, 'index.json'), lock, (before) => nameInIndex(before, named, tag));
     } catch (error) {
-      if (lock.isCached()) throw error;
+      if (lock.isHeld()) throw error;
       return false;
     }
   };
@@ -107,12 +107,12 @@ export async function openLayoutTarget(
  */
 async function nameImage(
   index: string,
-  lock: Pick<AcquiredLock, 'isCached'>,
+  lock: Pick<DestinationLock, 'isHeld'>,
   nameIn: (before: Buffer | undefined) => Buffer,
 ): Promise<boolean> {
   const unfinished = await createAtomically(index);
   try {
-    if (!lock.isCached()) return false;
+    if (!lock.isHeld()) return false;
     const before = ifExists(`read ${index}`, () =>
       withGuarded(index, (at) => readFile(index, MAX_INDEX_BYTES, at)),
     );

@@ -81,7 +81,7 @@ export function roomLeft(room: DecodedRoom): number {
 }
 
 /** Takes bytes, unless fewer are left. Returns whether it did. */
-export function takeRoom(room: DecodedRoom, bytes: number): boolean {
+export function acquireRoom(room: DecodedRoom, bytes: number): boolean {
   for (;;) {
     const left = Atomics.load(room, 0);
     if (left < bytes) return false;

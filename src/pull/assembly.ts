@@ -15,23 +15,23 @@ export interface Extent {
 }
 
 /**
- * How one layer's list of extents grows: its segments in tar order, each known when its bytes are on disk. The front
- * is the tar offset before which everything is known; what lies before it is in `extents`, in order, and never
- * changes. A copy waits for the front of the layer it copies, which is always an earlier place of the pull.
+ * Assembles the extents of one layer from its segments, in tar order, as their bytes reach the disk. The
+ * front is the tar offset before which all extents are known; those are in `extents`, and never change. A
+ * copied segment waits for the front of its origin, which always comes earlier in the pull.
  */
 export class LayerAssembly {
   extents = new ExtentList();
   readonly #segments: Segments;
   readonly #packs: readonly PackId[];
-  /** What is known of the spans not yet before the front, by row of the plan's spans. */
-  readonly #spans = new Map<number, { parts: Extent[]; whole: boolean }>();
+  /** Parts of the spans behind the front, by row of the plan's spans. */
+  readonly #spans = new Map<number, { parts: Extent[]; complete: boolean }>();
   #inline: Extent | undefined;
   #inlineUsed = 0;
   #next = 0;
-  /** What stands behind the last segment and is on disk already. */
+  /** Bytes behind the last segment, which are on disk already. */
   #tail: Extent | undefined;
 
-  /** `packs`: the table that held segments point into. */
+  /** `packs` is the table that cached segments point into. */
   constructor(segments: Segments, packs: readonly PackId[], tail?: Extent) {
     this.#segments = segments;
     this.#packs = packs;
@@ -46,14 +46,14 @@ export class LayerAssembly {
     return this.#next === this.#segments.count && this.#tail === undefined;
   }
 
-  /** The layer came another way, and these are its extents: all that was known does not count any more. */
+  /** Replaces all extents: the layer was repaired, or pulled as an opaque one. */
   replace(extents: ExtentList): void {
     this.extents = extents;
     this.#next = this.#segments.count;
     this.#tail = undefined;
   }
 
-  /** Tar ranges that must come from tar-split, as pairs [start, end), ascending. */
+  /** Tar ranges that come from tar-split, as pairs [start, end), ascending. */
   inlineRanges(): Float64Array {
     const { kind, tarStart, count } = this.#segments;
     const pairs: number[] = [];
@@ -63,26 +63,26 @@ export class LayerAssembly {
     return Float64Array.from(pairs);
   }
 
-  /** The next part of a span, in tar order, is on disk; `last`: the span has no more. */
+  /** Adds the next part of a span, in tar order; `last` at the end of the span. */
   placeSpanPart(span: number, part: Extent, last: boolean): void {
-    const known = this.#spans.get(span) ?? { parts: [], whole: false };
+    const known = this.#spans.get(span) ?? { parts: [], complete: false };
     known.parts.push(part);
-    known.whole = last;
+    known.complete = last;
     this.#spans.set(span, known);
   }
 
-  /** All inline ranges are on disk, one after the other. */
+  /** Adds all inline ranges, which lie one after the other. */
   placeInline(run: Extent): void {
     this.#inline = run;
   }
 
   /**
-   * Moves the front as far as it goes and returns the extents that came before it; `layers`: all of the pull.
-   * @throws PullError `digest-mismatch` when a layer that should have the same content turned out to be another
+   * Moves the front as far as possible and returns the extents that it passed. `layers` are all of the pull.
+   * @throws PullError `digest-mismatch` when a layer lacks a content that this one copies from it
    */
   advance(layers: readonly LayerAssembly[]): ExtentList {
     const grown = new ExtentList();
-    while (this.#next < this.#segments.count && this.#take(this.#next, layers, grown)) this.#next += 1;
+    while (this.#next < this.#segments.count && this.#append(this.#next, layers, grown)) this.#next += 1;
     if (this.#next === this.#segments.count && this.#tail !== undefined) {
       const { pack, offset, lengthBytes } = this.#tail;
       this.extents.push(pack, offset, lengthBytes);
@@ -92,7 +92,8 @@ export class LayerAssembly {
     return grown;
   }
 
-  #take(row: number, layers: readonly LayerAssembly[], grown: ExtentList): boolean {
+  /** Appends a segment. Returns false when its bytes are not on disk yet. */
+  #append(row: number, layers: readonly LayerAssembly[], grown: ExtentList): boolean {
     const push = (pack: PackId, offset: number, lengthBytes: number): void => {
       grown.push(pack, offset, lengthBytes);
       this.extents.push(pack, offset, lengthBytes);
@@ -106,7 +107,7 @@ export class LayerAssembly {
         return true;
       case SEGMENT.span: {
         const known = this.#spans.get(source);
-        if (known === undefined || !known.whole) return false;
+        if (known === undefined || !known.complete) return false;
         for (const part of known.parts) push(part.pack, part.offset, part.lengthBytes);
         this.#spans.delete(source);
         return true;
@@ -131,13 +132,16 @@ export class LayerAssembly {
 }
 
 function missingOrigin(): PullError {
-  return new PullError('digest-mismatch', 'a content it shares with a layer below is not in that layer');
+  return new PullError(
+    'digest-mismatch',
+    'a layer below does not have a content that this layer shares with it',
+  );
 }
 
-/** A tar-split whose digest is known. */
+/** A tar-split with its digest. */
 export type TarSplitPart = MetadataPart & { readonly digest: Digest };
 
-/** Has these ranges of the tar (pairs [start, end), all tar-split's) written to a pack, one after the other. */
+/** Writes these tar ranges from tar-split (pairs [start, end)) to a pack, one after the other. @throws PullError as fetching does */
 export async function writeInline(
   context: PullContext,
   layer: ChunkedLayer,

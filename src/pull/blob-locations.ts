@@ -9,8 +9,8 @@ import { isUsableHost } from '../registry/urls.js';
 import type { PullContext } from './pull-context.js';
 import type { PullEvent } from './pull-events.js';
 
-/** Where a foreign layer failed, another of its places may do. */
-const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
+/** Errors at one location of a blob after which the next one is tried. */
+const TRY_NEXT_CODES: ReadonlySet<ErrorCode> = new Set([
   'blob-not-found',
   'unauthorized',
   'redirect-refused',
@@ -18,58 +18,58 @@ const TRY_NEXT_PLACE: ReadonlySet<ErrorCode> = new Set([
   'digest-mismatch',
 ]);
 
-/** The addresses of a foreign layer that can be asked. @throws PullError `unsupported` when there is none */
+/** The usable URLs of a foreign layer. @throws PullError `unsupported` when there is none */
 export function foreignUrlsOf({ digest, urls = [] }: Descriptor): string[] {
   const usable = urls.filter(
     (url) => /^https?:\/\//i.test(url) && URL.canParse(url) && isUsableHost(new URL(url)),
   );
   if (usable.length > 0) return usable;
-  throw new PullError('unsupported', `layer ${digest} lies at no http or https address`, { layer: digest });
+  throw new PullError('unsupported', `layer ${digest} has no usable http or https URL`, { layer: digest });
 }
 
-/** A host that can exist has no more. */
+/** No valid host is longer. */
 const MAX_SHOWN_HOST_LENGTH = 259;
 
-/** The addresses of a foreign layer without paths and queries, which can be secrets. */
+/** The hosts of a foreign layer, as paths and queries can be secrets. */
 export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
   const hosts = urls.map((url) => (URL.canParse(url) ? new URL(url).host : 'no valid address'));
   return listSome([...new Set(hosts)].map((host) => shorten(host, MAX_SHOWN_HOST_LENGTH)));
 }
 
-/** The hint where all bytes of a blob came and are another one: what to do depends on the place that it was read from. */
+/** The hint for a blob that arrived in full and has another digest; depends on where it was read from. */
 export function wrongBytesHint({ url, anonymous }: Pick<BlobSource, 'anonymous' | 'url'>): string {
   const { protocol, host } = new URL(url);
   if (protocol === 'file:') return damagedHint(fileURLToPath(url));
   if (anonymous === true)
-    return `${host} has other bytes for this layer than the image names: ask whoever published the image`;
-  return 'what the registry or a proxy before it holds is damaged: ask whoever runs it, or take the image from another one';
+    return `${host} has other bytes for this layer than the image states: report it to the publisher of the image`;
+  return 'the blob is damaged in the registry or a proxy: report it to the operator, or pull from another registry';
 }
 
 /**
- * What `from` resolves to at the first of these places that serves. `again`: a place before this one has failed.
- * @throws what `from` throws at the last place, or where another place would not do
+ * Calls `fetch` with one URL after the other until it succeeds; `isRetry` after the first.
+ * @throws what `fetch` throws for the last URL, or an error that the next one would not change
  */
 export async function fromAnyUrl<T>(
   urls: readonly string[],
   emit: (event: PullEvent) => void,
-  from: (url: string, again: boolean) => Promise<T>,
+  fetch: (url: string, isRetry: boolean) => Promise<T>,
 ): Promise<T> {
   let last: unknown;
   for (const url of urls) {
     if (last instanceof PullError) {
-      emit({ event: 'warning', message: `${last.message}; trying another place` });
+      emit({ event: 'warning', message: `${last.message}; trying the next URL` });
     }
     try {
-      return await from(url, last !== undefined);
+      return await fetch(url, last !== undefined);
     } catch (error) {
-      if (!(error instanceof PullError && TRY_NEXT_PLACE.has(error.code))) throw error;
+      if (!(error instanceof PullError && TRY_NEXT_CODES.has(error.code))) throw error;
       last = error;
     }
   }
   throw last;
 }
 
-/** Whether the first place that is asked for a blob, its endpoint or its host, is known to give no ranges. */
+/** Whether the first endpoint or host that is asked for a blob is known to ignore ranges. */
 export function ignoresRanges(
   { endpoints }: PullContext,
   { anonymous, url }: Pick<BlobSource, 'anonymous' | 'url'>,
@@ -77,21 +77,20 @@ export function ignoresRanges(
   return endpoints.has(anonymous === true ? foreignHost(url) : 0, 'ranges-ignored');
 }
 
-/** A blob and the places that have it. */
-interface Measurable {
+/** A blob and its URLs. */
+interface Located {
   readonly blob: Omit<BlobSource, 'url'>;
   readonly urls: readonly string[];
 }
 
 /**
- * What the registry says of the sizes of those blobs whose descriptors leave them out, and what asking cost; undefined for all
- * others. As many are asked for at a time as the registry puts up with. The digest decides in the end whether the bytes are
- * right.
+ * Requests the sizes of those blobs whose descriptors omit them, as many at a time as the concurrency limit
+ * allows. Undefined for all others. The digest is verified later.
  * @throws PullError as `fetchRange`; `metadata-malformed` for a size beyond the limit of a blob
  */
 export async function measureBlobs(
   context: PullContext,
-  blobs: readonly Measurable[],
+  blobs: readonly Located[],
 ): Promise<ReadonlyArray<MeasureBlobResult | undefined>> {
   const results: Array<MeasureBlobResult | undefined> = blobs.map(() => undefined);
   const rows = [...blobs.keys()].filter((row) => leavesSizeOut(blobs[row]!.blob));
@@ -100,26 +99,26 @@ export async function measureBlobs(
       results[row] = await measureBlob(context, blobs[row]!);
     }
   };
-  const askers = Array.from({ length: Math.min(rows.length, context.concurrency.limit) }, next);
-  await context.stop.guard(Promise.all(askers));
+  const requests = Array.from({ length: Math.min(rows.length, context.concurrency.limit) }, next);
+  await context.stop.guard(Promise.all(requests));
   return results;
 }
 
-async function measureBlob(context: PullContext, { blob, urls }: Measurable): Promise<MeasureBlobResult> {
-  context.patience.asking(1);
+async function measureBlob(context: PullContext, { blob, urls }: Located): Promise<MeasureBlobResult> {
+  context.retries.countRequests(1);
   try {
     const result = await fromAnyUrl(urls, context.emit, (url) =>
       context.support.run({ task: 'measure-blob', blob: { ...blob, url } }),
     );
     if (result.sizeBytes <= MAX_BLOB_BYTES) return result;
-    const problem = `the registry says it has ${result.sizeBytes} bytes; at most ${MAX_BLOB_BYTES} are accepted for a blob`;
+    const problem = `the registry states ${result.sizeBytes} bytes; the limit for a blob is ${MAX_BLOB_BYTES}`;
     throw new PullError(
       'metadata-malformed',
-      `the manifest states no size of blob ${blob.digest}, and ${problem}`,
+      `the manifest states no size for blob ${blob.digest}, and ${problem}`,
     );
   } catch (error) {
     throw inLayer(error, blob.digest);
   } finally {
-    context.patience.asking(-1);
+    context.retries.countRequests(-1);
   }
 }

@@ -2,60 +2,59 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/decoded-limits.
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';
-import { createDecodedRoom, type DecodedRoom, roomLeft, takeRoom } from '../pool/counters.js';
-import type { WantedLayer } from './layer.js';
+import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/counters.js';
+import type { MissingLayer } from './layer.js';
 
-/** Memory for the metadata of several layers that are read at a time; a layer that needs more is read alone. */
+/** Memory for the metadata of layers that are read at the same time; a layer that needs more is read alone. */
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
 /**
- * The same of all layers of a pull, one after the other: 500,000 files with tar-split. Reading takes 2 to 8 ns of CPU time for
- * each byte of it, twice for a TOC with a tar-split: metadata that is made to be slow costs a few seconds. What is beyond is
- * pulled as one stream.
+ * Metadata of all layers of a pull together: 500,000 files with tar-split. Reading takes 2 to 8 ns of CPU
+ * time a byte, twice for a TOC with a tar-split, so that metadata made to be slow costs a few seconds.
+ * Layers beyond it are pulled as opaque ones.
  */
 const MAX_PULL_METADATA_BYTES = 768 * 2 ** 20;
 
-/** Memory that the metadata of one pull's layers takes, booked before anything is read. */
+/** Limits the memory for metadata of one pull's layers, which is acquired before anything is read. */
 export class MetadataBudget {
   #inUseBytes = 0;
   #totalBytes = 0;
   readonly #waiting: Array<{ readonly bytes: number; readonly start: () => void }> = [];
 
   /**
-   * Counts so many bytes among those that the pull reads.
-   * @throws PullError `unsupported` when they are more than it may
+   * Adds to the metadata that the pull reads in total.
+   * @throws PullError `unsupported` beyond the limit
    */
   count(bytes: number): void {
     if (this.#totalBytes + bytes > MAX_PULL_METADATA_BYTES) {
       throw new PullError(
         'unsupported',
-        `with its metadata those of all layers take ${this.#totalBytes + bytes} bytes; ${MAX_PULL_METADATA_BYTES} are the limit`,
+        `with it, the metadata of all layers takes ${this.#totalBytes + bytes} bytes; the limit is ${MAX_PULL_METADATA_BYTES}`,
       );
     }
     this.#totalBytes += bytes;
   }
 
-  /** Waits until there is room for so many bytes, in the order of the calls. */
-  take(bytes: number): Promise<void> {
+  /** Waits until so many bytes are free, in the order of the calls. */
+  acquire(bytes: number): Promise<void> {
     return new Promise((start) => {
       this.#waiting.push({ bytes, start });
       this.#advance();
     });
   }
 
-  /** Gives back the room for so many bytes. */
-  give(bytes: number): void {
+  release(bytes: number): void {
     this.#inUseBytes -= bytes;
     this.#advance();
   }
 
-  /** What `action` resolves to, which has so many bytes meanwhile. */
+  /** Runs `action` with so many bytes acquired. */
   async with<T>(bytes: number, action: () => Promise<T>): Promise<T> {
-    await this.take(bytes);
+    await this.acquire(bytes);
     try {
       return await action();
     } finally {
-      this.give(bytes);
+      this.release(bytes);
     }
   }
 
@@ -69,43 +68,43 @@ export class MetadataBudget {
   }
 }
 
-type Layer = Pick<WantedLayer, 'blob' | 'diffId'>;
+type Layer = Pick<MissingLayer, 'blob' | 'diffId'>;
 
-/** Counts what the layers of one pull decode to beyond MAX_DECODED_RATIO times their blobs. */
+/** Limits what the layers of one pull decode to beyond MAX_DECODED_RATIO times their blobs. */
 export class DecodedAllowance {
   readonly #room = createDecodedRoom(FREE_DECODED_BYTES);
-  /** Bytes beyond the ratio, by DiffID. A layer that is decoded again replaces what it wrote before: the most counts. */
-  readonly #takenBytes = new Map<Digest, number>();
+  /** Bytes beyond the ratio, by DiffID: the maximum, as a layer decoded again replaces its earlier bytes. */
+  readonly #acquiredBytes = new Map<Digest, number>();
 
-  /** What the task needs that decodes a layer as one stream, and takes of the room what it needs. */
-  forStream({ diffId }: Layer): { readonly room: DecodedRoom; readonly takenBytes: number } {
-    return { room: this.#room, takenBytes: this.#takenBytes.get(diffId) ?? 0 };
+  /** The limit for a task that decodes an opaque layer, which acquires room itself. */
+  forOpaque({ diffId }: Layer): { readonly room: DecodedRoom; readonly takenBytes: number } {
+    return { room: this.#room, takenBytes: this.#acquiredBytes.get(diffId) ?? 0 };
   }
 
-  /** Notes that this task has decoded so many bytes. */
-  noteStream(layer: Layer, tarBytes: number): void {
-    const { takenBytes } = this.forStream(layer);
-    this.#takenBytes.set(layer.diffId, Math.max(takenBytes, beyondRatio(layer, tarBytes)));
+  /** Notes how many bytes that task has decoded. */
+  noteOpaque(layer: Layer, tarBytes: number): void {
+    const { takenBytes } = this.forOpaque(layer);
+    this.#acquiredBytes.set(layer.diffId, Math.max(takenBytes, beyondRatio(layer, tarBytes)));
   }
 
   /**
-   * Takes room for what a layer's table says that its blob decodes to.
-   * @throws PullError `metadata-malformed` when that is too much, before anything is fetched
+   * Acquires room for the decoded size that a layer's table states, before anything is fetched.
+   * @throws PullError `metadata-malformed` beyond the limit
    */
   noteTable(layer: Layer, table: LayerTable): void {
     const { sizeBytes, layout, tarBytes } = table;
     const statedBytes = layout === 'tar-split' ? tarBytes : sizeBytes.reduce((sum, bytes) => sum + bytes, 0);
-    const { room, takenBytes } = this.forStream(layer);
+    const { room, takenBytes } = this.forOpaque(layer);
     const bytes = beyondRatio(layer, statedBytes);
-    if (!takeRoom(room, Math.max(0, bytes - takenBytes))) {
+    if (!acquireRoom(room, Math.max(0, bytes - takenBytes))) {
       const blobBytes = layer.blob.sizeBytes;
-      const mostBytes = blobBytes * MAX_DECODED_RATIO + takenBytes + roomLeft(room);
+      const maxBytes = blobBytes * MAX_DECODED_RATIO + takenBytes + roomLeft(room);
       throw new PullError(
         'metadata-malformed',
-        `its metadata states ${statedBytes} bytes for a blob of ${blobBytes}; ${mostBytes} are the limit`,
+        `its metadata states ${statedBytes} bytes for a blob of ${blobBytes}; the limit is ${maxBytes}`,
       );
     }
-    this.#takenBytes.set(layer.diffId, Math.max(takenBytes, bytes));
+    this.#acquiredBytes.set(layer.diffId, Math.max(takenBytes, bytes));
   }
 }
 
@@ -113,25 +112,29 @@ function beyondRatio({ blob }: Pick<Layer, 'blob'>, tarBytes: number): number {
   return Math.max(0, tarBytes - blob.sizeBytes * MAX_DECODED_RATIO);
 }
 
-/** So many at a time, in the order in which they asked. */
+/** A counting semaphore, first come, first served. */
 export class Semaphore {
   #free: number;
   readonly #waiting: Array<() => void> = [];
 
-  constructor(atATime: number) {
-    this.#free = atATime;
+  constructor(permits: number) {
+    this.#free = permits;
   }
 
-  /** Runs `action` when it is its turn; the turn ends with it. */
-  async take<T>(action: () => Promise<T>): Promise<T> {
+  /** Runs `action` with a permit, which is released when it settles. */
+  async with<T>(action: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free -= 1;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
     try {
       return await action();
     } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free += 1;
-      else next();
+      this.#release();
     }
+  }
+
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free += 1;
+    else next();
   }
 }

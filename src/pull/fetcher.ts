@@ -4,18 +4,18 @@ import type { FetchFigures } from './layer.js';
 import type { PullContext } from './pull-context.js';
 import { SlowRanges } from './slow-ranges.js';
 
-/** What several jobs belong to: all of them are given up at once. */
+/** A group of jobs, which are dropped together. */
 export interface Work {
-  /** Row of the pull's layers. */
+  /** Row of the layer in the pull. */
   readonly layer: number;
   dropped: boolean;
 }
 
-/** What the fetcher gives a range for its task. */
+/** Parameters from the fetcher for the task of a range. */
 export interface RangeTurn {
-  /** Its place in the pull's order; the earlier is decoded first. */
+  /** Its position in the order of the pull; earlier ranges are decoded first. */
   readonly sequence: number;
-  /** Shared with the worker. Where it was asked to stop, its rest is to be added as jobs that go first. */
+  /** Shared with the worker. When the range is stopped, its job adds the remainder by `addFirst`. */
   readonly control: RangeControl;
 }
 
@@ -23,38 +23,38 @@ export interface RangeTurn {
 export interface FetchJob {
   readonly work: Work;
   readonly sizeBytes: number;
-  /** How many ranges were stopped that it was a part of. */
+  /** How many stops of slow ranges led to this job. */
   readonly splits: number;
-  /** `cost` is told what it cost before anybody hears of what it brought, as that can be the pull's last byte. */
+  /** Calls `cost` before it passes on what it received, as that can end the pull. */
   run(pool: TaskRunner, turn: RangeTurn, cost: (figures: FetchFigures) => void): Promise<void>;
-  /** It could not be done. */
+  /** Called when `run` has failed, unless the work was dropped. */
   failed(error: unknown): void;
 }
 
 /**
- * Hands jobs to the workers, in order, never more than there are connections, nor than the registry puts up with: what waits,
- * waits here, where it can be dropped at once, and not in a worker's queue.
+ * Hands jobs to the workers, in order and as many at a time as the concurrency limit allows. Jobs wait here
+ * and not in a worker's queue, so that they can be dropped at once.
  */
 export class Fetcher {
-  /** What fetching each layer has cost so far. */
+  /** The cost of each layer so far. */
   readonly figures: readonly FetchFigures[];
   readonly #context: PullContext;
   readonly #startPool: () => Promise<TaskRunner>;
   #pool: Promise<TaskRunner> | undefined;
-  /** In order; each job is made when it is its turn. */
+  /** In order; each job is created when it can begin. */
   readonly #waiting: Iterator<FetchJob>[] = [];
-  /** Goes before all that waits. */
+  /** Jobs that go before all others. */
   readonly #again: FetchJob[] = [];
   readonly #running = new Set<{ readonly work: Work; readonly ended: Promise<void> }>();
   readonly #slow = new SlowRanges(() => this.#isIdle);
-  /** Those of ranges that are over. */
+  /** Controls to reuse, of ranges that have ended. */
   readonly #controls: RangeControl[] = [];
   #sequence = 0;
   #lastByteMs = performance.now();
 
   constructor(options: {
     context: PullContext;
-    /** Called when the first job is to be done. */
+    /** Called when the first job begins. */
     startPool: () => Promise<TaskRunner>;
     layers: number;
   }) {
@@ -63,12 +63,12 @@ export class Fetcher {
     this.figures = Array.from({ length: options.layers }, () => ({ fetchedBytes: 0, requests: 0 }));
   }
 
-  /** When the last byte had been received and written, by `performance.now()`. */
+  /** When the last byte was received and written, by `performance.now()`. */
   get lastByteMs(): number {
     return this.#lastByteMs;
   }
 
-  /** Adds jobs behind those that wait. An iterator is asked for a job when that can begin. */
+  /** Adds jobs behind those that wait. Takes each job from the iterator when it can begin. */
   add(jobs: Iterable<FetchJob>): void {
     this.#waiting.push(jobs[Symbol.iterator]());
     this.#fill();
@@ -80,21 +80,21 @@ export class Fetcher {
     this.#fill();
   }
 
-  /** Resolves when no job of this work runs that does now. */
+  /** Resolves when all jobs of this work that run now have ended. */
   async ended(work: Work): Promise<void> {
     const ofWork = [...this.#running].filter((running) => running.work === work);
     await Promise.all(ofWork.map(({ ended }) => ended));
   }
 
-  /** How many bytes each part of the rest of a range should have that was stopped and is about to end. */
-  partBytes(restBytes: number): number {
-    return this.#slow.partBytes(restBytes, this.#context.concurrency.limit - this.#running.size + 1);
+  /** How many bytes each part of the remainder of a stopped range should have. */
+  partBytes(remainingBytes: number): number {
+    return this.#slow.partBytes(remainingBytes, this.#context.concurrency.limit - this.#running.size + 1);
   }
 
-  /** Nothing waits for the connections that are free. */
+  /** Whether connections are free and no job waits for them. */
   get #isIdle(): boolean {
     const { concurrency, stop, settings } = this.#context;
-    // A limit makes all ranges slow on purpose, and each by turns.
+    // --limit-rate slows all ranges down on purpose, each in turn.
     if (stop.reason !== undefined || settings.limitRate !== undefined) return false;
     return this.#running.size > 0 && this.#running.size < concurrency.limit;
   }
@@ -133,7 +133,7 @@ export class Fetcher {
     resetControl(control);
     const turn = { sequence: ++this.#sequence, control };
     const ended = this.#slow.started({ ...job, control });
-    this.#context.patience.asking(1);
+    this.#context.retries.countRequests(1);
     try {
       this.#pool ??= this.#startPool();
       await job.run(await this.#pool, turn, (cost) => this.#note(job.work.layer, cost));
@@ -142,7 +142,7 @@ export class Fetcher {
     } finally {
       ended();
       this.#controls.push(control);
-      this.#context.patience.asking(-1);
+      this.#context.retries.countRequests(-1);
     }
   }
 

@@ -2,7 +2,7 @@ import type { LayerFormat } from '../format/layer-format.js';
 import type { StorePaths } from '../store/paths.js';
 import type { KnownLayer } from './layer.js';
 import type { ImageLayer } from './missing-layers.js';
-import type { PlannedFigures } from './pull-layers.js';
+import type { PlannedFigures } from './plan-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 
 /** One layer as it is, and what pulling it would do; bytes of the blob for what is fetched, of the tar for the rest. */

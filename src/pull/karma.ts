@@ -1,47 +1,48 @@
 /**
- * When a bad network is hopeless. Every received byte is worth +1, every miss −1, and what is left fades by the
- * factor e each `tau`. Below zero after a miss, the pull gives up: steady progress, however slow, buys patience,
- * a stall spends it, and a failure before the first byte is fatal at once.
+ * Decides when a network is hopeless, by one number: every received byte adds 1, every failed request
+ * subtracts 1, and it decays by the factor e each `tauMs`. When a failure takes it below zero, the pull
+ * gives up. So steady progress, however slow, allows more retries, a stall uses them up, and a failure
+ * before the first byte is final. docs/karma.md has figures.
  *
- * Time is passed in (milliseconds of any monotonic clock). While nobody is asking (a server told us to wait, say)
- * the clock stands still.
+ * Called by `KarmaRetryPolicy`, which decides about each retry. The clock is passed in, in milliseconds, and
+ * can be paused while no request is in flight (a server has asked to wait, for example).
  */
 export class Karma {
   readonly #tauMs: number;
   #karma = 0;
-  #updated: number;
+  #updatedMs: number;
   #running = true;
 
-  constructor(tauMs: number, now: number) {
+  constructor(tauMs: number, nowMs: number) {
     this.#tauMs = tauMs;
-    this.#updated = now;
+    this.#updatedMs = nowMs;
   }
 
-  received(bytes: number, now: number): void {
-    this.#fade(now);
+  received(bytes: number, nowMs: number): void {
+    this.#decay(nowMs);
     this.#karma += bytes;
   }
 
-  /** One network failure. True: give up, with this failure as the cause. */
-  miss(now: number): boolean {
-    this.#fade(now);
+  /** Counts a network failure. Returns true to give up, with this failure as the reason. */
+  miss(nowMs: number): boolean {
+    this.#decay(nowMs);
     this.#karma -= 1;
     return this.#karma < 0;
   }
 
-  /** The clock stands still until `resume`. */
-  pause(now: number): void {
-    this.#fade(now);
+  /** Stops the clock until `resume`. */
+  pause(nowMs: number): void {
+    this.#decay(nowMs);
     this.#running = false;
   }
 
-  resume(now: number): void {
-    this.#fade(now);
+  resume(nowMs: number): void {
+    this.#decay(nowMs);
     this.#running = true;
   }
 
-  #fade(now: number): void {
-    if (this.#running) this.#karma *= Math.exp(-(now - this.#updated) / this.#tauMs);
-    this.#updated = now;
+  #decay(nowMs: number): void {
+    if (this.#running) this.#karma *= Math.exp(-(nowMs - this.#updatedMs) / this.#tauMs);
+    this.#updatedMs = nowMs;
   }
 }

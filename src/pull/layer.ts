@@ -9,40 +9,39 @@ import {
 import type { BlobSource, LayerMetadata } from '../pool/messages.js';
 import type { PullContext } from './pull-context.js';
 
-/** A layer that the store does not have, as its descriptor describes it. */
-export interface WantedLayer {
+/** A layer that the store does not have, as its descriptor states it. */
+export interface MissingLayer {
   readonly blob: BlobSource;
   readonly diffId: Digest;
   readonly format: LayerFormat;
   readonly mediaType: string;
-  /** What it is taken for until its first bytes are there. */
+  /** Assumed until its first bytes arrive. */
   readonly compression: Compression;
-  /** Where its metadata is, for what may be chunked. */
+  /** Where to look for its metadata; undefined for a layer that cannot be chunked. */
   readonly place?: MetadataLocation;
-  /** Where else a foreign layer is to be had, in the manifest's order. */
+  /** Further URLs of a foreign layer, in the manifest's order. */
   readonly otherUrls: readonly string[];
 }
 
-/** The same once its metadata was looked for: without any, it is one stream. */
-export interface KnownLayer extends WantedLayer {
+/** A missing layer whose metadata has been looked for. Without any, it is an opaque layer. */
+export interface KnownLayer extends MissingLayer {
   readonly metadata?: LayerMetadata;
-  /** What looking cost. */
+  /** The cost of looking. */
   readonly cost: FetchFigures;
-  /** Why there is none, where there should have been some. */
+  /** Why there is no metadata although there should be. */
   readonly failedBefore?: PullError;
 }
 
 export type ChunkedLayer = KnownLayer & Required<Pick<KnownLayer, 'metadata'>>;
 
-/** Whether a layer is pulled by its table of contents. */
 export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
   return layer.metadata !== undefined;
 }
 
-/** Tells that a media type states another compression than the blob has; other clients may refuse such an image. */
+/** Warns of a blob with another compression than its media type states; other clients may refuse such an image. */
 export function warnOfType(
   emit: PullContext['emit'],
-  { blob, mediaType }: WantedLayer,
+  { blob, mediaType }: MissingLayer,
   actual: Compression,
 ): void {
   const stated = statedCompression(mediaType);
@@ -51,13 +50,12 @@ export function warnOfType(
   emit({ event: 'warning', message });
 }
 
-/** Body bytes of one blob that were received, and GETs of it. */
+/** Received body bytes of one blob, and its GETs. */
 export interface FetchFigures {
   fetchedBytes: number;
   requests: number;
 }
 
-/** The total of several fetches. */
 export function sumOfFetches(figures: readonly Readonly<FetchFigures>[]): FetchFigures {
   return {
     fetchedBytes: figures.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0),
@@ -77,20 +75,24 @@ export interface LayerFigures {
 }
 
 /**
- * What chunked metadata can be guilty of, under a blob that is good all the same: it is malformed, its digests are not
- * those of the bytes, or it asks for more than we do. Everything else a second way would meet again.
+ * Errors of chunked metadata under a blob that can be right all the same: malformed, a wrong digest, or
+ * beyond a limit. Any other error would occur again without the metadata.
  */
-const CODES: ReadonlySet<ErrorCode> = new Set(['metadata-malformed', 'digest-mismatch', 'unsupported']);
+const FALLBACK_CODES: ReadonlySet<ErrorCode> = new Set([
+  'metadata-malformed',
+  'digest-mismatch',
+  'unsupported',
+]);
 
-/** Whether what failed so may still be had by pulling whole layers. */
+/** Whether a pull in parts that failed with this error may succeed with full layers. */
 export function mayFallBack(error: unknown): error is PullError {
-  return error instanceof PullError && CODES.has(error.code);
+  return error instanceof PullError && FALLBACK_CODES.has(error.code);
 }
 
-/** Whether a chunked layer that failed so may still be pulled as a whole; if so, the user is told. */
-export function warnOfFallback(context: PullContext, layer: WantedLayer, error: unknown): boolean {
+/** Whether a chunked layer that failed with this error may succeed as an opaque one; warns if so. */
+export function warnOfFallback(context: PullContext, layer: MissingLayer, error: unknown): boolean {
   if (!mayFallBack(error)) return false;
-  const message = `layer ${layer.blob.digest}: ${error.message}; it is pulled as a whole`;
+  const message = `layer ${layer.blob.digest}: ${error.message}; pulling the full layer instead`;
   context.emit({ event: 'warning', message });
   return true;
 }

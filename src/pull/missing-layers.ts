@@ -8,21 +8,21 @@ import type { LayerLocks } from '../store/layer-locks.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { foreignUrlsOf, hostsOf } from './blob-locations.js';
-import type { LayerFigures, WantedLayer } from './layer.js';
+import type { LayerFigures, MissingLayer } from './layer.js';
 import type { PulledLayers } from './pull-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 import type { Stop } from './stop.js';
 
-/** One layer of the image: in the store already, or wanted. */
+/** A layer of the image, cached or missing. */
 export interface ImageLayer {
   readonly descriptor: Descriptor;
   readonly diffId: Digest;
   readonly kind: LayerKind;
-  /** Length of its tar, when the store has it. */
+  /** Length of its tar if it is cached. */
   readonly cachedTarBytes: number | undefined;
 }
 
-/** The layers of an image, and which of them the store has. @throws PullError `unsupported` for what is no layer */
+/** The layers of an image. @throws PullError `unsupported` for a descriptor of something else */
 export function imageLayers(image: ResolvedImage, paths: StorePaths): ImageLayer[] {
   return image.manifest.layers.map((descriptor, i) => {
     const diffId = image.config.diffIds[i]!;
@@ -31,37 +31,36 @@ export function imageLayers(image: ResolvedImage, paths: StorePaths): ImageLayer
   });
 }
 
-/** What decides how a wanted layer is asked for. */
-interface WantOptions {
-  readonly session: Pick<RegistrySession, 'blobUrl'>;
+interface MissingOptions {
+  readonly registry: Pick<RegistrySession, 'blobUrl'>;
   readonly allowForeign: boolean;
-  /** Told of annotations that do not count. */
+  /** Called for annotations that are ignored. */
   readonly warn: (message: string) => void;
 }
 
 /**
- * What is to be pulled: each DiffID once, however often the image has it.
- * @throws PullError `unsupported` for a foreign layer that is not to be fetched from where it lies
+ * The layers to pull, each DiffID once.
+ * @throws PullError `unsupported` for a foreign layer without `allowForeign`
  */
-export function wantedLayers(layers: readonly ImageLayer[], options: WantOptions): WantedLayer[] {
-  const wanted = new Map<Digest, WantedLayer>();
+export function missingLayers(layers: readonly ImageLayer[], options: MissingOptions): MissingLayer[] {
+  const missing = new Map<Digest, MissingLayer>();
   for (const layer of layers) {
-    if (layer.cachedTarBytes !== undefined || wanted.has(layer.diffId)) continue;
-    wanted.set(layer.diffId, wantedLayer(layer, options));
+    if (layer.cachedTarBytes !== undefined || missing.has(layer.diffId)) continue;
+    missing.set(layer.diffId, missingLayer(layer, options));
   }
-  return [...wanted.values()];
+  return [...missing.values()];
 }
 
-function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOptions): WantedLayer {
+function missingLayer({ descriptor, diffId, kind }: ImageLayer, options: MissingOptions): MissingLayer {
   const { digest, sizeBytes, mediaType } = descriptor;
   const { format, compression, place, problem } = kind;
   if (problem !== undefined) {
-    options.warn(`layer ${digest}: ${problem}; it is pulled as a whole`);
+    options.warn(`layer ${digest}: ${problem}; pulling the full layer instead`);
   }
   const [foreignUrl, ...otherUrls] = kind.foreign ? foreignUrls(descriptor, options) : [];
   const blob =
     foreignUrl === undefined
-      ? { url: options.session.blobUrl(digest), digest, sizeBytes }
+      ? { url: options.registry.blobUrl(digest), digest, sizeBytes }
       : { url: foreignUrl, digest, sizeBytes, anonymous: true as const };
   return {
     blob,
@@ -74,43 +73,44 @@ function wantedLayer({ descriptor, diffId, kind }: ImageLayer, options: WantOpti
   };
 }
 
-/** Where a foreign layer lies; nowhere but in the registry when its descriptor says nothing. */
-function foreignUrls(layer: Descriptor, { allowForeign }: WantOptions): string[] {
+/** The URLs of a foreign layer; empty when its descriptor has none and it is in the registry. */
+function foreignUrls(layer: Descriptor, { allowForeign }: MissingOptions): string[] {
   const { digest, urls = [] } = layer;
   if (urls.length === 0) return [];
   if (allowForeign) return foreignUrlsOf(layer);
   throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(layer)}`, {
     layer: digest,
-    hint: 'if you trust that place, pull with --allow-foreign: no credentials are sent there, and the digest is checked',
+    hint: 'if you trust that host, pull with --allow-foreign: it gets no credentials, and the digest is verified',
   });
 }
 
-/** A layer that is gone again after so many pulls of it is taken from us by something that will not stop. */
-const MOST_PULLS = 2;
+/** Something keeps deleting a layer that is missing again after so many pulls. */
+const MAX_PULLS = 2;
 
-/** How often a waiting pull or copy looks: some small files are read each time. */
-export const LOOK_MS = 200;
+/** How often a waiting pull or copy looks for a lock: each look reads some small files. */
+export const POLL_MS = 200;
 
-interface MissingLayers {
+interface PullMissingOptions {
   readonly locks: LayerLocks;
   readonly stop: Stop;
-  /** The layers that the store does not have now. */
-  readonly missing: () => Promise<readonly WantedLayer[]>;
-  readonly pull: (layers: readonly WantedLayer[]) => Promise<PulledLayers>;
-  /** Called when nothing but layers of other processes is left. */
+  /** Lists the layers that the store does not have now. */
+  readonly missing: () => Promise<readonly MissingLayer[]>;
+  readonly pull: (layers: readonly MissingLayer[]) => Promise<PulledLayers>;
+  /** Called when all remaining layers are locked by other processes. */
   readonly onWait: (layers: number) => void;
 }
 
-/** What the layers that were pulled here cost, by DiffID. */
-interface PulledHere {
+interface PulledMissing {
+  /** By DiffID. */
   readonly figures: Map<Digest, LayerFigures>;
   readonly provenAfterMs: number;
 }
 
 /**
- * Pulls the layers that the store does not have. Those that another process is pulling come last: they are there by then, or
- * are left to us. A layer that goes while others are pulled (by a prune that had begun before) is pulled again, once.
- * @throws PullError the reason of a stop, else what `pull` throws and as `storageError`
+ * Pulls the layers that the store does not have. Those that another process is pulling come last: by then
+ * they are cached, or their locks are free. A layer that disappears meanwhile (by a prune that had begun
+ * before) is pulled again, once.
+ * @throws PullError the reason of a stop; as `pull` and `storageError`
  */
 export async function pullMissing({
   locks,
@@ -118,28 +118,28 @@ export async function pullMissing({
   missing,
   pull,
   onWait,
-}: MissingLayers): Promise<PulledHere> {
+}: PullMissingOptions): Promise<PulledMissing> {
   const figures = new Map<Digest, LayerFigures>();
   const pulls = new Map<Digest, number>();
   let provenAfterMs = 0;
   for (;;) {
-    const wanted = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MOST_PULLS);
-    if (wanted.length === 0) return { figures, provenAfterMs };
-    const free = new Set(wanted.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
-    // Whoever had a lock may have published the layer since we looked.
-    const own = free.size === 0 ? [] : (await missing()).filter(({ diffId }) => free.has(diffId));
-    if (own.length > 0) {
-      const pulled = await pull(own);
-      for (const [i, { diffId }] of own.entries()) {
+    const remaining = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MAX_PULLS);
+    if (remaining.length === 0) return { figures, provenAfterMs };
+    const locked = new Set(remaining.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
+    // The process that had a lock before may have published the layer meanwhile.
+    const layers = locked.size === 0 ? [] : (await missing()).filter(({ diffId }) => locked.has(diffId));
+    if (layers.length > 0) {
+      const pulled = await pull(layers);
+      for (const [i, { diffId }] of layers.entries()) {
         figures.set(diffId, pulled.figures[i]!);
         pulls.set(diffId, (pulls.get(diffId) ?? 0) + 1);
       }
       provenAfterMs += pulled.provenAfterMs;
     }
     locks.releaseAll();
-    if (free.size > 0) continue;
-    onWait(wanted.length);
-    // Nobody asks a server meanwhile: karma's clock stands still.
-    while (wanted.every(({ diffId }) => locks.isLocked(diffId))) await stop.guard(sleep(LOOK_MS));
+    if (locked.size > 0) continue;
+    onWait(remaining.length);
+    // No request is in flight meanwhile: karma's clock is paused.
+    while (remaining.every(({ diffId }) => locks.isLocked(diffId))) await stop.guard(sleep(POLL_MS));
   }
 }

@@ -12,72 +12,73 @@ import type { KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
 import type { PullContext } from './pull-context.js';
 
-export interface StreamOptions {
+export interface OpaqueOptions {
   readonly context: PullContext;
   readonly fetcher: Fetcher;
   readonly layer: KnownLayer;
-  /** Row of the layer among those of the pull. */
-  readonly index: number;
-  /** Decoders at a time: each has some tens of MB in hand, and more than threads would only share them. */
-  readonly turns: Semaphore;
-  /** The contents that need not be written again. */
-  readonly held: () => Promise<CachedRows>;
+  /** Row of the layer in the pull. */
+  readonly row: number;
+  /** Limits decoders at a time: each takes some tens of MB, and more than one a thread gain nothing. */
+  readonly decoders: Semaphore;
+  /** Lists the cached contents, which need not be written again. */
+  readonly cached: () => Promise<CachedRows>;
 }
 
-/** What became of a blob that was there as a whole. */
+/** The outcome for a blob that was received in full. */
 interface Outcome {
   /** Of the tar, as far as it could be decoded. */
   readonly extents: ExtentList;
   readonly decoded: DecodeBlobResult;
-  /** What the extents hash to; null when a pack does not have all of them any more. */
+  /** The digest of the extents; null when a pack does not have all of them any more. */
   readonly actual: Digest | null;
 }
 
-/** A part of the blob that is on disk or being fetched, and where it is. */
+/** A part of the blob that is on disk or being fetched. */
 interface BegunPart {
   readonly blobStart: number;
   blobEnd: number;
-  place: { readonly pack: PackId; readonly offset: number } | undefined;
+  /** Undefined until it is on disk. */
+  location: { readonly pack: PackId; readonly offset: number } | undefined;
 }
 
-/** One blob fetched, hashed and decoded from beginning to end. */
+/** One attempt to fetch, hash and decode a blob from beginning to end. */
 export class OpaqueAttempt {
-  /** Where its own bytes lie. */
+  /** Raw packs, with the blob's bytes. */
   readonly blobPacks = new Set<PackId>();
-  /** Where what they decode to lies, without what is shared. */
+  /** Packs with decoded bytes, except those that other layers wrote. */
   readonly ownPacks = new Set<PackId>();
-  /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
+  /** The first of the endpoints that sent bytes; undefined when nothing was fetched. */
   sender: number | undefined;
-  readonly #options: StreamOptions;
+  readonly #options: OpaqueOptions;
   readonly #url: string;
-  /** The parts that were not begun yet. */
+  /** Parts that have not begun. */
   readonly #upcoming: Iterator<BlobPart, void>;
   readonly #work: Work;
-  /** The parts that were begun, in order. */
+  /** Parts that have begun, in order. */
   readonly #begun: BegunPart[] = [];
-  /** All parts were begun. */
+  /** All parts have begun. */
   #isPlanned = false;
-  /** The first of the begun parts that is not before the front. */
+  /** The first begun part that is not before the front. */
   #next = 0;
-  /** What lies before the front and was not handed to the decoder yet. */
+  /** What lies before the front and was not sent to the decoder. */
   #front = new ExtentList();
   #decoder: MessagePort | undefined;
   #decoding: Promise<unknown> | undefined;
 
-  /** `parts`: those that tile the blob, in order. */
-  constructor(options: StreamOptions, url: string, parts: Iterator<BlobPart, void>) {
+  /** `parts` tile the blob, in order. */
+  constructor(options: OpaqueOptions, url: string, parts: Iterator<BlobPart, void>) {
     this.#options = options;
     this.#url = url;
     this.#upcoming = parts;
-    this.#work = { layer: options.index, dropped: false };
+    this.#work = { layer: options.row, dropped: false };
   }
 
   /** @throws PullError as fetching does */
   async run(): Promise<Outcome> {
-    const { context, fetcher, turns } = this.#options;
+    const { context, fetcher, decoders } = this.#options;
     try {
       return await new Promise((resolve, reject) => {
-        // What is on disk at the beginning is there for the decoder before it is this layer's turn to fetch.
+        // Parts on disk at the beginning of the blob reach the decoder before the fetcher gets to this layer.
         const first = this.#beginNext();
         if (first !== undefined) fetcher.add(this.#jobs(first, reject));
         const decode = () => {
@@ -85,7 +86,7 @@ export class OpaqueAttempt {
           this.#decoding = decoding;
           return decoding;
         };
-        context.stop.guard(turns.take(decode)).then(resolve, reject);
+        context.stop.guard(decoders.with(decode)).then(resolve, reject);
       });
     } catch (error) {
       this.#work.dropped = true;
@@ -94,12 +95,12 @@ export class OpaqueAttempt {
     }
   }
 
-  /** After a failure: resolves when nothing is fetched or decoded any more. */
+  /** Resolves when, after a failure, all fetching and decoding has ended. */
   async ended(): Promise<void> {
     await Promise.allSettled([this.#options.fetcher.ended(this.#work), this.#decoding]);
   }
 
-  /** Begins the parts up to the first that is to be fetched, and returns that; undefined when nothing is left. */
+  /** Begins parts up to the first that has to be fetched, and returns that; undefined at the end of the blob. */
   #beginNext(): BegunPart | undefined {
     try {
       for (;;) {
@@ -109,11 +110,11 @@ export class OpaqueAttempt {
           return undefined;
         }
         const { cached, blobStart, blobEnd } = part;
-        const place = cached && { pack: cached.pack as PackId, offset: cached.packOffset };
-        const begun = { blobStart, blobEnd, place };
+        const location = cached && { pack: cached.pack as PackId, offset: cached.packOffset };
+        const begun = { blobStart, blobEnd, location };
         this.#begun.push(begun);
-        if (place === undefined) return begun;
-        this.blobPacks.add(place.pack);
+        if (location === undefined) return begun;
+        this.blobPacks.add(location.pack);
       }
     } finally {
       this.#advance();
@@ -143,36 +144,36 @@ export class OpaqueAttempt {
         this.blobPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
-        part.place = { pack, offset: result.packOffset };
+        part.location = { pack, offset: result.packOffset };
         const { stoppedAt = blobEnd } = result;
         if (stoppedAt < blobEnd)
-          for (const rest of this.#cutOff(part, stoppedAt))
-            this.#options.fetcher.addFirst(this.#job(rest, failed, splits + 1));
+          for (const next of this.#cutOff(part, stoppedAt))
+            this.#options.fetcher.addFirst(this.#job(next, failed, splits + 1));
         this.#advance();
       },
     };
   }
 
-  /** Ends a part where it was stopped. Returns the parts behind it, which are to be fetched. */
+  /** Ends a part where it was stopped. Returns the parts behind it, which have to be fetched. */
   #cutOff(part: BegunPart, blobEnd: number): BegunPart[] {
-    const rest = { start: blobEnd, end: part.blobEnd };
-    const bytes = this.#options.fetcher.partBytes(rest.end - rest.start);
-    const parts = Array.from(cutRanges([rest], bytes), ({ start, end }) => ({
+    const remaining = { start: blobEnd, end: part.blobEnd };
+    const bytes = this.#options.fetcher.partBytes(remaining.end - remaining.start);
+    const parts = Array.from(cutRanges([remaining], bytes), ({ start, end }) => ({
       blobStart: start,
       blobEnd: end,
-      place: undefined,
+      location: undefined,
     }));
     part.blobEnd = blobEnd;
     this.#begun.splice(this.#begun.indexOf(part) + 1, 0, ...parts);
     return parts;
   }
 
-  /** Moves the front over all parts that are on disk, and hands them to the decoder if it is there. */
+  /** Moves the front over all parts on disk, and sends them to the decoder if it has started. */
   #advance(): void {
     for (; this.#next < this.#begun.length; this.#next++) {
-      const { place, blobStart, blobEnd } = this.#begun[this.#next]!;
-      if (place === undefined) break;
-      this.#front.push(place.pack, place.offset, blobEnd - blobStart);
+      const { location, blobStart, blobEnd } = this.#begun[this.#next]!;
+      if (location === undefined) break;
+      this.#front.push(location.pack, location.offset, blobEnd - blobStart);
     }
     if (this.#decoder === undefined) return;
     if (this.#front.count > 0) this.#decoder.postMessage(this.#front.toRows());
@@ -183,11 +184,11 @@ export class OpaqueAttempt {
   async #decode(): Promise<Outcome> {
     const { context, layer } = this.#options;
     const { blob, diffId } = layer;
-    // A tar of no bytes, as some writers leave a layer that changes nothing. Docker takes it under any media type.
+    // An empty tar, as some writers make for a layer without changes. Docker accepts it under any media type.
     const isNothing = blob.digest === EMPTY_DIGEST && diffId === EMPTY_DIGEST;
     const compression = isNothing ? 'tar' : layer.compression;
-    const held = await this.#options.held();
-    if (this.#work.dropped) throw new PullError('internal', `${blob.digest} is not decoded any more`);
+    const held = await this.#options.cached();
+    if (this.#work.dropped) throw new PullError('internal', `${blob.digest} was dropped`);
     const prover = new LayerProver(context, layer);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
@@ -199,14 +200,14 @@ export class OpaqueAttempt {
     });
     this.#decoder = port1;
     this.#advance();
-    const allowance = context.decoded.forStream(layer);
+    const allowance = context.decoded.forOpaque(layer);
     const task = { task: 'decode-blob', blob, compression, held, ...allowance, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
-      context.decoded.noteStream(layer, decoded.tarBytes);
+      context.decoded.noteOpaque(layer, decoded.tarBytes);
       if (decoded.pack !== null) this.#own(decoded.pack as PackId);
       for (const pack of this.ownPacks) context.packs.add(pack);
-      // What was posted before a result can arrive after it.
+      // Messages that were posted before the result can arrive after it.
       await arriving;
       if (decoded.problem === undefined) return { extents, decoded, actual: await prover.end(extents) };
       prover.abandon();
@@ -216,19 +217,19 @@ export class OpaqueAttempt {
     }
   }
 
-  /** Of no use to the next pull, which goes on from the raw packs, until the layer is proven. */
+  /** Until the layer is verified, its pack has no use: the next pull resumes from the raw packs. */
   #own(pack: PackId): void {
     this.ownPacks.add(pack);
     this.#options.context.scrap.add(pack);
   }
 }
 
-/** Takes extents as they come through a port; resolves at the `null` behind the last of them. */
-function arrivals(port: MessagePort, take: (part: ExtentList) => void): Promise<void> {
+/** Passes on extents from a port; resolves at the `null` behind the last of them. */
+function arrivals(port: MessagePort, onExtents: (part: ExtentList) => void): Promise<void> {
   return new Promise((resolve) => {
     port.on('message', (rows: ExtentRows | null) => {
       if (rows === null) resolve();
-      else take(ExtentList.fromRows(rows));
+      else onExtents(ExtentList.fromRows(rows));
     });
   });
 }

@@ -8,19 +8,16 @@ import type { KnownLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
 
 /**
- * How long the tar of a stream is becomes known at its end. Tags are made for this many times its blob, and for a GiB at least; a follower
- * gives up a longer tar.
+ * The tar length of an opaque layer is unknown until its end. There are tags for this many times its blob,
+ * and for at least 1 GiB; a follower gives up a longer tar.
  */
 const USUAL_RATIO = 16;
 const SMALL_TAR_BYTES = 2 ** 30;
 
-/** A layer that claims to be larger is not followed: no tags are made for what hardly fits on a disk. They take 12 bytes a MiB. */
+/** A layer that states to be larger is not followed: it hardly fits on a disk. Tags take 12 bytes a MiB. */
 const MAX_FOLLOWED_TAR_BYTES = 2 ** 40;
 
-/**
- * The hash of one layer, computed in a worker behind the front of what is on disk: extents go to it as they come,
- * in tar order, and at the end it answers with the digest of all.
- */
+/** Hashes one layer in a worker, behind its front: sends it extents as they arrive, in tar order. */
 export class LayerProver {
   readonly #context: PullContext;
   readonly #diffId: Digest;
@@ -31,12 +28,11 @@ export class LayerProver {
   constructor(context: PullContext, { diffId, metadata, blob }: KnownLayer) {
     this.#context = context;
     this.#diffId = diffId;
-    const mostTarBytes = metadata?.table.tarBytes ?? Math.max(SMALL_TAR_BYTES, USUAL_RATIO * blob.sizeBytes);
-    if (mostTarBytes <= MAX_FOLLOWED_TAR_BYTES)
-      this.#followed = context.follower?.follow(diffId, mostTarBytes);
+    const maxTarBytes = metadata?.table.tarBytes ?? Math.max(SMALL_TAR_BYTES, USUAL_RATIO * blob.sizeBytes);
+    if (maxTarBytes <= MAX_FOLLOWED_TAR_BYTES) this.#followed = context.follower?.follow(diffId, maxTarBytes);
   }
 
-  /** The next bytes of the tar. */
+  /** Adds the next bytes of the tar. */
   feed(extents: ExtentList): void {
     if (extents.count === 0) return;
     this.#open().postMessage(extents.toRows());
@@ -44,8 +40,9 @@ export class LayerProver {
   }
 
   /**
-   * No more to come: the digest of everything fed, or null when a pack does not have all of it any more. Where only zeros at
-   * the end are missing for the DiffID, they are appended to `extents`, all that was fed, and the DiffID is the answer.
+   * Returns the digest of all bytes, or null when a pack does not have all of them any more. `extents` are
+   * all that was fed. If only zeros at the end are missing for the DiffID, appends them to `extents` and
+   * returns the DiffID.
    */
   async end(extents: ExtentList): Promise<Digest | null> {
     const port = this.#open();
@@ -62,7 +59,7 @@ export class LayerProver {
     return digest;
   }
 
-  /** The digest is not needed any more. */
+  /** Ends the hash without its digest. */
   abandon(): void {
     const port = this.#port;
     this.#followed?.end(false);

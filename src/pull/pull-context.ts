@@ -6,35 +6,35 @@ import type { PackId, StorePaths } from '../store/paths.js';
 import type { DecodedAllowance, MetadataBudget } from './budgets.js';
 import type { PullEvent } from './pull-events.js';
 import type { Settings } from './pull-options.js';
-import type { Patience } from './retry-policy.js';
+import type { KarmaRetryPolicy } from './retry-policy.js';
 import type { Stop } from './stop.js';
 
-/** What the steps of one pull share. */
+/** What the steps of one pull or copy share. */
 export interface PullContext {
   readonly settings: Settings;
   readonly paths: StorePaths;
   readonly stop: Stop;
-  readonly patience: Patience;
+  readonly retries: KarmaRetryPolicy;
   readonly concurrency: Concurrency;
-  /** Which endpoints lack which blobs. */
+  /** Chooses endpoints, and knows which blobs each of them lacks. */
   readonly endpoints: EndpointChoice;
   /** Memory for decoded metadata. */
   readonly metadata: MetadataBudget;
   readonly emit: (event: PullEvent) => void;
-  /** The plan has changed, and so many more bytes are to be received. */
+  /** Adds bytes to the total to receive, after a change of the plan; negative to subtract. */
   readonly addTotal: (bytes: number) => void;
   /** Threads that read metadata, look up, write inline bytes and hash. */
   readonly support: WorkerPool;
-  /** Starts threads that fetch ranges, in all `threads`; `mayShare`: the support threads fetch as well, unless there are more of them. */
+  /** Starts threads that fetch ranges. With `mayShare`, up to `threads` support threads are among them. */
   readonly startFetchers: (threads: number, mayShare: boolean) => Promise<TaskRunner>;
-  /** What its layers may decode to. */
+  /** Limits what its layers decode to. */
   readonly decoded: DecodedAllowance;
-  /** Packs that nobody has a use for when the pull ends: deleted when its threads are gone. */
+  /** Packs without use after the pull; deleted when its threads have ended. */
   readonly scrap: Set<PackId>;
-  /** Packs in which a layer that failed for good was alone. */
+  /** Packs that contain only a layer that failed for good. */
   readonly failed: Set<PackId>;
-  /** Packs that the threads of this pull write; sealed when it is done. */
+  /** Packs that the threads of this pull write; sealed at its end. */
   readonly packs: Set<PackId>;
-  /** Told of each layer as it comes. */
+  /** Uses layers while they arrive. */
   readonly follower?: LayerFollower | undefined;
 }

@@ -2,7 +2,7 @@ import { guardListener } from '../format/listener.js';
 import { shorten } from '../format/text.js';
 import { CounterReader } from '../pool/counters.js';
 
-/** What a pull tells while it runs. Advice for a display; the result is what counts. Sizes in bytes. */
+/** Events of a pull or copy, for a display. Sizes are in bytes. */
 export type PullEvent =
   | { readonly event: 'resolving'; readonly image: string }
   /** The manifest is known: `totalBytes` is the sum of the layer blobs. */
@@ -10,13 +10,13 @@ export type PullEvent =
       readonly event: 'resolved';
       readonly image: string;
       readonly digest: string;
-      /** The digest of the index that it was chosen from, when there was one. */
+      /** The digest of the index that names the manifest, if there is one. */
       readonly indexDigest?: string;
       readonly platform: string;
       readonly layers: number;
       readonly totalBytes: number;
     }
-  /** All totals are exact from here on, before the first content byte. `totalBytes`: blob bytes this pull receives. */
+  /** Exact totals, before the first content byte. `totalBytes`: blob bytes that this pull receives. */
   | {
       readonly event: 'planned';
       readonly totalBytes: number;
@@ -25,7 +25,7 @@ export type PullEvent =
       readonly resumeBytes: number;
       readonly requests: number;
     }
-  /** About ten times a second. `receivedBytes` counts body bytes of blobs, of `totalBytes` known by then. */
+  /** About ten times a second. `receivedBytes` counts body bytes of blobs, out of the `totalBytes` known by then. */
   | {
       readonly event: 'progress';
       readonly receivedBytes: number;
@@ -33,36 +33,36 @@ export type PullEvent =
       readonly writtenBytes: number;
       readonly verifiedBytes: number;
     }
-  /** A layer is proven and in the store; of a copy, which decodes nothing, by the digest of its blob. */
+  /** A layer is verified and in the store; in a copy, the blob of a layer is verified, and `diffId` its digest. */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
-  /** A server told us to wait; told once for all requests that it told at the same time. */
+  /** A server asks to wait; emitted once for all requests that it asks at the same time. */
   | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }
-  /** Only layers that other processes are pulling are left; of a copy, that another one into the same layout comes first. */
+  /** All remaining layers are being pulled by other processes; or another copy into the same layout comes first. */
   | { readonly event: 'waiting-for-layers'; readonly layers: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }
   /** A line for --debug. */
   | { readonly event: 'debug'; readonly line: string };
 
-/** Warnings of one kind that are told. One span that comes wrong again and again makes eight. */
+/** Warnings of one kind that are emitted. A single span that keeps arriving wrong causes eight. */
 const MAX_WARNINGS_OF_A_KIND = 8;
 
-/** Kinds of warnings that are told: there are some dozen, but a text that someone else wrote can make each warning another. */
+/** Kinds of warnings that are emitted: there are some dozen, but text from outside can make each warning a new kind. */
 const MAX_KINDS = 30;
 
-/** A sentence with two digests and a path. */
+/** Enough for a sentence with two digests and a path. */
 const MAX_WARNING_LENGTH = 1000;
 
-/** Tells warnings as they come, only some of each kind: an image of 999 layers can make as many of them. */
+/** Emits warnings, only some of each kind: an image of 999 layers can cause as many. */
 export class Warnings {
-  readonly #tell: (message: string) => void;
-  /** How many of each kind there were, and the first of them. */
+  readonly #emit: (message: string) => void;
+  /** The number of warnings of each kind, and the first of them. */
   readonly #kinds = new Map<string, { readonly first: string; count: number }>();
-  /** Warnings of other kinds than the first. */
+  /** Warnings of kinds beyond MAX_KINDS. */
   #others = 0;
 
-  constructor(tell: (message: string) => void) {
-    this.#tell = tell;
+  constructor(emit: (message: string) => void) {
+    this.#emit = emit;
   }
 
   add(warning: string): void {
@@ -75,16 +75,16 @@ export class Warnings {
     }
     const { count } = known ?? { count: 0 };
     this.#kinds.set(kind, { first: known?.first ?? message, count: count + 1 });
-    if (count < MAX_WARNINGS_OF_A_KIND) this.#tell(message);
+    if (count < MAX_WARNINGS_OF_A_KIND) this.#emit(message);
   }
 
-  /** Tells how many were not told; no more are added. */
+  /** Emits the numbers of suppressed warnings. The last call. */
   end(): void {
     for (const { first, count } of this.#kinds.values()) {
       if (count > MAX_WARNINGS_OF_A_KIND)
-        this.#tell(`${more(count - MAX_WARNINGS_OF_A_KIND)} like this: ${first}`);
+        this.#emit(`${more(count - MAX_WARNINGS_OF_A_KIND)} like this: ${first}`);
     }
-    if (this.#others > 0) this.#tell(`${more(this.#others)} of other kinds`);
+    if (this.#others > 0) this.#emit(`${more(this.#others)} of other kinds`);
     this.#kinds.clear();
     this.#others = 0;
   }
@@ -94,17 +94,17 @@ function more(count: number): string {
   return `${count.toLocaleString('en-US')} more ${count === 1 ? 'warning' : 'warnings'}`;
 }
 
-/** What warnings about different layers have in common: all but digests and numbers. */
+/** The text without digests and numbers, which warnings about different layers share. */
 function kindOf(message: string): string {
   return message.replaceAll(/sha256:[0-9a-f]+|\d+/g, '#');
 }
 
-/** Ten times a second: the eye sees no more. */
+/** Ten times a second is enough for the eye. */
 const TICK_MS = 100;
 
 /**
- * Passes events on, of warnings only some of each kind, and makes the regular ones from the shared counters. `failed` is called with an error
- * of `onEvent`, which gets no event after that.
+ * Passes events on, except warnings beyond some of each kind, and emits progress from the shared counters.
+ * Calls `failed` with an error of `onEvent`, which gets no event after that.
  */
 export class Progress {
   readonly emit: (event: PullEvent) => void;
@@ -114,7 +114,7 @@ export class Progress {
   readonly #warnings: Warnings;
   #timer: NodeJS.Timeout | undefined;
   #totalBytes = 0;
-  /** Layers that are pulled after others have a plan of their own. */
+  /** Whether there is a plan already: layers that are pulled later have one of their own. */
   #isPlanned = false;
 
   constructor(
@@ -125,8 +125,8 @@ export class Progress {
     this.#received = new CounterReader(counters, 'received');
     this.#written = new CounterReader(counters, 'written');
     this.#verified = new CounterReader(counters, 'verified');
-    const tell = guardListener(onEvent, failed);
-    this.#warnings = new Warnings((message) => tell({ event: 'warning', message }));
+    const send = guardListener(onEvent, failed);
+    this.#warnings = new Warnings((message) => send({ event: 'warning', message }));
     this.emit = (event) => {
       if (event.event === 'warning') {
         this.#warnings.add(event.message);
@@ -137,19 +137,19 @@ export class Progress {
         this.#totalBytes = this.#isPlanned ? this.#totalBytes + event.totalBytes : event.totalBytes;
         this.#isPlanned = true;
       }
-      tell(event);
+      send(event);
       if (event.event === 'resolved' && onEvent !== undefined) {
-        this.#timer = setInterval(() => tell(this.#state()), TICK_MS).unref();
+        this.#timer = setInterval(() => send(this.#state()), TICK_MS).unref();
       }
     };
   }
 
-  /** So many more bytes are to be received than was planned; fewer when it is negative. */
+  /** Adds to the total to receive; negative to subtract. */
   addTotal(bytes: number): void {
     this.#totalBytes += bytes;
   }
 
-  /** The last state is told, then no more. */
+  /** Emits the final progress. The last call. */
   close(): void {
     this.#warnings.end();
     if (this.#timer === undefined) return;

@@ -1,26 +1,46 @@
 import { requireSpace, withRoomFrom } from '../files/disk-space.js';
-import { totalsOf } from '../plan/opaque.js';
-import type { LayerMetadata, MeasureBlobResult } from '../pool/messages.js';
-import { ignoresRanges, measureBlobs } from './blob-locations.js';
-import type { KnownLayer, LayerFigures, WantedLayer } from './layer.js';
-import { type LayersPlan, planLayers } from './plan-layers.js';
+import { inLayer, type PullError } from '../format/error.js';
+import type { Compression } from '../format/layer-format.js';
+import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
+import { usableMemoryBytes } from '../pool/cores.js';
+import type { CachedRows } from '../pool/messages.js';
+import { deleteBlob } from '../store/blob-cache.js';
+import type { ExtentList } from '../store/extents.js';
+import { writeLayerRecord } from '../store/layer-record.js';
+import { Semaphore } from './budgets.js';
+import { ChunkedLayers } from './chunked-layers.js';
+import { Fetcher, type Work } from './fetcher.js';
+import {
+  type FetchFigures,
+  isChunked,
+  type KnownLayer,
+  type LayerFigures,
+  type MissingLayer,
+  warnOfFallback,
+} from './layer.js';
+import { OpaqueLayer } from './opaque-layer.js';
+import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './plan-layers.js';
 import type { PullContext } from './pull-context.js';
-import { readLayers } from './read-layers.js';
-import { runPlan } from './run-plan.js';
+import { pieceBytes } from './span-fetch.js';
+import { fetchThreads, streamsAtATime } from './thread-counts.js';
 
-/** What pulling the missing layers gave, layer by layer. */
+/** What the layers of one pull cost, in its order. */
 export interface PulledLayers {
   readonly figures: readonly LayerFigures[];
-  /** From the last content byte until every DiffID was proven, in milliseconds. */
+  /** From the last content byte until every DiffID was verified, in milliseconds. */
   readonly provenAfterMs: number;
 }
 
-/** Pulls the layers that the store does not have: metadata, plan, spans, proof, records. */
+/**
+ * Pulls the layers that the store does not have: reads their metadata, plans, fetches, verifies and
+ * publishes them.
+ * @throws PullError as fetching and verifying do; `store-full`
+ */
 export async function pullLayers(
   context: PullContext,
-  wanted: readonly WantedLayer[],
+  missing: readonly MissingLayer[],
 ): Promise<PulledLayers> {
-  const { layers, plan, figures } = await prepareLayers(context, wanted);
+  const { layers, plan, figures } = await prepareLayers(context, missing);
   const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
   announce(context, layers, figures);
   const storeBytes = sum(figures, ({ diskBytes }) => diskBytes);
@@ -29,16 +49,16 @@ export async function pullLayers(
   const run = await runPlan(context, layers, plan, fetchBytes);
   return {
     figures: layers.map((layer, i) => {
-      const { tarBytes, whole, fetchedBytes, requests } = run.layers[i]!;
+      const { tarBytes, opaque, fetchedBytes, requests } = run.layers[i]!;
       const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
       return {
-        format: whole === undefined ? layer.format : whole.compression,
+        format: opaque === undefined ? layer.format : opaque.compression,
         tarBytes,
         metadataBytes,
         fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
-        // A layer that had to be pulled as a whole after all made no use of what had been found.
-        reusedBytes: whole === undefined ? reuseBytes : 0,
-        resumedBytes: whole === undefined ? resumedBytes : whole.resumedBytes,
+        // A chunked layer that fell back to an opaque one reused nothing of what the plan had found.
+        reusedBytes: opaque === undefined ? reuseBytes : 0,
+        resumedBytes: opaque === undefined ? resumedBytes : opaque.resumedBytes,
         requests: layer.cost.requests + requests,
       };
     }),
@@ -46,87 +66,7 @@ export async function pullLayers(
   };
 }
 
-/** What the plan says of one layer; bytes that will be fetched and requests do not have those for metadata. */
-export interface PlannedFigures {
-  /** Null where nobody can know before it is decoded. */
-  readonly tarBytes: number | null;
-  readonly metadataBytes: number;
-  readonly fetchBytes: number;
-  readonly reuseBytes: number;
-  readonly resumedBytes: number;
-  readonly requests: number;
-  /** What has to be written for it, about. */
-  readonly diskBytes: number;
-}
-
-/** Everything up to the first content byte. */
-export async function prepareLayers(
-  context: PullContext,
-  wanted: readonly WantedLayer[],
-): Promise<{ layers: readonly KnownLayer[]; plan: LayersPlan; figures: readonly PlannedFigures[] }> {
-  const measured = await measureBlobs(
-    context,
-    wanted.map(({ blob, otherUrls }) => ({ blob, urls: [blob.url, ...otherUrls] })),
-  );
-  const sized = wanted.map((layer, i) => withSize(layer, measured[i]));
-  const layers = (await readLayers(context, sized)).map((layer, i) => withCost(layer, measured[i]));
-  const plan = await planLayers(context, layers);
-  return { layers, plan, figures: layers.map((layer, i) => figuresOf(context, layer, plan, i)) };
-}
-
-function withSize(layer: WantedLayer, measured: MeasureBlobResult | undefined): WantedLayer {
-  if (measured === undefined) return layer;
-  return { ...layer, blob: { ...layer.blob, sizeBytes: measured.sizeBytes } };
-}
-
-function withCost(layer: KnownLayer, measured: MeasureBlobResult | undefined): KnownLayer {
-  if (measured === undefined) return layer;
-  const fetchedBytes = layer.cost.fetchedBytes + measured.fetchedBytes;
-  return { ...layer, cost: { fetchedBytes, requests: layer.cost.requests + measured.requests } };
-}
-
-function figuresOf(
-  context: PullContext,
-  { metadata, blob }: KnownLayer,
-  plan: LayersPlan,
-  i: number,
-): PlannedFigures {
-  const whole = plan.whole[i];
-  if (whole !== undefined) {
-    const inRanges = totalsOf(whole, plan.limits);
-    const isOneRequest = inRanges.fetchBytes > 0 && ignoresRanges(context, blob);
-    const totals = isOneRequest ? { fetchBytes: blob.sizeBytes, resumedBytes: 0, requests: 1 } : inRanges;
-    // Its bytes as they are, and a tar that is hardly ever shorter.
-    const diskBytes = totals.fetchBytes + blob.sizeBytes;
-    return { ...totals, tarBytes: null, metadataBytes: 0, reuseBytes: 0, diskBytes };
-  }
-  const { totals } = plan.chunked.layers[i]!;
-  const { table, metadataBytes } = metadata!;
-  const here = hereAlready(metadata!, plan, i);
-  return {
-    tarBytes: table.layout === 'tar-split' ? table.tarBytes : null,
-    metadataBytes,
-    fetchBytes: totals.fetchBytes - here.bytes,
-    reuseBytes: totals.reusedBytes,
-    resumedBytes: totals.resumedBytes,
-    requests: totals.requests - here.requests,
-    diskBytes: totals.decodedBytes + totals.inlineBytes,
-  };
-}
-
-/** What the spans of a layer need not ask for, as it came with the metadata, and how many ask for nothing. */
-function hereAlready({ lastBytes }: LayerMetadata, plan: LayersPlan, i: number) {
-  const { firstSpan, endSpan } = plan.chunked.layers[i]!;
-  const here = { bytes: 0, requests: 0 };
-  if (lastBytes === undefined) return here;
-  for (const { blobStart, blobEnd } of plan.chunked.spans.slice(firstSpan, endSpan)) {
-    here.bytes += Math.max(0, blobEnd - Math.max(blobStart, lastBytes.blobStart));
-    if (blobStart >= lastBytes.blobStart) here.requests += 1;
-  }
-  return here;
-}
-
-/** Exact totals, before the first content byte. */
+/** Emits the exact totals, before the first content byte. */
 function announce(
   context: PullContext,
   layers: readonly KnownLayer[],
@@ -145,4 +85,202 @@ function announce(
 
 function sum<T>(items: readonly T[], figure: (item: T) => number): number {
   return items.reduce((total, item) => total + figure(item), 0);
+}
+
+interface LayerOutcome {
+  readonly tarBytes: number;
+  /** For a layer that was pulled as an opaque one: bytes of the blob from an earlier pull, and its compression. */
+  readonly opaque?: { readonly resumedBytes: number; readonly compression: Compression };
+}
+
+interface RunFigures {
+  readonly layers: ReadonlyArray<FetchFigures & LayerOutcome>;
+  readonly provenAfterMs: number;
+}
+
+/** Executes a plan: spans, inline bytes, opaque blobs, verification and publication of all layers together. */
+export async function runPlan(
+  context: PullContext,
+  layers: readonly KnownLayer[],
+  plan: LayersPlan,
+  fetchBytes: number,
+): Promise<RunFigures> {
+  const areOpaque = !layers.some(isChunked);
+  const threads = fetchThreads(context.settings.workers, fetchBytes, areOpaque);
+  // Where support threads decode opaque layers, they have enough to do.
+  const mayShare = threads === 1 || layers.every(isChunked);
+  const startPool = () => context.startFetchers(threads, mayShare);
+  const fetcher = new Fetcher({ context, startPool, layers: layers.length });
+  const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
+  await context.stop.guard(run.start());
+  return {
+    layers: layers.map((_, row) => ({ ...fetcher.figures[row]!, ...run.outcome(row) })),
+    provenAfterMs: Math.max(0, run.provenMs - fetcher.lastByteMs),
+  };
+}
+
+/** The layers of one pull while they arrive. `row` is that of the layer. */
+class Run {
+  /** When the last DiffID was verified, by `performance.now()`. */
+  provenMs = performance.now();
+  readonly #context: PullContext;
+  readonly #layers: readonly KnownLayer[];
+  readonly #fetcher: Fetcher;
+  readonly #plan: LayersPlan;
+  readonly #chunked: ChunkedLayers;
+  /** Verification and publication of layers that are opaque, or chunked with all bytes on disk. */
+  readonly #proofs: Array<Promise<void> | undefined>;
+  readonly #opaque = new Map<number, NonNullable<LayerOutcome['opaque']>>();
+  readonly #decoders: Semaphore;
+  #cached: Promise<CachedRows> | undefined;
+  #published = 0;
+  #resolve: () => void = () => {};
+
+  constructor(
+    context: PullContext,
+    layers: readonly KnownLayer[],
+    plan: LayersPlan,
+    fetcher: Fetcher,
+    pieceBytes: number,
+  ) {
+    this.#context = context;
+    this.#layers = layers;
+    this.#plan = plan;
+    this.#fetcher = fetcher;
+    this.#decoders = new Semaphore(streamsAtATime(context.settings.workers, usableMemoryBytes()));
+    this.#proofs = layers.map(() => undefined);
+    this.#chunked = new ChunkedLayers({
+      context,
+      layers,
+      plan,
+      fetcher,
+      pieceBytes,
+      onComplete: (row, verified) => this.#watch(row, this.#publishVerified(row, verified)),
+      onFailed: (row, error) => this.#failed(row, error),
+    });
+  }
+
+  /** Resolves when every layer is published. */
+  async start(): Promise<void> {
+    const published = new Promise<void>((resolve) => {
+      this.#resolve = resolve;
+    });
+    void this.#chunked.writeInlines();
+    for (const row of this.#opaqueRows())
+      this.#pullOpaque(row, this.#plan.opaque[row]!, this.#layers[row]!.failedBefore);
+    this.#chunked.fetch();
+    await published;
+  }
+
+  outcome(row: number): LayerOutcome {
+    const tarBytes = this.#chunked.tarBytes(row);
+    const opaque = this.#opaque.get(row);
+    return opaque === undefined ? { tarBytes } : { tarBytes, opaque };
+  }
+
+  /**
+   * The opaque layers, largest first: one thread decodes each, and a large one that began last would end
+   * long after the others.
+   */
+  #opaqueRows(): number[] {
+    const rows = [...this.#layers.keys()].filter((row) => !this.#chunked.has(row));
+    const sizeOf = (row: number) => this.#layers[row]!.blob.sizeBytes;
+    return rows.sort((a, b) => sizeOf(b) - sizeOf(a));
+  }
+
+  /** Fails the layer if its verification or publication fails, unless it was dropped meanwhile. */
+  #watch(row: number, proof: Promise<void>): void {
+    this.#proofs[row] = proof;
+    proof.catch((error: unknown) => {
+      if (this.#proofs[row] === proof) this.#failed(row, error);
+    });
+  }
+
+  async #publishVerified(row: number, verified: Promise<ExtentList | undefined>): Promise<void> {
+    const extents = await verified;
+    if (extents !== undefined) await this.#publish(this.#layers[row]!, extents);
+  }
+
+  /** Pulls an opaque layer and publishes it. */
+  #pullOpaque(row: number, blob: OpaqueBlob, failedBefore?: PullError): void {
+    const layer = this.#layers[row]!;
+    const options = {
+      context: this.#context,
+      fetcher: this.#fetcher,
+      layer,
+      row,
+      decoders: this.#decoders,
+      cached: this.#listCached,
+    };
+    const opaque = new OpaqueLayer(options, this.#plan.limits, blob, failedBefore);
+    const pull = async () => {
+      const { extents, ...result } = await opaque.pull();
+      this.#opaque.set(row, result);
+      this.#chunked.addOpaque(row, extents);
+      await this.#publish(layer, extents);
+      this.#chunked.advance();
+    };
+    this.#watch(row, pull());
+  }
+
+  /** Listed once for all opaque layers, while the first of them arrives. */
+  readonly #listCached = (): Promise<CachedRows> => {
+    this.#cached ??= this.#context.support.run({ task: 'list-cached' });
+    return this.#cached;
+  };
+
+  async #publish(layer: KnownLayer, extents: ExtentList): Promise<void> {
+    this.provenMs = Math.max(this.provenMs, performance.now());
+    await publishLayer(this.#context, layer, extents);
+    this.#published += 1;
+    const of = this.#layers.length;
+    this.#context.emit({ event: 'layer', diffId: layer.diffId, done: this.#published, of });
+    if (this.#published === of) this.#resolve();
+  }
+
+  /** Pulls a chunked layer whose metadata is wrong as an opaque one, once. Any other failure ends the pull. */
+  #failed(row: number, error: unknown): void {
+    const layer = this.#layers[row]!;
+    if (this.#chunked.has(row) && warnOfFallback(this.#context, layer, error)) {
+      const work = this.#chunked.drop(row);
+      this.#proofs[row] = undefined;
+      void this.#fallBack(row, work, inLayer(error, layer.blob.digest));
+      return;
+    }
+    void this.#end(row, error);
+  }
+
+  async #fallBack(row: number, work: Work, failedBefore: PullError): Promise<void> {
+    const { digest, sizeBytes: blobBytes } = this.#layers[row]!.blob;
+    try {
+      // A server that ignores ranges may be sending the full blob already.
+      if (failedBefore.code === 'unsupported') await this.#fetcher.ended(work);
+      const blob = { blobBytes, cached: await lookUpBlobParts(this.#context, digest) };
+      const { totals } = this.#plan.chunked.layers[row]!;
+      const notFetchedBytes = totals.fetchBytes - this.#fetcher.figures[row]!.fetchedBytes;
+      this.#context.addTotal(totalsOf(blob, this.#plan.limits).fetchBytes - notFetchedBytes);
+      this.#pullOpaque(row, blob, failedBefore);
+    } catch (error) {
+      void this.#end(row, error);
+    }
+  }
+
+  /** Ends the pull, but lets chunked layers that are on disk be verified first. */
+  async #end(row: number, error: unknown): Promise<void> {
+    const failure = inLayer(error, this.#layers[row]!.blob.digest);
+    if (failure.code === 'digest-mismatch' || failure.code === 'metadata-malformed') {
+      for (const pack of this.#chunked.packsOf(row)) this.#context.failed.add(pack);
+      await Promise.allSettled(this.#proofs.filter((_, other) => this.#chunked.has(other)));
+    }
+    this.#context.stop.now(failure);
+  }
+}
+
+/** Publishes a verified layer, and deletes its metadata, which only an unverified one needs. */
+async function publishLayer(context: PullContext, layer: KnownLayer, extents: ExtentList): Promise<void> {
+  const record = { diffId: layer.diffId, extents };
+  await withRoomFrom(context.follower, () => writeLayerRecord(context.paths, record));
+  for (const part of [layer.metadata?.toc, layer.metadata?.tarSplit]) {
+    if (part !== undefined) await deleteBlob(context.paths, part.digest);
+  }
 }

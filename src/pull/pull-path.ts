@@ -21,11 +21,12 @@ export interface PickedPath extends Readonly<FetchFigures> {
 }
 
 /**
- * Makes a layer of what is at a path: headers of missing layers come from their tar-splits or TOCs, and of contents only those that are wanted are
- * fetched, and proven by the digests in the TOC. Layers that allow no parts are pulled whole, and those that the store has are hashed; what lies
- * below a layer that hides it from the path is not looked at.
- * @returns undefined where that would be a pull of the whole image
- * @throws PullError `path-not-found`; `metadata-malformed`, `unsupported` or `digest-mismatch` where the whole layers have to be pulled; as `fetchRange`
+ * Makes a layer of what is at a path. Headers of missing layers come from their tar-splits or TOCs; only
+ * the selected contents are fetched, and verified by the digests in the TOC. Layers that allow no parts
+ * are pulled in full, cached layers are hashed, and layers hidden by a higher one are not read.
+ * @returns undefined where that would be a pull of the full image
+ * @throws PullError `path-not-found`; `metadata-malformed`, `unsupported` or `digest-mismatch` where full
+ *   layers have to be pulled; as `fetchRange`
  */
 export async function pickPath(
   context: PullContext,
@@ -49,19 +50,20 @@ export async function pickPath(
   return { diffId: picked.digest, ...sumOfFetches([...costs, fetching.cost]) };
 }
 
-/** The contents of all files, in the order of their rows. */
+/** The extents of all files, in the order of their rows. */
 function contentsOf(tree: TreeRows, layers: readonly PartialLayer[], fetched: PathContents): ExtentList {
   const contents = new ExtentList();
-  const held = layers.map(({ ranges, extents }) =>
+  const cached = layers.map(({ ranges, extents }) =>
     ranges === undefined ? ExtentList.fromRows(extents as ExtentRows) : undefined,
   );
   for (let row = 0; row < tree.count; row++) {
     if (!hasContent(tree, row)) continue;
     const [layer, start, sizeBytes] = [tree.layer[row]!, tree.contentStart[row]!, tree.sizeBytes[row]!];
     const part =
-      held[layer]?.slice(start, start + sizeBytes) ??
+      cached[layer]?.slice(start, start + sizeBytes) ??
       fetched.partOf(layers[layer]!.diffId, start, start + sizeBytes);
-    if (part.lengthBytes !== sizeBytes) throw new PullError('internal', `row ${row} was not fetched whole`);
+    if (part.lengthBytes !== sizeBytes)
+      throw new PullError('internal', `row ${row} was not fetched completely`);
     contents.append(part);
   }
   return contents;
@@ -73,20 +75,20 @@ const FILE = 0x30;
 /** Compressed bytes that are decoded with one call. */
 const PIECE_BYTES = 512 * 1024;
 
-/** Where a part of a layer's tar was written. */
+/** A part of a layer's tar, and where it was written. */
 interface FetchedPart extends Pick<SelectedSpan, 'tarStart' | 'tarEnd'> {
   readonly pack: PackId;
   readonly packOffset: number;
 }
 
-/** The wanted contents of all missing layers while they come. */
+/** The selected contents of all missing layers while they arrive. */
 class PathContents {
   readonly cost: FetchFigures = { fetchedBytes: 0, requests: 0 };
   readonly #context: PullContext;
   readonly #layers: readonly ChunkedLayer[];
-  /** By DiffID; in the order of the tar, once all is here. */
+  /** By DiffID; in the order of the tar, once all have arrived. */
   readonly #fetched = new Map<Digest, FetchedPart[]>();
-  /** Where each of them begins in the tar. */
+  /** The tar offset of each of them. */
   readonly #starts = new Map<Digest, readonly number[]>();
   readonly #waiting: Array<{ readonly layer: ChunkedLayer; readonly span: SelectedSpan }> = [];
 
@@ -101,7 +103,7 @@ class PathContents {
     for (const [diffId, layer] of chunked) {
       const spans = selectedSpans(
         layer.metadata.table,
-        wantedRows(layer, (row) => layers[row]!.diffId === diffId, tree),
+        selectedRows(layer, (row) => layers[row]!.diffId === diffId, tree),
       );
       for (const span of spans) this.#waiting.push({ layer, span });
     }
@@ -129,8 +131,8 @@ class PathContents {
       true,
     );
     const pool = await context.startFetchers(fetchThreads(context.settings.workers, fetchBytes, false), true);
-    const askers = Math.min(requests, context.concurrency.limit);
-    await Promise.all(Array.from({ length: askers }, () => this.#fetchNext(pool)));
+    const fetchers = Math.min(requests, context.concurrency.limit);
+    await Promise.all(Array.from({ length: fetchers }, () => this.#fetchNext(pool)));
     for (const [diffId, parts] of this.#fetched) {
       parts.sort((a, b) => a.tarStart - b.tarStart);
       this.#starts.set(
@@ -140,7 +142,7 @@ class PathContents {
     }
   }
 
-  /** What the packs have of a part of a layer's tar. */
+  /** The fetched extents of a part of a layer's tar. */
   partOf(diffId: Digest, start: number, end: number): ExtentList {
     const extents = new ExtentList();
     const parts = this.#fetched.get(diffId) ?? [];
@@ -155,13 +157,13 @@ class PathContents {
   }
 
   async #fetchNext(pool: TaskRunner): Promise<void> {
-    const { patience, packs } = this.#context;
+    const { retries, packs } = this.#context;
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       const { layer, span } = next;
       const { blob, metadata } = layer;
       const task = { sequence: 0, blob, table: metadata.table, pieceBytes: PIECE_BYTES };
       const proof = { checkContents: true, tellPlaces: true, ...lastBytesFor(span, metadata, 0) };
-      patience.asking(1);
+      retries.countRequests(1);
       try {
         const result = await pool.run({ task: 'fetch-span', ...task, ...proof, ...span });
         const { failure, wrong } = result;
@@ -174,12 +176,12 @@ class PathContents {
       } catch (error) {
         throw inLayer(error, blob.digest);
       } finally {
-        patience.asking(-1);
+        retries.countRequests(-1);
       }
     }
   }
 
-  /** Notes where a span is: where its contents are, if its tar offsets are not those of the headers. */
+  /** Records the location of a span, or of each content where its tar offsets differ from the headers'. */
   #note({ diffId, metadata }: ChunkedLayer, span: SelectedSpan, result: FetchSpanResult): void {
     const pack = result.pack as PackId;
     const parts = this.#fetched.get(diffId) ?? [];
@@ -197,23 +199,23 @@ function hasContent({ type, sizeBytes }: TreeRows, row: number): boolean {
   return type[row] === FILE && sizeBytes[row]! > 0;
 }
 
-/** Where in the tar that headers were read of each content of the table begins. */
+/** The offset of each content of the table, in the tar that has the headers. */
 function contentStarts({ metadata: { table, headers } }: ChunkedLayer): Float64Array {
   return headers === undefined
     ? table.tarStart
     : Float64Array.from({ length: table.count }, (_, row) => headers.ranges[row * 2 + 1]!);
 }
 
-/** The rows of a layer's table that a tree has contents of, ascending, each once. */
-function wantedRows(layer: ChunkedLayer, isOf: (layer: number) => boolean, tree: TreeRows): number[] {
+/** The rows of a layer's table whose contents a tree has, ascending, each once. */
+function selectedRows(layer: ChunkedLayer, isOf: (layer: number) => boolean, tree: TreeRows): number[] {
   const { table } = layer.metadata;
   const starts = contentStarts(layer);
   const rows = new Set<number>();
   for (let row = 0; row < tree.count; row++) {
     if (!hasContent(tree, row) || !isOf(tree.layer[row]!)) continue;
     const content = lastAtMost(starts, table.count, tree.contentStart[row]!);
-    const isThere = starts[content] === tree.contentStart[row];
-    if (!isThere || table.sizeBytes[content] !== tree.sizeBytes[row]) {
+    const isFound = starts[content] === tree.contentStart[row];
+    if (!isFound || table.sizeBytes[content] !== tree.sizeBytes[row]) {
       throw new PullError('unsupported', 'a file of the tar is not one of its table of contents');
     }
     rows.add(content);

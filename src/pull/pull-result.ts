@@ -10,11 +10,11 @@ export interface LayerResult {
   readonly sizeBytes: number;
   readonly tarBytes: number;
   readonly metadataBytes: number;
-  /** Body bytes of this blob received in this run, metadata, gaps and what was received twice included. */
+  /** Body bytes received of this blob, including metadata, gaps and bytes received twice. */
   readonly fetchedBytes: number;
-  /** Tar bytes found in the store by digest, or the whole tar of a layer that was there. */
+  /** Tar bytes found in the store by digest, or the full tar of a cached layer. */
   readonly reusedBytes: number;
-  /** Tar bytes found true from a pull that was broken off. */
+  /** Verified tar bytes of an interrupted pull. */
   readonly resumedBytes: number;
   /** GETs of this blob, retries included. */
   readonly requests: number;
@@ -23,7 +23,7 @@ export interface LayerResult {
 export interface PullResult {
   readonly image: string;
   readonly digest: string;
-  /** The digest of the index that led to it, when there was one. */
+  /** The digest of the index that names the manifest, if there is one. */
   readonly indexDigest?: string;
   readonly platform: string;
   readonly store: string;
@@ -37,29 +37,46 @@ export interface PullResult {
   readonly verified: true;
   /** Figures for benchmarks. */
   readonly measured: {
-    /** From the last content byte received until every DiffID was proven. */
+    /** From the last received content byte until every DiffID was verified. */
     readonly provenAfterMs: number;
     /** Share of the time the main thread's event loop was busy, 0 to 1. */
     readonly mainThreadBusy: number;
   };
 }
 
-/** The part of an image that is wanted. */
+/** The part of an image to pull. */
 export interface PathSelection {
-  /** In the image, links followed. */
+  /** In the image; links are followed. */
   readonly path: string;
-  /** Whether a directory is to be the root of what is exported; else it keeps its name. */
+  /** Whether a directory becomes the root of the export; otherwise it keeps its name. */
   readonly asRoot: boolean;
 }
 
 export interface PathResult extends PullResult {
-  /** What to export: the layers of the image, of which the path is to be taken, or one that has nothing but what is at the path. */
+  /** Layers to export: those of the image, or one that has only what is at the path (`isPicked`). */
   readonly diffIds: readonly string[];
   readonly isPicked: boolean;
 }
 
-/** What each layer of the image cost; `figures`, by DiffID, has those that were pulled. */
-export function layerResults(
+type Totals = Pick<LayerResult, 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests'>;
+
+/** The results of all layers and their totals; `figures` has those that were pulled, by DiffID. */
+export function layerTotals(
+  layers: readonly ImageLayer[],
+  figures: ReadonlyMap<string, LayerFigures>,
+): Totals & { readonly layers: readonly LayerResult[] } {
+  const results = layerResults(layers, figures);
+  const sum = (field: keyof Totals) => results.reduce((total, layer) => total + layer[field], 0);
+  return {
+    layers: results,
+    fetchedBytes: sum('fetchedBytes'),
+    reusedBytes: sum('reusedBytes'),
+    resumedBytes: sum('resumedBytes'),
+    requests: sum('requests'),
+  };
+}
+
+function layerResults(
   layers: readonly ImageLayer[],
   figures: ReadonlyMap<string, LayerFigures>,
 ): LayerResult[] {
@@ -67,29 +84,31 @@ export function layerResults(
   return layers.map(({ descriptor, diffId, kind, cachedTarBytes = 0 }) => {
     const { digest, mediaType, sizeBytes } = descriptor;
     const pulled = figures.get(diffId);
-    const first = pulled !== undefined && !seen.has(diffId);
+    const isFirst = pulled !== undefined && !seen.has(diffId);
     seen.add(diffId);
     const format = pulled?.format ?? kind.format;
-    const own = first ? pulled : { format, ...cachedFigures(pulled?.tarBytes ?? cachedTarBytes) };
+    const own = isFirst ? pulled : { format, ...cachedFigures(pulled?.tarBytes ?? cachedTarBytes) };
     return { digest, diffId, mediaType, sizeBytes, ...own };
   });
 }
 
-/** Of a layer that was there, or that came with an equal one below it. */
+/** Figures of a cached layer, or of one with the DiffID of a layer below it. */
 function cachedFigures(tarBytes: number): Omit<LayerFigures, 'format'> {
   return { tarBytes, metadataBytes: 0, fetchedBytes: 0, reusedBytes: tarBytes, resumedBytes: 0, requests: 0 };
 }
 
-/** The totals over all layers. */
-export function sumOf(
-  layers: readonly LayerResult[],
-): Pick<LayerResult, 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests'> {
-  const sum = (field: 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests') =>
-    layers.reduce((total, layer) => total + layer[field], 0);
-  return {
-    fetchedBytes: sum('fetchedBytes'),
-    reusedBytes: sum('reusedBytes'),
-    resumedBytes: sum('resumedBytes'),
-    requests: sum('requests'),
-  };
+/** Starts the clocks of a pull. Returns a function that reads them. */
+export function startMeasuring(): (
+  provenAfterMs: number,
+) => Pick<PullResult, 'durationMs' | 'verified' | 'measured'> {
+  const startedMs = performance.now();
+  const startedBusy = performance.eventLoopUtilization();
+  return (provenAfterMs) => ({
+    durationMs: Math.round(performance.now() - startedMs),
+    verified: true,
+    measured: {
+      provenAfterMs,
+      mainThreadBusy: performance.eventLoopUtilization(startedBusy).utilization,
+    },
+  });
 }

@@ -1,221 +1,174 @@
 import { randomUUID } from 'node:crypto';
-import { resolve } from 'node:path';
-import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
-import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
-import { Concurrency, createLimits, createWaitBudget, sharedClockMs } from '../registry/backoff.js';
-import { checkAuthFile, createCredentials } from '../registry/credentials.js';
+import {
+  Concurrency,
+  createLimits,
+  createWaitBudget,
+  sharedClockMs,
+  type Wait,
+} from '../registry/backoff.js';
 import { createEndpointState } from '../registry/endpoint-choice.js';
-import { endpointsOf, expandShortName } from '../registry/endpoints.js';
-import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
-import { type Registries, readRegistries } from '../registry/registries-conf.js';
-import { checkPolicy } from '../registry/signature-policy.js';
-import type { TokenCache } from '../registry/token.js';
+import type { MirroredSession } from '../registry/mirrored-session.js';
+import { readRegistries } from '../registry/registries-conf.js';
 import { networkEnvironment } from '../registry/transport.js';
-import { createLocalSession } from './local-session.js';
+import {
+  checkAccess,
+  createSession,
+  type ImageSource,
+  isLocal,
+  parseSource,
+  type SourceOptions,
+  USER_AGENT,
+} from './image-source.js';
 import { Progress } from './pull-events.js';
 import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';
-import { Patience } from './retry-policy.js';
+import { KarmaRetryPolicy } from './retry-policy.js';
 import { Stop } from './stop.js';
 
-const USER_AGENT = 'zpull';
-
-/** How often karma hears of bytes, which fade from then on: a twentieth of the default time constant. */
+/**
+ * How often received bytes are added to karma, from which moment on they fade: a twentieth of the
+ * default time constant.
+ */
 const DRAIN_MS = 50;
 
 /**
- * How one pull or copy talks to its registry, on the main thread and in its workers: as the options say, all under one
- * give-up rule, until it is stopped or closed.
+ * One pull or copy, from opening to closing: its settings, requests of the main thread, the limits
+ * that the main thread and the workers share, its events, and the stop that ends it early.
  */
-export class RegistryLink {
+export class PullSession {
   readonly settings: Settings;
-  /** The reference in full. */
-  readonly image: string;
-  /** What the session is asked for: a digest or a tag; empty for the only image of a layout. */
-  readonly name: string;
+  readonly source: ImageSource;
   readonly stop = new Stop();
   readonly progress: Progress;
-  readonly patience: Patience;
+  readonly retries: KarmaRetryPolicy;
   readonly concurrency: Concurrency;
-  /** What all threads keep to together. */
+  /** Shared by all threads. */
   readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
-  readonly #named: Reference | LocalImage;
-  readonly #registries: Registries | undefined;
+  readonly #access: SourceOptions;
   readonly #draining: NodeJS.Timeout;
   readonly #unfollow: () => void;
   readonly #endpointState = createEndpointState();
   readonly #waits = createWaitBudget();
-  readonly #tokens: TokenCache;
-  readonly #signal: AbortSignal | undefined;
-  #toldWords: string | undefined;
-  #session: MirroredSession | undefined;
+  #lastWords: string | undefined;
+  #registry: MirroredSession | undefined;
 
   /**
-   * Nothing is sent yet. `interrupted` is what is said when the options' signal is aborted.
-   * @throws PullError as `resolveOptions`, `parseReference` and `readRegistries`
+   * Opens a session; sends nothing yet. `interrupted` is the message when the options' signal aborts.
+   * @throws PullError as `resolveOptions`, `parseSource` and `readRegistries`
    */
-  static async open(reference: string, options: PullOptions, interrupted: string): Promise<RegistryLink> {
-    return new RegistryLink(reference, options, interrupted, await readRegistries(process.env));
+  static async open(reference: string, options: PullOptions, interrupted: string): Promise<PullSession> {
+    const registries = await readRegistries(process.env);
+    const settings = resolveOptions(options);
+    return new PullSession(parseSource(reference, registries), settings, options, interrupted);
   }
 
-  private constructor(
-    reference: string,
-    options: PullOptions,
-    interrupted: string,
-    registries: Registries | undefined,
-  ) {
-    const local = parseLocalImage(reference, (path) => resolve(path));
-    const settings = resolveOptions(options);
-    if (local === undefined) {
-      const named = parseReference(reference, (name) => expandShortName(name, registries));
-      this.#named = named;
-      this.settings = settings;
-      this.image = formatReference(named);
-      this.name = named.digest ?? named.tag ?? 'latest';
-    } else {
-      this.#named = local;
-      // A look into a layout is cheap, and without it the store could stay behind the layout.
-      this.settings = settings.policy === 'missing' ? { ...settings, policy: 'always' } : settings;
-      this.image = formatLocalImage(local);
-      this.name = local.digest ?? local.tag ?? '';
-    }
-    this.#registries = registries;
-    this.#tokens = options.tokens ?? new Map();
-    this.#signal = options.signal;
+  private constructor(source: ImageSource, settings: Settings, options: PullOptions, interrupted: string) {
+    this.source = source;
+    // Looking into a layout is cheap, and otherwise the store could fall behind the layout.
+    const asksAlways = isLocal(source) && settings.policy === 'missing';
+    this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
     const counters = createCounters();
     this.progress = new Progress(counters, options.onEvent, (error) => this.stop.now(error));
-    const { limitRate, connections, patienceMs } = this.settings;
+    const { limitRate, connections, patienceMs } = settings;
     this.setup = {
       counters,
       ...(limitRate === undefined ? {} : { rateLimit: createRateLimit(limitRate) }),
     };
     this.concurrency = new Concurrency(createLimits(1, connections));
-    this.patience = new Patience({
+    this.retries = new KarmaRetryPolicy({
       tauMs: patienceMs,
       counters,
       stop: this.stop,
       now: () => performance.now(),
-      onWait: ({ host, waitMs, words }) => {
-        this.#tellWords(host, words);
-        if (!this.concurrency.throttled(waitMs, sharedClockMs())) return;
-        this.progress.emit({ event: 'waiting', host, waitMs });
-      },
+      onWait: (wait) => this.#reportWait(wait),
       onMiss: (message) => this.progress.emit({ event: 'miss', message }),
     });
-    this.#draining = setInterval(() => this.patience.drain(), DRAIN_MS).unref();
+    this.#access = {
+      settings: this.settings,
+      retryPolicy: this.retries,
+      waits: this.#waits,
+      tokens: options.tokens ?? new Map(),
+      signal: options.signal,
+      emit: this.progress.emit,
+    };
+    this.#draining = setInterval(() => this.retries.drain(), DRAIN_MS).unref();
     this.#unfollow = this.stop.follow(options.signal, interrupted);
   }
 
-  /** Warns of what a server says about a wait, once: the pull may go on for minutes before it ends with it. */
-  #tellWords(host: string, words: string | undefined): void {
-    if (words === undefined || words === this.#toldWords) return;
-    this.#toldWords = words;
-    this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${words}` });
+  /** Reports the server's own words once: the pull may wait for minutes before it fails with them. */
+  #reportWait({ host, waitMs, words }: Wait): void {
+    if (words !== undefined && words !== this.#lastWords) {
+      this.#lastWords = words;
+      this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${words}` });
+    }
+    if (!this.concurrency.throttled(waitMs, sharedClockMs())) return;
+    this.progress.emit({ event: 'waiting', host, waitMs });
   }
 
-  /** Opened when first asked for. */
-  get session(): MirroredSession {
-    this.#session ??= 'transport' in this.#named ? createLocalSession(this.#named) : this.#ask(this.#named);
-    return this.#session;
-  }
-
-  #ask(reference: Reference): MirroredSession {
-    const { plainHttp, tlsVerify, certDir, connectTimeoutMs, debug } = this.settings;
-    const { credentials: given, authfile, idleTimeoutMs, answerTimeoutMs, allowHttpStorage } = this.settings;
-    return createMirroredSession({
-      endpoints: endpointsOf(reference, this.#registries),
-      credentialsFor: ({ host, repository }, isOwn) =>
-        createCredentials({
-          host,
-          repository,
-          given: isOwn ? given : undefined,
-          authfile,
-          env: process.env,
-          warn: (message) => this.progress.emit({ event: 'warning', message }),
-          signal: this.#signal,
-        }),
-      ...(certDir === undefined ? {} : { certDir }),
-      environment: networkEnvironment(process.env),
-      plainHttp,
-      tlsVerify,
-      allowHttpStorage,
-      connectTimeoutMs,
-      idleTimeoutMs,
-      answerTimeoutMs,
-      retryPolicy: this.patience,
-      waits: this.#waits,
-      tokens: this.#tokens,
-      userAgent: USER_AGENT,
-      ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
-    });
+  /** The registry of the image, or the layout; created on first use. */
+  get registry(): MirroredSession {
+    this.#registry ??= createSession(this.source, this.#access);
+    return this.#registry;
   }
 
   /**
-   * What the reference names, which `ask` finds out. Nothing is asked before the policy has accepted the image; what the user should
-   * know of it is told before.
-   * @throws PullError as `checkPolicy`, `checkAuthFile` and `ask`; the reason of a stop
+   * Resolves the reference by `read`, after the signature policy has accepted the image.
+   * @throws PullError as `checkAccess` and `read`; the reason of a stop
    */
-  async resolve<T>(ask: (session: MirroredSession) => Promise<T>): Promise<T> {
-    const { emit } = this.progress;
-    const { insecurePolicy, authfile } = this.settings;
-    emit({ event: 'resolving', image: this.image });
-    for (const message of checkPolicy(this.#named, { env: process.env, insecurePolicy })) {
-      emit({ event: 'warning', message });
-    }
-    if (!('transport' in this.#named)) {
-      await this.stop.guard(checkAuthFile({ authfile, env: process.env, signal: this.#signal }));
-    }
-    return this.asking(() => ask(this.session));
+  async resolve<T>(read: (registry: MirroredSession) => Promise<T>): Promise<T> {
+    this.progress.emit({ event: 'resolving', image: this.source.image });
+    await this.stop.guard(checkAccess(this.source, this.#access));
+    return this.request(() => read(this.registry));
   }
 
-  /** What workers need to know to ask by themselves. @throws PullError as `MirroredSession.access` */
+  /** What workers need for requests of their own. @throws PullError as `MirroredSession.access` */
   async network(): Promise<NetworkSetup> {
     const { connections, connectTimeoutMs, idleTimeoutMs, answerTimeoutMs } = this.settings;
     const { tlsVerify, allowHttpStorage, debug } = this.settings;
-    const { session } = this;
-    const { value, expiresAtMs } = await this.asking(() => session.access(0));
+    const { registry } = this;
+    const { value, expiresAtMs } = await this.request(() => registry.access(0));
     return {
       channel: `zpull-${randomUUID()}`,
       connections,
       connectTimeoutMs,
       idleTimeoutMs,
       answerTimeoutMs,
-      endpoints: session.endpoints,
+      endpoints: registry.endpoints,
       foreignTransport: { tlsVerify, environment: networkEnvironment(process.env), allowHttpStorage },
       endpointState: this.#endpointState,
-      // Anew for the threads of now: those before may have been ended with ranges in flight.
-      limits: createLimits(session.endpoints.length, connections),
+      // New for each set of threads: earlier ones may have ended with requests in flight.
+      limits: createLimits(registry.endpoints.length, connections),
       waits: this.#waits,
       userAgent: USER_AGENT,
-      ...('transport' in this.#named && { isLocal: true as const }),
+      ...(isLocal(this.source) && { isLocal: true as const }),
       debug,
       ...(value === undefined ? {} : { authorization: { value, expiresAtMs } }),
     };
   }
 
-  /** What `ask` resolves to; karma's clock runs while the main thread itself asks. @throws the reason of a stop */
-  async asking<T>(ask: () => Promise<T>): Promise<T> {
-    this.patience.asking(1);
+  /** Runs a request of the main thread, during which karma fades. @throws the reason of a stop */
+  async request<T>(send: () => Promise<T>): Promise<T> {
+    this.retries.countRequests(1);
     try {
-      return await this.stop.guard(ask());
+      return await this.stop.guard(send());
     } finally {
-      this.patience.asking(-1);
+      this.retries.countRequests(-1);
     }
   }
 
-  /** The last events are told. @throws the reason of a stop, which an error of the callback is too */
+  /** Emits the last events. @throws the reason of a stop, which can be an error of the callback */
   end(): void {
     this.progress.close();
     if (this.stop.reason !== undefined) throw this.stop.reason;
   }
 
-  /** Nothing is asked or told any more. */
+  /** Sends and emits nothing more. */
   close(): void {
     this.#unfollow();
     this.progress.close();
-    this.#session?.close();
+    this.#registry?.close();
     clearInterval(this.#draining);
   }
 }

@@ -17,13 +17,13 @@ interface Repair {
   readonly context: PullContext;
   readonly layer: ChunkedLayer;
   readonly extents: ExtentList;
-  /** What the extents hash to instead of the DiffID; null when some are gone. */
+  /** The digest of the extents, instead of the DiffID; null when some are missing. */
   readonly actual: Digest | null;
   readonly spans: SpanFetch;
   readonly fetcher: Fetcher;
 }
 
-/** New bytes for a part of the tar. */
+/** New extents for a part of the tar. */
 interface Patch {
   readonly tarStart: number;
   readonly tarEnd: number;
@@ -31,11 +31,12 @@ interface Patch {
 }
 
 /**
- * A layer whose DiffID failed: bytes that came in this pull, were reused or resumed may be false. Contents are checked by digest
- * and the rest against tar-split; what is false is fetched or written anew, and the whole is proven again. A pack is marked only where
- * its bytes fail their own record: metadata that lies must not condemn what other layers are made of.
- * @returns the extents that prove true
- * @throws PullError `digest-mismatch` when nothing false is found or the second proof fails, and as fetching does
+ * Repairs a layer with a wrong DiffID, whose received, reused or resumed bytes may be wrong. Verifies
+ * contents by their digests and other bytes against tar-split, fetches or writes wrong ones again, and
+ * verifies the layer once more. Marks a pack corrupt only where bytes fail its own index: wrong metadata
+ * must not invalidate bytes of other layers.
+ * @returns the verified extents
+ * @throws PullError `digest-mismatch` when nothing wrong is found or the DiffID is wrong again; as fetching does
  */
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents, spans } = repair;
@@ -54,12 +55,12 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
     Promise.all([rewriteInline(repair, tarSplit, damage.raw), ...runs.map((run) => refetch(repair, run))]),
   );
   const copied = copies.map((copy) => copyOf(copy, fetched[copy.run]!));
-  const mended = splice(extents, [...inline, ...fetched, ...copied]);
+  const repaired = splice(extents, [...inline, ...fetched, ...copied]);
   const prover = new LayerProver(context, layer);
-  prover.feed(mended);
-  const actual = await prover.end(mended);
+  prover.feed(repaired);
+  const actual = await prover.end(repaired);
   if (actual !== layer.diffId) throw mismatch(layer, actual);
-  return mended;
+  return repaired;
 }
 
 function warn(
@@ -72,17 +73,17 @@ function warn(
   const stored = contents.length - fresh + raw.length / 2;
   if (fresh > 0) {
     const [what, it] = fresh === 1 ? ['1 content', 'it'] : [`${fresh} contents`, 'them'];
-    const message = `${what} of layer ${layer.blob.digest} came with another digest than the metadata states; fetching ${it} once more`;
+    const message = `${what} of layer ${layer.blob.digest} arrived with another digest than the metadata states; fetching ${it} again`;
     context.emit({ event: 'warning', message });
   }
   if (stored > 0) {
     const [what, they] = stored === 1 ? ['1 part', 'is'] : [`${stored} parts`, 'are'];
-    const message = `${what} of layer ${layer.blob.digest} that the store had ${they} not what the metadata states, and ${they} replaced`;
+    const message = `${what} of layer ${layer.blob.digest} in the store ${they} not what the metadata states; replacing ${they === 'is' ? 'it' : 'them'}`;
     context.emit({ event: 'warning', message });
   }
 }
 
-/** Fetches a run of false contents anew, and has their digests computed. */
+/** Fetches a run of wrong contents again, and verifies each. */
 function refetch({ spans, fetcher }: Repair, run: DamagedRun): Promise<Patch> {
   const { blobStart, blobEnd, tarStart, tarEnd, isFresh } = run;
   const fresh = new ExtentList();
@@ -103,7 +104,7 @@ function refetch({ spans, fetcher }: Repair, run: DamagedRun): Promise<Patch> {
   });
 }
 
-/** The patch of a content that another patch, of a run, has. */
+/** The patch of a content that the patch of a run contains. */
 function copyOf({ tarStart, tarEnd, origin }: DamagedCopy, run: Patch): Patch {
   const start = origin - run.tarStart;
   return { tarStart, tarEnd, extents: run.extents.slice(start, start + tarEnd - tarStart) };
@@ -130,31 +131,31 @@ async function rewriteInline(
 }
 
 function splice(extents: ExtentList, patches: readonly Patch[]): ExtentList {
-  const mended = new ExtentList();
+  const spliced = new ExtentList();
   let at = 0;
   for (const patch of patches.toSorted((a, b) => a.tarStart - b.tarStart)) {
-    if (patch.tarStart < at) continue; // it came with what is around it
-    mended.append(extents.slice(at, patch.tarStart));
-    mended.append(patch.extents);
+    if (patch.tarStart < at) continue; // part of the previous patch
+    spliced.append(extents.slice(at, patch.tarStart));
+    spliced.append(patch.extents);
     at = patch.tarEnd;
   }
-  mended.append(extents.slice(at, extents.lengthBytes));
-  return mended;
+  spliced.append(extents.slice(at, extents.lengthBytes));
+  return spliced;
 }
 
-/** What a layer fails with whose bytes are all there and make another tar than the config states. */
+/** The error of a layer with another tar than the config states. */
 export function mismatch(layer: KnownLayer, actual: Digest | null): PullError {
   return new PullError(
     'digest-mismatch',
-    `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual ?? 'bytes that are gone'}`,
+    `the tar of layer ${layer.blob.digest} does not match its DiffID: expected ${layer.diffId}, got ${actual ?? 'missing bytes'}`,
     {
       layer: layer.blob.digest,
-      hint: 'the image was built or pushed wrongly: rebuild it, or pull another version',
+      hint: 'the image was built or pushed incorrectly: rebuild it, or pull another version',
     },
   );
 }
 
-/** A false content, or a false chunk of one. */
+/** A wrong content, or a wrong chunk of one. */
 interface Unit {
   readonly content: number;
   readonly blobStart: number;
@@ -163,18 +164,18 @@ interface Unit {
   readonly tarEnd: number;
 }
 
-/** False units near each other, which one request fetches with what is between them. */
+/** Wrong units near each other, which one request fetches with what is between them. */
 interface DamagedRun {
   readonly blobStart: number;
   blobEnd: number;
   readonly tarStart: number;
   tarEnd: number;
   lastContent: number;
-  /** Whether all false ones came in this pull; else none of them did. */
+  /** Whether this pull received all of the wrong units; otherwise it received none of them. */
   readonly isFresh: boolean;
 }
 
-/** A content that need not be fetched: the same content, which begins at `origin` of the tar, is in row `run` of the runs. */
+/** A content that need not be fetched: row `run` of the runs has the same one, at tar offset `origin`. */
 interface DamagedCopy {
   readonly tarStart: number;
   readonly tarEnd: number;
@@ -189,10 +190,10 @@ interface DamagedParts {
 }
 
 /**
- * What is to be fetched of a layer with these false contents, in requests that are no larger than spans unless a content is. A
- * content that the layer has at several places is fetched for the first of them: it can be there thousands of times. What is
- * between false units is fetched over where it costs less than a request: who lies about every second file chooses how many there are.
- * `isFresh`: whether a range of the tar came in this pull.
+ * What to fetch of a layer with these wrong contents, in requests no larger than spans unless a content
+ * is. A content that the layer has several times, perhaps thousands, is fetched once. Gaps between wrong
+ * units are fetched where they cost less than a request: metadata that is wrong in every second file would
+ * otherwise decide how many requests there are. `isFresh`: whether this pull received a range of the tar.
  */
 export function damagedParts(
   table: LayerTable,
@@ -233,7 +234,7 @@ function* unitsOf(
   const { blobStart, blobEnd, tarStart, sizeBytes, chunkFirst, chunkBlobStart, chunkTarStart } = table;
   let next = 0;
   for (const content of damage.contents) {
-    const whole = {
+    const full = {
       content,
       blobStart: blobStart[content]!,
       blobEnd: blobEnd[content]!,
@@ -247,18 +248,18 @@ function* unitsOf(
       chunks.push({
         content,
         blobStart: chunkBlobStart[chunk]!,
-        blobEnd: isLast ? whole.blobEnd : chunkBlobStart[chunk + 1]!,
+        blobEnd: isLast ? full.blobEnd : chunkBlobStart[chunk + 1]!,
         tarStart: chunkTarStart[chunk]!,
-        tarEnd: isLast ? whole.tarEnd : chunkTarStart[chunk + 1]!,
+        tarEnd: isLast ? full.tarEnd : chunkTarStart[chunk + 1]!,
       });
     }
-    // A chunk without bytes of its own in the blob cannot be asked for.
+    // A chunk without bytes in the blob cannot be requested.
     if (chunks.length > 0 && chunks.every(({ blobStart, blobEnd }) => blobStart < blobEnd)) yield* chunks;
-    else yield whole;
+    else yield full;
   }
 }
 
-/** Whether what lies between a run and a unit is fetched over, and both together are no larger than a span. */
+/** Whether the gap between a run and a unit is small enough, and both together are no larger than a span. */
 function mayJoin(table: LayerTable, run: DamagedRun, unit: Unit): boolean {
   return (
     unit.blobStart - run.blobEnd <= REQUEST_BYTES &&
@@ -268,7 +269,7 @@ function mayJoin(table: LayerTable, run: DamagedRun, unit: Unit): boolean {
   );
 }
 
-/** Whether between two contents the tar has bytes for which the blob has none: a range over them decodes to less. */
+/** Whether the tar has bytes between two contents that the blob lacks: a range over them decodes to less. */
 function hasHole({ blobStart, blobEnd, tarStart, sizeBytes }: LayerTable, from: number, to: number): boolean {
   for (let row = from; row < to; row++) {
     const isInTar = tarStart[row + 1]! > tarStart[row]! + sizeBytes[row]!;

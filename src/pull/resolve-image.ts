@@ -4,103 +4,120 @@ import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { checkConfigType, checkLayerCount, type ImageConfig, parseConfig } from '../format/image-config.js';
 import { type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
-import { completePlatform, formatPlatform, type Platform, parsePlatform } from '../format/platform.js';
+import {
+  completePlatform,
+  formatPlatform,
+  normalisePlatform,
+  type Platform,
+  parsePlatform,
+} from '../format/platform.js';
 import type { RegistrySession } from '../registry/session.js';
 import { getBlob, putBlob } from '../store/blob-cache.js';
 import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';
+import type { ImageSource } from './image-source.js';
 import { type ImageLayer, imageLayers } from './missing-layers.js';
 import type { Settings } from './pull-options.js';
-import type { RegistryLink } from './pull-session.js';
 
-type Questions = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
+type Registry = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
 
-/** What a reference names, checked down to the config. */
+/** The image that a reference names, verified down to the config. */
 export interface ResolvedImage {
   readonly manifestDigest: Digest;
-  /** The digest of the index that led to it, when there was one. */
+  /** The digest of the index that names the manifest, if there is one. */
   readonly indexDigest?: Digest;
   readonly manifest: ImageManifest;
-  /** With the platform that was asked for, as far as it states none. */
+  /** Completed by the requested platform where it states none. */
   readonly config: ImageConfig;
-  /** The config as it is in the registry. */
+  /** The config, byte for byte. */
   readonly configBytes: Buffer;
   readonly platform: string;
-  /** What the index has, when there was one; attestations are not counted. */
+  /** The platforms of the index, if there is one, without attestations. */
   readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: Digest }>;
 }
 
 /**
- * Resolves a reference: manifest (checked against the digest asked for), the index's entry for the platform, the
- * config (checked against its digest and the number of layers). What is named by digest and already in the store
- * is not fetched again. Of a tag that was pulled before, the registry is asked first which digest it has now.
+ * Resolves a reference to a manifest (verified by the requested digest), an index to its entry for the
+ * platform, and reads the config (verified by its digest and the number of layers). Does not fetch
+ * what is named by digest and stored already. For a tag that was pulled before, a HEAD request reads
+ * its digest first.
+ * @throws PullError as `RegistrySession`, `parseManifest`, `parseConfig` and `chooseManifest`
  */
 export async function resolveImage(
-  session: Questions,
-  asked: Pick<RegistryLink, 'name' | 'image' | 'settings'>,
+  registry: Registry,
+  source: Pick<ImageSource, 'name' | 'image'> & { readonly settings: Settings },
   paths: StorePaths,
   warn: (message: string) => void,
 ): Promise<ResolvedImage> {
-  const { image, settings } = asked;
-  let { name } = asked;
+  const { image, settings } = source;
+  let { name } = source;
   const pulledBefore = readImageRecord(paths, image, settings.platformName) !== undefined;
-  if (pulledBefore && !isDigest(name)) name = (await cachedDigest(session, name, paths)) ?? name;
-  const { digest, manifest } = await readManifest(session, name, paths);
+  if (pulledBefore && !isDigest(name)) name = (await cachedDigest(registry, name, paths)) ?? name;
+  const { digest, manifest } = await readManifest(registry, name, paths);
   if (manifest.kind === 'manifest') {
-    return { manifestDigest: digest, ...(await withConfig(session, manifest, paths, settings, warn)) };
+    return { manifestDigest: digest, ...(await withConfig(registry, manifest, paths, settings, warn)) };
   }
   const { document } = await chooseManifest(manifest, settings.platform, {
-    readDocument: (entry) => readManifest(session, entry, paths),
-    readPlatform: async (entry) => (await readConfig(session, entry, paths)).config,
+    readDocument: (entry) => readManifest(registry, entry, paths),
+    readPlatform: async (entry) => (await readConfig(registry, entry, paths)).config,
     warn,
   });
   return {
     manifestDigest: document.digest,
     indexDigest: digest,
     platforms: platformsOf(manifest),
-    ...(await withConfig(session, document.manifest, paths, settings, warn)),
+    ...(await withConfig(registry, document.manifest, paths, settings, warn)),
   };
 }
 
 async function withConfig(
-  session: Questions,
+  registry: Registry,
   manifest: ImageManifest,
   paths: StorePaths,
   settings: Settings,
   warn: (message: string) => void,
 ): Promise<Pick<ResolvedImage, 'manifest' | 'config' | 'configBytes' | 'platform'>> {
-  const { bytes: configBytes, config: stated } = await readConfig(session, manifest, paths);
+  const { bytes: configBytes, config: stated } = await readConfig(registry, manifest, paths);
   const config = { ...stated, ...completePlatform(stated, settings.platform) };
   const platform = formatPlatform(config);
-  const missing = whatIsMissing(stated);
-  if (missing !== '') warn(`the image's config does not say ${missing}; it is taken for ${platform}`);
+  const missing = missingPlatform(stated);
+  if (missing !== '') warn(`the image's config does not say ${missing}; assuming ${platform}`);
+  if (!isForPlatform(config, settings.platform)) {
+    warn(`the image is for ${platform}, not for ${settings.platformName}`);
+  }
   return { manifest, config, configBytes, platform };
 }
 
-function whatIsMissing({ os, architecture }: Platform): string {
+/** A manifest without an index can be for any platform; other tools accept it, too. */
+function isForPlatform(config: Platform, requested: Platform): boolean {
+  const [actual, expected] = [normalisePlatform(config), normalisePlatform(requested)];
+  return actual.os === expected.os && actual.architecture === expected.architecture;
+}
+
+function missingPlatform({ os, architecture }: Platform): string {
   const parts = [os === '' ? 'its operating system' : '', architecture === '' ? 'its architecture' : ''];
   return parts.filter((part) => part !== '').join(' and ');
 }
 
 /**
- * The digest of a tag, if the store has what it names: a pull limit (Docker Hub's) counts GETs. The word of the registry
- * selects among manifests that were proven; a GET says more to whoever does not have it.
+ * The digest of a tag, if the store has what it names: pull limits, such as Docker Hub's, count GETs. The
+ * answer only selects among verified manifests.
  */
-async function cachedDigest(session: Questions, tag: string, paths: StorePaths): Promise<Digest | undefined> {
-  const digest = await session.headManifest(tag);
+async function cachedDigest(registry: Registry, tag: string, paths: StorePaths): Promise<Digest | undefined> {
+  const digest = await registry.headManifest(tag);
   return digest !== undefined && getBlob(paths, digest) !== undefined ? digest : undefined;
 }
 
 async function readManifest(
-  session: Questions,
+  registry: Registry,
   name: string,
   paths: StorePaths,
 ): Promise<{ digest: Digest; manifest: ImageIndex | ImageManifest }> {
-  const kept = isDigest(name) ? getBlob(paths, name) : undefined;
-  if (kept !== undefined) return { digest: digestOf(kept), manifest: parseManifest(kept) };
-  const { bytes, mediaType } = await session.getManifest(name);
+  const cached = isDigest(name) ? getBlob(paths, name) : undefined;
+  if (cached !== undefined) return { digest: digestOf(cached), manifest: parseManifest(cached) };
+  const { bytes, mediaType } = await registry.getManifest(name);
   const manifest = parseManifest(bytes, mediaType);
   const digest = digestOf(bytes);
   await putBlob(paths, digest, bytes);
@@ -108,7 +125,7 @@ async function readManifest(
 }
 
 async function readConfig(
-  session: Questions,
+  registry: Registry,
   manifest: ImageManifest,
   paths: StorePaths,
 ): Promise<{ bytes: Buffer; config: ImageConfig }> {
@@ -116,7 +133,7 @@ async function readConfig(
   checkConfigType(manifest.config);
   let bytes = getBlob(paths, digest);
   if (bytes === undefined) {
-    bytes = await session.getBlob(digest, sizeBytes);
+    bytes = await registry.getBlob(digest, sizeBytes);
     await putBlob(paths, digest, bytes);
   }
   const config = parseConfig(bytes, mediaType);
@@ -128,10 +145,10 @@ function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
-/** A use is noted at most this often, in milliseconds: noting it syncs to the disk. */
-const NOTE_USE_MS = 3_600_000;
+/** Minimum time between two updates of an image's last use, in milliseconds: each syncs to the disk. */
+const MIN_USE_INTERVAL_MS = 3_600_000;
 
-/** An image that the store has whole, for the policies that do not ask the registry first. */
+/** A complete image in the store, for the policies that do not ask the registry first. */
 interface RecordedImage {
   readonly image: ResolvedImage;
   readonly layers: readonly ImageLayer[];
@@ -139,8 +156,8 @@ interface RecordedImage {
 }
 
 /**
- * The image as the store has it, when the policy allows to use it unasked and every layer is still there.
- * @throws PullError `image-not-found` with policy `never` when it is not there
+ * The image from the store, when the policy does not require a request and every layer is stored.
+ * @throws PullError `image-not-found` with policy `never` when it is not stored
  */
 export function recordedImage(
   paths: StorePaths,
@@ -167,7 +184,7 @@ export function recordedImage(
   );
 }
 
-/** What the record names, from the blobs it keeps. */
+/** The image that a record names, from stored blobs. */
 function cachedImage(paths: StorePaths, record: ImageRecord | undefined): ResolvedImage | undefined {
   if (record === undefined) return undefined;
   const manifestBytes = getBlob(paths, record.manifestDigest);
@@ -183,10 +200,10 @@ function cachedImage(paths: StorePaths, record: ImageRecord | undefined): Resolv
   return { manifestDigest, ...(indexDigest && { indexDigest }), manifest, config, configBytes, platform };
 }
 
-/** Notes that an image was used; a store that cannot be written gives what it has all the same. */
+/** Updates the time of an image's last use, except in a store that is read-only. */
 export async function noteUse(paths: StorePaths, record: ImageRecord): Promise<void> {
   const now = Date.now();
-  if (now - record.lastUsedMs < NOTE_USE_MS) return;
+  if (now - record.lastUsedMs < MIN_USE_INTERVAL_MS) return;
   try {
     await writeImageRecord(paths, { ...record, lastUsedMs: now });
   } catch (error) {
@@ -195,7 +212,7 @@ export async function noteUse(paths: StorePaths, record: ImageRecord): Promise<v
 }
 
 /**
- * Publishes the image, last of all, after every layer record was looked at once more.
+ * Publishes the image: the last step of a pull, after another check that every layer is recorded.
  * @throws PullError `store-broken` when a layer is not in the store any more
  */
 export async function writeRecord(
@@ -215,7 +232,7 @@ export async function writeRecord(
   const known = readImageRecord(paths, reference, settings.platformName);
   const now = Date.now();
   const same = known?.manifestDigest === manifestDigest && known.indexDigest === indexDigest;
-  if (same && now - known.lastUsedMs < NOTE_USE_MS) return;
+  if (same && now - known.lastUsedMs < MIN_USE_INTERVAL_MS) return;
   const record: ImageRecord = {
     reference,
     platform: settings.platformName,

@@ -1,22 +1,23 @@
 import { PullError } from '../format/error.js';
 import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
-import type { Wait } from '../registry/backoff.js';
+import type { RetryPolicy, Wait } from '../registry/backoff.js';
 import type { FailedHost } from '../registry/network-error.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
 
-/** Karma of fewer bytes has faded before the second try, so a body that breaks off in its first bytes is as one that never began. */
+/** Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none. */
 const FIRST_BYTES = 64;
 
 /**
- * Failures of a host that is alive, before the first bytes of the pull, that karma does not hear of: a restarted backend is back
- * after a second or two. Requests that fail within half the pause between two tries belong to the same one.
+ * Tries against a live host before the first bytes of the pull whose failures do not count for karma: a
+ * restarted backend is back after a second or two. Requests that fail within half the pause between two
+ * tries belong to the same try.
  */
 const FREE_TRIES = 2;
 
-/** One network failure. */
-interface Missed {
+/** A network failure; `sign` as in `WorkerEvent`. */
+interface Miss {
   readonly message: string;
   readonly hint?: string | undefined;
   readonly host?: string | undefined;
@@ -24,53 +25,55 @@ interface Missed {
 }
 
 /**
- * Timeouts of one host that come within the pause between two tries are one failure: one event, such as a server that stopped, ends
- * all requests that were in flight there.
+ * Timeouts of one host within the pause between two tries count as one failure: a single event, such as a
+ * server that stops, ends all requests in flight there.
  */
-class Silences {
-  /** When the first of the present timeouts of a host came. */
-  readonly #first = new Map<string, number>();
+class RecentTimeouts {
+  /** When the first of the recent timeouts of each host occurred. */
+  readonly #firstMs = new Map<string, number>();
 
-  /** Whether a timeout belongs to those of the host that were told before; notes it if not. */
-  has(host: string, now: number): boolean {
-    for (const [other, first] of this.#first) {
-      if (now - first >= RETRY_WAIT_MS) this.#first.delete(other);
+  /** Whether this timeout belongs to an earlier one of the host; records it otherwise. */
+  has(host: string, nowMs: number): boolean {
+    for (const [other, firstMs] of this.#firstMs) {
+      if (nowMs - firstMs >= RETRY_WAIT_MS) this.#firstMs.delete(other);
     }
-    if (this.#first.has(host)) return true;
-    this.#first.set(host, now);
+    if (this.#firstMs.has(host)) return true;
+    this.#firstMs.set(host, nowMs);
     return false;
   }
 }
 
 /**
- * Karma with its surroundings: one for a whole pull, on the main thread. Bytes come from the shared counters of the
- * workers and from the main thread's own requests; misses from both; the first miss that is one too many stops
- * the pull.
+ * Decides after each network failure of a pull whether to retry or to give up: the one place for both the
+ * main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often as it takes,
+ * until karma (karma.ts) is used up: then the pull stops with `network-hopeless`. Whether an answer is a
+ * failure at all, a refusal or a request to wait is decided before, by `classify.ts` and `backoff.ts` in
+ * src/registry. Workers count received bytes in shared memory and report failures as events, which
+ * `WorkerEvents` passes on.
  */
-export class Patience {
+export class KarmaRetryPolicy implements RetryPolicy {
   readonly #karma: Karma;
   readonly #received: CounterReader;
   readonly #stop: Stop;
   readonly #now: () => number;
   readonly #onWait: (wait: Wait) => void;
   readonly #onMiss: (message: string) => void;
-  readonly #silences = new Silences();
+  readonly #timeouts = new RecentTimeouts();
   #misses = 0;
-  /** Of this pull. */
   #receivedBytes = 0;
-  /** Times that a host failed which is alive, before the first bytes, and until when a failure belongs to the last of them. */
+  /** Tries against a live host before the first bytes, and until when a failure belongs to the last one. */
   #tries = 0;
   #tryEndsMs = Number.NEGATIVE_INFINITY;
-  #asking = 0;
+  #requests = 0;
 
   constructor(options: {
     tauMs: number;
     counters: Uint32Array;
     stop: Stop;
     now: () => number;
-    /** Hears of every wait that a server asked for. */
+    /** Called for every wait that a server asks for. */
     onWait: (wait: Wait) => void;
-    /** Hears of every failure of the main thread's own that is not the end. */
+    /** Called for every failure of the main thread that is retried. */
     onMiss: (message: string) => void;
   }) {
     this.#now = options.now;
@@ -86,37 +89,37 @@ export class Patience {
     return this.#misses;
   }
 
-  /** Body bytes that the main thread itself received. */
+  /** Counts body bytes that the main thread received. */
   received(bytes: number): void {
     this.#receivedBytes += bytes;
     this.#karma.received(bytes, this.#now());
   }
 
-  /** Feeds karma with what workers have received since the last call: often, as bytes count from when they are drained. */
+  /** Counts what workers have received since the last call. Called often, as bytes decay from this moment on. */
   drain(): void {
     const bytes = this.#received.drain();
     if (bytes > 0) this.received(bytes);
   }
 
   /**
-   * One network failure of a worker, which waits by itself. Stops the pull when karma is used up; `hint` says what to do
-   * about this one in particular. Failures that `docs/karma.md` counts as one count once.
-   * @returns false for one that has been counted with an earlier one
+   * Counts a network failure, after which the worker waits by itself. Stops the pull when karma is used up.
+   * docs/karma.md says which failures count as one.
+   * @returns false for a failure that counts with an earlier one
    */
-  missed({ message, hint, host = '', sign }: Missed): boolean {
+  missed({ message, hint, host = '', sign }: Miss): boolean {
     this.drain();
     const now = this.#now();
-    if (sign === 'silent' && this.#silences.has(host, now)) return false;
+    if (sign === 'silent' && this.#timeouts.has(host, now)) return false;
     this.#misses += 1;
-    if (sign === 'alive' && this.#isHiccup(now)) return true;
+    if (sign === 'alive' && this.#isFree(now)) return true;
     if (this.#karma.miss(now)) {
       this.#stop.now(new PullError('network-hopeless', message, { hint }));
     }
     return true;
   }
 
-  /** Whether a failure of a host that is alive is one of the first tries, before the first bytes. */
-  #isHiccup(now: number): boolean {
+  /** Whether a failure of a live host belongs to the first tries, before the first bytes. */
+  #isFree(now: number): boolean {
     if (this.#receivedBytes >= FIRST_BYTES) return false;
     if (now >= this.#tryEndsMs) {
       this.#tries += 1;
@@ -125,7 +128,7 @@ export class Patience {
     return this.#tries <= FREE_TRIES;
   }
 
-  /** One network failure of the main thread: resolves when it is time to ask again, or rejects when hope is lost. */
+  /** Counts a failure of the main thread. Resolves when it is time to retry, rejects when the pull gives up. */
   async miss({ message, hint }: { message: string; hint?: string }, failed?: FailedHost): Promise<void> {
     const isNew = this.missed({ message, hint, ...failed });
     if (isNew && this.#stop.reason === undefined) this.#onMiss(message);
@@ -137,24 +140,24 @@ export class Patience {
     );
   }
 
-  /** One more, or one less, is asking a server for something: while nobody is, karma's clock stands still. */
-  asking(change: 1 | -1): void {
+  /** Counts requests in flight: while there are none, karma's clock is paused. */
+  countRequests(change: 1 | -1): void {
     this.drain();
-    const before = this.#asking;
-    this.#asking += change;
+    const before = this.#requests;
+    this.#requests += change;
     if (before === 0) this.#karma.resume(this.#now());
-    else if (this.#asking === 0) this.#karma.pause(this.#now());
+    else if (this.#requests === 0) this.#karma.pause(this.#now());
   }
 
-  /** A server told a request to wait. */
+  /** A server has asked a request to wait. */
   throttled({ host, waitMs, words }: Wait): void {
     this.#onWait({ host, waitMs, ...(words !== undefined && { words }) });
   }
 
-  /** One of the main thread that asks was told to wait: it does not ask until the returned function is called. */
+  /** A request of the main thread waits, and does not count until the returned function is called. */
   pause(wait: Wait): () => void {
     this.throttled(wait);
-    this.asking(-1);
-    return () => this.asking(1);
+    this.countRequests(-1);
+    return () => this.countRequests(1);
   }
 }

@@ -1,24 +1,24 @@
 import { PullError } from '../format/error.js';
 
 /**
- * The end of a pull before its time: remembers the first reason and runs what must be stopped, at once.
- * What fails afterwards (tasks of threads that are being killed) fails with that first reason.
+ * Ends a pull early. Keeps the first reason, with which everything that fails afterwards fails (tasks of
+ * threads that are being ended, for example), and runs the registered actions at once.
  */
 export class Stop {
   #reason: Error | undefined;
   readonly #actions: Array<() => void> = [];
   /**
-   * Rejects each guarded promise that has not settled yet. Promise.race with one shared promise would keep 650 bytes a race until
-   * that promise settles.
+   * Reject the guarded promises that have not settled. Promise.race with one shared promise would keep 650
+   * bytes a race until that promise settles.
    */
   readonly #pending = new Set<(error: unknown) => void>();
 
-  /** A PullError, or what a callback of the library's user threw. */
+  /** A PullError, or the error of a callback of the library's user. */
   get reason(): Error | undefined {
     return this.#reason;
   }
 
-  /** Ends the pull; only the first call counts. */
+  /** Ends the pull. Only the first call has an effect. */
   now(reason: Error): void {
     if (this.#reason !== undefined) return;
     this.#reason = reason;
@@ -27,8 +27,9 @@ export class Stop {
   }
 
   /**
-   * Ends the pull when the signal is aborted: with its reason if that is a PullError, else as `interrupted` with this message.
-   * @returns ends that again
+   * Ends the pull when the signal aborts: with its reason if that is a PullError, otherwise as
+   * `interrupted` with this message.
+   * @returns a function that removes the listener
    */
   follow(signal: AbortSignal | undefined, message: string): () => void {
     const aborted = () => {
@@ -40,7 +41,7 @@ export class Stop {
     return () => signal?.removeEventListener('abort', aborted);
   }
 
-  /** Something to do when the pull stops; done immediately when it already has. */
+  /** Runs `action` when the pull stops, immediately if it already has. */
   onStop(action: () => void): void {
     if (this.#reason === undefined) this.#actions.push(action);
     else action();

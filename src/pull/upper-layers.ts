@@ -11,33 +11,37 @@ import {
   type FetchFigures,
   isChunked,
   type KnownLayer,
-  type WantedLayer,
+  type MissingLayer,
 } from './layer.js';
 import type { PullContext } from './pull-context.js';
 import { readLayers } from './read-layers.js';
 
-/** How `upperLayers` gets what an image's layers are. */
+/** The layers of an image, as `upperLayers` needs them. */
 export interface PathLayers {
   /** All of them, lowest first. */
   readonly order: readonly Digest[];
-  /** Those that the store does not have now. */
-  readonly missing: () => Promise<readonly WantedLayer[]>;
-  /** Pulls the missing ones among these layers whole. */
-  readonly pullWhole: (diffIds: ReadonlySet<Digest>) => Promise<FetchFigures>;
+  /** Lists those that the store does not have now. */
+  readonly missing: () => Promise<readonly MissingLayer[]>;
+  /** Pulls the missing ones among these layers in full. */
+  readonly pullInFull: (diffIds: ReadonlySet<Digest>) => Promise<FetchFigures>;
 }
 
-/** The layers that may have something at a path, lowest first, with what fetching them cost. */
+/** The layers that may have something at a path, lowest first. */
 interface UpperLayers {
   readonly layers: readonly PartialLayer[];
-  /** Those of which parts are fetched. */
+  /** Layers of which only parts are fetched. */
   readonly chunked: ReadonlyMap<Digest, ChunkedLayer>;
   readonly costs: readonly FetchFigures[];
 }
 
-/** Takes layer after layer from the highest on, until one hides the rest. */
+/**
+ * Reads layers from the highest down, until one hides the path from those below it.
+ * @returns undefined where that would be a pull of the full image
+ * @throws PullError as `readLayers` and `PathLayers.pullInFull`; `unsupported` where parts of a layer cannot be verified
+ */
 export async function upperLayers(
   context: PullContext,
-  { order, missing, pullWhole }: PathLayers,
+  { order, missing, pullInFull }: PathLayers,
   path: string,
 ): Promise<UpperLayers | undefined> {
   const names = Buffer.from(path)
@@ -48,18 +52,18 @@ export async function upperLayers(
   const costs: FetchFigures[] = [];
   let layers: PartialLayer[] = [];
   let isClear = names.length > 0 && !names.includes('..');
-  let wholeBytes = 0;
+  let fullBytes = 0;
   for (let end = order.length; end > 0; ) {
-    const wanted = (await missing()).filter(({ diffId }) => !chunked.has(diffId));
-    const byDiffId = new Map(wanted.map((layer) => [layer.diffId, layer]));
-    const sizes = order.map((diffId) => wholeSize(byDiffId.get(diffId)));
-    const start = isClear ? startOfNext(sizes, end, wholeBytes) : 0;
+    const unread = (await missing()).filter(({ diffId }) => !chunked.has(diffId));
+    const byDiffId = new Map(unread.map((layer) => [layer.diffId, layer]));
+    const sizes = order.map((diffId) => fullPullBytes(byDiffId.get(diffId)));
+    const start = isClear ? startOfNext(sizes, end, fullBytes) : 0;
     const next = order.slice(start, end);
-    const inParts = wanted.filter((layer) => next.includes(layer.diffId) && allowsParts(layer));
+    const inParts = unread.filter((layer) => next.includes(layer.diffId) && allowsParts(layer));
     if (start === 0 && chunked.size + inParts.length === 0) return undefined;
-    const whole = next.filter((_, i) => sizes[start + i]! > 0);
-    if (whole.length > 0) costs.push(await pullWhole(new Set(whole)));
-    wholeBytes += whole.reduce((sum, diffId) => sum + wholeSize(byDiffId.get(diffId)), 0);
+    const inFull = next.filter((_, i) => sizes[start + i]! > 0);
+    if (inFull.length > 0) costs.push(await pullInFull(new Set(inFull)));
+    fullBytes += inFull.reduce((sum, diffId) => sum + fullPullBytes(byDiffId.get(diffId)), 0);
     for (const layer of await readLayers(context, inParts, true)) {
       chunked.set(layer.diffId, requireParts(layer));
       costs.push(layer.cost);
@@ -77,14 +81,15 @@ export async function upperLayers(
   return { layers, chunked, costs };
 }
 
-/** Bytes to fetch for a layer that is not here and allows no parts, 0 for any other. */
-function wholeSize(layer: WantedLayer | undefined): number {
+/** Bytes to fetch for a missing layer that allows no parts, 0 for any other. */
+function fullPullBytes(layer: MissingLayer | undefined): number {
   return layer === undefined || allowsParts(layer) ? 0 : Math.max(1, layer.blob.sizeBytes);
 }
 
 /**
- * Which layers below `end` to look at next: those that cost no more together than what was pulled whole before, at least one. So layers that may turn
- * out to be hidden cost no more than those that were needed, and still some are pulled together.
+ * The first of the layers below `end` to read next: at least one, and as many as cost no more together
+ * than what was pulled in full before. So layers that turn out to be hidden cost no more than those that
+ * were needed, and several are still pulled at the same time.
  */
 function startOfNext(sizes: readonly number[], end: number, pulledBytes: number): number {
   let start = end - 1;
@@ -96,12 +101,12 @@ function startOfNext(sizes: readonly number[], end: number, pulledBytes: number)
   return start;
 }
 
-/** @throws PullError where nothing proves what is fetched of a layer */
+/** @throws PullError where parts of a layer cannot be verified */
 function requireParts(layer: KnownLayer): ChunkedLayer {
   if (isChunked(layer)) {
     const { place, metadata } = layer;
     const isStargz = metadata.format === 'estargz';
-    // eStargz that turned out to be something else, by a footer of which nothing states a digest.
+    // The footer of an eStargz layer can lead to another format, with metadata whose digest nothing states.
     const stated = place?.by === 'footer' && place.compression === 'gzip' ? place.otherwise : place;
     if ((isStargz || stated?.by === 'annotations') && (metadata.tarSplit ?? metadata.headers) !== undefined)
       return layer;
@@ -109,7 +114,7 @@ function requireParts(layer: KnownLayer): ChunkedLayer {
   throw layer.failedBefore ?? new PullError('unsupported', `layer ${layer.blob.digest} allows no parts`);
 }
 
-/** The part of a layer that the store has: all of a layer that was pulled before, which is hashed first, else the headers. */
+/** The stored part of a layer: all of a layer that was pulled before, verified again, or the headers. */
 async function partialLayer(
   context: PullContext,
   diffId: Digest,
@@ -131,15 +136,15 @@ async function partialLayer(
 async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Promise<PartialLayer> {
   const extents = readLayerRecord(paths, diffId)?.extents;
   const rows = extents?.toRows();
-  const isWhole =
+  const isComplete =
     rows !== undefined && (await support.run({ task: 'check-layer', diffId, extents: rows })).whole;
-  if (extents === undefined || rows === undefined || !isWhole) {
+  if (extents === undefined || rows === undefined || !isComplete) {
     throw new PullError('digest-mismatch', `layer ${diffId} is damaged in the store ${paths.root}`);
   }
   return { diffId, tarBytes: extents.lengthBytes, extents: rows };
 }
 
-/** Whether parts of a layer may be proven without the rest: annotations state the digest of its TOC. */
-function allowsParts({ place }: WantedLayer): boolean {
+/** Whether parts of a layer can be verified alone: annotations state the digest of its TOC. */
+function allowsParts({ place }: MissingLayer): boolean {
   return place?.by === 'annotations' || (place !== undefined && place.compression === 'gzip');
 }

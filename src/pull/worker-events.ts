@@ -3,18 +3,18 @@ import { toFailure } from '../format/error.js';
 import type { MainMessage, WorkerEvent } from '../pool/messages.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import type { PullEvent } from './pull-events.js';
-import type { Patience } from './retry-policy.js';
+import type { KarmaRetryPolicy } from './retry-policy.js';
 
 interface Blob {
-  /** Where the registry last led, as far as is known here. */
+  /** The latest known target of a redirect. */
   latest: string | undefined;
-  /** Threads that wait for what another one finds at the registry; undefined while none asks it. */
+  /** Threads that wait for the request of another one; undefined while there is none. */
   waiting: number[] | undefined;
 }
 
 /**
- * Lets one thread ask the registry where a blob's bytes are, at first and when the signed URL it led to has expired; what that
- * thread finds serves all. Threads that were led to different URLs catch up on the latest.
+ * Lets one thread request a blob's redirect target from the registry, at first and when a signed URL has
+ * expired, and sends its answer to all. Threads with different targets change to the latest one.
  */
 export class TargetRenewals {
   readonly #blobs = new Map<string, Blob>();
@@ -25,8 +25,8 @@ export class TargetRenewals {
   }
 
   /**
-   * A thread's target is refused from now on; undefined: it knows none. It gets one answer: the latest target, or leave to ask the
-   * registry, or what another thread finds there, which may be the same target again.
+   * A thread's target has expired, or it has none. It gets one answer: the latest target, permission to
+   * request one, or what another thread receives, which may be the same target again.
    */
   expired({
     blobUrl,
@@ -50,14 +50,14 @@ export class TargetRenewals {
     this.#post({ message: 'renew-target', blobUrl, thread });
   }
 
-  /** The thread that had leave to ask has found a target, or none: then each asks for itself. */
+  /** The thread with permission has received a target, or none: then each thread requests its own. */
   renewed(blobUrl: string, target: string | undefined): void {
     const { waiting = [] } = this.#blob(blobUrl);
     this.#blobs.set(blobUrl, { latest: target, waiting: undefined });
     for (const thread of waiting) this.#post({ message: 'target', blobUrl, target, thread });
   }
 
-  /** A target failed: nobody is to be sent there any more. */
+  /** A target does not work; no thread is sent there any more. */
   failed(blobUrl: string, target: string): void {
     const blob = this.#blob(blobUrl);
     if (blob.latest === target) blob.latest = undefined;
@@ -70,11 +70,14 @@ export class TargetRenewals {
   }
 }
 
-/** Answers what running tasks say: misses go to karma, a stale token and an expired target are renewed once for all workers. */
+/**
+ * Handles the events of running tasks: passes failures to the retry policy, and renews stale tokens and
+ * expired targets once for all workers.
+ */
 export class WorkerEvents {
   readonly #channel: BroadcastChannel;
   readonly #session: MirroredSession;
-  readonly #patience: Patience;
+  readonly #retries: KarmaRetryPolicy;
   readonly #emit: (event: PullEvent) => void;
   readonly #onFullStore: () => void;
   readonly #targets = new TargetRenewals((message) => this.#post(message));
@@ -83,29 +86,29 @@ export class WorkerEvents {
   constructor(options: {
     channel: string;
     session: MirroredSession;
-    patience: Patience;
+    retries: KarmaRetryPolicy;
     emit: (event: PullEvent) => void;
     onFullStore: () => void;
   }) {
     this.#channel = new BroadcastChannel(options.channel);
     this.#session = options.session;
-    this.#patience = options.patience;
+    this.#retries = options.retries;
     this.#emit = options.emit;
     this.#onFullStore = options.onFullStore;
   }
 
   readonly handle = (event: WorkerEvent): void => {
-    // The line about the request that failed can come behind the failure, by another port.
+    // The debug line of a failed request can arrive after the failure, by another port.
     if (this.#closed && event.event !== 'request') return;
     switch (event.event) {
       case 'miss':
-        if (this.#patience.missed(event)) this.#emit({ event: 'miss', message: event.message });
+        if (this.#retries.missed(event)) this.#emit({ event: 'miss', message: event.message });
         break;
       case 'asking':
-        this.#patience.asking(event.change);
+        this.#retries.countRequests(event.change);
         break;
       case 'throttled':
-        this.#patience.throttled(event);
+        this.#retries.throttled(event);
         break;
       case 'authorization':
         void this.#refresh(event.stale, event.endpoint);
@@ -128,7 +131,7 @@ export class WorkerEvents {
     }
   };
 
-  /** What was on its way is not heard any more, but lines about requests. */
+  /** Ignores all later events except debug lines. */
   close(): void {
     this.#closed = true;
     this.#channel.close();

@@ -9,18 +9,21 @@ import type { PackId, StorePaths } from '../store/paths.js';
 import { DecodedAllowance, MetadataBudget } from './budgets.js';
 import type { PullContext } from './pull-context.js';
 import type { PullEvent } from './pull-events.js';
-import type { RegistryLink } from './pull-session.js';
+import type { PullSession } from './pull-session.js';
 import { supportThreads } from './thread-counts.js';
 import { WorkerEvents } from './worker-events.js';
 
-/** Tasks that one support thread interleaves besides the layers being hashed and decoded: metadata, inline bytes, repairs. */
+/**
+ * Tasks that one support thread interleaves besides hashing and decoding layers: metadata, inline
+ * bytes, repairs.
+ */
 const OTHER_SUPPORT_TASKS = 4;
 
 interface Options {
-  readonly link: RegistryLink;
+  readonly session: PullSession;
   readonly paths: StorePaths;
   readonly layers: number;
-  /** Sizes of the blobs of those layers that are one stream to decode. */
+  /** Blob sizes of the opaque layers. */
   readonly streamBytes: readonly number[];
   readonly emit: (event: PullEvent) => void;
   /** As `NetworkSetup` has it. */
@@ -28,21 +31,21 @@ interface Options {
   readonly follower?: LayerFollower | undefined;
 }
 
-/** The threads of one pull. */
+/** The threads of one pull or copy. */
 export class Workers {
   readonly context: PullContext;
   readonly #events: WorkerEvents;
   readonly #pools: WorkerPool[] = [];
   #closing: Promise<void> | undefined;
 
-  /** Starts the support threads; those that fetch are started when it is known what there is to fetch. */
+  /** Starts the support threads. Threads that fetch start when it is known how much there is to fetch. */
   static async start(options: Options): Promise<Workers> {
-    const { link, paths, layers, streamBytes, emit, follower, reusesBuffers = false } = options;
-    const network = { ...(await link.network()), reusesBuffers };
-    const { session, patience } = link;
-    const { workers, connections } = link.settings;
+    const { session, paths, layers, streamBytes, emit, follower, reusesBuffers = false } = options;
+    const network = { ...(await session.network()), reusesBuffers };
+    const { registry, retries } = session;
+    const { workers, connections } = session.settings;
     const spare = follower?.makeRoom && { spareRoom: new Int32Array(new SharedArrayBuffer(4)) };
-    const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...spare, ...link.setup };
+    const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...spare, ...session.setup };
     const threads = supportThreads({
       workers,
       connections,
@@ -57,7 +60,13 @@ export class Workers {
       Atomics.store(spare.spareRoom, 0, 1);
       Atomics.notify(spare.spareRoom, 0);
     };
-    const events = new WorkerEvents({ channel: network.channel, session, patience, emit, onFullStore });
+    const events = new WorkerEvents({
+      channel: network.channel,
+      session: registry,
+      retries,
+      emit,
+      onFullStore,
+    });
     try {
       const support = await WorkerPool.start({
         threads,
@@ -74,12 +83,12 @@ export class Workers {
   }
 
   private constructor(
-    { link, paths, emit, follower }: Options,
+    { session, paths, emit, follower }: Options,
     setup: WorkerSetup & { readonly network: NetworkSetup },
     events: WorkerEvents,
     support: { readonly pool: WorkerPool; readonly threads: number },
   ) {
-    const { settings, stop, patience, concurrency, progress } = link;
+    const { settings, stop, retries, concurrency, progress } = session;
     const { network } = setup;
     this.#events = events;
     this.#pools.push(support.pool);
@@ -103,7 +112,7 @@ export class Workers {
       settings,
       paths,
       stop,
-      patience,
+      retries,
       concurrency,
       endpoints,
       metadata: new MetadataBudget(),
@@ -120,7 +129,7 @@ export class Workers {
     stop.onStop(() => void this.close());
   }
 
-  /** Ends the threads and seals what they wrote: nobody writes to those packs any more, all of it is on disk. */
+  /** Ends the threads and seals the packs they wrote: no more is written to them, and all is on disk. */
   async seal(): Promise<void> {
     await this.close();
     const { paths, packs } = this.context;
@@ -128,8 +137,8 @@ export class Workers {
   }
 
   /**
-   * Ends the threads at once, whatever they do, and deletes what they have written for nothing. Every call resolves when no
-   * thread lives any more.
+   * Ends the threads at once, tasks in progress included, and deletes the packs in `scrap`. Every call
+   * resolves when all threads have ended.
    */
   close(): Promise<void> {
     this.#events.close();
@@ -143,7 +152,7 @@ export class Workers {
     try {
       for (const pack of scrap) await removePack(paths, pack);
     } catch (error) {
-      // Why the pull ended is what to tell; what cannot be deleted is left to prune.
+      // The reason that ended the pull counts. Prune deletes what stays.
       if (!(error instanceof PullError)) throw error;
     }
   }

@@ -92,7 +92,7 @@ export interface Wait {
 
 /**
  * Decides for the main thread's requests when to retry and when to give the network up: the
- * interface of karma (`src/pull/patience.ts`).
+ * interface of karma (`src/pull/retry-policy.ts`).
  */
 export interface RetryPolicy {
   /** Counts body bytes of a 2xx response. */

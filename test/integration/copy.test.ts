@@ -153,7 +153,7 @@ test('what an earlier copy left and is wrong is fetched again', async (t) => {
   const { half } = leaveHalf(directory);
   flipByte(join(directory, 'blobs', 'sha256', `${LAYER_DIGEST.slice(7)}.part`), half + 5);
   const { events } = await copy(image, layout(directory));
-  assert.match(warnings(events).join(), /does not match its digest; fetching it once more/);
+  assert.match(warnings(events).join(), /does not match its digest; fetching it again/);
   const asks = layerAsks(registry).filter(({ path }) => path.endsWith(LAYER_DIGEST));
   assert.equal(askedBytes(asks), half + LAYER.length);
   provenBlobs(directory);

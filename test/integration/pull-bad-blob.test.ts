@@ -82,7 +82,7 @@ for (const compression of ['gzip', 'zstd', 'tar'] as const) {
     assertProven(result);
     const told = warnings(events);
     assert.equal(told.length, 1);
-    assert.ok(told[0]!.includes(layer.digest) && told[0]!.endsWith('fetching it once more'), told[0]);
+    assert.ok(told[0]!.includes(layer.digest) && told[0]!.endsWith('fetching it again'), told[0]);
     assert.equal(layerAsks(registry).length, 2);
     assert.deepEqual([result.requests, result.fetchedBytes, result.misses], [2, 2 * blob.length, 0]);
   });
@@ -145,7 +145,7 @@ for (const [what, blob, compression, says, [from, to]] of BAD) {
     const error = await integrityFailure(served);
     assert.equal(error.code, 'metadata-malformed', error.message);
     assert.match(error.message, says);
-    const [, at] = /at or behind byte (\d+) of the blob$/.exec(error.message) ?? [];
+    const [, at] = /at or after byte (\d+) of the blob$/.exec(error.message) ?? [];
     assert.ok(Number(at) >= from && Number(at) <= to, `${error.message}: from ${from} to ${to}`);
     assert.equal(layerAsks(served.registry).length, blob.length > 0 ? 1 : 0, 'nothing is fetched again');
     assert.deepEqual(packFiles(served.store, '.idx'), []);

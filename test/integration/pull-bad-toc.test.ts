@@ -76,7 +76,7 @@ async function assertPulledWhole(t: TestContext, { layout }: Sample, says: RegEx
   assert.equal(layer!.requests, layerAsks(registry).length, 'what the metadata cost counts, too');
   const told = warnings(events);
   assert.equal(
-    told.filter((warning) => warning.endsWith('it is pulled as a whole')).length,
+    told.filter((warning) => warning.endsWith('pulling the full layer instead')).length,
     1,
     told.join('\n'),
   );
@@ -248,7 +248,7 @@ test('an offset where no frame begins is noticed when only a part is fetched, an
   await pull(`${host}/x:contents`, { store });
   const { result, events } = await pull(`${host}/x:it`, { store });
   assertProven(result);
-  assert.match(warnings(events).at(-1) ?? '', /frames?.*it is pulled as a whole$/);
+  assert.match(warnings(events).at(-1) ?? '', /frames?.*pulling the full layer instead$/);
 });
 
 /** Above 4 MiB a zstd blob is asked for a footer where it has no annotations. */

@@ -140,7 +140,7 @@ test('a table of contents that lies about a wanted file costs a warning, and the
     optionsFor(t, (event) => events.push(event)),
   );
   assert.equal(whole.isPicked, false);
-  assert.ok(warnings(events).some((message) => message.endsWith('the image is pulled whole')));
+  assert.ok(warnings(events).some((message) => message.endsWith('pulling the full image instead')));
   assert.ok(whole.tar.includes(noise(2, 5000)));
 });
 
@@ -257,7 +257,7 @@ test('a table of contents without tar-split that lies costs a warning, or says w
     assert.equal(picked.isPicked, isPicked, JSON.stringify(fields));
     assert.ok(picked.tar.equals(expected), JSON.stringify(fields));
     assert.equal(
-      warnings(events).some((text) => text.endsWith('the image is pulled whole')),
+      warnings(events).some((text) => text.endsWith('pulling the full image instead')),
       !isPicked,
     );
   }

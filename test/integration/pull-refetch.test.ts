@@ -76,7 +76,7 @@ for (const [link, rate] of [
     const { pulling, ranges } = await pullWith(t, made, [wrongFrom(made, 0, middle)], rate);
     const { result, events } = await pulling;
     assertProven(result);
-    assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it once more$/);
+    assert.match(warnings(events).join(), /^1 content of layer [^;]*; fetching it again$/);
     assert.equal(result.misses, 0);
     assert.deepEqual(ranges(), [
       [0, made.end],

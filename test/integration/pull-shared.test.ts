@@ -110,7 +110,7 @@ test('a pack that goes after a stream has shared its bytes costs the blob once m
     ended = true;
   });
   assert.deepEqual(warnings(events), [
-    `bytes of the store that layer ${digestOf(V2)} shares are gone; fetching it once more`,
+    `the store lost contents that layer ${digestOf(V2)} shares; fetching the layer again`,
   ]);
   assertProven(result);
   assert.equal(result.fetchedBytes, 2 * V2.length);

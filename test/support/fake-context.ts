@@ -7,7 +7,7 @@ import type { ChunkedLayer } from '../../src/pull/layer.js';
 import type { PullContext } from '../../src/pull/pull-context.js';
 import type { PullEvent } from '../../src/pull/pull-events.js';
 import { resolveOptions } from '../../src/pull/pull-options.js';
-import { Patience } from '../../src/pull/retry-policy.js';
+import { KarmaRetryPolicy } from '../../src/pull/retry-policy.js';
 import { Stop } from '../../src/pull/stop.js';
 import { Concurrency, createLimits } from '../../src/registry/backoff.js';
 import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-choice.js';
@@ -37,7 +37,14 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     settings: resolveOptions({ store, connections }),
     paths: storePaths(store),
     stop,
-    patience: new Patience({ tauMs: 1000, counters, stop, now: () => 0, onWait: () => {}, onMiss: () => {} }),
+    retries: new KarmaRetryPolicy({
+      tauMs: 1000,
+      counters,
+      stop,
+      now: () => 0,
+      onWait: () => {},
+      onMiss: () => {},
+    }),
     concurrency: new Concurrency(createLimits(1, connections)),
     endpoints: new EndpointChoice(1, createEndpointState(), createLimits(1, connections)),
     metadata: new MetadataBudget(),

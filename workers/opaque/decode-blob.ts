@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/decoded-limits.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import type { Compression } from '../../src/format/layer-format.js';
-import { type DecodedRoom, largeWindowsOf, roomLeft, takeRoom } from '../../src/pool/counters.js';
+import { type DecodedRoom, largeWindowsOf, roomLeft, acquireRoom } from '../../src/pool/counters.js';
 import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
@@ -166,7 +166,7 @@ class Stream {
   #take(bytes: Buffer): void {
     try {
       this.#tarBytes += bytes.length;
-      this.#takeRoom();
+      this.#acquireRoom();
       this.#writer.take(bytes);
     } catch (error) {
       this.#refusal ??= { error };
@@ -175,10 +175,10 @@ class Stream {
     }
   }
 
-  #takeRoom(): void {
+  #acquireRoom(): void {
     const bytes = this.#tarBytes - this.#freeBytes - this.#takenBytes;
     if (bytes <= 0) return;
-    if (!takeRoom(this.#room, bytes))
+    if (!acquireRoom(this.#room, bytes))
       throw tooMuch(this.#freeBytes + this.#takenBytes + roomLeft(this.#room));
     this.#takenBytes += bytes;
   }

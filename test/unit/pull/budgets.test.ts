@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/decoded-limits.js';
 import { parseDigest } from '../../../src/format/digest.js';
-import { roomLeft, takeRoom } from '../../../src/pool/counters.js';
+import { acquireRoom, roomLeft } from '../../../src/pool/counters.js';
 import { DecodedAllowance, Semaphore } from '../../../src/pull/budgets.js';
-import type { WantedLayer } from '../../../src/pull/layer.js';
+import type { MissingLayer } from '../../../src/pull/layer.js';
 import { fakeLayer } from '../../support/fake-context.js';
 import { tableOf } from '../../support/layer-tables.js';
 
@@ -16,7 +16,7 @@ function start(turns: Semaphore, count: number) {
   const started: number[] = [];
   const ends: Array<{ done: (value: string) => void; fail: (error: Error) => void }> = [];
   const results = Array.from({ length: count }, (_, i) =>
-    turns.take(() => {
+    turns.with(() => {
       started.push(i);
       return new Promise<string>((done, fail) => {
         ends[i] = { done, fail };
@@ -60,16 +60,16 @@ test('a turn ends with a failure, too', async () => {
 
 test('an action that throws at once fails, and gives its turn back', async () => {
   const turns = new Semaphore(1);
-  const thrown = turns.take(() => {
+  const thrown = turns.with(() => {
     throw new Error('at once');
   });
   await assert.rejects(thrown, /at once/);
-  assert.equal(await turns.take(async () => 7), 7);
+  assert.equal(await turns.with(async () => 7), 7);
 });
 
 test('turns that nobody waited for are there for those who come later', async () => {
   const turns = new Semaphore(2);
-  await Promise.all([turns.take(async () => 1), turns.take(async () => 2)]);
+  await Promise.all([turns.with(async () => 1), turns.with(async () => 2)]);
   const { started } = start(turns, 3);
   await settle();
   assert.deepEqual(started, [0, 1]);
@@ -81,7 +81,7 @@ test('who comes while a turn is handed over does not take it from who waited', a
   await settle();
   ends[0]!.done('');
   let late = false;
-  void turns.take(async () => {
+  void turns.with(async () => {
     late = true;
   });
   await settle();
@@ -91,23 +91,23 @@ test('who comes while a turn is handed over does not take it from who waited', a
 const GIB = 2 ** 30;
 
 /** A layer with a blob of 1000 bytes. */
-function layerOf(number: number): WantedLayer {
+function layerOf(number: number): MissingLayer {
   return { ...fakeLayer(), diffId: parseDigest(`sha256:${String(number).padStart(64, '0')}`, 'DiffID') };
 }
 
 const RATIO_BYTES = 1000 * MAX_DECODED_RATIO;
 
 /** What a layer may decode to beyond the ratio. */
-function freeBytes(allowance: DecodedAllowance, layer: WantedLayer): number {
-  const { room, takenBytes } = allowance.forStream(layer);
+function freeBytes(allowance: DecodedAllowance, layer: MissingLayer): number {
+  const { room, takenBytes } = allowance.forOpaque(layer);
   return takenBytes + roomLeft(room);
 }
 
 /** A layer is decoded as one stream, up to so many bytes beyond the ratio. */
-function decode(allowance: DecodedAllowance, layer: WantedLayer, bytes: number): boolean {
-  const { room, takenBytes } = allowance.forStream(layer);
-  const isTaken = takeRoom(room, Math.max(0, bytes - takenBytes));
-  if (isTaken) allowance.noteStream(layer, RATIO_BYTES + bytes);
+function decode(allowance: DecodedAllowance, layer: MissingLayer, bytes: number): boolean {
+  const { room, takenBytes } = allowance.forOpaque(layer);
+  const isTaken = acquireRoom(room, Math.max(0, bytes - takenBytes));
+  if (isTaken) allowance.noteOpaque(layer, RATIO_BYTES + bytes);
   return isTaken;
 }
 

@@ -17,7 +17,7 @@ test('what bad metadata can be guilty of lets the layer be pulled as a whole, an
   for (const code of GUILTY) {
     const { may, events } = fallBack(new PullError(code, 'the TOC is bad'));
     assert.equal(may, true, code);
-    const message = `layer ${fakeLayer().blob.digest}: the TOC is bad; it is pulled as a whole`;
+    const message = `layer ${fakeLayer().blob.digest}: the TOC is bad; pulling the full layer instead`;
     assert.deepEqual(events, [{ event: 'warning', message }]);
   }
 });

@@ -4,8 +4,13 @@ import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import type { Descriptor } from '../../../src/format/manifest.js';
-import type { WantedLayer } from '../../../src/pull/layer.js';
-import { type ImageLayer, imageLayers, pullMissing, wantedLayers } from '../../../src/pull/missing-layers.js';
+import type { MissingLayer } from '../../../src/pull/layer.js';
+import {
+  type ImageLayer,
+  imageLayers,
+  missingLayers,
+  pullMissing,
+} from '../../../src/pull/missing-layers.js';
 import { Stop } from '../../../src/pull/stop.js';
 import { LayerLocks } from '../../../src/store/layer-locks.js';
 import { Lease } from '../../../src/store/leases.js';
@@ -44,7 +49,7 @@ function scene(t: TestContext, names: readonly string[]) {
       missing: async () =>
         [...diffIds.keys()]
           .filter((diffId) => !held.has(diffId))
-          .map((diffId): WantedLayer => ({ ...fakeLayer(), diffId })),
+          .map((diffId): MissingLayer => ({ ...fakeLayer(), diffId })),
       pull: async (layers) => {
         pulled.push(layers.map(({ diffId }) => diffIds.get(diffId)!));
         if (more.keep !== false) for (const { diffId } of layers) held.add(diffId);
@@ -122,9 +127,9 @@ function layerOf(name: number, more: Partial<Descriptor> & { cachedTarBytes?: nu
 
 function want(layers: readonly ImageLayer[], allowForeign = false) {
   const warnings: string[] = [];
-  const session = { blobUrl: (digest: string) => `https://registry/${digest}` };
+  const registry = { blobUrl: (digest: string) => `https://registry/${digest}` };
   const warn = (message: string) => warnings.push(message);
-  return { wanted: wantedLayers(layers, { session, allowForeign, warn }), warnings };
+  return { wanted: missingLayers(layers, { registry, allowForeign, warn }), warnings };
 }
 
 test('a layer is asked of the registry, as what its descriptor says', () => {
@@ -169,7 +174,7 @@ test('annotations that make no sense are told of, and the layer is one stream', 
   assert.equal(warnings.length, 1);
   assert.match(
     warnings[0]!,
-    new RegExp(`^layer ${numberedDigest(1)}: .*toc\\.digest.*; it is pulled as a whole$`),
+    new RegExp(`^layer ${numberedDigest(1)}: .*toc\\.digest.*; pulling the full layer instead$`),
   );
 });
 
@@ -214,7 +219,7 @@ test('a foreign layer with no address that could be asked is unsupported, allowe
   const layer = layerOf(1, { mediaType: FOREIGN, urls: ['ftp://a.example/1', 'nothing'] });
   assert.throws(() => want([layer], true), {
     code: 'unsupported',
-    message: /lies at no http or https address$/,
+    message: /has no usable http or https URL$/,
   });
   assert.throws(() => want([layer], false), { code: 'unsupported' });
 });

@@ -40,7 +40,7 @@ function pullStream(proofs: readonly (string | null)[]) {
   const pool = fakePool(answer);
   const { context, events } = fakeContext({ support: pool });
   const fetcher = new Fetcher({ context, startPool: async () => pool, layers: 1 });
-  const options = { context, fetcher, layer, index: 0, turns: new Semaphore(1), held: async () => HELD };
+  const options = { context, fetcher, layer, row: 0, decoders: new Semaphore(1), cached: async () => HELD };
   const blob = { blobBytes: layer.blob.sizeBytes, cached: [] };
   const pulling = new OpaqueLayer(options, planLimits(4), blob).pull();
   return { pulling, held, asked, events, layer };
@@ -53,13 +53,13 @@ test('a layer whose shared bytes are gone before it is proven is fetched again, 
   assert.deepEqual(held, [HELD, noCachedContents()]);
   assert.equal(asked.ranges, 2);
   assert.deepEqual(warnings(events), [
-    `bytes of the store that layer ${layer.blob.digest} shares are gone; fetching it once more`,
+    `the store lost contents that layer ${layer.blob.digest} shares; fetching the layer again`,
   ]);
 });
 
 test('a layer whose own bytes are gone fails, and so does one that is another tar, at once', async () => {
   const gone = pullStream([null, null]);
-  await assert.rejects(gone.pulling, { code: 'digest-mismatch', message: /bytes that are gone/ });
+  await assert.rejects(gone.pulling, { code: 'digest-mismatch', message: /missing bytes/ });
   assert.equal(gone.asked.ranges, 2, 'the second time it shared nothing');
   const other = pullStream([`sha256:${'1'.repeat(64)}`]);
   await assert.rejects(other.pulling, { code: 'digest-mismatch' });

@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import { PULL_OPTIONS } from '../../../src/cli/options.js';
 import { PullError } from '../../../src/format/error.js';
 import {
-  MOST_CONNECTIONS,
-  MOST_MS,
-  MOST_WORKERS,
+  MAX_CONNECTIONS,
+  MAX_TIMEOUT_MS,
+  MAX_WORKERS,
   type PullOptions,
   resolveOptions,
 } from '../../../src/pull/pull-options.js';
@@ -32,17 +32,17 @@ test('a platform is taken in its one spelling', () => {
 test('an option out of bounds is refused by its name', () => {
   const wrong: ReadonlyArray<Partial<PullOptions>> = [
     { workers: 0 },
-    { workers: MOST_WORKERS + 1 },
+    { workers: MAX_WORKERS + 1 },
     { workers: 1.5 },
     { workers: Number.NaN },
     { connections: 0 },
-    { connections: MOST_CONNECTIONS + 1 },
-    { patienceMs: MOST_MS + 1 },
+    { connections: MAX_CONNECTIONS + 1 },
+    { patienceMs: MAX_TIMEOUT_MS + 1 },
     { patienceMs: 0 },
     { patienceMs: Number.POSITIVE_INFINITY },
     { connectTimeoutMs: -1 },
     { idleTimeoutMs: 0 },
-    { answerTimeoutMs: MOST_MS + 1 },
+    { answerTimeoutMs: MAX_TIMEOUT_MS + 1 },
     { limitRate: 0 },
     { limitRate: Number.NaN },
   ];
@@ -70,8 +70,8 @@ test('a user name that Basic authentication cannot say is refused without the pa
 
 test('the command line, which loads nothing of the engine to say so, has the same limits', () => {
   const most = (name: string) => PULL_OPTIONS.find((option) => option.name === name)?.number?.max;
-  assert.equal(most('workers'), MOST_WORKERS);
-  assert.equal(most('connections'), MOST_CONNECTIONS);
+  assert.equal(most('workers'), MAX_WORKERS);
+  assert.equal(most('connections'), MAX_CONNECTIONS);
   for (const name of ['patience', 'connect-timeout', 'idle-timeout'])
-    assert.equal(most(name), MOST_MS / 1000, name);
+    assert.equal(most(name), MAX_TIMEOUT_MS / 1000, name);
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { RegistryLink } from '../../../src/pull/pull-session.js';
+import { PullSession } from '../../../src/pull/pull-session.js';
 import { bookWait, Concurrency } from '../../../src/registry/backoff.js';
 import { startServer } from '../../support/scripted-server.js';
 
@@ -9,23 +9,26 @@ test('what workers have waited counts for the main thread, too', async (t) => {
     response.writeHead(nth === 1 ? 429 : 404, { 'retry-after': '1' }).end();
   });
   t.after(() => server.close());
-  const link = await RegistryLink.open(`${server.host}/x:1`, { store: '/nowhere' }, 'interrupted');
-  t.after(() => link.close());
-  const { waits } = await link.network();
+  const session = await PullSession.open(`${server.host}/x:1`, { store: '/nowhere' }, 'interrupted');
+  t.after(() => session.close());
+  const { waits } = await session.network();
   const longAgoMs = Date.now() - 1_000_000;
   for (let nth = 0; nth < 5; nth++)
     bookWait(waits, { host: 'example.com', waitMs: 120_000 }, longAgoMs + nth * 120_000);
-  await assert.rejects(link.session.getManifest('1'), { code: 'network-hopeless', message: /after 600 s/ });
-  assert.equal((await link.network()).waits, waits);
+  await assert.rejects(session.registry.getManifest('1'), {
+    code: 'network-hopeless',
+    message: /after 600 s/,
+  });
+  assert.equal((await session.network()).waits, waits);
 });
 
 test('what threads had in flight when they were ended is not in the way of those that come after them', async (t) => {
   const server = await startServer((_request, response) => response.writeHead(404).end());
   t.after(() => server.close());
   const options = { store: '/nowhere', connections: 1 };
-  const link = await RegistryLink.open(`${server.host}/x:1`, options, 'interrupted');
-  t.after(() => link.close());
-  const load = async () => new Concurrency((await link.network()).limits);
+  const session = await PullSession.open(`${server.host}/x:1`, options, 'interrupted');
+  t.after(() => session.close());
+  const load = async () => new Concurrency((await session.network()).limits);
   const ended = await load();
   ended.enter();
   ended.enter();

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { count, createCounters } from '../../../src/pool/counters.js';
-import { Patience } from '../../../src/pull/retry-policy.js';
+import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
 import { Stop } from '../../../src/pull/stop.js';
 import type { Wait } from '../../../src/registry/backoff.js';
 
@@ -16,8 +16,15 @@ function create() {
   const onWait = (wait: Wait) => waits.push(wait);
   const told: string[] = [];
   const onMiss = (message: string) => told.push(message);
-  const patience = new Patience({ tauMs: TAU_MS, counters, stop, now: () => clock.now, onWait, onMiss });
-  return { clock, counters, stop, patience, waits, told };
+  const retries = new KarmaRetryPolicy({
+    tauMs: TAU_MS,
+    counters,
+    stop,
+    now: () => clock.now,
+    onWait,
+    onMiss,
+  });
+  return { clock, counters, stop, retries, waits, told };
 }
 
 /** Why the pull was stopped, if it was. */
@@ -31,106 +38,106 @@ function messageOf({ reason }: Stop): string | undefined {
 }
 
 test('a miss before the first byte stops the pull with that miss as the reason', () => {
-  const { patience, stop } = create();
-  patience.asking(1);
-  patience.missed({ message: 'connection refused by example.com' });
+  const { retries, stop } = create();
+  retries.countRequests(1);
+  retries.missed({ message: 'connection refused by example.com' });
   assert.equal(failureOf(stop)?.code, 'network-hopeless');
   assert.equal(messageOf(stop), 'connection refused by example.com');
   assert.ok(failureOf(stop)?.hint !== undefined);
-  assert.equal(patience.misses, 1);
+  assert.equal(retries.misses, 1);
 });
 
 test('what is known to help against a failure is the hint where that failure is the last', async () => {
-  const { patience, stop } = create();
+  const { retries, stop } = create();
   const failure = { message: 'cannot find example.com', hint: 'check the name' };
-  await assert.rejects(patience.miss(failure), failure);
+  await assert.rejects(retries.miss(failure), failure);
   assert.equal(failureOf(stop)?.hint, failure.hint);
 });
 
 test('a failure of the main thread is told where something follows it', async () => {
-  const { patience, stop, told } = create();
-  patience.received(1);
-  const waiting = patience.miss({ message: 'one' });
+  const { retries, stop, told } = create();
+  retries.received(1);
+  const waiting = retries.miss({ message: 'one' });
   assert.deepEqual(told, ['one']);
   stop.now(new PullError('interrupted', 'enough'));
   await assert.rejects(waiting, { code: 'interrupted' });
   const end = create();
-  await assert.rejects(end.patience.miss({ message: 'the only one' }));
+  await assert.rejects(end.retries.miss({ message: 'the only one' }));
   assert.deepEqual(end.told, []);
 });
 
 test('bytes that workers counted are known before a miss is judged', () => {
-  const { patience, counters, stop } = create();
-  patience.asking(1);
+  const { retries, counters, stop } = create();
+  retries.countRequests(1);
   count(counters, 'received', 1);
-  patience.missed({ message: 'one' });
+  retries.missed({ message: 'one' });
   assert.equal(messageOf(stop), undefined);
-  patience.missed({ message: 'two' });
+  retries.missed({ message: 'two' });
   assert.equal(messageOf(stop), 'two');
-  assert.equal(patience.misses, 2);
+  assert.equal(retries.misses, 2);
 });
 
 test('bytes that the main thread received count like those of workers', () => {
-  const { patience, stop } = create();
-  patience.asking(1);
-  patience.received(2);
-  patience.missed({ message: 'one' });
-  patience.missed({ message: 'two' });
+  const { retries, stop } = create();
+  retries.countRequests(1);
+  retries.received(2);
+  retries.missed({ message: 'one' });
+  retries.missed({ message: 'two' });
   assert.equal(messageOf(stop), undefined);
 });
 
 test('bytes fade from when they are drained, not from when a miss is judged', () => {
-  const { patience, counters, clock, stop } = create();
-  patience.asking(1);
+  const { retries, counters, clock, stop } = create();
+  retries.countRequests(1);
   count(counters, 'received', 20_000);
-  patience.drain();
+  retries.drain();
   clock.now += 5 * TAU_MS;
-  patience.missed({ message: '134 of them are left' });
+  retries.missed({ message: '134 of them are left' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 5 * TAU_MS;
-  patience.missed({ message: 'none of them is left' });
+  retries.missed({ message: 'none of them is left' });
   assert.equal(messageOf(stop), 'none of them is left');
 });
 
-test('patience fades while somebody asks, and stands still while nobody does', () => {
-  const { patience, clock, stop } = create();
-  patience.asking(1);
-  patience.received(10);
-  patience.asking(-1);
+test('karma fades while requests are in flight, and keeps its value while none are', () => {
+  const { retries, clock, stop } = create();
+  retries.countRequests(1);
+  retries.received(10);
+  retries.countRequests(-1);
   clock.now += 100 * TAU_MS;
-  patience.asking(1);
-  patience.missed({ message: 'after a long rest' });
+  retries.countRequests(1);
+  retries.missed({ message: 'after a long rest' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 100 * TAU_MS;
-  patience.missed({ message: 'after a long silence' });
+  retries.missed({ message: 'after a long silence' });
   assert.equal(messageOf(stop), 'after a long silence');
 });
 
 test('one of two that is told to wait does not stop the clock, both do', () => {
-  const { patience, clock, stop, waits } = create();
-  patience.asking(1);
-  patience.asking(1);
-  patience.received(10);
+  const { retries, clock, stop, waits } = create();
+  retries.countRequests(1);
+  retries.countRequests(1);
+  retries.received(10);
   const [one, two] = [1000, 2000].map((waitMs) => ({ host: 'example.com', waitMs }));
-  const goOn = patience.pause(one!);
-  const goOnToo = patience.pause(two!);
+  const goOn = retries.pause(one!);
+  const goOnToo = retries.pause(two!);
   assert.deepEqual(waits, [one, two]);
   clock.now += 100 * TAU_MS;
   goOn();
-  patience.missed({ message: 'both had been told to wait' });
+  retries.missed({ message: 'both had been told to wait' });
   assert.equal(messageOf(stop), undefined);
   clock.now += 100 * TAU_MS;
-  patience.missed({ message: 'one was asking all the time' });
+  retries.missed({ message: 'one was asking all the time' });
   assert.equal(messageOf(stop), 'one was asking all the time');
   goOnToo();
 });
 
 test('a miss of the main thread that is not fatal waits before it asks again', async () => {
-  const { patience } = create();
-  patience.asking(1);
-  patience.received(100);
+  const { retries } = create();
+  retries.countRequests(1);
+  retries.received(100);
   let over = false;
-  const waiting = patience.miss({ message: 'reset' }).then(() => {
+  const waiting = retries.miss({ message: 'reset' }).then(() => {
     over = true;
   });
   await new Promise((resolve) => setTimeout(resolve, 50));
@@ -139,9 +146,9 @@ test('a miss of the main thread that is not fatal waits before it asks again', a
 });
 
 test('a miss of the main thread that is fatal rejects at once with the reason', async () => {
-  const { patience, stop } = create();
-  patience.asking(1);
-  await assert.rejects(patience.miss({ message: 'refused' }), {
+  const { retries, stop } = create();
+  retries.countRequests(1);
+  await assert.rejects(retries.miss({ message: 'refused' }), {
     code: 'network-hopeless',
     message: 'refused',
   });
@@ -152,39 +159,39 @@ const RESET = { message: 'reset', host: 'registry', sign: 'alive' } as const;
 const TIMEOUT = { message: 'silent', host: 'registry', sign: 'silent' } as const;
 
 test('before the first bytes, two failures of a host that is alive are no end, however many requests share them', () => {
-  const { patience, stop, clock } = create();
-  patience.asking(1);
-  patience.received(1);
-  for (clock.now of [0, 1, 400, 1000, 1300]) patience.missed(RESET);
+  const { retries, stop, clock } = create();
+  retries.countRequests(1);
+  retries.received(1);
+  for (clock.now of [0, 1, 400, 1000, 1300]) retries.missed(RESET);
   assert.equal(stop.reason, undefined);
   clock.now = 2000;
-  patience.missed(RESET);
+  retries.missed(RESET);
   assert.equal(messageOf(stop), 'reset');
-  assert.equal(patience.misses, 6);
+  assert.equal(retries.misses, 6);
 });
 
 test('a host that is not alive, and one that was heard of, get no such tries', () => {
   const refused = create();
-  refused.patience.missed({ message: 'refused', host: 'registry' });
+  refused.retries.missed({ message: 'refused', host: 'registry' });
   assert.equal(messageOf(refused.stop), 'refused');
   const faded = create();
-  faded.patience.asking(1);
-  faded.patience.received(64);
+  faded.retries.countRequests(1);
+  faded.retries.received(64);
   faded.clock.now = 20 * TAU_MS;
-  faded.patience.missed(RESET);
+  faded.retries.missed(RESET);
   assert.equal(messageOf(faded.stop), 'reset');
 });
 
 test('timeouts of one host within a second are one failure, those of another host or a later second are not', () => {
-  const { patience, stop, clock } = create();
-  patience.received(2);
-  for (let i = 0; i < 16; i++) patience.missed(TIMEOUT);
-  assert.equal(patience.misses, 1);
+  const { retries, stop, clock } = create();
+  retries.received(2);
+  for (let i = 0; i < 16; i++) retries.missed(TIMEOUT);
+  assert.equal(retries.misses, 1);
   assert.equal(stop.reason, undefined);
-  assert.equal(patience.missed({ ...TIMEOUT, host: 'storage' }), true);
+  assert.equal(retries.missed({ ...TIMEOUT, host: 'storage' }), true);
   clock.now = 999;
-  assert.equal(patience.missed(TIMEOUT), false);
+  assert.equal(retries.missed(TIMEOUT), false);
   clock.now = 1000;
-  assert.equal(patience.missed(TIMEOUT), true);
-  assert.equal(patience.misses, 3);
+  assert.equal(retries.missed(TIMEOUT), true);
+  assert.equal(retries.misses, 3);
 });

@@ -8,7 +8,7 @@ const MIB = 2 ** 20;
 const USUAL = MIB / 1000;
 
 /** A range at 20 kB a second with 4 MiB left. */
-const SLOW: Watched = { bytes: 40_000, ms: 2000, leftBytes: 4 * MIB, splits: 0, hasBegun: true };
+const SLOW: Watched = { bytes: 40_000, ms: 2000, remainingBytes: 4 * MIB, splits: 0, hasBegun: true };
 
 test('the usual rate is that of the middle byte, whatever the small ranges had', () => {
   assert.equal(usualRate([]), 0);
@@ -30,7 +30,7 @@ const GOOD: readonly (readonly [why: string, range: Partial<Watched>])[] = [
   ['is a third as fast', { bytes: (2 * MIB) / 3 }],
   ['is silent', { bytes: 0 }],
   ['had not begun', { hasBegun: false }],
-  ['is nearly done', { leftBytes: 39_000 }],
+  ['is nearly done', { remainingBytes: 39_000 }],
   ['was moved three times', { splits: 3 }],
 ];
 

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { createCounters } from '../../../src/pool/counters.js';
 import type { MainMessage } from '../../../src/pool/messages.js';
 import type { PullEvent } from '../../../src/pull/pull-events.js';
-import { Patience } from '../../../src/pull/retry-policy.js';
+import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
 import { Stop } from '../../../src/pull/stop.js';
 import { TargetRenewals, WorkerEvents } from '../../../src/pull/worker-events.js';
 import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
@@ -11,7 +11,7 @@ import type { MirroredSession } from '../../../src/registry/mirrored-session.js'
 test('of a pull that has failed only lines about its requests are still told', () => {
   const told: PullEvent[] = [];
   const stop = new Stop();
-  const patience = new Patience({
+  const retries = new KarmaRetryPolicy({
     tauMs: 1000,
     counters: createCounters(),
     stop,
@@ -22,7 +22,7 @@ test('of a pull that has failed only lines about its requests are still told', (
   const events = new WorkerEvents({
     channel: 'worker-events-test',
     session: {} as MirroredSession,
-    patience,
+    retries,
     emit: (event) => told.push(event),
     onFullStore: () => {},
   });
@@ -30,7 +30,7 @@ test('of a pull that has failed only lines about its requests are still told', (
   events.handle({ event: 'miss', message: 'it broke' });
   events.handle({ event: 'request', line: 'GET the blob: 404' });
   assert.deepEqual(told, [{ event: 'debug', line: 'GET the blob: 404' }]);
-  assert.deepEqual([patience.misses, stop.reason], [0, undefined]);
+  assert.deepEqual([retries.misses, stop.reason], [0, undefined]);
 });
 
 const BLOB = 'http://registry/blob';

@@ -6,11 +6,11 @@ import type { BlobSource } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';
 import type { FetchFigures } from '../pull/layer.js';
-import type { BlobPlace, MadePlace } from './copy-blobs.js';
+import type { BlobLocation, WritableBlob } from './copy-blobs.js';
 
 interface FillOptions {
   readonly blob: BlobSource;
-  readonly place: MadePlace;
+  readonly place: WritableBlob;
   readonly fetcher: Fetcher;
   /** Row of the fetcher's figures. */
   readonly layer: number;
@@ -19,7 +19,7 @@ interface FillOptions {
 }
 
 /** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
-export class BlobFill {
+export class BlobFetch {
   readonly #options: FillOptions;
   /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
   sender: number | undefined;
@@ -53,7 +53,7 @@ export class BlobFill {
     if (this.#failure === undefined && !this.#isWhole) return this.#begin().end();
     this.#hash?.drop();
     const { support, place } = this.#options;
-    if (this.#isWhole) return hashPlace(support, place, place.sizeBytes).end();
+    if (this.#isWhole) return hashBlob(support, place, place.sizeBytes).end();
     throw inLayer(this.#failure, this.#options.blob.digest);
   }
 
@@ -129,7 +129,7 @@ export class BlobFill {
   }
 
   #begin(): Hash {
-    this.#hash ??= hashPlace(this.#options.support, this.#options.place, this.#front.end);
+    this.#hash ??= hashBlob(this.#options.support, this.#options.place, this.#front.end);
     return this.#hash;
   }
 }
@@ -145,7 +145,7 @@ interface Hash {
 }
 
 /** Begins to hash what is there of a blob, up to `end` at first. */
-export function hashPlace(support: TaskRunner, place: BlobPlace | MadePlace, end: number): Hash {
+export function hashBlob(support: TaskRunner, place: BlobLocation | WritableBlob, end: number): Hash {
   const { path, start } = place;
   const { port1, port2 } = new MessageChannel();
   const file = 'file' in place ? place.file : undefined;

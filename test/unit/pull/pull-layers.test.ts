@@ -5,7 +5,7 @@ import { planPull } from '../../../src/plan/plan.js';
 import { planLimits } from '../../../src/plan/spans.js';
 import type { FindDamageResult, Results, Task } from '../../../src/pool/messages.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
-import { runPlan } from '../../../src/pull/run-plan.js';
+import { runPlan } from '../../../src/pull/pull-layers.js';
 import { noCachedContents } from '../../../src/store/cached-contents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
@@ -38,10 +38,10 @@ function run(layers: readonly KnownLayer[], answer: (task: Task) => Answer) {
   const wants = layers.map(({ metadata }) =>
     metadata === undefined ? wantOf(tableOf([], 0, 0)) : wantOf(metadata.table, { held: [1] }),
   );
-  const whole = layers.map(({ metadata, blob }) =>
+  const opaque = layers.map(({ metadata, blob }) =>
     metadata === undefined ? { blobBytes: blob.sizeBytes, cached: [] } : undefined,
   );
-  const plan = { limits, chunked: planPull(wants, limits), packs: [PACK], whole };
+  const plan = { limits, chunked: planPull(wants, limits), packs: [PACK], opaque };
   const running = runPlan({ ...context, startFetchers: async () => pool }, layers, plan, 1000);
   return { running, context, events };
 }
