@@ -212,10 +212,7 @@ test('a content that comes wrong and is copied to the layer above is mended in b
   const { result, events } = await pull(`${host}/x:it`, { store: temporaryDirectory(t) });
   assertProven(result);
   const told = warnings(events);
-  assert.ok(
-    told.length >= 1 && told.every((warning) => warning.endsWith('fetching it again')),
-    told.join(),
-  );
+  assert.ok(told.length >= 1 && told.every((warning) => warning.endsWith('fetching it again')), told.join());
 });
 
 test('a content that comes wrong and is at many places of its layer is fetched once more, not for each', async (t) => {

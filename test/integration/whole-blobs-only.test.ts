@@ -110,7 +110,8 @@ for (const [what, action] of Object.entries(WAYS)) {
       assert.equal(result.misses, 0);
       assertSentOnce(registry, image);
       const isChunked = kind === 'zstd:chunked' || kind === 'eStargz';
-      if (isChunked) assert.match(String(warnings(events)), /sends full blobs only.*pulling the full layer instead/);
+      if (isChunked)
+        assert.match(String(warnings(events)), /sends full blobs only.*pulling the full layer instead/);
       const other = await startWithout(t, image, action);
       const copy = await copied(image, other.host, join(temporaryDirectory(t), 'copy'));
       assert.equal(copy.misses, 0);

@@ -3,7 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/decoded-limits.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import type { Compression } from '../../src/format/layer-format.js';
-import { type DecodedRoom, largeWindowsOf, roomLeft, acquireRoom } from '../../src/pool/counters.js';
+import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/counters.js';
 import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
