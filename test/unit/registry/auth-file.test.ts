@@ -88,13 +88,13 @@ test('each form of an entry is read', () => {
   assert.deepEqual(entry({ auth: '', email: 'a@b' }), []);
 });
 
-test('a file without content is one without credentials', () => {
+test('an empty file has no credentials', () => {
   for (const text of ['', '\n', '{}', '{"auths":{},"HttpHeaders":{}}']) {
     assert.deepEqual([...offersOf(parseAuthFile(text, '/a/file'), 'example.com', 'app')], []);
   }
 });
 
-test('what cannot be read is refused by the name of the file, without its text', () => {
+test('a malformed file is an error that names it and repeats none of its text', () => {
   const entry = (fields: unknown) => JSON.stringify({ auths: { 'example.com': fields } });
   for (const text of [
     'secret',
@@ -124,7 +124,7 @@ test('what cannot be read is refused by the name of the file, without its text',
   }
 });
 
-test('an entry that cannot be read is an error when it is its turn, and hides none that goes before it', () => {
+test('a malformed entry is an error in its turn, and does not hide entries before it', () => {
   const file = {
     auths: { 'example.com': { auth: 'broken' }, 'example.com/team': login('team') },
     credHelpers: { 'example.com': 'one' },
@@ -135,7 +135,7 @@ test('an entry that cannot be read is an error when it is its turn, and hides no
   assert.throws(() => found.next(), { code: 'option-malformed', message: /entry of "example\.com"/ });
 });
 
-test('an empty helper is none, and stands for that of all hosts too', () => {
+test('an empty helper disables helpers for its host', () => {
   assert.deepEqual(offered({ credHelpers: { 'other.com': '' }, credsStore: 'all' }), ['all for example.com']);
   const own = {
     credHelpers: { 'example.com': '' },
@@ -146,14 +146,14 @@ test('an empty helper is none, and stands for that of all hosts too', () => {
   assert.deepEqual(offered({ credHelpers: { 'example.com': null }, credsStore: null }), []);
 });
 
-test('the helper of all hosts is asked for Docker Hub by both of its keys', () => {
+test('the helper of all hosts is called for Docker Hub with both of its keys', () => {
   assert.deepEqual(offered({ credsStore: 'all' }, 'docker.io', 'library/alpine'), [
     'all for https://index.docker.io/v1/',
     'all for docker.io',
   ]);
 });
 
-test('an entry that is null is empty, and a slash behind a key is no part of it', () => {
+test('an entry may be null, and a key may have a trailing slash', () => {
   assert.deepEqual(offered({ auths: { x: null, 'example.com': null } }), []);
   const auths = { 'example.com/': login('host'), 'example.com/team//': login('team') };
   assert.deepEqual(offered({ auths }), ['team:pass', 'host:pass']);

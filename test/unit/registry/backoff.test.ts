@@ -22,7 +22,7 @@ test('seconds and dates become milliseconds from now, one second at least', () =
   assert.equal(parseRetryAfter('Fri, 02 Jan 2026 03:00:00 GMT', NOW_MS), 1000);
 });
 
-test('what is neither is undefined', () => {
+test('any other Retry-After is undefined', () => {
   for (const header of [
     undefined,
     '',
@@ -36,7 +36,7 @@ test('what is neither is undefined', () => {
   }
 });
 
-test('a 429 without a time is waited out with full jitter, longer each time in a row up to 32 seconds', () => {
+test('a 429 without a time leads to a wait with full jitter, doubled in a row up to 32 seconds', () => {
   const told = { status: 429, retryAfter: undefined };
   const longest = [1, 2, 3, 6, 7, 2000].map((nth) => waitAfter(told, nth, NOW_MS, 1 - 2 ** -53));
   assert.deepEqual(longest, [1000, 2000, 4000, 32_000, 32_000, 32_000]);
@@ -44,7 +44,7 @@ test('a 429 without a time is waited out with full jitter, longer each time in a
   assert.equal(waitAfter(told, 3, NOW_MS, 0.5), 2000);
 });
 
-test('a time that is stated is obeyed without jitter, and a 503 without one is no request to wait', () => {
+test('a stated time is obeyed without jitter, and a 503 without one does not ask to wait', () => {
   for (const status of [429, 503]) assert.equal(waitAfter({ status, retryAfter: '7' }, 9, NOW_MS, 0.9), 7000);
   assert.equal(waitAfter({ status: 503, retryAfter: undefined }, 1, NOW_MS, 0.9), undefined);
   assert.equal(waitAfter({ status: 500, retryAfter: '7' }, 1, NOW_MS, 0.9), undefined);
@@ -71,14 +71,14 @@ test('waits add up to ten minutes at most', () => {
   assert.throws(() => book(budget, 1000, NOW_MS + 1_000_000), isTooLong);
 });
 
-test('waits at the same time count once', () => {
+test('concurrent waits count once', () => {
   const budget = createWaitBudget();
   for (let nth = 0; nth < 100; nth++) book(budget, 100_000, NOW_MS + nth);
   for (let nth = 1; nth < 5; nth++) book(budget, 120_000, NOW_MS + nth * 200_000);
   assert.throws(() => book(budget, 30_000, NOW_MS + 2_000_000), isTooLong);
 });
 
-test('waits of several threads are one sum, and count once when they are at the same time', () => {
+test('waits of several threads share one sum, and concurrent ones count once', () => {
   const one = createWaitBudget();
   const other: typeof one = new BigInt64Array(one.buffer);
   for (let nth = 0; nth < 4; nth++) {
@@ -90,7 +90,7 @@ test('waits of several threads are one sum, and count once when they are at the 
   assert.throws(() => book(one, 1000, NOW_MS + 2_000_000), isTooLong);
 });
 
-test('a wait that is refused is not booked', () => {
+test('a refused wait is not booked', () => {
   const budget = createWaitBudget();
   for (let nth = 0; nth < 4; nth++) book(budget, 120_000, NOW_MS + nth * 200_000);
   book(budget, 100_000, NOW_MS + 800_000);
@@ -107,7 +107,7 @@ function come(concurrency: Concurrency, spans: number): number {
   return concurrency.limit;
 }
 
-test('who is told to wait asks half as much, and at least one at a time', () => {
+test('a request to wait halves the limit, down to one', () => {
   const concurrency = create(5);
   assert.equal(concurrency.limit, 5);
   const limits = [1, 2, 3].map((nth) => {
@@ -117,7 +117,7 @@ test('who is told to wait asks half as much, and at least one at a time', () => 
   assert.deepEqual(limits, [2, 1, 1]);
 });
 
-test('those told at the same time count once, until the wait is over and for a second at least', () => {
+test('a wave of requests to wait counts once, until the wait is over and for a second at least', () => {
   const concurrency = create(16);
   concurrency.throttled(5000, 0);
   assert.equal(concurrency.throttled(5000, 4999), false);
@@ -128,7 +128,7 @@ test('those told at the same time count once, until the wait is over and for a s
   assert.equal(concurrency.limit, 4);
 });
 
-test('one more is asked each time that so many came well, up to the connections there are', () => {
+test('the limit grows by one for as many successes as it allows, up to its maximum', () => {
   const concurrency = create(4);
   assert.equal(come(concurrency, 100), 4);
   concurrency.throttled(0, 0);
@@ -139,7 +139,7 @@ test('one more is asked each time that so many came well, up to the connections 
   assert.equal(come(concurrency, 100), 4);
 });
 
-test('all threads share what one was told, row by row', () => {
+test('all threads share the limits, row by row', () => {
   const limits = createLimits(2, 8);
   const [one, other, neighbour] = [
     new Concurrency(limits, 0),

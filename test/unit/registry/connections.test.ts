@@ -19,18 +19,18 @@ function field(path: string, ...keys: string[]): unknown {
   return value;
 }
 
-test('undici has the exact version whose inside is known', () => {
+test('undici has the exact version whose internals this relies on', () => {
   const wanted = field('package.json', 'dependencies', 'undici');
   assert.match(String(wanted), /^\d+\.\d+\.\d+$/, HINT);
   assert.equal(field('node_modules/undici/package.json', 'version'), wanted, HINT);
 });
 
-/** Semaphore of the event loop in which a connection that is not held brings megabytes. */
+/** Turns of the event loop in which a connection that is not paused delivers megabytes. */
 async function turns(count: number): Promise<void> {
   for (let turn = 0; turn < count; turn++) await new Promise((resolve) => setImmediate(resolve));
 }
 
-test('undici reads nothing of a connection while that is held, and goes on when it is released', async (t) => {
+test('undici reads nothing from a paused connection, and continues when it resumes', async (t) => {
   const body = Buffer.alloc(4 * 2 ** 20, 7);
   const server = await startServer((_request, response) => response.end(body));
   t.after(() => server.close());
@@ -75,7 +75,7 @@ test('undici reads nothing of a connection while that is held, and goes on when 
   assert.equal(received, body.length, HINT);
 });
 
-test('what waits in a connection whose request was aborted is not read any more', async (t) => {
+test('bytes buffered in a connection whose request was aborted are not read', async (t) => {
   const body = Buffer.alloc(2 ** 20);
   const server = await startServer((_request, response) => response.end(body));
   t.after(() => server.close());
@@ -166,7 +166,7 @@ async function ask(
 
 const WANTED = createHash('sha256').update(BODY).digest('hex');
 
-test('a connection that reads into one buffer gives heads in parts and bodies as they are, held or not', async (t) => {
+test('a connection with one read buffer delivers partial heads and bodies intact, paused or not', async (t) => {
   const server = await serve(t, async (socket) => {
     await sendHead(socket, `Content-Length: ${BODY.length}`);
     socket.write(BODY);
@@ -180,7 +180,7 @@ test('a connection that reads into one buffer gives heads in parts and bodies as
   assert.equal(server.sockets(), 1);
 });
 
-test('a chunked body that one read brings many chunks of stays as it is while the connection is held', async (t) => {
+test('a chunked body with many chunks in one read stays intact while the connection is paused', async (t) => {
   const server = await serve(t, async (socket) => {
     await sendHead(socket, 'Transfer-Encoding: chunked');
     for (let at = 0; at < BODY.length; at += 10_000) {
@@ -195,7 +195,7 @@ test('a chunked body that one read brings many chunks of stays as it is while th
   assert.deepEqual([answer.kind, answer.digest], ['complete', WANTED]);
 });
 
-test('a body that ends early with its connection is broken, and the next connection reads as the first one did', async (t) => {
+test('a body that ends early is broken, and the next connection works like the first', async (t) => {
   let requests = 0;
   const server = await serve(t, async (socket) => {
     requests++;

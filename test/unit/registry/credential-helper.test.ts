@@ -28,7 +28,7 @@ function failsWith(words: RegExp) {
   };
 }
 
-test('a helper is asked to get, by the name of the server, and its answer is read', async (t) => {
+test('a helper is called with get and the server on stdin, and its output is parsed', async (t) => {
   const script = `printf '{"ServerURL":"%s","Username":"%s","Secret":"%s"}' "$server" "$1" "$server"`;
   const secret = await ask(t, script).answer;
   assert.deepEqual(secret, { kind: 'password', username: 'get', password: SERVER });
@@ -39,12 +39,12 @@ test('the user name <token> makes the secret an identity token', async (t) => {
   assert.deepEqual(secret, { kind: 'identity-token', token: 'x' });
 });
 
-test('a helper that has none is no failure', async (t) => {
+test('a helper without credentials is no failure', async (t) => {
   const script = 'echo "credentials not found in native keychain"; exit 1';
   assert.equal(await ask(t, script).answer, undefined);
 });
 
-test('a helper that answers with nothing has none', async (t) => {
+test('a helper with an empty answer has no credentials', async (t) => {
   for (const answer of ['{}', '{"Username":null}', '{"ServerURL":"x","Username":"","Secret":""}']) {
     assert.equal(await ask(t, `echo '${answer}'`).answer, undefined, answer);
   }
@@ -65,7 +65,7 @@ test('a helper that takes all of its input for the name gets the name and nothin
   });
 });
 
-test('a helper that fails is an error that does not repeat its words', async (t) => {
+test('a failing helper is an error that does not repeat its output', async (t) => {
   for (const [script, words] of [
     ['echo hush; echo hush >&2; exit 3', /docker-credential-test ended with exit code 3$/],
     ['kill -9 $$', /was ended by SIGKILL/],
@@ -79,11 +79,11 @@ test('a helper that fails is an error that does not repeat its words', async (t)
   }
 });
 
-test('a helper that reads nothing is believed by its exit code', async (t) => {
+test('a helper that does not read stdin is judged by its exit code', async (t) => {
   await assert.rejects(ask(t, 'exec 0<&-; exit 7').answer, failsWith(/exit code 7/));
 });
 
-test('a helper that is not there is told apart from one that fails', async () => {
+test('a missing helper is distinguished from a failing one', async () => {
   const { signal } = new AbortController();
   const answer = runCredentialHelper({ name: 'not-installed', server: SERVER, signal });
   assert.equal(await answer, 'not-installed');
@@ -117,13 +117,13 @@ async function written(path: string): Promise<number> {
 /** Starts a program that never ends, and writes down its number. */
 const HANGS = 'sleep 1000 & echo $! >"$(dirname "$0")/pid"; wait';
 
-test('a helper that does not answer is ended with all it started', async (t) => {
+test('a helper that does not answer is killed with its children', async (t) => {
   const { directory, answer } = ask(t, HANGS, { timeoutMs: 500 });
   await assert.rejects(answer, failsWith(/did not answer within 0\.5 s/));
   await gone(await written(join(directory, 'pid')));
 });
 
-test('a pull that ends ends the helper it waits for', async (t) => {
+test('a pull that ends kills a running helper', async (t) => {
   const ending = new AbortController();
   const { directory, answer } = ask(t, HANGS, { signal: ending.signal });
   const pid = await written(join(directory, 'pid'));

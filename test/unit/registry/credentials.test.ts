@@ -41,7 +41,7 @@ async function userOf(env: NodeJS.ProcessEnv, more = {}): Promise<string | undef
   return found?.secret.kind === 'password' ? found.secret.username : undefined;
 }
 
-test('the first place that has some is taken, in the order of podman and docker', async (t) => {
+test('the first source with credentials counts, in the order of podman and docker', async (t) => {
   const order = [
     'run/containers/auth.json',
     'home/.config/containers/auth.json',
@@ -118,7 +118,7 @@ test('a file that is named and absent or malformed is an error, before anybody a
   }
 });
 
-test('usual files need not be there, but what is there must be right', async (t) => {
+test('the default files may be absent, but must not be malformed', async (t) => {
   assert.equal(await userOf(home(t, {}).env), undefined);
   const { env } = home(t, {
     'run/containers/auth.json': 'not JSON',
@@ -153,7 +153,7 @@ test('a usual file that is a pipe, a device or a directory is warned of, and the
   );
 });
 
-test('credentials that are given are the only ones', async (t) => {
+test('explicit credentials are the only ones', async (t) => {
   const { env } = home(t, { 'run/containers/auth.json': fileFor('no') });
   const given = { username: 'me', password: 'p' };
   const credentials = credentialsOf(env, { given });

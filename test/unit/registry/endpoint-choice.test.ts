@@ -20,14 +20,14 @@ function choiceOf(
   return new EndpointChoice(count, endpointState, limits);
 }
 
-test('the first endpoint is asked, and those tried already are not', () => {
+test('the first endpoint is chosen, and those in `tried` are not', () => {
   const choice = choiceOf(2);
   assert.equal(choice.next(A, NONE, 0), 0);
   assert.equal(choice.next(A, new Set([0]), 0), 1);
   assert.equal(choice.next(A, new Set([0, 1]), 0), undefined);
 });
 
-test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all the same when there is no other', () => {
+test('a failed endpoint is avoided for 10 s, then 20 s, but chosen when there is no other', () => {
   const choice = choiceOf(2);
   choice.failed(0, 1000);
   choice.failed(0, 2000); // under way when the first failed
@@ -42,7 +42,7 @@ test('an endpoint that failed is left alone for 10 s, then 20 s, and asked all t
   assert.equal(choice.next(A, NONE, 50_000), 0);
 });
 
-test('an endpoint that asked for a longer wait is left alone for that long, also by what was under way', () => {
+test('an endpoint that asked for a longer wait is avoided for that long, by concurrent requests as well', () => {
   const choice = choiceOf(2);
   choice.failed(0, 1000, 100_000);
   choice.failed(0, 2000, 3000);
@@ -55,7 +55,7 @@ test('an endpoint that asked for a longer wait is left alone for that long, also
   assert.equal(later.next(A, NONE, 62_000), 0);
 });
 
-test('an endpoint that lacks a blob is not asked for it by any thread while another may have it', () => {
+test('no thread chooses an endpoint that lacks a blob while another may have it', () => {
   const endpointState = createEndpointState();
   const choice = choiceOf(2, endpointState);
   const other = choiceOf(2, endpointState);
@@ -69,13 +69,13 @@ test('an endpoint that lacks a blob is not asked for it by any thread while anot
   assert.deepEqual([choice.next(A, NONE, 0), choice.next(A, new Set([0]), 0)], [0, 1]);
 });
 
-test('of more endpoints than are remembered, those behind keep nobody going on for ever', () => {
+test('endpoints beyond the stored bits do not cause endless retries', () => {
   const choice = choiceOf(33);
   for (let i = 0; i < 33; i++) choice.lacks(i, A);
   assert.equal(choice.mayBeHad(A), false);
 });
 
-test('what comes from no endpoint is nobody’s success or fault', () => {
+test('NO_ENDPOINT changes no state', () => {
   const endpointState = createEndpointState();
   const choice = choiceOf(32, endpointState);
   choice.lacks(NO_ENDPOINT, A);
@@ -87,7 +87,7 @@ test('what comes from no endpoint is nobody’s success or fault', () => {
   assert.ok(endpointState.every((slot) => slot === 0));
 });
 
-test('an endpoint that asked to be asked less gets half as much of all threads, and then others are asked', () => {
+test('an endpoint that asked to wait gets half as many requests of all threads, and others the rest', () => {
   const limits = createLimits(2, 4);
   const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
   one.failed(0, 1000, 1000);
@@ -100,7 +100,7 @@ test('an endpoint that asked to be asked less gets half as much of all threads, 
   for (const choice of [one, other]) assert.equal(choice.next(A, NONE, 20_000), 0);
 });
 
-test('an endpoint that asked to be left alone is left alone by all threads, one that failed by whoever saw it', () => {
+test('all threads avoid an endpoint that asked to wait; only the thread that saw a failure avoids a failed one', () => {
   const limits = createLimits(2, 4);
   const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
   one.failed(0, 1000);
@@ -111,7 +111,7 @@ test('an endpoint that asked to be left alone is left alone by all threads, one 
   assert.equal(other.next(A, NONE, 62_000), 0);
 });
 
-test('an endpoint that failed is asked before one that asked to be left alone', () => {
+test('a failed endpoint is chosen before one that asked to wait', () => {
   const choice = choiceOf(2);
   choice.failed(0, 1000, 60_000);
   choice.failed(1, 1000);
@@ -119,7 +119,7 @@ test('an endpoint that failed is asked before one that asked to be left alone', 
   assert.equal(choice.next(A, new Set([1]), 2000), 0);
 });
 
-test('ranges step aside for as long as one of them was told to wait, and while too many are in flight', () => {
+test('ranges back off while one of them was asked to wait, and while too many are in flight', () => {
   const limits = createLimits(2, 2);
   const [one, other] = [choiceOf(2, undefined, limits), choiceOf(2, undefined, limits)];
   one.enter(0);
@@ -133,7 +133,7 @@ test('ranges step aside for as long as one of them was told to wait, and while t
   assert.equal(other.backOffMs(NO_ENDPOINT, 6000), undefined);
 });
 
-test('an endpoint with enough in flight is asked before one that failed, and when it is the only one left', () => {
+test('a full endpoint is chosen before a failed one, and when it is the only one left', () => {
   const choice = choiceOf(2, undefined, createLimits(2, 1));
   choice.enter(0);
   assert.equal(choice.next(A, new Set([1]), 0), 0);
@@ -142,7 +142,7 @@ test('an endpoint with enough in flight is asked before one that failed, and whe
   assert.equal(choice.next(A, NONE, 0), 0);
 });
 
-test('good answers let an endpoint have more again, a failure that asks for nothing takes nothing from it', () => {
+test('successes raise the limit again, and a failure without a wait does not lower it', () => {
   const choice = choiceOf(2, undefined, createLimits(2, 2));
   choice.enter(0);
   choice.failed(0, 0);
@@ -153,7 +153,7 @@ test('good answers let an endpoint have more again, a failure that asks for noth
   assert.equal(choice.next(A, NONE, 100_000), 0);
 });
 
-test('how an endpoint answers is noted for all threads, beside what it lacks', () => {
+test('traits of an endpoint are shared by all threads, beside the blobs it lacks', () => {
   const endpointState = createEndpointState();
   const [one, other] = [choiceOf(33, endpointState), choiceOf(33, endpointState)];
   one.note(1, 'serves-itself');
@@ -175,7 +175,7 @@ test('how an endpoint answers is noted for all threads, beside what it lacks', (
   assert.equal(other.next(`sha256:${'f'.repeat(64)}`, NONE, 0), 0);
 });
 
-test('a part of a blob is asked of no endpoint that gives whole blobs only, where another gives ranges', () => {
+test('an endpoint that ignores ranges is skipped for a part of a blob where another serves ranges', () => {
   const choice = choiceOf(2);
   choice.note(0, 'ranges-ignored');
   assert.equal(choice.next(A, NONE, 0, true), 0);

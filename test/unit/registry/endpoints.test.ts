@@ -24,7 +24,7 @@ function places(name: string, ...rules: RegistryRule[]): string[] {
   return endpoints.map(({ host, repository }) => `${host}/${repository}`);
 }
 
-test('without a rule an image has its own registry alone', () => {
+test('without a rule an image has only its own registry', () => {
   assert.deepEqual(endpointsOf(parseReference('example.com/a/b'), undefined), [
     { host: 'example.com', repository: 'a/b', insecure: false },
   ]);
@@ -59,7 +59,7 @@ test('an asterisk stands for all hosts below a domain, whose names stay unless t
   assert.deepEqual(places('a.example.com/x', below, rule('a.example.com', { location: 'own' })), ['own/x']);
 });
 
-test('mirrors for digests or for tags alone are asked for those alone', () => {
+test('mirrors for digests or for tags only are used for those only', () => {
   const both = rule('example.com', {
     mirrors: [
       mirror('digests', { pullFromMirror: 'digest-only' }),

@@ -13,7 +13,7 @@ test('a content range becomes half-open', () => {
   assert.deepEqual(parseContentRange('bytes */100'), { range: undefined, sizeBytes: 100 });
 });
 
-test('what is no content range is undefined', () => {
+test('a malformed content range is undefined', () => {
   for (const header of [
     undefined,
     '',
@@ -82,7 +82,7 @@ test('of two equal parameters the first counts', () => {
   assert.deepEqual(plain('Bearer realm="a", realm="b"'), [['bearer', { realm: 'a' }]]);
 });
 
-test('nonsense ends the reading and keeps what came before', () => {
+test('malformed text ends the parse and keeps the challenges before it', () => {
   assert.deepEqual(plain('Basic realm="a", "what"'), [['basic', { realm: 'a' }]]);
   assert.deepEqual(plain('Bearer realm="open'), [['bearer', {}]]);
   assert.deepEqual(plain(''), []);

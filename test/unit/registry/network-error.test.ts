@@ -12,7 +12,7 @@ function coded(code: string): Error {
   return Object.assign(new Error('GET /blob?sig=secret failed'), { code });
 }
 
-test('a sentence names the host and never repeats the text of the error', () => {
+test('a description names the host and never repeats the message of the error', () => {
   for (const [code, words] of [
     ['ENOTFOUND', 'cannot find host h:1'],
     ['EAI_AGAIN', 'cannot look up host h:1: the name server does not answer'],
@@ -30,12 +30,12 @@ test('a sentence names the host and never repeats the text of the error', () => 
   assert.equal(describeNetworkError('odd', 'h:1').message, 'the connection to h:1 failed');
 });
 
-test('our own timeouts are told apart', () => {
+test('the timeouts are distinguished', () => {
   assert.equal(describeNetworkError(timeoutError('connect'), 'h').message, 'cannot connect to h in time');
   assert.equal(describeNetworkError(timeoutError('idle'), 'h').message, 'h sent nothing for too long');
 });
 
-test('what asking again cannot change is final', () => {
+test('a failure that a retry cannot change is final', () => {
   for (const code of [
     'DEPTH_ZERO_SELF_SIGNED_CERT',
     'SELF_SIGNED_CERT_IN_CHAIN',
@@ -48,7 +48,7 @@ test('what asking again cannot change is final', () => {
   }
 });
 
-test('of several addresses the first failure is told', () => {
+test('with several addresses the first failure is reported', () => {
   const error = new AggregateError([coded('ECONNREFUSED'), coded('ENETUNREACH')]);
   assert.equal(describeNetworkError(error, 'h').message, 'h refuses the connection');
 });
@@ -83,7 +83,7 @@ test('each trouble with TLS has a hint that fits it', () => {
   }
 });
 
-test('what a proxy does says of it what the same of a host does', () => {
+test('a failure of a proxy has the same sign as that of a host', () => {
   const faultOf = (error: Error, status?: number) =>
     describeNetworkError(proxyError(error, 'p:3128', status), 'h');
   assert.equal(faultOf(new Error(), 502).sign, 'alive');
@@ -95,7 +95,7 @@ test('what a proxy does says of it what the same of a host does', () => {
   assert.match(faultOf(coded('CERT_HAS_EXPIRED')).hint ?? '', /renew it/);
 });
 
-test('headers that are too long are told as such, and not asked for again', () => {
+test('headers that are too long are reported, and are final', () => {
   for (const code of ['HPE_HEADER_OVERFLOW', 'UND_ERR_HEADERS_OVERFLOW']) {
     const { message, final } = describeNetworkError(coded(code), 'h');
     assert.deepEqual([message, final], ['h answers with more than 64 KiB of headers', true]);

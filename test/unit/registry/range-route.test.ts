@@ -1,4 +1,7 @@
-/** Which URL a range is asked for next, route that hangs on what other ranges do at the same moment: no registry can bring that about. */
+/**
+ * The next request of a range where that depends on concurrent ranges: no registry can bring that
+ * about.
+ */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import {
@@ -20,9 +23,12 @@ const STORAGE = new URL('http://storage/1');
 const BLOB = { url: MIRROR, digest: DIGEST, sizeBytes: 10 };
 const WAIT = { host: 'mirror', waitMs: 1000 };
 
-/** A mirror and its registry, with room for so many requests each, as the ranges of one thread ask them. */
+/**
+ * A mirror and its registry, with room for so many requests each, as the ranges of one thread ask
+ * them.
+ */
 function twoEndpoints(t: TestContext, most: number) {
-  // Nobody's wait is longer than it has to be.
+  // No wait is longer than requested.
   t.mock.method(Math, 'random', () => 0);
   const endpoint = { transport: { host: 'x', tlsVerify: true, environment: {} }, repository: 'x' };
   const limits = createLimits(2, most);
@@ -48,7 +54,7 @@ function twoEndpoints(t: TestContext, most: number) {
   return { begin, waits, mirror: load[0]!, full: () => load.map(({ isFull }) => isFull) };
 }
 
-/** Two ranges of which one has leave to ask route the blob is now, and the other waits for what it finds. */
+/** Two ranges: one leads and asks the registry, the other waits for the target it finds. */
 async function twoOfExpired(t: TestContext, most: number) {
   const endpoints = twoEndpoints(t, most);
   const [leader, waiting] = [await endpoints.begin(), await endpoints.begin()];
@@ -61,9 +67,9 @@ async function twoOfExpired(t: TestContext, most: number) {
   return { ...endpoints, leader, waiting, next: waiting.next() };
 }
 
-test('who waits for a new target goes on when the range that was to ask for it turns to another endpoint', async (t) => {
+test('ranges that wait for a new target continue when the leading range switches to another endpoint', async (t) => {
   const { leader, waiting, next, mirror } = await twoOfExpired(t, 4);
-  // For longer than anybody waits.
+  // Longer than any wait.
   mirror.throttled(300_000, sharedClockMs());
   const turn = async (route: RangeRoute, asking: Promise<unknown>) => {
     const error: unknown = await asking.catch((reason: unknown) => reason);
@@ -77,7 +83,7 @@ test('who waits for a new target goes on when the range that was to ask for it t
   waiting.close();
 });
 
-test('a range for which others wait asks, although more are in flight than may be', async (t) => {
+test('a leading range sends its request, although the limit is exceeded', async (t) => {
   const { leader, waiting, next, mirror } = await twoOfExpired(t, 2);
   // A while ago.
   mirror.throttled(0, sharedClockMs() - 4000);
@@ -90,7 +96,7 @@ test('a range for which others wait asks, although more are in flight than may b
   waiting.close();
 });
 
-test('a range that is one too many waits until another has ended', async (t) => {
+test('a range above the limit waits until another has ended', async (t) => {
   const { begin, mirror } = twoEndpoints(t, 2);
   const [one, other] = [await begin(), await begin()];
   one.note('serves-itself');
@@ -105,7 +111,7 @@ test('a range that is one too many waits until another has ended', async (t) => 
   await next;
 });
 
-test('a range is in flight at the endpoint that is asked, and nowhere when it has ended or cannot begin', async (t) => {
+test('a range is in flight at its endpoint, and nowhere when it has ended or cannot begin', async (t) => {
   const { begin, full } = twoEndpoints(t, 1);
   const route = await begin();
   assert.deepEqual(full(), [true, false]);
@@ -118,7 +124,7 @@ test('a range is in flight at the endpoint that is asked, and nowhere when it ha
   assert.deepEqual(full(), [false, false]);
 });
 
-test('an endpoint that asks to wait has its share halved, and a wait is over with the Authorization of then', async (t) => {
+test('an endpoint that asks to wait has its limit halved, and a range uses the current Authorization afterwards', async (t) => {
   const { begin, mirror } = twoEndpoints(t, 4);
   let serial = 0;
   const events = recordEvents({ authorize: () => `Bearer ${++serial}`, origins: ['', 'http://registry'] });
@@ -137,7 +143,7 @@ test('an endpoint that asks to wait has its share halved, and a wait is over wit
   route.close();
 });
 
-test('a wait counts together with what other threads have waited', async (t) => {
+test('waits of all threads count together', async (t) => {
   const { begin, waits } = twoEndpoints(t, 4);
   const longAgoMs = Date.now() - 1_000_000;
   for (let nth = 0; nth < 5; nth++)

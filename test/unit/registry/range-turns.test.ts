@@ -50,7 +50,7 @@ for (const [what, responseMs, totalMs] of [
   });
 }
 
-test('one range of all threads takes a blob that comes as a whole, and all others learn of it', () => {
+test('one range of all threads claims a full blob, and all others see the claim', () => {
   const [one, other] = twoThreads(LONG_MS);
   assert.equal(other.isFullBlobComing(A), false);
   assert.deepEqual(

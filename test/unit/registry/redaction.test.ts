@@ -4,7 +4,7 @@ import { requestLine } from '../../../src/registry/redaction.js';
 
 const URL_WITH_SECRETS = new URL('https://user:secret@example.com:5000/v2/a/blobs/b?sig=secret#secret');
 
-test('a line says what was asked and what came, without any query or user', () => {
+test('a line has the request and the outcome, without query and user', () => {
   const told = { method: 'GET', url: URL_WITH_SECRETS, startedMs: 100 };
   assert.equal(
     requestLine({ ...told, range: 'bytes=0-9', status: 206, bytes: 10 }, 120.4),

@@ -6,7 +6,7 @@ const BLOB = 'http://registry/blob';
 const OLD = new URL('http://storage/old');
 const NEW = new URL('http://storage/new');
 
-/** RedirectTargets whose main thread gives these answers, and what it was told. */
+/** RedirectTargets whose main thread gives these answers, and the reports that it received. */
 function sharing(...answers: (URL | 'renew' | undefined)[]) {
   const told: unknown[] = [];
   const shared: SharedTargets = {
@@ -20,7 +20,7 @@ function sharing(...answers: (URL | 'renew' | undefined)[]) {
   return { targets: new RedirectTargets(shared), told };
 }
 
-test('what another thread has found is used, and not told again', async () => {
+test('a target that another thread found is used, and not reported again', async () => {
   const { targets, told } = sharing(NEW);
   targets.found(BLOB, OLD);
   assert.equal(await targets.expired(BLOB, OLD), false);
@@ -28,7 +28,7 @@ test('what another thread has found is used, and not told again', async () => {
   assert.deepEqual(told, [['expired', OLD.href]]);
 });
 
-test('with leave the range asks, the others wait, and what is found is told', async () => {
+test('the leading range asks, the others wait, and its target is reported', async () => {
   const { targets, told } = sharing('renew');
   targets.found(BLOB, OLD);
   assert.equal(await targets.expired(BLOB, OLD), true);
@@ -38,7 +38,7 @@ test('with leave the range asks, the others wait, and what is found is told', as
   assert.deepEqual(told.slice(1), [['renewed', NEW.href]]);
 });
 
-test('where another thread has asked in vain the range asks, and nothing is told of it', async () => {
+test('after another thread asked in vain the range asks itself, and reports nothing', async () => {
   const { targets, told } = sharing(undefined);
   targets.found(BLOB, OLD);
   assert.equal(await targets.expired(BLOB, OLD), true);
@@ -47,7 +47,7 @@ test('where another thread has asked in vain the range asks, and nothing is told
   assert.deepEqual(told, [['expired', OLD.href]]);
 });
 
-test('leave that comes when a range has found a target is given back with it', async () => {
+test('a lead that arrives after a range found a target is returned with that target', async () => {
   const { targets, told } = sharing('renew');
   targets.found(BLOB, OLD);
   const expired = targets.expired(BLOB, OLD);
@@ -56,7 +56,7 @@ test('leave that comes when a range has found a target is given back with it', a
   assert.deepEqual(told.slice(1), [['renewed', NEW.href]]);
 });
 
-test('an expired target that answers late what it was asked before is not used again', async () => {
+test('an expired target is not cached again when an earlier request succeeds', async () => {
   const { targets } = sharing(NEW);
   targets.found(BLOB, OLD);
   await targets.expired(BLOB, OLD);
@@ -64,7 +64,7 @@ test('an expired target that answers late what it was asked before is not used a
   assert.equal(await targets.get(BLOB), NEW);
 });
 
-test('only the target that failed is forgotten', async () => {
+test('only the failed target is dropped', async () => {
   const { targets, told } = sharing();
   targets.found(BLOB, NEW);
   targets.forget(BLOB, OLD);
@@ -86,12 +86,12 @@ test('a range that finds no target leads, and the others wait for what it finds'
   ]);
 });
 
-test('what another thread knows is found without asking the registry', async () => {
+test('a target of another thread is used without asking the registry', async () => {
   const { targets } = sharing(NEW);
   assert.deepEqual(await targets.find(BLOB), { target: NEW, leads: false });
 });
 
-test('targets that are refused at their second use, twice in a row, are good for one', async () => {
+test('targets that are refused at their second use, twice in a row, are valid for one request', async () => {
   const { targets } = sharing('renew', 'renew', 'renew', 'renew');
   const use = async (target: URL, reuse: boolean) => {
     targets.found(BLOB, target);

@@ -6,12 +6,12 @@ function messageOf(answer: unknown): string | undefined {
   return firstErrorMessage(Buffer.from(JSON.stringify(answer)));
 }
 
-test('the first error speaks, by its message or else its code', () => {
+test('the first error counts, by its message or else its code', () => {
   assert.equal(messageOf({ errors: [{ code: 'A', message: 'one' }, { message: 'two' }] }), '"one"');
   assert.equal(messageOf({ errors: [{ code: 'DENIED', message: '' }] }), '"DENIED"');
 });
 
-test('what is no error body says nothing', () => {
+test('any other body has no message', () => {
   for (const answer of [
     null,
     1,
@@ -35,7 +35,7 @@ test('foreign text is cut and cannot move a cursor or turn the line around', () 
   assert.equal(messageOf({ errors: [{ message: 'x'.repeat(5000) }] })?.length, 203);
 });
 
-test('what is secret in foreign text is left out, and the rest is told', () => {
+test('secrets in foreign text are masked, and the rest is shown', () => {
   for (const [message, told] of [
     ['Get "https://s3.example/b?X-Sig=abc&k=1": timeout', 'Get "https://s3.example/b?…": timeout'],
     ['at http://me:pa%40ss@h:1/x#frag, and ftp://t@h/', 'at http://h:1/x?… and ftp://h/'],
@@ -74,7 +74,7 @@ test('an image is named as its user named it', () => {
   );
 });
 
-test('a registry that says it is a matter of rights is believed, whatever the status', () => {
+test('an error code for missing rights counts, whatever the status', () => {
   const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
   const codeFor = (status: number, code: string) =>
     refusal(status, wanted, Buffer.from(JSON.stringify({ errors: [{ code, message: 'no' }] }))).code;
@@ -85,7 +85,7 @@ test('a registry that says it is a matter of rights is believed, whatever the st
   assert.equal(codeFor(418, 'DENIED'), 'answer-unexpected');
 });
 
-test('who is refused learns where credentials were looked for, or whose were used', () => {
+test('a refusal names the sources of credentials that were searched or used', () => {
   const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
   const hintFor = (from: string | undefined) =>
     refusal(401, wanted, Buffer.alloc(0), { from, places: ['/a', '/b'] });

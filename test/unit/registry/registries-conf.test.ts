@@ -6,7 +6,10 @@ import { PullError } from '../../../src/format/error.js';
 import { readRegistries } from '../../../src/registry/registries-conf.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
-/** A directory with these files below `containers`, as a user's configuration directory and /etc have them. */
+/**
+ * A directory with these files below `containers`, as a user's configuration directory and /etc
+ * have them.
+ */
 function configHome(t: TestContext, files: Readonly<Record<string, string>>): string {
   const home = temporaryDirectory(t);
   writeFiles(join(home, 'containers'), files);
@@ -145,7 +148,7 @@ test('a user’s file stands for the system’s, and the *.conf of both are laid
   assert.deepEqual(await origins({ CONTAINERS_REGISTRIES_CONF: named }), { both: relative(root, named) });
 });
 
-test('files that cannot be understood are named, with the line when they are no TOML', async (t) => {
+test('a malformed file is named, with the line of a TOML error', async (t) => {
   for (const [text, words] of [
     ['[[registry]\n', /r\.conf is no TOML, line 1$/],
     ['[registries.search]\nregistries = ["a"]', /version 1/],

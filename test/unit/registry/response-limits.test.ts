@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createIdleTimer } from '../../../src/registry/response-limits.js';
 
-test('silence is told once', async () => {
+test('silence is reported once', async () => {
   let told = 0;
   const timer = createIdleTimer(
     { answerTimeoutMs: 10, idleTimeoutMs: 10 },
@@ -16,7 +16,7 @@ test('silence is told once', async () => {
   timer.stop();
 });
 
-test('time spent holding is no silence, what follows is', async () => {
+test('a pause is no silence, but silence after it is', async () => {
   let holding = true;
   let told = false;
   const timer = createIdleTimer(
@@ -34,7 +34,7 @@ test('time spent holding is no silence, what follows is', async () => {
   while (!told) await sleep(5);
 });
 
-test('bytes that waited while the loop was busy count before the silence does', async () => {
+test('bytes buffered while the loop was busy count before the silence', async () => {
   let told = false;
   const timer = createIdleTimer(
     { answerTimeoutMs: 200, idleTimeoutMs: 200 },
@@ -61,7 +61,7 @@ test('bytes that waited while the loop was busy count before the silence does', 
   timer.stop();
 });
 
-test('an answer that has not begun, and a body, each have a time of their own', async () => {
+test('responses and bodies have different timeouts', async () => {
   const told: string[] = [];
   const timer = createIdleTimer(
     { answerTimeoutMs: 3_600_000, idleTimeoutMs: 5 },

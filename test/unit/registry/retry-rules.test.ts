@@ -46,7 +46,7 @@ function decided({ status, url = REGISTRY, headers = {}, request = {}, history =
   return decide({ url, status, headers }, { ...GET, ...request }, { ...KNOWN, ...history });
 }
 
-/** As one line: what is decision, and why; errors by their code. */
+/** A decision as one line, with its reason; errors by their code. */
 function line(decision: Decision): string {
   const code = decision.action === 'give-up' ? decision.error?.code : undefined;
   const why = decision.retryReason ?? (code === undefined ? decision.failureReason : code);
@@ -91,11 +91,11 @@ const ROWS: readonly (readonly [string, Row])[] = [
   ['accept', { status: 204, request: { method: 'HEAD' } }],
 ];
 
-test('every rule for a response, and why; the reason has no query and none of the server’s words', () => {
+test('every decision about a response; reasons have no query and none of the server’s text', () => {
   for (const [expected, row] of ROWS) assert.equal(line(decided(row)), expected, JSON.stringify(row));
 });
 
-test('a wait that is too long is not said to be followed by anything', () => {
+test('a wait that is too long is logged as a failure', () => {
   const decision = decided({ status: 429, headers: { 'retry-after': '121' } });
   assert.deepEqual(decision, {
     action: 'wait',
@@ -206,7 +206,7 @@ const BODIES: readonly (readonly [string, Row])[] = [
   ],
 ];
 
-test('every rule for the body of a range', () => {
+test('every decision about the body of a range', () => {
   for (const [expected, row] of BODIES) {
     const decision = decided(row);
     if (decision.action !== 'accept') {
@@ -228,7 +228,7 @@ const BROKEN: BrokenRequest = {
   contradictions: 0,
 };
 
-test('every rule for a request that broke off', () => {
+test('every decision about a request that broke off', () => {
   const tooLong = new PullError('answer-unexpected', 'too long');
   const refused = new PullError('option-malformed', 'no ca.crt');
   for (const [expected, more] of [

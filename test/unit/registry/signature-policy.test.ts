@@ -23,7 +23,10 @@ interface Place {
 const USER = 'home/.config/containers/policy.json';
 const SYSTEM = 'etc/containers/policy.json';
 
-/** What is said of an image under these files: a code, "accepted", or a warning; paths without the directory of the test. */
+/**
+ * What is said of an image under these files: a code, "accepted", or a warning; paths without the
+ * directory of the test.
+ */
 function said(t: TestContext, place: Place, image = 'quay.io/team/app:1'): string {
   const root = temporaryDirectory(t);
   for (const [name, policy] of [
@@ -49,12 +52,12 @@ function saidOf(root: string, image = 'quay.io/team/app:1', insecurePolicy = fal
   }
 }
 
-test('a policy that accepts anything says nothing, and so does none', (t) => {
+test('neither a policy that accepts anything nor a missing one causes a warning', (t) => {
   assert.equal(said(t, { user: { default: ACCEPT } }), 'accepted');
   assert.equal(said(t, {}), 'accepted');
 });
 
-test('what is rejected stays rejected, whatever else is asked for', (t) => {
+test('an image that is rejected stays rejected, whatever other requirements there are', (t) => {
   const rejected = `policy-rejected: ${USER} rejects quay.io/team/app`;
   for (const list of [REJECT, [...ACCEPT, ...REJECT], [...SIGNED, ...REJECT], [...REJECT, { type: 'new' }]]) {
     for (const insecurePolicy of [false, true]) {
@@ -63,7 +66,7 @@ test('what is rejected stays rejected, whatever else is asked for', (t) => {
   }
 });
 
-test('a proof that cannot be checked is not supported, and with --insecure-policy a warning', (t) => {
+test('a proof that zpull cannot check is unsupported, and a warning with --insecure-policy', (t) => {
   for (const [list, demand] of [
     [SIGNED, 'a signature'],
     [[...ACCEPT, { type: 'sigstoreSigned' }], 'a sigstore signature'],
@@ -123,7 +126,7 @@ test('the user’s file stands for the system’s', (t) => {
   assert.match(said(t, { system: { default: REJECT } }), /^policy-rejected: etc\/containers/);
 });
 
-test('a file that is not as its format asks is an error that names it, with --insecure-policy too', (t) => {
+test('a malformed file is an error that names it, with --insecure-policy too', (t) => {
   for (const [policy, words] of [
     ['', /end|value|object/],
     ['{', /string|end/],
@@ -158,7 +161,7 @@ test('a file that is not as its format asks is an error that names it, with --in
   }
 });
 
-test('what is no file is no policy that could be passed over', { skip: skipUnless('mkfifo') }, (t) => {
+test('a policy that is no regular file is an error', { skip: skipUnless('mkfifo') }, (t) => {
   const root = temporaryDirectory(t);
   const path = join(root, USER);
   mkdirSync(path, { recursive: true });

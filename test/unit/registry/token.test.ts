@@ -24,7 +24,7 @@ function urlFor(header: string, registry = REGISTRY): string | undefined {
   }
 }
 
-test('the token server is asked for reading this repository, whatever scope the registry names', () => {
+test('the token request is for pulling this repository, whatever scope the registry names', () => {
   assert.equal(
     urlFor('Bearer realm="https://auth.example/t?a=b#c",service="s t",scope="repository:other:push"'),
     'https://auth.example/t?a=b&service=s+t&scope=repository%3Ateam%2Fapp%3Apull',
@@ -53,7 +53,7 @@ function tokenOf(answer: unknown) {
   return parseToken(Buffer.from(JSON.stringify(answer)), 'auth.example', 1_000_000);
 }
 
-test('a token lives as long as it says, 60 seconds at least and a day at most, less a margin', () => {
+test('a token is valid as long as stated, 60 seconds at least and a day at most, less a margin', () => {
   assert.deepEqual(tokenOf({ token: 'x', expires_in: 300 }), { value: 'Bearer x', expiresAtMs: 1_290_000 });
   assert.equal(tokenOf({ access_token: 'x' }).expiresAtMs, 1_050_000);
   assert.equal(tokenOf({ token: 'x', expires_in: 1 }).expiresAtMs, 1_050_000);
@@ -61,7 +61,7 @@ test('a token lives as long as it says, 60 seconds at least and a day at most, l
   assert.equal(tokenOf({ token: 'x', expires_in: 'long' }).expiresAtMs, 1_050_000);
 });
 
-test('a token that cannot stand in a header is refused', () => {
+test('a token that is invalid in a header is refused', () => {
   for (const answer of [
     {},
     { token: '' },
@@ -91,7 +91,7 @@ test('a token is renewed when it expires', async () => {
   assert.deepEqual(await Promise.all([keeper.authorization(), keeper.authorization()]), ['t2', 't2']);
 });
 
-test('a renewal that fails fails for all who wait, and is tried again by the next', async () => {
+test('a failed renewal rejects all its callers, and the next caller tries again', async () => {
   let fails = true;
   const keeper = createTokenKeeper(
     async () => {
@@ -127,7 +127,7 @@ function create() {
   return { cache, state, get };
 }
 
-test('the same request is answered with one token until that expires', async () => {
+test('equal requests share one token until it expires', async () => {
   const { get, state } = create();
   assert.deepEqual([await get(), await get(), await get(undefined)], ['t1', 't1', 't1']);
   state.nowMs = 100;
@@ -153,7 +153,7 @@ test('another server, scope or secret has a token of its own, and the cache name
   assert.doesNotMatch([...cache.keys()].join(), /canary|example/);
 });
 
-test('a token that was refused is never given again, and one that came since is', async () => {
+test('a refused token is never returned again, but a newer one is', async () => {
   const { get, state } = create();
   await get();
   assert.equal(await get('t1'), 't2');
@@ -164,7 +164,7 @@ test('a token that was refused is never given again, and one that came since is'
   assert.equal(await get(), 't4');
 });
 
-test('who asks at the same time shares one request, and a failure is that of whoever asked', async () => {
+test('concurrent callers share one request, and a failure rejects the caller that sent it', async () => {
   const { get, state } = create();
   assert.deepEqual(await Promise.all([get(), get(), get()]), ['t1', 't1', 't1']);
   assert.deepEqual(await Promise.all([get('t1'), get('t1'), get('t1')]), ['t2', 't2', 't2']);

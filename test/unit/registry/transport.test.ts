@@ -78,7 +78,7 @@ test('NO_PROXY names hosts, domains, addresses, blocks and ports', () => {
   assert.equal(proxyOf('http://a/', { HTTP_PROXY: 'http://p', no_proxy: 'a' }), undefined);
 });
 
-test('what is no proxy is refused without being told', () => {
+test('a malformed proxy is refused without repeating it', () => {
   for (const value of ['socks5://user:secret@proxy', 'http://user:secret@', 'http://user:secret@:x']) {
     assert.throws(
       () => proxyOf('http://a/', { HTTP_PROXY: value }),

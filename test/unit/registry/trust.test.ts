@@ -74,7 +74,7 @@ test('without verification authorities are not read, client certificates are', (
   });
 });
 
-test('what was named and cannot be used is told, without what is in it', (t) => {
+test('an unusable file that was named is reported, without its content', (t) => {
   const transport = { host: HOST, tlsVerify: true, environment: {} };
   const withoutKey = directoryWith(t, { 'me.cert': PEM });
   assert.throws(() => readTrust({ ...transport, certDir: withoutKey }), failsWith(/me\.cert has no key/));

@@ -4,7 +4,7 @@ import { PullError } from '../../../src/format/error.js';
 import { isRedirect, nextHop } from '../../../src/registry/urls.js';
 import { startSession } from '../../support/session.js';
 
-test('only loopback hosts and allowed ones are asked in http', (t) => {
+test('only loopback hosts and allowed ones are requested in http', (t) => {
   for (const [host, origin] of [
     ['example.com', 'https://example.com'],
     ['localhost.example.com', 'https://localhost.example.com'],
@@ -64,7 +64,7 @@ test('five hops are followed and no sixth', () => {
   assert.equal(codeOf(FROM, '/x', 6), 'redirect-refused');
 });
 
-test('without a usable location there is nowhere to go', () => {
+test('a redirect without a usable location is an error', () => {
   for (const location of [undefined, 'https://', `/${'x'.repeat(9000)}`]) {
     assert.equal(codeOf(FROM, location), 'answer-unexpected');
   }
