@@ -107,7 +107,10 @@ export function statIfThere(look: () => Stats): Stats | undefined {
   }
 }
 
-/** @throws PullError `option-malformed` unless the directory, or that of the file, belongs to the user who made the link */
+/**
+ * @throws PullError `option-malformed` unless the directory, or that of the file, belongs to the
+ *   user who made the link
+ */
 function requireTheirs(link: ForeignLink, end: string): void {
   const stat = lstatSync(end);
   const { uid } = stat.isDirectory() ? stat : lstatSync(dirname(end));

@@ -100,7 +100,10 @@ export function readFile(path: string, maxBytes: number, at: string = path): Buf
   }
 }
 
-/** The first `lengthBytes` bytes of an open file, or what it has of them. @throws the system's own errors */
+/**
+ * The first `lengthBytes` bytes of an open file, or what it has of them. @throws the system's own
+ * errors
+ */
 export function readBytes(fd: number, lengthBytes: number): Buffer {
   const bytes = Buffer.allocUnsafe(lengthBytes);
   let filled = 0;

@@ -1,4 +1,6 @@
-/** Returns the last index of the ascending `sorted[0, count)` whose value is at most `value`, or -1. */
+/**
+ * Returns the last index of the ascending `sorted[0, count)` whose value is at most `value`, or -1.
+ */
 export function lastAtMost(sorted: ArrayLike<number>, count: number, value: number): number {
   let low = 0;
   let high = count;
@@ -10,7 +12,9 @@ export function lastAtMost(sorted: ArrayLike<number>, count: number, value: numb
   return low - 1;
 }
 
-/** Returns how many of `items`, which are sorted, come before the first one that is not `before`. */
+/**
+ * Returns how many of `items`, which are sorted, come before the first one that is not `before`.
+ */
 export function countBefore<T>(items: readonly T[], before: (item: T) => boolean): number {
   let low = 0;
   let high = items.length;
@@ -48,8 +52,8 @@ export class Column {
 }
 
 /**
- * Returns a buffer with room for `neededBytes` that begins with the first `usedBytes` of `buffer`: the same one if it is
- * long enough, else a copy at least twice as long.
+ * Returns a buffer with room for `neededBytes` that begins with the first `usedBytes` of `buffer`:
+ * the same one if it is long enough, else a copy at least twice as long.
  */
 export function withRoom(buffer: Buffer, usedBytes: number, neededBytes: number): Buffer {
   if (neededBytes <= buffer.length) return buffer;
@@ -62,8 +66,9 @@ export function withRoom(buffer: Buffer, usedBytes: number, neededBytes: number)
 const MIN_CAPACITY_BYTES = 1024;
 
 /**
- * Collects chunks of bytes in one buffer that doubles. A list of the chunks would take about 200 bytes for each of them,
- * and a sender chooses how many there are: 4 MiB in chunks of one byte took over 500 MB.
+ * Collects chunks of bytes in one buffer that doubles. A list of the chunks would take about 200
+ * bytes for each of them, and a sender chooses how many there are: 4 MiB in chunks of one byte took
+ * over 500 MB.
  */
 export class GrowingBuffer {
   #buffer: Buffer = Buffer.alloc(0);

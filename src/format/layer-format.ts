@@ -118,25 +118,27 @@ export function layerKind(layer: Descriptor): LayerKind {
   if (stated === undefined && !OPEN_TYPES.has(mediaTypeOf(mediaType))) throw noLayer(layer);
   const compression = stated ?? USUAL_COMPRESSION;
   const foreign = isForeign(layer);
-  const whole = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
+  const opaque = { format: compression, compression, reason: `media type ${mediaType}`, foreign };
   // Without a size no position in the blob can be checked.
-  if (sizeBytes === 0) return whole;
-  const chunked = chunkedPlace(layer, stated);
+  if (sizeBytes === 0) return opaque;
+  const chunked = chunkedLocation(layer, stated);
   const tocDigest = annotations?.[ESTARGZ_TOC_DIGEST];
   // nerdctl's zstd:chunked layers have this annotation as well.
   const isChunked = chunked?.place?.by === 'annotations' && stated === 'zstd';
-  if (tocDigest === undefined || isChunked || chunked?.problem !== undefined) return { ...whole, ...chunked };
-  if (!isDigest(tocDigest)) return { ...whole, problem: `The annotation ${ESTARGZ_TOC_DIGEST} is no digest` };
+  if (tocDigest === undefined || isChunked || chunked?.problem !== undefined)
+    return { ...opaque, ...chunked };
+  if (!isDigest(tocDigest))
+    return { ...opaque, problem: `The annotation ${ESTARGZ_TOC_DIGEST} is no digest` };
   const otherwise = chunked?.place;
   return {
-    ...whole,
+    ...opaque,
     format: 'estargz',
     reason: `annotation ${ESTARGZ_TOC_DIGEST}`,
     place: { by: 'footer', compression: 'gzip', tocDigest, ...(otherwise && { otherwise }) },
   };
 }
 
-interface ChunkedPlace extends Partial<Pick<LayerKind, 'format' | 'reason' | 'problem'>> {
+interface ChunkedLocation extends Partial<Pick<LayerKind, 'format' | 'reason' | 'problem'>> {
   readonly place?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
 }
 
@@ -144,10 +146,10 @@ interface ChunkedPlace extends Partial<Pick<LayerKind, 'format' | 'reason' | 'pr
  * Returns where the metadata of a layer is if it is zstd:chunked; undefined if nothing says that it
  * is.
  */
-function chunkedPlace(
+function chunkedLocation(
   { annotations, sizeBytes }: Descriptor,
   stated: Compression | undefined,
-): ChunkedPlace | undefined {
+): ChunkedLocation | undefined {
   try {
     const positions = parseChunkedAnnotations(annotations, sizeBytes);
     if (positions !== undefined) return chunkedKind(positions);
@@ -173,7 +175,7 @@ function noLayer({ mediaType, digest }: Descriptor): PullError {
   );
 }
 
-function chunkedKind(positions: ChunkedPositions): ChunkedPlace {
+function chunkedKind(positions: ChunkedPositions): ChunkedLocation {
   const split = positions.tarSplit !== undefined;
   return {
     format: split ? 'zstd:chunked' : 'zstd:chunked-no-tarsplit',

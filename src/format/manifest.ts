@@ -41,15 +41,15 @@ export const DOCKER_LIST = 'application/vnd.docker.distribution.manifest.list.v2
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 
 /**
- * The media types requested from a registry, and all that `parseManifest` reads. Each is sent as an Accept line of its own: some
- * registries do not split a line at its commas.
+ * The media types requested from a registry, and all that `parseManifest` reads. Each is sent as an
+ * Accept line of its own: some registries do not split a line at its commas.
  */
 export const MANIFEST_TYPES: readonly string[] = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST];
 const INDEX_TYPES: readonly string[] = [OCI_INDEX, DOCKER_LIST];
 const SCHEMA_1 = /^application\/vnd\.docker\.distribution\.manifest\.v1\+/;
 /**
- * Requested where a registry has nothing else, so that the error can name schema 1. Never requested first: a registry that
- * converts manifests might prefer it.
+ * Requested where a registry has nothing else, so that the error can name schema 1. Never requested
+ * first: a registry that converts manifests might prefer it.
  */
 export const SCHEMA_1_TYPES = [
   'application/vnd.docker.distribution.manifest.v1+prettyjws',

@@ -164,7 +164,10 @@ function variants({ architecture, variant = '' }: Platform): string[] {
   return [variant];
 }
 
-/** v9.2 -> v9.2, v9.1, v9, and then v8 in full: v9.n includes v8.(n + 5), and every v8 runs the plain one. */
+/**
+ * v9.2 -> v9.2, v9.1, v9, and then v8 in full: v9.n includes v8.(n + 5), and every v8 runs the
+ * plain one.
+ */
 function arm64Variants(major: number, minor: number): string[] {
   const down = (from: number, top: number) =>
     Array.from({ length: top + 1 }, (_, i) => (i === top ? `v${from}` : `v${from}.${top - i}`));

@@ -4,7 +4,10 @@ export interface BlobRange {
   readonly end: number;
 }
 
-/** Merges pairs start, end in any order: returns them ascending, with those that touch or overlap as one. */
+/**
+ * Merges pairs start, end in any order: returns them ascending, with those that touch or overlap as
+ * one.
+ */
 export function mergePairs(pairs: Float64Array): Float64Array {
   const rows = Array.from({ length: pairs.length / 2 }, (_, i) => i);
   rows.sort((a, b) => pairs[2 * a]! - pairs[2 * b]!);

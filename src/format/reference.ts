@@ -1,31 +1,36 @@
 import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 
-/** An image's name, expanded. Without tag and digest there is none: a tag stands in (`latest`). */
+/** An expanded image name. Without a tag and a digest the tag is `latest`. */
 export interface Reference {
   /** Host name or address, with the port if there is one; `docker.io` for Docker Hub. */
   readonly host: string;
   readonly repository: string;
   readonly tag?: string;
-  /** Goes before the tag. */
+  /** Takes precedence over the tag. */
   readonly digest?: Digest;
 }
 
-/** Docker Hub, which short names mean, and the name it once had. */
+/** Docker Hub, where short names are looked up, and its former name. */
 const DEFAULT_HOST = 'docker.io';
 const LEGACY_HOST = 'index.docker.io';
-/** Namespace of a Docker Hub repository that is written without one. */
+/** Namespace of a Docker Hub repository written without one. */
 const OFFICIAL = 'library/';
 const DEFAULT_TAG = 'latest';
-/** Limits of distribution/reference: a repository's path, and a host name by RFC 1035 with its port. */
+/**
+ * Limits of distribution/reference: a repository's path, and a host name by RFC 1035 with its port.
+ */
 const MAX_REPOSITORY = 255;
 const MAX_HOST = 255 + ':65535'.length;
-/** Name, tag and digest together cannot be longer; nothing above is worth looking at. */
+/** Name, tag and digest together cannot be longer. */
 const MAX_REFERENCE = 1024;
 
 const DOCKER_TRANSPORT = 'docker://';
 
-/** What other programs read images from (containers-transports(5)), as they write it. Docker Hub has no official image of these names. */
+/**
+ * Transports of other programs (containers-transports(5)) and how they are written. Docker Hub has
+ * no official image of these names.
+ */
 const OTHER_TRANSPORTS: Readonly<Record<string, string>> = {
   'containers-storage': 'containers-storage:NAME:TAG',
   dir: 'dir:DIR',
@@ -35,7 +40,7 @@ const OTHER_TRANSPORTS: Readonly<Record<string, string>> = {
   sif: 'sif:FILE',
   tarball: 'tarball:FILE',
 };
-/** What oras and BuildKit call a layout in a directory. */
+/** The name of a layout directory in oras and BuildKit. */
 const LAYOUT_TRANSPORT = 'oci-layout';
 
 const LABEL = '[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?';
@@ -45,10 +50,12 @@ const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const DIGEST = /^[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}$/;
 
 /**
- * The reference that the user has `written`, with or without `docker://` before it, expanded as Docker does (the grammar of
- * distribution/reference): `alpine` is `docker.io/library/alpine:latest`. The first component is a host if it has a dot, a colon or an upper-case
- * letter, or is `localhost`. `expand` may know another full name for a name without a host.
- * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest that is no sha256
+ * Parses a reference, with or without `docker://` before it, and expands it as Docker does (the
+ * grammar of distribution/reference): `alpine` is `docker.io/library/alpine:latest`. The first
+ * component is a host if it has a dot, a colon or an upper-case letter, or is `localhost`. `expand`
+ * may return another full name for a name without a host.
+ * @throws PullError `reference-malformed` saying what is wrong, `unsupported` for a digest other
+ *   than sha256
  */
 export function parseReference(
   written: string,
@@ -75,22 +82,27 @@ export function parseReference(
 
 const TAG_HINT = 'A tag has up to 128 letters, digits, dots, dashes and underscores, no dot or dash first.';
 
-/** A name as docker and podman write it: without the `docker://` by which skopeo says that it is a registry's. */
+/**
+ * Returns a name as docker and podman write it, without the `docker://` by which skopeo marks names
+ * in registries.
+ */
 export function withoutTransport(text: string): string {
   return text.startsWith(DOCKER_TRANSPORT) ? text.slice(DOCKER_TRANSPORT.length) : text;
 }
 
-/** `host/repository[:tag][@digest]`, which `parseReference` understands. */
+/** Returns `host/repository[:tag][@digest]`, which `parseReference` reads. */
 export function formatReference({ host, repository, tag, digest }: Reference): string {
   return `${host}/${repository}${tag === undefined ? '' : `:${tag}`}${digest === undefined ? '' : `@${digest}`}`;
 }
 
-/** A location to be shown: what stands before an @ may be a user's name and password, as in a URL. */
+/**
+ * Returns a location to be shown: what precedes an @ may be a user name and password, as in a URL.
+ */
 export function withoutUser(location: string): string {
   return location.replace(/^.*@/s, '…@');
 }
 
-/** What looks like a reference to other programs, or like nothing at all. */
+/** Refuses forms of other programs, image IDs, and empty or too long texts. */
 function refuseOtherForms(text: string, isInRegistry: boolean): void {
   if (text === '')
     throw malformed(text, 'it is empty', 'Name an image, like alpine or ghcr.io/owner/name:tag.');
@@ -148,7 +160,7 @@ function splitHost(
   const first = path.slice(0, Math.max(slash, 0));
   const isHost = /[.:A-Z]/.test(first) || first === 'localhost';
   const full = isHost ? undefined : expand(path);
-  // What it stands for is a full name, or Docker Hub's: nothing is expanded twice.
+  // The expansion is a full name, or on Docker Hub: nothing is expanded twice.
   if (full !== undefined) return splitHost(full, () => undefined);
   const host = !isHost || first === LEGACY_HOST ? DEFAULT_HOST : first;
   const repository = isHost ? path.slice(slash + 1) : path;

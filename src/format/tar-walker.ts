@@ -118,11 +118,11 @@ export class TarWalker {
       this.#gathered.push(Buffer.from(part));
       return;
     }
-    const whole = this.#gathered.length === 0 ? part : Buffer.concat([...this.#gathered, part]);
+    const block = this.#gathered.length === 0 ? part : Buffer.concat([...this.#gathered, part]);
     this.#gathered = [];
-    if (this.#state === 'meta') this.#meta(whole.subarray(0, this.#metaBytes));
-    else if (this.#state === 'sparse') this.#sparse(whole[SPARSE_EXTENSION_FLAG_AT] !== 0);
-    else this.#header(whole, sink);
+    if (this.#state === 'meta') this.#meta(block.subarray(0, this.#metaBytes));
+    else if (this.#state === 'sparse') this.#sparse(block[SPARSE_EXTENSION_FLAG_AT] !== 0);
+    else this.#header(block, sink);
   }
 
   #header(block: Buffer, sink: TarSink): void {

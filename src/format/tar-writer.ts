@@ -229,7 +229,10 @@ export function planArchive(members: readonly ArchiveMember[]): ArchivePlan {
   return { members: placed, sizeBytes: at + TAR_END.length };
 }
 
-/** Yields the headers of an archive, and the given contents of its first members, each with its offset in the file. */
+/**
+ * Yields the headers of an archive, and the given contents of its first members, each with its
+ * offset in the file.
+ */
 export function* archiveParts(
   { members }: ArchivePlan,
   contents: readonly Buffer[],

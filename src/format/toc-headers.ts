@@ -2,7 +2,10 @@ import type { TarTime } from './tar-header.js';
 import { paxRecord, type TarItem, tarHeader } from './tar-writer.js';
 import { scanToc, type TocEntry, tocError } from './toc.js';
 
-/** The tar's type flag for each type of a TOC (containers/storage, pkg/chunked/internal/minimal; stargz-snapshotter, estargz/types.go). */
+/**
+ * The tar's type flag for each type of a TOC (containers/storage, pkg/chunked/internal/minimal;
+ * stargz-snapshotter, estargz/types.go).
+ */
 const TYPES: ReadonlyMap<unknown, TarItem['type']> = new Map([
   ['reg', '0'],
   ['hardlink', '1'],
@@ -25,9 +28,11 @@ const TIME = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
- * Calls `visit` with a tar header for each entry of a TOC, in order, and the length of the content behind it. Files that are not empty are the
- * contents of the layer's table. Fields that a TOC leaves out are zeros.
- * @throws PullError `metadata-malformed` if the TOC is, or cannot tell what the tar has, such as a name that is not UTF-8; what `visit` throws
+ * Calls `visit` with a tar header for each entry of a TOC, in order, and the length of the content
+ * behind it. Files that are not empty are the contents of the layer's table. Fields that a TOC
+ * leaves out are zeros.
+ * @throws PullError `metadata-malformed` if the TOC is, or cannot tell what the tar has, such as a
+ *   name that is not UTF-8; what `visit` throws
  */
 export function eachTocHeader(toc: Buffer, visit: (header: Buffer, contentBytes: number) => void): void {
   scanToc(toc, (entry) => {

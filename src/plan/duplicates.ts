@@ -12,8 +12,9 @@ export interface FirstOccurrences {
 }
 
 /**
- * Returns the first occurrence of every content, one result for each layer. Contents are the same when digest and size are.
- * Digests forged to collide cannot make planning quadratic: `DigestTable` gives up, and the content counts as new.
+ * Returns the first occurrence of every content, one result for each layer. Contents are the same
+ * when digest and size are. Digests forged to collide cannot make planning quadratic: `DigestTable`
+ * gives up, and the content counts as new.
  */
 export function findFirstOccurrences(tables: readonly LayerTable[]): FirstOccurrences[] {
   const contents = tables.reduce((sum, table) => sum + table.count, 0);
