@@ -48,14 +48,14 @@ async function pulled(t: TestContext) {
   return { store, find, tarSplitDigest: tarSplit!.digest };
 }
 
-test('a layer in good order has no damage', async (t) => {
+test('an intact layer has no damage', async (t) => {
   const { store, find } = await pulled(t);
   const damage = await find();
   assert.deepEqual([damage.contents, [...damage.raw]], [[], []]);
   assert.deepEqual(packFiles(store, '.bad'), []);
 });
 
-test('false contents and false headers are found, though another pull has dropped the tar-split', async (t) => {
+test('corrupt contents and headers are found although another pull has removed the tar-split', async (t) => {
   const { store, find, tarSplitDigest } = await pulled(t);
   const two = findInPacks(store, TWO);
   flipByte(two.path, two.at + 100);

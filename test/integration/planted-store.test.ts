@@ -57,7 +57,7 @@ function secretIn(t: TestContext) {
   return { directory, secret, assertUntouched };
 }
 
-test('what is planted under the names of files hangs nothing, fills no memory, and is fetched again or told', {
+test('planted files hang nothing, fill no memory, and are fetched again or reported', {
   skip: skipUnless('mkfifo'),
 }, async (t) => {
   const { image, store: template } = await pulledStore(t);
@@ -168,7 +168,7 @@ test('the root of a store may be a link, which the user named', async (t) => {
   assert.equal(listStore({ store: link }).images.length, 1);
 });
 
-test('a directory that is swapped for a link while a prune deletes in it loses nothing', async (t) => {
+test('a directory that is replaced by a link while a prune deletes in it loses nothing', async (t) => {
   const paths = openStore(temporaryDirectory(t));
   const { directory, assertUntouched } = secretIn(t);
   const lease = new Lease(paths, 'prune');
@@ -184,7 +184,7 @@ test('a directory that is swapped for a link while a prune deletes in it loses n
   assertUntouched('the target');
 });
 
-test('a store in which everybody may write is refused, one in which a group may is not', {
+test('a world-writable store is refused, a group-writable one is not', {
   skip: process.platform === 'win32' && 'no modes here',
 }, async (t) => {
   const { image, store, diffIds } = await pulledStore(t);
@@ -220,7 +220,7 @@ test('a store in which everybody may write is refused, one in which a group may 
     assert.equal((await failureOf(run())).code, 'store-denied', command);
 });
 
-test('a store that is made under a umask of 0 is for its owner and group', {
+test('a store that is created under a umask of 0 is writable for owner and group only', {
   skip: process.platform === 'win32' && 'no modes here',
 }, async (t) => {
   const before = process.umask(0);
@@ -231,7 +231,7 @@ test('a store that is made under a umask of 0 is for its owner and group', {
   assert.equal(listStore({ store }).images.length, 1);
 });
 
-test('a store of another user is warned of once a command, unless it is to be quiet', {
+test("each command warns once of another user's store, unless it is quiet", {
   skip: AS_ROOT,
 }, async (t) => {
   const { image, store } = await pulledStore(t);
@@ -263,7 +263,7 @@ test('a store of another user is warned of once a command, unless it is to be qu
   assert.deepEqual(counts, [1, 0, 1, 0]);
 });
 
-test('a lease that is swapped for a link is no longer written to, and beats on where it was', (t) => {
+test('a lease that is replaced by a link goes on renewing its old file, and writes nothing to the target', (t) => {
   const { secret, assertUntouched } = secretIn(t);
   const paths = storePaths(temporaryDirectory(t));
   t.mock.timers.enable({ apis: ['setInterval'] });
@@ -286,7 +286,7 @@ test('without descriptors for directories, those of other users are refused, and
   const root = temporaryDirectory(t);
   const script = `
     Object.defineProperty(process, 'platform', { value: 'freebsd' });
-    const { guardDirectory, within } = await import(${JSON.stringify(new URL('../../src/files/guarded-directory.js', import.meta.url).href)});
+    const { guardDirectory, withGuarded } = await import(${JSON.stringify(new URL('../../src/files/guarded-directory.js', import.meta.url).href)});
     const guarded = guardDirectory(process.argv[1], 'a', 'b');
     try { console.log(withGuarded(guarded + '/x', (at) => at)); } catch (error) { console.log(error.code); }
   `;

@@ -56,7 +56,7 @@ function assertFetched(result: PullResult, contentBytes: number): void {
   );
 }
 
-test('a store in good order gives what it holds, and only the rest is fetched', async (t) => {
+test('an intact store is reused, and only the missing parts are fetched', async (t) => {
   const { host, store } = await oldAndNew(t);
   const { result, events } = await pull(`${host}/x:new`, { store });
   assertFetched(result, OWN.length);
@@ -104,7 +104,7 @@ test('a damaged layer is not exported, and leaves no file under its name', async
   assert.throws(() => statSync(join(directory, `${diffId.slice(7)}.tar`)), { code: 'ENOENT' });
 });
 
-test('what a pack has lost at its end is fetched', async (t) => {
+test('the missing end of a truncated pack is fetched', async (t) => {
   const { host, store } = await oldAndNew(t);
   const { path, at } = findInPacks(store, THREE);
   truncateSync(path, at + 5000);
@@ -113,7 +113,7 @@ test('what a pack has lost at its end is fetched', async (t) => {
   assertProven(result);
 });
 
-test('packs that are gone are fetched again', async (t) => {
+test('missing packs are fetched again', async (t) => {
   const { host, store } = await oldAndNew(t);
   for (const path of packFiles(store, '.pack')) rmSync(path);
   for (const ref of ['old', 'new']) {
@@ -131,14 +131,14 @@ test('an index of garbage costs a download and nothing else', async (t) => {
   assertProven(result);
 });
 
-test('an index that was cut gives what is left of it', async (t) => {
+test('a truncated index gives its remaining records', async (t) => {
   const { host, store } = await oldAndNew(t);
   for (const path of packFiles(store, '.idx')) truncateSync(path, statSync(path).size - 10);
   const { result } = await pull(`${host}/x:new`, { store });
   assertProven(result);
 });
 
-test('an index that says another content is this one is not believed', async (t) => {
+test('an index with a wrong digest is not trusted', async (t) => {
   const { layout, host, store } = await oldAndNew(t);
   const other = noise(5, 150_000);
   await writeTars(t, layout, 'other', [tarOf({ other })]);
@@ -154,7 +154,7 @@ test('an index that says another content is this one is not believed', async (t)
   assertProven(result);
 });
 
-test('runs that were found false by another process are not used', async (t) => {
+test('bad runs marked by another process are not used', async (t) => {
   const { host, store, old } = await oldAndNew(t);
   const { path, at } = findInPacks(store, TWO);
   const run = Buffer.alloc(16);
@@ -169,7 +169,7 @@ test('runs that were found false by another process are not used', async (t) => 
   assertProven(result);
 });
 
-test('a layer record that was changed is not believed: the layer is put together from its contents', async (t) => {
+test('a changed layer record is invalid: the layer is rebuilt from its contents', async (t) => {
   const { host, store, old } = await oldAndNew(t);
   const path = layerRecordPath(storePaths(store), parseDigest(old.layers[0]!.diffId, 'DiffID'));
   for (const at of [40, Math.floor(statSync(path).size / 2), statSync(path).size - 1]) {
@@ -181,7 +181,7 @@ test('a layer record that was changed is not believed: the layer is put together
   }
 });
 
-test('the layer record of another layer does not stand in for this one', async (t) => {
+test('the layer record of another layer is not used', async (t) => {
   const { host, store, old, layout } = await oldAndNew(t);
   await pull(`${host}/x:new`, { store });
   const paths = storePaths(store);
@@ -192,7 +192,7 @@ test('the layer record of another layer does not stand in for this one', async (
   assertProven(result);
 });
 
-test('a kept manifest or config that was changed is fetched again', async (t) => {
+test('a changed manifest or config in the store is fetched again', async (t) => {
   const { host, store, old, registry } = await oldAndNew(t);
   const paths = storePaths(store);
   const manifest = join(paths.blobs, old.digest.slice(7));
@@ -204,7 +204,7 @@ test('a kept manifest or config that was changed is fetched again', async (t) =>
   assert.equal(result.fetchedBytes, 0);
 });
 
-test('an image record that was changed does not count', async (t) => {
+test('a changed image record is invalid', async (t) => {
   const { host, store } = await oldAndNew(t);
   const { images } = storePaths(store);
   const [name] = readdirSync(images);
@@ -236,7 +236,7 @@ function metadataAsks(layout: string, ref: string, asks: readonly RequestRecord[
   return { both: from(toc[0]), tarSplit: from(tarSplit[0]) };
 }
 
-test('a tar-split that another pull drops before its bytes are written is fetched again', async (t) => {
+test('a tar-split that another pull removes before its bytes are written is fetched again', async (t) => {
   const { layout, host, store, registry } = await oldAndNew(t);
   const { result } = await pull(`${host}/x:new`, {
     store,
@@ -298,7 +298,7 @@ async function brokenOff(t: TestContext) {
   return { store, registry, image: `${registry.host}/x:it` };
 }
 
-test('a pull that was broken off is resumed: bytes that are there are not asked for', async (t) => {
+test('an interrupted pull is resumed: stored bytes are not requested again', async (t) => {
   const { store, registry, image } = await brokenOff(t);
   assert.deepEqual(packFiles(store, '.idx'), []);
   const { result } = await pull(image, { store });
@@ -308,7 +308,7 @@ test('a pull that was broken off is resumed: bytes that are there are not asked 
   assert.ok(!layerAsks(registry).some(({ start }) => start! < FIRST_BYTES.length));
 });
 
-test('bytes of a broken-off pull that have changed are not believed', async (t) => {
+test('changed bytes of an interrupted pull are not used', async (t) => {
   const { store, registry, image } = await brokenOff(t);
   const { path, at } = findInPacks(store, FIRST_BYTES);
   flipByte(path, at + 500);
@@ -318,7 +318,7 @@ test('bytes of a broken-off pull that have changed are not believed', async (t) 
   assert.ok(layerAsks(registry).some(({ start }) => start! < FIRST_BYTES.length));
 });
 
-test('a pack of a broken-off pull that ends early, as after a power cut, is used as far as it goes', async (t) => {
+test('a truncated pack of an interrupted pull, as after a power cut, is used up to its end', async (t) => {
   const { store, image } = await brokenOff(t);
   for (const path of packFiles(store, '.pack')) truncateSync(path, 700_000);
   const { result } = await pull(image, { store });
@@ -326,7 +326,7 @@ test('a pack of a broken-off pull that ends early, as after a power cut, is used
   assert.ok(result.resumedBytes > 0 && result.resumedBytes <= 700_000, `${result.resumedBytes}`);
 });
 
-test('zeros where a broken-off pull had written, as after a power cut, are not believed', async (t) => {
+test('zeros in the pack of an interrupted pull, as after a power cut, are not used', async (t) => {
   const { store, image } = await brokenOff(t);
   for (const path of packFiles(store, '.pack')) {
     const { size } = statSync(path);

@@ -82,7 +82,7 @@ function assertRewrittenInOrder(steps: readonly Step[], paths: StorePaths, named
   assert.ok(gone > records.at(-1)! + 1);
 }
 
-test('everything that a name promises is on the disk before the name, and the name before the next', async (t) => {
+test('all data is synced before the name that promises it, and the name before the next', async (t) => {
   const { layout, image } = await serveImage(t);
   const directory = temporaryDirectory(t);
   const store = join(directory, 'store');
@@ -123,7 +123,7 @@ test('everything that a name promises is on the disk before the name, and the na
     assert.ok(lastBefore(steps, imageNamed, 'sync', path) >= 0, `${path} has its names for good`);
 });
 
-test('packs are synced once a layer and once when they are sealed, whatever they hold', async (t) => {
+test('packs are synced once a layer and once when they are sealed', async (t) => {
   const { image } = await serveImage(t);
   const directory = temporaryDirectory(t);
   const store = join(directory, 'store');
@@ -162,7 +162,7 @@ test('a kill at any step of a pull leaves a store that lists what verifies, and 
   });
 });
 
-test('a kill at any step of a prune takes nothing that is needed, and the next one completes', async (t) => {
+test('a kill at any step of a prune loses nothing that is needed, and the next one completes', async (t) => {
   const { host, layout, image } = await serveImage(t);
   await writeTars(t, layout, 'all', [
     tarOf({ o: noise(1, 300_000), t: noise(2, 200_000), x: noise(9, 3e6) }),
@@ -197,7 +197,7 @@ test('a kill at any step of a prune takes nothing that is needed, and the next o
   await check({ step: killAt!, store, isNew: true });
 });
 
-test('a kill at any step of rm leaves the image as a whole or not at all', async (t) => {
+test('a kill at any step of rm leaves the complete image or none', async (t) => {
   const { image } = await serveImage(t);
   const prepared = join(temporaryDirectory(t), 'prepared');
   await pull(image, { store: prepared });
@@ -220,7 +220,7 @@ test('a kill at any step of rm leaves the image as a whole or not at all', async
   assert.deepEqual(listed, [1, 0]);
 });
 
-test('a kill at any step of verify leaves damage that the next one finds or knows, and a pull mends', async (t) => {
+test('a kill at any step of verify leaves damage that the next one finds and a pull repairs', async (t) => {
   const { image } = await serveImage(t);
   const prepared = join(temporaryDirectory(t), 'prepared');
   await pull(image, { store: prepared });

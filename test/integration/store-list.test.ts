@@ -31,7 +31,7 @@ async function oldAndNew(t: TestContext) {
   return { layout, store, images, pulled };
 }
 
-test('images are listed with what they take and what they share', async (t) => {
+test('images are listed with their size and shared size', async (t) => {
   const { store, images, pulled } = await oldAndNew(t);
   const listing = listStore({ store });
   assert.deepEqual(listing.brokenOff, []);
@@ -55,7 +55,7 @@ test('images are listed with what they take and what they share', async (t) => {
   }
 });
 
-test('an image with a layer that is gone is not listed, but told of', async (t) => {
+test('an image with a missing layer is not listed, but reported', async (t) => {
   const { store, images, pulled } = await oldAndNew(t);
   rmSync(layerRecordPath(storePaths(store), pulled.old.layers[0]!.diffId as never));
   const told: string[][] = [];
@@ -77,7 +77,7 @@ test('an image whose config has changed is not listed until it is pulled again',
   assert.deepEqual(listed(), [images.new, images.old]);
 });
 
-test('a blob that was received in part is listed until its layer is proven', async (t) => {
+test('a partly received blob is listed until its layer is verified', async (t) => {
   const layout = emptyLayout(t);
   const files = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`f${i}`, noise(i + 1, 300_000)]));
   const { layers } = await writeTars(t, layout, 'it', [tarOf(files)]);
@@ -102,7 +102,7 @@ test('a blob that was received in part is listed until its layer is proven', asy
   assert.deepEqual(listStore({ store }).brokenOff, []);
 });
 
-test('a use of an image in the store is noted, at most every hour', async (t) => {
+test('the last use of an image is recorded, at most every hour', async (t) => {
   const { store, images, pulled } = await oldAndNew(t);
   const paths = storePaths(store);
   const record = readImageRecord(paths, images.old, pulled.old.platform)!;
@@ -115,7 +115,7 @@ test('a use of an image in the store is noted, at most every hour', async (t) =>
   assert.ok((await used()) >= record.lastUsedMs);
 });
 
-test('a removed image is not listed any more; its layers stay, and a pull of it fetches none', async (t) => {
+test('a removed image is not listed; its layers stay, and a pull of it fetches none', async (t) => {
   const { store, images, pulled } = await oldAndNew(t);
   const { digest, platform } = pulled.old;
   assert.deepEqual(await removeImage({ store, image: images.old }), [

@@ -66,7 +66,7 @@ function filesOf(store: string): string[] {
   return [packs, layers, images, blobs].flatMap((path) => readdirSync(path).map((name) => join(path, name)));
 }
 
-test('what images need stays, and a prune of nothing frees nothing', async (t) => {
+test('data that images need stays, and a prune without garbage frees nothing', async (t) => {
   const { store } = await allAndPart(t);
   await pruneStore({ store });
   const before = filesOf(store).sort();
@@ -75,7 +75,7 @@ test('what images need stays, and a prune of nothing frees nothing', async (t) =
   assert.deepEqual((await verifyStore({ store })).damaged, []);
 });
 
-test('of a store whose images are all removed nothing is left', async (t) => {
+test('a prune of a store without images leaves nothing', async (t) => {
   const { store, all, part } = await allAndPart(t);
   await removeImage({ store, image: all });
   await removeImage({ store, image: part });
@@ -86,7 +86,7 @@ test('of a store whose images are all removed nothing is left', async (t) => {
   assert.deepEqual(filesOf(store), []);
 });
 
-test('a pack of which little is needed is written anew, and its contents are still found', async (t) => {
+test('a pack of which little is needed is rewritten, and its contents are still found', async (t) => {
   const { store, all, part } = await allAndPart(t);
   await removeImage({ store, image: all });
   const before = packBytes(store);
@@ -108,7 +108,7 @@ test('a pack of which little is needed is written anew, and its contents are sti
   assertProven(again.result);
 });
 
-test('a pack that a record names stays, whatever fails after the record has its name', {
+test('a pack that a record names stays, even if the prune fails after the rename of the record', {
   skip: process.platform === 'win32' && 'no directory is synced',
 }, async (t) => {
   const { store, all, partDiffId } = await allAndPart(t);
@@ -127,7 +127,7 @@ test('a pack that a record names stays, whatever fails after the record has its 
   assert.ok(readLayerRecord(storePaths(store), partDiffId) !== undefined);
 });
 
-test('small packs are put together, and what they know of pieces and contents goes along', async (t) => {
+test('small packs are merged with their records of pieces and contents', async (t) => {
   const layout = emptyLayout(t);
   const names = ['a', 'b', 'c'];
   for (const [i, name] of names.entries())
@@ -152,7 +152,7 @@ test('small packs are put together, and what they know of pieces and contents go
   assert.deepEqual((await verifyStore({ store })).damaged.map((each) => each.path).sort(), ['b', 'b2']);
 });
 
-test('what a broken-off pull left goes, unless it is younger than asked for', async (t) => {
+test('leftovers of an interrupted pull are deleted unless they are too young', async (t) => {
   const { store, host } = await allAndPart(t);
   await removeImage({ store, image: `${host}/x:all` });
   await removeImage({ store, image: `${host}/x:part` });
@@ -174,7 +174,7 @@ test('what a broken-off pull left goes, unless it is younger than asked for', as
   assert.deepEqual(filesOf(store), []);
 });
 
-test('a process that uses the store stops it, one that is gone does not, and is cleared away', async (t) => {
+test('a process that uses the store stops a prune; the lease of a dead one is removed', async (t) => {
   const { store, all } = await allAndPart(t);
   const paths = storePaths(store);
   await removeImage({ store, image: all });
@@ -194,7 +194,7 @@ test('a process that uses the store stops it, one that is gone does not, and is 
   assert.deepEqual(readdirSync(paths.leases), []);
 });
 
-test('the good extents of a damaged layer stay until it is repaired, its record until then', async (t) => {
+test('the intact extents and the record of a damaged layer stay until it is repaired', async (t) => {
   const { store, all, part, partDiffId } = await allAndPart(t);
   await removeImage({ store, image: all });
   const { path, at } = findInPacks(store, OWN);
@@ -211,7 +211,7 @@ test('the good extents of a damaged layer stay until it is repaired, its record 
   assert.deepEqual(await verifyStore({ store }), { checked: 1, damaged: [] });
 });
 
-test('what is known to be false stays so in a pack that is written anew', async (t) => {
+test('bad runs stay bad in a rewritten pack', async (t) => {
   const { store, all, part } = await allAndPart(t);
   const { path, at } = findInPacks(store, FIFTH);
   flipByte(path, at + 10);
@@ -224,7 +224,7 @@ test('what is known to be false stays so in a pack that is written anew', async 
   assertProven(result);
 });
 
-test('two at a time harm nothing', async (t) => {
+test('two concurrent prunes lose nothing', async (t) => {
   const { store, all } = await allAndPart(t);
   await removeImage({ store, image: all });
   const results = await Promise.all([pruneStore({ store }), pruneStore({ store })]);
@@ -238,7 +238,7 @@ test('two at a time harm nothing', async (t) => {
   );
 });
 
-test('a disk too full to write a pack anew stops no prune, and dead packs go first', {
+test('a disk too full to rewrite a pack stops no prune, and unused packs are deleted first', {
   skip: skipUnlessMount(),
 }, async (t) => {
   const disk = smallDisk(t, 24 * MIB);

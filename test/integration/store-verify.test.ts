@@ -33,7 +33,7 @@ async function twoImages(t: TestContext) {
   return { store, images, shared, own };
 }
 
-test('a store in good order has no damage, and stays as it is', async (t) => {
+test('an intact store has no damage, and is not changed', async (t) => {
   const { store, images } = await twoImages(t);
   assert.deepEqual(await verifyStore({ store }), { checked: 2, damaged: [] });
   assert.deepEqual(await verifyStore({ store, image: images[0] }), { checked: 1, damaged: [] });
@@ -41,7 +41,7 @@ test('a store in good order has no damage, and stays as it is', async (t) => {
   assert.deepEqual(await verifyStore({ store: temporaryDirectory(t) }), { checked: 0, damaged: [] });
 });
 
-test('a changed content is named with its layer and images; a pull fetches it and no other', async (t) => {
+test('a changed content is reported with its layer and images; a pull fetches it and no other', async (t) => {
   const { store, images, shared } = await twoImages(t);
   const { path, at } = findInPacks(store, TWO);
   flipByte(path, at + 1000);
@@ -58,7 +58,7 @@ test('a changed content is named with its layer and images; a pull fetches it an
   assert.deepEqual(await verifyStore({ store }), { checked: 2, damaged: [] });
 });
 
-test('damage in another image is not looked for when one is named', async (t) => {
+test('only the named image is checked', async (t) => {
   const { store, images, own } = await twoImages(t);
   const { path, at } = findInPacks(store, OTHER);
   flipByte(path, at);
@@ -67,7 +67,7 @@ test('damage in another image is not looked for when one is named', async (t) =>
   assert.deepEqual(damaged, [{ diffId: own, path: 'other', images: [images[1]] }]);
 });
 
-test('a changed header is damage without a name, and is written anew from the metadata', async (t) => {
+test('a changed header is damage without a path, and is rewritten from the metadata', async (t) => {
   const { store, images, shared } = await twoImages(t);
   const { path, at } = findInPacks(store, THREE);
   flipByte(path, at - 500);
@@ -78,7 +78,7 @@ test('a changed header is damage without a name, and is written anew from the me
   assertProven(result);
 });
 
-test('changed bytes that no index names are damage, and are written anew', async (t) => {
+test('changed bytes without index records are damage, and are rewritten', async (t) => {
   const { store, images, shared } = await twoImages(t);
   const paths = storePaths(store);
   const { extents } = readLayerRecord(paths, shared)!;
@@ -92,7 +92,7 @@ test('changed bytes that no index names are damage, and are written anew', async
   assertProven(result);
 });
 
-test('what a pack has lost at its end, and packs that are gone, are damage', async (t) => {
+test('truncated and missing packs are damage', async (t) => {
   const { store, images, shared } = await twoImages(t);
   const { path, at } = findInPacks(store, THREE);
   truncateSync(path, at + 10);
@@ -104,7 +104,7 @@ test('what a pack has lost at its end, and packs that are gone, are damage', asy
   assertProven((await pull(images[0], { store })).result);
 });
 
-test('an image whose layer record is gone is damaged', async (t) => {
+test('an image with a missing layer record is damaged', async (t) => {
   const { store, images, own } = await twoImages(t);
   rmSync(layerRecordPath(storePaths(store), own));
   const { damaged } = await verifyStore({ store });

@@ -14,7 +14,7 @@ import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { freshStore } from '../store/support.js';
 
-test('a file appears whole, replaces what was there, and leaves no other file', async (t) => {
+test('a file appears complete, replaces the old one, and leaves no other file', async (t) => {
   const { layers } = freshStore(t);
   const path = join(layers, 'name');
   for (const [text, durable] of [
@@ -47,7 +47,7 @@ test('a write that fails leaves the old file, and no other', async (t) => {
   }
 });
 
-test('a rename that fails leaves no half file', async (t) => {
+test('a failed rename leaves no partial file', async (t) => {
   const { layers } = freshStore(t);
   const path = join(layers, 'name');
   mkdirSync(path);
@@ -57,11 +57,11 @@ test('a rename that fails leaves no half file', async (t) => {
   assert.deepEqual(readdirSync(layers), ['name']);
 });
 
-test('removing what is not there is no error', async (t) => {
+test('removing an absent file is no error', async (t) => {
   await removeFile(join(freshStore(t).layers, 'name'));
 });
 
-test('a pipe is not taken for a file that may be replaced', { skip: skipUnless('mkfifo') }, (t) => {
+test('a pipe is not a file that may be replaced', { skip: skipUnless('mkfifo') }, (t) => {
   const directory = temporaryDirectory(t);
   const [pipe, file] = ['pipe', 'file'].map((name) => join(directory, name)) as [string, string];
   execFileSync('mkfifo', [pipe]);

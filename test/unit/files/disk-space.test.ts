@@ -6,11 +6,11 @@ import { type TestContext, test } from 'node:test';
 import { requireSpace, SpaceGuard } from '../../../src/files/disk-space.js';
 import { freshStore } from '../store/support.js';
 
-test('a disk with room for the bytes is accepted', async (t) => {
+test('a disk with space for the bytes is accepted', async (t) => {
   await requireSpace(freshStore(t).root, 1);
 });
 
-test('a disk without room is refused with the bytes that are missing', async (t) => {
+test('a disk without space is refused with the number of missing bytes', async (t) => {
   const { root } = freshStore(t);
   const neededBytes = 2 ** 60;
   await assert.rejects(requireSpace(root, neededBytes), (error: { code?: string; message: string }) => {
@@ -24,7 +24,7 @@ test('a disk without room is refused with the bytes that are missing', async (t)
   });
 });
 
-test('a file system that gives no answer, states no size or compresses refuses nothing', async (t) => {
+test('a file system that gives no answer, has no size or compresses is accepted', async (t) => {
   await requireSpace('/nowhere/at/all', 2 ** 60);
   await whereFreeIs(t, {}, () => assert.rejects(requireSpace('/x', 50_000), { code: 'store-full' }));
   const [btrfs, zfs, bcachefs] = [0x9123683e, 0x2fc12fc1, 0xca451a4e];
@@ -32,7 +32,7 @@ test('a file system that gives no answer, states no size or compresses refuses n
     await whereFreeIs(t, other, () => requireSpace('/x', 50_000));
 });
 
-test('what is reserved for root is room for root alone', async (t) => {
+test('blocks reserved for root are free for root alone', async (t) => {
   const roomFor = (uid: number) => {
     t.mock.method(process as { geteuid(): number }, 'geteuid', () => uid);
     return whereFreeIs(t, { bfree: 20 }, () => requireSpace('/x', 15_000));
@@ -41,7 +41,7 @@ test('what is reserved for root is room for root alone', async (t) => {
   await assert.rejects(roomFor(1000), { code: 'store-full', message: /has 10000 free: 5000 bytes/ });
 });
 
-test('a message says that some of the room is left to other programs', async (t) => {
+test('the message mentions the reserve for other programs', async (t) => {
   const message = /has 8000 free, without a reserve for other programs: 1000 bytes are missing$/;
   await whereFreeIs(t, {}, () => assert.rejects(requireSpace('/x', 9000, true), { message }));
 });
@@ -92,7 +92,7 @@ test('a fiftieth of a disk stays free, and of a large one 256 MiB', (t) => {
   assert.throws(() => room().use(1), FULL);
 });
 
-test('the disk is asked every 16 MiB, and more often when little is left', (t) => {
+test('the free space is checked every 16 MiB, and more often when little is left', (t) => {
   const state = disk(t, 1e6, 1e5);
   const room = new SpaceGuard('/x');
   for (let written = 0; written < 160; written++) room.use(MIB);
@@ -108,7 +108,7 @@ test('the disk is asked every 16 MiB, and more often when little is left', (t) =
   assert.ok(nearlyFull.asked > 10, `${nearlyFull.asked}`);
 });
 
-test('a file system that states no size refuses nothing', (t) => {
+test('a file system without a size is accepted', (t) => {
   disk(t, 0, 0);
   new SpaceGuard('/x').use(2 ** 40);
   new SpaceGuard('/nowhere/at/all').use(1);

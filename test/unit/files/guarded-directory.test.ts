@@ -6,7 +6,7 @@ import { makeDirectory } from '../../../src/files/guarded-directory.js';
 import { makeReadOnly, skipUnlessMount, smallDisk } from '../../support/small-disk.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
-test('a directory is made with those around it, or is there', (t) => {
+test('a directory is created with its parents, or exists', (t) => {
   const root = temporaryDirectory(t);
   const path = join(root, 'a', 'b');
   assert.equal(makeDirectory(path, 0o700), join(root, 'a'));
@@ -16,7 +16,7 @@ test('a directory is made with those around it, or is there', (t) => {
   assert.throws(() => makeDirectory(join(root, 'dangling', 'x')), { code: 'ENOENT' });
 });
 
-test('a file system that is read-only is told as that', { skip: skipUnlessMount() }, (t) => {
+test('a read-only file system gives EROFS', { skip: skipUnlessMount() }, (t) => {
   const disk = smallDisk(t, 2 ** 20);
   makeReadOnly(disk);
   assert.equal(makeDirectory(disk), undefined);

@@ -76,7 +76,7 @@ for (const canHold of [true, false]) {
   });
 }
 
-test('without /proc a directory is refused that others may change, or one on the path to it', {
+test('without /proc a directory is refused if others can change it or its path', {
   skip: process.geteuid === undefined && 'no modes here',
 }, (t) => {
   const directory = temporaryDirectory(t);
@@ -102,7 +102,7 @@ test('without /proc a directory is refused that others may change, or one on the
   for (const path of [open, below]) refused(path);
 });
 
-test('what a directory lets others do is known from its mode and owner', {
+test('mode and owner of a directory tell what others can do', {
   skip: process.geteuid === undefined && 'no modes here',
 }, (t) => {
   const directory = temporaryDirectory(t);

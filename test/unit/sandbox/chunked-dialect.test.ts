@@ -40,7 +40,7 @@ test("a layer of Debian 12's skopeo, decoded, is written with the same TOC but f
   }
 });
 
-test('the digest of the tar-split stands in the annotation, and nothing else differs', async () => {
+test('the digest of the tar-split is in the annotation, and nothing else differs', async () => {
   for (const fixture of await fixtureLayers()) {
     const { blob, annotations, diffId } = await write(fixture.tar, ANNOTATED_DIALECT);
     const decoded = await decodeLayer(blob, annotations);

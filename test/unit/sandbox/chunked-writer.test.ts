@@ -50,7 +50,7 @@ test('a layer of the reference writer gives its tar-split to the byte, and its T
   }
 });
 
-test('every content and every chunk lies where the TOC says', async () => {
+test('every content and every chunk is at its offset in the TOC', async () => {
   for (const fixture of await fixtureLayers()) {
     const { layer, blob } = await write([fixture.tar]);
     const entries = JSON.parse((await decodeLayer(blob, layer.annotations)).toc).entries;
@@ -144,7 +144,7 @@ test('a tar without entries is a layer without entries', async () => {
   assert.equal(JSON.parse(decoded.toc).entries, null);
 });
 
-test('an entry that a TOC has no word for is refused', async () => {
+test('an entry without a type in TOCs is refused', async () => {
   const global = tarHeader({ ...FILE, type: '6' });
   global[156] = 0x37;
   global[153] = global[153]! + 1;

@@ -26,11 +26,11 @@ test('the catalogued check value of CRC-64/GO-ISO comes out', () => {
   assert.equal(checksum(Buffer.from('123456789')), 'b90956c775a41001');
 });
 
-test('nothing sums to zero', () => {
+test('the checksum of no bytes is zero', () => {
   assert.equal(checksum(), '0000000000000000');
 });
 
-test('eight bytes at a time give what the definition gives, at every length and offset', () => {
+test('eight bytes at a time give the checksum of the definition, at every length and offset', () => {
   const prng = createPrng(1, 1);
   const bytes = Buffer.from(Array.from({ length: 200 }, () => prng.below(256)));
   for (let start = 0; start < 9; start += 1) {
@@ -42,7 +42,7 @@ test('eight bytes at a time give what the definition gives, at every length and 
   assert.equal(checksum(bytes), slowly(bytes));
 });
 
-test('it does not matter where the bytes are cut', () => {
+test('the checksum does not depend on where the bytes are cut', () => {
   const bytes = Buffer.from('the quick brown fox jumps over the lazy dog, twice and more');
   for (let cut = 0; cut <= bytes.length; cut += 1) {
     assert.equal(checksum(bytes.subarray(0, cut), bytes.subarray(cut)), checksum(bytes));

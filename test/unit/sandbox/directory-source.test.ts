@@ -55,14 +55,14 @@ test('a tree becomes a tar in the order of its names, with modes, times, links a
   ]);
 });
 
-test('a content larger than one read comes whole', (t) => {
+test('a content larger than one read is complete', (t) => {
   const dir = temporaryDirectory(t);
   const content = 'line\n'.repeat(300_000);
   writeFileSync(join(dir, 'large'), content);
   assert.equal(read(dir)[0]!.content, content);
 });
 
-test('a socket has no place in an image', async (t) => {
+test('a socket is refused', async (t) => {
   const dir = temporaryDirectory(t);
   const server = createServer();
   await new Promise<void>((resolve) => {

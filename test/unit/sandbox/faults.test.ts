@@ -47,7 +47,7 @@ test('nth counts the matching requests from 1', () => {
   assert.deepEqual(selected({ path: 'blobs', nth: [2, 3] }, requests), [false, false, true, true, false]);
 });
 
-test('the first rule that matches wins, and the others count on', () => {
+test('the first matching rule wins, and the others keep counting', () => {
   const next = createFaults([
     { match: { nth: 1 }, action: { status: 500 } },
     { match: { nth: 2 }, action: { status: 501 } },
@@ -98,7 +98,7 @@ test('every kind of rule is read from JSON', () => {
   );
 });
 
-test('a trickle is a drip without an end', () => {
+test('a trickle is a drip without closeAfterBytes', () => {
   assert.deepEqual(parseFaults(JSON.parse('[{"then":{"trickle":20000}}]')), [
     { match: {}, action: { drip: { bytesPerSecond: 20_000 } } },
   ]);

@@ -4,7 +4,7 @@ import { decompress } from '@mongodb-js/zstd';
 import { FrameQueue } from '../../../src/sandbox/frame-queue.js';
 import { createPrng } from '../../../src/sandbox/sample-content.js';
 
-test('frames are written in the order of their pieces, and each learns where it lies', async () => {
+test('frames are written in the order of their pieces, and each callback gets its offsets', async () => {
   const prng = createPrng(3, 0);
   const written: Buffer[] = [];
   const queue = new FrameQueue((frame) => written.push(frame));
@@ -33,7 +33,7 @@ test('frames are written in the order of their pieces, and each learns where it 
   }
 });
 
-test('a failing write rejects instead of waiting for ever', async () => {
+test('a failing write rejects instead of waiting forever', async () => {
   const queue = new FrameQueue(() => {
     throw new Error('no space left');
   });

@@ -37,7 +37,7 @@ test('a name is replaced and other names stay', (t) => {
   ]);
 });
 
-test('an index.json that is none is refused and left alone', (t) => {
+test('a malformed index.json is refused and left alone', (t) => {
   const layout = temporaryDirectory(t);
   createLayout(layout);
   const manifest = putJson(layout, 'type', {});

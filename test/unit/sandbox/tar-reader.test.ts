@@ -72,7 +72,7 @@ test('raw bytes start with the padding of the previous content and end with two 
   );
 });
 
-test('what follows the end is handed on in pieces of a mebibyte', () => {
+test('bytes after the end come in pieces of a mebibyte', () => {
   const { raw } = read(cutUp(Buffer.concat([TAR, Buffer.alloc(2 ** 20 + 512)]), 1000));
   assert.deepEqual(
     raw.slice(-2).map((bytes) => bytes.length),
@@ -106,7 +106,7 @@ test('a file of the time before POSIX is a file, or a directory if it ends in a 
   assert.deepEqual([types('a'), types('a/')], ['0', '5']);
 });
 
-test('what is no tar is refused', () => {
+test('a malformed tar is refused', () => {
   const malformed = { name: 'PullError', code: 'metadata-malformed' };
   const bad = Buffer.from(tarHeader(FILE));
   bad[0] = 0x67;

@@ -80,7 +80,7 @@ test('a tar without bytes is a frame of no bytes', async () => {
   assert.equal(layer.tarBytes, 0);
 });
 
-test('what does not fit into one frame is refused', async () => {
+test('a tar that does not fit into one frame is refused', async () => {
   const piece = Buffer.alloc(2 ** 26);
   const pieces = (function* () {
     for (let count = 0; count < 33; count += 1) yield piece;
@@ -88,7 +88,7 @@ test('what does not fit into one frame is refused', async () => {
   await assert.rejects(write(zstdWriter(), pieces), { code: 'unsupported' });
 });
 
-test('what a write throws ends the writer', async () => {
+test('an error of a write ends the writer', async () => {
   for (const writer of [writeTarLayer, writeGzipLayer, zstdWriter(1000)]) {
     const full = () => {
       throw new Error('no space left');

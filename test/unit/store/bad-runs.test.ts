@@ -32,7 +32,7 @@ test('a run is bad if one of its bytes was marked', (t) => {
   assert.deepEqual(readFileSync(badRunsPath(paths, id)), expected);
 });
 
-test('a mark is on the disk under its name', {
+test('markBad syncs the list and its directory', {
   skip: process.platform === 'win32' && 'no directory is synced',
 }, (t) => {
   const paths = freshStore(t);
@@ -41,7 +41,7 @@ test('a mark is on the disk under its name', {
   assert.deepEqual(synced, [badRunsPath(paths, id), paths.packs]);
 });
 
-test('many runs, in any order and overlapping, are judged like a list of bytes', (t) => {
+test('many runs, in any order and overlapping, give the same answers as a list of bytes', (t) => {
   const paths = freshStore(t);
   const id = newPackId();
   const random = seededRandom(7);
@@ -63,7 +63,7 @@ test('many runs, in any order and overlapping, are judged like a list of bytes',
   }
 });
 
-test('a list that cannot be understood makes the whole pack bad', (t) => {
+test('a malformed list makes the whole pack bad', (t) => {
   const paths = freshStore(t);
   const cut = newPackId();
   markBad(paths, cut, [{ offset: 5, lengthBytes: 5 }]);

@@ -5,7 +5,7 @@ import { deleteBlob, getBlob, putBlob } from '../../../src/store/blob-cache.js';
 import { blobPath } from '../../../src/store/paths.js';
 import { digestOf, freshStore } from './support.js';
 
-test('a kept blob comes back, may be kept again, and is gone when deleted', async (t) => {
+test('a blob is stored, stored again, and deleted', async (t) => {
   const paths = freshStore(t);
   const digest = digestOf('bytes');
   assert.equal(getBlob(paths, digest), undefined);

@@ -28,7 +28,7 @@ function find(paths: StorePaths, contents: readonly Buffer[]): PackLocation[][] 
   return contents.map((content) => [...held.locations(content.length, sha256(content))]);
 }
 
-test('the contents of sealed packs are found, but for those that are too small', async (t) => {
+test('contents of sealed packs are found, except for small ones', async (t) => {
   const paths = freshStore(t);
   const [small, least, large] = [noise(1, LEAST - 1), noise(2, LEAST), noise(3, MIB)];
   const { id, offsets } = await sealed(paths, [small, least, large]);
@@ -42,7 +42,7 @@ test('the contents of sealed packs are found, but for those that are too small',
   ]);
 });
 
-test('of a store without such contents nothing is kept', async (t) => {
+test('a store without such contents gives an empty table', async (t) => {
   const paths = freshStore(t);
   assert.deepEqual(listCachedContents(paths), noCachedContents());
   await sealed(paths, [noise(1, LEAST - 1)]);
@@ -51,7 +51,7 @@ test('of a store without such contents nothing is kept', async (t) => {
   assert.equal(new CachedContents(noCachedContents()).accepts(LEAST), false);
 });
 
-test('what is known to be false is not found, nor what the pack is too short for', async (t) => {
+test('contents in bad runs or beyond the end of the pack are not found', async (t) => {
   const paths = freshStore(t);
   const contents = [noise(1, LEAST), noise(2, LEAST)];
   const { id, offsets } = await sealed(paths, contents);
@@ -61,7 +61,7 @@ test('what is known to be false is not found, nor what the pack is too short for
   assert.deepEqual(find(paths, contents), [[], []]);
 });
 
-test('a content in several packs is found in one; of large ones all of a size are, up to four', async (t) => {
+test('a content in several packs is found in one; of large ones up to four of a size are found', async (t) => {
   const paths = freshStore(t);
   const content = noise(1, LEAST);
   const large = [2, 3, 4, 5, 6].map((seed) => noise(seed, MIB + 1));
@@ -75,7 +75,7 @@ test('a content in several packs is found in one; of large ones all of a size ar
     assert.ok(packs.some(({ id, offsets }) => id === pack && offsets[1] === offset));
 });
 
-test('each of thousands of contents is found where it is, and no other', async (t) => {
+test('each of thousands of contents is found at its location', async (t) => {
   const paths = freshStore(t);
   const contents = Array.from({ length: 4000 }, (_, i) => {
     const content = Buffer.alloc(LEAST + (i % 3));

@@ -8,7 +8,7 @@ import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath } from '../../../src/store/paths.js';
 import { freshStore, pieceOf, sha256 } from './support.js';
 
-test('of digests that were stated the right ones are copied, as computed ones', (t) => {
+test('stated digests are copied as computed ones if they are right', (t) => {
   const paths = freshStore(t);
   const source = new PackWriter(paths);
   const { pack, ...region } = source.reserve(12);

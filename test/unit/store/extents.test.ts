@@ -16,7 +16,7 @@ function listed(list: ExtentList): [string, number, number, number][] {
   ]);
 }
 
-test('neighbours become one extent, and an empty one is nothing', () => {
+test('adjacent extents are merged, and empty ones ignored', () => {
   const list = new ExtentList();
   list.push(A, 10, 5);
   list.push(A, 15, 5);
@@ -61,7 +61,7 @@ test('a slice has the bytes of its range, whatever the range', () => {
   assert.deepEqual(bytesOf(list.slice(0, bytes.length)), bytes);
 });
 
-test('a slice beyond the list is a mistake', () => {
+test('a slice beyond the list throws', () => {
   const list = randomList();
   for (const [start, end] of [
     [-1, 1],
@@ -72,7 +72,7 @@ test('a slice beyond the list is a mistake', () => {
   }
 });
 
-test('a list survives the way to another thread, and grows on after it', () => {
+test('a list can be sent to another thread and extended there', () => {
   const list = randomList();
   const copy = ExtentList.fromRows(structuredClone(list.toRows()));
   assert.deepEqual(listed(copy), listed(list));

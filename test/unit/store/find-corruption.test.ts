@@ -10,7 +10,7 @@ import { badRunsPath, indexPath, packPath } from '../../../src/store/paths.js';
 import { flipByte } from '../../support/packs.js';
 import { freshStore, sha256, writePack } from './support.js';
 
-test('damage is found on a disk that has no room to note it', (t) => {
+test('damage is found on a full disk, which cannot record it', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('first'), Buffer.from('second')]);
   flipByte(packPath(paths, id), 7);
@@ -31,7 +31,7 @@ test('damage is found on a disk that has no room to note it', (t) => {
   }
 });
 
-test('a content that is not what a TOC said is false only where its piece has rotted', (t) => {
+test('a content with a wrong stated digest is corrupt only if its piece is', (t) => {
   const paths = freshStore(t);
   const contents = ['first', 'second'].map((text) => Buffer.from(text));
   const { id } = writePack(paths, contents, {}, [contents[0]!, Buffer.from('other!')]);

@@ -33,7 +33,7 @@ async function storeWithBlobs(paths: StorePaths): Promise<StorePaths> {
   return paths;
 }
 
-test('an image record comes back as it was written', async (t) => {
+test('an image record is read as it was written', async (t) => {
   const paths = await storeWithBlobs(freshStore(t));
   assert.equal(readImageRecord(paths, RECORD.reference, RECORD.platform), undefined);
   await writeImageRecord(paths, RECORD);
@@ -44,14 +44,14 @@ test('an image record comes back as it was written', async (t) => {
   assert.equal(readdirSync(paths.images).length, 1);
 });
 
-test('an image is not published before its manifest and config are kept', async (t) => {
+test('an image is not published before its manifest and config are stored', async (t) => {
   const paths = freshStore(t);
   await putBlob(paths, RECORD.manifestDigest, Buffer.from('manifest'));
   await assert.rejects(writeImageRecord(paths, RECORD), { code: 'store-broken' });
   assert.deepEqual(readdirSync(paths.images), []);
 });
 
-test('all believable records are listed in order, and nothing else', async (t) => {
+test('all valid records are listed in order, and nothing else', async (t) => {
   const paths = await storeWithBlobs(freshStore(t));
   const records = ['b:1', 'a:2', 'a:1'].map((reference) => ({ ...RECORD, reference }));
   for (const record of records) await writeImageRecord(paths, record);

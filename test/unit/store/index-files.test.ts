@@ -41,7 +41,7 @@ test('an index longer than the block is read to its end', (t) => {
   }
 });
 
-test('an index that was sealed since it was listed is found, and one that is gone has no records', async (t) => {
+test('an index that was sealed since it was listed is found, and a missing one has no records', async (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('x')]);
   const [pack] = listIndexedPacks(paths);
@@ -51,7 +51,7 @@ test('an index that was sealed since it was listed is found, and one that is gon
   assert.equal(countRecords(paths, pack!), 0);
 });
 
-test('an index is given up after as many bad records in a row as no damage makes, also across blocks', (t) => {
+test('a scan stops after MAX_BAD_RECORDS invalid records in a row, also across blocks', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('x')]);
   const path = indexPath(paths, id, false);
@@ -71,7 +71,7 @@ test('an index is given up after as many bad records in a row as no damage makes
   assert.equal(countRecords(paths, pack!), 2);
 });
 
-test('all indexes have one budget of bytes together; what is beyond has no records', (t) => {
+test('all indexes share one limit of bytes; indexes beyond it have no records', (t) => {
   const paths = freshStore(t);
   for (const text of ['x', 'y', 'z']) writePack(paths, [Buffer.from(text)]);
   for (const [budgetBytes, expected] of [

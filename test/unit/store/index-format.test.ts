@@ -43,7 +43,7 @@ function threeRecords(): Buffer {
   return bytes;
 }
 
-test('records come back as they were encoded', () => {
+test('records are decoded as they were encoded', () => {
   const bytes = threeRecords();
   const types = [RECORD_TYPES.piece, RECORD_TYPES.content, RECORD_TYPES.raw];
   assert.deepEqual(
@@ -75,7 +75,7 @@ test('a content record has the bytes that docs/store-format.md states', () => {
   assert.equal(bytes.readUInt32LE(0), crc32(expected));
 });
 
-test('a record with any byte changed is skipped, and only it', () => {
+test('a record with any byte changed is skipped, and no other', () => {
   for (let damaged = 0; damaged < 3; damaged++) {
     for (let i = 0; i < RECORD_BYTES; i++) {
       const bytes = threeRecords();
@@ -90,7 +90,7 @@ test('a record with any byte changed is skipped, and only it', () => {
   }
 });
 
-test('zeros, a cut record and an empty index have no records', () => {
+test('zeros, a truncated record and an empty index have no records', () => {
   assert.deepEqual(soundRecords(Buffer.alloc(5 * RECORD_BYTES)), []);
   assert.deepEqual(soundRecords(Buffer.alloc(0)), []);
   assert.equal(soundRecords(threeRecords().subarray(0, 3 * RECORD_BYTES - 1)).length, 2);
@@ -120,14 +120,14 @@ test('a record with a right crc32 and impossible numbers is skipped', () => {
   for (const [what, bytes] of Object.entries(impossible)) assert.deepEqual(soundRecords(bytes), [], what);
 });
 
-test('a number that is no safe integer is never written', () => {
+test('a number that is not a safe integer is never written', () => {
   const bytes = Buffer.alloc(RECORD_BYTES);
   for (const packOffset of [-1, 0.5, Number.NaN, 2 ** 53]) {
     assert.throws(() => encodePiece(bytes, 0, { ...PIECE, packOffset }), RangeError);
   }
 });
 
-test('what is not wanted is not visited', () => {
+test('records that the filter rejects are not visited', () => {
   const visited: number[] = [];
   scanIndex(
     threeRecords(),

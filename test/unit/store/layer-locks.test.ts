@@ -37,7 +37,7 @@ function age(path: string): void {
   utimesSync(path, timeMs / 1000, timeMs / 1000);
 }
 
-test('a lock is one holder’s until it is released, whatever becomes of other layers', (t) => {
+test('a lock has one holder until it is released, independently of other layers', (t) => {
   const paths = freshStore(t);
   const { locks: one } = holder(t, paths);
   const { locks: two } = holder(t, paths);
@@ -52,7 +52,7 @@ test('a lock is one holder’s until it is released, whatever becomes of other l
   assert.deepEqual(readdirSync(paths.locks), []);
 });
 
-test('the lock of a holder that is dead or gone counts for nothing', (t) => {
+test('the lock of a dead or absent lease is stale', (t) => {
   const paths = freshStore(t);
   const skip = skipTime(t);
   for (const die of [(lease: Lease) => lease.close(), (lease: Lease) => age(leaseFile(paths, lease))]) {
@@ -71,7 +71,7 @@ test('the lock of a holder that is dead or gone counts for nothing', (t) => {
   }
 });
 
-test('a lock without a name is somebody’s who is just writing it, for 15 s and two looks', (t) => {
+test('an empty lock is valid for 15 s and two checks', (t) => {
   const skip = skipTime(t);
   const paths = freshStore(t);
   const { locks } = holder(t, paths);
@@ -85,7 +85,7 @@ test('a lock without a name is somebody’s who is just writing it, for 15 s and
   assert.equal(locks.tryLock(LAYER), true);
 });
 
-test('a lock that another takes while a dead one is being cleared stays his', (t) => {
+test('a lock that another process acquires while a stale one is removed stays valid', (t) => {
   const paths = freshStore(t);
   const dead = holder(t, paths);
   const quick = holder(t, paths);
@@ -107,7 +107,7 @@ test('a lock that another takes while a dead one is being cleared stays his', (t
   assert.equal(locks.tryLock(LAYER), true);
 });
 
-test('a lock that is put back leaves the lock that a third one has taken meanwhile', (t) => {
+test('a lock that is created again does not replace the lock of a third process', (t) => {
   const paths = freshStore(t);
   const [dead, quick, third] = [holder(t, paths), holder(t, paths), holder(t, paths)];
   const { lease, locks } = holder(t, paths);
@@ -131,7 +131,7 @@ test('a lock that is put back leaves the lock that a third one has taken meanwhi
   assert.deepEqual(readdirSync(paths.locks), [digestHex(LAYER)], 'it is not his to release any more');
 });
 
-test('who was stopped between making a lock and writing it may have lost it', (t) => {
+test('a process that was suspended between creating and writing a lock may have lost it', (t) => {
   const paths = freshStore(t);
   const slow = holder(t, paths);
   const other = holder(t, paths);

@@ -27,7 +27,7 @@ function someExtents(): ExtentList {
   return extents;
 }
 
-test('a layer record comes back as it was encoded', () => {
+test('a layer record is decoded as it was encoded', () => {
   for (const extents of [someExtents(), new ExtentList()]) {
     const record = decodeLayerRecord(encodeLayerRecord({ diffId: DIFF_ID, extents }), DIFF_ID);
     assert.equal(record?.diffId, DIFF_ID);
@@ -35,7 +35,7 @@ test('a layer record comes back as it was encoded', () => {
   }
 });
 
-test('a layer record with any byte changed, cut or added is none', () => {
+test('a layer record with any byte changed, removed or added is invalid', () => {
   const bytes = encodeLayerRecord({ diffId: DIFF_ID, extents: someExtents() });
   for (let i = 0; i < bytes.length; i++) {
     bytes[i]! ^= 1 << (i % 8);
@@ -47,12 +47,12 @@ test('a layer record with any byte changed, cut or added is none', () => {
   assert.ok(decodeLayerRecord(bytes, DIFF_ID));
 });
 
-test('a layer record of another DiffID is none', () => {
+test('a layer record of another DiffID is invalid', () => {
   const bytes = encodeLayerRecord({ diffId: DIFF_ID, extents: someExtents() });
   assert.equal(decodeLayerRecord(bytes, digestOf('another tar')), undefined);
 });
 
-test('a layer record with a right checksum and impossible rows is none', () => {
+test('a layer record with a right checksum and impossible rows is invalid', () => {
   const extents = new ExtentList();
   extents.push(newPackId(), 5, 10);
   const forged = (change: (bytes: Buffer) => void) => {
@@ -84,7 +84,7 @@ async function publish(paths: StorePaths) {
   return { one, two, extents };
 }
 
-test('a published layer is held, until something it needs is not', async (t) => {
+test('a published layer is cached until something that it needs is gone', async (t) => {
   const paths = freshStore(t);
   assert.equal(readLayerRecord(paths, DIFF_ID), undefined);
   const { one, two, extents } = await publish(paths);
@@ -106,7 +106,7 @@ test('a published layer is held, until something it needs is not', async (t) => 
   assert.equal(isCached(), false, 'a byte of it proved false');
 });
 
-test('a damaged record file is no record', async (t) => {
+test('a damaged record file is invalid', async (t) => {
   const paths = freshStore(t);
   await publish(paths);
   const path = layerRecordPath(paths, DIFF_ID);

@@ -39,7 +39,7 @@ function silence(paths: StorePaths, lease: Lease, ms: number): void {
   utimesSync(path, timeMs / SECOND, timeMs / SECOND);
 }
 
-test('the others that live are known by what they do, oneself is none of them', (t) => {
+test('the kinds of other live leases are known, without this one', (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   assert.deepEqual(own.otherKinds(), []);
@@ -50,7 +50,7 @@ test('the others that live are known by what they do, oneself is none of them', 
   assert.deepEqual(own.otherKinds(), []);
 });
 
-test('one that is silent for more than 15 s on two looks is dead, for 14 s it lives', (t) => {
+test('a lease that is stale for more than 15 s in two checks is dead; after 14 s it is live', (t) => {
   const skip = skipTime(t);
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
@@ -71,7 +71,7 @@ test('one that is silent for more than 15 s on two looks is dead, for 14 s it li
   assert.deepEqual([...own.liveIds()], [own.id]);
 });
 
-test('leases that live still do so after the clock was set, or the machine has slept', (t) => {
+test('live leases stay live after the clock was set or the machine has slept', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const skip = skipTime(t);
   const paths = freshStore(t);
@@ -91,7 +91,7 @@ test('leases that live still do so after the clock was set, or the machine has s
   }
 });
 
-test('who has to know waits for the second look, if a lease is silent', async (t) => {
+test('awaitStale waits for the second check if a lease is stale', async (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   const other = take(t, paths, 'pull');
@@ -106,7 +106,7 @@ test('who has to know waits for the second look, if a lease is silent', async (t
   assert.deepEqual(own.otherKinds(), []);
 });
 
-test('the clock of the machine plays no part', (t) => {
+test('the clock of the machine does not matter', (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   take(t, paths, 'pull');
@@ -114,7 +114,7 @@ test('the clock of the machine plays no part', (t) => {
   assert.deepEqual(own.otherKinds(), ['pull']);
 });
 
-test('the heart beats while the holder lives, also after its file was deleted', (t) => {
+test('a lease is renewed while the holder lives, also after its file was deleted', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const skip = skipTime(t);
   const paths = freshStore(t);
@@ -134,7 +134,7 @@ test('the heart beats while the holder lives, also after its file was deleted', 
   assert.deepEqual(own.otherKinds(), []);
 });
 
-test('a heart beats on when another directory stands in the place of that of the leases', (t) => {
+test('renewals go on when the directory of the leases is replaced', (t) => {
   t.mock.timers.enable({ apis: ['setInterval'] });
   const paths = freshStore(t);
   const own = take(t, paths, 'pull');
@@ -151,7 +151,7 @@ test('a heart beats on when another directory stands in the place of that of the
   own.close();
 });
 
-test('what dead processes have left can be removed, nothing else is', (t) => {
+test('leases of dead processes are removed, and no others', (t) => {
   const skip = skipTime(t);
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
@@ -166,7 +166,7 @@ test('what dead processes have left can be removed, nothing else is', (t) => {
   assert.deepEqual(left.sort(), [own.id, alive.id, 'strange'].sort());
 });
 
-test('a lease is held while the work runs and given back whatever becomes of it', async (t) => {
+test('a lease is held while the work runs and released when it succeeds or fails', async (t) => {
   const paths = freshStore(t);
   const own = take(t, paths, 'prune');
   assert.deepEqual(await withLease(paths, 'verify', async () => own.otherKinds()), ['verify']);
@@ -175,7 +175,7 @@ test('a lease is held while the work runs and given back whatever becomes of it'
   assert.deepEqual(own.otherKinds(), []);
 });
 
-test('a lease is taken although somebody who goes removes the directory just then', (t) => {
+test('a lease is acquired although another process removes the directory at that moment', (t) => {
   const paths = freshStore(t);
   const real = fs.mkdirSync;
   let made = 0;
@@ -195,7 +195,7 @@ test('a lease is taken although somebody who goes removes the directory just the
   assert.deepEqual([...lease.liveIds()], [lease.id]);
 });
 
-test('one whose process is gone is dead after 2 s of silence, if its number means the same here', {
+test('a lease of a gone process in the same PID namespace is dead after 2 s without a renewal', {
   skip: process.platform !== 'linux' && 'no process namespaces here',
 }, (t) => {
   const paths = freshStore(t);
@@ -233,7 +233,7 @@ function skipUnlessUnshared(): string | false {
   return status !== 0 && 'cannot make a process namespace here (a container without CAP_SYS_ADMIN?)';
 }
 
-test('one in another container lives while its heart beats, and is dead after 15 s of silence', {
+test('a lease of another container is live while it is renewed, and dead after 15 s without a renewal', {
   skip: skipUnlessUnshared(),
 }, async (t) => {
   const skip = skipTime(t);

@@ -48,7 +48,7 @@ const A = Buffer.from('content A');
 const B = Buffer.from('the content B');
 const C = Buffer.from('C');
 
-test('an empty store holds nothing', (t) => {
+test('an empty store has nothing', (t) => {
   const paths = freshStore(t);
   const answer = lookUp(paths, { digests: [wanted([A])], blobs: [{ digest: digestOf('blob'), raw: false }] });
   assert.deepEqual(places(answer), [undefined]);
@@ -57,7 +57,7 @@ test('an empty store holds nothing', (t) => {
   assert.deepEqual(lookUp(paths, { digests: [], blobs: [] }).found, []);
 });
 
-test('what packs hold is found, in sealed and unsealed ones', async (t) => {
+test('contents and pieces of sealed and unsealed packs are found', async (t) => {
   const paths = freshStore(t);
   const sealed = writePack(paths, [A, C]);
   await sealPack(paths, sealed.id);
@@ -70,7 +70,7 @@ test('what packs hold is found, in sealed and unsealed ones', async (t) => {
   ]);
 });
 
-test('a digest that was computed is preferred to one that a TOC states, in any order of packs', async (t) => {
+test('a computed digest is preferred to a stated one, in any order of packs', async (t) => {
   const paths = freshStore(t);
   const lie = writePack(paths, [B], {}, [B]);
   assert.deepEqual(find(paths, B), [`${lie.id}:0`]);
@@ -86,7 +86,7 @@ test('a digest that was computed is preferred to one that a TOC states, in any o
   assert.deepEqual(find(paths, A), [`${stated.id}:0`], 'but not where its bytes have rotted');
 });
 
-test('among 200,000 contents of 100 packs what is wanted is found, in a fifth of what 1,000,000 may take', async (t) => {
+test('among 200,000 contents of 100 packs the requested ones are found, in a fifth of the time for 1,000,000', async (t) => {
   const paths = freshStore(t);
   const rows = 2000;
   const index = Buffer.alloc(rows * RECORD_BYTES);
@@ -113,7 +113,7 @@ test('among 200,000 contents of 100 packs what is wanted is found, in a fifth of
   assert.ok(addedBytes < 20e6, `${addedBytes}`);
 });
 
-test('groups, equal digests within and across them, get the same answer', (t) => {
+test('equal digests within and across groups get the same answer', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [A, B]);
   const answer = lookUp(paths, { digests: [wanted([A, B, A]), wanted([]), wanted([B, A])], blobs: [] });
@@ -123,14 +123,14 @@ test('groups, equal digests within and across them, get the same answer', (t) =>
   assert.deepEqual(answer.packs, [id]);
 });
 
-test('a run of another length than the wanted one is not the content', (t) => {
+test('a run of another length is not the content', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [A]);
   const answer = lookUp(paths, { digests: [wanted([A, A], [A.length + 1, A.length])], blobs: [] });
   assert.deepEqual(places(answer), [undefined, `${id}:0`]);
 });
 
-test('of an unsealed pack only bytes whose crc32 is right are believed', (t) => {
+test('of an unsealed pack only bytes with a right crc32 are trusted', (t) => {
   const paths = freshStore(t);
   const bad = writePack(paths, [A, B]);
   changeByte(packPath(paths, bad.id), 0);
@@ -139,7 +139,7 @@ test('of an unsealed pack only bytes whose crc32 is right are believed', (t) => 
   assert.deepEqual(find(paths, A, B), [undefined, `${good.id}:0`]);
 });
 
-test('a sealed pack is believed without reading it', async (t) => {
+test('a sealed pack is trusted without reading it', async (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [A]);
   await sealPack(paths, id);
@@ -174,7 +174,7 @@ test('a content that crosses pieces of an unsealed pack needs all of them', (t) 
   }
 });
 
-test('runs beyond the end of a pack, in bad runs or in a pack that is gone do not exist', async (t) => {
+test('runs beyond the end of a pack, in bad runs or in a missing pack do not exist', async (t) => {
   const paths = freshStore(t);
   const packs = [writePack(paths, [A, B]), writePack(paths, [A, B])];
   await sealPack(paths, packs[0]!.id);
@@ -204,7 +204,7 @@ test('a torn or damaged index loses only the records concerned', async (t) => {
   assert.deepEqual(find(paths, A), [`${id}:0`]);
 });
 
-test('files that are no index are left alone', (t) => {
+test('files that are not indexes are left alone', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [A]);
   for (const name of ['x.idx', `${id.toUpperCase()}g.idx`, '.idx.open'])
@@ -279,7 +279,7 @@ function resume(paths: StorePaths, ...blobs: [string, boolean][]) {
   }));
 }
 
-test('pieces of several blobs are chosen apart from each other', (t) => {
+test('pieces of several blobs are chosen independently', (t) => {
   const paths = freshStore(t);
   const one = writeBroken(paths, 'x', [{ start: 50, length: 50 }]);
   const two = writeBroken(paths, 'y', [
@@ -296,7 +296,7 @@ test('pieces of several blobs are chosen apart from each other', (t) => {
   );
 });
 
-test('pieces of a blob that was broken off come back in order, from all packs', async (t) => {
+test('pieces of an interrupted blob are found in order, in all packs', async (t) => {
   const paths = freshStore(t);
   const one = writeBroken(paths, 'x', [
     { start: 50, length: 5 },
@@ -312,7 +312,7 @@ test('pieces of a blob that was broken off come back in order, from all packs', 
   ]);
 });
 
-test('raw pieces and pieces of the tar are not taken for each other', (t) => {
+test('raw and decoded pieces are not confused', (t) => {
   const paths = freshStore(t);
   const decoded = writeBroken(paths, 'x', [{ start: 0, length: 5 }]);
   const raw = writeBroken(paths, 'x', [{ start: 5, length: 5 }], true);
@@ -323,7 +323,7 @@ test('raw pieces and pieces of the tar are not taken for each other', (t) => {
   assert.deepEqual(resume(paths, ['x', true]), [{ blob: 0, range: [5, 5], tar: [0, 5], at: `${raw}:0` }]);
 });
 
-test('pieces that overlap are taken once: sealed before unsealed, long before short', async (t) => {
+test('of overlapping pieces one is chosen: sealed before unsealed, long before short', async (t) => {
   const paths = freshStore(t);
   const unsealed = writeBroken(paths, 'x', [
     { start: 0, length: 30 },
@@ -346,7 +346,7 @@ test('pieces that overlap are taken once: sealed before unsealed, long before sh
   assert.ok(unsealed);
 });
 
-test('of a raw piece what those before it do not have is taken', (t) => {
+test('a raw piece is trimmed to the bytes that earlier pieces do not have', (t) => {
   const paths = freshStore(t);
   const part = writeBroken(paths, 'x', [{ start: 0, length: 7 }], true);
   const ranges = [0, 5, 10].map((start) => ({ start, length: 5 }));
@@ -361,7 +361,7 @@ test('of a raw piece what those before it do not have is taken', (t) => {
   );
 });
 
-test('a resumed piece that is false gives way to a true one', (t) => {
+test('a corrupt piece is replaced by an intact one', (t) => {
   const paths = freshStore(t);
   const spoiled = writeBroken(paths, 'x', [{ start: 0, length: 30 }]);
   const good = writeBroken(paths, 'x', [{ start: 0, length: 10 }]);

@@ -53,14 +53,14 @@ function found(paths: StorePaths): boolean[] {
   return Array.from(answer.found[0]!.pack, (pack) => pack >= 0);
 }
 
-test('bytes that are what their record says are not marked, whoever suspects them', async (t) => {
+test('bytes that match their record are not marked', async (t) => {
   const { paths, id } = await sealed(t);
   mark(paths, [[id, 0, 3500]]);
   assert.ok(!existsSync(badRunsPath(paths, id)));
   assert.deepEqual(found(paths), [true, true, true]);
 });
 
-test('of a piece that has rotted only what was suspected is marked', async (t) => {
+test('of a corrupt piece only the suspect bytes are marked', async (t) => {
   const { paths, id } = await sealed(t);
   flipByte(packPath(paths, id), A.length + 5);
   mark(paths, [[id, A.length, B.length]]);
@@ -69,7 +69,7 @@ test('of a piece that has rotted only what was suspected is marked', async (t) =
   assert.deepEqual(found(paths), [true, false, true]);
 });
 
-test('bytes that a pack has lost are marked', async (t) => {
+test('missing bytes of a pack are marked', async (t) => {
   const { paths, id } = await sealed(t);
   truncateSync(packPath(paths, id), A.length + 5);
   mark(paths, [[id, A.length, B.length]]);
@@ -77,7 +77,7 @@ test('bytes that a pack has lost are marked', async (t) => {
   assert.deepEqual(found(paths), [true, false, false]);
 });
 
-test('a pack that is gone is not marked, and others are nevertheless', async (t) => {
+test('a missing pack is not marked, but others are', async (t) => {
   const { paths, id } = await sealed(t);
   const lost = writePack(paths, [A]).id;
   unlinkSync(packPath(paths, lost));
@@ -94,7 +94,7 @@ test('a pack that is gone is not marked, and others are nevertheless', async (t)
   );
 });
 
-test('bytes that no record states are not marked', async (t) => {
+test('bytes without a record are not marked', async (t) => {
   const { paths, id } = await sealed(t);
   mark(paths, [[id, 3500, 100]]);
   assert.ok(!existsSync(badRunsPath(paths, id)));
@@ -121,7 +121,7 @@ function foundOf(paths: StorePaths, blobDigest: Buffer): { contents: boolean[]; 
   };
 }
 
-test('a digest that a TOC stated wrongly is corrected where its bytes are as they were written', (t) => {
+test('a wrong stated digest of intact bytes is corrected', (t) => {
   const blob = sha256('blob');
   const { paths, id } = lied(t, blob);
   assert.deepEqual(foundOf(paths, blob), { contents: [true, false, true], pieces: 1 });
@@ -133,7 +133,7 @@ test('a digest that a TOC stated wrongly is corrected where its bytes are as the
   assert.ok(!existsSync(badRunsPath(paths, id)));
 });
 
-test('a piece that is not what its blob has there is no piece of that blob any more', (t) => {
+test("a piece that does not match its blob loses the blob's digest", (t) => {
   const blob = sha256('blob');
   const { paths, id } = lied(t, blob);
   assert.equal(listStore({ store: paths.root }).brokenOff.length, 1);
@@ -147,7 +147,7 @@ test('a piece that is not what its blob has there is no piece of that blob any m
   assert.ok(overlapsRun(readBadRuns(paths, id), 0, 1));
 });
 
-test('no record is corrected by bytes that have rotted, nor where nothing can be written', (t) => {
+test('no record of corrupt bytes or in a read-only store is corrected', (t) => {
   const blob = sha256('blob');
   const { paths, id } = lied(t, blob);
   const index = indexPath(paths, id, false);

@@ -6,7 +6,7 @@ import { MAX_OPEN_PACKS, MissingBytes, PackReader, shareOpenPacks } from '../../
 import { newPackId, packPath } from '../../../src/store/paths.js';
 import { freshStore, randomBytes, seededRandom, writePack } from './support.js';
 
-test('blocks are the bytes of the extents, one after the other, full but for the last', (t) => {
+test('blocks are the concatenated bytes of the extents, and all but the last are full', (t) => {
   const paths = freshStore(t);
   const random = seededRandom(5);
   const packs = Array.from({ length: 3 }, () => {
@@ -32,7 +32,7 @@ test('blocks are the bytes of the extents, one after the other, full but for the
   reader.close();
 });
 
-test('no more than 64 packs are open, and the longest unused is closed first', (t) => {
+test('at most 64 packs are open, and the least recently used is closed first', (t) => {
   const paths = freshStore(t);
   const ids = Array.from({ length: MAX_OPEN_PACKS + 6 }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
   const reader = new PackReader(paths);
@@ -62,7 +62,7 @@ test('no more than 64 packs are open, and the longest unused is closed first', (
   assert.equal(reader.openPacks, 0);
 });
 
-test('readers share the 64, also with other threads, and each has one in any case', (t) => {
+test('readers share the limit of 64, also with other threads, and each has at least one', (t) => {
   const paths = freshStore(t);
   const ids = Array.from({ length: MAX_OPEN_PACKS }, (_, i) => writePack(paths, [Buffer.from([i])]).id);
   const [one, two] = [new PackReader(paths), new PackReader(paths)];
@@ -91,7 +91,7 @@ test('readers share the 64, also with other threads, and each has one in any cas
   assert.equal(all[0], MAX_OPEN_PACKS - 2);
 });
 
-test('bytes that a pack does not have are told apart from other errors', (t) => {
+test('missing bytes of a pack have an error of their own', (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.alloc(100)]);
   truncateSync(packPath(paths, id), 60);

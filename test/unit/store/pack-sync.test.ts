@@ -28,7 +28,7 @@ test('a sealed pack has its index under the final name', async (t) => {
   assert.deepEqual(readdirSync(paths.packs).sort(), [`${id}.idx`, `${id}.pack`]);
 });
 
-test('unsealed packs are synced, sealed ones are not asked again', async (t) => {
+test('unsealed packs are synced, sealed ones are not synced again', async (t) => {
   const paths = freshStore(t);
   const sealed = writePack(paths, [Buffer.from('x')]).id;
   const unsealed = writePack(paths, [Buffer.from('y')]).id;
@@ -116,7 +116,7 @@ test('a pack whose sync failed on a full disk is lost to all processes', async (
   assert.equal(mock.callCount(), 1);
 });
 
-test('of two syncs of a pack at once none is believed when one was told of the loss', async (t) => {
+test('if one of two concurrent syncs of a pack fails, both count as failed', async (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('content')]);
   const mock = await replaceSync(t, paths.root, () => Promise.resolve());
@@ -141,7 +141,7 @@ test('a pack that cannot be opened for a moment is not lost', async (t) => {
   assert.ok(isFound(paths, 'content'));
 });
 
-test('a removed pack leaves nothing behind, and may be removed again', async (t) => {
+test('removing a pack deletes all of its files, and may be repeated', async (t) => {
   const paths = freshStore(t);
   const { id } = writePack(paths, [Buffer.from('x')]);
   markBad(paths, id, [{ offset: 0, lengthBytes: 1 }]);

@@ -14,7 +14,7 @@ import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath, packPath } from '../../../src/store/paths.js';
 import { freshStore, pieceOf, sha256 } from './support.js';
 
-test('a pack is made by the first reservation', (t) => {
+test('the first reservation creates a pack', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);
   assert.equal(writer.id, undefined);
@@ -25,7 +25,7 @@ test('a pack is made by the first reservation', (t) => {
   writer.close();
 });
 
-test('spans written in turns lie unbroken, and one that is broken off leaves a hole', (t) => {
+test('spans written in turns are contiguous, and an interrupted one leaves a hole', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);
   const first = writer.reserve(4);
@@ -40,7 +40,7 @@ test('spans written in turns lie unbroken, and one that is broken off leaves a h
   assert.equal(readFileSync(packPath(paths, first.pack), 'latin1'), 'AABB\0\0\0CCDD');
 });
 
-test('the index says of each piece what it is, and plain bytes are not in it', (t) => {
+test('the index has a record for each piece and none for unindexed bytes', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);
   const region = writer.reserve(20);
@@ -77,7 +77,7 @@ test('the index says of each piece what it is, and plain bytes are not in it', (
   ]);
 });
 
-test('a piece with more contents than the first buffer has room for is indexed whole', (t) => {
+test('a piece with more contents than the first buffer is indexed completely', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);
   const region = writer.reserve(1000);
@@ -191,7 +191,7 @@ test('after close a reservation opens a new pack, and regions of the old one are
   assert.ok(existsSync(packPath(paths, region.pack)));
 });
 
-test('raw pieces and contents are noted after their bytes, within their region only', (t) => {
+test('records of raw pieces and contents follow their bytes, within their region only', (t) => {
   const paths = freshStore(t);
   const writer = new PackWriter(paths);
   writer.reserve(4);

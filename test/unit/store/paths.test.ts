@@ -12,7 +12,7 @@ function freshDirectory(t: TestContext): string {
   return path;
 }
 
-test('opening makes the directories, for this user alone, and may be repeated', (t) => {
+test('opening creates the directories, for this user alone, and may be repeated', (t) => {
   const root = join(freshDirectory(t), 'a', 'store');
   const paths = openStore(root);
   assert.deepEqual(openStore(root), paths);
@@ -21,7 +21,7 @@ test('opening makes the directories, for this user alone, and may be repeated', 
   if (process.platform !== 'win32') assert.equal(statSync(root).mode & 0o777, 0o700);
 });
 
-test('the names of what opening makes are on the disk, and nothing is synced that was there', {
+test('opening syncs the directories that it creates, and no others', {
   skip: process.platform === 'win32' && 'no directory is synced',
 }, (t) => {
   const parent = freshDirectory(t);
@@ -75,7 +75,7 @@ test('a root that cannot be a directory is a broken store', (t) => {
   assert.throws(() => openStore(join(file, 'below')), { code: 'store-broken' });
 });
 
-test('pack names are 32 hex digits and nothing else', () => {
+test('pack names are 32 hex digits', () => {
   const id = newPackId();
   assert.ok(isPackId(id));
   assert.notEqual(newPackId(), id);

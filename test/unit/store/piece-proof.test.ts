@@ -7,7 +7,7 @@ import { PieceProof } from '../../../src/store/piece-proof.js';
 import { flipByte } from '../../support/packs.js';
 import { freshStore, randomBytes, seededRandom, writePack } from './support.js';
 
-test('the false parts of a run are those that lie in pieces whose bytes have changed', (t) => {
+test('the corrupt parts of a run are those in pieces whose bytes have changed', (t) => {
   const paths = freshStore(t);
   const random = seededRandom(11);
   const bytes = randomBytes(random, 3000);
@@ -36,7 +36,7 @@ test('the false parts of a run are those that lie in pieces whose bytes have cha
   }
 });
 
-test('a run is covered by pieces that are true and leave no hole', (t) => {
+test('a run is covered by intact pieces without a gap', (t) => {
   const paths = freshStore(t);
   const bytes = randomBytes(seededRandom(12), 400);
   const { id } = writePack(paths, [bytes]);

@@ -23,13 +23,13 @@ function depths(lists: readonly Runs[], bytes: number): number[] {
   return depth;
 }
 
-test('runs that overlap or touch become one, in order', () => {
+test('runs that overlap or touch are merged, in order', () => {
   assert.deepEqual([...runsOf(10, 20, 0, 5, 5, 7, 15, 30, 16, 18)], [0, 7, 10, 30]);
   assert.deepEqual([...runsOf()], []);
   assert.equal(bytesOf(runsOf(0, 5, 3, 10)), 10);
 });
 
-test('shared and common bytes are those that counting finds', () => {
+test('shared and common bytes match a count of single bytes', () => {
   const random = seededRandom(1);
   const number = (most: number) => Math.floor(random() * most);
   for (let round = 0; round < 200; round++) {
@@ -46,7 +46,7 @@ test('shared and common bytes are those that counting finds', () => {
   }
 });
 
-test('a run is around what lies in it whole', () => {
+test('a run contains ranges within it', () => {
   const runs = runsOf(10, 20, 30, 40);
   for (const [start, end, row] of [
     [10, 20, 0],
@@ -62,7 +62,7 @@ test('a run is around what lies in it whole', () => {
   }
 });
 
-test('a run is touched by what has one byte of it', () => {
+test('a run overlaps ranges with one of its bytes', () => {
   const runs = runsOf(10, 20, 30, 40);
   const touching = [9, 10, 19, 20, 29, 30, 39, 40].filter((at) => overlapsRun(runs, at, at + 1));
   assert.deepEqual(touching, [10, 19, 30, 39]);

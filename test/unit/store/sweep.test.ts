@@ -7,7 +7,7 @@ import { Lease } from '../../../src/store/leases.js';
 import { StoreInUse, Sweep } from '../../../src/store/sweep.js';
 import { freshStore, writePack } from './support.js';
 
-test('it looks for leases before each file, and stops in the middle', async (t) => {
+test('a sweep checks for leases before each file, and stops midway', async (t) => {
   const paths = freshStore(t);
   const lease = new Lease(paths, 'prune');
   t.after(() => lease.close());
@@ -31,7 +31,7 @@ test('it looks for leases before each file, and stops in the middle', async (t) 
   await assert.rejects(sweep.pack(sweep.packs().find(({ id }) => id === pack)!), StoreInUse);
 });
 
-test('it looks for leases before each file of a pack: bytes stay for whoever comes in between', async (t) => {
+test('a sweep checks for leases before each file of a pack, and keeps the bytes for a new process', async (t) => {
   const paths = freshStore(t);
   const lease = new Lease(paths, 'prune');
   t.after(() => lease.close());
@@ -51,7 +51,7 @@ test('it looks for leases before each file of a pack: bytes stay for whoever com
   assert.equal(sweep.freedBytes, 0);
 });
 
-test('what was written since is left alone, and what goes is counted', async (t) => {
+test('newer files are kept, and deleted ones counted', async (t) => {
   const paths = freshStore(t);
   const lease = new Lease(paths, 'prune');
   t.after(() => lease.close());
