@@ -165,7 +165,7 @@ async function freeBytesOf(directory: string, keepsReserve: boolean): Promise<nu
 let makeRoom: () => boolean = () => false;
 
 /**
- * Sets what `withRoom` calls in this thread when the disk is full; `make` returns whether to try
+ * Sets what `retryIfFull` calls in this thread when the disk is full; `make` returns whether to try
  * again.
  */
 export function onFullDisk(make: () => boolean): void {
@@ -176,7 +176,7 @@ export function onFullDisk(make: () => boolean): void {
  * Runs `write`, and once more if the disk was full and space could be freed.
  * @throws what `write` throws
  */
-export function withRoom<T>(write: () => T): T {
+export function retryIfFull<T>(write: () => T): T {
   try {
     return write();
   } catch (error) {
@@ -185,8 +185,8 @@ export function withRoom<T>(write: () => T): T {
   }
 }
 
-/** As `withRoom` for an asynchronous write; `from` frees space. */
-export async function withRoomFrom<T>(
+/** As `retryIfFull` for an asynchronous write; `from` frees space. */
+export async function retryIfFullAsync<T>(
   from: { makeRoom?(): Promise<void> } | undefined,
   write: () => Promise<T>,
 ): Promise<T> {

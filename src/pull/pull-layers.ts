@@ -1,4 +1,4 @@
-import { requireSpace, withRoomFrom } from '../files/disk-space.js';
+import { requireSpace, retryIfFullAsync } from '../files/disk-space.js';
 import { inLayer, type PullError } from '../format/error.js';
 import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
@@ -44,7 +44,7 @@ export async function pullLayers(
   const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
   announce(context, layers, figures);
   const storeBytes = sum(figures, ({ diskBytes }) => diskBytes);
-  await withRoomFrom(context.follower, () => requireSpace(context.paths.root, storeBytes, true));
+  await retryIfFullAsync(context.follower, () => requireSpace(context.paths.root, storeBytes, true));
   await context.follower?.expect?.({ storeBytes, tarBytes: sum(figures, ({ tarBytes }) => tarBytes ?? 0) });
   const run = await runPlan(context, layers, plan, fetchBytes);
   return {
@@ -279,7 +279,7 @@ class Run {
 /** Publishes a verified layer, and deletes its metadata, which only an unverified one needs. */
 async function publishLayer(context: PullContext, layer: KnownLayer, extents: ExtentList): Promise<void> {
   const record = { diffId: layer.diffId, extents };
-  await withRoomFrom(context.follower, () => writeLayerRecord(context.paths, record));
+  await retryIfFullAsync(context.follower, () => writeLayerRecord(context.paths, record));
   for (const part of [layer.metadata?.toc, layer.metadata?.tarSplit]) {
     if (part !== undefined) await deleteBlob(context.paths, part.digest);
   }

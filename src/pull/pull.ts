@@ -1,4 +1,4 @@
-import { withRoomFrom } from '../files/disk-space.js';
+import { retryIfFullAsync } from '../files/disk-space.js';
 import { asOutOfResources } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -161,7 +161,7 @@ class Pull {
     this.#follower?.begin(image.config.diffIds);
     const missing = () => this.#missing(imageLayers(image, this.#paths));
     const { figures, provenAfterMs } = await this.#pullMissing(missing);
-    await withRoomFrom(this.#follower, () => writeRecord(this.#paths, source.image, settings, image));
+    await retryIfFullAsync(this.#follower, () => writeRecord(this.#paths, source.image, settings, image));
     const all = new Map([...this.#pulled, ...figures]);
     return this.#result(image, imageLayers(image, this.#paths), all, provenAfterMs);
   }

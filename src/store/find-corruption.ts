@@ -48,8 +48,8 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
   const { block } = indexes;
   const parts: TarPart[] = [];
   for (const pack of listIndexedPacks(paths)) {
-    const own = rows.get(pack.id);
-    if (own === undefined) continue;
+    const rowsOfPack = rows.get(pack.id);
+    if (rowsOfPack === undefined) continue;
     const proof = new PieceProof(reader, pack.id);
     const contents: KnownContent[] = [];
     const known = new Set<number>();
@@ -72,7 +72,7 @@ export function findCorruption(paths: StorePaths, reader: PackReader, extents: E
     contents.sort((a, b) => a.offset - b.offset);
     const bad: PackRun[] = [];
     const correction = new IndexCorrection(paths, pack);
-    for (const row of own) {
+    for (const row of rowsOfPack) {
       const found = corruptRuns(reader, pack.id, proof, contents, row, correction);
       bad.push(...found.contents, ...found.gaps);
       for (const { offset, lengthBytes } of found.contents) {
@@ -102,7 +102,7 @@ function markBadIfWritable(paths: StorePaths, id: PackId, runs: readonly PackRun
 function lostParts(paths: StorePaths, rows: ReadonlyMap<PackId, readonly Row[]>): TarPart[] {
   return [...rows]
     .filter(([id]) => !isPresent(packPath(paths, id)))
-    .flatMap(([, own]) => own)
+    .flatMap(([, rowsOfPack]) => rowsOfPack)
     .map(({ tarStart, lengthBytes }) => ({ start: tarStart, end: tarStart + lengthBytes }));
 }
 

@@ -85,24 +85,6 @@ export function decodeLayerRecord(bytes: Buffer, diffId: Digest): LayerRecord | 
   return extents.lengthBytes === readU64(bytes, TAR_BYTES_AT) ? { diffId, extents } : undefined;
 }
 
-/** Returns whether every pack exists and is long enough, and no extent overlaps a bad run. */
-function isCached(paths: StorePaths, extents: ExtentList): boolean {
-  const packs = new Map(
-    extents.packs.map((id) => {
-      const path = packPath(paths, id);
-      const sizeBytes = wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? -1;
-      return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
-    }),
-  );
-  for (let i = 0; i < extents.count; i++) {
-    const { sizeBytes, bad } = packs.get(extents.packAt(i))!;
-    const offset = extents.offsetAt(i);
-    const length = extents.lengthAt(i);
-    if (offset + length > sizeBytes || overlapsRun(bad, offset, offset + length)) return false;
-  }
-  return true;
-}
-
 /**
  * Returns the layer record of a DiffID if the layer is cached: the record is valid, its packs exist
  * and are long enough, and no extent overlaps a bad run. Does not read the layer's bytes.
@@ -130,6 +112,24 @@ export function readRecordFile(path: string, diffId: Digest): LayerRecord | unde
 export async function writeLayerRecord(paths: StorePaths, record: LayerRecord): Promise<void> {
   await syncPacks(paths, record.extents.packs);
   await writeAtomically(layerRecordPath(paths, record.diffId), encodeLayerRecord(record), true);
+}
+
+/** Returns whether every pack exists and is long enough, and no extent overlaps a bad run. */
+function isCached(paths: StorePaths, extents: ExtentList): boolean {
+  const packs = new Map(
+    extents.packs.map((id) => {
+      const path = packPath(paths, id);
+      const sizeBytes = wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? -1;
+      return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
+    }),
+  );
+  for (let i = 0; i < extents.count; i++) {
+    const { sizeBytes, bad } = packs.get(extents.packAt(i))!;
+    const offset = extents.offsetAt(i);
+    const length = extents.lengthAt(i);
+    if (offset + length > sizeBytes || overlapsRun(bad, offset, offset + length)) return false;
+  }
+  return true;
 }
 
 function sha256(bytes: Uint8Array): Buffer {

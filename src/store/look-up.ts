@@ -16,7 +16,7 @@ import type { PackId, StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';
 
 /** Digests to look up, such as those of a layer's contents or chunks. */
-export interface WantedDigests {
+export interface RequestedDigests {
   /** DIGEST_BYTES bytes a row. */
   readonly digests: Uint8Array;
   /** The length of the run, in bytes, which must match. */
@@ -24,15 +24,15 @@ export interface WantedDigests {
 }
 
 /** A blob of which the store may have pieces; each (digest, raw) at most once. */
-interface WantedBlob {
+interface RequestedBlob {
   readonly digest: Digest;
   /** Whether to look for its raw bytes, or else for decoded ones. */
   readonly raw: boolean;
 }
 
 export interface LookUpRequest {
-  readonly digests: readonly WantedDigests[];
-  readonly blobs: readonly WantedBlob[];
+  readonly digests: readonly RequestedDigests[];
+  readonly blobs: readonly RequestedBlob[];
 }
 
 /** The runs of the requested digests, row by row. */
@@ -82,7 +82,7 @@ class Search {
   readonly candidates: Candidate[] = [];
   readonly #reader: PackReader;
   readonly #scan: IndexScan;
-  readonly #wanted: DigestTable;
+  readonly #requested: DigestTable;
   readonly #blobs: DigestTable;
   readonly #pack: Int32Array;
   readonly #offset: Float64Array;
@@ -92,12 +92,12 @@ class Search {
   constructor(paths: StorePaths, reader: PackReader, request: LookUpRequest) {
     this.#scan = new IndexScan(paths);
     this.#reader = reader;
-    this.#wanted = tableOf(request.digests);
+    this.#requested = tableOf(request.digests);
     this.#blobs = new DigestTable(
       Buffer.concat(request.blobs.map(({ digest }) => digestBytes(digest))),
       Float64Array.from(request.blobs, ({ raw }) => Number(raw)),
     );
-    const rows = this.#wanted.firstRow.length;
+    const rows = this.#requested.firstRow.length;
     this.#pack = new Int32Array(rows).fill(-1);
     this.#offset = new Float64Array(rows);
     this.#stated = new Uint8Array(rows);
@@ -112,8 +112,8 @@ class Search {
     let row = -1;
     const filter = (type: RecordType, at: number): boolean => {
       if (isContent(type)) {
-        if (!this.#wanted.mayHave(block, digestStart(at))) return false;
-        row = this.#wanted.find(block, digestStart(at), lengthOf(block, at));
+        if (!this.#requested.mayHave(block, digestStart(at))) return false;
+        row = this.#requested.find(block, digestStart(at), lengthOf(block, at));
         return row >= 0 && this.#isBetter(row, type);
       }
       row = this.#blobs.find(block, digestStart(at), Number(type === RECORD_TYPES.raw));
@@ -143,13 +143,13 @@ class Search {
   }
 
   /** Returns the answers by group; rows with the same digest share one. */
-  split(groups: readonly WantedDigests[]): FoundRuns[] {
+  split(groups: readonly RequestedDigests[]): FoundRuns[] {
     let row = 0;
     return groups.map(({ sizeBytes }) => {
       const pack = new Int32Array(sizeBytes.length).fill(-1);
       const offset = new Float64Array(sizeBytes.length);
       for (let i = 0; i < sizeBytes.length; i++, row++) {
-        const first = this.#wanted.firstRow[row]!;
+        const first = this.#requested.firstRow[row]!;
         if (first < 0) continue;
         pack[i] = this.#pack[first]!;
         offset[i] = this.#offset[first]!;
@@ -171,7 +171,7 @@ class Search {
 }
 
 /** Returns one table with the rows of all groups. */
-function tableOf(groups: readonly WantedDigests[]): DigestTable {
+function tableOf(groups: readonly RequestedDigests[]): DigestTable {
   const rows = groups.reduce((sum, { sizeBytes }) => sum + sizeBytes.length, 0);
   const digests = new Uint8Array(rows * DIGEST_BYTES);
   const sizeBytes = new Float64Array(rows);

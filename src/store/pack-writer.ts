@@ -1,6 +1,6 @@
 import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
-import { SpaceGuard, withRoom } from '../files/disk-space.js';
+import { retryIfFull, SpaceGuard } from '../files/disk-space.js';
 import { withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
@@ -89,7 +89,7 @@ export class PackWriter {
   reserve(lengthBytes: number): Region {
     if (!Number.isSafeInteger(lengthBytes) || lengthBytes < 0)
       throw new RangeError(`cannot reserve ${lengthBytes} bytes`);
-    this.#open ??= withRoom(() => createPack(this.#paths));
+    this.#open ??= retryIfFull(() => createPack(this.#paths));
     const start = this.#open.packEnd;
     this.#open.packEnd += lengthBytes;
     return { pack: this.#open.id, start, end: start + lengthBytes };
@@ -196,7 +196,7 @@ export class PackWriter {
   #attempt(action: (open: OpenPack) => void): void {
     const open = this.#open!;
     try {
-      withRoom(() => action(open));
+      retryIfFull(() => action(open));
     } catch (error) {
       this.#open = undefined;
       this.#failures.set(open.id, error);

@@ -220,19 +220,19 @@ function statRoot(root: string): Stats | undefined {
 function checkOwners(
   root: string,
   found: ReadonlyMap<string, Stats>,
-  own: number,
+  uid: number,
   warn: (message: string) => void,
 ): void {
   const others = new Set<number>();
-  for (const [path, { mode, uid }] of found) {
+  for (const [path, { mode, uid: owner }] of found) {
     if ((mode & WRITABLE_BY_ALL) !== 0) {
       throw new PullError('store-denied', `every user of this machine can write to ${path}`, {
         hint: `Run chmod o-w ${path}, or choose another place with --store.`,
       });
     }
-    if (uid !== own && uid !== 0) others.add(uid);
+    if (owner !== uid && owner !== 0) others.add(owner);
   }
   if (others.size === 0) return;
-  const users = [...others].map((uid) => `user ${uid}`).join(', ');
+  const users = [...others].map((owner) => `user ${owner}`).join(', ');
   warn(`the store ${root} belongs to ${users}, who can change its contents`);
 }

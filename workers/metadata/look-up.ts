@@ -6,7 +6,7 @@ import type {
   LookUpTask,
   ResumedRow,
 } from '../../src/pool/messages.js';
-import { lookUp as lookUpInStore, type WantedDigests } from '../../src/store/look-up.js';
+import { lookUp as lookUpInStore, type RequestedDigests } from '../../src/store/look-up.js';
 import { paths } from '../context.js';
 
 /** Asks all packs at once for the contents, chunks and blobs of the layers. */
@@ -50,12 +50,12 @@ export function lookUp(task: LookUpTask): LookUpResult {
   return { packs: answer.packs, layers, raw };
 }
 
-function contents(table: LayerTable): WantedDigests {
+function contents(table: LayerTable): RequestedDigests {
   return { digests: table.digests, sizeBytes: table.sizeBytes };
 }
 
 /** A chunk ends where the next begins, the last one of a content where the content ends. */
-function chunks(table: LayerTable): WantedDigests {
+function chunks(table: LayerTable): RequestedDigests {
   const { chunkFirst, chunkTarStart } = table;
   const sizeBytes = new Float64Array(chunkTarStart.length);
   for (let row = 0; row < table.count; row++) {

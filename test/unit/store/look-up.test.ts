@@ -15,13 +15,13 @@ import { test } from 'node:test';
 import { digestOfBytes } from '../../../src/format/digest.js';
 import { markBad } from '../../../src/store/bad-runs.js';
 import { encodeContent, RECORD_BYTES } from '../../../src/store/index-format.js';
-import { type LookUpAnswer, lookUp, type WantedDigests } from '../../../src/store/look-up.js';
+import { type LookUpAnswer, lookUp, type RequestedDigests } from '../../../src/store/look-up.js';
 import { sealPack } from '../../../src/store/pack-sync.js';
 import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from '../../../src/store/paths.js';
 import { digestOf, freshStore, pieceOf, randomBytes, seededRandom, sha256, writePack } from './support.js';
 
-function wanted(contents: Uint8Array[], sizes?: number[]): WantedDigests {
+function wanted(contents: Uint8Array[], sizes?: number[]): RequestedDigests {
   return {
     digests: Buffer.concat(contents.map(sha256)),
     sizeBytes: Float64Array.from(sizes ?? contents.map(({ length }) => length)),
@@ -86,7 +86,7 @@ test('a computed digest is preferred to a stated one, in any order of packs', as
   assert.deepEqual(find(paths, A), [`${stated.id}:0`], 'but not where its bytes have rotted');
 });
 
-test('among 200,000 contents of 100 packs the requested ones are found, in a fifth of the time for 1,000,000', async (t) => {
+test('among 200,000 contents of 100 packs the requested ones are found, in a fifth of the memory for 1,000,000', async (t) => {
   const paths = freshStore(t);
   const rows = 2000;
   const index = Buffer.alloc(rows * RECORD_BYTES);
