@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { look } from '../export/destination.js';
+import { inspect } from '../export/destination-checks.js';
 import { removeFileSync } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
 import { statName } from '../files/open-file.js';
@@ -29,7 +29,7 @@ export async function openArchiveTarget(
 ): Promise<CopyTarget> {
   const holder = dirname(resolve(file));
   const path = join(
-    look(holder, () => followLinks(holder)),
+    inspect(holder, () => followLinks(holder)),
     basename(file),
   );
   const { owner, close } = await lockDestination(`${path}.part.lock`, stop, onWait);

@@ -1,6 +1,6 @@
 import { constants, ftruncateSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { look, requireDirectory } from '../export/destination.js';
+import { inspect, requireDirectory } from '../export/destination-checks.js';
 import {
   createAtomically,
   moveFile,
@@ -31,7 +31,7 @@ export async function openLayoutTarget(
   directory: string,
   { tag, stop, onWait }: TargetOptions,
 ): Promise<CopyTarget> {
-  const root = look(directory, () => followLinks(directory));
+  const root = inspect(directory, () => followLinks(directory));
   const blobs = guardPath(root, 'blobs', 'sha256');
   const lock = await lockDestination(join(root, LOCK_DIRECTORY), stop, onWait);
   const { owner, close } = lock;
@@ -141,7 +141,7 @@ async function removeTemporary(directory: string): Promise<void> {
  */
 export function requireLayout(directory: string): void {
   if (!requireDirectory(directory)) return;
-  const names = look(directory, () => readdirSync(directory));
+  const names = inspect(directory, () => readdirSync(directory));
   if (names.includes('oci-layout') || names.every(isBegun)) return;
   throw new PullError('option-malformed', `${directory} is not empty and is no OCI layout`, {
     hint: 'name a layout, an empty directory or one that is not there',

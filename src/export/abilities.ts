@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { parsePax } from '../format/tar-fields.js';
 import { paxRecord } from '../format/tar-writer.js';
-import type { Abilities } from '../pool/messages.js';
+import type { Abilities, AssignableIds } from '../pool/messages.js';
 import { DIRECTORY, FILE, type FileTree, HARD_LINK, xattrRecordsAt } from './file-tree.js';
-import { givenIds } from './given-ids.js';
 
 const CHARACTER_DEVICE = 0x33;
 const BLOCK_DEVICE = 0x34;
@@ -22,17 +22,17 @@ const USER_XATTR = 'SCHILY.xattr.user.';
 const CAPABILITY_XATTR = 'SCHILY.xattr.security.capability';
 
 /** What this process can make; tar is looked for only if there is something for it. */
-export async function findAbilities(tree: FileTree, sameOwner: boolean): Promise<Abilities> {
-  const wished = abilitiesWithTar(sameOwner);
+export async function detectAbilities(tree: FileTree, sameOwner: boolean): Promise<Abilities> {
+  const wished = assumeGnuTar(sameOwner);
   const needed = someRow(tree, (row) => needsTar(tree, row, wished));
   return { ...wished, tar: needed ? await hasGnuTar() : true };
 }
 
 /** What this process can make if GNU tar is there; without `sameOwner` all files are this user's. */
-export function abilitiesWithTar(sameOwner: boolean): Abilities {
+export function assumeGnuTar(sameOwner: boolean): Abilities {
   const uid = process.getuid?.() ?? -1;
   const owners = process.geteuid?.() === 0;
-  const ids = owners ? givenIds(sameOwner) : undefined;
+  const ids = owners ? assignableIds(sameOwner) : undefined;
   return { uid, umask: process.umask(), owners, tar: true, ...(ids && { ids }) };
 }
 
@@ -124,7 +124,7 @@ export function isPrivileged(tree: FileTree, row: number, abilities: Abilities):
 }
 
 /** One line on what these abilities do not reach, or undefined when they reach everything. */
-export function leftOut(tree: FileTree, abilities: Abilities): string | undefined {
+export function omissionWarning(tree: FileTree, abilities: Abilities): string | undefined {
   const { tar, ids } = abilities;
   let strangers = 0;
   let setIds = 0;
@@ -174,4 +174,35 @@ function whyOf({ owners, tar, ids }: Abilities): string {
 
 function isDevice(type: number): boolean {
   return type === CHARACTER_DEVICE || type === BLOCK_DEVICE;
+}
+
+/** How the first user namespace maps all IDs but the one that is none (user_namespaces(7)). */
+const ALL_IDS = '0 0 4294967295';
+
+/** The IDs that root can give files, or undefined for all: without `sameOwner` its own, in a user namespace those that it maps. */
+function assignableIds(sameOwner: boolean): AssignableIds | undefined {
+  if (!sameOwner)
+    return { uids: [process.getuid?.() ?? 0, 1], gids: [process.getgid?.() ?? 0, 1], why: 'asked' };
+  const [uids, gids] = [mappedIds('/proc/self/uid_map'), mappedIds('/proc/self/gid_map')];
+  return uids === ALL_IDS && gids === ALL_IDS
+    ? undefined
+    : { uids: rangesOf(uids), gids: rangesOf(gids), why: 'namespace' };
+}
+
+/** The lines of a map: first ID here, first ID outside, how many. Where there are no user namespaces all are mapped. */
+function mappedIds(path: string): string {
+  try {
+    return readFileSync(path, 'latin1')
+      .trim()
+      .replace(/[^\S\n]+/g, ' ');
+  } catch {
+    return ALL_IDS; // another system, or a /proc of another kind
+  }
+}
+
+function rangesOf(map: string): number[] {
+  return map.split('\n').flatMap((line) => {
+    const [first, , count] = line.trim().split(' ').map(Number);
+    return [first!, count!];
+  });
 }

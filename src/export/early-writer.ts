@@ -4,14 +4,71 @@ import { requireSpace } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { CounterReader } from '../pool/counters.js';
-import type { ComingBytes, EarlyRows, ExtentRows, FileBatch, WorkerSetup } from '../pool/messages.js';
+import type {
+  BlockTagRows,
+  EarlyRows,
+  ExtentRows,
+  FileBatch,
+  IncomingBytes,
+  WorkerSetup,
+} from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { abilitiesWithTar } from './abilities.js';
-import { lookAtDirectory, requireDirectory } from './destination.js';
-import type { EarlyLayer } from './early-layer.js';
+import { ExtentList, type ExtentRows as StoreRows } from '../store/extents.js';
+import { assumeGnuTar } from './abilities.js';
+import { BLOCK_BYTES } from './block-tags.js';
+import { inspectDirectory, requireDirectory } from './destination-checks.js';
 import { exportThreads, startExportPool } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
-import { type RootfsPlace, takePlace } from './rootfs-place.js';
+import { openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
+
+/** A layer whose files are written while it comes: what of it is on disk, and which files wait for more. */
+export class EarlyLayer {
+  readonly diffId: Digest;
+  /** Its number in the messages of the threads. */
+  readonly row: number;
+  /** Undefined before the first attempt at it. */
+  tags: BlockTagRows | undefined;
+  isWhole = false;
+  isProven = false;
+  readonly #extents = new ExtentList();
+  readonly #waiting: FileBatch[] = [];
+
+  constructor(diffId: Digest, row: number) {
+    this.diffId = diffId;
+    this.row = row;
+  }
+
+  /** What has come so far; undefined when nothing has. */
+  get extents(): ExtentRows | undefined {
+    return this.#extents.count === 0 ? undefined : this.#extents.toRows();
+  }
+
+  /** The next bytes of the tar are on disk. */
+  feed(rows: ExtentRows): void {
+    this.#extents.append(ExtentList.fromRows(rows as StoreRows));
+  }
+
+  /** Files of it are to be written. Batches come in the order of the tar. */
+  add(batch: FileBatch): void {
+    this.#waiting.push(batch);
+  }
+
+  /**
+   * Takes the next batch whose bytes are on disk, with the part of the tar that has them.
+   * @throws Error when the tar has ended before
+   */
+  take(): { readonly batch: FileBatch; readonly extents: ExtentRows } | undefined {
+    const [batch] = this.#waiting;
+    if (batch === undefined) return undefined;
+    const { lengthBytes } = this.#extents;
+    const end = batch.endBlock * BLOCK_BYTES;
+    if (lengthBytes < end && !this.isWhole) return undefined;
+    if (lengthBytes < batch.endBytes) throw new Error('the tar is shorter than its headers say');
+    this.#waiting.shift();
+    const part = this.#extents.slice(batch.firstBlock * BLOCK_BYTES, Math.min(lengthBytes, end));
+    return { batch, extents: part.toRows() };
+  }
+}
 
 /** One thread reads headers while layers come, the others write files. */
 const MIN_THREADS = 2;
@@ -32,7 +89,7 @@ export interface EarlyWriterOptions {
 /** Threads that write files of an image while its layers come, and the place that they write them to. */
 export class EarlyWriter {
   readonly pool: WorkerPool;
-  readonly place: RootfsPlace;
+  readonly place: RootfsTarget;
   /** Null when there are too many entries, or they make no file system. */
   readonly tree: Promise<FileTree | null>;
   /** Resolves when the last batch has arrived. */
@@ -49,13 +106,13 @@ export class EarlyWriter {
 
   /**
    * The parent directory must exist: a new one would stay behind when the pull fails.
-   * @throws PullError `unsupported` where files cannot be written early; as `takePlace` and `WorkerPool.start`
+   * @throws PullError `unsupported` where files cannot be written early; as `openRootfsTarget` and `WorkerPool.start`
    */
   static async start(options: EarlyWriterOptions): Promise<EarlyWriter> {
     const { directory, setup } = options;
     if (!requireDirectory(dirname(directory))) throw notWritten('its parent directory does not exist');
-    const isAbsent = lookAtDirectory(directory, false) === 'absent';
-    const place = await takePlace(directory, isAbsent, false);
+    const isAbsent = inspectDirectory(directory, false) === 'absent';
+    const place = await openRootfsTarget(directory, isAbsent, false);
     try {
       if (!place.root.isPrivate) throw notWritten('other users may write to it');
       const pool = await startExportPool(Math.max(MIN_THREADS, exportThreads()), setup);
@@ -66,7 +123,7 @@ export class EarlyWriter {
     }
   }
 
-  private constructor(options: EarlyWriterOptions, place: RootfsPlace, pool: WorkerPool) {
+  private constructor(options: EarlyWriterOptions, place: RootfsTarget, pool: WorkerPool) {
     const { layers, order, onBatch, maxEntries, directory, sameOwner } = options;
     this.place = place;
     this.pool = pool;
@@ -88,7 +145,7 @@ export class EarlyWriter {
   }
 
   /** Tells the thread that reads headers of more bytes. */
-  post(message: ComingBytes): void {
+  post(message: IncomingBytes): void {
     this.#port.postMessage(message);
     Atomics.add(this.#sent, 0, 1);
     Atomics.notify(this.#sent, 0);
@@ -115,7 +172,7 @@ export class EarlyWriter {
       tree,
       blocks,
       directory: this.place.root.shared,
-      abilities: abilitiesWithTar(this.#sameOwner),
+      abilities: assumeGnuTar(this.#sameOwner),
     });
     // Modes, owners and times are not needed any more, and would be most of what is kept.
     const { count, contentStart, text, textEnd } = tree;
@@ -153,7 +210,7 @@ export class EarlyWriter {
   }
 }
 
-async function discard(place: RootfsPlace): Promise<void> {
+async function discard(place: RootfsTarget): Promise<void> {
   try {
     await place.discard();
   } finally {

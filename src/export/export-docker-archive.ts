@@ -13,9 +13,9 @@ import { type ArchiveMember, archiveParts, planArchive } from '../format/tar-wri
 import type { OpenFile } from '../pool/messages.js';
 import { getBlob } from '../store/blob-cache.js';
 import { openStore, type StorePaths } from '../store/paths.js';
-import { requireFile } from './destination.js';
-import { damageOf, distinct, type ExportRun, type StoredLayer, sumOf, withExport } from './export-run.js';
-import type { ExportOptions } from './options.js';
+import { requireFile } from './destination-checks.js';
+import { type ExportOptions, type ExportRun, withExport } from './export-run.js';
+import { damageOf, distinct, type StoredLayer, totalTarBytes } from './exported-layers.js';
 import { UnfinishedFile } from './unfinished.js';
 
 /**
@@ -44,7 +44,7 @@ export async function exportDockerArchive(
   const { diffIds } = parseConfig(bytes, mediaType);
   const write = (to: (run: ExportRun, documents: readonly Document[]) => Promise<boolean>) =>
     withExport({ ...options, diffIds }, (run) => {
-      run.begin(`docker-archive:${options.file ?? '-'}`, sumOf(distinct(run.layers)));
+      run.begin(`docker-archive:${options.file ?? '-'}`, totalTarBytes(distinct(run.layers)));
       const config = { name: `${digestHex(digest)}.json`, bytes };
       const named = { Config: config.name, RepoTags: repoTags(options.reference) };
       const manifest = [{ ...named, Layers: run.layers.map(nameOf) }];

@@ -5,13 +5,13 @@ import { makeOpenDirectory, type OpenDirectory } from '../files/open-directory.j
 import { wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { requireDirectory } from './destination.js';
-import { damageOf, distinct, type StoredLayer, sumOf, withExport } from './export-run.js';
-import type { ExportOptions } from './options.js';
+import { requireDirectory } from './destination-checks.js';
+import { type ExportOptions, withExport } from './export-run.js';
+import { damageOf, distinct, type StoredLayer, totalTarBytes } from './exported-layers.js';
 import { UnfinishedFile } from './unfinished.js';
 
 /** Layers under way: more than there are threads, so that none waits. */
-const LANES = 8;
+const MAX_PARALLEL = 8;
 
 /**
  * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file appears under its name only once
@@ -32,11 +32,11 @@ export async function exportLayers(
       const place = wrapFsError(`make the directory ${directory}`, () => makeOpenDirectory(directory));
       held = place;
       const each = distinct(layers);
-      begin(`layers:${options.directory}`, sumOf(each));
+      begin(`layers:${options.directory}`, totalTarBytes(each));
       // One that is there makes room for what replaces it.
       const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
-      await requireSpace(directory, sumOf(missing));
-      await inLanes(each, async (layer) => {
+      await requireSpace(directory, totalTarBytes(missing));
+      await forEachParallel(each, async (layer) => {
         const file = await UnfinishedFile.create(place, tarName(layer.diffId));
         files.push(file);
         await exportLayer(pool, layer, file);
@@ -59,13 +59,13 @@ async function exportLayer(pool: WorkerPool, layer: StoredLayer, file: Unfinishe
 }
 
 /** Does `work` for all items, a few at a time: each has a file open. The first that fails is told when all others have ended. */
-async function inLanes<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+async function forEachParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const queue = items.values();
   const failures: unknown[] = [];
   const lane = async () => {
     for (const item of queue) await work(item).catch((error: unknown) => failures.push(error));
   };
-  await Promise.all(Array.from({ length: LANES }, lane));
+  await Promise.all(Array.from({ length: MAX_PARALLEL }, lane));
   if (failures.length > 0) throw failures[0];
 }
 

@@ -1,14 +1,13 @@
 import { dirname, resolve } from 'node:path';
 import { requireSpace } from '../files/disk-space.js';
 import type { Abilities } from '../pool/messages.js';
-import { findAbilities, leftOut, needsTar, someRow } from './abilities.js';
-import { lookAtDirectory } from './destination.js';
-import { type FilesRun, type FollowedLayers, withFilesExport } from './export-run.js';
+import { detectAbilities, needsTar, omissionWarning, someRow } from './abilities.js';
+import { inspectDirectory } from './destination-checks.js';
+import { type ExportOptions, type FilesRun, withFilesExport } from './export-run.js';
+import type { FollowedLayers } from './exported-layers.js';
 import { contentBytes, FILE, type FileTree } from './file-tree.js';
-import { finishRoot } from './finish-root.js';
-import type { ExportOptions } from './options.js';
 import type { BegunRootfs, RootfsFollower } from './rootfs-follower.js';
-import { type RootfsPlace, takePlace } from './rootfs-place.js';
+import { finishRoot, openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
 
 /** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
 const TASK_BYTES = 16 * 2 ** 20;
@@ -43,15 +42,15 @@ export async function exportRootfs(
   let place = begun?.place;
   let isDone = false;
   try {
-    const found = begun === undefined ? lookAtDirectory(directory, force) : 'empty';
+    const found = begun === undefined ? inspectDirectory(directory, force) : 'empty';
     await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
       const flattening =
         begun?.tree ?? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path, ...run.given });
       // Behind it in the queue, and before the many small tasks, which fill what time is left.
       const proof = run.prove();
       const tree = await flattening;
-      place ??= await takePlace(directory, found === 'absent', force);
-      const rows = await missingRows(tree, begun);
+      place ??= await openRootfsTarget(directory, found === 'absent', force);
+      const rows = await rowsToWrite(tree, begun);
       run.begin(`rootfs:${options.directory}`, contentBytes(tree), (begun?.tree ?? null) !== null);
       // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
       if (!place.isEmpty) await proof;
@@ -59,13 +58,13 @@ export async function exportRootfs(
         const disk = found === 'absent' ? dirname(directory) : place.root.path;
         await requireSpace(disk, contentBytes(tree, rows));
       }
-      const abilities = await findAbilities(tree, options.sameOwner !== false);
+      const abilities = await detectAbilities(tree, options.sameOwner !== false);
       await writeTree(run, { tree, rows, begun: begun !== undefined }, place, abilities);
       await proof;
       const closed = finishRoot(place, tree, abilities, force);
       await place.publish();
       isDone = true;
-      for (const message of [closed, leftOut(tree, abilities)])
+      for (const message of [closed, omissionWarning(tree, abilities)])
         if (message !== undefined) run.emit({ event: 'warning', message });
     });
   } finally {
@@ -77,7 +76,7 @@ export async function exportRootfs(
 }
 
 /** The rows that are not there yet. */
-async function missingRows(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
+async function rowsToWrite(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   if (begun === undefined) return rows;
   const isKept = await begun.keep(tree);
@@ -87,7 +86,7 @@ async function missingRows(tree: FileTree, begun: BegunRootfs | undefined): Prom
 async function writeTree(
   { pool, emit, given }: FilesRun,
   { tree, rows, begun }: { readonly tree: FileTree; readonly rows: Uint32Array; readonly begun: boolean },
-  { root, isEmpty }: RootfsPlace,
+  { root, isEmpty }: RootfsTarget,
   abilities: Abilities,
 ): Promise<void> {
   const inodes = new BigUint64Array(new SharedArrayBuffer(tree.count * BigUint64Array.BYTES_PER_ELEMENT));

@@ -4,10 +4,10 @@ import { followLinks } from '../files/follow-links.js';
 import { OpenDirectory } from '../files/open-directory.js';
 import { wrapFsError } from '../files/storage-error.js';
 import type { WriteTarTask } from '../pool/messages.js';
-import { look, requirePlace } from './destination.js';
-import { type FollowedLayers, withFilesExport } from './export-run.js';
+import { inspect, requireCreatable } from './destination-checks.js';
+import { type ExportOptions, withFilesExport } from './export-run.js';
+import type { FollowedLayers } from './exported-layers.js';
 import { contentBytes } from './file-tree.js';
-import type { ExportOptions } from './options.js';
 import { UnfinishedFile } from './unfinished.js';
 
 interface TarOptions extends ExportOptions {
@@ -30,7 +30,7 @@ interface TarOptions extends ExportOptions {
 export async function exportTar(options: TarOptions): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
   if (file === undefined) return writeTar(options, undefined);
-  requirePlace(file);
+  requireCreatable(file);
   if (isSpecialFile(file)) return writeSpecialFile(options, file);
   const directory = wrapFsError(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
   try {
@@ -48,7 +48,7 @@ export async function exportTar(options: TarOptions): Promise<boolean> {
 
 /** Writes into a device or a pipe, and into nothing that another user puts in its place. */
 async function writeSpecialFile(options: TarOptions, file: string): Promise<boolean> {
-  const place = look(file, () => followLinks(file));
+  const place = inspect(file, () => followLinks(file));
   const directory = wrapFsError(`open ${dirname(place)}`, () => OpenDirectory.hold(dirname(place)));
   try {
     // What is left of a link is one of ours in /proc, to a pipe that has no path.

@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
 import type { TarSource } from '../format/tar-entries.js';
-import { type FileTree, SYMLINK } from './file-tree.js';
+import { DIRECTORY, type FileTree, SYMLINK } from './file-tree.js';
 import {
   AUFS,
   type FileListener,
@@ -11,9 +11,17 @@ import {
   OPAQUE,
   WHITEOUT,
 } from './layer-changes.js';
-import { type Inode, LayerTree, type StatedPath } from './layer-tree.js';
-import { type Selection, subtreeOf } from './subtree.js';
-import { noFileSystem, partsOf, quote, shallowFirst } from './tree-paths.js';
+import { LayerTree, type StatedPath } from './layer-tree.js';
+import {
+  type Inode,
+  isName,
+  MAX_LINKS,
+  type Node,
+  noFileSystem,
+  partsOf,
+  quote,
+  shallowFirst,
+} from './tree-nodes.js';
 import { rowsOf } from './tree-rows.js';
 
 /** Directories without an entry of their own: one for eight of the most entries. They take 160 MB; a path of 4 KB can ask for 2,048. */
@@ -78,9 +86,9 @@ function applyLayer(tree: LayerTree, { named, whiteouts }: LayerChanges, hidden:
   let at = '';
   try {
     // A whiteout is in a directory of its own layer, not behind the link that this directory takes the place of.
-    if (whiteouts.length > 0 && !tree.isEmpty) tree.closeReplaced(statedPaths(named));
-    for (at of shallowFirst(whiteouts, (path) => path)) takeAway(tree, at);
-    tree.openLinks();
+    if (whiteouts.length > 0 && !tree.isEmpty) tree.blockReplacedLinks(statedPaths(named));
+    for (at of shallowFirst(whiteouts, (path) => path)) applyWhiteout(tree, at);
+    tree.unblockLinks();
     for (const { path, what, isHidden } of named) {
       at = path;
       const inode = typeof what === 'string' ? linkedInode(tree, hidden, what, path) : what;
@@ -122,16 +130,16 @@ function keyOf(path: string): string {
   return partsOf(path).join('/');
 }
 
-function takeAway(tree: LayerTree, path: string): void {
+function applyWhiteout(tree: LayerTree, path: string): void {
   const parts = partsOf(path);
   const name = parts.pop() ?? '';
   const parent = parts.join('/');
   if (name === OPAQUE) tree.clear(parent);
-  else tree.remove(`${parent}/${nameTakenAway(name, path)}`);
+  else tree.remove(`${parent}/${whiteoutTarget(name, path)}`);
 }
 
 /** @throws PullError for what would take the directory itself away, or the one above, as containerd refuses it */
-function nameTakenAway(whiteout: string, path: string): string {
+function whiteoutTarget(whiteout: string, path: string): string {
   const name = whiteout.slice(WHITEOUT.length);
   if (['', '.', '..'].includes(name)) throw noFileSystem(`${quote(path)} takes no file away`);
   return name;
@@ -145,4 +153,74 @@ function ofLayer(error: unknown, layer: number, { length, [layer]: source }: rea
   const diffId = source?.diffId;
   const where = `layer ${layer + 1} of ${length}${diffId === undefined ? '' : `, ${diffId}`}`;
   return new PullError(code, `${message} (${where})`, { hint, layer: diffId, cause: error });
+}
+
+/** The part of a file system that is exported. */
+interface Selection {
+  /** From the root of the image on, with or without a slash before it; links are followed inside the image, that at its end, too. */
+  readonly path: string;
+  /** Whether a directory becomes the root of the export; else it keeps its name. */
+  readonly asRoot: boolean;
+}
+
+/** Where a path has led so far. */
+interface Step {
+  readonly node: Node;
+  readonly name: string;
+}
+
+/**
+ * The part of a file system that a path names, as a file system: a file, or a directory with all that is below it.
+ * @throws PullError `path-not-found` that names the nearest thing on the way that is there
+ */
+function subtreeOf(
+  tree: Pick<LayerTree, 'root' | 'rootIsStated'>,
+  { path, asRoot }: Selection,
+): Pick<LayerTree, 'root' | 'rootIsStated'> {
+  const { root } = tree;
+  const bytes = Buffer.from(path).toString('latin1');
+  const { node, name } = find(root, bytes);
+  if (node === root) return tree;
+  if (asRoot && node.directory !== undefined) return { root: node, rootIsStated: true };
+  const named = bytes.split('/').filter(isName).at(-1);
+  const names = new Map([[named === undefined || named === '..' ? name : named, node]]);
+  const inode = { ...root.inode, type: DIRECTORY };
+  const directory = { names, parent: undefined, depth: 0 };
+  return { root: { inode, directory, target: undefined }, rootIsStated: false };
+}
+
+function find(root: Node, path: string): Step {
+  const way: Step[] = [{ node: root, name: '' }];
+  const parts = path.split('/').filter(isName).reverse();
+  // A link at the end that leads nowhere is itself what is there.
+  let last: Step | undefined;
+  for (let links = 0; parts.length > 0; ) {
+    const name = parts.pop()!;
+    if (name === '..') {
+      if (way.length > 1) way.pop();
+      continue;
+    }
+    const node = way.at(-1)!.node.directory?.names.get(name);
+    if (node?.inode.type !== SYMLINK) {
+      if (node === undefined) return last ?? notFound(path, way);
+      way.push({ node, name });
+      continue;
+    }
+    if (parts.length === 0) last ??= { node, name };
+    links += 1;
+    if (links > MAX_LINKS) return last ?? notFound(path, way);
+    const { link } = node.inode;
+    if (link.startsWith('/')) way.length = 1;
+    parts.push(...link.split('/').filter(isName).reverse());
+  }
+  return way.at(-1)!;
+}
+
+/** @throws PullError always */
+function notFound(path: string, way: readonly Step[]): never {
+  const names = way.slice(1).map(({ name }) => name);
+  const nearest = quote(`/${names.join('/')}`);
+  const isDirectory = way.at(-1)!.node.directory !== undefined;
+  const there = isDirectory ? `the nearest directory is ${nearest}` : `${nearest} is no directory`;
+  throw new PullError('path-not-found', `the image has no ${quote(path)}: ${there}`);
 }

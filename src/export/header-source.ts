@@ -1,9 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import type { TarSource } from '../format/tar-entries.js';
-import { BLOCK_BYTES, type BlockTags, changedLayer } from './block-tags.js';
-import type { ExtentReader } from './extent-reader.js';
-import type { LayerSource } from './layer-source.js';
-import { BlockParts, type PartTags } from './part-tags.js';
+import { BLOCK_BYTES, BlockParts, type BlockTags, changedLayer, type PartTags } from './block-tags.js';
+import type { ExtentReader, LayerSource } from './layer-source.js';
 
 /** A header with its extended headers seldom has more; a small file's content and the next header come along. */
 const WINDOW_BYTES = 4096;
@@ -97,12 +95,12 @@ export class HeaderComparison {
     if (layer === undefined) return;
     this.#layer = undefined;
     const { partTags, whole, diffId } = layer;
-    const isLeft = partTags.leave(this.#block, this.#parts);
+    const isAbandoned = partTags.leave(this.#block, this.#parts);
     if (whole === undefined) {
       // Left before, where a layer occurs twice.
-      if (!isLeft && !partTags.areLeft(this.#block, this.#parts)) throw changedLayer(diffId);
+      if (!isAbandoned && !partTags.areLeft(this.#block, this.#parts)) throw changedLayer(diffId);
       this.#onLeft(layer, this.#block);
-    } else if (!isLeft || whole.tags.has(this.#block)) {
+    } else if (!isAbandoned || whole.tags.has(this.#block)) {
       if (!this.#parts.areIn(whole.source.wholeBlock(this.#block))) throw changedLayer(diffId);
     }
     this.#parts.clear();

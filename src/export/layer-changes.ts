@@ -2,8 +2,9 @@ import { PullError } from '../format/error.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 import { paxRecord } from '../format/tar-writer.js';
 import { FILE, SYMLINK } from './file-tree.js';
-import type { Inode, LayerTree } from './layer-tree.js';
-import { noFileSystem, partsOf, quote } from './tree-paths.js';
+import type { LayerTree } from './layer-tree.js';
+import type { Inode } from './tree-nodes.js';
+import { noFileSystem, partsOf, quote } from './tree-nodes.js';
 
 /** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
 export const MAX_ENTRIES = 4 * 2 ** 20;

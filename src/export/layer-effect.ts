@@ -3,7 +3,7 @@ import { DIRECTORY, SYMLINK } from './file-tree.js';
 import { MAX_STEPS, MAX_TEXT_BYTES } from './flatten.js';
 import { type LayerChanges, LayerReader, MAX_ENTRIES, OPAQUE, WHITEOUT } from './layer-changes.js';
 import { LayerTree } from './layer-tree.js';
-import { isName } from './tree-paths.js';
+import { isName } from './tree-nodes.js';
 
 /**
  * What a layer does to what the layers below it have at a path and beneath: it hides all of that, or part of it at most. `unclear`: what it does to

@@ -1,131 +1,72 @@
-import type { SparseMap } from '../format/tar-sparse.js';
 import { DIRECTORY, SYMLINK } from './file-tree.js';
-import { isName, noFileSystem, quote, shallowFirst, workedOff } from './tree-paths.js';
+import {
+  type Directory,
+  IMPLIED,
+  type Inode,
+  isName,
+  MAX_LINKS,
+  type Node,
+  newDirectory,
+  noFileSystem,
+  normalize,
+  quote,
+  shallowFirst,
+  type Target,
+} from './tree-nodes.js';
 
-/** What a path stands for, apart from its names. Text is latin1: a letter a byte. */
-export interface Inode {
-  readonly type: number;
-  readonly layer: number;
-  readonly contentStart: number;
-  /** How long the content is: of a sparse file without its holes. */
-  readonly sizeBytes: number;
-  readonly sparse: SparseMap | undefined;
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeSeconds: number;
-  readonly mtimeNanos: number;
-  readonly devMajor: number;
-  readonly devMinor: number;
-  /** What a symbolic link says. */
-  readonly link: string;
-  readonly xattrRecords: string;
-  /** The first row that is written of it. */
-  row: number;
-}
-
-/** A name in a directory. */
-export interface Node {
-  inode: Inode;
-  /** Only directories have one. */
-  readonly directory: Directory | undefined;
-  /** Of a symbolic link: where it was last found to lead. */
-  target: Target | undefined;
-}
-
-/** What a directory has. */
-export interface Directory {
-  readonly names: Map<string, Node>;
-  readonly parent: Directory | undefined;
-  /** How many directories it lies in. */
-  readonly depth: number;
-}
-
-/** A directory that a path or a symbolic link was found to lead to. */
-interface Target {
-  readonly directory: Directory;
-  /** Symbolic links on the way. */
-  readonly links: number;
-  /** Good while nothing has been taken away since: `LayerTree.#losses` then. */
-  readonly losses: number;
-}
-
-/** As many as Linux follows in one path (path_resolution(7)). */
-const MAX_LINKS = 40;
-/** Directories within directories: a path of PATH_MAX (4096) bytes cannot have more. */
-const MAX_DEPTH = 2048;
-
-/** What a `LayerTree` may do. */
+/** Limits of a `LayerTree`. */
 export interface TreeLimits {
-  /** Directories that no layer states and that are made for what lies in them. */
+  /** Directories without an entry, which the paths of other entries imply. */
   readonly implied: number;
   /**
-   * Parts of paths that are looked up or worked off, those of the symbolic links that are followed included. An image of the real
-   * world takes two to ten for a name.
+   * Parts of paths that are looked up or normalized, including those of symbolic links that are
+   * followed. Real images take two to ten for each name.
    */
   readonly steps: number;
 }
 
-/** What a layer has at a path that may be that of a symbolic link of a lower layer. */
+/** A path of a layer, where a lower layer may have a symbolic link. */
 export interface StatedPath {
   readonly path: string;
-  /** The target, if it is a symbolic link. */
+  /** Target of a symbolic link; undefined for other types. */
   readonly link: string | undefined;
 }
 
-/** What a directory that no layer states is like. All of them share it: nothing of a directory's inode is its own. */
-const IMPLIED: Inode = {
-  type: DIRECTORY,
-  layer: 0,
-  contentStart: 0,
-  sizeBytes: 0,
-  sparse: undefined,
-  mode: 0o755,
-  uid: 0,
-  gid: 0,
-  mtimeSeconds: 0,
-  mtimeNanos: 0,
-  devMajor: 0,
-  devMinor: 0,
-  link: '',
-  xattrRecords: '',
-  row: -1,
-};
-
 /**
- * The file system that layers make, one applied after the other (OCI image-spec, layer.md). Paths are resolved inside
- * it as in a chroot: `..` ends at the root, absolute links begin there, so no name leads out. Where a symbolic link leads is remembered
- * until a directory or a symbolic link is taken away, so that a link in many paths costs no more than one in one.
+ * The file system that results from applying layers one after the other (OCI image-spec, layer.md).
+ * Paths resolve inside it as in a chroot: `..` ends at the root and absolute links begin there. The
+ * targets of symbolic links are cached until a directory or a symbolic link is removed, so that a
+ * link is followed once and not for every path through it.
  */
 export class LayerTree {
   readonly root: Node = { inode: IMPLIED, directory: newDirectory(undefined), target: undefined };
-  /** Whether a layer states the root itself. */
+  /** Whether a layer has an entry for the root itself. */
   rootIsStated = false;
   readonly #limits: TreeLimits;
   #implied = 0;
   #steps = 0;
-  /** How often a directory or a symbolic link was removed: since then any path may lead elsewhere. */
+  /** Number of directories and symbolic links removed so far: each may change where paths lead. */
   #losses = 0;
-  /** The path that was looked up last. The entries of a directory stand together in a tar. */
+  /** Cache of the last lookup: the entries of a directory follow each other in a tar. */
   #lastPath = '';
   #last: Target | undefined;
-  /** Symbolic links that no path leads through. */
-  readonly #closed = new Set<Node>();
+  /** Symbolic links that are not followed for now. */
+  readonly #blocked = new Set<Node>();
 
   constructor(limits: TreeLimits) {
     this.#limits = limits;
   }
 
-  /** Whether there is nothing in it. */
   get isEmpty(): boolean {
     return this.root.directory!.names.size === 0;
   }
 
   /**
-   * Has no path lead through symbolic links for which a layer has something else, until `openLinks`. Of two of which one lies behind the
-   * other only that one is replaced which fewer names lead to: the layer means what is below the new one.
+   * Stops following the symbolic links that the paths of a layer replace, until `unblockLinks`. Where
+   * one of these paths leads through another, only the shallower link is replaced: the deeper path
+   * lies below what the layer puts in its place.
    */
-  closeReplaced(stated: readonly StatedPath[]): void {
+  blockReplacedLinks(stated: readonly StatedPath[]): void {
     const linkAt = ({ path, link }: StatedPath) => {
       const node = this.#find(path);
       return node?.inode.type === SYMLINK && link !== node.inode.link ? node : undefined;
@@ -134,19 +75,19 @@ export class LayerTree {
     for (const each of shallowFirst(candidates, ({ path }) => path)) {
       const link = linkAt(each);
       if (link === undefined) continue;
-      this.#closed.add(link);
+      this.#blocked.add(link);
       this.#losses += 1;
     }
   }
 
-  /** Lets paths lead through all links again. */
-  openLinks(): void {
-    if (this.#closed.size === 0) return;
-    this.#closed.clear();
+  /** Follows all links again. */
+  unblockLinks(): void {
+    if (this.#blocked.size === 0) return;
+    this.#blocked.clear();
     this.#losses += 1;
   }
 
-  /** Puts an entry at a path: a directory keeps what is below it, all else takes the place of what is there. */
+  /** Puts an entry at a path and replaces what is there, except that a directory keeps its entries. */
   put(path: string, inode: Inode): void {
     const { parent, name } = this.#split(path);
     if (name === undefined) {
@@ -162,8 +103,8 @@ export class LayerTree {
   }
 
   /**
-   * The file that a hard link `path` to `target` is another name of.
-   * @throws PullError `metadata-malformed` when there is none
+   * Returns the file that the hard link `path` to `target` names.
+   * @throws PullError `metadata-malformed` when `target` is missing or a directory
    */
   fileAt(target: string, path: string): Inode {
     const known = this.#find(target);
@@ -174,7 +115,7 @@ export class LayerTree {
     return known.inode;
   }
 
-  /** Takes away what lower layers have at a path. */
+  /** Removes a path. */
   remove(path: string): void {
     const { parent, name } = this.#split(path);
     if (name === undefined) return;
@@ -185,7 +126,7 @@ export class LayerTree {
     names!.delete(name);
   }
 
-  /** Takes away what lower layers have below a directory. */
+  /** Removes everything below a directory. */
   clear(path: string): void {
     const names = this.#walk(path, false)?.names;
     if (names === undefined || names.size === 0) return;
@@ -194,8 +135,8 @@ export class LayerTree {
   }
 
   /**
-   * Counts what work on this file system costs beside the tree.
-   * @throws PullError `metadata-malformed` when it is more than the limit
+   * Counts steps of work, including work outside the tree.
+   * @throws PullError `metadata-malformed` above the limit
    */
   spend(steps: number): void {
     this.#steps += steps;
@@ -208,7 +149,7 @@ export class LayerTree {
     return name === undefined ? this.root : this.#walk(parent, false)?.names.get(name);
   }
 
-  /** A path's last name, which the root has not, and the path of the directory that it is in. */
+  /** Splits a path into its directory and its last name, which is undefined for the root. */
   #split(path: string): { parent: string; name: string | undefined } {
     const end = path.endsWith('/') ? path.length - 1 : path.length;
     const slash = path.lastIndexOf('/', end - 1);
@@ -221,7 +162,7 @@ export class LayerTree {
   #partsOf(path: string): string[] {
     const parts = path.split('/');
     this.spend(parts.length);
-    return workedOff(parts);
+    return normalize(parts);
   }
 
   #set(directory: Directory, name: string, inode: Inode): Node {
@@ -248,7 +189,7 @@ export class LayerTree {
     return this.#walk(path, true)!;
   }
 
-  /** The directory that a path leads to, symbolic links followed; with `make`, what is none becomes one. */
+  /** Follows a path to a directory. `make` creates missing directories and replaces files by them. */
   #walk(path: string, make: boolean): Directory | undefined {
     if (this.#last?.losses === this.#losses && path === this.#lastPath) return this.#last.directory;
     const found = this.#follow(this.root.directory!, this.#partsOf(path), make, 0);
@@ -258,7 +199,7 @@ export class LayerTree {
     return found.directory;
   }
 
-  /** Where these parts lead from a directory; `linksBefore` have been followed on the way to it. */
+  /** Follows the parts of a path from `start`, to which `linksBefore` links have led already. */
   #follow(
     start: Directory,
     parts: readonly string[],
@@ -275,7 +216,7 @@ export class LayerTree {
         continue;
       }
       const next = directory.names.get(part);
-      if (next?.inode.type === SYMLINK && !this.#closed.has(next)) {
+      if (next?.inode.type === SYMLINK && !this.#blocked.has(next)) {
         const target = this.#followLink(directory, part, next, make, linksBefore + links);
         if (target === undefined) return undefined;
         links += target.links;
@@ -312,11 +253,4 @@ export class LayerTree {
     node.target = target;
     return target;
   }
-}
-
-/** @throws PullError `metadata-malformed` when it lies too deep */
-function newDirectory(parent: Directory | undefined): Directory {
-  const depth = parent === undefined ? 0 : parent.depth + 1;
-  if (depth > MAX_DEPTH) throw noFileSystem(`directories lie more than ${MAX_DEPTH} deep`);
-  return { names: new Map(), parent, depth };
 }

@@ -8,20 +8,18 @@ import type { ExtentRows } from '../pool/messages.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
 import { createBlockTags, createPartRecords } from './block-tags.js';
-import { EarlyLayer } from './early-layer.js';
-import { EarlyWriter } from './early-writer.js';
-import { ExportProgress } from './export-progress.js';
-import type { FollowedLayers } from './export-run.js';
+import { EarlyLayer, EarlyWriter } from './early-writer.js';
+import { type ExportOptions, ExportProgress } from './export-run.js';
+import type { FollowedLayers } from './exported-layers.js';
 import { contentBytes, type FileTree } from './file-tree.js';
-import type { ExportOptions } from './options.js';
-import type { RootfsPlace } from './rootfs-place.js';
+import type { RootfsTarget } from './rootfs-target.js';
 
 /** Entries of all layers up to which files are written early: SECURITY.md says why. */
 const MAX_EARLY_ENTRIES = 2 ** 16;
 
 /** A root file system that already has some of its files. */
 export interface BegunRootfs extends FollowedLayers {
-  readonly place: RootfsPlace;
+  readonly place: RootfsTarget;
   /** Null when it is still to be made of the layers. */
   readonly tree: FileTree | null;
   /** Removes files that are not in the tree. Returns, by row of the tree, 1 for a file that is already written. */

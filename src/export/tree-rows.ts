@@ -2,8 +2,9 @@ import type { PullError } from '../format/error.js';
 import type { SparseMap } from '../format/tar-sparse.js';
 import { DIRECTORY, type FileTree, HARD_LINK, NO_ROW } from './file-tree.js';
 import { MAX_PATH_BYTES } from './layer-changes.js';
-import type { Directory, Inode, LayerTree } from './layer-tree.js';
-import { noFileSystem, quote } from './tree-paths.js';
+import type { LayerTree } from './layer-tree.js';
+import type { Directory, Inode } from './tree-nodes.js';
+import { noFileSystem, quote } from './tree-nodes.js';
 
 /** The same error with the layer that it is about. */
 type Locate = (error: PullError, layer: number) => unknown;

@@ -22,12 +22,13 @@ function unfinishedName(name: string): string {
  * Removes what exports of `name` left in a directory whose processes were killed, as far as it can be. Only what belongs to this user, and
  * only where no other user may write: elsewhere a name says nothing about what it stands for.
  */
-async function removeLeft(directory: OpenDirectory, name: string): Promise<void> {
+async function removeAbandoned(directory: OpenDirectory, name: string): Promise<void> {
   const prefix = `${name}.part-`;
   try {
     if (!directory.isPrivate) return;
     for (const left of directory.names.map(String).filter((left) => left.startsWith(prefix)))
-      if (isLeft(directory, left, left.slice(prefix.length))) await removeAt(directory, left).catch(() => {});
+      if (isAbandoned(directory, left, left.slice(prefix.length)))
+        await removeAt(directory, left).catch(() => {});
   } catch {
     // The directory cannot be read; the write that follows reports why.
   }
@@ -37,7 +38,7 @@ async function removeLeft(directory: OpenDirectory, name: string): Promise<void>
  * The number of a process says nothing about those of another container or another machine; and in containers every process may
  * have the same one, one after the other. Asked for is the time of the last change, which no layer can set.
  */
-function isLeft(directory: OpenDirectory, name: string, holder: string): boolean {
+function isAbandoned(directory: OpenDirectory, name: string, holder: string): boolean {
   const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(holder) ?? [];
   if (pid === undefined) return false;
   const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
@@ -85,7 +86,7 @@ export class UnfinishedFile extends Unfinished {
 
   /** Makes it in a directory. @throws PullError as `storageError` */
   static async create(directory: OpenDirectory, name: string): Promise<UnfinishedFile> {
-    await removeLeft(directory, name);
+    await removeAbandoned(directory, name);
     return new UnfinishedFile(directory, name);
   }
 
@@ -120,7 +121,7 @@ export class UnfinishedDirectory extends Unfinished {
 
   /** Makes it in a directory. @throws PullError as `storageError` */
   static async create(directory: OpenDirectory, name: string): Promise<UnfinishedDirectory> {
-    await removeLeft(directory, name);
+    await removeAbandoned(directory, name);
     return new UnfinishedDirectory(directory, name);
   }
 

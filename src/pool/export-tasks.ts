@@ -73,7 +73,7 @@ interface SparseRows {
 }
 
 /**
- * The same for layers that are still coming. Through `port` come `ComingBytes`; back go the files as their headers are read, as
+ * The same for layers that are still coming. Through `port` come `IncomingBytes`; back go the files as their headers are read, as
  * `FileBatch`, and then `null`. Whether the image has them in the end is not known by then. The answer is null when there are more
  * entries than that, or they make no file system.
  */
@@ -96,7 +96,7 @@ interface TaggedDiffId {
 }
 
 /** The next bytes of a layer's tar, which are on disk; without bytes it has no more. */
-export interface ComingBytes {
+export interface IncomingBytes {
   /** Row of the task's `diffIds`. */
   readonly layer: number;
   readonly bytes?: { readonly tags: BlockTagRows; readonly extents: ExtentRows };
@@ -206,7 +206,7 @@ export interface WriteTarResult {
 }
 
 /** The IDs that files can be given; start and count of each range. */
-export interface GivenIds {
+export interface AssignableIds {
   readonly uids: readonly number[];
   readonly gids: readonly number[];
   /** Why no others can: they are not mapped in this user namespace, or owners are not asked for. */
@@ -222,7 +222,7 @@ export interface Abilities {
   /** Whether files can be given to others, and devices made. */
   readonly owners: boolean;
   /** With `owners`: to whom; absent: to all. */
-  readonly ids?: GivenIds;
+  readonly ids?: AssignableIds;
   /** Whether there is GNU tar to make what Node has no call for. */
   readonly tar: boolean;
 }

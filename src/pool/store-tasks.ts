@@ -187,7 +187,7 @@ export interface BlockTagRows {
   readonly key: Uint8Array;
   /** One a block, 0 for a block that nobody has read yet. */
   readonly tags: BigInt64Array<SharedArrayBuffer>;
-  /** What was read of blocks in part, of all layers: `src/export/part-tags.ts` writes and reads it. */
+  /** What was read of blocks in part, of all layers: `src/export/block-tags.ts` writes and reads it. */
   readonly records: Uint32Array<SharedArrayBuffer>;
   /** Where in `records` a block has its own, 0 for a block of which no part was read. */
   readonly recordOf: Uint32Array<SharedArrayBuffer>;

@@ -138,7 +138,7 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // The root, which the user named: it may be a link.
   'src/store/paths.ts': ['statSync'],
   // Destinations and roots, which the user named.
-  'src/export/destination.ts': ['lstatSync', 'readdirSync', 'statSync'],
+  'src/export/destination-checks.ts': ['lstatSync', 'readdirSync', 'statSync'],
   // /proc
   'src/store/leases.ts': ['readFileSync', 'readlinkSync'],
   // Programs
@@ -147,11 +147,8 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */
 const EXPORTING = [
-  'workers/export/export-layer.ts',
-  'workers/export/finish-files.ts',
-  'workers/opaque/cached-rows.ts',
-  'workers/export/make-directories.ts',
-  'workers/export/placing.ts',
+  'workers/export/write-layers.ts',
+  'workers/export/tree-directories.ts',
   'workers/export/unpack-files.ts',
   'workers/export/write-files.ts',
   'workers/export/write-specials.ts',

@@ -1,6 +1,5 @@
 import { truncateSync } from 'node:fs';
-import type { ExportEvent } from '../../src/export/events.js';
-import type { ExportOptions } from '../../src/export/options.js';
+import type { ExportEvent, ExportOptions } from '../../src/export/export-run.js';
 import type { Digest } from '../../src/format/digest.js';
 import type { TarSource } from '../../src/format/tar-entries.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../src/format/tar-writer.js';

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { BLOCK_BYTES, BlockTags } from '../../src/export/block-tags.js';
-import { PartTags } from '../../src/export/part-tags.js';
+import { BLOCK_BYTES, BlockTags, PartTags } from '../../src/export/block-tags.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-entries.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';

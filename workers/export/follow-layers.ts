@@ -1,6 +1,5 @@
 import { type MessagePort, receiveMessageOnPort } from 'node:worker_threads';
-import { BLOCK_BYTES } from '../../src/export/block-tags.js';
-import { ExtentReader } from '../../src/export/extent-reader.js';
+import { BLOCK_BYTES, PartTags } from '../../src/export/block-tags.js';
 import { NO_ROW } from '../../src/export/file-tree.js';
 import { flatten } from '../../src/export/flatten.js';
 import {
@@ -9,18 +8,18 @@ import {
   HeaderSource,
   type TarReader,
 } from '../../src/export/header-source.js';
-import type { Inode } from '../../src/export/layer-tree.js';
-import { PartTags } from '../../src/export/part-tags.js';
-import { partsOf } from '../../src/export/tree-paths.js';
+import { ExtentReader } from '../../src/export/layer-source.js';
+import type { Inode } from '../../src/export/tree-nodes.js';
+import { partsOf } from '../../src/export/tree-nodes.js';
 import { RowWriter } from '../../src/export/tree-rows.js';
 import type { Digest } from '../../src/format/digest.js';
 import { type ErrorCode, PullError } from '../../src/format/error.js';
 import { isZeroBlock, unreadableTar } from '../../src/format/tar-fields.js';
 import type {
   BlockTagRows,
-  ComingBytes,
   FileBatch,
   FollowLayersTask,
+  IncomingBytes,
   TreeRows,
 } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
@@ -37,7 +36,7 @@ const TEXT_BYTES_AN_ENTRY = 128;
 const ENTRIES_AN_IMPLIED = 8;
 
 /** What is wrong with layers that make no file system, or one beyond the limits. */
-const SENSELESS: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
+const MALFORMED_CODES: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
 
 /**
  * Makes the file tree of layers that are still being pulled; null when they have more than is followed, or make none, which an export
@@ -45,14 +44,14 @@ const SENSELESS: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
  * else and can be terminated at any time.
  */
 export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowLayersTask): TreeRows | null {
-  const coming = new Coming(port, sent, diffIds.length);
+  const coming = new IncomingLayers(port, sent, diffIds.length);
   const packs = new PackReader(paths);
-  const layers = diffIds.map((diffId, row) => new ComingLayer(coming, packs, row, diffId));
+  const layers = diffIds.map((diffId, row) => new IncomingLayer(coming, packs, row, diffId));
   const batches = new Batches((batch) => port.postMessage(batch));
   const comparison = new HeaderComparison((layer, block) =>
     batches.addBlock(diffIds.indexOf(layer.diffId), block),
   );
-  const sources = order.map((row) => new WholeSource(layers[row]!, comparison));
+  const sources = order.map((row) => new CompleteSource(layers[row]!, comparison));
   const isFirst = order.map((row, at) => order.indexOf(row) === at);
   const limits = {
     intoFiles: true,
@@ -68,7 +67,7 @@ export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowL
       for (const source of sources) source.requireEnd();
       return tree;
     } catch (error) {
-      if (error instanceof PullError && SENSELESS.includes(error.code)) return null;
+      if (error instanceof PullError && MALFORMED_CODES.includes(error.code)) return null;
       throw error;
     }
   };
@@ -85,7 +84,7 @@ export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowL
 }
 
 /** The layers as they come. */
-class Coming {
+class IncomingLayers {
   readonly extents: readonly ExtentList[];
   readonly #port: MessagePort;
   readonly #sent: Int32Array<SharedArrayBuffer>;
@@ -113,7 +112,7 @@ class Coming {
   take(): void {
     for (;;) {
       const sent = Atomics.load(this.#sent, 0);
-      const received = receiveMessageOnPort(this.#port) as { readonly message: ComingBytes } | undefined;
+      const received = receiveMessageOnPort(this.#port) as { readonly message: IncomingBytes } | undefined;
       if (received === undefined) {
         Atomics.wait(this.#sent, 0, sent);
         continue;
@@ -130,16 +129,16 @@ class Coming {
 }
 
 /** The tar of a layer that is still being pulled. */
-class ComingLayer implements HeaderLayer, TarReader {
+class IncomingLayer implements HeaderLayer, TarReader {
   readonly diffId: Digest;
   /** The tasks that write the files compare whole blocks. */
   readonly whole = undefined;
-  readonly #coming: Coming;
+  readonly #coming: IncomingLayers;
   readonly #row: number;
   readonly #extents: ExtentReader;
   #end = 0;
 
-  constructor(coming: Coming, packs: PackReader, row: number, diffId: Digest) {
+  constructor(coming: IncomingLayers, packs: PackReader, row: number, diffId: Digest) {
     this.diffId = diffId;
     this.#coming = coming;
     this.#row = row;
@@ -180,7 +179,7 @@ class ComingLayer implements HeaderLayer, TarReader {
  * Requires that a tar ends in zeros or is empty. Other readers accept a tar without them, but here its length was not known when its last
  * entry was read, so that entry may be cut off.
  */
-class WholeSource extends HeaderSource {
+class CompleteSource extends HeaderSource {
   #endsInZeros = false;
 
   override read(position: number, lengthBytes: number): Buffer {

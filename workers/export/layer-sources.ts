@@ -1,8 +1,6 @@
-import { BlockTags } from '../../src/export/block-tags.js';
-import { ExtentReader } from '../../src/export/extent-reader.js';
+import { BlockTags, PartTags } from '../../src/export/block-tags.js';
 import { type HeaderComparison, type HeaderLayer, HeaderSource } from '../../src/export/header-source.js';
-import { BlockCache, LayerSource } from '../../src/export/layer-source.js';
-import { PartTags } from '../../src/export/part-tags.js';
+import { BlockCache, ExtentReader, LayerSource } from '../../src/export/layer-source.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
 import { extentsOf } from '../extents.js';

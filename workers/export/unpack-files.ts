@@ -1,20 +1,18 @@
 import { mkdirSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { BLOCK_BYTES, BlockTags } from '../../src/export/block-tags.js';
-import { ExtentReader } from '../../src/export/extent-reader.js';
+import { BLOCK_BYTES, BlockTags, PartTags } from '../../src/export/block-tags.js';
 import { pathAt } from '../../src/export/file-tree.js';
-import { BlockCache, LayerSource } from '../../src/export/layer-source.js';
-import { PartTags } from '../../src/export/part-tags.js';
+import { BlockCache, ExtentReader, LayerSource } from '../../src/export/layer-source.js';
 import { OpenDirectory, type SharedDirectory } from '../../src/files/open-directory.js';
 import { storageError, systemCode } from '../../src/files/storage-error.js';
 import type { UnpackFilesResult, UnpackFilesTask } from '../../src/pool/messages.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
-import { ROWS_A_TURN } from './placing.js';
+import { ROWS_A_TURN } from './tree-directories.js';
 import { createFile, fillFile } from './write-files.js';
 
-/** Directories held at a time, as in `CachedRows`. */
+/** Directories held at a time, as in `TreeDirectories`. */
 const MAX_HELD = 64;
 
 /** Directories are for this user alone until `finish-files`. */

@@ -24,9 +24,8 @@ import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-e
 import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
 import { setup } from '../context.js';
-import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
-import { place, ROWS_A_TURN } from './placing.js';
+import { place, ROWS_A_TURN, TreeDirectories } from './tree-directories.js';
 
 /** Only what is new: an open that finds a file or a symbolic link fails. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
@@ -45,7 +44,7 @@ type Files = Pick<WriteFilesTask, 'tree' | 'abilities'>;
 /** Writes files, their contents from the layers, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
   const { tree, abilities, rows } = task;
-  const held = new CachedRows(task);
+  const held = new TreeDirectories(task);
   try {
     for (const [done, row] of rows.entries()) {
       if (done % ROWS_A_TURN === 0) await nextTurn();

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { FILE } from '../../src/export/file-tree.js';
-import { headerAt } from '../../src/export/tar-item.js';
+import { FILE, headerAt } from '../../src/export/file-tree.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import type { TreeRows, WritePickedResult, WritePickedTask } from '../../src/pool/messages.js';
@@ -10,7 +9,7 @@ import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { extentsOf } from '../extents.js';
 import { PlainBytes } from '../plain-bytes.js';
-import { ROWS_A_TURN } from './placing.js';
+import { ROWS_A_TURN } from './tree-directories.js';
 
 /** Writes what is no content of the tar to this thread's pack, and hashes the whole. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {

@@ -4,8 +4,16 @@ import { once } from 'node:events';
 import { lstatSync, renameSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { modeFor, NO_ID, needsTar, ownerFor, xattrsFor } from '../../src/export/abilities.js';
-import { DIRECTORY, FILE, fileBytesAt, isRoot, NO_ROW, nameAt, pathAt } from '../../src/export/file-tree.js';
-import { headerAt } from '../../src/export/tar-item.js';
+import {
+  DIRECTORY,
+  FILE,
+  fileBytesAt,
+  headerAt,
+  isRoot,
+  NO_ROW,
+  nameAt,
+  pathAt,
+} from '../../src/export/file-tree.js';
 import { pathOfFd } from '../../src/files/guarded-directory.js';
 import type { OpenDirectory } from '../../src/files/open-directory.js';
 import { removeAt } from '../../src/files/remove-tree.js';
@@ -16,8 +24,8 @@ import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import { count } from '../../src/pool/counters.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
 import { setup } from '../context.js';
-import { CachedRows } from '../opaque/cached-rows.js';
 import { layerSources } from './layer-sources.js';
+import { TreeDirectories } from './tree-directories.js';
 
 /** Directories that one run of tar has: that many descriptors are open here, and again in tar. */
 const MAX_PLACES = 200;
@@ -52,7 +60,7 @@ interface Place extends Job {
 export async function writeSpecials(task: WriteSpecialsTask): Promise<WriteSpecialsResult> {
   const jobs = jobsOf(task);
   const warnings: string[] = [];
-  const rows = new CachedRows(task);
+  const rows = new TreeDirectories(task);
   try {
     for (let at = 0; at < jobs.length; at += MAX_PLACES)
       warnings.push(...(await doJobs(task, rows, jobs.slice(at, at + MAX_PLACES))));
@@ -80,7 +88,11 @@ function jobsOf({ tree, abilities }: WriteSpecialsTask): Job[] {
 }
 
 /** Has one tar do these; returns what it says. */
-async function doJobs(task: WriteSpecialsTask, rows: CachedRows, jobs: readonly Job[]): Promise<string[]> {
+async function doJobs(
+  task: WriteSpecialsTask,
+  rows: TreeDirectories,
+  jobs: readonly Job[],
+): Promise<string[]> {
   const stage = `.zpull-${randomBytes(8).toString('hex')}`;
   const places: Place[] = [];
   try {
@@ -96,7 +108,12 @@ async function doJobs(task: WriteSpecialsTask, rows: CachedRows, jobs: readonly 
   }
 }
 
-function openPath({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stage: string): OpenDirectory {
+function openPath(
+  { tree }: WriteSpecialsTask,
+  rows: TreeDirectories,
+  job: Job,
+  stage: string,
+): OpenDirectory {
   const row = job.rows[0]!;
   if (job.isDirectory) return rows.directory(isRoot(tree, row) ? NO_ROW : row).open('.');
   const directory = rows.around(row);
@@ -108,7 +125,7 @@ function openPath({ tree }: WriteSpecialsTask, rows: CachedRows, job: Job, stage
 /** Renames what tar made to where it belongs. */
 async function moveOut(
   { tree, replace }: WriteSpecialsTask,
-  rows: CachedRows,
+  rows: TreeDirectories,
   { held, rows: made }: Place,
   complaint: string | undefined,
 ): Promise<void> {

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { isPlain, leftOut, modeFor, needsTar, ownerFor, xattrsFor } from '../../../src/export/abilities.js';
+import {
+  isPlain,
+  modeFor,
+  needsTar,
+  omissionWarning,
+  ownerFor,
+  xattrsFor,
+} from '../../../src/export/abilities.js';
 import { flatten } from '../../../src/export/flatten.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { sourceOf, tarOf } from '../../support/tars.js';
@@ -49,13 +56,13 @@ test('a user sets only attributes of users, and no set-user-ID of others', () =>
 });
 
 test('what is left out is told in one line', () => {
-  assert.equal(leftOut(TREE, ROOT), undefined);
+  assert.equal(omissionWarning(TREE, ROOT), undefined);
   assert.equal(
-    leftOut(TREE, USER_1000),
+    omissionWarning(TREE, USER_1000),
     'left out as a user who is not root: owners of 5, set-user-ID or set-group-ID of 1, devices: 1, extended attributes of 2',
   );
   assert.equal(
-    leftOut(TREE, { ...ROOT, tar: false }),
+    omissionWarning(TREE, { ...ROOT, tar: false }),
     'left out without GNU tar: devices: 1, fifos: 1, extended attributes of 2',
   );
 });
@@ -88,7 +95,7 @@ test('in a user namespace files are given those IDs that it maps, and no program
   assert.deepEqual(modes.slice(0, 4), ['6755', '4755', '755', '755']);
   assert.deepEqual([needsTar(IDS, 4, NAMESPACE), xattrsFor(IDS, 2, NAMESPACE)], [false, USER]);
   assert.equal(
-    leftOut(IDS, NAMESPACE),
+    omissionWarning(IDS, NAMESPACE),
     'left out in a user namespace: owners of 2 whose IDs are not mapped, set-user-ID or set-group-ID of 3, devices: 1, extended attributes of 1',
   );
 });
@@ -98,13 +105,16 @@ test('owners that were not asked for are not missed, but programs of others lose
   const modes = ROWS_OF_IDS.map((row) => modeFor(IDS, row, AS_ASKED).toString(8));
   assert.deepEqual(modes.slice(0, 4), ['4755', '755', '755', '755']);
   assert.equal(needsTar(IDS, 4, AS_ASKED), true);
-  assert.equal(leftOut(IDS, AS_ASKED), 'left out along with the owners: set-user-ID or set-group-ID of 4');
+  assert.equal(
+    omissionWarning(IDS, AS_ASKED),
+    'left out along with the owners: set-user-ID or set-group-ID of 4',
+  );
 });
 
 test('an ID that is none leaves the owner as it is', () => {
   assert.deepEqual(ownerFor(IDS, 3, ROOT), { uid: NONE, gid: 7 });
   assert.deepEqual(
-    [modeFor(IDS, 3, ROOT), leftOut(IDS, ROOT)],
+    [modeFor(IDS, 3, ROOT), omissionWarning(IDS, ROOT)],
     [0o755, 'left out: set-user-ID or set-group-ID of 1'],
   );
 });

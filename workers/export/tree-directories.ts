@@ -1,9 +1,95 @@
-import { chmodSync, mkdirSync } from 'node:fs';
-import { NO_ROW, nameAt } from '../../src/export/file-tree.js';
+import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, utimesSync } from 'node:fs';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
+import { DIRECTORY, fileTime, HARD_LINK, isRoot, NO_ROW, nameAt } from '../../src/export/file-tree.js';
 import { changedByOthers, OpenDirectory } from '../../src/files/open-directory.js';
-import { storageError, systemCode, wrapFsError } from '../../src/files/storage-error.js';
-import type { WriteTreeTask } from '../../src/pool/messages.js';
-import { place } from '../export/placing.js';
+import { removeAt } from '../../src/files/remove-tree.js';
+import { storageError, systemCode, wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
+import type { FinishFilesTask, MakeDirectoriesTask, WriteTreeTask } from '../../src/pool/messages.js';
+
+/** Makes every directory of the tree, parents first; the one they are made in is there. */
+export async function makeDirectories(task: MakeDirectoriesTask): Promise<undefined> {
+  const { tree } = task;
+  const held = new TreeDirectories(task);
+  try {
+    for (let row = 0; row < tree.count; row++) {
+      if (row % ROWS_A_TURN === 0) await nextTurn();
+      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) await held.make(row);
+    }
+  } finally {
+    held.close();
+  }
+}
+
+/** Makes hard links, then gives directories what they are to have, the deepest first: a parent may be closed then. */
+export async function finishFiles(task: FinishFilesTask): Promise<undefined> {
+  const { tree } = task;
+  const held = new TreeDirectories(task);
+  try {
+    for (let row = 0; row < tree.count; row++) {
+      if (row % ROWS_A_TURN === 0) await nextTurn();
+      if (tree.type[row] === HARD_LINK) await link(task, held, row);
+    }
+    for (let row = tree.count - 1; row >= 0; row--) {
+      if (row % ROWS_A_TURN === 0) await nextTurn();
+      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) finishDirectory(task, held, row);
+    }
+  } finally {
+    held.close();
+  }
+}
+
+async function link(
+  { tree, replace, abilities }: FinishFilesTask,
+  held: TreeDirectories,
+  row: number,
+): Promise<void> {
+  const target = tree.target[row]!;
+  const source = held.around(target);
+  const directory = held.around(row, source);
+  const from = source.at(nameAt(tree, target));
+  // Another name of a device that could not be made cannot be made either.
+  if (!isPlain(tree, target, abilities) && lstatSync(from, { throwIfNoEntry: false }) === undefined) return;
+  const name = nameAt(tree, row);
+  await place(directory, name, replace, () => linkSync(from, directory.at(name)));
+}
+
+function finishDirectory({ tree, abilities }: FinishFilesTask, held: TreeDirectories, row: number): void {
+  const { self, path } = held.directory(row);
+  wrapFsError(`finish ${path}`, () => {
+    const owner = ownerFor(tree, row, abilities);
+    if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
+    chmodSync(self, modeFor(tree, row, abilities));
+    const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
+    utimesSync(self, time, time);
+  });
+}
+
+/** Rows dealt with before the thread's other business has its turn: some milliseconds. */
+export const ROWS_A_TURN = 100;
+
+/**
+ * Does what makes `name` in a directory. With `replace`, what is there under that name goes first, whatever it is; it is never
+ * written to or followed.
+ * @throws PullError as `storageError`
+ */
+export async function place<T>(
+  directory: OpenDirectory,
+  name: Buffer,
+  replace: boolean,
+  make: () => T,
+): Promise<T> {
+  try {
+    return make();
+  } catch (error) {
+    if (!replace || systemCode(error) !== 'EEXIST')
+      throw storageError(error, `create ${directory.pathOf(name)}`);
+  }
+  return wrapFsErrorAsync(`replace ${directory.pathOf(name)}`, async () => {
+    await removeAt(directory, name);
+    return make();
+  });
+}
 
 /** Directories held at a time: neighbours in a layer are in few. Four threads stay far below 1024 open files. */
 const MAX_HELD = 64;
@@ -12,7 +98,7 @@ const MAX_HELD = 64;
 const WRITABLE = 0o700;
 
 /** The directories of a tree at its destination, each held through the one that it is in. */
-export class CachedRows {
+export class TreeDirectories {
   readonly #task: WriteTreeTask;
   readonly #root: OpenDirectory;
   /** By row; the one that was asked for last stands last. */
