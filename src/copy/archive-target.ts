@@ -18,9 +18,10 @@ import { makeFile, moveOwnFile } from './layout-target.js';
 import { RangeJournal } from './range-journal.js';
 
 /**
- * An OCI layout as a tar, for one copy at a time. All sizes are known, so blobs go straight to where they lie in it: into `FILE.part`,
- * with `FILE.part.ranges` beside it, and the lock in `FILE.part.lock`.
- * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` that no copy has left, and as `followLinks`; as `storageError`
+ * Opens an OCI layout as a tar, for one copy at a time. As all sizes are known, blobs are written at their
+ * offsets in `FILE.part`, with a journal in `FILE.part.ranges` and the lock in `FILE.part.lock`.
+ * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` of another program, and as
+ *   `followLinks`; as `storageError`
  */
 export async function openArchiveTarget(
   file: string,
@@ -51,31 +52,31 @@ function openPart(
   const { plan, documents, startOf } = planLayout(source, tag);
   const key = `${source.root.digest} ${plan.sizeBytes}`;
   const ranges = new RangeJournal(`${part}.ranges`, key, owner);
-  const left = leftOver(part, ranges, owner);
+  const left = findPart(part, ranges, owner);
   const written = left === undefined ? [] : ranges.read();
   if (written.length === 0) removeFileSync(part);
   const journal = (written.length === 0 ? undefined : ranges.find()) ?? ranges.begin();
   let file: OwnFile | undefined;
-  const placeOf = (digest: Digest, sizeBytes: number): Omit<BlobLocation, 'written'> => {
+  const locationOf = (digest: Digest, sizeBytes: number): Omit<BlobLocation, 'written'> => {
     const start = startOf.get(digest)!;
-    return { digest, sizeBytes, path: part, start, held: false };
+    return { digest, sizeBytes, path: part, start, isPresent: false };
   };
   return {
     directory: dirname(path),
-    async place(digest, sizeBytes) {
-      const place = placeOf(digest, sizeBytes);
+    async locate(digest, sizeBytes) {
+      const location = locationOf(digest, sizeBytes);
       const inside = written
-        .map(({ start, end }) => ({ start: start - place.start, end: end - place.start }))
+        .map(({ start, end }) => ({ start: start - location.start, end: end - location.start }))
         .filter(({ start, end }) => start >= 0 && end <= sizeBytes);
-      return { ...place, written: joinRanges(inside) };
+      return { ...location, written: joinRanges(inside) };
     },
-    make(places) {
+    open(blobs) {
       const made = makeFile(part, plan.sizeBytes, owner);
       file = made;
-      return places.map((place) => ({ ...place, file: made, journal }));
+      return blobs.map((location) => ({ ...location, file: made, journal }));
     },
-    forget: async ({ digest, sizeBytes }) => ({ ...placeOf(digest, sizeBytes), written: [] }),
-    keep: async () => {},
+    discard: async ({ digest, sizeBytes }) => ({ ...locationOf(digest, sizeBytes), written: [] }),
+    publish: async () => {},
     async finish() {
       const made = file ?? makeFile(part, plan.sizeBytes, owner);
       wrapFsError(`write ${made.path}`, () =>
@@ -90,18 +91,18 @@ function openPart(
   };
 }
 
-/** What an earlier copy of this user left. @throws PullError `option-malformed` for what somebody else put there */
-function leftOver(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
+/** The unfinished file of an earlier copy of this user. @throws PullError `option-malformed` for any other file */
+function findPart(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
   if (wrapFsError(`stat ${part}`, () => statName(part)) === undefined) return undefined;
   const left = wrapFsError(`open ${part}`, () => findOwnFile(part, owner));
-  if (left === undefined || ranges.find() === undefined) throw notOurs(part);
+  if (left === undefined || ranges.find() === undefined) throw foreignPart(part);
   return left;
 }
 
-/** A copy begins its journal before it makes the file. Other programs call what they download `FILE.part`, too. */
-function notOurs(part: string): PullError {
-  return new PullError('option-malformed', `${part} is there already, and no copy has left it`, {
-    hint: 'Move it away, or name another file.',
+/** A copy begins its journal before it creates the file. Other programs, too, name downloads `FILE.part`. */
+function foreignPart(part: string): PullError {
+  return new PullError('option-malformed', `${part} exists, and is not from an earlier copy`, {
+    hint: 'move it away, or name another file',
   });
 }
 

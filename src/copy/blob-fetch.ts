@@ -10,7 +10,7 @@ import type { BlobLocation, WritableBlob } from './copy-blobs.js';
 
 interface FillOptions {
   readonly blob: BlobSource;
-  readonly place: WritableBlob;
+  readonly location: WritableBlob;
   readonly fetcher: Fetcher;
   /** Row of the fetcher's figures. */
   readonly layer: number;
@@ -18,31 +18,31 @@ interface FillOptions {
   readonly support: TaskRunner;
 }
 
-/** One attempt to fetch what a blob lacks straight to its place; it is hashed behind the front of what is there. */
+/** One attempt to fetch the missing ranges of a blob to its location, and to hash it behind its front. */
 export class BlobFetch {
   readonly #options: FillOptions;
-  /** The first of the endpoints that sent some of it; undefined when nothing was fetched. */
+  /** The first of the endpoints that sent bytes; undefined when nothing was fetched. */
   sender: number | undefined;
   readonly #front: Front;
-  /** Begun with the first range: no more files are open than ranges are in flight. */
+  /** Created with the first range, so that no more files are open than ranges are in flight. */
   #hash: Hash | undefined;
-  /** Ranges that were begun and are not there. */
+  /** Ranges in flight. */
   #running = 0;
-  /** All ranges were begun. */
+  /** Whether all ranges have begun. */
   #isLast = false;
   #failure: unknown;
-  /** The whole blob has come instead of a range, over what was there and was hashed before. */
-  #isWhole = false;
+  /** Whether the full blob has arrived instead of a range, over bytes that were hashed before. */
+  #isFull = false;
 
   constructor(options: FillOptions) {
     this.#options = options;
-    this.#front = new Front(options.place.written);
+    this.#front = new Front(options.location.written);
   }
 
   /**
-   * Fetches these ranges, of which each is asked for when it can be begun.
-   * @returns the digest of what is there then
-   * @throws PullError as `fetchRange`, as `storageError`; nothing is written to the place any more then
+   * Fetches these ranges, each taken from the iterator when it can begin.
+   * @returns the digest of the blob
+   * @throws PullError as `fetchRange` and `storageError`, after the last write to the location
    */
   async run(ranges: Iterable<BlobRange>): Promise<Digest> {
     const upcoming = ranges[Symbol.iterator]();
@@ -50,14 +50,14 @@ export class BlobFetch {
     if (first.done !== true) {
       await new Promise<void>((ended) => this.#options.fetcher.add(this.#jobs(first.value, upcoming, ended)));
     }
-    if (this.#failure === undefined && !this.#isWhole) return this.#begin().end();
+    if (this.#failure === undefined && !this.#isFull) return this.#begin().end();
     this.#hash?.drop();
-    const { support, place } = this.#options;
-    if (this.#isWhole) return hashBlob(support, place, place.sizeBytes).end();
+    const { support, location } = this.#options;
+    if (this.#isFull) return hashBlob(support, location, location.sizeBytes).end();
     throw inLayer(this.#failure, this.#options.blob.digest);
   }
 
-  /** `ended` is called when the last range is there, or nothing runs after one has failed or become the whole: what waits is of no use then. */
+  /** Calls `ended` when the last range has arrived, or when none is in flight after a failure or a full blob. */
   *#jobs(first: BlobRange, upcoming: Iterator<BlobRange>, ended: () => void): Generator<FetchJob, void> {
     for (let range: BlobRange | undefined = first; range !== undefined && !this.#isOver; ) {
       const next = upcoming.next();
@@ -80,7 +80,7 @@ export class BlobFetch {
       run: async (pool, turn, cost) => {
         await this.#fetch(pool, range, turn, {
           cost,
-          stopped: (rest) => this.#addFirst(rest, ended, splits + 1),
+          stopped: (remaining) => this.#addFirst(remaining, ended, splits + 1),
         });
         done();
       },
@@ -91,67 +91,67 @@ export class BlobFetch {
     };
   }
 
-  /** Fetches the rest of a range that was stopped, in parts. */
-  #addFirst(rest: BlobRange, ended: () => void, splits: number): void {
+  /** Fetches the remainder of a stopped range, in parts. */
+  #addFirst(remaining: BlobRange, ended: () => void, splits: number): void {
     const { fetcher } = this.#options;
-    for (const range of cutRanges([rest], fetcher.partBytes(rest.end - rest.start))) {
+    for (const range of cutRanges([remaining], fetcher.partBytes(remaining.end - remaining.start))) {
       this.#running += 1;
       fetcher.addFirst(this.#job(range, ended, splits));
     }
   }
 
-  /** Its connection is free again when the range is there; that of the last one when all is hashed. */
+  /** Resolves, and frees its connection, when the range has arrived; for the last one, when all is hashed. */
   async #fetch(
     pool: TaskRunner,
     { start, end }: BlobRange,
     { control }: RangeTurn,
-    tell: { readonly cost: (figures: FetchFigures) => void; readonly stopped: (rest: BlobRange) => void },
+    on: { readonly cost: (figures: FetchFigures) => void; readonly stopped: (remaining: BlobRange) => void },
   ): Promise<void> {
-    const { blob, place } = this.#options;
+    const { blob, location } = this.#options;
     const hash = this.#begin();
-    const { file, start: position, journal } = place;
+    const { file, start: position, journal } = location;
     const result = await pool.run({ task: 'copy-range', blob, start, end, file, position, journal, control });
-    tell.cost(result);
+    on.cost(result);
     if (result.failure !== undefined) throw fromFailure(result.failure);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
     if (result.isWhole) {
-      this.#isWhole = true;
+      this.#isFull = true;
       return;
     }
     const { stoppedAt = end } = result;
-    if (stoppedAt < end && !this.#isOver) tell.stopped({ start: stoppedAt, end });
+    if (stoppedAt < end && !this.#isOver) on.stopped({ start: stoppedAt, end });
     if (this.#front.add({ start, end: stoppedAt })) hash.reach(this.#front.end);
     if (this.#isLast && this.#running === 1 && !this.#isOver) await hash.end();
   }
 
   get #isOver(): boolean {
-    return this.#failure !== undefined || this.#isWhole;
+    return this.#failure !== undefined || this.#isFull;
   }
 
   #begin(): Hash {
-    this.#hash ??= hashBlob(this.#options.support, this.#options.place, this.#front.end);
+    this.#hash ??= hashBlob(this.#options.support, this.#options.location, this.#front.end);
     return this.#hash;
   }
 }
 
-/** A hash under way. */
+/** A hash in progress. */
 interface Hash {
-  /** The blob is there up to this position. */
+  /** Hashes up to this position. */
   reach(end: number): void;
-  /** Its digest; nothing more comes. */
+  /** Returns the digest. */
   end(): Promise<Digest>;
-  /** Nobody asks for it any more. */
+  /** Ends the hash without its digest. */
   drop(): void;
 }
 
-/** Begins to hash what is there of a blob, up to `end` at first. */
-export function hashBlob(support: TaskRunner, place: BlobLocation | WritableBlob, end: number): Hash {
-  const { path, start } = place;
+/** Starts to hash a blob, up to `end` at first. */
+export function hashBlob(support: TaskRunner, location: BlobLocation | WritableBlob, end: number): Hash {
+  const { path, start } = location;
   const { port1, port2 } = new MessageChannel();
-  const file = 'file' in place ? place.file : undefined;
+  const file = 'file' in location ? location.file : undefined;
   const task = { task: 'hash-file', path, position: start, port: port2, ...(file && { file }) } as const;
   const result = support.run(task, [port2]).finally(() => port1.close());
-  result.catch(() => {}); // heard of at its end
+  result.catch(() => {}); // `end` throws it
   const reach = (position: number | null) => port1.postMessage(position);
   reach(end);
   return {
@@ -164,7 +164,7 @@ export function hashBlob(support: TaskRunner, place: BlobLocation | WritableBlob
   };
 }
 
-/** How far a blob is there without a gap. */
+/** Where the first gap of a blob begins. */
 class Front {
   end = 0;
   #beyond: readonly BlobRange[];
@@ -174,7 +174,7 @@ class Front {
     this.#advance();
   }
 
-  /** Adds a range; whether the front moved. */
+  /** Adds a range. Returns whether the front moved. */
   add(range: BlobRange): boolean {
     const before = this.end;
     this.#beyond = [...this.#beyond, range];

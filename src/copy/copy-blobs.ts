@@ -14,9 +14,9 @@ import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import { BlobFetch, hashBlob } from './blob-fetch.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
 
-/** What one request fetches: at 20 MB/s a connection and 50 ms away 8 MiB spend a tenth of their time waiting. */
-const MOST_RANGE_BYTES = 8 * 2 ** 20;
-const LEAST_RANGE_BYTES = 2 ** 20;
+/** Sizes of one request: at 20 MB/s a connection and 50 ms of latency, 8 MiB spend a tenth of their time waiting. */
+const MAX_RANGE_BYTES = 8 * 2 ** 20;
+const MIN_RANGE_BYTES = 2 ** 20;
 /** Ranges a connection in small copies, so that all of them end together. */
 const RANGES_PER_CONNECTION = 4;
 
@@ -25,7 +25,10 @@ export interface CopyFigures extends Readonly<FetchFigures> {
   readonly resumedBytes: number;
 }
 
-/** Brings all blobs to their places, each proven before it gets its name. */
+/**
+ * Fetches all blobs that the target lacks, and verifies each before it is published.
+ * @throws PullError as fetching does; `digest-mismatch`
+ */
 export async function copyBlobs(
   context: PullContext,
   target: CopyTarget,
@@ -34,7 +37,7 @@ export async function copyBlobs(
   return context.stop.guard(new BlobCopies(context, target, source).run());
 }
 
-/** The blobs of one copy while they fill up. */
+/** The blobs of one copy while they arrive. */
 class BlobCopies {
   readonly #context: PullContext;
   readonly #target: CopyTarget;
@@ -53,29 +56,29 @@ class BlobCopies {
     const missing = await this.#missing(blobs.values());
     const gaps = missing.map(({ sizeBytes, written }) => missingRanges(sizeBytes, written));
     const fetchBytes = gaps.reduce((sum, each) => sum + lengthOf(each), 0);
-    const mostBytes = this.#mostBytes(fetchBytes);
+    const maxBytes = this.#maxBytes(fetchBytes);
     this.#context.emit({
       event: 'planned',
       totalBytes: fetchBytes,
       fetchBytes,
       reuseBytes: this.#reusedBytes,
       resumeBytes: this.#resumedBytes,
-      requests: gaps.reduce((sum, each) => sum + countPieces(each, mostBytes), 0),
+      requests: gaps.reduce((sum, each) => sum + countPieces(each, maxBytes), 0),
     });
-    // Before files have their length: not every file system can leave holes.
-    await requireSpace(this.#target.directory, Math.min(fetchBytes, lackOf(missing)));
-    const places = this.#target.make(missing);
+    // Before files are extended to their length: not every file system supports holes.
+    await requireSpace(this.#target.directory, Math.min(fetchBytes, unallocatedBytes(missing)));
+    const opened = this.#target.open(missing);
     const { threads, mayShare } = copyThreads(this.#context.settings.workers, fetchBytes);
     const startPool = () => this.#context.startFetchers(threads, mayShare);
     const fetcher = new Fetcher({ context: this.#context, startPool, layers: missing.length });
     const of = layers.size;
     let done = of - missing.filter(({ digest }) => layers.has(digest)).length;
     await Promise.all(
-      places.map(async (place, row) => {
-        await this.#copy(place, cutRanges(gaps[row]!, mostBytes), fetcher, row);
-        if (!layers.has(place.digest)) return;
+      opened.map(async (blob, row) => {
+        await this.#copy(blob, cutRanges(gaps[row]!, maxBytes), fetcher, row);
+        if (!layers.has(blob.digest)) return;
         done += 1;
-        this.#context.emit({ event: 'layer', diffId: place.digest, done, of });
+        this.#context.emit({ event: 'layer', diffId: blob.digest, done, of });
       }),
     );
     return {
@@ -85,67 +88,67 @@ class BlobCopies {
     };
   }
 
-  /** The places of blobs that are not there, after those that are have been looked through. */
+  /** Verifies the blobs that are present, and returns the locations of the others. */
   async #missing(blobs: Iterable<CopyBlob>): Promise<BlobLocation[]> {
     const missing: BlobLocation[] = [];
     for (const { digest, sizeBytes } of blobs) {
-      let place = await this.#target.place(digest, sizeBytes);
-      if (place.held) {
-        if ((await hashBlob(this.#context.support, place, sizeBytes).end()) === digest) {
+      let location = await this.#target.locate(digest, sizeBytes);
+      if (location.isPresent) {
+        if ((await hashBlob(this.#context.support, location, sizeBytes).end()) === digest) {
           this.#reusedBytes += sizeBytes;
           continue;
         }
-        this.#context.emit({ event: 'warning', message: `${place.path} is damaged; fetching it again` });
-        place = await this.#target.forget(place);
+        this.#context.emit({ event: 'warning', message: `${location.path} is damaged; fetching it again` });
+        location = await this.#target.discard(location);
       }
-      this.#resumedBytes += lengthOf(place.written);
-      missing.push(place);
+      this.#resumedBytes += lengthOf(location.written);
+      missing.push(location);
     }
     return missing;
   }
 
-  /** What one request fetches at most when so much is to be fetched. */
-  #mostBytes(fetchBytes: number): number {
+  /** The maximum size of a request when so many bytes are missing. */
+  #maxBytes(fetchBytes: number): number {
     const share = fetchBytes / (this.#context.settings.connections * RANGES_PER_CONNECTION);
-    return Math.round(Math.min(MOST_RANGE_BYTES, Math.max(LEAST_RANGE_BYTES, share)));
+    return Math.round(Math.min(MAX_RANGE_BYTES, Math.max(MIN_RANGE_BYTES, share)));
   }
 
-  /** Brings a blob from where it is to be had, and gives it its name; bytes that came whole and wrong are fetched once more. */
-  #copy(first: WritableBlob, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
+  /** Fetches and publishes a blob. Fetches wrong bytes once more, and again as long as there is an endpoint that has not sent any. */
+  #copy(opened: WritableBlob, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
     const { support, emit, endpoints } = this.#context;
-    const { urls, ...rest } = this.#source.blobs.get(first.digest)!;
-    let place = first;
+    const { urls, ...source } = this.#source.blobs.get(opened.digest)!;
+    let location = opened;
     let missing = ranges;
-    const beginAnew = async () => {
-      place = target.make([await target.forget(place)])[0]!;
-      missing = cutRanges(missingRanges(place.sizeBytes, []), MOST_RANGE_BYTES);
+    const startOver = async () => {
+      location = target.open([await target.discard(location)])[0]!;
+      missing = cutRanges(missingRanges(location.sizeBytes, []), MAX_RANGE_BYTES);
     };
-    const beginFullBlob = async () => {
-      await beginAnew();
-      missing = [{ start: 0, end: place.sizeBytes }];
+    const startFullBlob = async () => {
+      await startOver();
+      missing = [{ start: 0, end: location.sizeBytes }];
     };
-    return fromAnyUrl(urls, emit, async (url, again) => {
-      if (again) await beginAnew();
+    return fromAnyUrl(urls, emit, async (url, isRetry) => {
+      if (isRetry) await startOver();
       let ranges = true;
       for (let tries = 1; ; tries++) {
-        const blob = { ...rest, url };
-        const fill = new BlobFetch({ blob, place, fetcher, layer, support });
+        const blob = { ...source, url };
+        const fetch = new BlobFetch({ blob, location, fetcher, layer, support });
         let actual: Digest;
         try {
-          actual = await fill.run(missing);
+          actual = await fetch.run(missing);
         } catch (error) {
           if (!ranges || !(error instanceof PullError) || error.code !== 'unsupported') throw error;
-          // The server gives no ranges.
+          // The server ignores ranges.
           ranges = false;
-          await beginFullBlob();
+          await startFullBlob();
           continue;
         }
-        if (actual === blob.digest) return target.keep(place);
-        // What an earlier copy left may be what is wrong.
-        const allSent = place.written.length === 0;
-        await beginAnew();
-        const { sender } = fill;
+        if (actual === blob.digest) return target.publish(location);
+        // Otherwise the bytes of an earlier copy may be the wrong ones.
+        const allSent = location.written.length === 0;
+        await startOver();
+        const { sender } = fetch;
         if (sender !== undefined && allSent) endpoints.lacks(sender, blob.digest);
         const mayBeHad = blob.anonymous !== true && sender !== undefined && endpoints.mayBeHad(blob.digest);
         const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
@@ -157,11 +160,11 @@ class BlobCopies {
   }
 }
 
-/** What files that are there lack of the room for these places. One without holes has all of it, whatever is written. */
-function lackOf(places: readonly BlobLocation[]): number {
-  const sizes = places.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
-  const paths = new Set(places.map(({ path }) => path));
-  return [...paths].reduce((lack, path) => lack - allocatedBytes(path), sizes);
+/** The bytes still to allocate for these blobs. A file without holes has all of them, whatever is written. */
+function unallocatedBytes(locations: readonly BlobLocation[]): number {
+  const sizes = locations.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  const paths = new Set(locations.map(({ path }) => path));
+  return [...paths].reduce((bytes, path) => bytes - allocatedBytes(path), sizes);
 }
 
 function wrongBlob(blob: BlobSource, actual: Digest): PullError {
@@ -170,48 +173,47 @@ function wrongBlob(blob: BlobSource, actual: Digest): PullError {
   return new PullError('digest-mismatch', message, { layer: digest, hint: wrongBytesHint(blob) });
 }
 
-/** Where a blob goes. */
+/** Where a blob is written. */
 export interface BlobLocation {
   readonly digest: Digest;
   readonly sizeBytes: number;
   readonly path: string;
-  /** Where in the file it begins. */
+  /** Offset of the blob in the file. */
   readonly start: number;
-  /** It is there under its name already, for what its bytes are worth. */
-  readonly held: boolean;
-  /** What an earlier copy that was broken off has written, in order; none touches the next. */
+  /** Whether a file of its size has its final name already; its bytes are unverified. */
+  readonly isPresent: boolean;
+  /** Ranges that an interrupted copy has written, in order and merged. */
   readonly written: readonly BlobRange[];
 }
 
-/** A place with its files. */
+/** A blob with open files. */
 export interface WritableBlob extends BlobLocation {
   readonly file: OwnFile;
-  /** In which its ranges are noted as they come. */
+  /** Records its ranges as they arrive. */
   readonly journal: OwnFile;
 }
 
-/** How a target is opened. */
 export interface TargetOptions {
   readonly tag: string | undefined;
   readonly stop: Stop;
-  /** Called when another copy to this place has to end first. */
+  /** Called when another copy to this destination has to end first. */
   readonly onWait: () => void;
 }
 
-/** Where a copy goes: a layout in a directory, or in an archive. Nothing has its final name before it is proven. */
+/** The destination of a copy, a layout or an archive of one. Nothing has its final name before it is verified. */
 export interface CopyTarget {
-  /** Where the bytes go: there must be room for them. */
+  /** The directory that needs space for all bytes. */
   readonly directory: string;
-  /** The place of a blob, and what of it is there. @throws PullError as `storageError` */
-  place(digest: Digest, sizeBytes: number): Promise<BlobLocation>;
-  /** Makes the files of these places, or takes up what an earlier copy left. @throws PullError as `storageError` */
-  make(places: readonly BlobLocation[]): WritableBlob[];
-  /** The bytes there are wrong, all of them may be. Returns the place again, with nothing in it. */
-  forget(place: BlobLocation): Promise<BlobLocation>;
-  /** The bytes there are right. */
-  keep(place: WritableBlob): Promise<void>;
-  /** Everything is there: the image gets its name. */
+  /** Returns the location of a blob, and which parts of it are present. @throws PullError as `storageError` */
+  locate(digest: Digest, sizeBytes: number): Promise<BlobLocation>;
+  /** Creates the files of these blobs, or opens those of an earlier copy. @throws PullError as `storageError` */
+  open(blobs: readonly BlobLocation[]): WritableBlob[];
+  /** Discards wrong bytes of a blob. Returns its location without any. */
+  discard(location: BlobLocation): Promise<BlobLocation>;
+  /** Gives a verified blob its final name. */
+  publish(location: WritableBlob): Promise<void>;
+  /** Names the image, after all its blobs. */
   finish(source: CopySource): Promise<void>;
-  /** Leaves it to other copies. Called when nobody writes there any more. @throws PullError as `storageError` */
+  /** Releases the destination, after the last write. @throws PullError as `storageError` */
   close(): void;
 }

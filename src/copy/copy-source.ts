@@ -12,38 +12,39 @@ import type { ManifestBytes } from '../pull/layout-index.js';
 import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 
-/** Manifests and blobs of everything that an index names: some dozen platforms of some dozen layers are a few hundred. */
+/** Manifests and blobs of all that an index names: some dozen platforms of some dozen layers are a few hundred. */
 const MAX_MEMBERS = 10_000;
 
-/** All manifests together, which are in memory until the image gets its name: 4,096, as many as an index may name, of 16 KiB each. */
+/** All manifests together, in memory until the image is named: 4,096, the limit of an index, of 16 KiB each. */
 const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
 
 /** A config or a layer. */
 export interface CopyBlob extends Omit<BlobSource, 'url'> {
-  /** Where it is to be had, the first that serves. */
+  /** URLs to try in order. */
   readonly urls: readonly string[];
 }
 
 type LeftOut = Pick<Descriptor, 'digest' | 'urls'>;
 
-/** All that belongs to an image, or to all images of an index. */
+/** The documents and blobs of an image, or of all images of an index. */
 export interface CopySource {
-  /** What the copy is named after: the index, or the one manifest. */
+  /** The index or manifest that the copy is named after. */
   readonly root: ManifestBytes;
   /** The root and every manifest below it. */
   readonly documents: readonly ManifestBytes[];
-  /** Configs and layers by digest, without what is left out. */
+  /** Configs and layers by digest, without those in `leftOut`. */
   readonly blobs: ReadonlyMap<Digest, CopyBlob>;
-  /** Foreign layers that stay where their descriptors say they lie. */
+  /** Foreign layers that are not copied. */
   readonly leftOut: readonly LeftOut[];
   /** Which of the blobs are layers. */
   readonly layers: ReadonlySet<Digest>;
-  /** Which platform was chosen, in words. */
+  /** The chosen platform, in words. */
   readonly platform: string;
 }
 
 /**
- * What `name` (a tag or a digest) stands for: of an index the manifest for the platform, or with `allPlatforms` all of it.
+ * Reads the documents that `name` (a tag or a digest) names: for an index, the manifest for the platform,
+ * or everything with `allPlatforms`.
  * @throws PullError as `MirroredSession.getManifest`, `platform-not-found`, `metadata-malformed`, `unsupported`
  */
 export async function readCopySource(
@@ -88,7 +89,7 @@ async function readPlatform(session: MirroredSession, { config }: ImageManifest)
   return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
 }
 
-/** Adds a document and all that it names, each once and as it comes: what is beyond a limit ends the reading. */
+/** Adds a document and all that it names, once each. Stops reading at the first that exceeds a limit. */
 async function addAll(
   members: Members,
   session: MirroredSession,
@@ -108,7 +109,7 @@ async function addAll(
   }
 }
 
-/** What belongs to a copy, as it is found. */
+/** Collects the documents and blobs of a copy. */
 class Members {
   readonly #session: Pick<MirroredSession, 'blobUrl'>;
   readonly #allowForeign: boolean;
@@ -128,7 +129,7 @@ class Members {
   }
 
   /**
-   * Adds a document, and the blobs that it names when it is a manifest.
+   * Adds a document, and the blobs that a manifest names.
    * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignUrlsOf`
    */
   add({ digest, mediaType, bytes, manifest }: ReadDocument): void {
@@ -157,7 +158,7 @@ class Members {
     const { digest, sizeBytes } = blob;
     const known = this.#blobs.get(digest);
     if (known !== undefined && known.sizeBytes !== sizeBytes) {
-      const message = `blob ${digest} is said to have ${known.sizeBytes} and ${sizeBytes} bytes`;
+      const message = `the manifests state two sizes for blob ${digest}: ${known.sizeBytes} and ${sizeBytes} bytes`;
       throw new PullError('metadata-malformed', message, { layer: digest });
     }
     if (known === undefined) this.#blobs.set(digest, blob);
@@ -169,7 +170,7 @@ class Members {
     if (count > MAX_MEMBERS) throw tooMuch(`${MAX_MEMBERS} manifests and blobs`);
   }
 
-  /** All that was added; the first document is the root. */
+  /** The source; the first document added is its root. */
   source(platform: string): CopySource {
     const documents = [...this.#documents.values()];
     const leftOut = [...this.#leftOut.values()];
@@ -190,7 +191,7 @@ function fromElsewhere(layer: Descriptor): CopyBlob {
 }
 
 function tooMuch(limit: string): PullError {
-  return new PullError('unsupported', `the image has more than ${limit}, which is more than a copy takes`, {
+  return new PullError('unsupported', `the image has more than ${limit}, the limit of a copy`, {
     hint: 'copy one platform at a time: choose it with --platform, without --all-platforms',
   });
 }

@@ -13,19 +13,19 @@ import { type CopyFigures, type CopyTarget, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
 import { openLayoutTarget, requireLayout } from './layout-target.js';
 
-/** A copy keeps nothing. */
+/** A copy uses no store. */
 const NO_STORE = '';
 
 export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
-  /** A directory that is or becomes an OCI layout, or a file that becomes one as a tar. */
+  /** A directory that is or becomes an OCI layout, or a file to write one to as a tar. */
   readonly destination: { readonly kind: 'layout' | 'archive'; readonly path: string; readonly tag?: string };
-  /** Everything that an index names, and not one platform of it. */
+  /** Copy everything that an index names, instead of one platform. */
   readonly allPlatforms?: boolean;
 }
 
 /**
- * Refuses a destination that no copy can end well at, as `copyImage` does before it asks for anything.
- * @throws PullError `option-malformed`, and as `storageError` when it cannot be looked at
+ * Checks that a copy can be written to this destination, as `copyImage` does before its first request.
+ * @throws PullError `option-malformed`; as `storageError`
  */
 export function checkCopyDestination({ kind, path }: CopyOptions['destination']): void {
   if (kind === 'archive') requireFile(resolve(path));
@@ -34,16 +34,17 @@ export function checkCopyDestination({ kind, path }: CopyOptions['destination'])
 
 export interface CopyResult extends CopyFigures {
   readonly image: string;
-  /** Of the manifest, or of the index with all platforms. */
+  /** The digest of the manifest, or of the index with all platforms. */
   readonly digest: string;
   readonly misses: number;
   readonly durationMs: number;
 }
 
 /**
- * Copies an image into an OCI layout, blobs byte for byte: its digest stays what it is. What the layout has is not fetched, and
- * a copy that was broken off goes on where it ended.
- * @throws PullError; no blob has its name before it is proven, and the image none before all of them are
+ * Copies an image into an OCI layout, byte for byte, so that it keeps its digest. Does not fetch blobs that
+ * the layout has, and resumes an interrupted copy. Names each blob after it is verified, and the image
+ * after all of them.
+ * @throws PullError
  */
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
   checkCopyDestination(options.destination);
@@ -67,7 +68,7 @@ class Copy {
   readonly #options: CopyOptions;
   readonly #session: PullSession;
   readonly #startedMs = performance.now();
-  /** What asking for sizes cost. */
+  /** The cost of requests for sizes. */
   readonly #measuring: FetchFigures = { fetchedBytes: 0, requests: 0 };
   #target: Promise<CopyTarget> | undefined;
   #workers: Promise<Workers> | undefined;
@@ -77,7 +78,7 @@ class Copy {
     this.#options = options;
   }
 
-  /** Ends at once when it is stopped, but not while the image gets its name: nobody else may write there meanwhile. */
+  /** Ends at once on a stop, except while the image is named: no other copy may write there meanwhile. */
   async run(): Promise<CopyResult> {
     const source = await this.#withSizes(await this.#readSource());
     this.#target = this.#openTarget(source);
@@ -97,9 +98,9 @@ class Copy {
   }
 
   async close(): Promise<void> {
-    const workers = await this.#workers?.catch(() => undefined); // whoever awaits the start hears of it
+    const workers = await this.#workers?.catch(() => undefined); // `run` throws it
     await workers?.close();
-    const target = await this.#target?.catch(() => undefined); // the same
+    const target = await this.#target?.catch(() => undefined);
     target?.close();
   }
 
@@ -129,7 +130,7 @@ class Copy {
     return source;
   }
 
-  /** The source with the sizes that its descriptors leave out. */
+  /** Requests the sizes that descriptors omit. */
   async #withSizes(source: CopySource): Promise<CopySource> {
     const blobs = [...source.blobs.values()];
     if (!blobs.some(leavesSizeOut)) return source;

@@ -18,29 +18,30 @@ import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 
 /**
- * In the layout, while somebody copies into it. Leases and the lock lie in it together: while there is a lease it is not
- * empty, and nobody who goes can take it from under one who comes.
+ * In the layout, while a copy writes to it. Leases and the lock are in the same directory: while there is a
+ * lease it is not empty, so that a copy that ends cannot remove it while another one begins.
  */
 export const LOCK_DIRECTORY = '.zpull';
 
-/** The one lock of a destination, by a digest that no blob has. */
+/** The key of the only lock of a destination: a digest that no blob has. */
 const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 
-/** A lock that is held. */
+/** An acquired lock. */
 export interface DestinationLock {
-  /** To whom files belong that this user makes there: on some mounts to somebody else. */
+  /** The owner of files that this user creates there, on some mounts another user. */
   readonly owner: number;
-  /** Whether it is still held: others may have taken it when they thought this process dead. @throws PullError as `storageError` */
+  /** Whether it is still held: other processes take it if this one seems dead. @throws PullError as `storageError` */
   readonly isHeld: () => boolean;
-  /** Takes it once more, as `lockDestination` does. */
+  /** Acquires it again, as `lockDestination` does. */
   readonly reacquire: () => Promise<void>;
-  /** Gives it back. */
+  /** Releases it. */
   readonly close: () => void;
 }
 
 /**
- * Takes the lock of a copy's destination, which lies in `directory`, a path from `followLinks`; waits while another copy, which lives, has it: all of a copy is
- * under the lock, since blobs are looked for at its start and get their names at its end. `onWait` is called once, if at all.
+ * Acquires the lock of a copy's destination in `directory`, a path from `followLinks`. Waits while another
+ * live copy holds it, and then calls `onWait` once. A copy holds the lock from beginning to end, as it
+ * looks for blobs at its beginning and names them at its end.
  * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as `storageError`
  */
 export async function lockDestination(
@@ -49,9 +50,11 @@ export async function lockDestination(
   onWait: () => void,
 ): Promise<DestinationLock> {
   if (stop.reason !== undefined) throw stop.reason;
-  const place = guardPath(dirname(directory));
-  guardPath(place, basename(directory));
-  wrapFsError(`make ${place}`, () => (canHoldDirectory() ? makeGuarded(place, 0o777) : makeDirectory(place)));
+  const parent = guardPath(dirname(directory));
+  guardPath(parent, basename(directory));
+  wrapFsError(`make ${parent}`, () =>
+    canHoldDirectory() ? makeGuarded(parent, 0o777) : makeDirectory(parent),
+  );
   const lease = new Lease({ leases: directory }, 'pull');
   let locks: LayerLocks | undefined;
   const release = () => {
@@ -66,45 +69,45 @@ export async function lockDestination(
   try {
     requireOwnDirectory(directory, lease.owner);
     locks = new LayerLocks({ locks: directory }, lease);
-    await take(locks, lease, stop, onWait);
+    await acquire(locks, lease, stop, onWait);
   } catch (error) {
     release();
     throw error;
   }
-  const held = locks;
+  const acquired = locks;
   return {
     owner: lease.owner,
-    isHeld: () => held.holds(DESTINATION),
-    reacquire: () => take(held, lease, stop, onWait),
+    isHeld: () => acquired.holds(DESTINATION),
+    reacquire: () => acquire(acquired, lease, stop, onWait),
     close: release,
   };
 }
 
-async function take(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => void): Promise<void> {
+async function acquire(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () => void): Promise<void> {
   if (locks.tryLock(DESTINATION)) return;
   await stop.guard(lease.awaitStale());
   if (locks.tryLock(DESTINATION)) return;
   onWait();
-  // Nobody asks a server meanwhile: karma's clock stands still.
+  // No request is in flight meanwhile: karma's clock is paused.
   do await stop.guard(sleep(POLL_MS));
   while (!locks.tryLock(DESTINATION));
 }
 
-/** A user who may write beside the lock can hold up this copy for ever, or let two copies write at a time. */
+/** A user who can write to the directory of the lock can block this copy for ever, or let two copies write at once. */
 function requireOwnDirectory(directory: string, owner: number): void {
   const stat = wrapFsError(`stat ${directory}`, () => statName(directory));
   if (stat === undefined || process.geteuid === undefined) return;
   if (stat.uid === owner && (stat.mode & 0o002) === 0) return;
   throw new PullError(
     'option-malformed',
-    `${directory}, the lock of a copy, is in the hands of other users`,
+    `${directory}, the lock of a copy, belongs to or can be written by other users`,
     {
-      hint: 'Remove it when no copy is under way there, or choose another destination.',
+      hint: 'remove it when no copy runs there, or choose another destination',
     },
   );
 }
 
-/** One that stays harms nobody, and the next copy tries again. */
+/** A directory that stays does no harm, and the next copy tries again. */
 function removeIfEmpty(directory: string): void {
   try {
     withGuarded(directory, rmdirSync);

@@ -23,8 +23,8 @@ import { type DestinationLock, LOCK_DIRECTORY, lockDestination } from './layout-
 import { RangeJournal } from './range-journal.js';
 
 /**
- * An OCI layout in a directory, made if it is not there, for one copy at a time. Blobs are fetched into `HEX.part`, with
- * `HEX.part.ranges` beside it.
+ * Opens an OCI layout in a directory, created if it is missing, for one copy at a time. Blobs are fetched
+ * into `HEX.part`, with a journal in `HEX.part.ranges`.
  * @throws PullError the reason of a stop; `option-malformed` as `followLinks`; as `storageError`
  */
 export async function openLayoutTarget(
@@ -41,28 +41,29 @@ export async function openLayoutTarget(
 
   const target: CopyTarget = {
     directory: root,
-    async place(digest, sizeBytes) {
-      const held = wrapFsError(`stat ${pathOf(digest)}`, () => statFile(pathOf(digest)));
-      const place = { digest, sizeBytes, start: 0 };
-      if (held?.size === sizeBytes) return { ...place, path: pathOf(digest), held: true, written: [] };
+    async locate(digest, sizeBytes) {
+      const found = wrapFsError(`stat ${pathOf(digest)}`, () => statFile(pathOf(digest)));
+      const location = { digest, sizeBytes, start: 0 };
+      if (found?.size === sizeBytes)
+        return { ...location, path: pathOf(digest), isPresent: true, written: [] };
       const part = wrapFsError(`open ${partOf(digest)}`, () => findOwnFile(partOf(digest), owner));
       const written = part === undefined ? [] : journalOf(digest).read();
       const inside = joinRanges(written.filter(({ end }) => end <= sizeBytes));
-      return { ...place, path: partOf(digest), held: false, written: inside };
+      return { ...location, path: partOf(digest), isPresent: false, written: inside };
     },
-    make: (places) =>
-      places.map((place) => {
-        const file = makeFile(place.path, place.sizeBytes, owner);
-        const journal = journalOf(place.digest);
-        const known = place.written.length === 0 ? undefined : journal.find();
-        return { ...place, file, journal: known ?? journal.begin() };
+    open: (blobs) =>
+      blobs.map((location) => {
+        const file = makeFile(location.path, location.sizeBytes, owner);
+        const journal = journalOf(location.digest);
+        const known = location.written.length === 0 ? undefined : journal.find();
+        return { ...location, file, journal: known ?? journal.begin() };
       }),
-    async forget({ digest, sizeBytes, path, held }) {
+    async discard({ digest, sizeBytes, path, isPresent }) {
       journalOf(digest).remove();
-      if (held) await removeFile(path);
-      return target.place(digest, sizeBytes);
+      if (isPresent) await removeFile(path);
+      return target.locate(digest, sizeBytes);
     },
-    async keep({ digest, file }) {
+    async publish({ digest, file }) {
       await moveOwnFile(file, pathOf(digest));
       journalOf(digest).remove();
     },
@@ -74,7 +75,7 @@ export async function openLayoutTarget(
     },
     close,
   };
-  /** False when the lock is lost: another copy may have begun then, and deletes what is on its way to its name. */
+  /** Returns false when the lock is lost: then another copy may have begun, which deletes temporary files. */
   const finishUnderLock = async ({ documents, root: named }: CopySource): Promise<boolean> => {
     try {
       for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
@@ -99,9 +100,10 @@ export async function openLayoutTarget(
 }
 
 /**
- * Replaces index.json, under the lock. The new one is there, under another name, before the lock is looked at and the old one is read. Another
- * copy that takes the lock after that look deletes it before it reads the old one: then the rename fails, and none of the two loses the
- * other's tag. It survives a power cut, as it names other images, too; blobs are hashed by the next copy into the layout.
+ * Replaces index.json under the lock. Creates the temporary file first, then checks the lock, then reads the
+ * old index. A copy that acquires the lock after the check deletes the temporary file before it reads the
+ * index: then the rename fails, and neither copy loses the other's tag. The index is synced, as it also
+ * names other images; blobs are not, as the next copy into the layout hashes them.
  * @returns false when the lock is lost
  * @throws PullError as `storageError`, also when the lock is lost
  */
@@ -123,11 +125,11 @@ async function nameImage(
   }
 }
 
-/** What there may be before there is a layout: a copy that was killed left it, or one that still runs. */
+/** Whether a name belongs to a layout that a killed or running copy has begun. */
 const isBegun = (name: string) =>
   ['blobs', LOCK_DIRECTORY].includes(name) || /^oci-layout\.[0-9a-f]+\.tmp$/.test(name);
 
-/** Deletes what a killed copy has left on the way to its name. A blob's parts are of use, and stay. @throws PullError as `storageError` */
+/** Deletes temporary files of a killed copy, except parts of blobs, which are resumed. @throws PullError as `storageError` */
 async function removeTemporary(directory: string): Promise<void> {
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
@@ -136,20 +138,20 @@ async function removeTemporary(directory: string): Promise<void> {
 }
 
 /**
- * A directory of other things must not become a layout by accident.
- * @throws PullError `option-malformed` for one, and for what is no directory; as `storageError`
+ * Checks that a copy may write a layout to this directory.
+ * @throws PullError `option-malformed` for a directory with other files, or a file; as `storageError`
  */
 export function requireLayout(directory: string): void {
   if (!requireDirectory(directory)) return;
   const names = inspect(directory, () => readdirSync(directory));
   if (names.includes('oci-layout') || names.every(isBegun)) return;
   throw new PullError('option-malformed', `${directory} is not empty and is no OCI layout`, {
-    hint: 'name a layout, an empty directory or one that is not there',
+    hint: 'name a layout, an empty directory or a new one',
   });
 }
 
 /**
- * A sparse file of this length. One that belongs to `owner` keeps its bytes; whatever else has its name gives way.
+ * Creates a sparse file of this length. A file of `owner` keeps its bytes; any other file is replaced.
  * @throws PullError as `storageError`
  */
 export function makeFile(path: string, sizeBytes: number, owner: number): OwnFile {
@@ -164,7 +166,7 @@ export function makeFile(path: string, sizeBytes: number, owner: number): OwnFil
   });
 }
 
-/** Renames the file that was made, and no other that has its name by now. @throws PullError as `storageError` */
+/** Renames a file, if it is still the one that was created. @throws PullError as `storageError` */
 export async function moveOwnFile(file: OwnFile, to: string): Promise<void> {
   wrapFsError(`open ${file.path}`, () => withOwnFile(file, constants.O_RDONLY, () => {}));
   await moveFile(file.path, to);

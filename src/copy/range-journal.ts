@@ -5,39 +5,38 @@ import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/ow
 import { wrapFsError, writeFully } from '../files/storage-error.js';
 
 /**
- * What is beyond is fetched again. A line is 30 bytes at most, and stands for 1 MiB as a rule: 2 TB. Where 16 slow connections
- * note what they have twice a second, it is 19 hours.
+ * Ranges beyond are fetched again. A line is at most 30 bytes and stands for 1 MiB as a rule, for 2 TB
+ * together. If 16 slow connections add lines twice a second, it lasts for 19 hours.
  */
 const MAX_JOURNAL_BYTES = 64 * 2 ** 20;
 
-/** A range [start, end) of the file. */
 interface FileRange {
   readonly start: number;
   readonly end: number;
 }
 
 /**
- * Beside a file that is being filled, which ranges of it have been: a line each, after a first one that says what the file
- * is to be. It is advice, as a digest has the last word; a line that a crash cut off is none.
+ * The ranges that have been written to an unfinished file: one a line, after a first line with the key of
+ * the file. Errors in it do no harm, as the digest is verified; a line cut off by a crash is ignored.
  */
 export class RangeJournal {
   readonly path: string;
   readonly #key: string;
   readonly #owner: number;
 
-  /** `owner`: to whom files belong that this user makes there. */
+  /** `owner`: the owner of files that this user creates there. */
   constructor(path: string, key: string, owner: number) {
     this.path = path;
     this.#key = key;
     this.#owner = owner;
   }
 
-  /** The journal that an earlier process of this user left, if there is one. @throws PullError as `storageError` */
+  /** The journal of an earlier process of this user, if there is one. @throws PullError as `storageError` */
   find(): OwnFile | undefined {
     return wrapFsError(`open ${this.path}`, () => findOwnFile(this.path, this.#owner));
   }
 
-  /** The ranges that `find` has noted for this same purpose, as they came. @throws PullError as `storageError` */
+  /** The ranges of the journal, if its key is the same, in the order of writing. @throws PullError as `storageError` */
   read(): FileRange[] {
     const file = this.find();
     if (file === undefined) return [];
@@ -48,7 +47,7 @@ export class RangeJournal {
     return text.split('\n').slice(1, -1).flatMap(parseLine);
   }
 
-  /** Begins anew, whatever has its name. @throws PullError as `storageError` */
+  /** Creates an empty journal, and replaces any other. @throws PullError as `storageError` */
   begin(): OwnFile {
     this.remove();
     const line = Buffer.from(`${this.#key}\n`);
@@ -64,7 +63,7 @@ export class RangeJournal {
 }
 
 /**
- * Adds a range that is in the file to its journal. Several threads may: a line is one write, and goes to the end.
+ * Adds a written range to a journal. Safe for several threads: a line is one appending write.
  * @throws PullError as `storageError`
  */
 export function noteRange(journal: OwnFile, { start, end }: FileRange): void {

@@ -308,7 +308,7 @@ test("a file that another program downloads to under the part's name is left alo
   const file = join(directory, 'image.tar');
   writeFileSync(`${file}.part`, 'mine');
   const { code, hint } = await failureOf(copy(image, archive(file)));
-  assert.deepEqual([code, hint], ['option-malformed', 'Move it away, or name another file.']);
+  assert.deepEqual([code, hint], ['option-malformed', 'move it away, or name another file']);
   assert.deepEqual(layerAsks(registry), []);
   assert.equal(readFileSync(`${file}.part`, 'utf8'), 'mine');
   assert.deepEqual(readdirSync(directory), ['image.tar.part']);

@@ -214,7 +214,7 @@ test('the lock of another user, or one in which everybody may write, is refused 
       copyImage(`${host}/x:chunked-v1`, { destination: { kind: 'layout', path } }),
     );
     assert.deepEqual([error.code, error.exitCode], ['option-malformed', 2]);
-    assert.match(error.message, /in the hands of other users/);
+    assert.match(error.message, /belongs to or can be written by other users/);
     assert.deepEqual(readdirSync(lock), ['his']);
   }
 });

@@ -87,7 +87,7 @@ for (const [link, rateBytes] of [
     const { result, events } = await pull(`${registry.host}/x:it`, { store: temporaryDirectory(t) });
     assertProven(result);
     assert.equal(warnings(events).length, 1);
-    assert.match(warnings(events)[0]!, /once more/);
+    assert.match(warnings(events)[0]!, /fetching it again/);
     // What stood before the wrong content was right and is not asked for again.
     const { toc } = await readLayerMetadata(layout, layer);
     const wrongFrom = toc.entries.find(({ name }) => name === PATH)!.offset!;
