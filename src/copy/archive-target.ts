@@ -18,10 +18,11 @@ import { makeFile, moveOwnFile } from './layout-target.js';
 import { RangeJournal } from './range-journal.js';
 
 /**
- * Opens an OCI layout as a tar, for one copy at a time. As all sizes are known, blobs are written at their
- * offsets in `FILE.part`, with a journal in `FILE.part.ranges` and the lock in `FILE.part.lock`.
- * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` of another program, and as
- *   `followLinks`; as `storageError`
+ * Opens an OCI layout as a tar, for one copy at a time. As all sizes are known, blobs are written
+ * at their offsets in `FILE.part`, with a journal in `FILE.part.ranges` and the lock in
+ * `FILE.part.lock`.
+ * @throws PullError the reason of a stop; `option-malformed` for a `FILE.part` of another program,
+ *   and as `followLinks`; as `storageError`
  */
 export async function openArchiveTarget(
   file: string,
@@ -91,7 +92,10 @@ function openPart(
   };
 }
 
-/** The unfinished file of an earlier copy of this user. @throws PullError `option-malformed` for any other file */
+/**
+ * The unfinished file of an earlier copy of this user.
+ * @throws PullError `option-malformed` for any other file
+ */
 function findPart(part: string, ranges: RangeJournal, owner: number): OwnFile | undefined {
   if (wrapFsError(`stat ${part}`, () => statName(part)) === undefined) return undefined;
   const left = wrapFsError(`open ${part}`, () => findOwnFile(part, owner));
@@ -99,7 +103,10 @@ function findPart(part: string, ranges: RangeJournal, owner: number): OwnFile | 
   return left;
 }
 
-/** A copy begins its journal before it creates the file. Other programs, too, name downloads `FILE.part`. */
+/**
+ * A copy begins its journal before it creates the file. Other programs, too, name downloads
+ * `FILE.part`.
+ */
 function foreignPart(part: string): PullError {
   return new PullError('option-malformed', `${part} exists, and is not from an earlier copy`, {
     hint: 'move it away, or name another file',

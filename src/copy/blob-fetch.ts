@@ -18,7 +18,10 @@ interface FillOptions {
   readonly support: TaskRunner;
 }
 
-/** One attempt to fetch the missing ranges of a blob to its location, and to hash it behind its front. */
+/**
+ * One attempt to fetch the missing ranges of a blob to its location, and to hash it behind its
+ * front.
+ */
 export class BlobFetch {
   readonly #options: FillOptions;
   /** The first of the endpoints that sent bytes; undefined when nothing was fetched. */
@@ -57,7 +60,10 @@ export class BlobFetch {
     throw inLayer(this.#failure, this.#options.blob.digest);
   }
 
-  /** Calls `ended` when the last range has arrived, or when none is in flight after a failure or a full blob. */
+  /**
+   * Calls `ended` when the last range has arrived, or when none is in flight after a failure or a
+   * full blob.
+   */
   *#jobs(first: BlobRange, upcoming: Iterator<BlobRange>, ended: () => void): Generator<FetchJob, void> {
     for (let range: BlobRange | undefined = first; range !== undefined && !this.#isOver; ) {
       const next = upcoming.next();
@@ -100,7 +106,10 @@ export class BlobFetch {
     }
   }
 
-  /** Resolves, and frees its connection, when the range has arrived; for the last one, when all is hashed. */
+  /**
+   * Resolves, and frees its connection, when the range has arrived; for the last one, when all is
+   * hashed.
+   */
   async #fetch(
     pool: TaskRunner,
     { start, end }: BlobRange,

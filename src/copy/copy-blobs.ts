@@ -14,7 +14,10 @@ import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import { BlobFetch, hashBlob } from './blob-fetch.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
 
-/** Sizes of one request: at 20 MB/s a connection and 50 ms of latency, 8 MiB spend a tenth of their time waiting. */
+/**
+ * Sizes of one request: at 20 MB/s a connection and 50 ms of latency, 8 MiB spend a tenth of their
+ * time waiting.
+ */
 const MAX_RANGE_BYTES = 8 * 2 ** 20;
 const MIN_RANGE_BYTES = 2 ** 20;
 /** Ranges a connection in small copies, so that all of them end together. */
@@ -113,7 +116,10 @@ class BlobCopies {
     return Math.round(Math.min(MAX_RANGE_BYTES, Math.max(MIN_RANGE_BYTES, share)));
   }
 
-  /** Fetches and publishes a blob. Fetches wrong bytes once more, and again as long as there is an endpoint that has not sent any. */
+  /**
+   * Fetches and publishes a blob. Fetches wrong bytes once more, and again as long as there is an
+   * endpoint that has not sent any.
+   */
   #copy(opened: WritableBlob, ranges: Iterable<BlobRange>, fetcher: Fetcher, layer: number): Promise<void> {
     const target = this.#target;
     const { support, emit, endpoints } = this.#context;
@@ -160,7 +166,10 @@ class BlobCopies {
   }
 }
 
-/** The bytes still to allocate for these blobs. A file without holes has all of them, whatever is written. */
+/**
+ * The bytes still to allocate for these blobs. A file without holes has all of them, whatever is
+ * written.
+ */
 function unallocatedBytes(locations: readonly BlobLocation[]): number {
   const sizes = locations.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
   const paths = new Set(locations.map(({ path }) => path));
@@ -200,13 +209,22 @@ export interface TargetOptions {
   readonly onWait: () => void;
 }
 
-/** The destination of a copy, a layout or an archive of one. Nothing has its final name before it is verified. */
+/**
+ * The destination of a copy, a layout or an archive of one. Nothing has its final name before it is
+ * verified.
+ */
 export interface CopyTarget {
   /** The directory that needs space for all bytes. */
   readonly directory: string;
-  /** Returns the location of a blob, and which parts of it are present. @throws PullError as `storageError` */
+  /**
+   * Returns the location of a blob, and which parts of it are present.
+   * @throws PullError as `storageError`
+   */
   locate(digest: Digest, sizeBytes: number): Promise<BlobLocation>;
-  /** Creates the files of these blobs, or opens those of an earlier copy. @throws PullError as `storageError` */
+  /**
+   * Creates the files of these blobs, or opens those of an earlier copy.
+   * @throws PullError as `storageError`
+   */
   open(blobs: readonly BlobLocation[]): WritableBlob[];
   /** Discards wrong bytes of a blob. Returns its location without any. */
   discard(location: BlobLocation): Promise<BlobLocation>;

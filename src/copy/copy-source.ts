@@ -12,10 +12,16 @@ import type { ManifestBytes } from '../pull/layout-index.js';
 import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 
-/** Manifests and blobs of all that an index names: some dozen platforms of some dozen layers are a few hundred. */
+/**
+ * Manifests and blobs of all that an index names: some dozen platforms of some dozen layers are a
+ * few hundred.
+ */
 const MAX_MEMBERS = 10_000;
 
-/** All manifests together, in memory until the image is named: 4,096, the limit of an index, of 16 KiB each. */
+/**
+ * All manifests together, in memory until the image is named: 4,096, the limit of an index, of 16
+ * KiB each.
+ */
 const MAX_DOCUMENT_BYTES = 64 * 2 ** 20;
 
 /** A config or a layer. */
@@ -43,9 +49,10 @@ export interface CopySource {
 }
 
 /**
- * Reads the documents that `name` (a tag or a digest) names: for an index, the manifest for the platform,
- * or everything with `allPlatforms`.
- * @throws PullError as `MirroredSession.getManifest`, `platform-not-found`, `metadata-malformed`, `unsupported`
+ * Reads the documents that `name` (a tag or a digest) names: for an index, the manifest for the
+ * platform, or everything with `allPlatforms`.
+ * @throws PullError as `MirroredSession.getManifest`, `platform-not-found`, `metadata-malformed`,
+ *   `unsupported`
  */
 export async function readCopySource(
   session: MirroredSession,
@@ -89,7 +96,10 @@ async function readPlatform(session: MirroredSession, { config }: ImageManifest)
   return parseConfig(await session.getBlob(config.digest, config.sizeBytes), config.mediaType);
 }
 
-/** Adds a document and all that it names, once each. Stops reading at the first that exceeds a limit. */
+/**
+ * Adds a document and all that it names, once each. Stops reading at the first that exceeds a
+ * limit.
+ */
 async function addAll(
   members: Members,
   session: MirroredSession,
@@ -130,7 +140,8 @@ class Members {
 
   /**
    * Adds a document, and the blobs that a manifest names.
-   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes, as `foreignUrlsOf`
+   * @throws PullError `unsupported` beyond a limit, `metadata-malformed` for a blob of two sizes,
+   *   as `foreignUrlsOf`
    */
   add({ digest, mediaType, bytes, manifest }: ReadDocument): void {
     this.#documentBytes += bytes.length;

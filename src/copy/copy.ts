@@ -24,7 +24,8 @@ export interface CopyOptions extends Omit<PullOptions, 'store' | 'policy'> {
 }
 
 /**
- * Checks that a copy can be written to this destination, as `copyImage` does before its first request.
+ * Checks that a copy can be written to this destination, as `copyImage` does before its first
+ * request.
  * @throws PullError `option-malformed`; as `storageError`
  */
 export function checkCopyDestination({ kind, path }: CopyOptions['destination']): void {
@@ -41,9 +42,9 @@ export interface CopyResult extends CopyFigures {
 }
 
 /**
- * Copies an image into an OCI layout, byte for byte, so that it keeps its digest. Does not fetch blobs that
- * the layout has, and resumes an interrupted copy. Names each blob after it is verified, and the image
- * after all of them.
+ * Copies an image into an OCI layout, byte for byte, so that it keeps its digest. Does not fetch
+ * blobs that the layout has, and resumes an interrupted copy. Names each blob after it is verified,
+ * and the image after all of them.
  * @throws PullError
  */
 export async function copyImage(reference: string, options: CopyOptions): Promise<CopyResult> {
@@ -78,7 +79,10 @@ class Copy {
     this.#options = options;
   }
 
-  /** Ends at once on a stop, except while the image is named: no other copy may write there meanwhile. */
+  /**
+   * Ends at once on a stop, except while the image is named: no other copy may write there
+   * meanwhile.
+   */
   async run(): Promise<CopyResult> {
     const source = await this.#withSizes(await this.#readSource());
     this.#target = this.#openTarget(source);

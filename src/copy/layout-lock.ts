@@ -18,8 +18,9 @@ import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 
 /**
- * In the layout, while a copy writes to it. Leases and the lock are in the same directory: while there is a
- * lease it is not empty, so that a copy that ends cannot remove it while another one begins.
+ * In the layout, while a copy writes to it. Leases and the lock are in the same directory: while
+ * there is a lease it is not empty, so that a copy that ends cannot remove it while another one
+ * begins.
  */
 export const LOCK_DIRECTORY = '.zpull';
 
@@ -30,7 +31,10 @@ const DESTINATION = parseDigest(`sha256:${'0'.repeat(64)}`, 'lock');
 export interface DestinationLock {
   /** The owner of files that this user creates there, on some mounts another user. */
   readonly owner: number;
-  /** Whether it is still held: other processes take it if this one seems dead. @throws PullError as `storageError` */
+  /**
+   * Whether it is still held: other processes take it if this one seems dead.
+   * @throws PullError as `storageError`
+   */
   readonly isHeld: () => boolean;
   /** Acquires it again, as `lockDestination` does. */
   readonly reacquire: () => Promise<void>;
@@ -39,10 +43,11 @@ export interface DestinationLock {
 }
 
 /**
- * Acquires the lock of a copy's destination in `directory`, a path from `followLinks`. Waits while another
- * live copy holds it, and then calls `onWait` once. A copy holds the lock from beginning to end, as it
- * looks for blobs at its beginning and names them at its end.
- * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as `storageError`
+ * Acquires the lock of a copy's destination in `directory`, a path from `followLinks`. Waits while
+ * another live copy holds it, and then calls `onWait` once. A copy holds the lock from beginning to
+ * end, as it looks for blobs at its beginning and names them at its end.
+ * @throws PullError the reason of a stop; `option-malformed` when the lock is another user's; as
+ *   `storageError`
  */
 export async function lockDestination(
   directory: string,
@@ -93,7 +98,10 @@ async function acquire(locks: LayerLocks, lease: Lease, stop: Stop, onWait: () =
   while (!locks.tryLock(DESTINATION));
 }
 
-/** A user who can write to the directory of the lock can block this copy for ever, or let two copies write at once. */
+/**
+ * A user who can write to the directory of the lock can block this copy for ever, or let two copies
+ * write at once.
+ */
 function requireOwnDirectory(directory: string, owner: number): void {
   const stat = wrapFsError(`stat ${directory}`, () => statName(directory));
   if (stat === undefined || process.geteuid === undefined) return;

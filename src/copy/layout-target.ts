@@ -23,8 +23,8 @@ import { type DestinationLock, LOCK_DIRECTORY, lockDestination } from './layout-
 import { RangeJournal } from './range-journal.js';
 
 /**
- * Opens an OCI layout in a directory, created if it is missing, for one copy at a time. Blobs are fetched
- * into `HEX.part`, with a journal in `HEX.part.ranges`.
+ * Opens an OCI layout in a directory, created if it is missing, for one copy at a time. Blobs are
+ * fetched into `HEX.part`, with a journal in `HEX.part.ranges`.
  * @throws PullError the reason of a stop; `option-malformed` as `followLinks`; as `storageError`
  */
 export async function openLayoutTarget(
@@ -75,7 +75,10 @@ export async function openLayoutTarget(
     },
     close,
   };
-  /** Returns false when the lock is lost: then another copy may have begun, which deletes temporary files. */
+  /**
+   * Returns false when the lock is lost: then another copy may have begun, which deletes temporary
+   * files.
+   */
   const finishUnderLock = async ({ documents, root: named }: CopySource): Promise<boolean> => {
     try {
       for (const { digest, bytes } of documents) await writeAtomically(pathOf(digest), bytes, false);
@@ -100,10 +103,11 @@ export async function openLayoutTarget(
 }
 
 /**
- * Replaces index.json under the lock. Creates the temporary file first, then checks the lock, then reads the
- * old index. A copy that acquires the lock after the check deletes the temporary file before it reads the
- * index: then the rename fails, and neither copy loses the other's tag. The index is synced, as it also
- * names other images; blobs are not, as the next copy into the layout hashes them.
+ * Replaces index.json under the lock. Creates the temporary file first, then checks the lock, then
+ * reads the old index. A copy that acquires the lock after the check deletes the temporary file
+ * before it reads the index: then the rename fails, and neither copy loses the other's tag. The
+ * index is synced, as it also names other images; blobs are not, as the next copy into the layout
+ * hashes them.
  * @returns false when the lock is lost
  * @throws PullError as `storageError`, also when the lock is lost
  */
@@ -129,7 +133,10 @@ async function nameImage(
 const isBegun = (name: string) =>
   ['blobs', LOCK_DIRECTORY].includes(name) || /^oci-layout\.[0-9a-f]+\.tmp$/.test(name);
 
-/** Deletes temporary files of a killed copy, except parts of blobs, which are resumed. @throws PullError as `storageError` */
+/**
+ * Deletes temporary files of a killed copy, except parts of blobs, which are resumed.
+ * @throws PullError as `storageError`
+ */
 async function removeTemporary(directory: string): Promise<void> {
   const isUnfinished = (name: string) =>
     /^([0-9a-f]{64}|index\.json|oci-layout)\.[0-9a-f]{16}\.tmp$/.test(name);
@@ -139,7 +146,8 @@ async function removeTemporary(directory: string): Promise<void> {
 
 /**
  * Checks that a copy may write a layout to this directory.
- * @throws PullError `option-malformed` for a directory with other files, or a file; as `storageError`
+ * @throws PullError `option-malformed` for a directory with other files, or a file; as
+ *   `storageError`
  */
 export function requireLayout(directory: string): void {
   if (!requireDirectory(directory)) return;
@@ -151,7 +159,8 @@ export function requireLayout(directory: string): void {
 }
 
 /**
- * Creates a sparse file of this length. A file of `owner` keeps its bytes; any other file is replaced.
+ * Creates a sparse file of this length. A file of `owner` keeps its bytes; any other file is
+ * replaced.
  * @throws PullError as `storageError`
  */
 export function makeFile(path: string, sizeBytes: number, owner: number): OwnFile {

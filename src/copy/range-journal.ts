@@ -5,8 +5,8 @@ import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/ow
 import { wrapFsError, writeFully } from '../files/storage-error.js';
 
 /**
- * Ranges beyond are fetched again. A line is at most 30 bytes and stands for 1 MiB as a rule, for 2 TB
- * together. If 16 slow connections add lines twice a second, it lasts for 19 hours.
+ * Ranges beyond are fetched again. A line is at most 30 bytes and stands for 1 MiB as a rule, for 2
+ * TB together. If 16 slow connections add lines twice a second, it lasts for 19 hours.
  */
 const MAX_JOURNAL_BYTES = 64 * 2 ** 20;
 
@@ -16,8 +16,9 @@ interface FileRange {
 }
 
 /**
- * The ranges that have been written to an unfinished file: one a line, after a first line with the key of
- * the file. Errors in it do no harm, as the digest is verified; a line cut off by a crash is ignored.
+ * The ranges that have been written to an unfinished file: one a line, after a first line with the
+ * key of the file. Errors in it do no harm, as the digest is verified; a line cut off by a crash is
+ * ignored.
  */
 export class RangeJournal {
   readonly path: string;
@@ -31,12 +32,18 @@ export class RangeJournal {
     this.#owner = owner;
   }
 
-  /** The journal of an earlier process of this user, if there is one. @throws PullError as `storageError` */
+  /**
+   * The journal of an earlier process of this user, if there is one.
+   * @throws PullError as `storageError`
+   */
   find(): OwnFile | undefined {
     return wrapFsError(`open ${this.path}`, () => findOwnFile(this.path, this.#owner));
   }
 
-  /** The ranges of the journal, if its key is the same, in the order of writing. @throws PullError as `storageError` */
+  /**
+   * The ranges of the journal, if its key is the same, in the order of writing.
+   * @throws PullError as `storageError`
+   */
   read(): FileRange[] {
     const file = this.find();
     if (file === undefined) return [];

@@ -15,9 +15,10 @@ export interface Extent {
 }
 
 /**
- * Assembles the extents of one layer from its segments, in tar order, as their bytes reach the disk. The
- * front is the tar offset before which all extents are known; those are in `extents`, and never change. A
- * copied segment waits for the front of its origin, which always comes earlier in the pull.
+ * Assembles the extents of one layer from its segments, in tar order, as their bytes reach the
+ * disk. The front is the tar offset before which all extents are known; those are in `extents`, and
+ * never change. A copied segment waits for the front of its origin, which always comes earlier in
+ * the pull.
  */
 export class LayerAssembly {
   extents = new ExtentList();
@@ -77,7 +78,8 @@ export class LayerAssembly {
   }
 
   /**
-   * Moves the front as far as possible and returns the extents that it passed. `layers` are all of the pull.
+   * Moves the front as far as possible and returns the extents that it passed. `layers` are all of
+   * the pull.
    * @throws PullError `digest-mismatch` when a layer lacks a content that this one copies from it
    */
   advance(layers: readonly LayerAssembly[]): ExtentList {
@@ -141,7 +143,10 @@ function missingOrigin(): PullError {
 /** A tar-split with its digest. */
 export type TarSplitPart = MetadataPart & { readonly digest: Digest };
 
-/** Writes these tar ranges from tar-split (pairs [start, end)) to a pack, one after the other. @throws PullError as fetching does */
+/**
+ * Writes these tar ranges from tar-split (pairs [start, end)) to a pack, one after the other.
+ * @throws PullError as fetching does
+ */
 export async function writeInline(
   context: PullContext,
   layer: ChunkedLayer,

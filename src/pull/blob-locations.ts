@@ -36,7 +36,10 @@ export function hostsOf({ urls = [] }: Pick<Descriptor, 'urls'>): string {
   return listSome([...new Set(hosts)].map((host) => shorten(host, MAX_SHOWN_HOST_LENGTH)));
 }
 
-/** The hint for a blob that arrived in full and has another digest; depends on where it was read from. */
+/**
+ * The hint for a blob that arrived in full and has another digest; depends on where it was read
+ * from.
+ */
 export function wrongBytesHint({ url, anonymous }: Pick<BlobSource, 'anonymous' | 'url'>): string {
   const { protocol, host } = new URL(url);
   if (protocol === 'file:') return damagedHint(fileURLToPath(url));
@@ -84,8 +87,8 @@ interface Located {
 }
 
 /**
- * Requests the sizes of those blobs whose descriptors omit them, as many at a time as the concurrency limit
- * allows. Undefined for all others. The digest is verified later.
+ * Requests the sizes of those blobs whose descriptors omit them, as many at a time as the
+ * concurrency limit allows. Undefined for all others. The digest is verified later.
  * @throws PullError as `fetchRange`; `metadata-malformed` for a size beyond the limit of a blob
  */
 export async function measureBlobs(

@@ -5,17 +5,22 @@ import type { LayerTable } from '../format/layer-table.js';
 import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/counters.js';
 import type { MissingLayer } from './layer.js';
 
-/** Memory for the metadata of layers that are read at the same time; a layer that needs more is read alone. */
+/**
+ * Memory for the metadata of layers that are read at the same time; a layer that needs more is read
+ * alone.
+ */
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
 /**
- * Metadata of all layers of a pull together: 500,000 files with tar-split. Reading takes 2 to 8 ns of CPU
- * time a byte, twice for a TOC with a tar-split, so that metadata made to be slow costs a few seconds.
- * Layers beyond it are pulled as opaque ones.
+ * Metadata of all layers of a pull together: 500,000 files with tar-split. Reading takes 2 to 8 ns
+ * of CPU time a byte, twice for a TOC with a tar-split, so that metadata made to be slow costs a
+ * few seconds. Layers beyond it are pulled as opaque ones.
  */
 const MAX_PULL_METADATA_BYTES = 768 * 2 ** 20;
 
-/** Limits the memory for metadata of one pull's layers, which is acquired before anything is read. */
+/**
+ * Limits the memory for metadata of one pull's layers, which is acquired before anything is read.
+ */
 export class MetadataBudget {
   #inUseBytes = 0;
   #totalBytes = 0;
@@ -73,7 +78,10 @@ type Layer = Pick<MissingLayer, 'blob' | 'diffId'>;
 /** Limits what the layers of one pull decode to beyond MAX_DECODED_RATIO times their blobs. */
 export class DecodedAllowance {
   readonly #room = createDecodedRoom(FREE_DECODED_BYTES);
-  /** Bytes beyond the ratio, by DiffID: the maximum, as a layer decoded again replaces its earlier bytes. */
+  /**
+   * Bytes beyond the ratio, by DiffID: the maximum, as a layer decoded again replaces its earlier
+   * bytes.
+   */
   readonly #acquiredBytes = new Map<Digest, number>();
 
   /** The limit for a task that decodes an opaque layer, which acquires room itself. */

@@ -81,7 +81,10 @@ export class ChunkedLayers {
     return [...this.#writers].flatMap(([pack, rows]) => (rows.size === 1 && rows.has(row) ? [pack] : []));
   }
 
-  /** Has the inline bytes written, layer after layer: a tar-split takes 48 MB of memory for 40,000 files. */
+  /**
+   * Has the inline bytes written, layer after layer: a tar-split takes 48 MB of memory for 40,000
+   * files.
+   */
   async writeInlines(): Promise<void> {
     for (const row of this.#fillings.keys()) await this.#writeInline(row);
   }
@@ -108,7 +111,10 @@ export class ChunkedLayers {
     this.#assemblies[row]!.replace(extents);
   }
 
-  /** Moves every front as far as possible, in order: layers copy only from earlier parts of the pull. */
+  /**
+   * Moves every front as far as possible, in order: layers copy only from earlier parts of the
+   * pull.
+   */
   advance(): void {
     for (const [row, filling] of this.#fillings.entries()) {
       if (filling === undefined || this.#completed.has(row)) continue;
@@ -162,7 +168,10 @@ export class ChunkedLayers {
     }
   }
 
-  /** Verifies a layer whose bytes are all on disk, and repairs it if needed; undefined when it was dropped. */
+  /**
+   * Verifies a layer whose bytes are all on disk, and repairs it if needed; undefined when it was
+   * dropped.
+   */
   async #verify({ layer, spans, prover, work }: Filling, assembly: LayerAssembly) {
     const { context, fetcher } = this.#options;
     let { extents } = assembly;

@@ -15,7 +15,9 @@ export interface Work {
 export interface RangeTurn {
   /** Its position in the order of the pull; earlier ranges are decoded first. */
   readonly sequence: number;
-  /** Shared with the worker. When the range is stopped, its job adds the remainder by `addFirst`. */
+  /**
+   * Shared with the worker. When the range is stopped, its job adds the remainder by `addFirst`.
+   */
   readonly control: RangeControl;
 }
 
@@ -32,8 +34,8 @@ export interface FetchJob {
 }
 
 /**
- * Hands jobs to the workers, in order and as many at a time as the concurrency limit allows. Jobs wait here
- * and not in a worker's queue, so that they can be dropped at once.
+ * Hands jobs to the workers, in order and as many at a time as the concurrency limit allows. Jobs
+ * wait here and not in a worker's queue, so that they can be dropped at once.
  */
 export class Fetcher {
   /** The cost of each layer so far. */

@@ -15,20 +15,20 @@ import {
 } from '../format/platform.js';
 import { listSome } from '../format/text.js';
 
-/** An index may name an index, whose entries must be manifests. Deeper nests are refused. */
+/** An index may name an index, whose entries must be manifests. Deeper nesting is refused. */
 export const MAX_INDEX_LEVELS = 2;
 
 /**
- * Manifests and nested indexes that are read in one search. One is enough where the index states platforms; writers that leave them out
- * write an entry for each of some platforms.
+ * Manifests and nested indexes to read in one search. One is enough where the index states
+ * platforms; writers that omit them write an entry for each of a few platforms.
  */
 const MAX_READ = 64;
 
-/** Platforms, and entries that cannot be read, that are remembered to be told: as many as one index has, all together. */
-const MAX_TOLD = MAX_INDEX_ENTRIES;
+/** Platforms and unreadable entries to keep for messages: as many as one index has. */
+const MAX_NOTED = MAX_INDEX_ENTRIES;
 
-/** How one entry of an index can be of no use, while another one is. */
-const OF_NO_USE: ReadonlySet<ErrorCode> = new Set([
+/** Errors of one entry of an index, after which another one is tried. */
+const TRY_NEXT_CODES: ReadonlySet<ErrorCode> = new Set([
   'metadata-malformed',
   'digest-mismatch',
   'image-not-found',
@@ -40,15 +40,15 @@ interface AnyDocument {
   readonly manifest: ImageIndex | ImageManifest;
 }
 
-/** Reads what an index names. Both throw PullError. */
+/** Reads what an index names. `readDocument` and `readPlatform` throw PullError. */
 export interface IndexReader<D extends AnyDocument> {
   readonly readDocument: (digest: Digest) => Promise<D>;
-  /** The platform of a config, empty where it leaves it out. */
+  /** The platform that a config states, empty where it states none. */
   readonly readPlatform: (manifest: ImageManifest) => Promise<Platform>;
   readonly warn: (message: string) => void;
 }
 
-/** A manifest that an index leads to, and what it is for. */
+/** A manifest of an index, and its platform. */
 export interface Choice<D> {
   readonly document: D & { readonly manifest: ImageManifest };
   readonly platform: Platform;
@@ -56,47 +56,49 @@ export interface Choice<D> {
 }
 
 /**
- * The manifest of an index, or of indexes in it, that suits `wanted` best. Entries that cannot be read are passed over. Entries without a
- * platform are read, in order, only when none with one suits: then their configs say what they are for.
- * @throws PullError `platform-not-found` naming the platforms that there are; as the reader, and as `parseManifest` for its fields, when all entries failed
+ * Chooses the manifest of an index, or of nested indexes, that suits the requested platform best.
+ * Skips unreadable entries. Reads entries without a platform, in order, only if no other suits:
+ * their configs state the platform.
+ * @throws PullError `platform-not-found` with the available platforms; if all entries failed, as
+ *   the reader and `parseManifest`
  */
 export async function chooseManifest<D extends AnyDocument>(
   index: ImageIndex,
-  wanted: Platform,
+  requested: Platform,
   reader: IndexReader<D>,
 ): Promise<Choice<D>> {
-  const search = new Search(wanted, reader);
+  const search = new Search(requested, reader);
   const found = await search.search(index, 1);
   if (found !== undefined) return found;
   throw search.failure();
 }
 
-/** The platforms that an index states; attestations, which are for none, are left out. */
+/** The platforms that an index states, without attestations. */
 export function platformsOf(index: ImageIndex): { platform: string; digest: Digest }[] {
   return index.manifests.flatMap(({ platform, digest }) =>
-    platform === undefined || isForNone(platform) ? [] : [{ platform: formatPlatform(platform), digest }],
+    platform === undefined || isAttestation(platform) ? [] : [{ platform: formatPlatform(platform), digest }],
   );
 }
 
-/** Whether an entry is an attestation, as BuildKit writes them. */
-function isForNone(platform: Platform): boolean {
+/** Whether this is the platform that BuildKit gives attestations. */
+function isAttestation(platform: Platform): boolean {
   return formatPlatform(platform) === 'unknown/unknown';
 }
 
-/** One search through an index and the indexes in it. */
+/** A search through an index and its nested indexes. */
 class Search<D extends AnyDocument> {
-  readonly #wanted: Platform;
+  readonly #requested: Platform;
   readonly #reader: IndexReader<D>;
-  /** The platforms that were found, by their names. */
+  /** The platforms found, by name. */
   readonly #platforms = new Map<string, Platform>();
   #attestations = 0;
   readonly #unreadable: PullError[] = [];
   #read = 0;
-  /** The first error of an entry that suits. */
+  /** The first error of a suitable entry. */
   #failed: PullError | undefined;
 
-  constructor(wanted: Platform, reader: IndexReader<D>) {
-    this.#wanted = wanted;
+  constructor(requested: Platform, reader: IndexReader<D>) {
+    this.#requested = requested;
     this.#reader = reader;
   }
 
@@ -106,16 +108,16 @@ class Search<D extends AnyDocument> {
     return (await this.#stated(index, level)) ?? (await this.#unstated(index, level));
   }
 
-  /** Why nothing was found. */
+  /** The error when nothing was found. */
   failure(): PullError {
     if (this.#failed !== undefined) return this.#failed;
     const [unread] = this.#unreadable;
-    // One that suits is an index in the index, in which there was nothing.
+    // A suitable platform here is that of a nested index in which nothing was found.
     const others = [...this.#platforms]
-      .filter(([, platform]) => choosePlatform(this.#wanted, [{ platform }]) === undefined)
+      .filter(([, platform]) => choosePlatform(this.#requested, [{ platform }]) === undefined)
       .map(([name]) => name);
     if (unread !== undefined && others.length === 0) return unread;
-    if (others.length === 0) return this.#nothingThere();
+    if (others.length === 0) return this.#nothingFound();
     const list = listSome(others);
     const unreadable =
       unread === undefined
@@ -123,44 +125,44 @@ class Search<D extends AnyDocument> {
         : `; entries that cannot be read: ${listSome([...new Set(this.#unreadable.map(({ message }) => message))])}`;
     return new PullError(
       'platform-not-found',
-      `the image has no manifest for ${formatPlatform(this.#wanted)}`,
+      `the image has no manifest for ${formatPlatform(this.#requested)}`,
       { hint: `choose one with --platform: ${list}${unreadable}` },
     );
   }
 
-  #nothingThere(): PullError {
+  #nothingFound(): PullError {
     const what =
       this.#attestations === 0 ? 'nothing in its index leads to one' : 'its index has attestations only';
     return new PullError(
       'platform-not-found',
-      `the image has no manifest for ${formatPlatform(this.#wanted)}: ${what}`,
+      `the image has no manifest for ${formatPlatform(this.#requested)}: ${what}`,
       { hint: 'no platform of it can be pulled: choose another tag, or push the image again' },
     );
   }
 
-  /** The best of the entries that state a platform; the next best where one is of no use. */
+  /** The best of the entries that state a platform, or the next best where one fails. */
   async #stated(index: ImageIndex, level: number): Promise<Choice<D> | undefined> {
-    const left = [...index.manifests];
+    const remaining = [...index.manifests];
     while (this.#read < MAX_READ) {
-      const entry = choosePlatform(this.#wanted, left);
+      const entry = choosePlatform(this.#requested, remaining);
       if (entry?.platform === undefined) break;
-      left.splice(left.indexOf(entry), 1);
+      remaining.splice(remaining.indexOf(entry), 1);
       try {
         const found = await this.#follow(entry, level);
         if (found === undefined) continue;
         return { ...found, platform: completePlatform(found.platform ?? entry.platform, entry.platform) };
       } catch (error) {
-        const failure = ofNoUse(error);
+        const failure = asEntryError(error);
         this.#failed ??= failure;
-        if (choosePlatform(this.#wanted, left) !== undefined) this.#tell(entry, failure);
+        if (choosePlatform(this.#requested, remaining) !== undefined) this.#warn(entry, failure);
       }
     }
     return undefined;
   }
 
   /**
-   * The best of the entries without a platform, by what their configs say; one whose config says nothing suits last of all. Only the best so far
-   * is kept: each can be a manifest of 4 MiB.
+   * The best of the entries without a platform, by their configs; one whose config states none
+   * comes last. Keeps only the best so far: each can be a manifest of 4 MiB.
    */
   async #unstated(index: ImageIndex, level: number): Promise<Choice<D> | undefined> {
     let best: Choice<D> | undefined;
@@ -174,11 +176,11 @@ class Search<D extends AnyDocument> {
         silent ??= choice;
         continue;
       }
-      const platform = completePlatform(choice.platform, this.#wanted);
+      const platform = completePlatform(choice.platform, this.#requested);
       this.#notePlatform(platform);
       const next = { ...choice, platform };
-      best = choosePlatform(this.#wanted, best === undefined ? [next] : [best, next]);
-      if (best !== undefined && isSame(best.platform, this.#wanted)) break;
+      best = choosePlatform(this.#requested, best === undefined ? [next] : [best, next]);
+      if (best !== undefined && isSame(best.platform, this.#requested)) break;
     }
     return best ?? silent;
   }
@@ -190,12 +192,12 @@ class Search<D extends AnyDocument> {
       const platform = found.platform ?? (await this.#reader.readPlatform(found.document.manifest));
       return { ...found, platform };
     } catch (error) {
-      this.#noteUnreadable(ofNoUse(error));
+      this.#noteUnreadable(asEntryError(error));
       return undefined;
     }
   }
 
-  /** The manifest that an entry leads to; its platform where an index in between knows it. */
+  /** The manifest of an entry, with its platform where a nested index states it. */
   async #follow(
     { digest, annotations }: IndexEntry,
     level: number,
@@ -203,8 +205,8 @@ class Search<D extends AnyDocument> {
     if (this.#read === MAX_READ) {
       throw new PullError(
         'unsupported',
-        `${MAX_READ} manifests of the image index were read, and there are more whose platform it does not state`,
-        { hint: 'name the manifest that you want by its digest: NAME@sha256:…' },
+        `the image index has more than ${MAX_READ} manifests whose platform it does not state`,
+        { hint: 'choose a manifest by its digest: NAME@sha256:…' },
       );
     }
     this.#read += 1;
@@ -216,16 +218,16 @@ class Search<D extends AnyDocument> {
   }
 
   #notePlatform(platform: Platform): void {
-    if (isForNone(platform)) this.#attestations += 1;
-    else if (this.#platforms.size < MAX_TOLD) this.#platforms.set(formatPlatform(platform), platform);
+    if (isAttestation(platform)) this.#attestations += 1;
+    else if (this.#platforms.size < MAX_NOTED) this.#platforms.set(formatPlatform(platform), platform);
   }
 
   #noteUnreadable(problem: PullError): void {
-    if (this.#unreadable.length < MAX_TOLD) this.#unreadable.push(problem);
+    if (this.#unreadable.length < MAX_NOTED) this.#unreadable.push(problem);
   }
 
-  #tell({ digest }: IndexEntry, { message }: PullError): void {
-    this.#reader.warn(`the index names ${digest}, which is of no use (${message}); taking another one`);
+  #warn({ digest }: IndexEntry, { message }: PullError): void {
+    this.#reader.warn(`skipping ${digest} of the index: ${message}`);
   }
 }
 
@@ -239,13 +241,13 @@ function isSame(one: Platform, other: Platform): boolean {
   return formatPlatform(normalisePlatform(one)) === formatPlatform(normalisePlatform(other));
 }
 
-/** The error of an entry that is of no use. @throws what is no reason to look at another one */
-function ofNoUse(error: unknown): PullError {
-  if (error instanceof PullError && OF_NO_USE.has(error.code)) return error;
+/** The error of an entry. @throws any error after which no other entry is tried */
+function asEntryError(error: unknown): PullError {
+  if (error instanceof PullError && TRY_NEXT_CODES.has(error.code)) return error;
   throw error;
 }
 
-/** The error for an index in an index in an index. */
+/** The error for an index nested too deeply. */
 export function tooDeep(): PullError {
   return new PullError('unsupported', `the image index is nested deeper than ${MAX_INDEX_LEVELS} levels`);
 }

@@ -54,7 +54,10 @@ export interface SourceOptions {
   readonly emit: (event: PullEvent) => void;
 }
 
-/** A session with the registry of an image and its mirrors, or with a local layout. Sends nothing yet. */
+/**
+ * A session with the registry of an image and its mirrors, or with a local layout. Sends nothing
+ * yet.
+ */
 export function createSession(
   { location, registries }: ImageSource,
   options: SourceOptions,

@@ -5,20 +5,23 @@ import type { ImageLayer } from './missing-layers.js';
 import type { PlannedFigures } from './plan-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 
-/** One layer as it is, and what pulling it would do; bytes of the blob for what is fetched, of the tar for the rest. */
+/**
+ * A layer, and what pulling it would do. Fetched bytes are those of the blob, reused and resumed
+ * ones of the tar.
+ */
 export interface LayerInspection {
   readonly digest: string;
   readonly diffId: string;
   readonly mediaType: string;
   readonly format: LayerFormat;
-  /** What says so: annotations, a footer, the media type. */
+  /** The source of the format: annotations, a footer, the media type. */
   readonly reason: string;
   readonly sizeBytes: number;
-  /** Null where nobody can know before the layer is decoded. */
+  /** Null where it is unknown until the layer is decoded. */
   readonly tarBytes: number | null;
-  /** Entries of the table of contents, where it has one and that was read. */
+  /** Entries of the table of contents, if it was read. */
   readonly entries?: number;
-  /** Whether the store has all of it, proven. */
+  /** Whether the store has the layer. */
   readonly held: boolean;
   readonly metadataBytes: number;
   readonly fetchBytes: number;
@@ -32,14 +35,14 @@ export interface LayerInspection {
 export interface ImageInspection {
   readonly image: string;
   readonly digest: string;
-  /** The digest of the index that led to it, when there was one. */
+  /** The digest of the index that names the manifest, if there is one. */
   readonly indexDigest?: string;
   readonly mediaType: string;
   readonly platform: string;
-  /** What else the index has, if there is one. */
+  /** The platforms of the index, if there is one. */
   readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: string }>;
   readonly store: string;
-  /** The image config as it stands in the registry. */
+  /** The parsed image config. */
   readonly config: unknown;
   readonly layers: readonly LayerInspection[];
   readonly fetchBytes: number;
@@ -48,13 +51,13 @@ export interface ImageInspection {
   readonly requests: number;
 }
 
-/** What is known of the layers that the store does not have. */
+/** The missing layers, with their planned figures. */
 export interface PreparedLayers {
   readonly layers: readonly KnownLayer[];
   readonly figures: readonly PlannedFigures[];
 }
 
-/** Puts together what resolving and planning told. */
+/** Combines a resolved image and the plan for its missing layers. */
 export function inspectionOf(
   image: string,
   paths: Pick<StorePaths, 'root'>,
@@ -124,7 +127,7 @@ function inspectLayer(
   };
 }
 
-/** What the blob itself said goes with what its descriptor said, and what is wrong with either. */
+/** The reason from the descriptor, completed by what the blob itself says and by any problem. */
 function reasonOf(
   { reason, place, problem }: ImageLayer['kind'],
   { metadata, failedBefore }: KnownLayer,

@@ -1,11 +1,12 @@
 /**
- * Decides when a network is hopeless, by one number: every received byte adds 1, every failed request
- * subtracts 1, and it decays by the factor e each `tauMs`. When a failure takes it below zero, the pull
- * gives up. So steady progress, however slow, allows more retries, a stall uses them up, and a failure
- * before the first byte is final. docs/karma.md has figures.
+ * Decides when a network is hopeless, by one number: every received byte adds 1, every failed
+ * request subtracts 1, and it decays by the factor e each `tauMs`. When a failure takes it below
+ * zero, the pull gives up. So steady progress, however slow, allows more retries, a stall uses them
+ * up, and a failure before the first byte is final. docs/karma.md has figures.
  *
- * Called by `KarmaRetryPolicy`, which decides about each retry. The clock is passed in, in milliseconds, and
- * can be paused while no request is in flight (a server has asked to wait, for example).
+ * Called by `KarmaRetryPolicy`, which decides about each retry. The clock is passed in, in
+ * milliseconds, and can be paused while no request is in flight (a server has asked to wait, for
+ * example).
  */
 export class Karma {
   readonly #tauMs: number;

@@ -38,7 +38,10 @@ export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
   return layer.metadata !== undefined;
 }
 
-/** Warns of a blob with another compression than its media type states; other clients may refuse such an image. */
+/**
+ * Warns of a blob with another compression than its media type states; other clients may refuse
+ * such an image.
+ */
 export function warnOfType(
   emit: PullContext['emit'],
   { blob, mediaType }: MissingLayer,
@@ -75,8 +78,8 @@ export interface LayerFigures {
 }
 
 /**
- * Errors of chunked metadata under a blob that can be right all the same: malformed, a wrong digest, or
- * beyond a limit. Any other error would occur again without the metadata.
+ * Errors of chunked metadata under a blob that can be right all the same: malformed, a wrong
+ * digest, or beyond a limit. Any other error would occur again without the metadata.
  */
 const FALLBACK_CODES: ReadonlySet<ErrorCode> = new Set([
   'metadata-malformed',
@@ -89,7 +92,9 @@ export function mayFallBack(error: unknown): error is PullError {
   return error instanceof PullError && FALLBACK_CODES.has(error.code);
 }
 
-/** Whether a chunked layer that failed with this error may succeed as an opaque one; warns if so. */
+/**
+ * Whether a chunked layer that failed with this error may succeed as an opaque one; warns if so.
+ */
 export function warnOfFallback(context: PullContext, layer: MissingLayer, error: unknown): boolean {
   if (!mayFallBack(error)) return false;
   const message = `layer ${layer.blob.digest}: ${error.message}; pulling the full layer instead`;

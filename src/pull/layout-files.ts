@@ -12,48 +12,52 @@ import type { LocalImage } from '../format/local-image.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 import { MAX_INDEX_BYTES } from './layout-index.js';
 
-/** A layout of 10,000 images with some layers each; their places take 20 MB of memory. */
+/** A layout of 10,000 images with some layers each; their locations take 20 MB of memory. */
 const MAX_ARCHIVE_ENTRIES = 100_000;
 
-/** Entries of an archive read between two turns of the event loop: some milliseconds. */
-const ENTRIES_A_TURN = 1000;
+/** Archive entries to read in one turn of the event loop, which takes some milliseconds. */
+const ENTRIES_PER_TURN = 1000;
 
-/** The files of an OCI layout, wherever they lie. */
+/** The files of an OCI layout, in a directory or an archive. */
 export interface LayoutFiles {
-  /** What messages call the layout, and its index. */
+  /** Paths of the layout and its index, for messages. */
   readonly path: string;
   readonly indexPath: string;
-  /** index.json. @throws PullError `metadata-malformed` when it is no file, or too large */
+  /** Reads index.json. @throws PullError `metadata-malformed` when it is not a file or too large */
   index(): Buffer;
-  /** The bytes of a small blob, not checked against the digest. @throws PullError `blob-not-found`, `metadata-malformed` */
+  /**
+   * Reads a small blob, without verification.
+   * @throws PullError `blob-not-found`, `metadata-malformed`
+   */
   read(digest: Digest, maxBytes: number): Buffer;
   /**
-   * Where workers read a blob: the URL of its file, or that of the archive with `start` and `size`, in bytes, in its query.
+   * The URL from which workers read a blob: that of its file, or of the archive with `start` and
+   * `size` in bytes as its query.
    * @throws PullError `blob-not-found`
    */
   blobUrl(digest: Digest): string;
 }
 
 /**
- * Opens the layout that has an image. No symbolic link inside it is followed, and none of its bytes is trusted.
- * @throws PullError `image-not-found` when nothing is there, `option-malformed` for what is no layout, `unsupported` for a compressed archive,
- *   `metadata-malformed` for what is no tar
+ * Opens the layout of an image. Follows no symbolic link inside it, and trusts none of its bytes.
+ * @throws PullError `image-not-found` when it does not exist, `option-malformed` when it is not a
+ *   layout, `unsupported` for a compressed archive, `metadata-malformed` for a malformed one
  */
 export async function openLayoutFiles({ transport, path }: LocalImage): Promise<LayoutFiles> {
   const kind = wrapLayoutError(path, () => statIfThere(() => statSync(path)));
   if (kind === undefined) {
     throw new PullError('image-not-found', `there is no ${path}`, {
-      hint: 'check the path; it is taken from the current directory on',
+      hint: 'check the path; it is relative to the current directory',
     });
   }
   if (transport === 'oci') {
     if (!kind.isDirectory())
-      throw notLayout(path, 'it is no directory; an archive is named as oci-archive:FILE');
+      throw notLayout(path, 'it is not a directory; name an archive as oci-archive:FILE');
     return directoryFiles(path);
   }
-  if (kind.isDirectory()) throw notLayout(path, 'it is a directory, which is named as oci:DIR');
+  if (kind.isDirectory()) throw notLayout(path, 'it is a directory; name it as oci:DIR');
   if (!kind.isFile())
-    throw notLayout(path, 'it is no file; what comes from a pipe has to be in a file first');
+    throw notLayout(path, 'it is not a regular file; write the output of a pipe to a file first');
   return archiveFiles(path);
 }
 
@@ -86,8 +90,8 @@ function directoryFiles(root: string): LayoutFiles {
   };
 }
 
-/** Where a file lies in the archive. */
-interface Place {
+/** Where a file is in the archive. */
+interface FileRange {
   readonly start: number;
   readonly sizeBytes: number;
 }
@@ -99,18 +103,18 @@ async function archiveFiles(named: string): Promise<LayoutFiles> {
     const { index, blobs } = await scanArchive(path, fd);
     if (index === undefined) throw notLayout(path, 'it has no index.json');
     const indexBytes = readAt(path, index, MAX_INDEX_BYTES);
-    const placeOf = (digest: Digest): Place => {
-      const place = blobs.get(digestHex(digest));
-      if (place === undefined) throw noBlob(path, digest);
-      return place;
+    const rangeOf = (digest: Digest): FileRange => {
+      const range = blobs.get(digestHex(digest));
+      if (range === undefined) throw noBlob(path, digest);
+      return range;
     };
     return {
       path,
       indexPath: `index.json in ${path}`,
       index: () => indexBytes,
-      read: (digest, maxBytes) => readAt(path, placeOf(digest), maxBytes),
+      read: (digest, maxBytes) => readAt(path, rangeOf(digest), maxBytes),
       blobUrl: (digest) => {
-        const { start, sizeBytes } = placeOf(digest);
+        const { start, sizeBytes } = rangeOf(digest);
         return `${pathToFileURL(path).href}?start=${start}&size=${sizeBytes}`;
       },
     };
@@ -119,28 +123,28 @@ async function archiveFiles(named: string): Promise<LayoutFiles> {
   }
 }
 
-/** Where index.json and the blobs of an archive lie: its headers are read once, its contents are not. */
+/** Locates index.json and the blobs of an archive. Reads its headers once, and no contents. */
 async function scanArchive(
   path: string,
   fd: number,
-): Promise<{ readonly index: Place | undefined; readonly blobs: ReadonlyMap<string, Place> }> {
+): Promise<{ readonly index: FileRange | undefined; readonly blobs: ReadonlyMap<string, FileRange> }> {
   const source = sourceOf(path, fd);
   refuseCompressed(path, source);
-  const blobs = new Map<string, Place>();
-  let index: Place | undefined;
+  const blobs = new Map<string, FileRange>();
+  let index: FileRange | undefined;
   let count = 0;
   for (const { entry, contentStart, contentBytes } of entriesOf(path, source)) {
     count += 1;
     if (count > MAX_ARCHIVE_ENTRIES) throw tooManyEntries(path);
-    if (count % ENTRIES_A_TURN === 0) await nextTurn();
+    if (count % ENTRIES_PER_TURN === 0) await nextTurn();
     if (entry.type !== '0') continue;
     const name = entry.name.toString('latin1').replace(/^(?:\.\/)+/, '');
-    const place = { start: contentStart, sizeBytes: contentBytes };
+    const range = { start: contentStart, sizeBytes: contentBytes };
     const hex = /^blobs\/sha256\/([0-9a-f]{64})$/.exec(name)?.[1];
-    if (hex !== undefined) blobs.set(hex, place);
-    // Readers of tars differ in which of two they take.
+    if (hex !== undefined) blobs.set(hex, range);
+    // Tar readers differ in which of two they use.
     if (name === 'index.json' && index !== undefined) throw malformed(path, 'it has two files index.json');
-    if (name === 'index.json') index = place;
+    if (name === 'index.json') index = range;
   }
   return { index, blobs };
 }
@@ -169,22 +173,18 @@ function sourceOf(path: string, fd: number): TarSource {
   };
 }
 
-/** How files begin that tar would have to be told to decompress: gzip, zstd, xz and bzip2. */
+/** Magic numbers of gzip, zstd, xz and bzip2. */
 const COMPRESSED = ['1f8b', '28b52ffd', 'fd377a585a00', '425a68'];
 
 function refuseCompressed(path: string, source: TarSource): void {
   const start = source.read(0, Math.min(6, source.lengthBytes)).toString('hex');
   if (!COMPRESSED.some((magic) => start.startsWith(magic))) return;
-  throw new PullError(
-    'unsupported',
-    `${path} is compressed as a whole, so that no part of it can be read alone`,
-    {
-      hint: 'decompress the archive first, with gunzip or unzstd; its layers may be compressed',
-    },
-  );
+  throw new PullError('unsupported', `${path} is compressed, so that its files cannot be read separately`, {
+    hint: 'decompress the archive first, with gunzip or unzstd; its layers may be compressed',
+  });
 }
 
-function readAt(path: string, { start, sizeBytes }: Place, maxBytes: number): Buffer {
+function readAt(path: string, { start, sizeBytes }: FileRange, maxBytes: number): Buffer {
   if (sizeBytes > maxBytes)
     throw malformed(path, `a file in it has ${sizeBytes} bytes; ${maxBytes} at most are read`);
   const bytes = wrapLayoutError(path, () => {
@@ -199,7 +199,7 @@ function readAt(path: string, { start, sizeBytes }: Place, maxBytes: number): Bu
   return bytes;
 }
 
-/** These bytes of a file; undefined when it has not got all of them. */
+/** Reads these bytes of a file; undefined when it is shorter. */
 function readExactly(fd: number, start: number, lengthBytes: number): Buffer | undefined {
   const bytes = Buffer.allocUnsafe(lengthBytes);
   let filled = 0;

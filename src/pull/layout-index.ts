@@ -10,10 +10,10 @@ export interface ManifestBytes {
   readonly bytes: Buffer;
 }
 
-/** The file that makes a directory a layout (OCI image-spec, image-layout.md). */
+/** Content of the file that marks a directory as a layout (OCI image-spec, image-layout.md). */
 export const OCI_LAYOUT = Buffer.from('{"imageLayoutVersion":"1.0.0"}');
 
-/** index.json of a layout; one with 10,000 images has 3 MB. */
+/** Maximum size of index.json; one with 10,000 images has 3 MB. */
 export const MAX_INDEX_BYTES = 16 * 2 ** 20;
 
 const REF_NAME = 'org.opencontainers.image.ref.name';
@@ -21,8 +21,8 @@ const REF_NAME = 'org.opencontainers.image.ref.name';
 const parseIndex = strictParser({ manifests: { digest: null, annotations: null } });
 
 /**
- * The index.json that names `root` by the tag (or, without one, not at all) beside what `before` names. What had the same
- * tag, or the same digest and no tag, is replaced.
+ * Adds `root`, with or without a tag, to an index.json. Replaces the entry with the same tag, or
+ * without a tag the one with the same digest.
  * @throws PullError `metadata-malformed` when `before` is no image index
  */
 export function nameInIndex(
@@ -51,7 +51,7 @@ function tagOf({ annotations }: Fields): unknown {
   return isObject(annotations) ? annotations[REF_NAME] : undefined;
 }
 
-/** An image that a layout's index names. */
+/** An image in the index of a layout. */
 export interface NamedManifest {
   readonly digest: Digest;
   readonly mediaType: string | undefined;
@@ -59,7 +59,7 @@ export interface NamedManifest {
 }
 
 /**
- * The images that the index.json at `path` names. Entries whose digest cannot be read are left out: they can be asked for by no name.
+ * The images in the index.json at `path`, without entries whose digest is unreadable.
  * @throws PullError `metadata-malformed` when it is no image index
  */
 export function namedIn(index: Buffer, path: string): NamedManifest[] {
@@ -79,7 +79,7 @@ function entriesBefore(bytes: Buffer): Fields[] {
   try {
     return entriesOf(bytes, 'The index.json of the destination');
   } catch (error) {
-    throw withHint(error, 'name another destination, or repair that file');
+    throw withHint(error, 'choose another destination, or repair that file');
   }
 }
 
@@ -87,5 +87,5 @@ function entriesOf(bytes: Buffer, what: string): Fields[] {
   const index = parseIndex(bytes, what);
   const manifests = isObject(index) ? index['manifests'] : undefined;
   if (Array.isArray(manifests) && manifests.every(isObject)) return manifests;
-  throw new PullError('metadata-malformed', `${what} is no OCI image index`);
+  throw new PullError('metadata-malformed', `${what} is not an OCI image index`);
 }

@@ -10,10 +10,10 @@ import type { MirroredSession } from '../registry/mirrored-session.js';
 import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 import { type NamedManifest, namedIn } from './layout-index.js';
 
-/** A layout has no host: its blobs have the URLs of files. */
+/** A layout has no host; its blobs have file URLs. */
 const NO_HOST = { transport: { host: '', tlsVerify: true, environment: {} }, repository: '' };
 
-/** Answers from an OCI layout on this machine what a registry would be asked. Uses no network and no credentials. */
+/** A session that reads from an OCI layout on this machine, without network and credentials. */
 export function createLocalSession(image: LocalImage): MirroredSession {
   let opened: Promise<LayoutFiles> | undefined;
   let files: LayoutFiles | undefined;
@@ -49,7 +49,7 @@ export function createLocalSession(image: LocalImage): MirroredSession {
   };
 }
 
-/** The bytes of a small blob. @throws PullError `digest-mismatch`, and as `LayoutFiles.read` */
+/** Reads and verifies a small blob. @throws PullError `digest-mismatch`; as `LayoutFiles.read` */
 function verified(layout: LayoutFiles, digest: Digest, maxBytes: number): Buffer {
   const bytes = layout.read(digest, maxBytes);
   const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
@@ -61,7 +61,10 @@ function verified(layout: LayoutFiles, digest: Digest, maxBytes: number): Buffer
   );
 }
 
-/** The image that has this tag, or without one the only image. @throws PullError `image-not-found`, `reference-malformed` */
+/**
+ * The image with this tag, or the only image for an empty one.
+ * @throws PullError `image-not-found`, `reference-malformed`
+ */
 function choose({ path }: LayoutFiles, tag: string, entries: readonly NamedManifest[]): NamedManifest {
   const named = tag === '' ? entries : entries.filter((entry) => entry.tag === tag);
   const [first, ...others] = named;

@@ -107,9 +107,9 @@ interface PulledMissing {
 }
 
 /**
- * Pulls the layers that the store does not have. Those that another process is pulling come last: by then
- * they are cached, or their locks are free. A layer that disappears meanwhile (by a prune that had begun
- * before) is pulled again, once.
+ * Pulls the layers that the store does not have. Those that another process is pulling come last:
+ * by then they are cached, or their locks are free. A layer that disappears meanwhile (by a prune
+ * that had begun before) is pulled again, once.
  * @throws PullError the reason of a stop; as `pull` and `storageError`
  */
 export async function pullMissing({

@@ -18,7 +18,9 @@ export interface OpaqueOptions {
   readonly layer: KnownLayer;
   /** Row of the layer in the pull. */
   readonly row: number;
-  /** Limits decoders at a time: each takes some tens of MB, and more than one a thread gain nothing. */
+  /**
+   * Limits decoders at a time: each takes some tens of MB, and more than one a thread gain nothing.
+   */
   readonly decoders: Semaphore;
   /** Lists the cached contents, which need not be written again. */
   readonly cached: () => Promise<CachedRows>;
@@ -78,7 +80,8 @@ export class OpaqueAttempt {
     const { context, fetcher, decoders } = this.#options;
     try {
       return await new Promise((resolve, reject) => {
-        // Parts on disk at the beginning of the blob reach the decoder before the fetcher gets to this layer.
+        // Parts on disk at the beginning of the blob reach the decoder before the fetcher gets to
+        // this layer.
         const first = this.#beginNext();
         if (first !== undefined) fetcher.add(this.#jobs(first, reject));
         const decode = () => {
@@ -100,7 +103,10 @@ export class OpaqueAttempt {
     await Promise.allSettled([this.#options.fetcher.ended(this.#work), this.#decoding]);
   }
 
-  /** Begins parts up to the first that has to be fetched, and returns that; undefined at the end of the blob. */
+  /**
+   * Begins parts up to the first that has to be fetched, and returns that; undefined at the end of
+   * the blob.
+   */
   #beginNext(): BegunPart | undefined {
     try {
       for (;;) {
@@ -184,7 +190,8 @@ export class OpaqueAttempt {
   async #decode(): Promise<Outcome> {
     const { context, layer } = this.#options;
     const { blob, diffId } = layer;
-    // An empty tar, as some writers make for a layer without changes. Docker accepts it under any media type.
+    // An empty tar, as some writers make for a layer without changes. Docker accepts it under any
+    // media type.
     const isNothing = blob.digest === EMPTY_DIGEST && diffId === EMPTY_DIGEST;
     const compression = isNothing ? 'tar' : layer.compression;
     const held = await this.#options.cached();

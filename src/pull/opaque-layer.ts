@@ -26,8 +26,9 @@ interface OpaqueResult {
 }
 
 /**
- * Pulls an opaque layer, or one whose table of contents is wrong: fetches the blob by parallel ranges into
- * raw packs, hashes and decodes it right behind the front, and verifies what it decodes to by the DiffID.
+ * Pulls an opaque layer, or one whose table of contents is wrong: fetches the blob by parallel
+ * ranges into raw packs, hashes and decodes it right behind the front, and verifies what it decodes
+ * to by the DiffID.
  */
 export class OpaqueLayer {
   readonly #options: OpaqueOptions;
@@ -36,13 +37,16 @@ export class OpaqueLayer {
   #plan: OpaqueBlob;
   /** What the plan has to fetch, and what was fetched of the layer before it. */
   #planned: { readonly fetchBytes: number; readonly fetchedBefore: number };
-  /** False when this pull left the cached parts, from a server that sent the full blob for a range. */
+  /**
+   * False when this pull left the cached parts, from a server that sent the full blob for a range.
+   */
   #isResumed: boolean;
   readonly #blobPacks = new Set<PackId>();
 
   /**
-   * `plan` is that of the first attempt, with what an earlier pull left of the blob. `failedBefore` is the
-   * error of the layer as a chunked one: if the blob is wrong, too, it says more, except `unsupported`.
+   * `plan` is that of the first attempt, with what an earlier pull left of the blob. `failedBefore`
+   * is the error of the layer as a chunked one: if the blob is wrong, too, it says more, except
+   * `unsupported`.
    */
   constructor(options: OpaqueOptions, limits: PlanLimits, plan: OpaqueBlob, failedBefore?: PullError) {
     this.#options = options;
@@ -55,8 +59,9 @@ export class OpaqueLayer {
 
   /**
    * Returns the verified extents.
-   * @throws PullError `digest-mismatch` when the blob or the tar has another digest than manifest and
-   *   config state, `metadata-malformed` when the right blob cannot be decoded, and as fetching does
+   * @throws PullError `digest-mismatch` when the blob or the tar has another digest than manifest
+   *   and config state, `metadata-malformed` when the right blob cannot be decoded, and as fetching
+   *   does
    */
   async pull(): Promise<OpaqueResult> {
     try {
@@ -97,7 +102,9 @@ export class OpaqueLayer {
     return { blobBytes: this.#options.layer.blob.sizeBytes, cached: [] };
   }
 
-  /** The parts to fetch: a single one without `ranges`, or where the first endpoint ignores ranges. */
+  /**
+   * The parts to fetch: a single one without `ranges`, or where the first endpoint ignores ranges.
+   */
   #parts(url: string, ranges: boolean) {
     const { context, layer } = this.#options;
     const { blobBytes } = this.#plan;
@@ -109,10 +116,11 @@ export class OpaqueLayer {
   }
 
   /**
-   * Fetches a wrong blob once more, as cached parts or bytes on the way may be damaged, and again as long as
-   * there is an endpoint that has not sent any of it. For a layer that failed before, the first attempt
-   * counts as the second, unless it used cached parts. A prune that had begun before can delete contents
-   * that the layer shares before it is verified: the second attempt shares none.
+   * Fetches a wrong blob once more, as cached parts or bytes on the way may be damaged, and again
+   * as long as there is an endpoint that has not sent any of it. For a layer that failed before,
+   * the first attempt counts as the second, unless it used cached parts. A prune that had begun
+   * before can delete contents that the layer shares before it is verified: the second attempt
+   * shares none.
    */
   async #pullFrom(url: string): Promise<Omit<OpaqueResult, 'resumedBytes'>> {
     const { context, layer } = this.#options;
@@ -179,7 +187,10 @@ export class OpaqueLayer {
     this.#replan(this.#emptyPlan());
   }
 
-  /** Raw packs contain only this blob. Called at its end, as workers go on writing to them until then. */
+  /**
+   * Raw packs contain only this blob. Called at its end, as workers go on writing to them until
+   * then.
+   */
   async #removeBlobPacks(): Promise<void> {
     for (const pack of this.#blobPacks) await removePack(this.#options.context.paths, pack);
   }

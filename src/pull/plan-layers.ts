@@ -34,7 +34,10 @@ export interface PlannedFigures {
   readonly diskBytes: number;
 }
 
-/** Does everything of a pull up to the first content byte. @throws PullError as `measureBlobs` and `readLayers` */
+/**
+ * Does everything of a pull up to the first content byte.
+ * @throws PullError as `measureBlobs` and `readLayers`
+ */
 export async function prepareLayers(
   context: PullContext,
   missing: readonly MissingLayer[],
@@ -114,7 +117,10 @@ function figuresOf(
   };
 }
 
-/** Bytes of a layer's spans that were received with its metadata, and the number of requests they save. */
+/**
+ * Bytes of a layer's spans that were received with its metadata, and the number of requests they
+ * save.
+ */
 function receivedWithMetadata({ lastBytes }: LayerMetadata, plan: LayersPlan, i: number) {
   const { firstSpan, endSpan } = plan.chunked.layers[i]!;
   const received = { bytes: 0, requests: 0 };

@@ -8,16 +8,21 @@ import type { KnownLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
 
 /**
- * The tar length of an opaque layer is unknown until its end. There are tags for this many times its blob,
- * and for at least 1 GiB; a follower gives up a longer tar.
+ * The tar length of an opaque layer is unknown until its end. There are tags for this many times
+ * its blob, and for at least 1 GiB; a follower gives up a longer tar.
  */
 const USUAL_RATIO = 16;
 const SMALL_TAR_BYTES = 2 ** 30;
 
-/** A layer that states to be larger is not followed: it hardly fits on a disk. Tags take 12 bytes a MiB. */
+/**
+ * A layer that states to be larger is not followed: it hardly fits on a disk. Tags take 12 bytes a
+ * MiB.
+ */
 const MAX_FOLLOWED_TAR_BYTES = 2 ** 40;
 
-/** Hashes one layer in a worker, behind its front: sends it extents as they arrive, in tar order. */
+/**
+ * Hashes one layer in a worker, behind its front: sends it extents as they arrive, in tar order.
+ */
 export class LayerProver {
   readonly #context: PullContext;
   readonly #diffId: Digest;
@@ -40,9 +45,9 @@ export class LayerProver {
   }
 
   /**
-   * Returns the digest of all bytes, or null when a pack does not have all of them any more. `extents` are
-   * all that was fed. If only zeros at the end are missing for the DiffID, appends them to `extents` and
-   * returns the DiffID.
+   * Returns the digest of all bytes, or null when a pack does not have all of them any more.
+   * `extents` are all that was fed. If only zeros at the end are missing for the DiffID, appends
+   * them to `extents` and returns the DiffID.
    */
   async end(extents: ExtentList): Promise<Digest | null> {
     const port = this.#open();

@@ -25,7 +25,10 @@ export interface PullContext {
   readonly addTotal: (bytes: number) => void;
   /** Threads that read metadata, look up, write inline bytes and hash. */
   readonly support: WorkerPool;
-  /** Starts threads that fetch ranges. With `mayShare`, up to `threads` support threads are among them. */
+  /**
+   * Starts threads that fetch ranges. With `mayShare`, up to `threads` support threads are among
+   * them.
+   */
   readonly startFetchers: (threads: number, mayShare: boolean) => Promise<TaskRunner>;
   /** Limits what its layers decode to. */
   readonly decoded: DecodedAllowance;

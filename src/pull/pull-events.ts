@@ -16,7 +16,9 @@ export type PullEvent =
       readonly layers: number;
       readonly totalBytes: number;
     }
-  /** Exact totals, before the first content byte. `totalBytes`: blob bytes that this pull receives. */
+  /**
+   * Exact totals, before the first content byte. `totalBytes`: blob bytes that this pull receives.
+   */
   | {
       readonly event: 'planned';
       readonly totalBytes: number;
@@ -25,7 +27,10 @@ export type PullEvent =
       readonly resumeBytes: number;
       readonly requests: number;
     }
-  /** About ten times a second. `receivedBytes` counts body bytes of blobs, out of the `totalBytes` known by then. */
+  /**
+   * About ten times a second. `receivedBytes` counts body bytes of blobs, out of the `totalBytes`
+   * known by then.
+   */
   | {
       readonly event: 'progress';
       readonly receivedBytes: number;
@@ -33,11 +38,17 @@ export type PullEvent =
       readonly writtenBytes: number;
       readonly verifiedBytes: number;
     }
-  /** A layer is verified and in the store; in a copy, the blob of a layer is verified, and `diffId` its digest. */
+  /**
+   * A layer is verified and in the store; in a copy, the blob of a layer is verified, and `diffId`
+   * its digest.
+   */
   | { readonly event: 'layer'; readonly diffId: string; readonly done: number; readonly of: number }
   /** A server asks to wait; emitted once for all requests that it asks at the same time. */
   | { readonly event: 'waiting'; readonly host: string; readonly waitMs: number }
-  /** All remaining layers are being pulled by other processes; or another copy into the same layout comes first. */
+  /**
+   * All remaining layers are being pulled by other processes; or another copy into the same layout
+   * comes first.
+   */
   | { readonly event: 'waiting-for-layers'; readonly layers: number }
   | { readonly event: 'miss'; readonly message: string }
   | { readonly event: 'warning'; readonly message: string }
@@ -47,7 +58,10 @@ export type PullEvent =
 /** Warnings of one kind that are emitted. A single span that keeps arriving wrong causes eight. */
 const MAX_WARNINGS_OF_A_KIND = 8;
 
-/** Kinds of warnings that are emitted: there are some dozen, but text from outside can make each warning a new kind. */
+/**
+ * Kinds of warnings that are emitted: there are some dozen, but text from outside can make each
+ * warning a new kind.
+ */
 const MAX_KINDS = 30;
 
 /** Enough for a sentence with two digests and a path. */
@@ -103,8 +117,8 @@ function kindOf(message: string): string {
 const TICK_MS = 100;
 
 /**
- * Passes events on, except warnings beyond some of each kind, and emits progress from the shared counters.
- * Calls `failed` with an error of `onEvent`, which gets no event after that.
+ * Passes events on, except warnings beyond some of each kind, and emits progress from the shared
+ * counters. Calls `failed` with an error of `onEvent`, which gets no event after that.
  */
 export class Progress {
   readonly emit: (event: PullEvent) => void;

@@ -56,7 +56,8 @@ export async function pullLayers(
         tarBytes,
         metadataBytes,
         fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
-        // A chunked layer that fell back to an opaque one reused nothing of what the plan had found.
+        // A chunked layer that fell back to an opaque one reused nothing of what the plan had
+        // found.
         reusedBytes: opaque === undefined ? reuseBytes : 0,
         resumedBytes: opaque === undefined ? resumedBytes : opaque.resumedBytes,
         requests: layer.cost.requests + requests,
@@ -89,7 +90,10 @@ function sum<T>(items: readonly T[], figure: (item: T) => number): number {
 
 interface LayerOutcome {
   readonly tarBytes: number;
-  /** For a layer that was pulled as an opaque one: bytes of the blob from an earlier pull, and its compression. */
+  /**
+   * For a layer that was pulled as an opaque one: bytes of the blob from an earlier pull, and its
+   * compression.
+   */
   readonly opaque?: { readonly resumedBytes: number; readonly compression: Compression };
 }
 
@@ -98,7 +102,10 @@ interface RunFigures {
   readonly provenAfterMs: number;
 }
 
-/** Executes a plan: spans, inline bytes, opaque blobs, verification and publication of all layers together. */
+/**
+ * Executes a plan: spans, inline bytes, opaque blobs, verification and publication of all layers
+ * together.
+ */
 export async function runPlan(
   context: PullContext,
   layers: readonly KnownLayer[],
@@ -179,8 +186,8 @@ class Run {
   }
 
   /**
-   * The opaque layers, largest first: one thread decodes each, and a large one that began last would end
-   * long after the others.
+   * The opaque layers, largest first: one thread decodes each, and a large one that began last
+   * would end long after the others.
    */
   #opaqueRows(): number[] {
     const rows = [...this.#layers.keys()].filter((row) => !this.#chunked.has(row));
@@ -238,7 +245,10 @@ class Run {
     if (this.#published === of) this.#resolve();
   }
 
-  /** Pulls a chunked layer whose metadata is wrong as an opaque one, once. Any other failure ends the pull. */
+  /**
+   * Pulls a chunked layer whose metadata is wrong as an opaque one, once. Any other failure ends
+   * the pull.
+   */
   #failed(row: number, error: unknown): void {
     const layer = this.#layers[row]!;
     if (this.#chunked.has(row) && warnOfFallback(this.#context, layer, error)) {

@@ -5,7 +5,10 @@ import type { LayerFollower } from '../pool/layer-follower.js';
 import type { TokenCache } from '../registry/token.js';
 import type { PullEvent } from './pull-events.js';
 
-/** When to send requests to the registry: always, only if the image is missing in the store, or never. */
+/**
+ * When to send requests to the registry: always, only if the image is missing in the store, or
+ * never.
+ */
 export type Policy = 'always' | 'missing' | 'never';
 
 export interface PullOptions {
@@ -20,23 +23,37 @@ export interface PullOptions {
   readonly connections?: number;
   /** Karma's time constant τ; default 1000. */
   readonly patienceMs?: number;
-  /** Time to connect, including TLS; default 5000. Exceeding any of these timeouts is one network failure. */
+  /**
+   * Time to connect, including TLS; default 5000. Exceeding any of these timeouts is one network
+   * failure.
+   */
   readonly connectTimeoutMs?: number;
   /** Time without data after the body of an answer has begun; default 10000. */
   readonly idleTimeoutMs?: number;
   /** Time until the first byte of an answer; default 60000. */
   readonly answerTimeoutMs?: number;
-  /** Fetch foreign layers from the URLs in their descriptors, without credentials; default false. */
+  /**
+   * Fetch foreign layers from the URLs in their descriptors, without credentials; default false.
+   */
   readonly allowForeign?: boolean;
-  /** Pull although policy.json requires a check that is not supported, such as a signature. Rejected images stay rejected. */
+  /**
+   * Pull although policy.json requires a check that is not supported, such as a signature. Rejected
+   * images stay rejected.
+   */
   readonly insecurePolicy?: boolean;
   /** Maximum bytes a second of all layers together; default no limit. */
   readonly limitRate?: number;
   readonly plainHttp?: boolean;
-  /** Follow redirects of an https registry to an http storage; default false. Digests verify the bytes. */
+  /**
+   * Follow redirects of an https registry to an http storage; default false. Digests verify the
+   * bytes.
+   */
   readonly allowHttpStorage?: boolean;
   readonly tlsVerify?: boolean;
-  /** Directory with the registry's certificates, instead of the default ones: `*.crt`, `*.cert` with `*.key`. */
+  /**
+   * Directory with the registry's certificates, instead of the default ones: `*.crt`, `*.cert` with
+   * `*.key`.
+   */
   readonly certDir?: string;
   /** For the registry of the image, not for its mirrors; default those of podman and docker. */
   readonly credentials?: { readonly username: string; readonly password: string };
@@ -46,7 +63,10 @@ export interface PullOptions {
   readonly tokens?: TokenCache;
   /** Emit a `debug` event for each request. */
   readonly debug?: boolean;
-  /** Aborting ends the pull at once, with the reason as its error; the next pull resumes from the store. */
+  /**
+   * Aborting ends the pull at once, with the reason as its error; the next pull resumes from the
+   * store.
+   */
   readonly signal?: AbortSignal;
   /** Uses layers while others still arrive, such as `RootfsFollower`. */
   readonly follower?: LayerFollower;
@@ -58,7 +78,10 @@ const MAX_DEFAULT_WORKERS = 16;
 /** 16 requests fill a link of 50 ms and 20 MB/s a connection up to 2.5 Gbit/s. */
 const DEFAULT_CONNECTIONS = 16;
 
-/** A cache that fetches an image it does not have takes 5 to 200 s for its first byte; most take less than a minute. */
+/**
+ * A cache that fetches an image it does not have takes 5 to 200 s for its first byte; most take
+ * less than a minute.
+ */
 const DEFAULT_ANSWER_TIMEOUT_MS = 60_000;
 
 /** About the cores of the largest machines; each thread costs 20 to 35 MB to start. */

@@ -21,12 +21,13 @@ export interface PickedPath extends Readonly<FetchFigures> {
 }
 
 /**
- * Makes a layer of what is at a path. Headers of missing layers come from their tar-splits or TOCs; only
- * the selected contents are fetched, and verified by the digests in the TOC. Layers that allow no parts
- * are pulled in full, cached layers are hashed, and layers hidden by a higher one are not read.
+ * Makes a layer of what is at a path. Headers of missing layers come from their tar-splits or TOCs;
+ * only the selected contents are fetched, and verified by the digests in the TOC. Layers that allow
+ * no parts are pulled in full, cached layers are hashed, and layers hidden by a higher one are not
+ * read.
  * @returns undefined where that would be a pull of the full image
- * @throws PullError `path-not-found`; `metadata-malformed`, `unsupported` or `digest-mismatch` where full
- *   layers have to be pulled; as `fetchRange`
+ * @throws PullError `path-not-found`; `metadata-malformed`, `unsupported` or `digest-mismatch`
+ *   where full layers have to be pulled; as `fetchRange`
  */
 export async function pickPath(
   context: PullContext,
@@ -181,7 +182,10 @@ class PathContents {
     }
   }
 
-  /** Records the location of a span, or of each content where its tar offsets differ from the headers'. */
+  /**
+   * Records the location of a span, or of each content where its tar offsets differ from the
+   * headers'.
+   */
   #note({ diffId, metadata }: ChunkedLayer, span: SelectedSpan, result: FetchSpanResult): void {
     const pack = result.pack as PackId;
     const parts = this.#fetched.get(diffId) ?? [];

@@ -53,7 +53,9 @@ export interface PathSelection {
 }
 
 export interface PathResult extends PullResult {
-  /** Layers to export: those of the image, or one that has only what is at the path (`isPicked`). */
+  /**
+   * Layers to export: those of the image, or one that has only what is at the path (`isPicked`).
+   */
   readonly diffIds: readonly string[];
   readonly isPicked: boolean;
 }

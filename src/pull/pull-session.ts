@@ -55,7 +55,8 @@ export class PullSession {
   #registry: MirroredSession | undefined;
 
   /**
-   * Opens a session; sends nothing yet. `interrupted` is the message when the options' signal aborts.
+   * Opens a session; sends nothing yet. `interrupted` is the message when the options' signal
+   * aborts.
    * @throws PullError as `resolveOptions`, `parseSource` and `readRegistries`
    */
   static async open(reference: string, options: PullOptions, interrupted: string): Promise<PullSession> {
@@ -97,7 +98,9 @@ export class PullSession {
     this.#unfollow = this.stop.follow(options.signal, interrupted);
   }
 
-  /** Reports the server's own words once: the pull may wait for minutes before it fails with them. */
+  /**
+   * Reports the server's own words once: the pull may wait for minutes before it fails with them.
+   */
   #reportWait({ host, waitMs, words }: Wait): void {
     if (words !== undefined && words !== this.#lastWords) {
       this.#lastWords = words;

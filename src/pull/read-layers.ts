@@ -14,9 +14,9 @@ import {
 import type { PullContext } from './pull-context.js';
 
 /**
- * Contents and chunks of one image: a million files, or 64 GB in large files, whose chunks have 64 KiB on
- * average. Until they are planned, 250,000 rows take 0.3 GB of memory and 400,000 take 0.4 GB. A layer
- * beyond the limit is pulled as an opaque one.
+ * Contents and chunks of one image: a million files, or 64 GB in large files, whose chunks have 64
+ * KiB on average. Until they are planned, 250,000 rows take 0.3 GB of memory and 400,000 take 0.4
+ * GB. A layer beyond the limit is pulled as an opaque one.
  */
 const MAX_CONTENTS = 2 ** 20;
 
@@ -31,9 +31,10 @@ interface Reading {
 }
 
 /**
- * Reads the metadata of all layers that have any, in order, once for each blob, and as many at a time as
- * the concurrency limit and the budget allow. A layer whose metadata is malformed, has a wrong digest or
- * exceeds a limit is pulled as an opaque one, with a warning. `withHeaders` as in `ReadMetadataTask`.
+ * Reads the metadata of all layers that have any, in order, once for each blob, and as many at a
+ * time as the concurrency limit and the budget allow. A layer whose metadata is malformed, has a
+ * wrong digest or exceeds a limit is pulled as an opaque one, with a warning. `withHeaders` as in
+ * `ReadMetadataTask`.
  * @throws PullError as fetching does
  */
 export async function readLayers(
@@ -83,7 +84,10 @@ function withMetadataOf(first: KnownLayer, reading: Reading, layer: MissingLayer
   }
 }
 
-/** Adds the rows of a table to those of all layers. @throws PullError `unsupported` beyond the limit */
+/**
+ * Adds the rows of a table to those of all layers.
+ * @throws PullError `unsupported` beyond the limit
+ */
 function countRows(reading: Reading, table: LayerTable): void {
   const all = reading.rows + table.count + table.chunkTarStart.length;
   if (all > MAX_CONTENTS) {
@@ -118,7 +122,10 @@ async function readLayer(
   }
 }
 
-/** Runs the task, and acquires the memory that it needs. A task that waits for memory sends no request. */
+/**
+ * Runs the task, and acquires the memory that it needs. A task that waits for memory sends no
+ * request.
+ */
 async function readMetadata(
   { context: { retries, support, metadata }, withHeaders }: Reading,
   { blob }: MissingLayer,

@@ -31,12 +31,13 @@ interface Patch {
 }
 
 /**
- * Repairs a layer with a wrong DiffID, whose received, reused or resumed bytes may be wrong. Verifies
- * contents by their digests and other bytes against tar-split, fetches or writes wrong ones again, and
- * verifies the layer once more. Marks a pack corrupt only where bytes fail its own index: wrong metadata
- * must not invalidate bytes of other layers.
+ * Repairs a layer with a wrong DiffID, whose received, reused or resumed bytes may be wrong.
+ * Verifies contents by their digests and other bytes against tar-split, fetches or writes wrong
+ * ones again, and verifies the layer once more. Marks a pack corrupt only where bytes fail its own
+ * index: wrong metadata must not invalidate bytes of other layers.
  * @returns the verified extents
- * @throws PullError `digest-mismatch` when nothing wrong is found or the DiffID is wrong again; as fetching does
+ * @throws PullError `digest-mismatch` when nothing wrong is found or the DiffID is wrong again; as
+ *   fetching does
  */
 export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const { context, layer, extents, spans } = repair;
@@ -175,7 +176,10 @@ interface DamagedRun {
   readonly isFresh: boolean;
 }
 
-/** A content that need not be fetched: row `run` of the runs has the same one, at tar offset `origin`. */
+/**
+ * A content that need not be fetched: row `run` of the runs has the same one, at tar offset
+ * `origin`.
+ */
 interface DamagedCopy {
   readonly tarStart: number;
   readonly tarEnd: number;
@@ -190,10 +194,11 @@ interface DamagedParts {
 }
 
 /**
- * What to fetch of a layer with these wrong contents, in requests no larger than spans unless a content
- * is. A content that the layer has several times, perhaps thousands, is fetched once. Gaps between wrong
- * units are fetched where they cost less than a request: metadata that is wrong in every second file would
- * otherwise decide how many requests there are. `isFresh`: whether this pull received a range of the tar.
+ * What to fetch of a layer with these wrong contents, in requests no larger than spans unless a
+ * content is. A content that the layer has several times, perhaps thousands, is fetched once. Gaps
+ * between wrong units are fetched where they cost less than a request: metadata that is wrong in
+ * every second file would otherwise decide how many requests there are. `isFresh`: whether this
+ * pull received a range of the tar.
  */
 export function damagedParts(
   table: LayerTable,
@@ -259,7 +264,10 @@ function* unitsOf(
   }
 }
 
-/** Whether the gap between a run and a unit is small enough, and both together are no larger than a span. */
+/**
+ * Whether the gap between a run and a unit is small enough, and both together are no larger than a
+ * span.
+ */
 function mayJoin(table: LayerTable, run: DamagedRun, unit: Unit): boolean {
   return (
     unit.blobStart - run.blobEnd <= REQUEST_BYTES &&
@@ -269,7 +277,10 @@ function mayJoin(table: LayerTable, run: DamagedRun, unit: Unit): boolean {
   );
 }
 
-/** Whether the tar has bytes between two contents that the blob lacks: a range over them decodes to less. */
+/**
+ * Whether the tar has bytes between two contents that the blob lacks: a range over them decodes to
+ * less.
+ */
 function hasHole({ blobStart, blobEnd, tarStart, sizeBytes }: LayerTable, from: number, to: number): boolean {
   for (let row = from; row < to; row++) {
     const isInTar = tarStart[row + 1]! > tarStart[row]! + sizeBytes[row]!;

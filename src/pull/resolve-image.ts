@@ -39,10 +39,10 @@ export interface ResolvedImage {
 }
 
 /**
- * Resolves a reference to a manifest (verified by the requested digest), an index to its entry for the
- * platform, and reads the config (verified by its digest and the number of layers). Does not fetch
- * what is named by digest and stored already. For a tag that was pulled before, a HEAD request reads
- * its digest first.
+ * Resolves a reference to a manifest (verified by the requested digest), an index to its entry for
+ * the platform, and reads the config (verified by its digest and the number of layers). Does not
+ * fetch what is named by digest and stored already. For a tag that was pulled before, a HEAD
+ * request reads its digest first.
  * @throws PullError as `RegistrySession`, `parseManifest`, `parseConfig` and `chooseManifest`
  */
 export async function resolveImage(
@@ -102,8 +102,8 @@ function missingPlatform({ os, architecture }: Platform): string {
 }
 
 /**
- * The digest of a tag, if the store has what it names: pull limits, such as Docker Hub's, count GETs. The
- * answer only selects among verified manifests.
+ * The digest of a tag, if the store has what it names: pull limits, such as Docker Hub's, count
+ * GETs. The answer only selects among verified manifests.
  */
 async function cachedDigest(registry: Registry, tag: string, paths: StorePaths): Promise<Digest | undefined> {
   const digest = await registry.headManifest(tag);
@@ -145,7 +145,9 @@ function digestOf(bytes: Buffer): Digest {
   return digestOfBytes(createHash('sha256').update(bytes).digest());
 }
 
-/** Minimum time between two updates of an image's last use, in milliseconds: each syncs to the disk. */
+/**
+ * Minimum time between two updates of an image's last use, in milliseconds: each syncs to the disk.
+ */
 const MIN_USE_INTERVAL_MS = 3_600_000;
 
 /** A complete image in the store, for the policies that do not ask the registry first. */

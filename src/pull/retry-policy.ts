@@ -6,13 +6,15 @@ import type { FailedHost } from '../registry/network-error.js';
 import { Karma } from './karma.js';
 import type { Stop } from './stop.js';
 
-/** Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none. */
+/**
+ * Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none.
+ */
 const FIRST_BYTES = 64;
 
 /**
- * Tries against a live host before the first bytes of the pull whose failures do not count for karma: a
- * restarted backend is back after a second or two. Requests that fail within half the pause between two
- * tries belong to the same try.
+ * Tries against a live host before the first bytes of the pull whose failures do not count for
+ * karma: a restarted backend is back after a second or two. Requests that fail within half the
+ * pause between two tries belong to the same try.
  */
 const FREE_TRIES = 2;
 
@@ -25,8 +27,8 @@ interface Miss {
 }
 
 /**
- * Timeouts of one host within the pause between two tries count as one failure: a single event, such as a
- * server that stops, ends all requests in flight there.
+ * Timeouts of one host within the pause between two tries count as one failure: a single event,
+ * such as a server that stops, ends all requests in flight there.
  */
 class RecentTimeouts {
   /** When the first of the recent timeouts of each host occurred. */
@@ -44,12 +46,12 @@ class RecentTimeouts {
 }
 
 /**
- * Decides after each network failure of a pull whether to retry or to give up: the one place for both the
- * main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often as it takes,
- * until karma (karma.ts) is used up: then the pull stops with `network-hopeless`. Whether an answer is a
- * failure at all, a refusal or a request to wait is decided before, by `classify.ts` and `backoff.ts` in
- * src/registry. Workers count received bytes in shared memory and report failures as events, which
- * `WorkerEvents` passes on.
+ * Decides after each network failure of a pull whether to retry or to give up: the one place for
+ * both the main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often
+ * as it takes, until karma (karma.ts) is used up: then the pull stops with `network-hopeless`.
+ * Whether an answer is a failure at all, a refusal or a request to wait is decided before, by
+ * `classify.ts` and `backoff.ts` in src/registry. Workers count received bytes in shared memory and
+ * report failures as events, which `WorkerEvents` passes on.
  */
 export class KarmaRetryPolicy implements RetryPolicy {
   readonly #karma: Karma;
@@ -61,7 +63,10 @@ export class KarmaRetryPolicy implements RetryPolicy {
   readonly #timeouts = new RecentTimeouts();
   #misses = 0;
   #receivedBytes = 0;
-  /** Tries against a live host before the first bytes, and until when a failure belongs to the last one. */
+  /**
+   * Tries against a live host before the first bytes, and until when a failure belongs to the last
+   * one.
+   */
   #tries = 0;
   #tryEndsMs = Number.NEGATIVE_INFINITY;
   #requests = 0;
@@ -95,15 +100,18 @@ export class KarmaRetryPolicy implements RetryPolicy {
     this.#karma.received(bytes, this.#now());
   }
 
-  /** Counts what workers have received since the last call. Called often, as bytes decay from this moment on. */
+  /**
+   * Counts what workers have received since the last call. Called often, as bytes decay from this
+   * moment on.
+   */
   drain(): void {
     const bytes = this.#received.drain();
     if (bytes > 0) this.received(bytes);
   }
 
   /**
-   * Counts a network failure, after which the worker waits by itself. Stops the pull when karma is used up.
-   * docs/karma.md says which failures count as one.
+   * Counts a network failure, after which the worker waits by itself. Stops the pull when karma is
+   * used up. docs/karma.md says which failures count as one.
    * @returns false for a failure that counts with an earlier one
    */
   missed({ message, hint, host = '', sign }: Miss): boolean {
@@ -128,7 +136,10 @@ export class KarmaRetryPolicy implements RetryPolicy {
     return this.#tries <= FREE_TRIES;
   }
 
-  /** Counts a failure of the main thread. Resolves when it is time to retry, rejects when the pull gives up. */
+  /**
+   * Counts a failure of the main thread. Resolves when it is time to retry, rejects when the pull
+   * gives up.
+   */
   async miss({ message, hint }: { message: string; hint?: string }, failed?: FailedHost): Promise<void> {
     const isNew = this.missed({ message, hint, ...failed });
     if (isNew && this.#stop.reason === undefined) this.#onMiss(message);
@@ -154,7 +165,9 @@ export class KarmaRetryPolicy implements RetryPolicy {
     this.#onWait({ host, waitMs, ...(words !== undefined && { words }) });
   }
 
-  /** A request of the main thread waits, and does not count until the returned function is called. */
+  /**
+   * A request of the main thread waits, and does not count until the returned function is called.
+   */
   pause(wait: Wait): () => void {
     this.throttled(wait);
     this.countRequests(-1);

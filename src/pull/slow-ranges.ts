@@ -1,16 +1,25 @@
 import { askToStop, type RangeControl, receivedOf } from '../pool/range-control.js';
 
-/** A remainder that arrives within this time at its rate is not worth a new connection, which takes up to a second. */
+/**
+ * A remainder that arrives within this time at its rate is not worth a new connection, which takes
+ * up to a second.
+ */
 const MIN_REMAINING_MS = 2000;
 
-/** A range is slow below this share of the usual rate: connections to one server differ by half as a rule. */
+/**
+ * A range is slow below this share of the usual rate: connections to one server differ by half as a
+ * rule.
+ */
 const SLOW_SHARE = 1 / 4;
 
 /** Minimum of one more request, as time at the usual rate and in bytes: it costs a round trip. */
 const MIN_PART_MS = 1000;
 const MIN_PART_BYTES = 256 * 1024;
 
-/** How often a byte moves to another connection: where that does not help, the network itself is slow. */
+/**
+ * How often a byte moves to another connection: where that does not help, the network itself is
+ * slow.
+ */
 const MAX_SPLITS = 3;
 
 /** Received bytes, and the time they took. */
@@ -24,11 +33,16 @@ export interface Watched extends Pace {
   readonly remainingBytes: number;
   /** How many stops of slow ranges led to it. */
   readonly splits: number;
-  /** Whether its first byte had arrived when it was first watched. Timeouts handle silent ranges. */
+  /**
+   * Whether its first byte had arrived when it was first watched. Timeouts handle silent ranges.
+   */
   readonly hasBegun: boolean;
 }
 
-/** The median rate by bytes, so that small ranges hardly count, in bytes a millisecond; 0 without any. */
+/**
+ * The median rate by bytes, so that small ranges hardly count, in bytes a millisecond; 0 without
+ * any.
+ */
 export function usualRate(finished: readonly Pace[]): number {
   const byRate = finished.filter(({ bytes }) => bytes > 0).toSorted((a, b) => rateOf(a) - rateOf(b));
   const half = byRate.reduce((sum, { bytes }) => sum + bytes, 0) / 2;
@@ -68,8 +82,8 @@ function remainingMs(range: Watched): number {
 }
 
 /**
- * How long a range is watched before its rate counts: a lost packet or a busy thread can halt a good
- * connection for a second.
+ * How long a range is watched before its rate counts: a lost packet or a busy thread can halt a
+ * good connection for a second.
  */
 const WATCH_MS = 2000;
 
@@ -84,14 +98,16 @@ interface Range {
   readonly startedMs: number;
   /** Its received bytes when last measured; undefined before connections were idle. */
   seen: { readonly ms: number; readonly bytes: number } | undefined;
-  /** How often it was asked to stop; where it cannot be cut, it continues over another connection. */
+  /**
+   * How often it was asked to stop; where it cannot be cut, it continues over another connection.
+   */
   stops: number;
 }
 
 /**
- * Stops slow ranges: while connections are free and no job waits for them, asks the slowest range to stop
- * if it is much slower than the others were. One at a time, as the rates of its remainder show whether
- * that helps.
+ * Stops slow ranges: while connections are free and no job waits for them, asks the slowest range
+ * to stop if it is much slower than the others were. One at a time, as the rates of its remainder
+ * show whether that helps.
  */
 export class SlowRanges {
   readonly #isIdle: () => boolean;
@@ -138,7 +154,8 @@ export class SlowRanges {
   #wait(): NodeJS.Timeout {
     const dueMs = performance.now() + WATCH_MS;
     return setTimeout(() => {
-      // So late, the process was suspended or is as busy as its receiving threads: rates say nothing.
+      // So late, the process was suspended or is as busy as its receiving threads: rates say
+      // nothing.
       const isLate = performance.now() > dueMs + WATCH_MS / 2;
       this.#stopSlowest(isLate);
       this.#timer = this.#isIdle() ? this.#wait() : undefined;

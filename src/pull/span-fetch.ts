@@ -15,9 +15,15 @@ export interface SpanRange {
   readonly blobEnd: number;
   readonly tarStart: number;
   readonly tarEnd: number;
-  /** Verify each content, as the DiffID is wrong; `again` if this pull received wrong contents there before. */
+  /**
+   * Verify each content, as the DiffID is wrong; `again` if this pull received wrong contents there
+   * before.
+   */
   readonly checkContents?: 'first' | 'again';
-  /** Called for each part on disk, in tar order, unless it is known to be wrong; `last` at the end of the range. */
+  /**
+   * Called for each part on disk, in tar order, unless it is known to be wrong; `last` at the end
+   * of the range.
+   */
   readonly onPart: (part: Extent, last: boolean) => void;
   /** How many stops of slow ranges led to this range. */
   readonly splits?: number;
@@ -25,14 +31,16 @@ export interface SpanRange {
   readonly failed?: (error: unknown) => void;
 }
 
-/** Offsets of one span that may arrive wrong once each; beyond that, something on the way is broken. */
+/**
+ * Offsets of one span that may arrive wrong once each; beyond that, something on the way is broken.
+ */
 const MAX_RETRIES = 8;
 
 /**
- * Compressed bytes of a piece before it is decoded. A killed process loses what its connections have
- * received and not decoded, about one and a half pieces each; all together stay below this share of the
- * fetch. 256 KiB and what they decode to fit in a core's cache: 512 KiB took 7 % more CPU time and
- * 20 MB more memory.
+ * Compressed bytes of a piece before it is decoded. A killed process loses what its connections
+ * have received and not decoded, about one and a half pieces each; all together stay below this
+ * share of the fetch. 256 KiB and what they decode to fit in a core's cache: 512 KiB took 7 % more
+ * CPU time and 20 MB more memory.
  */
 const LOST_SHARE = 0.03;
 const LOST_PIECES = 1.5;
@@ -123,7 +131,10 @@ export class SpanFetch {
     await this.#accept(stopped === undefined ? range : this.#cutOff(range, stopped), retries, result);
   }
 
-  /** Ends a range where it was stopped, and adds jobs for the remainder, cut where the layer allows it. */
+  /**
+   * Ends a range where it was stopped, and adds jobs for the remainder, cut where the layer allows
+   * it.
+   */
   #cutOff(range: SpanRange, { blobEnd, tarEnd }: Pick<SpanRange, 'blobEnd' | 'tarEnd'>): SpanRange {
     const remaining = { start: blobEnd, end: range.blobEnd };
     const ends = [{ blobEnd, tarEnd }];
@@ -158,8 +169,8 @@ export class SpanFetch {
   }
 
   /**
-   * Fetches wrong bytes once more, ahead of all waiting jobs, and again as long as there is an endpoint
-   * that has not sent them yet.
+   * Fetches wrong bytes once more, ahead of all waiting jobs, and again as long as there is an
+   * endpoint that has not sent them yet.
    */
   async #fetchAgain(
     range: SpanRange,
@@ -208,7 +219,10 @@ export class SpanFetch {
   }
 }
 
-/** The bytes of a range that were received with the metadata; none when bytes have to be fetched again. */
+/**
+ * The bytes of a range that were received with the metadata; none when bytes have to be fetched
+ * again.
+ */
 export function lastBytesFor(
   { blobEnd, checkContents }: Pick<SpanRange, 'blobEnd' | 'checkContents'>,
   { lastBytes }: LayerMetadata,
@@ -218,7 +232,9 @@ export function lastBytesFor(
   return isOfUse && retries === 0 && checkContents === undefined ? { lastBytes } : {};
 }
 
-/** One `onPart` for each of `count` ranges that one was cut into, which calls `onPart` in tar order. */
+/**
+ * One `onPart` for each of `count` ranges that one was cut into, which calls `onPart` in tar order.
+ */
 function inOrder(onPart: SpanRange['onPart'], count: number): Array<SpanRange['onPart']> {
   const ranges = Array.from({ length: count }, () => ({ parts: [] as Extent[], isComplete: false }));
   let next = 0;

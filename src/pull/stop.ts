@@ -1,15 +1,15 @@
 import { PullError } from '../format/error.js';
 
 /**
- * Ends a pull early. Keeps the first reason, with which everything that fails afterwards fails (tasks of
- * threads that are being ended, for example), and runs the registered actions at once.
+ * Ends a pull early. Keeps the first reason, with which everything that fails afterwards fails
+ * (tasks of threads that are being ended, for example), and runs the registered actions at once.
  */
 export class Stop {
   #reason: Error | undefined;
   readonly #actions: Array<() => void> = [];
   /**
-   * Reject the guarded promises that have not settled. Promise.race with one shared promise would keep 650
-   * bytes a race until that promise settles.
+   * Reject the guarded promises that have not settled. Promise.race with one shared promise would
+   * keep 650 bytes a race until that promise settles.
    */
   readonly #pending = new Set<(error: unknown) => void>();
 

@@ -37,7 +37,8 @@ interface UpperLayers {
 /**
  * Reads layers from the highest down, until one hides the path from those below it.
  * @returns undefined where that would be a pull of the full image
- * @throws PullError as `readLayers` and `PathLayers.pullInFull`; `unsupported` where parts of a layer cannot be verified
+ * @throws PullError as `readLayers` and `PathLayers.pullInFull`; `unsupported` where parts of a
+ *   layer cannot be verified
  */
 export async function upperLayers(
   context: PullContext,
@@ -87,9 +88,9 @@ function fullPullBytes(layer: MissingLayer | undefined): number {
 }
 
 /**
- * The first of the layers below `end` to read next: at least one, and as many as cost no more together
- * than what was pulled in full before. So layers that turn out to be hidden cost no more than those that
- * were needed, and several are still pulled at the same time.
+ * The first of the layers below `end` to read next: at least one, and as many as cost no more
+ * together than what was pulled in full before. So layers that turn out to be hidden cost no more
+ * than those that were needed, and several are still pulled at the same time.
  */
 function startOfNext(sizes: readonly number[], end: number, pulledBytes: number): number {
   let start = end - 1;
@@ -106,7 +107,8 @@ function requireParts(layer: KnownLayer): ChunkedLayer {
   if (isChunked(layer)) {
     const { place, metadata } = layer;
     const isStargz = metadata.format === 'estargz';
-    // The footer of an eStargz layer can lead to another format, with metadata whose digest nothing states.
+    // The footer of an eStargz layer can lead to another format, with metadata whose digest nothing
+    // states.
     const stated = place?.by === 'footer' && place.compression === 'gzip' ? place.otherwise : place;
     if ((isStargz || stated?.by === 'annotations') && (metadata.tarSplit ?? metadata.headers) !== undefined)
       return layer;
@@ -114,7 +116,10 @@ function requireParts(layer: KnownLayer): ChunkedLayer {
   throw layer.failedBefore ?? new PullError('unsupported', `layer ${layer.blob.digest} allows no parts`);
 }
 
-/** The stored part of a layer: all of a layer that was pulled before, verified again, or the headers. */
+/**
+ * The stored part of a layer: all of a layer that was pulled before, verified again, or the
+ * headers.
+ */
 async function partialLayer(
   context: PullContext,
   diffId: Digest,

@@ -13,8 +13,9 @@ interface Blob {
 }
 
 /**
- * Lets one thread request a blob's redirect target from the registry, at first and when a signed URL has
- * expired, and sends its answer to all. Threads with different targets change to the latest one.
+ * Lets one thread request a blob's redirect target from the registry, at first and when a signed
+ * URL has expired, and sends its answer to all. Threads with different targets change to the latest
+ * one.
  */
 export class TargetRenewals {
   readonly #blobs = new Map<string, Blob>();
@@ -25,8 +26,8 @@ export class TargetRenewals {
   }
 
   /**
-   * A thread's target has expired, or it has none. It gets one answer: the latest target, permission to
-   * request one, or what another thread receives, which may be the same target again.
+   * A thread's target has expired, or it has none. It gets one answer: the latest target,
+   * permission to request one, or what another thread receives, which may be the same target again.
    */
   expired({
     blobUrl,
@@ -50,7 +51,9 @@ export class TargetRenewals {
     this.#post({ message: 'renew-target', blobUrl, thread });
   }
 
-  /** The thread with permission has received a target, or none: then each thread requests its own. */
+  /**
+   * The thread with permission has received a target, or none: then each thread requests its own.
+   */
   renewed(blobUrl: string, target: string | undefined): void {
     const { waiting = [] } = this.#blob(blobUrl);
     this.#blobs.set(blobUrl, { latest: target, waiting: undefined });
@@ -71,8 +74,8 @@ export class TargetRenewals {
 }
 
 /**
- * Handles the events of running tasks: passes failures to the retry policy, and renews stale tokens and
- * expired targets once for all workers.
+ * Handles the events of running tasks: passes failures to the retry policy, and renews stale tokens
+ * and expired targets once for all workers.
  */
 export class WorkerEvents {
   readonly #channel: BroadcastChannel;

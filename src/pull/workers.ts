@@ -38,7 +38,10 @@ export class Workers {
   readonly #pools: WorkerPool[] = [];
   #closing: Promise<void> | undefined;
 
-  /** Starts the support threads. Threads that fetch start when it is known how much there is to fetch. */
+  /**
+   * Starts the support threads. Threads that fetch start when it is known how much there is to
+   * fetch.
+   */
   static async start(options: Options): Promise<Workers> {
     const { session, paths, layers, streamBytes, emit, follower, reusesBuffers = false } = options;
     const network = { ...(await session.network()), reusesBuffers };
@@ -129,7 +132,10 @@ export class Workers {
     stop.onStop(() => void this.close());
   }
 
-  /** Ends the threads and seals the packs they wrote: no more is written to them, and all is on disk. */
+  /**
+   * Ends the threads and seals the packs they wrote: no more is written to them, and all is on
+   * disk.
+   */
   async seal(): Promise<void> {
     await this.close();
     const { paths, packs } = this.context;
@@ -137,8 +143,8 @@ export class Workers {
   }
 
   /**
-   * Ends the threads at once, tasks in progress included, and deletes the packs in `scrap`. Every call
-   * resolves when all threads have ended.
+   * Ends the threads at once, tasks in progress included, and deletes the packs in `scrap`. Every
+   * call resolves when all threads have ended.
    */
   close(): Promise<void> {
     this.#events.close();

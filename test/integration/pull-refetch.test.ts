@@ -122,8 +122,8 @@ test('the same place wrong twice is asked for no third time: the layer is pulled
   const made = await sample(t, 6, 30_000);
   const { start, middle, end } = made.places[2]!;
   for (const [at, againUpTo, says] of [
-    [middle, end, /file2 does not match its digest.*twice.*as a whole/],
-    [start, made.end, /no zstd frame begins.*twice.*as a whole/],
+    [middle, end, /file2 does not match its digest.*twice.*full layer/],
+    [start, made.end, /no zstd frame begins.*twice.*full layer/],
   ] as const) {
     const faults = [wrongFrom(made, 0, at), wrongFrom(made, start, at, againUpTo)];
     const { pulling, ranges } = await pullWith(t, made, faults);
@@ -160,6 +160,6 @@ test('eight places of one span may come wrong once each, nine are too many', asy
   assert.equal(warnings(events).length, 8);
   assert.deepEqual(eight.starts(), asked);
   const nine = await pullWith(t, made, faults);
-  assert.match(warnings((await nine.pulling).events).at(-1)!, /as a whole/);
+  assert.match(warnings((await nine.pulling).events).at(-1)!, /full layer/);
   assert.deepEqual(nine.starts(), asked);
 });
