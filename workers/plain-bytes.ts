@@ -1,4 +1,5 @@
 import type { ExtentList } from '../src/store/extents.js';
+import type { PackId } from '../src/store/paths.js';
 import { packWriter } from './context.js';
 
 /** Bytes written with one call, about. */
@@ -7,7 +8,7 @@ const WRITE_BYTES = 2 ** 20;
 /** Writes small parts to this thread's pack, many with one call. */
 export class PlainBytes {
   /** Those that were written to. */
-  readonly packs = new Set<string>();
+  readonly packs = new Set<PackId>();
   #lengthBytes = 0;
   #parts: Buffer[] = [];
 

@@ -2,10 +2,10 @@ import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer } from '../format/error.js';
 import { type BlobRange, cutRanges, joinRanges } from '../format/ranges.js';
-import type { BlobSource } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';
 import type { FetchFigures } from '../pull/layer.js';
+import type { BlobSource } from '../registry/range-client.js';
 import type { BlobLocation, WritableBlob } from './copy-blobs.js';
 
 interface FillOptions {

@@ -3,7 +3,6 @@ import type { OwnFile } from '../files/own-file.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/ranges.js';
-import type { BlobSource } from '../pool/messages.js';
 import { fromAnyUrl, wrongBytesHint } from '../pull/blob-locations.js';
 import { Fetcher } from '../pull/fetcher.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
@@ -11,6 +10,7 @@ import type { PullContext } from '../pull/pull-context.js';
 import type { Stop } from '../pull/stop.js';
 import { copyThreads } from '../pull/thread-counts.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import type { BlobSource } from '../registry/range-client.js';
 import { BlobFetch, hashBlob } from './blob-fetch.js';
 import type { CopyBlob, CopySource } from './copy-source.js';
 

@@ -5,12 +5,12 @@ import { checkConfigType, parseConfig } from '../format/image-config.js';
 import { isForeign } from '../format/layer-format.js';
 import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } from '../format/manifest.js';
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
-import type { BlobSource } from '../pool/messages.js';
 import { foreignUrlsOf } from '../pull/blob-locations.js';
 import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
 import type { ManifestBytes } from '../pull/layout-index.js';
 import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
+import type { BlobSource } from '../registry/range-client.js';
 
 /**
  * Manifests and blobs of all that an index names: some dozen platforms of some dozen layers are a

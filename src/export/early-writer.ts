@@ -4,16 +4,9 @@ import { requireSpace } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { CounterReader } from '../pool/counters.js';
-import type {
-  BlockTagRows,
-  EarlyRows,
-  ExtentRows,
-  FileBatch,
-  IncomingBytes,
-  WorkerSetup,
-} from '../pool/messages.js';
+import type { BlockTagRows, EarlyRows, FileBatch, IncomingBytes, WorkerSetup } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { ExtentList, type ExtentRows as StoreRows } from '../store/extents.js';
+import { ExtentList, type ExtentRows } from '../store/extents.js';
 import { assumeGnuTar } from './abilities.js';
 import { BLOCK_BYTES } from './block-tags.js';
 import { inspectDirectory, requireDirectory } from './destination-checks.js';
@@ -45,7 +38,7 @@ export class EarlyLayer {
 
   /** The next bytes of the tar are on disk. */
   feed(rows: ExtentRows): void {
-    this.#extents.append(ExtentList.fromRows(rows as StoreRows));
+    this.#extents.append(ExtentList.fromRows(rows));
   }
 
   /** Files of it are to be written. Batches come in the order of the tar. */

@@ -4,7 +4,7 @@ import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/listener.js';
 import { CounterReader, createCounters } from '../pool/counters.js';
 import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/layer-follower.js';
-import type { ExtentRows } from '../pool/messages.js';
+import type { ExtentRows } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
 import { createBlockTags, createPartRecords } from './block-tags.js';

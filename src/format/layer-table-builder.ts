@@ -12,7 +12,7 @@ import { collectContents, sameName, type TarContents } from './tar-split.js';
 import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
 
 /** What a layer table is made from. */
-export interface LayerMetadata {
+export interface DecodedMetadata {
   /** Decoded. */
   readonly toc: Buffer;
   /** Decoded. */
@@ -23,7 +23,7 @@ export interface LayerMetadata {
 
 /** The rows so far, and the content whose chunks are being read. */
 interface Rows {
-  readonly metadata: LayerMetadata;
+  readonly metadata: DecodedMetadata;
   readonly tar: TarContents;
   entries: number;
   count: number;
@@ -59,7 +59,7 @@ interface OpenContent {
  * that is not empty: both are in tar order, and sizes and names must agree.
  * @throws PullError `metadata-malformed` naming the entry and field
  */
-export function buildLayerTable(metadata: LayerMetadata): LayerTable {
+export function buildLayerTable(metadata: DecodedMetadata): LayerTable {
   const tar = collectContents(metadata.tarSplit);
   const rows: Rows = {
     metadata,

@@ -1,5 +1,6 @@
 import type { Digest } from '../format/digest.js';
-import type { BlockTagRows, ExtentRows } from './store-tasks.js';
+import type { ExtentRows } from '../store/extents.js';
+import type { BlockTagRows } from './check-tasks.js';
 
 /** Uses the layers of a pull before all of them are there. Its methods run on the main thread and must not throw. */
 export interface LayerFollower {

@@ -1,7 +1,6 @@
-import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { SEGMENT, type Segments } from '../plan/plan.js';
-import type { MetadataPart } from '../pool/messages.js';
+import type { MetadataPartWithDigest } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { ChunkedLayer } from './layer.js';
@@ -140,9 +139,6 @@ function missingOrigin(): PullError {
   );
 }
 
-/** A tar-split with its digest. */
-export type TarSplitPart = MetadataPart & { readonly digest: Digest };
-
 /**
  * Writes these tar ranges from tar-split (pairs [start, end)) to a pack, one after the other.
  * @throws PullError as fetching does
@@ -150,13 +146,13 @@ export type TarSplitPart = MetadataPart & { readonly digest: Digest };
 export async function writeInline(
   context: PullContext,
   layer: ChunkedLayer,
-  tarSplit: TarSplitPart,
+  tarSplit: MetadataPartWithDigest,
   ranges: Float64Array,
 ): Promise<Extent> {
   const task = { task: 'write-inline', blob: layer.blob, tarSplit, ranges } as const;
   const { pack, packOffset, lengthBytes } = await context.metadata.with(tarSplit.uncompressedBytes, () =>
     context.support.run(task),
   );
-  context.packs.add(pack as PackId);
-  return { pack: pack as PackId, offset: packOffset, lengthBytes };
+  context.packs.add(pack);
+  return { pack: pack, offset: packOffset, lengthBytes };
 }

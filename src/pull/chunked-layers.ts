@@ -50,7 +50,7 @@ export class ChunkedLayers {
     this.#assemblies = layers.map((layer, row) => {
       const tail = layer.metadata?.tail;
       const extent = tail && {
-        pack: tail.pack as PackId,
+        pack: tail.pack,
         offset: tail.packOffset,
         lengthBytes: tail.lengthBytes,
       };

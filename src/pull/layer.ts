@@ -6,7 +6,8 @@ import {
   type MetadataLocation,
   statedCompression,
 } from '../format/layer-format.js';
-import type { BlobSource, LayerMetadata } from '../pool/messages.js';
+import type { LayerMetadata } from '../pool/messages.js';
+import type { BlobSource } from '../registry/range-client.js';
 import type { PullContext } from './pull-context.js';
 
 /** A layer that the store does not have, as its descriptor states it. */

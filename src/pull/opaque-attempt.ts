@@ -3,7 +3,8 @@ import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { cutRanges } from '../format/ranges.js';
 import type { BlobPart } from '../plan/opaque.js';
-import type { CachedRows, DecodeBlobResult } from '../pool/messages.js';
+import type { DecodeBlobResult } from '../pool/messages.js';
+import type { CachedContentRows } from '../store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
 import type { Semaphore } from './budgets.js';
@@ -23,7 +24,7 @@ export interface OpaqueOptions {
    */
   readonly decoders: Semaphore;
   /** Lists the cached contents, which need not be written again. */
-  readonly cached: () => Promise<CachedRows>;
+  readonly cached: () => Promise<CachedContentRows>;
 }
 
 /** The outcome for a blob that was received in full. */
@@ -146,7 +147,7 @@ export class OpaqueAttempt {
       run: async (pool, turn, cost) => {
         const result = await pool.run({ task: 'fetch-opaque', ...turn, blob, blobStart, blobEnd });
         cost(result);
-        const pack = result.pack as PackId;
+        const pack = result.pack;
         this.blobPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
@@ -212,7 +213,7 @@ export class OpaqueAttempt {
     try {
       const decoded = await context.support.run(task, [port2]);
       context.decoded.noteOpaque(layer, decoded.tarBytes);
-      if (decoded.pack !== null) this.#own(decoded.pack as PackId);
+      if (decoded.pack !== null) this.#own(decoded.pack);
       for (const pack of this.ownPacks) context.packs.add(pack);
       // Messages that were posted before the result can arrive after it.
       await arriving;

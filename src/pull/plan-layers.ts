@@ -74,7 +74,7 @@ async function planLayers(context: PullContext, layers: readonly KnownLayer[]): 
     const rows = found.raw[opaqueBlobs.indexOf(layer.blob.digest)]!;
     return { blobBytes: layer.blob.sizeBytes, cached: cachedParts(found.packs, rows) };
   });
-  return { limits, chunked: planPull(toPlan, limits), packs: found.packs as readonly PackId[], opaque };
+  return { limits, chunked: planPull(toPlan, limits), packs: found.packs, opaque };
 }
 
 function withSize(layer: MissingLayer, measured: MeasureBlobResult | undefined): MissingLayer {

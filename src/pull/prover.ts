@@ -3,7 +3,6 @@ import type { Digest } from '../format/digest.js';
 import type { FollowedLayer } from '../pool/layer-follower.js';
 import type { VerifyLayerResult } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
-import type { PackId } from '../store/paths.js';
 import type { KnownLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
 
@@ -55,9 +54,9 @@ export class LayerProver {
     const { digest, isTagged, padding } = await this.#result!.finally(() => port.close());
     if (padding !== undefined) {
       const zeros = new ExtentList();
-      zeros.push(padding.pack as PackId, padding.packOffset, padding.lengthBytes);
+      zeros.push(padding.pack, padding.packOffset, padding.lengthBytes);
       extents.append(zeros);
-      this.#context.packs.add(padding.pack as PackId);
+      this.#context.packs.add(padding.pack);
       this.#followed?.feed(zeros.toRows());
     }
     this.#followed?.end(digest === this.#diffId && isTagged);

@@ -3,8 +3,8 @@ import { inLayer, type PullError } from '../format/error.js';
 import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import { usableMemoryBytes } from '../pool/cores.js';
-import type { CachedRows } from '../pool/messages.js';
 import { deleteBlob } from '../store/blob-cache.js';
+import type { CachedContentRows } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import { Semaphore } from './budgets.js';
@@ -139,7 +139,7 @@ class Run {
   readonly #proofs: Array<Promise<void> | undefined>;
   readonly #opaque = new Map<number, NonNullable<LayerOutcome['opaque']>>();
   readonly #decoders: Semaphore;
-  #cached: Promise<CachedRows> | undefined;
+  #cached: Promise<CachedContentRows> | undefined;
   #published = 0;
   #resolve: () => void = () => {};
 
@@ -231,7 +231,7 @@ class Run {
   }
 
   /** Listed once for all opaque layers, while the first of them arrives. */
-  readonly #listCached = (): Promise<CachedRows> => {
+  readonly #listCached = (): Promise<CachedContentRows> => {
     this.#cached ??= this.#context.support.run({ task: 'list-cached' });
     return this.#cached;
   };

@@ -5,7 +5,7 @@ import { fromFailure, inLayer, PullError } from '../format/error.js';
 import { type SelectedSpan, selectedSpans } from '../plan/selected-spans.js';
 import type { FetchSpanResult, PartialLayer, TreeRows } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
-import { ExtentList, type ExtentRows } from '../store/extents.js';
+import { ExtentList } from '../store/extents.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
 import { type ChunkedLayer, type FetchFigures, sumOfFetches } from './layer.js';
@@ -45,8 +45,8 @@ export async function pickPath(
   const picked = await context.stop.guard(
     context.support.run({ task: 'write-picked', tree, contents: rows }),
   );
-  const extents = ExtentList.fromRows(picked.extents as ExtentRows);
-  for (const pack of picked.packs) context.packs.add(pack as PackId);
+  const extents = ExtentList.fromRows(picked.extents);
+  for (const pack of picked.packs) context.packs.add(pack);
   await writeLayerRecord(context.paths, { diffId: picked.digest, extents });
   return { diffId: picked.digest, ...sumOfFetches([...costs, fetching.cost]) };
 }
@@ -55,7 +55,7 @@ export async function pickPath(
 function contentsOf(tree: TreeRows, layers: readonly PartialLayer[], fetched: PathContents): ExtentList {
   const contents = new ExtentList();
   const cached = layers.map(({ ranges, extents }) =>
-    ranges === undefined ? ExtentList.fromRows(extents as ExtentRows) : undefined,
+    ranges === undefined ? ExtentList.fromRows(extents) : undefined,
   );
   for (let row = 0; row < tree.count; row++) {
     if (!hasContent(tree, row)) continue;
@@ -170,7 +170,7 @@ class PathContents {
         const { failure, wrong } = result;
         this.cost.fetchedBytes += result.fetchedBytes;
         this.cost.requests += result.requests;
-        packs.add(result.pack as PackId);
+        packs.add(result.pack);
         if (failure !== undefined) throw fromFailure(failure);
         if (wrong !== undefined) throw new PullError('digest-mismatch', 'its bytes are not those of its TOC');
         this.#note(layer, span, result);
@@ -187,7 +187,7 @@ class PathContents {
    * headers'.
    */
   #note({ diffId, metadata }: ChunkedLayer, span: SelectedSpan, result: FetchSpanResult): void {
-    const pack = result.pack as PackId;
+    const pack = result.pack;
     const parts = this.#fetched.get(diffId) ?? [];
     this.#fetched.set(diffId, parts);
     if (metadata.headers === undefined) parts.push({ ...span, pack, packOffset: result.packOffset });

@@ -3,7 +3,6 @@ import { fromFailure, inLayer, PullError, toFailure } from '../format/error.js';
 import type { MetadataLocation } from '../format/layer-format.js';
 import type { LayerTable } from '../format/layer-table.js';
 import type { ReadMetadataResult } from '../pool/messages.js';
-import type { PackId } from '../store/paths.js';
 import {
   type FetchFigures,
   type KnownLayer,
@@ -112,7 +111,7 @@ async function readLayer(
     if (metadata === undefined) return { ...layer, cost, format: layer.compression };
     countRows(reading, metadata.table);
     context.decoded.noteTable(layer, metadata.table);
-    if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack as PackId);
+    if (metadata.tail !== undefined) context.packs.add(metadata.tail.pack);
     warnOfType(context.emit, layer, metadata.format === 'estargz' ? 'gzip' : 'zstd');
     return { ...layer, metadata, cost, format: metadata.format };
   } catch (error) {

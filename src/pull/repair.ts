@@ -4,9 +4,9 @@ import { PullError } from '../format/error.js';
 import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { findFirstOccurrences } from '../plan/duplicates.js';
 import { REQUEST_BYTES } from '../plan/spans.js';
-import type { FindDamageResult } from '../pool/messages.js';
+import type { FindDamageResult, MetadataPartWithDigest } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
-import { type TarSplitPart, writeInline } from './assembly.js';
+import { writeInline } from './assembly.js';
 import type { Fetcher } from './fetcher.js';
 import type { ChunkedLayer, KnownLayer } from './layer.js';
 import { LayerProver } from './prover.js';
@@ -113,7 +113,7 @@ function copyOf({ tarStart, tarEnd, origin }: DamagedCopy, run: Patch): Patch {
 
 async function rewriteInline(
   { context, layer }: Repair,
-  tarSplit: TarSplitPart,
+  tarSplit: MetadataPartWithDigest,
   ranges: Float64Array,
 ): Promise<Patch[]> {
   if (ranges.length === 0) return [];

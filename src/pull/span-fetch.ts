@@ -123,8 +123,8 @@ export class SpanFetch {
       checkContents: range.checkContents !== undefined,
     });
     cost(result);
-    this.#packs.add(result.pack as PackId);
-    this.#wrote(result.pack as PackId);
+    this.#packs.add(result.pack);
+    this.#wrote(result.pack);
     if (result.failure !== undefined) throw fromFailure(result.failure);
     if (this.#work.dropped) return;
     const { stopped } = result;
@@ -161,7 +161,7 @@ export class SpanFetch {
 
   async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {
     const { wrong, goodTarBytes, packOffset } = result;
-    const pack = result.pack as PackId;
+    const pack = result.pack;
     this.#context.packs.add(pack);
     if (wrong !== undefined) await this.#fetchAgain(range, retries + 1, wrong);
     const part = { pack, offset: packOffset, lengthBytes: goodTarBytes };

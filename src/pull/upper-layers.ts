@@ -4,7 +4,6 @@ import { gapsOf } from '../plan/selected-spans.js';
 import type { PartialLayer } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
-import type { PackId } from '../store/paths.js';
 import { writeInline } from './assembly.js';
 import {
   type ChunkedLayer,
@@ -128,7 +127,7 @@ async function partialLayer(
   if (layer === undefined) return cachedLayer(context, diffId);
   const { table, tarSplit, headers } = layer.metadata;
   if (headers !== undefined) {
-    for (const pack of headers.extents.packs) context.packs.add(pack as PackId);
+    for (const pack of headers.extents.packs) context.packs.add(pack);
     return { diffId, ...headers };
   }
   const ranges = gapsOf(table);

@@ -1,3 +1,4 @@
+import type { Digest } from '../format/digest.js';
 import type { Limits, Wait, WaitBudget } from './backoff.js';
 import { type Connections, createConnections } from './connections.js';
 import { EndpointChoice, turnWords } from './endpoint-choice.js';
@@ -55,7 +56,7 @@ export interface RangeClient {
 export interface BlobSource {
   /** `ORIGIN/v2/REPOSITORY/blobs/DIGEST`. */
   readonly url: string;
-  readonly digest: string;
+  readonly digest: Digest;
   readonly sizeBytes: number;
   /** Requested without credentials: it is not from the registry. */
   readonly anonymous?: true;

@@ -1,6 +1,5 @@
 import { statFile } from '../files/open-file.js';
 import { wrapFsError } from '../files/storage-error.js';
-import type { CachedRows } from '../pool/messages.js';
 import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
@@ -44,6 +43,12 @@ const MAX_PROBES = 128;
 /** A slot: key, size, row of the pack + 1 (0: empty), lower and upper half of the offset. */
 const SLOT_WORDS = 5;
 
+/** Contents of packs as a hash table for messages, which `CachedContents` reads; without slots, there are none. */
+export interface CachedContentRows {
+  readonly packs: readonly PackId[];
+  readonly slots: Uint32Array<SharedArrayBuffer>;
+}
+
 /** The start of a run. */
 export interface PackLocation {
   readonly pack: PackId;
@@ -54,7 +59,7 @@ export interface PackLocation {
  * Lists the contents of sealed packs that an opaque layer can share.
  * @throws PullError as `storageError`
  */
-export function listCachedContents(paths: StorePaths): CachedRows {
+export function listCachedContents(paths: StorePaths): CachedContentRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
@@ -88,7 +93,7 @@ export function listCachedContents(paths: StorePaths): CachedRows {
 }
 
 /** Returns the rows of a store without contents. */
-export function noCachedContents(): CachedRows {
+export function noCachedContents(): CachedContentRows {
   return { packs: [], slots: emptySlots(0) };
 }
 
@@ -111,8 +116,8 @@ export class CachedContents {
   readonly #packs: readonly PackId[];
   readonly #slots: Uint32Array;
 
-  constructor({ packs, slots }: CachedRows) {
-    this.#packs = packs as readonly PackId[];
+  constructor({ packs, slots }: CachedContentRows) {
+    this.#packs = packs;
     this.#slots = slots;
   }
 

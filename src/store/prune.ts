@@ -4,6 +4,7 @@ import { requireSpace } from '../files/disk-space.js';
 import { digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { createCounters } from '../pool/counters.js';
+import type { CopyRunsResult } from '../pool/messages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { ExtentList } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
@@ -189,7 +190,7 @@ async function rewritePacks(
   sweep: Sweep,
 ): Promise<number> {
   if (sources.length === 0) return 0;
-  let copied: Copied | undefined;
+  let copied: CopyRunsResult | undefined;
   try {
     await requireSpace(
       paths.root,
@@ -219,13 +220,8 @@ function isNamed(pack: PackId, records: readonly KeptRecord[]): boolean {
   return records.some(({ file }) => readRecordFile(file.path, file.diffId)?.extents.packs.includes(pack));
 }
 
-interface Copied {
-  readonly pack: PackId;
-  readonly starts: readonly Float64Array[];
-}
-
 /** Copies in another thread, so that this one keeps renewing the lease. */
-async function copy(paths: StorePaths, sources: readonly Source[]): Promise<Copied> {
+async function copy(paths: StorePaths, sources: readonly Source[]): Promise<CopyRunsResult> {
   const pool = await WorkerPool.start({
     threads: 1,
     tasksPerThread: 1,
@@ -233,11 +229,10 @@ async function copy(paths: StorePaths, sources: readonly Source[]): Promise<Copi
     onEvent: () => {},
   });
   try {
-    const { pack, starts } = await pool.run({
+    return await pool.run({
       task: 'copy-runs',
       sources: sources.map(({ files, runs }) => ({ pack: files.id, runs })),
     });
-    return { pack: pack as PackId, starts };
   } finally {
     await pool.destroy();
   }
@@ -247,7 +242,7 @@ async function copy(paths: StorePaths, sources: readonly Source[]): Promise<Copi
 function moved(
   extents: ExtentList,
   sources: readonly Source[],
-  { pack, starts }: Copied,
+  { pack, starts }: CopyRunsResult,
 ): ExtentList | undefined {
   const rows = new Map(sources.map(({ files }, row) => [files.id, row]));
   if (!extents.packs.some((id) => rows.has(id))) return undefined;

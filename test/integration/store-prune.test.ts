@@ -10,7 +10,7 @@ import { createCounters } from '../../src/pool/counters.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { Lease } from '../../src/store/leases.js';
-import { damagedRecordPath, storePaths } from '../../src/store/paths.js';
+import { damagedRecordPath, type PackId, storePaths } from '../../src/store/paths.js';
 import { FILE } from '../support/file-lifetime.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
@@ -253,7 +253,7 @@ test('a disk too full to rewrite a pack stops no prune, and unused packs are del
   const pool = await WorkerPool.start({ threads: 1, tasksPerThread: 1, setup, onEvent: () => {} });
   t.after(() => pool.destroy());
   const names = readdirSync(storePaths(store).packs).sort();
-  const id = big.slice(-37, -5);
+  const id = big.slice(-37, -5) as PackId;
   const copying = pool.run({ task: 'copy-runs', sources: [{ pack: id, runs: Float64Array.of(0, MIB) }] });
   assert.equal((await failureOf(copying)).code, 'store-full');
   assert.deepEqual(readdirSync(storePaths(store).packs).sort(), names, 'no unfinished copy stays');

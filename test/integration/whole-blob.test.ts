@@ -67,7 +67,7 @@ for (const [compression, pack] of COMPRESSIONS) {
     assert.equal(new CounterReader(counters, 'received').total(), bytes.length);
     assert.equal(new CounterReader(counters, 'written').total(), 0);
     const { result, extents } = await decodeBlob(pool, blob, compression, raw);
-    const decoded = result.pack as PackId;
+    const decoded = result.pack!;
     assert.deepEqual(result, { blobDigest: blob.digest, tarBytes: TAR.length, pack: decoded, compression });
     // One unbroken run from the beginning of its pack.
     assert.deepEqual([extents.count, extents.packAt(0), extents.offsetAt(0)], [1, decoded, 0]);

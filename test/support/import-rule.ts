@@ -24,13 +24,17 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   scripts: [],
 };
 
+/** Rooms whose types another may import, since it sends them in messages. */
+const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
+  pool: ['plan', 'registry', 'store'],
+};
+
 /** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
 const POOL_FILES_OF_WORKERS = [
   'src/pool/messages.ts',
   'src/pool/counters.ts',
   'src/pool/rate-limit.ts',
   'src/pool/range-control.ts',
-  'src/pool/counters.ts',
   'src/pool/cores.ts',
 ];
 
@@ -64,33 +68,40 @@ export function importsOf(text: string): string[] {
   return [...fixed, ...dynamic].map(([, specifier]) => specifier ?? COMPUTED);
 }
 
+/** Those of them that are not `import type` or `export type` alone. */
+function valueImportsOf(text: string): string[] {
+  return importsOf(text.replace(/^(?:import|export) type\b[^'"`;]*?\bfrom\s*['"][^'"\n]+['"]/gm, ''));
+}
+
 /** What breaks the rule in the source `path`, a sentence each. */
 export function violationsOf(path: string, text: string): string[] {
   const room = roomOf(path);
   if (room === undefined) return [`${path} lies in no room`];
+  const values = new Set(valueImportsOf(text));
   return importsOf(text).flatMap((specifier) => {
-    const problem = problemOf(room, path, specifier);
+    const problem = problemOf(room, path, specifier, !values.has(specifier));
     return problem === undefined ? [] : [`${path} imports ${specifier}: ${problem}`];
   });
 }
 
-function problemOf(room: string, path: string, specifier: string): string | undefined {
+function problemOf(room: string, path: string, specifier: string, onlyTypes: boolean): string | undefined {
   if (specifier === COMPUTED) return room === 'test' ? undefined : 'only a plain string can be checked';
   if (specifier.startsWith('node:')) {
     if (!PURE.includes(room) || specifier === 'node:buffer') return undefined;
     return `${room} is pure, it may use no builtin but node:buffer`;
   }
-  if (specifier.startsWith('.')) return localProblem(room, path, specifier);
+  if (specifier.startsWith('.')) return localProblem(room, path, specifier, onlyTypes);
   const rooms = MAY_USE[packageOf(specifier)];
   if (rooms === undefined) return 'it belongs to no room';
   return rooms.includes(room) ? undefined : `only ${rooms.join(', ')} may`;
 }
 
-function localProblem(room: string, path: string, specifier: string): string | undefined {
+function localProblem(room: string, path: string, specifier: string, onlyTypes: boolean): string | undefined {
   const target = posix.join(posix.dirname(path), specifier).replace(/\.js$/, '.ts');
   const other = roomOf(target);
   if (other === undefined) return 'it lies in no room';
   if (other === room || room === 'test') return undefined;
+  if (onlyTypes && MAY_IMPORT_TYPES[room]?.includes(other)) return undefined;
   const allowed = MAY_IMPORT[room]!;
   if (!allowed.includes(other)) return `${room} may import ${allowed.join(', ') || 'no other room'} only`;
   if (room !== 'workers' || other !== 'pool' || POOL_FILES_OF_WORKERS.includes(target)) return undefined;

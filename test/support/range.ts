@@ -1,4 +1,5 @@
 import type { TestContext } from 'node:test';
+import type { Digest } from '../../src/format/digest.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
 import { createEndpointState } from '../../src/registry/endpoint-choice.js';
 import { fetchRange } from '../../src/registry/range.js';
@@ -42,7 +43,7 @@ export async function fetchBlob(t: TestContext, origin: string, options: RangeOp
   t.after(() => client.close());
   const chunks: Buffer[] = [];
   const totals = await fetchRange(client, {
-    blob: { url: `${origin}/v2/team/app/blobs/${digest}`, digest, sizeBytes },
+    blob: { url: `${origin}/v2/team/app/blobs/${digest}`, digest: digest as Digest, sizeBytes },
     start,
     end,
     onBytes: (chunk) => {

@@ -3,12 +3,13 @@ import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { fromFailure } from '../../src/format/error.js';
 import type { Compression } from '../../src/format/layer-format.js';
 import { createCounters, createDecodedRoom } from '../../src/pool/counters.js';
-import type { BlobSource, DecodeBlobResult, ExtentRows, LookUpResult } from '../../src/pool/messages.js';
+import type { DecodeBlobResult, LookUpResult } from '../../src/pool/messages.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
+import type { BlobSource } from '../../src/registry/range-client.js';
 import { noCachedContents } from '../../src/store/cached-contents.js';
-import { ExtentList, type ExtentRows as StoreRows } from '../../src/store/extents.js';
+import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { openStore, type PackId, storePaths } from '../../src/store/paths.js';
+import { openStore, storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 import { addBlob, emptyLayout, nameImage } from './layout.js';
 import { networkSetup } from './network.js';
@@ -53,8 +54,7 @@ export async function fetchOpaque(
     }),
   );
   const extents = new ExtentList();
-  for (const { pack, packOffset, lengthBytes } of fetched)
-    extents.push(pack as PackId, packOffset, lengthBytes);
+  for (const { pack, packOffset, lengthBytes } of fetched) extents.push(pack, packOffset, lengthBytes);
   return extents;
 }
 
@@ -72,7 +72,7 @@ export async function decodeBlob(
   const told = new Promise<void>((resolve) => {
     port1.on('message', (rows: ExtentRows | null) => {
       if (rows === null) resolve();
-      else extents.append(ExtentList.fromRows(rows as StoreRows));
+      else extents.append(ExtentList.fromRows(rows));
     });
   });
   const running = pool.run(

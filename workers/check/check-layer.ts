@@ -4,11 +4,10 @@ import { BLOCK_BYTES, BlockTags, PartTags } from '../../src/export/block-tags.js
 import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-entries.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
-import type { ExtentList } from '../../src/store/extents.js';
+import { ExtentList } from '../../src/store/extents.js';
 import { findCorruption, type TarPart } from '../../src/store/find-corruption.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 
 /** Blocks hashed between two moments at which the thread can be ended: 8 MiB, about 8 ms. */
 const BLOCKS_A_TURN = 32;
@@ -16,7 +15,7 @@ const BLOCKS_A_TURN = 32;
 /** Hashes a layer; one that is not its DiffID's is looked through for what is false. */
 export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult> {
   const reader = new PackReader(paths);
-  const extents = extentsOf(task.extents);
+  const extents = ExtentList.fromRows(task.extents);
   try {
     const { digest, changed } = await hashOf(reader, extents, task.tags && comparisonWith(task.tags));
     if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };

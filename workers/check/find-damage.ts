@@ -7,7 +7,6 @@ import { ExtentList } from '../../src/store/extents.js';
 import { markCorrupt } from '../../src/store/mark-corrupt.js';
 import { hasDigest, MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { UnitCursor } from '../fetch/unit-cursor.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
@@ -20,7 +19,7 @@ type FalseContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
 
 /** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
-  const extents = extentsOf(task.extents);
+  const extents = ExtentList.fromRows(task.extents);
   const reader = new PackReader(paths);
   try {
     if (task.tarSplit === undefined) {

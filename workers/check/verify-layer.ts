@@ -3,10 +3,10 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BlockTagger } from '../../src/export/block-tags.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { count } from '../../src/pool/counters.js';
-import type { ExtentRows, VerifyLayerResult, VerifyLayerTask } from '../../src/pool/messages.js';
+import type { VerifyLayerResult, VerifyLayerTask } from '../../src/pool/messages.js';
+import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { packWriter, paths, setup } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
 
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
@@ -24,7 +24,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
   try {
     for await (const rows of portMessages<ExtentRows>(task.port)) {
       let blocks = 0;
-      for (const block of reader.blocks(extentsOf(rows))) {
+      for (const block of reader.blocks(ExtentList.fromRows(rows))) {
         hash.update(block);
         tagger?.add(block);
         lengthBytes += block.length;

@@ -13,9 +13,9 @@ import type {
   PickTreeTask,
   TreeRows,
 } from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { headerSources } from './layer-sources.js';
 
 /** The file system that the pool's layers make; of the layers only headers are read. */
@@ -61,7 +61,7 @@ export function partialSource(
   packs: PackReader,
   { diffId, tarBytes, extents, ranges }: PartialLayer,
 ): TarSource {
-  const reader = new ExtentReader(packs, extentsOf(extents));
+  const reader = new ExtentReader(packs, ExtentList.fromRows(extents));
   const placeOf = ranges === undefined ? (position: number) => position : placesIn(ranges);
   return {
     diffId,

@@ -25,7 +25,6 @@ import type {
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 
 /** Limits of one batch, as for a task of `exportRootfs`: small enough that all threads end together. */
 const BATCH_BYTES = 16 * 2 ** 20;
@@ -121,7 +120,7 @@ class IncomingLayers {
       if (bytes === undefined) this.#whole.add(layer);
       else {
         this.#tags.set(layer, bytes.tags);
-        this.extents[layer]!.append(extentsOf(bytes.extents));
+        this.extents[layer]!.append(ExtentList.fromRows(bytes.extents));
       }
       return;
     }

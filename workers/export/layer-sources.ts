@@ -1,9 +1,9 @@
 import { BlockTags, PartTags } from '../../src/export/block-tags.js';
 import { type HeaderComparison, type HeaderLayer, HeaderSource } from '../../src/export/header-source.js';
 import { BlockCache, ExtentReader, LayerSource } from '../../src/export/layer-source.js';
+import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
-import { extentsOf } from '../extents.js';
 
 let sources: readonly LayerSource[] | undefined;
 
@@ -25,7 +25,7 @@ function openLayers(
   const packs = new PackReader(paths);
   const cache = new BlockCache();
   return layers.map(({ diffId, extents, tags: rows }) => {
-    const reader = new ExtentReader(packs, extentsOf(extents));
+    const reader = new ExtentReader(packs, ExtentList.fromRows(extents));
     const tags = new BlockTags(rows);
     const source = new LayerSource(cache, { diffId, reader, tags });
     return { diffId, reader, partTags: new PartTags(rows), whole: { tags, source } };

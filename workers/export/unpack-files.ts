@@ -6,9 +6,9 @@ import { BlockCache, ExtentReader, LayerSource } from '../../src/export/layer-so
 import { OpenDirectory, type SharedDirectory } from '../../src/files/open-directory.js';
 import { storageError, systemCode } from '../../src/files/storage-error.js';
 import type { UnpackFilesResult, UnpackFilesTask } from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { ROWS_A_TURN } from './tree-directories.js';
 import { createFile, fillFile } from './write-files.js';
 
@@ -34,7 +34,7 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
   const packs = new PackReader(paths);
   const source = new LayerSource(cache, {
     diffId: layer.diffId,
-    reader: new ExtentReader(packs, extentsOf(task.extents)),
+    reader: new ExtentReader(packs, ExtentList.fromRows(task.extents)),
     tags: new BlockTags(layer.tags),
     partTags: new PartTags(layer.tags),
     firstBlock,

@@ -11,9 +11,9 @@ import type {
   WriteArchiveResult,
   WriteArchiveTask,
 } from '../../src/pool/messages.js';
+import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { Closed, STDOUT, TarOutput } from './tar-output.js';
 
 /** Writes a layer's tar to a file, hashing it on the way. */
@@ -23,7 +23,7 @@ export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerRes
   const { fd, path } = task.file;
   try {
     let at = task.position;
-    for (const block of reader.blocks(extentsOf(task.extents))) {
+    for (const block of reader.blocks(ExtentList.fromRows(task.extents))) {
       hash.update(block);
       writeFully(fd, path, block, at);
       at += block.length;
@@ -67,7 +67,7 @@ async function writeLayer({ diffId, extents }: ArchiveLayer, output: TarOutput):
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
   try {
-    for (const block of reader.blocks(extentsOf(extents))) {
+    for (const block of reader.blocks(ExtentList.fromRows(extents))) {
       hash.update(block);
       await output.add(block);
       count(setup.counters, 'written', block.length);

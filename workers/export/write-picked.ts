@@ -7,14 +7,13 @@ import type { TreeRows, WritePickedResult, WritePickedTask } from '../../src/poo
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { PlainBytes } from '../plain-bytes.js';
 import { ROWS_A_TURN } from './tree-directories.js';
 
 /** Writes what is no content of the tar to this thread's pack, and hashes the whole. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
   const plain = new PlainBytes();
-  const extents = await writeTree(tree, extentsOf(contents), plain);
+  const extents = await writeTree(tree, ExtentList.fromRows(contents), plain);
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
   try {

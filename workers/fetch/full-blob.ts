@@ -1,4 +1,4 @@
-import type { BlobSource } from '../../src/pool/messages.js';
+import type { BlobSource } from '../../src/registry/range-client.js';
 import { paths } from '../context.js';
 import { openBlobPart } from '../opaque/blob-writers.js';
 import type { CheckpointedWriter } from './checkpointed-writer.js';

@@ -1,11 +1,11 @@
 import { copyTarBytes } from '../../src/format/tar-split.js';
-import type { WriteInlineResult, WriteInlineTask } from '../../src/pool/messages.js';
+import type { PackRun, WriteInlineTask } from '../../src/pool/messages.js';
 import { packWriter } from '../context.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
 
 /** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
-export async function writeInline(task: WriteInlineTask): Promise<WriteInlineResult> {
+export async function writeInline(task: WriteInlineTask): Promise<PackRun> {
   try {
     return await writeRanges(task);
   } finally {
@@ -13,7 +13,7 @@ export async function writeInline(task: WriteInlineTask): Promise<WriteInlineRes
   }
 }
 
-async function writeRanges(task: WriteInlineTask): Promise<WriteInlineResult> {
+async function writeRanges(task: WriteInlineTask): Promise<PackRun> {
   const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
   let lengthBytes = 0;
   for (let i = 0; i < task.ranges.length; i += 2) lengthBytes += task.ranges[i + 1]! - task.ranges[i]!;

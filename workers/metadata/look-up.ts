@@ -1,11 +1,6 @@
 import type { LayerTable } from '../../src/format/layer-table.js';
-import type {
-  BlobRow,
-  LayerHoldings,
-  LookUpResult,
-  LookUpTask,
-  ResumedRow,
-} from '../../src/pool/messages.js';
+import type { ResumedPiece } from '../../src/plan/layer-parts.js';
+import type { BlobRow, LookUpResult, LookUpTask } from '../../src/pool/messages.js';
 import { lookUp as lookUpInStore, type RequestedDigests } from '../../src/store/look-up.js';
 import { paths } from '../context.js';
 
@@ -21,7 +16,7 @@ export function lookUp(task: LookUpTask): LookUpResult {
     ],
   });
   const { resumed } = answer;
-  const rows = [...unique, ...rawUnique].map((): ResumedRow[] => []);
+  const rows = [...unique, ...rawUnique].map((): ResumedPiece[] => []);
   for (let i = 0; i < resumed.count; i++) {
     const blobStart = resumed.blobStart[i]!;
     rows[resumed.blob[i]!]!.push({
@@ -33,7 +28,7 @@ export function lookUp(task: LookUpTask): LookUpResult {
       packOffset: resumed.packOffset[i]!,
     });
   }
-  const layers = task.blobs.map((blob, i): LayerHoldings => {
+  const layers = task.blobs.map((blob, i) => {
     const whole = answer.found[2 * i]!;
     const parts = answer.found[2 * i + 1]!;
     return {

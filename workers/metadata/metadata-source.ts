@@ -3,8 +3,9 @@ import type { MessagePort } from 'node:worker_threads';
 import { type MetadataLength, metadataMemoryBytes } from '../../src/format/decoded-limits.js';
 import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
-import type { BlobSource, MetadataPart } from '../../src/pool/messages.js';
+import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
+import type { BlobSource } from '../../src/registry/range-client.js';
 import { getBlob, putBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
 import { fullBlobReceiver } from '../fetch/full-blob.js';
@@ -17,7 +18,7 @@ const ONE_REQUEST_GAP_BYTES = 64 * 1024;
 /** The TOC, decoded; `tarSplit`, when it follows closely, comes in the same request. */
 export async function readToc(
   source: MetadataSource,
-  toc: MetadataPart & { readonly digest: Digest },
+  toc: MetadataPartWithDigest,
   tarSplit: MetadataPart = toc,
 ): Promise<Buffer> {
   const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
@@ -27,7 +28,7 @@ export async function readToc(
 /** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
 export async function readTarSplit(
   source: MetadataSource,
-  tarSplit: MetadataPart & { readonly digest: Digest },
+  tarSplit: MetadataPartWithDigest,
 ): Promise<Buffer> {
   const expected = { digest: tarSplit.digest, what: 'tar-split', field: 'tarSplitDigest' };
   return decodeMetadata(

@@ -11,6 +11,7 @@ import type {
   Fetched,
   LayerMetadata,
   MetadataPart,
+  MetadataPartWithDigest,
   ReadMetadataResult,
   ReadMetadataTask,
 } from '../../src/pool/messages.js';
@@ -88,7 +89,7 @@ function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart
 
 async function readChunked(
   source: MetadataSource,
-  toc: MetadataPart & { readonly digest: Digest },
+  toc: MetadataPartWithDigest,
   tarSplit: MetadataPart | undefined,
   withHeaders: boolean | undefined,
 ): Promise<LayerMetadata> {

@@ -1,8 +1,8 @@
 import { statFile } from '../../src/files/open-file.js';
 import { type Digest, digestBytes } from '../../src/format/digest.js';
-import type { BlobSource } from '../../src/pool/messages.js';
+import type { BlobSource } from '../../src/registry/range-client.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
-import { packPath } from '../../src/store/paths.js';
+import { type PackId, packPath } from '../../src/store/paths.js';
 import { paths } from '../context.js';
 import type { CheckpointedWriter } from '../fetch/checkpointed-writer.js';
 import { unwatch, watch } from '../ticker.js';
@@ -21,7 +21,7 @@ const writers = new Map<Digest, BlobWriter>();
 
 /** A range of a blob that is written as it is, to the pack that this thread has for raw pieces of the blob. */
 interface BlobPart {
-  readonly pack: string;
+  readonly pack: PackId;
   readonly packOffset: number;
   readonly take: CheckpointedWriter['take'];
   /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */

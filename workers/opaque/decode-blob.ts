@@ -4,11 +4,10 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/decoded-
 import { digestOfBytes } from '../../src/format/digest.js';
 import type { Compression } from '../../src/format/layer-format.js';
 import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/counters.js';
-import type { DecodeBlobResult, DecodeBlobTask, ExtentRows, StreamFault } from '../../src/pool/messages.js';
-import { ExtentList } from '../../src/store/extents.js';
+import type { DecodeBlobResult, DecodeBlobTask, StreamFault } from '../../src/pool/messages.js';
+import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
-import { extentsOf } from '../extents.js';
 import { portMessages } from '../port-messages.js';
 import { BlobDecoder } from './blob-decoder.js';
 import { DecodedQueue } from './decoded-queue.js';
@@ -59,7 +58,7 @@ async function hashAndDecode(
   let blocks = 0;
   try {
     for await (const rows of portMessages<ExtentRows>(task.port)) {
-      const extents = extentsOf(rows);
+      const extents = ExtentList.fromRows(rows);
       raw.append(extents);
       for (const block of reader.blocks(extents)) {
         const room = stream.write(block);

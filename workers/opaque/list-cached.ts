@@ -1,8 +1,7 @@
-import type { CachedRows } from '../../src/pool/messages.js';
-import { listCachedContents } from '../../src/store/cached-contents.js';
+import { type CachedContentRows, listCachedContents } from '../../src/store/cached-contents.js';
 import { paths } from '../context.js';
 
 /** Lists once what all streams of a pull may share. */
-export function listCached(): CachedRows {
+export function listCached(): CachedContentRows {
   return listCachedContents(paths);
 }

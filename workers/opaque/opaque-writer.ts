@@ -1,8 +1,8 @@
 import { PullError } from '../../src/format/error.js';
 import { TarWalker } from '../../src/format/tar-walker.js';
 import { count } from '../../src/pool/counters.js';
-import type { CachedRows, ExtentRows } from '../../src/pool/messages.js';
-import { CachedContents } from '../../src/store/cached-contents.js';
+import { type CachedContentRows, CachedContents } from '../../src/store/cached-contents.js';
+import type { ExtentRows } from '../../src/store/extents.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';
 import { noteGarbage } from '../garbage.js';
 import { CachedBytes } from './cached-bytes.js';
@@ -16,7 +16,7 @@ interface Options {
   readonly paths: StorePaths;
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** What need not be written. */
-  readonly held: CachedRows;
+  readonly held: CachedContentRows;
   /** Hears where the bytes of the tar are, in order. */
   readonly tell: (rows: ExtentRows) => void;
 }

@@ -10,7 +10,7 @@ import { PullError } from '../../../src/format/error.js';
 import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/counters.js';
 import { ENTRY, shareTasks, type TaskRunner, WorkerPool } from '../../../src/pool/worker-pool.js';
 import { ExtentList } from '../../../src/store/extents.js';
-import { openStore } from '../../../src/store/paths.js';
+import { openStore, type PackId } from '../../../src/store/paths.js';
 import { heapUsedBytes } from '../../support/heap.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 import { writePack } from '../store/support.js';
@@ -30,7 +30,7 @@ test('a task answers with its result, or fails with the code it failed with', as
   const pool = await startPool(root);
   t.after(() => pool.destroy());
   assert.equal(await pool.run(QUICK), 'content 3');
-  const gone = { packs: ['0'.repeat(32)], count: 1, pack: Uint32Array.of(0) };
+  const gone = { packs: ['0'.repeat(32) as PackId], count: 1, pack: Uint32Array.of(0) };
   const extents = { ...gone, offset: Float64Array.of(0), start: Float64Array.of(0, 1) };
   const file = { fd: -1, path: join(root, 'layer.tar') };
   const failing = pool.run({ task: 'export-layer', extents, file, position: 0 });

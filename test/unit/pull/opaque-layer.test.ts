@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { planLimits } from '../../../src/plan/spans.js';
-import type { CachedRows, Results, Task } from '../../../src/pool/messages.js';
+import type { Results, Task } from '../../../src/pool/messages.js';
 import { Semaphore } from '../../../src/pull/budgets.js';
 import { Fetcher } from '../../../src/pull/fetcher.js';
 import { OpaqueLayer } from '../../../src/pull/opaque-layer.js';
-import { noCachedContents } from '../../../src/store/cached-contents.js';
+import { type CachedContentRows, noCachedContents } from '../../../src/store/cached-contents.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
@@ -13,12 +13,12 @@ import { warnings } from '../../support/pull.js';
 
 const OTHER = 'a'.repeat(32) as PackId;
 const OWN = 'b'.repeat(32) as PackId;
-const HELD: CachedRows = { packs: [OTHER], slots: new Uint32Array(new SharedArrayBuffer(20)) };
+const HELD: CachedContentRows = { packs: [OTHER], slots: new Uint32Array(new SharedArrayBuffer(20)) };
 
 /** Pulls a stream whose tar has 100 bytes in `OTHER` while anything is held; `proofs` are what it hashes to each time. */
 function pullStream(proofs: readonly (string | null)[]) {
   const { metadata: _, ...layer } = fakeLayer();
-  const held: CachedRows[] = [];
+  const held: CachedContentRows[] = [];
   const asked = { ranges: 0, proofs: 0 };
   const answer = async (task: Task) => {
     switch (task.task) {

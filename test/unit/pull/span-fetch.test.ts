@@ -7,10 +7,11 @@ import type { FetchSpanResult, FetchSpanTask, Task, WrongBytes } from '../../../
 import { Fetcher, type FetchJob, type Work } from '../../../src/pull/fetcher.js';
 import { SpanFetch, type SpanRange } from '../../../src/pull/span-fetch.js';
 import type { Stop } from '../../../src/pull/stop.js';
+import type { PackId } from '../../../src/store/paths.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 import { tableOf } from '../../support/layer-tables.js';
 
-const PACK = 'a'.repeat(32);
+const PACK = 'a'.repeat(32) as PackId;
 /** Each job is so long in the blob, and as long in the tar. */
 const JOB_BYTES = 100;
 

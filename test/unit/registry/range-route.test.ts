@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import type { Digest } from '../../../src/format/digest.js';
 import {
   bookWait,
   Concurrency,
@@ -16,7 +17,7 @@ import { createRangeClient } from '../../../src/registry/range-client.js';
 import { RangeRoute } from '../../../src/registry/range-route.js';
 import { recordEvents } from '../../support/scripted-server.js';
 
-const DIGEST = `sha256:${'ab'.repeat(32)}`;
+const DIGEST = `sha256:${'ab'.repeat(32)}` as Digest;
 const MIRROR = `http://mirror/v2/x/blobs/${DIGEST}`;
 const REGISTRY = `http://registry/v2/x/blobs/${DIGEST}`;
 const STORAGE = new URL('http://storage/1');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { Digest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import type { RequestedRange } from '../../../src/registry/range-response.js';
 import {
@@ -11,7 +12,7 @@ import {
   type SentRequest,
 } from '../../../src/registry/retry-rules.js';
 
-const DIGEST = `sha256:${'ab'.repeat(32)}`;
+const DIGEST = `sha256:${'ab'.repeat(32)}` as Digest;
 const BLOB_URL = `https://reg.example/v2/a/blobs/${DIGEST}`;
 const REGISTRY = new URL(BLOB_URL);
 const STORAGE = new URL('https://store.example/b?sig=secret');

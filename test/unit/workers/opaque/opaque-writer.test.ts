@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { CounterReader, createCounters } from '../../../../src/pool/counters.js';
-import type { CachedRows } from '../../../../src/pool/messages.js';
 import { readBadRuns } from '../../../../src/store/bad-runs.js';
 import {
+  type CachedContentRows,
   CachedContents,
   listCachedContents,
   noCachedContents,
@@ -39,10 +39,10 @@ interface Written {
 }
 
 /** Writes a tar in blocks of this size, and sees that the extents are that tar. */
-function write(paths: StorePaths, tar: Buffer, held: CachedRows, blockBytes = MIB): Written {
+function write(paths: StorePaths, tar: Buffer, held: CachedContentRows, blockBytes = MIB): Written {
   const extents = new ExtentList();
   const counters = createCounters();
-  const tell = (rows: unknown) => extents.append(ExtentList.fromRows(rows as ExtentRows));
+  const tell = (rows: ExtentRows) => extents.append(ExtentList.fromRows(rows));
   const writer = new OpaqueWriter({ paths, counters, held, tell });
   for (let at = 0; at < tar.length; at += blockBytes)
     writer.take(Buffer.from(tar.subarray(at, at + blockBytes)));
