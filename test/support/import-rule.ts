@@ -24,9 +24,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   scripts: [],
 };
 
-/** Rooms whose types another may import, since it sends them in messages. */
+/** Rooms whose types alone another may import, since messages have them. */
 const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
   pool: ['plan', 'registry', 'store'],
+  workers: ['plan'],
 };
 
 /** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
