@@ -8,7 +8,7 @@ import { Fetcher } from '../pull/fetcher.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
 import type { PullContext } from '../pull/pull-context.js';
 import type { Stop } from '../pull/stop.js';
-import { copyThreads } from '../pull/thread-counts.js';
+import { copyThreads } from '../pull/workers.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { BlobSource } from '../registry/range-client.js';
 import { BlobFetch, hashBlob } from './blob-fetch.js';

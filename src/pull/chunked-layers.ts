@@ -1,11 +1,10 @@
 import type { Span } from '../plan/plan.js';
 import type { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import { LayerAssembly, writeInline } from './assembly.js';
+import { LayerAssembly, LayerProver, writeInline } from './assembly.js';
 import type { Fetcher, Work } from './fetcher.js';
 import { type ChunkedLayer, isChunked, type KnownLayer } from './layer.js';
 import type { LayersPlan } from './plan-layers.js';
-import { LayerProver } from './prover.js';
 import type { PullContext } from './pull-context.js';
 import { repairLayer } from './repair.js';
 import { SpanFetch } from './span-fetch.js';

@@ -7,10 +7,10 @@ import type { DecodeBlobResult } from '../pool/messages.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
+import { LayerProver } from './assembly.js';
 import type { Semaphore } from './budgets.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
-import { LayerProver } from './prover.js';
 import type { PullContext } from './pull-context.js';
 
 export interface OpaqueOptions {

@@ -22,7 +22,7 @@ import { OpaqueLayer } from './opaque-layer.js';
 import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './plan-layers.js';
 import type { PullContext } from './pull-context.js';
 import { pieceBytes } from './span-fetch.js';
-import { fetchThreads, streamsAtATime } from './thread-counts.js';
+import { fetchThreads, streamsAtATime } from './workers.js';
 
 /** What the layers of one pull cost, in its order. */
 export interface PulledLayers {

@@ -12,8 +12,8 @@ import { type ChunkedLayer, type FetchFigures, sumOfFetches } from './layer.js';
 import type { PullContext } from './pull-context.js';
 import type { PathSelection } from './pull-result.js';
 import { lastBytesFor } from './span-fetch.js';
-import { fetchThreads } from './thread-counts.js';
 import { type PathLayers, upperLayers } from './upper-layers.js';
+import { fetchThreads } from './workers.js';
 
 /** A file or directory of an image as a layer of its own in the store. */
 export interface PickedPath extends Readonly<FetchFigures> {

@@ -1,6 +1,9 @@
 import type { LayerFormat } from '../format/layer-format.js';
-import type { LayerFigures } from './layer.js';
+import type { StorePaths } from '../store/paths.js';
+import type { KnownLayer, LayerFigures } from './layer.js';
 import type { ImageLayer } from './missing-layers.js';
+import type { PlannedFigures } from './plan-layers.js';
+import type { ResolvedImage } from './resolve-image.js';
 
 export interface LayerResult {
   readonly digest: string;
@@ -113,4 +116,137 @@ export function startMeasuring(): (
       mainThreadBusy: performance.eventLoopUtilization(startedBusy).utilization,
     },
   });
+}
+
+/**
+ * A layer, and what pulling it would do. Fetched bytes are those of the blob, reused and resumed
+ * ones of the tar.
+ */
+export interface LayerInspection {
+  readonly digest: string;
+  readonly diffId: string;
+  readonly mediaType: string;
+  readonly format: LayerFormat;
+  /** The source of the format: annotations, a footer, the media type. */
+  readonly reason: string;
+  readonly sizeBytes: number;
+  /** Null where it is unknown until the layer is decoded. */
+  readonly tarBytes: number | null;
+  /** Entries of the table of contents, if it was read. */
+  readonly entries?: number;
+  /** Whether the store has the layer. */
+  readonly held: boolean;
+  readonly metadataBytes: number;
+  readonly fetchBytes: number;
+  readonly reuseBytes: number;
+  readonly resumedBytes: number;
+  /** GETs for `fetchBytes`. */
+  readonly requests: number;
+}
+
+/** What a reference names, and what pulling it would do. */
+export interface ImageInspection {
+  readonly image: string;
+  readonly digest: string;
+  /** The digest of the index that names the manifest, if there is one. */
+  readonly indexDigest?: string;
+  readonly mediaType: string;
+  readonly platform: string;
+  /** The platforms of the index, if there is one. */
+  readonly platforms?: ReadonlyArray<{ readonly platform: string; readonly digest: string }>;
+  readonly store: string;
+  /** The parsed image config. */
+  readonly config: unknown;
+  readonly layers: readonly LayerInspection[];
+  readonly fetchBytes: number;
+  readonly reuseBytes: number;
+  readonly resumedBytes: number;
+  readonly requests: number;
+}
+
+/** The missing layers, with their planned figures. */
+export interface PreparedLayers {
+  readonly layers: readonly KnownLayer[];
+  readonly figures: readonly PlannedFigures[];
+}
+
+/** Combines a resolved image and the plan for its missing layers. */
+export function inspectionOf(
+  image: string,
+  paths: Pick<StorePaths, 'root'>,
+  resolved: ResolvedImage,
+  layers: readonly ImageLayer[],
+  prepared: PreparedLayers,
+): ImageInspection {
+  const { manifest, manifestDigest, indexDigest, configBytes, platform, platforms } = resolved;
+  const planned = new Map(
+    prepared.layers.map((layer, i) => [layer.diffId, { layer, figures: prepared.figures[i]! }]),
+  );
+  const seen = new Set<string>();
+  const inspected = layers.map((layer) => {
+    const first = !seen.has(layer.diffId);
+    seen.add(layer.diffId);
+    return inspectLayer(layer, first ? planned.get(layer.diffId) : undefined);
+  });
+  const sum = (field: 'fetchBytes' | 'reuseBytes' | 'resumedBytes' | 'requests') =>
+    inspected.reduce((total, layer) => total + layer[field], 0);
+  return {
+    image,
+    digest: manifestDigest,
+    ...(indexDigest && { indexDigest }),
+    mediaType: manifest.mediaType,
+    platform,
+    ...(platforms === undefined ? {} : { platforms }),
+    store: paths.root,
+    config: JSON.parse(configBytes.toString()) as unknown,
+    layers: inspected,
+    fetchBytes: sum('fetchBytes'),
+    reuseBytes: sum('reuseBytes'),
+    resumedBytes: sum('resumedBytes'),
+    requests: sum('requests'),
+  };
+}
+
+function inspectLayer(
+  { descriptor, diffId, kind, cachedTarBytes }: ImageLayer,
+  planned: { layer: KnownLayer; figures: PlannedFigures } | undefined,
+): LayerInspection {
+  const { digest, mediaType, sizeBytes } = descriptor;
+  const { format, reason } = kind;
+  const names = { digest, diffId, mediaType, sizeBytes };
+  if (planned === undefined) {
+    const tarBytes = cachedTarBytes ?? null;
+    const nothing = { metadataBytes: 0, fetchBytes: 0, resumedBytes: 0, requests: 0 };
+    return {
+      ...names,
+      format,
+      reason,
+      tarBytes,
+      held: cachedTarBytes !== undefined,
+      ...nothing,
+      reuseBytes: tarBytes ?? 0,
+    };
+  }
+  const { layer, figures } = planned;
+  const { diskBytes: _, ...own } = figures;
+  const entries = layer.metadata?.table.entries;
+  return {
+    ...names,
+    format: layer.format,
+    reason: reasonOf(kind, layer),
+    held: false,
+    ...own,
+    ...(entries === undefined ? {} : { entries }),
+  };
+}
+
+/** The reason from the descriptor, completed by what the blob itself says and by any problem. */
+function reasonOf(
+  { reason, place, problem }: ImageLayer['kind'],
+  { metadata, failedBefore }: KnownLayer,
+): string {
+  if (problem !== undefined) return `${reason}; ${problem}`;
+  if (failedBefore !== undefined) return `${reason}; ${failedBefore.message}`;
+  if (place?.by !== 'footer') return reason;
+  return metadata === undefined ? `${reason}, no footer` : `${reason}, footer`;
 }

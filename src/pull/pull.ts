@@ -7,16 +7,18 @@ import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
 import { removeUnreferenced, removeUnusable } from '../store/sweep.js';
-import { type ImageInspection, inspectionOf, type PreparedLayers } from './inspection.js';
 import { type LayerFigures, type MissingLayer, mayFallBack, sumOfFetches } from './layer.js';
 import { type ImageLayer, imageLayers, missingLayers, pullMissing } from './missing-layers.js';
 import type { PullEvent } from './pull-events.js';
 import type { PulledLayers } from './pull-layers.js';
 import type { PullOptions } from './pull-options.js';
 import {
+  type ImageInspection,
+  inspectionOf,
   layerTotals,
   type PathResult,
   type PathSelection,
+  type PreparedLayers,
   type PullResult,
   startMeasuring,
 } from './pull-result.js';
@@ -241,10 +243,7 @@ class Pull {
 
   /** Loads piscina and all that runs on it only when there is a layer to pull. */
   async #loadWorkers(missing: readonly MissingLayer[]): Promise<Workers> {
-    const [{ Workers: Threads }, { likelyStreamBytes }] = await Promise.all([
-      import('./workers.js'),
-      import('./thread-counts.js'),
-    ]);
+    const { Workers: Threads, likelyStreamBytes } = await import('./workers.js');
     const [session, paths, follower] = [this.#session, this.#paths, this.#follower];
     const demand = { layers: missing.length, streamBytes: likelyStreamBytes(missing) };
     return Threads.start({ session, paths, ...demand, emit: this.#emit, follower });

@@ -6,10 +6,9 @@ import { findFirstOccurrences } from '../plan/duplicates.js';
 import { REQUEST_BYTES } from '../plan/spans.js';
 import type { FindDamageResult, MetadataPartWithDigest } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
-import { writeInline } from './assembly.js';
+import { LayerProver, writeInline } from './assembly.js';
 import type { Fetcher } from './fetcher.js';
 import type { ChunkedLayer, KnownLayer } from './layer.js';
-import { LayerProver } from './prover.js';
 import type { PullContext } from './pull-context.js';
 import type { SpanFetch } from './span-fetch.js';
 

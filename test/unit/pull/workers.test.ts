@@ -5,7 +5,7 @@ import {
   likelyStreamBytes,
   streamsAtATime,
   supportThreads,
-} from '../../../src/pull/thread-counts.js';
+} from '../../../src/pull/workers.js';
 import { fakeLayer } from '../../support/fake-context.js';
 
 const LARGE_BYTES = 100e6;

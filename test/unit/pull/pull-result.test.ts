@@ -3,9 +3,9 @@ import { test } from 'node:test';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
-import { inspectionOf, type PreparedLayers } from '../../../src/pull/inspection.js';
 import type { KnownLayer } from '../../../src/pull/layer.js';
 import type { ImageLayer } from '../../../src/pull/missing-layers.js';
+import { inspectionOf, type PreparedLayers } from '../../../src/pull/pull-result.js';
 import type { ResolvedImage } from '../../../src/pull/resolve-image.js';
 import { fakeLayer } from '../../support/fake-context.js';
 
