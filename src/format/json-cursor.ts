@@ -1,6 +1,6 @@
 import { PullError } from './error.js';
 
-/** Deeper nesting is refused: TOC entries nest three levels, and skipping a value recurses. */
+/** Deeper nesting is refused: TOC entries nest three levels; `skipValue` recurses. */
 const MAX_DEPTH = 64;
 
 /** The longest word, `tarSplitDigest`, has 14 letters, and an escape six bytes. */
@@ -19,16 +19,13 @@ const CLOSE_BRACKET = 0x5d;
 const OPEN_BRACE = 0x7b;
 const CLOSE_BRACE = 0x7d;
 
-/**
- * Words to look up among the keys or values of a document, by length so that few bytes are
- * compared.
- */
+/** Words to look up among keys or values, by length so that few bytes are compared. */
 export interface WordSet {
   readonly words: readonly string[];
   readonly byLength: readonly (readonly { readonly bytes: Uint8Array; readonly word: number }[])[];
 }
 
-/** Returns a set of these ASCII words; `JsonCursor.match` returns indexes into this list. */
+/** Returns a set of these ASCII words; `match` returns indexes into this list. */
 export function wordSet(words: readonly string[]): WordSet {
   const byLength: { bytes: Uint8Array; word: number }[][] = [];
   words.forEach((text, word) => {
@@ -70,7 +67,7 @@ export class JsonCursor {
     );
   }
 
-  /** Returns the next byte that is not white space, without consuming it; -1 at the end. */
+  /** Returns the next byte that is not white space, not consumed; -1 at the end. */
   peek(): number {
     const { bytes } = this;
     let { offset } = this;
@@ -86,10 +83,7 @@ export class JsonCursor {
     return -1;
   }
 
-  /**
-   * Enters an object. Returns whether it has a member; if so its key is the string read last and
-   * its value comes next.
-   */
+  /** Enters an object. Returns whether it has a member: its key was read, its value is next. */
   firstMember(): boolean {
     if (this.peek() !== OPEN_BRACE) throw this.malformed('an object');
     this.offset++;
@@ -101,7 +95,7 @@ export class JsonCursor {
     return false;
   }
 
-  /** After a member's value: returns whether another member follows. Leaves the object if not. */
+  /** After a member's value: returns whether another follows. Leaves the object if not. */
   nextMember(): boolean {
     const byte = this.peek();
     if (byte !== COMMA && byte !== CLOSE_BRACE) throw this.malformed('a comma or the end of the object');
@@ -240,10 +234,7 @@ export class JsonCursor {
     return jsonText(this.bytes, this.stringStart, this.stringEnd, this.escaped);
   }
 
-  /**
-   * Reads a number that must be an integer JavaScript represents exactly; a fraction or exponent is
-   * an error.
-   */
+  /** Reads an integer that JavaScript represents exactly; fractions and exponents are errors. */
   readInteger(): number {
     const negative = this.peek() === MINUS;
     const start = this.offset;
@@ -329,10 +320,7 @@ export class JsonCursor {
   }
 }
 
-/**
- * Returns the text of a string that `readString` has checked. Bytes that are not UTF-8 become
- * U+FFFD.
- */
+/** Returns the text of a checked string. Bytes that are not UTF-8 become U+FFFD. */
 export function jsonText(bytes: Buffer, start: number, end: number, escaped: boolean): string {
   const text = bytes.toString('utf8', start, end);
   return escaped ? String(JSON.parse(`"${text}"`)) : text;
