@@ -48,7 +48,7 @@ test('a regular file is read, through links too, up to the limit', async (t) => 
   assert.match(told(readRegularFile('/proc/self/status', MAX_BYTES)), /^read Name:/);
 });
 
-test('what is not there is told apart from what cannot be read', async (t) => {
+test('a missing file is distinguished from an unreadable one', async (t) => {
   const directory = temporaryDirectory(t);
   writeFileSync(join(directory, 'file'), '');
   symlinkSync('nowhere', join(directory, 'dangling'));
@@ -65,7 +65,7 @@ test('what is not there is told apart from what cannot be read', async (t) => {
   }
 });
 
-test('a device, a directory, a socket or a pipe that nobody writes is refused at once', FIFOS, async (t) => {
+test('a device, a directory, a socket or a pipe without a writer is refused at once', FIFOS, async (t) => {
   const directory = temporaryDirectory(t);
   const socket = join(directory, 'socket');
   const server = createServer();
@@ -95,7 +95,7 @@ test('the null device is an empty file', async () => {
   assert.equal(told(await readFileOrPipe('/dev/null', MAX_BYTES)), 'read ');
 });
 
-test('a pipe that somebody writes is read to its end, and once for all who ask', FIFOS, async (t) => {
+test('a pipe with a writer is read to its end, once for all readers', FIFOS, async (t) => {
   const fifo = fifoIn(t);
   // Open for writing here too, it has a writer before the shell begins.
   const ours = openSync(fifo, 'r+');

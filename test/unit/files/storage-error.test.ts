@@ -47,7 +47,7 @@ test('errors of the system get the code that says what to do about them', () => 
   }
 });
 
-test('a name that is taken is told as that', () => {
+test('an existing name is reported as such', () => {
   const { message } = storageError(systemError('EEXIST'), 'make /x') as PullError;
   assert.equal(message, 'could not make /x: something else stands there already (EEXIST)');
 });
@@ -132,7 +132,7 @@ test('what fails outside the store has a hint that is not about the store', () =
   assert.equal(outsideStore(other), other);
 });
 
-test('a module or a thread that finds no file to open is told as the lack of files, with what to do', () => {
+test('a module or thread that fails for lack of open files says so, with a hint', () => {
   const path = '/zpull/dist/pull.js';
   const opening = Object.assign(new Error(`EMFILE: too many open files, open '${path}'`), { path });
   const starting = new Error('Worker initialization failure: ENFILE');
@@ -144,7 +144,7 @@ test('a module or a thread that finds no file to open is told as the lack of fil
   assert.match(first.hint!, /ulimit -n/);
 });
 
-test('what the system refuses is told with the limit that is too low', () => {
+test('a refusal of the system names the limit that is too low', () => {
   const node = (message: string, code: string) => Object.assign(new Error(message), { code });
   const told = [
     [node('EAGAIN', 'ERR_WORKER_INIT_FAILED'), 'start a thread', 'ulimit -u'],

@@ -126,7 +126,7 @@ const MAGIC: Readonly<Record<Exclude<Compression, 'tar'>, readonly number[]>> = 
   zstd: [0x28, 0xb5, 0x2f, 0xfd],
 };
 
-test('compressed bytes are told whatever stands in the place of a checksum', () => {
+test('compressed bytes are recognised whatever bytes are in place of a checksum', () => {
   const fields = [
     '6 \x8f\x01\x02\x03\x04\x05',
     '1 2 3 4 ',
@@ -147,7 +147,7 @@ test('compressed bytes are told whatever stands in the place of a checksum', () 
   }
 });
 
-test('a tar is told by its checksum, in each of the forms that writers give it', () => {
+test('a tar is recognised by its checksum in every form that writers use', () => {
   const head = tarOf({ file: Buffer.from('x') }).subarray(0, HEAD_BYTES);
   const sum = head.reduce(
     (total, byte, at) => total + (at >= CHECKSUM_AT && at < CHECKSUM_AT + 8 ? 32 : byte),

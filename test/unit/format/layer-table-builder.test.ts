@@ -84,7 +84,7 @@ test('a layer without any content makes an empty table', () => {
   assert.equal(table.tarBytes, 512);
 });
 
-test('more contents than the columns first hold are all there', () => {
+test('columns grow beyond their first capacity', () => {
   const from = sample();
   from.entries = [];
   from.lines = [];

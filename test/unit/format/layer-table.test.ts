@@ -80,7 +80,7 @@ test('a layer without contents is one gap', () => {
   assert.deepEqual(rowsOf(cutPoints(nothing)), [[0, 1024, -1, -1]]);
 });
 
-test('a part of a layer has the edges that the whole layer has there', () => {
+test('a range of a layer has the same cut points as the complete layer', () => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const { want, edges: known } = randomTocOnly(random, [[]], { held: 0, resumed: 0, names: 20 });
@@ -112,7 +112,7 @@ test('tar offsets ascend with the blob', () => {
   }
 });
 
-test('the edges of a part cost no more than the part, however many chunks its content has', () => {
+test('the cut points of a range cost no more than the range, however many chunks its content has', () => {
   const count = 500_000;
   const chunks = Array.from({ length: count }, (_, i) => ({ blobStart: i * 10, tarStart: i * 20 }));
   const row: ContentRow = { name: 'a', blob: [0, count * 10], tarStart: 0, sizeBytes: count * 20, chunks };

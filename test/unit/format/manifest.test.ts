@@ -52,7 +52,7 @@ test('the fixtures are images whose configs name a DiffID for each layer', () =>
   }
 });
 
-test('all four kinds of manifest are told apart by what they say of themselves', () => {
+test('all four kinds of manifest are distinguished by what they state', () => {
   for (const mediaType of [OCI_MANIFEST, DOCKER_MANIFEST]) {
     const parsed = parseManifest(bytes(manifest({ mediaType })));
     assert.deepEqual([parsed.kind, parsed.mediaType], ['manifest', mediaType]);

@@ -11,7 +11,7 @@ test('ranges that touch or overlap become one, in order', () => {
   assert.deepEqual(joinRanges([]), []);
 });
 
-test('what is missing is cut, and with what is there makes up the whole', () => {
+test('missing ranges are cut, and make up everything together with the present ones', () => {
   const there = [range(3, 5), range(4, 8), range(20, 25)];
   const missing = missingRanges(25, there);
   assert.deepEqual(missing, [range(0, 3), range(8, 20)]);
@@ -24,7 +24,7 @@ test('what is missing is cut, and with what is there makes up the whole', () => 
   assert.deepEqual([...cutRanges(missingRanges(11, []), 5)], [range(0, 5), range(5, 10), range(10, 11)]);
 });
 
-test('pieces are made as they are asked for, and counted without any', () => {
+test('pieces are made lazily, and counted without making any', () => {
   const all = [range(0, 2 ** 53 - 1)];
   assert.deepEqual(cutRanges(all, 8).next().value, range(0, 8));
   assert.equal(countPieces(all, 8), 2 ** 50);

@@ -49,7 +49,7 @@ for (const [text, whole] of expanded) {
   });
 }
 
-test('the parts of a reference are told apart', () => {
+test('the parts of a reference are distinguished', () => {
   assert.deepEqual(parseReference(`h.io:5000/a/b:t@${DIGEST}`), {
     host: 'h.io:5000',
     repository: 'a/b',

@@ -58,7 +58,7 @@ test('a span never runs over a resumed piece, however small', () => {
   );
 });
 
-test('a resumed piece wins over a held content, which keeps what is left of it', () => {
+test('a resumed piece replaces its part of a cached content', () => {
   const plan = planWith([piece(1150, 1300, 3000, 3200)], [0, 1]);
   assert.deepEqual(
     [plan.spans.length, plan.totals.resumedBytes, plan.totals.reusedBytes],

@@ -30,7 +30,7 @@ function randomRuns(random: Random, blobBytes: number): CachedPart[] {
   return runs;
 }
 
-test('the parts tile the blob, and what is on disk is used as it lies there', () => {
+test('the parts tile the blob and use every cached run unchanged', () => {
   for (let seed = 1; seed <= SEEDS; seed++) {
     const random = seededRandom(seed);
     const blobBytes = random.chance(0.2) ? random.int(0, 10) : random.int(1, 200 * MIB);
@@ -143,7 +143,7 @@ test('totals are those of the parts, however large the blob and whatever of it i
   }
 });
 
-test('parts are made as they are asked for, and totals without any', () => {
+test('parts are made lazily, and totals without making any', () => {
   const blob = { blobBytes: 2 ** 53 - 1, cached: [] };
   assert.deepEqual(partsOf(blob, planLimits(8)).next().value, { blobStart: 0, blobEnd: MIB / 2 });
   assert.ok(totalsOf(blob, planLimits(8)).requests > 2 ** 29);

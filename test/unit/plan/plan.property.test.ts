@@ -128,7 +128,7 @@ test('totals are what a recount of the bytes gives', () => {
   });
 });
 
-test('the random images have all of what the other tests are about', () => {
+test('the random images cover every case of the other tests', () => {
   const seen = new Map<string, number>();
   const see = (what: string, is: boolean) => seen.set(what, (seen.get(what) ?? 0) + (is ? 1 : 0));
   eachPlan((image, plan, limits) => {

@@ -40,7 +40,7 @@ test('a cold pull fetches the whole data part of every layer and nothing is inli
   }
 });
 
-test('a layer that is held whole has no spans, only extents and inline headers', () => {
+test('a completely cached layer has no spans, only cached and inline segments', () => {
   const table = evenTable({ count: 10, ...SMALL_FILES });
   const plan = planPull([wantOf(table, { held: [...Array(10).keys()] })], LIMITS);
   assert.equal(plan.spans.length, 0);
@@ -109,7 +109,7 @@ test('the same digest with another size is another content', () => {
   assert.equal(planPull([wantOf(table)], LIMITS).totals.copiedBytes, 0);
 });
 
-test('a copy of a content that a pack holds is that extent again', () => {
+test('a second occurrence of a cached content is the same cached segment', () => {
   const row = { name: 'a', blob: [100, 9000], tarStart: 512, sizeBytes: 10_000 } as const;
   const table = tableOf([row], 9000, 10_752);
   const plan = planPull([wantOf(table, { held: [0] }), wantOf(table)], LIMITS);
@@ -125,7 +125,7 @@ test('a small copy between wanted contents is fetched over', () => {
   assert.deepEqual([plan.totals.requests, plan.totals.copiedBytes, plan.totals.fetchBytes], [1, 0, 2000]);
 });
 
-test('of a large content only the chunks that are not held are fetched', () => {
+test('only the missing chunks of a large content are fetched', () => {
   const chunks = [0, 1, 2, 3].map((i) => ({ blobStart: i * 4 * MIB, tarStart: 512 + i * 8 * MIB }));
   const row = { name: 'big', blob: [0, 16 * MIB], tarStart: 512, sizeBytes: 32 * MIB, chunks } as const;
   const want = wantOf(tableOf([row], 16 * MIB, 33 * MIB));
@@ -156,7 +156,7 @@ test('chunk rows that do not ascend are not cut at', () => {
   assert.deepEqual([plan.spans.length, plan.spans[0]!.blobEnd], [1, 16 * MIB]);
 });
 
-test('an image of many contents costs a few megabytes of rows, whatever is held', () => {
+test('an image of many contents costs a few megabytes of rows, whatever is cached', () => {
   const count = 120_000;
   const table = evenTable({ count, ...SMALL_FILES });
   const held = [...Array(count / 2).keys()].map((i) => i * 2);

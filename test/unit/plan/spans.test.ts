@@ -61,7 +61,7 @@ test('the ends of a layer follow the same rule', () => {
   assert.deepEqual(rangesOf(spaced([3001, 1500])), [[0, 3001, 104_501]]);
 });
 
-test('a distance goes over held contents and their gaps alike', () => {
+test('a distance includes cached contents and their gaps', () => {
   const table = spaced([0, 200, 200, 0]);
   // The middle content makes it 100,400 bytes.
   assert.equal(planPull([wantOf(table, { held: [1] })], LIMITS).spans.length, 2);
@@ -85,7 +85,7 @@ test('no span runs over tar bytes that have no blob bytes', () => {
   assert.equal(plan.totals.inlineBytes, 3072 - 1200);
 });
 
-test('where most of a layer is wanted, distances up to the cost of a request are fetched over', () => {
+test('in a mostly missing layer, distances up to the cost of a request are fetched', () => {
   const limits = planLimits(8);
   const most = limits.requestBytes;
   const table = spaced([0, most, most + 1, 100_000, 0]);

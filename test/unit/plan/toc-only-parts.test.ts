@@ -23,7 +23,7 @@ function large(layout: 'separate-frames' | 'shared-frames') {
   );
 }
 
-test('the chunks that a pack holds are taken from there, the last one only where no gap follows in its frame', () => {
+test('cached chunks are used, the last one only if no gap follows in its frame', () => {
   for (const layout of ['separate-frames', 'shared-frames'] as const) {
     const want = large(layout);
     want.chunkCachedPack.fill(4);

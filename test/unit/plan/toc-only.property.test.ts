@@ -75,7 +75,7 @@ test('every byte is fetched once or on disk, and headers are on disk only in wha
   });
 });
 
-test('of a content that is on disk nothing is fetched but what a span runs over', () => {
+test('a cached content is fetched only where a span includes it', () => {
   eachTocOnly((one, layer, number) => {
     if (layer.layout === 'shared-frames' || layer.want.resumed.length > 0) return;
     const bytes = fetched(one, number);
@@ -119,7 +119,7 @@ test('totals are what a recount gives', () => {
   });
 });
 
-test('the random layers have all of what the other tests are about', () => {
+test('the random layers cover every case of the other tests', () => {
   const seen = new Map<string, number>();
   const see = (what: string, is: boolean) => seen.set(what, (seen.get(what) ?? 0) + (is ? 1 : 0));
   eachTocOnly((one, layer, number) => {
