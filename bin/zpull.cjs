@@ -60,5 +60,6 @@ setFlagsFromString('--initial-old-space-size=32');
 // The parser of HTTP answers (undici's, in WebAssembly) runs a few thousand times a copy. To optimize its one large function takes 38 MB for a moment, and
 // 0.1 to 0.3 s of CPU time. Threads of a pull decode zstd in WebAssembly, too, which has to be optimized.
 if (process.argv[2] === 'copy') setFlagsFromString('--wasm-tiering-budget=2000000000');
+if (process.argv.includes('--debug')) process.setSourceMapsEnabled(true);
 require('node:module').enableCompileCache?.();
 require('../dist/bundle/cli/main.cjs').main(process.argv.slice(2));

@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { type PullResult, pullImage } from '../../api/pull.js';
 import { writeImage } from '../../sandbox/sample-image.js';
 import { DEFAULT_LAYER_SHARES, treeTars } from '../../sandbox/sample-tree.js';
@@ -17,8 +16,6 @@ import { untilSignal } from '../signals.js';
 /** About 64 MiB at a mean of 50 KiB: enough for several requests, small enough for any machine. */
 const FILES = 1050;
 const SEED = 1;
-
-const SCRIPT = fileURLToPath(new URL('../../../../bin/zpull.cjs', import.meta.url));
 
 interface Stage {
   readonly layoutDir: string;
@@ -127,7 +124,7 @@ interface ServeChild {
  * @throws Error when it ends before it listens
  */
 async function startServeChild(layout: string): Promise<ServeChild> {
-  const child = spawn(process.execPath, [SCRIPT, 'serve', `oci:${layout}`], {
+  const child = spawn(process.execPath, [process.argv[1]!, 'serve', `oci:${layout}`], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const ended = once(child, 'close');

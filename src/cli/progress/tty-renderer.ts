@@ -1,5 +1,4 @@
 import type { WriteStream } from 'node:tty';
-import ora from 'ora';
 import { formatBytes, formatRate, formatSeconds, printable } from '../format-text.js';
 import { type DisplayOptions, eventLine, summaryLine } from './event-text.js';
 import type { Renderer } from './renderer.js';
@@ -9,11 +8,13 @@ import { advance, INITIAL_STATE, type ProgressState, RateMeter } from './state.j
 const DEFAULT_COLUMNS = 80;
 
 /** Shows a bar on one line of a terminal, redrawn by ora, and other lines above it. */
-export function createTtyRenderer(
+export async function createTtyRenderer(
   stream: WriteStream,
   display: DisplayOptions,
   now: () => number = () => performance.now(),
-): Renderer {
+): Promise<Renderer> {
+  // An ES module, which a CommonJS bundle can import but not require before Node 22.12.
+  const { default: ora } = await import('ora');
   let state = INITIAL_STATE;
   let meter = new RateMeter(0, now());
   const spinner = ora({
