@@ -208,9 +208,9 @@ export class LayerProver {
     const { digest, isTagged, padding } = await this.#result!.finally(() => port.close());
     if (padding !== undefined) {
       const zeros = new ExtentList();
-      zeros.push(padding.pack as PackId, padding.packOffset, padding.lengthBytes);
+      zeros.push(padding.pack, padding.packOffset, padding.lengthBytes);
       extents.append(zeros);
-      this.#context.packs.add(padding.pack as PackId);
+      this.#context.packs.add(padding.pack);
       this.#followed?.feed(zeros.toRows());
     }
     this.#followed?.end(digest === this.#diffId && isTagged);
