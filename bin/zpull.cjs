@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 'use strict';
-// CommonJS: libuv reads the size of its pool once, and the imports of an ES module would run before it is set.
+// CommonJS: libuv reads the size of its pool once, and the imports of an ES module would run before
+// it is set.
 const { readFileSync } = require('node:fs');
 const { availableParallelism } = require('node:os');
 const { posix } = require('node:path');
@@ -37,7 +38,10 @@ function quotaCores() {
   return cores;
 }
 
-/** Whether the limits of this user or container leave fewer than `threads` threads. Other processes of the user are not counted. */
+/**
+ * Whether the limits of this user or container leave fewer than `threads` threads. Other processes
+ * of the user are not counted.
+ */
 function hasFewerThreadsThan(threads) {
   const [, processes] = /^Max processes +(\d+) /m.exec(read('/proc/self/limits')) ?? [];
   if (Number(processes) < threads + NODE_THREADS) return true;
@@ -49,16 +53,19 @@ function hasFewerThreadsThan(threads) {
   return false;
 }
 
-// Decoding runs on libuv's pool, and DNS look-ups would queue behind it: the pool has 4 threads more than there are cores. libuv aborts the
-// process when it cannot start one; when a worker thread cannot start, zpull reports it. It starts up to two a core and some more.
+// Decoding runs on libuv's pool, and DNS look-ups would queue behind it: the pool has 4 threads
+// more than there are cores. libuv aborts the process when it cannot start one; when a worker
+// thread cannot start, zpull reports it. It starts up to two a core and some more.
 const cores = Math.min(availableParallelism(), quotaCores());
 process.env.UV_THREADPOOL_SIZE ||= hasFewerThreadsThan(3 * cores + 10) ? '1' : String(cores + 4);
 // @mongodb-js/zstd starts a thread for each core and uses none.
 process.env.TOKIO_WORKER_THREADS ||= '1';
-// Threads have heaps of 10 MB. By default V8 starts smaller, and marks all of it whenever 64 MB of buffers were allocated and freed.
+// Threads have heaps of 10 MB. By default V8 starts smaller, and marks all of it whenever 64 MB of
+// buffers were allocated and freed.
 setFlagsFromString('--initial-old-space-size=32');
-// The parser of HTTP answers (undici's, in WebAssembly) runs a few thousand times a copy. To optimize its one large function takes 38 MB for a moment, and
-// 0.1 to 0.3 s of CPU time. Threads of a pull decode zstd in WebAssembly, too, which has to be optimized.
+// The parser of HTTP answers (undici's, in WebAssembly) runs a few thousand times a copy. To
+// optimize its one large function takes 38 MB for a moment, and 0.1 to 0.3 s of CPU time. Threads
+// of a pull decode zstd in WebAssembly, too, which has to be optimized.
 if (process.argv[2] === 'copy') setFlagsFromString('--wasm-tiering-budget=2000000000');
 if (process.argv.includes('--debug')) process.setSourceMapsEnabled(true);
 require('node:module').enableCompileCache?.();

@@ -1,6 +1,7 @@
 /**
- * Bundles the command and the code of its threads into `dist/bundle/`, as CommonJS: Node loads one such file with 10 to 20 ms less CPU time
- * than ES modules. A thread loads its modules anew each time it starts: from one file that takes a third of the CPU time that it takes from 200.
+ * Bundles the command and the code of its threads into `dist/bundle/`, as CommonJS: Node loads one
+ * such file with 10 to 20 ms less CPU time than ES modules. A thread loads its modules anew each
+ * time it starts: from one file that takes a third of the CPU time that it takes from 200.
  */
 import { rmSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -13,8 +14,9 @@ const BUNDLE = `${DIST}bundle/`;
 const EXTERNAL = ['@mongodb-js/zstd', 'ora', 'piscina'];
 
 /**
- * What is used of undici. Its own index loads fetch, caches, proxies and WebSocket as well, a third of a thread's code: without them a pull of a
- * small image takes 0.55 s of CPU time in place of 0.63 s.
+ * What is used of undici. Its own index loads fetch, caches, proxies and WebSocket as well, a third
+ * of a thread's code: without them a pull of a small image takes 0.55 s of CPU time in place of
+ * 0.63 s.
  */
 const UNDICI = `
   exports.Client = require('undici/lib/dispatcher/client.js');
@@ -22,8 +24,8 @@ const UNDICI = `
 `;
 
 /**
- * yargs would measure help with it, but zpull prints its own help. The expressions of Unicode's tables take 40 ms to compile, half the time that
- * Node takes to start.
+ * yargs would measure help with it, but zpull prints its own help. The expressions of Unicode's
+ * tables take 40 ms to compile, half the time that Node takes to start.
  */
 const STRING_WIDTH = 'export default (text) => text.length;';
 
@@ -55,8 +57,9 @@ const COMMON = {
 const MINIFIED = { minify: true, sourcemap: 'linked', sourcesContent: false } as const satisfies BuildOptions;
 
 /**
- * Writes the bundles. They lie as deep below the package as the sources, so that paths relative to `import.meta.url` hold: `cli/main.cjs`, which
- * parses the command line; `cli/commands.cjs`, which it loads to run a command; `threads/entry.cjs`, the code of a thread.
+ * Writes the bundles. They lie as deep below the package as the sources, so that paths relative to
+ * `import.meta.url` hold: `cli/main.cjs`, which parses the command line; `cli/commands.cjs`, which
+ * it loads to run a command; `threads/entry.cjs`, the code of a thread.
  * @throws Error of esbuild when a module cannot be resolved
  */
 export async function bundle(): Promise<void> {
@@ -79,7 +82,10 @@ export async function bundle(): Promise<void> {
   });
 }
 
-/** Bundles what parses the command line; returns what it imports dynamically, which it takes from `commands.cjs`. */
+/**
+ * Bundles what parses the command line; returns what it imports dynamically, which it takes from
+ * `commands.cjs`.
+ */
 async function bundleMain(): Promise<ReadonlySet<string>> {
   const imported = new Set<string>();
   const commandsApart: Plugin = {

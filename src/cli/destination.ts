@@ -10,7 +10,8 @@ export interface Destination {
 const EXPORTS = SCHEMES.map((known) => `${known}:PATH`).join(', ');
 
 /**
- * Parses the destination of an export: `scheme:path`, or `-` for `tar:-`. `known` lists the destinations in the hint.
+ * Parses the destination of an export: `scheme:path`, or `-` for `tar:-`. `known` lists the
+ * destinations in the hint.
  * @throws UsageError for an unknown scheme or no path
  */
 export function parseDestination(text: string, known = EXPORTS): Destination {
@@ -72,8 +73,8 @@ function isCopyDestination(text: string): boolean {
 const REF_NAME = /^[A-Za-z0-9]+(?:[-._:@/+]+[A-Za-z0-9]+)*$/;
 
 /**
- * Parses the destination of a copy: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. As in other tools, the first colon of the path
- * ends it.
+ * Parses the destination of a copy: `oci:DIR[:TAG]` or `oci-archive:FILE[:TAG]`. As in other tools,
+ * the first colon of the path ends it.
  * @throws UsageError for another scheme, no path, or a tag that cannot be one
  */
 export function parseCopyDestination(text: string): CopyDestination {

@@ -1,6 +1,6 @@
 /**
- * Characters that a terminal may obey instead of showing: controls, C1 included, and marks that turn or join text
- * (Unicode's Cc, Cf, Cs, Zl, Zp). The text of a message may come from a registry.
+ * Characters that a terminal may obey instead of showing: controls, C1 included, and marks that
+ * turn or join text (Unicode's Cc, Cf, Cs, Zl, Zp). The text of a message may come from a registry.
  */
 const HOSTILE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
@@ -91,7 +91,9 @@ export function printable(text: string): string {
   return text.replace(HOSTILE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
 
-/** A line of JSON that a terminal can show safely: JSON itself escapes the first 32 controls only. */
+/**
+ * A line of JSON that a terminal can show safely: JSON itself escapes the first 32 controls only.
+ */
 export function jsonLine(value: unknown): string {
   const escaped = JSON.stringify(value).replace(HOSTILE, (character) =>
     [...Array(character.length).keys()]

@@ -9,8 +9,8 @@ const MIN_TEXT_COLUMNS = 24;
 type Row = readonly [label: string, text: string];
 
 /**
- * The help of a command, or of zpull itself, for a terminal of `columns` columns. Not the help of yargs, which cannot
- * name the value of an option, as in `--workers N`.
+ * The help of a command, or of zpull itself, for a terminal of `columns` columns. Not the help of
+ * yargs, which cannot name the value of an option, as in `--workers N`.
  */
 export function helpText(command: CommandSpec | undefined, columns: number): string {
   const width = Math.min(columns, MAX_COLUMNS);

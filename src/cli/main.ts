@@ -65,8 +65,8 @@ async function run(argv: readonly string[]): Promise<number> {
 }
 
 /**
- * A closed pipe on stdout ends the process quietly, as `head` expects; any other failure to write the
- * result (a full disk) is an error. A failure to write to stderr stops nothing.
+ * A closed pipe on stdout ends the process quietly, as `head` expects; any other failure to write
+ * the result (a full disk) is an error. A failure to write to stderr stops nothing.
  */
 function guardStreams(): void {
   process.stderr.on('error', () => {});

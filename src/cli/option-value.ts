@@ -2,7 +2,8 @@ import { UsageError } from './failure.js';
 import type { NumberRule, OptionSpec } from './options.js';
 
 /**
- * The value of an option from what yargs read: a list for flags and for options given more than once.
+ * The value of an option from what yargs read: a list for flags and for options given more than
+ * once.
  * @throws UsageError when it is given twice, empty or not a number that the option takes
  */
 export function readValue(option: OptionSpec, read: unknown): string | number | boolean {
@@ -30,9 +31,10 @@ const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_
 const POWERS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
 
 /**
- * The number that `text` states, or undefined when it states none that the rule allows. Only plain decimal digits
- * count: no sign, no exponent, no hexadecimal. Bytes may end in K, M or G, powers of 1024, and are rounded to a whole; a
- * duration is a whole number with its unit, and becomes seconds.
+ * The number that `text` states, or undefined when it states none that the rule allows. Only plain
+ * decimal digits count: no sign, no exponent, no hexadecimal. Bytes may end in K, M or G, powers of
+ * 1024, and are rounded to a whole; a duration is a whole number with its unit, and becomes
+ * seconds.
  */
 export function readNumber(text: string, rule: NumberRule): number | undefined {
   const value = readKind(text, rule.kind);

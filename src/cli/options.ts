@@ -75,7 +75,10 @@ export interface OptionValues {
 
 /** A day; no timer can wait longer than 24.8 days. */
 const DAY_SECONDS = 86_400;
-/** As many threads as the largest machines have cores; each costs 20 to 35 MB before it does anything. */
+/**
+ * As many threads as the largest machines have cores; each costs 20 to 35 MB before it does
+ * anything.
+ */
 const MAX_WORKERS = 512;
 /** More looks like an attack to a registry, and nears the usual limit of 1024 open files. */
 const MAX_CONNECTIONS = 1000;

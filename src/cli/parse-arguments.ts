@@ -111,7 +111,9 @@ function commandTree(argv: readonly string[], hooks?: TreeHooks): Argv {
   return tree;
 }
 
-/** Adds all options at once: one by one it takes 4 ms, as yargs checks the arguments of each call. */
+/**
+ * Adds all options at once: one by one it takes 4 ms, as yargs checks the arguments of each call.
+ */
 function addOptions(tree: Argv, options: readonly OptionSpec[]): Argv {
   const flags = options.filter(isFlag).map(({ name }) => name);
   const others = options.filter((option) => !isFlag(option)).map(({ name }) => name);
@@ -145,8 +147,8 @@ function checkCommand({ _: words, '--': more = [] }: Given, command: CommandSpec
 }
 
 /**
- * Refuses flags that yargs would misread: it takes `--json=no` for false, the second word of `--json true`
- * for a value, and `-q5` for `-q=5`.
+ * Refuses flags that yargs would misread: it takes `--json=no` for false, the second word of
+ * `--json true` for a value, and `-q5` for `-q=5`.
  * @throws UsageError
  */
 function checkFlags(argv: readonly string[], command: CommandSpec): void {

@@ -37,7 +37,10 @@ export function pullOptionsOf(values: OptionValues, env: NodeJS.ProcessEnv): Pul
   };
 }
 
-/** `USER[:PASS]`: a user name has no colon, a password may. Without one the password is empty, as for skopeo. */
+/**
+ * `USER[:PASS]`: a user name has no colon, a password may. Without one the password is empty, as
+ * for skopeo.
+ */
 function splitCreds(creds: string): NonNullable<PullOptions['credentials']> {
   const colon = creds.indexOf(':');
   return colon < 0
@@ -62,8 +65,9 @@ export function storeOf(values: OptionValues, env: NodeJS.ProcessEnv): string {
 }
 
 /**
- * The absolute path of the store without `--store`: `$ZPULL_STORE`, else `$XDG_DATA_HOME/zpull`, else
- * `~/.local/share/zpull`. A relative XDG_DATA_HOME is ignored, as the XDG base directory specification asks.
+ * The absolute path of the store without `--store`: `$ZPULL_STORE`, else `$XDG_DATA_HOME/zpull`,
+ * else `~/.local/share/zpull`. A relative XDG_DATA_HOME is ignored, as the XDG base directory
+ * specification asks.
  */
 export function defaultStore(env: NodeJS.ProcessEnv): string {
   const { ZPULL_STORE: store, XDG_DATA_HOME: dataHome } = env;
@@ -73,8 +77,9 @@ export function defaultStore(env: NodeJS.ProcessEnv): string {
 }
 
 /**
- * Replaces `--username` and `--password-stdin` by credentials with the password from standard input, which can be read
- * once only, however many images are pulled. One line end after the password is not part of it, as for docker.
+ * Replaces `--username` and `--password-stdin` by credentials with the password from standard
+ * input, which can be read once only, however many images are pulled. One line end after the
+ * password is not part of it, as for docker.
  * @throws UsageError when the input has no password or does not end within `limitMs`
  */
 export async function readPassword(

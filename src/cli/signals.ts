@@ -3,9 +3,10 @@ import { PullError } from '../api/errors.js';
 const EXIT_CODES = { SIGINT: 130, SIGTERM: 143 } as const;
 
 /**
- * Runs `work` with a signal that SIGINT and SIGTERM abort; a second one ends the process at once. `kept`: where the next run
- * finds what was received, if it does.
- * @throws PullError `interrupted` or `terminated` after an abort, whatever `work` throws; else what `work` throws
+ * Runs `work` with a signal that SIGINT and SIGTERM abort; a second one ends the process at once.
+ * `kept`: where the next run finds what was received, if it does.
+ * @throws PullError `interrupted` or `terminated` after an abort, whatever `work` throws; else what
+ *   `work` throws
  */
 export async function untilSignal<T>(
   work: (signal: AbortSignal) => Promise<T>,
@@ -29,13 +30,15 @@ export async function untilSignal<T>(
 }
 
 /**
- * Ends the process by the signal's own action, for which a shell reports 128 and its number. `process.exit` waits for all threads:
- * one in a system call that does not return (a write to a socket that nobody reads, a dead disk) would block it forever.
+ * Ends the process by the signal's own action, for which a shell reports 128 and its number.
+ * `process.exit` waits for all threads: one in a system call that does not return (a write to a
+ * socket that nobody reads, a dead disk) would block it forever.
  */
 function endAtOnce(name: keyof typeof EXIT_CODES): never {
   process.removeAllListeners(name);
   process.kill(process.pid, name);
-  // The signal does not end the first process of a container, nor a process that inherited it as blocked.
+  // The signal does not end the first process of a container, nor a process that inherited it as
+  // blocked.
   process.exit(EXIT_CODES[name]);
 }
 

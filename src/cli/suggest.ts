@@ -10,8 +10,8 @@ const OPTION_EDITS = 3;
 const MAX_LENGTH = 40;
 
 /**
- * Refuses a first word that is nearly the name of a command, lest it be pulled as an image. yargs suggests no command
- * where there is a default one.
+ * Refuses a first word that is nearly the name of a command, lest it be pulled as an image. yargs
+ * suggests no command where there is a default one.
  * @throws UsageError
  */
 export function refuseMisspelledCommand(word: string | undefined): void {
@@ -29,7 +29,10 @@ export function refuseMisspelledCommand(word: string | undefined): void {
   throw new UsageError(`this version has no command "${word}"`, `zpull --help lists the commands; ${insist}`);
 }
 
-/** The refusal of an option that the command does not have: names the commands that have it, or the nearest option. */
+/**
+ * The refusal of an option that the command does not have: names the commands that have it, or the
+ * nearest option.
+ */
 export function unknownOption(typed: string, command: CommandSpec): UsageError {
   const message = `zpull ${command.name} has no option ${typed}`;
   const spec = findOption(typed);
@@ -48,7 +51,10 @@ export function unknownOption(typed: string, command: CommandSpec): UsageError {
   return new UsageError(message, guess === undefined ? list : `did you mean --${guess}? ${list}`);
 }
 
-/** The candidate nearest to `word` by Levenshtein distance, of equals the first; undefined when all are more than `limit` edits away. */
+/**
+ * The candidate nearest to `word` by Levenshtein distance, of equals the first; undefined when all
+ * are more than `limit` edits away.
+ */
 export function nearest(word: string, candidates: Iterable<string>, limit: number): string | undefined {
   let best: string | undefined;
   let bestDistance = limit + 1;

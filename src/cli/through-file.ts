@@ -9,7 +9,9 @@ const write = promisify(writeFile);
 
 const STDOUT = 1;
 
-/** Where large temporary files go without TMPDIR, as for podman and skopeo: /tmp is often memory. */
+/**
+ * Where large temporary files go without TMPDIR, as for podman and skopeo: /tmp is often memory.
+ */
 const TEMPORARY = '/var/tmp';
 
 /** Size of one read and write. */
@@ -19,10 +21,11 @@ const BLOCK_BYTES = 2 ** 20;
 const FULL_PIPE_MS = 1;
 
 /**
- * Lets `make` write a file into a new temporary directory that only this user may enter, then sends the complete file to the
- * standard output: a reader never gets the beginning of an archive that fails verification. It is deleted before it is sent, so that
- * nothing stays behind.
- * @throws PullError `store-denied` when no such directory can be made, `store-broken` when the file cannot be read or written on; what
+ * Lets `make` write a file into a new temporary directory that only this user may enter, then sends
+ * the complete file to the standard output: a reader never gets the beginning of an archive that
+ * fails verification. It is deleted before it is sent, so that nothing stays behind.
+ * @throws PullError `store-denied` when no such directory can be made, `store-broken` when the file
+ *   cannot be read or written on; what
  *   `make` throws; the reason of an abort
  */
 export async function throughFile<T>(make: (path: string) => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -57,7 +60,10 @@ function abortOf(signal: AbortSignal): Promise<never> {
   });
 }
 
-/** Writes a file to the standard output, by calls that wait in libuv's pool. A reader that closes the pipe ends it quietly. */
+/**
+ * Writes a file to the standard output, by calls that wait in libuv's pool. A reader that closes
+ * the pipe ends it quietly.
+ */
 async function send(file: FileHandle, signal: AbortSignal): Promise<void> {
   const block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   try {

@@ -7,7 +7,10 @@ import { pullOptionsOf, readPassword } from '../pull-options.js';
 import type { SharedState } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
 
-/** `zpull copy IMAGE DEST`: prints the digest of the manifest, or of the index with `--all-platforms`, unless the copy goes to stdout. */
+/**
+ * `zpull copy IMAGE DEST`: prints the digest of the manifest, or of the index with
+ * `--all-platforms`, unless the copy goes to stdout.
+ */
 export async function runCopy(words: readonly string[], given: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
   const destination = parseCopyDestination(text);
@@ -24,7 +27,8 @@ export async function runCopy(words: readonly string[], given: OptionValues): Pr
 }
 
 /**
- * Copies an image with the options of the command line and shows progress on stderr. Tokens may come from a pull before it.
+ * Copies an image with the options of the command line and shows progress on stderr. Tokens may
+ * come from a pull before it.
  * @throws PullError as `copyImage` and `throughFile` do
  */
 export async function copyWithProgress(

@@ -26,8 +26,9 @@ interface Stage {
 }
 
 /**
- * `zpull demo`: writes a sample image and its next version, serves them, pulls one after the other, and prints what the
- * second pull found in the store. Everything is in a temporary directory that is removed at the end.
+ * `zpull demo`: writes a sample image and its next version, serves them, pulls one after the other,
+ * and prints what the second pull found in the store. Everything is in a temporary directory that
+ * is removed at the end.
  */
 export async function runDemo(_words: readonly string[], options: OptionValues): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), 'zpull-demo-'));
@@ -120,7 +121,8 @@ interface ServeChild {
 }
 
 /**
- * Starts `zpull serve` in a process of its own, so that it takes no time from the pulls; resolves when it listens.
+ * Starts `zpull serve` in a process of its own, so that it takes no time from the pulls; resolves
+ * when it listens.
  * @throws Error when it ends before it listens
  */
 async function startServeChild(layout: string): Promise<ServeChild> {

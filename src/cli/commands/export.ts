@@ -17,7 +17,10 @@ import { pullOptionsOf, readPassword } from '../pull-options.js';
 import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
 
-/** `zpull export IMAGE DEST`: prints the destination. Without `--policy`, an image in the store is not looked up again. */
+/**
+ * `zpull export IMAGE DEST`: prints the destination. Without `--policy`, an image in the store is
+ * not looked up again.
+ */
 export async function runExport(words: readonly string[], given: OptionValues): Promise<number> {
   const [image = '', text = ''] = words;
   const destination = parseDestination(text);
@@ -49,7 +52,8 @@ interface ExportOutcome {
 
 /**
  * Refuses, before anything is pulled, a destination to which no export can succeed.
- * @throws UsageError as `checkStdout`, and for options of another destination; PullError as the exports do
+ * @throws UsageError as `checkStdout`, and for options of another destination; PullError as the
+ *   exports do
  */
 export function checkExport(destination: Destination, options: OptionValues): void {
   const { scheme, path } = destination;
@@ -84,8 +88,9 @@ interface Followers {
 }
 
 /**
- * Pulls an image with `pull` and exports it; a file system is written without hashing again what the pull verified. The files of a
- * `rootfs:` are written while layers are received, unless `--force` lets them replace others.
+ * Pulls an image with `pull` and exports it; a file system is written without hashing again what
+ * the pull verified. The files of a `rootfs:` are written while layers are received, unless
+ * `--force` lets them replace others.
  * @throws PullError as pull and exports do
  */
 export async function pullAndExport(

@@ -13,7 +13,10 @@ import { createRenderer } from '../progress/renderer.js';
 import { pullOptionsOf } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
 
-/** `zpull inspect IMAGE`: prints what the image consists of, and each layer's format with the reason. */
+/**
+ * `zpull inspect IMAGE`: prints what the image consists of, and each layer's format with the
+ * reason.
+ */
 export async function runInspect([image = '']: readonly string[], options: OptionValues): Promise<number> {
   const inspection = await inspect(image, options);
   process.stdout.write(options.json === true ? jsonLine(inspection) : inspectionText(inspection));

@@ -15,7 +15,10 @@ import { untilSignal } from '../signals.js';
 
 type Output = Destination | CopyDestination;
 
-/** `zpull pull IMAGE…`: pulls each image even if others fail; the exit code is that of the first failure. */
+/**
+ * `zpull pull IMAGE…`: pulls each image even if others fail; the exit code is that of the first
+ * failure.
+ */
 export async function runPull(images: readonly string[], given: OptionValues): Promise<number> {
   const destination = await outputOf(images, given);
   const options = await readPassword(given);
@@ -39,7 +42,8 @@ export async function runPull(images: readonly string[], given: OptionValues): P
 
 /**
  * The destination of `--output`, checked.
- * @throws UsageError for a malformed one, for one with several images, and for options without it; PullError as exports and copies do
+ * @throws UsageError for a malformed one, for one with several images, and for options without it;
+ *   PullError as exports and copies do
  */
 async function outputOf(images: readonly string[], options: OptionValues): Promise<Output | undefined> {
   const { output, force, 'no-same-owner': noSameOwner, policy } = options;

@@ -6,7 +6,10 @@ import { UsageError } from '../failure.js';
 import { jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 
-/** `zpull serve oci:DIR`: prints its address once it listens; ends on SIGINT or SIGTERM with their exit codes. */
+/**
+ * `zpull serve oci:DIR`: prints its address once it listens; ends on SIGINT or SIGTERM with their
+ * exit codes.
+ */
 export async function runServe(words: readonly string[], options: OptionValues): Promise<number> {
   const layout = layoutPath(words[0] ?? '');
   const { port, host, latency, rate, 'rate-per-connection': ratePerConnection, faults } = options;

@@ -17,8 +17,8 @@ export interface Renderer {
 const SILENT: Renderer = { onEvent: () => {}, end: () => {} };
 
 /**
- * Creates the renderer that the options and the terminal ask for. Renderers with code of their own are loaded here.
- * `cachedWhere`: see `DisplayOptions`.
+ * Creates the renderer that the options and the terminal ask for. Renderers with code of their own
+ * are loaded here. `cachedWhere`: see `DisplayOptions`.
  */
 export async function createRenderer(
   options: OptionValues,
@@ -39,7 +39,9 @@ export async function createRenderer(
   }
 }
 
-/** Runs `work` with a display, and ends the display with its result or without one when it throws. */
+/**
+ * Runs `work` with a display, and ends the display with its result or without one when it throws.
+ */
 export async function withRenderer<T extends PullResult | CopyResult>(
   renderer: Renderer,
   work: (onEvent: Renderer['onEvent']) => Promise<T>,
@@ -55,8 +57,8 @@ export async function withRenderer<T extends PullResult | CopyResult>(
 }
 
 /**
- * Which kind of progress to show. A bar needs a terminal that moves its cursor and has columns (ora loops forever
- * without); elsewhere lines are printed.
+ * Which kind of progress to show. A bar needs a terminal that moves its cursor and has columns (ora
+ * loops forever without); elsewhere lines are printed.
  */
 export function progressKind(
   { progress = 'auto', quiet = false }: OptionValues,

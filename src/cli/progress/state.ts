@@ -66,7 +66,10 @@ export function advance(state: ProgressState, event: ShownEvent): ProgressState 
   }
 }
 
-/** The state with a message of how many layers are done, and `verifying` once every byte is received. */
+/**
+ * The state with a message of how many layers are done, and `verifying` once every byte is
+ * received.
+ */
 function withMessage(state: ProgressState): ProgressState {
   if (!state.exact) return state;
   const verifying = state.receivedBytes >= state.totalBytes;
@@ -80,8 +83,8 @@ function withMessage(state: ProgressState): ProgressState {
 const TAU_MS = 3000;
 
 /**
- * Bytes a second, smoothed with exponential weights over uneven steps, and divided by the sum of the weights so far:
- * else the first seconds would show a share of the rate.
+ * Bytes a second, smoothed with exponential weights over uneven steps, and divided by the sum of
+ * the weights so far: else the first seconds would show a share of the rate.
  */
 export class RateMeter {
   #bytes: number;

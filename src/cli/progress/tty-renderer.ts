@@ -54,8 +54,8 @@ const MIN_COLUMNS = 20;
 const TAKEN_COLUMNS = 3;
 
 /**
- * One line of progress that fits a terminal of so many columns beside a spinner:
- * `[eta 12s] ████░░  412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. Where columns are short, these go in this order: length
+ * One line of progress that fits a terminal of so many columns beside a spinner: `[eta 12s] ████░░
+ * 412.3 MB/1.2 GB  98.1 MB/s  2/5 layers`. Where columns are short, these go in this order: length
  * of the bar, message, rate, bar.
  */
 export function progressLine(state: ProgressState, bytesPerSecond: number, columns: number): string {
@@ -88,7 +88,10 @@ export function bar(part: number, whole: number, cells: number): string {
   return '█'.repeat(filled) + '░'.repeat(cells - filled);
 }
 
-/** The part of a text that fits, or nothing when it would be too short. Letters outside of ASCII, of which some are two columns wide, become `?`. */
+/**
+ * The part of a text that fits, or nothing when it would be too short. Letters outside of ASCII, of
+ * which some are two columns wide, become `?`.
+ */
 function cut(text: string, room: number): string {
   const plain = text.replace(/[^\x20-\x7e]/gu, '?');
   if (plain.length <= room) return plain;
