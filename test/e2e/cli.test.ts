@@ -280,3 +280,13 @@ for (const [signal, exitCode, code] of [
     await once(server, 'close');
   });
 }
+
+test('the demo pulls a sample image, its next version and that once more', async () => {
+  const { exitCode, stdout, stderr } = await zpull('demo', '--files', '1', '--json');
+  assert.equal(exitCode, 0, stderr);
+  const { pulls } = JSON.parse(stdout) as { pulls: readonly { fetchedBytes: number }[] };
+  assert.deepEqual(
+    pulls.map(({ fetchedBytes }) => fetchedBytes > 0),
+    [true, true, false],
+  );
+});
