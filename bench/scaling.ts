@@ -121,7 +121,7 @@ function sum(values: readonly number[]): number {
 function describe(format: SampleFormat, shares: Shares): string {
   const { startSeconds, allSeconds, mainSeconds, layerSeconds, blobBytes } = shares;
   const seconds = (value: number) => `${value.toFixed(2)} s`;
-  return `${format}, ${(blobBytes / 1e6).toFixed(0)} MB: CPU time until the plan ${seconds(startSeconds)}; then of all threads ${seconds(allSeconds)}, of the busiest of a layer ${seconds(layerSeconds)}, of the main thread ${seconds(mainSeconds)}`;
+  return `${format}, ${(blobBytes / 1e6).toFixed(0)} MB: CPU time until the plan ${seconds(startSeconds)}; after it ${seconds(allSeconds)} of all threads, ${seconds(layerSeconds)} of the busiest thread of a layer, ${seconds(mainSeconds)} of the main thread`;
 }
 
 /** A Markdown table: a row for each number of layers and network, a column for each number of cores. */
