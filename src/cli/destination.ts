@@ -1,9 +1,10 @@
+import { EXPORT_SCHEMES, type ExportSchemeName } from '../api/export-schemes.js';
 import { UsageError } from './failure.js';
 
-const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
+const SCHEMES = Object.keys(EXPORT_SCHEMES) as ExportSchemeName[];
 
 export interface Destination {
-  readonly scheme: (typeof SCHEMES)[number];
+  readonly scheme: ExportSchemeName;
   readonly path: string;
 }
 
@@ -27,13 +28,12 @@ export function parseDestination(text: string, known = EXPORTS): Destination {
   return { scheme, path };
 }
 
-/** Destinations that can be the standard output: then their path is `-`. */
-const STREAMED = ['tar', 'docker-archive', 'archive'];
-
 /** Whether an export or a copy writes to the standard output. */
 export function isStdout(destination: Destination | CopyDestination): boolean {
-  const kind = 'scheme' in destination ? destination.scheme : destination.kind;
-  return destination.path === '-' && STREAMED.includes(kind);
+  if (destination.path !== '-') return false;
+  return 'scheme' in destination
+    ? EXPORT_SCHEMES[destination.scheme].canStream
+    : destination.kind === 'archive';
 }
 
 /**

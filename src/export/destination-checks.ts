@@ -1,5 +1,5 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFifo, refuseSpecialFile } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
@@ -9,8 +9,9 @@ import { PullError } from '../format/error.js';
 import type { SpecialFile } from '../pool/messages.js';
 
 /**
- * What stands where a directory is to be.
- * @throws PullError `option-malformed` for a directory with something in it, unless `force` allows it, and for what is none
+ * Returns the state of a path that is to become a directory.
+ * @throws PullError `option-malformed` for a directory with entries, unless `force` allows it, and
+ *   for anything that is not a directory
  */
 export function inspectDirectory(path: string, force: boolean): 'absent' | 'empty' | 'full' {
   if (!requireDirectory(path)) return 'absent';
@@ -19,35 +20,39 @@ export function inspectDirectory(path: string, force: boolean): 'absent' | 'empt
   throw notEmpty(path);
 }
 
-/** The error for a directory that has something in it. */
+/** Returns the error for a directory with entries. */
 export function notEmpty(path: string): PullError {
   return new PullError('option-malformed', `${path} is not empty`, {
-    hint: 'Name a directory that is empty or not there, or replace what has the same names with --force.',
+    hint: 'Name a directory that is empty or does not exist, or overwrite files of the same names with --force.',
   });
 }
 
 /**
- * Whether a directory is there, or a link to one.
- * @throws PullError `option-malformed` for anything else, a link to nothing as well, and for a link of another user as `followLinks`
+ * Returns whether a path is a directory or a link to one; false when it does not exist.
+ * @throws PullError `option-malformed` for anything else, a dangling link included; as
+ *   `followLinks` for a link of another user
  */
 export function requireDirectory(path: string): boolean {
   inspect(path, () => followLinks(path));
   if (isDirectory(path)) return true;
   if (inspectIfExists(path, () => lstatSync(path)) === undefined) return false;
   throw new PullError('option-malformed', `${path} is not a directory`, {
-    hint: 'Check that this is the destination you mean, and name a directory, or what is not there yet.',
+    hint: 'Check that this is the destination you mean, and name a directory, or a path that does not exist.',
   });
 }
 
-/** @throws PullError `option-malformed` for what no rename makes a file of: a directory, a device, a pipe */
+/**
+ * @throws PullError `option-malformed` for a path that no file can replace: a directory, a device,
+ *   a pipe
+ */
 export function requireFile(path: string): void {
   requireCreatable(path);
   refuseSpecialFile(path);
 }
 
 /**
- * @throws PullError `option-malformed` for a directory, where none is to hold what is not there yet, and for a link of another user on
- *   the way to it as `followLinks`
+ * Requires that a path can become a file: it is no directory and its parent directory exists.
+ * @throws PullError `option-malformed`; as `followLinks` for a link of another user on the way
  */
 export function requireCreatable(path: string): void {
   inspect(path, () => followLinks(dirname(path)));
@@ -56,10 +61,10 @@ export function requireCreatable(path: string): void {
       hint: 'Check that this is the destination you mean, and name a file.',
     });
   }
-  const holder = dirname(path);
-  if (isDirectory(holder)) return;
-  throw new PullError('option-malformed', `${path} cannot be made: ${holder} is not a directory`, {
-    hint: 'Check that this is the destination you mean, and make that directory.',
+  const parent = dirname(path);
+  if (isDirectory(parent)) return;
+  throw new PullError('option-malformed', `${path} cannot be created: ${parent} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and create that directory.',
   });
 }
 
@@ -67,12 +72,13 @@ function isDirectory(path: string): boolean {
   return inspectIfExists(path, () => statSync(path))?.isDirectory() === true;
 }
 
-/** As `inspect`; undefined when nothing is there. */
+/** Same as `inspect`; undefined when the path does not exist. */
 function inspectIfExists<T>(path: string, action: () => T): T | undefined {
   return inspect(path, () => ifExists(`stat ${path}`, action));
 }
 
-/** What `action` finds out about a path outside the store. @throws PullError as `storageError` */
+/** Returns what `action` reads about a path outside the store.
+ * @throws PullError as `storageError` */
 export function inspect<T>(path: string, action: () => T): T {
   try {
     return wrapFsError(`stat ${path}`, action);
@@ -81,36 +87,23 @@ export function inspect<T>(path: string, action: () => T): T {
   }
 }
 
-/**
- * Refuses a destination that no export can end well at, for whoever wants to know before a pull.
- * @throws PullError `option-malformed`, as the exports do, and as `storageError` when it cannot be looked at
- */
-export function checkDestination(
-  scheme: 'tar' | 'rootfs' | 'layers' | 'docker-archive',
-  path: string,
-  force: boolean,
-): void {
-  const place = resolve(path);
-  if (scheme === 'rootfs') inspectDirectory(place, force);
-  else if (scheme === 'layers') requireDirectory(place);
-  else if (scheme === 'docker-archive') requireFile(place);
-  else requireCreatable(place);
-}
-
-/** Whoever starts the reader of a pipe by hand, or a script that starts it next, needs less. */
+/** Time for a user or a script to start the reader of a pipe. */
 const READER_LIMIT_MS = 60_000;
 
-/** How often a pipe without a reader is tried again. */
+/** Interval at which a pipe without a reader is opened again. */
 const POLL_MS = 100;
 
-/** A thread in a call that waits cannot be ended: neither the open nor a write waits (EAGAIN), and no terminal becomes this process's own. */
+/**
+ * O_NONBLOCK, as a thread in a blocking call cannot be ended: writes fail with EAGAIN instead.
+ * O_NOCTTY, so that no terminal becomes the controlling one.
+ */
 const FLAGS = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
 
 /**
- * Opens a device or a pipe for writes that give EAGAIN instead of waiting. A pipe without a reader is waited for, `limitMs` at most, by
- * timers alone.
- * @throws PullError `option-malformed` when nobody reads the pipe; `store-broken` for what is a file or a link by now: it is left as it
- *   is; as `storageError`
+ * Opens a device or a pipe for writes that fail with EAGAIN instead of blocking. Waits up to
+ * `limitMs` for a reader of a pipe.
+ * @throws PullError `option-malformed` when a pipe has no reader; `store-broken` for a path that
+ *   has become a file or a link, which is left alone; as `storageError`
  */
 export async function openSpecialFile(file: SpecialFile, limitMs = READER_LIMIT_MS): Promise<number> {
   const { path } = file;
@@ -118,20 +111,20 @@ export async function openSpecialFile(file: SpecialFile, limitMs = READER_LIMIT_
     const fd = wrapFsError(`open ${path}`, () => openUnlessUnread(file));
     if (fd !== undefined) return checked(fd, path);
     if (waitedMs >= limitMs) {
-      throw new PullError('option-malformed', `nobody reads the pipe ${path}`, {
-        hint: `Start what reads it within ${Math.ceil(limitMs / 1000)} s, or name a file.`,
+      throw new PullError('option-malformed', `the pipe ${path} has no reader`, {
+        hint: `Start its reader within ${Math.ceil(limitMs / 1000)} s, or name a file.`,
       });
     }
     await sleep(POLL_MS);
   }
 }
 
-/** The descriptor, or undefined for a pipe that nobody reads yet. */
+/** Returns the descriptor, or undefined for a pipe without a reader. */
 function openUnlessUnread({ at, follows }: SpecialFile): number | undefined {
   try {
     return openSync(at, FLAGS | (follows ? 0 : (constants.O_NOFOLLOW ?? 0)));
   } catch (error) {
-    // A socket and a device that is not there give ENXIO, too, and always will.
+    // Sockets and missing devices fail with ENXIO, too, but permanently.
     if (systemCode(error) !== 'ENXIO' || !isFifo(at)) throw error;
     return undefined;
   }

@@ -1,12 +1,4 @@
-import {
-  checkDestination,
-  exportDockerArchive,
-  exportLayers,
-  exportRootfs,
-  exportTar,
-  RootfsFollower,
-  TagFollower,
-} from '../../api/export.js';
+import { checkDestination, EXPORT_SCHEMES, type PreparedExport } from '../../api/export-schemes.js';
 import type { PathResult, PullOptions, PullResult } from '../../api/pull.js';
 import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
 import { UsageError } from '../failure.js';
@@ -31,7 +23,7 @@ export async function runExport(words: readonly string[], given: OptionValues): 
       pullAndExport({ reference: image, destination, options, signal }, (follower) => {
         const given = { policy: 'missing', ...options } as const;
         if (options.path === undefined) return pullWithProgress(image, given, signal, follower);
-        const selection = { path: options.path, asRoot: destination.scheme === 'rootfs' };
+        const selection = { path: options.path, asRoot: EXPORT_SCHEMES[destination.scheme].unpacks };
         return pullPathWithProgress(image, selection, given, signal, follower);
       }),
     'in the store',
@@ -57,9 +49,10 @@ interface ExportOutcome {
  */
 export function checkExport(destination: Destination, options: OptionValues): void {
   const { scheme, path } = destination;
-  if (options['no-same-owner'] === true && scheme !== 'rootfs')
+  const { flattens, unpacks } = EXPORT_SCHEMES[scheme];
+  if (options['no-same-owner'] === true && !unpacks)
     throw new UsageError('--no-same-owner is about files', 'leave it out, or name a destination rootfs:DIR');
-  if (options.path !== undefined && scheme !== 'rootfs' && scheme !== 'tar') {
+  if (options.path !== undefined && !flattens) {
     throw new UsageError(
       `--path is about files, and ${scheme}: has layers`,
       'name a destination rootfs:DIR, tar:FILE or tar:-',
@@ -67,10 +60,6 @@ export function checkExport(destination: Destination, options: OptionValues): vo
   }
   if (isStdout(destination)) checkStdout(`${scheme}:-`, options.json, process.stdout.isTTY);
   else checkDestination(scheme, path, options.force === true);
-}
-
-function keepsOwners(options: OptionValues): boolean {
-  return options['no-same-owner'] !== true;
 }
 
 /** An image to be pulled and exported. */
@@ -81,16 +70,10 @@ interface PullAndExport {
   readonly signal: AbortSignal;
 }
 
-/** What followed the pull. */
-interface Followers {
-  readonly rootfs: RootfsFollower | undefined;
-  readonly tagged: TagFollower | undefined;
-}
-
 /**
- * Pulls an image with `pull` and exports it; a file system is written without hashing again what
- * the pull verified. The files of a `rootfs:` are written while layers are received, unless
- * `--force` lets them replace others.
+ * Pulls an image with `pull` and exports it. What the pull has verified is not hashed again, and
+ * the files of a `rootfs:` are written while layers are received, unless `--force` lets them
+ * replace others.
  * @throws PullError as pull and exports do
  */
 export async function pullAndExport(
@@ -98,24 +81,21 @@ export async function pullAndExport(
   pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult | PathResult>,
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
   const { store } = pullOptionsOf(options, process.env);
-  const { scheme, path } = destination;
-  const sameOwner = keepsOwners(options);
-  // A path is exported from a layer made for it or from the layers of the image.
-  const mayFollow = options.path === undefined;
-  const isNew = mayFollow && scheme === 'rootfs' && options.force !== true;
-  const rootfs = isNew ? new RootfsFollower({ store, directory: path, sameOwner }) : undefined;
-  const needsTags = mayFollow && !isNew && (scheme === 'rootfs' || scheme === 'tar');
-  const tagged = needsTags ? new TagFollower() : undefined;
-  const follower = rootfs ?? tagged;
+  const prepared = await EXPORT_SCHEMES[destination.scheme].prepare({
+    store,
+    path: destination.path,
+    force: options.force === true,
+    sameOwner: options['no-same-owner'] !== true,
+    // A path is exported from a layer made for it or from the layers of the image.
+    followsPull: options.path === undefined,
+  });
   try {
+    const { follower } = prepared;
     const pulled = await pull(follower === undefined ? {} : { follower });
-    const outcome = await exportImage({ reference, destination, options, signal }, pulled, {
-      rootfs,
-      tagged,
-    });
+    const outcome = await exportImage({ reference, destination, options, signal }, pulled, prepared);
     return { pulled, outcome };
   } finally {
-    await rootfs?.discard();
+    await prepared.discard?.();
   }
 }
 
@@ -126,7 +106,7 @@ export async function pullAndExport(
 async function exportImage(
   { reference, destination, options, signal }: PullAndExport,
   pulled: PullResult | PathResult,
-  { rootfs, tagged }: Followers,
+  prepared: PreparedExport,
 ): Promise<ExportOutcome> {
   const { image, digest, store, layers } = pulled;
   const { scheme, path } = destination;
@@ -134,31 +114,10 @@ async function exportImage(
   const isPicked = 'isPicked' in pulled && pulled.isPicked;
   const only = isPicked ? undefined : options.path;
   const diffIds = isPicked ? pulled.diffIds : layers.map(({ diffId }) => diffId);
-  const common = { store, diffIds, signal, onEvent: renderer.onEvent };
-  const toFile = isStdout(destination) ? {} : { file: path };
-  const outcome = { image, digest, destination: `${scheme}:${path}` };
   try {
-    switch (scheme) {
-      case 'tar':
-        await exportTar({ ...common, ...toFile, path: only, followed: tagged });
-        return outcome;
-      case 'rootfs':
-        await exportRootfs({
-          ...common,
-          directory: path,
-          path: only,
-          force: options.force === true,
-          sameOwner: keepsOwners(options),
-          follower: rootfs,
-          followed: tagged,
-        });
-        return outcome;
-      case 'layers':
-        return { ...outcome, files: await exportLayers({ ...common, directory: path }) };
-      case 'docker-archive':
-        await exportDockerArchive({ ...common, ...toFile, digest, reference });
-        return outcome;
-    }
+    const { onEvent } = renderer;
+    const files = await prepared.write({ store, diffIds, signal, onEvent, digest, reference, only });
+    return { image, digest, destination: `${scheme}:${path}`, ...files };
   } finally {
     renderer.end();
   }

@@ -1,11 +1,5 @@
 import type { PullResult } from '../../api/pull.js';
-import {
-  type CopyDestination,
-  checkStdout,
-  type Destination,
-  isStdout,
-  parseOutput,
-} from '../destination.js';
+import type { CopyDestination, Destination } from '../destination.js';
 import { failureOf, reportFailure, UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
@@ -59,6 +53,7 @@ async function outputOf(images: readonly string[], options: OptionValues): Promi
       'pull them one by one, each to a destination of its own',
     );
   }
+  const { checkStdout, isStdout, parseOutput } = await import('../destination.js');
   const destination = parseOutput(output);
   if ('scheme' in destination) {
     const { checkExport } = await import('./export.js');
@@ -89,6 +84,7 @@ async function pullOne(
   if (destination === undefined) {
     return print(await pullWithProgress(image, options, signal, shared), options);
   }
+  const { isStdout } = await import('../destination.js');
   if ('kind' in destination) {
     const result = await pullWithProgress(image, options, signal, shared);
     const { copyWithProgress } = await import('./copy.js');

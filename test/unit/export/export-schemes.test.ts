@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { checkDestination } from '../../../src/export/destination-checks.js';
+import { checkDestination } from '../../../src/export/export-schemes.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 const SCHEMES = ['tar', 'rootfs', 'layers', 'docker-archive'] as const;
