@@ -13,22 +13,28 @@ const FIFO = 0x36;
 const SET_IDS = 0o6000;
 const SET_GROUP_ID = 0o2000;
 
-/** The ID that leaves an owner as it is (chown(2)). */
+/** The ID that leaves an owner unchanged (chown(2)). */
 export const NO_ID = 2 ** 32 - 1;
 
-/** What any user may set of a file that is theirs (xattr(7)). */
+/** Prefix of the attributes that the owner of a file may set (xattr(7)). */
 const USER_XATTR = 'SCHILY.xattr.user.';
 
 const CAPABILITY_XATTR = 'SCHILY.xattr.security.capability';
 
-/** What this process can make; tar is looked for only if there is something for it. */
+/** ID map of the initial user namespace: all IDs except -1 (user_namespaces(7)). */
+const ALL_IDS = '0 0 4294967295';
+
+/** Detects what this process can create; looks for GNU tar only if a row needs it. */
 export async function detectAbilities(tree: FileTree, sameOwner: boolean): Promise<Abilities> {
   const wished = assumeGnuTar(sameOwner);
   const needed = someRow(tree, (row) => needsTar(tree, row, wished));
   return { ...wished, tar: needed ? await hasGnuTar() : true };
 }
 
-/** What this process can make if GNU tar is there; without `sameOwner` all files are this user's. */
+/**
+ * Returns what this process can create if GNU tar is installed; without `sameOwner` it owns all
+ * files.
+ */
 export function assumeGnuTar(sameOwner: boolean): Abilities {
   const uid = process.getuid?.() ?? -1;
   const owners = process.geteuid?.() === 0;
@@ -41,16 +47,20 @@ async function hasGnuTar(): Promise<boolean> {
     const { stdout } = await promisify(execFile)('tar', ['--version']);
     return stdout.includes('GNU tar');
   } catch {
-    return false; // not there, or none that knows the word
+    return false; // not installed, or without --version
   }
 }
 
+/** Returns whether any row fulfils a condition. */
 export function someRow(tree: FileTree, holds: (row: number) => boolean): boolean {
   for (let row = 0; row < tree.count; row++) if (holds(row)) return true;
   return false;
 }
 
-/** Whether GNU tar has to make a row, as Node has no call for it: devices, fifos and what has extended attributes. */
+/**
+ * Returns whether a row needs GNU tar, as Node cannot create it: devices, fifos, extended
+ * attributes.
+ */
 export function needsTar(tree: FileTree, row: number, abilities: Abilities): boolean {
   if (!abilities.tar) return false;
   const type = tree.type[row]!;
@@ -59,42 +69,42 @@ export function needsTar(tree: FileTree, row: number, abilities: Abilities): boo
   return xattrsFor(tree, row, abilities).length > 0;
 }
 
-/** The extended attributes of a row that this user can set, as pax records. */
+/** Returns the extended attributes of a row that this user can set, as pax records. */
 export function xattrsFor(tree: FileTree, row: number, abilities: Abilities): Buffer {
   const records = xattrRecordsAt(tree, row);
   if (makesDevices(abilities) || records.length === 0) return records;
-  // tar would close a directory that its user may not write to, before what belongs in it is there.
+  // tar would set the final mode, which may forbid the writes into the directory that follow.
   if (tree.type[row] === DIRECTORY) return Buffer.alloc(0);
   const own = [...parsePax(records)].filter(([name]) => name.startsWith(USER_XATTR));
   return Buffer.concat(own.map(([name, value]) => paxRecord(name, Buffer.from(value, 'latin1'))));
 }
 
-/** Whether Node's own calls make a row. */
+/** Returns whether Node can create a row without GNU tar. */
 export function isPlain(tree: FileTree, row: number, abilities: Abilities): boolean {
   const type = tree.type[row]!;
   return type !== FIFO && !isDevice(type) && !needsTar(tree, row, abilities);
 }
 
-/** Whose a row becomes, `NO_ID` for what stays as it is; undefined when all does. */
+/** Returns the owner to set, with `NO_ID` for an ID to leave unchanged; undefined if both are. */
 export function ownerFor(
   tree: FileTree,
   row: number,
   { owners, ids }: Abilities,
 ): { readonly uid: number; readonly gid: number } | undefined {
   if (!owners) return undefined;
-  const uid = given(tree.uid[row]!, ids?.uids);
-  const gid = given(tree.gid[row]!, ids?.gids);
+  const uid = assignable(tree.uid[row]!, ids?.uids);
+  const gid = assignable(tree.gid[row]!, ids?.gids);
   return uid === NO_ID && gid === NO_ID ? undefined : { uid, gid };
 }
 
-function given(id: number, ranges: readonly number[] | undefined): number {
+function assignable(id: number, ranges: readonly number[] | undefined): number {
   if (ranges === undefined) return id;
   for (let at = 0; at < ranges.length; at += 2)
     if (id >= ranges[at]! && id < ranges[at]! + ranges[at + 1]!) return id;
   return NO_ID;
 }
 
-/** The mode that a row gets: a program of root must not become one that runs as somebody else. */
+/** Returns the mode to set, without set-ID bits for an owner or group that cannot be set. */
 export function modeFor(tree: FileTree, row: number, abilities: Abilities): number {
   const mode = tree.mode[row]!;
   if ((mode & SET_IDS) === 0) return mode;
@@ -105,14 +115,14 @@ export function modeFor(tree: FileTree, row: number, abilities: Abilities): numb
   return losesGroup ? mode & ~SET_GROUP_ID : mode;
 }
 
-/** Devices are for root outside of user namespaces, and so are most attributes. */
+/** Devices and most attributes require root outside of a user namespace. */
 function makesDevices({ owners, ids }: Abilities): boolean {
   return owners && ids?.why !== 'namespace';
 }
 
 /**
- * Whether a file, once it is made, gives a user who reaches it more rights than they have: a device, a program that runs as
- * another user or group, or one with capabilities (capabilities(7)).
+ * Returns whether a file raises the rights of users who can reach it: a device, a set-ID program,
+ * or a program with capabilities (capabilities(7)).
  */
 export function isPrivileged(tree: FileTree, row: number, abilities: Abilities): boolean {
   const type = tree.type[row]!;
@@ -123,7 +133,7 @@ export function isPrivileged(tree: FileTree, row: number, abilities: Abilities):
   return records.length > 0 && abilities.tar && parsePax(records).has(CAPABILITY_XATTR);
 }
 
-/** One line on what these abilities do not reach, or undefined when they reach everything. */
+/** Returns a warning that lists what these abilities omit; undefined when they omit nothing. */
 export function omissionWarning(tree: FileTree, abilities: Abilities): string | undefined {
   const { tar, ids } = abilities;
   let strangers = 0;
@@ -154,7 +164,7 @@ export function omissionWarning(tree: FileTree, abilities: Abilities): string | 
   return parts.length === 0 ? undefined : `left out${whyOf(abilities)}: ${parts.join(', ')}`;
 }
 
-/** Owners that were not asked for are not missed. */
+/** Returns whether the owner is lost against the user's wish: `--no-same-owner` asks for that. */
 function losesOwner(tree: FileTree, row: number, abilities: Abilities): boolean {
   if (!abilities.owners) return tree.uid[row] !== abilities.uid;
   if (abilities.ids?.why !== 'namespace') return false;
@@ -176,10 +186,10 @@ function isDevice(type: number): boolean {
   return type === CHARACTER_DEVICE || type === BLOCK_DEVICE;
 }
 
-/** How the first user namespace maps all IDs but the one that is none (user_namespaces(7)). */
-const ALL_IDS = '0 0 4294967295';
-
-/** The IDs that root can give files, or undefined for all: without `sameOwner` its own, in a user namespace those that it maps. */
+/**
+ * Returns the IDs that root can assign to files, or undefined for all: its own without `sameOwner`,
+ * and the mapped ones in a user namespace.
+ */
 function assignableIds(sameOwner: boolean): AssignableIds | undefined {
   if (!sameOwner)
     return { uids: [process.getuid?.() ?? 0, 1], gids: [process.getgid?.() ?? 0, 1], why: 'asked' };
@@ -189,14 +199,14 @@ function assignableIds(sameOwner: boolean): AssignableIds | undefined {
     : { uids: rangesOf(uids), gids: rangesOf(gids), why: 'namespace' };
 }
 
-/** The lines of a map: first ID here, first ID outside, how many. Where there are no user namespaces all are mapped. */
+/** Reads an ID map, whose lines have the first ID inside, the first ID outside and the count. */
 function mappedIds(path: string): string {
   try {
     return readFileSync(path, 'latin1')
       .trim()
       .replace(/[^\S\n]+/g, ' ');
   } catch {
-    return ALL_IDS; // another system, or a /proc of another kind
+    return ALL_IDS; // no user namespaces, or no /proc
   }
 }
 

@@ -3,23 +3,31 @@ import { PullError } from '../format/error.js';
 import type { BlockTagRows } from '../pool/messages.js';
 
 /**
- * Bytes of a layer's tar that have one tag. A tag costs 6 µs and 104 µs a MiB, where the hash of the layer costs 870 µs a MiB. Larger
- * blocks would gain little and cost much where files stand in another order than in the layer: each brings its whole block along.
+ * Bytes of a layer's tar that share a tag. A tag costs 6 µs and 104 µs a MiB; hashing the layer
+ * costs 870 µs a MiB. Larger blocks would gain little, and cost much where files are read out of
+ * order, as each read covers the whole block.
  */
 export const BLOCK_BYTES = 2 ** 18;
 
-/** Nothing is encrypted and tags stay in memory: a nonce that never changes gives nothing away. */
+/** A constant nonce is safe: nothing is encrypted, and tags do not leave this process. */
 const NONCE = Buffer.alloc(12);
 
 const KEY_BYTES = 16;
 
 /**
- * Numbers that the parts of all layers may take, two a part and three a block: 32 MiB, touched as they are used. Four million parts are the headers of as
- * many entries. Where they do not suffice, whole blocks are read.
+ * Limit of the numbers that describe the parts of all layers, two a part and three a block: 32 MiB,
+ * which the system allocates on use. Four million parts are the headers of as many entries. Beyond
+ * the limit, whole blocks are read.
  */
 const MAX_PART_NUMBERS = 8 * 2 ** 20;
 
-/** No tags yet for a layer whose tar has `tarBytes` bytes, in memory that all threads share. Twelve bytes a block. */
+/** Numbers before the parts of a block: the count of those, and the two halves of their tag. */
+const PREFIX_NUMBERS = 3;
+
+/**
+ * Allocates tags for a layer with `tarBytes` bytes in memory that all threads share: 12 bytes a
+ * block.
+ */
 export function createBlockTags(tarBytes: number, records = createPartRecords()): BlockTagRows {
   const blocks = Math.ceil(tarBytes / BLOCK_BYTES);
   return {
@@ -30,17 +38,17 @@ export function createBlockTags(tarBytes: number, records = createPartRecords())
   };
 }
 
-/** Room for the tags of parts of all layers of an export, in memory that all threads share. */
+/** Allocates the records of parts of all layers of an export, in memory that all threads share. */
 export function createPartRecords(numbers = MAX_PART_NUMBERS): Uint32Array<SharedArrayBuffer> {
   return new Uint32Array(new SharedArrayBuffer(numbers * 4));
 }
 
 /**
- * Shows that two threads which read the same block of a layer at different times got the same bytes: that what is written
- * to files is what was hashed. Each read leaves a tag, or compares with the one that is there.
+ * Detects when two threads read different bytes of the same block: what is written to files must be
+ * what was hashed. The first read of a block stores its tag, each further read compares it.
  *
- * A tag is the first half of a GMAC (NIST SP 800-38D) under a random key of this export. A block that is changed without the key
- * keeps its tag with a probability of at most 2^-50.
+ * A tag is the first half of a GMAC (NIST SP 800-38D) under a random key of this export. Without
+ * the key, a changed block keeps its tag with a probability of at most 2^-50.
  */
 export class BlockTags {
   readonly #key: Uint8Array;
@@ -51,12 +59,12 @@ export class BlockTags {
     this.#tags = tags;
   }
 
-  /** Whether any thread has read this block. */
+  /** Returns whether any thread has read this block. */
   has(block: number): boolean {
     return Atomics.load(this.#tags, block) !== 0n;
   }
 
-  /** Whether no read of this block before, in any thread, got other bytes. */
+  /** Returns whether all earlier reads of this block, in any thread, got the same bytes. */
   agrees(block: number, bytes: Uint8Array): boolean {
     const tag = tagOf(this.#key, bytes);
     const before = Atomics.compareExchange(this.#tags, block, 0n, tag);
@@ -64,7 +72,7 @@ export class BlockTags {
   }
 }
 
-/** Tags a layer that comes in pieces of any length, block after block, for one thread that reads all of it. */
+/** Tags the blocks of a layer that one thread reads from start to end, in pieces of any length. */
 export class BlockTagger {
   readonly #rows: BlockTagRows;
   #cipher: CipherGCM | undefined;
@@ -84,20 +92,22 @@ export class BlockTagger {
       this.#cipher.setAAD(part);
       this.#filledBytes += part.length;
       done += part.length;
-      if (this.#filledBytes === BLOCK_BYTES) this.#leave();
+      if (this.#filledBytes === BLOCK_BYTES) this.#store();
     }
   }
 
-  /** No more to come. Returns whether every block has a tag now, and no other thread read other bytes of one. */
+  /**
+   * Ends the layer. Returns whether every block has a tag and no other thread read different bytes.
+   */
   end(): boolean {
-    if (this.#filledBytes > 0) this.#leave();
+    if (this.#filledBytes > 0) this.#store();
     return this.#agrees;
   }
 
-  #leave(): void {
+  #store(): void {
     const { tags } = this.#rows;
     const tag = endOf(this.#cipher!);
-    // A tar that is longer than was thought has no room for all of its tags.
+    // There is no room for the tags of a tar that is longer than estimated.
     const before =
       this.#block < tags.length ? Atomics.compareExchange(tags, this.#block, 0n, tag) : undefined;
     this.#agrees &&= before === 0n || before === tag;
@@ -107,7 +117,7 @@ export class BlockTagger {
   }
 }
 
-/** The tag of these bytes; never 0, which stands for none. */
+/** Returns the tag of these bytes; never 0, which means no tag. */
 function tagOf(key: Uint8Array, bytes: Uint8Array): bigint {
   const cipher = gmac(key);
   cipher.setAAD(bytes);
@@ -123,7 +133,7 @@ function endOf(cipher: CipherGCM): bigint {
   return cipher.getAuthTag().readBigInt64LE() || 1n;
 }
 
-/** The error for a layer that was read twice and was not the same. */
+/** Returns the error for a layer of which two reads differ. */
 export function changedLayer(diffId: string): PullError {
   return new PullError('digest-mismatch', `layer ${diffId} changed in the store while it was exported`, {
     layer: diffId,
@@ -131,17 +141,14 @@ export function changedLayer(diffId: string): PullError {
   });
 }
 
-/** Before the parts of a block: how many numbers they take, and the two halves of their tag. */
-const PREFIX_NUMBERS = 3;
-
-/** Parts of one block: where they lie in it, and their bytes one after the other. */
+/** Parts of one block: their bounds in it, and their bytes. */
 export class BlockParts {
-  /** Start and end of each, in ascending order; neighbours are one. */
+  /** Start and end of each part, ascending; adjacent parts are merged. */
   readonly #bounds: number[] = [];
   readonly #bytes = Buffer.allocUnsafeSlow(BLOCK_BYTES);
   #filled = 0;
 
-  /** Where each begins and ends in the block. */
+  /** Start and end of each part in the block. */
   get bounds(): readonly number[] {
     return this.#bounds;
   }
@@ -150,7 +157,7 @@ export class BlockParts {
     return this.#bytes.subarray(0, this.#filled);
   }
 
-  /** Adds `bytes`, which lie at `start` in the block, behind all that were added before. */
+  /** Adds the bytes at `start` of the block, which must follow all earlier parts. */
   add(start: number, bytes: Buffer): void {
     if (this.#bounds.at(-1) === start) this.#bounds.pop();
     else this.#bounds.push(start);
@@ -158,7 +165,7 @@ export class BlockParts {
     this.#filled += bytes.copy(this.#bytes, this.#filled);
   }
 
-  /** Whether a block has these bytes at these places. */
+  /** Returns whether a block has the same bytes at the same offsets. */
   areIn(block: Buffer): boolean {
     let done = 0;
     for (let at = 0; at < this.#bounds.length; at += 2) {
@@ -176,8 +183,9 @@ export class BlockParts {
 }
 
 /**
- * Shows that parts of a block, read by a thread that did not read the rest of it, are those that another thread hashes with the whole
- * block: the first leaves their places and a tag of their bytes, the second makes the same tag of what it hashes.
+ * Detects when a thread that reads parts of a block and one that hashes the whole block get
+ * different bytes: the first thread records the bounds and a tag of its parts, the second compares
+ * the tag with that of the same parts of what it hashes.
  */
 export class PartTags {
   readonly #rows: BlockTagRows;
@@ -188,12 +196,12 @@ export class PartTags {
   }
 
   /**
-   * Leaves the tag of parts of a block. For one thread of an export.
-   * @returns false when the block has one already, or no room is left
+   * Records the tag of parts of a block. For one thread of an export.
+   * @returns false when the block has a tag already, or no room is left
    */
-  leave(block: number, { bounds, bytes }: BlockParts): boolean {
+  record(block: number, { bounds, bytes }: BlockParts): boolean {
     const { key, records, recordOf } = this.#rows;
-    // The first number says how many are used.
+    // The first number is the count of used numbers.
     const start = Math.max(1, records[0]!);
     const end = start + PREFIX_NUMBERS + bounds.length;
     if (recordOf[block] !== 0 || end > records.length) return false;
@@ -205,8 +213,8 @@ export class PartTags {
     return true;
   }
 
-  /** Whether these very parts of a block left their tag. */
-  areLeft(block: number, { bounds, bytes }: BlockParts): boolean {
+  /** Returns whether exactly these parts of a block have been recorded. */
+  hasRecorded(block: number, { bounds, bytes }: BlockParts): boolean {
     const { key, records, recordOf } = this.#rows;
     const start = Atomics.load(recordOf, block);
     if (start === 0 || records[start] !== bounds.length) return false;
@@ -215,8 +223,8 @@ export class PartTags {
     return bounds.every((bound, i) => records[start + PREFIX_NUMBERS + i] === bound);
   }
 
-  /** Whether a whole block has the parts of which a tag was left. */
-  agree(block: number, bytes: Buffer): boolean {
+  /** Returns whether a whole block agrees with its recorded parts, if it has any. */
+  agrees(block: number, bytes: Buffer): boolean {
     const { key, records, recordOf } = this.#rows;
     const start = Atomics.load(recordOf, block);
     if (start === 0) return true;

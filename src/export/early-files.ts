@@ -5,8 +5,8 @@ import { storageError, systemCode, wrapFsErrorAsync } from '../files/storage-err
 import type { EarlyRows, KeepFilesTask, TreeRows } from '../pool/messages.js';
 import { DIRECTORY, FILE, pathAt } from './file-tree.js';
 
-/** How a system says that nothing has a name, or that nothing can have it. */
-const NOT_THERE: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
+/** Error codes of a path that is missing or cannot exist. */
+const MISSING_CODES: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
 /** A file of a batch. */
 interface EarlyFile {
@@ -14,15 +14,15 @@ interface EarlyFile {
   readonly row: number;
 }
 
-/** A path that the file tree does not have, or has for something else. */
+/** A path of an early file that the file tree lacks or has for something else. */
 interface StalePath {
   readonly path: Buffer;
   readonly isWritten: boolean;
 }
 
 /**
- * Removes early files and directories that the tree does not have at their paths.
- * @returns by row of the tree, 1 for a file that is already written
+ * Removes the early files and directories that the tree does not have.
+ * @returns for each row of the tree, 1 if its file is already written
  * @throws PullError as `storageError`
  */
 export async function keepFiles({ early, tree, rowOf, directory }: KeepFilesTask): Promise<Uint8Array> {
@@ -42,7 +42,7 @@ export async function keepFiles({ early, tree, rowOf, directory }: KeepFilesTask
   return isKept;
 }
 
-/** The files by layer and by where their contents begin in it. */
+/** Indexes the files by layer and by the offset of their contents in it. */
 function filesByContent(early: readonly EarlyRows[]): Map<number, Map<number, EarlyFile>> {
   const files = new Map<number, Map<number, EarlyFile>>();
   for (const batch of early) {
@@ -57,7 +57,7 @@ function stalePath({ batch, row }: EarlyFile): StalePath {
   return { path: pathAt(batch, row), isWritten: batch.written[row] === 1 };
 }
 
-/** The paths of all directories, latin1. */
+/** Returns the paths of all directories, as latin1. */
 function directoriesOf(tree: TreeRows): Set<string> {
   const paths = new Set<string>();
   for (let row = 0; row < tree.count; row++)
@@ -67,29 +67,30 @@ function directoriesOf(tree: TreeRows): Set<string> {
 
 async function removeStale(
   stale: readonly StalePath[],
-  wanted: ReadonlySet<string>,
+  needed: ReadonlySet<string>,
   root: OpenDirectory,
 ): Promise<void> {
   const gone = new Set<string>();
   for (const { path, isWritten } of stale) {
-    const needless = topmost(path.toString('latin1'), wanted);
+    const needless = topmost(path.toString('latin1'), needed);
     if (needless === undefined) {
       if (isWritten) await remove(root, path);
     } else if (!gone.has(needless)) {
       gone.add(needless);
-      // It has only stale files: the files of the tree are in directories of the tree. A stale file in its place has an entry of its own.
-      const place = Buffer.from(needless, 'latin1');
-      if (isDirectory(root, place)) await remove(root, place);
+      // It contains stale files alone, as files of the tree are in directories of the tree. If it
+      // is a stale file itself, `stale` has an item for it.
+      const path = Buffer.from(needless, 'latin1');
+      if (isDirectory(root, path)) await remove(root, path);
     }
   }
 }
 
-/** Whether a directory is there. A file can be in its place, or in that of one around it. */
+/** Returns whether a path is a directory; it or a parent can be a file. */
 function isDirectory(root: OpenDirectory, path: Buffer): boolean {
   try {
     return lstatSync(root.at(path)).isDirectory();
   } catch (error) {
-    if (NOT_THERE.includes(systemCode(error) ?? '')) return false;
+    if (MISSING_CODES.includes(systemCode(error) ?? '')) return false;
     throw storageError(error, `stat ${root.pathOf(path)}`);
   }
 }
@@ -98,11 +99,11 @@ function remove(root: OpenDirectory, path: Buffer): Promise<void> {
   return wrapFsErrorAsync(`remove ${root.pathOf(path)}`, () => removeAt(root, path));
 }
 
-/** The topmost of the directories around a path that is not wanted; undefined when all are. */
-function topmost(path: string, wanted: ReadonlySet<string>): string | undefined {
+/** Returns the topmost parent directory that is not needed; undefined when all are. */
+function topmost(path: string, needed: ReadonlySet<string>): string | undefined {
   for (let slash = path.indexOf('/'); slash >= 0; slash = path.indexOf('/', slash + 1)) {
     const above = path.slice(0, slash);
-    if (!wanted.has(above)) return above;
+    if (!needed.has(above)) return above;
   }
   return undefined;
 }

@@ -14,10 +14,13 @@ import { exportThreads, startExportPool } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import { openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
 
-/** A layer whose files are written while it comes: what of it is on disk, and which files wait for more. */
+/**
+ * A layer whose files are written while it is pulled: its bytes on disk, and the files that wait
+ * for more.
+ */
 export class EarlyLayer {
   readonly diffId: Digest;
-  /** Its number in the messages of the threads. */
+  /** Its number in the messages to and from threads. */
   readonly row: number;
   /** Undefined before the first attempt at it. */
   tags: BlockTagRows | undefined;
@@ -31,26 +34,27 @@ export class EarlyLayer {
     this.row = row;
   }
 
-  /** What has come so far; undefined when nothing has. */
+  /** Extents of the bytes on disk; undefined when there are none. */
   get extents(): ExtentRows | undefined {
     return this.#extents.count === 0 ? undefined : this.#extents.toRows();
   }
 
-  /** The next bytes of the tar are on disk. */
+  /** Adds the next bytes of the tar, which are on disk. */
   feed(rows: ExtentRows): void {
     this.#extents.append(ExtentList.fromRows(rows));
   }
 
-  /** Files of it are to be written. Batches come in the order of the tar. */
+  /** Adds files to write. Batches arrive in the order of the tar. */
   add(batch: FileBatch): void {
     this.#waiting.push(batch);
   }
 
   /**
-   * Takes the next batch whose bytes are on disk, with the part of the tar that has them.
-   * @throws Error when the tar has ended before
+   * Removes the next batch whose bytes are on disk, and returns it with the part of the tar that
+   * contains them.
+   * @throws Error when the tar ends before them
    */
-  take(): { readonly batch: FileBatch; readonly extents: ExtentRows } | undefined {
+  nextBatch(): { readonly batch: FileBatch; readonly extents: ExtentRows } | undefined {
     const [batch] = this.#waiting;
     if (batch === undefined) return undefined;
     const { lengthBytes } = this.#extents;
@@ -63,29 +67,32 @@ export class EarlyLayer {
   }
 }
 
-/** One thread reads headers while layers come, the others write files. */
+/** One thread reads headers while layers are pulled, the others write files. */
 const MIN_THREADS = 2;
 
 export interface EarlyWriterOptions {
   readonly directory: string;
   readonly setup: WorkerSetup;
   readonly sameOwner: boolean;
-  /** Entries of all layers up to which files are written early. */
+  /** Limit of the entries of all layers for files to be written early. */
   readonly maxEntries: number;
   readonly layers: readonly EarlyLayer[];
   /** The image's layers, lowest first. */
   readonly order: readonly Digest[];
-  /** Called with each batch of files of a layer, when their headers are read. */
+  /** Called with each batch of files of a layer after their headers are read. */
   readonly onBatch: (layer: EarlyLayer, batch: FileBatch) => void;
 }
 
-/** Threads that write files of an image while its layers come, and the place that they write them to. */
+/**
+ * Threads that write files of an image while its layers are pulled, and the directory they write
+ * to.
+ */
 export class EarlyWriter {
   readonly pool: WorkerPool;
-  readonly place: RootfsTarget;
-  /** Null when there are too many entries, or they make no file system. */
+  readonly target: RootfsTarget;
+  /** Null when there are too many entries, or they are malformed. */
   readonly tree: Promise<FileTree | null>;
-  /** Resolves when the last batch has arrived. */
+  /** Resolves when the last batch has been received. */
   readonly batched: Promise<void>;
   readonly #port: MessagePort;
   readonly #sent = new Int32Array(new SharedArrayBuffer(4));
@@ -98,27 +105,28 @@ export class EarlyWriter {
   readonly #writing: Promise<void>[] = [];
 
   /**
-   * The parent directory must exist: a new one would stay behind when the pull fails.
-   * @throws PullError `unsupported` where files cannot be written early; as `openRootfsTarget` and `WorkerPool.start`
+   * Requires that the parent directory exists: a new one would remain after a failed pull.
+   * @throws PullError `unsupported` where files cannot be written early; as `openRootfsTarget` and
+   *   `WorkerPool.start`
    */
   static async start(options: EarlyWriterOptions): Promise<EarlyWriter> {
     const { directory, setup } = options;
     if (!requireDirectory(dirname(directory))) throw notWritten('its parent directory does not exist');
     const isAbsent = inspectDirectory(directory, false) === 'absent';
-    const place = await openRootfsTarget(directory, isAbsent, false);
+    const target = await openRootfsTarget(directory, isAbsent, false);
     try {
-      if (!place.root.isPrivate) throw notWritten('other users may write to it');
+      if (!target.root.isPrivate) throw notWritten('other users may write to it');
       const pool = await startExportPool(Math.max(MIN_THREADS, exportThreads()), setup);
-      return new EarlyWriter(options, place, pool);
+      return new EarlyWriter(options, target, pool);
     } catch (error) {
-      await discard(place);
+      await discard(target);
       throw error;
     }
   }
 
-  private constructor(options: EarlyWriterOptions, place: RootfsTarget, pool: WorkerPool) {
+  private constructor(options: EarlyWriterOptions, target: RootfsTarget, pool: WorkerPool) {
     const { layers, order, onBatch, maxEntries, directory, sameOwner } = options;
-    this.place = place;
+    this.target = target;
     this.pool = pool;
     this.#disk = dirname(directory);
     this.#sameOwner = sameOwner;
@@ -137,14 +145,14 @@ export class EarlyWriter {
     this.tree = pool.run({ ...task, port: port2, sent: this.#sent }, [port2]);
   }
 
-  /** Tells the thread that reads headers of more bytes. */
+  /** Sends more bytes to the thread that reads headers. */
   post(message: IncomingBytes): void {
     this.#port.postMessage(message);
     Atomics.add(this.#sent, 0, 1);
     Atomics.notify(this.#sent, 0);
   }
 
-  /** Has a thread write files. Rejects as `requireSpace` and the task do. */
+  /** Has a thread write a batch of files. Rejects as `requireSpace` and the task do. */
   write(layer: EarlyLayer, batch: FileBatch, extents: ExtentRows, written: CounterReader): Promise<void> {
     const writing = this.#write(layer, batch, extents).then(() => {
       // The counter wraps at 4 GiB.
@@ -164,10 +172,10 @@ export class EarlyWriter {
       firstBlock,
       tree,
       blocks,
-      directory: this.place.root.shared,
+      directory: this.target.root.shared,
       abilities: assumeGnuTar(this.#sameOwner),
     });
-    // Modes, owners and times are not needed any more, and would be most of what is kept.
+    // Modes, owners and times are not needed any more and are most of the memory.
     const { count, contentStart, text, textEnd } = tree;
     this.#rows.push({ layer, count, contentStart, text, textEnd, written });
   }
@@ -178,9 +186,12 @@ export class EarlyWriter {
     await Promise.all(this.#writing);
   }
 
-  /** Removes files that are not in the tree. Returns, by row of the tree, 1 for a file that is already written. */
+  /**
+   * Removes files that are not in the tree. Returns, for each row of the tree, 1 if its file is
+   * written.
+   */
   keep(tree: FileTree): Promise<Uint8Array> {
-    const { root } = this.place;
+    const { root } = this.target;
     return this.pool.run({
       task: 'keep-files',
       early: this.#rows,
@@ -190,24 +201,24 @@ export class EarlyWriter {
     });
   }
 
-  /** No more bytes come. The threads and the place stay. */
+  /** Stops receiving bytes. The threads and the target remain in use. */
   close(): void {
     this.#port.close();
   }
 
-  /** Ends the threads and removes what they have written, as far as it can be. */
+  /** Ends the threads and removes what they have written, as far as possible. */
   async discard(): Promise<void> {
     this.close();
     await this.pool.destroy();
-    await discard(this.place);
+    await discard(this.target);
   }
 }
 
-async function discard(place: RootfsTarget): Promise<void> {
+async function discard(target: RootfsTarget): Promise<void> {
   try {
-    await place.discard();
+    await target.discard();
   } finally {
-    place.close();
+    target.close();
   }
 }
 

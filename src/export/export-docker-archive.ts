@@ -19,21 +19,22 @@ import { damageOf, distinct, type StoredLayer, totalTarBytes } from './exported-
 import { UnfinishedFile } from './unfinished.js';
 
 /**
- * Writes the archive that `docker load` takes (moby/image-spec v1.2: manifest.json, the config under its digest, layers as plain
- * tars). The image ID is the digest of the config, as it is wherever the image comes from. The file appears under its
- * name only once all layers are proven; on the standard output the documents that name the layers follow them, so that no reader
- * takes an archive for whole in which a layer is damaged.
- * @returns whether all was written: false when nobody read the standard output any more
- * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one, the manifest or the
- *   config is gone; `option-malformed` when the file is none, as `storageError` for the file
+ * Writes an archive for `docker load` (moby/image-spec v1.2: manifest.json, the config under its
+ * digest, layers as plain tars). The image ID is the digest of the config. The file gets its name
+ * once all layers are proven. On the standard output, the documents that list the layers follow
+ * them, so that an archive with a damaged layer is incomplete to every reader.
+ * @returns false when the reader of the standard output closed it before the end
+ * @throws PullError `digest-mismatch` when a layer in the store is damaged; `store-broken` when a
+ *   layer, the manifest or the config is missing; `option-malformed` when the path cannot be a
+ *   file; as `storageError` for the file
  */
 export async function exportDockerArchive(
   options: Omit<ExportOptions, 'diffIds'> & {
-    /** Without one the archive goes to the standard output. */
+    /** Default: the standard output. */
     readonly file?: string;
-    /** The image's manifest, as the pull resolved it. */
+    /** Digest of the image's manifest. */
     readonly digest: string;
-    /** What the image was called: its tag becomes the archive's, a digest none. */
+    /** Reference of the image, whose name and tag go into the archive, unless it has a digest. */
     readonly reference: string;
   },
 ): Promise<boolean> {
@@ -68,13 +69,13 @@ export async function exportDockerArchive(
   }
 }
 
-/** A small file of the archive. */
+/** A JSON file of the archive. */
 interface Document {
   readonly name: string;
   readonly bytes: Buffer;
 }
 
-/** Writes the archive to the standard output. Returns whether somebody read all of it. */
+/** Writes the archive to the standard output. Returns false when its reader closed it early. */
 async function writeStream({ pool, layers }: ExportRun, documents: readonly Document[]): Promise<boolean> {
   const each = distinct(layers);
   const headerOf = (member: ArchiveMember) => planArchive([member]).members[0]!.header;
@@ -93,7 +94,7 @@ async function writeStream({ pool, layers }: ExportRun, documents: readonly Docu
   return !closed;
 }
 
-/** Writes the archive to a file, layers beside each other. */
+/** Writes the archive to a file, layers in parallel. */
 async function writeFile(
   { pool, layers }: ExportRun,
   { fd, path }: OpenFile,
@@ -104,7 +105,7 @@ async function writeFile(
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
     ...each.map((layer) => ({ name: nameOf(layer), sizeBytes: layer.tarBytes })),
   ]);
-  // Before the file has its length: not every file system can leave holes.
+  // Before the file gets its length, as some file systems have no holes.
   await requireSpace(dirname(path), plan.sizeBytes);
   wrapFsError(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
   const contents = documents.map(({ bytes }) => bytes);
@@ -124,8 +125,8 @@ function nameOf({ diffId }: StoredLayer): string {
 }
 
 /**
- * The name with its tag, which is `latest` when none is given; none for a digest, as docker has it. An image of a layout has the name of its
- * tag, if that is the name of an image.
+ * Returns the image's name with its tag, by default `latest`; nothing for a digest, same as docker.
+ * The name of an image in a layout is the layout's tag, if that is an image name.
  */
 function repoTags(text: string): string[] {
   const local = parseLocalImage(text, (path) => resolve(path));

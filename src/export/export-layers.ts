@@ -10,15 +10,15 @@ import { type ExportOptions, withExport } from './export-run.js';
 import { damageOf, distinct, type StoredLayer, totalTarBytes } from './exported-layers.js';
 import { UnfinishedFile } from './unfinished.js';
 
-/** Layers under way: more than there are threads, so that none waits. */
+/** Layers written at a time: more than there are threads, so that no thread waits. */
 const MAX_PARALLEL = 8;
 
 /**
- * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file appears under its name only once
- * its bytes have proven to be the DiffID's.
- * @returns the paths written, one a layer, in the order of `diffIds`
- * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone, `option-malformed` when
- *   the directory is none
+ * Writes each layer's tar into a directory, named HEX.tar after its DiffID. A file gets its name
+ * once its bytes hash to the DiffID.
+ * @returns the path of each layer's file, in the order of `diffIds`
+ * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one
+ *   is missing, `option-malformed` when the path is not a directory
  */
 export async function exportLayers(
   options: ExportOptions & { readonly directory: string },
@@ -26,27 +26,27 @@ export async function exportLayers(
   const directory = resolve(options.directory);
   requireDirectory(directory);
   const files: UnfinishedFile[] = [];
-  let held: OpenDirectory | undefined;
+  let opened: OpenDirectory | undefined;
   try {
     return await withExport(options, async ({ pool, layers, begin }) => {
-      const place = wrapFsError(`make the directory ${directory}`, () => makeOpenDirectory(directory));
-      held = place;
+      const parent = wrapFsError(`make the directory ${directory}`, () => makeOpenDirectory(directory));
+      opened = parent;
       const each = distinct(layers);
       begin(`layers:${options.directory}`, totalTarBytes(each));
-      // One that is there makes room for what replaces it.
+      // An existing file makes room for its replacement.
       const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
       await requireSpace(directory, totalTarBytes(missing));
       await forEachParallel(each, async (layer) => {
-        const file = await UnfinishedFile.create(place, tarName(layer.diffId));
+        const file = await UnfinishedFile.create(parent, tarName(layer.diffId));
         files.push(file);
         await exportLayer(pool, layer, file);
       });
       return layers.map(({ diffId }) => tarPath(directory, diffId));
     });
   } finally {
-    // No thread is left that writes to one of them.
+    // By now no thread writes to them.
     for (const file of files) await file.discard();
-    held?.close();
+    opened?.close();
   }
 }
 
@@ -58,14 +58,17 @@ async function exportLayer(pool: WorkerPool, layer: StoredLayer, file: Unfinishe
   await file.publish();
 }
 
-/** Does `work` for all items, a few at a time: each has a file open. The first that fails is told when all others have ended. */
+/**
+ * Does `work` for all items, a few at a time, as each has a file open. Throws the first error at
+ * the end.
+ */
 async function forEachParallel<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
   const queue = items.values();
   const failures: unknown[] = [];
-  const lane = async () => {
+  const worker = async () => {
     for (const item of queue) await work(item).catch((error: unknown) => failures.push(error));
   };
-  await Promise.all(Array.from({ length: MAX_PARALLEL }, lane));
+  await Promise.all(Array.from({ length: MAX_PARALLEL }, worker));
   if (failures.length > 0) throw failures[0];
 }
 

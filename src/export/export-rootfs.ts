@@ -9,73 +9,81 @@ import { contentBytes, FILE, type FileTree } from './file-tree.js';
 import type { BegunRootfs, RootfsFollower } from './rootfs-follower.js';
 import { finishRoot, openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
 
-/** What one `write-files` task has: little enough that all threads end together, much more than a message costs. */
+/**
+ * Limits of a `write-files` task: all threads end at about the same time, and messages cost little.
+ */
 const TASK_BYTES = 16 * 2 ** 20;
 const TASK_ROWS = 500;
 
 /**
- * Writes the file system that the layers make into a directory, which is absent, empty, or with `force` anything: then what it
- * has under a name of the image is replaced and all else stays. Nothing is written or followed outside it, whatever other users
- * do there meanwhile. One that was absent appears under its name only when it is whole and all layers are proven; one that was
- * empty is empty again after a failure; in one that was full nothing is touched before all layers are proven. With the `follower` that the
- * layers were pulled with, what it has written is not written again.
- * @throws PullError `option-malformed` when the directory is not empty or none, `digest-mismatch` when a layer in the store is
- *   damaged, `store-broken` when one is gone, `metadata-malformed` or `unsupported` when they make no file system;
- *   as `storageError` for the destination
+ * Writes the file system of the layers into a directory that is absent or empty. With `force` it
+ * may have entries: those with a name of the image are replaced, all others stay. Nothing is
+ * written or followed outside of the directory, whatever other users do to it meanwhile. A new
+ * directory gets its name once it is complete and all layers are proven, an empty one is empty
+ * again after a failure, and a full one is not touched before all layers are proven. Files that the
+ * `follower` of the pull has written are not written again.
+ * @throws PullError `option-malformed` when the path is not a directory or not empty,
+ *   `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is missing,
+ *   `metadata-malformed` or `unsupported` when they make no file system; as `storageError` for the
+ *   destination
  */
 export async function exportRootfs(
   options: ExportOptions & {
     readonly directory: string;
     readonly force?: boolean;
     readonly follower?: Pick<RootfsFollower, 'finish'> | undefined;
-    /** Layers that need not be proven again, such as those of a `TagFollower`. */
+    /** Layers that are proven already, such as those of a `TagFollower`. */
     readonly followed?: FollowedLayers | undefined;
-    /** The file or directory that is wanted, as a path in the image; left out, all of it. What is in a directory goes into `directory`. */
+    /**
+     * Path in the image of the file, or of the directory whose entries are exported; default: all
+     * of it.
+     */
     readonly path?: string | undefined;
-    /** False leaves every file to the user of this process. */
+    /** False makes the user of this process own every file. */
     readonly sameOwner?: boolean;
   },
 ): Promise<void> {
   const directory = resolve(options.directory);
   const force = options.force === true;
   const begun = await options.follower?.finish(options);
-  let place = begun?.place;
+  let target = begun?.target;
   let isDone = false;
   try {
     const found = begun === undefined ? inspectDirectory(directory, force) : 'empty';
     await withFilesExport({ ...options, ...(begun && { followed: begun }) }, async (run) => {
       const flattening =
         begun?.tree ?? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path, ...run.given });
-      // Behind it in the queue, and before the many small tasks, which fill what time is left.
+      // Queued after `flatten` and before the many small tasks, which fill idle threads.
       const proof = run.prove();
       const tree = await flattening;
-      place ??= await openRootfsTarget(directory, found === 'absent', force);
+      target ??= await openRootfsTarget(directory, found === 'absent', force);
       const rows = await rowsToWrite(tree, begun);
       run.begin(`rootfs:${options.directory}`, contentBytes(tree), (begun?.tree ?? null) !== null);
-      // What is replaced makes room, nobody knows how much; and it is gone, so what comes for it is proven before.
-      if (!place.isEmpty) await proof;
+      // Replaced files cannot be restored, so the layers are proven first. They also make room, but
+      // it is unknown how much.
+      if (!target.isEmpty) await proof;
       else {
-        const disk = found === 'absent' ? dirname(directory) : place.root.path;
+        const disk = found === 'absent' ? dirname(directory) : target.root.path;
         await requireSpace(disk, contentBytes(tree, rows));
       }
       const abilities = await detectAbilities(tree, options.sameOwner !== false);
-      await writeTree(run, { tree, rows, begun: begun !== undefined }, place, abilities);
+      await writeTree(run, { tree, rows, begun: begun !== undefined }, target, abilities);
       await proof;
-      const closed = finishRoot(place, tree, abilities, force);
-      await place.publish();
+      const closed = finishRoot(target, tree, abilities, force);
+      await target.publish();
       isDone = true;
       for (const message of [closed, omissionWarning(tree, abilities)])
         if (message !== undefined) run.emit({ event: 'warning', message });
     });
   } finally {
     await begun?.pool?.destroy();
-    // No thread is left that uses what is held.
-    if (!isDone) await place?.discard();
-    place?.close();
+    // By now no thread uses the target.
+    if (!isDone) await target?.discard();
+    target?.close();
   }
 }
 
-/** The rows that are not there yet. */
+/** Returns the rows that the follower has not written. */
 async function rowsToWrite(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   if (begun === undefined) return rows;
@@ -104,7 +112,10 @@ async function writeTree(
   await pool.run({ task: 'finish-files', ...common });
 }
 
-/** The rows in batches, one a task, as they lie in the layers: packs that are not in memory are read in one go. */
+/**
+ * Splits the rows into batches, one a task, in the order of the layers, so that packs are read
+ * sequentially.
+ */
 function rowBatches({ layer, contentStart, sizeBytes }: FileTree, missing: Uint32Array): Uint32Array[] {
   const rows = missing.slice();
   rows.sort((a, b) => layer[a]! - layer[b]! || contentStart[a]! - contentStart[b]!);

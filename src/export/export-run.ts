@@ -31,7 +31,9 @@ export interface ExportOptions {
   readonly store: string;
   /** DiffIDs of the layers, lowest first. */
   readonly diffIds: readonly string[];
-  /** An abort ends the export at once: the export throws its reason and leaves nothing unfinished. */
+  /**
+   * An abort ends the export at once: the export throws its reason and leaves nothing unfinished.
+   */
   readonly signal?: AbortSignal;
   readonly onEvent?: (event: ExportEvent) => void;
 }
@@ -57,11 +59,11 @@ export interface ExportRun {
 /** The run of an export that reads the layers as file systems. */
 export interface FilesRun extends ExportRun {
   /**
-   * Hashes every layer, in parallel with the other tasks; further calls return the same promise. Once
-   * it resolves, every byte of a layer that a thread has read or will read is the one that was
+   * Hashes every layer, in parallel with the other tasks; further calls return the same promise.
+   * Once it resolves, every byte of a layer that a thread has read or will read is the one that was
    * hashed, or the task of that thread fails.
-   * @throws PullError `digest-mismatch` when bytes are missing, do not hash to the DiffID, or differ
-   *   from what another thread read before
+   * @throws PullError `digest-mismatch` when bytes are missing, do not hash to the DiffID, or
+   *   differ from what another thread read before
    */
   prove(): Promise<void>;
   /** Layers to pass with each task, for threads that were started before the layers were known. */
@@ -83,10 +85,10 @@ export function withExport<T>(options: ExportOptions, work: (run: ExportRun) => 
 }
 
 /**
- * Same as `withExport`, for tasks that read layers as file systems and need their proof. Layers that
- * `followed` has proven are not hashed again.
- * @throws PullError as `withExport`; `digest-mismatch` instead of an error that damaged bytes cause;
- *   `unsupported` beyond 16 TiB
+ * Same as `withExport`, for tasks that read layers as file systems and need their proof. Layers
+ * that `followed` has proven are not hashed again.
+ * @throws PullError as `withExport`; `digest-mismatch` instead of an error that damaged bytes
+ *   cause; `unsupported` beyond 16 TiB
  */
 export function withFilesExport<T>(
   options: ExportOptions & { readonly followed?: FollowedLayers | undefined },

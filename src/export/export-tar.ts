@@ -11,21 +11,22 @@ import { contentBytes } from './file-tree.js';
 import { UnfinishedFile } from './unfinished.js';
 
 interface TarOptions extends ExportOptions {
-  /** Without one the tar goes to the standard output; into a device or a pipe it goes as it comes, too. */
+  /** Default: the standard output. A device or a pipe is written to like the standard output. */
   readonly file?: string;
-  /** The file or directory that is wanted, as a path in the image; left out, all of it. */
+  /** Path in the image of the file or directory to export; default: all of it. */
   readonly path?: string | undefined;
-  /** Layers that need not be proven again, such as those of a `TagFollower`. */
+  /** Layers that are proven already, such as those of a `TagFollower`. */
   readonly followed?: FollowedLayers | undefined;
 }
 
 /**
- * Writes the file system that the layers make as one tar, the same bytes for the same layers. A file appears under its
- * name only once all layers are proven; what went to the standard output by then cannot be taken back.
- * @returns whether all was written: false when nobody read the standard output any more
- * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one is gone,
- *   `metadata-malformed` or `unsupported` when they make no file system, `option-malformed` when the file
- *   is a directory or has none around it, or a link of another user leads elsewhere
+ * Writes the file system of the layers as one tar, the same bytes for the same layers. A file gets
+ * its name once all layers are proven; the standard output is written to before that.
+ * @returns false when the reader of the standard output closed it before the end
+ * @throws PullError `digest-mismatch` when a layer in the store is damaged, `store-broken` when one
+ *   is missing, `metadata-malformed` or `unsupported` when they make no file system,
+ *   `option-malformed` when the path is a directory, has no parent directory, or passes a link of
+ *   another user
  */
 export async function exportTar(options: TarOptions): Promise<boolean> {
   const file = options.file === undefined ? undefined : resolve(options.file);
@@ -46,20 +47,20 @@ export async function exportTar(options: TarOptions): Promise<boolean> {
   }
 }
 
-/** Writes into a device or a pipe, and into nothing that another user puts in its place. */
+/** Writes to a device or a pipe, but not to one that another user replaces it with. */
 async function writeSpecialFile(options: TarOptions, file: string): Promise<boolean> {
-  const place = inspect(file, () => followLinks(file));
-  const directory = wrapFsError(`open ${dirname(place)}`, () => OpenDirectory.hold(dirname(place)));
+  const target = inspect(file, () => followLinks(file));
+  const directory = wrapFsError(`open ${dirname(target)}`, () => OpenDirectory.hold(dirname(target)));
   try {
-    // What is left of a link is one of ours in /proc, to a pipe that has no path.
+    // Only one kind of link remains: our own in /proc to a pipe without a path.
     const follows = directory.shared.fd === undefined && directory.isPrivate;
-    return await writeTar(options, { path: file, at: directory.at(basename(place)), follows });
+    return await writeTar(options, { path: file, at: directory.at(basename(target)), follows });
   } finally {
     directory.close();
   }
 }
 
-/** Writes the tar and proves the layers, then does what `publish` does. */
+/** Writes the tar, proves the layers, then calls `publish`. */
 async function writeTar(
   options: TarOptions,
   to: WriteTarTask['to'],
@@ -69,7 +70,7 @@ async function writeTar(
     const tree = await pool.run({ task: 'flatten', intoFiles: false, path: options.path });
     begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
     const writing = pool.run({ task: 'write-tar', tree, to });
-    // One thread writes until the end: the hashes have the others.
+    // One thread writes the tar, the others hash the layers.
     const proof = prove();
     const { closed } = await writing;
     if (closed) return false;

@@ -32,13 +32,15 @@ export interface FollowedLayers {
   /** Bytes that these threads have written. */
   readonly written?: CounterReader;
   readonly tags: ReadonlyMap<Digest, BlockTagRows>;
-  /** Layers that were hashed, so that the tags of all their blocks are those of the hashed bytes. */
+  /**
+   * Layers that were hashed, so that the tags of all their blocks are those of the hashed bytes.
+   */
   readonly proven: ReadonlySet<Digest>;
 }
 
 /**
- * Records the tags of the layers that a pull verifies, so that the export after it does not hash them
- * again.
+ * Records the tags of the layers that a pull verifies, so that the export after it does not hash
+ * them again.
  */
 export class TagFollower implements LayerFollower {
   readonly tags = new Map<Digest, BlockTagRows>();
@@ -120,7 +122,8 @@ export function totalTarBytes(layers: readonly StoredLayer[]): number {
 
 /**
  * Hashes each layer once, the largest first.
- * @throws PullError `digest-mismatch` for a damaged layer, or for one that changed since it was read
+ * @throws PullError `digest-mismatch` for a damaged layer, or for one that changed since it was
+ *   read
  */
 export async function proveLayers(pool: WorkerPool, layers: readonly TaggedLayer[]): Promise<void> {
   const each = distinct(layers).sort((a, b) => b.tarBytes - a.tarBytes);
@@ -134,8 +137,8 @@ async function proveLayer(pool: WorkerPool, { diffId, extents, tags }: TaggedLay
 }
 
 /**
- * Returns the error for a layer that did not hash to its DiffID. Marks the damaged contents, so that
- * the next pull fetches them again.
+ * Returns the error for a layer that did not hash to its DiffID. Marks the damaged contents, so
+ * that the next pull fetches them again.
  */
 export async function damageOf(pool: WorkerPool, { diffId, extents }: StoredLayer): Promise<PullError> {
   const { falsePaths } = await pool.run({ task: 'check-layer', diffId, extents });

@@ -4,28 +4,31 @@ import { sparseHeader, TAR_END, tarHeader } from '../format/tar-writer.js';
 import type { TreeRows } from '../pool/messages.js';
 
 /**
- * A flattened file system as flat rows in shared memory: what travels between the threads of an export. Rows are in the
- * order of a walk, each directory's names sorted by their bytes, so a directory stands before what is in it and a
- * file before its hard links.
+ * A flattened file system as rows in shared memory, which the threads of an export exchange. Rows
+ * are in depth-first order with the names of a directory sorted by their bytes: a directory
+ * precedes its entries and a file its hard links.
  */
 export type FileTree = TreeRows;
 
-/** The type flags, as bytes. */
+/** Type flags of tar, as bytes. */
 export const FILE = 0x30;
 export const HARD_LINK = 0x31;
 export const SYMLINK = 0x32;
 export const DIRECTORY = 0x35;
 
-/** The paths, links and attributes of rows. */
+/** Paths, link targets and attributes of rows. */
 type Texts = Pick<FileTree, 'text' | 'textEnd'>;
 
-/** No row: what the parent of the root's entries is. */
+/** The parent of the root's entries. */
 export const NO_ROW = -1;
 
-/** Most rows have no link and no attributes. */
+/** Shared, as most rows have neither link target nor attributes. */
 const NO_BYTES = Buffer.alloc(0);
 
-/** The name of a row in the directory that it is in, as bytes: names need not be UTF-8. */
+const SLASH = Buffer.from('/');
+const ROOT = Buffer.from('./');
+
+/** Returns the last name of a row's path, as bytes: names need not be UTF-8. */
 export function nameAt(tree: FileTree, row: number): Buffer {
   const parent = tree.parent[row]!;
   const start = startOfText(tree, row, 0);
@@ -33,22 +36,22 @@ export function nameAt(tree: FileTree, row: number): Buffer {
   return Buffer.from(tree.text.buffer, start + above, tree.textEnd[row * 3]! - start - above);
 }
 
-/** Whether a row is the root of the file system, which stands first if a layer states it. */
+/** Returns whether a row is the root, which is row 0 if a layer has an entry for it. */
 export function isRoot(tree: FileTree, row: number): boolean {
   return row === 0 && tree.textEnd[0] === 0;
 }
 
-/** The path of a row, without a slash at either end; the root's is empty. */
+/** Returns the path of a row, without a slash at either end; empty for the root. */
 export function pathAt(tree: Texts, row: number): Buffer {
   return textAt(tree, row, 0);
 }
 
-/** What a symbolic link says. */
+/** Returns the target of a symbolic link. */
 export function linkAt(tree: FileTree, row: number): Buffer {
   return textAt(tree, row, 1);
 }
 
-/** The extended attributes of a row, as the pax records that state them. */
+/** Returns the extended attributes of a row, as pax records. */
 export function xattrRecordsAt(tree: FileTree, row: number): Buffer {
   return textAt(tree, row, 2);
 }
@@ -64,7 +67,7 @@ function startOfText(tree: Texts, row: number, which: 0 | 1 | 2): number {
   return at === 0 ? 0 : tree.textEnd[at - 1]!;
 }
 
-/** Bytes of all files, each once and without holes; or of those among these rows. */
+/** Returns the content bytes of all files, or of those in `rows`: each once and without holes. */
 export function contentBytes(tree: FileTree, rows?: Uint32Array): number {
   let sum = 0;
   const count = rows?.length ?? tree.count;
@@ -75,13 +78,13 @@ export function contentBytes(tree: FileTree, rows?: Uint32Array): number {
   return sum;
 }
 
-/** How long a row's file is, holes included. */
+/** Returns the length of a row's file, holes included. */
 export function fileBytesAt({ sparse, sizeBytes }: FileTree, row: number): number {
   const at = sparseAt(sparse, row);
   return at < 0 ? sizeBytes[row]! : sparse.fileBytes[at]!;
 }
 
-/** Start and end of each run of bytes in a row's file that its content has, or undefined where that is all of it. */
+/** Returns start and end of each run of data in a sparse file; undefined for other files. */
 export function boundsAt({ sparse }: FileTree, row: number): Float64Array | undefined {
   const at = sparseAt(sparse, row);
   return at < 0
@@ -98,8 +101,9 @@ function sparseAt({ rows }: FileTree['sparse'], row: number): number {
 const HALF_MICROSECOND = 0.5;
 
 /**
- * A time as Node sets it, to the microsecond, which it cuts off towards zero: half of one more keeps what a double makes of the
- * fraction from falling below it, until 2242. Before 1970 that is towards the next microsecond, and only as text: a negative number means "now".
+ * Returns a time for Node's `utimes`, which truncates to the microsecond towards zero. Half a
+ * microsecond is added away from zero against rounding errors of the double; this is exact until
+ * 2242. Times before 1970 are strings, as Node takes a negative number for "now".
  */
 export function fileTime(seconds: number, nanos: number): number | string {
   const micros = Math.floor(nanos / 1000);
@@ -107,15 +111,12 @@ export function fileTime(seconds: number, nanos: number): number | string {
   return String(seconds + (micros - HALF_MICROSECOND) / 1e6);
 }
 
-const SLASH = Buffer.from('/');
-const ROOT = Buffer.from('./');
-
 type Item = Parameters<typeof tarHeader>[0];
 type ItemType = Item['type'];
 
 /**
- * The tar header of a row, but for `changes`: a directory's name ends in a slash, the root is `./`. The map of a sparse file is part
- * of it, so that always the row's content follows.
+ * Returns the tar header of a row with `changes`: the name of a directory ends in a slash, the root
+ * is `./`. The header of a sparse file includes its map, so that the row's content always follows.
  */
 export function headerAt(tree: FileTree, row: number, changes: Partial<Item> = {}): Buffer {
   const type = tree.type[row]!;
@@ -140,7 +141,7 @@ export function headerAt(tree: FileTree, row: number, changes: Partial<Item> = {
   return bounds === undefined ? tarHeader(item) : sparseHeader(item, bounds, fileBytesAt(tree, row));
 }
 
-/** How long a tar of these rows is at least: that of one without extended headers. */
+/** Returns the least length of a tar of these rows: that without extended headers. */
 export function leastTarBytes({ count, sizeBytes }: FileTree): number {
   const padded = sizeBytes.reduce((sum, size) => sum + size + paddingOf(size), 0);
   return count * TAR_BLOCK_BYTES + padded + TAR_END.length;

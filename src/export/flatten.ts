@@ -24,33 +24,40 @@ import {
 } from './tree-nodes.js';
 import { rowsOf } from './tree-rows.js';
 
-/** Directories without an entry of their own: one for eight of the most entries. They take 160 MB; a path of 4 KB can ask for 2,048. */
+/**
+ * Limit of directories without an entry: 160 MB of memory. A path of 4 KB can imply 2,048 of them.
+ */
 const MAX_IMPLIED = MAX_ENTRIES / 8;
-/** Names, links, extended attributes and maps of sparse files of all rows: 256 bytes for each of the most there may be. */
+/**
+ * Limit of names, links, extended attributes and sparse maps of all rows: 256 bytes for each
+ * possible entry.
+ */
 export const MAX_TEXT_BYTES = 2 ** 30;
 /**
- * Parts of paths that may be followed in all layers together, 32 for each of the most entries: four million files in directories 30
- * deep take as many, and about ten seconds. Sixteen bytes of an extended header count as one.
+ * Limit of path parts that are followed in all layers together, 32 for each possible entry: four
+ * million files in directories 30 deep take as many, in about ten seconds. Sixteen bytes of an
+ * extended header count as one.
  */
 export const MAX_STEPS = 32 * MAX_ENTRIES;
 
-/** What the layers of an image may ask for. */
+/** Limits of the layers of an image. */
 interface FlattenLimits {
   readonly maxSteps?: number;
   readonly maxImplied?: number;
   readonly maxTextBytes?: number;
   readonly maxEntries?: number;
-  /** Whether what Linux takes for no name or link is refused. */
+  /** Whether names and links that Linux does not accept are refused. */
   readonly intoFiles?: boolean;
-  /** Only this part of the file system is exported; all of it when left out. */
+  /** The part of the file system to export; default: all of it. */
   readonly only?: Selection | undefined;
 }
 
 /**
- * The file system that these layers make, lowest first. Only headers are read. `docs/exports.md` says what it does where programs
- * differ.
- * @throws PullError `metadata-malformed` when a layer is no tar or makes no file system, `unsupported` for types of
- *   entries that images do not have; as `subtreeOf`; as the source's `read`
+ * Flattens layers, lowest first, to one file system. Reads their headers alone. `docs/exports.md`
+ * describes what it does where programs differ.
+ * @throws PullError `metadata-malformed` when a layer is not a tar or contradicts the layers below
+ *   it, `unsupported` for entry types that images do not have; as `subtreeOf`; as the source's
+ *   `read`
  */
 export function flatten(
   layers: readonly TarSource[],
@@ -79,13 +86,15 @@ export function flatten(
 }
 
 /**
- * Applies a layer: what it takes away of those below it first, wherever in the tar that stands, then what it has, in the order of the
- * tar. `hidden`: what hard links may lead to beside the tree, by path.
+ * Applies a layer: first its whiteouts, wherever they are in the tar, then its other entries in the
+ * order of the tar. `hidden` has the files outside of the tree to which hard links may lead, by
+ * path.
  */
 function applyLayer(tree: LayerTree, { named, whiteouts }: LayerChanges, hidden: Map<string, Inode>): void {
   let at = '';
   try {
-    // A whiteout is in a directory of its own layer, not behind the link that this directory takes the place of.
+    // A whiteout applies to the directory of its own layer, not to the target of a link that this
+    // directory replaces.
     if (whiteouts.length > 0 && !tree.isEmpty) tree.blockReplacedLinks(statedPaths(named));
     for (at of shallowFirst(whiteouts, (path) => path)) applyWhiteout(tree, at);
     tree.unblockLinks();
@@ -100,7 +109,7 @@ function applyLayer(tree: LayerTree, { named, whiteouts }: LayerChanges, hidden:
   }
 }
 
-/** The same error with the path of the entry, where it does not name that. */
+/** Adds the path of the entry to an error that does not name it. */
 function atPath(error: unknown, path: string): unknown {
   if (!(error instanceof PullError) || error.message.includes(quote(path))) return error;
   const { code, message, hint } = error;
@@ -138,14 +147,19 @@ function applyWhiteout(tree: LayerTree, path: string): void {
   else tree.remove(`${parent}/${whiteoutTarget(name, path)}`);
 }
 
-/** @throws PullError for what would take the directory itself away, or the one above, as containerd refuses it */
+/**
+ * @throws PullError for a whiteout of the directory itself or its parent; containerd refuses these,
+ *   too
+ */
 function whiteoutTarget(whiteout: string, path: string): string {
   const name = whiteout.slice(WHITEOUT.length);
-  if (['', '.', '..'].includes(name)) throw noFileSystem(`${quote(path)} takes no file away`);
+  if (['', '.', '..'].includes(name)) throw noFileSystem(`${quote(path)} names no file to remove`);
   return name;
 }
 
-/** The same error with its layer, by number and DiffID, where the layer's bytes are what is wrong. The lowest has number 1. */
+/**
+ * Adds number and DiffID of the layer to an error about its content. The lowest layer has number 1.
+ */
 function ofLayer(error: unknown, layer: number, { length, [layer]: source }: readonly TarSource[]): unknown {
   if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
     return error;
@@ -155,23 +169,27 @@ function ofLayer(error: unknown, layer: number, { length, [layer]: source }: rea
   return new PullError(code, `${message} (${where})`, { hint, layer: diffId, cause: error });
 }
 
-/** The part of a file system that is exported. */
+/** The part of a file system to export. */
 interface Selection {
-  /** From the root of the image on, with or without a slash before it; links are followed inside the image, that at its end, too. */
+  /**
+   * Path from the root of the image, with or without a leading slash; all links are followed inside
+   * the image.
+   */
   readonly path: string;
-  /** Whether a directory becomes the root of the export; else it keeps its name. */
+  /** Whether a directory becomes the root of the export; otherwise it keeps its name. */
   readonly asRoot: boolean;
 }
 
-/** Where a path has led so far. */
+/** A node on the way to a path. */
 interface Step {
   readonly node: Node;
   readonly name: string;
 }
 
 /**
- * The part of a file system that a path names, as a file system: a file, or a directory with all that is below it.
- * @throws PullError `path-not-found` that names the nearest thing on the way that is there
+ * Returns the part of a file system at a path, as a file system: a file, or a directory with
+ * everything below it.
+ * @throws PullError `path-not-found`, which names the nearest existing directory or file
  */
 function subtreeOf(
   tree: Pick<LayerTree, 'root' | 'rootIsStated'>,
@@ -190,37 +208,37 @@ function subtreeOf(
 }
 
 function find(root: Node, path: string): Step {
-  const way: Step[] = [{ node: root, name: '' }];
+  const trail: Step[] = [{ node: root, name: '' }];
   const parts = path.split('/').filter(isName).reverse();
-  // A link at the end that leads nowhere is itself what is there.
+  // A dangling link at the end is the result itself.
   let last: Step | undefined;
   for (let links = 0; parts.length > 0; ) {
     const name = parts.pop()!;
     if (name === '..') {
-      if (way.length > 1) way.pop();
+      if (trail.length > 1) trail.pop();
       continue;
     }
-    const node = way.at(-1)!.node.directory?.names.get(name);
+    const node = trail.at(-1)!.node.directory?.names.get(name);
     if (node?.inode.type !== SYMLINK) {
-      if (node === undefined) return last ?? notFound(path, way);
-      way.push({ node, name });
+      if (node === undefined) return last ?? notFound(path, trail);
+      trail.push({ node, name });
       continue;
     }
     if (parts.length === 0) last ??= { node, name };
     links += 1;
-    if (links > MAX_LINKS) return last ?? notFound(path, way);
+    if (links > MAX_LINKS) return last ?? notFound(path, trail);
     const { link } = node.inode;
-    if (link.startsWith('/')) way.length = 1;
+    if (link.startsWith('/')) trail.length = 1;
     parts.push(...link.split('/').filter(isName).reverse());
   }
-  return way.at(-1)!;
+  return trail.at(-1)!;
 }
 
 /** @throws PullError always */
-function notFound(path: string, way: readonly Step[]): never {
-  const names = way.slice(1).map(({ name }) => name);
+function notFound(path: string, trail: readonly Step[]): never {
+  const names = trail.slice(1).map(({ name }) => name);
   const nearest = quote(`/${names.join('/')}`);
-  const isDirectory = way.at(-1)!.node.directory !== undefined;
+  const isDirectory = trail.at(-1)!.node.directory !== undefined;
   const there = isDirectory ? `the nearest directory is ${nearest}` : `${nearest} is no directory`;
   throw new PullError('path-not-found', `the image has no ${quote(path)}: ${there}`);
 }

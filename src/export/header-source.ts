@@ -3,25 +3,28 @@ import type { TarSource } from '../format/tar-entries.js';
 import { BLOCK_BYTES, BlockParts, type BlockTags, changedLayer, type PartTags } from './block-tags.js';
 import type { ExtentReader, LayerSource } from './layer-source.js';
 
-/** A header with its extended headers seldom has more; a small file's content and the next header come along. */
+/** Covers a header with most extended headers, and often a small content and the next header. */
 const WINDOW_BYTES = 4096;
 
-/** A layer's tar, which may still be coming. */
+/** Reads a layer's tar, which may still be growing. */
 export interface TarReader extends Pick<ExtentReader, 'lengthBytes' | 'readInto'> {
-  /** How far the tar can be read now: at least to `end`, if it is that long. */
+  /** Returns the end of what can be read now; waits until that is at least `end`. */
   reach(end: number): number;
 }
 
-/** What a layer's headers are read from, and compared with. */
+/** A layer whose headers are read, with the tags to compare them with. */
 export interface HeaderLayer {
   readonly diffId: Digest;
   readonly reader: TarReader;
   readonly partTags: PartTags;
-  /** For whole blocks; undefined where others compare them later. */
+  /** To compare whole blocks; undefined where another task does so later. */
   readonly whole: { readonly tags: BlockTags; readonly source: LayerSource } | undefined;
 }
 
-/** A layer's tar for one who reads little of it, at positions that ascend. Who hashes the layer compares what was read. */
+/**
+ * Reads the headers of a layer's tar, at ascending positions. What was read is compared with what
+ * the thread that hashes the layer reads.
+ */
 export class HeaderSource implements TarSource {
   readonly diffId: Digest;
   readonly #layer: HeaderLayer;
@@ -40,7 +43,10 @@ export class HeaderSource implements TarSource {
     return this.#layer.reader.lengthBytes;
   }
 
-  /** @throws PullError `digest-mismatch` when other bytes were hashed before, else as `PackReader.readInto` */
+  /**
+   * @throws PullError `digest-mismatch` when different bytes were hashed before; as
+   *   `PackReader.readInto`
+   */
   read(position: number, lengthBytes: number): Buffer {
     if (position < this.#windowStart || position + lengthBytes > this.#windowEnd) {
       if (lengthBytes > this.#window.length) this.#window = Buffer.allocUnsafeSlow(lengthBytes);
@@ -57,22 +63,23 @@ export class HeaderSource implements TarSource {
 }
 
 /**
- * Has all that header sources of one thread return compared with what is hashed, a block at a time. Either the thread that hashes the
- * block finds the tag of what was read of it, or it was there before: then the whole block is read here, and compared with what it
- * hashed. It leaves its tag before it looks for this one, and this thread the other way round: one of them sees the other's.
+ * Compares everything that the header sources of one thread return with what is hashed, a block at
+ * a time. If the block has not been hashed yet, the hashing thread finds the tag of the parts read
+ * here. If it has, the whole block is read here and compared with its tag. Both threads store their
+ * own tag before they look for the other one, so at least one of them sees both.
  */
 export class HeaderComparison {
   readonly #parts = new BlockParts();
-  readonly #onLeft: (layer: HeaderLayer, block: number) => void;
+  readonly #onRecorded: (layer: HeaderLayer, block: number) => void;
   #layer: HeaderLayer | undefined;
   #block = 0;
 
-  /** `onLeft` is called with each block that others are to compare as a whole, after this. */
-  constructor(onLeft: (layer: HeaderLayer, block: number) => void = () => {}) {
-    this.#onLeft = onLeft;
+  /** `onRecorded` is called with each block that another task is to compare as a whole. */
+  constructor(onRecorded: (layer: HeaderLayer, block: number) => void = () => {}) {
+    this.#onRecorded = onRecorded;
   }
 
-  /** Adds what was read at `position` of a layer's tar. @throws PullError as `finish` */
+  /** Adds the bytes read at `position` of a layer's tar. @throws PullError as `finish` */
   add(layer: HeaderLayer, position: number, bytes: Buffer): void {
     for (let done = 0; done < bytes.length; ) {
       const block = Math.floor((position + done) / BLOCK_BYTES);
@@ -87,20 +94,20 @@ export class HeaderComparison {
   }
 
   /**
-   * To be called when all has been read.
-   * @throws PullError `digest-mismatch` when other bytes were hashed, else as `PackReader.readInto`
+   * Ends the current block; to be called after the last read.
+   * @throws PullError `digest-mismatch` when different bytes were hashed; as `PackReader.readInto`
    */
   finish(): void {
     const layer = this.#layer;
     if (layer === undefined) return;
     this.#layer = undefined;
     const { partTags, whole, diffId } = layer;
-    const isAbandoned = partTags.leave(this.#block, this.#parts);
+    const isRecorded = partTags.record(this.#block, this.#parts);
     if (whole === undefined) {
-      // Left before, where a layer occurs twice.
-      if (!isAbandoned && !partTags.areLeft(this.#block, this.#parts)) throw changedLayer(diffId);
-      this.#onLeft(layer, this.#block);
-    } else if (!isAbandoned || whole.tags.has(this.#block)) {
+      // A layer that occurs twice has the tag of its first reading.
+      if (!isRecorded && !partTags.hasRecorded(this.#block, this.#parts)) throw changedLayer(diffId);
+      this.#onRecorded(layer, this.#block);
+    } else if (!isRecorded || whole.tags.has(this.#block)) {
       if (!this.#parts.areIn(whole.source.wholeBlock(this.#block))) throw changedLayer(diffId);
     }
     this.#parts.clear();

@@ -6,57 +6,60 @@ import type { LayerTree } from './layer-tree.js';
 import type { Inode } from './tree-nodes.js';
 import { noFileSystem, partsOf, quote } from './tree-nodes.js';
 
-/** Entries of all layers: the rows and names of four million are about 1 GB. The TOC of a layer has the same limit. */
+/**
+ * Limit of the entries of all layers: rows and names of four million take about 1 GB. A TOC has the
+ * same limit.
+ */
 export const MAX_ENTRIES = 4 * 2 ** 20;
-/** PATH_MAX of Linux: no file system takes a longer path. */
+/** PATH_MAX of Linux. */
 export const MAX_PATH_BYTES = 4096;
-/** What Linux takes: of a part of a path (NAME_MAX), and of a symbolic link (PATH_MAX with its NUL). */
+/** Limits of Linux: of a name (NAME_MAX), and of a link target (PATH_MAX includes its NUL). */
 const MAX_NAME_BYTES = 255;
 const MAX_LINK_BYTES = 4095;
-/** Bytes of extended headers and of maps of sparse files that count as a step of `LayerTree`. */
+/** Bytes of extended headers and sparse maps that count as one step of `LayerTree`. */
 const META_BYTES_A_STEP = 16;
 /** Linux has 12 bits for the major number of a device and 20 for the minor one. */
 const MAX_DEV_MAJOR = 2 ** 12 - 1;
 const MAX_DEV_MINOR = 2 ** 20 - 1;
 
-/** What a name begins with that takes something away (OCI image-spec, layer.md, "Whiteouts"). */
+/** Prefix of whiteouts (OCI image-spec, layer.md, "Whiteouts"). */
 export const WHITEOUT = '.wh.';
 export const OPAQUE = '.wh..wh..opq';
-/** Names of aufs's own, which are no part of the image. */
+/** Prefix of internal names of aufs, which are not part of the image. */
 export const AUFS = '.wh..wh.';
 
-/** Types that an image may have; `7` is a file that wants to lie in one piece, `S` GNU's sparse one. */
+/** Entry types that an image may have; `7` is a contiguous file, `S` a sparse file of GNU tar. */
 const FILE_TYPES = '07S';
 const OTHER_TYPES = '23456';
 
-/** What a layer does to those below it, entries without their header's bytes. */
+/** The changes of a layer to those below it. */
 export interface LayerChanges {
   readonly named: readonly Named[];
   /** Paths of whiteouts. */
   readonly whiteouts: readonly string[];
 }
 
-/** An entry for a path: a new file, or a hard link to the file of another path. */
+/** An entry: a path with a new inode, or with the target of a hard link. */
 export interface Named {
   readonly path: string;
   readonly what: Inode | string;
-  /** Whether it is aufs's own: no part of the image, but hard links may lead to it. */
+  /** Whether it belongs to aufs: not part of the image, but hard links may lead to it. */
   readonly isHidden: boolean;
 }
 
-/** What all layers together may have. */
+/** Limits of all layers together. */
 interface ReadLimits {
   readonly maxEntries: number;
-  /** Bytes of names, links and extended attributes. */
+  /** Of names, links and extended attributes. */
   readonly maxTextBytes: number;
-  /** Whether what Linux takes for no name or link is refused. */
+  /** Whether names and links that Linux does not accept are refused. */
   readonly intoFiles: boolean;
 }
 
-/** Told of each file as its header is read: whether it is there in the end is not known yet. */
+/** Called with each file as its header is read; later entries may remove it. */
 export type FileListener = (layer: number, path: string, inode: Inode) => void;
 
-/** Reads what layers have, one after the other, and counts what all of them ask for. */
+/** Reads the changes of layers, one after the other, and enforces the limits of all of them. */
 export class LayerReader {
   readonly #tree: LayerTree;
   readonly #limits: ReadLimits;
@@ -68,7 +71,7 @@ export class LayerReader {
     this.#limits = limits;
   }
 
-  /** What a layer has, in the order of its tar. @throws as `flatten` */
+  /** Returns the changes of a layer, in the order of its tar. @throws as `flatten` */
   read(source: TarSource, layer: number, onFile: FileListener): LayerChanges {
     const { maxEntries, intoFiles } = this.#limits;
     const named: Named[] = [];
@@ -120,7 +123,7 @@ function pathOf({ entry: { name } }: PlacedEntry): string {
 
 function whatOf(path: string, placed: PlacedEntry, layer: number): Inode | string {
   const { type, linkName } = placed.entry;
-  // Extended headers can state what no system call takes.
+  // Extended headers can contain a NUL, which no system call accepts.
   if (path.includes('\0') || linkName.includes(0))
     throw noFileSystem(`there is a NUL in the path or the link of ${quote(path)}`);
   if (linkName.length > MAX_PATH_BYTES)
@@ -133,7 +136,7 @@ function textBytesOf({ path, what }: Named): number {
   return path.length + what.link.length + what.xattrRecords.length + (what.sparse?.bounds.byteLength ?? 0);
 }
 
-/** @throws PullError for what no system call makes; a tar can have it */
+/** @throws PullError for an entry that a tar can have, but no system call can create */
 function requireFileName({ path, what }: Named): void {
   if (path.length > MAX_NAME_BYTES && path.split('/').some((part) => part.length > MAX_NAME_BYTES))
     throw noFileSystem(`a name in ${quote(path)} is longer than ${MAX_NAME_BYTES} bytes`, TAR_HINT);

@@ -6,16 +6,18 @@ import { LayerTree } from './layer-tree.js';
 import { isName } from './tree-nodes.js';
 
 /**
- * What a layer does to what the layers below it have at a path and beneath: it hides all of that, or part of it at most. `unclear`: what it does to
- * that path, or any other, may depend on the layers below it.
+ * Effect of a layer on what lower layers have at a path and below it: it hides everything
+ * (`covers`), or not everything (`leaves`). `unclear`: its effect on any path may depend on the
+ * layers below.
  */
 export type LayerEffect = 'covers' | 'leaves' | 'unclear';
 
 /**
- * The effect of a layer on a path, whatever lies below it. It is clear only of layers that state each directory before what is in it, so that no
- * symbolic link below leads their names elsewhere, link only to files of their own, and have no symbolic link on the way.
- * @param names those on the way from the root, at least one and no `..`; a letter a byte
- * @throws PullError as `flatten`, for what this layer alone has
+ * Returns the effect of a layer on a path. It is clear only if the layer has an entry for each
+ * directory before those of its files, so that no lower symbolic link redirects them, has hard
+ * links to its own files alone, and has no symbolic link on the way to the path.
+ * @param names the path from the root, at least one name and no `..`, in latin1
+ * @throws PullError as `flatten`, for this layer alone
  */
 export function effectOf(source: TarSource, names: readonly string[]): LayerEffect {
   const tree = new LayerTree({ implied: 0, steps: MAX_STEPS });
@@ -33,7 +35,9 @@ export function effectOf(source: TarSource, names: readonly string[]): LayerEffe
   return covers ? 'covers' : 'leaves';
 }
 
-/** The directories of a layer, and whether one of its files stands on the way; undefined for what is not clear. */
+/**
+ * Returns the directories of a layer and whether a file of it is on the way; undefined if unclear.
+ */
 function ownDirectories({ named }: LayerChanges, wanted: string) {
   const directories = new Set(['']);
   const files = new Set<string>();
@@ -56,7 +60,7 @@ function ownDirectories({ named }: LayerChanges, wanted: string) {
   return { directories, covers };
 }
 
-/** What a whiteout hides, as a path with a slash at its end; undefined for what is not clear. */
+/** Returns what a whiteout hides, as a path that ends in a slash; undefined if unclear. */
 function hiddenBy(whiteout: string, directories: ReadonlySet<string>): string | undefined {
   const own = literal(whiteout);
   if (own === undefined || !directories.has(parentOf(own))) return undefined;
@@ -67,7 +71,7 @@ function hiddenBy(whiteout: string, directories: ReadonlySet<string>): string | 
   return ['', '.', '..'].includes(hidden) ? undefined : `${parent}${hidden}/`;
 }
 
-/** The path as it stands, undefined where it goes up. */
+/** Returns the path without empty parts; undefined if it has `..`. */
 function literal(path: string): string | undefined {
   const names = path.split('/').filter(isName);
   return names.includes('..') ? undefined : names.join('/');

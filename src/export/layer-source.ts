@@ -3,11 +3,14 @@ import type { ExtentList } from '../store/extents.js';
 import type { PackReader } from '../store/pack-reader.js';
 import { BLOCK_BYTES, type BlockTags, changedLayer, type PartTags } from './block-tags.js';
 
-/** Reads a layer's tar at any position from its extents, to which more can be appended. Fastest where positions ascend. */
+/**
+ * Reads a layer's tar at any position from its extents, to which more can be appended. Fastest in
+ * ascending order.
+ */
 export class ExtentReader {
   readonly #packs: PackReader;
   readonly #extents: ExtentList;
-  /** The extent that was read last. */
+  /** Row of the extent that was read last. */
   #row = 0;
 
   constructor(packs: PackReader, extents: ExtentList) {
@@ -19,12 +22,13 @@ export class ExtentReader {
     return this.#extents.lengthBytes;
   }
 
-  /** How far the tar can be read. */
+  /** Returns the end of what can be read. */
   reach(): number {
     return this.#extents.lengthBytes;
   }
 
-  /** Fills `target` from its beginning with the bytes [position, position + lengthBytes). @throws PullError as `PackReader.readInto` */
+  /** Reads `lengthBytes` bytes at `position` into the start of `target`.
+   * @throws PullError as `PackReader.readInto` */
   readInto(target: Buffer, position: number, lengthBytes: number): void {
     for (let done = 0; done < lengthBytes; ) {
       const row = this.#rowAt(position + done);
@@ -41,7 +45,9 @@ export class ExtentReader {
     }
   }
 
-  /** The extent that holds the byte at `position`: the one read last or one of the next, else by halving. */
+  /**
+   * Returns the extent with the byte at `position`: tries the last one and the next, then searches.
+   */
   #rowAt(position: number): number {
     const { count } = this.#extents;
     for (let row = this.#row; row < Math.min(count, this.#row + 2); row++) {
@@ -61,31 +67,31 @@ export class ExtentReader {
 }
 
 /**
- * Blocks that a thread keeps: 2 MiB, what a core's cache holds. One would do for files in the order of a layer; a tar goes from
- * layer to layer.
+ * Blocks in the cache of a thread: 2 MiB, the size of a core's cache. One block suffices for files
+ * in the order of a layer, but a tar alternates between layers.
  */
 const CACHED_BLOCKS = 8;
 
 interface Slot {
-  /** The layer whose block it has; undefined while it has none. */
+  /** Layer of the block; undefined for an empty slot. */
   source: LayerSource | undefined;
   block: number;
   readonly bytes: Buffer;
 }
 
-/** Memory for the blocks that a thread read last. */
+/** Caches the blocks that a thread read last. */
 export class BlockCache {
-  /** In order of last use, the longest unused first. */
+  /** Least recently used first. */
   readonly #slots: Slot[] = [];
 
-  /** The slot that has a block, or undefined. */
+  /** Returns the slot of a block, or undefined. */
   find(source: LayerSource, block: number): Slot | undefined {
     const at = this.#slots.findLastIndex((slot) => slot.block === block && slot.source === source);
     return at < 0 ? undefined : this.#use(at);
   }
 
-  /** A slot for another block: a new one, or the one that has not been used for longest. */
-  take(): Slot {
+  /** Returns a slot for another block: a new one, or the least recently used. */
+  allocate(): Slot {
     if (this.#slots.length === CACHED_BLOCKS) return this.#use(0);
     const slot = { source: undefined, block: 0, bytes: Buffer.allocUnsafeSlow(BLOCK_BYTES) };
     this.#slots.push(slot);
@@ -100,8 +106,9 @@ export class BlockCache {
 }
 
 /**
- * A layer's tar, read at any position from its extents, a whole block at a time. Every block is compared with what other threads
- * of this export read of it: those that hash the layer, above all. Fastest where positions ascend.
+ * Reads a layer's tar at any position, a block at a time, and compares every block with what other
+ * threads of this export read of it, in particular the one that hashes the layer. Fastest in
+ * ascending order.
  */
 export class LayerSource {
   readonly #diffId: Digest;
@@ -119,9 +126,9 @@ export class LayerSource {
       readonly diffId: Digest;
       readonly reader: ExtentReader;
       readonly tags: BlockTags;
-      /** Where no other thread compares the parts that were read before. */
+      /** Given if this thread has to compare the parts that were read before. */
       readonly partTags?: PartTags;
-      /** Where the reader has only a part of the layer: the block that it begins with. */
+      /** First block of the reader, if it has only a part of the layer. */
       readonly firstBlock?: number;
     },
   ) {
@@ -135,8 +142,10 @@ export class LayerSource {
   }
 
   /**
-   * The bytes from `position` on, up to `lengthBytes` of them or the end of their block. Good until the next call for any layer.
-   * @throws PullError `digest-mismatch` when another read of the same block got other bytes, else as `PackReader.readInto`
+   * Returns up to `lengthBytes` bytes at `position`, but not beyond the end of their block. Valid
+   * until the next call for any layer.
+   * @throws PullError `digest-mismatch` when another read of the same block got other bytes, else
+   *   as `PackReader.readInto`
    */
   part(position: number, lengthBytes: number): Buffer {
     const block = Math.floor(position / BLOCK_BYTES);
@@ -145,7 +154,7 @@ export class LayerSource {
     return bytes.subarray(from, Math.min(from + lengthBytes, BLOCK_BYTES));
   }
 
-  /** A whole block, as `part` returns it. The last one may be shorter. */
+  /** Returns a whole block, with the lifetime of `part`. The last block may be shorter. */
   wholeBlock(block: number): Buffer {
     const start = block * BLOCK_BYTES;
     return this.part(start, Math.min(BLOCK_BYTES, this.#lengthBytes - start));
@@ -159,14 +168,14 @@ export class LayerSource {
   }
 
   #readBlock(block: number): Slot {
-    const slot = this.#cache.take();
+    const slot = this.#cache.allocate();
     slot.source = undefined;
     const start = block * BLOCK_BYTES;
     const lengthBytes = Math.min(BLOCK_BYTES, this.#lengthBytes - start);
     this.#reader.readInto(slot.bytes, start - this.#firstBlock * BLOCK_BYTES, lengthBytes);
     const bytes = lengthBytes === BLOCK_BYTES ? slot.bytes : slot.bytes.subarray(0, lengthBytes);
     if (!this.#tags.agrees(block, bytes)) throw changedLayer(this.#diffId);
-    if (this.#partTags?.agree(block, bytes) === false) throw changedLayer(this.#diffId);
+    if (this.#partTags?.agrees(block, bytes) === false) throw changedLayer(this.#diffId);
     slot.source = this;
     slot.block = block;
     return slot;

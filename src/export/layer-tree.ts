@@ -62,9 +62,9 @@ export class LayerTree {
   }
 
   /**
-   * Stops following the symbolic links that the paths of a layer replace, until `unblockLinks`. Where
-   * one of these paths leads through another, only the shallower link is replaced: the deeper path
-   * lies below what the layer puts in its place.
+   * Stops following the symbolic links that the paths of a layer replace, until `unblockLinks`.
+   * Where one of these paths leads through another, only the shallower link is replaced: the deeper
+   * path lies below what the layer puts in its place.
    */
   blockReplacedLinks(stated: readonly StatedPath[]): void {
     const linkAt = ({ path, link }: StatedPath) => {
@@ -87,7 +87,9 @@ export class LayerTree {
     this.#losses += 1;
   }
 
-  /** Puts an entry at a path and replaces what is there, except that a directory keeps its entries. */
+  /**
+   * Puts an entry at a path and replaces what is there, except that a directory keeps its entries.
+   */
   put(path: string, inode: Inode): void {
     const { parent, name } = this.#split(path);
     if (name === undefined) {
@@ -189,7 +191,9 @@ export class LayerTree {
     return this.#walk(path, true)!;
   }
 
-  /** Follows a path to a directory. `make` creates missing directories and replaces files by them. */
+  /**
+   * Follows a path to a directory. `make` creates missing directories and replaces files by them.
+   */
   #walk(path: string, make: boolean): Directory | undefined {
     if (this.#last?.losses === this.#losses && path === this.#lastPath) return this.#last.directory;
     const found = this.#follow(this.root.directory!, this.#partsOf(path), make, 0);

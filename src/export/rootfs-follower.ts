@@ -14,15 +14,18 @@ import type { FollowedLayers } from './exported-layers.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import type { RootfsTarget } from './rootfs-target.js';
 
-/** Entries of all layers up to which files are written early: SECURITY.md says why. */
+/** Limit of the entries of all layers for files to be written early; SECURITY.md has the reason. */
 const MAX_EARLY_ENTRIES = 2 ** 16;
 
-/** A root file system that already has some of its files. */
+/** A root file system with some of its files written. */
 export interface BegunRootfs extends FollowedLayers {
-  readonly place: RootfsTarget;
-  /** Null when it is still to be made of the layers. */
+  readonly target: RootfsTarget;
+  /** Null when it has yet to be made from the layers. */
   readonly tree: FileTree | null;
-  /** Removes files that are not in the tree. Returns, by row of the tree, 1 for a file that is already written. */
+  /**
+   * Removes files that are not in the tree. Returns, for each row of the tree, 1 if its file is
+   * written.
+   */
   keep(tree: FileTree): Promise<Uint8Array>;
 }
 
@@ -31,17 +34,19 @@ export interface RootfsFollowerOptions {
   readonly directory: string;
   /** See `exportRootfs`. */
   readonly sameOwner?: boolean;
-  /** Entries of all layers up to which files are written while layers come, others afterwards; default 65,536. They take memory. */
+  /** Limit of the entries of all layers for files to be written during the pull; default 65,536. */
   readonly maxEntries?: number;
 }
 
 /**
- * Writes the files of an image into a directory while its layers are being pulled; `exportRootfs` completes it. Only this user can
- * change that directory, it has no symbolic links, and its subdirectories do not have their modes yet. It gets its name when all layers
- * are proven, as in every export.
+ * Writes the files of an image into a directory while its layers are pulled; `exportRootfs`
+ * completes it. Until then only this user can change the directory, it has no symbolic links, and
+ * its subdirectories do not have their final modes. As in every export, it gets its name when all
+ * layers are proven.
  *
- * On any failure (a layer is fetched again, the disk is full) the written files are removed, and `exportRootfs` starts from an empty
- * directory when the image is in the store. It reports the errors; the pull goes on.
+ * On any failure (a layer is fetched again, the disk is full) the pull goes on and the written
+ * files are removed. `exportRootfs` then starts with an empty directory, meets the same error and
+ * reports it.
  */
 export class RootfsFollower implements LayerFollower {
   readonly #options: RootfsFollowerOptions;
@@ -52,7 +57,7 @@ export class RootfsFollower implements LayerFollower {
   readonly #counters = createCounters();
   readonly #written = new CounterReader(this.#counters, 'written');
   readonly #records = createPartRecords();
-  /** What the disk has beside what the pull needs, and early files may still take. */
+  /** Space on the disk for early files, beyond what the pull needs. */
   #spareBytes = Number.POSITIVE_INFINITY;
   #starting: Promise<EarlyWriter> | undefined;
   #writer: EarlyWriter | undefined;
@@ -69,7 +74,7 @@ export class RootfsFollower implements LayerFollower {
       this.#layers.set(diffId, new EarlyLayer(diffId, this.#layers.size));
   }
 
-  /** Writes nothing early where the disk may not have room for it beside the store. */
+  /** Gives up when the disk may not have room for the files beside the store. */
   async expect({ storeBytes, tarBytes }: ExpectedBytes): Promise<void> {
     try {
       const { root } = openStore(this.#options.store);
@@ -88,7 +93,7 @@ export class RootfsFollower implements LayerFollower {
   follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined {
     const layer = this.#layers.get(diffId);
     if (layer === undefined || this.#disposal !== undefined) return undefined;
-    // A second attempt: files were written from bytes that turned out to be wrong.
+    // On a second attempt, files have been written from wrong bytes.
     if (layer.tags !== undefined) {
       this.#giveUp();
       return undefined;
@@ -106,9 +111,11 @@ export class RootfsFollower implements LayerFollower {
   }
 
   /**
-   * Waits until the files of all layers are written; the layers must be in the store. The caller owns the result and closes it.
+   * Waits until the files of all layers are written; the layers must be in the store. The caller
+   * closes the result.
    * @returns undefined when no files were written
-   * @throws the signal's reason; what `onEvent` threw; PullError as `storageError` when the files cannot be removed
+   * @throws the signal's reason; what `onEvent` threw; PullError as `storageError` when the files
+   *   cannot be removed
    */
   async finish(options: ExportOptions & { readonly directory: string }): Promise<BegunRootfs | undefined> {
     const { diffIds, signal, directory } = options;
@@ -140,7 +147,8 @@ export class RootfsFollower implements LayerFollower {
     return undefined;
   }
 
-  /** Removes the written files, unless `finish` returned them. @throws PullError as `storageError` */
+  /** Removes the written files, unless `finish` returned them.
+   * @throws PullError as `storageError` */
   async discard(): Promise<void> {
     this.#giveUp();
     await this.#disposal;
@@ -152,7 +160,7 @@ export class RootfsFollower implements LayerFollower {
     this.#disposal = Promise.resolve();
     const layers = [...this.#layers.values()];
     return {
-      place: writer.place,
+      target: writer.target,
       tree,
       pool: writer.pool,
       written: this.#written,
@@ -179,7 +187,7 @@ export class RootfsFollower implements LayerFollower {
     this.#write(layer);
   }
 
-  /** Reads a layer from the store that this pull did not fetch. The export proves it. */
+  /** Uses a cached layer, which this pull does not fetch. The export proves it. */
   #feedFromStore(layer: EarlyLayer): void {
     const record = readLayerRecord(openStore(this.#options.store), layer.diffId);
     if (record === undefined || layer.tags !== undefined) {
@@ -219,12 +227,12 @@ export class RootfsFollower implements LayerFollower {
     return writer;
   }
 
-  /** Sends files whose bytes are on disk to threads. */
+  /** Sends the files whose bytes are on disk to threads. */
   #write(layer: EarlyLayer): void {
     const writer = this.#writer;
     if (writer === undefined || this.#disposal !== undefined) return;
     try {
-      for (let next = layer.take(); next !== undefined; next = layer.take()) {
+      for (let next = layer.nextBatch(); next !== undefined; next = layer.nextBatch()) {
         this.#spareBytes -= contentBytes(next.batch.tree);
         if (this.#spareBytes < 0) this.#giveUp();
         else writer.write(layer, next.batch, next.extents, this.#written).catch(() => this.#giveUp());
@@ -242,7 +250,7 @@ export class RootfsFollower implements LayerFollower {
   }
 
   async #dispose(): Promise<void> {
-    await this.#starting?.catch(() => {}); // the reason for this, or a result of it
+    await this.#starting?.catch(() => {}); // the cause of this disposal, or its effect
     await this.#writer?.discard();
   }
 }

@@ -9,30 +9,42 @@ import { notEmpty } from './destination-checks.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
 import { UnfinishedDirectory } from './unfinished.js';
 
-/** For its owner alone. */
+/** Access for the owner alone. */
 const PRIVATE_MODE = 0o700;
 
-/** How a system says that a directory keeps its owner and mode: it is another user's, or its file system has none. */
+/** Error codes of a change of owner or mode that this user or the file system cannot make. */
 const FORBIDDEN: readonly string[] = ['EPERM', 'EINVAL', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'];
 
-/** Where a root file system goes, held open from before its first byte until after its last. */
+/** Mode of a root directory without an entry. */
+const ROOT_MODE = 0o755;
+
+const SEARCH = 0o011;
+
+const DANGERS = 'the devices, set-user-ID programs or programs with capabilities in the image';
+
+/** The directory that a root file system is written to, open during the whole export. */
 export interface RootfsTarget {
   readonly root: OpenDirectory;
-  /** What the directory was before, if it was there. */
+  /** Owner, mode and times before the export; undefined for a new directory. */
   readonly before: Stats | undefined;
-  /** Whether nothing was in it. */
+  /** Whether it had no entries. */
   readonly isEmpty: boolean;
-  /** Gives a new directory its name. @throws PullError as `storageError`; `store-broken` when another user took its place */
+  /** Gives a new directory its name.
+   * @throws PullError as `storageError`; `store-broken` when another user took its place */
   publish(): Promise<void>;
-  /** Takes away what was written, as far as it can be and nothing was there before; no thread writes any more. */
+  /**
+   * Removes what was written, as far as possible, if it was empty; to be called when no thread
+   * writes.
+   */
   discard(): Promise<void>;
   close(): void;
 }
 
 /**
- * Holds the directory that a root file system is written into. One that is not there is made beside its place under an unfinished
- * name; one that is empty is for this user alone until `finishRoot`.
- * @throws PullError `option-malformed` when something is in it, unless `force` allows it; as `storageError`
+ * Opens the directory that a root file system is written to. A new one is created under an
+ * unfinished name beside its path; an empty one is closed to other users until `finishRoot`.
+ * @throws PullError `option-malformed` when it has entries, unless `force` allows it; as
+ *   `storageError`
  */
 export async function openRootfsTarget(
   path: string,
@@ -47,13 +59,13 @@ async function newTarget(path: string): Promise<RootfsTarget> {
   try {
     const unfinished = await UnfinishedDirectory.create(parent, basename(path));
     return {
-      root: unfinished.held,
+      root: unfinished.opened,
       before: undefined,
       isEmpty: true,
       publish: () => unfinished.publish(),
       discard: () => unfinished.discard(),
       close: () => {
-        unfinished.held.close();
+        unfinished.opened.close();
         parent.close();
       },
     };
@@ -67,7 +79,7 @@ function existingTarget(path: string, force: boolean): RootfsTarget {
   const root = wrapFsError(`open ${path}`, () => OpenDirectory.hold(path));
   try {
     const isEmpty = wrapFsError(`stat ${path}`, () => root.names).length === 0;
-    // Looked at again, now that it stays the same one.
+    // Checked again, now that the directory is open and cannot be replaced.
     if (!isEmpty && !force) throw notEmpty(path);
     const before = wrapFsError(`stat ${path}`, () => statSync(root.self));
     if (isEmpty) closeToOthers(root);
@@ -78,7 +90,7 @@ function existingTarget(path: string, force: boolean): RootfsTarget {
       publish: async () => {},
       discard: async () => {
         if (!isEmpty) return;
-        // Where others may write, it is not only ours what is there.
+        // If others may write to it, they may own entries.
         if (root.isPrivate) await emptyDirectory(root).catch(() => {});
         restore(root, before);
       },
@@ -90,7 +102,8 @@ function existingTarget(path: string, force: boolean): RootfsTarget {
   }
 }
 
-/** Makes a directory one of this user alone; returns whether that could be. @throws PullError as `storageError` */
+/** Closes a directory to other users; returns false if forbidden.
+ * @throws PullError as `storageError` */
 function closeToOthers({ self, path }: OpenDirectory): boolean {
   return unlessForbidden(path, () => {
     if (process.geteuid?.() === 0) setOwner(self, 0, 0);
@@ -98,7 +111,7 @@ function closeToOthers({ self, path }: OpenDirectory): boolean {
   });
 }
 
-/** Gives a directory its owner and mode back. @throws PullError as `storageError` */
+/** Restores owner and mode of a directory. @throws PullError as `storageError` */
 function restore({ self, path }: OpenDirectory, { uid, gid, mode }: Stats): void {
   unlessForbidden(path, () => {
     if (process.geteuid?.() === 0) setOwner(self, uid, gid);
@@ -106,13 +119,16 @@ function restore({ self, path }: OpenDirectory, { uid, gid, mode }: Stats): void
   });
 }
 
-/** Only where it changes something: not every file system has owners. */
+/** Does nothing if the owner is right: some file systems have no owners. */
 function setOwner(self: Buffer, uid: number, gid: number): void {
   const now = statSync(self);
   if (now.uid !== uid || now.gid !== gid) chownSync(self, uid, gid);
 }
 
-/** Returns whether this user could do the action here: a directory that others own may be written to all the same. */
+/**
+ * Returns false if this user may not do the action: a directory may be writable but owned by
+ * others.
+ */
 function unlessForbidden(path: string, action: () => void): boolean {
   try {
     action();
@@ -123,18 +139,12 @@ function unlessForbidden(path: string, action: () => void): boolean {
   }
 }
 
-/** What a root directory is like that no layer states. */
-const ROOT_MODE = 0o755;
-
-const SEARCH = 0o011;
-
-const DANGERS = 'the devices, set-user-ID programs or programs with capabilities in the image';
-
 /**
- * Gives the root directory the mode, owner and time that the image states, else those that it had; when all below it is done and
- * proven. What root exports stays closed to other users where they could reach devices, set-user-ID programs or the like, unless
- * the user insists on a directory that is there (`force`).
- * @returns a sentence on why it is closed, if it is
+ * Sets mode, owner and time of the root directory to those of the image, or to what they were
+ * before. To be called when everything below it is finished and proven. An export of root stays
+ * closed to other users who could reach devices, set-user-ID programs or the like, except in an
+ * existing directory with `force`.
+ * @returns a warning if it stays closed, or should but cannot
  * @throws PullError as `storageError`
  */
 export function finishRoot(
@@ -172,13 +182,13 @@ function hasPrivileged(tree: FileTree, abilities: Abilities): boolean {
   return false;
 }
 
-/** Whether other users than root may search all directories around one. */
+/** Returns whether users other than root can reach a directory through its parents. */
 function othersReach({ self }: OpenDirectory): boolean {
   let below: { readonly dev: bigint; readonly ino: bigint } | undefined;
   for (let path = `${self}/..`; ; path += '/..') {
     const { uid, mode, dev, ino } = statSync(path, { bigint: true });
     if (uid === 0n && (Number(mode) & SEARCH) === 0) return false;
-    // The directory above the root of all is itself.
+    // The parent of the root directory is itself.
     if (below?.ino === ino && below.dev === dev) return true;
     below = { dev, ino };
   }

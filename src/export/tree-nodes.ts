@@ -9,7 +9,9 @@ export const MAX_LINKS = 40;
 /** Limit of nested directories: a path of PATH_MAX (4096) bytes cannot have more. */
 const MAX_DEPTH = 2048;
 
-/** A file, directory, link or device, without its names. Strings are latin1: one character a byte. */
+/**
+ * A file, directory, link or device, without its names. Strings are latin1: one character a byte.
+ */
 export interface Inode {
   readonly type: number;
   readonly layer: number;
@@ -53,11 +55,16 @@ export interface Target {
   readonly directory: Directory;
   /** Number of symbolic links on the way. */
   readonly links: number;
-  /** Value of `LayerTree.#losses` when the path was followed; the target is valid while both are equal. */
+  /**
+   * Value of `LayerTree.#losses` when the path was followed; the target is valid while both are
+   * equal.
+   */
   readonly losses: number;
 }
 
-/** Inode of a directory without an entry. All such directories share it: its `row` is never used. */
+/**
+ * Inode of a directory without an entry. All such directories share it: its `row` is never used.
+ */
 export const IMPLIED: Inode = {
   type: DIRECTORY,
   layer: 0,

@@ -6,12 +6,12 @@ import type { LayerTree } from './layer-tree.js';
 import type { Directory, Inode } from './tree-nodes.js';
 import { noFileSystem, quote } from './tree-nodes.js';
 
-/** The same error with the layer that it is about. */
+/** Adds the layer to an error about it. */
 type Locate = (error: PullError, layer: number) => unknown;
 
 /**
- * The tree as rows: a walk that takes the names of each directory in the order of their bytes.
- * @throws PullError `metadata-malformed` for more text than that, and for a path that is too long
+ * Returns the tree as rows, depth first, the names of each directory sorted by their bytes.
+ * @throws PullError `metadata-malformed` above `maxTextBytes`, and for a path that is too long
  */
 export function rowsOf(
   { root, rootIsStated }: Pick<LayerTree, 'root' | 'rootIsStated'>,
@@ -55,7 +55,7 @@ function addNames(writer: RowWriter, { names }: Directory, path: string, parent:
   }
 }
 
-/** Fills the rows of a tree, one after the other. */
+/** Writes the rows of a tree in order. */
 export class RowWriter {
   readonly #tree: Omit<FileTree, 'sparse'>;
   readonly #sparse: Array<{ readonly row: number; readonly map: SparseMap }> = [];
@@ -85,7 +85,7 @@ export class RowWriter {
     this.#text = Buffer.from(this.#tree.text.buffer);
   }
 
-  /** Returns the row it has become. */
+  /** Returns the new row. */
   add(inode: Inode, path: string, parent: number): number {
     const tree = this.#tree;
     const row = this.#row++;
@@ -112,7 +112,7 @@ export class RowWriter {
     return row;
   }
 
-  /** All rows, when they are all there. */
+  /** Returns the tree; to be called after the last row. */
   finish(): FileTree {
     const count = this.#sparse.length;
     const boundsCount = this.#sparse.reduce((sum, { map }) => sum + map.bounds.length, 0);

@@ -7,50 +7,50 @@ import { emptyDirectory, removeAt } from '../files/remove-tree.js';
 import { closeWritten, wrapFsError } from '../files/storage-error.js';
 import { isProcessAlive, pidNamespaceId } from '../store/leases.js';
 
-/** For its owner alone until it is whole. */
+/** Access for the owner alone until it is complete. */
 const UNFINISHED_MODE = 0o700;
 
-/** Not changed for so long, it is nobody's, wherever its process was. */
+/** Age since the last change after which no process, on any machine, still uses it. */
 const ABANDONED_MS = 24 * 3_600_000;
 
-/** A name for what is to become `name`, which no other export has, be it of this process, and nobody can guess. */
+/** Returns a unique, unguessable name for what is to become `name`. */
 function unfinishedName(name: string): string {
   return `${name}.part-${process.pid}-${pidNamespaceId()}-${randomBytes(8).toString('hex')}`;
 }
 
 /**
- * Removes what exports of `name` left in a directory whose processes were killed, as far as it can be. Only what belongs to this user, and
- * only where no other user may write: elsewhere a name says nothing about what it stands for.
+ * Removes unfinished files and directories that killed exports of `name` left, as far as possible.
+ * Only those of this user, and only where no other user may write: elsewhere a name proves nothing.
  */
 async function removeAbandoned(directory: OpenDirectory, name: string): Promise<void> {
   const prefix = `${name}.part-`;
   try {
     if (!directory.isPrivate) return;
-    for (const left of directory.names.map(String).filter((left) => left.startsWith(prefix)))
-      if (isAbandoned(directory, left, left.slice(prefix.length)))
-        await removeAt(directory, left).catch(() => {});
+    for (const entry of directory.names.map(String).filter((each) => each.startsWith(prefix)))
+      if (isAbandoned(directory, entry, entry.slice(prefix.length)))
+        await removeAt(directory, entry).catch(() => {});
   } catch {
     // The directory cannot be read; the write that follows reports why.
   }
 }
 
 /**
- * The number of a process says nothing about those of another container or another machine; and in containers every process may
- * have the same one, one after the other. Asked for is the time of the last change, which no layer can set.
+ * A process ID is meaningless in another container or on another machine, and in containers
+ * successive processes may have the same one. Then the ctime decides, which no layer can set.
  */
-function isAbandoned(directory: OpenDirectory, name: string, holder: string): boolean {
-  const [, pid, place] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(holder) ?? [];
+function isAbandoned(directory: OpenDirectory, name: string, suffix: string): boolean {
+  const [, pid, namespace] = /^([1-9][0-9]{0,9})-([0-9a-f]*)-(?:[0-9a-f]{8}){1,2}$/.exec(suffix) ?? [];
   if (pid === undefined) return false;
   const stat = lstatSync(directory.at(name), { throwIfNoEntry: false });
   if (stat === undefined || !(stat.isFile() || stat.isDirectory())) return false;
   if (process.geteuid !== undefined && stat.uid !== process.geteuid()) return false;
-  const isHere = place !== '' && place === pidNamespaceId();
+  const isHere = namespace !== '' && namespace === pidNamespaceId();
   if (isHere && Number(pid) !== process.pid) return !isProcessAlive(Number(pid));
   const agoMs = isHere ? 1000 * process.uptime() : ABANDONED_MS;
   return Date.now() - stat.ctimeMs > agoMs;
 }
 
-/** What is made under an unfinished name and gets its own when it is whole. */
+/** A file or directory under an unfinished name, which is renamed when it is complete. */
 class Unfinished {
   protected readonly directory: OpenDirectory;
   protected readonly part: string;
@@ -62,12 +62,13 @@ class Unfinished {
     this.part = unfinishedName(name);
   }
 
-  /** What messages call it. */
+  /** Path for messages. */
   get path(): string {
     return this.directory.pathOf(this.part);
   }
 
-  /** Renames the inode `ino`. @throws PullError as `storageError`; `store-broken` when another user put something else there */
+  /** Renames the inode `ino`.
+   * @throws PullError as `storageError`; `store-broken` when another user replaced it */
   protected async rename(ino: bigint): Promise<void> {
     const { directory, part } = this;
     const path = directory.pathOf(this.#name);
@@ -78,13 +79,16 @@ class Unfinished {
   }
 }
 
-/** A file that nobody else has opened or can have planted. Threads write to its descriptor; only this one closes it. */
+/**
+ * A new file, which no other user can have planted. Threads write to its descriptor; the main
+ * thread closes it.
+ */
 export class UnfinishedFile extends Unfinished {
   readonly fd: number;
   readonly #ino: bigint;
   #state: 'open' | 'closed' | 'done' = 'open';
 
-  /** Makes it in a directory. @throws PullError as `storageError` */
+  /** Creates it in a directory. @throws PullError as `storageError` */
   static async create(directory: OpenDirectory, name: string): Promise<UnfinishedFile> {
     await removeAbandoned(directory, name);
     return new UnfinishedFile(directory, name);
@@ -92,12 +96,13 @@ export class UnfinishedFile extends Unfinished {
 
   private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
-    // O_EXCL: neither a file that is there is taken, nor a link followed.
+    // O_EXCL: opens no existing file and follows no link.
     this.fd = wrapFsError(`create ${this.path}`, () => openSync(directory.at(this.part), 'wx'));
     this.#ino = fstatSync(this.fd, { bigint: true }).ino;
   }
 
-  /** Closes it and gives it its name, in the place of what has it. @throws PullError as `storageError`; `store-broken` */
+  /** Closes it and renames it to its final name.
+   * @throws PullError as `storageError`; `store-broken` */
   async publish(): Promise<void> {
     this.#state = 'closed';
     closeWritten(this.fd, this.path);
@@ -105,7 +110,10 @@ export class UnfinishedFile extends Unfinished {
     this.#state = 'done';
   }
 
-  /** Removes it unless it has its name, when no thread writes to it any more; what it failed for has an error of its own. */
+  /**
+   * Removes it unless it was published; to be called when no thread writes. Ignores errors: another
+   * one came first.
+   */
   async discard(): Promise<void> {
     if (this.#state === 'done') return;
     if (this.#state === 'open') closeSync(this.fd);
@@ -115,11 +123,11 @@ export class UnfinishedFile extends Unfinished {
   }
 }
 
-/** The same as a directory, for this user alone. */
+/** A new directory, for this user alone. */
 export class UnfinishedDirectory extends Unfinished {
-  readonly held: OpenDirectory;
+  readonly opened: OpenDirectory;
 
-  /** Makes it in a directory. @throws PullError as `storageError` */
+  /** Creates it in a directory. @throws PullError as `storageError` */
   static async create(directory: OpenDirectory, name: string): Promise<UnfinishedDirectory> {
     await removeAbandoned(directory, name);
     return new UnfinishedDirectory(directory, name);
@@ -127,19 +135,20 @@ export class UnfinishedDirectory extends Unfinished {
 
   private constructor(directory: OpenDirectory, name: string) {
     super(directory, name);
-    this.held = wrapFsError(`make the directory ${this.path}`, () =>
+    this.opened = wrapFsError(`make the directory ${this.path}`, () =>
       directory.make(this.part, UNFINISHED_MODE),
     );
   }
 
-  /** Gives it its name, where nothing but an empty directory may be. @throws PullError as `storageError`; `store-broken` */
+  /** Renames it to its final name, which may be an empty directory.
+   * @throws PullError as `storageError`; `store-broken` */
   publish(): Promise<void> {
-    return this.rename(this.held.ino);
+    return this.rename(this.opened.ino);
   }
 
-  /** Removes it with all that is in it, as far as it can be. */
+  /** Removes it with all entries, as far as possible. */
   async discard(): Promise<void> {
-    await emptyDirectory(this.held).catch(() => {});
+    await emptyDirectory(this.opened).catch(() => {});
     await rmdir(this.directory.at(this.part)).catch(() => {});
   }
 }
@@ -148,7 +157,7 @@ function isInode(directory: OpenDirectory, name: string, ino: bigint): boolean {
   return lstatSync(directory.at(name), { bigint: true, throwIfNoEntry: false })?.ino === ino;
 }
 
-/** Whether what has this name belongs to this user: another export may have put its own there by now. */
+/** Returns whether a name belongs to this user: a concurrent export may have published its own. */
 function isOwn(directory: OpenDirectory, name: string): boolean {
   return lstatSync(directory.at(name), { throwIfNoEntry: false })?.uid === process.geteuid?.();
 }

@@ -39,7 +39,7 @@ function comparisonWith(rows: BlockTagRows): Agrees {
   const tags = new BlockTags(rows);
   const parts = new PartTags(rows);
   // In this order: `HeaderComparison`.
-  return (block, bytes) => tags.agrees(block, bytes) && parts.agree(block, bytes);
+  return (block, bytes) => tags.agrees(block, bytes) && parts.agrees(block, bytes);
 }
 
 /** Hashes all extents and tags the very bytes that it hashes. */

@@ -18,19 +18,21 @@ import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 import { headerSources } from './layer-sources.js';
 
-/** The file system that the pool's layers make; of the layers only headers are read. */
+/** Flattens the layers of the exported image, of which it reads the headers alone. */
 export function flattenLayers({ intoFiles, path, layers }: FlattenTask): TreeRows {
   const comparison = new HeaderComparison();
   try {
     const only = path === undefined ? undefined : { path, asRoot: intoFiles };
     return flatten(headerSources(comparison, layers), { intoFiles, only });
   } finally {
-    // Headers that make no sense may be none that were hashed: that is the reason then.
+    // Throws if the headers differ from what was hashed, which may be why they are malformed.
     comparison.finish();
   }
 }
 
-/** The highest of some layers that hides from a path what lies below it, by their headers. */
+/**
+ * Finds the highest layer that hides from the layers below everything at a path, by their headers.
+ */
 export function findCover({ layers, names }: FindCoverTask): FindCoverResult {
   const packs = new PackReader(paths);
   try {
@@ -45,7 +47,7 @@ export function findCover({ layers, names }: FindCoverTask): FindCoverResult {
   }
 }
 
-/** The file system that is at a path of an image, by the headers of its layers. */
+/** Returns the file system at a path of an image, by the headers of its layers. */
 export function pickTree({ layers, path, asRoot }: PickTreeTask): TreeRows {
   const packs = new PackReader(paths);
   try {
@@ -56,26 +58,23 @@ export function pickTree({ layers, path, asRoot }: PickTreeTask): TreeRows {
   }
 }
 
-/** The tar of a layer of which parts are here; what is not cannot be read. */
-export function partialSource(
-  packs: PackReader,
-  { diffId, tarBytes, extents, ranges }: PartialLayer,
-): TarSource {
+/** Reads the tar of a layer of which only some ranges are stored. */
+function partialSource(packs: PackReader, { diffId, tarBytes, extents, ranges }: PartialLayer): TarSource {
   const reader = new ExtentReader(packs, ExtentList.fromRows(extents));
-  const placeOf = ranges === undefined ? (position: number) => position : placesIn(ranges);
+  const offsetOf = ranges === undefined ? (position: number) => position : offsetsIn(ranges);
   return {
     diffId,
     lengthBytes: tarBytes,
     read(position, lengthBytes) {
       const bytes = Buffer.allocUnsafe(lengthBytes);
-      reader.readInto(bytes, placeOf(position, lengthBytes), lengthBytes);
+      reader.readInto(bytes, offsetOf(position, lengthBytes), lengthBytes);
       return bytes;
     },
   };
 }
 
-/** Where in the parts of a tar that are here, put together, bytes of it lie. */
-function placesIn(ranges: Float64Array): (position: number, lengthBytes: number) => number {
+/** Maps positions in the tar to positions in its concatenated stored ranges. */
+function offsetsIn(ranges: Float64Array): (position: number, lengthBytes: number) => number {
   const count = ranges.length / 2;
   const starts = Float64Array.from({ length: count }, (_, i) => ranges[i * 2]!);
   const before = new Float64Array(count + 1);
@@ -83,10 +82,10 @@ function placesIn(ranges: Float64Array): (position: number, lengthBytes: number)
   return (position, lengthBytes) => {
     const i = lastAtMost(starts, count, position);
     if (i < 0 || position + lengthBytes > ranges[i * 2 + 1]!) {
-      // Such as the map of a sparse file, which stands in its content.
+      // For example the map of a sparse file, which is in its content.
       throw new PullError(
         'unsupported',
-        `byte ${position} of the tar is of a content and tells about the file`,
+        `byte ${position} of the tar describes a file, but is part of its content`,
       );
     }
     return before[i]! + position - starts[i]!;

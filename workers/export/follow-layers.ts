@@ -26,26 +26,29 @@ import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 
-/** Limits of one batch, as for a task of `exportRootfs`: small enough that all threads end together. */
+/** Limits of one batch, as for a task of `exportRootfs`: all threads end at about the same time. */
 const BATCH_BYTES = 16 * 2 ** 20;
 const BATCH_ROWS = 500;
 
-/** For each entry that is followed: bytes of names, links and attributes, and the share of directories that have no entry. */
+/**
+ * Limits relative to the entries: bytes of text for each, and how many there are for each implied
+ * directory.
+ */
 const TEXT_BYTES_AN_ENTRY = 128;
 const ENTRIES_AN_IMPLIED = 8;
 
-/** What is wrong with layers that make no file system, or one beyond the limits. */
+/** Error codes of layers that are malformed or exceed the limits. */
 const MALFORMED_CODES: readonly ErrorCode[] = ['metadata-malformed', 'unsupported'];
 
 /**
- * Makes the file tree of layers that are still being pulled; null when they have more than is followed, or make none, which an export
- * finds out again. Blocks its thread while it waits for more bytes; the thread does nothing
- * else and can be terminated at any time.
+ * Flattens layers that are still being pulled. Returns null when they exceed the limits or are
+ * malformed, which the export then finds again. Blocks its thread while it waits for more bytes;
+ * the thread has no other task and can be terminated at any time.
  */
 export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowLayersTask): TreeRows | null {
-  const coming = new IncomingLayers(port, sent, diffIds.length);
+  const incoming = new IncomingLayers(port, sent, diffIds.length);
   const packs = new PackReader(paths);
-  const layers = diffIds.map((diffId, row) => new IncomingLayer(coming, packs, row, diffId));
+  const layers = diffIds.map((diffId, row) => new IncomingLayer(incoming, packs, row, diffId));
   const batches = new Batches((batch) => port.postMessage(batch));
   const comparison = new HeaderComparison((layer, block) =>
     batches.addBlock(diffIds.indexOf(layer.diffId), block),
@@ -82,13 +85,13 @@ export function followLayers({ diffIds, order, maxEntries, port, sent }: FollowL
   }
 }
 
-/** The layers as they come. */
+/** The layers that are being pulled, as far as they have been announced. */
 class IncomingLayers {
   readonly extents: readonly ExtentList[];
   readonly #port: MessagePort;
   readonly #sent: Int32Array<SharedArrayBuffer>;
   readonly #tags = new Map<number, BlockTagRows>();
-  readonly #whole = new Set<number>();
+  readonly #complete = new Set<number>();
 
   constructor(port: MessagePort, sent: Int32Array<SharedArrayBuffer>, layers: number) {
     this.#port = port;
@@ -96,8 +99,8 @@ class IncomingLayers {
     this.extents = Array.from({ length: layers }, () => new ExtentList());
   }
 
-  isWhole(layer: number): boolean {
-    return this.#whole.has(layer);
+  isComplete(layer: number): boolean {
+    return this.#complete.has(layer);
   }
 
   /** @throws Error before the first bytes of the layer */
@@ -107,8 +110,8 @@ class IncomingLayers {
     return tags;
   }
 
-  /** Waits for the next message and takes it. */
-  take(): void {
+  /** Waits for the next message and applies it. */
+  receive(): void {
     for (;;) {
       const sent = Atomics.load(this.#sent, 0);
       const received = receiveMessageOnPort(this.#port) as { readonly message: IncomingBytes } | undefined;
@@ -117,7 +120,7 @@ class IncomingLayers {
         continue;
       }
       const { layer, bytes } = received.message;
-      if (bytes === undefined) this.#whole.add(layer);
+      if (bytes === undefined) this.#complete.add(layer);
       else {
         this.#tags.set(layer, bytes.tags);
         this.extents[layer]!.append(ExtentList.fromRows(bytes.extents));
@@ -130,18 +133,18 @@ class IncomingLayers {
 /** The tar of a layer that is still being pulled. */
 class IncomingLayer implements HeaderLayer, TarReader {
   readonly diffId: Digest;
-  /** The tasks that write the files compare whole blocks. */
+  /** The tasks that write files compare whole blocks. */
   readonly whole = undefined;
-  readonly #coming: IncomingLayers;
+  readonly #incoming: IncomingLayers;
   readonly #row: number;
   readonly #extents: ExtentReader;
   #end = 0;
 
-  constructor(coming: IncomingLayers, packs: PackReader, row: number, diffId: Digest) {
+  constructor(incoming: IncomingLayers, packs: PackReader, row: number, diffId: Digest) {
     this.diffId = diffId;
-    this.#coming = coming;
+    this.#incoming = incoming;
     this.#row = row;
-    this.#extents = new ExtentReader(packs, coming.extents[row]!);
+    this.#extents = new ExtentReader(packs, incoming.extents[row]!);
   }
 
   get reader(): TarReader {
@@ -149,18 +152,18 @@ class IncomingLayer implements HeaderLayer, TarReader {
   }
 
   get partTags(): PartTags {
-    return new PartTags(this.#coming.tagsOf(this.#row));
+    return new PartTags(this.#incoming.tagsOf(this.#row));
   }
 
-  /** Infinite while the tar may become longer than what was read of it. */
+  /** Infinite while the tar is incomplete and may have more bytes than were read. */
   get lengthBytes(): number {
-    while (!this.#isWhole && this.#extents.lengthBytes <= this.#end) this.#coming.take();
-    return this.#isWhole ? this.#extents.lengthBytes : Number.POSITIVE_INFINITY;
+    while (!this.#isComplete && this.#extents.lengthBytes <= this.#end) this.#incoming.receive();
+    return this.#isComplete ? this.#extents.lengthBytes : Number.POSITIVE_INFINITY;
   }
 
   reach(end: number): number {
     this.#end = end;
-    while (!this.#isWhole && this.#extents.lengthBytes < end) this.#coming.take();
+    while (!this.#isComplete && this.#extents.lengthBytes < end) this.#incoming.receive();
     if (this.#extents.lengthBytes < end) throw unreadableTar('it ends inside an entry');
     return this.#extents.lengthBytes;
   }
@@ -169,14 +172,14 @@ class IncomingLayer implements HeaderLayer, TarReader {
     this.#extents.readInto(target, position, lengthBytes);
   }
 
-  get #isWhole(): boolean {
-    return this.#coming.isWhole(this.#row);
+  get #isComplete(): boolean {
+    return this.#incoming.isComplete(this.#row);
   }
 }
 
 /**
- * Requires that a tar ends in zeros or is empty. Other readers accept a tar without them, but here its length was not known when its last
- * entry was read, so that entry may be cut off.
+ * Requires that a tar ends in zeros or is empty. Other readers accept a tar without them. Here its
+ * length was unknown when its last entry was read, so that entry may be truncated.
  */
 class CompleteSource extends HeaderSource {
   #endsInZeros = false;
@@ -192,7 +195,7 @@ class CompleteSource extends HeaderSource {
   }
 }
 
-/** Gathers files into batches, one layer after the other. */
+/** Collects files into batches, each of one layer. */
 class Batches {
   readonly #post: (batch: FileBatch) => void;
   #layer = 0;
@@ -206,7 +209,7 @@ class Batches {
   }
 
   addBlock(layer: number, block: number): void {
-    this.#go(layer);
+    this.#switchTo(layer);
     this.#blocks.push(block);
     if (this.#blocks.length === BATCH_ROWS) this.flush();
   }
@@ -215,7 +218,7 @@ class Batches {
   addFile(layer: number, path: string, inode: Inode): void {
     const own = partsOf(path).join('/');
     if (inode.sizeBytes === 0 || inode.xattrRecords !== '' || own === '' || path.includes('..')) return;
-    this.#go(layer);
+    this.#switchTo(layer);
     this.#files.push({ path: own, inode });
     this.#contentBytes += inode.sizeBytes;
     this.#textBytes += own.length;
@@ -235,7 +238,7 @@ class Batches {
     this.#textBytes = 0;
   }
 
-  /** What of the layer is read to write the batch. */
+  /** Returns the part of the layer that is read to write the batch. */
   #bounds(): Pick<FileBatch, 'firstBlock' | 'endBlock' | 'endBytes'> {
     const first = this.#files.at(0)?.inode.contentStart ?? Number.POSITIVE_INFINITY;
     const last = this.#files.at(-1)?.inode;
@@ -247,7 +250,7 @@ class Batches {
     };
   }
 
-  #go(layer: number): void {
+  #switchTo(layer: number): void {
     if (layer !== this.#layer) this.flush();
     this.#layer = layer;
   }

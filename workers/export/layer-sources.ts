@@ -7,13 +7,16 @@ import { paths, setup } from '../context.js';
 
 let sources: readonly LayerSource[] | undefined;
 
-/** The layers of the image that this thread's pool exports, opened once a thread; `given`, if the pool was started without. */
+/**
+ * Returns the layers of the exported image, opened once a thread. `given` has them if the pool was
+ * started before they were known.
+ */
 export function layerSources(given = setup.layers): readonly LayerSource[] {
   sources ??= openLayers(given).map(({ whole }) => whole.source);
   return sources;
 }
 
-/** The same layers for one who reads their headers and then calls `finish` of `comparison`. */
+/** Opens the same layers to read their headers; the caller then calls `comparison.finish`. */
 export function headerSources(comparison: HeaderComparison, given = setup.layers): readonly HeaderSource[] {
   return openLayers(given).map((layer) => new HeaderSource(layer, comparison));
 }

@@ -5,19 +5,19 @@ import type { OpenFile } from '../../src/pool/messages.js';
 
 export const STDOUT: OpenFile = { fd: 1, path: 'the standard output' };
 
-/** Bytes written with one call. */
+/** Bytes written in one call. */
 const BLOCK_BYTES = 2 ** 20;
 
-/** As much is written from where it is: to copy it costs more than a call. */
+/** Larger parts are written directly: copying them costs more than a call. */
 const DIRECT_BYTES = 2 ** 17;
 
-/** How long a full pipe is left alone before it is tried again, in milliseconds: 64 KiB, what a pipe holds, drain in less. */
+/** Delay before a full pipe is written to again: its 64 KiB drain in less. */
 const FULL_PIPE_MS = 1;
 
-/** The output has no reader any more. */
+/** The reader of the output has closed it. */
 export class Closed extends Error {}
 
-/** Gathers what is written to large blocks. */
+/** Buffers writes into large blocks. */
 export class TarOutput {
   readonly #fd: number;
   readonly #path: string;
@@ -29,7 +29,10 @@ export class TarOutput {
     this.#path = path;
   }
 
-  /** Takes what needs no write yet, or returns false: to wait for each of the many small parts costs more than to copy it. */
+  /**
+   * Buffers bytes without a write, or returns false: awaiting `add` for each small part costs more
+   * than the copy.
+   */
   put(bytes: Uint8Array): boolean {
     if (bytes.length >= DIRECT_BYTES || this.#filled + bytes.length >= BLOCK_BYTES) return false;
     this.#block.set(bytes, this.#filled);

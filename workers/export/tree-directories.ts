@@ -7,55 +7,62 @@ import { removeAt } from '../../src/files/remove-tree.js';
 import { storageError, systemCode, wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import type { FinishFilesTask, MakeDirectoriesTask, WriteTreeTask } from '../../src/pool/messages.js';
 
-/** Makes every directory of the tree, parents first; the one they are made in is there. */
+/** Creates every directory of the tree, parents first, in an existing directory. */
 export async function makeDirectories(task: MakeDirectoriesTask): Promise<undefined> {
   const { tree } = task;
-  const held = new TreeDirectories(task);
+  const directories = new TreeDirectories(task);
   try {
     for (let row = 0; row < tree.count; row++) {
       if (row % ROWS_A_TURN === 0) await nextTurn();
-      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) await held.make(row);
+      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) await directories.make(row);
     }
   } finally {
-    held.close();
+    directories.close();
   }
 }
 
-/** Makes hard links, then gives directories what they are to have, the deepest first: a parent may be closed then. */
+/**
+ * Creates hard links, then sets the attributes of directories, the deepest first, as the mode of a
+ * parent may forbid access.
+ */
 export async function finishFiles(task: FinishFilesTask): Promise<undefined> {
   const { tree } = task;
-  const held = new TreeDirectories(task);
+  const directories = new TreeDirectories(task);
   try {
     for (let row = 0; row < tree.count; row++) {
       if (row % ROWS_A_TURN === 0) await nextTurn();
-      if (tree.type[row] === HARD_LINK) await link(task, held, row);
+      if (tree.type[row] === HARD_LINK) await link(task, directories, row);
     }
     for (let row = tree.count - 1; row >= 0; row--) {
       if (row % ROWS_A_TURN === 0) await nextTurn();
-      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) finishDirectory(task, held, row);
+      if (tree.type[row] === DIRECTORY && !isRoot(tree, row)) finishDirectory(task, directories, row);
     }
   } finally {
-    held.close();
+    directories.close();
   }
 }
 
 async function link(
   { tree, replace, abilities }: FinishFilesTask,
-  held: TreeDirectories,
+  directories: TreeDirectories,
   row: number,
 ): Promise<void> {
   const target = tree.target[row]!;
-  const source = held.around(target);
-  const directory = held.around(row, source);
+  const source = directories.around(target);
+  const directory = directories.around(row, source);
   const from = source.at(nameAt(tree, target));
-  // Another name of a device that could not be made cannot be made either.
+  // The target may be a device that could not be created.
   if (!isPlain(tree, target, abilities) && lstatSync(from, { throwIfNoEntry: false }) === undefined) return;
   const name = nameAt(tree, row);
-  await place(directory, name, replace, () => linkSync(from, directory.at(name)));
+  await create(directory, name, replace, () => linkSync(from, directory.at(name)));
 }
 
-function finishDirectory({ tree, abilities }: FinishFilesTask, held: TreeDirectories, row: number): void {
-  const { self, path } = held.directory(row);
+function finishDirectory(
+  { tree, abilities }: FinishFilesTask,
+  directories: TreeDirectories,
+  row: number,
+): void {
+  const { self, path } = directories.directory(row);
   wrapFsError(`finish ${path}`, () => {
     const owner = ownerFor(tree, row, abilities);
     if (owner !== undefined) chownSync(self, owner.uid, owner.gid);
@@ -65,15 +72,15 @@ function finishDirectory({ tree, abilities }: FinishFilesTask, held: TreeDirecto
   });
 }
 
-/** Rows dealt with before the thread's other business has its turn: some milliseconds. */
+/** Rows processed before the thread yields to other tasks: some milliseconds. */
 export const ROWS_A_TURN = 100;
 
 /**
- * Does what makes `name` in a directory. With `replace`, what is there under that name goes first, whatever it is; it is never
- * written to or followed.
+ * Calls `make` to create `name` in a directory. With `replace`, removes what has that name,
+ * whatever it is; it is never written to or followed.
  * @throws PullError as `storageError`
  */
-export async function place<T>(
+export async function create<T>(
   directory: OpenDirectory,
   name: Buffer,
   replace: boolean,
@@ -91,18 +98,21 @@ export async function place<T>(
   });
 }
 
-/** Directories held at a time: neighbours in a layer are in few. Four threads stay far below 1024 open files. */
-const MAX_HELD = 64;
+/**
+ * Limit of open directories: adjacent files share them. Four threads stay far below 1024 open
+ * files.
+ */
+const MAX_OPEN = 64;
 
-/** For this user alone while it is written into, whatever mode it is to have. */
+/** Access for this user alone while files are created in it, whatever its final mode. */
 const WRITABLE = 0o700;
 
-/** The directories of a tree at its destination, each held through the one that it is in. */
+/** Opens the directories of a tree at its target, each relative to its parent. */
 export class TreeDirectories {
   readonly #task: WriteTreeTask;
   readonly #root: OpenDirectory;
-  /** By row; the one that was asked for last stands last. */
-  readonly #held = new Map<number, OpenDirectory>();
+  /** Open directories by row, least recently used first. */
+  readonly #open = new Map<number, OpenDirectory>();
   #last = NO_ROW;
 
   constructor(task: WriteTreeTask) {
@@ -111,93 +121,99 @@ export class TreeDirectories {
   }
 
   /**
-   * The directory that a row is, or the root for `NO_ROW`. Valid until the next call, or the one after that if that is given it as `kept`.
-   * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` made or found
+   * Returns the directory of a row, or the root for `NO_ROW`. Valid until the next call, and during
+   * it if passed as `kept`.
+   * @throws PullError as `storageError`; `store-broken` when it is not the one that `make` created
+   *   or found
    */
   directory(row: number, kept?: OpenDirectory): OpenDirectory {
     const known = row === NO_ROW ? this.#root : this.#known(row);
     if (known !== undefined) return known;
     const { parent } = this.#task.tree;
     const missing = [row];
-    let held: OpenDirectory | undefined;
-    for (let above = parent[row]!; held === undefined; above = parent[above]!) {
-      held = above === NO_ROW ? this.#root : this.#known(above);
-      if (held === undefined) missing.push(above);
+    let opened: OpenDirectory | undefined;
+    for (let above = parent[row]!; opened === undefined; above = parent[above]!) {
+      opened = above === NO_ROW ? this.#root : this.#known(above);
+      if (opened === undefined) missing.push(above);
     }
     for (const below of missing.reverse()) {
-      held = this.#open(held, below);
-      this.#keep(below, held, kept);
+      opened = this.#openRow(opened, below);
+      this.#keep(below, opened, kept);
     }
-    return held;
+    return opened;
   }
 
-  /** The directory that a row is in. @throws as `directory` */
+  /** Returns the parent directory of a row. @throws as `directory` */
   around(row: number, kept?: OpenDirectory): OpenDirectory {
     return this.directory(this.#task.tree.parent[row]!, kept);
   }
 
-  /** Makes the directory that a row is; with `replace` one that is there is taken as it is. @throws PullError as `storageError` */
+  /** Creates the directory of a row; with `replace` an existing one is used.
+   * @throws PullError as `storageError` */
   async make(row: number): Promise<void> {
     const { tree, replace, begun, inodes } = this.#task;
     const parent = this.around(row);
     const name = nameAt(tree, row);
-    // Where nobody can put another in its place, it is opened when there is something to make in it.
+    // If nobody can replace it, it is opened later, when there is something to create in it.
     if (!replace && parent.isGuarded)
-      // With `recursive` one that is there is no error.
-      return place(parent, name, replace, () => {
+      // With `recursive`, an existing directory is no error.
+      return create(parent, name, replace, () => {
         mkdirSync(parent.at(name), { mode: WRITABLE, recursive: begun });
       });
-    const held =
+    const opened =
       (replace && takeOver(parent, name)) ||
-      (await place(parent, name, replace, () => parent.make(name, WRITABLE)));
-    if (!parent.isGuarded) inodes[row] = held.ino;
-    this.#keep(row, held);
+      (await create(parent, name, replace, () => parent.make(name, WRITABLE)));
+    if (!parent.isGuarded) inodes[row] = opened.ino;
+    this.#keep(row, opened);
   }
 
   close(): void {
-    for (const held of this.#held.values()) held.close();
-    this.#held.clear();
+    for (const opened of this.#open.values()) opened.close();
+    this.#open.clear();
   }
 
   #known(row: number): OpenDirectory | undefined {
-    const held = this.#held.get(row);
-    if (held === undefined || row === this.#last) return held;
+    const opened = this.#open.get(row);
+    if (opened === undefined || row === this.#last) return opened;
     this.#last = row;
-    this.#held.delete(row);
-    this.#held.set(row, held);
-    return held;
+    this.#open.delete(row);
+    this.#open.set(row, opened);
+    return opened;
   }
 
-  #open(parent: OpenDirectory, row: number): OpenDirectory {
+  #openRow(parent: OpenDirectory, row: number): OpenDirectory {
     const name = nameAt(this.#task.tree, row);
-    const held = wrapFsError(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
-    if (parent.isGuarded || held.ino === this.#task.inodes[row]) return held;
-    held.close();
-    throw changedByOthers(held.path);
+    const opened = wrapFsError(`open ${parent.pathOf(name)}`, () => parent.open(name, !this.#task.replace));
+    if (parent.isGuarded || opened.ino === this.#task.inodes[row]) return opened;
+    opened.close();
+    throw changedByOthers(opened.path);
   }
 
-  #keep(row: number, held: OpenDirectory, kept?: OpenDirectory): void {
-    this.#held.set(row, held);
+  #keep(row: number, opened: OpenDirectory, kept?: OpenDirectory): void {
+    this.#open.set(row, opened);
     this.#last = row;
-    if (this.#held.size <= MAX_HELD) return;
-    for (const [oldest, unused] of this.#held) {
+    if (this.#open.size <= MAX_OPEN) return;
+    for (const [oldest, unused] of this.#open) {
       if (unused === kept) continue;
-      this.#held.delete(oldest);
+      this.#open.delete(oldest);
       unused.close();
       return;
     }
   }
 }
 
-/** Holds a directory that is there and makes it writable; undefined when there is none, or something else. */
+/**
+ * Opens an existing directory and makes it writable; undefined if the name is missing or something
+ * else.
+ */
 function takeOver(parent: OpenDirectory, name: Buffer): OpenDirectory | undefined {
-  let held: OpenDirectory | undefined;
+  let opened: OpenDirectory | undefined;
   try {
-    held = parent.open(name);
-    chmodSync(held.self, WRITABLE);
-    return held;
+    opened = parent.open(name);
+    chmodSync(opened.self, WRITABLE);
+    return opened;
   } catch (error) {
-    held?.close();
+    opened?.close();
     if (['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) return undefined;
     throw storageError(error, `open ${parent.pathOf(name)}`);
   }

@@ -12,23 +12,27 @@ import { paths } from '../context.js';
 import { ROWS_A_TURN } from './tree-directories.js';
 import { createFile, fillFile } from './write-files.js';
 
-/** Directories held at a time, as in `TreeDirectories`. */
-const MAX_HELD = 64;
+/** Limit of open directories, as in `TreeDirectories`. */
+const MAX_OPEN = 64;
 
-/** Directories are for this user alone until `finish-files`. */
+/** Access for this user alone until `finish-files`. */
 const WRITABLE = 0o700;
 
 const SLASH = 0x2f;
 
 /**
- * Errors of a path that is taken by something else of the same image, and of a name that the file system does not accept. Such a file is
- * left to the export, which knows the whole file tree and reports the error.
+ * Error codes of a path that another entry of the image occupies, and of a name that the file
+ * system does not accept. The export, which knows the whole tree, writes such files or reports the
+ * error.
  */
-const IN_THE_WAY: readonly string[] = ['EEXIST', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
+const BLOCKED_CODES: readonly string[] = ['EEXIST', 'ENOTDIR', 'EISDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
 const cache = new BlockCache();
 
-/** Writes files of a layer that may not be proven yet, and compares the blocks whose headers were read. */
+/**
+ * Writes files of a layer that may not be proven yet, and compares the blocks whose headers were
+ * read.
+ */
 export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesResult> {
   const { tree, blocks, layer, firstBlock } = task;
   const packs = new PackReader(paths);
@@ -42,7 +46,7 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
   const directories = new Directories(task.directory);
   const written = new Uint8Array(tree.count);
   let compared = 0;
-  /** Goes along with the files, as most of these blocks are read for them. */
+  /** Compares blocks along with the files, as most of them are read for those. */
   const compareUpTo = (block: number) => {
     for (; compared < blocks.length && blocks[compared]! <= block; compared++)
       source.wholeBlock(blocks[compared]!);
@@ -51,7 +55,7 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
     for (let row = 0; row < tree.count; row++) {
       if (row % ROWS_A_TURN === 0) await nextTurn();
       compareUpTo(Math.floor(tree.contentStart[row]! / BLOCK_BYTES));
-      const file = create(task, directories, row);
+      const file = createRow(task, directories, row);
       if (file === undefined) continue;
       await fillFile(task, source, row, file);
       written[row] = 1;
@@ -64,8 +68,8 @@ export async function unpackFiles(task: UnpackFilesTask): Promise<UnpackFilesRes
   return { written };
 }
 
-/** Creates the file of a row; undefined when its path is taken. */
-function create(task: UnpackFilesTask, directories: Directories, row: number) {
+/** Creates the file of a row; undefined when its path is occupied. */
+function createRow(task: UnpackFilesTask, directories: Directories, row: number) {
   const path = pathAt(task.tree, row);
   const cut = path.lastIndexOf(SLASH);
   const name = path.subarray(cut + 1);
@@ -73,42 +77,43 @@ function create(task: UnpackFilesTask, directories: Directories, row: number) {
     const directory = directories.make(path.toString('latin1', 0, Math.max(0, cut)));
     return { fd: createFile(task, directory.at(name), row), path: directory.pathOf(name) };
   } catch (error) {
-    if (IN_THE_WAY.includes(systemCode(error) ?? '')) return undefined;
+    if (BLOCKED_CODES.includes(systemCode(error) ?? '')) return undefined;
     throw storageError(error, `create ${path}`);
   }
 }
 
-/** Directories by their paths, latin1, below one that no other user can change. */
+/** Opens directories by their paths, in latin1, below one that no other user can change. */
 class Directories {
   readonly #root: OpenDirectory;
-  readonly #held = new Map<string, OpenDirectory>();
+  readonly #open = new Map<string, OpenDirectory>();
 
   constructor(root: SharedDirectory) {
     this.#root = OpenDirectory.receive(root);
   }
 
-  /** Opens the directory at a path; makes it and its parents if needed. @throws the system's error */
+  /** Opens the directory at a path; creates it and its parents if missing.
+   * @throws the system's error */
   make(path: string): OpenDirectory {
     if (path === '') return this.#root;
-    const known = this.#held.get(path);
+    const known = this.#open.get(path);
     if (known !== undefined) return known;
     const cut = path.lastIndexOf('/');
     const parent = this.make(path.slice(0, Math.max(0, cut)));
     const name = Buffer.from(path.slice(cut + 1), 'latin1');
-    // With `recursive` one that is there is no error.
+    // With `recursive`, an existing directory is no error.
     mkdirSync(parent.at(name), { mode: WRITABLE, recursive: true });
     const directory = parent.open(name, true);
-    this.#held.set(path, directory);
-    if (this.#held.size > MAX_HELD) {
-      const [oldest, unused] = this.#held.entries().next().value!;
-      this.#held.delete(oldest);
+    this.#open.set(path, directory);
+    if (this.#open.size > MAX_OPEN) {
+      const [oldest, unused] = this.#open.entries().next().value!;
+      this.#open.delete(oldest);
       unused.close();
     }
     return directory;
   }
 
   close(): void {
-    for (const held of this.#held.values()) held.close();
-    this.#held.clear();
+    for (const opened of this.#open.values()) opened.close();
+    this.#open.clear();
   }
 }

@@ -25,54 +25,55 @@ import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
 import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
-import { place, ROWS_A_TURN, TreeDirectories } from './tree-directories.js';
+import { create, ROWS_A_TURN, TreeDirectories } from './tree-directories.js';
 
-/** Only what is new: an open that finds a file or a symbolic link fails. */
+/** O_EXCL: fails if the path exists, even as a symbolic link. */
 const NEW = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
 
-/** Bytes of one file written before other tasks have their turn: a thread cannot be stopped in between. */
+/** Bytes of one file written before the thread yields: it cannot be stopped before. */
 const BYTES_A_TURN = 8 * 2 ** 20;
 
-/** What a write costs beside its bytes, as if it had so many more: the smallest runs of a sparse file have one byte. */
+/** Cost of a write call in bytes: the runs of a sparse file can have one byte each. */
 const RUN_BYTES = 2 ** 13;
 
 const PERMISSIONS = 0o777;
 
-/** The rows of files, and what can be made of them. */
+/** The part of a task that `createFile` and `fillFile` need. */
 type Files = Pick<WriteFilesTask, 'tree' | 'abilities'>;
 
-/** Writes files, their contents from the layers, and symbolic links. */
+/** Writes files with their contents, and symbolic links. */
 export async function writeFiles(task: WriteFilesTask): Promise<undefined> {
   const { tree, abilities, rows } = task;
-  const held = new TreeDirectories(task);
+  const directories = new TreeDirectories(task);
   try {
     for (const [done, row] of rows.entries()) {
       if (done % ROWS_A_TURN === 0) await nextTurn();
       if (!isPlain(tree, row, abilities)) continue;
-      if (tree.type[row] === FILE) await writeFile(task, held.around(row), row);
-      else if (tree.type[row] === SYMLINK) await writeLink(task, held.around(row), row);
+      if (tree.type[row] === FILE) await writeFile(task, directories.around(row), row);
+      else if (tree.type[row] === SYMLINK) await writeLink(task, directories.around(row), row);
     }
   } finally {
-    held.close();
+    directories.close();
   }
 }
 
 async function writeFile(task: WriteFilesTask, directory: OpenDirectory, row: number): Promise<void> {
   const { tree, replace } = task;
   const name = nameAt(tree, row);
-  const fd = await place(directory, name, replace, () => createFile(task, directory.at(name), row));
+  const fd = await create(directory, name, replace, () => createFile(task, directory.at(name), row));
   await fillFile(task, layerSources(task.layers)[tree.layer[row]!]!, row, {
     fd,
     path: directory.pathOf(name),
   });
 }
 
-/** Makes the file of a row, which must not be there. @throws the system's error */
+/** Creates the file of a row, which must not exist. @throws the system's error */
 export function createFile({ tree, abilities }: Files, at: Buffer, row: number): number {
   return openSync(at, NEW, modeFor(tree, row, abilities) & PERMISSIONS);
 }
 
-/** Gives a new file what the row says, and closes it. @throws PullError as `storageError` and `LayerSource.part` */
+/** Writes content and attributes of a new file, and closes it.
+ * @throws PullError as `storageError` and `LayerSource.part` */
 export async function fillFile(
   { tree, abilities }: Files,
   source: LayerSource,
@@ -85,7 +86,7 @@ export async function fillFile(
     wrapFsError(`finish ${path}`, () => {
       const owner = ownerFor(tree, row, abilities);
       if (owner !== undefined) fchownSync(fd, owner.uid, owner.gid);
-      // A change of the owner takes set-user-ID away; the umask may have taken other bits.
+      // A change of the owner clears set-user-ID; the umask may have cleared other bits.
       if ((mode & ~PERMISSIONS) !== 0 || (mode & abilities.umask) !== 0) fchmodSync(fd, mode);
       const time = fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!);
       futimesSync(fd, time, time);
@@ -95,7 +96,7 @@ export async function fillFile(
   }
 }
 
-/** Writes what the layer has of a file; between that, and behind it, holes stay. */
+/** Writes the data of a file and leaves holes between and after its runs. */
 async function writeContent(
   tree: TreeRows,
   source: LayerSource,
@@ -127,7 +128,7 @@ async function writeContent(
 async function writeLink(task: WriteFilesTask, directory: OpenDirectory, row: number): Promise<void> {
   const { tree, abilities, replace } = task;
   const name = nameAt(tree, row);
-  await place(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
+  await create(directory, name, replace, () => symlinkSync(linkAt(tree, row), directory.at(name)));
   wrapFsError(`finish ${directory.pathOf(name)}`, () => {
     const owner = ownerFor(tree, row, abilities);
     directory.setLinkAttributes(name, owner, fileTime(tree.mtimeSeconds[row]!, tree.mtimeNanos[row]!));

@@ -16,7 +16,7 @@ import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
 import { Closed, STDOUT, TarOutput } from './tar-output.js';
 
-/** Writes a layer's tar to a file, hashing it on the way. */
+/** Writes a layer's tar to a file and hashes it. */
 export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerResult> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);
@@ -37,8 +37,8 @@ export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerRes
 }
 
 /**
- * Writes an archive of layers to the standard output, each hashed on the way, and the documents that name them behind them: a reader that
- * is given a damaged layer never learns of an image, and the archive has no end.
+ * Writes an archive of layers to the standard output and hashes each layer. The documents that list
+ * the layers come last: if a layer is damaged, the reader gets no image and no end of the archive.
  */
 export async function writeArchive({ layers, documents }: WriteArchiveTask): Promise<WriteArchiveResult> {
   const output = new TarOutput(STDOUT);
@@ -62,7 +62,7 @@ export async function writeArchive({ layers, documents }: WriteArchiveTask): Pro
   return { closed: false };
 }
 
-/** Whether the bytes that were written hash to the layer's DiffID. */
+/** Writes a layer. Returns whether its bytes hash to the DiffID. */
 async function writeLayer({ diffId, extents }: ArchiveLayer, output: TarOutput): Promise<boolean> {
   const hash = createHash('sha256');
   const reader = new PackReader(paths);

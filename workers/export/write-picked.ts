@@ -10,7 +10,7 @@ import { paths } from '../context.js';
 import { PlainBytes } from '../plain-bytes.js';
 import { ROWS_A_TURN } from './tree-directories.js';
 
-/** Writes what is no content of the tar to this thread's pack, and hashes the whole. */
+/** Writes headers and padding of a tar to this thread's pack, and hashes the tar. */
 export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
   const plain = new PlainBytes();
   const extents = await writeTree(tree, ExtentList.fromRows(contents), plain);

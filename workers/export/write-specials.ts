@@ -27,43 +27,50 @@ import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { TreeDirectories } from './tree-directories.js';
 
-/** Directories that one run of tar has: that many descriptors are open here, and again in tar. */
-const MAX_PLACES = 200;
+/** Limit of directories of one run of tar: each is an open descriptor here and in tar. */
+const MAX_DIRECTORIES = 200;
 
-/** tar's first descriptor behind the standard ones. */
+/** tar's first descriptor after the standard ones. */
 const FIRST_FD = 3;
 
-/** What tar gives directories until `finish-files`: they are for this user alone. */
+/** Attributes of directories until `finish-files`: access for this user alone. */
 const UNFINISHED = { mode: 0o700, uid: 0, gid: 0 } as const;
 
-/** What tar says about files, one line each: beyond this nobody reads it. */
-const MAX_WORDS = 64 * 1024;
+/** Limits of tar's messages about files: nobody reads more. */
+const MAX_OUTPUT_CHARS = 64 * 1024;
 const MAX_WARNINGS = 10;
 
-/** Rows of which tar makes one after the other in one place: those of one directory, or a directory by itself. */
+/**
+ * Rows that tar creates in one working directory: special files of one directory, or a directory
+ * itself.
+ */
 interface Job {
   readonly rows: readonly number[];
   readonly isDirectory: boolean;
 }
 
-/** Where tar works: a private directory beside what it makes, or the very directory whose attributes it sets. */
-interface Place extends Job {
+/**
+ * A job with tar's working directory: a private one beside the files, or the directory of the job
+ * itself.
+ */
+interface WorkDirectory extends Job {
   readonly held: OpenDirectory;
 }
 
 /**
- * Has GNU tar make what Node has no call for. tar follows paths by itself, so it gets none that others could change: it works in private
- * directories, which are handed to it open, and what it made there is renamed to where it belongs.
- * @throws PullError `store-broken` when a file is not there afterwards: without a device a file system may serve, without
- *   a file's bytes it does not
+ * Has GNU tar create what Node cannot. tar follows paths, so it gets none that other users could
+ * change: it works in private directories, which it inherits open, and the results are renamed
+ * afterwards.
+ * @throws PullError `store-broken` when a file is missing or too short afterwards; a missing device
+ *   is no error
  */
 export async function writeSpecials(task: WriteSpecialsTask): Promise<WriteSpecialsResult> {
   const jobs = jobsOf(task);
   const warnings: string[] = [];
   const rows = new TreeDirectories(task);
   try {
-    for (let at = 0; at < jobs.length; at += MAX_PLACES)
-      warnings.push(...(await doJobs(task, rows, jobs.slice(at, at + MAX_PLACES))));
+    for (let at = 0; at < jobs.length; at += MAX_DIRECTORIES)
+      warnings.push(...(await doJobs(task, rows, jobs.slice(at, at + MAX_DIRECTORIES))));
   } finally {
     rows.close();
   }
@@ -87,28 +94,28 @@ function jobsOf({ tree, abilities }: WriteSpecialsTask): Job[] {
   return [...directories, ...[...byParent.values()].map((rows) => ({ rows, isDirectory: false }))];
 }
 
-/** Has one tar do these; returns what it says. */
+/** Runs one tar for these jobs; returns its messages. */
 async function doJobs(
   task: WriteSpecialsTask,
   rows: TreeDirectories,
   jobs: readonly Job[],
 ): Promise<string[]> {
   const stage = `.zpull-${randomBytes(8).toString('hex')}`;
-  const places: Place[] = [];
+  const directories: WorkDirectory[] = [];
   try {
-    for (const job of jobs) places.push({ ...job, held: openPath(task, rows, job, stage) });
-    const lines = await runTar(task, places);
-    for (const place of places.filter(({ isDirectory }) => !isDirectory))
-      await moveOut(task, rows, place, lines[0]);
+    for (const job of jobs) directories.push({ ...job, held: openWorkDirectory(task, rows, job, stage) });
+    const lines = await runTar(task, directories);
+    for (const directory of directories.filter(({ isDirectory }) => !isDirectory))
+      await moveOut(task, rows, directory, lines[0]);
     return lines;
   } finally {
-    for (const { held } of places) held.close();
-    for (const { isDirectory, rows: made } of places)
+    for (const { held } of directories) held.close();
+    for (const { isDirectory, rows: made } of directories)
       if (!isDirectory) await removeAt(rows.around(made[0]!), stage);
   }
 }
 
-function openPath(
+function openWorkDirectory(
   { tree }: WriteSpecialsTask,
   rows: TreeDirectories,
   job: Job,
@@ -122,11 +129,11 @@ function openPath(
   );
 }
 
-/** Renames what tar made to where it belongs. */
+/** Renames what tar created to its final names. */
 async function moveOut(
   { tree, replace }: WriteSpecialsTask,
   rows: TreeDirectories,
-  { held, rows: made }: Place,
+  { held, rows: made }: WorkDirectory,
   complaint: string | undefined,
 ): Promise<void> {
   const directory = rows.around(made[0]!);
@@ -148,49 +155,52 @@ async function moveOut(
   }
 }
 
-/** Returns tar's lines, with the paths of the tree in the place of its own. */
-async function runTar(task: WriteSpecialsTask, places: readonly Place[]): Promise<string[]> {
-  const child = startTar(task, places);
-  const words = gather(child);
+/** Runs tar. Returns the lines of its messages, with its paths replaced by those of the tree. */
+async function runTar(task: WriteSpecialsTask, directories: readonly WorkDirectory[]): Promise<string[]> {
+  const child = startTar(task, directories);
+  const output = collectOutput(child);
   const ended = once(child, 'close');
-  const failure: unknown = await pipeline(tarOf(task, places), child.stdin!).catch((error) => error);
+  const failure: unknown = await pipeline(tarOf(task, directories), child.stdin!).catch((error) => error);
   await ended;
-  // tar that ended early has told why.
+  // After a broken pipe, tar's messages have the reason.
   if (failure !== undefined && !isBrokenPipe(failure)) throw failure;
-  const lines = words()
+  const lines = output()
     .split('\n')
     .filter((line) => line !== '');
   if (lines.length === 0) return lines;
   const paths = new Map<string, string>();
-  for (const { name, row } of itemsOf(places)) paths.set(String(name), String(pathAt(task.tree, row)));
-  return lines.map((line) => line.replace(NAME_IN_WORDS, (name) => paths.get(name) ?? name));
+  for (const { name, row } of itemsOf(directories)) paths.set(String(name), String(pathAt(task.tree, row)));
+  return lines.map((line) => line.replace(NAME_IN_MESSAGE, (name) => paths.get(name) ?? name));
 }
 
-/** Where tar names a file: before what it says, or behind a system call that failed (`setxattrat: … for file 'NAME': …`). */
-const NAME_IN_WORDS = /(?<=^tar: )[^:]+|(?<= for file ')[^']+/g;
+/** File names in tar's messages: `tar: NAME: …` and `tar: setxattrat: … for file 'NAME': …`. */
+const NAME_IN_MESSAGE = /(?<=^tar: )[^:]+|(?<= for file ')[^']+/g;
 
-function startTar({ abilities }: WriteSpecialsTask, places: readonly Place[]): ChildProcess {
+function startTar({ abilities }: WriteSpecialsTask, directories: readonly WorkDirectory[]): ChildProcess {
   const attributes = ['--xattrs', '--xattrs-include=*'];
   const owners = abilities.owners ? ['--numeric-owner', '--same-owner'] : ['--no-same-owner'];
   const options = ['-x', '-f', '-', '-p', '--absolute-names', ...attributes, ...owners];
-  const held = places.flatMap(({ held }) => held.shared.fd ?? []);
+  const held = directories.flatMap(({ held }) => held.shared.fd ?? []);
   return spawn('tar', options, {
     stdio: ['pipe', 'ignore', 'pipe', ...held],
     env: { ...process.env, LC_ALL: 'C' },
   });
 }
 
-function gather(child: ChildProcess): () => string {
-  let words = '';
+function collectOutput(child: ChildProcess): () => string {
+  let output = '';
   child.stderr!.setEncoding('utf8').on('data', (text: string) => {
-    if (words.length < MAX_WORDS) words += text;
+    if (output.length < MAX_OUTPUT_CHARS) output += text;
   });
-  return () => words;
+  return () => output;
 }
 
-/** Every row and the name by which tar finds it: a number in a directory that it has open, or that directory. */
-function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: number }> {
-  for (const [at, { held, rows, isDirectory }] of places.entries()) {
+/**
+ * Yields every row and its name for tar: a number in an inherited directory, or that directory
+ * itself.
+ */
+function* itemsOf(directories: readonly WorkDirectory[]): Generator<{ name: Buffer; row: number }> {
+  for (const [at, { held, rows, isDirectory }] of directories.entries()) {
     const base = held.shared.fd === undefined ? held.self : Buffer.from(pathOfFd(FIRST_FD + at));
     for (const [item, row] of rows.entries()) {
       const name = Buffer.concat([base, Buffer.from(isDirectory ? '/.' : `/${item}`)]);
@@ -199,9 +209,12 @@ function* itemsOf(places: readonly Place[]): Generator<{ name: Buffer; row: numb
   }
 }
 
-/** A tar of what tar is to make. */
-function* tarOf({ tree, abilities, layers }: WriteSpecialsTask, places: readonly Place[]): Generator<Buffer> {
-  for (const { name, row } of itemsOf(places)) {
+/** Yields the tar that tar extracts. */
+function* tarOf(
+  { tree, abilities, layers }: WriteSpecialsTask,
+  directories: readonly WorkDirectory[],
+): Generator<Buffer> {
+  for (const { name, row } of itemsOf(directories)) {
     const records = xattrsFor(tree, row, abilities);
     const mode = modeFor(tree, row, abilities);
     yield headerAt(tree, row, {
@@ -217,7 +230,7 @@ function* tarOf({ tree, abilities, layers }: WriteSpecialsTask, places: readonly
       );
       done += part.length;
       count(setup.counters, 'written', part.length);
-      // The stream keeps what it is given until tar takes it.
+      // Copied, as the stream keeps it until tar has read it.
       yield Buffer.from(part);
     }
     if (sizeBytes % TAR_BLOCK_BYTES > 0) yield tarPadding(sizeBytes);
@@ -225,7 +238,10 @@ function* tarOf({ tree, abilities, layers }: WriteSpecialsTask, places: readonly
   yield TAR_END;
 }
 
-/** Whose tar makes a row: this process's where it is nobody else's, as tar knows no way to leave it. */
+/**
+ * Returns the owner of a row for tar, which cannot leave an owner unchanged: then that of this
+ * process.
+ */
 function ownerOf(tree: TreeRows, row: number, abilities: Abilities): { uid: number; gid: number } {
   const own = { uid: abilities.uid, gid: process.getgid?.() ?? 0 };
   const { uid, gid } = ownerFor(tree, row, abilities) ?? own;

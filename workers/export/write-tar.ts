@@ -10,7 +10,7 @@ import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { Closed, STDOUT, TarOutput } from './tar-output.js';
 
-/** Writes the file system as one tar: headers made from the rows, contents from the layers. */
+/** Writes the file system as one tar: headers from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
   if (to === undefined) return writeItems(tree, new TarOutput(STDOUT));
   if ('fd' in to) {

@@ -150,7 +150,7 @@ test('a pipe that nobody reads is waited for, and then an error', {
   execFileSync('mkfifo', [pipe]);
   await assert.rejects(openSpecialFile(own(pipe), 1), {
     code: 'option-malformed',
-    hint: /Start what reads it/,
+    hint: /Start its reader/,
   });
   const waiting = openSpecialFile(own(pipe));
   const reader = spawn('cat', [pipe], { stdio: ['ignore', 'pipe', 'inherit'] });

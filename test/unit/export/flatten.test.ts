@@ -64,7 +64,7 @@ test('a whiteout of the directory that it stands in, or of the one above, is ref
   for (const name of ['.wh.', '.wh..', '.wh...']) {
     assert.throws(() => flat([{ name: 'a/b/c' }], [{ name: `a/b/${name}` }]), {
       code: 'metadata-malformed',
-      message: /takes no file away/,
+      message: /names no file to remove/,
     });
   }
   assert.deepEqual(flat([{ name: 'a/...' }, { name: 'a/..b' }], [{ name: 'a/.wh....' }]), [

@@ -82,12 +82,12 @@ function change(packs: readonly string[], text: string): void {
 test('who hashes a layer after its headers were read sees every byte of them that differs', async (t) => {
   const { readHeaders, partTags } = await prepare(t);
   assert.deepEqual(readHeaders(), NAMES);
-  for (const [block, right] of BLOCKS.entries()) assert.ok(partTags.agree(block, right));
+  for (const [block, right] of BLOCKS.entries()) assert.ok(partTags.agrees(block, right));
   const agrees = (at: number) => {
     const block = Math.floor(at / BLOCK_BYTES);
     const bytes = Buffer.from(BLOCKS[block]!);
     bytes[at % BLOCK_BYTES]! ^= 1;
-    return partTags.agree(block, bytes);
+    return partTags.agrees(block, bytes);
   };
   const second = TAR.indexOf('PaxHeaders/entry');
   const headers = [0, 511, second, BLOCK_BYTES - 1, BLOCK_BYTES, second + 512 + RECORDS.length - 1];
@@ -122,7 +122,7 @@ test('headers for whose parts no room is left, or that are read twice, are compa
         return (error as { code: string }).code;
       }
     })();
-    const agreed = BLOCKS.every((bytes, block) => tags.agrees(block, bytes) && partTags.agree(block, bytes));
+    const agreed = BLOCKS.every((bytes, block) => tags.agrees(block, bytes) && partTags.agrees(block, bytes));
     assert.ok(outcome === 'digest-mismatch' || !agreed, `${records.length} numbers: ${outcome}`);
   }
 });
@@ -132,7 +132,7 @@ test('blocks of headers that others are to compare are named, and headers that a
   const blocks: number[] = [];
   for (const _ of [1, 2]) assert.deepEqual(readHeaders(blocks), NAMES);
   assert.deepEqual(blocks, [...BLOCKS.keys(), ...BLOCKS.keys()]);
-  assert.ok(BLOCKS.every((bytes, block) => partTags.agree(block, bytes)));
+  assert.ok(BLOCKS.every((bytes, block) => partTags.agrees(block, bytes)));
   change(packs, 'user.x');
   assert.throws(() => readHeaders([]), { code: 'digest-mismatch' });
 });
@@ -149,11 +149,11 @@ test('a thread that reads parts and one that hashes others at the same time cann
       const bytes = Buffer.alloc(64, isHash ? 'a' : 'b');
       const agreed = [];
       for (let block = 0; block < ${blocks}; block++) {
-        if (isHash) agreed.push(tags.agrees(block, bytes) && partTags.agree(block, bytes));
+        if (isHash) agreed.push(tags.agrees(block, bytes) && partTags.agrees(block, bytes));
         else {
           parts.clear();
           parts.add(0, bytes.subarray(0, 9));
-          agreed.push(partTags.leave(block, parts) && !tags.has(block));
+          agreed.push(partTags.record(block, parts) && !tags.has(block));
         }
       }
       parentPort.postMessage(agreed);

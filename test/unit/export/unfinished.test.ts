@@ -165,7 +165,7 @@ test('what is not finished goes, with names that are no text and directories tha
   const root = temporaryDirectory(t);
   asNobody(t, root);
   const unfinished = await UnfinishedDirectory.create(hold(t, root), 'x');
-  t.after(() => unfinished.held.close());
+  t.after(() => unfinished.opened.close());
   const { path } = unfinished;
   mkdirSync(join(path, 'open', 'closed'), { recursive: true });
   for (const name of ['top', 'open/in', 'open/closed/deep'])
