@@ -17,7 +17,12 @@ import {
 import { pathOfFd } from '../../src/files/guarded-directory.js';
 import type { OpenDirectory } from '../../src/files/open-directory.js';
 import { removeAt } from '../../src/files/remove-tree.js';
-import { wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
+import {
+  asOutOfResources,
+  storageError,
+  wrapFsError,
+  wrapFsErrorAsync,
+} from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
@@ -160,8 +165,11 @@ async function runTar(task: WriteSpecialsTask, directories: readonly WorkDirecto
   const child = startTar(task, directories);
   const output = collectOutput(child);
   const ended = once(child, 'close');
+  ended.catch(() => {}); // tar did not start: thrown below, after `pipeline` has failed
   const failure: unknown = await pipeline(tarOf(task, directories), child.stdin!).catch((error) => error);
-  await ended;
+  await ended.catch((error: unknown) => {
+    throw storageError(asOutOfResources(error), 'start tar');
+  });
   // After a broken pipe, tar's messages have the reason.
   if (failure !== undefined && !isBrokenPipe(failure)) throw failure;
   const lines = output()

@@ -19,6 +19,7 @@ import { exportRootfs } from '../../../src/export/export-rootfs.js';
 import { exportTar } from '../../../src/export/export-tar.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import type { ExportEvent } from '../../../src/index.js';
+import { setEnvironment } from '../../support/environment.js';
 import { listDirectory, listTar } from '../../support/listing.js';
 import { flipByte } from '../../support/packs.js';
 import { skipUnless } from '../../support/programs.js';
@@ -344,4 +345,18 @@ test('a path that leads through a file is told as that', async (t) => {
       message,
     );
   }
+});
+
+test('a tar that cannot be started ends the export with an error of the file system', {
+  skip: skipUnless('sh'),
+}, async (t) => {
+  const { store, diffIds, directory, outside } = await prepare(t, [{ name: 'pipe', type: '6' }]);
+  const tar = join(outside, 'tar');
+  const script = `#!/bin/sh\necho 'tar (GNU tar) 1.35'\n/bin/rm '${tar}'\n`;
+  writeFileSync(tar, script, { mode: 0o755 });
+  setEnvironment(t, { PATH: outside });
+  const { code, message } = await failure(exportRootfs({ store, diffIds, directory }));
+  assert.equal(code, 'store-broken');
+  assert.match(message, /could not start tar: .*ENOENT/);
+  assert.deepEqual(readdirSync(outside), []);
 });
