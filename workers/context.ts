@@ -6,10 +6,10 @@ import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';
 
-/** What every task of this thread shares: the set-up it was started with, the store, and this thread's own pack. */
+/** What the tasks of this thread share: its set-up, the store, and this thread's pack. */
 export const setup = workerData as WorkerSetup;
 
-/** How to ask a registry; only pools that fetch have it. */
+/** Returns the network set-up. @throws Error in a pool that does not fetch */
 export function network(): NetworkSetup {
   if (setup.network === undefined) throw new Error('this pool was started without a network');
   return setup.network;
@@ -22,7 +22,7 @@ export const paths: StorePaths = storePaths(setup.storeRoot, setup.isReadOnly);
 const { spareRoom } = setup;
 if (spareRoom !== undefined) {
   onFullDisk(() => {
-    if (Atomics.load(spareRoom, 0) === 0) tell({ event: 'store-full' });
+    if (Atomics.load(spareRoom, 0) === 0) postEvent({ event: 'store-full' });
     Atomics.wait(spareRoom, 0, 0);
     return true;
   });
@@ -30,13 +30,13 @@ if (spareRoom !== undefined) {
 
 let writer: PackWriter | undefined;
 
-/** The pack of this thread: written by nobody else, opened at its first byte. */
+/** Returns the writer of this thread's pack, which no other thread writes. It is opened at its first byte. */
 export function packWriter(): PackWriter {
   writer ??= new PackWriter(paths);
   return writer;
 }
 
-/** Tells the main thread; it may arrive after the task's own outcome. */
-export function tell(event: WorkerEvent): void {
+/** Posts an event to the main thread; it may arrive after the outcome of the task. */
+export function postEvent(event: WorkerEvent): void {
   parentPort?.postMessage(event);
 }

@@ -131,8 +131,8 @@ export async function proveLayers(pool: WorkerPool, layers: readonly TaggedLayer
 }
 
 async function proveLayer(pool: WorkerPool, { diffId, extents, tags }: TaggedLayer): Promise<void> {
-  const { whole, changed, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents, tags });
-  if (!whole) throw damaged(diffId, falsePaths);
+  const { isIntact, changed, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents, tags });
+  if (!isIntact) throw damaged(diffId, falsePaths);
   if (changed) throw changedLayer(diffId);
 }
 

@@ -60,7 +60,7 @@ export interface FindDamageResult {
   /** Rows of their chunks with a wrong digest, in order. A content without any is wrong as a whole. */
   readonly chunks: readonly number[];
   /** Ranges that differ from tar-split: pairs [start, end) of tar offsets. */
-  readonly raw: Float64Array;
+  readonly tarRanges: Float64Array;
 }
 
 /** Hashes the extents of a layer record. If they do not match its DiffID, finds and marks the wrong pieces. */
@@ -74,7 +74,7 @@ export interface CheckLayerTask {
 
 export interface CheckLayerResult {
   /** Whether the extents have the DiffID. */
-  readonly whole: boolean;
+  readonly isIntact: boolean;
   /** Whether another thread read other bytes than those that were hashed. */
   readonly changed: boolean;
   /** Names of the tar's entries with wrong bytes, in order, if they have a name. */

@@ -82,7 +82,7 @@ export interface LookUpResult {
   /** One for each of the task's tables. Pack numbers are rows of `packs`. */
   readonly layers: ReadonlyArray<Omit<LayerToPlan, 'table'>>;
   /** One list for each of the task's `opaqueBlobs`, ordered by `blobStart`, without overlaps. */
-  readonly raw: ReadonlyArray<readonly BlobRow[]>;
+  readonly opaque: ReadonlyArray<readonly BlobRow[]>;
 }
 
 /** A part of a blob that a pack has, not decoded. */

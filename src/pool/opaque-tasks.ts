@@ -43,7 +43,7 @@ export interface DecodeBlobTask {
   readonly blob: BlobSource;
   /** Used if the first bytes do not say which. */
   readonly compression: Compression;
-  readonly held: CachedContentRows;
+  readonly cached: CachedContentRows;
   /** What it may decode to beyond MAX_DECODED_RATIO times its length. */
   readonly room: DecodedRoom;
   /** What earlier attempts at this blob took of `room`. */

@@ -19,7 +19,7 @@ export function resetControl(control: RangeControl): void {
 }
 
 /** Bytes received so far. */
-export function receivedOf(control: RangeControl): number {
+export function receivedBytes(control: RangeControl): number {
   return Atomics.load(control, RECEIVED);
 }
 
@@ -29,11 +29,11 @@ export function noteReceived(control: RangeControl, bytes: number): void {
 }
 
 /** Asks the worker to end the range where it is. */
-export function askToStop(control: RangeControl): void {
+export function requestStop(control: RangeControl): void {
   Atomics.store(control, STOP, 1);
 }
 
-/** Whether the range is asked to stop; true once for each `askToStop`. The worker's side. */
-export function takeStop(control: RangeControl): boolean {
+/** Whether the range is asked to stop; true once for each `requestStop`. The worker's side. */
+export function consumeStop(control: RangeControl): boolean {
   return Atomics.load(control, STOP) === 1 && Atomics.exchange(control, STOP, 0) === 1;
 }

@@ -195,12 +195,12 @@ export class OpaqueAttempt {
     // media type.
     const isNothing = blob.digest === EMPTY_DIGEST && diffId === EMPTY_DIGEST;
     const compression = isNothing ? 'tar' : layer.compression;
-    const held = await this.#options.cached();
+    const cached = await this.#options.cached();
     if (this.#work.dropped) throw new PullError('internal', `${blob.digest} was dropped`);
     const prover = new LayerProver(context, layer);
     const extents = new ExtentList();
     const { port1, port2 } = new MessageChannel();
-    const cachedPacks = new Set(held.packs);
+    const cachedPacks = new Set(cached.packs);
     const arriving = arrivals(port1, (part) => {
       for (const pack of part.packs) if (!cachedPacks.has(pack)) this.#own(pack);
       extents.append(part);
@@ -209,7 +209,7 @@ export class OpaqueAttempt {
     this.#decoder = port1;
     this.#advance();
     const allowance = context.decoded.forOpaque(layer);
-    const task = { task: 'decode-blob', blob, compression, held, ...allowance, port: port2 } as const;
+    const task = { task: 'decode-blob', blob, compression, cached, ...allowance, port: port2 } as const;
     try {
       const decoded = await context.support.run(task, [port2]);
       context.decoded.noteOpaque(layer, decoded.tarBytes);

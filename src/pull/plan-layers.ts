@@ -71,7 +71,7 @@ async function planLayers(context: PullContext, layers: readonly KnownLayer[]): 
   const toPlan = tables.map((table, i) => ({ table, ...found.layers[i]! }));
   const opaque = layers.map((layer) => {
     if (layer.metadata !== undefined) return undefined;
-    const rows = found.raw[opaqueBlobs.indexOf(layer.blob.digest)]!;
+    const rows = found.opaque[opaqueBlobs.indexOf(layer.blob.digest)]!;
     return { blobBytes: layer.blob.sizeBytes, cached: cachedParts(found.packs, rows) };
   });
   return { limits, chunked: planPull(toPlan, limits), packs: found.packs, opaque };
@@ -137,7 +137,7 @@ export async function lookUpBlobParts(context: PullContext, blob: Digest): Promi
   const answer = await context.stop.guard(
     context.support.run({ task: 'look-up', tables: [], blobs: [], opaqueBlobs: [blob] }),
   );
-  return cachedParts(answer.packs, answer.raw[0]!);
+  return cachedParts(answer.packs, answer.opaque[0]!);
 }
 
 function cachedParts(

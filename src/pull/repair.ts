@@ -45,14 +45,14 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   const damage = await context.metadata.with(tarSplit?.uncompressedBytes ?? 0, () =>
     context.support.run(tarSplit === undefined ? task : { ...task, tarSplit }),
   );
-  const isSound = damage.contents.length === 0 && damage.raw.length === 0;
+  const isSound = damage.contents.length === 0 && damage.tarRanges.length === 0;
   if (isSound || tarSplit === undefined) throw mismatch(layer, repair.actual);
   const isFresh = (start: number, end: number) =>
     extents.slice(start, end).packs.some((pack) => spans.wroteTo(pack));
   warn(repair, damage, isFresh);
   const { runs, copies } = damagedParts(table, damage, isFresh);
   const [inline, ...fetched] = await context.stop.guard(
-    Promise.all([rewriteInline(repair, tarSplit, damage.raw), ...runs.map((run) => refetch(repair, run))]),
+    Promise.all([rewriteInline(repair, tarSplit, damage.tarRanges), ...runs.map((run) => refetch(repair, run))]),
   );
   const copied = copies.map((copy) => copyOf(copy, fetched[copy.run]!));
   const repaired = splice(extents, [...inline, ...fetched, ...copied]);
@@ -65,12 +65,12 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
 
 function warn(
   { context, layer }: Repair,
-  { contents, raw }: FindDamageResult,
+  { contents, tarRanges }: FindDamageResult,
   isFresh: (start: number, end: number) => boolean,
 ): void {
   const { tarStart, sizeBytes } = layer.metadata.table;
   const fresh = contents.filter((row) => isFresh(tarStart[row]!, tarStart[row]! + sizeBytes[row]!)).length;
-  const stored = contents.length - fresh + raw.length / 2;
+  const stored = contents.length - fresh + tarRanges.length / 2;
   if (fresh > 0) {
     const [what, it] = fresh === 1 ? ['1 content', 'it'] : [`${fresh} contents`, 'them'];
     const message = `${what} of layer ${layer.blob.digest} arrived with another digest than the metadata states; fetching ${it} again`;

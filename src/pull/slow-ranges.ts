@@ -1,4 +1,4 @@
-import { askToStop, type RangeControl, receivedOf } from '../pool/range-control.js';
+import { requestStop, type RangeControl, receivedBytes } from '../pool/range-control.js';
 
 /**
  * A remainder that arrives within this time at its rate is not worth a new connection, which takes
@@ -147,7 +147,7 @@ export class SlowRanges {
   #ended(range: Range): void {
     this.#running.delete(range);
     if (range.stops > 0) return;
-    this.#finished.push({ bytes: receivedOf(range.control), ms: performance.now() - range.startedMs });
+    this.#finished.push({ bytes: receivedBytes(range.control), ms: performance.now() - range.startedMs });
     if (this.#finished.length > MAX_RATES) this.#finished.shift();
   }
 
@@ -168,14 +168,14 @@ export class SlowRanges {
     const slow = slowest(watched, usualRate(this.#finished))?.range;
     if (slow === undefined) return;
     slow.stops += 1;
-    askToStop(slow.control);
+    requestStop(slow.control);
   }
 }
 
 /** What a range received since it was last measured. */
 function measure(range: Range): Watched {
   const ms = performance.now();
-  const bytes = receivedOf(range.control);
+  const bytes = receivedBytes(range.control);
   const { sizeBytes, splits, stops, seen } = range;
   range.seen = { ms, bytes };
   return {

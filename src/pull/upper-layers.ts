@@ -141,7 +141,7 @@ async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Pro
   const extents = readLayerRecord(paths, diffId)?.extents;
   const rows = extents?.toRows();
   const isComplete =
-    rows !== undefined && (await support.run({ task: 'check-layer', diffId, extents: rows })).whole;
+    rows !== undefined && (await support.run({ task: 'check-layer', diffId, extents: rows })).isIntact;
   if (extents === undefined || rows === undefined || !isComplete) {
     throw new PullError('digest-mismatch', `layer ${diffId} is damaged in the store ${paths.root}`);
   }

@@ -138,11 +138,11 @@ async function checkLayer(
   record: LayerRecord,
 ): Promise<(string | undefined)[] | undefined> {
   const { diffId, extents } = record;
-  const { whole, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents: extents.toRows() });
+  const { isIntact, falsePaths } = await pool.run({ task: 'check-layer', diffId, extents: extents.toRows() });
   const now = readLayerRecord(paths, diffId);
   // A pull may have replaced the record meanwhile.
   const replaced = now !== undefined && !encodeLayerRecord(now).equals(encodeLayerRecord(record));
-  if (replaced || (whole && now !== undefined)) return undefined;
-  if (!whole) await setAsideRecord(paths, diffId);
+  if (replaced || (isIntact && now !== undefined)) return undefined;
+  if (!isIntact) await setAsideRecord(paths, diffId);
   return falsePaths.length === 0 ? [undefined] : [...falsePaths];
 }

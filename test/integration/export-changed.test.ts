@@ -176,8 +176,8 @@ for (const [reader, how] of CASES) {
     if (how === 'truncated') assert.equal((await failureOf(reading)).code, 'store-broken');
     else await reading;
     CHANGES[how]!(prepared.pack, prepared.right);
-    const { whole, changed } = await pool.run(proof);
-    assert.deepEqual([whole, changed], [true, how !== 'truncated']);
+    const { isIntact, changed } = await pool.run(proof);
+    assert.deepEqual([isIntact, changed], [true, how !== 'truncated']);
   });
 }
 

@@ -51,7 +51,7 @@ async function pulled(t: TestContext) {
 test('an intact layer has no damage', async (t) => {
   const { store, find } = await pulled(t);
   const damage = await find();
-  assert.deepEqual([damage.contents, [...damage.raw]], [[], []]);
+  assert.deepEqual([damage.contents, [...damage.tarRanges]], [[], []]);
   assert.deepEqual(packFiles(store, '.bad'), []);
 });
 
@@ -61,10 +61,10 @@ test('corrupt contents and headers are found although another pull has removed t
   flipByte(two.path, two.at + 100);
   flipByte(two.path, findInPacks(store, THREE).at - 20);
   await deleteBlob(storePaths(store), tarSplitDigest);
-  const { contents, raw } = await find();
+  const { contents, tarRanges } = await find();
   assert.deepEqual(contents, [1]);
   // A header's block before each content; the padding behind a content counts to the next one's.
   const end = 512 + 30_208 + 512 + 20_000;
-  assert.deepEqual([...raw], [end, end + 480 + 512]);
+  assert.deepEqual([...tarRanges], [end, end + 480 + 512]);
   assert.equal(packFiles(store, '.bad').length, 1);
 });

@@ -182,7 +182,7 @@ test('raw bytes that are gone have no digest', async (t) => {
 
 /** Raw pieces of a blob that a look-up in this store finds, checked against its bytes; how many bytes they are. */
 async function foundRaw(pool: WorkerPool, store: string, digest: Digest, bytes: Buffer): Promise<number> {
-  const { packs, raw } = await lookUpBlobRuns(pool, digest);
+  const { packs, opaque: raw } = await lookUpBlobRuns(pool, digest);
   assert.equal(raw.length, 1);
   const all = raw[0]!.map(({ blobStart, blobEnd, pack, packOffset }) => {
     const extents = new ExtentList();

@@ -64,7 +64,7 @@ export async function decodeBlob(
   blob: BlobSource,
   compression: Compression,
   raw: ExtentList,
-  held = noCachedContents(),
+  cached = noCachedContents(),
   room = createDecodedRoom(2 ** 30),
 ): Promise<{ result: DecodeBlobResult; extents: ExtentList }> {
   const { port1, port2 } = new MessageChannel();
@@ -76,7 +76,7 @@ export async function decodeBlob(
     });
   });
   const running = pool.run(
-    { task: 'decode-blob', blob, compression, held, room, takenBytes: 0, port: port2 },
+    { task: 'decode-blob', blob, compression, cached, room, takenBytes: 0, port: port2 },
     [port2],
   );
   for (let row = 0; row < raw.count; row++) {
@@ -110,7 +110,7 @@ export function readExtents(store: string, extents: ExtentList): Buffer {
 export async function lookUpBlobRuns(
   pool: WorkerPool,
   blob: Digest,
-): Promise<Pick<LookUpResult, 'packs' | 'raw'>> {
+): Promise<Pick<LookUpResult, 'packs' | 'opaque'>> {
   const tables = [tableOf([], 1, 1)];
   return await pool.run({ task: 'look-up', tables, blobs: [blob], opaqueBlobs: [blob] });
 }

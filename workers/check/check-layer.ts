@@ -18,9 +18,9 @@ export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult
   const extents = ExtentList.fromRows(task.extents);
   try {
     const { digest, changed } = await hashOf(reader, extents, task.tags && comparisonWith(task.tags));
-    if (digest === task.diffId) return { whole: true, changed, falsePaths: [] };
+    if (digest === task.diffId) return { isIntact: true, changed, falsePaths: [] };
     const parts = findCorruption(paths, reader, extents);
-    return { whole: false, changed, falsePaths: namesOf(reader, extents, parts) };
+    return { isIntact: false, changed, falsePaths: namesOf(reader, extents, parts) };
   } finally {
     reader.close();
   }

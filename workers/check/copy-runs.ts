@@ -1,6 +1,6 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CopyRunsResult, CopyRunsTask } from '../../src/pool/messages.js';
-import { type CopySource, copyRuns as copyInStore } from '../../src/store/copy-runs.js';
+import { copyRuns as copyInStore } from '../../src/store/copy-runs.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { removePack } from '../../src/store/pack-sync.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
@@ -12,7 +12,7 @@ export async function copyRuns(task: CopyRunsTask): Promise<CopyRunsResult> {
   const writer = new PackWriter(paths);
   const { pack } = writer.reserve(0);
   try {
-    const copying = copyInStore(paths, reader, writer, task.sources as readonly CopySource[]);
+    const copying = copyInStore(paths, reader, writer, task.sources);
     for (;;) {
       const step = copying.next();
       if (step.done === true) {

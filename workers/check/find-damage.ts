@@ -24,14 +24,14 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
   try {
     if (task.tarSplit === undefined) {
       markCorrupt(paths, reader, extents);
-      return { contents: [], chunks: [], raw: new Float64Array(0) };
+      return { contents: [], chunks: [], tarRanges: new Float64Array(0) };
     }
     const found = await falseContents(reader, extents, task.table);
     const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
-    const raw = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
+    const tarRanges = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
     const blobDigest = digestBytes(task.blob.digest);
-    markCorrupt(paths, reader, suspects(extents, task.table, found.contents, raw), blobDigest);
-    return { ...found, raw };
+    markCorrupt(paths, reader, suspects(extents, task.table, found.contents, tarRanges), blobDigest);
+    return { ...found, tarRanges };
   } finally {
     reader.close();
     if (task.tarSplit !== undefined) await releaseLargeGarbage(task.tarSplit.uncompressedBytes);
@@ -43,14 +43,14 @@ function suspects(
   extents: ExtentList,
   table: LayerTable,
   contents: readonly number[],
-  raw: Float64Array,
+  tarRanges: Float64Array,
 ): ExtentList {
   const parts = new ExtentList();
   for (const row of contents) {
     const start = table.tarStart[row]!;
     parts.append(extents.slice(start, start + table.sizeBytes[row]!));
   }
-  for (let i = 0; i < raw.length; i += 2) parts.append(extents.slice(raw[i]!, raw[i + 1]!));
+  for (let i = 0; i < tarRanges.length; i += 2) parts.append(extents.slice(tarRanges[i]!, tarRanges[i + 1]!));
   return parts;
 }
 

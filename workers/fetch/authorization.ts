@@ -1,8 +1,8 @@
 import { fromFailure, type PullError } from '../../src/format/error.js';
 import type { MainMessage } from '../../src/pool/messages.js';
 import { noteAuthorization } from '../../src/registry/redaction.js';
-import { network, tell } from '../context.js';
-import { hearMain } from './range-client.js';
+import { network, postEvent } from '../context.js';
+import { onMainMessage } from './range-client.js';
 
 interface Waiter {
   readonly endpoint: number;
@@ -12,7 +12,7 @@ interface Waiter {
   readonly reject: (error: Error) => void;
 }
 
-/** What is known of an endpoint by its place in the list; of those after the first nothing until they are asked for. */
+/** The credentials of an endpoint; unknown for those after the first until they are requested. */
 interface Known {
   readonly value: string | undefined;
   readonly expiresAtMs: number;
@@ -22,14 +22,14 @@ interface Known {
 const NOTHING: Known = { value: undefined, expiresAtMs: Number.POSITIVE_INFINITY };
 
 const known = new Map<number, Known>([[0, network().authorization ?? NOTHING]]);
-/** Endpoints after the first that let us in with no credentials we have: they are not asked for a token again. */
+/** Endpoints after the first that refuse our credentials: no token is requested from them again. */
 const closed = new Map<number, PullError>();
 let waiters: Waiter[] = [];
 
 /**
- * An endpoint's value of the Authorization header, if one is needed. `refused`: the value that was refused ('' for none).
- * For that, and for one that is about to expire, unless a newer one has come meanwhile, the main thread is asked; it
- * refreshes once for all workers and answers on the channel.
+ * Returns the Authorization value for an endpoint, if it requires one. `refused` is the value that it refused,
+ * '' for none. If that or an expiring value is the newest one, requests another from the main thread, which
+ * refreshes it once for all threads and answers on the channel.
  */
 export function authorization(refused: string | undefined, endpoint: number): Promise<string | undefined> {
   const { value, expiresAtMs } = known.get(endpoint) ?? NOTHING;
@@ -37,15 +37,19 @@ export function authorization(refused: string | undefined, endpoint: number): Pr
   const stale = refused ?? (Date.now() < expiresAtMs ? undefined : value);
   if (stale === undefined || stale !== (value ?? '')) return Promise.resolve(value);
   return new Promise((resolve, reject) => {
-    const asked = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
+    const isRequested = waiters.some((waiter) => waiter.stale === stale && waiter.endpoint === endpoint);
     waiters.push({ endpoint, stale, resolve, reject });
-    if (asked) return;
-    hearMain(answer);
-    tell({ event: 'authorization', endpoint, stale });
+    if (isRequested) return;
+    onMainMessage(answer);
+    postEvent({ event: 'authorization', endpoint, stale });
   });
 }
 
-/** `http://…` or `https://…` of an endpoint after the first: the main thread asks it, and so learns what token it wants. */
+/**
+ * Returns `http://…` or `https://…` of an endpoint after the first. The main thread finds it, with the token that the
+ * endpoint requires.
+ * @throws PullError if the endpoint refuses our credentials
+ */
 export async function originOf(endpoint: number): Promise<string> {
   const refusal = closed.get(endpoint);
   if (refusal !== undefined) throw refusal;

@@ -26,7 +26,7 @@ export class CheckpointedWriter {
   }
 
   /** The next bytes. @throws PullError as the place */
-  readonly take = (chunk: Buffer): void => {
+  readonly write = (chunk: Buffer): void => {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#written - this.#noted + chunk.length > PIECE_BYTES) this.note();
     if (this.#written === this.#noted) this.#waitingSinceMs = performance.now();

@@ -25,7 +25,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
     });
     receivers.push(receiver);
     watch(receiver);
-    return receiver.take;
+    return receiver.write;
   };
   const { events, totals, sender, stop, close } = beginRange(control);
   const range = { blob, start, end, onBytes: begin(position + start), events, stop };

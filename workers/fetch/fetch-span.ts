@@ -23,15 +23,15 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
   const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
   let end: FetchSpanResult['stopped'];
-  const whole = fullBlobReceiver(task.blob);
+  const fullBlob = fullBlobReceiver(task.blob);
   let failure: Failure | undefined;
   try {
     await fetchRange({
       blob: task.blob,
       start: task.blobStart,
       end: askEnd,
-      fullBlobInstead: whole.begin,
-      onBytes: receiver.take,
+      fullBlobInstead: fullBlob.begin,
+      onBytes: receiver.write,
       events,
       stop,
     });
@@ -46,7 +46,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   } finally {
     close();
     unwatch(receiver);
-    whole.close();
+    fullBlob.close();
     receiver.close();
   }
   const { goodTarBytes, places, wrong } = receiver;
@@ -73,5 +73,5 @@ async function takeLastBytes(
   if (lastBytes === undefined) return;
   const { buffer } = lastBytes.bytes;
   for (let at = blobStart; at < blobEnd; at += CHUNK_BYTES)
-    await receiver.take(Buffer.from(buffer, at - lastBytes.blobStart, Math.min(CHUNK_BYTES, blobEnd - at)));
+    await receiver.write(Buffer.from(buffer, at - lastBytes.blobStart, Math.min(CHUNK_BYTES, blobEnd - at)));
 }

@@ -8,7 +8,7 @@ import type { CheckpointedWriter } from './checkpointed-writer.js';
  * Nothing is opened before `begin`, which returns nothing where the store is only read.
  */
 export function fullBlobReceiver(blob: BlobSource): {
-  readonly begin: () => CheckpointedWriter['take'] | undefined;
+  readonly begin: () => CheckpointedWriter['write'] | undefined;
   readonly close: () => void;
 } {
   let part: ReturnType<typeof openBlobPart> | undefined;
@@ -16,7 +16,7 @@ export function fullBlobReceiver(blob: BlobSource): {
     begin() {
       if (paths.isReadOnly) return undefined;
       part = openBlobPart(blob, 0, blob.sizeBytes);
-      return part.take;
+      return part.write;
     },
     close: () => part?.close(),
   };

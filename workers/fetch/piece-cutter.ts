@@ -135,7 +135,7 @@ const freeLarge: Buffer[] = [];
 let freeLargeBytes = 0;
 
 /** Kept free buffers; more than the tasks of a thread use at a time would never be used again. */
-const MOST_FREE = 32;
+const MAX_FREE = 32;
 
 /** What larger ones that are free may take together: as much as one of the largest frames. */
 const MAX_FREE_LARGE_BYTES = 32 * 2 ** 20;
@@ -144,19 +144,19 @@ const MAX_FREE_LARGE_BYTES = 32 * 2 ** 20;
 const STEP_BYTES = 2 ** 20;
 
 /** A buffer of at least `bytes` bytes. */
-export function takeBuffer(bytes: number): Buffer {
+export function acquireBuffer(bytes: number): Buffer {
   if (size === 0) size = bytes;
-  if (bytes > size) return takeLarge(bytes);
+  if (bytes > size) return acquireLarge(bytes);
   return free.pop() ?? Buffer.allocUnsafeSlow(size);
 }
 
 /** Gives a buffer back; its owner must not touch it any more. */
-export function giveBuffer(buffer: Buffer): void {
-  if (buffer.length > size) giveLarge(buffer);
-  else if (free.length < MOST_FREE) free.push(buffer);
+export function releaseBuffer(buffer: Buffer): void {
+  if (buffer.length > size) releaseLarge(buffer);
+  else if (free.length < MAX_FREE) free.push(buffer);
 }
 
-function takeLarge(bytes: number): Buffer {
+function acquireLarge(bytes: number): Buffer {
   const row = freeLarge.findIndex(({ length }) => length >= bytes);
   if (row < 0) return Buffer.allocUnsafeSlow(Math.ceil(bytes / STEP_BYTES) * STEP_BYTES);
   const [buffer] = freeLarge.splice(row, 1);
@@ -164,7 +164,7 @@ function takeLarge(bytes: number): Buffer {
   return buffer!;
 }
 
-function giveLarge(buffer: Buffer): void {
+function releaseLarge(buffer: Buffer): void {
   if (freeLargeBytes + buffer.length > MAX_FREE_LARGE_BYTES) return;
   freeLarge.push(buffer);
   freeLargeBytes += buffer.length;

@@ -1,7 +1,7 @@
 import { BroadcastChannel, threadId } from 'node:worker_threads';
 import { count } from '../../src/pool/counters.js';
 import { type MainMessage, RETRY_WAIT_MS } from '../../src/pool/messages.js';
-import { noteReceived, type RangeControl, takeStop } from '../../src/pool/range-control.js';
+import { noteReceived, type RangeControl, consumeStop } from '../../src/pool/range-control.js';
 import { draw, type RateLimit } from '../../src/pool/rate-limit.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import {
@@ -11,7 +11,7 @@ import {
   type RangeTotals,
 } from '../../src/registry/range-client.js';
 import type { SharedTargets } from '../../src/registry/redirect-targets.js';
-import { network, setup, tell } from '../context.js';
+import { network, setup, postEvent } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { unwatch, watch } from '../ticker.js';
 import { authorization, originOf } from './authorization.js';
@@ -25,7 +25,7 @@ interface Loaded {
 
 let loaded: Promise<Loaded> | undefined;
 
-/** What fetches ranges in this thread, loaded at its first use: undici takes about 100 ms of a thread that may never need it. */
+/** Returns the range client of this thread. Loads it at first use: undici takes about 100 ms. */
 export function rangeClient(): Promise<Loaded> {
   loaded ??= network().isLocal === true ? loadLocal() : loadHttp();
   return loaded;
@@ -40,7 +40,7 @@ async function loadHttp(): Promise<Loaded> {
   return { fetchRange: (job) => fetchRange(client, job), choice: client.choice };
 }
 
-/** Blobs of a layout on this machine; foreign ones still lie elsewhere. */
+/** For blobs of a layout on this machine; fetches foreign blobs over HTTP. */
 async function loadLocal(): Promise<Loaded> {
   const { isFile, readRange } = await import('./local-range.js');
   const { endpoints, endpointState, limits } = network();
@@ -53,17 +53,17 @@ async function loadLocal(): Promise<Loaded> {
   return { fetchRange, choice: new EndpointChoice(endpoints.length, endpointState, limits) };
 }
 
-/** Timers are due to a millisecond: what is shorter is added to the next wait. */
+/** The resolution of timers: a shorter wait is added to the next one. */
 const SHORTEST_WAIT_MS = 1;
 
-/** A wait by which bytes received fade by a tenth with the default patience: karma has to know of it. */
-const TOLD_WAIT_MS = 100;
+/** With the default patience, karma fades by a tenth in such a wait, so that it is reported. */
+const REPORTED_WAIT_MS = 100;
 
-/** Waits as long as the limit asks for, with the connection held and not the thread. */
+/** Resolves after the wait that the limit requires. The connection stays open, the thread goes on. */
 function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
   const waitMs = draw(limit, bytes);
   if (waitMs < SHORTEST_WAIT_MS) return undefined;
-  const goOn = waitMs < TOLD_WAIT_MS ? () => {} : stopAsking();
+  const goOn = waitMs < REPORTED_WAIT_MS ? () => {} : stopAsking();
   return new Promise<void>((resolve) => setTimeout(resolve, waitMs)).then(goOn);
 }
 
@@ -73,44 +73,44 @@ const rangeEvents: RangeEvents = {
     if (setup.network?.reusesBuffers !== true) noteGarbage(bytes);
   },
   requested: () => {},
-  ...(setup.network?.debug === true && { log: (line: string) => tell({ event: 'request', line }) }),
+  ...(setup.network?.debug === true && { log: (line: string) => postEvent({ event: 'request', line }) }),
   miss: (message, failed) => {
-    tell({ event: 'miss', message, ...failed });
+    postEvent({ event: 'miss', message, ...failed });
     return new Promise((resolve) => setTimeout(resolve, RETRY_WAIT_MS));
   },
   authorization,
   originOf,
   ...(setup.rateLimit !== undefined && { limit: keepTo.bind(undefined, setup.rateLimit) }),
-  pause: (told) => {
-    if (told !== undefined) tell({ event: 'throttled', ...told });
+  pause: (unreported) => {
+    if (unreported !== undefined) postEvent({ event: 'throttled', ...unreported });
     return stopAsking();
   },
 };
 
-/** Karma's clock need not run for this one until the returned function is called. */
+/** Stops karma's clock for this range until the returned function is called. */
 function stopAsking(): () => void {
-  tell({ event: 'asking', change: -1 });
-  return () => tell({ event: 'asking', change: 1 });
+  postEvent({ event: 'asking', change: -1 });
+  return () => postEvent({ event: 'asking', change: 1 });
 }
 
 /** Lets the main thread stop a range until `close` is called. `endFor`: as RangeStop has it. */
 function stopFor(control: RangeControl | undefined, endFor?: (next: number) => number) {
   const stop = new RangeStop(endFor);
   if (control === undefined) return { stop, close: () => {} };
-  const asked = {
+  const poll = {
     tick: () => {
-      if (takeStop(control)) stop.request();
+      if (consumeStop(control)) stop.request();
     },
   };
-  watch(asked);
-  return { stop, close: () => unwatch(asked) };
+  watch(poll);
+  return { stop, close: () => unwatch(poll) };
 }
 
-/** Events of one range that also add up what it cost; `totals` grows. The main thread sees in `control` how much has come. */
+/** Returns the events of one range, and the running `totals` of its cost. Counts received bytes in `control`. */
 export function countingEvents(control?: RangeControl): {
   readonly events: RangeEvents;
   readonly totals: { fetchedBytes: number; requests: number };
-  /** Who is to blame for wrong bytes: of several endpoints that sent some the first, as mirrors stand before the registry. */
+  /** The endpoint to blame for wrong bytes: of several the first, since mirrors precede the registry. */
   sender(): number;
 } {
   const totals = { fetchedBytes: 0, requests: 0 };
@@ -133,15 +133,15 @@ export function countingEvents(control?: RangeControl): {
 const order = new ReadingOrder();
 
 /**
- * What one range of many needs: its events and what it cost so far, as `countingEvents` has them; how the main thread stops it; its place among
- * the ranges of this thread. `close` is to be called when it is over.
+ * Begins a range that the main thread may stop and that takes turns with the other ranges of this thread:
+ * its events and totals, as from `countingEvents`, and its stop. Call `close` when it ends.
  */
 export function beginRange(control: RangeControl | undefined, endFor?: (next: number) => number) {
   const { events, totals, sender } = countingEvents(control);
   const { stop, close } = stopFor(control, endFor);
-  const { took, end } = order.begin();
+  const { received, end } = order.begin();
   return {
-    events: { ...events, limit: (bytes: number) => rangeEvents.limit?.(bytes) ?? took() },
+    events: { ...events, limit: (bytes: number) => rangeEvents.limit?.(bytes) ?? received() },
     totals,
     sender,
     stop,
@@ -154,51 +154,51 @@ export function beginRange(control: RangeControl | undefined, endFor?: (next: nu
 
 type Answer = URL | 'renew' | undefined;
 
-/** What waits for the main thread, by blob. */
+/** Requests that wait for the main thread, by blob URL. */
 const waiting = new Map<
   string,
   { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
 >();
 
-/** The main thread lets one thread ask the registry for a blob's new target, and tells the others what it found. */
+/** The main thread lets one thread request a blob's new target from the registry, and sends the result to the others. */
 export const sharedTargets: SharedTargets = {
   expired(blobUrl, target) {
-    const asked = waiting.get(blobUrl);
-    if (asked !== undefined) return asked.answered;
-    hearMain(answer);
+    const pending = waiting.get(blobUrl);
+    if (pending !== undefined) return pending.answered;
+    onMainMessage(answer);
     let resolve = (_answer: Answer): void => {};
     const answered = new Promise<Answer>((settle) => {
       resolve = settle;
     });
     waiting.set(blobUrl, { answered, resolve });
-    tell({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
+    postEvent({ event: 'target-expired', blobUrl, target: target?.href, thread: threadId });
     return answered;
   },
-  renewed: (blobUrl, target) => tell({ event: 'target-renewed', blobUrl, target: target?.href }),
-  failed: (blobUrl, target) => tell({ event: 'target-failed', blobUrl, target: target.href }),
+  renewed: (blobUrl, target) => postEvent({ event: 'target-renewed', blobUrl, target: target?.href }),
+  failed: (blobUrl, target) => postEvent({ event: 'target-failed', blobUrl, target: target.href }),
 };
 
-/** Each `target-expired` has one answer. */
+/** Handles the one answer to each `target-expired`. */
 function answer(message: MainMessage): void {
   if (message.message !== 'target' && message.message !== 'renew-target') return;
   if (message.thread !== threadId) return;
-  const asked = waiting.get(message.blobUrl);
+  const pending = waiting.get(message.blobUrl);
   waiting.delete(message.blobUrl);
-  if (message.message === 'renew-target') asked?.resolve('renew');
-  else asked?.resolve(message.target === undefined ? undefined : new URL(message.target));
+  if (message.message === 'renew-target') pending?.resolve('renew');
+  else pending?.resolve(message.target === undefined ? undefined : new URL(message.target));
 }
 
-type Take = (message: MainMessage) => void;
+type Listener = (message: MainMessage) => void;
 
-const takers = new Set<Take>();
+const listeners = new Set<Listener>();
 let channel: BroadcastChannel | undefined;
 
-/** Calls `take` with each message of the main thread from now on, once, however often it is asked for. */
-export function hearMain(take: Take): void {
-  takers.add(take);
+/** Calls `listener` with each message of the main thread from now on; adding it again has no effect. */
+export function onMainMessage(listener: Listener): void {
+  listeners.add(listener);
   if (channel !== undefined) return;
   channel = new BroadcastChannel(network().channel);
   channel.onmessage = (event) => {
-    for (const each of takers) each((event as { data: MainMessage }).data);
+    for (const each of listeners) each((event as { data: MainMessage }).data);
   };
 }

@@ -3,7 +3,7 @@ interface Reader {
   /** The turn of the event loop in which it last took bytes. */
   turn: number;
   /** Lets it read on; undefined while it may. */
-  goOn: (() => void) | undefined;
+  resume: (() => void) | undefined;
 }
 
 /**
@@ -29,11 +29,11 @@ export class ReadingOrder {
    * Adds a range behind those that are there. `took` is to be called when it has taken bytes; when that returns a promise, the range
    * must not read before it resolves. `end` removes the range.
    */
-  begin(): { took(): Promise<void> | undefined; end(): void } {
-    const reader: Reader = { turn: -1, goOn: undefined };
+  begin(): { received(): Promise<void> | undefined; end(): void } {
+    const reader: Reader = { turn: -1, resume: undefined };
     this.#readers.add(reader);
     return {
-      took: () => {
+      received: () => {
         reader.turn = this.#turn;
         this.#watch();
         return this.#isBehindBusy(reader) ? this.#hold(reader) : undefined;
@@ -53,7 +53,7 @@ export class ReadingOrder {
 
   #hold(reader: Reader): Promise<void> {
     return new Promise((resolve) => {
-      reader.goOn = resolve;
+      reader.resume = resolve;
     });
   }
 
@@ -70,18 +70,18 @@ export class ReadingOrder {
   #endTurn(): void {
     const ended = this.#turn++;
     let isDecided = false;
-    let areCached = false;
+    let mustWait = false;
     for (const reader of this.#readers) {
       if (reader.turn === ended) isDecided = true;
-      if (reader.goOn === undefined) continue;
+      if (reader.resume === undefined) continue;
       if (isDecided) {
-        areCached = true;
+        mustWait = true;
         continue;
       }
       isDecided = true;
-      reader.goOn();
-      reader.goOn = undefined;
+      reader.resume();
+      reader.resume = undefined;
     }
-    if (areCached) this.#watch();
+    if (mustWait) this.#watch();
   }
 }

@@ -12,7 +12,7 @@ import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-c
 import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
-import { giveBuffer, PieceCutter, statedTarAt, takeBuffer, type Walker } from './piece-cutter.js';
+import { releaseBuffer, PieceCutter, statedTarAt, acquireBuffer, type Walker } from './piece-cutter.js';
 import { TocOnlyChecker } from './toc-only-checker.js';
 
 /** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
@@ -65,7 +65,7 @@ export class SpanReceiver {
     this.#cutter = new PieceCutter(table, blobStart, pieceBytes, blobEnd);
     this.#checker = table.layout === 'tar-split' ? new ContentChecker(task) : new TocOnlyChecker(task);
     this.#blobDigest = digestBytes(task.blob.digest);
-    this.#buffer = takeBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
+    this.#buffer = acquireBuffer(task.pieceBytes + CHUNK_ROOM_BYTES);
     this.#blobAt = task.blobStart;
     this.#tarAt = task.tarStart;
   }
@@ -81,7 +81,7 @@ export class SpanReceiver {
   }
 
   /** The next bytes; a returned promise asks to wait. Throws when the stream is of no further use. */
-  readonly take = (chunk: Buffer): void | Promise<void> => {
+  readonly write = (chunk: Buffer): void | Promise<void> => {
     this.#requireGood();
     this.#append(chunk);
     try {
@@ -149,7 +149,7 @@ export class SpanReceiver {
 
   /** Ends the use of its buffer. */
   close(): void {
-    giveBuffer(this.#buffer);
+    releaseBuffer(this.#buffer);
   }
 
   #append(chunk: Buffer): void {
@@ -158,9 +158,9 @@ export class SpanReceiver {
       const { completeBytes, openFrameBytes } = this.#walker;
       // Of a gzip member the length is known, of a zstd frame only that of the next block.
       const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
-      const larger = takeBuffer(Math.max(needed, known, 2 * this.#buffer.length));
+      const larger = acquireBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);
-      giveBuffer(this.#buffer);
+      releaseBuffer(this.#buffer);
       this.#buffer = larger;
     }
     chunk.copy(this.#buffer, this.#filled);

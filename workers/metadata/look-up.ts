@@ -7,16 +7,16 @@ import { paths } from '../context.js';
 /** Asks all packs at once for the contents, chunks and blobs of the layers. */
 export function lookUp(task: LookUpTask): LookUpResult {
   const unique = [...new Set(task.blobs)];
-  const rawUnique = [...new Set(task.opaqueBlobs)];
+  const uniqueOpaque = [...new Set(task.opaqueBlobs)];
   const answer = lookUpInStore(paths, {
     digests: task.tables.flatMap((table) => [contents(table), chunks(table)]),
     blobs: [
       ...unique.map((digest) => ({ digest, raw: false })),
-      ...rawUnique.map((digest) => ({ digest, raw: true })),
+      ...uniqueOpaque.map((digest) => ({ digest, raw: true })),
     ],
   });
   const { resumed } = answer;
-  const rows = [...unique, ...rawUnique].map((): ResumedPiece[] => []);
+  const rows = [...unique, ...uniqueOpaque].map((): ResumedPiece[] => []);
   for (let i = 0; i < resumed.count; i++) {
     const blobStart = resumed.blobStart[i]!;
     rows[resumed.blob[i]!]!.push({
@@ -39,10 +39,10 @@ export function lookUp(task: LookUpTask): LookUpResult {
       resumed: rows[unique.indexOf(blob)]!,
     };
   });
-  const raw = task.opaqueBlobs.map(
-    (blob): readonly BlobRow[] => rows[unique.length + rawUnique.indexOf(blob)]!,
+  const opaque = task.opaqueBlobs.map(
+    (blob): readonly BlobRow[] => rows[unique.length + uniqueOpaque.indexOf(blob)]!,
   );
-  return { packs: answer.packs, layers, raw };
+  return { packs: answer.packs, layers, opaque };
 }
 
 function contents(table: LayerTable): RequestedDigests {

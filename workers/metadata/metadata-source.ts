@@ -131,20 +131,20 @@ export class MetadataSource {
     if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
     const { events, totals, sender } = countingEvents();
-    const whole = fullBlobReceiver(this.#blob);
+    const fullBlob = fullBlobReceiver(this.#blob);
     try {
       await fetchRange({
         blob: this.#blob,
         start,
         end: fetchEnd,
-        fullBlobInstead: whole.begin,
+        fullBlobInstead: fullBlob.begin,
         onBytes: (chunk) => {
           filled += chunk.copy(bytes, filled);
         },
         events,
       });
     } finally {
-      whole.close();
+      fullBlob.close();
       this.fetchedBytes += totals.fetchedBytes;
       this.requests += totals.requests;
       this.#sender = sender();

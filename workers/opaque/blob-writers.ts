@@ -23,34 +23,34 @@ const writers = new Map<Digest, BlobWriter>();
 interface BlobPart {
   readonly pack: PackId;
   readonly packOffset: number;
-  readonly take: CheckpointedWriter['take'];
+  readonly write: CheckpointedWriter['write'];
   /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */
   close(): void;
 }
 
 /** Makes room for a range of a blob. @throws PullError as `PackWriter.reserve` */
 export function openBlobPart(blob: BlobSource, blobStart: number, blobEnd: number): BlobPart {
-  const raw = acquireBlobWriter(blob.digest);
+  const entry = acquireBlobWriter(blob.digest);
   try {
-    const { writer, blobDigest } = raw;
+    const { writer, blobDigest } = entry;
     const region = writer.reserve(blobEnd - blobStart);
     const receiver = blobReceiver({ writer, region, blobDigest, blobStart });
     watch(receiver);
     return {
       pack: region.pack,
       packOffset: region.start,
-      take: receiver.take,
+      write: receiver.write,
       close() {
         unwatch(receiver);
         try {
           receiver.note();
         } finally {
-          releaseBlobWriter(raw);
+          releaseBlobWriter(entry);
         }
       },
     };
   } catch (error) {
-    releaseBlobWriter(raw);
+    releaseBlobWriter(entry);
     throw error;
   }
 }
@@ -65,28 +65,28 @@ function acquireBlobWriter(blob: Digest): BlobWriter {
   for (const other of writers.values()) {
     if (other.blob !== blob || isGone(other)) retire(other);
   }
-  const raw = writers.get(blob) ?? {
+  const entry = writers.get(blob) ?? {
     blob,
     blobDigest: digestBytes(blob),
     writer: new PackWriter(paths),
     users: 0,
   };
-  raw.users += 1;
-  writers.set(blob, raw);
-  return raw;
+  entry.users += 1;
+  writers.set(blob, entry);
+  return entry;
 }
 
 /** A fetch that took the writer is over. */
-function releaseBlobWriter(raw: BlobWriter): void {
-  raw.users -= 1;
-  if (writers.get(raw.blob) !== raw && raw.users === 0) raw.writer.close();
+function releaseBlobWriter(entry: BlobWriter): void {
+  entry.users -= 1;
+  if (writers.get(entry.blob) !== entry && entry.users === 0) entry.writer.close();
 }
 
 /** Gives a writer up that nobody uses, and one whose pack is gone to those that use it still. */
-function retire(raw: BlobWriter): void {
-  if (raw.users > 0 && !isGone(raw)) return;
-  writers.delete(raw.blob);
-  if (raw.users === 0) raw.writer.close();
+function retire(entry: BlobWriter): void {
+  if (entry.users > 0 && !isGone(entry)) return;
+  writers.delete(entry.blob);
+  if (entry.users === 0) entry.writer.close();
 }
 
 function isGone({ writer }: BlobWriter): boolean {

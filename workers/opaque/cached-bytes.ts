@@ -13,7 +13,7 @@ import type { StorePaths } from '../../src/store/paths.js';
 const STEP_BYTES = 64 * 1024;
 
 /** Runs that are hashed when they are not what was looked for; what more of them is false, `store verify` finds. */
-const MOST_SUSPECTS = 1000;
+const MAX_SUSPECTS = 1000;
 
 /** Bytes in memory that a pack has, too: they are read and compared, so that no index needs to be believed. */
 export class CachedBytes {
@@ -48,7 +48,7 @@ export class CachedBytes {
     for (const { pack, offset } of this.#contents.locations(sizeBytes, digest)) {
       const place = { pack, offset: offset + position };
       if (this.#has(place, parts)) return place;
-      if (sizeBytes <= MAX_DIGEST_KEY_BYTES && this.#suspects.count < MOST_SUSPECTS)
+      if (sizeBytes <= MAX_DIGEST_KEY_BYTES && this.#suspects.count < MAX_SUSPECTS)
         this.#suspects.push(pack, offset, sizeBytes);
     }
     return undefined;

@@ -22,8 +22,8 @@ const BLOCKS_A_TURN = 8;
 /** Decodes a layer that is one stream, as its raw bytes come through the port; hashes them on the way. */
 export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult> {
   const { counters } = setup;
-  const tell = (rows: ExtentRows) => task.port.postMessage(rows);
-  const writer = new OpaqueWriter({ paths, counters, held: task.held, tell });
+  const report = (rows: ExtentRows) => task.port.postMessage(rows);
+  const writer = new OpaqueWriter({ paths, counters, cached: task.cached, report });
   const stream = new Stream(task, writer);
   const raw = new ExtentList();
   try {
@@ -166,7 +166,7 @@ class Stream {
     try {
       this.#tarBytes += bytes.length;
       this.#acquireRoom();
-      this.#writer.take(bytes);
+      this.#writer.write(bytes);
     } catch (error) {
       this.#refusal ??= { error };
       void this.#decoder.close();

@@ -11,16 +11,16 @@ export async function fetchOpaque(task: FetchOpaqueTask): Promise<FetchOpaqueRes
   const part = openBlobPart(blob, blobStart, blobEnd);
   const { pack, packOffset } = part;
   const { events, totals, sender, stop, close } = beginRange(control);
-  const whole = fullBlobReceiver(blob);
+  const fullBlob = fullBlobReceiver(blob);
   try {
-    const range = { blob, start: blobStart, end: blobEnd, fullBlobInstead: whole.begin };
-    await fetchRange({ ...range, onBytes: part.take, events, stop });
+    const range = { blob, start: blobStart, end: blobEnd, fullBlobInstead: fullBlob.begin };
+    await fetchRange({ ...range, onBytes: part.write, events, stop });
   } catch (error) {
     return { pack, packOffset, sender: sender(), ...totals, failure: toFailure(error) };
   } finally {
     close();
     part.close();
-    whole.close();
+    fullBlob.close();
   }
   const stopped = stop.end === undefined ? {} : { stoppedAt: stop.end };
   return { pack, packOffset, sender: sender(), ...totals, ...stopped };

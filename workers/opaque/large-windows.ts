@@ -21,26 +21,26 @@ export const MAX_SMALL_WINDOW_BYTES = 8 * 2 ** 20;
 export interface LargeWindows {
   readonly maxBytes: number;
   /** Resolves when there is memory for a window of so many bytes, with what gives it back. */
-  take(windowBytes: number): Promise<() => void>;
+  acquire(windowBytes: number): Promise<() => void>;
 }
 
-/** `takenMib`: the MiB of windows that are in use; all threads share it. */
-export function largeWindows(takenMib: Uint32Array): LargeWindows {
+/** `usedMib`: the MiB of windows that are in use; all threads share it. */
+export function largeWindows(usedMib: Uint32Array): LargeWindows {
   const allowedBytes = usableMemoryBytes() * WINDOW_SHARE;
   return {
     maxBytes: Math.max(MAX_USUAL_WINDOW_BYTES, Math.min(MAX_WINDOW_BYTES, allowedBytes)),
-    take: async (windowBytes) => {
+    acquire: async (windowBytes) => {
       const mib = Math.ceil(windowBytes / 2 ** 20);
-      while (!hasTaken(takenMib, mib)) await sleep(LOOK_AGAIN_MS);
-      return () => Atomics.sub(takenMib, 0, mib);
+      while (!tryAcquire(usedMib, mib)) await sleep(LOOK_AGAIN_MS);
+      return () => Atomics.sub(usedMib, 0, mib);
     },
   };
 }
 
-function hasTaken(takenMib: Uint32Array, mib: number): boolean {
-  const before = Atomics.load(takenMib, 0);
+function tryAcquire(usedMib: Uint32Array, mib: number): boolean {
+  const before = Atomics.load(usedMib, 0);
   if (before > 0 && before + mib > MAX_TOTAL_MIB) return false;
-  return Atomics.compareExchange(takenMib, 0, before, before + mib) === before;
+  return Atomics.compareExchange(usedMib, 0, before, before + mib) === before;
 }
 
 /** What there is to do about a window that is too large. */

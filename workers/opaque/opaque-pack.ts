@@ -38,7 +38,7 @@ export class OpaquePack {
   }
 
   /** Bytes of which it is decided where they are, and `takeExtents` has not told. */
-  get untoldBytes(): number {
+  get unreportedBytes(): number {
     return this.#extents.lengthBytes;
   }
 

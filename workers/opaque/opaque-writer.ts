@@ -10,15 +10,15 @@ import { OpaquePack } from './opaque-pack.js';
 import { StreamContents } from './stream-contents.js';
 
 /** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
-const TOLD_BYTES = 4 * 2 ** 20;
+const REPORTED_BYTES = 4 * 2 ** 20;
 
 interface Options {
   readonly paths: StorePaths;
   readonly counters: Uint32Array<SharedArrayBuffer>;
   /** What need not be written. */
-  readonly held: CachedContentRows;
+  readonly cached: CachedContentRows;
   /** Hears where the bytes of the tar are, in order. */
-  readonly tell: (rows: ExtentRows) => void;
+  readonly report: (rows: ExtentRows) => void;
 }
 
 /**
@@ -27,9 +27,9 @@ interface Options {
  */
 export class OpaqueWriter {
   readonly #counters: Options['counters'];
-  readonly #tell: Options['tell'];
+  readonly #report: Options['report'];
   readonly #pack: OpaquePack;
-  readonly #held: CachedBytes;
+  readonly #cached: CachedBytes;
   readonly #contents: StreamContents;
   /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
   #walker: TarWalker | undefined = new TarWalker();
@@ -37,12 +37,12 @@ export class OpaqueWriter {
   /** Of the bytes written, those that the counter has. */
   #countedBytes = 0;
 
-  constructor({ paths, counters, held, tell }: Options) {
+  constructor({ paths, counters, cached, report }: Options) {
     this.#counters = counters;
-    this.#tell = tell;
+    this.#report = report;
     this.#pack = new OpaquePack(paths);
-    this.#held = new CachedBytes(paths, new CachedContents(held));
-    this.#contents = new StreamContents(this.#pack, this.#held);
+    this.#cached = new CachedBytes(paths, new CachedContents(cached));
+    this.#contents = new StreamContents(this.#pack, this.#cached);
   }
 
   get pack(): PackId | null {
@@ -54,27 +54,27 @@ export class OpaqueWriter {
   }
 
   /** The next bytes, at most 1 MiB; they are not the caller's any more. @throws PullError as PackWriter */
-  readonly take = (bytes: Buffer): void => {
+  readonly write = (bytes: Buffer): void => {
     this.#pack.beginBlock(bytes);
     this.#contents.enter(bytes, this.#tarBytes);
     this.#tarBytes += bytes.length;
     this.#walk(bytes);
     this.#endBlock(this.#contents.waitsFrom ?? this.#tarBytes);
     this.#pack.note(this.#contents.leave());
-    if (this.#pack.untoldBytes >= TOLD_BYTES) this.#tellRest();
+    if (this.#pack.unreportedBytes >= REPORTED_BYTES) this.#reportRest();
     noteGarbage(bytes.length);
   };
 
   /** No more to come: what waited for more is written, and told of. @throws PullError as PackWriter */
   end(): void {
     this.#endBlock(this.#tarBytes);
-    this.#tellRest();
-    this.#held.markCorruptRun();
+    this.#reportRest();
+    this.#cached.markCorruptRun();
   }
 
   /** Ends the pack. @throws PullError as PackWriter */
   close(): void {
-    this.#held.close();
+    this.#cached.close();
     this.#pack.close();
   }
 
@@ -85,9 +85,9 @@ export class OpaqueWriter {
     this.#countedBytes = writtenBytes;
   }
 
-  #tellRest(): void {
+  #reportRest(): void {
     const extents = this.#pack.takeExtents();
-    if (extents.count > 0) this.#tell(extents.toRows());
+    if (extents.count > 0) this.#report(extents.toRows());
   }
 
   #walk(bytes: Buffer): void {

@@ -7,7 +7,7 @@ import type { CachedBytes } from './cached-bytes.js';
 import type { OpaquePack } from './opaque-pack.js';
 
 /** Contents of one stream that are shared at most: with what is between them they are a third of the extents that a record can have. */
-const MOST_SHARED = 2 ** 20;
+const MAX_SHARED = 2 ** 20;
 
 const NOTHING = Buffer.alloc(0);
 
@@ -18,7 +18,7 @@ const NOTHING = Buffer.alloc(0);
  */
 export class StreamContents implements TarSink {
   readonly #pack: OpaquePack;
-  readonly #held: CachedBytes;
+  readonly #cached: CachedBytes;
   #ended = new ContentList();
   /** The block that is walked, and where it stands in the tar. */
   #block: Buffer = NOTHING;
@@ -36,9 +36,9 @@ export class StreamContents implements TarSink {
   /** Contents of which that was so. */
   #shared = 0;
 
-  constructor(pack: OpaquePack, held: CachedBytes) {
+  constructor(pack: OpaquePack, cached: CachedBytes) {
     this.#pack = pack;
-    this.#held = held;
+    this.#cached = cached;
   }
 
   /** The next bytes of the tar will be walked. */
@@ -63,7 +63,7 @@ export class StreamContents implements TarSink {
 
   begin(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
-    this.#asks = this.#shared < MOST_SHARED && this.#held.takes(sizeBytes);
+    this.#asks = this.#shared < MAX_SHARED && this.#cached.takes(sizeBytes);
     this.#isShared = false;
   }
 
@@ -93,7 +93,7 @@ export class StreamContents implements TarSink {
   #share(start: number, end: number): void {
     if (!this.#asks) return;
     const parts = this.#pack.parts(start, end);
-    const place = this.#held.find(this.#sizeBytes, this.#digest, start - this.#start, parts);
+    const place = this.#cached.find(this.#sizeBytes, this.#digest, start - this.#start, parts);
     this.#asks = place !== undefined;
     if (place === undefined) return;
     this.#pack.share(start, end, place);

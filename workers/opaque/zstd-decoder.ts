@@ -44,7 +44,7 @@ export class ZstdDecoder implements StreamDecoder {
   #largeAt = 0;
   #isInFrame = false;
   /** The window that this stream has memory for, and what gives that back. */
-  #window: { readonly bytes: number; readonly giveBack: () => void } | undefined;
+  #window: { readonly bytes: number; readonly release: () => void } | undefined;
   #isClosed = false;
   /** The piece that is decoded while the next is gathered. */
   #decoding: Promise<void> = Promise.resolve();
@@ -206,14 +206,14 @@ export class ZstdDecoder implements StreamDecoder {
     if (bytes > maxBytes) throw tooLarge(bytes, maxBytes, this.#blobAt);
     // Two that wait for more and keep what they have would wait for ever.
     this.#giveWindowBack();
-    this.#window = { bytes, giveBack: await this.#windows.take(bytes) };
+    this.#window = { bytes, release: await this.#windows.acquire(bytes) };
     if (!this.#isClosed) return;
     this.#giveWindowBack();
     throw new StreamProblem('is not decoded any more', this.#blobAt);
   }
 
   #giveWindowBack(): void {
-    this.#window?.giveBack();
+    this.#window?.release();
     this.#window = undefined;
   }
 

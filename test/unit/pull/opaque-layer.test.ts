@@ -26,9 +26,9 @@ function pullStream(proofs: readonly (string | null)[]) {
         asked.ranges += 1;
         return { pack: OWN, packOffset: 0, sender: 0, fetchedBytes: 1, requests: 1 };
       case 'decode-blob': {
-        held.push(task.held);
+        held.push(task.cached);
         const extents = new ExtentList();
-        extents.push(task.held === HELD ? OTHER : OWN, 0, 100);
+        extents.push(task.cached === HELD ? OTHER : OWN, 0, 100);
         task.port.postMessage(extents.toRows());
         task.port.postMessage(null);
         return { blobDigest: layer.blob.digest, tarBytes: 100, pack: OWN, compression: 'zstd' as const };

@@ -55,7 +55,7 @@ test('a layer that is pulled as a whole already is not failed by inline bytes th
   let failInline = (): void => {};
   const { running, context, events } = run([layerOf()], (task) => {
     if (task.task === 'fetch-span') return Promise.reject(BAD);
-    if (task.task === 'look-up') return Promise.resolve({ packs: [], layers: [], raw: [[]] });
+    if (task.task === 'look-up') return Promise.resolve({ packs: [], layers: [], opaque: [[]] });
     if (task.task !== 'write-inline') return NEVER;
     return new Promise((_, reject) => {
       failInline = () => reject(BAD);
@@ -75,7 +75,7 @@ test('a layer that is pulled as a whole already is not failed by inline bytes th
 
 test('a blob that is no good ends the pull though another layer could not be repaired meanwhile', async () => {
   const { metadata: _, ...stream } = layerOf();
-  const damage: FindDamageResult = { contents: [0], chunks: [], raw: new Float64Array(0) };
+  const damage: FindDamageResult = { contents: [0], chunks: [], tarRanges: new Float64Array(0) };
   const spans = { asked: 0 };
   let failRepair = (): void => {};
   let failStream = (): void => {};
@@ -103,7 +103,7 @@ test('a blob that is no good ends the pull though another layer could not be rep
           failStream = () => reject(BAD);
         });
       case 'look-up':
-        return Promise.resolve({ packs: [], layers: [], raw: [[]] });
+        return Promise.resolve({ packs: [], layers: [], opaque: [[]] });
       default:
         return NEVER;
     }

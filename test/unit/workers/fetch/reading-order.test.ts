@@ -15,15 +15,15 @@ function startOrder() {
 
 /** A range that notes when it may read again. */
 function begin(order: ReadingOrder) {
-  const { took, end } = order.begin();
+  const { received, end } = order.begin();
   const range = {
-    isCached: false,
+    isWaiting: false,
     end,
-    took() {
-      const wait = took();
-      range.isCached = wait !== undefined;
+    received() {
+      const wait = received();
+      range.isWaiting = wait !== undefined;
       void wait?.then(() => {
-        range.isCached = false;
+        range.isWaiting = false;
       });
     },
   };
@@ -33,39 +33,39 @@ function begin(order: ReadingOrder) {
 test('a range waits while an earlier one takes bytes, and goes on when that has none', async () => {
   const { order, endTurn } = startOrder();
   const [first, second] = [begin(order), begin(order)];
-  first.took();
-  second.took();
-  assert.deepEqual([first.isCached, second.isCached], [false, true]);
+  first.received();
+  second.received();
+  assert.deepEqual([first.isWaiting, second.isWaiting], [false, true]);
   for (let turn = 0; turn < 3; turn++) {
     await endTurn();
-    first.took();
-    assert.ok(second.isCached);
+    first.received();
+    assert.ok(second.isWaiting);
   }
   await endTurn();
-  assert.ok(second.isCached, 'the first one took bytes in that turn');
+  assert.ok(second.isWaiting, 'the first one took bytes in that turn');
   await endTurn();
-  assert.ok(!second.isCached);
+  assert.ok(!second.isWaiting);
 });
 
 test('a range that comes first in a turn is held because of the turn before', async () => {
   const { order, endTurn } = startOrder();
   const [first, second] = [begin(order), begin(order)];
-  first.took();
+  first.received();
   await endTurn();
-  second.took();
-  assert.ok(second.isCached);
+  second.received();
+  assert.ok(second.isWaiting);
   await endTurn();
   await endTurn();
-  second.took();
-  assert.ok(!second.isCached, 'the first one has taken nothing for two turns');
+  second.received();
+  assert.ok(!second.isWaiting, 'the first one has taken nothing for two turns');
 });
 
 test('ranges that are held go on one a turn, the earliest first', async () => {
   const { order, endTurn, isWatching } = startOrder();
   const [first, second, third, fourth] = [begin(order), begin(order), begin(order), begin(order)];
-  first.took();
-  for (const range of [fourth, second, third]) range.took();
-  const held = () => [second, third, fourth].map(({ isCached }) => isCached);
+  first.received();
+  for (const range of [fourth, second, third]) range.received();
+  const held = () => [second, third, fourth].map(({ isWaiting }) => isWaiting);
   await endTurn();
   assert.deepEqual(held(), [true, true, true]);
   await endTurn();
@@ -80,13 +80,13 @@ test('ranges that are held go on one a turn, the earliest first', async () => {
 test('a range that has ended holds up no other, and is not waited for', async () => {
   const { order, endTurn } = startOrder();
   const [first, second, third] = [begin(order), begin(order), begin(order)];
-  first.took();
-  second.took();
-  third.took();
+  first.received();
+  second.received();
+  third.received();
   first.end();
   second.end();
   for (let turn = 0; turn < 2; turn++) await endTurn();
-  assert.ok(!third.isCached);
-  third.took();
-  assert.ok(!third.isCached);
+  assert.ok(!third.isWaiting);
+  third.received();
+  assert.ok(!third.isWaiting);
 });

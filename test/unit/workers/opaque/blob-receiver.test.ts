@@ -28,7 +28,7 @@ function begin(t: TestContext, lengthBytes: number) {
 test('bytes are written as they come and noted a mebibyte at a time', (t) => {
   const bytes = noise(1, 2_500_000);
   const { receiver, noted, written } = begin(t, bytes.length);
-  for (let at = 0; at < bytes.length; at += 60_000) receiver.take(bytes.subarray(at, at + 60_000));
+  for (let at = 0; at < bytes.length; at += 60_000) receiver.write(bytes.subarray(at, at + 60_000));
   assert.ok(written().equals(bytes));
   assert.equal(noted().length, 2);
   receiver.note();
@@ -51,7 +51,7 @@ test('bytes that have waited half a second are noted, however few', (t) => {
   const { receiver, noted } = begin(t, 100);
   const began = performance.now();
   receiver.tick(began + 10_000);
-  receiver.take(Buffer.from('abc'));
+  receiver.write(Buffer.from('abc'));
   receiver.tick(began + 499);
   assert.equal(noted().length, 0);
   receiver.tick(performance.now() + 500);
@@ -65,9 +65,9 @@ test('bytes that have waited half a second are noted, however few', (t) => {
 
 test('a record that could not be written is heard of with the next bytes and at the end', (t) => {
   const { receiver, writer } = begin(t, 100);
-  receiver.take(Buffer.from('abc'));
+  receiver.write(Buffer.from('abc'));
   writer.close();
   receiver.tick(performance.now() + 500);
-  assert.throws(() => receiver.take(Buffer.from('def')), { code: 'store-broken' });
+  assert.throws(() => receiver.write(Buffer.from('def')), { code: 'store-broken' });
   assert.throws(() => receiver.note(), { code: 'store-broken' });
 });

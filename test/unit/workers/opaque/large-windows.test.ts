@@ -13,12 +13,12 @@ async function mostAtATime(sizes: readonly number[]): Promise<number> {
   let most = 0;
   await Promise.all(
     sizes.map(async (bytes) => {
-      const giveBack = await largeWindows(largeWindowsOf(counters)).take(bytes);
+      const release = await largeWindows(largeWindowsOf(counters)).acquire(bytes);
       having += bytes;
       most = Math.max(most, having);
       await sleep(1);
       having -= bytes;
-      giveBack();
+      release();
     }),
   );
   return most;

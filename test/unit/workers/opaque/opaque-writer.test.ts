@@ -42,10 +42,10 @@ interface Written {
 function write(paths: StorePaths, tar: Buffer, held: CachedContentRows, blockBytes = MIB): Written {
   const extents = new ExtentList();
   const counters = createCounters();
-  const tell = (rows: ExtentRows) => extents.append(ExtentList.fromRows(rows));
-  const writer = new OpaqueWriter({ paths, counters, held, tell });
+  const report = (rows: ExtentRows) => extents.append(ExtentList.fromRows(rows));
+  const writer = new OpaqueWriter({ paths, counters, cached: held, report });
   for (let at = 0; at < tar.length; at += blockBytes)
-    writer.take(Buffer.from(tar.subarray(at, at + blockBytes)));
+    writer.write(Buffer.from(tar.subarray(at, at + blockBytes)));
   writer.end();
   writer.close();
   assert.equal(writer.tarBytes, tar.length);
