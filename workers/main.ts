@@ -2,7 +2,7 @@ import { asOutOfResources } from '../src/files/storage-error.js';
 import { toFailure } from '../src/format/error.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
-/** The task files, loaded when first needed: a thread that only hashes never loads an HTTP client. */
+/** Loads each task when it is first needed: a thread that only hashes never loads an HTTP client. */
 const handlers = {
   'measure-blob': async () => (await import('./fetch/measure-blob.js')).measureBlob,
   'read-metadata': async () => (await import('./metadata/read-metadata.js')).readMetadata,
@@ -35,7 +35,7 @@ const handlers = {
   'name-content': async () => (await import('./fetch/name-content.js')).nameContent,
 } as const satisfies Record<Task['task'], () => Promise<(task: never) => unknown>>;
 
-/** Runs one task; what it throws becomes data. */
+/** Runs one task. Its error becomes data. */
 export async function runTask(task: Task): Promise<Outcome<Results[Task['task']]>> {
   try {
     const handler = (await handlers[task.task]()) as (task: Task) => Promise<Results[Task['task']]>;

@@ -2,24 +2,24 @@ import type { ExtentList } from '../src/store/extents.js';
 import type { PackId } from '../src/store/paths.js';
 import { packWriter } from './context.js';
 
-/** Bytes written with one call, about. */
+/** Bytes to collect for one write. */
 const WRITE_BYTES = 2 ** 20;
 
 /** Writes small parts to this thread's pack, many with one call. */
 export class PlainBytes {
-  /** Those that were written to. */
+  /** The packs that were written to. */
   readonly packs = new Set<PackId>();
   #lengthBytes = 0;
   #parts: Buffer[] = [];
 
-  /** Adds bytes; where those are that were written meanwhile is appended to `extents`. */
+  /** Adds bytes. Appends the extent of those that it writes to `extents`. */
   add(bytes: Buffer, extents: ExtentList): void {
     this.#parts.push(bytes);
     this.#lengthBytes += bytes.length;
     if (this.#lengthBytes >= WRITE_BYTES) this.flush(extents);
   }
 
-  /** Writes what is left, and appends where it is. */
+  /** Writes the rest, and appends its extent. */
   flush(extents: ExtentList): void {
     if (this.#lengthBytes === 0) return;
     const writer = packWriter();

@@ -1,6 +1,6 @@
 import type { MessagePort } from 'node:worker_threads';
 
-/** What comes through a port, in order, until `null`. */
+/** Yields the messages of a port, in order, until `null`. */
 export async function* portMessages<Message>(port: MessagePort): AsyncGenerator<Message> {
   const waiting: Array<Message | null> = [];
   let wake = () => {};

@@ -1,7 +1,6 @@
-/** How often waiting bytes are looked at, in milliseconds. */
 const TICK_MS = 100;
 
-/** What receives bytes and must do something with them after a while even if no more come. */
+/** Receives bytes, and must process them after some time even if no more come. */
 interface Receiver {
   tick(now: number): void;
 }
@@ -9,7 +8,7 @@ interface Receiver {
 const receivers = new Set<Receiver>();
 let ticking: NodeJS.Timeout | undefined;
 
-/** Calls `tick` of the receiver with `performance.now()` every now and then until it is unwatched. */
+/** Calls `tick` of the receiver with `performance.now()` every TICK_MS until `unwatch`. */
 export function watch(receiver: Receiver): void {
   receivers.add(receiver);
   ticking ??= setInterval(() => {

@@ -1,33 +1,33 @@
 /**
- * Counters that workers add to and the main thread reads, in shared memory. Each is a Uint32 that wraps at 4 GiB:
- * the reader takes differences modulo 2^32, which is exact as long as it looks more often than 4 GiB arrive.
+ * Counters in shared memory, which workers add to and the main thread reads. Each is a Uint32 that wraps at 4 GiB: the
+ * reader takes differences modulo 2^32, which is exact if it reads before another 4 GiB arrive.
  */
 const COUNTER = {
-  /** Body bytes of 2xx answers, as karma and the progress display count them. */
+  /** Body bytes of 2xx responses, for karma and the progress display. */
   received: 0,
   /** Tar bytes written to packs. */
   written: 1,
   /** Tar bytes hashed by the verifier. */
   verified: 2,
-  /** Packs that all threads have open for reading: the one that also goes down. */
+  /** Packs that all threads have open for reading; also decreases. */
   openPacks: 3,
-  /** MiB of the large windows of zstd streams that are being decoded; goes down, too. */
+  /** MiB of the large windows of zstd streams being decoded; also decreases. */
   largeWindows: 4,
 } as const;
 
 export type CounterName = Exclude<keyof typeof COUNTER, 'openPacks' | 'largeWindows'>;
 
-/** Fresh counters, all zero. */
+/** Returns new counters, all zero. */
 export function createCounters(): Uint32Array<SharedArrayBuffer> {
   return new Uint32Array(new SharedArrayBuffer(Object.keys(COUNTER).length * Uint32Array.BYTES_PER_ELEMENT));
 }
 
-/** The one counter of open packs, for those who open them. */
+/** Returns the counter of open packs. */
 export function openPacksOf(counters: Uint32Array): Uint32Array {
   return counters.subarray(COUNTER.openPacks, COUNTER.openPacks + 1);
 }
 
-/** The one counter of large windows, for those who decode with them. */
+/** Returns the counter of large windows. */
 export function largeWindowsOf(counters: Uint32Array): Uint32Array {
   return counters.subarray(COUNTER.largeWindows, COUNTER.largeWindows + 1);
 }
@@ -37,7 +37,7 @@ export function count(counters: Uint32Array, name: CounterName, amount: number):
   Atomics.add(counters, COUNTER[name], amount);
 }
 
-/** Reads a counter's growth. One reader per counter and purpose; each keeps its own last value. */
+/** Reads the growth of a counter. Each reader keeps its own last value. */
 export class CounterReader {
   readonly #counters: Uint32Array;
   readonly #index: number;
@@ -49,7 +49,7 @@ export class CounterReader {
     this.#index = COUNTER[name];
   }
 
-  /** What was added since the last call. */
+  /** Returns what was added since the last call. */
   drain(): number {
     const now = Atomics.load(this.#counters, this.#index);
     const grown = (now - this.#last) >>> 0;
@@ -58,29 +58,29 @@ export class CounterReader {
     return grown;
   }
 
-  /** All that was ever added, up to now. */
+  /** Returns all that was added so far. */
   total(): number {
     this.drain();
     return this.#total;
   }
 }
 
-/** What the layers of a pull may decode to beyond what their lengths allow: how many bytes are left, in memory that all threads share. */
+/** How many bytes the layers of a pull may decode to beyond what their lengths allow: shared by all threads. */
 export type DecodedRoom = BigInt64Array<SharedArrayBuffer>;
 
-/** Room for so many bytes. */
+/** Returns room for `bytes` bytes. */
 export function createDecodedRoom(bytes: number): DecodedRoom {
   const room = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
   room[0] = BigInt(bytes);
   return room;
 }
 
-/** Bytes that are left. */
+/** Returns the number of bytes left. */
 export function roomLeft(room: DecodedRoom): number {
   return Number(Atomics.load(room, 0));
 }
 
-/** Takes bytes, unless fewer are left. Returns whether it did. */
+/** Acquires bytes, unless fewer are left. Returns whether it did. */
 export function acquireRoom(room: DecodedRoom, bytes: number): boolean {
   for (;;) {
     const left = Atomics.load(room, 0);

@@ -1,13 +1,16 @@
 import type { Failure } from '../format/error.js';
 
-/** What threads say to each other while tasks run. */
+/** Messages between threads while tasks run. */
 
-/** How long whoever had a miss waits before it asks again, in milliseconds; the main thread may end it sooner. */
+/** The wait between a miss and the next request; the main thread may end it sooner. */
 export const RETRY_WAIT_MS = 1000;
 
 /** From a worker while a task runs. */
 export type WorkerEvent =
-  /** `host`: whom it is about; `sign`: that it is alive all the same, or that a timeout ended the request; `hint`: what helps. */
+  /**
+   * A request failed. `host` is the server, `sign` whether it is alive nevertheless or a timeout ended the request,
+   * `hint` what the user can do.
+   */
   | {
       readonly event: 'miss';
       readonly message: string;
@@ -15,9 +18,9 @@ export type WorkerEvent =
       readonly host?: string;
       readonly sign?: 'alive' | 'silent' | undefined;
     }
-  /** One more, or one less, request loop is asking: a wait that the server asked for is not asking. */
+  /** A request loop has started, or stopped, making requests: a wait that the server requested counts as stopped. */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
-  /** A server told a request to wait. */
+  /** A server requested a wait. */
   | {
       readonly event: 'throttled';
       readonly host: string;
@@ -25,16 +28,16 @@ export type WorkerEvent =
       readonly words?: string | undefined;
     }
   | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
-  /** A signed URL that a blob's URL led to is refused, or none is known; asked of the main thread by a worker's thread. */
+  /** The target of a blob's redirect was refused, or is unknown: the thread requests a new one. */
   | {
       readonly event: 'target-expired';
       readonly blobUrl: string;
       readonly target: string | undefined;
       readonly thread: number;
     }
-  /** The thread that had leave to ask the registry has found a new one, or none. */
+  /** The thread that received `renew-target` has found a new target, or none. */
   | { readonly event: 'target-renewed'; readonly blobUrl: string; readonly target: string | undefined }
-  /** Where a blob's URL led is broken. */
+  /** The target of a blob's redirect does not work. */
   | { readonly event: 'target-failed'; readonly blobUrl: string; readonly target: string }
   /** The disk of the store is full. The thread waits at `WorkerSetup.spareRoom`. */
   | { readonly event: 'store-full' }
@@ -48,7 +51,7 @@ export type MainMessage =
       readonly stale: string;
       readonly value: string | undefined;
       readonly expiresAtMs: number;
-      /** `http://…` or `https://…`, as asking the endpoint showed. */
+      /** `http://…` or `https://…`, whichever works. */
       readonly origin: string;
     }
   | {
@@ -57,9 +60,9 @@ export type MainMessage =
       readonly stale: string;
       readonly failure: Failure;
     }
-  /** A thread has leave to ask the registry where a blob is. */
+  /** One thread is to request the target of a blob from the registry. */
   | { readonly message: 'renew-target'; readonly blobUrl: string; readonly thread: number }
-  /** Where a blob is now, for one thread that asked; undefined when the registry was asked in vain. */
+  /** The target of a blob for one thread that requested it; undefined if none was found. */
   | {
       readonly message: 'target';
       readonly blobUrl: string;

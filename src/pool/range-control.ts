@@ -1,6 +1,6 @@
 /**
- * What the main thread sees of a range while a worker fetches it, and what it may ask of it: two words of shared memory. The first
- * counts the bytes received, modulo 2^32, which is more than a range has; the second is 1 when the range is asked to stop.
+ * Lets the main thread observe and stop a range that a worker fetches: two words of shared memory. The first counts the
+ * received bytes, modulo 2^32, which is more than a range has; the second is 1 after a request to stop.
  */
 export type RangeControl = Uint32Array<SharedArrayBuffer>;
 
@@ -8,17 +8,17 @@ const RECEIVED = 0;
 const STOP = 1;
 const WORDS = 2;
 
-/** For a range of which nothing has been received. */
+/** Returns the control of a range that has received nothing. */
 export function createRangeControl(): RangeControl {
   return new Uint32Array(new SharedArrayBuffer(WORDS * Uint32Array.BYTES_PER_ELEMENT));
 }
 
-/** Makes it that of the next range. */
+/** Resets it for the next range. */
 export function resetControl(control: RangeControl): void {
   control.fill(0);
 }
 
-/** Bytes received so far. */
+/** Returns the number of bytes received so far. */
 export function receivedBytes(control: RangeControl): number {
   return Atomics.load(control, RECEIVED);
 }
@@ -28,12 +28,12 @@ export function noteReceived(control: RangeControl, bytes: number): void {
   Atomics.add(control, RECEIVED, bytes);
 }
 
-/** Asks the worker to end the range where it is. */
+/** Requests that the worker end the range where it is. */
 export function requestStop(control: RangeControl): void {
   Atomics.store(control, STOP, 1);
 }
 
-/** Whether the range is asked to stop; true once for each `requestStop`. The worker's side. */
+/** Returns whether the range must stop: true once for each `requestStop`. The worker's side. */
 export function consumeStop(control: RangeControl): boolean {
   return Atomics.load(control, STOP) === 1 && Atomics.exchange(control, STOP, 0) === 1;
 }

@@ -1,6 +1,6 @@
 /**
- * Bytes a second that all threads of a pull keep to together: a token bucket in shared memory. What it holds is the
- * time at which the bytes drawn so far are paid for, so drawing is one addition, whoever does it.
+ * Limits the bytes a second of all threads of a pull: a token bucket in shared memory. It stores the time at which the
+ * bytes drawn so far are paid for, so that a draw is one addition.
  */
 export interface RateLimit {
   readonly bytesPerSecond: number;
@@ -9,19 +9,19 @@ export interface RateLimit {
 }
 
 /**
- * Unused time that still counts: a second makes up for late timers, starting threads and a machine that is busy. Nothing
- * is granted in advance, so all that was ever drawn is never more than the limit allows.
+ * Unused time that may be made up for: a second covers late timers, starting threads and a busy machine. Nothing is
+ * granted in advance, so that the total never exceeds the limit.
  */
 const BURST_NS = 1_000_000_000n;
 
-/** A limit of which nothing has been drawn. */
+/** Returns a limit from which nothing has been drawn. */
 export function createRateLimit(bytesPerSecond: number, nowNs = process.hrtime.bigint()): RateLimit {
   const paidUntil = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
   paidUntil[0] = nowNs;
   return { bytesPerSecond, paidUntil };
 }
 
-/** Draws bytes that have been received; any thread. Returns how many milliseconds to wait before reading on, 0 for none. */
+/** Draws received bytes; any thread. Returns how many milliseconds to wait before the next read, 0 for none. */
 export function draw(
   { bytesPerSecond, paidUntil }: RateLimit,
   bytes: number,

@@ -6,32 +6,32 @@ import { fromFailure, PullError } from '../format/error.js';
 import { cgroupPaths, readIfReadable } from './cores.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
 
-/** Variables that hold credentials: the main thread alone looks them up. */
+/** Variables with credentials, which only the main thread uses. */
 const CREDENTIALS: ReadonlySet<string> = new Set(['DOCKER_AUTH_CONFIG']);
 
-/** What threads see of the environment: threads that fetch hold no credentials but the header they send. */
+/** Returns the environment of threads: they have no credentials except the header that they send. */
 export function workerEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(environment).filter(([name]) => !CREDENTIALS.has(name)));
 }
 
-/** CommonJS: see there. */
+/** CommonJS, for the reason in its source. */
 export const ENTRY = new URL('../../bundle/threads/entry.cjs', import.meta.url);
 
 /**
- * A worker's short-lived objects are few. V8's default of up to 48 MB a thread only delays their collection: 2 MB
- * lowers the peak of a pull by 20 MB at no cost in CPU time.
+ * A worker has few short-lived objects. V8's default of up to 48 MB a thread only delays their collection: 2 MB lowers
+ * the peak of a pull by 20 MB at no cost in CPU time.
  */
 const YOUNG_GENERATION_MB = 2;
 
 /**
- * A Piscina pool that speaks our messages. Threads live as long as the pool: an idle thread that ended would take
- * its keep-alive sockets along. `atomics: disabled`, because the synchronous wait between tasks freezes them.
- * No task gets a signal, since that would serialise its worker: to abort is to destroy the pool. A thread that dies ends the pool and
- * fails all its tasks: Piscina would start another one, and throw out of an event handler when it cannot.
+ * A Piscina pool with typed tasks. Threads live as long as the pool: an idle thread that ended would close its keep-alive
+ * sockets, and the synchronous wait of `atomics` would freeze them. Tasks have no AbortSignal, since Piscina would then run
+ * one task at a time in a thread: to abort, destroy the pool. If a thread dies, the pool ends and fails all its tasks:
+ * Piscina would start another thread, and throw from an event handler if it cannot.
  */
 export class WorkerPool {
   readonly #piscina: Piscina;
-  /** Fails each task that is under way. */
+  /** Rejects each running task. */
   readonly #running = new Set<(reason: unknown) => void>();
   #broken: unknown;
   #destroyed: Promise<void> | undefined;
@@ -39,19 +39,19 @@ export class WorkerPool {
   private constructor(piscina: Piscina, threads: readonly Worker[]) {
     this.#piscina = piscina;
     for (const thread of threads) {
-      // Before Piscina hears of it.
+      // Before Piscina's own listeners.
       thread.prependListener('error', (error) => this.#break(threadDeath(error)));
       thread.prependListener('exit', (code) =>
         this.#break(threadDeath(new Error(`it exited with code ${code}`))),
       );
     }
-    // An answer that arrives while the pool is being destroyed becomes such an event, which ends the process when nobody listens.
+    // A result that arrives while the pool is being destroyed becomes an error event, which would end the process.
     piscina.on('error', (error) => this.#break(error));
   }
 
   /**
    * Starts `threads` threads that run up to `tasksPerThread` tasks each.
-   * @throws PullError `store-broken` when a thread cannot be started; none is left then
+   * @throws PullError `store-broken` if a thread cannot be started; then all of them are ended
    */
   static async start(options: {
     threads: number;
@@ -78,12 +78,12 @@ export class WorkerPool {
   }
 
   /**
-   * The result of a task.
-   * @throws PullError as the task failed; `store-broken` when a thread of the pool died
+   * Runs a task and returns its result.
+   * @throws PullError with the failure of the task; `store-broken` if a thread of the pool died
    */
   run<T extends Task>(task: T, transfer: readonly MessagePort[] = []): Promise<Results[T['task']]> {
     return new Promise((resolve, reject) => {
-      // Piscina would start a new thread for it, and nobody would end that one.
+      // Piscina would start a new thread for it, which would never end.
       if (this.#destroyed !== undefined) {
         reject(this.#broken ?? new Error('the worker threads have been ended'));
         return;
@@ -103,7 +103,7 @@ export class WorkerPool {
     });
   }
 
-  /** Ends the threads at once, whatever they do. */
+  /** Ends the threads at once, with their tasks. */
   destroy(): Promise<void> {
     this.#destroyed ??= this.#piscina.destroy();
     return this.#destroyed;
@@ -113,16 +113,16 @@ export class WorkerPool {
     if (this.#destroyed !== undefined) return;
     this.#broken = reason;
     for (const fail of this.#running) fail(reason);
-    // Piscina starts no thread any more from here on. It does not wait for one that has ended once it has heard of that.
+    // From here on, Piscina starts no thread, and does not wait for one that has ended.
     void this.#piscina.close({ force: true });
     this.#destroyed = Promise.resolve().then(() => this.#piscina.destroy());
   }
 }
 
-/** What runs tasks. */
+/** Runs tasks. */
 export type TaskRunner = Pick<WorkerPool, 'run'>;
 
-/** Pools that share tasks: each goes to the pool that has the fewest of them for a thread, the first of several such. */
+/** Returns a runner that gives each task to the pool with the fewest running tasks for each thread, of several the first. */
 export function shareTasks(
   pools: ReadonlyArray<{ readonly pool: TaskRunner; readonly threads: number }>,
 ): TaskRunner {
@@ -141,9 +141,9 @@ export function shareTasks(
 }
 
 /**
- * Makes a pool, and tells which threads that started. When one cannot be started, the pool's constructor throws and leaves the others
- * running, which nobody else knows of. Node tells of each new thread on the tick queue, which keeps its order.
- * @throws PullError `store-broken`, when all threads have ended
+ * Makes a pool and returns its threads. If one cannot be started, the constructor of the pool throws and leaves the others
+ * running: they are found by Node's `worker` events, which it emits in order on the tick queue.
+ * @throws PullError `store-broken`, after all threads have ended
  */
 async function startThreads(make: () => Piscina): Promise<{ piscina: Piscina; threads: Worker[] }> {
   const threads: Worker[] = [];
@@ -165,7 +165,7 @@ async function startThreads(make: () => Piscina): Promise<{ piscina: Piscina; th
   if (piscina !== undefined) return { piscina, threads };
   await Promise.all(
     threads.map((thread) => {
-      // They belong to the pool that was not made, and would start more threads for it.
+      // The listeners of the failed pool would start more threads.
       for (const event of ['error', 'exit']) thread.removeAllListeners(event);
       thread.on('error', () => {});
       return thread.terminate();
@@ -174,14 +174,14 @@ async function startThreads(make: () => Piscina): Promise<{ piscina: Piscina; th
   throw startFailure(failure);
 }
 
-/** Why a thread could not be started. Of EAGAIN it is found out which limit it was. */
+/** Returns why a thread could not be started; for EAGAIN, with the limit in the hint. */
 function startFailure(error: unknown): unknown {
   const failure = asOutOfResources(error);
   if (!(failure instanceof PullError) || !failure.message.includes('EAGAIN')) return failure;
   return new PullError(failure.code, failure.message, { hint: threadLimitHint(), cause: error });
 }
 
-/** Why a thread is gone that nobody ended. */
+/** Returns the failure for a thread that died. */
 function threadDeath(error: Error): unknown {
   const failure = asOutOfResources(error);
   if (failure instanceof PullError) return failure;
@@ -191,14 +191,15 @@ function threadDeath(error: Error): unknown {
   });
 }
 
-/** Other threads may have ended between the refusal and the look at the count. */
+/** Other threads may have ended since the refusal. */
 const MARGIN_THREADS = 8;
-/** A thread of Node reserves a stack of 4 MB and address space for its heap. */
+/** A Node thread reserves a stack of 4 MB, and address space for its heap. */
 const MARGIN_KIB = 64 * 1024;
 
 /**
- * Which limit keeps this process from starting a thread, as a hint: pids.max of its cgroup (kernel documentation, cgroup-v2,
- * "PID"; cgroup-v1, pids.txt), its address space, else its user's processes (getrlimit(2)). The system itself only says EAGAIN.
+ * Returns a hint with the limit that prevents this process from starting a thread: pids.max of its cgroup (kernel
+ * documentation, cgroup-v2, "PID"; cgroup-v1, pids.txt), its address space, or the processes of its user (getrlimit(2)).
+ * The system only reports EAGAIN.
  */
 function threadLimitHint(): string {
   const pidsMax = smallestPidsMax();
@@ -216,7 +217,7 @@ function threadLimitHint(): string {
   return `Raise the limit of processes and threads of this user (ulimit -u${now}), or end other programs.`;
 }
 
-/** The limit of the cgroup, or of one above it, that is used up; undefined if none is. */
+/** Returns the exhausted limit of the cgroup or an ancestor; undefined if there is none. */
 function smallestPidsMax(): number | undefined {
   for (const group of cgroupPaths(/^(?:0:|[0-9]+:pids):(.*)$/m)) {
     for (const root of ['/sys/fs/cgroup', '/sys/fs/cgroup/pids']) {

@@ -4,7 +4,10 @@ import type { LargeWindows } from '../../workers/opaque/large-windows.js';
 import { type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
 /** What a decoder of zstd may have where no other one is decoding. */
-export const USUAL_WINDOWS: LargeWindows = { maxBytes: MAX_USUAL_WINDOW_BYTES, acquire: async () => () => {} };
+export const USUAL_WINDOWS: LargeWindows = {
+  maxBytes: MAX_USUAL_WINDOW_BYTES,
+  acquire: async () => () => {},
+};
 
 /** Decodes these pieces, one after the other: what came out, and the problem if there was one. */
 export async function decode(

@@ -9,10 +9,10 @@ import { findCorruption, type TarPart } from '../../src/store/find-corruption.js
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 
-/** Blocks hashed between two moments at which the thread can be ended: 8 MiB, about 8 ms. */
+/** Blocks hashed before the thread can be stopped: 8 MiB, about 8 ms. */
 const BLOCKS_A_TURN = 32;
 
-/** Hashes a layer; one that is not its DiffID's is looked through for what is false. */
+/** Hashes a layer. If it does not have its DiffID, finds and marks the wrong pieces. */
 export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult> {
   const reader = new PackReader(paths);
   const extents = ExtentList.fromRows(task.extents);
@@ -27,12 +27,12 @@ export async function checkLayer(task: CheckLayerTask): Promise<CheckLayerResult
 }
 
 interface Hashed {
-  /** Undefined when a pack does not have all bytes. */
+  /** Undefined if a pack has lost some bytes. */
   readonly digest: string | undefined;
   readonly changed: boolean;
 }
 
-/** Whether no other thread read other bytes of a block. */
+/** Returns whether other threads read the same bytes of a block. */
 type Agrees = (block: number, bytes: Buffer) => boolean;
 
 function comparisonWith(rows: BlockTagRows): Agrees {
@@ -42,7 +42,7 @@ function comparisonWith(rows: BlockTagRows): Agrees {
   return (block, bytes) => tags.agrees(block, bytes) && parts.agrees(block, bytes);
 }
 
-/** Hashes all extents and tags the very bytes that it hashes. */
+/** Hashes all extents, and compares the same bytes with the tags. */
 async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | undefined): Promise<Hashed> {
   const hash = createHash('sha256');
   let changed = false;
@@ -61,7 +61,7 @@ async function hashOf(reader: PackReader, extents: ExtentList, agrees: Agrees | 
   return { digest: digestOfBytes(hash.digest()), changed };
 }
 
-/** The names of the tar's entries that have a byte in one of these parts, which are in order. */
+/** Returns the names of the tar's entries with a byte in one of these parts, which are in order. */
 function namesOf(reader: PackReader, extents: ExtentList, parts: readonly TarPart[]): string[] {
   const names = new Set<string>();
   const read = (start: number, lengthBytes: number) => readTar(reader, extents, start, lengthBytes);
@@ -74,7 +74,7 @@ function namesOf(reader: PackReader, extents: ExtentList, parts: readonly TarPar
   return [...names];
 }
 
-/** Bytes of the tar, or undefined when a pack does not have them. */
+/** Returns bytes of the tar, or undefined if a pack has lost them. */
 function readTar(
   reader: PackReader,
   extents: ExtentList,

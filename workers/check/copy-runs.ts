@@ -6,7 +6,7 @@ import { removePack } from '../../src/store/pack-sync.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { paths } from '../context.js';
 
-/** Copies runs of packs into a new pack; one that cannot be finished is deleted. */
+/** Copies runs of packs into a new pack, which is deleted after an error. */
 export async function copyRuns(task: CopyRunsTask): Promise<CopyRunsResult> {
   const reader = new PackReader(paths);
   const writer = new PackWriter(paths);

@@ -11,13 +11,13 @@ import { UnitCursor } from '../fetch/unit-cursor.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
 
-/** Bytes hashed before other tasks of this thread have their turn: about 8 ms. */
+/** Bytes hashed before other tasks of this thread may run: about 8 ms. */
 const BYTES_A_TURN = 8 * 2 ** 20;
 
-/** What metadata can name of a layer, and is false: rows of contents, and of the chunks of these that are. */
-type FalseContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
+/** Rows of contents with a wrong digest, and of their chunks with one. */
+type WrongContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
 
-/** Compares a whole layer on disk with its metadata: contents by digest, everything else with tar-split. */
+/** Compares a layer on disk with its metadata: contents by digest, everything else with tar-split. */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
   const extents = ExtentList.fromRows(task.extents);
   const reader = new PackReader(paths);
@@ -26,9 +26,9 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
       markCorrupt(paths, reader, extents);
       return { contents: [], chunks: [], tarRanges: new Float64Array(0) };
     }
-    const found = await falseContents(reader, extents, task.table);
+    const found = await wrongContents(reader, extents, task.table);
     const tarSplit = await readTarSplit(new MetadataSource(task.blob), task.tarSplit);
-    const tarRanges = falseGaps(reader, extents, tarSplit, gapsOf(task.table));
+    const tarRanges = wrongGaps(reader, extents, tarSplit, gapsOf(task.table));
     const blobDigest = digestBytes(task.blob.digest);
     markCorrupt(paths, reader, suspects(extents, task.table, found.contents, tarRanges), blobDigest);
     return { ...found, tarRanges };
@@ -38,7 +38,7 @@ export async function findDamage(task: FindDamageTask): Promise<FindDamageResult
   }
 }
 
-/** The extents of everything that is false. */
+/** Returns the extents of everything that is wrong. */
 function suspects(
   extents: ExtentList,
   table: LayerTable,
@@ -54,12 +54,12 @@ function suspects(
   return parts;
 }
 
-/** Hashes all contents, chunk by chunk where the metadata has chunks. */
-async function falseContents(
+/** Hashes all contents, chunk by chunk if they have chunks. */
+async function wrongContents(
   reader: PackReader,
   extents: ExtentList,
   table: LayerTable,
-): Promise<FalseContents> {
+): Promise<WrongContents> {
   const contents: number[] = [];
   const chunks: number[] = [];
   let turnBytes = 0;
@@ -78,7 +78,7 @@ async function falseContents(
   return { contents, chunks };
 }
 
-/** The tar ranges that are no content, as pairs [start, end), none empty. */
+/** Returns the tar ranges without contents, as pairs [start, end), none empty. */
 function gapsOf(table: LayerTable): Float64Array {
   const pairs: number[] = [];
   let at = 0;
@@ -90,8 +90,8 @@ function gapsOf(table: LayerTable): Float64Array {
   return Float64Array.from(pairs);
 }
 
-/** Which of the gaps do not have tar-split's bytes; one pass over tar-split. */
-function falseGaps(
+/** Returns the gaps whose bytes differ from tar-split. One pass over tar-split. */
+function wrongGaps(
   reader: PackReader,
   extents: ExtentList,
   tarSplit: Buffer,

@@ -9,13 +9,13 @@ import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { packWriter, paths, setup } from '../context.js';
 import { portMessages } from '../port-messages.js';
 
-/** Blocks of 1 MiB hashed before other tasks of this thread have their turn: about 4 ms. */
+/** Blocks of 1 MiB hashed before other tasks of this thread may run: about 4 ms. */
 const BLOCKS_A_TURN = 8;
 
 /** Tar programs write records of 20 blocks, the last one filled up with zeros (POSIX pax, "-b"). */
 const RECORD_BYTES = 10_240;
 
-/** Hashes the extents that come through the port, in order, until there are no more. */
+/** Hashes the extents that arrive through the port. */
 export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerResult> {
   const hash = createHash('sha256');
   const tagger = task.tags && new BlockTagger(task.tags);
@@ -43,7 +43,7 @@ export async function verifyLayer(task: VerifyLayerTask): Promise<VerifyLayerRes
   return proof(task, hash, lengthBytes, tagger);
 }
 
-/** Where the digest is not the DiffID, it is tried with the zeros that would complete the last record. */
+/** If the digest is not the DiffID, tries again with the zeros that complete the last record. */
 function proof(
   { diffId }: VerifyLayerTask,
   hash: Hash,

@@ -1,40 +1,40 @@
-/** Bytes that are noted together. What is not noted is lost when the process is killed: up to so much for each connection. */
+/** Bytes between checkpoints. When the process is killed, up to this much is lost for each connection. */
 const PIECE_BYTES = 2 ** 20;
 
-/** Bytes that have waited so long are noted, however few: a slow link must not lose what it received. */
+/** After this time there is a checkpoint, however few the bytes: a slow link must not lose what it received. */
 const WAIT_MS = 500;
 
-/** Where the bytes of a range go; positions count from its start. */
+/** The target of a range; positions count from its start. */
 interface CheckpointedFile {
-  /** Bytes have come. @throws PullError as `storageError` */
+  /** @throws PullError as `storageError` */
   write(chunk: Buffer, position: number): void;
-  /** These are written. @throws PullError as `storageError` */
+  /** Records that these bytes are written. @throws PullError as `storageError` */
   note(start: number, end: number): void;
 }
 
-/** Writes a range of a blob as it comes, and notes what is there, piece by piece. */
+/** Writes a range of a blob as it is received, and records which of its bytes are written, piece by piece. */
 export class CheckpointedWriter {
-  readonly #place: CheckpointedFile;
-  /** Bytes written, and those of them that are noted. */
+  readonly #target: CheckpointedFile;
+  /** Bytes written, and how many of them are recorded. */
   #written = 0;
   #noted = 0;
   #waitingSinceMs = 0;
   #failure: unknown;
 
-  constructor(place: CheckpointedFile) {
-    this.#place = place;
+  constructor(target: CheckpointedFile) {
+    this.#target = target;
   }
 
-  /** The next bytes. @throws PullError as the place */
+  /** Writes the next bytes. @throws PullError as the target */
   readonly write = (chunk: Buffer): void => {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#written - this.#noted + chunk.length > PIECE_BYTES) this.note();
     if (this.#written === this.#noted) this.#waitingSinceMs = performance.now();
-    this.#place.write(chunk, this.#written);
+    this.#target.write(chunk, this.#written);
     this.#written += chunk.length;
   };
 
-  /** Notes what has waited too long; a failure comes with the next bytes, or at the end. */
+  /** Records what has waited too long. The next `write` or `note` throws its error. */
   tick(now: number): void {
     if (this.#written === this.#noted || now - this.#waitingSinceMs < WAIT_MS) return;
     try {
@@ -44,11 +44,11 @@ export class CheckpointedWriter {
     }
   }
 
-  /** Notes all that is written. @throws PullError as the place */
+  /** Records all that is written. @throws PullError as the target */
   note(): void {
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#written === this.#noted) return;
-    this.#place.note(this.#noted, this.#written);
+    this.#target.note(this.#noted, this.#written);
     this.#noted = this.#written;
   }
 }

@@ -8,7 +8,7 @@ import { UnitCursor } from './unit-cursor.js';
 /** Room for the first rows: a piece of 1 MiB has about 30 files. */
 const FIRST_ROWS = 64;
 
-/** Collects the contents that end in one piece, as flat rows: a piece can hold a million. */
+/** Collects the contents that end in one piece, as flat rows: a piece can have a million. */
 export class ContentList {
   #count = 0;
   #digests = new Uint8Array(FIRST_ROWS * DIGEST_BYTES);
@@ -16,7 +16,7 @@ export class ContentList {
   #lengthBytes = new Float64Array(FIRST_ROWS);
   readonly #stated: boolean;
 
-  /** `stated`: the digests are the metadata's word. */
+  /** `stated`: the digests are those of the metadata, not computed. */
   constructor(stated = false) {
     this.#stated = stated;
   }
@@ -29,7 +29,7 @@ export class ContentList {
     this.#count += 1;
   }
 
-  /** The rows; nothing is added any more. */
+  /** Returns the rows; nothing may be added afterwards. */
   rows(): ContentRows {
     const count = this.#count;
     return {
@@ -49,7 +49,7 @@ export class ContentList {
   }
 }
 
-/** What is known of a piece, up to the first thing in it that is wrong. */
+/** The contents of a piece, up to the first error in it. */
 export interface CheckedPiece {
   readonly contents: ContentRows;
   readonly wrong?: WrongBytes;
@@ -57,23 +57,23 @@ export interface CheckedPiece {
 
 /** Checks the decoded pieces of one span, one after the other. */
 export interface SpanChecker {
-  /** Where contents lie that were right, if the task asks for it and the tar offsets of the table do not tell. */
+  /** Where good contents lie, if the task requests it and the table does not say it. */
   readonly places?: readonly ContentPlace[] | undefined;
   /**
-   * Takes the decoded bytes of the tar from `tarStart` on, which go to `packOffset` in the pack.
+   * Checks the decoded bytes from tar offset `tarStart` on, which will be written to `packOffset` in the pack.
    * @throws PullError `metadata-malformed` for bytes that are no tar
    */
   check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece;
-  /** What is wrong with the span as a whole, after its last piece. `blobEnd`: where it ends, if that is not where the task says. */
+  /** Checks the full span after its last piece. `blobEnd` is its end if it was stopped. */
   finish(blobEnd?: number): CheckedPiece['wrong'];
 }
 
 /**
- * Lists the contents of one span of a layer with tar-split while its decoded bytes come by, piece after piece. The DiffID
- * proves the layer, so digests are computed only where the task asks for it; else they are what the metadata states.
+ * Lists the contents of a span of a layer with tar-split, piece by piece. The DiffID proves the layer, so that digests
+ * are computed only if the task requests it; else they are those of the metadata.
  */
 export class ContentChecker implements SpanChecker {
-  /** At the first unit that has not ended yet. */
+  /** The first unit that has not ended yet. */
   readonly #unit: UnitCursor;
   readonly #computes: boolean;
   /** The hash of a unit that began in an earlier piece. */
@@ -103,12 +103,12 @@ export class ContentChecker implements SpanChecker {
     return { contents: contents.rows() };
   }
 
-  /** The length of the tar was compared with the table's piece by piece. */
+  /** `SpanReceiver` has compared the length of each piece with the table. */
   finish(): undefined {
     return undefined;
   }
 
-  /** The digest of the unit if it ends in this piece, else undefined. */
+  /** Returns the digest of the unit if it ends in this piece. */
   #digest(bytes: Buffer, tarStart: number, tarEnd: number): Buffer | undefined {
     const unit = this.#unit;
     const ends = unit.tarEnd <= tarEnd;

@@ -9,8 +9,8 @@ import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 
 /**
- * Fetches a range of a blob into its place in a file that is there, or the whole blob where a server sends that instead. Nothing is
- * decoded or kept; what came before a failure is noted in the file's journal, and found by the next copy.
+ * Fetches a range of a blob, or the full blob if a server sends that instead, into an existing file, without decoding.
+ * After a failure, the file's journal has what was received, so that the next copy resumes there.
  */
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { blob, start, end, file, position, journal, control } = task;

@@ -9,10 +9,10 @@ import { decodeMembers } from './member-walker.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';
 
-/** As a socket brings them. */
+/** As from a socket. */
 const CHUNK_BYTES = 64 * 1024;
 
-/** Fetches one span, decodes, checks and writes it; says how far it proved right. */
+/** Fetches one span, decodes, checks and writes it. The result says which part of it is good. */
 export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   const { fetchRange, choice } = await rangeClient();
   const decode = task.table.compression === 'zstd' ? await frameDecoder() : decodeMembers;
@@ -21,7 +21,10 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   watch(receiver);
   const endFor = (next: number) => findCutPoint(task.table, task, next)?.blobAt ?? task.blobEnd;
   const { events, totals, sender, stop, close } = beginRange(task.control, endFor);
-  const askEnd = Math.max(task.blobStart, Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd));
+  const fetchEnd = Math.max(
+    task.blobStart,
+    Math.min(task.blobEnd, task.lastBytes?.blobStart ?? task.blobEnd),
+  );
   let end: FetchSpanResult['stopped'];
   const fullBlob = fullBlobReceiver(task.blob);
   let failure: Failure | undefined;
@@ -29,13 +32,13 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     await fetchRange({
       blob: task.blob,
       start: task.blobStart,
-      end: askEnd,
+      end: fetchEnd,
       fullBlobInstead: fullBlob.begin,
       onBytes: receiver.write,
       events,
       stop,
     });
-    if (stop.end === undefined || stop.end === askEnd) await takeLastBytes(task, askEnd, receiver);
+    if (stop.end === undefined || stop.end === fetchEnd) await writeLastBytes(task, fetchEnd, receiver);
     else {
       const edge = findCutPoint(task.table, task, stop.end);
       if (edge !== undefined) end = { blobEnd: edge.blobAt, tarEnd: edge.tarAt };
@@ -64,8 +67,8 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   return { ...result, wrong: { ...wrong, elsewhere: choice.mayBeHad(task.blob.digest) } };
 }
 
-/** The bytes from `blobStart` to the end of the span, which are here. */
-async function takeLastBytes(
+/** Writes the bytes from `blobStart` to the end of the span, which came with the metadata. */
+async function writeLastBytes(
   { lastBytes, blobEnd }: FetchSpanTask,
   blobStart: number,
   receiver: SpanReceiver,

@@ -4,21 +4,21 @@ import { PullError } from '../../src/format/error.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /**
- * Decodes whole zstd frames (RFC 8878) that decode to at most `mostBytes`, 32 MiB, before it returns. The bytes are good until the next call
- * in this thread: all calls write to the same buffer.
- * @throws PullError `metadata-malformed` when the bytes are no valid frames or decode to more
+ * Decodes complete zstd frames (RFC 8878) to at most `maxBytes`, up to 32 MiB. Synchronous. The result is valid until
+ * the next call in this thread: all calls write to the same buffer.
+ * @throws PullError `metadata-malformed` if the bytes are no valid frames or decode to more
  */
-export type FrameDecoder = (frames: Uint8Array, mostBytes: number) => Buffer;
+export type FrameDecoder = (frames: Uint8Array, maxBytes: number) => Buffer;
 
-/** Compressed bytes that there is room for from the start; frames that need more are rare. */
+/** Initial room for compressed bytes; frames that need more are rare. */
 const SOURCE_BYTES = 2 ** 20;
 
-/** What zstddec's WebAssembly module exports of libzstd 1.5.7 (zstd.h) and of its heap. */
+/** The exports of zstddec's WebAssembly module: parts of libzstd 1.5.7 (zstd.h), and its heap. */
 interface Libzstd {
   readonly memory: { readonly buffer: ArrayBuffer };
   malloc(sizeBytes: number): number;
   free(address: number): void;
-  /** The length of what was decoded, or an error code below 0. Never writes more than `targetBytes`. */
+  /** Returns the decoded length, or an error code below 0. Never writes more than `targetBytes`. */
   ZSTD_decompress(target: number, targetBytes: number, source: number, sourceBytes: number): number;
 }
 
@@ -37,8 +37,8 @@ const OUT_OF_MEMORY = 64;
 let decoder: Promise<FrameDecoder> | undefined;
 
 /**
- * The decoder of this thread, which is made at the first call.
- * @throws PullError `store-broken` where there is no room for it: WebAssembly reserves 10 GiB of address space
+ * Returns the decoder of this thread, which the first call makes.
+ * @throws PullError `store-broken` if there is no address space for it: WebAssembly reserves 10 GiB
  */
 export function frameDecoder(): Promise<FrameDecoder> {
   decoder ??= loadLibzstd().then(createDecoder);
@@ -46,8 +46,9 @@ export function frameDecoder(): Promise<FrameDecoder> {
 }
 
 /**
- * What zstddec instantiates. Its own `decode` returns a new buffer each time and does not tell an error from nothing. Where there is a
- * `fetch`, zstddec loads its 60 KB by that, and Node all of its HTTP client with it: 45 ms and 11 MB a thread.
+ * Returns the module of zstddec, whose own `decode` returns a new buffer each time and does not distinguish an error
+ * from no bytes. `fetch` is removed meanwhile: with it, zstddec would load its 60 KB, and Node its HTTP client, which
+ * takes 45 ms and 11 MB a thread.
  */
 async function loadLibzstd(): Promise<Libzstd> {
   const zstd = new ZSTDDecoder();
@@ -69,12 +70,12 @@ async function loadLibzstd(): Promise<Libzstd> {
   return exports as Libzstd;
 }
 
-/** Memory of WebAssembly is resident only where it was written: room for the largest call costs nothing before there is one. */
+/** WebAssembly memory is resident only where it was written: unused room for the largest call costs nothing. */
 function createDecoder(libzstd: Libzstd): FrameDecoder {
   const target = allocate(libzstd, DECODE_CALL_BYTES);
   let source = { at: allocate(libzstd, SOURCE_BYTES), sizeBytes: SOURCE_BYTES };
   let heap = Buffer.alloc(0);
-  return (frames, mostBytes) => {
+  return (frames, maxBytes) => {
     const { length } = frames;
     if (length > source.sizeBytes) {
       libzstd.free(source.at);
@@ -83,7 +84,7 @@ function createDecoder(libzstd: Libzstd): FrameDecoder {
     // A buffer that has grown is another one.
     if (heap.buffer !== libzstd.memory.buffer) heap = Buffer.from(libzstd.memory.buffer);
     heap.set(frames, source.at);
-    const targetBytes = Math.min(mostBytes, DECODE_CALL_BYTES);
+    const targetBytes = Math.min(maxBytes, DECODE_CALL_BYTES);
     const decoded = libzstd.ZSTD_decompress(target, targetBytes, source.at, length);
     if (decoded === -OUT_OF_MEMORY) throw outOfMemory();
     if (decoded < 0) throw malformedFrames(ERRORS[-decoded] ?? `libzstd error ${-decoded}`);

@@ -4,8 +4,8 @@ import { openBlobPart } from '../opaque/blob-writers.js';
 import type { CheckpointedWriter } from './checkpointed-writer.js';
 
 /**
- * Takes a whole blob that came where a range was asked for, as raw pieces: whoever looks for pieces of the blob then finds them.
- * Nothing is opened before `begin`, which returns nothing where the store is only read.
+ * Receives the full blob if a server sends that instead of a range, and stores it as raw pieces, which later look-ups
+ * find. `begin` opens the pack; in a read-only store it returns undefined.
  */
 export function fullBlobReceiver(blob: BlobSource): {
   readonly begin: () => CheckpointedWriter['write'] | undefined;

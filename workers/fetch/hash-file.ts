@@ -11,10 +11,10 @@ import type { HashFileResult, HashFileTask } from '../../src/pool/messages.js';
 import { setup } from '../context.js';
 import { portMessages } from '../port-messages.js';
 
-/** Bytes read and hashed at a time: less than a core's cache. */
+/** Bytes read and hashed at a time: they fit the cache of a core. */
 const BLOCK_BYTES = 512 * 1024;
 
-/** Hashes a part of a file behind the front of what is there. */
+/** Hashes a part of a file while it is being written. */
 export async function hashFile({ path, file, position, port }: HashFileTask): Promise<HashFileResult> {
   const hash = createHash('sha256');
   const fd = wrapFsError(`open ${path}`, () => (file ? openOwnFile(file) : openFile(path)));
@@ -23,8 +23,8 @@ export async function hashFile({ path, file, position, port }: HashFileTask): Pr
   try {
     for await (const end of portMessages<number>(port)) {
       while (at < position + end) {
-        const wanted = Math.min(BLOCK_BYTES, position + end - at);
-        const read = wrapFsError(`read ${path}`, () => readSync(fd, block, 0, wanted, at));
+        const length = Math.min(BLOCK_BYTES, position + end - at);
+        const read = wrapFsError(`read ${path}`, () => readSync(fd, block, 0, length, at));
         if (read === 0) throw new PullError('store-broken', `${path} ends before its time`);
         hash.update(block.subarray(0, read));
         at += read;

@@ -3,8 +3,9 @@ import type { MeasureBlobResult, MeasureBlobTask } from '../../src/pool/messages
 import { countingEvents, rangeClient } from './range-client.js';
 
 /**
- * How large a blob is, by the answer to a request for its first byte: signed URLs that blobs are redirected to are often not good for HEAD.
- * @throws PullError as `fetchRange`; `answer-unexpected` when no endpoint says it
+ * Returns the size of a blob from the response to a request for its first byte: signed URLs, to which blobs are
+ * redirected, often do not allow HEAD.
+ * @throws PullError as `fetchRange`; `answer-unexpected` if no endpoint states it
  */
 export async function measureBlob({ blob }: MeasureBlobTask): Promise<MeasureBlobResult> {
   const { fetchRange } = await rangeClient();

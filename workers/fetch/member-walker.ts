@@ -7,13 +7,12 @@ import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 
 /**
- * Finds the ends of gzip members in bytes that arrive bit by bit, as FrameWalker does for zstd frames. A gzip member does
- * not say how long it is (RFC 1952), so it is the TOC that says where the next one begins; what it allots to a member
- * bounds what the member may decode to.
+ * Finds the ends of gzip members in received bytes, as FrameWalker does for zstd frames. A gzip member does not state
+ * its length (RFC 1952), so the ends come from the TOC, which also bounds the decoded size of each member.
  */
 export class MemberWalker {
   frameCount = 0;
-  /** Nothing is known of a member before it is whole but what `boundUpTo` will say. */
+  /** Unknown before the member is complete; then `boundUpTo` has it. */
   readonly openFrameBound = 0;
   readonly #table: LayerTable;
   readonly #edges: CutPoints;
@@ -33,7 +32,7 @@ export class MemberWalker {
     return this.frameCount === 0 ? 0 : this.frameEnd(this.frameCount - 1);
   }
 
-  /** How long the incomplete member at the end is, what is still to come included; 0 if there is none. */
+  /** The full length of the incomplete member at the end; 0 if there is none. */
   get openFrameBytes(): number {
     const open = this.#first + this.frameCount;
     if (this.#length <= this.completeBytes || open + 1 >= this.#edges.count) return 0;
@@ -45,8 +44,8 @@ export class MemberWalker {
   }
 
   /**
-   * The first member alone gets what one call may yield: ten thousand links behind a file are allotted more than that, and
-   * have a tenth of it. The decoder keeps it to its bound.
+   * A single member is never bounded above what one call may return: the TOC allots more to ten thousand links after a
+   * file, which decode to a tenth of it. The decoder enforces the bound.
    */
   boundUpTo(index: number): number {
     const allotted = this.#edges.tarAt[this.#first + index + 1]! - this.#edges.tarAt[this.#first]!;
@@ -54,7 +53,7 @@ export class MemberWalker {
     return Math.min(allotted, DECODE_CALL_BYTES);
   }
 
-  /** What is still to come of the content that the first member begins with, at the most. */
+  /** The most bytes that the first member has of the content at its start. */
   #firstContentBytes(): number {
     const row = this.#edges.row[this.#first]!;
     if (row < 0) return 0;
@@ -78,28 +77,29 @@ export class MemberWalker {
   }
 }
 
-/** The least that node:zlib takes as the size of its output blocks. */
+/** The smallest output block of node:zlib. */
 const MIN_BLOCK_BYTES = 64;
 
 /** Smaller blocks share memory with other buffers. */
 const MIN_FREED_BYTES = 64 * 1024;
 
-/** What the last call returned. */
+/** The result of the last call. */
 let last: Buffer<ArrayBuffer> | undefined;
 
 /**
- * Decodes whole gzip members (RFC 1952) as a `FrameDecoder` does: the bytes are good until the next call in this thread, which frees them. Left
- * to V8, of which each call keeps a block until a full collection, a pull of noise in eStargz takes 70 MB more. zlib takes zeros behind a member
- * for padding, and passes over all behind them: the caller notices what is missing then.
- * @throws PullError `metadata-malformed` when the bytes are no valid members or decode to more
+ * Decodes complete gzip members (RFC 1952), as a `FrameDecoder`: the result is valid until the next call in this
+ * thread, which frees it. V8 would free it only in a full collection, and a pull of noise in eStargz would take 70 MB
+ * more. zlib takes zeros after a member for padding, and ignores everything after them: the caller notices that bytes
+ * are missing.
+ * @throws PullError `metadata-malformed` if the bytes are no valid members or decode to more
  */
-export const decodeMembers: FrameDecoder = (members, mostBytes) => {
+export const decodeMembers: FrameDecoder = (members, maxBytes) => {
   if (last !== undefined && last.buffer.byteLength >= MIN_FREED_BYTES) freeBuffer(last);
   last = undefined;
   // zlib makes a second block as soon as the first is full: one byte more is never written.
-  const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(MIN_BLOCK_BYTES, mostBytes)) + 1;
+  const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(MIN_BLOCK_BYTES, maxBytes)) + 1;
   try {
-    last = gunzipSync(members, { maxOutputLength: Math.max(1, mostBytes), chunkSize });
+    last = gunzipSync(members, { maxOutputLength: Math.max(1, maxBytes), chunkSize });
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new PullError('metadata-malformed', `the compressed data cannot be decoded (${reason})`);

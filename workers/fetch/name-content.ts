@@ -5,7 +5,7 @@ import { getBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
 import { decodeMetadata } from '../metadata/metadata-blob.js';
 
-/** The path of a content, which no table keeps: read from the kept TOC when an error has to name it. */
+/** Returns the path of a content for an error message. It comes from the stored TOC: layer tables have no paths. */
 export async function nameContent(task: NameContentTask): Promise<string> {
   const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
   if (frames === undefined) return `content ${task.content}`;

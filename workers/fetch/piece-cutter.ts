@@ -3,41 +3,41 @@ import { PullError } from '../../src/format/error.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
-/** Tar bytes of a piece: at 1 MiB a decode call costs little beside the decoding (5 times faster than frame by frame). */
+/** Tar bytes of a piece: with 1 MiB for each call, decoding is 5 times faster than frame by frame. */
 const PIECE_TAR_BYTES = 2 ** 20;
 
-/** What must be buffered of one frame at the most: noise is a little longer compressed than decoded. */
+/** The longest frame to buffer: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
-/** What finds whole frames in received bytes: FrameWalker for zstd, MemberWalker for gzip. All offsets are into the buffer. */
+/** Finds complete frames in received bytes: FrameWalker for zstd, MemberWalker for gzip. Offsets are those in the buffer. */
 export interface Walker {
   readonly frameCount: number;
   readonly completeBytes: number;
-  /** At most so many bytes does the incomplete frame at the end decode to, as far as that is known. */
+  /** The maximum decoded size of the incomplete frame at the end, as far as it is known. */
   readonly openFrameBound: number;
   readonly openFrameBytes: number;
   frameEnd(index: number): number;
-  /** The most bytes that the frames up to and including `index` decode to. */
+  /** The maximum decoded size of the frames up to and including `index`. */
   boundUpTo(index: number): number;
   advance(buffer: Uint8Array, lengthBytes: number): void;
   cut(offset: number): void;
 }
 
 /**
- * Says where to cut the received frames into pieces. A piece ends at a frame's end, is worth a decode call, and
- * never could decode to more than one call may yield. Without tar-split it ends where a content or gap does if it can:
- * only such pieces are of use to the pull that goes on after this one was broken off.
+ * Decides where to cut the received frames into pieces. A piece is made of complete frames, is large enough for a
+ * decode call, and cannot decode to more than one call may return. Without tar-split it ends with a content or a gap
+ * if possible: only such pieces can be reused when an interrupted pull is resumed.
  */
 export class PieceCutter {
   readonly #table: LayerTable;
   readonly #pieceBytes: number;
   readonly #edges: CutPoints | undefined;
-  /** First content that ends after the frames looked at so far. */
+  /** The first content that ends after the last cut. */
   #row: number;
-  /** About where the tar is at after the last cut. */
+  /** The tar offset of the last cut, estimated. */
   #tarFrom: number;
 
-  /** For the bytes of the blob from `blobStart` on, up to `blobEnd` at the most. */
+  /** For bytes [blobStart, blobEnd) of the blob. */
   constructor(table: LayerTable, blobStart: number, pieceBytes: number, blobEnd = table.dataEnd) {
     this.#table = table;
     this.#edges = table.layout === 'tar-split' ? undefined : cutPoints(table, blobStart, blobEnd);
@@ -47,9 +47,9 @@ export class PieceCutter {
   }
 
   /**
-   * How many of the bytes received (from `blobStart` on) make the next piece, which is whole frames; 0: wait for
-   * more, unless `all` says that there is nothing to wait for. What is not 0 must be cut off then.
-   * @throws PullError `unsupported` for a single frame above the limit of a decode call, decoded or as it is
+   * Returns the length of the next piece of the received bytes, which begin at `blobStart`; 0 if there is none yet.
+   * With `all`, the complete frames are a piece, however few. The caller must cut off the piece.
+   * @throws PullError `unsupported` for a single frame above the limit of a decode call, compressed or decoded
    */
   next(walker: Walker, blobStart: number, all: boolean): number {
     let row = this.#row;
@@ -71,7 +71,7 @@ export class PieceCutter {
     return all && walker.frameCount > 0 ? this.#cut(row, blobStart, walker.completeBytes) : 0;
   }
 
-  /** Whether a content, a chunk or a gap of a layer without tar-split ends there. */
+  /** Whether a content, a chunk or a gap of a layer without tar-split ends at this blob offset. */
   #isEdge(blobAt: number): boolean {
     if (this.#edges === undefined) return false;
     const { blobAt: edges, count } = this.#edges;
@@ -92,7 +92,7 @@ export class PieceCutter {
     return next;
   }
 
-  /** The tar offset at a place of the blob, estimated by proportion inside a content. */
+  /** The tar offset of a blob offset; inside a content an estimate, by proportion. */
   #tarAt(row: number, blobAt: number): number {
     const { count, tarStart, sizeBytes, blobStart, blobEnd } = this.#table;
     if (row < count && blobAt > blobStart[row]!) {
@@ -114,7 +114,7 @@ function frameTooLarge({ compression }: LayerTable): PullError {
   );
 }
 
-/** The tar offset that the metadata states for a place of the blob, if it is the start or the end of a content. */
+/** Returns the tar offset that the metadata states for a blob offset, if a content starts or ends there. */
 export function statedTarAt(table: LayerTable, blobAt: number): number | undefined {
   const row = lastAtMost(table.blobEnd, table.count, blobAt);
   // A content that ends here and one that starts here agree only where no gap lies between them.
@@ -124,33 +124,33 @@ export function statedTarAt(table: LayerTable, blobAt: number): number | undefin
 }
 
 /**
- * Free buffers of this thread. Most are of `size` bytes, the size of the first one taken: spans of one pull ask for the same. Receiving uses
- * them again, as making new ones would keep the GC busy.
+ * Free buffers of this thread, each of `size` bytes, the size of the first one: the spans of a pull need the same.
+ * They are reused, since new ones would keep the garbage collector busy.
  */
 const free: Buffer[] = [];
 let size = 0;
 
-/** Larger ones, for frames that are larger than that: of several spans such frames are about as large. */
+/** Larger ones for large frames, which are of a similar size in several spans. */
 const freeLarge: Buffer[] = [];
 let freeLargeBytes = 0;
 
-/** Kept free buffers; more than the tasks of a thread use at a time would never be used again. */
+/** More than the tasks of a thread use at a time would never be reused. */
 const MAX_FREE = 32;
 
-/** What larger ones that are free may take together: as much as one of the largest frames. */
+/** The total of the free larger ones: as much as one of the largest frames. */
 const MAX_FREE_LARGE_BYTES = 32 * 2 ** 20;
 
-/** Larger buffers have a multiple of this, so that the next frame fits that is a little longer. What is not written of it takes no memory. */
+/** Larger buffers are multiples of this, to fit the next frame too if it is a little longer. Unwritten pages take no memory. */
 const STEP_BYTES = 2 ** 20;
 
-/** A buffer of at least `bytes` bytes. */
+/** Returns a buffer of at least `bytes` bytes. */
 export function acquireBuffer(bytes: number): Buffer {
   if (size === 0) size = bytes;
   if (bytes > size) return acquireLarge(bytes);
   return free.pop() ?? Buffer.allocUnsafeSlow(size);
 }
 
-/** Gives a buffer back; its owner must not touch it any more. */
+/** Returns a buffer to the free ones; the caller must not use it any more. */
 export function releaseBuffer(buffer: Buffer): void {
   if (buffer.length > size) releaseLarge(buffer);
   else if (free.length < MAX_FREE) free.push(buffer);

@@ -1,7 +1,7 @@
 import { BroadcastChannel, threadId } from 'node:worker_threads';
 import { count } from '../../src/pool/counters.js';
 import { type MainMessage, RETRY_WAIT_MS } from '../../src/pool/messages.js';
-import { noteReceived, type RangeControl, consumeStop } from '../../src/pool/range-control.js';
+import { consumeStop, noteReceived, type RangeControl } from '../../src/pool/range-control.js';
 import { draw, type RateLimit } from '../../src/pool/rate-limit.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import {
@@ -11,7 +11,7 @@ import {
   type RangeTotals,
 } from '../../src/registry/range-client.js';
 import type { SharedTargets } from '../../src/registry/redirect-targets.js';
-import { network, setup, postEvent } from '../context.js';
+import { network, postEvent, setup } from '../context.js';
 import { noteGarbage } from '../garbage.js';
 import { unwatch, watch } from '../ticker.js';
 import { authorization, originOf } from './authorization.js';

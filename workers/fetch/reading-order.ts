@@ -1,17 +1,17 @@
 /** A range that this thread receives. */
 interface Reader {
-  /** The turn of the event loop in which it last took bytes. */
+  /** The turn of the event loop in which it last received bytes. */
   turn: number;
-  /** Lets it read on; undefined while it may. */
+  /** Ends its wait; undefined if it does not wait. */
   resume: (() => void) | undefined;
 }
 
 /**
- * Decides which of several ranges a busy thread reads from: the one that began first, as long as it has bytes. Node reads up to 2 MiB
- * of a socket before it looks at the next one, so that a connection with a large receive window would get nearly all of the
- * thread: of 16 ranges that began together on loopback the first ones ended 7 s after the others, and the hash behind them was late.
- * A later range takes what it finds, at most 64 KiB a turn, and goes on in a turn in which the earlier ones took nothing:
- * a thread that waits for the network holds up no range.
+ * Decides which of several ranges a busy thread reads from: the one that began first, as long as it receives bytes.
+ * Node reads up to 2 MiB from a socket before it turns to the next one, so that a connection with a large receive window
+ * would get nearly all of the thread: of 16 ranges that began together on loopback, the first ones ended 7 s after the
+ * others, and delayed the hash of the layer. A later range may read once, at most 64 KiB, and then waits for a turn in
+ * which no earlier one received bytes: a thread that waits for the network delays no range.
  */
 export class ReadingOrder {
   readonly #afterTurn: (action: () => void) => void;
@@ -26,8 +26,8 @@ export class ReadingOrder {
   }
 
   /**
-   * Adds a range behind those that are there. `took` is to be called when it has taken bytes; when that returns a promise, the range
-   * must not read before it resolves. `end` removes the range.
+   * Adds a range after the others. Call `received` when it has received bytes: it must not read again before the returned
+   * promise resolves, if there is one. `end` removes the range.
    */
   begin(): { received(): Promise<void> | undefined; end(): void } {
     const reader: Reader = { turn: -1, resume: undefined };
@@ -42,7 +42,7 @@ export class ReadingOrder {
     };
   }
 
-  /** Whether a range that began earlier took bytes in this turn or the last one. */
+  /** Whether an earlier range received bytes in this turn or the last one. */
   #isBehindBusy(reader: Reader): boolean {
     for (const other of this.#readers) {
       if (other === reader) return false;
@@ -66,7 +66,7 @@ export class ReadingOrder {
     });
   }
 
-  /** Lets the first range go on that is held, unless an earlier one took bytes in this turn. */
+  /** Resumes the first range that waits, unless an earlier one received bytes in this turn. */
   #endTurn(): void {
     const ended = this.#turn++;
     let isDecided = false;

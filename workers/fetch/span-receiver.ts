@@ -12,26 +12,29 @@ import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-c
 import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
-import { releaseBuffer, PieceCutter, statedTarAt, acquireBuffer, type Walker } from './piece-cutter.js';
+import { acquireBuffer, PieceCutter, releaseBuffer, statedTarAt, type Walker } from './piece-cutter.js';
 import { TocOnlyChecker } from './toc-only-checker.js';
 
-/** Frames that have waited so long are decoded, however few: a slow link must not lose what it received. */
+/** After this time, complete frames are decoded, however few: a slow link must not lose what it received. */
 const WAIT_MS = 500;
 
 /** Room beside a piece's bytes for the chunk that completes it (a socket read is 64 KiB). */
 const CHUNK_ROOM_BYTES = 128 * 1024;
 
-/** Tar bytes decoded in one turn of the event loop, a tenth of a second: other spans of the thread, and the timers of their connections, wait. */
+/**
+ * Tar bytes decoded in one turn of the event loop, a tenth of a second. Meanwhile the other spans of the thread and
+ * the timers of their connections wait.
+ */
 const TURN_BYTES = DECODE_CALL_BYTES;
 
-/** Thrown to end a stream whose bytes are wrong; `SpanReceiver.wrong` says what is. */
+/** Thrown to end a stream with wrong bytes, which `SpanReceiver.wrong` describes. */
 export class WrongStream extends Error {
   override readonly message = 'these are not the bytes of the layer';
 }
 
 /**
- * Takes the compressed bytes of one span as they arrive, cuts them into pieces of whole frames (of gzip: members), and decodes, checks and
- * writes each before it takes more: what a piece decodes to is in the one buffer that all spans of the thread use.
+ * Receives the compressed bytes of one span, cuts them into pieces of complete frames (for gzip: members), and decodes,
+ * checks and writes each piece before the next: all spans of the thread decode into one buffer.
  */
 export class SpanReceiver {
   wrong: WrongBytes | undefined;
@@ -42,17 +45,17 @@ export class SpanReceiver {
   readonly #checker: SpanChecker;
   readonly #blobDigest: Buffer;
   readonly #decode: FrameDecoder;
-  /** Received and not yet cut off: `#buffer[0, #filled)`, which begins at `#blobAt` of the blob. */
+  /** Received and not yet decoded: `#buffer[0, #filled)`, from blob offset `#blobAt` on. */
   #buffer: Buffer;
   #filled = 0;
   #blobAt: number;
   /**
-   * Where the tar is at after all pieces written. Without tar-split it counts from
-   * what is allotted to the span's start.
+   * The tar offset after all written pieces. Without tar-split, it counts from the offset that is allotted to the start
+   * of the span.
    */
   #tarAt: number;
   #cutMs = performance.now();
-  /** What a piece failed with that was decoded because it had waited. */
+  /** The error of a piece that `tick` decoded. */
   #failure: unknown;
 
   constructor(task: FetchSpanTask, region: Region, decode: FrameDecoder) {
@@ -75,12 +78,15 @@ export class SpanReceiver {
     return this.#checker.places;
   }
 
-  /** Tar bytes of the span that are written and checked. */
+  /** Tar bytes of the span that are written and good. */
   get goodTarBytes(): number {
     return Math.min(this.#tarAt, this.wrong?.tarStart ?? this.#tarAt) - this.#task.tarStart;
   }
 
-  /** The next bytes; a returned promise asks to wait. Throws when the stream is of no further use. */
+  /**
+   * Receives the next bytes. The caller must wait for the returned promise, if there is one.
+   * @throws WrongStream for wrong bytes; PullError as `PackWriter.writePiece`
+   */
   readonly write = (chunk: Buffer): void | Promise<void> => {
     this.#requireGood();
     this.#append(chunk);
@@ -92,13 +98,13 @@ export class SpanReceiver {
     return this.#processNext();
   };
 
-  /** Frames that are whole before bytes that are none count: what is wrong is then known to the frame. */
+  /** Decodes the frames before the invalid bytes first: then it is known which frame is wrong. */
   async #endBefore(error: unknown): Promise<never> {
-    await this.#decodeWhole();
+    await this.#decodeComplete();
     throw this.#asWrong(error);
   }
 
-  /** One chunk can complete several pieces: none of them waits for the next chunk. */
+  /** Decodes all pieces that a chunk has completed. */
   #processNext(): void | Promise<void> {
     const turnEnd = this.#tarAt + TURN_BYTES;
     while (this.#tarAt < turnEnd) {
@@ -113,10 +119,13 @@ export class SpanReceiver {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
-  /** Everything has come: decodes the rest. `end`: where the span ends that was stopped. */
+  /**
+   * Decodes the rest after the last bytes. `end` is the end of a span that was stopped.
+   * @throws as `write`
+   */
   async finish(end?: Pick<FetchSpanTask, 'blobEnd' | 'tarEnd'>): Promise<void> {
     this.#task = { ...this.#task, ...end };
-    await this.#decodeWhole();
+    await this.#decodeComplete();
     if (this.#filled > 0) throw this.#wrongHere('do not end where a frame ends');
     const { table, blobEnd, tarEnd } = this.#task;
     if (table.layout === 'tar-split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
@@ -124,8 +133,8 @@ export class SpanReceiver {
     if (wrong !== undefined) this.#dropAll(wrong);
   }
 
-  /** Decodes all frames that are whole. */
-  async #decodeWhole(): Promise<void> {
+  /** Decodes all complete frames. */
+  async #decodeComplete(): Promise<void> {
     this.#requireGood();
     let turnEnd = this.#tarAt + TURN_BYTES;
     for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
@@ -136,18 +145,18 @@ export class SpanReceiver {
     }
   }
 
-  /** Decodes frames that have waited too long. Called from time to time. */
+  /** Decodes frames that have waited too long; see `watch`. */
   tick(nowMs: number): void {
     if (this.#failure !== undefined || nowMs - this.#cutMs < WAIT_MS || this.wrong !== undefined) return;
     try {
       const piece = this.#nextPiece(true);
       if (piece > 0) this.#process(piece);
     } catch (error) {
-      this.#failure = error; // heard of at the next bytes, or at the end
+      this.#failure = error; // thrown by the next `write` or `finish`
     }
   }
 
-  /** Ends the use of its buffer. */
+  /** Releases the buffer. */
   close(): void {
     releaseBuffer(this.#buffer);
   }
@@ -156,7 +165,7 @@ export class SpanReceiver {
     const needed = this.#filled + chunk.length;
     if (needed > this.#buffer.length) {
       const { completeBytes, openFrameBytes } = this.#walker;
-      // Of a gzip member the length is known, of a zstd frame only that of the next block.
+      // The walker knows the length of a gzip member, but of a zstd frame only that of the next block.
       const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
       const larger = acquireBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);
@@ -171,36 +180,36 @@ export class SpanReceiver {
     return this.#cutter.next(this.#walker, this.#blobAt, all);
   }
 
-  /** Decodes the first `bytes` bytes, checks and writes what they decode to, and drops them. */
+  /** Decodes the first `bytes` bytes, checks and writes the result, and removes them from the buffer. */
   #process(bytes: number): void {
-    const mostBytes = this.#mostBytes(bytes);
+    const maxBytes = this.#maxBytes(bytes);
     this.#walker.cut(bytes);
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    this.#checkAndWrite(this.#decodePiece(bytes, blobStart, mostBytes), blobStart, bytes);
+    this.#checkAndWrite(this.#decodePiece(bytes, blobStart, maxBytes), blobStart, bytes);
     this.#buffer.copyWithin(0, bytes, this.#filled);
     this.#filled -= bytes;
-    // Reads of the socket: what they brought has been copied.
+    // The chunks from the socket, which have been copied.
     noteGarbage(bytes);
   }
 
-  #decodePiece(bytes: number, blobStart: number, mostBytes: number): Buffer {
+  #decodePiece(bytes: number, blobStart: number, maxBytes: number): Buffer {
     try {
-      return this.#decode(this.#buffer.subarray(0, bytes), mostBytes);
+      return this.#decode(this.#buffer.subarray(0, bytes), maxBytes);
     } catch (error) {
       throw this.#asWrong(error, blobStart);
     }
   }
 
-  /** What the first `bytes` bytes of the buffer, whole frames, decode to at most. */
-  #mostBytes(bytes: number): number {
+  /** The maximum decoded size of the first `bytes` bytes of the buffer, which are complete frames. */
+  #maxBytes(bytes: number): number {
     let frame = 0;
     while (this.#walker.frameEnd(frame) < bytes) frame += 1;
     return this.#walker.boundUpTo(frame);
   }
 
-  /** Checks what a piece decoded to and writes it; `bytes` are not kept. */
+  /** Checks and writes the decoded bytes of a piece. Does not keep `bytes`. */
   #checkAndWrite(bytes: Buffer, blobStart: number, blobLength: number): void {
     const { table, tarEnd } = this.#task;
     const split = table.layout === 'tar-split';
@@ -235,12 +244,12 @@ export class SpanReceiver {
     this.#tarAt += bytes.length;
   }
 
-  /** What stands before the wrong content is kept; what was written of that content itself is marked. */
+  /** Keeps what precedes the wrong content, and marks what was written of that content as bad. */
   #keepGoodPart(bytes: Buffer, blobStart: number, contents: ContentRows, wrong: WrongBytes): never {
     const goodBytes = wrong.tarStart - this.#tarAt;
     const goodBlobBytes = wrong.blobStart - blobStart;
     if (goodBytes > 0 && goodBlobBytes <= 0) {
-      // The metadata has it at a place of the blob that other bytes came from: nothing of the piece can be trusted.
+      // By the metadata, the content comes from before this piece: none of the piece can be trusted.
       this.wrong = { ...wrong, blobStart, tarStart: this.#tarAt };
       throw new WrongStream();
     }
@@ -253,7 +262,7 @@ export class SpanReceiver {
     throw new WrongStream();
   }
 
-  /** Without tar-split a wrong content has no place in the blob that is known: the span is fetched again as a whole. */
+  /** Without tar-split, the blob offset of a wrong content is unknown: the full span is fetched again. */
   #dropAll(wrong: WrongBytes): never {
     const writtenBytes = this.#tarAt - this.#task.tarStart;
     if (writtenBytes > 0) {
@@ -263,7 +272,7 @@ export class SpanReceiver {
     throw new WrongStream();
   }
 
-  /** Where bytes of the tar lie in the pack: the span has a region of its own, in order. */
+  /** The pack offset of a tar offset: the span has its own region of the pack. */
   #packAt(tarAt: number): number {
     return this.#region.start + (tarAt - this.#task.tarStart);
   }
@@ -277,14 +286,14 @@ export class SpanReceiver {
     throw this.#wrongHere(`decode to ${length} bytes, the metadata says ${expected}`, blobStart);
   }
 
-  /** Bytes that cannot be decoded count as wrong ones: they are fetched once more. */
+  /** Turns an error about invalid bytes into one about wrong bytes, which are fetched again. */
   #asWrong(error: unknown, blobStart = this.#blobAt): unknown {
     if (!(error instanceof PullError) || error.code !== 'metadata-malformed') return error;
     const what = this.#task.table.compression === 'zstd' ? 'zstd frames' : 'gzip members';
-    return this.#wrongHere(`are no whole ${what} (${error.message})`, blobStart);
+    return this.#wrongHere(`are no complete ${what} (${error.message})`, blobStart);
   }
 
-  /** Everything from `blobStart` on is wrong, where the tar is at what is written; without tar-split, all of the span. */
+  /** Reports everything from `blobStart` on as wrong; without tar-split, the full span. */
   #wrongHere(problem: string, blobStart = this.#blobAt): WrongStream {
     const { blobEnd, table, blobStart: spanStart, tarStart } = this.#task;
     const wrong = { content: -1, problem: `bytes ${blobStart} to ${blobEnd} of the blob ${problem}` };

@@ -10,25 +10,25 @@ import { type CheckedPiece, ContentList, type SpanChecker } from './content-chec
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
 
 /**
- * Checks the contents of one span of a layer without tar-split: finds them by walking the tar's headers as they come by,
- * and compares each with the row of the table whose turn it is. Contents are proven by digest, those with chunk rows
- * chunk by chunk; headers by nothing but the DiffID.
+ * Checks the contents of a span of a layer without tar-split: finds them by walking the tar, and compares each with
+ * the next row of the table. Contents are proven by digest, those with chunk rows chunk by chunk; headers only by the
+ * DiffID.
  */
 export class TocOnlyChecker implements SpanChecker, TarSink {
   readonly places: ContentPlace[] | undefined;
   readonly #task: FetchSpanTask;
   readonly #walker: TarWalker;
-  /** The content being read, or the next one; `#done` bytes of it are behind. */
+  /** The content being read, or the next one; `#done` of its bytes have been read. */
   #row: number;
   #done = 0;
-  /** Its chunk, when it has chunk rows. */
+  /** Its chunk, or -1 if it has no chunk rows. */
   #chunk = -1;
   #hash: Hash | undefined;
-  /** Where the unit (content or chunk) that is being read begins in the pack. */
+  /** The pack offset of the unit (content or chunk) being read. */
   #unitStart = -1;
-  /** A content with chunk rows whose first bytes were in this span, and which is not too large to have its digest looked for. */
-  #whole: { readonly hash: Hash; packStart: number } | undefined;
-  /** What the piece that is being checked proved so far, and what is wrong with it. */
+  /** Hashes a content with chunk rows that begins in this span and is small enough to be looked up by its digest. */
+  #content: { readonly hash: Hash; packStart: number } | undefined;
+  /** The proven units of the piece being checked, and the first error. */
   #proven = new ContentList();
   #problem: Problem | undefined;
   #piece: Buffer = Buffer.alloc(0);
@@ -91,12 +91,12 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     this.#enter(firstChunk(table, this.#row), true);
   }
 
-  /** Goes to a chunk of the content, or to the content if it has none; `first`: its first bytes come next. */
+  /** Goes to a chunk of the content, or with -1 to the content; `first`: its first bytes come next. */
   #enter(chunk: number, first: boolean): void {
     this.#chunk = chunk;
-    const isLookedFor = this.#task.table.sizeBytes[this.#row]! <= SPAN_TAR_BYTES;
-    this.#whole =
-      chunk >= 0 && first && isLookedFor ? { hash: createHash('sha256'), packStart: -1 } : undefined;
+    const isLookedUp = this.#task.table.sizeBytes[this.#row]! <= SPAN_TAR_BYTES;
+    this.#content =
+      chunk >= 0 && first && isLookedUp ? { hash: createHash('sha256'), packStart: -1 } : undefined;
   }
 
   data(part: Buffer): void {
@@ -105,9 +105,9 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
       const bytes = part.subarray(at, at + end - this.#done);
       if (this.#unitStart < 0) {
         this.#unitStart = this.#packOffset + (bytes.byteOffset - this.#piece.byteOffset);
-        if (this.#whole !== undefined && this.#done === 0) this.#whole.packStart = this.#unitStart;
+        if (this.#content !== undefined && this.#done === 0) this.#content.packStart = this.#unitStart;
       }
-      this.#whole?.hash.update(bytes);
+      this.#content?.hash.update(bytes);
       const digest = this.#digest(bytes, this.#done + bytes.length === end);
       this.#done += bytes.length;
       at += bytes.length;
@@ -119,14 +119,14 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
   }
 
   end(): void {
-    if (this.#problem === undefined && this.#whole !== undefined) this.#proveWhole(this.#whole);
-    this.#whole = undefined;
+    if (this.#problem === undefined && this.#content !== undefined) this.#proveContent(this.#content);
+    this.#content = undefined;
     this.#row += 1;
     this.#done = 0;
   }
 
-  /** Its chunks were right; the digest of the whole must be, too. */
-  #proveWhole({ hash, packStart }: { readonly hash: Hash; readonly packStart: number }): void {
+  /** Checks the digest of a content whose chunks were right. */
+  #proveContent({ hash, packStart }: { readonly hash: Hash; readonly packStart: number }): void {
     const { digests, sizeBytes } = this.#task.table;
     const stated = digests.subarray(this.#row * DIGEST_BYTES, (this.#row + 1) * DIGEST_BYTES);
     const actual = hash.digest();
@@ -134,7 +134,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     else this.#differs(digestAt(digests, this.#row), digestOfBytes(actual));
   }
 
-  /** The unit being read: where it ends in its content, and what its digest is. */
+  /** The unit being read: its range in the content, and its digest. */
   #unit(): { start: number; end: number; digests: Uint8Array; digestRow: number } {
     const { table } = this.#task;
     const row = this.#row;
@@ -146,7 +146,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     return { start, end, digests: table.chunkDigests, digestRow: this.#chunk };
   }
 
-  /** The digest of the unit when these are its last bytes. */
+  /** Returns the digest of the unit if these are its last bytes. */
   #digest(bytes: Buffer, last: boolean): Buffer | undefined {
     if (last && this.#hash === undefined) return hash('sha256', bytes, 'buffer');
     this.#hash ??= createHash('sha256');
@@ -171,7 +171,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     this.#problem ??= { problem, expected, actual };
   }
 
-  /** What is wrong makes all of the span wrong: nobody knows where in the blob its bytes came from. */
+  /** An error makes the full span wrong: the blob offset of its bytes is unknown. */
   #checked(): CheckedPiece {
     const contents = this.#proven.rows();
     if (this.#problem === undefined) return { contents };
@@ -184,7 +184,7 @@ function firstChunk({ chunkFirst }: LayerTable, row: number): number {
   return chunkFirst[row]! < chunkFirst[row + 1]! ? chunkFirst[row]! : -1;
 }
 
-/** How many contents begin before this place of the blob. */
+/** Returns how many contents begin before this blob offset. */
 function rowsBefore(table: LayerTable, blobAt: number): number {
   return lastAtMost(table.blobStart, table.count, blobAt - 1) + 1;
 }

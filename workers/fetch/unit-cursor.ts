@@ -2,24 +2,24 @@ import { lastAtMost } from '../../src/format/arrays.js';
 import type { LayerTable } from '../../src/format/layer-table.js';
 
 /**
- * Goes over the units that lie wholly in [spanStart, spanEnd) of the tar, in order. A unit is a run whose digest the
- * metadata states: a content, or a chunk of a content above a span's limits. The fields are those of the unit it is at.
- * Nothing is made of a unit before it is its turn: metadata can put millions of them into one span.
+ * Iterates over the units that lie entirely in [spanStart, spanEnd) of the tar, in order. A unit is a run whose digest
+ * the metadata states: a content, or a chunk of a content above the limits of a span. The fields are those of the
+ * current unit. There are no objects for units: metadata can put millions of them into one span.
  */
 export class UnitCursor {
-  /** There is no unit any more; the other fields mean nothing then. */
+  /** Whether the last unit is past; then the other fields have no meaning. */
   done = false;
   content = 0;
   tarStart = 0;
   tarEnd = 0;
   blobStart = 0;
-  /** Where the digest is: row `digestRow` of `digests`. */
+  /** The digest is row `digestRow` of `digests`. */
   digests: Uint8Array;
   digestRow = 0;
   readonly #table: LayerTable;
   readonly #spanStart: number;
   readonly #spanEnd: number;
-  /** What comes next: this row, or this chunk if the row has any. */
+  /** The next row, or the next chunk if the row has chunks. */
   #row: number;
   #chunk: number;
 
@@ -39,7 +39,7 @@ export class UnitCursor {
       if (this.#row < this.#table.count) this.#step();
       else this.done = true;
     } while (!this.done && this.tarStart < this.#spanStart);
-    // Units are in order: behind one that leaves the span, all do.
+    // Units are in order: all after this one leave the span too.
     if (this.tarEnd > this.#spanEnd) this.done = true;
   }
 

@@ -4,7 +4,7 @@ import { packWriter } from '../context.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
 
-/** Appends the tar-split bytes of these ranges to this thread's pack, in one run. */
+/** Appends these ranges of tar-split to this thread's pack, in one run. */
 export async function writeInline(task: WriteInlineTask): Promise<PackRun> {
   try {
     return await writeRanges(task);

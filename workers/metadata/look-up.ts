@@ -4,7 +4,7 @@ import type { BlobRow, LookUpResult, LookUpTask } from '../../src/pool/messages.
 import { lookUp as lookUpInStore, type RequestedDigests } from '../../src/store/look-up.js';
 import { paths } from '../context.js';
 
-/** Asks all packs at once for the contents, chunks and blobs of the layers. */
+/** Looks up the contents, chunks and blobs of the layers in all packs at once. */
 export function lookUp(task: LookUpTask): LookUpResult {
   const unique = [...new Set(task.blobs)];
   const uniqueOpaque = [...new Set(task.opaqueBlobs)];

@@ -7,9 +7,9 @@ const BOUND_FACTOR = 2;
 const BOUND_SLACK_BYTES = 2 ** 20;
 
 /**
- * Decodes a TOC or a tar-split whose decoded size is stated by the annotations.
- * Its frames are walked first: nothing is decoded that could become much larger than stated.
- * @throws PullError `metadata-malformed` when it is no whole frame or has another length
+ * Decodes a TOC or a tar-split to the size that the annotations state. Walks its frames first, and refuses to decode
+ * what could become much larger.
+ * @throws PullError `metadata-malformed` if it is no complete frame or has another length
  */
 export async function decodeMetadata(
   frames: Buffer,
@@ -42,7 +42,7 @@ export async function decodeMetadata(
   return decoded;
 }
 
-/** What the walker says of a place of the blob would be one of these bytes. */
+/** Replaces the error of the walker, whose offsets are not those of the blob. */
 function walkFrames(frames: Buffer, what: string): FrameWalker {
   const walker = new FrameWalker();
   try {

@@ -15,7 +15,7 @@ import { decodeMetadata } from './metadata-blob.js';
 /** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
 const ONE_REQUEST_GAP_BYTES = 64 * 1024;
 
-/** The TOC, decoded; `tarSplit`, when it follows closely, comes in the same request. */
+/** Returns the decoded TOC. Fetches `tarSplit` with it if it follows closely. */
 export async function readToc(
   source: MetadataSource,
   toc: MetadataPartWithDigest,
@@ -25,7 +25,7 @@ export async function readToc(
   return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.uncompressedBytes, 'TOC');
 }
 
-/** The tar-split, decoded: as kept, or fetched (another pull of the same layer drops it when it is done). */
+/** Returns the decoded tar-split, from the store or fetched: another pull of the layer may have deleted it. */
 export async function readTarSplit(
   source: MetadataSource,
   tarSplit: MetadataPartWithDigest,
@@ -38,25 +38,25 @@ export async function readTarSplit(
   );
 }
 
-/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+/** Bytes with a wrong digest are fetched once more: a cache on the way may have a damaged copy. */
 const TRIES_FOR_DIGEST = 2;
 
 interface Expected {
   readonly digest: Digest;
-  /** How messages name the part, and what states its digest. */
+  /** For messages: the name of the part, and what states its digest. */
   readonly what: string;
   readonly field: string;
 }
 
-/** The bytes of `part`, kept or fetched, with the right digest; `next` as in `MetadataSource.part`. */
+/** Returns the bytes of `part` with the right digest, from the store or fetched; `next` as in `MetadataSource.part`. */
 async function readPart(
   source: MetadataSource,
   part: MetadataPart,
   next: MetadataPart,
   { digest, what, field }: Expected,
 ): Promise<Buffer> {
-  const kept = getBlob(paths, digest, part.end - part.start);
-  if (kept !== undefined) return kept;
+  const stored = getBlob(paths, digest, part.end - part.start);
+  if (stored !== undefined) return stored;
   for (let tries = 1; ; tries++) {
     const bytes = await source.part(part, next);
     const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
@@ -76,21 +76,21 @@ async function readPart(
 
 type Range = Pick<MetadataPart, 'start' | 'end'>;
 
-/** Fetches parts of one blob; what one request brought along for a later part is remembered. */
+/** Fetches parts of one blob, and keeps the bytes of the last request for later parts. */
 export class MetadataSource {
   fetchedBytes = 0;
   requests = 0;
   readonly #blob: BlobSource;
   #bytes = Buffer.alloc(0);
   #start = 0;
-  /** The endpoint to blame for the bytes at hand. */
+  /** The endpoint that sent `#bytes`. */
   #sender = NO_ENDPOINT;
 
   constructor(blob: BlobSource) {
     this.#blob = blob;
   }
 
-  /** The bytes of `part`; `next`, when it follows closely, comes in the same request. */
+  /** Returns the bytes of `part`. Fetches `next` with it if it follows closely. */
   async part(part: Range, next: Range): Promise<Buffer> {
     if (!this.#has(part)) {
       const near = next.start >= part.end && next.start - part.end <= ONE_REQUEST_GAP_BYTES;
@@ -99,19 +99,19 @@ export class MetadataSource {
     return this.#bytes.subarray(part.start - this.#start, part.end - this.#start);
   }
 
-  /** The bytes before `end` that have come already. */
+  /** Returns the bytes before `end` that the last request fetched. */
   before(end: number): Buffer {
     return this.#bytes.subarray(0, Math.max(0, end - this.#start));
   }
 
-  /** The last bytes of the blob, at most `most` of them. */
-  async tail(most: number): Promise<Buffer> {
+  /** Returns the last `maxBytes` bytes of the blob, or all of them. */
+  async tail(maxBytes: number): Promise<Buffer> {
     const { sizeBytes } = this.#blob;
-    const start = Math.max(0, sizeBytes - most);
+    const start = Math.max(0, sizeBytes - maxBytes);
     return this.part({ start, end: sizeBytes }, { start, end: sizeBytes });
   }
 
-  /** The bytes at hand were wrong: what is asked for next is fetched, and from another endpoint if there is one. */
+  /** Drops wrong bytes. They are fetched again, from another endpoint if there is one. */
   async forget(): Promise<void> {
     this.#bytes = Buffer.alloc(0);
     const { choice } = await rangeClient();
@@ -122,7 +122,7 @@ export class MetadataSource {
     return part.start >= this.#start && part.end <= this.#start + this.#bytes.length;
   }
 
-  /** What is at hand of the range's end is not fetched again: a guess can have brought the end of a long TOC. */
+  /** Does not fetch the end of the range again if the last request had it: a guess may have fetched the end of a long TOC. */
   async #fetch(start: number, end: number): Promise<void> {
     const { fetchRange } = await rangeClient();
     const bytes = Buffer.allocUnsafeSlow(end - start);
@@ -155,14 +155,14 @@ export class MetadataSource {
 }
 
 /**
- * Asks the pull for the memory that a layer's metadata takes; resolves when there is room.
- * Rejects with PullError `metadata-malformed` or `unsupported` when there never will be.
+ * Reserves memory for the metadata of a layer; resolves when it is available.
+ * Rejects with PullError `metadata-malformed` or `unsupported` if it never will be.
  */
 export type BookMetadata = (toc: MetadataLength, tarSplit?: MetadataLength) => Promise<void>;
 
-/** Books with the main thread, at the other end of a port. A later booking takes the place of the one before. */
+/** Reserves memory at the main thread, through a port. A new reservation replaces the last one. */
 export class MetadataBooking {
-  /** What is booked. */
+  /** The reserved memory. */
   memoryBytes = 0;
   readonly #port: MessagePort;
 

@@ -26,7 +26,7 @@ import {
 import { readStargz } from './read-stargz.js';
 import { writeHeaders } from './write-headers.js';
 
-/** Fetches what is not kept of TOC and tar-split, checks their digests, keeps them, and builds the layer's table. */
+/** Reads TOC and tar-split from the store, or fetches, verifies and stores them, and builds the layer's table. */
 export async function readMetadata({
   blob,
   place,
@@ -42,7 +42,7 @@ export async function readMetadata({
     return { failure: toFailure(error), ...costOf(source) };
   } finally {
     port.close();
-    // Else what is dead here would be there still when the next layer is given the room.
+    // Before the next layer gets the memory.
     await releaseLargeGarbage(booking.memoryBytes);
   }
 }
@@ -70,7 +70,7 @@ async function read(
   if (footer === undefined) return undefined;
   const { toc, tarSplit } = footer;
   await bookParts(book, toc, tarSplit);
-  // Nothing states the digest: what the bytes have names them in the store.
+  // Nothing states the digest: the store gets the actual one.
   const digest = digestOfBytes(
     createHash('sha256')
       .update(await source.part(toc, tarSplit ?? toc))
@@ -95,13 +95,13 @@ async function readChunked(
 ): Promise<LayerMetadata> {
   const json = await readToc(source, toc, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
-  const kept = { digest: toc.digest, uncompressedBytes: toc.uncompressedBytes };
+  const storedToc = { digest: toc.digest, uncompressedBytes: toc.uncompressedBytes };
   if (tarSplit === undefined) {
     return {
       format: 'zstd:chunked-no-tarsplit',
       table: buildTocOnlyTable({ toc: json, dataEnd, compression: 'zstd' }),
       metadataBytes: toc.end - toc.start,
-      toc: kept,
+      toc: storedToc,
       ...(withHeaders && { headers: writeHeaders(json) }),
     };
   }
@@ -110,12 +110,12 @@ async function readChunked(
     format: 'zstd:chunked',
     table: buildLayerTable({ toc: json, tarSplit: await readTarSplit(source, split), tocStart: dataEnd }),
     metadataBytes: toc.end - toc.start + (tarSplit.end - tarSplit.start),
-    toc: kept,
+    toc: storedToc,
     tarSplit: split,
   };
 }
 
-/** The digest that the TOC or the annotation states; when both do, they must agree. */
+/** Returns the digest that the TOC or the annotation states. If both do, they must agree. */
 function tarSplitDigest(toc: Buffer, annotated: Digest | undefined): Digest {
   const stated = tocTarSplitDigest(toc);
   if (stated !== undefined && annotated !== undefined && stated !== annotated) {

@@ -11,24 +11,25 @@ import { packWriter, paths } from '../context.js';
 import type { BookMetadata, MetadataSource } from './metadata-source.js';
 import { writeHeaders } from './write-headers.js';
 
-/** The name of the tar entry that the TOC is. */
+/** The name of the tar entry with the TOC. */
 const TOC_NAME = 'stargz.index.json';
 
-/** The last four bytes of a gzip member are the length of what it decodes to (RFC 1952, ISIZE). */
+/** The last four bytes of a gzip member are its decoded length (RFC 1952, ISIZE). */
 const ISIZE_BYTES = 4;
 
-/** zlib asks for room behind the last byte before it says that there is no more. */
+/** zlib requires room after the last byte to detect the end. */
 const ROOM_BEHIND_BYTES = 64;
 
-/** Bytes with the wrong digest are fetched once more: something on the way may have kept a broken copy. */
+/** Bytes with a wrong digest are fetched once more: a cache on the way may have a damaged copy. */
 const TRIES_FOR_DIGEST = 2;
 
 const gunzipAll = promisify(gunzip);
 
 /**
- * The metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), which the blob's footer leads to; undefined when it
- * has none. The TOC's gzip member is the end of the tar, too, and is written to this thread's pack at once, unless the store is only read.
- * @throws PullError `digest-mismatch` when the TOC does not have `tocDigest`, `metadata-malformed`
+ * Returns the metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), found by the footer of the blob;
+ * undefined if it has none. The gzip member of the TOC is also the end of the tar, and is written to this thread's pack,
+ * unless the store is read-only.
+ * @throws PullError `digest-mismatch` if the TOC does not have `tocDigest`; `metadata-malformed`
  */
 export async function readStargz(
   source: MetadataSource,
@@ -69,7 +70,7 @@ export async function readStargz(
   }
 }
 
-/** One block of output, where zlib would make many and join them. */
+/** Decodes into one block, where zlib would join many. */
 async function decodeMember(bytes: Buffer, uncompressedBytes: number): Promise<Buffer> {
   try {
     const maxOutputLength = Math.max(1, uncompressedBytes);
@@ -80,7 +81,7 @@ async function decodeMember(bytes: Buffer, uncompressedBytes: number): Promise<B
   }
 }
 
-/** The content of the one entry of this end of a tar. */
+/** Returns the content of the single entry in this end of a tar. */
 function tocOf(member: Buffer): Buffer {
   const malformed = (problem: string) => new PullError('metadata-malformed', `the TOC ${problem}`);
   if (member.length < TAR_BLOCK_BYTES) throw malformed('is shorter than a tar header');
@@ -92,7 +93,7 @@ function tocOf(member: Buffer): Buffer {
   return member.subarray(TAR_BLOCK_BYTES, end);
 }
 
-/** What a guess of the TOC's length brought of the data before it, 256 KiB at most: in shared memory, for the thread that fetches the rest. */
+/** Copies the data before the TOC that was fetched with it, at most 256 KiB, to shared memory for the thread that fetches the rest. */
 function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastBytes'] {
   if (bytes.length === 0) return undefined;
   const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));

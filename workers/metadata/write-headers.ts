@@ -6,8 +6,8 @@ import { ExtentList } from '../../src/store/extents.js';
 import { PlainBytes } from '../plain-bytes.js';
 
 /**
- * Writes headers of a tar that has what a TOC states to this thread's pack.
- * @param tocName the TOC is the last file of the tar under this name, as writers of eStargz add it; it is no row of the layer's table
+ * Writes the headers of a tar with the entries of a TOC to this thread's pack.
+ * @param tocName adds the TOC under this name as the last file, as eStargz has it; it is no row of the layer's table
  * @throws PullError as `eachTocHeader` and `storageError`
  */
 export function writeHeaders(toc: Buffer, tocName?: string): WrittenHeaders {

@@ -11,7 +11,7 @@ import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZstdDecoder } from './zstd-decoder.js';
 import { bestZstdEngine } from './zstd-engine.js';
 
-/** "Decodes" a blob that is a tar as it is. */
+/** For a blob that is a tar already. */
 class TarDecoder implements StreamDecoder {
   readonly #out: DecodedQueue;
 
@@ -31,14 +31,14 @@ class TarDecoder implements StreamDecoder {
   async close(): Promise<void> {}
 }
 
-/** Decodes a blob as what its first bytes say that it is, as other clients do: media types were and are stated wrongly. */
+/** Decodes a blob by the format of its first bytes, as other clients do: media types are often wrong. */
 export class BlobDecoder implements StreamDecoder {
-  /** What the blob is taken for: as stated until its first bytes are there. */
+  /** As stated, until the first bytes are known. */
   compression: Compression;
   readonly #out: DecodedQueue;
   readonly #windows: LargeWindows;
   #decoder: StreamDecoder | undefined;
-  /** The first bytes, while they are too few. */
+  /** The first bytes, while they are too few to decide. */
   #head = Buffer.alloc(0);
 
   constructor(stated: Compression, out: DecodedQueue, windows: LargeWindows) {

@@ -7,13 +7,13 @@ interface Target {
   readonly region: Region;
   /** The 32 bytes of the blob's digest. */
   readonly blobDigest: Uint8Array;
-  /** Where in the blob the region begins. */
+  /** Blob offset of the region. */
   readonly blobStart: number;
 }
 
-/** What takes a range of a blob into its region of a pack, with a record in the index for each piece. */
+/** Returns a writer for a range of a blob in a region of a pack, which adds an index record for each piece. */
 export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): CheckpointedWriter {
-  /** Of what is written and not noted. */
+  /** Of the bytes that are written and not recorded. */
   let crc = 0;
   return new CheckpointedWriter({
     write(chunk, position) {

@@ -8,27 +8,27 @@ import type { CheckpointedWriter } from '../fetch/checkpointed-writer.js';
 import { unwatch, watch } from '../ticker.js';
 import { blobReceiver } from './blob-receiver.js';
 
-/** What one thread writes raw pieces of one blob with. */
+/** Writes raw pieces of one blob in one thread. */
 interface BlobWriter {
   readonly blob: Digest;
   readonly blobDigest: Buffer;
   readonly writer: PackWriter;
-  /** Fetches that write to it now. */
+  /** The number of fetches that write to it. */
   users: number;
 }
 
 const writers = new Map<Digest, BlobWriter>();
 
-/** A range of a blob that is written as it is, to the pack that this thread has for raw pieces of the blob. */
+/** A range of a blob that is written, without decoding, to this thread's pack for the blob. */
 interface BlobPart {
   readonly pack: PackId;
   readonly packOffset: number;
   readonly write: CheckpointedWriter['write'];
-  /** Notes the bytes that came, so that a look-up for pieces of the blob finds them. To be called once. */
+  /** Records the received bytes, so that look-ups for pieces of the blob find them. Must be called once. */
   close(): void;
 }
 
-/** Makes room for a range of a blob. @throws PullError as `PackWriter.reserve` */
+/** Reserves space for a range of a blob. @throws PullError as `PackWriter.reserve` */
 export function openBlobPart(blob: BlobSource, blobStart: number, blobEnd: number): BlobPart {
   const entry = acquireBlobWriter(blob.digest);
   try {
@@ -56,10 +56,10 @@ export function openBlobPart(blob: BlobSource, blobStart: number, blobEnd: numbe
 }
 
 /**
- * The pack that this thread has for raw pieces of a blob: nothing else is in it, so that it can go when the layer is
- * proven. Packs of other blobs that nobody writes any more are closed, or their space would not be free before this
- * thread ends; a straggler of such a blob gets a new pack. So does a blob whose pack is gone: another process that
- * found its pieces may have been first to prove the layer. Whoever takes a writer gives it back.
+ * Returns the writer of this thread for raw pieces of a blob. Its pack has nothing else, so that it can be deleted when
+ * the layer is proven. Closes unused packs of other blobs, since their space would otherwise not be free before this
+ * thread ends; a late fetch of such a blob gets a new pack. So does a blob whose pack is gone: another process may have
+ * found its pieces, proven the layer and deleted it. Pair with `releaseBlobWriter`.
  */
 function acquireBlobWriter(blob: Digest): BlobWriter {
   for (const other of writers.values()) {
@@ -76,13 +76,12 @@ function acquireBlobWriter(blob: Digest): BlobWriter {
   return entry;
 }
 
-/** A fetch that took the writer is over. */
 function releaseBlobWriter(entry: BlobWriter): void {
   entry.users -= 1;
   if (writers.get(entry.blob) !== entry && entry.users === 0) entry.writer.close();
 }
 
-/** Gives a writer up that nobody uses, and one whose pack is gone to those that use it still. */
+/** Removes a writer that is unused or whose pack is gone; its last user closes it. */
 function retire(entry: BlobWriter): void {
   if (entry.users > 0 && !isGone(entry)) return;
   writers.delete(entry.blob);

@@ -9,19 +9,19 @@ import { findCorruption } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import type { StorePaths } from '../../src/store/paths.js';
 
-/** Bytes read and compared at a time: they are still in the cache then. */
+/** Bytes read and compared at a time: they fit the cache. */
 const STEP_BYTES = 64 * 1024;
 
-/** Runs that are hashed when they are not what was looked for; what more of them is false, `store verify` finds. */
+/** Mismatching runs to hash; `store verify` finds the rest. */
 const MAX_SUSPECTS = 1000;
 
-/** Bytes in memory that a pack has, too: they are read and compared, so that no index needs to be believed. */
+/** Finds bytes in packs. Reads and compares them, so that no index needs to be trusted. */
 export class CachedBytes {
   readonly #paths: StorePaths;
   readonly #contents: CachedContents;
   readonly #reader: PackReader;
   readonly #step = Buffer.allocUnsafeSlow(STEP_BYTES);
-  /** Whole contents with the beginning of a digest whose bytes are others. */
+  /** Contents with the right start of a digest and other bytes. */
   readonly #suspects = new ExtentList();
 
   constructor(paths: StorePaths, contents: CachedContents) {
@@ -30,14 +30,14 @@ export class CachedBytes {
     this.#reader = new PackReader(paths);
   }
 
-  /** Whether a content of this size is worth asking for. */
+  /** Whether the packs may have a content of this size. */
   takes(sizeBytes: number): boolean {
     return this.#contents.accepts(sizeBytes);
   }
 
   /**
-   * Where the bytes of these parts lie one behind the other. They stand at `position` in a content of `sizeBytes`; `digest` is
-   * the content's, as far as it is asked for.
+   * Returns the location of the bytes of these parts, which follow each other at `position` in a content of `sizeBytes`.
+   * `digest` is the digest of the content, if its size requires one.
    */
   find(
     sizeBytes: number,
@@ -46,21 +46,21 @@ export class CachedBytes {
     parts: readonly Buffer[],
   ): PackLocation | undefined {
     for (const { pack, offset } of this.#contents.locations(sizeBytes, digest)) {
-      const place = { pack, offset: offset + position };
-      if (this.#has(place, parts)) return place;
+      const location = { pack, offset: offset + position };
+      if (this.#has(location, parts)) return location;
       if (sizeBytes <= MAX_DIGEST_KEY_BYTES && this.#suspects.count < MAX_SUSPECTS)
         this.#suspects.push(pack, offset, sizeBytes);
     }
     return undefined;
   }
 
-  /** Marks what has not the digest that its index says: others would believe it. What the disk refuses is left as it is. */
+  /** Marks runs without the digest in their index, which others would trust. Ignores errors of the disk. */
   markCorruptRun(): void {
     if (this.#suspects.count === 0) return;
     try {
       findCorruption(this.#paths, this.#reader, this.#suspects);
     } catch (error) {
-      // The stream has its own bytes: a disk that does not give back those of others is no reason to end.
+      // The layer does not need these runs.
       if (!(error instanceof PullError)) throw error;
     }
   }
@@ -69,7 +69,7 @@ export class CachedBytes {
     this.#reader.close();
   }
 
-  /** What cannot be read, for whatever reason, is not there. */
+  /** Whether the pack has these bytes; false if it cannot be read. */
   #has({ pack, offset }: PackLocation, parts: readonly Buffer[]): boolean {
     let at = offset;
     try {

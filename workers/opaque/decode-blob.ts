@@ -19,7 +19,7 @@ import { StreamProblem, UnclearEnd } from './stream-decoder.js';
 /** Blocks of 1 MiB hashed before other tasks of this thread have their turn. */
 const BLOCKS_A_TURN = 8;
 
-/** Decodes a layer that is one stream, as its raw bytes come through the port; hashes them on the way. */
+/** Decodes and hashes an opaque blob, whose raw bytes arrive through the port. */
 export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult> {
   const { counters } = setup;
   const report = (rows: ExtentRows) => task.port.postMessage(rows);
@@ -45,8 +45,8 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
 }
 
 /**
- * The blob's digest, which does not depend on whether it can be decoded; null when a pack does not have all of it. `raw` gets
- * the extents of all of it.
+ * Returns the digest of the blob, whether it can be decoded or not; null if a pack has lost some bytes. Appends all extents
+ * of the blob to `raw`.
  */
 async function hashAndDecode(
   task: DecodeBlobTask,
@@ -78,8 +78,8 @@ async function hashAndDecode(
 }
 
 /**
- * What is wrong with a gzip blob that did not end as it should, found by going through it once more, member by member; undefined for what
- * only zlib looks at, such as the checksum of a header.
+ * Finds the problem of a gzip blob with an invalid end by decoding it again, member by member. Returns undefined for a
+ * problem that only zlib detects, such as the checksum of a header.
  */
 async function findEnd(raw: ExtentList): Promise<StreamFault | undefined> {
   const reader = new PackReader(paths);
@@ -106,22 +106,22 @@ function faultOf({ code, message, hint, blobAt }: StreamProblem, reachedAt: numb
   return { code, message, blobAt: blobAt ?? reachedAt, ...(hint !== undefined && { hint }) };
 }
 
-function tooMuch(mostTarBytes: number): StreamProblem {
+function tooLarge(maxTarBytes: number): StreamProblem {
   return new StreamProblem(
-    `decodes to more than ${mostTarBytes} bytes, the limit for its length`,
+    `decodes to more than ${maxTarBytes} bytes, the limit for its length`,
     undefined,
     'metadata-malformed',
     `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${FREE_DECODED_BYTES} bytes more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
   );
 }
 
-/** A blob on its way to a tar, until the first problem: what comes after that is not decoded any more. */
+/** Decodes a blob to a tar, up to the first problem. */
 class Stream {
   fault: StreamFault | undefined;
-  /** Whether the problem can be that there are bytes behind the last gzip member. */
+  /** Whether the problem may be that there are bytes after the last gzip member. */
   hasUnclearEnd = false;
   readonly #writer: OpaqueWriter;
-  /** What the blob may decode to without any of the room, and what was taken of that. */
+  /** Decoded bytes that need none of `room`, and those that were taken from it. */
   readonly #freeBytes: number;
   readonly #room: DecodedRoom;
   #takenBytes: number;
@@ -129,7 +129,7 @@ class Stream {
   readonly #decoder: BlobDecoder;
   #blobBytes = 0;
   #tarBytes = 0;
-  /** Why the decoded bytes were not taken. */
+  /** The error of the writer. */
   #refusal: { readonly error: unknown } | undefined;
 
   constructor({ compression, blob, room, takenBytes }: DecodeBlobTask, writer: OpaqueWriter) {
@@ -137,12 +137,12 @@ class Stream {
     this.#room = room;
     this.#takenBytes = takenBytes;
     this.#writer = writer;
-    this.#out = new DecodedQueue((bytes) => this.#take(bytes));
+    this.#out = new DecodedQueue((bytes) => this.#write(bytes));
     const windows = largeWindows(largeWindowsOf(setup.counters));
     this.#decoder = new BlobDecoder(compression, this.#out, windows);
   }
 
-  /** What the blob was taken for. */
+  /** The compression in use. */
   get compression(): Compression {
     return this.#decoder.compression;
   }
@@ -161,8 +161,8 @@ class Stream {
     return this.#decoder.close();
   }
 
-  /** Once they are refused, the decoder ends at once: it may have GiBs to come of what it was given. */
-  #take(bytes: Buffer): void {
+  /** After an error, closes the decoder at once: its input may decode to GiBs more. */
+  #write(bytes: Buffer): void {
     try {
       this.#tarBytes += bytes.length;
       this.#acquireRoom();
@@ -178,7 +178,7 @@ class Stream {
     const bytes = this.#tarBytes - this.#freeBytes - this.#takenBytes;
     if (bytes <= 0) return;
     if (!acquireRoom(this.#room, bytes))
-      throw tooMuch(this.#freeBytes + this.#takenBytes + roomLeft(this.#room));
+      throw tooLarge(this.#freeBytes + this.#takenBytes + roomLeft(this.#room));
     this.#takenBytes += bytes;
   }
 

@@ -1,31 +1,31 @@
 import type { Readable } from 'node:stream';
 
-/** Bytes handed on at a time: small enough for the cache, and a task of this thread waits no longer than this takes. */
+/** Bytes consumed at a time: they fit the cache, and delay other tasks of this thread only for a short time. */
 const PART_BYTES = 2 ** 20;
 const PARTS_A_TURN = 4;
 
-/** Above this, whoever decodes more waits. */
+/** The decoder waits above this. */
 const FULL_BYTES = 8 * 2 ** 20;
 
 /**
- * Decoded bytes on their way to who takes them. They are handed on in a turn of their own, so that libuv's pool has its
- * next work before this thread hashes and writes what the last one gave.
+ * Queues decoded bytes for their consumer, which gets them in a later turn of the event loop: so libuv's pool has its
+ * next work before this thread hashes and writes the last result.
  */
 export class DecodedQueue {
-  readonly #take: (bytes: Buffer) => void;
+  readonly #consume: (bytes: Buffer) => void;
   readonly #waiting: Buffer[] = [];
   #waitingBytes = 0;
   #turn: NodeJS.Immediate | undefined;
   #failure: { readonly error: unknown } | undefined;
   #closed = false;
-  /** Who waits for room, or for the end. */
+  /** Callers that wait for room, or for the end. */
   #wakes: Array<() => void> = [];
 
-  constructor(take: (bytes: Buffer) => void) {
-    this.#take = take;
+  constructor(consume: (bytes: Buffer) => void) {
+    this.#consume = consume;
   }
 
-  /** The next decoded bytes; they are not the caller's any more. */
+  /** Adds decoded bytes, and takes ownership of them. */
   push(bytes: Buffer): void {
     if (this.#closed) return;
     this.#waiting.push(bytes);
@@ -33,35 +33,35 @@ export class DecodedQueue {
     this.#turn ??= setImmediate(this.#run);
   }
 
-  /** Whether whoever decodes more should wait for room first. */
+  /** Whether the decoder should wait for `room`. */
   get full(): boolean {
     return this.#waitingBytes >= FULL_BYTES;
   }
 
-  /** Takes what comes out of a stream, which pauses while there is no room: a MiB of compressed zeros can be a GiB. */
+  /** Adds the output of a stream, and pauses it while there is no room: a MiB of compressed zeros can be a GiB. */
   pour(stream: Readable, gather: (chunk: Buffer) => void = (chunk) => this.push(chunk)): void {
     stream.on('data', (chunk: Buffer) => {
       gather(chunk);
       if (!this.full || stream.isPaused()) return;
       stream.pause();
-      const goOn = () => stream.resume();
-      this.room().then(goOn, goOn);
+      const resume = () => stream.resume();
+      this.room().then(resume, resume);
     });
   }
 
-  /** Resolves when there is room for more. Rejects with what the taker threw. */
+  /** Resolves when there is room for more. Rejects with the error of the consumer. */
   async room(): Promise<void> {
     while (this.full) await this.#next();
     this.#check();
   }
 
-  /** Resolves when all is taken. Rejects with what the taker threw. */
+  /** Resolves when all bytes are consumed. Rejects with the error of the consumer. */
   async drained(): Promise<void> {
     while (this.#waitingBytes > 0) await this.#next();
     this.#check();
   }
 
-  /** Nothing is handed on any more. */
+  /** Drops all bytes, and ignores further ones. */
   close(): void {
     this.#closed = true;
     clearImmediate(this.#turn);
@@ -73,7 +73,7 @@ export class DecodedQueue {
   readonly #run = (): void => {
     this.#turn = undefined;
     try {
-      for (let parts = 0; parts < PARTS_A_TURN && this.#waiting.length > 0; parts++) this.#handOn();
+      for (let parts = 0; parts < PARTS_A_TURN && this.#waiting.length > 0; parts++) this.#consumeNext();
     } catch (error) {
       this.#failure = { error };
       this.close();
@@ -88,12 +88,12 @@ export class DecodedQueue {
     for (const wake of wakes) wake();
   }
 
-  #handOn(): void {
+  #consumeNext(): void {
     const [first] = this.#waiting as [Buffer];
     const part = first.subarray(0, PART_BYTES);
     if (part.length === first.length) this.#waiting.shift();
     else this.#waiting[0] = first.subarray(PART_BYTES);
-    this.#take(part);
+    this.#consume(part);
     this.#waitingBytes -= part.length;
   }
 

@@ -5,33 +5,33 @@ import { usableMemoryBytes } from '../../src/pool/cores.js';
 /** The largest window that zstd itself decodes (ZSTD_WINDOWLOG_MAX is 31): what `zstd --long=31` asks for. */
 const MAX_WINDOW_BYTES = 2 ** 31;
 
-/** The share of the memory that one window may take: a decoder has the whole window in memory, and what else a pull needs must fit too. */
+/** The share of the memory that one window may take: a decoder has all of it in memory, and the rest of the pull must fit too. */
 const WINDOW_SHARE = 1 / 4;
 
-/** How often a stream looks whether another one's large window is gone, in milliseconds. It happens in hardly any pull. */
-const LOOK_AGAIN_MS = 100;
+/** Between attempts to acquire memory. Hardly any pull has two large windows. */
+const RETRY_MS = 100;
 
-/** What the windows of all streams may take together. One that is larger is alone. */
+/** The total of the large windows. A larger one must be alone. */
 const MAX_TOTAL_MIB = 256;
 
-/** Windows up to this need not wait: they are those of `zstd -19`, and as small as what else a stream takes. */
+/** Windows up to this need not wait: `zstd -19` uses them, and a decoder takes as much for other things. */
 export const MAX_SMALL_WINDOW_BYTES = 8 * 2 ** 20;
 
-/** How large windows may be, and memory for those of all threads. */
+/** The memory for large windows, which all threads share. */
 export interface LargeWindows {
   readonly maxBytes: number;
-  /** Resolves when there is memory for a window of so many bytes, with what gives it back. */
+  /** Resolves when there is memory for a window, with the function that releases it. */
   acquire(windowBytes: number): Promise<() => void>;
 }
 
-/** `usedMib`: the MiB of windows that are in use; all threads share it. */
+/** `usedMib` has the MiB in use, shared by all threads. */
 export function largeWindows(usedMib: Uint32Array): LargeWindows {
   const allowedBytes = usableMemoryBytes() * WINDOW_SHARE;
   return {
     maxBytes: Math.max(MAX_USUAL_WINDOW_BYTES, Math.min(MAX_WINDOW_BYTES, allowedBytes)),
     acquire: async (windowBytes) => {
       const mib = Math.ceil(windowBytes / 2 ** 20);
-      while (!tryAcquire(usedMib, mib)) await sleep(LOOK_AGAIN_MS);
+      while (!tryAcquire(usedMib, mib)) await sleep(RETRY_MS);
       return () => Atomics.sub(usedMib, 0, mib);
     },
   };
@@ -43,7 +43,7 @@ function tryAcquire(usedMib: Uint32Array, mib: number): boolean {
   return Atomics.compareExchange(usedMib, 0, before, before + mib) === before;
 }
 
-/** What there is to do about a window that is too large. */
+/** Returns what the user can do about a window that is too large. */
 export function windowHint(windowBytes: number): string {
   const push = 'push the layer again with a smaller window, such as that of zstd --long=27';
   if (windowBytes > MAX_WINDOW_BYTES) return push;

@@ -7,20 +7,20 @@ const ZEROS = Buffer.alloc(2 ** 20);
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Where the tar of one layer goes as it comes, block after block: to a pack of its own, one byte behind the other, but for
- * what another pack has. Positions are those in the tar.
+ * Stores the tar of one layer, block by block, in its own pack without gaps, except for what another pack has. Positions
+ * are those in the tar.
  */
 export class OpaquePack {
   readonly #writer: PackWriter;
   #region: Region | undefined;
-  /** Where the next byte is written. */
+  /** Offset of the next byte. */
   #packEnd = 0;
-  /** Bytes before the block that wait for the end of their content, and memory for them. */
+  /** Bytes before the block that wait for the end of their content, and their memory. */
   #back: Buffer = NOTHING;
   #memory: Buffer = NOTHING;
   #block: Buffer = NOTHING;
   #blockStart = 0;
-  /** Of the block: how many bytes at its beginning are to be written, and the first byte of which nothing is decided. */
+  /** In the block: how many bytes at its start are to be written, and the first byte that is not decided. */
   #kept = 0;
   #next = 0;
   #extents = new ExtentList();
@@ -37,29 +37,29 @@ export class OpaquePack {
     return this.#packEnd;
   }
 
-  /** Bytes of which it is decided where they are, and `takeExtents` has not told. */
+  /** Bytes whose extents are known and were not returned by `takeExtents` yet. */
   get unreportedBytes(): number {
     return this.#extents.lengthBytes;
   }
 
-  /** The next bytes, at most 1 MiB; they are not the caller's any more. */
+  /** Begins the next block, at most 1 MiB, and takes ownership of it. */
   beginBlock(bytes: Buffer): void {
     this.#block = bytes;
   }
 
-  /** The bytes up to `end`, in parts: those that wait and those of the block, or what of the block begins at `start`. */
+  /** Returns bytes [start, end) in parts: the waiting ones and those of the block, or only those of the block. */
   parts(start: number, end: number): Buffer[] {
     const first = start - this.#blockStart;
     const last = end - this.#blockStart;
     return first < 0 ? [this.#back, this.#block.subarray(0, last)] : [this.#block.subarray(first, last)];
   }
 
-  /** Where in the pack a byte of the block will be, if nothing between it and what is decided is shared. */
+  /** The pack offset of a byte of the block, if no undecided byte before it is shared. */
   packOffsetOf(position: number): number {
     return this.#packEnd + this.#back.length + this.#kept + (position - this.#blockStart - this.#next);
   }
 
-  /** The bytes `parts(start, end)` lie here: they are not written. What is before them is. @throws PullError as PackWriter */
+  /** Uses the bytes of another pack for `parts(start, end)`. Those before them are written. @throws PullError as PackWriter */
   share(start: number, end: number, { pack, offset }: PackLocation): void {
     if (start < this.#blockStart) this.#back = NOTHING;
     else this.#keepUpTo(start - this.#blockStart);
@@ -68,7 +68,7 @@ export class OpaquePack {
   }
 
   /**
-   * Writes what is to be written of the block; the bytes from `waitFrom` on, less than MAX_DIGEST_KEY_BYTES, wait.
+   * Writes the bytes of the block that are to be written. Those from `waitFrom` on, less than MAX_DIGEST_KEY_BYTES, wait.
    * @throws PullError as PackWriter
    */
   endBlock(waitFrom: number): void {
@@ -82,24 +82,24 @@ export class OpaquePack {
     this.#next = 0;
   }
 
-  /** Notes contents that are in the pack. @throws PullError as PackWriter */
+  /** Records contents of the pack in its index. @throws PullError as PackWriter */
   note(contents: ContentRows): void {
     if (contents.count > 0) this.#writer.recordContents(this.#own(), contents);
   }
 
-  /** Where the next bytes of the tar are; they are on disk at the end of a block. */
+  /** Returns the next extents of the tar; they are on disk after `endBlock`. */
   takeExtents(): ExtentList {
     const extents = this.#extents;
     this.#extents = new ExtentList();
     return extents;
   }
 
-  /** Ends the pack. @throws PullError as PackWriter */
+  /** Closes the pack. @throws PullError as PackWriter */
   close(): void {
     this.#writer.close();
   }
 
-  /** What is kept moves up to what is kept before it, so that one call writes it all. */
+  /** Moves the bytes to write to the start of the block, so that one call writes all of them. */
   #keepUpTo(end: number): void {
     if (this.#back.length > 0) {
       this.#extents.push(this.#own().pack, this.#packEnd, this.#back.length);
@@ -122,7 +122,7 @@ export class OpaquePack {
     this.#back = this.#memory.subarray(0, waiting + bytes.length);
   }
 
-  /** A block of zeros becomes a hole: its last byte makes the pack long enough. */
+  /** Zeros become a hole: only their last byte is written, for the length of the pack. */
   #write(bytes: Buffer): void {
     const last = bytes.length - 1;
     const isHole = bytes[0] === 0 && bytes[last] === 0 && bytes.equals(ZEROS.subarray(0, bytes.length));
@@ -131,7 +131,7 @@ export class OpaquePack {
     this.#packEnd += bytes.length;
   }
 
-  /** Nobody else writes to this pack: the region is all of it. */
+  /** The region is the full pack, which has no other writer. */
   #own(): Region {
     this.#region ??= this.#writer.reserve(Number.MAX_SAFE_INTEGER);
     return this.#region;

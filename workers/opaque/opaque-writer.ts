@@ -9,21 +9,21 @@ import { CachedBytes } from './cached-bytes.js';
 import { OpaquePack } from './opaque-pack.js';
 import { StreamContents } from './stream-contents.js';
 
-/** Bytes that are told of at a time: the hash behind them need not wait long, and messages are few. */
+/** Bytes to report at a time: so that the hash of the layer need not wait long, and messages are few. */
 const REPORTED_BYTES = 4 * 2 ** 20;
 
 interface Options {
   readonly paths: StorePaths;
   readonly counters: Uint32Array<SharedArrayBuffer>;
-  /** What need not be written. */
+  /** Contents that need not be written. */
   readonly cached: CachedContentRows;
-  /** Hears where the bytes of the tar are, in order. */
+  /** Receives the extents of the tar, in order. */
   readonly report: (rows: ExtentRows) => void;
 }
 
 /**
- * Writes the tar of one layer, as it is decoded, to a pack of its own, but for contents that are held; notes the contents of
- * regular files in the index, and tells of where everything is.
+ * Writes the decoded tar of one layer to its own pack, except for cached contents. Records the contents of regular files
+ * in the index, and reports the extents of the tar.
  */
 export class OpaqueWriter {
   readonly #counters: Options['counters'];
@@ -31,10 +31,10 @@ export class OpaqueWriter {
   readonly #pack: OpaquePack;
   readonly #cached: CachedBytes;
   readonly #contents: StreamContents;
-  /** None once the bytes turned out to be no tar that we know: they are proven by their DiffID all the same. */
+  /** Undefined after bytes that are no known tar format: the DiffID proves them anyway. */
   #walker: TarWalker | undefined = new TarWalker();
   #tarBytes = 0;
-  /** Of the bytes written, those that the counter has. */
+  /** How many of the written bytes the counter has. */
   #countedBytes = 0;
 
   constructor({ paths, counters, cached, report }: Options) {
@@ -53,7 +53,7 @@ export class OpaqueWriter {
     return this.#tarBytes;
   }
 
-  /** The next bytes, at most 1 MiB; they are not the caller's any more. @throws PullError as PackWriter */
+  /** Writes the next bytes, at most 1 MiB, and takes ownership of them. @throws PullError as PackWriter */
   readonly write = (bytes: Buffer): void => {
     this.#pack.beginBlock(bytes);
     this.#contents.enter(bytes, this.#tarBytes);
@@ -65,14 +65,14 @@ export class OpaqueWriter {
     noteGarbage(bytes.length);
   };
 
-  /** No more to come: what waited for more is written, and told of. @throws PullError as PackWriter */
+  /** Writes and reports the rest after the last bytes. @throws PullError as PackWriter */
   end(): void {
     this.#endBlock(this.#tarBytes);
     this.#reportRest();
     this.#cached.markCorruptRun();
   }
 
-  /** Ends the pack. @throws PullError as PackWriter */
+  /** Closes the pack. @throws PullError as PackWriter */
   close(): void {
     this.#cached.close();
     this.#pack.close();

@@ -6,34 +6,34 @@ import { ContentList } from '../fetch/content-checker.js';
 import type { CachedBytes } from './cached-bytes.js';
 import type { OpaquePack } from './opaque-pack.js';
 
-/** Contents of one stream that are shared at most: with what is between them they are a third of the extents that a record can have. */
+/** Maximum of shared contents of a blob: with the extents between them, a third of what a layer record can have. */
 const MAX_SHARED = 2 ** 20;
 
 const NOTHING = Buffer.alloc(0);
 
 /**
- * The contents of a tar, block after block: their digests, and which of their bytes are held. One of up to MAX_DIGEST_KEY_BYTES waits for
- * its digest, and is shared as a whole. A larger one is compared with those of its size, for as long as one of them goes on
- * as it does.
+ * Finds the contents of a tar, block by block: their digests, and which of their bytes are cached. A content of up to
+ * MAX_DIGEST_KEY_BYTES waits for its digest, and is shared completely or not at all. A larger one is compared with the cached
+ * ones of its size, for as long as one of them has the same bytes.
  */
 export class StreamContents implements TarSink {
   readonly #pack: OpaquePack;
   readonly #cached: CachedBytes;
   #ended = new ContentList();
-  /** The block that is walked, and where it stands in the tar. */
+  /** The block being walked, and its tar offset. */
   #block: Buffer = NOTHING;
   #blockStart = 0;
-  /** The content that is walked; -1: none, or none of its bytes have come. */
+  /** Tar offset of the content being walked; -1 before its first byte. */
   #start = -1;
   #sizeBytes = 0;
   #packOffset = 0;
   #running: Hash | undefined;
   #digest: Buffer = NOTHING;
-  /** Whether its bytes may be held. */
-  #asks = false;
+  /** Whether its bytes may be cached. */
+  #mayShare = false;
   /** Whether some of them are. */
   #isShared = false;
-  /** Contents of which that was so. */
+  /** The number of shared contents. */
   #shared = 0;
 
   constructor(pack: OpaquePack, cached: CachedBytes) {
@@ -41,20 +41,20 @@ export class StreamContents implements TarSink {
     this.#cached = cached;
   }
 
-  /** The next bytes of the tar will be walked. */
+  /** Begins a block. */
   enter(block: Buffer, tarStart: number): void {
     this.#block = block;
     this.#blockStart = tarStart;
   }
 
-  /** Where a content begins that must not be written before its end is there; undefined: nothing waits. */
+  /** Tar offset of a content that must not be written before its end; undefined if none waits. */
   get waitsFrom(): number | undefined {
-    return this.#start >= 0 && this.#asks && this.#sizeBytes <= MAX_DIGEST_KEY_BYTES
+    return this.#start >= 0 && this.#mayShare && this.#sizeBytes <= MAX_DIGEST_KEY_BYTES
       ? this.#start
       : undefined;
   }
 
-  /** The contents that ended in the block, and are in the pack. */
+  /** Returns the contents that ended in the block and are in the pack. */
   leave(): ContentRows {
     const rows = this.#ended.rows();
     if (rows.count > 0) this.#ended = new ContentList();
@@ -63,7 +63,7 @@ export class StreamContents implements TarSink {
 
   begin(sizeBytes: number): void {
     this.#sizeBytes = sizeBytes;
-    this.#asks = this.#shared < MAX_SHARED && this.#cached.takes(sizeBytes);
+    this.#mayShare = this.#shared < MAX_SHARED && this.#cached.takes(sizeBytes);
     this.#isShared = false;
   }
 
@@ -91,12 +91,12 @@ export class StreamContents implements TarSink {
   }
 
   #share(start: number, end: number): void {
-    if (!this.#asks) return;
+    if (!this.#mayShare) return;
     const parts = this.#pack.parts(start, end);
-    const place = this.#cached.find(this.#sizeBytes, this.#digest, start - this.#start, parts);
-    this.#asks = place !== undefined;
-    if (place === undefined) return;
-    this.#pack.share(start, end, place);
+    const location = this.#cached.find(this.#sizeBytes, this.#digest, start - this.#start, parts);
+    this.#mayShare = location !== undefined;
+    if (location === undefined) return;
+    this.#pack.share(start, end, location);
     this.#isShared = true;
   }
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { releaseBuffer, acquireBuffer } from '../../../../workers/fetch/piece-cutter.js';
+import { acquireBuffer, releaseBuffer } from '../../../../workers/fetch/piece-cutter.js';
 
 const MIB = 2 ** 20;
 
