@@ -30,7 +30,10 @@ if (spareRoom !== undefined) {
 
 let writer: PackWriter | undefined;
 
-/** Returns the writer of this thread's pack, which no other thread writes. It is opened at its first byte. */
+/**
+ * Returns the writer of this thread's pack, which no other thread writes. It is opened at its first
+ * byte.
+ */
 export function packWriter(): PackWriter {
   writer ??= new PackWriter(paths);
   return writer;

@@ -4,16 +4,20 @@ import { runInNewContext } from 'node:vm';
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
 
 /**
- * Dead bytes outside the JS heap after which a thread runs a young collection. V8 collects when its own heap grows,
- * which it hardly does here, while each decoded piece leaves a dead MiB outside it, and each read of a socket 64 KiB.
- * Measured over 1.1 GB: peak memory 299 MB instead of 326 MB, and 0.1 to 0.2 s of CPU less, since memory is reused while
- * it is in the cache; 12 % less memory for a copy of 1 GiB, which only reads sockets.
+ * Dead bytes outside the JS heap after which a thread runs a young collection. V8 collects when its
+ * own heap grows, which it hardly does here, while each decoded piece leaves a dead MiB outside it,
+ * and each read of a socket 64 KiB. Measured over 1.1 GB: peak memory 299 MB instead of 326 MB, and
+ * 0.1 to 0.2 s of CPU less, since memory is reused while it is in the cache; 12 % less memory for a
+ * copy of 1 GiB, which only reads sockets.
  */
 const COLLECT_EVERY_BYTES = 8 * 2 ** 20;
 
 /** V8 collects smaller dead buffers of a layer's metadata by itself. */
 const COLLECT_ALL_BYTES = 4 * 2 ** 20;
-/** More than the 30 MB of 20,000 files: then waiting 60 ms is less than 1 % of the time for the layer. */
+/**
+ * More than the 30 MB of 20,000 files: then waiting 60 ms is less than 1 % of the time for the
+ * layer.
+ */
 const WAIT_FOR_BYTES = 40 * 2 ** 20;
 const COLLECT_ROUNDS = 3;
 const ROUND_PAUSE_MS = 20;
@@ -31,10 +35,11 @@ export function noteGarbage(bytes: number): void {
 }
 
 /**
- * Frees large dead buffers, `bytes` in all: decoded metadata, 60 MB for a layer of 40,000 files, which would otherwise
- * still take memory when the contents come. It takes several rounds with pauses, since the decoder releases its buffers
- * by messages to this thread: three rounds at once failed in one pull of three, with pauses in none of seven. A full
- * collection of this thread's 10 MB heap takes about 5 ms. Waits for the rounds only if the buffers are very large.
+ * Frees large dead buffers, `bytes` in all: decoded metadata, 60 MB for a layer of 40,000 files,
+ * which would otherwise still take memory when the contents come. It takes several rounds with
+ * pauses, since the decoder releases its buffers by messages to this thread: three rounds at once
+ * failed in one pull of three, with pauses in none of seven. A full collection of this thread's 10
+ * MB heap takes about 5 ms. Waits for the rounds only if the buffers are very large.
  */
 export async function releaseLargeGarbage(bytes: number): Promise<void> {
   if (bytes < COLLECT_ALL_BYTES) return;
@@ -54,8 +59,9 @@ async function collectInRounds(): Promise<void> {
 let nowhere: MessagePort | undefined;
 
 /**
- * Frees the memory of `bytes` at once; none of it may be used afterwards. A transfer to a closed port detaches it (HTML,
- * section 9.4.4), and nothing receives it. From Node 22 on `ArrayBuffer.prototype.transfer` could do it.
+ * Frees the memory of `bytes` at once; none of it may be used afterwards. A transfer to a closed
+ * port detaches it (HTML, section 9.4.4), and nothing receives it. From Node 22 on
+ * `ArrayBuffer.prototype.transfer` could do it.
  */
 export function freeBuffer(bytes: Buffer<ArrayBuffer>): void {
   nowhere ??= closedPort();

@@ -2,7 +2,9 @@ import { asOutOfResources } from '../src/files/storage-error.js';
 import { toFailure } from '../src/format/error.js';
 import type { Outcome, Results, Task } from '../src/pool/messages.js';
 
-/** Loads each task when it is first needed: a thread that only hashes never loads an HTTP client. */
+/**
+ * Loads each task when it is first needed: a thread that only hashes never loads an HTTP client.
+ */
 const handlers = {
   'measure-blob': async () => (await import('./fetch/measure-blob.js')).measureBlob,
   'read-metadata': async () => (await import('./metadata/read-metadata.js')).readMetadata,

@@ -21,8 +21,9 @@ export interface BlockTagRows {
 }
 
 /**
- * Hashes a layer's extents, which `port` receives in tar order until `null`. Some writers drop the zeros at the
- * end of an archive: if `diffId` is the digest with them, they are written to the thread's pack.
+ * Hashes a layer's extents, which `port` receives in tar order until `null`. Some writers drop the
+ * zeros at the end of an archive: if `diffId` is the digest with them, they are written to the
+ * thread's pack.
  */
 export interface VerifyLayerTask {
   readonly task: 'verify-layer';
@@ -42,9 +43,9 @@ export interface VerifyLayerResult {
 }
 
 /**
- * Compares the extents of a complete layer with its metadata, and finds wrong contents and tar-split ranges. Of
- * these, marks pieces that differ from their own index record as bad in their packs. Without tar-split, only such
- * pieces are found.
+ * Compares the extents of a complete layer with its metadata, and finds wrong contents and
+ * tar-split ranges. Of these, marks pieces that differ from their own index record as bad in their
+ * packs. Without tar-split, only such pieces are found.
  */
 export interface FindDamageTask {
   readonly task: 'find-damage';
@@ -57,13 +58,18 @@ export interface FindDamageTask {
 export interface FindDamageResult {
   /** Rows of contents with a wrong digest, in order. */
   readonly contents: readonly number[];
-  /** Rows of their chunks with a wrong digest, in order. A content without any is wrong as a whole. */
+  /**
+   * Rows of their chunks with a wrong digest, in order. A content without any is wrong as a whole.
+   */
   readonly chunks: readonly number[];
   /** Ranges that differ from tar-split: pairs [start, end) of tar offsets. */
   readonly tarRanges: Float64Array;
 }
 
-/** Hashes the extents of a layer record. If they do not match its DiffID, finds and marks the wrong pieces. */
+/**
+ * Hashes the extents of a layer record. If they do not match its DiffID, finds and marks the wrong
+ * pieces.
+ */
 export interface CheckLayerTask {
   readonly task: 'check-layer';
   readonly diffId: Digest;

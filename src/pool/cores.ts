@@ -3,16 +3,17 @@ import { availableParallelism, totalmem } from 'node:os';
 import { posix } from 'node:path';
 
 /**
- * The cores this process may use: the smaller of its affinity and its cgroup's CPU quota, rounded up
- * (`os.availableParallelism()` of Node 20 does not see the quota). At least 1.
+ * The cores this process may use: the smaller of its affinity and its cgroup's CPU quota, rounded
+ * up (`os.availableParallelism()` of Node 20 does not see the quota). At least 1.
  */
 export function usableCores(): number {
   return Math.max(1, Math.min(availableParallelism(), cgroupCores()));
 }
 
 /**
- * The smallest quota of this process's cgroup and its ancestors (kernel documentation, cgroup-v2, "CPU"); Infinity
- * without one. bin/zpull.cjs does the same for libuv's pool, before any module can be loaded.
+ * The smallest quota of this process's cgroup and its ancestors (kernel documentation, cgroup-v2,
+ * "CPU"); Infinity without one. bin/zpull.cjs does the same for libuv's pool, before any module can
+ * be loaded.
  */
 function cgroupCores(): number {
   let cores = Number.POSITIVE_INFINITY;
@@ -22,7 +23,8 @@ function cgroupCores(): number {
 }
 
 /**
- * Yields the path of this process's cgroup and those of its ancestors, up to `/`; nothing where there are no cgroups.
+ * Yields the path of this process's cgroup and those of its ancestors, up to `/`; nothing where
+ * there are no cgroups.
  * @param line finds the path in `/proc/self/cgroup` (cgroups(7)) as its first group
  */
 export function* cgroupPaths(line: RegExp): Generator<string, void, undefined> {
@@ -43,7 +45,10 @@ export function readIfReadable(path: string): string {
   }
 }
 
-/** Quota / period of a cgroup's cpu.max, in whole cores, rounded up; Infinity when it states no quota. */
+/**
+ * Quota / period of a cgroup's cpu.max, in whole cores, rounded up; Infinity when it states no
+ * quota.
+ */
 export function parseCpuMax(text: string): number {
   const [quota, period] = text.trim().split(/\s+/).map(Number);
   const cores = Math.ceil((quota ?? Number.NaN) / (period ?? Number.NaN));

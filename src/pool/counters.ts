@@ -1,6 +1,7 @@
 /**
- * Counters in shared memory, which workers add to and the main thread reads. Each is a Uint32 that wraps at 4 GiB: the
- * reader takes differences modulo 2^32, which is exact if it reads before another 4 GiB arrive.
+ * Counters in shared memory, which workers add to and the main thread reads. Each is a Uint32 that
+ * wraps at 4 GiB: the reader takes differences modulo 2^32, which is exact if it reads before
+ * another 4 GiB arrive.
  */
 const COUNTER = {
   /** Body bytes of 2xx responses, for karma and the progress display. */
@@ -65,7 +66,10 @@ export class CounterReader {
   }
 }
 
-/** How many bytes the layers of a pull may decode to beyond what their lengths allow: shared by all threads. */
+/**
+ * How many bytes the layers of a pull may decode to beyond what their lengths allow: shared by all
+ * threads.
+ */
 export type DecodedRoom = BigInt64Array<SharedArrayBuffer>;
 
 /** Returns room for `bytes` bytes. */

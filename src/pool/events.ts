@@ -8,8 +8,8 @@ export const RETRY_WAIT_MS = 1000;
 /** From a worker while a task runs. */
 export type WorkerEvent =
   /**
-   * A request failed. `host` is the server, `sign` whether it is alive nevertheless or a timeout ended the request,
-   * `hint` what the user can do.
+   * A request failed. `host` is the server, `sign` whether it is alive nevertheless or a timeout
+   * ended the request, `hint` what the user can do.
    */
   | {
       readonly event: 'miss';
@@ -18,7 +18,10 @@ export type WorkerEvent =
       readonly host?: string;
       readonly sign?: 'alive' | 'silent' | undefined;
     }
-  /** A request loop has started, or stopped, making requests: a wait that the server requested counts as stopped. */
+  /**
+   * A request loop has started, or stopped, making requests: a wait that the server requested
+   * counts as stopped.
+   */
   | { readonly event: 'asking'; readonly change: 1 | -1 }
   /** A server requested a wait. */
   | {
@@ -43,7 +46,10 @@ export type WorkerEvent =
   | { readonly event: 'store-full' }
   | { readonly event: 'request'; readonly line: string };
 
-/** From the main thread to all workers, on the BroadcastChannel: the answers to `authorization` and `target-expired`. */
+/**
+ * From the main thread to all workers, on the BroadcastChannel: the answers to `authorization` and
+ * `target-expired`.
+ */
 export type MainMessage =
   | {
       readonly message: 'authorization';

@@ -34,7 +34,10 @@ export interface ArchiveLayer {
   readonly header: Uint8Array;
 }
 
-/** Writes an archive of layers, each of which is hashed, followed by documents, to the standard output. */
+/**
+ * Writes an archive of layers, each of which is hashed, followed by documents, to the standard
+ * output.
+ */
 export interface WriteArchiveTask {
   readonly task: 'write-archive';
   readonly layers: readonly ArchiveLayer[];
@@ -62,7 +65,10 @@ export interface FlattenTask {
 /** A flattened file system as rows: `src/export/file-tree.ts` reads them. */
 export interface TreeRows {
   readonly count: number;
-  /** The tar type flag as a byte: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5` directory, `6` fifo. */
+  /**
+   * The tar type flag as a byte: `0` file, `1` hard link, `2` symlink, `3` and `4` devices, `5`
+   * directory, `6` fifo.
+   */
   readonly type: Uint8Array<SharedArrayBuffer>;
   /** The layer with the content. */
   readonly layer: Uint16Array<SharedArrayBuffer>;
@@ -83,7 +89,10 @@ export interface TreeRows {
   readonly target: Uint32Array<SharedArrayBuffer>;
   /** The row of its directory; `NO_ROW` for the root, which may be absent. */
   readonly parent: Int32Array<SharedArrayBuffer>;
-  /** Where in `text` the path, the symlink's target and the pax records of extended attributes end: three for each row. */
+  /**
+   * Where in `text` the path, the symlink's target and the pax records of extended attributes end:
+   * three for each row.
+   */
   readonly textEnd: Float64Array<SharedArrayBuffer>;
   readonly text: Uint8Array<SharedArrayBuffer>;
 }
@@ -110,7 +119,10 @@ export interface SpecialFile {
   readonly follows: boolean;
 }
 
-/** Writes a file system as one tar to a file, a device or a pipe; without `to`, to the standard output. */
+/**
+ * Writes a file system as one tar to a file, a device or a pipe; without `to`, to the standard
+ * output.
+ */
 export interface WriteTarTask {
   readonly task: 'write-tar';
   readonly tree: TreeRows;
@@ -133,7 +145,10 @@ export interface PartialLayer {
   readonly ranges?: Float64Array;
 }
 
-/** Reads the headers of some layers, lowest first, and finds the layer that hides a path in those below it. */
+/**
+ * Reads the headers of some layers, lowest first, and finds the layer that hides a path in those
+ * below it.
+ */
 export interface FindCoverTask {
   readonly task: 'find-cover';
   readonly layers: readonly PartialLayer[];
@@ -144,7 +159,10 @@ export interface FindCoverTask {
 export interface FindCoverResult {
   /** The highest layer that hides everything below it, or -1 if none does. */
   readonly cover: number;
-  /** Whether the effect of these layers does not depend on those below. If it does, no lower layer can hide anything. */
+  /**
+   * Whether the effect of these layers does not depend on those below. If it does, no lower layer
+   * can hide anything.
+   */
   readonly isClear: boolean;
 }
 
@@ -157,7 +175,10 @@ export interface PickTreeTask {
   readonly asRoot: boolean;
 }
 
-/** Writes the tar of a file system to a pack, without the contents, which are in packs already, and hashes all of it. */
+/**
+ * Writes the tar of a file system to a pack, without the contents, which are in packs already, and
+ * hashes all of it.
+ */
 export interface WritePickedTask {
   readonly task: 'write-picked';
   readonly tree: TreeRows;

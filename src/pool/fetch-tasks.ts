@@ -64,7 +64,10 @@ export interface FetchSpanTask extends RangeTask {
    * tar-split they are always computed.
    */
   readonly checkContents: boolean;
-  /** Whether to report where contents lie. Without tar-split, the tar offsets of the table do not say it. */
+  /**
+   * Whether to report where contents lie. Without tar-split, the tar offsets of the table do not
+   * say it.
+   */
   readonly tellPlaces?: boolean;
 }
 
@@ -81,7 +84,9 @@ export interface ContentPlace {
 export interface FetchSpanResult extends Fetched {
   readonly pack: PackId;
   readonly packOffset: number;
-  /** The length of the good part of the span, from its start: all of it, unless there is `wrong`. */
+  /**
+   * The length of the good part of the span, from its start: all of it, unless there is `wrong`.
+   */
   readonly goodTarBytes: number;
   /** In the order of the tar; only if the task requests them. */
   readonly places?: readonly ContentPlace[];
@@ -137,7 +142,10 @@ export interface CopyRangeResult extends Fetched {
   readonly isWhole: boolean;
 }
 
-/** Hashes a part of a file as it grows: `port` receives the offsets up to which it is written, then `null`. */
+/**
+ * Hashes a part of a file as it grows: `port` receives the offsets up to which it is written, then
+ * `null`.
+ */
 export interface HashFileTask {
   readonly task: 'hash-file';
   readonly path: string;

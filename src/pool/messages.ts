@@ -17,9 +17,9 @@ export type * from './rootfs-tasks.js';
 export type * from './thread-setup.js';
 
 /**
- * The tasks of the threads: by name, the message that starts one, and its result. A failure comes back as an
- * `Outcome`. Events come from a running task at any time, even after its outcome: the main thread uses them as
- * hints and takes totals from results.
+ * The tasks of the threads: by name, the message that starts one, and its result. A failure comes
+ * back as an `Outcome`. Events come from a running task at any time, even after its outcome: the
+ * main thread uses them as hints and takes totals from results.
  */
 interface Tasks {
   'measure-blob': [fetch.MeasureBlobTask, fetch.MeasureBlobResult];
@@ -63,7 +63,10 @@ export type Task = Tasks[keyof Tasks][0];
 /** The result of each task. */
 export type Results = { [Name in keyof Tasks]: Tasks[Name][1] };
 
-/** How a task ended. An Error would lose its class and its code between threads, so a failure is data. */
+/**
+ * How a task ended. An Error would lose its class and its code between threads, so a failure is
+ * data.
+ */
 export type Outcome<Result> =
   | { readonly ok: true; readonly value: Result }
   | { readonly ok: false; readonly failure: Failure };

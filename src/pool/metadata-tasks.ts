@@ -16,9 +16,9 @@ export type MetadataPart = NonNullable<ChunkedPositions['tarSplit']>;
 export type MetadataPartWithDigest = ChunkedPositions['toc'];
 
 /**
- * Reads TOC and tar-split from the store, or fetches, verifies and stores them. Returns the layer as flat
- * rows. First posts the memory it needs, in bytes, to `port`, and receives `null` when that is available,
- * or a Failure if it never will be.
+ * Reads TOC and tar-split from the store, or fetches, verifies and stores them. Returns the layer
+ * as flat rows. First posts the memory it needs, in bytes, to `port`, and receives `null` when that
+ * is available, or a Failure if it never will be.
  */
 export interface ReadMetadataTask {
   readonly task: 'read-metadata';
@@ -55,8 +55,8 @@ export interface LayerMetadata {
 export interface WrittenHeaders {
   readonly extents: ExtentRows;
   /**
-   * Their ranges in that tar, as pairs [start, end). The contents lie between them, in the order of the
-   * table's rows.
+   * Their ranges in that tar, as pairs [start, end). The contents lie between them, in the order of
+   * the table's rows.
    */
   readonly ranges: Float64Array;
   readonly tarBytes: number;

@@ -9,7 +9,9 @@ import type { Fetched, RangeTask } from './fetch-tasks.js';
 
 /** Tasks of `workers/opaque`. */
 
-/** Fetches a range of a blob and writes it, without decoding, to this thread's pack for the blob. */
+/**
+ * Fetches a range of a blob and writes it, without decoding, to this thread's pack for the blob.
+ */
 export interface FetchOpaqueTask extends RangeTask {
   readonly task: 'fetch-opaque';
   /** Position in the pull's order. */
@@ -34,9 +36,9 @@ export interface ListCachedTask {
 }
 
 /**
- * Decodes an opaque blob into a pack, except for contents that the store has. `port` receives the raw bytes
- * as `ExtentRows` in the order of the blob, then `null`, and sends the decoded bytes as `ExtentRows` in the
- * order of the tar, then `null`.
+ * Decodes an opaque blob into a pack, except for contents that the store has. `port` receives the
+ * raw bytes as `ExtentRows` in the order of the blob, then `null`, and sends the decoded bytes as
+ * `ExtentRows` in the order of the tar, then `null`.
  */
 export interface DecodeBlobTask {
   readonly task: 'decode-blob';

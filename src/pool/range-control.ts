@@ -1,6 +1,7 @@
 /**
- * Lets the main thread observe and stop a range that a worker fetches: two words of shared memory. The first counts the
- * received bytes, modulo 2^32, which is more than a range has; the second is 1 after a request to stop.
+ * Lets the main thread observe and stop a range that a worker fetches: two words of shared memory.
+ * The first counts the received bytes, modulo 2^32, which is more than a range has; the second is 1
+ * after a request to stop.
  */
 export type RangeControl = Uint32Array<SharedArrayBuffer>;
 

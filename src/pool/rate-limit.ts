@@ -1,6 +1,6 @@
 /**
- * Limits the bytes a second of all threads of a pull: a token bucket in shared memory. It stores the time at which the
- * bytes drawn so far are paid for, so that a draw is one addition.
+ * Limits the bytes a second of all threads of a pull: a token bucket in shared memory. It stores
+ * the time at which the bytes drawn so far are paid for, so that a draw is one addition.
  */
 export interface RateLimit {
   readonly bytesPerSecond: number;
@@ -9,8 +9,8 @@ export interface RateLimit {
 }
 
 /**
- * Unused time that may be made up for: a second covers late timers, starting threads and a busy machine. Nothing is
- * granted in advance, so that the total never exceeds the limit.
+ * Unused time that may be made up for: a second covers late timers, starting threads and a busy
+ * machine. Nothing is granted in advance, so that the total never exceeds the limit.
  */
 const BURST_NS = 1_000_000_000n;
 
@@ -21,7 +21,10 @@ export function createRateLimit(bytesPerSecond: number, nowNs = process.hrtime.b
   return { bytesPerSecond, paidUntil };
 }
 
-/** Draws received bytes; any thread. Returns how many milliseconds to wait before the next read, 0 for none. */
+/**
+ * Draws received bytes; any thread. Returns how many milliseconds to wait before the next read, 0
+ * for none.
+ */
 export function draw(
   { bytesPerSecond, paidUntil }: RateLimit,
   bytes: number,

@@ -9,9 +9,9 @@ import type { ExportedLayer } from './thread-setup.js';
 /** Tasks of `workers/export` that write a file system into a directory. */
 
 /**
- * Flattens layers while they are being pulled. `port` receives `IncomingBytes`, and sends files as their headers are
- * read, as `FileBatch`, then `null`; the final file system may lack some of them. The result is null if there are
- * more entries than `maxEntries`, or if they make no file system.
+ * Flattens layers while they are being pulled. `port` receives `IncomingBytes`, and sends files as
+ * their headers are read, as `FileBatch`, then `null`; the final file system may lack some of them.
+ * The result is null if there are more entries than `maxEntries`, or if they make no file system.
  */
 export interface FollowLayersTask {
   readonly task: 'follow-layers';
@@ -47,7 +47,10 @@ export interface FileBatch {
   readonly endBytes: number;
 }
 
-/** Writes files of a layer into a directory that no other user can change; leaves out those whose path exists. */
+/**
+ * Writes files of a layer into a directory that no other user can change; leaves out those whose
+ * path exists.
+ */
 export interface UnpackFilesTask extends Pick<FileBatch, 'tree' | 'blocks'> {
   readonly task: 'unpack-files';
   readonly layer: { readonly diffId: Digest; readonly tags: BlockTagRows };
@@ -73,8 +76,8 @@ export interface EarlyRows extends Pick<TreeRows, 'count' | 'contentStart' | 'te
 }
 
 /**
- * Removes early files, and directories made for them, that the file system does not have at their paths. The result:
- * by row of the tree, 1 for a file that exists.
+ * Removes early files, and directories made for them, that the file system does not have at their
+ * paths. The result: by row of the tree, 1 for a file that exists.
  */
 export interface KeepFilesTask {
   readonly task: 'keep-files';
@@ -89,7 +92,9 @@ export interface KeepFilesTask {
 export interface AssignableIds {
   readonly uids: readonly number[];
   readonly gids: readonly number[];
-  /** Why no others can: this user namespace does not map them, or the user did not request owners. */
+  /**
+   * Why no others can: this user namespace does not map them, or the user did not request owners.
+   */
   readonly why: 'namespace' | 'asked';
 }
 
@@ -111,8 +116,8 @@ export interface WriteTreeTask {
   readonly tree: TreeRows;
   readonly directory: SharedDirectory;
   /**
-   * Inode numbers, by row, of directories that other users could replace: `make-directories` writes them, and later
-   * steps refuse a directory with another one.
+   * Inode numbers, by row, of directories that other users could replace: `make-directories` writes
+   * them, and later steps refuse a directory with another one.
    */
   readonly inodes: BigUint64Array<SharedArrayBuffer>;
   readonly abilities: Abilities;
@@ -147,7 +152,10 @@ export interface WriteSpecialsResult {
   readonly warnings: readonly string[];
 }
 
-/** Makes hard links, then sets modes, owners and times of all directories except the root. The last step. */
+/**
+ * Makes hard links, then sets modes, owners and times of all directories except the root. The last
+ * step.
+ */
 export interface FinishFilesTask extends WriteTreeTask {
   readonly task: 'finish-files';
 }

@@ -13,8 +13,8 @@ export interface WorkerSetup {
   /** Limits what all threads together receive. */
   readonly rateLimit?: RateLimit;
   /**
-   * For pools that write to a store whose disk has files that the main thread can delete: 1 once they are
-   * deleted. A thread that finds the disk full reports it and waits for that.
+   * For pools that write to a store whose disk has files that the main thread can delete: 1 once
+   * they are deleted. A thread that finds the disk full reports it and waits for that.
    */
   readonly spareRoom?: Int32Array<SharedArrayBuffer>;
   /** For pools that fetch. */
@@ -39,8 +39,8 @@ export interface NetworkSetup extends Omit<RangeClientOptions, 'sharedTargets' |
   /** Whether to report each request. */
   readonly debug: boolean;
   /**
-   * Value of the Authorization header at the first endpoint, if it requires one, and the Unix time from
-   * which on it is renewed before use.
+   * Value of the Authorization header at the first endpoint, if it requires one, and the Unix time
+   * from which on it is renewed before use.
    */
   readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
 }

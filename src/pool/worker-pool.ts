@@ -9,7 +9,9 @@ import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './message
 /** Variables with credentials, which only the main thread uses. */
 const CREDENTIALS: ReadonlySet<string> = new Set(['DOCKER_AUTH_CONFIG']);
 
-/** Returns the environment of threads: they have no credentials except the header that they send. */
+/**
+ * Returns the environment of threads: they have no credentials except the header that they send.
+ */
 export function workerEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(environment).filter(([name]) => !CREDENTIALS.has(name)));
 }
@@ -18,16 +20,17 @@ export function workerEnvironment(environment: NodeJS.ProcessEnv): NodeJS.Proces
 export const ENTRY = new URL('../../bundle/threads/entry.cjs', import.meta.url);
 
 /**
- * A worker has few short-lived objects. V8's default of up to 48 MB a thread only delays their collection: 2 MB lowers
- * the peak of a pull by 20 MB at no cost in CPU time.
+ * A worker has few short-lived objects. V8's default of up to 48 MB a thread only delays their
+ * collection: 2 MB lowers the peak of a pull by 20 MB at no cost in CPU time.
  */
 const YOUNG_GENERATION_MB = 2;
 
 /**
- * A Piscina pool with typed tasks. Threads live as long as the pool: an idle thread that ended would close its keep-alive
- * sockets, and the synchronous wait of `atomics` would freeze them. Tasks have no AbortSignal, since Piscina would then run
- * one task at a time in a thread: to abort, destroy the pool. If a thread dies, the pool ends and fails all its tasks:
- * Piscina would start another thread, and throw from an event handler if it cannot.
+ * A Piscina pool with typed tasks. Threads live as long as the pool: an idle thread that ended
+ * would close its keep-alive sockets, and the synchronous wait of `atomics` would freeze them.
+ * Tasks have no AbortSignal, since Piscina would then run one task at a time in a thread: to abort,
+ * destroy the pool. If a thread dies, the pool ends and fails all its tasks: Piscina would start
+ * another thread, and throw from an event handler if it cannot.
  */
 export class WorkerPool {
   readonly #piscina: Piscina;
@@ -45,7 +48,8 @@ export class WorkerPool {
         this.#break(threadDeath(new Error(`it exited with code ${code}`))),
       );
     }
-    // A result that arrives while the pool is being destroyed becomes an error event, which would end the process.
+    // A result that arrives while the pool is being destroyed becomes an error event, which would
+    // end the process.
     piscina.on('error', (error) => this.#break(error));
   }
 
@@ -122,7 +126,10 @@ export class WorkerPool {
 /** Runs tasks. */
 export type TaskRunner = Pick<WorkerPool, 'run'>;
 
-/** Returns a runner that gives each task to the pool with the fewest running tasks for each thread, of several the first. */
+/**
+ * Returns a runner that gives each task to the pool with the fewest running tasks for each thread,
+ * of several the first.
+ */
 export function shareTasks(
   pools: ReadonlyArray<{ readonly pool: TaskRunner; readonly threads: number }>,
 ): TaskRunner {
@@ -141,8 +148,9 @@ export function shareTasks(
 }
 
 /**
- * Makes a pool and returns its threads. If one cannot be started, the constructor of the pool throws and leaves the others
- * running: they are found by Node's `worker` events, which it emits in order on the tick queue.
+ * Makes a pool and returns its threads. If one cannot be started, the constructor of the pool
+ * throws and leaves the others running: they are found by Node's `worker` events, which it emits in
+ * order on the tick queue.
  * @throws PullError `store-broken`, after all threads have ended
  */
 async function startThreads(make: () => Piscina): Promise<{ piscina: Piscina; threads: Worker[] }> {
@@ -197,9 +205,9 @@ const MARGIN_THREADS = 8;
 const MARGIN_KIB = 64 * 1024;
 
 /**
- * Returns a hint with the limit that prevents this process from starting a thread: pids.max of its cgroup (kernel
- * documentation, cgroup-v2, "PID"; cgroup-v1, pids.txt), its address space, or the processes of its user (getrlimit(2)).
- * The system only reports EAGAIN.
+ * Returns a hint with the limit that prevents this process from starting a thread: pids.max of its
+ * cgroup (kernel documentation, cgroup-v2, "PID"; cgroup-v1, pids.txt), its address space, or the
+ * processes of its user (getrlimit(2)). The system only reports EAGAIN.
  */
 function threadLimitHint(): string {
   const pidsMax = smallestPidsMax();

@@ -17,7 +17,9 @@ const BYTES_A_TURN = 8 * 2 ** 20;
 /** Rows of contents with a wrong digest, and of their chunks with one. */
 type WrongContents = Pick<FindDamageResult, 'contents' | 'chunks'>;
 
-/** Compares a layer on disk with its metadata: contents by digest, everything else with tar-split. */
+/**
+ * Compares a layer on disk with its metadata: contents by digest, everything else with tar-split.
+ */
 export async function findDamage(task: FindDamageTask): Promise<FindDamageResult> {
   const extents = ExtentList.fromRows(task.extents);
   const reader = new PackReader(paths);

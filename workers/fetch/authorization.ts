@@ -27,9 +27,9 @@ const closed = new Map<number, PullError>();
 let waiters: Waiter[] = [];
 
 /**
- * Returns the Authorization value for an endpoint, if it requires one. `refused` is the value that it refused,
- * '' for none. If that or an expiring value is the newest one, requests another from the main thread, which
- * refreshes it once for all threads and answers on the channel.
+ * Returns the Authorization value for an endpoint, if it requires one. `refused` is the value that
+ * it refused, '' for none. If that or an expiring value is the newest one, requests another from
+ * the main thread, which refreshes it once for all threads and answers on the channel.
  */
 export function authorization(refused: string | undefined, endpoint: number): Promise<string | undefined> {
   const { value, expiresAtMs } = known.get(endpoint) ?? NOTHING;
@@ -46,8 +46,8 @@ export function authorization(refused: string | undefined, endpoint: number): Pr
 }
 
 /**
- * Returns `http://…` or `https://…` of an endpoint after the first. The main thread finds it, with the token that the
- * endpoint requires.
+ * Returns `http://…` or `https://…` of an endpoint after the first. The main thread finds it, with
+ * the token that the endpoint requires.
  * @throws PullError if the endpoint refuses our credentials
  */
 export async function originOf(endpoint: number): Promise<string> {

@@ -1,7 +1,13 @@
-/** Bytes between checkpoints. When the process is killed, up to this much is lost for each connection. */
+/**
+ * Bytes between checkpoints. When the process is killed, up to this much is lost for each
+ * connection.
+ */
 const PIECE_BYTES = 2 ** 20;
 
-/** After this time there is a checkpoint, however few the bytes: a slow link must not lose what it received. */
+/**
+ * After this time there is a checkpoint, however few the bytes: a slow link must not lose what it
+ * received.
+ */
 const WAIT_MS = 500;
 
 /** The target of a range; positions count from its start. */
@@ -12,7 +18,10 @@ interface CheckpointedFile {
   note(start: number, end: number): void;
 }
 
-/** Writes a range of a blob as it is received, and records which of its bytes are written, piece by piece. */
+/**
+ * Writes a range of a blob as it is received, and records which of its bytes are written, piece by
+ * piece.
+ */
 export class CheckpointedWriter {
   readonly #target: CheckpointedFile;
   /** Bytes written, and how many of them are recorded. */

@@ -60,7 +60,8 @@ export interface SpanChecker {
   /** Where good contents lie, if the task requests it and the table does not say it. */
   readonly places?: readonly ContentPlace[] | undefined;
   /**
-   * Checks the decoded bytes from tar offset `tarStart` on, which will be written to `packOffset` in the pack.
+   * Checks the decoded bytes from tar offset `tarStart` on, which will be written to `packOffset`
+   * in the pack.
    * @throws PullError `metadata-malformed` for bytes that are no tar
    */
   check(bytes: Buffer, tarStart: number, packOffset: number): CheckedPiece;
@@ -69,8 +70,9 @@ export interface SpanChecker {
 }
 
 /**
- * Lists the contents of a span of a layer with tar-split, piece by piece. The DiffID proves the layer, so that digests
- * are computed only if the task requests it; else they are those of the metadata.
+ * Lists the contents of a span of a layer with tar-split, piece by piece. The DiffID proves the
+ * layer, so that digests are computed only if the task requests it; else they are those of the
+ * metadata.
  */
 export class ContentChecker implements SpanChecker {
   /** The first unit that has not ended yet. */

@@ -9,8 +9,9 @@ import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 
 /**
- * Fetches a range of a blob, or the full blob if a server sends that instead, into an existing file, without decoding.
- * After a failure, the file's journal has what was received, so that the next copy resumes there.
+ * Fetches a range of a blob, or the full blob if a server sends that instead, into an existing
+ * file, without decoding. After a failure, the file's journal has what was received, so that the
+ * next copy resumes there.
  */
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { blob, start, end, file, position, journal, control } = task;

@@ -1,10 +1,15 @@
 import { decompress } from '@mongodb-js/zstd';
 import { PullError } from '../../src/format/error.js';
 
-/** The largest decoded size of one decode call: more must be streamed, so that memory stays bounded. */
+/**
+ * The largest decoded size of one decode call: more must be streamed, so that memory stays bounded.
+ */
 export const DECODE_CALL_BYTES = 32 * 2 ** 20;
 
-/** Decode calls on libuv's pool at a time in one thread: the second keeps libuv's pool busy while the first one's bytes are hashed. */
+/**
+ * Decode calls on libuv's pool at a time in one thread: the second keeps libuv's pool busy while
+ * the first one's bytes are hashed.
+ */
 const CALLS_AT_A_TIME = 2;
 
 interface Waiting {
@@ -16,9 +21,10 @@ let running = 0;
 const waiting: Waiting[] = [];
 
 /**
- * Decodes whole zstd frames in one call on libuv's pool. Of several callers the one with the lowest `priority`
- * goes first, so that earlier spans finish earlier and the hash behind them keeps up.
- * The caller has bounded the decoded size by walking the frames (the library has no limit of its own).
+ * Decodes whole zstd frames in one call on libuv's pool. Of several callers the one with the lowest
+ * `priority` goes first, so that earlier spans finish earlier and the hash behind them keeps up.
+ * The caller has bounded the decoded size by walking the frames (the library has no limit of its
+ * own).
  * @throws PullError `metadata-malformed` when the bytes are no valid frames
  */
 export async function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {

@@ -4,8 +4,8 @@ import { PullError } from '../../src/format/error.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
 /**
- * Decodes complete zstd frames (RFC 8878) to at most `maxBytes`, up to 32 MiB. Synchronous. The result is valid until
- * the next call in this thread: all calls write to the same buffer.
+ * Decodes complete zstd frames (RFC 8878) to at most `maxBytes`, up to 32 MiB. Synchronous. The
+ * result is valid until the next call in this thread: all calls write to the same buffer.
  * @throws PullError `metadata-malformed` if the bytes are no valid frames or decode to more
  */
 export type FrameDecoder = (frames: Uint8Array, maxBytes: number) => Buffer;
@@ -46,9 +46,9 @@ export function frameDecoder(): Promise<FrameDecoder> {
 }
 
 /**
- * Returns the module of zstddec, whose own `decode` returns a new buffer each time and does not distinguish an error
- * from no bytes. `fetch` is removed meanwhile: with it, zstddec would load its 60 KB, and Node its HTTP client, which
- * takes 45 ms and 11 MB a thread.
+ * Returns the module of zstddec, whose own `decode` returns a new buffer each time and does not
+ * distinguish an error from no bytes. `fetch` is removed meanwhile: with it, zstddec would load its
+ * 60 KB, and Node its HTTP client, which takes 45 ms and 11 MB a thread.
  */
 async function loadLibzstd(): Promise<Libzstd> {
   const zstd = new ZSTDDecoder();
@@ -70,7 +70,10 @@ async function loadLibzstd(): Promise<Libzstd> {
   return exports as Libzstd;
 }
 
-/** WebAssembly memory is resident only where it was written: unused room for the largest call costs nothing. */
+/**
+ * WebAssembly memory is resident only where it was written: unused room for the largest call costs
+ * nothing.
+ */
 function createDecoder(libzstd: Libzstd): FrameDecoder {
   const target = allocate(libzstd, DECODE_CALL_BYTES);
   let source = { at: allocate(libzstd, SOURCE_BYTES), sizeBytes: SOURCE_BYTES };

@@ -4,8 +4,8 @@ import { openBlobPart } from '../opaque/blob-writers.js';
 import type { CheckpointedWriter } from './checkpointed-writer.js';
 
 /**
- * Receives the full blob if a server sends that instead of a range, and stores it as raw pieces, which later look-ups
- * find. `begin` opens the pack; in a read-only store it returns undefined.
+ * Receives the full blob if a server sends that instead of a range, and stores it as raw pieces,
+ * which later look-ups find. `begin` opens the pack; in a read-only store it returns undefined.
  */
 export function fullBlobReceiver(blob: BlobSource): {
   readonly begin: () => CheckpointedWriter['write'] | undefined;

@@ -8,7 +8,10 @@ import { openFile } from '../../src/files/open-file.js';
 import { PullError } from '../../src/format/error.js';
 import type { RangeJob, RangeTotals } from '../../src/registry/range-client.js';
 
-/** Bytes read with one call: as much as what comes from a socket at a time, and one allocation for each. */
+/**
+ * Bytes read with one call: as much as what comes from a socket at a time, and one allocation for
+ * each.
+ */
 const BLOCK_BYTES = 64 * 1024;
 
 /** Blobs come from the only endpoint there is. */
@@ -20,10 +23,11 @@ export function isFile(url: string): boolean {
 }
 
 /**
- * Reads bytes [start, end) of a blob in a layout on this machine, as `fetchRange` fetches them: limited, counted and handed on in the same
- * way. No link in the layout is followed.
- * @throws PullError `blob-not-found` when its file is gone; `metadata-malformed` for a blob of another size than its manifest says or that is
- *   no file; `store-denied` when the file cannot be read; what `onBytes` throws
+ * Reads bytes [start, end) of a blob in a layout on this machine, as `fetchRange` fetches them:
+ * limited, counted and handed on in the same way. No link in the layout is followed.
+ * @throws PullError `blob-not-found` when its file is gone; `metadata-malformed` for a blob of
+ *   another size than its manifest says or that is no file; `store-denied` when the file cannot be
+ *   read; what `onBytes` throws
  */
 export async function readRange({
   blob,

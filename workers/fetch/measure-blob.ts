@@ -3,8 +3,8 @@ import type { MeasureBlobResult, MeasureBlobTask } from '../../src/pool/messages
 import { countingEvents, rangeClient } from './range-client.js';
 
 /**
- * Returns the size of a blob from the response to a request for its first byte: signed URLs, to which blobs are
- * redirected, often do not allow HEAD.
+ * Returns the size of a blob from the response to a request for its first byte: signed URLs, to
+ * which blobs are redirected, often do not allow HEAD.
  * @throws PullError as `fetchRange`; `answer-unexpected` if no endpoint states it
  */
 export async function measureBlob({ blob }: MeasureBlobTask): Promise<MeasureBlobResult> {

@@ -7,8 +7,9 @@ import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 
 /**
- * Finds the ends of gzip members in received bytes, as FrameWalker does for zstd frames. A gzip member does not state
- * its length (RFC 1952), so the ends come from the TOC, which also bounds the decoded size of each member.
+ * Finds the ends of gzip members in received bytes, as FrameWalker does for zstd frames. A gzip
+ * member does not state its length (RFC 1952), so the ends come from the TOC, which also bounds the
+ * decoded size of each member.
  */
 export class MemberWalker {
   frameCount = 0;
@@ -44,8 +45,8 @@ export class MemberWalker {
   }
 
   /**
-   * A single member is never bounded above what one call may return: the TOC allots more to ten thousand links after a
-   * file, which decode to a tenth of it. The decoder enforces the bound.
+   * A single member is never bounded above what one call may return: the TOC allots more to ten
+   * thousand links after a file, which decode to a tenth of it. The decoder enforces the bound.
    */
   boundUpTo(index: number): number {
     const allotted = this.#edges.tarAt[this.#first + index + 1]! - this.#edges.tarAt[this.#first]!;
@@ -87,10 +88,10 @@ const MIN_FREED_BYTES = 64 * 1024;
 let last: Buffer<ArrayBuffer> | undefined;
 
 /**
- * Decodes complete gzip members (RFC 1952), as a `FrameDecoder`: the result is valid until the next call in this
- * thread, which frees it. V8 would free it only in a full collection, and a pull of noise in eStargz would take 70 MB
- * more. zlib takes zeros after a member for padding, and ignores everything after them: the caller notices that bytes
- * are missing.
+ * Decodes complete gzip members (RFC 1952), as a `FrameDecoder`: the result is valid until the next
+ * call in this thread, which frees it. V8 would free it only in a full collection, and a pull of
+ * noise in eStargz would take 70 MB more. zlib takes zeros after a member for padding, and ignores
+ * everything after them: the caller notices that bytes are missing.
  * @throws PullError `metadata-malformed` if the bytes are no valid members or decode to more
  */
 export const decodeMembers: FrameDecoder = (members, maxBytes) => {

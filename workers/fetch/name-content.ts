@@ -5,7 +5,10 @@ import { getBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
 import { decodeMetadata } from '../metadata/metadata-blob.js';
 
-/** Returns the path of a content for an error message. It comes from the stored TOC: layer tables have no paths. */
+/**
+ * Returns the path of a content for an error message. It comes from the stored TOC: layer tables
+ * have no paths.
+ */
 export async function nameContent(task: NameContentTask): Promise<string> {
   const frames = getBlob(paths, task.toc, MAX_METADATA_MEMORY_BYTES);
   if (frames === undefined) return `content ${task.content}`;

@@ -3,13 +3,18 @@ import { PullError } from '../../src/format/error.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
 import { DECODE_CALL_BYTES } from './decode.js';
 
-/** Tar bytes of a piece: with 1 MiB for each call, decoding is 5 times faster than frame by frame. */
+/**
+ * Tar bytes of a piece: with 1 MiB for each call, decoding is 5 times faster than frame by frame.
+ */
 const PIECE_TAR_BYTES = 2 ** 20;
 
 /** The longest frame to buffer: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
-/** Finds complete frames in received bytes: FrameWalker for zstd, MemberWalker for gzip. Offsets are those in the buffer. */
+/**
+ * Finds complete frames in received bytes: FrameWalker for zstd, MemberWalker for gzip. Offsets are
+ * those in the buffer.
+ */
 export interface Walker {
   readonly frameCount: number;
   readonly completeBytes: number;
@@ -24,9 +29,10 @@ export interface Walker {
 }
 
 /**
- * Decides where to cut the received frames into pieces. A piece is made of complete frames, is large enough for a
- * decode call, and cannot decode to more than one call may return. Without tar-split it ends with a content or a gap
- * if possible: only such pieces can be reused when an interrupted pull is resumed.
+ * Decides where to cut the received frames into pieces. A piece is made of complete frames, is
+ * large enough for a decode call, and cannot decode to more than one call may return. Without
+ * tar-split it ends with a content or a gap if possible: only such pieces can be reused when an
+ * interrupted pull is resumed.
  */
 export class PieceCutter {
   readonly #table: LayerTable;
@@ -47,9 +53,11 @@ export class PieceCutter {
   }
 
   /**
-   * Returns the length of the next piece of the received bytes, which begin at `blobStart`; 0 if there is none yet.
-   * With `all`, the complete frames are a piece, however few. The caller must cut off the piece.
-   * @throws PullError `unsupported` for a single frame above the limit of a decode call, compressed or decoded
+   * Returns the length of the next piece of the received bytes, which begin at `blobStart`; 0 if
+   * there is none yet. With `all`, the complete frames are a piece, however few. The caller must
+   * cut off the piece.
+   * @throws PullError `unsupported` for a single frame above the limit of a decode call, compressed
+   *   or decoded
    */
   next(walker: Walker, blobStart: number, all: boolean): number {
     let row = this.#row;
@@ -114,7 +122,10 @@ function frameTooLarge({ compression }: LayerTable): PullError {
   );
 }
 
-/** Returns the tar offset that the metadata states for a blob offset, if a content starts or ends there. */
+/**
+ * Returns the tar offset that the metadata states for a blob offset, if a content starts or ends
+ * there.
+ */
 export function statedTarAt(table: LayerTable, blobAt: number): number | undefined {
   const row = lastAtMost(table.blobEnd, table.count, blobAt);
   // A content that ends here and one that starts here agree only where no gap lies between them.
@@ -124,8 +135,8 @@ export function statedTarAt(table: LayerTable, blobAt: number): number | undefin
 }
 
 /**
- * Free buffers of this thread, each of `size` bytes, the size of the first one: the spans of a pull need the same.
- * They are reused, since new ones would keep the garbage collector busy.
+ * Free buffers of this thread, each of `size` bytes, the size of the first one: the spans of a pull
+ * need the same. They are reused, since new ones would keep the garbage collector busy.
  */
 const free: Buffer[] = [];
 let size = 0;
@@ -140,7 +151,10 @@ const MAX_FREE = 32;
 /** The total of the free larger ones: as much as one of the largest frames. */
 const MAX_FREE_LARGE_BYTES = 32 * 2 ** 20;
 
-/** Larger buffers are multiples of this, to fit the next frame too if it is a little longer. Unwritten pages take no memory. */
+/**
+ * Larger buffers are multiples of this, to fit the next frame too if it is a little longer.
+ * Unwritten pages take no memory.
+ */
 const STEP_BYTES = 2 ** 20;
 
 /** Returns a buffer of at least `bytes` bytes. */

@@ -59,7 +59,9 @@ const SHORTEST_WAIT_MS = 1;
 /** With the default patience, karma fades by a tenth in such a wait, so that it is reported. */
 const REPORTED_WAIT_MS = 100;
 
-/** Resolves after the wait that the limit requires. The connection stays open, the thread goes on. */
+/**
+ * Resolves after the wait that the limit requires. The connection stays open, the thread goes on.
+ */
 function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
   const waitMs = draw(limit, bytes);
   if (waitMs < SHORTEST_WAIT_MS) return undefined;
@@ -106,11 +108,17 @@ function stopFor(control: RangeControl | undefined, endFor?: (next: number) => n
   return { stop, close: () => unwatch(poll) };
 }
 
-/** Returns the events of one range, and the running `totals` of its cost. Counts received bytes in `control`. */
+/**
+ * Returns the events of one range, and the running `totals` of its cost. Counts received bytes in
+ * `control`.
+ */
 export function countingEvents(control?: RangeControl): {
   readonly events: RangeEvents;
   readonly totals: { fetchedBytes: number; requests: number };
-  /** The endpoint to blame for wrong bytes: of several the first, since mirrors precede the registry. */
+  /**
+   * The endpoint to blame for wrong bytes: of several the first, since mirrors precede the
+   * registry.
+   */
   sender(): number;
 } {
   const totals = { fetchedBytes: 0, requests: 0 };
@@ -133,8 +141,8 @@ export function countingEvents(control?: RangeControl): {
 const order = new ReadingOrder();
 
 /**
- * Begins a range that the main thread may stop and that takes turns with the other ranges of this thread:
- * its events and totals, as from `countingEvents`, and its stop. Call `close` when it ends.
+ * Begins a range that the main thread may stop and that takes turns with the other ranges of this
+ * thread: its events and totals, as from `countingEvents`, and its stop. Call `close` when it ends.
  */
 export function beginRange(control: RangeControl | undefined, endFor?: (next: number) => number) {
   const { events, totals, sender } = countingEvents(control);
@@ -160,7 +168,10 @@ const waiting = new Map<
   { readonly answered: Promise<Answer>; readonly resolve: (answer: Answer) => void }
 >();
 
-/** The main thread lets one thread request a blob's new target from the registry, and sends the result to the others. */
+/**
+ * The main thread lets one thread request a blob's new target from the registry, and sends the
+ * result to the others.
+ */
 export const sharedTargets: SharedTargets = {
   expired(blobUrl, target) {
     const pending = waiting.get(blobUrl);
@@ -193,7 +204,9 @@ type Listener = (message: MainMessage) => void;
 const listeners = new Set<Listener>();
 let channel: BroadcastChannel | undefined;
 
-/** Calls `listener` with each message of the main thread from now on; adding it again has no effect. */
+/**
+ * Calls `listener` with each message of the main thread from now on; adding it again has no effect.
+ */
 export function onMainMessage(listener: Listener): void {
   listeners.add(listener);
   if (channel !== undefined) return;

@@ -7,11 +7,12 @@ interface Reader {
 }
 
 /**
- * Decides which of several ranges a busy thread reads from: the one that began first, as long as it receives bytes.
- * Node reads up to 2 MiB from a socket before it turns to the next one, so that a connection with a large receive window
- * would get nearly all of the thread: of 16 ranges that began together on loopback, the first ones ended 7 s after the
- * others, and delayed the hash of the layer. A later range may read once, at most 64 KiB, and then waits for a turn in
- * which no earlier one received bytes: a thread that waits for the network delays no range.
+ * Decides which of several ranges a busy thread reads from: the one that began first, as long as it
+ * receives bytes. Node reads up to 2 MiB from a socket before it turns to the next one, so that a
+ * connection with a large receive window would get nearly all of the thread: of 16 ranges that
+ * began together on loopback, the first ones ended 7 s after the others, and delayed the hash of
+ * the layer. A later range may read once, at most 64 KiB, and then waits for a turn in which no
+ * earlier one received bytes: a thread that waits for the network delays no range.
  */
 export class ReadingOrder {
   readonly #afterTurn: (action: () => void) => void;
@@ -26,8 +27,8 @@ export class ReadingOrder {
   }
 
   /**
-   * Adds a range after the others. Call `received` when it has received bytes: it must not read again before the returned
-   * promise resolves, if there is one. `end` removes the range.
+   * Adds a range after the others. Call `received` when it has received bytes: it must not read
+   * again before the returned promise resolves, if there is one. `end` removes the range.
    */
   begin(): { received(): Promise<void> | undefined; end(): void } {
     const reader: Reader = { turn: -1, resume: undefined };

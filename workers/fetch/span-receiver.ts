@@ -15,15 +15,18 @@ import { MemberWalker } from './member-walker.js';
 import { acquireBuffer, PieceCutter, releaseBuffer, statedTarAt, type Walker } from './piece-cutter.js';
 import { TocOnlyChecker } from './toc-only-checker.js';
 
-/** After this time, complete frames are decoded, however few: a slow link must not lose what it received. */
+/**
+ * After this time, complete frames are decoded, however few: a slow link must not lose what it
+ * received.
+ */
 const WAIT_MS = 500;
 
 /** Room beside a piece's bytes for the chunk that completes it (a socket read is 64 KiB). */
 const CHUNK_ROOM_BYTES = 128 * 1024;
 
 /**
- * Tar bytes decoded in one turn of the event loop, a tenth of a second. Meanwhile the other spans of the thread and
- * the timers of their connections wait.
+ * Tar bytes decoded in one turn of the event loop, a tenth of a second. Meanwhile the other spans
+ * of the thread and the timers of their connections wait.
  */
 const TURN_BYTES = DECODE_CALL_BYTES;
 
@@ -33,8 +36,9 @@ export class WrongStream extends Error {
 }
 
 /**
- * Receives the compressed bytes of one span, cuts them into pieces of complete frames (for gzip: members), and decodes,
- * checks and writes each piece before the next: all spans of the thread decode into one buffer.
+ * Receives the compressed bytes of one span, cuts them into pieces of complete frames (for gzip:
+ * members), and decodes, checks and writes each piece before the next: all spans of the thread
+ * decode into one buffer.
  */
 export class SpanReceiver {
   wrong: WrongBytes | undefined;
@@ -50,8 +54,8 @@ export class SpanReceiver {
   #filled = 0;
   #blobAt: number;
   /**
-   * The tar offset after all written pieces. Without tar-split, it counts from the offset that is allotted to the start
-   * of the span.
+   * The tar offset after all written pieces. Without tar-split, it counts from the offset that is
+   * allotted to the start of the span.
    */
   #tarAt: number;
   #cutMs = performance.now();
@@ -165,7 +169,8 @@ export class SpanReceiver {
     const needed = this.#filled + chunk.length;
     if (needed > this.#buffer.length) {
       const { completeBytes, openFrameBytes } = this.#walker;
-      // The walker knows the length of a gzip member, but of a zstd frame only that of the next block.
+      // The walker knows the length of a gzip member, but of a zstd frame only that of the next
+      // block.
       const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
       const larger = acquireBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);
@@ -180,7 +185,10 @@ export class SpanReceiver {
     return this.#cutter.next(this.#walker, this.#blobAt, all);
   }
 
-  /** Decodes the first `bytes` bytes, checks and writes the result, and removes them from the buffer. */
+  /**
+   * Decodes the first `bytes` bytes, checks and writes the result, and removes them from the
+   * buffer.
+   */
   #process(bytes: number): void {
     const maxBytes = this.#maxBytes(bytes);
     this.#walker.cut(bytes);
@@ -202,7 +210,9 @@ export class SpanReceiver {
     }
   }
 
-  /** The maximum decoded size of the first `bytes` bytes of the buffer, which are complete frames. */
+  /**
+   * The maximum decoded size of the first `bytes` bytes of the buffer, which are complete frames.
+   */
   #maxBytes(bytes: number): number {
     let frame = 0;
     while (this.#walker.frameEnd(frame) < bytes) frame += 1;
@@ -249,7 +259,8 @@ export class SpanReceiver {
     const goodBytes = wrong.tarStart - this.#tarAt;
     const goodBlobBytes = wrong.blobStart - blobStart;
     if (goodBytes > 0 && goodBlobBytes <= 0) {
-      // By the metadata, the content comes from before this piece: none of the piece can be trusted.
+      // By the metadata, the content comes from before this piece: none of the piece can be
+      // trusted.
       this.wrong = { ...wrong, blobStart, tarStart: this.#tarAt };
       throw new WrongStream();
     }
@@ -262,7 +273,10 @@ export class SpanReceiver {
     throw new WrongStream();
   }
 
-  /** Without tar-split, the blob offset of a wrong content is unknown: the full span is fetched again. */
+  /**
+   * Without tar-split, the blob offset of a wrong content is unknown: the full span is fetched
+   * again.
+   */
   #dropAll(wrong: WrongBytes): never {
     const writtenBytes = this.#tarAt - this.#task.tarStart;
     if (writtenBytes > 0) {

@@ -10,9 +10,9 @@ import { type CheckedPiece, ContentList, type SpanChecker } from './content-chec
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
 
 /**
- * Checks the contents of a span of a layer without tar-split: finds them by walking the tar, and compares each with
- * the next row of the table. Contents are proven by digest, those with chunk rows chunk by chunk; headers only by the
- * DiffID.
+ * Checks the contents of a span of a layer without tar-split: finds them by walking the tar, and
+ * compares each with the next row of the table. Contents are proven by digest, those with chunk
+ * rows chunk by chunk; headers only by the DiffID.
  */
 export class TocOnlyChecker implements SpanChecker, TarSink {
   readonly places: ContentPlace[] | undefined;
@@ -26,7 +26,10 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
   #hash: Hash | undefined;
   /** The pack offset of the unit (content or chunk) being read. */
   #unitStart = -1;
-  /** Hashes a content with chunk rows that begins in this span and is small enough to be looked up by its digest. */
+  /**
+   * Hashes a content with chunk rows that begins in this span and is small enough to be looked up
+   * by its digest.
+   */
   #content: { readonly hash: Hash; packStart: number } | undefined;
   /** The proven units of the piece being checked, and the first error. */
   #proven = new ContentList();
@@ -91,7 +94,9 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     this.#enter(firstChunk(table, this.#row), true);
   }
 
-  /** Goes to a chunk of the content, or with -1 to the content; `first`: its first bytes come next. */
+  /**
+   * Goes to a chunk of the content, or with -1 to the content; `first`: its first bytes come next.
+   */
   #enter(chunk: number, first: boolean): void {
     this.#chunk = chunk;
     const isLookedUp = this.#task.table.sizeBytes[this.#row]! <= SPAN_TAR_BYTES;

@@ -2,9 +2,10 @@ import { lastAtMost } from '../../src/format/arrays.js';
 import type { LayerTable } from '../../src/format/layer-table.js';
 
 /**
- * Iterates over the units that lie entirely in [spanStart, spanEnd) of the tar, in order. A unit is a run whose digest
- * the metadata states: a content, or a chunk of a content above the limits of a span. The fields are those of the
- * current unit. There are no objects for units: metadata can put millions of them into one span.
+ * Iterates over the units that lie entirely in [spanStart, spanEnd) of the tar, in order. A unit is
+ * a run whose digest the metadata states: a content, or a chunk of a content above the limits of a
+ * span. The fields are those of the current unit. There are no objects for units: metadata can put
+ * millions of them into one span.
  */
 export class UnitCursor {
   /** Whether the last unit is past; then the other fields have no meaning. */

@@ -2,13 +2,16 @@ import { decompress } from '@mongodb-js/zstd';
 import { PullError } from '../../src/format/error.js';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
 
-/** Block bounds may exceed the stated size by this factor (blocks cut short by flushes) before we refuse to decode. */
+/**
+ * Block bounds may exceed the stated size by this factor (blocks cut short by flushes) before we
+ * refuse to decode.
+ */
 const BOUND_FACTOR = 2;
 const BOUND_SLACK_BYTES = 2 ** 20;
 
 /**
- * Decodes a TOC or a tar-split to the size that the annotations state. Walks its frames first, and refuses to decode
- * what could become much larger.
+ * Decodes a TOC or a tar-split to the size that the annotations state. Walks its frames first, and
+ * refuses to decode what could become much larger.
  * @throws PullError `metadata-malformed` if it is no complete frame or has another length
  */
 export async function decodeMetadata(

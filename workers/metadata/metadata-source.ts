@@ -12,7 +12,10 @@ import { fullBlobReceiver } from '../fetch/full-blob.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';
 import { decodeMetadata } from './metadata-blob.js';
 
-/** Two metadata parts no further apart than this are fetched by one request (they are neighbours in practice). */
+/**
+ * Two metadata parts no further apart than this are fetched by one request (they are neighbours in
+ * practice).
+ */
 const ONE_REQUEST_GAP_BYTES = 64 * 1024;
 
 /** Returns the decoded TOC. Fetches `tarSplit` with it if it follows closely. */
@@ -25,7 +28,10 @@ export async function readToc(
   return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.uncompressedBytes, 'TOC');
 }
 
-/** Returns the decoded tar-split, from the store or fetched: another pull of the layer may have deleted it. */
+/**
+ * Returns the decoded tar-split, from the store or fetched: another pull of the layer may have
+ * deleted it.
+ */
 export async function readTarSplit(
   source: MetadataSource,
   tarSplit: MetadataPartWithDigest,
@@ -48,7 +54,10 @@ interface Expected {
   readonly field: string;
 }
 
-/** Returns the bytes of `part` with the right digest, from the store or fetched; `next` as in `MetadataSource.part`. */
+/**
+ * Returns the bytes of `part` with the right digest, from the store or fetched; `next` as in
+ * `MetadataSource.part`.
+ */
 async function readPart(
   source: MetadataSource,
   part: MetadataPart,
@@ -122,7 +131,10 @@ export class MetadataSource {
     return part.start >= this.#start && part.end <= this.#start + this.#bytes.length;
   }
 
-  /** Does not fetch the end of the range again if the last request had it: a guess may have fetched the end of a long TOC. */
+  /**
+   * Does not fetch the end of the range again if the last request had it: a guess may have fetched
+   * the end of a long TOC.
+   */
   async #fetch(start: number, end: number): Promise<void> {
     const { fetchRange } = await rangeClient();
     const bytes = Buffer.allocUnsafeSlow(end - start);

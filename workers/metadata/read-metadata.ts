@@ -26,7 +26,10 @@ import {
 import { readStargz } from './read-stargz.js';
 import { writeHeaders } from './write-headers.js';
 
-/** Reads TOC and tar-split from the store, or fetches, verifies and stores them, and builds the layer's table. */
+/**
+ * Reads TOC and tar-split from the store, or fetches, verifies and stores them, and builds the
+ * layer's table.
+ */
 export async function readMetadata({
   blob,
   place,

@@ -26,9 +26,9 @@ const TRIES_FOR_DIGEST = 2;
 const gunzipAll = promisify(gunzip);
 
 /**
- * Returns the metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), found by the footer of the blob;
- * undefined if it has none. The gzip member of the TOC is also the end of the tar, and is written to this thread's pack,
- * unless the store is read-only.
+ * Returns the metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), found by the
+ * footer of the blob; undefined if it has none. The gzip member of the TOC is also the end of the
+ * tar, and is written to this thread's pack, unless the store is read-only.
  * @throws PullError `digest-mismatch` if the TOC does not have `tocDigest`; `metadata-malformed`
  */
 export async function readStargz(
@@ -93,7 +93,10 @@ function tocOf(member: Buffer): Buffer {
   return member.subarray(TAR_BLOCK_BYTES, end);
 }
 
-/** Copies the data before the TOC that was fetched with it, at most 256 KiB, to shared memory for the thread that fetches the rest. */
+/**
+ * Copies the data before the TOC that was fetched with it, at most 256 KiB, to shared memory for
+ * the thread that fetches the rest.
+ */
 function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastBytes'] {
   if (bytes.length === 0) return undefined;
   const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));

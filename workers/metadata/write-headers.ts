@@ -7,7 +7,8 @@ import { PlainBytes } from '../plain-bytes.js';
 
 /**
  * Writes the headers of a tar with the entries of a TOC to this thread's pack.
- * @param tocName adds the TOC under this name as the last file, as eStargz has it; it is no row of the layer's table
+ * @param tocName adds the TOC under this name as the last file, as eStargz has it; it is no row of
+ *   the layer's table
  * @throws PullError as `eachTocHeader` and `storageError`
  */
 export function writeHeaders(toc: Buffer, tocName?: string): WrittenHeaders {

@@ -31,7 +31,10 @@ class TarDecoder implements StreamDecoder {
   async close(): Promise<void> {}
 }
 
-/** Decodes a blob by the format of its first bytes, as other clients do: media types are often wrong. */
+/**
+ * Decodes a blob by the format of its first bytes, as other clients do: media types are often
+ * wrong.
+ */
 export class BlobDecoder implements StreamDecoder {
   /** As stated, until the first bytes are known. */
   compression: Compression;

@@ -11,7 +11,10 @@ interface Target {
   readonly blobStart: number;
 }
 
-/** Returns a writer for a range of a blob in a region of a pack, which adds an index record for each piece. */
+/**
+ * Returns a writer for a range of a blob in a region of a pack, which adds an index record for each
+ * piece.
+ */
 export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): CheckpointedWriter {
   /** Of the bytes that are written and not recorded. */
   let crc = 0;

@@ -24,7 +24,10 @@ interface BlobPart {
   readonly pack: PackId;
   readonly packOffset: number;
   readonly write: CheckpointedWriter['write'];
-  /** Records the received bytes, so that look-ups for pieces of the blob find them. Must be called once. */
+  /**
+   * Records the received bytes, so that look-ups for pieces of the blob find them. Must be called
+   * once.
+   */
   close(): void;
 }
 
@@ -56,10 +59,11 @@ export function openBlobPart(blob: BlobSource, blobStart: number, blobEnd: numbe
 }
 
 /**
- * Returns the writer of this thread for raw pieces of a blob. Its pack has nothing else, so that it can be deleted when
- * the layer is proven. Closes unused packs of other blobs, since their space would otherwise not be free before this
- * thread ends; a late fetch of such a blob gets a new pack. So does a blob whose pack is gone: another process may have
- * found its pieces, proven the layer and deleted it. Pair with `releaseBlobWriter`.
+ * Returns the writer of this thread for raw pieces of a blob. Its pack has nothing else, so that it
+ * can be deleted when the layer is proven. Closes unused packs of other blobs, since their space
+ * would otherwise not be free before this thread ends; a late fetch of such a blob gets a new pack.
+ * So does a blob whose pack is gone: another process may have found its pieces, proven the layer
+ * and deleted it. Pair with `releaseBlobWriter`.
  */
 function acquireBlobWriter(blob: Digest): BlobWriter {
   for (const other of writers.values()) {

@@ -36,8 +36,8 @@ export class CachedBytes {
   }
 
   /**
-   * Returns the location of the bytes of these parts, which follow each other at `position` in a content of `sizeBytes`.
-   * `digest` is the digest of the content, if its size requires one.
+   * Returns the location of the bytes of these parts, which follow each other at `position` in a
+   * content of `sizeBytes`. `digest` is the digest of the content, if its size requires one.
    */
   find(
     sizeBytes: number,
@@ -54,7 +54,10 @@ export class CachedBytes {
     return undefined;
   }
 
-  /** Marks runs without the digest in their index, which others would trust. Ignores errors of the disk. */
+  /**
+   * Marks runs without the digest in their index, which others would trust. Ignores errors of the
+   * disk.
+   */
   markCorruptRun(): void {
     if (this.#suspects.count === 0) return;
     try {

@@ -45,8 +45,8 @@ export async function decodeBlob(task: DecodeBlobTask): Promise<DecodeBlobResult
 }
 
 /**
- * Returns the digest of the blob, whether it can be decoded or not; null if a pack has lost some bytes. Appends all extents
- * of the blob to `raw`.
+ * Returns the digest of the blob, whether it can be decoded or not; null if a pack has lost some
+ * bytes. Appends all extents of the blob to `raw`.
  */
 async function hashAndDecode(
   task: DecodeBlobTask,
@@ -78,8 +78,8 @@ async function hashAndDecode(
 }
 
 /**
- * Finds the problem of a gzip blob with an invalid end by decoding it again, member by member. Returns undefined for a
- * problem that only zlib detects, such as the checksum of a header.
+ * Finds the problem of a gzip blob with an invalid end by decoding it again, member by member.
+ * Returns undefined for a problem that only zlib detects, such as the checksum of a header.
  */
 async function findEnd(raw: ExtentList): Promise<StreamFault | undefined> {
   const reader = new PackReader(paths);

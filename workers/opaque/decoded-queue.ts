@@ -1,6 +1,9 @@
 import type { Readable } from 'node:stream';
 
-/** Bytes consumed at a time: they fit the cache, and delay other tasks of this thread only for a short time. */
+/**
+ * Bytes consumed at a time: they fit the cache, and delay other tasks of this thread only for a
+ * short time.
+ */
 const PART_BYTES = 2 ** 20;
 const PARTS_A_TURN = 4;
 
@@ -8,8 +11,8 @@ const PARTS_A_TURN = 4;
 const FULL_BYTES = 8 * 2 ** 20;
 
 /**
- * Queues decoded bytes for their consumer, which gets them in a later turn of the event loop: so libuv's pool has its
- * next work before this thread hashes and writes the last result.
+ * Queues decoded bytes for their consumer, which gets them in a later turn of the event loop: so
+ * libuv's pool has its next work before this thread hashes and writes the last result.
  */
 export class DecodedQueue {
   readonly #consume: (bytes: Buffer) => void;
@@ -38,7 +41,10 @@ export class DecodedQueue {
     return this.#waitingBytes >= FULL_BYTES;
   }
 
-  /** Adds the output of a stream, and pauses it while there is no room: a MiB of compressed zeros can be a GiB. */
+  /**
+   * Adds the output of a stream, and pauses it while there is no room: a MiB of compressed zeros
+   * can be a GiB.
+   */
   pour(stream: Readable, gather: (chunk: Buffer) => void = (chunk) => this.push(chunk)): void {
     stream.on('data', (chunk: Buffer) => {
       gather(chunk);

@@ -4,7 +4,10 @@ import { fullBlobReceiver } from '../fetch/full-blob.js';
 import { beginRange, rangeClient } from '../fetch/range-client.js';
 import { openBlobPart } from './blob-writers.js';
 
-/** Fetches a range of a blob and writes it without decoding. The next pull finds what was received before a failure. */
+/**
+ * Fetches a range of a blob and writes it without decoding. The next pull finds what was received
+ * before a failure.
+ */
 export async function fetchOpaque(task: FetchOpaqueTask): Promise<FetchOpaqueResult> {
   const { blob, blobStart, blobEnd, control } = task;
   const { fetchRange } = await rangeClient();

@@ -4,8 +4,8 @@ import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
 /**
- * Members behind padding: each takes a decoder of its own, 60 µs and half a MiB. Tapes and copies by blocks pad the end of an archive;
- * nobody pads thousands of times.
+ * Members behind padding: each takes a decoder of its own, 60 µs and half a MiB. Tapes and copies
+ * by blocks pad the end of an archive; nobody pads thousands of times.
  */
 const MAX_PADDED_MEMBERS = 10_000;
 
@@ -17,16 +17,21 @@ const NO_HEADER: ReadonlySet<string> = new Set([
   'header crc mismatch',
 ]);
 
-/** A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the first. */
+/**
+ * A gzip member begins with these two bytes (RFC 1952, section 2.3.1); no padding begins with the
+ * first.
+ */
 const MAGIC = Buffer.from([0x1f, 0x8b]);
 
 /**
- * Decodes gzip of one or many members. Zeros behind a member are padding, as GNU gzip has it; other bytes that are no
- * member are a problem. One block is decoded while the next is taken.
+ * Decodes gzip of one or many members. Zeros behind a member are padding, as GNU gzip has it; other
+ * bytes that are no member are a problem. One block is decoded while the next is taken.
  */
 export class GzipDecoder implements StreamDecoder {
   readonly #out: DecodedQueue;
-  /** Decodes members that follow each other directly; none before the first one and within padding. */
+  /**
+   * Decodes members that follow each other directly; none before the first one and within padding.
+   */
   #members: ZlibStream | undefined;
   /** Where in the blob `#members` began, or the padding is at. */
   #blobAt = 0;

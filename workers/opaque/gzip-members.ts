@@ -3,7 +3,10 @@ import type { DecodedQueue } from './decoded-queue.js';
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
-/** Each member takes a decoder of its own, 60 µs and half a MiB. bgzip writes one for 64 KiB of tar: 640 MB. */
+/**
+ * Each member takes a decoder of its own, 60 µs and half a MiB. bgzip writes one for 64 KiB of tar:
+ * 640 MB.
+ */
 const MAX_MEMBERS = 10_000;
 
 /** Name and comment of a header have no limit of their own; writers put some dozen bytes there. */
@@ -16,8 +19,8 @@ const TRAILER_BYTES = 8;
 const SHOWN_BYTES = 8;
 
 /**
- * Decodes gzip members one by one, to find where the last one ends and what is behind it: zlib does not tell that to GzipDecoder when it
- * fails there. Slower than that.
+ * Decodes gzip members one by one, to find where the last one ends and what is behind it: zlib does
+ * not tell that to GzipDecoder when it fails there. Slower than that.
  */
 export class GzipMembersDecoder implements StreamDecoder {
   readonly #out: DecodedQueue;
@@ -151,7 +154,10 @@ export class GzipMembersDecoder implements StreamDecoder {
 const FLAG = { headerChecksum: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0 };
 const FIXED_HEADER_BYTES = 10;
 
-/** Length of the header that begins here (RFC 1952, section 2.3); undefined while it is not whole, 0 when it is none. */
+/**
+ * Length of the header that begins here (RFC 1952, section 2.3); undefined while it is not whole, 0
+ * when it is none.
+ */
 function headerLength(bytes: Buffer): number | undefined {
   const flags = bytes[3] ?? 0;
   const magic = [0x1f, 0x8b, 8];

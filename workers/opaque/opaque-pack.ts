@@ -7,8 +7,8 @@ const ZEROS = Buffer.alloc(2 ** 20);
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Stores the tar of one layer, block by block, in its own pack without gaps, except for what another pack has. Positions
- * are those in the tar.
+ * Stores the tar of one layer, block by block, in its own pack without gaps, except for what
+ * another pack has. Positions are those in the tar.
  */
 export class OpaquePack {
   readonly #writer: PackWriter;
@@ -20,7 +20,10 @@ export class OpaquePack {
   #memory: Buffer = NOTHING;
   #block: Buffer = NOTHING;
   #blockStart = 0;
-  /** In the block: how many bytes at its start are to be written, and the first byte that is not decided. */
+  /**
+   * In the block: how many bytes at its start are to be written, and the first byte that is not
+   * decided.
+   */
   #kept = 0;
   #next = 0;
   #extents = new ExtentList();
@@ -47,7 +50,10 @@ export class OpaquePack {
     this.#block = bytes;
   }
 
-  /** Returns bytes [start, end) in parts: the waiting ones and those of the block, or only those of the block. */
+  /**
+   * Returns bytes [start, end) in parts: the waiting ones and those of the block, or only those of
+   * the block.
+   */
   parts(start: number, end: number): Buffer[] {
     const first = start - this.#blockStart;
     const last = end - this.#blockStart;
@@ -59,7 +65,8 @@ export class OpaquePack {
     return this.#packEnd + this.#back.length + this.#kept + (position - this.#blockStart - this.#next);
   }
 
-  /** Uses the bytes of another pack for `parts(start, end)`. Those before them are written. @throws PullError as PackWriter */
+  /** Uses the bytes of another pack for `parts(start, end)`. Those before them are written.
+   * @throws PullError as PackWriter */
   share(start: number, end: number, { pack, offset }: PackLocation): void {
     if (start < this.#blockStart) this.#back = NOTHING;
     else this.#keepUpTo(start - this.#blockStart);
@@ -68,7 +75,8 @@ export class OpaquePack {
   }
 
   /**
-   * Writes the bytes of the block that are to be written. Those from `waitFrom` on, less than MAX_DIGEST_KEY_BYTES, wait.
+   * Writes the bytes of the block that are to be written. Those from `waitFrom` on, less than
+   * MAX_DIGEST_KEY_BYTES, wait.
    * @throws PullError as PackWriter
    */
   endBlock(waitFrom: number): void {

@@ -9,7 +9,10 @@ import { CachedBytes } from './cached-bytes.js';
 import { OpaquePack } from './opaque-pack.js';
 import { StreamContents } from './stream-contents.js';
 
-/** Bytes to report at a time: so that the hash of the layer need not wait long, and messages are few. */
+/**
+ * Bytes to report at a time: so that the hash of the layer need not wait long, and messages are
+ * few.
+ */
 const REPORTED_BYTES = 4 * 2 ** 20;
 
 interface Options {
@@ -22,8 +25,8 @@ interface Options {
 }
 
 /**
- * Writes the decoded tar of one layer to its own pack, except for cached contents. Records the contents of regular files
- * in the index, and reports the extents of the tar.
+ * Writes the decoded tar of one layer to its own pack, except for cached contents. Records the
+ * contents of regular files in the index, and reports the extents of the tar.
  */
 export class OpaqueWriter {
   readonly #counters: Options['counters'];
@@ -53,7 +56,8 @@ export class OpaqueWriter {
     return this.#tarBytes;
   }
 
-  /** Writes the next bytes, at most 1 MiB, and takes ownership of them. @throws PullError as PackWriter */
+  /** Writes the next bytes, at most 1 MiB, and takes ownership of them.
+   * @throws PullError as PackWriter */
   readonly write = (bytes: Buffer): void => {
     this.#pack.beginBlock(bytes);
     this.#contents.enter(bytes, this.#tarBytes);

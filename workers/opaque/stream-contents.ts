@@ -6,15 +6,19 @@ import { ContentList } from '../fetch/content-checker.js';
 import type { CachedBytes } from './cached-bytes.js';
 import type { OpaquePack } from './opaque-pack.js';
 
-/** Maximum of shared contents of a blob: with the extents between them, a third of what a layer record can have. */
+/**
+ * Maximum of shared contents of a blob: with the extents between them, a third of what a layer
+ * record can have.
+ */
 const MAX_SHARED = 2 ** 20;
 
 const NOTHING = Buffer.alloc(0);
 
 /**
- * Finds the contents of a tar, block by block: their digests, and which of their bytes are cached. A content of up to
- * MAX_DIGEST_KEY_BYTES waits for its digest, and is shared completely or not at all. A larger one is compared with the cached
- * ones of its size, for as long as one of them has the same bytes.
+ * Finds the contents of a tar, block by block: their digests, and which of their bytes are cached.
+ * A content of up to MAX_DIGEST_KEY_BYTES waits for its digest, and is shared completely or not at
+ * all. A larger one is compared with the cached ones of its size, for as long as one of them has
+ * the same bytes.
  */
 export class StreamContents implements TarSink {
   readonly #pack: OpaquePack;

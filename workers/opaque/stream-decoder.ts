@@ -3,8 +3,9 @@ import type { StreamFault } from '../../src/pool/messages.js';
 /** Decodes a blob that is one stream. Decoded bytes go to an `DecodedQueue`. */
 export interface StreamDecoder {
   /**
-   * Takes the next bytes, which are the caller's again when this returns; resolves when it wants more. One call is made
-   * at a time. Rejects with a StreamProblem when they cannot be decoded, and with what the taker of decoded bytes throws.
+   * Takes the next bytes, which are the caller's again when this returns; resolves when it wants
+   * more. One call is made at a time. Rejects with a StreamProblem when they cannot be decoded, and
+   * with what the taker of decoded bytes throws.
    */
   write(bytes: Buffer): Promise<void>;
   /** No more to come: resolves when everything is decoded and taken. Rejects as `write`. */
@@ -34,5 +35,8 @@ export class StreamProblem extends Error {
   }
 }
 
-/** A problem that bytes behind the last gzip member can be the reason of: zlib does not tell where that ended. */
+/**
+ * A problem that bytes behind the last gzip member can be the reason of: zlib does not tell where
+ * that ended.
+ */
 export class UnclearEnd extends StreamProblem {}

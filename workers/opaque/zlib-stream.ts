@@ -1,7 +1,10 @@
 import type { Transform } from 'node:stream';
 import type { DecodedQueue } from './decoded-queue.js';
 
-/** Decoded bytes of one call of the decoder, on libuv's pool: large enough that the way there and back costs nothing. */
+/**
+ * Decoded bytes of one call of the decoder, on libuv's pool: large enough that the way there and
+ * back costs nothing.
+ */
 export const ZLIB_CHUNK_BYTES = 512 * 1024;
 
 /** A decoder of node:zlib, fed block by block. */
@@ -25,8 +28,8 @@ export class ZlibStream {
   }
 
   /**
-   * Decodes bytes, which must stay as they are until then; resolves with how many of them: less than all when the
-   * data end before. Rejects with zlib's error.
+   * Decodes bytes, which must stay as they are until then; resolves with how many of them: less
+   * than all when the data end before. Rejects with zlib's error.
    */
   feed(bytes: Buffer): Promise<number> {
     const before = this.consumedBytes;

@@ -8,25 +8,32 @@ import { type LargeWindows, MAX_SMALL_WINDOW_BYTES, windowHint } from './large-w
 import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
 import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
 
-/** Frames are decoded together up to so many compressed bytes: decoding a MiB at once is five times as fast as one by one. */
+/**
+ * Frames are decoded together up to so many compressed bytes: decoding a MiB at once is five times
+ * as fast as one by one.
+ */
 const PIECE_BYTES = 2 ** 20;
 
 /**
- * A program that was started for a large frame gets at least so much: a frame that could be large may have a thousand bytes, and starting
- * costs 4 ms.
+ * A program that was started for a large frame gets at least so much: a frame that could be large
+ * may have a thousand bytes, and starting costs 4 ms.
  */
 const LEAST_PROGRAM_BYTES = 4 * 2 ** 20;
 
 /** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
-/** The magic numbers of a frame (28 b5 2f fd) and of a skippable one (5X 2a 4d 18) behind their first bytes. */
+/**
+ * The magic numbers of a frame (28 b5 2f fd) and of a skippable one (5X 2a 4d 18) behind their
+ * first bytes.
+ */
 const FRAME_MAGIC_REST = [0xb5, 0x2f, 0xfd] as const;
 const SKIPPABLE_MAGIC_REST = [0x2a, 0x4d, 0x18] as const;
 
 /**
- * Decodes zstd of one or many frames, skippable ones included (RFC 8878, section 3.1). Frames that cannot decode to more
- * than 32 MiB are decoded several in one call; a larger one, and a skippable one above that, goes through as it comes.
+ * Decodes zstd of one or many frames, skippable ones included (RFC 8878, section 3.1). Frames that
+ * cannot decode to more than 32 MiB are decoded several in one call; a larger one, and a skippable
+ * one above that, goes through as it comes.
  */
 export class ZstdDecoder implements StreamDecoder {
   readonly #engine: ZstdEngine;
@@ -176,7 +183,10 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
-  /** Hands on what is there of a large frame, and of those behind it; returns whether that was all of it. */
+  /**
+   * Hands on what is there of a large frame, and of those behind it; returns whether that was all
+   * of it.
+   */
   async #passLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
     await this.#takeWindow();
@@ -198,7 +208,10 @@ export class ZstdDecoder implements StreamDecoder {
     return isWhole;
   }
 
-  /** Waits until there is memory for the largest window so far, and keeps it to the end of the stream. */
+  /**
+   * Waits until there is memory for the largest window so far, and keeps it to the end of the
+   * stream.
+   */
   async #takeWindow(): Promise<void> {
     const { largestWindowBytes: bytes } = this.#walker;
     const { maxBytes } = this.#windows;
@@ -238,7 +251,10 @@ function noFrame(blobAt: number): StreamProblem {
   return new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
 }
 
-/** Whether up to four bytes may begin a zstd frame or a skippable one; `FrameWalker` refuses longer ones. */
+/**
+ * Whether up to four bytes may begin a zstd frame or a skippable one; `FrameWalker` refuses longer
+ * ones.
+ */
 function mayBeginFrame(bytes: Uint8Array): boolean {
   const isSkippable = ((bytes[0] ?? 0) & 0xf0) === 0x50;
   const rest = isSkippable ? SKIPPABLE_MAGIC_REST : FRAME_MAGIC_REST;

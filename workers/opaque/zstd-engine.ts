@@ -7,7 +7,10 @@ import { ScriptFrame } from './zstd-script.js';
 
 /** Decodes a zstd frame as it comes; what it decodes goes to an DecodedQueue. */
 export interface FrameDecoder {
-  /** Takes the next bytes of the frame, which must stay as they are until this resolves. Rejects when they are damaged. */
+  /**
+   * Takes the next bytes of the frame, which must stay as they are until this resolves. Rejects
+   * when they are damaged.
+   */
   feed(bytes: Buffer): Promise<unknown>;
   /** The frame is whole: resolves when all of it is decoded. Rejects when it is damaged. */
   finish(): Promise<void>;
@@ -17,8 +20,9 @@ export interface FrameDecoder {
 }
 
 /**
- * What can decode a frame as a stream, the best first: node:zlib since Node 22.15, the program zstd (for 1 GiB of tar it costs
- * about as much again for the way through two pipes), fzstd, which is JavaScript (77 MB/s).
+ * What can decode a frame as a stream, the best first: node:zlib since Node 22.15, the program zstd
+ * (for 1 GiB of tar it costs about as much again for the way through two pipes), fzstd, which is
+ * JavaScript (77 MB/s).
  */
 export type ZstdEngine = 'node' | 'program' | 'script';
 
@@ -32,7 +36,9 @@ type NewerZlib = Partial<{
 
 const { createZstdDecompress } = zlib as NewerZlib;
 
-/** The decoder's parameter for the most bits that offsets may have (zstd.h, ZSTD_d_windowLogMax). */
+/**
+ * The decoder's parameter for the most bits that offsets may have (zstd.h, ZSTD_d_windowLogMax).
+ */
 const WINDOW_LOG_MAX = 100;
 
 /** The best engine here; looked for anew at each call, which is one a layer at the most. */
@@ -47,7 +53,8 @@ export interface WindowBytes {
   readonly maxBytes: number;
 }
 
-/** A decoder for one frame. @throws PullError `unsupported` for a window that the engine cannot have */
+/** A decoder for one frame.
+ * @throws PullError `unsupported` for a window that the engine cannot have */
 export function startFrame(
   engine: ZstdEngine,
   { neededBytes, maxBytes }: WindowBytes,

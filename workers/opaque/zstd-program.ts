@@ -11,7 +11,10 @@ const BLOCK_BYTES = 512 * 1024;
 /** Of what the program says when it fails: one sentence. */
 const MAX_COMPLAINT_LETTERS = 500;
 
-/** Decodes a frame by the program zstd. When this thread is ended, its pipe breaks, and the program ends, too. */
+/**
+ * Decodes a frame by the program zstd. When this thread is ended, its pipe breaks, and the program
+ * ends, too.
+ */
 export class ProgramFrame implements FrameDecoder {
   readonly takesMany = true;
   readonly #out: DecodedQueue;
@@ -57,7 +60,10 @@ export class ProgramFrame implements FrameDecoder {
     await this.#closed;
   }
 
-  /** Waits for the end of the program. Rejects with what it says of the frame; PullError `internal` if it could not work. */
+  /**
+   * Waits for the end of the program. Rejects with what it says of the frame; PullError `internal`
+   * if it could not work.
+   */
   async #ended(): Promise<void> {
     await this.#closed;
     const { exitCode, signalCode } = this.#child;

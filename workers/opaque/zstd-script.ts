@@ -4,15 +4,19 @@ import { PullError } from '../../src/format/error.js';
 import type { DecodedQueue } from './decoded-queue.js';
 import type { FrameDecoder } from './zstd-engine.js';
 
-/** fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would decode to other bytes. */
+/**
+ * fzstd reads offsets of at most 25 bits beyond their first one: a window of 64 MiB and more would
+ * decode to other bytes.
+ */
 const MAX_WINDOW_BYTES = 2 ** 26 - 1;
 
 /** Decoded bytes are gathered to blocks of this size: a block of a frame can be one byte. */
 const BLOCK_BYTES = 512 * 1024;
 
 /**
- * fzstd moves the whole window for each block. With the largest window and blocks of 128 KiB, as writers make them, that are 512 bytes for
- * each decoded one; tiny blocks would take hours. Beside that, 4 GiB are moved in a second, for all frames of a stream together.
+ * fzstd moves the whole window for each block. With the largest window and blocks of 128 KiB, as
+ * writers make them, that are 512 bytes for each decoded one; tiny blocks would take hours. Beside
+ * that, 4 GiB are moved in a second, for all frames of a stream together.
  */
 const MAX_MOVED_RATIO = 1024;
 const FREE_MOVED_BYTES = 4 * 2 ** 30;
@@ -27,10 +31,16 @@ interface Work {
 
 const works = new WeakMap<DecodedQueue, Work>();
 
-/** Compressed bytes of one call: blocks of 4 bytes can each decode to 128 KiB, all of which is memory when it returns. */
+/**
+ * Compressed bytes of one call: blocks of 4 bytes can each decode to 128 KiB, all of which is
+ * memory when it returns.
+ */
 const CALL_BYTES = 512;
 
-/** Compressed bytes that are decoded before other tasks of this thread have their turn: some milliseconds. */
+/**
+ * Compressed bytes that are decoded before other tasks of this thread have their turn: some
+ * milliseconds.
+ */
 const BYTES_A_TURN = 64 * 1024;
 
 /** Decodes a frame by fzstd. It checks no checksum: that of the layer tells. */
