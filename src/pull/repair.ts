@@ -52,7 +52,10 @@ export async function repairLayer(repair: Repair): Promise<ExtentList> {
   warn(repair, damage, isFresh);
   const { runs, copies } = damagedParts(table, damage, isFresh);
   const [inline, ...fetched] = await context.stop.guard(
-    Promise.all([rewriteInline(repair, tarSplit, damage.tarRanges), ...runs.map((run) => refetch(repair, run))]),
+    Promise.all([
+      rewriteInline(repair, tarSplit, damage.tarRanges),
+      ...runs.map((run) => refetch(repair, run)),
+    ]),
   );
   const copied = copies.map((copy) => copyOf(copy, fetched[copy.run]!));
   const repaired = splice(extents, [...inline, ...fetched, ...copied]);

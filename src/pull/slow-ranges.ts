@@ -1,4 +1,4 @@
-import { requestStop, type RangeControl, receivedBytes } from '../pool/range-control.js';
+import { type RangeControl, receivedBytes, requestStop } from '../pool/range-control.js';
 
 /**
  * A remainder that arrives within this time at its rate is not worth a new connection, which takes
