@@ -37,9 +37,19 @@ export async function detectAbilities(tree: FileTree, sameOwner: boolean): Promi
  */
 export function assumeGnuTar(sameOwner: boolean): Abilities {
   const uid = process.getuid?.() ?? -1;
-  const owners = process.geteuid?.() === 0;
+  const owners = process.geteuid?.() === 0 && mayChangeOwners();
   const ids = owners ? assignableIds(sameOwner) : undefined;
   return { uid, umask: process.umask(), owners, tar: true, ...(ids && { ids }) };
+}
+
+/** Returns whether this process has CAP_CHOWN, capability 0 (capabilities(7)); true outside of Linux. */
+function mayChangeOwners(): boolean {
+  try {
+    const [, effective] = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1')) ?? [];
+    return effective === undefined || (BigInt(`0x${effective}`) & 1n) !== 0n;
+  } catch {
+    return true; // another system, or no /proc
+  }
 }
 
 async function hasGnuTar(): Promise<boolean> {
@@ -111,7 +121,9 @@ export function modeFor(tree: FileTree, row: number, abilities: Abilities): numb
   const owner = ownerFor(tree, row, abilities);
   const isOwn = tree.uid[row] === abilities.uid;
   if (!isOwn && (owner === undefined || owner.uid === NO_ID)) return mode & ~SET_IDS;
-  const losesGroup = abilities.owners && (owner === undefined || owner.gid === NO_ID);
+  const losesGroup = abilities.owners
+    ? owner === undefined || owner.gid === NO_ID
+    : abilities.uid === 0 && tree.gid[row] !== 0;
   return losesGroup ? mode & ~SET_GROUP_ID : mode;
 }
 
@@ -172,9 +184,9 @@ function losesOwner(tree: FileTree, row: number, abilities: Abilities): boolean 
   return (owner?.uid ?? NO_ID) !== tree.uid[row] || (owner?.gid ?? NO_ID) !== tree.gid[row];
 }
 
-function whyOf({ owners, tar, ids }: Abilities): string {
+function whyOf({ uid, owners, tar, ids }: Abilities): string {
   const reasons = [
-    ...(owners ? [] : ['as a user who is not root']),
+    ...(owners ? [] : [uid === 0 ? 'without the capability CAP_CHOWN' : 'as a user who is not root']),
     ...(ids?.why === 'namespace' ? ['in a user namespace'] : []),
     ...(ids?.why === 'asked' ? ['along with the owners'] : []),
     ...(tar ? [] : ['without GNU tar']),

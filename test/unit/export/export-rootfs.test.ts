@@ -360,3 +360,28 @@ test('a tar that cannot be started ends the export with an error of the file sys
   assert.match(message, /could not start tar: .*ENOENT/);
   assert.deepEqual(readdirSync(outside), []);
 });
+
+test('root without CAP_CHOWN exports as another user does, with one warning', {
+  skip: skipUnless('setpriv') || (isRoot ? false : 'needs root'),
+}, async (t) => {
+  const { store, diffIds, directory } = await prepare(t, [
+    { name: 'theirs', content: 'x', uid: 7, gid: 8, mode: 0o4755 },
+    { name: 'group', content: 'y', uid: 0, gid: 8, mode: 0o2755 },
+  ]);
+  const module = new URL('../../../src/export/export-rootfs.js', import.meta.url).href;
+  const script = `
+    const { exportRootfs } = await import(${JSON.stringify(module)});
+    const onEvent = (event) => event.event === 'warning' && console.log(event.message);
+    await exportRootfs({ ...${JSON.stringify({ store, diffIds, directory })}, onEvent });`;
+  const node = [process.execPath, '--input-type=module', '-e', script];
+  const options = ['--bounding-set', '-chown', '--inh-caps', '-chown'];
+  const warnings = execFileSync('setpriv', [...options, ...node], { encoding: 'utf8' });
+  assert.equal(
+    warnings,
+    'left out without the capability CAP_CHOWN: owners of 1, set-user-ID or set-group-ID of 2\n',
+  );
+  for (const name of ['theirs', 'group']) {
+    const { uid, gid, mode } = statSync(join(directory, name));
+    assert.deepEqual({ uid, gid, mode: mode & 0o7777 }, { uid: 0, gid: 0, mode: 0o755 });
+  }
+});
