@@ -159,7 +159,7 @@ for (const [reader, how] of CASES) {
     const prepared = await prepare(t);
     const { pool, layer, proof } = await poolFor(t, prepared);
     mkdirSync(join(prepared.outside, 'dir'));
-    assert.deepEqual(await pool.run(proof), { whole: true, changed: false, falsePaths: [] });
+    assert.deepEqual(await pool.run(proof), { isIntact: true, changed: false, falsePaths: [] });
     CHANGES[how]!(prepared.pack, wrongFor(reader, prepared));
     const { code } = await failureOf(pool.run(readers(t, prepared, layer)[reader]!));
     assert.equal(code, how === 'truncated' ? 'store-broken' : 'digest-mismatch');
