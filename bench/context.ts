@@ -40,7 +40,7 @@ export function recordWanted(bench: Bench, id: string, runs: readonly number[], 
   if (wants(bench, rowNumber(id))) bench.report.record(id, { runs, note });
 }
 
-/** Numbers of the runs: 1, 2, ... with a word to whoever waits. */
+/** Yields the numbers of the runs, 1, 2, …, and reports each on stderr. */
 export function* eachRun({ options: { runs } }: Bench, what: string): Generator<number> {
   for (let run = 1; run <= runs; run += 1) {
     process.stderr.write(`${what}, run ${run} of ${runs}\n`);

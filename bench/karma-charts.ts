@@ -7,7 +7,7 @@ const CONNECTIONS = 16;
 const FIXED_SECONDS = 1 + 2 + 4;
 const FIXED_TRIES = 4;
 
-/** The most that one request fetches: whoever counts failures of a request has to get it through within its tries. */
+/** The most that one request fetches: a program that counts failures of a request must receive it within its tries. */
 const RANGE_BYTES = 8 * 1024 * 1024;
 
 const KARMA = '#0a5fb4';

@@ -3,10 +3,10 @@ import { Karma } from '../src/pull/karma.js';
 /** The default of `--patience`. */
 const TAU_MS = 1000;
 
-/** As often as a pull feeds its karma. */
+/** How often a pull feeds its karma. */
 const FEED_MS = 50;
 
-/** Whoever had a miss waits so long. */
+/** A request waits this long after a miss. */
 const RETRY_MS = 1000;
 
 /** By then every history has settled: 30 time constants. */

@@ -12,8 +12,8 @@ if (threads.isMainThread) {
 }
 
 /**
- * The largest resident size of this process. getrusage(2) tells of what it was before exec, too, which is that of whoever
- * started it; Linux has the figure of the program alone.
+ * The largest resident size of this process. getrusage(2) includes the size before exec, which is that of the
+ * parent; Linux has the figure of the program alone.
  */
 function peakKib(): number {
   try {

@@ -3,8 +3,8 @@ import { TAR_END, tarHeader, tarPadding } from '../src/format/tar-writer.js';
 import { contentPieces, createPrng } from '../src/sandbox/sample-content.js';
 
 const FILES_A_DIRECTORY = 200;
-const LEAST_BYTES = 1024;
-const MOST_BYTES = 8192;
+const MIN_BYTES = 1024;
+const MAX_BYTES = 8192;
 /** Of no date: the same number of files gives the same bytes. */
 const MTIME = { mtimeSeconds: 1_700_000_000, mtimeNanos: 0 };
 
@@ -14,7 +14,7 @@ export function writeSmallFilesTar(path: string, files: number, seed: number): v
   const file = openSync(path, 'w');
   try {
     for (let index = 0; index < files; index += 1) {
-      const sizeBytes = LEAST_BYTES + prng.below(MOST_BYTES - LEAST_BYTES);
+      const sizeBytes = MIN_BYTES + prng.below(MAX_BYTES - MIN_BYTES);
       const name = `srv${seed}/${Math.floor(index / FILES_A_DIRECTORY)}/${index}.txt`;
       const header = tarHeader({ type: '0', name, mode: 0o644, uid: 0, gid: 0, sizeBytes, ...MTIME });
       const content = contentPieces({ kind: 'text', seed: prng.next(), sizeBytes });

@@ -9,7 +9,7 @@ export interface Cost {
 
 /** Adds up the turns of one kind of work, of which others run in between. */
 export class Stopwatch {
-  /** Bytes dealt with so far, counted by whoever deals with them. */
+  /** Bytes processed so far, counted by the caller. */
   bytes = 0;
   #cpuSeconds = 0;
   #wallMs = 0;

@@ -11,11 +11,11 @@ export function leastBytes(
   after: readonly LayerToc[],
   format: SampleFormat,
 ): number {
-  const held = new Set(before.flatMap(({ chunks }) => chunks.map(({ digest }) => digest)));
-  const heldLayers = new Set(before.map(({ diffId }) => diffId));
-  const changed = after.filter(({ diffId }) => !heldLayers.has(diffId));
+  const cached = new Set(before.flatMap(({ chunks }) => chunks.map(({ digest }) => digest)));
+  const cachedLayers = new Set(before.map(({ diffId }) => diffId));
+  const changed = after.filter(({ diffId }) => !cachedLayers.has(diffId));
   const least = format === 'zstd:chunked' ? leastWithTarSplit : leastWithoutTarSplit;
-  return changed.reduce((sum, layer) => sum + layer.metadataBytes + least(layer, held), 0);
+  return changed.reduce((sum, layer) => sum + layer.metadataBytes + least(layer, cached), 0);
 }
 
 function leastWithTarSplit({ chunks }: LayerToc, held: Set<string>): number {

@@ -9,16 +9,16 @@ import { withServer } from '../server.js';
 /** Rows 13 to 15 and 17: layers in other formats than zstd:chunked with tar-split. */
 export async function formats(bench: Bench): Promise<void> {
   if (wants(bench, 13, 17))
-    await oneStream(bench, 'gzip', { ratio: '13', cpu: '13a', memory: '17a' }, 'zcat');
+    await opaqueLayer(bench, 'gzip', { ratio: '13', cpu: '13a', memory: '17a' }, 'zcat');
   if (wants(bench, 14, 17))
-    await oneStream(bench, 'zstd', { ratio: '14', cpu: '14a', memory: '17b' }, 'zstd -dc');
+    await opaqueLayer(bench, 'zstd', { ratio: '14', cpu: '14a', memory: '17b' }, 'zstd -dc');
   if (!wants(bench, 15, 17)) return;
   await chunked(bench, 'zstd:chunked-old', { ratio: '15', memory: '17c' });
   await chunked(bench, 'estargz', { ratio: '15a', memory: '17d' });
 }
 
-/** A layer that is one stream, and a pipe of programs that decodes and hashes the same blob on the disk, in turns. */
-async function oneStream(
+/** Pulls of an opaque layer, in turns with a pipe of programs that decodes and hashes the same blob on the disk. */
+async function opaqueLayer(
   bench: Bench,
   format: SampleFormat,
   rows: { ratio: string; cpu: string; memory: string },

@@ -15,7 +15,7 @@ interface ForeignLink {
 /**
  * Returns the path without links to what `path` leads to; what does not exist keeps its name. Links
  * of root and of this user are followed. A link of another user is followed only to a directory of
- * that user, or a file in one: whoever may create a link must not decide what is written into other
+ * that user, or a file in one: a user who may create a link must not decide what is written into other
  * directories. A link to nothing, and one that stands for something without a path (a pipe in
  * `/proc/self/fd`), keeps its name. Where files have no owners (Windows) the path is returned
  * unchanged.

@@ -189,7 +189,7 @@ const WRITABLE_BY_ALL = 0o002;
 
 /**
  * Checks type, mode and owner of the existing directories of the store; `root` is one of them.
- * Whoever can write to one can replace any of its files. The group is trusted, since a umask of 002
+ * A user who can write to one can replace any of its files. The group is trusted, since a umask of 002
  * makes many home directories writable for it, and so is root.
  * @param warn called at most once, with a sentence about other users who own directories
  * @returns the directories that exist

@@ -7,7 +7,7 @@ import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
 
 /** Node with a session takes about 80 MB, the manifests up to their limit 64 MiB, and reading the largest of them some 10 MB. */
-const MOST_BYTES = 300e6;
+const MAX_BYTES = 300e6;
 
 /** Larger than 4 MiB it is refused alone. */
 const LARGE = 'x'.repeat(4e6);
@@ -58,6 +58,6 @@ for (const { what, manifests, count, limit } of HOSTILE) {
     assert.ok(asked < count, `${asked} manifests`);
     const bytes = maxRssBytesOf(child.lines);
     t.diagnostic(`${(bytes / 1e6).toFixed(0)} MB`);
-    assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
+    assert.ok(bytes < MAX_BYTES, `${bytes} bytes`);
   });
 }

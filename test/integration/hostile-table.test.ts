@@ -26,7 +26,7 @@ import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 /** Node with two threads and what a pull holds of small layers; a quarter of a gigabyte of metadata would show. */
-const MOST_BYTES = 300e6;
+const MAX_BYTES = 300e6;
 
 /** What a row must end with. */
 interface Expected {
@@ -200,7 +200,7 @@ test('hostile images and answers', async (t) => {
       row.diagnostic(`${(peakBytes / 1e6).toFixed(0)} MB, ${tookMs.toFixed(0)} ms: ${said.slice(0, 200)}`);
       assert.equal(outcome.exit, exit, said);
       assert.deepEqual(harm, []);
-      assert.ok(peakBytes < MOST_BYTES, `${peakBytes} bytes`);
+      assert.ok(peakBytes < MAX_BYTES, `${peakBytes} bytes`);
       if (warned !== undefined) assert.ok(said.includes(warned), `no warning of ${warned}: ${said}`);
     });
   }

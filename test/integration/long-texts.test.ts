@@ -5,7 +5,7 @@ import { type Answering, startServer } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 /** A sentence with a host, a repository, a digest, the path of a file and 200 characters of a server's own. */
-const MOST_CHARACTERS = 1200;
+const MAX_CHARACTERS = 1200;
 
 /** What a server may say in a header: Node takes 16 KiB of them. */
 const LONG = 'x'.repeat(7000);
@@ -50,7 +50,7 @@ async function textsOf(t: TestContext, answer: Answering): Promise<string[]> {
 for (const [what, answer] of Object.entries(CASES)) {
   test(`${what} without end is cut, or not repeated at all`, async (t) => {
     for (const text of await textsOf(t, answer)) {
-      assert.ok(text.length < MOST_CHARACTERS, `${text.length} characters: ${text.slice(0, 200)}…`);
+      assert.ok(text.length < MAX_CHARACTERS, `${text.length} characters: ${text.slice(0, 200)}…`);
     }
   });
 }

@@ -18,10 +18,10 @@ import { temporaryDirectory } from '../support/temporary.js';
 const MIB = 2 ** 20;
 
 /** All that a pull may have in memory, whatever the metadata of its layers states. */
-const MOST_BYTES = 300e6;
+const MAX_BYTES = 300e6;
 
 /** The same where TOC and tar-split are as large as honest ones may be: the tar-split of one layer comes on top. */
-const MOST_WITH_METADATA_BYTES = 400e6;
+const MAX_WITH_METADATA_BYTES = 400e6;
 
 /** Pulls an image of these layers in a process of its own: what became of it, and what it warned of. */
 async function pulled(t: TestContext, layout: string, layers: readonly HostileLayer[], mostBytes: number) {
@@ -51,7 +51,7 @@ test('footers that lead to spaces without end cost little memory, and their laye
   const layout = emptyLayout(t);
   const texts = { toc: emptyToc(60 * MIB), tarSplit: spaces(150 * MIB) };
   const layers = await Promise.all([1, 2, 3].map((seed) => zstdLayer(layout, seed, texts, seed === 3)));
-  const { outcome, warnings } = await pulled(t, layout, layers, MOST_BYTES);
+  const { outcome, warnings } = await pulled(t, layout, layers, MAX_BYTES);
   assert.ok('verified' in outcome, JSON.stringify(outcome));
   assert.ok(outcome.layers.every(({ format }) => format === 'zstd'));
   const refused = /would decode from \d+ to \d+ bytes.*; pulling the full layer instead/;
@@ -66,7 +66,7 @@ test('texts as large as metadata may be are read one after the other, and larger
   const layers = await Promise.all(
     [texts, large, texts].map((each, i) => zstdLayer(layout, i, each, i !== 1)),
   );
-  const { outcome, warnings } = await pulled(t, layout, layers, MOST_WITH_METADATA_BYTES);
+  const { outcome, warnings } = await pulled(t, layout, layers, MAX_WITH_METADATA_BYTES);
   assert.ok('verified' in outcome, JSON.stringify(outcome));
   const tooLarge = warnings.filter((text) => /would decode from \d+ to \d+ bytes; 32 times/.test(text));
   assert.equal(tooLarge.length, 1, warnings.join('\n'));
@@ -76,7 +76,7 @@ test('an eStargz layer says in its last bytes how long its TOC is, and is believ
   const layout = emptyLayout(t);
   const toc = emptyToc(60 * MIB);
   const layers = await Promise.all([1, 2, 3].map((seed) => stargzLayer(layout, seed, toc)));
-  const { outcome, warnings } = await pulled(t, layout, layers, MOST_BYTES);
+  const { outcome, warnings } = await pulled(t, layout, layers, MAX_BYTES);
   assert.ok('verified' in outcome, JSON.stringify(outcome));
   assert.equal(warnings.filter((text) => /would decode from \d+ to \d+ bytes/.test(text)).length, 3);
 });
@@ -85,7 +85,7 @@ test('the metadata of one blob under six DiffIDs is read once', async (t) => {
   const layout = emptyLayout(t);
   const layer = await zstdLayer(layout, 1, { toc: salted(30 * MIB, 7) }, true);
   const others = [2, 3, 4, 5, 6].map((digit) => ({ ...layer, diffId: `sha256:${String(digit).repeat(64)}` }));
-  const { outcome, registry } = await pulled(t, layout, [layer, ...others], MOST_BYTES);
+  const { outcome, registry } = await pulled(t, layout, [layer, ...others], MAX_BYTES);
   assert.ok('code' in outcome && outcome.code === 'digest-mismatch', JSON.stringify(outcome));
   const [start] = metadataRanges(layer.descriptor).toc;
   assert.equal(layerAsks(registry).filter((ask) => ask.start === start).length, 1);

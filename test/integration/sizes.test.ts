@@ -239,7 +239,7 @@ test('a plan says what a layer of size 0 will cost', async (t) => {
 });
 
 /** Node with two support threads takes about 90 MB, whatever sizes are stated. */
-const MOST_BYTES = 200e6;
+const MAX_BYTES = 200e6;
 
 for (const use of ['inspect', 'copy', undefined] as const) {
   test(`${use ?? 'pull'}: a stated size of ${MAX_BLOB_BYTES} bytes costs no memory`, async (t) => {
@@ -266,6 +266,6 @@ for (const use of ['inspect', 'copy', undefined] as const) {
     }
     const bytes = maxRssBytesOf(child.lines);
     t.diagnostic(`${(bytes / 1e6).toFixed(0)} MB`);
-    assert.ok(bytes < MOST_BYTES, `${bytes} bytes`);
+    assert.ok(bytes < MAX_BYTES, `${bytes} bytes`);
   });
 }

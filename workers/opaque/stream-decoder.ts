@@ -1,6 +1,6 @@
 import type { StreamFault } from '../../src/pool/messages.js';
 
-/** Decodes a blob that is one stream. Decoded bytes go to an `DecodedQueue`. */
+/** Decodes the blob of an opaque layer. Decoded bytes go to a `DecodedQueue`. */
 export interface StreamDecoder {
   /**
    * Takes the next bytes, which are the caller's again when this returns; resolves when it wants

@@ -18,7 +18,7 @@ const PIECE_BYTES = 2 ** 20;
  * A program that was started for a large frame gets at least so much: a frame that could be large
  * may have a thousand bytes, and starting costs 4 ms.
  */
-const LEAST_PROGRAM_BYTES = 4 * 2 ** 20;
+const MIN_PROGRAM_BYTES = 4 * 2 ** 20;
 
 /** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
@@ -202,7 +202,7 @@ export class ZstdDecoder implements StreamDecoder {
     else walker.pass(length);
     if (length > 0) this.#isInFrame = !isWhole;
     this.#drop(length);
-    const isEnough = !large.takesMany || this.#blobAt - this.#largeAt >= LEAST_PROGRAM_BYTES;
+    const isEnough = !large.takesMany || this.#blobAt - this.#largeAt >= MIN_PROGRAM_BYTES;
     if (isWhole && isEnough) await this.#endLarge(large);
     await this.#out.room();
     return isWhole;

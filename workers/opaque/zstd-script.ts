@@ -23,7 +23,7 @@ const FREE_MOVED_BYTES = 4 * 2 ** 30;
 
 const NOTHING = Buffer.alloc(0);
 
-/** What the frames of one stream have taken so far. */
+/** What the frames of one layer have taken so far. */
 interface Work {
   decodedBytes: number;
   movedBytes: number;
