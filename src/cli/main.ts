@@ -51,17 +51,25 @@ async function run(argv: readonly string[]): Promise<number> {
     await printCompletions(argv);
     return 0;
   }
+  // Alone they need no parser, which takes 11 ms to build: an eighth of starting Node.
+  const [only] = argv.length === 1 ? argv : [];
+  if (only === '--version' || only === '-V') return printVersion();
+  if (only === '--help' || only === '-h') return printHelp();
   const { command, named, options, words } = parseArguments(argv);
-  if (options.help === true) {
-    process.stdout.write(helpText(named ? command : undefined, process.stdout.columns || HELP_COLUMNS));
-    return 0;
-  }
-  if (options.version === true) {
-    process.stdout.write(`zpull ${packageVersion()}\n`);
-    return 0;
-  }
+  if (options.help === true) return printHelp(named ? command : undefined);
+  if (options.version === true) return printVersion();
   const runCommand = await RUN[command.name]();
   return runCommand(words, options);
+}
+
+function printHelp(command?: CommandSpec): number {
+  process.stdout.write(helpText(command, process.stdout.columns || HELP_COLUMNS));
+  return 0;
+}
+
+function printVersion(): number {
+  process.stdout.write(`zpull ${packageVersion()}\n`);
+  return 0;
 }
 
 /**
