@@ -27,8 +27,7 @@ test('a plan below 8 MiB needs one thread and one pack, a larger one all threads
   const small = temporaryDirectory(t);
   assert.deepEqual(await threadsOf('small', small), [1]);
   assert.equal(packFiles(small, '.pack').length, 1);
-  // The first one fetches as well.
-  assert.deepEqual(await threadsOf('large', temporaryDirectory(t)), [1, 2]);
+  assert.deepEqual(await threadsOf('large', temporaryDirectory(t)), [1, 3]);
 });
 
 test('the metadata of a layer is kept until the layer is proven, and no longer', async (t) => {
