@@ -101,8 +101,8 @@ for (const one of CASES) {
   });
 }
 
-/** One thread that fetches, one that hashes and the main one take 100 to 105 MB; with the parser of HTTP answers optimized it was 133. */
-const MAX_COPY_BYTES = 120e6;
+/** One thread that fetches, one that hashes and the main one take 100 to 105 MB (127 with Node 24); with the parser of HTTP answers optimized it was 133. */
+const MAX_COPY_BYTES = 130e6;
 
 /** Has a process write its largest resident size to its standard error when it ends. */
 const TELL_PEAK =
@@ -159,7 +159,7 @@ test('a pull to a root file system of 260,000 entries takes less than 280 MB', a
   assert.ok(peak < MAX_ROOTFS_BYTES, `${peak} bytes`);
 });
 
-test('a copy by the command takes less than 120 MB, however large its blobs are', async (t) => {
+test('a copy by the command takes less than 130 MB, however large its blobs are', async (t) => {
   const layout = emptyLayout(t);
   const blob = openBlob(layout);
   for (let at = 0; at < FILE_BYTES; at += NOISE.length) blob.write(NOISE);

@@ -81,7 +81,10 @@ export class MemberWalker {
 /** The smallest output block of node:zlib. */
 const MIN_BLOCK_BYTES = 64;
 
-/** Smaller blocks share memory with other buffers. */
+/**
+ * Smaller blocks are not worth freeing, and blocks up to `Buffer.poolSize` (8 KiB, 64 KiB from Node
+ * 24 on) share a pool that cannot be transferred.
+ */
 const MIN_FREED_BYTES = 64 * 1024;
 
 /** The result of the last call. */
@@ -95,7 +98,8 @@ let last: Buffer<ArrayBuffer> | undefined;
  * @throws PullError `metadata-malformed` if the bytes are no valid members or decode to more
  */
 export const decodeMembers: FrameDecoder = (members, maxBytes) => {
-  if (last !== undefined && last.buffer.byteLength >= MIN_FREED_BYTES) freeBuffer(last);
+  const blockBytes = last?.buffer.byteLength ?? 0;
+  if (last !== undefined && blockBytes >= MIN_FREED_BYTES && blockBytes > Buffer.poolSize) freeBuffer(last);
   last = undefined;
   // zlib makes a second block as soon as the first is full: one byte more is never written.
   const chunkSize = Math.min(DECODE_CALL_BYTES, Math.max(MIN_BLOCK_BYTES, maxBytes)) + 1;
