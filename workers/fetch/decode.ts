@@ -12,23 +12,16 @@ export const DECODE_CALL_BYTES = 32 * 2 ** 20;
  */
 const CALLS_AT_A_TIME = 2;
 
-interface Waiting {
-  readonly priority: number;
-  readonly start: () => void;
-}
-
 let running = 0;
-const waiting: Waiting[] = [];
+const waiting: Array<() => void> = [];
 
 /**
- * Decodes whole zstd frames in one call on libuv's pool. Of several callers the one with the lowest
- * `priority` goes first, so that earlier spans finish earlier and the hash behind them keeps up.
- * The caller has bounded the decoded size by walking the frames (the library has no limit of its
- * own).
+ * Decodes complete zstd frames in one call on libuv's pool; callers take turns in their order. The
+ * caller has bounded the decoded size by walking the frames (the library has no limit of its own).
  * @throws PullError `metadata-malformed` when the bytes are no valid frames
  */
-export async function decodeFrames(frames: Buffer, priority: number): Promise<Buffer> {
-  await takeTurn(priority);
+export async function decodeFrames(frames: Buffer): Promise<Buffer> {
+  await takeTurn();
   try {
     return await decompress(frames);
   } catch (error) {
@@ -39,25 +32,19 @@ export async function decodeFrames(frames: Buffer, priority: number): Promise<Bu
   }
 }
 
-function takeTurn(priority: number): Promise<void> | undefined {
+function takeTurn(): Promise<void> | undefined {
   if (running < CALLS_AT_A_TIME) {
     running += 1;
     return undefined;
   }
   return new Promise((start) => {
-    waiting.push({ priority, start });
+    waiting.push(start);
   });
 }
 
-/** A turn goes straight to the next in line, never back to the counter while somebody waits. */
+/** Passes the turn straight to the next caller: the counter changes only when none waits. */
 function passTurn(): void {
-  if (waiting.length === 0) {
-    running -= 1;
-    return;
-  }
-  let first = 0;
-  for (let i = 1; i < waiting.length; i++) {
-    if (waiting[i]!.priority < waiting[first]!.priority) first = i;
-  }
-  waiting.splice(first, 1)[0]!.start();
+  const next = waiting.shift();
+  if (next === undefined) running -= 1;
+  else next();
 }

@@ -20,7 +20,7 @@ const PIECE_BYTES = 2 ** 20;
  */
 const MIN_PROGRAM_BYTES = 4 * 2 ** 20;
 
-/** What is gathered of one frame at the most: noise is a little longer compressed than decoded. */
+/** Most bytes buffered of one frame: noise is slightly longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
 /**
@@ -148,7 +148,7 @@ export class ZstdDecoder implements StreamDecoder {
     this.#walker.cut(length);
     this.#drop(length);
     const previous = this.#decoding;
-    const decoded = decodeFrames(piece, 0);
+    const decoded = decodeFrames(piece);
     decoded.catch(() => {}); // heard of below, after the piece before it
     this.#decoding = previous.then(() => this.#handOn(decoded, blobAt));
     this.#decoding.catch(() => {}); // heard of at the next piece, or at the end
