@@ -9,7 +9,7 @@ import {
   SPAN_TAR_BYTES,
 } from './layer-table.js';
 import { collectContents, sameName, type TarContents } from './tar-split.js';
-import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
+import { copyDigest, scanContents, type TocEntry, tocError } from './toc.js';
 
 /** What a layer table is made from. */
 export interface DecodedMetadata {
@@ -75,19 +75,14 @@ export function buildLayerTable(metadata: DecodedMetadata): LayerTable {
     chunkDigestStart: new Column(),
     open: { row: -1, large: false, coveredBytes: 0, chunkStart: 0, firstDigestStart: -1, firstDigestEnd: -1 },
   };
-  let last = 0;
-  scanToc(metadata.toc, (entry) => {
-    last = entry.number;
-    if (entry.type === 'chunk') {
-      addChunk(rows, entry);
-      return true;
-    }
-    closeContent(rows, entry.number);
-    rows.entries += 1;
-    if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
-    return true;
+  scanContents(metadata.toc, {
+    addChunk: (entry) => addChunk(rows, entry),
+    closeContent: (number) => closeContent(rows, number),
+    addEntry: (entry) => {
+      rows.entries += 1;
+      if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
+    },
   });
-  closeContent(rows, last + 1);
   if (rows.count !== tar.count) {
     throw new PullError(
       'metadata-malformed',

@@ -9,7 +9,7 @@ import {
   SPAN_BLOB_BYTES,
   SPAN_TAR_BYTES,
 } from './layer-table.js';
-import { copyDigest, scanToc, type TocEntry, tocError } from './toc.js';
+import { copyDigest, scanContents, type TocEntry, tocError } from './toc.js';
 
 /** What the table of a layer without tar-split is made from. */
 export interface TocOnlyMetadata {
@@ -69,20 +69,15 @@ interface Rows {
  */
 export function buildTocOnlyTable(metadata: TocOnlyMetadata): LayerTable {
   const rows = emptyRows(metadata);
-  let last = 0;
-  scanToc(metadata.toc, (entry) => {
-    last = entry.number;
-    if (entry.type === 'chunk') {
-      addChunk(rows, entry);
-      return true;
-    }
-    closeContent(rows, entry.number);
-    rows.entries += 1;
-    rows.tarAt += HEADER_BYTES + entry.textBytes;
-    if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
-    return true;
+  scanContents(metadata.toc, {
+    addChunk: (entry) => addChunk(rows, entry),
+    closeContent: (number) => closeContent(rows, number),
+    addEntry: (entry) => {
+      rows.entries += 1;
+      rows.tarAt += HEADER_BYTES + entry.textBytes;
+      if (entry.type === 'reg' && entry.sizeBytes > 0) addContent(rows, entry);
+    },
   });
-  closeContent(rows, last + 1);
   endFrames(rows, metadata.dataEnd);
   rows.tarAt += END_BYTES;
   if (!Number.isSafeInteger(rows.tarAt)) {

@@ -93,6 +93,33 @@ export function scanToc(toc: Buffer, visit: (entry: TocEntry) => boolean): Diges
   return tarSplitDigest;
 }
 
+/** What builds a layer table from the entries of a TOC. */
+export interface ContentVisitor {
+  readonly addChunk: (entry: TocEntry) => void;
+  /** Called before each entry that is no chunk, and at the end with the number after the last. */
+  readonly closeContent: (number: number) => void;
+  readonly addEntry: (entry: TocEntry) => void;
+}
+
+/**
+ * Visits the entries of a TOC in order, chunks apart from others.
+ * @throws as `scanToc`
+ */
+export function scanContents(toc: Buffer, { addChunk, closeContent, addEntry }: ContentVisitor): void {
+  let last = 0;
+  scanToc(toc, (entry) => {
+    last = entry.number;
+    if (entry.type === 'chunk') {
+      addChunk(entry);
+    } else {
+      closeContent(entry.number);
+      addEntry(entry);
+    }
+    return true;
+  });
+  closeContent(last + 1);
+}
+
 function scanEntries(cursor: JsonCursor, visit: (entry: TocEntry) => boolean): void {
   const entry = emptyEntry();
   let visiting = true;

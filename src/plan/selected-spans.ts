@@ -1,4 +1,5 @@
 import { cutPoints, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
+import type { Span } from './plan.js';
 
 /**
  * A gap of up to this many bytes between two contents is fetched too, instead of by a second
@@ -7,12 +8,7 @@ import { cutPoints, type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../
 const MAX_GAP_BLOB_BYTES = 64 * 1024;
 
 /** What one request fetches, and the range of the tar it decodes to. */
-export interface SelectedSpan {
-  readonly blobStart: number;
-  readonly blobEnd: number;
-  readonly tarStart: number;
-  readonly tarEnd: number;
-}
+export type SelectedSpan = Omit<Span, 'layer'>;
 
 /**
  * Returns the spans that fetch these contents of a layer, given as ascending rows of its table.

@@ -3,6 +3,7 @@ import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { findFirstOccurrences } from '../plan/duplicates.js';
+import type { Span } from '../plan/plan.js';
 import { REQUEST_BYTES } from '../plan/spans.js';
 import type { FindDamageResult, MetadataPartWithDigest } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
@@ -159,12 +160,8 @@ export function mismatch(layer: KnownLayer, actual: Digest | null): PullError {
 }
 
 /** A wrong content, or a wrong chunk of one. */
-interface Unit {
+interface Unit extends Omit<Span, 'layer'> {
   readonly content: number;
-  readonly blobStart: number;
-  readonly blobEnd: number;
-  readonly tarStart: number;
-  readonly tarEnd: number;
 }
 
 /** Wrong units near each other, which one request fetches with what is between them. */

@@ -49,7 +49,8 @@ const MAX_CONTRADICTIONS = 3;
 export const MAX_BROKEN_RESPONSES = 5;
 
 /**
- * Requests for a manifest or config whose digest is wrong: a proxy may have cached a broken copy.
+ * Requests for a manifest, config or table of contents whose digest is wrong: a proxy may have
+ * cached a broken copy.
  */
 export const MAX_DIGEST_TRIES = 2;
 

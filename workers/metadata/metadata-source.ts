@@ -6,6 +6,7 @@ import { type Failure, fromFailure, PullError } from '../../src/format/error.js'
 import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
+import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
 import { getBlob, putBlob } from '../../src/store/blob-cache.js';
 import { paths } from '../context.js';
 import { fullBlobReceiver } from '../fetch/full-blob.js';
@@ -44,9 +45,6 @@ export async function readTarSplit(
   );
 }
 
-/** Bytes with a wrong digest are fetched once more: a cache on the way may have a damaged copy. */
-const TRIES_FOR_DIGEST = 2;
-
 interface Expected {
   readonly digest: Digest;
   /** For messages: the name of the part, and what states its digest. */
@@ -73,7 +71,7 @@ async function readPart(
       await putBlob(paths, digest, bytes);
       return bytes;
     }
-    if (tries === TRIES_FOR_DIGEST) {
+    if (tries === MAX_DIGEST_TRIES) {
       throw new PullError(
         'digest-mismatch',
         `the ${what} does not match ${field}: expected ${digest}, got ${actual}, twice`,

@@ -7,6 +7,7 @@ import { footerGuessBytes, parseEstargzFooter } from '../../src/format/metadata-
 import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
 import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import type { LayerMetadata, ReadMetadataTask } from '../../src/pool/messages.js';
+import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
 import { packWriter, paths } from '../context.js';
 import type { BookMetadata, MetadataSource } from './metadata-source.js';
 import { writeHeaders } from './write-headers.js';
@@ -19,9 +20,6 @@ const ISIZE_BYTES = 4;
 
 /** zlib requires room after the last byte to detect the end. */
 const ROOM_BEHIND_BYTES = 64;
-
-/** Bytes with a wrong digest are fetched once more: a cache on the way may have a damaged copy. */
-const TRIES_FOR_DIGEST = 2;
 
 const gunzipAll = promisify(gunzip);
 
@@ -60,7 +58,7 @@ export async function readStargz(
       } as const;
       return paths.isReadOnly ? metadata : { ...metadata, tail: writeTail(member) };
     }
-    if (tries === TRIES_FOR_DIGEST) {
+    if (tries === MAX_DIGEST_TRIES) {
       throw new PullError(
         'digest-mismatch',
         `the TOC does not match its annotation: expected ${tocDigest}, got ${actual}, twice`,
