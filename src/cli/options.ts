@@ -25,7 +25,7 @@ export interface NumberRule {
   readonly kind: 'whole' | 'decimal' | 'bytes' | 'duration';
   readonly min: number;
   readonly max: number;
-  /** What is counted, in words: `seconds`. */
+  /** The unit in words: `seconds`. */
   readonly unit?: string;
 }
 

@@ -50,7 +50,7 @@ export interface Named {
 /** Limits of all layers together. */
 interface ReadLimits {
   readonly maxEntries: number;
-  /** Of names, links and extended attributes. */
+  /** Limits the text of names, links and extended attributes. */
   readonly maxTextBytes: number;
   /** Whether names and links that Linux does not accept are refused. */
   readonly intoFiles: boolean;

@@ -32,7 +32,7 @@ export interface LayerKind {
   readonly reason: string;
   /** Absent for an opaque layer. */
   readonly place?: MetadataLocation;
-  /** What is wrong with the annotations, which are then ignored. */
+  /** Why the annotations are ignored, if they are. */
   readonly problem?: string;
   /**
    * Not in the registry but at its `urls`: foreign in Docker's words, non-distributable in OCI's.

@@ -165,7 +165,7 @@ export function cutPoints(table: LayerTable, blobStart = 0, blobEnd = table.data
  */
 function pushContent(columns: Columns, table: LayerTable, row: number, from: number, to: number): void {
   const { blobStart, blobEnd, tarStart, sizeBytes, chunkFirst, chunkBlobStart, chunkTarStart } = table;
-  // Of the contents of one frame only the first begins at a cut point.
+  // Only the first content of a frame begins at a cut point.
   if (row === 0 || blobStart[row]! > blobStart[row - 1]!)
     push(columns, blobStart[row]!, tarStart[row]!, row, -1);
   const end = chunkFirst[row + 1]!;

@@ -34,7 +34,7 @@ interface Options {
  */
 export class ChunkedLayers {
   readonly #options: Options;
-  /** Of all layers: a chunked layer can copy from an opaque one below it. */
+  /** One for every layer: a chunked layer can copy from an opaque one below it. */
   readonly #assemblies: readonly LayerAssembly[];
   /** Undefined for opaque layers, and for those that were dropped. */
   readonly #fillings: Array<Filling | undefined>;

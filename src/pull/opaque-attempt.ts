@@ -29,7 +29,7 @@ export interface OpaqueOptions {
 
 /** The outcome for a blob that was received in full. */
 interface Outcome {
-  /** Of the tar, as far as it could be decoded. */
+  /** The tar as far as it was decoded. */
   readonly extents: ExtentList;
   readonly decoded: DecodeBlobResult;
   /** The digest of the extents; null when a pack does not have all of them any more. */

@@ -13,7 +13,7 @@ import { readLayers } from './read-layers.js';
 /** Where every byte of the missing layers will come from. */
 export interface LayersPlan {
   readonly limits: PlanLimits;
-  /** Of the chunked layers; opaque layers are empty in it. */
+  /** The plan of the chunked layers, in which opaque layers are empty. */
   readonly chunked: PullPlan;
   /** The table that cached segments of `chunked` point into. */
   readonly packs: readonly PackId[];

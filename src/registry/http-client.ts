@@ -43,7 +43,7 @@ interface HttpRequest {
 export interface HttpResponse {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
-  /** Of a response that is not 2xx, the first 64 KiB. */
+  /** The first 64 KiB of a response that is not 2xx. */
   readonly body: Buffer;
   readonly tooLong: boolean;
 }

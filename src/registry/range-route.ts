@@ -9,7 +9,7 @@ import { type Decision, isFaultOfEndpoint } from './retry-rules.js';
 /** Ranges that were asked to wait at the same time come back within this time, not all at once. */
 const SPREAD_MS = 1000;
 
-/** What is known of a failure besides its message. */
+/** The details of a failure besides its message. */
 type FailureDetails = Pick<Decision & { readonly action: 'retry' }, 'hint' | 'sign'>;
 
 /**

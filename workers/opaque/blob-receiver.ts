@@ -16,7 +16,7 @@ interface Target {
  * piece.
  */
 export function blobReceiver({ writer, region, blobDigest, blobStart }: Target): CheckpointedWriter {
-  /** Of the bytes that are written and not recorded. */
+  /** The crc32 of the bytes that are written and not recorded. */
   let crc = 0;
   return new CheckpointedWriter({
     write(chunk, position) {

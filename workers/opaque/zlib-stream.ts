@@ -48,7 +48,7 @@ export class ZlibStream {
     });
   }
 
-  /** What is under way rejects: nobody would be told of its end. */
+  /** Rejects pending calls, which would never settle. */
   close(): void {
     this.#stream.destroy();
     this.#reject?.(new Error('it was closed'));

@@ -8,7 +8,7 @@ import type { FrameDecoder } from './zstd-engine.js';
 /** What comes out of the pipe, 64 KiB at a time, is gathered to blocks of this size. */
 const BLOCK_BYTES = 512 * 1024;
 
-/** Of what the program says when it fails: one sentence. */
+/** Most characters kept of the program's error message: one sentence. */
 const MAX_COMPLAINT_LETTERS = 500;
 
 /**

@@ -12,7 +12,7 @@ export interface ProgressState {
   readonly exact: boolean;
   readonly layersDone: number;
   readonly layers: number;
-  /** What is being done. */
+  /** The current step, as the user reads it. */
   readonly message: string;
 }
 
