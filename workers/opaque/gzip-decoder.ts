@@ -4,7 +4,7 @@ import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.
 import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
 
 /**
- * Members behind padding: each takes a decoder of its own, 60 µs and half a MiB. Tapes and copies
+ * Members behind padding: each takes a decoder of its own, 60 µs and 2 MiB. Tapes and copies
  * by blocks pad the end of an archive; nobody pads thousands of times.
  */
 const MAX_PADDED_MEMBERS = 10_000;

