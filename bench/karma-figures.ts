@@ -1,4 +1,4 @@
-import { Karma } from '../src/pull/karma.js';
+import { Karma } from '../src/pull/retry-policy.js';
 
 /** The default of `--patience`. */
 const TAU_MS = 1000;

@@ -117,7 +117,7 @@ const CASES: readonly (readonly [path: string, line: string, allowed: boolean])[
   ['src/pull/pull.ts', 'await import(name);', false],
   ['workers/fetch/fetch-span.ts', "import type { Task } from '../../src/pool/messages.js';", true],
   ['workers/fetch/fetch-span.ts', "import { WorkerPool } from '../../src/pool/worker-pool.js';", false],
-  ['workers/fetch/fetch-span.ts', "import { x } from '../../src/pull/karma.js';", false],
+  ['workers/fetch/fetch-span.ts', "import { x } from '../../src/pull/retry-policy.js';", false],
   ['workers/fetch/decode.ts', "import { decompress } from '@mongodb-js/zstd';", true],
   ['src/registry/exchange.ts', "import { decompress } from '@mongodb-js/zstd';", false],
   ['src/pool/worker-pool.ts', dynamic('piscina'), true],

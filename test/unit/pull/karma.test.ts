@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Karma } from '../../../src/pull/karma.js';
+import { Karma } from '../../../src/pull/retry-policy.js';
 import { seeded } from '../../support/prng.js';
 
 const TAU_MS = 1000;
