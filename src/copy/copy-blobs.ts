@@ -6,8 +6,7 @@ import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from 
 import { fromAnyUrl, wrongBytesHint } from '../pull/blob-locations.js';
 import { Fetcher } from '../pull/fetcher.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
-import type { PullContext } from '../pull/pull-context.js';
-import type { Stop } from '../pull/stop.js';
+import type { PullContext, Stop } from '../pull/pull-context.js';
 import { copyThreads } from '../pull/workers.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
 import type { BlobSource } from '../registry/range-client.js';

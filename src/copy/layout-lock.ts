@@ -13,7 +13,7 @@ import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { POLL_MS } from '../pull/missing-layers.js';
-import type { Stop } from '../pull/stop.js';
+import type { Stop } from '../pull/pull-context.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 

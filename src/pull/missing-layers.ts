@@ -9,9 +9,9 @@ import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { foreignUrlsOf, hostsOf } from './blob-locations.js';
 import type { LayerFigures, MissingLayer } from './layer.js';
+import type { Stop } from './pull-context.js';
 import type { PulledLayers } from './pull-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
-import type { Stop } from './stop.js';
 
 /** A layer of the image, cached or missing. */
 export interface ImageLayer {

@@ -1,3 +1,4 @@
+import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
@@ -7,7 +8,6 @@ import type { DecodedAllowance, MetadataBudget } from './budgets.js';
 import type { PullEvent } from './pull-events.js';
 import type { Settings } from './pull-options.js';
 import type { KarmaRetryPolicy } from './retry-policy.js';
-import type { Stop } from './stop.js';
 
 /** What the steps of one pull or copy share. */
 export interface PullContext {
@@ -40,4 +40,68 @@ export interface PullContext {
   readonly packs: Set<PackId>;
   /** Uses layers while they arrive. */
   readonly follower?: LayerFollower | undefined;
+}
+
+/**
+ * Ends a pull early. Keeps the first reason, with which everything that fails afterwards fails
+ * (tasks of threads that are being ended, for example), and runs the registered actions at once.
+ */
+export class Stop {
+  #reason: Error | undefined;
+  readonly #actions: Array<() => void> = [];
+  /**
+   * Reject the guarded promises that have not settled. Promise.race with one shared promise would
+   * keep 650 bytes a race until that promise settles.
+   */
+  readonly #pending = new Set<(error: unknown) => void>();
+
+  /** A PullError, or the error of a callback of the library's user. */
+  get reason(): Error | undefined {
+    return this.#reason;
+  }
+
+  /** Ends the pull. Only the first call has an effect. */
+  now(reason: Error): void {
+    if (this.#reason !== undefined) return;
+    this.#reason = reason;
+    for (const fail of this.#pending) fail(reason);
+    for (const action of this.#actions) action();
+  }
+
+  /**
+   * Ends the pull when the signal aborts: with its reason if that is a PullError, otherwise as
+   * `interrupted` with this message.
+   * @returns a function that removes the listener
+   */
+  follow(signal: AbortSignal | undefined, message: string): () => void {
+    const aborted = () => {
+      const reason: unknown = signal?.reason;
+      this.now(reason instanceof PullError ? reason : new PullError('interrupted', message));
+    };
+    if (signal?.aborted) aborted();
+    else signal?.addEventListener('abort', aborted);
+    return () => signal?.removeEventListener('abort', aborted);
+  }
+
+  /** Runs `action` when the pull stops, immediately if it already has. */
+  onStop(action: () => void): void {
+    if (this.#reason === undefined) this.#actions.push(action);
+    else action();
+  }
+
+  /** The value of `promise`, or the reason of the stop, whichever comes first. */
+  guard<T>(promise: Promise<T>): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      const fail = (error: unknown) => {
+        this.#pending.delete(fail);
+        reject(this.#reason ?? error);
+      };
+      promise.then((value) => {
+        this.#pending.delete(fail);
+        resolve(value);
+      }, fail);
+      if (this.#reason === undefined) this.#pending.add(fail);
+      else fail(this.#reason);
+    });
+  }
 }

@@ -22,10 +22,10 @@ import {
   type SourceOptions,
   USER_AGENT,
 } from './image-source.js';
+import { Stop } from './pull-context.js';
 import { Progress } from './pull-events.js';
 import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';
 import { KarmaRetryPolicy } from './retry-policy.js';
-import { Stop } from './stop.js';
 
 /**
  * How often received bytes are added to karma, from which moment on they fade: a twentieth of the

@@ -3,7 +3,7 @@ import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
 import type { RetryPolicy, Wait } from '../registry/backoff.js';
 import type { FailedHost } from '../registry/network-error.js';
-import type { Stop } from './stop.js';
+import type { Stop } from './pull-context.js';
 
 /**
  * Decides when a network is hopeless, by one number: every received byte adds 1, every failed

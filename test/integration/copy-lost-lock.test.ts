@@ -8,7 +8,7 @@ import type { CopySource } from '../../src/copy/copy-source.js';
 import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
 import { openLayoutTarget } from '../../src/copy/layout-target.js';
 import type { ManifestBytes } from '../../src/pull/layout-index.js';
-import { Stop } from '../../src/pull/stop.js';
+import { Stop } from '../../src/pull/pull-context.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';
 

@@ -14,7 +14,7 @@ import { type TestContext, test } from 'node:test';
 import { LOCK_DIRECTORY, lockDestination } from '../../src/copy/layout-lock.js';
 import { tarEntries } from '../../src/format/tar-entries.js';
 import { type CopyOptions, copyImage, PullError, type PullEvent } from '../../src/index.js';
-import { Stop } from '../../src/pull/stop.js';
+import { Stop } from '../../src/pull/pull-context.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
 import { overlappingImages, readManifest } from '../support/layout.js';

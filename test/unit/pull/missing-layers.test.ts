@@ -11,7 +11,7 @@ import {
   missingLayers,
   pullMissing,
 } from '../../../src/pull/missing-layers.js';
-import { Stop } from '../../../src/pull/stop.js';
+import { Stop } from '../../../src/pull/pull-context.js';
 import { LayerLocks } from '../../../src/store/layer-locks.js';
 import { Lease } from '../../../src/store/leases.js';
 import { storePaths } from '../../../src/store/paths.js';

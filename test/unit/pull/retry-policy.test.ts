@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
 import { count, createCounters } from '../../../src/pool/counters.js';
+import { Stop } from '../../../src/pull/pull-context.js';
 import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
-import { Stop } from '../../../src/pull/stop.js';
 import type { Wait } from '../../../src/registry/backoff.js';
 
 const TAU_MS = 1000;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { Stop } from '../../../src/pull/stop.js';
+import { Stop } from '../../../src/pull/pull-context.js';
 import { heapUsedBytes } from '../../support/heap.js';
 
 const FIRST = new PullError('network-hopeless', 'the first reason');

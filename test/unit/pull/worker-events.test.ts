@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createCounters } from '../../../src/pool/counters.js';
 import type { MainMessage } from '../../../src/pool/messages.js';
+import { Stop } from '../../../src/pull/pull-context.js';
 import type { PullEvent } from '../../../src/pull/pull-events.js';
 import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
-import { Stop } from '../../../src/pull/stop.js';
 import { TargetRenewals, WorkerEvents } from '../../../src/pull/worker-events.js';
 import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
 
