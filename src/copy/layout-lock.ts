@@ -12,7 +12,7 @@ import { statName } from '../files/open-file.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { POLL_MS } from '../pull/missing-layers.js';
+import { POLL_MS } from '../pull/layer.js';
 import type { Stop } from '../pull/pull-context.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';

@@ -1,14 +1,25 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError } from '../format/error.js';
 import {
   type Compression,
   type LayerFormat,
+  type LayerKind,
+  layerKind,
   type MetadataLocation,
   statedCompression,
 } from '../format/layer-format.js';
+import type { Descriptor } from '../format/manifest.js';
 import type { LayerMetadata } from '../pool/messages.js';
 import type { BlobSource } from '../registry/range-client.js';
-import type { PullContext } from './pull-context.js';
+import type { RegistrySession } from '../registry/session.js';
+import type { LayerLocks } from '../store/layer-locks.js';
+import { readLayerRecord } from '../store/layer-record.js';
+import type { StorePaths } from '../store/paths.js';
+import { foreignUrlsOf, hostsOf } from './blob-locations.js';
+import type { PullContext, Stop } from './pull-context.js';
+import type { PulledLayers } from './pull-layers.js';
+import type { ResolvedImage } from './resolve-image.js';
 
 /** A layer that the store does not have, as its descriptor states it. */
 export interface MissingLayer {
@@ -101,4 +112,135 @@ export function warnOfFallback(context: PullContext, layer: MissingLayer, error:
   const message = `layer ${layer.blob.digest}: ${error.message}; pulling the full layer instead`;
   context.emit({ event: 'warning', message });
   return true;
+}
+
+/** A layer of the image, cached or missing. */
+export interface ImageLayer {
+  readonly descriptor: Descriptor;
+  readonly diffId: Digest;
+  readonly kind: LayerKind;
+  /** Length of its tar if it is cached. */
+  readonly cachedTarBytes: number | undefined;
+}
+
+/** The layers of an image. @throws PullError `unsupported` for a descriptor of something else */
+export function imageLayers(image: ResolvedImage, paths: StorePaths): ImageLayer[] {
+  return image.manifest.layers.map((descriptor, i) => {
+    const diffId = image.config.diffIds[i]!;
+    const cachedTarBytes = readLayerRecord(paths, diffId)?.extents.lengthBytes;
+    return { descriptor, diffId, kind: layerKind(descriptor), cachedTarBytes };
+  });
+}
+
+interface MissingOptions {
+  readonly registry: Pick<RegistrySession, 'blobUrl'>;
+  readonly allowForeign: boolean;
+  /** Called for annotations that are ignored. */
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * The layers to pull, each DiffID once.
+ * @throws PullError `unsupported` for a foreign layer without `allowForeign`
+ */
+export function missingLayers(layers: readonly ImageLayer[], options: MissingOptions): MissingLayer[] {
+  const missing = new Map<Digest, MissingLayer>();
+  for (const layer of layers) {
+    if (layer.cachedTarBytes !== undefined || missing.has(layer.diffId)) continue;
+    missing.set(layer.diffId, missingLayer(layer, options));
+  }
+  return [...missing.values()];
+}
+
+function missingLayer({ descriptor, diffId, kind }: ImageLayer, options: MissingOptions): MissingLayer {
+  const { digest, sizeBytes, mediaType } = descriptor;
+  const { format, compression, place, problem } = kind;
+  if (problem !== undefined) {
+    options.warn(`layer ${digest}: ${problem}; pulling the full layer instead`);
+  }
+  const [foreignUrl, ...otherUrls] = kind.foreign ? foreignUrls(descriptor, options) : [];
+  const blob =
+    foreignUrl === undefined
+      ? { url: options.registry.blobUrl(digest), digest, sizeBytes }
+      : { url: foreignUrl, digest, sizeBytes, anonymous: true as const };
+  return {
+    blob,
+    diffId,
+    format,
+    mediaType,
+    compression,
+    otherUrls,
+    ...(place === undefined ? {} : { place }),
+  };
+}
+
+/** The URLs of a foreign layer; empty when its descriptor has none and it is in the registry. */
+function foreignUrls(layer: Descriptor, { allowForeign }: MissingOptions): string[] {
+  const { digest, urls = [] } = layer;
+  if (urls.length === 0) return [];
+  if (allowForeign) return foreignUrlsOf(layer);
+  throw new PullError('unsupported', `layer ${digest} is not in the registry but at ${hostsOf(layer)}`, {
+    layer: digest,
+    hint: 'if you trust that host, pull with --allow-foreign: it gets no credentials, and the digest is verified',
+  });
+}
+
+/** Something keeps deleting a layer that is missing again after so many pulls. */
+const MAX_PULLS = 2;
+
+/** How often a waiting pull or copy looks for a lock: each look reads some small files. */
+export const POLL_MS = 200;
+
+interface PullMissingOptions {
+  readonly locks: LayerLocks;
+  readonly stop: Stop;
+  /** Lists the layers that the store does not have now. */
+  readonly missing: () => Promise<readonly MissingLayer[]>;
+  readonly pull: (layers: readonly MissingLayer[]) => Promise<PulledLayers>;
+  /** Called when all remaining layers are locked by other processes. */
+  readonly onWait: (layers: number) => void;
+}
+
+interface PulledMissing {
+  /** By DiffID. */
+  readonly figures: Map<Digest, LayerFigures>;
+  readonly provenAfterMs: number;
+}
+
+/**
+ * Pulls the layers that the store does not have. Those that another process is pulling come last:
+ * by then they are cached, or their locks are free. A layer that disappears meanwhile (by a prune
+ * that had begun before) is pulled again, once.
+ * @throws PullError the reason of a stop; as `pull` and `storageError`
+ */
+export async function pullMissing({
+  locks,
+  stop,
+  missing,
+  pull,
+  onWait,
+}: PullMissingOptions): Promise<PulledMissing> {
+  const figures = new Map<Digest, LayerFigures>();
+  const pulls = new Map<Digest, number>();
+  let provenAfterMs = 0;
+  for (;;) {
+    const remaining = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MAX_PULLS);
+    if (remaining.length === 0) return { figures, provenAfterMs };
+    const locked = new Set(remaining.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
+    // The process that had a lock before may have published the layer meanwhile.
+    const layers = locked.size === 0 ? [] : (await missing()).filter(({ diffId }) => locked.has(diffId));
+    if (layers.length > 0) {
+      const pulled = await pull(layers);
+      for (const [i, { diffId }] of layers.entries()) {
+        figures.set(diffId, pulled.figures[i]!);
+        pulls.set(diffId, (pulls.get(diffId) ?? 0) + 1);
+      }
+      provenAfterMs += pulled.provenAfterMs;
+    }
+    locks.releaseAll();
+    if (locked.size > 0) continue;
+    onWait(remaining.length);
+    // No request is in flight meanwhile: karma's clock is paused.
+    while (remaining.every(({ diffId }) => locks.isLocked(diffId))) await stop.guard(sleep(POLL_MS));
+  }
 }

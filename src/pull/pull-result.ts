@@ -1,7 +1,6 @@
 import type { LayerFormat } from '../format/layer-format.js';
 import type { StorePaths } from '../store/paths.js';
-import type { KnownLayer, LayerFigures } from './layer.js';
-import type { ImageLayer } from './missing-layers.js';
+import type { ImageLayer, KnownLayer, LayerFigures } from './layer.js';
 import type { PlannedFigures } from './plan-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 

@@ -7,8 +7,16 @@ import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';
 import { removeUnreferenced, removeUnusable } from '../store/sweep.js';
-import { type LayerFigures, type MissingLayer, mayFallBack, sumOfFetches } from './layer.js';
-import { type ImageLayer, imageLayers, missingLayers, pullMissing } from './missing-layers.js';
+import {
+  type ImageLayer,
+  imageLayers,
+  type LayerFigures,
+  type MissingLayer,
+  mayFallBack,
+  missingLayers,
+  pullMissing,
+  sumOfFetches,
+} from './layer.js';
 import type { PullEvent } from './pull-events.js';
 import type { PulledLayers } from './pull-layers.js';
 import type { PullOptions } from './pull-options.js';

@@ -18,7 +18,7 @@ import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';
 import type { ImageSource } from './image-source.js';
-import { type ImageLayer, imageLayers } from './missing-layers.js';
+import { type ImageLayer, imageLayers } from './layer.js';
 import type { Settings } from './pull-options.js';
 
 type Registry = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;

@@ -4,13 +4,13 @@ import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
 import { layerKind } from '../../../src/format/layer-format.js';
 import type { Descriptor } from '../../../src/format/manifest.js';
-import type { MissingLayer } from '../../../src/pull/layer.js';
 import {
   type ImageLayer,
   imageLayers,
+  type MissingLayer,
   missingLayers,
   pullMissing,
-} from '../../../src/pull/missing-layers.js';
+} from '../../../src/pull/layer.js';
 import { Stop } from '../../../src/pull/pull-context.js';
 import { LayerLocks } from '../../../src/store/layer-locks.js';
 import { Lease } from '../../../src/store/leases.js';
