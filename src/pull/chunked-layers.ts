@@ -4,7 +4,7 @@ import type { PackId } from '../store/paths.js';
 import { LayerAssembly, LayerProver, writeInline } from './assembly.js';
 import type { Fetcher, Work } from './fetcher.js';
 import { type ChunkedLayer, isChunked, type KnownLayer } from './layer.js';
-import type { LayersPlan } from './plan-layers.js';
+import type { LayersPlan } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
 import { repairLayer } from './repair.js';
 import { SpanFetch } from './span-fetch.js';

@@ -13,7 +13,7 @@ import type { PackId } from '../store/paths.js';
 import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './blob-locations.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type OpaqueOptions } from './opaque-attempt.js';
-import { lookUpBlobParts } from './plan-layers.js';
+import { lookUpBlobParts } from './prepare-layers.js';
 import { mismatch } from './repair.js';
 
 /** Errors of a blob that arrived in full; its raw packs are of no use to the next pull. */

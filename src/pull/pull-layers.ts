@@ -19,7 +19,7 @@ import {
   warnOfFallback,
 } from './layer.js';
 import { OpaqueLayer } from './opaque-layer.js';
-import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './plan-layers.js';
+import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
 import { pieceBytes } from './span-fetch.js';
 import { fetchThreads, streamsAtATime } from './workers.js';

@@ -1,7 +1,7 @@
 import type { LayerFormat } from '../format/layer-format.js';
 import type { StorePaths } from '../store/paths.js';
 import type { ImageLayer, KnownLayer, LayerFigures } from './layer.js';
-import type { PlannedFigures } from './plan-layers.js';
+import type { PlannedFigures } from './prepare-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 
 export interface LayerResult {

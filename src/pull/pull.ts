@@ -238,7 +238,7 @@ class Pull {
   async #prepare(missing: readonly MissingLayer[]): Promise<PreparedLayers> {
     const [workers, { prepareLayers }] = await Promise.all([
       this.#startWorkers(missing),
-      import('./plan-layers.js'),
+      import('./prepare-layers.js'),
     ]);
     return prepareLayers(workers.context, missing);
   }

@@ -12,8 +12,8 @@ import {
   type KnownLayer,
   type MissingLayer,
 } from './layer.js';
+import { readLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
-import { readLayers } from './read-layers.js';
 
 /** The layers of an image, as `upperLayers` needs them. */
 export interface PathLayers {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { type ErrorCode, type Failure, PullError } from '../../../src/format/error.js';
 import type { LayerTable } from '../../../src/format/layer-table.js';
 import type { ReadMetadataResult } from '../../../src/pool/messages.js';
-import { readLayers } from '../../../src/pull/read-layers.js';
+import { readLayers } from '../../../src/pull/prepare-layers.js';
 import { fakeContext, fakeLayer, fakePool } from '../../support/fake-context.js';
 
 const MIB = 2 ** 20;
