@@ -1,8 +1,13 @@
-import { createRangeControl, type RangeControl, resetControl } from '../pool/range-control.js';
+import {
+  createRangeControl,
+  type RangeControl,
+  receivedBytes,
+  requestStop,
+  resetControl,
+} from '../pool/range-control.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { FetchFigures } from './layer.js';
 import type { PullContext } from './pull-context.js';
-import { SlowRanges } from './slow-ranges.js';
 
 /** A group of jobs, which are dropped together. */
 export interface Work {
@@ -155,4 +160,191 @@ export class Fetcher {
     this.#lastByteMs = performance.now();
     this.#context.concurrency.good();
   }
+}
+
+/**
+ * A remainder that arrives within this time at its rate is not worth a new connection, which takes
+ * up to a second.
+ */
+const MIN_REMAINING_MS = 2000;
+
+/**
+ * A range is slow below this share of the usual rate: connections to one server differ by half as a
+ * rule.
+ */
+const SLOW_SHARE = 1 / 4;
+
+/** Minimum of one more request, as time at the usual rate and in bytes: it costs a round trip. */
+const MIN_PART_MS = 1000;
+const MIN_PART_BYTES = 256 * 1024;
+
+/**
+ * How often a byte moves to another connection: where that does not help, the network itself is
+ * slow.
+ */
+const MAX_SPLITS = 3;
+
+/** Received bytes, and the time they took. */
+interface Pace {
+  readonly bytes: number;
+  readonly ms: number;
+}
+
+/** A range in flight, and what it received while it was watched. */
+export interface Watched extends Pace {
+  readonly remainingBytes: number;
+  /** How many stops of slow ranges led to it. */
+  readonly splits: number;
+  /**
+   * Whether its first byte had arrived when it was first watched. Timeouts handle silent ranges.
+   */
+  readonly hasBegun: boolean;
+}
+
+/**
+ * The median rate by bytes, so that small ranges hardly count, in bytes a millisecond; 0 without
+ * any.
+ */
+export function usualRate(finished: readonly Pace[]): number {
+  const byRate = finished.filter(({ bytes }) => bytes > 0).toSorted((a, b) => rateOf(a) - rateOf(b));
+  const half = byRate.reduce((sum, { bytes }) => sum + bytes, 0) / 2;
+  let slowerBytes = 0;
+  for (const pace of byRate) {
+    slowerBytes += pace.bytes;
+    if (slowerBytes >= half) return rateOf(pace);
+  }
+  return 0;
+}
+
+/** The slow range that would take longest, if its remainder is worth another request. */
+export function slowest<T extends Watched>(ranges: readonly T[], usual: number): T | undefined {
+  const slow = ranges.filter(
+    (range) =>
+      range.hasBegun &&
+      range.bytes > 0 &&
+      range.splits < MAX_SPLITS &&
+      rateOf(range) < usual * SLOW_SHARE &&
+      remainingMs(range) > MIN_REMAINING_MS,
+  );
+  return slow.toSorted((a, b) => remainingMs(b) - remainingMs(a))[0];
+}
+
+/** How many bytes each part of a remainder has that is fetched over up to `connections`. */
+export function partBytes(remainingBytes: number, connections: number, usual: number): number {
+  const parts = Math.floor(remainingBytes / Math.max(MIN_PART_BYTES, usual * MIN_PART_MS));
+  return Math.ceil(remainingBytes / Math.max(1, Math.min(connections, parts)));
+}
+
+function rateOf({ bytes, ms }: Pace): number {
+  return bytes / Math.max(1, ms);
+}
+
+function remainingMs(range: Watched): number {
+  return range.remainingBytes / rateOf(range);
+}
+
+/**
+ * How long a range is watched before its rate counts: a lost packet or a busy thread can halt a
+ * good connection for a second.
+ */
+const WATCH_MS = 2000;
+
+/** How many rates to keep, of the ranges that finished last: networks change. */
+const MAX_RATES = 32;
+
+/** A range in flight. */
+interface Range {
+  readonly control: RangeControl;
+  readonly sizeBytes: number;
+  readonly splits: number;
+  readonly startedMs: number;
+  /** Its received bytes when last measured; undefined before connections were idle. */
+  seen: { readonly ms: number; readonly bytes: number } | undefined;
+  /**
+   * How often it was asked to stop; where it cannot be cut, it continues over another connection.
+   */
+  stops: number;
+}
+
+/**
+ * Stops slow ranges: while connections are free and no job waits for them, asks the slowest range
+ * to stop if it is much slower than the others were. One at a time, as the rates of its remainder
+ * show whether that helps.
+ */
+class SlowRanges {
+  readonly #isIdle: () => boolean;
+  readonly #running = new Set<Range>();
+  readonly #finished: Pace[] = [];
+  #timer: NodeJS.Timeout | undefined;
+
+  /** `isIdle`: whether connections are free and no job waits for them. */
+  constructor(isIdle: () => boolean) {
+    this.#isIdle = isIdle;
+  }
+
+  /** Adds a range that begins. Returns a function to call at its end. */
+  started(range: Pick<Range, 'control' | 'sizeBytes' | 'splits'>): () => void {
+    const { control, sizeBytes, splits } = range;
+    const running = { control, sizeBytes, splits, startedMs: performance.now(), seen: undefined, stops: 0 };
+    this.#running.add(running);
+    return () => this.#ended(running);
+  }
+
+  /** Starts or ends watching, as `isIdle` says. */
+  watch(): void {
+    if (!this.#isIdle()) {
+      clearTimeout(this.#timer);
+      this.#timer = undefined;
+    } else if (this.#timer === undefined) {
+      for (const range of this.#running) measure(range);
+      this.#timer = this.#wait();
+    }
+  }
+
+  /** As `partBytes`. */
+  partBytes(remainingBytes: number, connections: number): number {
+    return partBytes(remainingBytes, connections, usualRate(this.#finished));
+  }
+
+  #ended(range: Range): void {
+    this.#running.delete(range);
+    if (range.stops > 0) return;
+    this.#finished.push({ bytes: receivedBytes(range.control), ms: performance.now() - range.startedMs });
+    if (this.#finished.length > MAX_RATES) this.#finished.shift();
+  }
+
+  #wait(): NodeJS.Timeout {
+    const dueMs = performance.now() + WATCH_MS;
+    return setTimeout(() => {
+      // So late, the process was suspended or is as busy as its receiving threads: rates say
+      // nothing.
+      const isLate = performance.now() > dueMs + WATCH_MS / 2;
+      this.#stopSlowest(isLate);
+      this.#timer = this.#isIdle() ? this.#wait() : undefined;
+    }, WATCH_MS).unref();
+  }
+
+  #stopSlowest(isLate: boolean): void {
+    const watched = Array.from(this.#running, (range) => ({ range, ...measure(range) }));
+    if (isLate || !this.#isIdle()) return;
+    const slow = slowest(watched, usualRate(this.#finished))?.range;
+    if (slow === undefined) return;
+    slow.stops += 1;
+    requestStop(slow.control);
+  }
+}
+
+/** What a range received since it was last measured. */
+function measure(range: Range): Watched {
+  const ms = performance.now();
+  const bytes = receivedBytes(range.control);
+  const { sizeBytes, splits, stops, seen } = range;
+  range.seen = { ms, bytes };
+  return {
+    bytes: bytes - (seen?.bytes ?? 0),
+    ms: ms - (seen?.ms ?? ms),
+    remainingBytes: Math.max(0, sizeBytes - bytes),
+    splits: splits + stops,
+    hasBegun: (seen?.bytes ?? 0) > 0,
+  };
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { partBytes, slowest, usualRate, type Watched } from '../../../src/pull/slow-ranges.js';
+import { partBytes, slowest, usualRate, type Watched } from '../../../src/pull/fetcher.js';
 
 const MIB = 2 ** 20;
 
