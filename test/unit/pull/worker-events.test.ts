@@ -5,7 +5,7 @@ import type { MainMessage } from '../../../src/pool/messages.js';
 import { Stop } from '../../../src/pull/pull-context.js';
 import type { PullEvent } from '../../../src/pull/pull-events.js';
 import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
-import { TargetRenewals, WorkerEvents } from '../../../src/pull/worker-events.js';
+import { TargetRenewals, WorkerEvents } from '../../../src/pull/workers.js';
 import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
 
 test('of a pull that has failed only lines about its requests are still told', () => {
