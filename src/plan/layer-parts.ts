@@ -1,6 +1,6 @@
 import { lastAtMost } from '../format/arrays.js';
 import type { LayerTable } from '../format/layer-table.js';
-import type { FirstOccurrences } from './duplicates.js';
+import type { FirstOccurrences } from './plan.js';
 
 /**
  * A contiguous part of a blob that an interrupted pull left decoded in a pack; its bytes have been

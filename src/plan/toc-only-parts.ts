@@ -1,6 +1,5 @@
 import { lastAtMost } from '../format/arrays.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../format/layer-table.js';
-import type { FirstOccurrences } from './duplicates.js';
 import {
   allocateParts,
   type LayerParts,
@@ -9,6 +8,7 @@ import {
   pushPart,
   type ResumedPiece,
 } from './layer-parts.js';
+import type { FirstOccurrences } from './plan.js';
 
 /**
  * Headers decode to about eight times their compressed length, and to at least a block. Used only

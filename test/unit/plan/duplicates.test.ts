@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DIGEST_BYTES } from '../../../src/format/digest.js';
 import { allocateTable } from '../../../src/format/layer-table.js';
-import { findFirstOccurrences } from '../../../src/plan/duplicates.js';
+import { findFirstOccurrences } from '../../../src/plan/plan.js';
 import { seededRandom } from '../../support/random.js';
 
 /** A table with the digests that `fill` writes; nothing else in it matters here. */
