@@ -1,6 +1,5 @@
 import { lastAtMost } from '../format/arrays.js';
 import type { LayerTable } from '../format/layer-table.js';
-import type { FirstOccurrences } from './plan.js';
 
 /**
  * A contiguous part of a blob that an interrupted pull left decoded in a pack; its bytes have been
@@ -31,6 +30,15 @@ export interface LayerToPlan {
   readonly chunkCachedOffset: Float64Array;
   /** Ascending by blobStart, not overlapping. A piece that contradicts the table is ignored. */
   readonly resumed: readonly ResumedPiece[];
+}
+
+/**
+ * For each content of a layer, where the same content comes first in this pull; layer -1 for the
+ * first itself.
+ */
+export interface FirstOccurrences {
+  readonly layer: Int32Array;
+  readonly row: Int32Array;
 }
 
 /** The state of a part, which decides what the plan may do with it. */

@@ -1,7 +1,15 @@
 import { DIGEST_BYTES } from '../format/digest.js';
 import { DigestTable } from '../format/digest-table.js';
 import type { LayerTable } from '../format/layer-table.js';
-import { buildParts, type LayerParts, type LayerToPlan, layResumed, PART } from './layer-parts.js';
+import {
+  allocateParts,
+  buildParts,
+  type FirstOccurrences,
+  type LayerParts,
+  type LayerToPlan,
+  layResumed,
+  PART,
+} from './layer-parts.js';
 import { cutSpans, type PartRange, type PlanLimits, selectParts } from './spans.js';
 import { buildTocOnlyParts } from './toc-only-parts.js';
 
@@ -112,8 +120,40 @@ export function planPull(layers: readonly LayerToPlan[], limits: PlanLimits): Pu
   return {
     spans: ranges.map((range) => toSpan(parts[range.layer]!, range)),
     layers: plans,
-    totals: plans.reduce((sum, plan) => addTotals(sum, plan.totals), NOTHING),
+    totals: sumOf(plans),
   };
+}
+
+/**
+ * Returns the first occurrence of every content, one result for each layer. Contents are the same
+ * when digest and size are. Digests forged to collide cannot make planning quadratic: `DigestTable`
+ * gives up, and the content counts as new.
+ */
+export function findFirstOccurrences(tables: readonly LayerTable[]): FirstOccurrences[] {
+  const contents = tables.reduce((sum, table) => sum + table.count, 0);
+  const digests = new Uint8Array(contents * DIGEST_BYTES);
+  const sizes = new Float64Array(contents);
+  const layers = new Int32Array(contents);
+  const starts = new Int32Array(tables.length);
+  let start = 0;
+  for (const [layer, table] of tables.entries()) {
+    digests.set(table.digests, start * DIGEST_BYTES);
+    sizes.set(table.sizeBytes, start);
+    layers.fill(layer, start, start + table.count);
+    starts[layer] = start;
+    start += table.count;
+  }
+  const { firstRow } = new DigestTable(digests, sizes);
+  return tables.map(({ count }, layer) => {
+    const first = { layer: new Int32Array(count).fill(-1), row: new Int32Array(count) };
+    for (let row = 0; row < count; row++) {
+      const at = firstRow[starts[layer]! + row]!;
+      if (at < 0 || at === starts[layer]! + row) continue;
+      first.layer[row] = layers[at]!;
+      first.row[row] = at - starts[layers[at]!]!;
+    }
+    return first;
+  });
 }
 
 function toSpan(parts: LayerParts, { layer, first, end }: PartRange): Span {
@@ -126,17 +166,10 @@ function toSpan(parts: LayerParts, { layer, first, end }: PartRange): Span {
   };
 }
 
-const NOTHING: PlanTotals = {
-  fetchBytes: 0,
-  decodedBytes: 0,
-  reusedBytes: 0,
-  copiedBytes: 0,
-  resumedBytes: 0,
-  inlineBytes: 0,
-  requests: 0,
-};
-
-function countTotals(parts: LayerParts, spans: readonly PartRange[]): PlanTotals {
+function countTotals(
+  parts: LayerParts,
+  spans: readonly PartRange[],
+): { -readonly [name in keyof PlanTotals]: number } {
   // Bytes by the state of their part. Parts inside spans are counted with the spans instead.
   const tarBytes = new Float64Array(Object.keys(PART).length);
   let fetchBytes = 0;
@@ -164,16 +197,12 @@ function countTotals(parts: LayerParts, spans: readonly PartRange[]): PlanTotals
   };
 }
 
-function addTotals(a: PlanTotals, b: PlanTotals): PlanTotals {
-  return {
-    fetchBytes: a.fetchBytes + b.fetchBytes,
-    decodedBytes: a.decodedBytes + b.decodedBytes,
-    reusedBytes: a.reusedBytes + b.reusedBytes,
-    copiedBytes: a.copiedBytes + b.copiedBytes,
-    resumedBytes: a.resumedBytes + b.resumedBytes,
-    inlineBytes: a.inlineBytes + b.inlineBytes,
-    requests: a.requests + b.requests,
-  };
+function sumOf(plans: readonly LayerPlan[]): PlanTotals {
+  const sum = countTotals(allocateParts(0), []);
+  for (const { totals } of plans) {
+    for (const name of Object.keys(sum) as Array<keyof PlanTotals>) sum[name] += totals[name];
+  }
+  return sum;
 }
 
 /**
@@ -191,30 +220,28 @@ function buildSegments(parts: LayerParts, spans: readonly PartRange[], firstSpan
   };
   let span = 0;
   for (let part = 0; part < parts.count; ) {
-    if (span < spans.length && spans[span]!.first === part) {
-      const range = spans[span]!;
-      const tarEnd = parts.tarStart[range.end]!;
-      push(rows, SEGMENT.span, firstSpan + span, 0, tarEnd, tarEnd - parts.tarStart[part]!);
-      span++;
-      part = range.end;
-      continue;
-    }
-    const tarEnd = parts.tarStart[part + 1]!;
-    if (tarEnd > parts.tarStart[part]!) pushPartSegment(rows, parts, part, tarEnd);
-    part++;
+    const range = spans[span]?.first === part ? spans[span] : undefined;
+    const end = range?.end ?? part + 1;
+    const tarEnd = parts.tarStart[end]!;
+    const bytes = tarEnd - parts.tarStart[part]!;
+    if (range !== undefined) push(rows, SEGMENT.span, firstSpan + span++, 0, tarEnd, bytes);
+    else if (bytes > 0) pushPart(rows, parts, part, tarEnd);
+    part = end;
   }
   return trimmed(rows);
 }
 
 type Rows = { -readonly [name in keyof Segments]: Segments[name] };
 
-function pushPartSegment(rows: Rows, parts: LayerParts, part: number, tarEnd: number): void {
+function pushPart(rows: Rows, parts: LayerParts, part: number, tarEnd: number): void {
   const state = parts.state[part]!;
-  const source = parts.source[part]!;
-  const offset = parts.sourceOffset[part]!;
   const length = parts.lengthBytes[part]!;
-  if (state === PART.gap || state === PART.hole) pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
-  else pushJoined(rows, state === PART.copy ? SEGMENT.copy : SEGMENT.cached, source, offset, tarEnd, length);
+  if (state === PART.gap || state === PART.hole) {
+    pushJoined(rows, SEGMENT.inline, -1, 0, tarEnd, length);
+    return;
+  }
+  const kind = state === PART.copy ? SEGMENT.copy : SEGMENT.cached;
+  pushJoined(rows, kind, parts.source[part]!, parts.sourceOffset[part]!, tarEnd, length);
 }
 
 /**
@@ -268,45 +295,4 @@ function trimmed(rows: Rows): Segments {
     sourceOffset: rows.sourceOffset.slice(0, count),
     lengthBytes: rows.lengthBytes.slice(0, count),
   };
-}
-
-/**
- * For each content of a layer, where the same content comes first in this pull; layer -1 for the
- * first itself.
- */
-export interface FirstOccurrences {
-  readonly layer: Int32Array;
-  readonly row: Int32Array;
-}
-
-/**
- * Returns the first occurrence of every content, one result for each layer. Contents are the same
- * when digest and size are. Digests forged to collide cannot make planning quadratic: `DigestTable`
- * gives up, and the content counts as new.
- */
-export function findFirstOccurrences(tables: readonly LayerTable[]): FirstOccurrences[] {
-  const contents = tables.reduce((sum, table) => sum + table.count, 0);
-  const digests = new Uint8Array(contents * DIGEST_BYTES);
-  const sizes = new Float64Array(contents);
-  const layers = new Int32Array(contents);
-  const starts = new Int32Array(tables.length);
-  let start = 0;
-  for (const [layer, table] of tables.entries()) {
-    digests.set(table.digests, start * DIGEST_BYTES);
-    sizes.set(table.sizeBytes, start);
-    layers.fill(layer, start, start + table.count);
-    starts[layer] = start;
-    start += table.count;
-  }
-  const { firstRow } = new DigestTable(digests, sizes);
-  return tables.map(({ count }, layer) => {
-    const first = { layer: new Int32Array(count).fill(-1), row: new Int32Array(count) };
-    for (let row = 0; row < count; row++) {
-      const at = firstRow[starts[layer]! + row]!;
-      if (at < 0 || at === starts[layer]! + row) continue;
-      first.layer[row] = layers[at]!;
-      first.row[row] = at - starts[layers[at]!]!;
-    }
-    return first;
-  });
 }

@@ -2,13 +2,13 @@ import { lastAtMost } from '../format/arrays.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../format/layer-table.js';
 import {
   allocateParts,
+  type FirstOccurrences,
   type LayerParts,
   type LayerToPlan,
   PART,
   pushPart,
   type ResumedPiece,
 } from './layer-parts.js';
-import type { FirstOccurrences } from './plan.js';
 
 /**
  * Headers decode to about eight times their compressed length, and to at least a block. Used only
