@@ -1,12 +1,13 @@
-import type { Span } from '../plan/plan.js';
-import type { ExtentList } from '../store/extents.js';
+import { PullError } from '../format/error.js';
+import { SEGMENT, type Segments, type Span } from '../plan/plan.js';
+import type { PackRun } from '../pool/messages.js';
+import { ExtentList } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import { LayerAssembly, LayerProver, writeInline } from './assembly.js';
 import type { Fetcher, Work } from './fetcher.js';
 import { type ChunkedLayer, isChunked, type KnownLayer } from './layer.js';
 import type { LayersPlan } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
-import { repairLayer } from './repair.js';
+import { LayerProver, repairLayer, writeInline } from './repair.js';
 import { SpanFetch } from './span-fetch.js';
 
 /** One chunked layer while its bytes arrive. */
@@ -48,13 +49,8 @@ export class ChunkedLayers {
     const { context, layers, plan, fetcher, pieceBytes } = options;
     this.#assemblies = layers.map((layer, row) => {
       const tail = layer.metadata?.tail;
-      const extent = tail && {
-        pack: tail.pack,
-        offset: tail.packOffset,
-        lengthBytes: tail.lengthBytes,
-      };
-      if (extent !== undefined) this.#noteWriter(extent.pack, row);
-      return new LayerAssembly(plan.chunked.layers[row]!.segments, plan.packs, extent);
+      if (tail !== undefined) this.#noteWriter(tail.pack, row);
+      return new LayerAssembly(plan.chunked.layers[row]!.segments, plan.packs, tail);
     });
     this.#fillings = layers.map((layer, row) => {
       if (!isChunked(layer)) return undefined;
@@ -90,8 +86,12 @@ export class ChunkedLayers {
 
   /** Adds all spans to the fetcher. */
   fetch(): void {
+    const { fetcher, plan } = this.#options;
     for (const [row, filling] of this.#fillings.entries()) {
-      if (filling !== undefined) this.#options.fetcher.add(this.#jobsOf(row, filling));
+      if (filling === undefined) continue;
+      const { firstSpan, endSpan } = plan.chunked.layers[row]!;
+      const spans = plan.chunked.spans.slice(firstSpan, endSpan);
+      fetcher.add(spans.map((span, i) => this.#job(filling, span, firstSpan + i)));
     }
     this.advance();
   }
@@ -135,12 +135,6 @@ export class ChunkedLayers {
     this.#writers.set(pack, rows.add(row));
   }
 
-  #jobsOf(row: number, filling: Filling) {
-    const { spans, layers } = this.#options.plan.chunked;
-    const { firstSpan, endSpan } = layers[row]!;
-    return spans.slice(firstSpan, endSpan).map((span, i) => this.#job(filling, span, firstSpan + i));
-  }
-
   #job({ spans }: Filling, span: Span, spanRow: number) {
     return spans.job({
       ...span,
@@ -180,5 +174,126 @@ export class ChunkedLayers {
       if (!work.dropped) assembly.replace(extents);
     }
     return work.dropped ? undefined : extents;
+  }
+}
+
+const MISSING_ORIGIN = 'a layer below does not have a content that this layer shares with it';
+
+/**
+ * Assembles the extents of one layer from its segments, in tar order, as their bytes reach the
+ * disk. The front is the tar offset before which all extents are known; those are in `extents`, and
+ * never change. A copied segment waits for the front of its origin, which always comes earlier in
+ * the pull.
+ */
+export class LayerAssembly {
+  extents = new ExtentList();
+  readonly #segments: Segments;
+  readonly #packs: readonly PackId[];
+  /** Parts of the spans behind the front, by row of the plan's spans. */
+  readonly #spans = new Map<number, { parts: PackRun[]; complete: boolean }>();
+  #inline: PackRun | undefined;
+  #inlineUsed = 0;
+  #next = 0;
+  /** Bytes behind the last segment, which are on disk already. */
+  #tail: PackRun | undefined;
+
+  /** `packs` is the table that cached segments point into. */
+  constructor(segments: Segments, packs: readonly PackId[], tail?: PackRun) {
+    this.#segments = segments;
+    this.#packs = packs;
+    this.#tail = tail;
+  }
+
+  get front(): number {
+    return this.extents.lengthBytes;
+  }
+
+  get complete(): boolean {
+    return this.#next === this.#segments.count && this.#tail === undefined;
+  }
+
+  /** Replaces all extents: the layer was repaired, or pulled as an opaque one. */
+  replace(extents: ExtentList): void {
+    this.extents = extents;
+    this.#next = this.#segments.count;
+    this.#tail = undefined;
+  }
+
+  /** Tar ranges that come from tar-split, as pairs [start, end), ascending. */
+  inlineRanges(): Float64Array {
+    const { kind, tarStart, count } = this.#segments;
+    const pairs: number[] = [];
+    for (let i = 0; i < count; i++) {
+      if (kind[i] === SEGMENT.inline) pairs.push(tarStart[i]!, tarStart[i + 1]!);
+    }
+    return Float64Array.from(pairs);
+  }
+
+  /** Adds the next part of a span, in tar order; `last` at the end of the span. */
+  placeSpanPart(span: number, part: PackRun, last: boolean): void {
+    const known = this.#spans.get(span) ?? { parts: [], complete: false };
+    known.parts.push(part);
+    known.complete = last;
+    this.#spans.set(span, known);
+  }
+
+  /** Adds all inline ranges, which lie one after the other. */
+  placeInline(run: PackRun): void {
+    this.#inline = run;
+  }
+
+  /**
+   * Moves the front as far as possible and returns the extents that it passed. `layers` are all of
+   * the pull.
+   * @throws PullError `digest-mismatch` when a layer lacks a content that this one copies from it
+   */
+  advance(layers: readonly LayerAssembly[]): ExtentList {
+    const grown = new ExtentList();
+    while (this.#next < this.#segments.count && this.#append(this.#next, layers, grown)) this.#next += 1;
+    if (this.#next === this.#segments.count && this.#tail !== undefined) {
+      const { pack, packOffset, lengthBytes } = this.#tail;
+      this.extents.push(pack, packOffset, lengthBytes);
+      grown.push(pack, packOffset, lengthBytes);
+      this.#tail = undefined;
+    }
+    return grown;
+  }
+
+  /** Appends a segment. Returns false when its bytes are not on disk yet. */
+  #append(row: number, layers: readonly LayerAssembly[], grown: ExtentList): boolean {
+    const push = (pack: PackId, offset: number, lengthBytes: number): void => {
+      grown.push(pack, offset, lengthBytes);
+      this.extents.push(pack, offset, lengthBytes);
+    };
+    const lengthBytes = this.#segments.lengthBytes[row]!;
+    const source = this.#segments.source[row]!;
+    const sourceOffset = this.#segments.sourceOffset[row]!;
+    switch (this.#segments.kind[row]) {
+      case SEGMENT.cached:
+        push(this.#packs[source]!, sourceOffset, lengthBytes);
+        return true;
+      case SEGMENT.span: {
+        const known = this.#spans.get(source);
+        if (!known?.complete) return false;
+        for (const part of known.parts) push(part.pack, part.packOffset, part.lengthBytes);
+        this.#spans.delete(source);
+        return true;
+      }
+      case SEGMENT.inline:
+        if (this.#inline === undefined) return false;
+        push(this.#inline.pack, this.#inline.packOffset + this.#inlineUsed, lengthBytes);
+        this.#inlineUsed += lengthBytes;
+        return true;
+      default: {
+        const origin = layers[source]!;
+        if (origin.front < sourceOffset + lengthBytes) {
+          if (!origin.complete) return false;
+          throw new PullError('digest-mismatch', MISSING_ORIGIN);
+        }
+        const copy = origin.extents.slice(sourceOffset, sourceOffset + lengthBytes);
+        for (let i = 0; i < copy.count; i++) push(copy.packAt(i), copy.offsetAt(i), copy.lengthAt(i));
+        return true;
+      }
+    }
   }
 }

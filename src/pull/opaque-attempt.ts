@@ -7,11 +7,11 @@ import type { DecodeBlobResult } from '../pool/messages.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import { LayerProver } from './assembly.js';
 import type { Semaphore } from './budgets.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
+import { LayerProver } from './repair.js';
 
 export interface OpaqueOptions {
   readonly context: PullContext;

@@ -1,16 +1,96 @@
-import { lastAtMost } from '../format/arrays.js';
+import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type LayerTable, SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
-import { findFirstOccurrences, type Span } from '../plan/plan.js';
-import { REQUEST_BYTES } from '../plan/spans.js';
-import type { FindDamageResult, MetadataPartWithDigest } from '../pool/messages.js';
+import { type DamagedCopy, type DamagedRun, damagedParts } from '../plan/selected-spans.js';
+import type { FollowedLayer } from '../pool/layer-follower.js';
+import type {
+  FindDamageResult,
+  MetadataPartWithDigest,
+  PackRun,
+  VerifyLayerResult,
+} from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
-import { LayerProver, writeInline } from './assembly.js';
 import type { Fetcher } from './fetcher.js';
 import type { ChunkedLayer, KnownLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
 import type { SpanFetch } from './span-fetch.js';
+
+/**
+ * The tar length of an opaque layer is unknown until its end. There are tags for this many times
+ * its blob, and for at least 1 GiB; a follower gives up a longer tar.
+ */
+const USUAL_RATIO = 16;
+const SMALL_TAR_BYTES = 2 ** 30;
+
+/**
+ * A layer that states to be larger is not followed: it hardly fits on a disk. Tags take 12 bytes a
+ * MiB.
+ */
+const MAX_FOLLOWED_TAR_BYTES = 2 ** 40;
+
+/**
+ * Hashes one layer in a worker, behind its front: sends it extents as they arrive, in tar order.
+ */
+export class LayerProver {
+  readonly #context: PullContext;
+  readonly #diffId: Digest;
+  readonly #followed: FollowedLayer | undefined = undefined;
+  #port: MessagePort | undefined;
+  #result: Promise<VerifyLayerResult> | undefined;
+
+  constructor(context: PullContext, { diffId, metadata, blob }: KnownLayer) {
+    this.#context = context;
+    this.#diffId = diffId;
+    const maxTarBytes = metadata?.table.tarBytes ?? Math.max(SMALL_TAR_BYTES, USUAL_RATIO * blob.sizeBytes);
+    if (maxTarBytes <= MAX_FOLLOWED_TAR_BYTES) this.#followed = context.follower?.follow(diffId, maxTarBytes);
+  }
+
+  /** Adds the next bytes of the tar. */
+  feed(extents: ExtentList): void {
+    if (extents.count === 0) return;
+    this.#open().postMessage(extents.toRows());
+    this.#followed?.feed(extents.toRows());
+  }
+
+  /**
+   * Returns the digest of all bytes, or null when a pack does not have all of them any more.
+   * `extents` are all that was fed. If only zeros at the end are missing for the DiffID, appends
+   * them to `extents` and returns the DiffID.
+   */
+  async end(extents: ExtentList): Promise<Digest | null> {
+    const port = this.#open();
+    port.postMessage(null);
+    const { digest, isTagged, padding } = await this.#result!.finally(() => port.close());
+    if (padding !== undefined) {
+      const zeros = new ExtentList();
+      zeros.push(padding.pack, padding.packOffset, padding.lengthBytes);
+      extents.append(zeros);
+      this.#context.packs.add(padding.pack);
+      this.#followed?.feed(zeros.toRows());
+    }
+    this.#followed?.end(digest === this.#diffId && isTagged);
+    return digest;
+  }
+
+  /** Ends the hash without its digest. */
+  abandon(): void {
+    this.#followed?.end(false);
+    this.#port?.postMessage(null);
+    this.#result?.catch(() => {}).then(() => this.#port?.close());
+  }
+
+  #open(): MessagePort {
+    if (this.#port === undefined) {
+      const { port1, port2 } = new MessageChannel();
+      this.#port = port1;
+      const task = { task: 'verify-layer', diffId: this.#diffId, port: port2 } as const;
+      const tags = this.#followed?.tags;
+      this.#result = this.#context.support.run(tags === undefined ? task : { ...task, tags }, [port2]);
+      this.#result.catch(() => {}); // `end` throws it
+    }
+    return this.#port;
+  }
+}
 
 interface Repair {
   readonly context: PullContext;
@@ -92,13 +172,10 @@ function refetch({ spans, fetcher }: Repair, run: DamagedRun): Promise<Patch> {
   const fresh = new ExtentList();
   return new Promise((resolve, reject) => {
     const job = spans.job({
-      blobStart,
-      blobEnd,
-      tarStart,
-      tarEnd,
+      ...{ blobStart, blobEnd, tarStart, tarEnd },
       checkContents: isFresh ? 'again' : 'first',
       onPart: (part, last) => {
-        fresh.push(part.pack, part.offset, part.lengthBytes);
+        fresh.push(part.pack, part.packOffset, part.lengthBytes);
         if (last) resolve({ tarStart, tarEnd, extents: fresh });
       },
       failed: reject,
@@ -121,14 +198,13 @@ async function rewriteInline(
   if (ranges.length === 0) return [];
   const run = await writeInline(context, layer, tarSplit, ranges);
   const patches: Patch[] = [];
-  let { offset } = run;
+  let { packOffset } = run;
   for (let i = 0; i < ranges.length; i += 2) {
-    const tarStart = ranges[i]!;
-    const tarEnd = ranges[i + 1]!;
-    const fresh = new ExtentList();
-    fresh.push(run.pack, offset, tarEnd - tarStart);
-    offset += tarEnd - tarStart;
-    patches.push({ tarStart, tarEnd, extents: fresh });
+    const [tarStart, tarEnd] = [ranges[i]!, ranges[i + 1]!];
+    const extents = new ExtentList();
+    extents.push(run.pack, packOffset, tarEnd - tarStart);
+    packOffset += tarEnd - tarStart;
+    patches.push({ tarStart, tarEnd, extents });
   }
   return patches;
 }
@@ -156,4 +232,20 @@ export function mismatch(layer: KnownLayer, actual: Digest | null): PullError {
       hint: 'the image was built or pushed incorrectly: rebuild it, or pull another version',
     },
   );
+}
+
+/**
+ * Writes these tar ranges from tar-split (pairs [start, end)) to a pack, one after the other.
+ * @throws PullError as fetching does
+ */
+export async function writeInline(
+  context: PullContext,
+  layer: ChunkedLayer,
+  tarSplit: MetadataPartWithDigest,
+  ranges: Float64Array,
+): Promise<PackRun> {
+  const task = { task: 'write-inline', blob: layer.blob, tarSplit, ranges } as const;
+  const run = await context.metadata.with(tarSplit.uncompressedBytes, () => context.support.run(task));
+  context.packs.add(run.pack);
+  return run;
 }

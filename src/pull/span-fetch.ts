@@ -1,10 +1,9 @@
 import { fromFailure, PullError } from '../format/error.js';
 import { findCutPoint } from '../format/layer-table.js';
 import { cutRanges } from '../format/ranges.js';
-import type { FetchSpanResult, FetchSpanTask, LayerMetadata, WrongBytes } from '../pool/messages.js';
+import type { FetchSpanResult, FetchSpanTask, LayerMetadata, PackRun, WrongBytes } from '../pool/messages.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
-import type { Extent } from './assembly.js';
 import type { Fetcher, FetchJob, RangeTurn, Work } from './fetcher.js';
 import type { ChunkedLayer, FetchFigures } from './layer.js';
 import type { PullContext } from './pull-context.js';
@@ -24,7 +23,7 @@ export interface SpanRange {
    * Called for each part on disk, in tar order, unless it is known to be wrong; `last` at the end
    * of the range.
    */
-  readonly onPart: (part: Extent, last: boolean) => void;
+  readonly onPart: (part: PackRun, last: boolean) => void;
   /** How many stops of slow ranges led to this range. */
   readonly splits?: number;
   /** Called on failure, instead of the callback of the SpanFetch. */
@@ -164,7 +163,7 @@ export class SpanFetch {
     const pack = result.pack;
     this.#context.packs.add(pack);
     if (wrong !== undefined) await this.#fetchAgain(range, retries + 1, wrong);
-    const part = { pack, offset: packOffset, lengthBytes: goodTarBytes };
+    const part = { pack, packOffset, lengthBytes: goodTarBytes };
     if (goodTarBytes > 0 || wrong === undefined) range.onPart(part, wrong === undefined);
   }
 
@@ -236,7 +235,7 @@ export function lastBytesFor(
  * One `onPart` for each of `count` ranges that one was cut into, which calls `onPart` in tar order.
  */
 function inOrder(onPart: SpanRange['onPart'], count: number): Array<SpanRange['onPart']> {
-  const ranges = Array.from({ length: count }, () => ({ parts: [] as Extent[], isComplete: false }));
+  const ranges = Array.from({ length: count }, () => ({ parts: [] as PackRun[], isComplete: false }));
   let next = 0;
   return ranges.map((range) => (part, last) => {
     range.parts.push(part);

@@ -4,7 +4,6 @@ import { gapsOf } from '../plan/selected-spans.js';
 import type { PartialLayer } from '../pool/messages.js';
 import { ExtentList } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
-import { writeInline } from './assembly.js';
 import {
   type ChunkedLayer,
   type FetchFigures,
@@ -14,6 +13,7 @@ import {
 } from './layer.js';
 import { readLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
+import { writeInline } from './repair.js';
 
 /** The layers of an image, as `upperLayers` needs them. */
 export interface PathLayers {
@@ -132,8 +132,8 @@ async function partialLayer(
   }
   const ranges = gapsOf(table);
   const extents = new ExtentList();
-  const { pack, offset, lengthBytes } = await writeInline(context, layer, tarSplit!, ranges);
-  extents.push(pack, offset, lengthBytes);
+  const { pack, packOffset, lengthBytes } = await writeInline(context, layer, tarSplit!, ranges);
+  extents.push(pack, packOffset, lengthBytes);
   return { diffId, tarBytes: table.tarBytes, extents: extents.toRows(), ranges };
 }
 

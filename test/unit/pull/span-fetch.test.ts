@@ -98,8 +98,8 @@ function jobsOf(count: number): { jobs: SpanRange[]; done: Promise<void>; parts:
   const done = new Promise<void>((all) => {
     resolve = all;
   });
-  const onPart: SpanRange['onPart'] = ({ offset, lengthBytes }) => {
-    parts.push(offset);
+  const onPart: SpanRange['onPart'] = ({ packOffset, lengthBytes }) => {
+    parts.push(packOffset);
     left -= lengthBytes;
     if (left === 0) resolve();
   };
@@ -262,8 +262,8 @@ test('the rest of a span that was stopped is fetched in parts, and told in order
   });
   const told: number[] = [];
   await new Promise<void>((resolve) => {
-    const onPart: SpanRange['onPart'] = ({ offset, lengthBytes }, last) => {
-      if (lengthBytes > 0) told.push(offset);
+    const onPart: SpanRange['onPart'] = ({ packOffset, lengthBytes }, last) => {
+      if (lengthBytes > 0) told.push(packOffset);
       if (last) resolve();
     };
     add([{ blobStart: 0, blobEnd: size, tarStart: 0, tarEnd: size, onPart }]);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SEGMENT, type Segments } from '../../../src/plan/plan.js';
-import { LayerAssembly } from '../../../src/pull/assembly.js';
+import { LayerAssembly } from '../../../src/pull/chunked-layers.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import type { PackId } from '../../../src/store/paths.js';
 
@@ -58,11 +58,11 @@ test('a span is before the front when all of it is on disk, and later spans wait
     ]),
     PACKS,
   );
-  layer.placeSpanPart(5, { pack: B, offset: 0, lengthBytes: 20 }, true);
+  layer.placeSpanPart(5, { pack: B, packOffset: 0, lengthBytes: 20 }, true);
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeSpanPart(4, { pack: A, offset: 0, lengthBytes: 6 }, false);
+  layer.placeSpanPart(4, { pack: A, packOffset: 0, lengthBytes: 6 }, false);
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeSpanPart(4, { pack: A, offset: 50, lengthBytes: 4 }, true);
+  layer.placeSpanPart(4, { pack: A, packOffset: 50, lengthBytes: 4 }, true);
   assert.deepEqual(rowsOf(layer.advance([layer])), [
     [A, 0, 6],
     [A, 50, 4],
@@ -82,7 +82,7 @@ test('inline segments lie one after the other in their run', () => {
   );
   assert.deepEqual([...layer.inlineRanges()], [0, 3, 13, 17]);
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeInline({ pack: B, offset: 1000, lengthBytes: 7 });
+  layer.placeInline({ pack: B, packOffset: 1000, lengthBytes: 7 });
   assert.deepEqual(rowsOf(layer.advance([layer])), [
     [B, 1000, 3],
     [A, 0, 10],
@@ -100,10 +100,10 @@ test('a copy waits until the front of the layer it copies has passed it', () => 
   );
   const second = new LayerAssembly(segmentsOf([['copy', 8, 0, 6]]), PACKS);
   const layers = [first, second];
-  first.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 10 }, true);
+  first.placeSpanPart(0, { pack: A, packOffset: 0, lengthBytes: 10 }, true);
   first.advance(layers);
   assert.equal(second.advance(layers).count, 0);
-  first.placeSpanPart(1, { pack: B, offset: 70, lengthBytes: 10 }, true);
+  first.placeSpanPart(1, { pack: B, packOffset: 70, lengthBytes: 10 }, true);
   first.advance(layers);
   assert.deepEqual(rowsOf(second.advance(layers)), [
     [A, 6, 4],
@@ -143,7 +143,7 @@ test('a span without tar-split can be shorter than what is allotted to it', () =
     ]),
     PACKS,
   );
-  layer.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 512 }, true);
+  layer.placeSpanPart(0, { pack: A, packOffset: 0, lengthBytes: 512 }, true);
   assert.deepEqual(rowsOf(layer.advance([layer])), [
     [A, 0, 512],
     [B, 5, 10],
@@ -154,11 +154,11 @@ test('a span without tar-split can be shorter than what is allotted to it', () =
 test('what came with the metadata stands behind the last segment', () => {
   const layer = new LayerAssembly(segmentsOf([['span', 10, 0]]), PACKS, {
     pack: B,
-    offset: 7,
+    packOffset: 7,
     lengthBytes: 3,
   });
   assert.equal(layer.advance([layer]).count, 0);
-  layer.placeSpanPart(0, { pack: A, offset: 0, lengthBytes: 10 }, true);
+  layer.placeSpanPart(0, { pack: A, packOffset: 0, lengthBytes: 10 }, true);
   assert.ok(!layer.complete);
   assert.deepEqual(rowsOf(layer.advance([layer])), [
     [A, 0, 10],
