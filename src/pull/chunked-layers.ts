@@ -6,8 +6,8 @@ import type { PackId } from '../store/paths.js';
 import type { Fetcher, Work } from './fetcher.js';
 import { type ChunkedLayer, isChunked, type KnownLayer } from './layer.js';
 import type { LayersPlan } from './prepare-layers.js';
+import { LayerProver, repairLayer, writeInline } from './prove-layer.js';
 import type { PullContext } from './pull-context.js';
-import { LayerProver, repairLayer, writeInline } from './repair.js';
 import { SpanFetch } from './span-fetch.js';
 
 /** One chunked layer while its bytes arrive. */

@@ -10,8 +10,8 @@ import type { PackId } from '../store/paths.js';
 import type { Semaphore } from './budgets.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';
 import type { KnownLayer } from './layer.js';
+import { LayerProver } from './prove-layer.js';
 import type { PullContext } from './pull-context.js';
-import { LayerProver } from './repair.js';
 
 export interface OpaqueOptions {
   readonly context: PullContext;

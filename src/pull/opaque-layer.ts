@@ -14,7 +14,7 @@ import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './blob-locations.js';
 import { type KnownLayer, warnOfType } from './layer.js';
 import { OpaqueAttempt, type OpaqueOptions } from './opaque-attempt.js';
 import { lookUpBlobParts } from './prepare-layers.js';
-import { mismatch } from './repair.js';
+import { mismatch } from './prove-layer.js';
 
 /** Errors of a blob that arrived in full; its raw packs are of no use to the next pull. */
 const WRONG_BLOB: ReadonlySet<ErrorCode> = new Set(['digest-mismatch', 'metadata-malformed']);

@@ -12,8 +12,8 @@ import {
   type MissingLayer,
 } from './layer.js';
 import { readLayers } from './prepare-layers.js';
+import { writeInline } from './prove-layer.js';
 import type { PullContext } from './pull-context.js';
-import { writeInline } from './repair.js';
 
 /** The layers of an image, as `upperLayers` needs them. */
 export interface PathLayers {
