@@ -51,6 +51,16 @@ export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
 }
 
 /**
+ * Blob sizes of the layers that are opaque by their descriptors. A zstd blob without annotations
+ * may have a footer that leads to a table of contents; hardly any has.
+ */
+export function likelyStreamBytes(layers: ReadonlyArray<Pick<MissingLayer, 'blob' | 'place'>>): number[] {
+  return layers
+    .filter(({ place }) => place === undefined || (place.by === 'footer' && place.compression === 'zstd'))
+    .map(({ blob }) => blob.sizeBytes);
+}
+
+/**
  * Warns of a blob with another compression than its media type states; other clients may refuse
  * such an image.
  */

@@ -7,7 +7,7 @@ import { deleteBlob } from '../store/blob-cache.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
 import { writeLayerRecord } from '../store/layer-record.js';
-import { Semaphore } from './budgets.js';
+import { fetchThreads, Semaphore, streamsAtATime } from './budgets.js';
 import { ChunkedLayers } from './chunked-layers.js';
 import { Fetcher, type Work } from './fetcher.js';
 import {
@@ -22,7 +22,6 @@ import { OpaqueLayer } from './opaque-layer.js';
 import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
 import { pieceBytes } from './span-fetch.js';
-import { fetchThreads, streamsAtATime } from './workers.js';
 
 /** What the layers of one pull cost, in its order. */
 export interface PulledLayers {

@@ -8,12 +8,12 @@ import type { TaskRunner } from '../pool/worker-pool.js';
 import { ExtentList } from '../store/extents.js';
 import { writeLayerRecord } from '../store/layer-record.js';
 import type { PackId } from '../store/paths.js';
+import { fetchThreads } from './budgets.js';
 import { type ChunkedLayer, type FetchFigures, sumOfFetches } from './layer.js';
 import type { PullContext } from './pull-context.js';
 import type { PathSelection } from './pull-result.js';
 import { lastBytesFor } from './span-fetch.js';
 import { type PathLayers, upperLayers } from './upper-layers.js';
-import { fetchThreads } from './workers.js';
 
 /** A file or directory of an image as a layer of its own in the store. */
 export interface PickedPath extends Readonly<FetchFigures> {

@@ -11,6 +11,7 @@ import {
   type ImageLayer,
   imageLayers,
   type LayerFigures,
+  likelyStreamBytes,
   type MissingLayer,
   mayFallBack,
   missingLayers,
@@ -251,7 +252,7 @@ class Pull {
 
   /** Loads piscina and all that runs on it only when there is a layer to pull. */
   async #loadWorkers(missing: readonly MissingLayer[]): Promise<Workers> {
-    const { Workers: Threads, likelyStreamBytes } = await import('./workers.js');
+    const { Workers: Threads } = await import('./workers.js');
     const [session, paths, follower] = [this.#session, this.#paths, this.#follower];
     const demand = { layers: missing.length, streamBytes: likelyStreamBytes(missing) };
     return Threads.start({ session, paths, ...demand, emit: this.#emit, follower });

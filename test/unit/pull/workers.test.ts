@@ -1,105 +1,109 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import {
-  fetchThreads,
-  likelyStreamBytes,
-  streamsAtATime,
-  supportThreads,
-} from '../../../src/pull/workers.js';
-import { fakeLayer } from '../../support/fake-context.js';
+import { createCounters } from '../../../src/pool/counters.js';
+import type { MainMessage } from '../../../src/pool/messages.js';
+import { Stop } from '../../../src/pull/pull-context.js';
+import type { PullEvent } from '../../../src/pull/pull-events.js';
+import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
+import { TargetRenewals, WorkerEvents } from '../../../src/pull/workers.js';
+import type { MirroredSession } from '../../../src/registry/mirrored-session.js';
 
-const LARGE_BYTES = 100e6;
-const MEMORY_BYTES = 64e9;
+test('of a pull that has failed only lines about its requests are still told', () => {
+  const told: PullEvent[] = [];
+  const stop = new Stop();
+  const retries = new KarmaRetryPolicy({
+    tauMs: 1000,
+    counters: createCounters(),
+    stop,
+    now: () => 0,
+    onWait: () => {},
+    onMiss: () => {},
+  });
+  const events = new WorkerEvents({
+    channel: 'worker-events-test',
+    session: {} as MirroredSession,
+    retries,
+    emit: (event) => told.push(event),
+    onFullStore: () => {},
+  });
+  events.close();
+  events.handle({ event: 'miss', message: 'it broke' });
+  events.handle({ event: 'request', line: 'GET the blob: 404' });
+  assert.deepEqual(told, [{ event: 'debug', line: 'GET the blob: 404' }]);
+  assert.deepEqual([retries.misses, stop.reason], [0, undefined]);
+});
 
-/** Support threads of a pull of so many large streams and other layers. */
-function threadsFor(
-  workers: number,
-  streams: number,
-  others = 0,
-  sizeBytes = LARGE_BYTES,
-  memoryBytes = MEMORY_BYTES,
-): number {
-  const streamBytes = Array.from({ length: streams }, () => sizeBytes);
-  return supportThreads({ workers, connections: 16, memoryBytes, layers: streams + others, streamBytes });
+const BLOB = 'http://registry/blob';
+
+function create() {
+  const posted: MainMessage[] = [];
+  const renewals = new TargetRenewals((message) => posted.push(message));
+  const expired = (thread: number, target: string) => {
+    renewals.expired({ blobUrl: BLOB, target, thread });
+    return posted.splice(0);
+  };
+  const renewed = (target: string | undefined) => {
+    renewals.renewed(BLOB, target);
+    return posted.splice(0);
+  };
+  return { renewals, expired, renewed };
 }
 
-test('streams have two support threads each, as long as there are no more than workers', () => {
-  const counts = [1, 2, 4, 8, 16].map((workers) => [1, 4, 12].map((streams) => threadsFor(workers, streams)));
-  assert.deepEqual(counts, [
-    [1, 1, 1],
-    [2, 2, 2],
-    [2, 4, 4],
-    [2, 8, 8],
-    [2, 8, 16],
-  ]);
+const leave = (thread: number) => ({ message: 'renew-target', blobUrl: BLOB, thread });
+const told = (target: string | undefined, thread: number) => ({
+  message: 'target',
+  blobUrl: BLOB,
+  target,
+  thread,
 });
 
-test('chunked layers have one support thread for two workers, at most four, and leave as many to streams beside them', () => {
-  const counts = [1, 2, 4, 8, 16].map((workers) => [
-    threadsFor(workers, 0, 1),
-    threadsFor(workers, 0, 12),
-    threadsFor(workers, 8, 1),
-  ]);
-  assert.deepEqual(counts, [
-    [1, 1, 1],
-    [1, 1, 1],
-    [1, 2, 2],
-    [1, 4, 4],
-    [1, 4, 8],
-  ]);
+test('the first thread has leave to ask, and what it finds is told once to each that waits', () => {
+  const { expired, renewed } = create();
+  assert.deepEqual(expired(1, 'a'), [leave(1)]);
+  assert.deepEqual(expired(2, 'b'), []);
+  assert.deepEqual(expired(3, 'a'), []);
+  assert.deepEqual(renewed('c'), [told('c', 2), told('c', 3)]);
+  assert.deepEqual(renewed('d'), []);
 });
 
-test('streams that take less to decode than a thread to start add none', () => {
-  assert.deepEqual(
-    [1e3, 1e6, 2e6].map((sizeBytes) => threadsFor(16, 8, 0, sizeBytes)),
-    [4, 4, 4],
-  );
-  assert.equal(threadsFor(16, 1, 0, 1e6), 1);
-  assert.equal(threadsFor(16, 100, 0, 1e6), 12, 'many small ones are together as one large one');
+test('a thread is answered when the registry names the target again that was refused', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  expired(2, 'a');
+  assert.deepEqual(renewed('a'), [told('a', 2)]);
 });
 
-test('no pull has more support threads than connections, as each asks for metadata', () => {
-  const streamBytes = [LARGE_BYTES, LARGE_BYTES];
-  assert.equal(
-    supportThreads({ workers: 8, connections: 3, memoryBytes: MEMORY_BYTES, layers: 2, streamBytes }),
-    3,
-  );
+test('a thread with an older target catches up; the next to lose the latest asks', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
+  assert.deepEqual(expired(2, 'c'), [leave(2)]);
 });
 
-test('one thread fetches little, or for four decoders; all workers fetch chunked layers', () => {
-  assert.deepEqual(
-    [1, 2, 4, 5, 8, 16].map((workers) => fetchThreads(workers, LARGE_BYTES, true)),
-    [1, 1, 1, 2, 2, 4],
-  );
-  assert.deepEqual(
-    [1, 2, 16].map((workers) => fetchThreads(workers, LARGE_BYTES, false)),
-    [1, 2, 16],
-  );
-  assert.equal(fetchThreads(16, 1e6, false), 1);
+test('when asking was in vain those that wait are told, and the next has leave', () => {
+  const { expired, renewed } = create();
+  expired(1, 'a');
+  expired(3, 'a');
+  assert.deepEqual(renewed(undefined), [told(undefined, 3)]);
+  assert.deepEqual(expired(2, 'a'), [leave(2)]);
 });
 
-test('as many streams are decoded at a time as there are workers and memory for them, two at least', () => {
-  const counts = [64e9, 1e9, 0].map((bytes) =>
-    [1, 2, 3, 8, 16].map((workers) => streamsAtATime(workers, bytes)),
-  );
-  assert.deepEqual(counts, [
-    [2, 2, 3, 8, 16],
-    [2, 2, 3, 3, 3],
-    [2, 2, 2, 2, 2],
-  ]);
-  assert.equal(threadsFor(16, 12, 0, LARGE_BYTES, 1e9), 6);
+test('nobody is sent to a target that failed', () => {
+  const { renewals, expired, renewed } = create();
+  expired(1, 'a');
+  renewed('c');
+  renewals.failed(BLOB, 'other');
+  assert.deepEqual(expired(2, 'b'), [told('c', 2)]);
+  renewals.failed(BLOB, 'c');
+  assert.deepEqual(expired(2, 'b'), [leave(2)]);
 });
 
-test('a layer is likely a stream unless its descriptor says where a table of contents is', () => {
-  const { blob, place } = fakeLayer();
-  const footer = { by: 'footer', compression: 'zstd' } as const;
-  const stargz = { by: 'footer', compression: 'gzip', tocDigest: blob.digest } as const;
-  assert.deepEqual(likelyStreamBytes([{ blob }, { blob, place: place! }]), [blob.sizeBytes]);
-  assert.deepEqual(
-    likelyStreamBytes([
-      { blob, place: footer },
-      { blob, place: stargz },
-    ]),
-    [blob.sizeBytes],
-  );
+test('blobs have nothing to do with each other', () => {
+  const { renewals, expired, renewed } = create();
+  renewals.expired({ blobUrl: 'http://registry/other', target: 'a', thread: 1 });
+  assert.deepEqual(expired(2, 'a'), [{ ...leave(1), blobUrl: 'http://registry/other' }, leave(2)]);
+  expired(3, 'a');
+  renewals.renewed('http://registry/other', 'c');
+  assert.deepEqual(renewed('d'), [told('d', 3)]);
 });
