@@ -10,7 +10,9 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LocalImage } from '../format/local-image.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
-import { MAX_INDEX_BYTES } from './layout-index.js';
+
+/** Maximum size of index.json; one with 10,000 images has 3 MB. */
+export const MAX_INDEX_BYTES = 16 * 2 ** 20;
 
 /** A layout of 10,000 images with some layers each; their locations take 20 MB of memory. */
 const MAX_ARCHIVE_ENTRIES = 100_000;

@@ -1,4 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { resolve } from 'node:path';
+import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
+import { formatReference, parseReference, type Reference } from '../format/reference.js';
 import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createRateLimit } from '../pool/rate-limit.js';
@@ -9,23 +12,30 @@ import {
   sharedClockMs,
   type Wait,
 } from '../registry/backoff.js';
+import { checkAuthFile, createCredentials } from '../registry/credentials.js';
 import { createEndpointState } from '../registry/endpoint-choice.js';
-import type { MirroredSession } from '../registry/mirrored-session.js';
-import { readRegistries } from '../registry/registries-conf.js';
+import { endpointsOf, expandShortName } from '../registry/endpoints.js';
+import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
+import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import { checkPolicy } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
-import {
-  checkAccess,
-  createSession,
-  type ImageSource,
-  isLocal,
-  parseSource,
-  type SourceOptions,
-  USER_AGENT,
-} from './image-source.js';
+import { createLocalSession } from './layout-index.js';
 import { Stop } from './pull-context.js';
 import { Progress } from './pull-events.js';
 import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';
 import { KarmaRetryPolicy } from './retry-policy.js';
+
+const USER_AGENT = 'zpull';
+
+/** An image in a registry, or in an OCI layout on this machine. */
+export interface ImageSource {
+  /** The full reference. */
+  readonly image: string;
+  /** The tag or digest to request; empty for the only image of a layout. */
+  readonly name: string;
+  readonly location: Reference | LocalImage;
+  readonly registries: Registries | undefined;
+}
 
 /**
  * How often received bytes are added to karma, from which moment on they fade: a twentieth of the
@@ -46,7 +56,7 @@ export class PullSession {
   readonly concurrency: Concurrency;
   /** Shared by all threads. */
   readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
-  readonly #access: SourceOptions;
+  readonly #options: PullOptions;
   readonly #draining: NodeJS.Timeout;
   readonly #unfollow: () => void;
   readonly #endpointState = createEndpointState();
@@ -67,6 +77,7 @@ export class PullSession {
 
   private constructor(source: ImageSource, settings: Settings, options: PullOptions, interrupted: string) {
     this.source = source;
+    this.#options = options;
     // Looking into a layout is cheap, and otherwise the store could fall behind the layout.
     const asksAlways = isLocal(source) && settings.policy === 'missing';
     this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
@@ -86,14 +97,6 @@ export class PullSession {
       onWait: (wait) => this.#reportWait(wait),
       onMiss: (message) => this.progress.emit({ event: 'miss', message }),
     });
-    this.#access = {
-      settings: this.settings,
-      retryPolicy: this.retries,
-      waits: this.#waits,
-      tokens: options.tokens ?? new Map(),
-      signal: options.signal,
-      emit: this.progress.emit,
-    };
     this.#draining = setInterval(() => this.retries.drain(), DRAIN_MS).unref();
     this.#unfollow = this.stop.follow(options.signal, interrupted);
   }
@@ -110,20 +113,62 @@ export class PullSession {
     this.progress.emit({ event: 'waiting', host, waitMs });
   }
 
-  /** The registry of the image, or the layout; created on first use. */
+  /** The registry of the image and its mirrors, or the layout; created on first use. */
   get registry(): MirroredSession {
-    this.#registry ??= createSession(this.source, this.#access);
+    const { location } = this.source;
+    this.#registry ??= 'transport' in location ? createLocalSession(location) : this.#createSession(location);
     return this.#registry;
+  }
+
+  #createSession(location: Reference): MirroredSession {
+    const { source, settings } = this;
+    const { connectTimeoutMs, idleTimeoutMs, answerTimeoutMs } = settings;
+    const { plainHttp, tlsVerify, allowHttpStorage, certDir, credentials, authfile, debug } = settings;
+    return createMirroredSession({
+      endpoints: endpointsOf(location, source.registries),
+      credentialsFor: ({ host, repository }, isOwn) =>
+        createCredentials({
+          host,
+          repository,
+          given: isOwn ? credentials : undefined,
+          authfile,
+          env: process.env,
+          warn: (message) => this.progress.emit({ event: 'warning', message }),
+          signal: this.#options.signal,
+        }),
+      ...(certDir === undefined ? {} : { certDir }),
+      environment: networkEnvironment(process.env),
+      plainHttp,
+      tlsVerify,
+      allowHttpStorage,
+      connectTimeoutMs,
+      idleTimeoutMs,
+      answerTimeoutMs,
+      retryPolicy: this.retries,
+      waits: this.#waits,
+      tokens: this.#options.tokens ?? new Map(),
+      userAgent: USER_AGENT,
+      ...(debug && { debug: (line: string) => this.progress.emit({ event: 'debug', line }) }),
+    });
   }
 
   /**
    * Resolves the reference by `read`, after the signature policy has accepted the image.
-   * @throws PullError as `checkAccess` and `read`; the reason of a stop
+   * @throws PullError as `checkPolicy`, `checkAuthFile` and `read`; the reason of a stop
    */
   async resolve<T>(read: (registry: MirroredSession) => Promise<T>): Promise<T> {
     this.progress.emit({ event: 'resolving', image: this.source.image });
-    await this.stop.guard(checkAccess(this.source, this.#access));
+    await this.stop.guard(this.#checkAccess());
     return this.request(() => read(this.registry));
+  }
+
+  async #checkAccess(): Promise<void> {
+    const { insecurePolicy, authfile } = this.settings;
+    for (const message of checkPolicy(this.source.location, { env: process.env, insecurePolicy })) {
+      this.progress.emit({ event: 'warning', message });
+    }
+    const { signal } = this.#options;
+    if (!isLocal(this.source)) await checkAuthFile({ authfile, env: process.env, signal });
   }
 
   /** What workers need for requests of their own. @throws PullError as `MirroredSession.access` */
@@ -174,4 +219,23 @@ export class PullSession {
     this.#registry?.close();
     clearInterval(this.#draining);
   }
+}
+
+/**
+ * Parses a reference, with short names expanded as `registries` says.
+ * @throws PullError `reference-malformed`
+ */
+function parseSource(reference: string, registries: Registries | undefined): ImageSource {
+  const local = parseLocalImage(reference, (path) => resolve(path));
+  if (local !== undefined) {
+    const name = local.digest ?? local.tag ?? '';
+    return { image: formatLocalImage(local), name, location: local, registries };
+  }
+  const remote = parseReference(reference, (name) => expandShortName(name, registries));
+  const name = remote.digest ?? remote.tag ?? 'latest';
+  return { image: formatReference(remote), name, location: remote, registries };
+}
+
+function isLocal({ location }: ImageSource): boolean {
+  return 'transport' in location;
 }

@@ -17,9 +17,9 @@ import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/im
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';
-import type { ImageSource } from './image-source.js';
 import { type ImageLayer, imageLayers } from './layer.js';
 import type { Settings } from './pull-options.js';
+import type { ImageSource } from './pull-session.js';
 
 type Registry = Pick<RegistrySession, 'getManifest' | 'headManifest' | 'getBlob'>;
 
