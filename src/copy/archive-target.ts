@@ -10,7 +10,7 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
 import { type ArchivePlan, archiveParts, planArchive } from '../format/tar-writer.js';
-import { nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
+import { nameInIndex, OCI_LAYOUT } from '../pull/oci-layout.js';
 import type { BlobLocation, CopyTarget, TargetOptions } from './copy-blobs.js';
 import type { CopySource } from './copy-source.js';
 import { lockDestination } from './layout-lock.js';

@@ -7,7 +7,7 @@ import { type Descriptor, type ImageIndex, type ImageManifest, parseManifest } f
 import { completePlatform, formatPlatform, type Platform } from '../format/platform.js';
 import { foreignUrlsOf } from '../pull/blob-locations.js';
 import { chooseManifest, MAX_INDEX_LEVELS, tooDeep } from '../pull/image-index.js';
-import type { ManifestBytes } from '../pull/layout-index.js';
+import type { ManifestBytes } from '../pull/oci-layout.js';
 import type { Settings } from '../pull/pull-options.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import type { BlobSource } from '../registry/range-client.js';

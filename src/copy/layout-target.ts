@@ -17,7 +17,7 @@ import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES } from '../pull/layout-files.js';
-import { nameInIndex, OCI_LAYOUT } from '../pull/layout-index.js';
+import { nameInIndex, OCI_LAYOUT } from '../pull/oci-layout.js';
 import type { CopyTarget, TargetOptions } from './copy-blobs.js';
 import type { CopySource } from './copy-source.js';
 import { type DestinationLock, LOCK_DIRECTORY, lockDestination } from './layout-lock.js';

@@ -19,7 +19,7 @@ import { createMirroredSession, type MirroredSession } from '../registry/mirrore
 import { type Registries, readRegistries } from '../registry/registries-conf.js';
 import { checkPolicy } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
-import { createLocalSession } from './layout-index.js';
+import { createLocalSession } from './oci-layout.js';
 import { Stop } from './pull-context.js';
 import { Progress } from './pull-events.js';
 import { type PullOptions, resolveOptions, type Settings } from './pull-options.js';

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CopySource } from '../../src/copy/copy-source.js';
 import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
 import { openLayoutTarget } from '../../src/copy/layout-target.js';
-import type { ManifestBytes } from '../../src/pull/layout-index.js';
+import type { ManifestBytes } from '../../src/pull/oci-layout.js';
 import { Stop } from '../../src/pull/pull-context.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { digestOf } from '../unit/store/support.js';

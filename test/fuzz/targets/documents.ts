@@ -12,7 +12,7 @@ import {
   parseEstargzFooter,
 } from '../../../src/format/metadata-position.js';
 import { strictParser } from '../../../src/format/strict-json.js';
-import { nameInIndex } from '../../../src/pull/layout-index.js';
+import { nameInIndex } from '../../../src/pull/oci-layout.js';
 import { mutatedJson } from '../json.js';
 import { EDGE_NUMBERS, mutated, mutatedText } from '../mutate.js';
 import { chunkedLayer, layerOf } from '../seeds.js';

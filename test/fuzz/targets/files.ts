@@ -8,7 +8,7 @@ import fc from 'fast-check';
 import { noteRange, RangeJournal } from '../../../src/copy/range-journal.js';
 import { type Digest, digestBytes, parseDigest } from '../../../src/format/digest.js';
 import { parseReference } from '../../../src/format/reference.js';
-import { createLocalSession } from '../../../src/pull/layout-index.js';
+import { createLocalSession } from '../../../src/pull/oci-layout.js';
 import { offersOf, parseAuthFile } from '../../../src/registry/auth-file.js';
 import { endpointsOf, expandShortName } from '../../../src/registry/endpoints.js';
 import { readRegistries } from '../../../src/registry/registries-conf.js';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type ManifestBytes, nameInIndex } from '../../../src/pull/layout-index.js';
+import { type ManifestBytes, nameInIndex } from '../../../src/pull/oci-layout.js';
 import { digestOf } from '../store/support.js';
 
 function document(text: string): ManifestBytes {
