@@ -1,7 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { onFullDisk } from '../src/files/disk-space.js';
-import { openPacksOf } from '../src/pool/counters.js';
 import type { NetworkSetup, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
+import { openPacksOf } from '../src/pool/shared-memory.js';
 import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
 import { type StorePaths, storePaths } from '../src/store/paths.js';

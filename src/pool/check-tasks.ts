@@ -4,8 +4,7 @@ import type { LayerTable } from '../format/layer-table.js';
 import type { BlobSource } from '../registry/range-client.js';
 import type { ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import type { PackRun } from './fetch-tasks.js';
-import type { MetadataPartWithDigest } from './metadata-tasks.js';
+import type { MetadataPartWithDigest, PackRun } from './pull-tasks.js';
 
 /** Tasks of `workers/check`. */
 

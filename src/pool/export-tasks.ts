@@ -1,9 +1,16 @@
 import type { Digest } from '../format/digest.js';
 import type { ExtentRows } from '../store/extents.js';
 import type { PackId } from '../store/paths.js';
-import type { ExportedLayer } from './thread-setup.js';
+import type { BlockTagRows } from './check-tasks.js';
 
 /** Tasks of `workers/export` that read file systems from layers and write tars. */
+
+/** A layer that several threads read. */
+export interface ExportedLayer {
+  readonly diffId: Digest;
+  readonly extents: ExtentRows;
+  readonly tags: BlockTagRows;
+}
 
 /** A file that the main thread has opened for writing, and closes. */
 export interface OpenFile {

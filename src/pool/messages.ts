@@ -1,20 +1,17 @@
 import type { Failure } from '../format/error.js';
+import type { RangeClientOptions } from '../registry/range-client.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
 import type * as check from './check-tasks.js';
 import type * as tar from './export-tasks.js';
-import type * as fetch from './fetch-tasks.js';
-import type * as metadata from './metadata-tasks.js';
-import type * as opaque from './opaque-tasks.js';
+import type { ExportedLayer } from './export-tasks.js';
+import type * as pull from './pull-tasks.js';
 import type * as rootfs from './rootfs-tasks.js';
+import type { RateLimit } from './shared-memory.js';
 
 export type * from './check-tasks.js';
-export * from './events.js';
 export type * from './export-tasks.js';
-export type * from './fetch-tasks.js';
-export type * from './metadata-tasks.js';
-export type * from './opaque-tasks.js';
+export type * from './pull-tasks.js';
 export type * from './rootfs-tasks.js';
-export type * from './thread-setup.js';
 
 /**
  * The tasks of the threads: by name, the message that starts one, and its result. A failure comes
@@ -22,19 +19,19 @@ export type * from './thread-setup.js';
  * main thread uses them as hints and takes totals from results.
  */
 interface Tasks {
-  'measure-blob': [fetch.MeasureBlobTask, fetch.MeasureBlobResult];
-  'fetch-span': [fetch.FetchSpanTask, fetch.FetchSpanResult];
-  'write-inline': [fetch.WriteInlineTask, fetch.PackRun];
-  'copy-range': [fetch.CopyRangeTask, fetch.CopyRangeResult];
-  'hash-file': [fetch.HashFileTask, fetch.HashFileResult];
-  'name-content': [fetch.NameContentTask, string];
+  'measure-blob': [pull.MeasureBlobTask, pull.MeasureBlobResult];
+  'fetch-span': [pull.FetchSpanTask, pull.FetchSpanResult];
+  'write-inline': [pull.WriteInlineTask, pull.PackRun];
+  'copy-range': [pull.CopyRangeTask, pull.CopyRangeResult];
+  'hash-file': [pull.HashFileTask, pull.HashFileResult];
+  'name-content': [pull.NameContentTask, string];
 
-  'read-metadata': [metadata.ReadMetadataTask, metadata.ReadMetadataResult];
-  'look-up': [metadata.LookUpTask, metadata.LookUpResult];
+  'read-metadata': [pull.ReadMetadataTask, pull.ReadMetadataResult];
+  'look-up': [pull.LookUpTask, pull.LookUpResult];
 
-  'fetch-opaque': [opaque.FetchOpaqueTask, opaque.FetchOpaqueResult];
-  'list-cached': [opaque.ListCachedTask, CachedContentRows];
-  'decode-blob': [opaque.DecodeBlobTask, opaque.DecodeBlobResult];
+  'fetch-opaque': [pull.FetchOpaqueTask, pull.FetchOpaqueResult];
+  'list-cached': [pull.ListCachedTask, CachedContentRows];
+  'decode-blob': [pull.DecodeBlobTask, pull.DecodeBlobResult];
 
   'verify-layer': [check.VerifyLayerTask, check.VerifyLayerResult];
   'find-damage': [check.FindDamageTask, check.FindDamageResult];
@@ -70,3 +67,111 @@ export type Results = { [Name in keyof Tasks]: Tasks[Name][1] };
 export type Outcome<Result> =
   | { readonly ok: true; readonly value: Result }
   | { readonly ok: false; readonly failure: Failure };
+
+/** What a thread receives when it is started: Node's workerData. */
+export interface WorkerSetup {
+  readonly storeRoot: string;
+  /** Whether the store must not be written to. */
+  readonly isReadOnly?: boolean;
+  readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** Limits what all threads together receive. */
+  readonly rateLimit?: RateLimit;
+  /**
+   * For pools that write to a store whose disk has files that the main thread can delete: 1 once
+   * they are deleted. A thread that finds the disk full reports it and waits for that.
+   */
+  readonly spareRoom?: Int32Array<SharedArrayBuffer>;
+  /** For pools that fetch. */
+  readonly network?: NetworkSetup;
+  /** For pools that export a file system: the layers of the image, lowest first. */
+  readonly layers?: readonly ExportedLayer[];
+}
+
+/** How a thread requests blobs. */
+export interface NetworkSetup extends Omit<RangeClientOptions, 'sharedTargets' | 'turnLimits'> {
+  /** Name of the BroadcastChannel on which the main thread answers. */
+  readonly channel: string;
+  /** Whether blobs are files on this machine, except for foreign ones. */
+  readonly isLocal?: true;
+  /** Whether to report each request. */
+  readonly debug: boolean;
+  /**
+   * Value of the Authorization header at the first endpoint, if it requires one, and the Unix time
+   * from which on it is renewed before use.
+   */
+  readonly authorization?: { readonly value: string; readonly expiresAtMs: number };
+}
+
+/** The wait between a miss and the next request; the main thread may end it sooner. */
+export const RETRY_WAIT_MS = 1000;
+
+/** From a worker while a task runs. */
+export type WorkerEvent =
+  /**
+   * A request failed. `host` is the server, `sign` whether it is alive nevertheless or a timeout
+   * ended the request, `hint` what the user can do.
+   */
+  | {
+      readonly event: 'miss';
+      readonly message: string;
+      readonly hint?: string | undefined;
+      readonly host?: string;
+      readonly sign?: 'alive' | 'silent' | undefined;
+    }
+  /**
+   * A request loop has started, or stopped, making requests: a wait that the server requested
+   * counts as stopped.
+   */
+  | { readonly event: 'asking'; readonly change: 1 | -1 }
+  /** A server requested a wait. */
+  | {
+      readonly event: 'throttled';
+      readonly host: string;
+      readonly waitMs: number;
+      readonly words?: string | undefined;
+    }
+  | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
+  /** The target of a blob's redirect was refused, or is unknown: the thread requests a new one. */
+  | {
+      readonly event: 'target-expired';
+      readonly blobUrl: string;
+      readonly target: string | undefined;
+      readonly thread: number;
+    }
+  /** The thread that received `renew-target` has found a new target, or none. */
+  | { readonly event: 'target-renewed'; readonly blobUrl: string; readonly target: string | undefined }
+  /** The target of a blob's redirect does not work. */
+  | { readonly event: 'target-failed'; readonly blobUrl: string; readonly target: string }
+  /** The disk of the store is full. The thread waits at `WorkerSetup.spareRoom`. */
+  | { readonly event: 'store-full' }
+  | { readonly event: 'request'; readonly line: string };
+
+/**
+ * From the main thread to all workers, on the BroadcastChannel: the answers to `authorization` and
+ * `target-expired`.
+ */
+export type MainMessage =
+  | {
+      readonly message: 'authorization';
+      readonly endpoint: number;
+      readonly stale: string;
+      readonly value: string | undefined;
+      readonly expiresAtMs: number;
+      /** `http://…` or `https://…`, whichever works. */
+      readonly origin: string;
+    }
+  | {
+      readonly message: 'authorization-failed';
+      readonly endpoint: number;
+      readonly stale: string;
+      readonly failure: Failure;
+    }
+  /** One thread is to request the target of a blob from the registry. */
+  | { readonly message: 'renew-target'; readonly blobUrl: string; readonly thread: number }
+  /** The target of a blob for one thread that requested it; undefined if none was found. */
+  | {
+      readonly message: 'target';
+      readonly blobUrl: string;
+      readonly target: string | undefined;
+      readonly thread: number;
+    };

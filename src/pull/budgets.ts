@@ -2,7 +2,7 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/decoded-limits.
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';
-import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/counters.js';
+import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/shared-memory.js';
 import type { MissingLayer } from './layer.js';
 
 /**

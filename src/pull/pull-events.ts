@@ -1,6 +1,6 @@
 import { guardListener } from '../format/listener.js';
 import { shorten } from '../format/text.js';
-import { CounterReader } from '../pool/counters.js';
+import { CounterReader } from '../pool/shared-memory.js';
 
 /** Events of a pull or copy, for a display. Sizes are in bytes. */
 export type PullEvent =

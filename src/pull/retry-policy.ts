@@ -1,6 +1,6 @@
 import { PullError } from '../format/error.js';
-import { CounterReader } from '../pool/counters.js';
 import { RETRY_WAIT_MS } from '../pool/messages.js';
+import { CounterReader } from '../pool/shared-memory.js';
 import type { RetryPolicy, Wait } from '../registry/backoff.js';
 import type { FailedHost } from '../registry/network-error.js';
 import type { Stop } from './pull-context.js';

@@ -1,6 +1,6 @@
 import type { Digest } from '../format/digest.js';
 import { usableCores } from '../pool/cores.js';
-import { createCounters } from '../pool/counters.js';
+import { createCounters } from '../pool/shared-memory.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import { imagesNamed, listImageRecords } from './image-record.js';
 import {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { parseChunkedAnnotations } from '../../src/format/metadata-position.js';
-import { createCounters } from '../../src/pool/counters.js';
+import { createCounters } from '../../src/pool/shared-memory.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { deleteBlob } from '../../src/store/blob-cache.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';

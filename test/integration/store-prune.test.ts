@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { listStore, pruneStore, removeImage, verifyStore } from '../../src/index.js';
-import { createCounters } from '../../src/pool/counters.js';
+import { createCounters } from '../../src/pool/shared-memory.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { Lease } from '../../src/store/leases.js';

@@ -4,7 +4,7 @@ import { gzipSync } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import type { Digest } from '../../src/format/digest.js';
 import type { Compression } from '../../src/format/layer-format.js';
-import { CounterReader, createDecodedRoom } from '../../src/pool/counters.js';
+import { CounterReader, createDecodedRoom } from '../../src/pool/shared-memory.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';

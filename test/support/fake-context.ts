@@ -1,6 +1,6 @@
 import { type Digest, parseDigest } from '../../src/format/digest.js';
-import { createCounters } from '../../src/pool/counters.js';
 import type { Results, Task } from '../../src/pool/messages.js';
+import { createCounters } from '../../src/pool/shared-memory.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { DecodedAllowance, MetadataBudget } from '../../src/pull/budgets.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';

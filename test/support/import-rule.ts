@@ -30,14 +30,8 @@ const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
   workers: ['plan'],
 };
 
-/** A worker speaks with the pool in messages, counters and rate limit; the pool itself is the main thread's. */
-const POOL_FILES_OF_WORKERS = [
-  'src/pool/messages.ts',
-  'src/pool/counters.ts',
-  'src/pool/rate-limit.ts',
-  'src/pool/range-control.ts',
-  'src/pool/cores.ts',
-];
+/** Workers share messages and memory with the main thread; the pool itself belongs to the main thread. */
+const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/shared-memory.ts', 'src/pool/cores.ts'];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],

@@ -21,8 +21,8 @@ import {
 import type { LayerSource } from '../../src/export/layer-source.js';
 import type { OpenDirectory } from '../../src/files/open-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
-import { count } from '../../src/pool/counters.js';
 import type { OpenFile, TreeRows, WriteFilesTask } from '../../src/pool/messages.js';
+import { count } from '../../src/pool/shared-memory.js';
 import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { create, ROWS_A_TURN, TreeDirectories } from './tree-directories.js';

@@ -3,7 +3,6 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { writeFully } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
-import { count } from '../../src/pool/counters.js';
 import type {
   ArchiveLayer,
   ExportLayerResult,
@@ -11,6 +10,7 @@ import type {
   WriteArchiveResult,
   WriteArchiveTask,
 } from '../../src/pool/messages.js';
+import { count } from '../../src/pool/shared-memory.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';

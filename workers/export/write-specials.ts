@@ -26,8 +26,8 @@ import {
 import { PullError } from '../../src/format/error.js';
 import { TAR_BLOCK_BYTES } from '../../src/format/tar-fields.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
-import { count } from '../../src/pool/counters.js';
 import type { Abilities, TreeRows, WriteSpecialsResult, WriteSpecialsTask } from '../../src/pool/messages.js';
+import { count } from '../../src/pool/shared-memory.js';
 import { setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
 import { TreeDirectories } from './tree-directories.js';

@@ -6,8 +6,8 @@ import { openOwnFile } from '../../src/files/own-file.js';
 import { wrapFsError } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
-import { count } from '../../src/pool/counters.js';
 import type { HashFileResult, HashFileTask } from '../../src/pool/messages.js';
+import { count } from '../../src/pool/shared-memory.js';
 import { setup } from '../context.js';
 import { portMessages } from '../port-messages.js';
 

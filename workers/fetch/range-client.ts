@@ -1,8 +1,13 @@
 import { BroadcastChannel, threadId } from 'node:worker_threads';
-import { count } from '../../src/pool/counters.js';
 import { type MainMessage, RETRY_WAIT_MS } from '../../src/pool/messages.js';
-import { consumeStop, noteReceived, type RangeControl } from '../../src/pool/range-control.js';
-import { draw, type RateLimit } from '../../src/pool/rate-limit.js';
+import {
+  consumeStop,
+  count,
+  draw,
+  noteReceived,
+  type RangeControl,
+  type RateLimit,
+} from '../../src/pool/shared-memory.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
 import {
   type RangeEvents,

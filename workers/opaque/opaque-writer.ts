@@ -1,6 +1,6 @@
 import { PullError } from '../../src/format/error.js';
 import { TarWalker } from '../../src/format/tar-walker.js';
-import { count } from '../../src/pool/counters.js';
+import { count } from '../../src/pool/shared-memory.js';
 import { type CachedContentRows, CachedContents } from '../../src/store/cached-contents.js';
 import type { ExtentRows } from '../../src/store/extents.js';
 import type { PackId, StorePaths } from '../../src/store/paths.js';

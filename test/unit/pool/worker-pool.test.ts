@@ -7,8 +7,14 @@ import { fileURLToPath } from 'node:url';
 import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../../src/format/digest.js';
 import { PullError } from '../../../src/format/error.js';
-import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/counters.js';
-import { ENTRY, shareTasks, type TaskRunner, WorkerPool } from '../../../src/pool/worker-pool.js';
+import { CounterReader, createCounters, openPacksOf } from '../../../src/pool/shared-memory.js';
+import {
+  ENTRY,
+  shareTasks,
+  type TaskRunner,
+  WorkerPool,
+  workerEnvironment,
+} from '../../../src/pool/worker-pool.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import { openStore, type PackId } from '../../../src/store/paths.js';
 import { heapUsedBytes } from '../../support/heap.js';
@@ -126,4 +132,9 @@ test('pools that share tasks have as many of them for each thread, and a failed 
   assert.equal(taken.at(-1), 0);
   for (const end of ends) end();
   await Promise.allSettled([...running, more]);
+});
+
+test('threads see the environment without the variable that holds credentials', () => {
+  const environment = { PATH: '/bin', DOCKER_AUTH_CONFIG: '{"auths":{}}' };
+  assert.deepEqual(workerEnvironment(environment), { PATH: '/bin' });
 });

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { type TestContext, test } from 'node:test';
 import { BroadcastChannel, Worker } from 'node:worker_threads';
-import { createCounters } from '../../../../src/pool/counters.js';
 import type { MainMessage, WorkerSetup } from '../../../../src/pool/messages.js';
+import { createCounters } from '../../../../src/pool/shared-memory.js';
 import { networkSetup } from '../../../support/network.js';
 import { temporaryDirectory } from '../../../support/temporary.js';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createCounters, largeWindowsOf } from '../../../../src/pool/counters.js';
+import { createCounters, largeWindowsOf } from '../../../../src/pool/shared-memory.js';
 import { largeWindows } from '../../../../workers/opaque/large-windows.js';
 
 const MIB = 2 ** 20;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
-import { CounterReader, createCounters } from '../../../../src/pool/counters.js';
+import { CounterReader, createCounters } from '../../../../src/pool/shared-memory.js';
 import { readBadRuns } from '../../../../src/store/bad-runs.js';
 import {
   type CachedContentRows,

@@ -1,11 +1,39 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createRateLimit, draw } from '../../../src/pool/rate-limit.js';
+import {
+  CounterReader,
+  count,
+  createCounters,
+  createRateLimit,
+  draw,
+} from '../../../src/pool/shared-memory.js';
+
+test('a reader sees growth exactly, across the wrap at 4 GiB', () => {
+  const counters = createCounters();
+  const reader = new CounterReader(counters, 'received');
+  let expected = 0;
+  for (let i = 0; i < 12; i++) {
+    count(counters, 'received', 1_000_000_007);
+    expected += 1_000_000_007;
+    assert.equal(reader.drain(), 1_000_000_007);
+  }
+  assert.equal(reader.drain(), 0);
+  assert.equal(reader.total(), expected);
+});
+
+test('counters do not disturb each other', () => {
+  const counters = createCounters();
+  count(counters, 'written', 5);
+  count(counters, 'verified', 7);
+  assert.equal(new CounterReader(counters, 'received').total(), 0);
+  assert.equal(new CounterReader(counters, 'written').total(), 5);
+  assert.equal(new CounterReader(counters, 'verified').total(), 7);
+});
 
 const SECOND_NS = 1_000_000_000n;
 const START_NS = 5n * SECOND_NS;
 
-test('whoever draws waits until all that was drawn before is paid for', () => {
+test('a draw waits until all earlier draws are paid for', () => {
   const limit = createRateLimit(1000, START_NS);
   assert.equal(draw(limit, 500, START_NS), 500);
   assert.equal(draw(limit, 500, START_NS), 1000);
@@ -20,7 +48,7 @@ test('unused time counts up to a second', () => {
   assert.equal(draw(limit, 100, later), 100);
 });
 
-test('over a long time exactly the limit comes through, however large the draws', () => {
+test('over a long time exactly the limit is received, however large the draws', () => {
   const limit = createRateLimit(3_000_000, START_NS);
   let now = START_NS;
   let drawn = 0;

@@ -1,3 +1,5 @@
+/** Words of memory that the threads of a pull share: counters, the control of a range, the rate limit. */
+
 /**
  * Counters in shared memory, which workers add to and the main thread reads. Each is a Uint32 that
  * wraps at 4 GiB: the reader takes differences modulo 2^32, which is exact if it reads before
@@ -90,5 +92,88 @@ export function acquireRoom(room: DecodedRoom, bytes: number): boolean {
     const left = Atomics.load(room, 0);
     if (left < bytes) return false;
     if (Atomics.compareExchange(room, 0, left, left - BigInt(bytes)) === left) return true;
+  }
+}
+
+/**
+ * Lets the main thread observe and stop a range that a worker fetches: two words of shared memory.
+ * The first counts the received bytes, modulo 2^32, which is more than a range has; the second is 1
+ * after a request to stop.
+ */
+export type RangeControl = Uint32Array<SharedArrayBuffer>;
+
+const RECEIVED = 0;
+const STOP = 1;
+const WORDS = 2;
+
+/** Returns the control of a range that has received nothing. */
+export function createRangeControl(): RangeControl {
+  return new Uint32Array(new SharedArrayBuffer(WORDS * Uint32Array.BYTES_PER_ELEMENT));
+}
+
+/** Resets it for the next range. */
+export function resetControl(control: RangeControl): void {
+  control.fill(0);
+}
+
+/** Returns the number of bytes received so far. */
+export function receivedBytes(control: RangeControl): number {
+  return Atomics.load(control, RECEIVED);
+}
+
+/** Counts bytes received; the worker's side. */
+export function noteReceived(control: RangeControl, bytes: number): void {
+  Atomics.add(control, RECEIVED, bytes);
+}
+
+/** Requests that the worker end the range where it is. */
+export function requestStop(control: RangeControl): void {
+  Atomics.store(control, STOP, 1);
+}
+
+/** Returns whether the range must stop: true once for each `requestStop`. The worker's side. */
+export function consumeStop(control: RangeControl): boolean {
+  return Atomics.load(control, STOP) === 1 && Atomics.exchange(control, STOP, 0) === 1;
+}
+
+/**
+ * Limits the bytes a second of all threads of a pull: a token bucket in shared memory. It stores
+ * the time at which the bytes drawn so far are paid for, so that a draw is one addition.
+ */
+export interface RateLimit {
+  readonly bytesPerSecond: number;
+  /** In nanoseconds of `process.hrtime`, whose clock all threads share. */
+  readonly paidUntil: BigInt64Array<SharedArrayBuffer>;
+}
+
+/**
+ * Unused time that may be made up for: a second covers late timers, starting threads and a busy
+ * machine. Nothing is granted in advance, so that the total never exceeds the limit.
+ */
+const BURST_NS = 1_000_000_000n;
+
+/** Returns a limit from which nothing has been drawn. */
+export function createRateLimit(bytesPerSecond: number, nowNs = process.hrtime.bigint()): RateLimit {
+  const paidUntil = new BigInt64Array(new SharedArrayBuffer(BigInt64Array.BYTES_PER_ELEMENT));
+  paidUntil[0] = nowNs;
+  return { bytesPerSecond, paidUntil };
+}
+
+/**
+ * Draws received bytes; any thread. Returns how many milliseconds to wait before the next read, 0
+ * for none.
+ */
+export function draw(
+  { bytesPerSecond, paidUntil }: RateLimit,
+  bytes: number,
+  nowNs = process.hrtime.bigint(),
+): number {
+  const costNs = BigInt(Math.round((bytes / bytesPerSecond) * 1e9));
+  for (;;) {
+    const before = Atomics.load(paidUntil, 0);
+    const earliest = nowNs - BURST_NS;
+    const after = (before > earliest ? before : earliest) + costNs;
+    if (Atomics.compareExchange(paidUntil, 0, before, after) !== before) continue;
+    return Math.max(0, Number(after - nowNs) / 1e6);
   }
 }
