@@ -5,12 +5,11 @@ import { codingsOf, isCoded, MAX_CODING_BYTES } from './headers.js';
 import { proxyError, timeoutError } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
 import {
+  createExcerpt,
   createIdleTimer,
   type IdleTimer,
   MAX_HEADER_BYTES,
-  MAX_UNWANTED_BODY_BYTES,
   smallResponseMs,
-  unwantedBodyMs,
 } from './response-limits.js';
 import { createAgent, findRoute, type Route } from './route.js';
 import type { Transport } from './transport.js';
@@ -128,11 +127,12 @@ function receive(
       responded = true;
       timer.responseStarted();
       const { statusCode = 0 } = response;
-      const body =
-        statusCode >= 200 && statusCode < 300
-          ? collect(response, request, timer, idleTimeoutMs)
-          : collectUnwanted(response, timer, idleTimeoutMs);
-      body.then(resolve, reject);
+      if (statusCode >= 200 && statusCode < 300) {
+        collect(response, request, timer, idleTimeoutMs).then(resolve, reject);
+      } else {
+        timer.stop();
+        collectUnwanted(response, idleTimeoutMs).then(resolve, reject);
+      }
     });
     const fail = (error: Error) => {
       timer.stop();
@@ -165,7 +165,7 @@ function collect(
   return new Promise((resolve, reject) => {
     const finish = (tooLong: boolean) => {
       timer.stop();
-      resolve(responseOf(response, body, tooLong));
+      resolve(responseOf(response, body.bytes(), tooLong));
     };
     response.on('data', (chunk: Buffer) => {
       timer.progress();
@@ -190,34 +190,19 @@ function collect(
 }
 
 /** Any other response, with the beginning of its body if that comes soon. */
-function collectUnwanted(
-  response: IncomingMessage,
-  timer: IdleTimer,
-  idleTimeoutMs: number,
-): Promise<HttpResponse> {
-  timer.stop();
-  const body = new GrowingBuffer();
+function collectUnwanted(response: IncomingMessage, idleTimeoutMs: number): Promise<HttpResponse> {
   return new Promise((resolve) => {
-    const finish = () => {
-      clearTimeout(limit);
-      resolve(responseOf(response, body, false));
-    };
-    const cut = () => {
+    const finish = () => resolve(responseOf(response, excerpt.end()));
+    const excerpt = createExcerpt(idleTimeoutMs, () => {
       finish();
       response.destroy();
-    };
-    const limit = setTimeout(cut, unwantedBodyMs(idleTimeoutMs));
-    response.on('data', (chunk: Buffer) => {
-      body.add(chunk.subarray(0, MAX_UNWANTED_BODY_BYTES - body.length));
-      if (body.length === MAX_UNWANTED_BODY_BYTES) cut();
     });
-    response.on('end', finish);
-    response.on('error', finish);
+    response.on('data', excerpt.add).on('end', finish).on('error', finish);
   });
 }
 
-function responseOf(response: IncomingMessage, body: GrowingBuffer, tooLong: boolean): HttpResponse {
-  return { status: response.statusCode ?? 0, headers: response.headers, body: body.bytes(), tooLong };
+function responseOf(response: IncomingMessage, body: Buffer, tooLong = false): HttpResponse {
+  return { status: response.statusCode ?? 0, headers: response.headers, body, tooLong };
 }
 
 /**
@@ -245,12 +230,7 @@ export async function decodeResponse(
     return { ...response, body: gunzipSync(body, { maxOutputLength: Math.max(1, maxBytes) }) };
   } catch (error) {
     if (error instanceof RangeError) return { ...response, tooLong: true };
-    throw new PullError(
-      'answer-unexpected',
-      `${host} encodes its response, and the encoded bytes are damaged`,
-      {
-        cause: error,
-      },
-    );
+    const problem = `${host} encodes its response, and the encoded bytes are damaged`;
+    throw new PullError('answer-unexpected', problem, { cause: error });
   }
 }

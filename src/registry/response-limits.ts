@@ -1,3 +1,5 @@
+import { GrowingBuffer } from '../format/arrays.js';
+
 /** Four times the limit of Node and most servers: some proxies add 20 KB of headers. */
 export const MAX_HEADER_BYTES = 64 * 1024;
 
@@ -5,7 +7,7 @@ export const MAX_HEADER_BYTES = 64 * 1024;
  * How far a body is read that is only good for a message (of a redirect, a challenge, an error):
  * most have a few hundred bytes. After this the connection is closed.
  */
-export const MAX_UNWANTED_BODY_BYTES = 64 * 1024;
+const MAX_UNWANTED_BODY_BYTES = 64 * 1024;
 
 /** It usually comes with its headers, and a new connection costs less than this. */
 const UNWANTED_BODY_MS = 2_000;
@@ -16,11 +18,6 @@ const IDLE_TIMEOUTS = 6;
 /** Slower than a modem: a manifest of 4 MiB may take 17 minutes. */
 const MIN_BYTES_A_SECOND = 4096;
 
-/** How long to wait for a body that is only good for a message, in milliseconds. */
-export function unwantedBodyMs(idleTimeoutMs: number): number {
-  return Math.min(UNWANTED_BODY_MS, idleTimeoutMs);
-}
-
 /**
  * How long the body of a small response (a token, a manifest, a config) may take to deliver
  * `receivedBytes`, in milliseconds: 60 s by default, and a second for each 4 KiB. The idle timeout
@@ -28,6 +25,29 @@ export function unwantedBodyMs(idleTimeoutMs: number): number {
  */
 export function smallResponseMs(idleTimeoutMs: number, receivedBytes: number): number {
   return IDLE_TIMEOUTS * idleTimeoutMs + (receivedBytes * 1000) / MIN_BYTES_A_SECOND;
+}
+
+/** The beginning of a body that is only good for a message. */
+export interface Excerpt {
+  add(chunk: Buffer): void;
+  /** Returns what has come. */
+  end(): Buffer;
+}
+
+/** Calls `onEnough` when there is enough of the body, or it takes too long. */
+export function createExcerpt(idleTimeoutMs: number, onEnough: () => void): Excerpt {
+  const bytes = new GrowingBuffer();
+  const timer = setTimeout(onEnough, Math.min(UNWANTED_BODY_MS, idleTimeoutMs));
+  return {
+    add(chunk) {
+      bytes.add(chunk.subarray(0, MAX_UNWANTED_BODY_BYTES - bytes.length));
+      if (bytes.length === MAX_UNWANTED_BODY_BYTES) onEnough();
+    },
+    end() {
+      clearTimeout(timer);
+      return bytes.bytes();
+    },
+  };
 }
 
 export interface IdleTimer {
