@@ -23,7 +23,7 @@ export interface Fetched {
 }
 
 /** A task that fetches one range, which the main thread may stop. */
-export interface RangeTask {
+interface RangeTask {
   /** Left out, the range cannot be stopped and reports no progress. */
   readonly control?: RangeControl;
 }
@@ -89,7 +89,7 @@ export interface WrittenHeaders {
 }
 
 /** Bytes of a blob from `blobStart` to the end of its data, not decoded and not verified. */
-export interface LastBytes {
+interface LastBytes {
   readonly blobStart: number;
   readonly bytes: Uint8Array<SharedArrayBuffer>;
 }

@@ -4,9 +4,9 @@ import { type ErrorCode, inLayer, PullError } from '../format/error.js';
 import { type Descriptor, leavesSizeOut, MAX_BLOB_BYTES } from '../format/manifest.js';
 import { listSome, shorten } from '../format/text.js';
 import type { MeasureBlobResult } from '../pool/messages.js';
-import { foreignHost } from '../registry/endpoint-choice.js';
+import { foreignHost } from '../registry/endpoint-state.js';
 import type { BlobSource } from '../registry/range-client.js';
-import { isUsableHost } from '../registry/urls.js';
+import { isUsableHost } from '../registry/transport.js';
 import type { PullContext } from './pull-context.js';
 import type { PullEvent } from './pull-events.js';
 

@@ -4,7 +4,7 @@ import type { Compression } from '../format/layer-format.js';
 import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/opaque.js';
 import type { PlanLimits } from '../plan/spans.js';
 import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
-import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import { MAX_BLOB_TRIES } from '../registry/endpoint-state.js';
 import type { BlobSource } from '../registry/range-client.js';
 import { noCachedContents } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';

@@ -2,7 +2,7 @@ import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/layer-follower.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
-import type { EndpointChoice } from '../registry/endpoint-choice.js';
+import type { EndpointChoice } from '../registry/endpoint-state.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import type { DecodedAllowance, MetadataBudget } from './budgets.js';
 import type { PullEvent } from './pull-events.js';

@@ -20,8 +20,7 @@ import {
   type SentRequest,
 } from './retry-rules.js';
 import type { TokenCache } from './token.js';
-import type { Transport } from './transport.js';
-import { apiHost, isLoopback, originOf } from './urls.js';
+import { apiHost, isLoopback, originOf, type Transport } from './transport.js';
 
 /** A session's `host`, `host[:port]` as references have it; requests go to its API host. */
 export interface SessionOptions extends Transport {

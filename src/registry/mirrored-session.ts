@@ -2,9 +2,9 @@ import type { Digest } from '../format/digest.js';
 import { type Failure, fromFailure, PullError } from '../format/error.js';
 import { createWaitBudget, type RetryPolicy } from './backoff.js';
 import type { Credentials } from './credentials.js';
-import type { Endpoint } from './endpoints.js';
 import type { SessionOptions } from './exchange.js';
 import type { RangeEndpoint } from './range-client.js';
+import type { Endpoint } from './registries-conf.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
 
 /** What a worker's request to an endpoint needs besides. */

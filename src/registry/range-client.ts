@@ -1,9 +1,8 @@
 import type { Digest } from '../format/digest.js';
 import type { Limits, Wait, WaitBudget } from './backoff.js';
 import { type Connections, createConnections } from './connections.js';
-import { EndpointChoice, turnWords } from './endpoint-choice.js';
+import { EndpointChoice, RangeTurns, type TurnLimits } from './endpoint-state.js';
 import type { FailedHost } from './network-error.js';
-import { RangeTurns, type TurnLimits } from './range-turns.js';
 import { RedirectTargets, type SharedTargets } from './redirect-targets.js';
 import type { Transport } from './transport.js';
 
@@ -138,7 +137,7 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
     },
     choice: new EndpointChoice(options.endpoints.length, options.endpointState, options.limits),
     targets: new RedirectTargets(options.sharedTargets),
-    turns: new RangeTurns(turnWords(options.endpointState), options.turnLimits),
+    turns: new RangeTurns(options.endpointState, options.turnLimits),
     close: async () => {
       await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));
     },

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import { bookWait, sharedClockMs, type Wait } from './backoff.js';
-import { foreignHost, NO_ENDPOINT, type Trait } from './endpoint-choice.js';
+import { foreignHost, NO_ENDPOINT, type Trait } from './endpoint-state.js';
 import type { RangeClient, RangeJob } from './range-client.js';
-import { type Hop, RangeRedirects } from './redirect-targets.js';
 import { type Decision, isFaultOfEndpoint } from './retry-rules.js';
 
 /** Ranges that were asked to wait at the same time come back within this time, not all at once. */
@@ -11,6 +10,17 @@ const SPREAD_MS = 1000;
 
 /** The details of a failure besides its message. */
 type FailureDetails = Pick<Decision & { readonly action: 'retry' }, 'hint' | 'sign'>;
+
+/** One request of a chain of redirects. */
+export interface Hop {
+  readonly url: URL;
+  /** The cached target where the chain began; undefined: at the blob's own URL. */
+  readonly cachedTarget: URL | undefined;
+  /** Redirects that led here. */
+  readonly redirects: number;
+  /** No redirect has left the blob's origin so far: it may see Authorization. */
+  readonly isOnOrigin: boolean;
+}
 
 /**
  * Where a range sends its next request: at which endpoint, with which Authorization, and whether to
@@ -30,15 +40,17 @@ export class RangeRoute {
   sendsRange = true;
   readonly #client: RangeClient;
   readonly #job: RangeJob;
-  readonly #redirects: RangeRedirects;
   /** Endpoints that failed since the last byte. */
   readonly #tried = new Set<number>();
   #authorization: string | undefined;
+  /** Where the last redirect led, until the request has ended. */
+  #hop: Hop | undefined;
+  /** The blob's URL while other ranges wait for the target that this one finds. */
+  #leadsFor: string | undefined;
 
   constructor(client: RangeClient, job: RangeJob) {
     this.#client = client;
     this.#job = job;
-    this.#redirects = new RangeRedirects(client.targets);
     this.blobUrl = job.blob.url;
     this.endpoint = this.#isForeign ? foreignHost(this.blobUrl) : NO_ENDPOINT;
   }
@@ -84,7 +96,7 @@ export class RangeRoute {
    * @throws PullError as `bookWait`
    */
   async next(): Promise<Hop> {
-    if (this.#redirects.hop !== undefined) return this.#redirects.hop;
+    if (this.#hop !== undefined) return this.#hop;
     await this.#waitUntilAllowed();
     let cachedTarget = await this.#findTarget();
     // The range that asked the registry on behalf of all others may have been asked to wait.
@@ -95,9 +107,12 @@ export class RangeRoute {
 
   /** The cached redirect target; undefined when this range is to ask the registry. */
   async #findTarget(): Promise<URL | undefined> {
-    if (this.#redirects.isLeading || this.has('one-time-targets')) return undefined;
-    if (this.has('serves-itself')) return this.#client.targets.get(this.blobUrl);
-    return this.#redirects.find(this.blobUrl);
+    const { targets } = this.#client;
+    if (this.#leadsFor !== undefined || this.has('one-time-targets')) return undefined;
+    if (this.has('serves-itself')) return targets.get(this.blobUrl);
+    const { target, leads } = await targets.find(this.blobUrl);
+    if (leads) this.#leadsFor = this.blobUrl;
+    return target;
   }
 
   /** The value of Authorization that a request may carry. */
@@ -114,21 +129,27 @@ export class RangeRoute {
   /** Whether there is another value of Authorization to try. */
   async renewToken(): Promise<boolean> {
     this.renewals += 1;
-    this.#redirects.restart();
+    this.#hop = undefined;
     const refused = this.#authorization;
     this.#authorization = await this.#job.events.authorization(refused ?? '', this.endpoint);
     return this.#authorization !== undefined && this.#authorization !== refused;
   }
 
-  redirected(from: Hop, to: URL): void {
-    this.#redirects.follow(from, to, this.blobUrl);
+  redirected({ cachedTarget, redirects, isOnOrigin }: Hop, to: URL): void {
+    const staysOnOrigin = isOnOrigin && to.origin === new URL(this.blobUrl).origin;
+    this.#hop = { url: to, cachedTarget, redirects: redirects + 1, isOnOrigin: staysOnOrigin };
   }
 
   /**
-   * A response without a redirect, or none at all, has ended the request: the next one starts anew.
+   * A response without a redirect, or none at all, has ended the request: the next one starts at
+   * the blob's URL, and no other range waits for this one.
    */
   requestEnded(): void {
-    this.#redirects.end();
+    this.#hop = undefined;
+    if (this.#leadsFor === undefined) return;
+    const blobUrl = this.#leadsFor;
+    this.#leadsFor = undefined;
+    this.#client.targets.renewed(blobUrl);
   }
 
   /** The requested body begins to come from there. */
@@ -143,8 +164,10 @@ export class RangeRoute {
 
   /** The cached target is refused. */
   async renewTarget(target: URL): Promise<void> {
-    await this.#redirects.expired(this.blobUrl, target);
-    if (this.#client.targets.areGoodForOne) this.note('one-time-targets');
+    const { targets } = this.#client;
+    const { blobUrl } = this;
+    if (await targets.expired(blobUrl, target)) this.#leadsFor = blobUrl;
+    if (targets.areGoodForOne) this.note('one-time-targets');
   }
 
   /** New bytes have come: an endpoint that failed before may be tried again. */
@@ -157,8 +180,8 @@ export class RangeRoute {
   }
 
   /**
-   * A failure of the network: no miss while another endpoint is left to try. @throws what
-   * `events.miss` rejects with
+   * A failure of the network: no miss while another endpoint is left to try.
+   * @throws what `events.miss` rejects with
    */
   async failed({ url, cachedTarget }: Hop, message: string, { hint, sign }: FailureDetails): Promise<void> {
     this.#client.targets.forget(this.blobUrl, cachedTarget ?? url);
@@ -168,8 +191,8 @@ export class RangeRoute {
   }
 
   /**
-   * A server asked to wait: waits, unless another endpoint serves the range meanwhile. @throws
-   * PullError as `bookWait`
+   * A server asked to wait: waits, unless another endpoint serves the range meanwhile.
+   * @throws PullError as `bookWait`
    */
   async wait(wait: Wait): Promise<void> {
     if (await this.#chooseAnother(wait.waitMs)) return;
@@ -277,7 +300,7 @@ export class RangeRoute {
     for (let hasWaited = false; ; hasWaited = true) {
       const waitMs = this.#client.choice.backOffMs(this.endpoint, sharedClockMs());
       // Ranges that wait for this one count as in flight: it would wait for them in turn.
-      if (waitMs === undefined || (waitMs === 0 && this.#redirects.isLeading)) return hasWaited;
+      if (waitMs === undefined || (waitMs === 0 && this.#leadsFor !== undefined)) return hasWaited;
       const wait = { host: new URL(this.blobUrl).host, waitMs };
       bookWait(this.#client.options.waits, wait, Date.now());
       // The range that was asked to wait has reported that, unless it switched to another endpoint,

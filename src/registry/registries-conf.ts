@@ -7,16 +7,15 @@ import {
   readRegularFile,
 } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
+import { type Reference, withoutUser } from '../format/reference.js';
 import { isObject } from '../format/strict-json.js';
-
-/** The references for which a mirror is used: all, those with a digest, or those with a tag. */
-type PullFromMirror = 'all' | 'digest-only' | 'tag-only';
 
 export interface Mirror {
   /** `host[:port][/path]`, which replaces the prefix. */
   readonly location: string;
   readonly insecure: boolean;
-  readonly pullFromMirror: PullFromMirror;
+  /** The references for which it is used: all, those with a digest, or those with a tag. */
+  readonly pullFromMirror: 'all' | 'digest-only' | 'tag-only';
 }
 
 /** The rule for images whose names begin with `prefix`. */
@@ -43,8 +42,7 @@ export interface Registries {
 
 const SYSTEM_DIRECTORY = '/etc/containers';
 
-/** The environment variables that locate the files. */
-export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
+const VERSION_1_HINT = 'write it in version 2: [[registry]] tables and unqualified-search-registries';
 
 /**
  * Reads registries.conf and registries.conf.d (containers-registries.conf(5), version 2):
@@ -54,7 +52,7 @@ export type ConfigEnvironment = Readonly<Record<string, string | undefined>>;
  * @returns undefined when there is none: the TOML parser is not loaded then
  * @throws PullError `option-malformed` naming the file
  */
-export async function readRegistries(env: ConfigEnvironment, root = '/'): Promise<Registries | undefined> {
+export async function readRegistries(env: NodeJS.ProcessEnv, root = '/'): Promise<Registries | undefined> {
   const files = await configFiles(env, root);
   if (files.length === 0) return undefined;
   const { parse } = await import('smol-toml');
@@ -63,7 +61,7 @@ export async function readRegistries(env: ConfigEnvironment, root = '/'): Promis
   let searched: readonly string[] = [];
   for (const { path, text } of files) {
     const fields = new Fields(parseToml(parse, path, text), path);
-    refuseVersion1(fields);
+    if (fields.has('registries')) throw malformed(path, 'has version 1 of its format', VERSION_1_HINT);
     searched = fields.strings('unqualified-search-registries') ?? searched;
     for (const [name, full] of fields.table('aliases').texts()) {
       // An empty alias removes that of an earlier file.
@@ -84,7 +82,7 @@ interface ConfigFile {
 }
 
 /** In the order in which they are merged. */
-async function configFiles(env: ConfigEnvironment, root: string): Promise<ConfigFile[]> {
+async function configFiles(env: NodeJS.ProcessEnv, root: string): Promise<ConfigFile[]> {
   const named = env['CONTAINERS_REGISTRIES_CONF'];
   if (named) {
     const text = textOf(named, await readFileOrPipe(named, MAX_CONFIGURATION_FILE_BYTES));
@@ -138,15 +136,6 @@ function parseToml(parse: (text: string) => unknown, path: string, text: string)
   }
 }
 
-function refuseVersion1(fields: Fields): void {
-  if (!fields.has('registries')) return;
-  throw malformed(
-    fields.path,
-    'has version 1 of its format',
-    'write it in version 2: [[registry]] tables and unqualified-search-registries',
-  );
-}
-
 function readRule(entry: Fields): RegistryRule {
   const location = entry.text('location')?.replace(/\/+$/, '');
   const prefix = entry.text('prefix')?.replace(/\/+$/, '') ?? location;
@@ -171,6 +160,97 @@ function readMirror(entry: Fields, digestOnly: boolean): Mirror {
     throw malformed(entry.path, 'has a pull-from-mirror that is none of "all", "digest-only" and "tag-only"');
   }
   return { location, insecure: entry.flag('insecure'), pullFromMirror: when };
+}
+
+/** A mirror of an image, or its own registry. */
+export interface Endpoint {
+  /** `host[:port]`. */
+  readonly host: string;
+  readonly repository: string;
+  /** May have no TLS, or an untrusted certificate. */
+  readonly insecure: boolean;
+}
+
+/**
+ * Where to request the image, in this order: its mirrors, then its own registry (or the location
+ * that replaces it).
+ * @throws PullError `registry-blocked`; `option-malformed` for a location that is no host with a
+ *   repository
+ */
+export function endpointsOf(reference: Reference, registries: Registries | undefined): Endpoint[] {
+  const { host, repository, digest } = reference;
+  const name = `${host}/${repository}`;
+  const rule = registries === undefined ? undefined : ruleFor(name, registries.rules);
+  if (rule === undefined) return [{ host, repository, insecure: false }];
+  if (rule.blocked) {
+    throw new PullError('registry-blocked', `${rule.prefix} is blocked by ${rule.file}`, {
+      hint: 'choose an image from another registry, or ask the administrator who maintains that file',
+    });
+  }
+  const excluded = digest === undefined ? 'digest-only' : 'tag-only';
+  const mirrors = rule.mirrors.filter(({ pullFromMirror }) => pullFromMirror !== excluded);
+  return [...mirrors, rule].map(({ location, insecure }) => endpointAt(name, rule, location, insecure));
+}
+
+/** The rule with the longest prefix of `name`. */
+function ruleFor(name: string, rules: readonly RegistryRule[]): RegistryRule | undefined {
+  let best: { rule: RegistryRule; lengthChars: number } | undefined;
+  for (const rule of rules) {
+    const lengthChars = matchLength(name, rule.prefix);
+    if (lengthChars > (best?.lengthChars ?? 0)) best = { rule, lengthChars };
+  }
+  return best?.rule;
+}
+
+/** How many characters of `name` the prefix covers, in complete components; 0 for none. */
+function matchLength(name: string, prefix: string): number {
+  if (prefix.startsWith('*.')) {
+    const host = name.slice(0, name.indexOf('/'));
+    // Less than the host itself: a prefix without asterisk takes precedence.
+    return host.endsWith(prefix.slice(1)) ? prefix.length - 1 : 0;
+  }
+  return name === prefix || name.startsWith(`${prefix}/`) ? prefix.length : 0;
+}
+
+const HOST = /^(?:[\w.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?$/;
+const REPOSITORY = /^[a-z0-9][\w.-]*(?:\/[a-z0-9][\w.-]*)*$/;
+
+function endpointAt(
+  name: string,
+  rule: RegistryRule,
+  location: string | undefined,
+  insecure: boolean,
+): Endpoint {
+  const covered = rule.prefix.startsWith('*.') ? name.indexOf('/') : rule.prefix.length;
+  const moved = location === undefined ? name : location + name.slice(covered);
+  const slash = moved.indexOf('/');
+  const host = moved.slice(0, Math.max(slash, 0));
+  const repository = moved.slice(slash + 1);
+  const isHost = HOST.test(host) && URL.canParse(`https://${host}`);
+  if (!isHost || !REPOSITORY.test(repository)) {
+    const hint = 'a location is a host with or without port and path, like mirror.example:5000/cache';
+    throw malformed(rule.file, `makes ${name} to ${JSON.stringify(withoutUser(moved))}`, hint);
+  }
+  return { host, repository, insecure };
+}
+
+/**
+ * The full name for a short one, by alias or by the only registry to search; undefined: Docker
+ * Hub's.
+ * @throws PullError `reference-malformed` when there are several registries to search, as podman
+ *   would ask which one
+ */
+export function expandShortName(name: string, registries: Registries | undefined): string | undefined {
+  if (registries === undefined) return undefined;
+  const alias = registries.aliases.get(name);
+  if (alias !== undefined) return alias;
+  const [first, ...others] = registries.searched;
+  if (first === undefined) return undefined;
+  if (others.length === 0) return first === 'docker.io' ? undefined : `${first}/${name}`;
+  const meant = registries.searched.map((host) => `${withoutUser(host)}/${name}`).join(', ');
+  const hint = 'write the one that is meant in full, or give it an alias in registries.conf';
+  const problem = `the short name ${JSON.stringify(name)} could be one of ${meant}`;
+  throw new PullError('reference-malformed', problem, { hint });
 }
 
 /** A TOML table whose fields are read one by one and must have the requested type. */
@@ -226,9 +306,10 @@ class Fields {
   }
 }
 
-/** The error for a malformed configuration file. */
-function malformed(path: string, problem: string, hint?: string): PullError {
-  return new PullError('option-malformed', `${path} ${problem}`, {
-    hint: hint ?? 'see containers-registries.conf(5) for its form',
-  });
+function malformed(
+  path: string,
+  problem: string,
+  hint = 'see containers-registries.conf(5) for its form',
+): PullError {
+  return new PullError('option-malformed', `${path} ${problem}`, { hint });
 }

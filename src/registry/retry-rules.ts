@@ -19,7 +19,7 @@ import {
 import type { LoggedRequest } from './redaction.js';
 import { isServerFailure } from './refusal.js';
 import type { BodyWindow } from './transfer.js';
-import { isRedirect, nextHop } from './urls.js';
+import { isRedirect, nextHop } from './transport.js';
 
 /**
  * New Authorization values tried in a row. A value that another range has obtained meanwhile is

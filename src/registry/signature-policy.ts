@@ -5,7 +5,6 @@ import { PullError } from '../format/error.js';
 import { formatLocalImage, type LocalImage } from '../format/local-image.js';
 import type { Reference } from '../format/reference.js';
 import { isObject, type StrictParser, strictParser } from '../format/strict-json.js';
-import type { ConfigEnvironment } from './registries-conf.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';
 
@@ -23,7 +22,7 @@ const DEMANDS: Readonly<Record<string, string>> = {
 const parsePolicy: StrictParser = strictParser({ default: null, transports: null });
 
 export interface PolicyOptions {
-  readonly env: ConfigEnvironment;
+  readonly env: NodeJS.ProcessEnv;
   /** Skips proofs that zpull cannot check. `reject` applies nevertheless. */
   readonly insecurePolicy: boolean;
   /** The system's file is below this directory. */

@@ -7,7 +7,7 @@ import type { Challenge } from './headers.js';
 import type { FailedHost } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
 import { MAX_TOKEN_TRIES } from './retry-rules.js';
-import { isLoopback, isUsableHost } from './urls.js';
+import { isLoopback, isUsableHost } from './transport.js';
 
 /**
  * Docker's token specification: a token without `expires_in` is valid for 60 s, and none for less.

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../src/format/error.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createEndpointState } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState } from '../../src/registry/endpoint-state.js';
 import { fetchRange } from '../../src/registry/range.js';
 import {
   type BlobSource,

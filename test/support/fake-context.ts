@@ -9,7 +9,7 @@ import type { PullEvent } from '../../src/pull/pull-events.js';
 import { resolveOptions } from '../../src/pull/pull-options.js';
 import { KarmaRetryPolicy } from '../../src/pull/retry-policy.js';
 import { Concurrency, createLimits } from '../../src/registry/backoff.js';
-import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-state.js';
 import { storePaths } from '../../src/store/paths.js';
 import { tableOf } from './layer-tables.js';
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import type { NetworkSetup } from '../../src/pool/messages.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState, EndpointChoice } from '../../src/registry/endpoint-state.js';
 
 /** How the threads of a test reach the one registry there is. */
 export function networkSetup(options: Partial<NetworkSetup> = {}): NetworkSetup {

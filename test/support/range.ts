@@ -1,7 +1,7 @@
 import type { TestContext } from 'node:test';
 import type { Digest } from '../../src/format/digest.js';
 import { createLimits, createWaitBudget } from '../../src/registry/backoff.js';
-import { createEndpointState } from '../../src/registry/endpoint-choice.js';
+import { createEndpointState } from '../../src/registry/endpoint-state.js';
 import { fetchRange } from '../../src/registry/range.js';
 import { createRangeClient, type RangeTotals } from '../../src/registry/range-client.js';
 import { type RecordedEvents, recordEvents } from './scripted-server.js';

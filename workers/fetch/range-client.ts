@@ -8,7 +8,7 @@ import {
   type RangeControl,
   type RateLimit,
 } from '../../src/pool/shared-memory.js';
-import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
+import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import {
   type RangeEvents,
   type RangeJob,

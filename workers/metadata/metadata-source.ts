@@ -4,7 +4,7 @@ import { type MetadataLength, metadataMemoryBytes } from '../../src/format/decod
 import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
 import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
-import { NO_ENDPOINT } from '../../src/registry/endpoint-choice.js';
+import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
 import { getBlob, putBlob } from '../../src/store/blob-cache.js';

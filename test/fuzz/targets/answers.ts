@@ -16,7 +16,7 @@ import {
 import { decodeResponse } from '../../../src/registry/http-client.js';
 import { firstErrorMessage, refusal, webPageError } from '../../../src/registry/refusal.js';
 import { parseToken, tokenRequest, tokenUrl } from '../../../src/registry/token.js';
-import { nextHop } from '../../../src/registry/urls.js';
+import { nextHop } from '../../../src/registry/transport.js';
 import { parseFaults } from '../../../src/sandbox/faults.js';
 import { contentRange, parseRange } from '../../../src/sandbox/shape-answer.js';
 import { mutatedJson } from '../json.js';

@@ -10,8 +10,7 @@ import { type Digest, digestBytes, parseDigest } from '../../../src/format/diges
 import { parseReference } from '../../../src/format/reference.js';
 import { createLocalSession } from '../../../src/pull/oci-layout.js';
 import { offersOf, parseAuthFile } from '../../../src/registry/auth-file.js';
-import { endpointsOf, expandShortName } from '../../../src/registry/endpoints.js';
-import { readRegistries } from '../../../src/registry/registries-conf.js';
+import { endpointsOf, expandShortName, readRegistries } from '../../../src/registry/registries-conf.js';
 import { checkPolicy } from '../../../src/registry/signature-policy.js';
 import { networkEnvironment, proxyFor } from '../../../src/registry/transport.js';
 import { openLayout } from '../../../src/sandbox/layout-reader.js';

@@ -12,7 +12,7 @@ import { isDigest, parseDigest } from '../../../src/format/digest.js';
 import { formatLocalImage, parseLocalImage } from '../../../src/format/local-image.js';
 import { choosePlatform, formatPlatform, hostPlatform, parsePlatform } from '../../../src/format/platform.js';
 import { formatReference, parseReference } from '../../../src/format/reference.js';
-import { apiHost, originOf } from '../../../src/registry/urls.js';
+import { apiHost, originOf } from '../../../src/registry/transport.js';
 import { EDGE_NUMBERS, mutatedText } from '../mutate.js';
 import { type Target, target, tolerate } from '../target.js';
 

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parseReference } from '../../../src/format/reference.js';
-import { endpointsOf, expandShortName } from '../../../src/registry/endpoints.js';
-import type { Mirror, Registries, RegistryRule } from '../../../src/registry/registries-conf.js';
+import {
+  endpointsOf,
+  expandShortName,
+  type Mirror,
+  type Registries,
+  type RegistryRule,
+} from '../../../src/registry/registries-conf.js';
 
 const DIGEST = `@sha256:${'ab'.repeat(32)}`;
 

@@ -12,7 +12,7 @@ import {
   createWaitBudget,
   sharedClockMs,
 } from '../../../src/registry/backoff.js';
-import { createEndpointState } from '../../../src/registry/endpoint-choice.js';
+import { createEndpointState } from '../../../src/registry/endpoint-state.js';
 import { createRangeClient } from '../../../src/registry/range-client.js';
 import { RangeRoute } from '../../../src/registry/range-route.js';
 import { recordEvents } from '../../support/scripted-server.js';

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turnOfLoop } from 'node:timers/promises';
-import { createEndpointState, turnWords } from '../../../src/registry/endpoint-choice.js';
-import { RangeTurns } from '../../../src/registry/range-turns.js';
+import { createEndpointState, RangeTurns } from '../../../src/registry/endpoint-state.js';
 
 const A = `sha256:a12${'0'.repeat(61)}`;
 const B = `sha256:b12${'0'.repeat(61)}`;
@@ -12,9 +11,9 @@ const LONG_MS = 600_000;
 
 /** The turns of two threads. */
 function twoThreads(responseMs: number, totalMs = LONG_MS): readonly [RangeTurns, RangeTurns] {
-  const words = turnWords(createEndpointState());
+  const state = createEndpointState();
   const limits = { responseMs, totalMs };
-  return [new RangeTurns(words, limits), new RangeTurns(words, limits)];
+  return [new RangeTurns(state, limits), new RangeTurns(state, limits)];
 }
 
 test('ranges of a blob take turns, on all threads, and those of another blob are not waited for', async () => {

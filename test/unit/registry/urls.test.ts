@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { isRedirect, nextHop } from '../../../src/registry/urls.js';
+import { isRedirect, nextHop } from '../../../src/registry/transport.js';
 import { startSession } from '../../support/session.js';
 
 test('only loopback hosts and allowed ones are requested in http', (t) => {

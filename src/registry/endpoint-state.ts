@@ -1,6 +1,12 @@
 import { crc32 } from 'node:zlib';
 import { Concurrency, type Limits } from './backoff.js';
-import { BLOB_SLOTS, blobSlot, TURN_WORDS } from './range-turns.js';
+
+/** Blobs with the same first three hex digits of their digests share a turn and its endpoints. */
+const BLOB_SLOTS = 16 ** 3;
+
+function blobSlot(digest: string): number {
+  return Number.parseInt(digest.slice('sha256:'.length, 'sha256:'.length + 3), 16);
+}
 
 /** Avoid a failed endpoint this long, doubled by each failure: a connect timeout takes 5 s. */
 const AVOID_MS = 10_000;
@@ -42,21 +48,18 @@ const TRAITS = {
   'gives-ranges': 16,
 };
 
-const TRAIT_SLOTS = LACKING_BITS + 1 + HOST_SLOTS;
+/** Where the words of each part begin: lacking endpoints by blob, traits, turns, and claims by blob. */
+const TRAITS_AT = BLOB_SLOTS;
+const TURNS_AT = TRAITS_AT + LACKING_BITS + 1 + HOST_SLOTS;
+const CLAIMS_AT = TURNS_AT + BLOB_SLOTS;
 
 /**
  * What all threads of a pull share: which endpoints lack which blobs, the traits of each endpoint
- * and each hash of a host, and the words of `RangeTurns`.
+ * and each hash of a host, and the turns and claims of `RangeTurns`.
  */
 export function createEndpointState(): Uint32Array<SharedArrayBuffer> {
-  const words = BLOB_SLOTS + TRAIT_SLOTS + TURN_WORDS;
+  const words = CLAIMS_AT + BLOB_SLOTS;
   return new Uint32Array(new SharedArrayBuffer(words * Uint32Array.BYTES_PER_ELEMENT));
-}
-
-/** The words of `RangeTurns` in what `createEndpointState` returned. */
-export function turnWords({ buffer, byteOffset }: Uint32Array): Int32Array {
-  const before = (BLOB_SLOTS + TRAIT_SLOTS) * Uint32Array.BYTES_PER_ELEMENT;
-  return new Int32Array(buffer, byteOffset + before, TURN_WORDS);
 }
 
 /**
@@ -183,5 +186,78 @@ export class EndpointChoice {
 
 /** Endpoints come first, then `NO_ENDPOINT`, then hosts. */
 function traitSlotOf(endpoint: number): number {
-  return BLOB_SLOTS + (endpoint >= 0 ? endpoint : LACKING_BITS + NO_ENDPOINT - endpoint);
+  return TRAITS_AT + (endpoint >= 0 ? endpoint : LACKING_BITS + NO_ENDPOINT - endpoint);
+}
+
+/** The state of a blob's turn: free, held by a range, or abandoned for this blob. */
+const FREE = 0;
+const HELD = 1;
+const ABANDONED = 2;
+
+/** How long a range waits for its turn, in milliseconds. */
+export interface TurnLimits {
+  /** Until one response begins. */
+  readonly responseMs: number;
+  /** For all ranges before it. */
+  readonly totalMs: number;
+}
+
+/**
+ * A nearby registry answers sixteen requests one after the other within `totalMs`. One whose round
+ * trip is longer than `responseMs` delays the ranges of a blob by that, once: its server has sent
+ * no more than some ten KB of a body that is closed at its head.
+ */
+const NEAR: TurnLimits = { responseMs: 30, totalMs: 100 };
+
+/**
+ * Serializes the first requests for ranges of a blob, on all threads: the next is sent when the
+ * response to the one before has begun. So a server that ignores ranges starts to send one full
+ * blob, and not one a connection. When a response does not begin in time, ranges of that blob wait
+ * for each other no more.
+ */
+export class RangeTurns {
+  readonly #words: Int32Array;
+  readonly #limits: TurnLimits;
+
+  constructor({ buffer, byteOffset, length }: Uint32Array, limits = NEAR) {
+    // Atomics.waitAsync works on signed words only.
+    this.#words = new Int32Array(buffer, byteOffset, length);
+    this.#limits = limits;
+  }
+
+  /** Resolves when a range of the blob may be requested, with a function that ends its turn. */
+  async acquire(digest: string): Promise<() => void> {
+    const slot = TURNS_AT + blobSlot(digest);
+    const { responseMs, totalMs } = this.#limits;
+    const untilMs = performance.now() + totalMs;
+    for (;;) {
+      const before = Atomics.compareExchange(this.#words, slot, FREE, HELD);
+      if (before === ABANDONED) return () => {};
+      if (before === FREE) return () => this.#end(slot, FREE);
+      const waitMs = Math.max(0, Math.min(responseMs, untilMs - performance.now()));
+      const { value } = Atomics.waitAsync(this.#words, slot, HELD, waitMs);
+      if ((await value) === 'timed-out') this.#end(slot, ABANDONED);
+    }
+  }
+
+  #end(slot: number, state: number): void {
+    if (Atomics.compareExchange(this.#words, slot, HELD, state) === HELD) Atomics.notify(this.#words, slot);
+  }
+
+  /** Whether the caller is the first to receive this blob in full, and keeps the response. */
+  claimFullBlob(digest: string): boolean {
+    const [slot, bit] = claimOf(digest);
+    return (Atomics.or(this.#words, slot, bit) & bit) === 0;
+  }
+
+  /** Whether a range of this blob has become the full blob: the others are of no use. */
+  isFullBlobComing(digest: string): boolean {
+    const [slot, bit] = claimOf(digest);
+    return (Atomics.load(this.#words, slot) & bit) !== 0;
+  }
+}
+
+/** A claim ends other ranges for good: the last digits distinguish blobs that share a slot. */
+function claimOf(digest: string): readonly [slot: number, bit: number] {
+  return [CLAIMS_AT + blobSlot(digest), 1 << (Number.parseInt(digest.slice(-2), 16) & 31)];
 }

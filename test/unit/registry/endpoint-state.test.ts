@@ -6,7 +6,7 @@ import {
   EndpointChoice,
   foreignHost,
   NO_ENDPOINT,
-} from '../../../src/registry/endpoint-choice.js';
+} from '../../../src/registry/endpoint-state.js';
 
 const A = `sha256:a12${'0'.repeat(61)}`;
 const B = `sha256:b12${'0'.repeat(61)}`;
