@@ -8,7 +8,7 @@ import { copyThreads } from '../pull/budgets.js';
 import { Fetcher } from '../pull/fetcher.js';
 import { type FetchFigures, sumOfFetches } from '../pull/layer.js';
 import type { PullContext, Stop } from '../pull/pull-context.js';
-import { MAX_BLOB_TRIES } from '../registry/endpoint-choice.js';
+import { MAX_BLOB_TRIES } from '../registry/endpoint-state.js';
 import type { BlobSource } from '../registry/range-client.js';
 import { BlobFetch, hashBlob } from './blob-fetch.js';
 import type { CopyBlob, CopySource } from './copy-source.js';

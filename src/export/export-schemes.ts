@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import type { LayerFollower } from '../pool/rootfs-tasks.js';
+import type { LayerFollower } from '../pool/messages.js';
 import { inspectDirectory, requireCreatable, requireDirectory, requireFile } from './destination-checks.js';
 import type { ExportOptions } from './export-run.js';
 

@@ -1,7 +1,6 @@
 import { type Digest, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import type { BlockTagRows, ExportedLayer } from '../pool/messages.js';
-import type { FollowedLayer, LayerFollower } from '../pool/rootfs-tasks.js';
+import type { BlockTagRows, ExportedLayer, FollowedLayer, LayerFollower } from '../pool/messages.js';
 import type { CounterReader } from '../pool/shared-memory.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import type { ExtentRows } from '../store/extents.js';

@@ -2,7 +2,7 @@ import { dirname, resolve } from 'node:path';
 import { spareBytes } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/listener.js';
-import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/rootfs-tasks.js';
+import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/messages.js';
 import { CounterReader, createCounters } from '../pool/shared-memory.js';
 import type { ExtentRows } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';

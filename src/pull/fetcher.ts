@@ -4,7 +4,7 @@ import {
   receivedBytes,
   requestStop,
   resetControl,
-} from '../pool/range-control.js';
+} from '../pool/shared-memory.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { FetchFigures } from './layer.js';
 import type { PullContext } from './pull-context.js';

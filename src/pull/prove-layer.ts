@@ -2,9 +2,9 @@ import { MessageChannel, type MessagePort } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { type DamagedCopy, type DamagedRun, damagedParts } from '../plan/selected-spans.js';
-import type { FollowedLayer } from '../pool/layer-follower.js';
 import type {
   FindDamageResult,
+  FollowedLayer,
   MetadataPartWithDigest,
   PackRun,
   VerifyLayerResult,

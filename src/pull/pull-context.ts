@@ -1,5 +1,5 @@
 import { PullError } from '../format/error.js';
-import type { LayerFollower } from '../pool/layer-follower.js';
+import type { LayerFollower } from '../pool/messages.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-state.js';

@@ -1,7 +1,7 @@
 import { PullError } from '../format/error.js';
 import { formatPlatform, hostPlatform, type Platform, parsePlatform } from '../format/platform.js';
 import { usableCores } from '../pool/cores.js';
-import type { LayerFollower } from '../pool/rootfs-tasks.js';
+import type { LayerFollower } from '../pool/messages.js';
 import type { TokenCache } from '../registry/token.js';
 import type { PullEvent } from './pull-events.js';
 

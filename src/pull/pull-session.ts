@@ -2,9 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
 import { formatReference, parseReference, type Reference } from '../format/reference.js';
-import { createCounters } from '../pool/counters.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
-import { createRateLimit } from '../pool/rate-limit.js';
+import { createCounters, createRateLimit } from '../pool/shared-memory.js';
 import {
   Concurrency,
   createLimits,
@@ -13,10 +12,14 @@ import {
   type Wait,
 } from '../registry/backoff.js';
 import { checkAuthFile, createCredentials } from '../registry/credentials.js';
-import { createEndpointState } from '../registry/endpoint-choice.js';
-import { endpointsOf, expandShortName } from '../registry/endpoints.js';
+import { createEndpointState } from '../registry/endpoint-state.js';
 import { createMirroredSession, type MirroredSession } from '../registry/mirrored-session.js';
-import { type Registries, readRegistries } from '../registry/registries-conf.js';
+import {
+  endpointsOf,
+  expandShortName,
+  type Registries,
+  readRegistries,
+} from '../registry/registries-conf.js';
 import { checkPolicy } from '../registry/signature-policy.js';
 import { networkEnvironment } from '../registry/transport.js';
 import { createLocalSession } from './oci-layout.js';

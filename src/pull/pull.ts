@@ -2,7 +2,7 @@ import { retryIfFullAsync } from '../files/disk-space.js';
 import { asOutOfResources } from '../files/storage-error.js';
 import { type Digest, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import type { LayerFollower } from '../pool/rootfs-tasks.js';
+import type { LayerFollower } from '../pool/messages.js';
 import { LayerLocks } from '../store/layer-locks.js';
 import { Lease } from '../store/leases.js';
 import { openStore, openStoreToRead, type StorePaths } from '../store/paths.js';

@@ -1,10 +1,9 @@
 import { BroadcastChannel } from 'node:worker_threads';
 import { PullError, toFailure } from '../format/error.js';
 import { usableMemoryBytes } from '../pool/cores.js';
-import type { LayerFollower } from '../pool/layer-follower.js';
-import type { MainMessage, NetworkSetup, WorkerEvent, WorkerSetup } from '../pool/messages.js';
+import type { LayerFollower, MainMessage, NetworkSetup, WorkerEvent, WorkerSetup } from '../pool/messages.js';
 import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js';
-import { EndpointChoice } from '../registry/endpoint-choice.js';
+import { EndpointChoice } from '../registry/endpoint-state.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { removePack, sealPack } from '../store/pack-sync.js';
 import type { PackId, StorePaths } from '../store/paths.js';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PullError } from '../../../src/format/error.js';
-import { count, createCounters } from '../../../src/pool/counters.js';
+import { count, createCounters } from '../../../src/pool/shared-memory.js';
 import { Stop } from '../../../src/pull/pull-context.js';
 import { Karma, KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
 import type { Wait } from '../../../src/registry/backoff.js';

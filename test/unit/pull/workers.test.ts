@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createCounters } from '../../../src/pool/counters.js';
 import type { MainMessage } from '../../../src/pool/messages.js';
+import { createCounters } from '../../../src/pool/shared-memory.js';
 import { Stop } from '../../../src/pull/pull-context.js';
 import type { PullEvent } from '../../../src/pull/pull-events.js';
 import { KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
