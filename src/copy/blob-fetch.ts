@@ -2,8 +2,9 @@ import { MessageChannel } from 'node:worker_threads';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer } from '../format/error.js';
 import { type BlobRange, cutRanges, joinRanges } from '../format/ranges.js';
+import type { RangeControl } from '../pool/shared-memory.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
-import type { Fetcher, FetchJob, RangeTurn } from '../pull/fetcher.js';
+import type { Fetcher, FetchJob } from '../pull/fetcher.js';
 import type { FetchFigures } from '../pull/layer.js';
 import type { BlobSource } from '../registry/range-client.js';
 import type { BlobLocation, WritableBlob } from './copy-blobs.js';
@@ -83,8 +84,8 @@ export class BlobFetch {
       work: { layer: this.#options.layer, dropped: false },
       sizeBytes: range.end - range.start,
       splits,
-      run: async (pool, turn, cost) => {
-        await this.#fetch(pool, range, turn, {
+      run: async (pool, control, cost) => {
+        await this.#fetch(pool, range, control, {
           cost,
           stopped: (remaining) => this.#addFirst(remaining, ended, splits + 1),
         });
@@ -113,7 +114,7 @@ export class BlobFetch {
   async #fetch(
     pool: TaskRunner,
     { start, end }: BlobRange,
-    { control }: RangeTurn,
+    control: RangeControl,
     on: { readonly cost: (figures: FetchFigures) => void; readonly stopped: (remaining: BlobRange) => void },
   ): Promise<void> {
     const { blob, location } = this.#options;

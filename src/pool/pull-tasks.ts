@@ -132,8 +132,6 @@ export interface MeasureBlobResult {
 /** Fetches one span, decodes it piece by piece, checks it and appends it to the thread's pack. */
 export interface FetchSpanTask extends RangeTask {
   readonly task: 'fetch-span';
-  /** Position in the pull's order: the thread decodes earlier spans first. */
-  readonly sequence: number;
   readonly blob: BlobSource;
   readonly table: LayerTable;
   readonly blobStart: number;
@@ -259,8 +257,6 @@ export interface NameContentTask {
  */
 export interface FetchOpaqueTask extends RangeTask {
   readonly task: 'fetch-opaque';
-  /** Position in the pull's order. */
-  readonly sequence: number;
   readonly blob: BlobSource;
   readonly blobStart: number;
   readonly blobEnd: number;

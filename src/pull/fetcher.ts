@@ -16,24 +16,17 @@ export interface Work {
   dropped: boolean;
 }
 
-/** Parameters from the fetcher for the task of a range. */
-export interface RangeTurn {
-  /** Its position in the order of the pull; earlier ranges are decoded first. */
-  readonly sequence: number;
-  /**
-   * Shared with the worker. When the range is stopped, its job adds the remainder by `addFirst`.
-   */
-  readonly control: RangeControl;
-}
-
 /** One range of a blob to be fetched by a worker. */
 export interface FetchJob {
   readonly work: Work;
   readonly sizeBytes: number;
   /** How many stops of slow ranges led to this job. */
   readonly splits: number;
-  /** Calls `cost` before it passes on what it received, as that can end the pull. */
-  run(pool: TaskRunner, turn: RangeTurn, cost: (figures: FetchFigures) => void): Promise<void>;
+  /**
+   * Calls `cost` before it passes on what it received, as that can end the pull. `control` is shared
+   * with the worker: when the range is stopped, the job adds the remainder by `addFirst`.
+   */
+  run(pool: TaskRunner, control: RangeControl, cost: (figures: FetchFigures) => void): Promise<void>;
   /** Called when `run` has failed, unless the work was dropped. */
   failed(error: unknown): void;
 }
@@ -45,6 +38,8 @@ export interface FetchJob {
 export class Fetcher {
   /** The cost of each layer so far. */
   readonly figures: readonly FetchFigures[];
+  /** When the last byte was received and written, by `performance.now()`. */
+  lastByteMs = performance.now();
   readonly #context: PullContext;
   readonly #startPool: () => Promise<TaskRunner>;
   #pool: Promise<TaskRunner> | undefined;
@@ -56,8 +51,6 @@ export class Fetcher {
   readonly #slow = new SlowRanges(() => this.#isIdle);
   /** Controls to reuse, of ranges that have ended. */
   readonly #controls: RangeControl[] = [];
-  #sequence = 0;
-  #lastByteMs = performance.now();
 
   constructor(options: {
     context: PullContext;
@@ -68,11 +61,6 @@ export class Fetcher {
     this.#context = options.context;
     this.#startPool = options.startPool;
     this.figures = Array.from({ length: options.layers }, () => ({ fetchedBytes: 0, requests: 0 }));
-  }
-
-  /** When the last byte was received and written, by `performance.now()`. */
-  get lastByteMs(): number {
-    return this.#lastByteMs;
   }
 
   /** Adds jobs behind those that wait. Takes each job from the iterator when it can begin. */
@@ -95,7 +83,8 @@ export class Fetcher {
 
   /** How many bytes each part of the remainder of a stopped range should have. */
   partBytes(remainingBytes: number): number {
-    return this.#slow.partBytes(remainingBytes, this.#context.concurrency.limit - this.#running.size + 1);
+    const connections = this.#context.concurrency.limit - this.#running.size + 1;
+    return partBytes(remainingBytes, connections, this.#slow.usualRate);
   }
 
   /** Whether connections are free and no job waits for them. */
@@ -138,12 +127,11 @@ export class Fetcher {
   async #run(job: FetchJob): Promise<void> {
     const control = this.#controls.pop() ?? createRangeControl();
     resetControl(control);
-    const turn = { sequence: ++this.#sequence, control };
-    const ended = this.#slow.started({ ...job, control });
+    const ended = this.#slow.started(job, control);
     this.#context.retries.countRequests(1);
     try {
       this.#pool ??= this.#startPool();
-      await job.run(await this.#pool, turn, (cost) => this.#note(job.work.layer, cost));
+      await job.run(await this.#pool, control, (cost) => this.#note(job.work.layer, cost));
     } catch (error) {
       if (!job.work.dropped) job.failed(error);
     } finally {
@@ -157,7 +145,7 @@ export class Fetcher {
     const figures = this.figures[layer]!;
     figures.fetchedBytes += fetchedBytes;
     figures.requests += requests;
-    this.#lastByteMs = performance.now();
+    this.lastByteMs = performance.now();
     this.#context.concurrency.good();
   }
 }
@@ -283,8 +271,7 @@ class SlowRanges {
   }
 
   /** Adds a range that begins. Returns a function to call at its end. */
-  started(range: Pick<Range, 'control' | 'sizeBytes' | 'splits'>): () => void {
-    const { control, sizeBytes, splits } = range;
+  started({ sizeBytes, splits }: FetchJob, control: RangeControl): () => void {
     const running = { control, sizeBytes, splits, startedMs: performance.now(), seen: undefined, stops: 0 };
     this.#running.add(running);
     return () => this.#ended(running);
@@ -301,9 +288,8 @@ class SlowRanges {
     }
   }
 
-  /** As `partBytes`. */
-  partBytes(remainingBytes: number, connections: number): number {
-    return partBytes(remainingBytes, connections, usualRate(this.#finished));
+  get usualRate(): number {
+    return usualRate(this.#finished);
   }
 
   #ended(range: Range): void {
@@ -319,15 +305,14 @@ class SlowRanges {
       // So late, the process was suspended or is as busy as its receiving threads: rates say
       // nothing.
       const isLate = performance.now() > dueMs + WATCH_MS / 2;
-      this.#stopSlowest(isLate);
+      const watched = Array.from(this.#running, (range) => ({ range, ...measure(range) }));
+      if (!isLate && this.#isIdle()) this.#stopSlowest(watched);
       this.#timer = this.#isIdle() ? this.#wait() : undefined;
     }, WATCH_MS).unref();
   }
 
-  #stopSlowest(isLate: boolean): void {
-    const watched = Array.from(this.#running, (range) => ({ range, ...measure(range) }));
-    if (isLate || !this.#isIdle()) return;
-    const slow = slowest(watched, usualRate(this.#finished))?.range;
+  #stopSlowest(watched: ReadonlyArray<Watched & { readonly range: Range }>): void {
+    const slow = slowest(watched, this.usualRate)?.range;
     if (slow === undefined) return;
     slow.stops += 1;
     requestStop(slow.control);

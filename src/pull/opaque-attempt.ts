@@ -144,8 +144,8 @@ export class OpaqueAttempt {
       sizeBytes: blobEnd - blobStart,
       splits,
       failed,
-      run: async (pool, turn, cost) => {
-        const result = await pool.run({ task: 'fetch-opaque', ...turn, blob, blobStart, blobEnd });
+      run: async (pool, control, cost) => {
+        const result = await pool.run({ task: 'fetch-opaque', control, blob, blobStart, blobEnd });
         cost(result);
         const pack = result.pack;
         this.blobPacks.add(pack);

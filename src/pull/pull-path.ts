@@ -162,7 +162,7 @@ class PathContents {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       const { layer, span } = next;
       const { blob, metadata } = layer;
-      const task = { sequence: 0, blob, table: metadata.table, pieceBytes: PIECE_BYTES };
+      const task = { blob, table: metadata.table, pieceBytes: PIECE_BYTES };
       const proof = { checkContents: true, tellPlaces: true, ...lastBytesFor(span, metadata, 0) };
       retries.countRequests(1);
       try {

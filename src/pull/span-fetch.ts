@@ -2,10 +2,9 @@ import { fromFailure, PullError } from '../format/error.js';
 import { findCutPoint } from '../format/layer-table.js';
 import { cutRanges } from '../format/ranges.js';
 import type { FetchSpanResult, FetchSpanTask, LayerMetadata, PackRun, WrongBytes } from '../pool/messages.js';
-import type { TaskRunner } from '../pool/worker-pool.js';
 import type { PackId } from '../store/paths.js';
-import type { Fetcher, FetchJob, RangeTurn, Work } from './fetcher.js';
-import type { ChunkedLayer, FetchFigures } from './layer.js';
+import type { Fetcher, FetchJob, Work } from './fetcher.js';
+import type { ChunkedLayer } from './layer.js';
 import type { PullContext } from './pull-context.js';
 
 /** A range to fetch for a span of the plan: all of it, or the remainder after wrong bytes. */
@@ -52,35 +51,25 @@ export function pieceBytes(fetchBytes: number, connections: number): number {
   return Math.round(Math.min(MAX_PIECE_BYTES, Math.max(MIN_PIECE_BYTES, share)));
 }
 
+interface SpanFetchOptions {
+  readonly context: PullContext;
+  readonly fetcher: Fetcher;
+  readonly layer: ChunkedLayer;
+  readonly work: Work;
+  readonly pieceBytes: number;
+  readonly failed: (error: unknown) => void;
+  /** Called with each pack that it writes to. */
+  readonly wrote: (pack: PackId) => void;
+}
+
 /** Fetches spans of one chunked layer. Fetches wrong bytes once more, then fails the layer. */
 export class SpanFetch {
-  readonly #context: PullContext;
-  readonly #fetcher: Fetcher;
-  readonly #layer: ChunkedLayer;
-  readonly #work: Work;
-  readonly #pieceBytes: number;
-  readonly #failed: (error: unknown) => void;
-  readonly #wrote: (pack: PackId) => void;
+  readonly #options: SpanFetchOptions;
   readonly #retried = new Set<string>();
   readonly #packs = new Set<PackId>();
 
-  constructor(options: {
-    context: PullContext;
-    fetcher: Fetcher;
-    layer: ChunkedLayer;
-    work: Work;
-    pieceBytes: number;
-    failed: (error: unknown) => void;
-    /** Called with each pack that it writes to. */
-    wrote: (pack: PackId) => void;
-  }) {
-    this.#context = options.context;
-    this.#fetcher = options.fetcher;
-    this.#layer = options.layer;
-    this.#work = options.work;
-    this.#pieceBytes = options.pieceBytes;
-    this.#failed = options.failed;
-    this.#wrote = options.wrote;
+  constructor(options: SpanFetchOptions) {
+    this.#options = options;
   }
 
   /** Whether a pack may contain bytes of this layer from this pull. */
@@ -91,43 +80,44 @@ export class SpanFetch {
   /** The job that fetches a range; `retries` counts wrong bytes of its span so far. */
   job(range: SpanRange, retries = 0): FetchJob {
     return {
-      work: this.#work,
+      work: this.#options.work,
       sizeBytes: range.blobEnd - range.blobStart,
       splits: range.splits ?? 0,
-      run: (pool, turn, cost) => this.#run(range, retries, pool, turn, cost),
-      failed: range.failed ?? this.#failed,
+      failed: range.failed ?? this.#options.failed,
+      run: async (pool, control, cost) => {
+        const result = await pool.run({ ...this.#taskOf(range, retries), control });
+        cost(result);
+        await this.#accept(range, retries, result);
+      },
     };
   }
 
-  async #run(
-    range: SpanRange,
-    retries: number,
-    pool: TaskRunner,
-    turn: RangeTurn,
-    cost: (figures: FetchFigures) => void,
-  ): Promise<void> {
-    const { blobStart, blobEnd, tarStart, tarEnd } = range;
-    const { blob, metadata } = this.#layer;
-    const result = await pool.run({
+  #taskOf(range: SpanRange, retries: number): FetchSpanTask {
+    const { layer, pieceBytes } = this.#options;
+    const { blobStart, blobEnd, tarStart, tarEnd, checkContents } = range;
+    return {
       task: 'fetch-span',
-      ...turn,
-      blob,
-      table: metadata.table,
-      blobStart,
-      blobEnd,
-      tarStart,
-      tarEnd,
-      ...lastBytesFor(range, metadata, retries),
-      pieceBytes: this.#pieceBytes,
-      checkContents: range.checkContents !== undefined,
-    });
-    cost(result);
-    this.#packs.add(result.pack);
-    this.#wrote(result.pack);
-    if (result.failure !== undefined) throw fromFailure(result.failure);
-    if (this.#work.dropped) return;
-    const { stopped } = result;
-    await this.#accept(stopped === undefined ? range : this.#cutOff(range, stopped), retries, result);
+      blob: layer.blob,
+      table: layer.metadata.table,
+      ...{ blobStart, blobEnd, tarStart, tarEnd },
+      ...lastBytesFor(range, layer.metadata, retries),
+      pieceBytes,
+      checkContents: checkContents !== undefined,
+    };
+  }
+
+  async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {
+    const { context, work, wrote } = this.#options;
+    const { pack, packOffset, failure, stopped, wrong, goodTarBytes } = result;
+    this.#packs.add(pack);
+    wrote(pack);
+    if (failure !== undefined) throw fromFailure(failure);
+    if (work.dropped) return;
+    const received = stopped === undefined ? range : this.#cutOff(range, stopped);
+    context.packs.add(pack);
+    if (wrong !== undefined) await this.#fetchAgain(received, retries + 1, wrong);
+    const part = { pack, packOffset, lengthBytes: goodTarBytes };
+    if (goodTarBytes > 0 || wrong === undefined) received.onPart(part, wrong === undefined);
   }
 
   /**
@@ -135,15 +125,13 @@ export class SpanFetch {
    * it.
    */
   #cutOff(range: SpanRange, { blobEnd, tarEnd }: Pick<SpanRange, 'blobEnd' | 'tarEnd'>): SpanRange {
-    const remaining = { start: blobEnd, end: range.blobEnd };
+    const { fetcher, layer } = this.#options;
     const ends = [{ blobEnd, tarEnd }];
-    for (const { start } of cutRanges(
-      [remaining],
-      this.#fetcher.partBytes(remaining.end - remaining.start),
-    )) {
-      const last = ends.at(-1)!;
-      const behind = { blobStart: last.blobEnd, blobEnd: range.blobEnd };
-      const edge = start > last.blobEnd ? findCutPoint(this.#layer.metadata.table, behind, start) : undefined;
+    const bytes = fetcher.partBytes(range.blobEnd - blobEnd);
+    for (const { start } of cutRanges([{ start: blobEnd, end: range.blobEnd }], bytes)) {
+      const blobStart = ends.at(-1)!.blobEnd;
+      if (start <= blobStart) continue;
+      const edge = findCutPoint(layer.metadata.table, { blobStart, blobEnd: range.blobEnd }, start);
       if (edge !== undefined) ends.push({ blobEnd: edge.blobAt, tarEnd: edge.tarAt });
     }
     ends.push({ blobEnd: range.blobEnd, tarEnd: range.tarEnd });
@@ -151,20 +139,9 @@ export class SpanFetch {
     const splits = (range.splits ?? 0) + 1;
     for (let i = 1; i < ends.length; i++) {
       const { blobEnd: blobStart, tarEnd: tarStart } = ends[i - 1]!;
-      this.#fetcher.addFirst(
-        this.job({ ...range, ...ends[i]!, blobStart, tarStart, onPart: onParts[i]!, splits }),
-      );
+      fetcher.addFirst(this.job({ ...range, ...ends[i]!, blobStart, tarStart, onPart: onParts[i]!, splits }));
     }
     return { ...range, blobEnd, tarEnd, onPart: onParts[0]! };
-  }
-
-  async #accept(range: SpanRange, retries: number, result: FetchSpanResult): Promise<void> {
-    const { wrong, goodTarBytes, packOffset } = result;
-    const pack = result.pack;
-    this.#context.packs.add(pack);
-    if (wrong !== undefined) await this.#fetchAgain(range, retries + 1, wrong);
-    const part = { pack, packOffset, lengthBytes: goodTarBytes };
-    if (goodTarBytes > 0 || wrong === undefined) range.onPart(part, wrong === undefined);
   }
 
   /**
@@ -182,36 +159,29 @@ export class SpanFetch {
     const hopeless = wasWrong && !wrong.elsewhere;
     if (hopeless || retries > MAX_RETRIES) throw await this.#describe(wrong);
     this.#retried.add(key);
-    this.#context.emit({ event: 'warning', message: `${wrong.problem}; fetching it again` });
+    this.#options.context.emit({ event: 'warning', message: `${wrong.problem}; fetching it again` });
     const { blobStart, tarStart } = wrong;
-    this.#fetcher.addFirst(this.job({ ...range, blobStart, tarStart }, retries));
+    this.#options.fetcher.addFirst(this.job({ ...range, blobStart, tarStart }, retries));
   }
 
-  async #describe(wrong: WrongBytes): Promise<PullError> {
+  async #describe({ content, expected, actual, problem }: WrongBytes): Promise<PullError> {
     const hint =
       'the registry or a proxy changes bytes: report it to its operator, or pull from another registry';
-    const { expected, actual, problem } = wrong;
-    if (expected === undefined || actual === undefined) {
-      return new PullError('digest-mismatch', `${problem}, twice`, { hint });
-    }
-    const name = await this.#nameOf(wrong.content);
-    const message = `${name} does not match its digest: expected ${expected}, got ${actual}, twice`;
-    return new PullError('digest-mismatch', message, { hint });
+    const message =
+      expected === undefined || actual === undefined
+        ? problem
+        : `${await this.#nameOf(content)} does not match its digest: expected ${expected}, got ${actual}`;
+    return new PullError('digest-mismatch', `${message}, twice`, { hint });
   }
 
   /** The path of a content, from the TOC of the layer. */
   async #nameOf(content: number): Promise<string> {
-    const { toc } = this.#layer.metadata;
-    if (toc === undefined) return `content ${content}`;
-    const { digest, uncompressedBytes } = toc;
+    const { layer, context } = this.#options;
+    if (layer.metadata.toc === undefined) return `content ${content}`;
+    const { digest: toc, uncompressedBytes: tocUncompressedBytes } = layer.metadata.toc;
+    const task = { task: 'name-content', toc, tocUncompressedBytes, content } as const;
     try {
-      const task = {
-        task: 'name-content',
-        toc: digest,
-        tocUncompressedBytes: uncompressedBytes,
-        content,
-      } as const;
-      return await this.#context.metadata.with(uncompressedBytes, () => this.#context.support.run(task));
+      return await context.metadata.with(tocUncompressedBytes, () => context.support.run(task));
     } catch (error) {
       return `content ${content} (${error instanceof Error ? error.message : String(error)})`;
     }

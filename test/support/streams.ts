@@ -46,9 +46,9 @@ export async function fetchOpaque(
 ): Promise<ExtentList> {
   const starts = Array.from({ length: Math.ceil(blob.sizeBytes / rangeBytes) }, (_, i) => i * rangeBytes);
   const fetched = await Promise.all(
-    starts.map(async (blobStart, sequence) => {
+    starts.map(async (blobStart) => {
       const blobEnd = Math.min(blob.sizeBytes, blobStart + rangeBytes);
-      const result = await pool.run({ task: 'fetch-opaque', sequence, blob, blobStart, blobEnd });
+      const result = await pool.run({ task: 'fetch-opaque', blob, blobStart, blobEnd });
       if (result.failure !== undefined) throw fromFailure(result.failure);
       return { ...result, lengthBytes: blobEnd - blobStart };
     }),

@@ -202,7 +202,7 @@ const spanChecker = target('span-checker', spans, ([changedToc, bytes, [from, to
     tarEnd: tarAt[last]!,
   };
   const how = { pieceBytes: 1, checkContents: true } as const;
-  const task = { task: 'fetch-span', sequence: 1, blob, table, ...range, ...how } as const;
+  const task = { task: 'fetch-span', blob, table, ...range, ...how } as const;
   const checker = table.layout === 'tar-split' ? new ContentChecker(task) : new TocOnlyChecker(task);
   const checked = tolerate(
     () => checkPieces(checker, bytes, range.tarStart, pieceBytes),

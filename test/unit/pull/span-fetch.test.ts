@@ -123,7 +123,7 @@ test('any number of spans is fetched in order, never more at a time than there a
   await done;
   assert.equal(running.most, 5);
   assert.equal(asked.length, count);
-  assert.ok(asked.every(({ blobStart, sequence }, i) => blobStart === i * JOB_BYTES && sequence === i + 1));
+  assert.ok(asked.every(({ blobStart }, i) => blobStart === i * JOB_BYTES));
   assert.deepEqual(fetcher.figures, [{ fetchedBytes: count * JOB_BYTES, requests: count }]);
 });
 

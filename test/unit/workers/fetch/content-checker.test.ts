@@ -62,7 +62,6 @@ function checkerOf(
   const blob = { url: 'http://x/', digest: parseDigest(`sha256:${'0'.repeat(64)}`, 'blob'), sizeBytes: 1000 };
   return new ContentChecker({
     task: 'fetch-span',
-    sequence: 1,
     blob,
     table,
     blobStart: 0,

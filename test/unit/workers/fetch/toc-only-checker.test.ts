@@ -50,7 +50,7 @@ function spanOf({ members }: TocOnlyLayer, table: LayerTable, blobStart: number,
 
 function checkerOf({ table, blobStart, blobEnd }: Span): TocOnlyChecker {
   const blob = { url: 'http://x/', digest: parseDigest(`sha256:${'0'.repeat(64)}`, 'blob'), sizeBytes: 1e9 };
-  const task = { task: 'fetch-span', sequence: 1, blob, table, blobStart, blobEnd, pieceBytes: 1 } as const;
+  const task = { task: 'fetch-span', blob, table, blobStart, blobEnd, pieceBytes: 1 } as const;
   return new TocOnlyChecker({ ...task, tarStart: 50, tarEnd: 1e9, checkContents: false });
 }
 
