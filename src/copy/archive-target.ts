@@ -1,14 +1,14 @@
 import { constants } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { inspect } from '../export/destination-checks.js';
+import { inspect } from '../export/export-schemes.js';
 import { removeFileSync } from '../files/atomic-file.js';
 import { followLinks } from '../files/follow-links.js';
 import { statName } from '../files/open-file.js';
 import { findOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
+import { joinRanges } from '../format/arrays.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { joinRanges } from '../format/ranges.js';
 import { type ArchivePlan, archiveParts, planArchive } from '../format/tar-writer.js';
 import { nameInIndex, OCI_LAYOUT } from '../pull/oci-layout.js';
 import type { BlobLocation, CopyTarget, TargetOptions } from './copy-blobs.js';

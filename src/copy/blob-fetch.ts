@@ -1,7 +1,7 @@
 import { MessageChannel } from 'node:worker_threads';
+import { type BlobRange, cutRanges, joinRanges } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { fromFailure, inLayer } from '../format/error.js';
-import { type BlobRange, cutRanges, joinRanges } from '../format/ranges.js';
 import type { RangeControl } from '../pool/shared-memory.js';
 import type { TaskRunner } from '../pool/worker-pool.js';
 import type { Fetcher, FetchJob } from '../pull/fetcher.js';

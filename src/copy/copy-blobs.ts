@@ -1,8 +1,8 @@
 import { allocatedBytes, requireSpace } from '../files/disk-space.js';
 import type { OwnFile } from '../files/own-file.js';
+import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/ranges.js';
 import { fromAnyUrl, wrongBytesHint } from '../pull/blob-locations.js';
 import { copyThreads } from '../pull/budgets.js';
 import { Fetcher } from '../pull/fetcher.js';

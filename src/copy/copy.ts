@@ -1,5 +1,5 @@
 import { resolve } from 'node:path';
-import { requireFile } from '../export/destination-checks.js';
+import { requireFile } from '../export/export-schemes.js';
 import { asOutOfResources, outsideStore } from '../files/storage-error.js';
 import { leavesSizeOut } from '../format/manifest.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';

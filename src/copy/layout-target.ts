@@ -1,6 +1,6 @@
 import { constants, ftruncateSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { inspect, requireDirectory } from '../export/destination-checks.js';
+import { inspect, requireDirectory } from '../export/export-schemes.js';
 import {
   createAtomically,
   moveFile,
@@ -13,9 +13,9 @@ import { guardPath, listNames, makeGuarded, withGuarded } from '../files/guarded
 import { readFile, statFile } from '../files/open-file.js';
 import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
+import { joinRanges } from '../format/arrays.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { joinRanges } from '../format/ranges.js';
 import { MAX_INDEX_BYTES } from '../pull/layout-files.js';
 import { nameInIndex, OCI_LAYOUT } from '../pull/oci-layout.js';
 import type { CopyTarget, TargetOptions } from './copy-blobs.js';

@@ -9,8 +9,8 @@ import type { WorkerPool } from '../pool/worker-pool.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import { assumeGnuTar } from './abilities.js';
 import { BLOCK_BYTES } from './block-tags.js';
-import { inspectDirectory, requireDirectory } from './destination-checks.js';
 import { exportThreads, startExportPool } from './export-run.js';
+import { inspectDirectory, requireDirectory } from './export-schemes.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import { openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
 

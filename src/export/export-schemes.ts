@@ -1,6 +1,10 @@
-import { resolve } from 'node:path';
+import { lstatSync, readdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { refuseSpecialFile } from '../files/atomic-file.js';
+import { followLinks } from '../files/follow-links.js';
+import { ifExists, outsideStore, wrapFsError } from '../files/storage-error.js';
+import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';
-import { inspectDirectory, requireCreatable, requireDirectory, requireFile } from './destination-checks.js';
 import type { ExportOptions } from './export-run.js';
 
 /** The user's choices for an export, known before the pull. */
@@ -59,8 +63,8 @@ const tar: ExportScheme = {
   check: requireCreatable,
   async prepare({ path, followsPull }) {
     const [{ exportTar }, { TagFollower }] = await Promise.all([
-      import('./export-tar.js'),
-      import('./exported-layers.js'),
+      import('./export-files.js'),
+      import('./block-tags.js'),
     ]);
     const followed = followsPull ? new TagFollower() : undefined;
     return {
@@ -80,8 +84,8 @@ const rootfs: ExportScheme = {
   check: inspectDirectory,
   async prepare({ store, path: directory, force, sameOwner, followsPull }) {
     const [{ exportRootfs }, { TagFollower }, { RootfsFollower }] = await Promise.all([
-      import('./export-rootfs.js'),
-      import('./exported-layers.js'),
+      import('./export-files.js'),
+      import('./block-tags.js'),
       import('./rootfs-follower.js'),
     ]);
     // Files are written during the pull, unless they may replace others.
@@ -117,7 +121,7 @@ const dockerArchive: ExportScheme = {
   unpacks: false,
   check: requireFile,
   async prepare({ path }) {
-    const { exportDockerArchive } = await import('./export-docker-archive.js');
+    const { exportDockerArchive } = await import('./export-layers.js');
     return {
       async write(image) {
         await exportDockerArchive({ ...image, ...fileOf(path) });
@@ -143,4 +147,83 @@ export function checkDestination(scheme: ExportSchemeName, path: string, force: 
 
 function fileOf(path: string): { readonly file?: string } {
   return path === '-' ? {} : { file: path };
+}
+
+/**
+ * Returns the state of a path that is to become a directory.
+ * @throws PullError `option-malformed` for a directory with entries, unless `force` allows it, and
+ *   for anything that is not a directory
+ */
+export function inspectDirectory(path: string, force: boolean): 'absent' | 'empty' | 'full' {
+  if (!requireDirectory(path)) return 'absent';
+  if (inspect(path, () => readdirSync(path)).length === 0) return 'empty';
+  if (force) return 'full';
+  throw notEmpty(path);
+}
+
+/** Returns the error for a directory with entries. */
+export function notEmpty(path: string): PullError {
+  return new PullError('option-malformed', `${path} is not empty`, {
+    hint: 'Name a directory that is empty or does not exist, or overwrite files of the same names with --force.',
+  });
+}
+
+/**
+ * Returns whether a path is a directory or a link to one; false when it does not exist.
+ * @throws PullError `option-malformed` for anything else, a dangling link included; as
+ *   `followLinks` for a link of another user
+ */
+export function requireDirectory(path: string): boolean {
+  inspect(path, () => followLinks(path));
+  if (isDirectory(path)) return true;
+  if (inspectIfExists(path, () => lstatSync(path)) === undefined) return false;
+  throw new PullError('option-malformed', `${path} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and name a directory, or a path that does not exist.',
+  });
+}
+
+/**
+ * @throws PullError `option-malformed` for a path that no file can replace: a directory, a device,
+ *   a pipe
+ */
+export function requireFile(path: string): void {
+  requireCreatable(path);
+  refuseSpecialFile(path);
+}
+
+/**
+ * Requires that a path can become a file: it is no directory and its parent directory exists.
+ * @throws PullError `option-malformed`; as `followLinks` for a link of another user on the way
+ */
+export function requireCreatable(path: string): void {
+  inspect(path, () => followLinks(dirname(path)));
+  if (isDirectory(path)) {
+    throw new PullError('option-malformed', `${path} is a directory, not a file`, {
+      hint: 'Check that this is the destination you mean, and name a file.',
+    });
+  }
+  const parent = dirname(path);
+  if (isDirectory(parent)) return;
+  throw new PullError('option-malformed', `${path} cannot be created: ${parent} is not a directory`, {
+    hint: 'Check that this is the destination you mean, and create that directory.',
+  });
+}
+
+function isDirectory(path: string): boolean {
+  return inspectIfExists(path, () => statSync(path))?.isDirectory() === true;
+}
+
+/** Same as `inspect`; undefined when the path does not exist. */
+function inspectIfExists<T>(path: string, action: () => T): T | undefined {
+  return inspect(path, () => ifExists(`stat ${path}`, action));
+}
+
+/** Returns what `action` reads about a path outside the store.
+ * @throws PullError as `storageError` */
+export function inspect<T>(path: string, action: () => T): T {
+  try {
+    return wrapFsError(`stat ${path}`, action);
+  } catch (error) {
+    throw outsideStore(error);
+  }
 }

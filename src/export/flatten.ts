@@ -7,6 +7,8 @@ import {
   type LayerChanges,
   LayerReader,
   MAX_ENTRIES,
+  MAX_STEPS,
+  MAX_TEXT_BYTES,
   type Named,
   OPAQUE,
   WHITEOUT,
@@ -20,26 +22,14 @@ import {
   noFileSystem,
   partsOf,
   quote,
+  rowsOf,
   shallowFirst,
 } from './tree-nodes.js';
-import { rowsOf } from './tree-rows.js';
 
 /**
  * Limit of directories without an entry: 160 MB of memory. A path of 4 KB can imply 2,048 of them.
  */
 const MAX_IMPLIED = MAX_ENTRIES / 8;
-/**
- * Limit of names, links, extended attributes and sparse maps of all rows: 256 bytes for each
- * possible entry.
- */
-export const MAX_TEXT_BYTES = 2 ** 30;
-/**
- * Limit of path parts that are followed in all layers together, 32 for each possible entry: four
- * million files in directories 30 deep take as many, in about ten seconds. Sixteen bytes of an
- * extended header count as one.
- */
-export const MAX_STEPS = 32 * MAX_ENTRIES;
-
 /** Limits of the layers of an image. */
 interface FlattenLimits {
   readonly maxSteps?: number;

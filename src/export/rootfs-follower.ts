@@ -1,7 +1,7 @@
 import { dirname, resolve } from 'node:path';
 import { spareBytes } from '../files/disk-space.js';
 import type { Digest } from '../format/digest.js';
-import { guardListener } from '../format/listener.js';
+import { guardListener } from '../format/error.js';
 import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/messages.js';
 import { CounterReader, createCounters } from '../pool/shared-memory.js';
 import type { ExtentRows } from '../store/extents.js';
@@ -9,8 +9,7 @@ import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
 import { createBlockTags, createPartRecords } from './block-tags.js';
 import { EarlyLayer, EarlyWriter } from './early-writer.js';
-import { type ExportOptions, ExportProgress } from './export-run.js';
-import type { FollowedLayers } from './exported-layers.js';
+import { type ExportOptions, ExportProgress, type FollowedLayers } from './export-run.js';
 import { contentBytes, type FileTree } from './file-tree.js';
 import type { RootfsTarget } from './rootfs-target.js';
 

@@ -5,9 +5,9 @@ import { emptyDirectory } from '../files/remove-tree.js';
 import { storageError, systemCode, wrapFsError } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
 import { isPrivileged, modeFor, ownerFor } from './abilities.js';
-import { notEmpty } from './destination-checks.js';
+import { notEmpty } from './export-schemes.js';
 import { type FileTree, fileTime, isRoot } from './file-tree.js';
-import { UnfinishedDirectory } from './unfinished.js';
+import { UnfinishedDirectory } from './output-files.js';
 
 /** Access for the owner alone. */
 const PRIVATE_MODE = 0o700;

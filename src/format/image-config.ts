@@ -1,5 +1,5 @@
 import { type Digest, parseDigest } from './digest.js';
-import { PullError } from './error.js';
+import { PullError, quote } from './error.js';
 import {
   type Descriptor,
   type ImageManifest,
@@ -19,7 +19,6 @@ import {
   strictParser,
   textOf,
 } from './strict-json.js';
-import { quote } from './text.js';
 
 /** Configs have a history and labels, usually some kilobytes. The same limit as for manifests. */
 export const MAX_CONFIG_BYTES = 4 * 2 ** 20;

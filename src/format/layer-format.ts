@@ -1,9 +1,8 @@
 import { type Digest, isDigest } from './digest.js';
-import { PullError } from './error.js';
+import { PullError, shorten } from './error.js';
 import { type Descriptor, mediaTypeOf } from './manifest.js';
 import { type ChunkedPositions, parseChunkedAnnotations } from './metadata-position.js';
 import { isHeader, TAR_BLOCK_BYTES } from './tar-fields.js';
-import { shorten } from './text.js';
 
 export type LayerFormat = 'zstd:chunked' | 'zstd:chunked-no-tarsplit' | 'estargz' | 'gzip' | 'zstd' | 'tar';
 

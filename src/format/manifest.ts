@@ -1,5 +1,5 @@
 import { type Digest, EMPTY_DIGEST, parseDigest } from './digest.js';
-import { PullError } from './error.js';
+import { PullError, quote } from './error.js';
 import { type Platform, parsePlatformFields } from './platform.js';
 import {
   asFields,
@@ -13,7 +13,6 @@ import {
   strictParser,
   textOf,
 } from './strict-json.js';
-import { quote } from './text.js';
 
 /**
  * The distribution-spec requires registries to accept manifests up to 4 MiB and lets them refuse

@@ -1,7 +1,6 @@
 import type { Digest } from './digest.js';
-import { PullError } from './error.js';
+import { PullError, quote } from './error.js';
 import { JsonCursor } from './json-cursor.js';
-import { quote } from './text.js';
 
 /**
  * Go's reader fails at 10,000 levels. The deepest document of an image, a config with a health

@@ -1,5 +1,5 @@
 import type { Digest } from './digest.js';
-import { PullError } from './error.js';
+import { PullError, quoteBytes } from './error.js';
 import {
   isGnuHeader,
   isHeader,
@@ -16,7 +16,6 @@ import {
 } from './tar-fields.js';
 import { ExtendedHeaders, parseHeader, type TarEntry } from './tar-header.js';
 import { placeOldData, placePaxData, type SparseMap } from './tar-sparse.js';
-import { quoteBytes } from './text.js';
 
 /** A tar with random access. The bytes returned by `read` are valid until the next call. */
 export interface TarSource {

@@ -1,5 +1,4 @@
-import { DIGEST_BYTES } from '../format/digest.js';
-import { DigestTable } from '../format/digest-table.js';
+import { DIGEST_BYTES, DigestTable } from '../format/digest.js';
 import type { LayerTable } from '../format/layer-table.js';
 import {
   allocateParts,

@@ -1,8 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { damagedHint } from '../files/layout-error.js';
-import { type ErrorCode, inLayer, PullError } from '../format/error.js';
+import { type ErrorCode, inLayer, listSome, PullError, shorten } from '../format/error.js';
 import { type Descriptor, leavesSizeOut, MAX_BLOB_BYTES } from '../format/manifest.js';
-import { listSome, shorten } from '../format/text.js';
 import type { MeasureBlobResult } from '../pool/messages.js';
 import { foreignHost } from '../registry/endpoint-state.js';
 import type { BlobSource } from '../registry/range-client.js';

@@ -1,7 +1,7 @@
-import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/decoded-limits.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LayerTable } from '../format/layer-table.js';
+import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/metadata-position.js';
 import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/shared-memory.js';
 import type { MissingLayer } from './layer.js';
 

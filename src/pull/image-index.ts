@@ -1,5 +1,5 @@
 import type { Digest } from '../format/digest.js';
-import { type ErrorCode, PullError } from '../format/error.js';
+import { type ErrorCode, listSome, PullError } from '../format/error.js';
 import {
   type ImageIndex,
   type ImageManifest,
@@ -13,7 +13,6 @@ import {
   normalisePlatform,
   type Platform,
 } from '../format/platform.js';
-import { listSome } from '../format/text.js';
 
 /** An index may name an index, whose entries must be manifests. Deeper nesting is refused. */
 export const MAX_INDEX_LEVELS = 2;

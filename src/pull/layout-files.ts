@@ -8,7 +8,7 @@ import { LAYOUT_HINT, wrapLayoutError } from '../files/layout-error.js';
 import { openFile, readFile, statName } from '../files/open-file.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import type { LocalImage } from '../format/local-image.js';
+import type { LocalImage } from '../format/reference.js';
 import { type PlacedEntry, type TarSource, tarEntries } from '../format/tar-entries.js';
 
 /** Maximum size of index.json; one with 10,000 images has 3 MB. */

@@ -1,12 +1,11 @@
 import { createHash } from 'node:crypto';
 import { damagedHint } from '../files/layout-error.js';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
-import { PullError, withHint } from '../format/error.js';
+import { listSome, PullError, withHint } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
-import type { LocalImage } from '../format/local-image.js';
 import { leavesSizeOut, MAX_MANIFEST_BYTES, OCI_INDEX } from '../format/manifest.js';
+import type { LocalImage } from '../format/reference.js';
 import { type Fields, isObject, strictParser } from '../format/strict-json.js';
-import { listSome } from '../format/text.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 

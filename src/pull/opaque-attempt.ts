@@ -1,7 +1,7 @@
 import { MessageChannel, type MessagePort } from 'node:worker_threads';
+import { cutRanges } from '../format/arrays.js';
 import { type Digest, EMPTY_DIGEST } from '../format/digest.js';
 import { fromFailure, PullError } from '../format/error.js';
-import { cutRanges } from '../format/ranges.js';
 import type { BlobPart } from '../plan/opaque.js';
 import type { DecodeBlobResult } from '../pool/messages.js';
 import type { CachedContentRows } from '../store/cached-contents.js';

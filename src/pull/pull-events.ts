@@ -1,5 +1,4 @@
-import { guardListener } from '../format/listener.js';
-import { shorten } from '../format/text.js';
+import { guardListener, shorten } from '../format/error.js';
 import { CounterReader } from '../pool/shared-memory.js';
 
 /** Events of a pull or copy, for a display. Sizes are in bytes. */

@@ -1,7 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import { formatLocalImage, type LocalImage, parseLocalImage } from '../format/local-image.js';
-import { formatReference, parseReference, type Reference } from '../format/reference.js';
+import {
+  formatLocalImage,
+  formatReference,
+  type LocalImage,
+  parseLocalImage,
+  parseReference,
+  type Reference,
+} from '../format/reference.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createCounters, createRateLimit } from '../pool/shared-memory.js';
 import {

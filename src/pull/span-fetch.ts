@@ -1,6 +1,6 @@
+import { cutRanges } from '../format/arrays.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { findCutPoint } from '../format/layer-table.js';
-import { cutRanges } from '../format/ranges.js';
 import type { FetchSpanResult, FetchSpanTask, LayerMetadata, PackRun, WrongBytes } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
 import type { Fetcher, FetchJob, Work } from './fetcher.js';

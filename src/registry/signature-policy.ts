@@ -2,8 +2,7 @@ import { realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { MAX_CONFIGURATION_FILE_BYTES, readRegularFile } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
-import { formatLocalImage, type LocalImage } from '../format/local-image.js';
-import type { Reference } from '../format/reference.js';
+import { formatLocalImage, type LocalImage, type Reference } from '../format/reference.js';
 import { isObject, type StrictParser, strictParser } from '../format/strict-json.js';
 
 const SYSTEM_POLICY = '/etc/containers/policy.json';

@@ -3,7 +3,7 @@ import { syncDirectorySync } from '../files/atomic-file.js';
 import { withGuarded } from '../files/guarded-directory.js';
 import { openFile, readFile, UnfitFile } from '../files/open-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
-import { mergePairs } from '../format/ranges.js';
+import { mergePairs } from '../format/arrays.js';
 import { badRunsPath, type PackId, type StorePaths } from './paths.js';
 import type { Runs } from './runs.js';
 

@@ -5,8 +5,7 @@ import { readFile, unlessUnfit } from '../files/open-file.js';
 import { ifExists } from '../files/storage-error.js';
 import { type Digest, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
-import { formatLocalImage, parseLocalImage } from '../format/local-image.js';
-import { formatReference, parseReference } from '../format/reference.js';
+import { formatLocalImage, formatReference, parseLocalImage, parseReference } from '../format/reference.js';
 import { isObject } from '../format/strict-json.js';
 import { blobPath, imageRecordPath, openStore, type StorePaths } from './paths.js';
 

@@ -1,5 +1,4 @@
-import { DIGEST_BYTES, type Digest, digestBytes } from '../format/digest.js';
-import { DigestTable } from '../format/digest-table.js';
+import { DIGEST_BYTES, type Digest, DigestTable, digestBytes } from '../format/digest.js';
 import { hasRun, type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,

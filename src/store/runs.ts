@@ -1,5 +1,4 @@
-import { lastAtMost } from '../format/arrays.js';
-import { mergePairs } from '../format/ranges.js';
+import { lastAtMost, mergePairs } from '../format/arrays.js';
 import type { ExtentList } from './extents.js';
 import type { PackId } from './paths.js';
 

@@ -144,7 +144,7 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // The root, which the user named: it may be a link.
   'src/store/paths.ts': ['statSync'],
   // Destinations and roots, which the user named.
-  'src/export/destination-checks.ts': ['lstatSync', 'readdirSync', 'statSync'],
+  'src/export/export-schemes.ts': ['lstatSync', 'readdirSync', 'statSync'],
   // /proc
   'src/store/leases.ts': ['readFileSync', 'readlinkSync'],
   // Programs

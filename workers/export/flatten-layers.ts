@@ -1,7 +1,6 @@
 import { flatten } from '../../src/export/flatten.js';
-import { HeaderComparison } from '../../src/export/header-source.js';
-import { effectOf } from '../../src/export/layer-effect.js';
-import { ExtentReader } from '../../src/export/layer-source.js';
+import { effectOf } from '../../src/export/layer-changes.js';
+import { ExtentReader, HeaderComparison } from '../../src/export/layer-source.js';
 import { lastAtMost } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
 import type { TarSource } from '../../src/format/tar-entries.js';

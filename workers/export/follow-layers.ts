@@ -3,15 +3,13 @@ import { BLOCK_BYTES, PartTags } from '../../src/export/block-tags.js';
 import { NO_ROW } from '../../src/export/file-tree.js';
 import { flatten } from '../../src/export/flatten.js';
 import {
+  ExtentReader,
   HeaderComparison,
   type HeaderLayer,
   HeaderSource,
   type TarReader,
-} from '../../src/export/header-source.js';
-import { ExtentReader } from '../../src/export/layer-source.js';
-import type { Inode } from '../../src/export/tree-nodes.js';
-import { partsOf } from '../../src/export/tree-nodes.js';
-import { RowWriter } from '../../src/export/tree-rows.js';
+} from '../../src/export/layer-source.js';
+import { type Inode, partsOf, RowWriter } from '../../src/export/tree-nodes.js';
 import type { Digest } from '../../src/format/digest.js';
 import { type ErrorCode, PullError } from '../../src/format/error.js';
 import { isZeroBlock, unreadableTar } from '../../src/format/tar-fields.js';

@@ -1,6 +1,12 @@
 import { BlockTags, PartTags } from '../../src/export/block-tags.js';
-import { type HeaderComparison, type HeaderLayer, HeaderSource } from '../../src/export/header-source.js';
-import { BlockCache, ExtentReader, LayerSource } from '../../src/export/layer-source.js';
+import {
+  BlockCache,
+  ExtentReader,
+  type HeaderComparison,
+  type HeaderLayer,
+  HeaderSource,
+  LayerSource,
+} from '../../src/export/layer-source.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';

@@ -1,6 +1,6 @@
 import { dirname } from 'node:path';
-import { openSpecialFile } from '../../src/export/destination-checks.js';
 import { headerAt, leastTarBytes } from '../../src/export/file-tree.js';
+import { openSpecialFile } from '../../src/export/output-files.js';
 import { requireSpace } from '../../src/files/disk-space.js';
 import { closeWritten } from '../../src/files/storage-error.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';

@@ -1,4 +1,4 @@
-import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/decoded-limits.js';
+import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/metadata-position.js';
 import { contentPath } from '../../src/format/toc.js';
 import type { NameContentTask } from '../../src/pool/messages.js';
 import { getBlob } from '../../src/store/blob-cache.js';

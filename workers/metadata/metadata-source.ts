@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { MessagePort } from 'node:worker_threads';
-import { type MetadataLength, metadataMemoryBytes } from '../../src/format/decoded-limits.js';
 import { type Digest, digestOfBytes } from '../../src/format/digest.js';
 import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
+import { type MetadataLength, metadataMemoryBytes } from '../../src/format/metadata-position.js';
 import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';

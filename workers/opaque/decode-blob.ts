@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/decoded-limits.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import type { Compression } from '../../src/format/layer-format.js';
+import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/metadata-position.js';
 import type { DecodeBlobResult, DecodeBlobTask, StreamFault } from '../../src/pool/messages.js';
 import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/shared-memory.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';

@@ -9,9 +9,13 @@ import type { NumberRule } from '../../../src/cli/options.js';
 import { parseArguments } from '../../../src/cli/parse-arguments.js';
 import { nearest } from '../../../src/cli/suggest.js';
 import { isDigest, parseDigest } from '../../../src/format/digest.js';
-import { formatLocalImage, parseLocalImage } from '../../../src/format/local-image.js';
 import { choosePlatform, formatPlatform, hostPlatform, parsePlatform } from '../../../src/format/platform.js';
-import { formatReference, parseReference } from '../../../src/format/reference.js';
+import {
+  formatLocalImage,
+  formatReference,
+  parseLocalImage,
+  parseReference,
+} from '../../../src/format/reference.js';
 import { apiHost, originOf } from '../../../src/registry/transport.js';
 import { EDGE_NUMBERS, mutatedText } from '../mutate.js';
 import { type Target, target, tolerate } from '../target.js';

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { keepFiles } from '../../../src/export/early-files.js';
 import { DIRECTORY, FILE, NO_ROW } from '../../../src/export/file-tree.js';
-import type { Inode } from '../../../src/export/tree-nodes.js';
-import { RowWriter } from '../../../src/export/tree-rows.js';
+import { type Inode, RowWriter } from '../../../src/export/tree-nodes.js';
 import { OpenDirectory } from '../../../src/files/open-directory.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

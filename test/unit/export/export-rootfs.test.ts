@@ -14,9 +14,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { exportRootfs, exportTar } from '../../../src/export/export-files.js';
 import { exportLayers } from '../../../src/export/export-layers.js';
-import { exportRootfs } from '../../../src/export/export-rootfs.js';
-import { exportTar } from '../../../src/export/export-tar.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import type { ExportEvent } from '../../../src/index.js';
 import { setEnvironment } from '../../support/environment.js';
@@ -368,7 +367,7 @@ test('root without CAP_CHOWN exports as another user does, with one warning', {
     { name: 'theirs', content: 'x', uid: 7, gid: 8, mode: 0o4755 },
     { name: 'group', content: 'y', uid: 0, gid: 8, mode: 0o2755 },
   ]);
-  const module = new URL('../../../src/export/export-rootfs.js', import.meta.url).href;
+  const module = new URL('../../../src/export/export-files.js', import.meta.url).href;
   const script = `
     const { exportRootfs } = await import(${JSON.stringify(module)});
     const onEvent = (event) => event.event === 'warning' && console.log(event.message);

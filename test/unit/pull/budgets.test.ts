@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/decoded-limits.js';
 import { parseDigest } from '../../../src/format/digest.js';
+import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../../src/format/metadata-position.js';
 import { acquireRoom, roomLeft } from '../../../src/pool/shared-memory.js';
 import {
   DecodedAllowance,

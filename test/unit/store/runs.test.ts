@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { mergePairs } from '../../../src/format/ranges.js';
+import { mergePairs } from '../../../src/format/arrays.js';
 import {
   bytesOf,
   commonBytes,

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { headerAt } from '../../../src/export/file-tree.js';
 import { flatten } from '../../../src/export/flatten.js';
-import { effectOf } from '../../../src/export/layer-effect.js';
+import { effectOf } from '../../../src/export/layer-changes.js';
 import { PullError } from '../../../src/format/error.js';
 import type { TarSource } from '../../../src/format/tar-entries.js';
 import { type Random, seededRandom } from '../../support/random.js';

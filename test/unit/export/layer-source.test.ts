@@ -9,8 +9,13 @@ import {
   createPartRecords,
   PartTags,
 } from '../../../src/export/block-tags.js';
-import { HeaderComparison, HeaderSource } from '../../../src/export/header-source.js';
-import { BlockCache, ExtentReader, LayerSource } from '../../../src/export/layer-source.js';
+import {
+  BlockCache,
+  ExtentReader,
+  HeaderComparison,
+  HeaderSource,
+  LayerSource,
+} from '../../../src/export/layer-source.js';
 import { tarEntries } from '../../../src/format/tar-entries.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { readLayerRecord } from '../../../src/store/layer-record.js';

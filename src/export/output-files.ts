@@ -1,10 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, fstatSync, lstatSync, openSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
-import { moveFile } from '../files/atomic-file.js';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isFifo, moveFile } from '../files/atomic-file.js';
 import { changedByOthers, type OpenDirectory } from '../files/open-directory.js';
 import { emptyDirectory, removeAt } from '../files/remove-tree.js';
-import { closeWritten, wrapFsError } from '../files/storage-error.js';
+import { closeWritten, systemCode, wrapFsError } from '../files/storage-error.js';
+import { PullError } from '../format/error.js';
+import type { SpecialFile } from '../pool/messages.js';
 import { isProcessAlive, pidNamespaceId } from '../store/leases.js';
 
 /** Access for the owner alone until it is complete. */
@@ -160,4 +163,53 @@ function isInode(directory: OpenDirectory, name: string, ino: bigint): boolean {
 /** Returns whether a name belongs to this user: a concurrent export may have published its own. */
 function isOwn(directory: OpenDirectory, name: string): boolean {
   return lstatSync(directory.at(name), { throwIfNoEntry: false })?.uid === process.geteuid?.();
+}
+
+/** Time for a user or a script to start the reader of a pipe. */
+const READER_LIMIT_MS = 60_000;
+
+/** Interval at which a pipe without a reader is opened again. */
+const POLL_MS = 100;
+
+/**
+ * O_NONBLOCK, as a thread in a blocking call cannot be ended: writes fail with EAGAIN instead.
+ * O_NOCTTY, so that no terminal becomes the controlling one.
+ */
+const FLAGS = constants.O_WRONLY | (constants.O_NONBLOCK ?? 0) | (constants.O_NOCTTY ?? 0);
+
+/**
+ * Opens a device or a pipe for writes that fail with EAGAIN instead of blocking. Waits up to
+ * `limitMs` for a reader of a pipe.
+ * @throws PullError `option-malformed` when a pipe has no reader; `store-broken` for a path that
+ *   has become a file or a link, which is left alone; as `storageError`
+ */
+export async function openSpecialFile(file: SpecialFile, limitMs = READER_LIMIT_MS): Promise<number> {
+  const { path } = file;
+  for (let waitedMs = 0; ; waitedMs += POLL_MS) {
+    const fd = wrapFsError(`open ${path}`, () => openUnlessUnread(file));
+    if (fd !== undefined) return checked(fd, path);
+    if (waitedMs >= limitMs) {
+      throw new PullError('option-malformed', `the pipe ${path} has no reader`, {
+        hint: `Start its reader within ${Math.ceil(limitMs / 1000)} s, or name a file.`,
+      });
+    }
+    await sleep(POLL_MS);
+  }
+}
+
+/** Returns the descriptor, or undefined for a pipe without a reader. */
+function openUnlessUnread({ at, follows }: SpecialFile): number | undefined {
+  try {
+    return openSync(at, FLAGS | (follows ? 0 : (constants.O_NOFOLLOW ?? 0)));
+  } catch (error) {
+    // Sockets and missing devices fail with ENXIO, too, but permanently.
+    if (systemCode(error) !== 'ENXIO' || !isFifo(at)) throw error;
+    return undefined;
+  }
+}
+
+function checked(fd: number, path: string): number {
+  if (!fstatSync(fd).isFile()) return fd;
+  closeSync(fd);
+  throw changedByOthers(path);
 }

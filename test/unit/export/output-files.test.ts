@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/unfinished.js';
+import { UnfinishedDirectory, UnfinishedFile } from '../../../src/export/output-files.js';
 import { OpenDirectory } from '../../../src/files/open-directory.js';
 import { pidNamespaceId } from '../../../src/store/leases.js';
 import { failureOf } from '../../support/pull.js';

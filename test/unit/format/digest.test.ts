@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DigestTable } from '../../../src/format/digest-table.js';
+import { DigestTable } from '../../../src/format/digest.js';
 import { seededRandom, sha256 } from '../store/support.js';
 
 test('rows are found as in a Map, by digest and number', () => {

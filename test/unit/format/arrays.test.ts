@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { countPieces, cutRanges, joinRanges, lengthOf, missingRanges } from '../../../src/format/ranges.js';
+import { countPieces, cutRanges, joinRanges, lengthOf, missingRanges } from '../../../src/format/arrays.js';
 
 const range = (start: number, end: number) => ({ start, end });
 
