@@ -1,15 +1,12 @@
 import type { Failure } from '../format/error.js';
 import type { RangeClientOptions } from '../registry/range-client.js';
 import type { CachedContentRows } from '../store/cached-contents.js';
-import type * as check from './check-tasks.js';
-import type * as tar from './export-tasks.js';
-import type { ExportedLayer } from './export-tasks.js';
+import type * as layer from './layer-tasks.js';
 import type * as pull from './pull-tasks.js';
 import type * as rootfs from './rootfs-tasks.js';
 import type { RateLimit } from './shared-memory.js';
 
-export type * from './check-tasks.js';
-export type * from './export-tasks.js';
+export type * from './layer-tasks.js';
 export type * from './pull-tasks.js';
 export type * from './rootfs-tasks.js';
 
@@ -33,20 +30,20 @@ interface Tasks {
   'list-cached': [pull.ListCachedTask, CachedContentRows];
   'decode-blob': [pull.DecodeBlobTask, pull.DecodeBlobResult];
 
-  'verify-layer': [check.VerifyLayerTask, check.VerifyLayerResult];
-  'find-damage': [check.FindDamageTask, check.FindDamageResult];
-  'check-layer': [check.CheckLayerTask, check.CheckLayerResult];
-  'copy-runs': [check.CopyRunsTask, check.CopyRunsResult];
+  'verify-layer': [layer.VerifyLayerTask, layer.VerifyLayerResult];
+  'find-damage': [layer.FindDamageTask, layer.FindDamageResult];
+  'check-layer': [layer.CheckLayerTask, layer.CheckLayerResult];
+  'copy-runs': [layer.CopyRunsTask, layer.CopyRunsResult];
 
-  'export-layer': [tar.ExportLayerTask, tar.ExportLayerResult];
-  'write-archive': [tar.WriteArchiveTask, tar.WriteArchiveResult];
-  flatten: [tar.FlattenTask, tar.TreeRows];
-  'write-tar': [tar.WriteTarTask, tar.WriteTarResult];
-  'find-cover': [tar.FindCoverTask, tar.FindCoverResult];
-  'pick-tree': [tar.PickTreeTask, tar.TreeRows];
-  'write-picked': [tar.WritePickedTask, tar.WritePickedResult];
+  'export-layer': [layer.ExportLayerTask, layer.ExportLayerResult];
+  'write-archive': [layer.WriteArchiveTask, layer.WriteArchiveResult];
+  flatten: [layer.FlattenTask, layer.TreeRows];
+  'write-tar': [layer.WriteTarTask, layer.WriteTarResult];
+  'find-cover': [layer.FindCoverTask, layer.FindCoverResult];
+  'pick-tree': [layer.PickTreeTask, layer.TreeRows];
+  'write-picked': [layer.WritePickedTask, layer.WritePickedResult];
 
-  'follow-layers': [rootfs.FollowLayersTask, tar.TreeRows | null];
+  'follow-layers': [rootfs.FollowLayersTask, layer.TreeRows | null];
   'unpack-files': [rootfs.UnpackFilesTask, rootfs.UnpackFilesResult];
   'keep-files': [rootfs.KeepFilesTask, Uint8Array];
   'make-directories': [rootfs.MakeDirectoriesTask, undefined];
@@ -84,7 +81,7 @@ export interface WorkerSetup {
   /** For pools that fetch. */
   readonly network?: NetworkSetup;
   /** For pools that export a file system: the layers of the image, lowest first. */
-  readonly layers?: readonly ExportedLayer[];
+  readonly layers?: readonly layer.ExportedLayer[];
 }
 
 /** How a thread requests blobs. */

@@ -2,8 +2,7 @@ import type { MessagePort } from 'node:worker_threads';
 import type { SharedDirectory } from '../files/open-directory.js';
 import type { Digest } from '../format/digest.js';
 import type { ExtentRows } from '../store/extents.js';
-import type { BlockTagRows } from './check-tasks.js';
-import type { ExportedLayer, TreeRows } from './export-tasks.js';
+import type { BlockTagRows, ExportedLayer, TreeRows } from './layer-tasks.js';
 
 /** Tasks of `workers/export` that write a file system into a directory. */
 

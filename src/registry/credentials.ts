@@ -7,7 +7,14 @@ import {
   readRegularFile,
 } from '../files/read-input.js';
 import { PullError } from '../format/error.js';
-import { type AuthFile, type Offer, offersOf, parseAuthFile, type Secret } from './auth-file.js';
+import {
+  type AuthFile,
+  type Offer,
+  offersOf,
+  parseAuthFile,
+  runCredentialHelper,
+  type Secret,
+} from './auth-file.js';
 
 /** A secret and the name of its source, for messages. */
 export interface Credential {
@@ -88,8 +95,6 @@ export function createCredentials(options: CredentialOptions): Credentials {
       if (given !== undefined) return { secret: { kind: 'password', ...given }, from: 'the command line' };
       for await (const { offer, source } of offers()) {
         if (offer.kind === 'secret') return { secret: offer.secret, from: source.name };
-        // Few pulls need the module that starts processes.
-        const { runCredentialHelper } = await import('./credential-helper.js');
         const secret = await runCredentialHelper({ ...offer, signal: ending.signal });
         const from = `docker-credential-${offer.name}, which ${source.name} names`;
         if (secret === 'not-installed') warn(`the credential helper ${from}, is not on PATH`);

@@ -4,8 +4,8 @@ import { chmodSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
+import { runCredentialHelper } from '../../../src/registry/auth-file.js';
 import { bookWait, createWaitBudget, waitAfter } from '../../../src/registry/backoff.js';
-import { runCredentialHelper } from '../../../src/registry/credential-helper.js';
 import {
   parseChallenges,
   parseContentLength,
