@@ -116,7 +116,7 @@ function helperOffers(file: AuthFile, host: string): Offer[] {
 /**
  * The secret for a user name and a password, which is an identity token if the user name says so.
  */
-export function secretOf(username: string, password: string): Secret {
+function secretOf(username: string, password: string): Secret {
   return username === TOKEN_USER
     ? { kind: 'identity-token', token: password }
     : { kind: 'password', username, password };
