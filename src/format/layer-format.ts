@@ -30,7 +30,7 @@ export interface LayerKind {
   /** Which field of the descriptor says so, for people. */
   readonly reason: string;
   /** Absent for an opaque layer. */
-  readonly place?: MetadataLocation;
+  readonly location?: MetadataLocation;
   /** Why the annotations are ignored, if they are. */
   readonly problem?: string;
   /**
@@ -123,22 +123,22 @@ export function layerKind(layer: Descriptor): LayerKind {
   const chunked = chunkedLocation(layer, stated);
   const tocDigest = annotations?.[ESTARGZ_TOC_DIGEST];
   // nerdctl's zstd:chunked layers have this annotation as well.
-  const isChunked = chunked?.place?.by === 'annotations' && stated === 'zstd';
+  const isChunked = chunked?.location?.by === 'annotations' && stated === 'zstd';
   if (tocDigest === undefined || isChunked || chunked?.problem !== undefined)
     return { ...opaque, ...chunked };
   if (!isDigest(tocDigest))
     return { ...opaque, problem: `The annotation ${ESTARGZ_TOC_DIGEST} is no digest` };
-  const otherwise = chunked?.place;
+  const otherwise = chunked?.location;
   return {
     ...opaque,
     format: 'estargz',
     reason: `annotation ${ESTARGZ_TOC_DIGEST}`,
-    place: { by: 'footer', compression: 'gzip', tocDigest, ...(otherwise && { otherwise }) },
+    location: { by: 'footer', compression: 'gzip', tocDigest, ...(otherwise && { otherwise }) },
   };
 }
 
 interface ChunkedLocation extends Partial<Pick<LayerKind, 'format' | 'reason' | 'problem'>> {
-  readonly place?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
+  readonly location?: Exclude<MetadataLocation, { readonly compression: 'gzip' }>;
 }
 
 /**
@@ -158,7 +158,7 @@ function chunkedLocation(
     return stated === 'zstd' ? { problem: error.message } : undefined;
   }
   const mayHaveFooter = stated === 'zstd' && sizeBytes >= MIN_FOOTER_BLOB_BYTES;
-  return mayHaveFooter ? { place: { by: 'footer', compression: 'zstd' } } : undefined;
+  return mayHaveFooter ? { location: { by: 'footer', compression: 'zstd' } } : undefined;
 }
 
 function noLayer({ mediaType, digest }: Descriptor): PullError {
@@ -179,7 +179,7 @@ function chunkedKind(positions: ChunkedPositions): ChunkedLocation {
   return {
     format: split ? 'zstd:chunked' : 'zstd:chunked-no-tarsplit',
     reason: `annotations ${positions.dialect}*${split ? ' with' : ' without'} tar-split`,
-    place: { by: 'annotations', ...positions },
+    location: { by: 'annotations', ...positions },
   };
 }
 

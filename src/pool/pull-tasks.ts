@@ -49,7 +49,7 @@ export type MetadataPartWithDigest = ChunkedPositions['toc'];
 export interface ReadMetadataTask {
   readonly task: 'read-metadata';
   readonly blob: BlobSource;
-  readonly place: MetadataLocation;
+  readonly location: MetadataLocation;
   /** Whether to write headers for a layer without tar-split. */
   readonly withHeaders?: boolean | undefined;
   readonly port: MessagePort;
@@ -151,11 +151,11 @@ export interface FetchSpanTask extends RangeTask {
    * Whether to report where contents lie. Without tar-split, the tar offsets of the table do not
    * say it.
    */
-  readonly tellPlaces?: boolean;
+  readonly reportLocations?: boolean;
 }
 
 /** A content, or a chunk of one, with the right digest. */
-export interface ContentPlace {
+export interface ContentLocation {
   /** Row of the layer's table. */
   readonly row: number;
   /** Offset in the content. */
@@ -172,7 +172,7 @@ export interface FetchSpanResult extends Fetched {
    */
   readonly goodTarBytes: number;
   /** In the order of the tar; only if the task requests them. */
-  readonly places?: readonly ContentPlace[];
+  readonly locations?: readonly ContentLocation[];
   /** The end of a span that was stopped. */
   readonly stopped?: { readonly blobEnd: number; readonly tarEnd: number };
   /** The first error; everything before it is good. */

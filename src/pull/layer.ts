@@ -30,7 +30,7 @@ export interface MissingLayer {
   /** Assumed until its first bytes arrive. */
   readonly compression: Compression;
   /** Where to look for its metadata; undefined for a layer that cannot be chunked. */
-  readonly place?: MetadataLocation;
+  readonly location?: MetadataLocation;
   /** Further URLs of a foreign layer, in the manifest's order. */
   readonly otherUrls: readonly string[];
 }
@@ -54,9 +54,12 @@ export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
  * Blob sizes of the layers that are opaque by their descriptors. A zstd blob without annotations
  * may have a footer that leads to a table of contents; hardly any has.
  */
-export function likelyStreamBytes(layers: ReadonlyArray<Pick<MissingLayer, 'blob' | 'place'>>): number[] {
+export function likelyStreamBytes(layers: ReadonlyArray<Pick<MissingLayer, 'blob' | 'location'>>): number[] {
   return layers
-    .filter(({ place }) => place === undefined || (place.by === 'footer' && place.compression === 'zstd'))
+    .filter(
+      ({ location }) =>
+        location === undefined || (location.by === 'footer' && location.compression === 'zstd'),
+    )
     .map(({ blob }) => blob.sizeBytes);
 }
 
@@ -164,7 +167,7 @@ export function missingLayers(layers: readonly ImageLayer[], options: MissingOpt
 
 function missingLayer({ descriptor, diffId, kind }: ImageLayer, options: MissingOptions): MissingLayer {
   const { digest, sizeBytes, mediaType } = descriptor;
-  const { format, compression, place, problem } = kind;
+  const { format, compression, location, problem } = kind;
   if (problem !== undefined) {
     options.warn(`layer ${digest}: ${problem}; pulling the full layer instead`);
   }
@@ -180,7 +183,7 @@ function missingLayer({ descriptor, diffId, kind }: ImageLayer, options: Missing
     mediaType,
     compression,
     otherUrls,
-    ...(place === undefined ? {} : { place }),
+    ...(location === undefined ? {} : { location }),
   };
 }
 

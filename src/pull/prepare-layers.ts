@@ -193,18 +193,18 @@ export async function readLayers(
     read.push(one);
   };
   for (const layer of missing) {
-    if (layer.place === undefined) {
+    if (layer.location === undefined) {
       add(Promise.resolve({ ...layer, cost: NO_COST }));
       continue;
     }
-    const key = JSON.stringify([layer.blob.digest, layer.place]);
+    const key = JSON.stringify([layer.blob.digest, layer.location]);
     const same = known.get(key);
     if (same !== undefined) {
       add(same.then((first) => withMetadataOf(first, reading, layer)));
       continue;
     }
     while (running.size >= context.concurrency.limit) await context.stop.guard(Promise.race(running));
-    const one = readLayer(reading, layer, layer.place).finally(() => running.delete(one));
+    const one = readLayer(reading, layer, layer.location).finally(() => running.delete(one));
     running.add(one);
     known.set(key, one);
     add(one);
@@ -241,13 +241,13 @@ function countRows(reading: Reading, table: LayerTable): void {
 async function readLayer(
   reading: Reading,
   layer: MissingLayer,
-  place: MetadataLocation,
+  location: MetadataLocation,
 ): Promise<KnownLayer> {
   const { context } = reading;
   let cost = NO_COST;
   context.retries.countRequests(1);
   try {
-    const { metadata, fetchedBytes, requests, failure } = await readMetadata(reading, layer, place);
+    const { metadata, fetchedBytes, requests, failure } = await readMetadata(reading, layer, location);
     cost = { fetchedBytes, requests };
     if (failure !== undefined) throw fromFailure(failure);
     if (requests > 0) context.concurrency.good();
@@ -271,7 +271,7 @@ async function readLayer(
 async function readMetadata(
   { context: { retries, support, metadata }, withHeaders }: Reading,
   { blob }: MissingLayer,
-  place: MetadataLocation,
+  location: MetadataLocation,
 ): Promise<ReadMetadataResult> {
   const { port1, port2 } = new MessageChannel();
   let acquiredBytes = 0;
@@ -292,7 +292,7 @@ async function readMetadata(
   };
   port1.on('message', (bytes: number) => void acquire(bytes));
   try {
-    return await support.run({ task: 'read-metadata', blob, place, withHeaders, port: port2 }, [port2]);
+    return await support.run({ task: 'read-metadata', blob, location, withHeaders, port: port2 }, [port2]);
   } finally {
     port1.close();
     metadata.release(acquiredBytes);

@@ -163,7 +163,7 @@ class PathContents {
       const { layer, span } = next;
       const { blob, metadata } = layer;
       const task = { blob, table: metadata.table, pieceBytes: PIECE_BYTES };
-      const proof = { checkContents: true, tellPlaces: true, ...lastBytesFor(span, metadata, 0) };
+      const proof = { checkContents: true, reportLocations: true, ...lastBytesFor(span, metadata, 0) };
       retries.countRequests(1);
       try {
         const result = await pool.run({ task: 'fetch-span', ...task, ...proof, ...span });
@@ -191,7 +191,7 @@ class PathContents {
     const parts = this.#fetched.get(diffId) ?? [];
     this.#fetched.set(diffId, parts);
     if (metadata.headers === undefined) parts.push({ ...span, pack, packOffset: result.packOffset });
-    for (const { row, start, lengthBytes, packOffset } of result.places ?? []) {
+    for (const { row, start, lengthBytes, packOffset } of result.locations ?? []) {
       const tarStart = metadata.headers!.ranges[row * 2 + 1]! + start;
       parts.push({ tarStart, tarEnd: tarStart + lengthBytes, pack, packOffset });
     }

@@ -241,11 +241,11 @@ function inspectLayer(
 
 /** The reason from the descriptor, completed by what the blob itself says and by any problem. */
 function reasonOf(
-  { reason, place, problem }: ImageLayer['kind'],
+  { reason, location, problem }: ImageLayer['kind'],
   { metadata, failedBefore }: KnownLayer,
 ): string {
   if (problem !== undefined) return `${reason}; ${problem}`;
   if (failedBefore !== undefined) return `${reason}; ${failedBefore.message}`;
-  if (place?.by !== 'footer') return reason;
+  if (location?.by !== 'footer') return reason;
   return metadata === undefined ? `${reason}, no footer` : `${reason}, footer`;
 }

@@ -104,11 +104,12 @@ function startOfNext(sizes: readonly number[], end: number, pulledBytes: number)
 /** @throws PullError where parts of a layer cannot be verified */
 function requireParts(layer: KnownLayer): ChunkedLayer {
   if (isChunked(layer)) {
-    const { place, metadata } = layer;
+    const { location, metadata } = layer;
     const isStargz = metadata.format === 'estargz';
     // The footer of an eStargz layer can lead to another format, with metadata whose digest nothing
     // states.
-    const stated = place?.by === 'footer' && place.compression === 'gzip' ? place.otherwise : place;
+    const stated =
+      location?.by === 'footer' && location.compression === 'gzip' ? location.otherwise : location;
     if ((isStargz || stated?.by === 'annotations') && (metadata.tarSplit ?? metadata.headers) !== undefined)
       return layer;
   }
@@ -149,6 +150,6 @@ async function cachedLayer({ paths, support }: PullContext, diffId: Digest): Pro
 }
 
 /** Whether parts of a layer can be verified alone: annotations state the digest of its TOC. */
-function allowsParts({ place }: MissingLayer): boolean {
-  return place?.by === 'annotations' || (place !== undefined && place.compression === 'gzip');
+function allowsParts({ location }: MissingLayer): boolean {
+  return location?.by === 'annotations' || (location !== undefined && location.compression === 'gzip');
 }

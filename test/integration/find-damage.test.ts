@@ -36,10 +36,10 @@ async function pulled(t: TestContext) {
     digest: parseDigest(digest, 'blob'),
     sizeBytes: size,
   };
-  const place = { by: 'annotations', ...positions } as const;
+  const location = { by: 'annotations', ...positions } as const;
   const { port1, port2: port } = new MessageChannel();
   port1.on('message', () => port1.postMessage(null));
-  const { metadata } = await pool.run({ task: 'read-metadata', blob, place, port }, [port]);
+  const { metadata } = await pool.run({ task: 'read-metadata', blob, location, port }, [port]);
   const { table, tarSplit } = metadata!;
   const diffId = parseDigest(readConfig(layout, manifest).rootfs.diff_ids[0]!, 'DiffID');
   const extents = readLayerRecord(storePaths(store), diffId)!.extents.toRows();

@@ -70,7 +70,7 @@ export function fakeLayer(metadataRawBytes = 200, number = 0): ChunkedLayer {
     format: 'zstd:chunked',
     mediaType: 'application/vnd.oci.image.layer.v1.tar+zstd',
     compression: 'zstd',
-    place: { by: 'annotations', dialect: '', toc, tarSplit },
+    location: { by: 'annotations', dialect: '', toc, tarSplit },
     otherUrls: [],
     metadata: { format: 'zstd:chunked', table: tableOf([], 800, 1024), metadataBytes: 92, toc, tarSplit },
     cost: { fetchedBytes: 0, requests: 0 },

@@ -1,7 +1,7 @@
 import { createHash, type Hash, hash } from 'node:crypto';
 import { enlarged } from '../../src/format/arrays.js';
 import { DIGEST_BYTES, digestAt, digestOfBytes } from '../../src/format/digest.js';
-import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { ContentLocation, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
 import { UnitCursor } from './unit-cursor.js';
 
@@ -58,7 +58,7 @@ export interface CheckedPiece {
 /** Checks the decoded pieces of one span, one after the other. */
 export interface SpanChecker {
   /** Where good contents lie, if the task requests it and the table does not say it. */
-  readonly places?: readonly ContentPlace[] | undefined;
+  readonly locations?: readonly ContentLocation[] | undefined;
   /**
    * Checks the decoded bytes from tar offset `tarStart` on, which will be written to `packOffset`
    * in the pack.

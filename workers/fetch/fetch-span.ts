@@ -52,12 +52,12 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
     fullBlob.close();
     receiver.close();
   }
-  const { goodTarBytes, places, wrong } = receiver;
+  const { goodTarBytes, locations, wrong } = receiver;
   const result = {
     pack: region.pack,
     packOffset: region.start,
     goodTarBytes,
-    ...(places && { places }),
+    ...(locations && { locations }),
     ...(end && { stopped: end }),
     ...totals,
   };

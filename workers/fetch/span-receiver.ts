@@ -77,9 +77,9 @@ export class SpanReceiver {
     this.#tarAt = task.tarStart;
   }
 
-  /** As `SpanChecker.places`. */
-  get places(): FetchSpanResult['places'] {
-    return this.#checker.places;
+  /** As `SpanChecker.locations`. */
+  get locations(): FetchSpanResult['locations'] {
+    return this.#checker.locations;
   }
 
   /** Tar bytes of the span that are written and good. */

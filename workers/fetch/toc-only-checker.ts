@@ -4,7 +4,7 @@ import { DIGEST_BYTES, type Digest, digestAt, digestOfBytes } from '../../src/fo
 import { cutPoints, type LayerTable, SPAN_TAR_BYTES } from '../../src/format/layer-table.js';
 import { paddingOf } from '../../src/format/tar-fields.js';
 import { type TarSink, TarWalker } from '../../src/format/tar-walker.js';
-import type { ContentPlace, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
+import type { ContentLocation, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import { type CheckedPiece, ContentList, type SpanChecker } from './content-checker.js';
 
 type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
@@ -15,7 +15,7 @@ type Problem = Pick<WrongBytes, 'problem' | 'expected' | 'actual'>;
  * rows chunk by chunk; headers only by the DiffID.
  */
 export class TocOnlyChecker implements SpanChecker, TarSink {
-  readonly places: ContentPlace[] | undefined;
+  readonly locations: ContentLocation[] | undefined;
   readonly #task: FetchSpanTask;
   readonly #walker: TarWalker;
   /** The content being read, or the next one; `#done` of its bytes have been read. */
@@ -39,7 +39,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
 
   constructor(task: FetchSpanTask) {
     this.#task = task;
-    this.places = task.tellPlaces ? [] : undefined;
+    this.locations = task.reportLocations ? [] : undefined;
     const { table, blobStart, blobEnd } = task;
     const edges = cutPoints(table, blobStart, blobEnd);
     const row = edges.row[0] ?? -1;
@@ -166,7 +166,7 @@ export class TocOnlyChecker implements SpanChecker, TarSink {
     const { start } = this.#unit();
     const lengthBytes = end - start;
     this.#proven.add(digest, this.#unitStart, lengthBytes);
-    this.places?.push({ row: this.#row, start, lengthBytes, packOffset: this.#unitStart });
+    this.locations?.push({ row: this.#row, start, lengthBytes, packOffset: this.#unitStart });
     this.#unitStart = -1;
     if (this.#chunk >= 0 && end < this.#task.table.sizeBytes[this.#row]!) this.#chunk += 1;
   }

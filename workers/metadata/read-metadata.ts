@@ -32,14 +32,14 @@ import { writeHeaders } from './write-headers.js';
  */
 export async function readMetadata({
   blob,
-  place,
+  location,
   withHeaders,
   port,
 }: ReadMetadataTask): Promise<ReadMetadataResult> {
   const source = new MetadataSource(blob);
   const booking = new MetadataBooking(port);
   try {
-    const metadata = await read(source, { blob, withHeaders }, place, booking.book);
+    const metadata = await read(source, { blob, withHeaders }, location, booking.book);
     return metadata === undefined ? costOf(source) : { metadata, ...costOf(source) };
   } catch (error) {
     return { failure: toFailure(error), ...costOf(source) };
@@ -57,17 +57,17 @@ function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
 async function read(
   source: MetadataSource,
   layer: Pick<ReadMetadataTask, 'blob' | 'withHeaders'>,
-  place: MetadataLocation,
+  location: MetadataLocation,
   book: BookMetadata,
 ): Promise<LayerMetadata | undefined> {
-  if (place.by === 'annotations') {
-    await bookParts(book, place.toc, place.tarSplit);
-    return readChunked(source, place.toc, place.tarSplit, layer.withHeaders);
+  if (location.by === 'annotations') {
+    await bookParts(book, location.toc, location.tarSplit);
+    return readChunked(source, location.toc, location.tarSplit, layer.withHeaders);
   }
   const { blob } = layer;
-  if (place.compression === 'gzip') {
-    const metadata = await readStargz(source, layer, place.tocDigest, book);
-    return metadata ?? (place.otherwise && read(source, layer, place.otherwise, book));
+  if (location.compression === 'gzip') {
+    const metadata = await readStargz(source, layer, location.tocDigest, book);
+    return metadata ?? (location.otherwise && read(source, layer, location.otherwise, book));
   }
   const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
   if (footer === undefined) return undefined;

@@ -59,35 +59,35 @@ test('foreign and non-distributable layers are known as such', () => {
 });
 
 test('annotations make a layer chunked, whatever else they say', () => {
-  const { format, place, reason } = kindOf(`${TAR}+zstd`, { ...POSITIONS, ...TAR_SPLIT, other: 'x' });
+  const { format, location, reason } = kindOf(`${TAR}+zstd`, { ...POSITIONS, ...TAR_SPLIT, other: 'x' });
   assert.equal(format, 'zstd:chunked');
   assert.match(reason, /annotations io\.github\.containers\.zstd-chunked\.\* with tar-split/);
-  assert.ok(place?.by === 'annotations');
-  assert.deepEqual([place.toc.start, place.toc.end], [100, 150]);
-  assert.deepEqual([place.tarSplit?.start, place.tarSplit?.end], [158, 178]);
+  assert.ok(location?.by === 'annotations');
+  assert.deepEqual([location.toc.start, location.toc.end], [100, 150]);
+  assert.deepEqual([location.tarSplit?.start, location.tarSplit?.end], [158, 178]);
   assert.equal(kindOf(`${TAR}+zstd`, POSITIONS).format, 'zstd:chunked-no-tarsplit');
 });
 
 test('an eStargz layer has its table of contents where its footer says, with the digest of the annotation', () => {
-  const { format, place } = kindOf(`${TAR}+gzip`, ESTARGZ);
+  const { format, location } = kindOf(`${TAR}+gzip`, ESTARGZ);
   assert.equal(format, 'estargz');
-  assert.deepEqual(place, { by: 'footer', compression: 'gzip', tocDigest: DIGEST });
+  assert.deepEqual(location, { by: 'footer', compression: 'gzip', tocDigest: DIGEST });
   const { problem, ...bad } = kindOf(`${TAR}+gzip`, { 'containerd.io/snapshot/stargz/toc.digest': 'md5:1' });
   assert.match(problem ?? '', /is no digest/);
-  assert.deepEqual([bad.format, bad.place], ['gzip', undefined]);
+  assert.deepEqual([bad.format, bad.location], ['gzip', undefined]);
 });
 
 test('annotations count whatever the media type says of the compression, and those of a layer that has both in turn', () => {
   const estargz = { by: 'footer', compression: 'gzip', tocDigest: DIGEST };
   for (const mediaType of [TAR, `${TAR}+gzip`, `${DOCKER}.gzip`, 'application/octet-stream', '']) {
     assert.equal(kindOf(mediaType, POSITIONS).format, 'zstd:chunked-no-tarsplit', mediaType);
-    const { otherwise, ...place } = kindOf(mediaType, { ...POSITIONS, ...ESTARGZ }).place as {
+    const { otherwise, ...location } = kindOf(mediaType, { ...POSITIONS, ...ESTARGZ }).location as {
       otherwise?: { by: string };
     };
-    assert.deepEqual([place, otherwise?.by], [estargz, 'annotations'], mediaType);
+    assert.deepEqual([location, otherwise?.by], [estargz, 'annotations'], mediaType);
   }
   assert.equal(kindOf(`${TAR}+zstd`, { ...POSITIONS, ...ESTARGZ }).format, 'zstd:chunked-no-tarsplit');
-  assert.deepEqual(kindOf(`${TAR}+zstd`, ESTARGZ).place, estargz);
+  assert.deepEqual(kindOf(`${TAR}+zstd`, ESTARGZ).location, estargz);
   // What a layer was before it was compressed anew.
   const stale = { 'io.github.containers.zstd-chunked.manifest-position': '1:2' };
   assert.deepEqual(kindOf(`${TAR}+gzip`, stale), kindOf(`${TAR}+gzip`));
@@ -95,8 +95,8 @@ test('annotations count whatever the media type says of the compression, and tho
 
 test('a large zstd layer without annotations may have a footer, a small one is not asked', () => {
   const kind = (sizeBytes: number) => layerKind({ mediaType: `${TAR}+zstd`, digest: DIGEST, sizeBytes });
-  assert.deepEqual(kind(2 ** 22).place, { by: 'footer', compression: 'zstd' });
-  assert.equal(kind(2 ** 22 - 1).place, undefined);
+  assert.deepEqual(kind(2 ** 22).location, { by: 'footer', compression: 'zstd' });
+  assert.equal(kind(2 ** 22 - 1).location, undefined);
 });
 
 test('a media type that is no layer is unsupported, naming the layer', () => {
@@ -113,8 +113,8 @@ test('a media type that is no layer is unsupported, naming the layer', () => {
 
 test('positions outside the blob do not count, and it is said why', () => {
   const annotations = { ...POSITIONS, 'io.github.containers.zstd-chunked.manifest-position': '960:50:500:1' };
-  const { format, place, problem } = kindOf(`${TAR}+zstd`, annotations);
-  assert.deepEqual([format, place], ['zstd', undefined]);
+  const { format, location, problem } = kindOf(`${TAR}+zstd`, annotations);
+  assert.deepEqual([format, location], ['zstd', undefined]);
   assert.match(problem ?? '', /manifest-position ends at 1010, beyond the blob's 1000 bytes/);
 });
 
@@ -126,7 +126,7 @@ const MAGIC: Readonly<Record<Exclude<Compression, 'tar'>, readonly number[]>> = 
   zstd: [0x28, 0xb5, 0x2f, 0xfd],
 };
 
-test('compressed bytes are recognised whatever bytes are in place of a checksum', () => {
+test('compressed bytes are recognised whatever bytes are in location of a checksum', () => {
   const fields = [
     '6 \x8f\x01\x02\x03\x04\x05',
     '1 2 3 4 ',

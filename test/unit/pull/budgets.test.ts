@@ -244,14 +244,14 @@ test('as many streams are decoded at a time as there are workers and memory for 
 });
 
 test('a layer is likely a stream unless its descriptor says where a table of contents is', () => {
-  const { blob, place } = fakeLayer();
+  const { blob, location } = fakeLayer();
   const footer = { by: 'footer', compression: 'zstd' } as const;
   const stargz = { by: 'footer', compression: 'gzip', tocDigest: blob.digest } as const;
-  assert.deepEqual(likelyStreamBytes([{ blob }, { blob, place: place! }]), [blob.sizeBytes]);
+  assert.deepEqual(likelyStreamBytes([{ blob }, { blob, location: location! }]), [blob.sizeBytes]);
   assert.deepEqual(
     likelyStreamBytes([
-      { blob, place: footer },
-      { blob, place: stargz },
+      { blob, location: footer },
+      { blob, location: stargz },
     ]),
     [blob.sizeBytes],
   );

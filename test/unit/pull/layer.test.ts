@@ -192,13 +192,13 @@ test('where metadata may be goes with the layer', () => {
   const annotations = { 'containerd.io/snapshot/stargz/toc.digest': numberedDigest(9) };
   const [layer] = want([layerOf(1, { annotations })]).wanted;
   assert.equal(layer?.format, 'estargz');
-  assert.deepEqual(layer?.place, { by: 'footer', compression: 'gzip', tocDigest: numberedDigest(9) });
+  assert.deepEqual(layer?.location, { by: 'footer', compression: 'gzip', tocDigest: numberedDigest(9) });
 });
 
 test('annotations that make no sense are told of, and the layer is one stream', () => {
   const annotations = { 'containerd.io/snapshot/stargz/toc.digest': 'nonsense' };
   const { wanted, warnings } = want([layerOf(1, { annotations })]);
-  assert.deepEqual([wanted[0]?.format, wanted[0]?.place], ['gzip', undefined]);
+  assert.deepEqual([wanted[0]?.format, wanted[0]?.location], ['gzip', undefined]);
   assert.equal(warnings.length, 1);
   assert.match(
     warnings[0]!,

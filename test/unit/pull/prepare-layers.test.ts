@@ -62,9 +62,9 @@ async function mostAtATime(
   let running = 0;
   let most = 0;
   const support = fakePool(async (task) => {
-    assert.ok(task.task === 'read-metadata' && task.place.by === 'annotations');
+    assert.ok(task.task === 'read-metadata' && task.location.by === 'annotations');
     const answer = once(task.port, 'message');
-    task.port.postMessage(task.place.toc.uncompressedBytes + task.place.tarSplit!.uncompressedBytes);
+    task.port.postMessage(task.location.toc.uncompressedBytes + task.location.tarSplit!.uncompressedBytes);
     const [refusal] = (await answer) as [Failure | null];
     if (refusal !== null) return { failure: refusal, fetchedBytes: 0, requests: 0 };
     running += 1;
