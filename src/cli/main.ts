@@ -1,7 +1,6 @@
 import { readFileSync } from 'node:fs';
-import type { CommandSpec } from './commands.js';
+import { type CommandSpec, helpText } from './commands.js';
 import { failureOf, reportFailure } from './failure.js';
-import { helpText } from './help.js';
 import type { OptionValues } from './options.js';
 import {
   COMPLETION_OPTION,

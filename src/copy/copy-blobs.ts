@@ -1,5 +1,5 @@
 import { allocatedBytes, requireSpace } from '../files/disk-space.js';
-import type { OwnFile } from '../files/own-file.js';
+import type { OwnFile } from '../files/guarded-directory.js';
 import { type BlobRange, countPieces, cutRanges, lengthOf, missingRanges } from '../format/arrays.js';
 import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';

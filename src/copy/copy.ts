@@ -8,10 +8,9 @@ import type { PullOptions } from '../pull/pull-options.js';
 import { PullSession } from '../pull/pull-session.js';
 import { Workers } from '../pull/workers.js';
 import { storePaths } from '../store/paths.js';
-import { openArchiveTarget } from './archive-target.js';
 import { type CopyFigures, type CopyTarget, copyBlobs } from './copy-blobs.js';
 import { type CopySource, readCopySource } from './copy-source.js';
-import { openLayoutTarget, requireLayout } from './layout-target.js';
+import { openArchiveTarget, openLayoutTarget, requireLayout } from './copy-targets.js';
 
 /** A copy uses no store. */
 const NO_STORE = '';

@@ -1,14 +1,9 @@
 import { rmdirSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  canHoldDirectory,
-  guardPath,
-  makeDirectory,
-  makeGuarded,
-  withGuarded,
-} from '../files/guarded-directory.js';
+import { guardPath, makeDirectory, makeGuarded, withGuarded } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
+import { canHoldDirectory } from '../files/resolve-path.js';
 import { systemCode, wrapFsError } from '../files/storage-error.js';
 import { parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';

@@ -1,7 +1,7 @@
 import { constants, fstatSync, writeSync } from 'node:fs';
 import { removeFileSync } from '../files/atomic-file.js';
+import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/guarded-directory.js';
 import { readBytes } from '../files/open-file.js';
-import { findOwnFile, makeOwnFile, type OwnFile, withOwnFile } from '../files/own-file.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
 
 /**

@@ -1,6 +1,5 @@
 import { lstatSync } from 'node:fs';
-import { OpenDirectory } from '../files/open-directory.js';
-import { removeAt } from '../files/remove-tree.js';
+import { OpenDirectory, removeAt } from '../files/open-directory.js';
 import { storageError, systemCode, wrapFsErrorAsync } from '../files/storage-error.js';
 import type { EarlyRows, KeepFilesTask, TreeRows } from '../pool/messages.js';
 import { DIRECTORY, FILE, pathAt } from './file-tree.js';

@@ -1,8 +1,8 @@
 import { basename, dirname, resolve } from 'node:path';
 import { isSpecialFile } from '../files/atomic-file.js';
 import { requireSpace } from '../files/disk-space.js';
-import { followLinks } from '../files/follow-links.js';
 import { OpenDirectory } from '../files/open-directory.js';
+import { followLinks } from '../files/resolve-path.js';
 import { wrapFsError } from '../files/storage-error.js';
 import type { Abilities, WriteTarTask } from '../pool/messages.js';
 import { detectAbilities, needsTar, omissionWarning, someRow } from './abilities.js';

@@ -11,7 +11,7 @@ import { parseLocalImage, parseReference, withoutTransport } from '../format/ref
 import { type ArchiveMember, archiveParts, planArchive } from '../format/tar-writer.js';
 import type { OpenFile } from '../pool/messages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
-import { getBlob } from '../store/blob-cache.js';
+import { getBlob } from '../store/image-record.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import {
   damageOf,

@@ -1,7 +1,7 @@
 import { lstatSync, readdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { refuseSpecialFile } from '../files/atomic-file.js';
-import { followLinks } from '../files/follow-links.js';
+import { followLinks } from '../files/resolve-path.js';
 import { ifExists, outsideStore, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';

@@ -1,7 +1,6 @@
 import { chmodSync, chownSync, type Stats, statSync, utimesSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
-import { makeOpenDirectory, OpenDirectory } from '../files/open-directory.js';
-import { emptyDirectory } from '../files/remove-tree.js';
+import { emptyDirectory, makeOpenDirectory, OpenDirectory } from '../files/open-directory.js';
 import { storageError, systemCode, wrapFsError } from '../files/storage-error.js';
 import type { Abilities } from '../pool/messages.js';
 import { isPrivileged, modeFor, ownerFor } from './abilities.js';

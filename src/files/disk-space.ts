@@ -2,7 +2,7 @@ import { type StatsFs, statfsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
 import { PullError } from '../format/error.js';
 import { statFile } from './open-file.js';
-import { systemCode, wrapFsError, wrapFsErrorAsync } from './storage-error.js';
+import { systemCode, wrapFsErrorAsync } from './storage-error.js';
 
 /**
  * Space that the store leaves free on its file system: 2 % of it, at most 256 MiB. It keeps logs,
@@ -145,7 +145,7 @@ export const BLOCK_BYTES = 512;
  * @throws PullError as `storageError`
  */
 export function allocatedBytes(path: string): number {
-  const stat = wrapFsError(`stat ${path}`, () => statFile(path));
+  const stat = statFile(path);
   return (stat?.blocks ?? 0) * BLOCK_BYTES;
 }
 

@@ -3,92 +3,16 @@ import {
   closeSync,
   constants,
   existsSync,
+  fstatSync,
   lstatSync,
   mkdirSync,
   opendirSync,
-  openSync,
 } from 'node:fs';
-import { basename, dirname, join, parse, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { PullError } from '../format/error.js';
-import { statName, UnfitFile } from './open-file.js';
-import { systemCode } from './storage-error.js';
-
-/**
- * Linux: a descriptor that stands for a file or directory and needs no permission to read it
- * (open(2); node:fs does not name it). The value is the same on every architecture that Node runs
- * on.
- */
-const O_PATH = 0o10000000;
-
-/**
- * Opens a directory as a location (O_PATH), following links.
- * @throws the system's own errors, ENOTDIR for anything but a directory
- */
-function openPath(path: string | Buffer): number {
-  return openSync(path, O_PATH | constants.O_DIRECTORY);
-}
-
-/**
- * As `openPath`, but does not follow a link at the end of the path.
- * @throws as `openPath`, ENOTDIR for such a link too
- */
-export function openPathItself(path: string | Buffer): number {
-  return openSync(path, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
-}
-
-/**
- * As `openPath`, for an absolute path in which no step may be a link. @throws as `openPathItself`
- */
-export function openPathWithoutLinks(path: string): number {
-  const { root } = parse(path);
-  let fd = openPath(root);
-  for (const step of path.slice(root.length).split(sep)) {
-    if (step === '') continue;
-    const holder = fd;
-    try {
-      fd = openPathItself(`${pathOfFd(holder)}/${step}`);
-    } finally {
-      closeSync(holder);
-    }
-  }
-  return fd;
-}
-
-/**
- * Opens a symbolic link itself, or whatever has this name, to inspect and change it.
- * @throws the system's own errors
- */
-export function openLinkItself(path: string | Buffer): number {
-  return openSync(path, O_PATH | constants.O_NOFOLLOW);
-}
-
-/**
- * Returns a path to an open file, wherever it has been moved since. All threads of this process can
- * use it.
- */
-export function pathOfFd(fd: number): string {
-  return `/proc/self/fd/${fd}`;
-}
-
-let canHold: boolean | undefined;
-
-/**
- * Whether `/proc/self/fd/N/NAME` is NAME in the directory that is open as N. Tested once in each
- * thread.
- */
-export function canHoldDirectory(): boolean {
-  canHold ??= process.platform === 'linux' && leadsToOpenFiles();
-  return canHold;
-}
-
-function leadsToOpenFiles(): boolean {
-  const fd = openPath('/');
-  try {
-    return existsSync(`${pathOfFd(fd)}/.`);
-  } finally {
-    closeSync(fd);
-  }
-}
+import { NEW_FILE, openFile, statName, unlessUnfit } from './open-file.js';
+import { canHoldDirectory, openPath, openPathItself, pathOfFd } from './resolve-path.js';
+import { systemCode, UnfitFile } from './storage-error.js';
 
 /**
  * 25 times as many as the largest directory of a store with 1,000 images of 40 layers has; 100 MB
@@ -125,9 +49,9 @@ export function guardDirectory(root: string, ...steps: string[]): string {
  * As `guardDirectory` below a path from `followLinks`, which is guarded too: no step of it may have
  * become a link. Where the system cannot hold directories open it is found by its path.
  */
-export function guardPath(place: string, ...steps: string[]): string {
-  if (!canHoldDirectory()) return steps.length === 0 ? place : guardDirectory(place, ...steps);
-  return guardDirectory('/', ...place.split('/').filter((step) => step !== ''), ...steps);
+export function guardPath(path: string, ...steps: string[]): string {
+  if (!canHoldDirectory()) return steps.length === 0 ? path : guardDirectory(path, ...steps);
+  return guardDirectory('/', ...path.split('/').filter((step) => step !== ''), ...steps);
 }
 
 /** A directory opened for changes in it, which stays the same one if its path is changed. */
@@ -169,15 +93,11 @@ function openStep(path: string, at: string): number {
   try {
     return openPathItself(at);
   } catch (error) {
-    if (['ENOTDIR', 'ELOOP'].includes((error as NodeJS.ErrnoException).code ?? ''))
-      throw notOwnDirectory(path);
-    throw error;
+    throw ['ENOTDIR', 'ELOOP'].includes(systemCode(error) ?? '') ? notOwnDirectory(path) : error;
   }
 }
 
-/**
- * Without descriptors for directories, only directories of this user are safe from being swapped.
- */
+/** Without descriptors for directories, only those of this user are safe from being swapped. */
 function checked({ root, steps }: GuardedPath): GuardedDirectory {
   let path = root;
   for (const step of steps) {
@@ -234,53 +154,41 @@ export function makeGuarded(path: string, mode: number = DIRECTORY_MODE): string
   const made: string[] = [];
   for (const row of steps.keys()) {
     const step = guardDirectory(root, ...steps.slice(0, row + 1));
-    const holder = row === 0 ? root : dirname(step);
-    if (makeIn(holder, step, mode)) made.push(step);
+    try {
+      withGuarded(step, (at) => mkdirSync(at, { mode }));
+      made.push(step);
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error;
+    }
   }
   return made;
 }
 
-function makeIn(holder: string, path: string, mode: number): boolean {
-  const directory = openGuarded(holder);
-  try {
-    mkdirSync(directory.at(basename(path)), { mode });
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    return false;
-  } finally {
-    directory.close();
-  }
-}
-
 /**
- * Returns the sorted names in a directory that `isWanted` accepts, either without those of
- * directories or these alone.
+ * Returns the sorted names that `accepts` accepts of what is in a directory: without those of
+ * directories, or those alone.
  * @throws UnfitFile for more names than any store has, else as `openGuarded`
  */
 export function listNames(
   path: string,
-  isWanted: (name: string) => boolean = () => true,
+  accepts: (name: string) => boolean = () => true,
   kind: 'files' | 'directories' = 'files',
 ): string[] {
-  const opened = openGuarded(path);
-  try {
-    const directory = opendirSync(opened.at('.'), { bufferSize: 1024 });
+  return withGuarded(`${path}/.`, (at) => {
+    const directory = opendirSync(at, { bufferSize: 1024 });
     try {
       const names: string[] = [];
       let seen = 0;
       for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
         seen += 1;
         if (seen > MAX_NAMES) throw new UnfitFile(path, `has more than ${MAX_NAMES} names`);
-        if (entry.isDirectory() === (kind === 'directories') && isWanted(entry.name)) names.push(entry.name);
+        if (entry.isDirectory() === (kind === 'directories') && accepts(entry.name)) names.push(entry.name);
       }
       return names.sort();
     } finally {
       directory.closeSync();
     }
-  } finally {
-    opened.close();
-  }
+  });
 }
 
 /**
@@ -300,4 +208,83 @@ export function makeDirectory(path: string, mode?: number): string | undefined {
 /** Returns the path itself or its nearest existing parent. */
 function nearest(path: string): string {
   return existsSync(path) || path === dirname(path) ? path : nearest(dirname(path));
+}
+
+/**
+ * A file that this process created or adopted, in a directory where others may rename things:
+ * opened again, it must be the same file. Plain strings, which can be sent to threads.
+ */
+export interface OwnFile {
+  readonly path: string;
+  /** Device and inode. */
+  readonly identity: string;
+}
+
+/**
+ * Creates a file that must not exist, and calls `use` with it.
+ * @throws the system's own errors, EEXIST among them
+ */
+export function makeOwnFile(path: string, use: (fd: number) => void = () => {}): OwnFile {
+  return withFile(path, NEW_FILE, (fd) => {
+    use(fd);
+    return { path, identity: identityOf(fd) };
+  });
+}
+
+/**
+ * Returns the file that an earlier process of this user left under a name: a regular file without
+ * other names that belongs to `owner`, the owner of files that this user creates there. Returns
+ * undefined for anything else, which another user may have put there.
+ * @throws the system's own errors, except for a missing file
+ */
+export function findOwnFile(path: string, owner: number): OwnFile | undefined {
+  try {
+    return unlessUnfit(() =>
+      withFile(path, constants.O_RDWR, (fd) => {
+        const { uid, nlink } = fstatSync(fd);
+        if (uid !== owner || nlink > 1) return undefined;
+        return { path, identity: identityOf(fd) };
+      }),
+    );
+  } catch (error) {
+    // A file that this user may not write belongs to another user, or is of no use.
+    if (['ENOENT', 'EACCES', 'EPERM'].includes(systemCode(error) ?? '')) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Opens the same file again.
+ * @throws UnfitFile if something else has its name by now, and the system's own errors
+ */
+export function openOwnFile({ path, identity }: OwnFile, flags: number = constants.O_RDONLY): number {
+  const fd = withGuarded(path, (at) => openFile(path, flags, at));
+  if (identityOf(fd) === identity) return fd;
+  closeSync(fd);
+  throw new UnfitFile(path, 'is another file than the one that was made here');
+}
+
+/** Calls `use` with the same file, opened. @throws as `openOwnFile`, and what `use` throws */
+export function withOwnFile<T>(file: OwnFile, flags: number, use: (fd: number) => T): T {
+  const fd = openOwnFile(file, flags);
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function withFile<T>(path: string, flags: number, use: (fd: number) => T): T {
+  const fd = withGuarded(path, (at) => openFile(path, flags, at));
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Inodes have 64 bits on some file systems. */
+function identityOf(fd: number): string {
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return `${dev} ${ino}`;
 }

@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   chownSync,
   closeSync,
   existsSync,
@@ -8,27 +9,27 @@ import {
   lutimesSync,
   mkdirSync,
   readdirSync,
+  rmdirSync,
+  type Stats,
+  statSync,
+  unlinkSync,
   utimesSync,
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
-import { followLinks } from './follow-links.js';
 import {
   canHoldDirectory,
+  followLinks,
   openLinkItself,
   openPathItself,
   openPathWithoutLinks,
   pathOfFd,
-} from './guarded-directory.js';
+} from './resolve-path.js';
 import { systemCode } from './storage-error.js';
 
 const GROUP_OR_OTHERS_WRITE = 0o022;
 const STICKY = 0o1000;
-
-interface Owner {
-  readonly uid: number;
-  readonly gid: number;
-}
 
 /** A directory that the main thread holds open, for the other threads of the process. */
 export interface SharedDirectory {
@@ -50,7 +51,7 @@ export class OpenDirectory {
   readonly #base: Buffer;
   readonly #fd: number | undefined;
   readonly #canHold: boolean;
-  #stat: { readonly uid: number; readonly mode: number; readonly ino: bigint } | undefined;
+  #stat: (Access & { readonly ino: bigint }) | undefined;
   #isGuarded: boolean | undefined;
 
   private constructor(path: string, base: Buffer, fd?: number, canHold = canHoldDirectory()) {
@@ -101,13 +102,13 @@ export class OpenDirectory {
     return `${this.path}/${name}`;
   }
 
-  /** Whether only this user and root can replace our entries. Cached at the first call. */
+  /** Whether only this user and root can replace entries of this user, at the first call. */
   get isGuarded(): boolean {
     this.#isGuarded ??= isGuarded(this.#status);
     return this.#isGuarded;
   }
 
-  /** Whether only this user and root can create entries. Cached at the first call. */
+  /** Whether only this user and root can create entries, at the first call. */
   get isPrivate(): boolean {
     return isPrivate(this.#status);
   }
@@ -128,12 +129,12 @@ export class OpenDirectory {
   open(name: string | Buffer, isOurs = false): OpenDirectory {
     const [path, target] = [this.pathOf(name), this.at(name)];
     const isSafe = isOurs && this.isGuarded;
-    const held =
+    const opened =
       this.#fd === undefined && (isSafe || this.#isSafe(target))
         ? new OpenDirectory(path, Buffer.from(target), undefined, this.#canHold)
         : OpenDirectory.receive({ path, fd: openPathItself(target) });
-    if (isSafe) held.#isGuarded = true;
-    return held;
+    if (isSafe) opened.#isGuarded = true;
+    return opened;
   }
 
   /**
@@ -141,9 +142,7 @@ export class OpenDirectory {
    * @throws as `open`
    */
   #isSafe(target: string | Buffer): boolean {
-    const stat = lstatSync(target);
-    if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${target}`), { code: 'ENOTDIR' });
-    if (isGuarded(stat)) return true;
+    if (isGuarded(statDirectory(target))) return true;
     if (this.#canHold) return false;
     throw notSafe(String(target));
   }
@@ -155,10 +154,11 @@ export class OpenDirectory {
    */
   make(name: string | Buffer, mode: number): OpenDirectory {
     mkdirSync(this.at(name), mode);
-    const held = this.open(name);
-    if (this.isGuarded || held.#isNew) return held;
-    held.close();
-    throw changedByOthers(held.path);
+    const made = this.open(name);
+    const isNew = () => made.#status.uid === process.geteuid?.() && made.names.length === 0;
+    if (this.isGuarded || isNew()) return made;
+    made.close();
+    throw changedByOthers(made.path);
   }
 
   /**
@@ -166,7 +166,11 @@ export class OpenDirectory {
    * it, the link itself is opened first.
    * @throws the system's error; PullError `store-broken` if another user replaced it
    */
-  setLinkAttributes(name: Buffer, owner: Owner | undefined, time: number | string): void {
+  setLinkAttributes(
+    name: Buffer,
+    owner: { readonly uid: number; readonly gid: number } | undefined,
+    time: number | string,
+  ): void {
     const path = this.at(name);
     if (this.isGuarded) {
       if (owner !== undefined) lchownSync(path, owner.uid, owner.gid);
@@ -191,10 +195,6 @@ export class OpenDirectory {
     if (this.#fd !== undefined) closeSync(this.#fd);
   }
 
-  get #isNew(): boolean {
-    return this.#status.uid === process.geteuid?.() && this.names.length === 0;
-  }
-
   get #status() {
     if (this.#stat === undefined) {
       const { uid, mode, ino } =
@@ -217,22 +217,15 @@ export function makeOpenDirectory(path: string): OpenDirectory {
   if (existsSync(path) || path === dirname(path)) return OpenDirectory.hold(path);
   const parent = makeOpenDirectory(dirname(path));
   try {
-    return openOrMake(parent, basename(path));
+    return parent.make(basename(path), 0o777);
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error;
+    return parent.open(basename(path)); // Another process created it meanwhile.
   } finally {
     parent.close();
   }
 }
 
-function openOrMake(parent: OpenDirectory, name: string): OpenDirectory {
-  try {
-    return parent.make(name, 0o777);
-  } catch (error) {
-    if (systemCode(error) !== 'EEXIST') throw error;
-    return parent.open(name); // Another process created it meanwhile.
-  }
-}
-
-/** Returns the error for an entry that another user replaced. */
 export function changedByOthers(path: string): PullError {
   return new PullError('store-broken', `another user is changing ${path}`, {
     hint: 'Choose a destination in a directory that no other user may write to.',
@@ -268,13 +261,64 @@ function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.geteuid?.();
 }
 
-/**
- * Returns the topmost directory on a path without links in which another user could rename entries.
- */
+/** Returns the topmost directory on a path in which another user could rename entries. */
 function firstUnguarded(real: string): string | undefined {
   const above = dirname(real) === real ? undefined : firstUnguarded(dirname(real));
   if (above !== undefined) return above;
-  const stat = lstatSync(real);
-  if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${real}`), { code: 'ENOTDIR' });
-  return isGuarded(stat) ? undefined : real;
+  return isGuarded(statDirectory(real)) ? undefined : real;
+}
+
+/** @throws the system's error, ENOTDIR for anything but a directory */
+function statDirectory(path: string | Buffer): Stats {
+  const stat = lstatSync(path);
+  if (!stat.isDirectory()) throw Object.assign(new Error(`ENOTDIR: ${path}`), { code: 'ENOTDIR' });
+  return stat;
+}
+
+/** PATH_MAX (4096 bytes) allows no deeper path, and each level holds a descriptor. */
+const MAX_DEPTH = 2048;
+/** Entries removed before yielding to the event loop: some milliseconds. */
+const ENTRIES_A_TURN = 100;
+
+/**
+ * Removes an entry of a directory and everything below it; an absent entry is no error. Links are
+ * removed, never followed: a directory that is replaced by a link meanwhile is removed as a link,
+ * or the removal fails.
+ * @throws the system's error for an entry that cannot be removed
+ */
+export async function removeAt(parent: OpenDirectory, name: string | Buffer, depth = 0): Promise<void> {
+  if (unlinked(parent, name)) return;
+  if (depth >= MAX_DEPTH) throw Object.assign(new Error(parent.path), { code: 'ENAMETOOLONG' });
+  const directory = parent.open(name);
+  try {
+    await emptyDirectory(directory, depth + 1);
+  } finally {
+    directory.close();
+  }
+  rmdirSync(parent.at(name));
+}
+
+/** Removes every entry of a directory, as `removeAt`. Adds missing permissions of the owner first. */
+export async function emptyDirectory(directory: OpenDirectory, depth = 0): Promise<void> {
+  const { mode, uid } = statSync(directory.self);
+  if ((mode & 0o700) !== 0o700 && uid === process.geteuid?.()) chmodSync(directory.self, 0o700);
+  for (const [done, name] of directory.names.entries()) {
+    if (done % ENTRIES_A_TURN === 0) await nextTurn();
+    await removeAt(directory, name, depth);
+  }
+}
+
+/** Removes anything but a directory. Returns true if it did or if nothing was there. */
+function unlinked(parent: OpenDirectory, name: string | Buffer): boolean {
+  const path = parent.at(name);
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    const code = systemCode(error);
+    if (code === 'ENOENT') return true;
+    // unlink of a directory fails with EISDIR on Linux and with EPERM elsewhere (POSIX).
+    if (code === 'EISDIR' || (code === 'EPERM' && lstatSync(path).isDirectory())) return false;
+    throw error;
+  }
+  return true;
 }

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { PullError } from '../format/error.js';
+import { systemCode, UnfitFile, wrapFsError } from './storage-error.js';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL } = constants;
 
@@ -22,18 +22,6 @@ const FILE_MODE = 0o664;
  * (EISDIR).
  */
 const NOT_REGULAR = ['ELOOP', 'EMLINK', 'ENXIO', 'EOPNOTSUPP', 'ENODEV', 'EISDIR'];
-
-/**
- * Something else has the name of one of our files: a link, a FIFO, a directory, or a file that is
- * too large.
- */
-export class UnfitFile extends PullError {
-  constructor(path: string, what: string) {
-    super('store-broken', `${path} ${what}`, {
-      hint: 'Find out who put it there, then move it away or choose another place.',
-    });
-  }
-}
 
 /**
  * Opens a regular file: no link, FIFO, device or directory. `at` is the path for the system, if
@@ -100,10 +88,7 @@ export function readFile(path: string, maxBytes: number, at: string = path): Buf
   }
 }
 
-/**
- * The first `lengthBytes` bytes of an open file, or what it has of them. @throws the system's own
- * errors
- */
+/** Returns the first bytes of an open file, at most all. @throws the system's own errors */
 export function readBytes(fd: number, lengthBytes: number): Buffer {
   const bytes = Buffer.allocUnsafe(lengthBytes);
   let filled = 0;
@@ -118,10 +103,10 @@ export function readBytes(fd: number, lengthBytes: number): Buffer {
 /**
  * Returns the status of a regular file, or undefined if there is none with this name; links and
  * other kinds do not count.
- * @throws the system's own errors
+ * @throws PullError as `storageError`
  */
 export function statFile(path: string): Stats | undefined {
-  const stat = statName(path);
+  const stat = wrapFsError(`stat ${path}`, () => statName(path));
   return stat?.isFile() === true ? stat : undefined;
 }
 
@@ -133,7 +118,7 @@ export function statName(path: string): Stats | undefined {
   try {
     return lstatSync(path);
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    if (systemCode(error) === 'ENOENT') return undefined;
     throw error;
   }
 }
@@ -152,8 +137,7 @@ function asUnfit<T>(path: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    if (NOT_REGULAR.includes((error as NodeJS.ErrnoException).code ?? '')) throw notRegular(path);
-    throw error;
+    throw NOT_REGULAR.includes(systemCode(error) ?? '') ? notRegular(path) : error;
   }
 }
 

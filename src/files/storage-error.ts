@@ -222,3 +222,46 @@ export function writeFully(fd: number, path: string | Buffer, bytes: Uint8Array,
 export function closeWritten(fd: number, path: string | Buffer): void {
   wrapFsError(`close ${path}`, () => closeSync(fd));
 }
+
+/**
+ * Something else has the name of one of our files: a link, a FIFO, a directory, or a file that is
+ * too large.
+ */
+export class UnfitFile extends PullError {
+  constructor(path: string, what: string) {
+    super('store-broken', `${path} ${what}`, {
+      hint: 'Find out who put it there, then move it away or choose another place.',
+    });
+  }
+}
+
+/** The hint for a malformed layout. */
+export const LAYOUT_HINT = 'write the layout again, with zpull copy or skopeo copy';
+
+/** Returns the hint for bytes of a layout at `path` that do not match their digest. */
+export function damagedHint(path: string): string {
+  return `${path} is damaged: ${LAYOUT_HINT}`;
+}
+
+/**
+ * Runs `action`, which reads a file of an OCI layout, and returns its result.
+ * @param absent makes the error for a missing file
+ * @throws PullError of `absent`; `metadata-malformed` for a link, a pipe or too large a file;
+ *   `store-denied` for any other system error
+ */
+export function wrapLayoutError<T>(path: string, action: () => T, absent?: (cause: unknown) => PullError): T {
+  try {
+    return action();
+  } catch (error) {
+    if (error instanceof UnfitFile)
+      throw new PullError('metadata-malformed', error.message, { hint: LAYOUT_HINT, cause: error });
+    const code = systemCode(error);
+    if (absent !== undefined && (code === 'ENOENT' || code === 'ENOTDIR')) throw absent(error);
+    if (code === undefined) throw error;
+    const { message } = storageError(error, `read ${path}`) as PullError;
+    throw new PullError('store-denied', message, {
+      hint: 'check that this user may read the layout',
+      cause: error,
+    });
+  }
+}

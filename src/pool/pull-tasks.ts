@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { OwnFile } from '../files/own-file.js';
+import type { OwnFile } from '../files/guarded-directory.js';
 import type { Digest } from '../format/digest.js';
 import type { Failure } from '../format/error.js';
 import type { Compression, LayerFormat, MetadataLocation } from '../format/layer-format.js';

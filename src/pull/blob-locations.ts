@@ -1,5 +1,5 @@
 import { fileURLToPath } from 'node:url';
-import { damagedHint } from '../files/layout-error.js';
+import { damagedHint } from '../files/storage-error.js';
 import { type ErrorCode, inLayer, listSome, PullError, shorten } from '../format/error.js';
 import { type Descriptor, leavesSizeOut, MAX_BLOB_BYTES } from '../format/manifest.js';
 import type { MeasureBlobResult } from '../pool/messages.js';

@@ -2,10 +2,10 @@ import { closeSync, fstatSync, readSync, realpathSync, statSync } from 'node:fs'
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
-import { statIfThere } from '../files/follow-links.js';
 import { guardDirectory, withGuarded } from '../files/guarded-directory.js';
-import { LAYOUT_HINT, wrapLayoutError } from '../files/layout-error.js';
 import { openFile, readFile, statName } from '../files/open-file.js';
+import { statIfThere } from '../files/resolve-path.js';
+import { LAYOUT_HINT, wrapLayoutError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { LocalImage } from '../format/reference.js';

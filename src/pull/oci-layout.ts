@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { damagedHint } from '../files/layout-error.js';
+import { damagedHint } from '../files/storage-error.js';
 import { type Digest, digestOfBytes, isDigest } from '../format/digest.js';
 import { listSome, PullError, withHint } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';

@@ -8,7 +8,7 @@ import { MAX_BLOB_TRIES } from '../registry/endpoint-state.js';
 import type { BlobSource } from '../registry/range-client.js';
 import { noCachedContents } from '../store/cached-contents.js';
 import type { ExtentList } from '../store/extents.js';
-import { removePack } from '../store/pack-sync.js';
+import { removePack } from '../store/pack-files.js';
 import type { PackId } from '../store/paths.js';
 import { fromAnyUrl, ignoresRanges, wrongBytesHint } from './blob-locations.js';
 import { type KnownLayer, warnOfType } from './layer.js';

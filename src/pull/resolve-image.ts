@@ -12,8 +12,13 @@ import {
   parsePlatform,
 } from '../format/platform.js';
 import type { RegistrySession } from '../registry/session.js';
-import { getBlob, putBlob } from '../store/blob-cache.js';
-import { type ImageRecord, readImageRecord, writeImageRecord } from '../store/image-record.js';
+import {
+  getBlob,
+  type ImageRecord,
+  putBlob,
+  readImageRecord,
+  writeImageRecord,
+} from '../store/image-record.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { chooseManifest, platformsOf } from './image-index.js';

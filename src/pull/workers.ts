@@ -5,7 +5,7 @@ import type { LayerFollower, MainMessage, NetworkSetup, WorkerEvent, WorkerSetup
 import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import { EndpointChoice } from '../registry/endpoint-state.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
-import { removePack, sealPack } from '../store/pack-sync.js';
+import { removePack, sealPack } from '../store/pack-files.js';
 import type { PackId, StorePaths } from '../store/paths.js';
 import { DecodedAllowance, MetadataBudget, supportThreads } from './budgets.js';
 import type { PullContext } from './pull-context.js';

@@ -1,10 +1,16 @@
 import type { TarEntry } from '../format/tar-header.js';
-import { type ChunkedDialect, CURRENT_DIALECT, compressText, writeTail } from './chunked-tail.js';
+import {
+  type ChunkedDialect,
+  CURRENT_DIALECT,
+  compressText,
+  TarSplitText,
+  tocText,
+  tocType,
+  writeTail,
+} from './chunked-metadata.js';
 import { ContentFrames, FRAME_RAW_BYTES } from './content-frames.js';
-import { FrameQueue } from './frame-queue.js';
-import { TarMeter, TextSpool, type WrittenLayer } from './layer-writer.js';
+import { FrameQueue, TarMeter, TextSpool, type WrittenLayer } from './layer-writer.js';
 import { type TarHandler, TarReader } from './tar-reader.js';
-import { TarSplitText, tocText, tocType } from './toc-text.js';
 
 /** A layer with counts of its TOC. */
 export interface ChunkedLayer extends WrittenLayer {

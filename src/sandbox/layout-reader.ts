@@ -1,7 +1,8 @@
 import { lstatSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { guardDirectory, withGuarded } from '../files/guarded-directory.js';
-import { openFile, readFile, statFile, UnfitFile } from '../files/open-file.js';
+import { openFile, readFile, statFile } from '../files/open-file.js';
+import { UnfitFile } from '../files/storage-error.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, SCHEMA_1_TYPES } from '../format/manifest.js';

@@ -2,10 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Hosts } from './access.js';
-import { errorAnswer } from './answers.js';
+import { errorAnswer, shapeAnswer, type Transmission } from './answers.js';
 import { createLink, type Link, sendBody } from './body.js';
 import { chooseAnswer, type Registry, type RegistryRequest } from './exchange.js';
-import { shapeAnswer, type Transmission } from './shape-answer.js';
 
 /** A request as the server saw it; `status` and `sentBytes` change while it is answered. */
 export interface RequestRecord {

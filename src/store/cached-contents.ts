@@ -1,14 +1,15 @@
 import { statFile } from '../files/open-file.js';
-import { wrapFsError } from '../files/storage-error.js';
-import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
+  hasRun,
+  IndexScan,
   isContent,
   lengthOf,
+  listIndexedPacks,
   packOffsetOf,
   RECORD_BYTES,
   type RecordType,
-} from './index-format.js';
+} from './pack-index.js';
 import { indexPath, type PackId, type StorePaths } from './paths.js';
 
 /**
@@ -63,7 +64,7 @@ export function listCachedContents(paths: StorePaths): CachedContentRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
   const sizes = packs.map(({ id }) => {
     const path = indexPath(paths, id, true);
-    return wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? 0;
+    return statFile(path)?.size ?? 0;
   });
   const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
   const maxCount = Math.min(records, MAX_CONTENTS);

@@ -1,26 +1,26 @@
-import { DIGEST_BYTES } from '../format/digest.js';
-import { markBad, type PackRun, readBadRuns } from './bad-runs.js';
-import { ExtentList } from './extents.js';
-import { type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
+import { bytesOf, containingRun, ExtentList, type Runs } from './extents.js';
+import { markBad, type PackRun, readBadRuns } from './pack-files.js';
 import {
-  digestStart,
+  digestOf,
   encodeContent,
   encodePiece,
+  type IndexedPack,
+  IndexScan,
   isContent,
   lengthOf,
+  listIndexedPacks,
   packOffsetOf,
   pieceOf,
   RECORD_BYTES,
   RECORD_TYPES,
   type RecordType,
-} from './index-format.js';
+} from './pack-index.js';
 import { hasDigest, type PackReader } from './pack-reader.js';
 import type { PackWriter } from './pack-writer.js';
 import type { PackId, StorePaths } from './paths.js';
-import { bytesOf, containingRun, type Runs } from './runs.js';
 
 /** The runs of a pack to copy. */
-export interface CopySource {
+export interface RunsToCopy {
   readonly pack: PackId;
   readonly runs: Runs;
 }
@@ -40,7 +40,7 @@ export function* copyRuns(
   paths: StorePaths,
   reader: PackReader,
   writer: PackWriter,
-  sources: readonly CopySource[],
+  sources: readonly RunsToCopy[],
 ): Generator<void, NewOffsets[], undefined> {
   const indexes = new Map(listIndexedPacks(paths).map((pack) => [pack.id, pack]));
   const scan = new IndexScan(paths);
@@ -51,8 +51,7 @@ export function* copyRuns(
     let at = region.start;
     for (let row = 0; row < starts.length; row++) {
       starts[row] = at;
-      const run = new ExtentList();
-      run.push(pack, runs[2 * row]!, runs[2 * row + 1]! - runs[2 * row]!);
+      const run = ExtentList.of(pack, runs[2 * row]!, runs[2 * row + 1]! - runs[2 * row]!);
       for (const bytes of reader.blocks(run)) {
         writer.writeUnindexed(region, bytes, at);
         at += bytes.length;
@@ -67,10 +66,8 @@ export function* copyRuns(
     const { records, stated } =
       indexed === undefined ? { records: [], stated: [] } : movedRecords(scan, indexed, moved);
     for (const { offset, lengthBytes, record } of stated) {
-      const run = new ExtentList();
-      run.push(pack, offset, lengthBytes);
-      if (hasDigest(reader, run, record.subarray(digestStart(0), digestStart(0) + DIGEST_BYTES)))
-        records.push(record);
+      const run = ExtentList.of(pack, offset, lengthBytes);
+      if (hasDigest(reader, run, digestOf(record, 0))) records.push(record);
       yield;
     }
     writer.writeRecords(region, Buffer.concat(records));
@@ -86,17 +83,12 @@ interface StatedContent extends PackRun {
   readonly record: Buffer;
 }
 
-interface MovedRecords {
-  readonly records: Buffer[];
-  readonly stated: readonly StatedContent[];
-}
-
 /** Returns the index records of copied bytes. `moved` returns the new offset of a run, or -1. */
 function movedRecords(
   scan: IndexScan,
   pack: IndexedPack,
   moved: (offset: number, lengthBytes: number) => number,
-): MovedRecords {
+): { records: Buffer[]; stated: StatedContent[] } {
   const { block } = scan;
   const records: Buffer[] = [];
   const stated: StatedContent[] = [];
@@ -108,7 +100,7 @@ function movedRecords(
     const lengthBytes = lengthOf(block, at);
     const packOffset = moved(offset, lengthBytes);
     if (isContent(type)) {
-      encodeContent(record, 0, block.subarray(digestStart(at)), 0, packOffset, lengthBytes);
+      encodeContent(record, 0, digestOf(block, at), 0, packOffset, lengthBytes);
     } else {
       encodePiece(record, 0, { ...pieceOf(block, at), packOffset });
     }

@@ -3,11 +3,10 @@ import { join } from 'node:path';
 import { moveFile, syncDirectory, writeAtomically } from '../files/atomic-file.js';
 import { listNames } from '../files/guarded-directory.js';
 import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
-import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
+import { ifExists, isDenied } from '../files/storage-error.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
-import { readBadRuns } from './bad-runs.js';
-import { ExtentList } from './extents.js';
-import { syncPacks } from './pack-sync.js';
+import { ExtentList, overlapsRun } from './extents.js';
+import { readBadRuns, syncPacks } from './pack-files.js';
 import {
   damagedRecordPath,
   layerRecordPath,
@@ -16,7 +15,6 @@ import {
   packPath,
   type StorePaths,
 } from './paths.js';
-import { overlapsRun } from './runs.js';
 
 /** A verified layer: its extents, concatenated, are the tar that hashes to the DiffID. */
 export interface LayerRecord {
@@ -119,7 +117,7 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
       const path = packPath(paths, id);
-      const sizeBytes = wrapFsError(`stat ${path}`, () => statFile(path))?.size ?? -1;
+      const sizeBytes = statFile(path)?.size ?? -1;
       return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
     }),
   );
@@ -187,7 +185,7 @@ export function findLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  */
 export async function setAsideRecord(paths: StorePaths, diffId: Digest): Promise<void> {
   const path = layerRecordPath(paths, diffId);
-  if (wrapFsError(`stat ${path}`, () => statFile(path)) === undefined) return;
+  if (statFile(path) === undefined) return;
   try {
     await moveFile(path, damagedRecordPath(paths, diffId));
   } catch (error) {

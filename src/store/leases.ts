@@ -4,8 +4,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { removeFileSync } from '../files/atomic-file.js';
 import { listNames, makeGuarded, withGuarded } from '../files/guarded-directory.js';
-import { NEW_FILE, openFile, statFile, statName, UnfitFile } from '../files/open-file.js';
-import { isDenied, systemCode, wrapFsError } from '../files/storage-error.js';
+import { NEW_FILE, openFile, statFile, statName } from '../files/open-file.js';
+import { isDenied, systemCode, UnfitFile, wrapFsError } from '../files/storage-error.js';
 import type { StorePaths } from './paths.js';
 
 /** What the holder of a lease does with the store. */
@@ -93,7 +93,7 @@ export class Lease {
    * @throws PullError as `storageError`
    */
   isAbandoned(path: string): boolean {
-    const stat = wrapFsError(`stat ${path}`, () => statFile(path));
+    const stat = statFile(path);
     return stat !== undefined && this.#stale.isDead(path, stat.mtimeMs, this.renew());
   }
 
@@ -119,7 +119,7 @@ export class Lease {
         /^([0-9a-f]{32})\.([a-z]+)\.([1-9][0-9]{0,9})\.([0-9a-f]*)$/.exec(name) ?? [];
       const kind = KINDS.find((known) => known === word);
       const path = join(this.#directory, name);
-      const stat = wrapFsError(`stat ${path}`, () => statFile(path));
+      const stat = statFile(path);
       if (id === undefined || kind === undefined || stat === undefined) return [];
       const isLate = Math.abs(nowMs - stat.mtimeMs) > GONE_MS;
       const isGone = isLate && namespace === pidNamespaceId() && !isProcessAlive(Number(pid));

@@ -1,12 +1,25 @@
 import { type Digest, digestOfBytes } from '../format/digest.js';
-import { getBlob } from './blob-cache.js';
-import type { ExtentList } from './extents.js';
-import { type ImageRecord, listImageRecords } from './image-record.js';
-import { hasRun, IndexScan, listIndexedPacks } from './index-files.js';
-import { isContent, NO_BLOB, pieceOf, type RecordType } from './index-format.js';
+import {
+  bytesOf,
+  commonBytes,
+  containingRun,
+  type ExtentList,
+  neededRuns,
+  type Runs,
+  sharedRuns,
+} from './extents.js';
+import { getBlob, type ImageRecord, listImageRecords } from './image-record.js';
 import { listLayerFiles, readLayerRecord, readRecordFile } from './layer-record.js';
+import {
+  hasRun,
+  IndexScan,
+  isContent,
+  listIndexedPacks,
+  NO_BLOB,
+  pieceOf,
+  type RecordType,
+} from './pack-index.js';
 import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
-import { bytesOf, commonBytes, containingRun, neededRuns, type Runs, sharedRuns } from './runs.js';
 
 /** A complete image. */
 export interface ListedImage {

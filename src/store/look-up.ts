@@ -1,15 +1,18 @@
 import { DIGEST_BYTES, type Digest, DigestTable, digestBytes } from '../format/digest.js';
-import { hasRun, type IndexedPack, IndexScan, listIndexedPacks } from './index-files.js';
 import {
   digestStart,
+  hasRun,
+  type IndexedPack,
+  IndexScan,
   isContent,
   lengthOf,
+  listIndexedPacks,
   type PieceFields,
   packOffsetOf,
   pieceOf,
   RECORD_TYPES,
   type RecordType,
-} from './index-format.js';
+} from './pack-index.js';
 import { PackReader } from './pack-reader.js';
 import type { PackId, StorePaths } from './paths.js';
 import { PieceProof } from './piece-proof.js';

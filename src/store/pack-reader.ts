@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
-import { openFile, UnfitFile } from '../files/open-file.js';
-import { CALL_BYTES, storageError, systemCode } from '../files/storage-error.js';
+import { openFile } from '../files/open-file.js';
+import { CALL_BYTES, storageError, systemCode, UnfitFile } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { ExtentList } from './extents.js';
 import { type PackId, packPath, type StorePaths } from './paths.js';

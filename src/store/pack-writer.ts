@@ -5,7 +5,7 @@ import { withGuarded } from '../files/guarded-directory.js';
 import { NEW_FILE, openFile } from '../files/open-file.js';
 import { CALL_BYTES, closeWritten, wrapFsError, writeFully } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
-import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './index-format.js';
+import { encodeContent, encodePiece, type PieceFields, RECORD_BYTES, RECORD_TYPES } from './pack-index.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
 /** A part of a pack that is reserved for one span, so that its bytes are one contiguous run. */

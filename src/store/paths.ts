@@ -2,10 +2,10 @@ import { createHash, randomBytes } from 'node:crypto';
 import { type Stats, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { syncDirectorySync } from '../files/atomic-file.js';
-import { followLinks } from '../files/follow-links.js';
 import { guardDirectory, listNames, makeDirectory, makeGuarded } from '../files/guarded-directory.js';
-import { statName, UnfitFile } from '../files/open-file.js';
-import { ifExists, isDenied, wrapFsError } from '../files/storage-error.js';
+import { statName } from '../files/open-file.js';
+import { followLinks } from '../files/resolve-path.js';
+import { ifExists, isDenied, UnfitFile, wrapFsError } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 

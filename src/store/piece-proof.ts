@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { countBefore } from '../format/arrays.js';
-import type { PackRun } from './bad-runs.js';
+import type { PackRun } from './pack-files.js';
 import { MissingBytes, type PackReader } from './pack-reader.js';
 import type { PackId } from './paths.js';
 

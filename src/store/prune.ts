@@ -6,7 +6,7 @@ import { PullError } from '../format/error.js';
 import type { CopyRunsResult } from '../pool/messages.js';
 import { createCounters } from '../pool/shared-memory.js';
 import { WorkerPool } from '../pool/worker-pool.js';
-import { ExtentList } from './extents.js';
+import { bytesOf, containingRun, ExtentList, neededRuns, type Runs } from './extents.js';
 import { type ImageRecord, listImageRecords } from './image-record.js';
 import {
   encodeLayerRecord,
@@ -17,9 +17,8 @@ import {
   readRecordFile,
 } from './layer-record.js';
 import { Lease, type LeaseKind } from './leases.js';
-import { removePack, sealPack } from './pack-sync.js';
+import { removePack, sealPack } from './pack-files.js';
 import { imageRecordPath, openStore, type PackId, type StorePaths } from './paths.js';
-import { bytesOf, containingRun, neededRuns, type Runs } from './runs.js';
 import { type PackFiles, StoreInUse, Sweep } from './sweep.js';
 
 export interface PruneResult {

@@ -5,11 +5,10 @@ import { BLOCK_BYTES } from '../files/disk-space.js';
 import { listNames } from '../files/guarded-directory.js';
 import { statName } from '../files/open-file.js';
 import { ifExists, wrapFsError } from '../files/storage-error.js';
-import { IndexScan, listIndexedPacks } from './index-files.js';
-import { isContent, type RecordType } from './index-format.js';
 import { listLayerFiles, readRecordFile } from './layer-record.js';
 import type { Lease, LeaseKind } from './leases.js';
-import { removePack } from './pack-sync.js';
+import { removePack } from './pack-files.js';
+import { IndexScan, isContent, listIndexedPacks, type RecordType } from './pack-index.js';
 import { isPackId, type PackId, packPath, type StorePaths } from './paths.js';
 
 /** Another process uses the store, so nothing more may be deleted. */

@@ -27,7 +27,7 @@ import { paxRecord } from '../../src/format/tar-writer.js';
 import type { ExportedLayer, Task, TreeRows } from '../../src/pool/messages.js';
 import { createCounters } from '../../src/pool/shared-memory.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
-import { putBlob } from '../../src/store/blob-cache.js';
+import { putBlob } from '../../src/store/image-record.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { skipUnless } from '../support/programs.js';
 import { sourceOf, storeTars, tarOf } from '../support/tars.js';

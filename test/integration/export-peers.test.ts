@@ -20,7 +20,7 @@ import {
   exportRootfs,
   exportTar,
 } from '../../src/index.js';
-import { openBlob } from '../../src/sandbox/oci-layout.js';
+import { openBlob } from '../../src/sandbox/image-writer.js';
 import { applyLayers } from '../support/apply-layers.js';
 import { editedHeader } from '../support/edited-header.js';
 import { emptyLayout, nameImage } from '../support/layout.js';

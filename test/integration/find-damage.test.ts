@@ -4,7 +4,7 @@ import { parseDigest } from '../../src/format/digest.js';
 import { parseChunkedAnnotations } from '../../src/format/metadata-position.js';
 import { createCounters } from '../../src/pool/shared-memory.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
-import { deleteBlob } from '../../src/store/blob-cache.js';
+import { deleteBlob } from '../../src/store/image-record.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { storePaths } from '../../src/store/paths.js';
 import { emptyLayout, noise, readConfig, readManifest, tarOf, writeTars } from '../support/layout.js';

@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { copyImage, inspectImage } from '../../src/index.js';
 import { firstErrorMessage } from '../../src/registry/refusal.js';
 import { parseToken } from '../../src/registry/token.js';
-import { nameManifest } from '../../src/sandbox/oci-layout.js';
+import { nameManifest } from '../../src/sandbox/image-writer.js';
 import { ZPULL } from '../support/command.js';
 import { addBlob, type DescriptorJson, emptyLayout, nameImage, OCI_MANIFEST } from '../support/layout.js';
 import { failureOf, pull } from '../support/pull.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { copyImage, inspectImage } from '../../src/index.js';
-import { nameManifest } from '../../src/sandbox/oci-layout.js';
+import { nameManifest } from '../../src/sandbox/image-writer.js';
 import { addBlob, emptyLayout, OCI_INDEX, OCI_MANIFEST, tarOf } from '../support/layout.js';
 import { failureOf, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';

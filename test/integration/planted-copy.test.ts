@@ -18,7 +18,7 @@ import {
 import { dirname, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { LOCK_DIRECTORY } from '../../src/copy/layout-lock.js';
-import { makeOwnFile, openOwnFile } from '../../src/files/own-file.js';
+import { makeOwnFile, openOwnFile } from '../../src/files/guarded-directory.js';
 import { copyImage, type PullError } from '../../src/index.js';
 import { ZPULL } from '../support/command.js';
 import { fixtureBlob, LAYER_DIGEST } from '../support/fixture-layout.js';

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { digestBytes, parseDigest } from '../../src/format/digest.js';
-import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../src/sandbox/chunked-tail.js';
+import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../src/sandbox/chunked-metadata.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { openStore } from '../../src/store/paths.js';
 import type { SampleFormat } from '../support/layers/sample-format.js';

@@ -14,7 +14,7 @@ import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { exportLayers, type PullResult } from '../../src/index.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
-import { encodeContent, RECORD_BYTES } from '../../src/store/index-format.js';
+import { encodeContent, RECORD_BYTES } from '../../src/store/pack-index.js';
 import { layerRecordPath, storePaths } from '../../src/store/paths.js';
 import {
   emptyLayout,

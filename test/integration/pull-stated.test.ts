@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { verifyStore } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
-import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/index-format.js';
+import { RECORD_BYTES, RECORD_TYPES } from '../../src/store/pack-index.js';
 import { storePaths } from '../../src/store/paths.js';
 import { writeSampleImage } from '../support/layers/sample-image.js';
 import {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { MAX_BLOB_BYTES } from '../../src/format/manifest.js';
 import { copyImage, inspectImage, type PullEvent } from '../../src/index.js';
-import { nameManifest } from '../../src/sandbox/oci-layout.js';
+import { nameManifest } from '../../src/sandbox/image-writer.js';
 import { maxRssBytesOf, outcomesOf, startPullingChild } from '../support/child.js';
 import {
   addBlob,

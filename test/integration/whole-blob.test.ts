@@ -8,7 +8,7 @@ import { CounterReader, createDecodedRoom } from '../../src/pool/shared-memory.j
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';
-import { removePack, sealPack } from '../../src/store/pack-sync.js';
+import { removePack, sealPack } from '../../src/store/pack-files.js';
 import { type PackId, storePaths } from '../../src/store/paths.js';
 import { FILE } from '../support/file-lifetime.js';
 import { noise, tarOf } from '../support/layout.js';

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
-import { CURRENT_DIALECT, compressText, OLD_MAGIC, writeTail } from '../../src/sandbox/chunked-tail.js';
+import { CURRENT_DIALECT, compressText, OLD_MAGIC, writeTail } from '../../src/sandbox/chunked-metadata.js';
 import { TarMeter } from '../../src/sandbox/layer-writer.js';
 import { ESTARGZ } from './layers/stargz-tail.js';
 import { addBlob, type DescriptorJson, noise, tarOf } from './layout.js';

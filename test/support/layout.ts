@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
-import { createLayout, nameManifest, openBlob } from '../../src/sandbox/oci-layout.js';
+import { createLayout, nameManifest, openBlob } from '../../src/sandbox/image-writer.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
 import type { FormatOptions, SampleFormat } from './layers/sample-format.js';
 import { type SampleResult, writeSampleImage } from './layers/sample-image.js';

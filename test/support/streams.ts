@@ -2,7 +2,7 @@ import { MessageChannel } from 'node:worker_threads';
 import { type Digest, parseDigest } from '../../src/format/digest.js';
 import { fromFailure } from '../../src/format/error.js';
 import type { Compression } from '../../src/format/layer-format.js';
-import type { DecodeBlobResult, LookUpResult } from '../../src/pool/messages.js';
+import type { DecodeBlobResult, LookUpResult } from '../../src/pool/pull-tasks.js';
 import { createCounters, createDecodedRoom } from '../../src/pool/shared-memory.js';
 import { WorkerPool } from '../../src/pool/worker-pool.js';
 import type { BlobSource } from '../../src/registry/range-client.js';

@@ -4,8 +4,8 @@ import { BLOCK_BYTES, BlockTags, PartTags } from '../../src/export/block-tags.js
 import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-entries.js';
 import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
+import { findCorruption, type TarPart } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { findCorruption, type TarPart } from '../../src/store/find-corruption.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
 

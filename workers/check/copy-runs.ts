@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { CopyRunsResult, CopyRunsTask } from '../../src/pool/messages.js';
 import { copyRuns as copyInStore } from '../../src/store/copy-runs.js';
+import { removePack } from '../../src/store/pack-files.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { removePack } from '../../src/store/pack-sync.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { paths } from '../context.js';
 

@@ -2,8 +2,7 @@ import { chmodSync, chownSync, linkSync, lstatSync, mkdirSync, utimesSync } from
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { isPlain, modeFor, ownerFor } from '../../src/export/abilities.js';
 import { DIRECTORY, fileTime, HARD_LINK, isRoot, NO_ROW, nameAt } from '../../src/export/file-tree.js';
-import { changedByOthers, OpenDirectory } from '../../src/files/open-directory.js';
-import { removeAt } from '../../src/files/remove-tree.js';
+import { changedByOthers, OpenDirectory, removeAt } from '../../src/files/open-directory.js';
 import { storageError, systemCode, wrapFsError, wrapFsErrorAsync } from '../../src/files/storage-error.js';
 import type { FinishFilesTask, MakeDirectoriesTask, WriteTreeTask } from '../../src/pool/messages.js';
 

@@ -14,9 +14,8 @@ import {
   nameAt,
   pathAt,
 } from '../../src/export/file-tree.js';
-import { pathOfFd } from '../../src/files/guarded-directory.js';
-import type { OpenDirectory } from '../../src/files/open-directory.js';
-import { removeAt } from '../../src/files/remove-tree.js';
+import { type OpenDirectory, removeAt } from '../../src/files/open-directory.js';
+import { pathOfFd } from '../../src/files/resolve-path.js';
 import {
   asOutOfResources,
   storageError,

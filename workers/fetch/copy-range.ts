@@ -1,6 +1,6 @@
 import { constants } from 'node:fs';
 import { noteRange } from '../../src/copy/range-journal.js';
-import { openOwnFile } from '../../src/files/own-file.js';
+import { openOwnFile } from '../../src/files/guarded-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';

@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto';
 import { closeSync, readSync } from 'node:fs';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { openOwnFile } from '../../src/files/guarded-directory.js';
 import { openFile } from '../../src/files/open-file.js';
-import { openOwnFile } from '../../src/files/own-file.js';
 import { wrapFsError } from '../../src/files/storage-error.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';

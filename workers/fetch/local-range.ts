@@ -3,8 +3,8 @@ import { dirname } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { guardDirectory, withGuarded } from '../../src/files/guarded-directory.js';
-import { LAYOUT_HINT, wrapLayoutError } from '../../src/files/layout-error.js';
 import { openFile } from '../../src/files/open-file.js';
+import { LAYOUT_HINT, wrapLayoutError } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
 import type { RangeJob, RangeTotals } from '../../src/registry/range-client.js';
 

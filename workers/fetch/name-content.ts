@@ -1,7 +1,7 @@
 import { MAX_METADATA_MEMORY_BYTES } from '../../src/format/metadata-position.js';
 import { contentPath } from '../../src/format/toc.js';
 import type { NameContentTask } from '../../src/pool/messages.js';
-import { getBlob } from '../../src/store/blob-cache.js';
+import { getBlob } from '../../src/store/image-record.js';
 import { paths } from '../context.js';
 import { decodeMetadata } from '../metadata/metadata-blob.js';
 

@@ -4,7 +4,7 @@ import { PullError } from '../../src/format/error.js';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
 import type { FetchSpanResult, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
-import { markBad } from '../../src/store/bad-runs.js';
+import { markBad } from '../../src/store/pack-files.js';
 import type { ContentRows, Region } from '../../src/store/pack-writer.js';
 import { packWriter, paths, setup } from '../context.js';
 import { noteGarbage } from '../garbage.js';

@@ -7,7 +7,7 @@ import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messag
 import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
-import { getBlob, putBlob } from '../../src/store/blob-cache.js';
+import { getBlob, putBlob } from '../../src/store/image-record.js';
 import { paths } from '../context.js';
 import { fullBlobReceiver } from '../fetch/full-blob.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';

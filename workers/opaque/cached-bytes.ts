@@ -4,8 +4,8 @@ import {
   MAX_DIGEST_KEY_BYTES,
   type PackLocation,
 } from '../../src/store/cached-contents.js';
+import { findCorruption } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
-import { findCorruption } from '../../src/store/find-corruption.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import type { StorePaths } from '../../src/store/paths.js';
 

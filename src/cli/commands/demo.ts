@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { type PullResult, pullImage } from '../../api/pull.js';
-import { writeImage } from '../../sandbox/sample-image.js';
+import { writeImage } from '../../sandbox/image-writer.js';
 import { DEFAULT_LAYER_SHARES, treeTars } from '../../sandbox/sample-tree.js';
 import { formatBytes, formatCount, formatDuration, formatShare, jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer } from '../progress/renderer.js';
-import { publicResult } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
+import { publicResult } from './pull.js';
 
 /** About 64 MiB at a mean of 50 KiB: enough for several requests, small enough for any machine. */
 const FILES = 1050;

@@ -6,8 +6,8 @@ import { jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
 import { createRenderer } from '../progress/renderer.js';
 import { pullOptionsOf, readPassword } from '../pull-options.js';
-import { pullPathWithProgress, pullWithProgress } from '../pull-with-progress.js';
 import { untilSignal } from '../signals.js';
+import { pullPathWithProgress, pullWithProgress } from './pull.js';
 
 /**
  * `zpull export IMAGE DEST`: prints the destination. Without `--policy`, an image in the store is

@@ -1,10 +1,18 @@
-import type { PullResult } from '../../api/pull.js';
+import {
+  type PathResult,
+  type PathSelection,
+  type PullEvent,
+  type PullOptions,
+  type PullResult,
+  pullImage,
+  pullPath,
+} from '../../api/pull.js';
 import type { CopyDestination, Destination } from '../destination.js';
 import { failureOf, reportFailure, UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { readPassword } from '../pull-options.js';
-import { publicResult, pullWithProgress, type SharedState } from '../pull-with-progress.js';
+import { createRenderer, withRenderer } from '../progress/renderer.js';
+import { pullOptionsOf, readPassword } from '../pull-options.js';
 import { untilSignal } from '../signals.js';
 
 type Output = Destination | CopyDestination;
@@ -108,4 +116,61 @@ function pinned({ image, digest }: PullResult): string {
 
 function print(result: PullResult, { json = false }: OptionValues, more: object = {}): void {
   process.stdout.write(json ? jsonLine({ ...publicResult(result), ...more }) : `${result.digest}\n`);
+}
+
+/** What the pulls of one command share. */
+export interface SharedState extends Pick<PullOptions, 'tokens' | 'follower'> {
+  /** Warnings shown so far: one about the store is shown once for all images. */
+  readonly warned?: Set<string>;
+}
+
+/**
+ * Pulls an image with the options of the command line and shows progress on stderr.
+ * @throws PullError as `pullImage` does
+ */
+export async function pullWithProgress(
+  image: string,
+  options: OptionValues,
+  signal: AbortSignal,
+  shared: SharedState = {},
+): Promise<PullResult> {
+  return withProgress(options, signal, shared, (given) => pullImage(image, given));
+}
+
+/**
+ * Pulls what one file or directory of an image needs, like `pullWithProgress`.
+ * @throws PullError as `pullPath` does
+ */
+export async function pullPathWithProgress(
+  image: string,
+  selection: PathSelection,
+  options: OptionValues,
+  signal: AbortSignal,
+  shared: SharedState = {},
+): Promise<PathResult> {
+  return withProgress(options, signal, shared, (given) => pullPath(image, selection, given));
+}
+
+async function withProgress<T extends PullResult>(
+  options: OptionValues,
+  signal: AbortSignal,
+  { warned = new Set(), ...shared }: SharedState,
+  pull: (options: PullOptions) => Promise<T>,
+): Promise<T> {
+  const renderer = await createRenderer(options);
+  return withRenderer(renderer, (show) => {
+    const onEvent = (event: PullEvent): void => {
+      if (event.event === 'warning') {
+        if (warned.has(event.message)) return;
+        warned.add(event.message);
+      }
+      show(event);
+    };
+    return pull({ ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
+  });
+}
+
+/** The documented part of a result, which `--json` prints: not the figures for benchmarks. */
+export function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
+  return result;
 }

@@ -1,9 +1,8 @@
 import type { CopyResult } from '../../api/copy.js';
 import type { ExportEvent } from '../../api/export.js';
 import type { PullEvent, PullResult } from '../../api/pull.js';
-import { jsonLine } from '../format-text.js';
+import { formatBytes, formatCount, formatDuration, formatRate, jsonLine, printable } from '../format-text.js';
 import type { OptionValues } from '../options.js';
-import { type DisplayOptions, eventLine } from './event-text.js';
 
 export type ShownEvent = PullEvent | ExportEvent;
 
@@ -33,9 +32,9 @@ export async function createRenderer(
     case 'json':
       return createJsonRenderer(stream, display);
     case 'tty':
-      return (await import('./tty-renderer.js')).createTtyRenderer(stream, display);
+      return (await import('./text-renderers.js')).createTtyRenderer(stream, display);
     case 'plain':
-      return (await import('./plain-renderer.js')).createPlainRenderer(stream, display);
+      return (await import('./text-renderers.js')).createPlainRenderer(stream, display);
   }
 }
 
@@ -88,4 +87,79 @@ function createWarningRenderer(stream: NodeJS.WritableStream, display: DisplayOp
     },
     end: () => {},
   };
+}
+
+/** What a display shows besides progress. */
+export interface DisplayOptions {
+  readonly verbose: boolean;
+  readonly debug: boolean;
+  /** Where content is that need not be fetched, `in the store` by default. */
+  readonly cachedWhere?: string;
+}
+
+/** The line that an event adds to a display of progress; undefined for none. */
+export function eventLine(event: ShownEvent, { verbose, debug }: DisplayOptions): string | undefined {
+  const line = rawLine(event, verbose || debug, debug);
+  return line === undefined ? undefined : printable(line);
+}
+
+function rawLine(event: ShownEvent, verbose: boolean, debug: boolean): string | undefined {
+  switch (event.event) {
+    case 'warning':
+      return `warning: ${event.message}`;
+    case 'resolved':
+      return verbose ? chosenLine(event) : undefined;
+    case 'planned':
+      return foundLine(event);
+    case 'layer':
+      return verbose ? `layer ${event.done} of ${event.of}: ${event.diffId}` : undefined;
+    case 'waiting':
+      return `${event.host} asks to wait: ${formatDuration(event.waitMs)}`;
+    case 'waiting-for-layers':
+      return verbose ? `waiting for ${formatCount(event.layers, 'layer')} of another process` : undefined;
+    case 'miss':
+      return verbose ? `network failure: ${event.message}` : undefined;
+    case 'debug':
+      return debug ? event.line : undefined;
+    default:
+      return undefined;
+  }
+}
+
+/** A line on what a pull or a copy did. */
+export function summaryLine(result: PullResult | CopyResult): string {
+  const { image, fetchedBytes, reusedBytes, resumedBytes, requests, misses, durationMs } = result;
+  const fetched =
+    fetchedBytes === 0
+      ? 'nothing to fetch'
+      : `fetched ${formatBytes(fetchedBytes)} in ${formatCount(requests, 'request')}`;
+  const rate =
+    durationMs > 0 && fetchedBytes > 0 ? `, ${formatRate((fetchedBytes / durationMs) * 1000)}` : '';
+  const parts = [
+    fetched,
+    ...(reusedBytes > 0 ? [reuse(result)] : []),
+    ...(resumedBytes > 0 ? [`resumed ${formatBytes(resumedBytes)}`] : []),
+    ...(misses > 0 ? [formatCount(misses, 'network failure')] : []),
+  ];
+  return `${image}: ${parts.join(', ')}; verified in ${formatDuration(durationMs)}${rate}`;
+}
+
+function reuse(result: PullResult | CopyResult): string {
+  const reused = formatBytes(result.reusedBytes);
+  if (!('layers' in result)) return `${reused} were there`;
+  return `reused ${reused} of ${formatBytes(result.layers.reduce((sum, layer) => sum + layer.tarBytes, 0))}`;
+}
+
+/** A line on what an interrupted pull left; undefined when there is nothing. */
+function foundLine(event: PullEvent & { event: 'planned' }): string | undefined {
+  const { resumeBytes } = event;
+  return resumeBytes > 0 ? `found ${formatBytes(resumeBytes)} of an interrupted pull` : undefined;
+}
+
+/** A line that names the manifest chosen from an index; undefined where there was no index. */
+function chosenLine(event: PullEvent & { event: 'resolved' }): string | undefined {
+  const { indexDigest, digest, platform } = event;
+  return indexDigest === undefined
+    ? undefined
+    : `chose ${digest} (${platform}) from the index ${indexDigest}`;
 }

@@ -14,9 +14,10 @@ import { endpointsOf, expandShortName, readRegistries } from '../../../src/regis
 import { checkPolicy } from '../../../src/registry/signature-policy.js';
 import { networkEnvironment, proxyFor } from '../../../src/registry/transport.js';
 import { openLayout } from '../../../src/sandbox/layout-reader.js';
-import { markBad, readBadRuns } from '../../../src/store/bad-runs.js';
-import { ExtentList } from '../../../src/store/extents.js';
+import { ExtentList, overlapsRun } from '../../../src/store/extents.js';
 import { type ImageRecord, readImageRecord } from '../../../src/store/image-record.js';
+import { decodeLayerRecord, encodeLayerRecord } from '../../../src/store/layer-record.js';
+import { markBad, readBadRuns } from '../../../src/store/pack-files.js';
 import {
   encodeContent,
   encodePiece,
@@ -24,10 +25,8 @@ import {
   RECORD_BYTES,
   RECORD_TYPES,
   scanIndex,
-} from '../../../src/store/index-format.js';
-import { decodeLayerRecord, encodeLayerRecord } from '../../../src/store/layer-record.js';
+} from '../../../src/store/pack-index.js';
 import { badRunsPath, imageRecordPath, openStore, type PackId } from '../../../src/store/paths.js';
-import { overlapsRun } from '../../../src/store/runs.js';
 import { mutatedJson } from '../json.js';
 import { mutated, mutatedText } from '../mutate.js';
 import { scratchDirectory } from '../scratch.js';

@@ -1,6 +1,6 @@
-import { ANNOTATED_DIALECT, OLD_DIALECT } from '../../../src/sandbox/chunked-tail.js';
+import { ANNOTATED_DIALECT, OLD_DIALECT } from '../../../src/sandbox/chunked-metadata.js';
 import { writeChunkedLayer } from '../../../src/sandbox/chunked-writer.js';
-import type { FormatWriter } from '../../../src/sandbox/sample-image.js';
+import type { FormatWriter } from '../../../src/sandbox/image-writer.js';
 import type { StargzCuts } from './stargz-content.js';
 import { ESTARGZ, STARGZ_ZSTD } from './stargz-tail.js';
 import { stargzWriter } from './stargz-writer.js';

@@ -1,5 +1,5 @@
 import { closeSync, openSync, readSync } from 'node:fs';
-import { type SampleResult, writeImage } from '../../../src/sandbox/sample-image.js';
+import { type SampleResult, writeImage } from '../../../src/sandbox/image-writer.js';
 import { type TreeOptions, treeTars } from '../../../src/sandbox/sample-tree.js';
 import { directoryTar } from './directory-source.js';
 import { type FormatOptions, formatWriter, type SampleFormat } from './sample-format.js';

@@ -1,4 +1,4 @@
-import type { FrameQueue } from '../../../src/sandbox/frame-queue.js';
+import type { FrameQueue } from '../../../src/sandbox/layer-writer.js';
 
 /** A gzip member or zstd frame on its way into the blob. */
 interface Member {

@@ -4,7 +4,7 @@ import { gzip } from 'node:zlib';
 import { compress } from '@mongodb-js/zstd';
 import { type Digest, digestOfBytes } from '../../../src/format/digest.js';
 import { TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
-import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../../src/sandbox/chunked-tail.js';
+import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../../src/sandbox/chunked-metadata.js';
 import type { TarMeter } from '../../../src/sandbox/layer-writer.js';
 
 /** What distinguishes eStargz from stargz-snapshotter's zstd:chunked. */

@@ -1,5 +1,5 @@
 import type { TarEntry, TarTime } from '../../../src/format/tar-header.js';
-import { goJson, goText, timeText, tocType, xattrsOf } from '../../../src/sandbox/toc-text.js';
+import { goJson, goText, timeText, tocType, xattrsOf } from '../../../src/sandbox/chunked-metadata.js';
 
 /** One chunk of a content; `blobStart` is known once its member is written. */
 export interface StargzChunk {

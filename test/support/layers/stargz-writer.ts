@@ -1,10 +1,9 @@
 import { hash } from 'node:crypto';
 import type { TarEntry } from '../../../src/format/tar-header.js';
 import { tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
-import { FrameQueue } from '../../../src/sandbox/frame-queue.js';
-import { type LayerWriter, TarMeter, TextSpool } from '../../../src/sandbox/layer-writer.js';
+import { tocType } from '../../../src/sandbox/chunked-metadata.js';
+import { FrameQueue, type LayerWriter, TarMeter, TextSpool } from '../../../src/sandbox/layer-writer.js';
 import { type TarHandler, TarReader } from '../../../src/sandbox/tar-reader.js';
-import { tocType } from '../../../src/sandbox/toc-text.js';
 import { StargzContent, type StargzCuts } from './stargz-content.js';
 import { StargzMembers } from './stargz-members.js';
 import { type StargzCompression, stargzAnnotations } from './stargz-tail.js';

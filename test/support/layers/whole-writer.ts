@@ -1,8 +1,7 @@
 import { pipeline } from 'node:stream/promises';
 import { createGzip } from 'node:zlib';
 import { PullError } from '../../../src/format/error.js';
-import { FrameQueue } from '../../../src/sandbox/frame-queue.js';
-import { type LayerWriter, TarMeter } from '../../../src/sandbox/layer-writer.js';
+import { FrameQueue, type LayerWriter, TarMeter } from '../../../src/sandbox/layer-writer.js';
 
 /** How much of a gzip member is handed on at a time. */
 const GZIP_OUTPUT_BYTES = 2 ** 18;

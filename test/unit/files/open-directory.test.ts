@@ -11,7 +11,12 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { makeOpenDirectory, OpenDirectory } from '../../../src/files/open-directory.js';
+import {
+  emptyDirectory,
+  makeOpenDirectory,
+  OpenDirectory,
+  removeAt,
+} from '../../../src/files/open-directory.js';
 import { systemCode } from '../../../src/files/storage-error.js';
 import { PullError } from '../../../src/format/error.js';
 import { temporaryDirectory } from '../../support/temporary.js';
@@ -127,3 +132,27 @@ test('a directory is made with those around it', (t) => {
   writeFileSync(join(directory, 'file'), '');
   assert.throws(() => makeOpenDirectory(join(directory, 'file/x')), /ENOTDIR/);
 });
+
+for (const canHold of [true, false]) {
+  test(`a tree is removed and no link followed${canHold ? '' : ', without /proc'}`, {
+    skip: canHold && !existsSync('/proc/self/fd') && 'needs /proc',
+  }, async (t) => {
+    const outside = temporaryDirectory(t);
+    writeFileSync(join(outside, 'kept'), '');
+    const directory = temporaryDirectory(t);
+    mkdirSync(join(directory, 'a/b'), { recursive: true });
+    for (const path of ['link', 'a/link', 'a/b/link']) symlinkSync(outside, join(directory, path));
+    for (const path of ['file', 'a/b/caf\xe9'])
+      writeFileSync(Buffer.from(join(directory, path), 'latin1'), '');
+    chmodSync(join(directory, 'a/b'), 0o500);
+    chmodSync(join(directory, 'a'), 0o500);
+    const held = OpenDirectory.hold(directory, canHold);
+    t.after(() => held.close());
+    await removeAt(held, 'absent');
+    await removeAt(held, 'link');
+    await removeAt(held, Buffer.from('a'));
+    assert.deepEqual(readdirSync(directory), ['file']);
+    await emptyDirectory(held);
+    assert.deepEqual([readdirSync(directory), readdirSync(outside)], [[], ['kept']]);
+  });
+}

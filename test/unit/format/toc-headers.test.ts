@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { tarEntries } from '../../../src/format/tar-entries.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { eachTocHeader } from '../../../src/format/toc-headers.js';
-import { tocText } from '../../../src/sandbox/toc-text.js';
+import { tocText } from '../../../src/sandbox/chunked-metadata.js';
 import { stargzTocText } from '../../support/layers/stargz-toc-text.js';
 import { type Entry, sourceOf, tarOf } from '../../support/tars.js';
 

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { writeRecord } from '../../../src/pull/resolve-image.js';
-import { putBlob } from '../../../src/store/blob-cache.js';
 import { ExtentList } from '../../../src/store/extents.js';
-import { listImageRecords } from '../../../src/store/image-record.js';
+import { listImageRecords, putBlob } from '../../../src/store/image-record.js';
 import { writeLayerRecord } from '../../../src/store/layer-record.js';
-import { removePack } from '../../../src/store/pack-sync.js';
+import { removePack } from '../../../src/store/pack-files.js';
 import { digestOf, freshStore, writePack } from '../store/support.js';
 
 test('an image gets its record only if every layer is in the store at that moment', async (t) => {

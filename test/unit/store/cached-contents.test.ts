@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { markBad } from '../../../src/store/bad-runs.js';
 import {
   CachedContents,
   listCachedContents,
   noCachedContents,
   type PackLocation,
 } from '../../../src/store/cached-contents.js';
-import { removePack, sealPack } from '../../../src/store/pack-sync.js';
+import { markBad, removePack, sealPack } from '../../../src/store/pack-files.js';
 import type { StorePaths } from '../../../src/store/paths.js';
 import { noise } from '../../support/layout.js';
 import { freshStore, sha256, writePack } from './support.js';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { copyRuns } from '../../../src/store/copy-runs.js';
-import { RECORD_BYTES, RECORD_TYPES } from '../../../src/store/index-format.js';
+import { RECORD_BYTES, RECORD_TYPES } from '../../../src/store/pack-index.js';
 import { PackReader } from '../../../src/store/pack-reader.js';
 import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath } from '../../../src/store/paths.js';

@@ -1,6 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ExtentList } from '../../../src/store/extents.js';
+import { mergePairs } from '../../../src/format/arrays.js';
+import {
+  bytesOf,
+  commonBytes,
+  containingRun,
+  ExtentList,
+  overlapsRun,
+  type Runs,
+  sharedRuns,
+} from '../../../src/store/extents.js';
 import { newPackId } from '../../../src/store/paths.js';
 import { seededRandom } from './support.js';
 
@@ -35,7 +44,7 @@ test('adjacent extents are merged, and empty ones ignored', () => {
 });
 
 /** The list as one entry a byte. */
-function bytesOf(list: ExtentList): string[] {
+function byteLabels(list: ExtentList): string[] {
   return listed(list).flatMap(([pack, offset, length]) =>
     Array.from({ length }, (_, i) => `${pack}:${offset + i}`),
   );
@@ -51,14 +60,14 @@ function randomList(): ExtentList {
 
 test('a slice has the bytes of its range, whatever the range', () => {
   const list = randomList();
-  const bytes = bytesOf(list);
+  const bytes = byteLabels(list);
   assert.equal(bytes.length, list.lengthBytes);
   for (let start = 0; start <= bytes.length; start += 7) {
     for (let end = start; end <= bytes.length; end += 31) {
-      assert.deepEqual(bytesOf(list.slice(start, end)), bytes.slice(start, end), `[${start}, ${end})`);
+      assert.deepEqual(byteLabels(list.slice(start, end)), bytes.slice(start, end), `[${start}, ${end})`);
     }
   }
-  assert.deepEqual(bytesOf(list.slice(0, bytes.length)), bytes);
+  assert.deepEqual(byteLabels(list.slice(0, bytes.length)), bytes);
 });
 
 test('a slice beyond the list throws', () => {
@@ -77,5 +86,66 @@ test('a list can be sent to another thread and extended there', () => {
   const copy = ExtentList.fromRows(structuredClone(list.toRows()));
   assert.deepEqual(listed(copy), listed(list));
   copy.append(list);
-  assert.deepEqual(bytesOf(copy), [...bytesOf(list), ...bytesOf(list)]);
+  assert.deepEqual(byteLabels(copy), [...byteLabels(list), ...byteLabels(list)]);
+});
+
+function runsOf(...pairs: number[]): Runs {
+  return mergePairs(Float64Array.from(pairs));
+}
+
+/** Runs as one number a byte: how many of the lists have it. */
+function depths(lists: readonly Runs[], bytes: number): number[] {
+  const depth = new Array<number>(bytes).fill(0);
+  for (const runs of lists)
+    for (let i = 0; i < runs.length; i += 2) for (let at = runs[i]!; at < runs[i + 1]!; at++) depth[at]! += 1;
+  return depth;
+}
+
+test('runs that overlap or touch are merged, in order', () => {
+  assert.deepEqual([...runsOf(10, 20, 0, 5, 5, 7, 15, 30, 16, 18)], [0, 7, 10, 30]);
+  assert.deepEqual([...runsOf()], []);
+  assert.equal(bytesOf(runsOf(0, 5, 3, 10)), 10);
+});
+
+test('shared and common bytes match a count of single bytes', () => {
+  const random = seededRandom(1);
+  const number = (most: number) => Math.floor(random() * most);
+  for (let round = 0; round < 200; round++) {
+    const lists = Array.from({ length: 1 + number(4) }, () =>
+      runsOf(
+        ...Array.from({ length: number(6) }, () => number(80)).flatMap((at) => [at, at + 1 + number(20)]),
+      ),
+    );
+    const shared = sharedRuns(lists);
+    const expected = depths(lists, 100).map((depth) => Number(depth > 1));
+    assert.deepEqual(depths([shared], 100), expected, `round ${round}`);
+    const both = depths(lists.slice(0, 2), 100).filter((depth) => depth > 1).length;
+    assert.equal(commonBytes(lists[0]!, lists[1] ?? runsOf()), both, `round ${round}`);
+  }
+});
+
+test('a run contains ranges within it', () => {
+  const runs = runsOf(10, 20, 30, 40);
+  for (const [start, end, row] of [
+    [10, 20, 0],
+    [12, 13, 0],
+    [30, 40, 1],
+    [9, 11, -1],
+    [19, 21, -1],
+    [20, 30, -1],
+    [39, 41, -1],
+    [0, 5, -1],
+  ] as const) {
+    assert.equal(containingRun(runs, start, end), row, `${start} ${end}`);
+  }
+});
+
+test('a run overlaps ranges with one of its bytes', () => {
+  const runs = runsOf(10, 20, 30, 40);
+  const touching = [9, 10, 19, 20, 29, 30, 39, 40].filter((at) => overlapsRun(runs, at, at + 1));
+  assert.deepEqual(touching, [10, 19, 30, 39]);
+  assert.deepEqual(
+    [overlapsRun(runs, 20, 30), overlapsRun(runs, 5, 11), overlapsRun(runsOf(), 0, 9)],
+    [false, true, false],
+  );
 });

@@ -1,15 +1,17 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { putBlob } from '../../../src/store/blob-cache.js';
 import {
+  deleteBlob,
+  getBlob,
   type ImageRecord,
   listImageRecords,
+  putBlob,
   readImageRecord,
   writeImageRecord,
 } from '../../../src/store/image-record.js';
-import { imageRecordPath, type StorePaths } from '../../../src/store/paths.js';
+import { blobPath, imageRecordPath, type StorePaths } from '../../../src/store/paths.js';
 import { digestOf, freshStore } from './support.js';
 
 const RECORD: ImageRecord = {
@@ -102,4 +104,31 @@ test('a hostile record file counts as absent', async (t) => {
   }
   writeFileSync(path, JSON.stringify({ ...good, unknown: 'field' }));
   assert.deepEqual(readImageRecord(paths, RECORD.reference, RECORD.platform), RECORD);
+});
+
+test('a blob is stored, stored again, and deleted', async (t) => {
+  const paths = freshStore(t);
+  const digest = digestOf('bytes');
+  assert.equal(getBlob(paths, digest), undefined);
+  await Promise.all([
+    putBlob(paths, digest, Buffer.from('bytes')),
+    putBlob(paths, digest, Buffer.from('bytes')),
+  ]);
+  assert.equal(getBlob(paths, digest)?.toString(), 'bytes');
+  assert.equal(readdirSync(paths.blobs).length, 1);
+  await deleteBlob(paths, digest);
+  await deleteBlob(paths, digest);
+  assert.equal(getBlob(paths, digest), undefined);
+});
+
+test('a damaged blob is deleted and counts as absent', async (t) => {
+  const paths = freshStore(t);
+  const digest = digestOf('bytes');
+  for (const damaged of ['byteS', '', 'bytes and more']) {
+    writeFileSync(blobPath(paths, digest), damaged);
+    assert.equal(getBlob(paths, digest), undefined);
+    assert.equal(existsSync(blobPath(paths, digest)), false);
+  }
+  await putBlob(paths, digest, Buffer.from('bytes'));
+  assert.equal(getBlob(paths, digest)?.toString(), 'bytes');
 });

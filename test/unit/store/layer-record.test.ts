@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import fs, { readdirSync, readFileSync, renameSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { markBad } from '../../../src/store/bad-runs.js';
 import { ExtentList } from '../../../src/store/extents.js';
 import {
   decodeLayerRecord,
@@ -9,6 +8,7 @@ import {
   readLayerRecord,
   writeLayerRecord,
 } from '../../../src/store/layer-record.js';
+import { markBad } from '../../../src/store/pack-files.js';
 import { layerRecordPath, newPackId, packPath, type StorePaths } from '../../../src/store/paths.js';
 import { digestOf, freshStore, seededRandom, sha256, writePack } from './support.js';
 

@@ -13,10 +13,9 @@ import {
 } from 'node:fs';
 import { test } from 'node:test';
 import { digestOfBytes } from '../../../src/format/digest.js';
-import { markBad } from '../../../src/store/bad-runs.js';
-import { encodeContent, RECORD_BYTES } from '../../../src/store/index-format.js';
 import { type LookUpAnswer, lookUp, type RequestedDigests } from '../../../src/store/look-up.js';
-import { sealPack } from '../../../src/store/pack-sync.js';
+import { markBad, sealPack } from '../../../src/store/pack-files.js';
+import { encodeContent, RECORD_BYTES } from '../../../src/store/pack-index.js';
 import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath, newPackId, type PackId, packPath, type StorePaths } from '../../../src/store/paths.js';
 import { digestOf, freshStore, pieceOf, randomBytes, seededRandom, sha256, writePack } from './support.js';

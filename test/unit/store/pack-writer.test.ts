@@ -9,7 +9,7 @@ import {
   pieceOf as pieceAt,
   RECORD_BYTES,
   scanIndex,
-} from '../../../src/store/index-format.js';
+} from '../../../src/store/pack-index.js';
 import { PackWriter } from '../../../src/store/pack-writer.js';
 import { indexPath, packPath } from '../../../src/store/paths.js';
 import { freshStore, pieceOf, sha256 } from './support.js';

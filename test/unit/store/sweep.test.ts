@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { markBad } from '../../../src/store/bad-runs.js';
 import { Lease } from '../../../src/store/leases.js';
+import { markBad } from '../../../src/store/pack-files.js';
 import { StoreInUse, Sweep } from '../../../src/store/sweep.js';
 import { freshStore, writePack } from './support.js';
 

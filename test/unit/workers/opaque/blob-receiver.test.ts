@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { type PieceFields, pieceOf, RECORD_BYTES } from '../../../../src/store/index-format.js';
+import { type PieceFields, pieceOf, RECORD_BYTES } from '../../../../src/store/pack-index.js';
 import { PackWriter } from '../../../../src/store/pack-writer.js';
 import { indexPath, packPath } from '../../../../src/store/paths.js';
 import { blobReceiver } from '../../../../workers/opaque/blob-receiver.js';

@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, statSync, truncateSync } from 'node:fs';
 import { type TestContext, test } from 'node:test';
 import { CounterReader, createCounters } from '../../../../src/pool/shared-memory.js';
-import { readBadRuns } from '../../../../src/store/bad-runs.js';
 import {
   type CachedContentRows,
   CachedContents,
@@ -11,7 +10,7 @@ import {
 } from '../../../../src/store/cached-contents.js';
 import { ExtentList, type ExtentRows } from '../../../../src/store/extents.js';
 import { lookUp } from '../../../../src/store/look-up.js';
-import { removePack, sealPack } from '../../../../src/store/pack-sync.js';
+import { readBadRuns, removePack, sealPack } from '../../../../src/store/pack-files.js';
 import { type PackId, packPath, type StorePaths } from '../../../../src/store/paths.js';
 import { OpaqueWriter } from '../../../../workers/opaque/opaque-writer.js';
 import { noise, tarOf } from '../../../support/layout.js';
