@@ -40,6 +40,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   zstddec: ['workers'],
   'smol-toml': ['registry'],
   yargs: ['cli'],
+  'simple-statistics': ['measure'],
   ora: ['cli'],
   'fast-check': ['test'],
   esbuild: ['scripts'],
