@@ -6,14 +6,12 @@ import { fromFailure, PullError } from '../format/error.js';
 import { cgroupPaths, readIfReadable } from './cores.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
 
-/** Variables with credentials, which only the main thread uses. */
-const CREDENTIALS: ReadonlySet<string> = new Set(['DOCKER_AUTH_CONFIG']);
-
-/**
- * Returns the environment of threads: they have no credentials except the header that they send.
- */
-export function workerEnvironment(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(environment).filter(([name]) => !CREDENTIALS.has(name)));
+/** Returns the environment of threads: without the credentials, which only the main thread uses. */
+export function workerEnvironment({
+  DOCKER_AUTH_CONFIG: _,
+  ...others
+}: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return others;
 }
 
 /** CommonJS, for the reason in its source. */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import type { Credential } from './credentials.js';
 import {
@@ -21,12 +22,12 @@ import {
   unexpectedAnswer,
   webPageError,
 } from './refusal.js';
+import { MAX_TOKEN_TRIES } from './retry-rules.js';
 import {
   basicValue,
   cachedToken,
   createTokenKeeper,
   parseToken,
-  requestTokenWithRetries,
   type Token,
   type TokenRequest,
   tokenRequest,
@@ -34,6 +35,9 @@ import {
 } from './token.js';
 
 const MAX_TOKEN_RESPONSE_BYTES = 1024 * 1024;
+
+/** Between two tries: long enough for a restarted backend, too short for a user to notice. */
+const RETRY_MS = 300;
 
 /** The Authorization of one session's requests. */
 export interface Authorizer {
@@ -125,26 +129,21 @@ async function fetchToken(
   found: Credential | undefined,
 ): Promise<Token> {
   const countBreak = createBreakCounter();
-  const requestOnce = async () => {
+  for (let tries = 1; ; tries++) {
     const result = await exchange(context, url, { ...request, maxBytes: MAX_TOKEN_RESPONSE_BYTES });
-    if ('retryReason' in result) {
-      countBreak(result);
-      return result;
-    }
     if ('final' in result) throw result.final;
-    const { body } = result.response;
-    if (result.action === 'accept') return { body };
-    throw tokenRefusal(context, result, found);
-  };
-  const body = await requestTokenWithRetries(requestOnce, ({ retryReason, host, sign }) =>
-    context.options.retryPolicy.miss(networkMiss(`no token from ${url.host}: ${retryReason}`), {
-      host,
-      sign,
-    }),
-  );
-  const page = webPageError(url.host, 'a token', body);
-  if (page !== undefined) throw page;
-  return parseToken(body, url.host, Date.now());
+    if ('response' in result) {
+      if (result.action !== 'accept') throw tokenRefusal(context, result, found);
+      const { body } = result.response;
+      const page = webPageError(url.host, 'a token', body);
+      if (page !== undefined) throw page;
+      return parseToken(body, url.host, Date.now());
+    }
+    countBreak(result);
+    const miss = networkMiss(`no token from ${url.host}: ${result.retryReason}`);
+    if (tries % MAX_TOKEN_TRIES === 0) await context.options.retryPolicy.miss(miss, result);
+    else await sleep(RETRY_MS);
+  }
 }
 
 /** Token servers refuse users by 401 or 403, and refresh tokens by 400 (RFC 6749, 5.2). */

@@ -19,19 +19,13 @@ const MAX_JITTER_MS = 32_000;
  */
 export const MAX_UNSTATED_WAITS = 4;
 
-/** The parts of a response that may ask to wait. */
-interface WaitRequest {
-  readonly status: number;
-  readonly retryAfter: string | undefined;
-}
-
 /**
  * How many milliseconds to wait before a retry, after the `nth` response in a row that asks for it
  * (counted from 1): the time that a 429 or 503 states, or full jitter after a 429 that states none.
  * Undefined for any other response. `random` is in [0, 1).
  */
 export function waitAfter(
-  { status, retryAfter }: WaitRequest,
+  { status, retryAfter }: { readonly status: number; readonly retryAfter: string | undefined },
   nth: number,
   nowMs: number,
   random: number,

@@ -53,6 +53,8 @@ export interface CredentialOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+type NamedSourceOptions = Pick<CredentialOptions, 'authfile' | 'env' | 'signal'>;
+
 /** A file or variable with credentials. */
 interface Source {
   readonly name: string;
@@ -65,9 +67,7 @@ interface Source {
  * unnoticed.
  * @throws PullError `option-malformed` when it is absent or cannot be read
  */
-export async function checkAuthFile(
-  options: Pick<CredentialOptions, 'authfile' | 'env' | 'signal'>,
-): Promise<void> {
+export async function checkAuthFile(options: NamedSourceOptions): Promise<void> {
   await namedSource(options)?.read();
 }
 
@@ -107,28 +107,25 @@ export function createCredentials(options: CredentialOptions): Credentials {
 
 /** Podman's files, then docker's; as in docker, the variable precedes the file. */
 function usualSources(env: NodeJS.ProcessEnv, warn: (message: string) => void): Source[] {
-  const home = nonEmpty(env['HOME']) ?? homedir();
-  const runtime = nonEmpty(env['XDG_RUNTIME_DIR']);
-  const run = runtime === undefined ? `/run/containers/${process.getuid?.()}` : join(runtime, 'containers');
-  const config = nonEmpty(env['XDG_CONFIG_HOME']) ?? join(home, '.config');
-  const docker = nonEmpty(env['DOCKER_CONFIG']) ?? join(home, '.docker');
-  const variable = nonEmpty(env['DOCKER_AUTH_CONFIG']);
+  const home = env['HOME'] || homedir();
+  const runtime = env['XDG_RUNTIME_DIR'];
+  const run = runtime ? join(runtime, 'containers') : `/run/containers/${process.getuid?.()}`;
+  const config = env['XDG_CONFIG_HOME'] || join(home, '.config');
+  const docker = env['DOCKER_CONFIG'] || join(home, '.docker');
+  const text = env['DOCKER_AUTH_CONFIG'];
+  const name = '$DOCKER_AUTH_CONFIG';
   return [
     fileSource(join(run, 'auth.json'), warn),
     fileSource(join(config, 'containers', 'auth.json'), warn),
-    ...(variable === undefined ? [] : [variableSource('$DOCKER_AUTH_CONFIG', variable)]),
+    ...(text ? [{ name, read: async () => parseAuthFile(text, name) }] : []),
     fileSource(join(docker, 'config.json'), warn),
   ];
 }
 
 /** The only source, if the user named a file. */
-function namedSource({
-  authfile,
-  env,
-  signal,
-}: Omit<CredentialOptions, 'host' | 'repository'>): Source | undefined {
-  const path = authfile ?? nonEmpty(env['REGISTRY_AUTH_FILE']);
-  if (path === undefined) return undefined;
+function namedSource({ authfile, env, signal }: NamedSourceOptions): Source | undefined {
+  const path = authfile ?? env['REGISTRY_AUTH_FILE'];
+  if (path === undefined || path === '') return undefined;
   return {
     name: path,
     async read() {
@@ -137,10 +134,6 @@ function namedSource({
       throw read.kind === 'absent' ? absent(path) : unfit(path, read.problem);
     },
   };
-}
-
-function variableSource(name: string, text: string): Source {
-  return { name, read: async () => parseAuthFile(text, name) };
 }
 
 /** A file that may be absent; one that cannot be read is skipped with a warning. */
@@ -177,8 +170,4 @@ function absent(path: string): PullError {
   return new PullError('option-malformed', `there is no file ${path} to read credentials from`, {
     hint: '--authfile and $REGISTRY_AUTH_FILE name a file that "podman login" or "docker login" wrote',
   });
-}
-
-function nonEmpty(value: string | undefined): string | undefined {
-  return value === '' ? undefined : value;
 }

@@ -6,6 +6,7 @@ import type { SessionOptions } from './exchange.js';
 import type { RangeEndpoint } from './range-client.js';
 import type { Endpoint } from './registries-conf.js';
 import { createRegistrySession, type RegistrySession } from './session.js';
+import type { Transport } from './transport.js';
 
 /** What a worker's request to an endpoint needs besides. */
 interface Access {
@@ -40,31 +41,16 @@ interface MirroredOptions extends Omit<SessionOptions, 'host' | 'repository' | '
  * and certificates.
  */
 export function createMirroredSession(options: MirroredOptions): MirroredSession {
-  const { endpoints } = options;
+  const { endpoints, debug } = options;
   const last = endpoints.length - 1;
-  const transports = endpoints.map(({ host, insecure }) => transportOf(options, host, insecure));
-  const sessions = endpoints.map((endpoint, i) =>
-    createRegistrySession({
-      ...options,
-      ...transports[i]!,
-      repository: endpoint.repository,
-      insecure: endpoint.insecure,
-      credentials: options.credentialsFor(endpoint, endpoint.host === endpoints[last]!.host),
-      ...(i !== last && {
-        retryPolicy: failFast(options.retryPolicy, endpoint.host),
-        // A wait that is skipped must not use up the pull's budget.
-        waits: createWaitBudget(),
-      }),
-    }),
-  );
+  const made = endpoints.map((endpoint) => createEndpoint(options, endpoint));
   let first = 0;
-  const order = () => endpoints.map((_, i) => (first + i) % endpoints.length);
-  const at = (endpoint: number) => sessions[order()[endpoint]!]!;
+  const inOrder = () => [...made.slice(first), ...made.slice(0, first)];
 
   async function tryEach<T>(request: (session: RegistrySession) => Promise<T>): Promise<T> {
     for (let i = first; ; i++) {
       try {
-        const result = await request(sessions[i]!);
+        const result = await request(made[i]!.session);
         first = i;
         return result;
       } catch (error) {
@@ -79,7 +65,7 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
   async function headEach(tag: string): Promise<Digest | undefined> {
     for (let i = first; ; i++) {
       try {
-        const digest = await sessions[i]!.headManifest(tag);
+        const digest = await made[i]!.session.headManifest(tag);
         if (digest !== undefined || i === last) return digest;
       } catch (error) {
         skip(i, error);
@@ -90,35 +76,58 @@ export function createMirroredSession(options: MirroredOptions): MirroredSession
 
   function skip(i: number, error: unknown): void {
     if (i === last || !(error instanceof PullError)) throw error;
-    options.debug?.(`${error.message}; going on with ${endpoints[i + 1]!.host}`);
+    debug?.(`${error.message}; going on with ${endpoints[i + 1]!.host}`);
   }
 
   return {
     get endpoints() {
-      return order().map((i) => ({ transport: transports[i]!, repository: endpoints[i]!.repository }));
+      return inOrder().map(({ target }) => target);
     },
     getManifest: (reference) => tryEach((session) => session.getManifest(reference)),
     headManifest: headEach,
     getBlob: (digest, sizeBytes) => tryEach((session) => session.getBlob(digest, sizeBytes)),
-    blobUrl: (digest) => at(0).blobUrl(digest),
+    blobUrl: (digest) => made[first]!.session.blobUrl(digest),
     async access(endpoint, stale) {
-      const session = at(endpoint);
+      const { session } = inOrder()[endpoint]!;
       const value = await session.authorization(stale);
       return { origin: session.origin, value, expiresAtMs: session.authorizationExpiresAtMs };
     },
     open: () => tryEach((session) => session.open()),
     close() {
-      for (const session of sessions) session.close();
+      for (const { session } of made) session.close();
     },
   };
 }
 
-/** An insecure endpoint may have any certificate, and its storage may use http. */
-function transportOf(options: MirroredOptions, host: string, insecure: boolean) {
-  const { certDir, environment } = options;
-  const tlsVerify = options.tlsVerify && !insecure;
-  const allowHttpStorage = options.allowHttpStorage === true || insecure;
-  return { host, tlsVerify, ...(certDir === undefined ? {} : { certDir }), environment, allowHttpStorage };
+interface CreatedEndpoint {
+  readonly session: RegistrySession;
+  readonly target: RangeEndpoint;
+}
+
+function createEndpoint(options: MirroredOptions, endpoint: Endpoint): CreatedEndpoint {
+  const { certDir, environment, retryPolicy } = options;
+  const { host, repository, insecure } = endpoint;
+  const own = options.endpoints.at(-1)!;
+  const transport: Transport = {
+    host,
+    // An insecure endpoint may have any certificate, and its storage may use http.
+    tlsVerify: options.tlsVerify && !insecure,
+    ...(certDir !== undefined && { certDir }),
+    environment,
+    allowHttpStorage: options.allowHttpStorage === true || insecure,
+  };
+  const credentials = options.credentialsFor(endpoint, host === own.host);
+  // A wait that is skipped must not use up the pull's budget.
+  const mirror = { retryPolicy: failFast(retryPolicy, host), waits: createWaitBudget() };
+  const session = createRegistrySession({
+    ...options,
+    ...transport,
+    repository,
+    insecure,
+    credentials,
+    ...(endpoint !== own && mirror),
+  });
+  return { session, target: { transport, repository } };
 }
 
 /** Ends a request at the first failure or wait, since another endpoint can serve it. */

@@ -19,17 +19,12 @@ export interface FailedHost {
   readonly sign?: Sign | undefined;
 }
 
-const CODE_CONNECT_TIMEOUT = 'ZPULL_CONNECT_TIMEOUT';
-const CODE_IDLE_TIMEOUT = 'ZPULL_IDLE_TIMEOUT';
-const CODE_ANSWER_TIMEOUT = 'ZPULL_ANSWER_TIMEOUT';
-const CODE_SMALL_RESPONSE_TIMEOUT = 'ZPULL_SMALL_RESPONSE_TIMEOUT';
-
 const TIMEOUT_CODES = {
-  connect: CODE_CONNECT_TIMEOUT,
-  answer: CODE_ANSWER_TIMEOUT,
-  idle: CODE_IDLE_TIMEOUT,
-  small: CODE_SMALL_RESPONSE_TIMEOUT,
-};
+  connect: 'ZPULL_CONNECT_TIMEOUT',
+  answer: 'ZPULL_ANSWER_TIMEOUT',
+  idle: 'ZPULL_IDLE_TIMEOUT',
+  small: 'ZPULL_SMALL_RESPONSE_TIMEOUT',
+} as const;
 
 /** OpenSSL's verification errors as Node names them, and Node's own for a wrong host name. */
 const CERTIFICATE =
@@ -102,14 +97,14 @@ const TEMPLATES: Readonly<Record<string, Template>> = {
   EHOSTUNREACH: { message: `no route to host ${HOST}` },
   ENETUNREACH: { message: `the network of ${HOST} is unreachable` },
   ETIMEDOUT: { message: `${HOST} did not answer in time`, sign: 'silent' },
-  [CODE_CONNECT_TIMEOUT]: { message: `cannot connect to ${HOST} in time`, sign: 'silent' },
-  [CODE_ANSWER_TIMEOUT]: {
+  [TIMEOUT_CODES.connect]: { message: `cannot connect to ${HOST} in time`, sign: 'silent' },
+  [TIMEOUT_CODES.answer]: {
     message: `${HOST} did not begin to answer in time`,
     hint: 'a registry that fetches the image from elsewhere first may take minutes: wait longer with --answer-timeout SECONDS',
     sign: 'silent',
   },
-  [CODE_IDLE_TIMEOUT]: { message: `${HOST} sent nothing for too long`, sign: 'silent' },
-  [CODE_SMALL_RESPONSE_TIMEOUT]: { message: `${HOST} took too long to send a small response` },
+  [TIMEOUT_CODES.idle]: { message: `${HOST} sent nothing for too long`, sign: 'silent' },
+  [TIMEOUT_CODES.small]: { message: `${HOST} took too long to send a small response` },
   ECONNRESET: BROKE_OFF,
   EPIPE: BROKE_OFF,
   UND_ERR_SOCKET: BROKE_OFF,
@@ -151,11 +146,6 @@ interface ProxyMark {
   readonly proxyStatus?: number;
 }
 
-function proxyMark(error: unknown): ProxyMark | undefined {
-  if (!(error instanceof Error) || !('proxy' in error)) return undefined;
-  return error as Error & ProxyMark;
-}
-
 /** The failure of a proxy that refuses a connection to `host`. */
 function refusedByProxy(proxy: string, status: number, host: string): NetworkFault {
   if (status === 407) {
@@ -186,15 +176,10 @@ function codeOf(error: unknown): string {
   return error instanceof AggregateError ? codeOf(error.errors[0]) : '';
 }
 
-/** Whether the peer responded, but not in HTTP. */
-function isNotHttp(code: string): boolean {
-  return code.startsWith('HPE_');
-}
-
 /** Whether plain HTTP failed as with a TLS server: no HTTP, or a closed connection. */
 export function mayBeTls(error: unknown): boolean {
   const code = codeOf(error);
-  return isNotHttp(code) || code === 'ECONNRESET' || code === 'EPIPE';
+  return code.startsWith('HPE_') || code === 'ECONNRESET' || code === 'EPIPE';
 }
 
 /** Whether the peer responded to a TLS handshake with something else. */
@@ -204,12 +189,12 @@ export function isNotTls(error: unknown): boolean {
 
 /** Describes a network error of `host`, without its own message, which may hold a URL. */
 export function describeNetworkError(error: unknown, host: string): NetworkFault {
-  const mark = proxyMark(error);
-  if (mark === undefined) return describeCode(codeOf(error), host);
-  if (mark.proxyStatus !== undefined) return refusedByProxy(mark.proxy, mark.proxyStatus, host);
   const code = codeOf(error);
-  const fault = describeCode(code, `the proxy ${mark.proxy}`);
-  if (CERTIFICATE.test(code) || code === CODE_ANSWER_TIMEOUT) return fault;
+  if (!(error instanceof Error) || !('proxy' in error)) return describeCode(code, host);
+  const { proxy, proxyStatus } = error as Error & ProxyMark;
+  if (proxyStatus !== undefined) return refusedByProxy(proxy, proxyStatus, host);
+  const fault = describeCode(code, `the proxy ${proxy}`);
+  if (CERTIFICATE.test(code) || code === TIMEOUT_CODES.answer) return fault;
   return { ...fault, hint: 'check HTTP_PROXY, HTTPS_PROXY and NO_PROXY' };
 }
 
@@ -225,7 +210,7 @@ function describeCode(code: string, host: string): NetworkFault {
   const template = Object.hasOwn(TEMPLATES, code) ? TEMPLATES[code] : undefined;
   if (template !== undefined)
     return { final: false, ...template, message: template.message.replace(HOST, () => host) };
-  if (isNotHttp(code)) return { message: `${host} does not speak HTTP (${code})`, final: false };
+  if (code.startsWith('HPE_')) return { message: `${host} does not speak HTTP (${code})`, final: false };
   return { message: `the connection to ${host} failed${code === '' ? '' : ` (${code})`}`, final: false };
 }
 

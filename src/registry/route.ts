@@ -69,7 +69,7 @@ export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: n
   const destroy = agent.destroy.bind(agent);
   const pending = new Set<() => void>();
   return Object.assign(agent, {
-    createConnection(options: RequestOptions, made: Made): void {
+    createConnection(options: RequestOptions, made: Connected): void {
       const ready = secure ? 'secureConnect' : 'connect';
       if (tunnel === undefined || tls === undefined) {
         const attempt: Attempt = (more, done) =>
@@ -92,8 +92,6 @@ export async function createAgent(route: Route, keepAlive: boolean, timeoutMs: n
     },
   });
 }
-
-type Made = (error: Error | null, socket: Socket | null) => void;
 
 /** A TLS connection to the server of `options`, through a tunnel. */
 async function connectThrough(

@@ -68,7 +68,7 @@ export interface RegistrySession {
 export function createRegistrySession(options: SessionOptions): RegistrySession {
   const context = createContext(options);
   const authorizer = createAuthorizer(context);
-  const { host, repository } = options;
+  const { repository } = options;
   const base = `/v2/${repository}`;
 
   return {
@@ -90,45 +90,14 @@ export function createRegistrySession(options: SessionOptions): RegistrySession 
       options.credentials?.close();
     },
 
-    async getManifest(reference) {
-      const requested: Requested = { host, repository, name: reference, kind: 'manifest' };
-      const response = await requestVerified(requested, async () => {
-        const path = `${base}/manifests/${reference}`;
-        const request = { path, requested, maxBytes: MAX_MANIFEST_BYTES, isProven: isDigest(reference) };
-        const served = await requestManifest(context, authorizer, request);
-        if (!served.response.tooLong) return served;
-        throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
-      });
-      const type = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
-      const isType = type !== undefined && type.length <= MAX_MEDIA_TYPE_LENGTH;
-      return { bytes: response.body, mediaType: isType ? type : undefined };
-    },
-
+    getManifest: (reference) => getManifest(context, authorizer, reference),
+    getBlob: (digest, sizeBytes) => getBlob(context, authorizer, digest, sizeBytes),
     async headManifest(tag) {
       const path = `${base}/manifests/${tag}`;
       const request = { path, accept: MANIFEST_TYPES, maxBytes: 0, method: 'HEAD' as const };
       const { response } = await requestAuthorized(context, authorizer, request);
       const digest = response.headers['docker-content-digest'];
       return response.status === 200 && typeof digest === 'string' && isDigest(digest) ? digest : undefined;
-    },
-
-    async getBlob(digest, sizeBytes) {
-      const malformed = (what: string) => new PullError('metadata-malformed', `blob ${digest} ${what}`);
-      if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
-        throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and ${MAX_CONFIG_BYTES}`);
-      }
-      const isUnknown = leavesSizeOut({ digest, sizeBytes });
-      const requested: Requested = { host, repository, name: digest, kind: 'blob' };
-      const path = `${base}/blobs/${digest}`;
-      const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
-      const request = { path, requested, accept: ['*/*'], maxBytes, isProven: true };
-      const { body } = await requestVerified(requested, async () =>
-        requireSuccess(await requestAuthorized(context, authorizer, request), authorizer, requested),
-      );
-      // The digest is right and the length is not: the manifest states a wrong size.
-      if (!isUnknown && body.length !== sizeBytes)
-        throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
-      return body;
     },
   };
 }
@@ -139,21 +108,55 @@ interface RegistryRequest extends Omit<SmallRequest, 'headers' | 'body'> {
   readonly accept: readonly string[];
 }
 
-type ManifestRequest = Omit<RegistryRequest, 'accept'> & { readonly requested: Requested };
-
-/** A manifest; one of schema 1 where the registry has no other. */
-async function requestManifest(
+async function getManifest(
   context: SessionContext,
   authorizer: Authorizer,
-  { requested, ...request }: ManifestRequest,
-): Promise<ServedResponse> {
-  const served = await requestAuthorized(context, authorizer, { ...request, accept: MANIFEST_TYPES });
-  const { status } = served.response;
-  if (status === 404 || status === 406) {
-    const old = await requestAuthorized(context, authorizer, { ...request, accept: SCHEMA_1_TYPES });
-    if (isSuccess(old.response.status)) return old;
+  reference: string,
+): Promise<Manifest> {
+  const { host, repository } = context.options;
+  const requested: Requested = { host, repository, name: reference, kind: 'manifest' };
+  const path = `/v2/${repository}/manifests/${reference}`;
+  const request = { path, maxBytes: MAX_MANIFEST_BYTES, isProven: isDigest(reference) };
+  const requestType = (accept: readonly string[]) =>
+    requestAuthorized(context, authorizer, { ...request, accept });
+  const response = await requestVerified(requested, async () => {
+    let served = await requestType(MANIFEST_TYPES);
+    if (served.response.status === 404 || served.response.status === 406) {
+      // The registry may have a manifest of schema 1 only.
+      const old = await requestType(SCHEMA_1_TYPES);
+      if (isSuccess(old.response.status)) served = old;
+    }
+    requireSuccess(served, authorizer, requested);
+    if (!served.response.tooLong) return served;
+    throw new PullError('metadata-malformed', `the manifest ${reference} is larger than 4 MiB`);
+  });
+  const type = response.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase();
+  const isType = type !== undefined && type.length <= MAX_MEDIA_TYPE_LENGTH;
+  return { bytes: response.body, mediaType: isType ? type : undefined };
+}
+
+async function getBlob(
+  context: SessionContext,
+  authorizer: Authorizer,
+  digest: Digest,
+  sizeBytes: number,
+): Promise<Buffer> {
+  const { host, repository } = context.options;
+  const malformed = (what: string) => new PullError('metadata-malformed', `blob ${digest} ${what}`);
+  if (!Number.isSafeInteger(sizeBytes) || sizeBytes < 0 || sizeBytes > MAX_CONFIG_BYTES) {
+    throw malformed(`is said to have ${sizeBytes} bytes, which is not between 0 and ${MAX_CONFIG_BYTES}`);
   }
-  return requireSuccess(served, authorizer, requested);
+  const isUnknown = leavesSizeOut({ digest, sizeBytes });
+  const requested: Requested = { host, repository, name: digest, kind: 'blob' };
+  const path = `/v2/${repository}/blobs/${digest}`;
+  const maxBytes = isUnknown ? MAX_CONFIG_BYTES : sizeBytes;
+  const request = { path, accept: ['*/*'], maxBytes, isProven: true };
+  const { body } = await requestVerified(requested, async () =>
+    requireSuccess(await requestAuthorized(context, authorizer, request), authorizer, requested),
+  );
+  // The digest is right and the length is not: the manifest states a wrong size.
+  if (!isUnknown && body.length !== sizeBytes) throw malformed(`has ${body.length} bytes, not ${sizeBytes}`);
+  return body;
 }
 
 function isSuccess(status: number): boolean {

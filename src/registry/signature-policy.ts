@@ -55,18 +55,13 @@ export function checkPolicy(reference: Reference | LocalImage, options: PolicyOp
   return warnings;
 }
 
-/** A requirement of an entry; only its type matters. */
-interface Requirement {
-  readonly type: string;
-}
-
 function applyPolicy(
   reference: Reference | LocalImage,
   path: string,
   bytes: Buffer,
   { insecurePolicy }: PolicyOptions,
 ): string[] {
-  const types = requirementsFor(reference, path, bytes).map(({ type }) => type);
+  const types = requirementsFor(reference, path, bytes);
   const image =
     'transport' in reference ? formatLocalImage(reference) : `${reference.host}/${reference.repository}`;
   if (types.includes(REJECT)) {
@@ -85,12 +80,8 @@ function applyPolicy(
   });
 }
 
-/** The requirements of the most specific scope of the transport, else the default. */
-function requirementsFor(
-  reference: Reference | LocalImage,
-  path: string,
-  bytes: Buffer,
-): readonly Requirement[] {
+/** The types of the requirements of the most specific scope of the transport, else the default. */
+function requirementsFor(reference: Reference | LocalImage, path: string, bytes: Buffer): readonly string[] {
   const isLocal = 'transport' in reference;
   const { requirements, scopes } = readPolicy(path, bytes, isLocal ? reference.transport : 'docker');
   const scope = (isLocal ? pathScopesOf(reference.path) : scopesOf(reference)).find((each) =>
@@ -99,11 +90,12 @@ function requirementsFor(
   return scope === undefined ? requirements : scopes.get(scope)!;
 }
 
+/** The types of requirements: nothing else of them matters. */
 interface Policy {
   /** The default. */
-  readonly requirements: readonly Requirement[];
+  readonly requirements: readonly string[];
   /** The requirements of the transport, by scope. */
-  readonly scopes: ReadonlyMap<string, readonly Requirement[]>;
+  readonly scopes: ReadonlyMap<string, readonly string[]>;
 }
 
 /** Checks the full file: a typing error in a key must not fall back to a lax default. */
@@ -119,7 +111,7 @@ function readPolicy(path: string, bytes: Buffer, selected: string): Policy {
   const unknown = Object.keys(policy).find((key) => key !== 'default' && key !== 'transports');
   if (unknown !== undefined) throw malformed(path, `has the unknown key ${quote(unknown)}`);
   const transports = Object.entries(fieldsOf(path, policy['transports'] ?? {}, '"transports"'));
-  const scopes = new Map<string, readonly Requirement[]>();
+  const scopes = new Map<string, readonly string[]>();
   for (const [transport, entries] of transports) {
     for (const [scope, list] of Object.entries(fieldsOf(path, entries, `transport ${quote(transport)}`))) {
       const requirements = requirementsOf(path, list, `scope ${quote(scope)} of ${quote(transport)}`);
@@ -129,7 +121,7 @@ function readPolicy(path: string, bytes: Buffer, selected: string): Policy {
   return { requirements: requirementsOf(path, policy['default'], '"default"'), scopes };
 }
 
-function requirementsOf(path: string, value: unknown, where: string): Requirement[] {
+function requirementsOf(path: string, value: unknown, where: string): string[] {
   if (!Array.isArray(value) || value.length === 0) {
     throw malformed(path, `has no list of requirements in ${where}`);
   }
@@ -141,7 +133,7 @@ function requirementsOf(path: string, value: unknown, where: string): Requiremen
     if (hasOtherFields && (type === ACCEPT || type === REJECT)) {
       throw malformed(path, `has a requirement of type ${quote(type)} with other fields in ${where}`);
     }
-    return { type };
+    return type;
   });
 }
 

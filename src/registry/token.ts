@@ -1,12 +1,9 @@
 import { createHash } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { PullError } from '../format/error.js';
 import { isObject } from '../format/strict-json.js';
 import type { Secret } from './auth-file.js';
 import type { Challenge } from './headers.js';
-import type { FailedHost } from './network-error.js';
 import { unexpectedAnswer } from './refusal.js';
-import { MAX_TOKEN_TRIES } from './retry-rules.js';
 import { isLoopback, isUsableHost } from './transport.js';
 
 /**
@@ -21,20 +18,10 @@ const MARGIN_MS = 10_000;
 /** Docker Hub's tokens have 2 to 5 KiB; no server accepts a header above 16 KiB. */
 const MAX_TOKEN_LENGTH = 16 * 1024;
 
-/** Between two tries: long enough for a restarted backend, too short for a user to notice. */
-const RETRY_MS = 300;
-
 export interface Token {
   /** The full value of the Authorization header. */
   readonly value: string;
   readonly expiresAtMs: number;
-}
-
-/** The outcome of one request to a token server: its JSON, or a failure that is worth a retry. */
-type TokenResponse = { readonly body: Buffer } | TokenFailure;
-
-interface TokenFailure extends FailedHost {
-  readonly retryReason: string;
 }
 
 /**
@@ -135,19 +122,6 @@ export function parseToken(body: Buffer, host: string, nowMs: number): Token {
   const life = fields['expires_in'];
   const lifeS = typeof life === 'number' ? Math.min(MAX_LIFE_S, Math.max(MIN_LIFE_S, life)) : MIN_LIFE_S;
   return { value: `Bearer ${token}`, expiresAtMs: nowMs + lifeS * 1000 - MARGIN_MS };
-}
-
-/** Calls `miss` with the last failure after three failed tries, and starts over. */
-export async function requestTokenWithRetries(
-  request: () => Promise<TokenResponse>,
-  miss: (failure: TokenFailure) => Promise<void>,
-): Promise<Buffer> {
-  for (let tries = 1; ; tries++) {
-    const response = await request();
-    if ('body' in response) return response.body;
-    if (tries % MAX_TOKEN_TRIES === 0) await miss(response);
-    else await sleep(RETRY_MS);
-  }
 }
 
 /** The Authorization value of a registry, cached and renewed for all requests of a session. */

@@ -61,9 +61,10 @@ export function proxyFor(target: URL, environment: NetworkEnvironment): HttpProx
   return parseProxy(name, value);
 }
 
-type NamedValue = readonly [name: string, value: string | undefined];
-
-function proxyVariable(protocol: string, environment: NetworkEnvironment): NamedValue {
+function proxyVariable(
+  protocol: string,
+  environment: NetworkEnvironment,
+): readonly [name: string, value: string | undefined] {
   const { HTTP_PROXY, http_proxy, HTTPS_PROXY, https_proxy, REQUEST_METHOD } = environment;
   if (protocol === 'https:')
     return HTTPS_PROXY === undefined ? ['https_proxy', https_proxy] : ['HTTPS_PROXY', HTTPS_PROXY];
