@@ -145,8 +145,7 @@ export const BLOCK_BYTES = 512;
  * @throws PullError as `storageError`
  */
 export function allocatedBytes(path: string): number {
-  const stat = statFile(path);
-  return (stat?.blocks ?? 0) * BLOCK_BYTES;
+  return (statFile(path)?.blocks ?? 0) * BLOCK_BYTES;
 }
 
 /** Returns how many bytes this user can write to `directory`, or undefined if that is unknown. */

@@ -1,6 +1,6 @@
 import { closeSync, constants, fstatSync, lstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
-import { systemCode, UnfitFile, wrapFsError } from './storage-error.js';
+import { ifExists, systemCode, UnfitFile, wrapFsError } from './storage-error.js';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL } = constants;
 
@@ -88,16 +88,29 @@ export function readFile(path: string, maxBytes: number, at: string = path): Buf
   }
 }
 
+/** As `readFile`; undefined for an absent file. @throws UnfitFile; PullError as `storageError` */
+export function readIfExists(path: string, maxBytes: number): Buffer | undefined {
+  return ifExists(`read ${path}`, () => readFile(path, maxBytes));
+}
+
 /** Returns the first bytes of an open file, at most all. @throws the system's own errors */
 export function readBytes(fd: number, lengthBytes: number): Buffer {
   const bytes = Buffer.allocUnsafe(lengthBytes);
+  return bytes.subarray(0, readFully(fd, bytes, 0));
+}
+
+/**
+ * Reads from `position` on until `target` is full or the file ends; returns the bytes read.
+ * @throws the system's own errors
+ */
+export function readFully(fd: number, target: Uint8Array, position: number): number {
   let filled = 0;
-  while (filled < lengthBytes) {
-    const read = readSync(fd, bytes, filled, lengthBytes - filled, filled);
+  while (filled < target.length) {
+    const read = readSync(fd, target, filled, target.length - filled, position + filled);
     if (read === 0) break;
     filled += read;
   }
-  return bytes.subarray(0, filled);
+  return filled;
 }
 
 /**
@@ -123,12 +136,12 @@ export function statName(path: string): Stats | undefined {
   }
 }
 
-/** Returns what `read` returns, or undefined if it throws UnfitFile. */
-export function unlessUnfit<T>(read: () => T): T | undefined {
+/** Returns what `read` returns, or `instead` if it throws UnfitFile. */
+export function unlessUnfit<T, U = undefined>(read: () => T, instead?: U): T | U {
   try {
     return read();
   } catch (error) {
-    if (error instanceof UnfitFile) return undefined;
+    if (error instanceof UnfitFile) return instead as U;
     throw error;
   }
 }

@@ -62,11 +62,10 @@ export interface PackLocation {
  */
 export function listCachedContents(paths: StorePaths): CachedContentRows {
   const packs = listIndexedPacks(paths).filter(({ sealed }) => sealed);
-  const sizes = packs.map(({ id }) => {
-    const path = indexPath(paths, id, true);
-    return statFile(path)?.size ?? 0;
-  });
-  const records = sizes.reduce((sum, bytes) => sum + Math.floor(bytes / RECORD_BYTES), 0);
+  const records = packs.reduce((sum, { id }) => {
+    const bytes = statFile(indexPath(paths, id, true))?.size ?? 0;
+    return sum + Math.floor(bytes / RECORD_BYTES);
+  }, 0);
   const maxCount = Math.min(records, MAX_CONTENTS);
   if (maxCount === 0) return noCachedContents();
   const rows = {

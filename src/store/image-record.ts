@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { basename, join, resolve } from 'node:path';
 import {
   removeFile,
@@ -8,15 +8,15 @@ import {
   writeAtomically,
 } from '../files/atomic-file.js';
 import { listNames } from '../files/guarded-directory.js';
-import { readFile, unlessUnfit } from '../files/open-file.js';
-import { ifExists, UnfitFile } from '../files/storage-error.js';
+import { readIfExists, unlessUnfit } from '../files/open-file.js';
+import { ifExists } from '../files/storage-error.js';
 import { type Digest, digestHex, isDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import { MAX_CONFIG_BYTES } from '../format/image-config.js';
 import { MAX_MANIFEST_BYTES } from '../format/manifest.js';
 import { formatLocalImage, formatReference, parseLocalImage, parseReference } from '../format/reference.js';
 import { isObject } from '../format/strict-json.js';
-import { blobPath, imageRecordPath, openStore, type StorePaths } from './paths.js';
+import { blobPath, imageRecordPath, openStore, type StoreOptions, type StorePaths } from './paths.js';
 
 /** The largest manifest or config that is parsed. */
 const MAX_DOCUMENT_BYTES = Math.max(MAX_MANIFEST_BYTES, MAX_CONFIG_BYTES);
@@ -44,13 +44,9 @@ export function getBlob(
   maxBytes: number = MAX_DOCUMENT_BYTES,
 ): Buffer | undefined {
   const path = blobPath(paths, digest);
-  try {
-    const bytes = ifExists(`read ${path}`, () => readFile(path, maxBytes));
-    if (bytes === undefined) return undefined;
-    if (createHash('sha256').update(bytes).digest('hex') === digestHex(digest)) return bytes;
-  } catch (error) {
-    if (!(error instanceof UnfitFile)) throw error;
-  }
+  const bytes = unlessUnfit(() => readIfExists(path, maxBytes), 'unfit' as const);
+  if (bytes === undefined) return undefined;
+  if (bytes !== 'unfit' && hash('sha256', bytes) === digestHex(digest)) return bytes;
   if (paths.isReadOnly) return undefined;
   try {
     removeFileSync(path);
@@ -143,7 +139,7 @@ export function listImageRecords(paths: StorePaths): ImageRecord[] {
 }
 
 function readRecordFile(paths: StorePaths, path: string): ImageRecord | undefined {
-  const bytes = unlessUnfit(() => ifExists(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
+  const bytes = unlessUnfit(() => readIfExists(path, MAX_RECORD_BYTES));
   const record = bytes && parseRecord(bytes.toString('utf8'));
   if (record === undefined) return undefined;
   const name = basename(imageRecordPath(paths, record.reference, record.platform));
@@ -236,13 +232,9 @@ export interface RemovedImage {
  * those that no other image uses.
  * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
  */
-export async function removeImage(options: {
-  /** Root directory of the store. */
-  readonly store: string;
-  /** Called with warnings about the store. */
-  readonly warn?: (message: string) => void;
-  readonly image: string;
-}): Promise<RemovedImage[]> {
+export async function removeImage(
+  options: StoreOptions & { readonly image: string },
+): Promise<RemovedImage[]> {
   const paths = openStore(options.store, options.warn);
   const records = imagesNamed(paths, options.image);
   for (const { reference, platform } of records)

@@ -2,8 +2,8 @@ import { closeSync } from 'node:fs';
 import { join } from 'node:path';
 import { moveFileSync, removeFileSync } from '../files/atomic-file.js';
 import { makeGuarded, withGuarded } from '../files/guarded-directory.js';
-import { NEW_FILE, openFile, readFile, statName } from '../files/open-file.js';
-import { ifExists, systemCode, UnfitFile, wrapFsError, writeFully } from '../files/storage-error.js';
+import { NEW_FILE, openFile, readIfExists, statName, unlessUnfit } from '../files/open-file.js';
+import { systemCode, wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { Lease } from './leases.js';
@@ -139,12 +139,7 @@ export class LayerLocks {
  * undefined without a file.
  */
 function readHolder(path: string): string | undefined {
-  try {
-    return ifExists(`read ${path}`, () => readFile(path, MAX_LOCK_BYTES))?.toString('latin1');
-  } catch (error) {
-    if (error instanceof UnfitFile) return NO_HOLDER;
-    throw error;
-  }
+  return unlessUnfit(() => readIfExists(path, MAX_LOCK_BYTES)?.toString('latin1'), NO_HOLDER);
 }
 
 /**

@@ -1,12 +1,13 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { join } from 'node:path';
 import { moveFile, syncDirectory, writeAtomically } from '../files/atomic-file.js';
 import { listNames } from '../files/guarded-directory.js';
-import { readFile, statFile, unlessUnfit } from '../files/open-file.js';
+import { readIfExists, statFile, unlessUnfit } from '../files/open-file.js';
 import { ifExists, isDenied } from '../files/storage-error.js';
 import { DIGEST_BYTES, type Digest, digestBytes, digestOfBytes } from '../format/digest.js';
 import { ExtentList, overlapsRun } from './extents.js';
 import { readBadRuns, syncPacks } from './pack-files.js';
+import { readU64, writeU64 } from './pack-index.js';
 import {
   damagedRecordPath,
   layerRecordPath,
@@ -53,7 +54,7 @@ export function encodeLayerRecord({ diffId, extents }: LayerRecord): Buffer {
     writeU64(bytes, at + 4, offset[i]!);
     writeU64(bytes, at + 12, extents.lengthAt(i));
   }
-  sha256(bytes.subarray(0, end)).copy(bytes, end);
+  hash('sha256', bytes.subarray(0, end), 'buffer').copy(bytes, end);
   return bytes;
 }
 
@@ -66,7 +67,7 @@ export function decodeLayerRecord(bytes: Buffer, diffId: Digest): LayerRecord | 
   const extentsAt = HEADER_BYTES + packCount * PACK_ID_BYTES;
   const end = extentsAt + count * EXTENT_BYTES;
   if (bytes.length !== end + DIGEST_BYTES) return undefined;
-  if (!sha256(bytes.subarray(0, end)).equals(bytes.subarray(end))) return undefined;
+  if (!hash('sha256', bytes.subarray(0, end), 'buffer').equals(bytes.subarray(end))) return undefined;
   if (digestOfBytes(bytes.subarray(DIFF_ID_AT)) !== diffId) return undefined;
   const packs: PackId[] = [];
   for (let at = HEADER_BYTES; at < extentsAt; at += PACK_ID_BYTES) {
@@ -99,7 +100,7 @@ export function readLayerRecord(paths: StorePaths, diffId: Digest): LayerRecord 
  * @throws PullError `store-denied` or `store-broken` if the disk fails
  */
 export function readRecordFile(path: string, diffId: Digest): LayerRecord | undefined {
-  const bytes = unlessUnfit(() => ifExists(`read ${path}`, () => readFile(path, MAX_RECORD_BYTES)));
+  const bytes = unlessUnfit(() => readIfExists(path, MAX_RECORD_BYTES));
   return bytes && decodeLayerRecord(bytes, diffId);
 }
 
@@ -116,8 +117,7 @@ export async function writeLayerRecord(paths: StorePaths, record: LayerRecord): 
 function isCached(paths: StorePaths, extents: ExtentList): boolean {
   const packs = new Map(
     extents.packs.map((id) => {
-      const path = packPath(paths, id);
-      const sizeBytes = statFile(path)?.size ?? -1;
+      const sizeBytes = statFile(packPath(paths, id))?.size ?? -1;
       return [id, { sizeBytes, bad: readBadRuns(paths, id) }] as const;
     }),
   );
@@ -128,19 +128,6 @@ function isCached(paths: StorePaths, extents: ExtentList): boolean {
     if (offset + length > sizeBytes || overlapsRun(bad, offset, offset + length)) return false;
   }
   return true;
-}
-
-function sha256(bytes: Uint8Array): Buffer {
-  return createHash('sha256').update(bytes).digest();
-}
-
-function writeU64(bytes: Buffer, at: number, value: number): void {
-  bytes.writeUInt32LE(value % 2 ** 32, at);
-  bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
-}
-
-function readU64(bytes: Buffer, at: number): number {
-  return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
 /** The file of a layer record, whether its layer is cached or not. */

@@ -19,7 +19,7 @@ import {
   pieceOf,
   type RecordType,
 } from './pack-index.js';
-import { openStoreToRead, type PackId, type StorePaths } from './paths.js';
+import { openStoreToRead, type PackId, type StoreOptions, type StorePaths } from './paths.js';
 
 /** A complete image. */
 export interface ListedImage {
@@ -51,14 +51,12 @@ export interface StoreListing {
  * an absent store is empty.
  * @throws PullError as `storageError`
  */
-export function listStore(options: {
-  /** Root directory of the store. */
-  readonly store: string;
-  /** Called for each image of which something is missing; a pull fetches only that. */
-  readonly incomplete?: (image: string, platform: string) => void;
-  /** Called with warnings about the store. */
-  readonly warn?: (message: string) => void;
-}): StoreListing {
+export function listStore(
+  options: StoreOptions & {
+    /** Called for each image of which something is missing; a pull fetches only that. */
+    readonly incomplete?: (image: string, platform: string) => void;
+  },
+): StoreListing {
   const paths = openStoreToRead(options.store, options.warn);
   const complete: { record: ImageRecord; runs: ReadonlyMap<PackId, Runs> }[] = [];
   for (const record of listImageRecords(paths)) {

@@ -109,7 +109,8 @@ class Search {
   scan(pack: IndexedPack): void {
     const { block } = this.#scan;
     const proof = pack.sealed ? undefined : new PieceProof(this.#reader, pack.id);
-    const packRow = lazily(() => this.packs.push(pack.id) - 1);
+    let ownRow: number | undefined;
+    const packRow = () => (ownRow ??= this.packs.push(pack.id) - 1);
     const unproven: { row: number; offset: number; lengthBytes: number; type: RecordType }[] = [];
     let row = -1;
     const filter = (type: RecordType, at: number): boolean => {
@@ -184,14 +185,6 @@ function tableOf(groups: readonly RequestedDigests[]): DigestTable {
     row += group.sizeBytes.length;
   }
   return new DigestTable(digests, sizeBytes);
-}
-
-function lazily<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => {
-    made ??= { value: make() };
-    return made.value;
-  };
 }
 
 /**

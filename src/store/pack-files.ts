@@ -1,8 +1,8 @@
 import { closeSync, constants, fsyncSync, ftruncateSync, writeSync } from 'node:fs';
 import { moveFile, removeFile, syncDirectory, syncDirectorySync, syncFile } from '../files/atomic-file.js';
 import { withGuarded } from '../files/guarded-directory.js';
-import { openFile, readFile, statFile } from '../files/open-file.js';
-import { ifExists, UnfitFile, wrapFsError } from '../files/storage-error.js';
+import { openFile, readIfExists, statFile, unlessUnfit } from '../files/open-file.js';
+import { wrapFsError } from '../files/storage-error.js';
 import { mergePairs } from '../format/arrays.js';
 import { PullError } from '../format/error.js';
 import type { Runs } from './extents.js';
@@ -77,7 +77,7 @@ function changeList(paths: StorePaths, id: PackId, flags: number, change: (fd: n
  * @throws PullError as `storageError`
  */
 export function readBadRuns(paths: StorePaths, id: PackId): Runs {
-  const bytes = readList(badRunsPath(paths, id));
+  const bytes = unlessUnfit(() => readIfExists(badRunsPath(paths, id), MAX_LIST_BYTES), 'unfit' as const);
   if (bytes === undefined) return NO_RUNS;
   if (bytes === 'unfit' || bytes.length % ENTRY_BYTES !== 0) return ALL_BYTES;
   const pairs: number[] = [];
@@ -88,15 +88,6 @@ export function readBadRuns(paths: StorePaths, id: PackId): Runs {
     if (end > start) pairs.push(start, end);
   }
   return mergePairs(Float64Array.from(pairs));
-}
-
-function readList(path: string): Buffer | 'unfit' | undefined {
-  try {
-    return ifExists(`read ${path}`, () => readFile(path, MAX_LIST_BYTES));
-  } catch (error) {
-    if (error instanceof UnfitFile) return 'unfit';
-    throw error;
-  }
 }
 
 /**
@@ -113,7 +104,7 @@ const lost = new Set<string>();
  *   process all of the pack is bad
  */
 export async function syncPacks(paths: StorePaths, ids: readonly PackId[]): Promise<void> {
-  const unsealed = ids.filter((id) => !isSealed(paths, id));
+  const unsealed = ids.filter((id) => statFile(indexPath(paths, id, true)) === undefined);
   await Promise.all(unsealed.map((id) => syncPack(paths, id)));
   if (unsealed.length > 0) await syncDirectory(paths.packs, () => lose(paths, unsealed));
 }
@@ -177,9 +168,4 @@ async function syncPack(paths: StorePaths, id: PackId): Promise<void> {
   requireSynced(paths, id);
   await syncFile(packPath(paths, id), () => lose(paths, [id]));
   requireSynced(paths, id);
-}
-
-function isSealed(paths: StorePaths, id: PackId): boolean {
-  const path = indexPath(paths, id, true);
-  return statFile(path) !== undefined;
 }

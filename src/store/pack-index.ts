@@ -1,7 +1,7 @@
-import { closeSync, readSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { listNames } from '../files/guarded-directory.js';
-import { openFile, statFile } from '../files/open-file.js';
+import { openFile, readFully, statFile } from '../files/open-file.js';
 import { ifExists, systemCode, UnfitFile, wrapFsError } from '../files/storage-error.js';
 import { DIGEST_BYTES } from '../format/digest.js';
 import { overlapsRun, type Runs } from './extents.js';
@@ -60,11 +60,16 @@ export interface PieceFields {
 /** A record without its crc32. Records are built and checked here, without allocations. */
 const scratch = Buffer.alloc(RECORD_BYTES - TYPE_AT);
 
-function writeU64(value: number, recordAt: number): void {
+function writeNumber(value: number, recordAt: number): void {
   if (!Number.isSafeInteger(value) || value < 0)
     throw new RangeError(`${value} does not fit an index record`);
-  scratch.writeUInt32LE(value % 2 ** 32, recordAt - TYPE_AT);
-  scratch.writeUInt32LE(Math.floor(value / 2 ** 32), recordAt - TYPE_AT + 4);
+  writeU64(scratch, recordAt - TYPE_AT, value);
+}
+
+/** Writes a safe integer as u64, little-endian. */
+export function writeU64(bytes: Buffer, at: number, value: number): void {
+  bytes.writeUInt32LE(value % 2 ** 32, at);
+  bytes.writeUInt32LE(Math.floor(value / 2 ** 32), at + 4);
 }
 
 function finish(target: Buffer, at: number): void {
@@ -82,10 +87,10 @@ function begin(type: RecordType, digests: Uint8Array, row: number): void {
 /** Encodes a piece into `target` at `at`. */
 export function encodePiece(target: Buffer, at: number, piece: PieceFields): void {
   begin(piece.raw ? RECORD_TYPES.raw : RECORD_TYPES.piece, piece.blobDigest, 0);
-  writeU64(piece.packOffset, PACK_OFFSET_AT);
-  writeU64(piece.lengthBytes, LENGTH_AT);
-  writeU64(piece.blobStart, BLOB_START_AT);
-  writeU64(piece.tarStart, TAR_START_AT);
+  writeNumber(piece.packOffset, PACK_OFFSET_AT);
+  writeNumber(piece.lengthBytes, LENGTH_AT);
+  writeNumber(piece.blobStart, BLOB_START_AT);
+  writeNumber(piece.tarStart, TAR_START_AT);
   scratch.writeUInt32LE(piece.blobLength, BLOB_LENGTH_AT - TYPE_AT);
   scratch.writeUInt32LE(piece.crc32, PIECE_CRC_AT - TYPE_AT);
   finish(target, at);
@@ -102,13 +107,13 @@ export function encodeContent(
   type: RecordType = RECORD_TYPES.content,
 ): void {
   begin(type, digests, row);
-  writeU64(packOffset, PACK_OFFSET_AT);
-  writeU64(lengthBytes, LENGTH_AT);
+  writeNumber(packOffset, PACK_OFFSET_AT);
+  writeNumber(lengthBytes, LENGTH_AT);
   finish(target, at);
 }
 
-/** Returns a u64, which is not a safe integer above 2^53 - 1; `isValid` rejects those. */
-function u64(bytes: Buffer, at: number): number {
+/** Returns a u64, little-endian, which is not a safe integer above 2^53 - 1. */
+export function readU64(bytes: Buffer, at: number): number {
   return bytes.readUInt32LE(at) + bytes.readUInt32LE(at + 4) * 2 ** 32;
 }
 
@@ -124,12 +129,12 @@ export function digestStart(at: number): number {
 
 /** Returns the offset in the pack of the run of the record at `at`. */
 export function packOffsetOf(bytes: Buffer, at: number): number {
-  return u64(bytes, at + PACK_OFFSET_AT);
+  return readU64(bytes, at + PACK_OFFSET_AT);
 }
 
 /** Returns the length in bytes of the run of the record at `at`. */
 export function lengthOf(bytes: Buffer, at: number): number {
-  return u64(bytes, at + LENGTH_AT);
+  return readU64(bytes, at + LENGTH_AT);
 }
 
 /** Decodes the record of a piece at `at`. */
@@ -139,9 +144,9 @@ export function pieceOf(bytes: Buffer, at: number): PieceFields {
     blobDigest: Buffer.from(digestOf(bytes, at)),
     packOffset: packOffsetOf(bytes, at),
     lengthBytes: lengthOf(bytes, at),
-    blobStart: u64(bytes, at + BLOB_START_AT),
+    blobStart: readU64(bytes, at + BLOB_START_AT),
     blobLength: bytes.readUInt32LE(at + BLOB_LENGTH_AT),
-    tarStart: u64(bytes, at + TAR_START_AT),
+    tarStart: readU64(bytes, at + TAR_START_AT),
     crc32: bytes.readUInt32LE(at + PIECE_CRC_AT),
   };
 }
@@ -162,7 +167,8 @@ function isValid(bytes: Buffer, at: number): boolean {
   const blobLength = bytes.readUInt32LE(at + BLOB_LENGTH_AT);
   if (type === RECORD_TYPES.raw && blobLength !== length) return false;
   return (
-    isRange(u64(bytes, at + BLOB_START_AT), blobLength) && isRange(u64(bytes, at + TAR_START_AT), length)
+    isRange(readU64(bytes, at + BLOB_START_AT), blobLength) &&
+    isRange(readU64(bytes, at + TAR_START_AT), length)
   );
 }
 
@@ -176,6 +182,10 @@ function isKnown(type: number): type is RecordType {
  */
 export const MAX_BAD_RECORDS = 4096;
 
+/** Whether to check and visit the record at this offset. */
+type RecordFilter = (type: RecordType, at: number) => boolean;
+type RecordVisitor = (type: RecordType, at: number) => void;
+
 /**
  * Calls `visit(type, at)` for each valid record of `bytes`, in order. Skips invalid records and a
  * truncated one at the end.
@@ -184,12 +194,7 @@ export const MAX_BAD_RECORDS = 4096;
  * @param badBefore invalid records right before `bytes`
  * @returns invalid records in a row at the end; at MAX_BAD_RECORDS the scan has stopped
  */
-export function scanIndex(
-  bytes: Buffer,
-  filter: (type: RecordType, at: number) => boolean,
-  visit: (type: RecordType, at: number) => void,
-  badBefore = 0,
-): number {
+export function scanIndex(bytes: Buffer, filter: RecordFilter, visit: RecordVisitor, badBefore = 0): number {
   const end = bytes.length - (bytes.length % RECORD_BYTES);
   let bad = badBefore;
   for (let at = 0; at < end && bad < MAX_BAD_RECORDS; at += RECORD_BYTES) {
@@ -231,8 +236,7 @@ export function listIndexedPacks(paths: StorePaths): IndexedPack[] {
     return ids.filter(isPackId).map((id) => ({ id, sealed }));
   });
   return listed.flatMap(({ id, sealed }) => {
-    const path = packPath(paths, id);
-    const stat = statFile(path);
+    const stat = statFile(packPath(paths, id));
     return stat === undefined ? [] : [{ id, sealed, sizeBytes: stat.size, bad: readBadRuns(paths, id) }];
   });
 }
@@ -266,11 +270,7 @@ export class IndexScan {
    * records.
    * @throws PullError as `storageError`
    */
-  read(
-    pack: IndexedPack,
-    filter: (type: RecordType, at: number) => boolean,
-    visit: (type: RecordType, at: number) => void,
-  ): void {
+  read(pack: IndexedPack, filter: RecordFilter, visit: RecordVisitor): void {
     const path = indexPath(this.#paths, pack.id, pack.sealed);
     wrapFsError(`read ${path}`, () => {
       const fd = openIndex(this.#paths, pack);
@@ -283,11 +283,7 @@ export class IndexScan {
     });
   }
 
-  #readAll(
-    fd: number,
-    filter: (type: RecordType, at: number) => boolean,
-    visit: (type: RecordType, at: number) => void,
-  ): void {
+  #readAll(fd: number, filter: RecordFilter, visit: RecordVisitor): void {
     let bad = 0;
     for (let position = 0; bad < MAX_BAD_RECORDS; ) {
       const maxBytes = Math.min(
@@ -295,7 +291,7 @@ export class IndexScan {
         this.#remainingBytes - (this.#remainingBytes % RECORD_BYTES),
       );
       const room = maxBytes === this.block.length ? this.block : this.block.subarray(0, maxBytes);
-      const filled = fill(fd, room, position);
+      const filled = readFully(fd, room, position);
       this.#remainingBytes -= filled;
       this.blockStart = position;
       position += filled;
@@ -314,15 +310,4 @@ function openIndex(paths: StorePaths, pack: IndexedPack): number | undefined {
     }
   }
   return undefined;
-}
-
-/** Reads until the block is full or the file ends; returns the bytes read. */
-function fill(fd: number, block: Buffer, position: number): number {
-  let filled = 0;
-  while (filled < block.length) {
-    const read = readSync(fd, block, filled, block.length - filled, position + filled);
-    if (read === 0) break;
-    filled += read;
-  }
-  return filled;
 }

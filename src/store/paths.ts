@@ -17,6 +17,14 @@ export type PackId = string & { readonly [brand]: 'PackId' };
 /** Bytes of a pack's name. A collision is likely only among 2^64 packs. */
 export const PACK_ID_BYTES = 16;
 
+/** What every task on a store takes. */
+export interface StoreOptions {
+  /** Root directory of the store. */
+  readonly store: string;
+  /** Called with warnings about the store. */
+  readonly warn?: (message: string) => void;
+}
+
 /** The directories of a store, as plain strings for messages between threads. */
 export interface StorePaths {
   readonly root: string;
@@ -203,7 +211,8 @@ function checkDirectories(
 ): ReadonlySet<string> {
   const found = new Map<string, Stats>();
   for (const path of directories) {
-    const stat = path === root ? statRoot(root) : wrapFsError(`stat ${path}`, () => statName(path));
+    const look = () => (path === root ? statSync(root) : statName(path));
+    const stat = ifExists(`stat ${path}`, look);
     if (stat === undefined) continue;
     if (!stat.isDirectory()) throw new UnfitFile(path, 'is a link or no directory');
     found.set(path, stat);
@@ -211,10 +220,6 @@ function checkDirectories(
   // Windows has neither these modes nor owners.
   if (process.geteuid !== undefined) checkOwners(root, found, process.geteuid(), warn);
   return new Set(found.keys());
-}
-
-function statRoot(root: string): Stats | undefined {
-  return ifExists(`stat ${root}`, () => statSync(root));
 }
 
 function checkOwners(

@@ -18,7 +18,7 @@ import {
 } from './layer-record.js';
 import { Lease, type LeaseKind } from './leases.js';
 import { removePack, sealPack } from './pack-files.js';
-import { imageRecordPath, openStore, type PackId, type StorePaths } from './paths.js';
+import { imageRecordPath, openStore, type PackId, type StoreOptions, type StorePaths } from './paths.js';
 import { type PackFiles, StoreInUse, Sweep } from './sweep.js';
 
 export interface PruneResult {
@@ -44,17 +44,17 @@ type Counts = {
  * store.
  * @throws PullError as `storageError`
  */
-export async function pruneStore(options: {
-  /** Root directory of the store. */
-  readonly store: string;
-  /** Called with warnings about the store. */
-  readonly warn?: (message: string) => void;
-  /** Deletes only files that were not written for this long; default 0. */
-  readonly olderThanMs?: number;
-}): Promise<PruneResult> {
+export async function pruneStore(
+  options: StoreOptions & {
+    /** Deletes only files that were not written for this long; default 0. */
+    readonly olderThanMs?: number;
+  },
+): Promise<PruneResult> {
+  const { olderThanMs = 0 } = options;
   const paths = openStore(options.store, options.warn);
   const lease = new Lease(paths, 'prune');
-  const sweep = new Sweep(paths, lease, beforeMs(options.olderThanMs));
+  const beforeMs = olderThanMs === 0 ? Number.POSITIVE_INFINITY : Date.now() - olderThanMs;
+  const sweep = new Sweep(paths, lease, beforeMs);
   const counts: Counts = { removedLayers: 0, removedPacks: 0, removedBlobs: 0, rewrittenPacks: 0 };
   let stoppedBy: LeaseKind | null = null;
   try {
@@ -71,10 +71,6 @@ export async function pruneStore(options: {
   return { freedBytes: sweep.freedBytes, ...counts, stoppedBy };
 }
 
-function beforeMs(olderThanMs = 0): number {
-  return olderThanMs === 0 ? Number.POSITIVE_INFINITY : Date.now() - olderThanMs;
-}
-
 /** Deletes records before packs, so that a pack is never deleted while a record names it. */
 async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<void> {
   const images = listImageRecords(paths);
@@ -82,7 +78,8 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
   counts.removedLayers = await sweepLayers(paths, sweep, images);
   counts.removedBlobs = await sweepBlobs(paths, sweep, images);
   await sweep.files(paths.locks, () => true);
-  await sweep.files(paths.packs, isUnfinished);
+  // Unfinished files, whose processes are dead.
+  await sweep.files(paths.packs, (name) => name.endsWith('.tmp'));
   const records = keptRecords(paths);
   const needed = neededRuns(records.map(({ record }) => record.extents));
   const packs = sweep.packs();
@@ -92,11 +89,6 @@ async function prune(paths: StorePaths, sweep: Sweep, counts: Counts): Promise<v
     counts.removedPacks += 1;
   }
   counts.rewrittenPacks = await rewritePacks(paths, worthRewriting(packs, needed, sweep), records, sweep);
-}
-
-/** Returns whether a name is that of an unfinished file; its process is dead. */
-function isUnfinished(name: string): boolean {
-  return name.endsWith('.tmp');
 }
 
 /** Deletes invalid and unfinished image records. */
@@ -252,11 +244,11 @@ function moved(
     const source = rows.get(extents.packAt(i));
     if (source === undefined) {
       list.push(extents.packAt(i), offset, length);
-      continue;
+    } else {
+      const { runs } = sources[source]!;
+      const run = containingRun(runs, offset, offset + length);
+      list.push(pack, starts[source]![run]! + offset - runs[2 * run]!, length);
     }
-    const { runs } = sources[source]!;
-    const run = containingRun(runs, offset, offset + length);
-    list.push(pack, starts[source]![run]! + offset - runs[2 * run]!, length);
   }
   return list;
 }

@@ -12,7 +12,7 @@ import {
   setAsideRecord,
 } from './layer-record.js';
 import { withLease } from './leases.js';
-import { openStore, type StorePaths } from './paths.js';
+import { openStore, type StoreOptions, type StorePaths } from './paths.js';
 
 /** Hashing threads: each does 1.7 GB/s, and four match the fastest disks. */
 const MAX_THREADS = 4;
@@ -37,20 +37,22 @@ export interface VerifyResult {
  * not match its DiffID is no longer cached; the next pull reuses its intact parts.
  * @throws PullError `image-not-found`, `reference-malformed`, else as `storageError`
  */
-export async function verifyStore(options: {
-  /** Root directory of the store. */
-  readonly store: string;
-  /** Called with warnings about the store. */
-  readonly warn?: (message: string) => void;
-  readonly image?: string;
-  /** Ends the check at once; its reason is thrown. */
-  readonly signal?: AbortSignal;
-}): Promise<VerifyResult> {
+export async function verifyStore(
+  options: StoreOptions & {
+    readonly image?: string;
+    /** Ends the check at once; its reason is thrown. */
+    readonly signal?: AbortSignal;
+  },
+): Promise<VerifyResult> {
   const { signal } = options;
   signal?.throwIfAborted();
   const paths = openStore(options.store, options.warn);
   const images = imagesOf(paths);
-  const diffIds = options.image === undefined ? allLayers(paths, images) : layersOf(paths, options.image);
+  const selected =
+    options.image === undefined
+      ? [...images.keys(), ...listLayerFiles(paths).map(({ diffId }) => diffId)]
+      : imagesNamed(paths, options.image).flatMap(({ diffIds }) => diffIds);
+  const diffIds = [...new Set(selected)];
   const records = diffIds.map((diffId) => ({ diffId, record: findLayerRecord(paths, diffId) }));
   const damaged = await withLease(paths, 'verify', () => checkAll(paths, records, signal));
   return {
@@ -77,27 +79,13 @@ function imagesOf(paths: StorePaths): Map<Digest, string[]> {
   return images;
 }
 
-function allLayers(paths: StorePaths, images: ReadonlyMap<Digest, unknown>): Digest[] {
-  const recorded = listLayerFiles(paths).map(({ diffId }) => diffId);
-  return [...new Set([...images.keys(), ...recorded])];
-}
-
-function layersOf(paths: StorePaths, image: string): Digest[] {
-  return [...new Set(imagesNamed(paths, image).flatMap(({ diffIds }) => diffIds))];
-}
-
-interface LayerToCheck {
-  readonly diffId: Digest;
-  readonly record: LayerRecord | undefined;
-}
-
 /**
  * Returns the damaged layers with the paths of damaged entries; undefined stands for an unknown
  * path.
  */
 async function checkAll(
   paths: StorePaths,
-  layers: readonly LayerToCheck[],
+  layers: readonly { readonly diffId: Digest; readonly record: LayerRecord | undefined }[],
   signal: AbortSignal | undefined,
 ): Promise<Map<Digest, (string | undefined)[]>> {
   const damaged = new Map<Digest, (string | undefined)[]>();
