@@ -6,6 +6,163 @@ import type { FailedHost } from '../registry/network-error.js';
 import type { Stop } from './pull-context.js';
 
 /**
+ * Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none.
+ */
+const FIRST_BYTES = 64;
+
+/**
+ * Tries against a live host before the first bytes of the pull whose failures do not count for
+ * karma: a restarted backend is back after a second or two. Requests that fail within half the
+ * pause between two tries belong to the same try.
+ */
+const FREE_TRIES = 2;
+
+/** A network failure; `sign` as in `WorkerEvent`. */
+interface Miss {
+  readonly message: string;
+  readonly hint?: string | undefined;
+  readonly host?: string | undefined;
+  readonly sign?: FailedHost['sign'];
+}
+
+interface RetryOptions {
+  readonly tauMs: number;
+  readonly counters: Uint32Array;
+  readonly stop: Stop;
+  readonly now: () => number;
+  /** Called for every wait that a server asks for. */
+  readonly onWait: (wait: Wait) => void;
+  /** Called for every failure of the main thread that is retried. */
+  readonly onMiss: (message: string) => void;
+}
+
+/**
+ * Decides after each network failure of a pull whether to retry or to give up: the one place for
+ * both the main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often
+ * as it takes, until karma is used up: then the pull stops with `network-hopeless`.
+ * Whether an answer is a failure at all, a refusal or a request to wait is decided before, by
+ * `classify.ts` and `backoff.ts` in src/registry. Workers count received bytes in shared memory and
+ * report failures as events, which `WorkerEvents` passes on.
+ */
+export class KarmaRetryPolicy implements RetryPolicy {
+  misses = 0;
+  readonly #options: RetryOptions;
+  readonly #karma: Karma;
+  readonly #received: CounterReader;
+  /** When the first of the recent timeouts of each host occurred. */
+  readonly #timeoutsMs = new Map<string, number>();
+  #receivedBytes = 0;
+  /**
+   * Tries against a live host before the first bytes, and until when a failure belongs to the last
+   * one.
+   */
+  #tries = 0;
+  #tryEndsMs = Number.NEGATIVE_INFINITY;
+  #requests = 0;
+
+  constructor(options: RetryOptions) {
+    this.#options = options;
+    this.#karma = new Karma(options.tauMs, options.now());
+    this.#karma.pause(options.now());
+    this.#received = new CounterReader(options.counters, 'received');
+  }
+
+  /** Counts body bytes that the main thread received. */
+  received(bytes: number): void {
+    this.#receivedBytes += bytes;
+    this.#karma.received(bytes, this.#options.now());
+  }
+
+  /**
+   * Counts what workers have received since the last call. Called often, as bytes decay from this
+   * moment on.
+   */
+  drain(): void {
+    const bytes = this.#received.drain();
+    if (bytes > 0) this.received(bytes);
+  }
+
+  /**
+   * Counts a network failure, after which the worker waits by itself. Stops the pull when karma is
+   * used up. docs/karma.md says which failures count as one.
+   * @returns false for a failure that counts with an earlier one
+   */
+  missed({ message, hint, host = '', sign }: Miss): boolean {
+    this.drain();
+    const now = this.#options.now();
+    if (sign === 'silent' && this.#hasTimedOut(host, now)) return false;
+    this.misses += 1;
+    if (sign === 'alive' && this.#isFree(now)) return true;
+    if (this.#karma.miss(now)) {
+      this.#options.stop.now(new PullError('network-hopeless', message, { hint }));
+    }
+    return true;
+  }
+
+  /**
+   * Whether this timeout belongs to an earlier one of the host, within the pause between two tries:
+   * a single event, such as a server that stops, ends all requests in flight there.
+   */
+  #hasTimedOut(host: string, now: number): boolean {
+    for (const [other, firstMs] of this.#timeoutsMs) {
+      if (now - firstMs >= RETRY_WAIT_MS) this.#timeoutsMs.delete(other);
+    }
+    if (this.#timeoutsMs.has(host)) return true;
+    this.#timeoutsMs.set(host, now);
+    return false;
+  }
+
+  /** Whether a failure of a live host belongs to the first tries, before the first bytes. */
+  #isFree(now: number): boolean {
+    if (this.#receivedBytes >= FIRST_BYTES) return false;
+    if (now >= this.#tryEndsMs) {
+      this.#tries += 1;
+      this.#tryEndsMs = now + RETRY_WAIT_MS / 2;
+    }
+    return this.#tries <= FREE_TRIES;
+  }
+
+  /**
+   * Counts a failure of the main thread. Resolves when it is time to retry, rejects when the pull
+   * gives up.
+   */
+  async miss({ message, hint }: { message: string; hint?: string }, failed?: FailedHost): Promise<void> {
+    const { stop, onMiss } = this.#options;
+    const isNew = this.missed({ message, hint, ...failed });
+    if (isNew && stop.reason === undefined) onMiss(message);
+    await stop.guard(
+      new Promise((resolve) => {
+        const timer = setTimeout(resolve, RETRY_WAIT_MS);
+        stop.onStop(() => clearTimeout(timer));
+      }),
+    );
+  }
+
+  /** Counts requests in flight: while there are none, karma's clock is paused. */
+  countRequests(change: 1 | -1): void {
+    this.drain();
+    const before = this.#requests;
+    this.#requests += change;
+    if (before === 0) this.#karma.resume(this.#options.now());
+    else if (this.#requests === 0) this.#karma.pause(this.#options.now());
+  }
+
+  /** A server has asked a request to wait. */
+  throttled({ host, waitMs, words }: Wait): void {
+    this.#options.onWait({ host, waitMs, ...(words !== undefined && { words }) });
+  }
+
+  /**
+   * A request of the main thread waits, and does not count until the returned function is called.
+   */
+  pause(wait: Wait): () => void {
+    this.throttled(wait);
+    this.countRequests(-1);
+    return () => this.countRequests(1);
+  }
+}
+
+/**
  * Decides when a network is hopeless, by one number: every received byte adds 1, every failed
  * request subtracts 1, and it decays by the factor e each `tauMs`. When a failure takes it below
  * zero, the pull gives up. So steady progress, however slow, allows more retries, a stall uses them
@@ -52,174 +209,5 @@ export class Karma {
   #decay(nowMs: number): void {
     if (this.#running) this.#karma *= Math.exp(-(nowMs - this.#updatedMs) / this.#tauMs);
     this.#updatedMs = nowMs;
-  }
-}
-
-/**
- * Karma of fewer bytes has decayed before the second try: a body cut off earlier counts as none.
- */
-const FIRST_BYTES = 64;
-
-/**
- * Tries against a live host before the first bytes of the pull whose failures do not count for
- * karma: a restarted backend is back after a second or two. Requests that fail within half the
- * pause between two tries belong to the same try.
- */
-const FREE_TRIES = 2;
-
-/** A network failure; `sign` as in `WorkerEvent`. */
-interface Miss {
-  readonly message: string;
-  readonly hint?: string | undefined;
-  readonly host?: string | undefined;
-  readonly sign?: FailedHost['sign'];
-}
-
-/**
- * Timeouts of one host within the pause between two tries count as one failure: a single event,
- * such as a server that stops, ends all requests in flight there.
- */
-class RecentTimeouts {
-  /** When the first of the recent timeouts of each host occurred. */
-  readonly #firstMs = new Map<string, number>();
-
-  /** Whether this timeout belongs to an earlier one of the host; records it otherwise. */
-  has(host: string, nowMs: number): boolean {
-    for (const [other, firstMs] of this.#firstMs) {
-      if (nowMs - firstMs >= RETRY_WAIT_MS) this.#firstMs.delete(other);
-    }
-    if (this.#firstMs.has(host)) return true;
-    this.#firstMs.set(host, nowMs);
-    return false;
-  }
-}
-
-/**
- * Decides after each network failure of a pull whether to retry or to give up: the one place for
- * both the main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often
- * as it takes, until karma (karma.ts) is used up: then the pull stops with `network-hopeless`.
- * Whether an answer is a failure at all, a refusal or a request to wait is decided before, by
- * `classify.ts` and `backoff.ts` in src/registry. Workers count received bytes in shared memory and
- * report failures as events, which `WorkerEvents` passes on.
- */
-export class KarmaRetryPolicy implements RetryPolicy {
-  readonly #karma: Karma;
-  readonly #received: CounterReader;
-  readonly #stop: Stop;
-  readonly #now: () => number;
-  readonly #onWait: (wait: Wait) => void;
-  readonly #onMiss: (message: string) => void;
-  readonly #timeouts = new RecentTimeouts();
-  #misses = 0;
-  #receivedBytes = 0;
-  /**
-   * Tries against a live host before the first bytes, and until when a failure belongs to the last
-   * one.
-   */
-  #tries = 0;
-  #tryEndsMs = Number.NEGATIVE_INFINITY;
-  #requests = 0;
-
-  constructor(options: {
-    tauMs: number;
-    counters: Uint32Array;
-    stop: Stop;
-    now: () => number;
-    /** Called for every wait that a server asks for. */
-    onWait: (wait: Wait) => void;
-    /** Called for every failure of the main thread that is retried. */
-    onMiss: (message: string) => void;
-  }) {
-    this.#now = options.now;
-    this.#karma = new Karma(options.tauMs, this.#now());
-    this.#karma.pause(this.#now());
-    this.#received = new CounterReader(options.counters, 'received');
-    this.#stop = options.stop;
-    this.#onWait = options.onWait;
-    this.#onMiss = options.onMiss;
-  }
-
-  get misses(): number {
-    return this.#misses;
-  }
-
-  /** Counts body bytes that the main thread received. */
-  received(bytes: number): void {
-    this.#receivedBytes += bytes;
-    this.#karma.received(bytes, this.#now());
-  }
-
-  /**
-   * Counts what workers have received since the last call. Called often, as bytes decay from this
-   * moment on.
-   */
-  drain(): void {
-    const bytes = this.#received.drain();
-    if (bytes > 0) this.received(bytes);
-  }
-
-  /**
-   * Counts a network failure, after which the worker waits by itself. Stops the pull when karma is
-   * used up. docs/karma.md says which failures count as one.
-   * @returns false for a failure that counts with an earlier one
-   */
-  missed({ message, hint, host = '', sign }: Miss): boolean {
-    this.drain();
-    const now = this.#now();
-    if (sign === 'silent' && this.#timeouts.has(host, now)) return false;
-    this.#misses += 1;
-    if (sign === 'alive' && this.#isFree(now)) return true;
-    if (this.#karma.miss(now)) {
-      this.#stop.now(new PullError('network-hopeless', message, { hint }));
-    }
-    return true;
-  }
-
-  /** Whether a failure of a live host belongs to the first tries, before the first bytes. */
-  #isFree(now: number): boolean {
-    if (this.#receivedBytes >= FIRST_BYTES) return false;
-    if (now >= this.#tryEndsMs) {
-      this.#tries += 1;
-      this.#tryEndsMs = now + RETRY_WAIT_MS / 2;
-    }
-    return this.#tries <= FREE_TRIES;
-  }
-
-  /**
-   * Counts a failure of the main thread. Resolves when it is time to retry, rejects when the pull
-   * gives up.
-   */
-  async miss({ message, hint }: { message: string; hint?: string }, failed?: FailedHost): Promise<void> {
-    const isNew = this.missed({ message, hint, ...failed });
-    if (isNew && this.#stop.reason === undefined) this.#onMiss(message);
-    await this.#stop.guard(
-      new Promise((resolve) => {
-        const timer = setTimeout(resolve, RETRY_WAIT_MS);
-        this.#stop.onStop(() => clearTimeout(timer));
-      }),
-    );
-  }
-
-  /** Counts requests in flight: while there are none, karma's clock is paused. */
-  countRequests(change: 1 | -1): void {
-    this.drain();
-    const before = this.#requests;
-    this.#requests += change;
-    if (before === 0) this.#karma.resume(this.#now());
-    else if (this.#requests === 0) this.#karma.pause(this.#now());
-  }
-
-  /** A server has asked a request to wait. */
-  throttled({ host, waitMs, words }: Wait): void {
-    this.#onWait({ host, waitMs, ...(words !== undefined && { words }) });
-  }
-
-  /**
-   * A request of the main thread waits, and does not count until the returned function is called.
-   */
-  pause(wait: Wait): () => void {
-    this.throttled(wait);
-    this.countRequests(-1);
-    return () => this.countRequests(1);
   }
 }

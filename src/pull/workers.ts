@@ -6,7 +6,7 @@ import { shareTasks, type TaskRunner, WorkerPool } from '../pool/worker-pool.js'
 import { EndpointChoice } from '../registry/endpoint-state.js';
 import type { MirroredSession } from '../registry/mirrored-session.js';
 import { removePack, sealPack } from '../store/pack-files.js';
-import type { PackId, StorePaths } from '../store/paths.js';
+import type { StorePaths } from '../store/paths.js';
 import { DecodedAllowance, MetadataBudget, supportThreads } from './budgets.js';
 import type { PullContext } from './pull-context.js';
 import type { PullEvent } from './pull-events.js';
@@ -56,13 +56,8 @@ export class Workers {
     const { workers, connections } = session.settings;
     const spare = follower?.makeRoom && { spareRoom: new Int32Array(new SharedArrayBuffer(4)) };
     const setup = { storeRoot: paths.root, isReadOnly: paths.isReadOnly, ...spare, ...session.setup };
-    const threads = supportThreads({
-      workers,
-      connections,
-      memoryBytes: usableMemoryBytes(),
-      layers,
-      streamBytes,
-    });
+    const memoryBytes = usableMemoryBytes();
+    const threads = supportThreads({ workers, connections, memoryBytes, layers, streamBytes });
     const layerTasks = layers + streamBytes.length;
     const onFullStore = async () => {
       if (spare === undefined) return;
@@ -70,13 +65,8 @@ export class Workers {
       Atomics.store(spare.spareRoom, 0, 1);
       Atomics.notify(spare.spareRoom, 0);
     };
-    const events = new WorkerEvents({
-      channel: network.channel,
-      session: registry,
-      retries,
-      emit,
-      onFullStore,
-    });
+    const { channel } = network;
+    const events = new WorkerEvents({ channel, session: registry, retries, emit, onFullStore });
     try {
       const support = await WorkerPool.start({
         threads,
@@ -116,15 +106,13 @@ export class Workers {
       if (this.#closing !== undefined) await pool.destroy();
       return isShared ? shareTasks([{ pool, threads }, support]) : pool;
     };
-    const packs = new Set<PackId>();
-    const endpoints = new EndpointChoice(network.endpoints.length, network.endpointState, network.limits);
     this.context = {
       settings,
       paths,
       stop,
       retries,
       concurrency,
-      endpoints,
+      endpoints: new EndpointChoice(network.endpoints.length, network.endpointState, network.limits),
       metadata: new MetadataBudget(),
       decoded: new DecodedAllowance(),
       scrap: new Set(),
@@ -133,7 +121,7 @@ export class Workers {
       addTotal: (bytes) => progress.addTotal(bytes),
       support: support.pool,
       startFetchers,
-      packs,
+      packs: new Set(),
       follower,
     };
     stop.onStop(() => void this.close());
@@ -195,15 +183,8 @@ export class TargetRenewals {
    * A thread's target has expired, or it has none. It gets one answer: the latest target,
    * permission to request one, or what another thread receives, which may be the same target again.
    */
-  expired({
-    blobUrl,
-    target,
-    thread,
-  }: {
-    blobUrl: string;
-    target: string | undefined;
-    thread: number;
-  }): void {
+  expired(expired: { blobUrl: string; target: string | undefined; thread: number }): void {
+    const { blobUrl, target, thread } = expired;
     const blob = this.#blob(blobUrl);
     if (blob.waiting !== undefined) {
       blob.waiting.push(thread);
@@ -239,45 +220,42 @@ export class TargetRenewals {
   }
 }
 
+interface EventOptions {
+  readonly channel: string;
+  readonly session: MirroredSession;
+  readonly retries: KarmaRetryPolicy;
+  readonly emit: (event: PullEvent) => void;
+  readonly onFullStore: () => void;
+}
+
 /**
  * Handles the events of running tasks: passes failures to the retry policy, and renews stale tokens
  * and expired targets once for all workers.
  */
 export class WorkerEvents {
+  readonly #options: EventOptions;
   readonly #channel: BroadcastChannel;
-  readonly #session: MirroredSession;
-  readonly #retries: KarmaRetryPolicy;
-  readonly #emit: (event: PullEvent) => void;
-  readonly #onFullStore: () => void;
   readonly #targets = new TargetRenewals((message) => this.#post(message));
   #closed = false;
 
-  constructor(options: {
-    channel: string;
-    session: MirroredSession;
-    retries: KarmaRetryPolicy;
-    emit: (event: PullEvent) => void;
-    onFullStore: () => void;
-  }) {
+  constructor(options: EventOptions) {
+    this.#options = options;
     this.#channel = new BroadcastChannel(options.channel);
-    this.#session = options.session;
-    this.#retries = options.retries;
-    this.#emit = options.emit;
-    this.#onFullStore = options.onFullStore;
   }
 
   readonly handle = (event: WorkerEvent): void => {
     // The debug line of a failed request can arrive after the failure, by another port.
     if (this.#closed && event.event !== 'request') return;
+    const { retries, emit, onFullStore } = this.#options;
     switch (event.event) {
       case 'miss':
-        if (this.#retries.missed(event)) this.#emit({ event: 'miss', message: event.message });
+        if (retries.missed(event)) emit({ event: 'miss', message: event.message });
         break;
       case 'asking':
-        this.#retries.countRequests(event.change);
+        retries.countRequests(event.change);
         break;
       case 'throttled':
-        this.#retries.throttled(event);
+        retries.throttled(event);
         break;
       case 'authorization':
         void this.#refresh(event.stale, event.endpoint);
@@ -292,10 +270,10 @@ export class WorkerEvents {
         this.#targets.failed(event.blobUrl, event.target);
         break;
       case 'store-full':
-        this.#onFullStore();
+        onFullStore();
         break;
       case 'request':
-        this.#emit({ event: 'debug', line: event.line });
+        emit({ event: 'debug', line: event.line });
         break;
     }
   };
@@ -312,12 +290,8 @@ export class WorkerEvents {
 
   async #refresh(stale: string, endpoint: number): Promise<void> {
     try {
-      this.#post({
-        message: 'authorization',
-        endpoint,
-        stale,
-        ...(await this.#session.access(endpoint, stale)),
-      });
+      const access = await this.#options.session.access(endpoint, stale);
+      this.#post({ message: 'authorization', endpoint, stale, ...access });
     } catch (error) {
       this.#post({ message: 'authorization-failed', endpoint, stale, failure: toFailure(error) });
     }
