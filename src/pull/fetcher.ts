@@ -189,10 +189,7 @@ export interface Watched extends Pace {
   readonly hasBegun: boolean;
 }
 
-/**
- * The median rate by bytes, so that small ranges hardly count, in bytes a millisecond; 0 without
- * any.
- */
+/** The median rate by bytes (small ranges hardly count), in bytes a millisecond; 0 without any. */
 export function usualRate(finished: readonly Pace[]): number {
   const byRate = finished.filter(({ bytes }) => bytes > 0).toSorted((a, b) => rateOf(a) - rateOf(b));
   const half = byRate.reduce((sum, { bytes }) => sum + bytes, 0) / 2;
@@ -223,13 +220,8 @@ export function partBytes(remainingBytes: number, connections: number, usual: nu
   return Math.ceil(remainingBytes / Math.max(1, Math.min(connections, parts)));
 }
 
-function rateOf({ bytes, ms }: Pace): number {
-  return bytes / Math.max(1, ms);
-}
-
-function remainingMs(range: Watched): number {
-  return range.remainingBytes / rateOf(range);
-}
+const rateOf = ({ bytes, ms }: Pace) => bytes / Math.max(1, ms);
+const remainingMs = (range: Watched) => range.remainingBytes / rateOf(range);
 
 /**
  * How long a range is watched before its rate counts: a lost packet or a busy thread can halt a
@@ -277,7 +269,6 @@ class SlowRanges {
     return () => this.#ended(running);
   }
 
-  /** Starts or ends watching, as `isIdle` says. */
   watch(): void {
     if (!this.#isIdle()) {
       clearTimeout(this.#timer);

@@ -19,6 +19,7 @@ import type { StorePaths } from '../store/paths.js';
 import { foreignUrlsOf, hostsOf } from './blob-locations.js';
 import type { PullContext, Stop } from './pull-context.js';
 import type { PulledLayers } from './pull-layers.js';
+import type { LayerFigures } from './pull-result.js';
 import type { ResolvedImage } from './resolve-image.js';
 
 /** A layer that the store does not have, as its descriptor states it. */
@@ -85,21 +86,16 @@ export interface FetchFigures {
 }
 
 export function sumOfFetches(figures: readonly Readonly<FetchFigures>[]): FetchFigures {
-  return {
-    fetchedBytes: figures.reduce((sum, { fetchedBytes }) => sum + fetchedBytes, 0),
-    requests: figures.reduce((sum, { requests }) => sum + requests, 0),
-  };
+  return sumOf(figures, 'fetchedBytes', 'requests');
 }
 
-/** Figures of one layer's fetch, as the result reports them. */
-export interface LayerFigures {
-  readonly format: LayerFormat;
-  readonly tarBytes: number;
-  readonly metadataBytes: number;
-  readonly fetchedBytes: number;
-  readonly reusedBytes: number;
-  readonly resumedBytes: number;
-  readonly requests: number;
+/** The sum of each of these fields over all items. */
+export function sumOf<K extends string>(
+  items: ReadonlyArray<Readonly<Record<K, number>>>,
+  ...fields: readonly K[]
+): Record<K, number> {
+  const sums = fields.map((field) => [field, items.reduce((sum, item) => sum + item[field], 0)]);
+  return Object.fromEntries(sums) as Record<K, number>;
 }
 
 /**

@@ -41,7 +41,7 @@ interface BegunPart {
   readonly blobStart: number;
   blobEnd: number;
   /** Undefined until it is on disk. */
-  location: { readonly pack: PackId; readonly offset: number } | undefined;
+  location: { readonly pack: PackId; readonly packOffset: number } | undefined;
 }
 
 /** One attempt to fetch, hash and decode a blob from beginning to end. */
@@ -85,12 +85,12 @@ export class OpaqueAttempt {
         // this layer.
         const first = this.#beginNext();
         if (first !== undefined) fetcher.add(this.#jobs(first, reject));
-        const decode = () => {
-          const decoding = this.#decode();
-          this.#decoding = decoding;
-          return decoding;
-        };
-        context.stop.guard(decoders.with(decode)).then(resolve, reject);
+        const decoding = decoders.with(() => {
+          const decoded = this.#decode();
+          this.#decoding = decoded;
+          return decoded;
+        });
+        context.stop.guard(decoding).then(resolve, reject);
       });
     } catch (error) {
       this.#work.dropped = true;
@@ -109,23 +109,16 @@ export class OpaqueAttempt {
    * the blob.
    */
   #beginNext(): BegunPart | undefined {
-    try {
-      for (;;) {
-        const { done, value: part } = this.#upcoming.next();
-        if (done === true) {
-          this.#isPlanned = true;
-          return undefined;
-        }
-        const { cached, blobStart, blobEnd } = part;
-        const location = cached && { pack: cached.pack as PackId, offset: cached.packOffset };
-        const begun = { blobStart, blobEnd, location };
-        this.#begun.push(begun);
-        if (location === undefined) return begun;
-        this.blobPacks.add(location.pack);
-      }
-    } finally {
-      this.#advance();
-    }
+    let begun: BegunPart | undefined;
+    do {
+      const { done, value } = this.#upcoming.next();
+      this.#isPlanned = done === true;
+      begun = value ? { ...value, location: value.cached as BegunPart['location'] } : undefined;
+      if (begun !== undefined) this.#begun.push(begun);
+      if (begun?.location !== undefined) this.blobPacks.add(begun.location.pack);
+    } while (begun?.location !== undefined);
+    this.#advance();
+    return begun;
   }
 
   /** The jobs for all that is missing, each made when it is to begin. */
@@ -151,7 +144,7 @@ export class OpaqueAttempt {
         this.blobPacks.add(pack);
         this.sender = Math.min(this.sender ?? result.sender, result.sender);
         if (result.failure !== undefined) throw fromFailure(result.failure);
-        part.location = { pack, offset: result.packOffset };
+        part.location = { pack, packOffset: result.packOffset };
         const { stoppedAt = blobEnd } = result;
         if (stoppedAt < blobEnd)
           for (const next of this.#cutOff(part, stoppedAt))
@@ -163,9 +156,9 @@ export class OpaqueAttempt {
 
   /** Ends a part where it was stopped. Returns the parts behind it, which have to be fetched. */
   #cutOff(part: BegunPart, blobEnd: number): BegunPart[] {
-    const remaining = { start: blobEnd, end: part.blobEnd };
-    const bytes = this.#options.fetcher.partBytes(remaining.end - remaining.start);
-    const parts = Array.from(cutRanges([remaining], bytes), ({ start, end }) => ({
+    const bytes = this.#options.fetcher.partBytes(part.blobEnd - blobEnd);
+    const remaining = cutRanges([{ start: blobEnd, end: part.blobEnd }], bytes);
+    const parts = Array.from(remaining, ({ start, end }) => ({
       blobStart: start,
       blobEnd: end,
       location: undefined,
@@ -180,7 +173,7 @@ export class OpaqueAttempt {
     for (; this.#next < this.#begun.length; this.#next++) {
       const { location, blobStart, blobEnd } = this.#begun[this.#next]!;
       if (location === undefined) break;
-      this.#front.push(location.pack, location.offset, blobEnd - blobStart);
+      this.#front.push(location.pack, location.packOffset, blobEnd - blobStart);
     }
     if (this.#decoder === undefined) return;
     if (this.#front.count > 0) this.#decoder.postMessage(this.#front.toRows());

@@ -6,13 +6,14 @@ import { allocateTable, type LayerTable } from '../format/layer-table.js';
 import { type CachedPart, type OpaqueBlob, totalsOf } from '../plan/opaque.js';
 import { type PullPlan, planPull } from '../plan/plan.js';
 import { type PlanLimits, planLimits } from '../plan/spans.js';
-import type { LayerMetadata, MeasureBlobResult, ReadMetadataResult } from '../pool/messages.js';
+import type { LayerMetadata, ReadMetadataResult } from '../pool/messages.js';
 import type { PackId } from '../store/paths.js';
 import { ignoresRanges, measureBlobs } from './blob-locations.js';
 import {
   type FetchFigures,
   type KnownLayer,
   type MissingLayer,
+  sumOfFetches,
   warnOfFallback,
   warnOfType,
 } from './layer.js';
@@ -54,8 +55,13 @@ export async function prepareLayers(
     context,
     missing.map(({ blob, otherUrls }) => ({ blob, urls: [blob.url, ...otherUrls] })),
   );
-  const sized = missing.map((layer, i) => withSize(layer, measured[i]));
-  const layers = (await readLayers(context, sized)).map((layer, i) => withCost(layer, measured[i]));
+  const sized = missing.map((layer, i) => {
+    const sizeBytes = measured[i]?.sizeBytes ?? layer.blob.sizeBytes;
+    return { ...layer, blob: { ...layer.blob, sizeBytes } };
+  });
+  const layers = (await readLayers(context, sized)).map((layer, i) => {
+    return { ...layer, cost: sumOfFetches([layer.cost, measured[i] ?? NO_COST]) };
+  });
   const plan = await planLayers(context, layers);
   return { layers, plan, figures: layers.map((layer, i) => figuresOf(context, layer, plan, i)) };
 }
@@ -67,14 +73,9 @@ const NO_CONTENTS: LayerTable = allocateTable({ count: 0, chunks: 0, dataEnd: 0,
 async function planLayers(context: PullContext, layers: readonly KnownLayer[]): Promise<LayersPlan> {
   const opaqueBlobs = layers.filter((layer) => layer.metadata === undefined).map(({ blob }) => blob.digest);
   const tables = layers.map((layer) => layer.metadata?.table ?? NO_CONTENTS);
-  const found = await context.stop.guard(
-    context.support.run({
-      task: 'look-up',
-      tables,
-      blobs: layers.map((layer) => layer.blob.digest),
-      opaqueBlobs,
-    }),
-  );
+  const blobs = layers.map((layer) => layer.blob.digest);
+  const task = { task: 'look-up', tables, blobs, opaqueBlobs } as const;
+  const found = await context.stop.guard(context.support.run(task));
   const limits = planLimits(context.settings.connections);
   const toPlan = tables.map((table, i) => ({ table, ...found.layers[i]! }));
   const opaque = layers.map((layer) => {
@@ -83,17 +84,6 @@ async function planLayers(context: PullContext, layers: readonly KnownLayer[]): 
     return { blobBytes: layer.blob.sizeBytes, cached: cachedParts(found.packs, rows) };
   });
   return { limits, chunked: planPull(toPlan, limits), packs: found.packs, opaque };
-}
-
-function withSize(layer: MissingLayer, measured: MeasureBlobResult | undefined): MissingLayer {
-  if (measured === undefined) return layer;
-  return { ...layer, blob: { ...layer.blob, sizeBytes: measured.sizeBytes } };
-}
-
-function withCost(layer: KnownLayer, measured: MeasureBlobResult | undefined): KnownLayer {
-  if (measured === undefined) return layer;
-  const fetchedBytes = layer.cost.fetchedBytes + measured.fetchedBytes;
-  return { ...layer, cost: { fetchedBytes, requests: layer.cost.requests + measured.requests } };
 }
 
 function figuresOf(

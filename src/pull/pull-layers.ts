@@ -10,17 +10,11 @@ import { writeLayerRecord } from '../store/layer-record.js';
 import { fetchThreads, Semaphore, streamsAtATime } from './budgets.js';
 import { ChunkedLayers } from './chunked-layers.js';
 import { Fetcher, type Work } from './fetcher.js';
-import {
-  type FetchFigures,
-  isChunked,
-  type KnownLayer,
-  type LayerFigures,
-  type MissingLayer,
-  warnOfFallback,
-} from './layer.js';
+import { type FetchFigures, isChunked, type KnownLayer, type MissingLayer, warnOfFallback } from './layer.js';
 import { OpaqueLayer } from './opaque-layer.js';
 import { type LayersPlan, lookUpBlobParts, type PlannedFigures, prepareLayers } from './prepare-layers.js';
 import type { PullContext } from './pull-context.js';
+import type { LayerFigures } from './pull-result.js';
 import { pieceBytes } from './span-fetch.js';
 
 /** What the layers of one pull cost, in its order. */

@@ -91,29 +91,13 @@ export const MAX_CONNECTIONS = 1000;
 /** A day; timers are limited to 24.8 days. */
 export const MAX_TIMEOUT_MS = 86_400_000;
 
+type NoDefault = 'limitRate' | 'certDir' | 'credentials' | 'authfile';
+type NoSetting = 'platform' | 'tokens' | 'signal' | 'follower' | 'onEvent';
+
 /** The options of a pull with all defaults. */
-export interface Settings {
-  readonly store: string;
-  readonly platform: Platform;
-  readonly platformName: string;
-  readonly policy: Policy;
-  readonly workers: number;
-  readonly connections: number;
-  readonly patienceMs: number;
-  readonly connectTimeoutMs: number;
-  readonly idleTimeoutMs: number;
-  readonly answerTimeoutMs: number;
-  readonly allowForeign: boolean;
-  readonly insecurePolicy: boolean;
-  readonly limitRate: number | undefined;
-  readonly plainHttp: boolean;
-  readonly allowHttpStorage: boolean;
-  readonly tlsVerify: boolean;
-  readonly certDir: string | undefined;
-  readonly credentials: PullOptions['credentials'];
-  readonly authfile: string | undefined;
-  readonly debug: boolean;
-}
+export type Settings = Required<Omit<PullOptions, NoDefault | NoSetting>> & {
+  readonly [name in NoDefault]: PullOptions[name];
+} & { readonly platform: Platform; readonly platformName: string };
 
 /**
  * Checks options and fills in defaults.
@@ -122,6 +106,8 @@ export interface Settings {
 export function resolveOptions(options: PullOptions): Settings {
   const platform =
     options.platform === undefined ? hostPlatform(process.arch) : parsePlatform(options.platform);
+  const timeout = (name: `${string}Ms` & keyof PullOptions, byDefault: number) =>
+    within(name, options[name] ?? byDefault, MAX_TIMEOUT_MS);
   return {
     store: options.store,
     platform,
@@ -129,14 +115,10 @@ export function resolveOptions(options: PullOptions): Settings {
     policy: options.policy ?? 'always',
     workers: whole('workers', options.workers ?? Math.min(usableCores(), MAX_DEFAULT_WORKERS), MAX_WORKERS),
     connections: whole('connections', options.connections ?? DEFAULT_CONNECTIONS, MAX_CONNECTIONS),
-    patienceMs: within('patienceMs', options.patienceMs ?? 1000, MAX_TIMEOUT_MS),
-    connectTimeoutMs: within('connectTimeoutMs', options.connectTimeoutMs ?? 5000, MAX_TIMEOUT_MS),
-    idleTimeoutMs: within('idleTimeoutMs', options.idleTimeoutMs ?? 10_000, MAX_TIMEOUT_MS),
-    answerTimeoutMs: within(
-      'answerTimeoutMs',
-      options.answerTimeoutMs ?? DEFAULT_ANSWER_TIMEOUT_MS,
-      MAX_TIMEOUT_MS,
-    ),
+    patienceMs: timeout('patienceMs', 1000),
+    connectTimeoutMs: timeout('connectTimeoutMs', 5000),
+    idleTimeoutMs: timeout('idleTimeoutMs', 10_000),
+    answerTimeoutMs: timeout('answerTimeoutMs', DEFAULT_ANSWER_TIMEOUT_MS),
     allowForeign: options.allowForeign ?? false,
     insecurePolicy: options.insecurePolicy ?? false,
     limitRate:

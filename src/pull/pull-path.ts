@@ -134,7 +134,8 @@ function requireParts(layer: KnownLayer): ChunkedLayer {
     const isStargz = metadata.format === 'estargz';
     // The footer of an eStargz layer can lead to another format, with metadata whose digest nothing
     // states.
-    const stated = location?.by === 'footer' && location.compression === 'gzip' ? location.otherwise : location;
+    const stated =
+      location?.by === 'footer' && location.compression === 'gzip' ? location.otherwise : location;
     if ((isStargz || stated?.by === 'annotations') && (metadata.tarSplit ?? metadata.headers) !== undefined)
       return layer;
   }

@@ -1,6 +1,6 @@
 import type { LayerFormat } from '../format/layer-format.js';
 import type { StorePaths } from '../store/paths.js';
-import type { ImageLayer, KnownLayer, LayerFigures } from './layer.js';
+import { type ImageLayer, type KnownLayer, sumOf } from './layer.js';
 import type { PlannedFigures } from './prepare-layers.js';
 import type { ResolvedImage } from './resolve-image.js';
 
@@ -62,30 +62,13 @@ export interface PathResult extends PullResult {
   readonly isPicked: boolean;
 }
 
-type Totals = Pick<LayerResult, 'fetchedBytes' | 'reusedBytes' | 'resumedBytes' | 'requests'>;
+/** Figures of one layer's fetch. */
+export type LayerFigures = Omit<LayerResult, 'digest' | 'diffId' | 'mediaType' | 'sizeBytes'>;
 
 /** The results of all layers and their totals; `figures` has those that were pulled, by DiffID. */
-export function layerTotals(
-  layers: readonly ImageLayer[],
-  figures: ReadonlyMap<string, LayerFigures>,
-): Totals & { readonly layers: readonly LayerResult[] } {
-  const results = layerResults(layers, figures);
-  const sum = (field: keyof Totals) => results.reduce((total, layer) => total + layer[field], 0);
-  return {
-    layers: results,
-    fetchedBytes: sum('fetchedBytes'),
-    reusedBytes: sum('reusedBytes'),
-    resumedBytes: sum('resumedBytes'),
-    requests: sum('requests'),
-  };
-}
-
-function layerResults(
-  layers: readonly ImageLayer[],
-  figures: ReadonlyMap<string, LayerFigures>,
-): LayerResult[] {
+export function layerTotals(layers: readonly ImageLayer[], figures: ReadonlyMap<string, LayerFigures>) {
   const seen = new Set<string>();
-  return layers.map(({ descriptor, diffId, kind, cachedTarBytes = 0 }) => {
+  const results = layers.map(({ descriptor, diffId, kind, cachedTarBytes = 0 }): LayerResult => {
     const { digest, mediaType, sizeBytes } = descriptor;
     const pulled = figures.get(diffId);
     const isFirst = pulled !== undefined && !seen.has(diffId);
@@ -94,6 +77,7 @@ function layerResults(
     const own = isFirst ? pulled : { format, ...cachedFigures(pulled?.tarBytes ?? cachedTarBytes) };
     return { digest, diffId, mediaType, sizeBytes, ...own };
   });
+  return { layers: results, ...sumOf(results, 'fetchedBytes', 'reusedBytes', 'resumedBytes', 'requests') };
 }
 
 /** Figures of a cached layer, or of one with the DiffID of a layer below it. */
@@ -101,27 +85,11 @@ function cachedFigures(tarBytes: number): Omit<LayerFigures, 'format'> {
   return { tarBytes, metadataBytes: 0, fetchedBytes: 0, reusedBytes: tarBytes, resumedBytes: 0, requests: 0 };
 }
 
-/** Starts the clocks of a pull. Returns a function that reads them. */
-export function startMeasuring(): (
-  provenAfterMs: number,
-) => Pick<PullResult, 'durationMs' | 'verified' | 'measured'> {
-  const startedMs = performance.now();
-  const startedBusy = performance.eventLoopUtilization();
-  return (provenAfterMs) => ({
-    durationMs: Math.round(performance.now() - startedMs),
-    verified: true,
-    measured: {
-      provenAfterMs,
-      mainThreadBusy: performance.eventLoopUtilization(startedBusy).utilization,
-    },
-  });
-}
-
 /**
  * A layer, and what pulling it would do. Fetched bytes are those of the blob, reused and resumed
  * ones of the tar.
  */
-export interface LayerInspection {
+export interface LayerInspection extends Omit<PlannedFigures, 'diskBytes'> {
   readonly digest: string;
   readonly diffId: string;
   readonly mediaType: string;
@@ -129,18 +97,10 @@ export interface LayerInspection {
   /** The source of the format: annotations, a footer, the media type. */
   readonly reason: string;
   readonly sizeBytes: number;
-  /** Null where it is unknown until the layer is decoded. */
-  readonly tarBytes: number | null;
   /** Entries of the table of contents, if it was read. */
   readonly entries?: number;
   /** Whether the store has the layer. */
   readonly held: boolean;
-  readonly metadataBytes: number;
-  readonly fetchBytes: number;
-  readonly reuseBytes: number;
-  readonly resumedBytes: number;
-  /** GETs for `fetchBytes`. */
-  readonly requests: number;
 }
 
 /** What a reference names, and what pulling it would do. */
@@ -187,8 +147,6 @@ export function inspectionOf(
     seen.add(layer.diffId);
     return inspectLayer(layer, first ? planned.get(layer.diffId) : undefined);
   });
-  const sum = (field: 'fetchBytes' | 'reuseBytes' | 'resumedBytes' | 'requests') =>
-    inspected.reduce((total, layer) => total + layer[field], 0);
   return {
     image,
     digest: manifestDigest,
@@ -199,10 +157,7 @@ export function inspectionOf(
     store: paths.root,
     config: JSON.parse(configBytes.toString()) as unknown,
     layers: inspected,
-    fetchBytes: sum('fetchBytes'),
-    reuseBytes: sum('reuseBytes'),
-    resumedBytes: sum('resumedBytes'),
-    requests: sum('requests'),
+    ...sumOf(inspected, 'fetchBytes', 'reuseBytes', 'resumedBytes', 'requests'),
   };
 }
 
@@ -211,19 +166,16 @@ function inspectLayer(
   planned: { layer: KnownLayer; figures: PlannedFigures } | undefined,
 ): LayerInspection {
   const { digest, mediaType, sizeBytes } = descriptor;
-  const { format, reason } = kind;
   const names = { digest, diffId, mediaType, sizeBytes };
   if (planned === undefined) {
-    const tarBytes = cachedTarBytes ?? null;
-    const nothing = { metadataBytes: 0, fetchBytes: 0, resumedBytes: 0, requests: 0 };
     return {
       ...names,
-      format,
-      reason,
-      tarBytes,
+      format: kind.format,
+      reason: kind.reason,
+      tarBytes: cachedTarBytes ?? null,
       held: cachedTarBytes !== undefined,
-      ...nothing,
-      reuseBytes: tarBytes ?? 0,
+      ...{ metadataBytes: 0, fetchBytes: 0, resumedBytes: 0, requests: 0 },
+      reuseBytes: cachedTarBytes ?? 0,
     };
   }
   const { layer, figures } = planned;

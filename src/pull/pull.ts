@@ -10,7 +10,6 @@ import { removeUnreferenced, removeUnusable } from '../store/sweep.js';
 import {
   type ImageLayer,
   imageLayers,
-  type LayerFigures,
   likelyStreamBytes,
   type MissingLayer,
   mayFallBack,
@@ -24,12 +23,12 @@ import type { PullOptions } from './pull-options.js';
 import {
   type ImageInspection,
   inspectionOf,
+  type LayerFigures,
   layerTotals,
   type PathResult,
   type PathSelection,
   type PreparedLayers,
   type PullResult,
-  startMeasuring,
 } from './pull-result.js';
 import { PullSession } from './pull-session.js';
 import { noteUse, type ResolvedImage, recordedImage, resolveImage, writeRecord } from './resolve-image.js';
@@ -98,7 +97,8 @@ class Pull {
   readonly #warned = new Set<string>();
   /** Figures of layers that were pulled in full for a path. */
   readonly #pulled = new Map<Digest, LayerFigures>();
-  readonly #started = startMeasuring();
+  readonly #startedMs = performance.now();
+  readonly #startedBusy = performance.eventLoopUtilization();
   #lease: Lease | undefined;
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
@@ -131,8 +131,7 @@ class Pull {
     const recorded = recordedImage(this.#paths, source.image, settings);
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
-    const missing = await this.#missing(layers);
-    const prepared = missing.length === 0 ? { layers: [], figures: [] } : await this.#prepare(missing);
+    const prepared = await this.#prepare(await this.#missing(layers));
     return inspectionOf(source.image, this.#paths, image, layers, prepared);
   }
 
@@ -237,6 +236,7 @@ class Pull {
   }
 
   async #prepare(missing: readonly MissingLayer[]): Promise<PreparedLayers> {
+    if (missing.length === 0) return { layers: [], figures: [] };
     const [workers, { prepareLayers }] = await Promise.all([
       this.#startWorkers(missing),
       import('./prepare-layers.js'),
@@ -244,18 +244,17 @@ class Pull {
     return prepareLayers(workers.context, missing);
   }
 
-  /** Stores the promise at once, so that `close` ends the threads whatever fails meanwhile. */
+  /**
+   * Loads piscina and all that runs on it only when there is a layer to pull. Stores the promise at
+   * once, so that `close` ends the threads whatever fails meanwhile.
+   */
   #startWorkers(missing: readonly MissingLayer[]): Promise<Workers> {
-    this.#workers = this.#loadWorkers(missing);
-    return this.#workers;
-  }
-
-  /** Loads piscina and all that runs on it only when there is a layer to pull. */
-  async #loadWorkers(missing: readonly MissingLayer[]): Promise<Workers> {
-    const { Workers: Threads } = await import('./workers.js');
     const [session, paths, follower] = [this.#session, this.#paths, this.#follower];
     const demand = { layers: missing.length, streamBytes: likelyStreamBytes(missing) };
-    return Threads.start({ session, paths, ...demand, emit: this.#emit, follower });
+    this.#workers = import('./workers.js').then(({ Workers: Threads }) =>
+      Threads.start({ session, paths, ...demand, emit: this.#emit, follower }),
+    );
+    return this.#workers;
   }
 
   /** Gives up the lock of a layer as soon as it is in the store. */
@@ -286,7 +285,12 @@ class Pull {
       store: this.#paths.root,
       ...layerTotals(layers, figures),
       misses: this.#session.retries.misses,
-      ...this.#started(provenAfterMs),
+      durationMs: Math.round(performance.now() - this.#startedMs),
+      verified: true,
+      measured: {
+        provenAfterMs,
+        mainThreadBusy: performance.eventLoopUtilization(this.#startedBusy).utilization,
+      },
     };
   }
 

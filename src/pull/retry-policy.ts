@@ -41,7 +41,7 @@ interface RetryOptions {
  * both the main thread and the workers. A failed request is retried after `RETRY_WAIT_MS`, as often
  * as it takes, until karma is used up: then the pull stops with `network-hopeless`.
  * Whether an answer is a failure at all, a refusal or a request to wait is decided before, by
- * `classify.ts` and `backoff.ts` in src/registry. Workers count received bytes in shared memory and
+ * `retry-rules.ts` and `backoff.ts` in src/registry. Workers count received bytes in shared memory and
  * report failures as events, which `WorkerEvents` passes on.
  */
 export class KarmaRetryPolicy implements RetryPolicy {
