@@ -137,7 +137,7 @@ test('totals are the sums over the layers', () => {
 });
 
 test('what the blob itself said goes with what its descriptor said', () => {
-  const footer = { place: { by: 'footer', compression: 'zstd' } };
+  const footer = { location: { by: 'footer', compression: 'zstd' } };
   const layers = [
     layerOf(1, { mediaType: ZSTD, kind: footer }),
     layerOf(2, { mediaType: ZSTD, kind: footer }),
