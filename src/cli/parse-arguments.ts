@@ -1,8 +1,16 @@
 import yargs, { type Argv } from 'yargs';
-import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand, findOption, usageOf } from './commands.js';
+import {
+  checkCommand,
+  checkFlags,
+  checkWords,
+  longOptions,
+  refusalOf,
+  unknownOption,
+  valueMissing,
+} from './check-arguments.js';
+import { COMMANDS, type CommandSpec, DEFAULT_COMMAND, findCommand } from './commands.js';
 import { UsageError } from './failure.js';
 import { isFlag, type NumberRule, type OptionSpec, type OptionValues } from './options.js';
-import { refuseMisspelledCommand, unknownOption } from './suggest.js';
 
 /** A command line that has the form its command asks for. */
 export interface ParsedArguments {
@@ -60,7 +68,8 @@ export function parseArguments(argv: readonly string[]): ParsedArguments {
     .alias(fieldByName(ALL_FLAGS, 'alias'))
     .strictOptions()
     .middleware((given) => {
-      checkCommand(given as unknown as Given, command);
+      const { _: words, '--': more = [] } = given as unknown as Given;
+      checkCommand([...words, ...more], command);
       checkFlags(argv, command);
     }, true)
     .fail((message, error) => {
@@ -138,80 +147,6 @@ function fieldByName<Field extends keyof OptionSpec>(
   return Object.fromEntries(given.map((option) => [option.name, option[field]!]));
 }
 
-/** Refuses a first word that is nearly a command. @throws UsageError */
-function checkCommand({ _: words, '--': more = [] }: Given, command: CommandSpec): void {
-  const [first, second] = [...words, ...more];
-  const word = first === 'help' && findCommand(second) === undefined ? second : first;
-  if (word !== command.name && word !== 'help') refuseMisspelledCommand(word);
-}
-
-/**
- * Refuses flags that yargs would misread: it takes `--json=no` for false, the second word of
- * `--json true` for a value, and `-q5` for `-q=5`.
- * @throws UsageError
- */
-function checkFlags(argv: readonly string[], command: CommandSpec): void {
-  const line = beforeDoubleDash(argv);
-  for (const [index, argument] of line.entries()) {
-    const [typed = '', value] = argument.split(/=(.*)/s);
-    if (/^-(?![-\d]|\.\d)./.test(argument)) checkLetters(argument, command);
-    const option = findOption(typed);
-    if (option === undefined || !isFlag(option)) continue;
-    if (!command.options.includes(option)) throw unknownOption(typed, command);
-    const next = line[index + 1];
-    if (value === undefined && isBoolean(next)) {
-      throw new UsageError(`${typed} takes its value after an equals sign`, `write ${typed}=${next}`);
-    }
-    if (value !== undefined && !isBoolean(value)) {
-      throw new UsageError(
-        `${typed} must be true or false, not "${value}"`,
-        `write ${typed} or ${typed}=false`,
-      );
-    }
-  }
-}
-
-/** Letters that stand together, as in `-qv`, must be flags of the command. @throws UsageError */
-function checkLetters(argument: string, command: CommandSpec): void {
-  const letters = [...argument.slice(1)].map((letter) => `-${letter}`);
-  const isKnown = letters.every((letter) => findOption(letter) !== undefined);
-  const foreign = letters.find((letter) => !command.options.includes(findOption(letter)!));
-  if (!isKnown) throw unknownOption(argument, command);
-  if (foreign !== undefined) throw unknownOption(foreign, command);
-}
-
-function isBoolean(text: string | undefined): boolean {
-  return text === 'true' || text === 'false';
-}
-
-/** The names of the options on a line, with their dashes and without values. */
-function longOptions(argv: readonly string[]): string[] {
-  return beforeDoubleDash(argv)
-    .filter((argument) => argument.startsWith('--'))
-    .map((argument) => argument.replace(/=.*/s, ''));
-}
-
-function beforeDoubleDash(argv: readonly string[]): readonly string[] {
-  const end = argv.indexOf('--');
-  return end < 0 ? argv : argv.slice(0, end);
-}
-
-/** What yargs refuses, said as zpull does, with a hint. */
-function refusalOf(message: string, argv: readonly string[], command: CommandSpec): UsageError {
-  const [, valueless] = /^Not enough arguments following: (\S+)$/.exec(message) ?? [];
-  if (valueless !== undefined) return valueMissing(findOption(`--${valueless}`)!);
-  const [, one, other] = /^Arguments (\S+) and (\S+) are mutually exclusive$/.exec(message) ?? [];
-  if (one !== undefined) return new UsageError(`--${one} and --${other} are both given`, 'give one of them');
-  const [, name, value, choices = ''] = /Argument: (\S+), Given: (.*), Choices: (.*)$/m.exec(message) ?? [];
-  if (value === '""') return valueMissing(findOption(`--${name}`)!);
-  if (name !== undefined) {
-    return new UsageError(`--${name} cannot be ${value}`, `it is one of ${choices.replaceAll('"', '')}`);
-  }
-  const typed = longOptions(argv).find((option) => !command.options.includes(findOption(option)!));
-  if (typed !== undefined) return unknownOption(typed, command);
-  return new UsageError(message, `zpull ${command.name} --help shows what may be written`);
-}
-
 /**
  * What the line says, once its values and words are checked.
  * @throws UsageError
@@ -247,30 +182,6 @@ function readValues(given: Given, command: CommandSpec): OptionValues {
   return values as OptionValues;
 }
 
-/** Not by yargs's positionals, which lose words that begin with a dash after `--`. */
-function checkWords(command: CommandSpec, words: readonly string[], named: boolean): void {
-  const { name, words: specs } = command;
-  const hint = `usage: ${usageOf(command)}; zpull ${name} --help shows more`;
-  const missing = specs[words.length];
-  if (missing !== undefined && missing.optional !== true) {
-    if (!named && words.length === 0) {
-      throw new UsageError('no image is named', 'usage: zpull IMAGE…; zpull --help shows more');
-    }
-    throw new UsageError(`zpull ${name} needs ${missing.name}`, hint);
-  }
-  const extra = words[specs.length];
-  if (extra !== undefined && specs.at(-1)?.repeats !== true) {
-    throw new UsageError(`zpull ${name} does not take "${extra}"`, hint);
-  }
-  for (const [at, word] of words.entries()) {
-    const { choices } = specs[at] ?? {};
-    if (word === '') throw new UsageError(`zpull ${name} got an empty word`, hint);
-    if (choices !== undefined && !choices.includes(word)) {
-      throw new UsageError(`zpull ${name} has no action "${word}"`, `there is: ${choices.join(', ')}`);
-    }
-  }
-}
-
 /**
  * The value of an option from what yargs read: a list for flags and for options given more than
  * once.
@@ -293,12 +204,21 @@ function readValue(option: OptionSpec, read: unknown): string | number | boolean
   );
 }
 
-function valueMissing({ name, placeholder }: OptionSpec): UsageError {
-  return new UsageError(`--${name} needs a value`, `write --${name} ${placeholder}`);
-}
-
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3600, d: 86_400 };
 const POWERS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30 };
+
+const READERS: Readonly<Record<NumberRule['kind'], (text: string) => number | undefined>> = {
+  whole: (text) => (/^\d{1,15}$/.test(text) ? Number(text) : undefined),
+  decimal: (text) => (/^(\d{1,15}(\.\d{0,9})?|\.\d{1,9})$/.test(text) ? Number(text) : undefined),
+  bytes: (text) => {
+    const [, digits, letter = ''] = /^(\d{1,15}(?:\.\d{1,9})?)([KMGkmg]?)$/.exec(text) ?? [];
+    return digits === undefined ? undefined : Math.round(Number(digits) * POWERS[letter.toUpperCase()]!);
+  },
+  duration: (text) => {
+    const [, digits, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+    return digits === undefined ? undefined : Number(digits) * SECONDS[unit]!;
+  },
+};
 
 /**
  * The number that `text` states, or undefined when it states none that the rule allows. Only plain
@@ -307,13 +227,8 @@ const POWERS: Readonly<Record<string, number>> = { '': 1, K: 2 ** 10, M: 2 ** 20
  * seconds.
  */
 export function readNumber(text: string, rule: NumberRule): number | undefined {
-  const value = readKind(text, rule.kind);
+  const value = READERS[rule.kind](text);
   return value !== undefined && value >= rule.min && value <= rule.max ? value : undefined;
-}
-
-function readKind(text: string, kind: NumberRule['kind']): number | undefined {
-  if (kind === 'bytes') return readBytes(text);
-  return kind === 'duration' ? readDuration(text) : readPlain(text, kind);
 }
 
 /** What the rule asks for, to follow "must be". */
@@ -324,20 +239,4 @@ export function describeNumber(rule: NumberRule): string {
   const kind = rule.kind === 'whole' ? 'a whole number' : 'a number';
   const unit = rule.unit === undefined ? '' : ` of ${rule.unit}`;
   return `${kind}${unit} from ${rule.min} to ${rule.max}`;
-}
-
-function readPlain(text: string, kind: 'whole' | 'decimal'): number | undefined {
-  const form = kind === 'whole' ? /^\d{1,15}$/ : /^(\d{1,15}(\.\d{0,9})?|\.\d{1,9})$/;
-  return form.test(text) ? Number(text) : undefined;
-}
-
-function readBytes(text: string): number | undefined {
-  const [, digits, letter = ''] = /^(\d{1,15}(?:\.\d{1,9})?)([KMGkmg]?)$/.exec(text) ?? [];
-  if (digits === undefined) return undefined;
-  return Math.round(Number(digits) * POWERS[letter.toUpperCase()]!);
-}
-
-function readDuration(text: string): number | undefined {
-  const [, digits, unit = ''] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
-  return digits === undefined ? undefined : Number(digits) * SECONDS[unit]!;
 }

@@ -2,12 +2,11 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { PullError } from '../format/error.js';
-import { createGatekeeper, createHosts } from './access.js';
 import { createLink } from './body.js';
-import { type Registry, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
+import { createGatekeeper, type Registry, TOKEN_LIFE_MS, type TokenRule } from './exchange.js';
 import { createFaults, type FaultRule } from './faults.js';
 import { openLayout } from './layout-reader.js';
-import { type RequestRecord, type ServerState, serveRequest } from './serve-request.js';
+import { createHosts, type RequestRecord, type ServerState, serveRequest } from './serve-request.js';
 
 export interface RegistryOptions {
   /** Directory of the OCI image layout. */

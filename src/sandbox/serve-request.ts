@@ -1,7 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Socket } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Hosts } from './access.js';
 import { errorAnswer, shapeAnswer, type Transmission } from './answers.js';
 import { createLink, type Link, sendBody } from './body.js';
 import { chooseAnswer, type Registry, type RegistryRequest } from './exchange.js';
@@ -184,4 +183,45 @@ function fail(response: ServerResponse, record: RequestRecord, error: unknown): 
   const { headers, body } = errorAnswer(500, 'UNAVAILABLE', message);
   record.status = 500;
   response.writeHead(500, headers).end(body);
+}
+
+/** Wildcard addresses. Behind a NAT, the server does not know the address that the client used. */
+const ALL_ADDRESSES = ['0.0.0.0', '::'];
+
+/**
+ * Returns whether the Host header of a request names this server. Without the check, a web page
+ * whose own name resolves to this machine (DNS rebinding) could read the registry through a
+ * browser.
+ */
+type Hosts = (message: IncomingMessage) => boolean;
+
+/** Returns the check for a server that listens on `names` or is known by them. */
+export function createHosts(names: readonly string[]): Hosts {
+  const known = new Set(names.map((name) => name.toLowerCase()));
+  const everywhere = ALL_ADDRESSES.some((address) => known.has(address));
+  return ({ headers, socket }) => {
+    // Optional in HTTP/1.0, which no browser speaks.
+    if (headers.host === undefined) return true;
+    const name = hostname(headers.host);
+    if (name === undefined) return false;
+    if (known.has(name) || isLoopback(name)) return true;
+    // A rebinding page needs a name, not an address.
+    return everywhere ? isIP(name) !== 0 : name === plainAddress(socket.localAddress);
+  };
+}
+
+/** Returns the name in `NAME:PORT` or `[ADDRESS]:PORT` in lower case, or undefined if malformed. */
+function hostname(host: string): string | undefined {
+  const [, address, name] = /^(?:\[([0-9a-f:.]+)\]|([^:@/\s[\]]+))(?::\d*)?$/i.exec(host) ?? [];
+  return (address ?? name)?.toLowerCase();
+}
+
+/** RFC 6761, section 6.3; RFC 1122, section 3.2.1.3. */
+function isLoopback(name: string): boolean {
+  return /^(?:.+\.)?localhost$/.test(name) || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
+}
+
+/** Removes the prefix of an IPv4-mapped address: `::ffff:192.0.2.1`. */
+function plainAddress(address = ''): string {
+  return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }

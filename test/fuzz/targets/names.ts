@@ -1,12 +1,12 @@
 /** What users type: references, platforms, command lines. */
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
+import { nearest } from '../../../src/cli/check-arguments.js';
 import { parseCopyDestination, parseDestination, parseOutput } from '../../../src/cli/destination.js';
 import { UsageError } from '../../../src/cli/failure.js';
 import { jsonLine, printable } from '../../../src/cli/format-text.js';
 import type { NumberRule } from '../../../src/cli/options.js';
 import { parseArguments, readNumber } from '../../../src/cli/parse-arguments.js';
-import { nearest } from '../../../src/cli/suggest.js';
 import { isDigest, parseDigest } from '../../../src/format/digest.js';
 import { choosePlatform, formatPlatform, hostPlatform, parsePlatform } from '../../../src/format/platform.js';
 import {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nearest } from '../../../src/cli/suggest.js';
+import { nearest } from '../../../src/cli/check-arguments.js';
 
 /** Whether `word` becomes `export` by as many edits as given and no fewer. */
 function isAway(word: string, edits: number): boolean {
