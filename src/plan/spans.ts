@@ -1,3 +1,4 @@
+import type { BlobRange } from '../format/arrays.js';
 import { SPAN_BLOB_BYTES, SPAN_TAR_BYTES } from '../format/layer-table.js';
 import { type LayerParts, PART } from './layer-parts.js';
 
@@ -239,6 +240,23 @@ export function cutSpans(
     }
   }
   return spans;
+}
+
+/**
+ * Yields ranges of a chunked layer's blob whose table is not known, as `cutSpans` would cut it if a
+ * content ended wherever a span may end. `remaining`: the bytes of this blob and those behind it.
+ */
+export function* cutBlob(
+  blobBytes: number,
+  remaining: number,
+  limits: PlanLimits,
+): Generator<BlobRange, void> {
+  for (let start = 0; start < blobBytes; ) {
+    const target = targetBytes(remaining - start, blobBytes - start, limits);
+    const end = Math.min(blobBytes, start + Math.ceil(target));
+    yield { start, end };
+    start = end;
+  }
 }
 
 function runsOf(parts: LayerParts, selected: Uint8Array, layer: number): PartRange[] {

@@ -203,17 +203,23 @@ export interface WriteInlineTask {
   readonly ranges: Float64Array;
 }
 
+/** The file for the ranges of a blob. */
+export interface BlobFile {
+  readonly file: OwnFile;
+  /** Offset of the blob in the file. */
+  readonly position: number;
+  /** Records which ranges of the file are complete. */
+  readonly journal: OwnFile;
+}
+
 /** Fetches a range of a blob and writes it, without decoding, to its offset in a file. */
 export interface CopyRangeTask extends RangeTask {
   readonly task: 'copy-range';
   readonly blob: BlobSource;
   readonly start: number;
   readonly end: number;
-  readonly file: OwnFile;
-  /** Offset of the blob in the file. */
-  readonly position: number;
-  /** Records which ranges of the file are complete. */
-  readonly journal: OwnFile;
+  /** Left out, the bytes are dropped. */
+  readonly into?: BlobFile;
 }
 
 export interface CopyRangeResult extends Fetched {

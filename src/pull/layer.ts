@@ -52,16 +52,16 @@ export function isChunked(layer: KnownLayer): layer is ChunkedLayer {
 }
 
 /**
- * Blob sizes of the layers that are opaque by their descriptors. A zstd blob without annotations
- * may have a footer that leads to a table of contents; hardly any has.
+ * Whether a layer is opaque by its descriptor. A zstd blob without annotations may have a footer
+ * that leads to a table of contents; hardly any has.
  */
+export function isLikelyOpaque({ location }: Pick<MissingLayer, 'location'>): boolean {
+  return location === undefined || (location.by === 'footer' && location.compression === 'zstd');
+}
+
+/** Blob sizes of the layers that are opaque by their descriptors. */
 export function likelyStreamBytes(layers: ReadonlyArray<Pick<MissingLayer, 'blob' | 'location'>>): number[] {
-  return layers
-    .filter(
-      ({ location }) =>
-        location === undefined || (location.by === 'footer' && location.compression === 'zstd'),
-    )
-    .map(({ blob }) => blob.sizeBytes);
+  return layers.filter(isLikelyOpaque).map(({ blob }) => blob.sizeBytes);
 }
 
 /**

@@ -3,48 +3,74 @@ import { noteRange } from '../../src/copy/range-journal.js';
 import { openOwnFile } from '../../src/files/guarded-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
-import type { CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
+import type { BlobFile, CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
 import { unwatch, watch } from '../ticker.js';
 import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 
 /**
- * Fetches a range of a blob, or the full blob if a server sends that instead, into an existing
- * file, without decoding. After a failure, the file's journal has what was received, so that the
- * next copy resumes there.
+ * Fetches a range of a blob, or the full blob if a server sends that instead, into an existing file
+ * or into nothing, without decoding. After a failure, the file's journal has what was received, so
+ * that the next copy resumes there.
  */
 export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
-  const { blob, start, end, file, position, journal, control } = task;
-  const { path } = file;
+  const { blob, start, end, into, control } = task;
   const { fetchRange } = await rangeClient();
-  const fd = wrapFsError(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
-  const receivers: CheckpointedWriter[] = [];
-  const begin = (base: number) => {
-    const receiver = new CheckpointedWriter({
-      write: (chunk, at) => writeFully(fd, path, chunk, base + at),
-      note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
-    });
-    receivers.push(receiver);
-    watch(receiver);
-    return receiver.write;
+  const sink = into === undefined ? NOTHING : openSink(into);
+  let isFullBlob = false;
+  const fullBlobInstead = () => {
+    isFullBlob = true;
+    return sink.begin(0);
   };
   const { events, totals, sender, stop, close } = beginRange(control);
-  const range = { blob, start, end, onBytes: begin(position + start), events, stop };
+  const range = { blob, start, end, onBytes: sink.begin(start), events, stop };
   try {
-    await fetchRange({ ...range, fullBlobInstead: () => begin(position) });
+    await fetchRange({ ...range, fullBlobInstead });
   } catch (error) {
-    const isWhole = receivers.length > 1 && error instanceof PullError && error.code === 'unsupported';
+    const isWhole = isFullBlob && error instanceof PullError && error.code === 'unsupported';
     return { ...totals, sender: sender(), isWhole, ...(!isWhole && { failure: toFailure(error) }) };
   } finally {
     close();
-    for (const receiver of receivers) unwatch(receiver);
-    closeWritten(fd, path);
-    for (const receiver of receivers) receiver.note();
+    sink.close();
   }
   return {
     ...totals,
     sender: sender(),
     isWhole: false,
     ...(stop.end !== undefined && { stoppedAt: stop.end }),
+  };
+}
+
+/** Takes the bytes of a blob. */
+interface Sink {
+  /** Returns what takes the bytes from an offset in the blob on. */
+  begin(blobStart: number): (chunk: Buffer) => void;
+  /** @throws PullError as `storageError` */
+  close(): void;
+}
+
+const NOTHING: Sink = { begin: () => () => {}, close() {} };
+
+/** @throws PullError as `storageError` */
+function openSink({ file, position, journal }: BlobFile): Sink {
+  const { path } = file;
+  const fd = wrapFsError(`open ${path}`, () => openOwnFile(file, constants.O_WRONLY));
+  const writers: CheckpointedWriter[] = [];
+  return {
+    begin(blobStart) {
+      const base = position + blobStart;
+      const writer = new CheckpointedWriter({
+        write: (chunk, at) => writeFully(fd, path, chunk, base + at),
+        note: (from, to) => noteRange(journal, { start: base + from, end: base + to }),
+      });
+      writers.push(writer);
+      watch(writer);
+      return writer.write;
+    },
+    close() {
+      for (const writer of writers) unwatch(writer);
+      closeWritten(fd, path);
+      for (const writer of writers) writer.note();
+    },
   };
 }

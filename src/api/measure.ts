@@ -1,0 +1,5 @@
+export {
+  measureNetwork,
+  type NetworkMeasurement,
+  type NetworkOptions,
+} from '../copy/measure-network.js';

@@ -1,0 +1,254 @@
+import { asOutOfResources } from '../files/storage-error.js';
+import type { BlobRange } from '../format/arrays.js';
+import { PullError } from '../format/error.js';
+import { planOpaque } from '../plan/opaque.js';
+import { cutBlob, type PlanLimits, planLimits } from '../plan/spans.js';
+import { CounterReader } from '../pool/shared-memory.js';
+import { fromAnyUrl, ignoresRanges, measureBlobs } from '../pull/blob-locations.js';
+import { fetchThreads } from '../pull/budgets.js';
+import { Fetcher } from '../pull/fetcher.js';
+import {
+  imageLayers,
+  isLikelyOpaque,
+  likelyStreamBytes,
+  type MissingLayer,
+  missingLayers,
+  sumOfFetches,
+} from '../pull/layer.js';
+import type { PullContext } from '../pull/pull-context.js';
+import type { PullOptions } from '../pull/pull-options.js';
+import { PullSession } from '../pull/pull-session.js';
+import { type ResolvedImage, resolveImage } from '../pull/resolve-image.js';
+import { Workers } from '../pull/workers.js';
+import { openStoreToRead, type StorePaths } from '../store/paths.js';
+import { RangesFetch } from './ranges-fetch.js';
+
+/** How often the received bytes are noted. */
+const TICK_MS = 100;
+
+/** The options of a pull. The store is only read: manifest and config are not fetched again. */
+export type NetworkOptions = Omit<PullOptions, 'policy' | 'follower'>;
+
+export interface NetworkMeasurement {
+  readonly image: string;
+  readonly digest: string;
+  /** Body bytes of the layers' blobs that were received. */
+  readonly bytes: number;
+  /** GETs of blobs, retries included. */
+  readonly requests: number;
+  readonly misses: number;
+  /** Of the fetching alone: without start-up, manifests and config. */
+  readonly durationMs: number;
+  /** All bytes received until then, ten times a second: `[milliseconds, bytes]`. */
+  readonly timeline: ReadonlyArray<readonly [number, number]>;
+}
+
+/**
+ * Measures the network alone: fetches the blobs of all layers of an image as a pull into an empty
+ * store would, over the same connections by ranges of the same sizes in the same order, and drops
+ * the bytes as they arrive. Digests are not verified. Writes nothing.
+ * @throws PullError as `pullImage` for manifests, configs and the network
+ */
+export async function measureNetwork(
+  reference: string,
+  options: NetworkOptions,
+): Promise<NetworkMeasurement> {
+  const session = await PullSession.open(reference, options, 'the measurement was interrupted');
+  const run = new Run(session);
+  try {
+    const result = await session.stop.guard(run.run());
+    session.end();
+    return result;
+  } catch (error) {
+    throw asOutOfResources(error);
+  } finally {
+    session.close();
+    await run.close();
+  }
+}
+
+/** One measurement. */
+class Run {
+  readonly #session: PullSession;
+  readonly #warn: (message: string) => void;
+  #workers: Promise<Workers> | undefined;
+
+  constructor(session: PullSession) {
+    this.#session = session;
+    this.#warn = (message) => session.progress.emit({ event: 'warning', message });
+  }
+
+  async run(): Promise<NetworkMeasurement> {
+    const paths = openStoreToRead(this.#session.settings.store, this.#warn);
+    const image = await this.#resolve(paths);
+    const layers = await this.#layers(image, paths);
+    this.#workers = Workers.start({
+      session: this.#session,
+      paths,
+      layers: layers.length,
+      streamBytes: likelyStreamBytes(layers),
+      emit: this.#session.progress.emit,
+      reusesBuffers: true,
+    });
+    const { context } = await this.#workers;
+    const fetched = await this.#fetch(context, await withSizes(context, layers));
+    return {
+      image: this.#session.source.image,
+      digest: image.manifestDigest,
+      ...fetched,
+      misses: this.#session.retries.misses,
+    };
+  }
+
+  async close(): Promise<void> {
+    const workers = await this.#workers?.catch(() => undefined); // `run` throws it
+    await workers?.close();
+  }
+
+  async #resolve(paths: StorePaths): Promise<ResolvedImage> {
+    const { source, settings, progress } = this.#session;
+    const image = await this.#session.resolve((registry) =>
+      resolveImage(registry, { ...source, settings }, paths, this.#warn),
+    );
+    progress.emit({
+      event: 'resolved',
+      image: source.image,
+      digest: image.manifestDigest,
+      ...(image.indexDigest && { indexDigest: image.indexDigest }),
+      platform: image.platform,
+      layers: image.manifest.layers.length,
+      totalBytes: image.manifest.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+    });
+    return image;
+  }
+
+  /** All layers in the order in which a pull fetches them, each once, even if the store has them. */
+  async #layers(image: ResolvedImage, paths: StorePaths): Promise<MissingLayer[]> {
+    const { registry, settings } = this.#session;
+    await this.#session.request(() => registry.open());
+    const all = imageLayers(image, paths).map((layer) => ({ ...layer, cachedTarBytes: undefined }));
+    const { allowForeign } = settings;
+    return missingLayers(all, { registry, allowForeign, warn: this.#warn });
+  }
+
+  async #fetch(
+    context: PullContext,
+    layers: readonly MissingLayer[],
+  ): Promise<Pick<NetworkMeasurement, 'bytes' | 'requests' | 'durationMs' | 'timeline'>> {
+    const blobs = planBlobs(layers, planLimits(context.settings.connections));
+    const fetchBytes = sumOfSizes(layers);
+    const requests = blobs.reduce((sum, { ranges }) => sum + countOf(ranges()), 0);
+    const planned = { totalBytes: fetchBytes, fetchBytes, reuseBytes: 0, resumeBytes: 0, requests };
+    context.emit({ event: 'planned', ...planned });
+    const threads = fetchThreads(context.settings.workers, fetchBytes, layers.every(isLikelyOpaque));
+    const mayShare = threads === 1 || !layers.some(isLikelyOpaque);
+    const pool = await context.stop.guard(context.startFetchers(threads, mayShare));
+    const fetcher = new Fetcher({ context, startPool: async () => pool, layers: blobs.length });
+    const timeline = new Timeline(this.#session.setup.counters);
+    try {
+      await Promise.all(blobs.map((blob, row) => fetchBlob(context, fetcher, row, blob)));
+    } finally {
+      timeline.end();
+    }
+    const { fetchedBytes: bytes, requests: sent } = sumOfFetches(fetcher.figures);
+    return { bytes, requests: sent, durationMs: timeline.durationMs, timeline: timeline.points };
+  }
+}
+
+/** The bytes received since it was made. */
+class Timeline {
+  readonly points: Array<readonly [number, number]> = [];
+  durationMs = 0;
+  readonly #received: CounterReader;
+  readonly #bytesBefore: number;
+  readonly #startedMs = performance.now();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(counters: Uint32Array) {
+    this.#received = new CounterReader(counters, 'received');
+    this.#bytesBefore = this.#received.total();
+    this.#timer = setInterval(() => this.#note(), TICK_MS);
+  }
+
+  end(): void {
+    clearInterval(this.#timer);
+    this.#note();
+  }
+
+  #note(): void {
+    this.durationMs = Math.round(performance.now() - this.#startedMs);
+    this.points.push([this.durationMs, this.#received.total() - this.#bytesBefore]);
+  }
+}
+
+/** A blob, and the ranges by which a pull would fetch it. */
+interface PlannedBlob {
+  readonly layer: MissingLayer;
+  readonly ranges: () => Iterable<BlobRange>;
+}
+
+/**
+ * The blobs in the order of a pull: opaque ones first, the largest before the others, then the
+ * chunked ones in the order of the image.
+ */
+function planBlobs(layers: readonly MissingLayer[], limits: PlanLimits): PlannedBlob[] {
+  const opaque = layers.filter(isLikelyOpaque).sort((a, b) => b.blob.sizeBytes - a.blob.sizeBytes);
+  const chunked = layers.filter((layer) => !isLikelyOpaque(layer));
+  const remaining = chunked.map((_, row) => sumOfSizes(chunked.slice(row)));
+  return [
+    ...opaque.map((layer) => ({ layer, ranges: () => opaqueRanges(layer.blob.sizeBytes, limits) })),
+    ...chunked.map((layer, row) => ({
+      layer,
+      ranges: () => cutBlob(layer.blob.sizeBytes, remaining[row]!, limits),
+    })),
+  ];
+}
+
+function* opaqueRanges(blobBytes: number, limits: PlanLimits): Generator<BlobRange, void> {
+  for (const { blobStart, blobEnd } of planOpaque({ blobBytes, cached: [] }, limits))
+    yield { start: blobStart, end: blobEnd };
+}
+
+async function withSizes(context: PullContext, layers: readonly MissingLayer[]): Promise<MissingLayer[]> {
+  const measured = await measureBlobs(
+    context,
+    layers.map(({ blob, otherUrls }) => ({ blob, urls: [blob.url, ...otherUrls] })),
+  );
+  return layers.map((layer, i) => {
+    const { sizeBytes } = measured[i] ?? layer.blob;
+    return { ...layer, blob: { ...layer.blob, sizeBytes } };
+  });
+}
+
+/** Fetches a blob into nothing; as a whole, where the server ignores ranges. */
+async function fetchBlob(
+  context: PullContext,
+  fetcher: Fetcher,
+  row: number,
+  { layer, ranges }: PlannedBlob,
+): Promise<void> {
+  const { blob, otherUrls } = layer;
+  const whole = { start: 0, end: blob.sizeBytes };
+  await fromAnyUrl([blob.url, ...otherUrls], context.emit, async (url) => {
+    const source = { ...blob, url };
+    const fetch = (some: Iterable<BlobRange>) =>
+      new RangesFetch({ blob: source, fetcher, layer: row }).run(some);
+    if (ignoresRanges(context, source)) return fetch([whole]);
+    try {
+      return await fetch(ranges());
+    } catch (error) {
+      if (!(error instanceof PullError) || error.code !== 'unsupported') throw error;
+      return fetch([whole]);
+    }
+  });
+}
+
+function sumOfSizes(layers: readonly MissingLayer[]): number {
+  return layers.reduce((sum, { blob }) => sum + blob.sizeBytes, 0);
+}
+
+function countOf(items: Iterable<unknown>): number {
+  let count = 0;
+  for (const _ of items) count += 1;
+  return count;
+}
