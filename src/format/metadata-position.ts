@@ -217,6 +217,11 @@ export const MAX_DECODED_RATIO = 1032;
 export const FREE_DECODED_BYTES = 10 * 2 ** 30;
 
 /**
+ * The largest decoded size of one decode call: more must be streamed, so that memory stays bounded.
+ */
+export const DECODE_CALL_BYTES = 32 * 2 ** 20;
+
+/**
  * Memory for the metadata of one layer while it is read: TOC and tar-split, compressed and decoded,
  * and the rows made of them. A small file takes about 1.5 KB with a tar-split and 0.6 KB without:
  * 260,000 or 670,000 files. Larger layers are pulled as opaque.

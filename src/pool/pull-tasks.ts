@@ -15,7 +15,7 @@ import type { DecodedRoom, RangeControl } from './shared-memory.js';
 /** Tasks that bring layers into the store: of `workers/metadata`, `workers/fetch` and `workers/opaque`. */
 
 /** What a task requested and received, whether or not it succeeded. */
-export interface Fetched {
+interface Fetched {
   readonly fetchedBytes: number;
   readonly requests: number;
   /** Why the task failed. */

@@ -113,6 +113,17 @@ export interface RangeJob {
   readonly events: RangeEvents;
 }
 
+/** Ends a range early: its connection is closed, and another brings the rest. */
+export interface RangeStop {
+  /**
+   * `abort` ends the request in flight, if its response is one whose remaining bytes can be
+   * requested alone; undefined when there is none.
+   */
+  inFlight(abort: (() => void) | undefined): void;
+  /** A request was aborted before byte `next`. Returns where the range to `end` ends now. */
+  ended(next: number, end: number): number;
+}
+
 export interface RangeTotals {
   /** GETs sent, retries included, redirect hops not. */
   readonly requests: number;
@@ -142,33 +153,4 @@ export function createRangeClient(options: RangeClientOptions): RangeClient {
       await Promise.all([...connections, ...elsewhere.values()].map((each) => each.close()));
     },
   };
-}
-
-/** Ends a range early: its connection is closed, and another brings the rest up to `end`. */
-export class RangeStop {
-  /** Where the stopped range ended or will end; undefined when it was not stopped. */
-  end: number | undefined;
-  readonly #endFor: (next: number) => number;
-  #abort: (() => void) | undefined;
-
-  /** `endFor` returns where the range may end, at or after the first missing byte. */
-  constructor(endFor: (next: number) => number = (next) => next) {
-    this.#endFor = endFor;
-  }
-
-  /** Ends the range, if its response is one whose remaining bytes can be requested alone. */
-  request(): void {
-    this.#abort?.();
-  }
-
-  /** `abort` ends the request in flight; undefined when there is none. */
-  inFlight(abort: (() => void) | undefined): void {
-    this.#abort = abort;
-  }
-
-  /** The request was ended by `request`. Returns where the range ends now. */
-  ended(next: number, end: number): number {
-    this.end = Math.min(end, Math.max(next, this.#endFor(next)));
-    return this.end;
-  }
 }

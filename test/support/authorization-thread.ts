@@ -3,7 +3,7 @@
  * the current one; what comes of it is posted as `{ settled }`, beside the events that a worker posts.
  */
 import { parentPort } from 'node:worker_threads';
-import { authorization } from '../../workers/fetch/authorization.js';
+import { authorization } from '../../workers/fetch/main-answers.js';
 
 parentPort?.on('message', (refused: string | null) => {
   const post = (outcome: string) => parentPort?.postMessage({ settled: [refused, outcome] });

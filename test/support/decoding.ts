@@ -1,7 +1,6 @@
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
-import { DecodedQueue } from '../../workers/opaque/decoded-queue.js';
 import type { LargeWindows } from '../../workers/opaque/large-windows.js';
-import { type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
+import { DecodedQueue, type StreamDecoder, StreamProblem } from '../../workers/opaque/stream-decoder.js';
 
 /** What a decoder of zstd may have where no other one is decoding. */
 export const USUAL_WINDOWS: LargeWindows = {

@@ -149,14 +149,12 @@ const BY_PATH: Readonly<Record<string, readonly string[]>> = {
   // /proc
   'src/store/leases.ts': ['readFileSync', 'readlinkSync'],
   // Programs
-  'workers/opaque/zstd-program.ts': ['accessSync'],
+  'workers/opaque/zstd-engine.ts': ['accessSync'],
 };
 
 /** Sources that write exports to their destinations, and open nothing of the store themselves. */
 const EXPORTING = [
-  'workers/export/write-layers.ts',
   'workers/export/tree-directories.ts',
-  'workers/export/unpack-files.ts',
   'workers/export/write-files.ts',
   'workers/export/write-specials.ts',
   'workers/export/write-tar.ts',

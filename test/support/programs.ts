@@ -1,4 +1,4 @@
-import { isOnPath } from '../../workers/opaque/zstd-program.js';
+import { isOnPath } from '../../workers/opaque/zstd-engine.js';
 
 /**
  * For the `skip` of a test that needs these programs: false when all are on PATH, else the reason with the Debian

@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads';
-import { sharedTargets } from '../../workers/fetch/range-client.js';
+import { sharedTargets } from '../../workers/fetch/main-answers.js';
 
 /** A thread in which the target it is sent has expired; it tells the answer. */
 parentPort!.on('message', async ({ blobUrl, target }: { blobUrl: string; target: string }) => {

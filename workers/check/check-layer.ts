@@ -3,10 +3,19 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { BLOCK_BYTES, BlockTags, PartTags } from '../../src/export/block-tags.js';
 import { digestOfBytes } from '../../src/format/digest.js';
 import { tarSpans } from '../../src/format/tar-entries.js';
-import type { BlockTagRows, CheckLayerResult, CheckLayerTask } from '../../src/pool/messages.js';
+import type {
+  BlockTagRows,
+  CheckLayerResult,
+  CheckLayerTask,
+  CopyRunsResult,
+  CopyRunsTask,
+} from '../../src/pool/messages.js';
+import { copyRuns as copyInStore } from '../../src/store/copy-runs.js';
 import { findCorruption, type TarPart } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
+import { removePack } from '../../src/store/pack-files.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
+import { PackWriter } from '../../src/store/pack-writer.js';
 import { paths } from '../context.js';
 
 /** Blocks hashed before the thread can be stopped: 8 MiB, about 8 ms. */
@@ -91,4 +100,27 @@ function readTar(
     throw error;
   }
   return bytes;
+}
+
+/** Copies runs of packs into a new pack, which is deleted after an error. */
+export async function copyRuns(task: CopyRunsTask): Promise<CopyRunsResult> {
+  const reader = new PackReader(paths);
+  const writer = new PackWriter(paths);
+  const { pack } = writer.reserve(0);
+  try {
+    const copying = copyInStore(paths, reader, writer, task.sources);
+    for (;;) {
+      const step = copying.next();
+      if (step.done === true) {
+        writer.close();
+        return { pack, starts: step.value };
+      }
+      await nextTurn();
+    }
+  } catch (error) {
+    await removePack(paths, pack);
+    throw error;
+  } finally {
+    reader.close();
+  }
 }

@@ -7,7 +7,7 @@ import { markCorrupt } from '../../src/store/corruption.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { hasDigest, MissingBytes, PackReader } from '../../src/store/pack-reader.js';
 import { paths } from '../context.js';
-import { UnitCursor } from '../fetch/unit-cursor.js';
+import { UnitCursor } from '../fetch/content-checker.js';
 import { releaseLargeGarbage } from '../garbage.js';
 import { MetadataSource, readTarSplit } from '../metadata/metadata-source.js';
 

@@ -1,15 +1,29 @@
 import { BlockTags, PartTags } from '../../src/export/block-tags.js';
+import { flatten } from '../../src/export/flatten.js';
 import {
   BlockCache,
   ExtentReader,
-  type HeaderComparison,
-  type HeaderLayer,
+  HeaderComparison,
   HeaderSource,
   LayerSource,
 } from '../../src/export/layer-source.js';
+import type { FlattenTask, TreeRows } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
 import { paths, setup } from '../context.js';
+
+/** Flattens the layers of the exported image, of which it reads the headers alone. */
+export function flattenLayers({ intoFiles, path, layers }: FlattenTask): TreeRows {
+  const comparison = new HeaderComparison();
+  const sources = openLayers(layers).map((layer) => new HeaderSource(layer, comparison));
+  try {
+    const only = path === undefined ? undefined : { path, asRoot: intoFiles };
+    return flatten(sources, { intoFiles, only });
+  } finally {
+    // Throws if the headers differ from what was hashed, which may be why they are malformed.
+    comparison.finish();
+  }
+}
 
 let sources: readonly LayerSource[] | undefined;
 
@@ -22,14 +36,7 @@ export function layerSources(given = setup.layers): readonly LayerSource[] {
   return sources;
 }
 
-/** Opens the same layers to read their headers; the caller then calls `comparison.finish`. */
-export function headerSources(comparison: HeaderComparison, given = setup.layers): readonly HeaderSource[] {
-  return openLayers(given).map((layer) => new HeaderSource(layer, comparison));
-}
-
-function openLayers(
-  layers: typeof setup.layers,
-): (HeaderLayer & { readonly whole: { readonly source: LayerSource } })[] {
+function openLayers(layers = setup.layers) {
   if (layers === undefined) throw new Error('this pool was started without layers');
   const packs = new PackReader(paths);
   const cache = new BlockCache();

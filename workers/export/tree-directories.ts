@@ -101,10 +101,10 @@ export async function create<T>(
  * Limit of open directories: adjacent files share them. Four threads stay far below 1024 open
  * files.
  */
-const MAX_OPEN = 64;
+export const MAX_OPEN_DIRECTORIES = 64;
 
 /** Access for this user alone while files are created in it, whatever its final mode. */
-const WRITABLE = 0o700;
+export const WRITABLE = 0o700;
 
 /** Opens the directories of a tree at its target, each relative to its parent. */
 export class TreeDirectories {
@@ -191,7 +191,7 @@ export class TreeDirectories {
   #keep(row: number, opened: OpenDirectory, kept?: OpenDirectory): void {
     this.#open.set(row, opened);
     this.#last = row;
-    if (this.#open.size <= MAX_OPEN) return;
+    if (this.#open.size <= MAX_OPEN_DIRECTORIES) return;
     for (const [oldest, unused] of this.#open) {
       if (unused === kept) continue;
       this.#open.delete(oldest);

@@ -1,14 +1,29 @@
+import { createHash } from 'node:crypto';
+import { writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { headerAt, leastTarBytes } from '../../src/export/file-tree.js';
 import { openSpecialFile } from '../../src/export/output-files.js';
 import { requireSpace } from '../../src/files/disk-space.js';
-import { closeWritten } from '../../src/files/storage-error.js';
+import { closeWritten, storageError, systemCode, writeFully } from '../../src/files/storage-error.js';
+import { digestOfBytes } from '../../src/format/digest.js';
 import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
-import type { TreeRows, WriteTarResult, WriteTarTask } from '../../src/pool/messages.js';
+import type {
+  ArchiveLayer,
+  ExportLayerResult,
+  ExportLayerTask,
+  OpenFile,
+  TreeRows,
+  WriteArchiveResult,
+  WriteArchiveTask,
+  WriteTarResult,
+  WriteTarTask,
+} from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
-import { setup } from '../context.js';
+import { ExtentList } from '../../src/store/extents.js';
+import { PackReader } from '../../src/store/pack-reader.js';
+import { paths, setup } from '../context.js';
 import { layerSources } from './layer-sources.js';
-import { Closed, STDOUT, TarOutput } from './tar-output.js';
 
 /** Writes the file system as one tar: headers from the rows, contents from the layers. */
 export async function writeTar({ tree, to }: WriteTarTask): Promise<WriteTarResult> {
@@ -49,4 +64,141 @@ async function writeItems(tree: TreeRows, output: TarOutput): Promise<WriteTarRe
     return { closed: true };
   }
   return { closed: false };
+}
+
+/**
+ * Writes an archive of layers to the standard output and hashes each layer. The documents that list
+ * the layers come last: if a layer is damaged, the reader gets no image and no end of the archive.
+ */
+export async function writeArchive({ layers, documents }: WriteArchiveTask): Promise<WriteArchiveResult> {
+  const output = new TarOutput(STDOUT);
+  try {
+    for (const [row, layer] of layers.entries()) {
+      await output.add(layer.header);
+      if (!(await writeLayer(layer, output))) return { closed: false, damaged: row };
+      await output.add(tarPadding(layer.tarBytes));
+    }
+    for (const { header, bytes } of documents) {
+      await output.add(header);
+      await output.add(bytes);
+      await output.add(tarPadding(bytes.length));
+    }
+    await output.add(TAR_END);
+    await output.flush();
+  } catch (error) {
+    if (!(error instanceof Closed)) throw error;
+    return { closed: true };
+  }
+  return { closed: false };
+}
+
+/** Writes a layer. Returns whether its bytes hash to the DiffID. */
+async function writeLayer({ diffId, extents }: ArchiveLayer, output: TarOutput): Promise<boolean> {
+  const hash = createHash('sha256');
+  const reader = new PackReader(paths);
+  try {
+    for (const block of reader.blocks(ExtentList.fromRows(extents))) {
+      hash.update(block);
+      await output.add(block);
+      count(setup.counters, 'written', block.length);
+    }
+  } finally {
+    reader.close();
+  }
+  return digestOfBytes(hash.digest()) === diffId;
+}
+
+/** Writes a layer's tar to a file and hashes it. */
+export async function exportLayer(task: ExportLayerTask): Promise<ExportLayerResult> {
+  const hash = createHash('sha256');
+  const reader = new PackReader(paths);
+  const { fd, path } = task.file;
+  try {
+    let at = task.position;
+    for (const block of reader.blocks(ExtentList.fromRows(task.extents))) {
+      hash.update(block);
+      writeFully(fd, path, block, at);
+      at += block.length;
+      count(setup.counters, 'written', block.length);
+      await nextTurn();
+    }
+  } finally {
+    reader.close();
+  }
+  return { digest: digestOfBytes(hash.digest()) };
+}
+
+const STDOUT: OpenFile = { fd: 1, path: 'the standard output' };
+
+/** Bytes written in one call. */
+const BLOCK_BYTES = 2 ** 20;
+
+/** Larger parts are written directly: copying them costs more than a call. */
+const DIRECT_BYTES = 2 ** 17;
+
+/** Delay before a full pipe is written to again: its 64 KiB drain in less. */
+const FULL_PIPE_MS = 1;
+
+/** The reader of the output has closed it. */
+class Closed extends Error {}
+
+/** Buffers writes into large blocks. */
+class TarOutput {
+  readonly #fd: number;
+  readonly #path: string;
+  readonly #block = Buffer.allocUnsafeSlow(BLOCK_BYTES);
+  #filled = 0;
+
+  constructor({ fd, path }: OpenFile) {
+    this.#fd = fd;
+    this.#path = path;
+  }
+
+  /**
+   * Buffers bytes without a write, or returns false: awaiting `add` for each small part costs more
+   * than the copy.
+   */
+  put(bytes: Uint8Array): boolean {
+    if (bytes.length >= DIRECT_BYTES || this.#filled + bytes.length >= BLOCK_BYTES) return false;
+    this.#block.set(bytes, this.#filled);
+    this.#filled += bytes.length;
+    return true;
+  }
+
+  async add(bytes: Uint8Array): Promise<void> {
+    if (bytes.length >= DIRECT_BYTES) {
+      await this.flush();
+      await this.#writeAll(bytes);
+      return;
+    }
+    for (let done = 0; done < bytes.length; ) {
+      const copied = Math.min(bytes.length - done, BLOCK_BYTES - this.#filled);
+      this.#block.set(bytes.subarray(done, done + copied), this.#filled);
+      done += copied;
+      this.#filled += copied;
+      if (this.#filled === BLOCK_BYTES) await this.flush();
+    }
+  }
+
+  async flush(): Promise<void> {
+    await this.#writeAll(this.#block.subarray(0, this.#filled));
+    this.#filled = 0;
+  }
+
+  async #writeAll(bytes: Uint8Array): Promise<void> {
+    for (let done = 0; done < bytes.length; ) done += await this.#write(bytes, done);
+    await nextTurn();
+  }
+
+  async #write(bytes: Uint8Array, done: number): Promise<number> {
+    try {
+      return writeSync(this.#fd, bytes, done, bytes.length - done);
+    } catch (error) {
+      const code = systemCode(error);
+      if (code === 'EPIPE') throw new Closed();
+      if (code !== 'EAGAIN') throw storageError(error, `write to ${this.#path}`);
+    }
+    await sleep(FULL_PIPE_MS);
+    return 0;
+  }
 }

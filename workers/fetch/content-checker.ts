@@ -1,53 +1,9 @@
 import { createHash, type Hash, hash } from 'node:crypto';
-import { enlarged } from '../../src/format/arrays.js';
+import { enlarged, lastAtMost } from '../../src/format/arrays.js';
 import { DIGEST_BYTES, digestAt, digestOfBytes } from '../../src/format/digest.js';
+import type { LayerTable } from '../../src/format/layer-table.js';
 import type { ContentLocation, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import type { ContentRows } from '../../src/store/pack-writer.js';
-import { UnitCursor } from './unit-cursor.js';
-
-/** Room for the first rows: a piece of 1 MiB has about 30 files. */
-const FIRST_ROWS = 64;
-
-/** Collects the contents that end in one piece, as flat rows: a piece can have a million. */
-export class ContentList {
-  #count = 0;
-  #digests = new Uint8Array(FIRST_ROWS * DIGEST_BYTES);
-  #packOffset = new Float64Array(FIRST_ROWS);
-  #lengthBytes = new Float64Array(FIRST_ROWS);
-  readonly #stated: boolean;
-
-  /** `stated`: the digests are those of the metadata, not computed. */
-  constructor(stated = false) {
-    this.#stated = stated;
-  }
-
-  add(digest: Uint8Array, packOffset: number, lengthBytes: number): void {
-    if (this.#count === this.#packOffset.length) this.#grow();
-    this.#digests.set(digest, this.#count * DIGEST_BYTES);
-    this.#packOffset[this.#count] = packOffset;
-    this.#lengthBytes[this.#count] = lengthBytes;
-    this.#count += 1;
-  }
-
-  /** Returns the rows; nothing may be added afterwards. */
-  rows(): ContentRows {
-    const count = this.#count;
-    return {
-      count,
-      stated: this.#stated,
-      digests: this.#digests.subarray(0, count * DIGEST_BYTES),
-      packOffset: this.#packOffset.subarray(0, count),
-      lengthBytes: this.#lengthBytes.subarray(0, count),
-    };
-  }
-
-  #grow(): void {
-    const rows = this.#count * 2;
-    this.#digests = enlarged(this.#digests, rows * DIGEST_BYTES);
-    this.#packOffset = enlarged(this.#packOffset, rows);
-    this.#lengthBytes = enlarged(this.#lengthBytes, rows);
-  }
-}
 
 /** The contents of a piece, up to the first error in it. */
 export interface CheckedPiece {
@@ -138,4 +94,127 @@ function wrongUnit(unit: UnitCursor, digest: Buffer): WrongBytes {
     actual,
     problem: `content ${content} has the digest ${actual}, not ${expected}`,
   };
+}
+
+/** Room for the first rows: a piece of 1 MiB has about 30 files. */
+const FIRST_ROWS = 64;
+
+/** Collects the contents that end in one piece, as flat rows: a piece can have a million. */
+export class ContentList {
+  #count = 0;
+  #digests = new Uint8Array(FIRST_ROWS * DIGEST_BYTES);
+  #packOffset = new Float64Array(FIRST_ROWS);
+  #lengthBytes = new Float64Array(FIRST_ROWS);
+  readonly #stated: boolean;
+
+  /** `stated`: the digests are those of the metadata, not computed. */
+  constructor(stated = false) {
+    this.#stated = stated;
+  }
+
+  add(digest: Uint8Array, packOffset: number, lengthBytes: number): void {
+    if (this.#count === this.#packOffset.length) this.#grow();
+    this.#digests.set(digest, this.#count * DIGEST_BYTES);
+    this.#packOffset[this.#count] = packOffset;
+    this.#lengthBytes[this.#count] = lengthBytes;
+    this.#count += 1;
+  }
+
+  /** Returns the rows; nothing may be added afterwards. */
+  rows(): ContentRows {
+    const count = this.#count;
+    return {
+      count,
+      stated: this.#stated,
+      digests: this.#digests.subarray(0, count * DIGEST_BYTES),
+      packOffset: this.#packOffset.subarray(0, count),
+      lengthBytes: this.#lengthBytes.subarray(0, count),
+    };
+  }
+
+  #grow(): void {
+    const rows = this.#count * 2;
+    this.#digests = enlarged(this.#digests, rows * DIGEST_BYTES);
+    this.#packOffset = enlarged(this.#packOffset, rows);
+    this.#lengthBytes = enlarged(this.#lengthBytes, rows);
+  }
+}
+
+/**
+ * Iterates over the units that lie entirely in [spanStart, spanEnd) of the tar, in order. A unit is
+ * a run whose digest the metadata states: a content, or a chunk of a content above the limits of a
+ * span. The fields are those of the current unit. There are no objects for units: metadata can put
+ * millions of them into one span.
+ */
+export class UnitCursor {
+  /** Whether the last unit is past; then the other fields have no meaning. */
+  done = false;
+  content = 0;
+  tarStart = 0;
+  tarEnd = 0;
+  blobStart = 0;
+  /** The digest is row `digestRow` of `digests`. */
+  digests: Uint8Array;
+  digestRow = 0;
+  readonly #table: LayerTable;
+  readonly #spanStart: number;
+  readonly #spanEnd: number;
+  /** The next row, or the next chunk if the row has chunks. */
+  #row: number;
+  #chunk: number;
+
+  constructor(table: LayerTable, spanStart: number, spanEnd: number) {
+    this.#table = table;
+    this.#spanStart = spanStart;
+    this.#spanEnd = spanEnd;
+    this.digests = table.digests;
+    this.#row = firstRow(table, spanStart);
+    this.#chunk = table.chunkFirst[this.#row]!;
+    this.advance();
+  }
+
+  /** Goes to the next unit. */
+  advance(): void {
+    do {
+      if (this.#row < this.#table.count) this.#step();
+      else this.done = true;
+    } while (!this.done && this.tarStart < this.#spanStart);
+    // Units are in order: all after this one leave the span too.
+    if (this.tarEnd > this.#spanEnd) this.done = true;
+  }
+
+  #step(): void {
+    const { chunkFirst, tarStart, sizeBytes } = this.#table;
+    const row = this.#row;
+    const end = tarStart[row]! + sizeBytes[row]!;
+    const rowEnd = chunkFirst[row + 1]!;
+    this.content = row;
+    if (chunkFirst[row] === rowEnd) this.#enterContent(row, end);
+    else this.#enterChunk(this.#chunk++, rowEnd, end);
+    if (this.#chunk === rowEnd) this.#row += 1;
+  }
+
+  #enterContent(row: number, end: number): void {
+    const { tarStart, blobStart, digests } = this.#table;
+    this.tarStart = tarStart[row]!;
+    this.tarEnd = end;
+    this.blobStart = blobStart[row]!;
+    this.digests = digests;
+    this.digestRow = row;
+  }
+
+  #enterChunk(chunk: number, rowEnd: number, end: number): void {
+    const { chunkTarStart, chunkBlobStart, chunkDigests } = this.#table;
+    this.tarStart = chunkTarStart[chunk]!;
+    this.tarEnd = chunk + 1 === rowEnd ? end : chunkTarStart[chunk + 1]!;
+    this.blobStart = chunkBlobStart[chunk]!;
+    this.digests = chunkDigests;
+    this.digestRow = chunk;
+  }
+}
+
+/** The first content that ends after `tarStart`. */
+function firstRow(table: LayerTable, tarStart: number): number {
+  const row = lastAtMost(table.tarStart, table.count, tarStart);
+  return row >= 0 && table.tarStart[row]! + table.sizeBytes[row]! > tarStart ? row : row + 1;
 }

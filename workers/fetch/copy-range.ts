@@ -4,7 +4,7 @@ import { openOwnFile } from '../../src/files/guarded-directory.js';
 import { closeWritten, wrapFsError, writeFully } from '../../src/files/storage-error.js';
 import { PullError, toFailure } from '../../src/format/error.js';
 import type { BlobFile, CopyRangeResult, CopyRangeTask } from '../../src/pool/messages.js';
-import { unwatch, watch } from '../ticker.js';
+import { unwatch, watch } from '../context.js';
 import { CheckpointedWriter } from './checkpointed-writer.js';
 import { beginRange, rangeClient } from './range-client.js';
 

@@ -1,10 +1,9 @@
 import { type Failure, toFailure } from '../../src/format/error.js';
 import { findCutPoint } from '../../src/format/layer-table.js';
 import type { FetchSpanResult, FetchSpanTask } from '../../src/pool/messages.js';
-import { packWriter } from '../context.js';
-import { unwatch, watch } from '../ticker.js';
+import { packWriter, unwatch, watch } from '../context.js';
+import { fullBlobReceiver } from './fetch-opaque.js';
 import { frameDecoder } from './frame-decoder.js';
-import { fullBlobReceiver } from './full-blob.js';
 import { decodeMembers } from './member-walker.js';
 import { beginRange, rangeClient } from './range-client.js';
 import { SpanReceiver, WrongStream } from './span-receiver.js';

@@ -1,7 +1,7 @@
 import { ZSTDDecoder } from 'zstddec';
 import { RESOURCE_LIMITS } from '../../src/files/storage-error.js';
 import { PullError } from '../../src/format/error.js';
-import { DECODE_CALL_BYTES } from './decode.js';
+import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 
 /**
  * Decodes complete zstd frames (RFC 8878) to at most `maxBytes`, up to 32 MiB. Synchronous. The

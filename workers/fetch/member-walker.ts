@@ -2,8 +2,8 @@ import { gunzipSync } from 'node:zlib';
 import { lastAtMost } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
+import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 import { freeBuffer } from '../garbage.js';
-import { DECODE_CALL_BYTES } from './decode.js';
 import type { FrameDecoder } from './frame-decoder.js';
 
 /**

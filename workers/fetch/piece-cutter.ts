@@ -1,7 +1,7 @@
 import { lastAtMost } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
 import { type CutPoints, cutPoints, type LayerTable } from '../../src/format/layer-table.js';
-import { DECODE_CALL_BYTES } from './decode.js';
+import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 
 /**
  * Tar bytes of a piece: with 1 MiB for each call, decoding is 5 times faster than frame by frame.

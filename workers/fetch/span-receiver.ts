@@ -1,6 +1,7 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
+import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 import { FrameWalker } from '../../src/format/zstd-frame.js';
 import type { FetchSpanResult, FetchSpanTask, WrongBytes } from '../../src/pool/messages.js';
 import { count } from '../../src/pool/shared-memory.js';
@@ -8,8 +9,7 @@ import { markBad } from '../../src/store/pack-files.js';
 import type { ContentRows, Region } from '../../src/store/pack-writer.js';
 import { packWriter, paths, setup } from '../context.js';
 import { noteGarbage } from '../garbage.js';
-import { type CheckedPiece, ContentChecker, type SpanChecker } from './content-checker.js';
-import { DECODE_CALL_BYTES } from './decode.js';
+import { ContentChecker, type SpanChecker } from './content-checker.js';
 import type { FrameDecoder } from './frame-decoder.js';
 import { MemberWalker } from './member-walker.js';
 import { acquireBuffer, PieceCutter, releaseBuffer, statedTarAt, type Walker } from './piece-cutter.js';
@@ -92,61 +92,46 @@ export class SpanReceiver {
    * @throws WrongStream for wrong bytes; PullError as `PackWriter.writePiece`
    */
   readonly write = (chunk: Buffer): void | Promise<void> => {
-    this.#requireGood();
+    if (this.#failure !== undefined) throw this.#failure;
     this.#append(chunk);
     try {
       this.#walker.advance(this.#buffer, this.#filled);
     } catch (error) {
       return this.#endBefore(error);
     }
-    return this.#processNext();
+    return this.#processReady(false);
   };
 
   /** Decodes the frames before the invalid bytes first: then it is known which frame is wrong. */
   async #endBefore(error: unknown): Promise<never> {
-    await this.#decodeComplete();
+    await this.#processReady(true);
     throw this.#asWrong(error);
   }
 
-  /** Decodes all pieces that a chunk has completed. */
-  #processNext(): void | Promise<void> {
+  /** Decodes all pieces that are complete; with `all`, all complete frames. */
+  #processReady(all: boolean): void | Promise<void> {
     const turnEnd = this.#tarAt + TURN_BYTES;
     while (this.#tarAt < turnEnd) {
-      const piece = this.#nextPiece(false);
+      const piece = this.#nextPiece(all);
       if (piece === 0) return undefined;
       this.#process(piece);
     }
-    return nextTurn().then(() => this.#processNext());
-  }
-
-  #requireGood(): void {
-    if (this.#failure !== undefined) throw this.#failure;
+    return nextTurn().then(() => this.#processReady(all));
   }
 
   /**
-   * Decodes the rest after the last bytes. `end` is the end of a span that was stopped.
+   * Decodes what remains after the last bytes. `end` is the end of a span that was stopped.
    * @throws as `write`
    */
   async finish(end?: Pick<FetchSpanTask, 'blobEnd' | 'tarEnd'>): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
     this.#task = { ...this.#task, ...end };
-    await this.#decodeComplete();
+    await this.#processReady(true);
     if (this.#filled > 0) throw this.#wrongHere('do not end where a frame ends');
     const { table, blobEnd, tarEnd } = this.#task;
     if (table.layout === 'tar-split' && this.#tarAt !== tarEnd) throw this.#wrongHere('decode to too little');
     const wrong = this.#checker.finish(blobEnd);
     if (wrong !== undefined) this.#dropAll(wrong);
-  }
-
-  /** Decodes all complete frames. */
-  async #decodeComplete(): Promise<void> {
-    this.#requireGood();
-    let turnEnd = this.#tarAt + TURN_BYTES;
-    for (let piece = this.#nextPiece(true); piece > 0; piece = this.#nextPiece(true)) {
-      this.#process(piece);
-      if (this.#tarAt < turnEnd) continue;
-      await nextTurn();
-      turnEnd = this.#tarAt + TURN_BYTES;
-    }
   }
 
   /** Decodes frames that have waited too long; see `watch`. */
@@ -169,8 +154,7 @@ export class SpanReceiver {
     const needed = this.#filled + chunk.length;
     if (needed > this.#buffer.length) {
       const { completeBytes, openFrameBytes } = this.#walker;
-      // The walker knows the length of a gzip member, but of a zstd frame only that of the next
-      // block.
+      // Of a zstd frame, the walker knows the length of the next block only.
       const known = completeBytes + openFrameBytes + CHUNK_ROOM_BYTES;
       const larger = acquireBuffer(Math.max(needed, known, 2 * this.#buffer.length));
       this.#buffer.copy(larger, 0, 0, this.#filled);
@@ -195,24 +179,18 @@ export class SpanReceiver {
     this.#cutMs = performance.now();
     const blobStart = this.#blobAt;
     this.#blobAt += bytes;
-    this.#checkAndWrite(this.#decodePiece(bytes, blobStart, maxBytes), blobStart, bytes);
+    try {
+      this.#checkAndWrite(this.#decode(this.#buffer.subarray(0, bytes), maxBytes), blobStart, bytes);
+    } catch (error) {
+      throw this.#asWrong(error, blobStart);
+    }
     this.#buffer.copyWithin(0, bytes, this.#filled);
     this.#filled -= bytes;
     // The chunks from the socket, which have been copied.
     noteGarbage(bytes);
   }
 
-  #decodePiece(bytes: number, blobStart: number, maxBytes: number): Buffer {
-    try {
-      return this.#decode(this.#buffer.subarray(0, bytes), maxBytes);
-    } catch (error) {
-      throw this.#asWrong(error, blobStart);
-    }
-  }
-
-  /**
-   * The maximum decoded size of the first `bytes` bytes of the buffer, which are complete frames.
-   */
+  /** The maximum decoded size of the complete frames in the first `bytes` bytes of the buffer. */
   #maxBytes(bytes: number): number {
     let frame = 0;
     while (this.#walker.frameEnd(frame) < bytes) frame += 1;
@@ -225,18 +203,10 @@ export class SpanReceiver {
     const split = table.layout === 'tar-split';
     if (split) this.#checkLength(bytes.length, blobStart, blobStart + blobLength);
     else if (this.#tarAt + bytes.length > tarEnd) throw this.#wrongHere('decode to too much', blobStart);
-    const { contents, wrong } = this.#check(bytes, blobStart);
+    const { contents, wrong } = this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
     if (wrong === undefined) this.#write(bytes, blobStart, blobLength, contents);
     else if (split) this.#keepGoodPart(bytes, blobStart, contents, wrong);
     else this.#dropAll(wrong);
-  }
-
-  #check(bytes: Buffer, blobStart: number): CheckedPiece {
-    try {
-      return this.#checker.check(bytes, this.#tarAt, this.#packAt(this.#tarAt));
-    } catch (error) {
-      throw this.#asWrong(error, blobStart);
-    }
   }
 
   #write(bytes: Buffer, blobStart: number, blobLength: number, contents: ContentRows): void {

@@ -1,15 +1,13 @@
-import { createHash } from 'node:crypto';
-import type { MessagePort } from 'node:worker_threads';
-import { type Digest, digestOfBytes } from '../../src/format/digest.js';
-import { type Failure, fromFailure, PullError } from '../../src/format/error.js';
-import { type MetadataLength, metadataMemoryBytes } from '../../src/format/metadata-position.js';
+import { hash } from 'node:crypto';
+import { digestOfBytes } from '../../src/format/digest.js';
+import { PullError } from '../../src/format/error.js';
 import type { MetadataPart, MetadataPartWithDigest } from '../../src/pool/messages.js';
 import { NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { BlobSource } from '../../src/registry/range-client.js';
 import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
 import { getBlob, putBlob } from '../../src/store/image-record.js';
 import { paths } from '../context.js';
-import { fullBlobReceiver } from '../fetch/full-blob.js';
+import { fullBlobReceiver } from '../fetch/fetch-opaque.js';
 import { countingEvents, rangeClient } from '../fetch/range-client.js';
 import { decodeMetadata } from './metadata-blob.js';
 
@@ -20,56 +18,39 @@ import { decodeMetadata } from './metadata-blob.js';
 const ONE_REQUEST_GAP_BYTES = 64 * 1024;
 
 /** Returns the decoded TOC. Fetches `tarSplit` with it if it follows closely. */
-export async function readToc(
+export function readToc(
   source: MetadataSource,
   toc: MetadataPartWithDigest,
-  tarSplit: MetadataPart = toc,
+  tarSplit?: MetadataPart,
 ): Promise<Buffer> {
-  const expected = { digest: toc.digest, what: 'TOC', field: 'manifest-checksum' };
-  return decodeMetadata(await readPart(source, toc, tarSplit, expected), toc.uncompressedBytes, 'TOC');
+  return readPart(source, toc, tarSplit, 'TOC', 'manifest-checksum');
 }
 
 /**
  * Returns the decoded tar-split, from the store or fetched: another pull of the layer may have
  * deleted it.
  */
-export async function readTarSplit(
-  source: MetadataSource,
-  tarSplit: MetadataPartWithDigest,
-): Promise<Buffer> {
-  const expected = { digest: tarSplit.digest, what: 'tar-split', field: 'tarSplitDigest' };
-  return decodeMetadata(
-    await readPart(source, tarSplit, tarSplit, expected),
-    tarSplit.uncompressedBytes,
-    'tar-split',
-  );
+export function readTarSplit(source: MetadataSource, tarSplit: MetadataPartWithDigest): Promise<Buffer> {
+  return readPart(source, tarSplit, undefined, 'tar-split', 'tarSplitDigest');
 }
 
-interface Expected {
-  readonly digest: Digest;
-  /** For messages: the name of the part, and what states its digest. */
-  readonly what: string;
-  readonly field: string;
-}
-
-/**
- * Returns the bytes of `part` with the right digest, from the store or fetched; `next` as in
- * `MetadataSource.part`.
- */
+/** For messages: `what` is the part, `field` states its digest. */
 async function readPart(
   source: MetadataSource,
-  part: MetadataPart,
-  next: MetadataPart,
-  { digest, what, field }: Expected,
+  part: MetadataPartWithDigest,
+  next: MetadataPart | undefined,
+  what: string,
+  field: string,
 ): Promise<Buffer> {
-  const stored = getBlob(paths, digest, part.end - part.start);
-  if (stored !== undefined) return stored;
+  const { digest, start, end, uncompressedBytes } = part;
+  const stored = getBlob(paths, digest, end - start);
+  if (stored !== undefined) return decodeMetadata(stored, uncompressedBytes, what);
   for (let tries = 1; ; tries++) {
     const bytes = await source.part(part, next);
-    const actual = digestOfBytes(createHash('sha256').update(bytes).digest());
+    const actual = digestOfBytes(hash('sha256', bytes, 'buffer'));
     if (actual === digest) {
       await putBlob(paths, digest, bytes);
-      return bytes;
+      return decodeMetadata(bytes, uncompressedBytes, what);
     }
     if (tries === MAX_DIGEST_TRIES) {
       throw new PullError(
@@ -98,7 +79,7 @@ export class MetadataSource {
   }
 
   /** Returns the bytes of `part`. Fetches `next` with it if it follows closely. */
-  async part(part: Range, next: Range): Promise<Buffer> {
+  async part(part: Range, next = part): Promise<Buffer> {
     if (!this.#has(part)) {
       const near = next.start >= part.end && next.start - part.end <= ONE_REQUEST_GAP_BYTES;
       await this.#fetch(part.start, near ? next.end : part.end);
@@ -115,7 +96,7 @@ export class MetadataSource {
   async tail(maxBytes: number): Promise<Buffer> {
     const { sizeBytes } = this.#blob;
     const start = Math.max(0, sizeBytes - maxBytes);
-    return this.part({ start, end: sizeBytes }, { start, end: sizeBytes });
+    return this.part({ start, end: sizeBytes });
   }
 
   /** Drops wrong bytes. They are fetched again, from another endpoint if there is one. */
@@ -162,31 +143,4 @@ export class MetadataSource {
     this.#bytes = bytes;
     this.#start = start;
   }
-}
-
-/**
- * Reserves memory for the metadata of a layer; resolves when it is available.
- * Rejects with PullError `metadata-malformed` or `unsupported` if it never will be.
- */
-export type BookMetadata = (toc: MetadataLength, tarSplit?: MetadataLength) => Promise<void>;
-
-/** Reserves memory at the main thread, through a port. A new reservation replaces the last one. */
-export class MetadataBooking {
-  /** The reserved memory. */
-  memoryBytes = 0;
-  readonly #port: MessagePort;
-
-  constructor(port: MessagePort) {
-    this.#port = port;
-  }
-
-  readonly book: BookMetadata = async (toc, tarSplit) => {
-    const memoryBytes = metadataMemoryBytes(toc, tarSplit);
-    const refusal = await new Promise<Failure | null>((resolve) => {
-      this.#port.once('message', resolve);
-      this.#port.postMessage(memoryBytes);
-    });
-    if (refusal !== null) throw fromFailure(refusal);
-    this.memoryBytes = memoryBytes;
-  };
 }

@@ -1,104 +1,106 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { gunzip } from 'node:zlib';
 import { type Digest, digestOfBytes, parseDigest } from '../../src/format/digest.js';
-import { PullError, toFailure } from '../../src/format/error.js';
+import { type Failure, fromFailure, PullError, toFailure } from '../../src/format/error.js';
 import type { MetadataLocation } from '../../src/format/layer-format.js';
 import { buildLayerTable } from '../../src/format/layer-table-builder.js';
-import { CHUNKED_FOOTER_BYTES, parseChunkedFooter } from '../../src/format/metadata-position.js';
+import {
+  CHUNKED_FOOTER_BYTES,
+  footerGuessBytes,
+  type MetadataLength,
+  metadataMemoryBytes,
+  parseChunkedFooter,
+  parseEstargzFooter,
+} from '../../src/format/metadata-position.js';
+import { sizeFieldOf, TAR_BLOCK_BYTES, textOf, verifyHeader } from '../../src/format/tar-fields.js';
 import { tocTarSplitDigest } from '../../src/format/toc.js';
 import { buildTocOnlyTable } from '../../src/format/toc-only-table-builder.js';
 import { SKIPPABLE_HEADER_BYTES } from '../../src/format/zstd-frame.js';
 import type {
-  Fetched,
   LayerMetadata,
   MetadataPart,
   MetadataPartWithDigest,
   ReadMetadataResult,
   ReadMetadataTask,
 } from '../../src/pool/messages.js';
+import { MAX_DIGEST_TRIES } from '../../src/registry/retry-rules.js';
+import { paths, writeRun } from '../context.js';
 import { releaseLargeGarbage } from '../garbage.js';
-import {
-  type BookMetadata,
-  MetadataBooking,
-  MetadataSource,
-  readTarSplit,
-  readToc,
-} from './metadata-source.js';
-import { readStargz } from './read-stargz.js';
-import { writeHeaders } from './write-headers.js';
+import { MetadataSource, readTarSplit, readToc } from './metadata-source.js';
+import { writeHeaders } from './write-tar-parts.js';
+
+/** The name of the tar entry with the TOC. */
+const TOC_NAME = 'stargz.index.json';
+
+/** The last four bytes of a gzip member are its decoded length (RFC 1952, ISIZE). */
+const ISIZE_BYTES = 4;
+
+/** zlib requires room after the last byte to detect the end. */
+const ROOM_BEHIND_BYTES = 64;
+
+/** The layer whose metadata is being read. */
+interface Layer extends Pick<ReadMetadataTask, 'blob' | 'withHeaders'> {
+  readonly source: MetadataSource;
+  /**
+   * Reserves memory for the metadata; resolves when it is available. Another call replaces the
+   * reservation. Rejects with PullError `metadata-malformed` or `unsupported` if it never will be.
+   */
+  readonly reserve: (toc: MetadataLength, tarSplit?: MetadataLength) => Promise<void>;
+}
 
 /**
  * Reads TOC and tar-split from the store, or fetches, verifies and stores them, and builds the
  * layer's table.
  */
-export async function readMetadata({
-  blob,
-  location,
-  withHeaders,
-  port,
-}: ReadMetadataTask): Promise<ReadMetadataResult> {
+export async function readMetadata(task: ReadMetadataTask): Promise<ReadMetadataResult> {
+  const { blob, location, withHeaders, port } = task;
   const source = new MetadataSource(blob);
-  const booking = new MetadataBooking(port);
+  let reservedBytes = 0;
+  const reserve: Layer['reserve'] = async (toc, tarSplit) => {
+    const memoryBytes = metadataMemoryBytes(toc, tarSplit);
+    const refusal = await new Promise<Failure | null>((resolve) => {
+      port.once('message', resolve);
+      port.postMessage(memoryBytes);
+    });
+    if (refusal !== null) throw fromFailure(refusal);
+    reservedBytes = memoryBytes;
+  };
+  const cost = () => ({ fetchedBytes: source.fetchedBytes, requests: source.requests });
   try {
-    const metadata = await read(source, { blob, withHeaders }, location, booking.book);
-    return metadata === undefined ? costOf(source) : { metadata, ...costOf(source) };
+    const metadata = await read({ source, blob, withHeaders, reserve }, location);
+    return { ...(metadata && { metadata }), ...cost() };
   } catch (error) {
-    return { failure: toFailure(error), ...costOf(source) };
+    return { failure: toFailure(error), ...cost() };
   } finally {
     port.close();
     // Before the next layer gets the memory.
-    await releaseLargeGarbage(booking.memoryBytes);
+    await releaseLargeGarbage(reservedBytes);
   }
 }
 
-function costOf({ fetchedBytes, requests }: MetadataSource): Fetched {
-  return { fetchedBytes, requests };
-}
-
-async function read(
-  source: MetadataSource,
-  layer: Pick<ReadMetadataTask, 'blob' | 'withHeaders'>,
-  location: MetadataLocation,
-  book: BookMetadata,
-): Promise<LayerMetadata | undefined> {
-  if (location.by === 'annotations') {
-    await bookParts(book, location.toc, location.tarSplit);
-    return readChunked(source, location.toc, location.tarSplit, layer.withHeaders);
-  }
-  const { blob } = layer;
+async function read(layer: Layer, location: MetadataLocation): Promise<LayerMetadata | undefined> {
+  if (location.by === 'annotations') return readChunked(layer, location.toc, location.tarSplit);
   if (location.compression === 'gzip') {
-    const metadata = await readStargz(source, layer, location.tocDigest, book);
-    return metadata ?? (location.otherwise && read(source, layer, location.otherwise, book));
+    const metadata = await readStargz(layer, location.tocDigest);
+    return metadata ?? (location.otherwise && read(layer, location.otherwise));
   }
+  const { source, blob } = layer;
   const footer = parseChunkedFooter(await source.tail(CHUNKED_FOOTER_BYTES), blob.sizeBytes);
-  if (footer === undefined) return undefined;
-  const { toc, tarSplit } = footer;
-  await bookParts(book, toc, tarSplit);
-  // Nothing states the digest: the store gets the actual one.
-  const digest = digestOfBytes(
-    createHash('sha256')
-      .update(await source.part(toc, tarSplit ?? toc))
-      .digest(),
-  );
-  return readChunked(source, { ...toc, digest }, tarSplit, layer.withHeaders);
+  return footer && readChunked(layer, footer.toc, footer.tarSplit);
 }
 
-function bookParts(book: BookMetadata, toc: MetadataPart, tarSplit: MetadataPart | undefined): Promise<void> {
-  const lengthOf = ({ start, end, uncompressedBytes }: MetadataPart) => ({
-    bytes: end - start,
-    uncompressedBytes,
-  });
-  return book(lengthOf(toc), tarSplit && lengthOf(tarSplit));
-}
-
+/** Without a digest, which only annotations state, the store gets the actual one. */
 async function readChunked(
-  source: MetadataSource,
-  toc: MetadataPartWithDigest,
+  { source, withHeaders, reserve }: Layer,
+  toc: MetadataPart & Partial<MetadataPartWithDigest>,
   tarSplit: MetadataPart | undefined,
-  withHeaders: boolean | undefined,
 ): Promise<LayerMetadata> {
-  const json = await readToc(source, toc, tarSplit);
+  await reserve(lengthOf(toc), tarSplit && lengthOf(tarSplit));
+  const digest = toc.digest ?? digestOf(await source.part(toc, tarSplit));
+  const json = await readToc(source, { ...toc, digest }, tarSplit);
   const dataEnd = toc.start - SKIPPABLE_HEADER_BYTES;
-  const storedToc = { digest: toc.digest, uncompressedBytes: toc.uncompressedBytes };
+  const storedToc = { digest, uncompressedBytes: toc.uncompressedBytes };
   if (tarSplit === undefined) {
     return {
       format: 'zstd:chunked-no-tarsplit',
@@ -116,6 +118,92 @@ async function readChunked(
     toc: storedToc,
     tarSplit: split,
   };
+}
+
+function lengthOf({ start, end, uncompressedBytes }: MetadataPart): MetadataLength {
+  return { bytes: end - start, uncompressedBytes };
+}
+
+function digestOf(bytes: Buffer): Digest {
+  return digestOfBytes(hash('sha256', bytes, 'buffer'));
+}
+
+/**
+ * Returns the metadata of an eStargz layer (stargz-snapshotter, docs/estargz.md), found by the
+ * footer of the blob; undefined if it has none. The gzip member of the TOC is also the end of the
+ * tar, and is written to this thread's pack, unless the store is read-only.
+ * @throws PullError `digest-mismatch` if the TOC does not have `tocDigest`; `metadata-malformed`
+ */
+async function readStargz(
+  { source, blob, withHeaders, reserve }: Layer,
+  tocDigest: Digest | undefined,
+): Promise<LayerMetadata | undefined> {
+  for (let tries = 1; ; tries++) {
+    const footer = parseEstargzFooter(await source.tail(footerGuessBytes(blob.sizeBytes)), blob.sizeBytes);
+    if (footer === undefined) return undefined;
+    const range = { start: footer.tocStart, end: footer.tocEnd };
+    const isize = { start: Math.max(range.start, range.end - ISIZE_BYTES), end: range.end };
+    const uncompressedBytes = (await source.part(isize)).readUInt32LE();
+    await reserve({ bytes: range.end - range.start, uncompressedBytes });
+    const member = await decodeMember(await source.part(range), uncompressedBytes);
+    const toc = tocOf(member);
+    const actual = digestOf(toc);
+    if (tocDigest === undefined || actual === tocDigest) {
+      const lastBytes = shareLastBytes(source.before(range.start), range.start);
+      return {
+        format: 'estargz',
+        table: buildTocOnlyTable({ toc, dataEnd: range.start, compression: 'gzip' }),
+        metadataBytes: blob.sizeBytes - range.start,
+        ...(lastBytes && { lastBytes }),
+        ...(withHeaders && { headers: writeHeaders(toc, TOC_NAME) }),
+        ...(!paths.isReadOnly && { tail: writeRun(member) }),
+      };
+    }
+    if (tries === MAX_DIGEST_TRIES) {
+      throw new PullError(
+        'digest-mismatch',
+        `the TOC does not match its annotation: expected ${tocDigest}, got ${actual}, twice`,
+      );
+    }
+    await source.forget();
+  }
+}
+
+/** Decodes into one block, where zlib would join many. */
+async function decodeMember(bytes: Buffer, uncompressedBytes: number): Promise<Buffer> {
+  try {
+    const maxOutputLength = Math.max(1, uncompressedBytes);
+    return await promisify(gunzip)(bytes, {
+      maxOutputLength,
+      chunkSize: uncompressedBytes + ROOM_BEHIND_BYTES,
+    });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new PullError('metadata-malformed', `the TOC cannot be decoded (${reason})`);
+  }
+}
+
+/** Returns the content of the single entry in this end of a tar. */
+function tocOf(member: Buffer): Buffer {
+  const malformed = (problem: string) => new PullError('metadata-malformed', `the TOC ${problem}`);
+  if (member.length < TAR_BLOCK_BYTES) throw malformed('is shorter than a tar header');
+  verifyHeader(member.subarray(0, TAR_BLOCK_BYTES));
+  if (textOf(member.subarray(0, 100)).toString('latin1') !== TOC_NAME)
+    throw malformed(`is not named ${TOC_NAME}`);
+  const end = TAR_BLOCK_BYTES + sizeFieldOf(member);
+  if (end > member.length) throw malformed('is longer than its gzip member');
+  return member.subarray(TAR_BLOCK_BYTES, end);
+}
+
+/**
+ * Copies the data before the TOC that was fetched with it, at most 256 KiB, to shared memory for
+ * the thread that fetches the rest.
+ */
+function shareLastBytes(bytes: Buffer, dataEnd: number): LayerMetadata['lastBytes'] {
+  if (bytes.length === 0) return undefined;
+  const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+  shared.set(bytes);
+  return { blobStart: dataEnd - bytes.length, bytes: shared };
 }
 
 /** Returns the digest that the TOC or the annotation states. If both do, they must agree. */

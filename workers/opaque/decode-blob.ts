@@ -1,22 +1,27 @@
 import { createHash } from 'node:crypto';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { digestOfBytes } from '../../src/format/digest.js';
-import type { Compression } from '../../src/format/layer-format.js';
+import {
+  type Compression,
+  compressionOf,
+  HEAD_BYTES,
+  otherCompression,
+} from '../../src/format/layer-format.js';
 import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../../src/format/metadata-position.js';
 import type { DecodeBlobResult, DecodeBlobTask, StreamFault } from '../../src/pool/messages.js';
 import { acquireRoom, type DecodedRoom, largeWindowsOf, roomLeft } from '../../src/pool/shared-memory.js';
 import { ExtentList, type ExtentRows } from '../../src/store/extents.js';
 import { MissingBytes, PackReader } from '../../src/store/pack-reader.js';
-import { paths, setup } from '../context.js';
-import { portMessages } from '../port-messages.js';
-import { BlobDecoder } from './blob-decoder.js';
-import { DecodedQueue } from './decoded-queue.js';
+import { paths, portMessages, setup } from '../context.js';
+import { GzipDecoder } from './gzip-decoder.js';
 import { GzipMembersDecoder } from './gzip-members.js';
 import { largeWindows } from './large-windows.js';
 import { OpaqueWriter } from './opaque-writer.js';
-import { StreamProblem, UnclearEnd } from './stream-decoder.js';
+import { DecodedQueue, type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
+import { ZstdDecoder } from './zstd-decoder.js';
+import { bestZstdEngine } from './zstd-engine.js';
 
-/** Blocks of 1 MiB hashed before other tasks of this thread have their turn. */
+/** Blocks of 1 MiB hashed before other tasks of this thread may run. */
 const BLOCKS_A_TURN = 8;
 
 /** Decodes and hashes an opaque blob, whose raw bytes arrive through the port. */
@@ -106,24 +111,16 @@ function faultOf({ code, message, hint, blobAt }: StreamProblem, reachedAt: numb
   return { code, message, blobAt: blobAt ?? reachedAt, ...(hint !== undefined && { hint }) };
 }
 
-function tooLarge(maxTarBytes: number): StreamProblem {
-  return new StreamProblem(
-    `decodes to more than ${maxTarBytes} bytes, the limit for its length`,
-    undefined,
-    'metadata-malformed',
-    `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${FREE_DECODED_BYTES} bytes more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
-  );
-}
-
 /** Decodes a blob to a tar, up to the first problem. */
 class Stream {
   fault: StreamFault | undefined;
   /** Whether the problem may be that there are bytes after the last gzip member. */
   hasUnclearEnd = false;
   readonly #writer: OpaqueWriter;
-  /** Decoded bytes that need none of `room`, and those that were taken from it. */
+  /** Decoded bytes that need none of `room`. */
   readonly #freeBytes: number;
   readonly #room: DecodedRoom;
+  /** Decoded bytes acquired from `room`. */
   #takenBytes: number;
   readonly #out: DecodedQueue;
   readonly #decoder: BlobDecoder;
@@ -138,8 +135,7 @@ class Stream {
     this.#takenBytes = takenBytes;
     this.#writer = writer;
     this.#out = new DecodedQueue((bytes) => this.#write(bytes));
-    const windows = largeWindows(largeWindowsOf(setup.counters));
-    this.#decoder = new BlobDecoder(compression, this.#out, windows);
+    this.#decoder = new BlobDecoder(compression, this.#out);
   }
 
   /** The compression in use. */
@@ -193,4 +189,83 @@ class Stream {
       await this.close();
     }
   }
+}
+
+function tooLarge(maxTarBytes: number): StreamProblem {
+  return new StreamProblem(
+    `decodes to more than ${maxTarBytes} bytes, the limit for its length`,
+    undefined,
+    'metadata-malformed',
+    `what is packed denser than ${MAX_DECODED_RATIO} to 1, and ${FREE_DECODED_BYTES} bytes more for all layers together, is taken for an attack; an image that needs it can be pushed as gzip`,
+  );
+}
+
+/**
+ * Decodes a blob by the format of its first bytes, as other clients do: media types are often
+ * wrong.
+ */
+class BlobDecoder implements StreamDecoder {
+  /** As stated, until the first bytes are known. */
+  compression: Compression;
+  readonly #out: DecodedQueue;
+  #decoder: StreamDecoder | undefined;
+  /** The first bytes, while they are too few to decide. */
+  #head = Buffer.alloc(0);
+
+  constructor(stated: Compression, out: DecodedQueue) {
+    this.compression = stated;
+    this.#out = out;
+  }
+
+  async write(bytes: Buffer): Promise<void> {
+    if (this.#decoder !== undefined) return this.#decoder.write(bytes);
+    const head = this.#head.length === 0 ? bytes : Buffer.concat([this.#head, bytes]);
+    if (head.length >= HEAD_BYTES) return this.#begin(head).write(head);
+    this.#head = Buffer.from(head);
+  }
+
+  async end(): Promise<void> {
+    const head = this.#head;
+    if (this.#decoder === undefined && head.length > 0) await this.#begin(head).write(head);
+    await (this.#decoder ?? this.#begin(head)).end();
+  }
+
+  async close(): Promise<void> {
+    await this.#decoder?.close();
+  }
+
+  #begin(bytes: Buffer): StreamDecoder {
+    const head = bytes.subarray(0, HEAD_BYTES);
+    const other = otherCompression(head);
+    if (other !== undefined) {
+      throw new StreamProblem(
+        `is compressed by ${other}, which is not supported`,
+        0,
+        'unsupported',
+        'decompress its layers with skopeo copy docker://IMAGE docker-archive:FILE, and push the image again from that file',
+      );
+    }
+    this.compression = compressionOf(head, this.compression);
+    this.#decoder = this.#create();
+    return this.#decoder;
+  }
+
+  #create(): StreamDecoder {
+    if (this.compression === 'gzip') return new GzipDecoder(this.#out);
+    if (this.compression === 'tar') return tarDecoder(this.#out);
+    const windows = largeWindows(largeWindowsOf(setup.counters));
+    return new ZstdDecoder(bestZstdEngine(), this.#out, windows);
+  }
+}
+
+/** For a blob that is a tar already. */
+function tarDecoder(out: DecodedQueue): StreamDecoder {
+  return {
+    write(bytes) {
+      out.push(Buffer.from(bytes));
+      return out.room();
+    },
+    end: () => out.drained(),
+    close: async () => {},
+  };
 }

@@ -1,15 +1,20 @@
 import { createGunzip } from 'node:zlib';
-import type { DecodedQueue } from './decoded-queue.js';
-import { type StreamDecoder, StreamProblem, UnclearEnd } from './stream-decoder.js';
-import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
+import {
+  type DecodedQueue,
+  type StreamDecoder,
+  StreamProblem,
+  UnclearEnd,
+  ZLIB_CHUNK_BYTES,
+  ZlibStream,
+} from './stream-decoder.js';
 
 /**
- * Members behind padding: each takes a decoder of its own, 60 µs and 2 MiB. Tapes and copies
- * by blocks pad the end of an archive; nobody pads thousands of times.
+ * Limit of members behind padding: each takes a decoder of its own, 60 µs and 2 MiB. Tapes and
+ * copies by blocks pad the end of an archive, so that real blobs have a few.
  */
 const MAX_PADDED_MEMBERS = 10_000;
 
-/** What zlib says of bytes that begin no gzip member (inflate.c). */
+/** The messages of zlib for bytes that begin no gzip member (inflate.c). */
 const NO_HEADER: ReadonlySet<string> = new Set([
   'incorrect header check',
   'unknown compression method',
@@ -24,23 +29,21 @@ const NO_HEADER: ReadonlySet<string> = new Set([
 const MAGIC = Buffer.from([0x1f, 0x8b]);
 
 /**
- * Decodes gzip of one or many members. Zeros behind a member are padding, as GNU gzip has it; other
- * bytes that are no member are a problem. One block is decoded while the next is taken.
+ * Decodes gzip of one or many members. Zeros behind a member are padding, as in GNU gzip; other
+ * bytes that are no member are a problem. One block is decoded while the next is received.
  */
 export class GzipDecoder implements StreamDecoder {
   readonly #out: DecodedQueue;
-  /**
-   * Decodes members that follow each other directly; none before the first one and within padding.
-   */
+  /** Decodes members without padding between; undefined before the first one and in padding. */
   #members: ZlibStream | undefined;
-  /** Where in the blob `#members` began, or the padding is at. */
+  /** The blob offset of the start of `#members`, or of the next byte of padding. */
   #blobAt = 0;
   /** The first two bytes of the blob. */
   #head = Buffer.alloc(0);
-  /** Members that began behind padding. */
+  /** The number of members behind padding. */
   #padded = 0;
   #decoding: Promise<void> = Promise.resolve();
-  /** The block that is decoded, and the one that waits. */
+  /** The block being decoded, and the next one. */
   readonly #blocks = [Buffer.alloc(0), Buffer.alloc(0)];
   #nextBlock = 0;
 
@@ -52,7 +55,7 @@ export class GzipDecoder implements StreamDecoder {
     const block = this.#copy(bytes);
     const previous = this.#decoding;
     this.#decoding = previous.then(() => this.#decode(block));
-    this.#decoding.catch(() => {}); // heard of at the next bytes, or at the end
+    this.#decoding.catch(() => {}); // reported by the next `write` or `end`
     return previous;
   }
 
@@ -77,16 +80,16 @@ export class GzipDecoder implements StreamDecoder {
 
   async #decode(block: Buffer): Promise<void> {
     if (this.#head.length < 2) this.#head = Buffer.concat([this.#head, block.subarray(0, 2)]).subarray(0, 2);
-    for (let rest = block; rest.length > 0; ) {
-      if (this.#members === undefined) rest = this.#begin(rest);
+    for (let next = block; next.length > 0; ) {
+      if (this.#members === undefined) next = this.#begin(next);
       if (this.#members === undefined) return;
-      rest = rest.subarray(await this.#attempt(this.#members.feed(rest)));
+      next = next.subarray(await this.#attempt(this.#members.feed(next)));
       await this.#out.room();
-      if (rest.length > 0) this.#endMembers();
+      if (next.length > 0) this.#endMembers();
     }
   }
 
-  /** Passes padding; a member begins with what is returned. */
+  /** Skips padding. Returns the remaining bytes, with which a member begins. */
   #begin(bytes: Buffer): Buffer {
     let at = 0;
     if (this.#blobAt > 0) while (at < bytes.length && bytes[at] === 0) at++;
@@ -102,7 +105,7 @@ export class GzipDecoder implements StreamDecoder {
     return bytes.subarray(at);
   }
 
-  /** Zlib has come to zeros behind a member. */
+  /** Called when zlib has stopped at zeros behind a member. */
   #endMembers(): void {
     this.#blobAt += this.#members!.consumedBytes;
     this.#members!.close();
@@ -117,7 +120,7 @@ export class GzipDecoder implements StreamDecoder {
     }
   }
 
-  /** What zlib says (its messages are those of inflate.c) as what is wrong with the blob. */
+  /** Turns an error of zlib into a problem of the blob. */
   #problem(error: NodeJS.ErrnoException): StreamProblem {
     const blobAt = this.#blobAt + (this.#members?.consumedBytes ?? 0);
     if (error.code === 'Z_BUF_ERROR') return new UnclearEnd('is cut off: its gzip data have no end', blobAt);

@@ -1,36 +1,41 @@
 import { createInflateRaw } from 'node:zlib';
-import type { DecodedQueue } from './decoded-queue.js';
-import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
-import { ZLIB_CHUNK_BYTES, ZlibStream } from './zlib-stream.js';
+import {
+  type DecodedQueue,
+  type StreamDecoder,
+  StreamProblem,
+  ZLIB_CHUNK_BYTES,
+  ZlibStream,
+} from './stream-decoder.js';
 
 /**
- * Each member takes a decoder of its own, 60 µs and half a MiB. bgzip writes one for 64 KiB of tar:
- * 640 MB.
+ * Each member takes a decoder of its own, 60 µs and 2 MiB. bgzip writes one for 64 KiB of tar,
+ * so that this is 640 MB.
  */
 const MAX_MEMBERS = 10_000;
 
-/** Name and comment of a header have no limit of their own; writers put some dozen bytes there. */
+/** RFC 1952 does not limit the name and comment of a header; real ones have some dozen bytes. */
 const MAX_HEADER_BYTES = 2 ** 17;
 
 /** Checksum and length (RFC 1952, section 2.3.1). */
 const TRAILER_BYTES = 8;
 
-/** As many of the bytes behind the last member as are told. */
+/** How many of the bytes behind the last member the message shows. */
 const SHOWN_BYTES = 8;
 
 /**
- * Decodes gzip members one by one, to find where the last one ends and what is behind it: zlib does
- * not tell that to GzipDecoder when it fails there. Slower than that.
+ * Decodes gzip members one by one, to find where the last one ends and what is behind it, which
+ * zlib does not report to GzipDecoder. Slower than that.
  */
 export class GzipMembersDecoder implements StreamDecoder {
   readonly #out: DecodedQueue;
   #stage: 'padding' | 'header' | 'data' | 'trailer' | 'behind' = 'header';
   #data: ZlibStream | undefined;
-  /** The part of a header or trailer that is there. */
+  /** The received part of a header or trailer, or the first bytes behind the last member. */
   #part = Buffer.alloc(0);
   #members = 0;
-  /** Where in the blob the next byte is, and the member or what is behind the last one began. */
+  /** The blob offset of the next byte. */
   #blobAt = 0;
+  /** The blob offset of the member, or of the first byte behind the last one. */
   #beganAt = 0;
 
   constructor(out: DecodedQueue) {
@@ -38,17 +43,17 @@ export class GzipMembersDecoder implements StreamDecoder {
   }
 
   async write(bytes: Buffer): Promise<void> {
-    for (let rest = Buffer.from(bytes); rest.length > 0; ) {
-      const taken = await this.#take(rest);
-      this.#blobAt += taken;
-      rest = rest.subarray(taken);
+    for (let next = Buffer.from(bytes); next.length > 0; ) {
+      const consumed = await this.#consume(next);
+      this.#blobAt += consumed;
+      next = next.subarray(consumed);
     }
   }
 
   async end(): Promise<void> {
-    const isHalfHeader = this.#stage === 'header' && this.#part.length > 0;
-    if (isHalfHeader && this.#members > 0) this.#noMember();
-    else if (isHalfHeader || this.#stage === 'data' || this.#stage === 'trailer')
+    const isInHeader = this.#stage === 'header' && this.#part.length > 0;
+    if (isInHeader && this.#members > 0) this.#noMember();
+    else if (isInHeader || this.#stage === 'data' || this.#stage === 'trailer')
       throw new StreamProblem('is cut off: its gzip data have no end', this.#blobAt);
     if (this.#stage === 'behind') throw this.#behind();
     await this.#out.drained();
@@ -58,30 +63,29 @@ export class GzipMembersDecoder implements StreamDecoder {
     this.#data?.close();
   }
 
-  /** Takes some of the bytes; returns how many. */
-  async #take(bytes: Buffer): Promise<number> {
+  /** Processes some of the bytes. Returns how many. */
+  async #consume(bytes: Buffer): Promise<number> {
     switch (this.#stage) {
       case 'padding':
-        return this.#passPadding(bytes);
+        return this.#skipPadding(bytes);
       case 'header':
-        return this.#takeHeader(bytes);
+        return this.#readHeader(bytes);
       case 'data':
-        return this.#takeData(bytes);
+        return this.#decodeData(bytes);
       case 'trailer': {
-        const taken = Math.min(bytes.length, TRAILER_BYTES - this.#part.length);
-        this.#part = Buffer.concat([this.#part, bytes.subarray(0, taken)]);
+        const length = Math.min(bytes.length, TRAILER_BYTES - this.#part.length);
+        this.#part = Buffer.concat([this.#part, bytes.subarray(0, length)]);
         if (this.#part.length === TRAILER_BYTES) this.#stage = 'padding';
-        return taken;
+        return length;
       }
-      case 'behind': {
+      case 'behind':
         if (this.#part.length < SHOWN_BYTES)
           this.#part = Buffer.concat([this.#part, bytes.subarray(0, SHOWN_BYTES)]);
         return bytes.length;
-      }
     }
   }
 
-  #passPadding(bytes: Buffer): number {
+  #skipPadding(bytes: Buffer): number {
     const zeros = bytes.findIndex((byte) => byte !== 0);
     if (zeros < 0) return bytes.length;
     this.#stage = 'header';
@@ -90,7 +94,7 @@ export class GzipMembersDecoder implements StreamDecoder {
     return zeros;
   }
 
-  #takeHeader(bytes: Buffer): number {
+  #readHeader(bytes: Buffer): number {
     const before = this.#part.length;
     this.#part = Buffer.concat([this.#part, bytes.subarray(0, MAX_HEADER_BYTES - before)]);
     const headerBytes = headerLength(this.#part);
@@ -110,16 +114,16 @@ export class GzipMembersDecoder implements StreamDecoder {
     return headerBytes - before;
   }
 
-  async #takeData(bytes: Buffer): Promise<number> {
-    const taken = await this.#inflate(bytes);
+  async #decodeData(bytes: Buffer): Promise<number> {
+    const consumed = await this.#inflate(bytes);
     await this.#out.room();
-    if (taken < bytes.length) {
+    if (consumed < bytes.length) {
       this.#data?.close();
       this.#data = undefined;
       this.#part = Buffer.alloc(0);
       this.#stage = 'trailer';
     }
-    return taken;
+    return consumed;
   }
 
   async #inflate(bytes: Buffer): Promise<number> {
@@ -144,7 +148,7 @@ export class GzipMembersDecoder implements StreamDecoder {
     );
   }
 
-  /** The bytes here do not begin a member. */
+  /** Called for bytes that do not begin a member. */
   #noMember(): void {
     if (this.#members === 0) throw new StreamProblem('is no gzip data', 0);
     this.#stage = 'behind';
@@ -155,8 +159,8 @@ const FLAG = { headerChecksum: 2, extra: 4, name: 8, comment: 16, reserved: 0xe0
 const FIXED_HEADER_BYTES = 10;
 
 /**
- * Length of the header that begins here (RFC 1952, section 2.3); undefined while it is not whole, 0
- * when it is none.
+ * Returns the length of the header that begins here (RFC 1952, section 2.3); undefined if it is
+ * incomplete, 0 if it is none.
  */
 function headerLength(bytes: Buffer): number | undefined {
   const flags = bytes[3] ?? 0;

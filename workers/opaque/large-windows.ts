@@ -2,16 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
 import { usableMemoryBytes } from '../../src/pool/cores.js';
 
-/**
- * The largest window that zstd itself decodes (ZSTD_WINDOWLOG_MAX is 31): what `zstd --long=31`
- * asks for.
- */
+/** The largest window that zstd itself decodes (ZSTD_WINDOWLOG_MAX is 31): `zstd --long=31`. */
 const MAX_WINDOW_BYTES = 2 ** 31;
 
-/**
- * The share of the memory that one window may take: a decoder has all of it in memory, and the rest
- * of the pull must fit too.
- */
+/** The share of the memory that one window may take: the other parts of the pull must fit too. */
 const WINDOW_SHARE = 1 / 4;
 
 /** Between attempts to acquire memory. Hardly any pull has two large windows. */
@@ -20,10 +14,7 @@ const RETRY_MS = 100;
 /** The total of the large windows. A larger one must be alone. */
 const MAX_TOTAL_MIB = 256;
 
-/**
- * Windows up to this need not wait: `zstd -19` uses them, and a decoder takes as much for other
- * things.
- */
+/** Windows up to this need not wait: `zstd -19` uses them, and a decoder takes as much besides. */
 export const MAX_SMALL_WINDOW_BYTES = 8 * 2 ** 20;
 
 /** The memory for large windows, which all threads share. */

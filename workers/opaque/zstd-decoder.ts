@@ -1,59 +1,53 @@
 import { withRoom } from '../../src/format/arrays.js';
 import { PullError } from '../../src/format/error.js';
+import { DECODE_CALL_BYTES } from '../../src/format/metadata-position.js';
 import { FrameWalker, limitWindow, MAX_USUAL_WINDOW_BYTES } from '../../src/format/zstd-frame.js';
-import { DECODE_CALL_BYTES, decodeFrames } from '../fetch/decode.js';
 import { noteGarbage } from '../garbage.js';
-import type { DecodedQueue } from './decoded-queue.js';
 import { type LargeWindows, MAX_SMALL_WINDOW_BYTES, windowHint } from './large-windows.js';
-import { type StreamDecoder, StreamProblem } from './stream-decoder.js';
-import { type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
+import { type DecodedQueue, type StreamDecoder, StreamProblem } from './stream-decoder.js';
+import { decodeFrames, type FrameDecoder, startFrame, type ZstdEngine } from './zstd-engine.js';
 
-/**
- * Frames are decoded together up to so many compressed bytes: decoding a MiB at once is five times
- * as fast as one by one.
- */
+/** Compressed bytes of one call: a MiB of frames at once is five times as fast as one by one. */
 const PIECE_BYTES = 2 ** 20;
 
 /**
- * A program that was started for a large frame gets at least so much: a frame that could be large
- * may have a thousand bytes, and starting costs 4 ms.
+ * Minimum of compressed bytes for one run of the program zstd, whose start takes 4 ms: a frame that
+ * could be large may have a thousand bytes.
  */
 const MIN_PROGRAM_BYTES = 4 * 2 ** 20;
 
-/** Most bytes buffered of one frame: noise is slightly longer compressed than decoded. */
+/** The longest frame to buffer: noise is slightly longer compressed than decoded. */
 const OPEN_FRAME_BYTES = DECODE_CALL_BYTES + 2 ** 20;
 
-/**
- * The magic numbers of a frame (28 b5 2f fd) and of a skippable one (5X 2a 4d 18) behind their
- * first bytes.
- */
+/** The magic numbers of a frame (28 b5 2f fd) and a skippable one (5X 2a 4d 18) without byte 0. */
 const FRAME_MAGIC_REST = [0xb5, 0x2f, 0xfd] as const;
 const SKIPPABLE_MAGIC_REST = [0x2a, 0x4d, 0x18] as const;
 
 /**
  * Decodes zstd of one or many frames, skippable ones included (RFC 8878, section 3.1). Frames that
- * cannot decode to more than 32 MiB are decoded several in one call; a larger one, and a skippable
- * one above that, goes through as it comes.
+ * cannot decode to more than 32 MiB are decoded several in one call; larger ones, and skippable
+ * ones above that, block by block.
  */
 export class ZstdDecoder implements StreamDecoder {
   readonly #engine: ZstdEngine;
   readonly #out: DecodedQueue;
   readonly #windows: LargeWindows;
-  /** The window of a frame does not count where the frame is decoded whole. */
+  /** Without a limit of windows, which do not count where frames are decoded in one call. */
   readonly #walker = new FrameWalker(0, Number.POSITIVE_INFINITY);
-  /** Bytes of the blob from `#blobAt` on that are not decoded yet: `#buffer[0, #filled)`. */
+  /** Received and not yet decoded: `#buffer[0, #filled)`, from blob offset `#blobAt` on. */
   #buffer: Buffer = Buffer.allocUnsafeSlow(2 * PIECE_BYTES);
   #filled = 0;
   #blobAt = 0;
-  /** Decodes the frame at the beginning of the buffer as it comes. */
+  /** Decodes the large frame at the start of the buffer, block by block. */
   #large: FrameDecoder | undefined;
-  /** Where in the blob it began; whether a frame that it has a part of is not whole. */
+  /** The blob offset of its start. */
   #largeAt = 0;
+  /** Whether it has received a part of a frame that is incomplete. */
   #isInFrame = false;
-  /** The window that this stream has memory for, and what gives that back. */
+  /** The memory that is reserved for a window, and what releases it. */
   #window: { readonly bytes: number; readonly release: () => void } | undefined;
   #isClosed = false;
-  /** The piece that is decoded while the next is gathered. */
+  /** Resolves when the last piece is decoded. */
   #decoding: Promise<void> = Promise.resolve();
 
   constructor(engine: ZstdEngine, out: DecodedQueue, windows: LargeWindows) {
@@ -65,11 +59,11 @@ export class ZstdDecoder implements StreamDecoder {
   async write(bytes: Buffer): Promise<void> {
     this.#append(bytes);
     this.#walk();
-    await this.#work(false);
+    await this.#decodeReady(false);
   }
 
   async end(): Promise<void> {
-    await this.#work(true);
+    await this.#decodeReady(true);
     await this.#decoding;
     if (this.#large !== undefined && this.#filled === 0 && !this.#isInFrame)
       await this.#endLarge(this.#large);
@@ -85,10 +79,9 @@ export class ZstdDecoder implements StreamDecoder {
   async close(): Promise<void> {
     this.#isClosed = true;
     await this.#large?.close();
-    this.#giveWindowBack();
+    this.#releaseWindow();
   }
 
-  /** A copy: the caller's bytes are his again. */
   #append(bytes: Buffer): void {
     const needed = this.#filled + bytes.length;
     this.#buffer = withRoom(this.#buffer, this.#filled, needed);
@@ -106,10 +99,10 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
-  async #work(all: boolean): Promise<void> {
+  async #decodeReady(all: boolean): Promise<void> {
     for (;;) {
       if (this.#large !== undefined) {
-        if (!(await this.#passLarge(this.#large))) return;
+        if (!(await this.#feedLarge(this.#large))) return;
         continue;
       }
       const piece = this.#nextPiece(all);
@@ -119,7 +112,7 @@ export class ZstdDecoder implements StreamDecoder {
     }
   }
 
-  /** How many bytes of whole frames are decoded next; 0: none, or more should come first. */
+  /** Returns the length of the next piece of complete frames; 0 if there is none yet. */
   #nextPiece(all: boolean): number {
     const walker = this.#walker;
     let end = 0;
@@ -149,23 +142,15 @@ export class ZstdDecoder implements StreamDecoder {
     this.#drop(length);
     const previous = this.#decoding;
     const decoded = decodeFrames(piece);
-    decoded.catch(() => {}); // heard of below, after the piece before it
-    this.#decoding = previous.then(() => this.#handOn(decoded, blobAt));
-    this.#decoding.catch(() => {}); // heard of at the next piece, or at the end
+    decoded.catch(() => {}); // reported below, after the previous piece
+    this.#decoding = previous.then(async () => this.#out.push(await attempt(decoded, blobAt)));
+    this.#decoding.catch(() => {}); // reported by the next piece or `end`
     noteGarbage(length);
     await previous;
     await this.#out.room();
   }
 
-  async #handOn(decoded: Promise<Buffer>, blobAt: number): Promise<void> {
-    try {
-      this.#out.push(await decoded);
-    } catch (error) {
-      throw problemOf(error, blobAt);
-    }
-  }
-
-  /** These frames decode to less than the usual window. */
+  /** The decoder refuses larger windows, although these frames decode to less than the usual one. */
   #limitWindows(frames: Buffer): void {
     for (let frame = 0, start = 0; start < frames.length; start = this.#walker.frameEnd(frame++))
       limitWindow(frames, start);
@@ -173,7 +158,7 @@ export class ZstdDecoder implements StreamDecoder {
 
   async #beginLarge(): Promise<void> {
     await this.#decoding;
-    await this.#takeWindow();
+    await this.#reserveWindow();
     this.#largeAt = this.#blobAt;
     try {
       const windows = { neededBytes: this.#walker.windowBytes, maxBytes: this.#windows.maxBytes };
@@ -184,58 +169,49 @@ export class ZstdDecoder implements StreamDecoder {
   }
 
   /**
-   * Hands on what is there of a large frame, and of those behind it; returns whether that was all
-   * of it.
+   * Feeds the received bytes of a large frame, and of complete ones behind it if the decoder takes
+   * them. Returns whether the frame is complete.
    */
-  async #passLarge(large: FrameDecoder): Promise<boolean> {
+  async #feedLarge(large: FrameDecoder): Promise<boolean> {
     const walker = this.#walker;
-    await this.#takeWindow();
-    const isWhole = walker.frameCount > 0;
-    const wholeBytes = isWhole && large.takesMany ? walker.completeBytes : isWhole ? walker.frameEnd(0) : 0;
-    const length = isWhole ? wholeBytes : walker.passableBytes;
-    try {
-      if (length > 0) await large.feed(this.#buffer.subarray(0, length));
-    } catch (error) {
-      throw problemOf(error, this.#largeAt);
+    await this.#reserveWindow();
+    const isComplete = walker.frameCount > 0;
+    const completeBytes = large.takesMany ? walker.completeBytes : isComplete ? walker.frameEnd(0) : 0;
+    const length = isComplete ? completeBytes : walker.passableBytes;
+    if (length > 0) {
+      await attempt(large.feed(this.#buffer.subarray(0, length)), this.#largeAt);
+      this.#isInFrame = !isComplete;
     }
-    if (isWhole) walker.cut(length);
+    if (isComplete) walker.cut(length);
     else walker.pass(length);
-    if (length > 0) this.#isInFrame = !isWhole;
     this.#drop(length);
     const isEnough = !large.takesMany || this.#blobAt - this.#largeAt >= MIN_PROGRAM_BYTES;
-    if (isWhole && isEnough) await this.#endLarge(large);
+    if (isComplete && isEnough) await this.#endLarge(large);
     await this.#out.room();
-    return isWhole;
+    return isComplete;
   }
 
-  /**
-   * Waits until there is memory for the largest window so far, and keeps it to the end of the
-   * stream.
-   */
-  async #takeWindow(): Promise<void> {
+  /** Waits for memory for the largest window so far, and keeps it until `close`. */
+  async #reserveWindow(): Promise<void> {
     const { largestWindowBytes: bytes } = this.#walker;
     const { maxBytes } = this.#windows;
     if (bytes <= (this.#window?.bytes ?? MAX_SMALL_WINDOW_BYTES)) return;
     if (bytes > maxBytes) throw tooLarge(bytes, maxBytes, this.#blobAt);
-    // Two that wait for more and keep what they have would wait for ever.
-    this.#giveWindowBack();
+    // Two decoders that wait for more and keep theirs would wait for each other.
+    this.#releaseWindow();
     this.#window = { bytes, release: await this.#windows.acquire(bytes) };
     if (!this.#isClosed) return;
-    this.#giveWindowBack();
+    this.#releaseWindow();
     throw new StreamProblem('is not decoded any more', this.#blobAt);
   }
 
-  #giveWindowBack(): void {
+  #releaseWindow(): void {
     this.#window?.release();
     this.#window = undefined;
   }
 
   async #endLarge(large: FrameDecoder): Promise<void> {
-    try {
-      await large.finish();
-    } catch (error) {
-      throw problemOf(error, this.#largeAt);
-    }
+    await attempt(large.finish(), this.#largeAt);
     await large.close();
     this.#large = undefined;
   }
@@ -251,10 +227,7 @@ function noFrame(blobAt: number): StreamProblem {
   return new StreamProblem(blobAt === 0 ? 'is no zstd data' : 'has bytes that are no zstd frames', blobAt);
 }
 
-/**
- * Whether up to four bytes may begin a zstd frame or a skippable one; `FrameWalker` refuses longer
- * ones.
- */
+/** Whether up to four bytes may begin a frame; `FrameWalker` checks longer ones. */
 function mayBeginFrame(bytes: Uint8Array): boolean {
   const isSkippable = ((bytes[0] ?? 0) & 0xf0) === 0x50;
   const rest = isSkippable ? SKIPPABLE_MAGIC_REST : FRAME_MAGIC_REST;
@@ -276,7 +249,16 @@ function isMalformed(error: unknown): boolean {
   return error instanceof PullError && error.code === 'metadata-malformed';
 }
 
-/** What went wrong as what is wrong with the blob, where that is the reason. */
+/** Waits for `work`, and turns its error into a problem of the blob. */
+async function attempt<T>(work: Promise<T>, blobAt: number): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw problemOf(error, blobAt);
+  }
+}
+
+/** Returns the problem of the blob that is the reason of an error, or the error. */
 function problemOf(error: unknown, blobAt: number): unknown {
   const reason = error instanceof Error ? error.message : String(error);
   if (error instanceof PullError && error.code === 'unsupported') {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compress } from '@mongodb-js/zstd';
-import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
+import { DECODE_CALL_BYTES } from '../../../../src/format/metadata-position.js';
 import { frameDecoder } from '../../../../workers/fetch/frame-decoder.js';
 import { noise } from '../../../support/layout.js';
 

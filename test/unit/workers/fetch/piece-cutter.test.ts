@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { compress } from '@mongodb-js/zstd';
+import { DECODE_CALL_BYTES } from '../../../../src/format/metadata-position.js';
 import { FrameWalker } from '../../../../src/format/zstd-frame.js';
-import { DECODE_CALL_BYTES } from '../../../../workers/fetch/decode.js';
 import { MemberWalker } from '../../../../workers/fetch/member-walker.js';
-import { PieceCutter, statedTarAt } from '../../../../workers/fetch/piece-cutter.js';
+import {
+  acquireBuffer,
+  PieceCutter,
+  releaseBuffer,
+  statedTarAt,
+} from '../../../../workers/fetch/piece-cutter.js';
 import { tableOf } from '../../../support/layer-tables.js';
 import { noise } from '../../../support/layout.js';
 
@@ -253,4 +258,37 @@ test('a span within a layer is cut like the layer', async () => {
   walker.advance(part, part.length);
   const cutter = new PieceCutter(table, blobStart, table.blobEnd[1]! - blobStart + 10, blobEnd);
   assert.equal(cutter.next(walker, blobStart, false), table.blobEnd[1]! - blobStart);
+});
+
+// One test, as the free buffers are the thread's: the first one taken decides their size.
+test('buffers of the common size are used again, and larger ones where what is needed fits', () => {
+  const first = acquireBuffer(1000);
+  assert.equal(first.length, 1000);
+  releaseBuffer(first);
+  const large = acquireBuffer(4.5 * MIB);
+  assert.equal(large.length, 5 * MIB);
+  releaseBuffer(large);
+  assert.equal(acquireBuffer(900), first);
+  // No other was free: what comes now is new, and of the size that all have.
+  const next = acquireBuffer(10);
+  assert.equal(next.length, 1000);
+  assert.notEqual(next, first);
+  assert.equal(acquireBuffer(6 * MIB).length, 6 * MIB);
+  assert.equal(acquireBuffer(4.6 * MIB), large);
+  assert.notEqual(acquireBuffer(4.6 * MIB), large);
+});
+
+test('larger buffers are kept up to 32 MiB', () => {
+  const given = Array.from({ length: 5 }, () => acquireBuffer(10 * MIB));
+  for (const buffer of given) releaseBuffer(buffer);
+  const again = Array.from({ length: 5 }, () => acquireBuffer(10 * MIB));
+  assert.equal(again.filter((buffer) => given.includes(buffer)).length, 3);
+});
+
+test('only so many buffers are kept free', () => {
+  const given = Array.from({ length: 200 }, () => acquireBuffer(1000));
+  for (const buffer of given) releaseBuffer(buffer);
+  const again = Array.from({ length: 200 }, () => acquireBuffer(1000));
+  const reused = again.filter((buffer) => given.includes(buffer)).length;
+  assert.ok(reused > 0 && reused <= 50, `${reused}`);
 });

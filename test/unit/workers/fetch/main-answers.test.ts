@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { type TestContext, test } from 'node:test';
 import { BroadcastChannel, Worker } from 'node:worker_threads';
 import type { MainMessage, WorkerSetup } from '../../../../src/pool/messages.js';
@@ -13,22 +14,31 @@ type Message =
 
 const NEVER = Number.POSITIVE_INFINITY;
 
-/** A thread that holds the value `one`, its messages in order, and the main thread's end of the channel. */
-function startThread(t: TestContext, expiresAtMs = NEVER) {
+/** A thread that runs a script of test/support, and the main thread's end of its channel. */
+function startWorker(t: TestContext, script: URL, network: Parameters<typeof networkSetup>[0] = {}) {
   const channel = `test-${randomUUID()}`;
   const workerData: WorkerSetup = {
     storeRoot: temporaryDirectory(t),
     counters: createCounters(),
-    network: networkSetup({ channel, authorization: { value: 'one', expiresAtMs } }),
+    network: networkSetup({ channel, ...network }),
   };
-  const thread = new Worker(new URL('../../../support/authorization-thread.js', import.meta.url), {
-    workerData,
-  });
+  const thread = new Worker(script, { workerData });
   const main = new BroadcastChannel(channel);
   t.after(async () => {
     main.close();
     await thread.terminate();
   });
+  return { thread, answer: (message: MainMessage) => main.postMessage(message) };
+}
+
+/** A thread that holds the value `one`, and its messages in order. */
+function startThread(t: TestContext, expiresAtMs = NEVER) {
+  const authorization = { value: 'one', expiresAtMs };
+  const { thread, answer } = startWorker(
+    t,
+    new URL('../../../support/authorization-thread.js', import.meta.url),
+    { authorization },
+  );
   const messages: Message[] = [];
   let wake = (): void => {};
   thread.on('message', (message: Message) => {
@@ -44,12 +54,7 @@ function startThread(t: TestContext, expiresAtMs = NEVER) {
     }
     return messages;
   };
-  return {
-    ask: (refused: string | null) => thread.postMessage(refused),
-    answer: (message: MainMessage) => main.postMessage(message),
-    messages,
-    come,
-  };
+  return { ask: (refused: string | null) => thread.postMessage(refused), answer, messages, come };
 }
 
 /** The main thread's answer: `value` stands for what was refused. */
@@ -110,4 +115,46 @@ test('a value that is about to expire is replaced before it is used, once for al
   assert.deepEqual((await come(3)).slice(1), [settled, settled]);
   ask(null);
   assert.deepEqual((await come(4)).slice(3), [settled]);
+});
+
+const BLOB = 'http://registry/blob';
+const OLD = 'http://storage/old';
+const NEW = 'http://storage/new';
+
+function startTargetsThread(t: TestContext) {
+  const { thread, answer } = startWorker(t, new URL('../../../support/targets-thread.js', import.meta.url));
+  const next = async (): Promise<unknown> => (await once(thread, 'message'))[0];
+  const expire = () => thread.postMessage({ blobUrl: BLOB, target: OLD });
+  return { id: thread.threadId, next, answer, expire };
+}
+
+test('an expired target is told with the thread, which takes what another one found', async (t) => {
+  const { id, next, answer, expire } = startTargetsThread(t);
+  expire();
+  assert.deepEqual(await next(), { event: 'target-expired', blobUrl: BLOB, target: OLD, thread: id });
+  answer({ message: 'target', blobUrl: 'http://registry/other', target: OLD, thread: id });
+  answer({ message: 'renew-target', blobUrl: BLOB, thread: id + 1 });
+  answer({ message: 'target', blobUrl: BLOB, target: OLD, thread: id + 1 });
+  answer({ message: 'target', blobUrl: BLOB, target: NEW, thread: id });
+  assert.deepEqual(await next(), { settled: NEW });
+});
+
+test('a registry that names the refused target again is an answer', async (t) => {
+  const { id, next, answer, expire } = startTargetsThread(t);
+  expire();
+  await next();
+  answer({ message: 'target', blobUrl: BLOB, target: OLD, thread: id });
+  assert.deepEqual(await next(), { settled: OLD });
+});
+
+test('leave to ask is for one thread, and asking in vain is told', async (t) => {
+  const { id, next, answer, expire } = startTargetsThread(t);
+  expire();
+  await next();
+  answer({ message: 'renew-target', blobUrl: BLOB, thread: id });
+  assert.deepEqual(await next(), { settled: 'renew' });
+  expire();
+  await next();
+  answer({ message: 'target', blobUrl: BLOB, target: undefined, thread: id });
+  assert.deepEqual(await next(), { settled: null });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
+import { DecodedQueue } from '../../../../workers/opaque/stream-decoder.js';
 
 test('bytes are handed on in order, in parts of a mebibyte, a few in each later turn', async () => {
   const lengths: number[] = [];

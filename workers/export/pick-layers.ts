@@ -1,33 +1,27 @@
+import { createHash } from 'node:crypto';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { FILE, headerAt } from '../../src/export/file-tree.js';
 import { flatten } from '../../src/export/flatten.js';
 import { effectOf } from '../../src/export/layer-changes.js';
-import { ExtentReader, HeaderComparison } from '../../src/export/layer-source.js';
+import { ExtentReader } from '../../src/export/layer-source.js';
 import { lastAtMost } from '../../src/format/arrays.js';
+import { digestOfBytes } from '../../src/format/digest.js';
 import { PullError } from '../../src/format/error.js';
 import type { TarSource } from '../../src/format/tar-entries.js';
+import { TAR_END, tarPadding } from '../../src/format/tar-writer.js';
 import type {
   FindCoverResult,
   FindCoverTask,
-  FlattenTask,
   PartialLayer,
   PickTreeTask,
   TreeRows,
+  WritePickedResult,
+  WritePickedTask,
 } from '../../src/pool/messages.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { PackReader } from '../../src/store/pack-reader.js';
-import { paths } from '../context.js';
-import { headerSources } from './layer-sources.js';
-
-/** Flattens the layers of the exported image, of which it reads the headers alone. */
-export function flattenLayers({ intoFiles, path, layers }: FlattenTask): TreeRows {
-  const comparison = new HeaderComparison();
-  try {
-    const only = path === undefined ? undefined : { path, asRoot: intoFiles };
-    return flatten(headerSources(comparison, layers), { intoFiles, only });
-  } finally {
-    // Throws if the headers differ from what was hashed, which may be why they are malformed.
-    comparison.finish();
-  }
-}
+import { PackedParts, paths } from '../context.js';
+import { ROWS_A_TURN } from './tree-directories.js';
 
 /**
  * Finds the highest layer that hides from the layers below everything at a path, by their headers.
@@ -55,6 +49,40 @@ export function pickTree({ layers, path, asRoot }: PickTreeTask): TreeRows {
   } finally {
     packs.close();
   }
+}
+
+/** Writes headers and padding of a tar to this thread's pack, and hashes the tar. */
+export async function writePicked({ tree, contents }: WritePickedTask): Promise<WritePickedResult> {
+  const { extents, packs } = await writeTree(tree, ExtentList.fromRows(contents));
+  const hash = createHash('sha256');
+  const reader = new PackReader(paths);
+  try {
+    for (const block of reader.blocks(extents)) {
+      hash.update(block);
+      await nextTurn();
+    }
+  } finally {
+    reader.close();
+  }
+  return { digest: digestOfBytes(hash.digest()), extents: extents.toRows(), packs: [...packs] };
+}
+
+async function writeTree(tree: TreeRows, contents: ExtentList): Promise<PackedParts> {
+  const parts = new PackedParts();
+  let at = 0;
+  for (let row = 0; row < tree.count; row++) {
+    if (row % ROWS_A_TURN === 0) await nextTurn();
+    parts.add(headerAt(tree, row));
+    if (tree.type[row] !== FILE || tree.sizeBytes[row] === 0) continue;
+    const sizeBytes = tree.sizeBytes[row]!;
+    parts.flush();
+    parts.extents.append(contents.slice(at, at + sizeBytes));
+    at += sizeBytes;
+    parts.add(tarPadding(sizeBytes));
+  }
+  parts.add(TAR_END);
+  parts.flush();
+  return parts;
 }
 
 /** Reads the tar of a layer of which only some ranges are stored. */

@@ -1,7 +1,57 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
-import type { DecodedQueue } from '../../../../workers/opaque/decoded-queue.js';
-import { ScriptFrame } from '../../../../workers/opaque/zstd-script.js';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { compress } from '@mongodb-js/zstd';
+import { DecodedQueue } from '../../../../workers/opaque/stream-decoder.js';
+import { decodeFrames, ProgramFrame, ScriptFrame } from '../../../../workers/opaque/zstd-engine.js';
+import { noise } from '../../../support/layout.js';
+import { temporaryDirectory } from '../../../support/temporary.js';
+
+/** Feeds a frame to a program of the name zstd that does this, or to none. */
+async function feed(t: TestContext, script?: string): Promise<void> {
+  const directory = temporaryDirectory(t);
+  if (script !== undefined) writeFileSync(join(directory, 'zstd'), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const path = process.env['PATH'];
+  process.env['PATH'] = directory;
+  const frame = new ProgramFrame(2 ** 27, new DecodedQueue(() => {}));
+  process.env['PATH'] = path;
+  try {
+    await frame.feed(Buffer.alloc(10_000_000));
+    await frame.finish();
+  } finally {
+    await frame.close();
+  }
+}
+
+test('what the program says of a frame is the reason', async (t) => {
+  const error = { name: 'Error', message: 'stdin: checksum' };
+  await assert.rejects(feed(t, 'echo "stdin: checksum" >&2; exit 1'), error);
+  await assert.rejects(feed(t, 'exit 7'), { name: 'Error', message: /exit code 7/ });
+});
+
+test('a program that is not there or is ended says nothing of the frame', async (t) => {
+  await assert.rejects(feed(t), { name: 'PullError', code: 'internal' });
+  await assert.rejects(feed(t, 'kill -9 $$'), { name: 'PullError', code: 'internal', message: /SIGKILL/ });
+});
+
+test('calls that wait are served in their order', async () => {
+  const order: number[] = [];
+  const frame = await compress(Buffer.alloc(2 ** 21, 'text'), 3);
+  const calls = [0, 1, 2, 3, 4, 5].map(async (call) => {
+    await decodeFrames(frame);
+    order.push(call);
+  });
+  await Promise.all(calls);
+  // Two run at once: when the last one begins, all others but one have ended.
+  assert.ok(order.indexOf(5) >= 4, order.join());
+});
+
+test('a call that fails gives its turn back', async () => {
+  const bytes = noise(1, 3000);
+  for (let i = 0; i < 5; i++) await assert.rejects(decodeFrames(noise(i, 100)));
+  assert.ok((await decodeFrames(await compress(bytes, 3))).equals(bytes));
+});
 
 /** A frame of so many blocks, each of which is 4 bytes and decodes to 128 KiB (RFC 8878, 3.1.1.2.2: RLE). */
 function runs(blocks: number): Buffer {

@@ -5,7 +5,7 @@ import { crc32 } from 'node:zlib';
 import { type PieceFields, pieceOf, RECORD_BYTES } from '../../../../src/store/pack-index.js';
 import { PackWriter } from '../../../../src/store/pack-writer.js';
 import { indexPath, packPath } from '../../../../src/store/paths.js';
-import { blobReceiver } from '../../../../workers/opaque/blob-receiver.js';
+import { blobReceiver } from '../../../../workers/fetch/checkpointed-writer.js';
 import { noise } from '../../../support/layout.js';
 import { freshStore, sha256 } from '../../store/support.js';
 
