@@ -57,6 +57,28 @@ export function digestOfBytes(bytes: Uint8Array): Digest {
   return `sha256:${Buffer.from(bytes.buffer, bytes.byteOffset, DIGEST_BYTES).toString('hex')}` as Digest;
 }
 
+const HEX = new Int8Array(256).fill(-1);
+for (let digit = 0; digit < 16; digit++) HEX[digit.toString(16).charCodeAt(0)] = digit;
+const SHA256_PREFIX = Buffer.from('sha256:', 'latin1');
+
+/**
+ * Writes the 32 bytes of the digest with the text `bytes[start, end)` to `out` at `at`.
+ * @returns whether the text is a sha256 digest
+ */
+export function copyDigest(bytes: Buffer, start: number, end: number, out: Uint8Array, at: number): boolean {
+  const prefix = SHA256_PREFIX.length;
+  if (end - start !== prefix + 2 * DIGEST_BYTES) return false;
+  for (let i = 0; i < prefix; i++) if (bytes[start + i] !== SHA256_PREFIX[i]) return false;
+  let from = start + prefix;
+  for (let i = 0; i < DIGEST_BYTES; i++) {
+    const value = (HEX[bytes[from]!]! << 4) | HEX[bytes[from + 1]!]!;
+    if (value < 0) return false;
+    out[at + i] = value;
+    from += 2;
+  }
+  return true;
+}
+
 /** Returns the 32 bytes of a digest. */
 export function digestBytes(digest: Digest): Buffer {
   return Buffer.from(digestHex(digest), 'hex');

@@ -1,5 +1,5 @@
 import { Column } from './arrays.js';
-import { DIGEST_BYTES } from './digest.js';
+import { copyDigest, DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 import {
   allocateTable,
@@ -8,8 +8,8 @@ import {
   SPAN_BLOB_BYTES,
   SPAN_TAR_BYTES,
 } from './layer-table.js';
-import { collectContents, sameName, type TarContents } from './tar-split.js';
-import { copyDigest, scanContents, type TocEntry, tocError } from './toc.js';
+import { collectContents, sameName } from './tar-split.js';
+import { scanContents, type TocEntry, tocError } from './toc.js';
 
 /** What a layer table is made from. */
 export interface DecodedMetadata {
@@ -21,38 +21,6 @@ export interface DecodedMetadata {
   readonly tocStart: number;
 }
 
-/** The rows so far, and the content whose chunks are being read. */
-interface Rows {
-  readonly metadata: DecodedMetadata;
-  readonly tar: TarContents;
-  entries: number;
-  count: number;
-  readonly digests: Buffer;
-  readonly blobStart: Float64Array;
-  readonly blobEnd: Float64Array;
-  readonly chunkFirst: Uint32Array;
-  readonly chunkBlobStart: Column;
-  readonly chunkTarStart: Column;
-  /** Offset of the text of a chunk's digest in the TOC. */
-  readonly chunkDigestStart: Column;
-  readonly open: OpenContent;
-}
-
-/** The content that `chunk` entries may still belong to. */
-interface OpenContent {
-  /** Row of the content, -1 after an entry that has none. */
-  row: number;
-  /** Whether its chunks become rows. */
-  large: boolean;
-  /** Bytes of it that the chunks so far cover. */
-  coveredBytes: number;
-  /** Blob offset of the last chunk. */
-  chunkStart: number;
-  /** Digest text of chunk 0, which the `reg` entry describes. */
-  firstDigestStart: number;
-  firstDigestEnd: number;
-}
-
 /**
  * Returns the layer table of a TOC and a tar-split on shared memory, with the invariants of
  * `LayerTable` checked. The n-th `reg` entry that is not empty is the n-th file of the tar-split
@@ -60,21 +28,8 @@ interface OpenContent {
  * @throws PullError `metadata-malformed` naming the entry and field
  */
 export function buildLayerTable(metadata: DecodedMetadata): LayerTable {
-  const tar = collectContents(metadata.tarSplit);
-  const rows: Rows = {
-    metadata,
-    tar,
-    entries: 0,
-    count: 0,
-    digests: Buffer.alloc(tar.count * DIGEST_BYTES),
-    blobStart: new Float64Array(tar.count),
-    blobEnd: new Float64Array(tar.count),
-    chunkFirst: new Uint32Array(tar.count + 1),
-    chunkBlobStart: new Column(),
-    chunkTarStart: new Column(),
-    chunkDigestStart: new Column(),
-    open: { row: -1, large: false, coveredBytes: 0, chunkStart: 0, firstDigestStart: -1, firstDigestEnd: -1 },
-  };
+  const rows = emptyRows(metadata);
+  const { tar } = rows;
   scanContents(metadata.toc, {
     addChunk: (entry) => addChunk(rows, entry),
     closeContent: (number) => closeContent(rows, number),
@@ -92,6 +47,41 @@ export function buildLayerTable(metadata: DecodedMetadata): LayerTable {
   const table = fillTable(rows);
   checkSizes(table);
   return table;
+}
+
+type Rows = ReturnType<typeof emptyRows>;
+
+/** The rows so far, and the content whose chunks are being read. */
+function emptyRows(metadata: DecodedMetadata) {
+  const tar = collectContents(metadata.tarSplit);
+  return {
+    metadata,
+    tar,
+    entries: 0,
+    count: 0,
+    digests: Buffer.alloc(tar.count * DIGEST_BYTES),
+    blobStart: new Float64Array(tar.count),
+    blobEnd: new Float64Array(tar.count),
+    chunkFirst: new Uint32Array(tar.count + 1),
+    chunkBlobStart: new Column(),
+    chunkTarStart: new Column(),
+    /** Offset of the text of a chunk's digest in the TOC. */
+    chunkDigestStart: new Column(),
+    /** The content that `chunk` entries may still belong to. */
+    open: {
+      /** Row of the content, -1 after an entry that has none. */
+      row: -1,
+      /** Whether its chunks become rows. */
+      large: false,
+      /** Bytes of it that the chunks so far cover. */
+      coveredBytes: 0,
+      /** Blob offset of the last chunk. */
+      chunkStart: 0,
+      /** Digest text of chunk 0, which the `reg` entry describes. */
+      firstDigestStart: -1,
+      firstDigestEnd: -1,
+    },
+  };
 }
 
 function addContent(rows: Rows, entry: TocEntry): void {

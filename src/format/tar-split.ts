@@ -17,22 +17,22 @@ const TYPE_FILE = 1;
 const TYPE_RAW = 2;
 
 /** One line as numbers. Every call of `visit` gets the same object: copy what is needed later. */
-export interface TarSplitLine {
+export class TarSplitLine {
   /** From 0. */
-  number: number;
-  kind: 'raw' | 'file';
+  number = 0;
+  kind: 'raw' | 'file' = 'raw';
   /** Offset of its bytes in the tar. */
-  tarStart: number;
+  tarStart = 0;
   /** Length of the raw bytes, or of the file content (0 without content). */
-  lengthBytes: number;
+  lengthBytes = 0;
   /** Range of the name in the tar-split; `nameBlob` says that it is base64. */
-  nameStart: number;
-  nameEnd: number;
-  nameEscaped: boolean;
-  nameBlob: boolean;
+  nameStart = 0;
+  nameEnd = 0;
+  nameEscaped = false;
+  nameBlob = false;
   /** Range of the base64 text of raw bytes. */
-  payloadStart: number;
-  payloadEnd: number;
+  payloadStart = 0;
+  payloadEnd = 0;
 }
 
 /**
@@ -43,18 +43,7 @@ export interface TarSplitLine {
  */
 export function scanTarSplit(tarSplit: Buffer, visit: (line: TarSplitLine) => void): number {
   const cursor = new JsonCursor(tarSplit, 'The tar-split');
-  const line: TarSplitLine = {
-    number: 0,
-    kind: 'raw',
-    tarStart: 0,
-    lengthBytes: 0,
-    nameStart: 0,
-    nameEnd: 0,
-    nameEscaped: false,
-    nameBlob: false,
-    payloadStart: 0,
-    payloadEnd: 0,
-  };
+  const line = new TarSplitLine();
   let tarBytes = 0;
   for (let number = 0; cursor.peek() !== -1; number++) {
     if (number >= MAX_TAR_SPLIT_LINES) throw tarSplitError(number, `more than ${MAX_TAR_SPLIT_LINES} lines`);
@@ -202,34 +191,22 @@ function decode(
  * four.
  */
 function decodeByte(bytes: Buffer, line: TarSplitLine, position: number): number {
-  const place = position % 3;
-  const from = line.payloadStart + ((position - place) / 3) * 4 + place;
+  const third = position % 3;
+  const from = line.payloadStart + ((position - third) / 3) * 4 + third;
   const value = (BASE64[bytes[from]!]! << 6) | BASE64[bytes[from + 1]!]!;
   if (value < 0) throw tarSplitError(line.number, 'payload is not base64');
-  return (value >> (4 - 2 * place)) & 0xff;
-}
-
-/** The contents in a tar-split. */
-export interface TarContents {
-  readonly tarSplit: Buffer;
-  readonly tarBytes: number;
-  readonly count: number;
-  readonly tarStart: Float64Array;
-  readonly sizeBytes: Float64Array;
-  readonly nameStart: Float64Array;
-  readonly nameEnd: Float64Array;
-  readonly nameForm: Float64Array;
+  return (value >> (4 - 2 * third)) & 0xff;
 }
 
 /** Bits of `nameForm`. */
 const NAME_ESCAPED = 1;
 const NAME_BASE64 = 2;
 
-/**
- * Returns the files of a tar-split that have content, in tar order.
- * @throws PullError `metadata-malformed`
- */
-export function collectContents(tarSplit: Buffer): TarContents {
+/** The files in a tar-split that have content, in tar order. */
+export type TarContents = ReturnType<typeof collectContents>;
+
+/** Returns the contents in a tar-split. @throws PullError `metadata-malformed` */
+export function collectContents(tarSplit: Buffer) {
   const tarStart = new Column();
   const sizeBytes = new Column();
   const nameStart = new Column();

@@ -1,5 +1,5 @@
 import { Column } from './arrays.js';
-import { DIGEST_BYTES } from './digest.js';
+import { copyDigest, DIGEST_BYTES } from './digest.js';
 import { PullError } from './error.js';
 import {
   allocateTable,
@@ -9,7 +9,7 @@ import {
   SPAN_BLOB_BYTES,
   SPAN_TAR_BYTES,
 } from './layer-table.js';
-import { copyDigest, scanContents, type TocEntry, tocError } from './toc.js';
+import { scanContents, type TocEntry, tocError } from './toc.js';
 
 /** What the table of a layer without tar-split is made from. */
 export interface TocOnlyMetadata {
@@ -33,33 +33,6 @@ const HEADER_BYTES = 4096;
  * with.
  */
 const END_BYTES = 2 ** 20;
-
-/** The rows so far, and the content whose chunks are being read. */
-interface Rows {
-  readonly metadata: TocOnlyMetadata;
-  readonly digests: Column;
-  readonly blobStart: Column;
-  readonly blobEnd: Column;
-  readonly tarStart: Column;
-  readonly sizeBytes: Column;
-  readonly chunkFirst: Column;
-  readonly chunkBlobStart: Column;
-  readonly chunkTarStart: Column;
-  readonly chunkDigests: Column;
-  entries: number;
-  layout: GapLayout | undefined;
-  /** The current tar offset, as allotted. */
-  tarAt: number;
-  /** First row whose blobEnd is not known yet: its frame ends where the next one begins. */
-  openRow: number;
-  /** Blob offset of the current frame. */
-  frameStart: number;
-  /** Bytes of the last content that its chunks cover; -1 while no chunk may follow. */
-  coveredBytes: number;
-  firstDigestStart: number;
-  /** Blob offset of the frame with the first bytes of the last content. */
-  firstFrame: number;
-}
 
 /**
  * Returns the layer table of a TOC alone, on shared memory: for zstd:chunked without tar-split
@@ -88,7 +61,10 @@ export function buildTocOnlyTable(metadata: TocOnlyMetadata): LayerTable {
   return table;
 }
 
-function emptyRows(metadata: TocOnlyMetadata): Rows {
+type Rows = ReturnType<typeof emptyRows>;
+
+/** The rows so far, and the content whose chunks are being read. */
+function emptyRows(metadata: TocOnlyMetadata) {
   return {
     metadata,
     digests: new Column(),
@@ -101,12 +77,17 @@ function emptyRows(metadata: TocOnlyMetadata): Rows {
     chunkTarStart: new Column(),
     chunkDigests: new Column(),
     entries: 0,
-    layout: undefined,
+    layout: undefined as GapLayout | undefined,
+    /** The current tar offset, as allotted. */
     tarAt: 0,
+    /** First row whose blobEnd is not known yet: its frame ends where the next one begins. */
     openRow: 0,
+    /** Blob offset of the current frame. */
     frameStart: 0,
+    /** Bytes of the last content that its chunks cover; -1 while no chunk may follow. */
     coveredBytes: -1,
     firstDigestStart: -1,
+    /** Blob offset of the frame with the first bytes of the last content. */
     firstFrame: 0,
   };
 }

@@ -1,4 +1,4 @@
-import { DIGEST_BYTES, type Digest, parseDigest } from './digest.js';
+import { type Digest, parseDigest } from './digest.js';
 import { PullError } from './error.js';
 import { JsonCursor, jsonText, wordSet } from './json-cursor.js';
 
@@ -26,31 +26,30 @@ const ENTRY_KEYS = wordSet([
 const TYPES = wordSet(['reg', 'chunk']);
 
 /** One entry as numbers. Every call of `visit` gets the same object: copy what is needed later. */
-export interface TocEntry {
+export class TocEntry {
   /** Index in `entries`. */
-  number: number;
-  type: 'reg' | 'chunk' | 'other';
+  number = -1;
+  type: 'reg' | 'chunk' | 'other' = 'other';
   /** Range of the name in the bytes of the TOC. */
-  nameStart: number;
-  nameEnd: number;
-  nameEscaped: boolean;
+  nameStart = 0;
+  nameEnd = 0;
+  nameEscaped = false;
   /** Zero where the TOC leaves a number out, as it does with zeros. */
-  sizeBytes: number;
-  offset: number;
-  endOffset: number;
-  chunkSize: number;
-  chunkOffset: number;
+  sizeBytes = 0;
+  offset = 0;
+  endOffset = 0;
+  chunkSize = 0;
+  chunkOffset = 0;
   /** Offset of the bytes in the frame at `offset`, if several files share it (stargz writers). */
-  innerOffset: number;
-  /** Where the entry's text lies, an object behind a comma or white space. */
-  textStart: number;
-  /** Length of the text of the entry: its tar headers are longer by a constant at most. */
-  textBytes: number;
+  innerOffset = 0;
+  /** Range of the entry's text: an object behind a comma or white space. */
+  textStart = 0;
+  textBytes = 0;
   /** Range of the text of a digest, -1 if there is none. */
-  digestStart: number;
-  digestEnd: number;
-  chunkDigestStart: number;
-  chunkDigestEnd: number;
+  digestStart = -1;
+  digestEnd = -1;
+  chunkDigestStart = -1;
+  chunkDigestEnd = -1;
 }
 
 /**
@@ -121,7 +120,7 @@ export function scanContents(toc: Buffer, { addChunk, closeContent, addEntry }: 
 }
 
 function scanEntries(cursor: JsonCursor, visit: (entry: TocEntry) => boolean): void {
-  const entry = emptyEntry();
+  const entry = new TocEntry();
   let visiting = true;
   for (let more = cursor.firstElement(); more; more = cursor.nextElement()) {
     if (entry.number + 1 >= MAX_TOC_ENTRIES) {
@@ -130,28 +129,6 @@ function scanEntries(cursor: JsonCursor, visit: (entry: TocEntry) => boolean): v
     readEntry(cursor, entry);
     if (visiting) visiting = visit(entry);
   }
-}
-
-function emptyEntry(): TocEntry {
-  return {
-    number: -1,
-    type: 'other',
-    nameStart: 0,
-    nameEnd: 0,
-    nameEscaped: false,
-    sizeBytes: 0,
-    offset: 0,
-    endOffset: 0,
-    chunkSize: 0,
-    chunkOffset: 0,
-    innerOffset: 0,
-    textStart: 0,
-    textBytes: 0,
-    digestStart: -1,
-    digestEnd: -1,
-    chunkDigestStart: -1,
-    chunkDigestEnd: -1,
-  };
 }
 
 function readEntry(cursor: JsonCursor, entry: TocEntry): void {
@@ -213,28 +190,6 @@ function readNumber(cursor: JsonCursor, key: number, entry: TocEntry): void {
 /** Returns a `metadata-malformed` error about entry `number`. */
 export function tocError(number: number, problem: string): PullError {
   return new PullError('metadata-malformed', `TOC entry ${number}: ${problem}`);
-}
-
-const HEX = new Int8Array(256).fill(-1);
-for (let digit = 0; digit < 16; digit++) HEX[digit.toString(16).charCodeAt(0)] = digit;
-const SHA256_PREFIX = Buffer.from('sha256:', 'latin1');
-
-/**
- * Writes the 32 bytes of the digest with the text `bytes[start, end)` to `out` at `at`.
- * @returns whether the text is a sha256 digest
- */
-export function copyDigest(bytes: Buffer, start: number, end: number, out: Uint8Array, at: number): boolean {
-  const prefix = SHA256_PREFIX.length;
-  if (end - start !== prefix + 2 * DIGEST_BYTES) return false;
-  for (let i = 0; i < prefix; i++) if (bytes[start + i] !== SHA256_PREFIX[i]) return false;
-  let from = start + prefix;
-  for (let i = 0; i < DIGEST_BYTES; i++) {
-    const value = (HEX[bytes[from]!]! << 4) | HEX[bytes[from + 1]!]!;
-    if (value < 0) return false;
-    out[at + i] = value;
-    from += 2;
-  }
-  return true;
 }
 
 /**

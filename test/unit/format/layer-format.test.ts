@@ -126,7 +126,7 @@ const MAGIC: Readonly<Record<Exclude<Compression, 'tar'>, readonly number[]>> = 
   zstd: [0x28, 0xb5, 0x2f, 0xfd],
 };
 
-test('compressed bytes are recognised whatever bytes are in location of a checksum', () => {
+test('compressed bytes are recognised whatever bytes are in place of a checksum', () => {
   const fields = [
     '6 \x8f\x01\x02\x03\x04\x05',
     '1 2 3 4 ',

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { contentPath, copyDigest, printable, scanToc, tocTarSplitDigest } from '../../../src/format/toc.js';
+import { copyDigest } from '../../../src/format/digest.js';
+import { contentPath, printable, scanToc, tocTarSplitDigest } from '../../../src/format/toc.js';
 import { readLayers, sha256, throwsError } from './fixture.js';
 
 const DIGEST = `sha256:${'0123456789abcdef'.repeat(4)}`;
