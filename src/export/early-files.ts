@@ -7,7 +7,6 @@ import { DIRECTORY, FILE, pathAt } from './file-tree.js';
 /** Error codes of a path that is missing or cannot exist. */
 const MISSING_CODES: readonly string[] = ['ENOENT', 'ENOTDIR', 'ENAMETOOLONG', 'EINVAL', 'EILSEQ'];
 
-/** A file of a batch. */
 interface EarlyFile {
   readonly batch: EarlyRows;
   readonly row: number;
@@ -56,7 +55,6 @@ function stalePath({ batch, row }: EarlyFile): StalePath {
   return { path: pathAt(batch, row), isWritten: batch.written[row] === 1 };
 }
 
-/** Returns the paths of all directories, as latin1. */
 function directoriesOf(tree: TreeRows): Set<string> {
   const paths = new Set<string>();
   for (let row = 0; row < tree.count; row++)

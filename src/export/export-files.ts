@@ -9,7 +9,7 @@ import { detectAbilities, needsTar, omissionWarning, someRow } from './abilities
 import { type ExportOptions, type FilesRun, type FollowedLayers, withFilesExport } from './export-run.js';
 import { inspect, inspectDirectory, requireCreatable } from './export-schemes.js';
 import { contentBytes, FILE, type FileTree } from './file-tree.js';
-import { UnfinishedFile } from './output-files.js';
+import { withNewFile } from './output-files.js';
 import type { BegunRootfs, RootfsFollower } from './rootfs-follower.js';
 import { finishRoot, openRootfsTarget, type RootfsTarget } from './rootfs-target.js';
 
@@ -87,7 +87,6 @@ export async function exportRootfs(
   }
 }
 
-/** Returns the rows that the follower has not written. */
 async function rowsToWrite(tree: FileTree, begun: BegunRootfs | undefined): Promise<Uint32Array> {
   const rows = Uint32Array.from({ length: tree.count }, (_, row) => row);
   if (begun === undefined) return rows;
@@ -159,18 +158,10 @@ export async function exportTar(options: TarOptions): Promise<boolean> {
   if (file === undefined) return writeTar(options, undefined);
   requireCreatable(file);
   if (isSpecialFile(file)) return writeSpecialFile(options, file);
-  const directory = wrapFsError(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
-  try {
-    const unfinished = await UnfinishedFile.create(directory, basename(file));
-    try {
-      const { fd, path } = unfinished;
-      return await writeTar(options, { fd, path }, () => unfinished.publish());
-    } finally {
-      await unfinished.discard();
-    }
-  } finally {
-    directory.close();
-  }
+  return withNewFile(file, (unfinished) => {
+    const { fd, path } = unfinished;
+    return writeTar(options, { fd, path }, () => unfinished.publish());
+  });
 }
 
 /** Writes to a device or a pipe, but not to one that another user replaces it with. */
@@ -186,7 +177,6 @@ async function writeSpecialFile(options: TarOptions, file: string): Promise<bool
   }
 }
 
-/** Writes the tar, proves the layers, then calls `publish`. */
 async function writeTar(
   options: TarOptions,
   to: WriteTarTask['to'],

@@ -1,7 +1,7 @@
 import { existsSync, ftruncateSync } from 'node:fs';
-import { basename, dirname, join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { requireSpace } from '../files/disk-space.js';
-import { makeOpenDirectory, OpenDirectory } from '../files/open-directory.js';
+import { makeOpenDirectory, type OpenDirectory } from '../files/open-directory.js';
 import { wrapFsError, writeFully } from '../files/storage-error.js';
 import { type Digest, digestHex, parseDigest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
@@ -23,7 +23,7 @@ import {
   withExport,
 } from './export-run.js';
 import { requireDirectory, requireFile } from './export-schemes.js';
-import { UnfinishedFile } from './output-files.js';
+import { UnfinishedFile, withNewFile } from './output-files.js';
 
 /** Layers written at a time: more than there are threads, so that no thread waits. */
 const MAX_PARALLEL = 8;
@@ -49,14 +49,15 @@ export async function exportLayers(
       const each = distinct(layers);
       begin(`layers:${options.directory}`, totalTarBytes(each));
       // An existing file makes room for its replacement.
-      const missing = each.filter(({ diffId }) => !existsSync(tarPath(directory, diffId)));
+      const missing = each.filter((layer) => !existsSync(tarPath(directory, layer)));
       await requireSpace(directory, totalTarBytes(missing));
       await forEachParallel(each, async (layer) => {
-        const file = await UnfinishedFile.create(parent, tarName(layer.diffId));
+        const file = await UnfinishedFile.create(parent, tarName(layer));
         files.push(file);
-        await exportLayer(pool, layer, file);
+        await writeLayer(pool, layer, file, 0);
+        await file.publish();
       });
-      return layers.map(({ diffId }) => tarPath(directory, diffId));
+      return layers.map((layer) => tarPath(directory, layer));
     });
   } finally {
     // By now no thread writes to them.
@@ -65,12 +66,16 @@ export async function exportLayers(
   }
 }
 
-async function exportLayer(pool: WorkerPool, layer: StoredLayer, file: UnfinishedFile): Promise<void> {
-  const { fd, path } = file;
+/** Writes a layer's tar at a position of a file. @throws PullError `digest-mismatch` */
+async function writeLayer(
+  pool: WorkerPool,
+  layer: StoredLayer,
+  { fd, path }: OpenFile,
+  position: number,
+): Promise<void> {
   const { extents, diffId } = layer;
-  const { digest } = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position: 0 });
+  const { digest } = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position });
   if (digest !== diffId) throw await damageOf(pool, layer);
-  await file.publish();
 }
 
 /**
@@ -87,11 +92,11 @@ async function forEachParallel<T>(items: readonly T[], work: (item: T) => Promis
   if (failures.length > 0) throw failures[0];
 }
 
-function tarPath(directory: string, diffId: Digest): string {
-  return join(directory, tarName(diffId));
+function tarPath(directory: string, layer: StoredLayer): string {
+  return join(directory, tarName(layer));
 }
 
-function tarName(diffId: Digest): string {
+function tarName({ diffId }: StoredLayer): string {
   return `${digestHex(diffId)}.tar`;
 }
 
@@ -125,28 +130,19 @@ export async function exportDockerArchive(
       run.begin(`docker-archive:${options.file ?? '-'}`, totalTarBytes(distinct(run.layers)));
       const config = { name: `${digestHex(digest)}.json`, bytes };
       const named = { Config: config.name, RepoTags: repoTags(options.reference) };
-      const manifest = [{ ...named, Layers: run.layers.map(nameOf) }];
+      const manifest = [{ ...named, Layers: run.layers.map(tarName) }];
       return to(run, [{ name: 'manifest.json', bytes: Buffer.from(JSON.stringify(manifest)) }, config]);
     });
   if (file === undefined) return write(writeStream);
-  const directory = wrapFsError(`open ${dirname(file)}`, () => OpenDirectory.hold(dirname(file)));
-  try {
-    const unfinished = await UnfinishedFile.create(directory, basename(file));
-    try {
-      return await write(async (run, documents) => {
-        await writeFile(run, unfinished, documents);
-        await unfinished.publish();
-        return true;
-      });
-    } finally {
-      await unfinished.discard();
-    }
-  } finally {
-    directory.close();
-  }
+  return withNewFile(file, (unfinished) =>
+    write(async (run, documents) => {
+      await writeFile(run, unfinished, documents);
+      await unfinished.publish();
+      return true;
+    }),
+  );
 }
 
-/** A JSON file of the archive. */
 interface Document {
   readonly name: string;
   readonly bytes: Buffer;
@@ -160,7 +156,7 @@ async function writeStream({ pool, layers }: ExportRun, documents: readonly Docu
     task: 'write-archive',
     layers: each.map((layer) => ({
       ...layer,
-      header: headerOf({ name: nameOf(layer), sizeBytes: layer.tarBytes }),
+      header: headerOf({ name: tarName(layer), sizeBytes: layer.tarBytes }),
     })),
     documents: documents.map(({ name, bytes }) => ({
       header: headerOf({ name, sizeBytes: bytes.length }),
@@ -171,34 +167,27 @@ async function writeStream({ pool, layers }: ExportRun, documents: readonly Docu
   return !closed;
 }
 
-/** Writes the archive to a file, layers in parallel. */
 async function writeFile(
   { pool, layers }: ExportRun,
-  { fd, path }: OpenFile,
+  file: OpenFile,
   documents: readonly Document[],
 ): Promise<void> {
   const each = distinct(layers);
   const plan = planArchive([
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
-    ...each.map((layer) => ({ name: nameOf(layer), sizeBytes: layer.tarBytes })),
+    ...each.map((layer) => ({ name: tarName(layer), sizeBytes: layer.tarBytes })),
   ]);
   // Before the file gets its length, as some file systems have no holes.
+  const { fd, path } = file;
   await requireSpace(dirname(path), plan.sizeBytes);
   wrapFsError(`write ${path}`, () => ftruncateSync(fd, plan.sizeBytes));
   const contents = documents.map(({ bytes }) => bytes);
   for (const [bytes, offset] of archiveParts(plan, contents)) writeFully(fd, path, bytes, offset);
   await Promise.all(
-    each.map(async (layer, row) => {
-      const { diffId, extents } = layer;
-      const position = plan.members[documents.length + row]!.contentStart;
-      const result = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position });
-      if (result.digest !== diffId) throw await damageOf(pool, layer);
-    }),
+    each.map((layer, row) =>
+      writeLayer(pool, layer, file, plan.members[documents.length + row]!.contentStart),
+    ),
   );
-}
-
-function nameOf({ diffId }: StoredLayer): string {
-  return `${digestHex(diffId)}.tar`;
 }
 
 /**

@@ -20,7 +20,6 @@ interface ExportRequest {
   readonly followsPull: boolean;
 }
 
-/** A pulled image to export. */
 interface ImageToExport extends ExportOptions {
   /** Digest of the image's manifest. */
   readonly digest: string;
@@ -39,7 +38,6 @@ export interface PreparedExport {
   discard?(): Promise<void>;
 }
 
-/** A kind of destination. */
 interface ExportScheme {
   /** Whether the path can be `-`, the standard output. */
   readonly canStream: boolean;

@@ -30,7 +30,6 @@ import {
  * Limit of directories without an entry: 160 MB of memory. A path of 4 KB can imply 2,048 of them.
  */
 const MAX_IMPLIED = MAX_ENTRIES / 8;
-/** Limits of the layers of an image. */
 interface FlattenLimits {
   readonly maxSteps?: number;
   readonly maxImplied?: number;
@@ -170,7 +169,6 @@ interface Selection {
   readonly asRoot: boolean;
 }
 
-/** A node on the way to a path. */
 interface Step {
   readonly node: Node;
   readonly name: string;
@@ -224,7 +222,6 @@ function find(root: Node, path: string): Step {
   return trail.at(-1)!;
 }
 
-/** @throws PullError always */
 function notFound(path: string, trail: readonly Step[]): never {
   const names = trail.slice(1).map(({ name }) => name);
   const nearest = quote(`/${names.join('/')}`);

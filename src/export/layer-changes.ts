@@ -55,7 +55,6 @@ export interface Named {
   readonly isHidden: boolean;
 }
 
-/** Limits of all layers together. */
 interface ReadLimits {
   readonly maxEntries: number;
   /** Limits the text of names, links and extended attributes. */

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fstatSync, lstatSync, openSync } from 'node:fs';
 import { rmdir, unlink } from 'node:fs/promises';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isFifo, moveFile } from '../files/atomic-file.js';
-import { changedByOthers, emptyDirectory, type OpenDirectory, removeAt } from '../files/open-directory.js';
+import { changedByOthers, emptyDirectory, OpenDirectory, removeAt } from '../files/open-directory.js';
 import { closeWritten, systemCode, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { SpecialFile } from '../pool/messages.js';
@@ -122,6 +123,25 @@ export class UnfinishedFile extends Unfinished {
     this.#state = 'done';
     if (isInode(this.directory, this.part, this.#ino))
       await unlink(this.directory.at(this.part)).catch(() => {});
+  }
+}
+
+/**
+ * Returns what `work` returns. It writes and publishes the file that is to be at `path`; if it
+ * does not publish it, the file is removed.
+ * @throws PullError as `storageError`; what `work` throws
+ */
+export async function withNewFile<T>(path: string, work: (file: UnfinishedFile) => Promise<T>): Promise<T> {
+  const directory = wrapFsError(`open ${dirname(path)}`, () => OpenDirectory.hold(dirname(path)));
+  try {
+    const file = await UnfinishedFile.create(directory, basename(path));
+    try {
+      return await work(file);
+    } finally {
+      await file.discard();
+    }
+  } finally {
+    directory.close();
   }
 }
 

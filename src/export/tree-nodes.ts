@@ -133,7 +133,6 @@ export function noFileSystem(what: string, hint?: string): PullError {
   return new PullError('metadata-malformed', `the layers make no file system: ${what}`, { hint });
 }
 
-/** Adds the layer to an error about it. */
 type Locate = (error: PullError, layer: number) => unknown;
 
 /**

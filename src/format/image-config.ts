@@ -11,6 +11,7 @@ import {
 import { type Platform, parsePlatformFields } from './platform.js';
 import {
   asFields,
+  freeKeys,
   type KnownKeys,
   malformed,
   own,
@@ -37,37 +38,17 @@ export interface ImageConfig extends Platform {
 
 /** OCI image-spec, config.md, and additions of Docker. */
 const CONTAINER_KEYS: KnownKeys = {
-  User: null,
-  ExposedPorts: null,
-  Env: null,
-  Entrypoint: null,
-  Cmd: null,
-  Volumes: null,
-  WorkingDir: null,
-  Labels: null,
-  StopSignal: null,
-  StopTimeout: null,
-  ArgsEscaped: null,
-  Healthcheck: {
-    Test: null,
-    Interval: null,
-    Timeout: null,
-    StartPeriod: null,
-    StartInterval: null,
-    Retries: null,
-  },
-  OnBuild: null,
-  Shell: null,
-  Image: null,
+  ...freeKeys('User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal StopTimeout'),
+  ...freeKeys('ArgsEscaped OnBuild Shell Image'),
+  Healthcheck: freeKeys('Test Interval Timeout StartPeriod StartInterval Retries'),
 };
 
 const parseConfigJson = strictParser({
   ...PLATFORM_KEYS,
-  created: null,
-  author: null,
+  ...freeKeys('created author'),
   config: CONTAINER_KEYS,
-  rootfs: { type: null, diff_ids: null },
-  history: { created: null, created_by: null, author: null, comment: null, empty_layer: null },
+  rootfs: freeKeys('type diff_ids'),
+  history: freeKeys('created created_by author comment empty_layer'),
 });
 
 /**

@@ -25,13 +25,14 @@ export interface WordSet {
   readonly byLength: readonly (readonly { readonly bytes: Uint8Array; readonly word: number }[])[];
 }
 
-/** Returns a set of these ASCII words; `match` returns indexes into this list. */
-export function wordSet(words: readonly string[]): WordSet {
+/** Returns a set of ASCII words, separated by blanks; `match` returns indexes into this list. */
+export function wordSet(text: string): WordSet {
+  const words = text.split(' ');
   const byLength: { bytes: Uint8Array; word: number }[][] = [];
-  words.forEach((text, word) => {
-    while (byLength.length <= text.length) byLength.push([]);
-    byLength[text.length]?.push({ bytes: Buffer.from(text, 'latin1'), word });
-  });
+  for (const [word, { length }] of words.entries()) {
+    while (byLength.length <= length) byLength.push([]);
+    byLength[length]!.push({ bytes: Buffer.from(words[word]!, 'latin1'), word });
+  }
   return { words, byLength };
 }
 

@@ -5,6 +5,7 @@ import {
   asFields,
   asString,
   type Fields,
+  freeKeys,
   type KnownKeys,
   malformed,
   own,
@@ -88,24 +89,12 @@ export interface ImageManifest {
 }
 
 /** OCI image-spec, image-index.md; `features` is Docker's. */
-export const PLATFORM_KEYS: KnownKeys = {
-  architecture: null,
-  os: null,
-  'os.version': null,
-  'os.features': null,
-  variant: null,
-  features: null,
-};
+export const PLATFORM_KEYS = freeKeys('architecture os os.version os.features variant features');
 
 /** OCI image-spec, descriptor.md. */
 const DESCRIPTOR_KEYS: KnownKeys = {
-  mediaType: null,
-  digest: null,
+  ...freeKeys('mediaType digest urls annotations data artifactType'),
   size: 'integer',
-  urls: null,
-  annotations: null,
-  data: null,
-  artifactType: null,
   platform: PLATFORM_KEYS,
 };
 
@@ -114,18 +103,13 @@ const DESCRIPTOR_KEYS: KnownKeys = {
  * its kind.
  */
 const parseManifestJson = strictParser({
+  ...freeKeys('mediaType artifactType annotations fsLayers history signatures'),
   schemaVersion: 'integer',
-  mediaType: null,
-  artifactType: null,
   config: DESCRIPTOR_KEYS,
   layers: DESCRIPTOR_KEYS,
   manifests: DESCRIPTOR_KEYS,
   blobs: DESCRIPTOR_KEYS,
   subject: DESCRIPTOR_KEYS,
-  annotations: null,
-  fsLayers: null,
-  history: null,
-  signatures: null,
 });
 
 /**

@@ -27,6 +27,11 @@ export interface KnownKeys {
   readonly [name: string]: KnownKeys | 'integer' | null;
 }
 
+/** Returns known keys with any kind of value, separated by blanks in `names`. */
+export function freeKeys(names: string): KnownKeys {
+  return Object.fromEntries(names.split(' ').map((name) => [name, null]));
+}
+
 /** Known keys by folded name. */
 interface Rules {
   readonly byFold: ReadonlyMap<string, { readonly name: string; readonly value: Rules | 'integer' | null }>;
@@ -78,7 +83,6 @@ function decode(bytes: Uint8Array, what: string): string {
   }
 }
 
-/** An object or list that is being read. */
 interface Level {
   readonly rules: Rules | 'integer' | null;
   /** The keys so far; undefined for a list. */
@@ -115,7 +119,6 @@ function checkDocument(cursor: JsonCursor, rules: Rules): void {
   cursor.end();
 }
 
-/** Whether another value follows in this object or list; false at the end of the document. */
 function hasNext(cursor: JsonCursor, level: Level | undefined): boolean {
   if (level === undefined) return false;
   return level.keys === undefined ? cursor.nextElement() : cursor.nextMember();

@@ -7,7 +7,6 @@ import {
   isZeroBlock,
   MAX_TAR_META_BYTES,
   paddingOf,
-  parsePax,
   SPARSE_EXTENSION_FLAG_AT,
   SPARSE_HEADER_FLAG_AT,
   TAR_BLOCK_BYTES,
@@ -51,7 +50,6 @@ export function* tarEntries(
   for (let placed = reader.next(); placed !== undefined; placed = reader.next()) yield placed;
 }
 
-/** Reads one entry after the other. */
 class EntryReader {
   readonly #source: TarSource;
   readonly #onMeta: (lengthBytes: number) => void;
@@ -140,7 +138,6 @@ class EntryReader {
     if (position + lengthBytes > this.#source.lengthBytes) throw unreadableTar('it ends inside an entry');
   }
 
-  /** Returns the name in a malformed header, in words. */
   #named(): string {
     if (this.#headerAt + TAR_BLOCK_BYTES > this.#source.lengthBytes) return '';
     const block = this.#source.read(this.#headerAt, TAR_BLOCK_BYTES);
@@ -148,7 +145,6 @@ class EntryReader {
     return `, in the entry ${quoteBytes(textOf(block.subarray(0, 100)))}`;
   }
 
-  /** Returns the error with its offset in the tar. */
   #located(error: unknown): unknown {
     if (!(error instanceof PullError) || !['metadata-malformed', 'unsupported'].includes(error.code))
       return error;
@@ -182,62 +178,43 @@ export function* tarSpans(
   read: (start: number, lengthBytes: number) => Buffer | undefined,
   tarBytes: number,
 ): Generator<TarSpan, void, undefined> {
-  let start = 0;
-  let long: string | undefined;
-  for (let at = 0; at + TAR_BLOCK_BYTES <= tarBytes; ) {
-    const entry = tryParse(read(at, TAR_BLOCK_BYTES), parseHeader);
-    if (entry === undefined) return;
-    const { type } = entry;
-    const sizeBytes = isHeaderOnly(type) ? 0 : entry.sizeBytes;
-    const map = type === 'S' ? oldMapBytes(at, read) : 0;
-    const end = at + TAR_BLOCK_BYTES + map + sizeBytes + paddingOf(sizeBytes);
-    if (end > tarBytes) return;
-    if (type === 'x' || type === 'L') {
-      const meta = sizeBytes <= MAX_TAR_META_BYTES ? read(at + TAR_BLOCK_BYTES, sizeBytes) : undefined;
-      const path = tryParse(meta, type === 'L' ? textOf : paxPath);
-      if (path === undefined) return;
-      if (path.length > 0) long = path.toString();
-    } else if (type !== 'K' && type !== 'g') {
-      yield { path: long ?? entry.name.toString(), start, end };
-      start = end;
-      long = undefined;
+  const bytesAt = (start: number, lengthBytes: number) => {
+    const bytes = read(start, lengthBytes);
+    if (bytes === undefined) throw unreadableTar('bytes are lost');
+    return bytes;
+  };
+  const extended = new ExtendedHeaders();
+  let [start, at] = [0, 0];
+  try {
+    while (at + TAR_BLOCK_BYTES <= tarBytes) {
+      const entry = parseHeader(bytesAt(at, TAR_BLOCK_BYTES));
+      const { type } = entry;
+      if (!isExtended(type)) extended.complete(entry);
+      const sizeBytes = isHeaderOnly(type) ? 0 : entry.sizeBytes;
+      const mapBytes = type === 'S' ? oldMapBytes(at, bytesAt) : 0;
+      const end = at + TAR_BLOCK_BYTES + mapBytes + sizeBytes + paddingOf(sizeBytes);
+      if (end > tarBytes) return;
+      if (type === 'x' || type === 'L') {
+        if (sizeBytes > MAX_TAR_META_BYTES) return;
+        extended.take(type, Buffer.from(bytesAt(at + TAR_BLOCK_BYTES, sizeBytes)));
+      } else if (!isExtended(type)) {
+        yield { path: entry.name.toString(), start, end };
+        start = end;
+      }
+      at = end;
     }
-    at = end;
+  } catch (error) {
+    if (!(error instanceof PullError)) throw error;
   }
 }
 
 /** Returns the length of the blocks behind a GNU header that continue the map of a sparse file. */
-function oldMapBytes(
-  headerAt: number,
-  read: (start: number, lengthBytes: number) => Buffer | undefined,
-): number {
+function oldMapBytes(headerAt: number, read: (start: number, lengthBytes: number) => Buffer): number {
   let mapBytes = 0;
-  for (
-    let flagAt = SPARSE_HEADER_FLAG_AT;
-    mapBytes <= MAX_TAR_META_BYTES;
-    flagAt = SPARSE_EXTENSION_FLAG_AT
-  ) {
-    const block = read(headerAt + mapBytes, TAR_BLOCK_BYTES);
-    if (block === undefined || block[flagAt] === 0) break;
+  let flagAt = SPARSE_HEADER_FLAG_AT;
+  while (read(headerAt + mapBytes, TAR_BLOCK_BYTES)[flagAt] !== 0 && mapBytes <= MAX_TAR_META_BYTES) {
     mapBytes += TAR_BLOCK_BYTES;
+    flagAt = SPARSE_EXTENSION_FLAG_AT;
   }
   return mapBytes;
-}
-
-/**
- * Returns the path in a pax extended header, first that of a sparse file; empty if there is none.
- */
-function paxPath(meta: Buffer): Buffer {
-  const records = parsePax(meta);
-  return Buffer.from(records.get('GNU.sparse.name') || records.get('path') || '', 'latin1');
-}
-
-/** Returns what `parse` returns, or undefined for lost or malformed bytes. */
-function tryParse<T>(bytes: Buffer | undefined, parse: (bytes: Buffer) => T): T | undefined {
-  try {
-    return bytes && parse(bytes);
-  } catch (error) {
-    if (error instanceof PullError) return undefined;
-    throw error;
-  }
 }

@@ -13,7 +13,6 @@ export const MAX_TAR_META_BYTES = 2 ** 20;
 export const SPARSE_HEADER_FLAG_AT = 482;
 export const SPARSE_EXTENSION_FLAG_AT = 504;
 
-/** Offset of the checksum in a header. */
 const CHECKSUM_AT = 148;
 const CHECKSUM_BYTES = 8;
 

@@ -31,7 +31,6 @@ export interface SparseRecords {
   readonly map: readonly number[] | undefined;
 }
 
-/** Where the data of an entry lies, and which parts of the file it is. */
 interface PlacedData {
   readonly contentStart: number;
   readonly contentBytes: number;
@@ -122,7 +121,6 @@ export function placeOldData(
   return placed(map, sizeOf(numberAt(header, OLD.fileBytesAt, FIELD_BYTES)), at, storedBytes);
 }
 
-/** Returns the offsets and lengths in a block, up to the first empty one. */
 function runsOf(
   block: Buffer,
   { runsAt, runs }: { readonly runsAt: number; readonly runs: number },

@@ -11,7 +11,7 @@ const MAX_TAR_SPLIT_LINES = 8 * 2 ** 20;
 /** Decoded bytes written at a time: enough that the write costs more than the call. */
 const WRITE_BYTES = 2 ** 20;
 
-const KEYS = wordSet(['type', 'name', 'name_raw', 'size', 'payload']);
+const KEYS = wordSet('type name name_raw size payload');
 /** Types of a line (tar-split, tar/storage/entry.go): a tar entry, raw bytes. */
 const TYPE_FILE = 1;
 const TYPE_RAW = 2;
@@ -104,7 +104,6 @@ function decodedLength(bytes: Buffer, line: TarSplitLine): number {
   return (length / 4) * 3 - padding;
 }
 
-/** Returns a `metadata-malformed` error about line `number`. */
 function tarSplitError(number: number, problem: string): PullError {
   return new PullError('metadata-malformed', `tar-split line ${number}: ${problem}`);
 }

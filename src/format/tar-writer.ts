@@ -194,7 +194,6 @@ export interface ArchiveMember {
   readonly sizeBytes: number;
 }
 
-/** Where a member lies. */
 interface PlacedMember {
   readonly header: Buffer;
   readonly headerStart: number;

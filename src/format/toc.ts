@@ -10,20 +10,11 @@ const MAX_TOC_ENTRIES = 4 * 2 ** 20;
 /** Most characters of a path in an error message. */
 const MAX_SHOWN_PATH = 200;
 
-const TOP_KEYS = wordSet(['version', 'entries', 'tarSplitDigest']);
-const ENTRY_KEYS = wordSet([
-  'type',
-  'name',
-  'size',
-  'digest',
-  'offset',
-  'endOffset',
-  'chunkSize',
-  'chunkOffset',
-  'chunkDigest',
-  'innerOffset',
-]);
-const TYPES = wordSet(['reg', 'chunk']);
+const TOP_KEYS = wordSet('version entries tarSplitDigest');
+const ENTRY_KEYS = wordSet(
+  'type name size digest offset endOffset chunkSize chunkOffset chunkDigest innerOffset',
+);
+const TYPES = wordSet('reg chunk');
 
 /** One entry as numbers. Every call of `visit` gets the same object: copy what is needed later. */
 export class TocEntry {
@@ -148,7 +139,6 @@ function readEntry(cursor: JsonCursor, entry: TocEntry): void {
   entry.textBytes = cursor.offset - entry.textStart;
 }
 
-/** Reads the value of `ENTRY_KEYS.words[key]`. */
 function readField(cursor: JsonCursor, key: number, entry: TocEntry): void {
   switch (key) {
     case 0:
