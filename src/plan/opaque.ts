@@ -52,11 +52,6 @@ export function* planOpaque(
   }
 }
 
-/** Yields one part for the whole blob, for a server that ignores ranges. */
-export function* planOneRequest(blobBytes: number): Generator<BlobPart, void> {
-  yield { blobStart: 0, blobEnd: blobBytes };
-}
-
 /**
  * Returns the bytes and requests to fetch and the bytes on disk, without making a part for each.
  */

@@ -5,10 +5,50 @@ import { FREE_DECODED_BYTES, MAX_DECODED_RATIO } from '../format/metadata-positi
 import { acquireRoom, createDecodedRoom, type DecodedRoom, roomLeft } from '../pool/shared-memory.js';
 import type { MissingLayer } from './layer.js';
 
-/**
- * Memory for the metadata of layers that are read at the same time; a layer that needs more is read
- * alone.
- */
+/** A counting semaphore, first come, first served. */
+export class Semaphore {
+  readonly #permits: number;
+  #inUse = 0;
+  readonly #waiting: Array<{ readonly count: number; readonly start: () => void }> = [];
+
+  constructor(permits: number) {
+    this.#permits = permits;
+  }
+
+  /** Waits until so many permits are free; until all are for more than there are. */
+  acquire(count: number): Promise<void> {
+    return new Promise((start) => {
+      this.#waiting.push({ count, start });
+      this.#advance();
+    });
+  }
+
+  release(count: number): void {
+    this.#inUse -= count;
+    this.#advance();
+  }
+
+  /** Runs `action` with so many permits, which are released when it settles. */
+  async with<T>(count: number, action: () => Promise<T>): Promise<T> {
+    await this.acquire(count);
+    try {
+      return await action();
+    } finally {
+      this.release(count);
+    }
+  }
+
+  #advance(): void {
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      if (this.#inUse > 0 && this.#inUse + next.count > this.#permits) return;
+      this.#waiting.shift();
+      this.#inUse += next.count;
+      next.start();
+    }
+  }
+}
+
+/** Memory for the metadata of layers that are read at the same time. */
 const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 
 /**
@@ -19,57 +59,29 @@ const METADATA_BUDGET_BYTES = 48 * 2 ** 20;
 const MAX_PULL_METADATA_BYTES = 768 * 2 ** 20;
 
 /**
- * Limits the memory for metadata of one pull's layers, which is acquired before anything is read.
+ * Limits the memory for metadata of one pull's layers, which is acquired in bytes before anything
+ * is read.
  */
-export class MetadataBudget {
-  #inUseBytes = 0;
+export class MetadataBudget extends Semaphore {
   #totalBytes = 0;
-  readonly #waiting: Array<{ readonly bytes: number; readonly start: () => void }> = [];
+
+  constructor() {
+    super(METADATA_BUDGET_BYTES);
+  }
 
   /**
    * Adds to the metadata that the pull reads in total.
    * @throws PullError `unsupported` beyond the limit
    */
   count(bytes: number): void {
-    if (this.#totalBytes + bytes > MAX_PULL_METADATA_BYTES) {
+    const totalBytes = this.#totalBytes + bytes;
+    if (totalBytes > MAX_PULL_METADATA_BYTES) {
       throw new PullError(
         'unsupported',
-        `with it, the metadata of all layers takes ${this.#totalBytes + bytes} bytes; the limit is ${MAX_PULL_METADATA_BYTES}`,
+        `with it, the metadata of all layers takes ${totalBytes} bytes; the limit is ${MAX_PULL_METADATA_BYTES}`,
       );
     }
-    this.#totalBytes += bytes;
-  }
-
-  /** Waits until so many bytes are free, in the order of the calls. */
-  acquire(bytes: number): Promise<void> {
-    return new Promise((start) => {
-      this.#waiting.push({ bytes, start });
-      this.#advance();
-    });
-  }
-
-  release(bytes: number): void {
-    this.#inUseBytes -= bytes;
-    this.#advance();
-  }
-
-  /** Runs `action` with so many bytes acquired. */
-  async with<T>(bytes: number, action: () => Promise<T>): Promise<T> {
-    await this.acquire(bytes);
-    try {
-      return await action();
-    } finally {
-      this.release(bytes);
-    }
-  }
-
-  #advance(): void {
-    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
-      if (this.#inUseBytes > 0 && this.#inUseBytes + next.bytes > METADATA_BUDGET_BYTES) return;
-      this.#waiting.shift();
-      this.#inUseBytes += next.bytes;
-      next.start();
-    }
+    this.#totalBytes = totalBytes;
   }
 }
 
@@ -118,33 +130,6 @@ export class DecodedAllowance {
 
 function beyondRatio({ blob }: Pick<Layer, 'blob'>, tarBytes: number): number {
   return Math.max(0, tarBytes - blob.sizeBytes * MAX_DECODED_RATIO);
-}
-
-/** A counting semaphore, first come, first served. */
-export class Semaphore {
-  #free: number;
-  readonly #waiting: Array<() => void> = [];
-
-  constructor(permits: number) {
-    this.#free = permits;
-  }
-
-  /** Runs `action` with a permit, which is released when it settles. */
-  async with<T>(action: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await action();
-    } finally {
-      this.#release();
-    }
-  }
-
-  #release(): void {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#free += 1;
-    else next();
-  }
 }
 
 /**

@@ -153,7 +153,8 @@ class Search<D extends AnyDocument> {
       } catch (error) {
         const failure = asEntryError(error);
         this.#failed ??= failure;
-        if (choosePlatform(this.#requested, remaining) !== undefined) this.#warn(entry, failure);
+        if (choosePlatform(this.#requested, remaining) !== undefined)
+          this.#reader.warn(`skipping ${entry.digest} of the index: ${failure.message}`);
       }
     }
     return undefined;
@@ -223,10 +224,6 @@ class Search<D extends AnyDocument> {
 
   #noteUnreadable(problem: PullError): void {
     if (this.#unreadable.length < MAX_NOTED) this.#unreadable.push(problem);
-  }
-
-  #warn({ digest }: IndexEntry, { message }: PullError): void {
-    this.#reader.warn(`skipping ${digest} of the index: ${message}`);
   }
 }
 

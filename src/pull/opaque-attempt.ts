@@ -85,7 +85,7 @@ export class OpaqueAttempt {
         // this layer.
         const first = this.#beginNext();
         if (first !== undefined) fetcher.add(this.#jobs(first, reject));
-        const decoding = decoders.with(() => {
+        const decoding = decoders.with(1, () => {
           const decoded = this.#decode();
           this.#decoding = decoded;
           return decoded;

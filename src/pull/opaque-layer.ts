@@ -1,7 +1,7 @@
 import type { Digest } from '../format/digest.js';
 import { type ErrorCode, PullError, withHint } from '../format/error.js';
 import type { Compression } from '../format/layer-format.js';
-import { type OpaqueBlob, planOneRequest, planOpaque, totalsOf } from '../plan/opaque.js';
+import { type BlobPart, type OpaqueBlob, planOpaque, totalsOf } from '../plan/opaque.js';
 import type { PlanLimits } from '../plan/spans.js';
 import type { DecodeBlobResult, StreamFault } from '../pool/messages.js';
 import { MAX_BLOB_TRIES } from '../registry/endpoint-state.js';
@@ -65,8 +65,13 @@ export class OpaqueLayer {
    *   does
    */
   async pull(): Promise<OpaqueResult> {
+    const { layer, context } = this.#options;
     try {
-      const { extents, compression } = await this.#pullFromAnywhere();
+      const urls = [layer.blob.url, ...layer.otherUrls];
+      const { extents, compression } = await fromAnyUrl(urls, context.emit, (url, isRetry) => {
+        if (isRetry) this.#replan(this.#emptyPlan());
+        return this.#pullFrom(url);
+      });
       await this.#removeBlobPacks();
       const { resumedBytes } = totalsOf(this.#plan, this.#limits);
       return { extents, compression, resumedBytes: this.#isResumed ? resumedBytes : 0 };
@@ -74,14 +79,6 @@ export class OpaqueLayer {
       if (error instanceof PullError && WRONG_BLOB.has(error.code)) await this.#removeBlobPacks();
       throw error;
     }
-  }
-
-  #pullFromAnywhere(): Promise<Omit<OpaqueResult, 'resumedBytes'>> {
-    const { layer, context } = this.#options;
-    return fromAnyUrl([layer.blob.url, ...layer.otherUrls], context.emit, (url, isRetry) => {
-      if (isRetry) this.#replan(this.#emptyPlan());
-      return this.#pullFrom(url);
-    });
   }
 
   #snapshot() {
@@ -106,14 +103,14 @@ export class OpaqueLayer {
   /**
    * The parts to fetch: a single one without `ranges`, or where the first endpoint ignores ranges.
    */
-  #parts(url: string, ranges: boolean) {
+  #parts(url: string, ranges: boolean): Iterator<BlobPart, void> {
     const { context, layer } = this.#options;
     const { blobBytes } = this.#plan;
     const isOnDisk = totalsOf(this.#plan, this.#limits).fetchBytes === 0;
     if (isOnDisk || (ranges && !ignoresRanges(context, { ...layer.blob, url })))
       return planOpaque(this.#plan, this.#limits);
     this.#replan(this.#emptyPlan());
-    return planOneRequest(blobBytes);
+    return [{ blobStart: 0, blobEnd: blobBytes }].values();
   }
 
   /**

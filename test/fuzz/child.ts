@@ -13,7 +13,7 @@ export interface ChildJob {
   readonly seed: number;
   /** Inputs of one turn. */
   readonly runs: number;
-  /** Semaphore go on, with the next seed each, until this time is over; 0: one turn of each. */
+  /** Rounds go on, with the next seed each, until this time is over; 0: one turn of each. */
   readonly limitMs: number;
   readonly counter: string;
   /** Says what number `show` of the first target's inputs is, and tries none. */

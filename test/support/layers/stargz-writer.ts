@@ -55,7 +55,7 @@ function landmark(): Buffer {
   return Buffer.concat([header, LANDMARK_CONTENT, tarPadding(sizeBytes)]);
 }
 
-/** Semaphore the events of the tar reader into members and TOC entries. */
+/** Turns the events of the tar reader into members and TOC entries. */
 class StargzState implements TarHandler {
   readonly #members: StargzMembers;
   readonly #meter: TarMeter;

@@ -22,7 +22,7 @@ function start(turns: Semaphore, count: number) {
   const started: number[] = [];
   const ends: Array<{ done: (value: string) => void; fail: (error: Error) => void }> = [];
   const results = Array.from({ length: count }, (_, i) =>
-    turns.with(() => {
+    turns.with(1, () => {
       started.push(i);
       return new Promise<string>((done, fail) => {
         ends[i] = { done, fail };
@@ -66,16 +66,16 @@ test('a turn ends with a failure, too', async () => {
 
 test('an action that throws at once fails, and gives its turn back', async () => {
   const turns = new Semaphore(1);
-  const thrown = turns.with(() => {
+  const thrown = turns.with(1, () => {
     throw new Error('at once');
   });
   await assert.rejects(thrown, /at once/);
-  assert.equal(await turns.with(async () => 7), 7);
+  assert.equal(await turns.with(1, async () => 7), 7);
 });
 
 test('turns that nobody waited for are there for those who come later', async () => {
   const turns = new Semaphore(2);
-  await Promise.all([turns.with(async () => 1), turns.with(async () => 2)]);
+  await Promise.all([turns.with(1, async () => 1), turns.with(1, async () => 2)]);
   const { started } = start(turns, 3);
   await settle();
   assert.deepEqual(started, [0, 1]);
@@ -87,7 +87,7 @@ test('who comes while a turn is handed over does not take it from who waited', a
   await settle();
   ends[0]!.done('');
   let late = false;
-  void turns.with(async () => {
+  void turns.with(1, async () => {
     late = true;
   });
   await settle();
