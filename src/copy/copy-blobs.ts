@@ -155,8 +155,8 @@ class BlobCopies {
         await startOver();
         const { sender } = fetch;
         if (sender !== undefined && allSent) endpoints.lacks(sender, blob.digest);
-        const mayBeHad = blob.anonymous !== true && sender !== undefined && endpoints.mayBeHad(blob.digest);
-        const elsewhere = mayBeHad && tries < MAX_BLOB_TRIES;
+        const mayServe = blob.anonymous !== true && sender !== undefined && endpoints.mayServe(blob.digest);
+        const elsewhere = mayServe && tries < MAX_BLOB_TRIES;
         if (tries > 1 && !elsewhere) throw wrongBlob(blob, actual);
         const message = `blob ${blob.digest} does not match its digest; fetching it again`;
         emit({ event: 'warning', message });

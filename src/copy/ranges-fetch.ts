@@ -110,7 +110,7 @@ export class RangesFetch {
     on.cost(result);
     if (result.failure !== undefined) throw fromFailure(result.failure);
     this.sender = Math.min(this.sender ?? result.sender, result.sender);
-    if (result.isWhole) {
+    if (result.isFullBlob) {
       this.#isFull = true;
       return;
     }

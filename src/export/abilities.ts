@@ -188,7 +188,7 @@ function whyOf({ uid, owners, tar, ids }: Abilities): string {
   const reasons = [
     ...(owners ? [] : [uid === 0 ? 'without the capability CAP_CHOWN' : 'as a user who is not root']),
     ...(ids?.why === 'namespace' ? ['in a user namespace'] : []),
-    ...(ids?.why === 'asked' ? ['along with the owners'] : []),
+    ...(ids?.why === 'not-requested' ? ['along with the owners'] : []),
     ...(tar ? [] : ['without GNU tar']),
   ];
   return reasons.length === 0 ? '' : ` ${reasons.join(' and ')}`;
@@ -204,7 +204,7 @@ function isDevice(type: number): boolean {
  */
 function assignableIds(sameOwner: boolean): AssignableIds | undefined {
   if (!sameOwner)
-    return { uids: [process.getuid?.() ?? 0, 1], gids: [process.getgid?.() ?? 0, 1], why: 'asked' };
+    return { uids: [process.getuid?.() ?? 0, 1], gids: [process.getgid?.() ?? 0, 1], why: 'not-requested' };
   const [uids, gids] = [mappedIds('/proc/self/uid_map'), mappedIds('/proc/self/gid_map')];
   return uids === ALL_IDS && gids === ALL_IDS
     ? undefined

@@ -255,8 +255,8 @@ export class TagFollower implements LayerFollower {
 
   begin(): void {}
 
-  follow(diffId: Digest, mostTarBytes: number): FollowedLayer {
-    const tags = createBlockTags(mostTarBytes, this.#records);
+  follow(diffId: Digest, maxTarBytes: number): FollowedLayer {
+    const tags = createBlockTags(maxTarBytes, this.#records);
     return {
       tags,
       feed: () => {},

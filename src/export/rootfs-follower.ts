@@ -89,7 +89,7 @@ export class RootfsFollower implements LayerFollower {
     await this.#disposal?.catch(() => {}); // `finish` and `discard` throw it
   }
 
-  follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined {
+  follow(diffId: Digest, maxTarBytes: number): FollowedLayer | undefined {
     const layer = this.#layers.get(diffId);
     if (layer === undefined || this.#disposal !== undefined) return undefined;
     // On a second attempt, files have been written from wrong bytes.
@@ -97,7 +97,7 @@ export class RootfsFollower implements LayerFollower {
       this.#giveUp();
       return undefined;
     }
-    layer.tags = createBlockTags(mostTarBytes, this.#records);
+    layer.tags = createBlockTags(maxTarBytes, this.#records);
     return {
       tags: layer.tags,
       feed: (rows) => this.#feed(layer, rows),

@@ -119,13 +119,13 @@ export type WorkerEvent =
    * A request loop has started, or stopped, making requests: a wait that the server requested
    * counts as stopped.
    */
-  | { readonly event: 'asking'; readonly change: 1 | -1 }
+  | { readonly event: 'requesting'; readonly change: 1 | -1 }
   /** A server requested a wait. */
   | {
       readonly event: 'throttled';
       readonly host: string;
       readonly waitMs: number;
-      readonly words?: string | undefined;
+      readonly reason?: string | undefined;
     }
   | { readonly event: 'authorization'; readonly endpoint: number; readonly stale: string }
   /** The target of a blob's redirect was refused, or is unknown: the thread requests a new one. */

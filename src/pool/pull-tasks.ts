@@ -228,7 +228,7 @@ export interface CopyRangeResult extends Fetched {
   /** As in `FetchOpaqueResult`. */
   readonly sender: number;
   /** Whether the server sent the full blob instead of the range. */
-  readonly isWhole: boolean;
+  readonly isFullBlob: boolean;
 }
 
 /**

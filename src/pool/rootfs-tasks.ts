@@ -93,7 +93,7 @@ export interface AssignableIds {
   /**
    * Why no others can: this user namespace does not map them, or the user did not request owners.
    */
-  readonly why: 'namespace' | 'asked';
+  readonly why: 'namespace' | 'not-requested';
 }
 
 /** What this process may do in a file system. */
@@ -168,10 +168,10 @@ export interface LayerFollower {
   /** Called before the first byte of some of them. */
   expect?(bytes: ExpectedBytes): Promise<void>;
   /**
-   * Called for each attempt at a layer, before its first byte; `mostTarBytes` is an estimate of the
+   * Called for each attempt at a layer, before its first byte; `maxTarBytes` is an estimate of the
    * maximum length of its tar. Returns undefined if the follower does not use this attempt.
    */
-  follow(diffId: Digest, mostTarBytes: number): FollowedLayer | undefined;
+  follow(diffId: Digest, maxTarBytes: number): FollowedLayer | undefined;
   /**
    * Called when the disk of the store is full. Resolves when the follower has removed what it
    * wrote, as far as possible.

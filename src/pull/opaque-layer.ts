@@ -164,7 +164,7 @@ export class OpaqueLayer {
       const message = `the blob of layer ${digest} does not match its digest: got ${got}`;
       const { sender } = attempt;
       if (sender !== undefined) context.endpoints.lacks(sender, digest);
-      const mayBeElsewhere = anonymous !== true && sender !== undefined && context.endpoints.mayBeHad(digest);
+      const mayBeElsewhere = anonymous !== true && sender !== undefined && context.endpoints.mayServe(digest);
       const elsewhere = mayBeElsewhere && tries < MAX_BLOB_TRIES;
       const usedCached = this.#plan.cached.length > 0;
       const isLast = tries > 1 || (this.#failedBefore !== undefined && !usedCached);

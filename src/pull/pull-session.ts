@@ -70,7 +70,7 @@ export class PullSession {
   readonly #unfollow: () => void;
   readonly #endpointState = createEndpointState();
   readonly #waits = createWaitBudget();
-  #lastWords: string | undefined;
+  #lastReason: string | undefined;
   #registry: MirroredSession | undefined;
 
   /**
@@ -113,10 +113,10 @@ export class PullSession {
   /**
    * Reports the server's own words once: the pull may wait for minutes before it fails with them.
    */
-  #reportWait({ host, waitMs, words }: Wait): void {
-    if (words !== undefined && words !== this.#lastWords) {
-      this.#lastWords = words;
-      this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${words}` });
+  #reportWait({ host, waitMs, reason }: Wait): void {
+    if (reason !== undefined && reason !== this.#lastReason) {
+      this.#lastReason = reason;
+      this.progress.emit({ event: 'warning', message: `${host} asks to wait and says ${reason}` });
     }
     if (!this.concurrency.throttled(waitMs, sharedClockMs())) return;
     this.progress.emit({ event: 'waiting', host, waitMs });

@@ -148,8 +148,8 @@ export class KarmaRetryPolicy implements RetryPolicy {
   }
 
   /** A server has asked a request to wait. */
-  throttled({ host, waitMs, words }: Wait): void {
-    this.#options.onWait({ host, waitMs, ...(words !== undefined && { words }) });
+  throttled({ host, waitMs, reason }: Wait): void {
+    this.#options.onWait({ host, waitMs, ...(reason !== undefined && { reason }) });
   }
 
   /**

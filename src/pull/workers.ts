@@ -251,7 +251,7 @@ export class WorkerEvents {
       case 'miss':
         if (retries.missed(event)) emit({ event: 'miss', message: event.message });
         break;
-      case 'asking':
+      case 'requesting':
         retries.countRequests(event.change);
         break;
       case 'throttled':

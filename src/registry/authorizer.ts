@@ -93,7 +93,7 @@ export function createAuthorizer(context: SessionContext): Authorizer {
       // 3).
       if (stated.some(canBeMet) || challenges === undefined) challenges = stated;
     },
-    tried: () => ({ from: found?.from, places: credentials?.places ?? [] }),
+    tried: () => ({ from: found?.from, sources: credentials?.sources ?? [] }),
   };
 }
 
@@ -153,22 +153,22 @@ function tokenRefusal(
   found: Credential | undefined,
 ): PullError {
   const { status, body } = response;
-  const words = serverSays(body, ': ');
+  const reason = serverSays(body, ': ');
   if (isCrossOrigin) {
-    return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${words}`);
+    return unexpectedAnswer(`${host}, to which the token server redirects, answered ${status}${reason}`);
   }
   if (status === 429)
     return rateLimited(
-      { host, words: firstErrorMessage(body) },
+      { host, reason: firstErrorMessage(body) },
       `the token server ${host} refuses further requests for now (429)`,
     );
   const isRefused =
     status === 401 || status === 403 || (status === 400 && found?.secret.kind === 'identity-token');
   if (!isRefused) {
-    return unexpectedAnswer(`the token server ${host} answered ${status}${words}`);
+    return unexpectedAnswer(`the token server ${host} answered ${status}${reason}`);
   }
   const whose = found === undefined ? '' : ` to the credentials of ${found.from}`;
-  return new PullError('unauthorized', `the token server ${host} answered ${status}${whose}${words}`, {
-    hint: loginHint(options.host, { from: found?.from, places: options.credentials?.places ?? [] }),
+  return new PullError('unauthorized', `the token server ${host} answered ${status}${whose}${reason}`, {
+    hint: loginHint(options.host, { from: found?.from, sources: options.credentials?.sources ?? [] }),
   });
 }

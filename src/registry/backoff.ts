@@ -81,7 +81,7 @@ export interface Wait {
   /** It is not the registry but storage or a foreign host: it receives no credentials. */
   readonly isCrossOrigin?: boolean | undefined;
   /** The server's own reason, escaped. */
-  readonly words?: string | undefined;
+  readonly reason?: string | undefined;
 }
 
 /**

@@ -34,7 +34,7 @@ export interface Credentials {
   /** Whether there may be some, without running a helper. @throws as `find` */
   mayHave(): Promise<boolean>;
   /** The names of the sources. */
-  readonly places: readonly string[];
+  readonly sources: readonly string[];
   /** Ends a running helper. */
   close(): void;
 }
@@ -88,7 +88,7 @@ export function createCredentials(options: CredentialOptions): Credentials {
   }
 
   return {
-    places: given === undefined ? sources.map(({ name }) => name) : ['the command line'],
+    sources: given === undefined ? sources.map(({ name }) => name) : ['the command line'],
     mayHave: async () => given !== undefined || (await offers().next()).done === false,
     close: () => ending.abort(),
     async find() {

@@ -119,22 +119,22 @@ export class EndpointChoice {
   }
 
   /** Whether an endpoint with a bit is left that is not known to lack the blob. */
-  mayBeHad(digest: string): boolean {
-    return this.#mayHave(digest).length > 0;
+  mayServe(digest: string): boolean {
+    return this.#candidates(digest).length > 0;
   }
 
   /** Whether an endpoint that may have the blob serves ranges. */
   givesRanges(digest: string): boolean {
     const gives = (i: number) => this.has(i, 'gives-ranges') && !this.has(i, 'ranges-ignored');
-    return this.#mayHave(digest).some(gives);
+    return this.#candidates(digest).some(gives);
   }
 
   /** Whether all endpoints that may have the blob asked to wait. */
-  isToBeWaitedFor(digest: string, now: number): boolean {
-    return this.#mayHave(digest).every((i) => this.#load[i]!.waitLeftMs(now) > 0);
+  mustWait(digest: string, now: number): boolean {
+    return this.#candidates(digest).every((i) => this.#load[i]!.waitLeftMs(now) > 0);
   }
 
-  #mayHave(digest: string): number[] {
+  #candidates(digest: string): number[] {
     return [...this.#load.keys()].filter((i) => i < LACKING_BITS && !this.#isLacking(i, digest));
   }
 

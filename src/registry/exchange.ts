@@ -216,8 +216,8 @@ export async function exchange(
         break;
       case 'wait': {
         waits++;
-        const words = firstErrorMessage(response.body);
-        await waitAsAsked(context, { host, waitMs: decision.waitMs, words, isCrossOrigin });
+        const reason = firstErrorMessage(response.body);
+        await waitAsRequested(context, { host, waitMs: decision.waitMs, reason, isCrossOrigin });
         break;
       }
       case 'retry': {
@@ -279,7 +279,7 @@ function withoutAuthorization(headers: RequestHeaders): RequestHeaders {
   return others;
 }
 
-async function waitAsAsked({ options, closing }: SessionContext, wait: Wait): Promise<void> {
+async function waitAsRequested({ options, closing }: SessionContext, wait: Wait): Promise<void> {
   bookWait(options.waits, wait, Date.now());
   const resume = options.retryPolicy.pause(wait);
   try {

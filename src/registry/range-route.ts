@@ -167,7 +167,7 @@ export class RangeRoute {
     const { targets } = this.#client;
     const { blobUrl } = this;
     if (await targets.expired(blobUrl, target)) this.#leadsFor = blobUrl;
-    if (targets.areGoodForOne) this.note('one-time-targets');
+    if (targets.areSingleUse) this.note('one-time-targets');
   }
 
   /** New bytes have come: an endpoint that failed before may be tried again. */
@@ -217,8 +217,8 @@ export class RangeRoute {
     else if (!this.hasOthersWithRanges) return false;
     this.#tried.add(this.endpoint);
     if (await this.chooseEndpoint()) return true;
-    if (areRangesIgnored || !choice.mayBeHad(blob.digest)) return false;
-    if (!choice.isToBeWaitedFor(blob.digest, sharedClockMs())) await events.miss(error.message);
+    if (areRangesIgnored || !choice.mayServe(blob.digest)) return false;
+    if (!choice.mustWait(blob.digest, sharedClockMs())) await events.miss(error.message);
     return this.#startOver();
   }
 
@@ -243,7 +243,7 @@ export class RangeRoute {
     for (;;) {
       const endpoint = choice.next(digest, this.#tried, sharedClockMs(), this.isPart);
       if (endpoint === undefined) {
-        if (failure !== undefined && (isFirst || !choice.mayBeHad(digest))) throw failure;
+        if (failure !== undefined && (isFirst || !choice.mayServe(digest))) throw failure;
         return false;
       }
       try {

@@ -113,7 +113,7 @@ async function carryOut(range: Range, attempt: Attempt): Promise<void> {
       break;
     case 'wait': {
       const isCrossOrigin = !hop.isOnOrigin || route.origin === undefined;
-      await route.wait({ host, waitMs: decision.waitMs, words: firstErrorMessage(body), isCrossOrigin });
+      await route.wait({ host, waitMs: decision.waitMs, reason: firstErrorMessage(body), isCrossOrigin });
       break;
     }
     case 'renew-target':

@@ -60,7 +60,7 @@ export class RedirectTargets {
   /**
    * Whether targets seem to be valid for one request each: caching them would double the requests.
    */
-  get areGoodForOne(): boolean {
+  get areSingleUse(): boolean {
     return this.#early >= MAX_EARLY;
   }
 

@@ -21,22 +21,22 @@ export function firstErrorMessage(body: Buffer): string | undefined {
   const { message = '', code = '' } = firstError(body) ?? {};
   const text = message === '' ? code : message;
   if (text !== '') return escapeForeignText(text);
-  const words = markupWords(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'));
-  return words === undefined ? undefined : escapeForeignText(words);
+  const reason = markupMessage(body.subarray(0, MAX_SCANNED_LENGTH).toString('utf8'));
+  return reason === undefined ? undefined : escapeForeignText(reason);
 }
 
 /** The error of a storage (Amazon S3, "REST Error Responses"), or the title of a web page. */
-function markupWords(text: string): string | undefined {
+function markupMessage(text: string): string | undefined {
   if (!isMarkup(text)) return undefined;
   const element = (name: string): string[] => {
     const [, content = ''] = new RegExp(`<${name}>([^<]*)<`, 'i').exec(text) ?? [];
-    const words = content
+    const value = content
       .replaceAll(/&(lt|gt|amp|quot|apos);/g, (_, entity: string) => ENTITIES[entity]!)
       .trim();
-    return words === '' ? [] : [words];
+    return value === '' ? [] : [value];
   };
-  const words = [...element('Code'), ...element('Message')].join(': ');
-  return words === '' ? element('title')[0] : words;
+  const message = [...element('Code'), ...element('Message')].join(': ');
+  return message === '' ? element('title')[0] : message;
 }
 
 const ENTITIES: Readonly<Record<string, string>> = { lt: '<', gt: '>', amp: '&', quot: '"', apos: "'" };
@@ -64,8 +64,8 @@ export function serverError(host: string, status: number, body: Buffer): string 
 
 /** The server's own text behind `prefix`, if it sent one. */
 export function serverSays(body: Buffer, prefix = '; it says '): string {
-  const words = firstErrorMessage(body);
-  return words === undefined ? '' : `${prefix}${words}`;
+  const reason = firstErrorMessage(body);
+  return reason === undefined ? '' : `${prefix}${reason}`;
 }
 
 /** Whether a status is a failure of the server: 5xx, and 408, as proxies end slow requests. */
@@ -99,16 +99,17 @@ export interface Tried {
   /** The source of the credentials, for a message; undefined: the request was anonymous. */
   readonly from: string | undefined;
   /** The sources that were searched. */
-  readonly places: readonly string[];
+  readonly sources: readonly string[];
 }
 
 /** The hint for a refused request. `host` as references have it. */
-export function loginHint(host: string, { from, places }: Tried): string {
+export function loginHint(host: string, { from, sources }: Tried): string {
   const login = `"docker login ${host}" or "podman login ${host}"`;
   if (from !== undefined)
     return `check that this account may read the repository, or log in with another: ${login}`;
   const name = 'check the name, as a repository that does not exist is often answered in this way';
-  const looked = places.length === 0 ? '' : `searched for credentials for ${host} in ${places.join(', ')}: `;
+  const looked =
+    sources.length === 0 ? '' : `searched for credentials for ${host} in ${sources.join(', ')}: `;
   return `${looked}log in with ${login}, or ${name}`;
 }
 
@@ -126,7 +127,7 @@ const DENIED = ['UNAUTHORIZED', 'DENIED'];
  */
 export function refusal(status: number, requested: Requested, body: Buffer, tried?: Tried): PullError {
   const { host, repository, name, kind } = requested;
-  const words = serverSays(body);
+  const reason = serverSays(body);
   const denied =
     status === 400 || status === 404 ? DENIED.includes(firstError(body)?.code ?? '') : status === 403;
   if (status === 401 || denied) {
@@ -136,11 +137,11 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
       status === 401 && tried !== undefined && whose === ''
         ? `${host} requires a login to read ${repository}`
         : `${host} denies access to ${repository}${whose}`;
-    return new PullError('unauthorized', `${sentence}${words}`, { hint });
+    return new PullError('unauthorized', `${sentence}${reason}`, { hint });
   }
   if (status === 429)
     return rateLimited(
-      { host, words: firstErrorMessage(body) },
+      { host, reason: firstErrorMessage(body) },
       `${host} refuses further requests for now (429)`,
     );
   if (status === 407) {
@@ -150,16 +151,16 @@ export function refusal(status: number, requested: Requested, body: Buffer, trie
   }
   if (status === 404 && kind === 'manifest') {
     const joint = name.includes(':') ? '@' : ':';
-    return new PullError('image-not-found', `${host} has no image ${repository}${joint}${name}${words}`, {
+    return new PullError('image-not-found', `${host} has no image ${repository}${joint}${name}${reason}`, {
       hint: 'check the repository and the tag for typing errors',
     });
   }
   if (status === 404) {
-    return new PullError('blob-not-found', `${host} has no blob ${name} in ${repository}${words}`, {
+    return new PullError('blob-not-found', `${host} has no blob ${name} in ${repository}${reason}`, {
       hint: 'the image is incomplete in this registry: it has to be pushed again',
     });
   }
-  return unexpectedAnswer(`${host} answered ${status} to the request for ${kind} ${name}${words}`);
+  return unexpectedAnswer(`${host} answered ${status} to the request for ${kind} ${name}${reason}`);
 }
 
 /**
@@ -173,7 +174,7 @@ export function storageRefusal(
   storage: string,
 ): PullError {
   if (status === 429) {
-    const limited = { host: storage, words: firstErrorMessage(body), isCrossOrigin: true };
+    const limited = { host: storage, reason: firstErrorMessage(body), isCrossOrigin: true };
     return rateLimited(limited, `the storage ${storage} refuses further requests for now (429)`);
   }
   if (status !== 401 && status !== 403) return refusal(status, { ...requested, host: storage }, body);
@@ -189,12 +190,16 @@ export function storageRefusal(
 
 /** The error for a server that limits the rate of requests. */
 export function rateLimited(
-  { host, words, isCrossOrigin }: Omit<Wait, 'waitMs'>,
+  { host, reason, isCrossOrigin }: Omit<Wait, 'waitMs'>,
   sentence: string,
 ): PullError {
   const login = 'try again later, or log in with "docker login" or "podman login" if that raises the limit';
   const storage = 'wait, and try again later; it is a storage, which never sees credentials';
-  return new PullError('network-hopeless', `${sentence}${words === undefined ? '' : `; it says ${words}`}`, {
-    hint: `${host} limits the rate of requests: ${isCrossOrigin === true ? storage : login}`,
-  });
+  return new PullError(
+    'network-hopeless',
+    `${sentence}${reason === undefined ? '' : `; it says ${reason}`}`,
+    {
+      hint: `${host} limits the rate of requests: ${isCrossOrigin === true ? storage : login}`,
+    },
+  );
 }

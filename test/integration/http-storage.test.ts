@@ -65,7 +65,7 @@ test(
           from: 'the test',
         }),
         mayHave: async () => true,
-        places: [],
+        sources: [],
         close: () => {},
       },
     });

@@ -34,7 +34,7 @@ test('a pull limit without a time ends the question after four waits, in the wor
   assert.ok(error.message.includes(LIMIT), error.message);
   assert.match(error.hint, /log in with "docker login"/);
   assert.equal(server.asked.length, 5);
-  assert.ok(heard.waits.every(({ words }) => words === JSON.stringify(LIMIT)));
+  assert.ok(heard.waits.every(({ reason }) => reason === JSON.stringify(LIMIT)));
 });
 
 test('a pull limit with a long time ends the question in the words of the registry', async (t) => {

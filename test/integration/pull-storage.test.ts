@@ -122,7 +122,7 @@ test('a disk that fills up while early files are on it is asked for room, and th
     connections: 4,
     follower: {
       begin: (diffIds) => rootfs.begin(diffIds),
-      follow: (diffId, mostTarBytes) => rootfs.follow(diffId, mostTarBytes),
+      follow: (diffId, maxTarBytes) => rootfs.follow(diffId, maxTarBytes),
       makeRoom,
     },
     onEvent: (event) => {

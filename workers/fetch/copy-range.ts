@@ -17,9 +17,9 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   const { blob, start, end, into, control } = task;
   const { fetchRange } = await rangeClient();
   const sink = into === undefined ? NOTHING : openSink(into);
-  let isFullBlob = false;
+  let receivesFullBlob = false;
   const fullBlobInstead = () => {
-    isFullBlob = true;
+    receivesFullBlob = true;
     return sink.begin(0);
   };
   const { events, totals, sender, stop, close } = beginRange(control);
@@ -27,8 +27,8 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   try {
     await fetchRange({ ...range, fullBlobInstead });
   } catch (error) {
-    const isWhole = isFullBlob && error instanceof PullError && error.code === 'unsupported';
-    return { ...totals, sender: sender(), isWhole, ...(!isWhole && { failure: toFailure(error) }) };
+    const isFullBlob = receivesFullBlob && error instanceof PullError && error.code === 'unsupported';
+    return { ...totals, sender: sender(), isFullBlob, ...(!isFullBlob && { failure: toFailure(error) }) };
   } finally {
     close();
     sink.close();
@@ -36,7 +36,7 @@ export async function copyRange(task: CopyRangeTask): Promise<CopyRangeResult> {
   return {
     ...totals,
     sender: sender(),
-    isWhole: false,
+    isFullBlob: false,
     ...(stop.end !== undefined && { stoppedAt: stop.end }),
   };
 }

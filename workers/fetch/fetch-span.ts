@@ -63,7 +63,7 @@ export async function fetchSpan(task: FetchSpanTask): Promise<FetchSpanResult> {
   if (failure !== undefined) return { ...result, failure };
   if (wrong === undefined) return result;
   choice.lacks(sender(), task.blob.digest);
-  return { ...result, wrong: { ...wrong, elsewhere: choice.mayBeHad(task.blob.digest) } };
+  return { ...result, wrong: { ...wrong, elsewhere: choice.mayServe(task.blob.digest) } };
 }
 
 /** Writes the bytes from `blobStart` to the end of the span, which came with the metadata. */

@@ -88,8 +88,8 @@ function keepTo(limit: RateLimit, bytes: number): Promise<void> | undefined {
 
 /** Stops karma's clock for this range until the returned function is called. */
 function pauseKarma(): () => void {
-  postEvent({ event: 'asking', change: -1 });
-  return () => postEvent({ event: 'asking', change: 1 });
+  postEvent({ event: 'requesting', change: -1 });
+  return () => postEvent({ event: 'requesting', change: 1 });
 }
 
 /**

@@ -81,7 +81,7 @@ const IDS = flatten([
 ]);
 const ROWS_OF_IDS = [...Array(IDS.count).keys()];
 const NAMESPACE = { ...ROOT, ids: { uids: [0, 1, 3, 2], gids: [0, 10], why: 'namespace' } } as const;
-const AS_ASKED = { ...ROOT, ids: { uids: [], gids: [], why: 'asked' } } as const;
+const AS_ASKED = { ...ROOT, ids: { uids: [], gids: [], why: 'not-requested' } } as const;
 const NONE = 2 ** 32 - 1;
 
 test('in a user namespace files are given those IDs that it maps, and no program becomes another user', () => {

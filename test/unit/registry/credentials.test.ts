@@ -81,8 +81,8 @@ test('XDG_CONFIG_HOME and DOCKER_CONFIG move their files', async (t) => {
     'home/.docker/config.json': fileFor('no'),
   });
   assert.equal(await userOf({ ...env, XDG_CONFIG_HOME: join(root, 'config') }), 'podman');
-  const { places } = credentialsOf({ ...env, DOCKER_CONFIG: join(root, 'docker') });
-  assert.deepEqual(places, [
+  const { sources } = credentialsOf({ ...env, DOCKER_CONFIG: join(root, 'docker') });
+  assert.deepEqual(sources, [
     join(root, 'run/containers/auth.json'),
     join(root, 'home/.config/containers/auth.json'),
     join(root, 'docker/config.json'),

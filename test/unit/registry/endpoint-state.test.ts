@@ -65,16 +65,16 @@ test('no thread chooses an endpoint that lacks a blob while another may have it'
   assert.equal(choice.next(A, NONE, 0), 1);
   assert.equal(choice.next(B, NONE, 0), 0);
   assert.equal(choice.next(A, new Set([1]), 0), undefined, 'its lacking the blob would be the last word');
-  assert.equal(choice.mayBeHad(A), true);
+  assert.equal(choice.mayServe(A), true);
   other.lacks(1, A);
-  assert.equal(choice.mayBeHad(A), false);
+  assert.equal(choice.mayServe(A), false);
   assert.deepEqual([choice.next(A, NONE, 0), choice.next(A, new Set([0]), 0)], [0, 1]);
 });
 
 test('endpoints beyond the stored bits do not cause endless retries', () => {
   const choice = choiceOf(33);
   for (let i = 0; i < 33; i++) choice.lacks(i, A);
-  assert.equal(choice.mayBeHad(A), false);
+  assert.equal(choice.mayServe(A), false);
 });
 
 test('NO_ENDPOINT changes no state', () => {

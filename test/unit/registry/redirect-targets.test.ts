@@ -98,7 +98,7 @@ test('targets that are refused at their second use, twice in a row, are valid fo
     await targets.get(BLOB);
     if (reuse) targets.found(BLOB, target);
     await targets.expired(BLOB, target);
-    return targets.areGoodForOne;
+    return targets.areSingleUse;
   };
   const url = (i: number) => new URL(`http://storage/${i}`);
   assert.equal(await use(url(1), false), false);

@@ -88,7 +88,7 @@ test('an error code for missing rights counts, whatever the status', () => {
 test('a refusal names the sources of credentials that were searched or used', () => {
   const wanted = { host: 'h', repository: 'r', name: 'v1', kind: 'manifest' } as const;
   const hintFor = (from: string | undefined) =>
-    refusal(401, wanted, Buffer.alloc(0), { from, places: ['/a', '/b'] });
+    refusal(401, wanted, Buffer.alloc(0), { from, sources: ['/a', '/b'] });
   assert.match(
     hintFor(undefined).hint ?? '',
     / in \/a, \/b: log in with "docker login h" or "podman login h"/,
