@@ -2,8 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createLayout, nameManifest, openBlob, putJson } from '../src/sandbox/image-writer.js';
-import type { SampleFormat } from '../test/support/layers/sample-format.js';
-import { writeSampleImage } from '../test/support/layers/sample-image.js';
+import { type SampleFormat, writeSampleImage } from '../test/support/layers/sample-image.js';
 import { writeSmallFilesTar } from './small-files-tar.js';
 
 export type { SampleFormat };

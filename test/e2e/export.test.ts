@@ -18,10 +18,9 @@ import { createInterface } from 'node:readline';
 import { buffer, text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
-import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { listTar } from '../support/listing.js';
-import { skipUnless } from '../support/programs.js';
+import { skipUnless, ZPULL } from '../support/programs.js';
 
 const directory = mkdtempSync(join(tmpdir(), 'zpull-export-'));
 

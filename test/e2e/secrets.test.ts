@@ -5,11 +5,16 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
-import { assertNoCanary, base64, CANARY } from '../support/canary.js';
-import { ZPULL } from '../support/command.js';
+import { ZPULL } from '../support/programs.js';
 import { startProxy } from '../support/proxy-server.js';
 import { startSandbox } from '../support/sandbox.js';
-import { startSecretRegistry, type Trouble } from '../support/secret-registry.js';
+import {
+  assertNoCanary,
+  base64,
+  CANARY,
+  startSecretRegistry,
+  type Trouble,
+} from '../support/secret-registry.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 interface Setting {

@@ -9,9 +9,9 @@ import { after, before, type TestContext, test } from 'node:test';
 import { type SandboxRegistry, startRegistry } from '../../src/sandbox/registry-server.js';
 import { Lease } from '../../src/store/leases.js';
 import { storePaths } from '../../src/store/paths.js';
-import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
 import { flipByte, packFiles } from '../support/packs.js';
+import { ZPULL } from '../support/programs.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 interface Ending {

@@ -1,6 +1,6 @@
 import { decompress } from '@mongodb-js/zstd';
 import { type ChunkedPositions, parseChunkedAnnotations } from '../../src/format/metadata-position.js';
-import { formatWriter, type SampleFormat } from '../support/layers/sample-format.js';
+import { formatWriter, type SampleFormat } from '../support/layers/sample-image.js';
 import { type Entry, tarOf } from '../support/tars.js';
 
 /** A layer as the sample writer makes it. */

@@ -15,7 +15,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { paxRecord } from '../../src/format/tar-writer.js';
 import { type ExportEvent, exportRootfs, exportTar } from '../../src/index.js';
-import { SAMPLE_FORMATS } from '../support/layers/sample-format.js';
+import { SAMPLE_FORMATS } from '../support/layers/sample-image.js';
 import {
   type DescriptorJson,
   emptyLayout,

@@ -21,14 +21,12 @@ import {
   exportTar,
 } from '../../src/index.js';
 import { openBlob } from '../../src/sandbox/image-writer.js';
-import { applyLayers } from '../support/apply-layers.js';
-import { editedHeader } from '../support/edited-header.js';
 import { emptyLayout, nameImage } from '../support/layout.js';
-import { assertSameTree, listDirectory, listTar } from '../support/listing.js';
+import { applyLayers, assertSameTree, listDirectory, listTar } from '../support/listing.js';
 import { skipUnless, skipUnlessThere } from '../support/programs.js';
 import { pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
-import { type Entry, storeTars, tarOf } from '../support/tars.js';
+import { type Entry, editedHeader, storeTars, tarOf } from '../support/tars.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { freshStore } from '../unit/store/support.js';
 

@@ -11,11 +11,11 @@ import {
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
+import { registryTable, useRegistriesConf } from '../support/environment.js';
+import { largerImage } from '../support/file-fixtures.js';
 import { FIXTURE_LAYOUT, LAYER_DIGEST } from '../support/fixture-layout.js';
-import { largerImage } from '../support/larger-image.js';
 import { addLayer, emptyLayout, nameImage, noise, readManifest, tarOf } from '../support/layout.js';
 import { askedBytes, assertAskedOnce, failureOf, firstEvent, layerAsks, pull } from '../support/pull.js';
-import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 

@@ -3,7 +3,7 @@ import { type TestContext, test } from 'node:test';
 import type { FaultAction } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { asksFor, type BlobsImage, blobsImage, copyBlobs, inTurn } from '../support/blobs.js';
-import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
+import { registryTable, useRegistriesConf } from '../support/environment.js';
 import { startSandbox } from '../support/sandbox.js';
 
 interface Row {

@@ -6,8 +6,9 @@ import { gzipSync } from 'node:zlib';
 import { copyImage, inspectImage } from '../../src/index.js';
 import type { RegistryOptions, SandboxRegistry } from '../../src/sandbox/registry-server.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
+import { registryTable, useRegistriesConf } from '../support/environment.js';
+import { largerImage } from '../support/file-fixtures.js';
 import { FIXTURE_LAYOUT, LAYER_DIGEST, MANIFEST_DIGEST } from '../support/fixture-layout.js';
-import { largerImage } from '../support/larger-image.js';
 import { addBlob, emptyLayout, nameImage, noise, readBlob, tarOf } from '../support/layout.js';
 import { skipUnless } from '../support/programs.js';
 import {
@@ -19,7 +20,6 @@ import {
   pull,
   warnings,
 } from '../support/pull.js';
-import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';

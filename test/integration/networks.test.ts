@@ -14,10 +14,10 @@ import {
 } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { NEEDS_OPENSSL, trustTestAuthority } from '../support/certificate.js';
-import { largerImage } from '../support/larger-image.js';
+import { largerImage } from '../support/file-fixtures.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
-import { seeded } from '../support/prng.js';
 import { assertProven, failureOf, layerAsks, onlyEvent, type Pulled, pull } from '../support/pull.js';
+import { seeded } from '../support/random.js';
 import { startSandbox } from '../support/sandbox.js';
 import { listen } from '../support/scripted-server.js';
 import { temporaryDirectory } from '../support/temporary.js';

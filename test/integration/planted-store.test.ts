@@ -21,10 +21,9 @@ import { exportTar, listStore, pruneStore, removeImage, verifyStore } from '../.
 import { Lease } from '../../src/store/leases.js';
 import { openStore, storePaths } from '../../src/store/paths.js';
 import { Sweep } from '../../src/store/sweep.js';
-import { ZPULL } from '../support/command.js';
 import { plant } from '../support/planted.js';
 import type { PlantedJob, PlantedLine } from '../support/planted-child.js';
-import { skipUnless } from '../support/programs.js';
+import { skipUnless, ZPULL } from '../support/programs.js';
 import { failureOf, pull, warnings } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';

@@ -8,7 +8,7 @@ import { digestBytes, parseDigest } from '../../src/format/digest.js';
 import { compressText, OLD_MAGIC, OLD_PREFIX, writeTail } from '../../src/sandbox/chunked-metadata.js';
 import { PackWriter } from '../../src/store/pack-writer.js';
 import { openStore } from '../../src/store/paths.js';
-import type { SampleFormat } from '../support/layers/sample-format.js';
+import type { SampleFormat } from '../support/layers/sample-image.js';
 import { writeSampleImage } from '../support/layers/sample-image.js';
 import {
   addBlob,

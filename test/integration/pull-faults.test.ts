@@ -6,8 +6,8 @@ import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { RegistryOptions } from '../../src/sandbox/registry-server.js';
 import type { RequestRecord } from '../../src/sandbox/serve-request.js';
 import { outcomesOf, startPullingChild } from '../support/child.js';
+import { largerImage } from '../support/file-fixtures.js';
 import { LAYER_DIGEST } from '../support/fixture-layout.js';
-import { largerImage } from '../support/larger-image.js';
 import { emptyLayout, metadataRanges, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import {
   assertProven,

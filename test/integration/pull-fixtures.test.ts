@@ -1,9 +1,18 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { copyFileSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
 import type { LayerFormat } from '../../src/index.js';
 import { startDockerRegistry } from '../support/docker-registry.js';
 import { DIALECT_LAYOUT, FIXTURE_LAYOUT, FORMATS_LAYOUT, V2S2_DIRECTORY } from '../support/fixture-layout.js';
-import { readConfig, readManifest } from '../support/layout.js';
+import {
+  type DescriptorJson,
+  emptyLayout,
+  type ManifestJson,
+  nameDocument,
+  readConfig,
+  readManifest,
+} from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import { skipUnless } from '../support/programs.js';
 import {
@@ -17,7 +26,17 @@ import {
 } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
-import { DOCKER_MANIFEST, v2s2Layout } from '../support/v2s2.js';
+
+const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
+
+/** The Docker schema 2 fixture in a layout that a sandbox can serve, as `v2s2`; its manifest's descriptor. */
+function v2s2Layout(t: TestContext): { layout: string; manifest: DescriptorJson } {
+  const layout = emptyLayout(t);
+  for (const name of readdirSync(V2S2_DIRECTORY).filter((file) => /^[0-9a-f]{64}$/.test(file)))
+    copyFileSync(join(V2S2_DIRECTORY, name), join(layout, 'blobs', 'sha256', name));
+  const manifest = JSON.parse(readFileSync(join(V2S2_DIRECTORY, 'manifest.json'), 'utf8')) as ManifestJson;
+  return { layout, manifest: nameDocument(layout, 'v2s2', DOCKER_MANIFEST, manifest) };
+}
 
 /** What other people's tools wrote, and what it is known as. */
 const FIXTURES: ReadonlyArray<readonly [layout: string, ref: string, format: LayerFormat]> = [

@@ -7,9 +7,9 @@ import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { openBlob } from '../../src/sandbox/image-writer.js';
 import { type LayerWriter, TarMeter } from '../../src/sandbox/layer-writer.js';
 import { maxRssBytesOf, outcomesOf, startPullingChild } from '../support/child.js';
-import { ZPULL } from '../support/command.js';
-import { type FormatOptions, formatWriter, type SampleFormat } from '../support/layers/sample-format.js';
+import { type FormatOptions, formatWriter, type SampleFormat } from '../support/layers/sample-image.js';
 import { emptyLayout, nameImage, noise } from '../support/layout.js';
+import { ZPULL } from '../support/programs.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';
 

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { paxRecord } from '../../src/format/tar-writer.js';
 import { exportTar, listStore, type PullEvent, pruneStore, pullImage, pullPath } from '../../src/index.js';
 import { FIXTURE_LAYOUT } from '../support/fixture-layout.js';
-import type { SampleFormat } from '../support/layers/sample-format.js';
+import type { SampleFormat } from '../support/layers/sample-image.js';
 import {
   addLayer,
   emptyLayout,

@@ -6,8 +6,12 @@ import { CHUNKED_FOOTER_BYTES, footerGuessBytes } from '../../src/format/metadat
 import { TAR_END } from '../../src/format/tar-writer.js';
 import type { PullEvent } from '../../src/index.js';
 import { startPullingChild } from '../support/child.js';
-import { SAMPLE_FORMATS, type SampleFormat } from '../support/layers/sample-format.js';
-import { type SampleResult, writeSampleImage } from '../support/layers/sample-image.js';
+import {
+  SAMPLE_FORMATS,
+  type SampleFormat,
+  type SampleResult,
+  writeSampleImage,
+} from '../support/layers/sample-image.js';
 import { emptyLayout, nameImage, noise, readManifest, tarOf } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import { assertProven, failureOf, layerAsks, listedImages, pull, warnings } from '../support/pull.js';

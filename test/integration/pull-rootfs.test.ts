@@ -17,7 +17,7 @@ import {
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import { ExtentList } from '../../src/store/extents.js';
 import { newPackId, openStore } from '../../src/store/paths.js';
-import type { SampleFormat } from '../support/layers/sample-format.js';
+import type { SampleFormat } from '../support/layers/sample-image.js';
 import { writeSampleImage } from '../support/layers/sample-image.js';
 import { emptyLayout, noise } from '../support/layout.js';
 import { listDirectory } from '../support/listing.js';

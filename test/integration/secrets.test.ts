@@ -9,15 +9,18 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { failureOf } from '../../src/cli/failure.js';
 import { copyImage, inspectImage, type PullOptions, pullImage } from '../../src/index.js';
-import { assertNoCanary, base64, CANARY } from '../support/canary.js';
 import { certificates, NEEDS_OPENSSL } from '../support/certificate.js';
-import { installHelper } from '../support/credential-helper.js';
-import { setEnvironment } from '../support/environment.js';
+import { installHelper, registryTable, setEnvironment, useRegistriesConf } from '../support/environment.js';
 import { addBlob, emptyLayout, nameImage } from '../support/layout.js';
-import { registryTable, useRegistriesConf } from '../support/registries-conf.js';
 import { startSandbox } from '../support/sandbox.js';
 import { startServer } from '../support/scripted-server.js';
-import { startSecretRegistry, type Trouble } from '../support/secret-registry.js';
+import {
+  assertNoCanary,
+  base64,
+  CANARY,
+  startSecretRegistry,
+  type Trouble,
+} from '../support/secret-registry.js';
 import { temporaryDirectory } from '../support/temporary.js';
 import { tlsFront } from '../support/tls-front.js';
 

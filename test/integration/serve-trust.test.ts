@@ -8,11 +8,10 @@ import { type TestContext, test } from 'node:test';
 import { parseDigest } from '../../src/format/digest.js';
 import { openBlob, openLayout } from '../../src/sandbox/layout-reader.js';
 import { startRegistry } from '../../src/sandbox/registry-server.js';
-import { ZPULL } from '../support/command.js';
 import { FIXTURE_LAYOUT, LAYER_DIGEST } from '../support/fixture-layout.js';
 import { ask } from '../support/http.js';
 import { plant } from '../support/planted.js';
-import { skipUnless } from '../support/programs.js';
+import { skipUnless, ZPULL } from '../support/programs.js';
 import { temporaryDirectory } from '../support/temporary.js';
 
 const BLOB_PATH = `/v2/x/blobs/${LAYER_DIGEST}`;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { type TestContext, test } from 'node:test';
 import { PullError } from '../../src/format/error.js';
-import { installHelper } from '../support/credential-helper.js';
+import { installHelper } from '../support/environment.js';
 import { type Answering, type ScriptedServer, startServer } from '../support/scripted-server.js';
 import { sessionWithLogin } from '../support/session.js';
 import { temporaryDirectory } from '../support/temporary.js';

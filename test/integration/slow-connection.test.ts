@@ -6,7 +6,7 @@ import { type TestContext, test } from 'node:test';
 import { copyImage, type PullEvent, type PullOptions } from '../../src/index.js';
 import type { FaultRule } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
-import type { SampleFormat } from '../support/layers/sample-format.js';
+import type { SampleFormat } from '../support/layers/sample-image.js';
 import { writeSampleImage } from '../support/layers/sample-image.js';
 import { emptyLayout, noise, tarOf } from '../support/layout.js';
 import { askedBytes, assertProven, layerAsks, onlyEvent, pull } from '../support/pull.js';

@@ -14,7 +14,6 @@ import {
   type StorePaths,
   storePaths,
 } from '../../src/store/paths.js';
-import { ZPULL } from '../support/command.js';
 import {
   buryLeases,
   killEverywhere,
@@ -25,6 +24,7 @@ import {
 } from '../support/crash.js';
 import { emptyLayout, noise, readManifest, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte } from '../support/packs.js';
+import { ZPULL } from '../support/programs.js';
 import { assertWhole, pull } from '../support/pull.js';
 import { startSandbox } from '../support/sandbox.js';
 import { temporaryDirectory } from '../support/temporary.js';

@@ -11,7 +11,7 @@ import { WorkerPool } from '../../src/pool/worker-pool.js';
 import { readLayerRecord } from '../../src/store/layer-record.js';
 import { Lease } from '../../src/store/leases.js';
 import { damagedRecordPath, type PackId, storePaths } from '../../src/store/paths.js';
-import { FILE } from '../support/file-lifetime.js';
+import { FILE } from '../support/file-fixtures.js';
 import { emptyLayout, noise, tarOf, writeTars } from '../support/layout.js';
 import { findInPacks, flipByte, packFiles } from '../support/packs.js';
 import { assertProven, failureOf, pull } from '../support/pull.js';

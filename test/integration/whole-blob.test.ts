@@ -10,7 +10,7 @@ import { ExtentList } from '../../src/store/extents.js';
 import { lookUp } from '../../src/store/look-up.js';
 import { removePack, sealPack } from '../../src/store/pack-files.js';
 import { type PackId, storePaths } from '../../src/store/paths.js';
-import { FILE } from '../support/file-lifetime.js';
+import { FILE } from '../support/file-fixtures.js';
 import { noise, tarOf } from '../support/layout.js';
 import { packFiles } from '../support/packs.js';
 import {

@@ -5,7 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { type CopyOptions, copyImage, inspectImage } from '../../src/index.js';
 import type { FaultAction } from '../../src/sandbox/faults.js';
 import type { SandboxRegistry } from '../../src/sandbox/registry-server.js';
-import { largerImage } from '../support/larger-image.js';
+import { largerImage } from '../support/file-fixtures.js';
 import {
   addBlob,
   addLayer,

@@ -5,8 +5,12 @@ import { compress, decompress } from '@mongodb-js/zstd';
 import { TAR_END, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
 import { createLayout, nameManifest, openBlob } from '../../src/sandbox/image-writer.js';
 import { FIXTURE_LAYOUT } from './fixture-layout.js';
-import type { FormatOptions, SampleFormat } from './layers/sample-format.js';
-import { type SampleResult, writeSampleImage } from './layers/sample-image.js';
+import {
+  type FormatOptions,
+  type SampleFormat,
+  type SampleResult,
+  writeSampleImage,
+} from './layers/sample-image.js';
 import { type Lifetime, temporaryDirectory } from './temporary.js';
 
 export interface DescriptorJson {

@@ -1,4 +1,9 @@
+import { join } from 'node:path';
 import { isOnPath } from '../../workers/opaque/zstd-engine.js';
+import { ROOT } from './sources.js';
+
+/** What node is to be given to run the command, before its own arguments. */
+export const ZPULL: readonly string[] = [...process.execArgv, join(ROOT, 'bin', 'zpull.cjs')];
 
 /**
  * For the `skip` of a test that needs these programs: false when all are on PATH, else the reason with the Debian

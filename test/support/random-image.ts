@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import type { ResumedPiece } from '../../src/plan/layer-parts.js';
 import { type ContentRow, tableOf, wantOf } from './layer-tables.js';
 import type { Random } from './random.js';
@@ -175,4 +176,11 @@ function withFalsePieces(draft: Draft, random: Random, pieces: readonly ResumedP
   const last = pieces.at(-1);
   if (last !== undefined && random.chance(0.3)) all.push(last);
   return all;
+}
+
+/** Fails at the first byte that differs: `deepEqual` takes a hundred times as long, and tests with random tars call this for each part of them. */
+export function assertSameBytes(actual: readonly number[], expected: readonly number[]): void {
+  assert.equal(actual.length, expected.length);
+  const at = actual.findIndex((byte, i) => byte !== expected[i]);
+  if (at >= 0) assert.fail(`byte ${at} is ${actual[at]}, not ${expected[at]}`);
 }

@@ -1,7 +1,7 @@
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../src/format/tar-writer.js';
-import { editedHeader } from './edited-header.js';
 import { noise } from './layout.js';
 import type { Random } from './random.js';
+import { editedHeader } from './tars.js';
 
 /** What a random tar is made of so far. */
 interface Draft {

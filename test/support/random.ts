@@ -19,3 +19,14 @@ export function seededRandom(seed: number): Random {
     chance: (probability) => next() < probability,
   };
 }
+
+/** A small seeded generator for property tests (mulberry32): the same seed gives the same numbers in [0, 1). */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t = (t + Math.imul(t ^ (t >>> 7), t | 61)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

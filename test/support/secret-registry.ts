@@ -1,9 +1,29 @@
+import assert from 'node:assert/strict';
 import type { ServerResponse } from 'node:http';
 import { text } from 'node:stream/consumers';
 import type { TestContext } from 'node:test';
-import { base64, CANARY } from './canary.js';
 import { fixtureBlob, MANIFEST_DIGEST } from './fixture-layout.js';
 import { type Answering, answerRange, type ScriptedServer, startServer } from './scripted-server.js';
+
+/** Stands in every secret, and nowhere else. */
+export const CANARY = 'canary';
+
+export function base64(text: string): string {
+  return Buffer.from(text).toString('base64');
+}
+
+/** Hunts for the canary in all that was said: plain, or within what may be base64, as Basic authentication has it. */
+export function assertNoCanary(text: string): void {
+  const at = text.search(/canary/i);
+  assert.ok(at < 0, `…${text.slice(Math.max(0, at - 200), at + 50)}…`);
+  for (const [encoded] of text.matchAll(/[\w+/-]{8,}/g)) {
+    // It may begin anywhere, and four characters are three bytes.
+    for (let start = 0; start < 4; start++) {
+      const decoded = Buffer.from(encoded.slice(start), 'base64').toString('latin1');
+      assert.ok(!/canary/i.test(decoded), `${encoded} has a canary within`);
+    }
+  }
+}
 
 /** Who refuses, breaks, talks nonsense or sends elsewhere. */
 export type Trouble =

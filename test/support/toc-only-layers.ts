@@ -9,7 +9,7 @@ import {
   readStargzLayer,
   type StoredLayer,
 } from './dialect-layers.js';
-import { type FormatOptions, formatWriter } from './layers/sample-format.js';
+import { type FormatOptions, formatWriter } from './layers/sample-image.js';
 
 /** The formats that have a TOC and no tar-split. */
 export const TOC_ONLY_FORMATS = ['zstd:chunked-old', 'stargz-zstd', 'estargz'] as const;

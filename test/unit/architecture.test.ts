@@ -1,6 +1,5 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { foldersIn, pathsIn } from '../support/map-page.js';
 import { exists, pagesOfProject, readSource, sourceFiles } from '../support/sources.js';
 
 const PAGE = readSource('ARCHITECTURE.md');
@@ -39,3 +38,15 @@ test('folders and paths are read from a page as they stand there', () => {
     'docs/',
   ]);
 });
+
+/** The folders that have a row of their own in a table: the first cell is the folder alone. */
+function foldersIn(page: string): string[] {
+  return [...page.matchAll(/^\| `([\w./-]+\/)` \|/gm)].map(([, folder]) => folder!);
+}
+
+/** Paths with a folder that stand anywhere in a page between backquotes: `src/pull/pull.ts`, `docs/errors.md`, `test/e2e/`. */
+function pathsIn(page: string): string[] {
+  return [...page.matchAll(/`((?:src|workers|bench|test|docs|bin|\.ci)\/[\w./-]*)`/g)].map(
+    ([, path]) => path!,
+  );
+}

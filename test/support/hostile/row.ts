@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { FaultRule } from '../../../src/sandbox/faults.js';
-import { formatWriter, type SampleFormat } from '../layers/sample-format.js';
+import { formatWriter, type SampleFormat } from '../layers/sample-image.js';
 import { addBlob, type DescriptorJson, noise, tarOf } from '../layout.js';
 
 /** An image with one lie in it, all digests around the lie being right; or answers with one. */

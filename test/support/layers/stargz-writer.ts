@@ -4,10 +4,8 @@ import { tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { tocType } from '../../../src/sandbox/chunked-metadata.js';
 import { FrameQueue, type LayerWriter, TarMeter, TextSpool } from '../../../src/sandbox/layer-writer.js';
 import { type TarHandler, TarReader } from '../../../src/sandbox/tar-reader.js';
-import { StargzContent, type StargzCuts } from './stargz-content.js';
-import { StargzMembers } from './stargz-members.js';
-import { type StargzCompression, stargzAnnotations } from './stargz-tail.js';
-import { type StargzChunk, stargzTocText } from './stargz-toc-text.js';
+import { StargzContent, type StargzCuts, StargzMembers } from './stargz-content.js';
+import { type StargzChunk, type StargzCompression, stargzAnnotations, stargzTocText } from './stargz-tail.js';
 
 /** What the converter does unless it is told otherwise. */
 const DEFAULT_CUTS: StargzCuts = { chunkBytes: 4 * 2 ** 20, minChunkBytes: 0 };

@@ -11,7 +11,7 @@ import {
   parseEstargzFooter,
 } from '../../../src/format/metadata-position.js';
 import { dialectLayers } from '../../support/dialect-layers.js';
-import { formatWriter } from '../../support/layers/sample-format.js';
+import { formatWriter } from '../../support/layers/sample-image.js';
 import { noise, tarOf } from '../../support/layout.js';
 import { readLayers, sha256, throwsError } from './fixture.js';
 

@@ -5,9 +5,8 @@ import { tarEntries, tarSpans } from '../../../src/format/tar-entries.js';
 import type { TarEntry } from '../../../src/format/tar-header.js';
 import { paxRecord, sparseHeader, TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
-import { editedHeader } from '../../support/edited-header.js';
 import { fixtureBlob, LAYER_DIGEST } from '../../support/fixture-layout.js';
-import { sourceOf, tarOf } from '../../support/tars.js';
+import { editedHeader, sourceOf, tarOf } from '../../support/tars.js';
 
 function walk(tar: Buffer) {
   return [...tarEntries(sourceOf(tar))];

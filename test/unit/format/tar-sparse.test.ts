@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tarEntries } from '../../../src/format/tar-entries.js';
 import { paxRecord, TAR_END, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
-import { editedHeader } from '../../support/edited-header.js';
-import { sourceOf } from '../../support/tars.js';
+import { editedHeader, sourceOf } from '../../support/tars.js';
 
 const ITEM = { type: '0', name: 'it', mode: 0o644, uid: 0, gid: 0, mtimeSeconds: 0, mtimeNanos: 0 } as const;
 

@@ -6,10 +6,10 @@ import { test } from 'node:test';
 import { TarWalker } from '../../../src/format/tar-walker.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
-import { editedHeader } from '../../support/edited-header.js';
 import { noise } from '../../support/layout.js';
 import { skipUnless } from '../../support/programs.js';
 import { type Random, seededRandom } from '../../support/random.js';
+import { editedHeader } from '../../support/tars.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 const FILE: TarItem = {

@@ -4,7 +4,7 @@ import { tarEntries } from '../../../src/format/tar-entries.js';
 import { paxRecord } from '../../../src/format/tar-writer.js';
 import { eachTocHeader } from '../../../src/format/toc-headers.js';
 import { tocText } from '../../../src/sandbox/chunked-metadata.js';
-import { stargzTocText } from '../../support/layers/stargz-toc-text.js';
+import { stargzTocText } from '../../support/layers/stargz-tail.js';
 import { type Entry, sourceOf, tarOf } from '../../support/tars.js';
 
 /** Headers that a TOC of these entries makes, or the message that there are none. */

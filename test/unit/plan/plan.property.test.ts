@@ -2,9 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type PullPlan, planPull, SEGMENT, type Span } from '../../../src/plan/plan.js';
 import type { PlanLimits } from '../../../src/plan/spans.js';
-import { assertSameBytes } from '../../support/bytes.js';
 import { type Random, seededRandom } from '../../support/random.js';
-import { type RandomImage, type RandomLayer, randomImage } from '../../support/random-image.js';
+import {
+  assertSameBytes,
+  type RandomImage,
+  type RandomLayer,
+  randomImage,
+} from '../../support/random-image.js';
 import { eachSegmentIn, knownBoundaries, recount, slowFetched } from '../../support/slow-plan.js';
 
 const SEEDS = 2000;

@@ -3,9 +3,8 @@ import { test } from 'node:test';
 import type { LayerToPlan, ResumedPiece } from '../../../src/plan/layer-parts.js';
 import { type PullPlan, planPull, SEGMENT, type Span } from '../../../src/plan/plan.js';
 import type { PlanLimits } from '../../../src/plan/spans.js';
-import { assertSameBytes } from '../../support/bytes.js';
 import { type Random, seededRandom } from '../../support/random.js';
-import { type RandomLayer, randomImage } from '../../support/random-image.js';
+import { assertSameBytes, type RandomLayer, randomImage } from '../../support/random-image.js';
 import { type RandomTocOnly, randomTocOnly } from '../../support/random-toc-only.js';
 import { eachSegmentIn } from '../../support/slow-plan.js';
 

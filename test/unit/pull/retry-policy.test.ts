@@ -5,7 +5,7 @@ import { count, createCounters } from '../../../src/pool/shared-memory.js';
 import { Stop } from '../../../src/pull/pull-context.js';
 import { Karma, KarmaRetryPolicy } from '../../../src/pull/retry-policy.js';
 import type { Wait } from '../../../src/registry/backoff.js';
-import { seeded } from '../../support/prng.js';
+import { seeded } from '../../support/random.js';
 
 const TAU_MS = 1000;
 

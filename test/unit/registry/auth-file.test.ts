@@ -5,8 +5,7 @@ import { type TestContext, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PullError } from '../../../src/format/error.js';
 import { type Offer, offersOf, parseAuthFile, runCredentialHelper } from '../../../src/registry/auth-file.js';
-import { installHelper } from '../../support/credential-helper.js';
-import { setEnvironment } from '../../support/environment.js';
+import { installHelper, setEnvironment } from '../../support/environment.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 
 function base64(text: string): string {

@@ -8,7 +8,7 @@ import {
   checkAuthFile,
   createCredentials,
 } from '../../../src/registry/credentials.js';
-import { installHelper } from '../../support/credential-helper.js';
+import { installHelper } from '../../support/environment.js';
 import { skipUnless } from '../../support/programs.js';
 import { temporaryDirectory } from '../../support/temporary.js';
 

@@ -11,8 +11,12 @@ import {
   storedLayers,
   zstdMembers,
 } from '../../support/dialect-layers.js';
-import { type FormatOptions, SAMPLE_FORMATS, type SampleFormat } from '../../support/layers/sample-format.js';
-import { writeSampleImage } from '../../support/layers/sample-image.js';
+import {
+  type FormatOptions,
+  SAMPLE_FORMATS,
+  type SampleFormat,
+  writeSampleImage,
+} from '../../support/layers/sample-image.js';
 import { seededRandom } from '../../support/random.js';
 import { randomTar } from '../../support/random-tar.js';
 import { temporaryDirectory } from '../../support/temporary.js';

@@ -5,8 +5,7 @@ import { TAR_END, tarHeader } from '../../../src/format/tar-writer.js';
 import { cutUp } from '../../support/chunked-layers.js';
 import { dialectLayers, readStargzLayer, type StoredLayer } from '../../support/dialect-layers.js';
 import type { StargzCuts } from '../../support/layers/stargz-content.js';
-import { ESTARGZ, STARGZ_ZSTD } from '../../support/layers/stargz-tail.js';
-import { stargzTocText } from '../../support/layers/stargz-toc-text.js';
+import { ESTARGZ, STARGZ_ZSTD, stargzTocText } from '../../support/layers/stargz-tail.js';
 import { stargzWriter } from '../../support/layers/stargz-writer.js';
 import { noise, tarOf } from '../../support/layout.js';
 

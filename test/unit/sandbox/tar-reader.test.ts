@@ -4,7 +4,7 @@ import type { TarEntry } from '../../../src/format/tar-header.js';
 import { TAR_END, type TarItem, tarHeader, tarPadding } from '../../../src/format/tar-writer.js';
 import { TarReader } from '../../../src/sandbox/tar-reader.js';
 import { cutUp } from '../../support/chunked-layers.js';
-import { editedHeader } from '../../support/edited-header.js';
+import { editedHeader } from '../../support/tars.js';
 
 const FILE: TarItem = {
   type: '0',

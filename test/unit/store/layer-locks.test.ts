@@ -15,8 +15,7 @@ import { digestHex } from '../../../src/format/digest.js';
 import { LayerLocks } from '../../../src/store/layer-locks.js';
 import { Lease } from '../../../src/store/leases.js';
 import type { StorePaths } from '../../../src/store/paths.js';
-import { skipTime } from '../../support/monotonic-clock.js';
-import { digestOf, freshStore } from './support.js';
+import { digestOf, freshStore, skipTime } from './support.js';
 
 const LAYER = digestOf('layer');
 const OTHER = digestOf('other');

@@ -16,8 +16,7 @@ import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { Lease, withLease } from '../../../src/store/leases.js';
 import type { StorePaths } from '../../../src/store/paths.js';
-import { skipTime } from '../../support/monotonic-clock.js';
-import { freshStore } from './support.js';
+import { freshStore, skipTime } from './support.js';
 
 const SECOND = 1000;
 
