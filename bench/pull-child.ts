@@ -4,17 +4,15 @@ import { type PullOptions, pullImage } from '../src/index.js';
 export interface PullChildOptions {
   readonly reference: string;
   readonly options: Omit<PullOptions, 'onEvent' | 'signal'>;
-  /** Print how many bytes are to be fetched when that is known, and how many were received, ten times a second. */
-  readonly tellProgress: boolean;
 }
 
-const { reference, options, tellProgress } = JSON.parse(process.argv[2] ?? '') as PullChildOptions;
+const { reference, options } = JSON.parse(process.argv[2] ?? '') as PullChildOptions;
 
 const result = await pullImage(reference, {
   ...options,
   onEvent: (event) => {
-    if (tellProgress && event.event === 'progress') tell({ receivedBytes: event.receivedBytes });
-    if (tellProgress && event.event === 'planned') tell({ plannedBytes: event.totalBytes });
+    if (event.event === 'progress') tell({ receivedBytes: event.receivedBytes });
+    if (event.event === 'planned') tell({ plannedBytes: event.totalBytes });
   },
 });
 tell({ result });

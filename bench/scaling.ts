@@ -70,7 +70,7 @@ function threadSeconds(pid: number): Map<number, number> {
 async function measure(sample: Sample, host: string): Promise<Shares> {
   const store = mkdtempSync(join(workDir, 'scaling-'));
   const options = { store, workers: WORKERS, plainHttp: true, platform: 'linux/amd64' };
-  const told: PullChildOptions = { reference: `${host}/bench:${sample.ref}`, options, tellProgress: true };
+  const told: PullChildOptions = { reference: `${host}/bench:${sample.ref}`, options };
   const child = spawn(process.execPath, [benchFile('pull-child.js'), JSON.stringify(told)], {
     env: { ...process.env, UV_THREADPOOL_SIZE: '1' },
     stdio: ['ignore', 'pipe', 'inherit'],

@@ -3,6 +3,7 @@ import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { onFullDisk } from '../src/files/disk-space.js';
 import type { NetworkSetup, PackRun, WorkerEvent, WorkerSetup } from '../src/pool/messages.js';
 import { openPacksOf } from '../src/pool/shared-memory.js';
+import { threadClock } from '../src/pool/stage-clock.js';
 import { ExtentList } from '../src/store/extents.js';
 import { shareOpenPacks } from '../src/store/pack-reader.js';
 import { PackWriter } from '../src/store/pack-writer.js';
@@ -18,6 +19,8 @@ export function network(): NetworkSetup {
 }
 
 shareOpenPacks(openPacksOf(setup.counters));
+
+if (setup.stageRows !== undefined) threadClock.useRow(setup.stageRows);
 
 export const paths: StorePaths = storePaths(setup.storeRoot, setup.isReadOnly);
 

@@ -1,10 +1,9 @@
 import { availableParallelism } from 'node:os';
-import type { PullResult } from '../../src/index.js';
 import { type Bench, eachRun, newPath, recordWanted, wants, withStore } from '../context.js';
 import { floorSeconds, runFloor } from '../floor.js';
 import type { Floor } from '../floor-child.js';
 import { MachineLoad } from '../machine-load.js';
-import { blobBytes, measurePull, type PullRun, runPull, tarBytes } from '../pull-process.js';
+import { blobBytes, type PullRun, runPull, tarBytes } from '../pull-process.js';
 import { type Sample, treeSample } from '../sample.js';
 import { type Server, withServer } from '../server.js';
 import { median } from '../statistics.js';
@@ -14,8 +13,6 @@ import type { Cost } from '../stopwatch.js';
 interface Turn {
   readonly floor: Floor;
   readonly pull: PullRun;
-  /** The same for another pull, by the library. */
-  readonly measured: PullResult | undefined;
   /** CPU seconds of the server during the pull. */
   readonly serverSeconds: number;
 }
@@ -34,9 +31,7 @@ export async function cold(bench: Bench): Promise<void> {
         directory: newPath(bench),
         files: availableParallelism(),
       });
-      const turn = await coldPull(bench, sample, server, floor, load);
-      const measured = wants(bench, 4, 5) ? await measuredPull(bench, sample, server) : undefined;
-      turns.push({ ...turn, measured });
+      turns.push(await coldPull(bench, sample, server, floor, load));
     }
   });
   recordFloor(bench, turns);
@@ -50,7 +45,7 @@ async function coldPull(
   server: Server,
   floor: Floor,
   load: MachineLoad,
-): Promise<Omit<Turn, 'measured'>> {
+): Promise<Turn> {
   return withStore(bench, async (store) => {
     const before = await server.cpuSeconds();
     load.start();
@@ -59,11 +54,6 @@ async function coldPull(
     load.stop(pull.cpuSeconds + serverSeconds);
     return { floor, pull, serverSeconds };
   });
-}
-
-/** A pull by the library, which tells more than the command prints. */
-function measuredPull(bench: Bench, { ref }: Sample, { host }: Server): Promise<PullResult> {
-  return withStore(bench, (store) => measurePull({ host, ref, store }));
 }
 
 function recordFloor(bench: Bench, turns: readonly Turn[]): void {
@@ -95,16 +85,8 @@ function recordPull(bench: Bench, turns: readonly Turn[]): void {
     `ideal ${median(ideal).toFixed(2)} s with the server's CPU`,
   );
   record('2a', (turn) => turn.pull.wallSeconds);
-  const results = turns.flatMap(({ measured }) => (measured === undefined ? [] : [measured]));
-  const shares = results.map(({ measured, durationMs }) => measured.provenAfterMs / durationMs);
-  if (results.length > 0) {
-    recordWanted(bench, '4', shares);
-    recordWanted(
-      bench,
-      '5',
-      results.map(({ measured }) => measured.mainThreadBusy),
-    );
-  }
+  record('4', ({ pull: { result } }) => result.stages.prove.waitMs / result.durationMs);
+  record('5', ({ pull: { result } }) => result.stages.mainThreadBusy);
   record('7', ({ pull: { result } }) => result.fetchedBytes / blobBytes(result));
 }
 

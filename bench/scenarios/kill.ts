@@ -91,7 +91,7 @@ async function killTimes(times: number, kills: Kills): Promise<Outcome[]> {
 
 /** Undefined when the pull ended before it could be killed. */
 async function killedPull({ host, ref, store }: PullJob, afterMs: number): Promise<Received | undefined> {
-  const child = startPull({ host, ref, store }, true);
+  const child = startPull({ host, ref, store });
   let last = { bytes: 0, atMs: performance.now() };
   let rate = 0;
   let killedMs = 0;

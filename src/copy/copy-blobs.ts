@@ -46,6 +46,8 @@ class BlobCopies {
   readonly #source: CopySource;
   #reusedBytes = 0;
   #resumedBytes = 0;
+  /** Bytes of the blobs that were verified. */
+  #provenBytes = 0;
 
   constructor(context: PullContext, target: CopyTarget, source: CopySource) {
     this.#context = context;
@@ -83,6 +85,8 @@ class BlobCopies {
         this.#context.emit({ event: 'layer', diffId: blob.digest, done, of });
       }),
     );
+    const { lastByteMs } = fetcher;
+    this.#context.stages.clock.addWait('prove', lastByteMs, performance.now(), this.#provenBytes);
     return {
       ...sumOfFetches(fetcher.figures),
       reusedBytes: this.#reusedBytes,
@@ -98,6 +102,7 @@ class BlobCopies {
       if (location.isPresent) {
         if ((await hashBlob(this.#context.support, location, sizeBytes).end()) === digest) {
           this.#reusedBytes += sizeBytes;
+          this.#provenBytes += sizeBytes;
           continue;
         }
         this.#context.emit({ event: 'warning', message: `${location.path} is damaged; fetching it again` });
@@ -149,7 +154,10 @@ class BlobCopies {
           await startFullBlob();
           continue;
         }
-        if (actual === blob.digest) return target.publish(location);
+        if (actual === blob.digest) {
+          this.#provenBytes += blob.sizeBytes;
+          return target.publish(location);
+        }
         // Otherwise the bytes of an earlier copy may be the wrong ones.
         const allSent = location.written.length === 0;
         await startOver();

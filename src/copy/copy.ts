@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { requireFile } from '../export/export-schemes.js';
 import { asOutOfResources, outsideStore } from '../files/storage-error.js';
 import { leavesSizeOut } from '../format/manifest.js';
+import type { Stages } from '../pool/stages.js';
 import { hostsOf, measureBlobs } from '../pull/blob-locations.js';
 import type { FetchFigures } from '../pull/layer.js';
 import type { PullOptions } from '../pull/pull-options.js';
@@ -38,6 +39,7 @@ export interface CopyResult extends CopyFigures {
   readonly digest: string;
   readonly misses: number;
   readonly durationMs: number;
+  readonly stages: Stages;
 }
 
 /**
@@ -88,7 +90,8 @@ class Copy {
     const target = await this.#target;
     const { context } = await this.#session.stop.guard(this.#startWorkers(source));
     const figures = await copyBlobs(context, target, source);
-    await target.finish(source);
+    const { clock } = this.#session.stages;
+    await clock.during('sync', 'wait', () => target.finish(source));
     return {
       image: this.#session.source.image,
       digest: source.root.digest,
@@ -97,6 +100,7 @@ class Copy {
       requests: figures.requests + this.#measuring.requests,
       misses: this.#session.retries.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
+      stages: this.#session.stages.result(),
     };
   }
 
@@ -138,10 +142,8 @@ class Copy {
     const blobs = [...source.blobs.values()];
     if (!blobs.some(leavesSizeOut)) return source;
     const { context } = await this.#session.stop.guard(this.#startWorkers(source));
-    const measured = await measureBlobs(
-      context,
-      blobs.map(({ urls, ...blob }) => ({ blob, urls })),
-    );
+    const requested = blobs.map(({ urls, ...blob }) => ({ blob, urls }));
+    const measured = await context.stages.clock.within('metadata', () => measureBlobs(context, requested));
     for (const { fetchedBytes, requests } of measured.filter((one) => one !== undefined)) {
       this.#measuring.fetchedBytes += fetchedBytes;
       this.#measuring.requests += requests;

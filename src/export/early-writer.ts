@@ -5,6 +5,7 @@ import type { Digest } from '../format/digest.js';
 import { PullError } from '../format/error.js';
 import type { BlockTagRows, EarlyRows, FileBatch, IncomingBytes, WorkerSetup } from '../pool/messages.js';
 import type { CounterReader } from '../pool/shared-memory.js';
+import type { StageRecorder } from '../pool/stages.js';
 import type { WorkerPool } from '../pool/worker-pool.js';
 import { ExtentList, type ExtentRows } from '../store/extents.js';
 import { assumeGnuTar } from './abilities.js';
@@ -76,6 +77,7 @@ export interface EarlyWriterOptions {
   readonly sameOwner: boolean;
   /** Limit of the entries of all layers for files to be written early. */
   readonly maxEntries: number;
+  readonly stages: StageRecorder | undefined;
   readonly layers: readonly EarlyLayer[];
   /** The image's layers, lowest first. */
   readonly order: readonly Digest[];
@@ -116,7 +118,7 @@ export class EarlyWriter {
     const target = await openRootfsTarget(directory, isAbsent, false);
     try {
       if (!target.root.isPrivate) throw notWritten('other users may write to it');
-      const pool = await startExportPool(Math.max(MIN_THREADS, exportThreads()), setup);
+      const pool = await startExportPool(Math.max(MIN_THREADS, exportThreads()), setup, options.stages);
       return new EarlyWriter(options, target, pool);
     } catch (error) {
       await discard(target);

@@ -58,21 +58,21 @@ export async function exportRootfs(
       const flattening =
         begun?.tree ?? run.pool.run({ task: 'flatten', intoFiles: true, path: options.path, ...run.given });
       // Queued after `flatten` and before the many small tasks, which fill idle threads.
-      const proof = run.prove();
-      const tree = await flattening;
+      void run.prove();
+      const tree = await run.stages.clock.within('metadata', () => flattening);
       target ??= await openRootfsTarget(directory, found === 'absent', force);
       const rows = await rowsToWrite(tree, begun);
       run.begin(`rootfs:${options.directory}`, contentBytes(tree), (begun?.tree ?? null) !== null);
       // Replaced files cannot be restored, so the layers are proven first. They also make room, but
       // it is unknown how much.
-      if (!target.isEmpty) await proof;
+      if (!target.isEmpty) await run.proven();
       else {
         const disk = found === 'absent' ? dirname(directory) : target.root.path;
         await requireSpace(disk, contentBytes(tree, rows));
       }
       const abilities = await detectAbilities(tree, options.sameOwner !== false);
       await writeTree(run, { tree, rows, begun: begun !== undefined }, target, abilities);
-      await proof;
+      await run.proven();
       const closed = finishRoot(target, tree, abilities, force);
       await target.publish();
       isDone = true;
@@ -182,15 +182,16 @@ async function writeTar(
   to: WriteTarTask['to'],
   publish = async () => {},
 ): Promise<boolean> {
-  return withFilesExport(options, async ({ pool, prove, begin }) => {
-    const tree = await pool.run({ task: 'flatten', intoFiles: false, path: options.path });
+  return withFilesExport(options, async ({ pool, prove, proven, begin, stages }) => {
+    const flatten = { task: 'flatten', intoFiles: false, path: options.path } as const;
+    const tree = await stages.clock.within('metadata', () => pool.run(flatten));
     begin(`tar:${options.file ?? '-'}`, contentBytes(tree));
     const writing = pool.run({ task: 'write-tar', tree, to });
     // One thread writes the tar, the others hash the layers.
-    const proof = prove();
+    void prove();
     const { closed } = await writing;
     if (closed) return false;
-    await proof;
+    await proven();
     await publish();
     return true;
   });

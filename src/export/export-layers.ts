@@ -10,7 +10,6 @@ import { parseManifest } from '../format/manifest.js';
 import { parseLocalImage, parseReference, withoutTransport } from '../format/reference.js';
 import { type ArchiveMember, archiveParts, planArchive } from '../format/tar-writer.js';
 import type { OpenFile } from '../pool/messages.js';
-import type { WorkerPool } from '../pool/worker-pool.js';
 import { getBlob } from '../store/image-record.js';
 import { openStore, type StorePaths } from '../store/paths.js';
 import {
@@ -43,7 +42,8 @@ export async function exportLayers(
   const files: UnfinishedFile[] = [];
   let opened: OpenDirectory | undefined;
   try {
-    return await withExport(options, async ({ pool, layers, begin }) => {
+    return await withExport(options, async (run) => {
+      const { layers, begin } = run;
       const parent = wrapFsError(`make the directory ${directory}`, () => makeOpenDirectory(directory));
       opened = parent;
       const each = distinct(layers);
@@ -54,7 +54,7 @@ export async function exportLayers(
       await forEachParallel(each, async (layer) => {
         const file = await UnfinishedFile.create(parent, tarName(layer));
         files.push(file);
-        await writeLayer(pool, layer, file, 0);
+        await writeLayer(run, layer, file, 0);
         await file.publish();
       });
       return layers.map((layer) => tarPath(directory, layer));
@@ -68,7 +68,7 @@ export async function exportLayers(
 
 /** Writes a layer's tar at a position of a file. @throws PullError `digest-mismatch` */
 async function writeLayer(
-  pool: WorkerPool,
+  { pool, stages }: ExportRun,
   layer: StoredLayer,
   { fd, path }: OpenFile,
   position: number,
@@ -76,6 +76,7 @@ async function writeLayer(
   const { extents, diffId } = layer;
   const { digest } = await pool.run({ task: 'export-layer', extents, file: { fd, path }, position });
   if (digest !== diffId) throw await damageOf(pool, layer);
+  stages.clock.addBytes('prove', layer.tarBytes);
 }
 
 /**
@@ -149,7 +150,10 @@ interface Document {
 }
 
 /** Writes the archive to the standard output. Returns false when its reader closed it early. */
-async function writeStream({ pool, layers }: ExportRun, documents: readonly Document[]): Promise<boolean> {
+async function writeStream(
+  { pool, layers, stages }: ExportRun,
+  documents: readonly Document[],
+): Promise<boolean> {
   const each = distinct(layers);
   const headerOf = (member: ArchiveMember) => planArchive([member]).members[0]!.header;
   const { closed, damaged } = await pool.run({
@@ -164,15 +168,12 @@ async function writeStream({ pool, layers }: ExportRun, documents: readonly Docu
     })),
   });
   if (damaged !== undefined) throw await damageOf(pool, each[damaged]!);
+  if (!closed) stages.clock.addBytes('prove', totalTarBytes(each));
   return !closed;
 }
 
-async function writeFile(
-  { pool, layers }: ExportRun,
-  file: OpenFile,
-  documents: readonly Document[],
-): Promise<void> {
-  const each = distinct(layers);
+async function writeFile(run: ExportRun, file: OpenFile, documents: readonly Document[]): Promise<void> {
+  const each = distinct(run.layers);
   const plan = planArchive([
     ...documents.map(({ name, bytes }) => ({ name, sizeBytes: bytes.length })),
     ...each.map((layer) => ({ name: tarName(layer), sizeBytes: layer.tarBytes })),
@@ -185,7 +186,7 @@ async function writeFile(
   for (const [bytes, offset] of archiveParts(plan, contents)) writeFully(fd, path, bytes, offset);
   await Promise.all(
     each.map((layer, row) =>
-      writeLayer(pool, layer, file, plan.members[documents.length + row]!.contentStart),
+      writeLayer(run, layer, file, plan.members[documents.length + row]!.contentStart),
     ),
   );
 }

@@ -4,6 +4,7 @@ import { type ErrorCode, guardListener, PullError } from '../format/error.js';
 import { usableCores } from '../pool/cores.js';
 import type { BlockTagRows, ExportedLayer, WorkerSetup } from '../pool/messages.js';
 import { CounterReader, createCounters } from '../pool/shared-memory.js';
+import { StageRecorder } from '../pool/stages.js';
 import { WorkerPool } from '../pool/worker-pool.js';
 import type { ExtentRows } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
@@ -30,6 +31,8 @@ export interface ExportOptions {
    * An abort ends the export at once: the export throws its reason and leaves nothing unfinished.
    */
   readonly signal?: AbortSignal;
+  /** Records the stages of the export, and of other calls with the same recorder. */
+  readonly stages?: StageRecorder;
   readonly onEvent?: (event: ExportEvent) => void;
 }
 
@@ -47,6 +50,7 @@ export interface ExportRun {
   /** Lowest first; the same layer may occur twice. */
   readonly layers: readonly StoredLayer[];
   readonly emit: (event: ExportEvent) => void;
+  readonly stages: StageRecorder;
   /** Starts the progress events; see `ExportProgress.begin`. */
   begin(destination: string, totalBytes: number, isAnnounced?: boolean): void;
 }
@@ -61,6 +65,8 @@ export interface FilesRun extends ExportRun {
    *   differ from what another thread read before
    */
   prove(): Promise<void>;
+  /** As `prove`, recorded as waiting for it. */
+  proven(): Promise<void>;
   /** Layers to pass with each task, for threads that were started before the layers were known. */
   readonly given: { readonly layers?: readonly ExportedLayer[] };
 }
@@ -98,12 +104,13 @@ export function withFilesExport<T>(
     return withThreads({ paths, layers, files: layers, options, followed }, async (run) => {
       let proof: Promise<void> | undefined;
       const prove = () => {
-        proof ??= proveLayers(run.pool, unproven);
+        proof ??= proveLayers(run, unproven);
         proof.catch(() => {}); // callers of `prove` get it
         return proof;
       };
+      const proven = () => run.stages.clock.during('prove', 'wait', prove);
       try {
-        return await work({ ...run, prove, given: given ?? {} });
+        return await work({ ...run, prove, proven, given: given ?? {} });
       } catch (error) {
         options.signal?.throwIfAborted();
         // Damaged bytes may be the cause of a malformed header: `prove` throws if they are.
@@ -125,11 +132,12 @@ async function withThreads<T>(
   work: (run: ExportRun) => Promise<T>,
 ): Promise<T> {
   const { paths, layers, files, followed } = given;
-  const { signal } = given.options;
+  const { signal, stages = new StageRecorder() } = given.options;
   signal?.throwIfAborted();
+  stages.set({ workers: exportThreads(), connections: 0, limitRate: undefined, patienceMs: 0 });
   const counters = createCounters();
   const setup = { storeRoot: paths.root, counters, ...(files && { layers: files }) };
-  const pool = followed?.pool ?? (await startExportPool(exportThreads(), setup));
+  const pool = followed?.pool ?? (await startExportPool(exportThreads(), setup, stages));
   const abort = () => void pool.destroy();
   signal?.addEventListener('abort', abort);
   if (signal?.aborted) abort();
@@ -141,7 +149,7 @@ async function withThreads<T>(
   const progress = new ExportProgress(followed?.written ?? new CounterReader(counters, 'written'), emit);
   let result: T;
   try {
-    result = await work({ pool, layers, emit, begin: progress.begin });
+    result = await work({ pool, layers, emit, stages, begin: progress.begin });
     progress.report();
   } catch (error) {
     signal?.throwIfAborted();
@@ -162,8 +170,12 @@ export function exportThreads(): number {
 }
 
 /** Starts threads for the tasks of an export. @throws PullError as `WorkerPool.start` */
-export function startExportPool(threads: number, setup: WorkerSetup): Promise<WorkerPool> {
-  return WorkerPool.start({ threads, tasksPerThread: 1, setup, onEvent: () => {} });
+export function startExportPool(
+  threads: number,
+  setup: WorkerSetup,
+  stages: StageRecorder | undefined,
+): Promise<WorkerPool> {
+  return WorkerPool.start({ threads, tasksPerThread: 1, setup, stages, onEvent: () => {} });
 }
 
 /** Emits regular events from the counter of bytes that the threads have written. */
@@ -286,9 +298,13 @@ export function totalTarBytes(layers: readonly StoredLayer[]): number {
  * @throws PullError `digest-mismatch` for a damaged layer, or for one that changed since it was
  *   read
  */
-async function proveLayers(pool: WorkerPool, layers: readonly TaggedLayer[]): Promise<void> {
+async function proveLayers(
+  { pool, stages }: Pick<ExportRun, 'pool' | 'stages'>,
+  layers: readonly TaggedLayer[],
+): Promise<void> {
   const each = distinct(layers).sort((a, b) => b.tarBytes - a.tarBytes);
   await Promise.all(each.map((layer) => proveLayer(pool, layer)));
+  stages.clock.addBytes('prove', totalTarBytes(each));
 }
 
 async function proveLayer(pool: WorkerPool, { diffId, extents, tags }: TaggedLayer): Promise<void> {

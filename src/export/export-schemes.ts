@@ -5,6 +5,7 @@ import { followLinks } from '../files/resolve-path.js';
 import { ifExists, outsideStore, wrapFsError } from '../files/storage-error.js';
 import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';
+import type { StageRecorder } from '../pool/stages.js';
 import type { ExportOptions } from './export-run.js';
 
 /** The user's choices for an export, known before the pull. */
@@ -18,6 +19,8 @@ interface ExportRequest {
   readonly sameOwner: boolean;
   /** Whether the layers of the pull are those of the export, so that a follower is of use. */
   readonly followsPull: boolean;
+  /** Records the stages of what the follower does. */
+  readonly stages: StageRecorder;
 }
 
 interface ImageToExport extends ExportOptions {
@@ -80,7 +83,7 @@ const rootfs: ExportScheme = {
   flattens: true,
   unpacks: true,
   check: inspectDirectory,
-  async prepare({ store, path: directory, force, sameOwner, followsPull }) {
+  async prepare({ store, path: directory, force, sameOwner, followsPull, stages }) {
     const [{ exportRootfs }, { TagFollower }, { RootfsFollower }] = await Promise.all([
       import('./export-files.js'),
       import('./block-tags.js'),
@@ -88,7 +91,7 @@ const rootfs: ExportScheme = {
     ]);
     // Files are written during the pull, unless they may replace others.
     const writesEarly = followsPull && !force;
-    const follower = writesEarly ? new RootfsFollower({ store, directory, sameOwner }) : undefined;
+    const follower = writesEarly ? new RootfsFollower({ store, directory, sameOwner, stages }) : undefined;
     const followed = followsPull && !writesEarly ? new TagFollower() : undefined;
     const used = follower ?? followed;
     return {

@@ -4,6 +4,7 @@ import type { Digest } from '../format/digest.js';
 import { guardListener } from '../format/error.js';
 import type { ExpectedBytes, FollowedLayer, LayerFollower } from '../pool/messages.js';
 import { CounterReader, createCounters } from '../pool/shared-memory.js';
+import type { StageRecorder } from '../pool/stages.js';
 import type { ExtentRows } from '../store/extents.js';
 import { readLayerRecord } from '../store/layer-record.js';
 import { openStore } from '../store/paths.js';
@@ -35,6 +36,8 @@ export interface RootfsFollowerOptions {
   readonly sameOwner?: boolean;
   /** Limit of the entries of all layers for files to be written during the pull; default 65,536. */
   readonly maxEntries?: number;
+  /** Records the stages of what is written during the pull. */
+  readonly stages?: StageRecorder;
 }
 
 /**
@@ -199,7 +202,7 @@ export class RootfsFollower implements LayerFollower {
   }
 
   async #start(): Promise<EarlyWriter> {
-    const { store, sameOwner = true, maxEntries = MAX_EARLY_ENTRIES } = this.#options;
+    const { store, sameOwner = true, maxEntries = MAX_EARLY_ENTRIES, stages } = this.#options;
     const paths = openStore(store);
     const layers = [...this.#layers.values()];
     const writer = await EarlyWriter.start({
@@ -207,6 +210,7 @@ export class RootfsFollower implements LayerFollower {
       setup: { storeRoot: paths.root, counters: this.#counters },
       sameOwner,
       maxEntries,
+      stages,
       layers,
       order: this.#order,
       onBatch: (layer, batch) => {

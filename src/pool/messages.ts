@@ -5,6 +5,7 @@ import type * as layer from './layer-tasks.js';
 import type * as pull from './pull-tasks.js';
 import type * as rootfs from './rootfs-tasks.js';
 import type { RateLimit } from './shared-memory.js';
+import type { StageRows } from './stage-clock.js';
 
 export type * from './layer-tasks.js';
 export type * from './pull-tasks.js';
@@ -71,6 +72,8 @@ export interface WorkerSetup {
   /** Whether the store must not be written to. */
   readonly isReadOnly?: boolean;
   readonly counters: Uint32Array<SharedArrayBuffer>;
+  /** For calls whose results have stages. */
+  readonly stageRows?: StageRows;
   /** Limits what all threads together receive. */
   readonly rateLimit?: RateLimit;
   /**

@@ -5,6 +5,7 @@ import { asOutOfResources } from '../files/storage-error.js';
 import { fromFailure, PullError } from '../format/error.js';
 import { cgroupPaths, readIfReadable } from './cores.js';
 import type { Outcome, Results, Task, WorkerEvent, WorkerSetup } from './messages.js';
+import type { StageRecorder } from './stages.js';
 
 /** Returns the environment of threads: without the credentials, which only the main thread uses. */
 export function workerEnvironment({
@@ -59,9 +60,14 @@ export class WorkerPool {
     threads: number;
     tasksPerThread: number;
     setup: WorkerSetup;
+    /** Records the stages of these threads. */
+    stages?: StageRecorder | undefined;
     onEvent: (event: WorkerEvent) => void;
   }): Promise<WorkerPool> {
     const { Piscina } = await import('piscina');
+    const { stages, threads: count } = options;
+    const workerData: WorkerSetup =
+      stages === undefined ? options.setup : { ...options.setup, stageRows: stages.addThreads(count) };
     const make = () =>
       new Piscina({
         filename: ENTRY.href,
@@ -70,7 +76,7 @@ export class WorkerPool {
         concurrentTasksPerWorker: options.tasksPerThread,
         atomics: 'disabled',
         stricterFIFO: true,
-        workerData: options.setup,
+        workerData,
         env: workerEnvironment(process.env),
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_GENERATION_MB },
       });

@@ -18,7 +18,6 @@ import { readLayerRecord } from '../store/layer-record.js';
 import type { StorePaths } from '../store/paths.js';
 import { foreignUrlsOf, hostsOf } from './blob-locations.js';
 import type { PullContext, Stop } from './pull-context.js';
-import type { PulledLayers } from './pull-layers.js';
 import type { LayerFigures } from './pull-result.js';
 import type { ResolvedImage } from './resolve-image.js';
 
@@ -205,21 +204,17 @@ interface PullMissingOptions {
   readonly stop: Stop;
   /** Lists the layers that the store does not have now. */
   readonly missing: () => Promise<readonly MissingLayer[]>;
-  readonly pull: (layers: readonly MissingLayer[]) => Promise<PulledLayers>;
+  /** Returns figures in the order of the layers. */
+  readonly pull: (layers: readonly MissingLayer[]) => Promise<readonly LayerFigures[]>;
   /** Called when all remaining layers are locked by other processes. */
   readonly onWait: (layers: number) => void;
-}
-
-interface PulledMissing {
-  /** By DiffID. */
-  readonly figures: Map<Digest, LayerFigures>;
-  readonly provenAfterMs: number;
 }
 
 /**
  * Pulls the layers that the store does not have. Those that another process is pulling come last:
  * by then they are cached, or their locks are free. A layer that disappears meanwhile (by a prune
  * that had begun before) is pulled again, once.
+ * @returns figures by DiffID
  * @throws PullError the reason of a stop; as `pull` and `storageError`
  */
 export async function pullMissing({
@@ -228,23 +223,21 @@ export async function pullMissing({
   missing,
   pull,
   onWait,
-}: PullMissingOptions): Promise<PulledMissing> {
+}: PullMissingOptions): Promise<Map<Digest, LayerFigures>> {
   const figures = new Map<Digest, LayerFigures>();
   const pulls = new Map<Digest, number>();
-  let provenAfterMs = 0;
   for (;;) {
     const remaining = (await missing()).filter(({ diffId }) => (pulls.get(diffId) ?? 0) < MAX_PULLS);
-    if (remaining.length === 0) return { figures, provenAfterMs };
+    if (remaining.length === 0) return figures;
     const locked = new Set(remaining.map(({ diffId }) => diffId).filter((diffId) => locks.tryLock(diffId)));
     // The process that had a lock before may have published the layer meanwhile.
     const layers = locked.size === 0 ? [] : (await missing()).filter(({ diffId }) => locked.has(diffId));
     if (layers.length > 0) {
       const pulled = await pull(layers);
       for (const [i, { diffId }] of layers.entries()) {
-        figures.set(diffId, pulled.figures[i]!);
+        figures.set(diffId, pulled[i]!);
         pulls.set(diffId, (pulls.get(diffId) ?? 0) + 1);
       }
-      provenAfterMs += pulled.provenAfterMs;
     }
     locks.releaseAll();
     if (locked.size > 0) continue;

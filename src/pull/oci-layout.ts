@@ -12,8 +12,14 @@ import { type LayoutFiles, openLayoutFiles } from './layout-files.js';
 /** A layout has no host; its blobs have file URLs. */
 const NO_HOST = { transport: { host: '', tlsVerify: true, environment: {} }, repository: '' };
 
-/** A session that reads from an OCI layout on this machine, without network and credentials. */
-export function createLocalSession(image: LocalImage): MirroredSession {
+/**
+ * A session that reads from an OCI layout on this machine, without network and credentials.
+ * `received` counts the bytes of manifests and configs.
+ */
+export function createLocalSession(
+  image: LocalImage,
+  received: (bytes: number) => void = () => {},
+): MirroredSession {
   let opened: Promise<LayoutFiles> | undefined;
   let files: LayoutFiles | undefined;
   const open = async (): Promise<LayoutFiles> => {
@@ -31,11 +37,14 @@ export function createLocalSession(image: LocalImage): MirroredSession {
       const { digest, mediaType } = isDigest(name)
         ? { digest: name, mediaType: undefined }
         : choose(layout, name, namedIn(layout.index(), layout.indexPath));
-      return { bytes: verified(layout, digest, MAX_MANIFEST_BYTES), mediaType };
+      const bytes = verified(layout, digest, MAX_MANIFEST_BYTES);
+      received(bytes.length);
+      return { bytes, mediaType };
     },
     headManifest: async () => undefined,
     async getBlob(digest, sizeBytes) {
       const bytes = verified(await open(), digest, MAX_CONFIG_BYTES);
+      received(bytes.length);
       if (leavesSizeOut({ digest, sizeBytes }) || bytes.length === sizeBytes) return bytes;
       throw new PullError('metadata-malformed', `blob ${digest} has ${bytes.length} bytes, not ${sizeBytes}`);
     },

@@ -47,10 +47,20 @@ export interface PlannedFigures {
  * Does everything of a pull up to the first content byte.
  * @throws PullError as `measureBlobs` and `readLayers`
  */
-export async function prepareLayers(
+export function prepareLayers(
   context: PullContext,
   missing: readonly MissingLayer[],
-): Promise<{ layers: readonly KnownLayer[]; plan: LayersPlan; figures: readonly PlannedFigures[] }> {
+): Promise<PlannedLayers> {
+  return context.stages.clock.within('metadata', () => prepare(context, missing));
+}
+
+interface PlannedLayers {
+  readonly layers: readonly KnownLayer[];
+  readonly plan: LayersPlan;
+  readonly figures: readonly PlannedFigures[];
+}
+
+async function prepare(context: PullContext, missing: readonly MissingLayer[]): Promise<PlannedLayers> {
   const measured = await measureBlobs(
     context,
     missing.map(({ blob, otherUrls }) => ({ blob, urls: [blob.url, ...otherUrls] })),

@@ -1,5 +1,6 @@
 import { PullError } from '../format/error.js';
 import type { LayerFollower } from '../pool/messages.js';
+import type { StageRecorder } from '../pool/stages.js';
 import type { TaskRunner, WorkerPool } from '../pool/worker-pool.js';
 import type { Concurrency } from '../registry/backoff.js';
 import type { EndpointChoice } from '../registry/endpoint-state.js';
@@ -38,6 +39,7 @@ export interface PullContext {
   readonly failed: Set<PackId>;
   /** Packs that the threads of this pull write; sealed at its end. */
   readonly packs: Set<PackId>;
+  readonly stages: StageRecorder;
   /** Uses layers while they arrive. */
   readonly follower?: LayerFollower | undefined;
 }

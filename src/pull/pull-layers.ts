@@ -17,13 +17,6 @@ import type { PullContext } from './pull-context.js';
 import type { LayerFigures } from './pull-result.js';
 import { pieceBytes } from './span-fetch.js';
 
-/** What the layers of one pull cost, in its order. */
-export interface PulledLayers {
-  readonly figures: readonly LayerFigures[];
-  /** From the last content byte until every DiffID was verified, in milliseconds. */
-  readonly provenAfterMs: number;
-}
-
 /**
  * Pulls the layers that the store does not have: reads their metadata, plans, fetches, verifies and
  * publishes them.
@@ -32,7 +25,7 @@ export interface PulledLayers {
 export async function pullLayers(
   context: PullContext,
   missing: readonly MissingLayer[],
-): Promise<PulledLayers> {
+): Promise<LayerFigures[]> {
   const { layers, plan, figures } = await prepareLayers(context, missing);
   const fetchBytes = sum(figures, ({ fetchBytes }) => fetchBytes);
   announce(context, layers, figures);
@@ -40,24 +33,21 @@ export async function pullLayers(
   await retryIfFullAsync(context.follower, () => requireSpace(context.paths.root, storeBytes, true));
   await context.follower?.expect?.({ storeBytes, tarBytes: sum(figures, ({ tarBytes }) => tarBytes ?? 0) });
   const run = await runPlan(context, layers, plan, fetchBytes);
-  return {
-    figures: layers.map((layer, i) => {
-      const { tarBytes, opaque, fetchedBytes, requests } = run.layers[i]!;
-      const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
-      return {
-        format: opaque === undefined ? layer.format : opaque.compression,
-        tarBytes,
-        metadataBytes,
-        fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
-        // A chunked layer that fell back to an opaque one reused nothing of what the plan had
-        // found.
-        reusedBytes: opaque === undefined ? reuseBytes : 0,
-        resumedBytes: opaque === undefined ? resumedBytes : opaque.resumedBytes,
-        requests: layer.cost.requests + requests,
-      };
-    }),
-    provenAfterMs: run.provenAfterMs,
-  };
+  return layers.map((layer, i) => {
+    const { tarBytes, opaque, fetchedBytes, requests } = run[i]!;
+    const { reuseBytes, resumedBytes, metadataBytes } = figures[i]!;
+    return {
+      format: opaque === undefined ? layer.format : opaque.compression,
+      tarBytes,
+      metadataBytes,
+      fetchedBytes: layer.cost.fetchedBytes + fetchedBytes,
+      // A chunked layer that fell back to an opaque one reused nothing of what the plan had
+      // found.
+      reusedBytes: opaque === undefined ? reuseBytes : 0,
+      resumedBytes: opaque === undefined ? resumedBytes : opaque.resumedBytes,
+      requests: layer.cost.requests + requests,
+    };
+  });
 }
 
 /** Emits the exact totals, before the first content byte. */
@@ -90,11 +80,6 @@ interface LayerOutcome {
   readonly opaque?: { readonly resumedBytes: number; readonly compression: Compression };
 }
 
-interface RunFigures {
-  readonly layers: ReadonlyArray<FetchFigures & LayerOutcome>;
-  readonly provenAfterMs: number;
-}
-
 /**
  * Executes a plan: spans, inline bytes, opaque blobs, verification and publication of all layers
  * together.
@@ -104,7 +89,7 @@ export async function runPlan(
   layers: readonly KnownLayer[],
   plan: LayersPlan,
   fetchBytes: number,
-): Promise<RunFigures> {
+): Promise<ReadonlyArray<FetchFigures & LayerOutcome>> {
   const areOpaque = !layers.some(isChunked);
   const threads = fetchThreads(context.settings.workers, fetchBytes, areOpaque);
   // Where support threads decode opaque layers, they have enough to do.
@@ -113,16 +98,17 @@ export async function runPlan(
   const fetcher = new Fetcher({ context, startPool, layers: layers.length });
   const run = new Run(context, layers, plan, fetcher, pieceBytes(fetchBytes, context.settings.connections));
   await context.stop.guard(run.start());
-  return {
-    layers: layers.map((_, row) => ({ ...fetcher.figures[row]!, ...run.outcome(row) })),
-    provenAfterMs: Math.max(0, run.provenMs - fetcher.lastByteMs),
-  };
+  const { lastByteMs } = fetcher;
+  context.stages.clock.addWait('prove', lastByteMs, Math.max(lastByteMs, run.provenMs), run.provenBytes);
+  return layers.map((_, row) => ({ ...fetcher.figures[row]!, ...run.outcome(row) }));
 }
 
 /** The layers of one pull while they arrive. `row` is that of the layer. */
 class Run {
   /** When the last DiffID was verified, by `performance.now()`. */
   provenMs = performance.now();
+  /** Bytes of the tars that were verified. */
+  provenBytes = 0;
   readonly #context: PullContext;
   readonly #layers: readonly KnownLayer[];
   readonly #fetcher: Fetcher;
@@ -231,6 +217,7 @@ class Run {
 
   async #publish(layer: KnownLayer, extents: ExtentList): Promise<void> {
     this.provenMs = Math.max(this.provenMs, performance.now());
+    this.provenBytes += extents.lengthBytes;
     await publishLayer(this.#context, layer, extents);
     this.#published += 1;
     const of = this.#layers.length;
@@ -282,7 +269,9 @@ class Run {
 /** Publishes a verified layer, and deletes its metadata, which only an unverified one needs. */
 async function publishLayer(context: PullContext, layer: KnownLayer, extents: ExtentList): Promise<void> {
   const record = { diffId: layer.diffId, extents };
-  await retryIfFullAsync(context.follower, () => writeLayerRecord(context.paths, record));
+  await context.stages.clock.during('sync', 'wait', () =>
+    retryIfFullAsync(context.follower, () => writeLayerRecord(context.paths, record)),
+  );
   for (const part of [layer.metadata?.toc, layer.metadata?.tarSplit]) {
     if (part !== undefined) await deleteBlob(context.paths, part.digest);
   }

@@ -2,6 +2,7 @@ import { PullError } from '../format/error.js';
 import { formatPlatform, hostPlatform, type Platform, parsePlatform } from '../format/platform.js';
 import { usableCores } from '../pool/cores.js';
 import type { LayerFollower } from '../pool/messages.js';
+import type { StageRecorder } from '../pool/stages.js';
 import type { TokenCache } from '../registry/token.js';
 import type { PullEvent } from './pull-events.js';
 
@@ -70,6 +71,10 @@ export interface PullOptions {
   readonly signal?: AbortSignal;
   /** Uses layers while others still arrive, such as `RootfsFollower`. */
   readonly follower?: LayerFollower;
+  /**
+   * Records the stages of several calls together, one after the other; default one of its own.
+   */
+  readonly stages?: StageRecorder;
   readonly onEvent?: (event: PullEvent) => void;
 }
 

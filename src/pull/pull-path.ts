@@ -47,7 +47,7 @@ export async function pickPath(
   image: PathLayers,
   { path, asRoot }: PathSelection,
 ): Promise<({ readonly diffId: Digest } & FetchFigures) | undefined> {
-  const { stop, support, packs, paths } = context;
+  const { stop, support, packs, paths, stages } = context;
   const upper = await upperLayers(context, image, path);
   if (upper === undefined) return undefined;
   const { layers, chunked, costs } = upper;
@@ -57,7 +57,8 @@ export async function pickPath(
   const contents = fetching.extents().toRows();
   const picked = await stop.guard(support.run({ task: 'write-picked', tree, contents }));
   for (const pack of picked.packs) packs.add(pack);
-  await writeLayerRecord(paths, { diffId: picked.digest, extents: ExtentList.fromRows(picked.extents) });
+  const record = { diffId: picked.digest, extents: ExtentList.fromRows(picked.extents) };
+  await stages.clock.during('sync', 'wait', () => writeLayerRecord(paths, record));
   return { diffId: picked.digest, ...sumOfFetches([...costs, fetching.cost]) };
 }
 
@@ -85,17 +86,18 @@ async function upperLayers(context: PullContext, { order, missing, pullInFull }:
     const inFull = next.filter((_, i) => sizes[start + i]! > 0);
     if (inFull.length > 0) costs.push(await pullInFull(new Set(inFull)));
     fullBytes += inFull.reduce((sum, diffId) => sum + fullPullBytes(byDiffId.get(diffId)), 0);
-    for (const layer of await readLayers(context, inParts, true)) {
+    const read = () => readLayers(context, inParts, true);
+    for (const layer of await context.stages.clock.within('metadata', read)) {
       chunked.set(layer.diffId, requireParts(layer));
       costs.push(layer.cost);
     }
-    const read = await context.stop.guard(
+    const parts = await context.stop.guard(
       Promise.all(next.map((diffId) => partialLayer(context, diffId, chunked.get(diffId)))),
     );
-    layers = [...read, ...layers];
+    layers = [...parts, ...layers];
     end = start;
     if (!isClear || end === 0) continue;
-    const found = await context.stop.guard(context.support.run({ task: 'find-cover', layers: read, names }));
+    const found = await context.stop.guard(context.support.run({ task: 'find-cover', layers: parts, names }));
     if (found.cover >= 0) return { layers: layers.slice(found.cover), chunked, costs };
     isClear = found.isClear;
   }

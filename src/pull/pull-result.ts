@@ -1,4 +1,5 @@
 import type { LayerFormat } from '../format/layer-format.js';
+import type { Stages } from '../pool/stages.js';
 import type { StorePaths } from '../store/paths.js';
 import { type ImageLayer, type KnownLayer, sumOf } from './layer.js';
 import type { PlannedFigures } from './prepare-layers.js';
@@ -36,14 +37,8 @@ export interface PullResult {
   readonly requests: number;
   readonly misses: number;
   readonly durationMs: number;
+  readonly stages: Stages;
   readonly verified: true;
-  /** Figures for benchmarks. */
-  readonly measured: {
-    /** From the last received content byte until every DiffID was verified. */
-    readonly provenAfterMs: number;
-    /** Share of the time the main thread's event loop was busy, 0 to 1. */
-    readonly mainThreadBusy: number;
-  };
 }
 
 /** The part of an image to pull. */
@@ -121,6 +116,7 @@ export interface ImageInspection {
   readonly reuseBytes: number;
   readonly resumedBytes: number;
   readonly requests: number;
+  readonly stages: Stages;
 }
 
 /** The missing layers, with their planned figures. */
@@ -136,7 +132,7 @@ export function inspectionOf(
   resolved: ResolvedImage,
   layers: readonly ImageLayer[],
   prepared: PreparedLayers,
-): ImageInspection {
+): Omit<ImageInspection, 'stages'> {
   const { manifest, manifestDigest, indexDigest, configBytes, platform, platforms } = resolved;
   const planned = new Map(
     prepared.layers.map((layer, i) => [layer.diffId, { layer, figures: prepared.figures[i]! }]),

@@ -10,6 +10,7 @@ import {
 } from '../format/reference.js';
 import type { NetworkSetup, WorkerSetup } from '../pool/messages.js';
 import { createCounters, createRateLimit } from '../pool/shared-memory.js';
+import { StageRecorder } from '../pool/stages.js';
 import {
   Concurrency,
   createLimits,
@@ -63,6 +64,7 @@ export class PullSession {
   readonly progress: Progress;
   readonly retries: KarmaRetryPolicy;
   readonly concurrency: Concurrency;
+  readonly stages: StageRecorder;
   /** Shared by all threads. */
   readonly setup: Pick<WorkerSetup, 'counters' | 'rateLimit'>;
   readonly #options: PullOptions;
@@ -87,6 +89,8 @@ export class PullSession {
   private constructor(source: ImageSource, settings: Settings, options: PullOptions, interrupted: string) {
     this.source = source;
     this.#options = options;
+    this.stages = options.stages ?? new StageRecorder();
+    this.stages.set(settings);
     // Looking into a layout is cheap, and otherwise the store could fall behind the layout.
     const asksAlways = isLocal(source) && settings.policy === 'missing';
     this.settings = asksAlways ? { ...settings, policy: 'always' } : settings;
@@ -125,7 +129,10 @@ export class PullSession {
   /** The registry of the image and its mirrors, or the layout; created on first use. */
   get registry(): MirroredSession {
     const { location } = this.source;
-    this.#registry ??= 'transport' in location ? createLocalSession(location) : this.#createSession(location);
+    this.#registry ??=
+      'transport' in location
+        ? createLocalSession(location, this.#countResolved)
+        : this.#createSession(location);
     return this.#registry;
   }
 
@@ -153,7 +160,14 @@ export class PullSession {
       connectTimeoutMs,
       idleTimeoutMs,
       answerTimeoutMs,
-      retryPolicy: this.retries,
+      retryPolicy: {
+        received: (bytes) => {
+          this.#countResolved(bytes);
+          this.retries.received(bytes);
+        },
+        miss: (...failed) => this.retries.miss(...failed),
+        pause: (wait) => this.retries.pause(wait),
+      },
       waits: this.#waits,
       tokens: this.#options.tokens ?? new Map(),
       userAgent: USER_AGENT,
@@ -167,9 +181,13 @@ export class PullSession {
    */
   async resolve<T>(read: (registry: MirroredSession) => Promise<T>): Promise<T> {
     this.progress.emit({ event: 'resolving', image: this.source.image });
-    await this.stop.guard(this.#checkAccess());
-    return this.request(() => read(this.registry));
+    return this.stages.clock.within('resolve', async () => {
+      await this.stop.guard(this.#checkAccess());
+      return this.request(() => read(this.registry));
+    });
   }
+
+  readonly #countResolved = (bytes: number): void => this.stages.clock.addBytes('resolve', bytes);
 
   async #checkAccess(): Promise<void> {
     const { insecurePolicy, authfile } = this.settings;

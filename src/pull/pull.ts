@@ -18,7 +18,6 @@ import {
   sumOfFetches,
 } from './layer.js';
 import type { PullEvent } from './pull-events.js';
-import type { PulledLayers } from './pull-layers.js';
 import type { PullOptions } from './pull-options.js';
 import {
   type ImageInspection,
@@ -98,7 +97,6 @@ class Pull {
   /** Figures of layers that were pulled in full for a path. */
   readonly #pulled = new Map<Digest, LayerFigures>();
   readonly #startedMs = performance.now();
-  readonly #startedBusy = performance.eventLoopUtilization();
   #lease: Lease | undefined;
   #locks: LayerLocks | undefined;
   #workers: Promise<Workers> | undefined;
@@ -132,7 +130,8 @@ class Pull {
     const image = recorded?.image ?? (await this.#resolve());
     const layers = recorded?.layers ?? imageLayers(image, this.#paths);
     const prepared = await this.#prepare(await this.#missing(layers));
-    return inspectionOf(source.image, this.#paths, image, layers, prepared);
+    const inspection = inspectionOf(source.image, this.#paths, image, layers, prepared);
+    return { ...inspection, stages: this.#session.stages.result() };
   }
 
   /** The image from the store, where the policy allows that. */
@@ -140,7 +139,7 @@ class Pull {
     const recorded = recordedImage(this.#paths, this.#session.source.image, this.#session.settings);
     if (recorded === undefined) return undefined;
     await noteUse(this.#paths, recorded.record);
-    return this.#result(recorded.image, recorded.layers, new Map(), 0);
+    return this.#result(recorded.image, recorded.layers, new Map());
   }
 
   #resolveToPull(): Promise<ResolvedImage> {
@@ -170,10 +169,12 @@ class Pull {
     const { source, settings } = this.#session;
     this.#follower?.begin(image.config.diffIds);
     const missing = () => this.#missing(imageLayers(image, this.#paths));
-    const { figures, provenAfterMs } = await this.#pullMissing(missing);
-    await retryIfFullAsync(this.#follower, () => writeRecord(this.#paths, source.image, settings, image));
+    const figures = await this.#pullMissing(missing);
+    await this.#session.stages.clock.during('sync', 'wait', () =>
+      retryIfFullAsync(this.#follower, () => writeRecord(this.#paths, source.image, settings, image)),
+    );
     const all = new Map([...this.#pulled, ...figures]);
-    return this.#result(image, imageLayers(image, this.#paths), all, provenAfterMs);
+    return this.#result(image, imageLayers(image, this.#paths), all);
   }
 
   /** Pulls a path as a layer of its own; undefined where full layers have to be pulled. */
@@ -185,7 +186,7 @@ class Pull {
     const workers = await this.#startWorkers(all);
     const pullInFull = async (diffIds: ReadonlySet<Digest>) => {
       const layers = async () => (await missing()).filter(({ diffId }) => diffIds.has(diffId));
-      const { figures } = await this.#pullMissing(layers);
+      const figures = await this.#pullMissing(layers);
       for (const [diffId, figure] of figures) this.#pulled.set(diffId, figure);
       return sumOfFetches([...figures.values()]);
     };
@@ -195,7 +196,7 @@ class Pull {
       if (picked === undefined) return undefined;
       await workers.seal();
       const { diffId, fetchedBytes, requests } = picked;
-      const result = this.#result(image, [], new Map(), 0);
+      const result = this.#result(image, [], new Map());
       return { ...result, fetchedBytes, requests, diffIds: [diffId], isPicked: true };
     } catch (error) {
       if (!mayFallBack(error)) throw error;
@@ -224,7 +225,7 @@ class Pull {
     });
   }
 
-  async #pullLayers(missing: readonly MissingLayer[]): Promise<PulledLayers> {
+  async #pullLayers(missing: readonly MissingLayer[]): Promise<readonly LayerFigures[]> {
     if (this.#workers === undefined) await this.#remove((lease) => removeUnusable(this.#paths, lease));
     const [workers, { pullLayers }] = await Promise.all([
       this.#startWorkers(missing),
@@ -274,7 +275,6 @@ class Pull {
     image: Pick<ResolvedImage, 'manifestDigest' | 'indexDigest' | 'platform'>,
     layers: readonly ImageLayer[],
     figures: ReadonlyMap<string, LayerFigures>,
-    provenAfterMs: number,
   ): PullResult {
     const { manifestDigest: digest, indexDigest, platform } = image;
     return {
@@ -286,11 +286,8 @@ class Pull {
       ...layerTotals(layers, figures),
       misses: this.#session.retries.misses,
       durationMs: Math.round(performance.now() - this.#startedMs),
+      stages: this.#session.stages.result(),
       verified: true,
-      measured: {
-        provenAfterMs,
-        mainThreadBusy: performance.eventLoopUtilization(this.#startedBusy).utilization,
-      },
     };
   }
 

@@ -73,6 +73,7 @@ export class Workers {
         tasksPerThread:
           Math.ceil(layerTasks / threads) + OTHER_SUPPORT_TASKS + Math.ceil(connections / threads),
         setup: { ...setup, network: { ...network, connections: Math.floor(connections / threads) } },
+        stages: session.stages,
         onEvent: events.handle,
       });
       return new Workers(options, { ...setup, network }, events, { pool: support, threads });
@@ -88,7 +89,7 @@ export class Workers {
     events: WorkerEvents,
     support: { readonly pool: WorkerPool; readonly threads: number },
   ) {
-    const { settings, stop, retries, concurrency, progress } = session;
+    const { settings, stop, retries, concurrency, progress, stages } = session;
     const { network } = setup;
     this.#events = events;
     this.#pools.push(support.pool);
@@ -100,6 +101,7 @@ export class Workers {
         threads,
         tasksPerThread: Math.ceil(settings.connections / threads),
         setup: { ...setup, network: { ...network, connections: Math.ceil(settings.connections / threads) } },
+        stages,
         onEvent: events.handle,
       });
       this.#pools.push(pool);
@@ -122,6 +124,7 @@ export class Workers {
       support: support.pool,
       startFetchers,
       packs: new Set(),
+      stages,
       follower,
     };
     stop.onStop(() => void this.close());
@@ -133,8 +136,10 @@ export class Workers {
    */
   async seal(): Promise<void> {
     await this.close();
-    const { paths, packs } = this.context;
-    for (const pack of packs) await sealPack(paths, pack);
+    const { paths, packs, stages } = this.context;
+    await stages.clock.during('sync', 'wait', async () => {
+      for (const pack of packs) await sealPack(paths, pack);
+    });
   }
 
   /**

@@ -1,6 +1,7 @@
 import { type Digest, parseDigest } from '../../src/format/digest.js';
 import type { Results, Task } from '../../src/pool/messages.js';
 import { createCounters } from '../../src/pool/shared-memory.js';
+import { StageRecorder } from '../../src/pool/stages.js';
 import type { WorkerPool } from '../../src/pool/worker-pool.js';
 import { DecodedAllowance, MetadataBudget } from '../../src/pull/budgets.js';
 import type { ChunkedLayer } from '../../src/pull/layer.js';
@@ -55,6 +56,7 @@ export function fakeContext(options: { connections?: number; support: WorkerPool
     support,
     startFetchers: () => Promise.reject(new Error('nothing to fetch')),
     packs: new Set(),
+    stages: new StageRecorder(),
   };
   return { context, events };
 }

@@ -8,7 +8,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   cli: ['api', 'files', 'sandbox', 'measure'],
   measure: ['index'],
   index: ['api'],
-  api: ['pull', 'copy', 'export', 'store', 'format'],
+  api: ['pull', 'copy', 'export', 'pool', 'store', 'format'],
   copy: ['pull', 'export', 'pool', 'plan', 'registry', 'store', 'files', 'format'],
   pull: ['pool', 'plan', 'registry', 'store', 'files', 'format'],
   export: ['pool', 'store', 'files', 'format'],
@@ -31,7 +31,12 @@ const MAY_IMPORT_TYPES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Workers share messages and memory with the main thread; the pool itself belongs to the main thread. */
-const POOL_FILES_OF_WORKERS = ['src/pool/messages.ts', 'src/pool/shared-memory.ts', 'src/pool/cores.ts'];
+const POOL_FILES_OF_WORKERS = [
+  'src/pool/messages.ts',
+  'src/pool/shared-memory.ts',
+  'src/pool/stage-clock.ts',
+  'src/pool/cores.ts',
+];
 
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   piscina: ['pool'],

@@ -46,7 +46,7 @@ export async function fetchOpaque(task: FetchOpaqueTask): Promise<FetchOpaqueRes
  */
 export async function measureBlob({ blob }: MeasureBlobTask): Promise<MeasureBlobResult> {
   const { fetchRange } = await rangeClient();
-  const { events, totals } = countingEvents();
+  const { events, totals } = countingEvents('metadata');
   let size: number | undefined;
   const onSize = (sizeBytes: number) => {
     size = sizeBytes;

@@ -7,6 +7,7 @@ import {
   type RangeControl,
   type RateLimit,
 } from '../../src/pool/shared-memory.js';
+import { threadClock } from '../../src/pool/stage-clock.js';
 import { EndpointChoice, NO_ENDPOINT } from '../../src/registry/endpoint-state.js';
 import type { RangeEvents, RangeJob, RangeStop, RangeTotals } from '../../src/registry/range-client.js';
 import { network, postEvent, setup, unwatch, watch } from '../context.js';
@@ -94,15 +95,16 @@ function pauseKarma(): () => void {
 
 /**
  * Returns the events of one range, and the running `totals` of its cost. Counts received bytes in
- * `control`.
+ * `control` and for `stage`.
  */
-export function countingEvents(control?: RangeControl) {
+export function countingEvents(stage: 'metadata' | 'fetch', control?: RangeControl) {
   const totals = { fetchedBytes: 0, requests: 0 };
   let sender: number | undefined;
   const events: RangeEvents = {
     ...rangeEvents,
     received(bytes, endpoint) {
       totals.fetchedBytes += bytes;
+      threadClock.addBytes(stage, bytes);
       if (control !== undefined) noteReceived(control, bytes);
       sender = Math.min(sender ?? endpoint, endpoint);
       rangeEvents.received(bytes, endpoint);
@@ -123,9 +125,10 @@ const order = new ReadingOrder();
  * range may end, at or after its first missing byte. Call `close` when it ends.
  */
 export function beginRange(control?: RangeControl, endFor?: (next: number) => number) {
-  const { events, totals, sender } = countingEvents(control);
+  const { events, totals, sender } = countingEvents('fetch', control);
   const stop = new ControlledStop(control, endFor);
   const { received, end } = order.begin();
+  threadClock.enter('fetch');
   if (control !== undefined) watch(stop);
   return {
     events: { ...events, limit: (bytes: number) => rangeEvents.limit?.(bytes) ?? received() },
@@ -135,6 +138,7 @@ export function beginRange(control?: RangeControl, endFor?: (next: number) => nu
     close() {
       unwatch(stop);
       end();
+      threadClock.leave('fetch');
     },
   };
 }

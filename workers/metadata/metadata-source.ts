@@ -121,7 +121,7 @@ export class MetadataSource {
     const fetchEnd = known ? this.#start : end;
     if (known) this.#bytes.copy(bytes, fetchEnd - start, 0, end - fetchEnd);
     let filled = 0;
-    const { events, totals, sender } = countingEvents();
+    const { events, totals, sender } = countingEvents('metadata');
     const fullBlob = fullBlobReceiver(this.#blob);
     try {
       await fetchRange({

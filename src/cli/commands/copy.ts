@@ -42,7 +42,7 @@ export async function copyWithProgress(
   destination: CopyDestination,
   options: OptionValues,
   signal: AbortSignal,
-  { tokens }: SharedState = {},
+  { tokens, stages }: SharedState = {},
 ): Promise<CopyResult> {
   const renderer = await createRenderer(options, process.stderr, 'at the destination');
   const allPlatforms = options['all-platforms'] === true;
@@ -51,6 +51,7 @@ export async function copyWithProgress(
       copyImage(image, {
         ...pullOptionsOf(options, process.env),
         ...(tokens && { tokens }),
+        ...(stages && { stages }),
         destination: target,
         allPlatforms,
         signal,

@@ -11,7 +11,6 @@ import { formatBytes, formatCount, formatDuration, formatShare, jsonLine } from 
 import type { OptionValues } from '../options.js';
 import { createRenderer } from '../progress/renderer.js';
 import { untilSignal } from '../signals.js';
-import { publicResult } from './pull.js';
 
 /** About 64 MiB at a mean of 50 KiB: enough for several requests, small enough for any machine. */
 const FILES = 1050;
@@ -45,7 +44,7 @@ export async function runDemo(_words: readonly string[], options: OptionValues):
         print,
       }),
     );
-    if (options.json === true) process.stdout.write(jsonLine({ pulls: pulls.map(publicResult) }));
+    if (options.json === true) process.stdout.write(jsonLine({ pulls }));
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -1,5 +1,6 @@
 import { checkDestination, EXPORT_SCHEMES, type PreparedExport } from '../../api/export-schemes.js';
 import type { PathResult, PullOptions, PullResult } from '../../api/pull.js';
+import { StageRecorder, type Stages } from '../../api/stages.js';
 import { checkStdout, type Destination, isStdout, parseDestination } from '../destination.js';
 import { UsageError } from '../failure.js';
 import { jsonLine } from '../format-text.js';
@@ -20,11 +21,11 @@ export async function runExport(words: readonly string[], given: OptionValues): 
   const options = await readPassword(given);
   const { outcome } = await untilSignal(
     (signal) =>
-      pullAndExport({ reference: image, destination, options, signal }, (follower) => {
+      pullAndExport({ reference: image, destination, options, signal }, (state) => {
         const given = { policy: 'missing', ...options } as const;
-        if (options.path === undefined) return pullWithProgress(image, given, signal, follower);
+        if (options.path === undefined) return pullWithProgress(image, given, signal, state);
         const selection = { path: options.path, asRoot: EXPORT_SCHEMES[destination.scheme].unpacks };
-        return pullPathWithProgress(image, selection, given, signal, follower);
+        return pullPathWithProgress(image, selection, given, signal, state);
       }),
     'in the store',
   );
@@ -40,6 +41,8 @@ interface ExportOutcome {
   readonly destination: string;
   /** For a destination with a file for each layer. */
   readonly files?: readonly string[];
+  /** Those of the pull and the export together. */
+  readonly stages: Stages;
 }
 
 /**
@@ -78,9 +81,10 @@ interface PullAndExport {
  */
 export async function pullAndExport(
   { reference, destination, options, signal }: PullAndExport,
-  pull: (follower: Pick<PullOptions, 'follower'>) => Promise<PullResult | PathResult>,
+  pull: (state: Pick<PullOptions, 'follower' | 'stages'>) => Promise<PullResult | PathResult>,
 ): Promise<{ readonly pulled: PullResult; readonly outcome: ExportOutcome }> {
   const { store } = pullOptionsOf(options, process.env);
+  const stages = new StageRecorder();
   const prepared = await EXPORT_SCHEMES[destination.scheme].prepare({
     store,
     path: destination.path,
@@ -88,11 +92,13 @@ export async function pullAndExport(
     sameOwner: options['no-same-owner'] !== true,
     // A path is exported from a layer made for it or from the layers of the image.
     followsPull: options.path === undefined,
+    stages,
   });
   try {
     const { follower } = prepared;
-    const pulled = await pull(follower === undefined ? {} : { follower });
-    const outcome = await exportImage({ reference, destination, options, signal }, pulled, prepared);
+    const pulled = await pull({ stages, ...(follower && { follower }) });
+    const given = { reference, destination, options, signal, stages };
+    const outcome = await exportImage(given, pulled, prepared);
     return { pulled, outcome };
   } finally {
     await prepared.discard?.();
@@ -104,7 +110,7 @@ export async function pullAndExport(
  * @throws PullError as the exports do
  */
 async function exportImage(
-  { reference, destination, options, signal }: PullAndExport,
+  { reference, destination, options, signal, stages }: PullAndExport & { readonly stages: StageRecorder },
   pulled: PullResult | PathResult,
   prepared: PreparedExport,
 ): Promise<ExportOutcome> {
@@ -116,8 +122,9 @@ async function exportImage(
   const diffIds = isPicked ? pulled.diffIds : layers.map(({ diffId }) => diffId);
   try {
     const { onEvent } = renderer;
-    const files = await prepared.write({ store, diffIds, signal, onEvent, digest, reference, only });
-    return { image, digest, destination: `${scheme}:${path}`, ...files };
+    const given = { store, diffIds, signal, onEvent, stages };
+    const files = await prepared.write({ ...given, digest, reference, only });
+    return { image, digest, destination: `${scheme}:${path}`, ...files, stages: stages.result() };
   } finally {
     renderer.end();
   }

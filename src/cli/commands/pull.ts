@@ -94,19 +94,23 @@ async function pullOne(
   }
   const { isStdout } = await import('../destination.js');
   if ('kind' in destination) {
-    const result = await pullWithProgress(image, options, signal, shared);
-    const { copyWithProgress } = await import('./copy.js');
-    await copyWithProgress(pinned(result), destination, options, signal, shared);
-    if (!isStdout(destination)) print(result, options, { destination: options.output });
+    const [{ copyWithProgress }, { StageRecorder }] = await Promise.all([
+      import('./copy.js'),
+      import('../../api/stages.js'),
+    ]);
+    const together = { ...shared, stages: new StageRecorder() };
+    const result = await pullWithProgress(image, options, signal, together);
+    const { stages } = await copyWithProgress(pinned(result), destination, options, signal, together);
+    if (!isStdout(destination)) print(result, options, { destination: options.output, stages });
     return;
   }
   const { pullAndExport } = await import('./export.js');
   const { pulled, outcome } = await pullAndExport(
     { reference: image, destination, options, signal },
-    (follower) => pullWithProgress(image, options, signal, { ...shared, ...follower }),
+    (state) => pullWithProgress(image, options, signal, { ...shared, ...state }),
   );
-  const { destination: text, files } = outcome;
-  if (!isStdout(destination)) print(pulled, options, { destination: text, ...(files && { files }) });
+  const { destination: text, files, stages } = outcome;
+  if (!isStdout(destination)) print(pulled, options, { destination: text, ...(files && { files }), stages });
 }
 
 /** The image by digest: its tag may have moved since the pull. */
@@ -115,11 +119,11 @@ function pinned({ image, digest }: PullResult): string {
 }
 
 function print(result: PullResult, { json = false }: OptionValues, more: object = {}): void {
-  process.stdout.write(json ? jsonLine({ ...publicResult(result), ...more }) : `${result.digest}\n`);
+  process.stdout.write(json ? jsonLine({ ...result, ...more }) : `${result.digest}\n`);
 }
 
 /** What the pulls of one command share. */
-export interface SharedState extends Pick<PullOptions, 'tokens' | 'follower'> {
+export interface SharedState extends Pick<PullOptions, 'tokens' | 'follower' | 'stages'> {
   /** Warnings shown so far: one about the store is shown once for all images. */
   readonly warned?: Set<string>;
 }
@@ -168,9 +172,4 @@ async function withProgress<T extends PullResult>(
     };
     return pull({ ...pullOptionsOf(options, process.env), ...shared, signal, onEvent });
   });
-}
-
-/** The documented part of a result, which `--json` prints: not the figures for benchmarks. */
-export function publicResult({ measured: _, ...result }: PullResult): Omit<PullResult, 'measured'> {
-  return result;
 }

@@ -81,7 +81,7 @@ function scene(t: TestContext, names: readonly string[]) {
       pull: async (layers) => {
         pulled.push(layers.map(({ diffId }) => diffIds.get(diffId)!));
         if (more.keep !== false) for (const { diffId } of layers) held.add(diffId);
-        return { figures: layers.map(() => FIGURES), provenAfterMs: 1 };
+        return layers.map(() => FIGURES);
       },
       onWait: more.onWait ?? (() => assert.fail('nothing to wait for')),
     });
@@ -90,15 +90,15 @@ function scene(t: TestContext, names: readonly string[]) {
 
 test('what nobody else pulls is pulled at once, and no lock stays', async (t) => {
   const { run, others, pulled } = scene(t, ['a', 'b']);
-  const { figures, provenAfterMs } = await run();
-  assert.deepEqual([pulled, figures.size, provenAfterMs], [[['a', 'b']], 2, 1]);
+  const figures = await run();
+  assert.deepEqual([pulled, figures.size], [[['a', 'b']], 2]);
   assert.deepEqual([others.tryLock(digestOf('a')), others.tryLock(digestOf('b'))], [true, true]);
 });
 
 test('what another process pulls comes last, and is used when it is there', async (t) => {
   const { run, others, pulled, held } = scene(t, ['a', 'b', 'c']);
   others.tryLock(digestOf('b'));
-  const { figures } = await run({
+  const figures = await run({
     onWait: (layers) => {
       assert.deepEqual([layers, pulled], [1, [['a', 'c']]]);
       held.add(digestOf('b'));
@@ -136,7 +136,7 @@ test('a layer that another process published just before its lock was ours is no
     held.add(diffId);
     return true;
   });
-  const { figures } = await run();
+  const figures = await run();
   assert.deepEqual([pulled, figures.size], [[], 0]);
 });
 

@@ -14,7 +14,7 @@ import {
   type ProgressState,
   progressLine,
 } from '../../../../src/cli/progress/text-renderers.js';
-import type { PullEvent, PullResult } from '../../../../src/index.js';
+import { type PullEvent, type PullResult, StageRecorder } from '../../../../src/index.js';
 
 const QUIET = { verbose: false, debug: false };
 
@@ -61,8 +61,8 @@ const RESULT: PullResult = {
   requests: 3,
   misses: 1,
   durationMs: 2000,
+  stages: new StageRecorder().result(),
   verified: true,
-  measured: { provenAfterMs: 0, mainThreadBusy: 0 },
 };
 
 function linesOf(stream: PassThrough): string[] {

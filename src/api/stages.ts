@@ -1,0 +1,1 @@
+export { type StageFigures, StageRecorder, type Stages } from '../pool/stages.js';
