@@ -97,7 +97,7 @@ export const MAX_CONNECTIONS = 1000;
 export const MAX_TIMEOUT_MS = 86_400_000;
 
 type NoDefault = 'limitRate' | 'certDir' | 'credentials' | 'authfile';
-type NoSetting = 'platform' | 'tokens' | 'signal' | 'follower' | 'onEvent';
+type NoSetting = 'platform' | 'tokens' | 'signal' | 'follower' | 'stages' | 'onEvent';
 
 /** The options of a pull with all defaults. */
 export type Settings = Required<Omit<PullOptions, NoDefault | NoSetting>> & {
